@@ -1,0 +1,77 @@
+"""Every error this package raises on purpose.
+
+    StiefelLoraError
+    |-- InputError (also ValueError)   what the user gave can not work: exit code 2
+    |   |-- ConfigError                a preset, a config file or ``--set``
+    |   |-- OptionError                an optimizer option or a parameter group
+    |   |-- PairingError               parameters that can not be told apart as A and B
+    |   |-- ModelError                 a model folder or checkpoint of the base model
+    |   |-- DataError                  pictures, captions, caches
+    |   `-- OutputError                a folder or file that can not be written
+    `-- TrainingError (RuntimeError)   a run that was right to start can not go on: exit code 1
+        |-- NonFiniteError             NaN or infinity, with the step and the block
+        `-- CheckpointError            a checkpoint that is damaged or of another run
+
+A message is one or two sentences: what was given, what the rule is, what to write
+instead. The command line prints it without a traceback.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
+    "InputError",
+    "ModelError",
+    "NonFiniteError",
+    "OptionError",
+    "OutputError",
+    "PairingError",
+    "StiefelLoraError",
+    "TrainingError",
+]
+
+
+class StiefelLoraError(Exception):
+    """Base of all errors that this package raises on purpose."""
+
+
+class InputError(StiefelLoraError, ValueError):
+    """What the user gave can not work."""
+
+
+class ConfigError(InputError):
+    """A preset, a config file or a ``--set`` that breaks a rule of the schema."""
+
+
+class OptionError(InputError):
+    """An optimizer option or parameter group out of bounds."""
+
+
+class PairingError(InputError):
+    """Parameters whose LoRA roles can not be told without guessing."""
+
+
+class ModelError(InputError):
+    """A base model that is missing, damaged or of another family."""
+
+
+class DataError(InputError):
+    """Pictures, captions or caches that can not be used."""
+
+
+class OutputError(InputError):
+    """A folder or file that can not be written."""
+
+
+class TrainingError(StiefelLoraError, RuntimeError):
+    """A run that was right to start and can not go on."""
+
+
+class NonFiniteError(TrainingError):
+    """NaN or infinity in loss, gradient or weight."""
+
+
+class CheckpointError(TrainingError):
+    """A checkpoint that is damaged or belongs to another run."""

@@ -1,0 +1,45 @@
+"""Options that several methods share, each written once."""
+
+from __future__ import annotations
+
+from ._types import Option
+
+__all__ = ["ADAM_OPTIONS", "WEIGHT_DECAY"]
+
+WEIGHT_DECAY = Option(
+    name="weight_decay",
+    type=float,
+    default=0.0,
+    low=0.0,
+    doc="Decoupled weight decay, multiplied by the learning rate as in AdamW. "
+    "Orthonormal factors never decay.",
+)
+
+ADAM_OPTIONS = (
+    Option(
+        name="beta1",
+        type=float,
+        default=0.9,
+        low=0.0,
+        high=1.0,
+        high_open=True,
+        doc="Decay of AdamW's running mean of gradients.",
+    ),
+    Option(
+        name="beta2",
+        type=float,
+        default=0.999,
+        low=0.0,
+        high=1.0,
+        high_open=True,
+        doc="Decay of AdamW's running mean of squared gradients.",
+    ),
+    Option(
+        name="eps",
+        type=float,
+        default=1e-8,
+        low=0.0,
+        low_open=True,
+        doc="Added to the root of AdamW's second moment.",
+    ),
+)

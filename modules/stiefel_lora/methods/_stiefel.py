@@ -1,0 +1,65 @@
+"""Catalogue entry of Stiefel-LoRA."""
+
+from __future__ import annotations
+
+from ._common import ADAM_OPTIONS, WEIGHT_DECAY
+from ._types import Method, Option
+
+__all__ = ["STIEFEL_LORA"]
+
+STIEFEL_LORA = Method(
+    name="stiefel_lora",
+    label="Stiefel LoRA",
+    summary="B stays orthonormal and turns by a set angle; A holds the size.",
+    target="stiefel_lora.optim.stiefel:StiefelLoRA",
+    default_lr=2e-2,
+    alpha_policy="rank",
+    start="stiefel",
+    options=(
+        Option(
+            name="b_rule",
+            type=str,
+            default="spectral",
+            choices=("spectral", "momentum"),
+            doc="Direction of B's turn. spectral: all directions of the tangent "
+            "momentum turn by the same angle; momentum: the tangent momentum itself, "
+            "brought to a set length.",
+        ),
+        Option(
+            name="a_rule",
+            type=str,
+            default="muon",
+            choices=("muon", "adamw", "sign"),
+            doc="Optimizer of A. muon: the learning rate is the spectral norm of the "
+            "product's step; adamw: AdamW's own unit; sign: RMS 0.2 x learning rate.",
+        ),
+        Option(
+            name="angle_per_lr",
+            type=float,
+            default=None,
+            low=0.0,
+            optional=True,
+            unit="radians",
+            doc="B turns by angle_per_lr x learning rate radians a step. Empty: 0.5 "
+            "with muon, 2 with adamw, 7 with sign.",
+        ),
+        Option(
+            name="momentum",
+            type=float,
+            default=0.9,
+            low=0.0,
+            high=1.0,
+            high_open=True,
+            doc="Heavy-ball momentum of B, and of A under muon and sign. Short runs "
+            "(hundreds of steps) like 0.8, long ones 0.95.",
+        ),
+        Option(
+            name="nesterov",
+            type=bool,
+            default=True,
+            doc="Look one momentum step ahead (B, and A under muon).",
+        ),
+        WEIGHT_DECAY,
+        *ADAM_OPTIONS,
+    ),
+)

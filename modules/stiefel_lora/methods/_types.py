@@ -1,0 +1,105 @@
+"""What the catalogue says of a method and of one option; standard library only."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from typing import Any, Literal
+
+__all__ = ["Method", "Option"]
+
+AlphaPolicy = Literal["rank", "free"]
+Start = Literal["stiefel", "lora"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Option:
+    """One keyword argument of an optimizer, with what a form or a schema needs.
+
+    ``type`` is ``float``, ``int``, ``bool`` or ``str``; a ``str`` has ``choices``.
+    ``low`` and ``high`` are inclusive bounds, ``low_open`` excludes the lower one,
+    ``high_open`` the upper one. ``default=None`` with ``optional=True`` means that the
+    method fills in a documented value. ``unit`` is a word or two for labels.
+    """
+
+    name: str
+    type: type
+    default: float | int | bool | str | None
+    doc: str
+    low: float | None = None
+    high: float | None = None
+    low_open: bool = False
+    high_open: bool = False
+    choices: tuple[str, ...] = ()
+    optional: bool = False
+    unit: str = ""
+
+    def violation(self, value: object) -> str | None:
+        """Say which rule ``value`` breaks, as the end of a sentence, or None."""
+        if value is None:
+            return None if self.optional else "must not be empty"
+        if self.choices:
+            known = ", ".join(self.choices)
+            return None if value in self.choices else f"must be one of {known}"
+        if self.type is bool:
+            return None if isinstance(value, bool) else "must be true or false"
+        if self.type is str:
+            return None if isinstance(value, str) else "must be a text"
+        return self._number_violation(value)
+
+    def _number_violation(self, value: object) -> str | None:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return "must be a number"
+        if self.type is int and not isinstance(value, int):
+            return "must be a whole number"
+        below = self.low is not None and (
+            value < self.low or (self.low_open and value == self.low)
+        )
+        above = self.high is not None and (
+            value > self.high or (self.high_open and value == self.high)
+        )
+        # A NaN compares false with everything, so it needs a test of its own.
+        if below or above or value != value or value in (float("inf"), -float("inf")):
+            return f"must be in {self.bounds}"
+        return None
+
+    @property
+    def bounds(self) -> str:
+        """The interval of valid numbers as text, for example ``(0, 1]``."""
+        left = "(" if self.low is None or self.low_open else "["
+        right = ")" if self.high is None or self.high_open else "]"
+        low = "-inf" if self.low is None else f"{self.low:g}"
+        high = "inf" if self.high is None else f"{self.high:g}"
+        return f"{left}{low}, {high}{right}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Method:
+    """One optimizer: what users call it, where its class is, what it can be told.
+
+    ``alpha_policy="rank"``: the method owns the scale of the product, so LoRA alpha
+    must equal the rank. ``start="stiefel"``: B starts orthonormal and A at zero;
+    ``"lora"``: A random and B zero. ``separable``: every parameter can be stepped on
+    its own, so fused backward passes are allowed. ``extra``: the pip extra it needs.
+    ``default_lr`` is where a first run should begin.
+    """
+
+    name: str
+    label: str
+    summary: str
+    target: str
+    options: tuple[Option, ...]
+    default_lr: float
+    alpha_policy: AlphaPolicy = "free"
+    start: Start = "lora"
+    separable: bool = False
+    extra: str | None = None
+
+    def load(self) -> type[Any]:
+        """Import the optimizer class that ``target`` ("module:Class") names."""
+        module, _, name = self.target.partition(":")
+        return getattr(importlib.import_module(module), name)
+
+    def defaults(self) -> dict[str, Any]:
+        """Option name -> default."""
+        return {option.name: option.default for option in self.options}

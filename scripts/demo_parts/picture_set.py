@@ -1,0 +1,51 @@
+"""The demo pictures: Fluent 3D concepts to train on and others held out."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from pathlib import Path
+
+from demo_parts.concepts import Concept, load_concepts, shared_single_concepts
+from demo_parts.rasters import load_picture
+
+COUNT = 160
+SUBSETS = ("train", "validation")
+
+
+def choose(concepts: list[Concept], seed: int) -> dict[str, list[Concept]]:
+    """Draw `COUNT` concepts for each subset by one seeded shuffle.
+
+    Raises:
+        ValueError: if the packages share too few concepts.
+    """
+    shared = shared_single_concepts(concepts)
+    if len(shared) < COUNT * len(SUBSETS):
+        raise ValueError(
+            f"The packages share {len(shared)} concepts, but "
+            f"{COUNT * len(SUBSETS)} are needed: check the package versions."
+        )
+    random.Random(seed).shuffle(shared)
+    chosen = {}
+    for index, subset in enumerate(SUBSETS):
+        part = shared[index * COUNT : (index + 1) * COUNT]
+        chosen[subset] = sorted(part, key=lambda concept: concept.points)
+    return chosen
+
+
+def write_pictures(packages_folder: Path, target: Path, seed: int) -> None:
+    """Write `<target>/<subset>/<stem>.png` with a caption file beside each."""
+    chosen = choose(load_concepts(packages_folder), seed)
+    for subset, concepts in chosen.items():
+        folder = target / subset
+        if folder.is_dir():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+        for concept in concepts:
+            key = concept.picture("fluent")
+            assert key is not None
+            picture = load_picture(packages_folder, "fluent", key)
+            picture.save(folder / f"{concept.stem}.png", optimize=True)
+            caption = folder / f"{concept.stem}.txt"
+            caption.write_text(concept.name + "\n", "utf-8")
+        print(f"{subset}: {len(concepts)} pictures in {folder}")
