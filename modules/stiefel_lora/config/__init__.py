@@ -1,0 +1,30 @@
+"""Configuration of a training run: schema, files, overrides, presets; no torch.
+
+``load_config`` reads a file into a ``TrainConfig``; ``check_paths`` and
+``check_complete`` look at the disk before a run; ``dump_lean`` and ``dump_full`` write.
+"""
+
+from __future__ import annotations
+
+from .checks import check_complete, check_paths, remarks
+from .export import dump_full, dump_lean, lean
+from .loading import load_config, parse_config
+from .optimizer import CustomOptimizer, OptimizerConfig
+from .parts import Concept, Sample
+from .schema import TrainConfig
+
+__all__ = [
+    "Concept",
+    "CustomOptimizer",
+    "OptimizerConfig",
+    "Sample",
+    "TrainConfig",
+    "check_complete",
+    "check_paths",
+    "dump_full",
+    "dump_lean",
+    "lean",
+    "load_config",
+    "parse_config",
+    "remarks",
+]

@@ -1,0 +1,35 @@
+"""What every part of the schema has in common."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+__all__ = ["Count", "Flag", "Number", "Seed", "StrictModel", "broken_rule"]
+
+MAX_COUNT = 100_000_000
+
+# Strict: "200", true or 200.5 are refused where a whole number is meant.
+Count = Annotated[int, Field(strict=True, ge=0, le=MAX_COUNT)]
+Seed = Annotated[int, Field(strict=True, ge=0, le=2**32 - 1)]
+Number = Annotated[float, Field(strict=True)]
+Flag = Annotated[bool, Field(strict=True)]
+
+
+class StrictModel(BaseModel):
+    """Frozen, closed, finite; the text under a field is its description."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        validate_default=True,
+    )
+
+
+def broken_rule(sentence: str) -> PydanticCustomError:
+    """Make the error of a validator; ``sentence`` reaches the user unchanged."""
+    return PydanticCustomError("rule", "{sentence}", {"sentence": sentence})

@@ -1,0 +1,73 @@
+"""What only the disk can tell about a configuration, before anything expensive."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from .._exceptions import ConfigError
+from .paths import is_local_model
+from .schema import TrainConfig
+
+__all__ = ["check_complete", "check_paths", "remarks"]
+
+
+def check_paths(config: TrainConfig) -> None:
+    """Refuse paths that are set and missing.
+
+    Raises:
+        ConfigError: one sentence a missing path.
+    """
+    found = list(_missing(config))
+    if found:
+        raise ConfigError("\n".join(found))
+
+
+def check_complete(config: TrainConfig) -> None:
+    """Refuse a configuration without base model or pictures, which can not train.
+
+    Raises:
+        ConfigError: what is not set, and how to set it.
+    """
+    found = list(_unset(config))
+    if found:
+        raise ConfigError("\n".join(found))
+
+
+def remarks(config: TrainConfig) -> list[str]:
+    """Sentences about what is allowed, but perhaps not meant."""
+    return [*_unset(config), *_without_effect(config)]
+
+
+def _missing(config: TrainConfig) -> Iterator[str]:
+    model = config.base_model_name
+    if model and is_local_model(model) and not Path(model).exists():
+        yield f"base_model_name: there is no folder {model}."
+    for key in ("concepts", "validation_concepts"):
+        for number, concept in enumerate(getattr(config, key)):
+            if not concept.path.is_dir():
+                yield f"{key}.{number}.path: there is no folder {concept.path}."
+    if config.output_dir.exists() and not config.output_dir.is_dir():
+        yield f"output_dir: {config.output_dir} is a file; name a folder."
+
+
+def _unset(config: TrainConfig) -> Iterator[str]:
+    if not config.base_model_name:
+        yield (
+            "base_model_name is not set: write the folder of a diffusers model or a "
+            "hub name, for example --set base_model_name=./my_sdxl."
+        )
+    if not config.concepts:
+        yield (
+            "concepts is not set: name a folder of captioned pictures, for example "
+            "--set concepts=./my_pictures."
+        )
+
+
+def _without_effect(config: TrainConfig) -> Iterator[str]:
+    if config.validate_every and not config.validation_concepts:
+        yield "validate_every has no effect without validation_concepts."
+    if config.sample_every and not config.samples:
+        yield "sample_every has no effect without samples."
+    if config.samples and not config.sample_every:
+        yield "samples are not made during training while sample_every is 0."

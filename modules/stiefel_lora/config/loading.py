@@ -1,0 +1,124 @@
+"""From a file (and ``--set``) to a checked configuration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from .._exceptions import ConfigError
+from .errors import sentences
+from .migrations import migrate
+from .overrides import apply_overrides, parse_override
+from .paths import resolve_paths
+from .schema import DEFAULT_OPTIMIZER, TrainConfig
+
+__all__ = ["load_config", "parse_config", "read_json"]
+
+# Keys for editors, which training has no use for.
+IGNORED = ("$schema",)
+
+
+def load_config(path: str | Path, overrides: Iterable[str] = ()) -> TrainConfig:
+    """Read a configuration file; all paths in the result are absolute.
+
+    Args:
+        path: JSON file. Paths in it are relative to its folder. ``run_name`` is the
+            name of the file when unset, ``output_dir`` is ``runs`` in the current
+            folder.
+        overrides: ``KEY=VALUE`` texts, see ``overrides``. Paths in them are relative to
+            the current folder.
+
+    Raises:
+        ConfigError: file or content break a rule; one sentence a line.
+    """
+    path = Path(path).expanduser()
+    data = read_json(path)
+    data.setdefault("run_name", path.stem)
+    try:
+        return parse_config(data, folder=path.parent, overrides=overrides)
+    except ConfigError as error:
+        raise ConfigError(_under(str(path), str(error))) from error
+
+
+def parse_config(
+    data: Mapping[str, Any],
+    *,
+    folder: str | Path = ".",
+    overrides: Iterable[str] = (),
+) -> TrainConfig:
+    """Check a dictionary as ``load_config`` checks a file that lies in ``folder``.
+
+    Raises:
+        ConfigError: the content breaks a rule; one sentence a line.
+    """
+    overrides = list(overrides)
+    raw = {key: value for key, value in data.items() if key not in IGNORED}
+    raw = resolve_paths(migrate(raw), Path(folder))
+    model = raw.get("base_model_name")
+    raw = apply_overrides(raw, overrides, default_optimizer=DEFAULT_OPTIMIZER)
+    raw.setdefault("output_dir", "runs")
+    # What is still relative now came from the command line. A hub name of the file must
+    # not turn into a folder that happens to lie in the current one.
+    raw = resolve_paths(raw, Path.cwd())
+    if not any(parse_override(text)[0] == ["base_model_name"] for text in overrides):
+        raw["base_model_name"] = model
+    return _validated(raw)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object from a file.
+
+    Raises:
+        ConfigError: no such file, not UTF-8, not JSON (line and column are named), a
+            key twice, or something else than an object.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError(
+            f"There is no file {path}; stiefel-lora presets lists the presets."
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8."
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"{path} can not be read: {error.strerror}.") from error
+    try:
+        data = json.loads(text, object_pairs_hook=_without_doubles)
+    except json.JSONDecodeError as error:
+        raise ConfigError(
+            f"{path} is not valid JSON at line {error.lineno}, column {error.colno}: "
+            f"{error.msg}."
+        ) from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} must hold one JSON object in {{ }}.")
+    return data
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    data = dict(pairs)
+    if len(data) < len(pairs):
+        names = [name for name, _ in pairs]
+        double = next(name for name in names if names.count(name) > 1)
+        raise ConfigError(f"The key {double} stands twice in one object: keep one.")
+    return data
+
+
+def _validated(data: dict[str, Any]) -> TrainConfig:
+    try:
+        return TrainConfig.model_validate(data)
+    except ValidationError as error:
+        found = sentences(error, list(TrainConfig.model_fields))
+        raise ConfigError("\n".join(found)) from error
+
+
+def _under(title: str, text: str) -> str:
+    """One sentence follows the title, several stand under it, one a line."""
+    if "\n" not in text:
+        return f"{title}: {text}"
+    return "\n".join([f"{title}:", *(f"  {line}" for line in text.splitlines())])

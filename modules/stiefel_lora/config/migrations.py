@@ -1,0 +1,48 @@
+"""Files of older schema versions are brought up to date, one step at a time.
+
+``MIGRATIONS[n]`` turns a dictionary of version ``n + 1`` into one of ``n + 2``. A
+released entry never changes; a test keeps a file of before and after for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .._exceptions import ConfigError
+
+__all__ = ["MIGRATIONS", "latest_version", "migrate"]
+
+Migration = Callable[[dict[str, Any]], dict[str, Any]]
+
+MIGRATIONS: list[Migration] = []
+
+
+def latest_version(migrations: list[Migration] = MIGRATIONS) -> int:
+    """The version that this package writes."""
+    return len(migrations) + 1
+
+
+def migrate(
+    data: dict[str, Any], migrations: list[Migration] = MIGRATIONS
+) -> dict[str, Any]:
+    """Bring ``data`` to the latest version; without a version it counts as latest.
+
+    Raises:
+        ConfigError: a version that is not a number, or newer than this package.
+    """
+    latest = latest_version(migrations)
+    version = data.get("schema_version", latest)
+    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
+        raise ConfigError(
+            f"schema_version={version!r} must be a whole number from 1 to {latest}; "
+            f"leave it out for a new file."
+        )
+    if version > latest:
+        raise ConfigError(
+            f"schema_version={version} is newer than this stiefel-lora knows "
+            f"({latest}): update it with pip install -U stiefel-lora."
+        )
+    for step in migrations[version - 1 :]:
+        data = step(dict(data))
+    return {**data, "schema_version": latest}

@@ -1,0 +1,131 @@
+"""Optimizer settings: a union with one member a method, built from the catalogue."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union
+
+from pydantic import Field, create_model, field_validator
+
+from .._exceptions import ConfigError
+from ..methods import CATALOGUE, Method, Option
+from ._base import StrictModel, broken_rule
+
+__all__ = [
+    "OPTIMIZER_MODELS",
+    "CustomOptimizer",
+    "OptimizerChoice",
+    "OptimizerConfig",
+]
+
+
+class OptimizerConfig(StrictModel):
+    """Common face of all members of the union."""
+
+    if TYPE_CHECKING:
+        # Each member narrows it to its own literal, without a default: a lean dump
+        # leaves defaults out and could not be read again without the tag.
+        name: str
+
+    @property
+    def method(self) -> Method | None:
+        """The catalogue's record; None for a custom class."""
+        return CATALOGUE.get(self.name)
+
+    def arguments(self) -> dict[str, Any]:
+        """Keyword arguments for the optimizer, the learning rate left out."""
+        return self.model_dump(exclude={"name"})
+
+
+class CustomOptimizer(OptimizerConfig):
+    """Any class with the interface of torch.optim.Optimizer."""
+
+    name: Literal["custom"]
+    """Selects this optimizer."""
+
+    class_path: Annotated[str, Field(alias="class")]
+    """Where Python finds the class, for example torch.optim.RAdam."""
+
+    options: dict[str, Any] = {}
+    """Keyword arguments of the class, without the learning rate."""
+
+    @field_validator("class_path")
+    @classmethod
+    def _has_module(cls, value: str) -> str:
+        parts = value.split(".")
+        if len(parts) < 2 or not all(part.isidentifier() for part in parts):
+            raise broken_rule(
+                f"optimizer.class={value!r} must be a module and a class with a dot "
+                f'between them, for example "torch.optim.RAdam".'
+            )
+        return value
+
+    def arguments(self) -> dict[str, Any]:
+        """Keyword arguments for the class, the learning rate left out."""
+        return dict(self.options)
+
+    def load(self) -> type[Any]:
+        """Import the class.
+
+        Raises:
+            ConfigError: no such module, or no such class in it.
+        """
+        module_name, _, class_name = self.class_path.rpartition(".")
+        try:
+            return getattr(importlib.import_module(module_name), class_name)
+        except ImportError as error:
+            raise ConfigError(
+                f"optimizer.class={self.class_path!r} can not be imported ({error}); "
+                f"install the package that holds it or correct the name."
+            ) from error
+        except AttributeError:
+            raise ConfigError(
+                f"optimizer.class={self.class_path!r}: the module {module_name} has "
+                f"no {class_name}."
+            ) from None
+
+
+def _option_field(option: Option) -> tuple[Any, Any]:
+    """Annotation and Field of one option, for ``create_model``."""
+    annotation: Any = Literal[option.choices] if option.choices else option.type
+    strict = True if annotation in (bool, int, float) else None
+    constrained: Any = Annotated[
+        annotation,
+        Field(
+            strict=strict,
+            ge=None if option.low_open else option.low,
+            gt=option.low if option.low_open else None,
+            le=None if option.high_open else option.high,
+            lt=option.high if option.high_open else None,
+        ),
+    ]
+    unit = f" Unit: {option.unit}." if option.unit else ""
+    return (
+        constrained | None if option.optional else constrained,
+        Field(default=option.default, description=option.doc + unit),
+    )
+
+
+def _model_of(entry: Method) -> type[OptimizerConfig]:
+    fields: dict[str, Any] = {
+        "name": (Literal[entry.name], Field(description="Selects this optimizer.")),
+        **{option.name: _option_field(option) for option in entry.options},
+    }
+    title = "".join(part.capitalize() for part in entry.name.split("_"))
+    return create_model(
+        f"{title}Options", __base__=OptimizerConfig, __doc__=entry.summary, **fields
+    )
+
+
+OPTIMIZER_MODELS: dict[str, type[OptimizerConfig]] = {
+    **{name: _model_of(entry) for name, entry in CATALOGUE.items()},
+    "custom": CustomOptimizer,
+}
+
+if TYPE_CHECKING:
+    OptimizerChoice: TypeAlias = OptimizerConfig
+else:
+    OptimizerChoice = Annotated[
+        Union[tuple(OPTIMIZER_MODELS.values())],  # noqa: UP007
+        Field(discriminator="name"),
+    ]

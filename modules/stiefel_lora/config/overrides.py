@@ -1,0 +1,92 @@
+"""``--set KEY=VALUE``: a dotted path into the configuration and its new value.
+
+VALUE is read as JSON where it is valid JSON (``0.1``, ``true``, ``null``, ``"42"``,
+``["a", "b"]``) and as plain text otherwise. A whole number in KEY counts entries of a
+list from zero: ``concepts.0.repeats=2``. Overrides apply in the order given, and
+``optimizer.name=...`` puts that method's defaults in place of the whole optimizer.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from .._exceptions import ConfigError
+from .parts import spell_out_concepts
+
+__all__ = ["apply_overrides", "parse_override"]
+
+CONCEPT_LISTS = ("concepts", "validation_concepts")
+
+
+def parse_override(text: str) -> tuple[list[str], Any]:
+    """Split ``a.b=value`` into the parts of its key and the value.
+
+    >>> parse_override("optimizer.momentum=0.8")
+    (['optimizer', 'momentum'], 0.8)
+
+    Raises:
+        ConfigError: no equals sign, or an empty part of the key.
+    """
+    key, equals, value = text.partition("=")
+    keys = key.strip().split(".")
+    if not equals or not all(keys):
+        raise ConfigError(
+            f"--set {text!r} must look like KEY=VALUE, for example lora_rank=32."
+        )
+    try:
+        return keys, json.loads(value)
+    except ValueError:
+        return keys, value
+
+
+def apply_overrides(
+    data: dict[str, Any], overrides: Iterable[str], *, default_optimizer: str
+) -> dict[str, Any]:
+    """Give a copy of ``data`` with all overrides applied in order.
+
+    Raises:
+        ConfigError: an override that can not be read, or a path that leads nowhere.
+    """
+    data = copy.deepcopy(data)
+    for text in overrides:
+        keys, value = parse_override(text)
+        if keys == ["optimizer", "name"]:
+            data["optimizer"] = {"name": value}
+            continue
+        if keys[0] == "optimizer" and len(keys) > 1:
+            data.setdefault("optimizer", {"name": default_optimizer})
+        if keys[0] in CONCEPT_LISTS and keys[0] in data:
+            data[keys[0]] = spell_out_concepts(data[keys[0]])
+        _put(data, keys, value)
+    return data
+
+
+def _put(container: Any, keys: list[str], value: Any) -> None:
+    whole = ".".join(keys)
+    for depth, key in enumerate(keys):
+        place = _place(container, key, whole, ".".join(keys[:depth]))
+        if depth == len(keys) - 1:
+            container[place] = value
+        elif isinstance(container, dict):
+            container = container.setdefault(place, {})
+        else:
+            container = container[place]
+
+
+def _place(container: Any, key: str, whole: str, parent: str) -> str | int:
+    """Turn a part of a key into the index that ``container`` takes."""
+    if isinstance(container, dict):
+        return key
+    if not isinstance(container, list):
+        raise ConfigError(
+            f"--set {whole}: {parent} is a single value and has no {key!r} inside."
+        )
+    if key.isdecimal() and int(key) < len(container):
+        return int(key)
+    raise ConfigError(
+        f"--set {whole}: {parent} has {len(container)} entries, counted from 0; "
+        f"{key!r} is none of them."
+    )

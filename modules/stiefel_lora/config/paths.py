@@ -1,0 +1,78 @@
+"""Where paths in a configuration lead.
+
+A relative path is relative to the folder of the file it stands in, or to the current
+folder when it comes from the command line; ``~`` is the home folder. ``base_model_name``
+may also be a name on the Hugging Face hub. It is a path when it
+
+* is absolute or starts with ``.`` or ``~``, or
+* holds a backslash or more than one slash, or ends in .safetensors or .ckpt, or
+* exists in the folder it is relative to;
+
+everything else ("org/name") is a hub name and stays as it is.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from .parts import spell_out_concepts
+
+__all__ = ["is_local_model", "resolve_model", "resolve_paths"]
+
+MODEL_FILES = (".safetensors", ".ckpt")
+
+
+def resolve_paths(data: dict[str, Any], base: Path) -> dict[str, Any]:
+    """Make the paths in raw data absolute; what is not a path is left for the schema."""
+    data = dict(data)
+    for key in ("output_dir", "cache_dir"):
+        if isinstance(data.get(key), str):
+            data[key] = str(absolute(data[key], base))
+    for key in ("concepts", "validation_concepts"):
+        if key in data:
+            data[key] = _resolve_concepts(data[key], base)
+    if isinstance(data.get("base_model_name"), str):
+        data["base_model_name"] = resolve_model(data["base_model_name"], base)
+    return data
+
+
+def absolute(path: str, base: Path) -> Path:
+    """Expand ``~`` and resolve ``..``; links stay links."""
+    return Path(os.path.abspath(base / Path(path).expanduser()))
+
+
+def resolve_model(name: str, base: Path) -> str:
+    """Absolute folder of a base model, or its hub name unchanged."""
+    if _looks_like_path(name) or (name and (base / name).exists()):
+        return str(absolute(name, base))
+    return name
+
+
+def is_local_model(name: str) -> bool:
+    """Tell a folder or file from a hub name, after ``resolve_model``."""
+    return Path(name).is_absolute()
+
+
+def _looks_like_path(name: str) -> bool:
+    return (
+        name.startswith((".", "~"))
+        or Path(name).is_absolute()
+        or "\\" in name
+        or name.count("/") > 1
+        or name.endswith(MODEL_FILES)
+    )
+
+
+def _resolve_concepts(value: Any, base: Path) -> Any:
+    value = spell_out_concepts(value)
+    if not isinstance(value, list):
+        return value
+    return [_resolve_concept(item, base) for item in value]
+
+
+def _resolve_concept(item: Any, base: Path) -> Any:
+    if not isinstance(item, dict) or not isinstance(item.get("path"), str | Path):
+        return item
+    return {**item, "path": str(absolute(str(item["path"]), base))}

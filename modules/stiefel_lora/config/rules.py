@@ -1,0 +1,69 @@
+"""Rules that a type can not say: each is a function that gives a sentence or None."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .schema import TrainConfig
+
+__all__ = ["broken_rules"]
+
+# Names that Windows keeps for devices, whatever their ending.
+RESERVED = re.compile(r"(?i)^(con|prn|aux|nul|com\d|lpt\d)(\..*)?$")
+FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
+
+
+def _alpha_is_rank(config: TrainConfig) -> str | None:
+    entry = config.optimizer.method
+    owns_scale = entry is not None and entry.alpha_policy == "rank"
+    if not owns_scale or config.resolved_alpha == config.lora_rank:
+        return None
+    return (
+        f"lora_alpha={config.lora_alpha:g} must equal lora_rank={config.lora_rank} "
+        f"with {config.optimizer.name}, which sets the scale of the LoRA itself: leave "
+        f"lora_alpha out or write {config.lora_rank}."
+    )
+
+
+def _warmup_fits(config: TrainConfig) -> str | None:
+    if config.learning_rate_warmup_steps <= config.steps:
+        return None
+    return (
+        f"learning_rate_warmup_steps={config.learning_rate_warmup_steps} must not be "
+        f"more than steps={config.steps}."
+    )
+
+
+def _formats_differ(config: TrainConfig) -> str | None:
+    formats = config.output_formats
+    if len(set(formats)) == len(formats):
+        return None
+    double = next(name for name in formats if formats.count(name) > 1)
+    return f"output_formats names {double!r} twice: write it once."
+
+
+def _run_name_is_a_folder(config: TrainConfig) -> str | None:
+    name = config.run_name
+    bad = FORBIDDEN.search(name) or RESERVED.match(name) or name.strip(" .") != name
+    if not bad:
+        return None
+    return (
+        f"run_name={name!r} can not be the name of a folder on every system: use "
+        f"letters, digits, spaces inside, - and _."
+    )
+
+
+RULES: tuple[Callable[[TrainConfig], str | None], ...] = (
+    _run_name_is_a_folder,
+    _warmup_fits,
+    _alpha_is_rank,
+    _formats_differ,
+)
+
+
+def broken_rules(config: TrainConfig) -> list[str]:
+    """Collect the sentences of all rules that ``config`` breaks."""
+    return [sentence for rule in RULES if (sentence := rule(config))]
