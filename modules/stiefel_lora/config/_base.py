@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-__all__ = ["Count", "Flag", "Number", "Seed", "StrictModel", "broken_rule"]
+__all__ = [
+    "Count",
+    "Flag",
+    "FolderPath",
+    "Number",
+    "Seed",
+    "StrictModel",
+    "broken_rule",
+]
 
 MAX_COUNT = 100_000_000
 
@@ -16,6 +25,16 @@ Count = Annotated[int, Field(strict=True, ge=0, le=MAX_COUNT)]
 Seed = Annotated[int, Field(strict=True, ge=0, le=2**32 - 1)]
 Number = Annotated[float, Field(strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
+
+
+def _not_empty(value: Any) -> Any:
+    # Path("") is the current folder, which nobody means who leaves a field empty.
+    if value == "":
+        raise PydanticCustomError("string_too_short", "must not be empty")
+    return value
+
+
+FolderPath = Annotated[Path, BeforeValidator(_not_empty, json_schema_input_type=Path)]
 
 
 class StrictModel(BaseModel):

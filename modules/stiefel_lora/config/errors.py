@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 from pydantic import ValidationError
@@ -15,7 +14,7 @@ from .suggestions import nearest, suggest_key
 
 __all__ = ["sentences"]
 
-EXAMPLE_OPTIMIZER = '{"name": "stiefel_lora"}'
+Location = tuple[int | str, ...]
 
 
 def sentences(error: ValidationError, top_level: list[str]) -> list[str]:
@@ -25,22 +24,24 @@ def sentences(error: ValidationError, top_level: list[str]) -> list[str]:
 
 
 def _sentence(detail: ErrorDetails, top_level: list[str]) -> str | None:
-    kind = detail["type"]
+    kind, path = detail["type"], _path(detail["loc"])
     if kind == "default_factory_not_called":
         return None  # A follow-up of an error that has its own sentence.
     if kind == "rule":
         return detail["msg"]
-    path = _path(detail["loc"])
     if kind == "extra_forbidden":
         return _unknown_key(detail["loc"], top_level)
     if kind == "missing":
-        return f"{path} is missing: every entry needs it."
+        return f"{path} is missing and has no default: write it."
     if path == "optimizer":
         return _optimizer(detail)
-    return f"{path}={_shown(detail['input'])} {_rule(detail)}."
+    shown = f"{path}={_shown(detail['input'])}"
+    if kind == "literal_error":
+        return f"{shown} {_choice(detail)}"
+    return f"{shown} {_rule(kind, path, detail)}."
 
 
-def _path(loc: tuple[int | str, ...]) -> str:
+def _path(loc: Location) -> str:
     """Dotted path; the tag that pydantic puts behind a union's key is left out."""
     parts = list(loc)
     if len(parts) > 1 and parts[0] == "optimizer" and parts[1] in OPTIMIZER_MODELS:
@@ -57,7 +58,21 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _known_keys(loc: tuple[int | str, ...], top_level: list[str]) -> list[str]:
+def _unknown_key(loc: Location, top_level: list[str]) -> str:
+    key = str(loc[-1])
+    path = _path(loc)
+    parent = path[: len(path) - len(key)]
+    known = _known_keys(loc, top_level)
+    option = None if parent else _optimizer_option(key)
+    near = option or suggest_key(key, known)
+    if near:
+        return f"There is no key {path}; did you mean {parent}{near}?"
+    if not parent:
+        return f"There is no key {path}; stiefel-lora schema lists all keys."
+    return f"There is no key {path}; there are {', '.join(known)}."
+
+
+def _known_keys(loc: Location, top_level: list[str]) -> list[str]:
     if len(loc) == 1:
         return top_level
     if loc[0] == "optimizer":
@@ -66,26 +81,14 @@ def _known_keys(loc: tuple[int | str, ...], top_level: list[str]) -> list[str]:
     return list((Sample if loc[0] == "samples" else Concept).model_fields)
 
 
-def _unknown_key(loc: tuple[int | str, ...], top_level: list[str]) -> str:
-    key = str(loc[-1])
-    parent = _path(loc)[: -len(key)]
-    known = _known_keys(loc, top_level)
-    near = suggest_key(key, known)
-    if near is None and len(loc) == 1:
-        near = _optimizer_option(key)
-    if near:
-        return f"There is no key {parent}{key!s}; did you mean {parent}{near}?"
-    listed = ", ".join(known)
-    where = f"{parent.rstrip('.')} knows" if parent else "The keys are"
-    return f"There is no key {parent}{key}. {where} {listed}."
-
-
 def _optimizer_option(key: str) -> str | None:
+    """An option of some optimizer that was written at top level."""
     options = {
-        name for model in OPTIMIZER_MODELS.values() for name in model.model_fields
+        field.alias or name
+        for model in OPTIMIZER_MODELS.values()
+        for name, field in model.model_fields.items()
     }
-    near = nearest(key, options - {"name", "options", "class_path"})
-    return f"optimizer.{near}" if near else None
+    return f"optimizer.{key}" if key in options - {"name"} else None
 
 
 def _optimizer(detail: ErrorDetails) -> str:
@@ -98,9 +101,8 @@ def _optimizer(detail: ErrorDetails) -> str:
     if detail["type"] == "union_tag_not_found":
         return f"optimizer.name is missing: write one of {known}."
     value = detail["input"]
-    example = (
-        json.dumps({"name": value}) if value in OPTIMIZER_MODELS else EXAMPLE_OPTIMIZER
-    )
+    name = nearest(value, OPTIMIZER_MODELS) if isinstance(value, str) else None
+    example = json.dumps({"name": name or "stiefel_lora"})
     return f"optimizer={_shown(value)} must be an object such as {example}."
 
 
@@ -108,39 +110,37 @@ def _choice(detail: ErrorDetails) -> str:
     expected = detail.get("ctx", {})["expected"]
     words = [word.strip("' ") for word in expected.replace(" or ", ", ").split(", ")]
     near = nearest(str(detail["input"]), words)
-    hint = f"; did you mean {near}" if near else ""
-    end = "?" if near else ""
-    return f"must be one of {', '.join(words)}{hint}{end}"
+    hint = f"; did you mean {near}?" if near else "."
+    rule = f"one of {', '.join(words)}" if len(words) > 1 else words[0]
+    return f"must be {rule}{hint}"
 
 
-RULES: dict[str, Callable[[ErrorDetails], str]] = {
-    "bool_type": lambda detail: "must be true or false",
-    "int_type": lambda detail: "must be a whole number",
-    "float_type": lambda detail: "must be a number",
-    "finite_number": lambda detail: "must be a finite number",
-    "string_type": lambda detail: "must be a text in double quotes",
-    "path_type": lambda detail: "must be a path in double quotes",
-    "tuple_type": lambda detail: "must be a list in [ ]",
-    "dict_type": lambda detail: "must be an object in { }",
-    "model_type": lambda detail: "must be an object in { }",
-    "greater_than": lambda detail: f"must be more than {_bound(detail, 'gt')}",
-    "greater_than_equal": lambda detail: f"must be at least {_bound(detail, 'ge')}",
-    "less_than": lambda detail: f"must be less than {_bound(detail, 'lt')}",
-    "less_than_equal": lambda detail: f"must be at most {_bound(detail, 'le')}",
-    "multiple_of": lambda detail: (
-        f"must be a multiple of {_bound(detail, 'multiple_of')}"
-    ),
-    "string_too_short": lambda detail: "must not be empty",
-    "too_short": lambda detail: "must not be empty",
-    "literal_error": _choice,
+# The end of a sentence by pydantic's error type; braces are filled from its context.
+RULES = {
+    "bool_type": "must be true or false",
+    "dict_type": "must be an object in {{ }}",
+    "finite_number": "must be a finite number",
+    "float_type": "must be a number",
+    "greater_than": "must be more than {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "int_type": "must be a whole number",
+    "less_than": "must be less than {lt:g}",
+    "less_than_equal": "must be at most {le:.12g}",
+    "model_type": "must be an object in {{ }}",
+    "multiple_of": "must be a multiple of {multiple_of:g}",
+    "path_type": "must be a path in double quotes",
+    "string_too_long": "must have at most {max_length} characters",
+    "string_too_short": "must not be empty",
+    "string_type": "must be a text in double quotes",
+    "too_short": "must not be empty",
+    "tuple_type": "must be a list in [ ]",
 }
+PATTERN_RULES = {"device": "must be auto, cpu, cuda, cuda:0 (a number), mps or xpu"}
 
 
-def _bound(detail: ErrorDetails, name: str) -> str:
-    value = detail.get("ctx", {})[name]
-    return str(value) if isinstance(value, int) else f"{value:g}"
-
-
-def _rule(detail: ErrorDetails) -> str:
-    known = RULES.get(detail["type"])
-    return known(detail) if known else f"is not accepted ({detail['msg']})"
+def _rule(kind: str, path: str, detail: ErrorDetails) -> str:
+    if kind == "string_pattern_mismatch" and path in PATTERN_RULES:
+        return PATTERN_RULES[path]
+    if kind in RULES:
+        return RULES[kind].format(**detail.get("ctx", {}))
+    return f"is not accepted ({detail['msg']})"

@@ -35,13 +35,16 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> TrainConfig:
     Raises:
         ConfigError: file or content break a rule; one sentence a line.
     """
-    path = Path(path).expanduser()
+    path, overrides = Path(path).expanduser(), list(overrides)
+    for text in overrides:
+        parse_override(text)
     data = read_json(path)
     data.setdefault("run_name", path.stem)
     try:
         return parse_config(data, folder=path.parent, overrides=overrides)
     except ConfigError as error:
-        raise ConfigError(_under(str(path), str(error))) from error
+        title = f"{path} with --set" if overrides else str(path)
+        raise ConfigError(_under(title, str(error))) from error
 
 
 def parse_config(
@@ -76,8 +79,24 @@ def read_json(path: Path) -> dict[str, Any]:
         ConfigError: no such file, not UTF-8, not JSON (line and column are named), a
             key twice, or something else than an object.
     """
+    text = _read_text(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        data = json.loads(text, object_pairs_hook=_without_doubles)
+    except json.JSONDecodeError as error:
+        raise ConfigError(
+            f"{path} is not valid JSON at line {error.lineno}, column {error.colno}: "
+            f"{error.msg}."
+        ) from None
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} must hold one JSON object in {{ }}.")
+    return data
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(
             f"There is no file {path}; stiefel-lora presets lists the presets."
@@ -88,16 +107,6 @@ def read_json(path: Path) -> dict[str, Any]:
         ) from None
     except OSError as error:
         raise ConfigError(f"{path} can not be read: {error.strerror}.") from error
-    try:
-        data = json.loads(text, object_pairs_hook=_without_doubles)
-    except json.JSONDecodeError as error:
-        raise ConfigError(
-            f"{path} is not valid JSON at line {error.lineno}, column {error.colno}: "
-            f"{error.msg}."
-        ) from None
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path} must hold one JSON object in {{ }}.")
-    return data
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class CustomOptimizer(OptimizerConfig):
     class_path: Annotated[str, Field(alias="class")]
     """Where Python finds the class, for example torch.optim.RAdam."""
 
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments of the class, without the learning rate."""
 
     @field_validator("class_path")
@@ -85,9 +85,15 @@ class CustomOptimizer(OptimizerConfig):
             ) from None
 
 
+def _literal(*choices: str) -> Any:
+    """A Literal of values that are known only at run time."""
+    literal: Any = Literal
+    return literal[choices]
+
+
 def _option_field(option: Option) -> tuple[Any, Any]:
     """Annotation and Field of one option, for ``create_model``."""
-    annotation: Any = Literal[option.choices] if option.choices else option.type
+    annotation: Any = _literal(*option.choices) if option.choices else option.type
     strict = True if annotation in (bool, int, float) else None
     constrained: Any = Annotated[
         annotation,
@@ -108,7 +114,7 @@ def _option_field(option: Option) -> tuple[Any, Any]:
 
 def _model_of(entry: Method) -> type[OptimizerConfig]:
     fields: dict[str, Any] = {
-        "name": (Literal[entry.name], Field(description="Selects this optimizer.")),
+        "name": (_literal(entry.name), Field(description="Selects this optimizer.")),
         **{option.name: _option_field(option) for option in entry.options},
     }
     title = "".join(part.capitalize() for part in entry.name.split("_"))

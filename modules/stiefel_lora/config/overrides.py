@@ -64,29 +64,29 @@ def apply_overrides(
     return data
 
 
-def _put(container: Any, keys: list[str], value: Any) -> None:
-    whole = ".".join(keys)
-    for depth, key in enumerate(keys):
-        place = _place(container, key, whole, ".".join(keys[:depth]))
-        if depth == len(keys) - 1:
-            container[place] = value
-        elif isinstance(container, dict):
-            container = container.setdefault(place, {})
-        else:
-            container = container[place]
+def _put(data: dict[str, Any], keys: list[str], value: Any) -> None:
+    container: Any = data
+    for depth, key in enumerate(keys[:-1]):
+        place = _place(container, keys, depth)
+        if isinstance(container, dict) and place not in container:
+            # A list can not be begun in its middle: _place refuses the next step.
+            container[key] = [] if keys[depth + 1].isdecimal() else {}
+        container = container[place]
+    container[_place(container, keys, len(keys) - 1)] = value
 
 
-def _place(container: Any, key: str, whole: str, parent: str) -> str | int:
-    """Turn a part of a key into the index that ``container`` takes."""
+def _place(container: Any, keys: list[str], depth: int) -> Any:
+    """Turn part ``depth`` of a key into the index that ``container`` takes."""
+    whole, parent, key = ".".join(keys), ".".join(keys[:depth]), keys[depth]
     if isinstance(container, dict):
         return key
     if not isinstance(container, list):
         raise ConfigError(
-            f"--set {whole}: {parent} is a single value and has no {key!r} inside."
+            f"--set {whole}: {parent} is a single value and has no {key} inside."
         )
     if key.isdecimal() and int(key) < len(container):
         return int(key)
+    entries = "1 entry" if len(container) == 1 else f"{len(container)} entries"
     raise ConfigError(
-        f"--set {whole}: {parent} has {len(container)} entries, counted from 0; "
-        f"{key!r} is none of them."
+        f"--set {whole}: {parent} has {entries}, counted from 0; {key} is none of them."
     )

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from ._base import Count, Number, Seed, StrictModel
+from ._base import Count, FolderPath, Number, Seed, StrictModel
 
 __all__ = ["Concept", "Concepts", "Sample", "spell_out_concepts"]
 
@@ -18,7 +18,7 @@ Side = Annotated[int, Field(strict=True, ge=32, le=4096, multiple_of=8)]
 class Concept(StrictModel):
     """A folder of pictures with captions in .txt files of the same name."""
 
-    path: Path
+    path: FolderPath
     """Folder with the pictures; the caption of cat.png is the text in cat.txt."""
 
     repeats: Annotated[Count, Field(ge=1, le=10_000)] = 1

@@ -1,8 +1,8 @@
 """Where paths in a configuration lead.
 
 A relative path is relative to the folder of the file it stands in, or to the current
-folder when it comes from the command line; ``~`` is the home folder. ``base_model_name``
-may also be a name on the Hugging Face hub. It is a path when it
+folder when it comes from the command line; ``~`` is the home folder.
+``base_model_name`` may also be a name on the Hugging Face hub. It is a path when it
 
 * is absolute or starts with ``.`` or ``~``, or
 * holds a backslash or more than one slash, or ends in .safetensors or .ckpt, or
@@ -25,11 +25,11 @@ MODEL_FILES = (".safetensors", ".ckpt")
 
 
 def resolve_paths(data: dict[str, Any], base: Path) -> dict[str, Any]:
-    """Make the paths in raw data absolute; what is not a path is left for the schema."""
+    """Make the paths in raw data absolute; the schema judges what is no path."""
     data = dict(data)
     for key in ("output_dir", "cache_dir"):
-        if isinstance(data.get(key), str):
-            data[key] = str(absolute(data[key], base))
+        if data.get(key) and isinstance(data[key], str | Path):
+            data[key] = str(absolute(str(data[key]), base))
     for key in ("concepts", "validation_concepts"):
         if key in data:
             data[key] = _resolve_concepts(data[key], base)
@@ -40,7 +40,7 @@ def resolve_paths(data: dict[str, Any], base: Path) -> dict[str, Any]:
 
 def absolute(path: str, base: Path) -> Path:
     """Expand ``~`` and resolve ``..``; links stay links."""
-    return Path(os.path.abspath(base / Path(path).expanduser()))
+    return Path(os.path.abspath(base / os.path.expanduser(path)))
 
 
 def resolve_model(name: str, base: Path) -> str:
@@ -73,6 +73,7 @@ def _resolve_concepts(value: Any, base: Path) -> Any:
 
 
 def _resolve_concept(item: Any, base: Path) -> Any:
-    if not isinstance(item, dict) or not isinstance(item.get("path"), str | Path):
+    path = item.get("path") if isinstance(item, dict) else None
+    if not path or not isinstance(path, str | Path):
         return item
-    return {**item, "path": str(absolute(str(item["path"]), base))}
+    return {**item, "path": str(absolute(str(path), base))}

@@ -7,7 +7,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from ._base import Count, Flag, Number, Seed, StrictModel, broken_rule
+from ._base import (
+    Count,
+    Flag,
+    FolderPath,
+    Number,
+    Seed,
+    StrictModel,
+    broken_rule,
+)
 from .enums import (
     DType,
     LayerPreset,
@@ -49,11 +57,11 @@ class TrainConfig(StrictModel):
     """Notes for people; training ignores them."""
 
     run_name: Annotated[str, Field(min_length=1, max_length=100)] = "run"
-    """Name of the run's folder and of the LoRA file. Empty in a file: the name of the
-    file."""
+    """Name of the run's folder and of the LoRA file. Unset: the name of the file that
+    holds these settings."""
 
-    output_dir: Path = Path("runs")
-    """Folder that holds the folders of all runs. Unset: "runs" in the current folder."""
+    output_dir: FolderPath = Path("runs")
+    """Folder that holds the folders of all runs. Unset: runs in the current folder."""
 
     model_type: ModelType = "sdxl"
     """Family of the base model."""
@@ -130,8 +138,8 @@ class TrainConfig(StrictModel):
     feed-forward, the usual choice; full: all linear layers."""
 
     layer_filter: tuple[Annotated[str, Field(min_length=1)], ...] = ()
-    """Own patterns of layer names, for example "*.attn2.to_k", in place of the preset; a
-    pattern that matches no layer is an error."""
+    """Own patterns of layer names, for example "*.attn2.to_k", in place of the preset.
+    A pattern that matches no layer is an error."""
 
     lora_rank: Annotated[Count, Field(ge=1, le=4096)] = 16
     """Rank of the LoRA: how much it can hold, and how large its file gets."""
@@ -164,7 +172,7 @@ class TrainConfig(StrictModel):
     keep_checkpoints: Annotated[Count, Field(ge=1, le=1000)] = 3
     """How many of the latest checkpoints stay on disk."""
 
-    cache_dir: Path | None = None
+    cache_dir: FolderPath | None = None
     """Folder for encoded pictures and captions, which several runs can share. Unset:
     inside output_dir."""
 
