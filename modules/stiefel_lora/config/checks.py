@@ -11,6 +11,9 @@ from .schema import TrainConfig
 
 __all__ = ["check_complete", "check_paths", "remarks"]
 
+# Learning rates this many times off are rarely meant.
+FAR = 100
+
 
 def check_paths(config: TrainConfig) -> None:
     """Refuse paths that are set and missing.
@@ -36,7 +39,7 @@ def check_complete(config: TrainConfig) -> None:
 
 def remarks(config: TrainConfig) -> list[str]:
     """Sentences about what is allowed, but perhaps not meant."""
-    return [*_unset(config), *_without_effect(config)]
+    return [*_unset(config), *_without_effect(config), *_far_rate(config)]
 
 
 def _missing(config: TrainConfig) -> Iterator[str]:
@@ -71,3 +74,19 @@ def _without_effect(config: TrainConfig) -> Iterator[str]:
         yield "sample_every has no effect without samples."
     if config.samples and not config.sample_every:
         yield "samples are not made during training while sample_every is 0."
+
+
+def _far_rate(config: TrainConfig) -> Iterator[str]:
+    """A rate in another method's unit, left behind when the optimizer was changed."""
+    entry = config.optimizer.method
+    if entry is None:
+        return
+    ratio = config.learning_rate / entry.default_lr
+    if 1 / FAR < ratio < FAR:
+        return
+    times, word = (ratio, "above") if ratio > 1 else (1 / ratio, "below")
+    yield (
+        f"learning_rate={config.learning_rate:g} is {times:.0f} times {word} "
+        f"{entry.default_lr:g}, where {entry.name} usually begins; each optimizer has "
+        f"its own unit."
+    )

@@ -25,8 +25,10 @@ def sentences(error: ValidationError, top_level: list[str]) -> list[str]:
 
 def _sentence(detail: ErrorDetails, top_level: list[str]) -> str | None:
     kind, path = detail["type"], _path(detail["loc"])
-    if kind == "default_factory_not_called":
-        return None  # A follow-up of an error that has its own sentence.
+    # Both follow from another error, which has its own sentence.
+    emptied = kind == "too_short" and detail["input"]
+    if kind == "default_factory_not_called" or emptied:
+        return None
     if kind == "rule":
         return detail["msg"]
     if kind == "extra_forbidden":

@@ -1,0 +1,31 @@
+"""Entry point of the command ``stiefel-lora``.
+
+The commands themselves are in ``_commands``, which needs typer; this file needs the
+standard library alone, so that an installation without the extra ``train`` gets a
+sentence and not a traceback.
+"""
+
+from __future__ import annotations
+
+import sys
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command line and exit with its code.
+
+    0 done, 1 failure, 2 bad input, 130 interrupted and saved.
+    """
+    try:
+        from ._commands import app
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package == __package__:
+            raise
+        sys.stderr.write(
+            f"The command line needs the package {package}, which is not installed: "
+            f'pip install "stiefel-lora[train]".\n'
+        )
+        raise SystemExit(2) from None
+    app(prog_name="stiefel-lora")

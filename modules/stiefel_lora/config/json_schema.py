@@ -1,0 +1,42 @@
+"""The schema as JSON Schema, with which editors complete and check config files.
+
+A file names it in its first key: ``"$schema": "../train_config.schema.json"``.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from .schema import TrainConfig
+
+__all__ = ["json_schema", "json_schema_text"]
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of a config file, ``$schema`` key included."""
+    schema = _unwrapped(TrainConfig.model_json_schema(by_alias=True))
+    pointer = {"type": "string", "description": "Where editors find this schema."}
+    properties = {"$schema": pointer, **schema.pop("properties")}
+    return {"$schema": DIALECT, **schema, "properties": properties}
+
+
+def json_schema_text() -> str:
+    """Give the text of ``training_presets/train_config.schema.json``."""
+    return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def _unwrapped(node: Any) -> Any:
+    """Join the lines of every description, which source code had to break."""
+    if isinstance(node, list):
+        return [_unwrapped(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    return {
+        key: " ".join(value.split())
+        if key == "description" and isinstance(value, str)
+        else _unwrapped(value)
+        for key, value in node.items()
+    }

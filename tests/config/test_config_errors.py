@@ -1,0 +1,251 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from stiefel_lora._exceptions import ConfigError
+from stiefel_lora.config import TrainConfig, check_complete, check_paths, parse_config
+from stiefel_lora.config import remarks as remarks_of
+from stiefel_lora.config.optimizer import OPTIMIZER_MODELS
+from stiefel_lora.config.parts import Concept, Sample
+from stiefel_lora.config.suggestions import FOREIGN_NAMES
+
+METHODS = ", ".join(OPTIMIZER_MODELS)
+
+SENTENCES = [
+    ({"lora_rnk": 8}, "There is no key lora_rnk; did you mean lora_rank?"),
+    ({"xyzzy": 8}, "There is no key xyzzy; stiefel-lora schema lists all keys."),
+    ({"momentum": 0.9}, "There is no key momentum; did you mean optimizer.momentum?"),
+    (
+        {"concepts": [{"path": "a", "repeat": 2}]},
+        "There is no key concepts.0.repeat; did you mean concepts.0.repeats?",
+    ),
+    (
+        {"samples": [{"prompt": "a", "cfg_scale": 2}]},
+        "There is no key samples.0.cfg_scale; did you mean samples.0.guidance?",
+    ),
+    (
+        {"optimizer": {"name": "adamw", "beta_1": 0.5}},
+        "There is no key optimizer.beta_1; did you mean optimizer.beta1?",
+    ),
+    (
+        {"optimizer": {"name": "adamw", "xyzzy": 0.5}},
+        "There is no key optimizer.xyzzy; there are name, weight_decay, beta1, beta2, "
+        "eps.",
+    ),
+    (
+        {"optimizer": {"name": "adamv"}},
+        "There is no optimizer 'adamv'; did you mean adamw?",
+    ),
+    (
+        {"optimizer": {"name": "StiefelLoRA"}},
+        "There is no optimizer 'StiefelLoRA'; did you mean stiefel_lora?",
+    ),
+    (
+        {"optimizer": {"name": "xyzzy"}},
+        f"There is no optimizer 'xyzzy'; there are {METHODS}.",
+    ),
+    ({"optimizer": {}}, f"optimizer.name is missing: write one of {METHODS}."),
+    (
+        {"optimizer": "adamw"},
+        'optimizer="adamw" must be an object such as {"name": "adamw"}.',
+    ),
+    (
+        {"optimizer": {"name": "custom", "class": "RAdam"}},
+        "optimizer.class='RAdam' must be a module and a class with a dot between them, "
+        'for example "torch.optim.RAdam".',
+    ),
+    (
+        {"optimizer": {"name": "custom"}},
+        "optimizer.class is missing and has no default: write it.",
+    ),
+    (
+        {"optimizer": {"name": "adamw", "beta1": 1}},
+        "optimizer.beta1=1 must be less than 1.",
+    ),
+    (
+        {"optimizer": {"name": "adamw", "eps": 0}},
+        "optimizer.eps=0 must be more than 0.",
+    ),
+    (
+        {"lora_rank": 16, "lora_alpha": 1},
+        "lora_alpha=1 must equal lora_rank=16 with stiefel_lora, which sets the scale "
+        "of the LoRA itself: leave lora_alpha out or write 16.",
+    ),
+    (
+        {"steps": 10, "learning_rate_warmup_steps": 11},
+        "learning_rate_warmup_steps=11 must not be more than steps=10.",
+    ),
+    (
+        {"output_formats": ["kohya", "kohya"]},
+        "output_formats names 'kohya' twice: write it once.",
+    ),
+    ({"output_formats": []}, "output_formats=[] must not be empty."),
+    (
+        {"output_formats": ["khoya"]},
+        'output_formats.0="khoya" must be one of kohya, peft; did you mean kohya?',
+    ),
+    ({"samples": [{}]}, "samples.0.prompt is missing and has no default: write it."),
+    ({"samples": [{"prompt": ""}]}, 'samples.0.prompt="" must not be empty.'),
+    ({"samples": ["a"]}, 'samples.0="a" must be an object in { }.'),
+    ({"concepts": [""]}, 'concepts.0.path="" must not be empty.'),
+    ({"concepts": 3}, "concepts=3 must be a list in [ ]."),
+    ({"concepts": [{"path": 3}]}, "concepts.0.path=3 must be a path in double quotes."),
+    ({"steps": "200"}, 'steps="200" must be a whole number.'),
+    ({"steps": True}, "steps=true must be a whole number."),
+    ({"steps": 10**9}, "steps=1000000000 must be at most 100000000."),
+    ({"learning_rate": 0}, "learning_rate=0 must be more than 0."),
+    ({"learning_rate": math.nan}, "learning_rate=NaN must be a finite number."),
+    ({"learning_rate": "fast"}, 'learning_rate="fast" must be a number.'),
+    ({"gradient_checkpointing": 1}, "gradient_checkpointing=1 must be true or false."),
+    ({"resolution": 100}, "resolution=100 must be a multiple of 8."),
+    (
+        {"train_dtype": "bf16"},
+        'train_dtype="bf16" must be one of float32, bfloat16, float16; did you mean '
+        "bfloat16?",
+    ),
+    ({"model_type": "flux"}, 'model_type="flux" must be sdxl.'),
+    (
+        {"device": "gpu"},
+        'device="gpu" must be auto, cpu, cuda, cuda:0 (a number), mps or xpu.',
+    ),
+    ({"comment": 3}, "comment=3 must be a text in double quotes."),
+    (
+        {"run_name": "a/b"},
+        "run_name='a/b' can not be the name of a folder on every system: use letters, "
+        "digits, spaces inside, - and _.",
+    ),
+    (
+        {"schema_version": 99},
+        "schema_version=99 is newer than this stiefel-lora knows (1): update it with "
+        "pip install -U stiefel-lora.",
+    ),
+    (
+        {"schema_version": "1"},
+        "schema_version='1' must be a whole number from 1 to 1; leave it out for a new "
+        "file.",
+    ),
+    (
+        {"steps": 0, "lora_rnk": 3, "seed": -1},
+        "steps=0 must be at least 1.\nseed=-1 must be at least 0.\n"
+        "There is no key lora_rnk; did you mean lora_rank?",
+    ),
+    (
+        {"run_name": "con", "lora_alpha": 2.5},
+        "run_name='con' can not be the name of a folder on every system: use letters, "
+        "digits, spaces inside, - and _.\n"
+        "lora_alpha=2.5 must equal lora_rank=16 with stiefel_lora, which sets the "
+        "scale of the LoRA itself: leave lora_alpha out or write 16.",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"), SENTENCES, ids=lambda part: str(part)[:40]
+)
+def test_each_bad_input_has_its_sentence(data, sentence):
+    with pytest.raises(ConfigError) as error:
+        parse_config(data)
+    assert str(error.value) == sentence
+
+
+@pytest.mark.parametrize(
+    ("foreign", "ours"),
+    [
+        ("network_dim", "lora_rank"),
+        ("network_alpha", "lora_alpha"),
+        ("train_batch_size", "batch_size"),
+        ("max_train_steps", "steps"),
+        ("unet_lr", "learning_rate"),
+        ("pretrained_model_name_or_path", "base_model_name"),
+        ("lr_scheduler", "learning_rate_scheduler"),
+        ("output_name", "run_name"),
+        ("optimizer_type", "optimizer.name"),
+        ("output_model_destination", "output_dir"),
+        ("sample_after", "sample_every"),
+    ],
+)
+def test_names_of_other_trainers(foreign, ours):
+    with pytest.raises(ConfigError) as error:
+        parse_config({foreign: 1})
+    assert str(error.value) == f"There is no key {foreign}; did you mean {ours}?"
+
+
+def test_foreign_names_lead_to_keys_and_are_none_themselves():
+    keys = {*TrainConfig.model_fields, *Concept.model_fields, *Sample.model_fields}
+    assert {name.partition(".")[0] for name in FOREIGN_NAMES.values()} <= keys
+    assert not keys & FOREIGN_NAMES.keys()
+    assert list(FOREIGN_NAMES) == sorted(FOREIGN_NAMES)
+
+
+@pytest.mark.parametrize("path", ["not_there.Class", "json.NotThere"])
+def test_a_custom_class_that_is_not_there(path):
+    config = parse_config({"optimizer": {"name": "custom", "class": path}})
+    with pytest.raises(ConfigError, match=f"^optimizer.class='{path}'"):
+        config.optimizer.load()
+
+
+def test_a_custom_class_is_imported():
+    config = parse_config(
+        {"optimizer": {"name": "custom", "class": "json.JSONDecoder"}}
+    )
+    assert config.optimizer.load().__name__ == "JSONDecoder"
+
+
+def test_paths_that_are_set_and_missing(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "cats").mkdir()
+    data = {
+        "base_model_name": "./sdxl",
+        "concepts": ["cats", "dogs"],
+        "validation_concepts": ["file"],
+        "output_dir": "file",
+    }
+    with pytest.raises(ConfigError) as error:
+        check_paths(parse_config(data, folder=tmp_path))
+    assert str(error.value).splitlines() == [
+        f"base_model_name: there is no folder {tmp_path / 'sdxl'}.",
+        f"concepts.1.path: there is no folder {tmp_path / 'dogs'}.",
+        f"validation_concepts.0.path: there is no folder {tmp_path / 'file'}.",
+        f"output_dir: {tmp_path / 'file'} is a file; name a folder.",
+    ]
+    check_paths(parse_config({"base_model_name": "org/hub", "concepts": str(tmp_path)}))
+
+
+def test_what_is_unset_is_a_remark_until_training_starts(tmp_path):
+    config = parse_config({})
+    check_paths(config)
+    found = remarks_of(config)
+    assert [text.partition(" ")[0] for text in found] == ["base_model_name", "concepts"]
+    with pytest.raises(ConfigError) as error:
+        check_complete(config)
+    assert str(error.value).splitlines() == found
+
+
+@pytest.mark.parametrize(
+    ("data", "remark"),
+    [
+        (
+            {"validate_every": 5},
+            "validate_every has no effect without validation_concepts.",
+        ),
+        ({"sample_every": 5}, "sample_every has no effect without samples."),
+        (
+            {"samples": [{"prompt": "a"}]},
+            "samples are not made during training while sample_every is 0.",
+        ),
+        (
+            {"optimizer": {"name": "adamw"}, "learning_rate": 2e-2},
+            "learning_rate=0.02 is 200 times above 0.0001, where adamw usually begins; "
+            "each optimizer has its own unit.",
+        ),
+        (
+            {"optimizer": {"name": "stiefel_lora"}, "learning_rate": 1e-4},
+            "learning_rate=0.0001 is 200 times below 0.02, where stiefel_lora usually "
+            "begins; each optimizer has its own unit.",
+        ),
+    ],
+)
+def test_remarks(data, remark):
+    assert remark in remarks_of(parse_config(data))

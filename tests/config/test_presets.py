@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from stiefel_lora._exceptions import ConfigError
+from stiefel_lora.config import dump_lean, load_config, parse_config, remarks
+from stiefel_lora.config.json_schema import json_schema, json_schema_text
+from stiefel_lora.config.presets import find_config, list_presets, presets_folder
+
+PRESETS = list_presets()
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(params=PRESETS, ids=lambda preset: preset.name)
+def preset(request):
+    return request.param
+
+
+def test_the_four_presets():
+    assert [entry.name for entry in PRESETS] == [
+        "demo_adamw",
+        "demo_stiefel_lora",
+        "sdxl_adamw",
+        "sdxl_stiefel_lora",
+    ]
+
+
+def test_every_preset_is_valid_and_says_where_its_values_come_from(preset):
+    config = load_config(preset.path)
+    assert config.run_name == preset.name
+    assert preset.comment == config.comment
+    assert "habit of the field" in preset.comment or "one seed" in preset.comment
+    assert preset.summary in preset.comment
+
+
+def test_every_preset_is_lean(preset):
+    data = json.loads(preset.path.read_text(encoding="utf-8"))
+    defaults = parse_config({"optimizer": data["optimizer"]}).model_dump(mode="json")
+    kept = {"schema_version", "optimizer", "learning_rate", "lora_rank"}
+    same = [key for key in data.keys() - kept if data[key] == defaults.get(key)]
+    assert not same
+
+
+def test_every_preset_points_to_the_schema(preset):
+    data = json.loads(preset.path.read_text(encoding="utf-8"))
+    schema = preset.path.parent / data["$schema"]
+    assert schema.resolve() == presets_folder().resolve() / "train_config.schema.json"
+
+
+@pytest.mark.parametrize("name", ["demo_adamw", "demo_stiefel_lora"])
+def test_demo_presets_show_the_first_concepts_held_out(name):
+    config = load_config(find_config(name))
+    captions = sorted(config.validation_concepts[0].path.glob("*.txt"))
+    prompts = [sample.prompt for sample in config.samples]
+    first = captions[: len(prompts)]
+    assert prompts == [path.read_text(encoding="utf-8").strip() for path in first]
+    assert {sample.seed for sample in config.samples} == {0}
+
+
+def test_the_demo_presets_differ_in_the_optimizer_alone():
+    one, other = (
+        load_config(find_config(name)).model_dump(
+            exclude={"optimizer", "learning_rate", "run_name", "comment"}
+        )
+        for name in ("demo_adamw", "demo_stiefel_lora")
+    )
+    assert one == other
+
+
+def test_presets_without_model_have_remarks():
+    found = remarks(load_config(find_config("sdxl_stiefel_lora")))
+    assert any(text.startswith("base_model_name is not set") for text in found)
+
+
+def test_a_preset_round_trips(preset):
+    config = load_config(preset.path)
+    assert parse_config(json.loads(dump_lean(config))) == config
+
+
+def test_a_file_comes_before_a_preset(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("demo_adamw").write_text("{}", encoding="utf-8")
+    assert find_config("demo_adamw") == Path("demo_adamw")
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        (
+            "demo_adamv",
+            "There is no file demo_adamv; did you mean the preset demo_adamw?",
+        ),
+        (
+            "xyzzy.json",
+            "There is no file xyzzy.json; the presets are demo_adamw, "
+            "demo_stiefel_lora, sdxl_adamw, sdxl_stiefel_lora.",
+        ),
+    ],
+)
+def test_neither_file_nor_preset(name, sentence):
+    with pytest.raises(ConfigError) as error:
+        find_config(name)
+    assert str(error.value) == sentence
+
+
+def test_the_committed_json_schema_is_up_to_date():
+    committed = ROOT / "training_presets" / "train_config.schema.json"
+    assert committed.read_text(encoding="utf-8") == json_schema_text(), (
+        "run: stiefel-lora schema --output training_presets/train_config.schema.json"
+    )
+
+
+def test_the_json_schema_serves_an_editor():
+    schema = json_schema()
+    properties = schema["properties"]
+    assert properties["$schema"]["type"] == "string"
+    assert schema["additionalProperties"] is False
+    assert all("description" in entry for entry in properties.values())
+    assert properties["steps"]["minimum"] == 1
+    assert properties["learning_rate"]["exclusiveMinimum"] == 0
+    tags = {
+        name: entry["properties"]["name"]["const"]
+        for name, entry in schema["$defs"].items()
+        if name.endswith(("Options", "Optimizer"))
+    }
+    assert set(tags.values()) == {"stiefel_lora", "adamw", "custom"}
+    assert all("\n" not in text for text in _descriptions(schema))
+
+
+def _descriptions(node):
+    if isinstance(node, dict):
+        if isinstance(node.get("description"), str):
+            yield node["description"]
+        node = list(node.values())
+    if isinstance(node, list):
+        for item in node:
+            yield from _descriptions(item)

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from stiefel_lora.config import (
+    TrainConfig,
+    dump_full,
+    dump_lean,
+    lean,
+    parse_config,
+)
+from stiefel_lora.config.optimizer import OPTIMIZER_MODELS
+from stiefel_lora.methods import CATALOGUE, Option, check_options
+
+NAMES = sorted(CATALOGUE)
+
+
+def option_values(option: Option) -> st.SearchStrategy[object]:
+    if option.choices:
+        values: st.SearchStrategy[object] = st.sampled_from(option.choices)
+    elif option.type is bool:
+        values = st.booleans()
+    elif option.type is int:
+        low = None if option.low is None else math.ceil(option.low)
+        high = None if option.high is None else math.floor(option.high)
+        values = st.integers(low, high)
+    else:
+        values = st.floats(
+            option.low,
+            option.high,
+            exclude_min=option.low_open,
+            exclude_max=option.high_open,
+            allow_nan=False,
+            allow_infinity=False,
+        )
+    return st.none() | values if option.optional else values
+
+
+def methods() -> st.SearchStrategy[dict[str, object]]:
+    return st.one_of(
+        st.fixed_dictionaries(
+            {"name": st.just(entry.name)},
+            optional={o.name: option_values(o) for o in entry.options},
+        )
+        for entry in CATALOGUE.values()
+    )
+
+
+custom = st.fixed_dictionaries(
+    {"name": st.just("custom"), "class": st.just("torch.optim.RAdam")},
+    optional={"options": st.dictionaries(st.text(), st.integers() | st.booleans())},
+)
+prompts = st.fixed_dictionaries(
+    {"prompt": st.text(min_size=1)},
+    optional={"seed": st.integers(0, 2**32 - 1), "width": st.sampled_from([32, 1024])},
+)
+configs = st.fixed_dictionaries(
+    {},
+    optional={
+        "comment": st.text(),
+        "concepts": st.sampled_from(
+            ["/a", ["/a", "/b"], [{"path": "/c", "repeats": 3}]]
+        ),
+        "steps": st.integers(10, 10**6),
+        "learning_rate": st.floats(1e-9, 1),
+        "learning_rate_warmup_steps": st.integers(0, 10),
+        "lora_rank": st.integers(1, 4096),
+        "optimizer": methods() | custom,
+        "samples": st.lists(prompts, max_size=3),
+        "output_formats": st.sampled_from([["peft"], ["peft", "kohya"]]),
+        "rank_every": st.none() | st.integers(0, 10),
+    },
+)
+
+
+@given(configs)
+@settings(max_examples=60, deadline=None)
+def test_lean_and_full_text_round_trip(data):
+    config = parse_config(data)
+    assert parse_config(json.loads(dump_lean(config))) == config
+    assert parse_config(json.loads(dump_full(config))) == config
+    assert len(dump_lean(config)) < len(dump_full(config))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_lean_dump_keeps_the_tag_of_the_optimizer(name):
+    config = parse_config({"optimizer": {"name": name}})
+    if name == TrainConfig().optimizer.name:
+        assert "optimizer" not in lean(config)
+    else:
+        assert lean(config)["optimizer"] == {"name": name}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_options_are_those_of_the_catalogue(name):
+    entry = CATALOGUE[name]
+    optimizer = parse_config({"optimizer": {"name": name}}).optimizer
+    assert optimizer.arguments() == entry.defaults()
+    assert optimizer.method is entry
+    check_options(entry, optimizer.arguments())
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [(name, option) for name in NAMES for option in CATALOGUE[name].options],
+    ids=lambda part: part if isinstance(part, str) else part.name,
+)
+@pytest.mark.parametrize(
+    "value", [None, True, 0, 1, -1, 0.5, 2, 1e9, -1e-9, "x", "sign", math.nan, math.inf]
+)
+def test_schema_and_catalogue_accept_the_same_values(name, option, value):
+    fields = {"name": name, option.name: value}
+    if option.violation(value) is None:
+        OPTIMIZER_MODELS[name].model_validate(fields)
+    else:
+        with pytest.raises(ValidationError):
+            OPTIMIZER_MODELS[name].model_validate(fields)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_learning_rate_unset_is_where_the_method_begins(name):
+    config = parse_config({"optimizer": {"name": name}})
+    assert config.learning_rate == CATALOGUE[name].default_lr
+
+
+def test_alpha_unset_is_the_rank():
+    assert parse_config({"lora_rank": 24}).resolved_alpha == 24.0
+    assert parse_config({"lora_rank": 24, "lora_alpha": 24}).resolved_alpha == 24.0
+    free = {"optimizer": {"name": "adamw"}, "lora_rank": 24, "lora_alpha": 1}
+    assert parse_config(free).resolved_alpha == 1.0
+
+
+@pytest.mark.parametrize(
+    ("steps", "every", "expected"),
+    [(2000, None, 50), (40, None, 5), (40, 7, 7), (9, 0, 0)],
+)
+def test_interval_of_rank_measurements(steps, every, expected):
+    config = parse_config({"steps": steps, "rank_every": every})
+    assert config.resolved_rank_every == expected
+
+
+def test_a_config_is_frozen():
+    with pytest.raises(ValidationError):
+        TrainConfig().steps = 3  # type: ignore[misc]
+
+
+def test_every_field_has_a_tooltip():
+    models = [TrainConfig, *OPTIMIZER_MODELS.values()]
+    missing = [
+        f"{model.__name__}.{name}"
+        for model in models
+        for name, field in model.model_fields.items()
+        if not field.description
+    ]
+    assert not missing

@@ -1,0 +1,258 @@
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from stiefel_lora import _commands, cli
+from stiefel_lora._exceptions import ModelError, NonFiniteError
+from stiefel_lora._version import __version__
+
+MODULES = str(Path(cli.__file__).parents[1])
+HEAVY = ("torch", "diffusers", "transformers", "peft", "numpy", "PIL")
+
+
+def run(*args: object):
+    return CliRunner().invoke(_commands.app, [str(arg) for arg in args])
+
+
+@pytest.fixture
+def config(tmp_path) -> Path:
+    """A config file that could train."""
+    (tmp_path / "sdxl").mkdir()
+    (tmp_path / "cats").mkdir()
+    path = tmp_path / "cats.json"
+    data = {"base_model_name": "./sdxl", "concepts": "cats", "steps": 30}
+    path.write_text(json.dumps(data), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def trainer(monkeypatch):
+    """A stand-in for ``stiefel_lora.training`` that notes its calls."""
+    calls: list[tuple] = []
+    module = types.ModuleType("stiefel_lora.training")
+    module.error = None
+    module.result = None
+
+    def train(config, resume=None):
+        calls.append((config, resume))
+        if module.error:
+            raise module.error
+        return module.result
+
+    module.train = train
+    module.calls = calls
+    monkeypatch.setitem(sys.modules, "stiefel_lora.training", module)
+    monkeypatch.setattr("stiefel_lora.training", module, raising=False)
+    return module
+
+
+def test_train_hands_the_config_over(config, trainer):
+    result = run("train", config, "--set", "steps=7", "--set", "optimizer.name=adamw")
+    assert result.exit_code == 0, result.output
+    ((settings, resume),) = trainer.calls
+    assert settings.steps == 7
+    assert settings.optimizer.name == "adamw"
+    assert resume is None
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (["--resume"], "last"),
+        (["--resume", "--set", "steps=7"], "last"),
+        (["--resume", "last"], "last"),
+        (["--resume", "runs/a/checkpoints/step-5"], "runs/a/checkpoints/step-5"),
+        (["--resume=elsewhere"], "elsewhere"),
+    ],
+)
+def test_resume_alone_means_last(config, trainer, args, expected):
+    result = run("train", config, *args)
+    assert result.exit_code == 0, result.output
+    assert trainer.calls[0][1] == expected
+
+
+def test_resume_before_the_config(config, trainer):
+    assert run("train", "--resume", "--set", "steps=7", config).exit_code == 0
+    assert trainer.calls[0][1] == "last"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "sentence"),
+    [
+        (ModelError("This is a FLUX model."), 2, "This is a FLUX model."),
+        (NonFiniteError("The loss is NaN."), 1, "The loss is NaN."),
+        (KeyboardInterrupt(), 130, "Interrupted."),
+        (
+            ModuleNotFoundError("no", name="diffusers.models"),
+            2,
+            "This needs the package diffusers, which is not installed: "
+            'pip install "stiefel-lora[train]".',
+        ),
+    ],
+)
+def test_failures_are_a_sentence_and_an_exit_code(
+    config, trainer, error, code, sentence
+):
+    trainer.error = error
+    result = run("train", config)
+    assert result.exit_code == code
+    assert result.stderr == sentence + "\n"
+    assert result.stdout == ""
+
+
+def test_a_run_that_was_interrupted_and_saved(config, trainer):
+    trainer.result = types.SimpleNamespace(interrupted=True)
+    assert run("train", config).exit_code == 130
+
+
+def test_a_module_of_our_own_that_is_missing_is_a_bug(config, trainer):
+    trainer.error = ModuleNotFoundError("no", name="stiefel_lora.nothing")
+    assert isinstance(run("train", config).exception, ModuleNotFoundError)
+
+
+def test_nothing_to_train(trainer):
+    result = run("train", "sdxl_adamw")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("base_model_name is not set: ")
+    assert not trainer.calls
+
+
+def test_validate(config):
+    result = run("validate", config, "--set", "batch_size=2")
+    assert result.exit_code == 0
+    assert result.stdout == (
+        f"{config} is valid: stiefel_lora, rank 16, 30 steps of 2 pictures.\n"
+    )
+
+
+def test_validate_a_preset_by_name():
+    result = run("validate", "sdxl_stiefel_lora")
+    assert result.exit_code == 0
+    assert "sdxl_stiefel_lora is valid" in result.stdout
+    assert "Remark: base_model_name is not set" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (["demo_adamv"], "did you mean the preset demo_adamw?"),
+        (["sdxl_adamw", "--set", "lora_rnk=3"], "did you mean lora_rank?"),
+        (["sdxl_adamw", "--set", "steps"], "must look like KEY=VALUE"),
+        (["sdxl_stiefel_lora", "--set", "lora_alpha=1"], "leave lora_alpha out"),
+        (["sdxl_adamw", "--set", "base_model_name=./no"], "there is no folder"),
+    ],
+)
+def test_bad_input(args, sentence):
+    result = run("validate", *args)
+    assert result.exit_code == 2
+    assert sentence in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stdout == ""
+
+
+def test_presets():
+    result = run("presets")
+    assert result.exit_code == 0
+    assert "demo_stiefel_lora" in result.stdout
+    assert "SDXL" in result.stdout
+
+
+def test_schema(tmp_path):
+    printed = run("schema")
+    written = run("schema", "--output", tmp_path / "schema.json")
+    assert (printed.exit_code, written.exit_code) == (0, 0)
+    text = (tmp_path / "schema.json").read_text(encoding="utf-8")
+    assert text == printed.stdout
+    assert json.loads(text)["title"] == "TrainConfig"
+
+
+def test_schema_into_a_folder_that_is_not_there(tmp_path):
+    result = run("schema", "--output", tmp_path / "no" / "schema.json")
+    assert result.exit_code == 2
+    assert "schema.json can not be written: " in result.stderr
+
+
+def test_the_verbs_and_their_options_are_frozen():
+    surface = {
+        info.name or info.callback.__name__: info.callback.__code__.co_varnames[
+            : info.callback.__code__.co_argcount
+        ]
+        for info in _commands.app.registered_commands
+    }
+    assert surface == {
+        "train": ("config", "overrides", "resume"),
+        "validate": ("config", "overrides"),
+        "presets": (),
+        "schema": ("output",),
+    }
+
+
+def test_version():
+    result = run("--version")
+    assert (result.exit_code, result.stdout) == (0, f"stiefel-lora {__version__}\n")
+
+
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {MODULES!r})\n{code}"],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("args", [["--help"], ["presets"], ["validate", "sdxl_adamw"]])
+def test_nothing_heavy_is_imported(args):
+    code = f"""
+from stiefel_lora.cli import main
+sys.argv = ["stiefel-lora", *{args!r}]
+try:
+    main()
+except SystemExit as end:
+    loaded = [name for name in {HEAVY!r} if name in sys.modules]
+    print(f"{{end.code}} {{loaded}}", file=sys.stderr)
+"""
+    assert python(code).stderr == "0 []\n"
+
+
+def test_help_does_not_even_import_the_schema():
+    code = """
+from stiefel_lora.cli import main
+sys.argv = ["stiefel-lora", "--help"]
+try:
+    main()
+except SystemExit:
+    print("pydantic" in sys.modules, "stiefel_lora.config" in sys.modules)
+"""
+    assert python(code).stdout.splitlines()[-1] == "False False"
+
+
+def test_without_typer_there_is_a_sentence():
+    code = """
+sys.modules["typer"] = None
+from stiefel_lora.cli import main
+main()
+"""
+    result = python(code)
+    assert result.returncode == 2
+    assert result.stderr == (
+        "The command line needs the package typer, which is not installed: "
+        'pip install "stiefel-lora[train]".\n'
+    )
+
+
+def test_python_dash_m():
+    assert importlib.util.find_spec("stiefel_lora.__main__")
+    code = "import runpy; sys.argv = ['x', '--version']; "
+    result = python(f"{code}runpy.run_module('stiefel_lora', run_name='__main__')")
+    assert result.stdout == f"stiefel-lora {__version__}\n"
