@@ -41,8 +41,7 @@ def check_options(entry: Method, options: dict[str, object]) -> None:
     for name, value in options.items():
         if name not in known:
             raise OptionError(
-                f"{entry.name} has no option {name!r}; "
-                f"{_suggestion(name, list(known))}"
+                f"{entry.name} has no option {name!r}; {_suggestion(name, list(known))}"
             )
         violation = known[name].violation(value)
         if violation:

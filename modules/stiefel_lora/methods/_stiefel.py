@@ -59,6 +59,16 @@ STIEFEL_LORA = Method(
             default=True,
             doc="Look one momentum step ahead (B, and A under muon).",
         ),
+        Option(
+            name="rest_lr_ratio",
+            type=float,
+            default=None,
+            low=0.0,
+            optional=True,
+            doc="AdamW learning rate of parameters outside LoRA pairs (DoRA "
+            "magnitudes, biases) as a multiple of the learning rate. Empty: 0.05 "
+            "with muon, else 1.",
+        ),
         WEIGHT_DECAY,
         *ADAM_OPTIONS,
     ),

@@ -1,0 +1,89 @@
+r"""The Stiefel manifold St(m, r) = {B : B^T B = I}, polar retraction.
+
+The metric is the Euclidean one. Points and vectors are ``(*batch, m, r)`` tensors with
+m >= r. A vector xi is tangent at B when :math:`B^T\xi + \xi^T B = 0`. Then
+:math:`(B+\xi)^T(B+\xi) = I + \xi^T\xi`: a retraction never meets a rank-deficient
+matrix.
+
+References:
+    P.-A. Absil, R. Mahony, R. Sepulchre, "Optimization Algorithms on Matrix
+    Manifolds", Princeton 2008, sections 3.5.7, 4.1.1.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .roots import inverse_sqrt
+
+__all__ = [
+    "orthogonality_error",
+    "qr_gauge",
+    "random_orthonormal",
+    "retract_polar",
+    "symmetric",
+    "tangent_project",
+]
+
+
+def symmetric(matrix: Tensor) -> Tensor:
+    """Symmetric part (M + M^T) / 2 of ``(*batch, r, r)``."""
+    return 0.5 * (matrix + matrix.mT)
+
+
+def tangent_project(point: Tensor, vector: Tensor) -> Tensor:
+    r"""Orthogonal projection onto the tangent space: Z - B sym(B^T Z)."""
+    return vector - point @ symmetric(point.mT @ vector)
+
+
+def retract_polar(point: Tensor, step: Tensor, iterations: int | None = None) -> Tensor:
+    r"""Polar retraction :math:`(B+\xi)\,[(B+\xi)^T(B+\xi)]^{-1/2}`, of second order.
+
+    The Gram matrix is taken of B + xi itself and not as I + xi^T xi, so that an error
+    of orthonormality that B brings along is removed instead of carried on.
+
+    Args:
+        point: ``(*batch, m, r)``, orthonormal columns.
+        step: ``(*batch, m, r)``, tangent at ``point``.
+        iterations: see :func:`~stiefel_lora.geometry.roots.inverse_sqrt`; 6 suffice
+            for steps of spectral norm <= 0.5.
+    """
+    moved = point + step
+    return moved @ inverse_sqrt(moved.mT @ moved, iterations)
+
+
+def orthogonality_error(point: Tensor) -> Tensor:
+    r"""Largest entry of |B^T B - I| of each ``(m, r)`` matrix in ``(*batch, m, r)``."""
+    gram = point.mT @ point
+    identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    return (gram - identity).abs().amax(dim=(-2, -1))
+
+
+def qr_gauge(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Thin QR with a positive diagonal: M = Q R, unique for full column rank."""
+    q, r = torch.linalg.qr(matrix)
+    diagonal = torch.diagonal(r, dim1=-2, dim2=-1)
+    # torch.sign(0) = 0 would delete a column of a rank-deficient matrix.
+    sign = torch.where(diagonal < 0, -1.0, 1.0).to(matrix.dtype)
+    return q * sign.unsqueeze(-2), r * sign.unsqueeze(-1)
+
+
+def random_orthonormal(
+    rows: int, columns: int, *, seed: int, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Draw a point uniformly from St(rows, columns), on the CPU in float64.
+
+    The same seed gives the same point on every device and in every precision.
+
+    Raises:
+        ValueError: more columns than rows.
+    """
+    if columns > rows:
+        raise ValueError(
+            f"{columns} orthonormal columns do not fit into {rows} rows; "
+            "the rank must not exceed the layer's output width."
+        )
+    generator = torch.Generator().manual_seed(seed)
+    gauss = torch.randn(rows, columns, generator=generator, dtype=torch.float64)
+    return qr_gauge(gauss)[0].to(dtype)

@@ -1,0 +1,57 @@
+"""Stack tensors of one shape, in chunks of bounded memory, and write them back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from itertools import groupby
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+__all__ = ["bucketed", "chunked", "column", "gather", "scatter"]
+
+Item = TypeVar("Item")
+
+# Elements of one stacked factor pair. A rule holds about eight such copies for a
+# moment: 2**23 floats are 32 MB, so some 270 MB at most.
+CHUNK_ELEMENTS = 2**23
+
+
+def bucketed(
+    items: Sequence[Item], key: Callable[[Item], Hashable]
+) -> Iterator[list[Item]]:
+    """Group items by key, in order of first appearance."""
+    buckets: dict[Hashable, list[Item]] = {}
+    for item in items:
+        buckets.setdefault(key(item), []).append(item)
+    yield from buckets.values()
+
+
+def chunked(items: list[Item], elements_each: int) -> Iterator[list[Item]]:
+    """Cut a bucket so that no chunk stacks more than CHUNK_ELEMENTS elements."""
+    size = max(1, CHUNK_ELEMENTS // max(1, elements_each))
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def column(values: Sequence[float], like: Tensor) -> Tensor:
+    """Make ``(K, 1, 1)`` on the device of ``like`` without a host synchronisation.
+
+    A tensor built from a Python list is copied from pageable memory, which waits for
+    the device; ``torch.full`` passes the number as a kernel argument.
+    """
+    runs = [(value, len(list(run))) for value, run in groupby(values)]
+    parts = [like.new_full((count, 1, 1), value) for value, count in runs]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def gather(tensors: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+    """Stack K tensors as ``(K, rows, columns)``; trailing axes are flattened."""
+    return torch.stack([tensor.flatten(1) for tensor in tensors]).to(dtype)
+
+
+def scatter(stacked: Tensor, tensors: Sequence[Tensor]) -> None:
+    """Copy the K slices of a stack back into their tensors, in place."""
+    targets = [tensor.view(stacked.shape[1:]) for tensor in tensors]
+    torch._foreach_copy_(targets, list(stacked.unbind(0)))

@@ -1,0 +1,59 @@
+"""Make LoRA alpha equal to the rank where a model shows its alpha.
+
+A Stiefel-type method owns the scale of the product, so a scale alpha / r beside it
+would only hide in the learning rate. PEFT layers carry the scale as ``scaling``; it is
+recognised by attribute names, so that peft itself is not imported.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+from torch import nn
+
+__all__ = ["fold_alpha_"]
+
+log = logging.getLogger("stiefel_lora")
+
+
+@torch.no_grad()
+def fold_alpha_(model: nn.Module) -> int:
+    """Fold every PEFT scale alpha / r into A and set alpha to the rank, in place.
+
+    What the model computes stays the same to rounding.
+
+    Returns:
+        How many adapters had another alpha than their rank.
+    """
+    folded = 0
+    layers: list[Any] = [layer for layer in model.modules() if _is_lora_layer(layer)]
+    for layer in layers:
+        for adapter, scale in list(layer.scaling.items()):
+            if scale == 1.0 or adapter not in layer.lora_A:
+                continue
+            layer.lora_A[adapter].weight.mul_(scale)
+            layer.scaling[adapter] = 1.0
+            layer.lora_alpha[adapter] = layer.r[adapter]
+            folded += 1
+    if folded:
+        _fix_configs(model)
+        log.warning(
+            "LoRA alpha was not the rank in %d layers; the scale was folded into A and "
+            "alpha set to the rank. The model computes the same as before.",
+            folded,
+        )
+    return folded
+
+
+def _is_lora_layer(layer: Any) -> bool:
+    names = ("scaling", "lora_A", "lora_alpha", "r")
+    return all(isinstance(getattr(layer, n, None), dict | nn.ModuleDict) for n in names)
+
+
+def _fix_configs(model: nn.Module) -> None:
+    """Keep saved adapter configs in step with the layers."""
+    for config in (getattr(model, "peft_config", None) or {}).values():
+        config.lora_alpha = config.r
+        config.alpha_pattern = dict(config.rank_pattern or {})

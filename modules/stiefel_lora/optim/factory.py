@@ -1,0 +1,48 @@
+"""Make an optimizer by its catalogue name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..methods import check_options, method
+from ._groups import Source
+from .alpha import fold_alpha_
+
+__all__ = ["create_optimizer"]
+
+
+def create_optimizer(
+    name: str,
+    model_or_named_parameters: Source,
+    *,
+    lr: float | Tensor | None = None,
+    **options: Any,
+) -> torch.optim.Optimizer:
+    """Create the optimizer of a catalogue entry on a model's trainable parameters.
+
+    Given a model, its names settle which parameters are pairs, and where a PEFT layer
+    has another alpha than its rank while the method needs alpha = rank, the scale is
+    folded into A first. Given bare parameters neither can be seen.
+
+    Args:
+        name: ``"stiefel_lora"``, ``"adamw"``, ...: a key of
+            :data:`stiefel_lora.methods.CATALOGUE`.
+        model_or_named_parameters: a module, ``(name, tensor)`` pairs, or groups.
+        lr: learning rate in the method's unit; None takes the catalogue's default.
+        options: options of the catalogue entry.
+
+    Raises:
+        OptionError: unknown name or option, or a value out of bounds.
+        PairingError: ambiguous pairs.
+    """
+    entry = method(name)
+    check_options(entry, options)
+    if entry.alpha_policy == "rank" and isinstance(
+        model_or_named_parameters, nn.Module
+    ):
+        fold_alpha_(model_or_named_parameters)
+    rate = entry.default_lr if lr is None else lr
+    return entry.load()(model_or_named_parameters, lr=rate, **options)
