@@ -25,6 +25,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    # Plain help: importing rich to draw frames would double the time of --help.
+    rich_markup_mode=None,
 )
 
 
@@ -82,7 +84,7 @@ def train(
         from . import training
 
         result = training.train(settings, resume=resume)
-        if getattr(result, "interrupted", False):
+        if result.interrupted:
             raise typer.Exit(INTERRUPTED)
 
 

@@ -29,3 +29,7 @@ def main() -> None:
         )
         raise SystemExit(2) from None
     app(prog_name="stiefel-lora")
+
+
+if __name__ == "__main__":
+    main()

@@ -138,8 +138,8 @@ class TrainConfig(StrictModel):
     feed-forward, the usual choice; full: all linear layers."""
 
     layer_filter: tuple[Annotated[str, Field(min_length=1)], ...] = ()
-    """Own patterns of layer names, for example "*.attn2.to_k", in place of the preset.
-    A pattern that matches no layer is an error."""
+    """In place of the preset: whole names of layers with * for any letters, such as
+    *.attn2.to_k, or pieces of names. One that matches no layer is an error."""
 
     lora_rank: Annotated[Count, Field(ge=1, le=4096)] = 16
     """Rank of the LoRA: how much it can hold, and how large its file gets."""
