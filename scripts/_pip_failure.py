@@ -1,0 +1,98 @@
+"""Say in a sentence why an installation failed, from pip's own output."""
+
+import re
+
+__all__ = ["explain"]
+
+# The first pattern that occurs decides. A full disk and a missing network come first,
+# because both make pip end with misleading words about versions.
+CAUSES = (
+    (
+        r"No space left on device|Errno 28|not enough space|WinError 112",
+        "The disk is full. Free some space (about {gigabytes} GB are needed) and run "
+        "the same command again.",
+    ),
+    (
+        r"CERTIFICATE_VERIFY_FAILED|SSLError",
+        "The package server's certificate was refused: a proxy or an old certificate "
+        "store stands in between. Tell pip about it (pip config set global.cert FILE) "
+        "and run the same command again.",
+    ),
+    (
+        r"NewConnectionError|ConnectTimeout|ReadTimeout|Read timed out|ProxyError"
+        r"|Temporary failure in name resolution|getaddrinfo failed"
+        r"|Network is unreachable|Connection refused|Connection aborted"
+        r"|Max retries exceeded",
+        "The package server can not be reached. Check the network (and the address "
+        "after --torch-index, if one was given) and run the same command again.",
+    ),
+    (
+        r"Permission denied|Errno 13|WinError 5\b|Access is denied",
+        "A file could not be written. Check that this folder is yours and that no "
+        "program uses .venv, then run the same command again.",
+    ),
+    (
+        r"WinError 206|filename or extension is too long|long path",
+        "A path is longer than Windows allows. Move the checkout to a shorter folder, "
+        "such as C:\\stiefel-lora, and run the same command again.",
+    ),
+    (
+        r"ResolutionImpossible|conflicting dependencies|has requirement .+ but you",
+        "Two packages want different versions of a third; the lines below name them. "
+        "If you edited setup.py or constraints.txt, undo that; if torch comes from "
+        "--torch-index, choose an address with a newer torch.",
+    ),
+    (
+        r"\(from versions: none\)[\s\S]*No matching distribution found for ([^\s(]+)",
+        "pip found no build at all of {found} for Python {python} on {platform}: "
+        "either there is none (run the script with another Python; 3.11 is the tested "
+        "one), or the package server can not be reached (check the network, and the "
+        "address after --torch-index, if one was given).",
+    ),
+    (
+        r"No matching distribution found for ([^\s(]+)",
+        "There is no build of {found} for Python {python} on {platform}. Run the "
+        "script with another Python (3.11 is the tested one); for torch, --torch-index "
+        "with an address from PyTorch's 'Get Started' page may have one.",
+    ),
+    (
+        r"requires a different Python",
+        "A package refuses Python {python}. Run the script with another Python (3.11 "
+        "is the tested one).",
+    ),
+    (
+        r"Microsoft Visual C\+\+|error: command .*(gcc|cc|clang|cl\.exe)"
+        r"|Failed (?:to build|building wheel)|Failed to build installable wheels"
+        r"|metadata-generation-failed|subprocess-exited-with-error",
+        "A package had to be compiled and that failed: there is no ready-made build "
+        "for Python {python} on {platform}. Run the script with another Python (3.11 "
+        "is the tested one).",
+    ),
+    (
+        r"MemoryError|\bKilled\b",
+        "The machine ran out of memory. Close other programs and run the same "
+        "command again.",
+    ),
+)
+UNKNOWN = (
+    "pip failed for a reason that this script does not know. The lines below are the "
+    "end of its output."
+)
+
+
+def explain(output: str, *, python: str, platform: str, gigabytes: int) -> str:
+    """Name the cause of a failed pip call and the way out, in a sentence or two.
+
+    ``output`` is everything pip printed, ``python`` the version such as "3.11",
+    ``platform`` words for the machine, ``gigabytes`` what the installation needs.
+    """
+    for pattern, sentence in CAUSES:
+        found = re.search(pattern, output, flags=re.IGNORECASE)
+        if found:
+            return sentence.format(
+                found=found[1] if found.lastindex else "",
+                python=python,
+                platform=platform,
+                gigabytes=gigabytes,
+            )
+    return UNKNOWN
