@@ -48,7 +48,13 @@ def _path(loc: Location) -> str:
     parts = list(loc)
     if len(parts) > 1 and parts[0] == "optimizer" and parts[1] in OPTIMIZER_MODELS:
         del parts[1]
-    return ".".join(str(part) for part in parts)
+    return ".".join(_word(str(part)) for part in parts)
+
+
+def _word(key: str) -> str:
+    """A key as it is, or in quotes when one could not see it otherwise."""
+    visible = key.isprintable() and key.strip() == key and key
+    return key if visible else ascii(key)
 
 
 def _shown(value: Any) -> str:
@@ -57,13 +63,14 @@ def _shown(value: Any) -> str:
         text = json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError):
         text = repr(value)
+    text = text if text.isprintable() else ascii(text)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _unknown_key(loc: Location, top_level: list[str]) -> str:
     key = str(loc[-1])
     path = _path(loc)
-    parent = path[: len(path) - len(key)]
+    parent = path[: len(path) - len(_word(key))]
     known = _known_keys(loc, top_level)
     option = None if parent else _optimizer_option(key)
     near = option or suggest_key(key, known)
