@@ -1,0 +1,53 @@
+"""Read and write LoRA files: kohya-style for most tools, PEFT-style for diffusers.
+
+Names load on first use, so that ``files.atomic`` and ``files.metadata`` serve parts of
+the package that do not import torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .atomic import atomic_write
+    from .kohya import save_kohya
+    from .load import load_lora
+    from .metadata import tag_frequency, training_metadata
+    from .peft import save_peft
+    from .tensors import read_tensors, write_tensors
+    from .weights import LoraFactors, LoraWeights, canonical_name
+
+__all__ = [
+    "LoraFactors",
+    "LoraWeights",
+    "atomic_write",
+    "canonical_name",
+    "load_lora",
+    "read_tensors",
+    "save_kohya",
+    "save_peft",
+    "tag_frequency",
+    "training_metadata",
+    "write_tensors",
+]
+
+_HOME = {
+    "LoraFactors": "weights",
+    "LoraWeights": "weights",
+    "atomic_write": "atomic",
+    "canonical_name": "weights",
+    "load_lora": "load",
+    "read_tensors": "tensors",
+    "save_kohya": "kohya",
+    "save_peft": "peft",
+    "tag_frequency": "metadata",
+    "training_metadata": "metadata",
+    "write_tensors": "tensors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

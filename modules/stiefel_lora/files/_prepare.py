@@ -1,0 +1,46 @@
+"""From trained factors to the tensors that a file stores."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .._exceptions import OutputError
+from .weights import LoraWeights
+
+__all__ = ["check_weights", "stored"]
+
+_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+
+
+def check_weights(weights: LoraWeights, dtype: torch.dtype) -> None:
+    """Refuse an empty LoRA and a dtype that other tools can not load.
+
+    Raises:
+        OutputError: one of the two.
+    """
+    if not weights:
+        raise OutputError("There is no LoRA to save: no layer was adapted.")
+    if dtype not in _DTYPES:
+        raise OutputError(
+            f"A LoRA file can not be {dtype}; choose float32, float16 or bfloat16."
+        )
+
+
+def stored(
+    name: str, factor: Tensor, dtype: torch.dtype, *, scale: float = 1.0
+) -> Tensor:
+    """Copy ``scale`` x ``factor`` to the CPU in ``dtype``, rounded once.
+
+    Raises:
+        OutputError: a value is not finite, or too large for ``dtype``.
+    """
+    copy = factor.detach().to("cpu", copy=True)
+    if scale != 1.0:
+        copy = copy.double() * scale
+    result = copy.to(dtype).contiguous()
+    if not torch.isfinite(result).all():
+        fits = torch.isfinite(copy).all()
+        reason = f"does not fit {dtype}; choose float32" if fits else "is not finite"
+        raise OutputError(f"{name} was not saved: a value of its factors {reason}.")
+    return result

@@ -1,0 +1,80 @@
+"""Write a file whole or not at all; standard library only."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from .._exceptions import OutputError
+
+__all__ = ["atomic_write"]
+
+# Older leftovers can only come from a process that was killed while it wrote.
+_STALE_SECONDS = 3600.0
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary path beside ``path``, which takes its name at the end.
+
+    The body writes the temporary file and may read it back. When the body ends, the
+    file is flushed to the disk and renamed over ``path`` in one step; when it raises,
+    the temporary file is removed and ``path`` stays as it was. Missing folders are
+    made.
+
+    Raises:
+        OutputError: the system refused (full disk, no permission, no such drive).
+    """
+    target = Path(os.path.realpath(path))
+    part = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = _reserve(target)
+        yield part
+        _flush(part)
+        os.replace(part, target)
+        _flush_folder(target.parent)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(
+            f"{target} could not be written: {reason}; what stood there before is "
+            "untouched. Free space or choose another folder."
+        ) from error
+    finally:
+        if part is not None:
+            with contextlib.suppress(OSError):
+                part.unlink()
+
+
+def _reserve(target: Path) -> Path:
+    """Make an empty file beside ``target`` that no other writer has."""
+    for number in itertools.count():
+        part = target.with_name(f".{target.name}.{number}.part")
+        # Another writer may remove or rename its file while we look at it.
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - part.stat().st_mtime > _STALE_SECONDS:
+                part.unlink()
+        with contextlib.suppress(FileExistsError):
+            part.touch(exist_ok=False)
+            return part
+    raise AssertionError("unreachable: the loop ends by returning")
+
+
+def _flush(part: Path) -> None:
+    # Windows flushes only through a handle that may write.
+    with part.open("r+b") as handle:
+        os.fsync(handle.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    # The rename is done; where folders can not be flushed, the system does it later.
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,135 @@
+"""Names of SDXL's modules: canonical (diffusers paths) and kohya (SGM, underscored).
+
+Underscores can not be parsed back into dots without guessing. So both directions are
+one table of every name that a model with SDXL's structure can have (three levels, two
+layers a level), made once and inverted as a whole.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+
+from .._exceptions import ModelError
+
+__all__ = ["from_kohya", "to_kohya"]
+
+_LEVELS = 3
+_LAYERS = 2
+# SDXL has up to 10 transformer blocks in a row and 32 text encoder layers; more costs
+# nothing and lets relatives of SDXL pass.
+_MAX_DEPTH = 32
+_MAX_ENCODER_LAYERS = 48
+
+_RESNET = {
+    "conv1": "in_layers.2",
+    "time_emb_proj": "emb_layers.1",
+    "conv2": "out_layers.3",
+    "conv_shortcut": "skip_connection",
+}
+_TRANSFORMER_BLOCK = (
+    *(f"attn{n}.{leaf}" for n in (1, 2) for leaf in ("to_q", "to_k", "to_v")),
+    *(f"attn{n}.to_out.0" for n in (1, 2)),
+    "ff.net.0.proj",
+    "ff.net.2",
+)
+_OUTSIDE_BLOCKS = {
+    "conv_in": "input_blocks.0.0",
+    "conv_out": "out.2",
+    "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2",
+    "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
+}
+_ENCODER_LAYER = (
+    *(f"self_attn.{leaf}_proj" for leaf in ("q", "k", "v", "out")),
+    *("mlp.fc1", "mlp.fc2"),
+)
+
+
+def to_kohya(name: str) -> str:
+    """Canonical name -> stem of the kohya keys.
+
+    ``unet.mid_block.attentions.0.proj_in`` -> ``lora_unet_middle_block_1_proj_in``
+
+    Raises:
+        ModelError: SDXL has no such module.
+    """
+    stem = _table().get(name)
+    if stem is None:
+        raise ModelError(
+            f"{name!r} has no kohya name: it is no layer of an SDXL model (three "
+            "levels of two layers). Write the PEFT format instead."
+        )
+    return stem
+
+
+def from_kohya(stem: str) -> str:
+    """Stem of the kohya keys -> canonical name, the inverse of ``to_kohya``.
+
+    Raises:
+        ModelError: no module of an SDXL model has this stem.
+    """
+    name = _inverse().get(stem)
+    if name is None:
+        raise ModelError(
+            f"{stem!r} names no layer of an SDXL model in kohya's SGM spelling."
+        )
+    return name
+
+
+@functools.cache
+def _table() -> dict[str, str]:
+    pairs = [(f"unet.{path}", f"lora_unet_{sgm}") for path, sgm in _unet()]
+    for component, prefix in (("text_encoder", "te1"), ("text_encoder_2", "te2")):
+        pairs += [(f"{component}.{p}", f"lora_{prefix}_{p}") for p in _encoder()]
+    return {name: stem.replace(".", "_") for name, stem in pairs}
+
+
+@functools.cache
+def _inverse() -> dict[str, str]:
+    return {stem: name for name, stem in _table().items()}
+
+
+def _unet() -> Iterator[tuple[str, str]]:
+    yield from _OUTSIDE_BLOCKS.items()
+    for n, place in ((0, 0), (1, 2)):
+        yield from _resnet(f"mid_block.resnets.{n}", f"middle_block.{place}")
+    yield from _attention("mid_block.attentions.0", "middle_block.1")
+    for level in range(_LEVELS):
+        down, up = f"down_blocks.{level}", f"up_blocks.{level}"
+        # input_blocks.0 is conv_in; a level takes two layers and its downsampler.
+        first = 1 + (_LAYERS + 1) * level
+        for layer in range(_LAYERS):
+            yield from _layer(down, layer, f"input_blocks.{first + layer}")
+        yield f"{down}.downsamplers.0.conv", f"input_blocks.{first + _LAYERS}.0.op"
+        first = (_LAYERS + 1) * level
+        for layer in range(_LAYERS + 1):
+            yield from _layer(up, layer, f"output_blocks.{first + layer}")
+        # The upsampler shares its place with the level's last resnet and attention.
+        yield f"{up}.upsamplers.0.conv", f"output_blocks.{first + _LAYERS}.2.conv"
+
+
+def _layer(block: str, layer: int, place: str) -> Iterator[tuple[str, str]]:
+    yield from _resnet(f"{block}.resnets.{layer}", f"{place}.0")
+    yield from _attention(f"{block}.attentions.{layer}", f"{place}.1")
+
+
+def _resnet(path: str, place: str) -> Iterator[tuple[str, str]]:
+    for leaf, sgm in _RESNET.items():
+        yield f"{path}.{leaf}", f"{place}.{sgm}"
+
+
+def _attention(path: str, place: str) -> Iterator[tuple[str, str]]:
+    leaves = ["proj_in", "proj_out"]
+    for depth in range(_MAX_DEPTH):
+        leaves += [f"transformer_blocks.{depth}.{leaf}" for leaf in _TRANSFORMER_BLOCK]
+    for leaf in leaves:
+        yield f"{path}.{leaf}", f"{place}.{leaf}"
+
+
+def _encoder() -> Iterator[str]:
+    yield "text_projection"
+    for layer in range(_MAX_ENCODER_LAYERS):
+        for leaf in _ENCODER_LAYER:
+            yield f"text_model.encoder.layers.{layer}.{leaf}"

@@ -1,0 +1,96 @@
+"""Kohya-style files, which sd-scripts, ComfyUI, A1111, Forge and diffusers read.
+
+A module has ``<stem>.lora_down.weight`` (A), ``<stem>.lora_up.weight`` (B) and
+``<stem>.alpha`` (0-dim float32); tools apply (alpha / r) B A. B and A stay as trained.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from .._exceptions import ModelError
+from . import keys_sdxl
+from ._prepare import check_weights, stored
+from .metadata import network_metadata
+from .tensors import tensor_hash, write_tensors
+from .weights import LoraFactors, LoraWeights
+
+__all__ = ["parse_kohya", "save_kohya"]
+
+_FAMILIES: dict[str, ModuleType] = {"sdxl": keys_sdxl}
+_DOWN, _UP, _ALPHA = "lora_down.weight", "lora_up.weight", "alpha"
+
+
+def save_kohya(
+    path: str | os.PathLike[str],
+    weights: LoraWeights,
+    *,
+    family: str = "sdxl",
+    dtype: torch.dtype = torch.float32,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write a kohya-style file atomically and compare it with what was meant.
+
+    What tools need to tell the family is always in the metadata, as is the hash of the
+    tensors; ``metadata`` adds to it. Adapter metadata of diffusers is left out, because
+    diffusers refuses a file that has both.
+
+    Raises:
+        ModelError: a module has no name in this family.
+        OutputError: the file could not be written, or a value does not fit ``dtype``.
+    """
+    check_weights(weights, dtype)
+    tensors: dict[str, Tensor] = {}
+    for name, factors in weights.items():
+        stem = _keys(family).to_kohya(name)
+        tensors[f"{stem}.{_DOWN}"] = stored(name, factors.down, dtype)
+        tensors[f"{stem}.{_UP}"] = stored(name, factors.up, dtype)
+        tensors[f"{stem}.{_ALPHA}"] = torch.tensor(factors.alpha, dtype=torch.float32)
+    first = next(iter(weights.values()))
+    digest = tensor_hash(tensors)
+    notes = {
+        "format": "pt",
+        **network_metadata(family, first.rank, first.alpha),
+        **(metadata or {}),
+        "modelspec.hash_sha256": f"0x{digest}",
+        "sshs_model_hash": digest,
+    }
+    notes.pop("lora_adapter_metadata", None)
+    write_tensors(path, tensors, notes)
+
+
+def parse_kohya(tensors: Mapping[str, Tensor], *, family: str = "sdxl") -> LoraWeights:
+    """Tensors of a kohya-style file -> weights; a missing alpha means alpha = r.
+
+    Raises:
+        ModelError: a key that is no plain LoRA of this family, or half a pair.
+    """
+    parts: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        stem, _, suffix = key.partition(".")
+        if suffix not in (_DOWN, _UP, _ALPHA):
+            raise ModelError(f"{key!r} belongs to no plain LoRA; only those are read.")
+        parts.setdefault(stem, {})[suffix] = tensor
+    keys = _keys(family)
+    return {keys.from_kohya(stem): _factors(stem, part) for stem, part in parts.items()}
+
+
+def _factors(stem: str, part: Mapping[str, Tensor]) -> LoraFactors:
+    if _DOWN not in part or _UP not in part:
+        raise ModelError(f"{stem!r} has not both {_DOWN} and {_UP}.")
+    down = part[_DOWN]
+    alpha = part[_ALPHA].item() if _ALPHA in part else down.shape[0]
+    return LoraFactors(up=part[_UP], down=down, alpha=float(alpha))
+
+
+def _keys(family: str) -> ModuleType:
+    if family not in _FAMILIES:
+        raise ModelError(
+            f"There are no kohya names for {family!r}; known: {', '.join(_FAMILIES)}."
+        )
+    return _FAMILIES[family]

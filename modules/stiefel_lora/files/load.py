@@ -1,0 +1,37 @@
+"""Read a LoRA file of either format."""
+
+from __future__ import annotations
+
+import os
+
+from .._exceptions import ModelError
+from .kohya import parse_kohya
+from .peft import parse_peft
+from .tensors import read_tensors
+from .weights import COMPONENTS, LoraWeights
+
+__all__ = ["load_lora"]
+
+_PEFT = tuple(f"{component}." for component in COMPONENTS)
+_KOHYA = ("lora_unet_", "lora_te1_", "lora_te2_")
+
+
+def load_lora(path: str | os.PathLike[str]) -> LoraWeights:
+    """Read a kohya-style or PEFT-style LoRA of SDXL; dtypes stay as stored.
+
+    Raises:
+        ModelError: the file is missing, damaged, or no such LoRA.
+    """
+    tensors, metadata = read_tensors(path)
+    try:
+        if tensors and all(key.startswith(_KOHYA) for key in tensors):
+            return parse_kohya(tensors)
+        if tensors and all(key.startswith(_PEFT) for key in tensors):
+            return parse_peft(tensors, metadata)
+    except (ModelError, ValueError) as error:
+        raise ModelError(f"{path} can not be read as a LoRA: {error}") from error
+    example = f", for example {next(iter(tensors))!r}" if tensors else ""
+    raise ModelError(
+        f"{path} is no kohya-style or PEFT-style LoRA of SDXL: its {len(tensors)} keys "
+        f"are of another kind{example}."
+    )

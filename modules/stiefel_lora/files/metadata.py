@@ -1,0 +1,137 @@
+"""What a LoRA file says of itself; standard library only, the clock is the caller's.
+
+Three vocabularies, all values strings: ``ss_*`` of sd-scripts (A1111 and LoRA managers
+read them), ``modelspec.*`` (ModelSpec 1.0.1), ``stiefel_lora_*`` (our own).
+"""
+
+from __future__ import annotations
+
+import collections
+import datetime
+import json
+from collections.abc import Iterable, Mapping
+
+__all__ = ["network_metadata", "tag_frequency", "training_metadata"]
+
+# A1111 hides a LoRA from SDXL unless this name starts with "sdxl_".
+_BASE_VERSION = {"sdxl": "sdxl_base_v1-0"}
+_ARCHITECTURE = {"sdxl": "stable-diffusion-xl-v1-base/lora"}
+_IMPLEMENTATION = {"sdxl": "https://github.com/Stability-AI/generative-models"}
+
+
+def training_metadata(
+    *,
+    title: str,
+    base_model_name: str,
+    rank: int,
+    alpha: float,
+    optimizer: str,
+    options: Mapping[str, object],
+    learning_rate: float,
+    steps: int,
+    resolution: int,
+    date: datetime.datetime,
+    version: str,
+    family: str = "sdxl",
+    tags: Mapping[str, Mapping[str, int]] | None = None,
+    pictures: Mapping[str, int] | None = None,
+    started: datetime.datetime | None = None,
+    extra: Mapping[str, object] | None = None,
+) -> dict[str, str]:
+    """Describe a training run in all three vocabularies.
+
+    Args:
+        title: name of the LoRA, shown by tools.
+        base_model_name: folder or hub id; only its last part is written, so that no
+            path of the machine gets into the file.
+        rank: LoRA rank r.
+        alpha: LoRA alpha; the product is scaled by alpha / r.
+        optimizer: catalogue name or class path.
+        options: its options, JSON values.
+        learning_rate: peak learning rate, in the optimizer's unit.
+        steps: optimizer steps done.
+        resolution: side of the training pictures in pixels.
+        date: when the file is made.
+        version: version of this package.
+        family: model family, a key of the tables above.
+        tags: folder name -> tag -> how many captions hold it (``tag_frequency``).
+        pictures: folder name -> number of pictures.
+        started: when training began.
+        extra: more private entries, name without prefix -> JSON value.
+    """
+    private = {"version": version, "optimizer": optimizer, "options": dict(options)}
+    shape = f"{resolution}x{resolution}"
+    arguments = ",".join(f"{key}={value}" for key, value in options.items())
+    entries: dict[str, object] = {
+        **network_metadata(family, rank, alpha),
+        "ss_output_name": title,
+        "ss_sd_model_name": _last_part(base_model_name),
+        "ss_optimizer": f"{optimizer}({arguments})",
+        "ss_learning_rate": learning_rate,
+        "ss_unet_lr": learning_rate,
+        "ss_steps": steps,
+        "ss_max_train_steps": steps,
+        "ss_resolution": f"({resolution}, {resolution})",
+        "ss_clip_skip": "None",
+        "ss_training_started_at": (started or date).timestamp(),
+        "ss_training_finished_at": date.timestamp(),
+        "ss_tag_frequency": tags or {},
+        "ss_dataset_dirs": _dataset_folders(pictures or {}),
+        "ss_num_train_images": sum((pictures or {}).values()),
+        "modelspec.sai_model_spec": "1.0.1",
+        "modelspec.architecture": _ARCHITECTURE[family],
+        "modelspec.implementation": _IMPLEMENTATION[family],
+        "modelspec.title": title,
+        "modelspec.resolution": shape,
+        "modelspec.date": date.replace(microsecond=0).isoformat(),
+        "modelspec.prediction_type": "epsilon",
+        **{f"stiefel_lora_{key}": value for key, value in private.items()},
+        **{f"stiefel_lora_{key}": value for key, value in (extra or {}).items()},
+    }
+    return {key: _text(value) for key, value in entries.items()}
+
+
+def network_metadata(family: str, rank: int, alpha: float) -> dict[str, str]:
+    """The least that sd-scripts and A1111 need to know a LoRA and its family."""
+    return {
+        "ss_v2": "False",
+        "ss_base_model_version": _BASE_VERSION[family],
+        "ss_network_module": "networks.lora",
+        "ss_network_dim": str(rank),
+        "ss_network_alpha": str(float(alpha)),
+        "ss_network_args": "{}",
+    }
+
+
+def tag_frequency(captions: Iterable[str]) -> dict[str, int]:
+    """Count the comma-separated tags of captions, most frequent first."""
+    counts = collections.Counter(
+        tag
+        for caption in captions
+        for part in caption.split(",")
+        if (tag := part.strip())
+    )
+    return dict(counts.most_common())
+
+
+def _dataset_folders(pictures: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    return {
+        folder: {"n_repeats": 1, "img_count": count}
+        for folder, count in pictures.items()
+    }
+
+
+def _last_part(base_model_name: str) -> str:
+    parts = base_model_name.replace("\\", "/").rstrip("/").rsplit("/", 1)
+    return parts[-1]
+
+
+def _text(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    # JSON spells what Python's own text would not: true, null, quoted keys. It has no
+    # NaN and no infinity; a file is not refused for one in a note.
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str, allow_nan=False)
+    except ValueError:
+        return json.dumps(str(value), ensure_ascii=False)

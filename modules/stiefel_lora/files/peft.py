@@ -1,0 +1,134 @@
+"""PEFT-style files, the native format of diffusers.
+
+A module has ``<name>.lora_A.weight`` (A) and ``<name>.lora_B.weight`` (B) and no alpha:
+loaders apply B A as it stands. So alpha / r is folded into A, which leaves B
+orthonormal, and the adapter metadata says lora_alpha = r.
+"""
+
+from __future__ import annotations
+
+import collections
+import json
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .._exceptions import ModelError
+from ._prepare import check_weights, stored
+from .tensors import tensor_hash, write_tensors
+from .weights import COMPONENTS, LoraFactors, LoraWeights, canonical_name
+
+__all__ = ["parse_peft", "save_peft"]
+
+_ADAPTER_METADATA = "lora_adapter_metadata"
+_DOWN, _UP = ".lora_A.weight", ".lora_B.weight"
+
+
+def save_peft(
+    path: str | os.PathLike[str],
+    weights: LoraWeights,
+    *,
+    dtype: torch.dtype = torch.float32,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write a PEFT-style file atomically and compare it with what was meant.
+
+    Raises:
+        OutputError: the file could not be written, or a value does not fit ``dtype``.
+    """
+    check_weights(weights, dtype)
+    tensors: dict[str, Tensor] = {}
+    for name, factors in weights.items():
+        scale = factors.scale
+        tensors[name + _DOWN] = stored(name, factors.down, dtype, scale=scale)
+        tensors[name + _UP] = stored(name, factors.up, dtype)
+    ranks = {name: factors.rank for name, factors in weights.items()}
+    notes = {
+        "format": "pt",
+        **(metadata or {}),
+        "modelspec.hash_sha256": f"0x{tensor_hash(tensors)}",
+        _ADAPTER_METADATA: json.dumps(_adapter_metadata(ranks), sort_keys=True),
+    }
+    if "modelspec.implementation" in notes:
+        notes["modelspec.implementation"] = "diffusers"
+    write_tensors(path, tensors, notes)
+
+
+def _adapter_metadata(ranks: Mapping[str, int]) -> dict[str, Any]:
+    """Arguments of ``peft.LoraConfig`` for each component, prefixed by its name."""
+    result: dict[str, Any] = {}
+    for component in COMPONENTS:
+        prefix = f"{component}."
+        # PEFT matches by the end of a module's path, so a name without the text_model
+        # level fits transformers 4, which has it, and 5, which dropped it.
+        own = {
+            name.removeprefix(prefix).removeprefix("text_model."): rank
+            for name, rank in ranks.items()
+            if name.startswith(prefix)
+        }
+        if not own:
+            continue
+        common = collections.Counter(own.values()).most_common(1)[0][0]
+        pattern = {path: rank for path, rank in own.items() if rank != common}
+        config = {
+            "r": common,
+            "lora_alpha": common,
+            "rank_pattern": pattern,
+            "alpha_pattern": pattern,
+            "target_modules": sorted(own),
+        }
+        result |= {prefix + key: value for key, value in config.items()}
+    return result
+
+
+def parse_peft(
+    tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
+) -> LoraWeights:
+    """Tensors and metadata of a PEFT-style file -> weights.
+
+    alpha comes from the adapter metadata where there is any, and is r otherwise.
+
+    Raises:
+        ModelError: a key that is no plain LoRA, or half a pair.
+    """
+    config = _adapter_config(metadata)
+    names = dict.fromkeys(_stem(key) for key in tensors)
+    weights: LoraWeights = {}
+    for stem in names:
+        if stem + _DOWN not in tensors or stem + _UP not in tensors:
+            raise ModelError(f"{stem!r} has not both {_DOWN[1:]} and {_UP[1:]}.")
+        component, _, path = stem.partition(".")
+        down = tensors[stem + _DOWN]
+        alpha = _alpha(config, component, path, down.shape[0])
+        name = canonical_name(component, path)
+        weights[name] = LoraFactors(tensors[stem + _UP], down, alpha)
+    return weights
+
+
+def _adapter_config(metadata: Mapping[str, str]) -> dict[str, Any]:
+    config = json.loads(metadata.get(_ADAPTER_METADATA, "{}"))
+    dora = [key for key in config if key.endswith(".use_dora") and config[key]]
+    if dora:
+        raise ModelError("it is a DoRA, and only plain LoRAs are read.")
+    return config
+
+
+def _stem(key: str) -> str:
+    for suffix in (_DOWN, _UP):
+        if key.endswith(suffix):
+            return key.removesuffix(suffix)
+    raise ModelError(f"{key!r} belongs to no plain LoRA; only those are read.")
+
+
+def _alpha(config: Mapping[str, Any], component: str, path: str, rank: int) -> float:
+    """Alpha of one module by the rules of ``peft.LoraConfig``."""
+    patterns = config.get(f"{component}.alpha_pattern", {})
+    matching = (v for p, v in patterns.items() if re.fullmatch(rf"(.*\.)?({p})", path))
+    alpha = next(matching, config.get(f"{component}.lora_alpha", rank))
+    # Rank-stabilised LoRA scales by alpha / sqrt(r).
+    rank_stabilised = config.get(f"{component}.use_rslora", False)
+    return float(alpha * rank**0.5 if rank_stabilised else alpha)

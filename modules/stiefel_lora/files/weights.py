@@ -1,0 +1,77 @@
+"""LoRA weights as plain data, and how their modules are named."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from torch import Tensor
+
+from .._exceptions import ModelError
+
+__all__ = ["COMPONENTS", "LoraFactors", "LoraWeights", "canonical_name"]
+
+COMPONENTS = ("unet", "text_encoder", "text_encoder_2")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LoraFactors:
+    """The factors of one layer: its weight moves by (alpha / r) B A.
+
+    ``up`` is B, (out, r), or (out, r, 1, 1) for a convolution; ``down`` is A, (r, in)
+    or (r, in, k, k). Dtype and device are free.
+
+    Raises:
+        ModelError: the shapes do not belong together, or alpha is not a number.
+    """
+
+    up: Tensor
+    down: Tensor
+    alpha: float
+
+    def __post_init__(self) -> None:
+        up, down = tuple(self.up.shape), tuple(self.down.shape)
+        same_kind = len(up) == len(down) and len(up) in (2, 4)
+        if not same_kind or up[1] != down[0] or up[2:] not in ((), (1, 1)):
+            raise ModelError(
+                f"up {up} and down {down} are not the factors of one layer; they must "
+                "be (out, r) and (r, in), or (out, r, 1, 1) and (r, in, k, k)."
+            )
+        if self.rank == 0 or not math.isfinite(self.alpha):
+            raise ModelError(
+                f"Rank {self.rank} with alpha {self.alpha} is no LoRA; the rank must "
+                "be at least 1 and alpha a finite number."
+            )
+
+    @property
+    def rank(self) -> int:
+        """Rank r, the inner size of the product."""
+        return self.up.shape[1]
+
+    @property
+    def scale(self) -> float:
+        """Factor alpha / r in front of B A."""
+        return self.alpha / self.rank
+
+
+LoraWeights = dict[str, LoraFactors]
+"""Canonical name -> factors, for example ``unet.mid_block.attentions.0.proj_in``."""
+
+
+def canonical_name(component: str, module_path: str) -> str:
+    """Name a module: component, then its diffusers path.
+
+    transformers 5 dropped the ``text_model.`` level of ``CLIPTextModel``; files of all
+    tools keep it, so it is put back.
+
+    Raises:
+        ModelError: the component is none that a LoRA file can hold.
+    """
+    if component not in COMPONENTS:
+        raise ModelError(
+            f"There is no component {component!r}; a LoRA file holds "
+            f"{', '.join(COMPONENTS)}."
+        )
+    if component != "unet" and module_path.startswith("encoder."):
+        module_path = f"text_model.{module_path}"
+    return f"{component}.{module_path}"

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import datetime
+import json
+import subprocess
+import sys
+
+import pytest
+
+from stiefel_lora.files.metadata import tag_frequency, training_metadata
+
+DATE = datetime.datetime(2026, 11, 22, 12, 30, 15, 999, tzinfo=datetime.timezone.utc)
+
+
+def metadata(**changes) -> dict[str, str]:
+    arguments = {
+        "title": "emoji",
+        "base_model_name": "/home/somebody/models/sdxl-base",
+        "rank": 16,
+        "alpha": 8.0,
+        "optimizer": "stiefel_lora",
+        "options": {"a_rule": "muon", "momentum": 0.9, "angle_per_lr": None},
+        "learning_rate": 2e-2,
+        "steps": 200,
+        "resolution": 1024,
+        "date": DATE,
+        "version": "0.1.0",
+        "tags": {"train": tag_frequency(["a cat, red", "red"])},
+        "pictures": {"train": 2},
+        "extra": {"effective_rank": {"mean": 13.7}},
+    }
+    return training_metadata(**(arguments | changes))
+
+
+def test_all_values_are_strings():
+    assert all(isinstance(value, str) for value in metadata().values())
+
+
+def test_what_sd_scripts_and_a1111_read():
+    notes = metadata()
+    minimum = {
+        "ss_v2": "False",
+        "ss_base_model_version": "sdxl_base_v1-0",
+        "ss_network_module": "networks.lora",
+        "ss_network_dim": "16",
+        "ss_network_alpha": "8.0",
+        "ss_network_args": "{}",
+    }
+    assert minimum.items() <= notes.items()
+    assert notes["ss_optimizer"].startswith("stiefel_lora(a_rule=muon,momentum=0.9")
+    assert json.loads(notes["ss_tag_frequency"]) == {"train": {"red": 2, "a cat": 1}}
+    folders = {"train": {"n_repeats": 1, "img_count": 2}}
+    assert json.loads(notes["ss_dataset_dirs"]) == folders
+    assert float(notes["ss_training_started_at"]) == DATE.timestamp()
+
+
+@pytest.mark.parametrize(
+    "key", ["ss_network_args", "ss_tag_frequency", "ss_dataset_dirs"]
+)
+def test_json_values_are_objects_even_when_nothing_is_known(key):
+    notes = metadata(tags=None, pictures=None)
+    assert isinstance(json.loads(notes[key]), dict)
+
+
+def test_modelspec():
+    notes = metadata()
+    assert notes["modelspec.sai_model_spec"] == "1.0.1"
+    assert notes["modelspec.architecture"] == "stable-diffusion-xl-v1-base/lora"
+    assert notes["modelspec.title"] == "emoji"
+    assert notes["modelspec.resolution"] == "1024x1024"
+    assert notes["modelspec.date"] == "2026-11-22T12:30:15+00:00"
+
+
+def test_our_own_entries_have_our_prefix():
+    notes = metadata()
+    options = {"a_rule": "muon", "momentum": 0.9, "angle_per_lr": None}
+    assert json.loads(notes["stiefel_lora_options"]) == options
+    assert json.loads(notes["stiefel_lora_effective_rank"]) == {"mean": 13.7}
+    prefixes = ("ss_", "modelspec.", "stiefel_lora_")
+    assert all(key.startswith(prefixes) for key in notes)
+
+
+def test_no_path_of_the_machine_is_written():
+    for name in ("/home/somebody/sdxl-base", r"C:\Users\somebody\sdxl-base"):
+        notes = metadata(base_model_name=name)
+        assert notes["ss_sd_model_name"] == "sdxl-base"
+        assert "somebody" not in str(notes)
+
+
+def test_a_number_that_json_does_not_have():
+    notes = metadata(extra={"loss": float("nan")})
+    assert json.loads(notes["stiefel_lora_loss"]) == "nan"
+
+
+def test_tags_are_counted_most_frequent_first():
+    tags = tag_frequency(["red, cat", "cat , dog,,", ""])
+    assert list(tags.items()) == [("cat", 2), ("red", 1), ("dog", 1)]
+
+
+def test_metadata_and_atomic_need_no_torch():
+    code = (
+        "import sys, stiefel_lora.files.metadata, stiefel_lora.files.atomic;"
+        "sys.exit('torch' in sys.modules)"
+    )
+    path = {"PYTHONPATH": ":".join(sys.path)}
+    assert subprocess.run([sys.executable, "-c", code], env=path).returncode == 0
