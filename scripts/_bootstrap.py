@@ -224,7 +224,7 @@ def _pip(checkout: Checkout, arguments: "list[str]", title: str) -> None:
     )
     assert child.stdout is not None
     lines: list[str] = []
-    with child, checkout.log.open("a", encoding="utf-8") as log:
+    with child, checkout.log.open("a", 1, encoding="utf-8") as log:
         for line in child.stdout:
             lines.append(line)
             log.write(line)

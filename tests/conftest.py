@@ -6,3 +6,10 @@ import os
 
 # Read by the hub's client at import, so it must be set before any test module loads.
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+from hypothesis import settings
+
+# A deadline would make a test depend on how busy the machine is. The examples are the
+# same in every run, so that a failure in CI is one at home.
+settings.register_profile("house", deadline=None, derandomize=True, max_examples=40)
+settings.load_profile("house")

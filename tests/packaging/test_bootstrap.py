@@ -100,6 +100,7 @@ def test_missing_ensurepip_is_a_sentence(
         install(checkout, ["train"])
 
 
+@pytest.mark.timeout(900)  # ensurepip crawls on a busy machine
 def test_unreachable_index_is_a_sentence_with_the_log(
     checkout: Checkout, monkeypatch: pytest.MonkeyPatch
 ) -> None:

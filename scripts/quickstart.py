@@ -1,0 +1,123 @@
+"""Train the demo LoRA: make .venv, install, train some minutes on the CPU, sum up.
+
+    python scripts/quickstart.py           when it is done: only show the results
+    python scripts/quickstart.py --again   train anew, into the next free folder
+
+Ctrl-C saves; the next call goes on from there.
+"""
+
+# No future import here: _bootstrap's check must speak on a Python too old for it.
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from _bootstrap import Checkout, InstallError, here, install, run
+
+PRESET = "training_presets/SDXL/demo_stiefel_lora.json"
+OWN = (
+    "python scripts/train.py sdxl_stiefel_lora \\\n"
+    "      --set base_model_name=SDXL_FOLDER_OR_HUB_NAME --set concepts=PICTURE_FOLDER"
+)
+
+
+def main() -> int:
+    """Install, train unless that is done, print the table."""
+    arguments = _parse()
+    checkout = here()
+    try:
+        python = install(checkout, ["train"], arguments.torch_index)
+    except InstallError as error:
+        print(error, file=sys.stderr)
+        return 1
+    runs = checkout.root / "runs"
+    latest = _latest(runs)
+    if arguments.again or latest is None or _outcome(latest) is None:
+        command = _training(python, checkout.root, None if arguments.again else latest)
+        code = run(command, cwd=checkout.root)
+        if code:
+            return code
+        latest = _latest(runs)
+    outcome = _outcome(latest) if latest else None
+    if latest is None or outcome is None:
+        print(f"The training left no result in {runs}.", file=sys.stderr)
+        return 1
+    print(_table(outcome, latest, checkout))
+    return 0
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--torch-index", metavar="URL", help="package index to take torch from"
+    )
+    parser.add_argument(
+        "--again", action="store_true", help="train anew, into the next free folder"
+    )
+    return parser.parse_args()
+
+
+def _latest(runs: Path) -> "Path | None":
+    """The newest quickstart run; the trainer numbers them quickstart, quickstart-2."""
+    latest, number = None, 1
+    folder = runs / "quickstart"
+    while folder.exists():
+        latest, number = folder, number + 1
+        folder = runs / f"quickstart-{number}"
+    return latest
+
+
+def _outcome(folder: Path) -> "dict[str, Any] | None":
+    """Values of the event that ends a run; None while it is not finished."""
+    try:
+        lines = (folder / "events.jsonl").read_text(encoding="utf-8").splitlines()
+        last = json.loads(lines[-1])
+    except (OSError, IndexError, ValueError):
+        return None
+    return last["values"] if last.get("type") == "end" else None
+
+
+def _training(python: Path, root: Path, latest: "Path | None") -> "list[str | Path]":
+    command: list[str | Path] = [python, "-m", "stiefel_lora.cli", "train"]
+    command += [root / PRESET, "--set", "run_name=quickstart"]
+    command += ["--set", f"output_dir={(root / 'runs').as_posix()}"]
+    if latest is not None and any((latest / "checkpoints").glob("step-*")):
+        command += ["--resume", latest]
+    return command
+
+
+def _table(outcome: "dict[str, Any]", folder: Path, checkout: Checkout) -> str:
+    """What came out, as text; paths are relative to the checkout."""
+
+    def place(path: "str | Path") -> str:
+        return str((folder / path).relative_to(checkout.root))
+
+    before, after = outcome["validation_before"], outcome["validation_after"]
+    rows = [
+        ("held-out loss before", f"{before:.4f}"),
+        ("held-out loss after", f"{after:.4f}  ({after / before - 1:+.1%})"),
+        ("effective rank, mean", f"{outcome['mean_effective_rank']:.1f}"),
+        ("effective rank, lowest", f"{outcome['lowest_effective_rank']:.1f}"),
+        *(("LoRA file", place(path)) for path in outcome["lora_files"]),
+        ("before/after pictures", place("samples/before_after.png")),
+        ("TensorBoard log", place("tensorboard")),
+        ("time of the training", f"{outcome['wall_seconds']:.0f} s"),
+    ]
+    table = "\n".join(f"  {label:<24}{value}" for label, value in rows)
+    board = (checkout.python.parent / "tensorboard").relative_to(checkout.root)
+    return f"""
+{table}
+
+See the effective rank of every block over time:
+  {board} --logdir {place("tensorboard")}
+
+Train on your own pictures (captions in .txt files beside them; see docs/training.md):
+  {OWN}
+"""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""Make .venv, install, then lint, check types, test and build the docs.
+
+python scripts/run_tests.py              all of that, with the fast tests
+python scripts/run_tests.py lint types   only these steps
+python scripts/run_tests.py --slow       only the tests that take minutes
+"""
+
+# No future import here: _bootstrap's check must speak on a Python too old for it.
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from _bootstrap import InstallError, here, install, run
+
+EXTRAS = ("train", "test", "docs")
+PYTEST = ["-m", "pytest", "tests", "-p", "_skip_gate", "--skip-list", "tests/skips.txt"]
+SPHINX = ["-m", "sphinx", "--fail-on-warning", "--keep-going", "--quiet"]
+STEPS = {
+    "lint": [["-m", "ruff", "check"], ["-m", "ruff", "format", "--check"]],
+    "types": [["-m", "pyrefly", "check"]],
+    "tests": [[*PYTEST, "-m", "not slow"]],
+    "docs": [
+        [*SPHINX, "-b", "html", "docs", "build/docs/html"],
+        [*SPHINX, "-b", "doctest", "docs", "build/docs/doctest"],
+    ],
+}
+SLOW_STEPS = {"slow tests": [[*PYTEST, "-m", "slow", "--durations", "10"]]}
+
+
+def main() -> int:
+    """Run the chosen steps, all of them even after a failure, and sum up."""
+    arguments = _parse()
+    checkout = here()
+    try:
+        python = install(checkout, EXTRAS, arguments.torch_index)
+    except InstallError as error:
+        print(error, file=sys.stderr)
+        return 1
+    chosen = SLOW_STEPS if arguments.slow else STEPS
+    if arguments.steps:
+        chosen = {name: STEPS[name] for name in arguments.steps}
+    results = [_step(name, chosen[name], python, checkout.root) for name in chosen]
+    print("\n" + "\n".join(line for _, line in results), flush=True)
+    return 0 if all(passed for passed, _ in results) else 1
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "steps", nargs="*", metavar="STEP", help=f"any of: {', '.join(STEPS)}"
+    )
+    parser.add_argument(
+        "--slow", action="store_true", help="run the slow tests and nothing else"
+    )
+    parser.add_argument(
+        "--torch-index", metavar="URL", help="package index to take torch from"
+    )
+    arguments = parser.parse_args()
+    unknown = [name for name in arguments.steps if name not in STEPS]
+    if unknown:
+        parser.error(f"no step {unknown[0]!r}; there are {', '.join(STEPS)}")
+    if arguments.slow and arguments.steps:
+        parser.error("--slow runs the slow tests alone; leave the steps away")
+    return arguments
+
+
+def _step(
+    name: str, commands: "list[list[str]]", python: Path, root: Path
+) -> "tuple[bool, str]":
+    start = time.monotonic()
+    codes = []
+    for command in commands:
+        print(f"\n== {name}: python {' '.join(command)}", flush=True)
+        # The plugin _skip_gate lies in scripts/; tests never ask a hub.
+        env = {"PYTHONPATH": str(root / "scripts"), "HF_HUB_OFFLINE": "1"}
+        codes.append(run([python, *command], cwd=root, env=env))
+    failed = [code for code in codes if code]
+    verdict = f"FAILED (exit code {failed[0]})" if failed else "passed"
+    return not failed, f"{name}: {verdict} in {time.monotonic() - start:.0f} s"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

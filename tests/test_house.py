@@ -1,0 +1,146 @@
+"""The house rules: sizes, exports, direction of imports, no private text."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "modules" / "stiefel_lora"
+SOURCES = sorted(
+    path
+    for folder in (PACKAGE, ROOT / "scripts", ROOT / "benchmarks")
+    for path in folder.rglob("*.py")
+)
+PUBLIC = sorted(
+    ".".join(("stiefel_lora", *path.parent.relative_to(PACKAGE).parts))
+    for path in PACKAGE.rglob("__init__.py")
+)
+FILE_LINES, MEDIAN_FILE_LINES, FUNCTION_LINES = 400, 150, 60
+
+# What a package may not pull in, not even through a neighbour.
+HEAVY = ("torch", "diffusers", "transformers", "peft", "accelerate")
+FORBIDDEN = {
+    "stiefel_lora": HEAVY,
+    "stiefel_lora.methods": (*HEAVY, "pydantic"),
+    "stiefel_lora.config": HEAVY,
+    "stiefel_lora.cli": HEAVY,
+    "stiefel_lora.geometry": (*HEAVY[1:], "pydantic", "stiefel_lora.optim"),
+    "stiefel_lora.optim": (*HEAVY[1:], "pydantic", "stiefel_lora.training"),
+    "stiefel_lora.files": (
+        "diffusers",
+        "transformers",
+        "peft",
+        "stiefel_lora.training",
+    ),
+}
+
+# Written in pieces, so that this file does not contain what it looks for.
+PRIVATE_TEXT = re.compile(
+    "|".join(
+        [
+            "pypi" + r"\.org",
+            "python" + r"hosted\.org",
+            "download" + r"\.pytorch\.org",
+            "npm" + r"js\.(org|com)",
+            "deb" + r"ian\.org",
+            r"(?<![\w.])/" + r"(work|root|home/\w+)/",
+            r"[A-Z]:\\Users" + r"\\",
+        ]
+    )
+)
+
+
+def _name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def _lines(path: Path) -> int:
+    return len(path.read_text(encoding="utf-8").splitlines())
+
+
+def _body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines from the first statement after the docstring to the end."""
+    body = function.body
+    if ast.get_docstring(function) is not None:
+        body = body[1:]
+    return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
+
+
+def test_no_file_is_too_long() -> None:
+    long = {_name(p): _lines(p) for p in SOURCES if _lines(p) > FILE_LINES}
+    assert not long, f"over {FILE_LINES} lines: split by idea"
+
+
+def test_the_median_file_is_short() -> None:
+    assert statistics.median(map(_lines, SOURCES)) <= MEDIAN_FILE_LINES
+
+
+def test_no_function_is_too_long() -> None:
+    long = {
+        f"{_name(path)}:{node.lineno} {node.name}": _body_lines(node)
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and _body_lines(node) > FUNCTION_LINES
+    }
+    assert not long, f"over {FUNCTION_LINES} lines without docstring: split"
+
+
+@pytest.mark.parametrize("package", PUBLIC)
+def test_exported_names_exist(package: str) -> None:
+    module = importlib.import_module(package)
+    exported = module.__all__
+    assert len(set(exported)) == len(exported)
+    assert not [name for name in exported if not hasattr(module, name)]
+
+
+@pytest.mark.parametrize("package", FORBIDDEN)
+def test_imports_run_downward(package: str) -> None:
+    code = f"import sys, {package}; print('\\n'.join(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT / "modules",
+    )
+    assert done.returncode == 0, done.stderr
+    loaded = set(done.stdout.split())
+    assert not loaded & set(FORBIDDEN[package]), f"{package} imports what it may not"
+
+
+def test_tracked_text_names_no_host_of_a_registry_and_no_machine_path() -> None:
+    found = [
+        f"{_name(path)}:{number}: {line.strip()[:100]}"
+        for path in _tracked_text_files()
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1)
+        if PRIVATE_TEXT.search(line)
+    ]
+    assert not found
+
+
+def _tracked_text_files() -> list[Path]:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], capture_output=True, check=True, cwd=ROOT
+    )
+    paths = [ROOT / name for name in listed.stdout.decode().split("\0") if name]
+    return [path for path in paths if path.is_file() and _is_text(path)]
+
+
+def _is_text(path: Path) -> bool:
+    with path.open("rb") as file:
+        start = file.read(4096)
+    try:
+        start.decode("utf-8")
+    except UnicodeDecodeError as error:
+        # A character may be cut in two at the end of the sample.
+        return error.start > len(start) - 4 and b"\0" not in start
+    return b"\0" not in start
