@@ -1,0 +1,53 @@
+"""Captions of the base model and the three ways a training step may see them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import CLIPTokenizer
+
+from demo_parts.concepts import Concept
+
+BASE_STYLES = ("noto", "twemoji")
+EMPTY_SHARE, PLAIN_SHARE = 0.1, 0.1
+
+
+def caption_of(style: str, concept: Concept) -> str:
+    """Style word and name, as in `noto red apple`."""
+    return f"{style} {concept.name}"
+
+
+def base_captions(concepts: list[Concept]) -> list[tuple[str, Concept]]:
+    """(style, concept) of every base picture: all Noto, then all Twemoji."""
+    return [
+        (style, concept)
+        for style in BASE_STYLES
+        for concept in concepts
+        if concept.picture(style) is not None
+    ]
+
+
+def tokenizer_corpus(concepts: list[Concept]) -> list[str]:
+    """What the tokenizers are learnt from: all captions and the word `fluent`."""
+    pairs = base_captions(concepts)
+    return [caption_of(style, concept) for style, concept in pairs] + ["fluent"]
+
+
+def token_table(tokenizer: CLIPTokenizer, pairs: list[tuple[str, Concept]]) -> Tensor:
+    """Token ids (picture, 3, length): full caption, without style word, empty."""
+    texts = [text for style, c in pairs for text in (caption_of(style, c), c.name, "")]
+    ids = tokenizer(
+        texts,
+        padding="max_length",
+        max_length=tokenizer.model_max_length,
+        truncation=True,
+        return_tensors="pt",
+    ).input_ids
+    return ids.view(len(pairs), 3, -1)
+
+
+def draw_variants(rng: np.random.Generator, count: int) -> Tensor:
+    """Which column of `token_table` each picture of a batch uses, as int64."""
+    shares = [1 - PLAIN_SHARE - EMPTY_SHARE, PLAIN_SHARE, EMPTY_SHARE]
+    return torch.from_numpy(rng.choice(3, size=count, p=shares))

@@ -1,0 +1,68 @@
+"""Write the pipeline folder: real diffusers and transformers classes, fp16."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, StableDiffusionXLPipeline
+
+from demo_parts.base_model import BaseModel, Tokenizers, build_scheduler
+
+BUDGET = 28_000_000
+
+
+def assemble(
+    model: BaseModel, vae: AutoencoderKL, tokenizers: Tokenizers
+) -> StableDiffusionXLPipeline:
+    """The stock pipeline around these parts.
+
+    An empty negative prompt is encoded like any other text, since the training also
+    showed the model empty captions.
+    """
+    return StableDiffusionXLPipeline(
+        vae=vae,
+        text_encoder=model.text_encoder,
+        text_encoder_2=model.text_encoder_2,
+        tokenizer=tokenizers.first,
+        tokenizer_2=tokenizers.second,
+        unet=model.unet,
+        scheduler=build_scheduler(),
+        force_zeros_for_empty_prompt=False,
+        add_watermarker=False,
+    )
+
+
+def write_pipeline(
+    model: BaseModel, vae: AutoencoderKL, tokenizers: Tokenizers, target: Path
+) -> int:
+    """Save everything in fp16 into `target`, replacing what is there.
+
+    Returns:
+        Bytes of the folder.
+
+    Raises:
+        ValueError: if the folder is larger than BUDGET.
+    """
+    pipeline = assemble(copy.deepcopy(model), copy.deepcopy(vae), tokenizers)
+    partial = target.with_name(target.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    pipeline.to(dtype=torch.float16)
+    pipeline.save_pretrained(partial, safe_serialization=True)
+    # Other trainers look for CLIP's own two files beside tokenizer.json.
+    for folder, tokenizer in (
+        ("tokenizer", tokenizers.first),
+        ("tokenizer_2", tokenizers.second),
+    ):
+        tokenizer.backend_tokenizer.model.save(str(partial / folder))
+    size = sum(p.stat().st_size for p in partial.rglob("*") if p.is_file())
+    if size > BUDGET:
+        raise ValueError(
+            f"{partial} has {size} bytes, more than the {BUDGET} that the repository "
+            "allows: narrow the UNet in demo_parts/networks.py."
+        )
+    shutil.rmtree(target, ignore_errors=True)
+    partial.rename(target)
+    return size

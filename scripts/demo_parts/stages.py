@@ -1,0 +1,113 @@
+"""The stages of `make_demo.py`: what each reads and writes under the work folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from transformers import CLIPTokenizer
+
+from demo_parts import vae as vae_stage
+from demo_parts.base_model import BaseModel, Tokenizers
+from demo_parts.captions import (
+    BASE_STYLES,
+    base_captions,
+    token_table,
+    tokenizer_corpus,
+)
+from demo_parts.concepts import load_concepts
+from demo_parts.pack import assemble, write_pipeline
+from demo_parts.rasters import load_all_rasters
+from demo_parts.sheet import draw, lay_out, sheet_concepts
+from demo_parts.tokenizer import END, write_tokenizers
+from demo_parts.training import BaseData, Recipe, train
+from demo_parts.vae_fold import fold
+
+PREVIEW_STEPS = 20
+
+
+@dataclass(frozen=True)
+class Places:
+    """Folders: the packages, the work folder (not in git), what is committed."""
+
+    packages: Path
+    work: Path
+    model: Path
+    pictures: Path
+    sheet: Path
+
+
+def make_vae(places: Places, *, steps: int, batch: int, lr: float, seed: int) -> None:
+    """Train the autoencoder on all three styles, fold it and save it."""
+    rasters = load_all_rasters(
+        places.packages, places.work / "cache", load_concepts(places.packages)
+    )
+    pixels = np.concatenate([array for _, array in rasters.values()])
+    raw = places.work / "vae_raw"
+    vae = vae_stage.train_vae(
+        pixels, raw, steps=steps, batch=batch, lr=lr, seed=seed
+    ).eval()
+    base = np.concatenate([rasters[style][1] for style in BASE_STYLES])
+    factor = fold(vae, base)
+    vae.save_pretrained(places.work / "vae")
+    means = vae_stage.encode_means(vae, base) * factor
+    torch.save(means, places.work / "latents.pt")
+    print(f"latents {tuple(means.shape)}, std {means.std():.3f}, factor {factor}")
+
+
+def make_unet(places: Places, recipe: Recipe) -> None:
+    """Train or resume; a full pipeline folder is refreshed at each checkpoint."""
+    concepts = load_concepts(places.packages)
+    pairs = base_captions(concepts)
+    latents_file = places.work / "latents.pt"
+    if not latents_file.is_file():
+        raise ValueError(f"{latents_file} is missing. Run `make_demo.py vae` first.")
+    latents = torch.load(latents_file, weights_only=True)
+    tokenizers = _tokenizers(places, write=True)
+    tables = [token_table(t, pairs) for t in (tokenizers.first, tokenizers.second)]
+    data = BaseData(latents, torch.stack(tables))
+    model = BaseModel(tokenizers, recipe.seed).train()
+    vae = AutoencoderKL.from_pretrained(places.work / "vae").eval()
+    prompts = [
+        f"{style} {concept.name}"
+        for style in BASE_STYLES
+        for concept in sheet_concepts(concepts, recipe.seed)[:12]
+    ]
+
+    def publish(averaged: BaseModel, done: int) -> None:
+        averaged.eval()
+        write_pipeline(averaged, vae, tokenizers, places.work / "preview")
+        pictures = draw(assemble(averaged, vae, tokenizers), prompts, PREVIEW_STEPS)
+        captioned = list(zip(prompts, pictures, strict=True))
+        page = lay_out([captioned[:12], captioned[12:]])
+        page.save(places.work / f"preview_{done:06d}.png")
+        averaged.train()
+
+    loss = train(model, data, recipe, places.work / "unet.pt", publish)
+    torch.save(model.state_dict(), places.work / "averaged.pt")
+    print(f"unet done: {recipe.steps} steps, loss of the last 100: {loss:.4f}")
+
+
+def make_pack(places: Places, seed: int) -> None:
+    """Write the final pipeline folder from the averaged weights."""
+    weights = places.work / "averaged.pt"
+    if not weights.is_file():
+        raise ValueError(f"{weights} is missing. Run `make_demo.py unet` first.")
+    tokenizers = _tokenizers(places, write=False)
+    model = BaseModel(tokenizers, seed).eval()
+    model.load_state_dict(torch.load(weights, weights_only=True))
+    vae = AutoencoderKL.from_pretrained(places.work / "vae").eval()
+    size = write_pipeline(model, vae, tokenizers, places.model)
+    print(f"pipeline: {places.model}, {size} bytes")
+
+
+def _tokenizers(places: Places, *, write: bool) -> Tokenizers:
+    first, second = places.work / "tokenizer", places.work / "tokenizer_2"
+    if write:
+        corpus = tokenizer_corpus(load_concepts(places.packages))
+        write_tokenizers(corpus, {first: END, second: "!"})
+    load = CLIPTokenizer.from_pretrained
+    return Tokenizers(load(first), load(second))

@@ -1,0 +1,191 @@
+"""Train UNet and text encoders on cached latents: epsilon MSE, AdamW, EMA.
+
+Batches, noise and caption drop-out of a step depend on the seed and the step alone, so
+a resumed run equals an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from demo_parts.base_model import STEPS, BaseModel, signal_and_noise
+from demo_parts.captions import draw_variants
+from demo_parts.ema import WeightAverage
+from demo_parts.vae import cosine
+
+WARM_UP = 100
+REPORT_EVERY = 20
+CLIP_NORM = 1.0
+
+
+@dataclass(frozen=True)
+class BaseData:
+    """What the base model is trained on.
+
+    Attributes:
+        latents: scaled latents (picture, 4, 16, 16), fp32.
+        tokens: token ids (2, picture, 3, length): tokenizer, picture, caption variant.
+    """
+
+    latents: Tensor
+    tokens: Tensor
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of the run; `lr` is AdamW's, `every` counts steps."""
+
+    steps: int
+    batch: int
+    lr: float
+    seed: int
+    ema_decay: float = 0.998
+    every: int = 200
+
+
+def draw_batch(data: BaseData, recipe: Recipe, step: int) -> tuple[Tensor, ...]:
+    """The batch of a step.
+
+    Returns:
+        noisy latents, noise (both (batch, 4, 16, 16)), timesteps (batch,) and token
+        ids (2, batch, length).
+    """
+    rng = np.random.default_rng([recipe.seed, step])
+    chosen = _pictures_of_step(len(data.latents), recipe, step)
+    variants = draw_variants(rng, recipe.batch)
+    generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+    clean = data.latents[chosen]
+    noise = torch.randn(clean.shape, generator=generator)
+    timesteps = torch.randint(0, STEPS, (recipe.batch,), generator=generator)
+    signal, sigma = signal_and_noise(timesteps)
+    noisy = signal * clean + sigma * noise
+    return noisy, noise, timesteps, data.tokens[:, chosen, variants]
+
+
+def train(
+    model: BaseModel,
+    data: BaseData,
+    recipe: Recipe,
+    checkpoint: Path,
+    publish: Callable[[BaseModel, int], None],
+) -> float:
+    """Run or resume the training; the model holds the averaged weights at the end.
+
+    Args:
+        model: where the weights live.
+        data: latents and captions.
+        recipe: settings.
+        checkpoint: file that is written every `recipe.every` steps.
+        publish: called with the averaged weights after each checkpoint.
+
+    Returns:
+        Mean loss of the last 100 steps.
+
+    Raises:
+        ValueError: if the loss is not finite.
+    """
+    weights = list(model.parameters())
+    optimizer = torch.optim.AdamW(
+        weights, recipe.lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True
+    )
+    average = WeightAverage(weights, recipe.ema_decay)
+    first, losses = _load(checkpoint, model, optimizer, average)
+    started = time.monotonic()
+    for step in range(first, recipe.steps):
+        rate = recipe.lr * cosine(step, recipe.steps, WARM_UP)
+        losses.append(_step(model, optimizer, rate, draw_batch(data, recipe, step)))
+        average.update(weights)
+        done = step + 1
+        if not np.isfinite(losses[-1]):
+            raise ValueError(f"The loss at step {done} is {losses[-1]}: lower --lr.")
+        if done % REPORT_EVERY == 0:
+            seconds = (time.monotonic() - started) / (done - first)
+            recent = float(np.mean(losses[-100:]))
+            print(
+                f"unet {done}/{recipe.steps} loss {recent:.4f} {seconds:.3f} s/step",
+                time.strftime("%H:%M:%S"),
+                flush=True,
+            )
+        if done % recipe.every == 0 or done == recipe.steps:
+            _save(checkpoint, model, optimizer, average, done, losses)
+            average.swap(weights)
+            publish(model, done)
+            if done < recipe.steps:
+                average.swap(weights)
+    return float(np.mean(losses[-100:]))
+
+
+def _step(
+    model: BaseModel,
+    optimizer: torch.optim.Optimizer,
+    rate: float,
+    batch: tuple[Tensor, ...],
+) -> float:
+    noisy, noise, timesteps, ids = batch
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    with torch.autocast("cpu", torch.bfloat16):
+        predicted = model(noisy, timesteps, ids)
+    loss = (predicted.float() - noise).square().mean()
+    optimizer.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
+    optimizer.step()
+    return loss.item()
+
+
+def _pictures_of_step(count: int, recipe: Recipe, step: int) -> Tensor:
+    """Positions `step * batch ...` of an endless row of seeded permutations."""
+    places = np.arange(step * recipe.batch, (step + 1) * recipe.batch)
+    rows = {
+        epoch: np.random.default_rng([recipe.seed, 1, epoch]).permutation(count)
+        for epoch in np.unique(places // count).tolist()
+    }
+    return torch.tensor([int(rows[p // count][p % count]) for p in places.tolist()])
+
+
+def _save(
+    path: Path,
+    model: BaseModel,
+    optimizer: torch.optim.Optimizer,
+    average: WeightAverage,
+    done: int,
+    losses: list[float],
+) -> None:
+    state = {
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "means": average.means,
+        "count": average.count,
+        "done": done,
+        "losses": losses,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    partial.replace(path)
+
+
+def _load(
+    path: Path,
+    model: BaseModel,
+    optimizer: torch.optim.Optimizer,
+    average: WeightAverage,
+) -> tuple[int, list[float]]:
+    """Restore a checkpoint; (0, []) where there is none."""
+    if not path.is_file():
+        return 0, []
+    state = torch.load(path, weights_only=True)
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    average.means = state["means"]
+    average.count = state["count"]
+    print(f"resumed at step {state['done']} from {path}", flush=True)
+    return state["done"], state["losses"]

@@ -1,0 +1,96 @@
+"""Make the demo model and the demo pictures again from pinned packages.
+
+    python scripts/make_demo.py all
+
+runs the stages in order; each can be run alone: `fetch`, `pictures`, `vae`, `unet`,
+`pack`, `sheet`. `unet` resumes from its last checkpoint. Besides the package's `train`
+extra it needs `resvg-py`, and `npm` for `fetch`. See demo/ATTRIBUTION.md for licences.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from demo_parts import packages, picture_set
+from demo_parts.concepts import load_concepts
+
+ROOT = Path(__file__).resolve().parent.parent
+DEMO = ROOT / "modules" / "stiefel_lora" / "demo"
+SEED = 0
+
+
+def main() -> int:
+    """Run the stage named on the command line; returns the exit code."""
+    arguments = _parser().parse_args()
+    stages = STAGES if arguments.stage == "all" else (arguments.stage,)
+    try:
+        for stage in stages:
+            _run(stage, arguments)
+    except ValueError as error:
+        print(f"make_demo.py: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+STAGES = ("fetch", "pictures", "vae", "unet", "pack", "sheet")
+
+
+def _run(stage: str, arguments: argparse.Namespace) -> None:
+    if stage == "fetch":
+        return packages.fetch(arguments.packages)
+    if stage == "pictures":
+        target = DEMO / "pictures"
+        return picture_set.write_pictures(arguments.packages, target, SEED)
+    return _run_model_stage(stage, arguments)
+
+
+def _run_model_stage(stage: str, arguments: argparse.Namespace) -> None:
+    """Stages that need torch; it is imported here to keep --help quick."""
+    import torch
+
+    from demo_parts import stages
+    from demo_parts.sheet import sheet_concepts, write_sheet
+    from demo_parts.training import Recipe
+
+    torch.set_num_threads(arguments.threads)
+    places = stages.Places(
+        packages=arguments.packages,
+        work=arguments.work,
+        model=DEMO / "sdxl",
+        pictures=DEMO / "pictures",
+        sheet=ROOT / "docs" / "images" / "demo_base.png",
+    )
+    if stage == "vae":
+        stages.make_vae(places, steps=arguments.vae_steps, batch=16, lr=2e-3, seed=SEED)
+    elif stage == "unet":
+        recipe = Recipe(arguments.unet_steps, arguments.batch, arguments.lr, SEED)
+        stages.make_unet(places, recipe)
+    elif stage == "pack":
+        stages.make_pack(places, SEED)
+    else:
+        chosen = sheet_concepts(load_concepts(places.packages), SEED)
+        write_sheet(places.model, chosen, places.sheet)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("stage", choices=(*STAGES, "all"))
+    work = ROOT / "build" / "demo"
+    add = parser.add_argument
+    add("--work", type=Path, default=work, help="folder for caches and checkpoints")
+    add("--packages", type=Path, default=work / "packages", help="package folder")
+    add("--threads", type=int, default=os.cpu_count() or 1, help="threads of torch")
+    add("--vae-steps", type=int, default=1100, help="steps of the autoencoder")
+    add("--unet-steps", type=int, default=1000, help="steps of UNet and text encoders")
+    add("--batch", type=int, default=32, help="pictures a step of the UNet")
+    add("--lr", type=float, default=1e-3, help="AdamW's learning rate, UNet stage")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
