@@ -1,0 +1,120 @@
+"""Ordinary LoRA layers from peft with float32 factors and a seeded start.
+
+peft draws its start in the dtype of the base and from the global generator, so it is
+drawn again here: in float32, on the CPU, by seed and layer order alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from peft import LoraConfig
+from torch import Tensor, nn
+
+from .._exceptions import CheckpointError
+from ..methods import Method
+from ..optim.initialise import init_stiefel_
+from ..optim.pairs import Pair, find_pairs
+
+# peft says int for alpha and computes with any number.
+_lora_config: Any = LoraConfig
+
+__all__ = ["add_lora", "alpha_of", "factors_of", "load_factors", "pairs_of"]
+
+
+def add_lora(
+    model: nn.Module,
+    *,
+    rank: int,
+    alpha: float,
+    targets: Sequence[str],
+    method: Method | None,
+    seed: int,
+) -> list[str]:
+    """Freeze ``model`` and put a trainable LoRA into the named layers.
+
+    Args:
+        model: a diffusers model.
+        rank: r.
+        alpha: the product is scaled by alpha / r.
+        targets: full names of linear or convolution layers.
+        method: where it starts: B orthonormal and A zero for ``start="stiefel"``,
+            else (and for None) A uniform in +-1/sqrt(in) and B zero. The product
+            B A is zero either way.
+        seed: of the start.
+
+    Returns:
+        Names of the adapted layers, in the order of the model.
+    """
+    model.requires_grad_(False)
+    adaptable: Any = model
+    adaptable.add_adapter(
+        _lora_config(r=rank, lora_alpha=alpha, target_modules=list(targets))
+    )
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    pairs = pairs_of(model)
+    assert {pair.name for pair in pairs} == set(targets), "peft adapted other layers"
+    if method is not None and method.start == "stiefel":
+        init_stiefel_(model, seed=seed)
+    else:
+        _start_as_lora(pairs, seed)
+    return [pair.name for pair in pairs]
+
+
+def pairs_of(model: nn.Module) -> list[Pair]:
+    """B and A of every adapted layer, in the order of the model."""
+    return find_pairs(model).pairs
+
+
+def alpha_of(model: nn.Module, pair: Pair) -> float:
+    """Alpha that a layer computes with: its scale times the rank."""
+    layer: Any = model.get_submodule(pair.name)
+    return float(layer.scaling["default"]) * pair.rank
+
+
+@torch.no_grad()
+def _start_as_lora(pairs: Sequence[Pair], seed: int) -> None:
+    generator = torch.Generator("cpu").manual_seed(seed)
+    for pair in pairs:
+        down = torch.empty(pair.down.shape)
+        # peft's and kohya's own start: kaiming uniform with a = sqrt(5).
+        nn.init.kaiming_uniform_(down, a=math.sqrt(5), generator=generator)
+        pair.down.copy_(down)
+        pair.up.zero_()
+
+
+def factors_of(model: nn.Module) -> dict[str, Tensor]:
+    """Trainable tensors by name, on the CPU: what a checkpoint keeps."""
+    return {
+        name: parameter.detach().cpu().contiguous()
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }
+
+
+@torch.no_grad()
+def load_factors(model: nn.Module, factors: Mapping[str, Tensor]) -> None:
+    """Put the tensors of ``factors_of`` back, bit for bit.
+
+    Raises:
+        CheckpointError: names or shapes differ from this model's.
+    """
+    own = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    if own.keys() != factors.keys():
+        odd = sorted(own.keys() ^ factors.keys())[0]
+        raise CheckpointError(
+            f"The checkpoint's LoRA has other layers than this run's; {odd} is in one "
+            f"of them only."
+        )
+    for name, parameter in own.items():
+        if parameter.shape != factors[name].shape:
+            raise CheckpointError(
+                f"The checkpoint's {name} is {tuple(factors[name].shape)}, this run's "
+                f"{tuple(parameter.shape)}."
+            )
+        parameter.copy_(factors[name])

@@ -1,0 +1,90 @@
+"""Choose the layers that get a LoRA by preset or by own patterns.
+
+The presets bear OneTrainer's names. On SDXL: ``attn-only`` 560 layers, ``attn-mlp`` 722
+(attention, feed-forward, proj_in and proj_out), ``full`` all 743 linear layers.
+OneTrainer's ``full`` has the 51 convolutions too; its last one has 4 outputs, so every
+rank above 4 would be refused. Own patterns reach convolutions.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections.abc import Sequence
+
+from torch import nn
+
+from .._exceptions import ConfigError
+
+__all__ = ["LAYER_PRESETS", "select_layers"]
+
+LAYER_PRESETS = {
+    "sdxl": {"attn-only": ("attn",), "attn-mlp": ("attentions",), "full": ()},
+}
+"""Family -> preset -> pieces of names, one of which a layer's name must hold."""
+
+
+def select_layers(
+    model: nn.Module,
+    *,
+    family: str,
+    preset: str,
+    patterns: Sequence[str] = (),
+    rank: int,
+) -> list[str]:
+    """Names of the layers that get a LoRA, in the order of the model.
+
+    A pattern with ``*``, ``?`` or ``[`` must match the whole name; any other must be a
+    piece of it, as in OneTrainer.
+
+    Raises:
+        ConfigError: a pattern matches no layer, nothing is selected, or the rank is
+            larger than a side of a layer.
+    """
+    if patterns:
+        layers = _layers(model, (nn.Linear, nn.Conv2d))
+        chosen = {name for pattern in patterns for name in _matches(pattern, layers)}
+    else:
+        layers = _layers(model, (nn.Linear,))
+        pieces = LAYER_PRESETS[family][preset]
+        chosen = {n for n in layers if not pieces or any(p in n for p in pieces)}
+    if not chosen:
+        raise ConfigError(
+            f"layer_filter_preset={preset!r} matches no layer of this model."
+        )
+    for name in chosen:
+        _check_rank(name, layers[name], rank)
+    return [name for name in layers if name in chosen]
+
+
+def _layers(
+    model: nn.Module, kinds: tuple[type[nn.Module], ...]
+) -> dict[str, nn.Module]:
+    return {n: layer for n, layer in model.named_modules() if isinstance(layer, kinds)}
+
+
+def _matches(pattern: str, layers: dict[str, nn.Module]) -> list[str]:
+    if any(letter in pattern for letter in "*?["):
+        found = [name for name in layers if fnmatch.fnmatchcase(name, pattern)]
+    else:
+        found = [name for name in layers if pattern in name]
+    if found:
+        return found
+    near = difflib.get_close_matches(pattern, layers, n=1, cutoff=0.3)
+    example = near[0] if near else next(iter(layers), "none")
+    raise ConfigError(
+        f"layer_filter: {pattern!r} matches no layer; a layer's name is for example "
+        f"{example!r}, and * stands for any letters."
+    )
+
+
+def _check_rank(name: str, layer: nn.Module, rank: int) -> None:
+    weight = layer.weight
+    assert isinstance(weight, nn.Parameter)
+    outputs, inputs = weight.shape[0], weight[0].numel()
+    if rank > min(outputs, inputs):
+        raise ConfigError(
+            f"lora_rank={rank} is larger than the layer {name} ({outputs} x {inputs}) "
+            f"allows; use a rank of at most {min(outputs, inputs)} or leave the layer "
+            f"out with layer_filter."
+        )

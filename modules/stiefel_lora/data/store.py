@@ -1,0 +1,93 @@
+"""Tensors on disk by key: one safetensors file an entry, checked when read."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from .._exceptions import OutputError
+
+__all__ = ["TensorStore", "cache_key"]
+
+_FORMAT = "stiefel_lora cache 1"
+
+
+def cache_key(**parts: str | int | float | list[int]) -> str:
+    """Hash of named parts: the same for the same content, settings and model.
+
+    >>> cache_key(a=1, b="x") == cache_key(b="x", a=1)
+    True
+    """
+    text = json.dumps({"format": _FORMAT, **parts}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class TensorStore:
+    """Named tensors under ``folder/ab/abcdef....safetensors``; safe to share.
+
+    A file is written under a temporary name and renamed, and carries a checksum, so
+    a reader sees a whole entry or none, whatever happened to its writer.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def path(self, key: str) -> Path:
+        """Where the entry is or would be."""
+        return self._folder / key[:2] / f"{key}.safetensors"
+
+    def read(self, key: str) -> dict[str, Tensor] | None:
+        """Read the tensors of an entry; None where it is missing or damaged."""
+        try:
+            data = self.path(key).read_bytes()
+            tensors = safetensors.torch.load(data)
+            written = _checksum_in(data)
+        except (OSError, SafetensorError, ValueError, KeyError):
+            return None
+        return tensors if written == _checksum(tensors) else None
+
+    def write(self, key: str, tensors: Mapping[str, Tensor]) -> None:
+        """Write an entry, in place of an older or damaged one.
+
+        Raises:
+            OutputError: the folder can not be written, or the disk is full.
+        """
+        path = self.path(key)
+        whole = {
+            name: value.detach().cpu().contiguous() for name, value in tensors.items()
+        }
+        data = safetensors.torch.save(whole, {"checksum": _checksum(whole)})
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(data)
+            temporary.replace(path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise OutputError(
+                f"The cache folder {self._folder} can not be written "
+                f"({error.strerror}); make room there or set cache_dir to another "
+                f"folder."
+            ) from error
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(safetensors.torch.save({name: tensors[name]}))
+    return digest.hexdigest()
+
+
+def _checksum_in(data: bytes) -> str:
+    length = int.from_bytes(data[:8], "little")
+    return json.loads(data[8 : 8 + length])["__metadata__"]["checksum"]

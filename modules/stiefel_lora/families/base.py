@@ -1,0 +1,125 @@
+"""What training asks of a model family."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from ..data.framing import Frame
+
+__all__ = ["Batch", "Family", "SampleRequest", "evaluating"]
+
+Batch: TypeAlias = dict[str, Tensor]
+"""Encoded pictures and captions, stacked: ``latents (batch, channels, h, w)`` and
+whatever else the family's encoders returned."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SampleRequest:
+    """One sample picture with its prompt already encoded.
+
+    ``positive`` and ``negative`` are what ``Family.encode_caption`` returned; without
+    ``negative`` the model's own empty prompt takes its place.
+    """
+
+    positive: dict[str, Tensor]
+    negative: dict[str, Tensor] | None
+    seed: int
+    steps: int
+    guidance: float
+    width: int
+    height: int
+
+
+class Family(Protocol):
+    """A base model: encoders, a denoiser that LoRA goes into, and its sampler.
+
+    ``encode_*`` work on one item, on the family's device, and return CPU tensors
+    without the batch dimension.
+    """
+
+    name: str
+    """Name of the family in configurations and files."""
+
+    component: str
+    """Part of the pipeline that is trained, and the prefix of its keys in files."""
+
+    base_fingerprint: str
+    """Hash of the denoiser's weights and settings: the same wherever the folder is."""
+
+    text_fingerprint: str
+    """The same of the text encoders and tokenizers."""
+
+    picture_fingerprint: str
+    """The same of the VAE."""
+
+    @property
+    def denoiser(self) -> nn.Module:
+        """The trained part, loaded at the first use, on the device, frozen."""
+        ...
+
+    def skeleton(self) -> nn.Module:
+        """The trained part without its numbers (meta device), to look at its layers."""
+        ...
+
+    @property
+    def timesteps(self) -> int:
+        """Number of noise levels; a timestep is 0 .. timesteps - 1."""
+        ...
+
+    def encode_caption(self, caption: str) -> dict[str, Tensor]:
+        """Encode one caption."""
+        ...
+
+    def encode_picture(self, pixels: Tensor, frame: Frame) -> dict[str, Tensor]:
+        """Encode ``(3, height, width)`` pixels in [-1, 1]: ``latents`` and more."""
+        ...
+
+    def release_encoders(self) -> None:
+        """Free the text encoders and the VAE; they are loaded again when needed."""
+        ...
+
+    def loss(
+        self, denoiser: nn.Module, batch: Batch, noise: Tensor, timesteps: Tensor
+    ) -> Tensor:
+        """Mean squared error of the prediction, ``(batch,)`` float32.
+
+        Args:
+            denoiser: ``self.denoiser``, perhaps wrapped for mixed precision.
+            batch: on the device.
+            noise: like ``batch["latents"]``.
+            timesteps: ``(batch,)`` int64.
+        """
+        ...
+
+    def sample(self, request: SampleRequest) -> Image.Image:
+        """Make one picture with the denoiser as it is now."""
+        ...
+
+    def set_gradient_checkpointing(self, enabled: bool) -> None:
+        """Compute activations twice in place of keeping them."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        ...
+
+
+@contextlib.contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Put a module into evaluation mode for a while."""
+    was_training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(was_training)

@@ -1,0 +1,43 @@
+r"""Pictures to latents and back, as the stock pipelines scale them.
+
+With the VAE's posterior mean :math:`z`: latents are :math:`s\,z`, or
+:math:`s\,(z - \mu)/\sigma` for a VAE whose config has ``latents_mean`` and
+``latents_std``; s is ``scaling_factor``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["decode_latents", "encode_latents"]
+
+
+def encode_latents(vae: Any, pixels: Tensor) -> Tensor:
+    """From ``(batch, 3, H, W)`` in [-1, 1] to ``(batch, channels, h, w)`` latents.
+
+    The mean is taken, not a sample: the same picture gives the same latents.
+    """
+    mean, std = _statistics(vae, pixels)
+    found = vae.encode(pixels).latent_dist.mode()
+    return (found - mean) / std * vae.config.scaling_factor
+
+
+def decode_latents(vae: Any, latents: Tensor) -> Tensor:
+    """From ``(batch, channels, h, w)`` latents to ``(batch, 3, H, W)`` pixels."""
+    mean, std = _statistics(vae, latents)
+    return vae.decode(latents * std / vae.config.scaling_factor + mean).sample
+
+
+def _statistics(vae: Any, like: Tensor) -> tuple[Tensor | float, Tensor | float]:
+    mean = getattr(vae.config, "latents_mean", None)
+    std = getattr(vae.config, "latents_std", None)
+    if mean is None or std is None:
+        return 0.0, 1.0
+    shape = (1, -1, 1, 1)
+    return (
+        torch.tensor(mean, device=like.device, dtype=like.dtype).view(shape),
+        torch.tensor(std, device=like.device, dtype=like.dtype).view(shape),
+    )

@@ -1,0 +1,236 @@
+"""Stable Diffusion XL: two CLIP text encoders, a VAE and a U-Net that is trained."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+from PIL import Image
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from .._exceptions import ModelError
+from ..data.framing import Frame
+from .base import Batch, SampleRequest, evaluating
+from .latents import decode_latents, encode_latents
+from .model_folder import fingerprint, read_json
+
+__all__ = ["Sdxl"]
+
+# Its annotations say that no part may be missing; it is made for parts that are.
+_PIPELINE: Any = diffusers.StableDiffusionXLPipeline
+_UNET: Any = diffusers.UNet2DConditionModel
+_TEXT_PARTS = ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
+
+
+class Sdxl:
+    """A diffusers folder, each part read when it is first needed.
+
+    U-Net and text encoders hold ``weight_dtype``; the VAE is always float32, since
+    SDXL's own overflows in float16.
+    """
+
+    name = "sdxl"
+    component = "unet"
+
+    def __init__(
+        self, folder: Path, weight_dtype: torch.dtype, device: torch.device
+    ) -> None:
+        self._folder = folder
+        self._dtype = weight_dtype
+        self.device = device
+        self.base_fingerprint = fingerprint(folder, ("unet", "scheduler"))
+        self.text_fingerprint = fingerprint(folder, _TEXT_PARTS, str(weight_dtype))
+        self.picture_fingerprint = fingerprint(folder, ("vae",))
+        self._noise = self._noise_schedule()
+        self._vae: Any = None
+        self._text: Any = None
+
+    def _load(self, loader: Any, part: str, dtype: torch.dtype | None = None) -> Any:
+        """Read one part of the folder.
+
+        Raises:
+            ModelError: its files are damaged.
+        """
+        options: dict[str, Any] = {"subfolder": part, "local_files_only": True}
+        if dtype is not None:
+            # transformers 5 calls it dtype, diffusers torch_dtype.
+            in_transformers = issubclass(loader, transformers.PreTrainedModel)
+            options["dtype" if in_transformers else "torch_dtype"] = dtype
+        try:
+            return loader.from_pretrained(str(self._folder), **options)
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+            reason = str(error).strip().split("\n")[0]
+            raise ModelError(
+                f"The part {part} of the base model {self._folder} can not be read "
+                f"({reason}); fetch the model again."
+            ) from error
+
+    def _noise_schedule(self) -> Any:
+        schedule = self._load(diffusers.DDPMScheduler, "scheduler")
+        kind = schedule.config.prediction_type
+        if kind not in ("epsilon", "v_prediction"):
+            raise ModelError(
+                f"The base model {self._folder} predicts {kind!r}; training knows "
+                f"'epsilon' and 'v_prediction'."
+            )
+        return schedule
+
+    @functools.cached_property
+    def denoiser(self) -> nn.Module:
+        """The U-Net on the device, frozen."""
+        unet = self._load(diffusers.UNet2DConditionModel, "unet", self._dtype)
+        return unet.requires_grad_(False).to(self.device)
+
+    def skeleton(self) -> nn.Module:
+        """The U-Net on the meta device."""
+        config = read_json(self._folder / "unet" / "config.json")
+        try:
+            with torch.device("meta"):
+                return _UNET.from_config(config)
+        except (ValueError, TypeError, KeyError) as error:
+            raise ModelError(
+                f"The U-Net of the base model {self._folder} can not be built from its "
+                f"config.json ({error})."
+            ) from error
+
+    @property
+    def timesteps(self) -> int:
+        """Number of noise levels."""
+        return int(self._noise.config.num_train_timesteps)
+
+    def set_gradient_checkpointing(self, enabled: bool) -> None:
+        """Compute activations twice in place of keeping them."""
+        unet: Any = self.denoiser
+        if enabled:
+            unet.enable_gradient_checkpointing()
+        else:
+            unet.disable_gradient_checkpointing()
+
+    # Encoders ------------------------------------------------------------------------
+
+    def _vae_on_device(self) -> Any:
+        if self._vae is None:
+            vae = self._load(diffusers.AutoencoderKL, "vae", torch.float32)
+            self._vae = vae.requires_grad_(False).eval().to(self.device)
+        return self._vae
+
+    def _text_pipeline(self) -> Any:
+        """The stock pipeline with the text encoders alone."""
+        if self._text is None:
+            models = {
+                "text_encoder": transformers.CLIPTextModel,
+                "text_encoder_2": transformers.CLIPTextModelWithProjection,
+            }
+            parts = {
+                part: self._load(loader, part, self._dtype)
+                .requires_grad_(False)
+                .eval()
+                .to(self.device)
+                for part, loader in models.items()
+            }
+            for part in ("tokenizer", "tokenizer_2"):
+                parts[part] = self._load(transformers.CLIPTokenizer, part)
+            self._text = _PIPELINE(vae=None, unet=None, scheduler=self._noise, **parts)
+        return self._text
+
+    @torch.no_grad()
+    def encode_caption(self, caption: str) -> dict[str, Tensor]:
+        """``embeds (77, 2048)`` and ``pooled (1280,)`` (SDXL's own sizes).
+
+        The penultimate hidden states of both encoders side by side, and the projected
+        output of the second. CLIP reads 77 tokens; the rest of a caption is cut off
+        and said in the log.
+        """
+        embeds, _, pooled, _ = self._text_pipeline().encode_prompt(
+            caption, device=self.device, do_classifier_free_guidance=False
+        )
+        return {"embeds": embeds[0].cpu(), "pooled": pooled[0].cpu()}
+
+    @torch.no_grad()
+    def encode_picture(self, pixels: Tensor, frame: Frame) -> dict[str, Tensor]:
+        """``latents (4, h, w)`` float32 and the six ``time_ids`` int64."""
+        latents = encode_latents(self._vae_on_device(), pixels.to(self.device)[None])
+        return {
+            "latents": latents[0].cpu(),
+            "time_ids": torch.tensor(frame.time_ids, dtype=torch.int64),
+        }
+
+    def release_encoders(self) -> None:
+        """Free the text encoders and the VAE."""
+        self._vae = self._text = None
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    # Denoising -----------------------------------------------------------------------
+
+    def loss(
+        self, denoiser: nn.Module, batch: Batch, noise: Tensor, timesteps: Tensor
+    ) -> Tensor:
+        """Mean squared error of the predicted noise or velocity, ``(batch,)``."""
+        latents = batch["latents"]
+        noisy = self._noise.add_noise(latents, noise, timesteps)
+        predicted = denoiser(
+            noisy.to(self._dtype),
+            timesteps,
+            encoder_hidden_states=batch["embeds"].to(self._dtype),
+            added_cond_kwargs={
+                "text_embeds": batch["pooled"].to(self._dtype),
+                "time_ids": batch["time_ids"].to(self._dtype),
+            },
+        ).sample
+        if self._noise.config.prediction_type == "v_prediction":
+            target = self._noise.get_velocity(latents, noise, timesteps)
+        else:
+            target = noise
+        return (predicted.float() - target).square().flatten(1).mean(1)
+
+    def sample(self, request: SampleRequest) -> Image.Image:
+        """Run the stock StableDiffusionXLPipeline; the VAE decodes in float32."""
+        vae = self._vae_on_device()
+        pipeline = self._sampling_pipeline(vae)
+        negative: dict[str, Any] = {}
+        if request.guidance > 1:
+            # Without a negative prompt SDXL takes zeros, not the encoded empty text.
+            given = request.negative or {
+                name: torch.zeros_like(value)
+                for name, value in request.positive.items()
+            }
+            negative = {
+                "negative_prompt_embeds": given["embeds"][None].to(self.device),
+                "negative_pooled_prompt_embeds": given["pooled"][None].to(self.device),
+            }
+        with torch.no_grad(), evaluating(self.denoiser):
+            latents: Any = pipeline(
+                prompt_embeds=request.positive["embeds"][None].to(self.device),
+                pooled_prompt_embeds=request.positive["pooled"][None].to(self.device),
+                **negative,
+                num_inference_steps=request.steps,
+                guidance_scale=request.guidance,
+                width=request.width,
+                height=request.height,
+                generator=torch.Generator("cpu").manual_seed(request.seed),
+                output_type="latent",
+                return_dict=False,
+            )[0]
+            pixels = decode_latents(vae, latents.float())
+        return pipeline.image_processor.postprocess(pixels, output_type="pil")[0]
+
+    def _sampling_pipeline(self, vae: Any) -> Any:
+        name = read_json(self._folder / "model_index.json")["scheduler"][1]
+        scheduler = self._load(getattr(diffusers, name), "scheduler")
+        pipeline = _PIPELINE(
+            vae=vae,
+            text_encoder=None,
+            text_encoder_2=None,
+            tokenizer=None,
+            tokenizer_2=None,
+            unet=self.denoiser,
+            scheduler=scheduler,
+        )
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline

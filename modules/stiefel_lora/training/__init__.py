@@ -1,0 +1,23 @@
+"""The training loop for LoRAs, with checkpoints, metrics and samples."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from .commands import send_command
+from .jsonl_sink import read_events
+from .result import TrainResult
+from .run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from .trainer import train
+
+__all__ = ["RunFolder", "TrainResult", "read_events", "send_command", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    # torch and diffusers take seconds to import; watchers of a run need neither.
+    if name == "train":
+        return importlib.import_module(".trainer", __name__).train
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,202 @@
+"""Build everything that a run needs from its configuration, cheap checks first."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from .._exceptions import ConfigError
+from ..adapters import add_lora, pairs_of, select_layers
+from ..data.folder import Scan, scan_concepts
+from ..data.order import DataOrder
+from ..data.prepare import EncodedSet, encode_set
+from ..data.store import TensorStore
+from ..families import Family, check_model, open_family
+from ..optim.factory import create_optimizer
+from ..optim.pairs import Pair
+from .hardware import check_hardware, make_accelerator
+from .noise import NoiseSource
+from .progress import ProgressBar, say
+from .rng import seed_all
+from .run_folder import RunFolder
+from .samples import Sampler
+from .schedule import make_schedule
+from .validation import Validation
+
+if TYPE_CHECKING:
+    from ..config import TrainConfig
+
+__all__ = ["Inputs", "Machine", "build_machine", "check_inputs"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """What was found to be in order before anything expensive."""
+
+    train: Scan
+    validation: Scan
+    accelerator: Accelerator
+    family: Family
+    targets: list[str]
+    """Layers that get a LoRA."""
+
+
+@dataclasses.dataclass
+class Machine:
+    """The parts that move during training."""
+
+    family: Family
+    accelerator: Accelerator
+    model: nn.Module
+    """The denoiser, prepared for mixed precision."""
+
+    optimizer: Any
+    scheduler: torch.optim.lr_scheduler.LambdaLR
+    pairs: list[Pair]
+    order: DataOrder
+    noise: NoiseSource
+    pictures: EncodedSet
+    validation: Validation | None
+    sampler: Sampler
+
+    @property
+    def constrained(self) -> bool:
+        """Whether the optimizer keeps B orthonormal."""
+        rule = getattr(self.optimizer.optimizer, "rule", None)
+        return bool(getattr(rule, "orthonormal_up", False))
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """What is trained."""
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+
+def check_inputs(config: TrainConfig) -> Inputs:
+    """Look at everything that the user gave, without reading weights or pictures.
+
+    Raises:
+        InputError: one sentence on what can not work.
+    """
+    if not config.concepts:
+        raise ConfigError(
+            "concepts is not set; name a folder of captioned pictures to learn from."
+        )
+    check_hardware(config)
+    train = scan_concepts(config.concepts)
+    validation = scan_concepts(config.validation_concepts)
+    check_model(config)
+    if config.optimizer.name == "custom":
+        config.optimizer.load()  # type: ignore[attr-defined]
+    accelerator = make_accelerator(config)
+    family = open_family(config, accelerator.device)
+    targets = select_layers(
+        family.skeleton(),
+        family=config.model_type,
+        preset=config.layer_filter_preset,
+        patterns=config.layer_filter,
+        rank=config.lora_rank,
+    )
+    if train.without_caption:
+        say(
+            f"{train.without_caption} of {len(train.pictures)} pictures have no "
+            f"caption (.txt); they are learned with an empty one."
+        )
+    return Inputs(train, validation, accelerator, family, targets)
+
+
+def build_machine(config: TrainConfig, inputs: Inputs, folder: RunFolder) -> Machine:
+    """Encode the pictures, then load the denoiser and put the LoRA in.
+
+    Raises:
+        InputError: pictures that can not be read, a disk that is full ...
+    """
+    seed_all(config.seed)
+    family = inputs.family
+    store = TensorStore(config.cache_dir or config.output_dir / ".cache")
+    pictures = _encode("Encoding pictures", inputs.train, family, store, config)
+    held_out = _encode(
+        "Encoding held-out pictures", inputs.validation, family, store, config
+    )
+    sampler = Sampler(config.samples, family, store, config.resolution, folder.samples)
+    family.release_encoders()
+    model = family.denoiser
+    family.set_gradient_checkpointing(config.gradient_checkpointing)
+    add_lora(
+        model,
+        rank=config.lora_rank,
+        alpha=config.resolved_alpha,
+        targets=inputs.targets,
+        method=config.optimizer.method,
+        seed=config.seed,
+    )
+    model.train()
+    optimizer = _make_optimizer(config, model)
+    prepared = inputs.accelerator.prepare(model, optimizer)
+    return Machine(
+        family=family,
+        accelerator=inputs.accelerator,
+        model=prepared[0],
+        optimizer=prepared[1],
+        scheduler=_make_scheduler(config, optimizer),
+        pairs=pairs_of(model),
+        order=DataOrder([p.repeats for p in pictures.pictures], config.seed),
+        noise=NoiseSource(config.seed, family.timesteps),
+        pictures=pictures,
+        validation=_make_validation(config, family, held_out),
+        sampler=sampler,
+    )
+
+
+def _encode(
+    label: str, scan: Scan, family: Family, store: TensorStore, config: TrainConfig
+) -> EncodedSet:
+    with ProgressBar(label, len(scan.pictures)) as bar:
+        encoded = encode_set(scan, family, store, config.resolution, bar.advance)
+    if encoded.unreadable:
+        say(
+            f"{len(encoded.unreadable)} of {len(scan.pictures)} pictures can not be "
+            f"read and are left out: {'; '.join(encoded.unreadable)}."
+        )
+    return encoded
+
+
+def _make_validation(
+    config: TrainConfig, family: Family, held_out: EncodedSet
+) -> Validation | None:
+    if not len(held_out) or not config.validate_every:
+        return None
+    return Validation(
+        held_out, family, config.validation_timesteps_per_picture, config.batch_size
+    )
+
+
+def _make_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
+    options = config.optimizer.arguments()
+    if config.optimizer.name != "custom":
+        return create_optimizer(
+            config.optimizer.name, model, lr=config.learning_rate, **options
+        )
+    kind = config.optimizer.load()  # type: ignore[attr-defined]
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    try:
+        return kind(parameters, lr=config.learning_rate, **options)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"optimizer.options: {kind.__name__} refuses them ({error})."
+        ) from error
+
+
+def _make_scheduler(
+    config: TrainConfig, optimizer: torch.optim.Optimizer
+) -> torch.optim.lr_scheduler.LambdaLR:
+    schedule = make_schedule(
+        shape=config.learning_rate_scheduler,
+        steps=config.steps,
+        warmup=config.learning_rate_warmup_steps,
+        floor=config.learning_rate_min_factor,
+    )
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)

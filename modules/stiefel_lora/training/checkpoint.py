@@ -1,0 +1,200 @@
+"""Checkpoints that are whole or not there, and from which a run goes on exactly.
+
+``step-N/`` holds ``lora.safetensors`` (factors, float32), ``optimizer.pt`` and
+``training.pt`` (read back with ``weights_only=True``: no code is run), and
+``state.json`` with what the run is and a checksum of each file. It is written under a
+temporary name and renamed at the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import pickle
+import shutil
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from .._exceptions import CheckpointError, OutputError
+
+__all__ = [
+    "Checkpoint",
+    "list_checkpoints",
+    "load_checkpoint",
+    "remove_leftovers",
+    "save_checkpoint",
+]
+
+_FORMAT = 1
+_TEMPORARY = ".tmp"
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """Everything that an exact resume takes."""
+
+    step: int
+    """Optimizer steps done."""
+
+    position: int
+    """Pictures taken from the data order."""
+
+    identity: dict[str, Any]
+    """What this run is: a checkpoint of another one is refused."""
+
+    factors: dict[str, Tensor]
+    """LoRA factors by parameter name."""
+
+    optimizer: dict[str, Any]
+    """State dict of the optimizer."""
+
+    training: dict[str, Any]
+    """Random generators, scheduler, gradient scaler, running figures."""
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
+    """Write ``folder/step-N`` and remove all but the ``keep`` latest.
+
+    Raises:
+        OutputError: disk full or not writable; older checkpoints stay as they are.
+    """
+    target = folder / f"step-{checkpoint.step}"
+    temporary = folder / f".{target.name}{_TEMPORARY}"
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        _write_files(temporary, checkpoint)
+        _swap_in(temporary, target)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        kept = list_checkpoints(folder)
+        last = f"the last good one is {kept[-1]}" if kept else "there is none yet"
+        raise OutputError(
+            f"The checkpoint {target} can not be written ({error.strerror}); {last}. "
+            f"Make room on the disk and go on with --resume."
+        ) from error
+    _remove_old(folder, keep)
+    return target
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a ``step-N`` folder.
+
+    Raises:
+        CheckpointError: missing, incomplete or damaged.
+    """
+    try:
+        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+        data = {name: (path / name).read_bytes() for name in state["files"]}
+        for name, expected in state["files"].items():
+            if hashlib.sha256(data[name]).hexdigest() != expected:
+                raise ValueError(f"{name} is not as it was written")
+        return Checkpoint(
+            step=state["step"],
+            position=state["position"],
+            identity=state["identity"],
+            factors=safetensors.torch.load(data["lora.safetensors"]),
+            optimizer=_unpack(data["optimizer.pt"]),
+            training=_unpack(data["training.pt"]),
+        )
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        SafetensorError,
+        pickle.UnpicklingError,
+    ) as error:
+        raise CheckpointError(
+            f"The checkpoint {path} is missing or damaged ({error}); resume from an "
+            f"older one beside it."
+        ) from error
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Complete checkpoints of a run, oldest first; half-written ones are not listed."""
+    found = []
+    for path in folder.glob("step-*"):
+        number = path.name.removeprefix("step-")
+        if number.isdigit() and (path / "state.json").is_file():
+            found.append((int(number), path))
+    return [path for _, path in sorted(found)]
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a killed process left half-written; put back what it moved."""
+    for older in folder.glob(f".step-*-older{_TEMPORARY}"):
+        target = folder / older.name[1:].removesuffix(f"-older{_TEMPORARY}")
+        if not target.exists():
+            older.rename(target)
+    for path in folder.glob(f".step-*{_TEMPORARY}"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
+    data = {
+        "lora.safetensors": safetensors.torch.save(checkpoint.factors),
+        "optimizer.pt": _pack(checkpoint.optimizer),
+        "training.pt": _pack(checkpoint.training),
+    }
+    state = {
+        "format": _FORMAT,
+        "step": checkpoint.step,
+        "position": checkpoint.position,
+        "identity": checkpoint.identity,
+        "files": {name: hashlib.sha256(d).hexdigest() for name, d in data.items()},
+    }
+    data["state.json"] = json.dumps(state, indent=2).encode()
+    for name, content in data.items():
+        with (folder / name).open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _swap_in(temporary: Path, target: Path) -> None:
+    """Rename in one step; a checkpoint of the same step makes way first."""
+    if target.exists():
+        older = target.with_name(f".{target.name}-older{_TEMPORARY}")
+        shutil.rmtree(older, ignore_errors=True)
+        target.rename(older)
+        temporary.rename(target)
+        shutil.rmtree(older, ignore_errors=True)
+    else:
+        temporary.rename(target)
+    # Not every system can flush a folder (Windows); the rename itself is done.
+    with contextlib.suppress(OSError):
+        handle = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _remove_old(folder: Path, keep: int) -> None:
+    for path in list_checkpoints(folder)[:-keep]:
+        # Renamed first: a kill in between must not leave a checkpoint that looks whole.
+        doomed = path.with_name(f".{path.name}-old{_TEMPORARY}")
+        with contextlib.suppress(OSError):
+            path.rename(doomed)
+            shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _pack(value: dict[str, Any]) -> bytes:
+    # To memory first: torch's own file writer hides the reason of a full disk.
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+def _unpack(data: bytes) -> dict[str, Any]:
+    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)

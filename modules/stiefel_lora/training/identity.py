@@ -1,0 +1,74 @@
+"""What makes two runs the same for a checkpoint, and the sentence when they are not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .._exceptions import CheckpointError
+from ..data.store import cache_key
+
+if TYPE_CHECKING:
+    from ..config import TrainConfig
+    from ..families.base import Family
+
+__all__ = ["changed_settings", "check_identity", "run_identity"]
+
+_WORDS = {
+    "model_type": "model_type",
+    "base_model": "a base model with the fingerprint",
+    "rank": "lora_rank",
+    "alpha": "lora_alpha",
+    "layers": "layers (layer_filter) with the fingerprint",
+    "optimizer": "optimizer",
+    "options": "optimizer options",
+}
+# Where a run is, and notes: no influence on what it computes.
+_INNOCENT = {
+    "comment",
+    "run_name",
+    "output_dir",
+    "cache_dir",
+    "device",
+    "base_model_name",
+}
+
+
+def run_identity(
+    config: TrainConfig, family: Family, targets: Sequence[str]
+) -> dict[str, Any]:
+    """Everything that factors and optimizer state of a checkpoint depend on."""
+    return {
+        "model_type": config.model_type,
+        "base_model": family.base_fingerprint[:12],
+        "rank": config.lora_rank,
+        "alpha": config.resolved_alpha,
+        "layers": cache_key(names="\n".join(targets))[:12],
+        "optimizer": getattr(config.optimizer, "class_path", config.optimizer.name),
+        "options": config.optimizer.arguments(),
+    }
+
+
+def check_identity(found: dict[str, Any], own: dict[str, Any], path: Path) -> None:
+    """Refuse a checkpoint of another run.
+
+    Raises:
+        CheckpointError: what differs, on both sides.
+    """
+    for key, value in own.items():
+        if found.get(key) != value:
+            raise CheckpointError(
+                f"The checkpoint {path} has {_WORDS[key]} {found.get(key)!r}, but this "
+                f"run has {value!r}; resume with the settings it was made with, or "
+                f"start a new run without --resume."
+            )
+
+
+def changed_settings(before: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
+    """Settings of a resumed run that differ from those it was started with."""
+    return {
+        key: f"{before[key]} -> {value}"
+        for key, value in now.items()
+        if key in before and before[key] != value and key not in _INNOCENT
+    }

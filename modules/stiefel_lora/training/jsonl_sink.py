@@ -1,0 +1,87 @@
+"""``events.jsonl``: one JSON object a line, written through at once."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .._exceptions import OutputError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["JsonlSink", "read_events"]
+
+
+class JsonlSink:
+    """Appends ``{"type", "step", "time", "values"}``; time in seconds since 1970.
+
+    Histograms and pictures are left out: the numbers behind them are in the file.
+    Numbers that JSON does not know (NaN, infinity) become null.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            # A killed process may have left half a line; it must not swallow ours.
+            broken = path.is_file() and path.read_bytes()[-1:] not in (b"", b"\n")
+            self._file = path.open("a", encoding="utf-8", newline="\n")
+            if broken:
+                self._file.write("\n")
+        except OSError as error:
+            raise self._refused(error) from error
+
+    def event(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
+        """Write one line."""
+        line = {
+            "type": kind,
+            "step": step,
+            "time": round(time.time(), 3),
+            "values": {name: _plain(value) for name, value in values.items()},
+        }
+        try:
+            self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise self._refused(error) from error
+
+    def scalars(self, kind: str, step: int, values: Mapping[str, float]) -> None:
+        """Write one line with all numbers."""
+        self.event(kind, step, values)
+
+    def histogram(self, tag: str, step: int, values: Sequence[float]) -> None:
+        """Nothing: the numbers are in the file already."""
+
+    def image(self, tag: str, step: int, image: Image.Image) -> None:
+        """Nothing: pictures are files beside this one."""
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _refused(self, error: OSError) -> OutputError:
+        return OutputError(f"{self._path} can not be written ({error.strerror}).")
+
+
+def read_events(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the events of a file; a half-written line is passed over."""
+    if not path.is_file():
+        return
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            try:
+                value = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(value, dict):
+                yield value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value) if isinstance(value, Path) else value

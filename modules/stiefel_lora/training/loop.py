@@ -1,0 +1,264 @@
+"""The training loop: one optimizer step after the other, and what is due after each."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from .._exceptions import CheckpointError
+from ..adapters import factors_of, load_factors
+from .assemble import Machine
+from .checkpoint import Checkpoint, list_checkpoints, save_checkpoint
+from .commands import take_commands
+from .finite import check_finite
+from .interrupts import InterruptWatch
+from .monitor import Monitor
+from .progress import ProgressBar
+from .rng import capture_rng, restore_rng
+from .run_folder import RunFolder
+from .sinks import MetricSink
+
+if TYPE_CHECKING:
+    from ..config import TrainConfig
+
+__all__ = ["Loop"]
+
+_SMOOTHING = 0.98
+
+
+class Loop:
+    """Trains from ``step`` to the end, or until someone asks it to stop.
+
+    Args:
+        config: the configuration.
+        machine: model, optimizer and data.
+        monitor: measurements.
+        folder: the run's folder.
+        sink: where numbers go.
+        identity: what this run is, for its checkpoints.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        machine: Machine,
+        monitor: Monitor,
+        folder: RunFolder,
+        sink: MetricSink,
+        identity: dict[str, Any],
+    ) -> None:
+        self._config = config
+        self._machine = machine
+        self._monitor = monitor
+        self._folder = folder
+        self._sink = sink
+        self._identity = identity
+        self._position = 0
+        self._smooth = math.nan
+        self.step = 0
+        """Optimizer steps done."""
+
+        self.interrupted = False
+        self.checkpoint: Path | None = None
+        """The latest one of this process."""
+
+    # Resume --------------------------------------------------------------------------
+
+    def restore(self, checkpoint: Checkpoint, path: Path) -> None:
+        """Go on from a checkpoint, exactly.
+
+        Raises:
+            CheckpointError: its parts do not fit this run.
+        """
+        machine, training = self._machine, checkpoint.training
+        load_factors(machine.model, checkpoint.factors)
+        try:
+            machine.optimizer.load_state_dict(checkpoint.optimizer)
+        except (ValueError, KeyError) as error:
+            raise CheckpointError(
+                f"The optimizer state of {path} does not fit this run ({error})."
+            ) from error
+        self.step, self._position = checkpoint.step, checkpoint.position
+        self.checkpoint = path
+        self._smooth = training["smooth_loss"]
+        self._restore_schedule()
+        machine.noise.restore(training["noise"])
+        if machine.accelerator.scaler is not None and training["scaler"]:
+            machine.accelerator.scaler.load_state_dict(training["scaler"])
+        restore_rng(training["rng"])
+
+    def _restore_schedule(self) -> None:
+        """Set the rates of this step; those of a changed configuration win."""
+        scheduler = self._machine.scheduler
+        scheduler.last_epoch = self.step
+        scheduler.base_lrs = [self._config.learning_rate] * len(scheduler.base_lrs)
+        factors = [factor(self.step) for factor in scheduler.lr_lambdas]
+        groups = scheduler.optimizer.param_groups
+        for group, base, factor in zip(
+            groups, scheduler.base_lrs, factors, strict=True
+        ):
+            group["initial_lr"], group["lr"] = base, base * factor
+
+    def save(self) -> Path:
+        """Write a checkpoint of the state after ``step``.
+
+        Raises:
+            OutputError: the disk is full; older checkpoints stay.
+        """
+        machine = self._machine
+        scaler = machine.accelerator.scaler
+        checkpoint = Checkpoint(
+            step=self.step,
+            position=self._position,
+            identity=self._identity,
+            factors=factors_of(machine.model),
+            optimizer=machine.optimizer.state_dict(),
+            training={
+                "rng": capture_rng(),
+                "noise": machine.noise.state(),
+                "scaler": scaler.state_dict() if scaler is not None else {},
+                "smooth_loss": self._smooth,
+            },
+        )
+        self.checkpoint = save_checkpoint(
+            self._folder.checkpoints, checkpoint, self._config.keep_checkpoints
+        )
+        self._sink.event("checkpoint", self.step, {"path": self.checkpoint})
+        return self.checkpoint
+
+    # Training ------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Train to the last step, a stop order, Ctrl-C or SIGTERM."""
+        total = self._config.steps
+        with (
+            InterruptWatch() as watch,
+            ProgressBar("Training", total, self.step) as bar,
+        ):
+            if self.step == 0:
+                self._monitor.sample(0)
+                self._monitor.validate(self._machine.model, 0)
+            while self.step < total and not self.interrupted:
+                began = time.perf_counter()
+                loss, norm = self._take_step()
+                self._log_step(loss, norm, time.perf_counter() - began)
+                self._do_what_is_due()
+                self._obey(watch.wanted)
+                self._show(bar)
+        if self.step == total and self._last_saved() != self.step:
+            self.save()
+
+    def _take_step(self) -> tuple[float, float]:
+        """One optimizer step; returns mean loss and gradient norm (before clipping)."""
+        machine, config = self._machine, self._config
+        total = torch.zeros((), device=machine.accelerator.device)
+        for _ in range(config.gradient_accumulation_steps):
+            with machine.accelerator.accumulate(machine.model):
+                loss = self._loss_of_next_batch()
+                machine.accelerator.backward(loss)
+                total += loss.detach()
+        value = float(total) / config.gradient_accumulation_steps
+        self._check(value, "loss")
+        norm = machine.accelerator.clip_grad_norm_(
+            machine.parameters, config.clip_grad_norm or math.inf
+        )
+        assert norm is not None
+        # Scaled float16 gradients may overflow: the scaler skips the step by itself.
+        if machine.accelerator.scaler is None:
+            self._check(float(norm), "gradient norm")
+        machine.optimizer.step()
+        machine.scheduler.step()
+        machine.optimizer.zero_grad()
+        self.step += 1
+        return value, float(norm)
+
+    def _loss_of_next_batch(self) -> Tensor:
+        machine, size = self._machine, self._config.batch_size
+        batch = machine.pictures.batch(machine.order.batch(self._position, size))
+        self._position += size
+        noise, timesteps = machine.noise.draw(batch["latents"])
+        device = machine.accelerator.device
+        losses = machine.family.loss(
+            machine.model,
+            {name: value.to(device) for name, value in batch.items()},
+            noise.to(device),
+            timesteps.to(device),
+        )
+        return losses.mean()
+
+    def _check(self, value: float, what: str) -> None:
+        if not math.isfinite(value):
+            kept = list_checkpoints(self._folder.checkpoints)
+            check_finite(
+                value,
+                what,
+                step=self.step + 1,
+                pairs=self._machine.pairs,
+                last=kept[-1] if kept else None,
+            )
+
+    # After a step --------------------------------------------------------------------
+
+    def _log_step(self, loss: float, norm: float, seconds: float) -> None:
+        known = math.isfinite(self._smooth)
+        self._smooth = (
+            _SMOOTHING * self._smooth + (1 - _SMOOTHING) * loss if known else loss
+        )
+        groups = self._machine.optimizer.param_groups
+        rates = {
+            f"lr/{self._machine.family.component}{'' if i == 0 else f'_{i}'}": g["lr"]
+            for i, g in enumerate(groups)
+        }
+        values = {
+            "loss/train": loss,
+            "loss/train_smooth": self._smooth,
+            "gradient/norm": norm,
+            "time/seconds_per_step": seconds,
+            **{tag: float(rate) for tag, rate in rates.items()},
+        }
+        self._sink.scalars("train", self.step, values)
+
+    def _do_what_is_due(self) -> None:
+        config, monitor = self._config, self._monitor
+        if self._due(config.resolved_rank_every):
+            monitor.measure_ranks(self.step)
+        if self._due(config.validate_every):
+            monitor.validate(self._machine.model, self.step)
+        if self._due(config.sample_every) or self.step == config.steps:
+            monitor.sample(self.step)
+        if config.checkpoint_every and self.step % config.checkpoint_every == 0:
+            self.save()
+
+    def _due(self, every: int) -> bool:
+        """Whether something that happens ``every`` steps (0: never) happens now."""
+        at_end = self.step == self._config.steps
+        return bool(every) and (at_end or self.step % every == 0)
+
+    def _obey(self, signalled: bool) -> None:
+        orders = take_commands(self._folder.commands)
+        if "sample" in orders:
+            self._monitor.sample(self.step)
+        wants_stop = signalled or "stop" in orders
+        if ("save" in orders or wants_stop) and self._last_saved() != self.step:
+            self.save()
+        self.interrupted = wants_stop and self.step < self._config.steps
+
+    def _last_saved(self) -> int | None:
+        if self.checkpoint is None:
+            return None
+        return int(self.checkpoint.name.removeprefix("step-"))
+
+    def _show(self, bar: ProgressBar) -> None:
+        ranks, losses = self._monitor.ranks, self._monitor.losses
+        bar.advance()
+        bar.show(
+            loss=self._smooth,
+            lr=float(self._machine.optimizer.param_groups[0]["lr"]),
+            rank=ranks.mean if ranks else None,
+            held_out=losses[max(losses)] if losses else None,
+        )

@@ -1,0 +1,109 @@
+"""What a run measures and shows beside training itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+from torch import nn
+
+from ..optim.pairs import Pair
+from .heat_map import heat_map
+from .jsonl_sink import read_events
+from .rank_probe import RankReport, measure_ranks, tag_of
+from .run_folder import RunFolder
+from .samples import Sampler
+from .sinks import MetricSink
+from .validation import Validation
+
+__all__ = ["Monitor"]
+
+
+class Monitor:
+    """Ranks, held-out loss and samples: measured, sent to the sinks, remembered.
+
+    Args:
+        pairs: LoRA blocks.
+        constrained: the optimizer keeps B orthonormal.
+        validation: None for a run without held-out pictures.
+        sampler: makes no pictures when the configuration has none.
+        sink: where everything goes.
+    """
+
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        constrained: bool,
+        validation: Validation | None,
+        sampler: Sampler,
+        sink: MetricSink,
+    ) -> None:
+        self._pairs = pairs
+        self._constrained = constrained
+        self._validation = validation
+        self._sampler = sampler
+        self._sink = sink
+        self._columns: dict[int, list[float]] = {}
+        self.ranks: RankReport | None = None
+        self.losses: dict[int, float] = {}
+        """Held-out loss by step."""
+
+        self.sampled: list[int] = []
+        """Steps at which samples were made."""
+
+    def measure_ranks(self, step: int) -> None:
+        """Measure and log the rank of every block."""
+        report = measure_ranks(self._pairs, constrained=self._constrained)
+        self.ranks = report
+        self._sink.scalars("ranks", step, report.scalars())
+        self._sink.histogram("effective_rank/blocks", step, report.effective)
+        self._columns[step] = [
+            effective / rank
+            for effective, rank in zip(report.effective, report.ranks, strict=True)
+        ]
+        steps = sorted(self._columns)
+        picture = heat_map(report.names, [self._columns[s] for s in steps], steps)
+        self._sink.image("effective_rank/blocks_over_time", step, picture)
+
+    def validate(self, denoiser: nn.Module, step: int) -> None:
+        """Measure the held-out loss; nothing without held-out pictures."""
+        if self._validation is None:
+            return
+        loss = self._validation.loss(denoiser)
+        self.losses[step] = loss
+        self._sink.scalars("validation", step, {"validation/loss": loss})
+
+    def sample(self, step: int) -> None:
+        """Make and show the sample pictures; nothing without samples."""
+        if not len(self._sampler):
+            return
+        paths = self._sampler.make(step)
+        self.sampled.append(step)
+        self._sink.event("sample", step, {"files": [path.name for path in paths]})
+        for prompt, path in zip(self._sampler.prompts, paths, strict=True):
+            with Image.open(path) as image:
+                self._sink.image(f"samples/{prompt}", step, image)
+
+    def before_after(self, step: int) -> Path | None:
+        """Save the grid of the first samples and those of ``step``."""
+        return self._sampler.grid(0, step)
+
+    def restore(self, folder: RunFolder, step: int) -> None:
+        """Remember what an earlier process measured up to ``step``."""
+        for event in read_events(folder.events_file):
+            if event.get("step", step + 1) > step:
+                continue
+            values = event.get("values", {})
+            if event.get("type") == "validation" and values.get("validation/loss"):
+                self.losses[event["step"]] = values["validation/loss"]
+            elif event.get("type") == "ranks":
+                self._restore_column(event["step"], values)
+
+    def _restore_column(self, step: int, values: dict[str, float]) -> None:
+        tags = [tag_of("effective_rank", pair.name) for pair in self._pairs]
+        if all(tag in values for tag in tags):
+            self._columns[step] = [
+                values[tag] / pair.rank
+                for tag, pair in zip(tags, self._pairs, strict=True)
+            ]

@@ -1,0 +1,96 @@
+"""Write the LoRA files of a run."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from .. import __version__
+from ..adapters import alpha_of, pairs_of
+from ..data.folder import Picture
+from ..files import (
+    LoraFactors,
+    LoraWeights,
+    canonical_name,
+    save_kohya,
+    save_peft,
+    tag_frequency,
+    training_metadata,
+)
+
+if TYPE_CHECKING:
+    from ..config import TrainConfig
+
+__all__ = ["lora_weights", "write_lora_files"]
+
+
+def lora_weights(model: nn.Module, component: str) -> LoraWeights:
+    """Factors under the names that files use, on the CPU.
+
+    Alpha is read from each layer: what the model computes with is what is written.
+    """
+    return {
+        canonical_name(component, pair.name): LoraFactors(
+            up=pair.up.detach().cpu(),
+            down=pair.down.detach().cpu(),
+            alpha=alpha_of(model, pair),
+        )
+        for pair in pairs_of(model)
+    }
+
+
+def write_lora_files(
+    folder: Path,
+    stem: str,
+    weights: LoraWeights,
+    config: TrainConfig,
+    *,
+    step: int,
+    pictures: Sequence[Picture],
+    started: datetime.datetime,
+    extra: dict[str, Any],
+) -> list[Path]:
+    """Write every format that the configuration names; each is read back and compared.
+
+    Raises:
+        OutputError: a file can not be written.
+    """
+    captions: dict[str, list[str]] = {}
+    for picture in pictures:
+        captions.setdefault(picture.path.parent.name, []).append(picture.caption)
+    metadata = training_metadata(
+        title=stem,
+        base_model_name=str(config.base_model_name),
+        rank=config.lora_rank,
+        alpha=config.resolved_alpha,
+        optimizer=config.optimizer.name,
+        options=config.optimizer.arguments(),
+        learning_rate=config.learning_rate,
+        steps=step,
+        resolution=config.resolution,
+        date=datetime.datetime.now(datetime.timezone.utc),
+        version=__version__,
+        family=config.model_type,
+        tags={name: tag_frequency(texts) for name, texts in captions.items()},
+        pictures={name: len(texts) for name, texts in captions.items()},
+        started=started,
+        extra=extra,
+    )
+    dtype = getattr(torch, config.output_dtype)
+    paths = []
+    for kind in config.output_formats:
+        # The plain name for the format that most tools read.
+        path = folder / f"{stem}{'' if kind == 'kohya' else '_peft'}.safetensors"
+        if kind == "kohya":
+            save_kohya(
+                path, weights, family=config.model_type, dtype=dtype, metadata=metadata
+            )
+        else:
+            save_peft(path, weights, dtype=dtype, metadata=metadata)
+        paths.append(path)
+    return paths

@@ -1,0 +1,132 @@
+"""Measure the rank that every LoRA block really uses.
+
+Blocks of one shape are stacked, so an event is a few batched products and one batch of
+small eigenvalue problems, not one call a block.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from ..geometry import (
+    orthogonality_error,
+    product_singular_values,
+    spectrum_summary,
+)
+from ..optim.pairs import Pair
+
+__all__ = ["RankReport", "measure_ranks", "tag_of"]
+
+# Elements of the stacked factors at a time: 256 MB once they are float64.
+_CHUNK_ELEMENTS = 1 << 25
+
+
+@dataclasses.dataclass(frozen=True)
+class RankReport:
+    """Ranks of all blocks, in the order of the model."""
+
+    names: list[str]
+    ranks: list[int]
+    """Rank r that each block pays for."""
+
+    effective: list[float]
+    """Entropy rank of B A; 0 for a product that is still zero."""
+
+    stable: list[float]
+    orthogonality: list[float] | None
+    """Largest entry of \\|B^T B - I\\|; None where B is free."""
+
+    @property
+    def mean(self) -> float:
+        """Mean effective rank."""
+        return sum(self.effective) / len(self.effective)
+
+    @property
+    def lowest(self) -> float:
+        """Smallest effective rank."""
+        return min(self.effective)
+
+    @property
+    def share(self) -> float:
+        """Mean of effective rank / rank, in [0, 1]."""
+        shares = [e / r for e, r in zip(self.effective, self.ranks, strict=True)]
+        return sum(shares) / len(shares)
+
+    def scalars(self) -> dict[str, float]:
+        """Every number by tag: summaries, then one curve a block."""
+        values = {
+            "effective_rank/mean": self.mean,
+            "effective_rank/lowest": self.lowest,
+            "effective_rank/share_of_rank": self.share,
+        }
+        kinds = {"effective_rank": self.effective, "stable_rank": self.stable}
+        if self.orthogonality is not None:
+            values["orthogonality/largest"] = max(self.orthogonality)
+            kinds["orthogonality"] = self.orthogonality
+        for kind, numbers in kinds.items():
+            for name, number in zip(self.names, numbers, strict=True):
+                values[tag_of(kind, name)] = number
+        return values
+
+
+def tag_of(kind: str, name: str) -> str:
+    """Tag of a block, with its section of the model in the part before the slash.
+
+    >>> tag_of("effective_rank", "down_blocks.1.attentions.0.proj_in")
+    'effective_rank.down_blocks.1/attentions.0.proj_in'
+    """
+    section, rest = split_section(name)
+    return f"{kind}.{section}/{rest}"
+
+
+def split_section(name: str) -> tuple[str, str]:
+    """Split a block's name into section (``down_blocks.1``, ``mid_block``) and rest."""
+    parts = name.split(".")
+    size = 2 if len(parts) > 2 and parts[1].isdigit() else 1
+    if len(parts) <= size:
+        return "other", name
+    return ".".join(parts[:size]), ".".join(parts[size:])
+
+
+@torch.no_grad()
+def measure_ranks(pairs: Sequence[Pair], *, constrained: bool) -> RankReport:
+    """Measure all blocks.
+
+    Args:
+        pairs: LoRA blocks.
+        constrained: B is meant to be orthonormal, so say how far it is from that.
+    """
+    effective, stable = [0.0] * len(pairs), [0.0] * len(pairs)
+    errors = [0.0] * len(pairs)
+    for chunk in _same_shape(pairs):
+        up = torch.stack([pairs[i].matrices[0].detach() for i in chunk])
+        down = torch.stack([pairs[i].matrices[1].detach() for i in chunk])
+        summary = spectrum_summary(product_singular_values(up, down))
+        apart = orthogonality_error(up).tolist() if constrained else errors
+        for place, i in enumerate(chunk):
+            effective[i] = float(summary.effective[place])
+            stable[i] = float(summary.stable[place])
+            errors[i] = float(apart[place])
+    return RankReport(
+        names=[pair.name for pair in pairs],
+        ranks=[pair.rank for pair in pairs],
+        effective=effective,
+        stable=stable,
+        orthogonality=errors if constrained else None,
+    )
+
+
+def _same_shape(pairs: Sequence[Pair]) -> Iterator[list[int]]:
+    groups: dict[tuple[object, ...], list[int]] = defaultdict(list)
+    for i, pair in enumerate(pairs):
+        up, down = pair.matrices
+        groups[up.shape, down.shape, up.device].append(i)
+    for group in groups.values():
+        up, down = pairs[group[0]].matrices
+        size = max(1, _CHUNK_ELEMENTS // (up.numel() + down.numel()))
+        for start in range(0, len(group), size):
+            yield group[start : start + size]

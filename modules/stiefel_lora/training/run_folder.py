@@ -1,0 +1,114 @@
+"""The folder of one run, the same for command line, batch runner and GUI.
+
+``<output_dir>/<run_name>/{config.json, events.jsonl, tensorboard/, samples/,
+checkpoints/step-N/, lora/, commands/}``
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from pathlib import Path
+
+from .._exceptions import OutputError
+
+__all__ = ["RunFolder", "create_run_folder", "existing_run_folders"]
+
+_PARTS = ("tensorboard", "samples", "checkpoints", "lora", "commands")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFolder:
+    """Paths inside a run's folder."""
+
+    root: Path
+
+    @property
+    def config_file(self) -> Path:
+        """The whole configuration as it was resolved."""
+        return self.root / "config.json"
+
+    @property
+    def events_file(self) -> Path:
+        """One JSON object a line; watchers tail it."""
+        return self.root / "events.jsonl"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Event files of TensorBoard."""
+        return self.root / "tensorboard"
+
+    @property
+    def samples(self) -> Path:
+        """Sample pictures."""
+        return self.root / "samples"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folders ``step-N`` to resume from."""
+        return self.root / "checkpoints"
+
+    @property
+    def lora(self) -> Path:
+        """Finished LoRA files."""
+        return self.root / "lora"
+
+    @property
+    def commands(self) -> Path:
+        """Where orders to the running job are dropped."""
+        return self.root / "commands"
+
+    def make_parts(self) -> None:
+        """Make the folders inside.
+
+        Raises:
+            OutputError: they can not be made.
+        """
+        try:
+            for part in _PARTS:
+                (self.root / part).mkdir(exist_ok=True)
+        except OSError as error:
+            raise _refused(self.root, error) from error
+
+
+def create_run_folder(output_dir: Path, run_name: str) -> RunFolder:
+    """Make ``output_dir/run_name``; where it exists, ``run_name-2``, ``-3`` and so on.
+
+    An older run is never written into: going on with it takes ``resume``.
+
+    Raises:
+        OutputError: the folder can not be made.
+    """
+    for root in _names(output_dir, run_name):
+        try:
+            root.mkdir(parents=True)
+        except FileExistsError:
+            if output_dir.exists() and not output_dir.is_dir():
+                raise OutputError(
+                    f"output_dir {output_dir} is a file; name a folder."
+                ) from None
+        except OSError as error:
+            raise _refused(root, error) from error
+        else:
+            folder = RunFolder(root)
+            folder.make_parts()
+            return folder
+    raise AssertionError("unreachable: the names do not end")
+
+
+def existing_run_folders(output_dir: Path, run_name: str) -> list[RunFolder]:
+    """All runs of this name, the newest (highest number) first."""
+    names = itertools.takewhile(Path.exists, _names(output_dir, run_name))
+    return [RunFolder(root) for root in names][::-1]
+
+
+def _names(output_dir: Path, run_name: str) -> itertools.chain[Path]:
+    later = (output_dir / f"{run_name}-{number}" for number in itertools.count(2))
+    return itertools.chain([output_dir / run_name], later)
+
+
+def _refused(root: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"The run folder {root} can not be written ({error.strerror}); set output_dir "
+        f"to a folder where you may write."
+    )

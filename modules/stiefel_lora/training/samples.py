@@ -1,0 +1,161 @@
+"""Sample pictures during a run, and the grid of first and last ones."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image, ImageDraw, ImageFont
+
+from .._exceptions import OutputError
+from ..data.prepare import encode_caption
+from ..families.base import Family, SampleRequest
+
+if TYPE_CHECKING:
+    from ..config import Sample
+    from ..data.store import TensorStore
+
+__all__ = ["Sampler", "before_after_grid"]
+
+_MARGIN = 8
+# Small pictures (the demo's have 64 px) are enlarged, so that captions fit beside them.
+_SHOWN_SIDE = 160
+
+
+class Sampler:
+    """The samples of a configuration, their prompts encoded once.
+
+    Args:
+        samples: what to make.
+        family: who makes them; its text encoders may be released afterwards.
+        store: where encoded prompts are kept.
+        resolution: side of samples that name none.
+        folder: where ``step-N-I.png`` goes.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        family: Family,
+        store: TensorStore,
+        resolution: int,
+        folder: Path,
+    ) -> None:
+        self._family = family
+        self._folder = folder
+        self.prompts = [sample.prompt for sample in samples]
+        self._requests = [
+            _request(sample, family, store, resolution) for sample in samples
+        ]
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    def make(self, step: int) -> list[Path]:
+        """Make all samples with the model as it is, and save them.
+
+        Raises:
+            OutputError: the folder can not be written.
+        """
+        paths = []
+        for index, request in enumerate(self._requests):
+            path = self._folder / f"step-{step:06d}-{index}.png"
+            _save(self._family.sample(request), path)
+            paths.append(path)
+        return paths
+
+    def grid(self, before: int, after: int) -> Path | None:
+        """Save the samples of two steps side by side as ``before_after.png``.
+
+        Returns:
+            The file, or None where the pictures of one of the steps are missing.
+        """
+        first, last = self._pictures_of(before), self._pictures_of(after)
+        if not first or not last:
+            return None
+        path = self._folder / "before_after.png"
+        headings = (
+            "before" if before == 0 else f"step {before}",
+            f"after {after} steps",
+        )
+        _save(before_after_grid(self.prompts, first, last, headings), path)
+        return path
+
+    def _pictures_of(self, step: int) -> list[Image.Image]:
+        paths = [self._folder / f"step-{step:06d}-{i}.png" for i in range(len(self))]
+        if not all(path.is_file() for path in paths):
+            return []
+        return [Image.open(path).convert("RGB") for path in paths]
+
+
+def before_after_grid(
+    captions: Sequence[str],
+    before: Sequence[Image.Image],
+    after: Sequence[Image.Image],
+    headings: tuple[str, str] = ("before", "after"),
+) -> Image.Image:
+    """Two rows of pictures, captions above; pictures of one column have one size."""
+    scale = max(1, -(-_SHOWN_SIDE // max(picture.width for picture in before)))
+    sizes = [(p.width * scale, p.height * scale) for p in before]
+    font = ImageFont.load_default(13)
+    letter = font.getlength("n")
+    wrapped = [
+        textwrap.fill(caption, max(6, int(width / letter)), max_lines=3)
+        for caption, (width, _) in zip(captions, sizes, strict=True)
+    ]
+    left = int(max(font.getlength(heading) for heading in headings)) + 2 * _MARGIN
+    top = 3 * 17 + _MARGIN
+    height = max(height for _, height in sizes)
+    sheet = Image.new(
+        "RGB",
+        (
+            left + sum(width + _MARGIN for width, _ in sizes),
+            top + 2 * (height + _MARGIN),
+        ),
+        "white",
+    )
+    draw = ImageDraw.Draw(sheet)
+    for row, heading in enumerate(headings):
+        middle = top + row * (height + _MARGIN) + height // 2
+        draw.text((_MARGIN, middle), heading, fill="black", font=font, anchor="lm")
+    x = left
+    for column, (caption, size) in enumerate(zip(wrapped, sizes, strict=True)):
+        draw.multiline_text((x, _MARGIN // 2), caption, fill="black", font=font)
+        for row, pictures in enumerate((before, after)):
+            shown = pictures[column].resize(size, Image.Resampling.NEAREST)
+            sheet.paste(shown, (x, top + row * (height + _MARGIN)))
+        x += size[0] + _MARGIN
+    return sheet
+
+
+def _request(
+    sample: Sample, family: Family, store: TensorStore, resolution: int
+) -> SampleRequest:
+    positive = store.read(encode_caption(sample.prompt, family, store))
+    negative = None
+    if sample.negative_prompt:
+        negative = store.read(encode_caption(sample.negative_prompt, family, store))
+    assert positive is not None
+    return SampleRequest(
+        positive=positive,
+        negative=negative,
+        seed=sample.seed,
+        steps=sample.steps,
+        guidance=sample.guidance,
+        width=sample.width or resolution,
+        height=sample.height or resolution,
+    )
+
+
+def _save(image: Image.Image, path: Path) -> None:
+    # The suffix must stay .png for Pillow to know the format.
+    temporary = path.with_name(f".{path.name}")
+    try:
+        image.save(temporary)
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(
+            f"The picture {path} can not be written ({error.strerror})."
+        ) from error

@@ -1,0 +1,80 @@
+r"""The loss on pictures that are never learned from, comparable between all runs.
+
+Picture i is measured at K timesteps, one in each of K equal parts of the range
+(:math:`t_k = \lfloor (k + u_{ik}) T / K \rfloor`), with noise of its own. Both come
+from a generator seeded by i alone: every evaluation, seed and method meets the same
+noise, whatever the batch size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from ..data.prepare import EncodedSet
+from ..families.base import Batch, Family, evaluating
+
+__all__ = ["Validation"]
+
+# Any constant does; it only has to stay, so that old and new numbers compare.
+_SEED = 1_000_003
+
+
+class Validation:
+    """Held-out pictures with their fixed noise and timesteps.
+
+    Args:
+        pictures: the held-out set.
+        family: whose loss it is.
+        timesteps_per_picture: K.
+        batch_size: measurements that go through the model together.
+    """
+
+    def __init__(
+        self,
+        pictures: EncodedSet,
+        family: Family,
+        timesteps_per_picture: int,
+        batch_size: int,
+    ) -> None:
+        self._pictures = pictures
+        self._family = family
+        self._count = timesteps_per_picture
+        self._batch_size = batch_size
+
+    @torch.no_grad()
+    def loss(self, denoiser: nn.Module) -> float:
+        """Mean over all pictures and timesteps."""
+        total, number = 0.0, 0
+        with evaluating(denoiser):
+            for batch, noise, timesteps in self._batches():
+                on_device = {k: v.to(self._family.device) for k, v in batch.items()}
+                losses = self._family.loss(
+                    denoiser,
+                    on_device,
+                    noise.to(self._family.device),
+                    timesteps.to(self._family.device),
+                )
+                total += float(losses.double().sum())
+                number += len(losses)
+        return total / number
+
+    def _batches(self) -> Iterator[tuple[Batch, Tensor, Tensor]]:
+        jobs = [(i, k) for i in range(len(self._pictures)) for k in range(self._count)]
+        for start in range(0, len(jobs), self._batch_size):
+            part = jobs[start : start + self._batch_size]
+            batch = self._pictures.batch(i for i, _ in part)
+            drawn = [self._draw(i, k, batch["latents"].shape[1:]) for i, k in part]
+            yield (
+                batch,
+                torch.stack([noise for noise, _ in drawn]),
+                torch.tensor([timestep for _, timestep in drawn]),
+            )
+
+    def _draw(self, i: int, k: int, shape: torch.Size) -> tuple[Tensor, int]:
+        generator = torch.Generator("cpu").manual_seed(_SEED * (k + 1) + i)
+        offset = float(torch.rand((), generator=generator, dtype=torch.float64))
+        timestep = int((k + offset) * self._family.timesteps / self._count)
+        return torch.randn(shape, generator=generator), timestep

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import functools
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from stiefel_lora.data import square_frame
+from stiefel_lora.data.pictures import UnreadablePicture, read_picture
+
+SIXTEEN = functools.partial(square_frame, side=16)
+
+
+def colours(pixels: torch.Tensor) -> set[tuple[float, ...]]:
+    return {tuple(colour.tolist()) for colour in pixels.flatten(1).T}
+
+
+def test_pixels_are_rgb_from_minus_one_to_one(tmp_path: Path) -> None:
+    Image.new("RGB", (32, 16), (255, 0, 0)).save(tmp_path / "a.png")
+    pixels, frame = read_picture(tmp_path / "a.png", SIXTEEN)
+    assert pixels.shape == (3, 16, 16)
+    assert pixels.dtype == torch.float32
+    assert colours(pixels) == {(1.0, -1.0, -1.0)}
+    assert frame.original == (32, 16)
+
+
+def test_middle_is_cut_out(tmp_path: Path) -> None:
+    picture = np.zeros((16, 48, 3), dtype=np.uint8)
+    picture[:, 16:32] = 255
+    Image.fromarray(picture).save(tmp_path / "a.bmp")
+    pixels, _ = read_picture(tmp_path / "a.bmp", SIXTEEN)
+    assert colours(pixels) == {(1.0, 1.0, 1.0)}
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparency_becomes_white(tmp_path: Path, mode: str) -> None:
+    picture = Image.new("RGBA", (16, 16), (0, 0, 0, 0))
+    if mode == "P":
+        picture = Image.new("P", (16, 16), 0)
+        picture.putpalette([0, 0, 0])
+        picture.save(tmp_path / "a.png", transparency=0)
+    else:
+        picture.convert(mode).save(tmp_path / "a.png")
+    pixels, _ = read_picture(tmp_path / "a.png", SIXTEEN)
+    assert colours(pixels) == {(1.0, 1.0, 1.0)}
+
+
+def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path: Path) -> None:
+    grey = np.full((16, 16), 65535 // 2, dtype=np.uint16)
+    Image.fromarray(grey).save(tmp_path / "a.png")
+    pixels, _ = read_picture(tmp_path / "a.png", SIXTEEN)
+    assert abs(float(pixels.mean())) < 0.01
+
+
+def test_exif_orientation_is_followed(tmp_path: Path) -> None:
+    picture = Image.new("RGB", (32, 64))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture.save(tmp_path / "a.jpg", exif=exif)
+    _, frame = read_picture(tmp_path / "a.jpg", SIXTEEN)
+    assert frame.original == (64, 32)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp", ".avif"])
+def test_truncated_files_are_refused(tmp_path: Path, suffix: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    whole = io.BytesIO()
+    kind = {"jpg": "jpeg"}.get(suffix[1:], suffix[1:])
+    Image.fromarray(noise).save(whole, format=kind)
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(whole.getvalue()[: len(whole.getvalue()) // 2])
+    with pytest.raises(UnreadablePicture):
+        read_picture(path, SIXTEEN)
+
+
+def test_text_in_place_of_a_picture_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("not a picture")
+    with pytest.raises(UnreadablePicture, match="cannot identify"):
+        read_picture(tmp_path / "a.png", SIXTEEN)

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from stiefel_lora.optim.pairs import Pair
+from stiefel_lora.training.heat_map import heat_map
+from stiefel_lora.training.rank_probe import measure_ranks, split_section, tag_of
+
+SHAPES = [(12, 10, 3), (12, 10, 3), (8, 20, 4), (12, 10, 3)]
+
+
+def make_pairs() -> list[Pair]:
+    generator = torch.Generator().manual_seed(0)
+    return [
+        Pair(
+            f"down_blocks.1.attentions.{i}.to_q",
+            torch.randn(out, r, generator=generator),
+            torch.randn(r, into, generator=generator),
+        )
+        for i, (out, into, r) in enumerate(SHAPES)
+    ]
+
+
+def test_agrees_with_the_spectrum_of_the_product_itself() -> None:
+    pairs = make_pairs()
+    report = measure_ranks(pairs, constrained=False)
+    assert report.orthogonality is None
+    for i, pair in enumerate(pairs):
+        values = torch.linalg.svdvals((pair.up @ pair.down).double())[: pair.rank]
+        share = values / values.sum()
+        entropy = float(torch.exp(-(share * share.log()).sum()))
+        assert report.effective[i] == pytest.approx(entropy, rel=1e-6)
+        stable = float(values.square().sum() / values[0].square())
+        assert report.stable[i] == pytest.approx(stable, rel=1e-6)
+    assert report.lowest == min(report.effective)
+    assert 0 < report.share <= 1
+
+
+def test_constrained_factors_say_how_orthonormal_they_are() -> None:
+    pairs = make_pairs()
+    pairs[2].up.copy_(torch.linalg.qr(pairs[2].up).Q)
+    report = measure_ranks(pairs, constrained=True)
+    assert report.orthogonality is not None
+    assert report.orthogonality[2] < 1e-5
+    assert report.orthogonality[0] > 0.1
+    assert "orthogonality.down_blocks.1/attentions.2.to_q" in report.scalars()
+
+
+def test_convolutions_are_measured_flat() -> None:
+    up, down = torch.randn(8, 2, 1, 1), torch.randn(2, 4, 3, 3)
+    report = measure_ranks([Pair("conv_in", up, down)], constrained=False)
+    flat = measure_ranks([Pair("x", up.flatten(1), down.flatten(1))], constrained=False)
+    assert report.effective == flat.effective
+
+
+def test_a_product_that_is_zero_has_rank_zero() -> None:
+    report = measure_ranks(
+        [Pair("mid_block.q", torch.randn(8, 2), torch.zeros(2, 4))], constrained=False
+    )
+    assert report.effective == [0.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "section", "rest"),
+    [
+        ("down_blocks.1.attentions.0.proj_in", "down_blocks.1", "attentions.0.proj_in"),
+        ("up_blocks.0.attentions.2.proj_out", "up_blocks.0", "attentions.2.proj_out"),
+        ("mid_block.attentions.0.proj_in", "mid_block", "attentions.0.proj_in"),
+        ("time_embedding.linear_1", "time_embedding", "linear_1"),
+        ("conv_in", "other", "conv_in"),
+    ],
+)
+def test_sections(name: str, section: str, rest: str) -> None:
+    assert split_section(name) == (section, rest)
+    assert tag_of("stable_rank", name) == f"stable_rank.{section}/{rest}"
+
+
+@pytest.mark.parametrize("blocks", [1, 12, 722])
+def test_heat_map_has_a_colour_for_every_block_and_time(blocks: int) -> None:
+    names = [f"down_blocks.{i % 3}.q{i}" for i in range(blocks)]
+    columns = [[0.0] * blocks, [1.0] * blocks]
+    picture = heat_map(names, columns, [5, 10])
+    row = 18 + (picture.height - 36) // 2
+    assert picture.getpixel((130 + 10, row)) == (68, 1, 84)
+    assert picture.getpixel((130 + 630, row)) == (253, 231, 37)
