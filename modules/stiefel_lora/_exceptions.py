@@ -8,7 +8,7 @@
     |   |-- ModelError                 a model folder or checkpoint of the base model
     |   |-- DataError                  pictures, captions, caches
     |   `-- OutputError                a folder or file that can not be written
-    `-- TrainingError (RuntimeError)   a run that was right to start can not go on: exit code 1
+    `-- TrainingError (RuntimeError)   a run that can not go on: exit code 1
         |-- NonFiniteError             NaN or infinity, with the step and the block
         `-- CheckpointError            a checkpoint that is damaged or of another run
 

@@ -90,6 +90,7 @@ def spectrum_summary(values: Tensor) -> RankSummary:
     )
 
 
+@torch.no_grad()
 def effective_rank(up: Tensor, down: Tensor) -> Tensor:
     """Entropy rank of the product B A, between 1 and r (0 for a zero product).
 

@@ -14,7 +14,9 @@ r"""Stiefel-LoRA: B on the Stiefel manifold, A free.
 
 The projection of the old momentum is the transport between tangent spaces. ``momentum``
 turns the columns of B by :math:`\theta` radians in the root mean square, ``spectral``
-turns every direction by up to :math:`\theta`. A follows AdamW (``lr`` is AdamW's),
+turns every direction by about :math:`\theta` (the second projection leaves a spectral
+norm of at most :math:`\sqrt2\,\theta` and a Frobenius norm of at most
+:math:`\theta\sqrt r`). A follows AdamW (``lr`` is AdamW's),
 ``sign`` (:math:`A \leftarrow A - 0.2\,lr\,\mathrm{sign}(m)`) or ``muon``
 (:math:`A \leftarrow A - lr\,\mathrm{msign}(m)`; B is orthonormal, so ``lr`` is the
 spectral norm of the product's step).
@@ -55,69 +57,6 @@ REST_LR_RATIO = {"muon": 0.05, "adamw": 1.0, "sign": 1.0}
 _ROUNDING = 1e-5
 # Longest step, in the spectral norm, that one polar retraction is asked to take.
 _LONGEST = 0.5
-
-
-class StiefelLoRA(PairOptimizer):
-    """Train LoRA with B orthonormal: the rank that is paid for is used.
-
-    B is brought into the gauge at the first step and after every load, without
-    changing the product; B = 0 gets a seeded orthonormal start and A = 0. LoRA alpha
-    must equal the rank, which an optimizer alone can not see.
-
-    Args:
-        params: model, named parameters, parameters or groups of them.
-        lr: unit of the A-rule. muon: spectral norm of the product's step; adamw:
-            AdamW's; sign: RMS 0.2 x lr of A's entries.
-        b_rule: ``"spectral"`` or ``"momentum"``, direction and length of B's step.
-        a_rule: ``"muon"``, ``"adamw"`` or ``"sign"``.
-        angle_per_lr: radians that B turns per unit of lr; None: 0.5 with muon, 2 with
-            adamw, 7 with sign.
-        momentum: mu in [0, 1), of B and of A under muon and sign.
-        nesterov: look one momentum step ahead (B, and A under muon).
-        rest_lr_ratio: AdamW rate of parameters outside pairs, as a multiple of lr;
-            None: 0.05 with muon, else 1.
-        weight_decay: decoupled decay of A (times lr); B never decays.
-        beta1: AdamW, for A and for parameters outside pairs.
-        beta2: likewise.
-        eps: likewise.
-
-    Raises:
-        OptionError: an option out of bounds; at the first step, B not in float32.
-        PairingError: parameters whose roles can not be told without guessing.
-    """
-
-    method = "stiefel_lora"
-
-    def __init__(
-        self,
-        params: Source,
-        lr: float | Tensor = 2e-2,
-        *,
-        b_rule: str = "spectral",
-        a_rule: str = "muon",
-        angle_per_lr: float | None = None,
-        momentum: float = 0.9,
-        nesterov: bool = True,
-        rest_lr_ratio: float | None = None,
-        weight_decay: float = 0.0,
-        beta1: float = 0.9,
-        beta2: float = 0.999,
-        eps: float = 1e-8,
-    ) -> None:
-        self.rule = StiefelRule()
-        options = {
-            "b_rule": b_rule,
-            "a_rule": a_rule,
-            "angle_per_lr": angle_per_lr,
-            "momentum": momentum,
-            "nesterov": nesterov,
-            "rest_lr_ratio": rest_lr_ratio,
-            "weight_decay": weight_decay,
-            "beta1": beta1,
-            "beta2": beta2,
-            "eps": eps,
-        }
-        super().__init__(params, lr, options)
 
 
 class StiefelRule:
@@ -234,3 +173,66 @@ def _bounded(step: Tensor) -> Tensor:
 def _iterations(step: Tensor) -> int:
     """Newton-Schulz iterations for Gram eigenvalues in [1, 1 + _LONGEST^2]."""
     return 8 if step.dtype == torch.float64 else 6
+
+
+class StiefelLoRA(PairOptimizer):
+    """Train LoRA with B orthonormal: the rank that is paid for is used.
+
+    B is brought into the gauge at the first step and after every load, without
+    changing the product; B = 0 gets a seeded orthonormal start and A = 0. LoRA alpha
+    must equal the rank, which an optimizer alone can not see.
+
+    Args:
+        params: model, named parameters, parameters or groups of them.
+        lr: unit of the A-rule. muon: spectral norm of the product's step; adamw:
+            AdamW's; sign: RMS 0.2 x lr of A's entries.
+        b_rule: ``"spectral"`` or ``"momentum"``, direction and length of B's step.
+        a_rule: ``"muon"``, ``"adamw"`` or ``"sign"``.
+        angle_per_lr: radians that B turns per unit of lr; None: 0.5 with muon, 2 with
+            adamw, 7 with sign.
+        momentum: mu in [0, 1), of B and of A under muon and sign.
+        nesterov: look one momentum step ahead (B, and A under muon).
+        rest_lr_ratio: AdamW rate of parameters outside pairs, as a multiple of lr;
+            None: 0.05 with muon, else 1.
+        weight_decay: decoupled decay of A (times lr); B never decays.
+        beta1: AdamW, for A and for parameters outside pairs.
+        beta2: likewise.
+        eps: likewise.
+
+    Raises:
+        OptionError: an option out of bounds; at the first step, B not in float32.
+        PairingError: parameters whose roles can not be told without guessing.
+    """
+
+    method = "stiefel_lora"
+    rule = StiefelRule()
+
+    def __init__(
+        self,
+        params: Source,
+        lr: float | Tensor = 2e-2,
+        *,
+        b_rule: str = "spectral",
+        a_rule: str = "muon",
+        angle_per_lr: float | None = None,
+        momentum: float = 0.9,
+        nesterov: bool = True,
+        rest_lr_ratio: float | None = None,
+        weight_decay: float = 0.0,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+    ) -> None:
+        options = {
+            "b_rule": b_rule,
+            "a_rule": a_rule,
+            "angle_per_lr": angle_per_lr,
+            "momentum": momentum,
+            "nesterov": nesterov,
+            "rest_lr_ratio": rest_lr_ratio,
+            "weight_decay": weight_decay,
+            "beta1": beta1,
+            "beta2": beta2,
+            "eps": eps,
+        }
+        super().__init__(params, lr, options)

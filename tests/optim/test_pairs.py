@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from lora_net import LoraNet
+from torch import nn
+
+from stiefel_lora import PairingError, find_pairs
+
+
+def tensors(*shapes):
+    return [nn.Parameter(torch.zeros(shape)) for shape in shapes]
+
+
+@pytest.mark.parametrize(
+    ("down", "up"),
+    [
+        ("blocks.0.to_q.lora_A.default.weight", "blocks.0.to_q.lora_B.default.weight"),
+        ("blocks.0.to_q.lora_A.weight", "blocks.0.to_q.lora_B.weight"),
+        ("blocks.0.to_q.lora_down.weight", "blocks.0.to_q.lora_up.weight"),
+        ("blocks.0.to_q.lora.down.weight", "blocks.0.to_q.lora.up.weight"),
+    ],
+)
+def test_names_of_all_flavours(down, up):
+    a, b = tensors((4, 8), (6, 4))
+    found = find_pairs([(up, b), (down, a)])
+    assert [(p.name, p.up is b, p.down is a) for p in found.pairs] == [
+        ("blocks.0.to_q", True, True)
+    ]
+
+
+def test_two_adapters_of_one_layer_stay_apart():
+    names = [
+        f"q.lora_{role}.{name}.weight" for name in ("default", "style") for role in "AB"
+    ]
+    found = find_pairs(
+        list(zip(names, tensors((4, 8), (6, 4), (2, 8), (6, 2)), strict=True))
+    )
+    assert [p.name for p in found.pairs] == ["q", "q[style]"]
+
+
+def test_a_model_lists_its_pairs_and_the_rest():
+    found = find_pairs(LoraNet())
+    assert [p.name for p in found.pairs] == ["first", "second", "third", "last"]
+    assert [name for name, _ in found.rest] == ["shift"]
+
+
+def test_names_survive_in_groups():
+    a, b = tensors((4, 8), (6, 4))
+    group = {
+        "params": [b, a],
+        "lora_param_names": ["x.lora_up.weight", "x.lora_down.weight"],
+    }
+    assert find_pairs([group]).pairs[0].name == "x"
+
+
+def test_the_attribute_original_name():
+    a, b = tensors((4, 8), (6, 4))
+    a.original_name, b.original_name = "q.lora_A.weight", "q.lora_B.weight"
+    assert find_pairs([b, a]).pairs[0].name == "q"
+
+
+def test_tags_settle_what_shapes_can_not():
+    first, second = tensors((4, 4), (4, 4))
+    first._is_lora_B, second._is_lora_A = True, True
+    pair = find_pairs([first, second]).pairs[0]
+    assert pair.up is first
+    assert pair.down is second
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_neighbours_are_told_apart_by_shape(order):
+    factors = tensors((4, 8), (6, 4))
+    pair = find_pairs([factors[i] for i in order]).pairs[0]
+    assert pair.up is factors[1]
+    assert pair.down is factors[0]
+
+
+def test_convolutions_pair_like_matrices():
+    down, up = tensors((4, 8, 3, 3), (6, 4, 1, 1))
+    pair = find_pairs([down, up]).pairs[0]
+    assert [m.shape for m in pair.matrices] == [(6, 4), (4, 72)]
+
+
+def test_a_magnitude_between_pairs_is_rest():
+    params = tensors((4, 8), (6, 4), (6,), (4, 8), (6, 4), (6,))
+    found = find_pairs(params)
+    assert len(found.pairs) == 2
+    assert [t.dim() for _, t in found.rest] == [1, 1]
+
+
+def test_lora_plus_groups_pair_by_position():
+    downs, ups = tensors((4, 8), (4, 20)), tensors((6, 4), (9, 4))
+    found = find_pairs([{"params": downs, "lr": 1e-3}, {"params": ups, "lr": 1e-2}])
+    assert [
+        (p.up is u, p.down is d)
+        for p, u, d in zip(found.pairs, ups, downs, strict=True)
+    ] == [
+        (True, True),
+        (True, True),
+    ]
+    assert not found.rest
+
+
+def test_square_neighbours_without_names_are_refused():
+    with pytest.raises(PairingError, match=r"pass named_parameters\(\)"):
+        find_pairs(tensors((4, 4), (4, 4)))
+
+
+def test_square_factors_with_names_are_fine():
+    a, b = tensors((4, 4), (4, 4))
+    assert find_pairs([("q.lora_A.weight", a), ("q.lora_B.weight", b)]).pairs[0].up is b
+
+
+def test_shapes_that_contradict_names_are_refused():
+    a, b = tensors((4, 8), (6, 3))
+    with pytest.raises(PairingError, match=r"'q' have shapes \(6, 3\) \(B\)"):
+        find_pairs([("q.lora_A.weight", a), ("q.lora_B.weight", b)])
+
+
+def test_frozen_parameters_are_not_seen():
+    model = LoraNet()
+    model.first.requires_grad_(False)
+    assert [p.name for p in find_pairs(model).pairs] == ["second", "third", "last"]
