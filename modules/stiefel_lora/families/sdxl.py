@@ -18,6 +18,7 @@ from ..data.framing import Frame
 from .base import Batch, SampleRequest, evaluating
 from .latents import decode_latents, encode_latents
 from .model_folder import fingerprint, read_json
+from .quiet import quiet_loading
 
 __all__ = ["Sdxl"]
 
@@ -62,7 +63,8 @@ class Sdxl:
             in_transformers = issubclass(loader, transformers.PreTrainedModel)
             options["dtype" if in_transformers else "torch_dtype"] = dtype
         try:
-            return loader.from_pretrained(str(self._folder), **options)
+            with quiet_loading():
+                return loader.from_pretrained(str(self._folder), **options)
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             reason = str(error).strip().split("\n")[0]
             raise ModelError(
@@ -190,7 +192,16 @@ class Sdxl:
         return (predicted.float() - target).square().flatten(1).mean(1)
 
     def sample(self, request: SampleRequest) -> Image.Image:
-        """Run the stock StableDiffusionXLPipeline; the VAE decodes in float32."""
+        """Make one picture with the U-Net as it is now."""
+        pixels = self.sample_pixels(request)
+        bytes_ = (pixels / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)
+        return Image.fromarray(bytes_.permute(1, 2, 0).cpu().numpy())
+
+    def sample_pixels(self, request: SampleRequest) -> Tensor:
+        """Run the stock StableDiffusionXLPipeline: ``(3, height, width)`` in [-1, 1].
+
+        The VAE decodes in float32 whatever the U-Net computes in.
+        """
         vae = self._vae_on_device()
         pipeline = self._sampling_pipeline(vae)
         negative: dict[str, Any] = {}
@@ -217,8 +228,7 @@ class Sdxl:
                 output_type="latent",
                 return_dict=False,
             )[0]
-            pixels = decode_latents(vae, latents.float())
-        return pipeline.image_processor.postprocess(pixels, output_type="pil")[0]
+            return decode_latents(vae, latents.float())[0]
 
     def _sampling_pipeline(self, vae: Any) -> Any:
         name = read_json(self._folder / "model_index.json")["scheduler"][1]

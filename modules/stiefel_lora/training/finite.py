@@ -11,7 +11,7 @@ from torch import Tensor
 from .._exceptions import NonFiniteError
 from ..optim.pairs import Pair
 
-__all__ = ["check_finite", "first_bad_block"]
+__all__ = ["check_blocks", "check_finite", "first_bad_block"]
 
 
 def check_finite(
@@ -31,17 +31,31 @@ def check_finite(
     """
     if math.isfinite(value):
         return
+    raise _error(f"the {what} is {value}", first_bad_block(pairs), step, last)
+
+
+def check_blocks(pairs: Sequence[Pair], *, step: int, last: Path | None) -> None:
+    """Refuse to save weights that are not numbers: ``last`` stays the last good one.
+
+    Raises:
+        NonFiniteError: a factor holds NaN or infinity after ``step``.
+    """
     found = first_bad_block(pairs)
+    if found:
+        raise _error("the weights are not finite", found, step, last)
+
+
+def _error(
+    what: str, found: str | None, step: int, last: Path | None
+) -> NonFiniteError:
     where = (
         f"the first block that is not finite is {found}"
         if found
         else "no LoRA block is the origin, so the base model overflows"
     )
-    kept = (
-        f"the last good checkpoint is {last}" if last else "there is no checkpoint yet"
-    )
-    raise NonFiniteError(
-        f"Step {step}: the {what} is {value}; {where}; {kept}. Lower learning_rate, or "
+    kept = f"the last good checkpoint is {last}" if last else "there is no checkpoint"
+    return NonFiniteError(
+        f"Step {step}: {what}; {where}; {kept}. Lower learning_rate, or "
         f'set train_dtype and weight_dtype to "bfloat16" or "float32".'
     )
 

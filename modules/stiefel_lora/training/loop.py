@@ -15,7 +15,7 @@ from ..adapters import factors_of, load_factors
 from .assemble import Machine
 from .checkpoint import Checkpoint, list_checkpoints, save_checkpoint
 from .commands import take_commands
-from .finite import check_finite
+from .finite import check_blocks, check_finite
 from .interrupts import InterruptWatch
 from .monitor import Monitor
 from .progress import ProgressBar
@@ -108,9 +108,11 @@ class Loop:
         """Write a checkpoint of the state after ``step``.
 
         Raises:
+            NonFiniteError: there is nothing good to save.
             OutputError: the disk is full; older checkpoints stay.
         """
         machine = self._machine
+        check_blocks(machine.pairs, step=self.step, last=self._last_good())
         scaler = machine.accelerator.scaler
         checkpoint = Checkpoint(
             step=self.step,
@@ -192,15 +194,12 @@ class Loop:
         return losses.mean()
 
     def _check(self, value: float, what: str) -> None:
-        if not math.isfinite(value):
-            kept = list_checkpoints(self._folder.checkpoints)
-            check_finite(
-                value,
-                what,
-                step=self.step + 1,
-                pairs=self._machine.pairs,
-                last=kept[-1] if kept else None,
-            )
+        pairs, step = self._machine.pairs, self.step + 1
+        check_finite(value, what, step=step, pairs=pairs, last=self._last_good())
+
+    def _last_good(self) -> Path | None:
+        kept = list_checkpoints(self._folder.checkpoints)
+        return kept[-1] if kept else None
 
     # After a step --------------------------------------------------------------------
 

@@ -196,7 +196,7 @@ class _Run:
     ) -> list[Path]:
         return write_lora_files(
             self.folder.lora,
-            self.config.run_name,
+            self.folder.root.name,
             lora_weights(machine.family.denoiser, machine.family.component),
             self.config,
             step=loop.step,

@@ -1,0 +1,189 @@
+"""What bad input gets: one sentence, before anything expensive."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers.runs import make_pictures, tiny_config
+from stiefel_lora import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    InputError,
+    ModelError,
+    NonFiniteError,
+    OutputError,
+)
+from stiefel_lora.families.sdxl import Sdxl
+from stiefel_lora.training import read_events
+from stiefel_lora.training.trainer import train
+
+
+@pytest.fixture
+def nothing_expensive(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any) -> None:
+        raise AssertionError("weights were read before the input was checked")
+
+    monkeypatch.setattr(Sdxl, "encode_caption", refuse)
+    monkeypatch.setattr(Sdxl, "encode_picture", refuse)
+    monkeypatch.setattr(Sdxl, "denoiser", property(refuse))
+
+
+def sentence_of(kind: type[InputError], model: Path, root: Path, **changes: Any) -> str:
+    config = tiny_config(model, root, **changes)
+    with pytest.raises(kind) as error:
+        train(config)
+    assert not list(root.glob("runs/*/events.jsonl"))
+    return str(error.value)
+
+
+@pytest.mark.usefixtures("nothing_expensive")
+class TestBeforeAnythingExpensive:
+    def test_empty_picture_folder(self, tiny_sdxl: Path, tmp_path: Path) -> None:
+        (tmp_path / "empty").mkdir()
+        concepts = [{"path": str(tmp_path / "empty")}]
+        assert "has no pictures; put pictures" in sentence_of(
+            DataError, tiny_sdxl, tmp_path, concepts=concepts
+        )
+
+    def test_no_concepts(self, tiny_sdxl: Path, tmp_path: Path) -> None:
+        assert sentence_of(ConfigError, tiny_sdxl, tmp_path, concepts=[]) == (
+            "concepts is not set; name a folder of captioned pictures to learn from."
+        )
+
+    def test_caption_that_is_not_utf8(self, tiny_sdxl: Path, tmp_path: Path) -> None:
+        folder = make_pictures(tmp_path / "latin")
+        (folder / "01.txt").write_bytes(b"\xff\xfe")
+        assert "01.txt is not UTF-8 (byte 0)" in sentence_of(
+            DataError, tiny_sdxl, tmp_path, concepts=[{"path": str(folder)}]
+        )
+
+    def test_flux_model(self, tmp_path: Path) -> None:
+        model = tmp_path / "flux"
+        model.mkdir()
+        index = {"_class_name": "FluxPipeline", "_diffusers_version": "0.42.1"}
+        (model / "model_index.json").write_text(json.dumps(index))
+        assert sentence_of(ModelError, model, tmp_path) == (
+            f"The base model {model} is a FLUX model (FluxPipeline), but model_type is "
+            f"'sdxl'; give an SDXL model."
+        )
+
+    def test_rank_larger_than_a_layer(self, tiny_sdxl: Path, tmp_path: Path) -> None:
+        assert sentence_of(ConfigError, tiny_sdxl, tmp_path, lora_rank=64) == (
+            "lora_rank=64 is larger than the layer down_blocks.1.attentions.0.proj_in "
+            "(32 x 32) allows; use a rank of at most 32 or leave the layer out with "
+            "layer_filter."
+        )
+
+    def test_unused_pattern(self, tiny_sdxl: Path, tmp_path: Path) -> None:
+        assert "layer_filter: 'attn3' matches no layer" in sentence_of(
+            ConfigError, tiny_sdxl, tmp_path, layer_filter=["attentions", "attn3"]
+        )
+
+    def test_output_folder_that_is_a_file(
+        self, tiny_sdxl: Path, tmp_path: Path
+    ) -> None:
+        (tmp_path / "file").write_text("")
+        output = tmp_path / "file" / "runs"
+        assert sentence_of(
+            OutputError, tiny_sdxl, tmp_path, output_dir=str(output)
+        ) == (
+            f"The run folder {output / 'tiny'} can not be written (Not a directory); "
+            f"set output_dir to a folder where you may write."
+        )
+
+    def test_float16_without_a_card(self, tiny_sdxl: Path, tmp_path: Path) -> None:
+        assert sentence_of(
+            ConfigError, tiny_sdxl, tmp_path, train_dtype="float16"
+        ).startswith('train_dtype="float16" needs an NVIDIA card')
+
+    def test_device_that_is_not_there(self, tiny_sdxl: Path, tmp_path: Path) -> None:
+        assert "has no xpu" in sentence_of(
+            ConfigError, tiny_sdxl, tmp_path, device="xpu"
+        )
+
+    def test_custom_class_that_is_not_there(
+        self, tiny_sdxl: Path, tmp_path: Path
+    ) -> None:
+        optimizer = {"name": "custom", "class": "no_such_module.Lion"}
+        assert "no_such_module.Lion" in sentence_of(
+            ConfigError, tiny_sdxl, tmp_path, optimizer=optimizer
+        )
+
+    def test_nothing_to_resume_from(self, tiny_sdxl: Path, tmp_path: Path) -> None:
+        with pytest.raises(CheckpointError) as error:
+            train(tiny_config(tiny_sdxl, tmp_path), resume="last")
+        assert str(error.value) == (
+            f"There is no checkpoint of 'tiny' in {tmp_path / 'runs'} to resume from; "
+            f"start without --resume."
+        )
+
+
+def test_no_picture_can_be_read(tiny_sdxl: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "broken"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(b"no picture")
+    sentence = sentence_of(
+        DataError, tiny_sdxl, tmp_path, concepts=[{"path": str(folder)}]
+    )
+    assert sentence.startswith("None of the 1 pictures can be read; the first is")
+    assert "a.png" in sentence
+
+
+def test_broken_pictures_are_named_skipped_and_counted(
+    tiny_sdxl: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_pictures(tmp_path / "mixed", count=3)
+    (folder / "00.png").write_bytes((folder / "00.png").read_bytes()[:200])
+    (folder / "09.webp").write_text("a web page")
+    config = tiny_config(tiny_sdxl, tmp_path, concepts=[{"path": str(folder)}], steps=1)
+    result = train(config)
+    assert result.pictures == 2
+    assert [Path(text.split(" (")[0]).name for text in result.unreadable] == [
+        "00.png",
+        "09.webp",
+    ]
+    shown = capsys.readouterr().err
+    assert "2 of 4 pictures can not be read and are left out" in shown
+    assert "1 of 4 pictures have no caption" in shown
+
+
+def test_nan_stops_the_run_and_the_last_good_checkpoint_stays(
+    tiny_sdxl: Path, tmp_path: Path
+) -> None:
+    optimizer = {
+        "name": "custom",
+        "class": "helpers.poison.PoisonedSGD",
+        "options": {"at": 2, "index": 2},
+    }
+    config = tiny_config(tiny_sdxl, tmp_path, optimizer=optimizer, checkpoint_every=1)
+    with pytest.raises(NonFiniteError) as error:
+        train(config)
+    run = tmp_path / "runs" / "tiny"
+    block = "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
+    assert str(error.value).startswith(
+        f"Step 2: the weights are not finite; the first block that is not finite is "
+        f"{block} (weight of A); the last good checkpoint is "
+        f"{run / 'checkpoints' / 'step-1'}."
+    )
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-1"]
+    assert list(read_events(run / "events.jsonl"))[-1]["type"] == "error"
+    assert not list((run / "lora").iterdir())
+
+
+def test_nan_loss_names_step_and_block(tiny_sdxl: Path, tmp_path: Path) -> None:
+    optimizer = {
+        "name": "custom",
+        "class": "helpers.poison.PoisonedSGD",
+        "options": {"at": 1, "index": 1},
+    }
+    with pytest.raises(NonFiniteError) as error:
+        train(tiny_config(tiny_sdxl, tmp_path, optimizer=optimizer))
+    assert str(error.value).startswith(
+        "Step 2: the loss is nan; the first block that is not finite is "
+        "down_blocks.1.attentions.0.proj_in (weight of B); there is no checkpoint."
+    )

@@ -1,0 +1,108 @@
+"""Events, orders, run folders, noise: small parts with small tests."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from stiefel_lora import NonFiniteError
+from stiefel_lora.optim.pairs import Pair
+from stiefel_lora.training import RunFolder, read_events, send_command
+from stiefel_lora.training.commands import take_commands
+from stiefel_lora.training.finite import check_finite
+from stiefel_lora.training.identity import changed_settings
+from stiefel_lora.training.jsonl_sink import JsonlSink
+from stiefel_lora.training.noise import NoiseSource
+from stiefel_lora.training.run_folder import create_run_folder, existing_run_folders
+from stiefel_lora.training.samples import before_after_grid
+
+
+def test_events_are_lines_of_json(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    sink = JsonlSink(path)
+    sink.scalars("train", 3, {"loss/train": 0.5, "bad": math.nan})
+    sink.event("checkpoint", 4, {"path": tmp_path})
+    sink.close()
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["type"] for line in lines] == ["train", "checkpoint"]
+    assert lines[0]["values"] == {"loss/train": 0.5, "bad": None}
+    assert lines[1]["values"] == {"path": str(tmp_path)}
+
+
+def test_half_a_line_of_a_killed_process_swallows_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_text('{"type": "train", "step": 1, "values": {}}\n{"type": "tra')
+    sink = JsonlSink(path)
+    sink.event("resume", 1, {})
+    sink.close()
+    assert [event["type"] for event in read_events(path)] == ["train", "resume"]
+
+
+def test_orders_are_taken_once_and_other_files_stay(tmp_path: Path) -> None:
+    send_command(tmp_path, "sample")
+    send_command(tmp_path, "stop")
+    folder = RunFolder(tmp_path).commands
+    (folder / "notes.txt").touch()
+    assert take_commands(folder) == {"sample", "stop"}
+    assert take_commands(folder) == set()
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+    assert take_commands(tmp_path / "gone") == set()
+
+
+def test_run_folders_count_up(tmp_path: Path) -> None:
+    made = [create_run_folder(tmp_path, "cat").root.name for _ in range(3)]
+    assert made == ["cat", "cat-2", "cat-3"]
+    found = [folder.root.name for folder in existing_run_folders(tmp_path, "cat")]
+    assert found == ["cat-3", "cat-2", "cat"]
+
+
+def test_noise_goes_on_from_its_state() -> None:
+    latents = torch.zeros(2, 4, 3, 3)
+    source = NoiseSource(seed=5, timesteps=7)
+    source.draw(latents)
+    state = source.state()
+    first = source.draw(latents)
+    other = NoiseSource(seed=6, timesteps=7)
+    other.restore(state)
+    second = other.draw(latents)
+    assert torch.equal(first[0], second[0])
+    assert torch.equal(first[1], second[1])
+    many = torch.cat([source.draw(latents)[1] for _ in range(100)])
+    assert set(many.tolist()) == set(range(7))
+
+
+def test_first_bad_gradient_is_named_after_weights() -> None:
+    pairs = [
+        Pair(f"layer.{i}", torch.ones(3, 2, requires_grad=True), torch.ones(2, 3))
+        for i in range(3)
+    ]
+    pairs[1].up.grad = torch.full((3, 2), math.inf)
+    with pytest.raises(NonFiniteError) as error:
+        check_finite(math.inf, "loss", step=7, pairs=pairs, last=Path("step-5"))
+    assert str(error.value) == (
+        "Step 7: the loss is inf; the first block that is not finite is layer.1 "
+        "(gradient of B); the last good checkpoint is step-5. Lower learning_rate, or "
+        'set train_dtype and weight_dtype to "bfloat16" or "float32".'
+    )
+    check_finite(1.0, "loss", step=7, pairs=pairs, last=None)
+
+
+def test_changed_settings_leave_out_places_and_notes() -> None:
+    before = {"steps": 1, "seed": 2, "comment": "a", "output_dir": "x"}
+    now = {"steps": 3, "seed": 2, "comment": "b", "output_dir": "y", "new": 1}
+    assert changed_settings(before, now) == {"steps": "1 -> 3"}
+
+
+@pytest.mark.parametrize("side", [16, 64, 1024])
+def test_grid_enlarges_small_pictures_by_whole_numbers(side: int) -> None:
+    red, blue = (Image.new("RGB", (side, side), c) for c in ("red", "blue"))
+    caption = "a very long caption that has to be broken into several lines somehow"
+    grid = before_after_grid([caption, "b"], [red, red], [blue, blue])
+    scale = max(1, -(-160 // side))
+    colours = {colour: count for count, colour in grid.getcolors(1 << 24)}
+    assert colours[255, 0, 0] == colours[0, 0, 255] == 2 * (side * scale) ** 2

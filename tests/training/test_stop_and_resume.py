@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from helpers.runs import tiny_config
+from stiefel_lora import CheckpointError, OutputError
+from stiefel_lora.training import read_events, send_command
+from stiefel_lora.training.checkpoint import list_checkpoints, load_checkpoint
+from stiefel_lora.training.loop import Loop
+from stiefel_lora.training.trainer import train
+
+
+@pytest.fixture
+def stop_after(monkeypatch: pytest.MonkeyPatch):
+    """Ask for a stop as soon as a step is done: by a file, or by a signal."""
+
+    def arrange(step: int, order: str | int) -> None:
+        log = Loop._log_step
+
+        def log_then_stop(self: Loop, *figures: float) -> None:
+            log(self, *figures)
+            if self.step == step:
+                if isinstance(order, str):
+                    send_command(self._folder.root, order)  # type: ignore[arg-type]
+                else:
+                    os.kill(os.getpid(), order)
+
+        monkeypatch.setattr(Loop, "_log_step", log_then_stop)
+
+    return arrange
+
+
+@pytest.mark.parametrize("order", ["stop", signal.SIGINT, signal.SIGTERM])
+def test_stopped_run_saves_says_how_to_go_on_and_ends_the_same(
+    tiny_sdxl: Path,
+    tmp_path: Path,
+    stop_after,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    order: str | int,
+) -> None:
+    whole = train(tiny_config(tiny_sdxl, tmp_path, run_name="whole"))
+    with monkeypatch.context():
+        stop_after(2, order)
+        config = tiny_config(tiny_sdxl, tmp_path)
+        stopped = train(config)
+        monkeypatch.undo()
+    assert stopped.interrupted
+    assert stopped.step == 2
+    assert stopped.lora_files == ()
+    assert stopped.checkpoint == stopped.run_dir / "checkpoints" / "step-2"
+    shown = capsys.readouterr().err
+    assert (
+        f"Stopped after step 2 of 4 and saved. Go on with: stiefel-lora train "
+        f'"{stopped.run_dir / "config.json"}" --resume "{stopped.run_dir}"' in shown
+    )
+    resumed = train(config, resume=stopped.run_dir)
+    assert resumed.run_dir == stopped.run_dir
+    assert not resumed.interrupted
+    assert whole.checkpoint is not None
+    assert resumed.checkpoint is not None
+    expected = load_file(whole.checkpoint / "lora.safetensors")
+    found = load_file(resumed.checkpoint / "lora.safetensors")
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    events = list(read_events(resumed.run_dir / "events.jsonl"))
+    assert [e["step"] for e in events if e["type"] == "train"] == [1, 2, 3, 4]
+
+
+def test_another_run_never_writes_into_an_older_one(
+    tiny_sdxl: Path, tmp_path: Path
+) -> None:
+    config = tiny_config(tiny_sdxl, tmp_path, steps=1)
+    names = [train(config).run_dir.name for _ in range(2)]
+    assert names == ["tiny", "tiny-2"]
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_sdxl: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("finished")
+    train(tiny_config(tiny_sdxl, root, steps=1))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"lora_rank": 8}, "has lora_rank 4, but this run has 8"),
+        ({"optimizer": {"name": "adamw"}}, "'stiefel_lora', but this run has 'adamw'"),
+        ({"layer_filter": ["mid_block"]}, "has layers (layer_filter)"),
+    ],
+)
+def test_checkpoint_of_other_settings_is_refused(
+    tiny_sdxl: Path, finished: Path, changes: dict, words: str
+) -> None:
+    config = tiny_config(tiny_sdxl, finished, steps=2, **changes)
+    with pytest.raises(CheckpointError) as error:
+        train(config, resume="last")
+    assert words in str(error.value)
+    assert "start a new run without --resume" in str(error.value)
+
+
+def test_checkpoint_of_another_base_is_refused(finished: Path, tmp_path: Path) -> None:
+    from helpers.tiny_sdxl import build_tiny_sdxl
+
+    other = build_tiny_sdxl(tmp_path / "other", seed=1)
+    with pytest.raises(CheckpointError, match="a base model with the fingerprint"):
+        train(tiny_config(other, finished, steps=2), resume="last")
+
+
+def test_more_steps_and_another_rate_go_on_and_are_said(
+    tiny_sdxl: Path, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tiny_config(tiny_sdxl, finished, steps=2, learning_rate=0.5)
+    result = train(config, resume=finished / "runs" / "tiny" / "checkpoints" / "step-1")
+    assert result.step == 2
+    shown = capsys.readouterr().err
+    assert "Settings that differ from before" in shown
+    assert "learning_rate 0.02 -> 0.5" in shown
+    values = [
+        event["values"]["lr/unet"]
+        for event in read_events(result.run_dir / "events.jsonl")
+        if event["type"] == "train"
+    ]
+    assert values[-1] == 0.5
+
+
+def test_damaged_checkpoint_gives_way_to_the_one_before(
+    tiny_sdxl: Path, tmp_path: Path
+) -> None:
+    config = tiny_config(tiny_sdxl, tmp_path, steps=2, checkpoint_every=1)
+    run = train(config).run_dir
+    last = list_checkpoints(run / "checkpoints")[-1]
+    (last / "optimizer.pt").write_bytes(b"")
+    (run / "checkpoints" / ".step-3.tmp").mkdir()
+    result = train(config, resume="last")
+    assert result.step == 2
+    assert load_checkpoint(last).step == 2
+    assert not (run / "checkpoints" / ".step-3.tmp").exists()
+
+
+def test_full_disk_stops_with_a_sentence_and_the_previous_checkpoint(
+    tiny_sdxl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stiefel_lora.training import checkpoint as module
+
+    write = module._write_files
+
+    def full_at_two(folder: Path, state: module.Checkpoint) -> None:
+        if state.step == 2:
+            (folder / "lora.safetensors").write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+        write(folder, state)
+
+    monkeypatch.setattr(module, "_write_files", full_at_two)
+    with pytest.raises(OutputError, match="No space left on device"):
+        train(tiny_config(tiny_sdxl, tmp_path, checkpoint_every=1))
+    kept = list((tmp_path / "runs" / "tiny" / "checkpoints").iterdir())
+    assert [path.name for path in kept] == ["step-1"]
+    assert load_checkpoint(kept[0]).step == 1

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from stiefel_lora.training.validation import Validation
+
+
+class Pictures:
+    """Three latents that can be told apart."""
+
+    def __len__(self) -> int:
+        return 3
+
+    def batch(self, indices: Any) -> dict[str, torch.Tensor]:
+        return {
+            "latents": torch.stack([torch.full((4, 2, 2), float(i)) for i in indices])
+        }
+
+
+def measure(batch_size: int, count: int = 4) -> tuple[float, list[int], torch.Tensor]:
+    timesteps: list[int] = []
+    noises: list[torch.Tensor] = []
+
+    def loss(denoiser: nn.Module, batch: Any, noise: Any, steps: Any) -> torch.Tensor:
+        assert not denoiser.training
+        timesteps.extend(steps.tolist())
+        noises.extend(noise)
+        return (noise + batch["latents"]).square().flatten(1).mean(1)
+
+    family: Any = SimpleNamespace(timesteps=1000, device=torch.device("cpu"), loss=loss)
+    pictures: Any = Pictures()
+    model = nn.Linear(1, 1).train()
+    torch.manual_seed(batch_size)
+    value = Validation(pictures, family, count, batch_size).loss(model)
+    assert model.training
+    return value, timesteps, torch.stack(noises)
+
+
+@pytest.mark.parametrize("batch_size", [2, 5, 100])
+def test_every_evaluation_meets_the_same_noise(batch_size: int) -> None:
+    value, timesteps, noises = measure(1)
+    again, same_timesteps, same_noises = measure(batch_size)
+    assert again == pytest.approx(value, rel=1e-6)
+    assert timesteps == same_timesteps
+    assert torch.equal(noises, same_noises)
+
+
+def test_timesteps_are_one_in_each_part_of_the_range() -> None:
+    _, timesteps, noises = measure(3, count=4)
+    parts = [timestep // 250 for timestep in timesteps]
+    assert parts == [0, 1, 2, 3] * 3
+    assert len(set(timesteps)) > 4
+    assert len({float(noise.sum()) for noise in noises}) == 12
+
+
+def test_measuring_leaves_the_global_generator_alone() -> None:
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    torch.manual_seed(1)
+    family: Any = SimpleNamespace(
+        timesteps=10, device=torch.device("cpu"), loss=lambda m, b, n, t: n[:, 0, 0, 0]
+    )
+    pictures: Any = Pictures()
+    Validation(pictures, family, 2, 2).loss(nn.Identity())
+    assert torch.equal(before, torch.get_rng_state())
