@@ -2,9 +2,10 @@
 
     python scripts/make_demo.py all
 
-runs the stages in order; each can be run alone: `fetch`, `pictures`, `vae`, `unet`,
-`pack`, `sheet`. `unet` resumes from its last checkpoint. Besides the package's `train`
-extra it needs `resvg-py`, and `npm` for `fetch`. See demo/ATTRIBUTION.md for licences.
+runs the stages in order; each can be run alone: `fetch`, `pictures`, `vae`, `fold`,
+`unet`, `pack`, `sheet`. `vae` and `unet` resume from their last checkpoint. Besides
+the package's `train` extra it needs `resvg-py`, and `npm` for `fetch`. Licences:
+see ATTRIBUTION.md in the demo folder.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def main() -> int:
     return 0
 
 
-STAGES = ("fetch", "pictures", "vae", "unet", "pack", "sheet")
+STAGES = ("fetch", "pictures", "vae", "fold", "unet", "pack", "sheet")
 
 
 def _run(stage: str, arguments: argparse.Namespace) -> None:
@@ -52,8 +53,8 @@ def _run_model_stage(stage: str, arguments: argparse.Namespace) -> None:
     import torch
 
     from demo_parts import stages
+    from demo_parts.recipe import Recipe
     from demo_parts.sheet import sheet_concepts, write_sheet
-    from demo_parts.training import Recipe
 
     torch.set_num_threads(arguments.threads)
     places = stages.Places(
@@ -65,6 +66,8 @@ def _run_model_stage(stage: str, arguments: argparse.Namespace) -> None:
     )
     if stage == "vae":
         stages.make_vae(places, steps=arguments.vae_steps, batch=16, lr=2e-3, seed=SEED)
+    elif stage == "fold":
+        stages.make_fold(places)
     elif stage == "unet":
         recipe = Recipe(arguments.unet_steps, arguments.batch, arguments.lr, SEED)
         stages.make_unet(places, recipe)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from diffusers import EulerDiscreteScheduler, UNet2DConditionModel
@@ -79,5 +80,10 @@ def build_scheduler() -> EulerDiscreteScheduler:
 
 def signal_and_noise(timesteps: Tensor) -> tuple[Tensor, Tensor]:
     """Factors of picture and noise at each timestep, shaped (batch, 1, 1, 1)."""
-    alphas = build_scheduler().alphas_cumprod[timesteps].view(-1, 1, 1, 1)
+    alphas = _alphas_cumprod()[timesteps].view(-1, 1, 1, 1)
     return alphas.sqrt(), (1 - alphas).sqrt()
+
+
+@lru_cache(maxsize=1)
+def _alphas_cumprod() -> Tensor:
+    return build_scheduler().alphas_cumprod

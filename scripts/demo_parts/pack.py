@@ -46,10 +46,11 @@ def write_pipeline(
     Raises:
         ValueError: if the folder is larger than BUDGET.
     """
-    pipeline = assemble(copy.deepcopy(model), copy.deepcopy(vae), tokenizers)
+    half_vae = copy.deepcopy(vae)
+    torch.nn.Module.half(half_vae)
+    pipeline = assemble(copy.deepcopy(model).half(), half_vae, tokenizers)
     partial = target.with_name(target.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    pipeline.to(dtype=torch.float16)
     pipeline.save_pretrained(partial, safe_serialization=True)
     # Other trainers look for CLIP's own two files beside tokenizer.json.
     for folder, tokenizer in (

@@ -18,12 +18,13 @@ from demo_parts.captions import (
     token_table,
     tokenizer_corpus,
 )
-from demo_parts.concepts import load_concepts
+from demo_parts.concepts import Concept, load_concepts
 from demo_parts.pack import assemble, write_pipeline
 from demo_parts.rasters import load_all_rasters
+from demo_parts.recipe import Recipe
 from demo_parts.sheet import draw, lay_out, sheet_concepts
 from demo_parts.tokenizer import END, write_tokenizers
-from demo_parts.training import BaseData, Recipe, train
+from demo_parts.training import BaseData, train
 from demo_parts.vae_fold import fold
 
 PREVIEW_STEPS = 20
@@ -41,15 +42,20 @@ class Places:
 
 
 def make_vae(places: Places, *, steps: int, batch: int, lr: float, seed: int) -> None:
-    """Train the autoencoder on all three styles, fold it and save it."""
-    rasters = load_all_rasters(
-        places.packages, places.work / "cache", load_concepts(places.packages)
-    )
+    """Train or resume the autoencoder on the pictures of all three styles."""
+    rasters = _rasters(places)
     pixels = np.concatenate([array for _, array in rasters.values()])
+    recipe = Recipe(steps, batch, lr, seed, every=100)
+    vae_stage.train_vae(pixels, places.work / "vae_raw", recipe)
+
+
+def make_fold(places: Places) -> None:
+    """Fold the autoencoder, save it, and encode the pictures of the base model."""
     raw = places.work / "vae_raw"
-    vae = vae_stage.train_vae(
-        pixels, raw, steps=steps, batch=batch, lr=lr, seed=seed
-    ).eval()
+    if not (raw / "config.json").is_file():
+        raise ValueError(f"{raw} holds no config.json. Run `make_demo.py vae` first.")
+    vae = AutoencoderKL.from_pretrained(raw).eval()
+    rasters = _rasters(places)
     base = np.concatenate([rasters[style][1] for style in BASE_STYLES])
     factor = fold(vae, base)
     vae.save_pretrained(places.work / "vae")
@@ -64,7 +70,7 @@ def make_unet(places: Places, recipe: Recipe) -> None:
     pairs = base_captions(concepts)
     latents_file = places.work / "latents.pt"
     if not latents_file.is_file():
-        raise ValueError(f"{latents_file} is missing. Run `make_demo.py vae` first.")
+        raise ValueError(f"{latents_file} is missing. Run `make_demo.py fold` first.")
     latents = torch.load(latents_file, weights_only=True)
     tokenizers = _tokenizers(places, write=True)
     tables = [token_table(t, pairs) for t in (tokenizers.first, tokenizers.second)]
@@ -102,6 +108,11 @@ def make_pack(places: Places, seed: int) -> None:
     vae = AutoencoderKL.from_pretrained(places.work / "vae").eval()
     size = write_pipeline(model, vae, tokenizers, places.model)
     print(f"pipeline: {places.model}, {size} bytes")
+
+
+def _rasters(places: Places) -> dict[str, tuple[list[Concept], np.ndarray]]:
+    concepts = load_concepts(places.packages)
+    return load_all_rasters(places.packages, places.work / "cache", concepts)
 
 
 def _tokenizers(places: Places, *, write: bool) -> Tokenizers:

@@ -18,7 +18,7 @@ from torch import Tensor
 from demo_parts.base_model import STEPS, BaseModel, signal_and_noise
 from demo_parts.captions import draw_variants
 from demo_parts.ema import WeightAverage
-from demo_parts.vae import cosine
+from demo_parts.recipe import Recipe
 
 WARM_UP = 100
 REPORT_EVERY = 20
@@ -38,18 +38,6 @@ class BaseData:
     tokens: Tensor
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """Settings of the run; `lr` is AdamW's, `every` counts steps."""
-
-    steps: int
-    batch: int
-    lr: float
-    seed: int
-    ema_decay: float = 0.998
-    every: int = 200
-
-
 def draw_batch(data: BaseData, recipe: Recipe, step: int) -> tuple[Tensor, ...]:
     """The batch of a step.
 
@@ -57,8 +45,8 @@ def draw_batch(data: BaseData, recipe: Recipe, step: int) -> tuple[Tensor, ...]:
         noisy latents, noise (both (batch, 4, 16, 16)), timesteps (batch,) and token
         ids (2, batch, length).
     """
-    rng = np.random.default_rng([recipe.seed, step])
-    chosen = _pictures_of_step(len(data.latents), recipe, step)
+    rng = recipe.random(step)
+    chosen = torch.from_numpy(recipe.chosen(step, len(data.latents)))
     variants = draw_variants(rng, recipe.batch)
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     clean = data.latents[chosen]
@@ -99,7 +87,7 @@ def train(
     first, losses = _load(checkpoint, model, optimizer, average)
     started = time.monotonic()
     for step in range(first, recipe.steps):
-        rate = recipe.lr * cosine(step, recipe.steps, WARM_UP)
+        rate = recipe.rate(step, WARM_UP)
         losses.append(_step(model, optimizer, rate, draw_batch(data, recipe, step)))
         average.update(weights)
         done = step + 1
@@ -117,8 +105,8 @@ def train(
             _save(checkpoint, model, optimizer, average, done, losses)
             average.swap(weights)
             publish(model, done)
-            if done < recipe.steps:
-                average.swap(weights)
+            average.swap(weights)
+    average.swap(weights)
     return float(np.mean(losses[-100:]))
 
 
@@ -139,16 +127,6 @@ def _step(
     torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
     optimizer.step()
     return loss.item()
-
-
-def _pictures_of_step(count: int, recipe: Recipe, step: int) -> Tensor:
-    """Positions `step * batch ...` of an endless row of seeded permutations."""
-    places = np.arange(step * recipe.batch, (step + 1) * recipe.batch)
-    rows = {
-        epoch: np.random.default_rng([recipe.seed, 1, epoch]).permutation(count)
-        for epoch in np.unique(places // count).tolist()
-    }
-    return torch.tensor([int(rows[p // count][p % count]) for p in places.tolist()])
 
 
 def _save(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from pathlib import Path
 
@@ -11,10 +10,13 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
+from demo_parts.recipe import Recipe
+
 KL_WEIGHT = 5e-4
 EDGE_WEIGHT = 0.5
 FIRST_LOGVAR = -5.0
 REPORT_EVERY = 20
+WARM_UP = 50
 # Most steps see quarter pictures: four times cheaper, and only the attention in the
 # middle notices. The last steps see whole pictures.
 CROP, CROP_SHARE = 32, 0.8
@@ -71,52 +73,70 @@ def random_crops(pixels: np.ndarray, order: np.random.Generator) -> np.ndarray:
     return np.stack(parts)
 
 
-def cosine(step: int, steps: int, warm_up: int) -> float:
-    """Learning-rate factor: linear warm-up, then cosine from 1 to 0."""
-    if step < warm_up:
-        return (step + 1) / warm_up
-    return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / (steps - warm_up)))
+def train_vae(pixels: np.ndarray, target: Path, recipe: Recipe) -> AutoencoderKL:
+    """Train on uint8 (picture, 64, 64, 3), or resume; save into `target`.
 
-
-def train_vae(
-    pixels: np.ndarray, target: Path, *, steps: int, batch: int, lr: float, seed: int
-) -> AutoencoderKL:
-    """Train on uint8 (picture, 64, 64, 3) and save into `target`."""
-    torch.manual_seed(seed)
+    Crops, batches and the latents' noise depend on the seed and the step alone.
+    """
+    torch.manual_seed(recipe.seed)
     vae = build_vae()
     # A log-variance of 0 would drown the first latents in noise.
     torch.nn.init.constant_(vae.quant_conv.bias[4:], FIRST_LOGVAR)
-    optimizer = torch.optim.AdamW(vae.parameters(), lr, betas=(0.9, 0.99), fused=True)
-    order = np.random.default_rng(seed)
-    queue = np.empty(0, dtype=np.int64)
+    optimizer = torch.optim.AdamW(
+        vae.parameters(), recipe.lr, betas=(0.9, 0.99), fused=True
+    )
+    state_file = target.with_suffix(".pt")
+    first = _resume(state_file, vae, optimizer)
     started = time.monotonic()
-    for step in range(steps):
-        if len(queue) < batch:
-            queue = np.concatenate([queue, order.permutation(len(pixels))])
-        chosen, queue = queue[:batch], queue[batch:]
+    for step in range(first, recipe.steps):
+        torch.manual_seed(int(recipe.random(step).integers(2**62)))
+        loss, l1 = vae_loss(vae, to_model_range(_batch(pixels, recipe, step)))
         for group in optimizer.param_groups:
-            group["lr"] = lr * cosine(step, steps, warm_up=50)
-        pictures = pixels[chosen]
-        if step < CROP_SHARE * steps:
-            pictures = random_crops(pictures, order)
-        else:
-            pictures = pictures[: batch // 2]
-        loss, l1 = vae_loss(vae, to_model_range(pictures))
+            group["lr"] = recipe.rate(step, WARM_UP)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
         optimizer.step()
-        if (step + 1) % REPORT_EVERY == 0:
-            seconds = (time.monotonic() - started) / (step + 1)
+        done = step + 1
+        if done % REPORT_EVERY == 0:
+            seconds = (time.monotonic() - started) / (done - first)
             print(
-                f"vae {step + 1}/{steps} loss {loss.item():.4f} l1 {l1.item():.4f} "
-                f"{seconds:.3f} s/step",
+                f"vae {done}/{recipe.steps} loss {loss.item():.4f} "
+                f"l1 {l1.item():.4f} {seconds:.3f} s/step",
                 flush=True,
             )
-        if (step + 1) % 100 == 0:
+        if done % recipe.every == 0 or done == recipe.steps:
             vae.save_pretrained(target)
-    vae.save_pretrained(target)
+            _keep(state_file, vae, optimizer, done)
     return vae
+
+
+def _batch(pixels: np.ndarray, recipe: Recipe, step: int) -> np.ndarray:
+    """Crops at first; whole pictures, half as many, in the last steps."""
+    pictures = pixels[recipe.chosen(step, len(pixels))]
+    if step < CROP_SHARE * recipe.steps:
+        return random_crops(pictures, recipe.random(step))
+    return pictures[: max(1, recipe.batch // 2)]
+
+
+def _keep(
+    path: Path, vae: AutoencoderKL, optimizer: torch.optim.Optimizer, done: int
+) -> None:
+    partial = path.with_suffix(".partial")
+    state = {"vae": vae.state_dict(), "optimizer": optimizer.state_dict(), "done": done}
+    torch.save(state, partial)
+    partial.replace(path)
+
+
+def _resume(path: Path, vae: AutoencoderKL, optimizer: torch.optim.Optimizer) -> int:
+    """Restore a checkpoint; 0 where there is none."""
+    if not path.is_file():
+        return 0
+    state = torch.load(path, weights_only=True)
+    vae.load_state_dict(state["vae"])
+    optimizer.load_state_dict(state["optimizer"])
+    print(f"resumed at step {state['done']} from {path}", flush=True)
+    return state["done"]
 
 
 @torch.no_grad()
