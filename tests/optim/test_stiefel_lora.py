@@ -402,3 +402,16 @@ def test_a_spectral_rule_at_high_rank_keeps_the_product_full_rank():
 
     for found in find_pairs(model).pairs:
         assert float(effective_rank(found.up, found.down)) > 0.7 * found.rank
+
+
+def test_bare_parameters_hide_alpha_and_that_is_said_once(caplog):
+    from stiefel_lora.optim import alpha
+
+    alpha._warn_of_hidden_alpha.cache_clear()
+    for _ in range(2):
+        StiefelLoRA(named(*pair()))
+    assert caplog.text.count("set alpha equal to the rank") == 1
+    caplog.clear()
+    alpha._warn_of_hidden_alpha.cache_clear()
+    StiefelLoRA(LoraNet())
+    assert "alpha" not in caplog.text

@@ -7,15 +7,34 @@ recognised by attribute names, so that peft itself is not imported.
 
 from __future__ import annotations
 
+import functools
 import logging
 from typing import Any
 
 import torch
 from torch import nn
 
-__all__ = ["fold_alpha_"]
+from ._groups import Source
+
+__all__ = ["fold_alpha_", "settle_alpha"]
 
 log = logging.getLogger("stiefel_lora")
+
+
+def settle_alpha(source: Source) -> None:
+    """Make alpha the rank where ``source`` shows it; say once where it does not."""
+    if isinstance(source, nn.Module):
+        fold_alpha_(source)
+    else:
+        _warn_of_hidden_alpha()
+
+
+@functools.cache
+def _warn_of_hidden_alpha() -> None:
+    log.warning(
+        "LoRA alpha can not be seen from parameters alone; set alpha equal to the rank "
+        "in your trainer, because this optimizer owns the scale of the product."
+    )
 
 
 @torch.no_grad()

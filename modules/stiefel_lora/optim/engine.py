@@ -30,6 +30,7 @@ from ._members import (
     state_tensors,
     translate_state,
 )
+from .alpha import settle_alpha
 from .gauge import needs_gauge, orthonormal_start, stiefel_gauge
 from .pairs import Pair, find_pairs
 from .rule import PairBatch, Rule
@@ -60,8 +61,11 @@ class PairOptimizer(torch.optim.Optimizer):
     def __init__(
         self, params: Source, lr: float | Tensor, options: dict[str, Any]
     ) -> None:
-        check_options(method(self.method), options)
+        entry = method(self.method)
+        check_options(entry, options)
         _check_lr(lr)
+        if entry.alpha_policy == "rank":
+            settle_alpha(params)
         self._pairs: list[Pair] = []
         self._rest: list[tuple[str, Tensor]] = []
         self._gauge_pending = True

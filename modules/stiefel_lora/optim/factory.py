@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..methods import check_options, method
 from ._groups import Source
-from .alpha import fold_alpha_
 
 __all__ = ["create_optimizer"]
 
@@ -40,9 +39,5 @@ def create_optimizer(
     """
     entry = method(name)
     check_options(entry, options)
-    if entry.alpha_policy == "rank" and isinstance(
-        model_or_named_parameters, nn.Module
-    ):
-        fold_alpha_(model_or_named_parameters)
     rate = entry.default_lr if lr is None else lr
     return entry.load()(model_or_named_parameters, lr=rate, **options)
