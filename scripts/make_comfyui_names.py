@@ -19,12 +19,12 @@ import json
 import subprocess
 import sys
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, MutableSequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
@@ -83,7 +83,7 @@ class _StandIn(type):
 
 
 class _StandInModule(types.ModuleType):
-    __path__: list[str] = []  # noqa: RUF012  (a package, so that submodules resolve)
+    __path__: MutableSequence[str] = []  # noqa: RUF012  (a package, so that submodules resolve)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(_StandIn(self.__name__, (), {}), name)

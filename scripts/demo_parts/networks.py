@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from diffusers import UNet2DConditionModel
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,

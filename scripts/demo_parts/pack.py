@@ -5,9 +5,13 @@ from __future__ import annotations
 import copy
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, StableDiffusionXLPipeline
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import (
+    StableDiffusionXLPipeline,
+)
 
 from demo_parts.base_model import BaseModel, Tokenizers, build_scheduler
 
@@ -22,6 +26,8 @@ def assemble(
     An empty negative prompt is encoded like any other text, since the training also
     showed the model empty captions.
     """
+    # Its annotations name an enumeration of schedulers, not their classes.
+    scheduler: Any = build_scheduler()
     return StableDiffusionXLPipeline(
         vae=vae,
         text_encoder=model.text_encoder,
@@ -29,7 +35,7 @@ def assemble(
         tokenizer=tokenizers.first,
         tokenizer_2=tokenizers.second,
         unet=model.unet,
-        scheduler=build_scheduler(),
+        scheduler=scheduler,
         force_zeros_for_empty_prompt=False,
         add_watermarker=False,
     )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor
 
 from demo_parts.recipe import Recipe
@@ -45,7 +46,7 @@ def to_model_range(pixels: np.ndarray) -> Tensor:
     return picture.contiguous()
 
 
-def vae_loss(vae: AutoencoderKL, pictures: Tensor) -> tuple[Tensor, Tensor]:
+def vae_loss(vae: Any, pictures: Tensor) -> tuple[Tensor, Tensor]:
     """L1 + MSE + edge L1 + a little KL; pixel values are in [-1, 1].
 
     Returns:
@@ -79,7 +80,7 @@ def train_vae(pixels: np.ndarray, target: Path, recipe: Recipe) -> AutoencoderKL
     Crops, batches and the latents' noise depend on the seed and the step alone.
     """
     torch.manual_seed(recipe.seed)
-    vae = build_vae()
+    vae: Any = build_vae()
     # A log-variance of 0 would drown the first latents in noise.
     torch.nn.init.constant_(vae.quant_conv.bias[4:], FIRST_LOGVAR)
     optimizer = torch.optim.AdamW(
@@ -140,7 +141,7 @@ def _resume(path: Path, vae: AutoencoderKL, optimizer: torch.optim.Optimizer) ->
 
 
 @torch.no_grad()
-def encode_means(vae: AutoencoderKL, pixels: np.ndarray, batch: int = 64) -> Tensor:
+def encode_means(vae: Any, pixels: np.ndarray, batch: int = 64) -> Tensor:
     """Posterior means (picture, 4, 16, 16) of uint8 pictures, unscaled."""
     parts = []
     for start in range(0, len(pixels), batch):
@@ -150,7 +151,7 @@ def encode_means(vae: AutoencoderKL, pixels: np.ndarray, batch: int = 64) -> Ten
 
 
 @torch.no_grad()
-def decode(vae: AutoencoderKL, latents: Tensor) -> np.ndarray:
+def decode(vae: Any, latents: Tensor) -> np.ndarray:
     """Decode unscaled latents (picture, 4, 16, 16) to uint8 (picture, 64, 64, 3)."""
     pictures = vae.decode(latents).sample.clamp(-1, 1)
     return ((pictures + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()

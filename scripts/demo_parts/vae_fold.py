@@ -13,9 +13,11 @@ per channel, where m is the mean of the standard deviations. `quant_conv` makes 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor
 
 from demo_parts.vae import encode_means
@@ -47,7 +49,7 @@ def fold(vae: AutoencoderKL, pixels: np.ndarray) -> float:
     return factor
 
 
-def _fold_encoder(conv: torch.nn.Module, shift: Tensor, scale: Tensor) -> None:
+def _fold_encoder(conv: Any, shift: Tensor, scale: Tensor) -> None:
     """Rows 0-3 give the mean, rows 4-7 the log-variance."""
     mean = slice(0, CHANNELS)
     conv.weight[mean] *= scale[:, None, None, None]
@@ -55,7 +57,7 @@ def _fold_encoder(conv: torch.nn.Module, shift: Tensor, scale: Tensor) -> None:
     conv.bias[CHANNELS:] += 2 * scale.log()
 
 
-def _fold_decoder(conv: torch.nn.Module, shift: Tensor, scale: Tensor) -> None:
+def _fold_decoder(conv: Any, shift: Tensor, scale: Tensor) -> None:
     """post(z) = W z + b with z = z' / s + shift."""
     conv.bias += conv.weight[:, :, 0, 0] @ shift
     conv.weight /= scale[None, :, None, None]
