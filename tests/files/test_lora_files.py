@@ -274,7 +274,55 @@ def test_other_kinds_of_files_are_refused(tmp_path, keys, says):
     assert str(path) in str(caught.value)
 
 
-@pytest.mark.parametrize("notes", ["[]", "{", '{"unet.use_dora": true}'])
+SHAPES = st.lists(st.integers(0, 3), max_size=4).map(tuple)
+KEYS = st.builds(
+    "{}.{}".format,
+    st.sampled_from([MID, "lora_unet_middle_block_1_proj_in", "x", "unet"]),
+    st.sampled_from(
+        [
+            "lora_A.weight",
+            "lora_B.weight",
+            "lora_up.weight",
+            "lora_down.weight",
+            "alpha",
+        ]
+    ),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.dictionaries(KEYS, SHAPES, max_size=4))
+def test_any_keys_and_shapes_load_or_are_refused(tmp_path_factory, shapes):
+    path = tmp_path_factory.mktemp("junk") / "lora.safetensors"
+    stored = {key: torch.ones(shape) for key, shape in shapes.items()}
+    path.write_bytes(safetensors.torch.save(stored))
+    try:
+        loaded = load_lora(path)
+    except ModelError:
+        return
+    assert all(isinstance(item, LoraFactors) for item in loaded.values())
+
+
+def test_peft_names_are_made_canonical(tmp_path):
+    path = tmp_path / "lora.safetensors"
+    short = "text_encoder.encoder.layers.0.self_attn.q_proj"
+    save_peft(path, {short: factors()})
+    assert list(load_lora(path)) == [TEXT]
+    with pytest.raises(ModelError, match="transformer"):
+        save_peft(path, {"transformer.proj_out": factors()})
+
+
+@pytest.mark.parametrize(
+    "notes",
+    [
+        "[]",
+        "{",
+        '{"unet.use_dora": true}',
+        '{"unet.lora_alpha": null}',
+        '{"unet.alpha_pattern": {"(": 1}}',
+        '{"unet.alpha_pattern": 3}',
+    ],
+)
 def test_adapter_metadata_that_can_not_be_right(tmp_path, notes):
     path = tmp_path / "lora.safetensors"
     stored = {f"{MID}.lora_{half}.weight": torch.zeros(2, 2) for half in "AB"}

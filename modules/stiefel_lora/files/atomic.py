@@ -37,6 +37,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield part
         _flush(part)
         os.replace(part, target)
+        # From here on the name may belong to another writer.
+        part = None
         _flush_folder(target.parent)
     except OSError as error:
         reason = error.strerror or str(error)

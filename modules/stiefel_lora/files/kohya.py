@@ -18,7 +18,7 @@ from . import keys_sdxl
 from ._prepare import check_weights, stored
 from .metadata import network_metadata
 from .tensors import tensor_hash, write_tensors
-from .weights import LoraFactors, LoraWeights
+from .weights import LoraFactors, LoraWeights, rank_of
 
 __all__ = ["parse_kohya", "save_kohya"]
 
@@ -38,7 +38,8 @@ def save_kohya(
 
     What tools need to tell the family is always in the metadata, as is the hash of the
     tensors; ``metadata`` adds to it. Adapter metadata of diffusers is left out, because
-    diffusers refuses a file that has both.
+    diffusers refuses a file that has both. Where alphas differ from layer to layer,
+    diffusers 0.42 misreads them in this format; give it the PEFT-style file.
 
     Raises:
         ModelError: a module has no name in this family.
@@ -84,7 +85,9 @@ def _factors(stem: str, part: Mapping[str, Tensor]) -> LoraFactors:
     if _DOWN not in part or _UP not in part:
         raise ModelError(f"{stem!r} has not both {_DOWN} and {_UP}.")
     down = part[_DOWN]
-    alpha = part[_ALPHA].item() if _ALPHA in part else down.shape[0]
+    alpha = part.get(_ALPHA, torch.tensor(rank_of(down)))
+    if alpha.numel() != 1:
+        raise ModelError(f"{stem!r} has an alpha of {alpha.numel()} numbers, not 1.")
     return LoraFactors(up=part[_UP], down=down, alpha=float(alpha))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 from .._exceptions import ModelError
 from .kohya import parse_kohya
@@ -28,7 +29,7 @@ def load_lora(path: str | os.PathLike[str]) -> LoraWeights:
             return parse_kohya(tensors)
         if tensors and all(key.startswith(_PEFT) for key in tensors):
             return parse_peft(tensors, metadata)
-    except (ModelError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError, re.error) as error:
         raise ModelError(f"{path} can not be read as a LoRA: {error}") from error
     example = f", for example {next(iter(tensors))!r}" if tensors else ""
     raise ModelError(

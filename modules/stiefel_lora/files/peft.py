@@ -20,7 +20,7 @@ from torch import Tensor
 from .._exceptions import ModelError
 from ._prepare import check_weights, stored
 from .tensors import tensor_hash, write_tensors
-from .weights import COMPONENTS, LoraFactors, LoraWeights, canonical_name
+from .weights import COMPONENTS, LoraFactors, LoraWeights, canonical_name, rank_of
 
 __all__ = ["parse_peft", "save_peft"]
 
@@ -38,15 +38,18 @@ def save_peft(
     """Write a PEFT-style file atomically and compare it with what was meant.
 
     Raises:
+        ModelError: a name begins with no component of SDXL.
         OutputError: the file could not be written, or a value does not fit ``dtype``.
     """
     check_weights(weights, dtype)
     tensors: dict[str, Tensor] = {}
-    for name, factors in weights.items():
-        scale = factors.scale
+    ranks: dict[str, int] = {}
+    for given, factors in weights.items():
+        component, _, path_in_model = given.partition(".")
+        name = canonical_name(component, path_in_model)
+        ranks[name], scale = factors.rank, factors.scale
         tensors[name + _DOWN] = stored(name, factors.down, dtype, scale=scale)
         tensors[name + _UP] = stored(name, factors.up, dtype)
-    ranks = {name: factors.rank for name, factors in weights.items()}
     notes = {
         "format": "pt",
         **(metadata or {}),
@@ -103,7 +106,7 @@ def parse_peft(
             raise ModelError(f"{stem!r} has not both {_DOWN[1:]} and {_UP[1:]}.")
         component, _, path = stem.partition(".")
         down = tensors[stem + _DOWN]
-        alpha = _alpha(config, component, path, down.shape[0])
+        alpha = _alpha(config, component, path, rank_of(down))
         name = canonical_name(component, path)
         weights[name] = LoraFactors(tensors[stem + _UP], down, alpha)
     return weights
@@ -111,6 +114,8 @@ def parse_peft(
 
 def _adapter_config(metadata: Mapping[str, str]) -> dict[str, Any]:
     config = json.loads(metadata.get(_ADAPTER_METADATA, "{}"))
+    if not isinstance(config, dict):
+        raise ModelError(f"its {_ADAPTER_METADATA} is no JSON object.")
     dora = [key for key in config if key.endswith(".use_dora") and config[key]]
     if dora:
         raise ModelError("it is a DoRA, and only plain LoRAs are read.")

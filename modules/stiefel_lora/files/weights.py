@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .._exceptions import ModelError
 
-__all__ = ["COMPONENTS", "LoraFactors", "LoraWeights", "canonical_name"]
+__all__ = ["COMPONENTS", "LoraFactors", "LoraWeights", "canonical_name", "rank_of"]
 
 COMPONENTS = ("unet", "text_encoder", "text_encoder_2")
 
@@ -56,6 +56,11 @@ class LoraFactors:
 
 LoraWeights = dict[str, LoraFactors]
 """Canonical name -> factors, for example ``unet.mid_block.attentions.0.proj_in``."""
+
+
+def rank_of(down: Tensor) -> int:
+    """Rank by the first size of A; 0 for a single number, which no factor is."""
+    return down.shape[0] if down.ndim else 0
 
 
 def canonical_name(component: str, module_path: str) -> str:
