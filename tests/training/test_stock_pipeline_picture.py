@@ -31,7 +31,12 @@ def result(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[TrainResult, float]:
     root = tmp_path_factory.mktemp("picture")
-    config = tiny_config(tiny_sdxl, root, layer_filter=["attentions"], **request.param)
+    config = tiny_config(
+        tiny_sdxl,
+        root,
+        layer_filter=["mid_block", "up_blocks.0.attentions.0"],
+        **request.param,
+    )
     return train(config), config.resolved_alpha
 
 
@@ -42,7 +47,7 @@ def own_picture(tiny_sdxl: Path, result: TrainResult, alpha: float) -> torch.Ten
     targets = [n.removesuffix(".lora_A.default.weight") for n in factors if "_A." in n]
     add_lora(family.denoiser, rank=4, alpha=alpha, targets=targets, method=None, seed=0)
     load_factors(family.denoiser, factors)
-    request = SampleRequest(family.encode_caption("a thing"), None, 1, 4, 5.0, 64, 64)
+    request = SampleRequest(family.encode_caption("a thing"), None, 1, 2, 5.0, 32, 32)
     return family.sample_pixels(request)
 
 
@@ -52,10 +57,10 @@ def stock_picture(tiny_sdxl: Path, lora: Path | None) -> torch.Tensor:
         pipeline.load_lora_weights(lora.parent, weight_name=lora.name)
     images = pipeline(
         "a thing",
-        num_inference_steps=4,
+        num_inference_steps=2,
         guidance_scale=5.0,
-        width=64,
-        height=64,
+        width=32,
+        height=32,
         generator=torch.Generator("cpu").manual_seed(1),
         output_type="pt",
     ).images

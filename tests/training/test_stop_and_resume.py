@@ -72,6 +72,22 @@ def test_stopped_run_saves_says_how_to_go_on_and_ends_the_same(
     assert [e["step"] for e in events if e["type"] == "train"] == [1, 2, 3, 4]
 
 
+def test_save_order_writes_checkpoint_and_lora_and_goes_on(
+    tiny_sdxl: Path, tmp_path: Path, stop_after
+) -> None:
+    stop_after(1, "save")
+    result = train(tiny_config(tiny_sdxl, tmp_path, steps=2))
+    assert not result.interrupted
+    kept = [path.name for path in list_checkpoints(result.run_dir / "checkpoints")]
+    assert kept == ["step-1", "step-2"]
+    assert {path.name for path in (result.run_dir / "lora").iterdir()} == {
+        "tiny-step-1.safetensors",
+        "tiny-step-1_peft.safetensors",
+        "tiny.safetensors",
+        "tiny_peft.safetensors",
+    }
+
+
 def test_another_run_never_writes_into_an_older_one(
     tiny_sdxl: Path, tmp_path: Path
 ) -> None:

@@ -10,7 +10,6 @@ import diffusers
 import torch
 import transformers
 from PIL import Image
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from .._exceptions import ModelError
@@ -18,7 +17,7 @@ from ..data.framing import Frame
 from .base import Batch, SampleRequest, evaluating
 from .latents import decode_latents, encode_latents
 from .model_folder import fingerprint, read_json
-from .quiet import quiet_loading
+from .parts import load_part
 
 __all__ = ["Sdxl"]
 
@@ -51,29 +50,8 @@ class Sdxl:
         self._vae: Any = None
         self._text: Any = None
 
-    def _load(self, loader: Any, part: str, dtype: torch.dtype | None = None) -> Any:
-        """Read one part of the folder.
-
-        Raises:
-            ModelError: its files are damaged.
-        """
-        options: dict[str, Any] = {"subfolder": part, "local_files_only": True}
-        if dtype is not None:
-            # transformers 5 calls it dtype, diffusers torch_dtype.
-            in_transformers = issubclass(loader, transformers.PreTrainedModel)
-            options["dtype" if in_transformers else "torch_dtype"] = dtype
-        try:
-            with quiet_loading():
-                return loader.from_pretrained(str(self._folder), **options)
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-            reason = str(error).strip().split("\n")[0]
-            raise ModelError(
-                f"The part {part} of the base model {self._folder} can not be read "
-                f"({reason}); fetch the model again."
-            ) from error
-
     def _noise_schedule(self) -> Any:
-        schedule = self._load(diffusers.DDPMScheduler, "scheduler")
+        schedule = load_part(self._folder, diffusers.DDPMScheduler, "scheduler")
         kind = schedule.config.prediction_type
         if kind not in ("epsilon", "v_prediction"):
             raise ModelError(
@@ -85,7 +63,9 @@ class Sdxl:
     @functools.cached_property
     def denoiser(self) -> nn.Module:
         """The U-Net on the device, frozen."""
-        unet = self._load(diffusers.UNet2DConditionModel, "unet", self._dtype)
+        unet = load_part(
+            self._folder, diffusers.UNet2DConditionModel, "unet", self._dtype
+        )
         return unet.requires_grad_(False).to(self.device)
 
     def skeleton(self) -> nn.Module:
@@ -117,7 +97,7 @@ class Sdxl:
 
     def _vae_on_device(self) -> Any:
         if self._vae is None:
-            vae = self._load(diffusers.AutoencoderKL, "vae", torch.float32)
+            vae = load_part(self._folder, diffusers.AutoencoderKL, "vae", torch.float32)
             self._vae = vae.requires_grad_(False).eval().to(self.device)
         return self._vae
 
@@ -129,14 +109,14 @@ class Sdxl:
                 "text_encoder_2": transformers.CLIPTextModelWithProjection,
             }
             parts = {
-                part: self._load(loader, part, self._dtype)
+                part: load_part(self._folder, loader, part, self._dtype)
                 .requires_grad_(False)
                 .eval()
                 .to(self.device)
                 for part, loader in models.items()
             }
             for part in ("tokenizer", "tokenizer_2"):
-                parts[part] = self._load(transformers.CLIPTokenizer, part)
+                parts[part] = load_part(self._folder, transformers.CLIPTokenizer, part)
             self._text = _PIPELINE(vae=None, unet=None, scheduler=self._noise, **parts)
         return self._text
 
@@ -232,7 +212,7 @@ class Sdxl:
 
     def _sampling_pipeline(self, vae: Any) -> Any:
         name = read_json(self._folder / "model_index.json")["scheduler"][1]
-        scheduler = self._load(getattr(diffusers, name), "scheduler")
+        scheduler = load_part(self._folder, getattr(diffusers, name), "scheduler")
         pipeline = _PIPELINE(
             vae=vae,
             text_encoder=None,

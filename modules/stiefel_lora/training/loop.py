@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from .._exceptions import CheckpointError
-from ..adapters import factors_of, load_factors
 from .assemble import Machine
 from .checkpoint import Checkpoint, list_checkpoints, save_checkpoint
 from .commands import take_commands
@@ -19,9 +18,9 @@ from .finite import check_blocks, check_finite
 from .interrupts import InterruptWatch
 from .monitor import Monitor
 from .progress import ProgressBar
-from .rng import capture_rng, restore_rng
 from .run_folder import RunFolder
 from .sinks import MetricSink
+from .snapshot import put_back, take_snapshot
 
 if TYPE_CHECKING:
     from ..config import TrainConfig
@@ -41,6 +40,7 @@ class Loop:
         folder: the run's folder.
         sink: where numbers go.
         identity: what this run is, for its checkpoints.
+        write_lora: writes LoRA files of the state after a step, on request.
     """
 
     def __init__(
@@ -51,6 +51,7 @@ class Loop:
         folder: RunFolder,
         sink: MetricSink,
         identity: dict[str, Any],
+        write_lora: Callable[[int], object],
     ) -> None:
         self._config = config
         self._machine = machine
@@ -58,6 +59,7 @@ class Loop:
         self._folder = folder
         self._sink = sink
         self._identity = identity
+        self._write_lora = write_lora
         self._position = 0
         self._smooth = math.nan
         self.step = 0
@@ -75,34 +77,10 @@ class Loop:
         Raises:
             CheckpointError: its parts do not fit this run.
         """
-        machine, training = self._machine, checkpoint.training
-        load_factors(machine.model, checkpoint.factors)
-        try:
-            machine.optimizer.load_state_dict(checkpoint.optimizer)
-        except (ValueError, KeyError) as error:
-            raise CheckpointError(
-                f"The optimizer state of {path} does not fit this run ({error})."
-            ) from error
+        put_back(self._machine, checkpoint, path, self._config.learning_rate)
         self.step, self._position = checkpoint.step, checkpoint.position
+        self._smooth = checkpoint.training["smooth_loss"]
         self.checkpoint = path
-        self._smooth = training["smooth_loss"]
-        self._restore_schedule()
-        machine.noise.restore(training["noise"])
-        if machine.accelerator.scaler is not None and training["scaler"]:
-            machine.accelerator.scaler.load_state_dict(training["scaler"])
-        restore_rng(training["rng"])
-
-    def _restore_schedule(self) -> None:
-        """Set the rates of this step; those of a changed configuration win."""
-        scheduler = self._machine.scheduler
-        scheduler.last_epoch = self.step
-        scheduler.base_lrs = [self._config.learning_rate] * len(scheduler.base_lrs)
-        factors = [factor(self.step) for factor in scheduler.lr_lambdas]
-        groups = scheduler.optimizer.param_groups
-        for group, base, factor in zip(
-            groups, scheduler.base_lrs, factors, strict=True
-        ):
-            group["initial_lr"], group["lr"] = base, base * factor
 
     def save(self) -> Path:
         """Write a checkpoint of the state after ``step``.
@@ -111,21 +89,10 @@ class Loop:
             NonFiniteError: there is nothing good to save.
             OutputError: the disk is full; older checkpoints stay.
         """
-        machine = self._machine
-        check_blocks(machine.pairs, step=self.step, last=self._last_good())
-        scaler = machine.accelerator.scaler
-        checkpoint = Checkpoint(
-            step=self.step,
-            position=self._position,
-            identity=self._identity,
-            factors=factors_of(machine.model),
-            optimizer=machine.optimizer.state_dict(),
-            training={
-                "rng": capture_rng(),
-                "noise": machine.noise.state(),
-                "scaler": scaler.state_dict() if scaler is not None else {},
-                "smooth_loss": self._smooth,
-            },
+        pairs = self._machine.pairs
+        check_blocks(pairs, step=self.step, last=self._last_good())
+        checkpoint = take_snapshot(
+            self._machine, self.step, self._position, self._identity, self._smooth
         )
         self.checkpoint = save_checkpoint(
             self._folder.checkpoints, checkpoint, self._config.keep_checkpoints
@@ -245,6 +212,8 @@ class Loop:
         wants_stop = signalled or "stop" in orders
         if ("save" in orders or wants_stop) and self._last_saved() != self.step:
             self.save()
+        if "save" in orders:
+            self._write_lora(self.step)
         self.interrupted = wants_stop and self.step < self._config.steps
 
     def _last_saved(self) -> int | None:

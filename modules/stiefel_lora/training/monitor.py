@@ -49,9 +49,6 @@ class Monitor:
         self.losses: dict[int, float] = {}
         """Held-out loss by step."""
 
-        self.sampled: list[int] = []
-        """Steps at which samples were made."""
-
     def measure_ranks(self, step: int) -> None:
         """Measure and log the rank of every block."""
         report = measure_ranks(self._pairs, constrained=self._constrained)
@@ -79,7 +76,6 @@ class Monitor:
         if not len(self._sampler):
             return
         paths = self._sampler.make(step)
-        self.sampled.append(step)
         self._sink.event("sample", step, {"files": [path.name for path in paths]})
         for prompt, path in zip(self._sampler.prompts, paths, strict=True):
             with Image.open(path) as image:

@@ -64,6 +64,7 @@ class Sampler:
             path = self._folder / f"step-{step:06d}-{index}.png"
             _save(self._family.sample(request), path)
             paths.append(path)
+        self._family.release_encoders()
         return paths
 
     def grid(self, before: int, after: int) -> Path | None:

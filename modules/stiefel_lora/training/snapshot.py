@@ -1,0 +1,81 @@
+"""Between the moving parts of a run and a checkpoint, both ways, to the bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .._exceptions import CheckpointError
+from ..adapters import factors_of, load_factors
+from .assemble import Machine
+from .checkpoint import Checkpoint
+from .rng import capture_rng, restore_rng
+
+__all__ = ["put_back", "take_snapshot"]
+
+
+def take_snapshot(
+    machine: Machine,
+    step: int,
+    position: int,
+    identity: dict[str, Any],
+    smooth_loss: float,
+) -> Checkpoint:
+    """Everything that an exact resume takes, after ``step`` optimizer steps."""
+    scaler = machine.accelerator.scaler
+    return Checkpoint(
+        step=step,
+        position=position,
+        identity=identity,
+        factors=factors_of(machine.model),
+        optimizer=machine.optimizer.state_dict(),
+        training={
+            "rng": capture_rng(),
+            "noise": machine.noise.state(),
+            "scaler": scaler.state_dict() if scaler is not None else {},
+            "smooth_loss": smooth_loss,
+        },
+    )
+
+
+def put_back(
+    machine: Machine, checkpoint: Checkpoint, path: Path, learning_rate: float
+) -> None:
+    """Set all parts to where ``checkpoint`` left them.
+
+    Args:
+        machine: built from the same configuration.
+        checkpoint: what ``take_snapshot`` returned.
+        path: where it came from, for sentences.
+        learning_rate: of this run; it wins over the one in the checkpoint.
+
+    Raises:
+        CheckpointError: the parts do not fit.
+    """
+    training = checkpoint.training
+    load_factors(machine.model, checkpoint.factors)
+    try:
+        machine.optimizer.load_state_dict(checkpoint.optimizer)
+    except (ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"The optimizer state of {path} does not fit this run ({error})."
+        ) from error
+    _set_schedule(machine.scheduler, checkpoint.step, learning_rate)
+    machine.noise.restore(training["noise"])
+    if machine.accelerator.scaler is not None and training["scaler"]:
+        machine.accelerator.scaler.load_state_dict(training["scaler"])
+    restore_rng(training["rng"])
+
+
+def _set_schedule(
+    scheduler: torch.optim.lr_scheduler.LambdaLR, step: int, learning_rate: float
+) -> None:
+    """Rates are a pure function of the step, so they are set, not loaded."""
+    scheduler.last_epoch = step
+    groups = scheduler.optimizer.param_groups
+    scheduler.base_lrs = [learning_rate] * len(groups)
+    for group, factor in zip(groups, scheduler.lr_lambdas, strict=True):
+        group["initial_lr"] = learning_rate
+        group["lr"] = learning_rate * factor(step)
