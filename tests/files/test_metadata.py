@@ -15,7 +15,7 @@ DATE = datetime.datetime(2026, 11, 22, 12, 30, 15, 999, tzinfo=datetime.timezone
 def metadata(**changes) -> dict[str, str]:
     arguments = {
         "title": "emoji",
-        "base_model_name": "/home/somebody/models/sdxl-base",
+        "base_model_name": "/srv/models/sdxl-base",
         "rank": 16,
         "alpha": 8.0,
         "optimizer": "stiefel_lora",
@@ -81,7 +81,7 @@ def test_our_own_entries_have_our_prefix():
 
 
 def test_no_path_of_the_machine_is_written():
-    for name in ("/home/somebody/sdxl-base", r"C:\Users\somebody\sdxl-base"):
+    for name in ("/srv/somebody/sdxl-base", r"D:\somebody\sdxl-base"):
         notes = metadata(base_model_name=name)
         assert notes["ss_sd_model_name"] == "sdxl-base"
         assert "somebody" not in str(notes)

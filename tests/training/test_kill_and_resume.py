@@ -26,12 +26,16 @@ def farm(model: Path, root: Path, *options: str) -> str:
     return done.stdout
 
 
+# Runs are repeated from their checkpoints until the kills are spent: on a busy machine
+# that takes minutes.
+@pytest.mark.timeout(1200)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork (not on Windows)")
 def test_two_kills(tiny_sdxl: Path, tmp_path: Path) -> None:
     assert farm(tiny_sdxl, tmp_path, "--kills", "2").count("killed after") == 2
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2400)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork (not on Windows)")
 @pytest.mark.parametrize("optimizer", ["stiefel_lora", "adamw"])
 def test_sixteen_kills(tiny_sdxl: Path, tmp_path: Path, optimizer: str) -> None:

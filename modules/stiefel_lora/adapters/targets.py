@@ -52,9 +52,11 @@ def select_layers(
         raise ConfigError(
             f"layer_filter_preset={preset!r} matches no layer of this model."
         )
-    for name in chosen:
+    # In the order of the model, so that a refusal always names the same layer.
+    selected = [name for name in layers if name in chosen]
+    for name in selected:
         _check_rank(name, layers[name], rank)
-    return [name for name in layers if name in chosen]
+    return selected
 
 
 def _layers(
