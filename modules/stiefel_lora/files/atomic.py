@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 from .._exceptions import OutputError
@@ -18,7 +18,7 @@ _STALE_SECONDS = 3600.0
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_write(path: str | os.PathLike[str]) -> Generator[Path, None, None]:
     """Give a temporary path beside ``path``, which takes its name at the end.
 
     The body writes the temporary file and may read it back. When the body ends, the
