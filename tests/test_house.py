@@ -51,8 +51,8 @@ PRIVATE_TEXT = re.compile(
             "download" + r"\.pytorch\.org",
             "npm" + r"js\.(org|com)",
             "deb" + r"ian\.org",
-            r"(?<![\w.])/" + r"(work|root|home/\w+)/",
-            r"[A-Z]:\\Users" + r"\\",
+            r"(?<![\w.])/" + r"(work|root|home/(?!somebody)\w+)/",
+            r"[A-Z]:\\+Users" + r"\\+(?!\\|somebody)",
         ]
     )
 )
