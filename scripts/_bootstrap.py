@@ -39,7 +39,6 @@ GIGABYTES = 3
 STAMPED_FILES = (
     "setup.py",
     "constraints.txt",
-    "pyproject.toml",
     "modules/stiefel_lora/_version.py",
 )
 
