@@ -7,6 +7,10 @@ import os
 # Read by the hub's client at import, so it must be set before any test module loads.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+# Bit-for-bit comparisons: with several threads the order of sums depends on how memory
+# happens to be aligned. Programs that tests start inherit this.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from hypothesis import settings
 
 # A deadline would make a test depend on how busy the machine is. The examples are the
