@@ -65,7 +65,7 @@ def _run_model_stage(stage: str, arguments: argparse.Namespace) -> None:
         sheet=ROOT / "docs" / "images" / "demo_base.png",
     )
     if stage == "vae":
-        stages.make_vae(places, steps=arguments.vae_steps, batch=16, lr=2e-3, seed=SEED)
+        stages.make_vae(places, steps=arguments.vae_steps, batch=8, lr=2e-3, seed=SEED)
     elif stage == "fold":
         stages.make_fold(places)
     elif stage == "unet":
@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--threads", type=int, default=os.cpu_count() or 1, help="threads of torch")
     add("--vae-steps", type=int, default=1100, help="steps of the autoencoder")
     add("--unet-steps", type=int, default=1000, help="steps of UNet and text encoders")
-    add("--batch", type=int, default=32, help="pictures a step of the UNet")
+    add("--batch", type=int, default=16, help="pictures a step of the UNet")
     add("--lr", type=float, default=1e-3, help="AdamW's learning rate, UNet stage")
     return parser
 

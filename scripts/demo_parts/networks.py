@@ -34,7 +34,7 @@ def build_unet() -> UNet2DConditionModel:
         transformer_layers_per_block=(1, 1, 2),
         attention_head_dim=(2, 3, 4),
         cross_attention_dim=sum(HIDDEN),
-        norm_num_groups=16,
+        norm_num_groups=8,
         use_linear_projection=True,
         addition_embed_type="text_time",
         addition_time_embed_dim=TIME_ID_DIM,

@@ -55,8 +55,7 @@ def make_fold(places: Places) -> None:
     if not (raw / "config.json").is_file():
         raise ValueError(f"{raw} holds no config.json. Run `make_demo.py vae` first.")
     vae = AutoencoderKL.from_pretrained(raw).eval()
-    rasters = _rasters(places)
-    base = np.concatenate([rasters[style][1] for style in BASE_STYLES])
+    base = _base_pixels(_rasters(places))
     factor = fold(vae, base)
     vae.save_pretrained(places.work / "vae")
     means = vae_stage.encode_means(vae, base) * factor
@@ -113,6 +112,15 @@ def make_pack(places: Places, seed: int) -> None:
 def _rasters(places: Places) -> dict[str, tuple[list[Concept], np.ndarray]]:
     concepts = load_concepts(places.packages)
     return load_all_rasters(places.packages, places.work / "cache", concepts)
+
+
+def _base_pixels(rasters: dict[str, tuple[list[Concept], np.ndarray]]) -> np.ndarray:
+    """The pictures that `base_captions` names, in its order."""
+    parts = []
+    for style in BASE_STYLES:
+        drawn, pixels = rasters[style]
+        parts.append(pixels[[concept.is_single for concept in drawn]])
+    return np.concatenate(parts)
 
 
 def _tokenizers(places: Places, *, write: bool) -> Tokenizers:

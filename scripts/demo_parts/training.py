@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from demo_parts.base_model import STEPS, BaseModel, signal_and_noise
+from demo_parts.base_model import BaseModel, signal_and_noise, timestep_shares
 from demo_parts.captions import draw_variants
 from demo_parts.ema import WeightAverage
 from demo_parts.recipe import Recipe
@@ -51,7 +51,9 @@ def draw_batch(data: BaseData, recipe: Recipe, step: int) -> tuple[Tensor, ...]:
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     clean = data.latents[chosen]
     noise = torch.randn(clean.shape, generator=generator)
-    timesteps = torch.randint(0, STEPS, (recipe.batch,), generator=generator)
+    timesteps = torch.multinomial(
+        timestep_shares(), recipe.batch, replacement=True, generator=generator
+    )
     signal, sigma = signal_and_noise(timesteps)
     noisy = signal * clean + sigma * noise
     return noisy, noise, timesteps, data.tokens[:, chosen, variants]
