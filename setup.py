@@ -30,6 +30,8 @@ EXTRAS = {
     "quant": ["bitsandbytes>=0.45"],
     "xformers": ["xformers>=0.0.28"],
     "test": [
+        "adv_optm==2.3.dev3",
+        'bitsandbytes>=0.45; sys_platform != "darwin"',
         "hypothesis>=6.100",
         "packaging>=24",
         "pyrefly>=1.4",

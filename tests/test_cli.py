@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from stiefel_lora import _commands, cli
 from stiefel_lora._exceptions import ModelError, NonFiniteError
 from stiefel_lora._version import __version__
+from stiefel_lora.methods import CATALOGUE
 
 MODULES = str(Path(cli.__file__).parents[1])
 HEAVY = ("torch", "diffusers", "transformers", "peft", "numpy", "PIL")
@@ -165,6 +166,19 @@ def test_presets():
     assert "SDXL" in result.stdout
 
 
+def test_optimizers():
+    listed = run("optimizers")
+    assert listed.exit_code == 0
+    assert all(name in listed.stdout for name in CATALOGUE)
+    assert "base_rule" in run("optimizers", "stella").stdout
+
+
+def test_an_unknown_optimizer_names_the_nearest():
+    result = run("optimizers", "stela")
+    assert result.exit_code == 2
+    assert "did you mean 'stella'" in result.stderr
+
+
 def test_schema(tmp_path):
     printed = run("schema")
     written = run("schema", "--output", tmp_path / "schema.json")
@@ -190,6 +204,7 @@ def test_the_verbs_and_their_options_are_frozen():
     assert surface == {
         "train": ("config", "overrides", "resume"),
         "validate": ("config", "overrides"),
+        "optimizers": ("name",),
         "presets": (),
         "schema": ("output",),
     }
@@ -218,7 +233,9 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("args", [["--help"], ["presets"], ["validate", "sdxl_adamw"]])
+@pytest.mark.parametrize(
+    "args", [["--help"], ["presets"], ["optimizers"], ["validate", "sdxl_adamw"]]
+)
 def test_nothing_heavy_is_imported(args):
     code = f"""
 from stiefel_lora.cli import main

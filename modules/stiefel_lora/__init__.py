@@ -26,19 +26,39 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from .geometry import effective_rank
-    from .optim import AdamW, StiefelLoRA, create_optimizer, find_pairs, init_stiefel_
+    from .optim import (
+        AdamW,
+        LoRAPlus,
+        LoRARITE,
+        Riemannion,
+        ScaledAdamW,
+        StelLA,
+        StiefelLoRA,
+        create_optimizer,
+        find_pairs,
+        init_riemannion_,
+        init_stella_,
+        init_stiefel_,
+    )
+    from .optim.adamw_8bit import EightBitAdamW
 
 __all__ = [
     "AdamW",
     "CheckpointError",
     "ConfigError",
     "DataError",
+    "EightBitAdamW",
     "InputError",
+    "LoRAPlus",
+    "LoRARITE",
     "ModelError",
     "NonFiniteError",
     "OptionError",
     "OutputError",
     "PairingError",
+    "Riemannion",
+    "ScaledAdamW",
+    "StelLA",
     "StiefelLoRA",
     "StiefelLoraError",
     "TrainingError",
@@ -46,15 +66,25 @@ __all__ = [
     "create_optimizer",
     "effective_rank",
     "find_pairs",
+    "init_riemannion_",
+    "init_stella_",
     "init_stiefel_",
 ]
 
 _LAZY = {
     "AdamW": "optim",
+    "EightBitAdamW": "optim.adamw_8bit",
+    "LoRAPlus": "optim",
+    "LoRARITE": "optim",
+    "Riemannion": "optim",
+    "ScaledAdamW": "optim",
+    "StelLA": "optim",
     "StiefelLoRA": "optim",
     "create_optimizer": "optim",
     "effective_rank": "geometry",
     "find_pairs": "optim",
+    "init_riemannion_": "optim",
+    "init_stella_": "optim",
     "init_stiefel_": "optim",
 }
 

@@ -121,6 +121,35 @@ def presets() -> None:
 
 
 @app.command()
+def optimizers(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="One optimizer.", show_default=False),
+    ] = None,
+) -> None:
+    """List the optimizers, or the options of one."""
+    with _sentences():
+        from .methods import CATALOGUE, method
+
+        chosen = None if name is None else method(name)
+    from rich.console import Console
+    from rich.table import Table
+
+    if chosen is None:
+        table = Table("Name", "Start at", "Learning rate is", "What it does")
+        for entry in CATALOGUE.values():
+            rate = f"{entry.default_lr:g}"
+            table.add_row(entry.name, rate, entry.lr_unit, entry.summary)
+    else:
+        table = Table("Option", "Default", "Values", "What it does")
+        for option in chosen.options:
+            values = ", ".join(option.choices) or option.type.__name__
+            default = "" if option.default is None else str(option.default)
+            table.add_row(option.name, default, values, option.doc)
+    Console().print(table, markup=False)
+
+
+@app.command()
 def schema(
     output: Annotated[
         Path | None, typer.Option(help="File to write.", show_default=False)

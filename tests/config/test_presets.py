@@ -9,6 +9,7 @@ from stiefel_lora._exceptions import ConfigError
 from stiefel_lora.config import dump_lean, load_config, parse_config, remarks
 from stiefel_lora.config.json_schema import json_schema, json_schema_text
 from stiefel_lora.config.presets import find_config, list_presets, presets_folder
+from stiefel_lora.methods import CATALOGUE
 
 PRESETS = list_presets()
 ROOT = Path(__file__).parents[2]
@@ -126,7 +127,7 @@ def test_the_json_schema_serves_an_editor():
         for name, entry in schema["$defs"].items()
         if name.endswith(("Options", "Optimizer"))
     }
-    assert set(tags.values()) == {"stiefel_lora", "adamw", "custom"}
+    assert set(tags.values()) == {*CATALOGUE, "custom"}
     assert all("\n" not in text for text in _descriptions(schema))
 
 

@@ -16,11 +16,12 @@ from torch import Tensor, nn
 
 from .._exceptions import CheckpointError
 from ..methods import Method
-from ..optim.initialise import init_stiefel_
+from ..optim.initialise import init_riemannion_, init_stiefel_
 from ..optim.pairs import Pair, find_pairs
 
 # peft says int for alpha and computes with any number.
 _lora_config: Any = LoraConfig
+_STARTS = {"stiefel": init_stiefel_, "riemannion": init_riemannion_}
 
 __all__ = ["add_lora", "alpha_of", "factors_of", "load_factors", "pairs_of"]
 
@@ -41,9 +42,9 @@ def add_lora(
         rank: r.
         alpha: the product is scaled by alpha / r.
         targets: full names of linear or convolution layers.
-        method: where it starts: B orthonormal and A zero for ``start="stiefel"``,
-            else (and for None) A uniform in +-1/sqrt(in) and B zero. The product
-            B A is zero either way.
+        method: where it starts: B orthonormal and A zero for ``start="stiefel"``, A
+            tiny for ``start="riemannion"``, else (and for None) A uniform in
+            +-1/sqrt(in) and B zero. The product B A is at most 1e-7.
         seed: of the start.
 
     Returns:
@@ -59,8 +60,9 @@ def add_lora(
             parameter.data = parameter.data.float()
     pairs = pairs_of(model)
     assert {pair.name for pair in pairs} == set(targets), "peft adapted other layers"
-    if method is not None and method.start == "stiefel":
-        init_stiefel_(model, seed=seed)
+    start = "lora" if method is None else method.start
+    if start in _STARTS:
+        _STARTS[start](model, seed=seed)
     else:
         _start_as_lora(pairs, seed)
     return [pair.name for pair in pairs]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ._precision import full_precision
-from .roots import inverse_sqrt, polar_factor
+from .fixed_rank import factored_msign, project_factored, truncate_factored
+from .roots import inverse_sqrt, polar_factor, spectral_norm
 from .spectrum import (
     RankSummary,
     effective_rank,
@@ -11,26 +12,36 @@ from .spectrum import (
     spectrum_summary,
 )
 from .stiefel import (
+    canonical_gradient,
+    exponential_map,
     orthogonality_error,
     qr_gauge,
     random_orthonormal,
     retract_polar,
+    retract_qr,
     symmetric,
     tangent_project,
 )
 
 __all__ = [
     "RankSummary",
+    "canonical_gradient",
     "effective_rank",
+    "exponential_map",
+    "factored_msign",
     "full_precision",
     "inverse_sqrt",
     "orthogonality_error",
     "polar_factor",
     "product_singular_values",
+    "project_factored",
     "qr_gauge",
     "random_orthonormal",
     "retract_polar",
+    "retract_qr",
+    "spectral_norm",
     "spectrum_summary",
     "symmetric",
     "tangent_project",
+    "truncate_factored",
 ]

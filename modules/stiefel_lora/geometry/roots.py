@@ -17,7 +17,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["inverse_sqrt", "polar_factor"]
+__all__ = ["inverse_sqrt", "polar_factor", "spectral_norm"]
 
 # Odd quintics a + b s^2 + c s^4 (times s) that in this order lift every singular value
 # of [1e-3, 1] to within 2e-3 of 1 (Polar Express with l = 1e-3).
@@ -80,6 +80,26 @@ def polar_factor(matrix: Tensor) -> Tensor:
     norm = torch.linalg.vector_norm(matrix, dim=(-2, -1), keepdim=True)
     lifted = _apply_in_gram_form(matrix / (norm + tiny), _LIFT)
     return _apply_in_gram_form(lifted, _POLISH)
+
+
+def spectral_norm(matrix: Tensor, squarings: int = 10) -> Tensor:
+    """Largest singular value of ``(*batch, m, r)``, as ``(*batch, 1, 1)``.
+
+    With K = M^T M / tr and Z = K^(2^n) the Rayleigh quotient tr(Z K) / tr(Z) lies below
+    the largest eigenvalue by a share of at most about log(r) / 2^n, 0.4 % at rank 64.
+    """
+    gram = matrix.mT @ matrix
+    trace = _trace(gram) + torch.finfo(gram.dtype).tiny
+    gram = gram / trace
+    power = gram
+    for _ in range(squarings):
+        power = power @ power
+        power = power / (_trace(power) + torch.finfo(gram.dtype).tiny)
+    return (trace * _trace(power @ gram)).clamp_min(0).sqrt()
+
+
+def _trace(matrix: Tensor) -> Tensor:
+    return matrix.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
 
 
 def _apply_in_gram_form(

@@ -1,4 +1,4 @@
-r"""The Stiefel manifold St(m, r) = {B : B^T B = I}, polar retraction.
+r"""The Stiefel manifold St(m, r) = {B : B^T B = I} and ways to walk on it.
 
 The metric is the Euclidean one. Points and vectors are ``(*batch, m, r)`` tensors with
 m >= r. A vector xi is tangent at B when :math:`B^T\xi + \xi^T B = 0`. Then
@@ -18,10 +18,13 @@ from torch import Tensor
 from .roots import inverse_sqrt
 
 __all__ = [
+    "canonical_gradient",
+    "exponential_map",
     "orthogonality_error",
     "qr_gauge",
     "random_orthonormal",
     "retract_polar",
+    "retract_qr",
     "symmetric",
     "tangent_project",
 ]
@@ -51,6 +54,42 @@ def retract_polar(point: Tensor, step: Tensor, iterations: int | None = None) ->
     """
     moved = point + step
     return moved @ inverse_sqrt(moved.mT @ moved, iterations)
+
+
+def retract_qr(point: Tensor, step: Tensor) -> Tensor:
+    """QR retraction qf(B + xi), of first order; it depends on the basis of B."""
+    return qr_gauge(point + step)[0]
+
+
+def canonical_gradient(point: Tensor, gradient: Tensor) -> Tensor:
+    r"""Riemannian gradient in the canonical metric: :math:`G - B\,G^T B`, tangent."""
+    return gradient - point @ (gradient.mT @ point)
+
+
+def exponential_map(point: Tensor, step: Tensor) -> Tensor:
+    r"""Geodesic end point of the canonical metric.
+
+    With :math:`QR = \xi - B B^T\xi`, the point is :math:`B M + Q N`, where
+    :math:`[M; N] = \exp([[B^T\xi, -R^T], [R, 0]])\,[I; 0]`. One Newton-Schulz step
+    removes what rounding leaves.
+
+    Args:
+        point: ``(*batch, m, r)``, orthonormal columns.
+        step: ``(*batch, m, r)``, tangent at ``point``.
+
+    References:
+        A. Edelman, T. Arias, S. Smith, "The Geometry of Algorithms with Orthogonality
+        Constraints", 1998, section 2.4.2.
+    """
+    rank = point.shape[-1]
+    along = point.mT @ step
+    along = 0.5 * (along - along.mT)
+    q, r = torch.linalg.qr(step - point @ (point.mT @ step))
+    top = torch.cat([along, -r.mT], dim=-1)
+    bottom = torch.cat([r, r.new_zeros(*r.shape[:-1], r.shape[-2])], dim=-1)
+    curve = torch.linalg.matrix_exp(torch.cat([top, bottom], dim=-2))[..., :rank]
+    moved = point @ curve[..., :rank, :] + q @ curve[..., rank:, :]
+    return 1.5 * moved - 0.5 * moved @ (moved.mT @ moved)
 
 
 def orthogonality_error(point: Tensor) -> Tensor:

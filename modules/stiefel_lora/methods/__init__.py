@@ -9,13 +9,26 @@ from __future__ import annotations
 import difflib
 
 from .._exceptions import OptionError
-from ._baselines import ADAMW
+from ._baselines import ADAMW, ADAMW_8BIT, LORA_PLUS, SCALED_ADAMW
+from ._geometric import LORA_RITE, RIEMANNION, STELLA
 from ._stiefel import STIEFEL_LORA
 from ._types import Method, Option
 
 __all__ = ["CATALOGUE", "Method", "Option", "check_options", "method"]
 
-CATALOGUE: dict[str, Method] = {entry.name: entry for entry in (STIEFEL_LORA, ADAMW)}
+CATALOGUE: dict[str, Method] = {
+    entry.name: entry
+    for entry in (
+        STIEFEL_LORA,
+        STELLA,
+        LORA_RITE,
+        RIEMANNION,
+        ADAMW,
+        LORA_PLUS,
+        SCALED_ADAMW,
+        ADAMW_8BIT,
+    )
+}
 
 
 def method(name: str) -> Method:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ._common import ADAM_OPTIONS, WEIGHT_DECAY
-from ._types import Method
+from ._types import Method, Option
 
-__all__ = ["ADAMW"]
+__all__ = ["ADAMW", "ADAMW_8BIT", "LORA_PLUS", "SCALED_ADAMW"]
 
 ADAMW = Method(
     name="adamw",
@@ -13,6 +13,62 @@ ADAMW = Method(
     summary="Torch's own AdamW on A and B alike.",
     target="stiefel_lora.optim.adamw:AdamW",
     default_lr=1e-4,
+    lr_unit="AdamW's own: about the size of a parameter's step",
     separable=True,
     options=(WEIGHT_DECAY, *ADAM_OPTIONS),
+)
+
+ADAMW_8BIT = Method(
+    name="adamw_8bit",
+    label="AdamW 8-bit",
+    summary="AdamW of bitsandbytes with moments in 8 bits.",
+    target="stiefel_lora.optim.adamw_8bit:EightBitAdamW",
+    default_lr=1e-4,
+    lr_unit="AdamW's own: about the size of a parameter's step",
+    separable=True,
+    extra="quant",
+    options=(WEIGHT_DECAY, *ADAM_OPTIONS),
+)
+
+LORA_PLUS = Method(
+    name="lora_plus",
+    label="LoRA+",
+    summary="AdamW with a higher learning rate for B.",
+    target="stiefel_lora.optim.lora_plus:LoRAPlus",
+    default_lr=5e-5,
+    lr_unit="AdamW's own, for A; B takes lr_ratio times as much",
+    options=(
+        Option(
+            name="lr_ratio",
+            type=float,
+            default=16.0,
+            low=0.0,
+            low_open=True,
+            doc="Learning rate of B as a multiple of A's. 1 is AdamW.",
+        ),
+        WEIGHT_DECAY,
+        *ADAM_OPTIONS,
+    ),
+)
+
+SCALED_ADAMW = Method(
+    name="scaled_adamw",
+    label="Scaled AdamW",
+    summary="AdamW on gradients that are divided by the other factor's Gram matrix.",
+    target="stiefel_lora.optim.scaled_adamw:ScaledAdamW",
+    default_lr=1e-4,
+    lr_unit="AdamW's own: about the size of a parameter's step",
+    options=(
+        Option(
+            name="damping",
+            type=float,
+            default=1e-2,
+            low=0.0,
+            low_open=True,
+            doc="Share of the mean eigenvalue that is added to a Gram matrix before "
+            "it is inverted. Large values turn the method into AdamW.",
+        ),
+        WEIGHT_DECAY,
+        *ADAM_OPTIONS,
+    ),
 )

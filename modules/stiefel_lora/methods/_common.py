@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ._types import Option
 
-__all__ = ["ADAM_OPTIONS", "WEIGHT_DECAY"]
+__all__ = ["ADAM_OPTIONS", "WEIGHT_DECAY", "adam_options"]
 
 WEIGHT_DECAY = Option(
     name="weight_decay",
@@ -15,31 +15,37 @@ WEIGHT_DECAY = Option(
     "Orthonormal factors never decay.",
 )
 
-ADAM_OPTIONS = (
-    Option(
-        name="beta1",
-        type=float,
-        default=0.9,
-        low=0.0,
-        high=1.0,
-        high_open=True,
-        doc="Decay of AdamW's running mean of gradients.",
-    ),
-    Option(
-        name="beta2",
-        type=float,
-        default=0.999,
-        low=0.0,
-        high=1.0,
-        high_open=True,
-        doc="Decay of AdamW's running mean of squared gradients.",
-    ),
-    Option(
-        name="eps",
-        type=float,
-        default=1e-8,
-        low=0.0,
-        low_open=True,
-        doc="Added to the root of AdamW's second moment.",
-    ),
-)
+
+def adam_options(eps: float = 1e-8) -> tuple[Option, ...]:
+    """beta1, beta2 and eps as Adam has them."""
+    return (
+        Option(
+            name="beta1",
+            type=float,
+            default=0.9,
+            low=0.0,
+            high=1.0,
+            high_open=True,
+            doc="Decay of the running mean of gradients.",
+        ),
+        Option(
+            name="beta2",
+            type=float,
+            default=0.999,
+            low=0.0,
+            high=1.0,
+            high_open=True,
+            doc="Decay of the running mean of squared gradients.",
+        ),
+        Option(
+            name="eps",
+            type=float,
+            default=eps,
+            low=0.0,
+            low_open=True,
+            doc="Added to the root of the second moment.",
+        ),
+    )
+
+
+ADAM_OPTIONS = adam_options()

@@ -13,6 +13,8 @@ STIEFEL_LORA = Method(
     summary="B stays orthonormal and turns by a set angle; A holds the size.",
     target="stiefel_lora.optim.stiefel:StiefelLoRA",
     default_lr=2e-2,
+    lr_unit="muon: spectral norm of the product's step; adamw: AdamW's own; "
+    "sign: five times the size of an entry's step",
     alpha_policy="rank",
     start="stiefel",
     options=(
@@ -24,6 +26,32 @@ STIEFEL_LORA = Method(
             doc="Direction of B's turn. spectral: all directions of the tangent "
             "momentum turn by the same angle; momentum: the tangent momentum itself, "
             "brought to a set length.",
+        ),
+        Option(
+            name="b_length",
+            type=str,
+            default="angle",
+            choices=("angle", "rms", "spectral", "raw"),
+            doc="Length of B's turn under the momentum rule. angle: columns turn by "
+            "angle_per_lr x learning rate in the root mean square; spectral: the "
+            "fastest direction turns by that; rms: entries of RMS 0.2 x learning rate "
+            "(the pull request's rule, wider layers turn more); raw: angle_per_lr x "
+            "learning rate times the gradient's own length (the paper's rule).",
+        ),
+        Option(
+            name="retraction",
+            type=str,
+            default="polar",
+            choices=("polar", "qr"),
+            doc="How B returns to the manifold. qr is for comparison with published "
+            "code: it depends on the order of B's columns.",
+        ),
+        Option(
+            name="transport",
+            type=bool,
+            default=True,
+            doc="Carry B's momentum into the new tangent space at every step. Off: "
+            "it stays as it is (published code).",
         ),
         Option(
             name="a_rule",
@@ -70,6 +98,15 @@ STIEFEL_LORA = Method(
             "with muon, else 1.",
         ),
         WEIGHT_DECAY,
+        Option(
+            name="decay_rule",
+            type=str,
+            default="adamw",
+            choices=("adamw", "over_rank"),
+            doc="Size of A's decay under muon and sign. adamw: times the learning "
+            "rate; over_rank: weight_decay / rank, following the schedule only (the "
+            "pull request's rule).",
+        ),
         *ADAM_OPTIONS,
     ),
 )

@@ -6,10 +6,12 @@ import dataclasses
 import importlib
 from typing import Any, Literal
 
+from .._exceptions import OptionError
+
 __all__ = ["Method", "Option"]
 
 AlphaPolicy = Literal["rank", "free"]
-Start = Literal["stiefel", "lora"]
+Start = Literal["stiefel", "riemannion", "lora"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,9 +81,10 @@ class Method:
 
     ``alpha_policy="rank"``: the method owns the scale of the product, so LoRA alpha
     must equal the rank. ``start="stiefel"``: B starts orthonormal and A at zero;
-    ``"lora"``: A random and B zero. ``separable``: every parameter can be stepped on
-    its own, so fused backward passes are allowed. ``extra``: the pip extra it needs.
-    ``default_lr`` is where a first run should begin.
+    ``"riemannion"``: B orthonormal and A tiny; ``"lora"``: A random and B zero.
+    ``separable``: every parameter can be stepped on its own, so fused backward passes
+    are allowed. ``extra``: the pip extra it needs. ``default_lr`` is where a first run
+    should begin, ``lr_unit`` says in what unit.
     """
 
     name: str
@@ -90,15 +93,28 @@ class Method:
     target: str
     options: tuple[Option, ...]
     default_lr: float
+    lr_unit: str
     alpha_policy: AlphaPolicy = "free"
     start: Start = "lora"
     separable: bool = False
     extra: str | None = None
 
     def load(self) -> type[Any]:
-        """Import the optimizer class that ``target`` ("module:Class") names."""
+        """Import the optimizer class that ``target`` ("module:Class") names.
+
+        Raises:
+            OptionError: the package that the method needs is not installed.
+        """
         module, _, name = self.target.partition(":")
-        return getattr(importlib.import_module(module), name)
+        try:
+            return getattr(importlib.import_module(module), name)
+        except ImportError as error:
+            if self.extra is None:
+                raise
+            raise OptionError(
+                f"{self.label} needs {error.name}, which is not installed; run "
+                f"pip install 'stiefel-lora[{self.extra}]'."
+            ) from error
 
     def defaults(self) -> dict[str, Any]:
         """Option name -> default."""

@@ -6,21 +6,35 @@ from .adamw import AdamW
 from .alpha import fold_alpha_
 from .engine import PairOptimizer
 from .factory import create_optimizer
-from .initialise import init_stiefel_
+from .initialise import init_riemannion_, init_stella_, init_stiefel_
+from .lora_plus import LoRAPlus
+from .lora_rite import LoRARITE
 from .pairs import Pair, PairMap, find_pairs
+from .riemannion import Riemannion
 from .rule import PairBatch, Rule
-from .stiefel import StiefelLoRA
+from .scaled_adamw import ScaledAdamW
+from .stella import StelLA
+from .stiefel import PAPER_OPTIONS, PULL_REQUEST_OPTIONS, StiefelLoRA
 
 __all__ = [
+    "PAPER_OPTIONS",
+    "PULL_REQUEST_OPTIONS",
     "AdamW",
+    "LoRAPlus",
+    "LoRARITE",
     "Pair",
     "PairBatch",
     "PairMap",
     "PairOptimizer",
+    "Riemannion",
     "Rule",
+    "ScaledAdamW",
+    "StelLA",
     "StiefelLoRA",
     "create_optimizer",
     "find_pairs",
     "fold_alpha_",
+    "init_riemannion_",
+    "init_stella_",
     "init_stiefel_",
 ]

@@ -43,7 +43,7 @@ def adamw_step(
             state["step"] = state["step"].to(param.device)
     adamw(
         params,
-        [g.to(p.dtype) for p, g in zip(params, grads, strict=True)],
+        [_laid_out(p, g) for p, g in zip(params, grads, strict=True)],
         [state["exp_avg"] for state in states],
         [state["exp_avg_sq"] for state in states],
         [],
@@ -57,3 +57,13 @@ def adamw_step(
         eps=options["eps"],
         maximize=False,
     )
+
+
+def _laid_out(param: Tensor, grad: Tensor) -> Tensor:
+    """The gradient in the dtype and memory order of its parameter.
+
+    The fused kernel walks through the memory of both and never looks at strides.
+    """
+    if grad.dtype == param.dtype and grad.stride() == param.stride():
+        return grad
+    return torch.empty_like(param).copy_(grad)

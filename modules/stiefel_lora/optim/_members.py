@@ -14,20 +14,19 @@ import torch
 from torch import Tensor
 
 from ._adamw import ADAMW_STATE
-from ._buckets import gather
 from .gauge import Gauge
 from .pairs import Pair
-from .rule import StateShape
+from .rule import Rule, StateShape
 
 __all__ = [
     "STEP",
     "Member",
-    "advance",
     "bucket_key",
-    "gather_state",
+    "create_state",
     "ready_members",
     "state_tensors",
     "translate_state",
+    "work_dtype",
 ]
 
 STEP = "pair_step"
@@ -38,8 +37,12 @@ State = Mapping[Tensor, dict[str, Any]]
 
 @dataclasses.dataclass(eq=False)
 class Member:
-    """A pair with both gradients, in the current gauge, and the groups it obeys."""
+    """A pair with both gradients, in the current gauge, and the groups it obeys.
 
+    ``index`` is its place in the optimizer's list of pairs.
+    """
+
+    index: int
     pair: Pair
     up_group: dict[str, Any]
     down_group: dict[str, Any]
@@ -49,18 +52,17 @@ class Member:
 
 
 def ready_members(
-    pairs: Sequence[Pair], groups: Sequence[dict[str, Any]], rule: Any
+    pairs: Sequence[Pair], owners: Mapping[int, dict[str, Any]], rule: Rule
 ) -> list[Member]:
     """The pairs whose two gradients exist; the others are left alone this time."""
-    owner = {id(p): group for group in groups for p in group["params"]}
     members = []
-    for pair in pairs:
+    for index, pair in enumerate(pairs):
         if pair.up.grad is None or pair.down.grad is None:
             continue
-        up_group, down_group = owner[id(pair.up)], owner[id(pair.down)]
+        up_group, down_group = owners[id(pair.up)], owners[id(pair.down)]
         choices = rule.choices(up_group)
         grads = pair.up.grad, pair.down.grad
-        members.append(Member(pair, up_group, down_group, *grads, choices))
+        members.append(Member(index, pair, up_group, down_group, *grads, choices))
     return members
 
 
@@ -71,17 +73,21 @@ def bucket_key(member: Member) -> tuple[Any, ...]:
     return up.shape, down.shape, up.dtype, up.device, choices
 
 
-def advance(state: State, member: Member, shapes: Mapping[str, StateShape]) -> float:
-    """Count a pair's step, and create its zero state before the first one."""
-    pair = member.pair
-    if STEP not in state[pair.up]:
-        state[pair.up][STEP] = torch.zeros((), dtype=torch.float32)
-        for name, shape in shapes.items():
-            owner = pair.down if shape == "down" else pair.up
-            like = (pair.rank, pair.rank) if shape == "core" else owner.shape
-            state[owner][name] = pair.up.new_zeros(like)
-    state[pair.up][STEP] += 1
-    return float(state[pair.up][STEP])
+def work_dtype(tensor: Tensor) -> torch.dtype:
+    """The dtype that the mathematics runs in: float32, or float64 where given."""
+    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
+
+
+def create_state(state: State, pair: Pair, shapes: Mapping[str, StateShape]) -> None:
+    """Make a pair's zero state where it has none yet."""
+    if STEP in state[pair.up]:
+        return
+    state[pair.up][STEP] = torch.zeros((), dtype=torch.float32)
+    sizes = {"core": (pair.rank, pair.rank), "scalar": (1, 1)}
+    for name, shape in shapes.items():
+        owner = pair.down if shape == "down" else pair.up
+        size = sizes.get(shape, owner.shape)
+        state[owner][name] = owner.new_zeros(size, dtype=work_dtype(owner))
 
 
 def state_tensors(
@@ -92,24 +98,22 @@ def state_tensors(
     return [state[owner][name] for owner in owners]
 
 
-def gather_state(
-    state: State, members: Sequence[Member], shapes: Mapping[str, StateShape]
-) -> dict[str, Tensor]:
-    """Stack the state of pairs of one shape: name -> ``(K, rows, columns)``."""
-    stacked = {}
+def translate_state(
+    gauge: Gauge, state: State, member: Member, shapes: Mapping[str, StateShape]
+) -> None:
+    """Express the moments of a pair in the coordinates of (Q, R A), in place.
+
+    ``shapes`` names the rule's own states that follow the gauge; A's moments under
+    torch's AdamW always do.
+    """
+    pair = member.pair
+    up_state, down_state = state.get(pair.up, {}), state.get(pair.down, {})
     for name, shape in shapes.items():
-        tensors = state_tensors(state, members, name, shape)
-        stacked[name] = gather(tensors, tensors[0].dtype)
-    return stacked
-
-
-def translate_state(gauge: Gauge, state: State, pair: Pair) -> None:
-    """Express the moments of a pair in the coordinates of (Q, R A), in place."""
-    for name, value in state.get(pair.up, {}).items():
-        if value.dim() > 1 and name not in ADAMW_STATE:
-            value.copy_(gauge.to_up(value))
-    for name, value in state.get(pair.down, {}).items():
-        if name == "exp_avg_sq":
-            value.copy_(gauge.to_down_squares(value))
-        elif value.dim() > 1:
-            value.copy_(gauge.to_down(value))
+        if shape == "up" and name in up_state:
+            up_state[name].copy_(gauge.to_up(up_state[name]))
+        if shape == "down" and name in down_state:
+            down_state[name].copy_(gauge.to_down(down_state[name]))
+    _, mean, square = ADAMW_STATE
+    if mean in down_state:
+        down_state[mean].copy_(gauge.to_down(down_state[mean]))
+        down_state[square].copy_(gauge.to_down_squares(down_state[square]))

@@ -9,7 +9,8 @@ AdamW for whatever has no pair. Parameters are never re-pointed.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from statistics import median
 from typing import Any
 
 import torch
@@ -18,22 +19,15 @@ from torch import Tensor
 from .._exceptions import OptionError
 from ..geometry import full_precision
 from ..methods import check_options, method
-from ._adamw import adamw_step
-from ._buckets import bucketed, chunked, column, gather, scatter
+from ._batch import stack_pairs, write_back, write_gradients
+from ._buckets import bucketed, chunked
 from ._groups import Source, named_groups
-from ._members import (
-    Member,
-    advance,
-    bucket_key,
-    gather_state,
-    ready_members,
-    state_tensors,
-    translate_state,
-)
+from ._members import STEP, Member, bucket_key, ready_members, translate_state
+from ._plain import plain_factors, step_plain
 from .alpha import settle_alpha
 from .gauge import needs_gauge, orthonormal_start, stiefel_gauge
 from .pairs import Pair, find_pairs
-from .rule import PairBatch, Rule
+from .rule import Rule
 
 __all__ = ["PairOptimizer"]
 
@@ -68,8 +62,12 @@ class PairOptimizer(torch.optim.Optimizer):
             settle_alpha(params)
         self._pairs: list[Pair] = []
         self._rest: list[tuple[str, Tensor]] = []
-        self._gauge_pending = True
+        self._settled: list[bool] = []
+        self._width = 0.0
+        self._building = True
         super().__init__(named_groups(params), {"lr": lr, **options})
+        self._building = False
+        self._find_pairs()
         self._log_pairs()
 
     @property
@@ -83,7 +81,8 @@ class PairOptimizer(torch.optim.Optimizer):
         given = {k: v for k, v in param_group.items() if k in known}
         check_options(method(self.method), given)
         super().add_param_group(param_group)
-        self._find_pairs()
+        if not self._building:
+            self._find_pairs()
 
     def _find_pairs(self) -> None:
         found = find_pairs(self.param_groups)
@@ -94,7 +93,9 @@ class PairOptimizer(torch.optim.Optimizer):
             for pair in wide
             for role, tensor in (("up", pair.up), ("down", pair.down))
         ]
-        self._gauge_pending = True
+        self._settled = [False] * len(self._pairs)
+        sides = [side for pair in self._pairs for side in _sides(pair)]
+        self._width = float(median(sides)) if sides else 0.0
 
     def _log_pairs(self) -> None:
         log.info("%s trains %d LoRA pairs.", type(self).__name__, len(self._pairs))
@@ -117,110 +118,87 @@ class PairOptimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        members = ready_members(self._pairs, self.param_groups, self.rule)
-        if self._gauge_pending:
-            members = self._enter_gauge(members)
-        for bucket in bucketed(members, bucket_key):
-            each = bucket[0].pair.up.numel() + bucket[0].pair.down.numel()
-            for chunk in chunked(bucket, each):
-                self._step_pairs(chunk)
-        self._step_adamw(members)
+        owners = {id(p): group for group in self.param_groups for p in group["params"]}
+        members = self._settle(ready_members(self._pairs, owners, self.rule))
+        joint = self._measure(members)
+        for chunk in _chunks(members):
+            self._step_pairs(chunk, joint)
+        rest = [param for _, param in self._rest]
+        factors = plain_factors(self._pairs, members, owners, self.rule)
+        step_plain(self.state, self.param_groups, self.rule, rest, factors)
         return loss
 
-    def _enter_gauge(self, members: list[Member]) -> list[Member]:
-        """Bring B of all pairs into the gauge; return the members that may step now.
+    def _settle(self, members: list[Member]) -> list[Member]:
+        """Prepare pairs that are new or were loaded; return those that may step."""
+        fresh = [member for member in members if not self._settled[member.index]]
+        if not fresh:
+            return members
+        # What starts at B = 0 comes by again next time, with gradients of its own.
+        barred = {m.index for m in fresh if not self._enter_gauge(m)}
+        fresh = [member for member in fresh if member.index not in barred]
+        prepares = type(self.rule).prepare is not Rule.prepare
+        for chunk in _chunks(fresh if prepares else []):
+            batch = stack_pairs(self.state, chunk, self.rule, width=self._width)
+            with full_precision(batch.up.device.type):
+                allowed = self.rule.prepare(batch)
+            write_back(self.state, chunk, self.rule, batch)
+            write_gradients(chunk, batch)
+            if allowed is not None:
+                pairs = zip(chunk, allowed.tolist(), strict=True)
+                barred |= {member.index for member, may in pairs if not may}
+        for member in fresh:
+            self._settled[member.index] = True
+        return [member for member in members if member.index not in barred]
+
+    def _enter_gauge(self, member: Member) -> bool:
+        """Make B orthonormal where the rule needs it; False where no step can follow.
 
         Gradients belong to the factors they were computed at, so they are translated;
         ``.grad`` stays as the caller left it.
         """
-        self._gauge_pending = False
+        pair = member.pair
         if not self.rule.orthonormal_up:
-            return members
-        by_pair = {id(member.pair): member for member in members}
-        for pair in self._pairs:
-            _check_dtype(pair)
-            if not needs_gauge(pair.up):
-                continue
-            member = by_pair.get(id(pair))
-            if not pair.up.any():
-                orthonormal_start(pair.up, pair.down, pair.name)
-                # The gradients of B = 0 say nothing about the new point.
-                by_pair.pop(id(pair), None)
-                continue
-            gauge = stiefel_gauge(pair.up, pair.down)
-            translate_state(gauge, self.state, pair)
-            if member is not None:
-                member.grad_up = gauge.to_up(member.grad_up)
-                member.grad_down = gauge.to_down(member.grad_down)
-        return [member for member in members if id(member.pair) in by_pair]
+            return True
+        _check_dtype(pair)
+        if not needs_gauge(pair.up):
+            return True
+        if not pair.up.any():
+            orthonormal_start(pair.up, pair.down, pair.name)
+            # The gradients of B = 0 say nothing about the new point.
+            return False
+        gauge = stiefel_gauge(pair.up, pair.down)
+        states = self.rule.states(member.choices).items()
+        moving = {k: v for k, v in states if k not in self.rule.gauge_free}
+        translate_state(gauge, self.state, member, moving)
+        member.grad_up = gauge.to_up(member.grad_up)
+        member.grad_down = gauge.to_down(member.grad_down)
+        return True
 
-    def _step_pairs(self, chunk: list[Member]) -> None:
-        rule, choices = self.rule, chunk[0].choices
-        shapes = rule.states(choices)
-        steps = [advance(self.state, member, shapes) for member in chunk]
-        ups = [member.pair.up for member in chunk]
-        downs = [member.pair.down for member in chunk]
-        up = gather(ups, ups[0].dtype)
-        numbers = [rule.numbers(member.up_group) for member in chunk]
-        batch = PairBatch(
-            up=up,
-            down=gather(downs, up.dtype),
-            grad_up=gather([member.grad_up for member in chunk], up.dtype),
-            grad_down=gather([member.grad_down for member in chunk], up.dtype),
-            state=gather_state(self.state, chunk, shapes),
-            lr_up=_lr_column([m.up_group["lr"] for m in chunk], up),
-            lr_down=_lr_column([m.down_group["lr"] for m in chunk], up),
-            step=column(steps, up),
-            numbers={k: column([n[k] for n in numbers], up) for k in numbers[0]},
-            choices=choices,
+    def _measure(self, members: list[Member]) -> Tensor | None:
+        """Sum what the rule measures over all pairs, on the first pair's device."""
+        wanted = [m for m in members if self.rule.measures(m.up_group)]
+        total: Tensor | None = None
+        for chunk in _chunks(wanted):
+            batch = stack_pairs(self.state, chunk, self.rule, width=self._width)
+            with full_precision(batch.up.device.type):
+                part = self.rule.measure(batch).sum(0, keepdim=True)
+            total = part if total is None else total + part.to(total.device)
+        return total
+
+    def _step_pairs(self, chunk: list[Member], joint: Tensor | None) -> None:
+        roles = self.rule.adamw_roles(chunk[0].up_group)
+        if len(roles) == 2:
+            return
+        batch = stack_pairs(
+            self.state, chunk, self.rule, width=self._width, joint=joint
         )
-        with full_precision(up.device.type):
-            rule.update(batch)
-        scatter(batch.up, ups)
-        if not rule.adamw_down(choices):
-            scatter(batch.down, downs)
-        for name, shape in shapes.items():
-            targets = state_tensors(self.state, chunk, name, shape)
-            scatter(batch.state[name], targets)
-
-    def _step_adamw(self, members: list[Member]) -> None:
-        """AdamW for A where the rule says so, and for what has no pair.
-
-        Magnitudes, biases and norms do not decay.
-        """
-        factors = {
-            id(member.pair.down): member.grad_down
-            for member in members
-            if self.rule.adamw_down(member.choices)
-        }
-        rest = {id(p): p.grad for _, p in self._rest if p.grad is not None}
-        for group in self.param_groups:
-            ratio = self.rule.rest_lr_ratio(group)
-            others = [p for p in group["params"] if id(p) in rest]
-            decaying = [p for p in others if _decays(p)]
-            fixed = [p for p in others if not _decays(p)]
-            own = [p for p in group["params"] if id(p) in factors]
-            self._adamw(group, own, factors, 1.0, group["weight_decay"])
-            self._adamw(group, decaying, rest, ratio, group["weight_decay"])
-            self._adamw(group, fixed, rest, ratio, 0.0)
-
-    def _adamw(
-        self,
-        group: dict[str, Any],
-        params: list[Tensor],
-        grads: dict[int, Tensor],
-        lr_ratio: float,
-        weight_decay: float,
-    ) -> None:
-        for bucket in bucketed(params, lambda p: (p.device, p.dtype)):
-            adamw_step(
-                bucket,
-                [grads[id(p)] for p in bucket],
-                [self.state[p] for p in bucket],
-                group,
-                lr=group["lr"] * lr_ratio,
-                weight_decay=weight_decay,
-            )
+        batch.step += 1
+        with full_precision(batch.up.device.type):
+            self.rule.update(batch)
+        own = [role for role in ("up", "down") if role not in roles]
+        write_back(self.state, chunk, self.rule, batch, own)
+        for member in chunk:
+            self.state[member.pair.up][STEP] += 1
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state; its tensors keep their dtype and B is looked at again.
@@ -236,23 +214,23 @@ class PairOptimizer(torch.optim.Optimizer):
                 if isinstance(value, Tensor):
                     device = value.device if "step" in key else param.device
                     self.state[param][key] = value.detach().clone().to(device)
-        self._gauge_pending = True
+        self._settled = [False] * len(self._pairs)
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("_pairs", "_rest", "_gauge_pending")
+        own = ("_pairs", "_rest", "_settled", "_width", "_building")
         return {**super().__getstate__(), **{k: self.__dict__[k] for k in own}}
 
 
-def _lr_column(values: list[float | Tensor], like: Tensor) -> Tensor:
-    """Learning rates as ``(K, 1, 1)``; a tensor rate stays on its device."""
-    if any(isinstance(value, Tensor) for value in values):
-        parts = [torch.as_tensor(v, device=like.device).to(like) for v in values]
-        return torch.stack([part.reshape(1, 1) for part in parts])
-    return column([float(value) for value in values], like)
+def _chunks(members: list[Member]) -> Iterator[list[Member]]:
+    """Members of one shape, in chunks of bounded memory."""
+    for bucket in bucketed(members, bucket_key):
+        each = bucket[0].pair.up.numel() + bucket[0].pair.down.numel()
+        yield from chunked(bucket, each)
 
 
-def _decays(param: Tensor) -> bool:
-    return param.dim() > 1 and not getattr(param, "_is_dora_scale", False)
+def _sides(pair: Pair) -> tuple[int, int]:
+    up, down = pair.matrices
+    return up.shape[0], down.shape[1]
 
 
 def _check_dtype(pair: Pair) -> None:

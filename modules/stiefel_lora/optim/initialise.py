@@ -1,4 +1,4 @@
-"""The start of a Stiefel-type adapter: B random orthonormal, A zero."""
+"""Where an adapter starts: B random orthonormal, A zero or what the method needs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from .._exceptions import PairingError
 from ._groups import Source
 from .gauge import orthonormal_start
 from .pairs import Pair, find_pairs
+from .riemannion import tiny_right_factor
+from .stella import random_right_frame
 
-__all__ = ["init_stiefel_"]
+__all__ = ["init_riemannion_", "init_stella_", "init_stiefel_"]
 
 
 @torch.no_grad()
@@ -29,6 +31,48 @@ def init_stiefel_(source: Source, seed: int = 0) -> list[Pair]:
     Raises:
         PairingError: no pair found, or a rank that exceeds a side of its layer.
     """
+    pairs = _startable_pairs(source)
+    for pair in pairs:
+        orthonormal_start(pair.up, pair.down, pair.name, seed)
+    return pairs
+
+
+@torch.no_grad()
+def init_stella_(source: Source, seed: int = 0) -> list[Pair]:
+    """Start every LoRA pair at U S V^T with S = I, the paper's start of StelLA.
+
+    U and V are random frames, so the product has r singular values of 1 and **changes
+    what the model computes**. For an unchanged model use :func:`init_stiefel_`, which
+    StelLA takes as S = 0.
+
+    Args, Returns, Raises: as :func:`init_stiefel_`.
+    """
+    pairs = init_stiefel_(source, seed)
+    for pair in pairs:
+        width = pair.matrices[1].shape[1]
+        frame = random_right_frame(pair.name, pair.rank, width, seed)
+        pair.down.copy_(frame.view_as(pair.down))
+    return pairs
+
+
+@torch.no_grad()
+def init_riemannion_(source: Source, seed: int = 0) -> list[Pair]:
+    """Start every LoRA pair with orthonormal B and a tiny A with orthogonal rows.
+
+    The manifold of rank-r matrices does not contain 0. All singular values of the
+    product are 1e-7, far below one step and below what half precision resolves.
+
+    Args, Returns, Raises: as :func:`init_stiefel_`.
+    """
+    pairs = init_stiefel_(source, seed)
+    for pair in pairs:
+        width = pair.matrices[1].shape[1]
+        factor = tiny_right_factor(pair.name, pair.rank, width, seed)
+        pair.down.copy_(factor.view_as(pair.down))
+    return pairs
+
+
+def _startable_pairs(source: Source) -> list[Pair]:
     pairs = find_pairs(source).pairs
     if not pairs:
         raise PairingError(
@@ -43,5 +87,4 @@ def init_stiefel_(source: Source, seed: int = 0) -> list[Pair]:
                 f"{up.shape[0]} x {down.shape[1]}; choose a rank of at most "
                 f"{min(up.shape[0], down.shape[1])} or leave this layer out."
             )
-        orthonormal_start(pair.up, pair.down, pair.name, seed)
     return pairs

@@ -1,20 +1,21 @@
 """What a method is to the engine: batched mathematics on stacked pairs.
 
-A rule knows nothing of modules, names, devices, groups or checkpoints. The engine
-stacks pairs of one shape, calls :meth:`Rule.update` and writes the result back.
+A rule knows nothing of modules, devices, groups or checkpoints. The engine stacks
+pairs of one shape, calls :meth:`Rule.update` and writes the result back.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from torch import Tensor
 
-__all__ = ["PairBatch", "Rule", "StateShape"]
+__all__ = ["PairBatch", "Role", "Rule", "StateShape"]
 
-StateShape = Literal["up", "down", "core"]
+Role = Literal["up", "down"]
+StateShape = Literal["up", "down", "core", "scalar"]
 
 
 @dataclasses.dataclass
@@ -30,6 +31,10 @@ class PairBatch:
         step: number of this step of each pair, from 1, ``(K, 1, 1)``.
         numbers: numeric options, ``(K, 1, 1)`` each.
         choices: options that are the same for all K pairs.
+        names: names of the K pairs, for seeds.
+        width: median of all layer sides (in and out) that the optimizer trains.
+        joint: sum of :meth:`Rule.measure` over all pairs of this step, ``(1, 1, 1)``;
+            0 for rules that measure nothing.
     """
 
     up: Tensor
@@ -42,34 +47,62 @@ class PairBatch:
     step: Tensor
     numbers: dict[str, Tensor]
     choices: dict[str, Any]
+    names: list[str]
+    width: float
+    joint: Tensor
 
 
-class Rule(Protocol):
-    """The mathematics of one method."""
+class Rule:
+    """The mathematics of one method; the defaults suit free factors."""
 
-    orthonormal_up: bool
+    orthonormal_up: bool = False
     """Whether B must have orthonormal columns before the first update."""
+
+    gauge_free: frozenset[str] = frozenset()
+    """States that keep their meaning when the factors change coordinates."""
 
     def choices(self, group: Mapping[str, Any]) -> dict[str, Any]:
         """Options that select code; pairs are batched by them."""
-        ...
+        return {}
 
     def numbers(self, group: Mapping[str, Any]) -> dict[str, float]:
         """Numeric options of a parameter group, with documented defaults filled in."""
-        ...
+        return {}
 
     def states(self, choices: Mapping[str, Any]) -> dict[str, StateShape]:
-        """Name -> shape of each state tensor: like B, like A, or r x r."""
-        ...
+        """Name -> shape of each state tensor: like B, like A, r x r, or 1 x 1."""
+        return {}
 
-    def adamw_down(self, choices: Mapping[str, Any]) -> bool:
-        """Whether A takes torch's AdamW, so that the rule moves B alone."""
-        ...
+    def adamw_roles(self, group: Mapping[str, Any]) -> dict[Role, float]:
+        """Factors that take torch's AdamW -> their rate as a multiple of the group's.
+
+        Where both are named, :meth:`update` is not called.
+        """
+        return {}
 
     def rest_lr_ratio(self, group: Mapping[str, Any]) -> float:
         """Learning rate of what has no pair, as a multiple of the group's."""
-        ...
+        return 1.0
+
+    def prepare(self, batch: PairBatch) -> Tensor | None:
+        """Settle pairs before their first step and after every load, in place.
+
+        Factors, gradients and state may change; a pair that is in order keeps its
+        bits, so that a resume is exact.
+
+        Returns:
+            Which pairs may step now, bool ``(K,)``; None stands for all of them.
+        """
+        return None
+
+    def measures(self, group: Mapping[str, Any]) -> bool:
+        """Whether :meth:`measure` is wanted before the updates."""
+        return False
+
+    def measure(self, batch: PairBatch) -> Tensor:
+        """A number of each pair, ``(K, 1, 1)``, that is summed over all pairs."""
+        raise NotImplementedError
 
     def update(self, batch: PairBatch) -> None:
-        """Take one step on stacked pairs, in place, without waiting for the device."""
-        ...
+        """Take one step on stacked pairs, in place."""
+        raise NotImplementedError

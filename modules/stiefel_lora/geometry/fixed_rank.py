@@ -1,0 +1,63 @@
+r"""The manifold of m x n matrices of rank r, in factors.
+
+A matrix is held as :math:`P Q^T` with P ``(*batch, m, k)`` and Q ``(*batch, n, k)``;
+its m x n entries are never formed. At :math:`X = L Y^T` with orthonormal L and right
+frame R = qf(Y), a tangent vector is a pair :math:`(\dot X_L, \dot X_R)` with
+:math:`\xi = \dot X_L R^T + L \dot X_R^T` and :math:`L^T \dot X_L = 0`.
+
+References:
+    B. Vandereycken, "Low-Rank Matrix Completion by Riemannian Optimization", 2013,
+    section 2.
+    "Riemannion", 2025, arXiv:2507.12142 (ProjectLR, OrthoLR, RetractionLR).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .roots import polar_factor
+
+__all__ = ["factored_msign", "project_factored", "truncate_factored"]
+
+
+def project_factored(
+    left: Tensor, right: Tensor, p: Tensor, q: Tensor
+) -> tuple[Tensor, Tensor]:
+    r"""Tangent projection of :math:`P Q^T` at frames (L, R).
+
+    Args:
+        left: L, ``(*batch, m, r)``, orthonormal.
+        right: R, ``(*batch, n, r)``, orthonormal.
+        p: ``(*batch, m, k)``.
+        q: ``(*batch, n, k)``.
+
+    Returns:
+        :math:`(I - L L^T) P (Q^T R)` and :math:`Q (P^T L)`.
+    """
+    moved = p @ (q.mT @ right)
+    return moved - left @ (left.mT @ moved), q @ (p.mT @ left)
+
+
+def factored_msign(p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Factors of :math:`\mathrm{msign}(P Q^T)`; what is rounding of 0 stays near 0."""
+    left, core, right = _core(p, q)
+    return left @ polar_factor(core), right
+
+
+def truncate_factored(p: Tensor, q: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
+    r"""Best rank-r approximation of :math:`P Q^T`: U, sigma ``(*batch, r)`` and V.
+
+    Columns of U and V are orthonormal even where sigma is 0.
+    """
+    left, core, right = _core(p, q)
+    u, sigma, vh = torch.linalg.svd(core, full_matrices=False)
+    u, v = left @ u[..., :rank], right @ vh.mT[..., :rank]
+    return u, sigma[..., :rank], v
+
+
+def _core(p: Tensor, q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """P Q^T = Q_L core Q_R^T by two thin QR."""
+    left, upper_left = torch.linalg.qr(p)
+    right, upper_right = torch.linalg.qr(q)
+    return left, upper_left @ upper_right.mT, right

@@ -1,0 +1,88 @@
+"""Stack a chunk of pairs for a rule, and bring the result back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ._buckets import column, gather, scatter
+from ._members import STEP, Member, State, create_state, state_tensors, work_dtype
+from .rule import PairBatch, Rule
+
+__all__ = ["stack_pairs", "write_back", "write_gradients"]
+
+
+def stack_pairs(
+    state: State,
+    chunk: Sequence[Member],
+    rule: Rule,
+    *,
+    width: float,
+    joint: Tensor | None = None,
+) -> PairBatch:
+    """Stack pairs of one bucket; missing state is created as zeros.
+
+    Args:
+        state: the optimizer's state.
+        chunk: pairs that share shapes, dtype, device and choices.
+        rule: whose options and states are stacked.
+        width: median layer side, passed on.
+        joint: sum of the rule's measure, passed on.
+    """
+    first, choices = chunk[0].pair.up, chunk[0].choices
+    shapes = rule.states(choices)
+    for member in chunk:
+        create_state(state, member.pair, shapes)
+    dtype = work_dtype(first)
+    up = gather([member.pair.up for member in chunk], dtype)
+    numbers = [rule.numbers(member.up_group) for member in chunk]
+    return PairBatch(
+        up=up,
+        down=gather([member.pair.down for member in chunk], dtype),
+        grad_up=gather([member.grad_up for member in chunk], dtype),
+        grad_down=gather([member.grad_down for member in chunk], dtype),
+        state={
+            name: gather(state_tensors(state, chunk, name, shape), dtype)
+            for name, shape in shapes.items()
+        },
+        lr_up=_lr_column([m.up_group["lr"] for m in chunk], up),
+        lr_down=_lr_column([m.down_group["lr"] for m in chunk], up),
+        step=column([float(state[m.pair.up][STEP]) for m in chunk], up),
+        numbers={k: column([n[k] for n in numbers], up) for k in numbers[0]},
+        choices=choices,
+        names=[member.pair.name for member in chunk],
+        width=width,
+        joint=up.new_zeros(1, 1, 1) if joint is None else joint.to(up.device),
+    )
+
+
+def write_back(
+    state: State,
+    chunk: Sequence[Member],
+    rule: Rule,
+    batch: PairBatch,
+    roles: Sequence[str] = ("up", "down"),
+) -> None:
+    """Copy factors of the given roles and all state back into their tensors."""
+    for role in roles:
+        scatter(getattr(batch, role), [getattr(m.pair, role) for m in chunk])
+    for name, shape in rule.states(chunk[0].choices).items():
+        scatter(batch.state[name], state_tensors(state, chunk, name, shape))
+
+
+def write_gradients(chunk: Sequence[Member], batch: PairBatch) -> None:
+    """Let the members carry the batch's gradients; ``.grad`` stays as it was."""
+    for index, member in enumerate(chunk):
+        member.grad_up = batch.grad_up[index].view_as(member.pair.up)
+        member.grad_down = batch.grad_down[index].view_as(member.pair.down)
+
+
+def _lr_column(values: list[Any], like: Tensor) -> Tensor:
+    """Learning rates as ``(K, 1, 1)``; a tensor rate stays on its device."""
+    if any(isinstance(value, Tensor) for value in values):
+        parts = [torch.as_tensor(v, device=like.device).to(like) for v in values]
+        return torch.stack([part.reshape(1, 1) for part in parts])
+    return column([float(value) for value in values], like)

@@ -1,0 +1,101 @@
+"""Who takes torch's own AdamW inside a pair optimizer: what has no pair, mostly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from ._adamw import adamw_step
+from ._buckets import bucketed
+from ._members import Member, State
+from .pairs import Pair
+from .rule import Role, Rule
+
+__all__ = ["plain_factors", "step_plain"]
+
+# (parameter, gradient, multiple of the group's rate, whether it decays)
+Entry = tuple[Tensor, Tensor, float, bool]
+
+
+def step_plain(
+    state: State,
+    groups: Sequence[dict[str, Any]],
+    rule: Rule,
+    rest: Sequence[Tensor],
+    factors: Sequence[tuple[Tensor, Tensor, Role]],
+) -> None:
+    """Take a step of AdamW on factors the rule leaves to it, and on the rest.
+
+    Args:
+        state: the optimizer's state.
+        groups: parameter groups, for rates and options.
+        rule: the method.
+        rest: parameters without a pair.
+        factors: (factor, gradient, role).
+    """
+    by_id = {id(factor): (gradient, role) for factor, gradient, role in factors}
+    free = {id(param) for param in rest}
+    for group in groups:
+        entries = list(_entries(group, rule, free, by_id))
+        for bucket in bucketed(entries, _key):
+            params = [entry[0] for entry in bucket]
+            _, _, ratio, decays = bucket[0]
+            adamw_step(
+                params,
+                [entry[1] for entry in bucket],
+                [state[param] for param in params],
+                group,
+                lr=group["lr"] * ratio,
+                weight_decay=group["weight_decay"] if decays else 0.0,
+            )
+
+
+def plain_factors(
+    pairs: Sequence[Pair],
+    members: Sequence[Member],
+    owners: Mapping[int, dict[str, Any]],
+    rule: Rule,
+) -> list[tuple[Tensor, Tensor, Role]]:
+    """The factors that AdamW trains, with gradients in the current gauge.
+
+    A method that leaves both factors to AdamW treats them one by one, so that a frozen
+    factor does not hold up the other; else both gradients must exist.
+    """
+    found: list[tuple[Tensor, Tensor, Role]] = []
+    for member in members:
+        roles = rule.adamw_roles(member.up_group)
+        if len(roles) == 1 and "down" in roles:
+            found.append((member.pair.down, member.grad_down, "down"))
+    for pair in pairs:
+        if len(rule.adamw_roles(owners[id(pair.up)])) < 2:
+            continue
+        if pair.up.grad is not None:
+            found.append((pair.up, pair.up.grad, "up"))
+        if pair.down.grad is not None:
+            found.append((pair.down, pair.down.grad, "down"))
+    return found
+
+
+def _entries(
+    group: dict[str, Any],
+    rule: Rule,
+    free: set[int],
+    by_id: Mapping[int, tuple[Tensor, Role]],
+) -> Iterator[Entry]:
+    """Magnitudes, biases and norms do not decay."""
+    roles = rule.adamw_roles(group)
+    rest_ratio = rule.rest_lr_ratio(group)
+    for param in group["params"]:
+        if id(param) in by_id:
+            gradient, role = by_id[id(param)]
+            yield param, gradient, roles[role], True
+        elif id(param) in free and param.grad is not None:
+            matrix = param.dim() > 1 and not getattr(param, "_is_dora_scale", False)
+            yield param, param.grad, rest_ratio, matrix
+
+
+def _key(entry: Entry) -> tuple[Any, ...]:
+    param, _, ratio, decays = entry
+    return param.device, param.dtype, ratio, decays

@@ -1,0 +1,71 @@
+"""LoRA+: AdamW with a higher learning rate for B.
+
+References:
+    S. Hayou, N. Ghosh, B. Yu, "LoRA+: Efficient Low Rank Adaptation of Large Models",
+    ICML 2024, arXiv:2402.12354.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from ._groups import Source
+from .engine import PairOptimizer
+from .rule import Role, Rule
+
+__all__ = ["LoRAPlus"]
+
+
+class LoRAPlusRule(Rule):
+    """Both factors take torch's AdamW, B at a multiple of the rate."""
+
+    def adamw_roles(self, group: Mapping[str, Any]) -> dict[Role, float]:
+        """B: lr_ratio x lr; A: lr."""
+        return {"up": group["lr_ratio"], "down": 1.0}
+
+
+class LoRAPlus(PairOptimizer):
+    """AdamW whose learning rate of B is ``lr_ratio`` times that of A.
+
+    One parameter group and one schedule serve both factors.
+
+    Args:
+        params: model, named parameters, parameters or groups of them.
+        lr: learning rate of A, and of parameters outside pairs.
+        lr_ratio: learning rate of B as a multiple of lr; 1 is torch's fused AdamW to
+            the bit.
+        weight_decay: decoupled decay, multiplied by the factor's rate.
+        beta1: decay of the mean of gradients.
+        beta2: decay of the mean of squared gradients.
+        eps: added to the root of the second moment.
+
+    Raises:
+        OptionError: an option out of bounds.
+        PairingError: parameters whose roles can not be told without guessing.
+    """
+
+    method = "lora_plus"
+    rule = LoRAPlusRule()
+
+    def __init__(
+        self,
+        params: Source,
+        lr: float | Tensor = 5e-5,
+        *,
+        lr_ratio: float = 16.0,
+        weight_decay: float = 0.0,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+    ) -> None:
+        options = {
+            "lr_ratio": lr_ratio,
+            "weight_decay": weight_decay,
+            "beta1": beta1,
+            "beta2": beta2,
+            "eps": eps,
+        }
+        super().__init__(params, lr, options)

@@ -1,0 +1,223 @@
+r"""Riemannion: Muon on the manifold of rank-r matrices.
+
+:math:`X = B A = L Y^T` is held in the SVD gauge: B = L has orthonormal columns and
+A = Y^T orthogonal rows, so :math:`R = \mathrm{qf}(Y)` is A with normalised rows and
+:math:`G R = G_B T^{-1}`, T the row norms. With ProjectLR the tangent projection in
+factors:
+
+.. math::
+    \dot X_L &= (I - L L^T)\,G R, \qquad \dot X_R = G^T L \\
+    (\dot X_L, \dot X_R) &\leftarrow (\dot X_L, \dot X_R)
+        + \beta\,\mathrm{ProjectLR}(\text{stored momentum}) \\
+    (D_L, D_R) &= \mathrm{ProjectLR}(\mathrm{msign}(\dot X_L R^T + L \dot X_R^T)) \\
+    U \Sigma V^T &\approx L\,(Y - \eta\,(D_R + \gamma Y))^T - \eta\,D_L R^T
+        \quad\text{(rank r)} \\
+    B &\leftarrow U, \qquad A \leftarrow \Sigma V^T
+
+The paper prints the retraction without the current point Y, which moves to a point at
+distance eta from 0 instead of from X; its own SGD variant carries Y. Its equation 10
+keeps the momentum before msign, its algorithm 4 stores it after; ``momentum_form``
+chooses. Directions whose momentum is rounding of 0 stay where they are instead of
+turning at random.
+
+References:
+    "Riemannion", 2025, arXiv:2507.12142 v2, algorithms 1-4.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..geometry import (
+    factored_msign,
+    project_factored,
+    random_orthonormal,
+    truncate_factored,
+)
+from ._groups import Source
+from .engine import PairOptimizer
+from .rule import PairBatch, Rule, StateShape
+
+__all__ = ["TINY_START", "Riemannion", "tiny_right_factor"]
+
+TINY_START = 1e-7
+"""Singular values of the product at a start without LOI: far below a step."""
+
+# Singular values are kept above this share of the largest, so that G_B T^-1 is finite.
+_FLOOR = 1e-6
+_STATES: dict[str, StateShape] = {
+    "momentum_left": "up",
+    "frame_left": "up",
+    "momentum_right": "down",
+    "frame_right": "down",
+}
+
+
+class RiemannionRule(Rule):
+    """The update in the module's docstring, on stacked pairs."""
+
+    orthonormal_up = True
+    # Products of these are vectors in the space of X, whatever the factors are.
+    gauge_free = frozenset(_STATES)
+
+    def choices(self, group: Mapping[str, Any]) -> dict[str, Any]:
+        """What is stored as momentum selects code."""
+        return {"momentum_form": group["momentum_form"]}
+
+    def numbers(self, group: Mapping[str, Any]) -> dict[str, float]:
+        """Momentum and weight decay."""
+        return {name: group[name] for name in ("momentum", "weight_decay")}
+
+    def states(self, choices: Mapping[str, Any]) -> dict[str, StateShape]:
+        """The momentum as a tangent pair and the frames it was stored at."""
+        return dict(_STATES)
+
+    def rest_lr_ratio(self, group: Mapping[str, Any]) -> float:
+        """AdamW's share of lr, which is a spectral norm here."""
+        return group["rest_lr_ratio"]
+
+    def prepare(self, batch: PairBatch) -> Tensor | None:
+        """Bring A into the SVD gauge; A = 0 gets a tiny start and waits a step."""
+        ready = batch.down.flatten(1).any(1)
+        for index in torch.nonzero(_mixed_rows(batch.down)).flatten().tolist():
+            if ready[index]:
+                _enter_svd_gauge(batch, index)
+            else:
+                down = batch.down[index]
+                down.copy_(tiny_right_factor(batch.names[index], *down.shape))
+        return ready
+
+    def update(self, batch: PairBatch) -> None:
+        """Momentum, msign in the tangent space, retraction."""
+        left, rows = batch.up, batch.down
+        size = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
+        size = size.clamp_min(torch.finfo(size.dtype).tiny)
+        right = (rows / size).mT
+        gradient = batch.grad_up / size.mT
+        x_left = gradient - left @ (left.mT @ gradient)
+        x_right = batch.grad_down.mT
+        old_left, old_right = _carried(batch, left, right)
+        beta = batch.numbers["momentum"]
+        x_left, x_right = x_left + beta * old_left, x_right + beta * old_right
+        p, q = factored_msign(
+            torch.cat([x_left, left], -1), torch.cat([right, x_right], -1)
+        )
+        d_left, d_right = project_factored(left, right, p, q)
+        kept = (d_left, d_right)
+        if batch.choices["momentum_form"] == "raw":
+            kept = (x_left, x_right)
+        names = ("momentum_left", "momentum_right", "frame_left", "frame_right")
+        values = (kept[0], kept[1].mT, left, right.mT)
+        batch.state |= dict(zip(names, values, strict=True))
+        batch.up, batch.down = _retract(batch, right, d_left, d_right)
+
+
+def _carried(batch: PairBatch, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """Transport of the stored momentum: projection at the present point."""
+    state = batch.state
+    p = torch.cat([state["momentum_left"], state["frame_left"]], -1)
+    q = torch.cat([state["frame_right"], state["momentum_right"]], -2)
+    return project_factored(left, right, p, q.mT)
+
+
+def _retract(
+    batch: PairBatch, right: Tensor, d_left: Tensor, d_right: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Rank-r SVD of X - eta (xi + gamma X), with the singular values floored.
+
+    ``lr_up`` drives the whole product: it has one step, not one a factor.
+    """
+    eta, rows = batch.lr_up, batch.down
+    moved = rows.mT - eta * (d_right + batch.numbers["weight_decay"] * rows.mT)
+    rank = rows.shape[-2]
+    u, sigma, v = truncate_factored(
+        torch.cat([-eta * d_left, batch.up], -1), torch.cat([right, moved], -1), rank
+    )
+    floor = (_FLOOR * sigma[..., :1]).clamp_min(torch.finfo(sigma.dtype).tiny)
+    return u, torch.maximum(sigma, floor).unsqueeze(-1) * v.mT
+
+
+def _mixed_rows(down: Tensor) -> Tensor:
+    """Whether the rows of A are not orthogonal (or zero), bool ``(K,)``."""
+    size = torch.linalg.vector_norm(down, dim=-1, keepdim=True)
+    unit = down / size.clamp_min(torch.finfo(down.dtype).tiny)
+    gram = unit @ unit.mT
+    identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    return (gram - identity).abs().amax((-2, -1)) > 1e-3
+
+
+def _enter_svd_gauge(batch: PairBatch, index: int) -> None:
+    """(B, A) := (B P, Sigma W^T) for A = P Sigma W^T, gradients with them."""
+    down = batch.down[index]
+    turn, sigma, right = torch.linalg.svd(down.double(), full_matrices=False)
+    floored = sigma.clamp_min(_FLOOR * float(sigma[0]))
+    turn = turn.to(down.dtype)
+    batch.up[index] = batch.up[index] @ turn
+    batch.grad_up[index] = batch.grad_up[index] @ turn
+    batch.grad_down[index] = turn.mT @ batch.grad_down[index]
+    batch.down[index] = floored.unsqueeze(-1).to(down.dtype) * right.to(down.dtype)
+
+
+def tiny_right_factor(name: str, rank: int, width: int, seed: int = 0) -> Tensor:
+    """A of a start without LOI: orthogonal rows of TINY_START, seeded by name."""
+    key = zlib.crc32(f"{name}.Y".encode()) ^ seed
+    frame = random_orthonormal(width, rank, seed=key, dtype=torch.float64)
+    return TINY_START * frame.mT
+
+
+class Riemannion(PairOptimizer):
+    """Orthogonalised momentum in the tangent space of the rank-r matrices.
+
+    The adapter must start away from zero: call
+    :func:`~stiefel_lora.optim.initialise.init_riemannion_` or
+    :func:`~stiefel_lora.optim.loi.init_loi_` before training. Otherwise the first step
+    only writes a tiny seeded start. LoRA alpha must equal the rank.
+
+    Args:
+        params: model, named parameters, parameters or groups of them.
+        lr: spectral norm of the product's step.
+        momentum: beta in [0, 1).
+        momentum_form: ``"raw"`` stores the momentum before msign (equation 10 of the
+            paper), ``"orthogonal"`` after it (its algorithm 4).
+        weight_decay: decay of the product inside the retraction (times lr).
+        rest_lr_ratio: AdamW rate of parameters outside pairs, as a multiple of lr.
+        beta1: AdamW, for parameters outside pairs.
+        beta2: likewise.
+        eps: likewise.
+
+    Raises:
+        OptionError: an option out of bounds; at the first step, B not in float32.
+        PairingError: parameters whose roles can not be told without guessing.
+    """
+
+    method = "riemannion"
+    rule = RiemannionRule()
+
+    def __init__(
+        self,
+        params: Source,
+        lr: float | Tensor = 1e-2,
+        *,
+        momentum: float = 0.9,
+        momentum_form: str = "raw",
+        rest_lr_ratio: float = 0.05,
+        weight_decay: float = 0.0,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+    ) -> None:
+        options = {
+            "momentum": momentum,
+            "momentum_form": momentum_form,
+            "rest_lr_ratio": rest_lr_ratio,
+            "weight_decay": weight_decay,
+            "beta1": beta1,
+            "beta2": beta2,
+            "eps": eps,
+        }
+        super().__init__(params, lr, options)

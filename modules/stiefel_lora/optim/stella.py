@@ -1,0 +1,197 @@
+r"""StelLA: :math:`\Delta W = U S V^T` with U and V on Stiefel manifolds.
+
+The pair holds B = U and A = S V^T, so the adapter is an ordinary LoRA; S and V are
+state. The chain rule gives their gradients from the pair's own:
+:math:`G_U = G_B`, :math:`G_S = G_A V`, :math:`G_V = G_A^T S`. For Y in {U, V}, with D
+rows, d the median layer side and ``step`` any Euclidean optimizer:
+
+.. math::
+    g_Y &= G_Y - Y G_Y^T Y \\
+    \Delta &= \mathrm{step}(g_Y)\,\sqrt{d/D} \\
+    \Delta &\leftarrow \Delta - Y\,\mathrm{sym}(Y^T\Delta) \\
+    Y &\leftarrow \mathrm{uf}(Y+\Delta) \quad\text{or}\quad \exp_Y(\Delta)
+
+and S takes the plain step. The factor :math:`\sqrt{d/D}` applies to adam and lion,
+whose steps have entries of one size; the paper's d is the model's hidden size, which a
+UNet does not have.
+
+References:
+    "StelLA: Subspace Learning in Low-rank Adaptation using Stiefel Manifold", 2025,
+    arXiv:2510.01938, Algorithm 1. Its U, V start random and S = I
+    (:func:`~stiefel_lora.optim.initialise.init_stella_`).
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..geometry import (
+    canonical_gradient,
+    exponential_map,
+    orthogonality_error,
+    qr_gauge,
+    random_orthonormal,
+    retract_polar,
+    tangent_project,
+)
+from ._groups import Source
+from ._moments import BASE_RULES, moment_states
+from .engine import PairOptimizer
+from .rule import PairBatch, Rule, StateShape
+
+__all__ = ["StelLA", "random_right_frame"]
+
+# Largest relative gap between A and S V^T that rounding explains.
+_AGREEMENT = 1e-5
+_NAMES: dict[str, StateShape] = {"u": "up", "s": "core", "v": "down"}
+
+
+class StellaRule(Rule):
+    """The update in the module's docstring, on stacked pairs."""
+
+    orthonormal_up = True
+
+    def choices(self, group: Mapping[str, Any]) -> dict[str, Any]:
+        """Base rule, form of S and retraction select code."""
+        return {name: group[name] for name in ("base_rule", "s_form", "retraction")}
+
+    def numbers(self, group: Mapping[str, Any]) -> dict[str, float]:
+        """Moments' decay and weight decay."""
+        return {k: group[k] for k in ("beta1", "beta2", "eps", "weight_decay")}
+
+    def states(self, choices: Mapping[str, Any]) -> dict[str, StateShape]:
+        """S, V^T and the base rule's moments of U, S and V^T."""
+        moments = moment_states(choices["base_rule"], _NAMES)
+        return {"s": "core", "v": "down", **moments}
+
+    def prepare(self, batch: PairBatch) -> Tensor | None:
+        """Factor A into S V^T where the stored S, V do not give it."""
+        stored = batch.state["s"] @ batch.state["v"]
+        gap = (stored - batch.down).abs().amax((-2, -1))
+        size = batch.down.abs().amax((-2, -1))
+        loose = orthogonality_error(batch.state["v"].mT) > 1e-4
+        for index in torch.nonzero(loose | (gap > _AGREEMENT * size)).flatten():
+            _refactor(batch, int(index))
+        return None
+
+    def update(self, batch: PairBatch) -> None:
+        """Turn U and V, move S, and write B = U, A = S V^T."""
+        u, s, v = batch.up, batch.state["s"], batch.state["v"].mT
+        gradient_s = batch.grad_down @ v
+        gradient_v = batch.grad_down.mT @ s
+        if batch.choices["s_form"] == "diagonal":
+            gradient_s = _diagonal(gradient_s)
+        step = BASE_RULES[batch.choices["base_rule"]]
+        move_s = step(batch, "s", gradient_s)
+        move_u = step(batch, "u", canonical_gradient(u, batch.grad_up))
+        # The state of V is shaped like A, so its gradient goes in transposed.
+        move_v = step(batch, "v", canonical_gradient(v, gradient_v).mT).mT
+        batch.up = _turn(batch, u, batch.lr_up * move_u)
+        v = _turn(batch, v, batch.lr_down * move_v)
+        decay = 1 - batch.lr_down * batch.numbers["weight_decay"]
+        s = s * decay - batch.lr_down * move_s
+        batch.state["s"], batch.state["v"] = s, v.mT
+        batch.down = s @ v.mT
+
+
+def _turn(batch: PairBatch, point: Tensor, move: Tensor) -> Tensor:
+    """Steps (c.4) to (c.6) of a frame ``(K, D, r)``."""
+    if batch.choices["base_rule"] != "sgd":
+        move = move * (batch.width / point.shape[-2]) ** 0.5
+    move = tangent_project(point, move)
+    if batch.choices["retraction"] == "exponential":
+        return exponential_map(point, -move)
+    return retract_polar(point, -move)
+
+
+def _refactor(batch: PairBatch, index: int) -> None:
+    """Give one pair an S and a V that fit its A, and forget its moments."""
+    down, s, v = batch.down[index], batch.state["s"][index], batch.state["v"][index]
+    for name, value in batch.state.items():
+        if name not in ("s", "v"):
+            value[index].zero_()
+    if not down.any():
+        v.copy_(random_right_frame(batch.names[index], *down.shape))
+        s.zero_()
+        return
+    if batch.choices["s_form"] == "full":
+        q, r = qr_gauge(down.mT.double())
+        v.copy_(q.mT)
+        s.copy_(r.mT)
+    else:
+        # A diagonal S needs the basis of B in which the rows of A are orthogonal.
+        turn, sigma, right = torch.linalg.svd(down.double(), full_matrices=False)
+        turn = turn.to(down.dtype)
+        batch.up[index] = batch.up[index] @ turn
+        batch.grad_up[index] = batch.grad_up[index] @ turn
+        batch.grad_down[index] = turn.mT @ batch.grad_down[index]
+        v.copy_(right)
+        s.copy_(torch.diag(sigma))
+    batch.down[index] = s @ v
+
+
+def random_right_frame(name: str, rank: int, width: int, seed: int = 0) -> Tensor:
+    """V^T of a pair, ``(rank, width)``, fixed by its name and the seed."""
+    key = zlib.crc32(f"{name}.V".encode()) ^ seed
+    return random_orthonormal(width, rank, seed=key, dtype=torch.float64).mT
+
+
+def _diagonal(matrix: Tensor) -> Tensor:
+    return torch.diag_embed(torch.diagonal(matrix, dim1=-2, dim2=-1))
+
+
+class StelLA(PairOptimizer):
+    """Train U S V^T with orthonormal U and V, as an ordinary LoRA.
+
+    A LoRA that starts with B = 0 or A = 0 starts here with S = 0; the paper's S = I
+    changes the model's output at step 0 and is written by
+    :func:`~stiefel_lora.optim.initialise.init_stella_`.
+
+    Args:
+        params: model, named parameters, parameters or groups of them.
+        lr: learning rate of the base rule, 4 to 8 times what AdamW takes.
+        base_rule: ``"adam"``, ``"sgd"`` or ``"lion"``, the Euclidean step.
+        s_form: ``"full"`` (the paper's tables) or ``"diagonal"`` (its released
+            script).
+        retraction: ``"polar"`` or ``"exponential"``.
+        weight_decay: decoupled decay of S (times lr); U and V never decay.
+        beta1: decay of the mean of gradients.
+        beta2: decay of the mean of squares (adam), of the momentum (lion).
+        eps: added to the root of the second moment.
+
+    Raises:
+        OptionError: an option out of bounds; at the first step, B not in float32.
+        PairingError: parameters whose roles can not be told without guessing.
+    """
+
+    method = "stella"
+    rule = StellaRule()
+
+    def __init__(
+        self,
+        params: Source,
+        lr: float | Tensor = 5e-4,
+        *,
+        base_rule: str = "adam",
+        s_form: str = "full",
+        retraction: str = "polar",
+        weight_decay: float = 0.0,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+    ) -> None:
+        options = {
+            "base_rule": base_rule,
+            "s_form": s_form,
+            "retraction": retraction,
+            "weight_decay": weight_decay,
+            "beta1": beta1,
+            "beta2": beta2,
+            "eps": eps,
+        }
+        super().__init__(params, lr, options)

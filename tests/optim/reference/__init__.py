@@ -1,0 +1,6 @@
+"""Every method once more: one pair at a time, float64, explicit factorisations.
+
+Written to be compared with the paper line by line, not to be fast. A reference is a
+class that holds its state: ``Reference(pairs, lr, **options)`` with
+``step(gradients)``, both lists of (B, A) tuples.
+"""
