@@ -270,6 +270,40 @@ def test_the_8_bit_moments_stay_near_adamw():
     assert 0 < gap < 0.05
 
 
+PAIR_METHODS = ["stiefel_lora", "stella", "lora_rite", "riemannion", "lora_plus"]
+
+
+@pytest.mark.parametrize("name", PAIR_METHODS)
+def test_a_fused_backward_pass_is_refused(name):
+    model = LoraNet()
+    optimizer = create_optimizer(name, model)
+    parameter = next(model.parameters())
+    with pytest.raises(OptionError, match="switch the fused backward pass off"):
+        optimizer.step_parameter(parameter, optimizer.param_groups[0], 0)
+
+
+@pytest.mark.parametrize("name", PAIR_METHODS)
+def test_flat_buffers_in_place_of_factors_are_refused(name):
+    """What DeepSpeed ZeRO does to the groups of an optimizer that it wraps."""
+    model = LoraNet()
+    optimizer = create_optimizer(name, model)
+    flat = torch.nn.Parameter(torch.zeros(100))
+    flat.grad = torch.zeros(100)
+    optimizer.param_groups[0]["params"] = [flat]
+    with pytest.raises(OptionError, match="use DDP, or FSDP2"):
+        optimizer.step()
+
+
+@pytest.mark.parametrize("name", PAIR_METHODS)
+def test_sharded_factors_are_refused(name):
+    class DTensor(torch.nn.Parameter):
+        pass
+
+    up, down = DTensor(torch.zeros(8, 2)), DTensor(torch.zeros(2, 8))
+    with pytest.raises(OptionError, match="needs whole factors"):
+        create_optimizer(name, [("x.lora_B", up), ("x.lora_A", down)])
+
+
 def test_a_missing_package_is_a_sentence(monkeypatch):
     import sys
 

@@ -24,6 +24,7 @@ from ._buckets import bucketed, chunked
 from ._groups import Source, named_groups
 from ._members import STEP, Member, bucket_key, ready_members, translate_state
 from ._plain import plain_factors, step_plain
+from ._refusals import check_factor_dtype, check_lr, check_ownership, check_whole
 from .alpha import settle_alpha
 from .gauge import needs_gauge, orthonormal_start, stiefel_gauge
 from .pairs import Pair, find_pairs
@@ -57,7 +58,7 @@ class PairOptimizer(torch.optim.Optimizer):
     ) -> None:
         entry = method(self.method)
         check_options(entry, options)
-        _check_lr(lr)
+        check_lr(lr)
         if entry.alpha_policy == "rank":
             settle_alpha(params)
         self._pairs: list[Pair] = []
@@ -81,6 +82,7 @@ class PairOptimizer(torch.optim.Optimizer):
         given = {k: v for k, v in param_group.items() if k in known}
         check_options(method(self.method), given)
         super().add_param_group(param_group)
+        check_whole(self.param_groups[-1]["params"], type(self).__name__)
         if not self._building:
             self._find_pairs()
 
@@ -119,6 +121,7 @@ class PairOptimizer(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         owners = {id(p): group for group in self.param_groups for p in group["params"]}
+        check_ownership(self._pairs, owners, type(self).__name__)
         members = self._settle(ready_members(self._pairs, owners, self.rule))
         joint = self._measure(members)
         for chunk in _chunks(members):
@@ -127,6 +130,17 @@ class PairOptimizer(torch.optim.Optimizer):
         factors = plain_factors(self._pairs, members, owners, self.rule)
         step_plain(self.state, self.param_groups, self.rule, rest, factors)
         return loss
+
+    def step_parameter(self, *_: object, **__: object) -> None:
+        """Refuse OneTrainer's fused backward pass, which steps one tensor at a time.
+
+        Raises:
+            OptionError: always.
+        """
+        raise OptionError(
+            f"{type(self).__name__} moves the two factors of a pair together and can "
+            "not step single parameters; switch the fused backward pass off."
+        )
 
     def _settle(self, members: list[Member]) -> list[Member]:
         """Prepare pairs that are new or were loaded; return those that may step."""
@@ -159,7 +173,7 @@ class PairOptimizer(torch.optim.Optimizer):
         pair = member.pair
         if not self.rule.orthonormal_up:
             return True
-        _check_dtype(pair)
+        check_factor_dtype(pair)
         if not needs_gauge(pair.up):
             return True
         if not pair.up.any():
@@ -231,20 +245,3 @@ def _chunks(members: list[Member]) -> Iterator[list[Member]]:
 def _sides(pair: Pair) -> tuple[int, int]:
     up, down = pair.matrices
     return up.shape[0], down.shape[1]
-
-
-def _check_dtype(pair: Pair) -> None:
-    if pair.up.dtype in (torch.float32, torch.float64):
-        return
-    kind = str(pair.up.dtype).removeprefix("torch.")
-    raise OptionError(
-        f"B of {pair.name!r} is {kind}, which can not hold an orthonormal factor; keep "
-        "the LoRA parameters in float32 (the base model may stay as it is)."
-    )
-
-
-def _check_lr(lr: float | Tensor) -> None:
-    if isinstance(lr, Tensor):
-        return
-    if not 0.0 <= lr < float("inf"):
-        raise OptionError(f"lr={lr!r} must be a number in [0, inf).")

@@ -1,0 +1,61 @@
+"""What hosts do that a method on pairs can not live with, as sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .._exceptions import OptionError
+from .pairs import Pair
+
+__all__ = ["check_factor_dtype", "check_lr", "check_ownership", "check_whole"]
+
+
+def check_lr(lr: float | Tensor) -> None:
+    """Refuse a learning rate outside [0, inf); a tensor is not looked into."""
+    if isinstance(lr, Tensor):
+        return
+    if not 0.0 <= lr < float("inf"):
+        raise OptionError(f"lr={lr!r} must be a number in [0, inf).")
+
+
+def check_whole(tensors: Iterable[Tensor], method: str) -> None:
+    """Refuse parameters of which this process holds a part (DTensor)."""
+    if any(_is_sharded(tensor) for tensor in tensors):
+        raise OptionError(
+            f"{method} needs whole factors, but a parameter is sharded (DTensor); keep "
+            "the LoRA parameters out of FSDP's or tensor-parallel sharding, the base "
+            "model may stay sharded."
+        )
+
+
+def check_ownership(
+    pairs: Sequence[Pair], owners: Mapping[int, dict[str, Any]], method: str
+) -> None:
+    """Refuse groups whose tensors are no longer the factors (ZeRO's flat buffers)."""
+    for pair in pairs:
+        if id(pair.up) not in owners or id(pair.down) not in owners:
+            raise OptionError(
+                f"The factors of {pair.name!r} are no longer in the optimizer's "
+                f"groups, as under DeepSpeed ZeRO, which steps flat buffers; {method} "
+                "needs the factors themselves: use DDP, or FSDP2 for the base alone."
+            )
+
+
+def check_factor_dtype(pair: Pair) -> None:
+    """Refuse a B that can not hold an orthonormal factor."""
+    if pair.up.dtype in (torch.float32, torch.float64):
+        return
+    kind = str(pair.up.dtype).removeprefix("torch.")
+    raise OptionError(
+        f"B of {pair.name!r} is {kind}, which can not hold an orthonormal factor; keep "
+        "the LoRA parameters in float32 (the base model may stay as it is)."
+    )
+
+
+def _is_sharded(tensor: Tensor) -> bool:
+    # By name: importing torch.distributed.tensor costs a second in every program.
+    return any(kind.__name__ == "DTensor" for kind in type(tensor).__mro__)
