@@ -7,6 +7,7 @@ from .alpha import fold_alpha_
 from .engine import PairOptimizer
 from .factory import create_optimizer
 from .initialise import init_riemannion_, init_stella_, init_stiefel_
+from .loi import Loi, init_loi_
 from .lora_plus import LoRAPlus
 from .lora_rite import LoRARITE
 from .pairs import Pair, PairMap, find_pairs
@@ -22,6 +23,7 @@ __all__ = [
     "AdamW",
     "LoRAPlus",
     "LoRARITE",
+    "Loi",
     "Pair",
     "PairBatch",
     "PairMap",
@@ -34,6 +36,7 @@ __all__ = [
     "create_optimizer",
     "find_pairs",
     "fold_alpha_",
+    "init_loi_",
     "init_riemannion_",
     "init_stella_",
     "init_stiefel_",

@@ -11,7 +11,7 @@ from .pairs import Pair, find_pairs
 from .riemannion import tiny_right_factor
 from .stella import random_right_frame
 
-__all__ = ["init_riemannion_", "init_stella_", "init_stiefel_"]
+__all__ = ["init_riemannion_", "init_stella_", "init_stiefel_", "startable_pairs"]
 
 
 @torch.no_grad()
@@ -31,7 +31,7 @@ def init_stiefel_(source: Source, seed: int = 0) -> list[Pair]:
     Raises:
         PairingError: no pair found, or a rank that exceeds a side of its layer.
     """
-    pairs = _startable_pairs(source)
+    pairs = startable_pairs(source)
     for pair in pairs:
         orthonormal_start(pair.up, pair.down, pair.name, seed)
     return pairs
@@ -72,7 +72,12 @@ def init_riemannion_(source: Source, seed: int = 0) -> list[Pair]:
     return pairs
 
 
-def _startable_pairs(source: Source) -> list[Pair]:
+def startable_pairs(source: Source) -> list[Pair]:
+    """The pairs of a source, of which there must be some, each of full rank.
+
+    Raises:
+        PairingError: no pair found, or a rank that exceeds a side of its layer.
+    """
     pairs = find_pairs(source).pairs
     if not pairs:
         raise PairingError(

@@ -1,0 +1,233 @@
+r"""LOI: start where the tangent space sees most of the first gradient.
+
+For the gradient :math:`G = U \Sigma V^T` of a layer's weight the point
+
+.. math:: X^0 = c\,U_{1:r} V_{r+1:2r}^T
+
+makes the tangent projection of G equal to its best approximation of rank 2r. The
+singular vectors come from products of G with thin matrices, and those from ordinary
+backward passes: with B = 0 and :math:`A = \Omega^T` the gradient of B is
+:math:`G \Omega`; with A = 0 and B = Q the gradient of A is :math:`Q^T G`.
+
+References:
+    "Riemannion", 2025, arXiv:2507.12142, section on locally optimal initialisation and
+    BackPropRSVD.
+    N. Halko, P. Martinsson, J. Tropp, "Finding Structure with Randomness", 2011,
+    algorithm 4.4 (randomised SVD with power iterations).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from .._exceptions import OptionError
+from ._groups import Source
+from .initialise import startable_pairs
+from .pairs import Pair
+
+__all__ = ["Loi", "init_loi_"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Loi:
+    """What :func:`init_loi_` found for one pair.
+
+    Attributes:
+        pair: the pair, started.
+        singular_values: of the layer's gradient, the first 2r, float32.
+        offset_up: B of the start, ``(out, r)``; empty without an offset.
+        offset_down: A of the start, ``(r, in)``; empty without an offset.
+    """
+
+    pair: Pair
+    singular_values: Tensor
+    offset_up: Tensor
+    offset_down: Tensor
+
+
+def init_loi_(
+    source: Source,
+    backward: Callable[[], object],
+    *,
+    offset: bool = False,
+    scale: float | None = None,
+    oversampling: int | None = None,
+    power: int = 1,
+    seed: int = 0,
+) -> list[Loi]:
+    r"""Start every LoRA pair from the gradient of its layer, in place.
+
+    Args:
+        source: a model with trainable LoRA layers, named parameters or groups.
+        backward: computes the loss of one fixed batch (same pictures, noise and
+            timesteps at every call) and calls ``backward()``. It is called
+            2 (power + 1) ceil(k / r) times, k = 2r + oversampling.
+        offset: False starts at B = first r left singular vectors, A = 0, so that the
+            model is unchanged. True starts at :math:`X^0`, which the caller takes back
+            out of the base with the returned factors: a second, frozen adapter with
+            B = -``offset_up`` and A = ``offset_down``.
+        scale: c; None takes 1 / sqrt(r), the paper's value for diffusion.
+        oversampling: extra random directions; None takes r.
+        power: power iterations q.
+        seed: of the random directions, which also depend on the layer's name.
+
+    Returns:
+        One record a pair, in order of appearance.
+
+    Raises:
+        OptionError: ``backward`` leaves a pair without a gradient, or 2r exceeds a side
+            of a layer while ``offset`` is wanted.
+        PairingError: no pair found, or a rank that exceeds a side of its layer.
+
+    An error in ``backward`` leaves the factors as they were.
+    """
+    pairs = startable_pairs(source)
+    if offset:
+        _check_room(pairs)
+    before = [(p.up.detach().clone(), p.down.detach().clone()) for p in pairs]
+    try:
+        frames = _gradient_frames(pairs, backward, oversampling, power, seed)
+    except BaseException:
+        with torch.no_grad():
+            for pair, (up, down) in zip(pairs, before, strict=True):
+                pair.up.copy_(up)
+                pair.down.copy_(down)
+        raise
+    return [
+        _start(pair, *frame, offset, scale)
+        for pair, frame in zip(pairs, frames, strict=True)
+    ]
+
+
+def _gradient_frames(
+    pairs: list[Pair],
+    backward: Callable[[], object],
+    oversampling: int | None,
+    power: int,
+    seed: int,
+) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """BackPropRSVD: leading U, sigma and V^T of every layer's gradient."""
+    probe = _Probe(pairs, backward)
+    counts = [_directions(pair, oversampling) for pair in pairs]
+    right = [_gauss(p, k, seed) for p, k in zip(pairs, counts, strict=True)]
+    left = [_orthonormal(y) for y in probe.times(right)]
+    for _ in range(power):
+        right = [_orthonormal(z) for z in probe.transposed_times(left)]
+        left = [_orthonormal(y) for y in probe.times(right)]
+    frames = []
+    for q, c in zip(left, probe.transposed_times(left), strict=True):
+        u, sigma, vh = torch.linalg.svd(c.mT, full_matrices=False)
+        frames.append((q @ u, sigma, vh))
+    return frames
+
+
+class _Probe:
+    """Products of the layers' gradients with thin matrices, all layers at once."""
+
+    def __init__(self, pairs: Sequence[Pair], backward: Callable[[], object]) -> None:
+        self.pairs, self.backward = pairs, backward
+
+    def times(self, right: list[Tensor]) -> list[Tensor]:
+        """G Omega for Omega ``(in, k)`` of each pair, in slices of its rank."""
+        return self._slices([r.mT for r in right], "down")
+
+    def transposed_times(self, left: list[Tensor]) -> list[Tensor]:
+        """G^T Q for Q ``(out, k)`` of each pair."""
+        return [part.mT for part in self._slices([q.mT for q in left], "up")]
+
+    def _slices(self, rows: list[Tensor], role: str) -> list[Tensor]:
+        """Put rows into one factor, zero into the other, whose gradient is read."""
+        parts: list[list[Tensor]] = [[] for _ in self.pairs]
+        longest = max(
+            -(-len(r) // p.rank) for r, p in zip(rows, self.pairs, strict=True)
+        )
+        for number in range(longest):
+            wide = [
+                r[number * p.rank : (number + 1) * p.rank]
+                for r, p in zip(rows, self.pairs, strict=True)
+            ]
+            self._probe(wide, role)
+            for pair, part, probed in zip(self.pairs, parts, wide, strict=True):
+                part.append(_gradient(pair, role, len(probed)))
+        dim = 1 if role == "down" else 0
+        return [torch.cat(part, dim) for part in parts]
+
+    def _probe(self, rows: list[Tensor], role: str) -> None:
+        for pair, probed in zip(self.pairs, rows, strict=True):
+            pair.up.grad = pair.down.grad = None
+            with torch.no_grad():
+                pair.up.zero_()
+                pair.down.zero_()
+                up, down = pair.matrices
+                if role == "down":
+                    down[: len(probed)] = probed
+                else:
+                    up[:, : len(probed)] = probed.mT
+        with torch.enable_grad():
+            self.backward()
+
+
+def _gradient(pair: Pair, role: str, count: int) -> Tensor:
+    other = pair.up if role == "down" else pair.down
+    if other.grad is None:
+        raise OptionError(
+            f"The backward function left {pair.name!r} without a gradient; it must "
+            "compute the loss of a batch with this adapter active and call backward()."
+        )
+    gradient = other.grad.detach().flatten(1).float()
+    pair.up.grad = pair.down.grad = None
+    return gradient[:, :count] if role == "down" else gradient[:count]
+
+
+@torch.no_grad()
+def _start(
+    pair: Pair,
+    u: Tensor,
+    sigma: Tensor,
+    vh: Tensor,
+    offset: bool,
+    scale: float | None,
+) -> Loi:
+    rank = pair.rank
+    up, down = pair.matrices
+    up.copy_(u[:, :rank])
+    down.zero_()
+    empty = u.new_empty(0)
+    if not offset:
+        return Loi(pair, sigma[: 2 * rank], empty, empty)
+    size = rank**-0.5 if scale is None else scale
+    down.copy_(size * vh[rank : 2 * rank])
+    return Loi(pair, sigma[: 2 * rank], up.detach().clone(), down.detach().clone())
+
+
+def _check_room(pairs: Sequence[Pair]) -> None:
+    for pair in pairs:
+        up, down = pair.matrices
+        side = min(up.shape[0], down.shape[1])
+        if 2 * pair.rank > side:
+            raise OptionError(
+                f"LOI with an offset needs 2 x rank <= {side} at {pair.name!r}, whose "
+                f"rank is {pair.rank}; lower the rank or use offset=False."
+            )
+
+
+def _directions(pair: Pair, oversampling: int | None) -> int:
+    extra = pair.rank if oversampling is None else oversampling
+    up, down = pair.matrices
+    return min(2 * pair.rank + extra, up.shape[0], down.shape[1])
+
+
+def _gauss(pair: Pair, count: int, seed: int) -> Tensor:
+    key = zlib.crc32(f"{pair.name}.LOI".encode()) ^ seed
+    generator = torch.Generator().manual_seed(key)
+    width = pair.matrices[1].shape[1]
+    return torch.randn(width, count, generator=generator).to(pair.up.device)
+
+
+def _orthonormal(matrix: Tensor) -> Tensor:
+    return torch.linalg.qr(matrix)[0]
