@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -305,9 +307,8 @@ def test_sharded_factors_are_refused(name):
 
 
 def test_a_missing_package_is_a_sentence(monkeypatch):
-    import sys
-
-    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    for module in ("bitsandbytes", "bitsandbytes.optim"):
+        monkeypatch.setitem(sys.modules, module, None)
     monkeypatch.delitem(sys.modules, "stiefel_lora.optim.adamw_8bit", raising=False)
     with pytest.raises(OptionError, match=r"stiefel-lora\[quant\]"):
         create_optimizer("adamw_8bit", LoraNet())
