@@ -1,12 +1,19 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from manifold_cases import F64, gaussian, seeds, tall_shapes
 
-from stiefel_lora.geometry import inverse_sqrt, polar_factor, random_orthonormal
+from stiefel_lora.geometry import (
+    inverse_sqrt,
+    polar_factor,
+    random_orthonormal,
+    spectral_norm,
+)
 
 
 def with_singular_values(rows: int, values: torch.Tensor, seed: int) -> torch.Tensor:
@@ -74,3 +81,18 @@ def test_polar_factor_of_a_rank_deficient_matrix_keeps_its_range(rank, seed):
     values = torch.linalg.svdvals(polar_factor(matrix.float()))
     assert values[0] == pytest.approx(1, abs=1e-4)
     assert values[rank:].max() < 0.2 if rank < 8 else True
+
+
+@given(tall_shapes(), seeds, st.floats(0.0, 1e3), st.floats(-12.0, 12.0))
+def test_spectral_norm_is_low_by_no_more_than_it_says(shape, seed, crowding, exponent):
+    # Crowded just below the largest value is the worst place for the others.
+    rows, columns = shape
+    values = torch.full((columns,), 1 - crowding / 2**12, dtype=F64).clamp_min(0)
+    values[0] = 1
+    matrix = with_singular_values(rows, values, seed) * 10**exponent
+    share = spectral_norm(matrix).square() / 10 ** (2 * exponent)
+    assert 1 - math.log(columns) / 2**10 - 1e-12 <= share <= 1 + 1e-12
+
+
+def test_spectral_norm_of_zero_is_zero():
+    assert spectral_norm(torch.zeros(2, 6, 3)).flatten().tolist() == [0.0, 0.0]

@@ -2,16 +2,46 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 
 from helpers.tiny_sdxl import build_tiny_sdxl
+from stiefel_lora.training import send_command
+from stiefel_lora.training.loop import Loop
 
-__all__ = ["tiny_sdxl"]
+__all__ = ["StopAfter", "stop_after", "tiny_sdxl"]
+
+StopAfter = Callable[[int, str | int], AbstractContextManager[None]]
 
 
 @pytest.fixture(scope="session")
 def tiny_sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a tiny random SDXL, one for the whole session; do not change it."""
     return build_tiny_sdxl(tmp_path_factory.mktemp("models") / "tiny_sdxl")
+
+
+@pytest.fixture
+def stop_after(monkeypatch: pytest.MonkeyPatch) -> StopAfter:
+    """Ask for a stop as soon as a step is done: by a file, or by a signal."""
+
+    @contextmanager
+    def arrange(step: int, order: str | int) -> Iterator[None]:
+        log = Loop._log_step
+
+        def log_then_stop(self: Loop, *figures: float) -> None:
+            log(self, *figures)
+            if self.step == step:
+                if isinstance(order, str):
+                    send_command(self._folder.root, order)  # type: ignore[arg-type]
+                else:
+                    os.kill(os.getpid(), order)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Loop, "_log_step", log_then_stop)
+            yield
+
+    return arrange

@@ -68,6 +68,19 @@ def test_the_offset_has_the_documented_size():
         )
 
 
+@pytest.mark.parametrize(("options", "passes"), [({}, 12), ({"power": 3}, 24)])
+def test_it_takes_the_documented_number_of_backward_passes(options, passes):
+    model, batch = LoraNet(), task()
+    calls = []
+
+    def counted():
+        calls.append(1)
+        backward(model, batch)
+
+    init_loi_(model, counted, **options)
+    assert len(calls) == passes
+
+
 def test_the_same_seed_gives_the_same_start():
     starts = []
     for _ in range(2):

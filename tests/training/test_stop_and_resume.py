@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import signal
 from pathlib import Path
 
@@ -8,49 +7,26 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from helpers.fixtures import StopAfter
 from helpers.runs import tiny_config
 from stiefel_lora import CheckpointError, OutputError
-from stiefel_lora.training import read_events, send_command
+from stiefel_lora.training import read_events
 from stiefel_lora.training.checkpoint import list_checkpoints, load_checkpoint
-from stiefel_lora.training.loop import Loop
 from stiefel_lora.training.trainer import train
-
-
-@pytest.fixture
-def stop_after(monkeypatch: pytest.MonkeyPatch):
-    """Ask for a stop as soon as a step is done: by a file, or by a signal."""
-
-    def arrange(step: int, order: str | int) -> None:
-        log = Loop._log_step
-
-        def log_then_stop(self: Loop, *figures: float) -> None:
-            log(self, *figures)
-            if self.step == step:
-                if isinstance(order, str):
-                    send_command(self._folder.root, order)  # type: ignore[arg-type]
-                else:
-                    os.kill(os.getpid(), order)
-
-        monkeypatch.setattr(Loop, "_log_step", log_then_stop)
-
-    return arrange
 
 
 @pytest.mark.parametrize("order", ["stop", signal.SIGINT, signal.SIGTERM])
 def test_stopped_run_saves_says_how_to_go_on_and_ends_the_same(
     tiny_sdxl: Path,
     tmp_path: Path,
-    stop_after,
+    stop_after: StopAfter,
     capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
     order: str | int,
 ) -> None:
     whole = train(tiny_config(tiny_sdxl, tmp_path, run_name="whole"))
-    with monkeypatch.context():
-        stop_after(2, order)
-        config = tiny_config(tiny_sdxl, tmp_path)
+    config = tiny_config(tiny_sdxl, tmp_path)
+    with stop_after(2, order):
         stopped = train(config)
-        monkeypatch.undo()
     assert stopped.interrupted
     assert stopped.step == 2
     assert stopped.lora_files == ()
@@ -73,10 +49,10 @@ def test_stopped_run_saves_says_how_to_go_on_and_ends_the_same(
 
 
 def test_save_order_writes_checkpoint_and_lora_and_goes_on(
-    tiny_sdxl: Path, tmp_path: Path, stop_after
+    tiny_sdxl: Path, tmp_path: Path, stop_after: StopAfter
 ) -> None:
-    stop_after(1, "save")
-    result = train(tiny_config(tiny_sdxl, tmp_path, steps=2))
+    with stop_after(1, "save"):
+        result = train(tiny_config(tiny_sdxl, tmp_path, steps=2))
     assert not result.interrupted
     kept = [path.name for path in list_checkpoints(result.run_dir / "checkpoints")]
     assert kept == ["step-1", "step-2"]

@@ -7,13 +7,15 @@ from ._types import Method, Option
 
 __all__ = ["ADAMW", "ADAMW_8BIT", "LORA_PLUS", "SCALED_ADAMW"]
 
+_LR_UNIT = "AdamW's own: about the size of a parameter's step"
+
 ADAMW = Method(
     name="adamw",
     label="AdamW",
     summary="Torch's own AdamW on A and B alike.",
     target="stiefel_lora.optim.adamw:AdamW",
     default_lr=1e-4,
-    lr_unit="AdamW's own: about the size of a parameter's step",
+    lr_unit=_LR_UNIT,
     separable=True,
     options=(WEIGHT_DECAY, *ADAM_OPTIONS),
 )
@@ -24,7 +26,7 @@ ADAMW_8BIT = Method(
     summary="AdamW of bitsandbytes with moments in 8 bits.",
     target="stiefel_lora.optim.adamw_8bit:EightBitAdamW",
     default_lr=1e-4,
-    lr_unit="AdamW's own: about the size of a parameter's step",
+    lr_unit=_LR_UNIT,
     separable=True,
     extra="quant",
     options=(WEIGHT_DECAY, *ADAM_OPTIONS),
@@ -57,7 +59,7 @@ SCALED_ADAMW = Method(
     summary="AdamW on gradients that are divided by the other factor's Gram matrix.",
     target="stiefel_lora.optim.scaled_adamw:ScaledAdamW",
     default_lr=1e-4,
-    lr_unit="AdamW's own: about the size of a parameter's step",
+    lr_unit=_LR_UNIT,
     options=(
         Option(
             name="damping",

@@ -108,7 +108,7 @@ class Method:
         module, _, name = self.target.partition(":")
         try:
             return getattr(importlib.import_module(module), name)
-        except ImportError as error:
+        except ModuleNotFoundError as error:
             if self.extra is None:
                 raise
             raise OptionError(

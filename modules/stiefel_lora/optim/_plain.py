@@ -66,6 +66,8 @@ def plain_factors(
     found: list[tuple[Tensor, Tensor, Role]] = []
     for member in members:
         roles = rule.adamw_roles(member.up_group)
+        if len(roles) == 1 and "up" in roles:
+            found.append((member.pair.up, member.grad_up, "up"))
         if len(roles) == 1 and "down" in roles:
             found.append((member.pair.down, member.grad_down, "down"))
     for pair in pairs:

@@ -119,7 +119,12 @@ class StiefelRule(Rule):
 
 
 def _schedule(group: Mapping[str, Any]) -> float:
-    """Present share of the initial rate; 1 where no scheduler has noted it."""
+    """Present share of the initial rate; 1 where no scheduler has noted it.
+
+    Only "over_rank" reads it, and reading a rate on the GPU waits for the GPU.
+    """
+    if group["decay_rule"] != "over_rank":
+        return 1.0
     initial = group.get("initial_lr", group["lr"])
     return float(group["lr"]) / float(initial) if float(initial) else 0.0
 

@@ -52,6 +52,10 @@ class PairOptimizer(torch.optim.Optimizer):
 
     method: str
     rule: Rule
+    _pairs: list[Pair]
+    _rest: list[tuple[str, Tensor]]
+    _settled: list[bool]
+    _width: float
 
     def __init__(
         self, params: Source, lr: float | Tensor, options: dict[str, Any]
@@ -61,13 +65,7 @@ class PairOptimizer(torch.optim.Optimizer):
         check_lr(lr)
         if entry.alpha_policy == "rank":
             settle_alpha(params)
-        self._pairs: list[Pair] = []
-        self._rest: list[tuple[str, Tensor]] = []
-        self._settled: list[bool] = []
-        self._width = 0.0
-        self._building = True
         super().__init__(named_groups(params), {"lr": lr, **options})
-        self._building = False
         self._find_pairs()
         self._log_pairs()
 
@@ -83,7 +81,8 @@ class PairOptimizer(torch.optim.Optimizer):
         check_options(method(self.method), given)
         super().add_param_group(param_group)
         check_whole(self.param_groups[-1]["params"], type(self).__name__)
-        if not self._building:
+        # Torch's constructor adds the groups one by one; pairs may span them.
+        if hasattr(self, "_pairs"):
             self._find_pairs()
 
     def _find_pairs(self) -> None:
@@ -231,7 +230,7 @@ class PairOptimizer(torch.optim.Optimizer):
         self._settled = [False] * len(self._pairs)
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("_pairs", "_rest", "_settled", "_width", "_building")
+        own = ("_pairs", "_rest", "_settled", "_width")
         return {**super().__getstate__(), **{k: self.__dict__[k] for k in own}}
 
 

@@ -5,6 +5,10 @@ adapter. Gradients and moments change with the coordinates:
 :math:`G_Q = G_B R^T` and :math:`G_{RA} = R^{-T} G_A`. B = 0 has no direction of its own
 and gets a seeded random point, with A := 0 so that the product stays zero.
 A polar projection of B alone would change the product.
+
+Methods that hold A in its own frame use the other gauge: A = P Sigma W^T becomes
+(B P, Sigma W^T), B staying orthonormal. Random frames are fixed by a layer's name and a
+seed, so that they depend neither on the order of the layers nor on the device.
 """
 
 from __future__ import annotations
@@ -16,8 +20,17 @@ import torch
 from torch import Tensor
 
 from ..geometry import orthogonality_error, qr_gauge, random_orthonormal
+from .rule import PairBatch
 
-__all__ = ["Gauge", "needs_gauge", "orthonormal_start", "stiefel_gauge"]
+__all__ = [
+    "Gauge",
+    "enter_svd_gauge",
+    "name_seed",
+    "needs_gauge",
+    "orthonormal_start",
+    "random_frame",
+    "stiefel_gauge",
+]
 
 TOLERANCE = 1e-4
 """Pairs with max|B^T B - I| up to this keep their bits, so that a resume is exact."""
@@ -65,6 +78,35 @@ def stiefel_gauge(up: Tensor, down: Tensor) -> Gauge:
 def orthonormal_start(up: Tensor, down: Tensor, name: str, seed: int = 0) -> None:
     """Write a random orthonormal B and A = 0 in place, fixed by name and seed."""
     rows, columns = up.flatten(1).shape
-    point = random_orthonormal(rows, columns, seed=zlib.crc32(name.encode()) ^ seed)
+    point = random_frame(name, rows, columns, seed)
     up.copy_(point.view_as(up))
     down.zero_()
+
+
+def enter_svd_gauge(batch: PairBatch, index: int) -> tuple[Tensor, Tensor]:
+    """Give A of one pair orthogonal rows: (B, A) := (B P, Sigma W^T), in place.
+
+    The gradients follow; B keeps B^T B.
+
+    Returns:
+        Sigma ``(r,)`` and W^T ``(r, in)``, float64.
+    """
+    down = batch.down[index]
+    turn, sigma, right = torch.linalg.svd(down.double(), full_matrices=False)
+    turn = turn.to(down.dtype)
+    batch.up[index] = batch.up[index] @ turn
+    batch.grad_up[index] = batch.grad_up[index] @ turn
+    batch.grad_down[index] = turn.mT @ batch.grad_down[index]
+    batch.down[index] = (sigma.unsqueeze(-1) * right).to(down.dtype)
+    return sigma, right
+
+
+def random_frame(name: str, rows: int, columns: int, seed: int = 0) -> Tensor:
+    """A random point of St(rows, columns), float64 on the CPU."""
+    key = name_seed(name, seed)
+    return random_orthonormal(rows, columns, seed=key, dtype=torch.float64)
+
+
+def name_seed(name: str, seed: int) -> int:
+    """A seed of its own for each name."""
+    return zlib.crc32(name.encode()) ^ seed

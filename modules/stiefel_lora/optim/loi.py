@@ -19,7 +19,6 @@ References:
 from __future__ import annotations
 
 import dataclasses
-import zlib
 from collections.abc import Callable, Sequence
 
 import torch
@@ -27,6 +26,7 @@ from torch import Tensor
 
 from .._exceptions import OptionError
 from ._groups import Source
+from .gauge import name_seed
 from .initialise import startable_pairs
 from .pairs import Pair
 
@@ -223,7 +223,7 @@ def _directions(pair: Pair, oversampling: int | None) -> int:
 
 
 def _gauss(pair: Pair, count: int, seed: int) -> Tensor:
-    key = zlib.crc32(f"{pair.name}.LOI".encode()) ^ seed
+    key = name_seed(f"{pair.name}.LOI", seed)
     generator = torch.Generator().manual_seed(key)
     width = pair.matrices[1].shape[1]
     return torch.randn(width, count, generator=generator).to(pair.up.device)

@@ -26,7 +26,6 @@ References:
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,12 +34,13 @@ from torch import Tensor
 
 from ..geometry import (
     factored_msign,
+    orthogonality_error,
     project_factored,
-    random_orthonormal,
     truncate_factored,
 )
 from ._groups import Source
 from .engine import PairOptimizer
+from .gauge import enter_svd_gauge, random_frame
 from .rule import PairBatch, Rule, StateShape
 
 __all__ = ["TINY_START", "Riemannion", "tiny_right_factor"]
@@ -146,28 +146,19 @@ def _mixed_rows(down: Tensor) -> Tensor:
     """Whether the rows of A are not orthogonal (or zero), bool ``(K,)``."""
     size = torch.linalg.vector_norm(down, dim=-1, keepdim=True)
     unit = down / size.clamp_min(torch.finfo(down.dtype).tiny)
-    gram = unit @ unit.mT
-    identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-    return (gram - identity).abs().amax((-2, -1)) > 1e-3
+    return orthogonality_error(unit.mT) > 1e-3
 
 
 def _enter_svd_gauge(batch: PairBatch, index: int) -> None:
-    """(B, A) := (B P, Sigma W^T) for A = P Sigma W^T, gradients with them."""
-    down = batch.down[index]
-    turn, sigma, right = torch.linalg.svd(down.double(), full_matrices=False)
+    """The SVD gauge with floored singular values."""
+    sigma, right = enter_svd_gauge(batch, index)
     floored = sigma.clamp_min(_FLOOR * float(sigma[0]))
-    turn = turn.to(down.dtype)
-    batch.up[index] = batch.up[index] @ turn
-    batch.grad_up[index] = batch.grad_up[index] @ turn
-    batch.grad_down[index] = turn.mT @ batch.grad_down[index]
-    batch.down[index] = floored.unsqueeze(-1).to(down.dtype) * right.to(down.dtype)
+    batch.down[index] = (floored.unsqueeze(-1) * right).to(batch.down.dtype)
 
 
 def tiny_right_factor(name: str, rank: int, width: int, seed: int = 0) -> Tensor:
     """A of a start without LOI: orthogonal rows of TINY_START, seeded by name."""
-    key = zlib.crc32(f"{name}.Y".encode()) ^ seed
-    frame = random_orthonormal(width, rank, seed=key, dtype=torch.float64)
-    return TINY_START * frame.mT
+    return TINY_START * random_frame(f"{name}.Y", width, rank, seed).mT
 
 
 class Riemannion(PairOptimizer):

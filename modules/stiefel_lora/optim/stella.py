@@ -23,7 +23,6 @@ References:
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,13 +34,13 @@ from ..geometry import (
     exponential_map,
     orthogonality_error,
     qr_gauge,
-    random_orthonormal,
     retract_polar,
     tangent_project,
 )
 from ._groups import Source
 from ._moments import BASE_RULES, moment_states
 from .engine import PairOptimizer
+from .gauge import enter_svd_gauge, random_frame
 from .rule import PairBatch, Rule, StateShape
 
 __all__ = ["StelLA", "random_right_frame"]
@@ -125,11 +124,7 @@ def _refactor(batch: PairBatch, index: int) -> None:
         s.copy_(r.mT)
     else:
         # A diagonal S needs the basis of B in which the rows of A are orthogonal.
-        turn, sigma, right = torch.linalg.svd(down.double(), full_matrices=False)
-        turn = turn.to(down.dtype)
-        batch.up[index] = batch.up[index] @ turn
-        batch.grad_up[index] = batch.grad_up[index] @ turn
-        batch.grad_down[index] = turn.mT @ batch.grad_down[index]
+        sigma, right = enter_svd_gauge(batch, index)
         v.copy_(right)
         s.copy_(torch.diag(sigma))
     batch.down[index] = s @ v
@@ -137,8 +132,7 @@ def _refactor(batch: PairBatch, index: int) -> None:
 
 def random_right_frame(name: str, rank: int, width: int, seed: int = 0) -> Tensor:
     """V^T of a pair, ``(rank, width)``, fixed by its name and the seed."""
-    key = zlib.crc32(f"{name}.V".encode()) ^ seed
-    return random_orthonormal(width, rank, seed=key, dtype=torch.float64).mT
+    return random_frame(f"{name}.V", width, rank, seed).mT
 
 
 def _diagonal(matrix: Tensor) -> Tensor:
