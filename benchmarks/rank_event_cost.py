@@ -110,10 +110,10 @@ def report(
                 TensorBoardSink(Path(folder) / "tensorboard"),
             ]
         )
-        monitor = Monitor(pairs, True, None, NoSamples(), sinks)  # type: ignore[arg-type]
+        monitor = Monitor(lambda: pairs, pairs, None, NoSamples(), sinks)  # type: ignore[arg-type]
         steps = iter(range(10**6))
         times = {
-            "spectra alone": lambda: measure_ranks(pairs, constrained=False),
+            "spectra alone": lambda: measure_ranks(pairs),
             "whole event": lambda: monitor.measure_ranks(next(steps)),
             "AdamW step": optimizer.step,
         }

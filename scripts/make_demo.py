@@ -67,7 +67,7 @@ def _run_model_stage(stage: str, arguments: argparse.Namespace) -> None:
     if stage == "vae":
         stages.make_vae(places, steps=arguments.vae_steps, batch=8, lr=2e-3, seed=SEED)
     elif stage == "fold":
-        stages.make_fold(places)
+        stages.make_fold(places, SEED)
     elif stage == "unet":
         recipe = Recipe(arguments.unet_steps, arguments.batch, arguments.lr, SEED)
         stages.make_unet(places, recipe)

@@ -19,15 +19,12 @@ def caption_of(style: str, concept: Concept) -> str:
 
 
 def base_captions(concepts: list[Concept]) -> list[tuple[str, Concept]]:
-    """(style, concept) of every base picture: all Noto, then all Twemoji.
-
-    Sequences (professions, families) are left out: at 64 pixels they look alike.
-    """
+    """(style, concept) of every base picture: all Noto, then all Twemoji."""
     return [
         (style, concept)
         for style in BASE_STYLES
         for concept in concepts
-        if concept.is_single and concept.picture(style) is not None
+        if concept.picture(style) is not None
     ]
 
 

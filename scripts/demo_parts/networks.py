@@ -44,12 +44,12 @@ def build_unet() -> UNet2DConditionModel:
 
 def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     """The first text encoder; the pipeline reads its last but one hidden state."""
-    return CLIPTextModel(_text_config(tokenizer, HIDDEN[0], layers=4, heads=3))
+    return CLIPTextModel(_text_config(tokenizer, HIDDEN[0], layers=2, heads=3))
 
 
 def build_text_encoder_2(tokenizer: CLIPTokenizer) -> CLIPTextModelWithProjection:
     """The second text encoder, which also gives the pooled caption."""
-    config = _text_config(tokenizer, HIDDEN[1], layers=4, heads=4)
+    config = _text_config(tokenizer, HIDDEN[1], layers=2, heads=4)
     return CLIPTextModelWithProjection(config)
 
 

@@ -20,6 +20,7 @@ from demo_parts.captions import (
 )
 from demo_parts.concepts import Concept, load_concepts
 from demo_parts.pack import assemble, write_pipeline
+from demo_parts.picture_set import base_concepts
 from demo_parts.rasters import load_all_rasters
 from demo_parts.recipe import Recipe
 from demo_parts.sheet import draw, lay_out, sheet_concepts
@@ -49,13 +50,13 @@ def make_vae(places: Places, *, steps: int, batch: int, lr: float, seed: int) ->
     vae_stage.train_vae(pixels, places.work / "vae_raw", recipe)
 
 
-def make_fold(places: Places) -> None:
+def make_fold(places: Places, seed: int) -> None:
     """Fold the autoencoder, save it, and encode the pictures of the base model."""
     raw = places.work / "vae_raw"
     if not (raw / "config.json").is_file():
         raise ValueError(f"{raw} holds no config.json. Run `make_demo.py vae` first.")
     vae = AutoencoderKL.from_pretrained(raw).eval()
-    base = _base_pixels(_rasters(places))
+    base = _base_pixels(places, seed)
     factor = fold(vae, base)
     vae.save_pretrained(places.work / "vae")
     means = vae_stage.encode_means(vae, base) * factor
@@ -66,7 +67,7 @@ def make_fold(places: Places) -> None:
 def make_unet(places: Places, recipe: Recipe) -> None:
     """Train or resume; a full pipeline folder is refreshed at each checkpoint."""
     concepts = load_concepts(places.packages)
-    pairs = base_captions(concepts)
+    pairs = base_captions(base_concepts(concepts, recipe.seed))
     latents_file = places.work / "latents.pt"
     if not latents_file.is_file():
         raise ValueError(f"{latents_file} is missing. Run `make_demo.py fold` first.")
@@ -114,12 +115,14 @@ def _rasters(places: Places) -> dict[str, tuple[list[Concept], np.ndarray]]:
     return load_all_rasters(places.packages, places.work / "cache", concepts)
 
 
-def _base_pixels(rasters: dict[str, tuple[list[Concept], np.ndarray]]) -> np.ndarray:
+def _base_pixels(places: Places, seed: int) -> np.ndarray:
     """The pictures that `base_captions` names, in its order."""
+    rasters = _rasters(places)
+    known = set(base_concepts(load_concepts(places.packages), seed))
     parts = []
     for style in BASE_STYLES:
         drawn, pixels = rasters[style]
-        parts.append(pixels[[concept.is_single for concept in drawn]])
+        parts.append(pixels[[concept in known for concept in drawn]])
     return np.concatenate(parts)
 
 

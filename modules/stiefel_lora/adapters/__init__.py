@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from .lora import add_lora, alpha_of, factors_of, load_factors, pairs_of
-from .targets import LAYER_PRESETS, select_layers
+from .offset import moved_pairs, set_offset
+from .targets import LAYER_PRESETS, check_room, select_layers
 
 __all__ = [
     "LAYER_PRESETS",
     "add_lora",
     "alpha_of",
+    "check_room",
     "factors_of",
     "load_factors",
+    "moved_pairs",
     "pairs_of",
     "select_layers",
+    "set_offset",
 ]

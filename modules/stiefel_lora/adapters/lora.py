@@ -16,12 +16,17 @@ from torch import Tensor, nn
 
 from .._exceptions import CheckpointError
 from ..methods import Method
-from ..optim.initialise import init_riemannion_, init_stiefel_
+from ..optim.initialise import init_riemannion_, init_stella_, init_stiefel_
 from ..optim.pairs import Pair, find_pairs
+from .offset import add_offset
 
 # peft says int for alpha and computes with any number.
 _lora_config: Any = LoraConfig
-_STARTS = {"stiefel": init_stiefel_, "riemannion": init_riemannion_}
+_STARTS = {
+    "stiefel": init_stiefel_,
+    "riemannion": init_riemannion_,
+    "stella": init_stella_,
+}
 
 __all__ = ["add_lora", "alpha_of", "factors_of", "load_factors", "pairs_of"]
 
@@ -34,6 +39,7 @@ def add_lora(
     targets: Sequence[str],
     method: Method | None,
     seed: int,
+    init: str = "auto",
 ) -> list[str]:
     """Freeze ``model`` and put a trainable LoRA into the named layers.
 
@@ -46,21 +52,26 @@ def add_lora(
             tiny for ``start="riemannion"``, else (and for None) A uniform in
             +-1/sqrt(in) and B zero. The product B A is at most 1e-7.
         seed: of the start.
+        init: ``"stella"`` starts at two random frames instead, which changes the
+            model; ``"loi"`` adds the frozen adapter that
+            :func:`~stiefel_lora.adapters.offset.set_offset` fills.
 
     Returns:
         Names of the adapted layers, in the order of the model.
     """
     model.requires_grad_(False)
     adaptable: Any = model
-    adaptable.add_adapter(
-        _lora_config(r=rank, lora_alpha=alpha, target_modules=list(targets))
-    )
+    settings = {"r": rank, "lora_alpha": alpha, "target_modules": list(targets)}
+    adaptable.add_adapter(_lora_config(**settings))
+    if init == "loi":
+        add_offset(model, _lora_config(**settings))
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
     pairs = pairs_of(model)
     assert {pair.name for pair in pairs} == set(targets), "peft adapted other layers"
     start = "lora" if method is None else method.start
+    start = init if init == "stella" else start
     if start in _STARTS:
         _STARTS[start](model, seed=seed)
     else:
@@ -91,11 +102,10 @@ def _start_as_lora(pairs: Sequence[Pair], seed: int) -> None:
 
 
 def factors_of(model: nn.Module) -> dict[str, Tensor]:
-    """Trainable tensors by name, on the CPU: what a checkpoint keeps."""
+    """All tensors of the LoRA by name, on the CPU: what a checkpoint keeps."""
     return {
         name: parameter.detach().cpu().contiguous()
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad
+        for name, parameter in _lora_parameters(model).items()
     }
 
 
@@ -106,7 +116,7 @@ def load_factors(model: nn.Module, factors: Mapping[str, Tensor]) -> None:
     Raises:
         CheckpointError: names or shapes differ from this model's.
     """
-    own = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    own = _lora_parameters(model)
     if own.keys() != factors.keys():
         odd = sorted(own.keys() ^ factors.keys())[0]
         raise CheckpointError(
@@ -120,3 +130,12 @@ def load_factors(model: nn.Module, factors: Mapping[str, Tensor]) -> None:
                 f"{tuple(parameter.shape)}."
             )
         parameter.copy_(factors[name])
+
+
+def _lora_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Trained or frozen, all that peft added."""
+    return {
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if ".lora_A." in name or ".lora_B." in name
+    }

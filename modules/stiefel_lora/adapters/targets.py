@@ -16,7 +16,7 @@ from torch import nn
 
 from .._exceptions import ConfigError
 
-__all__ = ["LAYER_PRESETS", "select_layers"]
+__all__ = ["LAYER_PRESETS", "check_room", "select_layers"]
 
 LAYER_PRESETS = {
     "sdxl": {"attn-only": ("attn",), "attn-mlp": ("attentions",), "full": ()},
@@ -59,6 +59,23 @@ def select_layers(
     return selected
 
 
+def check_room(model: nn.Module, targets: Sequence[str], rank: int) -> None:
+    """Refuse layers that have no room for the start from the gradient (LOI).
+
+    Raises:
+        ConfigError: a layer with a side below 2 x rank.
+    """
+    for name in targets:
+        outputs, inputs = _sides(model.get_submodule(name))
+        side = min(outputs, inputs)
+        if 2 * rank > side:
+            raise ConfigError(
+                f"lora_init='loi' needs 2 x lora_rank = {2 * rank} rows and columns, "
+                f"but the layer {name} is {outputs} x {inputs}; use a rank of at most "
+                f"{side // 2} or leave the layer out with layer_filter."
+            )
+
+
 def _layers(
     model: nn.Module, kinds: tuple[type[nn.Module], ...]
 ) -> dict[str, nn.Module]:
@@ -81,12 +98,16 @@ def _matches(pattern: str, layers: dict[str, nn.Module]) -> list[str]:
 
 
 def _check_rank(name: str, layer: nn.Module, rank: int) -> None:
-    weight = layer.weight
-    assert isinstance(weight, nn.Parameter)
-    outputs, inputs = weight.shape[0], weight[0].numel()
+    outputs, inputs = _sides(layer)
     if rank > min(outputs, inputs):
         raise ConfigError(
             f"lora_rank={rank} is larger than the layer {name} ({outputs} x {inputs}) "
             f"allows; use a rank of at most {min(outputs, inputs)} or leave the layer "
             f"out with layer_filter."
         )
+
+
+def _sides(layer: nn.Module) -> tuple[int, int]:
+    weight = layer.weight
+    assert isinstance(weight, nn.Parameter)
+    return weight.shape[0], weight[0].numel()

@@ -8,6 +8,7 @@ __all__ = [
     "DType",
     "LayerPreset",
     "LearningRateScheduler",
+    "LoraInit",
     "ModelType",
     "OutputFormat",
 ]
@@ -15,5 +16,6 @@ __all__ = [
 DType = Literal["float32", "bfloat16", "float16"]
 LayerPreset = Literal["attn-only", "attn-mlp", "full"]
 LearningRateScheduler = Literal["constant", "cosine", "linear"]
+LoraInit = Literal["auto", "loi", "stella"]
 ModelType = Literal["sdxl"]
 OutputFormat = Literal["kohya", "peft"]

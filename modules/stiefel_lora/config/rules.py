@@ -56,11 +56,37 @@ def _run_name_is_a_folder(config: TrainConfig) -> str | None:
     )
 
 
+def _stella_starts_stella(config: TrainConfig) -> str | None:
+    if config.lora_init != "stella" or config.optimizer.name == "stella":
+        return None
+    return (
+        f"lora_init='stella' belongs to the optimizer stella, not to "
+        f"{config.optimizer.name}: write auto or loi."
+    )
+
+
+def _loi_file_rank_fits(config: TrainConfig) -> str | None:
+    rank, most = config.loi_file_rank, 2 * config.lora_rank
+    if rank is None or (config.lora_init == "loi" and rank <= most):
+        return None
+    if config.lora_init != "loi":
+        return (
+            f"loi_file_rank={rank} needs lora_init='loi'; without it the file has the "
+            f"rank of the LoRA: leave loi_file_rank out."
+        )
+    return (
+        f"loi_file_rank={rank} must be at most 2 x lora_rank = {most}, which already "
+        f"loses nothing."
+    )
+
+
 RULES: tuple[Callable[[TrainConfig], str | None], ...] = (
     _run_name_is_a_folder,
     _warmup_fits,
     _alpha_is_rank,
     _formats_differ,
+    _stella_starts_stella,
+    _loi_file_rank_fits,
 )
 
 

@@ -20,6 +20,7 @@ from .enums import (
     DType,
     LayerPreset,
     LearningRateScheduler,
+    LoraInit,
     ModelType,
     OutputFormat,
 )
@@ -148,6 +149,19 @@ class TrainConfig(StrictModel):
     """Scale of the LoRA: alpha / rank multiplies it. Unset: the rank, which is what
     Stiefel LoRA needs."""
 
+    lora_init: LoraInit = "auto"
+    """Where the LoRA starts. auto: as the optimizer needs it, the model unchanged. loi:
+    from the gradient of the first pictures, the model unchanged; its file has up to
+    twice the rank. stella: StelLA's own start, which changes the model at step 0."""
+
+    loi_batches: Annotated[Count, Field(ge=1, le=1000)] = 4
+    """Batches whose gradient lora_init loi looks at, each 12 times; a larger number
+    costs time once, at the start."""
+
+    loi_file_rank: Annotated[Count, Field(ge=1, le=8192)] | None = None
+    """Rank of the file with lora_init loi. Unset: twice lora_rank, which loses nothing;
+    a lower one prints what it loses."""
+
     validate_every: Count = 0
     """Steps between two measurements of the loss on validation_concepts. 0: never."""
 
@@ -190,6 +204,11 @@ class TrainConfig(StrictModel):
     def resolved_alpha(self) -> float:
         """LoRA alpha; the rank when unset."""
         return float(self.lora_rank if self.lora_alpha is None else self.lora_alpha)
+
+    @property
+    def resolved_file_rank(self) -> int:
+        """Rank of the file with ``lora_init`` loi."""
+        return 2 * self.lora_rank if self.loi_file_rank is None else self.loi_file_rank
 
     @property
     def resolved_rank_every(self) -> int:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .load import load_lora
     from .metadata import tag_frequency, training_metadata
     from .peft import save_peft
+    from .svd import compress
     from .tensors import read_tensors, write_tensors
     from .weights import LoraFactors, LoraWeights, canonical_name
 
@@ -23,6 +24,7 @@ __all__ = [
     "LoraWeights",
     "atomic_write",
     "canonical_name",
+    "compress",
     "load_lora",
     "read_tensors",
     "save_kohya",
@@ -37,6 +39,7 @@ _HOME = {
     "LoraWeights": "weights",
     "atomic_write": "atomic",
     "canonical_name": "weights",
+    "compress": "svd",
     "load_lora": "load",
     "read_tensors": "tensors",
     "save_kohya": "kohya",

@@ -80,8 +80,8 @@ def init_loi_(
         One record a pair, in order of appearance.
 
     Raises:
-        OptionError: ``backward`` leaves a pair without a gradient, or 2r exceeds a side
-            of a layer while ``offset`` is wanted.
+        OptionError: ``backward`` leaves a pair without a finite gradient, or 2r exceeds
+            a side of a layer while ``offset`` is wanted.
         PairingError: no pair found, or a rank that exceeds a side of its layer.
 
     An error in ``backward`` leaves the factors as they were.
@@ -180,6 +180,11 @@ def _gradient(pair: Pair, role: str, count: int) -> Tensor:
             "compute the loss of a batch with this adapter active and call backward()."
         )
     gradient = other.grad.detach().flatten(1).float()
+    if not gradient.isfinite().all():
+        raise OptionError(
+            f"The gradient of {pair.name!r} is not finite, so there is no start to "
+            "find; compute in bfloat16 or float32 (train_dtype of a configuration)."
+        )
     pair.up.grad = pair.down.grad = None
     return gradient[:, :count] if role == "down" else gradient[:count]
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 
 from .._exceptions import ConfigError
-from ..adapters import add_lora, pairs_of, select_layers
+from ..adapters import add_lora, check_room, moved_pairs, pairs_of, select_layers
 from ..data.folder import Scan, scan_concepts
 from ..data.order import DataOrder
 from ..data.prepare import EncodedSet, encode_set
@@ -74,6 +75,23 @@ class Machine:
         """What is trained."""
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
+    def moved(self) -> list[Pair]:
+        """Pairs whose products are what the layers move by (a start taken away)."""
+        return moved_pairs(self.model, self.pairs)
+
+    def loss(self, places: Iterable[int], noise: NoiseSource) -> Tensor:
+        """Mean loss of a batch of pictures, with noise and timesteps drawn for it."""
+        batch = self.pictures.batch(places)
+        drawn, timesteps = noise.draw(batch["latents"])
+        device = self.accelerator.device
+        losses = self.family.loss(
+            self.model,
+            {name: value.to(device) for name, value in batch.items()},
+            drawn.to(device),
+            timesteps.to(device),
+        )
+        return losses.mean()
+
 
 def check_inputs(config: TrainConfig) -> Inputs:
     """Look at everything that the user gave, without reading weights or pictures.
@@ -100,6 +118,8 @@ def check_inputs(config: TrainConfig) -> Inputs:
         patterns=config.layer_filter,
         rank=config.lora_rank,
     )
+    if config.lora_init == "loi":
+        check_room(family.skeleton(), targets, config.lora_rank)
     if train.without_caption:
         say(
             f"{train.without_caption} of {len(train.pictures)} pictures have no "
@@ -132,6 +152,7 @@ def build_machine(config: TrainConfig, inputs: Inputs, folder: RunFolder) -> Mac
         targets=inputs.targets,
         method=config.optimizer.method,
         seed=config.seed,
+        init=config.lora_init,
     )
     model.train()
     optimizer = _make_optimizer(config, model)

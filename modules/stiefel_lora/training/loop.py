@@ -148,17 +148,9 @@ class Loop:
 
     def _loss_of_next_batch(self) -> Tensor:
         machine, size = self._machine, self._config.batch_size
-        batch = machine.pictures.batch(machine.order.batch(self._position, size))
+        places = machine.order.batch(self._position, size)
         self._position += size
-        noise, timesteps = machine.noise.draw(batch["latents"])
-        device = machine.accelerator.device
-        losses = machine.family.loss(
-            machine.model,
-            {name: value.to(device) for name, value in batch.items()},
-            noise.to(device),
-            timesteps.to(device),
-        )
-        return losses.mean()
+        return machine.loss(places, machine.noise)
 
     def _check(self, value: float, what: str) -> None:
         pairs, step = self._machine.pairs, self.step + 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -24,8 +24,8 @@ class Monitor:
     """Ranks, held-out loss and samples: measured, sent to the sinks, remembered.
 
     Args:
-        pairs: LoRA blocks.
-        constrained: the optimizer keeps B orthonormal.
+        blocks: gives the LoRA blocks, B A being what a layer moves by.
+        constrained: blocks whose B the optimizer keeps orthonormal.
         validation: None for a run without held-out pictures.
         sampler: makes no pictures when the configuration has none.
         sink: where everything goes.
@@ -33,13 +33,13 @@ class Monitor:
 
     def __init__(
         self,
-        pairs: Sequence[Pair],
-        constrained: bool,
+        blocks: Callable[[], Sequence[Pair]],
+        constrained: Sequence[Pair],
         validation: Validation | None,
         sampler: Sampler,
         sink: MetricSink,
     ) -> None:
-        self._pairs = pairs
+        self._blocks = blocks
         self._constrained = constrained
         self._validation = validation
         self._sampler = sampler
@@ -51,7 +51,7 @@ class Monitor:
 
     def measure_ranks(self, step: int) -> None:
         """Measure and log the rank of every block."""
-        report = measure_ranks(self._pairs, constrained=self._constrained)
+        report = measure_ranks(self._blocks(), self._constrained)
         self.ranks = report
         self._sink.scalars("ranks", step, report.scalars())
         self._sink.histogram("effective_rank/blocks", step, report.effective)
@@ -97,9 +97,9 @@ class Monitor:
                 self._restore_column(event["step"], values)
 
     def _restore_column(self, step: int, values: dict[str, float]) -> None:
-        tags = [tag_of("effective_rank", pair.name) for pair in self._pairs]
+        blocks = self._blocks()
+        tags = [tag_of("effective_rank", pair.name) for pair in blocks]
         if all(tag in values for tag in tags):
             self._columns[step] = [
-                values[tag] / pair.rank
-                for tag, pair in zip(tags, self._pairs, strict=True)
+                values[tag] / pair.rank for tag, pair in zip(tags, blocks, strict=True)
             ]

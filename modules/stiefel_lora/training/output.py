@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from .. import __version__
-from ..adapters import alpha_of, pairs_of
+from ..adapters import alpha_of
 from ..data.folder import Picture
 from ..files import (
     LoraFactors,
@@ -22,6 +22,7 @@ from ..files import (
     tag_frequency,
     training_metadata,
 )
+from ..optim.pairs import Pair
 
 if TYPE_CHECKING:
     from ..config import TrainConfig
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 __all__ = ["lora_weights", "write_lora_files"]
 
 
-def lora_weights(model: nn.Module, component: str) -> LoraWeights:
+def lora_weights(
+    model: nn.Module, component: str, pairs: Sequence[Pair]
+) -> LoraWeights:
     """Factors under the names that files use, on the CPU.
 
     Alpha is read from each layer: what the model computes with is what is written.
@@ -40,7 +43,7 @@ def lora_weights(model: nn.Module, component: str) -> LoraWeights:
             down=pair.down.detach().cpu(),
             alpha=alpha_of(model, pair),
         )
-        for pair in pairs_of(model)
+        for pair in pairs
     }
 
 
@@ -63,11 +66,12 @@ def write_lora_files(
     captions: dict[str, list[str]] = {}
     for picture in pictures:
         captions.setdefault(picture.path.parent.name, []).append(picture.caption)
+    first = next(iter(weights.values()))
     metadata = training_metadata(
         title=stem,
         base_model_name=str(config.base_model_name),
-        rank=config.lora_rank,
-        alpha=config.resolved_alpha,
+        rank=first.rank,
+        alpha=first.alpha,
         optimizer=config.optimizer.name,
         options=config.optimizer.arguments(),
         learning_rate=config.learning_rate,

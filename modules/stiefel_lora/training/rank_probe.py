@@ -93,24 +93,29 @@ def split_section(name: str) -> tuple[str, str]:
 
 
 @torch.no_grad()
-def measure_ranks(pairs: Sequence[Pair], *, constrained: bool) -> RankReport:
+def measure_ranks(
+    pairs: Sequence[Pair], constrained: Sequence[Pair] = ()
+) -> RankReport:
     """Measure all blocks.
 
     Args:
-        pairs: LoRA blocks.
-        constrained: B is meant to be orthonormal, so say how far it is from that.
+        pairs: LoRA blocks, B A being what the layer moves by.
+        constrained: the same blocks as they are trained, where B is meant to be
+            orthonormal, so that the report says how far it is from that.
     """
     effective, stable = [0.0] * len(pairs), [0.0] * len(pairs)
-    errors = [0.0] * len(pairs)
     for chunk in _same_shape(pairs):
         up = torch.stack([pairs[i].matrices[0].detach() for i in chunk])
         down = torch.stack([pairs[i].matrices[1].detach() for i in chunk])
         summary = spectrum_summary(product_singular_values(up, down))
-        apart = orthogonality_error(up).tolist() if constrained else errors
         for place, i in enumerate(chunk):
             effective[i] = float(summary.effective[place])
             stable[i] = float(summary.stable[place])
-            errors[i] = float(apart[place])
+    errors = [0.0] * len(constrained)
+    for chunk in _same_shape(constrained):
+        up = torch.stack([constrained[i].matrices[0].detach() for i in chunk])
+        for i, error in zip(chunk, orthogonality_error(up).tolist(), strict=True):
+            errors[i] = error
     return RankReport(
         names=[pair.name for pair in pairs],
         ranks=[pair.rank for pair in pairs],

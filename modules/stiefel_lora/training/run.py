@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
+from ..files import LoraWeights, compress
 from .assemble import Inputs, Machine, build_machine
 from .checkpoint import Checkpoint
 from .identity import changed_settings
 from .jsonl_sink import JsonlSink
+from .loi_start import start_from_gradient
 from .loop import Loop
 from .monitor import Monitor
 from .output import lora_weights, write_lora_files
@@ -54,6 +56,8 @@ class Run:
         self.sink = SinkGroup([jsonl])
         changed = self._write_config()
         self.machine = build_machine(self.config, self.inputs, self.folder)
+        if self.config.lora_init == "loi" and step is None:
+            start_from_gradient(self.machine, self.config)
         self.sink = SinkGroup([jsonl, TensorBoardSink(self.folder.tensorboard, step)])
         self.sink.event(
             "start" if step is None else "resume",
@@ -79,8 +83,8 @@ class Run:
         """Train, write the LoRA files and sum up."""
         machine = self.machine or self.prepare()
         monitor = Monitor(
-            machine.pairs,
-            machine.constrained,
+            machine.moved,
+            machine.pairs if machine.constrained else (),
             machine.validation,
             machine.sampler,
             self.sink,
@@ -158,7 +162,7 @@ class Run:
         paths = write_lora_files(
             self.folder.lora,
             stem,
-            lora_weights(machine.family.denoiser, machine.family.component),
+            self._weights(machine),
             self.config,
             step=step,
             pictures=machine.pictures.pictures,
@@ -167,6 +171,19 @@ class Run:
         )
         self.sink.event("lora", step, {"files": [path.name for path in paths]})
         return paths
+
+    def _weights(self, machine: Machine) -> LoraWeights:
+        """What the model moves by; a start taken away costs rank, not exactness."""
+        weights = lora_weights(machine.model, machine.family.component, machine.moved())
+        if self.config.lora_init != "loi":
+            return weights
+        weights, lost = compress(weights, self.config.resolved_file_rank)
+        if self.config.resolved_file_rank < 2 * self.config.lora_rank:
+            say(
+                f"The file holds rank {self.config.resolved_file_rank} and lost "
+                f"{lost:.2%} of the update (Frobenius norm)."
+            )
+        return weights
 
     def _say_goodbye(self, result: TrainResult) -> None:
         kind = "stop" if result.interrupted else "end"

@@ -1,0 +1,76 @@
+"""A second, frozen adapter that takes a start away again: W + s (B A - B0 A0).
+
+A LoRA that starts at B0 A0 instead of at zero would change the model. The base weights
+could be moved back, but then the LoRA would fit no other copy of the base; so the
+offset is an adapter of its own, and what is saved is the difference of the two.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from peft import LoraConfig
+from torch import Tensor, nn
+
+from ..optim.loi import Loi
+from ..optim.pairs import Pair
+
+__all__ = ["OFFSET", "add_offset", "moved_pairs", "set_offset"]
+
+OFFSET = "offset"
+"""Name of the frozen adapter."""
+
+TRAINED = "default"
+"""Name of the trained adapter, peft's own."""
+
+
+def add_offset(model: nn.Module, config: LoraConfig) -> None:
+    """Add the frozen adapter at zero, active beside the trained one."""
+    adaptable: Any = model
+    with warnings.catch_warnings():
+        # peft asks whether a second adapter is meant; it is.
+        warnings.filterwarnings("ignore", "Already found a `peft_config`")
+        adaptable.add_adapter(config, adapter_name=OFFSET)
+    adaptable.set_adapter([TRAINED, OFFSET])
+    for name, parameter in model.named_parameters():
+        if f".{OFFSET}." in name:
+            parameter.requires_grad_(False).zero_()
+            parameter.data = parameter.data.float()
+
+
+@torch.no_grad()
+def set_offset(model: nn.Module, starts: Iterable[Loi]) -> None:
+    """Let the frozen adapter cancel the starts: B = -B0 and A = A0 of each layer."""
+    for start in starts:
+        up, down = _offset_of(model, start.pair.name)
+        up.copy_(-start.offset_up.view_as(up))
+        down.copy_(start.offset_down.view_as(down))
+
+
+def moved_pairs(model: nn.Module, pairs: Iterable[Pair]) -> list[Pair]:
+    """Pairs whose product is what each layer moves by.
+
+    Without an offset these are the trained pairs themselves, else stacked copies:
+    [B, -B0] and [A; A0], of rank 2r.
+    """
+    return [_moved(model, pair) for pair in pairs]
+
+
+def _moved(model: nn.Module, pair: Pair) -> Pair:
+    layer: Any = model.get_submodule(pair.name)
+    if OFFSET not in layer.lora_A:
+        return pair
+    up, down = _offset_of(model, pair.name)
+    return Pair(
+        pair.name,
+        torch.cat([pair.up.detach(), up], dim=1),
+        torch.cat([pair.down.detach(), down], dim=0),
+    )
+
+
+def _offset_of(model: nn.Module, name: str) -> tuple[Tensor, Tensor]:
+    layer: Any = model.get_submodule(name)
+    return layer.lora_B[OFFSET].weight.detach(), layer.lora_A[OFFSET].weight.detach()

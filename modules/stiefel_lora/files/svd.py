@@ -1,0 +1,43 @@
+r"""The same LoRA at another rank: the SVD of each product, its scale folded in.
+
+:math:`(\alpha/r)\,BA = U\Sigma V^T` becomes B = U, A = Sigma V^T with alpha = rank. At
+the rank of the product nothing is lost; below it this is the nearest LoRA in the
+Frobenius norm (Eckart and Young).
+"""
+
+from __future__ import annotations
+
+import math
+
+from ..geometry import truncate_factored
+from .weights import LoraFactors, LoraWeights
+
+__all__ = ["compress"]
+
+
+def compress(weights: LoraWeights, rank: int) -> tuple[LoraWeights, float]:
+    """Rewrite every layer at ``rank``, or at its own where that is smaller.
+
+    Args:
+        weights: a LoRA.
+        rank: r of the result.
+
+    Returns:
+        The LoRA, with B orthonormal and factors in float64, and the share of the whole
+        update's Frobenius norm that is lost.
+    """
+    found, lost, whole = {}, 0.0, 0.0
+    for name, factors in weights.items():
+        up = factors.up.flatten(1).double()
+        down = factors.down.flatten(1).double() * factors.scale
+        kept = min(rank, factors.rank, up.shape[0], down.shape[1])
+        u, sigma, v = truncate_factored(up, down.mT, factors.rank)
+        whole += float(sigma.square().sum())
+        lost += float(sigma[kept:].square().sum())
+        new_down = sigma[:kept, None] * v[:, :kept].mT
+        found[name] = LoraFactors(
+            up=u[:, :kept].reshape(-1, kept, *factors.up.shape[2:]),
+            down=new_down.reshape(kept, *factors.down.shape[1:]),
+            alpha=float(kept),
+        )
+    return found, math.sqrt(lost / whole) if whole else 0.0

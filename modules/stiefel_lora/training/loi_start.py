@@ -1,0 +1,44 @@
+"""Start a run from the gradient of its first pictures (LOI), the model unchanged."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..adapters import set_offset
+from ..optim.loi import init_loi_
+from .assemble import Machine
+from .noise import NoiseSource
+from .progress import ProgressBar
+
+if TYPE_CHECKING:
+    from ..config import TrainConfig
+
+__all__ = ["start_from_gradient"]
+
+# At the defaults of init_loi_; a layer with short sides needs no more.
+BACKWARD_PASSES = 12
+
+
+def start_from_gradient(machine: Machine, config: TrainConfig) -> None:
+    """Put the trained adapter at X0 and the frozen one at -X0.
+
+    The gradient is that of the first ``loi_batches`` batches of the run, always with
+    the same noise and timesteps; the run's own random numbers are not touched.
+
+    Raises:
+        OptionError: the gradient is not finite.
+    """
+    size = config.batch_size
+    batches = [machine.order.batch(i * size, size) for i in range(config.loi_batches)]
+    with ProgressBar("Looking for a start", BACKWARD_PASSES) as bar:
+
+        def backward() -> None:
+            noise = NoiseSource(config.seed, machine.family.timesteps)
+            for places in batches:
+                loss = machine.loss(places, noise) / len(batches)
+                machine.accelerator.backward(loss)
+            bar.advance()
+
+        starts = init_loi_(machine.model, backward, offset=True, seed=config.seed)
+    set_offset(machine.model, starts)
+    machine.optimizer.zero_grad()

@@ -1,0 +1,127 @@
+"""Runs that start from the gradient of their first pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from helpers.fixtures import StopAfter
+from helpers.runs import tiny_config
+from stiefel_lora import ConfigError
+from stiefel_lora.config import TrainConfig
+from stiefel_lora.files import load_lora
+from stiefel_lora.training import TrainResult, read_events
+from stiefel_lora.training.rank_probe import tag_of
+from stiefel_lora.training.trainer import train
+
+LAYER = "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
+
+
+def loi_config(tiny_sdxl: Path, root: Path, **changes: object) -> TrainConfig:
+    settings = {"lora_init": "loi", "loi_batches": 2, "validate_every": 2, **changes}
+    return tiny_config(tiny_sdxl, root, rank_every=2, **settings)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("loi")
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_sdxl: Path, root: Path) -> TrainResult:
+    return train(loi_config(tiny_sdxl, root, run_name="whole"))
+
+
+def moved(result: TrainResult) -> torch.Tensor:
+    assert result.checkpoint is not None
+    factors = load_file(result.checkpoint / "lora.safetensors")
+    products = [
+        factors[f"{LAYER}.lora_B.{adapter}.weight"].double()
+        @ factors[f"{LAYER}.lora_A.{adapter}.weight"].double()
+        for adapter in ("default", "offset")
+    ]
+    return products[0] + products[1]
+
+
+def test_the_model_is_unchanged_at_step_0(
+    tiny_sdxl: Path, root: Path, whole: TrainResult
+) -> None:
+    settings = {"lora_init": "auto", "steps": 1, "run_name": "plain"}
+    plain = train(loi_config(tiny_sdxl, root, **settings))
+    assert whole.validation_before == pytest.approx(plain.validation_before, rel=1e-6)
+    assert whole.validation_after != pytest.approx(whole.validation_before, rel=1e-6)
+
+
+def test_the_file_holds_the_difference_exactly(whole: TrainResult) -> None:
+    expected = moved(whole)
+    for path in whole.lora_files:
+        found = load_lora(path)[f"unet.{LAYER}"]
+        assert (found.rank, found.alpha) == (8, 8.0)
+        product = found.scale * found.up.double() @ found.down.double()
+        # float32 files: each product is one rounding of both factors away.
+        assert (product - expected).norm() <= 1e-6 * expected.norm()
+
+
+def test_ranks_are_those_of_the_difference(whole: TrainResult) -> None:
+    values = [
+        event["values"]
+        for event in read_events(whole.run_dir / "events.jsonl")
+        if event["type"] == "ranks"
+    ][-1]
+    sigma = torch.linalg.svdvals(moved(whole))[:8]
+    share = sigma / sigma.sum()
+    entropy = float(torch.exp(-torch.special.xlogy(share, share).sum()))
+    tag = tag_of("effective_rank", LAYER)
+    assert values[tag] == pytest.approx(entropy, rel=1e-4)
+    assert values["orthogonality/largest"] < 1e-5
+
+
+def test_a_resumed_run_ends_the_same(
+    tiny_sdxl: Path, root: Path, whole: TrainResult, stop_after: StopAfter
+) -> None:
+    config = loi_config(tiny_sdxl, root, run_name="stopped")
+    with stop_after(2, "stop"):
+        stopped = train(config)
+    resumed = train(config, resume=stopped.run_dir)
+    assert whole.checkpoint is not None
+    assert resumed.checkpoint is not None
+    expected = load_file(whole.checkpoint / "lora.safetensors")
+    found = load_file(resumed.checkpoint / "lora.safetensors")
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_a_lower_file_rank_says_what_it_loses(
+    tiny_sdxl: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {"run_name": "low", "steps": 1, "loi_file_rank": 3}
+    result = train(loi_config(tiny_sdxl, root, **settings))
+    assert load_lora(result.lora_files[0])[f"unet.{LAYER}"].rank == 3
+    assert "The file holds rank 3 and lost" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"loi_file_rank": 9}, "at most 2 x lora_rank = 8"),
+        ({"lora_init": "auto", "loi_file_rank": 4}, "needs lora_init='loi'"),
+        ({"lora_init": "stella"}, "belongs to the optimizer stella"),
+    ],
+)
+def test_settings_that_contradict_each_other(
+    tiny_sdxl: Path, tmp_path: Path, changes: dict, words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        loi_config(tiny_sdxl, tmp_path, **changes)
+
+
+def test_a_layer_without_room_is_refused_before_anything_is_made(
+    tiny_sdxl: Path, tmp_path: Path
+) -> None:
+    config = loi_config(tiny_sdxl, tmp_path, lora_rank=32)
+    with pytest.raises(ConfigError, match="needs 2 x lora_rank = 64"):
+        train(config)
+    assert not config.run_dir.exists()
