@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from stiefel_lora import (
     InputError,
     ModelError,
     NonFiniteError,
+    OptionError,
     OutputError,
 )
 from stiefel_lora.families.sdxl import Sdxl
@@ -48,6 +50,18 @@ class TestBeforeAnythingExpensive:
         concepts = [{"path": str(tmp_path / "empty")}]
         assert "has no pictures; put pictures" in sentence_of(
             DataError, tiny_sdxl, tmp_path, concepts=concepts
+        )
+
+    def test_optimizer_whose_package_is_missing(
+        self, tiny_sdxl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for module in ("bitsandbytes", "bitsandbytes.optim"):
+            monkeypatch.setitem(sys.modules, module, None)
+        monkeypatch.delitem(sys.modules, "stiefel_lora.optim.adamw_8bit", raising=False)
+        optimizer = {"name": "adamw_8bit"}
+        assert sentence_of(OptionError, tiny_sdxl, tmp_path, optimizer=optimizer) == (
+            "AdamW 8-bit needs bitsandbytes, which is not installed; run "
+            "pip install 'stiefel-lora[quant]'."
         )
 
     def test_no_concepts(self, tiny_sdxl: Path, tmp_path: Path) -> None:

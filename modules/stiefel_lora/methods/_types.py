@@ -109,10 +109,11 @@ class Method:
         try:
             return getattr(importlib.import_module(module), name)
         except ModuleNotFoundError as error:
-            if self.extra is None:
+            package = (error.name or "").partition(".")[0]
+            if self.extra is None or package == "stiefel_lora":
                 raise
             raise OptionError(
-                f"{self.label} needs {error.name}, which is not installed; run "
+                f"{self.label} needs {package}, which is not installed; run "
                 f"pip install 'stiefel-lora[{self.extra}]'."
             ) from error
 

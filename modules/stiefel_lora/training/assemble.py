@@ -107,8 +107,8 @@ def check_inputs(config: TrainConfig) -> Inputs:
     train = scan_concepts(config.concepts)
     validation = scan_concepts(config.validation_concepts)
     check_model(config)
-    if config.optimizer.name == "custom":
-        config.optimizer.load()  # type: ignore[attr-defined]
+    # A package that is missing is missed here, not after the model was loaded.
+    (config.optimizer.method or config.optimizer).load()  # type: ignore[attr-defined]
     accelerator = make_accelerator(config)
     family = open_family(config, accelerator.device)
     targets = select_layers(
