@@ -3,9 +3,9 @@
     python scripts/make_demo.py all
 
 runs the stages in order; each can be run alone: `fetch`, `pictures`, `vae`, `fold`,
-`unet`, `pack`, `sheet`. `vae` and `unet` resume from their last checkpoint. Besides
-the package's `train` extra it needs `resvg-py`, and `npm` for `fetch`. Licences:
-see ATTRIBUTION.md in the demo folder.
+`text`, `unet`, `pack`, `sheet`. `vae` and `unet` resume from their last checkpoint.
+Besides the package's `train` extra it needs `resvg-py`, and `npm` for `fetch`.
+Licences: see ATTRIBUTION.md in the demo folder.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main() -> int:
     return 0
 
 
-STAGES = ("fetch", "pictures", "vae", "fold", "unet", "pack", "sheet")
+STAGES = ("fetch", "pictures", "vae", "fold", "text", "unet", "pack", "sheet")
 
 
 def _run(stage: str, arguments: argparse.Namespace) -> None:
@@ -68,6 +68,9 @@ def _run_model_stage(stage: str, arguments: argparse.Namespace) -> None:
         stages.make_vae(places, steps=arguments.vae_steps, batch=8, lr=2e-3, seed=SEED)
     elif stage == "fold":
         stages.make_fold(places, SEED)
+    elif stage == "text":
+        recipe = Recipe(arguments.text_steps, batch=128, lr=1e-3, seed=SEED)
+        stages.make_text(places, recipe)
     elif stage == "unet":
         recipe = Recipe(arguments.unet_steps, arguments.batch, arguments.lr, SEED)
         stages.make_unet(places, recipe)
@@ -88,8 +91,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--work", type=Path, default=work, help="folder for caches and checkpoints")
     add("--packages", type=Path, default=work / "packages", help="package folder")
     add("--threads", type=int, default=os.cpu_count() or 1, help="threads of torch")
-    add("--vae-steps", type=int, default=1100, help="steps of the autoencoder")
-    add("--unet-steps", type=int, default=1000, help="steps of UNet and text encoders")
+    add("--vae-steps", type=int, default=2900, help="steps of the autoencoder")
+    add("--text-steps", type=int, default=2000, help="steps of the text encoders")
+    add("--unet-steps", type=int, default=2400, help="steps of the UNet")
     add("--batch", type=int, default=16, help="pictures a step of the UNet")
     add("--lr", type=float, default=1e-3, help="AdamW's learning rate, UNet stage")
     return parser

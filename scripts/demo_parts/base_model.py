@@ -27,7 +27,7 @@ class Tokenizers:
 
 
 class BaseModel(nn.Module):
-    """UNet and text encoders, trained together from scratch."""
+    """UNet and text encoders; the UNet is trained on what the encoders have learnt."""
 
     unet: UNet2DConditionModel
     text_encoder: CLIPTextModel
@@ -46,25 +46,32 @@ class BaseModel(nn.Module):
             if "token_embedding" in name or "position_embedding" in name:
                 nn.init.normal_(parameter, std=EMBEDDING_STD)
 
-    def forward(self, noisy: Tensor, timesteps: Tensor, ids: Tensor) -> Tensor:
+    @torch.no_grad()
+    def encode(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """What the pipeline reads from token ids (2, batch, length).
+
+        Returns:
+            Hidden states (batch, length, 224) and pooled captions (batch, 128).
+        """
+        first = self.text_encoder(ids[0], output_hidden_states=True)
+        second = self.text_encoder_2(ids[1], output_hidden_states=True)
+        states = [first.hidden_states[-2], second.hidden_states[-2]]
+        return torch.cat(states, dim=-1), second.text_embeds
+
+    def forward(
+        self, noisy: Tensor, timesteps: Tensor, states: Tensor, pooled: Tensor
+    ) -> Tensor:
         """Predict the noise.
 
         Args:
             noisy: scaled latents (batch, 4, 16, 16) with noise added.
             timesteps: int64 (batch,), 0 to 999.
-            ids: token ids (2, batch, length), one row a text encoder.
+            states: hidden states of `encode`.
+            pooled: pooled captions of `encode`.
         """
-        first = self.text_encoder(ids[0], output_hidden_states=True)
-        second = self.text_encoder_2(ids[1], output_hidden_states=True)
-        states = [first.hidden_states[-2], second.hidden_states[-2]]
         size = torch.tensor(networks.TIME_IDS, dtype=noisy.dtype)
-        added = {
-            "text_embeds": second.text_embeds,
-            "time_ids": size.expand(len(noisy), -1),
-        }
-        return self.unet(
-            noisy, timesteps, torch.cat(states, dim=-1), added_cond_kwargs=added
-        ).sample
+        added = {"text_embeds": pooled, "time_ids": size.expand(len(noisy), -1)}
+        return self.unet(noisy, timesteps, states, added_cond_kwargs=added).sample
 
 
 def build_scheduler() -> EulerDiscreteScheduler:

@@ -10,6 +10,7 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from transformers import CLIPTokenizer
 
+from demo_parts import text as text_stage
 from demo_parts import vae as vae_stage
 from demo_parts.base_model import BaseModel, Tokenizers
 from demo_parts.captions import (
@@ -25,7 +26,7 @@ from demo_parts.rasters import load_all_rasters
 from demo_parts.recipe import Recipe
 from demo_parts.sheet import draw, lay_out, sheet_concepts
 from demo_parts.tokenizer import END, write_tokenizers
-from demo_parts.training import BaseData, train
+from demo_parts.training import encode_captions, train
 from demo_parts.vae_fold import fold
 
 PREVIEW_STEPS = 20
@@ -56,12 +57,26 @@ def make_fold(places: Places, seed: int) -> None:
     if not (raw / "config.json").is_file():
         raise ValueError(f"{raw} holds no config.json. Run `make_demo.py vae` first.")
     vae = AutoencoderKL.from_pretrained(raw).eval()
-    base = _base_pixels(places, seed)
+    known = base_concepts(load_concepts(places.packages), seed)
+    base = _pixels(places, known)
     factor = fold(vae, base)
     vae.save_pretrained(places.work / "vae")
     means = vae_stage.encode_means(vae, base) * factor
     torch.save(means, places.work / "latents.pt")
     print(f"latents {tuple(means.shape)}, std {means.std():.3f}, factor {factor}")
+
+
+def make_text(places: Places, recipe: Recipe) -> None:
+    """Train the text encoders on all single concepts in the base model's styles."""
+    concepts = [c for c in load_concepts(places.packages) if c.is_single]
+    tokenizers = _tokenizers(places, write=True)
+    tokens = _tokens(tokenizers, base_captions(concepts))
+    model = BaseModel(tokenizers, recipe.seed).train()
+    targets = text_stage.coordinates(_pixels(places, concepts))
+    share = text_stage.train_text(model, tokens, targets, recipe)
+    encoders = (model.text_encoder, model.text_encoder_2)
+    torch.save([part.state_dict() for part in encoders], places.work / "text.pt")
+    print(f"text done: {share:.1%} of the pictures' variance explained")
 
 
 def make_unet(places: Places, recipe: Recipe) -> None:
@@ -72,10 +87,11 @@ def make_unet(places: Places, recipe: Recipe) -> None:
     if not latents_file.is_file():
         raise ValueError(f"{latents_file} is missing. Run `make_demo.py fold` first.")
     latents = torch.load(latents_file, weights_only=True)
-    tokenizers = _tokenizers(places, write=True)
-    tables = [token_table(t, pairs) for t in (tokenizers.first, tokenizers.second)]
-    data = BaseData(latents, torch.stack(tables))
-    model = BaseModel(tokenizers, recipe.seed).train()
+    tokenizers = _tokenizers(places, write=False)
+    model = BaseModel(tokenizers, recipe.seed)
+    _load_text(places, model)
+    data = encode_captions(model.eval(), latents, _tokens(tokenizers, pairs))
+    model.train()
     vae = AutoencoderKL.from_pretrained(places.work / "vae").eval()
     prompts = [
         f"{style} {concept.name}"
@@ -115,15 +131,29 @@ def _rasters(places: Places) -> dict[str, tuple[list[Concept], np.ndarray]]:
     return load_all_rasters(places.packages, places.work / "cache", concepts)
 
 
-def _base_pixels(places: Places, seed: int) -> np.ndarray:
-    """The pictures that `base_captions` names, in its order."""
+def _pixels(places: Places, concepts: list[Concept]) -> np.ndarray:
+    """The pictures that `base_captions` names for these concepts, in its order."""
     rasters = _rasters(places)
-    known = set(base_concepts(load_concepts(places.packages), seed))
+    known = set(concepts)
     parts = []
     for style in BASE_STYLES:
         drawn, pixels = rasters[style]
         parts.append(pixels[[concept in known for concept in drawn]])
     return np.concatenate(parts)
+
+
+def _load_text(places: Places, model: BaseModel) -> None:
+    path = places.work / "text.pt"
+    if not path.is_file():
+        raise ValueError(f"{path} is missing. Run `make_demo.py text` first.")
+    states = torch.load(path, weights_only=True)
+    model.text_encoder.load_state_dict(states[0])
+    model.text_encoder_2.load_state_dict(states[1])
+
+
+def _tokens(tokenizers: Tokenizers, pairs: list[tuple[str, Concept]]) -> torch.Tensor:
+    both = (tokenizers.first, tokenizers.second)
+    return torch.stack([token_table(tokenizer, pairs) for tokenizer in both])
 
 
 def _tokenizers(places: Places, *, write: bool) -> Tokenizers:

@@ -1,4 +1,4 @@
-"""Train UNet and text encoders on cached latents: epsilon MSE, AdamW, EMA.
+"""Train the UNet on cached latents and captions: epsilon MSE, AdamW, EMA.
 
 Batches, noise and caption drop-out of a step depend on the seed and the step alone, so
 a resumed run equals an uninterrupted one.
@@ -31,19 +31,28 @@ class BaseData:
 
     Attributes:
         latents: scaled latents (picture, 4, 16, 16), fp32.
-        tokens: token ids (2, picture, 3, length): tokenizer, picture, caption variant.
+        states: encoded captions (picture, 3, length, 224): picture, caption variant.
+        pooled: pooled captions (picture, 3, 128).
     """
 
     latents: Tensor
-    tokens: Tensor
+    states: Tensor
+    pooled: Tensor
+
+
+def encode_captions(model: BaseModel, latents: Tensor, tokens: Tensor) -> BaseData:
+    """Encode token ids (2, picture, 3, length) once: the encoders stay as they are."""
+    encoded = [model.encode(tokens[:, :, variant]) for variant in range(3)]
+    states, pooled = zip(*encoded, strict=True)
+    return BaseData(latents, torch.stack(states, 1), torch.stack(pooled, 1))
 
 
 def draw_batch(data: BaseData, recipe: Recipe, step: int) -> tuple[Tensor, ...]:
     """The batch of a step.
 
     Returns:
-        noisy latents, noise (both (batch, 4, 16, 16)), timesteps (batch,) and token
-        ids (2, batch, length).
+        noisy latents, noise (both (batch, 4, 16, 16)), timesteps (batch,), hidden
+        states (batch, length, 224) and pooled captions (batch, 128).
     """
     rng = recipe.random(step)
     chosen = torch.from_numpy(recipe.chosen(step, len(data.latents)))
@@ -56,7 +65,8 @@ def draw_batch(data: BaseData, recipe: Recipe, step: int) -> tuple[Tensor, ...]:
     )
     signal, sigma = signal_and_noise(timesteps)
     noisy = signal * clean + sigma * noise
-    return noisy, noise, timesteps, data.tokens[:, chosen, variants]
+    states, pooled = data.states[chosen, variants], data.pooled[chosen, variants]
+    return noisy, noise, timesteps, states, pooled
 
 
 def train(
@@ -81,7 +91,7 @@ def train(
     Raises:
         ValueError: if the loss is not finite.
     """
-    weights = list(model.parameters())
+    weights = list(model.unet.parameters())
     optimizer = torch.optim.AdamW(
         weights, recipe.lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True
     )
@@ -118,15 +128,15 @@ def _step(
     rate: float,
     batch: tuple[Tensor, ...],
 ) -> float:
-    noisy, noise, timesteps, ids = batch
+    noisy, noise, timesteps, states, pooled = batch
     for group in optimizer.param_groups:
         group["lr"] = rate
     with torch.autocast("cpu", torch.bfloat16):
-        predicted = model(noisy, timesteps, ids)
+        predicted = model(noisy, timesteps, states, pooled)
     loss = (predicted.float() - noise).square().mean()
     optimizer.zero_grad()
     loss.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
+    torch.nn.utils.clip_grad_norm_(model.unet.parameters(), CLIP_NORM)
     optimizer.step()
     return loss.item()
 
