@@ -19,25 +19,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from layer_shapes import SHAPES, make_pairs
 
-from stiefel_lora.optim.pairs import Pair
 from stiefel_lora.training.jsonl_sink import JsonlSink
 from stiefel_lora.training.monitor import Monitor
 from stiefel_lora.training.rank_probe import measure_ranks
 from stiefel_lora.training.sinks import SinkGroup
 from stiefel_lora.training.tensorboard_sink import TensorBoardSink
 
-# (out, in) -> number of layers: SDXL's U-Net, attention then feed-forward.
-SHAPES = {
-    (1280, 1280): 360,
-    (1280, 2048): 120,
-    (640, 640): 60,
-    (640, 2048): 20,
-    (10240, 1280): 60,
-    (1280, 5120): 60,
-    (5120, 640): 10,
-    (640, 2560): 10,
-}
 GOAL = 0.01
 
 
@@ -57,7 +46,7 @@ def main() -> None:
     print(
         f"torch {torch.__version__}, {platform.machine()}, "
         f"{torch.get_num_threads()} threads, device {device}; "
-        f"{sum(SHAPES.values())} pairs, {arguments.repeats} repeats"
+        f"{sum(SHAPES['sdxl'].values())} pairs, {arguments.repeats} repeats"
     )
     print(
         f"interval {interval} steps (max(5, {arguments.steps} // 40)), step "
@@ -80,25 +69,11 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def make_pairs(rank: int, device: torch.device) -> list[Pair]:
-    """Random factors of SDXL's shapes, B orthonormal as after Stiefel training."""
-    pairs = []
-    for (outputs, inputs), count in SHAPES.items():
-        for _ in range(count):
-            up = torch.linalg.qr(torch.randn(outputs, rank, device=device)).Q
-            down = torch.randn(rank, inputs, device=device) / inputs**0.5
-            name = f"down_blocks.1.attentions.0.layer_{len(pairs)}"
-            pairs.append(
-                Pair(name, up.contiguous().requires_grad_(), down.requires_grad_())
-            )
-    return pairs
-
-
 def report(
     rank: int, interval: int, arguments: argparse.Namespace, device: torch.device
 ) -> None:
     """Measure one rank and print its lines."""
-    pairs = make_pairs(rank, device)
+    pairs = make_pairs("sdxl", rank, device)
     factors = [factor for pair in pairs for factor in (pair.up, pair.down)]
     for factor in factors:
         factor.grad = torch.randn_like(factor)

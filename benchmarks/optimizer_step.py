@@ -1,0 +1,224 @@
+"""Price of one optimizer step on the layers of a real SDXL or FLUX.
+
+Every method of the catalogue, torch's AdamW (fused and foreach), the ``adv_optm``
+package, and the floor of Stiefel LoRA: the bare products of tall matrices that its
+default rule can not do without. All rows are measured in turn in one run, so that a
+busy machine slows them alike::
+
+    python benchmarks/optimizer_step.py --model sdxl --rank 16 64 --every 10
+
+``--every 10`` takes a tenth of the layers of each shape, which is what two CPU cores
+can hold; leave it at 1 on a GPU. torch alone suffices: rows whose package is absent
+say so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import importlib
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+from layer_shapes import SHAPES, make_pairs
+from step_cost import StepCost, step_cost
+
+from stiefel_lora import OptionError, create_optimizer
+from stiefel_lora.methods import CATALOGUE
+from stiefel_lora.optim.pairs import Pair
+
+Step = Callable[[], object]
+BASELINE, FLOOR = "torch AdamW fused", "floor of stiefel_lora"
+
+# Products of an (out, r) or (in, r) matrix with an r x r or its own transpose in one
+# step of the defaults. B: projections of old momentum, momentum and msign (2 each),
+# msign and retraction (Gram and product each), bound of the step (Gram). A: msign.
+TALL_PRODUCTS_UP, TALL_PRODUCTS_DOWN = 11, 2
+
+
+def main() -> None:
+    """Measure and print one table a rank."""
+    arguments = parse_arguments()
+    device = torch.device(arguments.device)
+    print(
+        f"torch {torch.__version__}, {platform.machine()}, device {device}, "
+        f"{torch.get_num_threads()} CPU threads; {arguments.model}, one layer in "
+        f"{arguments.every}, {arguments.repeats} repeats"
+    )
+    if device.type != "cuda":
+        print("On a GPU: not measured here.")
+    for rank in arguments.rank:
+        report(arguments, rank, device)
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--model", choices=list(SHAPES), default="sdxl")
+    parser.add_argument("--rank", type=int, nargs="+", default=[16, 64])
+    parser.add_argument("--every", type=int, default=1, help="one layer in so many")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--rows", nargs="+", help="names of rows, in place of all")
+    return parser.parse_args()
+
+
+def report(arguments: argparse.Namespace, rank: int, device: torch.device) -> None:
+    """Print the table of one rank."""
+    pairs = make_pairs(arguments.model, rank, device, every=arguments.every)
+    print(f"\nrank {rank}, {len(pairs)} pairs")
+    rows = open_rows(pairs, arguments.rows)
+    times: dict[str, list[float]] = {name: [] for name in rows}
+    for repeat in range(arguments.repeats + 1):
+        for name, (step, _) in rows.items():
+            spent = seconds(step, device)
+            # The first round sets up states and caches.
+            if repeat:
+                times[name].append(spent)
+    costs = {name: step_cost(step) for name, (step, _) in rows.items()}
+    middle = {name: statistics.median(values) for name, values in times.items()}
+    print(
+        f"{'':24s}{'ms':>10s}{'min .. max':>20s}{'x AdamW':>9s}"
+        f"{'state MB':>10s}{'work MB':>9s}{'ops':>7s}{'waits':>7s}"
+    )
+    for name, (_, state) in rows.items():
+        print(line(name, times[name], middle, state(), costs[name]))
+    for top, bottom in (("stiefel_lora", FLOOR), ("adv_optm", "stiefel_lora")):
+        if top in middle and bottom in middle:
+            print(f"{top} / {bottom} = {middle[top] / middle[bottom]:.2f}")
+
+
+def line(
+    name: str,
+    times: Sequence[float],
+    middle: dict[str, float],
+    state: int,
+    cost: StepCost,
+) -> str:
+    """One row of the table."""
+    spread = f"{1e3 * min(times):.1f} .. {1e3 * max(times):.1f}"
+    ratio = middle[name] / middle[BASELINE] if BASELINE in middle else float("nan")
+    return (
+        f"{name:24s}{1e3 * middle[name]:10.1f}{spread:>20s}{ratio:9.2f}"
+        f"{state / 1e6:10.1f}{cost.work_bytes / 1e6:9.1f}{cost.operations:7d}"
+        f"{cost.waits:7d}"
+    )
+
+
+def seconds(step: Step, device: torch.device) -> float:
+    """Time of one call."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    began = time.perf_counter()
+    step()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+def open_rows(
+    pairs: list[Pair], wanted: Sequence[str] | None
+) -> dict[str, tuple[Step, Callable[[], int]]]:
+    """Name -> (step, bytes of state), each with factors and gradients of its own."""
+    makers: dict[str, Callable[[list[Pair]], torch.optim.Optimizer]] = {
+        BASELINE: lambda own: torch.optim.AdamW(factors(own), lr=1e-4, fused=True),
+        "torch AdamW foreach": lambda own: torch.optim.AdamW(
+            factors(own), lr=1e-4, foreach=True
+        ),
+        "adv_optm": adv_optm,
+    }
+    makers |= {
+        name: lambda own, name=name: create_optimizer(name, named(own), lr=1e-4)
+        for name in CATALOGUE
+    }
+    rows: dict[str, tuple[Step, Callable[[], int]]] = {}
+    for name, make in makers.items():
+        if wanted and name not in wanted:
+            continue
+        try:
+            optimizer = make(copied(pairs))
+        except (ImportError, OptionError) as error:
+            print(f"{name}: not measured ({error})")
+            continue
+        rows[name] = (optimizer.step, lambda found=optimizer: state_bytes(found))
+    if not wanted or FLOOR in wanted:
+        rows[FLOOR] = (floor(pairs), lambda: 0)
+    return rows
+
+
+def adv_optm(pairs: list[Pair]) -> torch.optim.Optimizer:
+    """The optimizer of OneTrainer's pull request 1333."""
+    module = importlib.import_module("adv_optm.stiefel_optm.Stiefel_LoRA")
+    for pair in pairs:
+        pair.up._is_lora_B = pair.down._is_lora_A = True  # type: ignore[attr-defined]
+    return module.Stiefel_LoRA(factors(pairs), lr=1e-4)
+
+
+def floor(pairs: list[Pair]) -> Step:
+    """The tall products of stiefel_lora's defaults, on stacks that lie ready."""
+    stacks: dict[torch.Size, list[torch.Tensor]] = {}
+    for pair in pairs:
+        stacks.setdefault(pair.up.shape, []).append(pair.up.detach())
+    ups = [torch.stack(members) for members in stacks.values()]
+    stacks = {}
+    for pair in pairs:
+        stacks.setdefault(pair.down.shape, []).append(pair.down.detach().mT)
+    downs = [torch.stack(members) for members in stacks.values()]
+
+    def products() -> None:
+        for tall, count in ((ups, TALL_PRODUCTS_UP), (downs, TALL_PRODUCTS_DOWN)):
+            for stack in tall:
+                gram = stack.mT @ stack
+                for number in range(1, count):
+                    _ = stack @ gram if number % 2 else stack.mT @ stack
+
+    return products
+
+
+def copied(pairs: Sequence[Pair]) -> list[Pair]:
+    """Factors of a row's own, with gradients that never change."""
+    generator = torch.Generator(pairs[0].up.device).manual_seed(1)
+    found = []
+    for pair in pairs:
+        own = [
+            torch.nn.Parameter(factor.detach().clone())
+            for factor in (pair.up, pair.down)
+        ]
+        for factor in own:
+            factor.grad = 1e-3 * torch.randn(
+                factor.shape, generator=generator, device=factor.device
+            )
+        found.append(Pair(pair.name, *own))
+    return found
+
+
+def factors(pairs: Sequence[Pair]) -> list[torch.Tensor]:
+    """A and B of each pair, as trainers pass them."""
+    return [factor for pair in pairs for factor in (pair.down, pair.up)]
+
+
+def named(pairs: Sequence[Pair]) -> list[tuple[str, torch.Tensor]]:
+    """The same with PEFT's names."""
+    return [
+        (f"{pair.name}.lora_{role}.default.weight", factor)
+        for pair in pairs
+        for role, factor in (("A", pair.down), ("B", pair.up))
+    ]
+
+
+def state_bytes(optimizer: torch.optim.Optimizer) -> int:
+    """Bytes of all tensors that the optimizer keeps."""
+    return sum(
+        value.numel() * value.element_size()
+        for state in optimizer.state.values()
+        for value in state.values()
+        if isinstance(value, torch.Tensor)
+    )
+
+
+if __name__ == "__main__":
+    main()

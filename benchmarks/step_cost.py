@@ -1,0 +1,77 @@
+"""What one call costs beside time: operations, host waits, work memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+__all__ = ["StepCost", "step_cost"]
+
+# Operations that only describe memory launch nothing.
+_VIEWS = ("view", "t", "transpose", "unbind", "slice", "select", "expand", "detach")
+_VIEWS += ("alias", "_unsafe_view", "unsqueeze", "squeeze", "diagonal", "as_strided")
+
+
+@dataclasses.dataclass(frozen=True)
+class StepCost:
+    """Counts of one call.
+
+    Attributes:
+        operations: ATen operations that compute or copy; on a GPU each is at least
+            one launch.
+        waits: reads of a number by Python, for which a GPU must finish first.
+        work_bytes: largest total of tensors that the call made and held at a time.
+    """
+
+    operations: int
+    waits: int
+    work_bytes: int
+
+
+def step_cost(work: Callable[[], object]) -> StepCost:
+    """Run ``work`` once and count."""
+    with _Counter() as counter:
+        work()
+    return StepCost(counter.operations, counter.waits, counter.peak)
+
+
+class _Counter(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations = self.waits = self.live = self.peak = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        # What was there before the call is not the call's own.
+        for leaf in tree_leaves((args, kwargs)):
+            if isinstance(leaf, torch.Tensor):
+                self._known.add(leaf.untyped_storage()._cdata)
+        result = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__
+        self.waits += name in ("_local_scalar_dense", "equal", "nonzero")
+        self.operations += name not in _VIEWS
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, torch.Tensor):
+                self._hold(leaf.untyped_storage())
+        return result
+
+    def _hold(self, storage: torch.UntypedStorage) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        if key in self._known:
+            return
+        self._known.add(key)
+        self.live += size
+        self.peak = max(self.peak, self.live)
+        weakref.finalize(storage, self._release, key, size)
+
+    def _release(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.live -= size
