@@ -27,7 +27,7 @@ from stiefel_lora.training.rank_probe import measure_ranks
 from stiefel_lora.training.sinks import SinkGroup
 from stiefel_lora.training.tensorboard_sink import TensorBoardSink
 
-GOAL = 0.01
+MODEL, GOAL = "sdxl", 0.01
 
 
 class NoSamples:
@@ -46,7 +46,7 @@ def main() -> None:
     print(
         f"torch {torch.__version__}, {platform.machine()}, "
         f"{torch.get_num_threads()} threads, device {device}; "
-        f"{sum(SHAPES['sdxl'].values())} pairs, {arguments.repeats} repeats"
+        f"{sum(SHAPES[MODEL].values())} pairs, {arguments.repeats} repeats"
     )
     print(
         f"interval {interval} steps (max(5, {arguments.steps} // 40)), step "
@@ -73,7 +73,7 @@ def report(
     rank: int, interval: int, arguments: argparse.Namespace, device: torch.device
 ) -> None:
     """Measure one rank and print its lines."""
-    pairs = make_pairs("sdxl", rank, device)
+    pairs = make_pairs(MODEL, rank, device)
     factors = [factor for pair in pairs for factor in (pair.up, pair.down)]
     for factor in factors:
         factor.grad = torch.randn_like(factor)

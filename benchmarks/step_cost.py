@@ -25,7 +25,8 @@ class StepCost:
     Attributes:
         operations: ATen operations that compute or copy; on a GPU each is at least
             one launch.
-        waits: reads of a number by Python, for which a GPU must finish first.
+        waits: reads of a number by Python, for which a GPU must finish first. Step
+            counters, which torch keeps on the CPU on every device, count too.
         work_bytes: largest total of tensors that the call made and held at a time.
     """
 
