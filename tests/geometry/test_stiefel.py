@@ -14,6 +14,7 @@ from manifold_cases import (
 )
 
 from stiefel_lora.geometry import (
+    exponential_map,
     orthogonality_error,
     qr_gauge,
     random_orthonormal,
@@ -95,13 +96,15 @@ def test_polar_retraction_is_second_order(rows, columns):
     assert log_slope(errors, lengths) == pytest.approx(3, abs=0.2)
 
 
+@pytest.mark.parametrize("walk", [retract_polar, exponential_map])
 @given(tall_shapes(), seeds)
-def test_polar_retraction_commutes_with_rotations_of_the_columns(shape, seed):
+def test_walks_commute_with_rotations_of_the_columns(walk, shape, seed):
     point, step = point_and_tangent(*shape, seed)
     turn = random_orthonormal(shape[1], shape[1], seed=seed + 4, dtype=F64)
-    turned = retract_polar(point @ turn, 0.3 * step @ turn)
-    expected = retract_polar(point, 0.3 * step) @ turn
-    torch.testing.assert_close(turned, expected, atol=1e-12, rtol=0)
+    turned = walk(point @ turn, 0.3 * step @ turn)
+    torch.testing.assert_close(
+        turned, walk(point, 0.3 * step) @ turn, atol=1e-12, rtol=0
+    )
 
 
 def test_retraction_removes_drift_instead_of_carrying_it_on():
