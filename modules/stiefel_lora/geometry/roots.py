@@ -1,7 +1,9 @@
 r"""Inverse square roots and polar factors by matrix products alone.
 
 Everything is batched over leading dimensions and runs a fixed number of iterations on
-r x r matrices, so nothing here waits for the device. Notation: Gram matrix
+r x r matrices, so nothing here waits for the device. Sums of a matrix and a product are
+one kernel each (baddbmm): on small matrices a launch costs more than its arithmetic.
+Notation: Gram matrix
 :math:`K = M^T M`, polar factor :math:`\mathrm{msign}(M) = M (M^T M)^{-1/2} = U V^T` for
 :math:`M = U \Sigma V^T`.
 
@@ -50,13 +52,15 @@ def inverse_sqrt(gram: Tensor, iterations: int | None = None) -> Tensor:
     if iterations is None:
         iterations = 14 if gram.dtype == torch.float64 else 12
     # The largest absolute row sum bounds lambda_max without a factorisation.
-    bound = gram.abs().sum(-1, keepdim=True).amax(-2, keepdim=True)
+    flat = _flat(gram)
+    bound = flat.abs().sum(-1, keepdim=True).amax(-2, keepdim=True)
     identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-    forward, inverse = gram / bound, identity.expand_as(gram)
+    forward, inverse = flat / bound, identity.expand_as(flat)
     for _ in range(iterations):
-        correction = 1.5 * identity - 0.5 * (inverse @ forward)
-        forward, inverse = forward @ correction, correction @ inverse
-    return inverse * bound.rsqrt()
+        product = inverse @ forward
+        forward = torch.baddbmm(forward, forward, product, beta=1.5, alpha=-0.5)
+        inverse = torch.baddbmm(inverse, product, inverse, beta=1.5, alpha=-0.5)
+    return (inverse * bound.rsqrt()).view(gram.shape)
 
 
 def polar_factor(matrix: Tensor) -> Tensor:
@@ -102,22 +106,29 @@ def _trace(matrix: Tensor) -> Tensor:
     return matrix.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
 
 
+def _flat(matrix: Tensor) -> Tensor:
+    """One batch dimension, as baddbmm takes it."""
+    return matrix.reshape(-1, *matrix.shape[-2:])
+
+
 def _apply_in_gram_form(
     matrix: Tensor, polynomials: tuple[tuple[float, float, float], ...]
 ) -> Tensor:
     """Apply odd polynomials to the singular values at the price of two tall products.
 
     X p(X^T X) for one p after the other needs only K = X^T X: K <- p(K) K p(K), and the
-    product of all p(K) is applied to X once.
+    product of all p(K) is applied to X once. With p(K) = a I + Q every product by p(K)
+    is a times its operand plus one by Q.
     """
-    gram = matrix.mT @ matrix
-    identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    flat = _flat(matrix)
+    identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
     # Rounding can make a zero eigenvalue of K negative, and the polynomials would
     # blow it up; the shift keeps it positive.
-    gram = gram + 4 * torch.finfo(gram.dtype).eps * identity
-    total = identity
+    gram = flat.mT @ flat + 4 * torch.finfo(matrix.dtype).eps * identity
+    total = identity.expand_as(gram)
     for a, b, c in polynomials:
-        factor = a * identity + b * gram + c * (gram @ gram)
-        gram = factor @ gram @ factor
-        total = total @ factor
-    return matrix @ total
+        q = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        total = torch.baddbmm(total, total, q, beta=a)
+        half = torch.baddbmm(gram, gram, q, beta=a)
+        gram = torch.baddbmm(half, q, half, beta=a)
+    return (flat @ total).view(matrix.shape)
