@@ -16,6 +16,7 @@ from demo_parts import networks
 STEPS = 1000
 EMBEDDING_STD = 0.5
 SNR_CLAMP = 5.0
+MOST_WEIGHT = 20.0
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,18 @@ def signal_and_noise(timesteps: Tensor) -> tuple[Tensor, Tensor]:
     """Factors of picture and noise at each timestep, shaped (batch, 1, 1, 1)."""
     alphas = _alphas_cumprod()[timesteps].view(-1, 1, 1, 1)
     return alphas.sqrt(), (1 - alphas).sqrt()
+
+
+def loss_weights(timesteps: Tensor) -> Tensor:
+    """Weight of the noise's squared error at each timestep, (batch,).
+
+    1 / SNR between 1 and 20: truncated SNR weighting (arXiv:2202.00512, section 4) with
+    a bound. Where there is almost only noise the caption alone says what to draw, and
+    an unweighted loss hardly rewards that: an error of the whole picture counts SNR,
+    0.005 at the last timestep.
+    """
+    alphas = _alphas_cumprod()[timesteps]
+    return ((1 - alphas) / alphas).clamp(1.0, MOST_WEIGHT)
 
 
 @lru_cache(maxsize=1)

@@ -109,6 +109,8 @@ def make_unet(places: Places, recipe: Recipe) -> None:
         averaged.train()
 
     loss = train(model, data, recipe, places.work / "unet.pt", publish)
+    if loss is None:
+        return
     torch.save(model.state_dict(), places.work / "averaged.pt")
     print(f"unet done: {recipe.steps} steps, loss of the last 100: {loss:.4f}")
 

@@ -1,7 +1,11 @@
-"""Train the UNet on cached latents and captions: epsilon MSE, AdamW, EMA.
+"""Train the UNet on cached latents and captions: weighted noise MSE, AdamW, EMA.
 
 Batches, noise and caption drop-out of a step depend on the seed and the step alone, so
 a resumed run equals an uninterrupted one.
+
+Under torchrun each process takes its share of every batch and steps by itself; weights
+and moments are averaged now and then (local SGD, arXiv:1805.09767). On machines whose
+cores stall, that wastes less than threads that wait for each other in every layer.
 """
 
 from __future__ import annotations
@@ -16,14 +20,21 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from demo_parts.base_model import BaseModel, signal_and_noise, timestep_shares
+from demo_parts.base_model import (
+    BaseModel,
+    loss_weights,
+    signal_and_noise,
+    timestep_shares,
+)
 from demo_parts.captions import draw_variants
 from demo_parts.ema import WeightAverage
 from demo_parts.recipe import Recipe
+from demo_parts.workers import Workers
 
 WARM_UP = 100
 REPORT_EVERY = 20
 CLIP_NORM = 1.0
+AVERAGE_EVERY = 8
 
 
 @dataclass(frozen=True)
@@ -48,8 +59,10 @@ def encode_captions(model: BaseModel, latents: Tensor, tokens: Tensor) -> BaseDa
     return BaseData(latents, torch.stack(states, 1), torch.stack(pooled, 1))
 
 
-def draw_batch(data: BaseData, recipe: Recipe, step: int) -> tuple[Tensor, ...]:
-    """The batch of a step.
+def draw_batch(
+    data: BaseData, recipe: Recipe, step: int, share: slice
+) -> tuple[Tensor, ...]:
+    """The batch of a step, or a worker's share of it.
 
     Returns:
         noisy latents, noise (both (batch, 4, 16, 16)), timesteps (batch,), hidden
@@ -67,7 +80,8 @@ def draw_batch(data: BaseData, recipe: Recipe, step: int) -> tuple[Tensor, ...]:
     signal, sigma = signal_and_noise(timesteps)
     noisy = signal * clean + sigma * noise
     states, pooled = data.states[chosen, variants], data.pooled[chosen, variants]
-    return noisy, noise, timesteps, states, pooled
+    batch = (noisy, noise, timesteps, states, pooled)
+    return tuple(part[share] for part in batch)
 
 
 def train(
@@ -76,7 +90,7 @@ def train(
     recipe: Recipe,
     checkpoint: Path,
     publish: Callable[[BaseModel, int], None],
-) -> float:
+) -> float | None:
     """Run or resume the training; the model holds the averaged weights at the end.
 
     Args:
@@ -87,7 +101,7 @@ def train(
         publish: called with the averaged weights after each checkpoint.
 
     Returns:
-        Mean loss of the last 100 steps.
+        Mean loss of the last 100 steps; None in a process beside the first.
 
     Raises:
         ValueError: if the loss is not finite.
@@ -98,12 +112,18 @@ def train(
     )
     average = WeightAverage(weights, recipe.ema_decay)
     first, losses = _load(checkpoint, model, optimizer, average)
+    workers = Workers.join()
     started = time.monotonic()
     for step in range(first, recipe.steps):
         rate = recipe.rate(step, WARM_UP)
-        losses.append(_step(model, optimizer, rate, draw_batch(data, recipe, step)))
-        average.update(weights)
+        batch = draw_batch(data, recipe, step, workers.share)
+        losses.append(_step(model, optimizer, rate, batch))
         done = step + 1
+        if done % AVERAGE_EVERY == 0:
+            workers.average([*weights, *_moments(optimizer)])
+        if not workers.is_first:
+            continue
+        average.update(weights)
         if not np.isfinite(losses[-1]):
             raise ValueError(f"The loss at step {done} is {losses[-1]}: lower --lr.")
         if done % REPORT_EVERY == 0:
@@ -119,8 +139,15 @@ def train(
             average.swap(weights)
             publish(model, done)
             average.swap(weights)
+    if not workers.is_first:
+        return None
     average.swap(weights)
     return float(np.mean(losses[-100:]))
+
+
+def _moments(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    states = optimizer.state.values()
+    return [state[name] for state in states for name in ("exp_avg", "exp_avg_sq")]
 
 
 def _step(
@@ -137,7 +164,8 @@ def _step(
     with sdpa_kernel(SDPBackend.MATH):
         with torch.autocast("cpu", torch.bfloat16):
             predicted = model(noisy, timesteps, states, pooled)
-        loss = (predicted.float() - noise).square().mean()
+        errors = (predicted.float() - noise).square().mean(dim=(1, 2, 3))
+        loss = (loss_weights(timesteps) * errors).mean()
         optimizer.zero_grad()
         loss.backward()
     torch.nn.utils.clip_grad_norm_(model.unet.parameters(), CLIP_NORM)
