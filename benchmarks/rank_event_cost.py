@@ -85,7 +85,7 @@ def report(
                 TensorBoardSink(Path(folder) / "tensorboard"),
             ]
         )
-        monitor = Monitor(lambda: pairs, pairs, None, NoSamples(), sinks)  # type: ignore[arg-type]
+        monitor = Monitor(lambda: pairs, dict, pairs, None, NoSamples(), sinks)  # type: ignore[arg-type]
         steps = iter(range(10**6))
         times = {
             "spectra alone": lambda: measure_ranks(pairs),

@@ -258,7 +258,7 @@ def test_damaged_files_are_one_sentence(tmp_path):
         ({"lora_unet_single_blocks_0_linear1.alpha": ()}, "no layer of an SDXL"),
         ({"lora_te1_text_projection.alpha": ()}, "not both"),
         ({f"{MID}.lora_A.weight": (2, 2)}, "not both"),
-        ({f"{MID}.lora_magnitude_vector": (2,)}, "plain LoRA"),
+        ({f"{MID}.lora_magnitude_vector": (2,)}, "has not both"),
         (
             {f"{MID}.lora_A.weight": (2, 4), f"{MID}.lora_B.weight": (4, 3)},
             "not the factors of one layer",
@@ -284,6 +284,7 @@ KEYS = st.builds(
             "lora_B.weight",
             "lora_up.weight",
             "lora_down.weight",
+            "lora_magnitude_vector",
             "alpha",
         ]
     ),

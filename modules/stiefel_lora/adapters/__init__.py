@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from .dora import magnitude_changes, magnitude_of
 from .lora import add_lora, alpha_of, factors_of, load_factors, pairs_of
-from .offset import moved_pairs, set_offset
+from .moved import moved_pairs
+from .offset import set_offset
 from .targets import LAYER_PRESETS, check_room, select_layers
 
 __all__ = [
@@ -13,6 +15,8 @@ __all__ = [
     "check_room",
     "factors_of",
     "load_factors",
+    "magnitude_changes",
+    "magnitude_of",
     "moved_pairs",
     "pairs_of",
     "select_layers",

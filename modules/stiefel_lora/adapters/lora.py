@@ -7,6 +7,7 @@ drawn again here: in float32, on the CPU, by seed and layer order alone.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,10 +19,12 @@ from .._exceptions import CheckpointError
 from ..methods import Method
 from ..optim.initialise import init_riemannion_, init_stella_, init_stiefel_
 from ..optim.pairs import Pair, find_pairs
+from .dora import prepare_dora
 from .offset import add_offset
 
 # peft says int for alpha and computes with any number.
 _lora_config: Any = LoraConfig
+_ADDED = re.compile(r"\.lora_(A|B|magnitude_vector)\.")
 _STARTS = {
     "stiefel": init_stiefel_,
     "riemannion": init_riemannion_,
@@ -40,6 +43,7 @@ def add_lora(
     method: Method | None,
     seed: int,
     init: str = "auto",
+    use_dora: bool = False,
 ) -> list[str]:
     """Freeze ``model`` and put a trainable LoRA into the named layers.
 
@@ -55,6 +59,7 @@ def add_lora(
         init: ``"stella"`` starts at two random frames instead, which changes the
             model; ``"loi"`` adds the frozen adapter that
             :func:`~stiefel_lora.adapters.offset.set_offset` fills.
+        use_dora: train the length of every row of a layer beside its LoRA.
 
     Returns:
         Names of the adapted layers, in the order of the model.
@@ -62,7 +67,7 @@ def add_lora(
     model.requires_grad_(False)
     adaptable: Any = model
     settings = {"r": rank, "lora_alpha": alpha, "target_modules": list(targets)}
-    adaptable.add_adapter(_lora_config(**settings))
+    adaptable.add_adapter(_lora_config(**settings, use_dora=use_dora))
     if init == "loi":
         add_offset(model, _lora_config(**settings))
     for parameter in model.parameters():
@@ -76,6 +81,8 @@ def add_lora(
         _STARTS[start](model, seed=seed)
     else:
         _start_as_lora(pairs, seed)
+    if use_dora:
+        prepare_dora(model, pairs)
     return [pair.name for pair in pairs]
 
 
@@ -137,5 +144,5 @@ def _lora_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     return {
         name: parameter
         for name, parameter in model.named_parameters()
-        if ".lora_A." in name or ".lora_B." in name
+        if _ADDED.search(name)
     }

@@ -17,14 +17,9 @@ from torch import Tensor, nn
 
 from ..optim.loi import Loi
 from ..optim.pairs import Pair
+from ._names import OFFSET, TRAINED
 
-__all__ = ["OFFSET", "add_offset", "moved_pairs", "set_offset"]
-
-OFFSET = "offset"
-"""Name of the frozen adapter."""
-
-TRAINED = "default"
-"""Name of the trained adapter, peft's own."""
+__all__ = ["add_offset", "has_offset", "set_offset", "stack_offset"]
 
 
 def add_offset(model: nn.Module, config: LoraConfig) -> None:
@@ -50,19 +45,14 @@ def set_offset(model: nn.Module, starts: Iterable[Loi]) -> None:
         down.copy_(start.offset_down.view_as(down))
 
 
-def moved_pairs(model: nn.Module, pairs: Iterable[Pair]) -> list[Pair]:
-    """Pairs whose product is what each layer moves by.
-
-    Without an offset these are the trained pairs themselves, else stacked copies:
-    [B, -B0] and [A; A0], of rank 2r.
-    """
-    return [_moved(model, pair) for pair in pairs]
+def has_offset(model: nn.Module, name: str) -> bool:
+    """Whether the layer has the frozen adapter."""
+    layer: Any = model.get_submodule(name)
+    return OFFSET in layer.lora_A
 
 
-def _moved(model: nn.Module, pair: Pair) -> Pair:
-    layer: Any = model.get_submodule(pair.name)
-    if OFFSET not in layer.lora_A:
-        return pair
+def stack_offset(model: nn.Module, pair: Pair) -> Pair:
+    """Copies [B, -B0] and [A; A0] of rank 2r: the product is that of the move."""
     up, down = _offset_of(model, pair.name)
     return Pair(
         pair.name,

@@ -80,6 +80,24 @@ def _loi_file_rank_fits(config: TrainConfig) -> str | None:
     )
 
 
+def _dora_starts_at_the_model(config: TrainConfig) -> str | None:
+    if not config.use_dora or config.lora_init != "loi":
+        return None
+    return (
+        "use_dora=true does not go with lora_init='loi': two adapters of which one is "
+        "a DoRA do not add up to the model at the start. Leave one of them out."
+    )
+
+
+def _dora_is_saved_for_diffusers(config: TrainConfig) -> str | None:
+    if not config.use_dora or "kohya" not in config.output_formats:
+        return None
+    return (
+        "use_dora=true can not be saved as kohya, whose readers disagree on what a "
+        "DoRA means: write output_formats=['peft'], which diffusers loads."
+    )
+
+
 RULES: tuple[Callable[[TrainConfig], str | None], ...] = (
     _run_name_is_a_folder,
     _warmup_fits,
@@ -87,6 +105,8 @@ RULES: tuple[Callable[[TrainConfig], str | None], ...] = (
     _formats_differ,
     _stella_starts_stella,
     _loi_file_rank_fits,
+    _dora_starts_at_the_model,
+    _dora_is_saved_for_diffusers,
 )
 
 

@@ -149,6 +149,10 @@ class TrainConfig(StrictModel):
     """Scale of the LoRA: alpha / rank multiplies it. Unset: the rank, which is what
     Stiefel LoRA needs."""
 
+    use_dora: Flag = False
+    """Train the length of every row of the adapted weights beside the LoRA (DoRA).
+    Slower, needs more memory, and is saved for diffusers only."""
+
     lora_init: LoraInit = "auto"
     """Where the LoRA starts. auto: as the optimizer needs it, the model unchanged. loi:
     from the gradient of the first pictures, the model unchanged; its file has up to

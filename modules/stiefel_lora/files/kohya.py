@@ -42,12 +42,17 @@ def save_kohya(
     diffusers 0.42 misreads them in this format; give it the PEFT-style file.
 
     Raises:
-        ModelError: a module has no name in this family.
+        ModelError: a module has no name in this family, or is a DoRA.
         OutputError: the file could not be written, or a value does not fit ``dtype``.
     """
     check_weights(weights, dtype)
     tensors: dict[str, Tensor] = {}
     for name, factors in weights.items():
+        if factors.magnitude is not None:
+            raise ModelError(
+                f"{name} is a DoRA, whose kohya-style readers disagree on what it "
+                f"means; save it with save_peft, which diffusers loads."
+            )
         stem = _keys(family).to_kohya(name)
         tensors[f"{stem}.{_DOWN}"] = stored(name, factors.down, dtype)
         tensors[f"{stem}.{_UP}"] = stored(name, factors.up, dtype)

@@ -2,7 +2,8 @@
 
 A module has ``<name>.lora_A.weight`` (A) and ``<name>.lora_B.weight`` (B) and no alpha:
 loaders apply B A as it stands. So alpha / r is folded into A, which leaves B
-orthonormal, and the adapter metadata says lora_alpha = r.
+orthonormal, and the adapter metadata says lora_alpha = r. A DoRA has
+``<name>.lora_magnitude_vector`` too.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ __all__ = ["parse_peft", "save_peft"]
 
 _ADAPTER_METADATA = "lora_adapter_metadata"
 _DOWN, _UP = ".lora_A.weight", ".lora_B.weight"
+_MAGNITUDE = ".lora_magnitude_vector"
 
 
 def save_peft(
@@ -38,7 +40,8 @@ def save_peft(
     """Write a PEFT-style file atomically and compare it with what was meant.
 
     Raises:
-        ModelError: a name begins with no component of SDXL.
+        ModelError: a name begins with no component of SDXL, or some layers are DoRA
+            and others are not.
         OutputError: the file could not be written, or a value does not fit ``dtype``.
     """
     check_weights(weights, dtype)
@@ -50,18 +53,32 @@ def save_peft(
         ranks[name], scale = factors.rank, factors.scale
         tensors[name + _DOWN] = stored(name, factors.down, dtype, scale=scale)
         tensors[name + _UP] = stored(name, factors.up, dtype)
+        if factors.magnitude is not None:
+            # It scales the whole weight, so that rounding it would outweigh the LoRA.
+            tensors[name + _MAGNITUDE] = stored(name, factors.magnitude, torch.float32)
+    adapter = _adapter_metadata(ranks, _is_dora(weights))
     notes = {
         "format": "pt",
         **(metadata or {}),
         "modelspec.hash_sha256": f"0x{tensor_hash(tensors)}",
-        _ADAPTER_METADATA: json.dumps(_adapter_metadata(ranks), sort_keys=True),
+        _ADAPTER_METADATA: json.dumps(adapter, sort_keys=True),
     }
     if "modelspec.implementation" in notes:
         notes["modelspec.implementation"] = "diffusers"
     write_tensors(path, tensors, notes)
 
 
-def _adapter_metadata(ranks: Mapping[str, int]) -> dict[str, Any]:
+def _is_dora(weights: LoraWeights) -> bool:
+    doras = [name for name, factors in weights.items() if factors.magnitude is not None]
+    if 0 < len(doras) < len(weights):
+        raise ModelError(
+            f"{doras[0]} is a DoRA and other layers are none, which peft can not "
+            f"express; save all of one kind."
+        )
+    return bool(doras)
+
+
+def _adapter_metadata(ranks: Mapping[str, int], use_dora: bool) -> dict[str, Any]:
     """Arguments of ``peft.LoraConfig`` for each component, prefixed by its name."""
     result: dict[str, Any] = {}
     for component in COMPONENTS:
@@ -83,6 +100,7 @@ def _adapter_metadata(ranks: Mapping[str, int]) -> dict[str, Any]:
             "rank_pattern": pattern,
             "alpha_pattern": pattern,
             "target_modules": sorted(own),
+            "use_dora": use_dora,
         }
         result |= {prefix + key: value for key, value in config.items()}
     return result
@@ -96,7 +114,7 @@ def parse_peft(
     alpha comes from the adapter metadata where there is any, and is r otherwise.
 
     Raises:
-        ModelError: a key that is no plain LoRA, or half a pair.
+        ModelError: a key of another kind, half a pair, or a DoRA without magnitudes.
     """
     config = _adapter_config(metadata)
     names = dict.fromkeys(_stem(key) for key in tensors)
@@ -107,8 +125,11 @@ def parse_peft(
         component, _, path = stem.partition(".")
         down = tensors[stem + _DOWN]
         alpha = _alpha(config, component, path, rank_of(down))
+        magnitude = tensors.get(stem + _MAGNITUDE)
+        if magnitude is None and config.get(f"{component}.use_dora"):
+            raise ModelError(f"{stem!r} is a DoRA without {_MAGNITUDE[1:]}.")
         name = canonical_name(component, path)
-        weights[name] = LoraFactors(tensors[stem + _UP], down, alpha)
+        weights[name] = LoraFactors(tensors[stem + _UP], down, alpha, magnitude)
     return weights
 
 
@@ -116,17 +137,14 @@ def _adapter_config(metadata: Mapping[str, str]) -> dict[str, Any]:
     config = json.loads(metadata.get(_ADAPTER_METADATA, "{}"))
     if not isinstance(config, dict):
         raise ModelError(f"its {_ADAPTER_METADATA} is no JSON object.")
-    dora = [key for key in config if key.endswith(".use_dora") and config[key]]
-    if dora:
-        raise ModelError("it is a DoRA, and only plain LoRAs are read.")
     return config
 
 
 def _stem(key: str) -> str:
-    for suffix in (_DOWN, _UP):
+    for suffix in (_DOWN, _UP, _MAGNITUDE):
         if key.endswith(suffix):
             return key.removesuffix(suffix)
-    raise ModelError(f"{key!r} belongs to no plain LoRA; only those are read.")
+    raise ModelError(f"{key!r} belongs to no LoRA or DoRA; only those are read.")
 
 
 def _alpha(config: Mapping[str, Any], component: str, path: str, rank: int) -> float:

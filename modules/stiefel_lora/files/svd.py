@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 
+from .._exceptions import ModelError
 from ..geometry import truncate_factored
 from .weights import LoraFactors, LoraWeights
 
@@ -25,9 +26,14 @@ def compress(weights: LoraWeights, rank: int) -> tuple[LoraWeights, float]:
     Returns:
         The LoRA, with B orthonormal and factors in float64, and the share of the whole
         update's Frobenius norm that is lost.
+
+    Raises:
+        ModelError: a layer is a DoRA.
     """
     found, lost, whole = {}, 0.0, 0.0
     for name, factors in weights.items():
+        if factors.magnitude is not None:
+            raise ModelError(f"{name} is a DoRA, which no other rank can express.")
         up = factors.up.flatten(1).double()
         down = factors.down.flatten(1).double() * factors.scale
         kept = min(rank, factors.rank, up.shape[0], down.shape[1])

@@ -19,7 +19,8 @@ class LoraFactors:
     """The factors of one layer: its weight moves by (alpha / r) B A.
 
     ``up`` is B, (out, r), or (out, r, 1, 1) for a convolution; ``down`` is A, (r, in)
-    or (r, in, k, k). Dtype and device are free.
+    or (r, in, k, k). Dtype and device are free. A DoRA has ``magnitude`` too, the
+    length of every row, (out,) or (1, out, 1, 1).
 
     Raises:
         ModelError: the shapes do not belong together, or alpha is not a number.
@@ -28,6 +29,7 @@ class LoraFactors:
     up: Tensor
     down: Tensor
     alpha: float
+    magnitude: Tensor | None = None
 
     def __post_init__(self) -> None:
         up, down = tuple(self.up.shape), tuple(self.down.shape)
@@ -36,6 +38,11 @@ class LoraFactors:
             raise ModelError(
                 f"up {up} and down {down} are not the factors of one layer; they must "
                 "be (out, r) and (r, in), or (out, r, 1, 1) and (r, in, k, k)."
+            )
+        if self.magnitude is not None and self.magnitude.numel() != up[0]:
+            raise ModelError(
+                f"A magnitude of shape {tuple(self.magnitude.shape)} is not one number "
+                f"for each of {up[0]} rows."
             )
         if self.rank == 0 or not math.isfinite(self.alpha):
             raise ModelError(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from .._exceptions import OptionError
 
-__all__ = ["Source", "named_groups"]
+__all__ = ["Source", "is_magnitude", "named_groups", "spare_magnitudes"]
+
+# peft's name, and that of LyCORIS and OneTrainer.
+_MAGNITUDE = re.compile(r"lora_magnitude_vector|dora_scale")
 
 Source = nn.Module | Iterable[Any]
 
@@ -54,3 +58,31 @@ def _as_group(entry: Mapping[str, Any]) -> dict[str, Any]:
     group["params"] = [tensor for _, tensor in members]
     group["param_names"] = [name for name, _ in members]
     return group
+
+
+def is_magnitude(name: str, tensor: Tensor) -> bool:
+    """Whether a parameter is the magnitude of a DoRA, by its name or adv_optm's tag."""
+    tagged = getattr(tensor, "_is_dora_scale", False)
+    return bool(tagged or _MAGNITUDE.search(name))
+
+
+def spare_magnitudes(groups: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Give magnitudes groups of their own without weight decay, where there are any."""
+    result = []
+    for group in groups:
+        params = group["params"]
+        names = group.get("param_names") or [""] * len(params)
+        found = [is_magnitude(n, p) for n, p in zip(names, params, strict=True)]
+        for wanted in (False, True):
+            if wanted in found:
+                part = _part(group, [mark is wanted for mark in found])
+                result.append(part | ({"weight_decay": 0.0} if wanted else {}))
+    return result
+
+
+def _part(group: dict[str, Any], chosen: Sequence[bool]) -> dict[str, Any]:
+    lists = {key: group[key] for key in ("params", "param_names") if key in group}
+    return group | {
+        key: [item for item, take in zip(items, chosen, strict=True) if take]
+        for key, items in lists.items()
+    }

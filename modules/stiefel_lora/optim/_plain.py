@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ._adamw import adamw_step
 from ._buckets import bucketed
+from ._groups import is_magnitude
 from ._members import Member, State
 from .pairs import Pair
 from .rule import Role, Rule
@@ -23,7 +24,7 @@ def step_plain(
     state: State,
     groups: Sequence[dict[str, Any]],
     rule: Rule,
-    rest: Sequence[Tensor],
+    rest: Sequence[tuple[str, Tensor]],
     factors: Sequence[tuple[Tensor, Tensor, Role]],
 ) -> None:
     """Take a step of AdamW on factors the rule leaves to it, and on the rest.
@@ -32,11 +33,11 @@ def step_plain(
         state: the optimizer's state.
         groups: parameter groups, for rates and options.
         rule: the method.
-        rest: parameters without a pair.
+        rest: (name, parameter) of what has no pair.
         factors: (factor, gradient, role).
     """
     by_id = {id(factor): (gradient, role) for factor, gradient, role in factors}
-    free = {id(param) for param in rest}
+    free = {id(param): _decays(name, param) for name, param in rest}
     for group in groups:
         entries = list(_entries(group, rule, free, by_id))
         for bucket in bucketed(entries, _key):
@@ -83,10 +84,9 @@ def plain_factors(
 def _entries(
     group: dict[str, Any],
     rule: Rule,
-    free: set[int],
+    free: Mapping[int, bool],
     by_id: Mapping[int, tuple[Tensor, Role]],
 ) -> Iterator[Entry]:
-    """Magnitudes, biases and norms do not decay."""
     roles = rule.adamw_roles(group)
     rest_ratio = rule.rest_lr_ratio(group)
     for param in group["params"]:
@@ -94,8 +94,12 @@ def _entries(
             gradient, role = by_id[id(param)]
             yield param, gradient, roles[role], True
         elif id(param) in free and param.grad is not None:
-            matrix = param.dim() > 1 and not getattr(param, "_is_dora_scale", False)
-            yield param, param.grad, rest_ratio, matrix
+            yield param, param.grad, rest_ratio, free[id(param)]
+
+
+def _decays(name: str, param: Tensor) -> bool:
+    """Magnitudes of a DoRA, biases and norms do not decay."""
+    return param.dim() > 1 and not is_magnitude(name, param)
 
 
 def _key(entry: Entry) -> tuple[Any, ...]:

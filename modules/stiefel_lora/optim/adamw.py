@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..methods import check_options, method
-from ._groups import Source, named_groups
+from ._groups import Source, named_groups, spare_magnitudes
 
 __all__ = ["AdamW"]
 
@@ -17,7 +17,7 @@ class AdamW(torch.optim.AdamW):
     Args:
         params: model, named parameters, parameters or groups of them.
         lr: learning rate.
-        weight_decay: decoupled decay, multiplied by lr.
+        weight_decay: decoupled decay, multiplied by lr; magnitudes of a DoRA have none.
         beta1: decay of the mean of gradients.
         beta2: decay of the mean of squared gradients.
         eps: added to the root of the second moment.
@@ -46,7 +46,7 @@ class AdamW(torch.optim.AdamW):
         }
         check_options(method(self.method), options)
         super().__init__(
-            named_groups(params),
+            spare_magnitudes(named_groups(params)),
             lr=lr,
             betas=(beta1, beta2),
             eps=eps,

@@ -16,7 +16,7 @@ from bitsandbytes.optim import AdamW8bit
 from torch import Tensor
 
 from ..methods import check_options, method
-from ._groups import Source, named_groups
+from ._groups import Source, named_groups, spare_magnitudes
 
 __all__ = ["EightBitAdamW"]
 
@@ -27,7 +27,7 @@ class EightBitAdamW(AdamW8bit):
     Args:
         params: model, named parameters, parameters or groups of them.
         lr: learning rate.
-        weight_decay: decoupled decay, multiplied by lr.
+        weight_decay: decoupled decay, multiplied by lr; magnitudes of a DoRA have none.
         beta1: decay of the mean of gradients.
         beta2: decay of the mean of squared gradients.
         eps: added to the root of the second moment.
@@ -56,7 +56,7 @@ class EightBitAdamW(AdamW8bit):
         }
         check_options(method(self.method), options)
         super().__init__(
-            named_groups(params),
+            spare_magnitudes(named_groups(params)),
             lr=float(lr),
             betas=(beta1, beta2),
             eps=eps,

@@ -125,9 +125,8 @@ class PairOptimizer(torch.optim.Optimizer):
         joint = self._measure(members)
         for chunk in _chunks(members):
             self._step_pairs(chunk, joint)
-        rest = [param for _, param in self._rest]
         factors = plain_factors(self._pairs, members, owners, self.rule)
-        step_plain(self.state, self.param_groups, self.rule, rest, factors)
+        step_plain(self.state, self.param_groups, self.rule, self._rest, factors)
         return loss
 
     def step_parameter(self, *_: object, **__: object) -> None:

@@ -11,7 +11,14 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from .._exceptions import ConfigError
-from ..adapters import add_lora, check_room, moved_pairs, pairs_of, select_layers
+from ..adapters import (
+    add_lora,
+    check_room,
+    magnitude_changes,
+    moved_pairs,
+    pairs_of,
+    select_layers,
+)
 from ..data.folder import Scan, scan_concepts
 from ..data.order import DataOrder
 from ..data.prepare import EncodedSet, encode_set
@@ -76,8 +83,12 @@ class Machine:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
     def moved(self) -> list[Pair]:
-        """Pairs whose products are what the layers move by (a start taken away)."""
+        """Pairs whose products are what the layers move by; ranks are theirs."""
         return moved_pairs(self.model, self.pairs)
+
+    def magnitude_changes(self) -> dict[str, float]:
+        """How far the magnitudes of a DoRA moved each layer; empty without them."""
+        return magnitude_changes(self.model, self.pairs)
 
     def loss(self, places: Iterable[int], noise: NoiseSource) -> Tensor:
         """Mean loss of a batch of pictures, with noise and timesteps drawn for it."""
@@ -153,6 +164,7 @@ def build_machine(config: TrainConfig, inputs: Inputs, folder: RunFolder) -> Mac
         method=config.optimizer.method,
         seed=config.seed,
         init=config.lora_init,
+        use_dora=config.use_dora,
     )
     model.train()
     optimizer = _make_optimizer(config, model)

@@ -11,7 +11,7 @@ from torch import nn
 from ..optim.pairs import Pair
 from .heat_map import heat_map
 from .jsonl_sink import read_events
-from .rank_probe import RankReport, measure_ranks, tag_of
+from .rank_probe import RankReport, magnitude_scalars, measure_ranks, tag_of
 from .run_folder import RunFolder
 from .samples import Sampler
 from .sinks import MetricSink
@@ -25,6 +25,7 @@ class Monitor:
 
     Args:
         blocks: gives the LoRA blocks, B A being what a layer moves by.
+        magnitudes: gives how far the magnitudes of a DoRA moved each layer, by name.
         constrained: blocks whose B the optimizer keeps orthonormal.
         validation: None for a run without held-out pictures.
         sampler: makes no pictures when the configuration has none.
@@ -34,12 +35,14 @@ class Monitor:
     def __init__(
         self,
         blocks: Callable[[], Sequence[Pair]],
+        magnitudes: Callable[[], dict[str, float]],
         constrained: Sequence[Pair],
         validation: Validation | None,
         sampler: Sampler,
         sink: MetricSink,
     ) -> None:
         self._blocks = blocks
+        self._magnitudes = magnitudes
         self._constrained = constrained
         self._validation = validation
         self._sampler = sampler
@@ -53,7 +56,8 @@ class Monitor:
         """Measure and log the rank of every block."""
         report = measure_ranks(self._blocks(), self._constrained)
         self.ranks = report
-        self._sink.scalars("ranks", step, report.scalars())
+        scalars = report.scalars() | magnitude_scalars(self._magnitudes())
+        self._sink.scalars("ranks", step, scalars)
         self._sink.histogram("effective_rank/blocks", step, report.effective)
         self._columns[step] = [
             effective / rank

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from .. import __version__
-from ..adapters import alpha_of
+from ..adapters import alpha_of, magnitude_of
 from ..data.folder import Picture
 from ..files import (
     LoraFactors,
@@ -38,13 +38,18 @@ def lora_weights(
     Alpha is read from each layer: what the model computes with is what is written.
     """
     return {
-        canonical_name(component, pair.name): LoraFactors(
-            up=pair.up.detach().cpu(),
-            down=pair.down.detach().cpu(),
-            alpha=alpha_of(model, pair),
-        )
-        for pair in pairs
+        canonical_name(component, pair.name): _factors(model, pair) for pair in pairs
     }
+
+
+def _factors(model: nn.Module, pair: Pair) -> LoraFactors:
+    magnitude = magnitude_of(model, pair)
+    return LoraFactors(
+        up=pair.up.detach().cpu(),
+        down=pair.down.detach().cpu(),
+        alpha=alpha_of(model, pair),
+        magnitude=None if magnitude is None else magnitude.detach().cpu(),
+    )
 
 
 def write_lora_files(

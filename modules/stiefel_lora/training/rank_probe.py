@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 
@@ -71,6 +71,16 @@ class RankReport:
             for name, number in zip(self.names, numbers, strict=True):
                 values[tag_of(kind, name)] = number
         return values
+
+
+def magnitude_scalars(changes: Mapping[str, float]) -> dict[str, float]:
+    """Tags of ``magnitude_changes``: the largest, then one curve a block."""
+    if not changes:
+        return {}
+    values = {"magnitude_change/largest": max(changes.values())}
+    for name, change in changes.items():
+        values[tag_of("magnitude_change", name)] = change
+    return values
 
 
 def tag_of(kind: str, name: str) -> str:

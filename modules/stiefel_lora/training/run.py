@@ -84,6 +84,7 @@ class Run:
         machine = self.machine or self.prepare()
         monitor = Monitor(
             machine.moved,
+            machine.magnitude_changes,
             machine.pairs if machine.constrained else (),
             machine.validation,
             machine.sampler,
@@ -174,9 +175,10 @@ class Run:
 
     def _weights(self, machine: Machine) -> LoraWeights:
         """What the model moves by; a start taken away costs rank, not exactness."""
-        weights = lora_weights(machine.model, machine.family.component, machine.moved())
+        model, component = machine.model, machine.family.component
         if self.config.lora_init != "loi":
-            return weights
+            return lora_weights(model, component, machine.pairs)
+        weights = lora_weights(model, component, machine.moved())
         weights, lost = compress(weights, self.config.resolved_file_rank)
         if self.config.resolved_file_rank < 2 * self.config.lora_rank:
             say(
