@@ -17,7 +17,7 @@ class Recipe:
     lr: float
     seed: int
     ema_decay: float = 0.998
-    every: int = 200
+    every: int = 100
 
     def rate(self, step: int, warm_up: int) -> float:
         """Learning rate: linear warm-up, then cosine from `lr` to 0."""

@@ -1,4 +1,4 @@
-"""Train the UNet on cached latents and captions: weighted noise MSE, AdamW, EMA.
+"""Train the UNet on cached latents and captions: MSE of velocity, AdamW, EMA.
 
 Batches, noise and caption drop-out of a step depend on the seed and the step alone, so
 a resumed run equals an uninterrupted one.
@@ -20,12 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from demo_parts.base_model import (
-    BaseModel,
-    loss_weights,
-    signal_and_noise,
-    timestep_shares,
-)
+from demo_parts.base_model import STEPS, BaseModel, signal_and_noise
 from demo_parts.captions import draw_variants
 from demo_parts.ema import WeightAverage
 from demo_parts.recipe import Recipe
@@ -34,7 +29,7 @@ from demo_parts.workers import Workers
 WARM_UP = 100
 REPORT_EVERY = 20
 CLIP_NORM = 1.0
-AVERAGE_EVERY = 8
+AVERAGE_EVERY = 10
 
 
 @dataclass(frozen=True)
@@ -65,7 +60,7 @@ def draw_batch(
     """The batch of a step, or a worker's share of it.
 
     Returns:
-        noisy latents, noise (both (batch, 4, 16, 16)), timesteps (batch,), hidden
+        noisy latents, velocity (both (batch, 4, 16, 16)), timesteps (batch,), hidden
         states (batch, length, 224) and pooled captions (batch, 128).
     """
     rng = recipe.random(step)
@@ -74,13 +69,12 @@ def draw_batch(
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     clean = data.latents[chosen]
     noise = torch.randn(clean.shape, generator=generator)
-    timesteps = torch.multinomial(
-        timestep_shares(), recipe.batch, replacement=True, generator=generator
-    )
+    timesteps = torch.randint(STEPS, (recipe.batch,), generator=generator)
     signal, sigma = signal_and_noise(timesteps)
     noisy = signal * clean + sigma * noise
     states, pooled = data.states[chosen, variants], data.pooled[chosen, variants]
-    batch = (noisy, noise, timesteps, states, pooled)
+    velocity = signal * noise - sigma * clean
+    batch = (noisy, velocity, timesteps, states, pooled)
     return tuple(part[share] for part in batch)
 
 
@@ -156,7 +150,7 @@ def _step(
     rate: float,
     batch: tuple[Tensor, ...],
 ) -> float:
-    noisy, noise, timesteps, states, pooled = batch
+    noisy, velocity, timesteps, states, pooled = batch
     for group in optimizer.param_groups:
         group["lr"] = rate
     # torch's fused attention on CPUs has a slow backward pass for heads this narrow:
@@ -164,8 +158,7 @@ def _step(
     with sdpa_kernel(SDPBackend.MATH):
         with torch.autocast("cpu", torch.bfloat16):
             predicted = model(noisy, timesteps, states, pooled)
-        errors = (predicted.float() - noise).square().mean(dim=(1, 2, 3))
-        loss = (loss_weights(timesteps) * errors).mean()
+        loss = (predicted.float() - velocity).square().mean()
         optimizer.zero_grad()
         loss.backward()
     torch.nn.utils.clip_grad_norm_(model.unet.parameters(), CLIP_NORM)
