@@ -28,6 +28,7 @@ from step_cost import StepCost, step_cost
 
 from stiefel_lora import OptionError, create_optimizer
 from stiefel_lora.methods import CATALOGUE
+from stiefel_lora.optim.buckets import bucketed
 from stiefel_lora.optim.pairs import Pair
 
 Step = Callable[[], object]
@@ -160,21 +161,19 @@ def adv_optm(pairs: list[Pair]) -> torch.optim.Optimizer:
 
 def floor(pairs: list[Pair]) -> Step:
     """The tall products of stiefel_lora's defaults, on stacks that lie ready."""
-    stacks: dict[torch.Size, list[torch.Tensor]] = {}
-    for pair in pairs:
-        stacks.setdefault(pair.up.shape, []).append(pair.up.detach())
-    ups = [torch.stack(members) for members in stacks.values()]
-    stacks = {}
-    for pair in pairs:
-        stacks.setdefault(pair.down.shape, []).append(pair.down.detach().mT)
-    downs = [torch.stack(members) for members in stacks.values()]
+    ups = [pair.up.detach() for pair in pairs]
+    downs = [pair.down.detach().mT for pair in pairs]
+    work = [
+        (count, torch.stack(bucket))
+        for tall, count in ((ups, TALL_PRODUCTS_UP), (downs, TALL_PRODUCTS_DOWN))
+        for bucket in bucketed(tall, lambda factor: factor.shape)
+    ]
 
     def products() -> None:
-        for tall, count in ((ups, TALL_PRODUCTS_UP), (downs, TALL_PRODUCTS_DOWN)):
-            for stack in tall:
-                gram = stack.mT @ stack
-                for number in range(1, count):
-                    _ = stack @ gram if number % 2 else stack.mT @ stack
+        for count, stack in work:
+            gram = stack.mT @ stack
+            for number in range(1, count):
+                _ = stack @ gram if number % 2 else stack.mT @ stack
 
     return products
 

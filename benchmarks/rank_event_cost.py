@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 from layer_shapes import SHAPES, make_pairs
 
+from stiefel_lora.adapters import Moves
 from stiefel_lora.training.jsonl_sink import JsonlSink
 from stiefel_lora.training.monitor import Monitor
 from stiefel_lora.training.rank_probe import measure_ranks
@@ -85,10 +86,11 @@ def report(
                 TensorBoardSink(Path(folder) / "tensorboard"),
             ]
         )
-        monitor = Monitor(lambda: pairs, dict, pairs, None, NoSamples(), sinks)  # type: ignore[arg-type]
+        moves = Moves(pairs)
+        monitor = Monitor(lambda: moves, pairs, None, NoSamples(), sinks)  # type: ignore[arg-type]
         steps = iter(range(10**6))
         times = {
-            "spectra alone": lambda: measure_ranks(pairs),
+            "spectra alone": lambda: measure_ranks(moves),
             "whole event": lambda: monitor.measure_ranks(next(steps)),
             "AdamW step": optimizer.step,
         }

@@ -113,7 +113,7 @@ def train(
         batch = draw_batch(data, recipe, step, workers.share)
         losses.append(_step(model, optimizer, rate, batch))
         done = step + 1
-        if done % AVERAGE_EVERY == 0:
+        if done % AVERAGE_EVERY == 0 or done == recipe.steps:
             workers.average([*weights, *_moments(optimizer)])
         if not workers.is_first:
             continue

@@ -15,9 +15,8 @@ from stiefel_lora.adapters import (
     add_lora,
     factors_of,
     load_factors,
-    magnitude_changes,
     magnitude_of,
-    moved_pairs,
+    moves_of,
     pairs_of,
 )
 from stiefel_lora.methods import CATALOGUE, method
@@ -74,7 +73,8 @@ def test_the_model_is_unchanged_at_the_start(name: str) -> None:
 def test_the_update_splits_into_its_two_parts(layer: str) -> None:
     unet = moved_model(adapted("adamw", alpha=6.0), 0.05)
     (pair,) = (p for p in pairs_of(unet) if p.name == layer)
-    (moved,) = moved_pairs(unet, [pair])
+    moves = moves_of(unet, [pair])
+    (moved,) = moves.pairs
     adapter: Any = unet.get_submodule(layer)
     base = adapter.get_base_layer().weight.detach().double().flatten(1)
     up, down = (matrix.detach().double() for matrix in pair.matrices)
@@ -88,7 +88,7 @@ def test_the_update_splits_into_its_two_parts(layer: str) -> None:
     # Rows of the stacked factors are float32: a few roundings.
     assert (found - expected).norm() <= 1e-6 * expected.norm()
     change = ((scales - 1) * base).norm() / base.norm()
-    assert magnitude_changes(unet, [pair])[layer] == pytest.approx(float(change), 1e-4)
+    assert moves.magnitude_changes == [pytest.approx(float(change), 1e-4)]
 
 
 def test_a_layer_computes_with_the_weight_of_the_formula() -> None:

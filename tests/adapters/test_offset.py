@@ -12,7 +12,7 @@ from stiefel_lora.adapters import (
     add_lora,
     factors_of,
     load_factors,
-    moved_pairs,
+    moves_of,
     pairs_of,
     set_offset,
 )
@@ -81,7 +81,9 @@ def test_moved_products_are_differences() -> None:
             pair.up.mul_(1.5)
             pair.down.add_(0.1)
     pairs = pairs_of(unet)
-    for pair, moved, old in zip(pairs, moved_pairs(unet, pairs), before, strict=True):
+    for pair, moved, old in zip(
+        pairs, moves_of(unet, pairs).pairs, before, strict=True
+    ):
         assert (moved.name, moved.rank) == (pair.name, 2 * RANK)
         torch.testing.assert_close(
             moved.up @ moved.down, pair.up @ pair.down - old, atol=1e-5, rtol=0
@@ -92,7 +94,7 @@ def test_without_an_offset_the_pairs_themselves_move() -> None:
     unet = tiny_unet()
     add_lora(unet, rank=2, alpha=2, targets=TARGETS, method=None, seed=0)
     pairs = pairs_of(unet)
-    for pair, moved in zip(pairs, moved_pairs(unet, pairs), strict=True):
+    for pair, moved in zip(pairs, moves_of(unet, pairs).pairs, strict=True):
         assert moved is pair
 
 

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from .dora import magnitude_changes, magnitude_of
+from .dora import magnitude_of
 from .lora import add_lora, alpha_of, factors_of, load_factors, pairs_of
-from .moved import moved_pairs
+from .moved import Moves, moves_of
 from .offset import set_offset
 from .targets import LAYER_PRESETS, check_room, select_layers
 
 __all__ = [
     "LAYER_PRESETS",
+    "Moves",
     "add_lora",
     "alpha_of",
     "check_room",
     "factors_of",
     "load_factors",
-    "magnitude_changes",
     "magnitude_of",
-    "moved_pairs",
+    "moves_of",
     "pairs_of",
     "select_layers",
     "set_offset",

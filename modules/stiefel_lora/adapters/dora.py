@@ -21,10 +21,9 @@ from ..optim.pairs import Pair
 from ._names import TRAINED
 
 __all__ = [
-    "magnitude_changes",
     "magnitude_of",
     "prepare_dora",
-    "scale_rows",
+    "split_move",
 ]
 
 
@@ -58,23 +57,17 @@ def _in_float32(
 
 
 @torch.no_grad()
-def scale_rows(model: nn.Module, pair: Pair) -> Pair:
-    """The pair of D B and A: row i of B times m_i / ||W_i + s (BA)_i||."""
-    scales = _rows(model, pair).scales
+def split_move(model: nn.Module, pair: Pair) -> tuple[Pair, float]:
+    r"""The two parts of what a layer moves by.
+
+    Returns:
+        the pair of D B and A; :math:`\|W(D - I)\|_F / \|W\|_F`.
+    """
+    rows = _rows(model, pair)
     up = pair.up.detach()
-    return Pair(pair.name, up * scales.view(-1, *[1] * (up.dim() - 1)), pair.down)
-
-
-@torch.no_grad()
-def magnitude_changes(model: nn.Module, pairs: Iterable[Pair]) -> dict[str, float]:
-    r""":math:`\|W(D - I)\|_F / \|W\|_F` of every layer that is a DoRA, by name."""
-    changes = {}
-    for pair in pairs:
-        if magnitude_of(model, pair) is not None:
-            rows = _rows(model, pair)
-            moved = (rows.scales - 1) * rows.base
-            changes[pair.name] = float(moved.norm() / rows.base.norm())
-    return changes
+    ranked = up * rows.scales.view(-1, *[1] * (up.dim() - 1))
+    rest = (rows.scales - 1) * rows.base
+    return Pair(pair.name, ranked, pair.down), float(rest.norm() / rows.base.norm())
 
 
 @dataclasses.dataclass(frozen=True)

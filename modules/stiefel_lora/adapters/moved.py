@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import dataclasses
+from collections.abc import Iterable, Sequence
 
 from torch import nn
 
 from ..optim.pairs import Pair
-from .dora import magnitude_of, scale_rows
+from .dora import magnitude_of, split_move
 from .offset import has_offset, stack_offset
 
-__all__ = ["moved_pairs"]
+__all__ = ["Moves", "moves_of"]
 
 
-def moved_pairs(model: nn.Module, pairs: Iterable[Pair]) -> list[Pair]:
-    """Pairs whose product, times alpha / r, is what each layer moves by.
+@dataclasses.dataclass(frozen=True)
+class Moves:
+    """What the layers of a model move by."""
 
-    A plain LoRA gives the trained pairs themselves; a start from the gradient stacked
+    pairs: Sequence[Pair]
+    """Their products, times alpha / r, are the moves.
+
+    A plain LoRA has the trained pairs themselves; a start from the gradient stacked
     copies of rank 2r, with the start taken away; a DoRA the part with a rank, D B A.
     """
-    return [_moved(model, pair) for pair in pairs]
+
+    magnitude_changes: Sequence[float] = ()
+    """What a DoRA moves each layer by beside that, as a share of its weight."""
 
 
-def _moved(model: nn.Module, pair: Pair) -> Pair:
-    if has_offset(model, pair.name):
-        return stack_offset(model, pair)
-    if magnitude_of(model, pair) is not None:
-        return scale_rows(model, pair)
-    return pair
+def moves_of(model: nn.Module, pairs: Iterable[Pair]) -> Moves:
+    """Look at every layer as it is now."""
+    moved, changes = [], []
+    for pair in pairs:
+        if has_offset(model, pair):
+            moved.append(stack_offset(model, pair))
+        elif magnitude_of(model, pair) is not None:
+            ranked, change = split_move(model, pair)
+            moved.append(ranked)
+            changes.append(change)
+        else:
+            moved.append(pair)
+    return Moves(moved, changes)

@@ -45,9 +45,9 @@ def set_offset(model: nn.Module, starts: Iterable[Loi]) -> None:
         down.copy_(start.offset_down.view_as(down))
 
 
-def has_offset(model: nn.Module, name: str) -> bool:
+def has_offset(model: nn.Module, pair: Pair) -> bool:
     """Whether the layer has the frozen adapter."""
-    layer: Any = model.get_submodule(name)
+    layer: Any = model.get_submodule(pair.name)
     return OFFSET in layer.lora_A
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._buckets import column, gather, scatter
 from ._members import STEP, Member, State, create_state, state_tensors, work_dtype
+from .buckets import column, gather, scatter
 from .rule import PairBatch, Rule
 
 __all__ = ["stack_pairs", "write_back", "write_gradients"]

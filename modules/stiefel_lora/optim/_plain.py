@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from ._adamw import adamw_step
-from ._buckets import bucketed
 from ._groups import is_magnitude
 from ._members import Member, State
+from .buckets import bucketed
 from .pairs import Pair
 from .rule import Role, Rule
 

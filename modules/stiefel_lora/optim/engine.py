@@ -20,12 +20,12 @@ from .._exceptions import OptionError
 from ..geometry import full_precision
 from ..methods import check_options, method
 from ._batch import stack_pairs, write_back, write_gradients
-from ._buckets import bucketed, chunked
 from ._groups import Source, named_groups
 from ._members import STEP, Member, bucket_key, ready_members, translate_state
 from ._plain import plain_factors, step_plain
 from ._refusals import check_factor_dtype, check_lr, check_ownership, check_whole
 from .alpha import settle_alpha
+from .buckets import bucketed, chunked
 from .gauge import needs_gauge, orthonormal_start, stiefel_gauge
 from .pairs import Pair, find_pairs
 from .rule import Rule

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from .._exceptions import ConfigError
 from ..adapters import (
+    Moves,
     add_lora,
     check_room,
-    magnitude_changes,
-    moved_pairs,
+    moves_of,
     pairs_of,
     select_layers,
 )
@@ -82,13 +82,9 @@ class Machine:
         """What is trained."""
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
-    def moved(self) -> list[Pair]:
-        """Pairs whose products are what the layers move by; ranks are theirs."""
-        return moved_pairs(self.model, self.pairs)
-
-    def magnitude_changes(self) -> dict[str, float]:
-        """How far the magnitudes of a DoRA moved each layer; empty without them."""
-        return magnitude_changes(self.model, self.pairs)
+    def moves(self) -> Moves:
+        """What the layers move by; ranks are those of its pairs."""
+        return moves_of(self.model, self.pairs)
 
     def loss(self, places: Iterable[int], noise: NoiseSource) -> Tensor:
         """Mean loss of a batch of pictures, with noise and timesteps drawn for it."""

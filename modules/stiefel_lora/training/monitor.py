@@ -8,10 +8,11 @@ from pathlib import Path
 from PIL import Image
 from torch import nn
 
+from ..adapters import Moves
 from ..optim.pairs import Pair
 from .heat_map import heat_map
 from .jsonl_sink import read_events
-from .rank_probe import RankReport, magnitude_scalars, measure_ranks, tag_of
+from .rank_probe import RankReport, measure_ranks, tag_of
 from .run_folder import RunFolder
 from .samples import Sampler
 from .sinks import MetricSink
@@ -24,8 +25,7 @@ class Monitor:
     """Ranks, held-out loss and samples: measured, sent to the sinks, remembered.
 
     Args:
-        blocks: gives the LoRA blocks, B A being what a layer moves by.
-        magnitudes: gives how far the magnitudes of a DoRA moved each layer, by name.
+        moves: gives what the layers move by now.
         constrained: blocks whose B the optimizer keeps orthonormal.
         validation: None for a run without held-out pictures.
         sampler: makes no pictures when the configuration has none.
@@ -34,15 +34,13 @@ class Monitor:
 
     def __init__(
         self,
-        blocks: Callable[[], Sequence[Pair]],
-        magnitudes: Callable[[], dict[str, float]],
+        moves: Callable[[], Moves],
         constrained: Sequence[Pair],
         validation: Validation | None,
         sampler: Sampler,
         sink: MetricSink,
     ) -> None:
-        self._blocks = blocks
-        self._magnitudes = magnitudes
+        self._moves = moves
         self._constrained = constrained
         self._validation = validation
         self._sampler = sampler
@@ -54,10 +52,9 @@ class Monitor:
 
     def measure_ranks(self, step: int) -> None:
         """Measure and log the rank of every block."""
-        report = measure_ranks(self._blocks(), self._constrained)
+        report = measure_ranks(self._moves(), self._constrained)
         self.ranks = report
-        scalars = report.scalars() | magnitude_scalars(self._magnitudes())
-        self._sink.scalars("ranks", step, scalars)
+        self._sink.scalars("ranks", step, report.scalars())
         self._sink.histogram("effective_rank/blocks", step, report.effective)
         self._columns[step] = [
             effective / rank
@@ -91,19 +88,17 @@ class Monitor:
 
     def restore(self, folder: RunFolder, step: int) -> None:
         """Remember what an earlier process measured up to ``step``."""
+        ranks = {
+            tag_of("effective_rank", pair.name): pair.rank
+            for pair in self._moves().pairs
+        }
         for event in read_events(folder.events_file):
             if event.get("step", step + 1) > step:
                 continue
             values = event.get("values", {})
             if event.get("type") == "validation" and values.get("validation/loss"):
                 self.losses[event["step"]] = values["validation/loss"]
-            elif event.get("type") == "ranks":
-                self._restore_column(event["step"], values)
-
-    def _restore_column(self, step: int, values: dict[str, float]) -> None:
-        blocks = self._blocks()
-        tags = [tag_of("effective_rank", pair.name) for pair in blocks]
-        if all(tag in values for tag in tags):
-            self._columns[step] = [
-                values[tag] / pair.rank for tag, pair in zip(tags, blocks, strict=True)
-            ]
+            elif event.get("type") == "ranks" and ranks.keys() <= values.keys():
+                self._columns[event["step"]] = [
+                    values[tag] / rank for tag, rank in ranks.items()
+                ]

@@ -7,16 +7,17 @@ small eigenvalue problems, not one call a block.
 from __future__ import annotations
 
 import dataclasses
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 
+from ..adapters import Moves
 from ..geometry import (
     orthogonality_error,
     product_singular_values,
     spectrum_summary,
 )
+from ..optim.buckets import bucketed, chunked
 from ..optim.pairs import Pair
 
 __all__ = ["RankReport", "measure_ranks", "tag_of"]
@@ -37,8 +38,11 @@ class RankReport:
     """Entropy rank of B A; 0 for a product that is still zero."""
 
     stable: list[float]
-    orthogonality: list[float] | None
-    """Largest entry of \\|B^T B - I\\|; None where B is free."""
+    orthogonality: list[float]
+    """Largest entry of \\|B^T B - I\\|; empty where B is free."""
+
+    magnitude_changes: list[float]
+    """What a DoRA moves a layer by beside B A; empty without one."""
 
     @property
     def mean(self) -> float:
@@ -64,23 +68,17 @@ class RankReport:
             "effective_rank/share_of_rank": self.share,
         }
         kinds = {"effective_rank": self.effective, "stable_rank": self.stable}
-        if self.orthogonality is not None:
-            values["orthogonality/largest"] = max(self.orthogonality)
-            kinds["orthogonality"] = self.orthogonality
+        for kind, numbers in (
+            ("orthogonality", self.orthogonality),
+            ("magnitude_change", self.magnitude_changes),
+        ):
+            if numbers:
+                values[f"{kind}/largest"] = max(numbers)
+                kinds[kind] = numbers
         for kind, numbers in kinds.items():
             for name, number in zip(self.names, numbers, strict=True):
                 values[tag_of(kind, name)] = number
         return values
-
-
-def magnitude_scalars(changes: Mapping[str, float]) -> dict[str, float]:
-    """Tags of ``magnitude_changes``: the largest, then one curve a block."""
-    if not changes:
-        return {}
-    values = {"magnitude_change/largest": max(changes.values())}
-    for name, change in changes.items():
-        values[tag_of("magnitude_change", name)] = change
-    return values
 
 
 def tag_of(kind: str, name: str) -> str:
@@ -103,18 +101,17 @@ def split_section(name: str) -> tuple[str, str]:
 
 
 @torch.no_grad()
-def measure_ranks(
-    pairs: Sequence[Pair], constrained: Sequence[Pair] = ()
-) -> RankReport:
+def measure_ranks(moves: Moves, constrained: Sequence[Pair] = ()) -> RankReport:
     """Measure all blocks.
 
     Args:
-        pairs: LoRA blocks, B A being what the layer moves by.
+        moves: what the layers move by.
         constrained: the same blocks as they are trained, where B is meant to be
             orthonormal, so that the report says how far it is from that.
     """
+    pairs = moves.pairs
     effective, stable = [0.0] * len(pairs), [0.0] * len(pairs)
-    for chunk in _same_shape(pairs):
+    for chunk in _stackable(pairs):
         up = torch.stack([pairs[i].matrices[0].detach() for i in chunk])
         down = torch.stack([pairs[i].matrices[1].detach() for i in chunk])
         summary = spectrum_summary(product_singular_values(up, down))
@@ -122,7 +119,7 @@ def measure_ranks(
             effective[i] = float(summary.effective[place])
             stable[i] = float(summary.stable[place])
     errors = [0.0] * len(constrained)
-    for chunk in _same_shape(constrained):
+    for chunk in _stackable(constrained):
         up = torch.stack([constrained[i].matrices[0].detach() for i in chunk])
         for i, error in zip(chunk, orthogonality_error(up).tolist(), strict=True):
             errors[i] = error
@@ -131,17 +128,18 @@ def measure_ranks(
         ranks=[pair.rank for pair in pairs],
         effective=effective,
         stable=stable,
-        orthogonality=errors if constrained else None,
+        orthogonality=errors,
+        magnitude_changes=list(moves.magnitude_changes),
     )
 
 
-def _same_shape(pairs: Sequence[Pair]) -> Iterator[list[int]]:
-    groups: dict[tuple[object, ...], list[int]] = defaultdict(list)
-    for i, pair in enumerate(pairs):
-        up, down = pair.matrices
-        groups[up.shape, down.shape, up.device].append(i)
-    for group in groups.values():
-        up, down = pairs[group[0]].matrices
-        size = max(1, _CHUNK_ELEMENTS // (up.numel() + down.numel()))
-        for start in range(0, len(group), size):
-            yield group[start : start + size]
+def _stackable(pairs: Sequence[Pair]) -> Iterator[list[int]]:
+    """Places of pairs of one shape, in chunks of bounded memory."""
+
+    def shape(i: int) -> tuple[object, ...]:
+        up, down = pairs[i].matrices
+        return up.shape, down.shape, up.device
+
+    for bucket in bucketed(range(len(pairs)), shape):
+        up, down = pairs[bucket[0]].matrices
+        yield from chunked(bucket, up.numel() + down.numel(), _CHUNK_ELEMENTS)

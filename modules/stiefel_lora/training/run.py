@@ -83,8 +83,7 @@ class Run:
         """Train, write the LoRA files and sum up."""
         machine = self.machine or self.prepare()
         monitor = Monitor(
-            machine.moved,
-            machine.magnitude_changes,
+            machine.moves,
             machine.pairs if machine.constrained else (),
             machine.validation,
             machine.sampler,
@@ -178,7 +177,7 @@ class Run:
         model, component = machine.model, machine.family.component
         if self.config.lora_init != "loi":
             return lora_weights(model, component, machine.pairs)
-        weights = lora_weights(model, component, machine.moved())
+        weights = lora_weights(model, component, machine.moves().pairs)
         weights, lost = compress(weights, self.config.resolved_file_rank)
         if self.config.resolved_file_rank < 2 * self.config.lora_rank:
             say(

@@ -28,9 +28,17 @@ def bucketed(
     yield from buckets.values()
 
 
-def chunked(items: list[Item], elements_each: int) -> Iterator[list[Item]]:
-    """Cut a bucket so that no chunk stacks more than CHUNK_ELEMENTS elements."""
-    size = max(1, CHUNK_ELEMENTS // max(1, elements_each))
+def chunked(
+    items: list[Item], elements_each: int, limit: int | None = None
+) -> Iterator[list[Item]]:
+    """Cut a bucket so that no chunk stacks more elements than the limit.
+
+    Args:
+        items: a bucket.
+        elements_each: elements of one item.
+        limit: CHUNK_ELEMENTS, if not given.
+    """
+    size = max(1, (limit or CHUNK_ELEMENTS) // max(1, elements_each))
     for start in range(0, len(items), size):
         yield items[start : start + size]
 
