@@ -4,6 +4,10 @@
 
 runs the stages in order; each can be run alone: `fetch`, `pictures`, `vae`, `fold`,
 `text`, `unet`, `pack`, `sheet`. `vae` and `unet` resume from their last checkpoint.
+`unet` can take several processes, which is quicker where cores stall:
+
+    torchrun --nproc-per-node 2 scripts/make_demo.py unet --threads 1
+
 Besides the package's `train` extra it needs `resvg-py`, and `npm` for `fetch`.
 Licences: see ATTRIBUTION.md in the demo folder.
 """

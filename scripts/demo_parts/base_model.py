@@ -78,8 +78,7 @@ def build_scheduler() -> EulerDiscreteScheduler:
 
     SDXL itself predicts the noise, and its finetunes on velocity are as usual. Where
     there is almost only noise the caption alone says what to draw; in the loss on noise
-    such an error counts SNR, 0.005 at the last timestep, in that on velocity fully. A
-    first base model on noise had after 1,200 steps still learnt nothing there.
+    such an error counts SNR, 0.005 at the last timestep, in that on velocity fully.
     """
     return EulerDiscreteScheduler(
         num_train_timesteps=STEPS,

@@ -153,8 +153,8 @@ def _step(
     noisy, velocity, timesteps, states, pooled = batch
     for group in optimizer.param_groups:
         group["lr"] = rate
-    # torch's fused attention on CPUs has a slow backward pass for heads this narrow:
-    # plain products make the whole step 1.6 times quicker.
+    # Plain products: torch's fused attention on CPUs has a slow backward pass for heads
+    # this narrow.
     with sdpa_kernel(SDPBackend.MATH):
         with torch.autocast("cpu", torch.bfloat16):
             predicted = model(noisy, timesteps, states, pooled)
