@@ -37,6 +37,7 @@ EXTRAS = {
         "pyrefly>=1.4",
         "pytest>=8.3",
         "pytest-timeout>=2.3",
+        "pytorch-optimizer==4.1.0",
         "ruff>=0.17",
         "setuptools>=77",
         "wheel>=0.43",
