@@ -22,9 +22,9 @@ import torch
 from layer_shapes import SHAPES, make_pairs
 
 from stiefel_lora.adapters import Moves
+from stiefel_lora.optim.rank_probe import measure_ranks
 from stiefel_lora.training.jsonl_sink import JsonlSink
 from stiefel_lora.training.monitor import Monitor
-from stiefel_lora.training.rank_probe import measure_ranks
 from stiefel_lora.training.sinks import SinkGroup
 from stiefel_lora.training.tensorboard_sink import TensorBoardSink
 
@@ -90,7 +90,7 @@ def report(
         monitor = Monitor(lambda: moves, pairs, None, NoSamples(), sinks)  # type: ignore[arg-type]
         steps = iter(range(10**6))
         times = {
-            "spectra alone": lambda: measure_ranks(moves),
+            "spectra alone": lambda: measure_ranks(pairs),
             "whole event": lambda: monitor.measure_ranks(next(steps)),
             "AdamW step": optimizer.step,
         }

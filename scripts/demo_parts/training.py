@@ -1,4 +1,4 @@
-"""Train the UNet on cached latents and captions: MSE of velocity, AdamW, EMA.
+"""Train the UNet on cached latents and captions: MSE of velocity, Muon, EMA.
 
 Batches, noise and caption drop-out of a step depend on the seed and the step alone, so
 a resumed run equals an uninterrupted one.
@@ -11,7 +11,7 @@ cores stall, that wastes less than threads that wait for each other in every lay
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from demo_parts.base_model import STEPS, BaseModel, signal_and_noise
 from demo_parts.captions import draw_variants
 from demo_parts.ema import WeightAverage
+from demo_parts.muon import Muon
 from demo_parts.recipe import Recipe
 from demo_parts.workers import Workers
 
@@ -101,20 +102,18 @@ def train(
         ValueError: if the loss is not finite.
     """
     weights = list(model.unet.parameters())
-    optimizer = torch.optim.AdamW(
-        weights, recipe.lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True
-    )
+    optimizers = make_optimizers(weights, recipe.lr)
     average = WeightAverage(weights, recipe.ema_decay)
-    first, losses = _load(checkpoint, model, optimizer, average)
+    first, losses = _load(checkpoint, model, optimizers, average)
     workers = Workers.join()
     started = time.monotonic()
     for step in range(first, recipe.steps):
         rate = recipe.rate(step, WARM_UP)
         batch = draw_batch(data, recipe, step, workers.share)
-        losses.append(_step(model, optimizer, rate, batch))
+        losses.append(_step(model, optimizers, rate, batch))
         done = step + 1
         if done % AVERAGE_EVERY == 0 or done == recipe.steps:
-            workers.average([*weights, *_moments(optimizer)])
+            workers.average([*weights, *_moments(optimizers)])
         if not workers.is_first:
             continue
         average.update(weights)
@@ -129,7 +128,7 @@ def train(
                 flush=True,
             )
         if done % recipe.every == 0 or done == recipe.steps:
-            _save(checkpoint, model, optimizer, average, done, losses)
+            _save(checkpoint, model, optimizers, average, done, losses)
             average.swap(weights)
             publish(model, done)
             average.swap(weights)
@@ -139,44 +138,65 @@ def train(
     return float(np.mean(losses[-100:]))
 
 
-def _moments(optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    states = optimizer.state.values()
-    return [state[name] for state in states for name in ("exp_avg", "exp_avg_sq")]
+def make_optimizers(
+    weights: Sequence[Tensor], lr: float
+) -> list[torch.optim.Optimizer]:
+    """Muon for matrices and convolutions, AdamW for the rest."""
+    vectors = [weight for weight in weights if weight.dim() < 2]
+    matrices = [weight for weight in weights if weight.dim() > 1]
+    return [
+        Muon(matrices, lr, weight_decay=0.01),
+        torch.optim.AdamW(
+            vectors, lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True
+        ),
+    ]
+
+
+def _moments(optimizers: list[torch.optim.Optimizer]) -> list[Tensor]:
+    return [
+        value
+        for optimizer in optimizers
+        for state in optimizer.state.values()
+        for name, value in state.items()
+        if name != "step"
+    ]
 
 
 def _step(
     model: BaseModel,
-    optimizer: torch.optim.Optimizer,
+    optimizers: list[torch.optim.Optimizer],
     rate: float,
     batch: tuple[Tensor, ...],
 ) -> float:
     noisy, velocity, timesteps, states, pooled = batch
-    for group in optimizer.param_groups:
-        group["lr"] = rate
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = rate
     # Plain products: torch's fused attention on CPUs has a slow backward pass for heads
     # this narrow.
     with sdpa_kernel(SDPBackend.MATH):
         with torch.autocast("cpu", torch.bfloat16):
             predicted = model(noisy, timesteps, states, pooled)
         loss = (predicted.float() - velocity).square().mean()
-        optimizer.zero_grad()
+        model.unet.zero_grad()
         loss.backward()
     torch.nn.utils.clip_grad_norm_(model.unet.parameters(), CLIP_NORM)
-    optimizer.step()
+    for optimizer in optimizers:
+        optimizer.step()
     return loss.item()
 
 
 def _save(
     path: Path,
     model: BaseModel,
-    optimizer: torch.optim.Optimizer,
+    optimizers: list[torch.optim.Optimizer],
     average: WeightAverage,
     done: int,
     losses: list[float],
 ) -> None:
     state = {
         "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        "optimizers": [optimizer.state_dict() for optimizer in optimizers],
         "means": average.means,
         "count": average.count,
         "done": done,
@@ -191,7 +211,7 @@ def _save(
 def _load(
     path: Path,
     model: BaseModel,
-    optimizer: torch.optim.Optimizer,
+    optimizers: list[torch.optim.Optimizer],
     average: WeightAverage,
 ) -> tuple[int, list[float]]:
     """Restore a checkpoint; (0, []) where there is none."""
@@ -199,7 +219,8 @@ def _load(
         return 0, []
     state = torch.load(path, weights_only=True)
     model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
+    for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(saved)
     average.means = state["means"]
     average.count = state["count"]
     print(f"resumed at step {state['done']} from {path}", flush=True)

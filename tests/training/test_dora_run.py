@@ -17,10 +17,10 @@ from stiefel_lora.config import TrainConfig
 from stiefel_lora.families import SampleRequest
 from stiefel_lora.families.sdxl import Sdxl
 from stiefel_lora.files import load_lora
+from stiefel_lora.optim.rank_probe import tag_of
 from stiefel_lora.training import TrainResult
 from stiefel_lora.training.checkpoint import load_checkpoint
 from stiefel_lora.training.jsonl_sink import read_events
-from stiefel_lora.training.rank_probe import tag_of
 from stiefel_lora.training.trainer import train
 
 LAYER = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"

@@ -13,8 +13,8 @@ from helpers.runs import tiny_config
 from stiefel_lora import ConfigError
 from stiefel_lora.config import TrainConfig
 from stiefel_lora.files import load_lora
+from stiefel_lora.optim.rank_probe import tag_of
 from stiefel_lora.training import TrainResult, read_events
-from stiefel_lora.training.rank_probe import tag_of
 from stiefel_lora.training.trainer import train
 
 LAYER = "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"

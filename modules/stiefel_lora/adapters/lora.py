@@ -6,7 +6,6 @@ drawn again here: in float32, on the CPU, by seed and layer order alone.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 
 from .._exceptions import CheckpointError
 from ..methods import Method
-from ..optim.initialise import init_riemannion_, init_stella_, init_stiefel_
+from ..optim.initialise import STARTS
 from ..optim.pairs import Pair, find_pairs
 from .dora import prepare_dora
 from .offset import add_offset
@@ -25,11 +24,6 @@ from .offset import add_offset
 # peft says int for alpha and computes with any number.
 _lora_config: Any = LoraConfig
 _ADDED = re.compile(r"\.lora_(A|B|magnitude_vector)\.")
-_STARTS = {
-    "stiefel": init_stiefel_,
-    "riemannion": init_riemannion_,
-    "stella": init_stella_,
-}
 
 __all__ = ["add_lora", "alpha_of", "factors_of", "load_factors", "pairs_of"]
 
@@ -77,10 +71,7 @@ def add_lora(
     assert {pair.name for pair in pairs} == set(targets), "peft adapted other layers"
     start = "lora" if method is None else method.start
     start = init if init == "stella" else start
-    if start in _STARTS:
-        _STARTS[start](model, seed=seed)
-    else:
-        _start_as_lora(pairs, seed)
+    STARTS[start](model, seed=seed)
     if use_dora:
         prepare_dora(model, pairs)
     return [pair.name for pair in pairs]
@@ -95,17 +86,6 @@ def alpha_of(model: nn.Module, pair: Pair) -> float:
     """Alpha that a layer computes with: its scale times the rank."""
     layer: Any = model.get_submodule(pair.name)
     return float(layer.scaling["default"]) * pair.rank
-
-
-@torch.no_grad()
-def _start_as_lora(pairs: Sequence[Pair], seed: int) -> None:
-    generator = torch.Generator("cpu").manual_seed(seed)
-    for pair in pairs:
-        down = torch.empty(pair.down.shape)
-        # peft's and kohya's own start: kaiming uniform with a = sqrt(5).
-        nn.init.kaiming_uniform_(down, a=math.sqrt(5), generator=generator)
-        pair.down.copy_(down)
-        pair.up.zero_()
 
 
 def factors_of(model: nn.Module) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,16 +17,24 @@ from torch import nn
 
 from ._groups import Source
 
-__all__ = ["fold_alpha_", "settle_alpha"]
+__all__ = ["ALPHA_IS_RANK", "fold_alpha_", "settle_alpha"]
 
 log = logging.getLogger("stiefel_lora")
 
+ALPHA_IS_RANK = "alpha_is_rank"
+"""Key of a parameter group by which a host adapter says that it has seen to alpha."""
 
-def settle_alpha(source: Source) -> None:
-    """Make alpha the rank where ``source`` shows it; say once where it does not."""
+
+def settle_alpha(source: Source, groups: Sequence[Mapping[str, Any]]) -> None:
+    """Make alpha the rank where ``source`` shows it; say once where it does not.
+
+    Args:
+        source: what the optimizer was given.
+        groups: the same as groups.
+    """
     if isinstance(source, nn.Module):
         fold_alpha_(source)
-    else:
+    elif not all(group.get(ALPHA_IS_RANK) for group in groups):
         _warn_of_hidden_alpha()
 
 

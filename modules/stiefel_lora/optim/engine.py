@@ -20,7 +20,7 @@ from .._exceptions import OptionError
 from ..geometry import full_precision
 from ..methods import check_options, method
 from ._batch import stack_pairs, write_back, write_gradients
-from ._groups import Source, named_groups
+from ._groups import Source, is_magnitude, named_groups
 from ._members import STEP, Member, bucket_key, ready_members, translate_state
 from ._plain import plain_factors, step_plain
 from ._refusals import check_factor_dtype, check_lr, check_ownership, check_whole
@@ -63,9 +63,10 @@ class PairOptimizer(torch.optim.Optimizer):
         entry = method(self.method)
         check_options(entry, options)
         check_lr(lr)
+        groups = named_groups(params)
         if entry.alpha_policy == "rank":
-            settle_alpha(params)
-        super().__init__(named_groups(params), {"lr": lr, **options})
+            settle_alpha(params, groups)
+        super().__init__(groups, {"lr": lr, **options})
         self._find_pairs()
         self._log_pairs()
 
@@ -100,8 +101,11 @@ class PairOptimizer(torch.optim.Optimizer):
 
     def _log_pairs(self) -> None:
         log.info("%s trains %d LoRA pairs.", type(self).__name__, len(self._pairs))
-        if self._rest:
-            names = [name for name, _ in self._rest]
+        names = [name for name, tensor in self._rest if not is_magnitude(name, tensor)]
+        if len(names) < len(self._rest):
+            count = len(self._rest) - len(names)
+            log.info("%d magnitudes of DoRA take AdamW without weight decay.", count)
+        if names:
             shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
             log.warning(
                 "%s: %d of %d parameters belong to no LoRA pair that it can train and "

@@ -1,8 +1,12 @@
-"""Where an adapter starts: B random orthonormal, A zero or what the method needs."""
+"""Where an adapter starts: as plain LoRA does, or where its method needs it."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import torch
+from torch import nn
 
 from .._exceptions import PairingError
 from ._groups import Source
@@ -11,7 +15,14 @@ from .pairs import Pair, find_pairs
 from .riemannion import tiny_right_factor
 from .stella import random_right_frame
 
-__all__ = ["init_riemannion_", "init_stella_", "init_stiefel_", "startable_pairs"]
+__all__ = [
+    "STARTS",
+    "init_lora_",
+    "init_riemannion_",
+    "init_stella_",
+    "init_stiefel_",
+    "startable_pairs",
+]
 
 
 @torch.no_grad()
@@ -70,6 +81,32 @@ def init_riemannion_(source: Source, seed: int = 0) -> list[Pair]:
         factor = tiny_right_factor(pair.name, pair.rank, width, seed)
         pair.down.copy_(factor.view_as(pair.down))
     return pairs
+
+
+@torch.no_grad()
+def init_lora_(source: Source, seed: int = 0) -> list[Pair]:
+    """Start every LoRA pair as plain LoRA does: A uniform in +-1/sqrt(in), B zero.
+
+    Args, Returns: as :func:`init_stiefel_`; A depends on seed and order alone.
+    """
+    generator = torch.Generator("cpu").manual_seed(seed)
+    pairs = find_pairs(source).pairs
+    for pair in pairs:
+        down = torch.empty(pair.down.shape)
+        # peft's and kohya's own start: kaiming uniform with a = sqrt(5).
+        nn.init.kaiming_uniform_(down, a=math.sqrt(5), generator=generator)
+        pair.down.copy_(down)
+        pair.up.zero_()
+    return pairs
+
+
+STARTS: dict[str, Callable[..., list[Pair]]] = {
+    "lora": init_lora_,
+    "stiefel": init_stiefel_,
+    "riemannion": init_riemannion_,
+    "stella": init_stella_,
+}
+"""By the catalogue's ``Method.start``; ``stella`` is asked for by name alone."""
 
 
 def startable_pairs(source: Source) -> list[Pair]:

@@ -10,9 +10,9 @@ from torch import nn
 
 from ..adapters import Moves
 from ..optim.pairs import Pair
+from ..optim.rank_probe import RankReport, measure_ranks, tag_of
 from .heat_map import heat_map
 from .jsonl_sink import read_events
-from .rank_probe import RankReport, measure_ranks, tag_of
 from .run_folder import RunFolder
 from .samples import Sampler
 from .sinks import MetricSink
@@ -52,7 +52,8 @@ class Monitor:
 
     def measure_ranks(self, step: int) -> None:
         """Measure and log the rank of every block."""
-        report = measure_ranks(self._moves(), self._constrained)
+        moves = self._moves()
+        report = measure_ranks(moves.pairs, self._constrained, moves.magnitude_changes)
         self.ranks = report
         self._sink.scalars("ranks", step, report.scalars())
         self._sink.histogram("effective_rank/blocks", step, report.effective)

@@ -11,14 +11,13 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from ..adapters import Moves
 from ..geometry import (
     orthogonality_error,
     product_singular_values,
     spectrum_summary,
 )
-from ..optim.buckets import bucketed, chunked
-from ..optim.pairs import Pair
+from .buckets import bucketed, chunked
+from .pairs import Pair
 
 __all__ = ["RankReport", "measure_ranks", "tag_of"]
 
@@ -101,15 +100,19 @@ def split_section(name: str) -> tuple[str, str]:
 
 
 @torch.no_grad()
-def measure_ranks(moves: Moves, constrained: Sequence[Pair] = ()) -> RankReport:
+def measure_ranks(
+    pairs: Sequence[Pair],
+    constrained: Sequence[Pair] = (),
+    magnitude_changes: Sequence[float] = (),
+) -> RankReport:
     """Measure all blocks.
 
     Args:
-        moves: what the layers move by.
+        pairs: LoRA blocks, B A being what the layer moves by.
         constrained: the same blocks as they are trained, where B is meant to be
             orthonormal, so that the report says how far it is from that.
+        magnitude_changes: passed on to the report.
     """
-    pairs = moves.pairs
     effective, stable = [0.0] * len(pairs), [0.0] * len(pairs)
     for chunk in _stackable(pairs):
         up = torch.stack([pairs[i].matrices[0].detach() for i in chunk])
@@ -129,7 +132,7 @@ def measure_ranks(moves: Moves, constrained: Sequence[Pair] = ()) -> RankReport:
         effective=effective,
         stable=stable,
         orthogonality=errors,
-        magnitude_changes=list(moves.magnitude_changes),
+        magnitude_changes=list(magnitude_changes),
     )
 
 

@@ -3,10 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from stiefel_lora.adapters import Moves
 from stiefel_lora.optim.pairs import Pair
+from stiefel_lora.optim.rank_probe import measure_ranks, split_section, tag_of
 from stiefel_lora.training.heat_map import heat_map
-from stiefel_lora.training.rank_probe import measure_ranks, split_section, tag_of
 
 SHAPES = [(12, 10, 3), (12, 10, 3), (8, 20, 4), (12, 10, 3)]
 
@@ -25,7 +24,7 @@ def make_pairs() -> list[Pair]:
 
 def test_agrees_with_the_spectrum_of_the_product_itself() -> None:
     pairs = make_pairs()
-    report = measure_ranks(Moves(pairs))
+    report = measure_ranks(pairs)
     assert report.orthogonality == []
     for i, pair in enumerate(pairs):
         values = torch.linalg.svdvals((pair.up @ pair.down).double())[: pair.rank]
@@ -41,7 +40,7 @@ def test_agrees_with_the_spectrum_of_the_product_itself() -> None:
 def test_constrained_factors_say_how_orthonormal_they_are() -> None:
     pairs = make_pairs()
     pairs[2].up.copy_(torch.linalg.qr(pairs[2].up).Q)
-    report = measure_ranks(Moves(pairs), pairs)
+    report = measure_ranks(pairs, pairs)
     assert report.orthogonality[2] < 1e-5
     assert report.orthogonality[0] > 0.1
     assert "orthogonality.down_blocks.1/attentions.2.to_q" in report.scalars()
@@ -49,14 +48,14 @@ def test_constrained_factors_say_how_orthonormal_they_are() -> None:
 
 def test_convolutions_are_measured_flat() -> None:
     up, down = torch.randn(8, 2, 1, 1), torch.randn(2, 4, 3, 3)
-    report = measure_ranks(Moves([Pair("conv_in", up, down)]))
-    flat = measure_ranks(Moves([Pair("x", up.flatten(1), down.flatten(1))]))
+    report = measure_ranks([Pair("conv_in", up, down)])
+    flat = measure_ranks([Pair("x", up.flatten(1), down.flatten(1))])
     assert report.effective == flat.effective
 
 
 def test_a_product_that_is_zero_has_rank_zero() -> None:
     zero = Pair("mid_block.q", torch.randn(8, 2), torch.zeros(2, 4))
-    report = measure_ranks(Moves([zero]))
+    report = measure_ranks([zero])
     assert report.effective == [0.0]
 
 
