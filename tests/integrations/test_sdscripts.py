@@ -1,0 +1,238 @@
+"""What sd-scripts calls, in its order, on a stand-in for its networks."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sdscripts_host import Network, NetworkTrainer, networks_module
+from torch import nn
+
+from stiefel_lora import AdamW, ConfigError, OptionError, StiefelLoRA
+from stiefel_lora.geometry import orthogonality_error
+from stiefel_lora.integrations import sdscripts
+from stiefel_lora.integrations._kohya_names import shown_name
+
+RANK = 4
+
+
+class SdxlUNet2DConditionModel(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        layers = {"to_q": nn.Linear(12, 16), "to_out_0": nn.Linear(16, 8)}
+        self.input_blocks = nn.ModuleList([nn.ModuleDict(layers)])
+        self.requires_grad_(False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        block = self.input_blocks[0]
+        return block["to_out_0"](torch.tanh(block["to_q"](x)))
+
+
+@pytest.fixture(autouse=True)
+def host(monkeypatch: pytest.MonkeyPatch) -> type[NetworkTrainer]:
+    monkeypatch.setitem(sys.modules, "networks", types.ModuleType("networks"))
+    monkeypatch.setitem(sys.modules, "networks.lora", networks_module())
+    trainer = type("Trainer", (NetworkTrainer,), {})
+    module = types.ModuleType("train_network")
+    module.NetworkTrainer = trainer  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "train_network", module)
+    return trainer
+
+
+def arguments(**changes: Any) -> types.SimpleNamespace:
+    """The host's namespace: alpha is 1 unless the user sets it."""
+    given = {
+        "optimizer_type": "stiefel_lora.StiefelLoRA",
+        "network_dim": RANK,
+        "network_alpha": 1,
+        "scale_weight_norms": None,
+        "seed": 3,
+        "max_train_steps": 12,
+        "learning_rate": 2e-2,
+        "network_weights": None,
+    }
+    return types.SimpleNamespace(**given | changes)
+
+
+def start(
+    args: Any, unet: nn.Module | None = None, **settings: str
+) -> tuple[Network, nn.Module, list[dict[str, Any]]]:
+    """From the host's ``create_network`` to its parameter groups."""
+    unet = unet or SdxlUNet2DConditionModel()
+    network = sdscripts.create_network(
+        1.0,
+        args.network_dim,
+        args.network_alpha,
+        None,
+        [None, None],
+        unet,
+        neuron_dropout=None,
+        dropout=None,
+        **settings,
+    )
+    network.prepare_network(args)
+    network.apply_to([None, None], unet, False, True)
+    if args.network_weights is not None:
+        network.load_weights(args.network_weights)
+    groups, _ = network.prepare_optimizer_params(None, None, args.learning_rate)
+    return network, unet, groups
+
+
+def orthonormal(network: Network) -> bool:
+    ups = (lora.lora_up.weight for lora in network.unet_loras)
+    return all(orthogonality_error(up.detach()) <= 1e-5 for up in ups)
+
+
+def train(unet: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> None:
+    torch.manual_seed(1)
+    x, goal = torch.randn(64, 12), torch.randn(64, 8)
+    for _ in range(steps):
+        optimizer.zero_grad(set_to_none=True)
+        (unet(x) - goal).square().mean().backward()
+        optimizer.step()
+
+
+def test_it_starts_orthonormal_with_alpha_the_rank(caplog: Any) -> None:
+    x, args = torch.randn(5, 12), arguments()
+    plain = SdxlUNet2DConditionModel()(x)
+    with caplog.at_level(logging.WARNING):
+        network, unet, groups = start(args)
+        StiefelLoRA(groups, lr=args.learning_rate)
+    assert orthonormal(network)
+    assert torch.equal(unet(x), plain)
+    assert [float(lora.alpha) for lora in network.unet_loras] == [RANK, RANK]
+    assert [lora.scale for lora in network.unet_loras] == [1.0, 1.0]
+    # The host's metadata says what the file holds.
+    assert args.network_alpha == RANK
+    (record,) = caplog.records
+    assert "--network_alpha was not --network_dim in 2 layers" in record.message
+
+
+def test_names_and_pairs_reach_the_optimizer() -> None:
+    network, unet, groups = start(arguments(), loraplus_lr_ratio="16")
+    assert len(groups) == 2
+    optimizer = StiefelLoRA(groups, lr=1e-2)
+    names = [pair.name for pair in optimizer.pairs]
+    assert names == [
+        "lora_unet_input_blocks_0_to_q",
+        "lora_unet_input_blocks_0_to_out_0",
+    ]
+    assert [group["lr"] for group in optimizer.param_groups] == [2e-2, 0.32]
+    train(unet, optimizer, 5)
+    assert orthonormal(network)
+    assert all(lora.lora_down.weight.any() for lora in network.unet_loras)
+
+
+def test_a_foreign_optimizer_gets_the_hosts_own_network() -> None:
+    args = arguments(optimizer_type="AdamW")
+    network, unet, groups = start(args)
+    assert args.network_alpha == 1
+    assert all(not lora.lora_up.weight.any() for lora in network.unet_loras)
+    assert [lora.scale for lora in network.unet_loras] == [0.25, 0.25]
+    # Keys of ours in a group do not disturb it.
+    train(unet, torch.optim.AdamW(groups, lr=1e-3), 2)
+
+
+def test_our_adamw_keeps_alpha_free() -> None:
+    args = arguments(optimizer_type="stiefel_lora.AdamW")
+    network, unet, groups = start(args)
+    assert [lora.scale for lora in network.unet_loras] == [0.25, 0.25]
+    train(unet, AdamW(groups, lr=1e-3), 2)
+
+
+def test_loaded_weights_keep_their_product(tmp_path: Path) -> None:
+    """A LoRA of another trainer with alpha 2: its scale is folded into A."""
+    donor = Network(SdxlUNet2DConditionModel(), RANK, 2.0, None)
+    for lora in donor.unet_loras:
+        nn.init.normal_(lora.lora_up.weight)
+        donor.add_module(lora.lora_name, lora)
+    torch.save(donor.state_dict(), tmp_path / "lora.pt")
+    network, _, groups = start(arguments(network_weights=str(tmp_path / "lora.pt")))
+    for mine, theirs in zip(network.unet_loras, donor.unet_loras, strict=True):
+        product = mine.scale * mine.lora_up.weight @ mine.lora_down.weight
+        expected = 0.5 * theirs.lora_up.weight @ theirs.lora_down.weight
+        torch.testing.assert_close(product, expected)
+        assert float(mine.alpha) == RANK
+    assert len(StiefelLoRA(groups, lr=1e-3).pairs) == 2
+
+
+def test_ranks_are_among_the_numbers_of_a_step(host: type[NetworkTrainer]) -> None:
+    args = arguments()
+    _, unet, groups = start(args)
+    optimizer = StiefelLoRA(groups, lr=args.learning_rate)
+    found = {}
+    for step in range(1, args.max_train_steps + 1):
+        train(unet, optimizer, 1)
+        logs = host().generate_step_logs(args, 0.5, 0.5, None, ["unet"], optimizer)
+        assert logs["loss/current"] == 0.5
+        found[step] = logs
+    with_ranks = [step for step, logs in found.items() if len(logs) > 2]
+    assert with_ranks == [5, 10, 12]
+    last = found[12]
+    assert 1 <= last["effective_rank.input_blocks.0/to_q"] <= RANK
+    assert last["orthogonality/largest"] <= 1e-5
+    assert {"effective_rank/mean", "stable_rank.input_blocks.0/to_out_0"} <= set(last)
+
+
+def test_a_second_network_of_the_process_replaces_the_first(
+    host: type[NetworkTrainer],
+) -> None:
+    for _ in range(2):
+        args = arguments(max_train_steps=1)
+        start(args)
+    logs = host().generate_step_logs(args, 0.5, 0.5, None, None)
+    assert sum(name.startswith("effective_rank.") for name in logs) == 2
+
+
+def test_a_trainer_that_changed_is_met_with_a_sentence(
+    host: type[NetworkTrainer], caplog: Any
+) -> None:
+    del sys.modules["train_network"].NetworkTrainer  # type: ignore[attr-defined]
+    with caplog.at_level(logging.WARNING):
+        start(arguments(network_alpha=RANK))
+    (record,) = caplog.records
+    assert "generate_step_logs(args, ...) was not found" in record.message
+    assert "sd-scripts 48d368f" in record.message
+
+
+def test_norm_scaling_is_refused() -> None:
+    with pytest.raises(OptionError, match="--scale_weight_norms rescales the factors"):
+        start(arguments(scale_weight_norms=1.0))
+
+
+def test_an_unknown_model_says_what_to_name() -> None:
+    class Other(nn.Module):
+        pass
+
+    with pytest.raises(ConfigError, match=r"model is a Other.*base_module=networks"):
+        sdscripts.create_network(1.0, RANK, 1, None, None, Other())
+
+
+def test_a_network_that_is_no_lora_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = types.ModuleType("other.kind")
+    module.create_network = lambda *args, **kwargs: nn.Linear(2, 2)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "other", types.ModuleType("other"))
+    monkeypatch.setitem(sys.modules, "other.kind", module)
+    with pytest.raises(ConfigError, match="makes no LoRA network"):
+        sdscripts.create_network(
+            1.0, RANK, 1, None, None, nn.Module(), base_module="other.kind"
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("lora_unet_middle_block_1_proj_in", "middle_block.1.proj_in"),
+        ("lora_unet_single_blocks_37_linear1", "single_blocks.37.linear1"),
+        ("lora_te_text_model_encoder", "te.text_model_encoder"),
+        ("lora_unet_time_embed_0", "time_embed_0"),
+    ],
+)
+def test_shown_names(name: str, shown: str) -> None:
+    assert shown_name(name) == shown
