@@ -280,3 +280,22 @@ def test_python_dash_m():
     code = "import runpy; sys.argv = ['x', '--version']; "
     result = python(f"{code}runpy.run_module('stiefel_lora', run_name='__main__')")
     assert result.stdout == f"stiefel-lora {__version__}\n"
+
+
+def test_a_mistake_found_by_the_trainer_is_the_only_line(tmp_path):
+    """Libraries have remarks of their own while they are imported."""
+    (tmp_path / "empty").mkdir()
+    command = ["train", "sdxl_adamw", "--set", f"base_model_name={tmp_path}"]
+    command += ["--set", f"concepts={tmp_path / 'empty'}"]
+    result = subprocess.run(
+        [sys.executable, "-m", "stiefel_lora", *command],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        cwd=tmp_path,
+        timeout=600,
+        check=False,
+    )
+    assert result.returncode == 2
+    assert "has no pictures" in result.stderr
+    assert len(result.stderr.splitlines()) == 1, result.stderr

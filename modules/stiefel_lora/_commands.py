@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -81,6 +83,7 @@ def train(
         from .config import check_complete
 
         check_complete(settings)
+        _hush_libraries()
         from . import training
 
         result = training.train(settings, resume=resume)
@@ -190,6 +193,15 @@ def _app(
     ] = False,
 ) -> None:
     """Train LoRAs whose rank you can see."""
+
+
+def _hush_libraries() -> None:
+    """Keep remarks of libraries on packages that we do not use off the screen.
+
+    They speak while they are imported; what the user set comes first.
+    """
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 def _load(config: str, overrides: list[str] | None) -> TrainConfig:
