@@ -14,6 +14,7 @@ seed, so that they depend neither on the order of the layers nor on the device.
 from __future__ import annotations
 
 import dataclasses
+import re
 import zlib
 
 import torch
@@ -31,6 +32,8 @@ __all__ = [
     "random_frame",
     "stiefel_gauge",
 ]
+
+_WRAPPERS = re.compile(r"^(?:module\.)+|(?<![^.])_orig_mod\.")
 
 TOLERANCE = 1e-4
 """Pairs with max|B^T B - I| up to this keep their bits, so that a resume is exact."""
@@ -108,5 +111,5 @@ def random_frame(name: str, rows: int, columns: int, seed: int = 0) -> Tensor:
 
 
 def name_seed(name: str, seed: int) -> int:
-    """A seed of its own for each name."""
-    return zlib.crc32(name.encode()) ^ seed
+    """A seed of its own for each name; wrapped by DDP or torch.compile the same one."""
+    return zlib.crc32(_WRAPPERS.sub("", name).encode()) ^ seed
