@@ -74,7 +74,8 @@ def _run_model_stage(stage: str, arguments: argparse.Namespace) -> None:
         stages.make_fold(places, SEED)
     elif stage == "text":
         recipe = Recipe(arguments.text_steps, batch=128, lr=1e-3, seed=SEED)
-        stages.make_text(places, recipe)
+        base = Recipe(arguments.text_base_steps, batch=128, lr=1e-3, seed=SEED)
+        stages.make_text(places, recipe, base)
     elif stage == "unet":
         recipe = Recipe(arguments.unet_steps, arguments.batch, arguments.lr, SEED)
         stages.make_unet(places, recipe)
@@ -97,9 +98,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--threads", type=int, default=os.cpu_count() or 1, help="threads of torch")
     add("--vae-steps", type=int, default=2900, help="steps of the autoencoder")
     add("--text-steps", type=int, default=2000, help="steps of the text encoders")
-    add("--unet-steps", type=int, default=2400, help="steps of the UNet")
-    add("--batch", type=int, default=16, help="pictures a step of the UNet")
-    add("--lr", type=float, default=1e-3, help="AdamW's learning rate, UNet stage")
+    add("--text-base-steps", type=int, default=500, help="and on the base's captions")
+    add("--unet-steps", type=int, default=3000, help="steps of the UNet")
+    add("--batch", type=int, default=32, help="pictures a step of the UNet")
+    add("--lr", type=float, default=2e-3, help="learning rate of the UNet stage")
     return parser
 
 

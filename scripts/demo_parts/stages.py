@@ -66,17 +66,41 @@ def make_fold(places: Places, seed: int) -> None:
     print(f"latents {tuple(means.shape)}, std {means.std():.3f}, factor {factor}")
 
 
-def make_text(places: Places, recipe: Recipe) -> None:
-    """Train the text encoders on all single concepts in the base model's styles."""
-    concepts = [c for c in load_concepts(places.packages) if c.is_single]
+def make_text(places: Places, recipe: Recipe, base_recipe: Recipe) -> None:
+    """Train the text encoders in the base model's styles.
+
+    First on all single concepts, so that words are known from many pictures, then on
+    those of the base model, until a code tells most of its picture: what the code does
+    not tell, the UNet learns slowly.
+    """
+    concepts = load_concepts(places.packages)
     tokenizers = _tokenizers(places, write=True)
-    tokens = _tokens(tokenizers, base_captions(concepts))
     model = BaseModel(tokenizers, recipe.seed).train()
-    targets = text_stage.coordinates(_pixels(places, concepts))
-    share = text_stage.train_text(model, tokens, targets, recipe)
+    _teach(places, model, [c for c in concepts if c.is_single], tokenizers, recipe)
+    teach_base(places, model, tokenizers, base_recipe)
+
+
+def teach_base(
+    places: Places, model: BaseModel, tokenizers: Tokenizers, recipe: Recipe
+) -> None:
+    """Second part of the text stage; writes the encoders."""
+    known = base_concepts(load_concepts(places.packages), recipe.seed)
+    _teach(places, model, known, tokenizers, recipe)
     encoders = (model.text_encoder, model.text_encoder_2)
     torch.save([part.state_dict() for part in encoders], places.work / "text.pt")
-    print(f"text done: {share:.1%} of the pictures' variance explained")
+
+
+def _teach(
+    places: Places,
+    model: BaseModel,
+    concepts: list[Concept],
+    tokenizers: Tokenizers,
+    recipe: Recipe,
+) -> None:
+    tokens = _tokens(tokenizers, base_captions(concepts))
+    targets = text_stage.coordinates(_pixels(places, concepts))
+    share = text_stage.train_text(model, tokens, targets, recipe)
+    print(f"text: {share:.1%} of {len(targets)} pictures' variance explained")
 
 
 def make_unet(places: Places, recipe: Recipe) -> None:
