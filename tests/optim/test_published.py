@@ -105,7 +105,7 @@ def test_scaled_adamw_follows_peft_where_both_grams_have_one_size():
 def _drift(net: LoraNet) -> float:
     """Largest |c - 1| of all factors."""
     factors = [p for name, p in net.named_parameters() if "lora" in name]
-    sizes = [float(p.square().sum()) / min(p.shape) for p in factors]
+    sizes = [float(p.detach().square().sum()) / min(p.shape) for p in factors]
     return max(abs(size - 1) for size in sizes)
 
 
