@@ -1,4 +1,4 @@
-"""Small configurations and pictures for tests of training."""
+"""Small runs for tests of training, and what they leave behind."""
 
 from __future__ import annotations
 
@@ -6,11 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from stiefel_lora.config import TrainConfig, parse_config
+from stiefel_lora.training import TrainResult, read_events
 
-__all__ = ["make_pictures", "tiny_config"]
+__all__ = [
+    "assert_same_factors",
+    "factors_of",
+    "last_ranks",
+    "make_pictures",
+    "tiny_config",
+]
 
 
 def make_pictures(folder: Path, count: int = 4, side: int = 32, seed: int = 0) -> Path:
@@ -47,3 +56,23 @@ def tiny_config(model: Path, root: Path, **changes: Any) -> TrainConfig:
         **changes,
     }
     return parse_config(settings)
+
+
+def factors_of(result: TrainResult) -> dict[str, torch.Tensor]:
+    """What the run's last checkpoint holds of its LoRA, by name."""
+    assert result.checkpoint is not None
+    return load_file(result.checkpoint / "lora.safetensors")
+
+
+def assert_same_factors(first: TrainResult, second: TrainResult) -> None:
+    """Both runs must have ended with the same bits, not all of them zero."""
+    expected, found = factors_of(first), factors_of(second)
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert any(value.any() for value in found.values())
+
+
+def last_ranks(result: TrainResult) -> dict[str, float]:
+    """The values of the run's last event about ranks."""
+    events = read_events(result.run_dir / "events.jsonl")
+    return [event["values"] for event in events if event["type"] == "ranks"][-1]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from helpers.ranks import entropy_rank
 from stiefel_lora.optim.pairs import Pair
 from stiefel_lora.optim.rank_probe import measure_ranks, split_section, tag_of
 from stiefel_lora.training.heat_map import heat_map
@@ -28,9 +29,7 @@ def test_agrees_with_the_spectrum_of_the_product_itself() -> None:
     assert report.orthogonality == []
     for i, pair in enumerate(pairs):
         values = torch.linalg.svdvals((pair.up @ pair.down).double())[: pair.rank]
-        share = values / values.sum()
-        entropy = float(torch.exp(-(share * share.log()).sum()))
-        assert report.effective[i] == pytest.approx(entropy, rel=1e-6)
+        assert report.effective[i] == pytest.approx(entropy_rank(values), rel=1e-6)
         stable = float(values.square().sum() / values[0].square())
         assert report.stable[i] == pytest.approx(stable, rel=1e-6)
     assert report.lowest == min(report.effective)

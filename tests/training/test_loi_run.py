@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from helpers.fixtures import StopAfter
-from helpers.runs import tiny_config
+from helpers.ranks import entropy_rank
+from helpers.runs import assert_same_factors, factors_of, last_ranks, tiny_config
 from stiefel_lora import ConfigError
 from stiefel_lora.config import TrainConfig
 from stiefel_lora.files import load_lora
 from stiefel_lora.optim.rank_probe import tag_of
-from stiefel_lora.training import TrainResult, read_events
+from stiefel_lora.training import TrainResult
 from stiefel_lora.training.trainer import train
 
 LAYER = "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
@@ -36,8 +36,7 @@ def whole(tiny_sdxl: Path, root: Path) -> TrainResult:
 
 
 def moved(result: TrainResult) -> torch.Tensor:
-    assert result.checkpoint is not None
-    factors = load_file(result.checkpoint / "lora.safetensors")
+    factors = factors_of(result)
     products = [
         factors[f"{LAYER}.lora_B.{adapter}.weight"].double()
         @ factors[f"{LAYER}.lora_A.{adapter}.weight"].double()
@@ -66,16 +65,9 @@ def test_the_file_holds_the_difference_exactly(whole: TrainResult) -> None:
 
 
 def test_ranks_are_those_of_the_difference(whole: TrainResult) -> None:
-    values = [
-        event["values"]
-        for event in read_events(whole.run_dir / "events.jsonl")
-        if event["type"] == "ranks"
-    ][-1]
-    sigma = torch.linalg.svdvals(moved(whole))[:8]
-    share = sigma / sigma.sum()
-    entropy = float(torch.exp(-torch.special.xlogy(share, share).sum()))
-    tag = tag_of("effective_rank", LAYER)
-    assert values[tag] == pytest.approx(entropy, rel=1e-4)
+    values = last_ranks(whole)
+    expected = entropy_rank(torch.linalg.svdvals(moved(whole))[:8])
+    assert values[tag_of("effective_rank", LAYER)] == pytest.approx(expected, rel=1e-4)
     assert values["orthogonality/largest"] < 1e-5
 
 
@@ -86,12 +78,7 @@ def test_a_resumed_run_ends_the_same(
     with stop_after(2, "stop"):
         stopped = train(config)
     resumed = train(config, resume=stopped.run_dir)
-    assert whole.checkpoint is not None
-    assert resumed.checkpoint is not None
-    expected = load_file(whole.checkpoint / "lora.safetensors")
-    found = load_file(resumed.checkpoint / "lora.safetensors")
-    assert expected.keys() == found.keys()
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert_same_factors(whole, resumed)
 
 
 def test_a_lower_file_rank_says_what_it_loses(

@@ -5,15 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
-from diffusers import StableDiffusionXLPipeline
 
+from helpers.pictures import own_picture, stock_picture
 from helpers.runs import tiny_config
-from stiefel_lora.adapters import add_lora, load_factors
-from stiefel_lora.families import SampleRequest
-from stiefel_lora.families.sdxl import Sdxl
 from stiefel_lora.training import TrainResult
-from stiefel_lora.training.checkpoint import load_checkpoint
 from stiefel_lora.training.trainer import train
 
 
@@ -40,38 +35,12 @@ def result(
     return train(config), config.resolved_alpha
 
 
-def own_picture(tiny_sdxl: Path, result: TrainResult, alpha: float) -> torch.Tensor:
-    assert result.checkpoint is not None
-    factors = load_checkpoint(result.checkpoint).factors
-    family = Sdxl(tiny_sdxl, torch.float32, torch.device("cpu"))
-    targets = [n.removesuffix(".lora_A.default.weight") for n in factors if "_A." in n]
-    add_lora(family.denoiser, rank=4, alpha=alpha, targets=targets, method=None, seed=0)
-    load_factors(family.denoiser, factors)
-    request = SampleRequest(family.encode_caption("a thing"), None, 1, 2, 5.0, 32, 32)
-    return family.sample_pixels(request)
-
-
-def stock_picture(tiny_sdxl: Path, lora: Path | None) -> torch.Tensor:
-    pipeline = StableDiffusionXLPipeline.from_pretrained(tiny_sdxl)
-    if lora is not None:
-        pipeline.load_lora_weights(lora.parent, weight_name=lora.name)
-    images = pipeline(
-        "a thing",
-        num_inference_steps=2,
-        guidance_scale=5.0,
-        width=32,
-        height=32,
-        generator=torch.Generator("cpu").manual_seed(1),
-        output_type="pt",
-    ).images
-    return images[0] * 2 - 1
-
-
 def test_both_files_give_the_trainers_own_picture(
     tiny_sdxl: Path, result: tuple[TrainResult, float]
 ) -> None:
-    own = own_picture(tiny_sdxl, *result).clamp(-1, 1)
+    whole, alpha = result
+    own = own_picture(tiny_sdxl, whole, alpha=alpha)
     assert (own - stock_picture(tiny_sdxl, None)).abs().max() > 1e-2
-    for path in result[0].lora_files:
+    for path in whole.lora_files:
         found = stock_picture(tiny_sdxl, path)
         assert (own - found).abs().max() <= 1e-4, path.name

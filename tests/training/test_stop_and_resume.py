@@ -4,11 +4,9 @@ import signal
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
 from helpers.fixtures import StopAfter
-from helpers.runs import tiny_config
+from helpers.runs import assert_same_factors, tiny_config
 from stiefel_lora import CheckpointError, OutputError
 from stiefel_lora.training import read_events
 from stiefel_lora.training.checkpoint import list_checkpoints, load_checkpoint
@@ -39,11 +37,7 @@ def test_stopped_run_saves_says_how_to_go_on_and_ends_the_same(
     resumed = train(config, resume=stopped.run_dir)
     assert resumed.run_dir == stopped.run_dir
     assert not resumed.interrupted
-    assert whole.checkpoint is not None
-    assert resumed.checkpoint is not None
-    expected = load_file(whole.checkpoint / "lora.safetensors")
-    found = load_file(resumed.checkpoint / "lora.safetensors")
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert_same_factors(whole, resumed)
     events = list(read_events(resumed.run_dir / "events.jsonl"))
     assert [e["step"] for e in events if e["type"] == "train"] == [1, 2, 3, 4]
 

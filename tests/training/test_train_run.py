@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 
-from helpers.runs import tiny_config
+from helpers.runs import factors_of, last_ranks, tiny_config
 from stiefel_lora.files import load_lora
 from stiefel_lora.training import TrainResult, read_events
 from stiefel_lora.training.trainer import train
@@ -97,8 +96,8 @@ def test_every_line_has_type_step_time_and_values(events: list[dict]) -> None:
     assert kinds.count("train") == 4
 
 
-def test_every_block_has_its_ranks(result: TrainResult, events: list[dict]) -> None:
-    values = [event["values"] for event in events if event["type"] == "ranks"][-1]
+def test_every_block_has_its_ranks(result: TrainResult) -> None:
+    values = last_ranks(result)
     effective = {tag for tag in values if tag.startswith("effective_rank.")}
     assert len(effective) == 12
     assert all(tag.startswith("effective_rank.down_blocks.1/") for tag in effective)
@@ -108,11 +107,10 @@ def test_every_block_has_its_ranks(result: TrainResult, events: list[dict]) -> N
 
 
 def test_lora_file_holds_what_was_trained(result: TrainResult) -> None:
-    assert result.checkpoint is not None
     weights = load_lora(result.lora_files[0])
     assert len(weights) == 12
     name = "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
-    factors = load_file(result.checkpoint / "lora.safetensors")
+    factors = factors_of(result)
     assert torch.equal(
         weights[f"unet.{name}"].up, factors[f"{name}.lora_B.default.weight"]
     )
