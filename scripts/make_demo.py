@@ -4,7 +4,7 @@
 
 runs the stages in order; each can be run alone: `fetch`, `pictures`, `vae`, `fold`,
 `text`, `unet`, `pack`, `sheet`. `vae` and `unet` resume from their last checkpoint.
-`unet` can take several processes, which is quicker where cores stall:
+`unet` can take several processes, which then wait for each other less than threads do:
 
     torchrun --nproc-per-node 2 scripts/make_demo.py unet --threads 1
 

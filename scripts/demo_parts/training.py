@@ -4,8 +4,8 @@ Batches, noise and caption drop-out of a step depend on the seed and the step al
 a resumed run equals an uninterrupted one.
 
 Under torchrun each process takes its share of every batch and steps by itself; weights
-and moments are averaged now and then (local SGD, arXiv:1805.09767). On machines whose
-cores stall, that wastes less than threads that wait for each other in every layer.
+and moments are averaged now and then (local SGD, arXiv:1805.09767), so that a core that
+stalls holds up the other once in ten steps and not in every layer.
 """
 
 from __future__ import annotations

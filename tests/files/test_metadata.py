@@ -55,6 +55,13 @@ def test_what_sd_scripts_and_a1111_read():
 
 
 @pytest.mark.parametrize(
+    ("kind", "word"), [("epsilon", "epsilon"), ("v_prediction", "v")]
+)
+def test_what_the_base_predicts_is_said_in_modelspecs_words(kind, word):
+    assert metadata(prediction_type=kind)["modelspec.prediction_type"] == word
+
+
+@pytest.mark.parametrize(
     "key", ["ss_network_args", "ss_tag_frequency", "ss_dataset_dirs"]
 )
 def test_json_values_are_objects_even_when_nothing_is_known(key):

@@ -1,7 +1,8 @@
 """A stand-in for sd-scripts: its call order and what its networks show, in small.
 
-Imitates train_network.py (create_network to get_optimizer, generate_step_logs) and
-networks/lora.py (LoRAModule, LoRANetwork) of commit 48d368f, in words of our own.
+Imitates train_network.py (create_network to get_optimizer, step_logging) and
+networks/lora.py and lora_flux.py (LoRAModule, LoRANetwork) of commit 48d368f, in words
+of our own.
 """
 
 from __future__ import annotations
@@ -14,35 +15,54 @@ from torch import nn
 
 
 class Lora(nn.Module):
-    """One layer: factors, the alpha buffer, the scale of the product."""
+    """One layer: factors, the alpha buffer, the scale of the product.
 
-    def __init__(self, name: str, layer: nn.Linear, rank: int, alpha: float) -> None:
+    Until it is applied it holds the layer itself, whose weights are then among its
+    parameters. A split layer has a list of factors, one for each part of its output.
+    """
+
+    def __init__(
+        self, name: str, layer: nn.Linear, rank: int, alpha: float, parts: int = 1
+    ) -> None:
         super().__init__()
         self.lora_name = name
         self.lora_dim = rank
-        self.lora_down = nn.Linear(layer.in_features, rank, bias=False)
-        self.lora_up = nn.Linear(rank, layer.out_features, bias=False)
-        nn.init.zeros_(self.lora_up.weight)
+        width, out = layer.in_features, layer.out_features // parts
+        downs = [nn.Linear(width, rank, bias=False) for _ in range(parts)]
+        ups = [nn.Linear(rank, out, bias=False) for _ in range(parts)]
+        for up in ups:
+            nn.init.zeros_(up.weight)
+        self.lora_down = downs[0] if parts == 1 else nn.ModuleList(downs)
+        self.lora_up = ups[0] if parts == 1 else nn.ModuleList(ups)
         self.scale = alpha / rank
         self.register_buffer("alpha", torch.tensor(alpha))
-        self.layer = [layer]
+        self.org_module = layer
+
+    def factors(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        downs, ups = list(self.lora_down.parameters()), list(self.lora_up.parameters())
+        return list(zip(ups, downs, strict=True))
 
     def apply_to(self) -> None:
-        (layer,) = self.layer
-        forward = layer.forward
-        layer.forward = lambda x: (
-            forward(x) + self.lora_up(self.lora_down(x)) * self.scale
-        )
+        forward = self.org_module.forward
+
+        def with_lora(x: torch.Tensor) -> torch.Tensor:
+            moved = [x @ (up @ down).mT for up, down in self.factors()]
+            return forward(x) + torch.cat(moved, -1) * self.scale
+
+        self.org_module.forward = with_lora
+        del self.org_module
 
 
 class Network(nn.Module):
     """Layers are registered when they are applied, as in the host."""
 
-    def __init__(self, unet: nn.Module, rank: int, alpha: float, ratio: Any) -> None:
+    def __init__(
+        self, unet: nn.Module, rank: int, alpha: float, ratio: Any, parts: int = 1
+    ) -> None:
         super().__init__()
         self.text_encoder_loras: list[Lora] = []
         self.unet_loras = [
-            Lora("lora_unet_" + name.replace(".", "_"), layer, rank, alpha)
+            Lora("lora_unet_" + name.replace(".", "_"), layer, rank, alpha, parts)
             for name, layer in unet.named_modules()
             if isinstance(layer, nn.Linear)
         ]
@@ -91,22 +111,17 @@ def networks_module() -> types.ModuleType:
         ratio = kwargs.get("loraplus_lr_ratio")
         ratio = None if ratio is None else float(ratio)
         alpha = 1.0 if network_alpha is None else network_alpha
-        return Network(unet, network_dim, alpha, ratio)
+        parts = 2 if kwargs.get("split_qkv") == "True" else 1
+        return Network(unet, network_dim, alpha, ratio, parts)
 
     module.create_network = create_network  # type: ignore[attr-defined]
     return module
 
 
 class NetworkTrainer:
-    """The part of the trainer that gathers a step's numbers."""
+    """The part of the trainer that sends a step's numbers to the trackers."""
 
-    def generate_step_logs(
-        self,
-        args: Any,
-        current_loss: float,
-        avr_loss: float,
-        lr_scheduler: Any,
-        lr_descriptions: Any,
-        optimizer: Any = None,
-    ) -> dict[str, float]:
-        return {"loss/current": current_loss, "loss/average": avr_loss}
+    def step_logging(
+        self, accelerator: Any, logs: dict[str, float], global_step: int, epoch: int
+    ) -> None:
+        accelerator.append((global_step, logs))

@@ -85,7 +85,7 @@ def start(
 
 
 def orthonormal(network: Network) -> bool:
-    ups = (lora.lora_up.weight for lora in network.unet_loras)
+    ups = (up for lora in network.unet_loras for up, _ in lora.factors())
     return all(orthogonality_error(up.detach()) <= 1e-5 for up in ups)
 
 
@@ -146,35 +146,40 @@ def test_our_adamw_keeps_alpha_free() -> None:
     train(unet, AdamW(groups, lr=1e-3), 2)
 
 
-def test_loaded_weights_keep_their_product(tmp_path: Path) -> None:
+@pytest.mark.parametrize("parts", [1, 2])
+def test_loaded_weights_keep_their_product(tmp_path: Path, parts: int) -> None:
     """A LoRA of another trainer with alpha 2: its scale is folded into A."""
-    donor = Network(SdxlUNet2DConditionModel(), RANK, 2.0, None)
+    file = tmp_path / "lora.pt"
+    donor = Network(SdxlUNet2DConditionModel(), RANK, 2.0, None, parts)
+    donor.apply_to(None, None, False, True)
     for lora in donor.unet_loras:
-        nn.init.normal_(lora.lora_up.weight)
-        donor.add_module(lora.lora_name, lora)
-    torch.save(donor.state_dict(), tmp_path / "lora.pt")
-    network, _, groups = start(arguments(network_weights=str(tmp_path / "lora.pt")))
+        for up, _ in lora.factors():
+            nn.init.normal_(up)
+    torch.save(donor.state_dict(), file)
+    args = arguments(network_weights=str(file))
+    network, _, groups = start(args, split_qkv=str(parts == 2))
     for mine, theirs in zip(network.unet_loras, donor.unet_loras, strict=True):
-        product = mine.scale * mine.lora_up.weight @ mine.lora_down.weight
-        expected = 0.5 * theirs.lora_up.weight @ theirs.lora_down.weight
-        torch.testing.assert_close(product, expected)
+        for own, given in zip(mine.factors(), theirs.factors(), strict=True):
+            product = mine.scale * own[0] @ own[1]
+            torch.testing.assert_close(product, 0.5 * given[0] @ given[1])
         assert float(mine.alpha) == RANK
-    assert len(StiefelLoRA(groups, lr=1e-3).pairs) == 2
+    assert len(StiefelLoRA(groups, lr=1e-3).pairs) == 2 * parts
 
 
 def test_ranks_are_among_the_numbers_of_a_step(host: type[NetworkTrainer]) -> None:
     args = arguments()
     _, unet, groups = start(args)
     optimizer = StiefelLoRA(groups, lr=args.learning_rate)
-    found = {}
-    for step in range(1, args.max_train_steps + 1):
+    sent: list[tuple[int, dict[str, float]]] = []
+    for step in range(args.max_train_steps):
+        # Of two parts of a batch the host sends the first before the step is counted.
+        host().step_logging(sent, {"loss/current": 0.5}, step, 1)
         train(unet, optimizer, 1)
-        logs = host().generate_step_logs(args, 0.5, 0.5, None, ["unet"], optimizer)
-        assert logs["loss/current"] == 0.5
-        found[step] = logs
-    with_ranks = [step for step, logs in found.items() if len(logs) > 2]
+        host().step_logging(sent, {"loss/current": 0.5}, step + 1, 1)
+    assert all(logs["loss/current"] == 0.5 for _, logs in sent)
+    with_ranks = [step for step, logs in sent if len(logs) > 1]
     assert with_ranks == [5, 10, 12]
-    last = found[12]
+    last = sent[-1][1]
     assert 1 <= last["effective_rank.input_blocks.0/to_q"] <= RANK
     assert last["orthogonality/largest"] <= 1e-5
     assert {"effective_rank/mean", "stable_rank.input_blocks.0/to_out_0"} <= set(last)
@@ -186,7 +191,9 @@ def test_a_second_network_of_the_process_replaces_the_first(
     for _ in range(2):
         args = arguments(max_train_steps=1)
         start(args)
-    logs = host().generate_step_logs(args, 0.5, 0.5, None, None)
+    sent: list[tuple[int, dict[str, float]]] = []
+    host().step_logging(sent, {}, 1, 1)
+    ((_, logs),) = sent
     assert sum(name.startswith("effective_rank.") for name in logs) == 2
 
 
@@ -197,13 +204,37 @@ def test_a_trainer_that_changed_is_met_with_a_sentence(
     with caplog.at_level(logging.WARNING):
         start(arguments(network_alpha=RANK))
     (record,) = caplog.records
-    assert "generate_step_logs(args, ...) was not found" in record.message
+    assert "step_logging(accelerator, logs, global_step, ...) was not" in record.message
     assert "sd-scripts 48d368f" in record.message
 
 
-def test_norm_scaling_is_refused() -> None:
-    with pytest.raises(OptionError, match="--scale_weight_norms rescales the factors"):
-        start(arguments(scale_weight_norms=1.0))
+@pytest.mark.parametrize("name", ["StiefelLoRA", "StelLA", "Riemannion"])
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"scale_weight_norms": 1.0}, "--scale_weight_norms rescales the factors"),
+        ({"full_bf16": True}, "--full_bf16 stores the LoRA in half precision"),
+    ],
+)
+def test_what_breaks_an_orthonormal_factor_is_refused(
+    name: str, changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(OptionError, match=words):
+        start(arguments(optimizer_type=f"stiefel_lora.{name}", **changes))
+
+
+def test_layers_below_the_rank_are_left_to_adamw(caplog: Any) -> None:
+    args = arguments(network_dim=10)
+    with caplog.at_level(logging.INFO):
+        network, unet, groups = start(args)
+        optimizer = StiefelLoRA(groups, lr=args.learning_rate)
+    fits, wide = network.unet_loras
+    assert orthogonality_error(fits.lora_up.weight.detach()) <= 1e-5
+    assert not wide.lora_up.weight.any()
+    assert wide.lora_down.weight.any()
+    assert [pair.name for pair in optimizer.pairs] == [fits.lora_name]
+    assert "lora_unet_input_blocks_0_to_out_0" in caplog.text
+    train(unet, optimizer, 2)
 
 
 def test_an_unknown_model_says_what_to_name() -> None:

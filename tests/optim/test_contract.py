@@ -3,55 +3,16 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import inspect
 import io
 
 import pytest
 import torch
+from catalogue_cases import OWN_PRECISION, every_method, make, parametrized
 from lora_net import LoraNet, backward, products, snapshot, task, train
 
 from stiefel_lora import OptionError, create_optimizer
 from stiefel_lora.methods import CATALOGUE
-
-NAMES = list(CATALOGUE)
-RATES = {
-    "stiefel_lora": 5e-2,
-    "stella": 2e-2,
-    "lora_rite": 2e-2,
-    "riemannion": 5e-2,
-    "adamw": 2e-2,
-    "lora_plus": 5e-3,
-    "scaled_adamw": 1e-2,
-    "adamw_8bit": 2e-2,
-}
-# bitsandbytes keeps moments as 8-bit codes with float32 scales, whatever the parameter.
-OWN_PRECISION = [name for name in NAMES if name != "adamw_8bit"]
-
-
-def parametrized(names):
-    """Methods by name; one whose package is absent is skipped with the reason."""
-    return pytest.mark.parametrize(
-        "name",
-        [
-            pytest.param(
-                name,
-                marks=pytest.mark.skipif(
-                    CATALOGUE[name].extra == "quant"
-                    and importlib.util.find_spec("bitsandbytes") is None,
-                    reason="bitsandbytes is not installed",
-                ),
-            )
-            for name in names
-        ],
-    )
-
-
-every_method = parametrized(NAMES)
-
-
-def make(name, model, **options):
-    return create_optimizer(name, model, lr=RATES[name], **options)
 
 
 @every_method

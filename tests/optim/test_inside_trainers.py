@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from catalogue_cases import NAMES, every_method, make
 from lora_net import LoraNet, backward, products, snapshot, task
-from test_contract import NAMES, every_method, make
 from torch import nn
 
 STEPS = 3

@@ -6,6 +6,7 @@ from lora_net import LoraNet
 from torch import nn
 
 from stiefel_lora import PairingError, find_pairs
+from stiefel_lora.optim._groups import spare_magnitudes
 
 
 def tensors(*shapes):
@@ -122,3 +123,18 @@ def test_frozen_parameters_are_not_seen():
     model = LoraNet()
     model.first.requires_grad_(False)
     assert [p.name for p in find_pairs(model).pairs] == ["second", "third", "last"]
+
+
+@pytest.mark.parametrize("key", ["param_names", "lora_param_names", "original_name"])
+def test_magnitudes_are_spared_from_decay_however_they_are_named(key):
+    names = ["layer.lora_A.weight", "layer.lora_magnitude_vector.weight"]
+    group = {"params": [torch.zeros(2, 4), torch.zeros(4)], "weight_decay": 0.1}
+    if key == "original_name":
+        for name, tensor in zip(names, group["params"], strict=True):
+            tensor.original_name = name
+    else:
+        group[key] = names
+    plain, spared = spare_magnitudes([group])
+    assert (plain["weight_decay"], spared["weight_decay"]) == (0.1, 0.0)
+    assert spared["params"][0] is group["params"][1]
+    assert key == "original_name" or spared[key] == names[1:]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
+from catalogue_cases import every_method, make
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_contract import every_method, make
 
 from stiefel_lora.geometry import orthogonality_error
 

@@ -17,6 +17,7 @@ from stiefel_lora import (
 )
 from stiefel_lora.geometry import orthogonality_error, random_orthonormal
 from stiefel_lora.optim._members import ready_members
+from stiefel_lora.optim.gauge import name_seed
 
 B_RULES, A_RULES = ("spectral", "momentum"), ("muon", "adamw", "sign")
 every_rule = pytest.mark.parametrize(
@@ -261,6 +262,21 @@ def test_the_start_depends_on_the_layer_and_not_on_the_order():
         layer.lora_B["default"].weight for layer in (twins.second, twins.third)
     )
     assert not torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        "module.a.b",
+        "_orig_mod.a.b",
+        "_orig_mod.module.a.b",
+        "module._orig_mod.a.b",
+        "a._orig_mod.b",
+    ],
+)
+def test_the_start_is_the_same_under_ddp_and_compile(wrapped):
+    assert name_seed(wrapped, 3) == name_seed("a.b", 3)
+    assert name_seed("a.module.b", 3) != name_seed("a.b", 3)
 
 
 def test_init_leaves_the_model_as_it_was():

@@ -11,10 +11,9 @@ import torch
 from PIL import Image
 
 from stiefel_lora import NonFiniteError
-from stiefel_lora.optim.pairs import Pair
 from stiefel_lora.training import RunFolder, read_events, send_command
 from stiefel_lora.training.commands import take_commands
-from stiefel_lora.training.finite import check_finite
+from stiefel_lora.training.finite import check_blocks, check_finite
 from stiefel_lora.training.identity import changed_settings
 from stiefel_lora.training.jsonl_sink import JsonlSink
 from stiefel_lora.training.noise import NoiseSource
@@ -77,19 +76,25 @@ def test_noise_goes_on_from_its_state() -> None:
 
 
 def test_first_bad_gradient_is_named_after_weights() -> None:
-    pairs = [
-        Pair(f"layer.{i}", torch.ones(3, 2, requires_grad=True), torch.ones(2, 3))
+    trained = {
+        f"layer.{i}.lora_{part}.weight": torch.ones(3, requires_grad=True)
         for i in range(3)
-    ]
-    pairs[1].up.grad = torch.full((3, 2), math.inf)
+        for part in ("A.default", "B.default", "magnitude_vector.default")
+    }
+    bad = trained["layer.1.lora_B.default.weight"]
+    bad.grad = torch.full((3,), math.inf)
     with pytest.raises(NonFiniteError) as error:
-        check_finite(math.inf, "loss", step=7, pairs=pairs, last=Path("step-5"))
+        check_finite(math.inf, "loss", step=7, trained=trained, last=Path("step-5"))
     assert str(error.value) == (
         "Step 7: the loss is inf; the first block that is not finite is layer.1 "
         "(gradient of B); the last good checkpoint is step-5. Lower learning_rate, or "
         'set train_dtype and weight_dtype to "bfloat16" or "float32".'
     )
-    check_finite(1.0, "loss", step=7, pairs=pairs, last=None)
+    with torch.no_grad():
+        trained["layer.2.lora_magnitude_vector.default.weight"][0] = math.nan
+    with pytest.raises(NonFiniteError, match=r"layer.2 \(weight of magnitude_vector\)"):
+        check_blocks(trained, step=7, last=None)
+    check_finite(1.0, "loss", step=7, trained=trained, last=None)
 
 
 def test_changed_settings_leave_out_places_and_notes() -> None:

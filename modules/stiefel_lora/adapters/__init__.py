@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from .dora import magnitude_of
-from .lora import add_lora, alpha_of, factors_of, load_factors, pairs_of
+from .lora import (
+    add_lora,
+    alpha_of,
+    factors_of,
+    load_factors,
+    lora_parameters,
+    pairs_of,
+)
 from .moved import Moves, moves_of
 from .offset import set_offset
 from .targets import LAYER_PRESETS, check_room, select_layers
@@ -16,6 +23,7 @@ __all__ = [
     "check_room",
     "factors_of",
     "load_factors",
+    "lora_parameters",
     "magnitude_of",
     "moves_of",
     "pairs_of",

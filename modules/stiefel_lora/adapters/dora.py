@@ -39,8 +39,9 @@ def magnitude_of(model: nn.Module, pair: Pair) -> nn.Parameter | None:
 def prepare_dora(model: nn.Module, pairs: Iterable[Pair]) -> None:
     """Set every magnitude to the length that its row has, and measure in float32.
 
-    peft measures rows in the dtype of the layer's input. In bfloat16 that is off by up
-    to 0.4 %, and by another amount in the tool that loads the file.
+    peft sums the squares of a row in the dtype that the weights come in, at the start
+    and in convolutions that of the base model. One rounding to bfloat16 is up to 0.4 %,
+    and the tool that loads the file makes another.
     """
     for pair in pairs:
         layer: Any = model.get_submodule(pair.name)
@@ -50,10 +51,14 @@ def prepare_dora(model: nn.Module, pairs: Iterable[Pair]) -> None:
 
 
 def _in_float32(
-    measure: Callable[..., Tensor], weight: Tensor, lora_weight: Tensor, **rest: Any
+    measure: Callable[..., Tensor],
+    weight: Tensor,
+    lora_weight: Tensor,
+    *rest: Any,
+    **named: Any,
 ) -> Tensor:
     with torch.autocast(weight.device.type, enabled=False):
-        return measure(weight.float(), lora_weight.float(), **rest)
+        return measure(weight.float(), lora_weight.float(), *rest, **named)
 
 
 @torch.no_grad()

@@ -25,7 +25,14 @@ from .offset import add_offset
 _lora_config: Any = LoraConfig
 _ADDED = re.compile(r"\.lora_(A|B|magnitude_vector)\.")
 
-__all__ = ["add_lora", "alpha_of", "factors_of", "load_factors", "pairs_of"]
+__all__ = [
+    "add_lora",
+    "alpha_of",
+    "factors_of",
+    "load_factors",
+    "lora_parameters",
+    "pairs_of",
+]
 
 
 def add_lora(
@@ -92,7 +99,7 @@ def factors_of(model: nn.Module) -> dict[str, Tensor]:
     """All tensors of the LoRA by name, on the CPU: what a checkpoint keeps."""
     return {
         name: parameter.detach().cpu().contiguous()
-        for name, parameter in _lora_parameters(model).items()
+        for name, parameter in lora_parameters(model).items()
     }
 
 
@@ -103,7 +110,7 @@ def load_factors(model: nn.Module, factors: Mapping[str, Tensor]) -> None:
     Raises:
         CheckpointError: names or shapes differ from this model's.
     """
-    own = _lora_parameters(model)
+    own = lora_parameters(model)
     if own.keys() != factors.keys():
         odd = sorted(own.keys() ^ factors.keys())[0]
         raise CheckpointError(
@@ -119,8 +126,8 @@ def load_factors(model: nn.Module, factors: Mapping[str, Tensor]) -> None:
         parameter.copy_(factors[name])
 
 
-def _lora_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Trained or frozen, all that peft added."""
+def lora_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Trained or frozen, all that peft added, by name."""
     return {
         name: parameter
         for name, parameter in model.named_parameters()

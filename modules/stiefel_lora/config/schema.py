@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from .._intervals import rank_interval
 from ._base import (
     Count,
     Flag,
@@ -217,7 +218,7 @@ class TrainConfig(StrictModel):
     @property
     def resolved_rank_every(self) -> int:
         """Steps between two rank measurements, 0 for never."""
-        return max(5, self.steps // 40) if self.rank_every is None else self.rank_every
+        return rank_interval(self.steps) if self.rank_every is None else self.rank_every
 
     @property
     def run_dir(self) -> Path:

@@ -61,6 +61,9 @@ class Family(Protocol):
     picture_fingerprint: str
     """The same of the VAE."""
 
+    prediction_type: str
+    """What the denoiser predicts, in the words of diffusers."""
+
     @property
     def denoiser(self) -> nn.Module:
         """The trained part, loaded at the first use, on the device, frozen."""

@@ -47,6 +47,7 @@ class Sdxl:
         self.text_fingerprint = fingerprint(folder, _TEXT_PARTS, str(weight_dtype))
         self.picture_fingerprint = fingerprint(folder, ("vae",))
         self._noise = self._noise_schedule()
+        self.prediction_type: str = self._noise.config.prediction_type
         self._vae: Any = None
         self._text: Any = None
 
@@ -165,7 +166,7 @@ class Sdxl:
                 "time_ids": batch["time_ids"].to(self._dtype),
             },
         ).sample
-        if self._noise.config.prediction_type == "v_prediction":
+        if self.prediction_type == "v_prediction":
             target = self._noise.get_velocity(latents, noise, timesteps)
         else:
             target = noise

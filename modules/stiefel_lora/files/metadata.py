@@ -17,6 +17,8 @@ __all__ = ["network_metadata", "tag_frequency", "training_metadata"]
 _BASE_VERSION = {"sdxl": "sdxl_base_v1-0"}
 _ARCHITECTURE = {"sdxl": "stable-diffusion-xl-v1-base/lora"}
 _IMPLEMENTATION = {"sdxl": "https://github.com/Stability-AI/generative-models"}
+# diffusers' words to ModelSpec's.
+_PREDICTION = {"epsilon": "epsilon", "v_prediction": "v"}
 
 
 def training_metadata(
@@ -33,6 +35,7 @@ def training_metadata(
     date: datetime.datetime,
     version: str,
     family: str = "sdxl",
+    prediction_type: str = "epsilon",
     tags: Mapping[str, Mapping[str, int]] | None = None,
     pictures: Mapping[str, int] | None = None,
     started: datetime.datetime | None = None,
@@ -54,6 +57,7 @@ def training_metadata(
         date: when the file is made.
         version: version of this package.
         family: model family, a key of the tables above.
+        prediction_type: what the base model predicts, in the words of diffusers.
         tags: folder name -> tag -> how many captions hold it (``tag_frequency``).
         pictures: folder name -> number of pictures.
         started: when training began.
@@ -84,7 +88,7 @@ def training_metadata(
         "modelspec.title": title,
         "modelspec.resolution": shape,
         "modelspec.date": date.replace(microsecond=0).isoformat(),
-        "modelspec.prediction_type": "epsilon",
+        "modelspec.prediction_type": _PREDICTION[prediction_type],
         **{f"stiefel_lora_{key}": value for key, value in private.items()},
         **{f"stiefel_lora_{key}": value for key, value in (extra or {}).items()},
     }

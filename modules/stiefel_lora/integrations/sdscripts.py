@@ -37,6 +37,10 @@ _NETWORKS = {
     "SdxlUNet2DConditionModel": "networks.lora",
     "UNet2DConditionModel": "networks.lora",
     "Flux": "networks.lora_flux",
+    "MMDiT": "networks.lora_sd3",
+    "NextDiT": "networks.lora_lumina",
+    "HYImageDiffusionTransformer": "networks.lora_hunyuan_image",
+    "Anima": "networks.lora_anima",
 }
 _GROUPINGS = (
     "prepare_optimizer_params",
@@ -55,8 +59,8 @@ def create_network(
 ) -> Any:
     """What sd-scripts calls for ``--network_dim``; settings are ``--network_args``.
 
-    ``base_module=networks.lora_sd3`` names the host's network module where the model is
-    neither SD, SDXL nor FLUX.
+    ``base_module=networks.NAME`` names the host's network module for a model that is
+    not in the list above.
 
     Raises:
         ConfigError: a model whose network module is not known.
@@ -80,6 +84,8 @@ def create_network_from_weights(
     **settings: Any,
 ) -> tuple[Any, Any]:
     """What sd-scripts calls for ``--dim_from_weights`` and ``--base_weights``.
+
+    For the latter it passes no ``--network_args``, so the model must be a listed one.
 
     Raises:
         ConfigError: a model whose network module is not known.
@@ -126,13 +132,14 @@ def _adopt(network: Any) -> Any:
         if earlier is not None:
             earlier(args)
         state["method"] = method = _method_of(args.optimizer_type)
-        _refuse_norm_scaling(args, method)
+        constrained = method is not None and method.keeps_orthonormal()
         if method is not None:
+            if constrained:
+                _refuse_what_breaks_b(args, method)
             if method.alpha_policy == "rank":
                 _take_rank_as_alpha(network, args)
-            STARTS[method.start](_named_parameters(network), seed=args.seed or 0)
-        constrained = method is not None and method.start == "stiefel"
-        add_to_step_logs(functools.partial(_shown_pairs, network), constrained)
+            STARTS[method.start](_startable(network), seed=args.seed or 0)
+        add_to_step_logs(functools.partial(_shown_pairs, network), constrained, args)
 
     def load_weights(file: str) -> Any:
         info = load(file)
@@ -158,14 +165,19 @@ def _method_of(optimizer_type: str | None) -> Method | None:
     return classes.get(name)
 
 
-def _refuse_norm_scaling(args: Any, method: Method | None) -> None:
-    if method is None or method.alpha_policy != "rank":
-        return
+def _refuse_what_breaks_b(args: Any, method: Method) -> None:
     if getattr(args, "scale_weight_norms", None):
         raise OptionError(
             f"--scale_weight_norms rescales the factors that {method.label} keeps "
             "orthonormal; leave it out."
         )
+    for name in ("full_bf16", "full_fp16"):
+        if getattr(args, name, False):
+            raise OptionError(
+                f"--{name} stores the LoRA in half precision, which can not hold the "
+                f"orthonormal factors of {method.label}; leave it out "
+                "(--mixed_precision may stay)."
+            )
 
 
 def _loras(network: Any) -> list[Any]:
@@ -178,6 +190,14 @@ def _named_parameters(network: Any) -> Iterator[tuple[str, nn.Parameter]]:
         for name, parameter in lora.named_parameters():
             if "lora_" in name:
                 yield f"{lora.lora_name}.{name}", parameter
+
+
+def _startable(network: Any) -> list[tuple[str, nn.Parameter]]:
+    """Without layers below the rank, which take AdamW: the host started them for it."""
+    named = list(_named_parameters(network))
+    wide = [pair for pair in find_pairs(named).pairs if pair.too_wide]
+    kept = {id(factor) for pair in wide for factor in (pair.up, pair.down)}
+    return [(name, p) for name, p in named if id(p) not in kept]
 
 
 def _take_rank_as_alpha(network: Any, args: Any) -> None:
@@ -201,7 +221,9 @@ def _fold_alpha(network: Any) -> None:
     for lora in _loras(network):
         scale = float(lora.alpha) / lora.lora_dim
         if scale != 1.0:
-            lora.lora_down.weight.mul_(scale)
+            # A module list where the host splits a layer (split_qkv).
+            for parameter in lora.lora_down.parameters():
+                parameter.mul_(scale)
             _set_alpha(lora)
 
 

@@ -10,7 +10,16 @@ from torch import Tensor, nn
 
 from .._exceptions import OptionError
 
-__all__ = ["Source", "is_magnitude", "named_groups", "spare_magnitudes"]
+__all__ = [
+    "Source",
+    "is_magnitude",
+    "named_groups",
+    "names_of",
+    "spare_magnitudes",
+]
+
+# Ours comes first: torch refuses its own key where hosts merge groups.
+_NAME_LISTS = ("lora_param_names", "param_names")
 
 # peft's name, and that of LyCORIS and OneTrainer.
 _MAGNITUDE = re.compile(r"lora_magnitude_vector|dora_scale")
@@ -60,6 +69,16 @@ def _as_group(entry: Mapping[str, Any]) -> dict[str, Any]:
     return group
 
 
+def names_of(group: Mapping[str, Any]) -> list[str] | None:
+    """Names from a group's lists or its tensors' ``original_name``, if all have one."""
+    for key in _NAME_LISTS:
+        if group.get(key):
+            return list(group[key])
+    found = [getattr(p, "original_name", None) for p in group["params"]]
+    texts = [name for name in found if isinstance(name, str)]
+    return texts if len(texts) == len(found) else None
+
+
 def is_magnitude(name: str, tensor: Tensor) -> bool:
     """Whether a parameter is the magnitude of a DoRA, by its name or adv_optm's tag."""
     tagged = getattr(tensor, "_is_dora_scale", False)
@@ -71,7 +90,7 @@ def spare_magnitudes(groups: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     result = []
     for group in groups:
         params = group["params"]
-        names = group.get("param_names") or [""] * len(params)
+        names = names_of(group) or [""] * len(params)
         found = [is_magnitude(n, p) for n, p in zip(names, params, strict=True)]
         for wanted in (False, True):
             if wanted in found:
@@ -81,7 +100,7 @@ def spare_magnitudes(groups: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _part(group: dict[str, Any], chosen: Sequence[bool]) -> dict[str, Any]:
-    lists = {key: group[key] for key in ("params", "param_names") if key in group}
+    lists = {key: group[key] for key in ("params", *_NAME_LISTS) if key in group}
     return group | {
         key: [item for item, take in zip(items, chosen, strict=True) if take]
         for key, items in lists.items()

@@ -33,7 +33,7 @@ __all__ = [
     "stiefel_gauge",
 ]
 
-_WRAPPERS = re.compile(r"^(?:module\.)+|(?<![^.])_orig_mod\.")
+_WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+|(?<=\.)_orig_mod\.")
 
 TOLERANCE = 1e-4
 """Pairs with max|B^T B - I| up to this keep their bits, so that a resume is exact."""

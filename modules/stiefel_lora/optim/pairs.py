@@ -19,7 +19,7 @@ import re
 from torch import Tensor
 
 from .._exceptions import PairingError
-from ._groups import Source, named_groups
+from ._groups import Source, named_groups, names_of
 
 __all__ = ["Pair", "PairMap", "find_pairs"]
 
@@ -86,18 +86,9 @@ def find_pairs(source: Source) -> PairMap:
     groups = named_groups(source)
     finder = _Finder()
     for group in groups:
-        finder.read(group["params"], _names_of(group))
+        finder.read(group["params"], names_of(group))
     finder.match_groups()
     return finder.result()
-
-
-def _names_of(group: dict) -> list[str] | None:
-    names = group.get("lora_param_names") or group.get("param_names")
-    if names:
-        return list(names)
-    found = [getattr(p, "original_name", None) for p in group["params"]]
-    texts = [name for name in found if isinstance(name, str)]
-    return texts if len(texts) == len(found) else None
 
 
 class _Finder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from ..adapters import (
     Moves,
     add_lora,
     check_room,
+    lora_parameters,
     moves_of,
     pairs_of,
     select_layers,
@@ -81,6 +83,11 @@ class Machine:
     def parameters(self) -> list[nn.Parameter]:
         """What is trained."""
         return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+    @functools.cached_property
+    def trained(self) -> dict[str, nn.Parameter]:
+        """What peft added to the model, by name."""
+        return lora_parameters(self.model)
 
     def moves(self) -> Moves:
         """What the layers move by; ranks are those of its pairs."""

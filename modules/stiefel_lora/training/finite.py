@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
 
 from .._exceptions import NonFiniteError
-from ..optim.pairs import Pair
 
 __all__ = ["check_blocks", "check_finite", "first_bad_block"]
 
 
 def check_finite(
-    value: float, what: str, *, step: int, pairs: Sequence[Pair], last: Path | None
+    value: float,
+    what: str,
+    *,
+    step: int,
+    trained: Mapping[str, Tensor],
+    last: Path | None,
 ) -> None:
     """Stop a run whose loss or gradient norm is not a number.
 
@@ -23,7 +27,7 @@ def check_finite(
         value: the number.
         what: its name in the sentence.
         step: the step that was being taken, from 1.
-        pairs: LoRA blocks to search for the origin.
+        trained: what is trained, by peft's names, to search for the origin.
         last: the last good checkpoint.
 
     Raises:
@@ -31,16 +35,18 @@ def check_finite(
     """
     if math.isfinite(value):
         return
-    raise _error(f"the {what} is {value}", first_bad_block(pairs), step, last)
+    raise _error(f"the {what} is {value}", first_bad_block(trained), step, last)
 
 
-def check_blocks(pairs: Sequence[Pair], *, step: int, last: Path | None) -> None:
+def check_blocks(
+    trained: Mapping[str, Tensor], *, step: int, last: Path | None
+) -> None:
     """Refuse to save weights that are not numbers: ``last`` stays the last good one.
 
     Raises:
-        NonFiniteError: a factor holds NaN or infinity after ``step``.
+        NonFiniteError: a factor or magnitude holds NaN or infinity after ``step``.
     """
-    found = first_bad_block(pairs)
+    found = first_bad_block(trained)
     if found:
         raise _error("the weights are not finite", found, step, last)
 
@@ -60,14 +66,14 @@ def _error(
     )
 
 
-def first_bad_block(pairs: Sequence[Pair]) -> str | None:
+def first_bad_block(trained: Mapping[str, Tensor]) -> str | None:
     """Name the first block with a weight, or else a gradient, that is not finite."""
     for kind in ("weight", "gradient"):
-        for pair in pairs:
-            for role, factor in (("B", pair.up), ("A", pair.down)):
-                tensor = factor if kind == "weight" else factor.grad
-                if tensor is not None and not _all_finite(tensor):
-                    return f"{pair.name} ({kind} of {role})"
+        for name, parameter in trained.items():
+            tensor = parameter if kind == "weight" else parameter.grad
+            if tensor is not None and not _all_finite(tensor):
+                block, _, part = name.partition(".lora_")
+                return f"{block} ({kind} of {part.partition('.')[0]})"
     return None
 
 

@@ -89,8 +89,8 @@ class Loop:
             NonFiniteError: there is nothing good to save.
             OutputError: the disk is full; older checkpoints stay.
         """
-        pairs = self._machine.pairs
-        check_blocks(pairs, step=self.step, last=self._last_good())
+        trained = self._machine.trained
+        check_blocks(trained, step=self.step, last=self._last_good())
         checkpoint = take_snapshot(
             self._machine, self.step, self._position, self._identity, self._smooth
         )
@@ -153,8 +153,8 @@ class Loop:
         return machine.loss(places, machine.noise)
 
     def _check(self, value: float, what: str) -> None:
-        pairs, step = self._machine.pairs, self.step + 1
-        check_finite(value, what, step=step, pairs=pairs, last=self._last_good())
+        trained, step = self._machine.trained, self.step + 1
+        check_finite(value, what, step=step, trained=trained, last=self._last_good())
 
     def _last_good(self) -> Path | None:
         kept = list_checkpoints(self._folder.checkpoints)

@@ -61,6 +61,7 @@ def write_lora_files(
     step: int,
     pictures: Sequence[Picture],
     started: datetime.datetime,
+    prediction_type: str,
     extra: dict[str, Any],
 ) -> list[Path]:
     """Write every format that the configuration names; each is read back and compared.
@@ -85,6 +86,7 @@ def write_lora_files(
         date=datetime.datetime.now(datetime.timezone.utc),
         version=__version__,
         family=config.model_type,
+        prediction_type=prediction_type,
         tags={name: tag_frequency(texts) for name, texts in captions.items()},
         pictures={name: len(texts) for name, texts in captions.items()},
         started=started,

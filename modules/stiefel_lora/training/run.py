@@ -165,6 +165,7 @@ class Run:
             self._weights(machine),
             self.config,
             step=step,
+            prediction_type=machine.family.prediction_type,
             pictures=machine.pictures.pictures,
             started=started,
             extra=extra,
