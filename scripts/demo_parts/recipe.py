@@ -16,7 +16,6 @@ class Recipe:
     batch: int
     lr: float
     seed: int
-    ema_decay: float = 0.998
     every: int = 100
 
     def rate(self, step: int, warm_up: int) -> float:

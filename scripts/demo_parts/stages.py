@@ -123,30 +123,30 @@ def make_unet(places: Places, recipe: Recipe) -> None:
         for concept in sheet_concepts(concepts, recipe.seed)[:12]
     ]
 
-    def publish(averaged: BaseModel, done: int) -> None:
-        averaged.eval()
-        write_pipeline(averaged, vae, tokenizers, places.work / "preview")
-        pictures = draw(assemble(averaged, vae, tokenizers), prompts, PREVIEW_STEPS)
+    def publish(done: int) -> None:
+        model.eval()
+        write_pipeline(model, vae, tokenizers, places.work / "preview")
+        pictures = draw(assemble(model, vae, tokenizers), prompts, PREVIEW_STEPS)
         captioned = list(zip(prompts, pictures, strict=True))
         page = lay_out([captioned[:12], captioned[12:]])
         page.save(places.work / f"preview_{done:06d}.png")
-        averaged.train()
+        model.train()
 
     loss = train(model, data, recipe, places.work / "unet.pt", publish)
     if loss is None:
         return
-    torch.save(model.state_dict(), places.work / "averaged.pt")
     print(f"unet done: {recipe.steps} steps, loss of the last 100: {loss:.4f}")
 
 
 def make_pack(places: Places, seed: int) -> None:
-    """Write the final pipeline folder from the averaged weights."""
-    weights = places.work / "averaged.pt"
-    if not weights.is_file():
-        raise ValueError(f"{weights} is missing. Run `make_demo.py unet` first.")
+    """Write the final pipeline folder from the last checkpoint of the UNet."""
+    checkpoint = places.work / "unet.pt"
+    if not checkpoint.is_file():
+        raise ValueError(f"{checkpoint} is missing. Run `make_demo.py unet` first.")
     tokenizers = _tokenizers(places, write=False)
     model = BaseModel(tokenizers, seed).eval()
-    model.load_state_dict(torch.load(weights, weights_only=True))
+    _load_text(places, model)
+    model.unet.load_state_dict(torch.load(checkpoint, weights_only=True)["unet"])
     vae = AutoencoderKL.from_pretrained(places.work / "vae").eval()
     size = write_pipeline(model, vae, tokenizers, places.model)
     print(f"pipeline: {places.model}, {size} bytes")

@@ -1,4 +1,4 @@
-"""Train the UNet on cached latents and captions: MSE of velocity, Muon, EMA.
+"""Train the UNet on cached latents and captions: MSE of velocity, Muon.
 
 Batches, noise and caption drop-out of a step depend on the seed and the step alone, so
 a resumed run equals an uninterrupted one.
@@ -22,7 +22,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from demo_parts.base_model import STEPS, BaseModel, signal_and_noise
 from demo_parts.captions import draw_variants
-from demo_parts.ema import WeightAverage
 from demo_parts.muon import Muon
 from demo_parts.recipe import Recipe
 from demo_parts.workers import Workers
@@ -84,16 +83,16 @@ def train(
     data: BaseData,
     recipe: Recipe,
     checkpoint: Path,
-    publish: Callable[[BaseModel, int], None],
+    publish: Callable[[int], None],
 ) -> float | None:
-    """Run or resume the training; the model holds the averaged weights at the end.
+    """Run or resume the training of the model's UNet.
 
     Args:
         model: where the weights live.
         data: latents and captions.
         recipe: settings.
         checkpoint: file that is written every `recipe.every` steps.
-        publish: called with the averaged weights after each checkpoint.
+        publish: called with the number of steps after each checkpoint.
 
     Returns:
         Mean loss of the last 100 steps; None in a process beside the first.
@@ -103,8 +102,7 @@ def train(
     """
     weights = list(model.unet.parameters())
     optimizers = make_optimizers(weights, recipe.lr)
-    average = WeightAverage(weights, recipe.ema_decay)
-    first, losses = _load(checkpoint, model, optimizers, average)
+    first, losses = _load(checkpoint, model, optimizers)
     workers = Workers.join()
     started = time.monotonic()
     for step in range(first, recipe.steps):
@@ -116,7 +114,6 @@ def train(
             workers.average([*weights, *_moments(optimizers)])
         if not workers.is_first:
             continue
-        average.update(weights)
         if not np.isfinite(losses[-1]):
             raise ValueError(f"The loss at step {done} is {losses[-1]}: lower --lr.")
         if done % REPORT_EVERY == 0:
@@ -128,13 +125,10 @@ def train(
                 flush=True,
             )
         if done % recipe.every == 0 or done == recipe.steps:
-            _save(checkpoint, model, optimizers, average, done, losses)
-            average.swap(weights)
-            publish(model, done)
-            average.swap(weights)
+            _save(checkpoint, model, optimizers, done, losses)
+            publish(done)
     if not workers.is_first:
         return None
-    average.swap(weights)
     return float(np.mean(losses[-100:]))
 
 
@@ -190,15 +184,12 @@ def _save(
     path: Path,
     model: BaseModel,
     optimizers: list[torch.optim.Optimizer],
-    average: WeightAverage,
     done: int,
     losses: list[float],
 ) -> None:
     state = {
-        "model": model.state_dict(),
+        "unet": model.unet.state_dict(),
         "optimizers": [optimizer.state_dict() for optimizer in optimizers],
-        "means": average.means,
-        "count": average.count,
         "done": done,
         "losses": losses,
     }
@@ -212,16 +203,13 @@ def _load(
     path: Path,
     model: BaseModel,
     optimizers: list[torch.optim.Optimizer],
-    average: WeightAverage,
 ) -> tuple[int, list[float]]:
     """Restore a checkpoint; (0, []) where there is none."""
     if not path.is_file():
         return 0, []
     state = torch.load(path, weights_only=True)
-    model.load_state_dict(state["model"])
+    model.unet.load_state_dict(state["unet"])
     for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
         optimizer.load_state_dict(saved)
-    average.means = state["means"]
-    average.count = state["count"]
     print(f"resumed at step {state['done']} from {path}", flush=True)
     return state["done"], state["losses"]
