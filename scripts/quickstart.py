@@ -16,7 +16,6 @@ from typing import Any
 from _bootstrap import Checkout, InstallError, here, install, run
 
 PRESET = "training_presets/SDXL/demo_stiefel_lora.json"
-MODEL = "modules/stiefel_lora/demo/sdxl"
 OWN = (
     "python scripts/train.py sdxl_stiefel_lora \\\n"
     "      --set base_model_name=SDXL_FOLDER_OR_HUB_NAME --set concepts=PICTURE_FOLDER"
@@ -27,9 +26,6 @@ def main() -> int:
     """Install, train unless that is done, print the table."""
     arguments = _parse()
     checkout = here()
-    if not (checkout.root / MODEL / "model_index.json").is_file():
-        print(_no_model(), file=sys.stderr)
-        return 2
     try:
         python = install(checkout, ["train"], arguments.torch_index)
     except InstallError as error:
@@ -62,14 +58,6 @@ def _parse() -> argparse.Namespace:
         "--again", action="store_true", help="train anew, into the next free folder"
     )
     return parser.parse_args()
-
-
-def _no_model() -> str:
-    return (
-        f"The demo's base model, {MODEL}, is not in this checkout. It is not trained "
-        "yet for\nthis version; scripts/make_demo.py makes it (hours on two cores). On "
-        f"a model of your\nown nothing is missing:\n  {OWN}"
-    )
 
 
 def _latest(runs: Path) -> "Path | None":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,7 @@ def write_pipeline(
     partial = target.with_name(target.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     pipeline.save_pretrained(partial, safe_serialization=True)
+    _forget_places(partial)
     # Other trainers look for CLIP's own two files beside tokenizer.json.
     for folder, tokenizer in (
         ("tokenizer", tokenizers.first),
@@ -73,3 +75,11 @@ def write_pipeline(
     shutil.rmtree(target, ignore_errors=True)
     partial.rename(target)
     return size
+
+
+def _forget_places(folder: Path) -> None:
+    """Leave out where a part was loaded from on this machine."""
+    for path in folder.glob("*/config.json"):
+        settings = json.loads(path.read_text("utf-8"))
+        if settings.pop("_name_or_path", None) is not None:
+            path.write_text(json.dumps(settings, indent=2) + "\n", "utf-8")

@@ -15,7 +15,7 @@ from demo_parts.concepts import Concept
 from demo_parts.picture_set import choose
 
 COUNT, COLUMNS = 24, 12
-STEPS, GUIDANCE, SEED = 30, 4.5, 0
+STEPS, GUIDANCE, SEED = 20, 2.0, 0
 SIDE, CELL, LABEL = 64, 84, 26
 
 

@@ -74,14 +74,3 @@ def test_table_shows_what_came_out(runs: Path) -> None:
         assert text in table
     assert str(lora.relative_to(runs.parent)) in table
     assert str(runs.parent) not in table
-
-
-def test_a_checkout_without_the_demo_model_is_told_what_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(quickstart, "here", lambda: Checkout(tmp_path))
-    monkeypatch.setattr("sys.argv", ["quickstart.py"])
-    assert quickstart.main() == 2
-    message = capsys.readouterr().err
-    assert "is not in this checkout" in message
-    assert "--set base_model_name=" in message
