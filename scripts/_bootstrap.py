@@ -31,7 +31,16 @@ from typing import Any
 
 from _pip_failure import explain
 
-__all__ = ["TORCH", "Checkout", "InstallError", "here", "install", "run"]
+__all__ = [
+    "TORCH",
+    "Checkout",
+    "InstallError",
+    "here",
+    "install",
+    "pip",
+    "prepare",
+    "run",
+]
 
 TORCH = "torch==2.13.0"
 TORCH_FROM_INDEX = "torch>=2.4"
@@ -120,6 +129,57 @@ def install(
     return checkout.python
 
 
+def prepare(
+    checkout: Checkout, torch_index: "str | None", *, replace_torch: bool = False
+) -> Path:
+    """Make .venv with a torch in it; returns a constraint file that holds torch there.
+
+    Raises:
+        InstallError: with the cause, the end of pip's output and the log's path.
+    """
+    _make_venv(checkout)
+    checkout.log.write_text("", encoding="utf-8")
+    if replace_torch and _torch_version(checkout):
+        pip(checkout, ["uninstall", "--yes", "torch"], "Removing the present torch")
+    if not _torch_version(checkout):
+        _install_torch(checkout, torch_index)
+    pinned = checkout.venv / "torch_constraint.txt"
+    pinned.write_text(f"torch=={_torch_version(checkout)}\n", encoding="utf-8")
+    return pinned
+
+
+def pip(checkout: Checkout, arguments: "list[str]", title: str) -> None:
+    """Run pip in .venv, its last line alive on the screen, all of it in the log.
+
+    Raises:
+        InstallError: with the cause, the end of pip's output and the log's path.
+    """
+    print(f"{title} (log: {checkout.log})", flush=True)
+    command = [str(checkout.python), "-m", "pip", "--disable-pip-version-check"]
+    child = subprocess.Popen(
+        [*command, "--no-input", *arguments],
+        cwd=checkout.root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+    )
+    assert child.stdout is not None
+    lines: list[str] = []
+    with child, checkout.log.open("a", 1, encoding="utf-8") as log:
+        for line in child.stdout:
+            lines.append(line)
+            log.write(line)
+            _show(line)
+    _show("")
+    if child.returncode:
+        output = "".join(lines)
+        raise InstallError(
+            f"{_explain(output)}\n\n{_tail(output)}\n\nThe whole log: {checkout.log}"
+        )
+
+
 def run(
     command: Sequence["str | Path"], *, cwd: Path, env: "dict[str, str] | None" = None
 ) -> int:
@@ -147,17 +207,10 @@ def _build(
     replace_torch: bool,
 ) -> None:
     checkout.stamp.unlink(missing_ok=True)
-    _make_venv(checkout)
-    checkout.log.write_text("", encoding="utf-8")
-    if replace_torch and _torch_version(checkout):
-        _pip(checkout, ["uninstall", "--yes", "torch"], "Removing the present torch")
-    if not _torch_version(checkout):
-        _install_torch(checkout, torch_index)
-    pinned = checkout.venv / "torch_constraint.txt"
-    pinned.write_text(f"torch=={_torch_version(checkout)}\n", encoding="utf-8")
+    pinned = prepare(checkout, torch_index, replace_torch=replace_torch)
     names = ",".join(extras)
     arguments = ["install", "--editable", f".[{names}]", "-c", "constraints.txt"]
-    _pip(checkout, [*arguments, "-c", str(pinned)], f"Installing stiefel-lora[{names}]")
+    pip(checkout, [*arguments, "-c", str(pinned)], f"Installing stiefel-lora[{names}]")
     _say_build(checkout)
 
 
@@ -195,7 +248,7 @@ def _install_torch(checkout: Checkout, index: "str | None") -> None:
             "of CUDA\npackages all the same; to avoid that, stop here and give "
             "--torch-index the CPU\naddress from PyTorch's 'Get Started' page."
         )
-    _pip(checkout, arguments, f"Installing {arguments[1]}")
+    pip(checkout, arguments, f"Installing {arguments[1]}")
 
 
 def _say_build(checkout: Checkout) -> None:
@@ -206,33 +259,6 @@ def _say_build(checkout: Checkout) -> None:
             "This machine has an NVIDIA GPU, but the installed torch is a CPU build. "
             "Run the\nscript again with --torch-index and the address that PyTorch's "
             "'Get Started' page\nshows for your system and CUDA version."
-        )
-
-
-def _pip(checkout: Checkout, arguments: "list[str]", title: str) -> None:
-    print(f"{title} (log: {checkout.log})", flush=True)
-    command = [str(checkout.python), "-m", "pip", "--disable-pip-version-check"]
-    child = subprocess.Popen(
-        [*command, "--no-input", *arguments],
-        cwd=checkout.root,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-    )
-    assert child.stdout is not None
-    lines: list[str] = []
-    with child, checkout.log.open("a", 1, encoding="utf-8") as log:
-        for line in child.stdout:
-            lines.append(line)
-            log.write(line)
-            _show(line)
-    _show("")
-    if child.returncode:
-        output = "".join(lines)
-        raise InstallError(
-            f"{_explain(output)}\n\n{_tail(output)}\n\nThe whole log: {checkout.log}"
         )
 
 

@@ -1,0 +1,120 @@
+"""Make a tiny random SDXL that sd-scripts can train; runs in its environment.
+
+    python sd_scripts_model.py FOLDER
+
+Widths are as small as the host's code allows: its text encoders must be 768 and 1280
+wide, its UNet has SDXL's depths, so that all 722 layers get a LoRA.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    EulerDiscreteScheduler,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+)
+
+CHANNELS = 32
+TOKENIZERS = (
+    "openai_clip-vit-large-patch14",
+    "laion_CLIP-ViT-bigG-14-laion2B-39B-b160k",
+)
+
+
+def main(folder: Path) -> None:
+    """Write ``model``, a diffusers folder, and ``tokenizers`` beside it."""
+    torch.manual_seed(0)
+    for name in TOKENIZERS:
+        tokenizer = _byte_tokenizer(folder / "tokenizers" / name)
+    words = len(tokenizer)
+    pipeline = StableDiffusionXLPipeline(
+        vae=_vae(),
+        text_encoder=CLIPTextModel(_text_config(768, layers=12, words=words)),
+        text_encoder_2=CLIPTextModelWithProjection(
+            _text_config(1280, layers=2, words=words)
+        ),
+        tokenizer=tokenizer,
+        tokenizer_2=tokenizer,
+        unet=_unet(),
+        scheduler=EulerDiscreteScheduler(beta_schedule="scaled_linear"),
+    )
+    pipeline.save_pretrained(folder / "model")
+
+
+def _unet() -> UNet2DConditionModel:
+    return UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(CHANNELS, 2 * CHANNELS, 4 * CHANNELS),
+        down_block_types=(
+            "DownBlock2D",
+            "CrossAttnDownBlock2D",
+            "CrossAttnDownBlock2D",
+        ),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        layers_per_block=2,
+        transformer_layers_per_block=(1, 2, 10),
+        attention_head_dim=(1, 1, 2),
+        cross_attention_dim=2048,
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=256,
+        projection_class_embeddings_input_dim=2816,
+    )
+
+
+def _vae() -> AutoencoderKL:
+    return AutoencoderKL(
+        block_out_channels=(32, 32, 32, 32),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=1,
+        latent_channels=4,
+    )
+
+
+def _text_config(width: int, layers: int, words: int) -> CLIPTextConfig:
+    return CLIPTextConfig(
+        vocab_size=words,
+        hidden_size=width,
+        intermediate_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=width // 64,
+        projection_dim=width,
+        bos_token_id=words - 2,
+        eos_token_id=words - 1,
+        pad_token_id=words - 1,
+    )
+
+
+def _byte_tokenizer(folder: Path) -> CLIPTokenizer:
+    """CLIP's tokenizer with no merges: one token for each byte."""
+    folder.mkdir(parents=True)
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    letters = [chr(byte) for byte in printable]
+    letters += [chr(256 + i) for i in range(256 - len(printable))]
+    tokens = [*letters, *(letter + "</w>" for letter in letters)]
+    tokens += ["<|startoftext|>", "<|endoftext|>"]
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
+    (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
+    tokenizer = CLIPTokenizer(
+        str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=77
+    )
+    tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

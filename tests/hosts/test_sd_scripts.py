@@ -1,0 +1,158 @@
+"""sd-scripts itself, unmodified, trains a tiny SDXL with the network module.
+
+Needs a checkout and its environment; docs/integrations/sd-scripts.md says how to make
+them:
+
+    SD_SCRIPTS_ROOT=CHECKOUT python -m pytest tests/hosts
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from helpers.runs import make_pictures
+from stiefel_lora import StiefelLoRA
+from stiefel_lora.geometry import orthogonality_error
+
+HERE = Path(__file__).parent
+ROOT = os.environ.get("SD_SCRIPTS_ROOT", "")
+ROOT = str(Path(ROOT).resolve()) if ROOT else ""
+STEPS, LAYERS = 10, 722
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1800),
+    pytest.mark.skipif(not ROOT, reason="SD_SCRIPTS_ROOT names no checkout"),
+]
+
+
+def run_host(*command: str | Path) -> str:
+    """Run the host's Python; what it printed, or the end of it as an assertion."""
+    python = Path(ROOT) / ".venv" / "bin" / "python"
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [python, *command],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, output[-4000:]
+    return output
+
+
+def train(folder: Path, name: str, *more: str | Path) -> str:
+    arguments: dict[str, Any] = {
+        "pretrained_model_name_or_path": folder / "made" / "model",
+        "tokenizer_cache_dir": folder / "made" / "tokenizers",
+        "train_data_dir": folder / "pictures",
+        "output_dir": folder / name,
+        "output_name": name,
+        "logging_dir": folder / name / "logs",
+        "log_with": "tensorboard",
+        "resolution": "64,64",
+        "network_module": "stiefel_lora.integrations.sdscripts",
+        "optimizer_type": "stiefel_lora.StiefelLoRA",
+        "network_dim": 4,
+        "learning_rate": 1e-2,
+        "lr_scheduler": "cosine",
+        "max_train_steps": STEPS,
+        "max_data_loader_n_workers": 0,
+        "mixed_precision": "no",
+        "save_model_as": "safetensors",
+        "seed": 1,
+    }
+    flags = ["cache_latents", "cache_text_encoder_outputs", "network_train_unet_only"]
+    command: list[str | Path] = [HERE / "sd_scripts_launch.py", ROOT]
+    command.append(folder / f"{name}.pt")
+    for key, value in arguments.items():
+        command += [f"--{key}", str(value)]
+    return run_host(*command, *(f"--{flag}" for flag in flags), *more)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sd_scripts")
+    make_pictures(folder / "pictures" / "1_thing", count=3, side=64)
+    run_host(HERE / "sd_scripts_model.py", folder / "made")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def printed(folder: Path) -> str:
+    return train(folder, "whole", "--save_state")
+
+
+def test_alpha_becomes_the_rank_with_a_warning(printed: str) -> None:
+    assert f"--network_alpha was not --network_dim in {LAYERS} layers" in printed
+
+
+def test_the_file_holds_orthonormal_factors(folder: Path, printed: str) -> None:
+    path = folder / "whole" / "whole.safetensors"
+    weights = load_file(path)
+    ups = [value for name, value in weights.items() if name.endswith("lora_up.weight")]
+    assert len(ups) == LAYERS
+    assert all(orthogonality_error(up.flatten(1).float()) <= 1e-5 for up in ups)
+    downs = [v for name, v in weights.items() if name.endswith("lora_down.weight")]
+    assert all(down.any() for down in downs)
+    assert {float(v) for name, v in weights.items() if name.endswith("alpha")} == {4.0}
+    with safe_open(path, "pt") as file:
+        assert float(file.metadata()["ss_network_alpha"]) == 4
+
+
+def test_its_tensorboard_shows_the_ranks(folder: Path, printed: str) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    (events,) = (folder / "whole" / "logs").rglob("events.*")
+    found = EventAccumulator(str(events), size_guidance={"scalars": 0})
+    found.Reload()
+    tags = found.Tags()["scalars"]
+    blocks = [tag for tag in tags if tag.startswith("effective_rank.")]
+    assert len(blocks) == LAYERS
+    assert all(tag.split("/")[0].rpartition(".")[2] != "other" for tag in blocks)
+    assert [event.step for event in found.Scalars("effective_rank/mean")] == [5, 10]
+    assert found.Scalars("orthogonality/largest")[-1].value <= 1e-5
+    assert "loss/current" in tags
+
+
+def test_its_steps_are_ours(folder: Path, printed: str) -> None:
+    steps = torch.load(folder / "whole.pt", weights_only=True)
+    assert len(steps) == STEPS
+    first = steps[0]
+    tensors = [torch.nn.Parameter(value) for value in first["before"]]
+    optimizer = StiefelLoRA(zip(first["names"], tensors, strict=True), lr=1e-2)
+    assert len(optimizer.pairs) == LAYERS
+    for step in steps:
+        for tensor, grad in zip(tensors, step["grads"], strict=True):
+            tensor.grad = grad
+        for group in optimizer.param_groups:
+            (group["lr"],) = step["lr"]
+        optimizer.step()
+        for tensor, expected in zip(tensors, step["after"], strict=True):
+            assert (tensor.detach() - expected).abs().max() <= 1e-6
+
+
+def test_a_resumed_run_goes_on_from_its_state(folder: Path, printed: str) -> None:
+    (state,) = (folder / "whole").glob("*-state")
+    train(folder, "more", "--resume", state, "--max_train_steps", str(STEPS + 2))
+    before = torch.load(folder / "whole.pt", weights_only=True)[-1]
+    after = torch.load(folder / "more.pt", weights_only=True)[0]
+    assert before["names"] == after["names"]
+    pairs = zip(before["after"], after["before"], strict=True)
+    assert all(torch.equal(old, new) for old, new in pairs)
+
+
+def test_the_checkout_is_as_it_was(printed: str) -> None:
+    command = ["git", "-C", ROOT, "status", "--porcelain", "--untracked-files=no"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == ""
