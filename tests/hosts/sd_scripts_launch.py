@@ -11,6 +11,7 @@ gradients and learning rates of every step go to the file DUMP.
 from __future__ import annotations
 
 import atexit
+import importlib.machinery
 import runpy
 import sys
 import types
@@ -25,6 +26,10 @@ def main() -> None:
     """Prepare, then hand over to the host's script."""
     root, dump = Path(sys.argv[1]), Path(sys.argv[2])
     sys.path.insert(0, str(root))
+    # Before the stand-in, so that they find out for themselves what is installed.
+    import diffusers  # noqa: F401
+    import transformers  # noqa: F401
+
     _stand_in_for_torchvision()
     from library import sdxl_original_unet
 
@@ -43,6 +48,7 @@ def _stand_in_for_torchvision() -> None:
         import torchvision  # noqa: F401
     except (ImportError, RuntimeError):
         module = types.ModuleType("torchvision")
+        module.__spec__ = importlib.machinery.ModuleSpec("torchvision", None)
         module.transforms = types.ModuleType("torchvision.transforms")
         module.transforms.Compose = _Compose
         module.transforms.ToTensor = lambda: _to_tensor
