@@ -64,8 +64,10 @@ def test_means_and_deviations_of_latents_are_honoured(family: Sdxl) -> None:
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
-def test_loss_is_the_error_of_what_the_model_predicts(family: Sdxl, kind: str) -> None:
-    family._noise.register_to_config(prediction_type=kind)
+def test_loss_is_the_error_of_what_the_model_predicts(
+    family: Sdxl, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(family, "prediction_type", kind)
     latents, noise = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8)
     steps = torch.tensor([10, 900])
     alphas = family._noise.alphas_cumprod[steps].view(2, 1, 1, 1)
@@ -88,7 +90,6 @@ def test_loss_is_the_error_of_what_the_model_predicts(family: Sdxl, kind: str) -
         "time_ids": torch.zeros(2, 6, dtype=torch.int64),
     }
     losses = family.loss(Perfect(), batch, noise, steps)
-    family._noise.register_to_config(prediction_type="epsilon")
     assert torch.allclose(losses, torch.tensor([0.0, 0.25]), atol=1e-6)
 
 

@@ -223,7 +223,9 @@ def test_what_breaks_an_orthonormal_factor_is_refused(
         start(arguments(optimizer_type=f"stiefel_lora.{name}", **changes))
 
 
-def test_layers_below_the_rank_are_left_to_adamw(caplog: Any) -> None:
+def test_layers_below_the_rank_are_left_to_adamw(
+    host: type[NetworkTrainer], caplog: Any
+) -> None:
     args = arguments(network_dim=10)
     with caplog.at_level(logging.INFO):
         network, unet, groups = start(args)
@@ -235,6 +237,12 @@ def test_layers_below_the_rank_are_left_to_adamw(caplog: Any) -> None:
     assert [pair.name for pair in optimizer.pairs] == [fits.lora_name]
     assert "lora_unet_input_blocks_0_to_out_0" in caplog.text
     train(unet, optimizer, 2)
+    sent: list[tuple[int, dict[str, float]]] = []
+    host().step_logging(sent, {}, args.max_train_steps, 1)
+    ((_, logs),) = sent
+    assert logs["orthogonality/largest"] <= 1e-5
+    assert "effective_rank.input_blocks.0/to_out_0" in logs
+    assert "orthogonality.input_blocks.0/to_out_0" not in logs
 
 
 def test_an_unknown_model_says_what_to_name() -> None:

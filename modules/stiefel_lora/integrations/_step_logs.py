@@ -49,8 +49,9 @@ class _Watch:
             return {}
         self._last = step
         pairs = self._pairs()
-        report = measure_ranks(pairs, pairs if self._constrained else ())
-        return report.scalars()
+        # A layer below the rank takes AdamW, whose B is free.
+        held = [pair for pair in pairs if self._constrained and not pair.too_wide]
+        return measure_ranks(pairs, held).scalars()
 
 
 def add_to_step_logs(

@@ -25,6 +25,7 @@ from ..methods import CATALOGUE, Method
 from ..optim.alpha import ALPHA_IS_RANK
 from ..optim.initialise import STARTS
 from ..optim.pairs import Pair, find_pairs
+from ..optim.rule import keeps_orthonormal
 from ._kohya_names import shown_name
 from ._step_logs import add_to_step_logs
 
@@ -132,7 +133,7 @@ def _adopt(network: Any) -> Any:
         if earlier is not None:
             earlier(args)
         state["method"] = method = _method_of(args.optimizer_type)
-        constrained = method is not None and method.keeps_orthonormal()
+        constrained = method is not None and keeps_orthonormal(method.load())
         if method is not None:
             if constrained:
                 _refuse_what_breaks_b(args, method)

@@ -117,11 +117,6 @@ class Method:
                 f"pip install 'stiefel-lora[{self.extra}]'."
             ) from error
 
-    def keeps_orthonormal(self) -> bool:
-        """Whether the optimizer holds B orthonormal; imports it."""
-        rule = getattr(self.load(), "rule", None)
-        return bool(getattr(rule, "orthonormal_up", False))
-
     def defaults(self) -> dict[str, Any]:
         """Option name -> default."""
         return {option.name: option.default for option in self.options}

@@ -37,8 +37,11 @@ class RankReport:
     """Entropy rank of B A; 0 for a product that is still zero."""
 
     stable: list[float]
+    constrained: list[str]
+    """Names of the blocks whose B is meant to be orthonormal."""
+
     orthogonality: list[float]
-    """Largest entry of \\|B^T B - I\\|; empty where B is free."""
+    """Largest entry of \\|B^T B - I\\| of each of these."""
 
     magnitude_changes: list[float]
     """What a DoRA moves a layer by beside B A; empty without one."""
@@ -66,16 +69,17 @@ class RankReport:
             "effective_rank/lowest": self.lowest,
             "effective_rank/share_of_rank": self.share,
         }
-        kinds = {"effective_rank": self.effective, "stable_rank": self.stable}
-        for kind, numbers in (
-            ("orthogonality", self.orthogonality),
-            ("magnitude_change", self.magnitude_changes),
+        for kind, names, numbers in (
+            ("effective_rank", self.names, self.effective),
+            ("stable_rank", self.names, self.stable),
+            ("orthogonality", self.constrained, self.orthogonality),
+            ("magnitude_change", self.names, self.magnitude_changes),
         ):
-            if numbers:
+            if not numbers:
+                continue
+            if kind in ("orthogonality", "magnitude_change"):
                 values[f"{kind}/largest"] = max(numbers)
-                kinds[kind] = numbers
-        for kind, numbers in kinds.items():
-            for name, number in zip(self.names, numbers, strict=True):
+            for name, number in zip(names, numbers, strict=True):
                 values[tag_of(kind, name)] = number
         return values
 
@@ -109,7 +113,7 @@ def measure_ranks(
 
     Args:
         pairs: LoRA blocks, B A being what the layer moves by.
-        constrained: the same blocks as they are trained, where B is meant to be
+        constrained: those blocks as they are trained whose B is meant to be
             orthonormal, so that the report says how far it is from that.
         magnitude_changes: passed on to the report.
     """
@@ -131,6 +135,7 @@ def measure_ranks(
         ranks=[pair.rank for pair in pairs],
         effective=effective,
         stable=stable,
+        constrained=[pair.name for pair in constrained],
         orthogonality=errors,
         magnitude_changes=list(magnitude_changes),
     )

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-__all__ = ["PairBatch", "Role", "Rule", "StateShape"]
+__all__ = ["PairBatch", "Role", "Rule", "StateShape", "keeps_orthonormal"]
 
 Role = Literal["up", "down"]
 StateShape = Literal["up", "down", "core", "scalar"]
@@ -106,3 +106,9 @@ class Rule:
     def update(self, batch: PairBatch) -> None:
         """Take one step on stacked pairs, in place."""
         raise NotImplementedError
+
+
+def keeps_orthonormal(optimizer: object) -> bool:
+    """Whether an optimizer, ours or not, or its class, holds B orthonormal."""
+    rule = getattr(optimizer, "rule", None)
+    return bool(getattr(rule, "orthonormal_up", False))

@@ -28,6 +28,7 @@ from ..data.store import TensorStore
 from ..families import Family, check_model, open_family
 from ..optim.factory import create_optimizer
 from ..optim.pairs import Pair
+from ..optim.rule import keeps_orthonormal
 from .hardware import check_hardware, make_accelerator
 from .noise import NoiseSource
 from .progress import ProgressBar, say
@@ -76,8 +77,7 @@ class Machine:
     @property
     def constrained(self) -> bool:
         """Whether the optimizer keeps B orthonormal."""
-        rule = getattr(self.optimizer.optimizer, "rule", None)
-        return bool(getattr(rule, "orthonormal_up", False))
+        return keeps_orthonormal(self.optimizer.optimizer)
 
     @property
     def parameters(self) -> list[nn.Parameter]:
