@@ -16,6 +16,7 @@ if sys.version_info < (3, 10):  # noqa: UP036
         f"script with a newer one, for example: python3.11 {sys.argv[0]}"
     )
 
+import contextlib
 import dataclasses
 import errno
 import hashlib
@@ -25,7 +26,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ __all__ = [
     "TORCH",
     "Checkout",
     "InstallError",
+    "explained",
     "here",
     "install",
     "pip",
@@ -114,19 +116,26 @@ def install(
     current = stamp.get("key") == checkout.key() and stamp["extras"] == wanted
     if current and same_torch and checkout.python.exists():
         return checkout.python
-    try:
+    with explained():
         _build(checkout, wanted, torch_index, replace_torch=not same_torch)
+        stamp = {
+            "key": checkout.key(),
+            "extras": wanted,
+            "torch_index": torch_index or stamp.get("torch_index"),
+        }
+        checkout.stamp.write_text(json.dumps(stamp), encoding="utf-8")
+    return checkout.python
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Make a full disk, or another OSError of the block, an InstallError."""
+    try:
+        yield
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise InstallError(f"The installation stopped: {error}") from error
         raise InstallError(_explain("No space left on device")) from error
-    stamp = {
-        "key": checkout.key(),
-        "extras": wanted,
-        "torch_index": torch_index or stamp.get("torch_index"),
-    }
-    checkout.stamp.write_text(json.dumps(stamp), encoding="utf-8")
-    return checkout.python
 
 
 def prepare(

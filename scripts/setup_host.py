@@ -12,7 +12,7 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from _bootstrap import Checkout, InstallError, here, pip, prepare
+from _bootstrap import Checkout, InstallError, explained, here, pip, prepare
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,11 +40,12 @@ def main() -> int:
         )
         return 2
     try:
-        held = ["-c", str(prepare(checkout, arguments.torch_index))]
-        wanted = ["install", "-r", host.requirements, *held]
-        pip(checkout, wanted, f"Installing what {arguments.host} asks for")
-        own = ["install", "--editable", str(here().root), *held]
-        pip(checkout, own, "Installing stiefel-lora")
+        with explained():
+            held = ["-c", str(prepare(checkout, arguments.torch_index))]
+            wanted = ["install", "-r", host.requirements, *held]
+            pip(checkout, wanted, f"Installing what {arguments.host} asks for")
+            own = ["install", "--editable", str(here().root), *held]
+            pip(checkout, own, "Installing stiefel-lora")
     except InstallError as error:
         print(error, file=sys.stderr)
         return 1

@@ -133,9 +133,8 @@ def make_unet(places: Places, recipe: Recipe) -> None:
         model.train()
 
     loss = train(model, data, recipe, places.work / "unet.pt", publish)
-    if loss is None:
-        return
-    print(f"unet done: {recipe.steps} steps, loss of the last 100: {loss:.4f}")
+    if loss is not None:
+        print(f"unet done: {recipe.steps} steps, loss of the last 100: {loss:.4f}")
 
 
 def make_pack(places: Places, seed: int) -> None:

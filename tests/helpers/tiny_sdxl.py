@@ -7,7 +7,6 @@ here. Takes about a second to build and one more to load.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
@@ -17,23 +16,19 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
-from transformers import (
-    CLIPTextConfig,
-    CLIPTextModel,
-    CLIPTextModelWithProjection,
-    CLIPTokenizer,
-)
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+from .byte_tokenizer import TOKENS, byte_tokenizer
 
 __all__ = ["build_tiny_sdxl", "tiny_unet"]
 
 TEXT_WIDTHS = (16, 24)
-TOKENS = 77
 
 
 def build_tiny_sdxl(folder: Path, seed: int = 0) -> Path:
     """Write the pipeline to ``folder`` (float32 safetensors) and return the folder."""
     torch.manual_seed(seed)
-    tokenizer = _byte_tokenizer(folder / "_tokenizer")
+    tokenizer = byte_tokenizer(folder / "_tokenizer")
     pipeline = StableDiffusionXLPipeline(
         vae=_vae(),
         text_encoder=CLIPTextModel(_text_config(TEXT_WIDTHS[0], len(tokenizer))),
@@ -107,22 +102,4 @@ def _text_config(width: int, vocabulary: int) -> CLIPTextConfig:
         max_position_embeddings=TOKENS,
         bos_token_id=vocabulary - 2,
         eos_token_id=vocabulary - 1,
-    )
-
-
-def _byte_tokenizer(folder: Path) -> CLIPTokenizer:
-    """CLIP's tokenizer with no merges: one token for each byte."""
-    folder.mkdir(parents=True, exist_ok=True)
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in printable]
-    letters = [chr(b) for b in printable] + [chr(256 + i) for i in range(len(others))]
-    tokens = letters + [letter + "</w>" for letter in letters]
-    tokens += ["<|startoftext|>", "<|endoftext|>"]
-    vocabulary = {token: index for index, token in enumerate(tokens)}
-    (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
-    (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
-    return CLIPTokenizer(
-        str(folder / "vocab.json"),
-        str(folder / "merges.txt"),
-        model_max_length=TOKENS,
     )

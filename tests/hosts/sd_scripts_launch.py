@@ -19,16 +19,14 @@ from pathlib import Path
 
 import torch
 
-CHANNELS = 32
-
 
 def main() -> None:
     """Prepare, then hand over to the host's script."""
     root, dump = Path(sys.argv[1]), Path(sys.argv[2])
     sys.path.insert(0, str(root))
-    # Before the stand-in, so that they find out for themselves what is installed.
-    import diffusers  # noqa: F401
-    import transformers  # noqa: F401
+    # Before the stand-in: diffusers and transformers, which this imports, are to find
+    # out for themselves what is installed.
+    from sd_scripts_model import CHANNELS
 
     _stand_in_for_torchvision()
     from library import sdxl_original_unet

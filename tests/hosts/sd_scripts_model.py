@@ -1,4 +1,5 @@
-"""Make a tiny random SDXL that sd-scripts can train; runs in its environment.
+"""Make a tiny random SDXL that sd-scripts can train; runs in its environment,
+with tests/ in PYTHONPATH.
 
     python sd_scripts_model.py FOLDER
 
@@ -8,7 +9,6 @@ wide, its UNet has SDXL's depths, so that all 722 layers get a LoRA.
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -19,12 +19,9 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
-from transformers import (
-    CLIPTextConfig,
-    CLIPTextModel,
-    CLIPTextModelWithProjection,
-    CLIPTokenizer,
-)
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+from helpers.byte_tokenizer import byte_tokenizer
 
 CHANNELS = 32
 TOKENIZERS = (
@@ -37,7 +34,8 @@ def main(folder: Path) -> None:
     """Write ``model``, a diffusers folder, and ``tokenizers`` beside it."""
     torch.manual_seed(0)
     for name in TOKENIZERS:
-        tokenizer = _byte_tokenizer(folder / "tokenizers" / name)
+        tokenizer = byte_tokenizer(folder / "tokenizers" / name)
+        tokenizer.save_pretrained(folder / "tokenizers" / name)
     words = len(tokenizer)
     pipeline = StableDiffusionXLPipeline(
         vae=_vae(),
@@ -96,24 +94,6 @@ def _text_config(width: int, layers: int, words: int) -> CLIPTextConfig:
         eos_token_id=words - 1,
         pad_token_id=words - 1,
     )
-
-
-def _byte_tokenizer(folder: Path) -> CLIPTokenizer:
-    """CLIP's tokenizer with no merges: one token for each byte."""
-    folder.mkdir(parents=True)
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    letters = [chr(byte) for byte in printable]
-    letters += [chr(256 + i) for i in range(256 - len(printable))]
-    tokens = [*letters, *(letter + "</w>" for letter in letters)]
-    tokens += ["<|startoftext|>", "<|endoftext|>"]
-    vocabulary = {token: index for index, token in enumerate(tokens)}
-    (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
-    (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
-    tokenizer = CLIPTokenizer(
-        str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=77
-    )
-    tokenizer.save_pretrained(folder)
-    return tokenizer
 
 
 if __name__ == "__main__":

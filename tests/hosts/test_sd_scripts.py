@@ -38,6 +38,7 @@ def run_host(*command: str | Path) -> str:
     """Run the host's Python; what it printed, or the end of it as an assertion."""
     python = Path(ROOT) / ".venv" / "bin" / "python"
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment["PYTHONPATH"] = str(HERE.parent)
     done = subprocess.run(
         [python, *command],
         cwd=ROOT,

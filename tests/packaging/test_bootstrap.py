@@ -118,7 +118,18 @@ def test_unreachable_index_is_a_sentence_with_the_log(
     assert not checkout.stamp.exists()
 
 
-@pytest.mark.parametrize("script", ["quickstart.py", "run_tests.py", "train.py"])
+def test_a_folder_that_is_no_checkout_of_the_host_is_a_sentence(tmp_path: Path) -> None:
+    command = [sys.executable, str(SCRIPTS / "setup_host.py"), "sd-scripts", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "is no checkout of sd-scripts: it holds no sdxl_train" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+OUR_SCRIPTS = ["quickstart.py", "run_tests.py", "train.py", "setup_host.py"]
+
+
+@pytest.mark.parametrize("script", OUR_SCRIPTS)
 def test_old_python_is_a_sentence(script: str) -> None:
     code = (
         "import runpy, sys\n"

@@ -76,25 +76,25 @@ def test_noise_goes_on_from_its_state() -> None:
 
 
 def test_first_bad_gradient_is_named_after_weights() -> None:
-    trained = {
+    adapters = {
         f"layer.{i}.lora_{part}.weight": torch.ones(3, requires_grad=True)
         for i in range(3)
         for part in ("A.default", "B.default", "magnitude_vector.default")
     }
-    bad = trained["layer.1.lora_B.default.weight"]
+    bad = adapters["layer.1.lora_B.default.weight"]
     bad.grad = torch.full((3,), math.inf)
     with pytest.raises(NonFiniteError) as error:
-        check_finite(math.inf, "loss", step=7, trained=trained, last=Path("step-5"))
+        check_finite(math.inf, "loss", step=7, adapters=adapters, last=Path("step-5"))
     assert str(error.value) == (
         "Step 7: the loss is inf; the first block that is not finite is layer.1 "
         "(gradient of B); the last good checkpoint is step-5. Lower learning_rate, or "
         'set train_dtype and weight_dtype to "bfloat16" or "float32".'
     )
     with torch.no_grad():
-        trained["layer.2.lora_magnitude_vector.default.weight"][0] = math.nan
+        adapters["layer.2.lora_magnitude_vector.default.weight"][0] = math.nan
     with pytest.raises(NonFiniteError, match=r"layer.2 \(weight of magnitude_vector\)"):
-        check_blocks(trained, step=7, last=None)
-    check_finite(1.0, "loss", step=7, trained=trained, last=None)
+        check_blocks(adapters, step=7, last=None)
+    check_finite(1.0, "loss", step=7, adapters=adapters, last=None)
 
 
 def test_changed_settings_leave_out_places_and_notes() -> None:

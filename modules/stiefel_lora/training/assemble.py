@@ -85,8 +85,8 @@ class Machine:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
     @functools.cached_property
-    def trained(self) -> dict[str, nn.Parameter]:
-        """What peft added to the model, by name."""
+    def adapters(self) -> dict[str, nn.Parameter]:
+        """What peft added to the model, by name; LoI's frozen offset is among it."""
         return lora_parameters(self.model)
 
     def moves(self) -> Moves:

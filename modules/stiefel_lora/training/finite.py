@@ -18,7 +18,7 @@ def check_finite(
     what: str,
     *,
     step: int,
-    trained: Mapping[str, Tensor],
+    adapters: Mapping[str, Tensor],
     last: Path | None,
 ) -> None:
     """Stop a run whose loss or gradient norm is not a number.
@@ -27,7 +27,7 @@ def check_finite(
         value: the number.
         what: its name in the sentence.
         step: the step that was being taken, from 1.
-        trained: what is trained, by peft's names, to search for the origin.
+        adapters: what was added to the model, by peft's names, to search.
         last: the last good checkpoint.
 
     Raises:
@@ -35,18 +35,18 @@ def check_finite(
     """
     if math.isfinite(value):
         return
-    raise _error(f"the {what} is {value}", first_bad_block(trained), step, last)
+    raise _error(f"the {what} is {value}", first_bad_block(adapters), step, last)
 
 
 def check_blocks(
-    trained: Mapping[str, Tensor], *, step: int, last: Path | None
+    adapters: Mapping[str, Tensor], *, step: int, last: Path | None
 ) -> None:
     """Refuse to save weights that are not numbers: ``last`` stays the last good one.
 
     Raises:
         NonFiniteError: a factor or magnitude holds NaN or infinity after ``step``.
     """
-    found = first_bad_block(trained)
+    found = first_bad_block(adapters)
     if found:
         raise _error("the weights are not finite", found, step, last)
 
@@ -66,10 +66,10 @@ def _error(
     )
 
 
-def first_bad_block(trained: Mapping[str, Tensor]) -> str | None:
+def first_bad_block(adapters: Mapping[str, Tensor]) -> str | None:
     """Name the first block with a weight, or else a gradient, that is not finite."""
     for kind in ("weight", "gradient"):
-        for name, parameter in trained.items():
+        for name, parameter in adapters.items():
             tensor = parameter if kind == "weight" else parameter.grad
             if tensor is not None and not _all_finite(tensor):
                 block, _, part = name.partition(".lora_")

@@ -89,8 +89,8 @@ class Loop:
             NonFiniteError: there is nothing good to save.
             OutputError: the disk is full; older checkpoints stay.
         """
-        trained = self._machine.trained
-        check_blocks(trained, step=self.step, last=self._last_good())
+        adapters = self._machine.adapters
+        check_blocks(adapters, step=self.step, last=self._last_good())
         checkpoint = take_snapshot(
             self._machine, self.step, self._position, self._identity, self._smooth
         )
@@ -153,8 +153,8 @@ class Loop:
         return machine.loss(places, machine.noise)
 
     def _check(self, value: float, what: str) -> None:
-        trained, step = self._machine.trained, self.step + 1
-        check_finite(value, what, step=step, trained=trained, last=self._last_good())
+        adapters, step, last = self._machine.adapters, self.step + 1, self._last_good()
+        check_finite(value, what, step=step, adapters=adapters, last=last)
 
     def _last_good(self) -> Path | None:
         kept = list_checkpoints(self._folder.checkpoints)
