@@ -3,7 +3,8 @@
 Every candidate, and AdamW, trains the demo LoRA at ranks 16 and 64 with at least three
 learning rates and three seeds; a sweep whose best rate lies at its edge is extended.
 Judged by the loss on 160 held-out concepts. A run that is in the results file is not
-run again, so the script can be stopped at any time and started by several processes::
+run again, and one that another process has begun is left to it, so the script can be
+stopped at any time and started several times over::
 
     python benchmarks/default_rule.py run --results benchmarks/results/rule.jsonl
     python benchmarks/default_rule.py report --results ...
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import json
 import logging
 import math
@@ -22,9 +24,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 ROOT = Path(__file__).resolve().parent.parent
 PRESET = ROOT / "training_presets" / "SDXL" / "demo_stiefel_lora.json"
 RANKS = (16, 64)
+STEPS = 120
 SEEDS = (1, 2, 3)
 RATE_STEP = 2.0
 WIDEST = 7
@@ -83,11 +88,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("action", choices=("run", "report"))
     parser.add_argument("--results", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--minutes", type=float, default=math.inf)
     arguments = parser.parse_args()
     if arguments.action == "run":
-        run_missing(arguments.results, arguments.steps, arguments.minutes)
+        run_missing(arguments.results, arguments.minutes)
     print(report(read(arguments.results)))
 
 
@@ -99,28 +103,41 @@ def read(path: Path) -> dict[str, dict[str, Any]]:
     return {row["key"]: row for row in rows}
 
 
-def run_missing(path: Path, steps: int, minutes: float) -> None:
+def run_missing(path: Path, minutes: float) -> None:
     """Train until every sweep is complete or the time is over."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    claims = path.with_suffix(".claims")
+    claims.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + 60 * minutes
+    tried: set[str] = set()
     while time.monotonic() < deadline:
-        job = next_job(read(path))
+        job = next_job(read(path), tried)
         if job is None:
             return
-        row = {"key": job.key, **train_once(job, steps)}
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-        print(f"{row['key']}: {row['held_out']:.4f}", flush=True)
+        tried.add(job.key)
+        name = hashlib.sha256(job.key.encode()).hexdigest()[:16]
+        try:
+            with FileLock(claims / f"{name}.lock", timeout=0):
+                if job.key not in read(path):
+                    record(path, {"key": job.key, **train_once(job)})
+        except Timeout:
+            continue
 
 
-def next_job(done: dict[str, dict[str, Any]]) -> Job | None:
+def record(path: Path, row: dict[str, Any]) -> None:
+    """Append a finished run."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+    print(f"{row['key']}: {row['held_out']:.4f}", flush=True)
+
+
+def next_job(done: dict[str, dict[str, Any]], tried: set[str]) -> Job | None:
     """The first run that is missing: one seed everywhere before the next seed."""
     for seed in SEEDS:
         for rank in RANKS:
             for candidate in CANDIDATES:
                 for rate in wanted_rates(candidate, rank, done):
                     job = Job(candidate, rank, rate, seed)
-                    if job.key not in done:
+                    if job.key not in done and job.key not in tried:
                         return job
     return None
 
@@ -162,7 +179,7 @@ def finished(
     return [done[key] for key in keys if key in done]
 
 
-def train_once(job: Job, steps: int) -> dict[str, Any]:
+def train_once(job: Job) -> dict[str, Any]:
     """One run through the package's own trainer, measured once at the end."""
     from stiefel_lora._exceptions import NonFiniteError
     from stiefel_lora.config import load_config
@@ -174,12 +191,12 @@ def train_once(job: Job, steps: int) -> dict[str, Any]:
         "lora_rank": job.rank,
         "learning_rate": job.rate,
         "seed": job.seed,
-        "steps": steps,
+        "steps": STEPS,
         "learning_rate_scheduler": "cosine",
         "samples": [],
-        "validate_every": steps,
-        "validation_timesteps_per_picture": 4,
-        "rank_every": steps,
+        "validate_every": STEPS,
+        "validation_timesteps_per_picture": 2,
+        "rank_every": STEPS,
         "checkpoint_every": 0,
         "cache_dir": str(ROOT / "build" / "benchmark_cache"),
     }
