@@ -207,6 +207,7 @@ def test_the_verbs_and_their_options_are_frozen():
         "optimizers": ("name",),
         "presets": (),
         "schema": ("output",),
+        "onetrainer": ("context", "checkout"),
     }
 
 
@@ -280,6 +281,12 @@ def test_python_dash_m():
     code = "import runpy; sys.argv = ['x', '--version']; "
     result = python(f"{code}runpy.run_module('stiefel_lora', run_name='__main__')")
     assert result.stdout == f"stiefel-lora {__version__}\n"
+
+
+def test_onetrainer_is_started_by_its_launcher(tmp_path, capfd):
+    result = run("onetrainer", tmp_path, "train", "--config-path", "x.json")
+    assert result.exit_code == 2
+    assert "is no checkout of OneTrainer" in capfd.readouterr().err
 
 
 def test_a_mistake_found_by_the_trainer_is_the_only_line(tmp_path):

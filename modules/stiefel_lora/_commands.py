@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -172,6 +174,32 @@ def schema(
             raise OutputError(
                 f"{output} can not be written: {error.strerror}."
             ) from error
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True}
+)
+def onetrainer(
+    context: typer.Context,
+    checkout: Annotated[
+        Path, typer.Argument(help="Folder of OneTrainer.", show_default=False)
+    ],
+) -> None:
+    """Start OneTrainer with our optimizers in it: CHECKOUT ui, CHECKOUT train ...
+
+    Also install-dropin and remove-dropin, for other launchers. Run it in the
+    environment of OneTrainer.
+    """
+    module = "stiefel_lora.integrations.onetrainer.launch"
+    command = [sys.executable, "-m", module, str(checkout), *context.args]
+    child = subprocess.Popen(command)
+    while True:
+        try:
+            code = child.wait()
+        except KeyboardInterrupt:
+            # OneTrainer got it too, and needs its time to save.
+            continue
+        raise typer.Exit(code)
 
 
 def _print_version(wanted: bool) -> None:

@@ -15,6 +15,7 @@ from stiefel_lora.training import TrainResult, read_events
 
 __all__ = [
     "assert_same_factors",
+    "assert_same_tensors",
     "factors_of",
     "last_ranks",
     "make_pictures",
@@ -66,7 +67,13 @@ def factors_of(result: TrainResult) -> dict[str, torch.Tensor]:
 
 def assert_same_factors(first: TrainResult, second: TrainResult) -> None:
     """Both runs must have ended with the same bits, not all of them zero."""
-    expected, found = factors_of(first), factors_of(second)
+    assert_same_tensors(factors_of(first), factors_of(second))
+
+
+def assert_same_tensors(
+    expected: dict[str, torch.Tensor], found: dict[str, torch.Tensor]
+) -> None:
+    """Both must hold the same bits, not all of them zero."""
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[name], found[name]) for name in expected)
     assert any(value.any() for value in found.values())

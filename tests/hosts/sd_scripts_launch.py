@@ -10,7 +10,6 @@ gradients and learning rates of every step go to the file DUMP.
 
 from __future__ import annotations
 
-import atexit
 import importlib.machinery
 import runpy
 import sys
@@ -26,6 +25,7 @@ def main() -> None:
     sys.path.insert(0, str(root))
     # Before the stand-in: diffusers and transformers, which this imports, are to find
     # out for themselves what is installed.
+    from recorder import record
     from sd_scripts_model import CHANNELS
 
     _stand_in_for_torchvision()
@@ -35,7 +35,7 @@ def main() -> None:
 
     sdxl_original_unet.MODEL_CHANNELS = CHANNELS
     sdxl_original_unet.TIME_EMBED_DIM = 4 * CHANNELS
-    _record(stiefel_lora.StiefelLoRA, dump)
+    record(stiefel_lora.StiefelLoRA, dump)
     script = root / "sdxl_train_network.py"
     sys.argv = [str(script), *sys.argv[3:]]
     runpy.run_path(str(script), run_name="__main__")
@@ -69,30 +69,6 @@ class _Compose:
 
 def _to_tensor(picture: object) -> torch.Tensor:
     return torch.as_tensor(picture).permute(2, 0, 1).float() / 255
-
-
-def _record(optimizer: type, dump: Path) -> None:
-    step = optimizer.step
-    steps: list[dict] = []
-
-    def recorded(self, *args, **kwargs):
-        params = [p for group in self.param_groups for p in group["params"]]
-        before = [p.detach().clone() for p in params]
-        grads = [None if p.grad is None else p.grad.clone() for p in params]
-        result = step(self, *args, **kwargs)
-        steps.append(
-            {
-                "names": [n for g in self.param_groups for n in g["lora_param_names"]],
-                "lr": [group["lr"] for group in self.param_groups],
-                "before": before,
-                "grads": grads,
-                "after": [p.detach().clone() for p in params],
-            }
-        )
-        return result
-
-    optimizer.step = recorded
-    atexit.register(lambda: torch.save(steps, dump))
 
 
 if __name__ == "__main__":

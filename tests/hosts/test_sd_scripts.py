@@ -8,8 +8,6 @@ them:
 
 from __future__ import annotations
 
-import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -17,39 +15,20 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
+from unmodified_host import UnmodifiedHost, replay
 
 from helpers.runs import make_pictures
-from stiefel_lora import StiefelLoRA
 from stiefel_lora.geometry import orthogonality_error
 
 HERE = Path(__file__).parent
-ROOT = os.environ.get("SD_SCRIPTS_ROOT", "")
-ROOT = str(Path(ROOT).resolve()) if ROOT else ""
-STEPS, LAYERS = 10, 722
+HOST = UnmodifiedHost("SD_SCRIPTS_ROOT")
+STEPS, LAYERS, TEXT_LAYERS = 10, 722, 84
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(1800),
-    pytest.mark.skipif(not ROOT, reason="SD_SCRIPTS_ROOT names no checkout"),
+    pytest.mark.skipif(not HOST.given, reason="SD_SCRIPTS_ROOT names no checkout"),
 ]
-
-
-def run_host(*command: str | Path) -> str:
-    """Run the host's Python; what it printed, or the end of it as an assertion."""
-    python = Path(ROOT) / ".venv" / "bin" / "python"
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
-    environment["PYTHONPATH"] = str(HERE.parent)
-    done = subprocess.run(
-        [python, *command],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    output = done.stdout + done.stderr
-    assert done.returncode == 0, output[-4000:]
-    return output
 
 
 def train(folder: Path, name: str, *more: str | Path) -> str:
@@ -74,18 +53,23 @@ def train(folder: Path, name: str, *more: str | Path) -> str:
         "seed": 1,
     }
     flags = ["cache_latents", "cache_text_encoder_outputs", "network_train_unet_only"]
-    command: list[str | Path] = [HERE / "sd_scripts_launch.py", ROOT]
+    command: list[str | Path] = [HERE / "sd_scripts_launch.py", HOST.root]
     command.append(folder / f"{name}.pt")
     for key, value in arguments.items():
         command += [f"--{key}", str(value)]
-    return run_host(*command, *(f"--{flag}" for flag in flags), *more)
+    return HOST.run(*command, *(f"--{flag}" for flag in flags), *more)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def changes_before() -> str:
+    return HOST.changes()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, changes_before: str) -> Path:
     folder = tmp_path_factory.mktemp("sd_scripts")
     make_pictures(folder / "pictures" / "1_thing", count=3, side=64)
-    run_host(HERE / "sd_scripts_model.py", folder / "made")
+    HOST.run(HERE / "sd_scripts_model.py", folder / "made")
     return folder
 
 
@@ -95,7 +79,8 @@ def printed(folder: Path) -> str:
 
 
 def test_alpha_becomes_the_rank_with_a_warning(printed: str) -> None:
-    assert f"--network_alpha was not --network_dim in {LAYERS} layers" in printed
+    layers = LAYERS + TEXT_LAYERS
+    assert f"--network_alpha was not --network_dim in {layers} layers" in printed
 
 
 def test_the_file_holds_orthonormal_factors(folder: Path, printed: str) -> None:
@@ -127,20 +112,7 @@ def test_its_tensorboard_shows_the_ranks(folder: Path, printed: str) -> None:
 
 
 def test_its_steps_are_ours(folder: Path, printed: str) -> None:
-    steps = torch.load(folder / "whole.pt", weights_only=True)
-    assert len(steps) == STEPS
-    first = steps[0]
-    tensors = [torch.nn.Parameter(value) for value in first["before"]]
-    optimizer = StiefelLoRA(zip(first["names"], tensors, strict=True), lr=1e-2)
-    assert len(optimizer.pairs) == LAYERS
-    for step in steps:
-        for tensor, grad in zip(tensors, step["grads"], strict=True):
-            tensor.grad = grad
-        for group in optimizer.param_groups:
-            (group["lr"],) = step["lr"]
-        optimizer.step()
-        for tensor, expected in zip(tensors, step["after"], strict=True):
-            assert (tensor.detach() - expected).abs().max() <= 1e-6
+    assert replay(folder / "whole.pt", lr=1e-2) == (STEPS, LAYERS)
 
 
 def test_a_resumed_run_goes_on_from_its_state(folder: Path, printed: str) -> None:
@@ -153,7 +125,5 @@ def test_a_resumed_run_goes_on_from_its_state(folder: Path, printed: str) -> Non
     assert all(torch.equal(old, new) for old, new in pairs)
 
 
-def test_the_checkout_is_as_it_was(printed: str) -> None:
-    command = ["git", "-C", ROOT, "status", "--porcelain", "--untracked-files=no"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout == ""
+def test_the_checkout_is_as_it_was(printed: str, changes_before: str) -> None:
+    assert HOST.changes() == changes_before

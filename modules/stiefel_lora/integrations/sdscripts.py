@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from .._exceptions import ConfigError, OptionError
 from ..methods import CATALOGUE, Method
 from ..optim.alpha import ALPHA_IS_RANK
-from ..optim.initialise import STARTS
 from ..optim.pairs import Pair, find_pairs
 from ..optim.rule import keeps_orthonormal
 from ._kohya_names import shown_name
+from ._start import start_layers
 from ._step_logs import add_to_step_logs
 
 __all__ = ["create_network", "create_network_from_weights"]
@@ -139,7 +139,7 @@ def _adopt(network: Any) -> Any:
                 _refuse_what_breaks_b(args, method)
             if method.alpha_policy == "rank":
                 _take_rank_as_alpha(network, args)
-            STARTS[method.start](_startable(network), seed=args.seed or 0)
+            start_layers(_named_parameters(network), method, args.seed or 0)
         add_to_step_logs(functools.partial(_shown_pairs, network), constrained, args)
 
     def load_weights(file: str) -> Any:
@@ -191,14 +191,6 @@ def _named_parameters(network: Any) -> Iterator[tuple[str, nn.Parameter]]:
         for name, parameter in lora.named_parameters():
             if "lora_" in name:
                 yield f"{lora.lora_name}.{name}", parameter
-
-
-def _startable(network: Any) -> list[tuple[str, nn.Parameter]]:
-    """Without layers below the rank, which take AdamW: the host started them for it."""
-    named = list(_named_parameters(network))
-    wide = [pair for pair in find_pairs(named).pairs if pair.too_wide]
-    kept = {id(factor) for pair in wide for factor in (pair.up, pair.down)}
-    return [(name, p) for name, p in named if id(p) not in kept]
 
 
 def _take_rank_as_alpha(network: Any, args: Any) -> None:

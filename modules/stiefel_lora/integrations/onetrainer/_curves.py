@@ -1,0 +1,60 @@
+"""Ranks of every LoRA block in OneTrainer's TensorBoard."""
+
+from __future__ import annotations
+
+import re
+import weakref
+from types import ModuleType
+from typing import Any
+
+from ...optim.pairs import Pair, find_pairs
+from ...optim.rank_probe import measure_ranks
+from ...optim.rule import keeps_orthonormal
+from ._choices import method_of
+from ._layers import adapters_of, named_parameters
+from ._points import arguments_of, point, wrap
+
+__all__ = ["add_ranks"]
+
+FIRST, SHARE = 5, 20
+_DENOISER = re.compile(r"^(unet|transformer|prior)\.")
+_last: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+
+
+def add_ranks(module: ModuleType) -> None:
+    """Send the ranks with the numbers of a step, where one of our methods trains."""
+
+    def with_ranks(original: Any, self: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        given = arguments_of(
+            original, (self, *args), kwargs, "model", "config", "tensorboard"
+        )
+        model = given["model"]
+        step = model.train_progress.global_step
+        if method_of(given["config"]) is None or not _due(model, step):
+            return
+        _last[model] = step
+        pairs = shown_pairs(model)
+        constrained = keeps_orthonormal(model.optimizer)
+        held = [pair for pair in pairs if constrained and not pair.too_wide]
+        for tag, value in measure_ranks(pairs, held).scalars().items():
+            given["tensorboard"].add_scalar(tag, value, step)
+
+    wrap(point(module, "BaseModelSetup"), "report_to_tensorboard", with_ranks)
+
+
+def _due(model: Any, step: int) -> bool:
+    """Seldomer as the run grows: how long it will be is not known here."""
+    last = _last.get(model)
+    return last is None or step - last >= max(FIRST, step // SHARE)
+
+
+def shown_pairs(model: Any) -> list[Pair]:
+    """The pairs under the names that curves bear: the section of the model first."""
+    layers = [
+        layer
+        for wrapper in point(model, "adapters")()
+        for layer in adapters_of(wrapper)
+    ]
+    pairs = find_pairs(named_parameters(layers)).pairs
+    return [Pair(_DENOISER.sub("", p.name), p.up, p.down) for p in pairs]

@@ -1,0 +1,75 @@
+"""Act on modules of a host as they are imported."""
+
+from __future__ import annotations
+
+import importlib.abc
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+__all__ = ["finish_late", "when_imported"]
+
+Action = Callable[[ModuleType], None]
+
+_done: set[str] = set()
+_late: list[tuple[ModuleType, Action]] = []
+
+
+def when_imported(actions: Mapping[str, Action]) -> None:
+    """Call each action once with its module, after that has been executed.
+
+    A module that is in the middle of its import waits for :func:`finish_late`.
+    """
+    waiting = {}
+    for name, action in actions.items():
+        if name in _done:
+            continue
+        _done.add(name)
+        module = sys.modules.get(name)
+        if module is None:
+            waiting[name] = action
+        elif getattr(module.__spec__, "_initializing", False):
+            _late.append((module, action))
+        else:
+            action(module)
+    if waiting:
+        sys.meta_path.insert(0, _Finder(waiting))
+
+
+def finish_late() -> None:
+    """Act on modules that were in the middle of their import."""
+    while _late:
+        module, action = _late.pop()
+        action(module)
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Lets the other finders find a module, and adds the action to its execution."""
+
+    def __init__(self, waiting: dict[str, Action]) -> None:
+        self._waiting = waiting
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None,
+        target: ModuleType | None = None,
+    ) -> ModuleSpec | None:
+        action = self._waiting.pop(fullname, None)
+        if action is None:
+            return None
+        spec = importlib.util.find_spec(fullname)
+        if spec is None or spec.loader is None:
+            return spec
+        loader: Any = spec.loader
+        execute = loader.exec_module
+
+        def execute_and_act(module: ModuleType) -> None:
+            execute(module)
+            action(module)
+
+        loader.exec_module = execute_and_act
+        return spec

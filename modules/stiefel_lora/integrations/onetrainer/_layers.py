@@ -1,0 +1,118 @@
+"""OneTrainer's LoRA layers: started as a method needs it, alpha equal to the rank."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable, Iterator
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..._exceptions import ConfigError
+from ...methods import Method
+from .._start import start_layers
+from ._choices import method_of
+from ._console import say
+from ._imports import finish_late
+from ._points import arguments_of, point, wrap
+
+__all__ = [
+    "adapters_of",
+    "fold_alpha",
+    "layers_holding",
+    "named_parameters",
+    "wrap_layers",
+]
+
+_TAGS = {
+    "lora_down": "_is_lora_A",
+    "lora_up": "_is_lora_B",
+    "dora_scale": "_is_dora_scale",
+}
+
+# The optimizer is made without the model; these lead from its parameters to the layers.
+_made: list[weakref.ref[nn.Module]] = []
+
+
+def wrap_layers(module: ModuleType) -> None:
+    """Start the layers of one model part right after the host has made them."""
+
+    def with_start(original: Any, self: Any, *args: Any, **kwargs: Any) -> None:
+        finish_late()
+        config = arguments_of(original, (self, *args), kwargs, "config")["config"]
+        method = method_of(config)
+        if method is None:
+            original(self, *args, **kwargs)
+            return
+        _check(config, method)
+        original(self, *args, **kwargs)
+        layers = list(adapters_of(self))
+        _made.extend(weakref.ref(layer) for layer in layers)
+        for name, parameter in named_parameters(layers):
+            setattr(parameter, _tag(name), True)
+        start_layers(named_parameters(layers), method, seed=0)
+
+    wrap(point(module, "LoRAModuleWrapper"), "__init__", with_start)
+
+
+def _check(config: Any, method: Method) -> None:
+    if str(config.peft_type) != "LORA":
+        raise ConfigError(
+            f"{method.label} trains LoRA factors, and a {config.peft_type} has none; "
+            "choose LoRA in the LoRA tab, or another optimizer."
+        )
+    if method.alpha_policy == "rank" and config.lora_alpha != config.lora_rank:
+        say(
+            f"LoRA alpha is {config.lora_alpha:g} and is taken "
+            f"as {config.lora_rank}, the rank: {method.label} owns the scale of the "
+            "product."
+        )
+        config.lora_alpha = float(config.lora_rank)
+
+
+def adapters_of(wrapper: Any) -> Iterator[nn.Module]:
+    """The layers of a LoRAModuleWrapper; where q, k and v share one, it is inside."""
+    for entry in point(wrapper, "lora_modules").values():
+        yield entry if isinstance(entry, nn.Module) else point(entry, "module")
+
+
+def named_parameters(layers: Iterable[nn.Module]) -> Iterator[tuple[str, nn.Parameter]]:
+    """``unet.….lora_up.weight`` and its like, with what it names."""
+    for layer in layers:
+        for name, parameter in layer.named_parameters():
+            yield f"{point(layer, 'prefix')}{name}", parameter
+
+
+def _tag(name: str) -> str:
+    return next(tag for part, tag in _TAGS.items() if part in name)
+
+
+def layers_holding(parameters: Iterable[torch.Tensor]) -> list[nn.Module]:
+    """The layers that were made here and own some of these parameters."""
+    wanted = {id(parameter) for parameter in parameters}
+    _made[:] = [found for found in _made if found() is not None]
+    layers = (found() for found in _made)
+    return [
+        layer
+        for layer in layers
+        if layer is not None and any(id(p) in wanted for p in layer.parameters())
+    ]
+
+
+@torch.no_grad()
+def fold_alpha(layers: Iterable[Any]) -> None:
+    """Bring a loaded LoRA to alpha = rank; its product stays what it was."""
+    folded = 0
+    for layer in layers:
+        scale = float(layer.alpha) / layer.rank
+        if scale != 1.0:
+            layer.lora_down.weight.mul_(scale)
+            layer.alpha.fill_(layer.rank)
+            folded += 1
+    if folded:
+        say(
+            "The loaded LoRA has an alpha that is not its rank in "
+            f"{folded} layers; the scale is folded into A."
+        )

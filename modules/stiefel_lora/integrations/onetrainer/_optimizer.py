@@ -1,0 +1,189 @@
+"""Make one of our optimizers where OneTrainer makes its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from ..._exceptions import ConfigError, OptionError
+from ...methods import Method, check_options
+from ...optim.alpha import ALPHA_IS_RANK
+from ._choices import OFFERED, key_of, method_of
+from ._console import say
+from ._layers import fold_alpha, layers_holding, named_parameters
+from ._points import arguments_of, wrap
+
+__all__ = ["wrap_creation"]
+
+_NAMES = "lora_param_names"
+
+
+def wrap_creation(module: ModuleType) -> None:
+    """Take over ``create_optimizer`` for our methods, and refuse the cloud for them."""
+
+    def create_optimizer(original: Any, *args: Any, **kwargs: Any) -> Any:
+        given = arguments_of(
+            original, args, kwargs, "parameter_group_collection", "state_dict", "config"
+        )
+        method = method_of(given["config"])
+        if method is None:
+            return original(*args, **kwargs)
+        return _create(method, **{key: given[key] for key in _TAKEN})
+
+    def create_trainer(original: Any, *args: Any, **kwargs: Any) -> Any:
+        config = arguments_of(original, args, kwargs, "config")["config"]
+        method = method_of(config)
+        if method is not None and config.cloud.enabled:
+            raise ConfigError(
+                f"{method.label} is not known on the cloud machine, which starts its "
+                "own OneTrainer: install stiefel-lora and the drop-in there, and start "
+                "the training there; or choose an optimizer of OneTrainer."
+            )
+        return original(*args, **kwargs)
+
+    wrap(module, "create_optimizer", create_optimizer)
+    wrap(module, "create_trainer", create_trainer)
+
+
+_TAKEN = ("parameter_group_collection", "state_dict", "config")
+
+
+def _create(
+    method: Method, parameter_group_collection: Any, state_dict: Any, config: Any
+) -> torch.optim.Optimizer:
+    _check(method, config)
+    groups = parameter_group_collection.parameters_for_optimizer(config)
+    layers = layers_holding(p for group in groups for p in group["params"])
+    if not layers:
+        raise ConfigError(
+            f"{method.label} trains LoRA layers, and the training method is "
+            f"{config.training_method}; choose LoRA, or another optimizer."
+        )
+    if method.alpha_policy == "rank":
+        fold_alpha(layers)
+    names = {id(p): name for name, p in named_parameters(layers)}
+    groups = [part for group in groups for part in _named(group, names)]
+    for group in groups:
+        group[ALPHA_IS_RANK] = True
+    options = _options(method, config)
+    optimizer = method.load()(groups, lr=config.learning_rate, **options)
+    if state_dict is not None:
+        mapping = parameter_group_collection.unique_name_mapping
+        optimizer.load_state_dict(
+            _matching_state(optimizer, state_dict, method, mapping)
+        )
+    _say_rate(method, config)
+    return optimizer
+
+
+def _check(method: Method, config: Any) -> None:
+    kind = str(config.lora_weight_dtype)
+    if kind != "FLOAT_32":
+        raise OptionError(
+            f"{method.label} needs the LoRA weight data type float32, it is {kind}; "
+            "change it in the LoRA tab (the base model may stay as it is)."
+        )
+    if getattr(config.optimizer, "fused_back_pass", False):
+        raise OptionError(
+            f"{method.label} steps both factors of a layer together, so the fused back "
+            "pass can not work; switch it off."
+        )
+    if str(getattr(config, "ema", "OFF")) != "OFF":
+        say(
+            f"EMA averages A and B on their own, and {method.label} moves "
+            "them together: what is averaged is no LoRA of this run. Leave EMA off."
+        )
+
+
+def _options(method: Method, config: Any) -> dict[str, Any]:
+    """What the window holds; an empty field takes the default."""
+    options = {}
+    for option in method.options:
+        value = getattr(config.optimizer, key_of(method, option), None)
+        options[option.name] = option.default if value in (None, "") else value
+    check_options(method, options)
+    return options
+
+
+def _named(group: Mapping[str, Any], names: Mapping[int, str]) -> list[dict[str, Any]]:
+    """Name the parameters, and put the magnitudes of a DoRA into a group of their own.
+
+    The host pairs learning rates with groups one to one, unless groups say their
+    ``optim_type``.
+    """
+    found: dict[str, list[tuple[str, torch.Tensor]]] = {"factors": [], "magnitudes": []}
+    for index, parameter in enumerate(group["params"]):
+        name = names.get(id(parameter), f"{group['name']}.{index}")
+        kind = "magnitudes" if "dora_scale" in name else "factors"
+        found[kind].append((name, parameter))
+    split = bool(found["magnitudes"])
+    parts = []
+    for kind, members in found.items():
+        if not members:
+            continue
+        part = {
+            **group,
+            "params": [parameter for _, parameter in members],
+            _NAMES: [name for name, _ in members],
+        }
+        if split:
+            part["optim_type"] = kind
+        if kind == "magnitudes":
+            part["weight_decay"] = 0.0
+        parts.append(part)
+    return parts
+
+
+def _matching_state(
+    optimizer: torch.optim.Optimizer,
+    saved: Mapping[str, Any],
+    method: Method,
+    mapping: list[str],
+) -> dict[str, Any]:
+    """State of the groups that the saved run had too, for the same optimizer.
+
+    Groups are told apart by name, as the host does; learning rates are those of the
+    configuration.
+    """
+    fresh = optimizer.state_dict()
+    names = _group_names(optimizer, mapping)
+    old_names = saved["param_group_mapping"]
+    labels = saved["param_group_optimizer_mapping"]
+    old = {
+        name: group
+        for name, label, group in zip(
+            old_names, labels, saved["param_groups"], strict=True
+        )
+        if OFFERED.get(label) is method
+    }
+    state: dict[Any, Any] = {}
+    for name, group in zip(names, fresh["param_groups"], strict=True):
+        before = old.get(name)
+        if before is None or len(before["params"]) != len(group["params"]):
+            continue
+        for index, previous in zip(group["params"], before["params"], strict=True):
+            if previous in saved["state"]:
+                state[index] = saved["state"][previous]
+        rates = {key: group[key] for key in ("lr", "initial_lr")}
+        group.update({**before, "params": group["params"], **rates})
+    return {**fresh, "state": state}
+
+
+def _group_names(optimizer: torch.optim.Optimizer, mapping: list[str]) -> list[str]:
+    """The names under which the host saves groups."""
+    groups = optimizer.param_groups
+    if any("optim_type" in group for group in groups):
+        return [f"{group.get('name')}_{group['optim_type']}" for group in groups]
+    return list(mapping)
+
+
+def _say_rate(method: Method, config: Any) -> None:
+    rate = config.learning_rate
+    if rate and not 0.1 <= rate / method.default_lr <= 10:
+        say(
+            f"The learning rate is {rate:g}; {method.label} starts at "
+            f"{method.default_lr:g} ({method.lr_unit})."
+        )

@@ -1,0 +1,69 @@
+"""The options of our methods in OneTrainer's window of optimizer parameters."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+from ...methods import Option
+from ._choices import key_of, method_of
+from ._points import arguments_of, point, wrap
+
+__all__ = ["add_fields"]
+
+
+def add_fields(module: ModuleType) -> None:
+    """Let the window show our options, which the host skips: it knows no title."""
+
+    def with_ours(original: Any, self: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        given = arguments_of(
+            original,
+            (self, *args),
+            kwargs,
+            "master",
+            "controller",
+            "optimizer_ui_state",
+            "update_user_pref_cb",
+        )
+        method = method_of(given["controller"].config)
+        if method is None:
+            return
+        for index, option in enumerate(method.options):
+            # The host's own arrangement: two fields a row, below the dropdown.
+            place = index // 2 + 1, 3 * (index % 2)
+            _show(self.components, given, place, option, key_of(method, option))
+
+    wrap(
+        point(module, "BaseOptimizerParamsWindowView"),
+        "build_dynamic_content",
+        with_ours,
+    )
+
+
+def _show(
+    components: Any, given: Any, place: tuple[int, int], option: Option, key: str
+) -> None:
+    master, state = given["master"], given["optimizer_ui_state"]
+    changed = given["update_user_pref_cb"]
+    row, column = place
+    components.label(master, row, column, _title(option), tooltip=_tooltip(option))
+    if option.choices:
+        choices = list(option.choices)
+        components.options(
+            master, row, column + 1, choices, state, key, command=lambda *_: changed()
+        )
+        return
+    field = components.switch if option.type is bool else components.entry
+    field(master, row, column + 1, state, key, command=changed)
+
+
+def _title(option: Option) -> str:
+    unit = f" ({option.unit})" if option.unit else ""
+    return option.name.replace("_", " ").capitalize() + unit
+
+
+def _tooltip(option: Option) -> str:
+    if option.low is None and option.high is None:
+        return option.doc
+    return f"{option.doc} In {option.bounds}."

@@ -1,0 +1,54 @@
+"""One file in a checkout of OneTrainer, for those who start it by other means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..._exceptions import OutputError
+
+__all__ = ["install", "remove"]
+
+# OneTrainer imports every file of this folder; git leaves unknown ones alone.
+_PLACE = Path("modules", "modelSetup", "stiefel_lora_dropin.py")
+
+_TEXT = '''\
+"""Puts the optimizers of stiefel-lora into OneTrainer; delete this file to undo."""
+
+try:
+    from stiefel_lora.integrations.onetrainer import patch
+except ImportError as error:
+    print(
+        f"stiefel_lora_dropin: {error}; run: pip install stiefel-lora (in OneTrainer's "
+        "environment), or delete this file.",
+    )
+else:
+    patch()
+'''
+
+
+def install(root: Path) -> Path:
+    """Write the file into the checkout at ``root`` and return its path.
+
+    Raises:
+        OutputError: the checkout can not be written to.
+    """
+    path = root / _PLACE
+    try:
+        path.write_text(_TEXT, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{path} can not be written: {error.strerror}.") from error
+    return path
+
+
+def remove(root: Path) -> Path:
+    """Delete the file and return its path.
+
+    Raises:
+        OutputError: there is none, or it can not be deleted.
+    """
+    path = root / _PLACE
+    try:
+        path.unlink()
+    except OSError as error:
+        raise OutputError(f"{path} can not be removed: {error.strerror}.") from error
+    return path

@@ -1,0 +1,94 @@
+"""Start OneTrainer from its checkout, with our optimizers in it.
+
+    python -m stiefel_lora.integrations.onetrainer.launch CHECKOUT ui
+    python -m stiefel_lora.integrations.onetrainer.launch CHECKOUT train --config-path F
+    python -m stiefel_lora.integrations.onetrainer.launch CHECKOUT install-dropin
+    python -m stiefel_lora.integrations.onetrainer.launch CHECKOUT remove-dropin
+
+Run it with the Python of OneTrainer's environment. What follows ``train`` goes to
+OneTrainer's own ``scripts/train.py``; paths may be relative to where you are.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from pathlib import Path
+
+from ..._exceptions import InputError, ModelError, StiefelLoraError
+from . import patch
+from ._points import TESTED
+from .dropin import install, remove
+
+__all__ = ["enter", "main"]
+
+# Multi-GPU training starts this module again in every child, without arguments of ours.
+_ROOT = "STIEFEL_LORA_ONETRAINER"
+
+_SCRIPTS = {"ui": "train_ui_qt", "ui-ctk": "train_ui_ctk", "train": "train"}
+_FILES = ("--config-path", "--preset-path", "--secrets-path")
+
+
+def main(arguments: list[str]) -> int:
+    """Run one verb; 0 done, 1 failure, 2 bad input."""
+    try:
+        return _run(arguments)
+    except StiefelLoraError as error:
+        print(error, file=sys.stderr)
+        return 2 if isinstance(error, InputError) else 1
+
+
+def _run(arguments: list[str]) -> int:
+    verbs = [*_SCRIPTS, "install-dropin", "remove-dropin"]
+    if len(arguments) < 2 or arguments[1] not in verbs:
+        print(__doc__, file=sys.stderr)
+        return 2
+    root, verb, rest = Path(arguments[0]).absolute(), arguments[1], arguments[2:]
+    if not (root / "modules" / "util" / "create.py").is_file():
+        raise ModelError(
+            f"{root} is no checkout of OneTrainer: it holds no modules/util/create.py."
+        )
+    if verb == "install-dropin":
+        print(f"Written: {install(root)}")
+        return 0
+    if verb == "remove-dropin":
+        print(f"Removed: {remove(root)}")
+        return 0
+    script = root / "scripts" / f"{_SCRIPTS[verb]}.py"
+    if not script.is_file():
+        raise ModelError(
+            f"This OneTrainer has no {script.relative_to(root)}; stiefel-lora was "
+            f"tested with {TESTED}."
+        )
+    sys.argv = [str(script), *_absolute(rest)]
+    os.environ[_ROOT] = str(root)
+    enter(root)
+    importlib.import_module(_SCRIPTS[verb]).main()
+    return 0
+
+
+def _absolute(arguments: list[str]) -> list[str]:
+    """Files by their whole path: OneTrainer runs in its checkout."""
+    result = list(arguments)
+    for index, argument in enumerate(arguments):
+        name, given, path = argument.partition("=")
+        if name in _FILES and given:
+            result[index] = f"{name}={Path(path).absolute()}"
+        elif name in _FILES and index + 1 < len(arguments):
+            result[index + 1] = str(Path(arguments[index + 1]).absolute())
+    return result
+
+
+def enter(root: Path) -> None:
+    """Patch OneTrainer, and go where it finds its own files: into its checkout."""
+    os.chdir(root)
+    for folder in (root, root / "scripts"):
+        sys.path.insert(0, str(folder))
+    patch()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
+elif __name__ == "__mp_main__" and _ROOT in os.environ:
+    enter(Path(os.environ[_ROOT]))

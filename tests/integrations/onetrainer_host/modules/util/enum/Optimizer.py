@@ -1,0 +1,13 @@
+"""modules/util/enum/Optimizer.py: the dropdown is ``list(Optimizer)``."""
+
+from enum import Enum
+
+
+class Optimizer(Enum):
+    """Two of the host's optimizers."""
+
+    ADAMW = "ADAMW"
+    SGD = "SGD"
+
+    def __str__(self) -> str:
+        return self.value

@@ -1,0 +1,108 @@
+"""GenericTrainer and a model setup, in the host's order of calls."""
+
+import copy
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+from modules.modelSetup.BaseModelSetup import BaseModelSetup
+from modules.module.LoRAModule import LoRAModuleWrapper
+from modules.util import optimizer_util
+from torch import nn
+
+
+class Groups:
+    """NamedParameterGroupCollection with one group for each part."""
+
+    def __init__(self, parts):
+        self.unique_name_mapping = self.display_name_mapping = list(parts)
+        self._parts = parts
+
+    def parameters_for_optimizer(self, config):
+        rate = config.learning_rate
+        return [
+            {"name": n, "params": list(p), "lr": rate, "initial_lr": rate}
+            for n, p in self._parts.items()
+        ]
+
+
+class Model:
+    """A model part with layers that a LoRA goes into."""
+
+    def __init__(self, config):
+        torch.manual_seed(0)
+        self.train_config = config
+        self.unet = nn.ModuleDict()
+        layers = nn.Linear(12, 16), nn.Linear(16, 10)
+        blocks = [nn.ModuleDict({"proj": layer}) for layer in layers]
+        self.unet["down_blocks"] = nn.ModuleList(blocks)
+        self.unet["head"] = nn.Linear(10, 3)
+        self.unet.requires_grad_(False)
+        self.lora_state_dict = self.optimizer_state_dict = None
+        self.train_progress = SimpleNamespace(global_step=0)
+
+    def adapters(self):
+        return [self.unet_lora]
+
+    def predict(self, x):
+        first, second = self.unet["down_blocks"]
+        hidden = torch.tanh(second["proj"](torch.tanh(first["proj"](x))))
+        return self.unet["head"](hidden)
+
+
+class Trainer:
+    """start, train, backup."""
+
+    def __init__(self, config, fuse=False):
+        self.config = config
+        self.model = Model(config)
+        self.setup = BaseModelSetup()
+        self.tensorboard = Scalars()
+        self.fuse = fuse
+
+    def start(self, backup=None):
+        model, config = self.model, self.config
+        model.unet_lora = LoRAModuleWrapper(model.unet, "unet", config, fuse=self.fuse)
+        if backup is not None:
+            model.lora_state_dict, model.optimizer_state_dict = backup[:2]
+            model.train_progress.global_step = backup[2]
+        if model.lora_state_dict is not None:
+            model.unet_lora.load_state_dict(model.lora_state_dict)
+        model.unet_lora.hook_to_module()
+        groups = Groups({"unet_lora": model.unet_lora.parameters()})
+        optimizer_util.init_model_parameters(model, groups)
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(model.optimizer, lambda _: 1)
+
+    def train(self, steps):
+        model = self.model
+        for _ in range(steps):
+            model.train_progress.global_step += 1
+            made = torch.Generator().manual_seed(model.train_progress.global_step)
+            x = torch.randn(32, 12, generator=made)
+            loss = (model.predict(x) - x[:, :3]).square().mean()
+            loss.backward()
+            model.optimizer.step()
+            self.scheduler.step()
+            model.optimizer.zero_grad(set_to_none=True)
+            self.setup.report_to_tensorboard(
+                model, self.config, self.scheduler, self.tensorboard
+            )
+
+    def backup(self, path):
+        model = self.model
+        state = model.optimizer.state_dict()
+        state["param_group_mapping"] = model.param_group_mapping
+        label = str(self.config.optimizer.optimizer)
+        state["param_group_optimizer_mapping"] = [label] * len(
+            model.param_group_mapping
+        )
+        step = model.train_progress.global_step
+        torch.save((copy.deepcopy(model.unet_lora.state_dict()), state, step), path)
+        return torch.load(Path(path), weights_only=True)
+
+
+class Scalars(dict):
+    """A SummaryWriter that keeps what it is given."""
+
+    def add_scalar(self, tag, value, step):
+        self.setdefault(tag, []).append((step, value))
