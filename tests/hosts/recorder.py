@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import copy
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ def record(optimizer: type, dump: Path) -> None:
     def recorded(self, *args, **kwargs):
         params = [p for group in self.param_groups for p in group["params"]]
         before = [p.detach().clone() for p in params]
+        state = copy.deepcopy(self.state_dict()["state"])
         grads = [None if p.grad is None else p.grad.clone() for p in params]
         result = step(self, *args, **kwargs)
         steps.append(
@@ -25,8 +27,10 @@ def record(optimizer: type, dump: Path) -> None:
                 "names": [n for g in self.param_groups for n in g["lora_param_names"]],
                 "lr": [group["lr"] for group in self.param_groups],
                 "before": before,
+                "state": state,
                 "grads": grads,
                 "after": [p.detach().clone() for p in params],
+                "state_after": copy.deepcopy(self.state_dict()["state"]),
             }
         )
         return result

@@ -10,7 +10,7 @@ import torch
 
 from stiefel_lora import StiefelLoRA
 
-__all__ = ["UnmodifiedHost", "replay"]
+__all__ = ["UnmodifiedHost", "assert_goes_on", "replay"]
 
 HERE = Path(__file__).parent
 
@@ -51,6 +51,29 @@ class UnmodifiedHost:
         command = ["git", "-C", str(self.root), "status", "--porcelain"]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         return done.stdout
+
+
+def assert_goes_on(first: Path, second: Path) -> int:
+    """The second recording starts with the bits that the first ended with.
+
+    Returns:
+        How many steps the second one holds.
+    """
+    last = torch.load(first, weights_only=True)[-1]
+    steps = torch.load(second, weights_only=True)
+    assert last["names"] == steps[0]["names"]
+    pairs = zip(last["after"], steps[0]["before"], strict=True)
+    assert all(torch.equal(old, new) for old, new in pairs)
+    ended, begun = last["state_after"], steps[0]["state"]
+    assert ended.keys() == begun.keys()
+    assert any(ended.values())
+    for number, values in ended.items():
+        assert values.keys() == begun[number].keys()
+        for name, value in values.items():
+            assert torch.equal(
+                torch.as_tensor(value), torch.as_tensor(begun[number][name])
+            )
+    return len(steps)
 
 
 def replay(dump: Path, lr: float) -> tuple[int, int]:

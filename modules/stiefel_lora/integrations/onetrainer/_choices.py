@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-from ..._exceptions import ConfigError
 from ...methods import CATALOGUE, Method, Option
+from ._console import say
+from ._imports import finish_late
 from ._points import point, wrap
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "add_to_dropdown",
     "key_of",
     "method_of",
+    "refused_name",
 ]
 
 # OneTrainer has its own, by these names: ADAMW and ADAMW_8BIT.
@@ -26,6 +28,8 @@ OFFERED = {
     for name, entry in CATALOGUE.items()
     if name not in ("adamw", "adamw_8bit")
 }
+
+_REFUSED = "_stiefel_lora_refusal"
 
 # What pull request 1333 called it.
 _ALIASES = {"Stiefel_LoRA": "stiefel_lora"}
@@ -64,7 +68,7 @@ def _member(members: Any, label: str) -> Any:
 
 
 def add_to_config(module: ModuleType) -> None:
-    """Add a field for every option, and refuse optimizers that nobody knows."""
+    """Add a field for every option, and note optimizers that nobody knows."""
     fields = [
         (key_of(entry, option), option.default, option.type, True)
         for entry in OFFERED.values()
@@ -79,23 +83,37 @@ def add_to_config(module: ModuleType) -> None:
     def with_known_optimizer(
         original: Any, self: Any, data: Mapping[str, Any], *rest: Any, **more: Any
     ) -> Any:
-        _check_optimizer(point(module, "Optimizer"), data)
+        # Every way to a training leads through here.
+        finish_late()
+        if "optimizer" in data:
+            refusal = _refusal(point(module, "Optimizer"), data["optimizer"])
+            setattr(self, _REFUSED, refusal)
+            if refusal:
+                say(refusal)
         return original(self, data, *rest, **more)
 
-    wrap(point(module, "TrainOptimizerConfig"), "__init__", with_fields)
-    wrap(point(module, "TrainConfig"), "from_dict", with_known_optimizer)
+    settings = point(module, "TrainOptimizerConfig")
+    wrap(settings, "__init__", with_fields)
+    wrap(settings, "from_dict", with_known_optimizer)
 
 
-def _check_optimizer(members: Any, data: Mapping[str, Any]) -> None:
-    """The host takes ADAMW for a name that it does not know, and goes on."""
-    found = data.get("optimizer")
-    name = found.get("optimizer") if isinstance(found, Mapping) else found
+def refused_name(settings: Any) -> str | None:
+    """The sentence on the optimizer that a loaded config names and nobody knows.
+
+    The host takes its default for it and goes on, so that the rest of a config is not
+    lost; training with the default is what must not happen.
+    """
+    return getattr(settings, _REFUSED, None)
+
+
+def _refusal(members: Any, name: object) -> str | None:
     known = members.__members__
     if not isinstance(name, str) or name in known:
-        return
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        return None
+    shown = [str(member) for member in members]
+    near = difflib.get_close_matches(name, shown, n=1, cutoff=0.5)
     meant = f"did you mean {near[0]}?" if near else "choose one of the dropdown."
-    raise ConfigError(f"There is no optimizer {name!r}; {meant}")
+    return f"There is no optimizer {name!r}; {meant}"
 
 
 def add_defaults(module: ModuleType) -> None:

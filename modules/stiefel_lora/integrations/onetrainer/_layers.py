@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import weakref
 from collections.abc import Iterable, Iterator
 from types import ModuleType
@@ -47,7 +48,8 @@ def wrap_layers(module: ModuleType) -> None:
             original(self, *args, **kwargs)
             return
         _check(config, method)
-        original(self, *args, **kwargs)
+        with _alpha_at_rank(config, method):
+            original(self, *args, **kwargs)
         layers = list(adapters_of(self))
         _made.extend(weakref.ref(layer) for layer in layers)
         for name, parameter in named_parameters(layers):
@@ -63,13 +65,22 @@ def _check(config: Any, method: Method) -> None:
             f"{method.label} trains LoRA factors, and a {config.peft_type} has none; "
             "choose LoRA in the LoRA tab, or another optimizer."
         )
-    if method.alpha_policy == "rank" and config.lora_alpha != config.lora_rank:
+
+
+@contextlib.contextmanager
+def _alpha_at_rank(config: Any, method: Method) -> Iterator[None]:
+    """Let layers be made with alpha = rank; the window's own config keeps its alpha."""
+    given = config.lora_alpha
+    if method.alpha_policy == "rank" and given != config.lora_rank:
         say(
-            f"LoRA alpha is {config.lora_alpha:g} and is taken "
-            f"as {config.lora_rank}, the rank: {method.label} owns the scale of the "
-            "product."
+            f"LoRA alpha is {given:g} and is taken as {config.lora_rank}, the rank: "
+            f"{method.label} owns the scale of the product."
         )
         config.lora_alpha = float(config.lora_rank)
+    try:
+        yield
+    finally:
+        config.lora_alpha = given
 
 
 def adapters_of(wrapper: Any) -> Iterator[nn.Module]:

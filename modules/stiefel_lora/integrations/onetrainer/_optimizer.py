@@ -11,7 +11,7 @@ import torch
 from ..._exceptions import ConfigError, OptionError
 from ...methods import Method, check_options
 from ...optim.alpha import ALPHA_IS_RANK
-from ._choices import OFFERED, key_of, method_of
+from ._choices import OFFERED, key_of, method_of, refused_name
 from ._console import say
 from ._layers import fold_alpha, layers_holding, named_parameters
 from ._points import arguments_of, wrap
@@ -22,7 +22,7 @@ _NAMES = "lora_param_names"
 
 
 def wrap_creation(module: ModuleType) -> None:
-    """Take over ``create_optimizer`` for our methods, and refuse the cloud for them."""
+    """Take over ``create_optimizer``, and refuse what can not be trained."""
 
     def create_optimizer(original: Any, *args: Any, **kwargs: Any) -> Any:
         given = arguments_of(
@@ -35,17 +35,35 @@ def wrap_creation(module: ModuleType) -> None:
 
     def create_trainer(original: Any, *args: Any, **kwargs: Any) -> Any:
         config = arguments_of(original, args, kwargs, "config")["config"]
-        method = method_of(config)
-        if method is not None and config.cloud.enabled:
-            raise ConfigError(
-                f"{method.label} is not known on the cloud machine, which starts its "
-                "own OneTrainer: install stiefel-lora and the drop-in there, and start "
-                "the training there; or choose an optimizer of OneTrainer."
-            )
-        return original(*args, **kwargs)
+        refusal = refused_name(config.optimizer) or _cloud_refusal(config)
+        return _Refused(refusal) if refusal else original(*args, **kwargs)
 
     wrap(module, "create_optimizer", create_optimizer)
     wrap(module, "create_trainer", create_trainer)
+
+
+def _cloud_refusal(config: Any) -> str | None:
+    method = method_of(config)
+    if method is None or not config.cloud.enabled:
+        return None
+    return (
+        f"{method.label} is not known on the cloud machine, which starts its own "
+        "OneTrainer: install stiefel-lora and the drop-in there, and start the "
+        "training there; or choose an optimizer of OneTrainer."
+    )
+
+
+class _Refused:
+    """A trainer that fails where the window of the host expects it: when it starts."""
+
+    def __init__(self, sentence: str) -> None:
+        self._sentence = sentence
+
+    def start(self) -> None:
+        raise ConfigError(self._sentence)
+
+    def end(self) -> None:
+        """The window ends what it failed to start."""
 
 
 _TAKEN = ("parameter_group_collection", "state_dict", "config")
@@ -66,9 +84,11 @@ def _create(
         fold_alpha(layers)
     names = {id(p): name for name, p in named_parameters(layers)}
     groups = [part for group in groups for part in _named(group, names)]
+    options = _options(method, config)
     for group in groups:
         group[ALPHA_IS_RANK] = True
-    options = _options(method, config)
+        if "rest_lr_ratio" in options and _has_rate_of_its_own(group, config, names):
+            group["rest_lr_ratio"] = 1.0
     optimizer = method.load()(groups, lr=config.learning_rate, **options)
     if state_dict is not None:
         mapping = parameter_group_collection.unique_name_mapping
@@ -86,16 +106,19 @@ def _check(method: Method, config: Any) -> None:
             f"{method.label} needs the LoRA weight data type float32, it is {kind}; "
             "change it in the LoRA tab (the base model may stay as it is)."
         )
-    if getattr(config.optimizer, "fused_back_pass", False):
-        raise OptionError(
-            f"{method.label} steps both factors of a layer together, so the fused back "
-            "pass can not work; switch it off."
-        )
     if str(getattr(config, "ema", "OFF")) != "OFF":
         say(
             f"EMA averages A and B on their own, and {method.label} moves "
             "them together: what is averaged is no LoRA of this run. Leave EMA off."
         )
+
+
+def _has_rate_of_its_own(
+    group: Mapping[str, Any], config: Any, names: Mapping[int, str]
+) -> bool:
+    """Whether a group of embeddings has the learning rate of embeddings."""
+    given = getattr(config, "embedding_learning_rate", None) is not None
+    return given and not any(id(p) in names for p in group["params"])
 
 
 def _options(method: Method, config: Any) -> dict[str, Any]:
@@ -176,7 +199,7 @@ def _group_names(optimizer: torch.optim.Optimizer, mapping: list[str]) -> list[s
     """The names under which the host saves groups."""
     groups = optimizer.param_groups
     if any("optim_type" in group for group in groups):
-        return [f"{group.get('name')}_{group['optim_type']}" for group in groups]
+        return [f"{g.get('name')}_{g.get('optim_type', 'unknown')}" for g in groups]
     return list(mapping)
 
 

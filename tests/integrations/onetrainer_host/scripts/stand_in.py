@@ -12,17 +12,16 @@ from torch import nn
 
 
 class Groups:
-    """NamedParameterGroupCollection with one group for each part."""
+    """NamedParameterGroupCollection: parameters and learning rate of each part."""
 
     def __init__(self, parts):
         self.unique_name_mapping = self.display_name_mapping = list(parts)
         self._parts = parts
 
     def parameters_for_optimizer(self, config):
-        rate = config.learning_rate
         return [
-            {"name": n, "params": list(p), "lr": rate, "initial_lr": rate}
-            for n, p in self._parts.items()
+            {"name": name, "params": list(params), "lr": rate, "initial_lr": rate}
+            for name, (params, rate) in self._parts.items()
         ]
 
 
@@ -38,6 +37,7 @@ class Model:
         self.unet["down_blocks"] = nn.ModuleList(blocks)
         self.unet["head"] = nn.Linear(10, 3)
         self.unet.requires_grad_(False)
+        self.embedding = nn.Parameter(torch.zeros(12))
         self.lora_state_dict = self.optimizer_state_dict = None
         self.train_progress = SimpleNamespace(global_step=0)
 
@@ -45,6 +45,7 @@ class Model:
         return [self.unet_lora]
 
     def predict(self, x):
+        x = x + self.embedding
         first, second = self.unet["down_blocks"]
         hidden = torch.tanh(second["proj"](torch.tanh(first["proj"](x))))
         return self.unet["head"](hidden)
@@ -69,7 +70,11 @@ class Trainer:
         if model.lora_state_dict is not None:
             model.unet_lora.load_state_dict(model.lora_state_dict)
         model.unet_lora.hook_to_module()
-        groups = Groups({"unet_lora": model.unet_lora.parameters()})
+        parts = {"unet_lora": (model.unet_lora.parameters(), config.learning_rate)}
+        if config.embedding_learning_rate is not None:
+            rate = config.embedding_learning_rate
+            parts = {"embeddings": ([model.embedding], rate), **parts}
+        groups = Groups(parts)
         optimizer_util.init_model_parameters(model, groups)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(model.optimizer, lambda _: 1)
 

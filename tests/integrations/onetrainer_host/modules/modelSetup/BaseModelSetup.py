@@ -7,7 +7,7 @@ class BaseModelSetup:
     def report_to_tensorboard(self, model, config, scheduler, tensorboard):
         if any("optim_type" in group for group in model.optimizer.param_groups):
             rates = {
-                f"{group['name']}_{group['optim_type']}": group["lr"]
+                f"{group['name']}_{group.get('optim_type', 'unknown')}": group["lr"]
                 for group in model.optimizer.param_groups
             }
         else:

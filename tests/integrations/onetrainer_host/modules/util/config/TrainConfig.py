@@ -81,6 +81,7 @@ class TrainConfig(BaseConfig):
                 ("lora_weight_dtype", "FLOAT_32", str, False),
                 ("lora_decompose", False, bool, False),
                 ("learning_rate", 3e-6, float, True),
+                ("embedding_learning_rate", None, float, True),
                 ("steps", 3, int, False),
                 ("multi_gpu", False, bool, False),
             ]
