@@ -208,6 +208,8 @@ def train_once(job: Job) -> dict[str, Any]:
             result = train(load_config(PRESET, pairs))
         except NonFiniteError:
             return {"held_out": 9.0, "diverged": True}
+    if result.interrupted:
+        raise SystemExit("Stopped; the run that was under way is not recorded.")
     return {
         "held_out": result.validation_after,
         "before": result.validation_before,
