@@ -35,9 +35,9 @@ Step = Callable[[], object]
 BASELINE, FLOOR = "torch AdamW fused", "floor of stiefel_lora"
 
 # Products of an (out, r) or (in, r) matrix with an r x r or its own transpose in one
-# step of the defaults. B: projections of old momentum, momentum and msign (2 each),
-# msign and retraction (Gram and product each), bound of the step (Gram). A: msign.
-TALL_PRODUCTS_UP, TALL_PRODUCTS_DOWN = 11, 2
+# step of the defaults. B: projections of momentum and of Nesterov's vector (2 each),
+# Gram matrix, step (2), retraction (Gram and product). A: Gram matrix, step.
+TALL_PRODUCTS_UP, TALL_PRODUCTS_DOWN = 9, 2
 
 
 def main() -> None:
