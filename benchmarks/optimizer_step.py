@@ -8,8 +8,9 @@ busy machine slows them alike::
     python benchmarks/optimizer_step.py --model sdxl --rank 16 64 --every 10
 
 ``--every 10`` takes a tenth of the layers of each shape, which is what two CPU cores
-can hold; leave it at 1 on a GPU. torch alone suffices: rows whose package is absent
-say so.
+can hold; leave it at 1 on a GPU. Operations, waits and work memory are counted as the
+layers are stacked on a GPU, on whatever device. torch alone suffices: rows whose package
+is absent say so.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from unittest import mock
 
 import torch
 from layer_shapes import SHAPES, make_pairs
@@ -28,6 +30,7 @@ from step_cost import StepCost, step_cost
 
 from stiefel_lora import OptionError, create_optimizer
 from stiefel_lora.methods import CATALOGUE
+from stiefel_lora.optim._factors import ACCELERATOR, LAYOUTS
 from stiefel_lora.optim.buckets import bucketed
 from stiefel_lora.optim.pairs import Pair
 
@@ -79,7 +82,8 @@ def report(arguments: argparse.Namespace, rank: int, device: torch.device) -> No
             # The first round sets up states and caches.
             if repeat:
                 times[name].append(spent)
-    costs = {name: step_cost(step) for name, (step, _) in rows.items()}
+    with mock.patch.dict(LAYOUTS, cpu=ACCELERATOR):
+        costs = {name: step_cost(step) for name, (step, _) in rows.items()}
     middle = {name: statistics.median(values) for name, values in times.items()}
     print(
         f"{'':24s}{'ms':>10s}{'min .. max':>20s}{'x AdamW':>9s}"

@@ -63,16 +63,19 @@ def inverse_sqrt(
     if iterations is None:
         iterations = 14 if gram.dtype == torch.float64 else 12
     flat = _flat(gram)
-    # The largest absolute row sum bounds lambda_max without a factorisation.
-    bound = flat.abs().sum(-1, keepdim=True).amax(-2, keepdim=True)
-    scale = bound if centre is None else bound.new_full((), centre)
+    scale: float | Tensor
+    if centre is None:
+        # The largest absolute row sum bounds lambda_max without a factorisation.
+        scale = flat.abs().sum(-1, keepdim=True).amax(-2, keepdim=True)
+    else:
+        scale = centre
     forward, inverse = flat / scale, _identity(gram).expand_as(flat)
     for left in range(iterations, 0, -1):
-        product = inverse @ forward
+        product = forward if left == iterations else inverse @ forward
         inverse = torch.baddbmm(inverse, product, inverse, beta=1.5, alpha=-0.5)
         if left > 1:
             forward = torch.baddbmm(forward, forward, product, beta=1.5, alpha=-0.5)
-    return (inverse * scale.rsqrt()).view(gram.shape)
+    return (inverse * scale**-0.5).view(gram.shape)
 
 
 def polar_core(gram: Tensor) -> Tensor:

@@ -15,12 +15,28 @@ from .buckets import bucketed, chunked, column, gather, scatter
 from .factor_rule import Core, FactorBatch, FactorRule, Number
 from .rule import Role, Rule
 
-__all__ = ["Factor", "factors_of", "step_factors"]
+__all__ = ["ACCELERATOR", "LAYOUTS", "Factor", "factors_of", "step_factors"]
 
-# Floats of one stacked factor. On a GPU few launches count: 32 MB, of which a pass
-# holds six copies. On a CPU a chunk and its copies should stay in the cache.
-CHUNK_ELEMENTS = {"cuda": 2**23, "cpu": 2**18}
-OTHER_DEVICES = 2**23
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How factors are stacked on a kind of device.
+
+    Attributes:
+        elements: floats of one stack at most; a pass holds four such copies.
+        together: look at all stacks before any of them moves.
+    """
+
+    elements: int
+    together: bool
+
+
+# Few launches count; 46 MB fill the device.
+ACCELERATOR = Layout(elements=11 * 2**20, together=True)
+LAYOUTS = {
+    # A stack and its copies should stay in the cache from one pass to the next.
+    "cpu": Layout(elements=2**18, together=False)
+}
 
 
 @dataclasses.dataclass(eq=False)
@@ -84,8 +100,7 @@ def _key(factor: Factor) -> tuple[Any, ...]:
 
 def _cut(bucket: list[Factor]) -> Iterator[list[Factor]]:
     tensor = bucket[0].tensor
-    limit = CHUNK_ELEMENTS.get(tensor.device.type, OTHER_DEVICES)
-    return chunked(bucket, tensor.numel(), limit)
+    return chunked(bucket, tensor.numel(), _layout(tensor).elements)
 
 
 def _chunk(factors: list[Factor], rule: Rule) -> _Chunk:
@@ -95,12 +110,16 @@ def _chunk(factors: list[Factor], rule: Rule) -> _Chunk:
 
 
 def _rounds(chunks: list[_Chunk]) -> Iterator[list[_Chunk]]:
-    """All chunks of a GPU at once; on a CPU one by one, while they are in the cache."""
-    for on_device in bucketed(chunks, lambda chunk: chunk.factors[0].tensor.device):
-        if on_device[0].factors[0].tensor.device.type == "cpu":
-            yield from ([chunk] for chunk in on_device)
+    """The chunks that take each pass together."""
+    for same in bucketed(chunks, lambda chunk: chunk.factors[0].tensor.device):
+        if _layout(same[0].factors[0].tensor).together:
+            yield same
         else:
-            yield on_device
+            yield from ([chunk] for chunk in same)
+
+
+def _layout(tensor: Tensor) -> Layout:
+    return LAYOUTS.get(tensor.device.type, ACCELERATOR)
 
 
 def _look(state: State, chunk: _Chunk, rule: Rule, keep: bool) -> None:

@@ -11,8 +11,9 @@ __all__ = ["ahead", "heavy_ball"]
 
 
 def heavy_ball(batch: FactorBatch, name: str) -> Tensor:
-    """The buffer m <- mu m + g of the state called ``name``, not yet stored."""
-    return _sum(batch.grad, batch.state[name], batch.numbers["momentum"])
+    """Update the state called ``name`` in place, m <- mu m + g, and return it."""
+    buffer = batch.state[name]
+    return _sum(batch.grad, buffer, batch.numbers["momentum"], out=buffer)
 
 
 def ahead(batch: FactorBatch, name: str) -> Tensor:
@@ -23,8 +24,10 @@ def ahead(batch: FactorBatch, name: str) -> Tensor:
     return _sum(batch.grad, momentum, batch.numbers["momentum"])
 
 
-def _sum(one: Tensor, other: Tensor, factor: Number) -> Tensor:
+def _sum(
+    one: Tensor, other: Tensor, factor: Number, out: Tensor | None = None
+) -> Tensor:
     """Add a multiple, in one pass over memory."""
     if isinstance(factor, Tensor):
-        return torch.addcmul(one, other, factor)
-    return torch.add(one, other, alpha=factor)
+        return torch.addcmul(one, other, factor, out=out)
+    return torch.add(one, other, alpha=factor, out=out)

@@ -20,7 +20,7 @@ class MuonDown(FactorRule):
 
     def look(self, batch: FactorBatch) -> Core:
         """Carry the momentum on; return U U^T of the direction U."""
-        batch.state[STATE] = heavy_ball(batch, STATE)
+        heavy_ball(batch, STATE)
         direction = ahead(batch, STATE)
         return {"gram": direction @ direction.mT}
 
@@ -28,6 +28,7 @@ class MuonDown(FactorRule):
         """A <- (1 - decay) A - lr T U."""
         turn = core["polar"] * batch.lr
         direction = ahead(batch, STATE)
+        batch.release()
         batch.point = torch.baddbmm(_decayed(batch), turn, direction, alpha=-1)
 
 
@@ -40,8 +41,8 @@ class SignDown(FactorRule):
 
     def move(self, batch: FactorBatch, core: Core) -> None:
         """A <- (1 - decay) A - 0.2 lr sign(m)."""
-        batch.state[STATE] = heavy_ball(batch, STATE)
-        batch.point = _decayed(batch) - 0.2 * batch.lr * batch.state[STATE].sign()
+        move = heavy_ball(batch, STATE).sign()
+        batch.point = _decayed(batch) - 0.2 * batch.lr * move
 
 
 def _decayed(batch: FactorBatch) -> Tensor:

@@ -18,7 +18,6 @@ from ..geometry import (
     qr_gauge,
     spectral_norm_of_gram,
     symmetric,
-    tangent_project,
 )
 from ._heavy_ball import ahead, heavy_ball
 from .factor_rule import Core, FactorBatch, FactorRule, Number
@@ -41,28 +40,33 @@ class TurnUp(FactorRule):
         """Carry the momentum on; return B^T U, and the Gram matrix of xi."""
         point, momentum = batch.point, heavy_ball(batch, STATE)
         if batch.choices["transport"]:
-            momentum = tangent_project(point, momentum)
-        batch.state[STATE] = momentum
+            momentum.baddbmm_(point, symmetric(point.mT @ momentum), alpha=-1)
         ambient = ahead(batch, STATE)
         along = point.mT @ ambient
-        tangent = torch.baddbmm(ambient, point, symmetric(along), alpha=-1)
+        normal = symmetric(along)
+        whole = torch.linalg.vector_norm(ambient, dim=(-2, -1), keepdim=True)
+        room = None if ambient is momentum else ambient
+        tangent = torch.baddbmm(ambient, point, normal, alpha=-1, out=room)
         gram = tangent.mT @ tangent
         size = _trace(gram).sqrt()
-        whole = torch.linalg.vector_norm(ambient, dim=(-2, -1), keepdim=True)
-        core = {"along": along, "size": size, "moves": size > _ROUNDING * whole}
+        core = {"normal": normal, "skew": along - normal, "size": size}
+        core["moves"] = size > _ROUNDING * whole
         spectral = batch.choices["b_rule"] == "spectral"
         return core | {"gram" if spectral else "own_gram": gram}
 
     def move(self, batch: FactorBatch, core: Core) -> None:
         """Take the step and bring B back."""
-        moved = _RULES[batch.choices["b_rule"]](batch, core)
+        ambient = ahead(batch, STATE)
+        batch.release()
+        # Replaced at once, so that the old point does not take room any longer.
+        batch.point = _RULES[batch.choices["b_rule"]](batch, core, ambient)
         if batch.choices["retraction"] == "qr":
-            batch.point = qr_gauge(moved)[0]
+            batch.point = qr_gauge(batch.point)[0]
         else:
-            batch.point = nearest_orthonormal(moved, _LONGEST)
+            batch.point = nearest_orthonormal(batch.point, _LONGEST)
 
 
-def _spectral(batch: FactorBatch, core: Core) -> Tensor:
+def _spectral(batch: FactorBatch, core: Core, ambient: Tensor) -> Tensor:
     r"""B - theta Pi_B(xi T) with the polar core T of xi.
 
     :math:`\Pi_B(\xi T) = \xi T - B\,\mathrm{sym}(\Omega T)` with
@@ -70,15 +74,14 @@ def _spectral(batch: FactorBatch, core: Core) -> Tensor:
     spectral norm <= 1 and orthogonal ranges, so the step is no longer than sqrt(2)
     theta.
     """
-    normal = symmetric(core["along"])
     theta = _at_most(_angle(batch), _LONGEST / 2**0.5)
     turn = core["polar"] * core["moves"] * theta
-    inside = symmetric((core["along"] - normal) @ turn) + normal @ turn
+    inside = torch.baddbmm(symmetric(core["skew"] @ turn), core["normal"], turn)
     moved = torch.baddbmm(batch.point, batch.point, inside)
-    return torch.baddbmm(moved, ahead(batch, STATE), turn, alpha=-1)
+    return moved.baddbmm_(ambient, turn, alpha=-1)
 
 
-def _momentum(batch: FactorBatch, core: Core) -> Tensor:
+def _momentum(batch: FactorBatch, core: Core, ambient: Tensor) -> Tensor:
     """B - s xi, with the length s of the rule."""
     factor = _LENGTHS[batch.choices["b_length"]](batch, core)
     if batch.choices["retraction"] == "polar":
@@ -87,8 +90,8 @@ def _momentum(batch: FactorBatch, core: Core) -> Tensor:
         bound = torch.linalg.matrix_norm(core["own_gram"], keepdim=True).sqrt()
         factor = torch.minimum(factor, _LONGEST / _divisor(bound, core))
     factor = factor * core["moves"]
-    moved = torch.addcmul(batch.point, ahead(batch, STATE), factor, value=-1)
-    return torch.baddbmm(moved, batch.point, symmetric(core["along"]) * factor)
+    moved = torch.addcmul(batch.point, ambient, factor, value=-1)
+    return moved.baddbmm_(batch.point, core["normal"] * factor)
 
 
 def _angle_length(batch: FactorBatch, core: Core) -> Tensor:

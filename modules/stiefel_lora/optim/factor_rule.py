@@ -23,7 +23,7 @@ Core = dict[str, Tensor]
 
 @dataclasses.dataclass
 class FactorBatch:
-    """K stacked factors of one role and shape; a rule overwrites point and state.
+    """K stacked factors of one role and shape, copies that a rule may overwrite.
 
     Attributes:
         point: B as ``(K, out, r)``, or A as ``(K, r, in)``.
@@ -40,6 +40,10 @@ class FactorBatch:
     lr: Number
     numbers: dict[str, Number]
     choices: dict[str, Any]
+
+    def release(self) -> None:
+        """Give back the room of gradient and state in the second pass."""
+        self.grad, self.state = self.point.new_empty(0), {}
 
 
 class FactorRule:
