@@ -9,8 +9,8 @@ busy machine slows them alike::
 
 ``--every 10`` takes a tenth of the layers of each shape, which is what two CPU cores
 can hold; leave it at 1 on a GPU. Operations, waits and work memory are counted as the
-layers are stacked on a GPU, on whatever device. torch alone suffices: rows whose package
-is absent say so.
+layers are stacked on a GPU, on whatever device. torch alone suffices: rows whose
+package is absent say so.
 """
 
 from __future__ import annotations
