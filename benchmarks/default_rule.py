@@ -1,10 +1,10 @@
 """Which rules StiefelLoRA should have by default, decided by the demo task.
 
 Every candidate trains the demo LoRA at ranks 16 and 64 with at least three learning
-rates, AdamW with at least five, and three seeds; a sweep whose best rate lies at its
-edge is extended. Judged by the loss on 160 held-out concepts; the best rate is chosen
-on the same ones, for all alike. It can be stopped at any time and started several times
-over::
+rates, AdamW with at least five; a sweep whose best rate lies at its edge is extended.
+The best rate and its neighbours are run with three seeds. Judged by the loss on 160
+held-out concepts; the best rate is chosen on the same ones, for all alike. It can be
+stopped at any time and started several times over::
 
     python benchmarks/default_rule.py run --results benchmarks/results/rule.jsonl
     python benchmarks/default_rule.py report --results ...
@@ -53,7 +53,6 @@ CANDIDATES = (
     stiefel("spectral", "muon", 2e-2, nesterov=False),
     stiefel("spectral", "adamw", 6e-3),
     stiefel("momentum", "muon", 2e-2),
-    stiefel("momentum", "adamw", 6e-3),
     stiefel("momentum", "sign", 6e-3),
 )
 
@@ -103,11 +102,25 @@ def next_job(done: Rows, tried: set[str]) -> Job | None:
     for seed in SEEDS:
         for rank in RANKS:
             for candidate in CANDIDATES:
-                for rate in wanted_rates(candidate, rank, done):
+                rates = wanted_rates(candidate, rank, done)
+                if seed > SEEDS[0]:
+                    rates = around_best(candidate, rank, rates, done)
+                for rate in rates:
                     job = Job(candidate, rank, rate, seed)
                     if job.key not in done and job.key not in tried:
                         return job
     return None
+
+
+def around_best(
+    candidate: Candidate, rank: int, rates: list[float], done: Rows
+) -> list[float]:
+    """The best rate so far and its neighbours; none while the sweep is not complete."""
+    losses = [mean_loss(candidate, rank, rate, done) for rate in rates]
+    if any(math.isnan(loss) for loss in losses):
+        return []
+    best = losses.index(min(losses))
+    return rates[max(0, best - 1) : best + 2]
 
 
 def wanted_rates(candidate: Candidate, rank: int, done: Rows) -> list[float]:

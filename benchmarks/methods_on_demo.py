@@ -1,8 +1,8 @@
 """Every method trains the demo LoRA, at the best of a sweep of rates; one seed.
 
-Three rates a method, a factor of 3 apart; a sweep whose best rate lies at its edge goes
-on, to five rates at most. AdamW is swept like the others. Stiefel LoRA and AdamW train
-DoRA too. A look at all of them side by side, not a claim about quality::
+Three rates a method, a factor of 3 apart; the table says where the best one lies at the
+edge. AdamW is swept like the others. Stiefel LoRA and AdamW train DoRA too. A look at
+all of them side by side, not a claim about quality::
 
     python benchmarks/methods_on_demo.py run --results benchmarks/results/methods.jsonl
     python benchmarks/methods_on_demo.py report --results ...
@@ -19,7 +19,7 @@ from typing import Any
 from demo_runs import Rows, read, run_missing, swept_rates, train_demo
 
 RANK, STEPS, SEED = 16, 200, 1
-RATE_STEP, WIDEST = 3.0, 5
+RATE_STEP, WIDEST = 3.0, 3
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,7 +19,7 @@ from ._factors import Factor, step_factors
 from ._members import State, translate_state
 from ._plain import step_plain
 from ._refusals import check_factor_dtype
-from .gauge import Gauge, needs_gauge, orthonormal_start, stiefel_gauge
+from .gauge import Gauge, enter_stiefel_gauge, needs_gauge
 from .pairs import Pair
 from .rule import ROLES, Role, Rule
 
@@ -98,10 +98,9 @@ class LoneSteps(torch.optim.Optimizer):
 
     def _to_gauge(self, pair: Pair, choices: dict[str, Any]) -> Gauge | None:
         """Change factors and moments of a pair; None where B was 0 and starts anew."""
-        if not pair.up.any():
-            orthonormal_start(pair.up, pair.down, pair.name)
+        gauge = enter_stiefel_gauge(pair.up, pair.down, pair.name)
+        if gauge is None:
             return None
-        gauge = stiefel_gauge(pair.up, pair.down)
         states = self.rule.states(choices).items()
         moving = {k: v for k, v in states if k not in self.rule.gauge_free}
         translate_state(gauge, self.state, pair, moving)
