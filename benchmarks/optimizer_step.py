@@ -30,10 +30,13 @@ from step_cost import StepCost, step_cost
 
 from stiefel_lora import OptionError, create_optimizer
 from stiefel_lora.methods import CATALOGUE
+from stiefel_lora.optim import PULL_REQUEST_OPTIONS
 from stiefel_lora.optim._factors import ACCELERATOR, LAYOUTS
 from stiefel_lora.optim.buckets import bucketed
 from stiefel_lora.optim.pairs import Pair
 
+# The rules of the pull request with a retraction that has no QR in it.
+AS_ADV_OPTM = {**PULL_REQUEST_OPTIONS, "retraction": "polar"}
 Step = Callable[[], object]
 BASELINE, FLOOR = "torch AdamW fused", "floor of stiefel_lora"
 
@@ -91,7 +94,11 @@ def report(arguments: argparse.Namespace, rank: int, device: torch.device) -> No
     )
     for name, (_, state) in rows.items():
         print(line(name, times[name], middle, state(), costs[name]))
-    for top, bottom in (("stiefel_lora", FLOOR), ("adv_optm", "stiefel_lora")):
+    for top, bottom in (
+        ("stiefel_lora", FLOOR),
+        ("adv_optm", "stiefel_lora"),
+        ("adv_optm", "stiefel_lora as adv_optm"),
+    ):
         if top in middle and bottom in middle:
             print(f"{top} / {bottom} = {middle[top] / middle[bottom]:.2f}")
 
@@ -135,6 +142,9 @@ def open_rows(
             factors(own), lr=1e-4, foreach=True
         ),
         "adv_optm": adv_optm,
+        "stiefel_lora as adv_optm": lambda own: create_optimizer(
+            "stiefel_lora", named(own), lr=1e-4, **AS_ADV_OPTM
+        ),
     }
     makers |= {
         name: lambda own, name=name: create_optimizer(name, named(own), lr=1e-4)

@@ -197,8 +197,7 @@ class PairOptimizer(LoneSteps):
             self.rule.update(batch)
         own = [role for role in ("up", "down") if role not in roles]
         write_back(self.state, chunk, self.rule, batch, own)
-        for member in chunk:
-            self.state[member.pair.up][STEP] += 1
+        torch._foreach_add_([self.state[m.pair.up][STEP] for m in chunk], 1)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state; its tensors keep their dtype and B is looked at again.
