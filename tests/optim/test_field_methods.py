@@ -14,6 +14,7 @@ from test_reference import start as starting_pairs
 
 from stiefel_lora import OptionError, create_optimizer
 from stiefel_lora.geometry import orthogonality_error, random_orthonormal
+from stiefel_lora.methods import CATALOGUE
 from stiefel_lora.optim import (
     find_pairs,
     init_riemannion_,
@@ -272,10 +273,12 @@ def test_the_8_bit_moments_stay_near_adamw():
     assert 0 < gap < 0.05
 
 
-PAIR_METHODS = ["stiefel_lora", "stella", "lora_rite", "riemannion", "lora_plus"]
+# Those that keep state by pairs; the others are classes of torch and bitsandbytes.
+PAIR_METHODS = [n for n in CATALOGUE if n not in ("adamw", "adamw_8bit")]
+COUPLED = [n for n in PAIR_METHODS if not CATALOGUE[n].separable]
 
 
-@pytest.mark.parametrize("name", ["stella", "lora_rite", "riemannion", "scaled_adamw"])
+@pytest.mark.parametrize("name", COUPLED)
 def test_a_fused_backward_pass_is_refused(name):
     model = LoraNet()
     optimizer = create_optimizer(name, model)

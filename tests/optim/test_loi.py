@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from catalogue_cases import every_method, make
 from lora_net import LoraLinear, LoraNet, backward, snapshot, task, train
 
-from stiefel_lora import OptionError, create_optimizer, init_loi_
+from stiefel_lora import OptionError, init_loi_
 from stiefel_lora.geometry import orthogonality_error
 
 
@@ -91,12 +92,12 @@ def test_the_same_seed_gives_the_same_start():
         assert torch.equal(one, other)
 
 
-@pytest.mark.parametrize("name", ["stiefel_lora", "riemannion", "adamw"])
+@every_method
 def test_methods_train_from_it(name):
     model, batch = LoraNet(), task()
     loi(model, batch)
     start = backward(model, batch)
-    end = train(model, create_optimizer(name, model, lr=2e-2), 60, batch)
+    end = train(model, make(name, model), 100, batch)
     assert end < 0.5 * start
 
 
