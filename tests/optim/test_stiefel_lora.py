@@ -8,7 +8,6 @@ from lora_net import LoraLinear, LoraNet, backward, products, snapshot, task, tr
 from torch import nn
 
 from stiefel_lora import (
-    OptionError,
     PairingError,
     StiefelLoRA,
     create_optimizer,
@@ -392,14 +391,6 @@ def test_a_rank_above_the_layer_takes_adamw_and_says_so(caplog):
     up.grad, down.grad = torch.ones_like(up), torch.ones_like(down)
     optimizer.step()
     assert up.abs().max() > 0
-
-
-def test_bfloat16_factors_are_refused_with_the_way_out():
-    model = LoraNet(dtype=torch.bfloat16)
-    optimizer = StiefelLoRA(model)
-    backward(model, task(torch.bfloat16))
-    with pytest.raises(OptionError, match="keep the LoRA parameters in float32"):
-        optimizer.step()
 
 
 def test_peft_alpha_is_folded_into_a(caplog):

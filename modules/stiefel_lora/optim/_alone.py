@@ -16,9 +16,9 @@ from torch import Tensor
 from .._exceptions import OptionError
 from ..methods import method
 from ._factors import Factor, step_factors
+from ._masters import open_masters, round_masters, values, work_pair
 from ._members import State, translate_state
 from ._plain import step_plain
-from ._refusals import check_factor_dtype
 from .gauge import Gauge, enter_stiefel_gauge, needs_gauge
 from .pairs import Pair
 from .rule import ROLES, Role, Rule
@@ -64,6 +64,7 @@ class LoneSteps(torch.optim.Optimizer):
             _step_rest(self.state, self.rule, name, parameter, group)
         elif self._settle_alone(*place, group):
             _step_factor(self.state, self.rule, place[1], parameter, group)
+            round_masters(self.state, (parameter,))
 
     def _places(self) -> dict[int, tuple[int, Role]]:
         """Index of its pair and role, by the id of a factor."""
@@ -89,16 +90,18 @@ class LoneSteps(torch.optim.Optimizer):
             return True
         self._settled[index] = True
         pair = self._pairs[index]
-        check_factor_dtype(pair)
-        if not needs_gauge(pair.up):
+        open_masters(self.state, pair)
+        if not needs_gauge(values(self.state, pair.up)):
             return True
         self._to_gauge(pair, self.rule.choices(group))
+        round_masters(self.state, (pair.up, pair.down))
         self._sit_out.add((index, partner))
         return False
 
     def _to_gauge(self, pair: Pair, choices: dict[str, Any]) -> Gauge | None:
         """Change factors and moments of a pair; None where B was 0 and starts anew."""
-        gauge = enter_stiefel_gauge(pair.up, pair.down, pair.name)
+        work = work_pair(self.state, pair)
+        gauge = enter_stiefel_gauge(work.up, work.down, pair.name)
         if gauge is None:
             return None
         states = self.rule.states(choices).items()

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ._masters import values
 from ._members import STEP, Member, State, create_state, state_tensors, work_dtype
 from .buckets import column, gather, scatter
 from .rule import PairBatch, Rule
@@ -37,11 +38,11 @@ def stack_pairs(
     for member in chunk:
         create_state(state, member.pair, shapes)
     dtype = work_dtype(first)
-    up = gather([member.pair.up for member in chunk], dtype)
+    up = gather([values(state, member.pair.up) for member in chunk], dtype)
     numbers = [rule.numbers(member.up_group) for member in chunk]
     return PairBatch(
         up=up,
-        down=gather([member.pair.down for member in chunk], dtype),
+        down=gather([values(state, member.pair.down) for member in chunk], dtype),
         grad_up=gather([member.grad_up for member in chunk], dtype),
         grad_down=gather([member.grad_down for member in chunk], dtype),
         state={
@@ -68,7 +69,8 @@ def write_back(
 ) -> None:
     """Copy factors of the given roles and all state back into their tensors."""
     for role in roles:
-        scatter(getattr(batch, role), [getattr(m.pair, role) for m in chunk])
+        targets = [values(state, getattr(member.pair, role)) for member in chunk]
+        scatter(getattr(batch, role), targets)
     for name, shape in rule.states(chunk[0].choices).items():
         scatter(batch.state[name], state_tensors(state, chunk, name, shape))
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..geometry import full_precision, polar_core
+from ._masters import values
 from ._members import Member, State, work_dtype
 from .buckets import bucketed, chunked, column, gather, scatter
 from .factor_rule import Core, FactorBatch, FactorRule, Number
@@ -150,7 +151,7 @@ def _move(state: State, chunk: _Chunk, rule: Rule) -> None:
     batch, chunk.batch = chunk.batch or _stack(state, chunk, rule), None
     with full_precision(batch.point.device.type):
         chunk.rule.move(batch, chunk.core)
-    scatter(batch.point, [factor.tensor for factor in chunk.factors])
+    scatter(batch.point, [values(state, factor.tensor) for factor in chunk.factors])
     if not chunk.core:
         _write_state(state, chunk, batch)
 
@@ -163,7 +164,7 @@ def _stack(state: State, chunk: _Chunk, rule: Rule) -> FactorBatch:
             if name not in state[factor.tensor]:
                 zeros = torch.zeros_like(factor.tensor, dtype=dtype)
                 state[factor.tensor][name] = zeros
-    point = gather([factor.tensor for factor in factors], dtype)
+    point = gather([values(state, factor.tensor) for factor in factors], dtype)
     numbers = [rule.numbers(factor.group) for factor in factors]
     return FactorBatch(
         point=point,

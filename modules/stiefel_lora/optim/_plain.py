@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ._adamw import adamw_step
 from ._groups import is_magnitude
+from ._masters import values
 from ._members import Member, State
 from .buckets import bucketed
 from .pairs import Pair
@@ -44,7 +45,7 @@ def step_plain(
             params = [entry[0] for entry in bucket]
             _, _, ratio, decays = bucket[0]
             adamw_step(
-                params,
+                [values(state, param) for param in params],
                 [entry[1] for entry in bucket],
                 [state[param] for param in params],
                 group,

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from .._exceptions import OptionError
 from .pairs import Pair
 
-__all__ = ["check_factor_dtype", "check_lr", "check_ownership", "check_whole"]
+__all__ = ["check_lr", "check_ownership", "check_whole"]
 
 
 def check_lr(lr: float | Tensor) -> None:
@@ -43,17 +42,6 @@ def check_ownership(
                 f"groups, as under DeepSpeed ZeRO, which steps flat buffers; {method} "
                 "needs the factors themselves: use DDP, or FSDP2 for the base alone."
             )
-
-
-def check_factor_dtype(pair: Pair) -> None:
-    """Refuse a B that can not hold an orthonormal factor."""
-    if pair.up.dtype in (torch.float32, torch.float64):
-        return
-    kind = str(pair.up.dtype).removeprefix("torch.")
-    raise OptionError(
-        f"B of {pair.name!r} is {kind}, which can not hold an orthonormal factor; keep "
-        "the LoRA parameters in float32 (the base model may stay as it is)."
-    )
 
 
 def _is_sharded(tensor: Tensor) -> bool:

@@ -22,9 +22,10 @@ from ._alone import LoneSteps
 from ._batch import stack_pairs, write_back, write_gradients
 from ._factors import factors_of, step_factors
 from ._groups import Source, is_magnitude, named_groups
+from ._masters import open_masters, round_masters, values
 from ._members import STEP, Member, bucket_key, ready_members
 from ._plain import plain_factors, step_plain
-from ._refusals import check_factor_dtype, check_lr, check_ownership, check_whole
+from ._refusals import check_lr, check_ownership, check_whole
 from .alpha import settle_alpha
 from .buckets import bucketed, chunked
 from .gauge import needs_gauge
@@ -130,6 +131,7 @@ class PairOptimizer(LoneSteps):
             self._step_pairs(chunk, joint)
         factors = plain_factors(self._pairs, members, owners, self.rule)
         step_plain(self.state, self.param_groups, self.rule, self._rest, factors)
+        round_masters(self.state, (f for p in self._pairs for f in (p.up, p.down)))
         return loss
 
     def _settle(self, members: list[Member]) -> list[Member]:
@@ -163,8 +165,8 @@ class PairOptimizer(LoneSteps):
         pair = member.pair
         if not self.rule.orthonormal_up:
             return True
-        check_factor_dtype(pair)
-        if not needs_gauge(pair.up):
+        open_masters(self.state, pair)
+        if not needs_gauge(values(self.state, pair.up)):
             return True
         gauge = self._to_gauge(pair, member.choices)
         if gauge is None:

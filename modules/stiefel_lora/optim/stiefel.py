@@ -24,7 +24,7 @@ PULL_REQUEST_OPTIONS = {
 
 The factors follow that optimizer step for step, from the same start. Different on
 purpose: DoRA magnitudes and biases take AdamW instead of 0.2 x lr x sign, and bfloat16
-factors are refused instead of rounded at random.
+factors have float32 copies that move instead of being rounded at random.
 """
 
 PAPER_OPTIONS = {
@@ -76,7 +76,7 @@ class StiefelLoRA(PairOptimizer):
         eps: likewise.
 
     Raises:
-        OptionError: an option out of bounds; at the first step, B not in float32.
+        OptionError: an option out of bounds.
         PairingError: parameters whose roles can not be told without guessing.
     """
 

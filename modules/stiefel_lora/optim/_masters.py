@@ -1,0 +1,52 @@
+"""Float32 copies of factors that a trainer keeps in half precision.
+
+A bfloat16 B is orthonormal to 4e-3 at best, and steps below the spacing of its numbers
+are lost. So a method that keeps B orthonormal moves float32 copies of both factors;
+they live in the optimizer's state, and the parameters hold their rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from ._members import State
+from .pairs import Pair
+
+__all__ = ["MASTER", "open_masters", "round_masters", "values", "work_pair"]
+
+MASTER = "master"
+"""State of a factor in half precision: its float32 copy, of the same shape."""
+
+_FULL = (torch.float32, torch.float64)
+
+
+def open_masters(state: State, pair: Pair) -> None:
+    """Make the copies of a pair, and anew where its parameters hold something else."""
+    for factor in (pair.up, pair.down):
+        if factor.dtype in _FULL:
+            continue
+        master = state[factor].get(MASTER)
+        if master is None or not torch.equal(master.to(factor.dtype), factor):
+            state[factor][MASTER] = factor.detach().float()
+
+
+def values(state: State, factor: Tensor) -> Tensor:
+    """The tensor that is moved: the copy where there is one."""
+    if factor.dtype in _FULL or factor not in state:
+        return factor
+    return state[factor].get(MASTER, factor)
+
+
+def work_pair(state: State, pair: Pair) -> Pair:
+    """The pair with what is moved in place of the parameters."""
+    return Pair(pair.name, values(state, pair.up), values(state, pair.down))
+
+
+def round_masters(state: State, factors: Iterable[Tensor]) -> None:
+    """Write the rounding of the copies into the parameters."""
+    copied = [factor for factor in factors if values(state, factor) is not factor]
+    if copied:
+        torch._foreach_copy_(copied, [state[factor][MASTER] for factor in copied])
