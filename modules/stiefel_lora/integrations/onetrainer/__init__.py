@@ -5,14 +5,21 @@
 
 Nothing of the checkout is changed. When one of its modules is imported, the one class
 or function that a feature needs is wrapped: the list of optimizers (``_choices``), the
-window of their parameters (``_window``), the LoRA layers (``_layers``), the making of
-the optimizer (``_optimizer``) and the curves (``_curves``). Configurations that name
-another optimizer behave as they did.
+window of their parameters (``_window``) and the field of alpha (``_alpha_field``), the
+LoRA layers (``_layers``), the making of the optimizer (``_optimizer``) and the
+curves (``_curves``). Configurations that name another optimizer behave as they did.
 """
 
 from __future__ import annotations
 
-from . import _choices, _curves, _layers, _optimizer, _window
+from . import (
+    _alpha_field,
+    _choices,
+    _curves,
+    _layers,
+    _optimizer,
+    _window,
+)
 from ._imports import when_imported
 
 __all__ = ["patch"]
@@ -26,6 +33,7 @@ def patch() -> None:
             "modules.util.config.TrainConfig": _choices.add_to_config,
             "modules.util.optimizer_util": _choices.add_defaults,
             "modules.ui.BaseOptimizerParamsWindowView": _window.add_fields,
+            "modules.ui.BaseLoraTabView": _alpha_field.lock_alpha,
             "modules.module.LoRAModule": _layers.wrap_layers,
             "modules.util.create": _optimizer.wrap_creation,
             "modules.modelSetup.BaseModelSetup": _curves.add_ranks,
