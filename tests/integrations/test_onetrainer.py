@@ -159,6 +159,19 @@ def test_embeddings_train_at_their_own_rate_and_resume(
     assert torch.equal(whole.model.embedding, resumed.model.embedding)
 
 
+def test_step_counts_stay_on_the_cpu_when_state_moves(host: Any) -> None:
+    begun = started(host, "Stiefel LoRA", lora_decompose=True)
+    begun.train(1)
+    optimizer = begun.model.optimizer
+    # A dtype stands for the device: Tensor.to takes both, and every machine has it.
+    host.defaults.optimizer_to_device_(optimizer, torch.float64)
+    kinds: dict[bool, set[torch.dtype]] = {True: set(), False: set()}
+    for state in optimizer.state.values():
+        for key, value in state.items():
+            kinds["step" in key].add(value.dtype)
+    assert kinds == {True: {torch.float32}, False: {torch.float64}}
+
+
 def test_state_of_another_optimizer_is_not_taken(host: Any, tmp_path: Path) -> None:
     begun = started(host, "LoRA-RITE", lora_alpha=4.0)
     begun.train(3)
