@@ -17,6 +17,7 @@ from torch import nn
 
 from ..._exceptions import OptionError
 from ...methods import Method
+from ...optim.rule import keeps_orthonormal
 from ._console import say
 from ._gauge import enter_gauge
 from ._layers import layers_holding
@@ -58,7 +59,7 @@ def averaged(
         say("The backup's EMA is of another optimizer; it begins anew.")
         given["state_dict"] = None
     ema = original(**given)
-    if ema is not None and method.start == "stiefel":
+    if ema is not None and keeps_orthonormal(method.load()):
         _layers[ema] = layers
     return ema
 

@@ -11,6 +11,7 @@ import torch
 from ..._exceptions import ConfigError, OptionError
 from ...methods import Method, check_options
 from ...optim.alpha import ALPHA_IS_RANK
+from ...optim.rule import keeps_orthonormal
 from ._averages import averaged, begin_anew, check_average
 from ._choices import key_of, method_of, refused_name
 from ._console import say
@@ -93,7 +94,7 @@ def _create(
         )
     if method.alpha_policy == "rank":
         fold_alpha(layers)
-    if config.optimizer.fused_back_pass and method.start == "stiefel":
+    if config.optimizer.fused_back_pass and keeps_orthonormal(method.load()):
         # Factors are stepped one by one then, so that no pair can enter it later.
         enter_gauge(layers)
     names = {id(p): name for name, p in named_parameters(layers)}
