@@ -96,10 +96,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--work", type=Path, default=work, help="folder for caches and checkpoints")
     add("--packages", type=Path, default=work / "packages", help="package folder")
     add("--threads", type=int, default=os.cpu_count() or 1, help="threads of torch")
-    add("--vae-steps", type=int, default=2900, help="steps of the autoencoder")
+    add("--vae-steps", type=int, default=4000, help="steps of the autoencoder")
     add("--text-steps", type=int, default=2000, help="steps of the text encoders")
     add("--text-base-steps", type=int, default=500, help="and on the base's captions")
-    add("--unet-steps", type=int, default=3000, help="steps of the UNet")
+    add("--unet-steps", type=int, default=5000, help="steps of the UNet")
     add("--batch", type=int, default=32, help="pictures a step of the UNet")
     add("--lr", type=float, default=2e-3, help="learning rate of the UNet stage")
     return parser

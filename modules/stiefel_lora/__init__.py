@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         init_riemannion_,
         init_stella_,
         init_stiefel_,
+        orthonormalize_,
     )
     from .optim.adamw_8bit import EightBitAdamW
 
@@ -71,6 +72,7 @@ __all__ = [
     "init_riemannion_",
     "init_stella_",
     "init_stiefel_",
+    "orthonormalize_",
 ]
 
 _LAZY = {
@@ -89,6 +91,7 @@ _LAZY = {
     "init_riemannion_": "optim",
     "init_stella_": "optim",
     "init_stiefel_": "optim",
+    "orthonormalize_": "optim",
 }
 
 

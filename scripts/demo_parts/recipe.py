@@ -16,7 +16,7 @@ class Recipe:
     batch: int
     lr: float
     seed: int
-    every: int = 100
+    every: int = 250
 
     def rate(self, step: int, warm_up: int) -> float:
         """Learning rate: linear warm-up, then cosine from `lr` to 0."""

@@ -10,6 +10,9 @@ from manifold_cases import F64, gaussian, seeds, tall_shapes
 
 from stiefel_lora.geometry import (
     inverse_sqrt,
+    nearest_orthonormal,
+    orthogonality_error,
+    polar_core,
     polar_factor,
     random_orthonormal,
     spectral_norm,
@@ -81,6 +84,44 @@ def test_polar_factor_of_a_rank_deficient_matrix_keeps_its_range(rank, seed):
     values = torch.linalg.svdvals(polar_factor(matrix.float()))
     assert values[0] == pytest.approx(1, abs=1e-4)
     assert values[rank:].max() < 0.2 if rank < 8 else True
+
+
+@given(tall_shapes(), seeds, st.floats(-12.0, 12.0))
+def test_polar_core_of_the_gram_matrix_gives_the_polar_factor(shape, seed, exponent):
+    values = torch.logspace(0, -2, shape[1], dtype=F64)
+    matrix = with_singular_values(shape[0], values, seed) * 10**exponent
+    u, _, vh = torch.linalg.svd(matrix, full_matrices=False)
+    found = matrix @ polar_core(matrix.mT @ matrix)
+    torch.testing.assert_close(found, u @ vh, atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize(("share", "tolerance"), [(1e-2, 4e-3), (1e-3, 0.25)])
+def test_float32_polar_core_resolves_what_it_says(share, tolerance):
+    values = torch.logspace(0, math.log10(share), 16, dtype=F64)
+    values = values / values.norm()
+    values[-1] = share
+    for seed in range(20):
+        matrix = with_singular_values(400, values, seed).float()
+        found = torch.linalg.svdvals(matrix @ polar_core(matrix.mT @ matrix))
+        assert (found - 1).abs().max() < tolerance
+
+
+def test_polar_core_of_zero_is_finite():
+    assert torch.isfinite(polar_core(torch.zeros(2, 3, 3))).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+@given(tall_shapes(), seeds, st.floats(0.0, 0.5))
+def test_nearest_orthonormal_of_a_bounded_step_is_there_to_rounding(
+    dtype, shape, seed, length
+):
+    # Singular values of B + xi are in [1, sqrt(1.25)], and 0.95 where xi is not quite
+    # tangent.
+    values = torch.linspace(0.95, (1 + length**2) ** 0.5, shape[1], dtype=F64)
+    matrix = with_singular_values(shape[0], values, seed).to(dtype)
+    found = nearest_orthonormal(matrix, longest=0.5)
+    assert orthogonality_error(found) < 20 * torch.finfo(dtype).eps
+    assert (found - polar_factor(matrix)).abs().max() < 2e-6
 
 
 @given(tall_shapes(), seeds, st.floats(0.0, 1e3), st.floats(-12.0, 12.0))

@@ -21,8 +21,9 @@ STEPS = 12
 SHAPES = [(9, 6, 3), (7, 12, 4), (7, 12, 4), (5, 5, 2), (8, 4, 1), (4, 9, 4)]
 
 # The fast path has no factorisation where it can do without, so it agrees to the
-# accuracy of its Newton-Schulz iterations; QR, eigh and Adam agree to rounding.
-EXACT, ITERATED = 1e-11, 1e-7
+# accuracy of its Newton-Schulz iterations; QR, eigh and Adam agree to rounding. Below
+# RESOLVED of the norm the iterations shorten a direction on purpose.
+EXACT, ITERATED, RESOLVED = 1e-11, 1e-7, 1e-3
 # The spectral norm is a Rayleigh quotient, low by at most log(r)/1024.
 SPECTRAL = 2e-3
 
@@ -33,8 +34,8 @@ RIEMANNION = "riemannion", RiemannionReference, 2e-2
 
 CASES = [
     (*STIEFEL, {}, ITERATED),
-    (*STIEFEL, {"a_rule": "adamw", "weight_decay": 0.1}, ITERATED),
-    (*STIEFEL, {"a_rule": "sign", "nesterov": False}, ITERATED),
+    (*STIEFEL[:2], 5e-3, {"a_rule": "adamw", "weight_decay": 0.1}, ITERATED),
+    (*STIEFEL[:2], 1e-2, {"a_rule": "sign", "nesterov": False}, ITERATED),
     (*STIEFEL, {"b_rule": "momentum", "transport": False}, ITERATED),
     (*STIEFEL, {"b_rule": "momentum", "b_length": "spectral"}, SPECTRAL),
     (*STIEFEL, {"b_rule": "momentum", "b_length": "raw"}, ITERATED),
@@ -94,6 +95,7 @@ def run_reference(cls, lr, options, goals):
     reference = cls(start(), lr, **options)
     for _ in range(STEPS):
         reference.step(gradients(reference.pairs, goals))
+    assert getattr(reference, "least", 1.0) > RESOLVED
     return reference.pairs
 
 

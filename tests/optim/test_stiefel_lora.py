@@ -14,6 +14,7 @@ from stiefel_lora import (
     create_optimizer,
     find_pairs,
     init_stiefel_,
+    orthonormalize_,
 )
 from stiefel_lora.geometry import orthogonality_error, random_orthonormal
 from stiefel_lora.optim._members import ready_members
@@ -300,6 +301,33 @@ def test_pairs_in_the_gauge_keep_their_bits_on_load():
     optimizer._settle(ready_members(optimizer.pairs, owners, optimizer.rule))
     for one, other in zip(before, snapshot(model), strict=True):
         assert torch.equal(one, other)
+
+
+def test_an_average_of_factors_is_brought_back_with_its_product():
+    # T20, EMA: averages of orthonormal matrices are not orthonormal.
+    model, batch = LoraNet(dtype=torch.float64), task(torch.float64)
+    optimizer = StiefelLoRA(model, lr=0.2)
+    average = None
+    for _ in range(10):
+        train(model, optimizer, 1, batch)
+        factors = [p.detach().clone() for p in model.parameters()]
+        average = (
+            factors
+            if average is None
+            else [0.9 * a + 0.1 * f for a, f in zip(average, factors, strict=True)]
+        )
+    with torch.no_grad():
+        for parameter, value in zip(model.parameters(), average, strict=True):
+            parameter.copy_(value)
+    assert max(orthogonality_error(p.up.detach()) for p in optimizer.pairs) > 1e-3
+    before = products(model)
+    changed = orthonormalize_(model)
+    assert [pair.name for pair in changed] == [pair.name for pair in optimizer.pairs]
+    for pair in optimizer.pairs:
+        assert orthogonality_error(pair.up.detach()) < 1e-12
+    for one, other in zip(before, products(model), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-12, rtol=0)
+    assert orthonormalize_(model) == []
 
 
 def test_learning_rates_per_group_reach_their_factor():

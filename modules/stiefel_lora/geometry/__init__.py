@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from ._precision import full_precision
 from .fixed_rank import factored_msign, project_factored, truncate_factored
-from .roots import inverse_sqrt, polar_factor, spectral_norm
+from .roots import (
+    inverse_sqrt,
+    polar_core,
+    polar_factor,
+    spectral_norm,
+    spectral_norm_of_gram,
+)
 from .spectrum import (
     RankSummary,
     effective_rank,
@@ -14,6 +20,7 @@ from .spectrum import (
 from .stiefel import (
     canonical_gradient,
     exponential_map,
+    nearest_orthonormal,
     orthogonality_error,
     qr_gauge,
     random_orthonormal,
@@ -31,7 +38,9 @@ __all__ = [
     "factored_msign",
     "full_precision",
     "inverse_sqrt",
+    "nearest_orthonormal",
     "orthogonality_error",
+    "polar_core",
     "polar_factor",
     "product_singular_values",
     "project_factored",
@@ -40,6 +49,7 @@ __all__ = [
     "retract_polar",
     "retract_qr",
     "spectral_norm",
+    "spectral_norm_of_gram",
     "spectrum_summary",
     "symmetric",
     "tangent_project",

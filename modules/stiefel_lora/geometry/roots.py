@@ -19,7 +19,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["inverse_sqrt", "polar_factor", "spectral_norm"]
+__all__ = [
+    "inverse_sqrt",
+    "polar_core",
+    "polar_factor",
+    "spectral_norm",
+    "spectral_norm_of_gram",
+]
 
 # Odd quintics a + b s^2 + c s^4 (times s) that in this order lift every singular value
 # of [1e-3, 1] to within 2e-3 of 1 (Polar Express with l = 1e-3).
@@ -35,7 +41,9 @@ _LIFT = (
 _POLISH = ((1.875, -1.25, 0.375),) * 3
 
 
-def inverse_sqrt(gram: Tensor, iterations: int | None = None) -> Tensor:
+def inverse_sqrt(
+    gram: Tensor, iterations: int | None = None, *, centre: float | None = None
+) -> Tensor:
     """Compute K^(-1/2) of symmetric positive definite K by coupled Newton-Schulz.
 
     The error of an eigenvalue at ratio q = lambda / lambda_max is squared in each
@@ -45,22 +53,48 @@ def inverse_sqrt(gram: Tensor, iterations: int | None = None) -> Tensor:
     Args:
         gram: ``(*batch, r, r)``.
         iterations: default 12, in float64 14.
+        centre: middle of an interval that is known to hold all eigenvalues; K is
+            divided by it, and e = max|1 - lambda / centre| becomes (3 e^2 + e^3) / 4
+            in each iteration. Not given: K is divided by its largest row sum.
 
     Returns:
         ``(*batch, r, r)``, symmetric to rounding.
     """
     if iterations is None:
         iterations = 14 if gram.dtype == torch.float64 else 12
-    # The largest absolute row sum bounds lambda_max without a factorisation.
     flat = _flat(gram)
-    bound = flat.abs().sum(-1, keepdim=True).amax(-2, keepdim=True)
-    identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-    forward, inverse = flat / bound, identity.expand_as(flat)
-    for _ in range(iterations):
-        product = inverse @ forward
-        forward = torch.baddbmm(forward, forward, product, beta=1.5, alpha=-0.5)
+    scale: float | Tensor
+    if centre is None:
+        # The largest absolute row sum bounds lambda_max without a factorisation.
+        scale = flat.abs().sum(-1, keepdim=True).amax(-2, keepdim=True)
+    else:
+        scale = centre
+    forward, inverse = flat / scale, _identity(gram).expand_as(flat)
+    for left in range(iterations, 0, -1):
+        product = forward if left == iterations else inverse @ forward
         inverse = torch.baddbmm(inverse, product, inverse, beta=1.5, alpha=-0.5)
-    return (inverse * bound.rsqrt()).view(gram.shape)
+        if left > 1:
+            forward = torch.baddbmm(forward, forward, product, beta=1.5, alpha=-0.5)
+    return (inverse * scale**-0.5).view(gram.shape)
+
+
+def polar_core(gram: Tensor) -> Tensor:
+    """Compute T with M T = msign(M) from K = M^T M alone: K^(-1/2) where K is resolved.
+
+    In float32, where K holds squares to 1e-7 tr K, a singular value of M above
+    1e-2 ||M||_F comes out within 4e-3 of 1, and one of 1e-3 ||M||_F within 0.25.
+    Smaller ones are shortened, not amplified. K = 0 gives a finite T.
+
+    Args:
+        gram: ``(*batch, r, r)``, symmetric, not negative beyond rounding.
+
+    Returns:
+        ``(*batch, r, r)``, symmetric to rounding.
+    """
+    trace = _trace(gram) + torch.finfo(gram.dtype).tiny
+    polish = _POLISH if gram.dtype == torch.float64 else _POLISH[:1]
+    core = _polynomials(_flat(gram / trace), _LIFT + polish)
+    return core.view(gram.shape) * trace.rsqrt()
 
 
 def polar_factor(matrix: Tensor) -> Tensor:
@@ -82,17 +116,26 @@ def polar_factor(matrix: Tensor) -> Tensor:
         return polar_factor(matrix.mT).mT
     tiny = torch.finfo(matrix.dtype).tiny ** 0.5
     norm = torch.linalg.vector_norm(matrix, dim=(-2, -1), keepdim=True)
-    lifted = _apply_in_gram_form(matrix / (norm + tiny), _LIFT)
-    return _apply_in_gram_form(lifted, _POLISH)
+    found = _flat(matrix / (norm + tiny))
+    for polynomials in (_LIFT, _POLISH):
+        found = found @ _polynomials(found.mT @ found, polynomials)
+    return found.view(matrix.shape)
 
 
 def spectral_norm(matrix: Tensor, squarings: int = 10) -> Tensor:
-    """Largest singular value of ``(*batch, m, r)``, as ``(*batch, 1, 1)``.
+    """Largest singular value of ``(*batch, m, r)``, as ``(*batch, 1, 1)``."""
+    return spectral_norm_of_gram(matrix.mT @ matrix, squarings)
 
-    With K = M^T M / tr and Z = K^(2^n) the Rayleigh quotient tr(Z K) / tr(Z) lies below
+
+def spectral_norm_of_gram(gram: Tensor, squarings: int = 10) -> Tensor:
+    """Largest singular value of M from K = M^T M, ``(*batch, r, r)``.
+
+    With K / tr and Z = (K / tr)^(2^n) the Rayleigh quotient tr(Z K) / tr(Z) lies below
     the largest eigenvalue by a share of at most about log(r) / 2^n, 0.4 % at rank 64.
+
+    Returns:
+        ``(*batch, 1, 1)``.
     """
-    gram = matrix.mT @ matrix
     trace = _trace(gram) + torch.finfo(gram.dtype).tiny
     gram = gram / trace
     power = gram
@@ -111,24 +154,32 @@ def _flat(matrix: Tensor) -> Tensor:
     return matrix.reshape(-1, *matrix.shape[-2:])
 
 
-def _apply_in_gram_form(
-    matrix: Tensor, polynomials: tuple[tuple[float, float, float], ...]
-) -> Tensor:
-    """Apply odd polynomials to the singular values at the price of two tall products.
+def _identity(like: Tensor) -> Tensor:
+    return torch.eye(like.shape[-1], dtype=like.dtype, device=like.device)
 
-    X p(X^T X) for one p after the other needs only K = X^T X: K <- p(K) K p(K), and the
-    product of all p(K) is applied to X once. With p(K) = a I + Q every product by p(K)
-    is a times its operand plus one by Q.
+
+def _polynomials(
+    gram: Tensor, polynomials: tuple[tuple[float, float, float], ...]
+) -> Tensor:
+    """Product of p(K) over odd polynomials s p(s^2) that follow one another.
+
+    X p(X^T X) for one p after the other needs only K = X^T X: K <- p(K) K p(K). With
+    p(K) = a I + Q every product by p(K) is a times its operand plus one by Q.
     """
-    flat = _flat(matrix)
-    identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+    identity = _identity(gram)
     # Rounding can make a zero eigenvalue of K negative, and the polynomials would
     # blow it up; the shift keeps it positive.
-    gram = flat.mT @ flat + 4 * torch.finfo(matrix.dtype).eps * identity
+    gram = gram + 4 * torch.finfo(gram.dtype).eps * identity
     total = identity.expand_as(gram)
-    for a, b, c in polynomials:
+    for place, (a, b, c) in enumerate(polynomials, start=1):
         q = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
-        total = torch.baddbmm(total, total, q, beta=a)
-        half = torch.baddbmm(gram, gram, q, beta=a)
-        gram = torch.baddbmm(half, q, half, beta=a)
-    return (flat @ total).view(matrix.shape)
+        total = a * identity + q if place == 1 else _times(total, a, q)
+        if place < len(polynomials):
+            half = _times(gram, a, q)
+            gram = torch.baddbmm(half, q, half, beta=a)
+    return total
+
+
+def _times(matrix: Tensor, a: float, q: Tensor) -> Tensor:
+    """M (a I + Q)."""
+    return torch.baddbmm(matrix, matrix, q, beta=a)

@@ -39,6 +39,7 @@ LORA_PLUS = Method(
     target="stiefel_lora.optim.lora_plus:LoRAPlus",
     default_lr=5e-5,
     lr_unit="AdamW's own, for A; B takes lr_ratio times as much",
+    separable=True,
     options=(
         Option(
             name="lr_ratio",

@@ -17,6 +17,7 @@ STIEFEL_LORA = Method(
     "sign: five times the size of an entry's step",
     alpha_policy="rank",
     start="stiefel",
+    separable=True,
     options=(
         Option(
             name="b_rule",

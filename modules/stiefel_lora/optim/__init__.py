@@ -6,7 +6,12 @@ from .adamw import AdamW
 from .alpha import fold_alpha_
 from .engine import PairOptimizer
 from .factory import create_optimizer
-from .initialise import init_riemannion_, init_stella_, init_stiefel_
+from .initialise import (
+    init_riemannion_,
+    init_stella_,
+    init_stiefel_,
+    orthonormalize_,
+)
 from .loi import Loi, init_loi_
 from .lora_plus import LoRAPlus
 from .lora_rite import LoRARITE
@@ -40,4 +45,5 @@ __all__ = [
     "init_riemannion_",
     "init_stella_",
     "init_stiefel_",
+    "orthonormalize_",
 ]

@@ -99,14 +99,13 @@ def state_tensors(
 
 
 def translate_state(
-    gauge: Gauge, state: State, member: Member, shapes: Mapping[str, StateShape]
+    gauge: Gauge, state: State, pair: Pair, shapes: Mapping[str, StateShape]
 ) -> None:
     """Express the moments of a pair in the coordinates of (Q, R A), in place.
 
     ``shapes`` names the rule's own states that follow the gauge; A's moments under
     torch's AdamW always do.
     """
-    pair = member.pair
     up_state, down_state = state.get(pair.up, {}), state.get(pair.down, {})
     for name, shape in shapes.items():
         if shape == "up" and name in up_state:

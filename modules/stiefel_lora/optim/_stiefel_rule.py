@@ -6,13 +6,13 @@ r"""Stiefel-LoRA: B on the Stiefel manifold, A free.
 :math:`\theta =` ``angle_per_lr`` x ``lr`` and momentum :math:`\mu`:
 
 .. math::
-    M &\leftarrow \mu\,\Pi_B(M) + G_B \\
-    \xi &= \Pi_B(M), \quad \text{Nesterov: } \xi = \Pi_B(G_B + \mu M) \\
+    M &\leftarrow \Pi_B(\mu M + G_B) \\
+    \xi &= M, \quad \text{Nesterov: } \xi = \Pi_B(G_B + \mu M) \\
     \text{momentum:}\quad \xi &\leftarrow \theta\sqrt r\;\xi / \|\xi\|_F \\
     \text{spectral:}\quad \xi &\leftarrow \theta\;\Pi_B(\mathrm{msign}(\xi)) \\
     B &\leftarrow (B-\xi)\,[(B-\xi)^T(B-\xi)]^{-1/2}
 
-The projection of the old momentum is the transport between tangent spaces. ``momentum``
+The projection carries the old momentum into the present tangent space. ``momentum``
 turns the columns of B by :math:`\theta` radians in the root mean square, ``spectral``
 turns every direction by about :math:`\theta` (the second projection leaves a spectral
 norm of at most :math:`\sqrt2\,\theta` and a Frobenius norm of at most
@@ -36,17 +36,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from ..geometry import (
-    polar_factor,
-    retract_polar,
-    retract_qr,
-    spectral_norm,
-    tangent_project,
-)
-from .rule import PairBatch, Role, Rule, StateShape
+from ._stiefel_down import MuonDown, SignDown
+from ._stiefel_up import TurnUp
+from .factor_rule import FactorRule
+from .rule import Role, Rule, StateShape
 
 __all__ = ["StiefelRule"]
 
@@ -65,16 +58,12 @@ _CHOICES = (
     "nesterov",
     "decay_rule",
 )
-
-# Below this share of its parts a tangent vector is what rounding left of a normal one;
-# it is not scaled up to a full step.
-_ROUNDING = 1e-5
-# Longest step, in the spectral norm, that one polar retraction is asked to take.
-_LONGEST = 0.5
+_TURN_UP = TurnUp()
+_DOWN: dict[str, FactorRule] = {"muon": MuonDown(), "sign": SignDown()}
 
 
 class StiefelRule(Rule):
-    """The update in the module's docstring, on stacked pairs."""
+    """The update in the module's docstring, factor by factor."""
 
     orthonormal_up = True
 
@@ -107,15 +96,11 @@ class StiefelRule(Rule):
         ratio = group["rest_lr_ratio"]
         return REST_LR_RATIO[group["a_rule"]] if ratio is None else ratio
 
-    def update(self, batch: PairBatch) -> None:
-        """Turn B, then move A unless AdamW does; the gradients are of the old pair."""
-        direction = _tangent_momentum(batch)
-        step = _B_RULES[batch.choices["b_rule"]](batch, direction)
-        batch.up = _RETRACTIONS[batch.choices["retraction"]](batch.up, step)
-        if batch.choices["a_rule"] in _A_RULES:
-            decay = _decay(batch)
-            move = _A_RULES[batch.choices["a_rule"]](batch)
-            batch.down = batch.down * (1 - decay) - batch.lr_down * move
+    def factor_rules(self, choices: Mapping[str, Any]) -> dict[Role, FactorRule]:
+        """B's turn, and A's move unless AdamW makes it."""
+        if choices["a_rule"] == "adamw":
+            return {"up": _TURN_UP}
+        return {"up": _TURN_UP, "down": _DOWN[choices["a_rule"]]}
 
 
 def _schedule(group: Mapping[str, Any]) -> float:
@@ -127,123 +112,3 @@ def _schedule(group: Mapping[str, Any]) -> float:
         return 1.0
     initial = group.get("initial_lr", group["lr"])
     return float(group["lr"]) / float(initial) if float(initial) else 0.0
-
-
-def _polar(point: Tensor, step: Tensor) -> Tensor:
-    return retract_polar(point, -_bounded(step), iterations=_iterations(step))
-
-
-def _qr(point: Tensor, step: Tensor) -> Tensor:
-    return retract_qr(point, -step)
-
-
-def _decay(batch: PairBatch) -> Tensor:
-    """Share of A that a step removes."""
-    if batch.choices["decay_rule"] == "adamw":
-        return batch.lr_down * batch.numbers["weight_decay"]
-    rank = batch.up.shape[-1]
-    return batch.numbers["weight_decay"] / rank * batch.numbers["schedule"]
-
-
-def _tangent_momentum(batch: PairBatch) -> Tensor:
-    """Update B's momentum and return the tangent direction, zero where all rounding."""
-    mu, gradient = batch.numbers["momentum"], batch.grad_up
-    carried = batch.state["momentum_up"]
-    if batch.choices["transport"]:
-        carried = tangent_project(batch.up, carried)
-    buffer = mu * carried + gradient
-    batch.state["momentum_up"] = buffer
-    ambient = gradient + mu * buffer if batch.choices["nesterov"] else buffer
-    tangent = tangent_project(batch.up, ambient)
-    floor = _ROUNDING * _frobenius(ambient)
-    return tangent * (_frobenius(tangent) > floor)
-
-
-def _momentum_step(batch: PairBatch, direction: Tensor) -> Tensor:
-    """B-rule "momentum": the direction itself, brought to a length."""
-    return _LENGTHS[batch.choices["b_length"]](batch, direction)
-
-
-def _angle_length(batch: PairBatch, direction: Tensor) -> Tensor:
-    """Frobenius length theta sqrt(r)."""
-    return _unit(direction) * _angle(batch) * batch.up.shape[-1] ** 0.5
-
-
-def _rms_length(batch: PairBatch, direction: Tensor) -> Tensor:
-    """Entries of RMS 0.2 lr: Frobenius length 0.2 lr sqrt(out r)."""
-    rows, rank = batch.up.shape[-2:]
-    return _unit(direction) * 0.2 * batch.lr_up * (rows * rank) ** 0.5
-
-
-def _spectral_length(batch: PairBatch, direction: Tensor) -> Tensor:
-    """Spectral length theta."""
-    tiny = torch.finfo(direction.dtype).tiny
-    return direction * (_angle(batch) / (spectral_norm(direction) + tiny))
-
-
-def _raw_length(batch: PairBatch, direction: Tensor) -> Tensor:
-    """The direction's own length times theta."""
-    return direction * _angle(batch)
-
-
-def _angle(batch: PairBatch) -> Tensor:
-    """theta, radians (a plain factor under "raw")."""
-    return batch.lr_up * batch.numbers["angle_per_lr"]
-
-
-def _spectral_step(batch: PairBatch, direction: Tensor) -> Tensor:
-    """B-rule "spectral": every singular value theta, then tangent again."""
-    return _angle(batch) * tangent_project(batch.up, polar_factor(direction))
-
-
-def _muon_move(batch: PairBatch) -> Tensor:
-    """A-rule "muon": msign of the momentum, spectral norm 1."""
-    return polar_factor(_down_momentum(batch, batch.choices["nesterov"]))
-
-
-def _sign_move(batch: PairBatch) -> Tensor:
-    """A-rule "sign": entries of size 0.2, the RMS of a typical AdamW step."""
-    return 0.2 * _down_momentum(batch, nesterov=False).sign()
-
-
-def _down_momentum(batch: PairBatch, nesterov: bool) -> Tensor:
-    mu, gradient = batch.numbers["momentum"], batch.grad_down
-    buffer = mu * batch.state["momentum_down"] + gradient
-    batch.state["momentum_down"] = buffer
-    return gradient + mu * buffer if nesterov else buffer
-
-
-_LENGTHS = {
-    "angle": _angle_length,
-    "rms": _rms_length,
-    "spectral": _spectral_length,
-    "raw": _raw_length,
-}
-_RETRACTIONS = {"polar": _polar, "qr": _qr}
-_B_RULES = {"spectral": _spectral_step, "momentum": _momentum_step}
-_A_RULES = {"muon": _muon_move, "sign": _sign_move}
-
-
-def _frobenius(matrix: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(matrix, dim=(-2, -1), keepdim=True)
-
-
-def _unit(matrix: Tensor) -> Tensor:
-    """M / ||M||_F, and 0 for 0."""
-    return matrix / (_frobenius(matrix) + torch.finfo(matrix.dtype).tiny)
-
-
-def _bounded(step: Tensor) -> Tensor:
-    """Shorten steps whose spectral norm may exceed the bound.
-
-    The fourth root of tr((X^T X)^2) is the Schatten 4-norm, an upper bound of the
-    spectral norm (by at most r^(1/4)) that needs no factorisation.
-    """
-    gram = step.mT @ step
-    bound = _frobenius(gram).sqrt()
-    return step * (_LONGEST / bound.clamp_min(_LONGEST))
-
-
-def _iterations(step: Tensor) -> int:
-    """Newton-Schulz iterations for Gram eigenvalues in [1, 1 + _LONGEST^2]."""
-    return 8 if step.dtype == torch.float64 else 6

@@ -16,17 +16,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._exceptions import OptionError
 from ..geometry import full_precision
 from ..methods import check_options, method
+from ._alone import LoneSteps
 from ._batch import stack_pairs, write_back, write_gradients
+from ._factors import factors_of, step_factors
 from ._groups import Source, is_magnitude, named_groups
-from ._members import STEP, Member, bucket_key, ready_members, translate_state
+from ._members import STEP, Member, bucket_key, ready_members
 from ._plain import plain_factors, step_plain
 from ._refusals import check_factor_dtype, check_lr, check_ownership, check_whole
 from .alpha import settle_alpha
 from .buckets import bucketed, chunked
-from .gauge import needs_gauge, orthonormal_start, stiefel_gauge
+from .gauge import needs_gauge
 from .pairs import Pair, find_pairs
 from .rule import Rule
 
@@ -35,7 +36,7 @@ __all__ = ["PairOptimizer"]
 log = logging.getLogger("stiefel_lora")
 
 
-class PairOptimizer(torch.optim.Optimizer):
+class PairOptimizer(LoneSteps):
     """Base of all methods; a subclass names its catalogue entry and its rule.
 
     Args:
@@ -50,11 +51,6 @@ class PairOptimizer(torch.optim.Optimizer):
         PairingError: ambiguous pairs.
     """
 
-    method: str
-    rule: Rule
-    _pairs: list[Pair]
-    _rest: list[tuple[str, Tensor]]
-    _settled: list[bool]
     _width: float
 
     def __init__(
@@ -95,7 +91,8 @@ class PairOptimizer(torch.optim.Optimizer):
             for pair in wide
             for role, tensor in (("up", pair.up), ("down", pair.down))
         ]
-        self._settled = [False] * len(self._pairs)
+        self._begin_anew()
+        self.__dict__.pop("_place", None)
         sides = [side for pair in self._pairs for side in _sides(pair)]
         self._width = float(median(sides)) if sides else 0.0
 
@@ -127,22 +124,13 @@ class PairOptimizer(torch.optim.Optimizer):
         check_ownership(self._pairs, owners, type(self).__name__)
         members = self._settle(ready_members(self._pairs, owners, self.rule))
         joint = self._measure(members)
-        for chunk in _chunks(members):
+        own = list(factors_of(members, self.rule))
+        step_factors(self.state, own, self.rule)
+        for chunk in _chunks([] if own else members):
             self._step_pairs(chunk, joint)
         factors = plain_factors(self._pairs, members, owners, self.rule)
         step_plain(self.state, self.param_groups, self.rule, self._rest, factors)
         return loss
-
-    def step_parameter(self, *_: object, **__: object) -> None:
-        """Refuse OneTrainer's fused backward pass, which steps one tensor at a time.
-
-        Raises:
-            OptionError: always.
-        """
-        raise OptionError(
-            f"{type(self).__name__} moves the two factors of a pair together and can "
-            "not step single parameters; switch the fused backward pass off."
-        )
 
     def _settle(self, members: list[Member]) -> list[Member]:
         """Prepare pairs that are new or were loaded; return those that may step."""
@@ -178,14 +166,10 @@ class PairOptimizer(torch.optim.Optimizer):
         check_factor_dtype(pair)
         if not needs_gauge(pair.up):
             return True
-        if not pair.up.any():
-            orthonormal_start(pair.up, pair.down, pair.name)
+        gauge = self._to_gauge(pair, member.choices)
+        if gauge is None:
             # The gradients of B = 0 say nothing about the new point.
             return False
-        gauge = stiefel_gauge(pair.up, pair.down)
-        states = self.rule.states(member.choices).items()
-        moving = {k: v for k, v in states if k not in self.rule.gauge_free}
-        translate_state(gauge, self.state, member, moving)
         member.grad_up = gauge.to_up(member.grad_up)
         member.grad_down = gauge.to_down(member.grad_down)
         return True
@@ -213,8 +197,7 @@ class PairOptimizer(torch.optim.Optimizer):
             self.rule.update(batch)
         own = [role for role in ("up", "down") if role not in roles]
         write_back(self.state, chunk, self.rule, batch, own)
-        for member in chunk:
-            self.state[member.pair.up][STEP] += 1
+        torch._foreach_add_([self.state[m.pair.up][STEP] for m in chunk], 1)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state; its tensors keep their dtype and B is looked at again.
@@ -230,10 +213,10 @@ class PairOptimizer(torch.optim.Optimizer):
                 if isinstance(value, Tensor):
                     device = value.device if "step" in key else param.device
                     self.state[param][key] = value.detach().clone().to(device)
-        self._settled = [False] * len(self._pairs)
+        self._begin_anew()
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("_pairs", "_rest", "_settled", "_width")
+        own = ("_pairs", "_rest", "_settled", "_sit_out", "_width")
         return {**super().__getstate__(), **{k: self.__dict__[k] for k in own}}
 
 

@@ -25,6 +25,7 @@ from .rule import PairBatch
 
 __all__ = [
     "Gauge",
+    "enter_stiefel_gauge",
     "enter_svd_gauge",
     "name_seed",
     "needs_gauge",
@@ -76,6 +77,14 @@ def stiefel_gauge(up: Tensor, down: Tensor) -> Gauge:
     down.copy_((r @ down.flatten(1).double()).view_as(down))
     up.copy_(q.view_as(up))
     return Gauge(r)
+
+
+def enter_stiefel_gauge(up: Tensor, down: Tensor, name: str) -> Gauge | None:
+    """Make B orthonormal in place; None where B was 0 and starts anew, with A = 0."""
+    if not up.any():
+        orthonormal_start(up, down, name)
+        return None
+    return stiefel_gauge(up, down)
 
 
 def orthonormal_start(up: Tensor, down: Tensor, name: str, seed: int = 0) -> None:

@@ -1,4 +1,4 @@
-"""Where an adapter starts: as plain LoRA does, or where its method needs it."""
+"""Where an adapter starts, as plain LoRA or as its method needs it; and back to it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 
 from .._exceptions import PairingError
 from ._groups import Source
-from .gauge import orthonormal_start
+from .gauge import enter_stiefel_gauge, needs_gauge, orthonormal_start
 from .pairs import Pair, find_pairs
 from .riemannion import tiny_right_factor
 from .stella import random_right_frame
@@ -21,6 +21,7 @@ __all__ = [
     "init_riemannion_",
     "init_stella_",
     "init_stiefel_",
+    "orthonormalize_",
     "startable_pairs",
 ]
 
@@ -45,6 +46,30 @@ def init_stiefel_(source: Source, seed: int = 0) -> list[Pair]:
     pairs = startable_pairs(source)
     for pair in pairs:
         orthonormal_start(pair.up, pair.down, pair.name, seed)
+    return pairs
+
+
+@torch.no_grad()
+def orthonormalize_(source: Source) -> list[Pair]:
+    """Make every B orthonormal without changing its product, in place.
+
+    For factors that were averaged (EMA), rounded or trained by another optimizer:
+    (B, A) := (Q, R A) with B = Q R. Pairs that are orthonormal to 1e-4 keep their bits;
+    B = 0 gets a random start and A = 0. Optimizers that need an orthonormal B do this
+    by themselves at their first step and after every load.
+
+    Args:
+        source: a model with trainable LoRA layers, named parameters or groups.
+
+    Returns:
+        The pairs that were changed.
+
+    Raises:
+        PairingError: no pair found, or a rank that exceeds a side of its layer.
+    """
+    pairs = [pair for pair in startable_pairs(source) if needs_gauge(pair.up)]
+    for pair in pairs:
+        enter_stiefel_gauge(pair.up, pair.down, pair.name)
     return pairs
 
 

@@ -1,7 +1,8 @@
 """What a method is to the engine: batched mathematics on stacked pairs.
 
 A rule knows nothing of modules, devices, groups or checkpoints. The engine stacks
-pairs of one shape, calls :meth:`Rule.update` and writes the result back.
+pairs of one shape, calls :meth:`Rule.update` and writes the result back. A method whose
+factors move independently gives two factor rules instead.
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-__all__ = ["PairBatch", "Role", "Rule", "StateShape", "keeps_orthonormal"]
+from .factor_rule import FactorRule
+
+__all__ = ["ROLES", "PairBatch", "Role", "Rule", "StateShape", "keeps_orthonormal"]
 
 Role = Literal["up", "down"]
+ROLES: tuple[Role, Role] = ("up", "down")
 StateShape = Literal["up", "down", "core", "scalar"]
 
 
@@ -77,6 +81,13 @@ class Rule:
         """Factors that take torch's AdamW -> their rate as a multiple of the group's.
 
         Where both are named, :meth:`update` is not called.
+        """
+        return {}
+
+    def factor_rules(self, choices: Mapping[str, Any]) -> Mapping[Role, FactorRule]:
+        """How each factor moves that the rule moves on its own.
+
+        A method has these or :meth:`update`.
         """
         return {}
 

@@ -17,6 +17,8 @@ class StiefelReference:
         self.momenta = [(torch.zeros_like(b), torch.zeros_like(a)) for b, a in pairs]
         adam = {k: options[k] for k in ("beta1", "beta2", "eps")}
         self.adams = [Adam(**adam) for _ in pairs]
+        self.least = 1.0
+        """Smallest singular value that msign met, as a share of the matrix's norm."""
 
     def step(self, gradients):
         for i, (gb, ga) in enumerate(gradients):
@@ -28,7 +30,7 @@ class StiefelReference:
 
     def _turn(self, b: Tensor, m: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
         mu = self.o["momentum"]
-        m = mu * (tangent(b, m) if self.o["transport"] else m) + g
+        m = tangent(b, mu * m + g) if self.o["transport"] else mu * m + g
         xi = tangent(b, g + mu * m if self.o["nesterov"] else m)
         step = self._length(b, xi)
         moved = b - step
@@ -38,7 +40,7 @@ class StiefelReference:
         angle = self.o["angle_per_lr"]
         theta = self.lr * (ANGLE[self.o["a_rule"]] if angle is None else angle)
         if self.o["b_rule"] == "spectral":
-            return theta * tangent(b, msign(xi))
+            return theta * tangent(b, self._msign(xi))
         rows, rank = b.shape
         return {
             "angle": lambda: xi * theta * rank**0.5 / torch.linalg.norm(xi),
@@ -61,4 +63,10 @@ class StiefelReference:
         if rule == "sign":
             return a * (1 - shrink) - self.lr * 0.2 * torch.sign(m), m
         seen = g + mu * m if self.o["nesterov"] else m
-        return a * (1 - shrink) - self.lr * msign(seen), m
+        return a * (1 - shrink) - self.lr * self._msign(seen), m
+
+    def _msign(self, m: Tensor) -> Tensor:
+        values = torch.linalg.svdvals(m)
+        values = values[values > 1e-12 * values[0]]
+        self.least = min(self.least, float(values[-1] / values.norm()))
+        return msign(m)

@@ -1,0 +1,134 @@
+"""Step a single parameter, while the backward pass goes on elsewhere.
+
+Hosts with a fused back pass call the optimizer as soon as the gradient of a parameter
+is complete, and free it afterwards. A separable method can follow: its factors do not
+wait for each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .._exceptions import OptionError
+from ..methods import method
+from ._factors import Factor, step_factors
+from ._members import State, translate_state
+from ._plain import step_plain
+from ._refusals import check_factor_dtype
+from .gauge import Gauge, enter_stiefel_gauge, needs_gauge
+from .pairs import Pair
+from .rule import ROLES, Role, Rule
+
+__all__ = ["LoneSteps"]
+
+
+class LoneSteps(torch.optim.Optimizer):
+    """What :class:`~stiefel_lora.optim.engine.PairOptimizer` does parameter-wise."""
+
+    method: str
+    rule: Rule
+    _pairs: list[Pair]
+    _rest: list[tuple[str, Tensor]]
+    _settled: list[bool]
+    _sit_out: set[tuple[int, Role]]
+    _place: dict[int, tuple[int, Role]]
+
+    @torch.no_grad()
+    def step_parameter(
+        self, parameter: Tensor, group: dict[str, Any], index: int | None = None
+    ) -> None:
+        """Update one parameter as soon as its gradient is complete (fused back pass).
+
+        Args:
+            parameter: one of this optimizer's, with its gradient.
+            group: the parameter group that it is in.
+            index: taken for the sake of hosts that pass it.
+
+        Raises:
+            OptionError: the method moves the two factors of a pair together.
+        """
+        if not method(self.method).separable:
+            raise OptionError(
+                f"{type(self).__name__} moves the two factors of a pair together and "
+                "can not step single parameters; switch the fused backward pass off."
+            )
+        if parameter.grad is None:
+            return
+        place = self._places().get(id(parameter))
+        if place is None:
+            name = next(name for name, tensor in self._rest if tensor is parameter)
+            _step_rest(self.state, self.rule, name, parameter, group)
+        elif self._settle_alone(*place, group):
+            _step_factor(self.state, self.rule, place[1], parameter, group)
+
+    def _places(self) -> dict[int, tuple[int, Role]]:
+        """Index of its pair and role, by the id of a factor."""
+        if "_place" not in self.__dict__:
+            self._place = {
+                id(getattr(pair, role)): (index, role)
+                for index, pair in enumerate(self._pairs)
+                for role in ROLES
+            }
+        return self._place
+
+    def _settle_alone(self, index: int, role: Role, group: dict[str, Any]) -> bool:
+        """Bring a pair into the gauge; False where its factors sit this step out.
+
+        The gradients of a backward pass in which the gauge changes belong to the old
+        factors, and the partner's comes later or is gone already.
+        """
+        partner: Role = "down" if role == "up" else "up"
+        if (index, role) in self._sit_out:
+            self._sit_out.remove((index, role))
+            return False
+        if self._settled[index] or not self.rule.orthonormal_up:
+            return True
+        self._settled[index] = True
+        pair = self._pairs[index]
+        check_factor_dtype(pair)
+        if not needs_gauge(pair.up):
+            return True
+        self._to_gauge(pair, self.rule.choices(group))
+        self._sit_out.add((index, partner))
+        return False
+
+    def _to_gauge(self, pair: Pair, choices: dict[str, Any]) -> Gauge | None:
+        """Change factors and moments of a pair; None where B was 0 and starts anew."""
+        gauge = enter_stiefel_gauge(pair.up, pair.down, pair.name)
+        if gauge is None:
+            return None
+        states = self.rule.states(choices).items()
+        moving = {k: v for k, v in states if k not in self.rule.gauge_free}
+        translate_state(gauge, self.state, pair, moving)
+        return gauge
+
+    def _begin_anew(self) -> None:
+        """Look at every pair again before its next step."""
+        self._settled = [False] * len(self._pairs)
+        self._sit_out = set()
+
+
+def _step_factor(
+    state: State, rule: Rule, role: Role, factor: Tensor, group: Mapping[str, Any]
+) -> None:
+    """Move B or A of a separable method by its own rule or by AdamW."""
+    gradient = factor.grad
+    assert gradient is not None
+    if role in rule.adamw_roles(group):
+        own = [{**group, "params": [factor]}]
+        step_plain(state, own, rule, [], [(factor, gradient, role)])
+        return
+    own = Factor(role, factor, gradient, group, rule.choices(group))
+    step_factors(state, [own], rule)
+
+
+def _step_rest(
+    state: State, rule: Rule, name: str, parameter: Tensor, group: Mapping[str, Any]
+) -> None:
+    """Move a parameter outside the pairs by AdamW."""
+    own = [{**group, "params": [parameter]}]
+    step_plain(state, own, rule, [(name, parameter)], [])

@@ -1,0 +1,196 @@
+"""Step factors of a separable method: look at all, solve once, move all."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..geometry import full_precision, polar_core
+from ._members import Member, State, work_dtype
+from .buckets import bucketed, chunked, column, gather, scatter
+from .factor_rule import Core, FactorBatch, FactorRule, Number
+from .rule import Role, Rule
+
+__all__ = ["ACCELERATOR", "LAYOUTS", "Factor", "factors_of", "step_factors"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How factors are stacked on a kind of device.
+
+    Attributes:
+        elements: floats of one stack at most; a pass holds four such copies.
+        together: look at all stacks before any of them moves.
+    """
+
+    elements: int
+    together: bool
+
+
+# Few launches count; 46 MB fill the device.
+ACCELERATOR = Layout(elements=11 * 2**20, together=True)
+LAYOUTS = {
+    # A stack and its copies should stay in the cache from one pass to the next.
+    "cpu": Layout(elements=2**18, together=False)
+}
+
+
+@dataclasses.dataclass(eq=False)
+class Factor:
+    """One factor on its way through a step."""
+
+    role: Role
+    tensor: Tensor
+    grad: Tensor
+    group: Mapping[str, Any]
+    choices: dict[str, Any]
+
+
+@dataclasses.dataclass(eq=False)
+class _Chunk:
+    """Factors of one shape, what was seen of them and, where it fits, their stack."""
+
+    factors: list[Factor]
+    rule: FactorRule
+    states: list[str]
+    core: Core = dataclasses.field(default_factory=dict)
+    batch: FactorBatch | None = None
+
+
+def factors_of(members: Iterable[Member], rule: Rule) -> Iterator[Factor]:
+    """The factors that the rule itself moves."""
+    for member in members:
+        pair = member.pair
+        for role in rule.factor_rules(member.choices):
+            up = role == "up"
+            yield Factor(
+                role,
+                pair.up if up else pair.down,
+                member.grad_up if up else member.grad_down,
+                member.up_group if up else member.down_group,
+                member.choices,
+            )
+
+
+def step_factors(state: State, factors: Sequence[Factor], rule: Rule) -> None:
+    """Move factors in place and update their state."""
+    buckets = bucketed(factors, _key)
+    chunks = [_chunk(part, rule) for bucket in buckets for part in _cut(bucket)]
+    for together in _rounds(chunks):
+        # One stack fits into memory; several are made anew for the second pass.
+        keep = len(together) == 1
+        for chunk in together:
+            if chunk.rule.looks(chunk.factors[0].choices):
+                _look(state, chunk, rule, keep)
+        _solve(together)
+        for chunk in together:
+            _move(state, chunk, rule)
+
+
+def _key(factor: Factor) -> tuple[Any, ...]:
+    tensor = factor.tensor
+    choices = tuple(sorted(factor.choices.items()))
+    shape = tensor.flatten(1).shape
+    return factor.role, shape, tensor.dtype, tensor.device, choices
+
+
+def _cut(bucket: list[Factor]) -> Iterator[list[Factor]]:
+    tensor = bucket[0].tensor
+    return chunked(bucket, tensor.numel(), _layout(tensor).elements)
+
+
+def _chunk(factors: list[Factor], rule: Rule) -> _Chunk:
+    role, choices = factors[0].role, factors[0].choices
+    states = [name for name, shape in rule.states(choices).items() if shape == role]
+    return _Chunk(factors, rule.factor_rules(choices)[role], states)
+
+
+def _rounds(chunks: list[_Chunk]) -> Iterator[list[_Chunk]]:
+    """The chunks that take each pass together."""
+    for same in bucketed(chunks, lambda chunk: chunk.factors[0].tensor.device):
+        if _layout(same[0].factors[0].tensor).together:
+            yield same
+        else:
+            yield from ([chunk] for chunk in same)
+
+
+def _layout(tensor: Tensor) -> Layout:
+    return LAYOUTS.get(tensor.device.type, ACCELERATOR)
+
+
+def _look(state: State, chunk: _Chunk, rule: Rule, keep: bool) -> None:
+    batch = _stack(state, chunk, rule)
+    with full_precision(batch.point.device.type):
+        chunk.core = chunk.rule.look(batch)
+    _write_state(state, chunk, batch)
+    chunk.batch = batch if keep else None
+
+
+def _solve(chunks: Sequence[_Chunk]) -> None:
+    """Replace the Gram matrices of all chunks by polar cores, a rank at a time."""
+    waiting = [chunk for chunk in chunks if "gram" in chunk.core]
+    for same in bucketed(waiting, lambda chunk: _gram_key(chunk.core["gram"])):
+        grams = [chunk.core.pop("gram") for chunk in same]
+        with full_precision(grams[0].device.type):
+            polar = polar_core(torch.cat(grams))
+        sizes = [len(gram) for gram in grams]
+        for chunk, part in zip(same, polar.split(sizes), strict=True):
+            chunk.core["polar"] = part
+
+
+def _gram_key(gram: Tensor) -> tuple[Any, ...]:
+    return gram.shape[-1], gram.dtype, gram.device
+
+
+def _move(state: State, chunk: _Chunk, rule: Rule) -> None:
+    batch, chunk.batch = chunk.batch or _stack(state, chunk, rule), None
+    with full_precision(batch.point.device.type):
+        chunk.rule.move(batch, chunk.core)
+    scatter(batch.point, [factor.tensor for factor in chunk.factors])
+    if not chunk.core:
+        _write_state(state, chunk, batch)
+
+
+def _stack(state: State, chunk: _Chunk, rule: Rule) -> FactorBatch:
+    factors = chunk.factors
+    dtype = work_dtype(factors[0].tensor)
+    for factor in factors:
+        for name in chunk.states:
+            if name not in state[factor.tensor]:
+                zeros = torch.zeros_like(factor.tensor, dtype=dtype)
+                state[factor.tensor][name] = zeros
+    point = gather([factor.tensor for factor in factors], dtype)
+    numbers = [rule.numbers(factor.group) for factor in factors]
+    return FactorBatch(
+        point=point,
+        grad=gather([factor.grad for factor in factors], dtype),
+        state={
+            name: gather([state[factor.tensor][name] for factor in factors], dtype)
+            for name in chunk.states
+        },
+        lr=_number([factor.group["lr"] for factor in factors], point),
+        numbers={k: _number([n[k] for n in numbers], point) for k in numbers[0]},
+        choices=factors[0].choices,
+    )
+
+
+def _write_state(state: State, chunk: _Chunk, batch: FactorBatch) -> None:
+    for name in chunk.states:
+        scatter(batch.state[name], [state[f.tensor][name] for f in chunk.factors])
+
+
+def _number(values: Sequence[float | Tensor], like: Tensor) -> Number:
+    """One number where all are the same; a tensor is not read, which would wait."""
+    first = values[0]
+    if isinstance(first, Tensor) and all(value is first for value in values):
+        return first.to(like)
+    if any(isinstance(value, Tensor) for value in values):
+        parts = [torch.as_tensor(value).to(like).reshape(1, 1) for value in values]
+        return torch.stack(parts)
+    if all(value == first for value in values):
+        return float(first)
+    return column([float(value) for value in values], like)

@@ -1,0 +1,66 @@
+"""What a separable method is to the engine: one factor at a time, in two passes.
+
+The first pass over the tall matrices leaves r x r ones; those of all layers are worked
+on in one stack, since many small launches are what a step on a GPU consists of; the
+second pass moves the factors. Between the passes nothing tall is held.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from torch import Tensor
+
+__all__ = ["Core", "FactorBatch", "FactorRule", "Number"]
+
+Number = float | Tensor
+"""One value for a whole batch, or ``(K, 1, 1)`` where its pairs differ."""
+
+Core = dict[str, Tensor]
+"""Results of the first pass, each with K as its first axis."""
+
+
+@dataclasses.dataclass
+class FactorBatch:
+    """K stacked factors of one role and shape, copies that a rule may overwrite.
+
+    Attributes:
+        point: B as ``(K, out, r)``, or A as ``(K, r, in)``.
+        grad: gradient, same shape; a rule leaves it as it is.
+        state: name -> tensor of the same shape; zeros at a factor's first step.
+        lr: learning rates.
+        numbers: numeric options.
+        choices: options that are the same for all K factors.
+    """
+
+    point: Tensor
+    grad: Tensor
+    state: dict[str, Tensor]
+    lr: Number
+    numbers: dict[str, Number]
+    choices: dict[str, Any]
+
+    def release(self) -> None:
+        """Give back the room of gradient and state in the second pass."""
+        self.grad, self.state = self.point.new_empty(0), {}
+
+
+class FactorRule:
+    """The mathematics of one factor, which does not depend on the other one."""
+
+    def looks(self, choices: dict[str, Any]) -> bool:
+        """Whether there is a first pass."""
+        return True
+
+    def look(self, batch: FactorBatch) -> Core:
+        """First pass: update the state and return r x r matrices.
+
+        The engine replaces ``"gram"``, K of
+        :func:`~stiefel_lora.geometry.roots.polar_core`, by ``"polar"``, its result.
+        """
+        raise NotImplementedError
+
+    def move(self, batch: FactorBatch, core: Core) -> None:
+        """Second pass: overwrite the point; ``state`` is as the first pass left it."""
+        raise NotImplementedError
