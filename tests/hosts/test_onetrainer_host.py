@@ -178,6 +178,18 @@ def test_ema_is_saved_as_a_lora_and_training_goes_on(runs: Runs) -> None:
         assert all(orthogonality_error(up.flatten(1)) <= 1e-5 for up in ups)
 
 
+def test_a_fused_back_pass_ends_with_the_same_factors(runs: Runs) -> None:
+    # It clips each gradient on its own, the usual one all of them together.
+    usual = {"clip_grad_norm": None, "epochs": 1}
+    runs.train("apart", **usual)
+    runs.train("fused", settings={"fused_back_pass": True}, **usual)
+    assert all(grad is None for grad in runs.steps("fused")[-1]["grads"])
+    found, expected = runs.weights("fused"), runs.weights("apart")
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("optimizer", "changes", "sentence"),
     [

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from onetrainer_stand_in import LABELS, configured
+from onetrainer_stand_in import LABELS, configured, factors, started
 
 from stiefel_lora import OptionError
 from stiefel_lora.geometry import orthogonality_error
@@ -17,8 +17,8 @@ from stiefel_lora.integrations.onetrainer._layers import adapters_of
 TOGETHER = [label for label in LABELS if not OFFERED[label].separable]
 
 
-def fused(host: Any, label: str) -> Any:
-    config = configured(host, label)
+def fused(host: Any, label: str, **changes: Any) -> Any:
+    config = configured(host, label, **changes)
     config.optimizer.fused_back_pass = True
     return host.Trainer(config)
 
@@ -34,6 +34,22 @@ def test_methods_that_move_pairs_refuse_it(host: Any, label: str) -> None:
 def test_the_hosts_own_answers_are_kept(host: Any) -> None:
     assert host.Optimizer["ADAMW"].supports_fused_back_pass()
     assert not host.Optimizer["SGD"].supports_fused_back_pass()
+
+
+@pytest.mark.parametrize("label", ["Stiefel LoRA"])
+@pytest.mark.parametrize("decompose", [False, True])
+def test_a_fused_back_pass_ends_with_the_same_factors(
+    host: Any, label: str, decompose: bool
+) -> None:
+    usual = started(host, label, lora_decompose=decompose)
+    usual.train(6)
+    trainer = fused(host, label, lora_decompose=decompose)
+    trainer.start()
+    trainer.train(6)
+    found = factors(trainer)
+    for name, value in factors(usual).items():
+        assert value.any()
+        torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-6)
 
 
 @pytest.fixture

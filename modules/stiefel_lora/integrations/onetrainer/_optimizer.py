@@ -95,7 +95,7 @@ def _create(
     if method.alpha_policy == "rank":
         fold_alpha(layers)
     if config.optimizer.fused_back_pass and keeps_orthonormal(method.load()):
-        # Factors are stepped one by one then, so that no pair can enter it later.
+        # Stepped one by one, a pair that enters it in training loses a step.
         enter_gauge(layers)
     names = {id(p): name for name, p in named_parameters(layers)}
     groups = [part for group in groups for part in _named(group, names)]
