@@ -35,7 +35,7 @@ ONETRAINER = (
     *("tensorboard==2.20.0", "omegaconf", "sentencepiece", "opencv-python-headless"),
     *("scipy", "matplotlib", "psutil", "requests", "deepdiff", "imagesize", "pooch"),
     *("gguf==0.17.1", "av==16.1.0", "fabric", "PySide6-Essentials==6.11.1", "pydantic"),
-    *("scenedetect==0.7", "onnxruntime", "adv_optm==2.2.3"),
+    *("scenedetect==0.7", "onnxruntime", "adv_optm==2.2.3", "customtkinter==5.2.2"),
 )
 HOSTS = {
     "sd-scripts": Host("sdxl_train_network.py", ("-r", "requirements.txt")),

@@ -1,7 +1,7 @@
-"""Make a tiny random SD 1.5 that OneTrainer can train; runs in its environment, with
+"""Make a tiny random model that OneTrainer can train; runs in its environment, with
 tests/ in PYTHONPATH.
 
-    python onetrainer_model.py FOLDER
+    python onetrainer_model.py sd15|sdxl|flux FOLDER
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ from diffusers import (
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
+from tiny_flux import build_tiny_flux
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from helpers.byte_tokenizer import byte_tokenizer
+from helpers.tiny_sdxl import build_tiny_sdxl
 
 WIDTH = 32
 
 
-def main(folder: Path) -> None:
+def build_tiny_sd15(folder: Path) -> None:
     """Write a diffusers folder."""
     torch.manual_seed(0)
     tokenizer = byte_tokenizer(folder.parent / "tokenizer")
@@ -66,4 +68,9 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    builders = {
+        "sd15": build_tiny_sd15,
+        "sdxl": build_tiny_sdxl,
+        "flux": build_tiny_flux,
+    }
+    builders[sys.argv[1]](Path(sys.argv[2]))

@@ -17,10 +17,11 @@ import pydantic._internal._validators  # noqa: F401
 from stiefel_lora.integrations.onetrainer.launch import enter
 
 LABEL = "Stiefel LoRA"
+RANK, ALPHA = "24", "2.0"
 
 
 def main(root: Path, folder: Path) -> None:
-    """Write ``training_tab.png`` and ``parameters.png``, print what is to be seen."""
+    """Write a picture of both tabs and of the dialog, print what is to be seen."""
     enter(root)
     from modules.ui.OptimizerParamsWindowController import (
         OptimizerParamsWindowController,
@@ -29,11 +30,18 @@ def main(root: Path, folder: Path) -> None:
         PySide6OptimizerParamsWindowView,
     )
     from modules.ui.PySide6TrainUIView import PySide6TrainView
+    from modules.util.enum.TrainingMethod import TrainingMethod
     from modules.util.ui.pyside6_util import create_application
-    from PySide6.QtWidgets import QComboBox, QLabel
+    from PySide6.QtCore import QRect
+    from PySide6.QtWidgets import QComboBox, QLabel, QLineEdit
 
     application = create_application()
     window = PySide6TrainView()
+    window.ui_state.get_var("training_method").set(str(TrainingMethod.LORA))
+    window.change_training_method(TrainingMethod.LORA)
+    window.ui_state.get_var("learning_rate").set("0.02")
+    window.ui_state.get_var("lora_rank").set(RANK)
+    window.ui_state.get_var("lora_alpha").set(ALPHA)
     window.show()
     window.tabview.setCurrentWidget(window.training_tab)
     (dropdown,) = (
@@ -52,6 +60,35 @@ def main(root: Path, folder: Path) -> None:
     window.training_tab.grab().save(str(folder / "training_tab.png"))
     dialog.grab().save(str(folder / "parameters.png"))
     print("fields:", *(label.text() for label in dialog.findChildren(QLabel)), sep="\n")
+
+    def alpha_shown() -> list[tuple[str, bool]]:
+        """Fields in alpha's place that are shown, and whether they can be edited."""
+        options = window.lora_tab.options_frame
+        grid = options.layout()
+        fields = [
+            (field, grid.getItemPosition(grid.indexOf(field))[:2])
+            for field in options.findChildren(QLineEdit)
+            if grid.indexOf(field) >= 0
+        ]
+        return [
+            (field.text(), field.isEnabled())
+            for field, place in fields
+            if place == (2, 1) and not field.isHidden()
+        ]
+
+    window.tabview.setCurrentWidget(window.lora_tab)
+    application.processEvents()
+    upper = QRect(0, 0, window.lora_tab.width(), 230)
+    window.lora_tab.grab(upper).save(str(folder / "lora_tab.png"))
+    print("alpha with it:", alpha_shown())
+    window.ui_state.get_var("lora_rank").set("8")
+    print("alpha at another rank:", alpha_shown())
+    dropdown.setCurrentText("ADAMW")
+    print("alpha with ADAMW:", alpha_shown(), config.lora_alpha)
+    dropdown.setCurrentText(LABEL)
+    window.lora_tab.refresh_ui()
+    application.processEvents()
+    print("alpha in a new tab:", alpha_shown())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Inside OneTrainer: its dropdown, config, layers, optimizer, curves, launcher.
+"""Inside OneTrainer: its dropdown, config, layers, optimizer, curves.
 
 Against a stand-in that calls what OneTrainer calls in its order; tests/hosts runs
 OneTrainer itself.
@@ -6,83 +6,22 @@ OneTrainer itself.
 
 from __future__ import annotations
 
-import os
 import pickle
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from onetrainer_stand_in import LABELS, configured, factors, started
 
 from helpers.runs import assert_same_tensors
 from stiefel_lora import ConfigError, OptionError, find_pairs
 from stiefel_lora.geometry import orthogonality_error
-from stiefel_lora.integrations.onetrainer import _imports, patch
 from stiefel_lora.integrations.onetrainer._choices import OFFERED
 from stiefel_lora.integrations.onetrainer._layers import adapters_of, named_parameters
 from stiefel_lora.integrations.onetrainer._points import point
 from stiefel_lora.methods import CATALOGUE
-
-HOST = Path(__file__).parent / "onetrainer_host"
-LABELS = list(OFFERED)
-LAUNCH = [sys.executable, "-m", "stiefel_lora.integrations.onetrainer.launch"]
-
-
-@pytest.fixture(scope="module")
-def host() -> Iterator[Any]:
-    """The stand-in, patched before anything of it is imported."""
-    before, path, known = Path.cwd(), list(sys.path), set(sys.modules)
-    os.chdir(HOST)
-    sys.path[:0] = [str(HOST / "scripts"), str(HOST)]
-    _imports._done.clear()
-    patch()
-    import stand_in
-    from modules.ui import BaseOptimizerParamsWindowView as window
-    from modules.util import create, optimizer_util
-    from modules.util.config.TrainConfig import TrainConfig
-    from modules.util.enum.Optimizer import Optimizer
-
-    yield SimpleNamespace(
-        Trainer=stand_in.Trainer,
-        create=create,
-        defaults=optimizer_util,
-        window=window.BaseOptimizerParamsWindowView,
-        TrainConfig=TrainConfig,
-        Optimizer=Optimizer,
-    )
-    os.chdir(before)
-    sys.path[:] = path
-    for name in set(sys.modules) - known:
-        if name.partition(".")[0] in ("modules", "stand_in"):
-            del sys.modules[name]
-
-
-def configured(host: Any, label: str, **changes: Any) -> Any:
-    """A config in which the dropdown was set to a method."""
-    config = host.TrainConfig.default_values()
-    config.optimizer.optimizer = host.Optimizer[label]
-    config.optimizer = host.defaults.change_optimizer(config)
-    config.learning_rate = 1e-2
-    for name, value in changes.items():
-        setattr(config, name, value)
-    return config
-
-
-def started(
-    host: Any, label: str, *backup: Any, fuse: bool = False, **changes: Any
-) -> Any:
-    trainer = host.Trainer(configured(host, label, **changes), fuse=fuse)
-    trainer.start(*backup)
-    return trainer
-
-
-def factors(trainer: Any) -> dict[str, torch.Tensor]:
-    layers = adapters_of(trainer.model.unet_lora)
-    return {name: p.detach().clone() for name, p in named_parameters(layers)}
 
 
 def test_the_dropdown_holds_every_method_beside_the_hosts(host: Any) -> None:
@@ -124,36 +63,6 @@ def test_an_unknown_optimizer_is_refused_and_the_rest_is_kept(
         host.create.create_trainer(config, None, None).start()
     config.optimizer.from_dict({"optimizer": "ADAMW"})
     host.create.create_trainer(config, None, None).start()
-
-
-class Components:
-    """Records the widgets that a window asks for."""
-
-    def __init__(self) -> None:
-        self.made: dict[tuple[int, int], tuple[str, Any]] = {}
-
-    def __getattr__(self, kind: str) -> Any:
-        def make(master: Any, row: int, column: int, *rest: Any, **more: Any) -> None:
-            assert (row, column) not in self.made
-            self.made[row, column] = (kind, rest)
-
-        return make
-
-
-@pytest.mark.parametrize("label", LABELS)
-def test_the_window_shows_every_option(host: Any, label: str) -> None:
-    components = Components()
-    controller = SimpleNamespace(config=configured(host, label))
-    view = host.window(components)
-    view.build_dynamic_content(None, controller, "state", lambda: None, None)
-    options = OFFERED[label].options
-    assert len(components.made) == 2 * len(options)
-    for index, option in enumerate(options):
-        row, column = index // 2 + 1, 3 * (index % 2)
-        assert components.made[row, column][0] == "label"
-        kind = components.made[row, column + 1][0]
-        expected = "switch" if option.type is bool else "entry"
-        assert kind == ("options" if option.choices else expected)
 
 
 def test_the_hosts_own_optimizers_are_left_alone(host: Any) -> None:
@@ -250,11 +159,24 @@ def test_embeddings_train_at_their_own_rate_and_resume(
     assert torch.equal(whole.model.embedding, resumed.model.embedding)
 
 
+def test_step_counts_stay_on_the_cpu_when_state_moves(host: Any) -> None:
+    begun = started(host, "Stiefel LoRA", lora_decompose=True)
+    begun.train(1)
+    optimizer = begun.model.optimizer
+    # A dtype stands for the device: Tensor.to takes both, and every machine has it.
+    host.defaults.optimizer_to_device_(optimizer, torch.float64)
+    kinds: dict[bool, set[torch.dtype]] = {True: set(), False: set()}
+    for state in optimizer.state.values():
+        for key, value in state.items():
+            kinds["step" in key].add(value.dtype)
+    assert kinds == {True: {torch.float32}, False: {torch.float64}}
+
+
 def test_state_of_another_optimizer_is_not_taken(host: Any, tmp_path: Path) -> None:
     begun = started(host, "LoRA-RITE", lora_alpha=4.0)
     begun.train(3)
-    weights, state, step = begun.backup(tmp_path / "optimizer.pt")
-    resumed = started(host, "Stiefel LoRA", (weights, state, step))
+    saved = begun.backup(tmp_path / "optimizer.pt")
+    resumed = started(host, "Stiefel LoRA", saved)
     resumed.train(1)
     pairs = resumed.model.optimizer.pairs
     assert all(orthogonality_error(pair.up.detach()) <= 1e-6 for pair in pairs)
@@ -267,7 +189,7 @@ def test_a_loaded_lora_keeps_its_product(host: Any, tmp_path: Path) -> None:
     before = {
         layer.prefix: layer.product() for layer in adapters_of(begun.model.unet_lora)
     }
-    resumed = started(host, "Stiefel LoRA", (weights, None, 0))
+    resumed = started(host, "Stiefel LoRA", (weights, None, 0, None))
     for layer in adapters_of(resumed.model.unet_lora):
         assert float(layer.alpha) == 4
         torch.testing.assert_close(layer.product(), before[layer.prefix])
@@ -314,11 +236,6 @@ def test_the_cloud_is_refused_when_training_starts(host: Any) -> None:
     trainer.end()
 
 
-def test_ema_is_spoken_of(host: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    started(host, "Stiefel LoRA", ema="CPU")
-    assert "Leave EMA off" in capsys.readouterr().out
-
-
 def test_without_lora_layers_the_method_is_refused(host: Any) -> None:
     config = configured(host, "Stiefel LoRA", training_method="FINE_TUNE")
     weight = torch.nn.Parameter(torch.ones(3, 3))
@@ -331,75 +248,6 @@ def test_without_lora_layers_the_method_is_refused(host: Any) -> None:
 def test_a_changed_host_is_met_with_the_missing_point(host: Any) -> None:
     with pytest.raises(ConfigError, match=r"no .*create\.make_optimizer.*tested with"):
         point(host.create, "make_optimizer")
-
-
-def launch(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*LAUNCH, *map(str, arguments)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def write(path: Path, optimizer: str, more: str = "") -> None:
-    path.write_text(f'{{"optimizer": {{"optimizer": "{optimizer}"}}{more}}}', "utf-8")
-
-
-def test_the_launcher_trains_with_a_method(tmp_path: Path) -> None:
-    write(tmp_path / "my config.json", "Stiefel LoRA")
-    done = launch(HOST, "train", "--config-path", "my config.json", cwd=tmp_path)
-    assert "optimizer: StiefelLoRA" in done.stdout, done.stderr
-    assert "effective_rank/mean" in done.stdout
-    assert "The learning rate is 3e-06; Stiefel LoRA starts at" in done.stdout
-    assert done.returncode == 0
-
-
-def test_children_of_the_launcher_know_the_method(tmp_path: Path) -> None:
-    write(tmp_path / "config.json", "StelLA", ', "multi_gpu": true')
-    done = launch(HOST, "train", "--config-path=config.json", cwd=tmp_path)
-    assert "child: StelLA" in done.stdout, done.stderr
-
-
-def test_the_launcher_says_what_is_wrong(tmp_path: Path) -> None:
-    write(tmp_path / "config.json", "Stifel LoRA")
-    done = launch(HOST, "train", "--config-path", "config.json", cwd=tmp_path)
-    assert done.returncode == 2
-    assert done.stderr.strip() == (
-        "There is no optimizer 'Stifel LoRA'; did you mean Stiefel LoRA?"
-    )
-    done = launch(tmp_path, "ui", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "is no checkout of OneTrainer" in done.stderr
-
-
-def test_the_dropin_works_without_the_launcher(tmp_path: Path) -> None:
-    import shutil
-
-    root = tmp_path / "host"
-    shutil.copytree(HOST, root, ignore=shutil.ignore_patterns("__pycache__"))
-    write(root / "config.json", "Stiefel LoRA")
-    before = sorted(root.rglob("*.py"))
-    assert launch(root, "install-dropin", cwd=tmp_path).returncode == 0
-    code = "import sys; sys.path.insert(0, '.'); import train; train.main()"
-    command = [sys.executable, "-c", code, "--config-path", "config.json"]
-    paths = os.pathsep.join([str(root / "scripts"), *sys.path])
-    environment = {**os.environ, "PYTHONPATH": paths}
-    done = subprocess.run(
-        command, cwd=root, env=environment, capture_output=True, text=True, check=False
-    )
-    assert "optimizer: StiefelLoRA" in done.stdout, done.stderr
-    write(root / "config.json", "Stifel LoRA")
-    done = subprocess.run(
-        command, cwd=root, env=environment, capture_output=True, text=True, check=False
-    )
-    assert "ConfigError: There is no optimizer 'Stifel LoRA'" in done.stderr
-    assert launch(root, "remove-dropin", cwd=tmp_path).returncode == 0
-    assert sorted(root.rglob("*.py")) == before
-    done = launch(root, "remove-dropin", cwd=tmp_path)
-    assert done.returncode == 2
-    assert len(done.stderr.splitlines()) == 1
 
 
 def test_every_method_but_the_hosts_own_is_offered() -> None:

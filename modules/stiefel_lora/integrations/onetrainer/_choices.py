@@ -58,6 +58,12 @@ def add_to_dropdown(module: ModuleType) -> None:
         # What unpickling in another process looks for.
         type.__setattr__(members, label, member)
 
+    def supports_fused_back_pass(original: Any, self: Any) -> bool:
+        method = OFFERED.get(str(self))
+        return original(self) if method is None else method.separable
+
+    wrap(members, "supports_fused_back_pass", supports_fused_back_pass)
+
 
 def _member(members: Any, label: str) -> Any:
     member = object.__new__(members)
@@ -126,3 +132,5 @@ def add_defaults(module: ModuleType) -> None:
         table[members[label]] = {
             key_of(entry, option): option.default for option in entry.options
         }
+        if entry.separable:
+            table[members[label]]["fused_back_pass"] = False

@@ -11,10 +11,14 @@ import torch
 from ..._exceptions import ConfigError, OptionError
 from ...methods import Method, check_options
 from ...optim.alpha import ALPHA_IS_RANK
-from ._choices import OFFERED, key_of, method_of, refused_name
+from ...optim.rule import keeps_orthonormal
+from ._averages import averaged, begin_anew, check_average
+from ._choices import key_of, method_of, refused_name
 from ._console import say
+from ._gauge import enter_gauge
 from ._layers import fold_alpha, layers_holding, named_parameters
 from ._points import arguments_of, wrap
+from ._resume import matching_state
 
 __all__ = ["wrap_creation"]
 
@@ -22,7 +26,7 @@ _NAMES = "lora_param_names"
 
 
 def wrap_creation(module: ModuleType) -> None:
-    """Take over ``create_optimizer``, and refuse what can not be trained."""
+    """Take over optimizer and averages, and refuse what can not be trained."""
 
     def create_optimizer(original: Any, *args: Any, **kwargs: Any) -> Any:
         given = arguments_of(
@@ -38,7 +42,15 @@ def wrap_creation(module: ModuleType) -> None:
         refusal = refused_name(config.optimizer) or _cloud_refusal(config)
         return _Refused(refusal) if refusal else original(*args, **kwargs)
 
+    def create_ema(original: Any, *args: Any, **kwargs: Any) -> Any:
+        config = arguments_of(original, args, kwargs, "config")["config"]
+        method = method_of(config)
+        if method is None:
+            return original(*args, **kwargs)
+        return averaged(method, original, args, kwargs)
+
     wrap(module, "create_optimizer", create_optimizer)
+    wrap(module, "create_ema", create_ema)
     wrap(module, "create_trainer", create_trainer)
 
 
@@ -82,6 +94,9 @@ def _create(
         )
     if method.alpha_policy == "rank":
         fold_alpha(layers)
+    if config.optimizer.fused_back_pass and keeps_orthonormal(method.load()):
+        # Stepped one by one, a pair that enters it in training loses a step.
+        enter_gauge(layers)
     names = {id(p): name for name, p in named_parameters(layers)}
     groups = [part for group in groups for part in _named(group, names)]
     options = _options(method, config)
@@ -92,9 +107,10 @@ def _create(
     optimizer = method.load()(groups, lr=config.learning_rate, **options)
     if state_dict is not None:
         mapping = parameter_group_collection.unique_name_mapping
-        optimizer.load_state_dict(
-            _matching_state(optimizer, state_dict, method, mapping)
-        )
+        state = matching_state(optimizer, state_dict, method, mapping)
+        optimizer.load_state_dict(state)
+        if not state["state"]:
+            begin_anew(layers)
     _say_rate(method, config)
     return optimizer
 
@@ -106,11 +122,12 @@ def _check(method: Method, config: Any) -> None:
             f"{method.label} needs the LoRA weight data type float32, it is {kind}; "
             "change it in the LoRA tab (the base model may stay as it is)."
         )
-    if str(getattr(config, "ema", "OFF")) != "OFF":
-        say(
-            f"EMA averages A and B on their own, and {method.label} moves "
-            "them together: what is averaged is no LoRA of this run. Leave EMA off."
+    if config.optimizer.fused_back_pass and not method.separable:
+        raise OptionError(
+            f"Fused back pass is on, and {method.label} moves the two factors of a "
+            "layer together; switch it off, or choose another optimizer."
         )
+    check_average(method, config)
 
 
 def _has_rate_of_its_own(
@@ -158,49 +175,6 @@ def _named(group: Mapping[str, Any], names: Mapping[int, str]) -> list[dict[str,
             part["weight_decay"] = 0.0
         parts.append(part)
     return parts
-
-
-def _matching_state(
-    optimizer: torch.optim.Optimizer,
-    saved: Mapping[str, Any],
-    method: Method,
-    mapping: list[str],
-) -> dict[str, Any]:
-    """State of the groups that the saved run had too, for the same optimizer.
-
-    Groups are told apart by name, as the host does; learning rates are those of the
-    configuration.
-    """
-    fresh = optimizer.state_dict()
-    names = _group_names(optimizer, mapping)
-    old_names = saved["param_group_mapping"]
-    labels = saved["param_group_optimizer_mapping"]
-    old = {
-        name: group
-        for name, label, group in zip(
-            old_names, labels, saved["param_groups"], strict=True
-        )
-        if OFFERED.get(label) is method
-    }
-    state: dict[Any, Any] = {}
-    for name, group in zip(names, fresh["param_groups"], strict=True):
-        before = old.get(name)
-        if before is None or len(before["params"]) != len(group["params"]):
-            continue
-        for index, previous in zip(group["params"], before["params"], strict=True):
-            if previous in saved["state"]:
-                state[index] = saved["state"][previous]
-        rates = {key: group[key] for key in ("lr", "initial_lr")}
-        group.update({**before, "params": group["params"], **rates})
-    return {**fresh, "state": state}
-
-
-def _group_names(optimizer: torch.optim.Optimizer, mapping: list[str]) -> list[str]:
-    """The names under which the host saves groups."""
-    groups = optimizer.param_groups
-    if any("optim_type" in group for group in groups):
-        return [f"{g.get('name')}_{g.get('optim_type', 'unknown')}" for g in groups]
-    return list(mapping)
 
 
 def _say_rate(method: Method, config: Any) -> None:

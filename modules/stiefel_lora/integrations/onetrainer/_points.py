@@ -9,7 +9,7 @@ from typing import Any
 
 from ..._exceptions import ConfigError
 
-__all__ = ["TESTED", "arguments_of", "point", "wrap"]
+__all__ = ["TESTED", "arguments_of", "missing", "point", "wrap"]
 
 TESTED = "OneTrainer 23df3832 of 2026-08-19"
 
@@ -23,7 +23,7 @@ def point(owner: Any, path: str) -> Any:
     found = owner
     for name in path.split("."):
         if not hasattr(found, name):
-            raise _gone(f"{_name(owner)}.{path}")
+            raise missing(f"{_name(owner)}.{path}")
         found = getattr(found, name)
     return found
 
@@ -50,7 +50,7 @@ def arguments_of(
     given = inspect.signature(function).bind(*args, **kwargs).arguments
     for name in wanted:
         if name not in given:
-            raise _gone(f"the argument {name} of {_name(function)}")
+            raise missing(f"the argument {name} of {_name(function)}")
     return given
 
 
@@ -60,7 +60,8 @@ def _name(thing: Any) -> str:
     )
 
 
-def _gone(what: str) -> ConfigError:
+def missing(what: str) -> ConfigError:
+    """The sentence on something that this OneTrainer does not have."""
     return ConfigError(
         f"This OneTrainer has no {what}, which stiefel-lora builds on; it was tested "
         f"with {TESTED}. Update stiefel-lora, or go back to that version."

@@ -18,6 +18,9 @@ class Groups:
         self.unique_name_mapping = self.display_name_mapping = list(parts)
         self._parts = parts
 
+    def parameters(self):
+        return [p for parameters, _ in self._parts.values() for p in parameters]
+
     def parameters_for_optimizer(self, config):
         return [
             {"name": name, "params": list(params), "lr": rate, "initial_lr": rate}
@@ -39,6 +42,7 @@ class Model:
         self.unet.requires_grad_(False)
         self.embedding = nn.Parameter(torch.zeros(12))
         self.lora_state_dict = self.optimizer_state_dict = None
+        self.ema_state_dict = None
         self.train_progress = SimpleNamespace(global_step=0)
 
     def adapters(self):
@@ -67,6 +71,7 @@ class Trainer:
         if backup is not None:
             model.lora_state_dict, model.optimizer_state_dict = backup[:2]
             model.train_progress.global_step = backup[2]
+            model.ema_state_dict = backup[3]
         if model.lora_state_dict is not None:
             model.unet_lora.load_state_dict(model.lora_state_dict)
         model.unet_lora.hook_to_module()
@@ -75,8 +80,23 @@ class Trainer:
             rate = config.embedding_learning_rate
             parts = {"embeddings": ([model.embedding], rate), **parts}
         groups = Groups(parts)
-        optimizer_util.init_model_parameters(model, groups)
+        optimizer_util.init_model_parameters(model, groups, "cpu")
+        self.parameters = groups.parameters()
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(model.optimizer, lambda _: 1)
+        self._fuse_back_pass()
+
+    def _fuse_back_pass(self):
+        chosen = self.config.optimizer
+        if not (chosen.fused_back_pass and chosen.optimizer.supports_fused_back_pass()):
+            return
+        for group in self.model.optimizer.param_groups:
+            for index, parameter in enumerate(group["params"]):
+
+                def step(tensor, group=group, index=index):
+                    self.model.optimizer.step_parameter(tensor, group, index)
+                    tensor.grad = None
+
+                parameter.register_post_accumulate_grad_hook(step)
 
     def train(self, steps):
         model = self.model
@@ -89,6 +109,8 @@ class Trainer:
             model.optimizer.step()
             self.scheduler.step()
             model.optimizer.zero_grad(set_to_none=True)
+            if model.ema:
+                model.ema.step(self.parameters)
             self.setup.report_to_tensorboard(
                 model, self.config, self.scheduler, self.tensorboard
             )
@@ -102,7 +124,9 @@ class Trainer:
             model.param_group_mapping
         )
         step = model.train_progress.global_step
-        torch.save((copy.deepcopy(model.unet_lora.state_dict()), state, step), path)
+        averages = model.ema.state_dict() if model.ema else None
+        weights = copy.deepcopy(model.unet_lora.state_dict())
+        torch.save((weights, state, step, averages), path)
         return torch.load(Path(path), weights_only=True)
 
 

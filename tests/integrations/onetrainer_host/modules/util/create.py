@@ -5,6 +5,7 @@ import inspect
 from pathlib import Path
 
 import torch
+from modules.module.EMAModule import EMAModuleWrapper
 from modules.util.enum.Optimizer import Optimizer
 
 for found in sorted(Path("modules/modelSetup").glob("*.py")):
@@ -23,6 +24,16 @@ def create_optimizer(parameter_group_collection, state_dict, config, layer_key_f
     if state_dict is not None and optimizer is not None:
         optimizer.load_state_dict(state_dict)
     return optimizer
+
+
+def create_ema(parameters, state_dict, config):
+    """None where it is off."""
+    if config.ema == "OFF":
+        return None
+    ema = EMAModuleWrapper(parameters=parameters)
+    if state_dict is not None:
+        ema.load_state_dict(state_dict)
+    return ema
 
 
 def create_trainer(config, callbacks, commands):

@@ -83,6 +83,7 @@ class TrainConfig(BaseConfig):
                 ("learning_rate", 3e-6, float, True),
                 ("embedding_learning_rate", None, float, True),
                 ("steps", 3, int, False),
+                ("ema", "OFF", str, False),
                 ("multi_gpu", False, bool, False),
             ]
         )

@@ -9,5 +9,8 @@ class Optimizer(Enum):
     ADAMW = "ADAMW"
     SGD = "SGD"
 
+    def supports_fused_back_pass(self):
+        return self is Optimizer.ADAMW
+
     def __str__(self) -> str:
         return self.value

@@ -1,0 +1,89 @@
+"""LoRA alpha in OneTrainer's window: the rank, while a method owns the scale.
+
+The field of alpha gives way to a locked one that shows the rank. Alpha itself keeps
+what the user typed, so that it comes back with another optimizer.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+from ._choices import method_of
+from ._points import arguments_of, missing, point, wrap
+from ._toolkits import lock, show, when_gone
+
+__all__ = ["lock_alpha"]
+
+_NOTE = "= LoRA rank"
+_TOOLTIP = (
+    "The chosen optimizer owns the scale of the product, so alpha is taken as the "
+    "rank. Your own alpha comes back when another optimizer is chosen."
+)
+
+
+def lock_alpha(module: ModuleType) -> None:
+    """Let the LoRA tab show the rank in place of alpha, as the optimizer asks."""
+
+    def with_rank(original: Any, self: Any, *args: Any, **kwargs: Any) -> None:
+        given = arguments_of(
+            original,
+            (self, *args),
+            kwargs,
+            "master",
+            "controller",
+            "ui_state",
+            "peft_type",
+        )
+        components = self.components
+        seen = self.components = _Watched(components)
+        try:
+            original(self, *args, **kwargs)
+        finally:
+            self.components = components
+        if given["peft_type"].name == "LORA":
+            _add_rank(components, given, seen)
+
+    wrap(point(module, "BaseLoraTabView"), "build_lora_options", with_rank)
+
+
+class _Watched:
+    """The toolkit's components; remembers the field of alpha and its place."""
+
+    def __init__(self, components: Any) -> None:
+        self._components = components
+        self.alpha: tuple[Any, int, int] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._components, name)
+
+    def entry(self, *args: Any, **kwargs: Any) -> Any:
+        original = self._components.entry
+        given = arguments_of(original, args, kwargs, "row", "column", "var_name")
+        widget = original(*args, **kwargs)
+        if given["var_name"] == "lora_alpha":
+            self.alpha = widget, given["row"], given["column"]
+        return widget
+
+
+def _add_rank(components: Any, given: Any, seen: _Watched) -> None:
+    if seen.alpha is None:
+        raise missing("field lora_alpha in BaseLoraTabView.build_lora_options")
+    alpha, row, column = seen.alpha
+    master, state = given["master"], given["ui_state"]
+    rank = components.entry(master, row, column, state, "lora_rank", tooltip=_TOOLTIP)
+    lock(rank)
+    note = components.label(master, row, column + 1, _NOTE, tooltip=_TOOLTIP)
+    config = point(given["controller"], "train_config")
+
+    def refresh() -> None:
+        method = method_of(config)
+        owned = method is not None and method.alpha_policy == "rank"
+        show(alpha, not owned)
+        show(rank, owned)
+        show(note, owned)
+
+    refresh()
+    chosen = state.get_var("optimizer")
+    trace = chosen.add_var_trace("optimizer", refresh)
+    when_gone(rank, lambda: chosen.remove_var_trace("optimizer", trace))

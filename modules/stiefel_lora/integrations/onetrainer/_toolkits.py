@@ -1,0 +1,34 @@
+"""What OneTrainer's two toolkits, PySide6 and customtkinter, call differently."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["lock", "show", "when_gone"]
+
+
+def show(widget: Any, visible: bool) -> None:
+    """Show or hide a widget; its place in the grid stays its own."""
+    if hasattr(widget, "setVisible"):
+        widget.setVisible(visible)
+    elif visible:
+        widget.grid()
+    else:
+        widget.grid_remove()
+
+
+def lock(widget: Any) -> None:
+    """Let a widget show a value that can not be typed over."""
+    if hasattr(widget, "setEnabled"):
+        widget.setEnabled(False)
+    else:
+        widget.configure(state="disabled")
+
+
+def when_gone(widget: Any, action: Callable[[], None]) -> None:
+    """Call ``action`` once the toolkit has destroyed the widget."""
+    if hasattr(widget, "destroyed"):
+        widget.destroyed.connect(lambda *_: action())
+    else:
+        widget.bind("<Destroy>", lambda *_: action(), add="+")

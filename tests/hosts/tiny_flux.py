@@ -1,0 +1,96 @@
+"""A complete, random, tiny FluxPipeline folder of the real classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    FluxTransformer2DModel,
+)
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    T5Config,
+    T5EncoderModel,
+    T5Tokenizer,
+)
+
+from helpers.byte_tokenizer import TOKENS, byte_tokenizer
+
+__all__ = ["build_tiny_flux"]
+
+WIDTH, LATENTS = 32, 16
+
+
+def build_tiny_flux(folder: Path) -> None:
+    """Write a diffusers folder with one double and one single block."""
+    torch.manual_seed(0)
+    tokenizer = byte_tokenizer(folder.parent / "flux_tokenizer")
+    pieces = T5Tokenizer(vocab=_pieces(), extra_ids=0, model_max_length=TOKENS)
+    FluxPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True),
+        vae=_vae(),
+        text_encoder=CLIPTextModel(_clip_config(len(tokenizer))),
+        tokenizer=tokenizer,
+        text_encoder_2=T5EncoderModel(_t5_config(len(pieces))),
+        tokenizer_2=pieces,
+        transformer=FluxTransformer2DModel(
+            in_channels=4 * LATENTS,
+            num_layers=1,
+            num_single_layers=1,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=WIDTH,
+            pooled_projection_dim=WIDTH,
+            guidance_embeds=True,
+            axes_dims_rope=(4, 6, 6),
+        ),
+    ).save_pretrained(folder)
+
+
+def _pieces() -> list[tuple[str, float]]:
+    letters = [chr(code) for code in range(33, 127)]
+    return [(piece, 0.0) for piece in ("<pad>", "</s>", "<unk>", "\u2581", *letters)]
+
+
+def _vae() -> AutoencoderKL:
+    return AutoencoderKL(
+        block_out_channels=(8, 8, 8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=1,
+        latent_channels=LATENTS,
+        norm_num_groups=4,
+        scaling_factor=0.3611,
+        shift_factor=0.1159,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+    )
+
+
+def _clip_config(words: int) -> CLIPTextConfig:
+    return CLIPTextConfig(
+        vocab_size=words,
+        hidden_size=WIDTH,
+        intermediate_size=2 * WIDTH,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=TOKENS,
+        bos_token_id=words - 2,
+        eos_token_id=words - 1,
+    )
+
+
+def _t5_config(words: int) -> T5Config:
+    return T5Config(
+        vocab_size=words,
+        d_model=WIDTH,
+        d_kv=8,
+        d_ff=2 * WIDTH,
+        num_layers=1,
+        num_heads=2,
+    )
