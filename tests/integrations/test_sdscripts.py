@@ -271,6 +271,13 @@ def test_a_network_that_is_no_lora_is_refused(monkeypatch: pytest.MonkeyPatch) -
         ("lora_unet_single_blocks_37_linear1", "single_blocks.37.linear1"),
         ("lora_te_text_model_encoder", "te.text_model_encoder"),
         ("lora_unet_time_embed_0", "time_embed_0"),
+        ("lora_unet_layers_0_attention_to_q", "layers.0.attention_to_q"),
+        ("lora_unet_blocks_9_ffn_0", "blocks.9.ffn_0"),
+        (
+            "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn1_to_q",
+            "down_blocks.1.attentions_0_transformer_blocks_0_attn1_to_q",
+        ),
+        ("lora_unet_final_layer_linear", "final_layer_linear"),
     ],
 )
 def test_shown_names(name: str, shown: str) -> None:
