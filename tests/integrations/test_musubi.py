@@ -50,6 +50,7 @@ def arguments(**changes: Any) -> types.SimpleNamespace:
         "network_dim": RANK,
         "network_alpha": 1,
         "network_weights": None,
+        "learning_rate": 2e-2,
         "scale_weight_norms": None,
         "seed": 3,
         "max_train_steps": 12,

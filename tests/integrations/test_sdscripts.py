@@ -114,6 +114,22 @@ def test_it_starts_orthonormal_with_alpha_the_rank(caplog: Any) -> None:
     assert "--network_alpha was not --network_dim in 2 layers" in record.message
 
 
+@pytest.mark.parametrize(
+    ("rates", "words"),
+    [
+        ({"learning_rate": 2e-6}, "--learning_rate is 2e-06, where Stiefel LoRA"),
+        ({"unet_lr": 1e-4}, "--unet_lr is 0.0001, where Stiefel LoRA"),
+    ],
+)
+def test_a_rate_for_adamw_is_told(
+    rates: dict[str, float], words: str, caplog: Any
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        start(arguments(network_alpha=RANK, **rates))
+    (record,) = caplog.records
+    assert words in record.message
+
+
 def test_names_and_pairs_reach_the_optimizer() -> None:
     network, unet, groups = start(arguments(), loraplus_lr_ratio="16")
     assert len(groups) == 2

@@ -87,6 +87,7 @@ def adopt(network: Any, watch: Watch) -> Any:
         state["method"] = method = _method_of(args.optimizer_type)
         constrained = method is not None and keeps_orthonormal(method.load())
         if method is not None:
+            _tell_rate(args, method)
             if constrained:
                 _refuse_what_breaks_b(args, method)
             if method.alpha_policy == "rank":
@@ -124,6 +125,17 @@ def _method_of(optimizer_type: str | None) -> Method | None:
         return None
     classes = {m.target.partition(":")[2]: m for m in CATALOGUE.values()}
     return classes.get(name)
+
+
+def _tell_rate(args: Any, method: Method) -> None:
+    # The host's own default is one for AdamW, and --unet_lr goes before it.
+    name = "unet_lr" if getattr(args, "unet_lr", None) else "learning_rate"
+    rate = getattr(args, name)
+    if rate and not 0.1 <= rate / method.default_lr <= 10:
+        log.warning(
+            "--%s is %g, where %s usually begins at %g (%s).",
+            *(name, rate, method.label, method.default_lr, method.lr_unit),
+        )
 
 
 def _refuse_what_breaks_b(args: Any, method: Method) -> None:
