@@ -58,11 +58,12 @@ def product(weights: Weights, block: str) -> torch.Tensor:
     return weights[f"{block}.alpha"] / up.shape[1] * up @ down
 
 
-def assert_orthonormal(weights: Weights) -> None:
+def assert_orthonormal(weights: Weights, idle: str = "nothing") -> None:
+    """Of every block, and trained but where its name says that it got no gradient."""
     for block in blocks(weights):
         up, down = factors(weights, block)
         assert orthogonality_error(up) <= 1e-5, block
-        assert down.any(), block
+        assert bool(down.any()) is not block.startswith(idle), block
 
 
 def alphas(weights: Weights) -> set[float]:
@@ -101,7 +102,8 @@ def test_lora_plus_with_the_text_encoders(folder: Path) -> None:
     assert HIDDEN_ALPHA not in printed
     weights = saved(folder, "plus")
     assert sum(name.startswith("lora_te") for name in blocks(weights)) == TEXT_LAYERS
-    assert_orthonormal(weights)
+    # SDXL reads its first text encoder before the last of its twelve layers.
+    assert_orthonormal(weights, idle="lora_te1_text_model_encoder_layers_11_")
     (step, _) = torch.load(folder / "plus.pt", weights_only=True)
     assert step["lr"] == pytest.approx([5e-3, 8e-2, 1e-2, 0.16])
 
