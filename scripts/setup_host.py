@@ -1,11 +1,15 @@
 """Make the environment of another trainer, with this package in it, to test inside it.
 
     python scripts/setup_host.py sd-scripts CHECKOUT
+    python scripts/setup_host.py musubi-tuner CHECKOUT
+    python scripts/setup_host.py diffusers CHECKOUT
+    python scripts/setup_host.py kohya_ss CHECKOUT
     python scripts/setup_host.py onetrainer CHECKOUT [--mgds CHECKOUT_OF_MGDS]
 
 makes CHECKOUT/.venv from the versions that the trainer asks for and installs this
 checkout there. Nothing else of CHECKOUT is changed. For OneTrainer it installs what
-training a LoRA on a CPU and its Qt window need, not all that it asks for.
+training a LoRA on a CPU and its Qt window need, not all that it asks for; for diffusers
+what its DreamBooth examples need, for kohya_ss what its window needs.
 """
 
 # No future import here: _bootstrap's check must speak on a Python too old for it.
@@ -27,6 +31,9 @@ class Host:
     requirements: "tuple[str, ...]"
     """What pip install is given."""
 
+    loose: "tuple[str, ...]" = ()
+    """What is installed without what it asks for: a torch of its own."""
+
 
 MGDS = "mgds @ git+https://github.com/Nerogar/mgds.git@3a6994a"
 ONETRAINER = (
@@ -37,9 +44,23 @@ ONETRAINER = (
     *("gguf==0.17.1", "av==16.1.0", "fabric", "PySide6-Essentials==6.11.1", "pydantic"),
     *("scenedetect==0.7", "onnxruntime", "adv_optm==2.2.3", "customtkinter==5.2.2"),
 )
+DIFFUSERS = (
+    *("-e", ".", "accelerate==1.15.0", "transformers==5.23.0", "peft==0.21.2"),
+    *("ftfy", "Jinja2", "protobuf", "sentencepiece", "tensorboard"),
+)
+KOHYA_SS = (
+    *("gradio==6.17.3", "easygui==0.98.3", "toml==0.10.2", "rich", "psutil", "pillow"),
+    *("safetensors", "accelerate==1.7.0"),
+)
+VISION = ("torchvision",)
 HOSTS = {
-    "sd-scripts": Host("sdxl_train_network.py", ("-r", "requirements.txt")),
-    "onetrainer": Host("modules/util/create.py", ONETRAINER),
+    "sd-scripts": Host("sdxl_train_network.py", ("-r", "requirements.txt"), VISION),
+    "musubi-tuner": Host("wan_train_network.py", ("-e", ".", "tensorboard"), VISION),
+    "diffusers": Host(
+        "examples/dreambooth/train_dreambooth_lora_sdxl.py", DIFFUSERS, VISION
+    ),
+    "kohya_ss": Host("kohya_gui.py", KOHYA_SS),
+    "onetrainer": Host("modules/util/create.py", ONETRAINER, VISION),
 }
 
 
@@ -59,10 +80,9 @@ def main() -> int:
             held = ["-c", str(prepare(checkout, arguments.torch_index))]
             wanted = ["install", *host.requirements, *held]
             pip(checkout, wanted, f"Installing what {arguments.host} asks for")
-            if arguments.host == "onetrainer":
-                # torchvision asks for a torch of its own, mgds for all of both.
-                loose = ["install", "--no-deps", "torchvision", arguments.mgds]
-                pip(checkout, loose, "Installing torchvision and mgds")
+            for package in _loose(arguments):
+                wanted = ["install", "--no-deps", package]
+                pip(checkout, wanted, f"Installing {package} alone")
             own = ["install", "--editable", str(here().root), *held]
             pip(checkout, own, "Installing stiefel-lora")
     except InstallError as error:
@@ -70,6 +90,12 @@ def main() -> int:
         return 1
     print(f"Done: {checkout.python}")
     return 0
+
+
+def _loose(arguments: argparse.Namespace) -> "list[str]":
+    """What would bring a torch of its own: torchvision, and OneTrainer's mgds."""
+    loose = HOSTS[arguments.host].loose
+    return [*loose, arguments.mgds] if arguments.host == "onetrainer" else [*loose]
 
 
 def _parse() -> argparse.Namespace:

@@ -24,7 +24,9 @@ def record(optimizer: type, dump: Path) -> None:
         result = step(self, *args, **kwargs)
         steps.append(
             {
-                "names": [n for g in self.param_groups for n in g["lora_param_names"]],
+                "names": [
+                    n for g in self.param_groups for n in g.get("lora_param_names", ())
+                ],
                 "lr": [group["lr"] for group in self.param_groups],
                 "before": before,
                 "state": state,

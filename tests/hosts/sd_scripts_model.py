@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import loadable_torchvision  # noqa: F401
 import torch
 from diffusers import (
     AutoencoderKL,
@@ -49,6 +50,14 @@ def main(folder: Path) -> None:
         scheduler=EulerDiscreteScheduler(beta_schedule="scaled_linear"),
     )
     pipeline.save_pretrained(folder / "model")
+
+
+def narrow_sdxl() -> None:
+    """Let the host build its UNet as narrow; runs in its environment."""
+    from library import sdxl_original_unet
+
+    sdxl_original_unet.MODEL_CHANNELS = CHANNELS
+    sdxl_original_unet.TIME_EMBED_DIM = 4 * CHANNELS
 
 
 def _unet() -> UNet2DConditionModel:

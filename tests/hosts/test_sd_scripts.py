@@ -3,60 +3,24 @@
 Needs a checkout and its environment; docs/integrations/sd-scripts.md says how to make
 them:
 
-    SD_SCRIPTS_ROOT=CHECKOUT python -m pytest tests/hosts
+    SD_SCRIPTS_ROOT=CHECKOUT python -m pytest tests/hosts -k sd_scripts
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from safetensors import safe_open
 from safetensors.torch import load_file
-from unmodified_host import UnmodifiedHost, assert_goes_on, replay
+from sd_scripts_run import HOST, MARKS, make_folder, train
+from unmodified_host import assert_goes_on, replay
 
-from helpers.runs import make_pictures
 from stiefel_lora.geometry import orthogonality_error
 
-HERE = Path(__file__).parent
-HOST = UnmodifiedHost("SD_SCRIPTS_ROOT")
 STEPS, LAYERS, TEXT_LAYERS = 10, 722, 84
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(1800),
-    pytest.mark.skipif(not HOST.given, reason="SD_SCRIPTS_ROOT names no checkout"),
-]
-
-
-def train(folder: Path, name: str, *more: str | Path) -> str:
-    arguments: dict[str, Any] = {
-        "pretrained_model_name_or_path": folder / "made" / "model",
-        "tokenizer_cache_dir": folder / "made" / "tokenizers",
-        "train_data_dir": folder / "pictures",
-        "output_dir": folder / name,
-        "output_name": name,
-        "logging_dir": folder / name / "logs",
-        "log_with": "tensorboard",
-        "resolution": "64,64",
-        "network_module": "stiefel_lora.integrations.sdscripts",
-        "optimizer_type": "stiefel_lora.StiefelLoRA",
-        "network_dim": 4,
-        "learning_rate": 1e-2,
-        "lr_scheduler": "cosine",
-        "max_train_steps": STEPS,
-        "max_data_loader_n_workers": 0,
-        "mixed_precision": "no",
-        "save_model_as": "safetensors",
-        "seed": 1,
-    }
-    flags = ["cache_latents", "cache_text_encoder_outputs", "network_train_unet_only"]
-    command: list[str | Path] = [HERE / "sd_scripts_launch.py", HOST.root]
-    command.append(folder / f"{name}.pt")
-    for key, value in arguments.items():
-        command += [f"--{key}", str(value)]
-    return HOST.run(*command, *(f"--{flag}" for flag in flags), *more)
+pytestmark = MARKS
 
 
 @pytest.fixture(scope="module")
@@ -66,15 +30,20 @@ def changes_before() -> str:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, changes_before: str) -> Path:
-    folder = tmp_path_factory.mktemp("sd_scripts")
-    make_pictures(folder / "pictures" / "1_thing", count=3, side=64)
-    HOST.run(HERE / "sd_scripts_model.py", folder / "made")
-    return folder
+    return make_folder(tmp_path_factory.mktemp("sd_scripts"))
 
 
 @pytest.fixture(scope="module")
 def printed(folder: Path) -> str:
-    return train(folder, "whole", "--save_state")
+    return train(
+        folder,
+        "whole",
+        max_train_steps=STEPS,
+        lr_scheduler="cosine",
+        save_state=True,
+        log_with="tensorboard",
+        logging_dir=folder / "whole" / "logs",
+    )
 
 
 def test_alpha_becomes_the_rank_with_a_warning(printed: str) -> None:
@@ -116,7 +85,15 @@ def test_its_steps_are_ours(folder: Path, printed: str) -> None:
 
 def test_a_resumed_run_goes_on_from_its_state(folder: Path, printed: str) -> None:
     (state,) = (folder / "whole").glob("*-state")
-    train(folder, "more", "--resume", state, "--max_train_steps", str(STEPS + 2))
+    # Without the flag the host takes the steps of the epoch it stopped in once more.
+    train(
+        folder,
+        "more",
+        resume=state,
+        skip_until_initial_step=True,
+        max_train_steps=STEPS + 2,
+        lr_scheduler="cosine",
+    )
     assert assert_goes_on(folder / "whole.pt", folder / "more.pt") == 2
 
 

@@ -114,6 +114,22 @@ def test_it_starts_orthonormal_with_alpha_the_rank(caplog: Any) -> None:
     assert "--network_alpha was not --network_dim in 2 layers" in record.message
 
 
+@pytest.mark.parametrize(
+    ("rates", "words"),
+    [
+        ({"learning_rate": 2e-6}, "--learning_rate is 2e-06, where Stiefel LoRA"),
+        ({"unet_lr": 1e-4}, "--unet_lr is 0.0001, where Stiefel LoRA"),
+    ],
+)
+def test_a_rate_for_adamw_is_told(
+    rates: dict[str, float], words: str, caplog: Any
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        start(arguments(network_alpha=RANK, **rates))
+    (record,) = caplog.records
+    assert words in record.message
+
+
 def test_names_and_pairs_reach_the_optimizer() -> None:
     network, unet, groups = start(arguments(), loraplus_lr_ratio="16")
     assert len(groups) == 2
@@ -271,6 +287,13 @@ def test_a_network_that_is_no_lora_is_refused(monkeypatch: pytest.MonkeyPatch) -
         ("lora_unet_single_blocks_37_linear1", "single_blocks.37.linear1"),
         ("lora_te_text_model_encoder", "te.text_model_encoder"),
         ("lora_unet_time_embed_0", "time_embed_0"),
+        ("lora_unet_layers_0_attention_to_q", "layers.0.attention_to_q"),
+        ("lora_unet_blocks_9_ffn_0", "blocks.9.ffn_0"),
+        (
+            "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn1_to_q",
+            "down_blocks.1.attentions_0_transformer_blocks_0_attn1_to_q",
+        ),
+        ("lora_unet_final_layer_linear", "final_layer_linear"),
     ],
 )
 def test_shown_names(name: str, shown: str) -> None:

@@ -7,8 +7,9 @@ import re
 __all__ = ["shown_name"]
 
 _PREFIX = re.compile(r"^lora_(unet_)?")
+# Text encoders and middle blocks first: their layers are numbered further in.
 _SECTION = re.compile(
-    r"^((?:input|output|down|up|double|single|joint)_blocks|te\d?|middle_block|mid_block)"
+    r"^(te\d?|middle_block|mid_block|(?:[a-z0-9]+_)*?(?:blocks|layers)(?=_\d))"
     r"_(?:(\d+)_)?"
 )
 

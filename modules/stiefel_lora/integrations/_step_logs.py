@@ -10,12 +10,9 @@ import functools
 import inspect
 import logging
 import sys
-from collections.abc import Callable, Sequence
 from typing import Any
 
-from .._intervals import rank_interval
-from ..optim.pairs import Pair
-from ..optim.rank_probe import measure_ranks
+from ._rank_watch import Pairs, RankWatch
 
 __all__ = ["add_to_step_logs"]
 
@@ -26,43 +23,10 @@ _TRAINERS = ("train_network", "__main__")
 _ARGUMENTS = ["accelerator", "logs", "global_step"]
 
 
-class _Watch:
-    """Says what is to be logged in a step."""
-
-    def __init__(
-        self, pairs: Callable[[], Sequence[Pair]], constrained: bool, args: Any
-    ) -> None:
-        self._pairs = pairs
-        self._constrained = constrained
-        self._args = args
-        self._last = 0
-
-    def numbers(self, step: int) -> dict[str, float]:
-        """The ranks, once in every interval and in the last step.
-
-        The host calls for every part of an accumulated batch, and again to validate.
-        """
-        # Read late: with --max_train_epochs the host counts steps after this network.
-        steps = int(self._args.max_train_steps)
-        due = step % rank_interval(steps) == 0 or step == steps
-        if not due or step == self._last:
-            return {}
-        self._last = step
-        pairs = self._pairs()
-        # A layer below the rank takes AdamW, whose B is free.
-        held = [pair for pair in pairs if self._constrained and not pair.too_wide]
-        return measure_ranks(pairs, held).scalars()
-
-
-def add_to_step_logs(
-    pairs: Callable[[], Sequence[Pair]], constrained: bool, args: Any
-) -> None:
+def add_to_step_logs(pairs: Pairs, constrained: bool, args: Any) -> None:
     """Let the trainer that is running log the ranks of these pairs.
 
-    Args:
-        pairs: gives the blocks under the names that curves show.
-        constrained: whether B is kept orthonormal, so that its error is shown too.
-        args: the host's settings, of which ``max_train_steps`` is read.
+    Args: as :class:`RankWatch`.
     """
     trainer = _running_trainer()
     if trainer is None:
@@ -76,7 +40,7 @@ def add_to_step_logs(
     present = trainer.step_logging
     # A second network of one process takes the place of the first.
     original = getattr(present, "host_method", present)
-    watch = _Watch(pairs, constrained, args)
+    watch = RankWatch(pairs, constrained, args)
 
     @functools.wraps(original)
     def step_logging(

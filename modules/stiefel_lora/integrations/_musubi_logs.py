@@ -1,0 +1,68 @@
+"""Ranks of every block among the numbers that musubi-tuner sends to its trackers.
+
+Its trainer has a method that is told of every step of the optimizer, with the
+accelerator and the number of steps before it; it is wrapped when the network is made.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import sys
+from typing import Any
+
+from ._rank_watch import Pairs, RankWatch
+
+__all__ = ["log_after_steps"]
+
+log = logging.getLogger("stiefel_lora")
+
+TESTED = "musubi-tuner 30c658c"
+_TRAINER = "musubi_tuner.training.trainer_base"
+_ARGUMENTS = {"accelerator", "sync_gradients", "global_step"}
+
+
+def log_after_steps(pairs: Pairs, constrained: bool, args: Any) -> None:
+    """Let the trainer that is running log the ranks of these pairs.
+
+    Args: as :class:`RankWatch`.
+    """
+    trainer = getattr(sys.modules.get(_TRAINER), "NetworkTrainer", None)
+    present = getattr(trainer, "on_post_optimizer_step", None)
+    if trainer is None or present is None or not _takes(present):
+        log.warning(
+            "NetworkTrainer.on_post_optimizer_step(accelerator, sync_gradients, "
+            "global_step, ...) was not found in this trainer, so the ranks of blocks "
+            "are not logged; tested with %s.",
+            TESTED,
+        )
+        return
+    # A second network of one process takes the place of the first.
+    original = getattr(present, "host_method", present)
+    trainer.on_post_optimizer_step = _with_ranks(
+        original, RankWatch(pairs, constrained, args)
+    )
+
+
+def _takes(method: Any) -> bool:
+    return set(inspect.signature(method).parameters) >= _ARGUMENTS
+
+
+def _with_ranks(original: Any, watch: RankWatch) -> Any:
+    signature = inspect.signature(original)
+
+    @functools.wraps(original)
+    def on_post_optimizer_step(*args: Any, **kwargs: Any) -> Any:
+        result = original(*args, **kwargs)
+        told = signature.bind(*args, **kwargs).arguments
+        accelerator = told["accelerator"]
+        if told["sync_gradients"] and accelerator.trackers:
+            step = told["global_step"] + 1
+            numbers = watch.numbers(step)
+            if numbers:
+                accelerator.log(numbers, step=step)
+        return result
+
+    on_post_optimizer_step.host_method = original  # type: ignore[attr-defined]
+    return on_post_optimizer_step

@@ -1,0 +1,46 @@
+"""Which numbers of the blocks are due after a step of a kohya trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .._intervals import rank_interval
+from ..optim.pairs import Pair
+from ..optim.rank_probe import measure_ranks
+
+__all__ = ["Pairs", "RankWatch"]
+
+Pairs = Callable[[], Sequence[Pair]]
+
+
+class RankWatch:
+    """Says what is to be logged in a step.
+
+    Args:
+        pairs: gives the blocks under the names that curves show.
+        constrained: whether B is kept orthonormal, so that its error is shown too.
+        args: the host's settings, of which ``max_train_steps`` is read.
+    """
+
+    def __init__(self, pairs: Pairs, constrained: bool, args: Any) -> None:
+        self._pairs = pairs
+        self._constrained = constrained
+        self._args = args
+        self._last = 0
+
+    def numbers(self, step: int) -> dict[str, float]:
+        """The ranks, once in every interval and in the last step.
+
+        A host may ask for every part of an accumulated batch, and again to validate.
+        """
+        # Read late: with --max_train_epochs the host counts steps after this network.
+        steps = int(self._args.max_train_steps)
+        due = step % rank_interval(steps) == 0 or step == steps
+        if not due or step == self._last:
+            return {}
+        self._last = step
+        pairs = self._pairs()
+        # A layer below the rank takes AdamW, whose B is free.
+        held = [pair for pair in pairs if self._constrained and not pair.too_wide]
+        return measure_ranks(pairs, held).scalars()

@@ -1,0 +1,91 @@
+"""musubi-tuner: its own LoRA network with the start, alpha and names a method needs.
+
+    --network_module stiefel_lora.integrations.musubi
+    --optimizer_type stiefel_lora.StiefelLoRA
+
+As :mod:`.sdscripts`, whose networks are of the same kind; the calls differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from ._kohya_network import adopt, host_networks
+from ._musubi_logs import log_after_steps
+
+__all__ = [
+    "create_arch_network",
+    "create_arch_network_from_weights",
+    "prepare_network",
+]
+
+# Its models, and its network modules for them.
+NETWORKS = {
+    model: f"musubi_tuner.networks.{module}"
+    for model, module in {
+        "HYVideoDiffusionTransformer": "lora",
+        "HunyuanVideo_1_5_DiffusionTransformer": "lora_hv_1_5",
+        "HunyuanVideoTransformer3DModelPacked": "lora_framepack",
+        "WanModel": "lora_wan",
+        "Flux": "lora_flux",
+        "Flux2": "lora_flux_2",
+        "QwenImageTransformer2DModel": "lora_qwen_image",
+        "ZImageTransformer2DModel": "lora_zimage",
+        "DiffusionTransformer3D": "lora_kandinsky",
+        "Ideogram4Transformer": "lora_ideogram4",
+        "SingleStreamDiT": "lora_krea2",
+        "Qwen3VLForConditionalGeneration": "lora_hidream_o1",
+    }.items()
+}
+
+
+def create_arch_network(
+    multiplier: float,
+    network_dim: int | None,
+    network_alpha: float | None,
+    vae: Any,
+    text_encoders: Any,
+    unet: Any,
+    **settings: Any,
+) -> Any:
+    """What musubi-tuner calls for ``--network_dim``; settings are ``--network_args``.
+
+    ``base_module=networks.NAME`` names the host's network module for a model that is
+    not in the list above.
+
+    Raises:
+        ConfigError: a model whose network module is not known.
+    """
+    host = host_networks(unet, settings, NETWORKS)
+    network = host.create_arch_network(
+        multiplier, network_dim, network_alpha, vae, text_encoders, unet, **settings
+    )
+    return adopt(network, log_after_steps)
+
+
+def create_arch_network_from_weights(
+    multiplier: float,
+    weights_sd: Mapping[str, Tensor],
+    text_encoders: Any = None,
+    unet: Any = None,
+    for_inference: bool = False,
+    **settings: Any,
+) -> Any:
+    """What musubi-tuner calls for ``--base_weights`` and ``--dim_from_weights``.
+
+    Raises:
+        ConfigError: a model whose network module is not known.
+    """
+    host = host_networks(unet, settings, NETWORKS)
+    network = host.create_arch_network_from_weights(
+        multiplier, weights_sd, text_encoders, unet, for_inference, **settings
+    )
+    return network if for_inference else adopt(network, log_after_steps)
+
+
+def prepare_network(network: Any, args: Any) -> None:
+    """Its presence makes musubi-tuner call the network's own ``prepare_network``."""
+    network.prepare_network(args)

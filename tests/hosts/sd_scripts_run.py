@@ -1,0 +1,82 @@
+"""Run sd-scripts on a tiny SDXL as its users do, with some arguments of its command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from unmodified_host import UnmodifiedHost
+
+from helpers.runs import make_pictures
+
+__all__ = ["HERE", "HOST", "MARKS", "NETWORK", "make_folder", "refuse", "train"]
+
+HERE = Path(__file__).parent
+HOST = UnmodifiedHost("SD_SCRIPTS_ROOT")
+NETWORK = "stiefel_lora.integrations.sdscripts"
+MARKS = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1800),
+    pytest.mark.skipif(not HOST.given, reason="SD_SCRIPTS_ROOT names no checkout"),
+]
+
+
+def make_folder(folder: Path) -> Path:
+    """Put pictures and the tiny SDXL there."""
+    make_pictures(folder / "pictures" / "1_thing", count=3, side=64)
+    HOST.run(HERE / "sd_scripts_model.py", folder / "made")
+    return folder
+
+
+def train(
+    folder: Path,
+    name: str,
+    *more: str | Path,
+    script: str = "sdxl_train_network.py",
+    **changes: Any,
+) -> str:
+    """Train into ``folder / name``, and give what the host printed.
+
+    Args:
+        folder: made by :func:`make_folder`.
+        name: of the run; the recorded steps go to ``name.pt``.
+        more: arguments that are added as they are.
+        script: of the host.
+        changes: arguments that differ from the usual ones; True for a bare flag, None
+            for one that is left out.
+    """
+    arguments: dict[str, Any] = {
+        "pretrained_model_name_or_path": folder / "made" / "model",
+        "tokenizer_cache_dir": folder / "made" / "tokenizers",
+        "train_data_dir": folder / "pictures",
+        "output_dir": folder / name,
+        "output_name": name,
+        "resolution": "64,64",
+        "network_module": NETWORK,
+        "optimizer_type": "stiefel_lora.StiefelLoRA",
+        "network_dim": 4,
+        "learning_rate": 1e-2,
+        "max_train_steps": 2,
+        "max_data_loader_n_workers": 0,
+        "mixed_precision": "no",
+        "save_model_as": "safetensors",
+        "seed": 1,
+        "cache_latents": True,
+        "cache_text_encoder_outputs": True,
+        "network_train_unet_only": True,
+        **changes,
+    }
+    command: list[str | Path] = [HERE / "sd_scripts_launch.py", HOST.root]
+    command += [folder / f"{name}.pt", script]
+    for key, value in arguments.items():
+        if value is not None:
+            command += [f"--{key}", *([] if value is True else [str(value)])]
+    return HOST.run(*command, *more)
+
+
+def refuse(folder: Path, sentence: str, *more: str | Path, **changes: Any) -> None:
+    """Expect that the host ends with this sentence instead of training."""
+    with pytest.raises(AssertionError, match=sentence):
+        train(folder, "refused", *more, **changes)
+    assert not (folder / "refused").exists()
