@@ -96,6 +96,24 @@ def test_a_resumed_run_goes_on_from_its_backup(runs: Runs, printed: str) -> None
     assert assert_goes_on(runs.dump("whole"), runs.dump("more")) == PICTURES
 
 
+def test_bfloat16_layers_are_trained_and_resumed(runs: Runs) -> None:
+    changes = {
+        "lora_weight_dtype": "BFLOAT_16",
+        "workspace_dir": str(runs.folder / "bfloat16"),
+    }
+    printed = runs.train("bfloat16", **changes)
+    assert "LoRA weight data type is bfloat16" in printed
+    more = {"continue_last_backup": True, "epochs": EPOCHS + 1}
+    runs.train("bfloat16_more", **changes, **more)
+    for name in ("bfloat16", "bfloat16_more"):
+        weights = runs.weights(name)
+        ups = [v.float() for key, v in weights.items() if key.endswith("up.weight")]
+        # The rounding of orthonormal columns.
+        assert max(orthogonality_error(up.flatten(1)) for up in ups) <= 1e-2
+        assert all(v.any() for key, v in weights.items() if "lora_down" in key)
+    assert_goes_on(runs.dump("bfloat16"), runs.dump("bfloat16_more"))
+
+
 FORMATS = ("KOHYA_LORA", "DIFFUSERS_LORA", "ORIGINAL_LORA", "COMFY_LORA", "LEGACY_LORA")
 
 

@@ -217,7 +217,7 @@ def test_tensorboard_shows_the_ranks(host: Any) -> None:
     ("changes", "sentence"),
     [
         ({"peft_type": "LOHA"}, "trains LoRA factors, and a LOHA has none"),
-        ({"lora_weight_dtype": "BFLOAT_16"}, "needs the LoRA weight data type float32"),
+        ({"lora_weight_dtype": "FLOAT_16"}, "float32 or bfloat16, it is FLOAT_16"),
     ],
 )
 def test_what_can_not_work_is_a_sentence(
@@ -225,6 +225,22 @@ def test_what_can_not_work_is_a_sentence(
 ) -> None:
     with pytest.raises((ConfigError, OptionError), match=sentence):
         started(host, "Stiefel LoRA", **changes)
+
+
+def test_bfloat16_layers_are_trained_with_a_line(host: Any, capsys: Any) -> None:
+    trainer = started(host, "Stiefel LoRA", lora_weight_dtype="BFLOAT_16")
+    assert "LoRA weight data type is bfloat16" in capsys.readouterr().out
+    for layer in trainer.model.unet_lora.lora_modules.values():
+        layer.to(torch.bfloat16)
+    pairs = trainer.model.optimizer.pairs
+    for pair in pairs:
+        for factor in (pair.up, pair.down):
+            factor.grad = torch.ones_like(factor)
+    trainer.model.optimizer.step()
+    for pair in pairs:
+        master = trainer.model.optimizer.state[pair.up]["master"]
+        assert orthogonality_error(master.flatten(1)) <= 1e-5
+        assert pair.down.any()
 
 
 def test_the_cloud_is_refused_when_training_starts(host: Any) -> None:

@@ -225,18 +225,30 @@ def test_a_trainer_that_changed_is_met_with_a_sentence(
 
 
 @pytest.mark.parametrize("name", ["StiefelLoRA", "StelLA", "Riemannion"])
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"scale_weight_norms": 1.0}, "--scale_weight_norms rescales the factors"),
-        ({"full_bf16": True}, "--full_bf16 stores the LoRA in half precision"),
-    ],
-)
-def test_what_breaks_an_orthonormal_factor_is_refused(
-    name: str, changes: dict[str, Any], words: str
+def test_what_breaks_an_orthonormal_factor_is_refused(name: str) -> None:
+    changes = {"optimizer_type": f"stiefel_lora.{name}", "scale_weight_norms": 1.0}
+    with pytest.raises(OptionError, match="--scale_weight_norms rescales the factors"):
+        start(arguments(**changes))
+
+
+@pytest.mark.parametrize("option", ["full_bf16", "full_fp16"])
+def test_half_precision_is_trained_with_a_warning(
+    host: type[NetworkTrainer], caplog: Any, option: str
 ) -> None:
-    with pytest.raises(OptionError, match=words):
-        start(arguments(optimizer_type=f"stiefel_lora.{name}", **changes))
+    args = arguments(**{option: True})
+    with caplog.at_level(logging.WARNING):
+        network, _, groups = start(args)
+        optimizer = StiefelLoRA(groups, lr=args.learning_rate)
+    assert f"--{option} keeps the LoRA in half precision" in caplog.text
+    # The host casts the network after the optimizer was made.
+    network.to(torch.bfloat16 if option == "full_bf16" else torch.float16)
+    for pair in optimizer.pairs:
+        for factor in (pair.up, pair.down):
+            factor.grad = torch.ones_like(factor)
+    optimizer.step()
+    for pair in optimizer.pairs:
+        assert orthogonality_error(optimizer.state[pair.up]["master"]) <= 1e-5
+        assert pair.down.any()
 
 
 def test_layers_below_the_rank_are_left_to_adamw(

@@ -146,10 +146,10 @@ def _refuse_what_breaks_b(args: Any, method: Method) -> None:
         )
     for name in ("full_bf16", "full_fp16"):
         if getattr(args, name, False):
-            raise OptionError(
-                f"--{name} stores the LoRA in half precision, which can not hold the "
-                f"orthonormal factors of {method.label}; leave it out "
-                "(--mixed_precision may stay)."
+            log.warning(
+                "--%s keeps the LoRA in half precision: %s moves float32 copies of it, "
+                "so that this saves no memory, and the file holds their rounding.",
+                *(name, method.label),
             )
 
 

@@ -86,12 +86,12 @@ class LoneSteps(torch.optim.Optimizer):
         if (index, role) in self._sit_out:
             self._sit_out.remove((index, role))
             return False
-        if self._settled[index] or not self.rule.orthonormal_up:
+        if self._settled[index]:
             return True
         self._settled[index] = True
         pair = self._pairs[index]
         open_masters(self.state, pair)
-        if not needs_gauge(values(self.state, pair.up)):
+        if not self.rule.orthonormal_up or not needs_gauge(values(self.state, pair.up)):
             return True
         self._to_gauge(pair, self.rule.choices(group))
         round_masters(self.state, (pair.up, pair.down))

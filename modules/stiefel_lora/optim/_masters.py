@@ -1,8 +1,8 @@
 """Float32 copies of factors that a trainer keeps in half precision.
 
-A bfloat16 B is orthonormal to 4e-3 at best, and steps below the spacing of its numbers
-are lost. So a method that keeps B orthonormal moves float32 copies of both factors;
-they live in the optimizer's state, and the parameters hold their rounding.
+Steps below the spacing of bfloat16 numbers are lost, and a bfloat16 B is orthonormal to
+4e-3 at best. So float32 copies of both factors are moved; they live in the optimizer's
+state, and the parameters hold their rounding.
 """
 
 from __future__ import annotations

@@ -163,10 +163,8 @@ class PairOptimizer(LoneSteps):
         ``.grad`` stays as the caller left it.
         """
         pair = member.pair
-        if not self.rule.orthonormal_up:
-            return True
         open_masters(self.state, pair)
-        if not needs_gauge(values(self.state, pair.up)):
+        if not self.rule.orthonormal_up or not needs_gauge(values(self.state, pair.up)):
             return True
         gauge = self._to_gauge(pair, member.choices)
         if gauge is None:

@@ -78,6 +78,7 @@ class _Refused:
         """The window ends what it failed to start."""
 
 
+_KINDS = ("FLOAT_32", "BFLOAT_16")
 _TAKEN = ("parameter_group_collection", "state_dict", "config")
 
 
@@ -117,10 +118,15 @@ def _create(
 
 def _check(method: Method, config: Any) -> None:
     kind = str(config.lora_weight_dtype)
-    if kind != "FLOAT_32":
+    if kind not in _KINDS:
         raise OptionError(
-            f"{method.label} needs the LoRA weight data type float32, it is {kind}; "
-            "change it in the LoRA tab (the base model may stay as it is)."
+            f"{method.label} needs the LoRA weight data type float32 or bfloat16, it "
+            f"is {kind}; change it in the LoRA tab (the base model may stay as it is)."
+        )
+    if kind != "FLOAT_32":
+        say(
+            "LoRA weight data type is bfloat16: float32 copies of the factors are "
+            "trained, so that this saves no memory, and the file holds their rounding."
         )
     if config.optimizer.fused_back_pass and not method.separable:
         raise OptionError(
