@@ -12,14 +12,12 @@ stopped at any time and started several times over::
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import math
 import statistics
-from pathlib import Path
 from typing import Any
 
-from demo_runs import Rows, read, run_missing, swept_rates, train_demo
+from demo_runs import Rows, run_or_report, swept_rates, train_demo
 
 RANKS = (16, 64)
 STEPS = 120
@@ -83,18 +81,6 @@ class Job:
                 "learning_rate_scheduler": "cosine",
             }
         )
-
-
-def main() -> None:
-    """Run what is missing, or print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("action", choices=("run", "report"))
-    parser.add_argument("--results", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=math.inf)
-    arguments = parser.parse_args()
-    if arguments.action == "run":
-        run_missing(arguments.results, arguments.minutes, next_job)
-    print(report(read(arguments.results)))
 
 
 def next_job(done: Rows, tried: set[str]) -> Job | None:
@@ -183,4 +169,4 @@ def row_of(candidate: Candidate, rank: int, done: Rows) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_or_report(__doc__, next_job, report)

@@ -7,6 +7,7 @@ over.
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import hashlib
 import json
@@ -23,7 +24,7 @@ from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
-__all__ = ["Job", "Rows", "read", "run_missing", "swept_rates", "train_demo"]
+__all__ = ["Job", "Rows", "run_or_report", "swept_rates", "train_demo"]
 
 ROOT = Path(__file__).resolve().parent.parent
 PRESET = ROOT / "training_presets" / "SDXL" / "demo_stiefel_lora.json"
@@ -45,7 +46,7 @@ class Job(Protocol):
         ...
 
 
-def read(path: Path) -> Rows:
+def _read(path: Path) -> Rows:
     """Finished runs by key."""
     if not path.exists():
         return {}
@@ -53,7 +54,23 @@ def read(path: Path) -> Rows:
     return {row["key"]: row for row in rows}
 
 
-def run_missing(
+def run_or_report(
+    doc: str,
+    next_job: Callable[[Rows, set[str]], Job | None],
+    report: Callable[[Rows], str],
+) -> None:
+    """Command line of a benchmark: run what is missing, or print the table."""
+    parser = argparse.ArgumentParser(description=doc.split("\n")[0])
+    parser.add_argument("action", choices=("run", "report"))
+    parser.add_argument("--results", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=math.inf)
+    arguments = parser.parse_args()
+    if arguments.action == "run":
+        _run_missing(arguments.results, arguments.minutes, next_job)
+    print(report(_read(arguments.results)))
+
+
+def _run_missing(
     path: Path, minutes: float, next_job: Callable[[Rows, set[str]], Job | None]
 ) -> None:
     """Train until there is no next job or the time is over.
@@ -68,14 +85,14 @@ def run_missing(
     deadline = time.monotonic() + 60 * minutes
     tried: set[str] = set()
     while time.monotonic() < deadline:
-        job = next_job(read(path), tried)
+        job = next_job(_read(path), tried)
         if job is None:
             return
         tried.add(job.key)
         name = hashlib.sha256(job.key.encode()).hexdigest()[:16]
         try:
             with FileLock(claims / f"{name}.lock", timeout=0):
-                if job.key not in read(path):
+                if job.key not in _read(path):
                     _record(path, {"key": job.key, **job.train(), **_where()})
         except Timeout:
             continue

@@ -1,8 +1,8 @@
 """Every method trains the demo LoRA, at the best of a sweep of rates; one seed.
 
-Three rates a method, a factor of 3 apart; the table says where the best one lies at the
-edge. AdamW is swept like the others. Stiefel LoRA and AdamW train DoRA too. A look at
-all of them side by side, not a claim about quality::
+Three rates a method, a factor of 3 apart; a sweep whose best rate lies at its edge goes
+on, to five rates at most. AdamW is swept like the others. Stiefel LoRA and AdamW train
+DoRA too. A look at all of them side by side, not a claim about quality::
 
     python benchmarks/methods_on_demo.py run --results benchmarks/results/methods.jsonl
     python benchmarks/methods_on_demo.py report --results ...
@@ -10,16 +10,14 @@ all of them side by side, not a claim about quality::
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import math
-from pathlib import Path
 from typing import Any
 
-from demo_runs import Rows, read, run_missing, swept_rates, train_demo
+from demo_runs import Rows, run_or_report, swept_rates, train_demo
 
 RANK, STEPS, SEED = 16, 200, 1
-RATE_STEP, WIDEST = 3.0, 3
+RATE_STEP, WIDEST = 3.0, 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,18 +75,6 @@ class Job:
         )
 
 
-def main() -> None:
-    """Run what is missing, or print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("action", choices=("run", "report"))
-    parser.add_argument("--results", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=math.inf)
-    arguments = parser.parse_args()
-    if arguments.action == "run":
-        run_missing(arguments.results, arguments.minutes, next_job)
-    print(report(read(arguments.results)))
-
-
 def next_job(done: Rows, tried: set[str]) -> Job | None:
     """The first run that is missing."""
     jobs = (Job(row, rate) for row in ROWS for rate in wanted_rates(row, done))
@@ -138,4 +124,4 @@ def line(row: Row, done: Rows) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_or_report(__doc__, next_job, report)

@@ -11,15 +11,10 @@ from diffusers import (
     FluxPipeline,
     FluxTransformer2DModel,
 )
-from transformers import (
-    CLIPTextConfig,
-    CLIPTextModel,
-    T5Config,
-    T5EncoderModel,
-    T5Tokenizer,
-)
+from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
 from helpers.byte_tokenizer import TOKENS, byte_tokenizer
+from helpers.letter_tokenizer import letter_tokenizer
 
 __all__ = ["build_tiny_flux"]
 
@@ -30,14 +25,14 @@ def build_tiny_flux(folder: Path) -> None:
     """Write a diffusers folder with one double and one single block."""
     torch.manual_seed(0)
     tokenizer = byte_tokenizer(folder.parent / "flux_tokenizer")
-    pieces = T5Tokenizer(vocab=_pieces(), extra_ids=0, model_max_length=TOKENS)
+    letters = letter_tokenizer(folder.parent / "flux_tokenizer_2")
     FluxPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True),
         vae=_vae(),
         text_encoder=CLIPTextModel(_clip_config(len(tokenizer))),
         tokenizer=tokenizer,
-        text_encoder_2=T5EncoderModel(_t5_config(len(pieces))),
-        tokenizer_2=pieces,
+        text_encoder_2=T5EncoderModel(_t5_config(len(letters))),
+        tokenizer_2=letters,
         transformer=FluxTransformer2DModel(
             in_channels=4 * LATENTS,
             num_layers=1,
@@ -50,11 +45,6 @@ def build_tiny_flux(folder: Path) -> None:
             axes_dims_rope=(4, 6, 6),
         ),
     ).save_pretrained(folder)
-
-
-def _pieces() -> list[tuple[str, float]]:
-    letters = [chr(code) for code in range(33, 127)]
-    return [(piece, 0.0) for piece in ("<pad>", "</s>", "<unk>", "\u2581", *letters)]
 
 
 def _vae() -> AutoencoderKL:
