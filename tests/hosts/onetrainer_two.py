@@ -28,12 +28,14 @@ def train(rank: int, root: Path, config_path: Path, folder: Path) -> None:
         "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=WORLD
     )
     from modules.trainer.GenericTrainer import GenericTrainer
+    from modules.util import multi_gpu_util
     from modules.util.callbacks.TrainCallbacks import TrainCallbacks
     from modules.util.commands.TrainCommands import TrainCommands
     from modules.util.config.TrainConfig import TrainConfig
 
     config = TrainConfig.default_values()
     config.from_dict(json.loads(config_path.read_text("utf-8")))
+    multi_gpu_util.set_global_commands(TrainCommands())
     trainer = GenericTrainer(config, TrainCallbacks(), TrainCommands())
     trainer.start()
     given = []

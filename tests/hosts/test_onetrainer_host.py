@@ -238,6 +238,8 @@ def test_sdxl_trains_and_its_file_is_read_back(runs: Runs) -> None:
     model = runs.make_model("sdxl")
     changes = {"model_type": "STABLE_DIFFUSION_XL_10_BASE", "epochs": 1}
     changes |= {"base_model_name": str(model), "cache_dir": str(runs.folder / "xl")}
+    # Its buckets are multiples of 64, so that the narrow ones of 64 pixels are empty.
+    changes |= {"aspect_ratio_bucketing": False}
     runs.train("sdxl", **changes)
     weights, steps = runs.weights("sdxl"), runs.steps("sdxl")
     ups = [key for key in weights if key.endswith("lora_up.weight")]
