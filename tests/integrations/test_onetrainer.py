@@ -36,6 +36,15 @@ def test_the_dropdown_holds_every_method_beside_the_hosts(host: Any) -> None:
         assert str(host.Optimizer[alias]) == "Stiefel LoRA"
 
 
+def test_the_switch_of_the_pull_request_chooses_stiefel_lora(host: Any) -> None:
+    saved = configured(host, "ADAMW").to_dict()
+    for switch, chosen in ((True, "Stiefel LoRA"), (False, "ADAMW")):
+        data = saved | {"use_stiefel": switch}
+        config = host.TrainConfig.default_values().from_dict(data)
+        assert str(config.optimizer.optimizer) == chosen
+    assert saved["optimizer"]["optimizer"] == "ADAMW"
+
+
 @pytest.mark.parametrize("label", LABELS)
 def test_a_config_keeps_its_optimizer_and_options(host: Any, label: str) -> None:
     method = OFFERED[label]

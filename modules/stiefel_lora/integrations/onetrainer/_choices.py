@@ -101,6 +101,17 @@ def add_to_config(module: ModuleType) -> None:
     settings = point(module, "TrainOptimizerConfig")
     wrap(settings, "__init__", with_fields)
     wrap(settings, "from_dict", with_known_optimizer)
+    wrap(point(module, "TrainConfig"), "from_dict", _with_switch)
+
+
+def _with_switch(
+    original: Any, self: Any, data: Mapping[str, Any], *rest: Any, **more: Any
+) -> Any:
+    """Read the pull request's switch ``use_stiefel``, which forced its optimizer."""
+    if data.get("use_stiefel"):
+        chosen = {**data.get("optimizer", {}), "optimizer": "Stiefel LoRA"}
+        data = {**data, "optimizer": chosen}
+    return original(self, data, *rest, **more)
 
 
 def refused_name(settings: Any) -> str | None:
