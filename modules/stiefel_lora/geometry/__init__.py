@@ -10,6 +10,7 @@ from .roots import (
     polar_factor,
     spectral_norm,
     spectral_norm_of_gram,
+    trace,
 )
 from .spectrum import (
     RankSummary,
@@ -53,5 +54,6 @@ __all__ = [
     "spectrum_summary",
     "symmetric",
     "tangent_project",
+    "trace",
     "truncate_factored",
 ]

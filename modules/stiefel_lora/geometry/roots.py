@@ -25,6 +25,7 @@ __all__ = [
     "polar_factor",
     "spectral_norm",
     "spectral_norm_of_gram",
+    "trace",
 ]
 
 # Odd quintics a + b s^2 + c s^4 (times s) that in this order lift every singular value
@@ -91,10 +92,10 @@ def polar_core(gram: Tensor) -> Tensor:
     Returns:
         ``(*batch, r, r)``, symmetric to rounding.
     """
-    trace = _trace(gram) + torch.finfo(gram.dtype).tiny
+    size = trace(gram) + torch.finfo(gram.dtype).tiny
     polish = _POLISH if gram.dtype == torch.float64 else _POLISH[:1]
-    core = _polynomials(_flat(gram / trace), _LIFT + polish)
-    return core.view(gram.shape) * trace.rsqrt()
+    core = _polynomials(_flat(gram / size), _LIFT + polish)
+    return core.view(gram.shape) * size.rsqrt()
 
 
 def polar_factor(matrix: Tensor) -> Tensor:
@@ -136,16 +137,17 @@ def spectral_norm_of_gram(gram: Tensor, squarings: int = 10) -> Tensor:
     Returns:
         ``(*batch, 1, 1)``.
     """
-    trace = _trace(gram) + torch.finfo(gram.dtype).tiny
-    gram = gram / trace
+    size = trace(gram) + torch.finfo(gram.dtype).tiny
+    gram = gram / size
     power = gram
     for _ in range(squarings):
         power = power @ power
-        power = power / (_trace(power) + torch.finfo(gram.dtype).tiny)
-    return (trace * _trace(power @ gram)).clamp_min(0).sqrt()
+        power = power / (trace(power) + torch.finfo(gram.dtype).tiny)
+    return (size * trace(power @ gram)).clamp_min(0).sqrt()
 
 
-def _trace(matrix: Tensor) -> Tensor:
+def trace(matrix: Tensor) -> Tensor:
+    """Sum of the diagonal of ``(*batch, r, r)``, as ``(*batch, 1, 1)``."""
     return matrix.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-import torch
 from torch import Tensor
 
 from ._masters import values
@@ -49,8 +47,8 @@ def stack_pairs(
             name: gather(state_tensors(state, chunk, name, shape), dtype)
             for name, shape in shapes.items()
         },
-        lr_up=_lr_column([m.up_group["lr"] for m in chunk], up),
-        lr_down=_lr_column([m.down_group["lr"] for m in chunk], up),
+        lr_up=column([m.up_group["lr"] for m in chunk], up),
+        lr_down=column([m.down_group["lr"] for m in chunk], up),
         step=column([float(state[m.pair.up][STEP]) for m in chunk], up),
         numbers={k: column([n[k] for n in numbers], up) for k in numbers[0]},
         choices=choices,
@@ -80,11 +78,3 @@ def write_gradients(chunk: Sequence[Member], batch: PairBatch) -> None:
     for index, member in enumerate(chunk):
         member.grad_up = batch.grad_up[index].view_as(member.pair.up)
         member.grad_down = batch.grad_down[index].view_as(member.pair.down)
-
-
-def _lr_column(values: list[Any], like: Tensor) -> Tensor:
-    """Learning rates as ``(K, 1, 1)``; a tensor rate stays on its device."""
-    if any(isinstance(value, Tensor) for value in values):
-        parts = [torch.as_tensor(v, device=like.device).to(like) for v in values]
-        return torch.stack([part.reshape(1, 1) for part in parts])
-    return column([float(value) for value in values], like)

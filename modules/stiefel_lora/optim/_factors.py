@@ -85,7 +85,7 @@ def step_factors(state: State, factors: Sequence[Factor], rule: Rule) -> None:
         # One stack fits into memory; several are made anew for the second pass.
         keep = len(together) == 1
         for chunk in together:
-            if chunk.rule.looks(chunk.factors[0].choices):
+            if chunk.rule.looks:
                 _look(state, chunk, rule, keep)
         _solve(together)
         for chunk in together:
@@ -152,7 +152,7 @@ def _move(state: State, chunk: _Chunk, rule: Rule) -> None:
     with full_precision(batch.point.device.type):
         chunk.rule.move(batch, chunk.core)
     scatter(batch.point, [values(state, factor.tensor) for factor in chunk.factors])
-    if not chunk.core:
+    if not chunk.rule.looks:
         _write_state(state, chunk, batch)
 
 
@@ -184,14 +184,12 @@ def _write_state(state: State, chunk: _Chunk, batch: FactorBatch) -> None:
         scatter(batch.state[name], [state[f.tensor][name] for f in chunk.factors])
 
 
-def _number(values: Sequence[float | Tensor], like: Tensor) -> Number:
+def _number(given: Sequence[float | Tensor], like: Tensor) -> Number:
     """One number where all are the same; a tensor is not read, which would wait."""
-    first = values[0]
-    if isinstance(first, Tensor) and all(value is first for value in values):
+    first = given[0]
+    if isinstance(first, Tensor) and all(number is first for number in given):
         return first.to(like)
-    if any(isinstance(value, Tensor) for value in values):
-        parts = [torch.as_tensor(value).to(like).reshape(1, 1) for value in values]
-        return torch.stack(parts)
-    if all(value == first for value in values):
+    plain = not any(isinstance(number, Tensor) for number in given)
+    if plain and all(number == first for number in given):
         return float(first)
-    return column([float(value) for value in values], like)
+    return column(given, like)

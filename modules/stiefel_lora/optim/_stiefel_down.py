@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -35,9 +33,8 @@ class MuonDown(FactorRule):
 class SignDown(FactorRule):
     """A-rule "sign": entries of size 0.2 lr, the RMS of a typical AdamW step."""
 
-    def looks(self, choices: dict[str, Any]) -> bool:
-        """Entries do not depend on one another."""
-        return False
+    # Entries do not depend on one another.
+    looks = False
 
     def move(self, batch: FactorBatch, core: Core) -> None:
         """A <- (1 - decay) A - 0.2 lr sign(m)."""

@@ -18,6 +18,7 @@ from ..geometry import (
     qr_gauge,
     spectral_norm_of_gram,
     symmetric,
+    trace,
 )
 from ._heavy_ball import ahead, heavy_ball
 from .factor_rule import Core, FactorBatch, FactorRule, Number
@@ -40,6 +41,7 @@ class TurnUp(FactorRule):
         """Carry the momentum on; return B^T U, and the Gram matrix of xi."""
         point, momentum = batch.point, heavy_ball(batch, STATE)
         if batch.choices["transport"]:
+            # In place, which tangent_project is not.
             momentum.baddbmm_(point, symmetric(point.mT @ momentum), alpha=-1)
         ambient = ahead(batch, STATE)
         along = point.mT @ ambient
@@ -48,7 +50,7 @@ class TurnUp(FactorRule):
         room = None if ambient is momentum else ambient
         tangent = torch.baddbmm(ambient, point, normal, alpha=-1, out=room)
         gram = tangent.mT @ tangent
-        size = _trace(gram).sqrt()
+        size = trace(gram).sqrt()
         core = {"normal": normal, "skew": along - normal, "size": size}
         core["moves"] = size > _ROUNDING * whole
         spectral = batch.choices["b_rule"] == "spectral"
@@ -130,10 +132,6 @@ def _at_most(value: Number, limit: float) -> Number:
     if isinstance(value, Tensor):
         return value.clamp(max=limit)
     return min(value, limit)
-
-
-def _trace(matrix: Tensor) -> Tensor:
-    return matrix.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
 
 
 _RULES: dict[str, Any] = {"spectral": _spectral, "momentum": _momentum}

@@ -43,13 +43,17 @@ def chunked(
         yield items[start : start + size]
 
 
-def column(values: Sequence[float], like: Tensor) -> Tensor:
+def column(values: Sequence[float | Tensor], like: Tensor) -> Tensor:
     """Make ``(K, 1, 1)`` on the device of ``like`` without a host synchronisation.
 
     A tensor built from a Python list is copied from pageable memory, which waits for
-    the device; ``torch.full`` passes the number as a kernel argument.
+    the device; ``torch.full`` passes the number as a kernel argument. A value that is a
+    tensor stays on its device.
     """
-    runs = [(value, len(list(run))) for value, run in groupby(values)]
+    if any(isinstance(value, Tensor) for value in values):
+        parts = [torch.as_tensor(v, device=like.device).to(like) for v in values]
+        return torch.stack([part.reshape(1, 1) for part in parts])
+    runs = [(value, len(list(run))) for value, run in groupby(map(float, values))]
     parts = [like.new_full((count, 1, 1), value) for value, count in runs]
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 

@@ -49,9 +49,8 @@ class FactorBatch:
 class FactorRule:
     """The mathematics of one factor, which does not depend on the other one."""
 
-    def looks(self, choices: dict[str, Any]) -> bool:
-        """Whether there is a first pass."""
-        return True
+    looks: bool = True
+    """Whether there is a first pass; without one, :meth:`move` updates the state."""
 
     def look(self, batch: FactorBatch) -> Core:
         """First pass: update the state and return r x r matrices.

@@ -16,17 +16,20 @@ from __future__ import annotations
 import dataclasses
 import re
 import zlib
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
 from ..geometry import orthogonality_error, qr_gauge, random_orthonormal
+from .pairs import Pair
 from .rule import PairBatch
 
 __all__ = [
     "Gauge",
     "enter_stiefel_gauge",
     "enter_svd_gauge",
+    "enter_where_needed",
     "name_seed",
     "needs_gauge",
     "orthonormal_start",
@@ -85,6 +88,14 @@ def enter_stiefel_gauge(up: Tensor, down: Tensor, name: str) -> Gauge | None:
         orthonormal_start(up, down, name)
         return None
     return stiefel_gauge(up, down)
+
+
+def enter_where_needed(pairs: Iterable[Pair]) -> list[Pair]:
+    """Make every B orthonormal that is not, in place; the pairs that were changed."""
+    changed = [pair for pair in pairs if needs_gauge(pair.up)]
+    for pair in changed:
+        enter_stiefel_gauge(pair.up, pair.down, pair.name)
+    return changed
 
 
 def orthonormal_start(up: Tensor, down: Tensor, name: str, seed: int = 0) -> None:

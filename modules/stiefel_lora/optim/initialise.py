@@ -10,7 +10,7 @@ from torch import nn
 
 from .._exceptions import PairingError
 from ._groups import Source
-from .gauge import enter_stiefel_gauge, needs_gauge, orthonormal_start
+from .gauge import enter_where_needed, orthonormal_start
 from .pairs import Pair, find_pairs
 from .riemannion import tiny_right_factor
 from .stella import random_right_frame
@@ -67,10 +67,7 @@ def orthonormalize_(source: Source) -> list[Pair]:
     Raises:
         PairingError: no pair found, or a rank that exceeds a side of its layer.
     """
-    pairs = [pair for pair in startable_pairs(source) if needs_gauge(pair.up)]
-    for pair in pairs:
-        enter_stiefel_gauge(pair.up, pair.down, pair.name)
-    return pairs
+    return enter_where_needed(startable_pairs(source))
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from ...optim.gauge import enter_stiefel_gauge, needs_gauge
+from ...optim.gauge import enter_where_needed
 from ...optim.pairs import find_pairs
 from ._layers import named_parameters
 
@@ -20,6 +20,5 @@ def enter_gauge(layers: Iterable[nn.Module]) -> None:
 
     Layers below the rank are left alone: they take AdamW.
     """
-    for pair in find_pairs(named_parameters(layers)).pairs:
-        if not pair.too_wide and needs_gauge(pair.up):
-            enter_stiefel_gauge(pair.up, pair.down, pair.name)
+    pairs = find_pairs(named_parameters(layers)).pairs
+    enter_where_needed(pair for pair in pairs if not pair.too_wide)
