@@ -236,20 +236,28 @@ def test_what_can_not_work_is_a_sentence(
         started(host, "Stiefel LoRA", **changes)
 
 
-def test_bfloat16_layers_are_trained_with_a_line(host: Any, capsys: Any) -> None:
-    trainer = started(host, "Stiefel LoRA", lora_weight_dtype="BFLOAT_16")
+@pytest.mark.parametrize("fused", [False, True])
+def test_bfloat16_layers_are_trained_and_resumed(
+    host: Any, tmp_path: Path, capsys: Any, fused: bool
+) -> None:
+    config = configured(host, "Stiefel LoRA", lora_weight_dtype="BFLOAT_16")
+    config.optimizer.fused_back_pass = fused
+    whole, resumed = host.Trainer(config), host.Trainer(config)
+    whole.start()
     assert "LoRA weight data type is bfloat16" in capsys.readouterr().out
-    for layer in trainer.model.unet_lora.lora_modules.values():
-        layer.to(torch.bfloat16)
-    pairs = trainer.model.optimizer.pairs
-    for pair in pairs:
-        for factor in (pair.up, pair.down):
-            factor.grad = torch.ones_like(factor)
-    trainer.model.optimizer.step()
-    for pair in pairs:
-        master = trainer.model.optimizer.state[pair.up]["master"]
+    whole.train(3)
+    backup = whole.backup(tmp_path / "backup.pt")
+    whole.train(3)
+    resumed.start(backup)
+    resumed.train(3)
+    for pair in resumed.model.optimizer.pairs:
+        master = resumed.model.optimizer.state[pair.up]["master"]
         assert orthogonality_error(master.flatten(1)) <= 1e-5
         assert pair.down.any()
+    found = factors(resumed)
+    for name, value in factors(whole).items():
+        assert value.dtype == torch.bfloat16
+        assert torch.equal(found[name], value)
 
 
 def test_the_cloud_is_refused_when_training_starts(host: Any) -> None:

@@ -95,9 +95,6 @@ def _create(
         )
     if method.alpha_policy == "rank":
         fold_alpha(layers)
-    if config.optimizer.fused_back_pass and keeps_orthonormal(method.load()):
-        # Stepped one by one, a pair that enters it in training loses a step.
-        enter_gauge(layers)
     names = {id(p): name for name, p in named_parameters(layers)}
     groups = [part for group in groups for part in _named(group, names)]
     options = _options(method, config)
@@ -106,12 +103,18 @@ def _create(
         if "rest_lr_ratio" in options and _has_rate_of_its_own(group, config, names):
             group["rest_lr_ratio"] = 1.0
     optimizer = method.load()(groups, lr=config.learning_rate, **options)
+    resumed = False
     if state_dict is not None:
         mapping = parameter_group_collection.unique_name_mapping
         state = matching_state(optimizer, state_dict, method, mapping)
         optimizer.load_state_dict(state)
-        if not state["state"]:
+        resumed = bool(state["state"])
+        if not resumed:
             begin_anew(layers)
+    fused = config.optimizer.fused_back_pass
+    if fused and not resumed and keeps_orthonormal(method.load()):
+        # Stepped one by one, a pair that enters it in training loses a step.
+        enter_gauge(layers)
     _say_rate(method, config)
     return optimizer
 

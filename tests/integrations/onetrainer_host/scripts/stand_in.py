@@ -74,6 +74,8 @@ class Trainer:
             model.ema_state_dict = backup[3]
         if model.lora_state_dict is not None:
             model.unet_lora.load_state_dict(model.lora_state_dict)
+        for parameter in model.unet_lora.parameters():
+            parameter.data = parameter.data.to(self._lora_dtype())
         model.unet_lora.hook_to_module()
         parts = {"unet_lora": (model.unet_lora.parameters(), config.learning_rate)}
         if config.embedding_learning_rate is not None:
@@ -84,6 +86,10 @@ class Trainer:
         self.parameters = groups.parameters()
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(model.optimizer, lambda _: 1)
         self._fuse_back_pass()
+
+    def _lora_dtype(self):
+        half = self.config.lora_weight_dtype == "BFLOAT_16"
+        return torch.bfloat16 if half else torch.float32
 
     def _fuse_back_pass(self):
         chosen = self.config.optimizer
@@ -104,7 +110,10 @@ class Trainer:
             model.train_progress.global_step += 1
             made = torch.Generator().manual_seed(model.train_progress.global_step)
             x = torch.randn(32, 12, generator=made)
-            loss = (model.predict(x) - x[:, :3]).square().mean()
+            half = self._lora_dtype() == torch.bfloat16
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                predicted = model.predict(x)
+            loss = (predicted.float() - x[:, :3]).square().mean()
             loss.backward()
             model.optimizer.step()
             self.scheduler.step()
