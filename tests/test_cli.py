@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from stiefel_lora import _commands, cli
-from stiefel_lora._exceptions import ModelError, NonFiniteError
+from stiefel_lora._exceptions import CheckpointError, ModelError, NonFiniteError
 from stiefel_lora._version import __version__
 from stiefel_lora.methods import CATALOGUE
 
@@ -89,6 +89,7 @@ def test_resume_before_the_config(config, trainer):
     ("error", "code", "sentence"),
     [
         (ModelError("This is a FLUX model."), 2, "This is a FLUX model."),
+        (CheckpointError("It has rank 16."), 2, "It has rank 16."),
         (NonFiniteError("The loss is NaN."), 1, "The loss is NaN."),
         (KeyboardInterrupt(), 130, "Interrupted."),
         (

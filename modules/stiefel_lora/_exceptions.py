@@ -7,10 +7,10 @@
     |   |-- PairingError               parameters that can not be told apart as A and B
     |   |-- ModelError                 a model folder or checkpoint of the base model
     |   |-- DataError                  pictures, captions, caches
+    |   |-- CheckpointError            a checkpoint that is damaged or of another run
     |   `-- OutputError                a folder or file that can not be written
     `-- TrainingError (RuntimeError)   a run that can not go on: exit code 1
-        |-- NonFiniteError             NaN or infinity, with the step and the block
-        `-- CheckpointError            a checkpoint that is damaged or of another run
+        `-- NonFiniteError             NaN or infinity, with the step and the block
 
 A message is one or two sentences: what was given, what the rule is, what to write
 instead. The command line prints it without a traceback.
@@ -61,6 +61,10 @@ class DataError(InputError):
     """Pictures, captions or caches that can not be used."""
 
 
+class CheckpointError(InputError):
+    """A checkpoint that is damaged or belongs to another run."""
+
+
 class OutputError(InputError):
     """A folder or file that can not be written."""
 
@@ -71,7 +75,3 @@ class TrainingError(StiefelLoraError, RuntimeError):
 
 class NonFiniteError(TrainingError):
     """NaN or infinity in loss, gradient or weight."""
-
-
-class CheckpointError(TrainingError):
-    """A checkpoint that is damaged or belongs to another run."""

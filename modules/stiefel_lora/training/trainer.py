@@ -36,7 +36,7 @@ def train(config: TrainConfig, resume: str | Path | None = None) -> TrainResult:
 
     Raises:
         InputError: what was given can not work; raised before anything expensive.
-        TrainingError: NaN, or a checkpoint of another run.
+        TrainingError: NaN or infinity.
     """
     started = datetime.datetime.now(datetime.timezone.utc)
     clock = time.monotonic()
