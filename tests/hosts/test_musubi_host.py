@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors import safe_open
+from kohya_results import assert_file, assert_ranks_shown, ups_of
 from safetensors.torch import load_file
 from unmodified_host import UnmodifiedHost, assert_goes_on, replay
 
@@ -85,37 +85,17 @@ def product(weights: dict[str, torch.Tensor], up_name: str) -> torch.Tensor:
     return weights[f"{layer}.alpha"] / up.shape[1] * up @ down
 
 
-def ups_of(weights: dict[str, torch.Tensor]) -> list[str]:
-    return [name for name in weights if name.endswith("lora_up.weight")]
-
-
 def test_alpha_becomes_the_rank_with_a_warning(printed: str) -> None:
     assert f"--network_alpha was not --network_dim in {LAYERS} layers" in printed
 
 
 def test_the_file_holds_orthonormal_factors(folder: Path, printed: str) -> None:
-    path = folder / "whole" / "whole.safetensors"
-    weights = load_file(path)
-    assert len(ups_of(weights)) == LAYERS
-    assert all(orthogonality_error(weights[up]) <= 1e-5 for up in ups_of(weights))
-    assert all(product(weights, up).any() for up in ups_of(weights))
-    assert {float(v) for name, v in weights.items() if name.endswith("alpha")} == {4.0}
-    with safe_open(path, "pt") as file:
-        assert float(file.metadata()["ss_network_alpha"]) == 4
+    assert_file(folder / "whole" / "whole.safetensors", LAYERS)
 
 
 def test_its_tensorboard_shows_the_ranks(folder: Path, printed: str) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    (events,) = (folder / "whole" / "logs").rglob("events.*")
-    found = EventAccumulator(str(events), size_guidance={"scalars": 0})
-    found.Reload()
-    tags = found.Tags()["scalars"]
-    blocks = [tag for tag in tags if tag.startswith("effective_rank.layers.")]
-    assert len(blocks) == LAYERS
-    assert [event.step for event in found.Scalars("effective_rank/mean")] == [5, 10]
-    assert found.Scalars("orthogonality/largest")[-1].value <= 1e-5
-    assert "loss/current" in tags
+    blocks = assert_ranks_shown(folder / "whole" / "logs", LAYERS)
+    assert all(tag.startswith("effective_rank.layers.") for tag in blocks)
 
 
 def test_its_steps_are_ours(folder: Path, printed: str) -> None:

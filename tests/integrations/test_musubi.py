@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from kohya_arguments import RANK, arguments
 from musubi_host import (
     MODULE,
     TRAINER,
@@ -26,8 +27,6 @@ from stiefel_lora import ConfigError, OptionError, StiefelLoRA
 from stiefel_lora.geometry import orthogonality_error
 from stiefel_lora.integrations import musubi
 
-RANK = 4
-
 
 @pytest.fixture(autouse=True)
 def host(monkeypatch: pytest.MonkeyPatch) -> type[NetworkTrainer]:
@@ -41,21 +40,6 @@ def host(monkeypatch: pytest.MonkeyPatch) -> type[NetworkTrainer]:
         monkeypatch.setitem(sys.modules, parent, types.ModuleType(parent))
     monkeypatch.setitem(sys.modules, "musubi_tuner", types.ModuleType("musubi_tuner"))
     return trainer
-
-
-def arguments(**changes: Any) -> types.SimpleNamespace:
-    """The host's namespace: alpha is 1 unless the user sets it."""
-    given = {
-        "optimizer_type": "stiefel_lora.StiefelLoRA",
-        "network_dim": RANK,
-        "network_alpha": 1,
-        "network_weights": None,
-        "learning_rate": 2e-2,
-        "scale_weight_norms": None,
-        "seed": 3,
-        "max_train_steps": 12,
-    }
-    return types.SimpleNamespace(**given | changes)
 
 
 def orthonormal(network: Any) -> bool:

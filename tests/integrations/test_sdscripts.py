@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from kohya_arguments import RANK, arguments
 from sdscripts_host import Network, NetworkTrainer, networks_module
 from torch import nn
 
@@ -17,8 +18,6 @@ from stiefel_lora import AdamW, ConfigError, OptionError, StiefelLoRA
 from stiefel_lora.geometry import orthogonality_error
 from stiefel_lora.integrations import sdscripts
 from stiefel_lora.integrations._kohya_names import shown_name
-
-RANK = 4
 
 
 class SdxlUNet2DConditionModel(nn.Module):
@@ -43,21 +42,6 @@ def host(monkeypatch: pytest.MonkeyPatch) -> type[NetworkTrainer]:
     module.NetworkTrainer = trainer  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "train_network", module)
     return trainer
-
-
-def arguments(**changes: Any) -> types.SimpleNamespace:
-    """The host's namespace: alpha is 1 unless the user sets it."""
-    given = {
-        "optimizer_type": "stiefel_lora.StiefelLoRA",
-        "network_dim": RANK,
-        "network_alpha": 1,
-        "scale_weight_norms": None,
-        "seed": 3,
-        "max_train_steps": 12,
-        "learning_rate": 2e-2,
-        "network_weights": None,
-    }
-    return types.SimpleNamespace(**given | changes)
 
 
 def start(
