@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 import loadable_torchvision  # noqa: F401
-from tiny_flux import build_tiny_flux
+
+from helpers.tiny_flux import build_tiny_flux
 
 if __name__ == "__main__":
     build_tiny_flux(Path(sys.argv[1]))

@@ -17,10 +17,10 @@ from diffusers import (
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
-from tiny_flux import build_tiny_flux
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from helpers.byte_tokenizer import byte_tokenizer
+from helpers.tiny_flux import build_tiny_flux
 from helpers.tiny_sdxl import build_tiny_sdxl
 
 WIDTH = 32

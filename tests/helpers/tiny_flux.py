@@ -1,8 +1,13 @@
-"""A complete, random, tiny FluxPipeline folder of the real classes."""
+"""A complete, random, tiny FluxPipeline folder of the real classes.
+
+One double and one single block; pictures of 64 px become latents of 8 x 8, which are
+packed to 4 x 4 tokens; tokenizers of bytes and letters, made here.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from diffusers import (
@@ -13,21 +18,31 @@ from diffusers import (
 )
 from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
-from helpers.byte_tokenizer import TOKENS, byte_tokenizer
-from helpers.letter_tokenizer import letter_tokenizer
+from .byte_tokenizer import TOKENS, byte_tokenizer
+from .letter_tokenizer import letter_tokenizer
 
 __all__ = ["build_tiny_flux"]
 
 WIDTH, LATENTS = 32, 16
 
 
-def build_tiny_flux(folder: Path) -> None:
-    """Write a diffusers folder with one double and one single block."""
-    torch.manual_seed(0)
-    tokenizer = byte_tokenizer(folder.parent / "flux_tokenizer")
-    letters = letter_tokenizer(folder.parent / "flux_tokenizer_2")
+def build_tiny_flux(folder: Path, seed: int = 0, *, guidance: bool = True) -> Path:
+    """Write the pipeline to ``folder`` (float32 safetensors) and return the folder.
+
+    Args:
+        folder: new folder.
+        seed: of the random weights.
+        guidance: whether the transformer reads a guidance scale, as dev does and
+            schnell does not.
+    """
+    torch.manual_seed(seed)
+    with TemporaryDirectory() as place:
+        tokenizer = byte_tokenizer(Path(place, "bytes"))
+        letters = letter_tokenizer(Path(place, "letters"))
     FluxPipeline(
-        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True),
+        scheduler=FlowMatchEulerDiscreteScheduler(
+            shift=3.0 if guidance else 1.0, use_dynamic_shifting=guidance
+        ),
         vae=_vae(),
         text_encoder=CLIPTextModel(_clip_config(len(tokenizer))),
         tokenizer=tokenizer,
@@ -41,10 +56,11 @@ def build_tiny_flux(folder: Path) -> None:
             num_attention_heads=2,
             joint_attention_dim=WIDTH,
             pooled_projection_dim=WIDTH,
-            guidance_embeds=True,
+            guidance_embeds=guidance,
             axes_dims_rope=(4, 6, 6),
         ),
     ).save_pretrained(folder)
+    return folder
 
 
 def _vae() -> AutoencoderKL:
