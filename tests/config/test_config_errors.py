@@ -128,7 +128,7 @@ SENTENCES = [
     ),
     (
         {"steps": 0, "lora_rnk": 3, "seed": -1},
-        "steps=0 must be at least 1.\nseed=-1 must be at least 0.\n"
+        "seed=-1 must be at least 0.\nsteps=0 must be at least 1.\n"
         "There is no key lora_rnk; did you mean lora_rank?",
     ),
     (

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from stiefel_lora.families import Prediction
 from stiefel_lora.training.validation import Validation
 
 
@@ -22,17 +23,25 @@ class Pictures:
         }
 
 
+def family_with(predict: Any) -> Any:
+    return SimpleNamespace(
+        device=torch.device("cpu"),
+        timesteps_at=lambda places: (places * 1000).long(),
+        predict=predict,
+    )
+
+
 def measure(batch_size: int, count: int = 4) -> tuple[float, list[int], torch.Tensor]:
     timesteps: list[int] = []
     noises: list[torch.Tensor] = []
 
-    def loss(denoiser: nn.Module, batch: Any, noise: Any, steps: Any) -> torch.Tensor:
+    def predict(denoiser: nn.Module, batch: Any, noise: Any, steps: Any) -> Prediction:
         assert not denoiser.training
         timesteps.extend(steps.tolist())
         noises.extend(noise)
-        return (noise + batch["latents"]).square().flatten(1).mean(1)
+        return Prediction(noise, -batch["latents"])
 
-    family: Any = SimpleNamespace(timesteps=1000, device=torch.device("cpu"), loss=loss)
+    family = family_with(predict)
     pictures: Any = Pictures()
     model = nn.Linear(1, 1).train()
     torch.manual_seed(batch_size)
@@ -62,9 +71,7 @@ def test_measuring_leaves_the_global_generator_alone() -> None:
     torch.manual_seed(1)
     before = torch.get_rng_state()
     torch.manual_seed(1)
-    family: Any = SimpleNamespace(
-        timesteps=10, device=torch.device("cpu"), loss=lambda m, b, n, t: n[:, 0, 0, 0]
-    )
+    family = family_with(lambda m, b, n, t: Prediction(n, b["latents"]))
     pictures: Any = Pictures()
     Validation(pictures, family, 2, 2).loss(nn.Identity())
     assert torch.equal(before, torch.get_rng_state())

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
-from .base import Batch, Family, SampleRequest
+from .base import Batch, Family, Prediction, SampleRequest
 from .model_folder import resolve_model
 
 if TYPE_CHECKING:
     from ..config import TrainConfig
 
-__all__ = ["Batch", "Family", "SampleRequest", "check_model", "open_family"]
+__all__ = [
+    "Batch",
+    "Family",
+    "Prediction",
+    "SampleRequest",
+    "check_model",
+    "open_family",
+]
+
+_CLASSES = {"sdxl": ("sdxl", "Sdxl")}
+"""Name in configurations -> file of this package and class in it."""
 
 
 def check_model(config: TrainConfig) -> Path | None:
@@ -34,8 +45,8 @@ def open_family(config: TrainConfig, device: torch.device) -> Family:
     Raises:
         ModelError: missing, damaged or of another family.
     """
-    from .sdxl import Sdxl
-
+    file, kind = _CLASSES[config.model_type]
+    family = getattr(importlib.import_module(f".{file}", __name__), kind)
     folder = resolve_model(config.base_model_name, config.model_type, download=True)
     assert folder is not None
-    return Sdxl(folder, getattr(torch, config.weight_dtype), device)
+    return family(folder, getattr(torch, config.weight_dtype), device)

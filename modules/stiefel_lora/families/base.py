@@ -15,11 +15,23 @@ if TYPE_CHECKING:
 
     from ..data.framing import Frame
 
-__all__ = ["Batch", "Family", "SampleRequest", "evaluating"]
+__all__ = ["Batch", "Family", "Prediction", "SampleRequest", "evaluating"]
 
 Batch: TypeAlias = dict[str, Tensor]
 """Encoded pictures and captions, stacked: ``latents (batch, channels, h, w)`` and
 whatever else the family's encoders returned."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """What the denoiser said and what it should have said, both float32.
+
+    Both have the shape of the latents; what a difference costs is training's business
+    (``training.objective``).
+    """
+
+    predicted: Tensor
+    target: Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,16 +102,23 @@ class Family(Protocol):
         """Free the text encoders and the VAE; they are loaded again when needed."""
         ...
 
-    def loss(
+    def timesteps_at(self, places: Tensor) -> Tensor:
+        """Timesteps at ``places`` (batch,) in [0, 1), 0 without noise.
+
+        Whole numbers for a schedule of single steps, any numbers for a flow.
+        """
+        ...
+
+    def predict(
         self, denoiser: nn.Module, batch: Batch, noise: Tensor, timesteps: Tensor
-    ) -> Tensor:
-        """Mean squared error of the prediction, ``(batch,)`` float32.
+    ) -> Prediction:
+        """Noise the latents and let the denoiser predict.
 
         Args:
             denoiser: ``self.denoiser``, perhaps wrapped for mixed precision.
             batch: on the device.
             noise: like ``batch["latents"]``.
-            timesteps: ``(batch,)`` int64.
+            timesteps: ``(batch,)``, from ``timesteps_at``.
         """
         ...
 

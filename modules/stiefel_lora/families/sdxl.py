@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .._exceptions import ModelError
 from ..data.framing import Frame
-from .base import Batch, SampleRequest, evaluating
+from .base import Batch, Prediction, SampleRequest, evaluating
 from .latents import decode_latents, encode_latents
 from .model_folder import fingerprint, read_json
 from .parts import load_part
@@ -151,10 +151,14 @@ class Sdxl:
 
     # Denoising -----------------------------------------------------------------------
 
-    def loss(
+    def timesteps_at(self, places: Tensor) -> Tensor:
+        """Whole timesteps 0 .. timesteps - 1."""
+        return (places.double() * self.timesteps).long()
+
+    def predict(
         self, denoiser: nn.Module, batch: Batch, noise: Tensor, timesteps: Tensor
-    ) -> Tensor:
-        """Mean squared error of the predicted noise or velocity, ``(batch,)``."""
+    ) -> Prediction:
+        """Predict the noise, or the velocity where the model was made for it."""
         latents = batch["latents"]
         noisy = self._noise.add_noise(latents, noise, timesteps)
         predicted = denoiser(
@@ -170,7 +174,7 @@ class Sdxl:
             target = self._noise.get_velocity(latents, noise, timesteps)
         else:
             target = noise
-        return (predicted.float() - target).square().flatten(1).mean(1)
+        return Prediction(predicted.float(), target)
 
     def sample(self, request: SampleRequest) -> Image.Image:
         """Make one picture with the U-Net as it is now."""

@@ -31,6 +31,7 @@ from ..optim.pairs import Pair
 from ..optim.rule import keeps_orthonormal
 from .hardware import check_hardware, make_accelerator
 from .noise import NoiseSource
+from .objective import picture_losses
 from .progress import ProgressBar, say
 from .rng import seed_all
 from .run_folder import RunFolder
@@ -98,13 +99,13 @@ class Machine:
         batch = self.pictures.batch(places)
         drawn, timesteps = noise.draw(batch["latents"])
         device = self.accelerator.device
-        losses = self.family.loss(
+        found = self.family.predict(
             self.model,
             {name: value.to(device) for name, value in batch.items()},
             drawn.to(device),
             timesteps.to(device),
         )
-        return losses.mean()
+        return picture_losses(found).mean()
 
 
 def check_inputs(config: TrainConfig) -> Inputs:

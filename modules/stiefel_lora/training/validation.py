@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..data.prepare import EncodedSet
 from ..families.base import Batch, Family, evaluating
+from .objective import picture_losses
 
 __all__ = ["Validation"]
 
@@ -51,12 +52,13 @@ class Validation:
         with evaluating(denoiser):
             for batch, noise, timesteps in self._batches():
                 on_device = {k: v.to(self._family.device) for k, v in batch.items()}
-                losses = self._family.loss(
+                found = self._family.predict(
                     denoiser,
                     on_device,
                     noise.to(self._family.device),
                     timesteps.to(self._family.device),
                 )
+                losses = picture_losses(found)
                 total += float(losses.double().sum())
                 number += len(losses)
         return total / number
@@ -70,11 +72,11 @@ class Validation:
             yield (
                 batch,
                 torch.stack([noise for noise, _ in drawn]),
-                torch.tensor([timestep for _, timestep in drawn]),
+                self._family.timesteps_at(torch.stack([place for _, place in drawn])),
             )
 
-    def _draw(self, i: int, k: int, shape: torch.Size) -> tuple[Tensor, int]:
+    def _draw(self, i: int, k: int, shape: torch.Size) -> tuple[Tensor, Tensor]:
         generator = torch.Generator("cpu").manual_seed(_SEED * (k + 1) + i)
-        offset = float(torch.rand((), generator=generator, dtype=torch.float64))
-        timestep = int((k + offset) * self._family.timesteps / self._count)
-        return torch.randn(shape, generator=generator), timestep
+        offset = torch.rand((), generator=generator, dtype=torch.float64)
+        place = (k + offset) / self._count
+        return torch.randn(shape, generator=generator), place

@@ -1,0 +1,33 @@
+"""The settings of a run by topic; a form has one page for each."""
+
+from __future__ import annotations
+
+from .data import DataSettings
+from .general import GeneralSettings
+from .lora import LoraSettings
+from .model import ModelSettings
+from .optimization import OptimizationSettings
+from .saving import SavingSettings
+from .watching import WatchingSettings
+
+__all__ = [
+    "SETTING_GROUPS",
+    "DataSettings",
+    "GeneralSettings",
+    "LoraSettings",
+    "ModelSettings",
+    "OptimizationSettings",
+    "SavingSettings",
+    "WatchingSettings",
+]
+
+SETTING_GROUPS = (
+    GeneralSettings,
+    ModelSettings,
+    DataSettings,
+    OptimizationSettings,
+    LoraSettings,
+    WatchingSettings,
+    SavingSettings,
+)
+"""All topics, in the order of a form."""

@@ -1,0 +1,40 @@
+"""The run itself: its name, its place, its random numbers, its device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from .._base import FolderPath, Seed, StrictModel
+
+__all__ = ["SCHEMA_VERSION", "GeneralSettings"]
+
+SCHEMA_VERSION = 1
+
+
+class GeneralSettings(StrictModel):
+    """The run itself: its name, its place, its random numbers, its device."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    """Version of this format; leave it alone, older files are converted."""
+
+    comment: str = ""
+    """Notes for people; training ignores them."""
+
+    run_name: Annotated[str, Field(min_length=1, max_length=100)] = "run"
+    """Name of the run's folder and of the LoRA file. Unset: the name of the file that
+    holds these settings."""
+
+    output_dir: FolderPath = Path("runs")
+    """Folder that holds the folders of all runs. Unset: runs in the current folder."""
+
+    seed: Seed = 42
+    """Start of all random numbers: the same seed repeats a run."""
+
+    device: Annotated[
+        str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d{1,3})?|xpu(:\d{1,3})?)$")
+    ] = "auto"
+    """Where to compute: auto, cpu, cuda, cuda:1, mps, xpu. auto takes a GPU if there is
+    one."""

@@ -1,0 +1,48 @@
+"""Which layers get a LoRA, its rank, and where it starts."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from .._base import Count, Flag, Number, StrictModel
+from ..enums import LayerPreset, LoraInit
+
+__all__ = ["LoraSettings"]
+
+
+class LoraSettings(StrictModel):
+    """Which layers get a LoRA, its rank, and where it starts."""
+
+    layer_filter_preset: LayerPreset = "attn-mlp"
+    """Layers of the UNet that get a LoRA. attn-only: attention; attn-mlp: attention and
+    feed-forward, the usual choice; full: all linear layers."""
+
+    layer_filter: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """In place of the preset: whole names of layers with * for any letters, such as
+    *.attn2.to_k, or pieces of names. One that matches no layer is an error."""
+
+    lora_rank: Annotated[Count, Field(ge=1, le=4096)] = 16
+    """Rank of the LoRA: how much it can hold, and how large its file gets."""
+
+    lora_alpha: Annotated[Number, Field(gt=0, le=1e6)] | None = None
+    """Scale of the LoRA: alpha / rank multiplies it. Unset: the rank, which is what
+    Stiefel LoRA needs."""
+
+    use_dora: Flag = False
+    """Train the length of every row of the adapted weights beside the LoRA (DoRA).
+    Slower, needs more memory, and is saved for diffusers only."""
+
+    lora_init: LoraInit = "auto"
+    """Where the LoRA starts. auto: as the optimizer needs it, the model unchanged. loi:
+    from the gradient of the first pictures, the model unchanged; its file has up to
+    twice the rank. stella: StelLA's own start, which changes the model at step 0."""
+
+    loi_batches: Annotated[Count, Field(ge=1, le=1000)] = 4
+    """Batches whose gradient lora_init loi looks at, each 12 times; a larger number
+    costs time once, at the start."""
+
+    loi_file_rank: Annotated[Count, Field(ge=1, le=8192)] | None = None
+    """Rank of the file with lora_init loi. Unset: twice lora_rank, which loses nothing;
+    a lower one prints what it loses."""

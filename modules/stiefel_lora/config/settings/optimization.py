@@ -1,0 +1,70 @@
+"""How the weights move: batches, steps, optimizer, learning rate."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from .._base import Count, Flag, Number, StrictModel
+from ..enums import LearningRateScheduler
+from ..optimizer import OPTIMIZER_MODELS, OptimizerChoice, OptimizerConfig
+
+__all__ = ["DEFAULT_OPTIMIZER", "OptimizationSettings"]
+
+DEFAULT_OPTIMIZER = "stiefel_lora"
+CUSTOM_LEARNING_RATE = 1e-4
+
+
+def _default_optimizer() -> OptimizerConfig:
+    return OPTIMIZER_MODELS[DEFAULT_OPTIMIZER].model_validate(
+        {"name": DEFAULT_OPTIMIZER}
+    )
+
+
+def _default_learning_rate(fields: dict[str, Any]) -> float:
+    """The method's own starting point; ``fields`` are those validated so far."""
+    optimizer = fields.get("optimizer")
+    entry = optimizer.method if optimizer else None
+    return entry.default_lr if entry else CUSTOM_LEARNING_RATE
+
+
+class OptimizationSettings(StrictModel):
+    """How the weights move: batches, steps, optimizer, learning rate."""
+
+    batch_size: Annotated[Count, Field(ge=1, le=4096)] = 1
+    """Pictures that go through the model together; more need more memory."""
+
+    gradient_accumulation_steps: Annotated[Count, Field(ge=1, le=4096)] = 1
+    """Batches whose gradients are averaged before a step: a larger batch for the memory
+    of a small one, at the price of time."""
+
+    steps: Annotated[Count, Field(ge=1)] = 1000
+    """Optimizer steps of the whole run."""
+
+    optimizer: OptimizerChoice = Field(default_factory=_default_optimizer)
+    """Optimizer and its options; the defaults are a good start."""
+
+    learning_rate: Annotated[Number, Field(gt=0, le=100)] = Field(
+        default_factory=_default_learning_rate
+    )
+    """Step size in the optimizer's own unit. Unset: where that optimizer should begin
+    (the value for one optimizer is wrong for another)."""
+
+    learning_rate_scheduler: LearningRateScheduler = "constant"
+    """Course of the learning rate after the warm-up."""
+
+    learning_rate_warmup_steps: Count = 0
+    """Steps over which the learning rate rises from zero; at most the steps of the
+    run."""
+
+    learning_rate_min_factor: Annotated[Number, Field(ge=0, le=1)] = 0.0
+    """Share of the learning rate at which cosine and linear end."""
+
+    clip_grad_norm: Annotated[Number, Field(ge=0, le=1e6)] = 1.0
+    """Largest norm of all gradients together; longer ones are shortened. 0 switches it
+    off. Leave it alone as a beginner."""
+
+    gradient_checkpointing: Flag = False
+    """Compute activations twice in place of keeping them: much less memory, about a
+    third slower."""

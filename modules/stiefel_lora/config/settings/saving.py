@@ -1,0 +1,33 @@
+"""Checkpoints to resume from, and the files of the finished LoRA."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from .._base import Count, StrictModel
+from ..enums import DType, OutputFormat
+
+__all__ = ["SavingSettings"]
+
+
+class SavingSettings(StrictModel):
+    """Checkpoints to resume from, and the files of the finished LoRA."""
+
+    checkpoint_every: Count = 0
+    """Steps between two checkpoints to resume from. 0: only when a run is stopped or
+    ends."""
+
+    keep_checkpoints: Annotated[Count, Field(ge=1, le=1000)] = 3
+    """How many of the latest checkpoints stay on disk."""
+
+    output_formats: Annotated[tuple[OutputFormat, ...], Field(min_length=1)] = (
+        "kohya",
+        "peft",
+    )
+    """File formats of the finished LoRA. kohya: ComfyUI, Forge and others; peft:
+    diffusers."""
+
+    output_dtype: DType = "float16"
+    """Precision of the numbers in the LoRA file."""

@@ -1,0 +1,33 @@
+"""What is measured and shown while a run goes on."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from .._base import Count, StrictModel
+from ..parts import Sample
+
+__all__ = ["WatchingSettings"]
+
+
+class WatchingSettings(StrictModel):
+    """What is measured and shown while a run goes on."""
+
+    validate_every: Count = 0
+    """Steps between two measurements of the loss on validation_concepts. 0: never."""
+
+    validation_timesteps_per_picture: Annotated[Count, Field(ge=1, le=1000)] = 4
+    """Noise levels at which each validation picture is measured; more are slower and
+    less noisy."""
+
+    sample_every: Count = 0
+    """Steps between two rounds of sample pictures. 0: never."""
+
+    samples: tuple[Sample, ...] = ()
+    """Pictures to make during training."""
+
+    rank_every: Count | None = None
+    """Steps between two measurements of every block's effective rank. Unset: a fortieth
+    of the run, at least 5. 0: never."""
