@@ -1,0 +1,53 @@
+"""The verbs of the command line, a file a topic; heavy imports stand in a verb."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .._version import __version__
+from .catalogue import optimizers, presets, schema
+from .hosts import onetrainer
+from .training import OptionalValue, train, validate
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    help="Train LoRAs whose rank you can see.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    # Plain help: importing rich to draw frames would double the time of --help.
+    rich_markup_mode=None,
+)
+
+app.command(cls=OptionalValue)(train)
+app.command()(validate)
+app.command()(presets)
+app.command()(optimizers)
+app.command()(schema)
+app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True}
+)(onetrainer)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"stiefel-lora {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _app(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            help="Print the version.",
+        ),
+    ] = False,
+) -> None:
+    """Train LoRAs whose rank you can see."""

@@ -1,0 +1,77 @@
+"""``presets``, ``optimizers`` and ``schema``: what there is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .._exceptions import OutputError
+from ._shared import sentences
+
+__all__ = ["optimizers", "presets", "schema"]
+
+
+def presets() -> None:
+    """List the presets that come with the package."""
+    with sentences():
+        from ..config.presets import list_presets
+
+        found = list_presets()
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("Preset", "Model", "What it is for")
+    for preset in found:
+        table.add_row(preset.name, preset.family, preset.summary)
+    Console().print(table, markup=False)
+
+
+def optimizers(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="One optimizer.", show_default=False),
+    ] = None,
+) -> None:
+    """List the optimizers, or the options of one."""
+    with sentences():
+        from ..methods import CATALOGUE, method
+
+        chosen = None if name is None else method(name)
+    from rich.console import Console
+    from rich.table import Table
+
+    if chosen is None:
+        table = Table("Name", "Start at", "Learning rate is", "What it does")
+        for entry in CATALOGUE.values():
+            rate = f"{entry.default_lr:g}"
+            table.add_row(entry.name, rate, entry.lr_unit, entry.summary)
+    else:
+        table = Table("Option", "Default", "Values", "What it does")
+        for option in chosen.options:
+            values = ", ".join(option.choices) or option.type.__name__
+            default = "" if option.default is None else str(option.default)
+            table.add_row(option.name, default, values, option.doc)
+    Console().print(table, markup=False)
+
+
+def schema(
+    output: Annotated[
+        Path | None, typer.Option(help="File to write.", show_default=False)
+    ] = None,
+) -> None:
+    """Print the JSON Schema of config files, for editors."""
+    with sentences():
+        from ..config.json_schema import json_schema_text
+
+        text = json_schema_text()
+        if output is None:
+            typer.echo(text, nl=False)
+            return
+        try:
+            output.write_text(text, encoding="utf-8", newline="\n")
+        except OSError as error:
+            raise OutputError(
+                f"{output} can not be written: {error.strerror}."
+            ) from error
