@@ -7,9 +7,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from stiefel_lora import ModelError
-from stiefel_lora.families.model_folder import fingerprint, resolve_model
+from stiefel_lora.config import TrainConfig, parse_config
+from stiefel_lora.families import check_model, folder_source, open_family
 
 
 @pytest.fixture
@@ -17,14 +19,20 @@ def copy(tiny_sdxl: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_sdxl, tmp_path / "model"))
 
 
+def config(name: str | Path | None) -> TrainConfig:
+    return parse_config({} if name is None else {"base_model_name": str(name)})
+
+
 def refusal(name: str | Path | None) -> str:
     with pytest.raises(ModelError) as error:
-        resolve_model(None if name is None else str(name), "sdxl", download=False)
+        check_model(config(name))
     return str(error.value)
 
 
 def test_good_folder_is_found(tiny_sdxl: Path) -> None:
-    assert resolve_model(str(tiny_sdxl), "sdxl", download=False) == tiny_sdxl
+    source = check_model(config(tiny_sdxl))
+    assert source is not None
+    assert source.name == str(tiny_sdxl)
 
 
 def test_unset_name() -> None:
@@ -38,12 +46,12 @@ def test_missing_folder(tmp_path: Path) -> None:
 
 
 def test_hub_name_that_is_not_here_is_left_for_later() -> None:
-    assert resolve_model("nobody/no-such-model", "sdxl", download=False) is None
+    assert check_model(config("nobody/no-such-model")) is None
 
 
 def test_hub_name_without_a_network() -> None:
     with pytest.raises(ModelError, match="neither a folder here nor to be had from"):
-        resolve_model("nobody/no-such-model", "sdxl", download=True)
+        open_family(config("nobody/no-such-model"), torch.device("cpu"))
 
 
 def test_single_file(tmp_path: Path) -> None:
@@ -60,7 +68,10 @@ def test_folder_of_something_else(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        ("FluxPipeline", "is a FLUX model (FluxPipeline), but model_type is 'sdxl'"),
+        (
+            "FluxPipeline",
+            "(FluxPipeline), but model_type is 'sdxl'; give a model of SDXL",
+        ),
         ("StableDiffusionPipeline", "is another kind of model (StableDiffusionPipe"),
     ],
 )
@@ -86,13 +97,17 @@ def test_missing_weights_are_named(copy: Path) -> None:
     assert refusal(copy).endswith("is incomplete: vae has no weights.")
 
 
+def fingerprint(folder: Path, part: str) -> str:
+    return folder_source(folder, [part]).fingerprint([part])
+
+
 def test_fingerprint_is_of_the_content_not_of_the_place(
     tiny_sdxl: Path, copy: Path
 ) -> None:
-    assert fingerprint(tiny_sdxl, ("unet",)) == fingerprint(copy, ("unet",))
+    assert fingerprint(tiny_sdxl, "unet") == fingerprint(copy, "unet")
     weights = copy / "unet" / "diffusion_pytorch_model.safetensors"
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(data)
-    assert fingerprint(tiny_sdxl, ("unet",)) != fingerprint(copy, ("unet",))
-    assert fingerprint(tiny_sdxl, ("vae",)) == fingerprint(copy, ("vae",))
+    assert fingerprint(tiny_sdxl, "unet") != fingerprint(copy, "unet")
+    assert fingerprint(tiny_sdxl, "vae") == fingerprint(copy, "vae")

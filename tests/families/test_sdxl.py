@@ -9,6 +9,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
 
+from helpers.families import open_sdxl
 from stiefel_lora import ModelError
 from stiefel_lora.data.framing import Frame
 from stiefel_lora.families import SampleRequest
@@ -16,13 +17,12 @@ from stiefel_lora.families.latents import decode_latents, encode_latents
 from stiefel_lora.families.sdxl import Sdxl
 from stiefel_lora.training.objective import picture_losses
 
-CPU = torch.device("cpu")
 FRAME = Frame((200, 100), (64, 32), 16, 0, (32, 32))
 
 
 @pytest.fixture(scope="module")
 def family(tiny_sdxl: Path) -> Sdxl:
-    return Sdxl(tiny_sdxl, torch.float32, CPU)
+    return open_sdxl(tiny_sdxl)
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +138,7 @@ def test_skeleton_has_the_layers_and_no_numbers(family: Sdxl) -> None:
 
 
 def test_base_is_frozen_and_in_its_dtype(tiny_sdxl: Path) -> None:
-    unet = Sdxl(tiny_sdxl, torch.bfloat16, CPU).denoiser
+    unet = open_sdxl(tiny_sdxl, torch.bfloat16).denoiser
     assert {parameter.dtype for parameter in unet.parameters()} == {torch.bfloat16}
     assert not any(parameter.requires_grad for parameter in unet.parameters())
 
@@ -148,4 +148,4 @@ def test_damaged_weights_name_the_part(tiny_sdxl: Path, tmp_path: Path) -> None:
     weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(ModelError, match="The part unet of the base model"):
-        _ = Sdxl(folder, torch.float32, CPU).denoiser
+        _ = open_sdxl(folder).denoiser

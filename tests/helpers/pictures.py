@@ -10,9 +10,10 @@ from diffusers import StableDiffusionXLPipeline
 
 from stiefel_lora.adapters import add_lora, load_factors
 from stiefel_lora.families import SampleRequest
-from stiefel_lora.families.sdxl import Sdxl
 from stiefel_lora.training import TrainResult
 from stiefel_lora.training.checkpoint import load_checkpoint
+
+from .families import open_sdxl
 
 __all__ = ["own_picture", "stock_picture"]
 
@@ -23,7 +24,7 @@ def own_picture(tiny_sdxl: Path, result: TrainResult, **lora: Any) -> torch.Tens
     """Pixels (3, 32, 32) in [-1, 1] with the factors of the run's checkpoint."""
     assert result.checkpoint is not None
     factors = load_checkpoint(result.checkpoint).factors
-    family = Sdxl(tiny_sdxl, torch.float32, torch.device("cpu"))
+    family = open_sdxl(tiny_sdxl)
     targets = [n.removesuffix(".lora_A.default.weight") for n in factors if "_A." in n]
     add_lora(family.denoiser, rank=4, targets=targets, method=None, seed=0, **lora)
     load_factors(family.denoiser, factors)

@@ -81,9 +81,8 @@ class TestBeforeAnythingExpensive:
         model.mkdir()
         index = {"_class_name": "FluxPipeline", "_diffusers_version": "0.42.1"}
         (model / "model_index.json").write_text(json.dumps(index))
-        assert sentence_of(ModelError, model, tmp_path) == (
-            f"The base model {model} is a FLUX model (FluxPipeline), but model_type is "
-            f"'sdxl'; give an SDXL model."
+        assert sentence_of(ModelError, model, tmp_path).endswith(
+            "(FluxPipeline), but model_type is 'sdxl'; give a model of SDXL."
         )
 
     def test_rank_larger_than_a_layer(self, tiny_sdxl: Path, tmp_path: Path) -> None:

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from helpers.families import open_sdxl
 from helpers.fixtures import StopAfter
 from helpers.pictures import own_picture, stock_picture
 from helpers.ranks import entropy_rank
 from helpers.runs import assert_same_factors, factors_of, last_ranks, tiny_config
 from stiefel_lora import ConfigError
 from stiefel_lora.config import TrainConfig
-from stiefel_lora.families.sdxl import Sdxl
 from stiefel_lora.files import load_lora
 from stiefel_lora.optim.rank_probe import tag_of
 from stiefel_lora.training import TrainResult
@@ -58,7 +58,7 @@ def test_ranks_are_those_of_the_part_that_has_one(
 ) -> None:
     (path,) = whole.lora_files
     found = load_lora(path)[f"unet.{LAYER}"]
-    family = Sdxl(tiny_sdxl, torch.float32, torch.device("cpu"))
+    family = open_sdxl(tiny_sdxl)
     base = family.denoiser.get_submodule(LAYER).weight.detach().double()
     product = found.up.double() @ found.down.double()
     assert found.magnitude is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -15,20 +14,20 @@ from torch import Tensor, nn
 from .._exceptions import ModelError
 from ..data.framing import Frame
 from .base import Batch, Prediction, SampleRequest, evaluating
+from .facts import FamilyFacts
 from .latents import decode_latents, encode_latents
-from .model_folder import fingerprint, read_json
-from .parts import load_part
+from .source import ModelSource
 
 __all__ = ["Sdxl"]
 
 # Its annotations say that no part may be missing; it is made for parts that are.
 _PIPELINE: Any = diffusers.StableDiffusionXLPipeline
-_UNET: Any = diffusers.UNet2DConditionModel
+_UNET = diffusers.UNet2DConditionModel
 _TEXT_PARTS = ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
 
 
 class Sdxl:
-    """A diffusers folder, each part read when it is first needed.
+    """Each part is read when it is first needed.
 
     U-Net and text encoders hold ``weight_dtype``; the VAE is always float32, since
     SDXL's own overflows in float16.
@@ -36,27 +35,33 @@ class Sdxl:
 
     name = "sdxl"
     component = "unet"
+    facts = FamilyFacts(
+        name="sdxl",
+        label="SDXL",
+        pipeline="StableDiffusionXL",
+        parts=("unet", "vae", *_TEXT_PARTS, "scheduler"),
+    )
 
     def __init__(
-        self, folder: Path, weight_dtype: torch.dtype, device: torch.device
+        self, source: ModelSource, weight_dtype: torch.dtype, device: torch.device
     ) -> None:
-        self._folder = folder
+        self._source = source
         self._dtype = weight_dtype
         self.device = device
-        self.base_fingerprint = fingerprint(folder, ("unet", "scheduler"))
-        self.text_fingerprint = fingerprint(folder, _TEXT_PARTS, str(weight_dtype))
-        self.picture_fingerprint = fingerprint(folder, ("vae",))
+        self.base_fingerprint = source.fingerprint(("unet", "scheduler"))
+        self.text_fingerprint = source.fingerprint(_TEXT_PARTS, str(weight_dtype))
+        self.picture_fingerprint = source.fingerprint(("vae",))
         self._noise = self._noise_schedule()
         self.prediction_type: str = self._noise.config.prediction_type
         self._vae: Any = None
         self._text: Any = None
 
     def _noise_schedule(self) -> Any:
-        schedule = load_part(self._folder, diffusers.DDPMScheduler, "scheduler")
+        schedule = self._source.load("scheduler", diffusers.DDPMScheduler)
         kind = schedule.config.prediction_type
         if kind not in ("epsilon", "v_prediction"):
             raise ModelError(
-                f"The base model {self._folder} predicts {kind!r}; training knows "
+                f"The base model {self._source.name} predicts {kind!r}; training knows "
                 f"'epsilon' and 'v_prediction'."
             )
         return schedule
@@ -64,22 +69,12 @@ class Sdxl:
     @functools.cached_property
     def denoiser(self) -> nn.Module:
         """The U-Net on the device, frozen."""
-        unet = load_part(
-            self._folder, diffusers.UNet2DConditionModel, "unet", self._dtype
-        )
+        unet = self._source.load("unet", _UNET, self._dtype)
         return unet.requires_grad_(False).to(self.device)
 
     def skeleton(self) -> nn.Module:
         """The U-Net on the meta device."""
-        config = read_json(self._folder / "unet" / "config.json")
-        try:
-            with torch.device("meta"):
-                return _UNET.from_config(config)
-        except (ValueError, TypeError, KeyError) as error:
-            raise ModelError(
-                f"The U-Net of the base model {self._folder} can not be built from its "
-                f"config.json ({error})."
-            ) from error
+        return self._source.skeleton("unet", _UNET)
 
     @property
     def timesteps(self) -> int:
@@ -98,7 +93,7 @@ class Sdxl:
 
     def _vae_on_device(self) -> Any:
         if self._vae is None:
-            vae = load_part(self._folder, diffusers.AutoencoderKL, "vae", torch.float32)
+            vae = self._source.load("vae", diffusers.AutoencoderKL, torch.float32)
             self._vae = vae.requires_grad_(False).eval().to(self.device)
         return self._vae
 
@@ -110,14 +105,14 @@ class Sdxl:
                 "text_encoder_2": transformers.CLIPTextModelWithProjection,
             }
             parts = {
-                part: load_part(self._folder, loader, part, self._dtype)
+                part: self._source.load(part, loader, self._dtype)
                 .requires_grad_(False)
                 .eval()
                 .to(self.device)
                 for part, loader in models.items()
             }
             for part in ("tokenizer", "tokenizer_2"):
-                parts[part] = load_part(self._folder, transformers.CLIPTokenizer, part)
+                parts[part] = self._source.load(part, transformers.CLIPTokenizer)
             self._text = _PIPELINE(vae=None, unet=None, scheduler=self._noise, **parts)
         return self._text
 
@@ -216,8 +211,8 @@ class Sdxl:
             return decode_latents(vae, latents.float())[0]
 
     def _sampling_pipeline(self, vae: Any) -> Any:
-        name = read_json(self._folder / "model_index.json")["scheduler"][1]
-        scheduler = load_part(self._folder, getattr(diffusers, name), "scheduler")
+        kind = self._source.config("scheduler")["_class_name"]
+        scheduler = self._source.load("scheduler", getattr(diffusers, kind))
         pipeline = _PIPELINE(
             vae=vae,
             text_encoder=None,

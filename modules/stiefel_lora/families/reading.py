@@ -1,0 +1,51 @@
+"""Read settings and sample large files of a base model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .._exceptions import ModelError
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+__all__ = ["WEIGHT_SUFFIXES", "read_json", "sample_file"]
+
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".ckpt", ".pt")
+_CHUNK = 1 << 16
+_CHUNKS = 64
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        ModelError: missing, unreadable or not a JSON object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{path} is missing or damaged; fetch the base model again."
+        ) from error
+    if not isinstance(value, dict):
+        raise ModelError(f"{path} is damaged: it is not a JSON object.")
+    return value
+
+
+def sample_file(path: Path, digest: _Hash) -> None:
+    """Hash a small file whole, of a large one 64 pieces of 64 KiB.
+
+    Gigabytes are not read whole: the head of a safetensors file (names, shapes) and
+    pieces from all over it tell trained models apart.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if size <= _CHUNK * _CHUNKS:
+            digest.update(file.read())
+            return
+        for index in range(_CHUNKS):
+            file.seek((size - _CHUNK) * index // (_CHUNKS - 1))
+            digest.update(file.read(_CHUNK))

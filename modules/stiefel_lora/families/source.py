@@ -1,0 +1,117 @@
+"""Where the parts of a base model come from; families do not know.
+
+A family asks for each part by its name in the diffusers layout ("unet", "transformer",
+"vae", "text_encoder", "tokenizer_2", "scheduler" ...), whatever the user gave::
+
+    unet = source.load("unet", diffusers.UNet2DConditionModel, torch.bfloat16)
+    layers = source.skeleton("unet", diffusers.UNet2DConditionModel)
+    tokenizer = source.load("tokenizer", transformers.CLIPTokenizer)
+    noise = source.load("scheduler", diffusers.DDPMScheduler)
+    kind = source.config("scheduler")["_class_name"]
+    same = source.fingerprint(("unet", "scheduler"))
+
+In tests and scripts ``folder_source(folder, parts)`` makes one from a folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import nn
+
+from .._exceptions import ModelError
+from .folder_part import FolderPart
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+__all__ = ["ModelSource", "PartSource", "folder_source"]
+
+
+class PartSource(Protocol):
+    """One part of a base model, wherever it lies."""
+
+    def config(self) -> dict[str, Any]:
+        """Settings of the part, as in its ``config.json``."""
+        ...
+
+    def load(self, loader: Any, dtype: torch.dtype | None) -> Any:
+        """Read the part with a class of diffusers or transformers."""
+        ...
+
+    def digest_into(self, digest: _Hash) -> None:
+        """Feed a hash with what the part computes, wherever it lies."""
+        ...
+
+
+class ModelSource:
+    """All parts of one base model.
+
+    Args:
+        name: the model in sentences: what the user wrote.
+        parts: the parts by name.
+    """
+
+    def __init__(self, name: str, parts: Mapping[str, PartSource]) -> None:
+        self.name = name
+        self._parts = dict(parts)
+
+    def has(self, part: str) -> bool:
+        """Tell whether the model has this part."""
+        return part in self._parts
+
+    def config(self, part: str) -> dict[str, Any]:
+        """Settings of a part: its ``config.json``, or ``scheduler_config.json``.
+
+        Raises:
+            ModelError: missing or damaged.
+        """
+        return self._parts[part].config()
+
+    def load(self, part: str, loader: Any, dtype: torch.dtype | None = None) -> Any:
+        """Read a part, never from the network: on the CPU, all its numbers ``dtype``.
+
+        Args:
+            part: name of the part.
+            loader: class of diffusers or transformers that it becomes.
+            dtype: of the weights; None for tokenizers and schedulers.
+
+        Raises:
+            ModelError: its files are damaged.
+        """
+        return self._parts[part].load(loader, dtype)
+
+    def skeleton(self, part: str, loader: Any) -> nn.Module:
+        """Build a part from its settings alone, on the meta device.
+
+        Raises:
+            ModelError: the settings are not such a part's.
+        """
+        config = self.config(part)
+        try:
+            with torch.device("meta"):
+                return loader.from_config(config)
+        except (ValueError, TypeError, KeyError) as error:
+            raise ModelError(
+                f"The part {part} of the base model {self.name} can not be built from "
+                f"its config.json ({error})."
+            ) from error
+
+    def fingerprint(self, parts: Iterable[str], *settings: str) -> str:
+        """Hash of some parts and of settings that change what they compute.
+
+        The same wherever the files lie; of large files 64 pieces of 64 KiB are read.
+        """
+        digest = hashlib.sha256("/".join(settings).encode())
+        for part in parts:
+            self._parts[part].digest_into(digest)
+        return digest.hexdigest()
+
+
+def folder_source(folder: Path, parts: Iterable[str]) -> ModelSource:
+    """All parts from one folder in diffusers layout, unchecked."""
+    return ModelSource(str(folder), {part: FolderPart(folder, part) for part in parts})

@@ -1,0 +1,18 @@
+"""A family opened on a folder, without a configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from stiefel_lora.families import folder_source
+from stiefel_lora.families.sdxl import Sdxl
+
+__all__ = ["open_sdxl"]
+
+
+def open_sdxl(folder: Path, dtype: torch.dtype = torch.float32) -> Sdxl:
+    """On the CPU; weights are read when first needed."""
+    source = folder_source(folder, Sdxl.facts.parts)
+    return Sdxl(source, dtype, torch.device("cpu"))
