@@ -36,6 +36,7 @@ EXTRAS = {
         "packaging>=24",
         "pyrefly>=1.4",
         "pytest>=8.3",
+        "pytest-qt>=4.4",
         "pytest-timeout>=2.3",
         "pytorch-optimizer==4.1.0",
         "ruff>=0.17",

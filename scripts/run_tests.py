@@ -13,7 +13,7 @@ from pathlib import Path
 
 from _bootstrap import InstallError, here, install, run
 
-EXTRAS = ("train", "test", "docs")
+EXTRAS = ("train", "ui", "test", "docs")
 PYTEST = ["-m", "pytest", "tests", "-p", "_skip_gate", "--skip-list", "tests/skips.txt"]
 SPHINX = ["-m", "sphinx", "--fail-on-warning", "--keep-going", "--quiet"]
 STEPS = {

@@ -205,6 +205,7 @@ def test_the_verbs_and_their_options_are_frozen():
     assert surface == {
         "train": ("config", "overrides", "resume"),
         "validate": ("config", "overrides"),
+        "ui": ("config",),
         "optimizers": ("name",),
         "presets": (),
         "schema": ("output",),

@@ -32,6 +32,8 @@ FORBIDDEN = {
     "stiefel_lora.methods": (*HEAVY, "pydantic"),
     "stiefel_lora.config": HEAVY,
     "stiefel_lora.cli": HEAVY,
+    "stiefel_lora.ui": (*HEAVY, "PySide6"),
+    "stiefel_lora.ui.controllers": (*HEAVY, "PySide6"),
     "stiefel_lora.geometry": (*HEAVY[1:], "pydantic", "stiefel_lora.optim"),
     "stiefel_lora.optim": (*HEAVY[1:], "pydantic", "stiefel_lora.training"),
     "stiefel_lora.files": (

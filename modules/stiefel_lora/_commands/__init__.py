@@ -10,6 +10,7 @@ from .._version import __version__
 from .catalogue import optimizers, presets, schema
 from .hosts import onetrainer
 from .training import OptionalValue, train, validate
+from .window import ui
 
 __all__ = ["app"]
 
@@ -24,6 +25,7 @@ app = typer.Typer(
 
 app.command(cls=OptionalValue)(train)
 app.command()(validate)
+app.command()(ui)
 app.command()(presets)
 app.command()(optimizers)
 app.command()(schema)

@@ -12,15 +12,25 @@ from .optimizer import OPTIMIZER_MODELS
 from .parts import Concept, Sample
 from .suggestions import nearest, suggest_key
 
-__all__ = ["sentences"]
+__all__ = ["located_sentences", "sentences"]
 
 Location = tuple[int | str, ...]
 
 
 def sentences(error: ValidationError, top_level: list[str]) -> list[str]:
     """One sentence an error; ``top_level`` are the keys of the whole schema."""
-    found = [_sentence(detail, top_level) for detail in error.errors()]
-    return [sentence for sentence in found if sentence]
+    return [sentence for _, sentence in located_sentences(error, top_level)]
+
+
+def located_sentences(
+    error: ValidationError, top_level: list[str]
+) -> list[tuple[str, str]]:
+    """Sentences with the dotted path of their value; "" for rules that span fields."""
+    found = [
+        (_path(detail["loc"]), _sentence(detail, top_level))
+        for detail in error.errors()
+    ]
+    return [(path, sentence) for path, sentence in found if sentence]
 
 
 def _sentence(detail: ErrorDetails, top_level: list[str]) -> str | None:

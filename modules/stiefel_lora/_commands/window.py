@@ -1,0 +1,31 @@
+"""``ui``: the desktop window."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ._shared import sentences
+
+__all__ = ["ui"]
+
+
+def ui(
+    config: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[CONFIG]",
+            help="A config file or preset to open. Default: the settings of last time.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Open the window."""
+    with sentences():
+        from ..config.presets import find_config
+        from ..ui import launch
+
+        path: Path | None = find_config(config) if config else None
+        raise typer.Exit(launch(path))

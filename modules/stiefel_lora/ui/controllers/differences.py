@@ -1,0 +1,63 @@
+"""What differs between the settings and the preset they came from."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from .document import Document
+from .labels import label_of
+from .pages import all_fields
+
+__all__ = ["Difference", "differences", "shown"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """A setting with its value in the preset and its value now, as text."""
+
+    key: str
+    label: str
+    before: str
+    now: str
+
+
+def differences(document: Document) -> list[Difference]:
+    """All settings that differ from the preset, in the order of the schema."""
+    before = Document()
+    before.data = document.baseline
+    return [
+        Difference(key, label, shown(then), shown(now))
+        for key in all_fields()
+        for label, then, now in _pairs(key, before, document)
+        if then != now
+    ]
+
+
+def _pairs(
+    key: str, before: Document, after: Document
+) -> Iterator[tuple[str, Any, Any]]:
+    """The setting as one, or the optimizer option by option."""
+    then, now = before.value(key), after.value(key)
+    if key != "optimizer" or then["name"] != now["name"]:
+        yield label_of(key), then, now
+        return
+    for option in sorted({*then, *now}):
+        dotted = f"optimizer.{option}"
+        yield label_of(option), before.value(dotted), after.value(dotted)
+
+
+def shown(value: Any) -> str:
+    """A value as short text."""
+    if value is None:
+        return "not set"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, dict) and value.keys() == {"name"}:
+        return str(value["name"])
+    if isinstance(value, str):
+        return value or "empty"
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 120 else f"{text[:117]}..."

@@ -1,0 +1,237 @@
+"""The settings being edited: undo, presets, files.
+
+Data are those of a lean configuration file: keys at their default are absent, paths are
+absolute.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ...config import TrainConfig, lean, load_config
+from ...config.export import dump_lean
+from ...config.optimizer import OPTIMIZER_MODELS
+from ...config.schema import DEFAULT_OPTIMIZER
+from ...files.atomic import atomic_write
+from ...methods import CATALOGUE
+from .pages import all_fields, optimizer_fields
+
+__all__ = ["Document"]
+
+# Letters typed into one field within this time are one step of undo.
+_TYPING_SECONDS = 1.0
+_MOST_STEPS = 500
+
+
+class Document:
+    """Settings with a history, compared with the preset they came from.
+
+    Keys are those of the schema; ``optimizer.momentum`` is an option of the optimizer.
+    ``subscribe`` takes functions that are called after every change.
+    """
+
+    def __init__(self) -> None:
+        self.data: dict[str, Any] = {}
+        self.baseline: dict[str, Any] = {}
+        """The data of the preset or file that was loaded last."""
+
+        self.source: Path | None = None
+        """Where ``baseline`` came from; None for the defaults."""
+
+        self._undo: list[dict[str, Any]] = []
+        self._redo: list[dict[str, Any]] = []
+        self._typed: tuple[str, float] | None = None
+        self._watchers: list[Callable[[], None]] = []
+
+    def subscribe(self, watcher: Callable[[], None]) -> None:
+        """Call ``watcher`` after every change."""
+        self._watchers.append(watcher)
+
+    # Values --------------------------------------------------------------------------
+
+    @property
+    def optimizer(self) -> str:
+        """Name of the chosen optimizer."""
+        return self.data.get("optimizer", {}).get("name", DEFAULT_OPTIMIZER)
+
+    def value(self, key: str) -> Any:
+        """What is set, or else the default."""
+        container, last = self._container(key)
+        return container[last] if last in container else self.default(key)
+
+    def is_set(self, key: str) -> bool:
+        """Whether the value differs from the default."""
+        container, last = self._container(key)
+        return last in container
+
+    def default(self, key: str) -> Any:
+        """The value of a field that is not set."""
+        head, _, option = key.partition(".")
+        if option:
+            known = {field.key: field for field in optimizer_fields(self.optimizer)}
+            return copy.deepcopy(known[option].default)
+        if head == "optimizer":
+            return {"name": DEFAULT_OPTIMIZER}
+        if head == "learning_rate":
+            return self._default_rate()
+        return copy.deepcopy(all_fields()[head].default)
+
+    def _default_rate(self) -> float:
+        chosen = OPTIMIZER_MODELS[self.optimizer].model_construct(name=self.optimizer)
+        field = TrainConfig.model_fields["learning_rate"]
+        return field.get_default(
+            call_default_factory=True, validated_data={"optimizer": chosen}
+        )
+
+    def _container(self, key: str) -> tuple[dict[str, Any], str]:
+        head, _, option = key.partition(".")
+        if option:
+            return self.data.get("optimizer", {}), option
+        return self.data, head
+
+    # Changes -------------------------------------------------------------------------
+
+    def set(self, key: str, value: Any, *, typing: bool = False) -> None:
+        """Set one value; the default unsets it.
+
+        Args:
+            key: which.
+            value: JSON data.
+            typing: one letter of many, which undo takes back together.
+        """
+        if value == self.value(key) and type(value) is type(self.value(key)):
+            return
+        after = copy.deepcopy(self.data)
+        head, _, option = key.partition(".")
+        if option:
+            container = after.setdefault("optimizer", {"name": self.optimizer})
+        else:
+            container = after
+        last = option or head
+        # An emptied field that has no empty value means its default.
+        emptied = value is None and not option and not all_fields()[head].optional
+        if emptied or value == self.default(key):
+            container.pop(last, None)
+        else:
+            container[last] = copy.deepcopy(value)
+        self._apply(after, key if typing else None)
+
+    def choose_optimizer(self, name: str) -> None:
+        """Take another optimizer with its defaults and its own learning rate.
+
+        Alpha goes back to the rank where the optimizer owns the scale.
+        """
+        if name == self.optimizer:
+            return
+        after = copy.deepcopy(self.data)
+        after["optimizer"] = {"name": name}
+        if name == "custom":
+            after["optimizer"]["class"] = "torch.optim.RAdam"
+        after.pop("learning_rate", None)
+        entry = CATALOGUE.get(name)
+        if entry is not None and entry.alpha_policy == "rank":
+            after.pop("lora_alpha", None)
+        self._apply(after, None)
+
+    def reset(self, key: str) -> None:
+        """Give one top-level field the value that it has in the preset."""
+        after = copy.deepcopy(self.data)
+        if key in self.baseline:
+            after[key] = copy.deepcopy(self.baseline[key])
+        else:
+            after.pop(key, None)
+        self._apply(after, None)
+
+    def _apply(self, after: dict[str, Any], typed: str | None) -> None:
+        if after == self.data:
+            return
+        now = time.monotonic()
+        last = self._typed
+        goes_on = last and typed == last[0] and now - last[1] < _TYPING_SECONDS
+        if not goes_on:
+            self._undo.append(self.data)
+            del self._undo[:-_MOST_STEPS]
+        self._typed = (typed, now) if typed else None
+        self._redo.clear()
+        self._become(after)
+
+    def _become(self, data: dict[str, Any]) -> None:
+        self.data = data
+        for watcher in self._watchers:
+            watcher()
+
+    # History -------------------------------------------------------------------------
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is something to take back."""
+        return bool(self._undo)
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether something was taken back."""
+        return bool(self._redo)
+
+    def undo(self) -> None:
+        """Take the last change back."""
+        self._move(self._undo, self._redo)
+
+    def redo(self) -> None:
+        """Do again what was taken back."""
+        self._move(self._redo, self._undo)
+
+    def _move(self, come: list[dict[str, Any]], go: list[dict[str, Any]]) -> None:
+        if not come:
+            return
+        go.append(self.data)
+        self._typed = None
+        self._become(come.pop())
+
+    # Files ---------------------------------------------------------------------------
+
+    def load(self, path: Path) -> None:
+        """Read a preset or file; undo brings the former settings back.
+
+        Raises:
+            ConfigError: the file breaks a rule; one sentence a line.
+        """
+        data = lean(load_config(path))
+        data.pop("schema_version")
+        self.baseline, self.source = copy.deepcopy(data), path
+        self._apply(data, None)
+        self._become(self.data)
+
+    def restore(self, data: dict[str, Any], source: Path | None) -> None:
+        """Take up settings of an earlier time, valid or not, with no history."""
+        self.baseline = {}
+        if source is not None and source.is_file():
+            self.load(source)
+            self._undo.clear()
+        self._become({key: data[key] for key in data if key in all_fields()})
+
+    def save(self, path: Path) -> None:
+        """Write the settings as a lean file, whole or not at all.
+
+        Raises:
+            ConfigError: they break a rule.
+            OutputError: the file can not be written.
+        """
+        config = self.config()
+        with atomic_write(path) as part:
+            part.write_text(dump_lean(config), encoding="utf-8", newline="\n")
+        self.baseline, self.source = copy.deepcopy(self.data), path
+        self._become(self.data)
+
+    def config(self) -> TrainConfig:
+        """The checked configuration.
+
+        Raises:
+            ConfigError: the settings break a rule; one sentence a line.
+        """
+        from ...config import parse_config
+
+        return parse_config(self.data)

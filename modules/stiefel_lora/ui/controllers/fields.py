@@ -1,0 +1,152 @@
+"""Form fields, read from the JSON Schema of the settings.
+
+A field that is new in the schema appears in the form by itself, with the editor of its
+kind.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from .labels import label_of
+
+__all__ = ["Field", "Kind", "fields_of", "read_field"]
+
+Node = Mapping[str, Any]
+
+_UNSET = re.compile(r"\b(?:Unset|Empty): (.+?)(?:\. |\.?$)", re.DOTALL)
+_SCALARS = {"boolean": "FLAG", "integer": "INTEGER", "number": "NUMBER"}
+
+
+class Kind(enum.Enum):
+    """What sort of value a field holds, and so which editor it gets."""
+
+    FLAG = "flag"
+    INTEGER = "integer"
+    NUMBER = "number"
+    TEXT = "text"
+    CHOICE = "choice"
+    PATH = "path"
+    CHOICES = "choices"
+    """Several of a closed list."""
+
+    LINES = "lines"
+    """A list of texts or numbers."""
+
+    RECORDS = "records"
+    """A list of objects, each with ``parts``."""
+
+    RECORD = "record"
+    """One object with ``parts``."""
+
+    VARIANT = "variant"
+    """One of several objects, told apart by its name: the optimizer."""
+
+    JSON = "json"
+    """Anything else, written as JSON."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Field:
+    """One setting as a form shows it; values are JSON data."""
+
+    key: str
+    label: str
+    doc: str
+    kind: Kind
+    default: Any = None
+    optional: bool = False
+    """Whether null is a value of its own."""
+
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[Any, ...] = ()
+    parts: tuple[Field, ...] = ()
+    item: Kind | None = None
+    """Kind of the entries of ``LINES``."""
+
+    @property
+    def unset(self) -> str:
+        """What an empty field means, from its documentation; "" when it says nothing.
+
+        >>> Field(key="a", label="A", doc="Scale. Unset: the rank.",
+        ...       kind=Kind.NUMBER).unset
+        'the rank'
+        """
+        found = _UNSET.search(self.doc)
+        return " ".join(found[1].split()) if found else ""
+
+
+def fields_of(node: Node, definitions: Mapping[str, Node]) -> tuple[Field, ...]:
+    """All fields of an object's schema, in its order; fixed values are left out."""
+    properties = _resolved(node, definitions)["properties"]
+    return tuple(
+        read_field(key, part, definitions)
+        for key, part in properties.items()
+        if "const" not in _resolved(part, definitions)
+    )
+
+
+def read_field(key: str, node: Node, definitions: Mapping[str, Node]) -> Field:
+    """Make a field of its schema."""
+    node = _resolved(node, definitions)
+    options = [_resolved(option, definitions) for option in node.get("anyOf", ())]
+    optional = any(option.get("type") == "null" for option in options)
+    inner = [option for option in options if option.get("type") != "null"]
+    common = {
+        "key": key,
+        "label": label_of(key),
+        "doc": " ".join(node.get("description", "").split()),
+        "default": node.get("default"),
+        "optional": optional,
+    }
+    if len(inner) > 1:
+        return Field(**common, kind=Kind.JSON)
+    return Field(**common, **_details(inner[0] if inner else node, definitions))
+
+
+def _details(node: Node, definitions: Mapping[str, Node]) -> dict[str, Any]:
+    """Kind and limits of a schema that allows one type."""
+    if "enum" in node:
+        return {"kind": Kind.CHOICE, "choices": tuple(node["enum"])}
+    if "discriminator" in node:
+        return {"kind": Kind.VARIANT}
+    type_ = node.get("type")
+    if type_ == "string":
+        return {"kind": Kind.PATH if node.get("format") == "path" else Kind.TEXT}
+    if type_ in _SCALARS:
+        return {
+            "kind": Kind[_SCALARS[type_]],
+            "low": node.get("minimum", node.get("exclusiveMinimum")),
+            "high": node.get("maximum", node.get("exclusiveMaximum")),
+        }
+    if type_ == "array" and "items" in node:
+        return _list_details(_resolved(node["items"], definitions), definitions)
+    if type_ == "object" and "properties" in node:
+        return {"kind": Kind.RECORD, "parts": fields_of(node, definitions)}
+    return {"kind": Kind.JSON}
+
+
+def _list_details(item: Node, definitions: Mapping[str, Node]) -> dict[str, Any]:
+    found = _details(item, definitions)
+    kind = found["kind"]
+    if kind is Kind.RECORD:
+        return {"kind": Kind.RECORDS, "parts": found["parts"]}
+    if kind is Kind.CHOICE:
+        return {"kind": Kind.CHOICES, "choices": found["choices"]}
+    if kind in (Kind.TEXT, Kind.PATH, Kind.INTEGER, Kind.NUMBER):
+        return {"kind": Kind.LINES, "item": kind}
+    return {"kind": Kind.JSON}
+
+
+def _resolved(node: Node, definitions: Mapping[str, Node]) -> Node:
+    """Follow a reference; what stands beside it stays."""
+    reference = node.get("$ref")
+    if reference is None:
+        return node
+    target = _resolved(definitions[reference.rpartition("/")[2]], definitions)
+    return {**target, **{key: node[key] for key in node if key != "$ref"}}

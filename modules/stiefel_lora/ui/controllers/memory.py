@@ -1,0 +1,56 @@
+"""What the window remembers between two starts, in one small file."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from ..._exceptions import OutputError
+from ...files.atomic import atomic_write
+
+__all__ = ["Memory", "home"]
+
+
+def home() -> Path:
+    """Folder of the window's own files: ``STIEFEL_LORA_UI``, or at home."""
+    chosen = os.environ.get("STIEFEL_LORA_UI")
+    return Path(chosen) if chosen else Path.home() / ".stiefel_lora"
+
+
+@dataclasses.dataclass
+class Memory:
+    """Settings being edited, their preset, looks, and the run shown last."""
+
+    data: dict[str, Any] = dataclasses.field(default_factory=dict)
+    source: str = ""
+    theme: str = "system"
+    size: list[int] = dataclasses.field(default_factory=lambda: [1180, 800])
+    tab: int = 0
+    run: str = ""
+
+    @classmethod
+    def load(cls) -> Memory:
+        """Read the file; a missing or damaged one gives a fresh start."""
+        try:
+            found = json.loads((home() / "window.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return cls()
+        fresh = cls()
+        for field in dataclasses.fields(cls):
+            value = found.get(field.name) if isinstance(found, dict) else None
+            if type(value) is type(getattr(fresh, field.name)):
+                setattr(fresh, field.name, value)
+        return fresh
+
+    def save(self) -> None:
+        """Write the file whole or not at all; a full disk costs the memory alone."""
+        text = json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False)
+        with (
+            contextlib.suppress(OutputError),
+            atomic_write(home() / "window.json") as part,
+        ):
+            part.write_text(text, encoding="utf-8", newline="\n")

@@ -1,0 +1,90 @@
+"""Which settings stand on which tab, by the topics of the schema."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+from ...config import TrainConfig
+from ...config.optimizer import OPTIMIZER_MODELS
+from ...config.settings import SETTING_GROUPS
+from .fields import Field, fields_of
+
+__all__ = ["TABS", "Section", "all_fields", "optimizer_fields", "sections"]
+
+TABS = ("General", "Data", "Training", "LoRA", "Optimizer", "Sampling")
+"""The tabs that hold settings; Queue and Run follow them."""
+
+_TOPICS = {
+    "GeneralSettings": ("General", "Run"),
+    "ModelSettings": ("General", "Model"),
+    "SavingSettings": ("General", "Output"),
+    "DataSettings": ("Data", "Pictures"),
+    "OptimizationSettings": ("Training", "Batches and steps"),
+    "LoraSettings": ("LoRA", "LoRA"),
+    "WatchingSettings": ("Training", "Watching"),
+}
+# Settings that stand apart from their topic, by the start of their key.
+_MOVED = (
+    ("optimizer", ("Optimizer", "Optimizer")),
+    ("learning_rate", ("Optimizer", "Learning rate")),
+    ("clip_grad_norm", ("Optimizer", "Learning rate")),
+    ("sample", ("Sampling", "Sample pictures")),
+)
+_HIDDEN = ("schema_version",)
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """A titled group of fields on a tab."""
+
+    tab: str
+    title: str
+    fields: tuple[Field, ...]
+
+
+@functools.cache
+def all_fields() -> dict[str, Field]:
+    """Every setting of the schema by key."""
+    schema = TrainConfig.model_json_schema(by_alias=True, mode="serialization")
+    found = fields_of(schema, schema.get("$defs", {}))
+    return {field.key: field for field in found if field.key not in _HIDDEN}
+
+
+@functools.cache
+def optimizer_fields(name: str) -> tuple[Field, ...]:
+    """The options of one optimizer."""
+    model = OPTIMIZER_MODELS[name]
+    schema = model.model_json_schema(by_alias=True, mode="serialization")
+    return fields_of(schema, schema.get("$defs", {}))
+
+
+@functools.cache
+def sections() -> tuple[Section, ...]:
+    """All fields in groups, each field in one of them, in the order of the schema."""
+    found: dict[tuple[str, str], list[Field]] = {}
+    topics = _topic_of_key()
+    for key, field in all_fields().items():
+        found.setdefault(_place(key, topics[key]), []).append(field)
+    return tuple(
+        Section(tab, title, tuple(fields)) for (tab, title), fields in found.items()
+    )
+
+
+def _topic_of_key() -> dict[str, str]:
+    return {
+        key: group.__name__
+        for group in SETTING_GROUPS
+        for key in group.__annotations__
+        if key in group.model_fields
+    }
+
+
+def _place(key: str, topic: str) -> tuple[str, str]:
+    for start, place in _MOVED:
+        if key.startswith(start):
+            return place
+    if topic in _TOPICS:
+        return _TOPICS[topic]
+    # A topic that is new in the schema: its own group beside training.
+    return "Training", topic.removesuffix("Settings")

@@ -1,0 +1,48 @@
+"""The application: style, numbers, looks, the window."""
+
+from __future__ import annotations
+
+import locale
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+from PySide6.QtCore import QLocale, QTimer
+from PySide6.QtWidgets import QApplication
+
+from ..controllers.memory import Memory
+from .theme import apply_theme
+from .window import MainWindow
+
+__all__ = ["make_application", "run"]
+
+
+def make_application(arguments: Sequence[str] = ()) -> QApplication:
+    """Give the one application, looking and counting the same on every system."""
+    app = QApplication.instance() or QApplication(["stiefel-lora", *arguments])
+    assert isinstance(app, QApplication)
+    app.setStyle("Fusion")
+    app.setApplicationName("stiefel-lora")
+    app.setApplicationDisplayName("Stiefel LoRA")
+    # Qt takes up the locale of the system; numbers in files have a decimal point.
+    QLocale.setDefault(QLocale.c())
+    locale.setlocale(locale.LC_NUMERIC, "C")
+    return app
+
+
+def run(config: Path | None, arguments: Sequence[str]) -> int:
+    """Show the window until it is closed."""
+    app = make_application(arguments)
+    memory = Memory.load()
+    apply_theme(memory.theme)
+    window = MainWindow(memory)
+    window.restore()
+    window.show()
+    if config is not None:
+        window.open_file(config)
+    signal.signal(signal.SIGINT, lambda *_: window.close())
+    # Python sees Ctrl-C only when it gets to run.
+    waker = QTimer(window, interval=500)
+    waker.timeout.connect(lambda: None)
+    waker.start()
+    return app.exec()

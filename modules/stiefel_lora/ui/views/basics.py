@@ -1,0 +1,142 @@
+"""Small widgets with the behaviour that every form here needs."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QSize, Qt
+from PySide6.QtGui import QDragEnterEvent, QDropEvent, QResizeEvent, QWheelEvent
+from PySide6.QtWidgets import (
+    QComboBox,
+    QFrame,
+    QGridLayout,
+    QLabel,
+    QLineEdit,
+    QScrollArea,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
+
+__all__ = ["Columns", "Combo", "Note", "PathLine", "repolish", "scrolled"]
+
+
+class Combo(QComboBox):
+    """A combo box that the wheel does not change while one scrolls past it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.setSizeAdjustPolicy(
+            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        )
+        self.setMinimumContentsLength(10)
+
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        """Leave the wheel to the page."""
+        event.ignore()
+
+
+class PathLine(QLineEdit):
+    """A line that takes a dropped file or folder as its path."""
+
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
+        """Accept files."""
+        if event.mimeData().hasUrls():
+            event.acceptProposedAction()
+        else:
+            super().dragEnterEvent(event)
+
+    def dropEvent(self, event: QDropEvent) -> None:
+        """Write the path of what was dropped."""
+        urls = event.mimeData().urls()
+        if urls and urls[0].isLocalFile():
+            self.setText(urls[0].toLocalFile())
+            self.textEdited.emit(self.text())
+        else:
+            super().dropEvent(event)
+
+
+class Note(QLabel):
+    """A sentence under a field, hidden while there is none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setWordWrap(True)
+        self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.hide()
+
+    def say(self, text: str, tone: str) -> None:
+        """Show ``text`` in the colour of ``tone``."""
+        if self.text() == text and self.property("tone") == tone:
+            return
+        self.setText(text)
+        self.setProperty("tone", tone)
+        repolish(self)
+        self.setVisible(bool(text))
+
+
+class Columns(QWidget):
+    """Widgets in as many columns as there is room for."""
+
+    def __init__(self, column_letters: int = 62) -> None:
+        super().__init__()
+        self._grid = QGridLayout(self)
+        self._letters = column_letters
+        self._widgets: list[QWidget] = []
+        self._shown: tuple[int, int] = (0, 0)
+
+    def add(self, widget: QWidget) -> None:
+        """Put one more behind the others."""
+        self._widgets.append(widget)
+        self._arrange()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Count the columns anew."""
+        super().resizeEvent(event)
+        self._arrange()
+
+    def minimumSizeHint(self) -> QSize:
+        """Room for one column."""
+        hint = super().minimumSizeHint()
+        widest = max((w.minimumSizeHint().width() for w in self._widgets), default=0)
+        return QSize(widest + 2 * self._grid.contentsMargins().left(), hint.height())
+
+    def _arrange(self) -> None:
+        letter = self.fontMetrics().averageCharWidth()
+        room = max(1, self.width() // (self._letters * letter))
+        columns = min(2, room, len(self._widgets))
+        if (columns, len(self._widgets)) == self._shown:
+            return
+        self._shown = columns, len(self._widgets)
+        heights = [0] * columns
+        stacks = [QVBoxLayout() for _ in range(columns)]
+        for widget in self._widgets:
+            place = heights.index(min(heights))
+            heights[place] += widget.sizeHint().height()
+            stacks[place].addWidget(widget)
+        while (item := self._grid.takeAt(0)) is not None:
+            if (old := item.layout()) is not None:
+                old.setParent(None)
+        for place, stack in enumerate(stacks):
+            stack.addStretch(1)
+            self._grid.addLayout(stack, 0, place)
+            self._grid.setColumnStretch(place, 1)
+        for place in range(columns, self._grid.columnCount()):
+            self._grid.setColumnStretch(place, 0)
+
+
+def scrolled(widget: QWidget) -> QScrollArea:
+    """Put a page into an area that scrolls when the window is small."""
+    area = QScrollArea()
+    area.setWidgetResizable(True)
+    area.setFrameShape(QFrame.Shape.NoFrame)
+    area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+    widget.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Preferred)
+    area.setWidget(widget)
+    return area
+
+
+def repolish(widget: QWidget) -> None:
+    """Let the style sheet look at a changed property."""
+    widget.style().unpolish(widget)
+    widget.style().polish(widget)

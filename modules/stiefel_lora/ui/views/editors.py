@@ -1,0 +1,255 @@
+"""Editors of single values, one for each kind of field.
+
+An editor shows a JSON value and says what the user made of it. Text that is no valid
+value is passed on as it is: the schema answers with a sentence at the field.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from PySide6.QtCore import Signal
+from PySide6.QtWidgets import (
+    QCheckBox,
+    QFileDialog,
+    QHBoxLayout,
+    QLineEdit,
+    QMenu,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from ..controllers.fields import Field, Kind
+from .basics import Combo, PathLine, repolish
+
+__all__ = [
+    "ChoiceEditor",
+    "Editor",
+    "FlagEditor",
+    "LineEditor",
+    "PathEditor",
+    "number_of",
+]
+
+NOT_SET = "not set"
+# Texts that have usual values, offered beside free input.
+SUGGESTIONS = {"device": ("auto", "cpu", "cuda", "cuda:0", "cuda:1", "mps", "xpu")}
+
+
+class Editor(QWidget):
+    """Shows a value of one field.
+
+    ``edited`` gives a new value and whether it is one letter of many.
+    """
+
+    edited = Signal(object, bool)
+
+    def __init__(self, field: Field) -> None:
+        super().__init__()
+        self.field = field
+        self._value: Any = ...
+
+    def show_value(self, value: Any) -> None:
+        """Show ``value``, unless it is what the user just entered."""
+        if type(value) is type(self._value) and value == self._value:
+            return
+        self._value = value
+        self._render(value)
+
+    def mark_wrong(self, wrong: bool) -> None:
+        """Frame the input in the colour of errors."""
+        target = self.focusProxy() or self
+        if target.property("wrong") != wrong:
+            target.setProperty("wrong", wrong)
+            repolish(target)
+
+    def _render(self, value: Any) -> None:
+        raise NotImplementedError
+
+    def _emit(self, value: Any, typing: bool = False) -> None:
+        self._value = value
+        self.edited.emit(value, typing)
+
+    def _place(self, *widgets: QWidget) -> None:
+        """Put widgets in a row; the first takes the focus and the room."""
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        for index, widget in enumerate(widgets):
+            row.addWidget(widget, 0 if index else 1)
+        self.setFocusProxy(widgets[0])
+
+
+class FlagEditor(Editor):
+    """On or off."""
+
+    def __init__(self, field: Field) -> None:
+        super().__init__(field)
+        self.box = QCheckBox()
+        self.box.setAccessibleName(field.label)
+        self.box.clicked.connect(lambda on: self._emit(bool(on)))
+        self._place(self.box)
+
+    def _render(self, value: Any) -> None:
+        self.box.setChecked(bool(value))
+
+
+class ChoiceEditor(Editor):
+    """One of a closed list."""
+
+    def __init__(self, field: Field) -> None:
+        super().__init__(field)
+        self.combo = Combo()
+        self.combo.setAccessibleName(field.label)
+        flags = (True, False) if field.kind is Kind.FLAG else ()
+        self._choices = [*([None] if field.optional else []), *flags, *field.choices]
+        for choice in self._choices:
+            self.combo.addItem(_choice_text(field, choice))
+        self.combo.activated.connect(lambda index: self._emit(self._choices[index]))
+        self._place(self.combo)
+
+    def _render(self, value: Any) -> None:
+        found = self._choices.index(value) if value in self._choices else -1
+        self.combo.setCurrentIndex(found)
+
+
+class LineEditor(Editor):
+    """A number, a text, or anything as JSON; empty means not set."""
+
+    def __init__(self, field: Field, line: QLineEdit | None = None) -> None:
+        super().__init__(field)
+        self.line = line or QLineEdit()
+        self.line.setAccessibleName(field.label)
+        self.line.setPlaceholderText(_placeholder(field))
+        self.line.textEdited.connect(self._typed)
+        self.line.editingFinished.connect(self._finished)
+        if type(self) is LineEditor:
+            self._build()
+
+    def _build(self) -> None:
+        suggestions = SUGGESTIONS.get(self.field.key)
+        if suggestions is None:
+            self._place(self.line)
+            return
+        combo = Combo()
+        combo.setEditable(True)
+        combo.setLineEdit(self.line)
+        combo.addItems(list(suggestions))
+        combo.textActivated.connect(self._typed)
+        self._place(combo)
+
+    def _typed(self, text: str) -> None:
+        self._emit(self._read(text), True)
+
+    def _finished(self) -> None:
+        # An emptied field goes back to what it means.
+        if not self.line.text() and self._value is not None:
+            self._render(self._value)
+
+    def _read(self, text: str) -> Any:
+        kind, empty = self.field.kind, not text.strip()
+        if empty and self.field.optional:
+            return None
+        if kind in (Kind.TEXT, Kind.PATH):
+            return text
+        if empty:
+            return self.field.default
+        if kind is Kind.JSON:
+            return _json_or_text(text)
+        return number_of(text, whole=kind is Kind.INTEGER)
+
+    def _render(self, value: Any) -> None:
+        text = "" if value is None else value
+        if self.field.kind is Kind.JSON and value is not None:
+            text = json.dumps(value, ensure_ascii=False)
+        self.line.setText(text if isinstance(text, str) else repr(text))
+        self.line.setCursorPosition(0)
+
+
+class PathEditor(LineEditor):
+    """A path with a button to choose it."""
+
+    def __init__(self, field: Field) -> None:
+        super().__init__(field, PathLine())
+        self.button = QPushButton("Browse…")
+        self.button.setAccessibleName(f"Choose {field.label}")
+        if field.key.endswith("_dir") or field.key == "path":
+            self.button.clicked.connect(self._choose_folder)
+        else:
+            self.button.setText("Browse… ▾")
+            menu = QMenu(self.button)
+            menu.addAction("Folder…", self._choose_folder)
+            menu.addAction("File…", self._choose_file)
+            self.button.setMenu(menu)
+        self._place(self.line, self.button)
+
+    def _choose_folder(self) -> None:
+        chosen = QFileDialog.getExistingDirectory(
+            self, self.field.label, self.line.text()
+        )
+        self._take(chosen)
+
+    def _choose_file(self) -> None:
+        chosen, _ = QFileDialog.getOpenFileName(
+            self, self.field.label, self.line.text()
+        )
+        self._take(chosen)
+
+    def _take(self, chosen: str) -> None:
+        if chosen:
+            self.line.setText(chosen)
+            self._emit(chosen)
+
+
+class StackEditor(Editor):
+    """An editor made of several parts, one under the other."""
+
+    def __init__(self, field: Field) -> None:
+        super().__init__(field)
+        self.stack = QVBoxLayout(self)
+        self.stack.setContentsMargins(0, 0, 0, 0)
+
+
+def number_of(text: str, *, whole: bool) -> Any:
+    """Read a number, whatever sign divides the decimals; other text stays text.
+
+    >>> number_of("1e-4", whole=False), number_of("0,5", whole=False)
+    (0.0001, 0.5)
+    >>> number_of("12", whole=True), number_of("1.5", whole=True)
+    (12, 1.5)
+    """
+    plain = text.strip()
+    if plain.count(",") == 1 and "." not in plain:
+        plain = plain.replace(",", ".")
+    try:
+        return int(plain) if whole else float(plain)
+    except ValueError:
+        pass
+    try:
+        return float(plain)
+    except ValueError:
+        return text
+
+
+def _json_or_text(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _choice_text(field: Field, choice: Any) -> str:
+    if choice is None:
+        return field.unset or NOT_SET
+    if isinstance(choice, bool):
+        return "on" if choice else "off"
+    return str(choice)
+
+
+def _placeholder(field: Field) -> str:
+    if field.unset:
+        return field.unset
+    if field.default not in (None, "", [], ()):
+        return str(field.default)
+    return NOT_SET if field.optional else ""

@@ -1,0 +1,97 @@
+"""The optimizer: a dropdown with a description, and exactly its options below."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from PySide6.QtCore import Signal
+from PySide6.QtWidgets import QGroupBox, QLabel, QVBoxLayout, QWidget
+
+from ...methods import CATALOGUE
+from ..controllers.document import Document
+from ..controllers.findings import Findings
+from ..controllers.pages import optimizer_fields
+from .basics import Combo, Note
+from .form import FieldsForm
+from .theme import ERROR, REMARK
+
+__all__ = ["OptimizerPanel"]
+
+_CUSTOM = "Another class…"
+_CUSTOM_SUMMARY = "Any class with the interface of torch.optim.Optimizer."
+
+
+class OptimizerPanel(QGroupBox):
+    """Chooses the optimizer and edits its options."""
+
+    chosen = Signal(str)
+    edited = Signal(str, object, bool)
+    """Key, value, and whether it is being typed."""
+
+    def __init__(self) -> None:
+        super().__init__("Optimizer")
+        self.names = [*CATALOGUE, "custom"]
+        self.combo = Combo()
+        self.combo.setAccessibleName("Optimizer")
+        for name in self.names:
+            entry = CATALOGUE.get(name)
+            self.combo.addItem(entry.label if entry else _CUSTOM)
+            self.combo.setItemData(
+                self.combo.count() - 1,
+                entry.summary if entry else _CUSTOM_SUMMARY,
+                # Qt.ToolTipRole
+                3,
+            )
+        self.combo.activated.connect(lambda at: self.chosen.emit(self.names[at]))
+        self.summary = QLabel()
+        self.summary.setWordWrap(True)
+        self.unit = QLabel()
+        self.unit.setWordWrap(True)
+        self.unit.setProperty("tone", "quiet")
+        self.note = Note()
+        self._column = QVBoxLayout(self)
+        for widget in (self.combo, self.summary, self.unit, self.note):
+            self._column.addWidget(widget)
+        self.form: FieldsForm | None = None
+        self._name = ""
+
+    def refresh(self, document: Document, findings: Findings) -> None:
+        """Show the optimizer of ``document`` and what is wrong with it."""
+        name = document.optimizer
+        if name != self._name:
+            self._take(name)
+        assert self.form is not None
+        values = {key: document.value(f"optimizer.{key}") for key in self.form.rows}
+        self.form.show_values(values)
+        for key, row in self.form.rows.items():
+            dotted = f"optimizer.{key}"
+            row.mark(findings.errors.get(dotted, ()), (), None, document.is_set(dotted))
+        errors = findings.errors.get("optimizer", [])
+        remarks = findings.remarks.get("optimizer", [])
+        self.note.say("\n".join(errors or remarks), ERROR if errors else REMARK)
+
+    def _take(self, name: str) -> None:
+        """Exchange the options for those of another optimizer."""
+        self._name = name
+        entry = CATALOGUE.get(name)
+        if name in self.names:
+            self.combo.setCurrentIndex(self.names.index(name))
+        self.summary.setText(entry.summary if entry else _CUSTOM_SUMMARY)
+        self.unit.setText(
+            f"Learning rate: start at {entry.default_lr:g}. Unit: {entry.lr_unit}."
+            if entry
+            else "Learning rate: in the unit of that class."
+        )
+        if self.form is not None:
+            self._drop(self.form)
+        self.form = FieldsForm(optimizer_fields(name))
+        self.form.edited.connect(self._pass_on)
+        self._column.addWidget(self.form)
+
+    def _pass_on(self, key: str, value: Any, typing: bool) -> None:
+        self.edited.emit(f"optimizer.{key}", value, typing)
+
+    def _drop(self, widget: QWidget) -> None:
+        self._column.removeWidget(widget)
+        widget.hide()
+        widget.deleteLater()

@@ -1,0 +1,182 @@
+"""The main window: top bar, tabs, and the line that explains the present field."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PySide6.QtCore import QTimer
+from PySide6.QtGui import QCloseEvent
+from PySide6.QtWidgets import (
+    QFileDialog,
+    QLabel,
+    QMainWindow,
+    QMessageBox,
+    QTabWidget,
+    QVBoxLayout,
+    QWidget,
+)
+
+from ..._exceptions import StiefelLoraError
+from ..controllers.document import Document
+from ..controllers.findings import Findings, examine
+from ..controllers.library import user_presets
+from ..controllers.memory import Memory
+from ..controllers.pages import TABS
+from .basics import scrolled
+from .difference_dialog import DifferenceDialog
+from .settings_pages import SettingsPages
+from .theme import application
+from .top_bar import TopBar
+
+__all__ = ["MainWindow"]
+
+# Long enough for a word to be typed, short enough to be at once.
+_EXAMINE_MS = 150
+_REMEMBER_MS = 1000
+
+
+class MainWindow(QMainWindow):
+    """The whole program.
+
+    Args:
+        memory: what it remembers of the last time.
+    """
+
+    def __init__(self, memory: Memory) -> None:
+        super().__init__()
+        self.setWindowTitle("Stiefel LoRA")
+        self.memory = memory
+        self.document = Document()
+        self.findings: Findings = examine({})
+        self.settings = SettingsPages(self.document)
+        self.top = TopBar(self)
+        self.tabs = QTabWidget()
+        self.tabs.setDocumentMode(True)
+        self.help = QLabel()
+        self.help.setWordWrap(True)
+        self.help.setMinimumHeight(2 * self.fontMetrics().lineSpacing() + 6)
+        self.help.setContentsMargins(8, 2, 8, 2)
+        self._examine = _timer(self, _EXAMINE_MS, self.examine)
+        self._remember = _timer(self, _REMEMBER_MS, self.remember)
+        self._build()
+        self.document.subscribe(self._changed)
+        application().focusChanged.connect(self._explain)
+
+    def _build(self) -> None:
+        centre = QWidget()
+        column = QVBoxLayout(centre)
+        column.setContentsMargins(0, 0, 0, 0)
+        for widget in (self.top, self.tabs, self.help):
+            column.addWidget(widget)
+        self.setCentralWidget(centre)
+        for tab in TABS:
+            self.tabs.addTab(scrolled(self.settings.pages[tab]), tab)
+        self.resize(*self.memory.size[:2])
+
+    # Settings ------------------------------------------------------------------------
+
+    def restore(self) -> None:
+        """Take up the settings of the last time."""
+        source = Path(self.memory.source) if self.memory.source else None
+        try:
+            self.document.restore(self.memory.data, source)
+        except StiefelLoraError:
+            # The preset has gone or changed; the settings themselves are what counts.
+            self.document.restore(self.memory.data, None)
+        self.examine()
+        self.tabs.setCurrentIndex(self.memory.tab)
+
+    def open_file(self, path: Path) -> None:
+        """Load a preset or a file of settings."""
+        try:
+            self.document.load(path)
+        except StiefelLoraError as error:
+            self.complain("These settings can not be loaded.", str(error))
+        self.examine()
+
+    def ask_for_file(self) -> None:
+        """Let the user choose a file to load."""
+        chosen, _ = QFileDialog.getOpenFileName(
+            self, "Load settings", str(user_presets()), "Settings (*.json)"
+        )
+        if chosen:
+            self.open_file(Path(chosen))
+
+    def save_as(self) -> None:
+        """Let the user choose where to save the settings."""
+        folder = user_presets()
+        folder.mkdir(parents=True, exist_ok=True)
+        name = str(self.document.value("run_name")) or "settings"
+        chosen, _ = QFileDialog.getSaveFileName(
+            self, "Save settings", str(folder / f"{name}.json"), "Settings (*.json)"
+        )
+        if chosen:
+            self.save_to(Path(chosen))
+
+    def save_to(self, path: Path) -> None:
+        """Save the settings in a file."""
+        path = path if path.suffix else path.with_suffix(".json")
+        try:
+            self.document.save(path)
+        except StiefelLoraError as error:
+            self.complain("These settings can not be saved.", str(error))
+
+    def show_differences(self) -> None:
+        """Open the table of what differs from the preset."""
+        DifferenceDialog(self.document, self).exec()
+
+    def go_to(self, key: str) -> None:
+        """Show the tab of a setting and put the cursor there."""
+        self.tabs.setCurrentIndex(TABS.index(self.settings.tab_of(key)))
+        self.settings.focus(key)
+
+    def complain(self, what: str, why: str) -> None:
+        """Say in a dialog what can not be done, and why."""
+        box = QMessageBox(QMessageBox.Icon.Warning, self.windowTitle(), what)
+        box.setInformativeText(why)
+        box.exec()
+
+    def examine(self) -> None:
+        """Check the settings and mark the fields."""
+        self._examine.stop()
+        self.findings = examine(self.document.data)
+        self.settings.refresh(self.findings)
+        self.top.refresh(self.document, self.findings)
+
+    def _changed(self) -> None:
+        self.settings.refresh(self.findings)
+        self.top.refresh(self.document, self.findings)
+        self._examine.start()
+        self._remember.start()
+
+    def _explain(self, _old: QWidget | None, new: QWidget | None) -> None:
+        """Show the documentation of the field that has the focus."""
+        while new is not None:
+            doc = new.property("doc")
+            if doc:
+                self.help.setText(doc)
+                return
+            new = new.parentWidget()
+        self.help.clear()
+
+    # The window itself ---------------------------------------------------------------
+
+    def remember(self) -> None:
+        """Write down what the next start shall find."""
+        self._remember.stop()
+        self.memory.data = self.document.data
+        self.memory.source = str(self.document.source or "")
+        self.memory.size = [self.width(), self.height()]
+        self.memory.tab = self.tabs.currentIndex()
+        self.memory.save()
+
+    def closeEvent(self, event: QCloseEvent) -> None:
+        """Remember, and let trainings go on."""
+        self.remember()
+        super().closeEvent(event)
+
+
+def _timer(parent: QMainWindow, milliseconds: int, call: object) -> QTimer:
+    timer = QTimer(parent, singleShot=True, interval=milliseconds)
+    timer.timeout.connect(call)
+    return timer

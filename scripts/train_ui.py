@@ -1,0 +1,48 @@
+"""Open the window in the checkout's own environment, made when missing.
+
+    python scripts/train_ui.py                 install when needed, then the window
+    python scripts/train_ui.py my.json         with these settings
+    python scripts/train_ui.py --install-only  install and stop
+
+start-ui.sh and start-ui.bat call this.
+"""
+
+# No future import here: _bootstrap's check must speak on a Python too old for it.
+import argparse
+import sys
+from pathlib import Path
+
+from _bootstrap import InstallError, here, install, run
+
+
+def main() -> int:
+    """Install when needed, then show the window."""
+    arguments = _parse()
+    try:
+        python = install(here(), ["train", "ui"], arguments.torch_index)
+    except InstallError as error:
+        print(error, file=sys.stderr)
+        return 1
+    if arguments.install_only:
+        print("Installed. Open the window with start-ui.sh or start-ui.bat.")
+        return 0
+    config = [] if arguments.config is None else [arguments.config]
+    return run([python, "-m", "stiefel_lora.cli", "ui", *config], cwd=Path.cwd())
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", nargs="?", help="a config file or preset to open")
+    parser.add_argument(
+        "--torch-index", metavar="URL", help="package index to take torch from"
+    )
+    parser.add_argument(
+        "--install-only", action="store_true", help="install, open no window"
+    )
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

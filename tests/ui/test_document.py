@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from stiefel_lora._exceptions import ConfigError, OutputError
+from stiefel_lora.config import load_config
+from stiefel_lora.config.presets import find_config, list_presets
+from stiefel_lora.methods import CATALOGUE
+from stiefel_lora.ui.controllers.differences import differences
+from stiefel_lora.ui.controllers.document import Document
+
+
+@pytest.fixture
+def document():
+    found = Document()
+    found.load(find_config("sdxl_adamw"))
+    return found
+
+
+@pytest.mark.parametrize("preset", list_presets(), ids=lambda preset: preset.name)
+def test_a_preset_loads_saves_and_means_the_same(preset, tmp_path):
+    document = Document()
+    document.load(preset.path)
+    path = tmp_path / "Ordner mit Ümlauten 猫" / f"{preset.name}.json"
+    document.save(path)
+    assert load_config(path) == load_config(preset.path)
+
+
+def test_undo_takes_typing_back_as_one_and_redo_does_it_again(document):
+    for letters in (1, 12, 128):
+        document.set("lora_rank", letters, typing=True)
+    document.set("use_dora", True)
+    document.undo()
+    assert (document.value("lora_rank"), document.value("use_dora")) == (128, False)
+    document.undo()
+    assert document.value("lora_rank") == 32
+    document.redo()
+    assert document.value("lora_rank") == 128
+    document.set("seed", 1)
+    assert not document.can_redo
+
+
+def test_another_optimizer_comes_with_its_defaults_and_its_rate(document):
+    document.set("lora_alpha", 1.0)
+    document.choose_optimizer("stiefel_lora")
+    assert document.data["optimizer"] == {"name": "stiefel_lora"}
+    assert document.value("learning_rate") == CATALOGUE["stiefel_lora"].default_lr
+    assert document.value("lora_alpha") is None
+    assert document.config().resolved_alpha == document.value("lora_rank")
+    document.undo()
+    assert (document.optimizer, document.value("lora_alpha")) == ("adamw", 1.0)
+    assert document.value("optimizer.weight_decay") == 0.01
+
+
+def test_a_default_is_not_kept(document):
+    document.set("seed", 7)
+    assert document.is_set("seed")
+    document.set("seed", 42)
+    assert "seed" not in document.data
+    document.set("learning_rate", None)
+    assert document.value("learning_rate") == CATALOGUE["adamw"].default_lr
+
+
+def test_differences_name_what_changed_and_reset_takes_it_back(document):
+    assert differences(document) == []
+    document.set("lora_rank", 8)
+    document.set("optimizer.beta1", 0.8)
+    found = {entry.label: (entry.before, entry.now) for entry in differences(document)}
+    assert found == {"LoRA rank": ("32", "8"), "Beta1": ("0.9", "0.8")}
+    document.reset("lora_rank")
+    document.reset("optimizer")
+    assert differences(document) == []
+
+
+def test_a_file_that_breaks_a_rule_changes_nothing(document, tmp_path):
+    before = document.data
+    path = tmp_path / "bad.json"
+    path.write_text(json.dumps({"lora_rnak": 8}))
+    with pytest.raises(ConfigError, match="did you mean lora_rank"):
+        document.load(path)
+    assert document.data == before
+
+
+def test_saving_is_all_or_nothing(document, tmp_path):
+    path = tmp_path / "mine.json"
+    document.save(path)
+    good = path.read_text()
+    document.set("lora_rank", 0)
+    with pytest.raises(ConfigError, match="must be at least 1"):
+        document.save(path)
+    document.undo()
+    with pytest.raises(OutputError, match="could not be written"):
+        document.save(path / "inside a file.json")
+    assert path.read_text() == good
+
+
+def test_watchers_hear_of_every_change(document):
+    heard = []
+    document.subscribe(lambda: heard.append(document.value("seed")))
+    document.set("seed", 5)
+    document.undo()
+    assert heard == [5, 42]
