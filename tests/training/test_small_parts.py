@@ -16,7 +16,6 @@ from stiefel_lora.training.commands import take_commands
 from stiefel_lora.training.finite import check_blocks, check_finite
 from stiefel_lora.training.identity import changed_settings
 from stiefel_lora.training.jsonl_sink import JsonlSink
-from stiefel_lora.training.noise import NoiseSource
 from stiefel_lora.training.run_folder import create_run_folder, existing_run_folders
 from stiefel_lora.training.samples import before_after_grid
 
@@ -58,21 +57,6 @@ def test_run_folders_count_up(tmp_path: Path) -> None:
     assert made == ["cat", "cat-2", "cat-3"]
     found = [folder.root.name for folder in existing_run_folders(tmp_path, "cat")]
     assert found == ["cat-3", "cat-2", "cat"]
-
-
-def test_noise_goes_on_from_its_state() -> None:
-    latents = torch.zeros(2, 4, 3, 3)
-    source = NoiseSource(seed=5, timesteps=7)
-    source.draw(latents)
-    state = source.state()
-    first = source.draw(latents)
-    other = NoiseSource(seed=6, timesteps=7)
-    other.restore(state)
-    second = other.draw(latents)
-    assert torch.equal(first[0], second[0])
-    assert torch.equal(first[1], second[1])
-    many = torch.cat([source.draw(latents)[1] for _ in range(100)])
-    assert set(many.tolist()) == set(range(7))
 
 
 def test_first_bad_gradient_is_named_after_weights() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from .._exceptions import ConfigError
 from .paths import is_local_model
+from .rules_objective import idle_objective
 from .schema import TrainConfig
 
 __all__ = ["check_complete", "check_paths", "remarks"]
@@ -74,6 +75,7 @@ def _without_effect(config: TrainConfig) -> Iterator[str]:
         yield "sample_every has no effect without samples."
     if config.samples and not config.sample_every:
         yield "samples are not made during training while sample_every is 0."
+    yield from idle_objective(config)
 
 
 def _far_rate(config: TrainConfig) -> Iterator[str]:

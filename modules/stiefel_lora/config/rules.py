@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from .rules_objective import OBJECTIVE_RULES
+
 if TYPE_CHECKING:
     from .schema import TrainConfig
 
@@ -107,6 +109,7 @@ RULES: tuple[Callable[[TrainConfig], str | None], ...] = (
     _loi_file_rank_fits,
     _dora_starts_at_the_model,
     _dora_is_saved_for_diffusers,
+    *OBJECTIVE_RULES,
 )
 
 

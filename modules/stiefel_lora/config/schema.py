@@ -8,12 +8,14 @@ from pydantic import model_validator
 
 from .._intervals import rank_interval
 from ._base import broken_rule
+from .enums import FLOW_MODELS, TimestepDistribution
 from .rules import broken_rules
 from .settings import (
     DataSettings,
     GeneralSettings,
     LoraSettings,
     ModelSettings,
+    ObjectiveSettings,
     OptimizationSettings,
     SavingSettings,
     WatchingSettings,
@@ -29,6 +31,7 @@ class TrainConfig(
     SavingSettings,
     WatchingSettings,
     LoraSettings,
+    ObjectiveSettings,
     OptimizationSettings,
     DataSettings,
     ModelSettings,
@@ -50,6 +53,14 @@ class TrainConfig(
     def resolved_rank_every(self) -> int:
         """Steps between two rank measurements, 0 for never."""
         return rank_interval(self.steps) if self.rank_every is None else self.rank_every
+
+    @property
+    def resolved_timestep_distribution(self) -> TimestepDistribution:
+        """The family's usual one when unset."""
+        usual: TimestepDistribution = (
+            "logit_normal" if self.model_type in FLOW_MODELS else "uniform"
+        )
+        return self.timestep_distribution or usual
 
     @property
     def run_dir(self) -> Path:

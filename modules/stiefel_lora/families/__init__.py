@@ -54,7 +54,9 @@ def open_family(config: TrainConfig, device: torch.device) -> Family:
     source = _find_model(config, download=True)
     assert source is not None
     dtype = getattr(torch, config.weight_dtype)
-    return _class_of(config.model_type)(source, dtype, device)
+    family = _class_of(config.model_type)(source, dtype, device)
+    family.guidance_scale = config.guidance_scale
+    return family
 
 
 def _class_of(name: str) -> Any:

@@ -74,7 +74,11 @@ class Family(Protocol):
     """The same of the VAE."""
 
     prediction_type: str
-    """What the denoiser predicts, in the words of diffusers."""
+    """What the denoiser predicts: ``epsilon``, ``v_prediction`` or ``flow``."""
+
+    guidance_scale: float
+    """What a guidance-distilled denoiser is told while it trains and is measured;
+    others do not look at it."""
 
     @property
     def denoiser(self) -> nn.Module:
@@ -106,6 +110,17 @@ class Family(Protocol):
         """Timesteps at ``places`` (batch,) in [0, 1), 0 without noise.
 
         Whole numbers for a schedule of single steps, any numbers for a flow.
+        """
+        ...
+
+    def signal_to_noise(self, timesteps: Tensor) -> Tensor:
+        """Power of signal over power of noise at ``timesteps``, ``(batch,)``."""
+        ...
+
+    def resolution_shift(self, height: int, width: int) -> float:
+        """Shift of the noise levels at a size of the latents, 1 where there is none.
+
+        Places u become s u / (1 + (s - 1) u).
         """
         ...
 

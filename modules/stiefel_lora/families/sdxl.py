@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from .._exceptions import ModelError
 from ..data.framing import Frame
 from .base import Batch, Prediction, SampleRequest, evaluating
+from .diffusion import signal_to_noise
 from .facts import FamilyFacts
 from .latents import decode_latents, encode_latents
 from .source import ModelSource
@@ -35,6 +36,7 @@ class Sdxl:
 
     name = "sdxl"
     component = "unet"
+    guidance_scale = 1.0
     facts = FamilyFacts(
         name="sdxl",
         label="SDXL",
@@ -149,6 +151,14 @@ class Sdxl:
     def timesteps_at(self, places: Tensor) -> Tensor:
         """Whole timesteps 0 .. timesteps - 1."""
         return (places.double() * self.timesteps).long()
+
+    def signal_to_noise(self, timesteps: Tensor) -> Tensor:
+        """Power of signal over power of noise."""
+        return signal_to_noise(self._noise.alphas_cumprod, timesteps)
+
+    def resolution_shift(self, height: int, width: int) -> float:
+        """1: the schedule is the same for all sizes."""
+        return 1.0
 
     def predict(
         self, denoiser: nn.Module, batch: Batch, noise: Tensor, timesteps: Tensor

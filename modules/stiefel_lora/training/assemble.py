@@ -3,35 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import nn
 
 from .._exceptions import ConfigError
-from ..adapters import (
-    Moves,
-    add_lora,
-    check_room,
-    lora_parameters,
-    moves_of,
-    pairs_of,
-    select_layers,
-)
+from ..adapters import add_lora, check_room, pairs_of, select_layers
 from ..data.folder import Scan, scan_concepts
 from ..data.order import DataOrder
 from ..data.prepare import EncodedSet, encode_set
 from ..data.store import TensorStore
 from ..families import Family, check_model, open_family
 from ..optim.factory import create_optimizer
-from ..optim.pairs import Pair
-from ..optim.rule import keeps_orthonormal
 from .hardware import check_hardware, make_accelerator
-from .noise import NoiseSource
-from .objective import picture_losses
+from .machine import Machine
+from .noise import make_noise_source
+from .objective import make_objective
 from .progress import ProgressBar, say
 from .rng import seed_all
 from .run_folder import RunFolder
@@ -42,7 +31,7 @@ from .validation import Validation
 if TYPE_CHECKING:
     from ..config import TrainConfig
 
-__all__ = ["Inputs", "Machine", "build_machine", "check_inputs"]
+__all__ = ["Inputs", "build_machine", "check_inputs"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,57 +44,6 @@ class Inputs:
     family: Family
     targets: list[str]
     """Layers that get a LoRA."""
-
-
-@dataclasses.dataclass
-class Machine:
-    """The parts that move during training."""
-
-    family: Family
-    accelerator: Accelerator
-    model: nn.Module
-    """The denoiser, prepared for mixed precision."""
-
-    optimizer: Any
-    scheduler: torch.optim.lr_scheduler.LambdaLR
-    pairs: list[Pair]
-    order: DataOrder
-    noise: NoiseSource
-    pictures: EncodedSet
-    validation: Validation | None
-    sampler: Sampler
-
-    @property
-    def constrained(self) -> bool:
-        """Whether the optimizer keeps B orthonormal."""
-        return keeps_orthonormal(self.optimizer.optimizer)
-
-    @property
-    def parameters(self) -> list[nn.Parameter]:
-        """What is trained."""
-        return [p for group in self.optimizer.param_groups for p in group["params"]]
-
-    @functools.cached_property
-    def adapters(self) -> dict[str, nn.Parameter]:
-        """What peft added to the model, by name; LoI's frozen offset is among it."""
-        return lora_parameters(self.model)
-
-    def moves(self) -> Moves:
-        """What the layers move by; ranks are those of its pairs."""
-        return moves_of(self.model, self.pairs)
-
-    def loss(self, places: Iterable[int], noise: NoiseSource) -> Tensor:
-        """Mean loss of a batch of pictures, with noise and timesteps drawn for it."""
-        batch = self.pictures.batch(places)
-        drawn, timesteps = noise.draw(batch["latents"])
-        device = self.accelerator.device
-        found = self.family.predict(
-            self.model,
-            {name: value.to(device) for name, value in batch.items()},
-            drawn.to(device),
-            timesteps.to(device),
-        )
-        return picture_losses(found).mean()
 
 
 def check_inputs(config: TrainConfig) -> Inputs:
@@ -181,7 +119,8 @@ def build_machine(config: TrainConfig, inputs: Inputs, folder: RunFolder) -> Mac
         scheduler=_make_scheduler(config, optimizer),
         pairs=pairs_of(model),
         order=DataOrder([p.repeats for p in pictures.pictures], config.seed),
-        noise=NoiseSource(config.seed, family.timesteps),
+        noise=make_noise_source(config, family),
+        objective=make_objective(config, family.prediction_type),
         pictures=pictures,
         validation=_make_validation(config, family, held_out),
         sampler=sampler,

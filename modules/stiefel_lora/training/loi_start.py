@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from ..adapters import set_offset
 from ..optim.loi import init_loi_
-from .assemble import Machine
-from .noise import NoiseSource
+from .machine import Machine
+from .noise import make_noise_source
 from .progress import ProgressBar
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def start_from_gradient(machine: Machine, config: TrainConfig) -> None:
     with ProgressBar("Looking for a start", BACKWARD_PASSES) as bar:
 
         def backward() -> None:
-            noise = NoiseSource(config.seed, machine.family.timesteps)
+            noise = make_noise_source(config, machine.family)
             for places in batches:
                 loss = machine.loss(places, noise) / len(batches)
                 machine.accelerator.backward(loss)

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .assemble import Machine
 from .checkpoint import Checkpoint, list_checkpoints, save_checkpoint
 from .commands import take_commands
 from .finite import check_blocks, check_finite
 from .interrupts import InterruptWatch
+from .machine import Machine
 from .monitor import Monitor
 from .progress import ProgressBar
 from .run_folder import RunFolder

@@ -7,26 +7,53 @@ checkpoint is enough for an exact resume.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
-__all__ = ["NoiseSource"]
+from .timesteps import PlaceDraw, make_draw
+
+if TYPE_CHECKING:
+    from ..config import TrainConfig
+    from ..families import Family
+
+__all__ = ["NoiseSource", "make_noise_source"]
 
 
 class NoiseSource:
-    """Standard normal noise and uniform timesteps."""
+    r"""Noise and timesteps of one batch after the other.
 
-    def __init__(self, seed: int, timesteps: int) -> None:
+    Args:
+        seed: start of the random numbers.
+        draw: of the places between no noise and noise alone.
+        timesteps_at: the family's, from places to timesteps.
+        offset_weight: strength w of offset noise,
+            :math:`n_{c,i,j} = z_{c,i,j} + w\,y_c` with z and y standard normal
+            (N. Guttenberg, "Diffusion with Offset Noise", 2023).
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        draw: PlaceDraw,
+        timesteps_at: Callable[[Tensor], Tensor],
+        offset_weight: float = 0.0,
+    ) -> None:
         self._generator = torch.Generator("cpu").manual_seed(seed)
-        self._timesteps = timesteps
+        self._places = draw
+        self._timesteps_at = timesteps_at
+        self._offset_weight = offset_weight
 
     def draw(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """Noise like ``latents`` (float32) and ``(batch,)`` int64 timesteps, on CPU."""
+        """Noise like ``latents`` (float32) and ``(batch,)`` timesteps, on the CPU."""
         noise = torch.randn(latents.shape, generator=self._generator)
-        timesteps = torch.randint(
-            self._timesteps, (latents.shape[0],), generator=self._generator
-        )
-        return noise, timesteps
+        places = self._places.draw(latents, self._generator)
+        if self._offset_weight:
+            level = torch.randn((*latents.shape[:2], 1, 1), generator=self._generator)
+            noise += self._offset_weight * level
+        return noise, self._timesteps_at(places)
 
     def state(self) -> Tensor:
         """State of the generator."""
@@ -35,3 +62,13 @@ class NoiseSource:
     def restore(self, state: Tensor) -> None:
         """Go on from a state that ``state`` returned."""
         self._generator.set_state(state.cpu())
+
+
+def make_noise_source(config: TrainConfig, family: Family) -> NoiseSource:
+    """Build the source of a configuration, at its start."""
+    return NoiseSource(
+        config.seed,
+        make_draw(config, family.timesteps, family.resolution_shift),
+        family.timesteps_at,
+        config.offset_noise_weight,
+    )

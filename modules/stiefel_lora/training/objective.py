@@ -1,14 +1,121 @@
-"""What a wrong prediction costs: from what a family predicts to a number a picture."""
+r"""What a wrong prediction costs: from what a family predicts to a number a picture.
+
+For picture i, drawn at a noise level of signal-to-noise ratio :math:`s_i` (power of
+signal over power of noise), with errors :math:`e = \text{predicted} - \text{target}`:
+
+.. math:: L_i = c_i\,w(s_i)\;\mathrm{mean}\big(m_i \cdot \ell(e_i)\big)
+
+:math:`\ell` is a sum of elementwise losses (:math:`e^2`, :math:`|e|` and the Huber
+loss, :math:`e^2 / 2` below delta and :math:`\delta(|e| - \delta / 2)` above it),
+:math:`w` the weight of the noise level (``level_weights``), :math:`m_i` the picture's
+mask and :math:`c_i` its own weight, both 1 where the data have none.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+from typing import TYPE_CHECKING
+
 from torch import Tensor
+from torch.nn import functional
 
-from ..families.base import Prediction
+from ..families.base import Batch, Prediction
+from .level_weights import LEVEL_WEIGHTS, LevelWeight, constant
 
-__all__ = ["picture_losses"]
+if TYPE_CHECKING:
+    from ..config import TrainConfig
+
+__all__ = ["Objective", "make_objective", "picture_losses"]
 
 
 def picture_losses(found: Prediction) -> Tensor:
     """Mean squared error of each picture, ``(batch,)`` float32."""
     return (found.predicted - found.target).square().flatten(1).mean(1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """The loss that is trained with; held-out pictures are measured without it."""
+
+    mse_strength: float = 1.0
+    mae_strength: float = 0.0
+    huber_strength: float = 0.0
+    huber_delta: float = 1.0
+    level_weight: LevelWeight = constant
+    gamma: float = 5.0
+    """Strength of ``level_weight``."""
+
+    velocity: bool = False
+    """Whether the model predicts the velocity and not the noise."""
+
+    unmasked_weight: float = 0.1
+    normalize_masked_area: bool = False
+
+    @property
+    def needs_levels(self) -> bool:
+        """Whether the signal-to-noise ratio of a picture matters."""
+        return self.level_weight is not constant
+
+    def losses(self, found: Prediction, batch: Batch, ratio: Tensor | None) -> Tensor:
+        """Loss of each picture, ``(batch,)`` float32.
+
+        Args:
+            found: of the family, both ``(batch, channels, h, w)``.
+            batch: may hold ``mask (batch, 1, h, w)`` in [0, 1] and ``loss_weight
+                (batch,)``.
+            ratio: signal-to-noise ratios ``(batch,)``; None where ``needs_levels`` is
+                False.
+        """
+        if self._is_plain and "mask" not in batch:
+            losses = picture_losses(found)
+        else:
+            losses = self._masked(self._elementwise(found), batch.get("mask"))
+        if ratio is not None:
+            weights = self.level_weight(ratio.float(), self.velocity, self.gamma)
+            losses = losses * weights
+        if "loss_weight" in batch:
+            losses = losses * batch["loss_weight"].float()
+        return losses
+
+    @property
+    def _is_plain(self) -> bool:
+        return self.mse_strength == 1 and not (self.mae_strength or self.huber_strength)
+
+    def _elementwise(self, found: Prediction) -> Tensor:
+        error = found.predicted - found.target
+        parts = {
+            "mse": (self.mse_strength, lambda: error.square()),
+            "mae": (self.mae_strength, lambda: error.abs()),
+            "huber": (self.huber_strength, lambda: self._huber(found)),
+        }
+        return sum(strength * loss() for strength, loss in parts.values() if strength)  # type: ignore[return-value]
+
+    def _huber(self, found: Prediction) -> Tensor:
+        return functional.huber_loss(
+            found.predicted, found.target, reduction="none", delta=self.huber_delta
+        )
+
+    def _masked(self, losses: Tensor, mask: Tensor | None) -> Tensor:
+        if mask is None:
+            return losses.flatten(1).mean(1)
+        weights = mask.float().clamp(self.unmasked_weight, 1)
+        means = (losses * weights).flatten(1).mean(1)
+        if self.normalize_masked_area:
+            # A mask that is empty, with unmasked_weight 0, must not divide by zero.
+            means = means / weights.flatten(1).mean(1).clamp_min(1e-6)
+        return means
+
+
+def make_objective(config: TrainConfig, prediction_type: str) -> Objective:
+    """Build the objective of a configuration for what the family predicts."""
+    return Objective(
+        mse_strength=config.mse_strength,
+        mae_strength=config.mae_strength,
+        huber_strength=config.huber_strength,
+        huber_delta=config.huber_delta,
+        level_weight=LEVEL_WEIGHTS[config.loss_weight_fn],
+        gamma=config.loss_weight_strength,
+        velocity=prediction_type == "v_prediction",
+        unmasked_weight=config.unmasked_weight,
+        normalize_masked_area=config.normalize_masked_area_loss,
+    )

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..files import LoraWeights, compress
-from .assemble import Inputs, Machine, build_machine
+from .assemble import Inputs, build_machine
 from .checkpoint import Checkpoint
 from .identity import changed_settings
 from .jsonl_sink import JsonlSink
 from .loi_start import start_from_gradient
 from .loop import Loop
+from .machine import Machine
 from .monitor import Monitor
 from .output import lora_weights, write_lora_files
 from .progress import say

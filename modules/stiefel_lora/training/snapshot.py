@@ -9,8 +9,8 @@ import torch
 
 from .._exceptions import CheckpointError
 from ..adapters import factors_of, load_factors
-from .assemble import Machine
 from .checkpoint import Checkpoint
+from .machine import Machine
 from .rng import capture_rng, restore_rng
 
 __all__ = ["put_back", "take_snapshot"]

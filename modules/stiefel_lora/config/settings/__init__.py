@@ -6,6 +6,7 @@ from .data import DataSettings
 from .general import GeneralSettings
 from .lora import LoraSettings
 from .model import ModelSettings
+from .objective import ObjectiveSettings
 from .optimization import OptimizationSettings
 from .saving import SavingSettings
 from .watching import WatchingSettings
@@ -16,6 +17,7 @@ __all__ = [
     "GeneralSettings",
     "LoraSettings",
     "ModelSettings",
+    "ObjectiveSettings",
     "OptimizationSettings",
     "SavingSettings",
     "WatchingSettings",
@@ -26,6 +28,7 @@ SETTING_GROUPS = (
     ModelSettings,
     DataSettings,
     OptimizationSettings,
+    ObjectiveSettings,
     LoraSettings,
     WatchingSettings,
     SavingSettings,

@@ -1,0 +1,21 @@
+"""What families that diffuse by single steps have in common."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+__all__ = ["signal_to_noise"]
+
+
+def signal_to_noise(alphas_cumprod: Tensor, timesteps: Tensor) -> Tensor:
+    r"""Power of signal over power of noise :math:`\bar\alpha_t / (1 - \bar\alpha_t)`.
+
+    Args:
+        alphas_cumprod: of the schedule, ``(steps,)``.
+        timesteps: ``(batch,)`` whole numbers.
+
+    Returns:
+        ``(batch,)`` float32 where the timesteps are.
+    """
+    share = alphas_cumprod.to(timesteps.device)[timesteps].double()
+    return (share / (1 - share)).float()

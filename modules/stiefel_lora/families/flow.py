@@ -1,0 +1,40 @@
+r"""What families that flow straight from noise to picture have in common.
+
+At the share of noise :math:`\sigma` the latents are
+:math:`(1 - \sigma)\,x_0 + \sigma\,n` and the target is :math:`n - x_0`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+__all__ = ["dynamic_shift", "flow_signal_to_noise"]
+
+
+def flow_signal_to_noise(sigmas: Tensor) -> Tensor:
+    r"""Power of signal over power of noise :math:`((1 - \sigma) / \sigma)^2`.
+
+    Args:
+        sigmas: ``(batch,)`` in (0, 1].
+    """
+    return ((1 - sigmas) / sigmas).square()
+
+
+def dynamic_shift(tokens: int, scheduler: Mapping[str, Any]) -> float:
+    r"""Shift of a picture of ``tokens`` tokens: :math:`e^{\mu}`, mu linear in tokens.
+
+    FLUX's scheduler goes from ``base_shift`` (0.5) at ``base_image_seq_len`` (256) to
+    ``max_shift`` (1.15) at ``max_image_seq_len`` (4096): 1024 px are shifted by 3.16.
+
+    Args:
+        tokens: patches of the picture that the transformer sees.
+        scheduler: configuration of ``FlowMatchEulerDiscreteScheduler``.
+    """
+    few, many = scheduler["base_image_seq_len"], scheduler["max_image_seq_len"]
+    low, high = scheduler["base_shift"], scheduler["max_shift"]
+    slope = (high - low) / (many - few)
+    return math.exp(low + slope * (tokens - few))

@@ -1,0 +1,77 @@
+"""The parts of a run that move, and the loss that moves them."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from ..adapters import Moves, lora_parameters, moves_of
+from ..data.order import DataOrder
+from ..data.prepare import EncodedSet
+from ..families import Family
+from ..optim.pairs import Pair
+from ..optim.rule import keeps_orthonormal
+from .noise import NoiseSource
+from .objective import Objective
+from .samples import Sampler
+from .validation import Validation
+
+__all__ = ["Machine"]
+
+
+@dataclasses.dataclass
+class Machine:
+    """The parts that move during training."""
+
+    family: Family
+    accelerator: Accelerator
+    model: nn.Module
+    """The denoiser, prepared for mixed precision."""
+
+    optimizer: Any
+    scheduler: torch.optim.lr_scheduler.LambdaLR
+    pairs: list[Pair]
+    order: DataOrder
+    noise: NoiseSource
+    objective: Objective
+    pictures: EncodedSet
+    validation: Validation | None
+    sampler: Sampler
+
+    @property
+    def constrained(self) -> bool:
+        """Whether the optimizer keeps B orthonormal."""
+        return keeps_orthonormal(self.optimizer.optimizer)
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """What is trained."""
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+    @functools.cached_property
+    def adapters(self) -> dict[str, nn.Parameter]:
+        """What peft added to the model, by name; LoI's frozen offset is among it."""
+        return lora_parameters(self.model)
+
+    def moves(self) -> Moves:
+        """What the layers move by; ranks are those of its pairs."""
+        return moves_of(self.model, self.pairs)
+
+    def loss(self, places: Iterable[int], noise: NoiseSource) -> Tensor:
+        """Mean loss of a batch of pictures, with noise and timesteps drawn for it."""
+        batch = self.pictures.batch(places)
+        drawn, timesteps = noise.draw(batch["latents"])
+        device = self.accelerator.device
+        batch = {name: value.to(device) for name, value in batch.items()}
+        timesteps = timesteps.to(device)
+        found = self.family.predict(self.model, batch, drawn.to(device), timesteps)
+        ratio = None
+        if self.objective.needs_levels:
+            ratio = self.family.signal_to_noise(timesteps)
+        return self.objective.losses(found, batch, ratio).mean()

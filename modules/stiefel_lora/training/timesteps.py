@@ -1,0 +1,151 @@
+r"""Which noise levels are drawn: distributions on [0, 1], their range and their shift.
+
+A place u in [0, 1) is a level, 0 without noise; the family turns it into a timestep.
+With weight w and bias b (OneTrainer's ``noising_weight`` and ``noising_bias``):
+
+.. math::
+    \text{uniform}:\quad & p(u) = 1 \\
+    \text{logit\_normal}:\quad & u = \mathrm{sigmoid}(x),\ x \sim N(b, (1 + w)^2) \\
+    \text{heavy\_tail}:\quad & u = 1 - v - w\,(\cos^2(\pi v / 2) - 1 + v) \\
+    \text{cos\_map}:\quad & u = 1 - 1 / (\tan(\pi v / 2) + 1) \\
+    \text{sigmoid}:\quad & p(u) \propto \mathrm{sigmoid}(w\,(u - b - 1/2)) \\
+    \text{inverted\_parabola}:\quad & p(u) \propto \max(0, 2 - w\,(u - b - 1/2)^2)
+
+with v uniform. The first four are P. Esser et al., "Scaling Rectified Flow Transformers
+for High-Resolution Image Synthesis", 2024, arXiv:2403.03206, section 3.1 (equation 19
+for the logit-normal, 20 for the heavy tail, 21 for the map); the last two OneTrainer's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Generator, Tensor
+
+if TYPE_CHECKING:
+    from ..config import TrainConfig
+
+__all__ = ["DISTRIBUTIONS", "PlaceDraw", "make_draw", "shifted"]
+
+# Cells in which the densities without a closed inverse are drawn.
+_CELLS = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class PlaceDraw:
+    """Draws places: distribution, then range, then shift.
+
+    Args:
+        levels: single noise levels of the family, for the uniform distribution.
+        distribution: a name in ``DISTRIBUTIONS``.
+        weight: w.
+        bias: b.
+        low: start of the range.
+        high: end of the range.
+        shift: from height and width of the latents to the shift s.
+    """
+
+    levels: int
+    distribution: str = "uniform"
+    weight: float = 0.0
+    bias: float = 0.0
+    low: float = 0.0
+    high: float = 1.0
+    shift: Callable[[int, int], float] = lambda height, width: 1.0
+
+    def draw(self, latents: Tensor, generator: Generator) -> Tensor:
+        """Draw ``(batch,)`` places in [0, 1), float64 on the CPU."""
+        count, height, width = latents.shape[0], latents.shape[-2], latents.shape[-1]
+        places = DISTRIBUTIONS[self.distribution](self, count, generator)
+        places = self.low + (self.high - self.low) * places
+        places = shifted(places, self.shift(height, width))
+        # Rounding may reach 1, which is a level beyond the last one.
+        return places.clamp(0, 1 - 1e-9)
+
+
+def make_draw(
+    config: TrainConfig, levels: int, dynamic_shift: Callable[[int, int], float]
+) -> PlaceDraw:
+    """Build the draw of a configuration.
+
+    Args:
+        config: the configuration.
+        levels: single noise levels of the family.
+        dynamic_shift: the family's shift at a height and width of the latents.
+    """
+    fixed = config.timestep_shift
+    return PlaceDraw(
+        levels=levels,
+        distribution=config.resolved_timestep_distribution,
+        weight=config.noising_weight,
+        bias=config.noising_bias,
+        low=config.min_noising_strength,
+        high=config.max_noising_strength,
+        shift=dynamic_shift
+        if config.dynamic_timestep_shifting
+        else lambda height, width: fixed,
+    )
+
+
+def shifted(places: Tensor, shift: float) -> Tensor:
+    """S u / (1 + (s - 1) u), equation 23 of arXiv:2403.03206; s = 1 changes nothing."""
+    return places if shift == 1 else shift * places / (1 + (shift - 1) * places)
+
+
+def _uniform(draw: PlaceDraw, count: int, generator: Generator) -> Tensor:
+    # The middle of a single level: what a family rounds down to is that level.
+    level = torch.randint(draw.levels, (count,), generator=generator)
+    return (level.double() + 0.5) / draw.levels
+
+
+def _logit_normal(draw: PlaceDraw, count: int, generator: Generator) -> Tensor:
+    normal = torch.randn(count, generator=generator, dtype=torch.float64)
+    return (draw.bias + abs(1 + draw.weight) * normal).sigmoid()
+
+
+def _heavy_tail(draw: PlaceDraw, count: int, generator: Generator) -> Tensor:
+    even = torch.rand(count, generator=generator, dtype=torch.float64)
+    tail = (math.pi / 2 * even).cos().square() - 1 + even
+    return (1 - even - draw.weight * tail).clamp(0, 1)
+
+
+def _cos_map(draw: PlaceDraw, count: int, generator: Generator) -> Tensor:
+    even = torch.rand(count, generator=generator, dtype=torch.float64)
+    return 1 - 1 / ((math.pi / 2 * even).tan() + 1)
+
+
+def _sigmoid(draw: PlaceDraw, count: int, generator: Generator) -> Tensor:
+    density = (draw.weight * (_middles() - draw.bias - 0.5)).sigmoid()
+    return _from_density(density, count, generator)
+
+
+def _inverted_parabola(draw: PlaceDraw, count: int, generator: Generator) -> Tensor:
+    density = 2 - draw.weight * (_middles() - draw.bias - 0.5).square()
+    return _from_density(density.clamp_min(0), count, generator)
+
+
+def _middles() -> Tensor:
+    return (torch.arange(_CELLS, dtype=torch.float64) + 0.5) / _CELLS
+
+
+def _from_density(density: Tensor, count: int, generator: Generator) -> Tensor:
+    # Far out a density may be 0 everywhere to rounding: all levels are then alike.
+    density = density if density.sum() > 0 else torch.ones_like(density)
+    cell = torch.multinomial(density, count, replacement=True, generator=generator)
+    within = torch.rand(count, generator=generator, dtype=torch.float64)
+    return (cell.double() + within) / _CELLS
+
+
+DISTRIBUTIONS: dict[str, Callable[[PlaceDraw, int, Generator], Tensor]] = {
+    "uniform": _uniform,
+    "logit_normal": _logit_normal,
+    "heavy_tail": _heavy_tail,
+    "cos_map": _cos_map,
+    "sigmoid": _sigmoid,
+    "inverted_parabola": _inverted_parabola,
+}
+"""By the name in configurations; each returns ``(count,)`` places."""
