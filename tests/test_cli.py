@@ -167,6 +167,20 @@ def test_presets():
     assert "SDXL" in result.stdout
 
 
+def test_presets_of_a_family_and_optimizer():
+    result = run("presets", "--family", "sdxl", "--optimizer", "adamw")
+    assert result.exit_code == 0
+    assert "sdxl_adamw" in result.stdout
+    assert "stiefel_lora" not in result.stdout
+
+
+def test_presets_that_are_not_there():
+    result = run("presets", "--family", "sd9")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("There is no preset with the family 'sd9'; there ")
+    assert "SDXL" in result.stderr
+
+
 def test_optimizers():
     listed = run("optimizers")
     assert listed.exit_code == 0
@@ -207,7 +221,7 @@ def test_the_verbs_and_their_options_are_frozen():
         "validate": ("config", "overrides"),
         "ui": ("config",),
         "optimizers": ("name",),
-        "presets": (),
+        "presets": ("family", "optimizer"),
         "schema": ("output",),
         "onetrainer": ("context", "checkout"),
     }

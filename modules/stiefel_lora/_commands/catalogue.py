@@ -13,19 +13,37 @@ from ._shared import sentences
 __all__ = ["optimizers", "presets", "schema"]
 
 
-def presets() -> None:
+def presets(
+    family: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FAMILY", help="Those of a model family.", show_default=False
+        ),
+    ] = None,
+    optimizer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Those for an optimizer.", show_default=False
+        ),
+    ] = None,
+) -> None:
     """List the presets that come with the package."""
     with sentences():
-        from ..config.presets import list_presets
+        from ..config.presets import select_presets
 
-        found = list_presets()
+        found = select_presets(family, optimizer)
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("Preset", "Model", "What it is for")
-    for preset in found:
-        table.add_row(preset.name, preset.family, preset.summary)
-    Console().print(table, markup=False)
+    for group in dict.fromkeys(preset.family for preset in found):
+        table = Table("Preset", "Card", "What it is for", title=group)
+        table.columns[0].no_wrap = True
+        members = [preset for preset in found if preset.family == group]
+        for preset, after in zip(members, [*members[1:], None], strict=True):
+            card = f"{preset.card} GB" if preset.card else "any"
+            last = after is None or after.optimizer != preset.optimizer
+            table.add_row(preset.name, card, preset.summary, end_section=last)
+        Console().print(table, markup=False)
 
 
 def optimizers(

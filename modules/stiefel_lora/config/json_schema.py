@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from .base_preset import EXTENDS
 from .schema import TrainConfig
 
 __all__ = ["json_schema", "json_schema_text"]
@@ -16,10 +17,18 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def json_schema() -> dict[str, Any]:
-    """JSON Schema of a config file, ``$schema`` key included."""
+    """JSON Schema of a config file, the keys ``$schema`` and ``extends`` included."""
     schema = _unwrapped(TrainConfig.model_json_schema(by_alias=True))
-    pointer = {"type": "string", "description": "Where editors find this schema."}
-    properties = {"$schema": pointer, **schema.pop("properties")}
+    about_the_file = {
+        "$schema": "Where editors find this schema.",
+        EXTENDS: "A file, relative to this one, or a preset that holds all other "
+        "settings.",
+    }
+    properties = {
+        key: {"type": "string", "description": text}
+        for key, text in about_the_file.items()
+    }
+    properties.update(schema.pop("properties"))
     return {"$schema": DIALECT, **schema, "properties": properties}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from .._exceptions import ConfigError
+from .base_preset import with_base
 from .errors import sentences
 from .migrations import migrate
 from .overrides import apply_overrides, parse_override
 from .paths import resolve_paths
+from .reading import read_json
 from .schema import DEFAULT_OPTIMIZER, TrainConfig
 
 __all__ = ["load_config", "parse_config", "read_json"]
@@ -60,7 +61,7 @@ def parse_config(
     """
     overrides = list(overrides)
     raw = {key: value for key, value in data.items() if key not in IGNORED}
-    raw = resolve_paths(migrate(raw), Path(folder))
+    raw = with_base(resolve_paths(migrate(raw), Path(folder)), Path(folder))
     model = raw.get("base_model_name")
     raw = apply_overrides(raw, overrides, default_optimizer=DEFAULT_OPTIMIZER)
     raw.setdefault("output_dir", "runs")
@@ -70,52 +71,6 @@ def parse_config(
     if not any(parse_override(text)[0] == ["base_model_name"] for text in overrides):
         raw["base_model_name"] = model
     return _validated(raw)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object from a file.
-
-    Raises:
-        ConfigError: no such file, not UTF-8, not JSON (line and column are named), a
-            key twice, or something else than an object.
-    """
-    text = _read_text(path)
-    try:
-        data = json.loads(text, object_pairs_hook=_without_doubles)
-    except json.JSONDecodeError as error:
-        raise ConfigError(
-            f"{path} is not valid JSON at line {error.lineno}, column {error.colno}: "
-            f"{error.msg}."
-        ) from None
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path} must hold one JSON object in {{ }}.")
-    return data
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise ConfigError(
-            f"There is no file {path}; stiefel-lora presets lists the presets."
-        ) from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(
-            f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8."
-        ) from None
-    except OSError as error:
-        raise ConfigError(f"{path} can not be read: {error.strerror}.") from error
-
-
-def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    data = dict(pairs)
-    if len(data) < len(pairs):
-        names = [name for name, _ in pairs]
-        double = next(name for name in names if names.count(name) > 1)
-        raise ConfigError(f"The key {double} stands twice in one object: keep one.")
-    return data
 
 
 def _validated(data: dict[str, Any]) -> TrainConfig:

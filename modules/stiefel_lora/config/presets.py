@@ -8,13 +8,21 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import re
 from pathlib import Path
 
 from .._exceptions import ConfigError
-from .loading import read_json
+from .reading import read_json
 from .suggestions import nearest
 
-__all__ = ["Preset", "find_config", "list_presets", "presets_folder"]
+__all__ = [
+    "Preset",
+    "find_config",
+    "find_preset",
+    "list_presets",
+    "presets_folder",
+    "select_presets",
+]
 
 PACKAGE = "stiefel_lora.presets"
 REPOSITORY_FOLDER = Path(__file__).parents[3] / "training_presets"
@@ -22,16 +30,28 @@ REPOSITORY_FOLDER = Path(__file__).parents[3] / "training_presets"
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """A preset file: its name, model family, place, and comment for people.
+    """A preset file.
 
-    The comment's first sentence says what the preset is for, the rest where its values
-    come from.
+    Attributes:
+        name: of the file, without its ending.
+        family: folder of the preset.
+        path: the file.
+        comment: for people; the first sentence says what the preset is for, the rest
+            where its values come from.
+        optimizer: name in the catalogue.
     """
 
     name: str
     family: str
     path: Path
     comment: str
+    optimizer: str
+
+    @property
+    def card(self) -> int | None:
+        """GB of the card that it is for, as in its name; None for any."""
+        found = re.search(r"_(\d+)gb$", self.name)
+        return int(found[1]) if found else None
 
     @property
     def summary(self) -> str:
@@ -56,18 +76,35 @@ def presets_folder() -> Path:
 
 
 def list_presets() -> list[Preset]:
-    """All presets, sorted by family and name.
+    """All presets, sorted by family, optimizer and size of the card.
 
     Raises:
         ConfigError: a preset file that is not JSON.
     """
-    files = sorted(presets_folder().glob("*/*.json"))
-    return [
-        Preset(
-            path.stem, path.parent.name, path, str(read_json(path).get("comment", ""))
-        )
-        for path in files
-    ]
+    found = [_read(path) for path in presets_folder().glob("*/*.json")]
+    return sorted(found, key=_place)
+
+
+def select_presets(
+    family: str | None = None, optimizer: str | None = None
+) -> list[Preset]:
+    """The presets of a family or for an optimizer, or of both.
+
+    Raises:
+        ConfigError: there is none; what there is is named.
+    """
+    chosen = list_presets()
+    for what, wanted in (("family", family), ("optimizer", optimizer)):
+        if wanted is None:
+            continue
+        known = sorted({getattr(preset, what) for preset in chosen})
+        chosen = [p for p in chosen if getattr(p, what).lower() == wanted.lower()]
+        if not chosen:
+            raise ConfigError(
+                f"There is no preset with the {what} {wanted!r}; there are "
+                f"{', '.join(known)}."
+            )
+    return chosen
 
 
 def find_config(name: str | Path) -> Path:
@@ -77,12 +114,34 @@ def find_config(name: str | Path) -> Path:
         ConfigError: neither; the nearest preset is named.
     """
     path = Path(name).expanduser()
-    if path.exists():
-        return path
+    return path if path.exists() else find_preset(name)
+
+
+def find_preset(name: str | Path) -> Path:
+    """The file of a preset.
+
+    Raises:
+        ConfigError: no such preset; the nearest one is named.
+    """
     known = {preset.name: preset.path for preset in list_presets()}
     if str(name) in known:
         return known[str(name)]
-    near = nearest(path.stem, known)
-    hint = f"did you mean the preset {near}?" if near else f"{', '.join(known)}."
-    lead = "" if near else "the presets are "
-    raise ConfigError(f"There is no file {name}; {lead}{hint}")
+    near = nearest(Path(name).stem, known)
+    hint = (
+        f"did you mean the preset {near}?"
+        if near
+        else "stiefel-lora presets lists the presets."
+    )
+    raise ConfigError(f"There is no file {name}; {hint}")
+
+
+def _read(path: Path) -> Preset:
+    data = read_json(path)
+    optimizer = data.get("optimizer")
+    name = optimizer.get("name") if isinstance(optimizer, dict) else None
+    comment = str(data.get("comment", ""))
+    return Preset(path.stem, path.parent.name, path, comment, str(name or ""))
+
+
+def _place(preset: Preset) -> tuple[str, str, int, str]:
+    return preset.family, preset.optimizer, preset.card or 0, preset.name

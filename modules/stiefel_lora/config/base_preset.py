@@ -1,0 +1,65 @@
+"""A file that names a base holds only what differs from it.
+
+``"extends": "base/12gb.json"`` (a path relative to the file) or ``"extends":
+"sdxl_stiefel_lora"`` (a preset) puts the settings of that file under this one's. Each
+key of this file replaces the base's as a whole; nothing of the key ``extends`` is left
+in the configuration that is read.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from .._exceptions import ConfigError
+from .migrations import migrate
+from .paths import resolve_paths
+from .presets import find_preset
+from .reading import read_json
+
+__all__ = ["EXTENDS", "with_base"]
+
+EXTENDS = "extends"
+
+# They speak of the base's own file.
+NOT_INHERITED = ("$schema", "comment", "run_name")
+
+
+def with_base(
+    data: dict[str, Any], folder: Path, below: tuple[Path, ...] = ()
+) -> dict[str, Any]:
+    """Put the settings of the file that ``data`` extends, if any, under its own.
+
+    Args:
+        data: settings of a file, its paths absolute.
+        folder: where that file lies.
+        below: files that extend each other down to this one.
+
+    Raises:
+        ConfigError: no such file, one that is not JSON, or a circle of files.
+    """
+    if EXTENDS not in data:
+        return data
+    own = {key: value for key, value in data.items() if key != EXTENDS}
+    path = _file_of(data[EXTENDS], folder)
+    if path in below:
+        raise ConfigError(f"extends leads from {path} back to itself: leave one out.")
+    base = resolve_paths(migrate(read_json(path)), path.parent)
+    base = with_base(base, path.parent, (*below, path))
+    inherited = {key: base[key] for key in base if key not in NOT_INHERITED}
+    if "optimizer" in own:
+        # The base's rate is in the unit of the base's optimizer.
+        inherited.pop("learning_rate", None)
+    return {**inherited, **own}
+
+
+def _file_of(name: Any, folder: Path) -> Path:
+    if not isinstance(name, str) or not name:
+        raise ConfigError(
+            f"extends={name!r} must be the path of a file or the name of a preset, in "
+            f"double quotes."
+        )
+    try:
+        return folder / name if (folder / name).is_file() else find_preset(name)
+    except ConfigError as error:
+        raise ConfigError(f"extends: {error}") from None

@@ -1,0 +1,57 @@
+"""Read a JSON object from a file, strictly."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from .._exceptions import ConfigError
+
+__all__ = ["read_json"]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object from a file.
+
+    Raises:
+        ConfigError: no such file, not UTF-8, not JSON (line and column are named), a
+            key twice, or something else than an object.
+    """
+    text = _read_text(path)
+    try:
+        data = json.loads(text, object_pairs_hook=_without_doubles)
+    except json.JSONDecodeError as error:
+        raise ConfigError(
+            f"{path} is not valid JSON at line {error.lineno}, column {error.colno}: "
+            f"{error.msg}."
+        ) from None
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} must hold one JSON object in {{ }}.")
+    return data
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError(
+            f"There is no file {path}; stiefel-lora presets lists the presets."
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8."
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"{path} can not be read: {error.strerror}.") from error
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    data = dict(pairs)
+    if len(data) < len(pairs):
+        names = [name for name, _ in pairs]
+        double = next(name for name in names if names.count(name) > 1)
+        raise ConfigError(f"The key {double} stands twice in one object: keep one.")
+    return data
