@@ -32,6 +32,7 @@ class Muon(torch.optim.Optimizer):
         lr: learning rate in AdamW's unit.
         momentum: decay of the mean of gradients.
         weight_decay: decoupled decay, times lr.
+        dtype: of the products; bfloat16 is slow where the processor lacks it.
     """
 
     def __init__(
@@ -40,8 +41,10 @@ class Muon(torch.optim.Optimizer):
         lr: float,
         momentum: float = 0.95,
         weight_decay: float = 0.01,
+        dtype: torch.dtype = torch.bfloat16,
     ) -> None:
         """Remember the tensors."""
+        self._dtype = dtype
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
         super().__init__(params, defaults)
 
@@ -63,17 +66,18 @@ class Muon(torch.optim.Optimizer):
         ahead = torch._foreach_lerp(means, grads, 1 - momentum)
         stacked = torch.stack([direction.flatten(1) for direction in ahead])
         rows, columns = stacked.shape[1:]
-        moves = polar_factors(stacked).float() * (RMS * max(rows, columns) ** 0.5)
+        moves = polar_factors(stacked, self._dtype).float()
+        moves *= RMS * max(rows, columns) ** 0.5
         torch._foreach_mul_(params, 1 - lr * weight_decay)
         steps = [m.view_as(p) for m, p in zip(moves, params, strict=True)]
         torch._foreach_add_(params, steps, alpha=-lr)
 
 
-def polar_factors(matrices: Tensor) -> Tensor:
-    """Roughly U V^T of each matrix U S V^T of a stack (K, rows, columns), bfloat16."""
+def polar_factors(matrices: Tensor, dtype: torch.dtype) -> Tensor:
+    """Roughly U V^T of each matrix U S V^T of a stack (K, rows, columns)."""
     wide = matrices.mT if matrices.shape[-2] > matrices.shape[-1] else matrices
     size = wide.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-12)
-    found = (wide / size).bfloat16()
+    found = (wide / size).to(dtype)
     a, b, c = COEFFICIENTS
     for _ in range(ROUNDS):
         gram = found @ found.mT

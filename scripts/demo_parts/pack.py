@@ -10,9 +10,11 @@ from typing import Any
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import (
     StableDiffusionXLPipeline,
 )
+from transformers import CLIPTokenizer
 
 from demo_parts.base_model import BaseModel, Tokenizers, build_scheduler
 
@@ -45,32 +47,46 @@ def assemble(
 def write_pipeline(
     model: BaseModel, vae: AutoencoderKL, tokenizers: Tokenizers, target: Path
 ) -> int:
-    """Save everything in fp16 into `target`, replacing what is there.
+    """Save everything in fp16 into `target`; returns the bytes of the folder."""
+    half_vae = copy.deepcopy(vae)
+    torch.nn.Module.half(half_vae)
+    pipeline = assemble(copy.deepcopy(model).half(), half_vae, tokenizers)
+    vocabularies = {"tokenizer": tokenizers.first, "tokenizer_2": tokenizers.second}
+    return save_folder(pipeline, target, vocabularies, BUDGET)
+
+
+def save_folder(
+    pipeline: DiffusionPipeline,
+    target: Path,
+    vocabularies: dict[str, CLIPTokenizer],
+    budget: int,
+) -> int:
+    """Save a pipeline into `target`, replacing what is there.
+
+    Args:
+        pipeline: with its weights in fp16.
+        target: the folder.
+        vocabularies: part -> tokenizer whose own two files are written too, since
+            other trainers look for them beside tokenizer.json.
+        budget: largest number of bytes.
 
     Returns:
         Bytes of the folder.
 
     Raises:
-        ValueError: if the folder is larger than BUDGET.
+        ValueError: if the folder is larger than `budget`.
     """
-    half_vae = copy.deepcopy(vae)
-    torch.nn.Module.half(half_vae)
-    pipeline = assemble(copy.deepcopy(model).half(), half_vae, tokenizers)
     partial = target.with_name(target.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     pipeline.save_pretrained(partial, safe_serialization=True)
     _forget_places(partial)
-    # Other trainers look for CLIP's own two files beside tokenizer.json.
-    for folder, tokenizer in (
-        ("tokenizer", tokenizers.first),
-        ("tokenizer_2", tokenizers.second),
-    ):
+    for folder, tokenizer in vocabularies.items():
         tokenizer.backend_tokenizer.model.save(str(partial / folder))
     size = sum(p.stat().st_size for p in partial.rglob("*") if p.is_file())
-    if size > BUDGET:
+    if size > budget:
         raise ValueError(
-            f"{partial} has {size} bytes, more than the {BUDGET} that the repository "
-            "allows: narrow the UNet in demo_parts/networks.py."
+            f"{partial} has {size} bytes, more than the {budget} that the repository "
+            "allows: narrow the networks in demo_parts."
         )
     shutil.rmtree(target, ignore_errors=True)
     partial.rename(target)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import diffusers
 import torch
-from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import (
-    StableDiffusionXLPipeline,
-)
 from PIL import Image, ImageDraw, ImageFont
 
-from demo_parts.captions import BASE_STYLES
+from demo_parts.captions import BASE_STYLES, caption_of
 from demo_parts.concepts import Concept
 from demo_parts.picture_set import choose
 
@@ -24,10 +23,28 @@ def sheet_concepts(concepts: list[Concept], seed: int) -> list[Concept]:
     return choose(concepts, seed)["validation"][:COUNT]
 
 
+def preview_prompts(concepts: list[Concept], seed: int) -> list[str]:
+    """A row of 12 prompts a style."""
+    shown = sheet_concepts(concepts, seed)[:COLUMNS]
+    return [caption_of(style, concept) for style in BASE_STYLES for concept in shown]
+
+
 def draw(
-    pipeline: StableDiffusionXLPipeline, prompts: list[str], steps: int = STEPS
+    pipeline: Any,
+    prompts: list[str],
+    steps: int = STEPS,
+    guidance: float = GUIDANCE,
+    **settings: Any,
 ) -> list[Image.Image]:
-    """One 64-pixel picture a prompt; every one starts from the same noise."""
+    """One 64-pixel picture a prompt; every one starts from the same noise.
+
+    Args:
+        pipeline: the stock SDXL or FLUX pipeline.
+        prompts: the captions.
+        steps: of the sampler.
+        guidance: guidance scale.
+        **settings: what else this pipeline takes.
+    """
     pipeline.set_progress_bar_config(disable=True)
     pictures: list[Image.Image] = []
     for start in range(0, len(prompts), COLUMNS):
@@ -37,8 +54,9 @@ def draw(
             height=SIDE,
             width=SIDE,
             num_inference_steps=steps,
-            guidance_scale=GUIDANCE,
+            guidance_scale=guidance,
             generator=[torch.Generator().manual_seed(SEED) for _ in part],
+            **settings,
         )
         pictures += result.images
     return pictures
@@ -59,20 +77,31 @@ def lay_out(rows: list[list[tuple[str, Image.Image]]]) -> Image.Image:
     return page
 
 
-def write_sheet(model_folder: Path, concepts: list[Concept], target: Path) -> None:
+def write_sheet(
+    pipeline_name: str,
+    model_folder: Path,
+    concepts: list[Concept],
+    target: Path,
+) -> None:
     """Draw the sheet from the saved pipeline.
+
+    Args:
+        pipeline_name: diffusers' class that loads it.
+        model_folder: its folder.
+        concepts: what to draw.
+        target: the picture file.
 
     Raises:
         ValueError: if `model_folder` holds no pipeline.
     """
     if not (model_folder / "model_index.json").is_file():
         raise ValueError(
-            f"{model_folder} holds no model_index.json. Run `make_demo.py pack` first."
+            f"{model_folder} holds no model_index.json. Run `make_demo.py pack` or "
+            "`flux-pack` first."
         )
-    pipeline = StableDiffusionXLPipeline.from_pretrained(
-        model_folder, torch_dtype=torch.float32
-    )
-    prompts = [f"{style} {c.name}" for style in BASE_STYLES for c in concepts]
+    pipeline_class = getattr(diffusers, pipeline_name)
+    pipeline = pipeline_class.from_pretrained(model_folder, torch_dtype=torch.float32)
+    prompts = [caption_of(style, c) for style in BASE_STYLES for c in concepts]
     captioned = list(zip(prompts, draw(pipeline, prompts), strict=True))
     rows = [captioned[i : i + COLUMNS] for i in range(0, len(captioned), COLUMNS)]
     target.parent.mkdir(parents=True, exist_ok=True)

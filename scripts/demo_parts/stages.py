@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +21,14 @@ from demo_parts.captions import (
     tokenizer_corpus,
 )
 from demo_parts.concepts import Concept, load_concepts
+from demo_parts.loop import train
 from demo_parts.pack import assemble, write_pipeline
 from demo_parts.picture_set import base_concepts
 from demo_parts.rasters import load_all_rasters
 from demo_parts.recipe import Recipe
-from demo_parts.sheet import draw, lay_out, sheet_concepts
+from demo_parts.sheet import draw, lay_out, preview_prompts
 from demo_parts.tokenizer import END, write_tokenizers
-from demo_parts.training import encode_captions, train
+from demo_parts.training import encode_captions, loss_of_step, start_run
 from demo_parts.vae_fold import fold
 
 PREVIEW_STEPS = 20
@@ -58,7 +60,7 @@ def make_fold(places: Places, seed: int) -> None:
         raise ValueError(f"{raw} holds no config.json. Run `make_demo.py vae` first.")
     vae = AutoencoderKL.from_pretrained(raw).eval()
     known = base_concepts(load_concepts(places.packages), seed)
-    base = _pixels(places, known)
+    base = base_pixels(places, known)
     factor = fold(vae, base)
     vae.save_pretrained(places.work / "vae")
     means = vae_stage.encode_means(vae, base) * factor
@@ -98,7 +100,7 @@ def _teach(
     recipe: Recipe,
 ) -> None:
     tokens = _tokens(tokenizers, base_captions(concepts))
-    targets = text_stage.coordinates(_pixels(places, concepts))
+    targets = text_stage.coordinates(base_pixels(places, concepts))
     share = text_stage.train_text(model, tokens, targets, recipe)
     print(f"text: {share:.1%} of {len(targets)} pictures' variance explained")
 
@@ -117,11 +119,7 @@ def make_unet(places: Places, recipe: Recipe) -> None:
     data = encode_captions(model.eval(), latents, _tokens(tokenizers, pairs))
     model.train()
     vae = AutoencoderKL.from_pretrained(places.work / "vae").eval()
-    prompts = [
-        f"{style} {concept.name}"
-        for style in BASE_STYLES
-        for concept in sheet_concepts(concepts, recipe.seed)[:12]
-    ]
+    prompts = preview_prompts(concepts, recipe.seed)
 
     def publish(done: int) -> None:
         model.eval()
@@ -132,7 +130,9 @@ def make_unet(places: Places, recipe: Recipe) -> None:
         page.save(places.work / f"preview_{done:06d}.png")
         model.train()
 
-    loss = train(model, data, recipe, places.work / "unet.pt", publish)
+    run = start_run(model.unet, recipe.lr)
+    loss_of = partial(loss_of_step, model, data, recipe)
+    loss = train(run, loss_of, recipe, places.work / "unet.pt", publish)
     if loss is not None:
         print(f"unet done: {recipe.steps} steps, loss of the last 100: {loss:.4f}")
 
@@ -145,7 +145,7 @@ def make_pack(places: Places, seed: int) -> None:
     tokenizers = _tokenizers(places, write=False)
     model = BaseModel(tokenizers, seed).eval()
     _load_text(places, model)
-    model.unet.load_state_dict(torch.load(checkpoint, weights_only=True)["unet"])
+    model.unet.load_state_dict(torch.load(checkpoint, weights_only=True)["result"])
     vae = AutoencoderKL.from_pretrained(places.work / "vae").eval()
     size = write_pipeline(model, vae, tokenizers, places.model)
     print(f"pipeline: {places.model}, {size} bytes")
@@ -156,7 +156,7 @@ def _rasters(places: Places) -> dict[str, tuple[list[Concept], np.ndarray]]:
     return load_all_rasters(places.packages, places.work / "cache", concepts)
 
 
-def _pixels(places: Places, concepts: list[Concept]) -> np.ndarray:
+def base_pixels(places: Places, concepts: list[Concept]) -> np.ndarray:
     """The pictures that `base_captions` names for these concepts, in its order."""
     rasters = _rasters(places)
     known = set(concepts)

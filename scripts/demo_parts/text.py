@@ -8,6 +8,7 @@ UNet then reads captions whose codes are near each other where their pictures ar
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,9 +54,37 @@ def train_text(
         Share of the targets' variance that the pooled code explains, from whole
         captions, over the last 100 steps.
     """
-    torch.manual_seed(recipe.seed)
-    heads = nn.ModuleList(nn.Linear(n, COMPONENTS) for n in (*HIDDEN, POOLED))
+
+    def codes(step: int, chosen: Tensor, variants: Tensor) -> list[Tensor]:
+        return _codes(model, tokens[:, chosen, variants])
+
     encoders = (model.text_encoder, model.text_encoder_2)
+    return fit_codes(encoders, codes, (*HIDDEN, POOLED), targets, recipe)
+
+
+def fit_codes(
+    encoders: Sequence[nn.Module],
+    codes_of: Callable[[int, Tensor, Tensor], list[Tensor]],
+    widths: Sequence[int],
+    targets: Tensor,
+    recipe: Recipe,
+) -> float:
+    """Train encoders until linear heads read the targets from their codes.
+
+    Args:
+        encoders: trained in place.
+        codes_of: from the step, pictures (batch,) and caption variants (batch,) to one
+            code (batch, width) a head.
+        widths: of the codes.
+        targets: (picture, COMPONENTS).
+        recipe: settings.
+
+    Returns:
+        Share of the targets' variance that the last code explains, from whole captions,
+        over the last 100 steps.
+    """
+    torch.manual_seed(recipe.seed)
+    heads = nn.ModuleList(nn.Linear(n, COMPONENTS) for n in widths)
     weights = [p for part in (*encoders, heads) for p in part.parameters()]
     optimizer = torch.optim.AdamW(weights, recipe.lr, betas=(0.9, 0.99), fused=True)
     started, explained = time.monotonic(), [0.0]
@@ -63,7 +92,7 @@ def train_text(
         chosen = torch.from_numpy(recipe.chosen(step, len(targets)))
         variants = draw_variants(recipe.random(step), recipe.batch)
         wanted = targets[chosen]
-        codes = _codes(model, tokens[:, chosen, variants])
+        codes = codes_of(step, chosen, variants)
         errors = [
             (head(code) - wanted).square().mean(-1)
             for head, code in zip(heads, codes, strict=True)
