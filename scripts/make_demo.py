@@ -1,14 +1,18 @@
-"""Make the demo model and the demo pictures again from pinned packages.
+"""Make the demo models and the demo pictures again from pinned packages.
 
     python scripts/make_demo.py all
 
-runs the stages in order; each can be run alone: `fetch`, `pictures`, `vae`, `fold`,
-`text`, `unet`, `pack`, `sheet`. `vae` and `unet` resume from their last checkpoint.
-`unet` can take several processes, which then wait for each other less than threads do:
+runs the stages in order; each can be run alone. `fetch` and `pictures` bring the data;
+`vae`, `fold`, `text`, `unet`, `pack` and `sheet` make the SDXL base; `flux-vae`,
+`flux-text`, `flux-transformer`, `flux-pack` and `flux-sheet` make the FLUX base, which
+takes its autoencoder and its CLIP from the SDXL folder. `vae`, `unet` and
+`flux-transformer` resume from their last checkpoint. The last two can take several
+processes, which then wait for each other less than threads do:
 
     torchrun --nproc-per-node 2 scripts/make_demo.py unet --threads 1
 
-Besides the package's `train` extra it needs `resvg-py`, and `npm` for `fetch`.
+Besides the package's `train` extra it needs `resvg-py`, `npm` for `fetch`, and a C++
+compiler for `flux-transformer` (or `--no-compile`).
 Licences: see ATTRIBUTION.md in the demo folder.
 """
 
@@ -18,9 +22,13 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from demo_parts import packages, picture_set
 from demo_parts.concepts import load_concepts
+
+if TYPE_CHECKING:
+    from demo_parts.stages import Places
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / "modules" / "stiefel_lora" / "demo"
@@ -40,7 +48,9 @@ def main() -> int:
     return 0
 
 
-STAGES = ("fetch", "pictures", "vae", "fold", "text", "unet", "pack", "sheet")
+SDXL_STAGES = ("vae", "fold", "text", "unet", "pack", "sheet")
+FLUX_STAGES = ("flux-vae", "flux-text", "flux-transformer", "flux-pack", "flux-sheet")
+STAGES = ("fetch", "pictures", *SDXL_STAGES, *FLUX_STAGES)
 
 
 def _run(stage: str, arguments: argparse.Namespace) -> None:
@@ -58,7 +68,6 @@ def _run_model_stage(stage: str, arguments: argparse.Namespace) -> None:
 
     from demo_parts import stages
     from demo_parts.recipe import Recipe
-    from demo_parts.sheet import sheet_concepts, write_sheet
 
     torch.set_num_threads(arguments.threads)
     places = stages.Places(
@@ -81,9 +90,42 @@ def _run_model_stage(stage: str, arguments: argparse.Namespace) -> None:
         stages.make_unet(places, recipe)
     elif stage == "pack":
         stages.make_pack(places, SEED)
+    elif stage.startswith("flux-"):
+        _run_flux_stage(stage.removeprefix("flux-"), arguments, places)
     else:
-        chosen = sheet_concepts(load_concepts(places.packages), SEED)
-        write_sheet(places.model, chosen, places.sheet)
+        _write_sheet("StableDiffusionXLPipeline", places)
+
+
+def _run_flux_stage(stage: str, arguments: argparse.Namespace, sdxl: Places) -> None:
+    """Stages of the FLUX base, which starts from parts of the SDXL one."""
+    from dataclasses import replace
+
+    from demo_parts.flux import stages
+    from demo_parts.recipe import Recipe
+
+    sheet = sdxl.sheet.with_name("demo_base_flux.png")
+    places = replace(sdxl, model=DEMO / "flux", sheet=sheet)
+    if stage == "vae":
+        stages.make_vae(places, SEED)
+    elif stage == "text":
+        recipe = Recipe(arguments.t5_steps, batch=128, lr=4e-3, seed=SEED)
+        base = Recipe(arguments.t5_base_steps, batch=128, lr=4e-3, seed=SEED)
+        stages.make_text(places, recipe, base)
+    elif stage == "transformer":
+        steps, batch, lr = arguments.flux_steps, arguments.batch, arguments.lr
+        recipe = Recipe(steps, batch, lr, SEED)
+        stages.make_transformer(places, recipe, compiled=arguments.compile)
+    elif stage == "pack":
+        stages.make_pack(places, SEED)
+    else:
+        _write_sheet("FluxPipeline", places)
+
+
+def _write_sheet(pipeline: str, places: Places) -> None:
+    from demo_parts.sheet import sheet_concepts, write_sheet
+
+    chosen = sheet_concepts(load_concepts(places.packages), SEED)
+    write_sheet(pipeline, places.model, chosen, places.sheet)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -100,8 +142,17 @@ def _parser() -> argparse.ArgumentParser:
     add("--text-steps", type=int, default=2000, help="steps of the text encoders")
     add("--text-base-steps", type=int, default=500, help="and on the base's captions")
     add("--unet-steps", type=int, default=5000, help="steps of the UNet")
-    add("--batch", type=int, default=32, help="pictures a step of the UNet")
-    add("--lr", type=float, default=2e-3, help="learning rate of the UNet stage")
+    add("--t5-steps", type=int, default=300, help="steps of FLUX's T5 encoder")
+    add("--t5-base-steps", type=int, default=1000, help="and on the base's captions")
+    add("--flux-steps", type=int, default=5500, help="steps of the transformer")
+    add(
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="compile the transformer",
+    )
+    add("--batch", type=int, default=32, help="pictures a step of UNet, transformer")
+    add("--lr", type=float, default=2e-3, help="learning rate of these")
     return parser
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import CLIPTokenizer
+from transformers import CLIPTokenizer, T5Tokenizer
 
 from demo_parts.concepts import Concept
 
@@ -34,13 +34,20 @@ def tokenizer_corpus(concepts: list[Concept]) -> list[str]:
     return [caption_of(style, concept) for style, concept in pairs] + ["fluent"]
 
 
-def token_table(tokenizer: CLIPTokenizer, pairs: list[tuple[str, Concept]]) -> Tensor:
-    """Token ids (picture, 3, length): full caption, without style word, empty."""
+def token_table(
+    tokenizer: CLIPTokenizer | T5Tokenizer,
+    pairs: list[tuple[str, Concept]],
+    length: int | None = None,
+) -> Tensor:
+    """Token ids (picture, 3, length): full caption, without style word, empty.
+
+    `length` is the tokenizer's own unless given.
+    """
     texts = [text for style, c in pairs for text in (caption_of(style, c), c.name, "")]
     ids = tokenizer(
         texts,
         padding="max_length",
-        max_length=tokenizer.model_max_length,
+        max_length=length or tokenizer.model_max_length,
         truncation=True,
         return_tensors="pt",
     ).input_ids
