@@ -76,6 +76,7 @@ setup(
     package_dir={"": "modules", "stiefel_lora.presets": "training_presets"},
     package_data={
         "stiefel_lora": ["py.typed"],
+        "stiefel_lora.families": ["known/*", "known/*/*.json"],
         "stiefel_lora.presets": ["*.json", "**/*.json"],
     },
     entry_points={"console_scripts": ["stiefel-lora = stiefel_lora.cli:main"]},

@@ -149,7 +149,7 @@ def test_validate_a_preset_by_name():
         (["sdxl_adamw", "--set", "lora_rnk=3"], "did you mean lora_rank?"),
         (["sdxl_adamw", "--set", "steps"], "must look like KEY=VALUE"),
         (["sdxl_stiefel_lora", "--set", "lora_alpha=1"], "leave lora_alpha out"),
-        (["sdxl_adamw", "--set", "base_model_name=./no"], "there is no folder"),
+        (["sdxl_adamw", "--set", "base_model_name=./no"], "no file or folder"),
     ],
 )
 def test_bad_input(args, sentence):

@@ -205,7 +205,7 @@ def test_paths_that_are_set_and_missing(tmp_path):
     with pytest.raises(ConfigError) as error:
         check_paths(parse_config(data, folder=tmp_path))
     assert str(error.value).splitlines() == [
-        f"base_model_name: there is no folder {tmp_path / 'sdxl'}.",
+        f"base_model_name: there is no file or folder {tmp_path / 'sdxl'}.",
         f"concepts.1.path: there is no folder {tmp_path / 'dogs'}.",
         f"validation_concepts.0.path: there is no folder {tmp_path / 'file'}.",
         f"output_dir: {tmp_path / 'file'} is a file; name a folder.",

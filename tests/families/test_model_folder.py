@@ -36,12 +36,15 @@ def test_good_folder_is_found(tiny_sdxl: Path) -> None:
 
 
 def test_unset_name() -> None:
-    assert refusal(None).startswith("base_model_name is not set; give a folder")
+    assert refusal(None).startswith(
+        "base_model_name is not set; give a .safetensors checkpoint"
+    )
 
 
 def test_missing_folder(tmp_path: Path) -> None:
     assert refusal(tmp_path / "gone") == (
-        f"There is no base model folder {tmp_path / 'gone'}; correct base_model_name."
+        f"There is no base model file or folder {tmp_path / 'gone'}; correct "
+        f"base_model_name."
     )
 
 
@@ -52,13 +55,6 @@ def test_hub_name_that_is_not_here_is_left_for_later() -> None:
 def test_hub_name_without_a_network() -> None:
     with pytest.raises(ModelError, match="neither a folder here nor to be had from"):
         open_family(config("nobody/no-such-model"), torch.device("cpu"))
-
-
-def test_single_file(tmp_path: Path) -> None:
-    (tmp_path / "sdxl.safetensors").write_bytes(b"")
-    assert "is a single file; give a folder in diffusers layout" in refusal(
-        tmp_path / "sdxl.safetensors"
-    )
 
 
 def test_folder_of_something_else(tmp_path: Path) -> None:

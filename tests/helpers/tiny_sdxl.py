@@ -8,6 +8,7 @@ here. Takes about a second to build and one more to load.
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from diffusers import (
@@ -16,7 +17,14 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+)
+
+from stiefel_lora.families.tokenizers import ClipTokenizer
 
 from .byte_tokenizer import TOKENS, byte_tokenizer
 
@@ -25,18 +33,25 @@ __all__ = ["build_tiny_sdxl", "tiny_unet"]
 TEXT_WIDTHS = (16, 24)
 
 
-def build_tiny_sdxl(folder: Path, seed: int = 0) -> Path:
-    """Write the pipeline to ``folder`` (float32 safetensors) and return the folder."""
+def build_tiny_sdxl(folder: Path, seed: int = 0, *, real_words: bool = False) -> Path:
+    """Write the pipeline to ``folder`` (float32 safetensors) and return the folder.
+
+    Args:
+        folder: new folder.
+        seed: of the random weights.
+        real_words: with CLIP's own 49,408 tokens and a VAE with attention, as every
+            single file has them.
+    """
     torch.manual_seed(seed)
-    tokenizer = byte_tokenizer(folder / "_tokenizer")
+    tokenizer, tokenizer_2 = _tokenizers(folder, real_words)
     pipeline = StableDiffusionXLPipeline(
-        vae=_vae(),
+        vae=_vae(attention=real_words),
         text_encoder=CLIPTextModel(_text_config(TEXT_WIDTHS[0], len(tokenizer))),
         text_encoder_2=CLIPTextModelWithProjection(
             _text_config(TEXT_WIDTHS[1], len(tokenizer))
         ),
         tokenizer=tokenizer,
-        tokenizer_2=tokenizer,
+        tokenizer_2=tokenizer_2,
         unet=tiny_unet(),
         scheduler=EulerDiscreteScheduler(
             beta_start=0.00085,
@@ -47,10 +62,16 @@ def build_tiny_sdxl(folder: Path, seed: int = 0) -> Path:
         ),
     )
     pipeline.save_pretrained(folder)
-    for name in ("vocab.json", "merges.txt"):
-        (folder / "_tokenizer" / name).unlink()
-    (folder / "_tokenizer").rmdir()
     return folder
+
+
+def _tokenizers(folder: Path, real_words: bool) -> tuple[CLIPTokenizer, CLIPTokenizer]:
+    if real_words:
+        first, second = (ClipTokenizer(pad) for pad in ("<|endoftext|>", "!"))
+        return first.load(CLIPTokenizer, None), second.load(CLIPTokenizer, None)
+    with TemporaryDirectory() as place:
+        tokenizer = byte_tokenizer(Path(place, "bytes"))
+    return tokenizer, tokenizer
 
 
 def tiny_unet() -> UNet2DConditionModel:
@@ -77,7 +98,7 @@ def tiny_unet() -> UNet2DConditionModel:
     )
 
 
-def _vae() -> AutoencoderKL:
+def _vae(*, attention: bool) -> AutoencoderKL:
     return AutoencoderKL(
         sample_size=64,
         block_out_channels=(8, 16, 16),
@@ -87,7 +108,7 @@ def _vae() -> AutoencoderKL:
         norm_num_groups=4,
         latent_channels=4,
         scaling_factor=0.13025,
-        mid_block_add_attention=False,
+        mid_block_add_attention=attention,
     )
 
 

@@ -96,6 +96,14 @@ def test_installed_wheel_has_every_preset(installed: Path) -> None:
     assert presets, "training_presets/ holds no preset"
 
 
+def test_installed_wheel_knows_the_models(installed: Path) -> None:
+    known = ROOT / "modules" / "stiefel_lora" / "families" / "known"
+    expected = {p.relative_to(known).as_posix() for p in known.rglob("*.*")}
+    copied = installed / "stiefel_lora" / "families" / "known"
+    assert {p.relative_to(copied).as_posix() for p in copied.rglob("*.*")} == expected
+    assert {"clip_merges.txt.gz", "ATTRIBUTION.md", "sdxl/unet.json"} <= expected
+
+
 def test_console_script_lists_the_presets(installed: Path) -> None:
     code = (
         "import sys, importlib.metadata as m\n"

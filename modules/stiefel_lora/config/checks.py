@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .._exceptions import ConfigError
-from .paths import is_local_model
+from .paths import MODEL_SETTINGS, is_local_model
 from .rules_objective import idle_objective
 from .schema import TrainConfig
 
@@ -44,9 +44,10 @@ def remarks(config: TrainConfig) -> list[str]:
 
 
 def _missing(config: TrainConfig) -> Iterator[str]:
-    model = config.base_model_name
-    if model and is_local_model(model) and not Path(model).exists():
-        yield f"base_model_name: there is no folder {model}."
+    for key in MODEL_SETTINGS:
+        model = getattr(config, key)
+        if model and is_local_model(model) and not Path(model).exists():
+            yield f"{key}: there is no file or folder {model}."
     for key in ("concepts", "validation_concepts"):
         for number, concept in enumerate(getattr(config, key)):
             if not concept.path.is_dir():
@@ -58,8 +59,9 @@ def _missing(config: TrainConfig) -> Iterator[str]:
 def _unset(config: TrainConfig) -> Iterator[str]:
     if not config.base_model_name:
         yield (
-            "base_model_name is not set: write the folder of a diffusers model or a "
-            "hub name, for example --set base_model_name=./my_sdxl."
+            "base_model_name is not set: write a .safetensors checkpoint, the folder "
+            "of a diffusers model or a hub name, for example --set "
+            "base_model_name=./my_sdxl.safetensors."
         )
     if not config.concepts:
         yield (

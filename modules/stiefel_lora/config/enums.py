@@ -13,6 +13,7 @@ __all__ = [
     "LossWeight",
     "ModelType",
     "OutputFormat",
+    "PredictionType",
     "TimestepDistribution",
 ]
 
@@ -34,3 +35,4 @@ TimestepDistribution = Literal[
 
 FLOW_MODELS = frozenset({"flux"})
 """Families that predict a flow between picture and noise."""
+PredictionType = Literal["auto", "epsilon", "v_prediction"]

@@ -2,10 +2,11 @@
 
 A relative path is relative to the folder of the file it stands in, or to the current
 folder when it comes from the command line; ``~`` is the home folder.
-``base_model_name`` may also be a name on the Hugging Face hub. It is a path when it
+``base_model_name`` and the names of its parts (``vae_model_name`` ...) may also be
+names on the Hugging Face hub. Such a name is a path when it
 
 * is absolute or starts with ``.`` or ``~``, or
-* holds a backslash or more than one slash, or ends in .safetensors or .ckpt, or
+* holds a backslash or more than one slash, or ends in .safetensors, .sft or .ckpt, or
 * exists in the folder it is relative to;
 
 everything else ("org/name") is a hub name and stays as it is.
@@ -18,10 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from .parts import spell_out_concepts
+from .settings.model import PART_SETTINGS
 
-__all__ = ["is_local_model", "resolve_model", "resolve_paths"]
+__all__ = ["MODEL_SETTINGS", "is_local_model", "resolve_model", "resolve_paths"]
 
-MODEL_FILES = (".safetensors", ".ckpt")
+MODEL_FILES = (".safetensors", ".sft", ".ckpt")
+MODEL_SETTINGS = ("base_model_name", *(f"{part}_model_name" for part in PART_SETTINGS))
 
 
 def resolve_paths(data: dict[str, Any], base: Path) -> dict[str, Any]:
@@ -33,8 +36,9 @@ def resolve_paths(data: dict[str, Any], base: Path) -> dict[str, Any]:
     for key in ("concepts", "validation_concepts"):
         if key in data:
             data[key] = _resolve_concepts(data[key], base)
-    if isinstance(data.get("base_model_name"), str):
-        data["base_model_name"] = resolve_model(data["base_model_name"], base)
+    for key in MODEL_SETTINGS:
+        if isinstance(data.get(key), str):
+            data[key] = resolve_model(data[key], base)
     return data
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import importlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .._exceptions import ModelError
 from .base import Batch, Family, Prediction, SampleRequest
-from .facts import FamilyFacts
-from .model_folder import check_folder, from_hub
+from .facts import FamilyFacts, InFiles
+from .find import find_model
 from .source import ModelSource, folder_source
 
 if TYPE_CHECKING:
@@ -21,6 +19,7 @@ __all__ = [
     "Batch",
     "Family",
     "FamilyFacts",
+    "InFiles",
     "ModelSource",
     "Prediction",
     "SampleRequest",
@@ -65,25 +64,7 @@ def _class_of(name: str) -> Any:
 
 
 def _find_model(config: TrainConfig, *, download: bool) -> ModelSource | None:
-    folder = _find_folder(config.base_model_name, download)
-    if folder is None:
-        return None
     facts = {name: _class_of(name).facts for name in _CLASSES}
-    check_folder(folder, facts[config.model_type], list(facts.values()))
-    return folder_source(folder, facts[config.model_type].parts)
-
-
-def _find_folder(name: str | None, download: bool) -> Path | None:
-    if not name:
-        raise ModelError(
-            "base_model_name is not set; give a folder in diffusers layout or a name "
-            "on the Hugging Face hub."
-        )
-    folder = Path(name)
-    if folder.is_file():
-        raise ModelError(
-            f"The base model {folder} is a single file; give a folder in diffusers "
-            f"layout (StableDiffusionXLPipeline.from_single_file(...)."
-            f"save_pretrained(...) makes one)."
-        )
-    return folder if folder.is_dir() else from_hub(name, download=download)
+    return find_model(
+        config, facts[config.model_type], list(facts.values()), download=download
+    )

@@ -4,8 +4,38 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["FamilyFacts"]
+if TYPE_CHECKING:
+    from .header import Header
+    from .layouts import Layout
+
+__all__ = ["FamilyFacts", "InFiles"]
+
+Settings = dict[str, Any]
+
+
+def _as_it_is(config: Settings, header: Header, prefix: str) -> Settings:
+    return config
+
+
+@dataclasses.dataclass(frozen=True)
+class InFiles:
+    """How a part of a model lies in ``.safetensors`` files."""
+
+    loader: Any
+    """Class of diffusers or transformers that the part becomes."""
+
+    prefixes: tuple[str, ...]
+    """What stands before its names in a file of a whole model; in a file of its own
+    there may be nothing."""
+
+    layouts: tuple[Layout, ...]
+    """Ways in which its tensors are named."""
+
+    adapt: Callable[[Settings, Header, str], Settings] = _as_it_is
+    """Changes the known settings to those of the file; the prefix comes last."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,7 +43,8 @@ class FamilyFacts:
     """What finding and checking a base model needs to know of its family.
 
     A family's class holds it as ``facts``; there is no other list of families but the
-    registry in ``families``.
+    registry in ``families``. Settings of the parts of a single file are in
+    ``known/<name>/<part>.json``.
     """
 
     name: str
@@ -27,6 +58,18 @@ class FamilyFacts:
 
     parts: tuple[str, ...]
     """Parts that training needs, by the names of the diffusers layout."""
+
+    files: Mapping[str, InFiles] = dataclasses.field(default_factory=dict)
+    """Parts that can come from a file; empty: none can."""
+
+    is_file: Callable[[Header], bool] = lambda header: False
+    """Tells a file that holds this family's denoiser by names and shapes."""
+
+    scheduler: Callable[[Settings, Header], Settings] = lambda config, header: config
+    """Changes the known settings of the scheduler to those of a file."""
+
+    clip_padding: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """CLIP's tokenizers by part, and the token that fills up their 77 places."""
 
     def is_pipeline(self, kind: str) -> bool:
         """Tell whether a pipeline class is one of this family."""

@@ -1,4 +1,4 @@
-"""Read one part of a model in diffusers layout."""
+"""Build or read one part of a model with its class of diffusers or transformers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,19 @@ from transformers.utils import logging
 
 from .._exceptions import ModelError
 
-__all__ = ["load_part"]
+__all__ = ["build", "load_part"]
+
+
+def build(loader: Any, config: dict[str, Any]) -> Any:
+    """Make a model with fresh weights on the current device.
+
+    Raises:
+        ValueError: the settings are not such a model's; TypeError and KeyError alike.
+    """
+    if issubclass(loader, transformers.PreTrainedModel):
+        kind: Any = loader.config_class
+        return loader(kind.from_dict(config))
+    return loader.from_config(config)
 
 
 def load_part(

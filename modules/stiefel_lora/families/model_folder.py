@@ -1,54 +1,23 @@
-"""Find a base model in diffusers layout and look at it before it is loaded."""
+"""Look at a base model in diffusers layout before it is loaded."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from .._exceptions import ModelError
 from .facts import FamilyFacts
-from .reading import WEIGHT_SUFFIXES, read_json
+from .folder_part import has_weights
+from .reading import read_json
 
-__all__ = ["check_folder", "from_hub"]
-
-
-def from_hub(name: str, *, download: bool) -> Path | None:
-    """Find the folder that the hub's client keeps for a model.
-
-    Args:
-        name: of the model on the Hugging Face hub.
-        download: fetch a model that is not on this machine; False returns None.
-
-    Raises:
-        ModelError: neither a name nor to be had.
-    """
-    # A path that has more than one slash or starts like one is never a hub name.
-    if name.count("/") != 1 or name.startswith((".", "/", "~")) or "\\" in name:
-        raise ModelError(
-            f"There is no base model folder {name}; correct base_model_name."
-        )
-    import diffusers
-    from huggingface_hub import try_to_load_from_cache
-
-    pipeline: Any = diffusers.DiffusionPipeline
-
-    if not download:
-        cached = try_to_load_from_cache(name, "model_index.json")
-        return Path(cached).parent if isinstance(cached, str) else None
-    try:
-        return Path(pipeline.download(name))
-    except Exception as error:
-        # The hub's client raises a dozen unrelated classes; all mean: not here.
-        reason = str(error).strip().split("\n")[0]
-        raise ModelError(
-            f"The base model {name!r} is neither a folder here nor to be had from the "
-            f"hub ({reason}); correct base_model_name."
-        ) from error
+__all__ = ["check_folder"]
 
 
 def check_folder(
-    folder: Path, facts: FamilyFacts, others: Sequence[FamilyFacts]
+    folder: Path,
+    facts: FamilyFacts,
+    others: Sequence[FamilyFacts],
+    elsewhere: Sequence[str] = (),
 ) -> None:
     """Check that a folder holds a whole model of this family.
 
@@ -56,6 +25,7 @@ def check_folder(
         folder: in diffusers layout.
         facts: of the family that the configuration says.
         others: of families that a wrong model may be of.
+        elsewhere: parts that the folder need not have.
 
     Raises:
         ModelError: damaged, incomplete, of another family, or not in this layout.
@@ -77,7 +47,8 @@ def check_folder(
             f"{facts.name!r}; give a model of {facts.label}."
         )
     for part in facts.parts:
-        _check_part(folder, part)
+        if part not in elsewhere:
+            _check_part(folder, part)
 
 
 def _check_part(folder: Path, part: str) -> None:
@@ -90,11 +61,7 @@ def _check_part(folder: Path, part: str) -> None:
         return
     name = "scheduler_config.json" if part == "scheduler" else "config.json"
     read_json(inside / name)
-    if part != "scheduler" and not _has_weights(inside):
+    if part != "scheduler" and not has_weights(inside):
         raise ModelError(
             f"The base model {folder} is incomplete: {part} has no weights."
         )
-
-
-def _has_weights(folder: Path) -> bool:
-    return any(path.suffix in WEIGHT_SUFFIXES for path in folder.iterdir())

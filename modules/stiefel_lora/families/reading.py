@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING, Any
 from .._exceptions import ModelError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from hashlib import _Hash
 
-__all__ = ["WEIGHT_SUFFIXES", "read_json", "sample_file"]
+    from .header import Entry
+
+__all__ = ["WEIGHT_SUFFIXES", "read_json", "sample_file", "sample_tensors"]
 
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".ckpt", ".pt")
 _CHUNK = 1 << 16
 _CHUNKS = 64
+_PIECE = 1 << 12
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -49,3 +53,24 @@ def sample_file(path: Path, digest: _Hash) -> None:
         for index in range(_CHUNKS):
             file.seek((size - _CHUNK) * index // (_CHUNKS - 1))
             digest.update(file.read(_CHUNK))
+
+
+def sample_tensors(
+    path: Path, entries: Mapping[str, Entry], skip: int, digest: _Hash
+) -> None:
+    """Hash some tensors of a safetensors file: few whole, of many both ends of each.
+
+    Args:
+        path: the file.
+        entries: the tensors; the first ``skip`` letters of their names do not count.
+        skip: length of a prefix.
+        digest: the hash to feed.
+    """
+    whole = sum(entry.size for entry in entries.values()) <= _CHUNK * _CHUNKS
+    with path.open("rb") as file:
+        for name, entry in sorted(entries.items()):
+            digest.update(f"{name[skip:]}/{entry.dtype}/{entry.shape}".encode())
+            piece = entry.size if whole else min(entry.size, _PIECE)
+            for start in (entry.start, entry.start + entry.size - piece):
+                file.seek(start)
+                digest.update(file.read(piece))

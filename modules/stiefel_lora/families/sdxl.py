@@ -15,8 +15,10 @@ from .._exceptions import ModelError
 from ..data.framing import Frame
 from .base import Batch, Prediction, SampleRequest, evaluating
 from .diffusion import signal_to_noise
-from .facts import FamilyFacts
+from .facts import FamilyFacts, InFiles
+from .header import Header
 from .latents import decode_latents, encode_latents
+from .layouts import CLIP, LDM_UNET, LDM_VAE, OPEN_CLIP
 from .source import ModelSource
 
 __all__ = ["Sdxl"]
@@ -25,6 +27,24 @@ __all__ = ["Sdxl"]
 _PIPELINE: Any = diffusers.StableDiffusionXLPipeline
 _UNET = diffusers.UNet2DConditionModel
 _TEXT_PARTS = ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
+
+
+def _is_file(header: Header) -> bool:
+    return any(
+        header.has(f"{prefix}{name}")
+        for prefix in ("model.diffusion_model.", "")
+        for name in ("label_emb.0.0.weight", "add_embedding.linear_1.weight")
+    )
+
+
+def _scheduler(known: dict[str, Any], header: Header) -> dict[str, Any]:
+    """Marks that files of models with v-prediction carry, as ComfyUI reads them."""
+    if not header.has("v_pred"):
+        return known
+    changed = {**known, "prediction_type": "v_prediction"}
+    if header.has("ztsnr"):
+        changed |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+    return changed
 
 
 class Sdxl:
@@ -42,6 +62,25 @@ class Sdxl:
         label="SDXL",
         pipeline="StableDiffusionXL",
         parts=("unet", "vae", *_TEXT_PARTS, "scheduler"),
+        files={
+            "unet": InFiles(_UNET, ("model.diffusion_model.",), LDM_UNET),
+            "vae": InFiles(
+                diffusers.AutoencoderKL, ("first_stage_model.", "vae."), LDM_VAE
+            ),
+            "text_encoder": InFiles(
+                transformers.CLIPTextModel,
+                ("conditioner.embedders.0.transformer.",),
+                CLIP,
+            ),
+            "text_encoder_2": InFiles(
+                transformers.CLIPTextModelWithProjection,
+                ("conditioner.embedders.1.model.",),
+                OPEN_CLIP,
+            ),
+        },
+        is_file=_is_file,
+        scheduler=_scheduler,
+        clip_padding={"tokenizer": "<|endoftext|>", "tokenizer_2": "!"},
     )
 
     def __init__(

@@ -25,6 +25,7 @@ from torch import nn
 
 from .._exceptions import ModelError
 from .folder_part import FolderPart
+from .from_pretrained import build
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -94,7 +95,7 @@ class ModelSource:
         config = self.config(part)
         try:
             with torch.device("meta"):
-                return loader.from_config(config)
+                return build(loader, config)
         except (ValueError, TypeError, KeyError) as error:
             raise ModelError(
                 f"The part {part} of the base model {self.name} can not be built from "

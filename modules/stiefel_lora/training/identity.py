@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._exceptions import CheckpointError
+from ..config.paths import MODEL_SETTINGS
 from ..data.store import cache_key
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ _INNOCENT = {
     "output_dir",
     "cache_dir",
     "device",
-    "base_model_name",
+    *MODEL_SETTINGS,
 }
 
 

@@ -7,9 +7,21 @@ from typing import Annotated
 from pydantic import Field
 
 from .._base import StrictModel
-from ..enums import DType, ModelType
+from ..enums import DType, ModelType, PredictionType
 
-__all__ = ["ModelSettings"]
+__all__ = ["PART_SETTINGS", "ModelSettings"]
+
+PART_SETTINGS = (
+    "unet",
+    "transformer",
+    "vae",
+    "text_encoder",
+    "text_encoder_2",
+    "tokenizer_2",
+)
+"""Parts of a model that may come from elsewhere: each has its ``<part>_model_name``."""
+
+PartName = Annotated[str, Field(min_length=1)] | None
 
 
 class ModelSettings(StrictModel):
@@ -19,8 +31,32 @@ class ModelSettings(StrictModel):
     """Family of the base model."""
 
     base_model_name: Annotated[str, Field(min_length=1)] | None = None
-    """Base model: a folder in diffusers layout, or a name on the Hugging Face hub
-    such as stabilityai/stable-diffusion-xl-base-1.0."""
+    """Base model: a .safetensors checkpoint, a folder in diffusers layout, or a name on
+    the Hugging Face hub such as stabilityai/stable-diffusion-xl-base-1.0."""
+
+    unet_model_name: PartName = None
+    """SDXL and SD 1.5: UNet in place of the base model's; a .safetensors file, a folder
+    or a hub name, as for all parts."""
+
+    transformer_model_name: PartName = None
+    """FLUX: transformer in place of the base model's."""
+
+    vae_model_name: PartName = None
+    """VAE in place of the base model's, or where its file has none."""
+
+    text_encoder_model_name: PartName = None
+    """CLIP text encoder in place of the base model's, or where its file has none."""
+
+    text_encoder_2_model_name: PartName = None
+    """Second text encoder (SDXL: OpenCLIP bigG; FLUX: T5) in place of the base model's,
+    or where its file has none."""
+
+    tokenizer_2_model_name: PartName = None
+    """FLUX: folder or hub name with T5's tokenizer, which no .safetensors file has."""
+
+    prediction_type: PredictionType = "auto"
+    """What an SDXL or SD 1.5 model predicts. auto: what its settings or its file say;
+    most files of models with v-prediction say it, others need v_prediction here."""
 
     weight_dtype: DType = "bfloat16"
     """Precision in which the frozen base model is held in memory."""

@@ -1,0 +1,112 @@
+"""The two kinds of base model, a folder and a file, asked in the same way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .._exceptions import ModelError
+from .facts import FamilyFacts
+from .file_part import FilePart, find_part
+from .folder_part import FolderPart
+from .header import Header, read_header
+from .reading import read_json
+from .settings_part import SettingsPart
+from .tokenizers import ClipTokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .source import PartSource
+
+__all__ = ["Base", "FileBase", "FolderBase", "known_settings"]
+
+KNOWN = Path(__file__).with_name("known")
+
+
+class Base(Protocol):
+    """What ``base_model_name`` leads to."""
+
+    def part(self, name: str) -> PartSource | None:
+        """The part, or None where the base model does not have it."""
+        ...
+
+    def settings(self, name: str) -> dict[str, Any]:
+        """Settings for a file that takes the place of this part."""
+        ...
+
+
+class FolderBase:
+    """A model in diffusers layout, checked before."""
+
+    def __init__(self, folder: Path, facts: FamilyFacts) -> None:
+        self._folder = folder
+        self._facts = facts
+
+    def part(self, name: str) -> PartSource | None:
+        """One of its folders."""
+        return FolderPart(self._folder, name)
+
+    def settings(self, name: str) -> dict[str, Any]:
+        """Those of the folder, or those that such a model usually has."""
+        path = self._folder / name / "config.json"
+        return read_json(path) if path.is_file() else known_settings(self._facts, name)
+
+
+class FileBase:
+    """A checkpoint in one file, told from its table alone.
+
+    Raises:
+        ModelError: not of this family.
+    """
+
+    def __init__(
+        self, path: Path, facts: FamilyFacts, others: Sequence[FamilyFacts]
+    ) -> None:
+        self._facts = facts
+        self._header = read_header(path)
+        _check_family(self._header, facts, others)
+
+    def part(self, name: str) -> PartSource | None:
+        """Its tensors, a bundled tokenizer, or the settings of the family."""
+        if name == "scheduler":
+            known = known_settings(self._facts, name)
+            return SettingsPart(self._facts.scheduler(known, self._header))
+        if name in self._facts.clip_padding:
+            return ClipTokenizer(self._facts.clip_padding[name])
+        return self._in_file(name)
+
+    def settings(self, name: str) -> dict[str, Any]:
+        """Those that such a model usually has."""
+        return known_settings(self._facts, name)
+
+    def _in_file(self, name: str) -> FilePart | None:
+        facts = self._facts.files.get(name)
+        if facts is None:
+            return None
+        found = find_part(name, self._header, facts, self.settings(name))
+        if found is not None:
+            found.check()
+        return found
+
+
+def known_settings(facts: FamilyFacts, part: str) -> dict[str, Any]:
+    """Settings that a model of this family has when nothing else is said."""
+    return read_json(KNOWN / facts.name / f"{part}.json")
+
+
+def _check_family(
+    header: Header, facts: FamilyFacts, others: Sequence[FamilyFacts]
+) -> None:
+    if facts.is_file(header):
+        return
+    other = next((family for family in others if family.is_file(header)), None)
+    if other is None:
+        raise ModelError(
+            f"{header.path} holds no {facts.label} model; give a checkpoint of "
+            f"{facts.label} or a folder in diffusers layout."
+        )
+    raise ModelError(
+        f"{header.path} is a model of {other.label}, but model_type is {facts.name!r}; "
+        f"give a model of {facts.label}, or write model_type {other.name!r}."
+    )

@@ -1,0 +1,181 @@
+"""A part of a base model that lies in a safetensors file, alone or among others."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate import init_empty_weights
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from .._exceptions import ModelError
+from .facts import InFiles
+from .from_pretrained import build
+from .header import Header
+from .layouts import Layout, Tensors
+from .reading import sample_tensors
+from .scaled import check_scales, is_scale, unscaled
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+__all__ = ["FilePart", "find_part"]
+
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+}
+
+
+class FilePart:
+    """Tensors of one part of a file, and the settings that the file does not have.
+
+    Args:
+        part: its name.
+        header: table of the file.
+        prefix: what stands before its names.
+        layout: how they are named.
+        facts: how the part becomes a model.
+        config: settings of the model.
+    """
+
+    def __init__(
+        self,
+        part: str,
+        header: Header,
+        prefix: str,
+        layout: Layout,
+        facts: InFiles,
+        config: dict[str, Any],
+    ) -> None:
+        self._part = part
+        self._path = header.path
+        self._layout = layout
+        self._loader = facts.loader
+        self._config = facts.adapt(config, header, prefix)
+        self._prefix = prefix
+        self._entries = {
+            name: entry
+            for name, entry in header.entries.items()
+            if name.startswith(prefix)
+        }
+
+    def config(self) -> dict[str, Any]:
+        """Settings known of the family, or given with the model's folder."""
+        return self._config
+
+    def check(self) -> None:
+        """Compare names and shapes with those of the model, without reading numbers.
+
+        Raises:
+            ModelError: of another model, incomplete, or quantised in an unknown way.
+        """
+        check_scales(self._path, self._entries)
+        with torch.device("meta"):
+            model = build(self._loader, self._config)
+        found = self._convert(self._without_numbers(), model)
+        wanted = _wanted(model)
+        missing = [name for name in wanted if name not in found]
+        if missing:
+            raise ModelError(
+                f"{self._path} does not hold a whole {self._part}: {len(missing)} of "
+                f"{len(wanted)} tensors are missing, the first is {missing[0]}; give "
+                f"the checkpoint of a whole model."
+            )
+        for name, tensor in wanted.items():
+            if found[name].shape != tensor.shape:
+                raise ModelError(
+                    f"{self._path} holds another kind of {self._part}: {name} is "
+                    f"{_sides(found[name])}, but such a model has {_sides(tensor)}."
+                )
+
+    def load(self, loader: Any, dtype: torch.dtype | None) -> Any:
+        """Read the part: tensor by tensor, so that there is never a second copy.
+
+        Numbers that have the wanted ``dtype`` already stay in the file until used.
+
+        Raises:
+            ModelError: the file was changed or damaged since it was looked at.
+        """
+        wanted = dtype or torch.float32
+        with _damage(self._path, self._part):
+            # Only weights: what a class computes for itself is in no file.
+            with init_empty_weights(include_buffers=False):
+                model = build(loader, self._config)
+            tensors = self._convert(unscaled(self._numbers(), wanted), model)
+            state = {name: tensors.pop(name) for name in _wanted(model)}
+            del tensors
+            precise = _kept_precise(loader, wanted)
+            for name in state:
+                keep = any(piece in name for piece in precise)
+                state[name] = state[name].to(torch.float32 if keep else wanted)
+            model.load_state_dict(state, assign=True, strict=False)
+        return model.eval()
+
+    def digest_into(self, digest: _Hash) -> None:
+        """Feed settings, names and pieces of the numbers of this part alone."""
+        digest.update(f"{self._part}/{sorted(self._config.items())}".encode())
+        sample_tensors(self._path, self._entries, len(self._prefix), digest)
+
+    def _convert(self, tensors: Tensors, model: nn.Module) -> Tensors:
+        return self._layout.convert(tensors, model)
+
+    def _without_numbers(self) -> Tensors:
+        return {
+            name[len(self._prefix) :]: torch.empty(entry.shape, device="meta")
+            for name, entry in self._entries.items()
+            if not is_scale(name)
+        }
+
+    def _numbers(self) -> Tensors:
+        with safe_open(str(self._path), framework="pt") as file:
+            return {
+                name[len(self._prefix) :]: file.get_tensor(name)
+                for name, entry in self._entries.items()
+                if entry.dtype in _DTYPES
+            }
+
+
+def find_part(
+    part: str, header: Header, facts: InFiles, config: dict[str, Any]
+) -> FilePart | None:
+    """Find a part in a file; None: the file does not hold it."""
+    for prefix in (*facts.prefixes, ""):
+        for layout in facts.layouts:
+            if header.has(prefix + layout.probe):
+                return FilePart(part, header, prefix, layout, facts, config)
+    return None
+
+
+def _wanted(model: nn.Module) -> dict[str, Tensor]:
+    """What a file must hold: parameters, under each of their names."""
+    return dict(model.named_parameters(remove_duplicate=False))
+
+
+def _kept_precise(loader: Any, dtype: torch.dtype) -> tuple[str, ...]:
+    """Layers whose numbers would overflow in float16, as their class says."""
+    kept = getattr(loader, "_keep_in_fp32_modules", None) or ()
+    return tuple(kept) if dtype == torch.float16 else ()
+
+
+def _sides(tensor: Tensor) -> str:
+    return " x ".join(map(str, tensor.shape))
+
+
+@contextlib.contextmanager
+def _damage(path: Any, part: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, KeyError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ModelError(
+            f"The part {part} of {path} can not be read ({reason}); fetch the file "
+            f"again."
+        ) from error

@@ -1,0 +1,117 @@
+"""Find every part of the base model that a configuration names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .._exceptions import ModelError
+from ..config.settings.model import PART_SETTINGS
+from .bases import Base, FileBase, FolderBase
+from .facts import FamilyFacts
+from .hub import model_from_hub
+from .model_folder import check_folder
+from .separate import separate_part
+from .settings_part import SettingsPart
+from .source import ModelSource, PartSource
+
+if TYPE_CHECKING:
+    from ..config import TrainConfig
+
+__all__ = ["find_model"]
+
+
+def find_model(
+    config: TrainConfig,
+    facts: FamilyFacts,
+    others: Sequence[FamilyFacts],
+    *,
+    download: bool,
+) -> ModelSource | None:
+    """Find the parts and look at them; no weights are read.
+
+    Args:
+        config: names the base model, and perhaps parts that come from elsewhere.
+        facts: of its family.
+        others: of families that a wrong model may be of.
+        download: fetch from the hub what is not on this machine; False returns None.
+
+    Raises:
+        ModelError: missing, damaged, incomplete or of another family.
+    """
+    named = _named_parts(config, facts)
+    base = _open_base(config.base_model_name, facts, others, list(named), download)
+    if base is None:
+        return None
+    parts: dict[str, PartSource | None] = {}
+    for part in facts.parts:
+        if part not in named:
+            parts[part] = base.part(part)
+            continue
+        settings = {} if part.startswith("tokenizer") else base.settings(part)
+        found = separate_part(part, named[part], facts, settings, download=download)
+        if found is None:
+            return None
+        parts[part] = found
+    complete = _complete(config, parts)
+    if config.prediction_type != "auto":
+        known = complete["scheduler"].config()
+        changed = {**known, "prediction_type": config.prediction_type}
+        complete["scheduler"] = SettingsPart(changed)
+    return ModelSource(str(config.base_model_name), complete)
+
+
+def _named_parts(config: TrainConfig, facts: FamilyFacts) -> dict[str, str]:
+    """Part -> what the user wrote for it."""
+    given = {part: getattr(config, f"{part}_model_name") for part in PART_SETTINGS}
+    named = {part: name for part, name in given.items() if name}
+    strange = next((part for part in named if part not in facts.parts), None)
+    if strange is not None:
+        raise ModelError(
+            f"{strange}_model_name is set, but a model of {facts.label} has no "
+            f"{strange}; leave it out."
+        )
+    return named
+
+
+def _open_base(
+    name: str | None,
+    facts: FamilyFacts,
+    others: Sequence[FamilyFacts],
+    named: Sequence[str],
+    download: bool,
+) -> Base | None:
+    if not name:
+        raise ModelError(
+            "base_model_name is not set; give a .safetensors checkpoint, a folder in "
+            "diffusers layout, or a name on the Hugging Face hub."
+        )
+    path = Path(name)
+    if path.is_file():
+        return FileBase(path, facts, others)
+    folder = path if path.is_dir() else model_from_hub(name, download=download)
+    if folder is None:
+        return None
+    check_folder(folder, facts, others, named)
+    return FolderBase(folder, facts)
+
+
+def _complete(
+    config: TrainConfig, parts: Mapping[str, PartSource | None]
+) -> dict[str, PartSource]:
+    missing = [part for part, found in parts.items() if found is None]
+    if not missing:
+        return {part: found for part, found in parts.items() if found is not None}
+    keys = " and ".join(f"{part}_model_name" for part in missing)
+    has = "them" if len(missing) > 1 else "it"
+    hint = ""
+    if "tokenizer_2" in missing:
+        hint = (
+            "; T5's tokenizer is in no checkpoint: a folder tokenizer_2 of any FLUX.1 "
+            "model, or google/t5-v1_1-xxl on the hub, has it"
+        )
+    raise ModelError(
+        f"{config.base_model_name} holds no {', '.join(missing)}; set {keys} to a "
+        f"file, folder or hub name that has {has}{hint}."
+    )

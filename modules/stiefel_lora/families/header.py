@@ -1,0 +1,127 @@
+"""Look at a checkpoint file without reading its numbers.
+
+A safetensors file begins with the length of a JSON table (8 bytes, little endian) and
+that table: name -> dtype, shape, place of the bytes. Family, completeness and damage
+are told from it alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import struct
+from pathlib import Path
+from typing import Any
+
+from .._exceptions import ModelError
+
+__all__ = ["Entry", "Header", "read_header"]
+
+_SAFE = (".safetensors", ".sft")
+_PICKLES = (".ckpt", ".pt", ".pth", ".bin")
+# The largest table of a real checkpoint has some 300 KB; safetensors allows 100 MB.
+_LARGEST_TABLE = 100_000_000
+_LORA_MARKS = ("lora_down", "lora_up", "lora_A", "lora_B", "lora.down", "lora.up")
+_LORA_MARKS += ("lokr_w", "hada_w", "dora_scale")
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One tensor of a file."""
+
+    dtype: str
+    """As safetensors spells it: F16, BF16, F8_E4M3 ..."""
+
+    shape: tuple[int, ...]
+    start: int
+    """Place of its first byte in the file."""
+
+    size: int
+    """Number of bytes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Header:
+    """The table of a safetensors file."""
+
+    path: Path
+    entries: dict[str, Entry]
+    metadata: dict[str, str]
+
+    def has(self, name: str) -> bool:
+        """Tell whether the file holds a tensor of this name."""
+        return name in self.entries
+
+
+def read_header(path: Path) -> Header:
+    """Read the table of a checkpoint of a base model.
+
+    Raises:
+        ModelError: another kind of file, damaged, cut off, or a LoRA.
+    """
+    suffix = path.suffix.lower()
+    if suffix in _PICKLES:
+        raise ModelError(
+            f"{path} is a pickle, which can run any program when it is read, so it is "
+            f"not opened; convert it to .safetensors and give that file."
+        )
+    if suffix not in _SAFE:
+        raise ModelError(
+            f"{path} is no .safetensors file; give a checkpoint in that format."
+        )
+    table, end = _read_table(path)
+    entries = _entries(path, table, end)
+    mark = next((name for name in entries if any(m in name for m in _LORA_MARKS)), None)
+    if mark is not None:
+        raise ModelError(
+            f"{path} is a LoRA (it holds {mark}), not a base model; give the "
+            f"checkpoint that LoRAs are trained on."
+        )
+    return Header(path, entries, table.get("__metadata__") or {})
+
+
+def _read_table(path: Path) -> tuple[dict[str, Any], int]:
+    """The table, and where the bytes of the tensors begin."""
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > _LARGEST_TABLE:
+                raise ValueError
+            table = json.loads(file.read(length))
+            if not isinstance(table, dict):
+                raise ValueError
+    except (OSError, ValueError, struct.error) as error:
+        raise ModelError(
+            f"{path} is damaged: it does not begin as a .safetensors file does; fetch "
+            f"it again."
+        ) from error
+    return table, 8 + length
+
+
+def _entries(path: Path, table: dict[str, Any], begin: int) -> dict[str, Entry]:
+    try:
+        entries = {
+            name: _entry(about, begin)
+            for name, about in table.items()
+            if name != "__metadata__"
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"{path} is damaged: its table of tensors can not be read; fetch it again."
+        ) from error
+    end = max((entry.start + entry.size for entry in entries.values()), default=begin)
+    size = path.stat().st_size
+    if size < end:
+        raise ModelError(
+            f"{path} is cut off: it has {size:,} bytes of {end:,}; fetch it again."
+        )
+    return entries
+
+
+def _entry(about: dict[str, Any], begin: int) -> Entry:
+    first, last = about["data_offsets"]
+    shape = tuple(int(side) for side in about["shape"])
+    if last < first or (math.prod(shape) > 0) != (last > first):
+        raise ValueError
+    return Entry(str(about["dtype"]), shape, begin + first, last - first)

@@ -1,0 +1,81 @@
+"""Whole models and single parts from the Hugging Face hub, through its own client."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from .._exceptions import ModelError
+
+__all__ = ["model_from_hub", "part_from_hub"]
+
+
+def model_from_hub(name: str, *, download: bool) -> Path | None:
+    """Find the folder that the hub's client keeps for a model.
+
+    Args:
+        name: of the model on the hub.
+        download: fetch a model that is not on this machine; False returns None.
+
+    Raises:
+        ModelError: neither a name nor to be had.
+    """
+    if not _is_hub_name(name):
+        raise ModelError(
+            f"There is no base model file or folder {name}; correct base_model_name."
+        )
+    import diffusers
+    from huggingface_hub import try_to_load_from_cache
+
+    pipeline: Any = diffusers.DiffusionPipeline
+
+    if not download:
+        cached = try_to_load_from_cache(name, "model_index.json")
+        return Path(cached).parent if isinstance(cached, str) else None
+    try:
+        return Path(pipeline.download(name))
+    except Exception as error:
+        # The hub's client raises a dozen unrelated classes; all mean: not here.
+        raise ModelError(
+            f"The base model {name!r} is neither a folder here nor to be had from the "
+            f"hub ({_reason(error)}); correct base_model_name."
+        ) from error
+
+
+def part_from_hub(part: str, name: str, *, download: bool) -> Path | None:
+    """Find the folder that the hub's client keeps for what holds one part.
+
+    Raises:
+        ModelError: neither a name nor to be had.
+    """
+    if not _is_hub_name(name):
+        raise ModelError(
+            f"{part}_model_name: there is no file or folder {name}; correct it."
+        )
+    from huggingface_hub import snapshot_download
+
+    patterns = ["*.json", "*.txt", "*.model"]
+    if not part.startswith("tokenizer"):
+        patterns.append("*.safetensors")
+    try:
+        folder = snapshot_download(
+            name, allow_patterns=patterns, local_files_only=not download
+        )
+    except Exception as error:
+        if not download:
+            return None
+        raise ModelError(
+            f"{part}_model_name: {name!r} is neither a file or folder here nor to be "
+            f"had from the hub ({_reason(error)}); correct it."
+        ) from error
+    return Path(folder)
+
+
+def _is_hub_name(name: str) -> bool:
+    # A path that has more than one slash or starts like one is never a hub name.
+    is_path = name.startswith((".", "/", "~")) or "\\" in name
+    return name.count("/") == 1 and not is_path
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]

@@ -1,0 +1,75 @@
+"""Parts that the user names apart from the base model: a file, a folder, a hub name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .._exceptions import ModelError
+from .facts import FamilyFacts
+from .file_part import find_part
+from .folder_part import FolderPart, has_weights
+from .header import read_header
+from .hub import part_from_hub
+
+if TYPE_CHECKING:
+    from .source import PartSource
+
+__all__ = ["separate_part"]
+
+
+def separate_part(
+    part: str,
+    name: str,
+    facts: FamilyFacts,
+    settings: dict[str, Any],
+    *,
+    download: bool,
+) -> PartSource | None:
+    """Find a part by what the user wrote for it.
+
+    Args:
+        part: its name.
+        name: a file, a folder of this part or of a whole model, or a hub name.
+        facts: of the family.
+        settings: of the part, in case a file is given.
+        download: fetch from the hub what is not on this machine; False returns None.
+
+    Raises:
+        ModelError: missing, damaged, or something else than this part.
+    """
+    path = Path(name)
+    if path.is_file():
+        return _from_file(part, path, facts, settings)
+    folder = path if path.is_dir() else part_from_hub(part, name, download=download)
+    return None if folder is None else _from_folder(part, folder)
+
+
+def _from_file(
+    part: str, path: Path, facts: FamilyFacts, settings: dict[str, Any]
+) -> PartSource:
+    in_files = facts.files.get(part)
+    if in_files is None:
+        raise ModelError(
+            f"{part}_model_name: {path} is a file, but a {part} is a folder; give that."
+        )
+    found = find_part(part, read_header(path), in_files, settings)
+    if found is None:
+        raise ModelError(
+            f"{part}_model_name: {path} holds no {part} of {facts.label}; give a file "
+            f"that does."
+        )
+    found.check()
+    return found
+
+
+def _from_folder(part: str, folder: Path) -> PartSource:
+    for inside in (folder / part, folder):
+        is_tokenizer = part.startswith("tokenizer")
+        has = any(inside.glob("*token*")) if is_tokenizer else has_weights(inside)
+        if has:
+            return FolderPart(inside.parent, part, inside.name)
+    raise ModelError(
+        f"{part}_model_name: the folder {folder} holds no {part}; give a folder with "
+        f"its files, or a whole model in diffusers layout."
+    )

@@ -1,0 +1,65 @@
+"""CLIP's vocabulary, bundled; where T5's comes from is for the user to say."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+__all__ = ["ClipTokenizer"]
+
+# Made by scripts/make_clip_merges.py; licence and origin stand beside it.
+_MERGES = Path(__file__).with_name("known") / "clip_merges.txt.gz"
+_PLACES = 77
+_FIRST, _LAST = "<|startoftext|>", "<|endoftext|>"
+
+
+class ClipTokenizer:
+    """The tokenizer of CLIP's text encoders, as a part of a model.
+
+    Args:
+        padding: token that fills up the 77 places.
+    """
+
+    def __init__(self, padding: str) -> None:
+        self._padding = padding
+
+    def config(self) -> dict[str, Any]:
+        """Its own settings."""
+        return {"pad_token": self._padding, "model_max_length": _PLACES}
+
+    def load(self, loader: Any, dtype: torch.dtype | None) -> Any:
+        """Make a ``transformers.CLIPTokenizer``."""
+        merges = gzip.decompress(_MERGES.read_bytes()).decode("utf-8")
+        with tempfile.TemporaryDirectory() as place:
+            vocabulary, rules = Path(place, "vocab.json"), Path(place, "merges.txt")
+            vocabulary.write_text(json.dumps(clip_vocabulary(merges)), encoding="utf-8")
+            rules.write_text(merges, encoding="utf-8")
+            return loader(str(vocabulary), str(rules), **self.config())
+
+    def digest_into(self, digest: _Hash) -> None:
+        """Feed the padding; the vocabulary is always the same."""
+        digest.update(f"clip/{self._padding}".encode())
+
+
+def clip_vocabulary(merges: str) -> dict[str, int]:
+    """Number all tokens: bytes, bytes that end a word, merged pairs, two marks.
+
+    Args:
+        merges: a line with the version, then one pair of tokens a line.
+    """
+    # Bytes that are printable keep their letter and come first; others get letters
+    # from 256 on (GPT-2's convention).
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    letters = [chr(byte) for byte in printable]
+    letters += [chr(256 + number) for number in range(256 - len(printable))]
+    pairs = [line.replace(" ", "") for line in merges.splitlines()[1:]]
+    tokens = [*letters, *(letter + "</w>" for letter in letters), *pairs]
+    return {token: n for n, token in enumerate([*tokens, _FIRST, _LAST])}
