@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parent
 TRAIN = [
     "accelerate>=1.6",
     "diffusers>=0.35",
+    "imagesize>=2.0.1",
     "numpy>=1.26",
     "peft>=0.17",
     "Pillow>=10.3",

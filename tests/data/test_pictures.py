@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import functools
 import io
 from pathlib import Path
 
@@ -10,9 +9,13 @@ import torch
 from PIL import Image
 
 from stiefel_lora.data import square_frame
-from stiefel_lora.data.pictures import UnreadablePicture, read_picture
+from stiefel_lora.data.pictures import read_picture
+from stiefel_lora.data.sizes import upright_size
+from stiefel_lora.data.unreadable import UnreadablePicture
 
-SIXTEEN = functools.partial(square_frame, side=16)
+
+def read(path: Path) -> torch.Tensor:
+    return read_picture(path, square_frame(upright_size(path), 16))
 
 
 def colours(pixels: torch.Tensor) -> set[tuple[float, ...]]:
@@ -21,18 +24,17 @@ def colours(pixels: torch.Tensor) -> set[tuple[float, ...]]:
 
 def test_pixels_are_rgb_from_minus_one_to_one(tmp_path: Path) -> None:
     Image.new("RGB", (32, 16), (255, 0, 0)).save(tmp_path / "a.png")
-    pixels, frame = read_picture(tmp_path / "a.png", SIXTEEN)
+    pixels = read(tmp_path / "a.png")
     assert pixels.shape == (3, 16, 16)
     assert pixels.dtype == torch.float32
     assert colours(pixels) == {(1.0, -1.0, -1.0)}
-    assert frame.original == (32, 16)
 
 
 def test_middle_is_cut_out(tmp_path: Path) -> None:
     picture = np.zeros((16, 48, 3), dtype=np.uint8)
     picture[:, 16:32] = 255
     Image.fromarray(picture).save(tmp_path / "a.bmp")
-    pixels, _ = read_picture(tmp_path / "a.bmp", SIXTEEN)
+    pixels = read(tmp_path / "a.bmp")
     assert colours(pixels) == {(1.0, 1.0, 1.0)}
 
 
@@ -45,14 +47,14 @@ def test_transparency_becomes_white(tmp_path: Path, mode: str) -> None:
         picture.save(tmp_path / "a.png", transparency=0)
     else:
         picture.convert(mode).save(tmp_path / "a.png")
-    pixels, _ = read_picture(tmp_path / "a.png", SIXTEEN)
+    pixels = read(tmp_path / "a.png")
     assert colours(pixels) == {(1.0, 1.0, 1.0)}
 
 
 def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path: Path) -> None:
     grey = np.full((16, 16), 65535 // 2, dtype=np.uint16)
     Image.fromarray(grey).save(tmp_path / "a.png")
-    pixels, _ = read_picture(tmp_path / "a.png", SIXTEEN)
+    pixels = read(tmp_path / "a.png")
     assert abs(float(pixels.mean())) < 0.01
 
 
@@ -61,8 +63,13 @@ def test_exif_orientation_is_followed(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     picture.save(tmp_path / "a.jpg", exif=exif)
-    _, frame = read_picture(tmp_path / "a.jpg", SIXTEEN)
-    assert frame.original == (64, 32)
+    assert read(tmp_path / "a.jpg").shape == (3, 16, 16)
+
+
+def test_pixels_that_disagree_with_the_head_are_refused(tmp_path: Path) -> None:
+    Image.new("RGB", (32, 16)).save(tmp_path / "a.png")
+    with pytest.raises(UnreadablePicture, match="32 x 16 pixels, but its head says 16"):
+        read_picture(tmp_path / "a.png", square_frame((16, 32), 16))
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp", ".avif"])
@@ -74,10 +81,10 @@ def test_truncated_files_are_refused(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
     path.write_bytes(whole.getvalue()[: len(whole.getvalue()) // 2])
     with pytest.raises(UnreadablePicture):
-        read_picture(path, SIXTEEN)
+        read(path)
 
 
 def test_text_in_place_of_a_picture_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("not a picture")
     with pytest.raises(UnreadablePicture, match="cannot identify"):
-        read_picture(tmp_path / "a.png", SIXTEEN)
+        read(tmp_path / "a.png")

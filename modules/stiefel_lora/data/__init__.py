@@ -6,8 +6,20 @@ Importing this package imports no torch: forms and the command line use the scan
 
 from __future__ import annotations
 
+from .buckets import Buckets, buckets_of
 from .folder import Picture, Scan, scan_concepts
-from .framing import Frame, square_frame
-from .order import DataOrder
+from .framing import Frame, cover_frame, square_frame
+from .order import DataOrder, Visit
 
-__all__ = ["DataOrder", "Frame", "Picture", "Scan", "scan_concepts", "square_frame"]
+__all__ = [
+    "Buckets",
+    "DataOrder",
+    "Frame",
+    "Picture",
+    "Scan",
+    "Visit",
+    "buckets_of",
+    "cover_frame",
+    "scan_concepts",
+    "square_frame",
+]

@@ -1,14 +1,14 @@
 """Which part of a picture training sees, and at which size; standard library only.
 
-One function from a picture's size to its ``Frame``. Buckets of other aspect ratios are
-another such function; whatever reads pictures needs the frame alone.
+A function from a picture's size to its ``Frame``; whatever reads pictures needs the
+frame alone.
 """
 
 from __future__ import annotations
 
 import dataclasses
 
-__all__ = ["Frame", "square_frame"]
+__all__ = ["Frame", "cover_frame", "square_frame"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,16 +43,38 @@ class Frame:
         return height, width, self.top, self.left, target_height, target_width
 
 
+def cover_frame(
+    original: tuple[int, int],
+    size: tuple[int, int],
+    place: tuple[float, float] = (0.5, 0.5),
+) -> Frame:
+    """Scale until the picture just covers ``size``, and cut a piece of that size.
+
+    Args:
+        original: width and height of the upright picture.
+        size: width and height of the piece.
+        place: where the piece lies in what is left over, 0 (left, top) to 1 (right,
+            bottom); the middle by default.
+
+    >>> cover_frame((200, 100), (64, 64)).box
+    (32, 0, 96, 64)
+    >>> cover_frame((200, 100), (64, 32)).scaled
+    (64, 32)
+    """
+    (width, height), (wanted_width, wanted_height) = original, size
+    if wanted_width * height >= wanted_height * width:
+        scaled = wanted_width, max(wanted_height, round(height * wanted_width / width))
+    else:
+        scaled = max(wanted_width, round(width * wanted_height / height)), wanted_height
+    left = int((scaled[0] - wanted_width) * place[0])
+    top = int((scaled[1] - wanted_height) * place[1])
+    return Frame(original, scaled, left, top, size)
+
+
 def square_frame(original: tuple[int, int], side: int) -> Frame:
     """Scale the shorter side to ``side`` and cut the middle square.
 
     >>> square_frame((200, 100), 64).box
     (32, 0, 96, 64)
     """
-    width, height = original
-    if width < height:
-        scaled = side, max(side, round(height * side / width))
-    else:
-        scaled = max(side, round(width * side / height)), side
-    left, top = (scaled[0] - side) // 2, (scaled[1] - side) // 2
-    return Frame(original, scaled, left, top, (side, side))
+    return cover_frame(original, (side, side))

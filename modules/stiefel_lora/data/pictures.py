@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,54 +10,47 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from .framing import Frame
+from .unreadable import DAMAGE, UnreadablePicture
 
 __all__ = ["UnreadablePicture", "read_picture"]
 
-# What Pillow's decoders raise on damaged files, by what they meet first.
-_DAMAGE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
 
-
-class UnreadablePicture(Exception):
-    """A file that can not be decoded; its text is the reason. Never leaves ``data``."""
-
-
-def read_picture(
-    path: Path, frame_of: Callable[[tuple[int, int]], Frame]
-) -> tuple[Tensor, Frame]:
+def read_picture(path: Path, frame: Frame) -> Tensor:
     """Decode, turn upright, put on white, scale and cut.
 
     Args:
         path: the picture file.
-        frame_of: from (width, height) of the upright picture to its frame.
+        frame: what to take of it, made for its upright size.
 
     Returns:
-        ``(3, height, width)`` float32 in [-1, 1], and the frame.
+        ``(3, height, width)`` float32 in [-1, 1].
 
     Raises:
-        UnreadablePicture: truncated, or not a picture.
+        UnreadablePicture: truncated, not a picture, or not of the size of the frame.
     """
     try:
         with Image.open(path) as image:
             image.load()
             upright = ImageOps.exif_transpose(image)
-            frame = frame_of(upright.size)
+            _check_size(upright.size, frame.original)
             scaled = _on_white(upright).resize(
                 frame.scaled, Image.Resampling.LANCZOS, reducing_gap=3.0
             )
             cut = scaled.crop(frame.box)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         reason = str(error) or type(error).__name__
         raise UnreadablePicture(reason.replace(str(path), path.name)) from error
     pixels = torch.from_numpy(np.array(cut)).permute(2, 0, 1)
-    return pixels.float().div(127.5).sub(1.0).contiguous(), frame
+    return pixels.float().div(127.5).sub(1.0).contiguous()
+
+
+def _check_size(found: tuple[int, int], expected: tuple[int, int]) -> None:
+    """The head of a file decided on the frame; the pixels must agree."""
+    if found != expected:
+        raise UnreadablePicture(
+            f"it has {found[0]} x {found[1]} pixels, but its head says {expected[0]} x "
+            f"{expected[1]}; save it again with a picture editor"
+        )
 
 
 def _on_white(image: Image.Image) -> Image.Image:

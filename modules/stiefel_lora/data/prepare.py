@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -13,10 +12,14 @@ import torch
 from torch import Tensor
 
 from .._exceptions import DataError
+from .buckets import Buckets, Size
 from .folder import Picture, Scan
-from .framing import square_frame
-from .pictures import UnreadablePicture, read_picture
+from .framing import Frame, cover_frame
+from .order import Visit
+from .pictures import read_picture
+from .sizes import upright_size
 from .store import TensorStore, cache_key
+from .unreadable import UnreadablePicture
 
 if TYPE_CHECKING:
     from ..families.base import Batch, Family
@@ -32,6 +35,7 @@ Tick = Callable[[], None]
 @dataclasses.dataclass(frozen=True)
 class _Entry:
     picture: Picture
+    size: Size
     picture_key: str
     text_key: str
 
@@ -57,9 +61,14 @@ class EncodedSet:
         """Files and captions, in the order of the indices."""
         return [entry.picture for entry in self._entries]
 
-    def batch(self, indices: Iterable[int]) -> Batch:
-        """Stack pictures by index: on the CPU, in the dtype they were encoded in."""
-        entries = [self._entries[index] for index in indices]
+    @property
+    def sizes(self) -> list[Size]:
+        """Width and height that each picture was cut to: those of a batch are equal."""
+        return [entry.size for entry in self._entries]
+
+    def batch(self, visits: Iterable[Visit]) -> Batch:
+        """Stack pictures: on the CPU, in the dtype they were encoded in."""
+        entries = [self._entries[visit.picture] for visit in visits]
         items = [
             {**self._load(entry.picture_key), **self._load(entry.text_key)}
             for entry in entries
@@ -83,7 +92,7 @@ class EncodedSet:
 
 
 def encode_set(
-    scan: Scan, family: Family, store: TensorStore, resolution: int, tick: Tick
+    scan: Scan, family: Family, store: TensorStore, buckets: Buckets, tick: Tick
 ) -> EncodedSet:
     """Encode what the store does not hold yet.
 
@@ -94,7 +103,7 @@ def encode_set(
         scan: pictures and captions.
         family: encoders, loaded only when something is missing.
         store: where encoded tensors are kept.
-        resolution: pixels of the square's side.
+        buckets: the sizes that pictures are cut to.
         tick: called after each picture.
 
     Raises:
@@ -104,12 +113,14 @@ def encode_set(
     unreadable: list[str] = []
     for picture in scan.pictures:
         try:
-            picture_key = _encode_picture(picture.path, family, store, resolution)
+            original = upright_size(picture.path)
+            frame = cover_frame(original, buckets.size_for(original))
+            picture_key = _encode_picture(picture.path, frame, family, store)
         except UnreadablePicture as error:
             unreadable.append(f"{picture.path} ({error})")
         else:
             text_key = encode_caption(picture.caption, family, store)
-            entries.append(_Entry(picture, picture_key, text_key))
+            entries.append(_Entry(picture, frame.size, picture_key, text_key))
         tick()
     if scan.pictures and not entries:
         raise DataError(
@@ -128,18 +139,16 @@ def encode_caption(caption: str, family: Family, store: TensorStore) -> str:
 
 
 def _encode_picture(
-    path: Path, family: Family, store: TensorStore, resolution: int
+    path: Path, frame: Frame, family: Family, store: TensorStore
 ) -> str:
     key = cache_key(
         kind="picture",
         model=family.picture_fingerprint,
         content=_content_hash(path),
-        resolution=resolution,
+        box=[*frame.scaled, *frame.box],
     )
     if store.read(key) is None:
-        frame_of = functools.partial(square_frame, side=resolution)
-        pixels, frame = read_picture(path, frame_of)
-        store.write(key, family.encode_picture(pixels, frame))
+        store.write(key, family.encode_picture(read_picture(path, frame), frame))
     return key
 
 

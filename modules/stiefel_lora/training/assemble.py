@@ -11,6 +11,7 @@ from torch import nn
 
 from .._exceptions import ConfigError
 from ..adapters import add_lora, check_room, pairs_of, select_layers
+from ..data.buckets import buckets_of
 from ..data.folder import Scan, scan_concepts
 from ..data.order import DataOrder
 from ..data.prepare import EncodedSet, encode_set
@@ -118,7 +119,9 @@ def build_machine(config: TrainConfig, inputs: Inputs, folder: RunFolder) -> Mac
         optimizer=prepared[1],
         scheduler=_make_scheduler(config, optimizer),
         pairs=pairs_of(model),
-        order=DataOrder([p.repeats for p in pictures.pictures], config.seed),
+        order=DataOrder(
+            [p.repeats for p in pictures.pictures], config.seed, pictures.sizes
+        ),
         noise=make_noise_source(config, family),
         objective=make_objective(config, family.prediction_type),
         pictures=pictures,
@@ -131,7 +134,7 @@ def _encode(
     label: str, scan: Scan, family: Family, store: TensorStore, config: TrainConfig
 ) -> EncodedSet:
     with ProgressBar(label, len(scan.pictures)) as bar:
-        encoded = encode_set(scan, family, store, config.resolution, bar.advance)
+        encoded = encode_set(scan, family, store, buckets_of(config), bar.advance)
     if encoded.unreadable:
         say(
             f"{len(encoded.unreadable)} of {len(scan.pictures)} pictures can not be "

@@ -34,8 +34,8 @@ def start_from_gradient(machine: Machine, config: TrainConfig) -> None:
 
         def backward() -> None:
             noise = make_noise_source(config, machine.family)
-            for places in batches:
-                loss = machine.loss(places, noise) / len(batches)
+            for visits in batches:
+                loss = machine.loss(visits, noise) / len(batches)
                 machine.accelerator.backward(loss)
             bar.advance()
 

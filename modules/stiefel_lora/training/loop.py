@@ -148,9 +148,9 @@ class Loop:
 
     def _loss_of_next_batch(self) -> Tensor:
         machine, size = self._machine, self._config.batch_size
-        places = machine.order.batch(self._position, size)
+        visits = machine.order.batch(self._position, size)
         self._position += size
-        return machine.loss(places, machine.noise)
+        return machine.loss(visits, machine.noise)
 
     def _check(self, value: float, what: str) -> None:
         adapters, step, last = self._machine.adapters, self.step + 1, self._last_good()

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from ..adapters import Moves, lora_parameters, moves_of
-from ..data.order import DataOrder
+from ..data.order import DataOrder, Visit
 from ..data.prepare import EncodedSet
 from ..families import Family
 from ..optim.pairs import Pair
@@ -63,9 +63,9 @@ class Machine:
         """What the layers move by; ranks are those of its pairs."""
         return moves_of(self.model, self.pairs)
 
-    def loss(self, places: Iterable[int], noise: NoiseSource) -> Tensor:
+    def loss(self, visits: Iterable[Visit], noise: NoiseSource) -> Tensor:
         """Mean loss of a batch of pictures, with noise and timesteps drawn for it."""
-        batch = self.pictures.batch(places)
+        batch = self.pictures.batch(visits)
         drawn, timesteps = noise.draw(batch["latents"])
         device = self.accelerator.device
         batch = {name: value.to(device) for name, value in batch.items()}

@@ -8,11 +8,13 @@ noise, whatever the batch size.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
+from ..data.order import Visit
 from ..data.prepare import EncodedSet
 from ..families.base import Batch, Family, evaluating
 from .objective import picture_losses
@@ -64,16 +66,23 @@ class Validation:
         return total / number
 
     def _batches(self) -> Iterator[tuple[Batch, Tensor, Tensor]]:
-        jobs = [(i, k) for i in range(len(self._pictures)) for k in range(self._count)]
-        for start in range(0, len(jobs), self._batch_size):
-            part = jobs[start : start + self._batch_size]
-            batch = self._pictures.batch(i for i, _ in part)
+        for part in self._jobs():
+            batch = self._pictures.batch(Visit(i, 0) for i, _ in part)
             drawn = [self._draw(i, k, batch["latents"].shape[1:]) for i, k in part]
             yield (
                 batch,
                 torch.stack([noise for noise, _ in drawn]),
                 self._family.timesteps_at(torch.stack([place for _, place in drawn])),
             )
+
+    def _jobs(self) -> Iterator[list[tuple[int, int]]]:
+        """Pairs of picture and number of its timestep; pictures of one size a batch."""
+        sizes = self._pictures.sizes
+        by_size = sorted(range(len(sizes)), key=sizes.__getitem__)
+        for _, pictures in itertools.groupby(by_size, key=sizes.__getitem__):
+            jobs = [(i, k) for i in pictures for k in range(self._count)]
+            for start in range(0, len(jobs), self._batch_size):
+                yield jobs[start : start + self._batch_size]
 
     def _draw(self, i: int, k: int, shape: torch.Size) -> tuple[Tensor, Tensor]:
         generator = torch.Generator("cpu").manual_seed(_SEED * (k + 1) + i)

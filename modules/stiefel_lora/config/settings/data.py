@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from .._base import FolderPath, StrictModel
+from typing import Annotated
+
+from pydantic import Field
+
+from .._base import Flag, FolderPath, Number, StrictModel
 from ..parts import Concepts, Side
 
 __all__ = ["DataSettings"]
@@ -19,7 +23,25 @@ class DataSettings(StrictModel):
     training still helps. Leave some pictures out for it if you can."""
 
     resolution: Side = 1024
-    """Pixels of a square picture's side, a multiple of 8; 1024 for SDXL."""
+    """Pixels of a square picture's side, a multiple of 8; 1024 for SDXL. Buckets of
+    other shapes have about as many pixels as this square."""
+
+    aspect_ratio_bucketing: Flag = True
+    """Cut pictures as little as possible: each goes to the bucket, of a list of sizes,
+    whose shape is nearest to its own, and a batch holds pictures of one bucket. Off:
+    the middle square of every picture."""
+
+    bucket_step: Annotated[int, Field(strict=True, ge=8, le=512, multiple_of=8)] = 64
+    """Pixels; the sides of buckets are multiples of it. Smaller: less is cut off, and
+    there are more buckets."""
+
+    max_aspect_ratio: Annotated[Number, Field(ge=1, le=16)] = 4.0
+    """Longer side of the longest bucket over its shorter side; longer pictures are
+    cut."""
+
+    allow_upscaling: Flag = False
+    """Enlarge pictures that are smaller than their bucket. Off: they get a smaller
+    bucket of their own size."""
 
     cache_dir: FolderPath | None = None
     """Folder for encoded pictures and captions, which several runs can share. Unset:

@@ -1,0 +1,107 @@
+r"""Aspect-ratio buckets: the sizes that pictures are cut to, of about equal area.
+
+For a resolution R and a step s the buckets are R x R and, for every width w that is a
+multiple of s, :math:`w \times s \lfloor R^2 / (w s) \rfloor`, each upright and on its
+side, as long as the longer side is at most ``max_aspect`` times the shorter. No bucket
+has more pixels than R x R, so none needs more memory. A picture goes to the bucket with
+the aspect ratio nearest to its own (difference of logarithms).
+
+A picture that would have to be enlarged for its bucket gets one of its own size,
+rounded down to the step, unless enlarging is allowed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from typing import TYPE_CHECKING
+
+from .unreadable import UnreadablePicture
+
+if TYPE_CHECKING:
+    from ..config import TrainConfig
+
+__all__ = ["Buckets", "Size", "buckets_of"]
+
+Size = tuple[int, int]
+"""Width and height in pixels."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Buckets:
+    """Which size a picture is cut to."""
+
+    resolution: int
+    """Side of the square bucket, in pixels."""
+
+    enabled: bool = False
+    """Without buckets every picture is cut to the square, enlarged if need be."""
+
+    step: int = 64
+    """Sides are multiples of it, but for the square's."""
+
+    max_aspect: float = 4.0
+    """Longest side over shortest; what is longer is cut."""
+
+    allow_upscaling: bool = False
+    """Whether pictures smaller than their bucket are enlarged."""
+
+    @functools.cached_property
+    def sizes(self) -> tuple[Size, ...]:
+        """All buckets for pictures that are large enough, narrowest first."""
+        square = (self.resolution, self.resolution)
+        if not self.enabled:
+            return (square,)
+        found = {square}
+        area, step = self.resolution**2, self._step
+        longest = math.isqrt(int(area * self.max_aspect))
+        for width in range(self.resolution // step * step, longest + 1, step):
+            height = area // width // step * step
+            if 0 < height <= width <= self.max_aspect * height:
+                found |= {(width, height), (height, width)}
+        return tuple(sorted(found, key=lambda size: (size[0] / size[1], size)))
+
+    def size_for(self, original: Size) -> Size:
+        """Size that an upright picture of ``original`` pixels is cut to.
+
+        Raises:
+            UnreadablePicture: smaller than the smallest bucket, which only matters
+                where pictures are not enlarged.
+        """
+        aspect = math.log(original[0] / original[1])
+        size = min(
+            self.sizes,
+            key=lambda s: (abs(math.log(s[0] / s[1]) - aspect), -s[0] * s[1]),
+        )
+        fits = size[0] <= original[0] and size[1] <= original[1]
+        if fits or self.allow_upscaling or not self.enabled:
+            return size
+        return self._own_size(original)
+
+    @property
+    def _step(self) -> int:
+        return min(self.step, self.resolution)
+
+    def _own_size(self, original: Size) -> Size:
+        step = self._step
+        width, height = (side // step * step for side in original)
+        if not width or not height:
+            raise UnreadablePicture(
+                f"{original[0]} x {original[1]} pixels are less than a bucket's step "
+                f"of {step}; set allow_upscaling to enlarge it"
+            )
+        # What is too long for the largest aspect ratio or too large is cut.
+        longest = max(step, int(self.max_aspect * min(width, height)) // step * step)
+        return min(width, longest), min(height, longest)
+
+
+def buckets_of(config: TrainConfig) -> Buckets:
+    """Buckets as the configuration wants them."""
+    return Buckets(
+        resolution=config.resolution,
+        enabled=config.aspect_ratio_bucketing,
+        step=config.bucket_step,
+        max_aspect=config.max_aspect_ratio,
+        allow_upscaling=config.allow_upscaling,
+    )

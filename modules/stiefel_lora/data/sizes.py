@@ -1,0 +1,70 @@
+"""Width and height of an upright picture from the head of its file.
+
+``imagesize`` reads a size in the time it takes to open the file and heeds the EXIF
+orientation of JPEG; what it does not tell is asked of Pillow, which decodes nothing
+either until pixels are wanted.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import BinaryIO
+
+import imagesize
+from PIL import Image
+
+from .unreadable import DAMAGE, UnreadablePicture
+
+__all__ = ["upright_size"]
+
+_ORIENTATION = 0x0112
+# Values of the EXIF orientation that swap width and height.
+_SWAPPED = (5, 6, 7, 8)
+
+
+def upright_size(path: Path) -> tuple[int, int]:
+    """Width and height in pixels as they are seen.
+
+    Raises:
+        UnreadablePicture: not a picture, or cut off before its size.
+    """
+    try:
+        with path.open("rb") as file:
+            if not _may_be_turned(file):
+                file.seek(0)
+                size = imagesize.get(file)
+                if min(size) > 0:
+                    return size
+        return _size_by_pillow(path)
+    except DAMAGE as error:
+        reason = str(error) or type(error).__name__
+        raise UnreadablePicture(reason.replace(str(path), path.name)) from error
+
+
+def _size_by_pillow(path: Path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        width, height = image.size
+        turned = image.getexif().get(_ORIENTATION) in _SWAPPED
+    return (height, width) if turned else (width, height)
+
+
+def _may_be_turned(file: BinaryIO) -> bool:
+    """Whether EXIF data are where imagesize does not look: in PNG and WebP."""
+    head = file.read(32)
+    if head.startswith(b"\x89PNG"):
+        return _has_exif_chunk(file)
+    extended = head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X"
+    return extended and len(head) > 20 and bool(head[20] & 0x08)
+
+
+def _has_exif_chunk(file: BinaryIO) -> bool:
+    """Walk the chunks of a PNG that stand before the pixels."""
+    place = 8
+    while True:
+        file.seek(place)
+        head = file.read(8)
+        if len(head) < 8 or head[4:] in (b"IDAT", b"IEND"):
+            return False
+        if head[4:] == b"eXIf":
+            return True
+        place += 12 + int.from_bytes(head[:4], "big")
