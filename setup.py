@@ -14,10 +14,13 @@ ROOT = Path(__file__).resolve().parent
 TRAIN = [
     "accelerate>=1.6",
     "diffusers>=0.35",
+    "filelock>=3.18",
     "imagesize>=2.0.1",
+    "Jinja2>=3.1",
     "numpy>=1.26",
     "peft>=0.17",
     "Pillow>=10.3",
+    "psutil>=5.9",
     "pydantic>=2.11",
     "rich>=13.7",
     "safetensors>=0.4.5",
@@ -76,7 +79,7 @@ setup(
     ],
     package_dir={"": "modules", "stiefel_lora.presets": "training_presets"},
     package_data={
-        "stiefel_lora": ["py.typed"],
+        "stiefel_lora": ["py.typed", "jobs/*.jinja"],
         "stiefel_lora.families": ["known/*", "known/*/*.json"],
         "stiefel_lora.presets": ["*.json", "**/*.json"],
     },

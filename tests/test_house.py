@@ -34,6 +34,7 @@ FORBIDDEN = {
     "stiefel_lora.cli": HEAVY,
     "stiefel_lora.ui": (*HEAVY, "PySide6"),
     "stiefel_lora.ui.controllers": (*HEAVY, "PySide6"),
+    "stiefel_lora.jobs": HEAVY,
     "stiefel_lora.geometry": (*HEAVY[1:], "pydantic", "stiefel_lora.optim"),
     "stiefel_lora.optim": (*HEAVY[1:], "pydantic", "stiefel_lora.training"),
     "stiefel_lora.files": (

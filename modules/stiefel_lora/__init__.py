@@ -19,6 +19,7 @@ from ._exceptions import (
     OptionError,
     OutputError,
     PairingError,
+    QueueError,
     StiefelLoraError,
     TrainingError,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "OptionError",
     "OutputError",
     "PairingError",
+    "QueueError",
     "Riemannion",
     "ScaledAdamW",
     "StelLA",

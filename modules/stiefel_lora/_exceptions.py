@@ -8,6 +8,7 @@
     |   |-- ModelError                 a model folder or checkpoint of the base model
     |   |-- DataError                  pictures, captions, caches
     |   |-- CheckpointError            a checkpoint that is damaged or of another run
+    |   |-- QueueError                 an order to a queue that can not be followed
     |   `-- OutputError                a folder or file that can not be written
     `-- TrainingError (RuntimeError)   a run that can not go on: exit code 1
         `-- NonFiniteError             NaN or infinity, with the step and the block
@@ -28,6 +29,7 @@ __all__ = [
     "OptionError",
     "OutputError",
     "PairingError",
+    "QueueError",
     "StiefelLoraError",
     "TrainingError",
 ]
@@ -63,6 +65,10 @@ class DataError(InputError):
 
 class CheckpointError(InputError):
     """A checkpoint that is damaged or belongs to another run."""
+
+
+class QueueError(InputError):
+    """An order to a queue of jobs that can not be followed."""
 
 
 class OutputError(InputError):

@@ -126,7 +126,13 @@ def test_a_folder_that_is_no_checkout_of_the_host_is_a_sentence(tmp_path: Path) 
     assert not list(tmp_path.iterdir())
 
 
-OUR_SCRIPTS = ["quickstart.py", "run_tests.py", "train.py", "setup_host.py"]
+OUR_SCRIPTS = [
+    "quickstart.py",
+    "run_tests.py",
+    "train.py",
+    "batch_train.py",
+    "setup_host.py",
+]
 
 
 @pytest.mark.parametrize("script", OUR_SCRIPTS)

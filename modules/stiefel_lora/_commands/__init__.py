@@ -7,8 +7,10 @@ from typing import Annotated
 import typer
 
 from .._version import __version__
+from .batch import batch
 from .catalogue import optimizers, presets, schema
 from .hosts import onetrainer
+from .queue import app as queue
 from .training import OptionalValue, train, validate
 from .window import ui
 
@@ -26,6 +28,8 @@ app = typer.Typer(
 app.command(cls=OptionalValue)(train)
 app.command()(validate)
 app.command()(ui)
+app.command()(batch)
+app.add_typer(queue, name="queue")
 app.command()(presets)
 app.command()(optimizers)
 app.command()(schema)

@@ -1,0 +1,139 @@
+"""``batch``: many trainings with one command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ._shared import FAILURE, INTERRUPTED, SetOption, sentences
+
+if TYPE_CHECKING:
+    from ..jobs.job import Job
+    from ..jobs.plan import Plan
+
+__all__ = [
+    "ConfigsArgument",
+    "DevicesOption",
+    "JobsOption",
+    "SweepOption",
+    "batch",
+]
+
+_WIDE = 240
+
+ConfigsArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="CONFIG...",
+        help="Config files, patterns such as jobs/*.json, or names of presets.",
+        show_default=False,
+    ),
+]
+SweepOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--sweep",
+        metavar="KEY=V1,V2",
+        help="One job for each value: --sweep lora_rank=8,16,32. Given again, every "
+        "combination. Keys that change together: "
+        "--sweep optimizer.name+learning_rate=adamw+0.003,stiefel_lora+0.02.",
+        show_default=False,
+    ),
+]
+JobsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs",
+        metavar="N",
+        help="Trainings at a time. Default: 1, or one on each of --devices.",
+        show_default=False,
+    ),
+]
+DevicesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--devices",
+        metavar="0,1",
+        help="GPUs by number, one job on each at a time; or cpu, mps, xpu:0.",
+        show_default=False,
+    ),
+]
+
+
+def batch(
+    configs: ConfigsArgument,
+    sweeps: SweepOption = None,
+    overrides: SetOption = None,
+    jobs: JobsOption = None,
+    devices: DevicesOption = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder of the table, the page and the logs. Default: a folder "
+            "beside the runs, the same for the same command.",
+            show_default=False,
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check and list the jobs, start none.")
+    ] = False,
+) -> None:
+    """Train many LoRAs, one process each; the same command again goes on."""
+    with sentences():
+        from ..jobs.batch import batch_folder, run_batch
+        from ..jobs.plan import make_plans
+        from ..jobs.slots import parse_slots
+
+        slots = parse_slots(jobs, devices)
+        plans = make_plans(configs, overrides or (), sweeps or ())
+        texts = [*(overrides or ()), *(sweeps or ())]
+        folder = folder or batch_folder(plans, configs, texts)
+        if dry_run:
+            _list(plans, folder)
+            return
+        finished = run_batch(folder, plans, slots)
+        _report(finished, folder)
+        raise typer.Exit(_code(finished))
+
+
+def _list(plans: list[Plan], folder: Path) -> None:
+    for plan in plans:
+        changes = "  ".join(f"{key}={value}" for key, value in plan.changes.items())
+        typer.echo(f"{plan.config.run_dir}  {plan.source}  {changes}".rstrip())
+    without = sum(not plan.config.checkpoint_every for plan in plans)
+    typer.echo(f"{len(plans)} jobs; results go to {folder}.")
+    if without:
+        typer.echo(
+            f"Remark: {without} of them set no checkpoint_every: when killed, such a "
+            f"job starts again from its beginning."
+        )
+
+
+def _report(jobs: list[Job], folder: Path) -> None:
+    from rich.console import Console
+
+    from ..jobs.report import write_report
+    from ..jobs.tables import result_table
+
+    results, page = write_report(folder, jobs, folder.name)
+    console = Console()
+    if not console.is_terminal:
+        # A file has no edge that the table would have to fit in.
+        console.width = _WIDE
+    console.print(result_table(results), markup=False)
+    for job in jobs:
+        if job.message:
+            typer.echo(f"{job.name}: {job.state.value}. {job.message}", err=True)
+    typer.echo(f"Table and page: {page}")
+
+
+def _code(jobs: list[Job]) -> int:
+    from ..jobs.job import OVER, JobState
+
+    if any(job.state not in OVER for job in jobs):
+        typer.echo("The same command goes on where this one stopped.", err=True)
+        return INTERRUPTED
+    return 0 if all(job.state is JobState.DONE for job in jobs) else FAILURE

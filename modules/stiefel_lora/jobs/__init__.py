@@ -1,0 +1,68 @@
+"""Many trainings: a queue on disk, its runner, batches with results; no torch.
+
+What a GUI needs of it:
+
+    queue = Queue()                                 # that of the CLI, or a folder
+    plans = make_plans(["cats.json"], ["steps=500"], ["lora_rank=8,16"])
+    jobs = add_jobs(queue, plans, rename=True)      # nothing starts yet
+    start_runner(queue, parse_slots(None, "0,1"))   # in the background, detached
+
+    for job in queue.jobs():                        # read anew each time, cheap
+        job.state, job.name, job.device, job.message
+    watch = Watch(job)                              # keep it: reads only what is new
+    watch.progress().step, watch.progress().loss
+    Tail(job.folder.events_file).lines()            # every event of the training, raw
+    read_log(queue, job, 50)
+
+    pause_jobs(queue, [3])      # running: saves and ends
+    release_jobs(queue, [3])    # waits again, from its checkpoint
+    cancel_jobs(queue, [4], now=True)
+    retry_jobs(queue, [5])
+    clear_jobs(queue)
+
+Trainings and runner are processes of their own: a GUI that ends or crashes ends none of
+them, and one that opens the same folder finds them. Any number of processes may read
+and order at the same time; the runner lock lets one of them start jobs, and the lock of
+each run's folder lets one process write it. ``queue.settle_dead()`` enters what became
+of jobs that were killed while no runner looked.
+"""
+
+from __future__ import annotations
+
+from .adding import add_jobs, sync_jobs
+from .batch import run_batch
+from .job import Job, JobState
+from .logs import follow_log, read_log
+from .orders import cancel_jobs, clear_jobs, pause_jobs, release_jobs, retry_jobs
+from .plan import Plan, make_plans
+from .queue import Queue, default_folder
+from .report import write_report
+from .slots import parse_slots
+from .start import is_running, start_runner
+from .tail import Progress, Tail, Watch
+
+__all__ = [
+    "Job",
+    "JobState",
+    "Plan",
+    "Progress",
+    "Queue",
+    "Tail",
+    "Watch",
+    "add_jobs",
+    "cancel_jobs",
+    "clear_jobs",
+    "default_folder",
+    "follow_log",
+    "is_running",
+    "make_plans",
+    "parse_slots",
+    "pause_jobs",
+    "read_log",
+    "release_jobs",
+    "retry_jobs",
+    "run_batch",
+    "start_runner",
+    "sync_jobs",
+    "write_report",
+]

@@ -1,0 +1,169 @@
+"""Put jobs into a queue, so that no two write to one folder and none runs twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from .._exceptions import QueueError
+from ..training.run_folder import existing_run_folders
+from .evidence import different_settings, is_finished
+from .job import Job, JobState
+from .plan import Plan
+from .queue import Queue
+
+__all__ = ["add_jobs", "sync_jobs"]
+
+
+def add_jobs(queue: Queue, plans: Iterable[Plan], *, rename: bool = False) -> list[Job]:
+    """Add new jobs, all or none.
+
+    Args:
+        queue: the queue.
+        plans: what to train.
+        rename: take the next free name (``cats-2``) where a folder or job of this name
+            is there already; without it that is an error.
+
+    Raises:
+        QueueError: a job, or a run of an earlier training, has that folder.
+    """
+    plans = list(plans)
+    if rename:
+        taken = {job.run_dir for job in queue.jobs()}
+        plans = [_renamed(plan, taken) for plan in plans]
+    for plan in plans:
+        run_dir = plan.config.run_dir
+        if run_dir.exists():
+            raise QueueError(
+                f"{run_dir} holds an earlier run: give {plan.source} another run_name "
+                f"or output_dir."
+            )
+    return _insert(queue, plans, lambda plan: JobState.WAITING)
+
+
+def sync_jobs(queue: Queue, plans: Sequence[Plan]) -> list[Job]:
+    """Make ``plans`` the jobs of this queue, keeping what was done of them.
+
+    Finished jobs stay finished, also those that another command trained with the same
+    settings; failed, paused and cancelled ones wait again; those that are not planned
+    any more are forgotten.
+
+    Raises:
+        QueueError: a folder of another training, or a running job that is not planned.
+    """
+    known = {job.run_dir: job for job in queue.jobs()}
+    planned = {plan.config.run_dir for plan in plans}
+    for job in known.values():
+        if job.run_dir not in planned and job.state is JobState.RUNNING:
+            raise QueueError(
+                f"{job.name} still runs in {queue.folder} and is not part of this "
+                f"batch: wait for it, or choose another --folder."
+            )
+    new = [plan for plan in plans if plan.config.run_dir not in known]
+    states = {plan.config.run_dir: _state_on_disk(plan) for plan in new}
+    again = [
+        (job, plan)
+        for plan in plans
+        if (job := known.get(plan.config.run_dir)) and _goes_again(job, plan)
+    ]
+    with queue.store.change() as db:
+        for job in known.values():
+            if job.run_dir not in planned:
+                db.execute("DELETE FROM job WHERE id = ?", (job.id,))
+        for job, plan in again:
+            db.execute(
+                "UPDATE job SET state = 'waiting', config = ?, source = ?, "
+                "changes = ?, deaths = 0, message = '' "
+                "WHERE id = ? AND state != 'running'",
+                (*_texts(plan), job.id),
+            )
+    _insert(queue, new, lambda plan: states[plan.config.run_dir])
+    order = {plan.config.run_dir: place for place, plan in enumerate(plans)}
+    return sorted(queue.jobs(), key=lambda job: order[job.run_dir])
+
+
+def _goes_again(job: Job, plan: Plan) -> bool:
+    """Whether a known job waits again, with the settings of ``plan``."""
+    if job.state is JobState.RUNNING:
+        return False
+    if job.state is not JobState.DONE:
+        return True
+    changed = different_settings(job.folder, plan.settings)
+    if changed is None:
+        # The user moved or removed what it made: it is made anew.
+        return True
+    if changed:
+        raise _other_settings(plan, changed)
+    return False
+
+
+def _state_on_disk(plan: Plan) -> JobState:
+    """Finished already, or new; everything else is in the way."""
+    folder = existing_run_folders(plan.config.output_dir, plan.config.run_name)
+    if not folder:
+        return JobState.WAITING
+    run = folder[-1]
+    changed = different_settings(run, plan.settings)
+    if changed:
+        raise _other_settings(plan, changed)
+    if changed is not None and is_finished(run, plan.config.steps):
+        return JobState.DONE
+    raise QueueError(
+        f"{run.root} holds a run that is not finished and that this batch did not "
+        f"start: finish it with stiefel-lora train, or give another run_name."
+    )
+
+
+def _other_settings(plan: Plan, changed: Sequence[str]) -> QueueError:
+    return QueueError(
+        f"{plan.config.run_dir} was trained with another {', '.join(changed)}: give "
+        f"{plan.source} another run_name or output_dir, or move that folder away."
+    )
+
+
+def _renamed(plan: Plan, taken: set[Path]) -> Plan:
+    name, number = plan.config.run_name, 1
+    config = plan.config
+    while config.run_dir in taken or config.run_dir.exists():
+        number += 1
+        config = plan.config.model_copy(update={"run_name": f"{name}-{number}"})
+    taken.add(config.run_dir)
+    return Plan(config, plan.source, plan.changes)
+
+
+def _insert(
+    queue: Queue, plans: Sequence[Plan], state_of: Callable[[Plan], JobState]
+) -> list[Job]:
+    numbers = []
+    with queue.store.change() as db:
+        for plan in plans:
+            try:
+                done = db.execute(
+                    "INSERT INTO job (config, source, changes, run_dir, state, added) "
+                    "VALUES (?, ?, ?, ?, ?, ?)",
+                    (
+                        *_texts(plan),
+                        os.path.normcase(plan.config.run_dir),
+                        state_of(plan).value,
+                        time.time(),
+                    ),
+                )
+            except sqlite3.IntegrityError:
+                raise QueueError(
+                    f"Another job of this queue writes to {plan.config.run_dir}: give "
+                    f"{plan.source} another run_name or output_dir."
+                ) from None
+            numbers.append(done.lastrowid)
+    return [queue.job(number) for number in numbers if number is not None]
+
+
+def _texts(plan: Plan) -> tuple[str, str, str]:
+    return (
+        json.dumps(plan.settings, ensure_ascii=False),
+        plan.source,
+        json.dumps(plan.changes, ensure_ascii=False),
+    )

@@ -1,0 +1,43 @@
+"""The runner's process: ``python -m stiefel_lora.jobs.background FOLDER [SLOT]...``."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from .._exceptions import StiefelLoraError
+from .queue import Queue
+from .runner import Runner
+
+__all__ = ["main"]
+
+_TICK_SECONDS = 0.5
+
+
+def main() -> None:
+    """Work on the queue named on the command line until nothing is left."""
+    folder, *slots = sys.argv[1:]
+    queue = Queue(folder)
+    runner = Runner(queue, slots)
+    try:
+        _work(queue, runner)
+    except StiefelLoraError as error:
+        queue.note(f"The runner ended: {error}")
+        sys.exit(str(error))
+
+
+def _work(queue: Queue, runner: Runner) -> None:
+    # A second try takes little, and one may look at the lock at this very moment.
+    while runner.lead(seconds=1.0):
+        try:
+            while runner.tick():
+                time.sleep(_TICK_SECONDS)
+        finally:
+            runner.leave()
+        # A job that was added while we left found a runner, and started none.
+        if not queue.unfinished():
+            return
+
+
+if __name__ == "__main__":
+    main()

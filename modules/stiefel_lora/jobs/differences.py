@@ -1,0 +1,47 @@
+"""What differs between the settings of several jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+__all__ = ["different_keys", "flat"]
+
+# Names and places, which say nothing about a training.
+_NAMES = frozenset({"comment", "run_name", "output_dir", "cache_dir", "schema_version"})
+
+
+def flat(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by dotted key; lists stay whole.
+
+    >>> flat({"steps": 4, "optimizer": {"name": "adamw", "eps": 1e-8}})
+    {'steps': 4, 'optimizer.name': 'adamw', 'optimizer.eps': 1e-08}
+    """
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            found |= {f"{key}.{name}": inner for name, inner in flat(value).items()}
+        else:
+            found[key] = value
+    return found
+
+
+def different_keys(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Dotted keys whose values differ, in the order of the schema.
+
+    An optimizer's options are compared among the jobs of that optimizer alone: that
+    another one lacks them says no more than its name does.
+    """
+    flats = [flat(config) for config in configs]
+    keys = dict.fromkeys(key for values in flats for key in values)
+    return [key for key in keys if key not in _NAMES and _differs(key, flats)]
+
+
+def _differs(key: str, flats: Sequence[Mapping[str, Any]]) -> bool:
+    is_option = key.startswith("optimizer.") and key != "optimizer.name"
+    seen: dict[Any, set[str]] = {}
+    for values in flats:
+        group = values.get("optimizer.name") if is_option else None
+        if key in values:
+            seen.setdefault(group, set()).add(repr(values[key]))
+    return any(len(values) > 1 for values in seen.values())

@@ -1,0 +1,65 @@
+"""What a run's folder tells about its training, without loading anything heavy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..training.jsonl_sink import read_events
+from ..training.run_folder import RunFolder
+
+__all__ = ["different_settings", "end_of", "is_finished", "newest_step", "resumable"]
+
+# Where a run is, and notes: two runs that differ in nothing else are the same training.
+_INNOCENT = frozenset({"comment", "run_name", "output_dir", "cache_dir", "device"})
+
+
+def end_of(folder: RunFolder) -> dict[str, Any] | None:
+    """Values of the event that ended the training; None where it has not ended."""
+    ends = [e for e in read_events(folder.events_file) if e.get("type") == "end"]
+    return {**ends[-1]["values"], "step": ends[-1]["step"]} if ends else None
+
+
+def is_finished(folder: RunFolder, steps: int) -> bool:
+    """Whether it trained all its steps and wrote its files."""
+    end = end_of(folder)
+    return end is not None and end["step"] >= steps
+
+
+def resumable(folder: RunFolder) -> bool:
+    """Whether ``train --resume`` finds a checkpoint.
+
+    One that was being replaced when its process was killed counts: it is put back.
+    """
+    saved = [*folder.checkpoints.glob("step-*"), *folder.checkpoints.glob(".*-older*")]
+    return any((path / "state.json").is_file() for path in saved)
+
+
+def newest_step(folder: RunFolder) -> int:
+    """Step of the newest checkpoint, 0 without one."""
+    names = [path.name.removeprefix("step-") for path in folder.checkpoints.glob("s*")]
+    return max((int(name) for name in names if name.isdecimal()), default=0)
+
+
+def different_settings(
+    folder: RunFolder, config: Mapping[str, Any]
+) -> list[str] | None:
+    """Names of settings in which the run of this folder differs from ``config``.
+
+    None where the folder does not tell: it has no readable ``config.json``.
+    """
+    there = _config_in(folder.config_file)
+    if there is None:
+        return None
+    keys = (there.keys() | config.keys()) - _INNOCENT
+    return sorted(key for key in keys if there.get(key) != config.get(key))
+
+
+def _config_in(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None

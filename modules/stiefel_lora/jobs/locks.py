@@ -1,0 +1,64 @@
+"""Locks that the operating system gives back when their holder dies, however it dies.
+
+A process number may be given to another process, and clocks are set; whether a lock is
+held has one answer. So a held lock is what tells that a job or a runner lives.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from .._exceptions import OutputError
+
+__all__ = ["Lock", "is_held", "run_lock_path"]
+
+# Looking whether a lock is held takes it for an instant; a claim outlasts that.
+_CLAIM_SECONDS = 2.0
+
+
+class Lock:
+    """A claim on something that one process may have at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._lock = FileLock(path, thread_local=False)
+
+    def claim(self, seconds: float = _CLAIM_SECONDS) -> bool:
+        """Take the lock; False where another process keeps it.
+
+        Raises:
+            OutputError: the file can not be written, or knows no locks.
+        """
+        path = Path(self._lock.lock_file)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(timeout=seconds, poll_interval=0.02)
+        except Timeout:
+            return False
+        except (OSError, NotImplementedError) as error:
+            raise OutputError(
+                f"The lock {path} can not be taken ({error}); queues need a folder on "
+                f"a local disk where you may write."
+            ) from error
+        return True
+
+    def release(self) -> None:
+        """Give it back; the empty file stays, as removing it would let two in."""
+        self._lock.release()
+
+
+def is_held(path: Path) -> bool:
+    """Whether some process, this one included, holds the lock."""
+    if not path.exists():
+        return False
+    lock = Lock(path)
+    if not lock.claim(0):
+        return True
+    lock.release()
+    return False
+
+
+def run_lock_path(run_dir: Path) -> Path:
+    """Lock of the process that writes ``run_dir``, whichever queue it belongs to."""
+    return run_dir.parent / ".locks" / f"{run_dir.name}.lock"

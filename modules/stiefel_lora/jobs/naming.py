@@ -1,0 +1,96 @@
+"""Run names that no two jobs share, made of what differs between the jobs."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from .differences import different_keys, flat
+
+__all__ = ["unique_names"]
+
+LONGEST = 100
+_LONGEST_VALUE = 40
+_UNSAFE = re.compile(r"[^\w.+-]+")
+
+
+def unique_names(
+    names: Sequence[str],
+    configs: Sequence[Mapping[str, Any]],
+    swept: Sequence[Iterable[str]],
+) -> list[str]:
+    """Give every job a name of its own.
+
+    Jobs that share a name get what was swept behind it, and whatever else differs
+    between them if that is not enough: ``cats-lora_rank_8-adamw``.
+
+    Args:
+        names: as configured, one a job; equal ones are the question here.
+        configs: the settings of the jobs.
+        swept: dotted keys that a sweep set, for each job.
+    """
+    groups: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+    for place, name in enumerate(names):
+        groups[_taken(configs[place], name)].append(place)
+    made = {taken for taken, places in groups.items() if len(places) == 1}
+    result = list(names)
+    for places in groups.values():
+        if len(places) > 1:
+            _tell_apart(places, result, configs, swept, made)
+    return result
+
+
+def _taken(config: Mapping[str, Any], name: str) -> tuple[str, str]:
+    # Some systems take two names for one that differ in capitals alone.
+    return config["output_dir"], name.casefold()
+
+
+def _tell_apart(
+    places: Sequence[int],
+    names: list[str],
+    configs: Sequence[Mapping[str, Any]],
+    swept: Sequence[Iterable[str]],
+    made: set[tuple[str, str]],
+) -> None:
+    differing = different_keys([configs[place] for place in places])
+    first = dict.fromkeys(key for place in places for key in swept[place])
+    keys = [key for key in first if key in differing]
+    endings = [_ending(keys, flat(configs[place])) for place in places]
+    if len(set(endings)) < len(endings):
+        keys += [key for key in differing if key not in keys]
+        endings = [_ending(keys, flat(configs[place])) for place in places]
+    for place, ending in zip(places, endings, strict=True):
+        name = _short(names[place] + ending)
+        names[place] = _free(name, configs[place], made)
+
+
+def _ending(keys: Iterable[str], values: Mapping[str, Any]) -> str:
+    return "".join(f"-{_word(key, values[key])}" for key in keys if key in values)
+
+
+def _word(key: str, value: Any) -> str:
+    text = str(value)
+    if isinstance(value, str):
+        text = value.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    text = _UNSAFE.sub("_", text).strip("_.")[:_LONGEST_VALUE]
+    # The name of an optimizer speaks for itself.
+    return text if key == "optimizer.name" else f"{key.rpartition('.')[2]}_{text}"
+
+
+def _short(name: str) -> str:
+    if len(name) <= LONGEST:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{name[: LONGEST - 9].rstrip(' .-')}-{digest}"
+
+
+def _free(name: str, config: Mapping[str, Any], made: set[tuple[str, str]]) -> str:
+    candidate, number = name, 1
+    while _taken(config, candidate) in made:
+        number += 1
+        candidate = f"{name[: LONGEST - 4]}-{number}"
+    made.add(_taken(config, candidate))
+    return candidate

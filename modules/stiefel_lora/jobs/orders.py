@@ -1,0 +1,168 @@
+"""Orders to a queue: start, pause, cancel, retry, clear.
+
+A running training is asked by a file in its ``commands`` folder, finishes its step,
+saves and ends; nothing is lost. Each function gives back the jobs it changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from .._exceptions import QueueError
+from ..training.commands import send_command
+from .job import OVER, Job, JobState, Wish
+from .processes import send_end
+from .queue import Queue
+
+__all__ = [
+    "cancel_jobs",
+    "clear_jobs",
+    "pause_jobs",
+    "release_jobs",
+    "remind",
+    "retry_jobs",
+]
+
+_HELD_BACK = (JobState.PAUSED,)
+_UNSUCCESSFUL = (JobState.FAILED, JobState.CANCELLED)
+
+
+def release_jobs(queue: Queue, numbers: Collection[int] = ()) -> list[Job]:
+    """Let paused jobs wait for their turn again: those named, or all.
+
+    Raises:
+        QueueError: no such job, or one that is over (``retry_jobs`` is for it).
+    """
+    for job in _named(queue, numbers):
+        if job.state in OVER:
+            raise QueueError(
+                f"Job {job.id} ({job.name}) is {job.state.value}: retry it."
+            )
+    return _to_waiting(queue, numbers, _HELD_BACK)
+
+
+def retry_jobs(queue: Queue, numbers: Collection[int] = ()) -> list[Job]:
+    """Let failed and cancelled jobs wait again, those named or all failed ones.
+
+    They go on from their last checkpoint where they have one.
+
+    Raises:
+        QueueError: no such job, or one that did not fail.
+    """
+    for job in _named(queue, numbers):
+        if job.state not in _UNSUCCESSFUL:
+            raise QueueError(
+                f"Job {job.id} ({job.name}) is {job.state.value}, not failed."
+            )
+    return _to_waiting(queue, numbers, _UNSUCCESSFUL if numbers else (JobState.FAILED,))
+
+
+def pause_jobs(queue: Queue, numbers: Collection[int] = ()) -> list[Job]:
+    """Hold jobs back, those named or all: running ones save and end.
+
+    Raises:
+        QueueError: no such job, or one that is over.
+    """
+    return _stop(queue, numbers, "pause")
+
+
+def cancel_jobs(
+    queue: Queue, numbers: Collection[int] = (), *, now: bool = False
+) -> list[Job]:
+    """Take jobs out, those named or all: running ones save and end.
+
+    Args:
+        queue: the queue.
+        numbers: of the jobs; all that are not over when empty.
+        now: end running processes at once; what they did since their last checkpoint
+            is lost.
+
+    Raises:
+        QueueError: no such job, or one that is over.
+    """
+    changed = _stop(queue, numbers, "cancel")
+    for job in changed if now else ():
+        send_end(job.pid, job.pid_started, force=True)
+    return changed
+
+
+def clear_jobs(queue: Queue, states: Iterable[JobState] = OVER) -> list[Job]:
+    """Forget jobs that are over; their folders, logs and files stay."""
+    names = [state.value for state in states if state in OVER]
+    marks = ", ".join("?" * len(names))
+    found = queue.store.select(f"state IN ({marks})", *names)
+    with queue.store.change() as db:
+        db.executemany(
+            f"DELETE FROM job WHERE id = ? AND state IN ({marks})",
+            [(job.id, *names) for job in found],
+        )
+    return found
+
+
+def remind(job: Job) -> None:
+    """Ask a running training to save and end."""
+    if job.run_dir.exists():
+        send_command(job.run_dir, "stop")
+    else:
+        # It still loads, and has nothing to save.
+        send_end(job.pid, job.pid_started)
+
+
+def _stop(queue: Queue, numbers: Collection[int], wish: Wish) -> list[Job]:
+    named = _named(queue, numbers)
+    for job in named:
+        if job.state in OVER and not (
+            wish == "cancel" and job.state is JobState.FAILED
+        ):
+            raise QueueError(f"Job {job.id} ({job.name}) is {job.state.value} already.")
+    state = JobState.PAUSED if wish == "pause" else JobState.CANCELLED
+    stoppable = ["waiting", "paused"] if wish == "cancel" else ["waiting"]
+    stoppable += ["failed"] if wish == "cancel" and numbers else []
+    ids = [job.id for job in named or queue.jobs()]
+    marks = ", ".join("?" * len(stoppable))
+    with queue.store.change() as db:
+        for number in ids:
+            db.execute(
+                f"UPDATE job SET state = ?, message = ? "
+                f"WHERE id = ? AND state IN ({marks})",
+                (
+                    state.value,
+                    f"{state.value.capitalize()} by order.",
+                    number,
+                    *stoppable,
+                ),
+            )
+            db.execute(
+                "UPDATE job SET wish = ? WHERE id = ? AND state = 'running'",
+                (wish, number),
+            )
+    after = [queue.job(number) for number in ids]
+    for job in after:
+        if job.wish:
+            remind(job)
+    before = {job.id: job for job in named or ()}
+    return [
+        job
+        for job in after
+        if (job.wish or job.state is state) and job != before.get(job.id)
+    ]
+
+
+def _to_waiting(
+    queue: Queue, numbers: Collection[int], states: Iterable[JobState]
+) -> list[Job]:
+    changed = [
+        job for job in _named(queue, numbers) or queue.jobs() if job.state in states
+    ]
+    with queue.store.change() as db:
+        for job in changed:
+            db.execute(
+                "UPDATE job SET state = 'waiting', deaths = 0, message = '' "
+                "WHERE id = ? AND state = ?",
+                (job.id, job.state.value),
+            )
+    return changed
+
+
+def _named(queue: Queue, numbers: Iterable[int]) -> list[Job]:
+    return [queue.job(number) for number in numbers]

@@ -1,0 +1,37 @@
+"""Everything a batch leaves for people: ``results.csv``, ``results.json``, a page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from .job import Job
+from .page import write_page
+from .results import Result, collect
+from .tables import write_csv, write_json
+
+__all__ = ["write_report"]
+
+
+def write_report(
+    folder: Path, jobs: Sequence[Job], title: str, *, links: bool = True
+) -> tuple[list[Result], Path]:
+    """Collect the results of some jobs and write them to a folder.
+
+    Args:
+        folder: made when missing.
+        jobs: whose results, in this order.
+        title: heading of the page.
+        links: whether the page points to run folders and files.
+
+    Returns:
+        The results and the page.
+
+    Raises:
+        OutputError: the folder can not be written.
+    """
+    results, page = collect(jobs), folder / "index.html"
+    write_csv(folder / "results.csv", results)
+    write_json(folder / "results.json", results)
+    write_page(page, results, title, links=links)
+    return results, page

@@ -1,0 +1,93 @@
+"""What came out of each job, collected from the run folders."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..training.jsonl_sink import read_events
+from .differences import different_keys, flat
+from .evidence import end_of
+from .job import Job, JobState
+
+__all__ = ["CURVES", "Curve", "Result", "collect"]
+
+Curve = list[tuple[int, float]]
+"""Pairs of step and value."""
+
+CURVES = {
+    "held-out loss": "validation/loss",
+    "training loss": "loss/train_smooth",
+    "effective rank": "effective_rank/mean",
+}
+"""What the page draws, and the name under which a run's events hold it."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Result:
+    """One row of the table."""
+
+    job: Job
+    differs: dict[str, Any]
+    """What this job has of the settings in which the jobs differ."""
+
+    held_out_before: float | None
+    held_out_loss: float | None
+    """Loss on held-out pictures at the end; None where it was not measured."""
+
+    effective_rank: float | None
+    """Mean over the blocks at the end."""
+
+    lowest_effective_rank: float | None
+    seconds: float
+    files: tuple[Path, ...]
+    """LoRA files."""
+
+    curves: dict[str, Curve]
+    samples: dict[int, list[Path]]
+    """Sample pictures by step."""
+
+
+def collect(jobs: Sequence[Job]) -> list[Result]:
+    """Read the run folders of all jobs."""
+    keys = different_keys([job.config for job in jobs])
+    swept = dict.fromkeys(key for job in jobs for key in job.changes)
+    ordered = [*(k for k in swept if k in keys), *(k for k in keys if k not in swept)]
+    return [_result(job, ordered) for job in jobs]
+
+
+def _result(job: Job, keys: Sequence[str]) -> Result:
+    settings = flat(job.config)
+    end = end_of(job.folder) if job.state is JobState.DONE else None
+    end = end or {}
+    curves, samples = _history(job)
+    return Result(
+        job=job,
+        differs={key: settings[key] for key in keys if key in settings},
+        held_out_before=end.get("validation_before"),
+        held_out_loss=end.get("validation_after"),
+        effective_rank=end.get("mean_effective_rank"),
+        lowest_effective_rank=end.get("lowest_effective_rank"),
+        # A job that an earlier command finished has no time in this queue.
+        seconds=job.seconds or end.get("wall_seconds", 0.0),
+        # Folders may have been moved since: names are kept, places are not.
+        files=tuple(job.folder.lora / Path(f).name for f in end.get("lora_files", ())),
+        curves=curves,
+        samples=samples,
+    )
+
+
+def _history(job: Job) -> tuple[dict[str, Curve], dict[int, list[Path]]]:
+    """Curves by title and pictures by step; of steps done twice the later counts."""
+    points: dict[str, dict[int, float]] = {title: {} for title in CURVES}
+    samples: dict[int, list[Path]] = {}
+    for event in read_events(job.folder.events_file):
+        step, values = event.get("step", 0), event.get("values", {})
+        for title, tag in CURVES.items():
+            if isinstance(values.get(tag), int | float):
+                points[title][step] = values[tag]
+        if event.get("type") == "sample":
+            samples[step] = [job.folder.samples / name for name in values["files"]]
+    return {title: sorted(found.items()) for title, found in points.items()}, samples

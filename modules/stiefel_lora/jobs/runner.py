@@ -1,0 +1,109 @@
+"""The one process that starts a queue's jobs and looks after them.
+
+Jobs are processes of their own that no end of the runner touches: a later runner finds
+them by their locks. Only the holder of the queue's runner lock starts any.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Sequence
+
+from .job import Job, JobState
+from .locks import Lock
+from .orders import remind
+from .processes import start_detached
+from .queue import Queue
+from .slots import environment_of, free_device
+
+__all__ = ["Runner"]
+
+# How often jobs that are no children of ours are looked at, and orders repeated.
+_LOOK_SECONDS = 1.0
+_REMIND_SECONDS = 5.0
+
+
+class Runner:
+    """Starts waiting jobs in free slots; ``tick`` again and again.
+
+    Args:
+        queue: whose jobs.
+        slots: devices, one a job at a time; see ``slots``.
+    """
+
+    def __init__(self, queue: Queue, slots: Sequence[str]) -> None:
+        self.queue = queue
+        self.slots = list(slots)
+        self.stopping = False
+        """Start no more jobs."""
+
+        self._lock = Lock(queue.runner_lock_path)
+        self._children: dict[int, tuple[Job, subprocess.Popen[bytes]]] = {}
+        self._looked = self._reminded = -_REMIND_SECONDS
+        self.leads = False
+        """Whether this is the runner; another process may be."""
+
+    def lead(self, seconds: float = 0.0) -> bool:
+        """Become the queue's runner unless another process is."""
+        self.leads = self.leads or self._lock.claim(seconds)
+        return self.leads
+
+    def leave(self) -> None:
+        """Let another process be the runner; running jobs go on."""
+        if self.leads:
+            self._lock.release()
+        self.leads = False
+
+    def tick(self) -> bool:
+        """Settle what ended and start what can; False when nothing is left to do."""
+        self._reap()
+        now = time.monotonic()
+        if now - self._looked >= _LOOK_SECONDS:
+            self.queue.settle_dead(self._children)
+            self._looked = now
+        self._repeat_orders(now)
+        while not self.stopping and self._start_one():
+            pass
+        return any(
+            job.state is JobState.RUNNING or not self.stopping
+            for job in self.queue.unfinished()
+        )
+
+    def stop(self) -> None:
+        """Start no more jobs; the next ``tick`` asks those that run to save and end."""
+        self.stopping = True
+        self._reminded = -_REMIND_SECONDS
+
+    def _reap(self) -> None:
+        for number, (job, child) in list(self._children.items()):
+            code = child.poll()
+            if code is not None:
+                del self._children[number]
+                # The job has done so itself, unless it was killed.
+                self.queue.settle(job, code)
+
+    def _start_one(self) -> bool:
+        job = self.queue.claim(lambda running: free_device(self.slots, running))
+        if job is None:
+            return False
+        arguments = [str(self.queue.folder), str(job.id), str(job.attempt)]
+        log, env = self.queue.log_path(job), environment_of(job.device)
+        where = f" on device {job.device}" if job.device else ""
+        self.queue.note(f"{job.name}: started{where}, attempt {job.attempt}.")
+        try:
+            child = start_detached("stiefel_lora.jobs.worker", arguments, log, env)
+        except BaseException:
+            self.queue.settle(job, 130)
+            raise
+        self._children[job.id] = (job, child)
+        return True
+
+    def _repeat_orders(self, now: float) -> None:
+        """A job that was still loading may have missed its order."""
+        if now - self._reminded < _REMIND_SECONDS:
+            return
+        self._reminded = now
+        for job in self.queue.jobs(JobState.RUNNING):
+            if job.wish or self.stopping:
+                remind(job)

@@ -1,0 +1,102 @@
+"""``--sweep KEY=V1,V2,...``: one job for each value, or combination of values.
+
+Values are read as those of ``--set``; commas inside brackets, braces or double quotes
+do not separate. Keys that change together are joined by ``+``, and so are their values:
+``optimizer.name+learning_rate=adamw+0.003,stiefel_lora+0.02``.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+
+from .._exceptions import ConfigError
+from ..config.overrides import parse_override
+
+__all__ = ["Sweep", "combinations", "parse_sweep"]
+
+OPTIMIZER = "optimizer.name"
+
+Sweep = list[list[str]]
+"""The points of one sweep, each the texts ``KEY=VALUE`` that make it."""
+
+
+def parse_sweep(text: str) -> Sweep:
+    """Read one ``--sweep``.
+
+    >>> parse_sweep("lora_rank=8,16")
+    [['lora_rank=8'], ['lora_rank=16']]
+
+    Raises:
+        ConfigError: no key or value, a value twice, or unlike numbers of keys and
+            values.
+    """
+    key, equals, values = text.partition("=")
+    keys = [part.strip() for part in key.split("+")]
+    points = [point.strip() for point in _split(values, ",")]
+    if not equals or not all(keys) or not all(points):
+        raise ConfigError(
+            f"--sweep {text!r} must look like KEY=V1,V2, for example lora_rank=8,16."
+        )
+    if len(set(points)) < len(points):
+        double = next(point for point in points if points.count(point) > 1)
+        raise ConfigError(f"--sweep {text!r} names {double} twice: write it once.")
+    return [_point(text, keys, point) for point in points]
+
+
+def combinations(sweeps: Iterable[str], fixed: Sequence[str]) -> Iterator[list[str]]:
+    """Give the texts ``KEY=VALUE`` of every job, in the order of the sweeps.
+
+    Raises:
+        ConfigError: a sweep that can not be read, or a key given twice.
+    """
+    parsed = [parse_sweep(text) for text in sweeps]
+    _check_doubles(parsed, fixed)
+    for points in itertools.product(*parsed):
+        yield list(itertools.chain.from_iterable(points))
+
+
+def ordered(swept: Sequence[str], fixed: Sequence[str]) -> list[str]:
+    """Overrides in the order in which they must apply.
+
+    A swept optimizer comes first, as it replaces all options of the one before.
+    """
+    first = [text for text in swept if text.partition("=")[0] == OPTIMIZER]
+    return [*first, *fixed, *(text for text in swept if text not in first)]
+
+
+def _point(text: str, keys: list[str], point: str) -> list[str]:
+    values = _split(point, "+") if len(keys) > 1 else [point]
+    if len(values) != len(keys):
+        raise ConfigError(
+            f"--sweep {text!r}: {point} must have {len(keys)} values joined by +, one "
+            f"for each of {', '.join(keys)}."
+        )
+    found = [f"{key}={value}" for key, value in zip(keys, values, strict=True)]
+    for override in found:
+        parse_override(override)
+    return found
+
+
+def _check_doubles(parsed: Sequence[Sweep], fixed: Sequence[str]) -> None:
+    swept = [override.partition("=")[0] for sweep in parsed for override in sweep[0]]
+    given = [text.partition("=")[0].strip() for text in fixed]
+    for key in swept:
+        if swept.count(key) > 1:
+            raise ConfigError(f"--sweep {key} is given twice: join the values.")
+        if key in given:
+            raise ConfigError(f"{key} is in --set and in --sweep: keep one.")
+
+
+def _split(text: str, separator: str) -> list[str]:
+    """Split at separators that stand outside brackets and double quotes."""
+    parts, depth, quoted = [""], 0, False
+    for letter in text:
+        quoted ^= letter == '"'
+        if not quoted:
+            depth += (letter in "[{") - (letter in "]}")
+        if letter == separator and depth == 0 and not quoted:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return parts

@@ -1,0 +1,124 @@
+"""The process of one job: ``python -m stiefel_lora.jobs.worker FOLDER ID ATTEMPT``.
+
+It takes the lock of the run's folder, does what ``stiefel-lora train`` does, and enters
+how that ended. A lock that is held, or an attempt that is no longer wanted, ends it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+
+from .._exceptions import OutputError, StiefelLoraError
+from ..files.atomic import atomic_write
+from ..training.commands import take_commands
+from .evidence import different_settings, resumable
+from .job import Job
+from .locks import Lock, run_lock_path
+from .processes import birth
+from .queue import Queue
+
+__all__ = ["main", "run"]
+
+NOT_WANTED = 75
+
+
+def main() -> None:
+    """Run the job named on the command line and exit with the training's code."""
+    folder, number, attempt = sys.argv[1:4]
+    queue = Queue(folder)
+    job = queue.job(int(number))
+    raise SystemExit(run(queue, job) if job.attempt == int(attempt) else NOT_WANTED)
+
+
+def run(queue: Queue, job: Job) -> int:
+    """Hold the lock, train, enter the end; returns the exit code."""
+    lock = Lock(run_lock_path(job.run_dir))
+    if not lock.claim():
+        _say(f"Another process writes to {job.run_dir}; wait for it to end.")
+        queue.settle(job, 2)
+        return NOT_WANTED
+    try:
+        began = birth(os.getpid())
+        if began is None or not queue.enter(job, os.getpid(), began):
+            return NOT_WANTED
+        code = _code_of(queue, job)
+        # Before the lock is free: free and unsettled means that the process died.
+        queue.settle(job, code)
+        return code
+    except StiefelLoraError as error:
+        # The queue's disk is full. What the run's folder tells is found later.
+        _say(str(error))
+        return 1
+    finally:
+        lock.release()
+
+
+def _say(sentence: str) -> None:
+    print(sentence, flush=True)
+
+
+def _code_of(queue: Queue, job: Job) -> int:
+    try:
+        arguments = _prepare(queue, job)
+    except StiefelLoraError as error:
+        _say(str(error))
+        return 2
+    if queue.job(job.id).wish:
+        return 130
+    from ..cli import main as command_line
+
+    sys.argv = ["stiefel-lora", *arguments]
+    try:
+        command_line()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def _prepare(queue: Queue, job: Job) -> list[str]:
+    """Write the settings, tidy the folder, give the arguments of ``stiefel-lora``."""
+    path = queue.config_path(job)
+    text = json.dumps(job.config, indent=2, ensure_ascii=False) + "\n"
+    with atomic_write(path) as part:
+        part.write_text(text, encoding="utf-8", newline="\n")
+    arguments = ["train", str(path)]
+    if job.device:
+        arguments += [
+            "--set",
+            f"device={'cuda' if job.device.isdecimal() else job.device}",
+        ]
+    if resumable(job.folder):
+        # An order to the attempt before must not stop this one.
+        take_commands(job.folder.commands)
+        return [*arguments, "--resume", str(job.run_dir)]
+    if job.run_dir.exists():
+        _remove_remains(job)
+    return arguments
+
+
+def _remove_remains(job: Job) -> None:
+    """Remove what an attempt left that was killed before its first checkpoint.
+
+    Raises:
+        OutputError: the folder is not such a one.
+    """
+    folder = job.folder
+    ours = different_settings(folder, job.config) in ([], None)
+    if job.attempt < 2 or not ours or any(folder.lora.glob("*")):
+        raise OutputError(
+            f"{job.run_dir} exists and is of another run; give this job another "
+            f"run_name or output_dir, or move that folder away."
+        )
+    shutil.rmtree(job.run_dir)
+
+
+if __name__ == "__main__":
+    main()

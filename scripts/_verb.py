@@ -1,0 +1,20 @@
+"""Run one verb of ``stiefel-lora`` in the checkout's own environment."""
+
+# No future import here: _bootstrap's check must speak on a Python too old for it.
+import sys
+from pathlib import Path
+
+from _bootstrap import InstallError, here, install, run
+
+__all__ = ["run_verb"]
+
+
+def run_verb(verb: str) -> int:
+    """Install when needed, then hand all arguments to ``stiefel-lora VERB``."""
+    try:
+        python = install(here(), ["train"])
+    except InstallError as error:
+        print(error, file=sys.stderr)
+        return 1
+    command = [python, "-m", "stiefel_lora.cli", verb, *sys.argv[1:]]
+    return run(command, cwd=Path.cwd())
