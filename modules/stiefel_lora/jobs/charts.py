@@ -13,6 +13,8 @@ WIDTH, HEIGHT = 240, 110
 _LEFT, _RIGHT, _TOP, _BOTTOM = 34, 6, 8, 16
 # More points than this can not be told apart in that width.
 _MOST_POINTS = 120
+# More marks than this hide the line.
+_MOST_MARKS = 12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,11 +103,12 @@ class Chart:
     @property
     def marks(self) -> list[tuple[float, float, str]]:
         """Places of single measurements, with their text; none on dense curves."""
-        if len(self.curve) > 40:
+        if len(self.curve) > _MOST_MARKS:
             return []
         return [
             (self.frame.x(s), self.frame.y(v), f"step {s}: {v:.4g}")
             for s, v in self.curve
+            if self.frame.low <= v <= self.frame.high
         ]
 
 

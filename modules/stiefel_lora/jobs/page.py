@@ -16,7 +16,7 @@ from .._version import __version__
 from ..files.atomic import atomic_write
 from .charts import Chart, Frame
 from .differences import flat
-from .results import CURVES, Result
+from .results import CURVES, Curve, Result
 from .tables import link, shown
 
 __all__ = ["write_page"]
@@ -24,6 +24,9 @@ __all__ = ["write_page"]
 _TEMPLATE = "page.html.jinja"
 _THUMBNAIL_SIDE = 160
 _MOST_SAMPLES = 8
+# Jobs of unlike configs differ in more than a table can hold; the cards name the rest.
+_MOST_COLUMNS = 5
+_LONGEST_CELL = 32
 
 
 def write_page(
@@ -54,7 +57,7 @@ def write_page(
     text = environment.get_template(_TEMPLATE).render(
         title=title,
         results=results,
-        keys=keys,
+        keys=keys[:_MOST_COLUMNS],
         frames=frames,
         ghosts={title: _ghosts(frame, results) for title, frame in frames.items()},
         charts=[_charts(frames, result) for result in results],
@@ -64,6 +67,7 @@ def write_page(
         one_seed="seed" not in keys,
         made=_made(),
         shown=shown,
+        short=_short,
         link=(lambda target: link(target, path.parent)) if links else None,
     )
     with atomic_write(path) as part:
@@ -75,12 +79,19 @@ def _frames(results: Sequence[Result]) -> dict[str, Frame]:
     for title in CURVES:
         curves = [result.curves[title] for result in results]
         is_rank = title == "effective rank"
+        if title == "held-out loss":
+            # The fall from the untrained model would hide what tells jobs apart.
+            curves = [_trained(curve) for curve in curves]
         if is_rank:
             curves += [[(0, _rank(result))] for result in results if any(curves)]
         frame = Frame.around(title, curves, floor=0.0 if is_rank else None)
         if frame:
             found[title] = frame
     return found
+
+
+def _trained(curve: Curve) -> Curve:
+    return [(step, value) for step, value in curve if step > 0] or curve
 
 
 def _rank(result: Result) -> float:
@@ -153,6 +164,12 @@ def _common(results: Sequence[Result], keys: Sequence[str]) -> dict[str, str]:
         and all(key in other for other in flats)
         and shown(value)
     }
+
+
+def _short(value: Any) -> str:
+    """A setting in a table: of long ones, paths above all, the end tells most."""
+    text = shown(value)
+    return text if len(text) <= _LONGEST_CELL else f"...{text[3 - _LONGEST_CELL :]}"
 
 
 def _made() -> str:

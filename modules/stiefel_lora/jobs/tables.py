@@ -109,7 +109,14 @@ def shown(value: Any) -> str:
     """A setting as a person writes it; nothing for one that is not set."""
     if value is None:
         return ""
+    if isinstance(value, list) and value and _is_folder(value[0]):
+        # Folders of pictures.
+        return ", ".join(item["path"] for item in value)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _is_folder(item: Any) -> bool:
+    return isinstance(item, dict) and "path" in item
 
 
 def _number(value: float | None, form: str, unit: str = "") -> str:
