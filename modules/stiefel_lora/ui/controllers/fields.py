@@ -70,6 +70,11 @@ class Field:
     """Kind of the entries of ``LINES``."""
 
     @property
+    def required(self) -> bool:
+        """Whether there is no value that could stand in."""
+        return self.default is None and not self.optional
+
+    @property
     def unset(self) -> str:
         """What an empty field means, from its documentation; "" when it says nothing.
 

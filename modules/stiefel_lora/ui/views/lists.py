@@ -21,7 +21,8 @@ from .form import FieldsForm
 
 __all__ = ["ChoicesEditor", "LinesEditor", "RecordEditor", "RecordsEditor"]
 
-# Records with more fields than this show the first; the others wait behind a button.
+# Records with more fields than this show what they need; the others wait behind a
+# button.
 _FEW = 2
 
 
@@ -106,11 +107,7 @@ class RecordsEditor(StackEditor):
         return [dict(record) for record in self._value or ()]
 
     def _add(self) -> None:
-        blank = {
-            part.key: ""
-            for part in self.field.parts
-            if part.default is None and not part.optional
-        }
+        blank = {part.key: "" for part in self.field.parts if part.required}
         self._replace([*self._records(), blank])
         self.cards[-1].form.focus_first()
 
@@ -164,9 +161,10 @@ class Card(QFrame):
     def __init__(self, field: Field) -> None:
         super().__init__()
         self.setObjectName("card")
-        self.form = FieldsForm(field.parts)
-        many = len(field.parts) > _FEW
-        rest = [part.key for part in field.parts[1:]] if many else []
+        parts = sorted(field.parts, key=lambda part: not part.required)
+        self.form = FieldsForm(parts)
+        many = len(parts) > _FEW
+        rest = [part.key for part in parts if not part.required] if many else []
         self._more = _tool("More", "Show all settings of this entry")
         self._more.setCheckable(True)
         self._more.toggled.connect(lambda on: self.form.show_only(rest, on))

@@ -101,6 +101,7 @@ class TopBar(QWidget):
         """Colour the window anew."""
         self._window.memory.theme = theme
         apply_theme(theme)
+        self._window.desk.run_tab.restyle()
         self._window.examine()
         self._window.remember()
 

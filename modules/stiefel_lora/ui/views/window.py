@@ -23,6 +23,8 @@ from ..controllers.library import user_presets
 from ..controllers.memory import Memory
 from ..controllers.pages import TABS
 from .basics import scrolled
+from .data_tab import DataTab
+from .desk import Desk
 from .difference_dialog import DifferenceDialog
 from .settings_pages import SettingsPages
 from .theme import application
@@ -49,9 +51,11 @@ class MainWindow(QMainWindow):
         self.document = Document()
         self.findings: Findings = examine({})
         self.settings = SettingsPages(self.document)
+        self.data = DataTab(self.settings.pages["Data"], self.document)
         self.top = TopBar(self)
         self.tabs = QTabWidget()
         self.tabs.setDocumentMode(True)
+        self.desk = Desk(self)
         self.help = QLabel()
         self.help.setWordWrap(True)
         self.help.setMinimumHeight(2 * self.fontMetrics().lineSpacing() + 6)
@@ -70,7 +74,11 @@ class MainWindow(QMainWindow):
             column.addWidget(widget)
         self.setCentralWidget(centre)
         for tab in TABS:
-            self.tabs.addTab(scrolled(self.settings.pages[tab]), tab)
+            page = self.settings.pages[tab]
+            self.tabs.addTab(self.data if tab == "Data" else scrolled(page), tab)
+        self.tabs.addTab(self.desk.queue_tab, "Queue")
+        self.tabs.addTab(self.desk.run_tab, "Run")
+        self.tabs.currentChanged.connect(self.desk.look)
         self.resize(*self.memory.size[:2])
 
     # Settings ------------------------------------------------------------------------
@@ -85,6 +93,7 @@ class MainWindow(QMainWindow):
             self.document.restore(self.memory.data, None)
         self.examine()
         self.tabs.setCurrentIndex(self.memory.tab)
+        self.desk.open(self.memory.run)
 
     def open_file(self, path: Path) -> None:
         """Load a preset or a file of settings."""
@@ -130,6 +139,16 @@ class MainWindow(QMainWindow):
         self.tabs.setCurrentIndex(TABS.index(self.settings.tab_of(key)))
         self.settings.focus(key)
 
+    def go_to_problem(self) -> None:
+        """Show the first thing that keeps a training from starting."""
+        keys = [*self.findings.errors, *self.findings.missing]
+        if keys:
+            self.go_to(keys[0])
+
+    def show_tab(self, page: QWidget) -> None:
+        """Bring the tab of ``page`` to the front."""
+        self.tabs.setCurrentWidget(page)
+
     def complain(self, what: str, why: str) -> None:
         """Say in a dialog what can not be done, and why."""
         box = QMessageBox(QMessageBox.Icon.Warning, self.windowTitle(), what)
@@ -142,6 +161,7 @@ class MainWindow(QMainWindow):
         self.findings = examine(self.document.data)
         self.settings.refresh(self.findings)
         self.top.refresh(self.document, self.findings)
+        self.data.refresh()
 
     def _changed(self) -> None:
         self.settings.refresh(self.findings)
@@ -172,6 +192,8 @@ class MainWindow(QMainWindow):
 
     def closeEvent(self, event: QCloseEvent) -> None:
         """Remember, and let trainings go on."""
+        self.desk.close()
+        self.data.finish()
         self.remember()
         super().closeEvent(event)
 

@@ -1,0 +1,72 @@
+"""TensorBoard as a process of its own, as long as the window is open."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from ..._exceptions import OutputError
+
+__all__ = ["Board"]
+
+
+class Board:
+    """Starts TensorBoard on a folder and ends it again."""
+
+    def __init__(self) -> None:
+        self._child: subprocess.Popen[bytes] | None = None
+        self._port = 0
+
+    @property
+    def address(self) -> str:
+        """Where a browser finds it."""
+        return f"http://localhost:{self._port}/"
+
+    def start(self, folder: Path) -> None:
+        """Show ``folder``, in place of what was shown before.
+
+        Raises:
+            OutputError: no process can be started.
+        """
+        self.stop()
+        self._port = _free_port()
+        command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(folder)]
+        try:
+            self._child = subprocess.Popen(
+                [*command, "--port", str(self._port)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+        except OSError as error:
+            raise OutputError(
+                f"TensorBoard can not be started ({error.strerror})."
+            ) from error
+
+    def answers(self) -> bool:
+        """Whether it can be opened by now."""
+        with contextlib.suppress(OSError):
+            socket.create_connection(("localhost", self._port), timeout=0.2).close()
+            return True
+        return False
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is no such process, or it ended by itself."""
+        return self._child is None or self._child.poll() is not None
+
+    def stop(self) -> None:
+        """End it."""
+        if self._child is not None:
+            self._child.terminate()
+            self._child.wait(10)
+        self._child = None
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("localhost", 0))
+        return int(found.getsockname()[1])

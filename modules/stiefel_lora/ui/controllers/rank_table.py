@@ -1,0 +1,104 @@
+"""Effective rank of every block over time, as the picture of a heat map."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["RankTable"]
+
+_KINDS = ("effective_rank", "stable_rank", "orthogonality")
+_FIRST_ROOM = 64
+
+
+class RankTable:
+    """A column a measurement, a row a block, in the order of the model.
+
+    Attributes:
+        rank: what every block pays for; 0 while it is unknown.
+        blocks: names, ``down_blocks.1/attentions.0.proj_in``.
+        steps: at which step each column was measured.
+    """
+
+    def __init__(self) -> None:
+        self.rank = 0.0
+        self.blocks: list[str] = []
+        self.steps: list[int] = []
+        self._shares = np.zeros((0, 0), dtype=np.uint8)
+        self._numbers: dict[str, NDArray[np.float32]] = {}
+
+    @property
+    def shares(self) -> NDArray[np.uint8]:
+        """Effective rank / rank, shape (measurements, blocks), 0 to 255."""
+        return self._shares[: len(self.steps)]
+
+    def add(self, step: int, values: Mapping[str, Any]) -> None:
+        """Append the measurement of ``step``; a second one of a step replaces it."""
+        start = f"{_KINDS[0]}."
+        names = [tag.removeprefix(start) for tag in values if tag.startswith(start)]
+        if not names:
+            return
+        if names != self.blocks:
+            # Another model than before: nothing to compare with.
+            self.blocks, self.steps = names, []
+            self._shares = np.zeros((0, len(names)), dtype=np.uint8)
+            self._numbers = {kind: _nothing(0, len(names)) for kind in _KINDS}
+        self.cut(step - 1)
+        place = len(self.steps)
+        if place == len(self._shares):
+            self._grow(max(_FIRST_ROOM, 2 * place))
+        for kind, array in self._numbers.items():
+            found = [values.get(f"{kind}.{name}") for name in names]
+            # JSON has null for what is no number.
+            array[place] = np.array(found, dtype=np.float32)
+        effective = np.nan_to_num(self._numbers[_KINDS[0]][place])
+        rank = self.rank or float(effective.max()) or 1.0
+        shares = np.clip(effective / rank, 0.0, 1.0)
+        self._shares[place] = np.rint(shares * 255).astype(np.uint8)
+        self.steps.append(step)
+
+    def cut(self, step: int) -> None:
+        """Drop the measurements after ``step``."""
+        while self.steps and self.steps[-1] > step:
+            self.steps.pop()
+
+    def describe(self, column: int, row: int) -> str:
+        """What is known of one block at one measurement, in a line."""
+        effective, stable, error = (
+            float(self._numbers[kind][column, row]) for kind in _KINDS
+        )
+        of = f" of {self.rank:g}" if self.rank else ""
+        parts = [
+            f"step {self.steps[column]}",
+            self.blocks[row].replace("/", "."),
+            f"effective rank {effective:.1f}{of}",
+            f"stable rank {stable:.1f}",
+        ]
+        if not np.isnan(error):
+            parts.append(f"B orthonormal to {error:.0e}")
+        return "   ".join(parts)
+
+    def sections(self) -> Sequence[tuple[int, str]]:
+        """First row of each section of the model with its name."""
+        found: list[tuple[int, str]] = []
+        for row, name in enumerate(self.blocks):
+            section = name.partition("/")[0]
+            if not found or found[-1][1] != section:
+                found.append((row, section))
+        return found
+
+    def _grow(self, room: int) -> None:
+        used, blocks = len(self._shares), len(self.blocks)
+        shares = np.zeros((room, blocks), dtype=np.uint8)
+        shares[:used] = self._shares
+        self._shares = shares
+        for kind, old in self._numbers.items():
+            self._numbers[kind] = _nothing(room, blocks)
+            self._numbers[kind][:used] = old
+
+
+def _nothing(rows: int, columns: int) -> NDArray[np.float32]:
+    return np.full((rows, columns), np.nan, dtype=np.float32)

@@ -1,0 +1,173 @@
+"""What a run has written so far, kept ready to be drawn.
+
+``events.jsonl`` is read on from where the last look ended, so that a look costs what is
+new and not what there is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from ...training.run_folder import RunFolder
+from .rank_table import RankTable
+from .series import Series
+
+__all__ = ["RunRecord", "SampleRound"]
+
+_ENDS = {"end": "done", "stop": "stopped", "error": "failed"}
+# The speed that tells the time left is that of the latest steps.
+_RECENT_STEPS = 50
+# A look reads at most this much, so that a long run does not hold the window up.
+_MOST_BYTES = 8 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class SampleRound:
+    """Sample pictures of one step."""
+
+    step: int
+    files: tuple[Path, ...]
+
+
+class RunRecord:
+    """The numbers, pictures and state of the run in a folder.
+
+    Args:
+        root: the run's folder; it may not be there yet.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.folder = RunFolder(root)
+        self.series: dict[str, Series] = {}
+        """Numbers over steps by tag, those of single blocks left out."""
+
+        self.ranks = RankTable()
+        self.rounds: list[SampleRound] = []
+        self.config = _read_object(self.folder.config_file)
+        self.step = 0
+        self.steps = int(self.config.get("steps") or 0)
+        self.state = "waiting"
+        """waiting, running, stopped, done or failed, by the run's own words."""
+
+        self.message = ""
+        self.lora_files: list[Path] = []
+        self.checkpoint_step: int | None = None
+        self.behind = False
+        """Whether the last look left something unread."""
+
+        self._position = 0
+        self._pace: list[tuple[int, float]] = []
+
+    def look(self) -> bool:
+        """Read what is new; whether there was anything."""
+        found = False
+        for line in self._new_lines():
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(event, dict) and isinstance(event.get("values"), dict):
+                self._take(event)
+                found = True
+        return found
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long the rest will take at the present speed."""
+        if self.state != "running" or len(self._pace) < 2:
+            return None
+        (first, began), (last, now) = self._pace[0], self._pace[-1]
+        if last <= first or not self.steps:
+            return None
+        return (now - began) / (last - first) * max(0, self.steps - self.step)
+
+    def latest(self, tag: str) -> float | None:
+        """The newest number of a tag."""
+        found = self.series.get(tag)
+        return found.last if found else None
+
+    # Reading -------------------------------------------------------------------------
+
+    def _new_lines(self) -> list[bytes]:
+        try:
+            with self.folder.events_file.open("rb") as file:
+                file.seek(self._position)
+                data = file.read(_MOST_BYTES)
+        except OSError:
+            return []
+        whole = data[: data.rfind(b"\n") + 1]
+        self.behind = len(data) == _MOST_BYTES and bool(whole)
+        self._position += len(whole)
+        return whole.splitlines()
+
+    def _take(self, event: dict[str, Any]) -> None:
+        kind, step, values = event.get("type"), event.get("step"), event["values"]
+        if not isinstance(step, int):
+            return
+        handler = getattr(self, f"_take_{kind}", None)
+        if handler is not None:
+            handler(step, values, event)
+        elif kind in _ENDS:
+            self._end(str(kind), step, values)
+        else:
+            self._numbers(step, values)
+
+    def _take_start(self, step: int, values: dict[str, Any], event: Any) -> None:
+        self.state, self.message = "running", ""
+        self.step, self._pace = step, []
+        self.steps = int(values.get("steps") or self.steps)
+        self.ranks.rank = float(values.get("rank") or 0)
+        if not self.config:
+            self.config = _read_object(self.folder.config_file)
+
+    def _take_resume(self, step: int, values: dict[str, Any], event: Any) -> None:
+        """Forget what was measured after the checkpoint that the run goes on from."""
+        self._take_start(step, values, event)
+        for series in self.series.values():
+            series.cut(step)
+        self.ranks.cut(step)
+        self.rounds = [found for found in self.rounds if found.step <= step]
+
+    def _take_train(self, step: int, values: dict[str, Any], event: Any) -> None:
+        self.step = step
+        self._pace = [*self._pace[-_RECENT_STEPS:], (step, float(event["time"]))]
+        self._numbers(step, values)
+
+    def _take_ranks(self, step: int, values: dict[str, Any], event: Any) -> None:
+        self.ranks.add(step, values)
+        self._numbers(step, {k: v for k, v in values.items() if "." not in k})
+
+    def _take_sample(self, step: int, values: dict[str, Any], event: Any) -> None:
+        files = tuple(self.folder.samples / str(name) for name in values["files"])
+        self.rounds = [found for found in self.rounds if found.step != step]
+        self.rounds.append(SampleRound(step, files))
+
+    def _take_lora(self, step: int, values: dict[str, Any], event: Any) -> None:
+        for name in values["files"]:
+            path = self.folder.lora / str(name)
+            if path not in self.lora_files:
+                self.lora_files.append(path)
+
+    def _take_checkpoint(self, step: int, values: dict[str, Any], event: Any) -> None:
+        self.checkpoint_step = step
+
+    def _end(self, kind: str, step: int, values: dict[str, Any]) -> None:
+        self.state = _ENDS[kind]
+        self.step = max(self.step, step)
+        self.message = str(values.get("message", ""))
+
+    def _numbers(self, step: int, values: dict[str, Any]) -> None:
+        for tag, value in values.items():
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                self.series.setdefault(tag, Series()).add(step, float(value))
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

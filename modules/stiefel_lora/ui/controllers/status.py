@@ -1,0 +1,74 @@
+"""The state of a training in words."""
+
+from __future__ import annotations
+
+from ...jobs import Job, JobState
+from .run_record import RunRecord
+
+__all__ = ["duration", "figures", "headline", "memory_of"]
+
+_WORDS = {
+    JobState.WAITING: "waits for its turn",
+    JobState.RUNNING: "runs",
+    JobState.PAUSED: "stopped and saved",
+    JobState.DONE: "done",
+    JobState.FAILED: "failed",
+    JobState.CANCELLED: "cancelled",
+}
+
+
+def headline(record: RunRecord, job: Job | None) -> str:
+    """What the training does now, in a few words."""
+    if job is None:
+        return record.state
+    if job.wish:
+        return "finishes its step, saves and ends"
+    if job.state is JobState.RUNNING and record.state != "running":
+        return "starts: loads the model and prepares the pictures"
+    return _WORDS[job.state]
+
+
+def figures(record: RunRecord, job: Job | None) -> str:
+    """The newest numbers in a line; what is not known is left out."""
+    parts = []
+    if record.steps:
+        parts.append(f"step {record.step} of {record.steps}")
+    left = record.seconds_left
+    if left is not None:
+        parts.append(f"{duration(left)} left")
+    for tag, name in (("loss/train_smooth", "loss"), ("validation/loss", "held out")):
+        value = record.latest(tag)
+        if value is not None:
+            parts.append(f"{name} {value:.4f}")
+    rank = record.latest("effective_rank/mean")
+    if rank is not None:
+        of = f" of {record.ranks.rank:g}" if record.ranks.rank else ""
+        parts.append(f"effective rank {rank:.1f}{of}")
+    memory = memory_of(job)
+    if memory:
+        parts.append(memory)
+    return "   ·   ".join(parts)
+
+
+def memory_of(job: Job | None) -> str:
+    """Memory that the job's process holds now; "" where there is none."""
+    if job is None or job.pid is None:
+        return ""
+    import psutil
+
+    try:
+        held = psutil.Process(job.pid).memory_info().rss
+    except psutil.Error:
+        return ""
+    return f"memory {held / 1e9:.1f} GB"
+
+
+def duration(seconds: float) -> str:
+    """Time in hours, minutes and seconds.
+
+    >>> duration(65), duration(3700)
+    ('1:05', '1:01:40')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

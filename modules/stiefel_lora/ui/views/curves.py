@@ -1,0 +1,118 @@
+"""Live curves of loss and learning rate."""
+
+from __future__ import annotations
+
+import pyqtgraph as pg
+from PySide6.QtGui import QPalette
+from PySide6.QtWidgets import QApplication, QVBoxLayout, QWidget
+
+from ..controllers.run_record import RunRecord
+from .theme import is_dark
+
+__all__ = ["Curves", "style_plot"]
+
+# Tag, name in the legend, colour on light and on dark.
+_LOSS = (
+    ("loss/train", "loss", "#9db7d6", "#4f6a8c"),
+    ("loss/train_smooth", "smooth", "#1f5fae", "#7fb4f0"),
+    ("validation/loss", "held out", "#c2410c", "#ff9e5e"),
+)
+_RANK = (
+    ("effective_rank/mean", "mean", "#1f5fae", "#7fb4f0"),
+    ("effective_rank/lowest", "lowest", "#c2410c", "#ff9e5e"),
+)
+_RATE_COLOURS = ("#1f5fae", "#7fb4f0")
+
+
+class Curves(QWidget):
+    """Three plots over steps: loss, effective rank, learning rate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loss = _plot("Loss")
+        self.rank = _plot("Effective rank")
+        self.rate = _plot("Learning rate")
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        for plot, stretch in ((self.loss, 5), (self.rank, 3), (self.rate, 3)):
+            column.addWidget(plot, stretch)
+        self._lines: dict[str, pg.PlotDataItem] = {}
+
+    def clear(self) -> None:
+        """Forget the curves of the last run."""
+        for plot in (self.loss, self.rank, self.rate):
+            plot.clear()
+        self._lines.clear()
+
+    def show_record(self, record: RunRecord) -> None:
+        """Draw what ``record`` holds."""
+        for plot in (self.loss, self.rank, self.rate):
+            plot.setXRange(0, max(1, record.steps, record.step), padding=0.01)
+        for plot, curves in ((self.loss, _LOSS), (self.rank, _RANK)):
+            for tag, name, light, dark in curves:
+                self._draw(plot, record, tag, name, (light, dark))
+        for tag in record.series:
+            if tag.startswith("lr/"):
+                self._draw(self.rate, record, tag, tag[3:], _RATE_COLOURS)
+
+    def restyle(self) -> None:
+        """Take up the colours of the present theme; curves are drawn anew."""
+        self.clear()
+        for plot in (self.loss, self.rank, self.rate):
+            style_plot(plot)
+
+    def _draw(
+        self,
+        plot: pg.PlotWidget,
+        record: RunRecord,
+        tag: str,
+        name: str,
+        colours: tuple[str, str],
+    ) -> None:
+        series = record.series.get(tag)
+        if series is None:
+            return
+        line = self._lines.get(tag)
+        if line is None:
+            width = 1 if tag == "loss/train" else 2
+            pen = pg.mkPen(colours[is_dark()], width=width)
+            few = tag == "validation/loss"
+            line = plot.plot(name=name, pen=pen, symbol="o" if few else None)
+            if few:
+                line.setSymbolSize(5)
+                line.setSymbolBrush(colours[is_dark()])
+                line.setSymbolPen(None)
+            self._lines[tag] = line
+        line.setData(series.steps, series.values)
+
+
+def _plot(title: str) -> pg.PlotWidget:
+    plot = pg.PlotWidget()
+    plot.setMinimumHeight(110)
+    plot.plotItem.setTitle(title, size="9pt")
+    plot.plotItem.setDownsampling(auto=True, mode="peak")
+    plot.plotItem.setClipToView(True)
+    plot.plotItem.addLegend(offset=(-8, 8), labelTextSize="8pt")
+    plot.plotItem.showGrid(x=False, y=True, alpha=0.2)
+    # The wheel belongs to the page; dragging still zooms.
+    plot.setMouseEnabled(x=False, y=False)
+    plot.plotItem.hideButtons()
+    plot.setMenuEnabled(False)
+    style_plot(plot)
+    return plot
+
+
+def style_plot(plot: pg.PlotWidget) -> None:
+    """Give a plot the colours of the window."""
+    palette = QApplication.palette()
+    text = palette.color(QPalette.ColorRole.WindowText)
+    plot.setBackground(palette.color(QPalette.ColorRole.Base))
+    item = plot.plotItem
+    item.titleLabel.setText(item.titleLabel.text, color=text.name())
+    if item.legend is not None:
+        item.legend.setLabelTextColor(text)
+    for side in ("left", "bottom"):
+        axis = item.getAxis(side)
+        axis.setPen(pg.mkPen(text))
+        axis.setTextPen(pg.mkPen(text))
+        axis.enableAutoSIPrefix(False)

@@ -1,0 +1,18 @@
+"""Curves and heat map together; importing this imports pyqtgraph."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from .curves import Curves
+from .heat_map import HeatMap
+
+__all__ = ["Plots"]
+
+
+@dataclasses.dataclass
+class Plots:
+    """The plots of the tab Run."""
+
+    curves: Curves = dataclasses.field(default_factory=Curves)
+    heat_map: HeatMap = dataclasses.field(default_factory=HeatMap)

@@ -1,0 +1,140 @@
+"""The Queue tab: all trainings, in turn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtWidgets import (
+    QAbstractItemView,
+    QHBoxLayout,
+    QHeaderView,
+    QLabel,
+    QPushButton,
+    QTableWidget,
+    QTableWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from ...jobs import Job, JobState, Watch
+
+__all__ = ["QueueTab"]
+
+_HEADINGS = ("Name", "State", "Steps", "Loss", "Held out", "Effective rank", "Message")
+_ORDERS = (
+    ("add", "Add to queue", "Put a training with the present settings at the end"),
+    ("show", "Show", "Show this training on the tab Run"),
+    ("stop", "Stop", "Finish the step, save, and end"),
+    ("resume", "Resume", "Go on from the last checkpoint"),
+    ("cancel", "Cancel", "Take it out of the queue; a running one saves and ends"),
+    ("clear", "Clear finished", "Forget trainings that are over; their files stay"),
+)
+_HINT = (
+    "Trainings run one after the other, in processes of their own: closing this window "
+    "stops none of them. The command line sees the same queue: stiefel-lora queue list."
+)
+_NUMBER = Qt.ItemDataRole.UserRole
+
+
+class QueueTab(QWidget):
+    """A table of jobs; ``ordered`` gives an order and the number of a job, or 0."""
+
+    ordered = Signal(str, int)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.buttons: dict[str, QPushButton] = {}
+        self.hint = QLabel(_HINT)
+        self.hint.setWordWrap(True)
+        self.hint.setProperty("tone", "quiet")
+        self.table = QTableWidget(0, len(_HEADINGS))
+        self.table.setHorizontalHeaderLabels(_HEADINGS)
+        self.table.verticalHeader().hide()
+        self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+        self.table.setAlternatingRowColors(True)
+        self.table.setTabKeyNavigation(False)
+        header = self.table.horizontalHeader()
+        header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        header.setSectionResizeMode(len(_HEADINGS) - 1, QHeaderView.ResizeMode.Stretch)
+        self.table.itemActivated.connect(lambda _: self._order("show"))
+        self.table.itemSelectionChanged.connect(self._allow)
+        self._jobs: list[Job] = []
+        self._watches: dict[Path, Watch] = {}
+        self._arrange()
+        self._allow()
+
+    @property
+    def chosen(self) -> Job | None:
+        """The job whose row is chosen."""
+        row = self.table.currentRow()
+        return self._jobs[row] if 0 <= row < len(self._jobs) else None
+
+    def show_jobs(self, jobs: list[Job]) -> None:
+        """Bring the table up to date."""
+        self._jobs = jobs
+        self.table.setRowCount(len(jobs))
+        for row, job in enumerate(jobs):
+            for column, text in enumerate(self._texts(job)):
+                self._write(row, column, text)
+        self._allow()
+
+    def _texts(self, job: Job) -> tuple[str, ...]:
+        watch = self._watches.setdefault(job.run_dir, Watch(job))
+        found = watch.progress()
+        state = f"{job.state.value} ({job.wish})" if job.wish else job.state.value
+        return (
+            job.name,
+            state,
+            f"{found.step} / {job.steps}",
+            _number(found.loss, 4),
+            _number(found.held_out, 4),
+            _number(found.effective_rank, 1),
+            job.message,
+        )
+
+    def _write(self, row: int, column: int, text: str) -> None:
+        item = self.table.item(row, column)
+        if item is None:
+            item = QTableWidgetItem()
+            self.table.setItem(row, column, item)
+        if item.text() != text:
+            item.setText(text)
+            item.setToolTip(text)
+
+    def _allow(self) -> None:
+        job = self.chosen
+        state = job.state if job else None
+        allowed = {
+            "show": job is not None,
+            "stop": state in (JobState.RUNNING, JobState.WAITING),
+            "resume": state in (JobState.PAUSED, JobState.FAILED, JobState.CANCELLED),
+            "cancel": state in (JobState.RUNNING, JobState.WAITING, JobState.PAUSED),
+            "clear": bool(self._jobs),
+        }
+        for name, on in allowed.items():
+            self.buttons[name].setEnabled(on)
+
+    def _order(self, name: str) -> None:
+        job = self.chosen
+        self.ordered.emit(name, job.id if job else 0)
+
+    def _arrange(self) -> None:
+        orders = QHBoxLayout()
+        for name, text, hint in _ORDERS:
+            button = QPushButton(text)
+            button.setToolTip(hint)
+            button.clicked.connect(lambda _=False, order=name: self._order(order))
+            self.buttons[name] = button
+            orders.addWidget(button)
+        orders.addStretch(1)
+        column = QVBoxLayout(self)
+        column.addWidget(self.hint)
+        column.addLayout(orders)
+        column.addWidget(self.table, 1)
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"

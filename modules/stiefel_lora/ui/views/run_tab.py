@@ -1,0 +1,169 @@
+"""The Run tab: orders, progress, curves, heat map, pictures, log."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtWidgets import (
+    QHBoxLayout,
+    QLabel,
+    QPlainTextEdit,
+    QProgressBar,
+    QPushButton,
+    QSplitter,
+    QTabWidget,
+    QVBoxLayout,
+    QWidget,
+)
+
+from ...jobs import Job, JobState
+from ..controllers.run_record import RunRecord
+from ..controllers.status import figures, headline
+from .basics import Note
+from .gallery import Gallery
+from .theme import ERROR
+
+if TYPE_CHECKING:
+    from .plots import Plots
+
+__all__ = ["RunTab"]
+
+_ORDERS = (
+    ("start", "Start training", "Train with the present settings (Ctrl+R)"),
+    ("stop", "Stop", "Finish the step, save, and end; Resume goes on from there"),
+    ("resume", "Resume", "Go on from the last checkpoint"),
+    ("sample", "Sample now", "Make the sample pictures after this step"),
+    ("save", "Save now", "Write a checkpoint and a LoRA file after this step"),
+    ("board", "TensorBoard", "Open TensorBoard on this run in the browser"),
+    ("folder", "Open folder", "Open the run's folder; the LoRA files are in lora"),
+)
+_NO_RUN = "No training yet. Choose a preset, a model and pictures, then press Start."
+
+
+class RunTab(QWidget):
+    """Shows one run and takes orders to it; ``ordered`` gives the order's name."""
+
+    ordered = Signal(str)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.buttons: dict[str, QPushButton] = {}
+        self.title = QLabel(_NO_RUN)
+        self.title.setWordWrap(True)
+        self.title.setTextFormat(Qt.TextFormat.PlainText)
+        self.bar = QProgressBar()
+        self.bar.setTextVisible(False)
+        self.figures = QLabel()
+        self.figures.setWordWrap(True)
+        self.note = Note()
+        self.plots: Plots | None = None
+        self.gallery = Gallery()
+        self.log = QPlainTextEdit()
+        self.log.setReadOnly(True)
+        self.log.setMaximumBlockCount(5000)
+        self.log.setAccessibleName("Log")
+        self._arrange()
+
+    def show_run(self, record: RunRecord | None, job: Job | None) -> None:
+        """Bring everything up to date with ``record``."""
+        self._allow(record, job)
+        if record is None:
+            self.title.setText(_NO_RUN)
+            self.draw()
+            return
+        self.title.setText(f"{record.folder.root.name}: {headline(record, job)}")
+        self.figures.setText(figures(record, job))
+        self.bar.setRange(0, max(1, record.steps))
+        self.bar.setValue(record.step)
+        over = job is None or job.state is not JobState.DONE
+        self.note.say(_complaint(record, job) if over else "", ERROR)
+        plots = self.draw()
+        plots.curves.show_record(record)
+        plots.heat_map.show_table(record.ranks)
+        self.gallery.show_record(record)
+
+    def draw(self) -> Plots:
+        """Make the plots when they are first needed: they take long to import."""
+        if self.plots is None:
+            from .plots import Plots
+
+            self.plots = Plots()
+            self._both.insertWidget(0, self.plots.curves)
+            self._right.insertWidget(0, self.plots.heat_map)
+            self._both.setSizes([480, 700])
+            self._right.setSizes([330, 270])
+        return self.plots
+
+    def clear(self) -> None:
+        """Make room for another run."""
+        if self.plots is not None:
+            self.plots.curves.clear()
+        self.log.clear()
+
+    def add_log(self, lines: list[str]) -> None:
+        """Append to the log; one that is read further up stays where it is."""
+        if lines:
+            self.log.appendPlainText("\n".join(lines))
+
+    def restyle(self) -> None:
+        """Take up the colours of the present theme."""
+        if self.plots is not None:
+            self.plots.curves.restyle()
+            self.plots.heat_map.restyle()
+
+    def _allow(self, record: RunRecord | None, job: Job | None) -> None:
+        """Enable the orders that make sense now."""
+        runs = job is not None and job.state is JobState.RUNNING and not job.wish
+        waits = job is not None and job.state is JobState.WAITING
+        stopped = job is not None and job.state in (
+            JobState.PAUSED,
+            JobState.FAILED,
+            JobState.CANCELLED,
+        )
+        # A run that another program started follows orders in its folder too.
+        foreign = job is None and record is not None and record.state == "running"
+        trains = foreign or (runs and record is not None and record.state == "running")
+        allowed = {
+            "stop": runs or waits or foreign,
+            "resume": stopped,
+            "sample": trains,
+            "save": trains,
+            "board": record is not None and record.folder.tensorboard.is_dir(),
+            "folder": record is not None and record.folder.root.is_dir(),
+        }
+        for name, on in allowed.items():
+            self.buttons[name].setEnabled(on)
+
+    def _arrange(self) -> None:
+        orders = QHBoxLayout()
+        for name, text, hint in _ORDERS:
+            button = QPushButton(text)
+            button.setToolTip(hint)
+            button.clicked.connect(lambda _=False, order=name: self.ordered.emit(order))
+            self.buttons[name] = button
+            orders.addWidget(button)
+        orders.addStretch(1)
+        self.buttons["start"].setShortcut("Ctrl+R")
+        below = QTabWidget()
+        below.addTab(self.gallery, "Samples")
+        below.addTab(self.log, "Log")
+        self.below = below
+        self._right = QSplitter(Qt.Orientation.Vertical)
+        self._right.addWidget(below)
+        self._both = QSplitter(Qt.Orientation.Horizontal)
+        self._both.addWidget(self._right)
+        column = QVBoxLayout(self)
+        column.addLayout(orders)
+        for widget in (self.title, self.bar, self.figures, self.note):
+            column.addWidget(widget)
+        column.addWidget(self._both, 1)
+
+
+def _complaint(record: RunRecord, job: Job | None) -> str:
+    """Why a run failed; "" when nothing is wrong."""
+    if job is not None and job.state is JobState.FAILED:
+        return job.message
+    if record.state == "failed" and (job is None or job.state is not JobState.RUNNING):
+        return record.message
+    return ""

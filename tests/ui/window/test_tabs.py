@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from PySide6.QtCore import QPointF
+from PySide6.QtGui import QImage
+
+from helpers.runs import make_pictures
+from helpers.written_run import WrittenRun
+from stiefel_lora.config.presets import find_config
+from stiefel_lora.ui.views.theme import apply_theme, is_dark
+
+
+def test_pictures_and_captions_are_shown_and_captions_saved(
+    open_window, qtbot, tmp_path
+):
+    folder = make_pictures(tmp_path / "katzen 猫")
+    window = open_window()
+    window.document.set("concepts", [{"path": str(folder)}])
+    window.examine()
+    data = window.data
+    assert data.folders.currentText() == "katzen 猫"
+    assert len(data.model.paths) == 4
+    assert data.caption.toPlainText() == "thing 0"
+    data.caption.selectAll()
+    qtbot.keyClicks(data.caption, "a small cat")
+    data.list.setCurrentIndex(data.model.index(1))
+    assert (folder / "00.txt").read_text(encoding="utf-8") == "a small cat\n"
+    assert data.caption.toPlainText() == "thing 1"
+    assert (folder / "01.txt").read_text(encoding="utf-8") == "thing 1"
+
+
+def test_thumbnails_are_made_and_damaged_files_do_no_harm(open_window, qtbot, tmp_path):
+    folder = make_pictures(tmp_path / "p", count=2)
+    (folder / "01.png").write_bytes(b"\x89PNG broken")
+    window = open_window()
+    window.show_tab(window.data)
+    window.document.set("concepts", [{"path": str(folder)}])
+    window.examine()
+    model = window.data.model
+    qtbot.waitUntil(lambda: len(model._ready) == 2)
+    good, bad = (model._ready[folder / f"0{i}.png"] for i in range(2))
+    assert not blank(good.toImage())
+    assert blank(bad.toImage())
+
+
+def blank(image: QImage) -> bool:
+    return all(
+        image.pixelColor(x, y).alpha() == 0
+        for x in range(0, image.width(), 8)
+        for y in range(0, image.height(), 8)
+    )
+
+
+def test_the_run_tab_shows_curves_heat_map_and_samples(open_window, qtbot, tmp_path):
+    run = WrittenRun(tmp_path / "runs" / "cats")
+    run.start()
+    run.sample(0)
+    for step in range(1, 31):
+        run.train(step)
+    run.ranks(10)
+    run.ranks(20, share=0.9)
+    window = open_window()
+    desk = window.desk
+    window.show_tab(desk.run_tab)
+    desk.show(run.root)
+    plots = desk.run_tab.plots
+    assert plots.heat_map.image.image.shape == (2, 6)
+    assert desk.run_tab.gallery.count() == 1
+    assert "a cat" in desk.run_tab.gallery.item(0).text()
+    assert "step 30 of 100" in desk.run_tab.figures.text()
+    run.ranks(30)
+    desk.look()
+    assert plots.heat_map.image.image.shape == (3, 6)
+    view = plots.heat_map.plot.plotItem.vb
+    plots.heat_map._hover(view.mapViewToScene(QPointF(1.5, 4.5)))
+    assert "down_blocks.1.layer.1" in plots.heat_map.label.text()
+    assert "14.4 of 16" in plots.heat_map.label.text()
+
+
+def test_start_with_something_missing_goes_to_it(open_window):
+    window = open_window()
+    window.desk.run_tab.buttons["start"].click()
+    assert window.tabs.tabText(window.tabs.currentIndex()) == "General"
+    assert window.desk.trainings.jobs() == []
+    assert window.top.problems.text().startswith("2 to do")
+
+
+def test_start_with_a_folder_without_pictures_says_so(
+    open_window, tmp_path, monkeypatch
+):
+    window = open_window()
+    said = []
+    monkeypatch.setattr(window, "complain", lambda *texts: said.append(texts))
+    window.open_file(find_config("demo_adamw"))
+    window.document.set("concepts", [{"path": str(tmp_path)}])
+    window.desk.start()
+    assert "no pictures" in said[0][1]
+    assert window.desk.trainings.jobs() == []
+
+
+def test_both_themes_colour_the_whole_window(open_window):
+    window = open_window()
+    for theme, dark in (("dark", True), ("light", False)):
+        window.top.take_look(theme)
+        assert is_dark() is dark
+        pixel = window.grab().toImage().pixelColor(3, window.height() - 3)
+        assert (pixel.lightness() < 128) is dark
+    assert window.memory.theme == "light"
+    apply_theme("light")
