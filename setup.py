@@ -30,7 +30,9 @@ TRAIN = [
 ]
 EXTRAS = {
     "train": TRAIN,
-    "ui": ["PySide6-Essentials>=6.8", "pyqtgraph>=0.13.7"],
+    # PySide6 6.12.0 loses a reference to True at every emit: before Python 3.12, where
+    # True can not die, that ends the process after some hundred of them.
+    "ui": ["PySide6-Essentials>=6.8,!=6.12.0", "pyqtgraph>=0.13.7"],
     "quant": ["bitsandbytes>=0.45"],
     "xformers": ["xformers>=0.0.28"],
     "test": [

@@ -6,8 +6,8 @@ import dataclasses
 from pathlib import Path
 
 from ..._exceptions import ConfigError
-from ...config.loading import read_json
 from ...config.presets import list_presets
+from ...config.reading import read_json
 from .memory import home
 
 __all__ = ["Entry", "entries", "user_presets"]

@@ -21,7 +21,7 @@ _ENDS = {"end": "done", "stop": "stopped", "error": "failed"}
 # The speed that tells the time left is that of the latest steps.
 _RECENT_STEPS = 50
 # A look reads at most this much, so that a long run does not hold the window up.
-_MOST_BYTES = 8 << 20
+_MOST_BYTES = 2 << 20
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,99 @@
+"""Draw every tab of the window, light and dark, for the documentation.
+
+    python scripts/make_ui_pictures.py RUN [--into docs/images] [--scale 1.5]
+
+RUN is the folder of a run, which the tab Run shows; the settings on the other tabs are
+those of that run, and the tab Queue shows the queue (STIEFEL_LORA_QUEUE, or at home).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stiefel_lora.ui.views.window import MainWindow
+
+THEMES = ("light", "dark")
+SIZE = (1180, 800)
+# Enough for text and curves, and a quarter of the bytes.
+COLOURS = 128
+
+
+def main() -> int:
+    """Draw all tabs in both themes."""
+    arguments = _parse()
+    os.environ["QT_QPA_PLATFORM"] = "offscreen"
+    os.environ["QT_SCALE_FACTOR"] = str(arguments.scale)
+    arguments.into.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as home:
+        os.environ["STIEFEL_LORA_UI"] = home
+        for theme in THEMES:
+            _draw(theme, arguments.run, arguments.into)
+    return 0
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path, help="folder of a run")
+    parser.add_argument("--into", type=Path, default=Path("docs/images"))
+    parser.add_argument("--scale", type=float, default=1.0, help="QT_SCALE_FACTOR")
+    return parser.parse_args()
+
+
+def _draw(theme: str, run: Path, into: Path) -> None:
+    from stiefel_lora.ui.controllers.memory import Memory
+    from stiefel_lora.ui.views.app import make_application
+    from stiefel_lora.ui.views.theme import apply_theme
+    from stiefel_lora.ui.views.window import MainWindow
+
+    app = make_application()
+    apply_theme(theme)
+    window = MainWindow(Memory(theme=theme, size=list(SIZE)))
+    window.restore()
+    window.open_file(run / "config.json")
+    window.desk.show(run.resolve())
+    window.show()
+    for index in range(window.tabs.count()):
+        window.tabs.setCurrentIndex(index)
+        name = window.tabs.tabText(index).lower()
+        window.desk.look()
+        _settle(app, window)
+        _save(window, into / f"ui_{name}_{theme}.png")
+    window.close()
+
+
+def _settle(app: object, window: MainWindow) -> None:
+    """Let thumbnails arrive and layouts come to rest."""
+    from PySide6.QtWidgets import QApplication
+
+    assert isinstance(app, QApplication)
+    ends = time.monotonic() + 1.5
+    while time.monotonic() < ends:
+        app.processEvents()
+        time.sleep(0.02)
+    window.data.model.wait()
+    app.processEvents()
+
+
+def _save(window: MainWindow, path: Path) -> None:
+    from PIL import Image
+
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder) / "window.png"
+        window.grab().save(str(plain))
+        with Image.open(plain) as image:
+            colours = image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+            colours.save(path, optimize=True)
+    print(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
