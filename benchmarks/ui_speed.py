@@ -1,4 +1,4 @@
-"""The window is there in two seconds and draws 700 blocks x 1,000 measurements smoothly.
+"""The window opens in two seconds and draws 700 blocks x 1,000 events smoothly.
 
     python benchmarks/ui_speed.py
 
