@@ -209,6 +209,26 @@ def test_schema_into_a_folder_that_is_not_there(tmp_path):
     assert "schema.json can not be written: " in result.stderr
 
 
+def test_tell_drops_an_order_where_the_run_looks(tmp_path):
+    events = tmp_path / "events.jsonl"
+    events.write_text('{"type": "start", "step": 0}\n{"type": "train", "step": 1}\n')
+    result = run("tell", "sample", tmp_path)
+    assert result.exit_code == 0
+    assert f"{tmp_path.name} will sample after the step it is in." in result.stdout
+    assert [path.name for path in (tmp_path / "commands").iterdir()] == ["sample"]
+
+
+@pytest.mark.parametrize("last", ["end", "stop", "error"])
+def test_tell_knows_a_run_that_has_ended(tmp_path, last):
+    (tmp_path / "events.jsonl").write_text(f'{{"type": "{last}", "step": 1}}\n')
+    result = run("tell", "stop", tmp_path)
+    assert result.exit_code == 2
+    assert "has ended; there is nobody to tell." in result.stderr
+    result = run("tell", "stop", tmp_path / "no")
+    assert result.exit_code == 2
+    assert "is no folder of a run: it holds no events.jsonl." in result.stderr
+
+
 def test_the_verbs_and_their_options_are_frozen():
     surface = {
         info.name or info.callback.__name__: info.callback.__code__.co_varnames[
@@ -232,6 +252,7 @@ def test_the_verbs_and_their_options_are_frozen():
         "optimizers": ("name",),
         "presets": ("family", "optimizer"),
         "schema": ("output",),
+        "tell": ("order", "run"),
         "onetrainer": ("context", "checkout"),
     }
 

@@ -47,6 +47,12 @@ def main() -> None:
         "keep_checkpoints": 2,
         "rank_every": 3,
         "learning_rate_scheduler": "cosine",
+        "ema": "cpu",
+        "ema_update_step_interval": 2,
+        "validate_every": 4,
+        "early_stop_patience": 100,
+        "timestep_distribution": "logit_normal",
+        "offset_noise_weight": 0.05,
         "optimizer": {"name": arguments.optimizer},
         "cache_dir": str(arguments.root / "cache"),
     }
@@ -164,6 +170,7 @@ def compare(expected: Checkpoint, found: Checkpoint) -> list[str]:
         ("factors", expected.factors, found.factors),
         ("optimizer", expected.optimizer, found.optimizer),
         ("training", expected.training, found.training),
+        ("average", expected.average, found.average),
     ]
     return [name for part in pairs for name in _different(*part)]
 

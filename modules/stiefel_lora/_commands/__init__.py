@@ -11,6 +11,7 @@ from .batch import batch
 from .catalogue import optimizers, presets, schema
 from .hosts import onetrainer
 from .queue import app as queue
+from .tell import tell
 from .training import OptionalValue, train, validate
 from .window import ui
 
@@ -33,6 +34,7 @@ app.add_typer(queue, name="queue")
 app.command()(presets)
 app.command()(optimizers)
 app.command()(schema)
+app.command()(tell)
 app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True}
 )(onetrainer)

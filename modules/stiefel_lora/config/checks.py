@@ -77,6 +77,8 @@ def _without_effect(config: TrainConfig) -> Iterator[str]:
         yield "sample_every has no effect without samples."
     if config.samples and not config.sample_every:
         yield "samples are not made during training while sample_every is 0."
+    if config.save_without_ema and config.ema == "off":
+        yield "save_without_ema has no effect with ema off."
     yield from idle_objective(config)
 
 

@@ -6,7 +6,9 @@ from typing import Literal
 
 __all__ = [
     "FLOW_MODELS",
+    "AttentionMechanism",
     "DType",
+    "EmaMode",
     "LayerPreset",
     "LearningRateScheduler",
     "LoraInit",
@@ -15,9 +17,12 @@ __all__ = [
     "OutputFormat",
     "PredictionType",
     "TimestepDistribution",
+    "WeightDType",
 ]
 
+AttentionMechanism = Literal["sdp", "xformers", "flash"]
 DType = Literal["float32", "bfloat16", "float16"]
+EmaMode = Literal["off", "gpu", "cpu"]
 LayerPreset = Literal["attn-only", "attn-mlp", "full"]
 LearningRateScheduler = Literal["constant", "cosine", "linear"]
 LoraInit = Literal["auto", "loi", "stella"]
@@ -32,6 +37,7 @@ TimestepDistribution = Literal[
     "sigmoid",
     "inverted_parabola",
 ]
+WeightDType = Literal["float32", "bfloat16", "float16", "nfloat4", "int8"]
 
 FLOW_MODELS = frozenset({"flux"})
 """Families that predict a flow between picture and noise."""

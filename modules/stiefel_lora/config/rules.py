@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from .enums import FLOW_MODELS
 from .rules_objective import OBJECTIVE_RULES
 
 if TYPE_CHECKING:
@@ -100,6 +101,36 @@ def _dora_is_saved_for_diffusers(config: TrainConfig) -> str | None:
     )
 
 
+def _dora_over_int8_loses_its_scales(config: TrainConfig) -> str | None:
+    if not config.use_dora or config.weight_dtype != "int8":
+        return None
+    return (
+        "use_dora=true does not go with weight_dtype='int8': peft reads the lengths of "
+        "the rows in a way that loses their scales. Write nfloat4, or leave one out."
+    )
+
+
+def _early_stop_has_something_to_watch(config: TrainConfig) -> str | None:
+    if not config.early_stop_patience:
+        return None
+    if config.validate_every and config.validation_concepts:
+        return None
+    return (
+        f"early_stop_patience={config.early_stop_patience} needs validate_every and "
+        f"validation_concepts, whose loss it watches."
+    )
+
+
+def _flash_is_for_flux(config: TrainConfig) -> str | None:
+    if config.attention_mechanism != "flash" or config.model_type in FLOW_MODELS:
+        return None
+    return (
+        "attention_mechanism='flash' is for FLUX; the attention of "
+        f"model_type={config.model_type!r} takes torch's own FlashAttention with sdp: "
+        "write sdp or xformers."
+    )
+
+
 RULES: tuple[Callable[[TrainConfig], str | None], ...] = (
     _run_name_is_a_folder,
     _warmup_fits,
@@ -109,6 +140,9 @@ RULES: tuple[Callable[[TrainConfig], str | None], ...] = (
     _loi_file_rank_fits,
     _dora_starts_at_the_model,
     _dora_is_saved_for_diffusers,
+    _dora_over_int8_loses_its_scales,
+    _early_stop_has_something_to_watch,
+    _flash_is_for_flux,
     *OBJECTIVE_RULES,
 )
 

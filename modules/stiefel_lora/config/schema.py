@@ -8,7 +8,7 @@ from pydantic import model_validator
 
 from .._intervals import rank_interval
 from ._base import broken_rule
-from .enums import FLOW_MODELS, TimestepDistribution
+from .enums import FLOW_MODELS, DType, TimestepDistribution
 from .rules import broken_rules
 from .settings import (
     DataSettings,
@@ -53,6 +53,13 @@ class TrainConfig(
     def resolved_rank_every(self) -> int:
         """Steps between two rank measurements, 0 for never."""
         return rank_interval(self.steps) if self.rank_every is None else self.rank_every
+
+    @property
+    def plain_weight_dtype(self) -> DType:
+        """Precision of the weights that are not quantised."""
+        if self.weight_dtype in ("nfloat4", "int8"):
+            return self.train_dtype
+        return self.weight_dtype
 
     @property
     def resolved_timestep_distribution(self) -> TimestepDistribution:

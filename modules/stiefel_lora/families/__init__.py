@@ -10,6 +10,7 @@ import torch
 from .base import Batch, Family, Prediction, SampleRequest
 from .facts import FamilyFacts, InFiles
 from .find import find_model
+from .quantised import quantised_source
 from .source import ModelSource, folder_source
 
 if TYPE_CHECKING:
@@ -52,8 +53,11 @@ def open_family(config: TrainConfig, device: torch.device) -> Family:
     """
     source = _find_model(config, download=True)
     assert source is not None
-    dtype = getattr(torch, config.weight_dtype)
-    family = _class_of(config.model_type)(source, dtype, device)
+    kind = _class_of(config.model_type)
+    dtype = getattr(torch, config.plain_weight_dtype)
+    if config.weight_dtype != config.plain_weight_dtype:
+        source = quantised_source(source, kind.component, config.weight_dtype, device)
+    family = kind(source, dtype, device)
     family.guidance_scale = config.guidance_scale
     return family
 

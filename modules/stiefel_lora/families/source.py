@@ -16,7 +16,7 @@ In tests and scripts ``folder_source(folder, parts)`` makes one from a folder.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -101,6 +101,12 @@ class ModelSource:
                 f"The part {part} of the base model {self.name} can not be built from "
                 f"its config.json ({error})."
             ) from error
+
+    def with_part(
+        self, part: str, wrap: Callable[[PartSource], PartSource]
+    ) -> ModelSource:
+        """The same model with ``wrap(part)`` in the place of one part."""
+        return ModelSource(self.name, {**self._parts, part: wrap(self._parts[part])})
 
     def fingerprint(self, parts: Iterable[str], *settings: str) -> str:
         """Hash of some parts and of settings that change what they compute.

@@ -18,7 +18,10 @@ from ..data.prepare import EncodedSet, encode_set
 from ..data.store import TensorStore
 from ..families import Family, check_model, open_family
 from ..optim.factory import create_optimizer
-from .hardware import check_hardware, make_accelerator
+from .attention import check_attention, set_attention
+from .averaging import MovingAverage
+from .compiling import check_compiler, compile_blocks
+from .hardware import check_hardware, check_quantisation, make_accelerator
 from .machine import Machine
 from .noise import make_noise_source
 from .objective import make_objective
@@ -58,12 +61,16 @@ def check_inputs(config: TrainConfig) -> Inputs:
             "concepts is not set; name a folder of captioned pictures to learn from."
         )
     check_hardware(config)
+    check_quantisation(config)
     train = scan_concepts(config.concepts)
     validation = scan_concepts(config.validation_concepts)
     check_model(config)
     # A package that is missing is missed here, not after the model was loaded.
     (config.optimizer.method or config.optimizer).load()  # type: ignore[attr-defined]
     accelerator = make_accelerator(config)
+    check_attention(config, accelerator.device)
+    if config.compile:
+        check_compiler(accelerator.device)
     family = open_family(config, accelerator.device)
     targets = select_layers(
         family.skeleton(),
@@ -98,6 +105,7 @@ def build_machine(config: TrainConfig, inputs: Inputs, folder: RunFolder) -> Mac
     sampler = Sampler(config.samples, family, store, config.resolution, folder.samples)
     family.release_encoders()
     model = family.denoiser
+    set_attention(model, config.attention_mechanism)
     family.set_gradient_checkpointing(config.gradient_checkpointing)
     add_lora(
         model,
@@ -112,7 +120,7 @@ def build_machine(config: TrainConfig, inputs: Inputs, folder: RunFolder) -> Mac
     model.train()
     optimizer = _make_optimizer(config, model)
     prepared = inputs.accelerator.prepare(model, optimizer)
-    return Machine(
+    machine = Machine(
         family=family,
         accelerator=inputs.accelerator,
         model=prepared[0],
@@ -127,6 +135,22 @@ def build_machine(config: TrainConfig, inputs: Inputs, folder: RunFolder) -> Mac
         pictures=pictures,
         validation=_make_validation(config, family, held_out),
         sampler=sampler,
+    )
+    machine.average = _make_average(config, machine)
+    if config.compile:
+        compile_blocks(machine.model)
+    return machine
+
+
+def _make_average(config: TrainConfig, machine: Machine) -> MovingAverage | None:
+    if config.ema == "off":
+        return None
+    return MovingAverage(
+        machine.model,
+        machine.pairs if machine.constrained else (),
+        decay=config.ema_decay,
+        every=config.ema_update_step_interval,
+        device=machine.family.device if config.ema == "gpu" else torch.device("cpu"),
     )
 
 

@@ -1,9 +1,9 @@
 """Checkpoints that are whole or not there, and from which a run goes on exactly.
 
-``step-N/`` holds ``lora.safetensors`` (factors, float32), ``optimizer.pt`` and
-``training.pt`` (read back with ``weights_only=True``: no code is run), and
-``state.json`` with what the run is and a checksum of each file. It is written under a
-temporary name and renamed at the end.
+``step-N/`` holds ``lora.safetensors`` (factors, float32), with EMA ``ema.safetensors``
+(their averages), ``optimizer.pt`` and ``training.pt`` (read back with
+``weights_only=True``: no code is run), and ``state.json`` with what the run is and a
+checksum of each file. It is written under a temporary name and renamed at the end.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ __all__ = [
 
 _FORMAT = 1
 _TEMPORARY = ".tmp"
+_AVERAGE = "ema.safetensors"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +59,10 @@ class Checkpoint:
     """State dict of the optimizer."""
 
     training: dict[str, Any]
-    """Random generators, scheduler, gradient scaler, running figures."""
+    """Random generators, gradient scaler, early stop, running figures."""
+
+    average: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+    """EMA of the factors by parameter name; empty without one."""
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
@@ -105,6 +109,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             factors=safetensors.torch.load(data["lora.safetensors"]),
             optimizer=_unpack(data["optimizer.pt"]),
             training=_unpack(data["training.pt"]),
+            average=safetensors.torch.load(data[_AVERAGE]) if _AVERAGE in data else {},
         )
     except (
         OSError,
@@ -146,6 +151,8 @@ def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
         "optimizer.pt": _pack(checkpoint.optimizer),
         "training.pt": _pack(checkpoint.training),
     }
+    if checkpoint.average:
+        data[_AVERAGE] = safetensors.torch.save(checkpoint.average)
     state = {
         "format": _FORMAT,
         "step": checkpoint.step,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from .._exceptions import ConfigError
 if TYPE_CHECKING:
     from ..config import TrainConfig
 
-__all__ = ["check_hardware", "make_accelerator"]
+__all__ = ["check_hardware", "check_quantisation", "make_accelerator"]
 
 _MIXED = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 
@@ -47,6 +48,21 @@ def check_hardware(config: TrainConfig) -> None:
         raise ConfigError(
             'train_dtype="float16" needs an NVIDIA card (its gradients are scaled); '
             'write "bfloat16" or "float32".'
+        )
+
+
+def check_quantisation(config: TrainConfig) -> None:
+    """Refuse quantised weights without bitsandbytes.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    quantised = config.weight_dtype != config.plain_weight_dtype
+    if quantised and importlib.util.find_spec("bitsandbytes") is None:
+        raise ConfigError(
+            f"weight_dtype={config.weight_dtype!r} needs the package bitsandbytes, "
+            f'which is not installed: pip install "stiefel-lora[quant]", or write '
+            f'"bfloat16".'
         )
 
 

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from .checkpoint import Checkpoint, list_checkpoints, save_checkpoint
+from .checkpoint import Checkpoint
 from .commands import take_commands
-from .finite import check_blocks, check_finite
+from .early_stop import EarlyStop
 from .interrupts import InterruptWatch
+from .keeper import CheckpointKeeper
+from .lora_writer import LoraWriter
 from .machine import Machine
 from .monitor import Monitor
 from .progress import ProgressBar
 from .run_folder import RunFolder
 from .sinks import MetricSink
-from .snapshot import put_back, take_snapshot
+from .snapshot import put_back
 
 if TYPE_CHECKING:
     from ..config import TrainConfig
@@ -39,8 +40,8 @@ class Loop:
         monitor: measurements.
         folder: the run's folder.
         sink: where numbers go.
-        identity: what this run is, for its checkpoints.
-        write_lora: writes LoRA files of the state after a step, on request.
+        keeper: of checkpoints.
+        writer: of LoRA files.
     """
 
     def __init__(
@@ -50,24 +51,30 @@ class Loop:
         monitor: Monitor,
         folder: RunFolder,
         sink: MetricSink,
-        identity: dict[str, Any],
-        write_lora: Callable[[int], object],
+        keeper: CheckpointKeeper,
+        writer: LoraWriter,
     ) -> None:
         self._config = config
         self._machine = machine
         self._monitor = monitor
         self._folder = folder
         self._sink = sink
-        self._identity = identity
-        self._write_lora = write_lora
+        self._keeper = keeper
+        self._writer = writer
+        self._early_stop = EarlyStop(
+            config.early_stop_patience, config.early_stop_min_delta
+        )
         self._position = 0
         self._smooth = math.nan
         self.step = 0
         """Optimizer steps done."""
 
         self.interrupted = False
-        self.checkpoint: Path | None = None
+
+    @property
+    def checkpoint(self) -> Path | None:
         """The latest one of this process."""
+        return self._keeper.latest
 
     # Resume --------------------------------------------------------------------------
 
@@ -80,7 +87,9 @@ class Loop:
         put_back(self._machine, checkpoint, path, self._config.learning_rate)
         self.step, self._position = checkpoint.step, checkpoint.position
         self._smooth = checkpoint.training["smooth_loss"]
-        self.checkpoint = path
+        if "early_stop" in checkpoint.training:
+            self._early_stop.restore(checkpoint.training["early_stop"])
+        self._keeper.latest = path
 
     def save(self) -> Path:
         """Write a checkpoint of the state after ``step``.
@@ -89,16 +98,11 @@ class Loop:
             NonFiniteError: there is nothing good to save.
             OutputError: the disk is full; older checkpoints stay.
         """
-        adapters = self._machine.adapters
-        check_blocks(adapters, step=self.step, last=self._last_good())
-        checkpoint = take_snapshot(
-            self._machine, self.step, self._position, self._identity, self._smooth
-        )
-        self.checkpoint = save_checkpoint(
-            self._folder.checkpoints, checkpoint, self._config.keep_checkpoints
-        )
-        self._sink.event("checkpoint", self.step, {"path": self.checkpoint})
-        return self.checkpoint
+        figures = {
+            "smooth_loss": self._smooth,
+            "early_stop": self._early_stop.state(),
+        }
+        return self._keeper.save(self.step, self._position, figures)
 
     # Training ------------------------------------------------------------------------
 
@@ -111,16 +115,30 @@ class Loop:
         ):
             if self.step == 0:
                 self._monitor.sample(0)
-                self._monitor.validate(self._machine.model, 0)
-            while self.step < total and not self.interrupted:
+                self._validate()
+            while not self._at_end and not self.interrupted:
                 began = time.perf_counter()
                 loss, norm = self._take_step()
                 self._log_step(loss, norm, time.perf_counter() - began)
                 self._do_what_is_due()
                 self._obey(watch.wanted)
                 self._show(bar)
-        if self.step == total and self._last_saved() != self.step:
+        if self._at_end and self._keeper.latest_step != self.step:
             self.save()
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether the held-out loss ended the run."""
+        return self._early_stop.wanted
+
+    @property
+    def best_step(self) -> int | None:
+        """Step of the lowest held-out loss, of a run that may end early."""
+        return self._early_stop.best_step
+
+    @property
+    def _at_end(self) -> bool:
+        return self.step >= self._config.steps or self.stopped_early
 
     def _take_step(self) -> tuple[float, float]:
         """One optimizer step; returns mean loss and gradient norm (before clipping)."""
@@ -132,18 +150,20 @@ class Loop:
                 machine.accelerator.backward(loss)
                 total += loss.detach()
         value = float(total) / config.gradient_accumulation_steps
-        self._check(value, "loss")
+        self._keeper.check(value, "loss", self.step + 1)
         norm = machine.accelerator.clip_grad_norm_(
             machine.parameters, config.clip_grad_norm or math.inf
         )
         assert norm is not None
         # Scaled float16 gradients may overflow: the scaler skips the step by itself.
         if machine.accelerator.scaler is None:
-            self._check(float(norm), "gradient norm")
+            self._keeper.check(float(norm), "gradient norm", self.step + 1)
         machine.optimizer.step()
         machine.scheduler.step()
         machine.optimizer.zero_grad()
         self.step += 1
+        if machine.average is not None:
+            machine.average.update(self.step)
         return value, float(norm)
 
     def _loss_of_next_batch(self) -> Tensor:
@@ -151,14 +171,6 @@ class Loop:
         visits = machine.order.batch(self._position, size)
         self._position += size
         return machine.loss(visits, machine.noise)
-
-    def _check(self, value: float, what: str) -> None:
-        adapters, step, last = self._machine.adapters, self.step + 1, self._last_good()
-        check_finite(value, what, step=step, adapters=adapters, last=last)
-
-    def _last_good(self) -> Path | None:
-        kept = list_checkpoints(self._folder.checkpoints)
-        return kept[-1] if kept else None
 
     # After a step --------------------------------------------------------------------
 
@@ -186,32 +198,36 @@ class Loop:
         if self._due(config.resolved_rank_every):
             monitor.measure_ranks(self.step)
         if self._due(config.validate_every):
-            monitor.validate(self._machine.model, self.step)
-        if self._due(config.sample_every) or self.step == config.steps:
+            self._validate()
+        if self._due(config.sample_every) or self._at_end:
             monitor.sample(self.step)
         if config.checkpoint_every and self.step % config.checkpoint_every == 0:
             self.save()
 
     def _due(self, every: int) -> bool:
         """Whether something that happens ``every`` steps (0: never) happens now."""
-        at_end = self.step == self._config.steps
-        return bool(every) and (at_end or self.step % every == 0)
+        return bool(every) and (self._at_end or self.step % every == 0)
+
+    def _validate(self) -> None:
+        loss = self._monitor.validate(self._machine.model, self.step)
+        stop = self._early_stop
+        if loss is None or not stop.watches:
+            return
+        if stop.see(self.step, loss):
+            self._writer.write(self.step, "-best", {"validation_loss": loss})
+        if stop.wanted:
+            self._sink.event("early_stop", self.step, {"best_step": stop.best_step})
 
     def _obey(self, signalled: bool) -> None:
         orders = take_commands(self._folder.commands)
         if "sample" in orders:
             self._monitor.sample(self.step)
         wants_stop = signalled or "stop" in orders
-        if ("save" in orders or wants_stop) and self._last_saved() != self.step:
+        if ("save" in orders or wants_stop) and self._keeper.latest_step != self.step:
             self.save()
         if "save" in orders:
-            self._write_lora(self.step)
-        self.interrupted = wants_stop and self.step < self._config.steps
-
-    def _last_saved(self) -> int | None:
-        if self.checkpoint is None:
-            return None
-        return int(self.checkpoint.name.removeprefix("step-"))
+            self._writer.write(self.step, f"-step-{self.step}")
+        self.interrupted = wants_stop and not self._at_end
 
     def _show(self, bar: ProgressBar) -> None:
         ranks, losses = self._monitor.ranks, self._monitor.losses

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Iterable
@@ -17,6 +18,7 @@ from ..data.prepare import EncodedSet
 from ..families import Family
 from ..optim.pairs import Pair
 from ..optim.rule import keeps_orthonormal
+from .averaging import MovingAverage
 from .noise import NoiseSource
 from .objective import Objective
 from .samples import Sampler
@@ -43,6 +45,8 @@ class Machine:
     pictures: EncodedSet
     validation: Validation | None
     sampler: Sampler
+    average: MovingAverage | None = None
+    """What is measured, shown and written in place of the trained LoRA."""
 
     @property
     def constrained(self) -> bool:
@@ -62,6 +66,11 @@ class Machine:
     def moves(self) -> Moves:
         """What the layers move by; ranks are those of its pairs."""
         return moves_of(self.model, self.pairs)
+
+    def averaged(self) -> contextlib.AbstractContextManager[None]:
+        """Compute with the average for a while; without one with the LoRA itself."""
+        average = self.average
+        return contextlib.nullcontext() if average is None else average.applied()
 
     def loss(self, visits: Iterable[Visit], noise: NoiseSource) -> Tensor:
         """Mean loss of a batch of pictures, with noise and timesteps drawn for it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from PIL import Image
@@ -30,6 +31,8 @@ class Monitor:
         validation: None for a run without held-out pictures.
         sampler: makes no pictures when the configuration has none.
         sink: where everything goes.
+        averaged: context in which the model computes with the average; losses and
+            samples are measured in it, ranks are those of what is trained.
     """
 
     def __init__(
@@ -39,12 +42,14 @@ class Monitor:
         validation: Validation | None,
         sampler: Sampler,
         sink: MetricSink,
+        averaged: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._moves = moves
         self._constrained = constrained
         self._validation = validation
         self._sampler = sampler
         self._sink = sink
+        self._averaged = averaged
         self._columns: dict[int, list[float]] = {}
         self.ranks: RankReport | None = None
         self.losses: dict[int, float] = {}
@@ -65,19 +70,22 @@ class Monitor:
         picture = heat_map(report.names, [self._columns[s] for s in steps], steps)
         self._sink.image("effective_rank/blocks_over_time", step, picture)
 
-    def validate(self, denoiser: nn.Module, step: int) -> None:
-        """Measure the held-out loss; nothing without held-out pictures."""
+    def validate(self, denoiser: nn.Module, step: int) -> float | None:
+        """Measure the held-out loss; None without held-out pictures."""
         if self._validation is None:
-            return
-        loss = self._validation.loss(denoiser)
+            return None
+        with self._averaged():
+            loss = self._validation.loss(denoiser)
         self.losses[step] = loss
         self._sink.scalars("validation", step, {"validation/loss": loss})
+        return loss
 
     def sample(self, step: int) -> None:
         """Make and show the sample pictures; nothing without samples."""
         if not len(self._sampler):
             return
-        paths = self._sampler.make(step)
+        with self._averaged():
+            paths = self._sampler.make(step)
         self._sink.event("sample", step, {"files": [path.name for path in paths]})
         for prompt, path in zip(self._sampler.prompts, paths, strict=True):
             with Image.open(path) as image:

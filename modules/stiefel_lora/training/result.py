@@ -19,6 +19,12 @@ class TrainResult:
     interrupted: bool
     """Stopped before its last step, with a checkpoint to resume from."""
 
+    stopped_early: bool
+    """Ended because the held-out loss no longer fell."""
+
+    best_step: int | None
+    """Step of the lowest held-out loss, of a run that may end early."""
+
     lora_files: tuple[Path, ...]
     checkpoint: Path | None
     before_after: Path | None

@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
-from ..files import LoraWeights, compress
 from .assemble import Inputs, build_machine
 from .checkpoint import Checkpoint
 from .identity import changed_settings
 from .jsonl_sink import JsonlSink
+from .keeper import CheckpointKeeper
 from .loi_start import start_from_gradient
 from .loop import Loop
+from .lora_writer import LoraWriter
 from .machine import Machine
+from .memory import advise_on_memory
 from .monitor import Monitor
-from .output import lora_weights, write_lora_files
 from .progress import say
 from .result import TrainResult
 from .run_folder import RunFolder
@@ -56,7 +57,8 @@ class Run:
         jsonl = JsonlSink(self.folder.events_file)
         self.sink = SinkGroup([jsonl])
         changed = self._write_config()
-        self.machine = build_machine(self.config, self.inputs, self.folder)
+        with advise_on_memory(self.config, self.folder.checkpoints):
+            self.machine = build_machine(self.config, self.inputs, self.folder)
         if self.config.lora_init == "loi" and step is None:
             start_from_gradient(self.machine, self.config)
         self.sink = SinkGroup([jsonl, TensorBoardSink(self.folder.tensorboard, step)])
@@ -89,24 +91,29 @@ class Run:
             machine.validation,
             machine.sampler,
             self.sink,
+            machine.averaged,
         )
-        name = self.folder.root.name
+        writer = LoraWriter(self.config, machine, self.folder, self.sink, started)
+        keeper = CheckpointKeeper(
+            self.config, machine, self.folder, self.sink, self.identity
+        )
         loop = Loop(
             self.config,
             machine,
             monitor,
             self.folder,
             self.sink,
-            self.identity,
-            lambda step: self._write_lora(f"{name}-step-{step}", step, started, {}),
+            keeper,
+            writer,
         )
         if self.resume is not None:
             path, checkpoint = self.resume
             loop.restore(checkpoint, path)
             monitor.restore(self.folder, checkpoint.step)
         try:
-            loop.run()
-            result = self._finish(loop, monitor, started, clock)
+            with advise_on_memory(self.config, self.folder.checkpoints):
+                loop.run()
+            result = self._finish(loop, monitor, writer, clock)
         except Exception as error:
             self.sink.event("error", loop.step, {"message": str(error)})
             raise
@@ -115,11 +122,11 @@ class Run:
         return result
 
     def _finish(
-        self, loop: Loop, monitor: Monitor, started: datetime.datetime, clock: float
+        self, loop: Loop, monitor: Monitor, writer: LoraWriter, clock: float
     ) -> TrainResult:
         machine = self.machine
         assert machine is not None
-        if monitor.ranks is None or loop.interrupted:
+        if monitor.ranks is None or loop.interrupted or loop.stopped_early:
             monitor.measure_ranks(loop.step)
         ranks = monitor.ranks
         assert ranks is not None
@@ -127,15 +134,16 @@ class Run:
             "effective_rank_mean": ranks.mean,
             "effective_rank_lowest": ranks.lowest,
         }
-        stem = self.folder.root.name
         files = []
         if not loop.interrupted:
-            files = self._write_lora(stem, loop.step, started, figures)
+            files = writer.write(loop.step, extra=figures)
         losses = monitor.losses
         result = TrainResult(
             run_dir=self.folder.root,
             step=loop.step,
             interrupted=loop.interrupted,
+            stopped_early=loop.stopped_early,
+            best_step=loop.best_step,
             lora_files=tuple(files),
             checkpoint=loop.checkpoint,
             before_after=monitor.before_after(loop.step),
@@ -150,43 +158,6 @@ class Run:
         )
         self._say_goodbye(result)
         return result
-
-    def _write_lora(
-        self,
-        stem: str,
-        step: int,
-        started: datetime.datetime,
-        extra: dict[str, float],
-    ) -> list[Path]:
-        machine = self.machine
-        assert machine is not None
-        paths = write_lora_files(
-            self.folder.lora,
-            stem,
-            self._weights(machine),
-            self.config,
-            step=step,
-            prediction_type=machine.family.prediction_type,
-            pictures=machine.pictures.pictures,
-            started=started,
-            extra=extra,
-        )
-        self.sink.event("lora", step, {"files": [path.name for path in paths]})
-        return paths
-
-    def _weights(self, machine: Machine) -> LoraWeights:
-        """What the model moves by; a start taken away costs rank, not exactness."""
-        model, component = machine.model, machine.family.component
-        if self.config.lora_init != "loi":
-            return lora_weights(model, component, machine.pairs)
-        weights = lora_weights(model, component, machine.moves().pairs)
-        weights, lost = compress(weights, self.config.resolved_file_rank)
-        if self.config.resolved_file_rank < 2 * self.config.lora_rank:
-            say(
-                f"The file holds rank {self.config.resolved_file_rank} and lost "
-                f"{lost:.2%} of the update (Frobenius norm)."
-            )
-        return weights
 
     def _say_goodbye(self, result: TrainResult) -> None:
         kind = "stop" if result.interrupted else "end"
@@ -203,6 +174,12 @@ class Run:
                 "wall_seconds": result.wall_seconds,
             },
         )
+        if result.stopped_early:
+            say(
+                f"Ended after step {result.step} of {self.config.steps}: the held-out "
+                f"loss was lowest after step {result.best_step}, whose LoRA is "
+                f"{self.folder.root.name}-best."
+            )
         if result.interrupted:
             root = self.folder.root
             say(

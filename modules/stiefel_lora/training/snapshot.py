@@ -11,6 +11,7 @@ from .._exceptions import CheckpointError
 from ..adapters import factors_of, load_factors
 from .checkpoint import Checkpoint
 from .machine import Machine
+from .progress import say
 from .rng import capture_rng, restore_rng
 
 __all__ = ["put_back", "take_snapshot"]
@@ -21,9 +22,12 @@ def take_snapshot(
     step: int,
     position: int,
     identity: dict[str, Any],
-    smooth_loss: float,
+    figures: dict[str, Any],
 ) -> Checkpoint:
-    """Everything that an exact resume takes, after ``step`` optimizer steps."""
+    """Everything that an exact resume takes, after ``step`` optimizer steps.
+
+    ``figures`` are the loop's own: numbers, texts, lists and dicts of them.
+    """
     scaler = machine.accelerator.scaler
     return Checkpoint(
         step=step,
@@ -35,8 +39,9 @@ def take_snapshot(
             "rng": capture_rng(),
             "noise": machine.noise.state(),
             "scaler": scaler.state_dict() if scaler is not None else {},
-            "smooth_loss": smooth_loss,
+            **figures,
         },
+        average={} if machine.average is None else machine.average.state(),
     )
 
 
@@ -63,6 +68,10 @@ def put_back(
             f"The optimizer state of {path} does not fit this run ({error})."
         ) from error
     _set_schedule(machine.scheduler, checkpoint.step, learning_rate)
+    if machine.average is not None:
+        if not checkpoint.average:
+            say(f"{path} holds no EMA; it starts anew at step {checkpoint.step}.")
+        machine.average.restore(checkpoint.average)
     machine.noise.restore(training["noise"])
     if machine.accelerator.scaler is not None and training["scaler"]:
         machine.accelerator.scaler.load_state_dict(training["scaler"])

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .._exceptions import InputError
+from .._exceptions import InputError, TrainingError
 from .assemble import Inputs, check_inputs
 from .identity import check_identity, run_identity
 from .progress import say
@@ -36,7 +36,7 @@ def train(config: TrainConfig, resume: str | Path | None = None) -> TrainResult:
 
     Raises:
         InputError: what was given can not work; raised before anything expensive.
-        TrainingError: NaN or infinity.
+        TrainingError: NaN or infinity, or no memory left.
     """
     started = datetime.datetime.now(datetime.timezone.utc)
     clock = time.monotonic()
@@ -64,7 +64,7 @@ def _new_run(
     run = Run(config, inputs, identity, folder, None)
     try:
         run.prepare()
-    except InputError:
+    except (InputError, TrainingError):
         # Nothing was trained: no empty folder stays behind to take the name.
         run.close()
         shutil.rmtree(folder.root, ignore_errors=True)

@@ -6,8 +6,14 @@ from typing import Annotated
 
 from pydantic import Field
 
-from .._base import StrictModel
-from ..enums import DType, ModelType, PredictionType
+from .._base import Flag, StrictModel
+from ..enums import (
+    AttentionMechanism,
+    DType,
+    ModelType,
+    PredictionType,
+    WeightDType,
+)
 
 __all__ = ["PART_SETTINGS", "ModelSettings"]
 
@@ -58,9 +64,18 @@ class ModelSettings(StrictModel):
     """What an SDXL or SD 1.5 model predicts. auto: what its settings or its file say;
     most files of models with v-prediction say it, others need v_prediction here."""
 
-    weight_dtype: DType = "bfloat16"
-    """Precision in which the frozen base model is held in memory."""
+    weight_dtype: WeightDType = "bfloat16"
+    """Precision in which the frozen base model is held in memory. nfloat4 and int8
+    need bitsandbytes and a quarter or half of the memory of bfloat16."""
 
     train_dtype: DType = "bfloat16"
     """Precision of the computation. bfloat16 for NVIDIA cards from 2020 on, float16 for
     older ones, float32 for a CPU. The LoRA itself is always float32."""
+
+    attention_mechanism: AttentionMechanism = "sdp"
+    """How attention is computed. sdp: torch's own kernels, fast on most machines;
+    xformers and flash (FLUX only) need these packages and an NVIDIA card."""
+
+    compile: Flag = False
+    """Compile the blocks of the model at the start: some minutes once, then faster
+    steps. Needs Triton on a card, a C++ compiler on a CPU."""

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from .._base import Count, StrictModel
+from .._base import Count, Flag, StrictModel
 from ..enums import DType, OutputFormat
 
 __all__ = ["SavingSettings"]
@@ -28,6 +28,10 @@ class SavingSettings(StrictModel):
     )
     """File formats of the finished LoRA. kohya: ComfyUI, Forge and others; peft:
     diffusers."""
+
+    save_without_ema: Flag = False
+    """With ema: write the LoRA that was not averaged as well, as
+    NAME_without_ema."""
 
     output_dtype: DType = "float16"
     """Precision of the numbers in the LoRA file."""

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from .._base import Count, StrictModel
+from .._base import Count, Number, StrictModel
 from ..parts import Sample
 
 __all__ = ["WatchingSettings"]
@@ -21,6 +21,13 @@ class WatchingSettings(StrictModel):
     validation_timesteps_per_picture: Annotated[Count, Field(ge=1, le=1000)] = 4
     """Noise levels at which each validation picture is measured; more are slower and
     less noisy."""
+
+    early_stop_patience: Count = 0
+    """Measurements on validation_concepts in a row without a lower loss that end the
+    run; the LoRA of the lowest one is kept as NAME-best. 0: train to the last step."""
+
+    early_stop_min_delta: Annotated[Number, Field(ge=0, le=100)] = 0.0
+    """How much lower a loss must be to count as lower."""
 
     sample_every: Count = 0
     """Steps between two rounds of sample pictures. 0: never."""

@@ -1,0 +1,123 @@
+"""Hold the linear layers of a denoiser's blocks in 4 or 8 bits, with bitsandbytes.
+
+What is quantised are the blocks that diffusers calls repeated (attention and
+feed-forward of a U-Net, all of FLUX's double and single blocks): nearly all weights are
+there, and what comes before and after them is small and sensitive.
+
+References:
+    T. Dettmers, A. Pagnoni, A. Holtzman, L. Zettlemoyer, "QLoRA", 2023,
+    arXiv:2305.14314 (NF4). T. Dettmers, M. Lewis, Y. Belkada, L. Zettlemoyer,
+    "LLM.int8()", 2022, arXiv:2208.07339 (vector-wise int8).
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from .source import ModelSource, PartSource
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+__all__ = ["QUANTISED", "quantise_", "quantised_source"]
+
+# Features of the input above this are kept in 16 bits (LLM.int8(), section 3.2).
+_OUTLIERS = 6.0
+
+
+def quantised_source(
+    source: ModelSource, part: str, kind: str, device: torch.device
+) -> ModelSource:
+    """The same model, ``part`` of it quantised when it is loaded.
+
+    Args:
+        source: where the parts come from.
+        part: name of the denoiser.
+        kind: a name in ``QUANTISED``.
+        device: where each layer is quantised, and stays.
+    """
+    wrap = functools.partial(_QuantisedPart, kind=kind, device=device)
+    return source.with_part(part, wrap)
+
+
+def quantise_(model: nn.Module, kind: str, device: torch.device) -> None:
+    """Replace the linear layers of the repeated blocks, one by one, in place.
+
+    peft then makes the LoRA layers that go with them: their factors are ordinary
+    float32 pairs.
+    """
+    blocks = set(getattr(model, "_repeated_blocks", ()))
+    make = QUANTISED[kind]
+    for block in model.modules():
+        if type(block).__name__ not in blocks:
+            continue
+        for parent in block.modules():
+            for name, layer in parent.named_children():
+                if type(layer) is nn.Linear:
+                    setattr(parent, name, make(layer).to(device))
+    # What peft asks a model before it chooses the class of its layers.
+    setattr(model, f"is_loaded_in_{4 if kind == 'nfloat4' else 8}bit", True)
+
+
+def _nfloat4(layer: nn.Linear) -> nn.Module:
+    import bitsandbytes as bnb
+
+    made: Any = bnb.nn.Linear4bit(
+        layer.in_features,
+        layer.out_features,
+        bias=False,
+        compute_dtype=layer.weight.dtype,
+        quant_type="nf4",
+        device="meta",
+    )
+    weight: Any = bnb.nn.Params4bit
+    made.weight = weight(
+        layer.weight.data, requires_grad=False, quant_type="nf4", module=made
+    )
+    made.bias = layer.bias
+    return made
+
+
+def _int8(layer: nn.Linear) -> nn.Module:
+    import bitsandbytes as bnb
+
+    made: Any = bnb.nn.Linear8bitLt(
+        layer.in_features,
+        layer.out_features,
+        bias=False,
+        has_fp16_weights=False,
+        threshold=_OUTLIERS,
+        device="meta",
+    )
+    weight: Any = bnb.nn.Int8Params
+    made.weight = weight(layer.weight.data, requires_grad=False, has_fp16_weights=False)
+    made.bias = layer.bias
+    return made
+
+
+QUANTISED = {"nfloat4": _nfloat4, "int8": _int8}
+"""By ``weight_dtype``: makes the layer that is quantised when it moves to a device."""
+
+
+class _QuantisedPart:
+    """A part that is quantised after it was read."""
+
+    def __init__(self, part: PartSource, kind: str, device: torch.device) -> None:
+        self._part = part
+        self._kind = kind
+        self._device = device
+
+    def config(self) -> dict[str, Any]:
+        return self._part.config()
+
+    def load(self, loader: Any, dtype: torch.dtype | None) -> Any:
+        model = self._part.load(loader, dtype)
+        quantise_(model, self._kind, self._device)
+        return model
+
+    def digest_into(self, digest: _Hash) -> None:
+        self._part.digest_into(digest)

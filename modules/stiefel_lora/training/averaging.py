@@ -1,0 +1,133 @@
+r"""A moving average of the LoRA (EMA) that is an ordinary LoRA with orthonormal B.
+
+After an update at step t, with decay :math:`d = \min(d_0, (1 + t) / (10 + t))`:
+
+.. math:: \bar B \leftarrow d \bar B + (1 - d) B R,\quad
+          \bar A \leftarrow d \bar A + (1 - d) R^T A,\quad
+          R = \mathrm{msign}(B^T \bar B)
+
+(B, A) and (B R, R^T A) are the same adapter for an orthogonal R. This one brings B
+closest to the average (orthogonal Procrustes): a method that turns the two factors
+against each other, or flips a sign, would otherwise average to nothing. The mean of
+orthonormal matrices is not orthonormal; where the average is used, (B, A) := (Q, R A)
+with the QR factors of its B, which keeps its product. Methods that leave B free do
+neither.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..adapters import lora_parameters
+from ..geometry import polar_factor
+from ..optim import orthonormalize_
+from ..optim.pairs import Pair
+
+__all__ = ["MovingAverage", "decay_at"]
+
+
+def decay_at(step: int, decay: float) -> float:
+    """Smaller at first, so that the start is forgotten (OneTrainer's warm-up).
+
+    >>> decay_at(0, 0.999)
+    0.1
+    """
+    return min(decay, (1 + step) / (10 + step))
+
+
+class MovingAverage:
+    """Copies of what is trained, float32, moved along every few steps.
+
+    Args:
+        model: with the adapter in it.
+        pairs: blocks whose B is kept orthonormal; empty for methods that leave it free.
+        decay: share of the average that an update keeps, d0.
+        every: steps between two updates.
+        device: where the copies are kept.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        pairs: Sequence[Pair],
+        *,
+        decay: float,
+        every: int,
+        device: torch.device,
+    ) -> None:
+        self._model = model
+        self._decay = decay
+        self._every = every
+        self._device = device
+        self._trained = {
+            name: parameter
+            for name, parameter in lora_parameters(model).items()
+            if parameter.requires_grad
+        }
+        names = {id(parameter): name for name, parameter in self._trained.items()}
+        self._blocks = [(names[id(p.up)], names[id(p.down)]) for p in pairs]
+        self._values = self._copies()
+
+    def state(self) -> dict[str, Tensor]:
+        """The averages by name, on the CPU."""
+        return {n: value.to("cpu", copy=True) for n, value in self._values.items()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what ``state`` returned; from the LoRA as it is when empty."""
+        self._values = self._copies()
+        for name, value in state.items():
+            self._values[name].copy_(value)
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Move the averages towards the LoRA after ``step`` optimizer steps."""
+        if step % self._every:
+            return
+        share = 1 - decay_at(step, self._decay)
+        for name, value in self._turned().items():
+            self._values[name].lerp_(value.to(self._device), share)
+
+    @contextlib.contextmanager
+    def applied(self) -> Iterator[None]:
+        """Put the averages into the model for a while; its own bits come back after."""
+        kept = self._copies()
+        try:
+            self._fill(self._values)
+            if self._blocks:
+                orthonormalize_(self._model)
+            yield
+        finally:
+            self._fill(kept)
+
+    def _copies(self) -> dict[str, Tensor]:
+        return {
+            name: parameter.detach().to(self._device, copy=True)
+            for name, parameter in self._trained.items()
+        }
+
+    @torch.no_grad()
+    def _fill(self, values: Mapping[str, Tensor]) -> None:
+        for name, parameter in self._trained.items():
+            parameter.copy_(values[name])
+
+    def _turned(self) -> dict[str, Tensor]:
+        """What is trained, constrained blocks turned towards their averages."""
+        found: dict[str, Tensor] = {
+            name: parameter.detach() for name, parameter in self._trained.items()
+        }
+        if not self._blocks:
+            return found
+        turns = polar_factor(torch.stack([self._overlap(up) for up, _ in self._blocks]))
+        for (up, down), turn in zip(self._blocks, turns, strict=True):
+            b, a = found[up], found[down]
+            found[up] = (b.flatten(1) @ turn).view_as(b)
+            found[down] = (turn.mT @ a.flatten(1)).view_as(a)
+        return found
+
+    def _overlap(self, name: str) -> Tensor:
+        b = self._trained[name].detach().flatten(1)
+        return b.mT @ self._values[name].to(b.device).flatten(1)

@@ -1,0 +1,53 @@
+"""When the held-out loss no longer falls."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+__all__ = ["EarlyStop"]
+
+
+class EarlyStop:
+    """Counts measurements without a better one.
+
+    Args:
+        patience: measurements in a row without improvement that end the run; 0: none.
+        min_delta: what a loss must be below the best one to be an improvement.
+    """
+
+    def __init__(self, patience: int, min_delta: float) -> None:
+        self._patience = patience
+        self._min_delta = min_delta
+        self._best = math.inf
+        self._waited = 0
+        self.best_step: int | None = None
+        """Step of the lowest loss so far."""
+
+    @property
+    def watches(self) -> bool:
+        """Whether the run may end early at all."""
+        return self._patience > 0
+
+    @property
+    def wanted(self) -> bool:
+        """Whether the run should end."""
+        return self.watches and self._waited >= self._patience
+
+    def see(self, step: int, loss: float) -> bool:
+        """Take in a loss; True when it is the best so far."""
+        better = loss < self._best - self._min_delta
+        if better:
+            self._best, self._waited, self.best_step = loss, 0, step
+        else:
+            self._waited += 1
+        return better
+
+    def state(self) -> dict[str, Any]:
+        """Numbers to go on from."""
+        return {"best": self._best, "waited": self._waited, "step": self.best_step}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what ``state`` returned."""
+        self._best, self._waited = state["best"], state["waited"]
+        self.best_step = state["step"]
