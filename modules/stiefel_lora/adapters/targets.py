@@ -20,6 +20,11 @@ __all__ = ["LAYER_PRESETS", "check_room", "select_layers"]
 
 LAYER_PRESETS = {
     "sdxl": {"attn-only": ("attn",), "attn-mlp": ("attentions",), "full": ()},
+    "flux": {
+        "attn-only": ("attn",),
+        "attn-mlp": ("attn", "ff.net", "proj_mlp"),
+        "full": (),
+    },
 }
 """Family -> preset -> pieces of names, one of which a layer's name must hold."""
 

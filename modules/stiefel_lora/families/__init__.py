@@ -28,7 +28,7 @@ __all__ = [
     "open_family",
 ]
 
-_CLASSES = {"sdxl": ("sdxl", "Sdxl")}
+_CLASSES = {"flux": ("flux", "Flux"), "sdxl": ("sdxl", "Sdxl")}
 """Name in configurations -> file of this package and class in it."""
 
 
@@ -53,7 +53,9 @@ def open_family(config: TrainConfig, device: torch.device) -> Family:
     source = _find_model(config, download=True)
     assert source is not None
     dtype = getattr(torch, config.weight_dtype)
-    family = _class_of(config.model_type)(source, dtype, device)
+    kind = _class_of(config.model_type)
+    settings = {name: getattr(config, name) for name in kind.facts.settings}
+    family = kind(source, dtype, device, **settings)
     family.guidance_scale = config.guidance_scale
     return family
 
