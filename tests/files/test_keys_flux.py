@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+from diffusers import FluxPipeline
 
 from helpers.full_size import clip_l, flux_transformer, linear_layers, t5_xxl
 from stiefel_lora import ModelError
+from stiefel_lora.files import load_lora, save_kohya
 from stiefel_lora.files.fused_flux import fuse, split
 from stiefel_lora.files.keys_flux import _inverse, _table, from_kohya, to_kohya
 from stiefel_lora.files.weights import LoraFactors, LoraWeights, canonical_name
 
-DEPTHS = {"double": 19, "single": 38}
+NO_LAYER = r"no layer of a FLUX\.1 model"
 
 
 def original_layers() -> set[str]:
     """Layers of black-forest-labs/flux, src/flux/model.py, that blocks are made of."""
-    sides = [f"{s}_{x}" for s in ("img", "txt") for x in (
-        "mod_lin", "attn_qkv", "attn_proj", "mlp_0", "mlp_2"
-    )]
+    leaves = ("mod_lin", "attn_qkv", "attn_proj", "mlp_0", "mlp_2")
+    sides = [f"{side}_{leaf}" for side in ("img", "txt") for leaf in leaves]
     double = {f"double_blocks_{i}_{leaf}" for i in range(19) for leaf in sides}
-    leaves = ("linear1", "linear2", "modulation_lin")
-    single = {f"single_blocks_{i}_{leaf}" for i in range(38) for leaf in leaves}
+    ends = ("linear1", "linear2", "modulation_lin")
+    single = {f"single_blocks_{i}_{end}" for i in range(38) for end in ends}
     return {f"lora_unet_{name}" for name in double | single}
 
 
@@ -92,11 +95,11 @@ def test_the_table_is_one_to_one() -> None:
 
 
 def test_a_name_outside_flux_is_refused() -> None:
-    with pytest.raises(ModelError, match="no layer of a FLUX.1 model"):
+    with pytest.raises(ModelError, match=NO_LAYER):
         to_kohya("transformer.double_blocks.0.img_attn.norm")
-    with pytest.raises(ModelError, match="no layer of a FLUX.1 model"):
-        fuse({"transformer.blocks.0.x": LoraFactors(torch.ones(2, 1), torch.ones(1, 2), 1.0)})
-    with pytest.raises(ModelError, match="names no layer of a FLUX.1 model"):
+    with pytest.raises(ModelError, match=NO_LAYER):
+        fuse({"transformer.blocks.0.x": random_lora(2, 2, rank=1, alpha=1.0)})
+    with pytest.raises(ModelError, match=NO_LAYER):
         from_kohya("lora_unet_input_blocks_4_1_proj_in")
 
 
@@ -145,6 +148,25 @@ def test_a_lora_at_its_start_comes_back() -> None:
     name = "transformer.transformer_blocks.0.attn.to_q"
     start = LoraFactors(torch.zeros(4, 2), torch.randn(2, 6), 2.0)
     assert name in split(fuse({name: start}))
+
+
+def test_diffusers_reads_the_fused_layers_of_a_single_block(tmp_path: Path) -> None:
+    """At FLUX.1's own width, the only one at which diffusers reads them."""
+    block = "transformer.single_transformer_blocks.0"
+    sizes = {f"attn.to_{leaf}": (3072, 3072) for leaf in "qkv"}
+    sizes |= {"proj_mlp": (12288, 3072), "proj_out": (3072, 15360)}
+    weights = {
+        f"{block}.{leaf}": random_lora(*size, rank=2, alpha=1.0)
+        for leaf, size in sizes.items()
+    }
+    save_kohya(tmp_path / "lora.safetensors", weights, family="flux")
+    read = FluxPipeline.lora_state_dict(tmp_path / "lora.safetensors")
+    assert len(read) == 2 * len(weights)
+    for name, factors in weights.items():
+        up, down = read[f"{name}.lora_B.weight"], read[f"{name}.lora_A.weight"]
+        assert up.shape == factors.up.shape
+        assert torch.allclose(up @ down, product(factors), atol=1e-4)
+    assert load_lora(tmp_path / "lora.safetensors").keys() == weights.keys()
 
 
 def test_halves_of_the_last_modulation_are_swapped() -> None:

@@ -66,6 +66,7 @@ def tiny_flux_config(model: Path, root: Path, **changes: Any) -> TrainConfig:
         "model_type": "flux",
         "layer_filter": [],
         "layer_filter_preset": "attn-only",
+        "text_encoder_2_sequence_length": 16,
         **changes,
     }
     return tiny_config(model, root, **settings)

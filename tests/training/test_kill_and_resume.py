@@ -31,9 +31,7 @@ def farm(model: Path, root: Path, *options: str) -> str:
 @pytest.mark.timeout(1200)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork (not on Windows)")
 @pytest.mark.parametrize("family", ["sdxl", "flux"])
-def test_two_kills(
-    request: pytest.FixtureRequest, tmp_path: Path, family: str
-) -> None:
+def test_two_kills(request: pytest.FixtureRequest, tmp_path: Path, family: str) -> None:
     model = request.getfixturevalue(f"tiny_{family}")
     printed = farm(model, tmp_path, "--kills", "2", "--family", family)
     assert printed.count("killed after") == 2

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from .rules_family import FAMILY_RULES
 from .rules_objective import OBJECTIVE_RULES
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ RULES: tuple[Callable[[TrainConfig], str | None], ...] = (
     _loi_file_rank_fits,
     _dora_starts_at_the_model,
     _dora_is_saved_for_diffusers,
+    *FAMILY_RULES,
     *OBJECTIVE_RULES,
 )
 

@@ -185,8 +185,13 @@ def _original() -> dict[str, str]:
                 (f"{mlp}.net.2", "mlp.2"),
                 (f"{mod}.linear", "mod.lin"),
             ):
-                found[f"transformer_blocks.{block}.{leaf}"] = f"{double}.{side}_{original}"
-        for leaf, original in (("proj_out", "linear2"), ("norm.linear", "modulation.lin")):
+                found[f"transformer_blocks.{block}.{leaf}"] = (
+                    f"{double}.{side}_{original}"
+                )
+        for leaf, original in (
+            ("proj_out", "linear2"),
+            ("norm.linear", "modulation.lin"),
+        ):
             path = f"single_transformer_blocks.{block}.{leaf}"
             found[path] = f"single_blocks.{block}.{original}"
     for whole, parts in _wholes().items():

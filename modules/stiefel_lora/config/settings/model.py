@@ -58,9 +58,7 @@ class ModelSettings(StrictModel):
     """What an SDXL or SD 1.5 model predicts. auto: what its settings or its file say;
     most files of models with v-prediction say it, others need v_prediction here."""
 
-    text_encoder_2_sequence_length: (
-        Annotated[Count, Field(ge=16, le=512)] | None
-    ) = None
+    text_encoder_2_sequence_length: Annotated[Count, Field(ge=16, le=512)] | None = None
     """FLUX: tokens of a caption that T5 reads; fewer are faster and need less disk.
     Unset: 512 for dev, 256 for schnell, as these were trained."""
 
