@@ -1,4 +1,4 @@
-"""Every layer of a full-size FLUX.1 has a kohya name that tools know, and comes back."""
+"""Every layer of a full-size FLUX.1 has a kohya name that tools know."""
 
 from __future__ import annotations
 

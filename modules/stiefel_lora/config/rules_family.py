@@ -21,13 +21,14 @@ def _flux_reads_patches(config: TrainConfig) -> str | None:
         if value is not None and value % _FLUX_STEP:
             return (
                 f"{key}={value} must be a multiple of {_FLUX_STEP} with FLUX.1: write "
-                f"{max(value // _FLUX_STEP, 2) * _FLUX_STEP}."
+                f"{max(value // _FLUX_STEP, 1) * _FLUX_STEP}."
             )
     return None
 
 
 def _sides(config: TrainConfig) -> Iterator[tuple[str, int | None]]:
     yield "resolution", config.resolution
+    yield "bucket_step", config.bucket_step
     for number, sample in enumerate(config.samples):
         yield f"samples.{number}.width", sample.width
         yield f"samples.{number}.height", sample.height

@@ -29,9 +29,11 @@ _TEXT_MODELS: dict[str, Any] = {
     "text_encoder": transformers.CLIPTextModel,
     "text_encoder_2": transformers.T5EncoderModel,
 }
+# transformers 5 keeps the name for type checkers no longer.
+_transformers: Any = transformers
 _TOKENIZERS: dict[str, Any] = {
     "tokenizer": transformers.CLIPTokenizer,
-    "tokenizer_2": transformers.T5TokenizerFast,
+    "tokenizer_2": _transformers.T5TokenizerFast,
 }
 _TEXT_PARTS = (*_TEXT_MODELS, *_TOKENIZERS)
 # Tokens of T5 that each model was trained with.

@@ -185,15 +185,11 @@ def _original() -> dict[str, str]:
                 (f"{mlp}.net.2", "mlp.2"),
                 (f"{mod}.linear", "mod.lin"),
             ):
-                found[f"transformer_blocks.{block}.{leaf}"] = (
-                    f"{double}.{side}_{original}"
-                )
-        for leaf, original in (
-            ("proj_out", "linear2"),
-            ("norm.linear", "modulation.lin"),
-        ):
-            path = f"single_transformer_blocks.{block}.{leaf}"
-            found[path] = f"single_blocks.{block}.{original}"
+                path = f"transformer_blocks.{block}.{leaf}"
+                found[path] = f"{double}.{side}_{original}"
+        single = f"single_transformer_blocks.{block}"
+        found[f"{single}.proj_out"] = f"single_blocks.{block}.linear2"
+        found[f"{single}.norm.linear"] = f"single_blocks.{block}.modulation.lin"
     for whole, parts in _wholes().items():
         found.update(dict.fromkeys(parts.parts, whole))
     return found

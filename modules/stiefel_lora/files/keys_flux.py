@@ -32,15 +32,8 @@ OUTSIDE_BLOCKS = {
 }
 """Path in diffusers -> path in the original checkpoint."""
 
-_DOUBLE = (
-    *(
-        f"{side}_{leaf}"
-        for side in ("img", "txt")
-        for leaf in ("attn.qkv", "attn.proj")
-    ),
-    *(f"{side}_{leaf}" for side in ("img", "txt") for leaf in ("mlp.0", "mlp.2")),
-    *(f"{side}_mod.lin" for side in ("img", "txt")),
-)
+_SIDE = ("attn.qkv", "attn.proj", "mlp.0", "mlp.2", "mod.lin")
+_DOUBLE = tuple(f"{side}_{leaf}" for side in ("img", "txt") for leaf in _SIDE)
 _SINGLE = ("linear1", "linear2", "modulation.lin")
 
 

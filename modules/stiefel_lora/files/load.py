@@ -40,8 +40,8 @@ def load_lora(path: str | os.PathLike[str]) -> LoraWeights:
         raise ModelError(f"{path} can not be read as a LoRA: {error}") from error
     example = f", for example {next(iter(tensors))!r}" if tensors else ""
     raise ModelError(
-        f"{path} is no kohya-style or PEFT-style LoRA of SDXL or FLUX.1: its {len(tensors)} keys "
-        f"are of another kind{example}."
+        f"{path} is no kohya-style or PEFT-style LoRA of SDXL or FLUX.1: its "
+        f"{len(tensors)} keys are of another kind{example}."
     )
 
 
