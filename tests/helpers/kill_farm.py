@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from helpers.runs import tiny_config
+from helpers.runs import tiny_config, tiny_flux_config
 from stiefel_lora import CheckpointError
 from stiefel_lora.config import TrainConfig
 from stiefel_lora.training.checkpoint import Checkpoint, load_checkpoint
@@ -26,6 +26,7 @@ from stiefel_lora.training.resume import find_resume
 from stiefel_lora.training.trainer import train
 
 STEPS = 10
+CONFIGS = {"sdxl": tiny_config, "flux": tiny_flux_config}
 
 
 def main() -> None:
@@ -38,6 +39,7 @@ def main() -> None:
         "--seed", type=int, default=random.SystemRandom().getrandbits(32)
     )
     parser.add_argument("--optimizer", default="stiefel_lora")
+    parser.add_argument("--family", choices=CONFIGS, default="sdxl")
     arguments = parser.parse_args()
     print(f"seed {arguments.seed}", flush=True)
     chance = random.Random(arguments.seed)
@@ -56,7 +58,8 @@ def main() -> None:
         "optimizer": {"name": arguments.optimizer},
         "cache_dir": str(arguments.root / "cache"),
     }
-    reference = tiny_config(
+    make_config = CONFIGS[arguments.family]
+    reference = make_config(
         arguments.model, arguments.root, run_name="reference", **settings
     )
     clock = Clock()
@@ -65,7 +68,7 @@ def main() -> None:
     expected = last_checkpoint(reference)
     killed, run = 0, 0
     while killed < arguments.kills:
-        config = tiny_config(
+        config = make_config(
             arguments.model, arguments.root, run_name=f"run_{run}", **settings
         )
         killed += harass(config, chance, clock, arguments.kills - killed)

@@ -20,6 +20,7 @@ __all__ = [
     "last_ranks",
     "make_pictures",
     "tiny_config",
+    "tiny_flux_config",
 ]
 
 
@@ -57,6 +58,18 @@ def tiny_config(model: Path, root: Path, **changes: Any) -> TrainConfig:
         **changes,
     }
     return parse_config(settings)
+
+
+def tiny_flux_config(model: Path, root: Path, **changes: Any) -> TrainConfig:
+    """The same on a FLUX.1 of one double and one single block: all attention."""
+    settings = {
+        "model_type": "flux",
+        "layer_filter": [],
+        "layer_filter_preset": "attn-only",
+        "text_encoder_2_sequence_length": 16,
+        **changes,
+    }
+    return tiny_config(model, root, **settings)
 
 
 def factors_of(result: TrainResult) -> dict[str, torch.Tensor]:

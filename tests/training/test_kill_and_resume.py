@@ -30,14 +30,22 @@ def farm(model: Path, root: Path, *options: str) -> str:
 # that takes minutes.
 @pytest.mark.timeout(1200)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork (not on Windows)")
-def test_two_kills(tiny_sdxl: Path, tmp_path: Path) -> None:
-    assert farm(tiny_sdxl, tmp_path, "--kills", "2").count("killed after") == 2
+@pytest.mark.parametrize("family", ["sdxl", "flux"])
+def test_two_kills(request: pytest.FixtureRequest, tmp_path: Path, family: str) -> None:
+    model = request.getfixturevalue(f"tiny_{family}")
+    printed = farm(model, tmp_path, "--kills", "2", "--family", family)
+    assert printed.count("killed after") == 2
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork (not on Windows)")
+@pytest.mark.parametrize("family", ["sdxl", "flux"])
 @pytest.mark.parametrize("optimizer", ["stiefel_lora", "adamw"])
-def test_eight_kills(tiny_sdxl: Path, tmp_path: Path, optimizer: str) -> None:
-    printed = farm(tiny_sdxl, tmp_path, "--kills", "8", "--optimizer", optimizer)
+def test_eight_kills(
+    request: pytest.FixtureRequest, tmp_path: Path, optimizer: str, family: str
+) -> None:
+    model = request.getfixturevalue(f"tiny_{family}")
+    options = ("--kills", "8", "--optimizer", optimizer, "--family", family)
+    printed = farm(model, tmp_path, *options)
     assert printed.count("killed after") == 8

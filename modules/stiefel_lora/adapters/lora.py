@@ -67,7 +67,7 @@ def add_lora(
     """
     model.requires_grad_(False)
     adaptable: Any = model
-    settings = {"r": rank, "lora_alpha": alpha, "target_modules": list(targets)}
+    settings = {"r": rank, "lora_alpha": alpha, "target_modules": _whole_names(targets)}
     adaptable.add_adapter(_lora_config(**settings, use_dora=use_dora))
     if init == "loi":
         add_offset(model, _lora_config(**settings))
@@ -82,6 +82,14 @@ def add_lora(
     if use_dora:
         prepare_dora(model, pairs)
     return [pair.name for pair in pairs]
+
+
+def _whole_names(targets: Sequence[str]) -> str:
+    """Say names as a pattern of whole names.
+
+    In a list, peft would take FLUX's proj_out for every name that ends so.
+    """
+    return "|".join(re.escape(name) for name in targets)
 
 
 def pairs_of(model: nn.Module) -> list[Pair]:

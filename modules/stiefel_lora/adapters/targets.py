@@ -4,6 +4,11 @@ The presets bear OneTrainer's names. On SDXL: ``attn-only`` 560 layers, ``attn-m
 (attention, feed-forward, proj_in and proj_out), ``full`` all 743 linear layers.
 OneTrainer's ``full`` has the 51 convolutions too; its last one has 4 outputs, so every
 rank above 4 would be refused. Own patterns reach convolutions.
+
+On FLUX.1: ``attn-only`` 266 layers, ``attn-mlp`` 342 (attention, and the feed-forward
+layers of the picture's side: ``ff.net`` and ``proj_mlp``), ``full`` all 504. The
+feed-forward layers of the text's side and ``proj_out`` are in ``full`` only, as in
+OneTrainer.
 """
 
 from __future__ import annotations
@@ -20,6 +25,11 @@ __all__ = ["LAYER_PRESETS", "check_room", "select_layers"]
 
 LAYER_PRESETS = {
     "sdxl": {"attn-only": ("attn",), "attn-mlp": ("attentions",), "full": ()},
+    "flux": {
+        "attn-only": ("attn",),
+        "attn-mlp": ("attn", "ff.net", "proj_mlp"),
+        "full": (),
+    },
 }
 """Family -> preset -> pieces of names, one of which a layer's name must hold."""
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .enums import FLOW_MODELS
+from .rules_family import FAMILY_RULES
 from .rules_objective import OBJECTIVE_RULES
 
 if TYPE_CHECKING:
@@ -143,6 +144,7 @@ RULES: tuple[Callable[[TrainConfig], str | None], ...] = (
     _dora_over_int8_loses_its_scales,
     _early_stop_has_something_to_watch,
     _flash_is_for_flux,
+    *FAMILY_RULES,
     *OBJECTIVE_RULES,
 )
 

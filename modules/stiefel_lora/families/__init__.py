@@ -29,7 +29,7 @@ __all__ = [
     "open_family",
 ]
 
-_CLASSES = {"sdxl": ("sdxl", "Sdxl")}
+_CLASSES = {"flux": ("flux", "Flux"), "sdxl": ("sdxl", "Sdxl")}
 """Name in configurations -> file of this package and class in it."""
 
 
@@ -57,7 +57,8 @@ def open_family(config: TrainConfig, device: torch.device) -> Family:
     dtype = getattr(torch, config.plain_weight_dtype)
     if config.weight_dtype != config.plain_weight_dtype:
         source = quantised_source(source, kind.component, config.weight_dtype, device)
-    family = kind(source, dtype, device)
+    settings = {name: getattr(config, name) for name in kind.facts.settings}
+    family = kind(source, dtype, device, **settings)
     family.guidance_scale = config.guidance_scale
     return family
 

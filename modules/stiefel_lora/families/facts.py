@@ -71,6 +71,9 @@ class FamilyFacts:
     clip_padding: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """CLIP's tokenizers by part, and the token that fills up their 77 places."""
 
+    settings: tuple[str, ...] = ()
+    """Fields of a configuration that the family's class takes by their names."""
+
     def is_pipeline(self, kind: str) -> bool:
         """Tell whether a pipeline class is one of this family."""
         return re.match(self.pipeline, kind) is not None

@@ -17,7 +17,7 @@ from .base import Batch, Prediction, SampleRequest, evaluating
 from .diffusion import signal_to_noise
 from .facts import FamilyFacts, InFiles
 from .header import Header
-from .latents import decode_latents, encode_latents
+from .latents import decode_latents, encode_latents, picture_of
 from .layouts import CLIP, LDM_UNET, LDM_VAE, OPEN_CLIP
 from .source import ModelSource
 
@@ -222,9 +222,7 @@ class Sdxl:
 
     def sample(self, request: SampleRequest) -> Image.Image:
         """Make one picture with the U-Net as it is now."""
-        pixels = self.sample_pixels(request)
-        bytes_ = (pixels / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)
-        return Image.fromarray(bytes_.permute(1, 2, 0).cpu().numpy())
+        return picture_of(self.sample_pixels(request))
 
     def sample_pixels(self, request: SampleRequest) -> Tensor:
         """Run the stock StableDiffusionXLPipeline: ``(3, height, width)`` in [-1, 1].

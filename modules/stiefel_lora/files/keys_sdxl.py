@@ -11,15 +11,15 @@ import functools
 from collections.abc import Iterator
 
 from .._exceptions import ModelError
+from .encoder_names import clip_layers
 
 __all__ = ["from_kohya", "to_kohya"]
 
 _LEVELS = 3
 _LAYERS = 2
-# SDXL has up to 10 transformer blocks in a row and 32 text encoder layers; more costs
-# nothing and lets relatives of SDXL pass.
+# SDXL has up to 10 transformer blocks in a row; more costs nothing and lets relatives
+# of SDXL pass.
 _MAX_DEPTH = 32
-_MAX_ENCODER_LAYERS = 48
 
 _RESNET = {
     "conv1": "in_layers.2",
@@ -41,10 +41,6 @@ _OUTSIDE_BLOCKS = {
     "add_embedding.linear_1": "label_emb.0.0",
     "add_embedding.linear_2": "label_emb.0.2",
 }
-_ENCODER_LAYER = (
-    *(f"self_attn.{leaf}_proj" for leaf in ("q", "k", "v", "out")),
-    *("mlp.fc1", "mlp.fc2"),
-)
 
 
 def to_kohya(name: str) -> str:
@@ -82,7 +78,7 @@ def from_kohya(stem: str) -> str:
 def _table() -> dict[str, str]:
     pairs = [(f"unet.{path}", f"lora_unet_{sgm}") for path, sgm in _unet()]
     for component, prefix in (("text_encoder", "te1"), ("text_encoder_2", "te2")):
-        pairs += [(f"{component}.{p}", f"lora_{prefix}_{p}") for p in _encoder()]
+        pairs += [(f"{component}.{p}", f"lora_{prefix}_{p}") for p in clip_layers()]
     return {name: stem.replace(".", "_") for name, stem in pairs}
 
 
@@ -126,10 +122,3 @@ def _attention(path: str, place: str) -> Iterator[tuple[str, str]]:
         leaves += [f"transformer_blocks.{depth}.{leaf}" for leaf in _TRANSFORMER_BLOCK]
     for leaf in leaves:
         yield f"{path}.{leaf}", f"{place}.{leaf}"
-
-
-def _encoder() -> Iterator[str]:
-    yield "text_projection"
-    for layer in range(_MAX_ENCODER_LAYERS):
-        for leaf in _ENCODER_LAYER:
-            yield f"text_model.encoder.layers.{layer}.{leaf}"

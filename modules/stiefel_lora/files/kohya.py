@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .._exceptions import ModelError
-from . import keys_sdxl
+from . import fused_flux, keys_flux, keys_sdxl
 from ._prepare import check_weights, stored
 from .metadata import network_metadata
 from .tensors import tensor_hash, write_tensors
@@ -22,7 +22,7 @@ from .weights import LoraFactors, LoraWeights, rank_of
 
 __all__ = ["parse_kohya", "save_kohya"]
 
-_FAMILIES: dict[str, ModuleType] = {"sdxl": keys_sdxl}
+_FAMILIES: dict[str, ModuleType] = {"sdxl": keys_sdxl, "flux": keys_flux}
 _DOWN, _UP, _ALPHA = "lora_down.weight", "lora_up.weight", "alpha"
 
 
@@ -46,13 +46,10 @@ def save_kohya(
         OutputError: the file could not be written, or a value does not fit ``dtype``.
     """
     check_weights(weights, dtype)
+    _check_plain(weights)
     tensors: dict[str, Tensor] = {}
-    for name, factors in weights.items():
-        if factors.magnitude is not None:
-            raise ModelError(
-                f"{name} is a DoRA, whose kohya-style readers disagree on what it "
-                f"means; save it with save_peft, which diffusers loads."
-            )
+    modules = fused_flux.fuse(weights) if family == "flux" else weights
+    for name, factors in modules.items():
         stem = _keys(family).to_kohya(name)
         tensors[f"{stem}.{_DOWN}"] = stored(name, factors.down, dtype)
         tensors[f"{stem}.{_UP}"] = stored(name, factors.up, dtype)
@@ -83,7 +80,17 @@ def parse_kohya(tensors: Mapping[str, Tensor], *, family: str = "sdxl") -> LoraW
             raise ModelError(f"{key!r} belongs to no plain LoRA; only those are read.")
         parts.setdefault(stem, {})[suffix] = tensor
     keys = _keys(family)
-    return {keys.from_kohya(stem): _factors(stem, part) for stem, part in parts.items()}
+    modules = {keys.from_kohya(stem): _factors(stem, p) for stem, p in parts.items()}
+    return fused_flux.split(modules) if family == "flux" else modules
+
+
+def _check_plain(weights: LoraWeights) -> None:
+    for name, factors in weights.items():
+        if factors.magnitude is not None:
+            raise ModelError(
+                f"{name} is a DoRA, whose kohya-style readers disagree on what it "
+                f"means; save it with save_peft, which diffusers loads."
+            )
 
 
 def _factors(stem: str, part: Mapping[str, Tensor]) -> LoraFactors:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 
 from .._exceptions import ModelError
+from .keys_flux import OUTSIDE_BLOCKS
 from .kohya import parse_kohya
 from .peft import parse_peft
 from .tensors import read_tensors
@@ -14,11 +16,16 @@ from .weights import COMPONENTS, LoraWeights
 __all__ = ["load_lora"]
 
 _PEFT = tuple(f"{component}." for component in COMPONENTS)
-_KOHYA = ("lora_unet_", "lora_te1_", "lora_te2_")
+_KOHYA = ("lora_unet_", "lora_te1_", "lora_te2_", "lora_te3_")
+# T5 and the blocks of FLUX.1; names outside its blocks are in no other family either.
+_FLUX = (
+    *("lora_te3_", "lora_unet_double_blocks_", "lora_unet_single_blocks_"),
+    *(f"lora_unet_{name.replace('.', '_')}." for name in OUTSIDE_BLOCKS.values()),
+)
 
 
 def load_lora(path: str | os.PathLike[str]) -> LoraWeights:
-    """Read a kohya-style or PEFT-style LoRA of SDXL; dtypes stay as stored.
+    """Read a kohya-style or PEFT-style LoRA of SDXL or FLUX.1; dtypes stay as stored.
 
     Raises:
         ModelError: the file is missing, damaged, or no such LoRA.
@@ -26,13 +33,18 @@ def load_lora(path: str | os.PathLike[str]) -> LoraWeights:
     tensors, metadata = read_tensors(path)
     try:
         if tensors and all(key.startswith(_KOHYA) for key in tensors):
-            return parse_kohya(tensors)
+            return parse_kohya(tensors, family=_family_of(tensors))
         if tensors and all(key.startswith(_PEFT) for key in tensors):
             return parse_peft(tensors, metadata)
     except (AttributeError, TypeError, ValueError, re.error) as error:
         raise ModelError(f"{path} can not be read as a LoRA: {error}") from error
     example = f", for example {next(iter(tensors))!r}" if tensors else ""
     raise ModelError(
-        f"{path} is no kohya-style or PEFT-style LoRA of SDXL: its {len(tensors)} keys "
-        f"are of another kind{example}."
+        f"{path} is no kohya-style or PEFT-style LoRA of SDXL or FLUX.1: its "
+        f"{len(tensors)} keys are of another kind{example}."
     )
+
+
+def _family_of(keys: Iterable[str]) -> str:
+    """By the names of its layers; CLIP alone is the same in both families."""
+    return "flux" if any(key.startswith(_FLUX) for key in keys) else "sdxl"

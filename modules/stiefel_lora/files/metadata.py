@@ -14,10 +14,18 @@ from collections.abc import Iterable, Mapping
 __all__ = ["network_metadata", "tag_frequency", "training_metadata"]
 
 # A1111 hides a LoRA from SDXL unless this name starts with "sdxl_".
-_BASE_VERSION = {"sdxl": "sdxl_base_v1-0"}
-_ARCHITECTURE = {"sdxl": "stable-diffusion-xl-v1-base/lora"}
-_IMPLEMENTATION = {"sdxl": "https://github.com/Stability-AI/generative-models"}
-# diffusers' words to ModelSpec's.
+_BASE_VERSION = {"sdxl": "sdxl_base_v1-0", "flux": "flux1"}
+_ARCHITECTURE = {
+    "sdxl": "stable-diffusion-xl-v1-base/lora",
+    "flux": "flux-1-dev/lora",
+}
+_IMPLEMENTATION = {
+    "sdxl": "https://github.com/Stability-AI/generative-models",
+    "flux": "https://github.com/black-forest-labs/flux",
+}
+# Of sd-scripts; tools tell by it how a file is to be read.
+_NETWORK = {"sdxl": "networks.lora", "flux": "networks.lora_flux"}
+# diffusers' words to ModelSpec's, which has none for a flow.
 _PREDICTION = {"epsilon": "epsilon", "v_prediction": "v"}
 
 
@@ -88,7 +96,7 @@ def training_metadata(
         "modelspec.title": title,
         "modelspec.resolution": shape,
         "modelspec.date": date.replace(microsecond=0).isoformat(),
-        "modelspec.prediction_type": _PREDICTION[prediction_type],
+        **_prediction(prediction_type),
         **{f"stiefel_lora_{key}": value for key, value in private.items()},
         **{f"stiefel_lora_{key}": value for key, value in (extra or {}).items()},
     }
@@ -100,11 +108,16 @@ def network_metadata(family: str, rank: int, alpha: float) -> dict[str, str]:
     return {
         "ss_v2": "False",
         "ss_base_model_version": _BASE_VERSION[family],
-        "ss_network_module": "networks.lora",
+        "ss_network_module": _NETWORK[family],
         "ss_network_dim": str(rank),
         "ss_network_alpha": str(float(alpha)),
         "ss_network_args": "{}",
     }
+
+
+def _prediction(kind: str) -> dict[str, str]:
+    known = {"modelspec.prediction_type": _PREDICTION.get(kind)}
+    return {key: word for key, word in known.items() if word is not None}
 
 
 def tag_frequency(captions: Iterable[str]) -> dict[str, int]:

@@ -40,7 +40,7 @@ def save_peft(
     """Write a PEFT-style file atomically and compare it with what was meant.
 
     Raises:
-        ModelError: a name begins with no component of SDXL, or some layers are DoRA
+        ModelError: a name begins with no component, or some layers are DoRA
             and others are not.
         OutputError: the file could not be written, or a value does not fit ``dtype``.
     """

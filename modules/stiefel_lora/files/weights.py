@@ -11,7 +11,7 @@ from .._exceptions import ModelError
 
 __all__ = ["COMPONENTS", "LoraFactors", "LoraWeights", "canonical_name", "rank_of"]
 
-COMPONENTS = ("unet", "text_encoder", "text_encoder_2")
+COMPONENTS = ("unet", "transformer", "text_encoder", "text_encoder_2")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -84,6 +84,9 @@ def canonical_name(component: str, module_path: str) -> str:
             f"There is no component {component!r}; a LoRA file holds "
             f"{', '.join(COMPONENTS)}."
         )
-    if component != "unet" and module_path.startswith("encoder."):
+    # T5's layers are encoder.block and have no such level.
+    if component.startswith("text_encoder") and module_path.startswith(
+        "encoder.layers."
+    ):
         module_path = f"text_model.{module_path}"
     return f"{component}.{module_path}"

@@ -16,8 +16,8 @@ class LoraSettings(StrictModel):
     """Which layers get a LoRA, its rank, and where it starts."""
 
     layer_filter_preset: LayerPreset = "attn-mlp"
-    """Layers of the UNet that get a LoRA. attn-only: attention; attn-mlp: attention and
-    feed-forward, the usual choice; full: all linear layers."""
+    """Layers of the UNet or transformer that get a LoRA. attn-only: attention;
+    attn-mlp: attention and feed-forward, the usual choice; full: all linear layers."""
 
     layer_filter: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """In place of the preset: whole names of layers with * for any letters, such as

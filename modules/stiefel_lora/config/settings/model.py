@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from .._base import Flag, StrictModel
+from .._base import Count, Flag, StrictModel
 from ..enums import (
     AttentionMechanism,
     DType,
@@ -34,7 +34,7 @@ class ModelSettings(StrictModel):
     """The base model and the precision it is held and computed in."""
 
     model_type: ModelType = "sdxl"
-    """Family of the base model."""
+    """Family of the base model. flux: FLUX.1 dev and schnell."""
 
     base_model_name: Annotated[str, Field(min_length=1)] | None = None
     """Base model: a .safetensors checkpoint, a folder in diffusers layout, or a name on
@@ -63,6 +63,10 @@ class ModelSettings(StrictModel):
     prediction_type: PredictionType = "auto"
     """What an SDXL or SD 1.5 model predicts. auto: what its settings or its file say;
     most files of models with v-prediction say it, others need v_prediction here."""
+
+    text_encoder_2_sequence_length: Annotated[Count, Field(ge=16, le=512)] | None = None
+    """FLUX: tokens of a caption that T5 reads; fewer are faster and need less disk.
+    Unset: 512 for dev, 256 for schnell, as these were trained."""
 
     weight_dtype: WeightDType = "bfloat16"
     """Precision in which the frozen base model is held in memory. nfloat4 and int8

@@ -1,0 +1,195 @@
+r"""FLUX.1's layers as diffusers keeps them, and as the original checkpoint fuses them.
+
+There q, k, v (and in single blocks the first layer of the MLP) are one layer. Separate
+LoRAs on its n parts are one LoRA on the whole: the A stacked, the B on the diagonal,
+
+.. math::
+    \begin{pmatrix} s B_1 A_1 \\ s B_2 A_2 \end{pmatrix}
+    = s \begin{pmatrix} B_1 & 0 \\ 0 & B_2 \end{pmatrix}
+        \begin{pmatrix} A_1 \\ A_2 \end{pmatrix},
+
+so its rank is :math:`\sum r_i`, and its alpha :math:`s \sum r_i`. That is what
+sd-scripts' own converter writes, and what ComfyUI, Forge, sd-scripts and diffusers
+read. Back, a part gets those columns of B that are not zero in its rows: its own
+factors, or all columns of a LoRA that was trained on the whole.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from .._exceptions import ModelError
+from .keys_flux import MAX_BLOCKS, OUTSIDE_BLOCKS
+from .weights import LoraFactors, LoraWeights
+
+__all__ = ["fuse", "split"]
+
+_PREFIX = "transformer."
+# Hidden units of a single block's MLP for each of its outputs.
+_MLP_RATIO = 4
+_HALVES_SWAPPED = "final_layer.adaLN_modulation.1"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Whole:
+    """Parts of a fused layer and their shares of its rows."""
+
+    parts: tuple[str, ...]
+    shares: tuple[int, ...]
+
+
+def fuse(weights: LoraWeights) -> LoraWeights:
+    """From the layers of diffusers to those of the original checkpoint.
+
+    Layers of text encoders stay as they are.
+
+    Raises:
+        ModelError: a layer that FLUX.1 does not have.
+    """
+    fused: LoraWeights = {}
+    groups: dict[str, dict[str, LoraFactors]] = {}
+    for name, factors in weights.items():
+        if not name.startswith(_PREFIX):
+            fused[name] = factors
+            continue
+        path = name.removeprefix(_PREFIX)
+        whole = _original().get(path)
+        if whole is None:
+            raise ModelError(
+                f"{name!r} is no layer of a FLUX.1 model. Write the PEFT format "
+                f"instead."
+            )
+        if whole in _wholes():
+            groups.setdefault(whole, {})[path] = factors
+        else:
+            fused[_PREFIX + whole] = _swapped(whole, factors)
+    for whole, parts in groups.items():
+        fused[_PREFIX + whole] = _stack(_wholes()[whole], parts)
+    return fused
+
+
+def split(weights: LoraWeights) -> LoraWeights:
+    """From the layers of the original checkpoint to those of diffusers."""
+    apart: LoraWeights = {}
+    names = {whole: path for path, whole in _original().items()}
+    for name, factors in weights.items():
+        whole = name.removeprefix(_PREFIX)
+        if not name.startswith(_PREFIX):
+            apart[name] = factors
+        elif whole in _wholes():
+            parts = _take_apart(name, _wholes()[whole], factors)
+            apart.update({_PREFIX + path: part for path, part in parts.items()})
+        else:
+            apart[_PREFIX + names[whole]] = _swapped(whole, factors)
+    return apart
+
+
+def _stack(whole: _Whole, parts: Mapping[str, LoraFactors]) -> LoraFactors:
+    """One LoRA on the whole layer; parts without a LoRA get rows of zeros."""
+    given = [parts.get(path) for path in whole.parts]
+    present = [factors for factors in given if factors is not None]
+    rank = sum(factors.rank for factors in present)
+    unit = next(
+        factors.up.shape[0] // share
+        for factors, share in zip(given, whole.shares, strict=True)
+        if factors is not None
+    )
+    first = present[0].up
+    up = first.new_zeros(unit * sum(whole.shares), rank)
+    row = column = 0
+    for factors, share in zip(given, whole.shares, strict=True):
+        rows = unit * share
+        if factors is not None:
+            columns = slice(column, column + factors.rank)
+            up[row : row + rows, columns] = factors.up
+            column += factors.rank
+        row += rows
+    scale, downs = _common_scale(present)
+    return LoraFactors(up, torch.cat(downs), scale * rank)
+
+
+def _common_scale(parts: list[LoraFactors]) -> tuple[float, list[Tensor]]:
+    """One scale for all parts; where they differ, each goes into its A."""
+    scales = {factors.scale for factors in parts}
+    if len(scales) == 1:
+        return scales.pop(), [factors.down for factors in parts]
+    return 1.0, [(f.down.double() * f.scale).to(f.down.dtype) for f in parts]
+
+
+def _take_apart(
+    name: str, whole: _Whole, factors: LoraFactors
+) -> dict[str, LoraFactors]:
+    outputs, total = factors.up.shape[0], sum(whole.shares)
+    if outputs % total:
+        raise ModelError(
+            f"{name!r} has {outputs} outputs, which are not {total} equal parts."
+        )
+    rows = [outputs // total * share for share in whole.shares]
+    found: dict[str, LoraFactors] = {}
+    for path, up in zip(whole.parts, factors.up.split(rows), strict=True):
+        used = up.ne(0).any(dim=0).nonzero().flatten()
+        # A LoRA at its start, B zero, is one too.
+        if len(used) == 0 and not factors.up.any():
+            used = torch.arange(factors.rank)
+        if len(used):
+            alpha = factors.scale * len(used)
+            found[path] = LoraFactors(up[:, used], factors.down[used], alpha)
+    return found
+
+
+def _swapped(whole: str, factors: LoraFactors) -> LoraFactors:
+    """Where the original has shift before scale, diffusers has scale before shift."""
+    if whole != _HALVES_SWAPPED:
+        return factors
+    shift, scale = factors.up.chunk(2)
+    return dataclasses.replace(factors, up=torch.cat([scale, shift]))
+
+
+@functools.cache
+def _wholes() -> dict[str, _Whole]:
+    """Path of a fused layer -> its parts in diffusers."""
+    found = {}
+    for block in range(MAX_BLOCKS):
+        attention = f"transformer_blocks.{block}.attn"
+        for side, leaves in (
+            ("img", ("to_q", "to_k", "to_v")),
+            ("txt", ("add_q_proj", "add_k_proj", "add_v_proj")),
+        ):
+            parts = tuple(f"{attention}.{leaf}" for leaf in leaves)
+            found[f"double_blocks.{block}.{side}_attn.qkv"] = _Whole(parts, (1, 1, 1))
+        single = f"single_transformer_blocks.{block}"
+        parts = (*(f"{single}.attn.to_{x}" for x in "qkv"), f"{single}.proj_mlp")
+        shares = (1, 1, 1, _MLP_RATIO)
+        found[f"single_blocks.{block}.linear1"] = _Whole(parts, shares)
+    return found
+
+
+@functools.cache
+def _original() -> dict[str, str]:
+    """Path in diffusers -> path of the layer in the original that holds it."""
+    found = dict(OUTSIDE_BLOCKS)
+    for block in range(MAX_BLOCKS):
+        double = f"double_blocks.{block}"
+        for side, out, mlp, mod in (
+            ("img", "attn.to_out.0", "ff", "norm1"),
+            ("txt", "attn.to_add_out", "ff_context", "norm1_context"),
+        ):
+            for leaf, original in (
+                (out, "attn.proj"),
+                (f"{mlp}.net.0.proj", "mlp.0"),
+                (f"{mlp}.net.2", "mlp.2"),
+                (f"{mod}.linear", "mod.lin"),
+            ):
+                path = f"transformer_blocks.{block}.{leaf}"
+                found[path] = f"{double}.{side}_{original}"
+        single = f"single_transformer_blocks.{block}"
+        found[f"{single}.proj_out"] = f"single_blocks.{block}.linear2"
+        found[f"{single}.norm.linear"] = f"single_blocks.{block}.modulation.lin"
+    for whole, parts in _wholes().items():
+        found.update(dict.fromkeys(parts.parts, whole))
+    return found

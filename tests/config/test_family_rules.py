@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from stiefel_lora import ConfigError
+from stiefel_lora.config import parse_config
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (
+            {"resolution": 1032},
+            "resolution=1032 must be a multiple of 16 with FLUX.1: write 1024.",
+        ),
+        (
+            {"samples": [{"prompt": "x", "height": 40}]},
+            "samples.0.height=40 must be a multiple of 16 with FLUX.1: write 32.",
+        ),
+        (
+            {"bucket_step": 24},
+            "bucket_step=24 must be a multiple of 16 with FLUX.1: write 16.",
+        ),
+        (
+            {"samples": [{"prompt": "x", "negative_prompt": "y"}]},
+            "samples.0.negative_prompt does nothing with FLUX.1",
+        ),
+        (
+            {"model_type": "sdxl", "text_encoder_2_sequence_length": 256},
+            "is for T5 of FLUX.1; sdxl has no T5",
+        ),
+    ],
+)
+def test_what_a_family_can_not_do_is_said(
+    settings: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        parse_config({"model_type": "flux", **settings})
+    assert sentence in str(error.value)
