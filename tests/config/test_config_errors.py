@@ -7,8 +7,9 @@ import pytest
 from stiefel_lora._exceptions import ConfigError
 from stiefel_lora.config import TrainConfig, check_complete, check_paths, parse_config
 from stiefel_lora.config import remarks as remarks_of
+from stiefel_lora.config.concept import Concept
 from stiefel_lora.config.optimizer import OPTIMIZER_MODELS
-from stiefel_lora.config.parts import Concept, Sample
+from stiefel_lora.config.parts import Sample
 from stiefel_lora.config.suggestions import FOREIGN_NAMES
 
 METHODS = ", ".join(OPTIMIZER_MODELS)

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from stiefel_lora._exceptions import ConfigError
 from stiefel_lora.config import TrainConfig, parse_config, remarks
+from stiefel_lora.config.concept import Concept
 from stiefel_lora.config.optimizer import OPTIMIZER_MODELS
-from stiefel_lora.config.parts import Concept, Sample
+from stiefel_lora.config.parts import Sample
 
 KEYS = [
     *TrainConfig.model_fields,

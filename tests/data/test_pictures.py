@@ -8,14 +8,15 @@ import pytest
 import torch
 from PIL import Image
 
-from stiefel_lora.data import square_frame
+from stiefel_lora.data import cover_frame, square_frame
+from stiefel_lora.data.looks import Look
 from stiefel_lora.data.pictures import read_picture
 from stiefel_lora.data.sizes import upright_size
 from stiefel_lora.data.unreadable import UnreadablePicture
 
 
 def read(path: Path) -> torch.Tensor:
-    return read_picture(path, square_frame(upright_size(path), 16))
+    return read_picture(path, Look(square_frame(upright_size(path), 16)))
 
 
 def colours(pixels: torch.Tensor) -> set[tuple[float, ...]]:
@@ -69,7 +70,7 @@ def test_exif_orientation_is_followed(tmp_path: Path) -> None:
 def test_pixels_that_disagree_with_the_head_are_refused(tmp_path: Path) -> None:
     Image.new("RGB", (32, 16)).save(tmp_path / "a.png")
     with pytest.raises(UnreadablePicture, match="32 x 16 pixels, but its head says 16"):
-        read_picture(tmp_path / "a.png", square_frame((16, 32), 16))
+        read_picture(tmp_path / "a.png", Look(square_frame((16, 32), 16)))
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp", ".avif"])
@@ -88,3 +89,33 @@ def test_text_in_place_of_a_picture_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("not a picture")
     with pytest.raises(UnreadablePicture, match="cannot identify"):
         read(tmp_path / "a.png")
+
+
+def test_mirrored_before_it_is_cut(tmp_path: Path) -> None:
+    picture = np.zeros((16, 48, 3), dtype=np.uint8)
+    picture[:, :16] = 255
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    frame = cover_frame((48, 16), (16, 16), (1.0, 0.0))
+    assert colours(read_picture(tmp_path / "a.png", Look(frame))) == {(-1, -1, -1)}
+    look = Look(frame, mirrored=True)
+    assert colours(read_picture(tmp_path / "a.png", look)) == {(1, 1, 1)}
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"brightness": 0.5}, (100, 0, 0)),
+        ({"saturation": 0.0}, (60, 60, 60)),
+        ({"hue": 2 / 3}, (0, 200, 0)),
+        ({"hue": -2 / 3}, (0, 0, 200)),
+    ],
+)
+def test_colours_change(
+    tmp_path: Path, change: dict[str, float], expected: tuple[int, int, int]
+) -> None:
+    Image.new("RGB", (16, 16), (200, 0, 0)).save(tmp_path / "a.png")
+    look = Look(square_frame((16, 16), 16), **change)
+    pixels = read_picture(tmp_path / "a.png", look)
+    found = (pixels[:, 0, 0] + 1) * 127.5
+    # One of the 256 steps of the colour circle is 6 * 200 / 256 = 4.7 of 200.
+    assert torch.allclose(found, torch.tensor(expected).float(), atol=5.1)

@@ -8,8 +8,9 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from .concept import Concept
 from .optimizer import OPTIMIZER_MODELS
-from .parts import Concept, Sample
+from .parts import Sample
 from .suggestions import nearest, suggest_key
 
 __all__ = ["located_sentences", "sentences"]

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from .._exceptions import ConfigError
-from .parts import spell_out_concepts
+from .concept import spell_out_concepts
 
 __all__ = ["apply_overrides", "parse_override"]
 

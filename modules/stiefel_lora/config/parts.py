@@ -1,29 +1,16 @@
-"""Folders of pictures and sample pictures: the lists inside a configuration."""
+"""Sample pictures: a list inside a configuration."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
-from ._base import Count, FolderPath, Number, Seed, StrictModel
+from ._base import Count, Number, Seed, StrictModel
 
-__all__ = ["Concept", "Concepts", "Sample", "spell_out_concepts"]
+__all__ = ["Sample", "Side"]
 
 Side = Annotated[int, Field(strict=True, ge=32, le=4096, multiple_of=8)]
-
-
-class Concept(StrictModel):
-    """A folder of pictures with captions in .txt files of the same name."""
-
-    path: FolderPath
-    """Folder with the pictures; the caption of cat.png is the text in cat.txt."""
-
-    repeats: Annotated[Count, Field(ge=1, le=10_000)] = 1
-    """How often each picture comes up in one pass; more for a small folder that should
-    count as much as a large one."""
 
 
 class Sample(StrictModel):
@@ -49,24 +36,3 @@ class Sample(StrictModel):
 
     height: Side | None = None
     """Pixels, a multiple of 8. Empty: the training resolution."""
-
-
-def spell_out_concepts(value: Any) -> Any:
-    """Write a folder, or a list of folders and objects, as a list of objects.
-
-    >>> spell_out_concepts("cats")
-    [{'path': 'cats'}]
-    """
-    if isinstance(value, str | Path | Mapping | Concept):
-        value = [value]
-    if not isinstance(value, list | tuple):
-        return value
-    return [{"path": item} if isinstance(item, str | Path) else item for item in value]
-
-
-Concepts = Annotated[
-    tuple[Concept, ...],
-    BeforeValidator(
-        spell_out_concepts, json_schema_input_type=str | list[str | Concept]
-    ),
-]

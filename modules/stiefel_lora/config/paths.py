@@ -18,7 +18,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from .parts import spell_out_concepts
+from .concept import spell_out_concepts
 from .settings.model import PART_SETTINGS
 
 __all__ = ["MODEL_SETTINGS", "is_local_model", "resolve_model", "resolve_paths"]
@@ -77,7 +77,11 @@ def _resolve_concepts(value: Any, base: Path) -> Any:
 
 
 def _resolve_concept(item: Any, base: Path) -> Any:
-    path = item.get("path") if isinstance(item, dict) else None
-    if not path or not isinstance(path, str | Path):
+    if not isinstance(item, dict):
         return item
-    return {**item, "path": str(absolute(str(path), base))}
+    paths = {
+        key: str(absolute(str(item[key]), base))
+        for key in ("path", "prompt_path")
+        if item.get(key) and isinstance(item[key], str | Path)
+    }
+    return {**item, **paths}

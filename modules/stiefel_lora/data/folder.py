@@ -1,48 +1,57 @@
-"""Find pictures and their captions in concept folders; standard library only."""
+"""Find pictures and their captions in concept folders; nothing is decoded."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from .._exceptions import DataError
+from .captions import captions_of
 
-__all__ = ["PICTURE_SUFFIXES", "ConceptLike", "Picture", "Scan", "scan_concepts"]
+if TYPE_CHECKING:
+    from ..config import Concept
+
+__all__ = ["MASK_ENDING", "PICTURE_SUFFIXES", "Picture", "Scan", "scan_concepts"]
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".avif"})
-
-
-class ConceptLike(Protocol):
-    """A folder and how often each of its pictures comes up in one pass."""
-
-    @property
-    def path(self) -> Path: ...  # noqa: D102
-
-    @property
-    def repeats(self) -> int: ...  # noqa: D102
+MASK_ENDING = "-masklabel.png"
+"""What OneTrainer's masks end in: cat-masklabel.png belongs to cat.jpg."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """One picture file with its caption; the caption is empty where none was given."""
+    """One picture file with its captions."""
 
     path: Path
-    caption: str
-    repeats: int = 1
+    captions: tuple[str, ...]
+    """They come up in turns; one empty text where none was given."""
+
+    concept: Concept
+    """The folder that it is of, and how much it counts and varies."""
+
+    @property
+    def caption(self) -> str:
+        """The first caption."""
+        return self.captions[0]
+
+    @property
+    def mask(self) -> Path:
+        """Where its mask would be."""
+        return self.path.with_name(self.path.stem + MASK_ENDING)
 
 
 @dataclasses.dataclass(frozen=True)
 class Scan:
-    """All pictures of some concepts, by folder as given, then by file name."""
+    """All pictures of some concepts, by folder as given, then by path."""
 
     pictures: tuple[Picture, ...]
     without_caption: int
-    """How many pictures have no caption file."""
+    """How many pictures have no caption."""
 
 
-def scan_concepts(concepts: Iterable[ConceptLike]) -> Scan:
+def scan_concepts(concepts: Iterable[Concept]) -> Scan:
     """List the pictures of every folder; files are not decoded here.
 
     Raises:
@@ -51,38 +60,38 @@ def scan_concepts(concepts: Iterable[ConceptLike]) -> Scan:
     pictures: list[Picture] = []
     missing = 0
     for concept in concepts:
-        for path in _picture_files(Path(concept.path)):
-            caption = read_caption(path)
-            missing += caption is None
-            pictures.append(Picture(path, caption or "", concept.repeats))
+        paths = _picture_files(concept.path, concept.include_subdirectories)
+        for path, captions in zip(paths, captions_of(paths, concept), strict=True):
+            missing += captions is None
+            pictures.append(Picture(path, captions or ("",), concept))
     return Scan(tuple(pictures), missing)
 
 
-def read_caption(picture: Path) -> str | None:
-    """Text of the .txt file beside ``picture``, or None where there is none.
+def _picture_files(folder: Path, deep: bool) -> list[Path]:
+    names = _names_in(folder, deep)
+    found = [path for path in names if _is_picture(path)]
+    if found:
+        return found
+    inside = [path for path in names if path.is_dir()]
+    hint = (
+        f"folders inside it are not searched, so set include_subdirectories or name "
+        f"them one by one ({inside[0]})"
+        if inside and not deep
+        else "put pictures (" + ", ".join(sorted(PICTURE_SUFFIXES)) + ") into it"
+    )
+    raise DataError(f"The folder {folder} has no pictures; {hint}.")
 
-    Raises:
-        DataError: the file is not UTF-8.
-    """
-    path = picture.with_suffix(".txt")
+
+def _is_picture(path: Path) -> bool:
+    is_one = path.suffix.lower() in PICTURE_SUFFIXES and path.is_file()
+    return is_one and not path.name.endswith(MASK_ENDING)
+
+
+def _names_in(folder: Path, deep: bool) -> list[Path]:
     try:
-        return path.read_text(encoding="utf-8-sig").strip()
-    except FileNotFoundError:
-        return None
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"The caption {path} is not UTF-8 (byte {error.start}); save it as UTF-8 "
-            f"in a text editor."
-        ) from error
-    except OSError as error:
-        raise DataError(
-            f"The caption {path} can not be read ({error.strerror})."
-        ) from error
-
-
-def _picture_files(folder: Path) -> list[Path]:
-    try:
+        # iterdir finds out about a missing folder; rglob would say nothing.
         names = sorted(folder.iterdir(), key=lambda path: path.name)
+        return sorted(folder.rglob("*")) if deep else names
     except FileNotFoundError:
         raise DataError(
             f"There is no picture folder {folder}; correct the path in concepts."
@@ -95,13 +104,3 @@ def _picture_files(folder: Path) -> list[Path]:
         raise DataError(
             f"The picture folder {folder} can not be read ({error.strerror})."
         ) from error
-    found = [p for p in names if p.suffix.lower() in PICTURE_SUFFIXES and p.is_file()]
-    if found:
-        return found
-    inside = [p for p in names if p.is_dir()]
-    hint = (
-        f"folders inside it are not searched, so name them one by one ({inside[0]})"
-        if inside
-        else "put pictures (" + ", ".join(sorted(PICTURE_SUFFIXES)) + ") into it"
-    )
-    raise DataError(f"The folder {folder} has no pictures; {hint}.")

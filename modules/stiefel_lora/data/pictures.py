@@ -6,21 +6,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
-from .framing import Frame
+from .looks import Look
 from .unreadable import DAMAGE, UnreadablePicture
 
-__all__ = ["UnreadablePicture", "read_picture"]
+__all__ = ["cut_out", "read_picture"]
 
 
-def read_picture(path: Path, frame: Frame) -> Tensor:
-    """Decode, turn upright, put on white, scale and cut.
+def read_picture(path: Path, look: Look) -> Tensor:
+    """Decode, turn upright, put on white, scale, mirror, cut and colour.
 
     Args:
         path: the picture file.
-        frame: what to take of it, made for its upright size.
+        look: what to make of it, planned for its upright size.
 
     Returns:
         ``(3, height, width)`` float32 in [-1, 1].
@@ -32,16 +32,39 @@ def read_picture(path: Path, frame: Frame) -> Tensor:
         with Image.open(path) as image:
             image.load()
             upright = ImageOps.exif_transpose(image)
-            _check_size(upright.size, frame.original)
+            _check_size(upright.size, look.frame.original)
             scaled = _on_white(upright).resize(
-                frame.scaled, Image.Resampling.LANCZOS, reducing_gap=3.0
+                look.frame.scaled, Image.Resampling.LANCZOS, reducing_gap=3.0
             )
-            cut = scaled.crop(frame.box)
+            cut = _coloured(cut_out(scaled, look), look)
     except DAMAGE as error:
         reason = str(error) or type(error).__name__
         raise UnreadablePicture(reason.replace(str(path), path.name)) from error
     pixels = torch.from_numpy(np.array(cut)).permute(2, 0, 1)
     return pixels.float().div(127.5).sub(1.0).contiguous()
+
+
+def cut_out(scaled: Image.Image, look: Look) -> Image.Image:
+    """Mirror and cut what has been scaled."""
+    if look.mirrored:
+        scaled = ImageOps.mirror(scaled)
+    return scaled.crop(look.frame.box)
+
+
+def _coloured(image: Image.Image, look: Look) -> Image.Image:
+    for enhance, factor in (
+        (ImageEnhance.Brightness, look.brightness),
+        (ImageEnhance.Contrast, look.contrast),
+        (ImageEnhance.Color, look.saturation),
+    ):
+        if factor != 1:
+            image = enhance(image).enhance(factor)
+    if look.hue:
+        hue, *others = image.convert("HSV").split()
+        # The colour circle has 256 steps, and bytes go round by themselves.
+        turned = np.asarray(hue) + np.uint8(round(look.hue * 128) % 256)
+        image = Image.merge("HSV", (Image.fromarray(turned), *others)).convert("RGB")
+    return image
 
 
 def _check_size(found: tuple[int, int], expected: tuple[int, int]) -> None:

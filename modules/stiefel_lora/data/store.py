@@ -18,9 +18,10 @@ from .._exceptions import OutputError
 __all__ = ["TensorStore", "cache_key"]
 
 _FORMAT = "stiefel_lora cache 1"
+_MAX_HEADER = 1 << 20
 
 
-def cache_key(**parts: str | int | float | list[int]) -> str:
+def cache_key(**parts: str | int | float | list[int] | list[float]) -> str:
     """Hash of named parts: the same for the same content, settings and model.
 
     >>> cache_key(a=1, b="x") == cache_key(b="x", a=1)
@@ -38,11 +39,33 @@ class TensorStore:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
 
     def path(self, key: str) -> Path:
         """Where the entry is or would be."""
-        return self._folder / key[:2] / f"{key}.safetensors"
+        return self.folder / key[:2] / f"{key}.safetensors"
+
+    def holds(self, key: str) -> bool:
+        """Whether there is an entry of full length; its content is checked by read."""
+        try:
+            with self.path(key).open("rb") as file:
+                length = int.from_bytes(file.read(8), "little")
+                # A damaged length must not become a request for that much memory.
+                header = json.loads(file.read(length)) if length < _MAX_HEADER else {}
+                size = os.fstat(file.fileno()).st_size
+            ends = [
+                entry["data_offsets"][1]
+                for entry in header.values()
+                if "data_offsets" in entry
+            ]
+        except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
+            return False
+        return bool(ends) and size == 8 + length + max(ends)
+
+    def discard(self, key: str) -> None:
+        """Remove an entry, so that the next run makes it again."""
+        with contextlib.suppress(OSError):
+            self.path(key).unlink()
 
     def read(self, key: str) -> dict[str, Tensor] | None:
         """Read the tensors of an entry; None where it is missing or damaged."""
@@ -74,7 +97,7 @@ class TensorStore:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
             raise OutputError(
-                f"The cache folder {self._folder} can not be written "
+                f"The cache folder {self.folder} can not be written "
                 f"({error.strerror}); make room there or set cache_dir to another "
                 f"folder."
             ) from error

@@ -11,10 +11,10 @@ from torch import nn
 
 from .._exceptions import ConfigError
 from ..adapters import add_lora, check_room, pairs_of, select_layers
-from ..data.buckets import buckets_of
+from ..data.balance import rates_of
 from ..data.folder import Scan, scan_concepts
 from ..data.order import DataOrder
-from ..data.prepare import EncodedSet, encode_set
+from ..data.prepare import EncodedSet, Plan, encode_set, plan_of
 from ..data.store import TensorStore
 from ..families import Family, check_model, open_family
 from ..optim.factory import create_optimizer
@@ -98,9 +98,11 @@ def build_machine(config: TrainConfig, inputs: Inputs, folder: RunFolder) -> Mac
     seed_all(config.seed)
     family = inputs.family
     store = TensorStore(config.cache_dir or config.output_dir / ".cache")
-    pictures = _encode("Encoding pictures", inputs.train, family, store, config)
+    plan = plan_of(config, training=True)
+    pictures = _encode("Encoding pictures", inputs.train, family, store, plan)
+    plan = plan_of(config, training=False)
     held_out = _encode(
-        "Encoding held-out pictures", inputs.validation, family, store, config
+        "Encoding held-out pictures", inputs.validation, family, store, plan
     )
     sampler = Sampler(config.samples, family, store, config.resolution, folder.samples)
     family.release_encoders()
@@ -127,9 +129,7 @@ def build_machine(config: TrainConfig, inputs: Inputs, folder: RunFolder) -> Mac
         optimizer=prepared[1],
         scheduler=_make_scheduler(config, optimizer),
         pairs=pairs_of(model),
-        order=DataOrder(
-            [p.repeats for p in pictures.pictures], config.seed, pictures.sizes
-        ),
+        order=DataOrder(rates_of(pictures.pictures), config.seed, pictures.sizes),
         noise=make_noise_source(config, family),
         objective=make_objective(config, family.prediction_type),
         pictures=pictures,
@@ -155,10 +155,10 @@ def _make_average(config: TrainConfig, machine: Machine) -> MovingAverage | None
 
 
 def _encode(
-    label: str, scan: Scan, family: Family, store: TensorStore, config: TrainConfig
+    label: str, scan: Scan, family: Family, store: TensorStore, plan: Plan
 ) -> EncodedSet:
     with ProgressBar(label, len(scan.pictures)) as bar:
-        encoded = encode_set(scan, family, store, buckets_of(config), bar.advance)
+        encoded = encode_set(scan, family, store, plan, bar.advance)
     if encoded.unreadable:
         say(
             f"{len(encoded.unreadable)} of {len(scan.pictures)} pictures can not be "

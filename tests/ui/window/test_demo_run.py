@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
-from stiefel_lora.jobs import JobState, cancel_jobs
 
 import helpers
 from stiefel_lora.config.presets import find_config
+from stiefel_lora.jobs import JobState, cancel_jobs
 from stiefel_lora.ui.controllers.document import Document
 
 pytestmark = pytest.mark.slow

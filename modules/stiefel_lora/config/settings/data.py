@@ -7,7 +7,8 @@ from typing import Annotated
 from pydantic import Field
 
 from .._base import Flag, FolderPath, Number, StrictModel
-from ..parts import Concepts, Side
+from ..concept import Concepts
+from ..parts import Side
 
 __all__ = ["DataSettings"]
 
@@ -42,6 +43,22 @@ class DataSettings(StrictModel):
     allow_upscaling: Flag = False
     """Enlarge pictures that are smaller than their bucket. Off: they get a smaller
     bucket of their own size."""
+
+    masked_training: Flag = False
+    """Learn where a mask is white, and elsewhere as unmasked_weight says: the mask of
+    cat.jpg is the black and white picture cat-masklabel.png. A picture without one is
+    learned as a whole."""
+
+    alpha_mask: Flag = False
+    """With masked_training: a picture without a mask of its own is masked by what is
+    transparent in it."""
+
+    unmasked_probability: Annotated[Number, Field(ge=0, le=1)] = 0.1
+    """With masked_training: chance of a picture to be learned as a whole this time."""
+
+    latent_caching: Flag = True
+    """Encode pictures once, before training. Off: encode them in every step, which
+    needs the VAE on the device and time, and lets pictures vary without limit."""
 
     cache_dir: FolderPath | None = None
     """Folder for encoded pictures and captions, which several runs can share. Unset:

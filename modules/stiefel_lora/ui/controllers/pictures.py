@@ -6,7 +6,8 @@ import dataclasses
 from pathlib import Path
 
 from ..._exceptions import DataError
-from ...data.folder import PICTURE_SUFFIXES, read_caption
+from ...data.captions import read_caption
+from ...data.folder import PICTURE_SUFFIXES
 from ...files.atomic import atomic_write
 
 __all__ = ["Shelf", "caption_of", "open_shelf", "write_caption"]

@@ -1,0 +1,105 @@
+"""A folder of pictures: where it is, how much it counts, where captions come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from ._base import Count, Flag, FolderPath, Number, broken_rule
+from .variation import CaptionVariation, PictureVariation
+
+__all__ = ["Concept", "Concepts", "spell_out_concepts"]
+
+
+class Concept(PictureVariation, CaptionVariation):
+    """A folder of pictures with captions."""
+
+    path: FolderPath
+    """Folder with the pictures; the caption of cat.png is the text in cat.txt, or that
+    of its line in metadata.jsonl."""
+
+    include_subdirectories: Flag = False
+    """Take the pictures of folders inside the folder too."""
+
+    repeats: Annotated[Count, Field(ge=1, le=10_000)] = 1
+    """How often each picture comes up in one pass; more for a small folder that should
+    count as much as a large one."""
+
+    balancing: Annotated[Number, Field(gt=0, le=1e6)] | None = None
+    """In place of repeats, and any number: how often each picture comes up in one pass
+    (0.5: half of them, in turns), or how many pictures do; see balancing_strategy."""
+
+    balancing_strategy: Literal["REPEATS", "SAMPLES"] = "REPEATS"
+    """What balancing counts. REPEATS: how often each picture comes up in one pass;
+    SAMPLES: how many pictures of this folder do."""
+
+    loss_weight: Annotated[Number, Field(ge=0, le=100)] = 1.0
+    """How much the loss on these pictures counts."""
+
+    is_reg: Flag = False
+    """Regularisation pictures, which show what the model should not forget: as many in
+    one pass as of all other folders together, unless repeats or balancing say
+    otherwise. Their loss_weight is what others call prior loss weight."""
+
+    prompt_source: Literal["sample", "concept", "filename"] = "sample"
+    """Where captions come from. sample: cat.txt beside cat.png, or metadata.jsonl;
+    concept: the lines of the file prompt_path, in turns, for every picture; filename:
+    the name of the picture without its ending."""
+
+    prompt_path: FolderPath | None = None
+    """Text file of captions, one a line, for prompt_source concept."""
+
+    @model_validator(mode="after")
+    def _rules(self) -> Concept:
+        sentence = _said_twice(self) or _prompt_path_fits(self)
+        if sentence:
+            raise broken_rule(sentence)
+        return self
+
+
+def _said_twice(concept: Concept) -> str | None:
+    if concept.balancing is None or concept.repeats == 1:
+        return None
+    return (
+        f"repeats={concept.repeats} and balancing={concept.balancing:g} both say how "
+        f"often a picture comes up: leave one of them out."
+    )
+
+
+def _prompt_path_fits(concept: Concept) -> str | None:
+    given, wanted = concept.prompt_path is not None, concept.prompt_source == "concept"
+    if given == wanted:
+        return None
+    if wanted:
+        return (
+            "prompt_source='concept' needs prompt_path, a text file with a caption a "
+            "line."
+        )
+    return (
+        f"prompt_path has no effect with prompt_source={concept.prompt_source!r}: "
+        f"write 'concept', or leave it out."
+    )
+
+
+def spell_out_concepts(value: Any) -> Any:
+    """Write a folder, or a list of folders and objects, as a list of objects.
+
+    >>> spell_out_concepts("cats")
+    [{'path': 'cats'}]
+    """
+    if isinstance(value, str | Path | Mapping | Concept):
+        value = [value]
+    if not isinstance(value, list | tuple):
+        return value
+    return [{"path": item} if isinstance(item, str | Path) else item for item in value]
+
+
+Concepts = Annotated[
+    tuple[Concept, ...],
+    BeforeValidator(
+        spell_out_concepts, json_schema_input_type=str | list[str | Concept]
+    ),
+]

@@ -1,0 +1,49 @@
+"""How often each picture comes up in one pass over all folders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from .folder import Picture
+
+if TYPE_CHECKING:
+    from ..config import Concept
+
+__all__ = ["rates_of"]
+
+
+def rates_of(pictures: Sequence[Picture]) -> list[Fraction]:
+    """Visits of each picture in a pass; whole where ``repeats`` says so."""
+    counts: dict[int, int] = {}
+    concepts: dict[int, Concept] = {}
+    for picture in pictures:
+        place = id(picture.concept)
+        counts[place] = counts.get(place, 0) + 1
+        concepts[place] = picture.concept
+    rates = {place: _rate(concepts[place], count) for place, count in counts.items()}
+    others = sum(
+        rate * counts[place] for place, rate in rates.items() if rate is not None
+    )
+    return [
+        _or_as_many(rates[id(picture.concept)], others, counts[id(picture.concept)])
+        for picture in pictures
+    ]
+
+
+def _rate(concept: Concept, count: int) -> Fraction | None:
+    """None for regularisation pictures that go along with the others."""
+    if concept.balancing is not None:
+        # As it is written, 0.1 and not the binary number next to it.
+        given = Fraction(str(concept.balancing))
+        return given if concept.balancing_strategy == "REPEATS" else given / count
+    if concept.is_reg and concept.repeats == 1:
+        return None
+    return Fraction(concept.repeats)
+
+
+def _or_as_many(rate: Fraction | None, others: Fraction | int, count: int) -> Fraction:
+    if rate is not None:
+        return rate
+    return Fraction(others) / count if others else Fraction(1)

@@ -1,0 +1,158 @@
+"""Encoded pictures and captions, handed out in batches."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import random
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from .._exceptions import DataError
+from .buckets import Size
+from .caption_variants import caption_at, is_dropped, variation_count
+from .encoder import Encoder
+from .folder import Picture
+from .framing import cover_frame
+from .looks import Look, look_at, look_count
+from .order import Visit
+from .unreadable import UnreadablePicture
+
+if TYPE_CHECKING:
+    from ..families.base import Batch
+    from .prepare import Plan
+
+__all__ = ["EncodedSet", "Entry"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A picture that can be read."""
+
+    picture: Picture
+    original: Size
+    """Width and height of its pixels, upright."""
+
+    size: Size
+    """Its bucket."""
+
+
+class EncodedSet:
+    """Encoded pictures in the order of the scan, unreadable ones left out.
+
+    Args:
+        entries: the pictures.
+        encoder: where their tensors come from.
+        plan: what is made of them.
+        unreadable: file name and reason of every picture that was left out.
+    """
+
+    def __init__(
+        self, entries: list[Entry], encoder: Encoder, plan: Plan, unreadable: list[str]
+    ) -> None:
+        self._entries = entries
+        self._plan = plan
+        self.encoder = encoder
+        self.unreadable = unreadable
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def pictures(self) -> list[Picture]:
+        """Files and captions, in the order of the indices."""
+        return [entry.picture for entry in self._entries]
+
+    @property
+    def sizes(self) -> list[Size]:
+        """Width and height that each picture is cut to: those of a batch are equal."""
+        return [entry.size for entry in self._entries]
+
+    def prepare(self, entry: Entry) -> None:
+        """Encode a picture ahead of training, all its versions.
+
+        Raises:
+            UnreadablePicture: it, or its mask, can not be used.
+        """
+        count = look_count(entry.picture.concept) if self._plan.varied else 1
+        for number in range(count if self._plan.cached else 1):
+            look = self._look(entry, number)
+            if self._plan.cached:
+                self.encoder.prepare_picture(entry.picture, look)
+            if self._plan.masked:
+                tensors = self.encoder.picture(entry.picture, look)
+                self._mask(entry, look, tensors["latents"])
+
+    def batch(self, visits: Iterable[Visit]) -> Batch:
+        """Stack pictures: on the CPU, in the dtype they were encoded in.
+
+        With masks ``mask (batch, 1, h, w)`` in [0, 1], and with weighted concepts
+        ``loss_weight (batch,)``, both float32.
+        """
+        items = [self._item(visit) for visit in visits]
+        return {name: torch.stack([item[name] for item in items]) for name in items[0]}
+
+    def captions(self, visits: Iterable[Visit], bounded: bool = False) -> list[str]:
+        """Caption of each visit, for text encoders that are trained.
+
+        Args:
+            visits: of the pictures.
+            bounded: take only the versions that are encoded ahead.
+        """
+        return [self._caption(visit, bounded) for visit in visits]
+
+    def _item(self, visit: Visit) -> dict[str, Tensor]:
+        entry = self._entries[visit.picture]
+        number = visit.number
+        if self._plan.varied and self._plan.cached:
+            number %= look_count(entry.picture.concept)
+        look = self._look(entry, number)
+        try:
+            item = dict(self.encoder.picture(entry.picture, look))
+            if self._plan.masked:
+                item["mask"] = self._mask_of_visit(entry, look, item["latents"], visit)
+        except UnreadablePicture as error:
+            raise DataError(
+                f"The picture {entry.picture.path} can not be read any more ({error}); "
+                f"put it back and go on with --resume."
+            ) from error
+        if self._weighted:
+            item["loss_weight"] = torch.tensor(entry.picture.concept.loss_weight)
+        return {**item, **self.encoder.caption(self._caption(visit, bounded=True))}
+
+    @functools.cached_property
+    def _weighted(self) -> bool:
+        weights = {entry.picture.concept.loss_weight for entry in self._entries}
+        return self._plan.varied and weights != {1.0}
+
+    def _look(self, entry: Entry, number: int) -> Look:
+        if not self._plan.varied:
+            return Look(cover_frame(entry.original, entry.size))
+        picture = entry.picture
+        return look_at(
+            picture.path.name, entry.original, entry.size, picture.concept, number
+        )
+
+    def _caption(self, visit: Visit, bounded: bool) -> str:
+        picture, number = self._entries[visit.picture].picture, visit.number
+        if not self._plan.varied:
+            return picture.caption
+        if is_dropped(picture, number):
+            return ""
+        if bounded:
+            number %= variation_count(picture.concept, len(picture.captions))
+        return caption_at(picture, number)
+
+    def _mask_of_visit(
+        self, entry: Entry, look: Look, latents: Tensor, visit: Visit
+    ) -> Tensor:
+        chance = random.Random(f"unmasked {entry.picture.path.name}/{visit.number}")
+        if chance.random() < self._plan.unmasked_probability:
+            return torch.ones(1, *latents.shape[-2:])
+        return self._mask(entry, look, latents)
+
+    def _mask(self, entry: Entry, look: Look, latents: Tensor) -> Tensor:
+        return self.encoder.mask(entry.picture, look, latents, self._plan.alpha_mask)

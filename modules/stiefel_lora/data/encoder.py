@@ -1,0 +1,143 @@
+"""From files and captions to tensors, through the cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from .._exceptions import DataError
+from .folder import Picture
+from .hashes import ContentHashes
+from .looks import Look
+from .masks import read_mask
+from .pictures import read_picture
+from .store import TensorStore, cache_key
+
+if TYPE_CHECKING:
+    from ..families.base import Family
+
+__all__ = ["Encoder", "encode_caption"]
+
+# Entries kept in memory after their first use; further ones are read again.
+_MEMORY_BYTES = 1 << 30
+
+_PLAIN = [1.0, 1.0, 1.0, 0.0]
+
+
+class Encoder:
+    """Encodes what the store does not hold, each item on its own.
+
+    What the cache holds for an item then depends on nothing but the item, the settings
+    and the model.
+
+    Args:
+        family: encoders, loaded only when something is missing.
+        store: where encoded tensors are kept.
+        cached: whether pictures are kept there; captions are in any case.
+    """
+
+    def __init__(self, family: Family, store: TensorStore, cached: bool = True) -> None:
+        self._family = family
+        self._store = store
+        self._hashes = ContentHashes(store.folder)
+        self.cached = cached
+        self._memory: dict[str, dict[str, Tensor]] = {}
+        self._used = 0
+
+    def prepare_picture(self, picture: Picture, look: Look) -> None:
+        """Make sure that the store holds it.
+
+        Raises:
+            UnreadablePicture: the file can not be decoded.
+        """
+        key = self._picture_key(picture.path, look)
+        if not self._store.holds(key):
+            self._store.write(key, self._encode(picture.path, look))
+
+    def prepare_caption(self, caption: str) -> None:
+        """Make sure that the store holds it."""
+        encode_caption(caption, self._family, self._store)
+
+    def picture(self, picture: Picture, look: Look) -> dict[str, Tensor]:
+        """What the family makes of a picture: ``latents (channels, h, w)`` and more."""
+        if self.cached:
+            return self._load(self._picture_key(picture.path, look))
+        # Loading a VAE may draw random numbers, and does so once in each process.
+        with torch.random.fork_rng(devices=()):
+            return self._encode(picture.path, look)
+
+    def caption(self, text: str) -> dict[str, Tensor]:
+        """What the family makes of a caption."""
+        return self._load(_caption_key(text, self._family))
+
+    def mask(
+        self, picture: Picture, look: Look, latents: Tensor, alpha: bool
+    ) -> Tensor:
+        """Mask of a picture, ``(1, h, w)`` like its latents; ones where it has none.
+
+        Raises:
+            UnreadablePicture: the mask can not be used.
+        """
+        height, width = latents.shape[-2:]
+        own = picture.mask.is_file()
+        if not own and not alpha:
+            return torch.ones(1, height, width)
+        path = picture.mask if own else picture.path
+        key = cache_key(
+            kind="mask" if own else "alpha",
+            content=self._hashes.of(path),
+            look=look.place,
+            size=[height, width],
+        )
+        found = self._memory.get(key) or self._store.read(key)
+        if found is None:
+            found = {"mask": read_mask(path, look, (height, width), alpha=not own)}
+            self._store.write(key, found)
+        return self._remember(key, found)["mask"]
+
+    def _picture_key(self, path: Path, look: Look) -> str:
+        plain = look.colours == _PLAIN
+        return cache_key(
+            kind="picture",
+            model=self._family.picture_fingerprint,
+            content=self._hashes.of(path),
+            look=look.place,
+            **({} if plain else {"colours": look.colours}),
+        )
+
+    def _encode(self, path: Path, look: Look) -> dict[str, Tensor]:
+        return self._family.encode_picture(read_picture(path, look), look.frame)
+
+    def _load(self, key: str) -> dict[str, Tensor]:
+        if key in self._memory:
+            return self._memory[key]
+        tensors = self._store.read(key)
+        if tensors is None:
+            self._store.discard(key)
+            raise DataError(
+                f"The cache file {self._store.path(key)} disappeared or was damaged; "
+                f"start again with --resume, it will be rebuilt."
+            )
+        return self._remember(key, tensors)
+
+    def _remember(self, key: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        size = sum(value.numel() * value.element_size() for value in tensors.values())
+        if key not in self._memory and self._used + size <= _MEMORY_BYTES:
+            self._memory[key] = tensors
+            self._used += size
+        return tensors
+
+
+def encode_caption(caption: str, family: Family, store: TensorStore) -> str:
+    """Make sure that the store holds ``caption`` encoded, and return its key."""
+    key = _caption_key(caption, family)
+    if not store.holds(key):
+        store.write(key, family.encode_caption(caption))
+    return key
+
+
+def _caption_key(caption: str, family: Family) -> str:
+    return cache_key(kind="text", model=family.text_fingerprint, caption=caption)

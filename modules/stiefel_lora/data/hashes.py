@@ -1,0 +1,74 @@
+"""Hashes of file contents, remembered by path, size and time of change.
+
+A line of ``hashes.jsonl`` in the cache folder is a file; the last line of a path
+counts. Lines are only ever added, so a kill or a second run costs at most a hash.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import time
+from pathlib import Path
+
+from .unreadable import UnreadablePicture
+
+__all__ = ["ContentHashes"]
+
+# A file that was changed this shortly ago may change again within one tick of the
+# clock that stamps files: its hash is not remembered.
+_SETTLED_NS = 2_000_000_000
+
+
+class ContentHashes:
+    """SHA-256 of files; each is read once until it changes."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "hashes.jsonl"
+        self._known = self._load()
+
+    def of(self, path: Path) -> str:
+        """Hash of the file's content.
+
+        Raises:
+            UnreadablePicture: the file can not be read.
+        """
+        try:
+            state = path.stat()
+            stamp = (state.st_size, state.st_mtime_ns)
+            known = self._known.get(str(path))
+            if known is not None and known[:2] == stamp:
+                return known[2]
+            digest = _sha256(path)
+        except OSError as error:
+            raise UnreadablePicture(error.strerror or str(error)) from error
+        if time.time_ns() - state.st_mtime_ns > _SETTLED_NS:
+            self._remember(str(path), (*stamp, digest))
+        return digest
+
+    def _remember(self, path: str, entry: tuple[int, int, str]) -> None:
+        self._known[path] = entry
+        # What can not be written is only slower the next time.
+        with contextlib.suppress(OSError):
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            with self._file.open("a", encoding="utf-8") as file:
+                file.write(json.dumps([path, *entry]) + "\n")
+
+    def _load(self) -> dict[str, tuple[int, int, str]]:
+        known: dict[str, tuple[int, int, str]] = {}
+        with contextlib.suppress(OSError), self._file.open(encoding="utf-8") as file:
+            for line in file:
+                # The last line of a process that was killed may be cut off.
+                with contextlib.suppress(ValueError, TypeError):
+                    path, size, changed, digest = json.loads(line)
+                    known[path] = (size, changed, digest)
+        return known
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,105 @@
+"""Pictures that change from one visit to the next: crop, mirror, colours.
+
+What a visit gets depends on the file's name and the visit's number alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from typing import TYPE_CHECKING
+
+from .framing import Frame, cover_frame
+
+if TYPE_CHECKING:
+    from ..config import Concept
+    from .buckets import Size
+
+__all__ = ["Look", "look_at", "look_count"]
+
+_VARIATIONS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """What is made of a picture file before it is encoded."""
+
+    frame: Frame
+    """What is cut out, after it was mirrored."""
+
+    mirrored: bool = False
+    brightness: float = 1.0
+    """Factor, as are contrast and saturation."""
+
+    contrast: float = 1.0
+    saturation: float = 1.0
+    hue: float = 0.0
+    """How far all colours turn, in half colour circles, -1 to 1."""
+
+    @property
+    def colours(self) -> list[float]:
+        """The factors and the turn; [1, 1, 1, 0] changes nothing."""
+        return [self.brightness, self.contrast, self.saturation, self.hue]
+
+    @property
+    def place(self) -> list[int]:
+        """Where every pixel comes from, in numbers for a cache key."""
+        return [*self.frame.scaled, *self.frame.box, int(self.mirrored)]
+
+
+def look_count(concept: Concept) -> int:
+    """How many versions of a picture are encoded."""
+    if not _varies(concept):
+        return 1
+    return concept.image_variations or _VARIATIONS
+
+
+def look_at(
+    name: str, original: Size, size: Size, concept: Concept, number: int
+) -> Look:
+    """Version ``number`` of a picture.
+
+    Args:
+        name: of its file.
+        original: width and height of the upright picture.
+        size: its bucket.
+        concept: what may change.
+        number: of the version.
+    """
+    if not _varies(concept):
+        return Look(cover_frame(original, size))
+    # Every other time from a first that differs from picture to picture.
+    mirrored = bool((number + random.Random(name).getrandbits(1)) % 2)
+    chance = random.Random(f"{name}/{number}")
+    place = (chance.random(), chance.random())
+    frame = cover_frame(
+        original, size, place if concept.enable_crop_jitter else (0.5, 0.5)
+    )
+    # Each is drawn whether it is used or not: switching one on leaves the others.
+    drawn = [chance.uniform(-1, 1) for _ in range(4)]
+    brightness, contrast, saturation, hue = (
+        round(strength * share, 3)
+        for strength, share in zip(_strengths(concept), drawn, strict=True)
+    )
+    return Look(
+        frame=frame,
+        mirrored=concept.enable_random_flip and mirrored,
+        brightness=1 + brightness,
+        contrast=1 + contrast,
+        saturation=1 + saturation,
+        hue=hue,
+    )
+
+
+def _strengths(concept: Concept) -> tuple[float, float, float, float]:
+    return (
+        concept.random_brightness_max_strength,
+        concept.random_contrast_max_strength,
+        concept.random_saturation_max_strength,
+        concept.random_hue_max_strength,
+    )
+
+
+def _varies(concept: Concept) -> bool:
+    moves = concept.enable_random_flip or concept.enable_crop_jitter
+    return moves or any(_strengths(concept))

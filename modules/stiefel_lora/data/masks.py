@@ -1,0 +1,64 @@
+"""Where a picture counts: masks beside pictures, or what is transparent in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from .looks import Look
+from .pictures import cut_out
+from .unreadable import DAMAGE, UnreadablePicture
+
+__all__ = ["read_mask"]
+
+# Rounding to whole pixels makes the shapes of a small mask and its picture differ.
+_SHAPE_TOLERANCE = 0.02
+
+
+def read_mask(path: Path, look: Look, size: tuple[int, int], alpha: bool) -> Tensor:
+    """Read a mask, scaled, mirrored and cut as its picture.
+
+    Args:
+        path: the mask, or the picture whose alpha channel is the mask.
+        look: of the picture.
+        size: height and width of the latents.
+        alpha: whether ``path`` is the picture.
+
+    Returns:
+        ``(1, height, width)`` float32 from 0 (does not count) to 1, means over the
+        pixels that a latent stands for.
+
+    Raises:
+        UnreadablePicture: not a picture, or of another shape than its picture.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+            grey = _alpha_of(upright) if alpha else upright.convert("L")
+    except DAMAGE as error:
+        raise UnreadablePicture(f"its mask {path.name}: {error}") from error
+    _check_shape(grey.size, look.frame.original, path)
+    scaled = grey.resize(look.frame.scaled, Image.Resampling.BOX)
+    height, width = size
+    small = cut_out(scaled, look).resize((width, height), Image.Resampling.BOX)
+    return torch.from_numpy(np.array(small)).float().div(255)[None]
+
+
+def _alpha_of(image: Image.Image) -> Image.Image:
+    if not image.has_transparency_data:
+        return Image.new("L", image.size, 255)
+    return image.convert("RGBA").getchannel("A")
+
+
+def _check_shape(mask: tuple[int, int], picture: tuple[int, int], path: Path) -> None:
+    found, expected = mask[0] / mask[1], picture[0] / picture[1]
+    if abs(found / expected - 1) > _SHAPE_TOLERANCE:
+        raise UnreadablePicture(
+            f"its mask {path.name} has {mask[0]} x {mask[1]} pixels, another shape "
+            f"than {picture[0]} x {picture[1]}"
+        )

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+from collections import Counter
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from stiefel_lora.config import Concept
+from stiefel_lora.data import Picture
+from stiefel_lora.data.balance import rates_of
+from stiefel_lora.data.caption_variants import (
+    caption_at,
+    caption_variants,
+    is_dropped,
+)
+from stiefel_lora.data.framing import cover_frame
+from stiefel_lora.data.looks import Look, look_at, look_count
+
+NUMBERS = st.integers(0, 10_000)
+
+
+def picture(*captions: str, **settings: Any) -> Picture:
+    return Picture(Path("a.png"), captions, Concept(path=Path("x"), **settings))
+
+
+@given(NUMBERS, st.integers(0, 5))
+def test_shuffling_keeps_all_tags_and_the_first_in_place(
+    number: int, keep: int
+) -> None:
+    tags = ["a", "b", "c", "d"]
+    changed = picture("a,b, c ,d", enable_tag_shuffling=True, keep_tags_count=keep)
+    found = caption_at(changed, number).split(", ")
+    assert sorted(found) == tags
+    assert found[:keep] == tags[:keep]
+    assert caption_at(changed, number) == ", ".join(found)
+
+
+@given(NUMBERS)
+def test_dropped_tags_leave_the_kept_ones_and_the_order(number: int) -> None:
+    changed = picture("a b c d", tag_delimiter=" ", keep_tags_count=1,
+                      tag_dropout_probability=0.5)  # fmt: skip
+    found = caption_at(changed, number).split(" ")
+    assert found[0] == "a"
+    assert found == sorted(found)
+
+
+def test_all_tags_go_and_none_goes() -> None:
+    assert caption_at(picture("a, b", tag_dropout_probability=1), 3) == ""
+    assert caption_at(picture("a,  b."), 3) == "a,  b."
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1, 1.0])
+def test_captions_are_dropped_as_often_as_asked(rate: float) -> None:
+    changed = picture("a", caption_dropout_rate=rate)
+    dropped = sum(is_dropped(changed, number) for number in range(4000))
+    # Five standard deviations of a binomial count.
+    assert abs(dropped - 4000 * rate) <= 5 * (4000 * rate * (1 - rate)) ** 0.5
+
+
+def test_versions_of_a_caption_are_bounded() -> None:
+    assert caption_variants(picture("a, b")) == ["a, b"]
+    tags = ", ".join("abcdefghij")
+    assert len(caption_variants(picture(tags, enable_tag_shuffling=True))) == 8
+    three = picture(tags, enable_tag_shuffling=True, text_variations=3)
+    assert len(caption_variants(three)) == 3
+    assert caption_variants(picture("a", caption_dropout_rate=0.1)) == ["a", ""]
+    assert caption_variants(picture("one", "two")) == ["one", "two"]
+
+
+def look(number: int, name: str = "a.png", **settings: Any) -> Look:
+    concept = Concept(path=Path("x"), **settings)
+    return look_at(name, (300, 200), (64, 64), concept, number)
+
+
+def test_nothing_changes_unless_asked() -> None:
+    assert look(5) == Look(cover_frame((300, 200), (64, 64)))
+    assert look_count(Concept(path=Path("x"))) == 1
+
+
+def test_mirrored_every_other_time() -> None:
+    found = [look(n, enable_random_flip=True).mirrored for n in range(6)]
+    assert found in ([True, False] * 3, [False, True] * 3)
+    first = {look(0, f"{n}.png", enable_random_flip=True).mirrored for n in range(20)}
+    assert first == {True, False}
+
+
+@given(NUMBERS)
+def test_jitter_stays_inside_and_colours_within_their_strength(number: int) -> None:
+    changed = look(
+        number,
+        enable_crop_jitter=True,
+        random_brightness_max_strength=0.2,
+        random_hue_max_strength=0.1,
+    )
+    left, _, right, _ = changed.frame.box
+    assert 0 <= left < right <= changed.frame.scaled[0]
+    assert abs(changed.brightness - 1) <= 0.2005
+    assert abs(changed.hue) <= 0.1005
+    assert (changed.contrast, changed.saturation) == (1, 1)
+    assert not changed.mirrored
+
+
+def test_crops_differ_and_versions_are_bounded() -> None:
+    lefts = {look(n, enable_crop_jitter=True).frame.left for n in range(8)}
+    assert len(lefts) > 4
+    assert look_count(Concept(path=Path("x"), enable_crop_jitter=True)) == 4
+    two = Concept(path=Path("x"), enable_crop_jitter=True, image_variations=2)
+    assert look_count(two) == 2
+
+
+def folders(*settings: tuple[int, dict[str, Any]]) -> list[Picture]:
+    concepts = [(n, Concept(path=Path("x"), **s)) for n, s in settings]
+    return [
+        Picture(Path(f"{i}.png"), ("",), concept)
+        for count, concept in concepts
+        for i in range(count)
+    ]
+
+
+def test_repeats_and_balancing() -> None:
+    pictures = folders(
+        (2, {"repeats": 3}),
+        (4, {"balancing": 0.1}),
+        (5, {"balancing": 12, "balancing_strategy": "SAMPLES"}),
+    )
+    expected = {Fraction(3): 2, Fraction(1, 10): 4, Fraction(12, 5): 5}
+    assert Counter(rates_of(pictures)) == expected
+
+
+def test_regularisation_comes_up_as_often_as_all_others() -> None:
+    pictures = folders((3, {"repeats": 4}), (8, {"is_reg": True}))
+    assert sum(rates_of(pictures)[3:]) == 12
+    own = folders((3, {}), (8, {"is_reg": True, "repeats": 2}))
+    assert rates_of(own)[3:] == [2] * 8
+    assert rates_of(folders((2, {"is_reg": True}))) == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"repeats": 2, "balancing": 0.5}, "leave one of them out"),
+        ({"prompt_source": "concept"}, "needs prompt_path"),
+        ({"prompt_path": "a.txt"}, "has no effect with prompt_source='sample'"),
+    ],
+)
+def test_settings_that_contradict_each_other(
+    settings: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(ValidationError, match=sentence):
+        Concept(path=Path("x"), **settings)

@@ -1,0 +1,167 @@
+"""Buckets, masks, changing pictures and captions in real runs that are cut in two."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from helpers.fixtures import StopAfter
+from helpers.runs import assert_same_factors, factors_of, make_pictures, tiny_config
+from stiefel_lora.config import TrainConfig
+from stiefel_lora.training import TrainResult
+from stiefel_lora.training.machine import Machine
+from stiefel_lora.training.trainer import train
+
+SHAPES = [(32, 32), (48, 24), (24, 48), (40, 32), (32, 32)]
+EVERYTHING = {
+    "enable_random_flip": True,
+    "enable_crop_jitter": True,
+    "random_brightness_max_strength": 0.2,
+    "random_hue_max_strength": 0.2,
+    "enable_tag_shuffling": True,
+    "keep_tags_count": 1,
+    "tag_dropout_probability": 0.3,
+    "caption_dropout_rate": 0.3,
+    "image_variations": 2,
+    "text_variations": 2,
+}
+
+
+def pictures_of_all_shapes(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    chance = np.random.default_rng(7)
+    for number, (width, height) in enumerate(SHAPES):
+        pixels = chance.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+        (folder / f"{number}.txt").write_text("thing, red, small, old")
+    mask = np.zeros((32, 32), dtype=np.uint8)
+    mask[:, :8] = 255
+    Image.fromarray(mask).save(folder / "0-masklabel.png")
+    return folder
+
+
+def varied(model: Path, root: Path, **changes: Any) -> TrainConfig:
+    if not (root / "shapes").exists():
+        pictures_of_all_shapes(root / "shapes")
+        make_pictures(root / "reg", count=3, seed=5)
+    concepts = [
+        {"path": str(root / "shapes"), **EVERYTHING},
+        {"path": str(root / "reg"), "is_reg": True, "loss_weight": 0.5},
+    ]
+    return tiny_config(
+        model,
+        root,
+        **{
+            "concepts": concepts,
+            "bucket_step": 8,
+            "masked_training": True,
+            "steps": 7,
+            "cache_dir": str(root / "cache"),
+            **changes,
+        },
+    )
+
+
+@pytest.mark.parametrize("latent_caching", [True, False])
+def test_a_run_cut_inside_a_pass_ends_the_same(
+    tiny_sdxl: Path, tmp_path: Path, stop_after: StopAfter, latent_caching: bool
+) -> None:
+    """Ten visits are a pass: after step 3, of two pictures each, it is not over."""
+    changes = {"latent_caching": latent_caching}
+    whole = train(varied(tiny_sdxl, tmp_path, run_name="whole", **changes))
+    config = varied(tiny_sdxl, tmp_path, **changes)
+    with stop_after(3, "stop"):
+        stopped = train(config)
+    assert stopped.interrupted
+    assert_same_factors(whole, train(config, resume="last"))
+
+
+@pytest.fixture
+def batches(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, torch.Tensor]]:
+    """Every batch that a run trained on."""
+    seen: list[dict[str, torch.Tensor]] = []
+    loss = Machine.loss
+
+    def record(self: Machine, visits: Any, noise: Any) -> torch.Tensor:
+        visits = list(visits)
+        seen.append(self.pictures.batch(visits))
+        return loss(self, visits, noise)
+
+    monkeypatch.setattr(Machine, "loss", record)
+    return seen
+
+
+def test_batches_have_masks_weights_and_all_shapes(
+    tiny_sdxl: Path, tmp_path: Path, batches: list[dict[str, torch.Tensor]]
+) -> None:
+    config = varied(tiny_sdxl, tmp_path, steps=16, batch_size=1, unmasked_probability=0)
+    train(config)
+    assert {batch["latents"].shape[-2:] for batch in batches} == {
+        (h // 4, w // 4) for w, h in [(32, 32), (40, 24), (24, 40)]
+    }
+    masks = [batch["mask"] for batch in batches]
+    for mask, batch in zip(masks, batches, strict=True):
+        assert mask.shape == (1, 1, *batch["latents"].shape[-2:])
+        assert float(batch["loss_weight"]) in (1.0, 0.5)
+    # The mask of one picture covers a quarter of it, on the left or, mirrored, right.
+    assert {round(float(mask.mean()), 2) for mask in masks} == {1.0, 0.25}
+
+
+def test_time_ids_follow_size_and_crop(
+    tiny_sdxl: Path, tmp_path: Path, batches: list[dict[str, torch.Tensor]]
+) -> None:
+    train(varied(tiny_sdxl, tmp_path, steps=16, batch_size=1))
+    for batch in batches:
+        height, width, top, left, target_height, target_width = batch["time_ids"][0]
+        assert (int(width), int(height)) in SHAPES
+        assert (target_height // 4, target_width // 4) == batch["latents"].shape[-2:]
+        assert top >= 0
+        assert left >= 0
+
+
+@pytest.mark.parametrize("setting", ["masks", "weights", "captions", "colours"])
+def test_each_setting_changes_what_is_learned(
+    tiny_sdxl: Path, tmp_path: Path, setting: str
+) -> None:
+    changes = {
+        "masks": {"masked_training": False},
+        "weights": {"concepts": with_concept(tmp_path, 1, loss_weight=0.0)},
+        "captions": {"concepts": with_concept(tmp_path, 0, caption_dropout_rate=1)},
+        "colours": {"concepts": with_concept(tmp_path, 0, random_hue_max_strength=0)},
+    }[setting]
+    plain = varied(tiny_sdxl, tmp_path, run_name="plain", steps=3)
+    first, second = train(plain), train(varied(tiny_sdxl, tmp_path, steps=3, **changes))
+    assert not same(first, second)
+
+
+def with_concept(root: Path, number: int, **changes: Any) -> list[dict[str, Any]]:
+    concepts: list[dict[str, Any]] = [
+        {"path": str(root / "shapes"), **EVERYTHING},
+        {"path": str(root / "reg"), "is_reg": True, "loss_weight": 0.5},
+    ]
+    concepts[number] |= changes
+    return concepts
+
+
+def same(first: TrainResult, second: TrainResult) -> bool:
+    one, other = factors_of(first), factors_of(second)
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_damaged_cache_is_said_and_rebuilt(tiny_sdxl: Path, tmp_path: Path) -> None:
+    from stiefel_lora import DataError
+
+    config = varied(tiny_sdxl, tmp_path, steps=1)
+    train(config)
+    for path in (tmp_path / "cache").rglob("*.safetensors"):
+        data = bytearray(path.read_bytes())
+        data[-1] ^= 1
+        path.write_bytes(data)
+    # One damaged file is found and removed a run, whatever its content was.
+    with pytest.raises(DataError, match="start again with --resume, it will be"):
+        train(varied(tiny_sdxl, tmp_path, steps=1, masked_training=False))
