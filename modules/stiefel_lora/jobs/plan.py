@@ -59,7 +59,7 @@ def make_plans(
             except InputError as error:
                 problems[_title(source, str(error))] = None
     if problems:
-        raise ConfigError(_report(list(problems), len(plans)))
+        raise ConfigError(_report(list(problems), alone=not plans))
     return _named(plans)
 
 
@@ -112,11 +112,11 @@ def _title(source: str, sentence: str) -> str:
     return sentence if source in sentence else f"{source}: {sentence}"
 
 
-def _report(problems: Sequence[str], good: int) -> str:
-    if len(problems) == 1 and not good:
+def _report(problems: Sequence[str], *, alone: bool) -> str:
+    if alone and len(problems) == 1:
         return problems[0]
     lines = "\n".join(f"  {line}" for text in problems for line in text.splitlines())
-    return f"Nothing was started; mend these first ({good} jobs are in order):\n{lines}"
+    return f"Nothing was started; mend first:\n{lines}"
 
 
 def _named(plans: Sequence[Plan]) -> list[Plan]:
