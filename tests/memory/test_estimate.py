@@ -58,6 +58,8 @@ def bytes_of(tensors: Any) -> int:
 
 @pytest.mark.parametrize("method", CATALOGUE)
 def test_factors_and_state_are_those_of_a_real_run(method: str) -> None:
+    if CATALOGUE[method].extra == "quant":
+        pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
     model: Any = tiny_unet()
     config = run_of(optimizer={"name": method})
     targets = trained_layers(config, walk(config, SETTINGS))
@@ -93,7 +95,9 @@ def test_weights_are_those_of_the_model(dtype: str) -> None:
 @pytest.mark.parametrize("kind", QUANTISED)
 def test_quantised_weights_are_those_of_bitsandbytes(kind: str) -> None:
     """The bytes of a number, by the tensors that bitsandbytes makes of a layer."""
-    functional = pytest.importorskip("bitsandbytes.functional")
+    functional = pytest.importorskip(
+        "bitsandbytes.functional", reason="bitsandbytes is not installed"
+    )
     weight = torch.randn(512, 512, dtype=torch.float16)
     if kind == "int8":
         packed, rows, _ = functional.int8_vectorwise_quant(weight)
@@ -121,7 +125,8 @@ def test_what_is_quantised_is_in_the_repeated_blocks() -> None:
     saved = denoiser_bytes(steps, "bfloat16", "bfloat16") - denoiser_bytes(
         steps, "nfloat4", "bfloat16"
     )
-    assert saved == pytest.approx(weights * (2 - QUANTISED["nfloat4"]))
+    # Rounded to whole bytes.
+    assert saved == pytest.approx(weights * (2 - QUANTISED["nfloat4"]), abs=1)
 
 
 def test_parts_and_moments_add_up() -> None:

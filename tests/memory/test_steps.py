@@ -24,6 +24,7 @@ from stiefel_lora.memory.encoders import (
     vae_parameters,
 )
 from stiefel_lora.memory.flux import flux_steps
+from stiefel_lora.memory.settings import usual_settings
 from stiefel_lora.memory.steps import Step, Unit, layers_of
 from stiefel_lora.memory.unet import unet_steps
 from stiefel_lora.memory.weights import parameters_of
@@ -113,6 +114,27 @@ def test_layers_and_weights_are_exactly_those_of_the_model(name: str) -> None:
     found = layers_of(steps)
     assert {n: (found[n].outputs, found[n].inputs) for n in found} == real
     assert parameters_of(steps) == sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("family", "layers", "weights"),
+    [
+        ("sdxl", 794, 2_567_463_684),
+        ("sd15", 282, 859_520_964),
+        ("flux", 504, 11_901_408_320),
+    ],
+)
+def test_the_usual_models_have_their_real_size(
+    family: str, layers: int, weights: int
+) -> None:
+    """Numbers of the published checkpoints' denoisers."""
+    settings = usual_settings(family)
+    if family == "flux":
+        steps = flux_steps(settings["transformer"], side=128)
+    else:
+        steps = unet_steps(settings["unet"], side=128)
+    assert len(layers_of(steps)) == layers
+    assert parameters_of(steps) == weights
 
 
 def places_of(name: str, model: Any) -> dict[str, int]:

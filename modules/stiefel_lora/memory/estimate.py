@@ -160,7 +160,7 @@ def _encoding(config: TrainConfig, settings: Mapping[str, Settings]) -> int:
 
 
 def _text_parameters(part: str, settings: Settings) -> int:
-    if settings.get("model_type") == "t5":
+    if "d_model" in settings or settings.get("model_type") == "t5":
         return t5_parameters(settings)
     return clip_parameters(settings, projection=part == "text_encoder_2")
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from torch import nn
 
@@ -24,7 +24,7 @@ def trained_layers(config: TrainConfig, model: Sequence[Step | Unit]) -> list[La
     """
     layers = layers_of(model)
     chosen = select_layers(
-        _Table(layers),
+        _stand_in_model(layers),
         family=config.model_type,
         preset=config.layer_filter_preset,
         patterns=config.layer_filter,
@@ -33,15 +33,18 @@ def trained_layers(config: TrainConfig, model: Sequence[Step | Unit]) -> list[La
     return [layers[name] for name in chosen]
 
 
-class _Table(nn.Module):
-    """Looks like a model of these layers; nothing of it can compute."""
-
-    def __init__(self, layers: Mapping[str, Layer]) -> None:
-        super().__init__()
-        self._layers = {name: _stand_in(layer) for name, layer in layers.items()}
-
-    def named_modules(self, *_: Any, **__: Any) -> Iterator[tuple[str, nn.Module]]:
-        yield from self._layers.items()
+def _stand_in_model(layers: Mapping[str, Layer]) -> nn.Module:
+    """Make a model of these layers without their numbers; it can not compute."""
+    model = nn.Module()
+    for name, layer in layers.items():
+        parent = model
+        *path, last = name.split(".")
+        for piece in path:
+            if piece not in dict(parent.named_children()):
+                parent.add_module(piece, nn.Module())
+            parent = parent.get_submodule(piece)
+        parent.add_module(last, _stand_in(layer))
+    return model
 
 
 def _stand_in(layer: Layer) -> nn.Module:

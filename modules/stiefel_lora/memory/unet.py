@@ -38,7 +38,7 @@ class _Walk:
 
     def steps(self) -> list[Step | Unit]:
         first, levels = self.widths[0], len(self.widths)
-        found: list[Step | Unit] = [*self._embeddings()]
+        found = self._embeddings()
         inputs = self.config.get("in_channels", 4)
         found.append(_conv("conv_in", inputs, first, self.places[0]))
         skips, width = [first], first
@@ -72,7 +72,7 @@ class _Walk:
         found.append(_conv("conv_out", first, outputs, self.places[0]))
         return found
 
-    def _embeddings(self) -> list[Step]:
+    def _embeddings(self) -> list[Step | Unit]:
         first = self.widths[0]
         pairs = [("time_embedding", first)]
         if self.config.get("addition_embed_type") == "text_time":
