@@ -12,7 +12,8 @@ from .catalogue import optimizers, presets, schema
 from .hosts import onetrainer
 from .queue import app as queue
 from .tell import tell
-from .training import OptionalValue, train, validate
+from .training import OptionalValue, train
+from .validate import validate
 from .window import ui
 
 __all__ = ["app"]

@@ -1,4 +1,4 @@
-"""``train`` and ``validate``."""
+"""``train``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typer.core import TyperCommand
 
 from ._shared import INTERRUPTED, ConfigArgument, SetOption, load, sentences
 
-__all__ = ["OptionalValue", "train", "validate"]
+__all__ = ["OptionalValue", "hush_libraries", "train"]
 
 
 class OptionalValue(TyperCommand):
@@ -44,7 +44,7 @@ def train(
         from ..config import check_complete
 
         check_complete(settings)
-        _hush_libraries()
+        hush_libraries()
         from .. import training
 
         result = training.train(settings, resume=resume)
@@ -52,22 +52,7 @@ def train(
             raise typer.Exit(INTERRUPTED)
 
 
-def validate(config: ConfigArgument, overrides: SetOption = None) -> None:
-    """Check a config file without training."""
-    with sentences():
-        settings = load(config, overrides)
-        from ..config import remarks
-
-        pictures = settings.batch_size * settings.gradient_accumulation_steps
-        typer.echo(
-            f"{config} is valid: {settings.optimizer.name}, rank {settings.lora_rank}, "
-            f"{settings.steps} steps of {pictures} pictures."
-        )
-        for remark in remarks(settings):
-            typer.echo(f"Remark: {remark}")
-
-
-def _hush_libraries() -> None:
+def hush_libraries() -> None:
     """Keep remarks of libraries on packages that we do not use off the screen.
 
     They speak while they are imported; what the user set comes first.

@@ -1,0 +1,77 @@
+"""What a run will write, roughly: caches, checkpoints, LoRA files."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .weights import PLAIN
+
+if TYPE_CHECKING:
+    from ..config import TrainConfig
+
+__all__ = ["DiskEstimate", "estimate_disk", "free_space"]
+
+CLIP_TOKENS, T5_TOKENS = 77, 512
+FLOAT = 4
+# Head, checksum and names of a file in the cache.
+HEAD = 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class DiskEstimate:
+    """Bytes on disk."""
+
+    cache: int
+    """Encoded pictures and captions."""
+
+    checkpoints: int
+    """Those that are kept, and the one that is being written."""
+
+    files: int
+    """LoRA files of the finished run."""
+
+    @property
+    def total(self) -> int:
+        """All together."""
+        return self.cache + self.checkpoints + self.files
+
+
+def estimate_disk(
+    config: TrainConfig,
+    settings: Mapping[str, Mapping[str, Any]],
+    pictures: int,
+    factors: int,
+    state: int,
+) -> DiskEstimate:
+    """Estimate from the number of pictures, and from the bytes of factors and state."""
+    vae = settings["vae"]
+    side = math.ceil(config.resolution / 2 ** (len(vae["block_out_channels"]) - 1))
+    latents = vae["latent_channels"] * side**2 * FLOAT
+    width = PLAIN.get(config.weight_dtype, PLAIN[config.train_dtype])
+    caption = width * _text_numbers(settings)
+    files = sum(
+        PLAIN[config.output_dtype] * factors // FLOAT for _ in config.output_formats
+    )
+    return DiskEstimate(
+        cache=pictures * (latents + caption + 2 * HEAD),
+        checkpoints=(config.keep_checkpoints + 1) * (factors + state),
+        files=files,
+    )
+
+
+def free_space(folder: Path) -> int:
+    """Free bytes where ``folder`` is or will be."""
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    return shutil.disk_usage(there).free
+
+
+def _text_numbers(settings: Mapping[str, Mapping[str, Any]]) -> int:
+    """Numbers of one encoded caption."""
+    if "transformer" in settings:
+        return T5_TOKENS * settings["transformer"]["joint_attention_dim"]
+    return CLIP_TOKENS * settings["unet"]["cross_attention_dim"]

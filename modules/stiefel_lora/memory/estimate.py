@@ -1,0 +1,174 @@
+"""What a run will need of a card, part by part, before anything is loaded.
+
+Weights, factors, gradients and optimizer state are exact: they follow from shapes.
+Activations follow the rules in ``activations``, the VAE's largest moment those in
+``encoders``. What the CUDA context and the libraries take is a habit of the field.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from .activations import Kind, activation_bytes
+from .encoders import (
+    clip_parameters,
+    decoding_bytes,
+    encoding_bytes,
+    t5_parameters,
+    vae_parameters,
+)
+from .flux import flux_steps
+from .selection import trained_layers
+from .state import state_bytes, work_bytes
+from .steps import Step, Unit
+from .unet import unet_steps
+from .weights import PLAIN, denoiser_bytes
+
+if TYPE_CHECKING:
+    from ..config import TrainConfig
+
+__all__ = ["GB", "MemoryEstimate", "Part", "estimate_memory", "walk"]
+
+GB = 1_000_000_000
+CONTEXT = 600_000_000
+"""CUDA context, kernels and the libraries' work space: habit of the field."""
+
+FLOAT = 4
+Settings = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Something that takes memory while the run trains."""
+
+    name: str
+    bytes: int
+    exact: bool
+    """Whether it follows from shapes alone."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MemoryEstimate:
+    """Bytes on the device.
+
+    Attributes:
+        parts: of training.
+        encoding: while pictures and captions are encoded, before the denoiser is
+            loaded.
+        sampling: while a sample is decoded; 0 without samples.
+    """
+
+    parts: tuple[Part, ...]
+    encoding: int
+    sampling: int
+    factors: int
+    """Bytes of the LoRA; they are among the parts, like those of the state."""
+
+    state: int
+
+    @property
+    def training(self) -> int:
+        """All parts together."""
+        return sum(part.bytes for part in self.parts)
+
+    @property
+    def total(self) -> int:
+        """What the card must have: the largest of the three."""
+        return max(self.training, self.encoding, self.sampling)
+
+
+def estimate_memory(
+    config: TrainConfig, settings: Mapping[str, Settings]
+) -> MemoryEstimate:
+    """Estimate from the settings of the base model's parts.
+
+    Args:
+        config: the run.
+        settings: ``config.json`` of ``unet`` or ``transformer``, of ``vae`` and of the
+            text encoders.
+
+    Raises:
+        ConfigError: a layer filter that matches nothing, or too large a rank.
+    """
+    model = walk(config, settings)
+    targets = trained_layers(config, model)
+    numbers = sum(config.lora_rank * (t.outputs + t.inputs) for t in targets)
+    if config.use_dora:
+        numbers += sum(layer.outputs for layer in targets)
+    width = PLAIN[config.train_dtype]
+    kept = activation_bytes(
+        model,
+        Kind(
+            targets={layer.name for layer in targets},
+            rank=config.lora_rank,
+            batch=config.batch_size,
+            width=width,
+            checkpointing=config.gradient_checkpointing,
+            dora=config.use_dora,
+        ),
+    )
+    shapes = [(layer.outputs, layer.inputs) for layer in targets]
+    state, work = state_bytes(config, shapes), work_bytes(config, shapes)
+    # Autocast keeps the factors in train_dtype too while a batch is computed.
+    copies = numbers * width if width < FLOAT else 0
+    base = denoiser_bytes(model, config.weight_dtype, config.train_dtype)
+    context = 0 if config.device == "cpu" else CONTEXT
+    parts = (
+        Part(f"base model, {config.weight_dtype}", base, True),
+        Part("LoRA, float32", numbers * FLOAT, True),
+        Part("gradients", numbers * FLOAT, True),
+        Part(f"state of {config.optimizer.name}", state, True),
+        Part("activations, or the optimizer's work", max(kept + copies, work), False),
+        Part("CUDA and its libraries", context, False),
+    )
+    resident = sum(part.bytes for part in parts[:4]) + context
+    return MemoryEstimate(
+        parts,
+        encoding=context + _encoding(config, settings),
+        sampling=resident + _sampling(config, settings) if _samples(config) else 0,
+        factors=numbers * FLOAT,
+        state=state,
+    )
+
+
+def walk(config: TrainConfig, settings: Mapping[str, Settings]) -> list[Step | Unit]:
+    """The steps of the denoiser at the resolution of the run."""
+    shrink = 2 ** (len(settings["vae"]["block_out_channels"]) - 1)
+    side = math.ceil(config.resolution / shrink)
+    if "transformer" in settings:
+        return flux_steps(settings["transformer"], side)
+    return unet_steps(settings["unet"], side)
+
+
+def _samples(config: TrainConfig) -> bool:
+    return bool(config.samples and config.sample_every)
+
+
+def _encoding(config: TrainConfig, settings: Mapping[str, Settings]) -> int:
+    """Text encoders and VAE are loaded together."""
+    width = PLAIN.get(config.weight_dtype, PLAIN[config.train_dtype])
+    texts = sum(
+        width * _text_parameters(part, settings[part])
+        for part in ("text_encoder", "text_encoder_2")
+        if part in settings
+    )
+    vae = settings["vae"]
+    return texts + FLOAT * vae_parameters(vae) + encoding_bytes(vae, config.resolution)
+
+
+def _text_parameters(part: str, settings: Settings) -> int:
+    if "d_model" in settings or settings.get("model_type") == "t5":
+        return t5_parameters(settings)
+    return clip_parameters(settings, projection=part == "text_encoder_2")
+
+
+def _sampling(config: TrainConfig, settings: Mapping[str, Settings]) -> int:
+    vae = settings["vae"]
+    side = max(
+        math.isqrt((s.width or config.resolution) * (s.height or config.resolution))
+        for s in config.samples
+    )
+    return FLOAT * vae_parameters(vae) + decoding_bytes(vae, side)

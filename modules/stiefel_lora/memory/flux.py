@@ -1,0 +1,103 @@
+"""The transformer of FLUX.1 (diffusers' FluxTransformer2DModel), step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .steps import Kept, Layer, Norm, Step, Unit
+
+__all__ = ["flux_steps"]
+
+Config = Mapping[str, Any]
+
+
+def flux_steps(config: Config, side: int, text_tokens: int = 512) -> list[Step | Unit]:
+    """Walk through a FLUX transformer in the order in which it computes.
+
+    Args:
+        config: the transformer's ``config.json``.
+        side: of the latents of one square picture; 2 x 2 of them are a token.
+        text_tokens: length of an encoded caption.
+    """
+    return list(_Walk(config, max(1, side // 2) ** 2, text_tokens).steps())
+
+
+class _Walk:
+    def __init__(self, config: Config, tokens: int, text_tokens: int) -> None:
+        self.config = config
+        self.heads: int = config["num_attention_heads"]
+        self.head: int = config["attention_head_dim"]
+        self.width = self.heads * self.head
+        self.tokens, self.text = tokens, text_tokens
+
+    def steps(self) -> list[Step | Unit]:
+        config, width = self.config, self.width
+        return [
+            Layer("x_embedder", width, config["in_channels"], self.tokens),
+            *self._embeddings(),
+            Layer("context_embedder", width, config["joint_attention_dim"], self.text),
+            *(self._double(i) for i in range(config["num_layers"])),
+            *(self._single(i) for i in range(config["num_single_layers"])),
+            Layer("norm_out.linear", 2 * width, width, 1),
+            Norm(width, self.tokens, 0),
+            Layer("proj_out", config["in_channels"], width, self.tokens),
+        ]
+
+    def _embeddings(self) -> list[Step]:
+        names = {"timestep_embedder": 256}
+        if self.config.get("guidance_embeds"):
+            names["guidance_embedder"] = 256
+        names["text_embedder"] = self.config["pooled_projection_dim"]
+        return [
+            Layer(f"time_text_embed.{name}.linear_{number}", self.width, inputs, 1)
+            for name, entering in names.items()
+            for number, inputs in ((1, entering), (2, self.width))
+        ]
+
+    def _attention(self, names: list[str], prefix: str, places: int) -> list[Step]:
+        """Query, key and value of one stream, with their norms and the result."""
+        width = self.width
+        layers = [
+            Layer(f"{prefix}.{name}", width, width, places, shares=index > 0)
+            for index, name in enumerate(names)
+        ]
+        norm = Norm(width, places, self.head, exact=False)
+        return [*layers, norm, norm, Kept(4 * width * places)]
+
+    def _double(self, index: int) -> Unit:
+        prefix, width = f"transformer_blocks.{index}", self.width
+        own, added = (
+            ["to_q", "to_k", "to_v"],
+            ["add_q_proj", "add_k_proj", "add_v_proj"],
+        )
+        streams = (
+            ("norm1", own, "to_out.0", "ff", self.tokens),
+            ("norm1_context", added, "to_add_out", "ff_context", self.text),
+        )
+        steps: list[Step] = []
+        for norm, names, out, ff, places in streams:
+            steps += [
+                Layer(f"{prefix}.{norm}.linear", 6 * width, width, 1),
+                Norm(width, places, 0),
+                *self._attention(names, f"{prefix}.attn", places),
+                Layer(f"{prefix}.attn.{out}", width, width, places),
+                Norm(width, places, 0),
+                Layer(f"{prefix}.{ff}.net.0.proj", 4 * width, width, places),
+                Kept(4 * width * places),
+                Layer(f"{prefix}.{ff}.net.2", width, 4 * width, places),
+            ]
+        return Unit(width * (self.tokens + self.text), tuple(steps))
+
+    def _single(self, index: int) -> Unit:
+        prefix, width = f"single_transformer_blocks.{index}", self.width
+        places = self.tokens + self.text
+        steps: tuple[Step, ...] = (
+            Layer(f"{prefix}.norm.linear", 3 * width, width, 1),
+            Norm(width, places, 0),
+            Layer(f"{prefix}.proj_mlp", 4 * width, width, places),
+            Kept(4 * width * places),
+            *self._attention(["to_q", "to_k", "to_v"], f"{prefix}.attn", places),
+            Layer(f"{prefix}.proj_out", width, 5 * width, places),
+        )
+        return Unit(width * places, steps)

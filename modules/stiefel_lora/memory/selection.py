@@ -1,0 +1,54 @@
+"""The layers that get a LoRA, chosen as training chooses them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from ..adapters.targets import select_layers
+from .steps import Layer, Step, Unit, layers_of
+
+if TYPE_CHECKING:
+    from ..config import TrainConfig
+
+__all__ = ["trained_layers"]
+
+
+def trained_layers(config: TrainConfig, model: Sequence[Step | Unit]) -> list[Layer]:
+    """The layers of a denoiser that get a LoRA, in order.
+
+    Raises:
+        ConfigError: a layer filter that matches nothing, or too large a rank.
+    """
+    layers = layers_of(model)
+    chosen = select_layers(
+        _stand_in_model(layers),
+        family=config.model_type,
+        preset=config.layer_filter_preset,
+        patterns=config.layer_filter,
+        rank=config.lora_rank,
+    )
+    return [layers[name] for name in chosen]
+
+
+def _stand_in_model(layers: Mapping[str, Layer]) -> nn.Module:
+    """Make a model of these layers without their numbers; it can not compute."""
+    model = nn.Module()
+    for name, layer in layers.items():
+        parent = model
+        *path, last = name.split(".")
+        for piece in path:
+            if piece not in dict(parent.named_children()):
+                parent.add_module(piece, nn.Module())
+            parent = parent.get_submodule(piece)
+        parent.add_module(last, _stand_in(layer))
+    return model
+
+
+def _stand_in(layer: Layer) -> nn.Module:
+    if not layer.kernel:
+        return nn.Linear(layer.inputs, layer.outputs, layer.bias, device="meta")
+    channels = layer.inputs // layer.kernel**2
+    return nn.Conv2d(channels, layer.outputs, layer.kernel, device="meta")

@@ -1,0 +1,34 @@
+"""Settings of the base model's parts, wherever they are."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..families import ModelSource
+
+__all__ = ["part_settings", "usual_settings"]
+
+PARTS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2")
+KNOWN = Path(__file__).parents[1] / "families" / "known"
+
+
+def part_settings(source: ModelSource) -> dict[str, dict[str, Any]]:
+    """``config.json`` of every part that takes memory.
+
+    Raises:
+        ModelError: one of them is damaged.
+    """
+    return {part: source.config(part) for part in PARTS if source.has(part)}
+
+
+def usual_settings(family: str) -> dict[str, dict[str, Any]]:
+    """The same of a model that is not on this machine, as its family usually has it."""
+    files = {part: KNOWN / family / f"{part}.json" for part in PARTS}
+    return {
+        part: json.loads(path.read_text(encoding="utf-8"))
+        for part, path in files.items()
+        if path.is_file()
+    }

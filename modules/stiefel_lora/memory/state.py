@@ -1,0 +1,96 @@
+"""What an optimizer keeps between two steps, measured on the optimizer itself.
+
+One pair of each shape that the model has takes real steps; the rest is multiplication.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from ..optim.alpha import ALPHA_IS_RANK
+from ..optim.buckets import CHUNK_ELEMENTS
+from ..optim.factory import create_optimizer
+
+if TYPE_CHECKING:
+    from ..config import TrainConfig
+
+__all__ = ["state_bytes", "work_bytes"]
+
+Shape = tuple[int, int]
+# A rule holds about eight stacks at a time (see optim.buckets).
+STACKS = 8
+
+_measured: dict[tuple[str, int, int, int], int] = {}
+
+
+def state_bytes(config: TrainConfig, shapes: Iterable[Shape]) -> int:
+    """Bytes of the optimizer's state.
+
+    Args:
+        config: names the optimizer, its options and the rank.
+        shapes: outputs and inputs of every layer that has a LoRA.
+    """
+    counts = Counter(shapes)
+    return sum(
+        count * _state_of_pair(config, *shape) for shape, count in counts.items()
+    )
+
+
+def work_bytes(config: TrainConfig, shapes: Iterable[Shape]) -> int:
+    """Bytes that a step makes and frees again, at most."""
+    entry = config.optimizer.method
+    if entry is None or entry.start == "lora":
+        return 0
+    largest = max(
+        count * config.lora_rank * sum(shape)
+        for shape, count in Counter(shapes).items()
+    )
+    return STACKS * 4 * min(CHUNK_ELEMENTS, largest)
+
+
+def _state_of_pair(config: TrainConfig, outputs: int, inputs: int) -> int:
+    """Measured once in a process."""
+    key = (repr(config.optimizer), config.lora_rank, outputs, inputs)
+    if key not in _measured:
+        _measured[key] = _measure(config, outputs, inputs)
+    return _measured[key]
+
+
+def _measure(config: TrainConfig, outputs: int, inputs: int) -> int:
+    rank = config.lora_rank
+    generator = torch.Generator().manual_seed(0)
+    up = nn.Parameter(
+        torch.linalg.qr(torch.randn(outputs, rank, generator=generator))[0]
+    )
+    down = nn.Parameter(torch.randn(rank, inputs, generator=generator))
+    named = [("layer.lora_B.weight", up), ("layer.lora_A.weight", down)]
+    optimizer = _make(config, named)
+    # What a method adds at its second step counts too.
+    for _ in range(2):
+        for parameter in (up, down):
+            parameter.grad = torch.randn(parameter.shape, generator=generator)
+        optimizer.step()
+    return sum(
+        value.numel() * value.element_size()
+        for state in optimizer.state.values()
+        for value in state.values()
+        if isinstance(value, Tensor)
+    )
+
+
+def _make(
+    config: TrainConfig, named: list[tuple[str, nn.Parameter]]
+) -> torch.optim.Optimizer:
+    options = config.optimizer.arguments()
+    if config.optimizer.method is not None:
+        group = {"params": named, ALPHA_IS_RANK: True}
+        return create_optimizer(
+            config.optimizer.name, [group], lr=config.learning_rate, **options
+        )
+    kind = config.optimizer.load()  # type: ignore[attr-defined]
+    return kind([tensor for _, tensor in named], lr=config.learning_rate, **options)

@@ -1,0 +1,98 @@
+"""What a denoiser computes, step by step, as far as memory goes; no torch.
+
+An architecture is a sequence of steps and of units, the pieces that gradient
+checkpointing computes again as a whole. ``places`` counts the positions of one picture
+that a step works on: tokens, or pixels of a feature map.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+__all__ = ["Kept", "Layer", "Norm", "Step", "Unit", "layers_of", "steps_of"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """A linear layer or convolution.
+
+    Attributes:
+        name: as in diffusers.
+        outputs: rows of its weight.
+        inputs: columns of its weight, of a convolution ``channels * kernel ** 2``.
+        places: outputs of one picture, without the channels.
+        kernel: side of a convolution's kernel, 0 for a linear layer.
+        bias: whether it has one.
+        shares: whether a step before reads the same input.
+        stride: of a convolution.
+    """
+
+    name: str
+    outputs: int
+    inputs: int
+    places: int
+    kernel: int = 0
+    bias: bool = True
+    shares: bool = False
+    stride: int = 1
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in weight and bias."""
+        return self.outputs * self.inputs + self.outputs * self.bias
+
+    @property
+    def input_numbers(self) -> int:
+        """Numbers that it reads for one picture."""
+        channels = self.inputs // max(self.kernel, 1) ** 2
+        return channels * self.places * self.stride**2
+
+
+@dataclasses.dataclass(frozen=True)
+class Norm:
+    """A normalisation: it keeps its input for the backward pass."""
+
+    width: int
+    places: int
+    parameters: int
+    exact: bool = True
+    """Computed in float32 under mixed precision."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Kept:
+    """Numbers of one picture that some other function keeps for the backward pass."""
+
+    numbers: int
+    exact: bool = False
+    """In float32 under mixed precision."""
+
+
+Step = Layer | Norm | Kept
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """What gradient checkpointing keeps the input of and computes again.
+
+    Attributes:
+        inputs: numbers of one picture in that input.
+        steps: what it computes.
+        repeated: whether it is one of the blocks whose linear layers are quantised.
+    """
+
+    inputs: int
+    steps: tuple[Step, ...]
+    repeated: bool = True
+
+
+def steps_of(model: Sequence[Step | Unit]) -> Iterator[Step]:
+    """All steps, those inside units too, in order."""
+    for part in model:
+        yield from part.steps if isinstance(part, Unit) else (part,)
+
+
+def layers_of(model: Sequence[Step | Unit]) -> dict[str, Layer]:
+    """All layers by name, in order."""
+    return {step.name: step for step in steps_of(model) if isinstance(step, Layer)}

@@ -1,0 +1,92 @@
+"""Look at everything that a run needs, as far as that goes without training."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from .._exceptions import OutputError
+from ..data.folder import scan_concepts
+from ..families import check_model
+from ..memory import (
+    DiskEstimate,
+    MemoryEstimate,
+    estimate_disk,
+    estimate_memory,
+    free_space,
+    part_settings,
+    usual_settings,
+)
+from .assemble import check_inputs
+from .hardware import check_hardware
+
+if TYPE_CHECKING:
+    from ..config import TrainConfig
+
+__all__ = ["Preflight", "look_over"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Preflight:
+    """What was found to be in order, and what the run will take."""
+
+    pictures: int
+    held_out: int
+    without_caption: int
+    layers: int | None
+    """Layers that get a LoRA; None where the base model is not on this machine."""
+
+    memory: MemoryEstimate
+    disk: DiskEstimate
+    free: int
+    """Bytes free where the run writes."""
+
+
+def look_over(config: TrainConfig) -> Preflight:
+    """Check what ``train`` checks before anything expensive, and estimate.
+
+    Nothing is downloaded: a model on the hub that is not on this machine is taken for
+    one of the usual sizes of its family, and its own layers are not checked.
+
+    Raises:
+        InputError: one sentence on what can not work.
+    """
+    check_hardware(config)
+    # A package that is missing is missed here.
+    (config.optimizer.method or config.optimizer).load()  # type: ignore[attr-defined]
+    source = check_model(config) if config.base_model_name else None
+    if source is None or not config.concepts:
+        train = scan_concepts(config.concepts)
+        held_out, layers = scan_concepts(config.validation_concepts), None
+    else:
+        inputs = check_inputs(config)
+        train, held_out = inputs.train, inputs.validation
+        layers = len(inputs.targets)
+    settings = part_settings(source) if source else usual_settings(config.model_type)
+    count = len(train.pictures) + len(held_out.pictures)
+    memory, disk = _estimates(config, settings, count)
+    free = free_space(config.output_dir)
+    if disk.total > free:
+        raise OutputError(
+            f"The run will write about {disk.total / 1e9:.1f} GB, but there are "
+            f"{free / 1e9:.1f} GB free at {config.output_dir}; make room, or set "
+            f"output_dir."
+        )
+    return Preflight(
+        len(train.pictures),
+        len(held_out.pictures),
+        train.without_caption,
+        layers,
+        memory,
+        disk,
+        free,
+    )
+
+
+def _estimates(
+    config: TrainConfig, settings: Mapping[str, Any], pictures: int
+) -> tuple[MemoryEstimate, DiskEstimate]:
+    memory = estimate_memory(config, settings)
+    factors, state = memory.factors, memory.state
+    return memory, estimate_disk(config, settings, pictures, factors, state)

@@ -1,0 +1,79 @@
+"""``validate`` on a real base model: what it finds, what it refuses, what it prints."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from helpers.runs import make_pictures, tiny_config
+from stiefel_lora import OutputError
+from stiefel_lora._commands import app
+from stiefel_lora.families.sdxl import Sdxl
+from stiefel_lora.training.preflight import look_over
+
+
+@pytest.fixture(autouse=True)
+def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any) -> None:
+        raise AssertionError("validate read weights or pictures")
+
+    monkeypatch.setattr(Sdxl, "encode_caption", refuse)
+    monkeypatch.setattr(Sdxl, "encode_picture", refuse)
+    monkeypatch.setattr(Sdxl, "denoiser", property(refuse))
+
+
+def test_what_is_found(tiny_sdxl: Path, tmp_path: Path) -> None:
+    config = tiny_config(tiny_sdxl, tmp_path)
+    (tmp_path / "train" / "00.txt").unlink()
+    found = look_over(config)
+    assert (found.pictures, found.held_out, found.without_caption) == (4, 2, 1)
+    assert found.layers == 12
+    assert found.memory.total > found.memory.parts[0].bytes > 0
+    assert 0 < found.disk.total < found.free
+
+
+def test_a_hub_model_that_is_not_here(tmp_path: Path) -> None:
+    found = look_over(tiny_config(Path("nobody/nothing"), tmp_path))
+    assert found.pictures == 4
+    assert found.layers is None
+
+
+def test_no_room_on_the_disk(
+    tiny_sdxl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = shutil._ntuple_diskusage(10**9, 10**9, 0)  # type: ignore[attr-defined]
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
+    with pytest.raises(OutputError, match=r"The run will write about .* GB free at"):
+        look_over(tiny_config(tiny_sdxl, tmp_path))
+
+
+def command(config: Path, *more: str) -> Any:
+    return CliRunner().invoke(app, ["validate", str(config), *more])
+
+
+def test_the_command(tiny_sdxl: Path, tmp_path: Path) -> None:
+    make_pictures(tmp_path / "train")
+    path = tmp_path / "mine.json"
+    settings = {
+        "base_model_name": str(tiny_sdxl),
+        "concepts": [{"path": "train"}],
+        "lora_rank": 4,
+        "resolution": 32,
+        "output_dir": "runs",
+    }
+    path.write_text(json.dumps(settings), encoding="utf-8")
+    done = command(path)
+    assert done.exit_code == 0, done.output
+    assert "Pictures: 4, held out 0." in done.stdout
+    assert "unconfirmed: no run on a GPU has measured it" in done.stdout
+    assert "state of stiefel_lora" in done.stdout
+    assert not (tmp_path / "runs").exists()
+    refused = command(path, "--set", 'layer_filter=["attn9"]')
+    assert refused.exit_code == 2
+    assert "layer_filter: 'attn9' matches no layer" in refused.stderr
+    assert refused.stdout == ""
