@@ -84,7 +84,7 @@ def python_process(code: str, *arguments: object) -> subprocess.Popen[str]:
 def run_batch_command(*arguments: object) -> tuple[int, str]:
     """Run ``stiefel-lora batch`` to its end; exit code and output."""
     process = batch_command(*arguments)
-    output, _ = process.communicate(timeout=PATIENCE)
+    output, _ = process.communicate()
     return process.returncode, output
 
 
