@@ -239,6 +239,7 @@ def test_the_verbs_and_their_options_are_frozen():
     assert surface == {
         "train": ("config", "overrides", "resume"),
         "validate": ("config", "overrides"),
+        "scan": ("config", "overrides", "decode"),
         "ui": ("config",),
         "batch": (
             "configs",

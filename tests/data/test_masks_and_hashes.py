@@ -80,7 +80,7 @@ def test_files_are_hashed_once_until_they_change(
     path = old(tmp_path / "a.png", b"one")
     first = ContentHashes(tmp_path / "cache").of(path)
     with monkeypatch.context() as patch:
-        patch.setattr("stiefel_lora.data.hashes._sha256", lambda path: "read again")
+        patch.setattr("stiefel_lora.data.hashes.sha256", lambda path: "read again")
         assert ContentHashes(tmp_path / "cache").of(path) == first
         old(path, b"two", seconds=200)
         assert ContentHashes(tmp_path / "cache").of(path) == "read again"

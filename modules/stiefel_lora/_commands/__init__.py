@@ -10,6 +10,7 @@ from .._version import __version__
 from .batch import batch
 from .catalogue import optimizers, presets, schema
 from .hosts import onetrainer
+from .pictures import scan
 from .queue import app as queue
 from .tell import tell
 from .training import OptionalValue, train
@@ -29,6 +30,7 @@ app = typer.Typer(
 
 app.command(cls=OptionalValue)(train)
 app.command()(validate)
+app.command()(scan)
 app.command()(ui)
 app.command()(batch)
 app.add_typer(queue, name="queue")

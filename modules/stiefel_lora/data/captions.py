@@ -9,7 +9,7 @@ from typing import Protocol
 
 from .._exceptions import DataError
 
-__all__ = ["CaptionSource", "captions_of", "read_caption"]
+__all__ = ["CaptionSource", "captions_of", "listed_in", "read_caption"]
 
 METADATA = "metadata.jsonl"
 _KEYS = ("text", "caption")
@@ -46,7 +46,7 @@ def captions_of(
     folders = {Path(concept.path), *(picture.parent for picture in pictures)}
     listed: dict[Path, str] = {}
     for folder in sorted(folders):
-        listed |= _read_metadata(folder)
+        listed |= listed_in(folder)
     found: list[Captions | None] = []
     for picture in pictures:
         text = read_caption(picture)
@@ -80,8 +80,12 @@ def _lines_of(path: Path) -> Captions:
     return lines
 
 
-def _read_metadata(folder: Path) -> dict[Path, str]:
-    """Captions of a folder's ``metadata.jsonl``, by picture."""
+def listed_in(folder: Path) -> dict[Path, str]:
+    """Captions of a folder's ``metadata.jsonl``, by picture; none without the file.
+
+    Raises:
+        DataError: a line that is not what it should be.
+    """
     path = folder / METADATA
     try:
         lines = _read(path, "caption file").splitlines()

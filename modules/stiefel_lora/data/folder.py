@@ -47,8 +47,13 @@ class Scan:
     """All pictures of some concepts, by folder as given, then by path."""
 
     pictures: tuple[Picture, ...]
-    without_caption: int
-    """How many pictures have no caption."""
+    uncaptioned: tuple[Path, ...]
+    """Pictures without a caption."""
+
+    @property
+    def without_caption(self) -> int:
+        """How many pictures have no caption."""
+        return len(self.uncaptioned)
 
 
 def scan_concepts(concepts: Iterable[Concept]) -> Scan:
@@ -58,13 +63,14 @@ def scan_concepts(concepts: Iterable[Concept]) -> Scan:
         DataError: a folder is missing or has no picture, or a caption is not UTF-8.
     """
     pictures: list[Picture] = []
-    missing = 0
+    missing: list[Path] = []
     for concept in concepts:
         paths = _picture_files(concept.path, concept.include_subdirectories)
         for path, captions in zip(paths, captions_of(paths, concept), strict=True):
-            missing += captions is None
+            if captions is None:
+                missing.append(path)
             pictures.append(Picture(path, captions or ("",), concept))
-    return Scan(tuple(pictures), missing)
+    return Scan(tuple(pictures), tuple(missing))
 
 
 def _picture_files(folder: Path, deep: bool) -> list[Path]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .unreadable import UnreadablePicture
 
-__all__ = ["ContentHashes"]
+__all__ = ["ContentHashes", "sha256"]
 
 # A file that was changed this shortly ago may change again within one tick of the
 # clock that stamps files: its hash is not remembered.
@@ -40,7 +40,7 @@ class ContentHashes:
             known = self._known.get(str(path))
             if known is not None and known[:2] == stamp:
                 return known[2]
-            digest = _sha256(path)
+            digest = sha256(path)
         except OSError as error:
             raise UnreadablePicture(error.strerror or str(error)) from error
         if time.time_ns() - state.st_mtime_ns > _SETTLED_NS:
@@ -66,7 +66,8 @@ class ContentHashes:
         return known
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Hash of a file's content, read piece by piece."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):

@@ -1,0 +1,28 @@
+"""``scan``: what the pictures of a configuration are like."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ._shared import ConfigArgument, SetOption, load, sentences
+
+__all__ = ["scan"]
+
+
+def scan(
+    config: ConfigArgument,
+    overrides: SetOption = None,
+    decode: Annotated[
+        bool,
+        typer.Option("--decode", help="Read all pixels: finds files that are cut off."),
+    ] = False,
+) -> None:
+    """Say what the pictures are like, and what is wrong with them."""
+    with sentences():
+        settings = load(config, overrides)
+        from ..data.report import report_on
+
+        for sentence in report_on(settings, decode=decode).sentences():
+            typer.echo(sentence)

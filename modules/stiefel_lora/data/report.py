@@ -1,0 +1,191 @@
+"""What a folder of pictures is like, and what is wrong with it, before training.
+
+Needs no torch: the command line and the window show it. Nothing is decoded unless
+asked.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from .balance import rates_of
+from .buckets import Buckets, Size, buckets_of
+from .captions import METADATA, listed_in
+from .folder import Picture, scan_concepts
+from .hashes import sha256
+from .sizes import upright_size
+from .unreadable import DAMAGE, UnreadablePicture
+
+if TYPE_CHECKING:
+    from ..config import TrainConfig
+
+__all__ = ["ScanReport", "report_on"]
+
+
+@dataclasses.dataclass(frozen=True)
+class ScanReport:
+    """Counts and problems of the pictures to learn from."""
+
+    pictures: int
+    """Files found, those that can not be read included."""
+
+    per_pass: float
+    """Pictures that come up in one pass, on average."""
+
+    smallest: Size | None
+    """Width and height of the picture with the fewest pixels."""
+
+    largest: Size | None
+    """Width and height of the picture with the most pixels."""
+
+    buckets: dict[Size, int]
+    """How many pictures each bucket holds, the fullest first."""
+
+    small_buckets: dict[Size, int]
+    """Those that hold fewer pictures a pass than a batch."""
+
+    without_caption: tuple[Path, ...]
+    """Pictures that are learned with an empty caption."""
+
+    broken: dict[Path, str]
+    """Pictures that are left out, and why."""
+
+    duplicates: tuple[tuple[Path, ...], ...]
+    """Files with the same content, two or more together."""
+
+    listed_but_missing: tuple[Path, ...]
+    """Pictures that a metadata.jsonl names and that are not there."""
+
+    def sentences(self) -> list[str]:
+        """The report in words: what there is, then one sentence a kind of problem."""
+        found = [
+            f"{self.pictures} pictures, {self.per_pass:g} a pass, in "
+            f"{len(self.buckets)} buckets of "
+            + ", ".join(
+                f"{w} x {h} ({n})" for (w, h), n in list(self.buckets.items())[:8]
+            )
+            + (" ..." if len(self.buckets) > 8 else "")
+            + "."
+        ]
+        if self.small_buckets:
+            found.append(
+                f"{len(self.small_buckets)} buckets have fewer pictures a pass than a "
+                f"batch: theirs come up twice in one batch, less often."
+            )
+        for what, paths in (
+            ("have no caption", self.without_caption),
+            ("can not be read and are left out", tuple(self.broken)),
+            (
+                "are named in a metadata.jsonl and are not there",
+                self.listed_but_missing,
+            ),
+        ):
+            if paths:
+                found.append(f"{len(paths)} pictures {what}: {_some(paths)}.")
+        if self.duplicates:
+            first = " = ".join(path.name for path in self.duplicates[0])
+            found.append(
+                f"{len(self.duplicates)} pictures are there more than once: {first}"
+                f"{' ...' if len(self.duplicates) > 1 else ''}."
+            )
+        return found
+
+
+def report_on(config: TrainConfig, *, decode: bool = False) -> ScanReport:
+    """Look at all pictures to learn from.
+
+    Args:
+        config: names the folders and the buckets.
+        decode: read the pixels too, which finds files that are cut off; slow.
+
+    Raises:
+        DataError: a folder is missing or empty, or a caption can not be read.
+    """
+    scan = scan_concepts(config.concepts)
+    buckets = buckets_of(config)
+    sizes: dict[int, tuple[Size, Size]] = {}
+    broken: dict[Path, str] = {}
+    for number, picture in enumerate(scan.pictures):
+        try:
+            sizes[number] = _sizes_of(picture.path, buckets, decode)
+        except UnreadablePicture as error:
+            broken[picture.path] = str(error)
+    good = [scan.pictures[number] for number in sizes]
+    rates = rates_of(good)
+    chosen = collections.Counter(bucket for _, bucket in sizes.values())
+    per_pass: dict[Size, float] = collections.defaultdict(float)
+    for rate, (_, bucket) in zip(rates, sizes.values(), strict=True):
+        per_pass[bucket] += float(rate)
+    originals = sorted((size for size, _ in sizes.values()), key=_area)
+    return ScanReport(
+        pictures=len(scan.pictures),
+        per_pass=float(sum(rates)),
+        smallest=originals[0] if originals else None,
+        largest=originals[-1] if originals else None,
+        buckets=dict(chosen.most_common()),
+        small_buckets={
+            bucket: count
+            for bucket, count in chosen.items()
+            if per_pass[bucket] < config.batch_size
+        },
+        without_caption=scan.uncaptioned,
+        broken=broken,
+        duplicates=_duplicates(good),
+        listed_but_missing=_listed_but_missing(scan.pictures),
+    )
+
+
+def _sizes_of(path: Path, buckets: Buckets, decode: bool) -> tuple[Size, Size]:
+    size = upright_size(path)
+    if decode:
+        try:
+            with Image.open(path) as image:
+                image.load()
+        except DAMAGE as error:
+            raise UnreadablePicture(str(error) or type(error).__name__) from error
+    return size, buckets.size_for(size)
+
+
+def _area(size: Size) -> int:
+    return size[0] * size[1]
+
+
+def _duplicates(pictures: Sequence[Picture]) -> tuple[tuple[Path, ...], ...]:
+    """Only files of equal length are read."""
+    paths = dict.fromkeys(picture.path for picture in pictures)
+    same_length = _grouped((path.stat().st_size, path) for path in paths)
+    return tuple(
+        tuple(same)
+        for group in same_length
+        for same in _grouped((sha256(path), path) for path in group)
+    )
+
+
+def _grouped(pairs: Iterable[tuple[object, Path]]) -> list[list[Path]]:
+    """Groups of two or more with the same key."""
+    groups: dict[object, list[Path]] = {}
+    for key, path in pairs:
+        groups.setdefault(key, []).append(path)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _listed_but_missing(pictures: Sequence[Picture]) -> tuple[Path, ...]:
+    folders = {p.path.parent for p in pictures} | {p.concept.path for p in pictures}
+    listed = [
+        path
+        for folder in sorted(folders)
+        if (folder / METADATA).is_file()
+        for path in listed_in(folder)
+    ]
+    return tuple(path for path in dict.fromkeys(listed) if not path.is_file())
+
+
+def _some(paths: Sequence[Path]) -> str:
+    shown = ", ".join(path.name for path in paths[:3])
+    return shown + (" ..." if len(paths) > 3 else "")

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import Image
+from typer.testing import CliRunner
+
+from stiefel_lora._commands import app
+from stiefel_lora.config import parse_config
+from stiefel_lora.data.report import report_on
+
+
+def folder_with_problems(folder: Path) -> Path:
+    for name, size in [("a", (64, 64)), ("b", (96, 48)), ("c", (65, 64))]:
+        Image.new("RGB", size, (7, 8, 9)).save(folder / f"{name}.png")
+        (folder / f"{name}.txt").write_text("a thing")
+    (folder / "c.txt").unlink()
+    whole = (folder / "a.png").read_bytes()
+    (folder / "copy.png").write_bytes(whole)
+    (folder / "cut.png").write_bytes(whole[:60])
+    (folder / "broken.jpg").write_bytes(b"no picture")
+    line = '{"file_name": "gone.png", "text": "x"}'
+    (folder / "metadata.jsonl").write_text(line)
+    return folder
+
+
+def settings(folder: Path) -> dict[str, object]:
+    return {
+        "concepts": str(folder),
+        "resolution": 64,
+        "bucket_step": 8,
+        "batch_size": 2,
+    }
+
+
+def test_report_counts_and_names_problems(tmp_path: Path) -> None:
+    folder = folder_with_problems(tmp_path)
+    report = report_on(parse_config(settings(folder)))
+    assert report.pictures == 6
+    assert report.per_pass == 5
+    assert report.buckets == {(64, 64): 4, (88, 40): 1}
+    assert report.small_buckets == {(88, 40): 1}
+    assert (report.smallest, report.largest) == ((64, 64), (96, 48))
+    assert [p.name for p in report.without_caption] == [
+        "broken.jpg",
+        "c.png",
+        "copy.png",
+        "cut.png",
+    ]
+    assert [path.name for path in report.broken] == ["broken.jpg"]
+    assert [[p.name for p in same] for same in report.duplicates] == [
+        ["a.png", "copy.png"]
+    ]
+    assert [path.name for path in report.listed_but_missing] == ["gone.png"]
+    decoded = report_on(parse_config(settings(folder)), decode=True)
+    assert [path.name for path in decoded.broken] == ["broken.jpg", "cut.png"]
+
+
+def test_command_says_the_report(tmp_path: Path) -> None:
+    folder = folder_with_problems(tmp_path)
+    config = tmp_path / "my.json"
+    config.write_text("{}")
+    sets = [f"--set={key}={value}" for key, value in settings(folder).items()]
+    done = CliRunner().invoke(app, ["scan", str(config), *sets])
+    assert done.exit_code == 0, done.output
+    first, *problems = done.output.splitlines()
+    assert first == "6 pictures, 5 a pass, in 2 buckets of 64 x 64 (4), 88 x 40 (1)."
+    assert "1 pictures can not be read and are left out: broken.jpg." in problems
+    assert "1 pictures are there more than once: a.png = copy.png." in problems
