@@ -20,7 +20,21 @@ def test_it_trains_stops_and_resumes_to_the_bit(
 ) -> None:
     if CATALOGUE[name].extra and importlib.util.find_spec("bitsandbytes") is None:
         pytest.skip("bitsandbytes is not installed")
-    changes = {"optimizer": {"name": name}, "learning_rate": 1e-3}
+    check_stop_and_resume(tiny_sdxl, tmp_path, stop_after, {"name": name})
+
+
+def test_so_does_any_optimizer_by_its_class(
+    tiny_sdxl: Path, tmp_path: Path, stop_after: StopAfter
+) -> None:
+    options = {"betas": [0.8, 0.9], "decoupled_weight_decay": True}
+    chosen = {"name": "custom", "class": "torch.optim.RAdam", "options": options}
+    check_stop_and_resume(tiny_sdxl, tmp_path, stop_after, chosen)
+
+
+def check_stop_and_resume(
+    tiny_sdxl: Path, tmp_path: Path, stop_after: StopAfter, optimizer: dict[str, object]
+) -> None:
+    changes = {"optimizer": optimizer, "learning_rate": 1e-3}
     whole = train(tiny_config(tiny_sdxl, tmp_path, run_name="whole", **changes))
     config = tiny_config(tiny_sdxl, tmp_path, **changes)
     with stop_after(2, "stop"):
