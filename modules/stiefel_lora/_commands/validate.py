@@ -24,10 +24,13 @@ def validate(config: ConfigArgument, overrides: SetOption = None) -> None:
         settings = load(config, overrides)
         from ..config import remarks
 
-        hush_libraries()
-        from ..training.preflight import look_over
+        found = None
+        # A preset alone is checked without torch, in a moment.
+        if settings.base_model_name or settings.concepts:
+            hush_libraries()
+            from ..training.preflight import look_over
 
-        found = look_over(settings)
+            found = look_over(settings)
         pictures = settings.batch_size * settings.gradient_accumulation_steps
         typer.echo(
             f"{config} is valid: {settings.optimizer.name}, rank {settings.lora_rank}, "
@@ -35,7 +38,8 @@ def validate(config: ConfigArgument, overrides: SetOption = None) -> None:
         )
         for remark in remarks(settings):
             typer.echo(f"Remark: {remark}")
-        _show(found)
+        if found is not None:
+            _show(found)
 
 
 def _show(found: Preflight) -> None:
