@@ -88,6 +88,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--dtype", choices=MIXED, default="float32")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=24)
+    parser.add_argument(
+        "--optimizers", nargs="+", default=["adamw", "stiefel_lora"], help="of ours"
+    )
     parser.add_argument("--start", action="store_true", help="measure our own start")
     arguments = parser.parse_args()
     if not arguments.start and arguments.diffusers is None:
@@ -98,13 +101,10 @@ def _parse() -> argparse.Namespace:
 def _compare(arguments: argparse.Namespace, folder: Path) -> None:
     pictures = _pictures(folder)
     model = arguments.model or DEMO / arguments.family
-    trainers = {
-        "diffusers' script": _script(arguments, model, pictures),
-        "stiefel-lora": _ours(arguments, model, pictures, folder, "adamw"),
-        "stiefel-lora, Stiefel LoRA": _ours(
-            arguments, model, pictures, folder, "stiefel_lora"
-        ),
-    }
+    trainers = {"diffusers' script": _script(arguments, model, pictures)}
+    for optimizer in arguments.optimizers:
+        command = _ours(arguments, model, pictures, folder, optimizer)
+        trainers[f"stiefel-lora, {optimizer}"] = command
     runs: dict[str, list[Run]] = {name: [] for name in trainers}
     for number in range(arguments.rounds):
         for name, command in trainers.items():
