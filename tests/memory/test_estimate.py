@@ -149,6 +149,8 @@ def test_what_costs_memory() -> None:
     assert estimate(gradient_checkpointing=True).training < plain
     assert estimate(train_dtype="float32").training > plain
     assert estimate(weight_dtype="float32").training > plain
+    assert estimate(ema="gpu").training > plain
+    assert estimate(ema="cpu").training == plain
     assert estimate(use_dora=True, output_formats=["peft"]).training > plain
 
 

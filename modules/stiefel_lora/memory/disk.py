@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .flux import text_tokens
 from .weights import PLAIN
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DiskEstimate", "estimate_disk", "free_space"]
 
-CLIP_TOKENS, T5_TOKENS = 77, 512
+CLIP_TOKENS = 77
 FLOAT = 4
 # Head, checksum and names of a file in the cache.
 HEAD = 1024
@@ -52,8 +53,8 @@ def estimate_disk(
     vae = settings["vae"]
     side = math.ceil(config.resolution / 2 ** (len(vae["block_out_channels"]) - 1))
     latents = vae["latent_channels"] * side**2 * FLOAT
-    width = PLAIN.get(config.weight_dtype, PLAIN[config.train_dtype])
-    caption = width * _text_numbers(settings)
+    width = PLAIN[config.plain_weight_dtype]
+    caption = width * _text_numbers(config, settings)
     files = sum(
         PLAIN[config.output_dtype] * factors // FLOAT for _ in config.output_formats
     )
@@ -70,8 +71,11 @@ def free_space(folder: Path) -> int:
     return shutil.disk_usage(there).free
 
 
-def _text_numbers(settings: Mapping[str, Mapping[str, Any]]) -> int:
+def _text_numbers(
+    config: TrainConfig, settings: Mapping[str, Mapping[str, Any]]
+) -> int:
     """Numbers of one encoded caption."""
     if "transformer" in settings:
-        return T5_TOKENS * settings["transformer"]["joint_attention_dim"]
+        transformer = settings["transformer"]
+        return text_tokens(config, transformer) * transformer["joint_attention_dim"]
     return CLIP_TOKENS * settings["unet"]["cross_attention_dim"]

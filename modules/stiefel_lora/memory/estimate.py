@@ -20,7 +20,7 @@ from .encoders import (
     t5_parameters,
     vae_parameters,
 )
-from .flux import flux_steps
+from .flux import flux_steps, text_tokens
 from .selection import trained_layers
 from .state import state_bytes, work_bytes
 from .steps import Step, Unit
@@ -114,17 +114,19 @@ def estimate_memory(
     state, work = state_bytes(config, shapes), work_bytes(config, shapes)
     # Autocast keeps the factors in train_dtype too while a batch is computed.
     copies = numbers * width if width < FLOAT else 0
-    base = denoiser_bytes(model, config.weight_dtype, config.train_dtype)
+    base = denoiser_bytes(model, config.weight_dtype, config.plain_weight_dtype)
     context = 0 if config.device == "cpu" else CONTEXT
+    average = numbers * FLOAT if config.ema == "gpu" else 0
     parts = (
         Part(f"base model, {config.weight_dtype}", base, True),
         Part("LoRA, float32", numbers * FLOAT, True),
         Part("gradients", numbers * FLOAT, True),
         Part(f"state of {config.optimizer.name}", state, True),
+        *([Part("average (ema)", average, True)] if average else []),
         Part("activations, or the optimizer's work", max(kept + copies, work), False),
         Part("CUDA and its libraries", context, False),
     )
-    resident = sum(part.bytes for part in parts[:4]) + context
+    resident = sum(part.bytes for part in parts if part.exact) + context
     return MemoryEstimate(
         parts,
         encoding=context + _encoding(config, settings),
@@ -139,7 +141,8 @@ def walk(config: TrainConfig, settings: Mapping[str, Settings]) -> list[Step | U
     shrink = 2 ** (len(settings["vae"]["block_out_channels"]) - 1)
     side = math.ceil(config.resolution / shrink)
     if "transformer" in settings:
-        return flux_steps(settings["transformer"], side)
+        tokens = text_tokens(config, settings["transformer"])
+        return flux_steps(settings["transformer"], side, tokens)
     return unet_steps(settings["unet"], side)
 
 
@@ -149,7 +152,7 @@ def _samples(config: TrainConfig) -> bool:
 
 def _encoding(config: TrainConfig, settings: Mapping[str, Settings]) -> int:
     """Text encoders and VAE are loaded together."""
-    width = PLAIN.get(config.weight_dtype, PLAIN[config.train_dtype])
+    width = PLAIN[config.plain_weight_dtype]
     texts = sum(
         width * _text_parameters(part, settings[part])
         for part in ("text_encoder", "text_encoder_2")

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .steps import Kept, Layer, Norm, Step, Unit
 
-__all__ = ["flux_steps"]
+if TYPE_CHECKING:
+    from ..config import TrainConfig
+
+__all__ = ["flux_steps", "text_tokens"]
 
 Config = Mapping[str, Any]
+DEV_TOKENS, SCHNELL_TOKENS = 512, 256
+
+
+def text_tokens(config: TrainConfig, transformer: Config) -> int:
+    """Length of a caption that T5 encodes: as set, or as the model was trained."""
+    usual = DEV_TOKENS if transformer.get("guidance_embeds") else SCHNELL_TOKENS
+    return config.text_encoder_2_sequence_length or usual
 
 
 def flux_steps(config: Config, side: int, text_tokens: int = 512) -> list[Step | Unit]:
