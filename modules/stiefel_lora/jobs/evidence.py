@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .._exceptions import ConfigError
+from ..config import dump_full, parse_config
 from ..training.jsonl_sink import read_events
 from ..training.run_folder import RunFolder
 
@@ -53,8 +55,9 @@ def different_settings(
     there = _config_in(folder.config_file)
     if there is None:
         return None
-    keys = (there.keys() | config.keys()) - _INNOCENT
-    return sorted(key for key in keys if there.get(key) != config.get(key))
+    here = _with_defaults(config)
+    keys = (there.keys() | here.keys()) - _INNOCENT
+    return sorted(key for key in keys if there.get(key) != here.get(key))
 
 
 def _config_in(path: Path) -> dict[str, Any] | None:
@@ -62,4 +65,12 @@ def _config_in(path: Path) -> dict[str, Any] | None:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return _with_defaults(found) if isinstance(found, dict) else None
+
+
+def _with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings as this version writes them: an older one had fewer."""
+    try:
+        return json.loads(dump_full(parse_config(config)))
+    except ConfigError:
+        return dict(config)

@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from .._exceptions import ConfigError, InputError
-from ..config import TrainConfig, check_complete, check_paths, load_config
+from ..config import (
+    TrainConfig,
+    check_complete,
+    check_paths,
+    dump_full,
+    load_config,
+)
 from ..config.overrides import parse_override
 from ..config.presets import find_config
 from ..data.folder import scan_concepts
@@ -32,7 +38,7 @@ class Plan:
     @property
     def settings(self) -> dict[str, Any]:
         """The settings as JSON data."""
-        return json.loads(self.config.model_dump_json(by_alias=True))
+        return json.loads(dump_full(self.config))
 
 
 def make_plans(
