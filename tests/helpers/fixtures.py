@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from helpers.tiny_flux import build_tiny_flux
+from helpers.tiny_sd15 import build_tiny_sd15
 from helpers.tiny_sdxl import build_tiny_sdxl
 from stiefel_lora.training import send_command
 from stiefel_lora.training.loop import Loop
 
-__all__ = ["StopAfter", "stop_after", "tiny_flux", "tiny_sdxl"]
+__all__ = ["StopAfter", "stop_after", "tiny_flux", "tiny_sd15", "tiny_sdxl"]
 
 StopAfter = Callable[[int, str | int], AbstractContextManager[None]]
 
@@ -23,6 +24,12 @@ StopAfter = Callable[[int, str | int], AbstractContextManager[None]]
 def tiny_sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a tiny random SDXL, one for the whole session; do not change it."""
     return build_tiny_sdxl(tmp_path_factory.mktemp("models") / "tiny_sdxl")
+
+
+@pytest.fixture(scope="session")
+def tiny_sd15(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a tiny random SD 1.5, one for the whole session; do not change it."""
+    return build_tiny_sd15(tmp_path_factory.mktemp("models") / "tiny_sd15")
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,7 @@ from stiefel_lora.families.tokenizers import ClipTokenizer
 
 from .byte_tokenizer import TOKENS, byte_tokenizer
 
-__all__ = ["build_tiny_sdxl", "tiny_unet"]
+__all__ = ["build_tiny_sdxl", "text_config", "tiny_unet", "tiny_vae"]
 
 TEXT_WIDTHS = (16, 24)
 
@@ -45,10 +45,10 @@ def build_tiny_sdxl(folder: Path, seed: int = 0, *, real_words: bool = False) ->
     torch.manual_seed(seed)
     tokenizer, tokenizer_2 = _tokenizers(folder, real_words)
     pipeline = StableDiffusionXLPipeline(
-        vae=_vae(attention=real_words),
-        text_encoder=CLIPTextModel(_text_config(TEXT_WIDTHS[0], len(tokenizer))),
+        vae=tiny_vae(attention=real_words),
+        text_encoder=CLIPTextModel(text_config(TEXT_WIDTHS[0], len(tokenizer))),
         text_encoder_2=CLIPTextModelWithProjection(
-            _text_config(TEXT_WIDTHS[1], len(tokenizer))
+            text_config(TEXT_WIDTHS[1], len(tokenizer))
         ),
         tokenizer=tokenizer,
         tokenizer_2=tokenizer_2,
@@ -98,7 +98,8 @@ def tiny_unet() -> UNet2DConditionModel:
     )
 
 
-def _vae(*, attention: bool) -> AutoencoderKL:
+def tiny_vae(*, attention: bool) -> AutoencoderKL:
+    """Three levels, with or without attention in the middle."""
     return AutoencoderKL(
         sample_size=64,
         block_out_channels=(8, 16, 16),
@@ -112,7 +113,8 @@ def _vae(*, attention: bool) -> AutoencoderKL:
     )
 
 
-def _text_config(width: int, vocabulary: int) -> CLIPTextConfig:
+def text_config(width: int, vocabulary: int) -> CLIPTextConfig:
+    """Two layers of a CLIP text encoder."""
     return CLIPTextConfig(
         vocab_size=vocabulary,
         hidden_size=width,

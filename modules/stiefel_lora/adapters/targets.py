@@ -23,8 +23,10 @@ from .._exceptions import ConfigError
 
 __all__ = ["LAYER_PRESETS", "check_room", "select_layers"]
 
+_UNET = {"attn-only": ("attn",), "attn-mlp": ("attentions",), "full": ()}
 LAYER_PRESETS = {
-    "sdxl": {"attn-only": ("attn",), "attn-mlp": ("attentions",), "full": ()},
+    "sdxl": _UNET,
+    "sd15": _UNET,
     "flux": {
         "attn-only": ("attn",),
         "attn-mlp": ("attn", "ff.net", "proj_mlp"),

@@ -27,7 +27,7 @@ LayerPreset = Literal["attn-only", "attn-mlp", "full"]
 LearningRateScheduler = Literal["constant", "cosine", "linear"]
 LoraInit = Literal["auto", "loi", "stella"]
 LossWeight = Literal["constant", "min_snr_gamma", "debiased_estimation", "sigma"]
-ModelType = Literal["sdxl", "flux"]
+ModelType = Literal["sdxl", "sd15", "flux"]
 OutputFormat = Literal["kohya", "peft"]
 TimestepDistribution = Literal[
     "uniform",

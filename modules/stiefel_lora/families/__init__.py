@@ -29,7 +29,11 @@ __all__ = [
     "open_family",
 ]
 
-_CLASSES = {"flux": ("flux", "Flux"), "sdxl": ("sdxl", "Sdxl")}
+_CLASSES = {
+    "flux": ("flux", "Flux"),
+    "sd15": ("sd15", "Sd15"),
+    "sdxl": ("sdxl", "Sdxl"),
+}
 """Name in configurations -> file of this package and class in it."""
 
 

@@ -13,7 +13,12 @@ from collections.abc import Iterator
 from .._exceptions import ModelError
 from .encoder_names import clip_layers
 
-__all__ = ["from_kohya", "to_kohya"]
+__all__ = [
+    "from_kohya",
+    "resnet_leaves",
+    "to_kohya",
+    "transformer_leaves",
+]
 
 _LEVELS = 3
 _LAYERS = 2
@@ -117,8 +122,17 @@ def _resnet(path: str, place: str) -> Iterator[tuple[str, str]]:
 
 
 def _attention(path: str, place: str) -> Iterator[tuple[str, str]]:
-    leaves = ["proj_in", "proj_out"]
-    for depth in range(_MAX_DEPTH):
-        leaves += [f"transformer_blocks.{depth}.{leaf}" for leaf in _TRANSFORMER_BLOCK]
-    for leaf in leaves:
+    for leaf in transformer_leaves():
         yield f"{path}.{leaf}", f"{place}.{leaf}"
+
+
+def resnet_leaves() -> Iterator[str]:
+    """Layers of a resnet in diffusers' names."""
+    yield from _RESNET
+
+
+def transformer_leaves() -> Iterator[str]:
+    """Layers of a spatial transformer, the same in both spellings."""
+    yield from ("proj_in", "proj_out")
+    for depth in range(_MAX_DEPTH):
+        yield from (f"transformer_blocks.{depth}.{leaf}" for leaf in _TRANSFORMER_BLOCK)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .._exceptions import ModelError
-from . import fused_flux, keys_flux, keys_sdxl
+from . import fused_flux, keys_flux, keys_sd15, keys_sdxl
 from ._prepare import check_weights, stored
 from .metadata import network_metadata
 from .tensors import tensor_hash, write_tensors
@@ -22,7 +22,11 @@ from .weights import LoraFactors, LoraWeights, rank_of
 
 __all__ = ["parse_kohya", "save_kohya"]
 
-_FAMILIES: dict[str, ModuleType] = {"sdxl": keys_sdxl, "flux": keys_flux}
+_FAMILIES: dict[str, ModuleType] = {
+    "sdxl": keys_sdxl,
+    "sd15": keys_sd15,
+    "flux": keys_flux,
+}
 _DOWN, _UP, _ALPHA = "lora_down.weight", "lora_up.weight", "alpha"
 
 

@@ -14,17 +14,23 @@ from collections.abc import Iterable, Mapping
 __all__ = ["network_metadata", "tag_frequency", "training_metadata"]
 
 # A1111 hides a LoRA from SDXL unless this name starts with "sdxl_".
-_BASE_VERSION = {"sdxl": "sdxl_base_v1-0", "flux": "flux1"}
+_BASE_VERSION = {"sdxl": "sdxl_base_v1-0", "sd15": "sd_v1", "flux": "flux1"}
 _ARCHITECTURE = {
     "sdxl": "stable-diffusion-xl-v1-base/lora",
+    "sd15": "stable-diffusion-v1/lora",
     "flux": "flux-1-dev/lora",
 }
 _IMPLEMENTATION = {
     "sdxl": "https://github.com/Stability-AI/generative-models",
+    "sd15": "https://github.com/Stability-AI/generative-models",
     "flux": "https://github.com/black-forest-labs/flux",
 }
 # Of sd-scripts; tools tell by it how a file is to be read.
-_NETWORK = {"sdxl": "networks.lora", "flux": "networks.lora_flux"}
+_NETWORK = {
+    "sdxl": "networks.lora",
+    "sd15": "networks.lora",
+    "flux": "networks.lora_flux",
+}
 # diffusers' words to ModelSpec's, which has none for a flow.
 _PREDICTION = {"epsilon": "epsilon", "v_prediction": "v"}
 

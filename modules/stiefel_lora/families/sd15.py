@@ -1,0 +1,99 @@
+"""Stable Diffusion 1.5 and 1.4: a CLIP text encoder, a VAE and a U-Net."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+from torch import Tensor
+
+from .._exceptions import ModelError
+from .base import SampleRequest
+from .facts import FamilyFacts, InFiles
+from .header import Header
+from .layouts import CLIP
+from .source import ModelSource
+from .unet import UNET_FILES, UNetFamily, v_prediction_marks
+
+__all__ = ["Sd15"]
+
+_TEXT_MODELS = {"text_encoder": transformers.CLIPTextModel}
+_PREFIXES = ("cond_stage_model.transformer.",)
+# Stable Diffusion 2 has the same structure, and OpenCLIP's width in its attention.
+_SECOND_VERSION = 1024
+
+
+def _is_file(header: Header) -> bool:
+    return any(
+        header.has(f"{prefix}{name}") and not header.has(f"{prefix}{other}")
+        for prefix in ("model.diffusion_model.", "")
+        for name, other in (
+            ("input_blocks.0.0.weight", "label_emb.0.0.weight"),
+            ("down_blocks.0.resnets.0.conv1.weight", "add_embedding.linear_1.weight"),
+        )
+    )
+
+
+class Sd15(UNetFamily):
+    """The U-Net is told the caption alone."""
+
+    name = "sd15"
+    facts = FamilyFacts(
+        name="sd15",
+        label="Stable Diffusion 1.5",
+        pipeline=r"StableDiffusion(Img2Img|Inpaint)?Pipeline$",
+        parts=("unet", "vae", *_TEXT_MODELS, "tokenizer", "scheduler"),
+        files={
+            **UNET_FILES,
+            "text_encoder": InFiles(transformers.CLIPTextModel, _PREFIXES, CLIP),
+        },
+        is_file=_is_file,
+        scheduler=v_prediction_marks,
+        clip_padding={"tokenizer": "<|endoftext|>"},
+    )
+    text_models = _TEXT_MODELS
+    pipeline = diffusers.StableDiffusionPipeline
+
+    def __init__(
+        self, source: ModelSource, weight_dtype: torch.dtype, device: torch.device
+    ) -> None:
+        config = source.config("unet")
+        if config.get("cross_attention_dim") == _SECOND_VERSION:
+            raise ModelError(
+                f"The base model {source.name} is Stable Diffusion 2, but model_type "
+                f"is 'sd15'; give a model of Stable Diffusion 1.5."
+            )
+        super().__init__(source, weight_dtype, device)
+        self._nothing: dict[str, Tensor] | None = None
+
+    @torch.no_grad()
+    def encode_caption(self, caption: str) -> dict[str, Tensor]:
+        """``embeds (77, 768)``: the last hidden states, normalised.
+
+        CLIP reads 77 tokens; the rest of a caption is cut off and said in the log.
+        """
+        embeds, _ = self._text_pipeline().encode_prompt(
+            caption, self.device, 1, do_classifier_free_guidance=False
+        )
+        return {"embeds": embeds[0].cpu()}
+
+    def _pipeline(self, **parts: Any) -> Any:
+        none: dict[str, Any] = {"safety_checker": None, "feature_extractor": None}
+        return super()._pipeline(**none, requires_safety_checker=False, **parts)
+
+    def _prompts(self, request: SampleRequest) -> dict[str, Any]:
+        prompts = {"prompt_embeds": self._as_batch(request.positive["embeds"])}
+        if request.guidance > 1:
+            negative = request.negative or self._empty_prompt()
+            prompts["negative_prompt_embeds"] = self._as_batch(negative["embeds"])
+        return prompts
+
+    def _empty_prompt(self) -> dict[str, Tensor]:
+        """Encode the empty text once; the encoder does not stay for it."""
+        if self._nothing is None:
+            before = self._text
+            self._nothing = self.encode_caption("")
+            self._text = before
+        return self._nothing
