@@ -68,7 +68,7 @@ def measure(count: int, repeats: int) -> None:
 
 def scan_once(folder: Path) -> None:
     """Print seconds, peak MB, buckets and how many MB the scan added."""
-    config = parse_config({"concepts": str(folder), "resolution": 256})
+    config = parse_config({"concepts": str(folder), "resolution": 128})
     before = peak()
     began = time.perf_counter()
     report = report_on(config)
@@ -87,7 +87,7 @@ def make_pictures(folder: Path, count: int) -> None:
     chance = np.random.default_rng(0)
     shapes = random.Random(0)
     for number in range(count):
-        width, height = shapes.randrange(300, 900), shapes.randrange(300, 900)
+        width, height = shapes.randrange(150, 450), shapes.randrange(150, 450)
         small = chance.integers(0, 256, (8, 8, 3), dtype=np.uint8)
         image = Image.fromarray(small).resize((width, height))
         path = folder / f"{number:05d}.{'jpg' if number % 2 else 'png'}"
