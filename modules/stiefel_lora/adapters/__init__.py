@@ -13,6 +13,7 @@ from .lora import (
 )
 from .moved import Moves, moves_of
 from .offset import set_offset
+from .ranks import ranks_of
 from .targets import LAYER_PRESETS, check_room, select_layers
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "magnitude_of",
     "moves_of",
     "pairs_of",
+    "ranks_of",
     "select_layers",
     "set_offset",
 ]

@@ -45,6 +45,7 @@ def add_lora(
     seed: int,
     init: str = "auto",
     use_dora: bool = False,
+    ranks: Mapping[str, int] | None = None,
 ) -> list[str]:
     """Freeze ``model`` and put a trainable LoRA into the named layers.
 
@@ -61,13 +62,19 @@ def add_lora(
             model; ``"loi"`` adds the frozen adapter that
             :func:`~stiefel_lora.adapters.offset.set_offset` fills.
         use_dora: train the length of every row of a layer beside its LoRA.
+        ranks: layers whose rank is another than r; their scale is alpha / r too.
 
     Returns:
         Names of the adapted layers, in the order of the model.
     """
     model.requires_grad_(False)
     adaptable: Any = model
-    settings = {"r": rank, "lora_alpha": alpha, "target_modules": _whole_names(targets)}
+    settings = {
+        "r": rank,
+        "lora_alpha": alpha,
+        "target_modules": _whole_names(targets),
+        **_patterns(rank, alpha, ranks or {}),
+    }
     adaptable.add_adapter(_lora_config(**settings, use_dora=use_dora))
     if init == "loi":
         add_offset(model, _lora_config(**settings))
@@ -90,6 +97,12 @@ def _whole_names(targets: Sequence[str]) -> str:
     In a list, peft would take FLUX's proj_out for every name that ends so.
     """
     return "|".join(re.escape(name) for name in targets)
+
+
+def _patterns(rank: int, alpha: float, ranks: Mapping[str, int]) -> dict[str, Any]:
+    own = {f"^{re.escape(n)}": r for n, r in ranks.items() if r != rank}
+    alphas = {name: alpha * value / rank for name, value in own.items()}
+    return {"rank_pattern": own, "alpha_pattern": alphas}
 
 
 def pairs_of(model: nn.Module) -> list[Pair]:

@@ -14,12 +14,12 @@ OneTrainer.
 from __future__ import annotations
 
 import difflib
-import fnmatch
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import nn
 
 from .._exceptions import ConfigError
+from .ranks import layer_sides, matching, ranks_of
 
 __all__ = ["LAYER_PRESETS", "check_room", "select_layers"]
 
@@ -35,6 +35,8 @@ LAYER_PRESETS = {
 }
 """Family -> preset -> pieces of names, one of which a layer's name must hold."""
 
+_CONVOLUTIONS = ("resnets", "samplers")
+
 
 def select_layers(
     model: nn.Module,
@@ -43,15 +45,19 @@ def select_layers(
     preset: str,
     patterns: Sequence[str] = (),
     rank: int,
+    rank_pattern: Mapping[str, int] | None = None,
+    conv_rank: int | None = None,
 ) -> list[str]:
     """Names of the layers that get a LoRA, in the order of the model.
 
     A pattern with ``*``, ``?`` or ``[`` must match the whole name; any other must be a
-    piece of it, as in OneTrainer.
+    piece of it, as in OneTrainer. With ``conv_rank`` a preset has the convolutions of
+    residual blocks and samplers too, as sd-scripts has with ``conv_dim``.
 
     Raises:
         ConfigError: a pattern matches no layer, nothing is selected, or the rank is
-            larger than a side of a layer.
+            larger than a side of a layer; or ``conv_rank`` for a model without
+            convolutions.
     """
     if patterns:
         layers = _layers(model, (nn.Linear, nn.Conv2d))
@@ -60,14 +66,16 @@ def select_layers(
         layers = _layers(model, (nn.Linear,))
         pieces = LAYER_PRESETS[family][preset]
         chosen = {n for n in layers if not pieces or any(p in n for p in pieces)}
+        if conv_rank is not None:
+            layers = _layers(model, (nn.Linear, nn.Conv2d))
+            chosen |= _convolutions(layers, family)
     if not chosen:
         raise ConfigError(
             f"layer_filter_preset={preset!r} matches no layer of this model."
         )
     # In the order of the model, so that a refusal always names the same layer.
     selected = [name for name in layers if name in chosen]
-    for name in selected:
-        _check_rank(name, layers[name], rank)
+    ranks_of(model, selected, rank=rank, rank_pattern=rank_pattern, conv_rank=conv_rank)
     return selected
 
 
@@ -78,7 +86,7 @@ def check_room(model: nn.Module, targets: Sequence[str], rank: int) -> None:
         ConfigError: a layer with a side below 2 x rank.
     """
     for name in targets:
-        outputs, inputs = _sides(model.get_submodule(name))
+        outputs, inputs = layer_sides(model.get_submodule(name))
         side = min(outputs, inputs)
         if 2 * rank > side:
             raise ConfigError(
@@ -94,11 +102,22 @@ def _layers(
     return {n: layer for n, layer in model.named_modules() if isinstance(layer, kinds)}
 
 
+def _convolutions(layers: Mapping[str, nn.Module], family: str) -> set[str]:
+    found = {
+        name
+        for name, layer in layers.items()
+        if isinstance(layer, nn.Conv2d) and any(p in name for p in _CONVOLUTIONS)
+    }
+    if not found:
+        raise ConfigError(
+            f"conv_rank is set, but a model of the family {family!r} has no "
+            f"convolutions: leave it out."
+        )
+    return found
+
+
 def _matches(pattern: str, layers: dict[str, nn.Module]) -> list[str]:
-    if any(letter in pattern for letter in "*?["):
-        found = [name for name in layers if fnmatch.fnmatchcase(name, pattern)]
-    else:
-        found = [name for name in layers if pattern in name]
+    found = matching(pattern, list(layers))
     if found:
         return found
     near = difflib.get_close_matches(pattern, layers, n=1, cutoff=0.3)
@@ -107,19 +126,3 @@ def _matches(pattern: str, layers: dict[str, nn.Module]) -> list[str]:
         f"layer_filter: {pattern!r} matches no layer; a layer's name is for example "
         f"{example!r}, and * stands for any letters."
     )
-
-
-def _check_rank(name: str, layer: nn.Module, rank: int) -> None:
-    outputs, inputs = _sides(layer)
-    if rank > min(outputs, inputs):
-        raise ConfigError(
-            f"lora_rank={rank} is larger than the layer {name} ({outputs} x {inputs}) "
-            f"allows; use a rank of at most {min(outputs, inputs)} or leave the layer "
-            f"out with layer_filter."
-        )
-
-
-def _sides(layer: nn.Module) -> tuple[int, int]:
-    weight = layer.weight
-    assert isinstance(weight, nn.Parameter)
-    return weight.shape[0], weight[0].numel()

@@ -132,6 +132,16 @@ def _flash_is_for_flux(config: TrainConfig) -> str | None:
     )
 
 
+def _loi_has_one_rank(config: TrainConfig) -> str | None:
+    own = config.rank_pattern or config.conv_rank
+    if config.lora_init != "loi" or not own:
+        return None
+    return (
+        "lora_init='loi' starts all layers at one rank: leave rank_pattern and "
+        "conv_rank out, or write lora_init auto."
+    )
+
+
 RULES: tuple[Callable[[TrainConfig], str | None], ...] = (
     _run_name_is_a_folder,
     _warmup_fits,
@@ -139,6 +149,7 @@ RULES: tuple[Callable[[TrainConfig], str | None], ...] = (
     _formats_differ,
     _stella_starts_stella,
     _loi_file_rank_fits,
+    _loi_has_one_rank,
     _dora_starts_at_the_model,
     _dora_is_saved_for_diffusers,
     _dora_over_int8_loses_its_scales,

@@ -12,7 +12,7 @@ import collections
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -93,7 +93,9 @@ def _adapter_metadata(ranks: Mapping[str, int], use_dora: bool) -> dict[str, Any
         if not own:
             continue
         common = collections.Counter(own.values()).most_common(1)[0][0]
-        pattern = {path: rank for path, rank in own.items() if rank != common}
+        pattern = {
+            _exactly(path, own): rank for path, rank in own.items() if rank != common
+        }
         config = {
             "r": common,
             "lora_alpha": common,
@@ -104,6 +106,12 @@ def _adapter_metadata(ranks: Mapping[str, int], use_dora: bool) -> dict[str, Any
         }
         result |= {prefix + key: value for key, value in config.items()}
     return result
+
+
+def _exactly(path: str, others: Iterable[str]) -> str:
+    """A pattern for one path; FLUX.1 has a proj_out that ends other paths too."""
+    shared = any(other.endswith(f".{path}") for other in others)
+    return f"^{path}" if shared else path
 
 
 def parse_peft(

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from .._exceptions import ConfigError
-from ..adapters import add_lora, check_room, pairs_of, select_layers
+from ..adapters import add_lora, check_room, pairs_of, ranks_of, select_layers
 from ..data.balance import rates_of
 from ..data.folder import Scan, scan_concepts
 from ..data.order import DataOrder
@@ -78,6 +78,8 @@ def check_inputs(config: TrainConfig) -> Inputs:
         preset=config.layer_filter_preset,
         patterns=config.layer_filter,
         rank=config.lora_rank,
+        rank_pattern=config.rank_pattern,
+        conv_rank=config.conv_rank,
     )
     if config.lora_init == "loi":
         check_room(family.skeleton(), targets, config.lora_rank)
@@ -118,6 +120,13 @@ def build_machine(config: TrainConfig, inputs: Inputs, folder: RunFolder) -> Mac
         seed=config.seed,
         init=config.lora_init,
         use_dora=config.use_dora,
+        ranks=ranks_of(
+            model,
+            inputs.targets,
+            rank=config.lora_rank,
+            rank_pattern=config.rank_pattern,
+            conv_rank=config.conv_rank,
+        ),
     )
     model.train()
     optimizer = _make_optimizer(config, model)

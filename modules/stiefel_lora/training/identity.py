@@ -21,6 +21,8 @@ _WORDS = {
     "base_model": "a base model with the fingerprint",
     "rank": "lora_rank",
     "alpha": "lora_alpha",
+    "rank_pattern": "rank_pattern",
+    "conv_rank": "conv_rank",
     "init": "lora_init",
     "dora": "use_dora",
     "layers": "layers (layer_filter) with the fingerprint",
@@ -47,6 +49,9 @@ def run_identity(
         "base_model": family.base_fingerprint[:12],
         "rank": config.lora_rank,
         "alpha": config.resolved_alpha,
+        # None where nothing is set, as in checkpoints from before there were patterns.
+        "rank_pattern": config.rank_pattern or None,
+        "conv_rank": config.conv_rank,
         "init": config.lora_init,
         "dora": config.use_dora,
         "layers": cache_key(names="\n".join(targets))[:12],

@@ -26,6 +26,17 @@ class LoraSettings(StrictModel):
     lora_rank: Annotated[Count, Field(ge=1, le=4096)] = 16
     """Rank of the LoRA: how much it can hold, and how large its file gets."""
 
+    rank_pattern: dict[
+        Annotated[str, Field(min_length=1)], Annotated[Count, Field(ge=1, le=4096)]
+    ] = Field(default_factory=dict)
+    """Layers with another rank, such as {"mid_block.*": 32}: whole names with * for any
+    letters, or pieces of names; the last one that matches counts. alpha follows. One
+    that matches no layer is an error."""
+
+    conv_rank: Annotated[Count, Field(ge=1, le=4096)] | None = None
+    """Rank of convolutions, for SDXL and SD 1.5. Set: the preset has those of residual
+    blocks and samplers too (kohya's conv_dim). Unset: linear layers alone."""
+
     lora_alpha: Annotated[Number, Field(gt=0, le=1e6)] | None = None
     """Scale of the LoRA: alpha / rank multiplies it. Unset: the rank, which is what
     Stiefel LoRA needs."""

@@ -1,0 +1,81 @@
+"""The rank of every layer: one for all, one for convolutions, others by pattern."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping, Sequence
+
+from torch import nn
+
+from .._exceptions import ConfigError
+
+__all__ = ["layer_sides", "matching", "ranks_of"]
+
+
+def ranks_of(
+    model: nn.Module,
+    targets: Sequence[str],
+    *,
+    rank: int,
+    rank_pattern: Mapping[str, int] | None = None,
+    conv_rank: int | None = None,
+) -> dict[str, int]:
+    """Rank of each layer, in the order of ``targets``.
+
+    Args:
+        model: holds the layers.
+        targets: their names.
+        rank: of a layer for which nothing else is said.
+        rank_pattern: pattern -> rank; the last one that matches a layer counts.
+        conv_rank: of convolutions with a kernel larger than one pixel.
+
+    Raises:
+        ConfigError: a pattern matches none of the layers, or a rank is larger than a
+            side of its layer.
+    """
+    found = {
+        name: _usual(model.get_submodule(name), rank, conv_rank) for name in targets
+    }
+    for pattern, own in (rank_pattern or {}).items():
+        names = matching(pattern, targets)
+        if not names:
+            raise ConfigError(
+                f"rank_pattern: {pattern!r} matches none of the {len(targets)} layers "
+                f"that get a LoRA; one of them is {targets[0]!r}, and * stands for any "
+                f"letters."
+            )
+        found.update(dict.fromkeys(names, own))
+    for name, own in found.items():
+        _check(name, model.get_submodule(name), own, rank)
+    return found
+
+
+def matching(pattern: str, names: Sequence[str]) -> list[str]:
+    """Names that a pattern matches whole, or holds as a piece where it has no ``*``."""
+    if any(letter in pattern for letter in "*?["):
+        return [name for name in names if fnmatch.fnmatchcase(name, pattern)]
+    return [name for name in names if pattern in name]
+
+
+def layer_sides(layer: nn.Module) -> tuple[int, int]:
+    """Outputs, and inputs times kernel, of a linear layer or convolution."""
+    weight = layer.weight
+    assert isinstance(weight, nn.Parameter)
+    return weight.shape[0], weight[0].numel()
+
+
+def _usual(layer: nn.Module, rank: int, conv_rank: int | None) -> int:
+    spatial = isinstance(layer, nn.Conv2d) and layer.kernel_size != (1, 1)
+    return conv_rank if spatial and conv_rank is not None else rank
+
+
+def _check(name: str, layer: nn.Module, own: int, rank: int) -> None:
+    outputs, inputs = layer_sides(layer)
+    if own <= min(outputs, inputs):
+        return
+    given = f"lora_rank={own}" if own == rank else f"The rank {own}"
+    raise ConfigError(
+        f"{given} is larger than the layer {name} ({outputs} x {inputs}) allows; use a "
+        f"rank of at most {min(outputs, inputs)} or leave the layer out with "
+        f"layer_filter."
+    )
