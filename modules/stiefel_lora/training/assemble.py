@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
@@ -49,6 +49,9 @@ class Inputs:
     targets: list[str]
     """Layers that get a LoRA."""
 
+    ranks: dict[str, int]
+    """Rank of each of them."""
+
 
 def check_inputs(config: TrainConfig) -> Inputs:
     """Look at everything that the user gave, without reading weights or pictures.
@@ -72,23 +75,28 @@ def check_inputs(config: TrainConfig) -> Inputs:
     if config.compile:
         check_compiler(accelerator.device)
     family = open_family(config, accelerator.device)
+    skeleton = family.skeleton()
+    ranks: dict[str, Any] = {
+        "rank": config.lora_rank,
+        "rank_pattern": config.rank_pattern,
+        "conv_rank": config.conv_rank,
+    }
     targets = select_layers(
-        family.skeleton(),
+        skeleton,
         family=config.model_type,
         preset=config.layer_filter_preset,
         patterns=config.layer_filter,
-        rank=config.lora_rank,
-        rank_pattern=config.rank_pattern,
-        conv_rank=config.conv_rank,
+        **ranks,
     )
     if config.lora_init == "loi":
-        check_room(family.skeleton(), targets, config.lora_rank)
+        check_room(skeleton, targets, config.lora_rank)
     if train.without_caption:
         say(
             f"{train.without_caption} of {len(train.pictures)} pictures have no "
             f"caption (.txt); they are learned with an empty one."
         )
-    return Inputs(train, validation, accelerator, family, targets)
+    found = ranks_of(skeleton, targets, **ranks)
+    return Inputs(train, validation, accelerator, family, targets, found)
 
 
 def build_machine(config: TrainConfig, inputs: Inputs, folder: RunFolder) -> Machine:
@@ -120,13 +128,7 @@ def build_machine(config: TrainConfig, inputs: Inputs, folder: RunFolder) -> Mac
         seed=config.seed,
         init=config.lora_init,
         use_dora=config.use_dora,
-        ranks=ranks_of(
-            model,
-            inputs.targets,
-            rank=config.lora_rank,
-            rank_pattern=config.rank_pattern,
-            conv_rank=config.conv_rank,
-        ),
+        ranks=inputs.ranks,
     )
     model.train()
     optimizer = _make_optimizer(config, model)
