@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from helpers.runs import make_pictures, tiny_config
-from stiefel_lora import OutputError
+from stiefel_lora import ConfigError, OutputError
 from stiefel_lora._commands import app
 from stiefel_lora.families.sdxl import Sdxl
 from stiefel_lora.training.preflight import look_over
@@ -41,6 +42,20 @@ def test_a_hub_model_that_is_not_here(tmp_path: Path) -> None:
     found = look_over(tiny_config(Path("nobody/nothing"), tmp_path))
     assert found.pictures == 4
     assert found.layers is None
+
+
+def test_a_package_that_is_missing(
+    tiny_sdxl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *more: None if name == "bitsandbytes" else find(name, *more),
+    )
+    for model in (tiny_sdxl, Path("nobody/nothing")):
+        with pytest.raises(ConfigError, match="needs the package bitsandbytes"):
+            look_over(tiny_config(model, tmp_path, weight_dtype="nfloat4"))
 
 
 def test_no_room_on_the_disk(
