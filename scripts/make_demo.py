@@ -118,14 +118,15 @@ def _run_flux_stage(stage: str, arguments: argparse.Namespace, sdxl: Places) -> 
     elif stage == "pack":
         stages.make_pack(places, SEED)
     else:
-        _write_sheet("FluxPipeline", places)
+        # Padding to the pipeline's 512 tokens would take eight times as long.
+        _write_sheet("FluxPipeline", places, max_sequence_length=32)
 
 
-def _write_sheet(pipeline: str, places: Places) -> None:
+def _write_sheet(pipeline: str, places: Places, **settings: int) -> None:
     from demo_parts.sheet import sheet_concepts, write_sheet
 
     chosen = sheet_concepts(load_concepts(places.packages), SEED)
-    write_sheet(pipeline, places.model, chosen, places.sheet)
+    write_sheet(pipeline, places.model, chosen, places.sheet, **settings)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -144,7 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--unet-steps", type=int, default=5000, help="steps of the UNet")
     add("--t5-steps", type=int, default=300, help="steps of FLUX's T5 encoder")
     add("--t5-base-steps", type=int, default=1000, help="and on the base's captions")
-    add("--flux-steps", type=int, default=5500, help="steps of the transformer")
+    add("--flux-steps", type=int, default=4000, help="steps of the transformer")
     add(
         "--compile",
         action=argparse.BooleanOptionalAction,

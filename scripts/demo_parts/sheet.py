@@ -82,6 +82,7 @@ def write_sheet(
     model_folder: Path,
     concepts: list[Concept],
     target: Path,
+    **settings: Any,
 ) -> None:
     """Draw the sheet from the saved pipeline.
 
@@ -90,6 +91,7 @@ def write_sheet(
         model_folder: its folder.
         concepts: what to draw.
         target: the picture file.
+        **settings: of the call, see `draw`.
 
     Raises:
         ValueError: if `model_folder` holds no pipeline.
@@ -102,7 +104,8 @@ def write_sheet(
     pipeline_class = getattr(diffusers, pipeline_name)
     pipeline = pipeline_class.from_pretrained(model_folder, torch_dtype=torch.float32)
     prompts = [caption_of(style, c) for style in BASE_STYLES for c in concepts]
-    captioned = list(zip(prompts, draw(pipeline, prompts), strict=True))
+    pictures = draw(pipeline, prompts, **settings)
+    captioned = list(zip(prompts, pictures, strict=True))
     rows = [captioned[i : i + COLUMNS] for i in range(0, len(captioned), COLUMNS)]
     target.parent.mkdir(parents=True, exist_ok=True)
     lay_out(rows).save(target, optimize=True)
