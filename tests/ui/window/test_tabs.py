@@ -50,6 +50,27 @@ def blank(image: QImage) -> bool:
     )
 
 
+def test_problems_of_pictures_are_listed_and_lead_to_the_picture(
+    open_window, qtbot, tmp_path
+):
+    folder = make_pictures(tmp_path / "p", count=3)
+    (folder / "02.txt").unlink()
+    window = open_window()
+    window.document.set("resolution", 32)
+    window.document.set("concepts", [{"path": str(folder)}])
+    window.examine()
+    page = window.data.survey
+    qtbot.waitUntil(lambda: page.problems.count() == 1)
+    assert page.problems.item(0).text() == "02.png: no caption"
+    assert page.table.item(0, 0).text() == "32 x 32"
+    assert page.table.item(0, 1).text() == "3"
+    page.problems.itemClicked.emit(page.problems.item(0))
+    assert window.data._shown == folder / "02.png"
+    qtbot.keyClicks(window.data.caption, "third")
+    window.data.save_caption()
+    assert (folder / "02.txt").read_text() == "third\n"
+
+
 def test_the_run_tab_shows_curves_heat_map_and_samples(open_window, qtbot, tmp_path):
     run = WrittenRun(tmp_path / "runs" / "cats")
     run.start()

@@ -17,9 +17,13 @@ from PySide6.QtWidgets import (
 )
 
 from ..._exceptions import OutputError
+from ...config import TrainConfig
+from ...data import buckets_of
 from ..controllers.document import Document
 from ..controllers.pictures import caption_of, open_shelf, write_caption
+from ..controllers.survey import Survey
 from .basics import Combo, Note, scrolled
+from .survey_page import SurveyPage
 from .theme import ERROR, QUIET
 from .thumbnails import ThumbnailModel, thumbnail_view
 
@@ -60,10 +64,48 @@ class DataTab(QSplitter):
         self._save_timer = QTimer(self, singleShot=True, interval=_SAVE_MS)
         self._save_timer.timeout.connect(self.save_caption)
         self.below = QTabWidget()
+        self.survey = SurveyPage()
+        self.survey.surveyed.connect(self._mark)
+        self.survey.chosen.connect(self._go_to)
+        self._question: object = None
         self._arrange(settings)
 
-    def refresh(self) -> None:
-        """Take up the folders of the document."""
+    def take_up(self, config: TrainConfig | None) -> None:
+        """Take up the folders of the document.
+
+        Args:
+            config: the checked settings, for the survey; None while they are wrong.
+        """
+        self._refresh_folders()
+        if config is not None:
+            self._survey(config)
+
+    def _survey(self, config: TrainConfig) -> None:
+        """Survey the pictures anew if what it depends on has changed."""
+        concepts = (*config.concepts, *config.validation_concepts)
+        folders = list(dict.fromkeys(concept.path for concept in concepts))
+        question = (folders, buckets_of(config))
+        if question != self._question:
+            self._question = question
+            self.survey.look(folders, config)
+
+    def _mark(self, found: Survey) -> None:
+        count = len(found.problems)
+        title = f"Buckets and problems ({count})" if count else "Buckets"
+        self.below.setTabText(1, title)
+        self.model.mark({problem.path: problem.sentence for problem in found.problems})
+
+    def _go_to(self, path: Path) -> None:
+        """Show the picture of a problem."""
+        for row in range(self.folders.count()):
+            if Path(self.folders.itemData(row)) == path.parent:
+                self.folders.setCurrentIndex(row)
+        if path in self.model.paths:
+            self.below.setCurrentIndex(0)
+            self.list.setCurrentIndex(self.model.index(self.model.paths.index(path)))
+            self.caption.setFocus()
+
+    def _refresh_folders(self) -> None:
         found = [
             (str(record.get("path", "")), kind)
             for key, kind in (("concepts", ""), ("validation_concepts", "  (held out)"))
@@ -97,12 +139,14 @@ class DataTab(QSplitter):
             self.saved.say(str(error), ERROR)
             return
         self.caption.document().setModified(False)
+        self.model.unmark(self._shown)
         self.saved.say(f"Saved {self._shown.with_suffix('.txt').name}.", QUIET)
 
     def finish(self) -> None:
         """Write what is unsaved and let the thread end."""
         self.save_caption()
         self.model.wait()
+        self.survey.finish()
 
     def _open_folder(self) -> None:
         self.save_caption()
@@ -167,6 +211,7 @@ class DataTab(QSplitter):
         column.addWidget(self.list, 1)
         column.addLayout(detail)
         self.below.addTab(pictures, "Pictures and captions")
+        self.below.addTab(self.survey, "Buckets")
         right = QWidget()
         column = QVBoxLayout(right)
         for widget in (self.folders, self.message):

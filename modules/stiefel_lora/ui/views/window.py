@@ -161,7 +161,7 @@ class MainWindow(QMainWindow):
         self.findings = examine(self.document.data)
         self.settings.refresh(self.findings)
         self.top.refresh(self.document, self.findings)
-        self.data.refresh()
+        self.data.take_up(self.findings.config)
 
     def _changed(self) -> None:
         self.settings.refresh(self.findings)
