@@ -35,6 +35,7 @@ __all__ = ["MainWindow"]
 # Long enough for a word to be typed, short enough to be at once.
 _EXAMINE_MS = 150
 _REMEMBER_MS = 1000
+_HELP = "Click into a field to read here what it does; point at it for its limits."
 
 
 class MainWindow(QMainWindow):
@@ -56,7 +57,8 @@ class MainWindow(QMainWindow):
         self.tabs = QTabWidget()
         self.tabs.setDocumentMode(True)
         self.desk = Desk(self)
-        self.help = QLabel()
+        self.help = QLabel(_HELP)
+        self.help.setProperty("tone", "quiet")
         self.help.setWordWrap(True)
         self.help.setMinimumHeight(2 * self.fontMetrics().lineSpacing() + 6)
         self.help.setContentsMargins(8, 2, 8, 2)
@@ -177,7 +179,7 @@ class MainWindow(QMainWindow):
                 self.help.setText(doc)
                 return
             new = new.parentWidget()
-        self.help.clear()
+        self.help.setText(_HELP)
 
     # The window itself ---------------------------------------------------------------
 
