@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from helpers.runs import make_pictures
-from stiefel_lora.config import parse_config
+from stiefel_lora.config import Concept, parse_config
 from stiefel_lora.ui.controllers.survey import survey
 
 
@@ -17,9 +17,13 @@ def folder(tmp_path):
     return found
 
 
+def concept(path):
+    return Concept(path=path)
+
+
 def look(folders, **settings):
     config = parse_config({"resolution": 256, **settings})
-    return survey(folders, config, lambda: True)
+    return survey(map(concept, folders), config, lambda: True)
 
 
 def test_pictures_are_counted_by_the_size_they_are_cut_to(folder):
@@ -46,5 +50,5 @@ def test_pictures_that_must_grow_are_counted(folder):
 
 def test_a_missing_folder_is_a_problem_and_an_unwanted_survey_ends(folder, tmp_path):
     found = look([tmp_path / "nowhere"])
-    assert "can not be read" in found.problems[0].sentence
-    assert survey([folder], parse_config({}), lambda: False) is None
+    assert "no picture folder" in found.problems[0].sentence
+    assert survey([concept(folder)], parse_config({}), lambda: False) is None

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from ...config import TrainConfig
+from ...config import Concept, TrainConfig
 from ...data import Buckets, buckets_of
 from ...data.sizes import upright_size
 from ...data.unreadable import UnreadablePicture
@@ -55,12 +55,12 @@ class Survey:
 
 
 def survey(
-    folders: Iterable[Path], config: TrainConfig, wanted: Callable[[], bool]
+    concepts: Iterable[Concept], config: TrainConfig, wanted: Callable[[], bool]
 ) -> Survey | None:
     """Look at every picture of some folders; only the heads of the files are read.
 
     Args:
-        folders: picture folders.
+        concepts: picture folders.
         config: says how pictures are cut.
         wanted: asked before every picture; False ends the survey.
 
@@ -68,22 +68,22 @@ def survey(
         None when it was not wanted any more.
     """
     found, buckets = Survey(), buckets_of(config)
-    for folder in folders:
-        shelf = open_shelf(folder)
-        if shelf.message:
-            found.problems.append(Problem(folder, shelf.message))
-        for path in shelf.paths:
+    for concept in concepts:
+        shelf = open_shelf(concept)
+        if shelf.message and not shelf.captions:
+            found.problems.append(Problem(concept.path, shelf.message))
+        for path, caption in shelf.captions.items():
             if not wanted():
                 return None
-            _look(path, buckets, found)
+            _look(path, caption, buckets, found)
     return found
 
 
-def _look(path: Path, buckets: Buckets, found: Survey) -> None:
-    text, wrong = caption_of(path)
+def _look(path: Path, caption: str, buckets: Buckets, found: Survey) -> None:
+    wrong = "" if caption else caption_of(path)[1]
     if wrong:
         found.problems.append(Problem(path, wrong))
-    elif not text:
+    elif not caption:
         found.problems.append(Problem(path, "no caption"))
     try:
         original = upright_size(path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from PySide6.QtCore import QObject, QRunnable, Qt, QThreadPool, Signal
@@ -19,7 +19,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from ...config import TrainConfig
+from ...config import Concept, TrainConfig
 from ..controllers.survey import Survey, survey
 
 __all__ = ["SurveyPage"]
@@ -65,12 +65,12 @@ class SurveyPage(QWidget):
         self._mail = _Mail()
         self._mail.done.connect(self._arrived)
 
-    def look(self, folders: list[Path], config: TrainConfig) -> None:
-        """Survey ``folders`` in place of what was asked for before."""
+    def look(self, concepts: Sequence[Concept], config: TrainConfig) -> None:
+        """Survey ``concepts`` in place of what was asked for before."""
         self._turn += 1
         turn = self._turn
         self.summary.setText("Looking at the pictures…")
-        work = _Work(folders, config, turn, self._mail, lambda: turn == self._turn)
+        work = _Work(concepts, config, turn, self._mail, lambda: turn == self._turn)
         self._pool.start(work)
 
     def finish(self) -> None:
@@ -122,14 +122,14 @@ class _Mail(QObject):
 class _Work(QRunnable):
     def __init__(
         self,
-        folders: list[Path],
+        concepts: Sequence[Concept],
         config: TrainConfig,
         turn: int,
         mail: _Mail,
         wanted: Callable[[], bool],
     ) -> None:
         super().__init__()
-        self._arguments = (folders, config, wanted)
+        self._arguments = (concepts, config, wanted)
         self._turn, self._mail = turn, mail
 
     def run(self) -> None:

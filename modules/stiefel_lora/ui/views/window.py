@@ -52,7 +52,7 @@ class MainWindow(QMainWindow):
         self.document = Document()
         self.findings: Findings = examine({})
         self.settings = SettingsPages(self.document)
-        self.data = DataTab(self.settings.pages["Data"], self.document)
+        self.data = DataTab(self.settings.pages["Data"])
         self.top = TopBar(self)
         self.tabs = QTabWidget()
         self.tabs.setDocumentMode(True)
