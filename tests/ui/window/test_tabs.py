@@ -97,6 +97,20 @@ def test_the_run_tab_shows_curves_heat_map_and_samples(open_window, qtbot, tmp_p
     assert "14.4 of 16" in plots.heat_map.label.text()
 
 
+def test_who_comes_first_finds_the_demo_ready_to_start(open_window):
+    window = open_window(first=True)
+    assert window.document.source.stem == "demo_stiefel_lora"
+    assert window.findings.ready
+    assert "press Start" in window.help.text()
+    assert window.top.start.isVisible()
+    assert not window.top.problems.isVisible()
+    window.document.set("lora_rank", 4)
+    window.close()
+    again = open_window(first=True)
+    assert again.document.value("lora_rank") == 4
+    assert "Welcome" not in again.help.text()
+
+
 def test_start_with_something_missing_goes_to_it(open_window):
     window = open_window()
     window.desk.run_tab.buttons["start"].click()
