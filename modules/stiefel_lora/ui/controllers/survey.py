@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from ...config import Concept, TrainConfig
-from ...data import Buckets, buckets_of
-from ...data.sizes import upright_size
-from ...data.unreadable import UnreadablePicture
-from .pictures import caption_of, open_shelf
+from ..._exceptions import DataError
+from ...config import TrainConfig
+from ...data.report import ScanReport, report_on
 
 __all__ = ["Problem", "Survey", "survey"]
 
@@ -28,73 +25,51 @@ class Problem:
 
 @dataclasses.dataclass
 class Survey:
-    """What the pictures of some folders are like.
+    """What the pictures are like.
 
     Attributes:
-        pictures: how many can be used.
+        summary: in sentences.
         buckets: how many pictures are cut to each size (width, height).
-        enlarged: how many are smaller than the size they are brought to.
-        problems: in the order of the files.
+        problems: one a picture, or a folder.
     """
 
-    pictures: int = 0
+    summary: str = ""
     buckets: Counter[Size] = dataclasses.field(default_factory=Counter)
-    enlarged: int = 0
     problems: list[Problem] = dataclasses.field(default_factory=list)
 
-    @property
-    def summary(self) -> str:
-        """The survey in a sentence or two."""
-        sizes = "1 size" if len(self.buckets) == 1 else f"{len(self.buckets)} sizes"
-        parts = [f"{_counted(self.pictures, 'picture')} in {sizes}."]
-        if self.enlarged:
-            parts.append(f"{_counted(self.enlarged, 'picture')} will be enlarged.")
-        count = len(self.problems)
-        parts.append(f"{_counted(count, 'problem')}." if count else "No problems.")
-        return " ".join(parts)
 
-
-def survey(
-    concepts: Iterable[Concept], config: TrainConfig, wanted: Callable[[], bool]
-) -> Survey | None:
-    """Look at every picture of some folders; only the heads of the files are read.
-
-    Args:
-        concepts: picture folders.
-        config: says how pictures are cut.
-        wanted: asked before every picture; False ends the survey.
-
-    Returns:
-        None when it was not wanted any more.
-    """
-    found, buckets = Survey(), buckets_of(config)
-    for concept in concepts:
-        shelf = open_shelf(concept)
-        if shelf.message and not shelf.captions:
-            found.problems.append(Problem(concept.path, shelf.message))
-        for path, caption in shelf.captions.items():
-            if not wanted():
-                return None
-            _look(path, caption, buckets, found)
+def survey(config: TrainConfig) -> Survey:
+    """Look at the pictures to learn from, and then at those held out."""
+    found, sentences = Survey(), []
+    for key, title in (("concepts", ""), ("validation_concepts", "Held out: ")):
+        concepts = getattr(config, key)
+        if not concepts:
+            continue
+        try:
+            report = report_on(config.model_copy(update={"concepts": concepts}))
+        except DataError as error:
+            found.problems.append(Problem(concepts[0].path, str(error)))
+            sentences.append(title + str(error))
+            continue
+        sentences += [title + sentence for sentence in report.sentences()]
+        found.buckets.update(report.buckets)
+        found.problems += _problems(report)
+    found.summary = "\n".join(sentences)
     return found
 
 
-def _look(path: Path, caption: str, buckets: Buckets, found: Survey) -> None:
-    wrong = "" if caption else caption_of(path)[1]
-    if wrong:
-        found.problems.append(Problem(path, wrong))
-    elif not caption:
-        found.problems.append(Problem(path, "no caption"))
-    try:
-        original = upright_size(path)
-        size = buckets.size_for(original)
-    except UnreadablePicture as error:
-        found.problems.append(Problem(path, f"can not be used: {error}"))
-        return
-    found.pictures += 1
-    found.buckets[size] += 1
-    found.enlarged += original[0] < size[0] or original[1] < size[1]
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"1 {noun}" if count == 1 else f"{count} {noun}s"
+def _problems(report: ScanReport) -> list[Problem]:
+    groups = [
+        *((path, f"is left out: {reason}") for path, reason in report.broken.items()),
+        *((path, "no caption") for path in report.without_caption),
+        *(
+            (path, "is in metadata.jsonl and not there")
+            for path in report.listed_but_missing
+        ),
+        *(
+            (path, f"is the same as {first.name}")
+            for first, *others in report.duplicates
+            for path in others
+        ),
+    ]
+    return [Problem(path, sentence) for path, sentence in groups]

@@ -80,10 +80,10 @@ class DataTab(QSplitter):
             return
         self._refresh_folders(config)
         concepts = (*config.concepts, *config.validation_concepts)
-        question = (concepts, buckets_of(config))
+        question = (concepts, buckets_of(config), config.batch_size)
         if question != self._question:
             self._question = question
-            self.survey.look(concepts, config)
+            self.survey.look(config)
 
     def _mark(self, found: Survey) -> None:
         count = len(found.problems)

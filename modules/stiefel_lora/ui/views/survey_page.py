@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from PySide6.QtCore import QObject, QRunnable, Qt, QThreadPool, Signal
@@ -19,7 +18,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from ...config import Concept, TrainConfig
+from ...config import TrainConfig
 from ..controllers.survey import Survey, survey
 
 __all__ = ["SurveyPage"]
@@ -65,17 +64,17 @@ class SurveyPage(QWidget):
         self._mail = _Mail()
         self._mail.done.connect(self._arrived)
 
-    def look(self, concepts: Sequence[Concept], config: TrainConfig) -> None:
-        """Survey ``concepts`` in place of what was asked for before."""
+    def look(self, config: TrainConfig) -> None:
+        """Survey the pictures of ``config`` in place of what was asked for before."""
         self._turn += 1
-        turn = self._turn
         self.summary.setText("Looking at the pictures…")
-        work = _Work(concepts, config, turn, self._mail, lambda: turn == self._turn)
-        self._pool.start(work)
+        self._pool.clear()
+        self._pool.start(_Work(config, self._turn, self._mail))
 
     def finish(self) -> None:
         """End the thread."""
         self._turn += 1
+        self._pool.clear()
         self._pool.waitForDone()
 
     def _arrived(self, found: Survey, turn: int) -> None:
@@ -120,19 +119,9 @@ class _Mail(QObject):
 
 
 class _Work(QRunnable):
-    def __init__(
-        self,
-        concepts: Sequence[Concept],
-        config: TrainConfig,
-        turn: int,
-        mail: _Mail,
-        wanted: Callable[[], bool],
-    ) -> None:
+    def __init__(self, config: TrainConfig, turn: int, mail: _Mail) -> None:
         super().__init__()
-        self._arguments = (concepts, config, wanted)
-        self._turn, self._mail = turn, mail
+        self._config, self._turn, self._mail = config, turn, mail
 
     def run(self) -> None:
-        found = survey(*self._arguments)
-        if found is not None:
-            self._mail.done.emit(found, self._turn)
+        self._mail.done.emit(survey(self._config), self._turn)
