@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
 THEMES = ("light", "dark")
 SIZE = (1180, 800)
-# Enough for text and curves, and a quarter of the bytes.
+# Enough for text, and a quarter of the bytes.
 COLOURS = 256
+# Tabs with pictures on them, which fewer colours would falsify.
+PICTURED = ("ui_data", "ui_run")
 
 
 def main() -> int:
@@ -90,8 +92,10 @@ def _save(window: MainWindow, path: Path) -> None:
         plain = Path(folder) / "window.png"
         window.grab().save(str(plain))
         with Image.open(plain) as image:
-            colours = image.convert("RGB").quantize(COLOURS)
-            colours.save(path, optimize=True)
+            picture = image.convert("RGB")
+            if not path.name.startswith(PICTURED):
+                picture = picture.quantize(COLOURS)
+            picture.save(path, optimize=True)
     print(path)
 
 
