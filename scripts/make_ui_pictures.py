@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
 THEMES = ("light", "dark")
 SIZE = (1180, 800)
-# Enough for text and curves, and a quarter of the bytes.
-COLOURS = 128
+# Enough for text, and a quarter of the bytes.
+COLOURS = 256
+# Tabs with pictures on them, which fewer colours would falsify.
+PICTURED = ("ui_data", "ui_run")
 
 
 def main() -> int:
@@ -56,7 +58,7 @@ def _draw(theme: str, run: Path, into: Path) -> None:
 
     app = make_application()
     apply_theme(theme)
-    window = MainWindow(Memory(theme=theme, size=list(SIZE)))
+    window = MainWindow(Memory(theme=theme, size=list(SIZE), first=False))
     window.restore()
     window.open_file(run / "config.json")
     window.desk.show(run.resolve())
@@ -90,8 +92,10 @@ def _save(window: MainWindow, path: Path) -> None:
         plain = Path(folder) / "window.png"
         window.grab().save(str(plain))
         with Image.open(plain) as image:
-            colours = image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
-            colours.save(path, optimize=True)
+            picture = image.convert("RGB")
+            if not path.name.startswith(PICTURED):
+                picture = picture.quantize(COLOURS)
+            picture.save(path, optimize=True)
     print(path)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from helpers.runs import make_pictures
+from stiefel_lora.config import Concept
 from stiefel_lora.ui.controllers.memory import Memory, home
 from stiefel_lora.ui.controllers.pictures import caption_of, open_shelf, write_caption
 
@@ -12,15 +13,16 @@ def contents(folder):
 def test_looking_changes_nothing_and_saving_only_the_edited_caption(tmp_path):
     folder = make_pictures(tmp_path / "Bilder mit Leerzeichen 写真")
     before = contents(folder)
-    shelf = open_shelf(folder)
-    assert [path.name for path in shelf.paths] == [f"0{i}.png" for i in range(4)]
-    assert caption_of(shelf.paths[1]) == ("thing 1", "")
-    assert not write_caption(shelf.paths[1], "  thing 1\n")
+    shelf = open_shelf(Concept(path=folder))
+    texts = {path.name: text for path, text in shelf.captions.items()}
+    assert texts == {f"0{i}.png": f"thing {i}" for i in range(4)}
+    picture = folder / "01.png"
+    assert not write_caption(picture, "  thing 1\n")
     assert contents(folder) == before
-    assert write_caption(shelf.paths[1], "Kätzchen, 猫")
+    assert write_caption(picture, "Kätzchen, 猫")
     after = contents(folder)
     assert {name for name in after if after[name] != before.get(name)} == {"01.txt"}
-    assert caption_of(shelf.paths[1]) == ("Kätzchen, 猫", "")
+    assert caption_of(picture) == ("Kätzchen, 猫", "")
 
 
 def test_an_empty_caption_makes_no_file(tmp_path):
@@ -31,13 +33,27 @@ def test_an_empty_caption_makes_no_file(tmp_path):
 
 
 def test_what_is_wrong_with_a_folder_or_caption_is_said(tmp_path):
-    assert "can not be read" in open_shelf(tmp_path / "nowhere").message
-    assert "has no pictures" in open_shelf(tmp_path).message
+    nowhere = open_shelf(Concept(path=tmp_path / "nowhere"))
+    assert "no picture folder" in nowhere.message
+    assert "has no pictures" in open_shelf(Concept(path=tmp_path)).message
     folder = make_pictures(tmp_path / "p", count=1)
     (folder / "00.txt").write_bytes(b"\xff\xfe\xff")
     text, wrong = caption_of(folder / "00.png")
     assert text is None
     assert "not UTF-8" in wrong
+    assert list(open_shelf(Concept(path=folder)).captions) == [folder / "00.png"]
+
+
+def test_captions_from_elsewhere_are_shown_and_locked(tmp_path):
+    folder = make_pictures(tmp_path / "p", count=1)
+    shelf = open_shelf(Concept(path=folder, prompt_source="filename"))
+    assert shelf.captions == {folder / "00.png": "00"}
+    assert "names of the pictures" in shelf.locked
+    (folder / "00.txt").unlink()
+    (folder / "metadata.jsonl").write_text('{"file_name": "00.png", "text": "a dog"}')
+    shelf = open_shelf(Concept(path=folder))
+    assert shelf.captions == {folder / "00.png": "a dog"}
+    assert not shelf.locked
 
 
 def test_a_damaged_memory_is_a_fresh_start():

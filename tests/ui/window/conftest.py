@@ -33,8 +33,10 @@ def open_window(qtbot, own_home: Path) -> Callable:
 
     make_application()
 
-    def open_() -> MainWindow:
-        window = MainWindow(Memory.load())
+    def open_(first: bool = False) -> MainWindow:
+        memory = Memory.load()
+        memory.first = memory.first and first
+        window = MainWindow(memory)
         qtbot.addWidget(window)
         window.restore()
         window.show()

@@ -50,6 +50,27 @@ def blank(image: QImage) -> bool:
     )
 
 
+def test_problems_of_pictures_are_listed_and_lead_to_the_picture(
+    open_window, qtbot, tmp_path
+):
+    folder = make_pictures(tmp_path / "p", count=3)
+    (folder / "02.txt").unlink()
+    window = open_window()
+    window.document.set("resolution", 32)
+    window.document.set("concepts", [{"path": str(folder)}])
+    window.examine()
+    page = window.data.survey
+    qtbot.waitUntil(lambda: page.problems.count() == 1)
+    assert page.problems.item(0).text() == "02.png: no caption"
+    assert page.table.item(0, 0).text() == "32 x 32"
+    assert page.table.item(0, 1).text() == "3"
+    page.problems.itemClicked.emit(page.problems.item(0))
+    assert window.data._shown == folder / "02.png"
+    qtbot.keyClicks(window.data.caption, "third")
+    window.data.save_caption()
+    assert (folder / "02.txt").read_text() == "third\n"
+
+
 def test_the_run_tab_shows_curves_heat_map_and_samples(open_window, qtbot, tmp_path):
     run = WrittenRun(tmp_path / "runs" / "cats")
     run.start()
@@ -74,6 +95,20 @@ def test_the_run_tab_shows_curves_heat_map_and_samples(open_window, qtbot, tmp_p
     plots.heat_map._hover(view.mapViewToScene(QPointF(1.5, 4.5)))
     assert "down_blocks.1.layer.1" in plots.heat_map.label.text()
     assert "14.4 of 16" in plots.heat_map.label.text()
+
+
+def test_who_comes_first_finds_the_demo_ready_to_start(open_window):
+    window = open_window(first=True)
+    assert window.document.source.stem == "demo_stiefel_lora"
+    assert window.findings.ready
+    assert "press Start" in window.help.text()
+    assert window.top.start.isVisible()
+    assert not window.top.problems.isVisible()
+    window.document.set("lora_rank", 4)
+    window.close()
+    again = open_window(first=True)
+    assert again.document.value("lora_rank") == 4
+    assert "Welcome" not in again.help.text()
 
 
 def test_start_with_something_missing_goes_to_it(open_window):

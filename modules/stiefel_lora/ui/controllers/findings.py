@@ -115,7 +115,8 @@ def _by_key(sentences: Iterable[str]) -> dict[str, list[str]]:
     for sentence in sentences:
         start = _KEY.match(sentence)
         key = start[1] if start and start[1] in known else _key_inside(sentence)
-        found.setdefault(key, []).append(_COMMAND.sub("", sentence))
+        sentence = _COMMAND.sub("", sentence).replace(f"{key} is not", "It is not", 1)
+        found.setdefault(key, []).append(sentence)
     return found
 
 

@@ -6,13 +6,16 @@ import dataclasses
 from pathlib import Path
 
 from ..._exceptions import ConfigError
-from ...config.presets import list_presets
+from ...config import load_config
+from ...config.presets import Preset, list_presets
 from ...config.reading import read_json
+from ...methods import CATALOGUE
 from .memory import home
 
-__all__ = ["Entry", "entries", "user_presets"]
+__all__ = ["Entry", "demo", "entries", "user_presets"]
 
 OWN = "Your presets"
+DEMO = "demo_stiefel_lora"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +42,26 @@ def user_presets() -> Path:
 
 def entries(words: str = "") -> list[Entry]:
     """Presets that match a search, the user's own first."""
-    ours = [Entry(p.name, p.family, p.path, p.summary) for p in list_presets()]
+    found = sorted(list_presets(), key=_place)
+    ours = [Entry(p.name, p.family, p.path, p.summary) for p in found]
     return [entry for entry in [*_own(), *ours] if entry.matches(words)]
+
+
+def demo() -> Path | None:
+    """The preset that trains without anything else, where its model is there."""
+    for preset in list_presets():
+        if preset.name == DEMO:
+            model = load_config(preset.path).base_model_name
+            return preset.path if model and Path(model).is_dir() else None
+    return None
+
+
+def _place(preset: Preset) -> tuple[str, int, int]:
+    """By family, our optimizers first, small cards first."""
+    order = [*CATALOGUE]
+    known = preset.optimizer in order
+    place = order.index(preset.optimizer) if known else len(order)
+    return preset.family, place, preset.card or 0
 
 
 def _own() -> list[Entry]:

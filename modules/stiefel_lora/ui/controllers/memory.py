@@ -31,6 +31,8 @@ class Memory:
     size: list[int] = dataclasses.field(default_factory=lambda: [1180, 800])
     tab: int = 0
     run: str = ""
+    first: bool = True
+    """Whether the window was never opened before."""
 
     @classmethod
     def load(cls) -> Memory:

@@ -81,6 +81,8 @@ def _topic_of_key() -> dict[str, str]:
 
 
 def _place(key: str, topic: str) -> tuple[str, str]:
+    if key.endswith("_model_name") and key != "base_model_name":
+        return "General", "Parts of the model from elsewhere"
     for start, place in _MOVED:
         if key.startswith(start):
             return place

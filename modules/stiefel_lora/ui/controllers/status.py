@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from ...jobs import Job, JobState
 from .run_record import RunRecord
 
@@ -24,7 +26,8 @@ def headline(record: RunRecord, job: Job | None) -> str:
     if job.wish:
         return "finishes its step, saves and ends"
     if job.state is JobState.RUNNING and record.state != "running":
-        return "starts: loads the model and prepares the pictures"
+        since = duration(max(0.0, time.time() - (job.started or time.time())))
+        return f"starts: loads the model and prepares the pictures ({since})"
     return _WORDS[job.state]
 
 

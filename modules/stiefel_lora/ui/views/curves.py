@@ -30,7 +30,7 @@ class Curves(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self.loss = _plot("Loss")
-        self.rank = _plot("Effective rank")
+        self.rank = _plot("Effective rank", legend=(-8, -8))
         self.rate = _plot("Learning rate")
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
@@ -48,6 +48,8 @@ class Curves(QWidget):
         """Draw what ``record`` holds."""
         for plot in (self.loss, self.rank, self.rate):
             plot.setXRange(0, max(1, record.steps, record.step), padding=0.01)
+        if record.ranks.rank:
+            self.rank.setYRange(0, record.ranks.rank)
         for plot, curves in ((self.loss, _LOSS), (self.rank, _RANK)):
             for tag, name, light, dark in curves:
                 self._draw(plot, record, tag, name, (light, dark))
@@ -86,13 +88,13 @@ class Curves(QWidget):
         line.setData(series.steps, series.values)
 
 
-def _plot(title: str) -> pg.PlotWidget:
+def _plot(title: str, legend: tuple[int, int] = (-8, 8)) -> pg.PlotWidget:
     plot = pg.PlotWidget()
     plot.setMinimumHeight(110)
     plot.plotItem.setTitle(title, size="9pt")
     plot.plotItem.setDownsampling(auto=True, mode="peak")
     plot.plotItem.setClipToView(True)
-    plot.plotItem.addLegend(offset=(-8, 8), labelTextSize="8pt")
+    plot.plotItem.addLegend(offset=legend, labelTextSize="8pt")
     plot.plotItem.showGrid(x=False, y=True, alpha=0.2)
     # The wheel belongs to the page; dragging still zooms.
     plot.setMouseEnabled(x=False, y=False)

@@ -17,9 +17,12 @@ from PySide6.QtWidgets import (
 )
 
 from ..._exceptions import OutputError
-from ..controllers.document import Document
-from ..controllers.pictures import caption_of, open_shelf, write_caption
+from ...config import Concept, TrainConfig
+from ...data import buckets_of
+from ..controllers.pictures import Shelf, caption_of, open_shelf, write_caption
+from ..controllers.survey import Survey
 from .basics import Combo, Note, scrolled
+from .survey_page import SurveyPage
 from .theme import ERROR, QUIET
 from .thumbnails import ThumbnailModel, thumbnail_view
 
@@ -28,6 +31,7 @@ __all__ = ["DataTab"]
 _SAVE_MS = 800
 _BIG = 200
 _NOTHING = "Add a picture folder on the left; its pictures and captions appear here."
+_MISSING = "No caption yet: what you write is saved beside the picture."
 
 
 class DataTab(QSplitter):
@@ -35,12 +39,10 @@ class DataTab(QSplitter):
 
     Args:
         settings: the form of the data settings.
-        document: where the folders stand.
     """
 
-    def __init__(self, settings: QWidget, document: Document) -> None:
+    def __init__(self, settings: QWidget) -> None:
         super().__init__(Qt.Orientation.Horizontal)
-        self._document = document
         self.folders = Combo()
         self.folders.setAccessibleName("Picture folder")
         self.folders.currentIndexChanged.connect(self._open_folder)
@@ -60,29 +62,60 @@ class DataTab(QSplitter):
         self._save_timer = QTimer(self, singleShot=True, interval=_SAVE_MS)
         self._save_timer.timeout.connect(self.save_caption)
         self.below = QTabWidget()
+        self.survey = SurveyPage()
+        self.survey.surveyed.connect(self._mark)
+        self.survey.chosen.connect(self._go_to)
+        self._question: object = None
+        self._concepts: list[Concept] = []
+        self._shelf = Shelf()
         self._arrange(settings)
 
-    def refresh(self) -> None:
-        """Take up the folders of the document."""
-        found = [
-            (str(record.get("path", "")), kind)
-            for key, kind in (("concepts", ""), ("validation_concepts", "  (held out)"))
-            for record in self._document.value(key) or ()
-            if isinstance(record, dict) and record.get("path")
-        ]
-        known = [self.folders.itemData(i) for i in range(self.folders.count())]
-        if [path for path, _ in found] == known:
+    def take_up(self, config: TrainConfig | None) -> None:
+        """Take up the folders of the document.
+
+        Args:
+            config: the checked settings, for the survey; None while they are wrong.
+        """
+        if config is None:
+            return
+        self._refresh_folders(config)
+        concepts = (*config.concepts, *config.validation_concepts)
+        question = (concepts, buckets_of(config), config.batch_size)
+        if question != self._question:
+            self._question = question
+            self.survey.look(config)
+
+    def _mark(self, found: Survey) -> None:
+        count = len(found.problems)
+        title = f"Buckets and problems ({count})" if count else "Buckets"
+        self.below.setTabText(1, title)
+        self.model.mark({problem.path: problem.sentence for problem in found.problems})
+
+    def _go_to(self, path: Path) -> None:
+        """Show the picture of a problem."""
+        for row in range(self.folders.count()):
+            if Path(self.folders.itemData(row)) == path.parent:
+                self.folders.setCurrentIndex(row)
+        if path in self.model.paths:
+            self.below.setCurrentIndex(0)
+            self.list.setCurrentIndex(self.model.index(self.model.paths.index(path)))
+            self.caption.setFocus()
+
+    def _refresh_folders(self, config: TrainConfig) -> None:
+        found = [*config.concepts, *config.validation_concepts]
+        if found == self._concepts:
             return
         chosen = self.folders.currentData()
+        self._concepts = found
         self.folders.blockSignals(True)
         self.folders.clear()
-        for path, kind in found:
-            self.folders.addItem(Path(path).name + kind, path)
+        for place, concept in enumerate(found):
+            held_out = "" if place < len(config.concepts) else "  (held out)"
+            self.folders.addItem(concept.path.name + held_out, str(concept.path))
             self.folders.setItemData(
-                self.folders.count() - 1, path, Qt.ItemDataRole.ToolTipRole
+                place, str(concept.path), Qt.ItemDataRole.ToolTipRole
             )
-        paths = [path for path, _ in found]
-        self.folders.setCurrentIndex(paths.index(chosen) if chosen in paths else 0)
+        self.folders.setCurrentIndex(max(0, self.folders.findData(chosen)))
         self.folders.blockSignals(False)
         self._open_folder()
 
@@ -97,26 +130,26 @@ class DataTab(QSplitter):
             self.saved.say(str(error), ERROR)
             return
         self.caption.document().setModified(False)
+        self.model.unmark(self._shown)
         self.saved.say(f"Saved {self._shown.with_suffix('.txt').name}.", QUIET)
 
     def finish(self) -> None:
         """Write what is unsaved and let the thread end."""
         self.save_caption()
         self.model.wait()
+        self.survey.finish()
 
     def _open_folder(self) -> None:
         self.save_caption()
-        path = self.folders.currentData()
-        if not path:
-            self.model.show_paths([])
-            self.message.say(_NOTHING, QUIET)
-            self._show_nothing()
-            return
-        shelf = open_shelf(Path(path))
-        self.model.show_paths(list(shelf.paths))
-        self.message.say(shelf.message or _count(shelf.paths), QUIET)
+        place = self.folders.currentIndex()
+        known = 0 <= place < len(self._concepts)
+        shelf = open_shelf(self._concepts[place]) if known else Shelf(message=_NOTHING)
+        self._shelf = shelf
+        self.model.show_paths(list(shelf.captions))
+        tone = ERROR if known and shelf.message else QUIET
+        self.message.say(shelf.message or _count(shelf), tone)
         self._show_nothing()
-        if shelf.paths:
+        if shelf.captions:
             self.list.setCurrentIndex(self.model.index(0))
 
     def _show_nothing(self) -> None:
@@ -140,9 +173,11 @@ class DataTab(QSplitter):
             )
         self.picture.setPixmap(picture)
         text, wrong = caption_of(path)
-        self._show_text(text or "", enabled=not wrong)
-        missing = "No caption yet: what you write is saved beside the picture."
-        self.saved.say(wrong or ("" if text else missing), ERROR if wrong else QUIET)
+        text = self._shelf.captions[path] if text is None else text
+        locked = self._shelf.locked
+        self._show_text(text, enabled=not wrong and not locked)
+        missing = "" if text else _MISSING
+        self.saved.say(wrong or locked or missing, ERROR if wrong else QUIET)
 
     def _show_text(self, text: str, *, enabled: bool) -> None:
         self.caption.blockSignals(True)
@@ -167,6 +202,7 @@ class DataTab(QSplitter):
         column.addWidget(self.list, 1)
         column.addLayout(detail)
         self.below.addTab(pictures, "Pictures and captions")
+        self.below.addTab(self.survey, "Buckets")
         right = QWidget()
         column = QVBoxLayout(right)
         for widget in (self.folders, self.message):
@@ -179,7 +215,8 @@ class DataTab(QSplitter):
         self.setSizes([460, 720])
 
 
-def _count(paths: tuple[Path, ...]) -> str:
-    without = sum(not path.with_suffix(".txt").is_file() for path in paths)
-    pictures = "1 picture" if len(paths) == 1 else f"{len(paths)} pictures"
-    return f"{pictures}, {without} without a caption file." if without else pictures
+def _count(shelf: Shelf) -> str:
+    without = sum(not caption for caption in shelf.captions.values())
+    count = len(shelf.captions)
+    pictures = "1 picture" if count == 1 else f"{count} pictures"
+    return f"{pictures}, {without} without a caption." if without else f"{pictures}."

@@ -77,6 +77,8 @@ class Desk:
         """Show the run in a folder."""
         self.record = RunRecord(run_dir)
         job = self._job()
+        if job is not None:
+            self.record.steps = self.record.steps or job.steps
         self._log = Tail(self.trainings.log_of(job)) if job and self.trainings else None
         self.run_tab.clear()
         self.window.memory.run = str(run_dir)

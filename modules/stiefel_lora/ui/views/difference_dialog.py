@@ -18,6 +18,7 @@ from PySide6.QtWidgets import (
 
 from ..controllers.differences import Difference, differences
 from ..controllers.document import Document
+from .preset_chooser import source_name
 
 __all__ = ["DifferenceDialog"]
 
@@ -58,7 +59,7 @@ class DifferenceDialog(QDialog):
     def _fill(self) -> None:
         self._found = differences(self._document)
         source = self._document.source
-        name = f"the preset {source.stem}" if source else "the defaults"
+        name = f"the preset {source_name(source)}" if source else "the defaults"
         count = len(self._found)
         settings = "1 setting differs" if count == 1 else f"{count} settings differ"
         self.title.setText(f"{settings} from {name}.")

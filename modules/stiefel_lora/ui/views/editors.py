@@ -184,6 +184,11 @@ class PathEditor(LineEditor):
             self.button.setMenu(menu)
         self._place(self.line, self.button)
 
+    def _render(self, value: Any) -> None:
+        super()._render(value)
+        # The end of a path tells more than its beginning.
+        self.line.end(False)
+
     def _choose_folder(self) -> None:
         chosen = QFileDialog.getExistingDirectory(
             self, self.field.label, self.line.text()

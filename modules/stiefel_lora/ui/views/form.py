@@ -17,7 +17,7 @@ from .theme import ERROR, QUIET, REMARK
 __all__ = ["FieldsForm", "Row"]
 
 # Texts that name a file or folder, or a model on a hub.
-_PATHS = ("base_model_name",)
+_MODEL = "model_name"
 _WIDE = (Kind.RECORDS, Kind.RECORD)
 
 
@@ -123,7 +123,7 @@ def make_editor(field: Field) -> Editor:
 
     if field.kind is Kind.FLAG:
         return ChoiceEditor(field) if field.optional else FlagEditor(field)
-    if field.key in _PATHS:
+    if field.key.endswith(_MODEL):
         return PathEditor(field)
     kinds: dict[Kind, type[Editor]] = {
         Kind.CHOICE: ChoiceEditor,

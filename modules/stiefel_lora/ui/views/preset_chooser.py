@@ -17,7 +17,7 @@ from PySide6.QtWidgets import (
 
 from ..controllers.library import entries
 
-__all__ = ["PresetChooser", "PresetList"]
+__all__ = ["PresetChooser", "PresetList", "source_name"]
 
 _PATH = Qt.ItemDataRole.UserRole
 
@@ -84,6 +84,13 @@ class PresetList(QFrame):
         self.chosen.emit(Path(item.data(_PATH)))
 
 
+def source_name(source: Path | None) -> str:
+    """What to call the settings that were loaded: of a run, its folder's name."""
+    if source is None:
+        return "defaults"
+    return source.parent.name if source.name == "config.json" else source.stem
+
+
 class PresetChooser(QPushButton):
     """Shows the name of the present preset."""
 
@@ -104,5 +111,5 @@ class PresetChooser(QPushButton):
 
     def show_name(self, source: Path | None, *, changed: bool) -> None:
         """Name the preset, with a mark when settings differ from it."""
-        name = source.stem if source else "defaults"
+        name = source_name(source)
         self.setText(f"Preset: {name}{' (changed)' if changed else ''}  ▾")

@@ -39,10 +39,10 @@ _LIGHT = {
 _DARK = {
     Role.Window: "#1f2329",
     Role.WindowText: "#e6e9ee",
-    Role.Base: "#2a3038",
-    Role.AlternateBase: "#323943",
+    Role.Base: "#343b46",
+    Role.AlternateBase: "#3b434f",
     Role.Text: "#e6e9ee",
-    Role.Button: "#363d47",
+    Role.Button: "#3d4653",
     Role.ButtonText: "#e6e9ee",
     Role.ToolTipBase: "#2d333b",
     Role.ToolTipText: "#e6e9ee",

@@ -61,6 +61,11 @@ class ThumbnailModel(QAbstractListModel):
             last = self.index(len(self.paths) - 1)
             self.dataChanged.emit(self.index(0), last)
 
+    def unmark(self, path: Path) -> None:
+        """A picture's problem is mended."""
+        if self.marks.pop(path, None):
+            self.mark(self.marks)
+
     def rowCount(self, parent: Index = QModelIndex()) -> int:  # noqa: B008
         """How many pictures there are."""
         return 0 if parent.isValid() else len(self.paths)

@@ -9,6 +9,7 @@ from PySide6.QtGui import QAction, QActionGroup, QKeySequence
 from PySide6.QtWidgets import (
     QHBoxLayout,
     QMenu,
+    QPushButton,
     QToolButton,
     QWidget,
 )
@@ -50,6 +51,9 @@ class TopBar(QWidget):
         self.problems = QToolButton()
         self.problems.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         self.problems.setAccessibleName("Problems")
+        self.start = QPushButton("Start training")
+        self.start.setToolTip("Train with the present settings (Ctrl+R)")
+        self.start.clicked.connect(lambda: window.desk.start())
         self.looks = self._looks()
         self._arrange()
 
@@ -73,8 +77,8 @@ class TopBar(QWidget):
         self.problems.setMenu(menu)
         if old is not None:
             old.deleteLater()
-        self.problems.setText("Ready to start" if not count else f"{count} to do  ▾")
-        self.problems.setEnabled(bool(count))
+        self.problems.setText(f"{count} to do  ▾")
+        self.problems.setVisible(bool(count))
 
     def _entry(self, menu: QMenu, key: str, text: str) -> None:
         short = text if len(text) <= 90 else f"{text[:87]}…"
@@ -127,4 +131,5 @@ class TopBar(QWidget):
         row.addWidget(self.differ)
         row.addStretch(1)
         row.addWidget(self.problems)
+        row.addWidget(self.start)
         row.addWidget(self.looks)

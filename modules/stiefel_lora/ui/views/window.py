@@ -19,7 +19,7 @@ from PySide6.QtWidgets import (
 from ..._exceptions import StiefelLoraError
 from ..controllers.document import Document
 from ..controllers.findings import Findings, examine
-from ..controllers.library import user_presets
+from ..controllers.library import demo, user_presets
 from ..controllers.memory import Memory
 from ..controllers.pages import TABS
 from .basics import scrolled
@@ -35,6 +35,11 @@ __all__ = ["MainWindow"]
 # Long enough for a word to be typed, short enough to be at once.
 _EXAMINE_MS = 150
 _REMEMBER_MS = 1000
+_HELP = "Click into a field to read here what it does; point at it for its limits."
+_WELCOME = (
+    "Welcome. These are the settings of the demo: press Start training, and it trains "
+    "on the pictures that came with the program. For your own, choose another preset."
+)
 
 
 class MainWindow(QMainWindow):
@@ -51,12 +56,14 @@ class MainWindow(QMainWindow):
         self.document = Document()
         self.findings: Findings = examine({})
         self.settings = SettingsPages(self.document)
-        self.data = DataTab(self.settings.pages["Data"], self.document)
+        self.data = DataTab(self.settings.pages["Data"])
         self.top = TopBar(self)
         self.tabs = QTabWidget()
         self.tabs.setDocumentMode(True)
         self.desk = Desk(self)
-        self.help = QLabel()
+        self._hint = _HELP
+        self.help = QLabel(_HELP)
+        self.help.setProperty("tone", "quiet")
         self.help.setWordWrap(True)
         self.help.setMinimumHeight(2 * self.fontMetrics().lineSpacing() + 6)
         self.help.setContentsMargins(8, 2, 8, 2)
@@ -91,9 +98,20 @@ class MainWindow(QMainWindow):
         except StiefelLoraError:
             # The preset has gone or changed; the settings themselves are what counts.
             self.document.restore(self.memory.data, None)
+        if self.memory.first:
+            self._welcome()
         self.examine()
         self.tabs.setCurrentIndex(self.memory.tab)
         self.desk.open(self.memory.run)
+
+    def _welcome(self) -> None:
+        """Show the demo, which needs nothing but Start, to who is here first."""
+        self.memory.first = False
+        path = demo()
+        if path is not None:
+            self.open_file(path)
+            self._hint = _WELCOME
+            self.help.setText(_WELCOME)
 
     def open_file(self, path: Path) -> None:
         """Load a preset or a file of settings."""
@@ -161,7 +179,7 @@ class MainWindow(QMainWindow):
         self.findings = examine(self.document.data)
         self.settings.refresh(self.findings)
         self.top.refresh(self.document, self.findings)
-        self.data.refresh()
+        self.data.take_up(self.findings.config)
 
     def _changed(self) -> None:
         self.settings.refresh(self.findings)
@@ -177,7 +195,7 @@ class MainWindow(QMainWindow):
                 self.help.setText(doc)
                 return
             new = new.parentWidget()
-        self.help.clear()
+        self.help.setText(self._hint)
 
     # The window itself ---------------------------------------------------------------
 

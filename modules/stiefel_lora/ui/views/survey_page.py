@@ -1,0 +1,127 @@
+"""Buckets as a histogram, problems as a list; looked up in a thread."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PySide6.QtCore import QObject, QRunnable, Qt, QThreadPool, Signal
+from PySide6.QtWidgets import (
+    QHeaderView,
+    QLabel,
+    QListWidget,
+    QListWidgetItem,
+    QProgressBar,
+    QSplitter,
+    QTableWidget,
+    QTableWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from ...config import TrainConfig
+from ..controllers.survey import Survey, survey
+
+__all__ = ["SurveyPage"]
+
+_HEADINGS = ("Size", "Pictures", "")
+_PATH = Qt.ItemDataRole.UserRole
+# Ten thousand lines help nobody.
+_MOST_PROBLEMS = 1000
+
+
+class SurveyPage(QWidget):
+    """Shows a survey; ``chosen`` gives the picture of a problem that was clicked."""
+
+    chosen = Signal(Path)
+    surveyed = Signal(object)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.summary = QLabel()
+        self.summary.setWordWrap(True)
+        self.table = QTableWidget(0, len(_HEADINGS))
+        self.table.setHorizontalHeaderLabels(_HEADINGS)
+        self.table.verticalHeader().hide()
+        self.table.setAccessibleName("Buckets")
+        self.table.setTabKeyNavigation(False)
+        self.table.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
+        header = self.table.horizontalHeader()
+        header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        header.setSectionResizeMode(2, QHeaderView.ResizeMode.Stretch)
+        self.problems = QListWidget()
+        self.problems.setAccessibleName("Problems")
+        self.problems.itemActivated.connect(self._choose)
+        self.problems.itemClicked.connect(self._choose)
+        both = QSplitter(Qt.Orientation.Vertical)
+        both.addWidget(self.table)
+        both.addWidget(self.problems)
+        column = QVBoxLayout(self)
+        column.addWidget(self.summary)
+        column.addWidget(both, 1)
+        self._pool = QThreadPool(self)
+        self._pool.setMaxThreadCount(1)
+        self._turn = 0
+        self._mail = _Mail()
+        self._mail.done.connect(self._arrived)
+
+    def look(self, config: TrainConfig) -> None:
+        """Survey the pictures of ``config`` in place of what was asked for before."""
+        self._turn += 1
+        self.summary.setText("Looking at the pictures…")
+        self._pool.clear()
+        self._pool.start(_Work(config, self._turn, self._mail))
+
+    def finish(self) -> None:
+        """End the thread."""
+        self._turn += 1
+        self._pool.clear()
+        self._pool.waitForDone()
+
+    def _arrived(self, found: Survey, turn: int) -> None:
+        if turn != self._turn:
+            return
+        self.summary.setText(found.summary)
+        self._show_buckets(found)
+        self.problems.clear()
+        for problem in found.problems[:_MOST_PROBLEMS]:
+            item = QListWidgetItem(f"{problem.path.name}: {problem.sentence}")
+            item.setToolTip(str(problem.path))
+            item.setData(_PATH, str(problem.path))
+            self.problems.addItem(item)
+        rest = len(found.problems) - _MOST_PROBLEMS
+        if rest > 0:
+            self.problems.addItem(f"and {rest} more")
+        self.surveyed.emit(found)
+
+    def _show_buckets(self, found: Survey) -> None:
+        most = max(found.buckets.values(), default=1)
+        rows = sorted(found.buckets.items(), key=lambda item: item[0][0] / item[0][1])
+        self.table.setRowCount(len(rows))
+        for row, ((width, height), count) in enumerate(rows):
+            self.table.setItem(row, 0, QTableWidgetItem(f"{width} x {height}"))
+            number = QTableWidgetItem(str(count))
+            number.setTextAlignment(Qt.AlignmentFlag.AlignRight)
+            self.table.setItem(row, 1, number)
+            bar = QProgressBar()
+            bar.setTextVisible(False)
+            bar.setRange(0, most)
+            bar.setValue(count)
+            self.table.setCellWidget(row, 2, bar)
+
+    def _choose(self, item: QListWidgetItem) -> None:
+        path = item.data(_PATH)
+        if path:
+            self.chosen.emit(Path(path))
+
+
+class _Mail(QObject):
+    done = Signal(object, int)
+
+
+class _Work(QRunnable):
+    def __init__(self, config: TrainConfig, turn: int, mail: _Mail) -> None:
+        super().__init__()
+        self._config, self._turn, self._mail = config, turn, mail
+
+    def run(self) -> None:
+        self._mail.done.emit(survey(self._config), self._turn)
