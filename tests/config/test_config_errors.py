@@ -106,7 +106,7 @@ SENTENCES = [
         'train_dtype="bf16" must be one of float32, bfloat16, float16; did you mean '
         "bfloat16?",
     ),
-    ({"model_type": "sd4"}, 'model_type="sd4" must be one of sdxl, flux.'),
+    ({"model_type": "sd4"}, 'model_type="sd4" must be one of sdxl, sd15, flux.'),
     (
         {"device": "gpu"},
         'device="gpu" must be auto, cpu, cuda, cuda:0 (a number), mps or xpu.',
