@@ -6,6 +6,8 @@ from PySide6.QtGui import QImage
 from helpers.runs import make_pictures
 from helpers.written_run import WrittenRun
 from stiefel_lora.config.presets import find_config
+from stiefel_lora.ui.controllers.board import Board
+from stiefel_lora.ui.views.difference_dialog import DifferenceDialog
 from stiefel_lora.ui.views.theme import apply_theme, is_dark
 
 
@@ -141,3 +143,28 @@ def test_both_themes_colour_the_whole_window(open_window):
         assert (pixel.lightness() < 128) is dark
     assert window.memory.theme == "light"
     apply_theme("light")
+
+
+def test_differences_are_listed_and_taken_back(open_window):
+    window = open_window()
+    window.open_file(find_config("demo_adamw"))
+    window.document.set("lora_rank", 4)
+    window.document.set("seed", 7)
+    dialog = DifferenceDialog(window.document, window)
+    texts = [dialog.table.item(row, 0).text() for row in range(2)]
+    assert texts == ["Seed", "LoRA rank"]
+    assert "demo_adamw" in dialog.title.text()
+    dialog.table.selectRow(1)
+    dialog.back.click()
+    assert window.document.value("lora_rank") == 16
+    assert dialog.table.rowCount() == 1
+    dialog.close()
+
+
+def test_tensorboard_answers_and_ends_with_the_window(tmp_path, qtbot):
+    board = Board()
+    board.start(tmp_path)
+    qtbot.waitUntil(board.answers, timeout=300_000)
+    assert not board.ended
+    board.stop()
+    assert board.ended
