@@ -11,6 +11,10 @@ from .theme import is_dark
 
 __all__ = ["Curves", "style_plot"]
 
+# Thick lines in pieces go through memory that Qt's bindings may still take for a deleted
+# object; the curve is then not drawn.
+pg.setConfigOption("segmentedLineMode", "off")
+
 # Tag, name in the legend, colour on light and on dark.
 _LOSS = (
     ("loss/train", "loss", "#9db7d6", "#4f6a8c"),
