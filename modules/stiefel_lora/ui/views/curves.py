@@ -11,8 +11,8 @@ from .theme import is_dark
 
 __all__ = ["Curves", "style_plot"]
 
-# Thick lines in pieces go through memory that Qt's bindings may still take for a deleted
-# object; the curve is then not drawn.
+# Thick lines in pieces go through memory that Qt's bindings may take for an object that
+# was there before; the curve is then not drawn.
 pg.setConfigOption("segmentedLineMode", "off")
 
 # Tag, name in the legend, colour on light and on dark.
