@@ -55,7 +55,11 @@ def test_every_preset_points_to_the_schema(preset):
     assert schema.resolve() == presets_folder().resolve() / "train_config.schema.json"
 
 
-@pytest.mark.parametrize("name", ["demo_adamw", "demo_stiefel_lora"])
+DEMOS = ["demo_adamw", "demo_stiefel_lora"]
+FLUX_DEMOS = [name.replace("demo", "demo_flux") for name in DEMOS]
+
+
+@pytest.mark.parametrize("name", [*DEMOS, *FLUX_DEMOS])
 def test_demo_presets_show_the_first_concepts_held_out(name):
     config = load_config(find_config(name))
     captions = sorted(config.validation_concepts[0].path.glob("*.txt"))
@@ -65,12 +69,13 @@ def test_demo_presets_show_the_first_concepts_held_out(name):
     assert {sample.seed for sample in config.samples} == {0}
 
 
-def test_the_demo_presets_differ_in_the_optimizer_alone():
+@pytest.mark.parametrize("names", [DEMOS, FLUX_DEMOS])
+def test_the_demo_presets_differ_in_the_optimizer_alone(names):
     one, other = (
         load_config(find_config(name)).model_dump(
             exclude={"optimizer", "learning_rate", "run_name", "comment"}
         )
-        for name in ("demo_adamw", "demo_stiefel_lora")
+        for name in names
     )
     assert one == other
 
