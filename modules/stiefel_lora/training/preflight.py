@@ -20,7 +20,7 @@ from ..memory import (
 )
 from .assemble import check_inputs
 from .attention import check_attention
-from .hardware import check_hardware, make_accelerator
+from .hardware import check_hardware, check_quantisation, make_accelerator
 
 if TYPE_CHECKING:
     from ..config import TrainConfig
@@ -58,6 +58,7 @@ def look_over(config: TrainConfig) -> Preflight:
     (config.optimizer.method or config.optimizer).load()  # type: ignore[attr-defined]
     source = check_model(config) if config.base_model_name else None
     if source is None or not config.concepts:
+        check_quantisation(config)
         check_attention(config, make_accelerator(config).device)
         train = scan_concepts(config.concepts)
         held_out, layers = scan_concepts(config.validation_concepts), None
