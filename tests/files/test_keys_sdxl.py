@@ -136,5 +136,5 @@ def test_the_text_model_level_is_always_there(component, path, name):
 
 
 def test_an_unknown_component_is_refused():
-    with pytest.raises(_exceptions.ModelError, match="transformer"):
-        canonical_name("transformer", "proj_out")
+    with pytest.raises(_exceptions.ModelError, match="prior"):
+        canonical_name("prior", "proj_out")

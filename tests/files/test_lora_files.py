@@ -252,10 +252,12 @@ def test_damaged_files_are_one_sentence(tmp_path):
     ("keys", "says"),
     [
         ({}, "0 keys"),
-        ({"transformer.x.lora_A.weight": (2, 2)}, "another kind"),
+        ({"prior.x.lora_A.weight": (2, 2)}, "another kind"),
         ({"lora_unet_middle_block_1_proj_in.hada_w1_a": (2, 2)}, "plain LoRA"),
         ({"lora_unet_middle_block_1_proj_in.lora_up.weight": (2, 2)}, "not both"),
-        ({"lora_unet_single_blocks_0_linear1.alpha": ()}, "no layer of an SDXL"),
+        ({"lora_unet_middle_block_9_proj_in.alpha": ()}, "no layer of an SDXL"),
+        ({"lora_unet_single_blocks_0_linear1.alpha": ()}, "not both"),
+        ({"lora_unet_single_blocks_0_linear9.alpha": ()}, "no layer of a FLUX"),
         ({"lora_te1_text_projection.alpha": ()}, "not both"),
         ({f"{MID}.lora_A.weight": (2, 2)}, "not both"),
         ({f"{MID}.lora_magnitude_vector": (2,)}, "has not both"),
@@ -309,8 +311,8 @@ def test_peft_names_are_made_canonical(tmp_path):
     short = "text_encoder.encoder.layers.0.self_attn.q_proj"
     save_peft(path, {short: factors()})
     assert list(load_lora(path)) == [TEXT]
-    with pytest.raises(ModelError, match="transformer"):
-        save_peft(path, {"transformer.proj_out": factors()})
+    with pytest.raises(ModelError, match="prior"):
+        save_peft(path, {"prior.proj_out": factors()})
 
 
 @pytest.mark.parametrize(

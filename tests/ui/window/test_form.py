@@ -160,7 +160,7 @@ def test_presets_are_found_by_search_and_chosen(open_window, qtbot):
     qtbot.keyClicks(list_.search, "sdxl adamw habit")
     assert list_.list.count() == 0
     list_.search.clear()
-    qtbot.keyClicks(list_.search, "demo adamw")
+    qtbot.keyClicks(list_.search, "demo_adamw")
     assert list_.list.count() == 1
     qtbot.keyClick(list_.search, Qt.Key.Key_Return)
     assert window.document.source.stem == "demo_adamw"
