@@ -27,14 +27,14 @@ def trained(tiny_flux: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainR
     """A run without the fused first layer of single blocks.
 
     diffusers reads that one in kohya's format at FLUX.1's own width alone, so it is
-    compared in tests/files.
+    compared in tests/files; layers outside the blocks it does not read right.
     """
     root = tmp_path_factory.mktemp("flux")
     config = tiny_flux_config(
         tiny_flux,
         root,
         learning_rate=0.3,
-        layer_filter=["transformer_blocks.*", "proj_out", "x_embedder"],
+        layer_filter=["transformer_blocks.*", "*.proj_out"],
         validate_every=4,
     )
     return train(config)
