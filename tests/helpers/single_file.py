@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 __all__ = [
+    "bfl",
     "clip_names",
     "known_from",
     "ldm_unet",
@@ -154,6 +155,86 @@ def open_clip(tensors: Tensors) -> Tensors:
             found[f"{new}.attn.in_proj_{kind}"] = torch.cat(fused)
             for leaf, theirs in _OPEN_CLIP.items():
                 found[f"{new}.{theirs}.{kind}"] = tensors[f"{old}.{leaf}.{kind}"]
+    return found
+
+
+_BFL_OUTSIDE = {
+    "x_embedder": "img_in",
+    "context_embedder": "txt_in",
+    "proj_out": "final_layer.linear",
+    "time_text_embed.timestep_embedder.linear_1": "time_in.in_layer",
+    "time_text_embed.timestep_embedder.linear_2": "time_in.out_layer",
+    "time_text_embed.text_embedder.linear_1": "vector_in.in_layer",
+    "time_text_embed.text_embedder.linear_2": "vector_in.out_layer",
+    "time_text_embed.guidance_embedder.linear_1": "guidance_in.in_layer",
+    "time_text_embed.guidance_embedder.linear_2": "guidance_in.out_layer",
+}
+# Side -> norm of its modulation, q, k, v, out, norms of q and k, MLP.
+_BFL_SIDES = {
+    "img": ("norm1", ("to_q", "to_k", "to_v"), "to_out.0", ("norm_q", "norm_k"), "ff"),
+    "txt": (
+        "norm1_context",
+        ("add_q_proj", "add_k_proj", "add_v_proj"),
+        "to_add_out",
+        ("norm_added_q", "norm_added_k"),
+        "ff_context",
+    ),
+}
+
+
+def bfl(tensors: Tensors) -> Tensors:
+    """FLUX.1's transformer as Black Forest Labs named it."""
+    left = dict(tensors)
+    found: Tensors = {}
+    for kind in ("weight", "bias"):
+        for ours, theirs in _BFL_OUTSIDE.items():
+            if f"{ours}.{kind}" in left:
+                found[f"{theirs}.{kind}"] = left.pop(f"{ours}.{kind}")
+        # diffusers wants the scale first, the original the shift.
+        scale, shift = left.pop(f"norm_out.linear.{kind}").chunk(2)
+        found[f"final_layer.adaLN_modulation.1.{kind}"] = torch.cat([shift, scale])
+    for block in sorted(
+        {n.split(".")[1] for n in left if n.startswith("transformer_")}
+    ):
+        found |= _double_block(left, f"transformer_blocks.{block}", block)
+    for block in sorted({n.split(".")[1] for n in left if n.startswith("single_")}):
+        found |= _single_block(left, f"single_transformer_blocks.{block}", block)
+    assert not left, sorted(left)
+    return found
+
+
+def _double_block(left: Tensors, old: str, block: str) -> Tensors:
+    found: Tensors = {}
+    for side, (modulation, qkv, out, norms, mlp) in _BFL_SIDES.items():
+        new = f"double_blocks.{block}.{side}"
+        for name, norm in zip(("query_norm", "key_norm"), norms, strict=True):
+            found[f"{new}_attn.norm.{name}.scale"] = left.pop(
+                f"{old}.attn.{norm}.weight"
+            )
+        for kind in ("weight", "bias"):
+            fused = [left.pop(f"{old}.attn.{leaf}.{kind}") for leaf in qkv]
+            found[f"{new}_attn.qkv.{kind}"] = torch.cat(fused)
+            found[f"{new}_attn.proj.{kind}"] = left.pop(f"{old}.attn.{out}.{kind}")
+            found[f"{new}_mod.lin.{kind}"] = left.pop(
+                f"{old}.{modulation}.linear.{kind}"
+            )
+            found[f"{new}_mlp.0.{kind}"] = left.pop(f"{old}.{mlp}.net.0.proj.{kind}")
+            found[f"{new}_mlp.2.{kind}"] = left.pop(f"{old}.{mlp}.net.2.{kind}")
+    return found
+
+
+def _single_block(left: Tensors, old: str, block: str) -> Tensors:
+    new = f"single_blocks.{block}"
+    found = {
+        f"{new}.norm.{name}_norm.scale": left.pop(f"{old}.attn.norm_{name[0]}.weight")
+        for name in ("query", "key")
+    }
+    for kind in ("weight", "bias"):
+        fused = [left.pop(f"{old}.attn.to_{leaf}.{kind}") for leaf in "qkv"]
+        fused.append(left.pop(f"{old}.proj_mlp.{kind}"))
+        found[f"{new}.linear1.{kind}"] = torch.cat(fused)
+        found[f"{new}.linear2.{kind}"] = left.pop(f"{old}.proj_out.{kind}")
+        found[f"{new}.modulation.lin.{kind}"] = left.pop(f"{old}.norm.linear.{kind}")
     return found
 
 

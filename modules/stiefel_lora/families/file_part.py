@@ -112,11 +112,10 @@ class FilePart:
             tensors = self._convert(unscaled(self._numbers(), wanted), model)
             state = {name: tensors.pop(name) for name in _wanted(model)}
             del tensors
-            precise = _kept_precise(loader, wanted)
-            for name in state:
-                keep = any(piece in name for piece in precise)
-                state[name] = state[name].to(torch.float32 if keep else wanted)
+            _cast(state, wanted, _kept_precise(loader, wanted))
             model.load_state_dict(state, assign=True, strict=False)
+            if hasattr(model, "tie_weights"):
+                model.tie_weights()
         return model.eval()
 
     def digest_into(self, digest: _Hash) -> None:
@@ -157,6 +156,16 @@ def find_part(
 def _wanted(model: nn.Module) -> dict[str, Tensor]:
     """What a file must hold: parameters, under each of their names."""
     return dict(model.named_parameters(remove_duplicate=False))
+
+
+def _cast(state: Tensors, dtype: torch.dtype, precise: tuple[str, ...]) -> None:
+    """Change numbers in place; a tensor under two names stays one."""
+    done: dict[int, Tensor] = {}
+    for name, tensor in state.items():
+        keep = any(piece in name for piece in precise)
+        if id(tensor) not in done:
+            done[id(tensor)] = tensor.to(torch.float32 if keep else dtype)
+        state[name] = done[id(tensor)]
 
 
 def _kept_precise(loader: Any, dtype: torch.dtype) -> tuple[str, ...]:
