@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from .enums import FLOW_MODELS
 from .rules_family import FAMILY_RULES
 from .rules_objective import OBJECTIVE_RULES
+from .rules_text import TEXT_RULES
 
 if TYPE_CHECKING:
     from .schema import TrainConfig
@@ -157,6 +158,7 @@ RULES: tuple[Callable[[TrainConfig], str | None], ...] = (
     _flash_is_for_flux,
     *FAMILY_RULES,
     *OBJECTIVE_RULES,
+    *TEXT_RULES,
 )
 
 

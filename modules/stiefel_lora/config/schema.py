@@ -45,6 +45,25 @@ class TrainConfig(
         return float(self.lora_rank if self.lora_alpha is None else self.lora_alpha)
 
     @property
+    def text_encoder_rates(self) -> dict[str, float]:
+        """Text encoders that are trained, and their learning rates."""
+        given = {
+            "text_encoder": (
+                self.train_text_encoder,
+                self.text_encoder_learning_rate,
+            ),
+            "text_encoder_2": (
+                self.train_text_encoder_2,
+                self.text_encoder_2_learning_rate,
+            ),
+        }
+        return {
+            part: self.learning_rate if rate is None else rate
+            for part, (trained, rate) in given.items()
+            if trained
+        }
+
+    @property
     def resolved_file_rank(self) -> int:
         """Rank of the file with ``lora_init`` loi."""
         return 2 * self.lora_rank if self.loi_file_rank is None else self.loi_file_rank

@@ -67,6 +67,11 @@ class EncodedSet:
         return [entry.picture for entry in self._entries]
 
     @property
+    def encodes_text(self) -> bool:
+        """Whether batches hold encoded captions; else ``captions`` gives the texts."""
+        return self._plan.encodes_text
+
+    @property
     def sizes(self) -> list[Size]:
         """Width and height that each picture is cut to: those of a batch are equal."""
         return [entry.size for entry in self._entries]
@@ -121,7 +126,9 @@ class EncodedSet:
             ) from error
         if self._weighted:
             item["loss_weight"] = torch.tensor(entry.picture.concept.loss_weight)
-        return {**item, **self.encoder.caption(self._caption(visit, bounded=True))}
+        if self._plan.encodes_text:
+            item |= self.encoder.caption(self._caption(visit, bounded=True))
+        return item
 
     @functools.cached_property
     def _weighted(self) -> bool:

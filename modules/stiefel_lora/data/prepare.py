@@ -37,13 +37,15 @@ class Plan:
     masked: bool = False
     alpha_mask: bool = False
     unmasked_probability: float = 0.0
+    encodes_text: bool = True
+    """Whether captions are encoded ahead; not where a text encoder is trained."""
 
 
 def plan_of(config: TrainConfig, *, training: bool) -> Plan:
     """Plan of a configuration; held-out pictures are always measured as they are."""
     buckets = buckets_of(config)
     if not training:
-        return Plan(buckets)
+        return Plan(buckets, encodes_text=not config.text_encoder_rates)
     return Plan(
         buckets=buckets,
         varied=True,
@@ -51,6 +53,7 @@ def plan_of(config: TrainConfig, *, training: bool) -> Plan:
         masked=config.masked_training,
         alpha_mask=config.alpha_mask,
         unmasked_probability=config.unmasked_probability,
+        encodes_text=not config.text_encoder_rates,
     )
 
 
@@ -90,6 +93,8 @@ def _prepare(picture: Picture, found: EncodedSet, plan: Plan) -> Entry:
     original = upright_size(picture.path)
     entry = Entry(picture, original, plan.buckets.size_for(original))
     found.prepare(entry)
+    if not plan.encodes_text:
+        return entry
     texts = caption_variants(picture) if plan.varied else [picture.caption]
     for text in texts:
         found.encoder.prepare_caption(text)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from ..data.framing import Frame
+    from .facts import FamilyFacts
 
 __all__ = ["Batch", "Family", "Prediction", "SampleRequest", "evaluating"]
 
@@ -61,6 +62,9 @@ class Family(Protocol):
     name: str
     """Name of the family in configurations and files."""
 
+    facts: FamilyFacts
+    """What tells it from other families."""
+
     component: str
     """Part of the pipeline that is trained, and the prefix of its keys in files."""
 
@@ -75,6 +79,12 @@ class Family(Protocol):
 
     prediction_type: str
     """What the denoiser predicts: ``epsilon``, ``v_prediction`` or ``flow``."""
+
+    text_models: ClassVar[Mapping[str, Any]]
+    """Text encoders by part, with their classes."""
+
+    unread_layers: ClassVar[Mapping[str, int]]
+    """How many of an encoder's last layers the denoiser is never told of."""
 
     guidance_scale: float
     """What a guidance-distilled denoiser is told while it trains and is measured;
@@ -92,6 +102,18 @@ class Family(Protocol):
     @property
     def timesteps(self) -> int:
         """Number of noise levels; a timestep is 0 .. timesteps - 1."""
+        ...
+
+    def text_skeleton(self, part: str) -> nn.Module:
+        """A text encoder without its numbers (meta device)."""
+        ...
+
+    def text_encoder(self, part: str) -> nn.Module:
+        """A text encoder on the device, frozen, that is not released any more."""
+        ...
+
+    def encode_captions(self, captions: Sequence[str]) -> Batch:
+        """Encode captions on the device, with gradients where they are asked for."""
         ...
 
     def encode_caption(self, caption: str) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import diffusers
@@ -19,6 +20,7 @@ from .flow import dynamic_shift, flow_signal_to_noise
 from .flux_files import FLUX_FILES, flux_scheduler, is_flux_file
 from .latents import decode_latents, encode_latents, picture_of
 from .source import ModelSource
+from .text_training import TrainableText
 
 __all__ = ["Flux"]
 
@@ -40,7 +42,7 @@ _TEXT_PARTS = (*_TEXT_MODELS, *_TOKENIZERS)
 _DEV_TOKENS, _SCHNELL_TOKENS = 512, 256
 
 
-class Flux:
+class Flux(TrainableText):
     r"""A straight flow: :math:`x_\sigma = (1 - \sigma) x_0 + \sigma n`.
 
     The transformer predicts :math:`n - x_0` (X. Liu et al., "Flow Straight and Fast",
@@ -53,6 +55,7 @@ class Flux:
     component = "transformer"
     prediction_type = "flow"
     guidance_scale = 1.0
+    text_models = _TEXT_MODELS
     facts = FamilyFacts(
         name="flux",
         label="FLUX.1",
@@ -151,19 +154,15 @@ class Flux:
             )
         return self._text
 
-    @torch.no_grad()
-    def encode_caption(self, caption: str) -> dict[str, Tensor]:
-        """``embeds (512, 4096)`` of T5 and ``pooled (768,)`` of CLIP (dev's own sizes).
-
-        What is longer than T5's tokens or CLIP's 77 is cut off and said in the log.
-        """
+    def encode_captions(self, captions: Sequence[str]) -> Batch:
+        """``embeds (batch, 512, 4096)`` of T5 and ``pooled (batch, 768)`` of CLIP."""
         embeds, pooled, _ = self._text_pipeline().encode_prompt(
-            caption,
+            list(captions),
             prompt_2=None,
             device=self.device,
             max_sequence_length=self._tokens,
         )
-        return {"embeds": embeds[0].cpu(), "pooled": pooled[0].cpu()}
+        return {"embeds": embeds, "pooled": pooled}
 
     @torch.no_grad()
     def encode_picture(self, pixels: Tensor, frame: Frame) -> dict[str, Tensor]:
@@ -172,8 +171,9 @@ class Flux:
         return {"latents": latents[0].cpu()}
 
     def release_encoders(self) -> None:
-        """Free the text encoders and the VAE."""
-        self._vae = self._text = None
+        """Free the VAE, and the text encoders unless they are trained."""
+        self._vae = None
+        self._release_text()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 

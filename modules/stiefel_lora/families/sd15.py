@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import diffusers
@@ -10,7 +11,7 @@ import transformers
 from torch import Tensor
 
 from .._exceptions import ModelError
-from .base import SampleRequest
+from .base import Batch, SampleRequest
 from .facts import FamilyFacts, InFiles
 from .header import Header
 from .layouts import CLIP
@@ -68,16 +69,12 @@ class Sd15(UNetFamily):
         super().__init__(source, weight_dtype, device)
         self._nothing: dict[str, Tensor] | None = None
 
-    @torch.no_grad()
-    def encode_caption(self, caption: str) -> dict[str, Tensor]:
-        """``embeds (77, 768)``: the last hidden states, normalised.
-
-        CLIP reads 77 tokens; the rest of a caption is cut off and said in the log.
-        """
+    def encode_captions(self, captions: Sequence[str]) -> Batch:
+        """``embeds (batch, 77, 768)``: the last hidden states, normalised."""
         embeds, _ = self._text_pipeline().encode_prompt(
-            caption, self.device, 1, do_classifier_free_guidance=False
+            list(captions), self.device, 1, do_classifier_free_guidance=False
         )
-        return {"embeds": embeds[0].cpu()}
+        return {"embeds": embeds}
 
     def _pipeline(self, **parts: Any) -> Any:
         none: dict[str, Any] = {"safety_checker": None, "feature_extractor": None}
@@ -91,8 +88,11 @@ class Sd15(UNetFamily):
         return prompts
 
     def _empty_prompt(self) -> dict[str, Tensor]:
-        """Encode the empty text once; the encoder does not stay for it."""
-        if self._nothing is None:
+        """Encode the empty text, once unless the encoder is trained.
+
+        The encoder does not stay for it.
+        """
+        if self._nothing is None or self._keeps_text:
             before = self._text
             self._nothing = self.encode_caption("")
             self._text = before

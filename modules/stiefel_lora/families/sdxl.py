@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import diffusers
 import torch
@@ -54,20 +55,20 @@ class Sdxl(UNetFamily):
         clip_padding={"tokenizer": "<|endoftext|>", "tokenizer_2": "!"},
     )
     text_models = _TEXT_MODELS
+    # Of the first encoder the last layer is skipped, so that nothing would move there.
+    unread_layers: ClassVar = {"text_encoder": 1}
     pipeline = diffusers.StableDiffusionXLPipeline
 
-    @torch.no_grad()
-    def encode_caption(self, caption: str) -> dict[str, Tensor]:
-        """``embeds (77, 2048)`` and ``pooled (1280,)`` (SDXL's own sizes).
+    def encode_captions(self, captions: Sequence[str]) -> Batch:
+        """``embeds (batch, 77, 2048)`` and ``pooled (batch, 1280)`` (SDXL's own sizes).
 
         The penultimate hidden states of both encoders side by side, and the projected
-        output of the second. CLIP reads 77 tokens; the rest of a caption is cut off
-        and said in the log.
+        output of the second.
         """
         embeds, _, pooled, _ = self._text_pipeline().encode_prompt(
-            caption, device=self.device, do_classifier_free_guidance=False
+            list(captions), device=self.device, do_classifier_free_guidance=False
         )
-        return {"embeds": embeds[0].cpu(), "pooled": pooled[0].cpu()}
+        return {"embeds": embeds, "pooled": pooled}
 
     def _about_frame(self, frame: Frame) -> dict[str, Tensor]:
         """The six ``time_ids`` int64."""

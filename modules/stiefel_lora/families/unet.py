@@ -21,6 +21,7 @@ from .header import Header
 from .latents import decode_latents, encode_latents, picture_of
 from .layouts import LDM_UNET, LDM_VAE
 from .source import ModelSource
+from .text_training import TrainableText
 
 __all__ = ["UNET_FILES", "UNetFamily", "v_prediction_marks"]
 
@@ -43,7 +44,7 @@ def v_prediction_marks(known: dict[str, Any], header: Header) -> dict[str, Any]:
     return changed
 
 
-class UNetFamily:
+class UNetFamily(TrainableText):
     """Each part is read when it is first needed.
 
     U-Net and text encoders hold ``weight_dtype``; the VAE is always float32, since
@@ -81,10 +82,6 @@ class UNetFamily:
         return [part.replace("text_encoder", "tokenizer") for part in self.text_models]
 
     # What the families differ in ------------------------------------------------------
-
-    def encode_caption(self, caption: str) -> dict[str, Tensor]:
-        """Encode one caption."""
-        raise NotImplementedError
 
     def _about_frame(self, frame: Frame) -> dict[str, Tensor]:
         """What the U-Net is told of a picture beside its latents."""
@@ -166,7 +163,8 @@ class UNetFamily:
 
     def release_encoders(self) -> None:
         """Free the text encoders and the VAE."""
-        self._vae = self._text = None
+        self._vae = None
+        self._release_text()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
-from torch import nn
 
 from .._exceptions import ConfigError
 from ..adapters import add_lora, check_room, pairs_of, ranks_of, select_layers
@@ -17,10 +16,10 @@ from ..data.order import DataOrder
 from ..data.prepare import EncodedSet, Plan, encode_set, plan_of
 from ..data.store import TensorStore
 from ..families import Family, check_model, open_family
-from ..optim.factory import create_optimizer
 from .attention import check_attention, set_attention
 from .averaging import MovingAverage
 from .compiling import check_compiler, compile_blocks
+from .components import add_text_loras, make_optimizer, text_targets
 from .hardware import check_hardware, check_quantisation, make_accelerator
 from .machine import Machine
 from .noise import make_noise_source
@@ -51,6 +50,9 @@ class Inputs:
 
     ranks: dict[str, int]
     """Rank of each of them."""
+
+    text_targets: dict[str, list[str]]
+    """Text encoders that are trained, and their layers that get a LoRA."""
 
 
 def check_inputs(config: TrainConfig) -> Inputs:
@@ -96,7 +98,8 @@ def check_inputs(config: TrainConfig) -> Inputs:
             f"caption (.txt); they are learned with an empty one."
         )
     found = ranks_of(skeleton, targets, **ranks)
-    return Inputs(train, validation, accelerator, family, targets, found)
+    text = text_targets(config, family)
+    return Inputs(train, validation, accelerator, family, targets, found, text)
 
 
 def build_machine(config: TrainConfig, inputs: Inputs, folder: RunFolder) -> Machine:
@@ -114,7 +117,14 @@ def build_machine(config: TrainConfig, inputs: Inputs, folder: RunFolder) -> Mac
     held_out = _encode(
         "Encoding held-out pictures", inputs.validation, family, store, plan
     )
-    sampler = Sampler(config.samples, family, store, config.resolution, folder.samples)
+    sampler = Sampler(
+        config.samples,
+        family,
+        store,
+        config.resolution,
+        folder.samples,
+        trained_text=bool(inputs.text_targets),
+    )
     family.release_encoders()
     model = family.denoiser
     set_attention(model, config.attention_mechanism)
@@ -131,15 +141,17 @@ def build_machine(config: TrainConfig, inputs: Inputs, folder: RunFolder) -> Mac
         ranks=inputs.ranks,
     )
     model.train()
-    optimizer = _make_optimizer(config, model)
+    whole = add_text_loras(config, family, inputs.text_targets, model)
+    optimizer = make_optimizer(config, family, whole)
     prepared = inputs.accelerator.prepare(model, optimizer)
     machine = Machine(
         family=family,
         accelerator=inputs.accelerator,
-        model=prepared[0],
+        model=whole if inputs.text_targets else prepared[0],
+        denoiser=prepared[0],
         optimizer=prepared[1],
         scheduler=_make_scheduler(config, optimizer),
-        pairs=pairs_of(model),
+        pairs=pairs_of(whole),
         order=DataOrder(rates_of(pictures.pictures), config.seed, pictures.sizes),
         noise=make_noise_source(config, family),
         objective=make_objective(config, family.prediction_type),
@@ -149,7 +161,7 @@ def build_machine(config: TrainConfig, inputs: Inputs, folder: RunFolder) -> Mac
     )
     machine.average = _make_average(config, machine)
     if config.compile:
-        compile_blocks(machine.model)
+        compile_blocks(machine.denoiser)
     return machine
 
 
@@ -186,22 +198,6 @@ def _make_validation(
     return Validation(
         held_out, family, config.validation_timesteps_per_picture, config.batch_size
     )
-
-
-def _make_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
-    options = config.optimizer.arguments()
-    if config.optimizer.name != "custom":
-        return create_optimizer(
-            config.optimizer.name, model, lr=config.learning_rate, **options
-        )
-    kind = config.optimizer.load()  # type: ignore[attr-defined]
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    try:
-        return kind(parameters, lr=config.learning_rate, **options)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(
-            f"optimizer.options: {kind.__name__} refuses them ({error})."
-        ) from error
 
 
 def _make_scheduler(

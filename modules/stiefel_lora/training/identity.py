@@ -25,6 +25,7 @@ _WORDS = {
     "conv_rank": "conv_rank",
     "init": "lora_init",
     "dora": "use_dora",
+    "text": "trained text encoders",
     "layers": "layers (layer_filter) with the fingerprint",
     "optimizer": "optimizer",
     "options": "optimizer options",
@@ -54,10 +55,17 @@ def run_identity(
         "conv_rank": config.conv_rank,
         "init": config.lora_init,
         "dora": config.use_dora,
+        "text": _text_identity(config, family),
         "layers": cache_key(names="\n".join(targets))[:12],
         "optimizer": getattr(config.optimizer, "class_path", config.optimizer.name),
         "options": config.optimizer.arguments(),
     }
+
+
+def _text_identity(config: TrainConfig, family: Family) -> list[str] | None:
+    """None where no text encoder is trained, as in older checkpoints."""
+    trained = [*config.text_encoder_rates]
+    return [*trained, family.text_fingerprint[:12]] if trained else None
 
 
 def check_identity(found: dict[str, Any], own: dict[str, Any], path: Path) -> None:

@@ -84,7 +84,7 @@ class Loop:
         Raises:
             CheckpointError: its parts do not fit this run.
         """
-        put_back(self._machine, checkpoint, path, self._config.learning_rate)
+        put_back(self._machine, checkpoint, path)
         self.step, self._position = checkpoint.step, checkpoint.position
         self._smooth = checkpoint.training["smooth_loss"]
         if "early_stop" in checkpoint.training:
@@ -180,10 +180,8 @@ class Loop:
             _SMOOTHING * self._smooth + (1 - _SMOOTHING) * loss if known else loss
         )
         groups = self._machine.optimizer.param_groups
-        rates = {
-            f"lr/{self._machine.family.component}{'' if i == 0 else f'_{i}'}": g["lr"]
-            for i, g in enumerate(groups)
-        }
+        tags = self._machine.rate_tags()
+        rates = {tag: group["lr"] for tag, group in zip(tags, groups, strict=True)}
         values = {
             "loss/train": loss,
             "loss/train_smooth": self._smooth,
@@ -209,7 +207,7 @@ class Loop:
         return bool(every) and (self._at_end or self.step % every == 0)
 
     def _validate(self) -> None:
-        loss = self._monitor.validate(self._machine.model, self.step)
+        loss = self._monitor.validate(self._machine.denoiser, self.step)
         stop = self._early_stop
         if loss is None or not stop.watches:
             return

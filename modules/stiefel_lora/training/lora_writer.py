@@ -85,7 +85,7 @@ class LoraWriter:
     def _weights(self) -> LoraWeights:
         """What the model moves by; a start taken away costs rank, not exactness."""
         machine, config = self._machine, self._config
-        model, component = machine.model, machine.family.component
+        model, component = machine.model, machine.component
         if config.lora_init != "loi":
             return lora_weights(model, component, machine.pairs)
         weights = lora_weights(model, component, machine.moves().pairs)

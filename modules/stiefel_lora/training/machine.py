@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import functools
@@ -22,6 +23,7 @@ from .averaging import MovingAverage
 from .noise import NoiseSource
 from .objective import Objective
 from .samples import Sampler
+from .text import batch_with_text
 from .validation import Validation
 
 __all__ = ["Machine"]
@@ -34,6 +36,9 @@ class Machine:
     family: Family
     accelerator: Accelerator
     model: nn.Module
+    """All that is trained: the denoiser, or its parts by their names in files."""
+
+    denoiser: nn.Module
     """The denoiser, prepared for mixed precision."""
 
     optimizer: Any
@@ -52,6 +57,23 @@ class Machine:
     def constrained(self) -> bool:
         """Whether the optimizer keeps B orthonormal."""
         return keeps_orthonormal(self.optimizer.optimizer)
+
+    @property
+    def component(self) -> str | None:
+        """Name of the only part that is trained; None where pairs begin with theirs."""
+        return self.family.component if self.model is self.denoiser else None
+
+    def rate_tags(self) -> list[str]:
+        """Names of the optimizer's groups: part, and a number from its second on."""
+        parts = self.model.named_children() if self.component is None else []
+        owners = {id(p): name for name, part in parts for p in part.parameters()}
+        counts: collections.Counter[str] = collections.Counter()
+        tags = []
+        for group in self.optimizer.param_groups:
+            part = owners.get(id(group["params"][0]), self.family.component)
+            tags.append(f"lr/{part}_{counts[part]}" if counts[part] else f"lr/{part}")
+            counts[part] += 1
+        return tags
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -74,12 +96,12 @@ class Machine:
 
     def loss(self, visits: Iterable[Visit], noise: NoiseSource) -> Tensor:
         """Mean loss of a batch of pictures, with noise and timesteps drawn for it."""
-        batch = self.pictures.batch(visits)
+        with self.accelerator.autocast():
+            batch = batch_with_text(self.pictures, list(visits), self.family)
         drawn, timesteps = noise.draw(batch["latents"])
         device = self.accelerator.device
-        batch = {name: value.to(device) for name, value in batch.items()}
         timesteps = timesteps.to(device)
-        found = self.family.predict(self.model, batch, drawn.to(device), timesteps)
+        found = self.family.predict(self.denoiser, batch, drawn.to(device), timesteps)
         ratio = None
         if self.objective.needs_levels:
             ratio = self.family.signal_to_noise(timesteps)

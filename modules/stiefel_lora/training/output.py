@@ -31,15 +31,20 @@ __all__ = ["lora_weights", "write_lora_files"]
 
 
 def lora_weights(
-    model: nn.Module, component: str, pairs: Sequence[Pair]
+    model: nn.Module, component: str | None, pairs: Sequence[Pair]
 ) -> LoraWeights:
     """Factors under the names that files use, on the CPU.
 
+    Names of pairs begin with their component where ``component`` is None.
+
     Alpha is read from each layer: what the model computes with is what is written.
     """
-    return {
-        canonical_name(component, pair.name): _factors(model, pair) for pair in pairs
-    }
+    weights = {}
+    for pair in pairs:
+        name = pair.name if component is None else f"{component}.{pair.name}"
+        own, _, path = name.partition(".")
+        weights[canonical_name(own, path)] = _factors(model, pair)
+    return weights
 
 
 def _factors(model: nn.Module, pair: Pair) -> LoraFactors:

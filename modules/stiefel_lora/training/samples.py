@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
 
 from .._exceptions import OutputError
 from ..data.prepare import encode_caption
@@ -33,6 +34,7 @@ class Sampler:
         store: where encoded prompts are kept.
         resolution: side of samples that name none.
         folder: where ``step-N-I.png`` goes.
+        trained_text: encode prompts anew each time, by text encoders that change.
     """
 
     def __init__(
@@ -42,16 +44,30 @@ class Sampler:
         store: TensorStore,
         resolution: int,
         folder: Path,
+        *,
+        trained_text: bool = False,
     ) -> None:
         self._family = family
         self._folder = folder
+        self._resolution = resolution
+        self._samples = samples
+        self._trained_text = trained_text
         self.prompts = [sample.prompt for sample in samples]
-        self._requests = [
-            _request(sample, family, store, resolution) for sample in samples
-        ]
+        self._store = store
+        self._requests = [] if trained_text else self._encode()
 
     def __len__(self) -> int:
-        return len(self._requests)
+        return len(self.prompts)
+
+    def _encode(self) -> list[SampleRequest]:
+        def encode(text: str) -> dict[str, Tensor]:
+            if self._trained_text:
+                return self._family.encode_caption(text)
+            found = self._store.read(encode_caption(text, self._family, self._store))
+            assert found is not None
+            return found
+
+        return [_request(sample, encode, self._resolution) for sample in self._samples]
 
     def make(self, step: int) -> list[Path]:
         """Make all samples with the model as it is, and save them.
@@ -60,7 +76,8 @@ class Sampler:
             OutputError: the folder can not be written.
         """
         paths = []
-        for index, request in enumerate(self._requests):
+        requests = self._encode() if self._trained_text else self._requests
+        for index, request in enumerate(requests):
             path = self._folder / f"step-{step:06d}-{index}.png"
             _save(self._family.sample(request), path)
             paths.append(path)
@@ -132,13 +149,10 @@ def before_after_grid(
 
 
 def _request(
-    sample: Sample, family: Family, store: TensorStore, resolution: int
+    sample: Sample, encode: Callable[[str], dict[str, Tensor]], resolution: int
 ) -> SampleRequest:
-    positive = store.read(encode_caption(sample.prompt, family, store))
-    negative = None
-    if sample.negative_prompt:
-        negative = store.read(encode_caption(sample.negative_prompt, family, store))
-    assert positive is not None
+    positive = encode(sample.prompt)
+    negative = encode(sample.negative_prompt) if sample.negative_prompt else None
     return SampleRequest(
         positive=positive,
         negative=negative,

@@ -45,21 +45,21 @@ def take_snapshot(
     )
 
 
-def put_back(
-    machine: Machine, checkpoint: Checkpoint, path: Path, learning_rate: float
-) -> None:
+def put_back(machine: Machine, checkpoint: Checkpoint, path: Path) -> None:
     """Set all parts to where ``checkpoint`` left them.
+
+    Learning rates of this run win over those in the checkpoint.
 
     Args:
         machine: built from the same configuration.
         checkpoint: what ``take_snapshot`` returned.
         path: where it came from, for sentences.
-        learning_rate: of this run; it wins over the one in the checkpoint.
 
     Raises:
         CheckpointError: the parts do not fit.
     """
     training = checkpoint.training
+    rates = [float(rate) for rate in machine.scheduler.base_lrs]
     load_factors(machine.model, checkpoint.factors)
     try:
         machine.optimizer.load_state_dict(checkpoint.optimizer)
@@ -67,7 +67,7 @@ def put_back(
         raise CheckpointError(
             f"The optimizer state of {path} does not fit this run ({error})."
         ) from error
-    _set_schedule(machine.scheduler, checkpoint.step, learning_rate)
+    _set_schedule(machine.scheduler, checkpoint.step, rates)
     if machine.average is not None:
         if not checkpoint.average:
             say(f"{path} holds no EMA; it starts anew at step {checkpoint.step}.")
@@ -79,12 +79,12 @@ def put_back(
 
 
 def _set_schedule(
-    scheduler: torch.optim.lr_scheduler.LambdaLR, step: int, learning_rate: float
+    scheduler: torch.optim.lr_scheduler.LambdaLR, step: int, rates: list[float]
 ) -> None:
     """Rates are a pure function of the step, so they are set, not loaded."""
     scheduler.last_epoch = step
+    scheduler.base_lrs = [*rates]
     groups = scheduler.optimizer.param_groups
-    scheduler.base_lrs = [learning_rate] * len(groups)
-    for group, factor in zip(groups, scheduler.lr_lambdas, strict=True):
-        group["initial_lr"] = learning_rate
-        group["lr"] = learning_rate * factor(step)
+    for group, rate, factor in zip(groups, rates, scheduler.lr_lambdas, strict=True):
+        group["initial_lr"] = rate
+        group["lr"] = rate * factor(step)

@@ -18,6 +18,7 @@ from ..data.order import Visit
 from ..data.prepare import EncodedSet
 from ..families.base import Batch, Family, evaluating
 from .objective import picture_losses
+from .text import batch_with_text
 
 __all__ = ["Validation"]
 
@@ -53,10 +54,9 @@ class Validation:
         total, number = 0.0, 0
         with evaluating(denoiser):
             for batch, noise, timesteps in self._batches():
-                on_device = {k: v.to(self._family.device) for k, v in batch.items()}
                 found = self._family.predict(
                     denoiser,
-                    on_device,
+                    batch,
                     noise.to(self._family.device),
                     timesteps.to(self._family.device),
                 )
@@ -67,7 +67,8 @@ class Validation:
 
     def _batches(self) -> Iterator[tuple[Batch, Tensor, Tensor]]:
         for part in self._jobs():
-            batch = self._pictures.batch(Visit(i, 0) for i, _ in part)
+            visits = [Visit(i, 0) for i, _ in part]
+            batch = batch_with_text(self._pictures, visits, self._family)
             drawn = [self._draw(i, k, batch["latents"].shape[1:]) for i, k in part]
             yield (
                 batch,

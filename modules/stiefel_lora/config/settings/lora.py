@@ -11,6 +11,8 @@ from ..enums import LayerPreset, LoraInit
 
 __all__ = ["LoraSettings"]
 
+Rate = Annotated[Number, Field(gt=0, le=100)]
+
 
 class LoraSettings(StrictModel):
     """Which layers get a LoRA, its rank, and where it starts."""
@@ -22,6 +24,20 @@ class LoraSettings(StrictModel):
     layer_filter: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """In place of the preset: whole names of layers with * for any letters, such as
     *.attn2.to_k, or pieces of names. One that matches no layer is an error."""
+
+    train_text_encoder: Flag = False
+    """Train a LoRA on the first text encoder (CLIP) too. Captions then go through it at
+    every step and are not cached, which is slower and takes more memory."""
+
+    text_encoder_learning_rate: Rate | None = None
+    """Learning rate of the first text encoder's LoRA. Unset: learning_rate."""
+
+    train_text_encoder_2: Flag = False
+    """Train a LoRA on the second text encoder too: OpenCLIP bigG of SDXL, T5 of FLUX,
+    which is large and which diffusers does not load."""
+
+    text_encoder_2_learning_rate: Rate | None = None
+    """Learning rate of the second text encoder's LoRA. Unset: learning_rate."""
 
     lora_rank: Annotated[Count, Field(ge=1, le=4096)] = 16
     """Rank of the LoRA: how much it can hold, and how large its file gets."""

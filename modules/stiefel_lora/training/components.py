@@ -1,0 +1,129 @@
+"""What is trained: the denoiser alone, or text encoders beside it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from .._exceptions import ConfigError
+from ..adapters import add_lora, ranks_of
+from ..families import Family
+from ..optim.alpha import ALPHA_IS_RANK
+from ..optim.factory import create_optimizer
+
+if TYPE_CHECKING:
+    from ..config import TrainConfig
+
+__all__ = ["add_text_loras", "make_optimizer", "text_targets"]
+
+# Where CLIP and T5 keep all attention and feed-forward layers.
+_LEVEL = re.compile(r"\bencoder\.(?:layers|block)\.(\d+)\.")
+
+
+def text_targets(config: TrainConfig, family: Family) -> dict[str, list[str]]:
+    """Text encoder -> its layers that get a LoRA: attention and feed-forward.
+
+    Without those whose output the denoiser is never told, where nothing would move.
+
+    Raises:
+        ConfigError: the model has no such encoder, or the rank is too large for it.
+    """
+    found = {}
+    for part in config.text_encoder_rates:
+        if part not in family.text_models:
+            raise ConfigError(
+                f"train_{part}=true, but a model of {family.facts.label} has no "
+                f"{part}: leave it out."
+            )
+        skeleton = family.text_skeleton(part)
+        found[part] = _layers(skeleton, family.unread_layers.get(part, 0))
+        ranks_of(skeleton, found[part], rank=config.lora_rank)
+    return found
+
+
+def _layers(encoder: nn.Module, unread: int) -> list[str]:
+    levels = {
+        name: int(level[1])
+        for name, layer in encoder.named_modules()
+        if isinstance(layer, nn.Linear) and (level := _LEVEL.search(name))
+    }
+    last = max(levels.values()) - unread
+    return [name for name, level in levels.items() if level <= last]
+
+
+def add_text_loras(
+    config: TrainConfig,
+    family: Family,
+    targets: Mapping[str, list[str]],
+    denoiser: nn.Module,
+) -> nn.Module:
+    """Put LoRAs into text encoders; they stay in evaluation mode (T5 has dropout).
+
+    Returns:
+        The denoiser if it is all that is trained, else all parts by their names.
+    """
+    if not targets:
+        return denoiser
+    whole = nn.ModuleDict({family.component: denoiser})
+    for number, (part, layers) in enumerate(targets.items(), start=1):
+        encoder = family.text_encoder(part)
+        add_lora(
+            encoder,
+            rank=config.lora_rank,
+            alpha=config.resolved_alpha,
+            targets=layers,
+            method=config.optimizer.method,
+            seed=config.seed + number,
+            init=config.lora_init,
+        )
+        whole[part] = encoder
+    return whole
+
+
+def make_optimizer(
+    config: TrainConfig, family: Family, model: nn.Module
+) -> torch.optim.Optimizer:
+    """Build the optimizer, with a group for each part where there are several.
+
+    Args:
+        config: the configuration.
+        family: of the base model.
+        model: what ``add_text_loras`` returned.
+
+    Raises:
+        ConfigError: an optimizer of the user's own refuses its options.
+    """
+    options, rate = config.optimizer.arguments(), config.learning_rate
+    rates = config.text_encoder_rates
+    entry = config.optimizer.method
+    # Alpha is the rank by a rule of the configuration; groups do not show it.
+    seen_to = {ALPHA_IS_RANK: True} if entry and entry.alpha_policy == "rank" else {}
+    groups: list[dict[str, Any]] = [
+        {
+            "params": [
+                (f"{part}.{name}", parameter)
+                for name, parameter in model.get_submodule(part).named_parameters()
+                if parameter.requires_grad
+            ],
+            "lr": rates.get(part, rate),
+            **seen_to,
+        }
+        for part in ((family.component, *rates) if rates else ())
+    ]
+    if config.optimizer.name != "custom":
+        source = groups or model
+        return create_optimizer(config.optimizer.name, source, lr=rate, **options)
+    for group in groups:
+        group["params"] = [parameter for _, parameter in group["params"]]
+    kind = config.optimizer.load()  # type: ignore[attr-defined]
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    try:
+        return kind(groups or parameters, lr=rate, **options)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"optimizer.options: {kind.__name__} refuses them ({error})."
+        ) from error

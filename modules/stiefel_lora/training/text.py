@@ -1,0 +1,22 @@
+"""Captions of a batch: from the cache, or through text encoders that are trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..data.order import Visit
+from ..data.prepare import EncodedSet
+from ..families.base import Batch, Family
+
+__all__ = ["batch_with_text"]
+
+
+def batch_with_text(
+    pictures: EncodedSet, visits: Sequence[Visit], family: Family
+) -> Batch:
+    """Batch on the family's device, its captions encoded with the encoders of now."""
+    batch = pictures.batch(visits)
+    batch = {name: value.to(family.device) for name, value in batch.items()}
+    if not pictures.encodes_text:
+        batch |= family.encode_captions(pictures.captions(visits))
+    return batch

@@ -1,0 +1,131 @@
+"""LoRAs on text encoders beside the one on the denoiser, SDXL and FLUX.1."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import FluxPipeline, StableDiffusionXLPipeline
+
+from helpers.fixtures import StopAfter
+from helpers.runs import assert_same_factors, factors_of, tiny_config, tiny_flux_config
+from stiefel_lora import ConfigError
+from stiefel_lora.config import TrainConfig, parse_config
+from stiefel_lora.files import load_lora
+from stiefel_lora.training import TrainResult, read_events
+from stiefel_lora.training.trainer import train
+
+TEXT: dict[str, Any] = {
+    "train_text_encoder": True,
+    "text_encoder_learning_rate": 0.1,
+    "learning_rate": 0.2,
+    "validate_every": 4,
+    "sample_every": 4,
+    "samples": [{"prompt": "thing 1", "steps": 2}],
+}
+
+
+def config_of(
+    request: pytest.FixtureRequest, family: str, root: Path, **changes: Any
+) -> TrainConfig:
+    make = {"sdxl": tiny_config, "flux": tiny_flux_config}[family]
+    both = {"train_text_encoder_2": True} if family == "sdxl" else {}
+    settings = {**TEXT, **both, **changes}
+    return make(request.getfixturevalue(f"tiny_{family}"), root, **settings)
+
+
+@pytest.fixture(scope="module", params=["sdxl", "flux"])
+def trained(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, Path, TrainResult]:
+    root = tmp_path_factory.mktemp(request.param)
+    config = config_of(request, request.param, root)
+    return request.param, Path(str(config.base_model_name)), train(config)
+
+
+def test_files_hold_the_encoders_under_the_names_of_all_tools(
+    trained: tuple[str, Path, TrainResult],
+) -> None:
+    family, _, result = trained
+    kohya, peft = (load_lora(path) for path in result.lora_files)
+    assert kohya.keys() == peft.keys()
+    parts = {name.split(".")[0] for name in peft}
+    # SDXL skips the last of two layers of its first encoder, and LoRA there too.
+    skipped = "text_encoder.text_model.encoder.layers.1."
+    assert not any(name.startswith(skipped) for name in peft)
+    denoiser = {"sdxl": "unet", "flux": "transformer"}[family]
+    second = {"text_encoder_2"} if family == "sdxl" else set()
+    assert parts == {denoiser, "text_encoder", *second}
+    assert all(".text_model.encoder.layers." in n for n in peft if "text" in n[:4])
+    assert all(factors.up.any() and factors.down.any() for factors in peft.values())
+
+
+def test_the_stock_pipeline_gives_the_encoders_of_the_run(
+    trained: tuple[str, Path, TrainResult],
+) -> None:
+    family, model, result = trained
+    kinds: dict[str, Any] = {"sdxl": StableDiffusionXLPipeline, "flux": FluxPipeline}
+    weights = load_lora(result.lora_files[1])
+    name = "text_encoder.text_model.encoder.layers.0.mlp.fc1"
+    for path in result.lora_files if family == "sdxl" else result.lora_files[1:]:
+        pipeline = kinds[family].from_pretrained(model)
+        plain = dict(pipeline.text_encoder.named_modules())
+        key = next(k for k in plain if k.endswith("encoder.layers.0.mlp.fc1"))
+        before = plain[key].weight.detach().clone()
+        pipeline.load_lora_weights(path.parent, weight_name=path.name)
+        pipeline.fuse_lora(components=["text_encoder"])
+        layer = dict(pipeline.text_encoder.named_modules())[key]
+        moved = layer.get_base_layer().weight - before
+        wanted = weights[name].scale * weights[name].up @ weights[name].down
+        assert torch.allclose(moved, wanted, atol=1e-5), path.name
+
+
+def test_groups_have_rates_and_names_of_their_own(
+    trained: tuple[str, Path, TrainResult],
+) -> None:
+    family, _, result = trained
+    events = list(read_events(result.run_dir / "events.jsonl"))
+    last = [event["values"] for event in events if event["type"] == "train"][-1]
+    denoiser = {"sdxl": "unet", "flux": "transformer"}[family]
+    assert last[f"lr/{denoiser}"] == pytest.approx(0.2)
+    assert last["lr/text_encoder"] == pytest.approx(0.1)
+    if family == "sdxl":
+        assert last["lr/text_encoder_2"] == pytest.approx(0.2)
+    ranks = [event["values"] for event in events if event["type"] == "ranks"][-1]
+    sections = {tag.split("/")[0] for tag in ranks}
+    assert {f"effective_rank.{denoiser}", "effective_rank.text_encoder"} <= sections
+    assert result.validation_after is not None
+
+
+@pytest.mark.parametrize("family", ["sdxl", "flux"])
+def test_a_resumed_run_ends_with_the_same_bits(
+    request: pytest.FixtureRequest, tmp_path: Path, stop_after: StopAfter, family: str
+) -> None:
+    quiet = {"samples": [], "sample_every": 0, "validate_every": 0}
+    whole = train(config_of(request, family, tmp_path, run_name="whole", **quiet))
+    config = config_of(request, family, tmp_path, run_name="stopped", **quiet)
+    with stop_after(2, "stop"):
+        assert train(config).interrupted
+    again = train(config, resume="last")
+    assert_same_factors(whole, again)
+    assert any(name.startswith("text_encoder.") for name in factors_of(again))
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (
+            {"text_encoder_learning_rate": 0.1},
+            "does nothing without train_text_encoder=true",
+        ),
+        (
+            {"train_text_encoder": True, "lora_init": "loi"},
+            "does not go with lora_init=loi",
+        ),
+    ],
+)
+def test_what_does_not_go_together(settings: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        parse_config(settings)
