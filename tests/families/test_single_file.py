@@ -11,10 +11,12 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPTokenizer
 
 from families.single_file_cases import Twins, found, settings, twins
+from helpers.runs import assert_same_factors, tiny_config
 from helpers.single_file import ldm_vae, part_of
 from stiefel_lora.families import folder_source, open_family
 from stiefel_lora.families.sdxl import Sdxl
 from stiefel_lora.families.tokenizers import ClipTokenizer
+from stiefel_lora.training.trainer import train
 
 __all__ = ["twins"]
 
@@ -52,6 +54,14 @@ def test_captions_and_pictures_are_encoded_alike(twins: Twins) -> None:
         )
     frames = [family._vae_on_device().encode(pixels[None]) for family in (one, other)]
     torch.testing.assert_close(*(frame.latent_dist.mean for frame in frames))
+
+
+def test_a_run_ends_with_the_same_factors(twins: Twins, tmp_path: Path) -> None:
+    runs = [
+        train(tiny_config(model, tmp_path / name))
+        for name, model in (("folder", twins.folder), ("file", twins.file))
+    ]
+    assert_same_factors(*runs)
 
 
 @pytest.mark.parametrize(
