@@ -68,7 +68,11 @@ def test_folder_of_something_else(tmp_path: Path) -> None:
             "FluxPipeline",
             "(FluxPipeline), but model_type is 'sdxl'; give a model of SDXL",
         ),
-        ("StableDiffusionPipeline", "is another kind of model (StableDiffusionPipe"),
+        (
+            "StableDiffusionPipeline",
+            "(StableDiffusionPipeline), but model_type is 'sdxl'; give a model of SDXL",
+        ),
+        ("StableCascadeCombinedPipeline", "is another kind of model (StableCascade"),
     ],
 )
 def test_other_families(tmp_path: Path, kind: str, words: str) -> None:
