@@ -7,7 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import FluxPipeline, StableDiffusionXLPipeline
+from diffusers import (
+    FluxPipeline,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+)
 
 from helpers.fixtures import StopAfter
 from helpers.runs import assert_same_factors, factors_of, tiny_config, tiny_flux_config
@@ -17,6 +21,12 @@ from stiefel_lora.files import load_lora
 from stiefel_lora.training import TrainResult, read_events
 from stiefel_lora.training.trainer import train
 
+DENOISERS = {"sdxl": "unet", "sd15": "unet", "flux": "transformer"}
+PIPELINES: dict[str, Any] = {
+    "sdxl": StableDiffusionXLPipeline,
+    "sd15": StableDiffusionPipeline,
+    "flux": FluxPipeline,
+}
 TEXT: dict[str, Any] = {
     "train_text_encoder": True,
     "text_encoder_learning_rate": 0.1,
@@ -30,13 +40,13 @@ TEXT: dict[str, Any] = {
 def config_of(
     request: pytest.FixtureRequest, family: str, root: Path, **changes: Any
 ) -> TrainConfig:
-    make = {"sdxl": tiny_config, "flux": tiny_flux_config}[family]
+    make = tiny_flux_config if family == "flux" else tiny_config
     both = {"train_text_encoder_2": True} if family == "sdxl" else {}
-    settings = {**TEXT, **both, **changes}
+    settings = {"model_type": family, **TEXT, **both, **changes}
     return make(request.getfixturevalue(f"tiny_{family}"), root, **settings)
 
 
-@pytest.fixture(scope="module", params=["sdxl", "flux"])
+@pytest.fixture(scope="module", params=["sdxl", "flux", "sd15"])
 def trained(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, Path, TrainResult]:
@@ -54,8 +64,9 @@ def test_files_hold_the_encoders_under_the_names_of_all_tools(
     parts = {name.split(".")[0] for name in peft}
     # SDXL skips the last of two layers of its first encoder, and LoRA there too.
     skipped = "text_encoder.text_model.encoder.layers.1."
-    assert not any(name.startswith(skipped) for name in peft)
-    denoiser = {"sdxl": "unet", "flux": "transformer"}[family]
+    if family == "sdxl":
+        assert not any(name.startswith(skipped) for name in peft)
+    denoiser = DENOISERS[family]
     second = {"text_encoder_2"} if family == "sdxl" else set()
     assert parts == {denoiser, "text_encoder", *second}
     assert all(".text_model.encoder.layers." in n for n in peft if "text" in n[:4])
@@ -66,11 +77,11 @@ def test_the_stock_pipeline_gives_the_encoders_of_the_run(
     trained: tuple[str, Path, TrainResult],
 ) -> None:
     family, model, result = trained
-    kinds: dict[str, Any] = {"sdxl": StableDiffusionXLPipeline, "flux": FluxPipeline}
     weights = load_lora(result.lora_files[1])
     name = "text_encoder.text_model.encoder.layers.0.mlp.fc1"
-    for path in result.lora_files if family == "sdxl" else result.lora_files[1:]:
-        pipeline = kinds[family].from_pretrained(model)
+    # diffusers reads FLUX.1 in kohya's format at its own width alone.
+    for path in result.lora_files[family == "flux" :]:
+        pipeline = PIPELINES[family].from_pretrained(model)
         plain = dict(pipeline.text_encoder.named_modules())
         key = next(k for k in plain if k.endswith("encoder.layers.0.mlp.fc1"))
         before = plain[key].weight.detach().clone()
@@ -88,7 +99,7 @@ def test_groups_have_rates_and_names_of_their_own(
     family, _, result = trained
     events = list(read_events(result.run_dir / "events.jsonl"))
     last = [event["values"] for event in events if event["type"] == "train"][-1]
-    denoiser = {"sdxl": "unet", "flux": "transformer"}[family]
+    denoiser = DENOISERS[family]
     assert last[f"lr/{denoiser}"] == pytest.approx(0.2)
     assert last["lr/text_encoder"] == pytest.approx(0.1)
     if family == "sdxl":
@@ -104,13 +115,28 @@ def test_a_resumed_run_ends_with_the_same_bits(
     request: pytest.FixtureRequest, tmp_path: Path, stop_after: StopAfter, family: str
 ) -> None:
     quiet = {"samples": [], "sample_every": 0, "validate_every": 0}
+    quiet |= {"train_text_encoder_2": True}
     whole = train(config_of(request, family, tmp_path, run_name="whole", **quiet))
     config = config_of(request, family, tmp_path, run_name="stopped", **quiet)
     with stop_after(2, "stop"):
         assert train(config).interrupted
     again = train(config, resume="last")
     assert_same_factors(whole, again)
-    assert any(name.startswith("text_encoder.") for name in factors_of(again))
+    parts = {name.split(".")[0] for name in factors_of(again)}
+    assert parts == {DENOISERS[family], "text_encoder", "text_encoder_2"}
+    assert (
+        load_lora(again.lora_files[0]).keys() == load_lora(again.lora_files[1]).keys()
+    )
+
+
+def test_an_encoder_that_the_model_does_not_have(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    config = config_of(request, "sd15", tmp_path, train_text_encoder_2=True)
+    with pytest.raises(
+        ConfigError, match=r"Stable Diffusion 1\.5 has no text_encoder_2"
+    ):
+        train(config)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ class Pictures:
     """Three latents that can be told apart, the middle one of another shape."""
 
     sizes = ((16, 16), (8, 32), (16, 16))
+    encodes_text = True
 
     def __len__(self) -> int:
         return 3
