@@ -94,7 +94,7 @@ def test_a_perfect_prediction_costs_nothing(tiny_sd15: Path, kind: str) -> None:
     family = opened(tiny_sd15, prediction_type=kind)
     latents, noise = torch.randn(2, 2, 4, 8, 8)
     steps = torch.tensor([100, 900])
-    share = family._noise.alphas_cumprod[steps].view(-1, 1, 1, 1)
+    share = family._schedule.alphas_cumprod[steps].view(-1, 1, 1, 1)
     velocity = share.sqrt() * noise - (1 - share).sqrt() * latents
     target = noise if kind == "epsilon" else velocity
 

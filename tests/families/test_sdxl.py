@@ -71,7 +71,7 @@ def test_loss_is_the_error_of_what_the_model_predicts(
     monkeypatch.setattr(family, "prediction_type", kind)
     latents, noise = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8)
     steps = torch.tensor([10, 900])
-    alphas = family._noise.alphas_cumprod[steps].view(2, 1, 1, 1)
+    alphas = family._schedule.alphas_cumprod[steps].view(2, 1, 1, 1)
     target = noise
     if kind == "v_prediction":
         target = alphas.sqrt() * noise - (1 - alphas).sqrt() * latents

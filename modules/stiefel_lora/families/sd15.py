@@ -21,6 +21,7 @@ from .unet import UNET_FILES, UNetFamily, v_prediction_marks
 __all__ = ["Sd15"]
 
 _TEXT_MODELS = {"text_encoder": transformers.CLIPTextModel}
+_TOKENIZERS = {"tokenizer": transformers.CLIPTokenizer}
 _PREFIXES = ("cond_stage_model.transformer.",)
 # Stable Diffusion 2 has the same structure, and OpenCLIP's width in its attention.
 _SECOND_VERSION = 1024
@@ -45,7 +46,7 @@ class Sd15(UNetFamily):
         name="sd15",
         label="Stable Diffusion 1.5",
         pipeline=r"StableDiffusion(Img2Img|Inpaint)?Pipeline$",
-        parts=("unet", "vae", *_TEXT_MODELS, "tokenizer", "scheduler"),
+        parts=("unet", "vae", *_TEXT_MODELS, *_TOKENIZERS, "scheduler"),
         files={
             **UNET_FILES,
             "text_encoder": InFiles(transformers.CLIPTextModel, _PREFIXES, CLIP),
@@ -55,6 +56,7 @@ class Sd15(UNetFamily):
         clip_padding={"tokenizer": "<|endoftext|>"},
     )
     text_models = _TEXT_MODELS
+    tokenizers = _TOKENIZERS
     pipeline = diffusers.StableDiffusionPipeline
 
     def __init__(

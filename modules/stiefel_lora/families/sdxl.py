@@ -23,6 +23,10 @@ _TEXT_MODELS = {
     "text_encoder": transformers.CLIPTextModel,
     "text_encoder_2": transformers.CLIPTextModelWithProjection,
 }
+_TOKENIZERS = {
+    "tokenizer": transformers.CLIPTokenizer,
+    "tokenizer_2": transformers.CLIPTokenizer,
+}
 _TEXT_FILES = {
     part: InFiles(_TEXT_MODELS[part], (f"conditioner.embedders.{prefix}.",), layouts)
     for part, prefix, layouts in (
@@ -48,13 +52,14 @@ class Sdxl(UNetFamily):
         name="sdxl",
         label="SDXL",
         pipeline="StableDiffusionXL",
-        parts=("unet", "vae", *_TEXT_MODELS, "tokenizer", "tokenizer_2", "scheduler"),
+        parts=("unet", "vae", *_TEXT_MODELS, *_TOKENIZERS, "scheduler"),
         files={**UNET_FILES, **_TEXT_FILES},
         is_file=_is_file,
         scheduler=v_prediction_marks,
         clip_padding={"tokenizer": "<|endoftext|>", "tokenizer_2": "!"},
     )
     text_models = _TEXT_MODELS
+    tokenizers = _TOKENIZERS
     # Of the first encoder the last layer is skipped, so that nothing would move there.
     unread_layers: ClassVar = {"text_encoder": 1}
     pipeline = diffusers.StableDiffusionXLPipeline

@@ -1,0 +1,190 @@
+"""What families do alike with the parts of a stock pipeline of diffusers."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import diffusers
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from ..data.framing import Frame
+from .base import SampleRequest, evaluating
+from .facts import FamilyFacts
+from .latents import decode_latents, encode_latents, picture_of
+from .source import ModelSource
+from .text_training import TrainableText
+
+__all__ = ["StockFamily"]
+
+
+class StockFamily(TrainableText):
+    """Each part is read when it is first needed.
+
+    Denoiser and text encoders hold ``weight_dtype``; the VAE is always float32, since
+    SDXL's own overflows in float16. A family names its parts and says what its
+    denoiser is told.
+
+    Args:
+        source: where the parts come from.
+        weight_dtype: of denoiser and text encoders.
+        device: where everything computes.
+        text_settings: what else changes the encoded captions.
+    """
+
+    guidance_scale = 1.0
+
+    name: str
+    facts: FamilyFacts
+    component: ClassVar[str]
+    denoiser_class: ClassVar[Any]
+
+    tokenizers: ClassVar[Mapping[str, Any]]
+    """Tokenizers by part, with their classes."""
+
+    pipeline: ClassVar[Any]
+    """Stock pipeline; its parts are handed over one by one, absent ones as None."""
+
+    def __init__(
+        self,
+        source: ModelSource,
+        weight_dtype: torch.dtype,
+        device: torch.device,
+        *text_settings: str,
+    ) -> None:
+        self._source = source
+        self._dtype = weight_dtype
+        self.device = device
+        text = (*self.text_models, *self.tokenizers)
+        self.base_fingerprint = source.fingerprint((self.component, "scheduler"))
+        self.text_fingerprint = source.fingerprint(
+            text, str(weight_dtype), *text_settings
+        )
+        self.picture_fingerprint = source.fingerprint(("vae",))
+        self._schedule = self._training_schedule()
+        self._vae: Any = None
+        self._text: Any = None
+
+    # What the families differ in ------------------------------------------------------
+
+    def _training_schedule(self) -> Any:
+        """The noise levels of training, checked."""
+        raise NotImplementedError
+
+    def _about_frame(self, frame: Frame) -> dict[str, Tensor]:
+        """What the denoiser is told of a picture beside its latents."""
+        return {}
+
+    def _prompts(self, request: SampleRequest) -> dict[str, Any]:
+        """Encoded prompts as the stock pipeline takes them."""
+        raise NotImplementedError
+
+    def _unpacked(self, latents: Tensor, request: SampleRequest, scale: int) -> Tensor:
+        """From what the stock pipeline returns to ``(1, channels, h, w)`` latents.
+
+        ``scale`` is the pixels along a side of one latent.
+        """
+        return latents
+
+    # Loading ------------------------------------------------------------------------
+
+    @functools.cached_property
+    def denoiser(self) -> nn.Module:
+        """What is trained, on the device, frozen."""
+        model = self._source.load(self.component, self.denoiser_class, self._dtype)
+        return model.requires_grad_(False).to(self.device)
+
+    def skeleton(self) -> nn.Module:
+        """The denoiser on the meta device."""
+        return self._source.skeleton(self.component, self.denoiser_class)
+
+    @property
+    def timesteps(self) -> int:
+        """Number of noise levels; timesteps are below it."""
+        return int(self._schedule.config.num_train_timesteps)
+
+    def set_gradient_checkpointing(self, enabled: bool) -> None:
+        """Compute activations twice in place of keeping them."""
+        denoiser: Any = self.denoiser
+        if enabled:
+            denoiser.enable_gradient_checkpointing()
+        else:
+            denoiser.disable_gradient_checkpointing()
+
+    def _sampling_schedule(self) -> Any:
+        kind = self._source.config("scheduler")["_class_name"]
+        return self._source.load("scheduler", getattr(diffusers, kind))
+
+    def _vae_on_device(self) -> Any:
+        if self._vae is None:
+            vae = self._source.load("vae", diffusers.AutoencoderKL, torch.float32)
+            self._vae = vae.requires_grad_(False).eval().to(self.device)
+        return self._vae
+
+    def _text_pipeline(self) -> Any:
+        """The stock pipeline with the text encoders alone."""
+        if self._text is None:
+            parts = {
+                part: self._source.load(part, loader, self._dtype)
+                .requires_grad_(False)
+                .eval()
+                .to(self.device)
+                for part, loader in self.text_models.items()
+            }
+            for part, loader in self.tokenizers.items():
+                parts[part] = self._source.load(part, loader)
+            self._text = self._pipeline(scheduler=self._schedule, **parts)
+        return self._text
+
+    def _pipeline(self, **parts: Any) -> Any:
+        names = ("vae", self.component, *self.text_models, *self.tokenizers)
+        return self.pipeline(**{**dict.fromkeys(names), **parts})
+
+    def _as_batch(self, tensor: Tensor) -> Tensor:
+        return tensor[None].to(self.device)
+
+    # Pictures -----------------------------------------------------------------------
+
+    @torch.no_grad()
+    def encode_picture(self, pixels: Tensor, frame: Frame) -> dict[str, Tensor]:
+        """``latents (channels, h, w)`` float32, and what else the denoiser is told."""
+        latents = encode_latents(self._vae_on_device(), pixels.to(self.device)[None])
+        return {"latents": latents[0].cpu(), **self._about_frame(frame)}
+
+    def release_encoders(self) -> None:
+        """Free the VAE, and the text encoders unless they are trained."""
+        self._vae = None
+        self._release_text()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def sample(self, request: SampleRequest) -> Image.Image:
+        """Make one picture with the denoiser as it is now."""
+        return picture_of(self.sample_pixels(request))
+
+    def sample_pixels(self, request: SampleRequest) -> Tensor:
+        """Run the stock pipeline: ``(3, height, width)`` in [-1, 1].
+
+        The VAE decodes in float32 whatever the denoiser computes in.
+        """
+        vae = self._vae_on_device()
+        prompts = self._prompts(request)
+        own = {self.component: self.denoiser}
+        pipeline = self._pipeline(vae=vae, scheduler=self._sampling_schedule(), **own)
+        pipeline.set_progress_bar_config(disable=True)
+        with torch.no_grad(), evaluating(self.denoiser):
+            found: Any = pipeline(
+                **prompts,
+                num_inference_steps=request.steps,
+                guidance_scale=request.guidance,
+                width=request.width,
+                height=request.height,
+                generator=torch.Generator("cpu").manual_seed(request.seed),
+                output_type="latent",
+                return_dict=False,
+            )[0]
+            latents = self._unpacked(found, request, pipeline.vae_scale_factor)
+            return decode_latents(vae, latents.float())[0]
