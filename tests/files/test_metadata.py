@@ -7,9 +7,19 @@ import sys
 
 import pytest
 
-from stiefel_lora.files.metadata import tag_frequency, training_metadata
+from stiefel_lora.files.metadata import training_metadata
+from stiefel_lora.files.metadata_pictures import (
+    LearnedFolder,
+    picture_metadata,
+    tag_frequency,
+)
 
 DATE = datetime.datetime(2026, 11, 22, 12, 30, 15, 999, tzinfo=datetime.timezone.utc)
+FOLDERS = (
+    LearnedFolder("train", ["a cat, red", "red"], repeats=3),
+    LearnedFolder("train", ["dog; wet"], repeats=0.5, tag_delimiter=";"),
+    LearnedFolder("others", ["", ""], repeats=2, is_reg=True),
+)
 
 
 def metadata(**changes) -> dict[str, str]:
@@ -25,8 +35,7 @@ def metadata(**changes) -> dict[str, str]:
         "resolution": 1024,
         "date": DATE,
         "version": "0.1.0",
-        "tags": {"train": tag_frequency(["a cat, red", "red"])},
-        "pictures": {"train": 2},
+        "more": picture_metadata(FOLDERS, {(1024, 1024): 6, (832, 1216): 4.5}),
         "extra": {"effective_rank": {"mean": 13.7}},
     }
     return training_metadata(**(arguments | changes))
@@ -48,10 +57,28 @@ def test_what_sd_scripts_and_a1111_read():
     }
     assert minimum.items() <= notes.items()
     assert notes["ss_optimizer"].startswith("stiefel_lora(a_rule=muon,momentum=0.9")
-    assert json.loads(notes["ss_tag_frequency"]) == {"train": {"red": 2, "a cat": 1}}
-    folders = {"train": {"n_repeats": 1, "img_count": 2}}
-    assert json.loads(notes["ss_dataset_dirs"]) == folders
     assert float(notes["ss_training_started_at"]) == DATE.timestamp()
+
+
+def test_what_the_lora_was_learned_from():
+    notes = metadata()
+    assert json.loads(notes["ss_tag_frequency"]) == {
+        "train": {"red": 2, "a cat": 1},
+        "train (2)": {"dog": 1, "wet": 1},
+        "others": {},
+    }
+    assert json.loads(notes["ss_dataset_dirs"]) == {
+        "train": {"n_repeats": 3, "img_count": 2},
+        "train (2)": {"n_repeats": 0.5, "img_count": 1},
+    }
+    others = {"others": {"n_repeats": 2, "img_count": 2}}
+    assert json.loads(notes["ss_reg_dataset_dirs"]) == others
+    # Repeats counted, as sd-scripts does; half a picture a pass is rounded.
+    assert (notes["ss_num_train_images"], notes["ss_num_reg_images"]) == ("6", "4")
+    assert json.loads(notes["ss_bucket_info"])["buckets"] == {
+        "0": {"resolution": [832, 1216], "count": 4},
+        "1": {"resolution": [1024, 1024], "count": 6},
+    }
 
 
 @pytest.mark.parametrize(
@@ -62,10 +89,11 @@ def test_what_the_base_predicts_is_said_in_modelspecs_words(kind, word):
 
 
 @pytest.mark.parametrize(
-    "key", ["ss_network_args", "ss_tag_frequency", "ss_dataset_dirs"]
+    "key",
+    ["ss_network_args", "ss_tag_frequency", "ss_dataset_dirs", "ss_bucket_info"],
 )
 def test_json_values_are_objects_even_when_nothing_is_known(key):
-    notes = metadata(tags=None, pictures=None)
+    notes = metadata(more=picture_metadata([], {}))
     assert isinstance(json.loads(notes[key]), dict)
 
 

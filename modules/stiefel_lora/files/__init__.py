@@ -13,19 +13,22 @@ if TYPE_CHECKING:
     from .atomic import atomic_write
     from .kohya import save_kohya
     from .load import load_lora
-    from .metadata import tag_frequency, training_metadata
+    from .metadata import training_metadata
+    from .metadata_pictures import LearnedFolder, picture_metadata, tag_frequency
     from .peft import save_peft
     from .svd import compress
     from .tensors import read_tensors, write_tensors
     from .weights import LoraFactors, LoraWeights, canonical_name
 
 __all__ = [
+    "LearnedFolder",
     "LoraFactors",
     "LoraWeights",
     "atomic_write",
     "canonical_name",
     "compress",
     "load_lora",
+    "picture_metadata",
     "read_tensors",
     "save_kohya",
     "save_peft",
@@ -35,16 +38,18 @@ __all__ = [
 ]
 
 _HOME = {
+    "LearnedFolder": "metadata_pictures",
     "LoraFactors": "weights",
     "LoraWeights": "weights",
     "atomic_write": "atomic",
     "canonical_name": "weights",
     "compress": "svd",
     "load_lora": "load",
+    "picture_metadata": "metadata_pictures",
     "read_tensors": "tensors",
     "save_kohya": "kohya",
     "save_peft": "peft",
-    "tag_frequency": "metadata",
+    "tag_frequency": "metadata_pictures",
     "training_metadata": "metadata",
     "write_tensors": "tensors",
 }

@@ -6,12 +6,11 @@ read them), ``modelspec.*`` (ModelSpec 1.0.1), ``stiefel_lora_*`` (our own).
 
 from __future__ import annotations
 
-import collections
 import datetime
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
-__all__ = ["network_metadata", "tag_frequency", "training_metadata"]
+__all__ = ["network_metadata", "training_metadata"]
 
 # A1111 hides a LoRA from SDXL unless this name starts with "sdxl_".
 _BASE_VERSION = {"sdxl": "sdxl_base_v1-0", "sd15": "sd_v1", "flux": "flux1"}
@@ -50,8 +49,7 @@ def training_metadata(
     version: str,
     family: str = "sdxl",
     prediction_type: str = "epsilon",
-    tags: Mapping[str, Mapping[str, int]] | None = None,
-    pictures: Mapping[str, int] | None = None,
+    more: Mapping[str, object] | None = None,
     started: datetime.datetime | None = None,
     extra: Mapping[str, object] | None = None,
 ) -> dict[str, str]:
@@ -72,8 +70,7 @@ def training_metadata(
         version: version of this package.
         family: model family, a key of the tables above.
         prediction_type: what the base model predicts, in the words of diffusers.
-        tags: folder name -> tag -> how many captions hold it (``tag_frequency``).
-        pictures: folder name -> number of pictures.
+        more: entries by their whole names, as those of ``picture_metadata``.
         started: when training began.
         extra: more private entries, name without prefix -> JSON value.
     """
@@ -88,14 +85,10 @@ def training_metadata(
         "ss_learning_rate": learning_rate,
         "ss_unet_lr": learning_rate,
         "ss_steps": steps,
-        "ss_max_train_steps": steps,
         "ss_resolution": f"({resolution}, {resolution})",
         "ss_clip_skip": "None",
         "ss_training_started_at": (started or date).timestamp(),
         "ss_training_finished_at": date.timestamp(),
-        "ss_tag_frequency": tags or {},
-        "ss_dataset_dirs": _dataset_folders(pictures or {}),
-        "ss_num_train_images": sum((pictures or {}).values()),
         "modelspec.sai_model_spec": "1.0.1",
         "modelspec.architecture": _ARCHITECTURE[family],
         "modelspec.implementation": _IMPLEMENTATION[family],
@@ -103,6 +96,7 @@ def training_metadata(
         "modelspec.resolution": shape,
         "modelspec.date": date.replace(microsecond=0).isoformat(),
         **_prediction(prediction_type),
+        **(more or {}),
         **{f"stiefel_lora_{key}": value for key, value in private.items()},
         **{f"stiefel_lora_{key}": value for key, value in (extra or {}).items()},
     }
@@ -124,24 +118,6 @@ def network_metadata(family: str, rank: int, alpha: float) -> dict[str, str]:
 def _prediction(kind: str) -> dict[str, str]:
     known = {"modelspec.prediction_type": _PREDICTION.get(kind)}
     return {key: word for key, word in known.items() if word is not None}
-
-
-def tag_frequency(captions: Iterable[str]) -> dict[str, int]:
-    """Count the comma-separated tags of captions, most frequent first."""
-    counts = collections.Counter(
-        tag
-        for caption in captions
-        for part in caption.split(",")
-        if (tag := part.strip())
-    )
-    return dict(counts.most_common())
-
-
-def _dataset_folders(pictures: Mapping[str, int]) -> dict[str, dict[str, int]]:
-    return {
-        folder: {"n_repeats": 1, "img_count": count}
-        for folder, count in pictures.items()
-    }
 
 
 def _last_part(base_model_name: str) -> str:

@@ -12,6 +12,7 @@ from .machine import Machine
 from .output import lora_weights, write_lora_files
 from .progress import say
 from .run_folder import RunFolder
+from .run_notes import run_notes
 from .sinks import MetricSink
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class LoraWriter:
             self._config,
             step=step,
             prediction_type=machine.family.prediction_type,
-            pictures=machine.pictures.pictures,
+            notes=run_notes(self._config, machine.pictures),
             started=self._started,
             extra=dict(extra),
         )

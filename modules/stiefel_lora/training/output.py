@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import datetime
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +13,12 @@ from torch import nn
 
 from .. import __version__
 from ..adapters import alpha_of, magnitude_of
-from ..data.folder import Picture
 from ..files import (
     LoraFactors,
     LoraWeights,
     canonical_name,
     save_kohya,
     save_peft,
-    tag_frequency,
     training_metadata,
 )
 from ..optim.pairs import Pair
@@ -57,6 +56,12 @@ def _factors(model: nn.Module, pair: Pair) -> LoraFactors:
     )
 
 
+def _usual_scale(weights: LoraWeights) -> tuple[int, float]:
+    """Rank and alpha that most layers have; patterns give some another."""
+    scales = collections.Counter((w.rank, w.alpha) for w in weights.values())
+    return scales.most_common(1)[0][0]
+
+
 def write_lora_files(
     folder: Path,
     stem: str,
@@ -64,25 +69,33 @@ def write_lora_files(
     config: TrainConfig,
     *,
     step: int,
-    pictures: Sequence[Picture],
+    notes: Mapping[str, object],
     started: datetime.datetime,
     prediction_type: str,
     extra: dict[str, Any],
 ) -> list[Path]:
     """Write every format that the configuration names; each is read back and compared.
 
+    Args:
+        folder: of the files.
+        stem: their name without ending.
+        weights: the LoRA.
+        config: formats, precision and what the metadata tells.
+        step: optimizer steps done.
+        notes: metadata by their whole names (``run_notes``).
+        started: when the run began.
+        prediction_type: what the base model predicts, in the words of diffusers.
+        extra: private metadata.
+
     Raises:
         OutputError: a file can not be written.
     """
-    captions: dict[str, list[str]] = {}
-    for picture in pictures:
-        captions.setdefault(picture.path.parent.name, []).append(picture.caption)
-    first = next(iter(weights.values()))
+    rank, alpha = _usual_scale(weights)
     metadata = training_metadata(
         title=stem,
         base_model_name=str(config.base_model_name),
-        rank=first.rank,
-        alpha=first.alpha,
+        rank=rank,
+        alpha=alpha,
         optimizer=config.optimizer.name,
         options=config.optimizer.arguments(),
         learning_rate=config.learning_rate,
@@ -92,8 +105,7 @@ def write_lora_files(
         version=__version__,
         family=config.model_type,
         prediction_type=prediction_type,
-        tags={name: tag_frequency(texts) for name, texts in captions.items()},
-        pictures={name: len(texts) for name, texts in captions.items()},
+        more=notes,
         started=started,
         extra=extra,
     )

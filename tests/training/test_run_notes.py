@@ -1,0 +1,73 @@
+"""What the files of a run tell other programs of its pictures and settings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from safetensors import safe_open
+
+from helpers.runs import make_pictures, tiny_config
+from stiefel_lora.training.trainer import train
+
+
+def notes_of(path: Path) -> dict[str, str]:
+    with safe_open(path, "pt") as file:
+        return file.metadata()
+
+
+def test_files_tell_of_folders_buckets_tags_and_settings(
+    tiny_sdxl: Path, tmp_path: Path
+) -> None:
+    few = make_pictures(tmp_path / "few", count=2)
+    Image.fromarray(np.zeros((24, 48, 3), dtype=np.uint8)).save(few / "wide.png")
+    many = make_pictures(tmp_path / "many", count=5, seed=1)
+    config = tiny_config(
+        tiny_sdxl,
+        tmp_path,
+        concepts=[
+            {"path": str(few), "repeats": 3},
+            {"path": str(many), "balancing": 2, "balancing_strategy": "SAMPLES"},
+            {"path": str(make_pictures(tmp_path / "reg", count=4)), "is_reg": True},
+        ],
+        bucket_step=8,
+        steps=2,
+        gradient_accumulation_steps=2,
+        loss_weight_fn="min_snr_gamma",
+        offset_noise_weight=0.05,
+        rank_pattern={"attn2": 2},
+    )
+    result = train(config)
+    for path in result.lora_files:
+        notes = notes_of(path)
+        assert json.loads(notes["ss_dataset_dirs"]) == {
+            "few": {"n_repeats": 3, "img_count": 3},
+            "many": {"n_repeats": 0.4, "img_count": 5},
+        }
+        # As many as the others together: 9 + 2 visits of 4 pictures.
+        reg = {"reg": {"n_repeats": 2.75, "img_count": 4}}
+        assert json.loads(notes["ss_reg_dataset_dirs"]) == reg
+        assert (notes["ss_num_train_images"], notes["ss_num_reg_images"]) == (
+            "11",
+            "11",
+        )
+        tags = json.loads(notes["ss_tag_frequency"])
+        assert tags["few"] == {"thing 0": 1, "thing 1": 1}
+        assert json.loads(notes["ss_bucket_info"])["buckets"] == {
+            "0": {"resolution": [32, 32], "count": 6 + 2 + 11},
+            "1": {"resolution": [40, 24], "count": 3},
+        }
+        said = {
+            "ss_network_dim": "4",
+            "ss_seed": "42",
+            "ss_total_batch_size": "4",
+            "ss_mixed_precision": "no",
+            "ss_min_snr_gamma": "5.0",
+            "ss_noise_offset": "0.05",
+            "ss_enable_bucket": "True",
+        }
+        assert said.items() <= notes.items()
+        assert "ss_text_encoder_lr" not in notes
+        assert str(tmp_path) not in str(notes)
