@@ -19,13 +19,13 @@ from typing import Any
 import torch
 
 from helpers.runs import tiny_config, tiny_flux_config
+from helpers.varied import varied_settings
 from stiefel_lora import CheckpointError
 from stiefel_lora.config import TrainConfig
-from stiefel_lora.training.checkpoint import Checkpoint, load_checkpoint
-from stiefel_lora.training.resume import find_resume
+from stiefel_lora.training.checkpoint import Checkpoint, list_checkpoints
+from stiefel_lora.training.resume import find_run, read_latest
 from stiefel_lora.training.trainer import train
 
-STEPS = 10
 CONFIGS = {"sdxl": tiny_config, "flux": tiny_flux_config}
 
 
@@ -35,16 +35,22 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("root", type=Path)
     parser.add_argument("--kills", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=10)
     parser.add_argument(
         "--seed", type=int, default=random.SystemRandom().getrandbits(32)
     )
     parser.add_argument("--optimizer", default="stiefel_lora")
     parser.add_argument("--family", choices=CONFIGS, default="sdxl")
+    parser.add_argument(
+        "--everything",
+        action="store_true",
+        help="buckets, masks, changing pictures and captions, text encoders",
+    )
     arguments = parser.parse_args()
     print(f"seed {arguments.seed}", flush=True)
     chance = random.Random(arguments.seed)
     settings = {
-        "steps": STEPS,
+        "steps": arguments.steps,
         "checkpoint_every": 1,
         "keep_checkpoints": 2,
         "rank_every": 3,
@@ -58,6 +64,10 @@ def main() -> None:
         "optimizer": {"name": arguments.optimizer},
         "cache_dir": str(arguments.root / "cache"),
     }
+    if arguments.everything:
+        settings |= varied_settings(arguments.root)
+        # FLUX's latents go in packs of two by two.
+        settings |= {"bucket_step": 16, "train_text_encoder": True}
     make_config = CONFIGS[arguments.family]
     reference = make_config(
         arguments.model, arguments.root, run_name="reference", **settings
@@ -154,15 +164,15 @@ def wait_for(child: int) -> None:
 def progress(config: TrainConfig) -> str:
     """Where a killed run stood."""
     try:
-        return find_resume(config, "last")[1].name
+        return list_checkpoints(find_run(config, "last")[0].checkpoints)[-1].name
     except CheckpointError:
         return "no checkpoint"
 
 
 def last_checkpoint(config: TrainConfig) -> Checkpoint:
     """The one a resume would take, which must be the last step's."""
-    found = load_checkpoint(find_resume(config, "last")[1])
-    assert found.step == STEPS
+    _, found = read_latest(find_run(config, "last")[0])
+    assert found.step == config.steps
     return found
 
 

@@ -5,8 +5,8 @@ from typer.testing import CliRunner
 
 from helpers.jobs import ready_config
 from stiefel_lora import _commands
+from stiefel_lora._locks import Lock
 from stiefel_lora.jobs import JobState, Queue
-from stiefel_lora.jobs.locks import Lock
 
 
 def run(*args: object):

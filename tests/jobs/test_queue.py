@@ -9,6 +9,7 @@ import pytest
 
 from helpers.jobs import kill, python_process, ready_config
 from stiefel_lora import OutputError, QueueError
+from stiefel_lora._locks import Lock, is_held
 from stiefel_lora.jobs import (
     JobState,
     Queue,
@@ -20,7 +21,7 @@ from stiefel_lora.jobs import (
     release_jobs,
     retry_jobs,
 )
-from stiefel_lora.jobs.locks import Lock, is_held, run_lock_path
+from stiefel_lora.training.run_lock import run_lock_path
 
 
 @pytest.fixture
@@ -176,7 +177,7 @@ def test_a_killed_holder_gives_its_lock_back(tmp_path):
     path = tmp_path / "x.lock"
     code = (
         "import sys, pathlib\n"
-        "from stiefel_lora.jobs.locks import Lock\n"
+        "from stiefel_lora._locks import Lock\n"
         "lock = Lock(pathlib.Path(sys.argv[1]))\n"
         "print(lock.claim(), flush=True)\n"
         "sys.stdin.read()\n"

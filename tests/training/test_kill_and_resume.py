@@ -49,3 +49,15 @@ def test_eight_kills(
     options = ("--kills", "8", "--optimizer", optimizer, "--family", family)
     printed = farm(model, tmp_path, *options)
     assert printed.count("killed after") == 8
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork (not on Windows)")
+@pytest.mark.parametrize("family", ["sdxl", "flux"])
+def test_four_kills_with_buckets_masks_and_a_text_encoder(
+    request: pytest.FixtureRequest, tmp_path: Path, family: str
+) -> None:
+    model = request.getfixturevalue(f"tiny_{family}")
+    printed = farm(model, tmp_path, "--kills", "4", "--family", family, "--everything")
+    assert printed.count("killed after") == 4

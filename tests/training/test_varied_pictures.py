@@ -5,66 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from helpers.fixtures import StopAfter
-from helpers.runs import assert_same_factors, factors_of, make_pictures, tiny_config
+from helpers.runs import assert_same_factors, factors_of, tiny_config
+from helpers.varied import SHAPES, varied_settings
 from stiefel_lora.config import TrainConfig
 from stiefel_lora.training import TrainResult
 from stiefel_lora.training.machine import Machine
 from stiefel_lora.training.trainer import train
 
-SHAPES = [(32, 32), (48, 24), (24, 48), (40, 32), (32, 32)]
-EVERYTHING = {
-    "enable_random_flip": True,
-    "enable_crop_jitter": True,
-    "random_brightness_max_strength": 0.2,
-    "random_hue_max_strength": 0.2,
-    "enable_tag_shuffling": True,
-    "keep_tags_count": 1,
-    "tag_dropout_probability": 0.3,
-    "caption_dropout_rate": 0.3,
-    "image_variations": 2,
-    "text_variations": 2,
-}
-
-
-def pictures_of_all_shapes(folder: Path) -> Path:
-    folder.mkdir(parents=True)
-    chance = np.random.default_rng(7)
-    for number, (width, height) in enumerate(SHAPES):
-        pixels = chance.integers(0, 256, (height, width, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / f"{number}.png")
-        (folder / f"{number}.txt").write_text("thing, red, small, old")
-    mask = np.zeros((32, 32), dtype=np.uint8)
-    mask[:, :8] = 255
-    Image.fromarray(mask).save(folder / "0-masklabel.png")
-    return folder
-
 
 def varied(model: Path, root: Path, **changes: Any) -> TrainConfig:
-    if not (root / "shapes").exists():
-        pictures_of_all_shapes(root / "shapes")
-        make_pictures(root / "reg", count=3, seed=5)
-    concepts = [
-        {"path": str(root / "shapes"), **EVERYTHING},
-        {"path": str(root / "reg"), "is_reg": True, "loss_weight": 0.5},
-    ]
-    return tiny_config(
-        model,
-        root,
-        **{
-            "concepts": concepts,
-            "bucket_step": 8,
-            "masked_training": True,
-            "steps": 7,
-            "cache_dir": str(root / "cache"),
-            **changes,
-        },
-    )
+    return tiny_config(model, root, **{**varied_settings(root), "steps": 7, **changes})
 
 
 @pytest.mark.parametrize("latent_caching", [True, False])
@@ -140,10 +94,7 @@ def test_each_setting_changes_what_is_learned(
 
 
 def with_concept(root: Path, number: int, **changes: Any) -> list[dict[str, Any]]:
-    concepts: list[dict[str, Any]] = [
-        {"path": str(root / "shapes"), **EVERYTHING},
-        {"path": str(root / "reg"), "is_reg": True, "loss_weight": 0.5},
-    ]
+    concepts = varied_settings(root)["concepts"]
     concepts[number] |= changes
     return concepts
 

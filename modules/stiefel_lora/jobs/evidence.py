@@ -12,7 +12,7 @@ from ..config import dump_full, parse_config
 from ..training.jsonl_sink import read_events
 from ..training.run_folder import RunFolder
 
-__all__ = ["different_settings", "end_of", "is_finished", "newest_step", "resumable"]
+__all__ = ["different_settings", "end_of", "is_finished", "newest_step"]
 
 # Where a run is, and notes: two runs that differ in nothing else are the same training.
 _INNOCENT = frozenset({"comment", "run_name", "output_dir", "cache_dir", "device"})
@@ -28,15 +28,6 @@ def is_finished(folder: RunFolder, steps: int) -> bool:
     """Whether it trained all its steps and wrote its files."""
     end = end_of(folder)
     return end is not None and end["step"] >= steps
-
-
-def resumable(folder: RunFolder) -> bool:
-    """Whether ``train --resume`` finds a checkpoint.
-
-    One that was being replaced when its process was killed counts: it is put back.
-    """
-    saved = [*folder.checkpoints.glob("step-*"), *folder.checkpoints.glob(".*-older*")]
-    return any((path / "state.json").is_file() for path in saved)
 
 
 def newest_step(folder: RunFolder) -> int:

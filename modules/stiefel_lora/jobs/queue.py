@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from .._exceptions import QueueError
+from .._locks import is_held
+from ..training.run_lock import run_lock_path
 from .job import Job, JobState
-from .locks import is_held, run_lock_path
 from .store import Store, to_job
 from .verdict import verdict
 

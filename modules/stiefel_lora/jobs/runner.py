@@ -10,8 +10,8 @@ import subprocess
 import time
 from collections.abc import Sequence
 
+from .._locks import Lock
 from .job import Job, JobState
-from .locks import Lock
 from .orders import remind
 from .processes import start_detached
 from .queue import Queue

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from .._exceptions import OutputError
-from .locks import is_held
+from .._locks import is_held
 from .processes import start_detached
 from .queue import Queue
 from .verdict import last_words

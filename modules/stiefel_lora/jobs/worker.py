@@ -6,6 +6,7 @@ how that ended. A lock that is held, or an attempt that is no longer wanted, end
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -14,9 +15,9 @@ import sys
 from .._exceptions import OutputError, StiefelLoraError
 from ..files.atomic import atomic_write
 from ..training.commands import take_commands
-from .evidence import different_settings, resumable
+from ..training.run_lock import hold_run
+from .evidence import different_settings
 from .job import Job
-from .locks import Lock, run_lock_path
 from .processes import birth
 from .queue import Queue
 
@@ -34,12 +35,18 @@ def main() -> None:
 
 
 def run(queue: Queue, job: Job) -> int:
-    """Hold the lock, train, enter the end; returns the exit code."""
-    lock = Lock(run_lock_path(job.run_dir))
-    if not lock.claim():
-        _say(f"Another process writes to {job.run_dir}; wait for it to end.")
-        queue.settle(job, 2)
-        return NOT_WANTED
+    """Hold the run's lock, train, enter the end; returns the exit code."""
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(hold_run(job.run_dir))
+        except StiefelLoraError as error:
+            _say(str(error))
+            queue.settle(job, 2)
+            return NOT_WANTED
+        return _train(queue, job)
+
+
+def _train(queue: Queue, job: Job) -> int:
     try:
         began = birth(os.getpid())
         if began is None or not queue.enter(job, os.getpid(), began):
@@ -52,8 +59,6 @@ def run(queue: Queue, job: Job) -> int:
         # The queue's disk is full. What the run's folder tells is found later.
         _say(str(error))
         return 1
-    finally:
-        lock.release()
 
 
 def _say(sentence: str) -> None:
@@ -95,7 +100,7 @@ def _prepare(queue: Queue, job: Job) -> list[str]:
             "--set",
             f"device={'cuda' if job.device.isdecimal() else job.device}",
         ]
-    if resumable(job.folder):
+    if job.folder.has_checkpoint:
         # An order to the attempt before must not stop this one.
         take_commands(job.folder.commands)
         return [*arguments, "--resume", str(job.run_dir)]

@@ -18,54 +18,53 @@ from .run_folder import RunFolder, existing_run_folders
 if TYPE_CHECKING:
     from ..config import TrainConfig
 
-__all__ = ["find_resume"]
+__all__ = ["find_run", "read_latest"]
 
 
-def find_resume(
-    config: TrainConfig, resume: str | Path
-) -> tuple[RunFolder, Path, Checkpoint]:
-    """Folder of the run, path of the checkpoint, and the checkpoint itself.
+def find_run(config: TrainConfig, resume: str | Path) -> tuple[RunFolder, Path | None]:
+    """Folder of the run to go on with, and the checkpoint if one was named.
+
+    Nothing is read or tidied there yet: another process may be writing.
 
     Args:
         config: names the run for ``"last"``: the newest run folder that has a
             checkpoint.
         resume: ``"last"``, a run folder, or a folder ``step-N`` in its checkpoints.
-            Of a run the latest checkpoint is taken that is not damaged.
 
     Raises:
         CheckpointError: there is none.
     """
     if str(resume) == "last":
-        runs = existing_run_folders(config.output_dir, config.run_name)
-        for folder in runs:
-            found = _latest(folder)
-            if found is not None:
-                return folder, *found
+        for folder in existing_run_folders(config.output_dir, config.run_name):
+            if folder.has_checkpoint:
+                return folder, None
         raise CheckpointError(
             f"There is no checkpoint of {config.run_name!r} in {config.output_dir} to "
             f"resume from; start without --resume."
         )
     path = Path(resume).resolve()
     if (path / "state.json").is_file():
-        return RunFolder(path.parent.parent), path, load_checkpoint(path)
-    found = _latest(RunFolder(path))
-    if found is None:
-        raise CheckpointError(
-            f"There is no checkpoint in {path}; --resume takes 'last', a run folder or "
-            f"a folder step-N in its checkpoints."
-        )
-    return RunFolder(path), *found
+        return RunFolder(path.parent.parent), path
+    if RunFolder(path).has_checkpoint:
+        return RunFolder(path), None
+    raise CheckpointError(
+        f"There is no checkpoint in {path}; --resume takes 'last', a run folder or "
+        f"a folder step-N in its checkpoints."
+    )
 
 
-def _latest(folder: RunFolder) -> tuple[Path, Checkpoint] | None:
+def read_latest(folder: RunFolder) -> tuple[Path, Checkpoint]:
+    """The run's latest checkpoint that is not damaged.
+
+    Raises:
+        CheckpointError: there is none.
+    """
     remove_leftovers(folder.checkpoints)
-    error: CheckpointError | None = None
+    error = CheckpointError(f"The checkpoints in {folder.root} are gone.")
     for path in reversed(list_checkpoints(folder.checkpoints)):
         try:
             return path, load_checkpoint(path)
         except CheckpointError as damaged:
             say(f"{damaged} Trying the one before it.")
             error = damaged
-    if error is not None:
-        raise error
-    return None
+    raise error

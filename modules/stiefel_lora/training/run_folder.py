@@ -58,6 +58,15 @@ class RunFolder:
         """Where orders to the running job are dropped."""
         return self.root / "commands"
 
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether there is one to go on from.
+
+        One that was being replaced when its process was killed counts: it is put back.
+        """
+        saved = [*self.checkpoints.glob("step-*"), *self.checkpoints.glob(".*-older*")]
+        return any((path / "state.json").is_file() for path in saved)
+
     def make_parts(self) -> None:
         """Make the folders inside.
 

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from .._exceptions import InputError, TrainingError
 from .assemble import Inputs, check_inputs
+from .checkpoint import load_checkpoint
 from .identity import check_identity, run_identity
 from .progress import say
 from .result import TrainResult
-from .resume import find_resume
+from .resume import find_run, read_latest
 from .run import Run
 from .run_folder import create_run_folder
+from .run_lock import hold_run
 
 if TYPE_CHECKING:
     from ..config import TrainConfig
@@ -44,12 +46,16 @@ def train(config: TrainConfig, resume: str | Path | None = None) -> TrainResult:
     identity = run_identity(config, inputs.family, inputs.targets)
     if resume is None:
         return _new_run(config, inputs, identity, started, clock)
-    folder, path, checkpoint = find_resume(config, resume)
-    check_identity(checkpoint.identity, identity, path)
-    folder.make_parts()
-    say(f"Going on from {path}, step {checkpoint.step} of {config.steps}.")
-    run = Run(config, inputs, identity, folder, (path, checkpoint))
-    return run.execute(started, clock)
+    folder, named = find_run(config, resume)
+    with hold_run(folder.root, needed=False):
+        path, checkpoint = (
+            (named, load_checkpoint(named)) if named else read_latest(folder)
+        )
+        check_identity(checkpoint.identity, identity, path)
+        folder.make_parts()
+        say(f"Going on from {path}, step {checkpoint.step} of {config.steps}.")
+        run = Run(config, inputs, identity, folder, (path, checkpoint))
+        return run.execute(started, clock)
 
 
 def _new_run(
@@ -61,12 +67,13 @@ def _new_run(
 ) -> TrainResult:
     folder = create_run_folder(config.output_dir, config.run_name)
     say(f"Run folder: {folder.root}")
-    run = Run(config, inputs, identity, folder, None)
-    try:
-        run.prepare()
-    except (InputError, TrainingError):
-        # Nothing was trained: no empty folder stays behind to take the name.
-        run.close()
-        shutil.rmtree(folder.root, ignore_errors=True)
-        raise
-    return run.execute(started, clock)
+    with hold_run(folder.root, needed=False):
+        run = Run(config, inputs, identity, folder, None)
+        try:
+            run.prepare()
+        except (InputError, TrainingError):
+            # Nothing was trained: no empty folder stays behind to take the name.
+            run.close()
+            shutil.rmtree(folder.root, ignore_errors=True)
+            raise
+        return run.execute(started, clock)

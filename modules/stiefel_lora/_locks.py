@@ -1,7 +1,7 @@
 """Locks that the operating system gives back when their holder dies, however it dies.
 
 A process number may be given to another process, and clocks are set; whether a lock is
-held has one answer. So a held lock is what tells that a job or a runner lives.
+held has one answer. So a held lock is what tells that a run or a runner lives.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from .._exceptions import OutputError
+from ._exceptions import OutputError
 
-__all__ = ["Lock", "is_held", "run_lock_path"]
+__all__ = ["Lock", "is_held"]
 
 # Looking whether a lock is held takes it for an instant; a claim outlasts that.
 _CLAIM_SECONDS = 2.0
@@ -38,8 +38,8 @@ class Lock:
             return False
         except (OSError, NotImplementedError) as error:
             raise OutputError(
-                f"The lock {path} can not be taken ({error}); queues need a folder on "
-                f"a local disk where you may write."
+                f"The lock {path} can not be taken ({error}); it needs a folder on a "
+                f"local disk where you may write."
             ) from error
         return True
 
@@ -57,8 +57,3 @@ def is_held(path: Path) -> bool:
         return True
     lock.release()
     return False
-
-
-def run_lock_path(run_dir: Path) -> Path:
-    """Lock of the process that writes ``run_dir``, whichever queue it belongs to."""
-    return run_dir.parent / ".locks" / f"{run_dir.name}.lock"
