@@ -16,6 +16,7 @@ from transformers import (
     T5EncoderModel,
 )
 
+from helpers.kept import kept_bytes
 from helpers.tiny_sdxl import tiny_unet
 from stiefel_lora.memory.activations import Kind, activation_bytes
 from stiefel_lora.memory.encoders import (
@@ -166,25 +167,6 @@ def test_positions_are_those_of_a_real_pass(name: str) -> None:
     assert found == counted
 
 
-def kept_bytes(name: str, model: Any) -> int:
-    """What autograd keeps of a real forward pass, weights left out."""
-    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    kept: dict[int, int] = {}
-    alive = []
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
-            # So that no address is given out twice.
-            alive.append(storage)
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        forward(name, model)
-    return sum(kept.values())
-
-
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("name", MODELS)
 def test_activations_are_near_those_that_autograd_keeps(
@@ -211,7 +193,7 @@ def test_activations_are_near_those_that_autograd_keeps(
     if checkpointing:
         bare = [Unit(unit.inputs, ()) for unit in steps if isinstance(unit, Unit)]
         assert estimate >= activation_bytes(bare, kind)
-    measured = kept_bytes(name, model)
+    measured = kept_bytes(model, lambda: forward(name, model))
     print(f"{name}: estimate {estimate:,}, autograd keeps {measured:,}")
     if checkpointing:
         assert measured <= 1.2 * estimate

@@ -114,9 +114,11 @@ def test_groups_have_rates_and_names_of_their_own(
 def test_a_resumed_run_ends_with_the_same_bits(
     request: pytest.FixtureRequest, tmp_path: Path, stop_after: StopAfter, family: str
 ) -> None:
+    """Gradient checkpointing, in the resumed run alone, changes none of them."""
     quiet = {"samples": [], "sample_every": 0, "validate_every": 0}
     quiet |= {"train_text_encoder_2": True}
     whole = train(config_of(request, family, tmp_path, run_name="whole", **quiet))
+    quiet |= {"gradient_checkpointing": True}
     config = config_of(request, family, tmp_path, run_name="stopped", **quiet)
     with stop_after(2, "stop"):
         assert train(config).interrupted

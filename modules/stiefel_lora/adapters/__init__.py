@@ -15,6 +15,7 @@ from .moved import Moves, moves_of
 from .offset import set_offset
 from .ranks import ranks_of
 from .targets import LAYER_PRESETS, check_room, select_layers
+from .text_targets import select_text_layers
 
 __all__ = [
     "LAYER_PRESETS",
@@ -30,5 +31,6 @@ __all__ = [
     "pairs_of",
     "ranks_of",
     "select_layers",
+    "select_text_layers",
     "set_offset",
 ]

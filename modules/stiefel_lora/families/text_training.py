@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .base import Batch
 from .source import ModelSource
 
-__all__ = ["TrainableText"]
+__all__ = ["TrainableText", "checkpoint_layers"]
 
 
 class TrainableText:
@@ -59,3 +62,21 @@ class TrainableText:
     def _release_text(self) -> None:
         if not self._keeps_text:
             self._text = None
+
+
+def checkpoint_layers(encoder: nn.Module) -> None:
+    """Let the layers of a text encoder compute their activations twice.
+
+    transformers asks whether a layer trains. Only the layer itself says so, not what
+    it is made of: dropout stays off, and there is no random state to keep.
+    """
+    again = functools.partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
+    layers: list[Any] = [
+        layer
+        for layer in encoder.modules()
+        if isinstance(layer, GradientCheckpointingLayer)
+    ]
+    for layer in layers:
+        layer.gradient_checkpointing = True
+        layer._gradient_checkpointing_func = again
+        layer.training = True

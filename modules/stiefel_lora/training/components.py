@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +9,9 @@ import torch
 from torch import nn
 
 from .._exceptions import ConfigError
-from ..adapters import add_lora, ranks_of
+from ..adapters import add_lora, ranks_of, select_text_layers
 from ..families import Family
+from ..families.text_training import checkpoint_layers
 from ..optim.alpha import ALPHA_IS_RANK
 from ..optim.factory import create_optimizer
 
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from ..config import TrainConfig
 
 __all__ = ["add_text_loras", "make_optimizer", "text_targets"]
-
-# Where CLIP and T5 keep all attention and feed-forward layers.
-_LEVEL = re.compile(r"\bencoder\.(?:layers|block)\.(\d+)\.")
 
 
 def text_targets(config: TrainConfig, family: Family) -> dict[str, list[str]]:
@@ -40,19 +37,9 @@ def text_targets(config: TrainConfig, family: Family) -> dict[str, list[str]]:
                 f"{part}: leave it out."
             )
         skeleton = family.text_skeleton(part)
-        found[part] = _layers(skeleton, family.unread_layers.get(part, 0))
+        found[part] = select_text_layers(skeleton, family.unread_layers.get(part, 0))
         ranks_of(skeleton, found[part], rank=config.lora_rank)
     return found
-
-
-def _layers(encoder: nn.Module, unread: int) -> list[str]:
-    levels = {
-        name: int(level[1])
-        for name, layer in encoder.named_modules()
-        if isinstance(layer, nn.Linear) and (level := _LEVEL.search(name))
-    }
-    last = max(levels.values()) - unread
-    return [name for name, level in levels.items() if level <= last]
 
 
 def add_text_loras(
@@ -80,6 +67,8 @@ def add_text_loras(
             seed=config.seed + number,
             init=config.lora_init,
         )
+        if config.gradient_checkpointing:
+            checkpoint_layers(encoder)
         whole[part] = encoder
     return whole
 

@@ -77,5 +77,5 @@ class OptimizationSettings(StrictModel):
     """Steps between two updates of the average."""
 
     gradient_checkpointing: Flag = False
-    """Compute activations twice in place of keeping them: much less memory, about a
-    third slower."""
+    """Compute activations twice in place of keeping them, in trained text encoders too:
+    much less memory, about a third slower."""
