@@ -1,15 +1,18 @@
-"""Make the environment of another trainer, with this package in it, to test inside it.
+"""Make the environment of another tool, with this package in it, to test inside it.
 
     python scripts/setup_host.py sd-scripts CHECKOUT
     python scripts/setup_host.py musubi-tuner CHECKOUT
     python scripts/setup_host.py diffusers CHECKOUT
     python scripts/setup_host.py kohya_ss CHECKOUT
     python scripts/setup_host.py onetrainer CHECKOUT [--mgds CHECKOUT_OF_MGDS]
+    python scripts/setup_host.py comfyui CHECKOUT
+    python scripts/setup_host.py forge CHECKOUT
 
 makes CHECKOUT/.venv from the versions that the trainer asks for and installs this
 checkout there. Nothing else of CHECKOUT is changed. For OneTrainer it installs what
 training a LoRA on a CPU and its Qt window need, not all that it asks for; for diffusers
-what its DreamBooth examples need, for kohya_ss what its window needs.
+what its DreamBooth examples need, for kohya_ss what its window needs, for ComfyUI and
+Forge what loading a model and a LoRA needs.
 """
 
 # No future import here: _bootstrap's check must speak on a Python too old for it.
@@ -52,6 +55,15 @@ KOHYA_SS = (
     *("gradio==6.17.3", "easygui==0.98.3", "toml==0.10.2", "rich", "psutil", "pillow"),
     *("safetensors", "accelerate==1.7.0"),
 )
+COMFYUI = (
+    *("transformers==4.57.3", "torchsde==0.2.6", "einops", "numpy", "sentencepiece"),
+    *("safetensors", "aiohttp", "PyYAML", "pillow", "scipy", "tqdm", "psutil"),
+    *("pydantic", "av"),
+)
+FORGE = (
+    *("transformers==4.46.1", "diffusers==0.31.0", "accelerate==0.31.0", "einops"),
+    *("numpy<2", "pillow", "psutil", "safetensors", "sentencepiece", "tqdm"),
+)
 VISION = ("torchvision",)
 HOSTS = {
     "sd-scripts": Host("sdxl_train_network.py", ("-r", "requirements.txt"), VISION),
@@ -61,6 +73,8 @@ HOSTS = {
     ),
     "kohya_ss": Host("kohya_gui.py", KOHYA_SS),
     "onetrainer": Host("modules/util/create.py", ONETRAINER, VISION),
+    "comfyui": Host("comfy/sd.py", COMFYUI, VISION),
+    "forge": Host("backend/loader.py", FORGE, VISION),
 }
 
 

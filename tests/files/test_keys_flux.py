@@ -150,13 +150,33 @@ def test_a_lora_at_its_start_comes_back() -> None:
     assert name in split(fuse({name: start}))
 
 
-def test_diffusers_reads_the_fused_layers_of_a_single_block(tmp_path: Path) -> None:
+WIDTH, HIDDEN = 3072, 4 * 3072
+SINGLE = {
+    **{f"attn.to_{leaf}": (WIDTH, WIDTH) for leaf in "qkv"},
+    "proj_mlp": (HIDDEN, WIDTH),
+    "proj_out": (WIDTH, WIDTH + HIDDEN),
+    "norm.linear": (3 * WIDTH, WIDTH),
+}
+DOUBLE = {
+    **{f"attn.{leaf}": (WIDTH, WIDTH) for leaf in ("to_out.0", "to_add_out")},
+    **{f"attn.to_{leaf}": (WIDTH, WIDTH) for leaf in "qkv"},
+    **{f"attn.add_{leaf}_proj": (WIDTH, WIDTH) for leaf in "qkv"},
+    **{f"{mlp}.net.0.proj": (HIDDEN, WIDTH) for mlp in ("ff", "ff_context")},
+    **{f"{mlp}.net.2": (WIDTH, HIDDEN) for mlp in ("ff", "ff_context")},
+    **{f"norm1{end}.linear": (6 * WIDTH, WIDTH) for end in ("", "_context")},
+}
+
+
+@pytest.mark.parametrize(
+    ("block", "sizes"),
+    [("single_transformer_blocks.0", SINGLE), ("transformer_blocks.18", DOUBLE)],
+)
+def test_diffusers_reads_the_layers_of_blocks(
+    tmp_path: Path, block: str, sizes: dict[str, tuple[int, int]]
+) -> None:
     """At FLUX.1's own width, the only one at which diffusers reads them."""
-    block = "transformer.single_transformer_blocks.0"
-    sizes = {f"attn.to_{leaf}": (3072, 3072) for leaf in "qkv"}
-    sizes |= {"proj_mlp": (12288, 3072), "proj_out": (3072, 15360)}
     weights = {
-        f"{block}.{leaf}": random_lora(*size, rank=2, alpha=1.0)
+        f"transformer.{block}.{leaf}": random_lora(*size, rank=2, alpha=1.0)
         for leaf, size in sizes.items()
     }
     save_kohya(tmp_path / "lora.safetensors", weights, family="flux")
