@@ -29,8 +29,13 @@ def own_picture(
     assert result.checkpoint is not None
     factors = load_checkpoint(result.checkpoint).factors
     opened = OPEN[family](model)
-    targets = [n.removesuffix(".lora_A.default.weight") for n in factors if "_A." in n]
-    add_lora(opened.denoiser, rank=4, targets=targets, method=None, seed=0, **lora)
+    ranks = {
+        name.removesuffix(".lora_A.default.weight"): len(value)
+        for name, value in factors.items()
+        if "_A." in name
+    }
+    lora |= {"targets": list(ranks), "ranks": ranks}
+    add_lora(opened.denoiser, rank=4, method=None, seed=0, **lora)
     load_factors(opened.denoiser, factors)
     caption = opened.encode_caption(CAPTION)
     request = SampleRequest(caption, None, SEED, STEPS, GUIDANCE, SIDE, SIDE)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .peft import save_peft
     from .svd import compress
     from .tensors import read_tensors, write_tensors
-    from .weights import LoraFactors, LoraWeights, canonical_name
+    from .weights import LoraFactors, LoraWeights, canonical_name, with_one_alpha
 
 __all__ = [
     "LearnedFolder",
@@ -34,6 +34,7 @@ __all__ = [
     "save_peft",
     "tag_frequency",
     "training_metadata",
+    "with_one_alpha",
     "write_tensors",
 ]
 
@@ -51,6 +52,7 @@ _HOME = {
     "save_peft": "peft",
     "tag_frequency": "metadata_pictures",
     "training_metadata": "metadata",
+    "with_one_alpha": "weights",
     "write_tensors": "tensors",
 }
 

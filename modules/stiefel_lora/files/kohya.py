@@ -43,7 +43,7 @@ def save_kohya(
     What tools need to tell the family is always in the metadata, as is the hash of the
     tensors; ``metadata`` adds to it. Adapter metadata of diffusers is left out, because
     diffusers refuses a file that has both. Where alphas differ from layer to layer,
-    diffusers 0.42 misreads them in this format; give it the PEFT-style file.
+    diffusers 0.42 misreads them in this format (``with_one_alpha`` helps).
 
     Raises:
         ModelError: a module has no name in this family, or is a DoRA.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import math
 
@@ -9,7 +10,14 @@ from torch import Tensor
 
 from .._exceptions import ModelError
 
-__all__ = ["COMPONENTS", "LoraFactors", "LoraWeights", "canonical_name", "rank_of"]
+__all__ = [
+    "COMPONENTS",
+    "LoraFactors",
+    "LoraWeights",
+    "canonical_name",
+    "rank_of",
+    "with_one_alpha",
+]
 
 COMPONENTS = ("unet", "transformer", "text_encoder", "text_encoder_2")
 
@@ -90,3 +98,23 @@ def canonical_name(component: str, module_path: str) -> str:
     ):
         module_path = f"text_model.{module_path}"
     return f"{component}.{module_path}"
+
+
+def with_one_alpha(weights: LoraWeights) -> LoraWeights:
+    """The same LoRA with the alpha of most layers in all; A makes up for it.
+
+    For diffusers 0.42, which reads kohya-style alphas of a U-Net layer by layer under
+    names that its layers do not have, and gives them all the most frequent one.
+    """
+    if not weights:
+        return weights
+    counts = collections.Counter(factors.alpha for factors in weights.values())
+    alpha = counts.most_common(1)[0][0]
+    return {
+        name: factors
+        if factors.alpha == alpha
+        else dataclasses.replace(
+            factors, down=factors.down * (factors.alpha / alpha), alpha=alpha
+        )
+        for name, factors in weights.items()
+    }

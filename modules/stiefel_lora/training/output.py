@@ -20,6 +20,7 @@ from ..files import (
     save_kohya,
     save_peft,
     training_metadata,
+    with_one_alpha,
 )
 from ..optim.pairs import Pair
 
@@ -110,13 +111,15 @@ def write_lora_files(
         extra=extra,
     )
     dtype = getattr(torch, config.output_dtype)
+    # FLUX's alphas are read layer by layer, and its fused layers need their own.
+    kohya = weights if config.model_type == "flux" else with_one_alpha(weights)
     paths = []
     for kind in config.output_formats:
         # The plain name for the format that most tools read.
         path = folder / f"{stem}{'' if kind == 'kohya' else '_peft'}.safetensors"
         if kind == "kohya":
             save_kohya(
-                path, weights, family=config.model_type, dtype=dtype, metadata=metadata
+                path, kohya, family=config.model_type, dtype=dtype, metadata=metadata
             )
         else:
             save_peft(path, weights, dtype=dtype, metadata=metadata)

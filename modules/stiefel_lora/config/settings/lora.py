@@ -50,8 +50,9 @@ class LoraSettings(StrictModel):
     that matches no layer is an error."""
 
     conv_rank: Annotated[Count, Field(ge=1, le=4096)] | None = None
-    """Rank of convolutions, for SDXL and SD 1.5. Set: the preset has those of residual
-    blocks and samplers too (kohya's conv_dim). Unset: linear layers alone."""
+    """Rank of convolutions (of one pixel: lora_rank), for SDXL and SD 1.5. Set: the
+    preset has those of residual blocks and samplers too (kohya's conv_dim). Unset:
+    linear layers alone."""
 
     lora_alpha: Annotated[Number, Field(gt=0, le=1e6)] | None = None
     """Scale of the LoRA: alpha / rank multiplies it. Unset: the rank, which is what
