@@ -236,6 +236,12 @@ def test_what_is_unset_is_a_remark_until_training_starts(tmp_path):
             {"samples": [{"prompt": "a"}]},
             "samples are not made during training while sample_every is 0.",
         ),
+        ({"alpha_mask": True}, "alpha_mask has no effect with masked_training off."),
+        (
+            {"concepts": ["a", "b"], "validation_concepts": ["c", "b"]},
+            "validation_concepts.1 is among concepts too: its loss falls even where "
+            "the LoRA only learns pictures by heart.",
+        ),
         (
             {"optimizer": {"name": "adamw"}, "learning_rate": 2e-2},
             "learning_rate=0.02 is 200 times above 0.0001, where adamw usually begins; "

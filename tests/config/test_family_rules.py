@@ -31,6 +31,11 @@ from stiefel_lora.config import parse_config
             {"model_type": "sdxl", "text_encoder_2_sequence_length": 256},
             "is for T5 of FLUX.1; sdxl has no T5",
         ),
+        (
+            {"prediction_type": "v_prediction"},
+            "prediction_type='v_prediction' is for SDXL and SD 1.5; FLUX.1 always "
+            "predicts a flow: leave it out.",
+        ),
     ],
 )
 def test_what_a_family_can_not_do_is_said(

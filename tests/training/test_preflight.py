@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from helpers.runs import make_pictures, tiny_config
-from stiefel_lora import ConfigError, OutputError
+from stiefel_lora import ConfigError, DataError, OutputError
 from stiefel_lora._commands import app
 from stiefel_lora.families.sdxl import Sdxl
 from stiefel_lora.training.preflight import look_over
@@ -36,6 +36,26 @@ def test_what_is_found(tiny_sdxl: Path, tmp_path: Path) -> None:
     assert found.layers == 12
     assert found.memory.total > found.memory.parts[0].bytes > 0
     assert 0 < found.disk.total < found.free
+
+
+def test_pictures_that_training_would_leave_out(
+    tiny_sdxl: Path, tmp_path: Path
+) -> None:
+    config = tiny_config(tiny_sdxl, tmp_path)
+    (tmp_path / "train" / "01.png").write_bytes(b"no picture")
+    found = look_over(config)
+    assert found.pictures == 4
+    (reason,) = found.left_out
+    assert reason.startswith(str(tmp_path / "train" / "01.png"))
+    large = tiny_config(tiny_sdxl, tmp_path, resolution=512)
+    with pytest.raises(DataError) as error:
+        look_over(large)
+    assert str(error.value) == (
+        f"None of the 4 pictures can be read; the first is {tmp_path}/train/00.png "
+        f"(32 x 32 pixels are less than a bucket's step of 64; set allow_upscaling to "
+        f"enlarge it)."
+    )
+    look_over(large.model_copy(update={"allow_upscaling": True}))
 
 
 def test_a_hub_model_that_is_not_here(tmp_path: Path) -> None:

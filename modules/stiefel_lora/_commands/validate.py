@@ -50,6 +50,11 @@ def _show(found: Preflight) -> None:
             + (f" ({bare} without a caption)" if bare else "")
             + f", held out {found.held_out}."
         )
+    if found.left_out:
+        typer.echo(
+            f"Remark: {len(found.left_out)} pictures can not be used and are left out; "
+            f"the first is {found.left_out[0]}."
+        )
     if found.layers is not None:
         typer.echo(f"Layers with a LoRA: {found.layers}.")
     else:

@@ -15,6 +15,13 @@ __all__ = ["check_complete", "check_paths", "remarks"]
 # Learning rates this many times off are rarely meant.
 FAR = 100
 
+_OF_MASKS = (
+    "alpha_mask",
+    "unmasked_probability",
+    "unmasked_weight",
+    "normalize_masked_area_loss",
+)
+
 
 def check_paths(config: TrainConfig) -> None:
     """Refuse paths that are set and missing.
@@ -40,7 +47,12 @@ def check_complete(config: TrainConfig) -> None:
 
 def remarks(config: TrainConfig) -> list[str]:
     """Sentences about what is allowed, but perhaps not meant."""
-    return [*_unset(config), *_without_effect(config), *_far_rate(config)]
+    return [
+        *_unset(config),
+        *_without_effect(config),
+        *_measured_on_what_is_learned(config),
+        *_far_rate(config),
+    ]
 
 
 def _missing(config: TrainConfig) -> Iterator[str]:
@@ -79,7 +91,21 @@ def _without_effect(config: TrainConfig) -> Iterator[str]:
         yield "samples are not made during training while sample_every is 0."
     if config.save_without_ema and config.ema == "off":
         yield "save_without_ema has no effect with ema off."
+    if not config.masked_training:
+        for name in _OF_MASKS:
+            if getattr(config, name) != type(config).model_fields[name].default:
+                yield f"{name} has no effect with masked_training off."
     yield from idle_objective(config)
+
+
+def _measured_on_what_is_learned(config: TrainConfig) -> Iterator[str]:
+    learned = {concept.path for concept in config.concepts}
+    for number, concept in enumerate(config.validation_concepts):
+        if concept.path in learned:
+            yield (
+                f"validation_concepts.{number} is among concepts too: its loss falls "
+                f"even where the LoRA only learns pictures by heart."
+            )
 
 
 def _far_rate(config: TrainConfig) -> Iterator[str]:

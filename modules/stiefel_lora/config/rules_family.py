@@ -56,8 +56,18 @@ def _only_flux_has_t5(config: TrainConfig) -> str | None:
     )
 
 
+def _flux_predicts_a_flow(config: TrainConfig) -> str | None:
+    if config.model_type != "flux" or config.prediction_type == "auto":
+        return None
+    return (
+        f"prediction_type={config.prediction_type!r} is for SDXL and SD 1.5; FLUX.1 "
+        f"always predicts a flow: leave it out."
+    )
+
+
 FAMILY_RULES: tuple[Callable[[TrainConfig], str | None], ...] = (
     _flux_reads_patches,
     _flux_has_no_negative_prompt,
     _only_flux_has_t5,
+    _flux_predicts_a_flow,
 )

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from .._exceptions import DataError
 from .buckets import Buckets, buckets_of
 from .caption_variants import caption_variants
 from .encoded import EncodedSet, Entry
@@ -14,7 +13,7 @@ from .encoder import Encoder, encode_caption
 from .folder import Picture, Scan
 from .sizes import upright_size
 from .store import TensorStore
-from .unreadable import UnreadablePicture
+from .unreadable import UnreadablePicture, check_some_readable
 
 if TYPE_CHECKING:
     from ..config import TrainConfig
@@ -81,11 +80,7 @@ def encode_set(
         except UnreadablePicture as error:
             unreadable.append(f"{picture.path} ({error})")
         tick()
-    if scan.pictures and not entries:
-        raise DataError(
-            f"None of the {len(scan.pictures)} pictures can be read; the first is "
-            f"{unreadable[0]}."
-        )
+    check_some_readable(len(scan.pictures), unreadable)
     return found
 
 

@@ -25,7 +25,7 @@ from .unreadable import DAMAGE, UnreadablePicture
 if TYPE_CHECKING:
     from ..config import TrainConfig
 
-__all__ = ["ScanReport", "report_on"]
+__all__ = ["ScanReport", "report_on", "sizes_of"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,13 +109,7 @@ def report_on(config: TrainConfig, *, decode: bool = False) -> ScanReport:
     """
     scan = scan_concepts(config.concepts)
     buckets = buckets_of(config)
-    sizes: dict[int, tuple[Size, Size]] = {}
-    broken: dict[Path, str] = {}
-    for number, picture in enumerate(scan.pictures):
-        try:
-            sizes[number] = _sizes_of(picture.path, buckets, decode)
-        except UnreadablePicture as error:
-            broken[picture.path] = str(error)
+    sizes, broken = sizes_of(scan.pictures, buckets, decode=decode)
     good = [scan.pictures[number] for number in sizes]
     rates = rates_of(good)
     chosen = collections.Counter(bucket for _, bucket in sizes.values())
@@ -139,6 +133,24 @@ def report_on(config: TrainConfig, *, decode: bool = False) -> ScanReport:
         duplicates=_duplicates(good),
         listed_but_missing=_listed_but_missing(scan.pictures),
     )
+
+
+def sizes_of(
+    pictures: Sequence[Picture], buckets: Buckets, *, decode: bool = False
+) -> tuple[dict[int, tuple[Size, Size]], dict[Path, str]]:
+    """Read the sizes of pictures.
+
+    Returns:
+        Index -> size and bucket of those that can be used; the reasons of the others.
+    """
+    sizes: dict[int, tuple[Size, Size]] = {}
+    broken: dict[Path, str] = {}
+    for number, picture in enumerate(pictures):
+        try:
+            sizes[number] = _sizes_of(picture.path, buckets, decode)
+        except UnreadablePicture as error:
+            broken[picture.path] = str(error)
+    return sizes, broken
 
 
 def _sizes_of(path: Path, buckets: Buckets, decode: bool) -> tuple[Size, Size]:

@@ -1,13 +1,16 @@
-"""What a picture file that can not be used raises; never leaves ``data``."""
+"""What a picture file that can not be used raises, and what is said of many."""
 
 from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Sequence
 
 from PIL import Image
 
-__all__ = ["DAMAGE", "UnreadablePicture"]
+from .._exceptions import DataError
+
+__all__ = ["DAMAGE", "UnreadablePicture", "check_some_readable"]
 
 # What Pillow's decoders raise on damaged files, by what they meet first.
 DAMAGE = (
@@ -22,4 +25,23 @@ DAMAGE = (
 
 
 class UnreadablePicture(Exception):
-    """A file that can not be decoded or used; its text is the reason."""
+    """A file that can not be decoded or used; its text is the reason.
+
+    It never leaves ``data``.
+    """
+
+
+def check_some_readable(count: int, unreadable: Sequence[str]) -> None:
+    """Refuse pictures of which not one can be used.
+
+    Args:
+        count: of all pictures.
+        unreadable: those that are left out, each with its reason.
+
+    Raises:
+        DataError: all are.
+    """
+    if count and len(unreadable) == count:
+        raise DataError(
+            f"None of the {count} pictures can be read; the first is {unreadable[0]}."
+        )

@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from .._exceptions import OutputError
-from ..data.folder import scan_concepts
+from ..data.buckets import buckets_of
+from ..data.folder import Scan, scan_concepts
+from ..data.report import sizes_of
+from ..data.unreadable import check_some_readable
 from ..families import check_model
 from ..memory import (
     DiskEstimate,
@@ -35,6 +38,9 @@ class Preflight:
     pictures: int
     held_out: int
     without_caption: int
+    left_out: tuple[str, ...]
+    """Pictures of either kind that can not be used, each with its reason."""
+
     layers: int | None
     """Layers that get a LoRA; None where the base model is not on this machine."""
 
@@ -66,6 +72,7 @@ def look_over(config: TrainConfig) -> Preflight:
         inputs = check_inputs(config)
         train, held_out = inputs.train, inputs.validation
         layers = len(inputs.targets)
+    left_out = (*_left_out(config, train), *_left_out(config, held_out))
     settings = part_settings(source) if source else usual_settings(config.model_type)
     count = len(train.pictures) + len(held_out.pictures)
     memory, disk = _estimates(config, settings, count)
@@ -80,11 +87,20 @@ def look_over(config: TrainConfig) -> Preflight:
         len(train.pictures),
         len(held_out.pictures),
         train.without_caption,
+        left_out,
         layers,
         memory,
         disk,
         free,
     )
+
+
+def _left_out(config: TrainConfig, scan: Scan) -> list[str]:
+    """Those that training would leave out, by their headers alone."""
+    _, broken = sizes_of(scan.pictures, buckets_of(config))
+    found = [f"{path} ({reason})" for path, reason in broken.items()]
+    check_some_readable(len(scan.pictures), found)
+    return found
 
 
 def _estimates(
