@@ -10,7 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from helpers.runs import assert_same_factors, factors_of, tiny_config
+from helpers.runs import (
+    assert_same_factors,
+    factors_of,
+    tiny_config,
+    tiny_flux_config,
+)
 from stiefel_lora import ConfigError
 from stiefel_lora.config import TrainConfig, parse_config
 from stiefel_lora.families import open_family
@@ -24,6 +29,7 @@ pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("bitsandbytes") is None,
     reason="bitsandbytes is not installed",
 )
+MAKE = {"sdxl": tiny_config, "sd15": tiny_config, "flux": tiny_flux_config}
 KINDS = {"nfloat4": (torch.uint8, "Params4bit"), "int8": (torch.int8, "Int8Params")}
 
 
@@ -46,15 +52,21 @@ def base_of(machine: Machine) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "use_dora"), [("nfloat4", False), ("int8", False), ("nfloat4", True)]
+    ("family", "kind", "use_dora"),
+    [
+        *((family, kind, False) for family in MAKE for kind in KINDS),
+        ("sdxl", "nfloat4", True),
+    ],
 )
 def test_base_stays_and_factors_move(
-    tiny_sdxl: Path,
+    request: pytest.FixtureRequest,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    family: str,
     kind: str,
     use_dora: bool,
 ) -> None:
+    model = request.getfixturevalue(f"tiny_{family}")
     machines, starts = [], []
     prepare = Run.prepare
 
@@ -68,9 +80,8 @@ def test_base_stays_and_factors_move(
 
     monkeypatch.setattr(Run, "prepare", look)
     formats = ["peft"] if use_dora else ["kohya", "peft"]
-    config = quantised(
-        tiny_sdxl, tmp_path, kind, use_dora=use_dora, output_formats=formats
-    )
+    changes = {"model_type": family, "use_dora": use_dora, "output_formats": formats}
+    config = MAKE[family](model, tmp_path, weight_dtype=kind, steps=2, **changes)
     result = train(config)
 
     machine, (base, downs) = machines[0], starts[0]
@@ -79,7 +90,7 @@ def test_base_stays_and_factors_move(
         layer: Any = machine.model.get_submodule(pair.name)
         weight = layer.get_base_layer().weight
         # Projections around the blocks stay as they are.
-        if ".transformer_blocks." in pair.name:
+        if "transformer_blocks." in pair.name:
             assert (weight.dtype, type(weight).__name__) == (dtype, parameter)
         assert not weight.requires_grad
         assert pair.up.dtype == pair.down.dtype == torch.float32
