@@ -49,6 +49,20 @@ def test_dropped_tags_leave_the_kept_ones_and_the_order(number: int) -> None:
     assert found == sorted(found)
 
 
+def test_shuffled_tags_come_in_every_order() -> None:
+    changed = picture("a, b, c, d", enable_tag_shuffling=True)
+    # Of 24 orders one is missing from 400 with a chance of 1e-6.
+    assert len({caption_at(changed, number) for number in range(400)}) == 24
+
+
+def test_tags_are_dropped_as_often_as_asked() -> None:
+    changed = picture("a, b, c", tag_dropout_probability=0.2, keep_tags_count=1)
+    texts = [caption_at(changed, number).split(", ") for number in range(2000)]
+    left = sum(len(tags) - 1 for tags in texts)
+    # Five standard deviations of a binomial count.
+    assert abs(left - 4000 * 0.8) <= 5 * (4000 * 0.8 * 0.2) ** 0.5
+
+
 def test_all_tags_go_and_none_goes() -> None:
     assert caption_at(picture("a, b", tag_dropout_probability=1), 3) == ""
     assert caption_at(picture("a,  b."), 3) == "a,  b."

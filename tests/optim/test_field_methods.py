@@ -233,6 +233,22 @@ def test_lora_plus_with_ratio_one_is_fused_adamw_to_the_bit():
         assert torch.equal(x, y)
 
 
+def test_lora_plus_moves_b_that_many_times_as_far():
+    model = LoraNet()
+    pairs = find_pairs(model).pairs
+    for pair in pairs:
+        torch.nn.init.normal_(pair.up)
+    before = [(p.up.detach().clone(), p.down.detach().clone()) for p in pairs]
+    optimizer = create_optimizer("lora_plus", model, lr=1e-3, lr_ratio=8.0)
+    backward(model, task())
+    optimizer.step()
+    # Adam's first step is the rate itself wherever there is a gradient to speak of.
+    for pair, (up, down) in zip(pairs, before, strict=True):
+        moved = (pair.down.detach() - down).abs(), (pair.up.detach() - up).abs()
+        assert float(moved[0].median()) == pytest.approx(1e-3, rel=1e-2)
+        assert float(moved[1].median()) == pytest.approx(8e-3, rel=1e-2)
+
+
 def test_lora_plus_trains_b_alone_where_a_is_frozen():
     model, batch = LoraNet(), task()
     optimizer = create_optimizer("lora_plus", model, lr=1e-2)

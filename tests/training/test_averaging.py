@@ -160,6 +160,8 @@ def test_run_measures_and_writes_the_average_and_resumes_to_the_bit(
         assert torch.allclose(factors.up @ factors.down, up @ down, atol=1e-6)
         trained = second.factors[f"{layer}.lora_B.default.weight"]
         assert torch.equal(plain[name].up, trained)
+        # It has left its start, where A is zero.
+        assert down.any()
         assert not torch.equal(factors.up, trained)
 
 

@@ -6,6 +6,8 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from helpers.fixtures import StopAfter
 from helpers.runs import assert_same_factors, tiny_config
@@ -28,7 +30,15 @@ def test_so_does_any_optimizer_by_its_class(
 ) -> None:
     options = {"betas": [0.8, 0.9], "decoupled_weight_decay": True}
     chosen = {"name": "custom", "class": "torch.optim.RAdam", "options": options}
-    check_stop_and_resume(tiny_sdxl, tmp_path, stop_after, chosen)
+    stepped: list[torch.optim.Optimizer] = []
+    hook = register_optimizer_step_post_hook(lambda self, *_: stepped.append(self))
+    try:
+        check_stop_and_resume(tiny_sdxl, tmp_path, stop_after, chosen)
+    finally:
+        hook.remove()
+    assert {type(optimizer) for optimizer in stepped} == {torch.optim.RAdam}
+    assert stepped[0].defaults["betas"] == (0.8, 0.9)
+    assert stepped[0].defaults["decoupled_weight_decay"]
 
 
 def check_stop_and_resume(

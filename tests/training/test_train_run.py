@@ -122,6 +122,14 @@ def test_grid_shows_samples_before_and_after(result: TrainResult) -> None:
     with Image.open(result.before_after) as grid:
         assert grid.width > 2 * 160
         assert grid.height > 2 * 160
+    samples = result.run_dir / "samples"
+    # Same seeds: what differs is what was learned.
+    first, last = (
+        [Image.open(path).tobytes() for path in sorted(samples.glob(f"step-{n:06d}-*"))]
+        for n in (0, 4)
+    )
+    assert len(first) == len(SAMPLES)
+    assert all(one != other for one, other in zip(first, last, strict=True))
 
 
 def test_tensorboard_can_be_read_back(result: TrainResult, events: list[dict]) -> None:

@@ -78,7 +78,9 @@ def test_time_ids_follow_size_and_crop(
         assert left >= 0
 
 
-@pytest.mark.parametrize("setting", ["masks", "weights", "captions", "colours"])
+@pytest.mark.parametrize(
+    "setting", ["masks", "weights", "captions", "shuffling", "tags", "colours"]
+)
 def test_each_setting_changes_what_is_learned(
     tiny_sdxl: Path, tmp_path: Path, setting: str
 ) -> None:
@@ -86,6 +88,10 @@ def test_each_setting_changes_what_is_learned(
         "masks": {"masked_training": False},
         "weights": {"concepts": with_concept(tmp_path, 1, loss_weight=0.0)},
         "captions": {"concepts": with_concept(tmp_path, 0, caption_dropout_rate=1)},
+        "shuffling": {
+            "concepts": with_concept(tmp_path, 0, enable_tag_shuffling=False)
+        },
+        "tags": {"concepts": with_concept(tmp_path, 0, tag_dropout_probability=0)},
         "colours": {"concepts": with_concept(tmp_path, 0, random_hue_max_strength=0)},
     }[setting]
     plain = varied(tiny_sdxl, tmp_path, run_name="plain", steps=3)
