@@ -265,7 +265,6 @@ OFF = (
         "if not self._store.holds(key):",
         "if True:",
         (
-            f"{_TRAINING}varied_pictures.py::test_damaged_cache_is_said_and_rebuilt",
             f"{_TRAINING}settings_reach_the_blocks.py::"
             f"test_a_second_run_encodes_no_picture_and_no_caption",
         ),
