@@ -138,7 +138,7 @@ def test_released_encoders_leave_memory(tiny_sdxl: Path) -> None:
     family = open_sdxl(tiny_sdxl)
     family.encode_caption("thing")
     family.encode_picture(torch.zeros(3, 32, 32), FRAME)
-    encoder = weakref.ref(family._text.text_encoder)
+    encoder = weakref.ref(family._encoders["text_encoder"])
     loaded = alive() - before
     assert loaded > 0
     family.release_encoders()

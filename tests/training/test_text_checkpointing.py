@@ -55,7 +55,7 @@ def encoder_of(kind: str) -> Any:
     """With a LoRA that moved, in evaluation mode."""
     torch.manual_seed(0)
     encoder = ENCODERS[kind]().eval()
-    targets = select_text_layers(encoder)
+    targets = select_text_layers(encoder, family="sd15", part="text_encoder")
     method = CATALOGUE["stiefel_lora"]
     add_lora(encoder, rank=4, alpha=4, targets=targets, method=method, seed=0)
     for pair in pairs_of(encoder):

@@ -14,11 +14,21 @@ from diffusers import (
 )
 
 from helpers.fixtures import StopAfter
-from helpers.runs import assert_same_factors, factors_of, tiny_config, tiny_flux_config
+from helpers.runs import (
+    assert_same_factors,
+    factors_of,
+    make_pictures,
+    tiny_config,
+    tiny_flux_config,
+)
 from stiefel_lora import ConfigError
 from stiefel_lora.config import TrainConfig, parse_config
+from stiefel_lora.data.order import Visit
+from stiefel_lora.families import ModelSource, open_family
 from stiefel_lora.files import load_lora
 from stiefel_lora.training import TrainResult, read_events
+from stiefel_lora.training.machine import Machine
+from stiefel_lora.training.run import Run
 from stiefel_lora.training.trainer import train
 
 DENOISERS = {"sdxl": "unet", "sd15": "unet", "flux": "transformer"}
@@ -129,6 +139,52 @@ def test_a_resumed_run_ends_with_the_same_bits(
     assert (
         load_lora(again.lora_files[0]).keys() == load_lora(again.lora_files[1]).keys()
     )
+
+
+@pytest.mark.parametrize(
+    ("family", "part"), [("flux", "text_encoder"), ("sdxl", "text_encoder_2")]
+)
+def test_an_encoder_that_is_not_trained_is_not_there(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    family: str,
+    part: str,
+) -> None:
+    """Neither while the run trains and measures nor for its samples."""
+    machines: list[Machine] = []
+    loaded: list[str] = []
+    prepare, load = Run.prepare, ModelSource.load
+
+    def watched_load(source: ModelSource, name: str, *given: Any) -> Any:
+        loaded.append(name)
+        return load(source, name, *given)
+
+    def watched_prepare(run: Run) -> Machine:
+        machines.append(prepare(run))
+        loaded.clear()
+        return machines[0]
+
+    monkeypatch.setattr(ModelSource, "load", watched_load)
+    monkeypatch.setattr(Run, "prepare", watched_prepare)
+    shuffled = {"enable_tag_shuffling": True, "tag_delimiter": " "}
+    concepts = [{"path": str(make_pictures(tmp_path / "train")), **shuffled}]
+    which = {"train_text_encoder": False, "train_text_encoder_2": False}
+    which |= {f"train_{part}": True}
+    rate = {"text_encoder_learning_rate": None}
+    config = config_of(request, family, tmp_path, concepts=concepts, **which, **rate)
+    result = train(config)
+    assert set(loaded) == {"vae", "scheduler"}
+    assert [*machines[0].family._encoders] == [part]  # type: ignore[attr-defined]
+    assert any(name.startswith(part) for name in factors_of(result))
+    # What the others said is of the caption that the trained one is asked for.
+    pictures, opened = machines[0].pictures, open_family(config, torch.device("cpu"))
+    for number in range(10):
+        visits = [Visit(1, number)]
+        (caption,) = pictures.captions(visits)
+        held = pictures.batch(visits)
+        for name, tensor in opened.encode_caption(caption).items():
+            assert torch.equal(held[name][0], tensor)
 
 
 def test_an_encoder_that_the_model_does_not_have(

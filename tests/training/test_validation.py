@@ -32,6 +32,7 @@ class Pictures:
 def family_with(predict: Any) -> Any:
     return SimpleNamespace(
         device=torch.device("cpu"),
+        trained_text=[],
         timesteps_at=lambda places: (places * 1000).long(),
         predict=predict,
     )

@@ -6,24 +6,30 @@ import re
 
 from torch import nn
 
-__all__ = ["select_text_layers"]
+__all__ = ["UNREAD_LAYERS", "select_text_layers"]
+
+UNREAD_LAYERS = {"sdxl": {"text_encoder": 1}}
+"""Family -> text encoder -> how many of its last layers the denoiser is never told of:
+SDXL reads the penultimate hidden states, and of the second the projected output too."""
 
 # Where CLIP and T5 keep all attention and feed-forward layers.
 _LEVEL = re.compile(r"\bencoder\.(?:layers|block)\.(\d+)\.")
 
 
-def select_text_layers(encoder: nn.Module, unread: int = 0) -> list[str]:
+def select_text_layers(encoder: nn.Module, *, family: str, part: str) -> list[str]:
     """Names of the attention and feed-forward layers, in the order of the model.
+
+    Without those whose output the denoiser is never told, where nothing would move.
 
     Args:
         encoder: of CLIP's or T5's kind.
-        unread: how many of the last blocks the denoiser is never told of; nothing
-            would move there.
+        family: of the model, by its name.
+        part: which of its encoders.
     """
     levels = {
         name: int(level[1])
         for name, layer in encoder.named_modules()
         if isinstance(layer, nn.Linear) and (level := _LEVEL.search(name))
     }
-    last = max(levels.values()) - unread
+    last = max(levels.values()) - UNREAD_LAYERS.get(family, {}).get(part, 0)
     return [name for name, level in levels.items() if level <= last]

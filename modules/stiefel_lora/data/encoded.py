@@ -68,7 +68,7 @@ class EncodedSet:
 
     @property
     def encodes_text(self) -> bool:
-        """Whether batches hold encoded captions; else ``captions`` gives the texts."""
+        """Whether batches hold captions as they were encoded before training."""
         return self._plan.encodes_text
 
     @property
@@ -100,14 +100,12 @@ class EncodedSet:
         items = [self._item(visit) for visit in visits]
         return {name: torch.stack([item[name] for item in items]) for name in items[0]}
 
-    def captions(self, visits: Iterable[Visit], bounded: bool = False) -> list[str]:
+    def captions(self, visits: Iterable[Visit]) -> list[str]:
         """Caption of each visit, for text encoders that are trained.
 
-        Args:
-            visits: of the pictures.
-            bounded: take only the versions that are encoded ahead.
+        One of the versions that are encoded ahead, where any are.
         """
-        return [self._caption(visit, bounded) for visit in visits]
+        return [self._caption(visit) for visit in visits]
 
     def _item(self, visit: Visit) -> dict[str, Tensor]:
         entry = self._entries[visit.picture]
@@ -127,7 +125,7 @@ class EncodedSet:
         if self._weighted:
             item["loss_weight"] = torch.tensor(entry.picture.concept.loss_weight)
         if self._plan.encodes_text:
-            item |= self.encoder.caption(self._caption(visit, bounded=True))
+            item |= self.encoder.caption(self._caption(visit))
         return item
 
     @functools.cached_property
@@ -143,13 +141,13 @@ class EncodedSet:
             picture.path.name, entry.original, entry.size, picture.concept, number
         )
 
-    def _caption(self, visit: Visit, bounded: bool) -> str:
+    def _caption(self, visit: Visit) -> str:
         picture, number = self._entries[visit.picture].picture, visit.number
         if not self._plan.varied:
             return picture.caption
         if is_dropped(picture, number):
             return ""
-        if bounded:
+        if self._plan.encodes_text:
             number %= variation_count(picture.concept, len(picture.captions))
         return caption_at(picture, number)
 

@@ -37,14 +37,14 @@ class Plan:
     alpha_mask: bool = False
     unmasked_probability: float = 0.0
     encodes_text: bool = True
-    """Whether captions are encoded ahead; not where a text encoder is trained."""
+    """Whether captions are encoded ahead; not where all text encoders are trained."""
 
 
-def plan_of(config: TrainConfig, *, training: bool) -> Plan:
+def plan_of(config: TrainConfig, *, training: bool, encodes_text: bool) -> Plan:
     """Plan of a configuration; held-out pictures are always measured as they are."""
     buckets = buckets_of(config)
     if not training:
-        return Plan(buckets, encodes_text=not config.text_encoder_rates)
+        return Plan(buckets, encodes_text=encodes_text)
     return Plan(
         buckets=buckets,
         varied=True,
@@ -52,7 +52,7 @@ def plan_of(config: TrainConfig, *, training: bool) -> Plan:
         masked=config.masked_training,
         alpha_mask=config.alpha_mask,
         unmasked_probability=config.unmasked_probability,
-        encodes_text=not config.text_encoder_rates,
+        encodes_text=encodes_text,
     )
 
 

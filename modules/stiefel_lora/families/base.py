@@ -83,8 +83,8 @@ class Family(Protocol):
     text_models: ClassVar[Mapping[str, Any]]
     """Text encoders by part, with their classes."""
 
-    unread_layers: ClassVar[Mapping[str, int]]
-    """How many of an encoder's last layers the denoiser is never told of."""
+    trained_text: Sequence[str]
+    """Text encoders that were asked for with ``text_encoder``."""
 
     guidance_scale: float
     """What a guidance-distilled denoiser is told while it trains and is measured;
@@ -109,15 +109,23 @@ class Family(Protocol):
         ...
 
     def text_encoder(self, part: str) -> nn.Module:
-        """A text encoder on the device, frozen, that is not released any more."""
+        """A text encoder to be trained: on the device, frozen, and never released."""
         ...
 
-    def encode_captions(self, captions: Sequence[str]) -> Batch:
-        """Encode captions on the device, with gradients where they are asked for."""
+    def encode_captions(
+        self, captions: Sequence[str], known: Batch | None = None
+    ) -> Batch:
+        """Encode captions on the device, with gradients where they are asked for.
+
+        With ``known``, the captions as they were encoded before training, only the
+        encoders that are trained are asked.
+        """
         ...
 
-    def encode_caption(self, caption: str) -> dict[str, Tensor]:
-        """Encode one caption."""
+    def encode_caption(
+        self, caption: str, known: dict[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Encode one caption; ``known`` is what this returned before training."""
         ...
 
     def encode_picture(self, pixels: Tensor, frame: Frame) -> dict[str, Tensor]:

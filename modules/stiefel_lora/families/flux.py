@@ -74,8 +74,8 @@ class Flux(StockFamily):
     ) -> None:
         self._shape = source.config("transformer")
         usual = _DEV_TOKENS if self._guided else _SCHNELL_TOKENS
-        self._tokens = text_encoder_2_sequence_length or usual
-        super().__init__(source, weight_dtype, device, str(self._tokens))
+        self._tokens_read = text_encoder_2_sequence_length or usual
+        super().__init__(source, weight_dtype, device, str(self._tokens_read))
 
     def _training_schedule(self) -> Any:
         kind = self._source.config("scheduler").get("_class_name", "")
@@ -91,15 +91,13 @@ class Flux(StockFamily):
         """Whether the transformer reads a guidance scale: dev does, schnell not."""
         return bool(self._shape.get("guidance_embeds", False))
 
-    def encode_captions(self, captions: Sequence[str]) -> Batch:
-        """``embeds (batch, 512, 4096)`` of T5 and ``pooled (batch, 768)`` of CLIP."""
-        embeds, pooled, _ = self._text_pipeline().encode_prompt(
-            list(captions),
-            prompt_2=None,
-            device=self.device,
-            max_sequence_length=self._tokens,
-        )
-        return {"embeds": embeds, "pooled": pooled}
+    def _say(self, part: str, captions: Sequence[str]) -> Batch:
+        """``pooled (batch, 768)`` of CLIP, ``embeds (batch, 512, 4096)`` of T5."""
+        if part == "text_encoder":
+            found = self._encoder(part)(self._tokens(part, captions))
+            return {"pooled": found.pooler_output}
+        tokens = self._tokens(part, captions, self._tokens_read)
+        return {"embeds": self._encoder(part)(tokens).last_hidden_state}
 
     # Denoising -----------------------------------------------------------------------
 

@@ -71,12 +71,10 @@ class Sd15(UNetFamily):
         super().__init__(source, weight_dtype, device)
         self._nothing: dict[str, Tensor] | None = None
 
-    def encode_captions(self, captions: Sequence[str]) -> Batch:
+    def _say(self, part: str, captions: Sequence[str]) -> Batch:
         """``embeds (batch, 77, 768)``: the last hidden states, normalised."""
-        embeds, _ = self._text_pipeline().encode_prompt(
-            list(captions), self.device, 1, do_classifier_free_guidance=False
-        )
-        return {"embeds": embeds}
+        found = self._encoder(part)(self._tokens(part, captions))
+        return {"embeds": found.last_hidden_state}
 
     def _pipeline(self, **parts: Any) -> Any:
         none: dict[str, Any] = {"safety_checker": None, "feature_extractor": None}
@@ -94,8 +92,7 @@ class Sd15(UNetFamily):
 
         The encoder does not stay for it.
         """
-        if self._nothing is None or self._keeps_text:
-            before = self._text
+        if self._nothing is None or self.trained_text:
             self._nothing = self.encode_caption("")
-            self._text = before
+            self._release_text()
         return self._nothing

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import diffusers
 import torch
@@ -23,6 +23,7 @@ _TEXT_MODELS = {
     "text_encoder": transformers.CLIPTextModel,
     "text_encoder_2": transformers.CLIPTextModelWithProjection,
 }
+_SECOND = "text_encoder_2"
 _TOKENIZERS = {
     "tokenizer": transformers.CLIPTokenizer,
     "tokenizer_2": transformers.CLIPTokenizer,
@@ -60,20 +61,30 @@ class Sdxl(UNetFamily):
     )
     text_models = _TEXT_MODELS
     tokenizers = _TOKENIZERS
-    # Of the first encoder the last layer is skipped, so that nothing would move there.
-    unread_layers: ClassVar = {"text_encoder": 1}
     pipeline = diffusers.StableDiffusionXLPipeline
 
-    def encode_captions(self, captions: Sequence[str]) -> Batch:
-        """``embeds (batch, 77, 2048)`` and ``pooled (batch, 1280)`` (SDXL's own sizes).
+    def _say(self, part: str, captions: Sequence[str]) -> Batch:
+        """The penultimate hidden states, and the projected output of the second.
 
-        The penultimate hidden states of both encoders side by side, and the projected
-        output of the second.
+        ``embeds (batch, 77, 768)``, and ``embeds (batch, 77, 1280)`` with ``pooled
+        (batch, 1280)`` (SDXL's own sizes).
         """
-        embeds, _, pooled, _ = self._text_pipeline().encode_prompt(
-            list(captions), device=self.device, do_classifier_free_guidance=False
-        )
-        return {"embeds": embeds, "pooled": pooled}
+        tokens = self._tokens(part, captions)
+        found = self._encoder(part)(tokens, output_hidden_states=True)
+        said = {"embeds": found.hidden_states[-2]}
+        return said | ({"pooled": found.text_embeds} if part == _SECOND else {})
+
+    def _joined(self, said: Mapping[str, Batch], known: Batch) -> Batch:
+        """The ``embeds`` of both encoders side by side: ``(batch, 77, 2048)``."""
+        pieces = [batch["embeds"] for batch in said.values()]
+        if len(pieces) == 1:
+            own, whole = pieces[0].shape[-1], known["embeds"]
+            if _SECOND in said:
+                pieces.insert(0, whole[..., :-own])
+            else:
+                pieces.append(whole[..., own:])
+        joined = super()._joined(said, known)
+        return joined | ({"embeds": torch.cat(pieces, dim=-1)} if pieces else {})
 
     def _about_frame(self, frame: Frame) -> dict[str, Tensor]:
         """The six ``time_ids`` int64."""

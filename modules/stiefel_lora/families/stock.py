@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import diffusers
@@ -42,9 +41,6 @@ class StockFamily(TrainableText):
     component: ClassVar[str]
     denoiser_class: ClassVar[Any]
 
-    tokenizers: ClassVar[Mapping[str, Any]]
-    """Tokenizers by part, with their classes."""
-
     pipeline: ClassVar[Any]
     """Stock pipeline; its parts are handed over one by one, absent ones as None."""
 
@@ -55,9 +51,7 @@ class StockFamily(TrainableText):
         device: torch.device,
         *text_settings: str,
     ) -> None:
-        self._source = source
-        self._dtype = weight_dtype
-        self.device = device
+        super().__init__(source, weight_dtype, device)
         text = (*self.text_models, *self.tokenizers)
         self.base_fingerprint = source.fingerprint((self.component, "scheduler"))
         self.text_fingerprint = source.fingerprint(
@@ -66,7 +60,6 @@ class StockFamily(TrainableText):
         self.picture_fingerprint = source.fingerprint(("vae",))
         self._schedule = self._training_schedule()
         self._vae: Any = None
-        self._text: Any = None
 
     # What the families differ in ------------------------------------------------------
 
@@ -123,21 +116,6 @@ class StockFamily(TrainableText):
             vae = self._source.load("vae", diffusers.AutoencoderKL, torch.float32)
             self._vae = vae.requires_grad_(False).eval().to(self.device)
         return self._vae
-
-    def _text_pipeline(self) -> Any:
-        """The stock pipeline with the text encoders alone."""
-        if self._text is None:
-            parts = {
-                part: self._source.load(part, loader, self._dtype)
-                .requires_grad_(False)
-                .eval()
-                .to(self.device)
-                for part, loader in self.text_models.items()
-            }
-            for part, loader in self.tokenizers.items():
-                parts[part] = self._source.load(part, loader)
-            self._text = self._pipeline(scheduler=self._schedule, **parts)
-        return self._text
 
     def _pipeline(self, **parts: Any) -> Any:
         names = ("vae", self.component, *self.text_models, *self.tokenizers)

@@ -13,41 +13,80 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .base import Batch
 from .source import ModelSource
+from .tokens import tokens_of
 
 __all__ = ["TrainableText", "checkpoint_layers"]
 
 
 class TrainableText:
-    """What families do alike with their text encoders.
+    """Text encoders one by one, each read when it is first asked.
 
-    A family sets ``_text`` to None, makes it in ``_text_pipeline``, and says in
-    ``encode_captions`` what its denoiser is given.
+    A family says in ``_say`` what its denoiser is told by each of them.
+
+    Args:
+        source: where the parts come from.
+        weight_dtype: of the encoders and of what they say.
+        device: where they compute.
     """
 
     text_models: ClassVar[Mapping[str, Any]]
     """Text encoders by part, with their classes."""
 
-    unread_layers: ClassVar[Mapping[str, int]] = {}
-    """How many of an encoder's last layers the denoiser is never told of."""
+    tokenizers: ClassVar[Mapping[str, Any]]
+    """Tokenizers by part, with their classes, in the order of their encoders."""
 
-    _source: ModelSource
-    _text: Any
-    _keeps_text = False
+    def __init__(
+        self, source: ModelSource, weight_dtype: torch.dtype, device: torch.device
+    ) -> None:
+        self._source = source
+        self._dtype = weight_dtype
+        self.device = device
+        self.trained_text: list[str] = []
+        self._encoders: dict[str, Any] = {}
+        self._tokenizers: dict[str, Any] = {}
 
-    def _text_pipeline(self) -> Any:
+    def _say(self, part: str, captions: Sequence[str]) -> Batch:
+        """What one encoder says of captions."""
         raise NotImplementedError
 
-    def encode_captions(self, captions: Sequence[str]) -> Batch:
-        """Encode captions on the device, with gradients where they are asked for."""
-        raise NotImplementedError
+    def _joined(self, said: Mapping[str, Batch], known: Batch) -> Batch:
+        """What encoders say, in the place of what was known of them."""
+        return {**known, **{n: t for batch in said.values() for n, t in batch.items()}}
+
+    def encode_captions(
+        self, captions: Sequence[str], known: Batch | None = None
+    ) -> Batch:
+        """Encode captions on the device, with gradients where they are asked for.
+
+        Args:
+            captions: the texts.
+            known: the same captions as they were encoded before training, stacked:
+                only the encoders that are trained are asked then.
+        """
+        parts = self.text_models if known is None else self.trained_text
+        said = {
+            part: {n: t.to(self._dtype) for n, t in self._say(part, captions).items()}
+            for part in parts
+        }
+        return self._joined(said, known or {})
 
     @torch.no_grad()
-    def encode_caption(self, caption: str) -> dict[str, Tensor]:
+    def encode_caption(
+        self, caption: str, known: dict[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
         """One caption by itself, on the CPU and without the batch dimension.
 
         What is longer than the tokens of an encoder is cut off and said in the log.
+
+        Args:
+            caption: the text.
+            known: what this returned before training; only the encoders that are
+                trained are asked then.
         """
-        found = self.encode_captions([caption])
+        batch = None
+        if known is not None:
+            batch = {name: value[None].to(self.device) for name, value in known.items()}
+        found = self.encode_captions([caption], batch)
         return {name: value[0].cpu() for name, value in found.items()}
 
     def text_skeleton(self, part: str) -> nn.Module:
@@ -55,13 +94,30 @@ class TrainableText:
         return self._source.skeleton(part, self.text_models[part])
 
     def text_encoder(self, part: str) -> nn.Module:
-        """A text encoder on the device, frozen, that is not released any more."""
-        self._keeps_text = True
-        return getattr(self._text_pipeline(), part)
+        """A text encoder to be trained: on the device, frozen, and never released."""
+        if part not in self.trained_text:
+            self.trained_text.append(part)
+        return self._encoder(part)
+
+    def _encoder(self, part: str) -> Any:
+        if part not in self._encoders:
+            found = self._source.load(part, self.text_models[part], self._dtype)
+            self._encoders[part] = found.requires_grad_(False).eval().to(self.device)
+        return self._encoders[part]
+
+    def _tokens(
+        self, part: str, captions: Sequence[str], length: int | None = None
+    ) -> Tensor:
+        """Tokens of an encoder, on the device."""
+        if part not in self._tokenizers:
+            name = dict(zip(self.text_models, self.tokenizers, strict=True))[part]
+            self._tokenizers[part] = self._source.load(name, self.tokenizers[name])
+        return tokens_of(self._tokenizers[part], captions, length).to(self.device)
 
     def _release_text(self) -> None:
-        if not self._keeps_text:
-            self._text = None
+        """Free the encoders that are not trained."""
+        kept = self.trained_text
+        self._encoders = {part: self._encoders[part] for part in kept}
 
 
 def checkpoint_layers(encoder: nn.Module) -> None:

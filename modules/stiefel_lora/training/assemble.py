@@ -111,9 +111,10 @@ def build_machine(config: TrainConfig, inputs: Inputs, folder: RunFolder) -> Mac
     seed_all(config.seed)
     family = inputs.family
     store = TensorStore(config.cache_dir or config.output_dir / ".cache")
-    plan = plan_of(config, training=True)
+    frozen_text = bool(family.text_models.keys() - inputs.text_targets.keys())
+    plan = plan_of(config, training=True, encodes_text=frozen_text)
     pictures = _encode("Encoding pictures", inputs.train, family, store, plan)
-    plan = plan_of(config, training=False)
+    plan = plan_of(config, training=False, encodes_text=frozen_text)
     held_out = _encode(
         "Encoding held-out pictures", inputs.validation, family, store, plan
     )
@@ -123,7 +124,7 @@ def build_machine(config: TrainConfig, inputs: Inputs, folder: RunFolder) -> Mac
         store,
         config.resolution,
         folder.samples,
-        trained_text=bool(inputs.text_targets),
+        encodes_text=frozen_text,
     )
     family.release_encoders()
     model = family.denoiser

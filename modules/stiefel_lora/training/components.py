@@ -24,8 +24,6 @@ __all__ = ["add_text_loras", "make_optimizer", "text_targets"]
 def text_targets(config: TrainConfig, family: Family) -> dict[str, list[str]]:
     """Text encoder -> its layers that get a LoRA: attention and feed-forward.
 
-    Without those whose output the denoiser is never told, where nothing would move.
-
     Raises:
         ConfigError: the model has no such encoder, or the rank is too large for it.
     """
@@ -37,7 +35,7 @@ def text_targets(config: TrainConfig, family: Family) -> dict[str, list[str]]:
                 f"{part}: leave it out."
             )
         skeleton = family.text_skeleton(part)
-        found[part] = select_text_layers(skeleton, family.unread_layers.get(part, 0))
+        found[part] = select_text_layers(skeleton, family=family.name, part=part)
         ranks_of(skeleton, found[part], rank=config.lora_rank)
     return found
 

@@ -26,7 +26,7 @@ _SHOWN_SIDE = 160
 
 
 class Sampler:
-    """The samples of a configuration, their prompts encoded once.
+    """The samples of a configuration, their prompts encoded once as far as that goes.
 
     Args:
         samples: what to make.
@@ -34,7 +34,7 @@ class Sampler:
         store: where encoded prompts are kept.
         resolution: side of samples that name none.
         folder: where ``step-N-I.png`` goes.
-        trained_text: encode prompts anew each time, by text encoders that change.
+        encodes_text: encode prompts ahead; not where all text encoders are trained.
     """
 
     def __init__(
@@ -45,29 +45,23 @@ class Sampler:
         resolution: int,
         folder: Path,
         *,
-        trained_text: bool = False,
+        encodes_text: bool = True,
     ) -> None:
         self._family = family
         self._folder = folder
         self._resolution = resolution
         self._samples = samples
-        self._trained_text = trained_text
         self.prompts = [sample.prompt for sample in samples]
-        self._store = store
-        self._requests = [] if trained_text else self._encode()
+        negative = [sample.negative_prompt for sample in samples]
+        texts = [*self.prompts, *filter(None, negative)] if encodes_text else []
+        self._known = {text: _encode(text, family, store) for text in texts}
 
     def __len__(self) -> int:
         return len(self.prompts)
 
-    def _encode(self) -> list[SampleRequest]:
-        def encode(text: str) -> dict[str, Tensor]:
-            if self._trained_text:
-                return self._family.encode_caption(text)
-            found = self._store.read(encode_caption(text, self._family, self._store))
-            assert found is not None
-            return found
-
-        return [_request(sample, encode, self._resolution) for sample in self._samples]
+    def _encoded(self, text: str) -> dict[str, Tensor]:
+        """As the text encoders of now say it."""
+        return self._family.encode_caption(text, self._known.get(text))
 
     def make(self, step: int) -> list[Path]:
         """Make all samples with the model as it is, and save them.
@@ -76,8 +70,8 @@ class Sampler:
             OutputError: the folder can not be written.
         """
         paths = []
-        requests = self._encode() if self._trained_text else self._requests
-        for index, request in enumerate(requests):
+        for index, sample in enumerate(self._samples):
+            request = _request(sample, self._encoded, self._resolution)
             path = self._folder / f"step-{step:06d}-{index}.png"
             _save(self._family.sample(request), path)
             paths.append(path)
@@ -146,6 +140,12 @@ def before_after_grid(
             sheet.paste(shown, (x, top + row * (height + _MARGIN)))
         x += size[0] + _MARGIN
     return sheet
+
+
+def _encode(text: str, family: Family, store: TensorStore) -> dict[str, Tensor]:
+    found = store.read(encode_caption(text, family, store))
+    assert found is not None
+    return found
 
 
 def _request(

@@ -27,7 +27,7 @@ class LoraSettings(StrictModel):
 
     train_text_encoder: Flag = False
     """Train a LoRA on the first text encoder (CLIP) too. Captions then go through it at
-    every step and are not cached, which is slower and takes more memory."""
+    every step, which is slower, and it stays in memory."""
 
     text_encoder_learning_rate: Rate | None = None
     """Learning rate of the first text encoder's LoRA. Unset: learning_rate."""
