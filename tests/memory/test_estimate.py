@@ -7,10 +7,15 @@ from typing import Any
 import pytest
 import torch
 from diffusers import AutoencoderKL
-from torch import Tensor
+from torch import Tensor, nn
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+)
 
 from helpers.tiny_sdxl import tiny_unet
-from stiefel_lora.adapters import add_lora
+from stiefel_lora.adapters import add_lora, select_text_layers
 from stiefel_lora.config import TrainConfig, parse_config
 from stiefel_lora.memory import MemoryEstimate, estimate_disk, estimate_memory
 from stiefel_lora.memory.estimate import CONTEXT, walk
@@ -29,7 +34,12 @@ VAE = {
     "norm_num_groups": 4,
     "mid_block_add_attention": False,
 }
-TEXT = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
+TEXT: dict[str, Any] = {
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+}
 SETTINGS: dict[str, Any] = {
     "unet": dict(tiny_unet().config),
     "vae": VAE,
@@ -82,6 +92,63 @@ def test_factors_and_state_are_those_of_a_real_run(method: str) -> None:
     assert found.state == sum(
         bytes_of(state.values()) for state in optimizer.state.values()
     )
+
+
+@pytest.mark.parametrize("method", ["adamw", "stiefel_lora"])
+def test_text_encoders_that_are_trained_are_those_of_a_real_run(method: str) -> None:
+    both = {"train_text_encoder": True, "train_text_encoder_2": True}
+    config = run_of(optimizer={"name": method}, weight_dtype="bfloat16", **both)
+    encoders = {
+        "text_encoder": CLIPTextModel(CLIPTextConfig(**TEXT)),
+        "text_encoder_2": CLIPTextModelWithProjection(CLIPTextConfig(**TEXT)),
+    }
+    weights = [p.bfloat16() for e in encoders.values() for p in e.parameters()]
+    model = nn.ModuleDict({"unet": tiny_unet(), **encoders})
+    targets = {
+        part: select_text_layers(encoder, family="sdxl", part=part)
+        for part, encoder in encoders.items()
+    }
+    steps = walk(config, SETTINGS)
+    targets["unet"] = [layer.name for layer in trained_layers(config, steps)]
+    for part, layers in targets.items():
+        entry = CATALOGUE[method]
+        settings: dict[str, Any] = {"rank": 4, "alpha": 4, "seed": 0}
+        add_lora(model[part], targets=layers, method=entry, **settings)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = create_optimizer(method, model)
+    for _ in range(2):
+        for parameter in trained:
+            parameter.grad = torch.randn(parameter.shape)
+        optimizer.step()
+    found = estimate_memory(config, SETTINGS)
+    assert found.factors == bytes_of(trained)
+    assert found.state == sum(
+        bytes_of(state.values()) for state in optimizer.state.values()
+    )
+    stays = found.parts[1]
+    assert stays.exact
+    assert stays.name == "trained text encoders, bfloat16"
+    assert stays.bytes == bytes_of(weights)
+
+
+def test_what_text_encoders_cost() -> None:
+    plain = estimate()
+    first = estimate(train_text_encoder=True)
+    both = estimate(train_text_encoder=True, train_text_encoder_2=True)
+    assert plain.training < first.training < both.training
+    # Captions are cached for the one that is not trained: both are there before.
+    assert first.encoding == plain.encoding > both.encoding
+    deep = {**SETTINGS, "text_encoder": {**TEXT, "num_hidden_layers": 9}}
+    cost = [
+        estimate_memory(run_of(train_text_encoder=True, **again), deep).training
+        - estimate_memory(run_of(**again), deep).training
+        for again in ({}, {"gradient_checkpointing": True})
+    ]
+    assert 0 < cost[1] < cost[0]
+    factors, pictures = {"factors": 0, "state": 0}, 10
+    config = run_of(train_text_encoder=True, train_text_encoder_2=True)
+    kept = estimate_disk(run_of(), SETTINGS, pictures, **factors).cache
+    assert estimate_disk(config, SETTINGS, pictures, **factors).cache < kept
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -166,7 +233,7 @@ def test_the_vae_needs_what_it_holds_at_its_widest(side: int) -> None:
     """Counted in real passes; within a quarter."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
-    from stiefel_lora.memory.encoders import decoding_bytes, encoding_bytes
+    from stiefel_lora.memory.vae import decoding_bytes, encoding_bytes
 
     class Largest(TorchDispatchMode):
         """The largest tensor that is made."""

@@ -10,7 +10,8 @@ backward pass are kept
 
 Under mixed precision most of it is in ``train_dtype``, the inputs of normalisations in
 float32, and a LoRA keeps a copy of its own even where several layers read one input.
-What lies before the first LoRA keeps nothing. Gradient checkpointing keeps the inputs
+What lies before the first LoRA keeps nothing; a text encoder that is trained is before
+all that reads what it says. Gradient checkpointing keeps the inputs
 of the units alone, and for a moment all of the largest unit.
 """
 
@@ -19,7 +20,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Iterator, Sequence
 
-from .steps import Layer, Norm, Step, Unit
+from .steps import Layer, Norm, Step, Table, Unit
 
 __all__ = ["Kind", "activation_bytes"]
 
@@ -37,6 +38,7 @@ class Kind:
         width: bytes of a number in ``train_dtype``.
         checkpointing: whether units are computed again.
         dora: whether the length of each row is trained too.
+        told: names of the layers that read what trained text encoders say.
     """
 
     targets: Collection[str]
@@ -45,6 +47,7 @@ class Kind:
     width: int
     checkpointing: bool
     dora: bool = False
+    told: Collection[str] = ()
 
 
 def activation_bytes(model: Sequence[Step | Unit], kind: Kind) -> int:
@@ -55,7 +58,7 @@ def activation_bytes(model: Sequence[Step | Unit], kind: Kind) -> int:
         begun = trained
         sizes = []
         for step in steps:
-            trained = trained or (isinstance(step, Layer) and step.name in kind.targets)
+            trained = trained or _begins(step, kind)
             sizes.append(_kept(step, kind) if trained else 0)
         if isinstance(part, Unit) and kind.checkpointing:
             largest = max(largest, sum(sizes))
@@ -65,9 +68,17 @@ def activation_bytes(model: Sequence[Step | Unit], kind: Kind) -> int:
     return kind.batch * (total + largest)
 
 
+def _begins(step: Step, kind: Kind) -> bool:
+    """Whether gradients are needed from this step on."""
+    names = (kind.targets, kind.told)
+    return isinstance(step, Layer) and any(step.name in found for found in names)
+
+
 def _kept(step: Step, kind: Kind) -> int:
     if isinstance(step, Layer):
         return sum(_kept_by_lora(step, kind)) if step.name in kind.targets else 0
+    if isinstance(step, Table):
+        return 0
     numbers = step.width * step.places if isinstance(step, Norm) else step.numbers
     return numbers * (EXACT if step.exact else kind.width)
 

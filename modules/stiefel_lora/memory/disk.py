@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .flux import text_tokens
+from .trained_text import has_frozen_text
 from .weights import PLAIN
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ def estimate_disk(
     side = math.ceil(config.resolution / 2 ** (len(vae["block_out_channels"]) - 1))
     latents = vae["latent_channels"] * side**2 * FLOAT
     width = PLAIN[config.plain_weight_dtype]
-    caption = width * _text_numbers(config, settings)
+    cached = has_frozen_text(config, settings)
+    caption = width * _text_numbers(config, settings) if cached else 0
     files = sum(
         PLAIN[config.output_dtype] * factors // FLOAT for _ in config.output_formats
     )

@@ -2,30 +2,32 @@
 
 Weights, factors, gradients and optimizer state are exact: they follow from shapes.
 Activations follow the rules in ``activations``, the VAE's largest moment those in
-``encoders``. What the CUDA context and the libraries take is a habit of the field.
+``vae``. What the CUDA context and the libraries take is a habit of the field.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .activations import Kind, activation_bytes
-from .encoders import (
-    clip_parameters,
-    decoding_bytes,
-    encoding_bytes,
-    t5_parameters,
-    vae_parameters,
-)
 from .flux import flux_steps, text_tokens
 from .selection import trained_layers
 from .state import state_bytes, work_bytes
-from .steps import Step, Unit
+from .steps import Layer, Step, Unit
+from .trained_text import (
+    PARTS,
+    TrainedText,
+    has_frozen_text,
+    text_steps,
+    told_layers,
+    trained_text,
+)
 from .unet import unet_steps
-from .weights import PLAIN, denoiser_bytes
+from .vae import decoding_bytes, encoding_bytes, vae_parameters
+from .weights import PLAIN, denoiser_bytes, parameters_of
 
 if TYPE_CHECKING:
     from ..config import TrainConfig
@@ -93,32 +95,26 @@ def estimate_memory(
     Raises:
         ConfigError: a layer filter that matches nothing, or too large a rank.
     """
-    model = walk(config, settings)
-    targets = trained_layers(config, model)
+    model, texts = walk(config, settings), trained_text(config, settings)
+    own = trained_layers(config, model)
+    targets = [*own, *(layer for text in texts for layer in text.targets)]
     numbers = sum(config.lora_rank * (t.outputs + t.inputs) for t in targets)
     if config.use_dora:
         numbers += sum(layer.outputs for layer in targets)
     width = PLAIN[config.train_dtype]
-    kept = activation_bytes(
-        model,
-        Kind(
-            targets={layer.name for layer in targets},
-            rank=config.lora_rank,
-            batch=config.batch_size,
-            width=width,
-            checkpointing=config.gradient_checkpointing,
-            dora=config.use_dora,
-        ),
-    )
+    kept = _activations(config, model, own, texts)
     shapes = [(layer.outputs, layer.inputs) for layer in targets]
     state, work = state_bytes(config, shapes), work_bytes(config, shapes)
     # Autocast keeps the factors in train_dtype too while a batch is computed.
     copies = numbers * width if width < FLOAT else 0
-    base = denoiser_bytes(model, config.weight_dtype, config.plain_weight_dtype)
+    plain = config.plain_weight_dtype
+    base = denoiser_bytes(model, config.weight_dtype, plain)
+    staying = sum(PLAIN[plain] * parameters_of(text.steps) for text in texts)
     context = 0 if config.device == "cpu" else CONTEXT
     average = numbers * FLOAT if config.ema == "gpu" else 0
     parts = (
         Part(f"base model, {config.weight_dtype}", base, True),
+        *([Part(f"trained text encoders, {plain}", staying, True)] if texts else []),
         Part("LoRA, float32", numbers * FLOAT, True),
         Part("gradients", numbers * FLOAT, True),
         Part(f"state of {config.optimizer.name}", state, True),
@@ -142,8 +138,29 @@ def walk(config: TrainConfig, settings: Mapping[str, Settings]) -> list[Step | U
     side = math.ceil(config.resolution / shrink)
     if "transformer" in settings:
         tokens = text_tokens(config, settings["transformer"])
-        return flux_steps(settings["transformer"], side, tokens)
+        told = "text_encoder" in config.text_encoder_rates
+        return flux_steps(settings["transformer"], side, tokens, told=told)
     return unet_steps(settings["unet"], side)
+
+
+def _activations(
+    config: TrainConfig,
+    model: Sequence[Step | Unit],
+    targets: Sequence[Layer],
+    texts: Sequence[TrainedText],
+) -> int:
+    """What the denoiser and the text encoders that are trained keep together."""
+    kind = Kind(
+        targets={layer.name for layer in targets},
+        rank=config.lora_rank,
+        batch=config.batch_size,
+        width=PLAIN[config.train_dtype],
+        checkpointing=config.gradient_checkpointing,
+        dora=config.use_dora,
+        told=told_layers(config, model),
+    )
+    said = sum(text.activation_bytes(kind) for text in texts)
+    return activation_bytes(model, kind) + said
 
 
 def _samples(config: TrainConfig) -> bool:
@@ -151,21 +168,15 @@ def _samples(config: TrainConfig) -> bool:
 
 
 def _encoding(config: TrainConfig, settings: Mapping[str, Settings]) -> int:
-    """Text encoders and VAE are loaded together."""
-    width = PLAIN[config.plain_weight_dtype]
-    texts = sum(
-        width * _text_parameters(part, settings[part])
-        for part in ("text_encoder", "text_encoder_2")
-        if part in settings
-    )
+    """All text encoders and the VAE together; without captions to cache it alone."""
+    texts = 0
+    if has_frozen_text(config, settings):
+        steps = [
+            text_steps(config, settings, part) for part in PARTS if part in settings
+        ]
+        texts = PLAIN[config.plain_weight_dtype] * sum(map(parameters_of, steps))
     vae = settings["vae"]
     return texts + FLOAT * vae_parameters(vae) + encoding_bytes(vae, config.resolution)
-
-
-def _text_parameters(part: str, settings: Settings) -> int:
-    if "d_model" in settings or settings.get("model_type") == "t5":
-        return t5_parameters(settings)
-    return clip_parameters(settings, projection=part == "text_encoder_2")
 
 
 def _sampling(config: TrainConfig, settings: Mapping[str, Settings]) -> int:

@@ -22,24 +22,31 @@ def text_tokens(config: TrainConfig, transformer: Config) -> int:
     return config.text_encoder_2_sequence_length or usual
 
 
-def flux_steps(config: Config, side: int, text_tokens: int = 512) -> list[Step | Unit]:
+def flux_steps(
+    config: Config, side: int, text_tokens: int = 512, *, told: bool = False
+) -> list[Step | Unit]:
     """Walk through a FLUX transformer in the order in which it computes.
 
     Args:
         config: the transformer's ``config.json``.
         side: of the latents of one square picture; 2 x 2 of them are a token.
         text_tokens: length of an encoded caption.
+        told: whether CLIP is trained: scales, shifts and gates come from it, and what
+            they multiply is kept for its gradient.
     """
-    return list(_Walk(config, max(1, side // 2) ** 2, text_tokens).steps())
+    return list(_Walk(config, max(1, side // 2) ** 2, text_tokens, told).steps())
 
 
 class _Walk:
-    def __init__(self, config: Config, tokens: int, text_tokens: int) -> None:
+    def __init__(
+        self, config: Config, tokens: int, text_tokens: int, told: bool
+    ) -> None:
         self.config = config
         self.heads: int = config["num_attention_heads"]
         self.head: int = config["attention_head_dim"]
         self.width = self.heads * self.head
         self.tokens, self.text = tokens, text_tokens
+        self.told = told
 
     def steps(self) -> list[Step | Unit]:
         config, width = self.config, self.width
@@ -50,7 +57,7 @@ class _Walk:
             *(self._double(i) for i in range(config["num_layers"])),
             *(self._single(i) for i in range(config["num_single_layers"])),
             Layer("norm_out.linear", 2 * width, width, 1),
-            Norm(width, self.tokens, 0),
+            *self._scaled_norm(self.tokens),
             Layer("proj_out", config["in_channels"], width, self.tokens),
         ]
 
@@ -64,6 +71,13 @@ class _Walk:
             for name, entering in names.items()
             for number, inputs in ((1, entering), (2, self.width))
         ]
+
+    def _scaled_norm(self, places: int) -> list[Step]:
+        scaled = [Kept(self.width * places, exact=True)] if self.told else []
+        return [Norm(self.width, places, 0), *scaled]
+
+    def _gate(self, places: int) -> list[Step]:
+        return [Kept(self.width * places)] if self.told else []
 
     def _attention(self, names: list[str], prefix: str, places: int) -> list[Step]:
         """Query, key and value of one stream, with their norms and the result."""
@@ -89,13 +103,15 @@ class _Walk:
         for norm, names, out, ff, places in streams:
             steps += [
                 Layer(f"{prefix}.{norm}.linear", 6 * width, width, 1),
-                Norm(width, places, 0),
+                *self._scaled_norm(places),
                 *self._attention(names, f"{prefix}.attn", places),
                 Layer(f"{prefix}.attn.{out}", width, width, places),
-                Norm(width, places, 0),
+                *self._gate(places),
+                *self._scaled_norm(places),
                 Layer(f"{prefix}.{ff}.net.0.proj", 4 * width, width, places),
                 Kept(4 * width * places),
                 Layer(f"{prefix}.{ff}.net.2", width, 4 * width, places),
+                *self._gate(places),
             ]
         return Unit(width * (self.tokens + self.text), tuple(steps))
 
@@ -104,10 +120,11 @@ class _Walk:
         places = self.tokens + self.text
         steps: tuple[Step, ...] = (
             Layer(f"{prefix}.norm.linear", 3 * width, width, 1),
-            Norm(width, places, 0),
+            *self._scaled_norm(places),
             Layer(f"{prefix}.proj_mlp", 4 * width, width, places),
             Kept(4 * width * places),
             *self._attention(["to_q", "to_k", "to_v"], f"{prefix}.attn", places),
             Layer(f"{prefix}.proj_out", width, 5 * width, places),
+            *self._gate(places),
         )
         return Unit(width * places, steps)

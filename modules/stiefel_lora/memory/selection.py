@@ -13,7 +13,7 @@ from .steps import Layer, Step, Unit, layers_of
 if TYPE_CHECKING:
     from ..config import TrainConfig
 
-__all__ = ["trained_layers"]
+__all__ = ["stand_in_model", "trained_layers"]
 
 
 def trained_layers(config: TrainConfig, model: Sequence[Step | Unit]) -> list[Layer]:
@@ -24,7 +24,7 @@ def trained_layers(config: TrainConfig, model: Sequence[Step | Unit]) -> list[La
     """
     layers = layers_of(model)
     chosen = select_layers(
-        _stand_in_model(layers),
+        stand_in_model(layers),
         family=config.model_type,
         preset=config.layer_filter_preset,
         patterns=config.layer_filter,
@@ -33,7 +33,7 @@ def trained_layers(config: TrainConfig, model: Sequence[Step | Unit]) -> list[La
     return [layers[name] for name in chosen]
 
 
-def _stand_in_model(layers: Mapping[str, Layer]) -> nn.Module:
+def stand_in_model(layers: Mapping[str, Layer]) -> nn.Module:
     """Make a model of these layers without their numbers; it can not compute."""
     model = nn.Module()
     for name, layer in layers.items():

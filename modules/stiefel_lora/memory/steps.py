@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 
-__all__ = ["Kept", "Layer", "Norm", "Step", "Unit", "layers_of", "steps_of"]
+__all__ = ["Kept", "Layer", "Norm", "Step", "Table", "Unit", "layers_of", "steps_of"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +69,14 @@ class Kept:
     """In float32 under mixed precision."""
 
 
-Step = Layer | Norm | Kept
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Vectors that are looked up: the first step, which keeps nothing."""
+
+    parameters: int
+
+
+Step = Layer | Norm | Kept | Table
 
 
 @dataclasses.dataclass(frozen=True)

@@ -71,7 +71,8 @@ def look_over(config: TrainConfig) -> Preflight:
     else:
         inputs = check_inputs(config)
         train, held_out = inputs.train, inputs.validation
-        layers = len(inputs.targets)
+        texts = inputs.text_targets.values()
+        layers = len(inputs.targets) + sum(map(len, texts))
     left_out = (*_left_out(config, train), *_left_out(config, held_out))
     settings = part_settings(source) if source else usual_settings(config.model_type)
     count = len(train.pictures) + len(held_out.pictures)

@@ -1,62 +1,16 @@
-"""Text encoders and VAE: their weights, and the VAE's largest moment."""
+"""The VAE: its weights, and its largest moments."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-__all__ = [
-    "clip_parameters",
-    "decoding_bytes",
-    "encoding_bytes",
-    "t5_parameters",
-    "vae_parameters",
-]
+__all__ = ["decoding_bytes", "encoding_bytes", "vae_parameters"]
 
 Config = Mapping[str, Any]
 FLOAT = 4
-# What transformers leaves out of a config.json because it is its default.
-CLIP = {
-    "vocab_size": 49408,
-    "hidden_size": 512,
-    "intermediate_size": 2048,
-    "num_hidden_layers": 12,
-    "max_position_embeddings": 77,
-    "projection_dim": 512,
-}
-T5 = {
-    "vocab_size": 32128,
-    "d_model": 512,
-    "d_kv": 64,
-    "d_ff": 2048,
-    "num_layers": 6,
-    "num_heads": 8,
-    "relative_attention_num_buckets": 32,
-}
 # The input of a block's layer, its normalised and its activated form.
 HELD = 3
-
-
-def clip_parameters(config: Config, *, projection: bool) -> int:
-    """Numbers in a CLIP text encoder, with its text projection or without."""
-    config = {**CLIP, **config}
-    width, inner = config["hidden_size"], config["intermediate_size"]
-    attention = 4 * (width * width + width)
-    ff = 2 * width * inner + inner + width
-    layers = config["num_hidden_layers"] * (attention + ff + 4 * width)
-    embeddings = (config["vocab_size"] + config["max_position_embeddings"]) * width
-    head = config["projection_dim"] * width if projection else 0
-    return embeddings + layers + 2 * width + head
-
-
-def t5_parameters(config: Config) -> int:
-    """Numbers in T5's encoder (gated feed-forward)."""
-    config = {**T5, **config}
-    width, inner = config["d_model"], config["num_heads"] * config["d_kv"]
-    layer = 4 * width * inner + 3 * width * config["d_ff"] + 2 * width
-    positions = config["relative_attention_num_buckets"] * config["num_heads"]
-    embeddings = config["vocab_size"] * width
-    return embeddings + config["num_layers"] * layer + positions + width
 
 
 def vae_parameters(config: Config) -> int:

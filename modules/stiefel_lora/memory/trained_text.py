@@ -1,0 +1,93 @@
+"""Text encoders that are trained beside the denoiser, as far as memory goes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..adapters.text_targets import UNREAD_LAYERS, select_text_layers
+from .activations import Kind, activation_bytes
+from .flux import text_tokens
+from .selection import stand_in_model
+from .steps import Layer, Step, Unit, layers_of
+from .text import clip_steps, is_t5, t5_steps
+
+if TYPE_CHECKING:
+    from ..config import TrainConfig
+
+__all__ = [
+    "PARTS",
+    "TrainedText",
+    "has_frozen_text",
+    "text_steps",
+    "told_layers",
+    "trained_text",
+]
+
+Settings = Mapping[str, Mapping[str, Any]]
+PARTS = ("text_encoder", "text_encoder_2")
+"""Text encoders by their names in diffusers."""
+
+# Family -> text encoder -> pieces of names of the first layers that read what it says.
+READERS = {
+    "sdxl": {
+        "text_encoder": ("attn2.to_k", "attn2.to_v"),
+        "text_encoder_2": ("add_embedding.linear_1", "attn2.to_k", "attn2.to_v"),
+    },
+    "sd15": {"text_encoder": ("attn2.to_k", "attn2.to_v")},
+    "flux": {
+        "text_encoder": ("text_embedder.linear_1",),
+        "text_encoder_2": ("context_embedder",),
+    },
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedText:
+    """One text encoder and its layers that get a LoRA."""
+
+    steps: Sequence[Step | Unit]
+    targets: Sequence[Layer]
+    unread: int
+    """Blocks at its end that nothing reads: what they keep is freed at once."""
+
+    def activation_bytes(self, kind: Kind) -> int:
+        """What it keeps for the backward pass; of ``kind`` all but the targets."""
+        own = dataclasses.replace(kind, targets={layer.name for layer in self.targets})
+        units = [step for step in self.steps if isinstance(step, Unit)]
+        end = units[: len(units) - self.unread] if self.unread else self.steps
+        return activation_bytes(end, own)
+
+
+def trained_text(config: TrainConfig, settings: Settings) -> list[TrainedText]:
+    """The text encoders that a run trains."""
+    found = []
+    for part in (part for part in config.text_encoder_rates if part in settings):
+        steps = text_steps(config, settings, part)
+        layers, family = layers_of(steps), config.model_type
+        names = select_text_layers(stand_in_model(layers), family=family, part=part)
+        unread = UNREAD_LAYERS.get(family, {}).get(part, 0)
+        found.append(TrainedText(steps, [layers[name] for name in names], unread))
+    return found
+
+
+def text_steps(config: TrainConfig, settings: Settings, part: str) -> list[Step | Unit]:
+    """The steps of a text encoder."""
+    if is_t5(settings[part]):
+        tokens = text_tokens(config, settings.get("transformer", {}))
+        return t5_steps(settings[part], tokens)
+    return clip_steps(settings[part], projection=part == "text_encoder_2")
+
+
+def told_layers(config: TrainConfig, model: Sequence[Step | Unit]) -> set[str]:
+    """The denoiser's layers that read what trained text encoders say."""
+    readers = READERS[config.model_type]
+    parts = [part for part in config.text_encoder_rates if part in readers]
+    pieces = [piece for part in parts for piece in readers[part]]
+    return {name for name in layers_of(model) if any(piece in name for piece in pieces)}
+
+
+def has_frozen_text(config: TrainConfig, settings: Settings) -> bool:
+    """Whether captions are encoded ahead: for an encoder that is not trained."""
+    return any(p in settings and p not in config.text_encoder_rates for p in PARTS)
