@@ -5,11 +5,12 @@
 SCRIPT is a file, or ``-m MODULE``. Both trainers that are compared step through
 accelerate, so one hook serves both: after each step a JSON line with the wall clock
 since the process began, the processor time of the process, the seconds of it that went
-into the VAE's encoder, and the largest resident memory so far.
+into encoders, how many numbers are trained, and the largest resident memory so far.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import resource
@@ -54,6 +55,7 @@ def _record_steps(record: Path) -> None:
             "wall": time.time() - began,
             "processor": time.process_time(),
             "encoder": encoder.seconds,
+            "trained": sum(p.numel() for g in self.param_groups for p in g["params"]),
             "resident": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         }
         with record.open("a", encoding="utf-8") as file:
@@ -64,14 +66,25 @@ def _record_steps(record: Path) -> None:
 
 
 class _EncoderClock:
-    """Processor seconds inside ``AutoencoderKL.encode``."""
+    """Processor seconds inside the VAE's encoder and the text encoders."""
 
     def __init__(self) -> None:
         from diffusers import AutoencoderKL
+        from transformers import (
+            CLIPTextModel,
+            CLIPTextModelWithProjection,
+            T5EncoderModel,
+        )
 
         self.seconds = 0.0
-        encode: Any = AutoencoderKL.encode
+        self._time(AutoencoderKL, "encode")
+        for kind in (CLIPTextModel, CLIPTextModelWithProjection, T5EncoderModel):
+            self._time(kind, "forward")
 
+    def _time(self, kind: type[Any], name: str) -> None:
+        encode: Any = getattr(kind, name)
+
+        @functools.wraps(encode)
         def timed(*args: Any, **kwargs: Any) -> Any:
             began = time.process_time()
             try:
@@ -79,7 +92,7 @@ class _EncoderClock:
             finally:
                 self.seconds += time.process_time() - began
 
-        AutoencoderKL.encode = timed  # type: ignore[method-assign]
+        setattr(kind, name, timed)
 
 
 if __name__ == "__main__":

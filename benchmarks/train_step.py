@@ -28,6 +28,9 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from script_base import script_base
 
 __all__ = ["main"]
 
@@ -35,14 +38,23 @@ ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / "modules" / "stiefel_lora" / "demo"
 TIMER = ROOT / "benchmarks" / "step_timer.py"
 PICTURES, RANK, BATCH, RESOLUTION = 32, 16, 8, 64
+TOKENS = 32
+"""Of T5, as in the demo's presets."""
 CAPTION = "an emoji"
 # The first steps warm up.
 SKIPPED = 4
-# What the script trains: the attention of SDXL, attention and feed-forward of FLUX's
-# double blocks.
-LAYERS = {
-    "sdxl": ["attn"],
-    "flux": ["transformer_blocks.*.attn.*", "transformer_blocks.*.ff*"],
+# What the script trains: the attention of SDXL and FLUX, and the feed-forward layers of
+# the double blocks of FLUX.
+OURS: dict[str, dict[str, Any]] = {
+    "sdxl": {"layer_filter": ["attn"]},
+    "flux": {
+        "layer_filter": [
+            "transformer_blocks.*.attn.*",
+            "transformer_blocks.*.ff*",
+            "single_transformer_blocks.*.attn.*",
+        ],
+        "text_encoder_2_sequence_length": TOKENS,
+    },
 }
 MIXED = {"float32": "no", "bfloat16": "bf16"}
 
@@ -57,14 +69,17 @@ class Run:
     processor: float
     """Median processor seconds of a step."""
 
-    without_encoder: float
-    """The same, less what the VAE's encoder takes in each step."""
+    without_encoders: float
+    """The same, less what encoders take in each step."""
 
     resident: float
     """Largest resident memory up to the last step, bytes."""
 
     first: float
     """Seconds from the start of the process to the end of the first step."""
+
+    trained: int
+    """Numbers that the optimizer moves."""
 
 
 def main() -> None:
@@ -83,7 +98,7 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--diffusers", type=Path, help="checkout of diffusers")
     parser.add_argument("--python", help="of the checkout; its .venv, or this one")
-    parser.add_argument("--family", choices=LAYERS, default="sdxl")
+    parser.add_argument("--family", choices=OURS, default="sdxl")
     parser.add_argument("--model", type=Path, help="in place of the demo's base model")
     parser.add_argument("--dtype", choices=MIXED, default="float32")
     parser.add_argument("--rounds", type=int, default=5)
@@ -100,7 +115,7 @@ def _parse() -> argparse.Namespace:
 
 def _compare(arguments: argparse.Namespace, folder: Path) -> None:
     pictures = _pictures(folder)
-    model = arguments.model or DEMO / arguments.family
+    model = script_base(arguments.model or DEMO / arguments.family, folder)
     trainers = {"diffusers' script": _script(arguments, model, pictures)}
     for optimizer in arguments.optimizers:
         command = _ours(arguments, model, pictures, folder, optimizer)
@@ -110,6 +125,9 @@ def _compare(arguments: argparse.Namespace, folder: Path) -> None:
         for name, command in trainers.items():
             runs[name].append(_run(command, folder / f"{number}", name[0] == "d"))
             print(number, name, runs[name][-1], flush=True)
+    trained = {run.trained for found in runs.values() for run in found}
+    if len(trained) > 1:
+        raise SystemExit(f"Not the same is trained: {sorted(trained)} numbers.")
     print(_table(runs, arguments))
 
 
@@ -140,8 +158,10 @@ def _script(arguments: argparse.Namespace, model: Path, pictures: Path) -> list[
     command.append(str(root / "examples" / "dreambooth" / title))
     for key, value in settings.items():
         command += [f"--{key}", str(value)]
-    more = ["--cache_latents", "--lora_alpha", str(RANK)]
-    return [*command, *(more if arguments.family == "flux" else [])]
+    if arguments.family == "flux":
+        command += ["--cache_latents", "--lora_alpha", str(RANK)]
+        command += ["--max_sequence_length", str(TOKENS)]
+    return command
 
 
 def _ours(
@@ -161,11 +181,11 @@ def _ours(
         "steps": arguments.steps,
         "optimizer": {"name": optimizer, **options},
         "lora_rank": RANK,
-        "layer_filter": LAYERS[arguments.family],
         "train_dtype": arguments.dtype,
         "weight_dtype": arguments.dtype,
         "device": "cpu",
         "rank_every": 0,
+        **OURS[arguments.family],
     }
     path = folder / f"{optimizer}.json"
     path.write_text(json.dumps(config), encoding="utf-8")
@@ -226,6 +246,7 @@ def _summary(record: Path) -> Run:
         statistics.median(bare),
         lines[-1]["resident"],
         lines[0]["wall"],
+        lines[0]["trained"],
     )
 
 
@@ -233,13 +254,13 @@ def _table(runs: dict[str, list[Run]], arguments: argparse.Namespace) -> str:
     fields = {
         "wall": BATCH,
         "processor": BATCH,
-        "without_encoder": BATCH,
+        "without_encoders": BATCH,
         "resident": 0,
     }
     lines = [
         f"{arguments.family}, {arguments.dtype}, batch {BATCH}, rank {RANK}, "
         f"{arguments.rounds} rounds of {arguments.steps} steps",
-        "| | pictures/s | pictures/processor second | the same without the VAE | "
+        "| | pictures/s | pictures/processor second | the same without encoders | "
         "resident MB |",
         "|---|---|---|---|---|",
     ]
@@ -269,22 +290,26 @@ def _figure(run: Run, field: str, count: int) -> float:
 
 def _print_start(folder: Path, rounds: int) -> None:
     command = [sys.executable, str(TIMER), "RECORD", "-m", "stiefel_lora", "train"]
-    command += ["demo_stiefel_lora", "--set", "steps=1", "--set", "samples=[]"]
-    command += ["--set", "validate_every=0", "--set", "output_dir=OUTPUT"]
-    command += ["--set", "sample_every=0"]
-    for cached in (False, True):
-        firsts = []
-        for number in range(rounds):
-            cache = folder / ("shared" if cached else f"own-{number}")
-            where = ["--set", f"cache_dir={cache}"]
-            if cached and not cache.exists():
-                _run([*command, *where], folder / "warm", False)
-            firsts.append(_run([*command, *where], folder / f"{number}", False).first)
-        print(
-            f"{'with' if cached else 'without'} a cache: "
-            f"{statistics.median(firsts):.1f} s ({min(firsts):.1f} .. "
-            f"{max(firsts):.1f}) to the end of the first step"
-        )
+    command += ["demo_stiefel_lora", "--set", "output_dir=OUTPUT", "--set", "steps=1"]
+    bare = ["samples=[]", "sample_every=0", "validate_every=0"]
+    bare = [word for setting in bare for word in ("--set", setting)]
+    for title, more in {"": bare, ", first samples and held-out loss": []}.items():
+        for cached in (False, True):
+            firsts = []
+            for number in range(rounds):
+                cache = folder / (f"shared{len(more)}" if cached else f"own-{number}")
+                where = ["--set", f"cache_dir={cache}"]
+                if cached and not cache.exists():
+                    _run([*command, *more, *where], folder / "warm", False)
+                run = _run([*command, *more, *where], folder / f"{number}", False)
+                firsts.append(run.first)
+                shutil.rmtree(folder / f"own-{number}", ignore_errors=True)
+            print(
+                f"{'with' if cached else 'without'} a cache{title}: "
+                f"{statistics.median(firsts):.1f} s ({min(firsts):.1f} .. "
+                f"{max(firsts):.1f}) to the end of the first step",
+                flush=True,
+            )
 
 
 def _where() -> str:

@@ -147,3 +147,16 @@ def test_tensorboard_can_be_read_back(result: TrainResult, events: list[dict]) -
     assert "effective_rank/blocks" in tags["histograms"]
     assert "effective_rank/blocks_over_time" in tags["images"]
     assert {"samples/thing 1", "samples/another thing"} <= set(tags["images"])
+
+
+def test_pictures_that_are_never_looked_at_are_not_encoded(
+    tiny_sdxl: Path, tmp_path: Path
+) -> None:
+    """Two held-out pictures, with captions of the four that are trained."""
+    entries = []
+    for every in (0, 4):
+        cache = tmp_path / f"cache-{every}"
+        changes = {"validate_every": every, "cache_dir": str(cache), "steps": 1}
+        train(tiny_config(tiny_sdxl, tmp_path, **changes))
+        entries.append(len(list(cache.rglob("*.safetensors"))))
+    assert entries[1] == entries[0] + 2

@@ -68,7 +68,9 @@ def check_inputs(config: TrainConfig) -> Inputs:
     check_hardware(config)
     check_quantisation(config)
     train = scan_concepts(config.concepts)
-    validation = scan_concepts(config.validation_concepts)
+    # What is never looked at is not encoded either.
+    held_out = config.validation_concepts if config.validate_every else ()
+    validation = scan_concepts(held_out)
     check_model(config)
     # A package that is missing is missed here, not after the model was loaded.
     (config.optimizer.method or config.optimizer).load()  # type: ignore[attr-defined]
@@ -194,7 +196,7 @@ def _encode(
 def _make_validation(
     config: TrainConfig, family: Family, held_out: EncodedSet
 ) -> Validation | None:
-    if not len(held_out) or not config.validate_every:
+    if not len(held_out):
         return None
     return Validation(
         held_out, family, config.validation_timesteps_per_picture, config.batch_size
