@@ -68,9 +68,7 @@ def check_inputs(config: TrainConfig) -> Inputs:
     check_hardware(config)
     check_quantisation(config)
     train = scan_concepts(config.concepts)
-    # What is never looked at is not encoded either.
-    held_out = config.validation_concepts if config.validate_every else ()
-    validation = scan_concepts(held_out)
+    validation = scan_concepts(config.validation_concepts)
     check_model(config)
     # A package that is missing is missed here, not after the model was loaded.
     (config.optimizer.method or config.optimizer).load()  # type: ignore[attr-defined]
@@ -117,9 +115,9 @@ def build_machine(config: TrainConfig, inputs: Inputs, folder: RunFolder) -> Mac
     plan = plan_of(config, training=True, encodes_text=frozen_text)
     pictures = _encode("Encoding pictures", inputs.train, family, store, plan)
     plan = plan_of(config, training=False, encodes_text=frozen_text)
-    held_out = _encode(
-        "Encoding held-out pictures", inputs.validation, family, store, plan
-    )
+    # What is never looked at is not encoded either.
+    held_out = inputs.validation if config.validate_every else scan_concepts(())
+    validation = _encode("Encoding held-out pictures", held_out, family, store, plan)
     sampler = Sampler(
         config.samples,
         family,
@@ -159,7 +157,7 @@ def build_machine(config: TrainConfig, inputs: Inputs, folder: RunFolder) -> Mac
         noise=make_noise_source(config, family),
         objective=make_objective(config, family.prediction_type),
         pictures=pictures,
-        validation=_make_validation(config, family, held_out),
+        validation=_make_validation(config, family, validation),
         sampler=sampler,
     )
     machine.average = _make_average(config, machine)
