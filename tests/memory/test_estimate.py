@@ -48,6 +48,13 @@ SETTINGS: dict[str, Any] = {
 }
 
 
+MANY_RANKS: dict[str, Any] = {
+    "layer_filter": ["down_blocks.1.attentions.0", "down_blocks.1.resnets.0"],
+    "conv_rank": 2,
+    "rank_pattern": {"attn2": 3},
+}
+
+
 def run_of(**changes: Any) -> TrainConfig:
     settings: dict[str, Any] = {
         "resolution": 64,
@@ -67,12 +74,16 @@ def bytes_of(tensors: Any) -> int:
 
 
 @pytest.mark.parametrize("method", CATALOGUE)
-def test_factors_and_state_are_those_of_a_real_run(method: str) -> None:
+@pytest.mark.parametrize("ranks", [{}, MANY_RANKS], ids=["one rank", "many"])
+def test_factors_and_state_are_those_of_a_real_run(
+    method: str, ranks: dict[str, Any]
+) -> None:
     if CATALOGUE[method].extra == "quant":
         pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
     model: Any = tiny_unet()
-    config = run_of(optimizer={"name": method})
+    config = run_of(optimizer={"name": method}, **ranks)
     targets = trained_layers(config, walk(config, SETTINGS))
+    assert len(set(targets.values())) == (3 if ranks else 1)
     add_lora(
         model,
         rank=4,
@@ -80,6 +91,7 @@ def test_factors_and_state_are_those_of_a_real_run(method: str) -> None:
         targets=[layer.name for layer in targets],
         method=CATALOGUE[method],
         seed=0,
+        ranks={layer.name: rank for layer, rank in targets.items()},
     )
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = create_optimizer(method, model)
@@ -87,7 +99,7 @@ def test_factors_and_state_are_those_of_a_real_run(method: str) -> None:
         for parameter in trained:
             parameter.grad = torch.randn(parameter.shape)
         optimizer.step()
-    found = estimate(optimizer={"name": method})
+    found = estimate(optimizer={"name": method}, **ranks)
     assert found.factors == bytes_of(trained)
     assert found.state == sum(
         bytes_of(state.values()) for state in optimizer.state.values()

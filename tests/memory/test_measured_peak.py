@@ -103,8 +103,8 @@ def test_a_process_grows_as_estimated(checkpointing: bool) -> None:
     )
     measured = json.loads(done.stdout.splitlines()[-1])
     steps = unet_steps(json.loads((DEMO / "unet" / "config.json").read_text()), SIDE)
-    targets = {name for name in layers_of(steps) if "attentions" in name}
-    kind = Kind(targets, RANK, BATCH, 4, checkpointing)
+    targets = {name: RANK for name in layers_of(steps) if "attentions" in name}
+    kind = Kind(targets, BATCH, 4, checkpointing)
     ratio = activation_bytes(steps, kind) / measured
     print(f"checkpointing {checkpointing}: estimate / measured = {ratio:.2f}")
     assert 1 / FACTOR <= ratio <= FACTOR

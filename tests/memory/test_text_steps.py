@@ -153,7 +153,7 @@ def test_activations_are_near_those_that_autograd_keeps(
     layers = select_text_layers(encoder, family="sd15", part="text_encoder")
     with_lora(encoder, layers)
     targets = set(layers_of(steps)) - {"text_projection"}
-    kind = Kind(targets, 4, BATCH, 4, checkpointing)
+    kind = Kind(dict.fromkeys(targets, 4), BATCH, 4, checkpointing)
     estimate = activation_bytes(steps, kind)
     if checkpointing:
         checkpoint_layers(encoder)
@@ -176,7 +176,7 @@ def test_what_nothing_reads_is_not_kept() -> None:
     shorter = CLIPTextModel(CLIPTextConfig(**{**CLIP, "num_hidden_layers": 3})).eval()
     with_lora(shorter, layers)
     measured = kept_bytes(shorter, lambda: asked(shorter))
-    estimate = text.activation_bytes(Kind((), 4, BATCH, 4, checkpointing=False))
+    estimate = text.activation_bytes(Kind({}, BATCH, 4, checkpointing=False))
     assert 0.9 * measured <= estimate <= 1.1 * measured
 
 
@@ -247,7 +247,7 @@ def test_a_denoiser_keeps_more_for_the_gradients_of_its_text(name: str) -> None:
         pieces = ("up_blocks.1.attentions",)
     targets = [n for n in layers_of(plain) if any(p in n for p in pieces)]
     with_lora(model, targets).train()
-    without = Kind(targets, 4, BATCH, 4, checkpointing=False)
+    without = Kind(dict.fromkeys(targets, 4), BATCH, 4, checkpointing=False)
     kind = dataclasses.replace(without, told=told_layers(config, modulated))
     estimate = activation_bytes(modulated, kind)
     measured = kept_bytes(model, lambda: told(name, model))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import model_validator
 
@@ -43,6 +44,15 @@ class TrainConfig(
     def resolved_alpha(self) -> float:
         """LoRA alpha; the rank when unset."""
         return float(self.lora_rank if self.lora_alpha is None else self.lora_alpha)
+
+    @property
+    def rank_settings(self) -> dict[str, Any]:
+        """What sets the rank of each layer, as ``adapters`` takes it."""
+        return {
+            "rank": self.lora_rank,
+            "rank_pattern": self.rank_pattern,
+            "conv_rank": self.conv_rank,
+        }
 
     @property
     def text_encoder_rates(self) -> dict[str, float]:

@@ -18,7 +18,7 @@ of the units alone, and for a moment all of the largest unit.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from .steps import Layer, Norm, Step, Table, Unit
 
@@ -32,8 +32,7 @@ class Kind:
     """What is trained, and how.
 
     Attributes:
-        targets: names of the layers that have a LoRA.
-        rank: of the LoRA.
+        targets: names of the layers that have a LoRA, with its rank.
         batch: pictures that go through the model together.
         width: bytes of a number in ``train_dtype``.
         checkpointing: whether units are computed again.
@@ -41,8 +40,7 @@ class Kind:
         told: names of the layers that read what trained text encoders say.
     """
 
-    targets: Collection[str]
-    rank: int
+    targets: Mapping[str, int]
     batch: int
     width: int
     checkpointing: bool
@@ -70,8 +68,9 @@ def activation_bytes(model: Sequence[Step | Unit], kind: Kind) -> int:
 
 def _begins(step: Step, kind: Kind) -> bool:
     """Whether gradients are needed from this step on."""
-    names = (kind.targets, kind.told)
-    return isinstance(step, Layer) and any(step.name in found for found in names)
+    return isinstance(step, Layer) and (
+        step.name in kind.targets or step.name in kind.told
+    )
 
 
 def _kept(step: Step, kind: Kind) -> int:
@@ -84,7 +83,7 @@ def _kept(step: Step, kind: Kind) -> int:
 
 
 def _kept_by_lora(layer: Layer, kind: Kind) -> Iterator[int]:
-    yield kind.rank * layer.places * kind.width
+    yield kind.targets[layer.name] * layer.places * kind.width
     # In float32 nothing is converted, so several layers keep one tensor.
     if not (layer.shares and kind.width == EXACT):
         yield layer.input_numbers * kind.width

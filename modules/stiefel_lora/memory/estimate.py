@@ -97,13 +97,13 @@ def estimate_memory(
     """
     model, texts = walk(config, settings), trained_text(config, settings)
     own = trained_layers(config, model)
-    targets = [*own, *(layer for text in texts for layer in text.targets)]
-    numbers = sum(config.lora_rank * (t.outputs + t.inputs) for t in targets)
+    targets = [*own.items(), *(pair for text in texts for pair in text.targets.items())]
+    numbers = sum(rank * (t.outputs + t.inputs) for t, rank in targets)
     if config.use_dora:
-        numbers += sum(layer.outputs for layer in targets)
+        numbers += sum(layer.outputs for layer, _ in targets)
     width = PLAIN[config.train_dtype]
     kept = _activations(config, model, own, texts)
-    shapes = [(layer.outputs, layer.inputs) for layer in targets]
+    shapes = [(layer.outputs, layer.inputs, rank) for layer, rank in targets]
     state, work = state_bytes(config, shapes), work_bytes(config, shapes)
     # Autocast keeps the factors in train_dtype too while a batch is computed.
     copies = numbers * width if width < FLOAT else 0
@@ -146,13 +146,12 @@ def walk(config: TrainConfig, settings: Mapping[str, Settings]) -> list[Step | U
 def _activations(
     config: TrainConfig,
     model: Sequence[Step | Unit],
-    targets: Sequence[Layer],
+    targets: Mapping[Layer, int],
     texts: Sequence[TrainedText],
 ) -> int:
     """What the denoiser and the text encoders that are trained keep together."""
     kind = Kind(
-        targets={layer.name for layer in targets},
-        rank=config.lora_rank,
+        targets={layer.name: rank for layer, rank in targets.items()},
         batch=config.batch_size,
         width=PLAIN[config.train_dtype],
         checkpointing=config.gradient_checkpointing,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from ..adapters.ranks import ranks_of
 from ..adapters.targets import select_layers
 from .steps import Layer, Step, Unit, layers_of
 
@@ -16,21 +17,25 @@ if TYPE_CHECKING:
 __all__ = ["stand_in_model", "trained_layers"]
 
 
-def trained_layers(config: TrainConfig, model: Sequence[Step | Unit]) -> list[Layer]:
-    """The layers of a denoiser that get a LoRA, in order.
+def trained_layers(
+    config: TrainConfig, model: Sequence[Step | Unit]
+) -> dict[Layer, int]:
+    """The layers of a denoiser that get a LoRA, in order, with its rank.
 
     Raises:
         ConfigError: a layer filter that matches nothing, or too large a rank.
     """
     layers = layers_of(model)
+    stand_in = stand_in_model(layers)
     chosen = select_layers(
-        stand_in_model(layers),
+        stand_in,
         family=config.model_type,
         preset=config.layer_filter_preset,
         patterns=config.layer_filter,
-        rank=config.lora_rank,
+        **config.rank_settings,
     )
-    return [layers[name] for name in chosen]
+    found = ranks_of(stand_in, chosen, **config.rank_settings)
+    return {layers[name]: rank for name, rank in found.items()}
 
 
 def stand_in_model(layers: Mapping[str, Layer]) -> nn.Module:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["state_bytes", "work_bytes"]
 
-Shape = tuple[int, int]
+Shape = tuple[int, int, int]
+"""Outputs, inputs and rank."""
 # A rule holds about eight stacks at a time (see optim.buckets).
 STACKS = 8
 
@@ -32,8 +33,8 @@ def state_bytes(config: TrainConfig, shapes: Iterable[Shape]) -> int:
     """Bytes of the optimizer's state.
 
     Args:
-        config: names the optimizer, its options and the rank.
-        shapes: outputs and inputs of every layer that has a LoRA.
+        config: names the optimizer and its options.
+        shapes: of every layer that has a LoRA.
     """
     counts = Counter(shapes)
     return sum(
@@ -47,22 +48,21 @@ def work_bytes(config: TrainConfig, shapes: Iterable[Shape]) -> int:
     if entry is None or entry.start == "lora":
         return 0
     largest = max(
-        count * config.lora_rank * sum(shape)
-        for shape, count in Counter(shapes).items()
+        count * rank * (outputs + inputs)
+        for (outputs, inputs, rank), count in Counter(shapes).items()
     )
     return STACKS * 4 * min(CHUNK_ELEMENTS, largest)
 
 
-def _state_of_pair(config: TrainConfig, outputs: int, inputs: int) -> int:
+def _state_of_pair(config: TrainConfig, outputs: int, inputs: int, rank: int) -> int:
     """Measured once in a process."""
-    key = (repr(config.optimizer), config.lora_rank, outputs, inputs)
+    key = (repr(config.optimizer), outputs, inputs, rank)
     if key not in _measured:
-        _measured[key] = _measure(config, outputs, inputs)
+        _measured[key] = _measure(config, outputs, inputs, rank)
     return _measured[key]
 
 
-def _measure(config: TrainConfig, outputs: int, inputs: int) -> int:
-    rank = config.lora_rank
+def _measure(config: TrainConfig, outputs: int, inputs: int, rank: int) -> int:
     generator = torch.Generator().manual_seed(0)
     up = nn.Parameter(
         torch.linalg.qr(torch.randn(outputs, rank, generator=generator))[0]

@@ -48,13 +48,17 @@ class TrainedText:
     """One text encoder and its layers that get a LoRA."""
 
     steps: Sequence[Step | Unit]
-    targets: Sequence[Layer]
+    targets: Mapping[Layer, int]
+    """With the ranks of their LoRA."""
+
     unread: int
     """Blocks at its end that nothing reads: what they keep is freed at once."""
 
     def activation_bytes(self, kind: Kind) -> int:
         """What it keeps for the backward pass; of ``kind`` all but the targets."""
-        own = dataclasses.replace(kind, targets={layer.name for layer in self.targets})
+        own = dataclasses.replace(
+            kind, targets={layer.name: rank for layer, rank in self.targets.items()}
+        )
         units = [step for step in self.steps if isinstance(step, Unit)]
         end = units[: len(units) - self.unread] if self.unread else self.steps
         return activation_bytes(end, own)
@@ -68,7 +72,8 @@ def trained_text(config: TrainConfig, settings: Settings) -> list[TrainedText]:
         layers, family = layers_of(steps), config.model_type
         names = select_text_layers(stand_in_model(layers), family=family, part=part)
         unread = UNREAD_LAYERS.get(family, {}).get(part, 0)
-        found.append(TrainedText(steps, [layers[name] for name in names], unread))
+        targets = {layers[name]: config.lora_rank for name in names}
+        found.append(TrainedText(steps, targets, unread))
     return found
 
 

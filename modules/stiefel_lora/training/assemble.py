@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from accelerate import Accelerator
@@ -78,17 +78,12 @@ def check_inputs(config: TrainConfig) -> Inputs:
         check_compiler(accelerator.device)
     family = open_family(config, accelerator.device)
     skeleton = family.skeleton()
-    ranks: dict[str, Any] = {
-        "rank": config.lora_rank,
-        "rank_pattern": config.rank_pattern,
-        "conv_rank": config.conv_rank,
-    }
     targets = select_layers(
         skeleton,
         family=config.model_type,
         preset=config.layer_filter_preset,
         patterns=config.layer_filter,
-        **ranks,
+        **config.rank_settings,
     )
     if config.lora_init == "loi":
         check_room(skeleton, targets, config.lora_rank)
@@ -97,7 +92,7 @@ def check_inputs(config: TrainConfig) -> Inputs:
             f"{train.without_caption} of {len(train.pictures)} pictures have no "
             f"caption (.txt); they are learned with an empty one."
         )
-    found = ranks_of(skeleton, targets, **ranks)
+    found = ranks_of(skeleton, targets, **config.rank_settings)
     text = text_targets(config, family)
     return Inputs(train, validation, accelerator, family, targets, found, text)
 
