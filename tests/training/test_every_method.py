@@ -37,7 +37,7 @@ def test_so_does_any_optimizer_by_its_class(
     finally:
         hook.remove()
     assert {type(optimizer) for optimizer in stepped} == {torch.optim.RAdam}
-    assert stepped[0].defaults["betas"] == (0.8, 0.9)
+    assert [*stepped[0].defaults["betas"]] == [0.8, 0.9]
     assert stepped[0].defaults["decoupled_weight_decay"]
 
 

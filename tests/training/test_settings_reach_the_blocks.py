@@ -69,7 +69,7 @@ def test_a_second_run_encodes_no_picture_and_no_caption(
     family: Any, calls: Counter[str], tmp_path: Path
 ) -> None:
     model, config, *_ = family
-    changes = {"steps": 1, "cache_dir": str(tmp_path / "cache")}
+    changes = {"steps": 1, "validate_every": 1, "cache_dir": str(tmp_path / "cache")}
     train(config(model, tmp_path, **changes))
     assert calls["encode_picture"] == 6
     # Those of the held-out pictures are among the four to learn from.
