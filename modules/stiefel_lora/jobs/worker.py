@@ -6,7 +6,6 @@ how that ended. A lock that is held, or an attempt that is no longer wanted, end
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
@@ -36,14 +35,14 @@ def main() -> None:
 
 def run(queue: Queue, job: Job) -> int:
     """Hold the run's lock, train, enter the end; returns the exit code."""
-    with contextlib.ExitStack() as held:
-        try:
-            held.enter_context(hold_run(job.run_dir))
-        except StiefelLoraError as error:
-            _say(str(error))
-            queue.settle(job, 2)
-            return NOT_WANTED
-        return _train(queue, job)
+    try:
+        with hold_run(job.run_dir):
+            return _train(queue, job)
+    except StiefelLoraError as error:
+        # That of the lock: training enters its own.
+        _say(str(error))
+        queue.settle(job, 2)
+        return NOT_WANTED
 
 
 def _train(queue: Queue, job: Job) -> int:
