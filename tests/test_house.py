@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import importlib
 import re
-import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +22,7 @@ PUBLIC = sorted(
     ".".join(("stiefel_lora", *path.parent.relative_to(PACKAGE).parts))
     for path in PACKAGE.rglob("__init__.py")
 )
-FILE_LINES, MEDIAN_FILE_LINES, FUNCTION_LINES = 400, 150, 60
+FILE_LINES, FUNCTION_LINES = 500, 60
 
 # What a package may not pull in, not even through a neighbour.
 HEAVY = ("torch", "diffusers", "transformers", "peft", "accelerate")
@@ -80,10 +79,6 @@ def _body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 def test_no_file_is_too_long() -> None:
     long = {_name(p): _lines(p) for p in SOURCES if _lines(p) > FILE_LINES}
     assert not long, f"over {FILE_LINES} lines: split by idea"
-
-
-def test_the_median_file_is_short() -> None:
-    assert statistics.median(map(_lines, SOURCES)) <= MEDIAN_FILE_LINES
 
 
 def test_no_function_is_too_long() -> None:
