@@ -24,6 +24,7 @@ import importlib.util
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
@@ -143,6 +144,8 @@ def prepare(
 ) -> Path:
     """Make .venv with a torch in it; returns a constraint file that holds torch there.
 
+    The file names torchvision too: another one than torch's own pair does not load.
+
     Raises:
         InstallError: with the cause, the end of pip's output and the log's path.
     """
@@ -152,9 +155,23 @@ def prepare(
         pip(checkout, ["uninstall", "--yes", "torch"], "Removing the present torch")
     if not _torch_version(checkout):
         _install_torch(checkout, torch_index)
+    version = _torch_version(checkout)
     pinned = checkout.venv / "torch_constraint.txt"
-    pinned.write_text(f"torch=={_torch_version(checkout)}\n", encoding="utf-8")
+    pins = [f"torch=={version}\n", *_torchvision_pin(version)]
+    pinned.write_text("".join(pins), encoding="utf-8")
     return pinned
+
+
+def _torchvision_pin(torch: str) -> "list[str]":
+    """Return the pin of the torchvision that is built for a release of torch.
+
+    Since torch 2.1 torchvision's minor version is torch's plus 15, with the same patch
+    (the table in torchvision's README). A nightly or another major version has no pin.
+    """
+    release = re.fullmatch(r"2\.(\d+)\.(\d+)(\+\S*)?", torch)
+    if release is None:
+        return []
+    return [f"torchvision==0.{int(release[1]) + 15}.{release[2]}\n"]
 
 
 def pip(checkout: Checkout, arguments: "list[str]", title: str) -> None:

@@ -12,12 +12,13 @@ makes CHECKOUT/.venv from the versions that the trainer asks for and installs th
 checkout there. Nothing else of CHECKOUT is changed. For OneTrainer it installs what
 training a LoRA on a CPU and its Qt window need, not all that it asks for; for diffusers
 what its DreamBooth examples need, for kohya_ss what its window needs, for ComfyUI and
-Forge what loading a model and a LoRA needs.
+Forge what loading a model and a LoRA needs. Paths may be relative to where you are.
 """
 
 # No future import here: _bootstrap's check must speak on a Python too old for it.
 import argparse
 import dataclasses
+import subprocess
 import sys
 from pathlib import Path
 
@@ -35,7 +36,7 @@ class Host:
     """What pip install is given."""
 
     loose: "tuple[str, ...]" = ()
-    """What is installed without what it asks for: a torch of its own."""
+    """What is installed without what it asks for, which is a torch of its own."""
 
 
 MGDS = "mgds @ git+https://github.com/Nerogar/mgds.git@3a6994a"
@@ -79,37 +80,103 @@ HOSTS = {
 
 
 def main() -> int:
-    """Install and say how to go on."""
+    """Check all arguments, install, and print how to go on."""
     arguments = _parse()
-    host, checkout = HOSTS[arguments.host], Checkout(arguments.checkout.resolve())
-    if not (checkout.root / host.script).is_file():
-        print(
-            f"{checkout.root} is no checkout of {arguments.host}: it holds no "
-            f"{host.script}.",
-            file=sys.stderr,
-        )
+    try:
+        checkout, mgds, index = _checked(arguments)
+    except InstallError as error:
+        print(error, file=sys.stderr)
         return 2
     try:
         with explained():
-            held = ["-c", str(prepare(checkout, arguments.torch_index))]
-            wanted = ["install", *host.requirements, *held]
-            pip(checkout, wanted, f"Installing what {arguments.host} asks for")
-            for package in _loose(arguments):
-                wanted = ["install", "--no-deps", package]
-                pip(checkout, wanted, f"Installing {package} alone")
-            own = ["install", "--editable", str(here().root), *held]
-            pip(checkout, own, "Installing stiefel-lora")
+            _install(arguments.host, checkout, mgds, index)
     except InstallError as error:
         print(error, file=sys.stderr)
         return 1
+    _warn_of_torchvision(checkout)
     print(f"Done: {checkout.python}")
     return 0
 
 
-def _loose(arguments: argparse.Namespace) -> "list[str]":
-    """What would bring a torch of its own: torchvision, and OneTrainer's mgds."""
-    loose = HOSTS[arguments.host].loose
-    return [*loose, arguments.mgds] if arguments.host == "onetrainer" else [*loose]
+def _install(
+    name: str, checkout: Checkout, mgds: "str | None", index: "str | None"
+) -> None:
+    host = HOSTS[name]
+    held = ["-c", str(prepare(checkout, index))]
+    wanted = ["install", *host.requirements, *held]
+    pip(checkout, wanted, f"Installing what {name} asks for")
+    for package in host.loose:
+        # From the index of torch: builds of two indexes do not load together.
+        source = ["--index-url", index] if index else []
+        wanted = ["install", "--no-deps", package, *held, *source]
+        pip(checkout, wanted, f"Installing {package} alone")
+    if mgds:
+        pip(checkout, ["install", "--no-deps", mgds], f"Installing {mgds} alone")
+    own = ["install", "--editable", str(here().root), *held]
+    pip(checkout, own, "Installing stiefel-lora")
+
+
+def _checked(
+    arguments: argparse.Namespace,
+) -> "tuple[Checkout, str | None, str | None]":
+    """Return the checkout, what pip is given for mgds, and the index of torch.
+
+    Raises:
+        InstallError: an argument that would fail, or be ignored, minutes later.
+    """
+    name, root = arguments.host, arguments.checkout.resolve()
+    if not (root / HOSTS[name].script).is_file():
+        raise InstallError(
+            f"{root} is no checkout of {name}: it holds no {HOSTS[name].script}."
+        )
+    if arguments.mgds is not None and name != "onetrainer":
+        raise InstallError(
+            f"--mgds: it is for onetrainer alone, and the trainer is {name}; leave it "
+            "out."
+        )
+    mgds = _mgds(arguments.mgds or MGDS) if name == "onetrainer" else None
+    return Checkout(root), mgds, _index(arguments.torch_index)
+
+
+def _mgds(given: str) -> str:
+    """Resolve a folder; leave a requirement such as ``mgds @ git+https://...``."""
+    if "://" in given:
+        return given
+    folder = Path(given).expanduser().resolve()
+    if not (folder / "src" / "mgds").is_dir():
+        raise InstallError(
+            f"--mgds: {folder} is no checkout of mgds: it holds no folder src/mgds. "
+            "Give the folder of one, or leave --mgds out to install it from GitHub."
+        )
+    return str(folder)
+
+
+def _index(given: "str | None") -> "str | None":
+    """Resolve a folder; pip runs in the checkout of the trainer."""
+    if given is None or "://" in given:
+        return given
+    folder = Path(given).expanduser().resolve()
+    if not folder.is_dir():
+        raise InstallError(
+            f"--torch-index: {given!r} is neither an address (https://...) nor a "
+            "folder; give the address that PyTorch's 'Get Started' page shows."
+        )
+    return folder.as_uri()
+
+
+def _warn_of_torchvision(checkout: Checkout) -> None:
+    """Print why a torchvision that was installed does not load."""
+    code = "import importlib.util as u; u.find_spec('torchvision') and __import__("
+    command = [str(checkout.python), "-c", f"{code}'torchvision')"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        cause = (done.stderr.strip().splitlines() or ["no error was printed"])[-1]
+        print(
+            f"torchvision does not load beside this torch ({cause}). Delete "
+            f"{checkout.venv} and give --torch-index the address that PyTorch's 'Get "
+            "Started' page shows, so that both come from there.",
+            file=sys.stderr,
+        )
 
 
 def _parse() -> argparse.Namespace:
@@ -119,10 +186,12 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("host", choices=HOSTS, help="the trainer")
     parser.add_argument("checkout", type=Path, help="folder of its checkout")
     parser.add_argument(
-        "--mgds", default=MGDS, help="OneTrainer's data loader: a checkout of it"
+        "--mgds", help=f"OneTrainer's data loader: a checkout of it, or {MGDS}"
     )
     parser.add_argument(
-        "--torch-index", metavar="URL", help="package index to take torch from"
+        "--torch-index",
+        metavar="URL",
+        help="package index to take torch and torchvision from",
     )
     return parser.parse_args()
 
