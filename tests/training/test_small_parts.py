@@ -17,7 +17,7 @@ from stiefel_lora.training.finite import check_blocks, check_finite
 from stiefel_lora.training.identity import changed_settings
 from stiefel_lora.training.jsonl_sink import JsonlSink
 from stiefel_lora.training.run_folder import create_run_folder, existing_run_folders
-from stiefel_lora.training.samples import before_after_grid
+from stiefel_lora.training.samples import before_after_grid, unique_titles
 
 
 def test_events_are_lines_of_json(tmp_path: Path) -> None:
@@ -85,6 +85,21 @@ def test_changed_settings_leave_out_places_and_notes() -> None:
     before = {"steps": 1, "seed": 2, "comment": "a", "output_dir": "x"}
     now = {"steps": 3, "seed": 2, "comment": "b", "output_dir": "y", "new": 1}
     assert changed_settings(before, now) == {"steps": "1 -> 3"}
+
+
+@pytest.mark.parametrize(
+    ("prompts", "titles"),
+    [
+        (["a", "b"], ["a", "b"]),
+        (["a", "a", "a"], ["a", "a (2)", "a (3)"]),
+        (["a", "a", "a (2)"], ["a", "a (3)", "a (2)"]),
+        (["", "", "a (2)", "a", "a"], ["", " (2)", "a (2)", "a", "a (3)"]),
+    ],
+)
+def test_samples_of_one_prompt_have_a_title_each(
+    prompts: list[str], titles: list[str]
+) -> None:
+    assert unique_titles(prompts) == titles
 
 
 @pytest.mark.parametrize("side", [16, 64, 1024])

@@ -17,6 +17,7 @@ from stiefel_lora.training.trainer import train
 SAMPLES = [
     {"prompt": "thing 1", "steps": 2},
     {"prompt": "another thing", "negative_prompt": "dull", "steps": 2, "guidance": 3.0},
+    {"prompt": "thing 1", "steps": 2, "seed": 5},
 ]
 
 
@@ -147,6 +148,8 @@ def test_tensorboard_can_be_read_back(result: TrainResult, events: list[dict]) -
     assert "effective_rank/blocks" in tags["histograms"]
     assert "effective_rank/blocks_over_time" in tags["images"]
     assert {"samples/thing 1", "samples/another thing"} <= set(tags["images"])
+    # Two samples of one prompt have a tag each.
+    assert [e.step for e in reader.Images("samples/thing 1 (2)")] == [0, 4]
 
 
 def test_pictures_that_are_never_looked_at_are_not_encoded(

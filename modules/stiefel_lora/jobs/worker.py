@@ -1,7 +1,8 @@
 """The process of one job: ``python -m stiefel_lora.jobs.worker FOLDER ID ATTEMPT``.
 
-It takes the lock of the run's folder, does what ``stiefel-lora train`` does, and enters
-how that ended. A lock that is held, or an attempt that is no longer wanted, ends it.
+It takes the lock of the run's folder, which voids orders to earlier attempts, does what
+``stiefel-lora train`` does, and enters how that ended. A lock that is held, or an
+attempt that is no longer wanted, ends it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import sys
 
 from .._exceptions import OutputError, StiefelLoraError
 from ..files.atomic import atomic_write
-from ..training.commands import take_commands
 from ..training.run_lock import hold_run
 from .evidence import different_settings
 from .job import Job
@@ -100,8 +100,6 @@ def _prepare(queue: Queue, job: Job) -> list[str]:
             f"device={'cuda' if job.device.isdecimal() else job.device}",
         ]
     if job.folder.has_checkpoint:
-        # An order to the attempt before must not stop this one.
-        take_commands(job.folder.commands)
         return [*arguments, "--resume", str(job.run_dir)]
     if job.run_dir.exists():
         _remove_remains(job)

@@ -114,7 +114,8 @@ class Loop:
             ProgressBar("Training", total, self.step) as bar,
         ):
             if self.step == 0:
-                self._monitor.sample(0)
+                if self._config.sample_every:
+                    self._monitor.sample(0)
                 self._validate()
             while not self._at_end and not self.interrupted:
                 began = time.perf_counter()
@@ -197,7 +198,7 @@ class Loop:
             monitor.measure_ranks(self.step)
         if self._due(config.validate_every):
             self._validate()
-        if self._due(config.sample_every) or self._at_end:
+        if self._due(config.sample_every):
             monitor.sample(self.step)
         if config.checkpoint_every and self.step % config.checkpoint_every == 0:
             self.save()

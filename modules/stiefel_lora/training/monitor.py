@@ -87,9 +87,9 @@ class Monitor:
         with self._averaged():
             paths = self._sampler.make(step)
         self._sink.event("sample", step, {"files": [path.name for path in paths]})
-        for prompt, path in zip(self._sampler.prompts, paths, strict=True):
+        for title, path in zip(self._sampler.titles, paths, strict=True):
             with Image.open(path) as image:
-                self._sink.image(f"samples/{prompt}", step, image)
+                self._sink.image(f"samples/{title}", step, image)
 
     def before_after(self, step: int) -> Path | None:
         """Save the grid of the first samples and those of ``step``."""

@@ -1,4 +1,7 @@
-"""One process at a time writes into the folder of a run."""
+"""One process at a time writes into the folder of a run.
+
+The claim is the start of a process in that folder: orders from before it are void.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,9 @@ from pathlib import Path
 
 from .._exceptions import OutputError
 from .._locks import Lock
+from .commands import take_commands
 from .progress import say
+from .run_folder import RunFolder
 
 __all__ = ["hold_run", "run_lock_path"]
 
@@ -23,6 +28,9 @@ def run_lock_path(run_dir: Path) -> Path:
 @contextlib.contextmanager
 def hold_run(run_dir: Path, *, needed: bool = True) -> Iterator[None]:
     """Claim a run until the block ends; inside a claim of this process, again.
+
+    The first claim removes the orders that wait in the folder: they were for an earlier
+    process. Those that come after it are for this one, also while it still loads.
 
     Args:
         run_dir: folder of the run; its parent is made when missing.
@@ -44,10 +52,20 @@ def hold_run(run_dir: Path, *, needed: bool = True) -> Iterator[None]:
         )
     _held.add(path)
     try:
+        _void_orders(RunFolder(run_dir))
         yield
     finally:
         _held.discard(path)
         lock.release()
+
+
+def _void_orders(folder: RunFolder) -> None:
+    void = take_commands(folder.commands)
+    if void:
+        say(
+            f"{folder.commands}: ignored {', '.join(sorted(void))}, which was left "
+            f"there before this start."
+        )
 
 
 def _claim(lock: Lock, needed: bool) -> bool:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..config import Sample
     from ..data.store import TensorStore
 
-__all__ = ["Sampler", "before_after_grid"]
+__all__ = ["Sampler", "before_after_grid", "unique_titles"]
 
 _MARGIN = 8
 # Small pictures (the demo's have 64 px) are enlarged, so that captions fit beside them.
@@ -55,6 +55,11 @@ class Sampler:
         negative = [sample.negative_prompt for sample in samples]
         texts = [*self.prompts, *filter(None, negative)] if encodes_text else []
         self._known = {text: _encode(text, family, store) for text in texts}
+
+    @property
+    def titles(self) -> list[str]:
+        """The prompts, each made unique: ``a cat``, ``a cat (2)``."""
+        return unique_titles(self.prompts)
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -140,6 +145,22 @@ def before_after_grid(
             sheet.paste(shown, (x, top + row * (height + _MARGIN)))
         x += size[0] + _MARGIN
     return sheet
+
+
+def unique_titles(texts: Sequence[str]) -> list[str]:
+    """Number repeated texts; a number that gives another text of the list is skipped.
+
+    >>> unique_titles(["a cat", "a cat", "a cat (2)"])
+    ['a cat', 'a cat (3)', 'a cat (2)']
+    """
+    found: list[str] = []
+    for text in texts:
+        name, number = text, 1
+        while name in found or (number > 1 and name in texts):
+            number += 1
+            name = f"{text} ({number})"
+        found.append(name)
+    return found
 
 
 def _encode(text: str, family: Family, store: TensorStore) -> dict[str, Tensor]:

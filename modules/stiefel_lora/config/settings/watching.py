@@ -30,11 +30,12 @@ class WatchingSettings(StrictModel):
     """How much lower a loss must be to count as lower."""
 
     sample_every: Count = 0
-    """Steps between two rounds of sample pictures. 0: never."""
+    """Steps between two rounds of sample pictures, with one before the first step and
+    one after the last. 0: only when ordered (stiefel-lora tell sample)."""
 
     samples: tuple[Sample, ...] = ()
     """Pictures to make during training."""
 
     rank_every: Count | None = None
     """Steps between two measurements of every block's effective rank. Unset: a fortieth
-    of the run, at least 5. 0: never."""
+    of the run, at least 5. 0: only at the end."""
