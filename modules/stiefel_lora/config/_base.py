@@ -5,14 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
+
+from .path_text import path_problem
 
 __all__ = [
     "Count",
     "Flag",
     "FolderPath",
     "Number",
+    "PathText",
     "Seed",
     "StrictModel",
     "broken_rule",
@@ -34,7 +37,20 @@ def _not_empty(value: Any) -> Any:
     return value
 
 
-FolderPath = Annotated[Path, BeforeValidator(_not_empty, json_schema_input_type=Path)]
+def _usable(value: Any) -> Any:
+    problem = path_problem(str(value))
+    if problem:
+        raise PydanticCustomError("unusable_path", "{problem}", {"problem": problem})
+    return value
+
+
+FolderPath = Annotated[
+    Path,
+    BeforeValidator(_not_empty, json_schema_input_type=Path),
+    AfterValidator(_usable),
+]
+PathText = Annotated[str, Field(min_length=1), AfterValidator(_usable)]
+"""A path, or a name that may also be one."""
 
 
 class StrictModel(BaseModel):

@@ -8,12 +8,16 @@ in the configuration that is read.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 from .._exceptions import ConfigError
+from .errors import shown_value
 from .migrations import migrate
+from .path_text import path_problem
 from .paths import resolve_paths
+from .plain import check_plain
 from .presets import find_preset
 from .reading import read_json
 
@@ -44,7 +48,9 @@ def with_base(
     path = _file_of(data[EXTENDS], folder)
     if path in below:
         raise ConfigError(f"extends leads from {path} back to itself: leave one out.")
-    base = resolve_paths(migrate(read_json(path)), path.parent)
+    base = read_json(path)
+    check_plain(base)
+    base = resolve_paths(migrate(base), path.parent)
     base = with_base(base, path.parent, (*below, path))
     inherited = {key: base[key] for key in base if key not in NOT_INHERITED}
     if "optimizer" in own:
@@ -56,10 +62,13 @@ def with_base(
 def _file_of(name: Any, folder: Path) -> Path:
     if not isinstance(name, str) or not name:
         raise ConfigError(
-            f"extends={name!r} must be the path of a file or the name of a preset, in "
-            f"double quotes."
+            f"extends={shown_value(name)} must be the path of a file or the name of a "
+            f"preset, in double quotes."
         )
+    problem = path_problem(name)
+    if problem:
+        raise ConfigError(f"extends={shown_value(name)} {problem}.")
     try:
-        return folder / name if (folder / name).is_file() else find_preset(name)
+        return folder / name if os.path.isfile(folder / name) else find_preset(name)
     except ConfigError as error:
         raise ConfigError(f"extends: {error}") from None

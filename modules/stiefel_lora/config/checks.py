@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from pathlib import Path
 
 from .._exceptions import ConfigError
 from .paths import MODEL_SETTINGS, is_local_model
@@ -58,13 +58,14 @@ def remarks(config: TrainConfig) -> list[str]:
 def _missing(config: TrainConfig) -> Iterator[str]:
     for key in MODEL_SETTINGS:
         model = getattr(config, key)
-        if model and is_local_model(model) and not Path(model).exists():
+        if model and is_local_model(model) and not os.path.exists(model):
             yield f"{key}: there is no file or folder {model}."
     for key in ("concepts", "validation_concepts"):
         for number, concept in enumerate(getattr(config, key)):
-            if not concept.path.is_dir():
+            if not os.path.isdir(concept.path):
                 yield f"{key}.{number}.path: there is no folder {concept.path}."
-    if config.output_dir.exists() and not config.output_dir.is_dir():
+    output = config.output_dir
+    if os.path.exists(output) and not os.path.isdir(output):
         yield f"output_dir: {config.output_dir} is a file; name a folder."
 
 

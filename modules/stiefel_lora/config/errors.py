@@ -13,7 +13,7 @@ from .optimizer import OPTIMIZER_MODELS
 from .parts import Sample
 from .suggestions import nearest, suggest_key
 
-__all__ = ["located_sentences", "sentences"]
+__all__ = ["located_sentences", "sentences", "shown_value"]
 
 Location = tuple[int | str, ...]
 
@@ -48,7 +48,7 @@ def _sentence(detail: ErrorDetails, top_level: list[str]) -> str | None:
         return f"{path} is missing and has no default: write it."
     if path == "optimizer":
         return _optimizer(detail)
-    shown = f"{path}={_shown(detail['input'])}"
+    shown = f"{path}={shown_value(detail['input'])}"
     if kind == "literal_error":
         return f"{shown} {_choice(detail)}"
     return f"{shown} {_rule(kind, path, detail)}."
@@ -68,7 +68,7 @@ def _word(key: str) -> str:
     return key if visible else ascii(key)
 
 
-def _shown(value: Any) -> str:
+def shown_value(value: Any) -> str:
     """The value as it would be written in the file, shortened."""
     try:
         text = json.dumps(value, ensure_ascii=False)
@@ -123,7 +123,7 @@ def _optimizer(detail: ErrorDetails) -> str:
     value = detail["input"]
     name = nearest(value, OPTIMIZER_MODELS) if isinstance(value, str) else None
     example = json.dumps({"name": name or "stiefel_lora"})
-    return f"optimizer={_shown(value)} must be an object such as {example}."
+    return f"optimizer={shown_value(value)} must be an object such as {example}."
 
 
 def _choice(detail: ErrorDetails) -> str:
@@ -152,8 +152,10 @@ RULES = {
     "string_too_long": "must have at most {max_length} characters",
     "string_too_short": "must not be empty",
     "string_type": "must be a text in double quotes",
+    "string_unicode": "must be valid Unicode text",
     "too_short": "must not be empty",
     "tuple_type": "must be a list in [ ]",
+    "unusable_path": "{problem}",
 }
 PATTERN_RULES = {"device": "must be auto, cpu, cuda, cuda:0 (a number), mps or xpu"}
 

@@ -13,7 +13,9 @@ from .base_preset import with_base
 from .errors import sentences
 from .migrations import migrate
 from .overrides import apply_overrides, parse_override
+from .path_text import expanded
 from .paths import resolve_paths
+from .plain import check_plain
 from .reading import read_json
 from .schema import DEFAULT_OPTIMIZER, TrainConfig
 
@@ -36,7 +38,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> TrainConfig:
     Raises:
         ConfigError: file or content break a rule; one sentence a line.
     """
-    path, overrides = Path(path).expanduser(), list(overrides)
+    path, overrides = expanded(path), list(overrides)
     for text in overrides:
         parse_override(text)
     data = read_json(path)
@@ -60,6 +62,7 @@ def parse_config(
         ConfigError: the content breaks a rule; one sentence a line.
     """
     overrides = list(overrides)
+    check_plain(data)
     raw = {key: value for key, value in data.items() if key not in IGNORED}
     raw = with_base(resolve_paths(migrate(raw), Path(folder)), Path(folder))
     model = raw.get("base_model_name")

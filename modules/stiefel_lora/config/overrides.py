@@ -15,6 +15,7 @@ from typing import Any
 
 from .._exceptions import ConfigError
 from .concept import spell_out_concepts
+from .plain import check_plain, nested_too_deep
 
 __all__ = ["apply_overrides", "parse_override"]
 
@@ -28,7 +29,8 @@ def parse_override(text: str) -> tuple[list[str], Any]:
     (['optimizer', 'momentum'], 0.8)
 
     Raises:
-        ConfigError: no equals sign, or an empty part of the key.
+        ConfigError: no equals sign, an empty part of the key, or a value that
+            ``check_plain`` refuses.
     """
     key, equals, value = text.partition("=")
     keys = key.strip().split(".")
@@ -37,9 +39,13 @@ def parse_override(text: str) -> tuple[list[str], Any]:
             f"--set {text!r} must look like KEY=VALUE, for example lora_rank=32."
         )
     try:
-        return keys, json.loads(value)
+        found = json.loads(value)
+    except RecursionError:
+        raise ConfigError(nested_too_deep(key.strip())) from None
     except ValueError:
         return keys, value
+    check_plain({key.strip(): found})
+    return keys, found
 
 
 def apply_overrides(

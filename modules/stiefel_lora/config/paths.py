@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from .concept import spell_out_concepts
+from .path_text import expanded, path_problem
 from .settings.model import PART_SETTINGS
 
 __all__ = ["MODEL_SETTINGS", "is_local_model", "resolve_model", "resolve_paths"]
@@ -44,12 +45,15 @@ def resolve_paths(data: dict[str, Any], base: Path) -> dict[str, Any]:
 
 def absolute(path: str, base: Path) -> Path:
     """Expand ``~`` and resolve ``..``; links stay links."""
-    return Path(os.path.abspath(base / os.path.expanduser(path)))
+    if path_problem(path):
+        # The schema refuses it with a sentence; the functions below raise on it.
+        return Path(path)
+    return Path(os.path.abspath(base / expanded(path)))
 
 
 def resolve_model(name: str, base: Path) -> str:
     """Absolute folder of a base model, or its hub name unchanged."""
-    if _looks_like_path(name) or (name and (base / name).exists()):
+    if _looks_like_path(name) or (name and os.path.exists(base / name)):
         return str(absolute(name, base))
     return name
 

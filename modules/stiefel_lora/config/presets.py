@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import os
 import re
 from pathlib import Path
 
 from .._exceptions import ConfigError
+from .path_text import expanded
 from .reading import read_json
 from .suggestions import nearest
 
@@ -113,8 +115,8 @@ def find_config(name: str | Path) -> Path:
     Raises:
         ConfigError: neither; the nearest preset is named.
     """
-    path = Path(name).expanduser()
-    return path if path.exists() else find_preset(name)
+    path = expanded(name)
+    return path if os.path.exists(path) else find_preset(name)
 
 
 def find_preset(name: str | Path) -> Path:

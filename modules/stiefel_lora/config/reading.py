@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .._exceptions import ConfigError
+from .path_text import path_problem
 
 __all__ = ["read_json"]
 
@@ -26,14 +27,27 @@ def read_json(path: Path) -> dict[str, Any]:
             f"{path} is not valid JSON at line {error.lineno}, column {error.colno}: "
             f"{error.msg}."
         ) from None
+    except RecursionError:
+        raise ConfigError(
+            f"{path}: lists and objects are nested too deep to be read. Write the "
+            f"values as stiefel-lora schema shows them."
+        ) from None
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
+    except ValueError:
+        # json hands on the refusal of int() from 4,300 digits on.
+        raise ConfigError(
+            f"{path}: a whole number has thousands of digits. Write a smaller one."
+        ) from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path} must hold one JSON object in {{ }}.")
     return data
 
 
 def _read_text(path: Path) -> str:
+    problem = path_problem(str(path))
+    if problem:
+        raise ConfigError(f"{str(path)!a} is not a path: it {problem}.")
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:

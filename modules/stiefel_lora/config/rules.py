@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .enums import FLOW_MODELS
+from .path_text import path_problem
 from .rules_family import FAMILY_RULES
 from .rules_objective import OBJECTIVE_RULES
 from .rules_text import TEXT_RULES
@@ -19,6 +20,8 @@ __all__ = ["broken_rules"]
 # Names that Windows keeps for devices, whatever their ending.
 RESERVED = re.compile(r"(?i)^(con|prn|aux|nul|com\d|lpt\d)(\..*)?$")
 FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
+# A second run of the same name gets -2 at its end, the tenth -10 and so on.
+_ROOM = 10
 
 
 def _alpha_is_rank(config: TrainConfig) -> str | None:
@@ -52,7 +55,13 @@ def _formats_differ(config: TrainConfig) -> str | None:
 
 def _run_name_is_a_folder(config: TrainConfig) -> str | None:
     name = config.run_name
+    too_long = path_problem(name + "x" * _ROOM)
     bad = FORBIDDEN.search(name) or RESERVED.match(name) or name.strip(" .") != name
+    if too_long and not bad:
+        return (
+            f"run_name={name!r} is too long for the name of a folder: use at most "
+            f"{255 - _ROOM} bytes."
+        )
     if not bad:
         return None
     return (

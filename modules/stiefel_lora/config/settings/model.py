@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from .._base import Count, Flag, StrictModel
+from .._base import Count, Flag, PathText, StrictModel
 from ..enums import (
     AttentionMechanism,
     DType,
@@ -27,7 +27,7 @@ PART_SETTINGS = (
 )
 """Parts of a model that may come from elsewhere: each has its ``<part>_model_name``."""
 
-PartName = Annotated[str, Field(min_length=1)] | None
+PartName = PathText | None
 
 
 class ModelSettings(StrictModel):
@@ -36,7 +36,7 @@ class ModelSettings(StrictModel):
     model_type: ModelType = "sdxl"
     """Family of the base model. flux: FLUX.1 dev and schnell."""
 
-    base_model_name: Annotated[str, Field(min_length=1)] | None = None
+    base_model_name: PathText | None = None
     """Base model: a .safetensors checkpoint, a folder in diffusers layout, or a name on
     the Hugging Face hub such as stabilityai/stable-diffusion-xl-base-1.0."""
 

@@ -1,0 +1,52 @@
+"""Limits of raw data, before anything walks through it recursively."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from .._exceptions import ConfigError
+
+__all__ = ["check_plain", "nested_too_deep"]
+
+# The schema needs 4 levels. copy, json and pydantic raise RecursionError at some 300.
+DEEPEST = 50
+# Larger ones do not convert to float, and from 4,300 digits on not even to text.
+_LARGEST = 10**300
+
+
+def check_plain(data: Mapping[str, Any]) -> None:
+    """Check that values are nested a few levels deep and have numbers of usual size.
+
+    Raises:
+        ConfigError: with the top-level key of the value.
+    """
+    for key, value in data.items():
+        for depth, inner in _walk(value):
+            if depth > DEEPEST:
+                raise ConfigError(nested_too_deep(key))
+            if isinstance(inner, int) and abs(inner) >= _LARGEST:
+                raise ConfigError(
+                    f"{key}: a whole number has more than 300 digits. Write a smaller "
+                    f"one."
+                )
+
+
+def nested_too_deep(key: str) -> str:
+    """The sentence on a value with lists in lists in lists."""
+    return (
+        f"{key}: lists and objects are nested more than {DEEPEST} levels deep. Write a "
+        f"value as stiefel-lora schema shows it."
+    )
+
+
+def _walk(value: Any) -> Iterator[tuple[int, Any]]:
+    """Depth and value of everything inside; ends soon after ``DEEPEST``."""
+    waiting = [(1, value)]
+    while waiting:
+        depth, inner = waiting.pop()
+        yield depth, inner
+        if isinstance(inner, Mapping):
+            waiting.extend((depth + 1, child) for child in inner.values())
+        elif isinstance(inner, list | tuple):
+            waiting.extend((depth + 1, child) for child in inner)

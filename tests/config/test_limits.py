@@ -1,0 +1,142 @@
+"""Values of extreme length, depth or size: one sentence with the key, no traceback."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stiefel_lora._exceptions import ConfigError
+from stiefel_lora.config import check_paths, load_config, parse_config
+from stiefel_lora.config.paths import MODEL_SETTINGS
+from stiefel_lora.config.presets import find_config
+
+PATH_KEYS = (*MODEL_SETTINGS, "output_dir", "cache_dir", "extends")
+KEYS = (
+    "lora_rank",
+    "comment",
+    "concepts",
+    "optimizer",
+    "samples",
+    "extends",
+    "nothing",
+)
+LONG = "must have at most 255 bytes in each file or folder name."
+NUL = "must not hold a null character."
+
+
+def refusal(data: dict[str, Any], *overrides: str) -> str:
+    with pytest.raises(ConfigError) as error:
+        check_paths(parse_config(data, overrides=overrides))
+    return str(error.value)
+
+
+def nested(depth: int, *, objects: bool = False) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = {"a": value} if objects else [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        ("x" * 256, LONG),
+        ("é" * 128, LONG),
+        ("folder/" + "x" * 300, LONG),
+        ("x\0y", NUL),
+        ("./x\0y", NUL),
+        ("~\0", NUL),
+        ("\ud800", "must be valid Unicode text."),
+        ("./" + "a/" * 3000, "must have at most 4096 bytes."),
+    ],
+)
+class TestUnusablePaths:
+    @pytest.mark.parametrize("key", PATH_KEYS)
+    def test_of_a_key(self, name: str, rule: str, key: str) -> None:
+        found = refusal({key: name})
+        assert found.startswith(f"{key}=")
+        assert found.endswith(rule)
+
+    @pytest.mark.parametrize("key", ["concepts", "validation_concepts"])
+    def test_of_a_folder(self, name: str, rule: str, key: str) -> None:
+        found = refusal({key: [name]})
+        assert found.startswith(f"{key}.0.path=")
+        assert found.endswith(rule)
+
+    def test_of_an_override(self, name: str, rule: str) -> None:
+        assert refusal({}, f"vae_model_name={name}").endswith(rule)
+
+    def test_of_the_file_itself(self, name: str, rule: str) -> None:
+        with pytest.raises(ConfigError, match=rule[:-1]):
+            load_config(name)
+        with pytest.raises(ConfigError, match="There is no file"):
+            find_config(name)
+
+
+def test_the_longest_names_that_a_disk_takes(tmp_path: Path) -> None:
+    (tmp_path / ("x" * 255)).mkdir()
+    config = parse_config({"concepts": "x" * 255}, folder=tmp_path)
+    check_paths(config)
+    assert config.concepts[0].path.name == "x" * 255
+
+
+def test_a_run_name_that_no_disk_takes() -> None:
+    assert parse_config({"run_name": "é" * 100}).run_name == "é" * 100
+    assert "at most 245 bytes" in refusal({"run_name": "\U0001f600" * 100})
+    assert refusal({"run_name": "\ud800"}).endswith("must be valid Unicode text.")
+
+
+class TestNesting:
+    @pytest.mark.parametrize("depth", [51, 900, 20_000])
+    @pytest.mark.parametrize("objects", [False, True])
+    @pytest.mark.parametrize("key", KEYS)
+    def test_of_a_dictionary(self, key: str, depth: int, objects: bool) -> None:
+        assert refusal({key: nested(depth, objects=objects)}) == (
+            f"{key}: lists and objects are nested more than 50 levels deep. Write a "
+            f"value as stiefel-lora schema shows it."
+        )
+
+    @pytest.mark.parametrize("depth", [900, 100_000])
+    @pytest.mark.parametrize("key", KEYS)
+    def test_of_a_file_and_an_override(
+        self, tmp_path: Path, key: str, depth: int
+    ) -> None:
+        text = "[" * depth + "]" * depth
+        path = tmp_path / "deep.json"
+        path.write_text(f'{{"{key}": {text}}}')
+        with pytest.raises(ConfigError, match="lists and objects are nested"):
+            load_config(path)
+        assert refusal({}, f"{key}={text}").startswith(f"{key}: lists and objects")
+
+    def test_of_a_base(self, tmp_path: Path) -> None:
+        (tmp_path / "base.json").write_text(
+            '{"comment": ' + json.dumps(nested(100)) + "}"
+        )
+        with pytest.raises(ConfigError, match="nested more than 50"):
+            parse_config({"extends": "base.json"}, folder=tmp_path)
+
+
+class TestHugeNumbers:
+    @pytest.mark.parametrize("key", [*KEYS, "learning_rate", "schema_version"])
+    @pytest.mark.parametrize(
+        "value", [10**300, -(10**300), 10**5000], ids=["301", "-301", "5001"]
+    )
+    def test_of_a_dictionary(self, key: str, value: int) -> None:
+        for found in (value, [value], {"a": value}):
+            assert refusal({key: found}) == (
+                f"{key}: a whole number has more than 300 digits. Write a smaller one."
+            )
+
+    @pytest.mark.parametrize("digits", [400, 5000])
+    def test_of_a_file(self, tmp_path: Path, digits: int) -> None:
+        path = tmp_path / "huge.json"
+        path.write_text(f'{{"lora_rank": {"1" * digits}}}')
+        with pytest.raises(ConfigError, match=r"a whole number has .* Write a smaller"):
+            load_config(path)
+        assert refusal({}, f"lora_rank={'1' * digits}").startswith("lora_rank")
+
+    def test_smaller_ones_are_left_to_the_schema(self) -> None:
+        assert "must be at most" in refusal({"lora_rank": 10**299})
