@@ -287,6 +287,7 @@ KEYS = st.builds(
             "lora_up.weight",
             "lora_down.weight",
             "lora_magnitude_vector",
+            "dora_scale",
             "alpha",
         ]
     ),

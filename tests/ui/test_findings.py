@@ -33,7 +33,7 @@ def test_a_mistake_is_told_at_its_field(data, key, part):
 
 
 def test_several_mistakes_are_told_at_once():
-    found = examine({"lora_alpha": 1.0, "use_dora": True})
+    found = examine({"lora_alpha": 1.0, "use_dora": True, "weight_dtype": "int8"})
     assert set(found.errors) == {"lora_alpha", "use_dora"}
     assert not found.ready
 

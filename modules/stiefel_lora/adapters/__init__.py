@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .dora import magnitude_of
+from .dora import base_lengths, magnitude_of, row_lengths
 from .lora import (
     add_lora,
     alpha_of,
@@ -23,6 +23,7 @@ __all__ = [
     "Moves",
     "add_lora",
     "alpha_of",
+    "base_lengths",
     "check_room",
     "factors_of",
     "load_factors",
@@ -31,6 +32,7 @@ __all__ = [
     "moves_of",
     "pairs_of",
     "ranks_of",
+    "row_lengths",
     "select_layers",
     "select_text_layers",
     "set_offset",

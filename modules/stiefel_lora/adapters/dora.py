@@ -21,8 +21,11 @@ from ..optim.pairs import Pair
 from ._names import TRAINED
 
 __all__ = [
+    "RowLengths",
+    "base_lengths",
     "magnitude_of",
     "prepare_dora",
+    "row_lengths",
     "split_move",
 ]
 
@@ -47,7 +50,7 @@ def prepare_dora(model: nn.Module, pairs: Iterable[Pair]) -> None:
         layer: Any = model.get_submodule(pair.name)
         dora = layer.lora_magnitude_vector[TRAINED]
         dora.get_weight_norm = functools.partial(_in_float32, dora.get_weight_norm)
-        dora.weight.data = _rows(model, pair).lengths.view(dora.weight.shape)
+        dora.weight.data = row_lengths(model, pair).lengths.view(dora.weight.shape)
 
 
 def _in_float32(
@@ -68,7 +71,7 @@ def split_move(model: nn.Module, pair: Pair) -> tuple[Pair, float]:
     Returns:
         the pair of D B and A; :math:`\|W(D - I)\|_F / \|W\|_F`.
     """
-    rows = _rows(model, pair)
+    rows = row_lengths(model, pair)
     up = pair.up.detach()
     ranked = up * rows.scales.view(-1, *[1] * (up.dim() - 1))
     rest = (rows.scales - 1) * rows.base
@@ -76,7 +79,9 @@ def split_move(model: nn.Module, pair: Pair) -> tuple[Pair, float]:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Rows:
+class RowLengths:
+    """What the rows of a layer measure."""
+
     base: Tensor
     """Lengths of the rows of W, (out,)."""
 
@@ -92,12 +97,24 @@ class _Rows:
         return self.magnitude / self.lengths
 
 
-def _rows(model: nn.Module, pair: Pair) -> _Rows:
+@torch.no_grad()
+def row_lengths(model: nn.Module, pair: Pair) -> RowLengths:
+    """Measure a layer's rows, with its LoRA and without."""
     layer: Any = model.get_submodule(pair.name)
-    weight = dequantize_module_weight(layer.get_base_layer()).detach()
-    weight = weight.flatten(1).to(pair.up.device, torch.float32)
+    weight = _matrix(layer.get_base_layer()).to(pair.up.device)
     up, down = pair.matrices
     scale = float(layer.scaling[TRAINED])
     moved = torch.addmm(weight, up.detach(), down.detach(), alpha=scale)
     magnitude = layer.lora_magnitude_vector[TRAINED].weight.detach().flatten()
-    return _Rows(weight.norm(dim=1), moved.norm(dim=1), magnitude)
+    return RowLengths(weight.norm(dim=1), moved.norm(dim=1), magnitude)
+
+
+@torch.no_grad()
+def base_lengths(model: nn.Module, name: str) -> Tensor:
+    """Lengths of the rows of a layer without a LoRA, (out,)."""
+    return _matrix(model.get_submodule(name)).norm(dim=1)
+
+
+def _matrix(layer: nn.Module) -> Tensor:
+    """The weight, one row an output, in float32."""
+    return dequantize_module_weight(layer).detach().flatten(1).float()

@@ -103,15 +103,6 @@ def _dora_starts_at_the_model(config: TrainConfig) -> str | None:
     )
 
 
-def _dora_is_saved_for_diffusers(config: TrainConfig) -> str | None:
-    if not config.use_dora or "kohya" not in config.output_formats:
-        return None
-    return (
-        "use_dora=true can not be saved as kohya, whose readers disagree on what a "
-        "DoRA means: write output_formats=['peft'], which diffusers loads."
-    )
-
-
 def _dora_over_int8_loses_its_scales(config: TrainConfig) -> str | None:
     if not config.use_dora or config.weight_dtype != "int8":
         return None
@@ -161,7 +152,6 @@ RULES: tuple[Callable[[TrainConfig], str | None], ...] = (
     _loi_file_rank_fits,
     _loi_has_one_rank,
     _dora_starts_at_the_model,
-    _dora_is_saved_for_diffusers,
     _dora_over_int8_loses_its_scales,
     _early_stop_has_something_to_watch,
     _flash_is_for_flux,

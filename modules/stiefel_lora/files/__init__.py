@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .atomic import atomic_write
+    from .dora import apply_lora, complete_dora, row_scale
     from .kohya import save_kohya
     from .load import load_lora
     from .metadata import training_metadata
@@ -24,12 +25,15 @@ __all__ = [
     "LearnedFolder",
     "LoraFactors",
     "LoraWeights",
+    "apply_lora",
     "atomic_write",
     "canonical_name",
+    "complete_dora",
     "compress",
     "load_lora",
     "picture_metadata",
     "read_tensors",
+    "row_scale",
     "save_kohya",
     "save_peft",
     "tag_frequency",
@@ -42,12 +46,15 @@ _HOME = {
     "LearnedFolder": "metadata_pictures",
     "LoraFactors": "weights",
     "LoraWeights": "weights",
+    "apply_lora": "dora",
     "atomic_write": "atomic",
     "canonical_name": "weights",
+    "complete_dora": "dora",
     "compress": "svd",
     "load_lora": "load",
     "picture_metadata": "metadata_pictures",
     "read_tensors": "tensors",
+    "row_scale": "dora",
     "save_kohya": "kohya",
     "save_peft": "peft",
     "tag_frequency": "metadata_pictures",

@@ -10,15 +10,16 @@ LoRAs on its n parts are one LoRA on the whole: the A stacked, the B on the diag
 
 so its rank is :math:`\sum r_i`, and its alpha :math:`s \sum r_i`. That is what
 sd-scripts' own converter writes, and what ComfyUI, Forge, sd-scripts and diffusers
-read. Back, a part gets those columns of B that are not zero in its rows: its own
-factors, or all columns of a LoRA that was trained on the whole.
+read. A DoRA scales rows, so the ``dora_scale`` of the whole is that of the parts one
+after the other. Back, a part gets those columns of B that are not zero in its rows: its
+own factors, or all columns of a LoRA that was trained on the whole.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -43,13 +44,21 @@ class _Whole:
     shares: tuple[int, ...]
 
 
-def fuse(weights: LoraWeights) -> LoraWeights:
+def fuse(
+    weights: LoraWeights, base_lengths: Callable[[str], Tensor] | None = None
+) -> LoraWeights:
     """From the layers of diffusers to those of the original checkpoint.
 
     Layers of text encoders stay as they are.
 
+    Args:
+        weights: the LoRA.
+        base_lengths: lengths of the rows of a layer's weight, (out,), by its name; for
+            parts of a fused DoRA that have none.
+
     Raises:
-        ModelError: a layer that FLUX.1 does not have.
+        ModelError: a layer that FLUX.1 does not have, or a fused DoRA of which some
+            parts have none, without ``base_lengths``.
     """
     fused: LoraWeights = {}
     groups: dict[str, dict[str, LoraFactors]] = {}
@@ -69,7 +78,9 @@ def fuse(weights: LoraWeights) -> LoraWeights:
         else:
             fused[_PREFIX + whole] = _swapped(whole, factors)
     for whole, parts in groups.items():
-        fused[_PREFIX + whole] = _stack(_wholes()[whole], parts)
+        stacked = _stack(_wholes()[whole], parts)
+        scale = _stacked_scale(_wholes()[whole], parts, base_lengths)
+        fused[_PREFIX + whole] = dataclasses.replace(stacked, dora_scale=scale)
     return fused
 
 
@@ -113,6 +124,30 @@ def _stack(whole: _Whole, parts: Mapping[str, LoraFactors]) -> LoraFactors:
     return LoraFactors(up, torch.cat(downs), scale * rank)
 
 
+def _stacked_scale(
+    whole: _Whole,
+    parts: Mapping[str, LoraFactors],
+    base_lengths: Callable[[str], Tensor] | None,
+) -> Tensor | None:
+    """Scales of the rows of all parts; a part that is no DoRA keeps its lengths."""
+    if not any(factors.is_dora for factors in parts.values()):
+        return None
+    found = []
+    for path in whole.parts:
+        factors = parts.get(path)
+        if factors is not None and factors.dora_scale is not None:
+            found.append(factors.dora_scale.flatten())
+        elif factors is None and base_lengths is not None:
+            found.append(base_lengths(_PREFIX + path))
+        else:
+            raise ModelError(
+                f"{_PREFIX}{path} is no DoRA, and a layer that the kohya format fuses "
+                "with it is one. Give save_kohya base_lengths, or write the PEFT "
+                "format instead."
+            )
+    return torch.cat([lengths.float() for lengths in found])
+
+
 def _common_scale(parts: list[LoraFactors]) -> tuple[float, list[Tensor]]:
     """One scale for all parts; where they differ, each goes into its A."""
     scales = {factors.scale for factors in parts}
@@ -131,14 +166,21 @@ def _take_apart(
         )
     rows = [outputs // total * share for share in whole.shares]
     found: dict[str, LoraFactors] = {}
-    for path, up in zip(whole.parts, factors.up.split(rows), strict=True):
+    scales: tuple[Tensor | None, ...] = (None,) * len(rows)
+    if factors.dora_scale is not None:
+        scales = factors.dora_scale.flatten().split(rows)
+    ups = factors.up.split(rows)
+    # A part without columns had no LoRA: its rows keep their lengths.
+    for path, up, lengths in zip(whole.parts, ups, scales, strict=True):
         used = up.ne(0).any(dim=0).nonzero().flatten()
         # A LoRA at its start, B zero, is one too.
         if len(used) == 0 and not factors.up.any():
             used = torch.arange(factors.rank)
         if len(used):
             alpha = factors.scale * len(used)
-            found[path] = LoraFactors(up[:, used], factors.down[used], alpha)
+            found[path] = LoraFactors(
+                up[:, used], factors.down[used], alpha, dora_scale=lengths
+            )
     return found
 
 
@@ -146,8 +188,18 @@ def _swapped(whole: str, factors: LoraFactors) -> LoraFactors:
     """Where the original has shift before scale, diffusers has scale before shift."""
     if whole != _HALVES_SWAPPED:
         return factors
-    shift, scale = factors.up.chunk(2)
-    return dataclasses.replace(factors, up=torch.cat([scale, shift]))
+    lengths = factors.dora_scale
+    return dataclasses.replace(
+        factors,
+        up=_halves_swapped(factors.up),
+        magnitude=None,
+        dora_scale=None if lengths is None else _halves_swapped(lengths.flatten()),
+    )
+
+
+def _halves_swapped(rows: Tensor) -> Tensor:
+    first, second = rows.chunk(2)
+    return torch.cat([second, first])
 
 
 @functools.cache

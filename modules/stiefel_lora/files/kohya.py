@@ -2,12 +2,14 @@
 
 A module has ``<stem>.lora_down.weight`` (A), ``<stem>.lora_up.weight`` (B) and
 ``<stem>.alpha`` (0-dim float32); tools apply (alpha / r) B A. B and A stay as trained.
+A DoRA has ``<stem>.dora_scale`` too, (out, 1) or (out, 1, 1, 1), float32, as ComfyUI
+and Forge apply it (:mod:`.dora`).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import ModuleType
 
 import torch
@@ -17,7 +19,7 @@ from .._exceptions import ModelError
 from . import fused_flux, keys_flux, keys_sd15, keys_sdxl
 from ._prepare import check_weights, stored
 from .metadata import network_metadata
-from .tensors import tensor_hash, write_tensors
+from .tensors import legacy_hash, tensor_hash, write_tensors
 from .weights import LoraFactors, LoraWeights, rank_of
 
 __all__ = ["parse_kohya", "save_kohya"]
@@ -28,6 +30,7 @@ _FAMILIES: dict[str, ModuleType] = {
     "flux": keys_flux,
 }
 _DOWN, _UP, _ALPHA = "lora_down.weight", "lora_up.weight", "alpha"
+_DORA = "dora_scale"
 
 
 def save_kohya(
@@ -37,27 +40,43 @@ def save_kohya(
     family: str = "sdxl",
     dtype: torch.dtype = torch.float32,
     metadata: Mapping[str, str] | None = None,
+    base_lengths: Callable[[str], Tensor] | None = None,
 ) -> None:
     """Write a kohya-style file atomically and compare it with what was meant.
 
-    What tools need to tell the family is always in the metadata, as is the hash of the
-    tensors; ``metadata`` adds to it. Adapter metadata of diffusers is left out, because
-    diffusers refuses a file that has both. Where alphas differ from layer to layer,
-    diffusers 0.42 misreads them in this format (``with_one_alpha`` helps).
+    What tools need to tell the family is always in the metadata, as are the hashes of
+    the tensors; ``metadata`` adds to it. Adapter metadata of diffusers is left out,
+    because diffusers refuses a file that has both. Where alphas differ from layer to
+    layer, diffusers 0.42 misreads them in this format (``with_one_alpha`` helps).
+
+    Args:
+        path: of the file.
+        weights: the LoRA; a DoRA has its ``dora_scale``.
+        family: ``"sdxl"``, ``"sd15"`` or ``"flux"``.
+        dtype: of the factors.
+        metadata: more entries.
+        base_lengths: lengths of the rows of a layer's weight in the base model, (out,),
+            by its canonical name. Needed for a DoRA of FLUX.1 that leaves out a part of
+            a fused layer, whose rows must keep their length.
 
     Raises:
-        ModelError: a module has no name in this family, or is a DoRA.
+        ModelError: a module has no name in this family, or a DoRA no ``dora_scale``.
         OutputError: the file could not be written, or a value does not fit ``dtype``.
     """
     check_weights(weights, dtype)
-    _check_plain(weights)
+    _check_scales(weights)
     tensors: dict[str, Tensor] = {}
-    modules = fused_flux.fuse(weights) if family == "flux" else weights
+    fused = family == "flux"
+    modules = fused_flux.fuse(weights, base_lengths) if fused else weights
     for name, factors in modules.items():
         stem = _keys(family).to_kohya(name)
         tensors[f"{stem}.{_DOWN}"] = stored(name, factors.down, dtype)
         tensors[f"{stem}.{_UP}"] = stored(name, factors.up, dtype)
         tensors[f"{stem}.{_ALPHA}"] = torch.tensor(factors.alpha, dtype=torch.float32)
+        if factors.dora_scale is not None:
+            # It scales the whole weight, so that rounding it would outweigh the LoRA.
+            scale = factors.dora_scale.reshape(-1, *[1] * (factors.up.ndim - 1))
+            tensors[f"{stem}.{_DORA}"] = stored(name, scale, torch.float32)
     first = next(iter(weights.values()))
     digest = tensor_hash(tensors)
     notes = {
@@ -68,6 +87,7 @@ def save_kohya(
         "sshs_model_hash": digest,
     }
     notes.pop("lora_adapter_metadata", None)
+    notes["sshs_legacy_hash"] = legacy_hash(tensors, notes)
     write_tensors(path, tensors, notes)
 
 
@@ -75,25 +95,28 @@ def parse_kohya(tensors: Mapping[str, Tensor], *, family: str = "sdxl") -> LoraW
     """Tensors of a kohya-style file -> weights; a missing alpha means alpha = r.
 
     Raises:
-        ModelError: a key that is no plain LoRA of this family, or half a pair.
+        ModelError: a key that is no LoRA or DoRA of this family, half a pair, or a
+            ``dora_scale`` of columns.
     """
     parts: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         stem, _, suffix = key.partition(".")
-        if suffix not in (_DOWN, _UP, _ALPHA):
-            raise ModelError(f"{key!r} belongs to no plain LoRA; only those are read.")
+        if suffix not in (_DOWN, _UP, _ALPHA, _DORA):
+            raise ModelError(
+                f"{key!r} belongs to no plain LoRA or DoRA; only those are read."
+            )
         parts.setdefault(stem, {})[suffix] = tensor
     keys = _keys(family)
     modules = {keys.from_kohya(stem): _factors(stem, p) for stem, p in parts.items()}
     return fused_flux.split(modules) if family == "flux" else modules
 
 
-def _check_plain(weights: LoraWeights) -> None:
+def _check_scales(weights: LoraWeights) -> None:
     for name, factors in weights.items():
-        if factors.magnitude is not None:
+        if factors.is_dora and factors.dora_scale is None:
             raise ModelError(
-                f"{name} is a DoRA, whose kohya-style readers disagree on what it "
-                f"means; save it with save_peft, which diffusers loads."
+                f"{name}: its rows have peft's magnitude, not the dora_scale of a "
+                "kohya-style file. Call complete_dora with the base model's weight."
             )
 
 
@@ -104,7 +127,13 @@ def _factors(stem: str, part: Mapping[str, Tensor]) -> LoraFactors:
     alpha = part.get(_ALPHA, torch.tensor(rank_of(down)))
     if alpha.numel() != 1:
         raise ModelError(f"{stem!r} has an alpha of {alpha.numel()} numbers, not 1.")
-    return LoraFactors(up=part[_UP], down=down, alpha=float(alpha))
+    scale = part.get(_DORA)
+    if scale is not None and scale.shape[:1] != part[_UP].shape[:1]:
+        raise ModelError(
+            f"{stem!r} has a dora_scale of shape {tuple(scale.shape)}, which is not "
+            "one number for each row; a DoRA of columns is not read."
+        )
+    return LoraFactors(part[_UP], down, float(alpha), dora_scale=scale)
 
 
 def _keys(family: str) -> ModuleType:

@@ -40,8 +40,8 @@ def save_peft(
     """Write a PEFT-style file atomically and compare it with what was meant.
 
     Raises:
-        ModelError: a name begins with no component, or some layers are DoRA
-            and others are not.
+        ModelError: a name begins with no component, some layers are DoRA and others
+            are not, or a DoRA has no magnitude.
         OutputError: the file could not be written, or a value does not fit ``dtype``.
     """
     check_weights(weights, dtype)
@@ -53,7 +53,12 @@ def save_peft(
         ranks[name], scale = factors.rank, factors.scale
         tensors[name + _DOWN] = stored(name, factors.down, dtype, scale=scale)
         tensors[name + _UP] = stored(name, factors.up, dtype)
-        if factors.magnitude is not None:
+        if factors.is_dora:
+            if factors.magnitude is None:
+                raise ModelError(
+                    f"{name}: its rows have the dora_scale of a kohya-style file, not "
+                    "peft's magnitude. Call complete_dora with the base model's weight."
+                )
             # It scales the whole weight, so that rounding it would outweigh the LoRA.
             tensors[name + _MAGNITUDE] = stored(name, factors.magnitude, torch.float32)
     adapter = _adapter_metadata(ranks, _is_dora(weights))
@@ -69,7 +74,7 @@ def save_peft(
 
 
 def _is_dora(weights: LoraWeights) -> bool:
-    doras = [name for name, factors in weights.items() if factors.magnitude is not None]
+    doras = [name for name, factors in weights.items() if factors.is_dora]
     if 0 < len(doras) < len(weights):
         raise ModelError(
             f"{doras[0]} is a DoRA and other layers are none, which peft can not "

@@ -32,7 +32,7 @@ def compress(weights: LoraWeights, rank: int) -> tuple[LoraWeights, float]:
     """
     found, lost, whole = {}, 0.0, 0.0
     for name, factors in weights.items():
-        if factors.magnitude is not None:
+        if factors.is_dora:
             raise ModelError(f"{name} is a DoRA, which no other rank can express.")
         up = factors.up.flatten(1).double()
         down = factors.down.flatten(1).double() * factors.scale

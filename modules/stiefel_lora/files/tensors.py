@@ -16,7 +16,9 @@ from torch import Tensor
 from .._exceptions import ModelError, OutputError
 from .atomic import atomic_write
 
-__all__ = ["read_tensors", "tensor_hash", "write_tensors"]
+__all__ = ["legacy_hash", "read_tensors", "tensor_hash", "write_tensors"]
+
+_LEGACY_START, _LEGACY_LENGTH = 0x100000, 0x10000
 
 
 def write_tensors(
@@ -65,6 +67,18 @@ def tensor_hash(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256, in hex, of all a file holds after its header (the ModelSpec rule)."""
     data = safetensors.torch.save(dict(tensors))
     return hashlib.sha256(memoryview(data)[_header_end(data) :]).hexdigest()
+
+
+def legacy_hash(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """First 8 hex digits of the SHA-256 of 64 KiB at 1 MiB, as sd-scripts counts it.
+
+    It is that of the file with the ``ss_*`` entries of its metadata alone. Where the
+    file ends before 1 MiB, nothing is hashed: that is so in sd-scripts too.
+    """
+    kept = {key: text for key, text in metadata.items() if key.startswith("ss_")}
+    data = memoryview(safetensors.torch.save(dict(tensors), kept))
+    part = data[_LEGACY_START : _LEGACY_START + _LEGACY_LENGTH]
+    return hashlib.sha256(part).hexdigest()[:8]
 
 
 def _parse(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -27,8 +27,9 @@ class LoraFactors:
     """The factors of one layer: its weight moves by (alpha / r) B A.
 
     ``up`` is B, (out, r), or (out, r, 1, 1) for a convolution; ``down`` is A, (r, in)
-    or (r, in, k, k). Dtype and device are free. A DoRA has ``magnitude`` too, the
-    length of every row, (out,) or (1, out, 1, 1).
+    or (r, in, k, k). Dtype and device are free. A DoRA has the length of every row too,
+    as ``magnitude`` (peft's spelling), ``dora_scale`` (that of kohya-style files) or
+    both: (out,) or one number a row in any shape. :mod:`.dora` has the formulas.
 
     Raises:
         ModelError: the shapes do not belong together, or alpha is not a number.
@@ -38,6 +39,7 @@ class LoraFactors:
     down: Tensor
     alpha: float
     magnitude: Tensor | None = None
+    dora_scale: Tensor | None = None
 
     def __post_init__(self) -> None:
         up, down = tuple(self.up.shape), tuple(self.down.shape)
@@ -47,11 +49,13 @@ class LoraFactors:
                 f"up {up} and down {down} are not the factors of one layer; they must "
                 "be (out, r) and (r, in), or (out, r, 1, 1) and (r, in, k, k)."
             )
-        if self.magnitude is not None and self.magnitude.numel() != up[0]:
-            raise ModelError(
-                f"A magnitude of shape {tuple(self.magnitude.shape)} is not one number "
-                f"for each of {up[0]} rows."
-            )
+        for kind in ("magnitude", "dora_scale"):
+            lengths = getattr(self, kind)
+            if lengths is not None and lengths.numel() != up[0]:
+                raise ModelError(
+                    f"A {kind} of shape {tuple(lengths.shape)} is not one number for "
+                    f"each of {up[0]} rows."
+                )
         if self.rank == 0 or not math.isfinite(self.alpha):
             raise ModelError(
                 f"Rank {self.rank} with alpha {self.alpha} is no LoRA; the rank must "
@@ -67,6 +71,11 @@ class LoraFactors:
     def scale(self) -> float:
         """Factor alpha / r in front of B A."""
         return self.alpha / self.rank
+
+    @property
+    def is_dora(self) -> bool:
+        """Whether the lengths of the rows are part of it."""
+        return self.magnitude is not None or self.dora_scale is not None
 
 
 LoraWeights = dict[str, LoraFactors]

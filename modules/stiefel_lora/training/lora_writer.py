@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
+
+from ..adapters import base_lengths
 from ..files import LoraWeights, compress
 from .machine import Machine
 from .output import lora_weights, write_lora_files
@@ -81,7 +84,14 @@ class LoraWriter:
             notes=run_notes(self._config, machine.pictures),
             started=self._started,
             extra=dict(extra),
+            base_lengths=self._base_lengths,
         )
+
+    def _base_lengths(self, name: str) -> Tensor:
+        """Of the rows of a layer that has no LoRA, by its name in files."""
+        machine = self._machine
+        path = name if machine.component is None else name.partition(".")[2]
+        return base_lengths(machine.model, path).cpu()
 
     def _weights(self) -> LoraWeights:
         """What the model moves by; a start taken away costs rank, not exactness."""

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import collections
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .. import __version__
-from ..adapters import alpha_of, magnitude_of
+from ..adapters import alpha_of, magnitude_of, row_lengths
 from ..files import (
     LoraFactors,
     LoraWeights,
     canonical_name,
+    row_scale,
     save_kohya,
     save_peft,
     training_metadata,
@@ -49,11 +50,16 @@ def lora_weights(
 
 def _factors(model: nn.Module, pair: Pair) -> LoraFactors:
     magnitude = magnitude_of(model, pair)
+    scale = None
+    if magnitude is not None:
+        rows = row_lengths(model, pair)
+        scale = row_scale(rows.magnitude, rows.base, rows.lengths).cpu()
     return LoraFactors(
         up=pair.up.detach().cpu(),
         down=pair.down.detach().cpu(),
         alpha=alpha_of(model, pair),
         magnitude=None if magnitude is None else magnitude.detach().cpu(),
+        dora_scale=scale,
     )
 
 
@@ -74,6 +80,7 @@ def write_lora_files(
     started: datetime.datetime,
     prediction_type: str,
     extra: dict[str, Any],
+    base_lengths: Callable[[str], Tensor],
 ) -> list[Path]:
     """Write every format that the configuration names; each is read back and compared.
 
@@ -87,6 +94,7 @@ def write_lora_files(
         started: when the run began.
         prediction_type: what the base model predicts, in the words of diffusers.
         extra: private metadata.
+        base_lengths: of the rows of a layer without a LoRA, by its name in files.
 
     Raises:
         OutputError: a file can not be written.
@@ -119,7 +127,12 @@ def write_lora_files(
         path = folder / f"{stem}{'' if kind == 'kohya' else '_peft'}.safetensors"
         if kind == "kohya":
             save_kohya(
-                path, kohya, family=config.model_type, dtype=dtype, metadata=metadata
+                path,
+                kohya,
+                family=config.model_type,
+                dtype=dtype,
+                metadata=metadata,
+                base_lengths=base_lengths,
             )
         else:
             save_peft(path, weights, dtype=dtype, metadata=metadata)

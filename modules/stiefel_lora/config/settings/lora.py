@@ -60,7 +60,7 @@ class LoraSettings(StrictModel):
 
     use_dora: Flag = False
     """Train the length of every row of the adapted weights beside the LoRA (DoRA).
-    Slower, needs more memory, and is saved for diffusers only."""
+    Slower, needs more memory, and fewer programs read its files."""
 
     lora_init: LoraInit = "auto"
     """Where the LoRA starts. auto: as the optimizer needs it, the model unchanged. loi:

@@ -1,0 +1,116 @@
+r"""DoRA in its two spellings, and what it makes of a weight.
+
+Both scale the rows of :math:`W + s\,BA`. peft's magnitude :math:`m` is the length that
+a row is brought to,
+
+.. math:: W' = \mathrm{diag}(m_i / \|W_i + s (BA)_i\|)\,(W + s\,BA).
+
+ComfyUI (comfy/weight_adapter/base.py) and Forge (backend/patcher/lora.py) divide the
+``dora_scale`` :math:`d` of a kohya-style file by the length that the row had before,
+
+.. math:: W' = \mathrm{diag}(d_i / (\|W_i\| + \epsilon))\,(W + s\,BA),
+
+where its first size is the number of rows; :math:`\epsilon` is that of float32. With
+another first size they scale columns, which peft's DoRA can not be written as. For a
+known :math:`W` each number gives the other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from .._exceptions import ModelError
+from .weights import LoraFactors
+
+__all__ = ["apply_lora", "complete_dora", "row_scale"]
+
+_EPSILON = torch.finfo(torch.float32).eps
+
+
+def row_scale(magnitude: Tensor, base: Tensor, merged: Tensor) -> Tensor:
+    """From peft's magnitude to ``dora_scale``.
+
+    Args:
+        magnitude: m of every row, (out,).
+        base: lengths of the rows of W, (out,).
+        merged: lengths of the rows of W + s B A, (out,).
+
+    Returns:
+        d of every row, (out,); a row of zeros stays one.
+    """
+    scale = magnitude * (base + _EPSILON) / merged
+    return torch.where(merged > 0, scale, base)
+
+
+def apply_lora(weight: Tensor, factors: LoraFactors) -> Tensor:
+    """Compute the weight of a layer with its LoRA or DoRA.
+
+    Args:
+        weight: W of the base model, (out, in) or (out, in, k, k), floating.
+        factors: of this layer.
+
+    Returns:
+        W', of the shape and dtype of ``weight``.
+
+    Raises:
+        ModelError: the factors are those of a layer of another shape.
+    """
+    merged = _merged(weight, factors)
+    if factors.magnitude is not None:
+        # A row of zeros stays one.
+        lengths = _lengths(merged).clamp_min(torch.finfo(weight.dtype).tiny)
+        scale = _column(factors.magnitude, weight) / lengths
+    elif factors.dora_scale is not None:
+        scale = _column(factors.dora_scale, weight) / (_lengths(weight) + _EPSILON)
+    else:
+        return merged.reshape(weight.shape)
+    return (scale * merged).reshape(weight.shape)
+
+
+def complete_dora(factors: LoraFactors, weight: Tensor) -> LoraFactors:
+    """Add the spelling that is missing, so that a DoRA can be saved in both formats.
+
+    Args:
+        factors: of one layer; a plain LoRA is returned as it is.
+        weight: W of the base model that it was trained on, (out, in) or
+            (out, in, k, k).
+
+    Raises:
+        ModelError: the factors are those of a layer of another shape.
+    """
+    if not factors.is_dora:
+        return factors
+    base = _lengths(weight.float()).flatten()
+    merged = _lengths(_merged(weight.float(), factors)).flatten()
+    magnitude, scale = factors.magnitude, factors.dora_scale
+    if scale is None:
+        assert magnitude is not None
+        scale = row_scale(magnitude.flatten().to(base), base, merged)
+    elif magnitude is None:
+        magnitude = scale.flatten().to(base) * merged / (base + _EPSILON)
+    return dataclasses.replace(factors, magnitude=magnitude, dora_scale=scale)
+
+
+def _merged(weight: Tensor, factors: LoraFactors) -> Tensor:
+    """W + s B A as a matrix, one row an output."""
+    rows = weight.flatten(1)
+    up, down = (f.to(weight).flatten(1) for f in (factors.up, factors.down))
+    if (up.shape[0], down.shape[1]) != tuple(rows.shape):
+        raise ModelError(
+            f"A weight of shape {tuple(weight.shape)} does not go with factors for "
+            f"{up.shape[0]} outputs and {down.shape[1]} inputs. Give the weight of the "
+            "layer that they belong to."
+        )
+    return torch.addmm(rows, up, down, alpha=factors.scale)
+
+
+def _lengths(weight: Tensor) -> Tensor:
+    """Lengths of the rows, (out, 1)."""
+    return weight.flatten(1).norm(dim=1, keepdim=True)
+
+
+def _column(lengths: Tensor, weight: Tensor) -> Tensor:
+    return lengths.to(weight).reshape(-1, 1)
