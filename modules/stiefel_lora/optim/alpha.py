@@ -1,41 +1,103 @@
 """Make LoRA alpha equal to the rank where a model shows its alpha.
 
 A Stiefel-type method owns the scale of the product, so a scale alpha / r beside it
-would only hide in the learning rate. PEFT layers carry the scale as ``scaling``; it is
-recognised by attribute names, so that peft itself is not imported.
+would only hide in the learning rate. PEFT layers carry the scale as ``scaling``; they
+are recognized by attribute names, so that peft itself is not imported. Methods that
+leave alpha alone have it reported, since it multiplies their steps.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from .._exceptions import OptionError
+from ..methods import Method
 from ._groups import Source
+from ._lora_layers import LoraPart, lora_parts, memory_of
 
-__all__ = ["ALPHA_IS_RANK", "fold_alpha_", "settle_alpha"]
+__all__ = ["ALPHA_IS_RANK", "alpha_note", "fold_alpha_", "settle_alpha"]
 
 log = logging.getLogger("stiefel_lora")
 
 ALPHA_IS_RANK = "alpha_is_rank"
 """Key of a parameter group by which a host adapter says that it has seen to alpha."""
 
+# PEFT subtracts the start from the base weights. For these the difference depends on
+# alpha, so another alpha in the saved config would give another base after loading.
+_BASE_DEPENDS_ON_ALPHA = ("olora",)
+_CHANGES_BASE = ("pissa", "corda", "lora_ga")
 
-def settle_alpha(source: Source, groups: Sequence[Mapping[str, Any]]) -> None:
-    """Make alpha the rank where ``source`` shows it; say once where it does not.
+
+@dataclasses.dataclass(eq=False)
+class _Adapter:
+    """One trained adapter of one model, and its config if that is in sight."""
+
+    name: str
+    config: Any
+    parts: list[LoraPart]
+
+    @property
+    def rescaled(self) -> list[LoraPart]:
+        return [part for part in self.parts if part.scale != 1.0]
+
+
+def settle_alpha(
+    entry: Method, source: Source, groups: Sequence[Mapping[str, Any]]
+) -> None:
+    """Make alpha the rank, or report it where the method leaves it alone.
 
     Args:
-        source: what the optimizer was given.
+        entry: the method.
+        source: what the optimizer was given; only a module shows its alpha.
         groups: the same as groups.
+
+    Raises:
+        OptionError: a scale that cannot be folded.
     """
-    if isinstance(source, nn.Module):
-        fold_alpha_(source)
-    elif not all(group.get(ALPHA_IS_RANK) for group in groups):
-        _warn_of_hidden_alpha()
+    if entry.alpha_policy == "rank":
+        if isinstance(source, nn.Module):
+            fold_alpha_(source)
+        elif not all(group.get(ALPHA_IS_RANK) for group in groups):
+            _warn_of_hidden_alpha()
+    elif isinstance(source, nn.Module):
+        trained = [part for part in lora_parts(source) if part.trained]
+        note = alpha_note(entry, [part.scale for part in trained])
+        if note:
+            log.warning(note)
+
+
+def alpha_note(entry: Method, scales: Iterable[float]) -> str | None:
+    """One line about alpha for a method that leaves it alone; host adapters log it.
+
+    Args:
+        entry: the method.
+        scales: alpha / rank of every trained layer.
+
+    Returns:
+        None where the method owns alpha or every scale is 1.
+    """
+    known = list(scales)
+    low, high = min(known, default=1.0), max(known, default=1.0)
+    if entry.alpha_policy == "rank" or low == high == 1.0:
+        return None
+    if low != high:
+        shown, fix = f"{low:g} to {high:g}", "Set alpha to the rank."
+    else:
+        shown = f"{low:g}"
+        remedy = f" or multiply the learning rate by {1 / low:g}" if low > 0 else ""
+        fix = f"Set alpha to the rank{remedy}."
+    return (
+        f"alpha: alpha / rank is {shown} in {len(known)} layers and {entry.label} "
+        f"leaves it so. A step of the product is {shown} times as large as at alpha = "
+        f"rank, for which the learning rate {entry.default_lr:g} is meant. {fix}"
+    )
 
 
 @functools.cache
@@ -48,40 +110,141 @@ def _warn_of_hidden_alpha() -> None:
 
 @torch.no_grad()
 def fold_alpha_(model: nn.Module) -> int:
-    """Fold every PEFT scale alpha / r into A and set alpha to the rank, in place.
+    """Fold the PEFT scale of every trained adapter into its factors, in place.
 
-    What the model computes stays the same to rounding.
+    Alpha becomes the rank in layers and configs, so that the model computes the same
+    to rounding, also after ``save_pretrained`` and loading. Frozen adapters stay as
+    they are.
 
     Returns:
-        How many adapters had another alpha than their rank.
+        How many layers had another alpha than their rank.
+
+    Raises:
+        OptionError: a scale that cannot be folded; nothing was changed then.
     """
-    folded = 0
-    layers: list[Any] = [layer for layer in model.modules() if _is_lora_layer(layer)]
-    for layer in layers:
-        for adapter, scale in list(layer.scaling.items()):
-            if scale == 1.0 or adapter not in layer.lora_A:
-                continue
-            layer.lora_A[adapter].weight.mul_(scale)
-            layer.scaling[adapter] = 1.0
-            layer.lora_alpha[adapter] = layer.r[adapter]
-            folded += 1
+    adapters = list(_trained_adapters(model))
+    for adapter in adapters:
+        _check_foldable(adapter)
+    scaled: dict[tuple[int, int], float] = {}
+    for adapter in adapters:
+        _check_shared(adapter, scaled)
+    done: set[tuple[int, int]] = set()
+    folded = sum(len(adapter.rescaled) for adapter in adapters)
+    for adapter in adapters:
+        for part in adapter.parts:
+            _fold(part, done)
+        if adapter.config is not None:
+            _rewrite(adapter.config)
     if folded:
-        _fix_configs(model)
         log.warning(
             "LoRA alpha was not the rank in %d layers; the scale was folded into A and "
             "alpha set to the rank. The model computes the same as before.",
             folded,
         )
+        _warn_of_converted_starts(adapters)
     return folded
 
 
-def _is_lora_layer(layer: Any) -> bool:
-    names = ("scaling", "lora_A", "lora_alpha", "r")
-    return all(isinstance(getattr(layer, n, None), dict | nn.ModuleDict) for n in names)
+def _trained_adapters(model: nn.Module) -> Iterator[_Adapter]:
+    """Adapters with a trained factor; AdaLoRA keeps a scale of its own."""
+    seen: set[tuple[int, str]] = set()
+    for root, configs in _roots(model):
+        found: dict[str, list[LoraPart]] = {}
+        for part in lora_parts(root):
+            key = (id(part.layer), part.adapter)
+            if key not in seen and part.odd != "AdaLoRA":
+                seen.add(key)
+                found.setdefault(part.adapter, []).append(part)
+        for name, parts in found.items():
+            if any(part.trained for part in parts):
+                yield _Adapter(name, configs.get(name), parts)
 
 
-def _fix_configs(model: nn.Module) -> None:
-    """Keep saved adapter configs in step with the layers."""
-    for config in (getattr(model, "peft_config", None) or {}).values():
-        config.lora_alpha = config.r
-        config.alpha_pattern = dict(config.rank_pattern or {})
+def _roots(model: nn.Module) -> Iterator[tuple[nn.Module, Mapping[str, Any]]]:
+    """Modules with adapter configs, each table once; at the end the model itself."""
+    seen: set[int] = set()
+    for module in model.modules():
+        configs = getattr(module, "peft_config", None)
+        if isinstance(configs, Mapping) and id(configs) not in seen:
+            seen.add(id(configs))
+            yield module, configs
+    yield model, {}
+
+
+def _check_foldable(adapter: _Adapter) -> None:
+    rescaled = adapter.rescaled
+    if not rescaled:
+        return
+    if any(part.scale == 0.0 for part in rescaled):
+        raise OptionError(
+            f"lora_alpha: the scale of adapter {adapter.name!r} is 0, so its layers "
+            "add nothing and get no gradient. Set lora_alpha to r."
+        )
+    ours = [p for p in rescaled if type(p.layer).__module__.startswith("peft.")]
+    if adapter.config is None and ours:
+        raise OptionError(
+            f"lora_alpha: it is not r in {len(ours)} layers of adapter "
+            f"{adapter.name!r}, and the config that is saved with them is not in the "
+            "module that was passed. Pass the whole model, or set lora_alpha to r."
+        )
+    start = getattr(adapter.config, "init_lora_weights", None)
+    if start in _BASE_DEPENDS_ON_ALPHA:
+        raise OptionError(
+            f"lora_alpha: with init_lora_weights={start!r} the base weights depend on "
+            "lora_alpha, so that it cannot be changed afterwards. Set lora_alpha to r "
+            "(and use_rslora to False) in the LoraConfig."
+        )
+
+
+def _check_shared(adapter: _Adapter, scaled: dict[tuple[int, int], float]) -> None:
+    """Refuse one factor under two scales."""
+    for part in adapter.parts:
+        key = memory_of(_carrier(part))
+        if scaled.setdefault(key, part.scale) != part.scale:
+            raise OptionError(
+                f"lora_alpha: layers of adapter {adapter.name!r} share a factor and "
+                f"have the scales {scaled[key]:g} and {part.scale:g}. Set lora_alpha "
+                "to r for all of them."
+            )
+
+
+def _carrier(part: LoraPart) -> Tensor:
+    """The factor that takes the scale.
+
+    A keeps an orthonormal B orthonormal. Where A does not enter linearly (noise is
+    added to it, columns are limited in norm), B does.
+    """
+    return part.up if part.odd or part.embedding else part.down
+
+
+def _fold(part: LoraPart, done: set[tuple[int, int]]) -> None:
+    layer, adapter, scale = part.layer, part.adapter, part.scale
+    factors = [_carrier(part)] + ([] if part.bias is None else [part.bias])
+    for factor in factors:
+        if scale != 1.0 and memory_of(factor) not in done:
+            done.add(memory_of(factor))
+            factor.mul_(scale)
+    layer.scaling[adapter] = 1.0
+    layer.lora_alpha[adapter] = layer.r[adapter]
+    if adapter in (getattr(layer, "use_rslora", None) or {}):
+        layer.use_rslora[adapter] = False
+
+
+def _rewrite(config: Any) -> None:
+    """Let a saved config give every layer a scale of 1."""
+    config.lora_alpha = config.r
+    config.alpha_pattern = dict(config.rank_pattern or {})
+    if getattr(config, "use_rslora", False):
+        config.use_rslora = False
+
+
+def _warn_of_converted_starts(adapters: Iterable[_Adapter]) -> None:
+    starts = {str(getattr(a.config, "init_lora_weights", "")) for a in adapters}
+    for start in sorted(starts):
+        if start.startswith(_CHANGES_BASE):
+            log.warning(
+                "init_lora_weights=%r: save the initial adapter for "
+                "path_initial_model_for_weight_conversion after the optimizer is "
+                "made; one that was saved before has the old alpha.",
+                start,
+            )

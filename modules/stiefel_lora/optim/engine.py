@@ -61,8 +61,7 @@ class PairOptimizer(LoneSteps):
         check_options(entry, options)
         check_lr(lr)
         groups = named_groups(params)
-        if entry.alpha_policy == "rank":
-            settle_alpha(params, groups)
+        settle_alpha(entry, params, groups)
         super().__init__(groups, {"lr": lr, **options})
         self._find_pairs()
         self._log_pairs()

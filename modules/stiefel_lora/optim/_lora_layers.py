@@ -1,0 +1,167 @@
+"""LoRA layers of a model, recognized by the attributes that PEFT gives them.
+
+PEFT itself is not imported: any layer with the dictionaries ``lora_A``, ``lora_B``,
+``scaling``, ``lora_alpha`` and ``r`` counts, each keyed by the name of an adapter.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+__all__ = ["LoraPart", "lora_parts", "memory_of", "odd_factors"]
+
+_HOLDERS = ("scaling", "lora_alpha", "r")
+_SHARED = "shared by several layers"
+_TABLES = (dict, nn.ModuleDict, nn.ParameterDict)
+
+# Variants of PEFT whose update is still B A on what enters the layer.
+_PRODUCT_VARIANTS = {
+    "ALoraLinearVariant",
+    "DoraConv1dVariant",
+    "DoraConv2dVariant",
+    "DoraConv3dVariant",
+    "DoraEmbeddingVariant",
+    "DoraLinearVariant",
+    "MiCAEmbeddingVariant",
+    "MiCALinearVariant",
+    "QALoraLinearVariant",
+    "VeloraLinearVariant",
+}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LoraPart:
+    """One adapter in one layer.
+
+    Attributes:
+        layer: the LoRA layer.
+        adapter: name of the adapter.
+        up: B, with the embedding dimension first for embeddings.
+        down: A.
+        bias: bias beside B (``lora_bias``), or None.
+        odd: reason why the update of the layer is not the product B A, or None.
+        embedding: whether the layer is an embedding.
+    """
+
+    layer: Any
+    adapter: str
+    up: Tensor
+    down: Tensor
+    bias: Tensor | None
+    odd: str | None
+    embedding: bool
+
+    @property
+    def scale(self) -> float:
+        """Factor that the layer multiplies the product by: alpha / rank, mostly."""
+        return float(self.layer.scaling[self.adapter])
+
+    @property
+    def trained(self) -> bool:
+        """Whether a factor requires gradients."""
+        return self.up.requires_grad or self.down.requires_grad
+
+
+def lora_parts(model: nn.Module) -> Iterator[LoraPart]:
+    """Every adapter of every LoRA layer, in the order of the model."""
+    layers: Iterator[Any] = model.modules()
+    for layer in layers:
+        if not all(isinstance(getattr(layer, n, None), dict) for n in _HOLDERS):
+            continue
+        for adapter in layer.scaling:
+            part = _part(layer, adapter)
+            if part is not None:
+                yield part
+
+
+def _part(layer: Any, adapter: str) -> LoraPart | None:
+    for prefix in ("lora_", "lora_embedding_"):
+        up = _held(getattr(layer, f"{prefix}B", None), adapter)
+        down = _held(getattr(layer, f"{prefix}A", None), adapter)
+        if up is not None and down is not None:
+            return LoraPart(
+                layer,
+                adapter,
+                _weight(up),
+                _weight(down),
+                None if isinstance(up, Tensor) else getattr(up, "bias", None),
+                _oddity(layer, adapter, up),
+                embedding=prefix != "lora_",
+            )
+    return None
+
+
+def _held(table: Any, adapter: str) -> Any:
+    """Entry of a dictionary of modules or parameters, or None."""
+    if not isinstance(table, _TABLES) or adapter not in table:
+        return None
+    return table[adapter]
+
+
+def _weight(factor: Any) -> Tensor:
+    return factor if isinstance(factor, Tensor) else factor.weight
+
+
+def _oddity(layer: Any, adapter: str, up: Any) -> str | None:
+    """Reason why (B, A) and (B C^-1, C A) would not be the same adapter."""
+    if getattr(layer, "num_experts", 1) > 1:
+        return "one LoRA for several experts"
+    if getattr(up, "groups", 1) > 1:
+        return "grouped convolution"
+    if _held(getattr(layer, "lora_E", None), adapter) is not None:
+        return "AdaLoRA"
+    variants = getattr(layer, "lora_variant", None)
+    variant = variants.get(adapter) if isinstance(variants, Mapping) else None
+    name = type(variant).__name__
+    if variant is not None and name not in _PRODUCT_VARIANTS:
+        return name.removesuffix("LinearVariant").removesuffix("Variant")
+    return None
+
+
+def odd_factors(model: nn.Module) -> list[tuple[Tensor, str]]:
+    """Trainable factors that are not simply the B and A of a product, with the reason.
+
+    Factors of odd layers, and factors whose memory another parameter shares: a change
+    of coordinates in one layer would change the other one.
+    """
+    found = [
+        (factor, part.odd)
+        for part in lora_parts(model)
+        for factor in (part.up, part.down)
+        if part.odd and factor.requires_grad
+    ]
+    owners: dict[tuple[int, int], list[Tensor]] = {}
+    for parameter in model.parameters():
+        if parameter.requires_grad and parameter.numel():
+            owners.setdefault(memory_of(parameter), []).append(parameter)
+    shared = [same for key, same in owners.items() if len(same) > 1 and key[0]]
+    found += [
+        (factor, "shared by several layers") for same in shared for factor in same
+    ]
+    return found + _factors_of_several(model)
+
+
+def memory_of(tensor: Tensor) -> tuple[int, int]:
+    """Address and offset: equal for parameters that are views of one another."""
+    if tensor.device.type == "meta":
+        return 0, id(tensor)
+    return tensor.untyped_storage().data_ptr(), int(tensor.storage_offset())
+
+
+def _factors_of_several(model: nn.Module) -> list[tuple[Tensor, str]]:
+    """Factors that are one parameter in layers whose other factors differ."""
+    partners: dict[int, set[int]] = {}
+    tensors: dict[int, Tensor] = {}
+    for part in lora_parts(model):
+        for one, other in ((part.up, part.down), (part.down, part.up)):
+            partners.setdefault(id(one), set()).add(id(other))
+            tensors[id(one)] = one
+    return [
+        (tensors[key], _SHARED)
+        for key, others in partners.items()
+        if len(others) > 1 and tensors[key].requires_grad
+    ]

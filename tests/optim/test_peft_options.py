@@ -1,0 +1,264 @@
+"""Every option of peft's LoraConfig: same output, and the same LoRA after loading."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from catalogue_cases import RATES
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora.config import MontecloraConfig
+from torch import nn
+
+from stiefel_lora import OptionError, create_optimizer
+from stiefel_lora.methods import method
+from stiefel_lora.optim.alpha import alpha_note
+
+LAYERS = ["first", "second"]
+
+
+class Experts(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(3, 16, 16) / 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.einsum("nd,edo->no", x, self.weight)
+
+
+class Net(nn.Module):
+    """An embedding, linear layers, convolutions (one grouped) and experts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.words = nn.Embedding(11, 16, padding_idx=0)
+        self.first = nn.Linear(16, 24)
+        self.second = nn.Linear(24, 16)
+        self.conv = nn.Conv2d(4, 8, 3, padding=1)
+        self.grouped = nn.Conv2d(8, 8, 3, padding=1, groups=2)
+        self.experts = Experts()
+        self.head = nn.Linear(16, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.words(x).mean(1)
+        x = x + self.second(torch.tanh(self.first(x)))
+        image = self.grouped(self.conv(x.view(-1, 4, 2, 2))).flatten(1)
+        x = x + image.view(-1, 2, 16).mean(1)
+        return self.head(x + self.experts(x))
+
+
+WORDS = torch.tensor([[1, 4, 2], [3, 3, 9], [10, 0, 5], [6, 7, 8]])
+MATRIX = {
+    "plain": {},
+    "rslora": {"use_rslora": True},
+    "rank_pattern": {"rank_pattern": {"second": 2}},
+    "alpha_pattern": {"alpha_pattern": {"first": 3}},
+    "rslora, both patterns": {
+        "use_rslora": True,
+        "rank_pattern": {"second": 2},
+        "alpha_pattern": {"second": 3, "first": 1},
+    },
+    "bias": {"bias": "all"},
+    "lora_only": {"bias": "lora_only"},
+    "lora_bias": {"lora_bias": True},
+    "lora_bias, rslora": {"lora_bias": True, "use_rslora": True},
+    "embedding": {"target_modules": [*LAYERS, "words"]},
+    "embedding, dora": {"target_modules": [*LAYERS, "words"], "use_dora": True},
+    "convolutions": {"target_modules": [*LAYERS, "conv"]},
+    "dora": {"use_dora": True, "target_modules": [*LAYERS, "conv"]},
+    "dora, rslora": {"use_dora": True, "use_rslora": True},
+    "modules_to_save": {"modules_to_save": ["head"]},
+    "tokens": {"trainable_token_indices": {"words": [2, 4]}},
+    "parameter": {"target_parameters": ["head.weight"]},
+    "gaussian": {"init_lora_weights": "gaussian"},
+    "orthogonal": {"init_lora_weights": "orthogonal"},
+    "pissa": {"init_lora_weights": "pissa"},
+    "mica": {"init_lora_weights": "mica"},
+    "olora, alpha = r": {"init_lora_weights": "olora", "lora_alpha": 4},
+}
+
+SOME = ["rslora, both patterns", "lora_bias, rslora"]
+
+
+def adapted(base: nn.Module, options: dict) -> nn.Module:
+    settings = {"r": 4, "lora_alpha": 10, "target_modules": LAYERS, **options}
+    torch.manual_seed(5)
+    model = get_peft_model(base, LoraConfig(**settings))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad and "magnitude" not in name:
+                parameter.add_(torch.randn_like(parameter) / 8)
+    return model
+
+
+def step(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    optimizer.zero_grad()
+    model(WORDS).square().mean().backward()
+    optimizer.step()
+
+
+def output(model: nn.Module) -> torch.Tensor:
+    with torch.no_grad():
+        return model(WORDS)
+
+
+# What differs by method is the entry: one that is enough for most options.
+CASES = [
+    *((case, "stiefel_lora") for case in MATRIX),
+    *((case, name) for case in SOME for name in ("riemannion", "stella")),
+]
+
+
+@pytest.mark.parametrize(("case", "name"), CASES)
+def test_output_stays_and_the_saved_adapter_is_the_trained_one(case, name, tmp_path):
+    base = Net()
+    model = adapted(copy.deepcopy(base), MATRIX[case])
+    before = output(model)
+    optimizer = create_optimizer(name, model, lr=0.0)
+    torch.testing.assert_close(output(model), before, rtol=1e-5, atol=1e-5)
+    for _ in range(2):
+        step(model, optimizer)
+    torch.testing.assert_close(output(model), before, rtol=1e-4, atol=1e-4)
+    for group in optimizer.param_groups:
+        group["lr"] = RATES[name] / 5
+    for _ in range(3):
+        step(model, optimizer)
+    trained = output(model)
+    assert (trained - before).abs().max() > 1e-3
+    model.save_pretrained(tmp_path)
+    loaded = PeftModel.from_pretrained(copy.deepcopy(base), tmp_path)
+    torch.testing.assert_close(output(loaded), trained, rtol=1e-5, atol=1e-5)
+
+
+def test_noise_on_a_is_not_rescaled():
+    model = adapted(Net(), {"monteclora_config": MontecloraConfig()})
+    layer = model.base_model.model.first
+    before, noise_free = layer.lora_A["default"].weight.clone(), output(model.eval())
+    create_optimizer("stiefel_lora", model)
+    assert torch.equal(layer.lora_A["default"].weight, before)
+    torch.testing.assert_close(output(model), noise_free, rtol=1e-5, atol=1e-5)
+
+
+def test_a_frozen_adapter_and_its_config_stay_as_they_are():
+    model = adapted(Net(), {})
+    model.add_adapter("style", LoraConfig(r=2, lora_alpha=7, target_modules=LAYERS))
+    layer = model.base_model.model.first
+    before = layer.lora_A["style"].weight.clone()
+    create_optimizer("stiefel_lora", model)
+    assert torch.equal(layer.lora_A["style"].weight, before)
+    assert layer.scaling == {"default": 1.0, "style": 3.5}
+    assert model.peft_config["style"].lora_alpha == 7
+    assert model.peft_config["default"].lora_alpha == 4
+
+
+def test_two_trained_adapters_are_both_folded():
+    model = adapted(Net(), {})
+    model.add_adapter("style", LoraConfig(r=2, lora_alpha=7, target_modules=LAYERS))
+    model.base_model.set_adapter(["default", "style"])
+    before = output(model)
+    create_optimizer("riemannion", model)
+    torch.testing.assert_close(output(model), before, rtol=1e-5, atol=1e-5)
+    assert [c.lora_alpha for c in model.peft_config.values()] == [4, 2]
+
+
+def test_every_model_of_a_list_keeps_its_config_in_step():
+    models = [adapted(Net(), {}), adapted(Net(), {"r": 2, "use_rslora": True})]
+    models[1].requires_grad_(False)
+    models.append(adapted(Net(), {"r": 2, "use_rslora": True}))
+    before = [output(model) for model in models]
+    create_optimizer("stiefel_lora", nn.ModuleList(models))
+    configs = [model.peft_config["default"] for model in models]
+    assert [c.lora_alpha for c in configs] == [4, 10, 2]
+    assert [c.use_rslora for c in configs] == [False, True, False]
+    for model, old in zip(models, before, strict=True):
+        torch.testing.assert_close(output(model), old, rtol=1e-5, atol=1e-5)
+
+
+def test_a_scale_set_by_hand_is_folded_though_it_is_one(tmp_path):
+    model = adapted(Net(), {"lora_alpha": 8})
+    for layer in LAYERS:
+        model.base_model.model.get_submodule(layer).set_scale("default", 0.5)
+    before = output(model)
+    create_optimizer("stiefel_lora", model)
+    model.save_pretrained(tmp_path)
+    loaded = PeftModel.from_pretrained(Net(), tmp_path)
+    torch.testing.assert_close(output(loaded), before, rtol=1e-5, atol=1e-5)
+
+
+def tied_net() -> nn.Module:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = Net(), Net()
+
+        def forward(self, words: torch.Tensor) -> torch.Tensor:
+            return self.one(words) + self.two(words)
+
+    model = adapted(Tied(), {"target_modules": ["first"]})
+    one, two = (getattr(model.base_model.model, n).first for n in ("one", "two"))
+    two.lora_A["default"].weight = one.lora_A["default"].weight
+    return model
+
+
+def test_a_shared_factor_is_scaled_once():
+    model = tied_net()
+    before = output(model)
+    create_optimizer("stiefel_lora", model)
+    torch.testing.assert_close(output(model), before, rtol=1e-5, atol=1e-5)
+
+
+def test_a_shared_factor_under_two_scales_is_refused_and_nothing_changed():
+    model = tied_net()
+    model.base_model.model.two.first.set_scale("default", 0.3)
+    before = output(model)
+    with pytest.raises(OptionError, match=r"share a factor .* 2.5 and 0.75"):
+        create_optimizer("stiefel_lora", model)
+    assert torch.equal(output(model), before)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"lora_alpha": 0}, "add nothing"),
+        ({"init_lora_weights": "olora"}, "init_lora_weights='olora'"),
+    ],
+)
+def test_a_scale_that_cannot_be_folded_is_refused(options, sentence):
+    model = adapted(Net(), options)
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(OptionError, match=sentence):
+        create_optimizer("stiefel_lora", model)
+    after = model.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+def test_a_part_without_its_config_is_refused():
+    model = adapted(Net(), {})
+    with pytest.raises(OptionError, match="Pass the whole model"):
+        create_optimizer("stiefel_lora", model.base_model.model.first)
+    create_optimizer("stella", model.base_model.model.first)
+
+
+def test_an_initial_adapter_of_pissa_is_to_be_saved_again(caplog):
+    create_optimizer("stiefel_lora", adapted(Net(), {"init_lora_weights": "pissa"}))
+    assert caplog.text.count("path_initial_model_for_weight_conversion") == 1
+
+
+def test_alpha_is_reported_where_a_method_leaves_it(caplog):
+    create_optimizer("lora_plus", adapted(Net(), {"lora_alpha": 1}))
+    assert caplog.text.count("alpha / rank is 0.25 in 2 layers") == 1
+    assert "multiply the learning rate by 4." in caplog.text
+    caplog.clear()
+    create_optimizer("lora_plus", adapted(Net(), {"lora_alpha": 4}))
+    create_optimizer("stiefel_lora", adapted(Net(), {"lora_alpha": 4}))
+    assert "alpha" not in caplog.text
+
+
+def test_hosts_get_the_line_on_alpha_for_their_layers():
+    note = alpha_note(method("stella"), [1 / 16, 1.0])
+    assert note is not None
+    assert "0.0625 to 1 in 2 layers" in note
+    assert alpha_note(method("stella"), []) is None
+    assert alpha_note(method("stiefel_lora"), [0.5]) is None
