@@ -99,3 +99,25 @@ def test_convolution_factors_are_flattened():
     up, down = gaussian(8, 3, seed=0), gaussian(3, 4 * 9, seed=1)
     as_convolution = effective_rank(up.view(8, 3, 1, 1), down.view(3, 4, 3, 3))
     torch.testing.assert_close(as_convolution, effective_rank(up, down))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("digits", [4, 8, 12])
+def test_lengths_that_undo_one_another_cost_no_digits(digits, turned):
+    """Columns of B span 10^-digits, and the rows of A make up for it."""
+    b, a = gaussian(40, 8, seed=1).float(), gaussian(8, 30, seed=2).float()
+    plain = effective_rank(b, a)
+    lengths = torch.logspace(0, -digits, 8)
+    if turned:
+        lengths = lengths.flip(0)
+    scaled = effective_rank(b * lengths, a / lengths[:, None])
+    assert scaled.item() == pytest.approx(plain.item(), rel=1e-5)
+
+
+def test_a_bad_item_leaves_the_batch_alone():
+    b, a = gaussian(3, 10, 4, seed=1), gaussian(3, 4, 9, seed=2)
+    good = effective_rank(b, a)
+    b[1, 0, 0] = math.nan
+    found = effective_rank(b, a)
+    assert found.isnan().tolist() == [False, True, False]
+    assert torch.equal(found[[0, 2]], good[[0, 2]])

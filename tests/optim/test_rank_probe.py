@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -81,3 +83,27 @@ def test_heat_map_has_a_colour_for_every_block_and_time(blocks: int) -> None:
     row = 18 + (picture.height - 36) // 2
     assert picture.getpixel((130 + 10, row)) == (68, 1, 84)
     assert picture.getpixel((130 + 630, row)) == (253, 231, 37)
+
+
+def test_a_block_that_is_not_finite_leaves_the_others_their_ranks() -> None:
+    pairs, good = make_pairs(), measure_ranks(make_pairs())
+    pairs[1].up[2, 1] = float("nan")
+    pairs[2].down[0, 0] = float("inf")
+    report = measure_ranks(pairs, pairs)
+    for i in (0, 3):
+        assert report.effective[i] == good.effective[i]
+        assert report.stable[i] == good.stable[i]
+    for i in (1, 2):
+        assert math.isnan(report.effective[i])
+        assert math.isnan(report.stable[i])
+    assert report.mean == pytest.approx((good.effective[0] + good.effective[3]) / 2)
+    assert report.lowest == min(good.effective[0], good.effective[3])
+    bad = measure_ranks(pairs[1:3])
+    assert math.isnan(bad.mean)
+    assert math.isnan(bad.lowest)
+    assert math.isnan(bad.share)
+
+
+def test_heat_map_leaves_a_block_without_a_rank_white() -> None:
+    picture = heat_map(["a.q", "a.k"], [[float("nan"), 1.0]], [5])
+    assert picture.getpixel((400, 20)) == (255, 255, 255)

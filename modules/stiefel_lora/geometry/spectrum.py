@@ -2,6 +2,8 @@ r"""Singular values of a product B A from its factors, and what they say about r
 
 The product is never formed. With :math:`B^T B = L L^T` the squares of
 :math:`\sigma(BA)` are the eigenvalues of :math:`L^T (A A^T) L`, an r x r problem.
+Columns of B are first scaled to length 1 and the rows of A by their old lengths, so
+that lengths that undo one another cost no digits.
 Gram matrices square the singular values, so they are taken in float64: float32 ones
 lose a collapsed rank beyond :math:`\sigma_1/\sigma_i = 3000`, float64 ones keep
 everything that float32 factors can hold. Definitions with
@@ -50,9 +52,16 @@ def product_singular_values(up: Tensor, down: Tensor) -> Tensor:
         down: A, ``(*batch, r, in)``.
 
     Returns:
-        ``(*batch, r)`` float64 on the CPU.
+        ``(*batch, r)`` float64 on the CPU; NaN where a factor is not finite, the rest
+        of the batch unharmed.
     """
     left, right = _gram(up), _gram(down.mT)
+    bad = ~(left.isfinite() & right.isfinite()).all(-1).all(-1, keepdim=True)
+    left, right = (torch.where(bad[..., None], 0.0, gram) for gram in (left, right))
+    length = torch.diagonal(left, dim1=-2, dim2=-1).sqrt()
+    share = torch.where(length > 0, 1 / length, 0.0)
+    left = left * share.unsqueeze(-1) * share.unsqueeze(-2)
+    right = right * length.unsqueeze(-1) * length.unsqueeze(-2)
     trace = torch.diagonal(left, dim1=-2, dim2=-1).sum(-1)[..., None, None]
     identity = torch.eye(left.shape[-1], dtype=left.dtype)
     # Rounding can leave the Gram matrix of a rank-deficient B slightly indefinite;
@@ -61,7 +70,8 @@ def product_singular_values(up: Tensor, down: Tensor) -> Tensor:
     root = torch.linalg.cholesky_ex(left + shift * identity).L
     squares = torch.linalg.eigvalsh(root.mT @ right @ root).flip(-1).clamp_min(0)
     values = squares.sqrt() * (trace[..., 0] > 0)
-    return torch.where(values < _RESOLUTION * values[..., :1], 0.0, values)
+    values = torch.where(values < _RESOLUTION * values[..., :1], 0.0, values)
+    return torch.where(bad, torch.nan, values)
 
 
 def _gram(tall: Tensor) -> Tensor:
@@ -73,9 +83,13 @@ def _gram(tall: Tensor) -> Tensor:
 
 
 def spectrum_summary(values: Tensor) -> RankSummary:
-    """Effective rank, stable rank and k95 of spectra ``(*batch, r)``; 0 for B A = 0."""
+    """Effective rank, stable rank and k95 of spectra ``(*batch, r)``; 0 for B A = 0.
+
+    A spectrum of NaN has NaN for both ranks, and k95 = 0.
+    """
     total = values.sum(-1)
-    alive = total > 0
+    # NaN counts as alive, so that it is handed on.
+    alive = total != 0
     share = values / torch.where(alive, total, 1.0).unsqueeze(-1)
     entropy = -torch.special.xlogy(share, share).sum(-1)
     largest = values.amax(-1)
@@ -86,7 +100,7 @@ def spectrum_summary(values: Tensor) -> RankSummary:
     return RankSummary(
         effective=torch.where(alive, entropy.exp(), 0.0),
         stable=torch.where(alive, stable, 0.0),
-        k95=torch.where(alive, k95, 0),
+        k95=torch.where(total > 0, k95, 0),
     )
 
 

@@ -28,12 +28,15 @@ def adamw_step(
     Args:
         params: any shapes, one device.
         grads: same shapes; cast to the parameter's dtype where it differs.
-        states: dicts that hold ``step``, ``exp_avg`` and ``exp_avg_sq``.
+        states: dicts that hold ``step``, ``exp_avg`` and ``exp_avg_sq``; moments of
+            float16 parameters are float32, since squares of gradients below 2e-4 are 0
+            in float16, which makes steps infinite.
         options: ``beta1``, ``beta2`` and ``eps``.
         lr: learning rate in AdamW's unit.
         weight_decay: decoupled decay, multiplied by ``lr``.
     """
-    for param, state in zip(params, states, strict=True):
+    moved = [_movable(param) for param in params]
+    for param, state in zip(moved, states, strict=True):
         if "exp_avg" not in state:
             # The fused kernel reads the step count on the parameter's device.
             state["step"] = torch.zeros((), dtype=torch.float32, device=param.device)
@@ -41,9 +44,11 @@ def adamw_step(
             state["exp_avg_sq"] = torch.zeros_like(param)
         elif state["step"].device != param.device:
             state["step"] = state["step"].to(param.device)
+        for key in ("exp_avg", "exp_avg_sq"):
+            state[key] = _laid_out(param, state[key])
     adamw(
-        params,
-        [_laid_out(p, g) for p, g in zip(params, grads, strict=True)],
+        moved,
+        [_laid_out(p, g) for p, g in zip(moved, grads, strict=True)],
         [state["exp_avg"] for state in states],
         [state["exp_avg_sq"] for state in states],
         [],
@@ -57,13 +62,29 @@ def adamw_step(
         eps=options["eps"],
         maximize=False,
     )
+    for param, copied in zip(params, moved, strict=True):
+        if copied is not param:
+            param.copy_(copied)
 
 
-def _laid_out(param: Tensor, grad: Tensor) -> Tensor:
-    """The gradient in the dtype and memory order of its parameter.
+def _movable(param: Tensor) -> Tensor:
+    """The parameter, or a copy where the fused kernel cannot move it in place.
 
-    The fused kernel walks through the memory of both and never looks at strides.
+    Copies are float32 for float16, and without gaps for memory that has some.
     """
-    if grad.dtype == param.dtype and grad.stride() == param.stride():
-        return grad
-    return torch.empty_like(param).copy_(grad)
+    if param.dtype == torch.float16:
+        return param.float()
+    if param.is_contiguous() or torch.empty_like(param).stride() == param.stride():
+        return param
+    return param.clone(memory_format=torch.contiguous_format)
+
+
+def _laid_out(param: Tensor, other: Tensor) -> Tensor:
+    """A gradient or moment in the dtype and memory order of its parameter.
+
+    The fused kernel walks through the memory of all and never looks at strides; a
+    model may have been cast, or laid out anew, since the moments were made.
+    """
+    if other.dtype == param.dtype and other.stride() == param.stride():
+        return other
+    return torch.empty_like(param).copy_(other)

@@ -34,6 +34,7 @@ class LoneSteps(torch.optim.Optimizer):
     _pairs: list[Pair]
     _rest: list[tuple[str, Tensor]]
     _settled: list[bool]
+    _dtypes: list[tuple[torch.dtype, torch.dtype]]
     _sit_out: set[tuple[int, Role]]
     _place: dict[int, tuple[int, Role]]
 
@@ -86,7 +87,7 @@ class LoneSteps(torch.optim.Optimizer):
         if (index, role) in self._sit_out:
             self._sit_out.remove((index, role))
             return False
-        if self._settled[index]:
+        if self._is_settled(index):
             return True
         self._settled[index] = True
         pair = self._pairs[index]
@@ -112,7 +113,19 @@ class LoneSteps(torch.optim.Optimizer):
     def _begin_anew(self) -> None:
         """Look at every pair again before its next step."""
         self._settled = [False] * len(self._pairs)
+        self._dtypes = [_dtypes_of(pair) for pair in self._pairs]
         self._sit_out = set()
+
+    def _is_settled(self, index: int) -> bool:
+        """Whether a pair is as it was left; one that was cast is looked at again."""
+        dtypes = _dtypes_of(self._pairs[index])
+        if dtypes != self._dtypes[index]:
+            self._dtypes[index], self._settled[index] = dtypes, False
+        return self._settled[index]
+
+
+def _dtypes_of(pair: Pair) -> tuple[torch.dtype, torch.dtype]:
+    return pair.up.dtype, pair.down.dtype
 
 
 def _step_factor(

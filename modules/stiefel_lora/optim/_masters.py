@@ -27,6 +27,9 @@ def open_masters(state: State, pair: Pair) -> None:
     """Make the copies of a pair, and anew where its parameters hold something else."""
     for factor in (pair.up, pair.down):
         if factor.dtype in _FULL:
+            # A factor that was cast up is moved itself; its copy is of the past.
+            if factor in state:
+                state[factor].pop(MASTER, None)
             continue
         master = state[factor].get(MASTER)
         if master is None or not torch.equal(master.to(factor.dtype), factor):

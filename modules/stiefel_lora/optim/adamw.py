@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from ..methods import check_options, method
+from ._adamw import ADAMW_STATE, adamw_step
 from ._groups import Source, named_groups, spare_magnitudes
 
 __all__ = ["AdamW"]
@@ -13,6 +17,8 @@ __all__ = ["AdamW"]
 
 class AdamW(torch.optim.AdamW):
     """Torch's AdamW, to the bit, with ``beta1`` and ``beta2`` as separate options.
+
+    Parameters in float16 have float32 moments, unlike torch's, whose steps overflow.
 
     Args:
         params: model, named parameters, parameters or groups of them.
@@ -52,3 +58,47 @@ class AdamW(torch.optim.AdamW):
             eps=eps,
             weight_decay=weight_decay,
         )
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update every parameter that has a gradient."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        held: list[tuple[Tensor, Tensor]] = []
+        for group in self.param_groups:
+            halves = [p for p in group["params"] if p.dtype == torch.float16]
+            halves = [p for p in halves if p.grad is not None]
+            self._step_halves(group, halves)
+            held += [(p, p.grad) for p in halves]
+        for param, _ in held:
+            param.grad = None
+        self._follow_casts()
+        # Where torch.optim.AdamW was used by itself, its step also calls hooks, which
+        # were called already: once a step is right.
+        base: Any = torch.optim.AdamW.step
+        (base.__wrapped__ if getattr(base, "hooked", False) else base)(self)
+        for param, gradient in held:
+            param.grad = gradient
+        return loss
+
+    def _step_halves(self, group: dict[str, Any], params: list[Tensor]) -> None:
+        if not params:
+            return
+        beta1, beta2 = group["betas"]
+        adamw_step(
+            params,
+            [p.grad for p in params if p.grad is not None],
+            [self.state[p] for p in params],
+            {"beta1": beta1, "beta2": beta2, "eps": group["eps"]},
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+        )
+
+    def _follow_casts(self) -> None:
+        """Moments take the dtype of parameters that were cast after some steps."""
+        for param, state in self.state.items():
+            for key in ADAMW_STATE[1:]:
+                if key in state and param.dtype not in (state[key].dtype, torch.half):
+                    state[key] = state[key].to(param.dtype)

@@ -65,5 +65,8 @@ def gather(tensors: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
 
 def scatter(stacked: Tensor, tensors: Sequence[Tensor]) -> None:
     """Copy the K slices of a stack back into their tensors, in place."""
-    targets = [tensor.view(stacked.shape[1:]) for tensor in tensors]
-    torch._foreach_copy_(targets, list(stacked.unbind(0)))
+    # The slices take the shape of the tensors, not the other way round: splitting an
+    # axis is a view under any strides, merging axes (channels_last) is not.
+    slices = zip(stacked.unbind(0), tensors, strict=True)
+    parts = [part.view(tensor.shape) for part, tensor in slices]
+    torch._foreach_copy_(list(tensors), parts)

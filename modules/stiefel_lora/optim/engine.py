@@ -135,7 +135,7 @@ class PairOptimizer(LoneSteps):
 
     def _settle(self, members: list[Member]) -> list[Member]:
         """Prepare pairs that are new or were loaded; return those that may step."""
-        fresh = [member for member in members if not self._settled[member.index]]
+        fresh = [member for member in members if not self._is_settled(member.index)]
         if not fresh:
             return members
         # What starts at B = 0 comes by again next time, with gradients of its own.
@@ -215,7 +215,7 @@ class PairOptimizer(LoneSteps):
         self._begin_anew()
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("_pairs", "_rest", "_settled", "_sit_out", "_width")
+        own = ("_pairs", "_rest", "_settled", "_dtypes", "_sit_out", "_width")
         return {**super().__getstate__(), **{k: self.__dict__[k] for k in own}}
 
 

@@ -7,6 +7,7 @@ small eigenvalue problems, not one call a block.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -29,7 +30,11 @@ _CHUNK_ELSEWHERE = 1 << 25
 
 @dataclasses.dataclass(frozen=True)
 class RankReport:
-    """Ranks of all blocks, in the order of the model."""
+    """Ranks of all blocks, in the order of the model.
+
+    A block whose factors are not finite has ranks of NaN; the summaries are those of
+    the other blocks, and NaN where there is none.
+    """
 
     names: list[str]
     ranks: list[int]
@@ -51,18 +56,21 @@ class RankReport:
     @property
     def mean(self) -> float:
         """Mean effective rank."""
-        return sum(self.effective) / len(self.effective)
+        return _mean(self._finite())
 
     @property
     def lowest(self) -> float:
         """Smallest effective rank."""
-        return min(self.effective)
+        return min(self._finite(), default=math.nan)
 
     @property
     def share(self) -> float:
         """Mean of effective rank / rank, in [0, 1]."""
         shares = [e / r for e, r in zip(self.effective, self.ranks, strict=True)]
-        return sum(shares) / len(shares)
+        return _mean([share for share in shares if math.isfinite(share)])
+
+    def _finite(self) -> list[float]:
+        return [rank for rank in self.effective if math.isfinite(rank)]
 
     def scalars(self) -> dict[str, float]:
         """Every number by tag: summaries, then one curve a block."""
@@ -84,6 +92,10 @@ class RankReport:
             for name, number in zip(names, numbers, strict=True):
                 values[tag_of(kind, name)] = number
         return values
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else math.nan
 
 
 def tag_of(kind: str, name: str) -> str:

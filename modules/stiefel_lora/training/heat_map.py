@@ -39,16 +39,18 @@ def heat_map(
 
     Args:
         names: blocks, in the order of the model.
-        columns: at each measurement a value in [0, 1] for each block.
+        columns: at each measurement a value in [0, 1] for each block; NaN stays white.
         steps: at which step each measurement was.
     """
-    values = np.clip(np.asarray(columns, dtype=np.float64).T, 0.0, 1.0)
+    given = np.asarray(columns, dtype=np.float64).T
+    values = np.clip(np.nan_to_num(given), 0.0, 1.0)
     row = int(np.clip(_HEIGHT // len(names), *_ROW_LIMITS))
     place = values * (len(_COLOURS) - 1)
     channels = [
         np.interp(place, np.arange(len(_COLOURS)), _COLOURS[:, c]) for c in range(3)
     ]
     colours = np.stack(channels, axis=-1).round().astype(np.uint8)
+    colours[np.isnan(given)] = 255
     body = Image.fromarray(colours).resize(
         (_WIDTH, row * len(names)), Image.Resampling.NEAREST
     )

@@ -39,9 +39,12 @@ class TensorBoardSink:
             self._writer.add_scalar(tag, value, step)
 
     def histogram(self, tag: str, step: int, values: Sequence[float]) -> None:
-        """Show a distribution over time."""
-        self._writer.add_histogram(tag, np.asarray(values), step)
-        self._writer.flush()
+        """Show a distribution over time; NaN has no place in it."""
+        numbers = np.asarray(values, dtype=np.float64)
+        numbers = numbers[np.isfinite(numbers)]
+        if numbers.size:
+            self._writer.add_histogram(tag, numbers, step)
+            self._writer.flush()
 
     def image(self, tag: str, step: int, image: Image.Image) -> None:
         """Show a picture in the tab of images."""
