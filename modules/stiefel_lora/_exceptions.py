@@ -32,6 +32,7 @@ __all__ = [
     "QueueError",
     "StiefelLoraError",
     "TrainingError",
+    "reason_of",
 ]
 
 
@@ -81,3 +82,9 @@ class TrainingError(StiefelLoraError, RuntimeError):
 
 class NonFiniteError(TrainingError):
     """NaN or infinity in loss, gradient or weight."""
+
+
+def reason_of(error: BaseException) -> str:
+    """First line of an error for use inside a sentence; its kind where it is empty."""
+    lines = str(error).strip().splitlines()
+    return (lines[0].rstrip(".") if lines else "") or type(error).__name__

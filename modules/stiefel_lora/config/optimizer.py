@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union
 
 from pydantic import Field, create_model, field_validator
 
-from .._exceptions import ConfigError
+from .._exceptions import ConfigError, reason_of
 from ..methods import CATALOGUE, Method, Option
 from ._base import StrictModel, broken_rule
 
@@ -38,7 +38,7 @@ class OptimizerConfig(StrictModel):
 
 
 class CustomOptimizer(OptimizerConfig):
-    """Any class with the interface of torch.optim.Optimizer."""
+    """Any subclass of torch.optim.Optimizer."""
 
     name: Literal["custom"]
     """Selects this optimizer."""
@@ -65,19 +65,23 @@ class CustomOptimizer(OptimizerConfig):
         return dict(self.options)
 
     def load(self) -> type[Any]:
-        """Import the class.
+        """Import what ``class_path`` names; whether it is an optimizer is not checked.
 
         Raises:
             ConfigError: no such module, or no such class in it.
         """
         module_name, _, class_name = self.class_path.rpartition(".")
         try:
-            return getattr(importlib.import_module(module_name), class_name)
-        except ImportError as error:
+            module = importlib.import_module(module_name)
+        # A module that is broken raises whatever its lines raise.
+        except (Exception, SystemExit) as error:
             raise ConfigError(
-                f"optimizer.class={self.class_path!r} can not be imported ({error}); "
-                f"install the package that holds it or correct the name."
+                f"optimizer.class={self.class_path!r} can not be imported "
+                f"({reason_of(error)}); install the package that holds it or correct "
+                f"the name."
             ) from error
+        try:
+            return getattr(module, class_name)
         except AttributeError:
             raise ConfigError(
                 f"optimizer.class={self.class_path!r}: the module {module_name} has "

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..optim.alpha import ALPHA_IS_RANK
 from ..optim.buckets import CHUNK_ELEMENTS
 from ..optim.factory import create_optimizer
+from ..optim.foreign import create_foreign
 
 if TYPE_CHECKING:
     from ..config import TrainConfig
@@ -92,5 +93,10 @@ def _make(
         return create_optimizer(
             config.optimizer.name, [group], lr=config.learning_rate, **options
         )
-    kind = config.optimizer.load()  # type: ignore[attr-defined]
-    return kind([tensor for _, tensor in named], lr=config.learning_rate, **options)
+    return create_foreign(
+        config.optimizer.load(),  # type: ignore[attr-defined]
+        config.optimizer.class_path,  # type: ignore[attr-defined]
+        [tensor for _, tensor in named],
+        lr=config.learning_rate,
+        options=options,
+    )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from accelerate import Accelerator
+from torch import nn
 
 from .._exceptions import ConfigError
 from ..adapters import add_lora, check_room, pairs_of, ranks_of, select_layers
@@ -24,6 +26,7 @@ from .hardware import check_hardware, check_quantisation, make_accelerator
 from .machine import Machine
 from .noise import make_noise_source
 from .objective import make_objective
+from .optimizer_trial import check_optimizer
 from .progress import ProgressBar, say
 from .rng import seed_all
 from .run_folder import RunFolder
@@ -70,8 +73,6 @@ def check_inputs(config: TrainConfig) -> Inputs:
     train = scan_concepts(config.concepts)
     validation = scan_concepts(config.validation_concepts)
     check_model(config)
-    # A package that is missing is missed here, not after the model was loaded.
-    (config.optimizer.method or config.optimizer).load()  # type: ignore[attr-defined]
     accelerator = make_accelerator(config)
     check_attention(config, accelerator.device)
     if config.compile:
@@ -85,6 +86,8 @@ def check_inputs(config: TrainConfig) -> Inputs:
         patterns=config.layer_filter,
         **config.rank_settings,
     )
+    layers = [skeleton.get_submodule(name) for name in targets]
+    check_optimizer(config, accelerator.device, _dimensions(config, layers))
     if config.lora_init == "loi":
         check_room(skeleton, targets, config.lora_rank)
     if train.without_caption:
@@ -95,6 +98,12 @@ def check_inputs(config: TrainConfig) -> Inputs:
     found = ranks_of(skeleton, targets, **config.rank_settings)
     text = text_targets(config, family)
     return Inputs(train, validation, accelerator, family, targets, found, text)
+
+
+def _dimensions(config: TrainConfig, layers: Sequence[nn.Module]) -> set[int]:
+    """How many dimensions the trained tensors have: those of weights, 1 with DoRA."""
+    found = {layer.get_parameter("weight").dim() for layer in layers}
+    return {*found, 1} if config.use_dora else found
 
 
 def build_machine(config: TrainConfig, inputs: Inputs, folder: RunFolder) -> Machine:

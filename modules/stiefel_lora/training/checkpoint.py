@@ -30,8 +30,10 @@ __all__ = [
     "Checkpoint",
     "list_checkpoints",
     "load_checkpoint",
+    "pack_state",
     "remove_leftovers",
     "save_checkpoint",
+    "unpack_state",
 ]
 
 _FORMAT = 1
@@ -107,8 +109,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
             position=state["position"],
             identity=state["identity"],
             factors=safetensors.torch.load(data["lora.safetensors"]),
-            optimizer=_unpack(data["optimizer.pt"]),
-            training=_unpack(data["training.pt"]),
+            optimizer=unpack_state(data["optimizer.pt"]),
+            training=unpack_state(data["training.pt"]),
             average=safetensors.torch.load(data[_AVERAGE]) if _AVERAGE in data else {},
         )
     except (
@@ -148,8 +150,8 @@ def remove_leftovers(folder: Path) -> None:
 def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
     data = {
         "lora.safetensors": safetensors.torch.save(checkpoint.factors),
-        "optimizer.pt": _pack(checkpoint.optimizer),
-        "training.pt": _pack(checkpoint.training),
+        "optimizer.pt": pack_state(checkpoint.optimizer),
+        "training.pt": pack_state(checkpoint.training),
     }
     if checkpoint.average:
         data[_AVERAGE] = safetensors.torch.save(checkpoint.average)
@@ -196,12 +198,14 @@ def _remove_old(folder: Path, keep: int) -> None:
             shutil.rmtree(doomed, ignore_errors=True)
 
 
-def _pack(value: dict[str, Any]) -> bytes:
+def pack_state(value: dict[str, Any]) -> bytes:
+    """Bytes of a state dict as a checkpoint holds them."""
     # To memory first: torch's own file writer hides the reason of a full disk.
     buffer = io.BytesIO()
     torch.save(value, buffer)
     return buffer.getvalue()
 
 
-def _unpack(data: bytes) -> dict[str, Any]:
+def unpack_state(data: bytes) -> dict[str, Any]:
+    """Read what ``pack_state`` returned, on the CPU; no code is run."""
     return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)

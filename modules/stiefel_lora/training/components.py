@@ -14,6 +14,7 @@ from ..families import Family
 from ..families.text_training import checkpoint_layers
 from ..optim.alpha import ALPHA_IS_RANK
 from ..optim.factory import create_optimizer
+from ..optim.foreign import create_foreign
 
 if TYPE_CHECKING:
     from ..config import TrainConfig
@@ -107,10 +108,6 @@ def make_optimizer(
     for group in groups:
         group["params"] = [parameter for _, parameter in group["params"]]
     kind = config.optimizer.load()  # type: ignore[attr-defined]
+    path = config.optimizer.class_path  # type: ignore[attr-defined]
     parameters = [p for p in model.parameters() if p.requires_grad]
-    try:
-        return kind(groups or parameters, lr=rate, **options)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(
-            f"optimizer.options: {kind.__name__} refuses them ({error})."
-        ) from error
+    return create_foreign(kind, path, groups or parameters, lr=rate, options=options)

@@ -68,7 +68,8 @@ class LoraWriter:
         with self._machine.averaged():
             paths = self._write(stem, step, extra or {})
         if self._machine.average is not None and self._config.save_without_ema:
-            paths += self._write(stem + WITHOUT_AVERAGE, step, {})
+            with self._machine.evaluated():
+                paths += self._write(stem + WITHOUT_AVERAGE, step, {})
         self._sink.event("lora", step, {"files": [path.name for path in paths]})
         return paths
 

@@ -17,6 +17,7 @@ from ..adapters import Moves, lora_parameters, moves_of
 from ..data.order import DataOrder, Visit
 from ..data.prepare import EncodedSet
 from ..families import Family
+from ..optim.foreign import in_eval_mode
 from ..optim.pairs import Pair
 from ..optim.rule import keeps_orthonormal
 from .averaging import MovingAverage
@@ -90,9 +91,13 @@ class Machine:
         return moves_of(self.model, self.pairs)
 
     def averaged(self) -> contextlib.AbstractContextManager[None]:
-        """Compute with the average for a while; without one with the LoRA itself."""
+        """Compute with the average for a while; without one as ``evaluated`` does."""
         average = self.average
-        return contextlib.nullcontext() if average is None else average.applied()
+        return self.evaluated() if average is None else average.applied()
+
+    def evaluated(self) -> contextlib.AbstractContextManager[None]:
+        """Compute for a while with the weights that the optimizer means to be used."""
+        return in_eval_mode(self.optimizer.optimizer)
 
     def loss(self, visits: Iterable[Visit], noise: NoiseSource) -> Tensor:
         """Mean loss of a batch of pictures, with noise and timesteps drawn for it."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from .._exceptions import TrainingError
+from .._exceptions import TrainingError, reason_of
 from .checkpoint import list_checkpoints
 
 if TYPE_CHECKING:
@@ -38,11 +38,10 @@ def advise_on_memory(config: TrainConfig, checkpoints: Path) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
-        reason = str(error).strip().split("\n")[0].rstrip(".") or "MemoryError"
         kept = list_checkpoints(checkpoints)
         last = f"go on from {kept[-1]}" if kept else "there is no checkpoint yet"
         raise TrainingError(
-            f"Out of memory ({reason}). What would save most here: "
+            f"Out of memory ({reason_of(error)}). What would save most here: "
             f"{', '.join(savings(config)[:3])}; {last}."
         ) from error
 

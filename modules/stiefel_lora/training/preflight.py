@@ -24,6 +24,7 @@ from ..memory import (
 from .assemble import check_inputs
 from .attention import check_attention
 from .hardware import check_hardware, check_quantisation, make_accelerator
+from .optimizer_trial import check_optimizer
 
 if TYPE_CHECKING:
     from ..config import TrainConfig
@@ -60,12 +61,12 @@ def look_over(config: TrainConfig) -> Preflight:
         InputError: one sentence on what can not work.
     """
     check_hardware(config)
-    # A package that is missing is missed here.
-    (config.optimizer.method or config.optimizer).load()  # type: ignore[attr-defined]
     source = check_model(config) if config.base_model_name else None
     if source is None or not config.concepts:
         check_quantisation(config)
-        check_attention(config, make_accelerator(config).device)
+        device = make_accelerator(config).device
+        check_attention(config, device)
+        check_optimizer(config, device)
         train = scan_concepts(config.concepts)
         held_out, layers = scan_concepts(config.validation_concepts), None
     else:

@@ -18,7 +18,7 @@ from .theme import ERROR, REMARK
 __all__ = ["OptimizerPanel"]
 
 _CUSTOM = "Another class…"
-_CUSTOM_SUMMARY = "Any class with the interface of torch.optim.Optimizer."
+_CUSTOM_SUMMARY = "Any subclass of torch.optim.Optimizer."
 
 
 class OptimizerPanel(QGroupBox):
