@@ -13,6 +13,7 @@ RANK = 4
 def arguments(**changes: Any) -> types.SimpleNamespace:
     """The usual ones; alpha is 1 unless the user sets it."""
     given = {
+        "network_module": "stiefel_lora.integrations.HOST",
         "optimizer_type": "stiefel_lora.StiefelLoRA",
         "network_dim": RANK,
         "network_alpha": 1,

@@ -11,17 +11,27 @@ import functools
 import importlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import nn
 
-from .._exceptions import ConfigError, OptionError
-from ..methods import CATALOGUE, Method
-from ..optim.alpha import ALPHA_IS_RANK
+from .._exceptions import ConfigError
+from ..methods import Method
+from ..optim.alpha import ALPHA_IS_RANK, alpha_note
+from ..optim.engine import PairOptimizer
 from ..optim.pairs import Pair, find_pairs
 from ..optim.rule import keeps_orthonormal
 from ._kohya_names import shown_name
+from ._kohya_points import GROUPED, GROUPINGS, PREPARED, find_points, loras_of
+from ._kohya_settings import (
+    check_settings,
+    method_of,
+    name_own_module,
+    name_rank_as_alpha,
+    seed_of,
+)
 from ._start import start_layers
 
 __all__ = ["adopt", "host_networks"]
@@ -30,24 +40,27 @@ log = logging.getLogger("stiefel_lora")
 
 Watch = Callable[[Callable[[], Sequence[Pair]], bool, Any], None]
 
-_GROUPINGS = (
-    "prepare_optimizer_params",
-    "prepare_optimizer_params_with_multiple_te_lrs",
-)
-
 
 def host_networks(
-    model: Any, settings: dict[str, Any], known: Mapping[str, str]
-) -> Any:
+    model: Any,
+    settings: dict[str, Any],
+    known: Mapping[str, str],
+    *,
+    makes: str,
+    tested: str,
+) -> ModuleType:
     """Import the host's network module for a model.
 
     Args:
         model: what the host trains.
         settings: ``--network_args``; ``base_module`` is taken out of them.
         known: class of a model -> the host's network module.
+        makes: name of the function that is called in it.
+        tested: the host's version that these names are those of.
 
     Raises:
-        ConfigError: a model whose network module is not known.
+        ConfigError: a model whose network module is not known, or a module that is not
+            there or lacks that function.
     """
     named = settings.pop("base_module", None)
     found = [known.get(kind.__name__) for kind in type(model).__mro__]
@@ -58,132 +71,160 @@ def host_networks(
             "known; name the one of your trainer: --network_args "
             "base_module=networks.NAME."
         )
-    return importlib.import_module(name)
+    try:
+        host = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if not f"{name}.".startswith(f"{error.name}."):
+            raise
+        raise ConfigError(
+            f"base_module: this trainer has no {name} (tested with {tested}). Name its "
+            "network module: --network_args base_module=networks.NAME."
+        ) from error
+    if not hasattr(host, makes):
+        raise ConfigError(
+            f"{name} has no {makes}, which the network module of stiefel_lora needs. "
+            f"Use {tested}, with which it was tested, or {name} itself."
+        )
+    return host
 
 
-def adopt(network: Any, watch: Watch) -> Any:
+def adopt(network: Any, watch: Watch, *, module: str, tested: str) -> Any:
     """Put what is ours around the methods that the host calls.
 
     Args:
         network: made by the host; changed in place.
         watch: told how to get the pairs, whether B is kept orthonormal, and the host's
             settings, to let the host's trackers show the ranks.
+        module: the host's network module that made it.
+        tested: the host's version that the adapter was tested with.
 
     Raises:
         ConfigError: a network of another kind.
     """
-    if not _is_of_pairs(network):
-        raise ConfigError(
-            f"{type(network).__module__} makes no LoRA network that this module can "
-            "start; base_module must be one of the trainer's own networks.lora modules."
-        )
-    earlier = getattr(network, "prepare_network", None)
-    load = network.load_weights
-    state = {"method": None}
-
-    def prepare_network(args: Any) -> None:
-        if earlier is not None:
-            earlier(args)
-        state["method"] = method = _method_of(args.optimizer_type)
-        constrained = method is not None and keeps_orthonormal(method.load())
-        if method is not None:
-            _tell_rate(args, method)
-            if constrained:
-                _refuse_what_breaks_b(args, method)
-            if method.alpha_policy == "rank":
-                _take_rank_as_alpha(network, args)
-            start_layers(_named_parameters(network), method, args.seed or 0)
-        watch(functools.partial(_shown_pairs, network), constrained, args)
-
-    def load_weights(file: str) -> Any:
-        info = load(file)
-        method = state["method"]
-        if method is not None and method.alpha_policy == "rank":
-            _fold_alpha(network)
-        return info
-
-    network.prepare_network = prepare_network
-    network.load_weights = load_weights
-    for grouping in _GROUPINGS:
-        if hasattr(network, grouping):
-            setattr(network, grouping, _with_names(network, getattr(network, grouping)))
+    adopted = _Adopted(network, watch, module, tested)
+    network.prepare_network = adopted.prepare
+    if hasattr(network, "load_weights"):
+        network.load_weights = adopted.loading(network.load_weights)
+    for name in GROUPINGS:
+        if hasattr(network, name):
+            setattr(network, name, adopted.naming(getattr(network, name)))
     return network
 
 
-def _is_of_pairs(network: Any) -> bool:
-    """Whether its layers are LoRA: LoHa and LoKr use the same lists."""
-    lists = ("text_encoder_loras", "unet_loras")
-    if not all(hasattr(network, name) for name in lists):
-        return False
-    return all(hasattr(lora, "lora_down") for lora in _loras(network))
+class _Adopted:
+    """What is put around the methods of one network."""
 
+    def __init__(self, network: Any, watch: Watch, module: str, tested: str) -> None:
+        self._network = network
+        self._watch = watch
+        self._module = module
+        self._points = find_points(network, tested)
+        self._earlier = getattr(network, "prepare_network", None)
+        self._method: Method | None = None
+        self._told = False
 
-def _method_of(optimizer_type: str | None) -> Method | None:
-    """The method that ``--optimizer_type`` names; None for a foreign optimizer."""
-    module, _, name = (optimizer_type or "").rpartition(".")
-    if module.partition(".")[0] != "stiefel_lora":
-        return None
-    classes = {m.target.partition(":")[2]: m for m in CATALOGUE.values()}
-    return classes.get(name)
+    def prepare(self, args: Any) -> None:
+        """Start the layers for the optimizer that will train them.
 
-
-def _tell_rate(args: Any, method: Method) -> None:
-    # The host's own default is one for AdamW, and --unet_lr goes before it.
-    name = "unet_lr" if getattr(args, "unet_lr", None) else "learning_rate"
-    rate = getattr(args, name)
-    if rate and not 0.1 <= rate / method.default_lr <= 10:
-        log.warning(
-            "--%s is %g, where %s usually begins at %g (%s).",
-            *(name, rate, method.label, method.default_lr, method.lr_unit),
-        )
-
-
-def _refuse_what_breaks_b(args: Any, method: Method) -> None:
-    if getattr(args, "scale_weight_norms", None):
-        raise OptionError(
-            f"--scale_weight_norms rescales the factors that {method.label} keeps "
-            "orthonormal; leave it out."
-        )
-    for name in ("full_bf16", "full_fp16"):
-        if getattr(args, name, False):
+        Raises:
+            ConfigError: the host lacks a name that a method on pairs needs.
+            OptionError: a setting that rescales an orthonormal B.
+        """
+        if self._earlier is not None:
+            self._earlier(args)
+        points = self._points
+        points.called(PREPARED)
+        method = method_of(args, points)
+        kind = None if method is None else method.load()
+        if method is not None and kind is not None and issubclass(kind, PairOptimizer):
+            refusal = points.refusal(method.label, points.absent)
+            if refusal:
+                raise ConfigError(refusal)
+        name_own_module(args, self._module, points)
+        if points.absent:
             log.warning(
-                "--%s keeps the LoRA in half precision: %s moves float32 copies of it, "
-                "so that this saves no memory, and the file holds their rounding.",
-                *(name, method.label),
+                "This version of the trainer lacks %s: the network is left as the "
+                "trainer made it, and the ranks of blocks are not logged; tested with "
+                "%s.",
+                *(", ".join(points.absent), points.tested),
             )
+            return
+        constrained = keeps_orthonormal(kind)
+        if method is not None:
+            self._method = method
+            check_settings(args, method, constrained, points)
+            if self._owns_alpha:
+                self._take_rank_as_alpha(args)
+            named = _named_parameters(self._network)
+            start_layers(named, method, seed_of(args, points))
+        self._watch(functools.partial(_shown_pairs, self._network), constrained, args)
 
+    def loading(self, load: Callable[[str], Any]) -> Callable[[str], Any]:
+        """Bring a loaded LoRA to alpha = rank where the method needs it."""
 
-def _loras(network: Any) -> list[Any]:
-    """The host's LoRA layers; before ``apply_to`` they are in these lists alone."""
-    return [*network.text_encoder_loras, *network.unet_loras]
+        def load_weights(file: str) -> Any:
+            info = load(file)
+            if self._owns_alpha:
+                _fold_alpha(self._network)
+            return info
+
+        return load_weights
+
+    def naming(self, grouping: Callable[..., Any]) -> Callable[..., Any]:
+        """Let the groups that the host makes name their parameters."""
+
+        def group(*args: Any, **kwargs: Any) -> Any:
+            result = grouping(*args, **kwargs)
+            self._points.called(GROUPED)
+            if self._points.absent:
+                return result
+            if self._owns_alpha:
+                # A host may load a LoRA in another way than by load_weights.
+                _fold_alpha(self._network)
+            self._tell_alpha()
+            _name(self._network, result[0] if isinstance(result, tuple) else result)
+            return result
+
+        return group
+
+    @property
+    def _owns_alpha(self) -> bool:
+        return self._method is not None and self._method.alpha_policy == "rank"
+
+    def _tell_alpha(self) -> None:
+        """Say once what alpha does to the steps of a method that leaves it alone."""
+        scales = [float(lora.alpha) / lora.lora_dim for lora in loras_of(self._network)]
+        note = alpha_note(self._method, scales) if self._method is not None else None
+        if note and not self._told:
+            log.warning(note)
+        self._told = True
+
+    def _take_rank_as_alpha(self, args: Any) -> None:
+        """Set alpha before anything is loaded: the product is zero, nothing to fold."""
+        loras = loras_of(self._network)
+        changed = [lora for lora in loras if float(lora.alpha) != lora.lora_dim]
+        for lora in changed:
+            _set_alpha(lora)
+        if changed:
+            log.warning(
+                "--network_alpha was not --network_dim in %d layers and is taken as "
+                "equal: the optimizer owns the scale of the product.",
+                len(changed),
+            )
+        name_rank_as_alpha(args, self._points)
 
 
 def _named_parameters(network: Any) -> Iterator[tuple[str, nn.Parameter]]:
-    for lora in _loras(network):
+    for lora in loras_of(network):
         for name, parameter in lora.named_parameters():
             if "lora_" in name:
                 yield f"{lora.lora_name}.{name}", parameter
 
 
-def _take_rank_as_alpha(network: Any, args: Any) -> None:
-    """Set alpha before anything is loaded: the product is zero, nothing to fold."""
-    changed = [lora for lora in _loras(network) if float(lora.alpha) != lora.lora_dim]
-    for lora in changed:
-        _set_alpha(lora)
-    if changed:
-        log.warning(
-            "--network_alpha was not --network_dim in %d layers and is taken as equal: "
-            "the optimizer owns the scale of the product.",
-            len(changed),
-        )
-    # The host writes this one into the file's metadata.
-    args.network_alpha = args.network_dim
-
-
 @torch.no_grad()
 def _fold_alpha(network: Any) -> None:
     """Bring a loaded LoRA to alpha = rank; its product stays what it was."""
-    for lora in _loras(network):
+    for lora in loras_of(network):
         scale = float(lora.alpha) / lora.lora_dim
         if scale != 1.0:
             # A module list where the host splits a layer (split_qkv).
@@ -197,20 +238,17 @@ def _set_alpha(lora: Any) -> None:
     lora.scale = 1.0
 
 
-def _with_names(network: Any, grouping: Callable[..., Any]) -> Callable[..., Any]:
-    """Let the groups that the host makes name their parameters."""
-
-    def group(*args: Any, **kwargs: Any) -> Any:
-        result = grouping(*args, **kwargs)
-        names = {id(p): name for name, p in _named_parameters(network)}
-        settled = all(float(lora.alpha) == lora.lora_dim for lora in _loras(network))
-        for found in result[0] if isinstance(result, tuple) else result:
-            found["params"] = list(found["params"])
-            found["lora_param_names"] = [names[id(p)] for p in found["params"]]
-            found[ALPHA_IS_RANK] = settled
-        return result
-
-    return group
+def _name(network: Any, groups: Sequence[dict[str, Any]]) -> None:
+    # Whatever else the host trains beside its pairs has no partner and takes AdamW.
+    names = {id(p): name for name, p in network.named_parameters()}
+    names |= {id(p): name for name, p in _named_parameters(network)}
+    settled = all(float(lora.alpha) == lora.lora_dim for lora in loras_of(network))
+    for group in groups:
+        group["params"] = list(group["params"])
+        group["lora_param_names"] = [
+            names.get(id(p), f"unnamed.{id(p)}") for p in group["params"]
+        ]
+        group[ALPHA_IS_RANK] = settled
 
 
 def _shown_pairs(network: Any) -> list[Pair]:

@@ -12,9 +12,9 @@ import logging
 import sys
 from typing import Any
 
-from ._rank_watch import Pairs, RankWatch
+from ._rank_watch import Pairs, RankWatch, lacks_steps
 
-__all__ = ["log_after_steps"]
+__all__ = ["TESTED", "log_after_steps"]
 
 log = logging.getLogger("stiefel_lora")
 
@@ -37,6 +37,8 @@ def log_after_steps(pairs: Pairs, constrained: bool, args: Any) -> None:
             "are not logged; tested with %s.",
             TESTED,
         )
+        return
+    if lacks_steps(args, TESTED):
         return
     # A second network of one process takes the place of the first.
     original = getattr(present, "host_method", present)

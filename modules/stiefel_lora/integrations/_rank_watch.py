@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,9 +10,23 @@ from .._intervals import rank_interval
 from ..optim.pairs import Pair
 from ..optim.rank_probe import measure_ranks
 
-__all__ = ["Pairs", "RankWatch"]
+__all__ = ["Pairs", "RankWatch", "lacks_steps"]
+
+log = logging.getLogger("stiefel_lora")
 
 Pairs = Callable[[], Sequence[Pair]]
+
+
+def lacks_steps(args: Any, tested: str) -> bool:
+    """Whether a host's settings do not say how many steps there are; warn of it."""
+    if hasattr(args, "max_train_steps"):
+        return False
+    log.warning(
+        "--max_train_steps was not found among the settings of this trainer, so the "
+        "ranks of blocks are not logged; tested with %s.",
+        tested,
+    )
+    return True
 
 
 class RankWatch:

@@ -12,9 +12,9 @@ import logging
 import sys
 from typing import Any
 
-from ._rank_watch import Pairs, RankWatch
+from ._rank_watch import Pairs, RankWatch, lacks_steps
 
-__all__ = ["add_to_step_logs"]
+__all__ = ["TESTED", "add_to_step_logs"]
 
 log = logging.getLogger("stiefel_lora")
 
@@ -36,6 +36,8 @@ def add_to_step_logs(pairs: Pairs, constrained: bool, args: Any) -> None:
             "%s.",
             TESTED,
         )
+        return
+    if lacks_steps(args, TESTED):
         return
     present = trainer.step_logging
     # A second network of one process takes the place of the first.

@@ -9,12 +9,13 @@ As :mod:`.sdscripts`, whose networks are of the same kind; the calls differ.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
 from torch import Tensor
 
 from ._kohya_network import adopt, host_networks
-from ._musubi_logs import log_after_steps
+from ._musubi_logs import TESTED, log_after_steps
 
 __all__ = [
     "create_arch_network",
@@ -59,11 +60,11 @@ def create_arch_network(
     Raises:
         ConfigError: a model whose network module is not known.
     """
-    host = host_networks(unet, settings, NETWORKS)
+    host = _host(unet, settings, "create_arch_network")
     network = host.create_arch_network(
         multiplier, network_dim, network_alpha, vae, text_encoders, unet, **settings
     )
-    return adopt(network, log_after_steps)
+    return _adopt(network, host)
 
 
 def create_arch_network_from_weights(
@@ -79,13 +80,21 @@ def create_arch_network_from_weights(
     Raises:
         ConfigError: a model whose network module is not known.
     """
-    host = host_networks(unet, settings, NETWORKS)
+    host = _host(unet, settings, "create_arch_network_from_weights")
     network = host.create_arch_network_from_weights(
         multiplier, weights_sd, text_encoders, unet, for_inference, **settings
     )
-    return network if for_inference else adopt(network, log_after_steps)
+    return network if for_inference else _adopt(network, host)
 
 
 def prepare_network(network: Any, args: Any) -> None:
     """Its presence makes musubi-tuner call the network's own ``prepare_network``."""
     network.prepare_network(args)
+
+
+def _host(model: Any, settings: dict[str, Any], makes: str) -> ModuleType:
+    return host_networks(model, settings, NETWORKS, makes=makes, tested=TESTED)
+
+
+def _adopt(network: Any, host: ModuleType) -> Any:
+    return adopt(network, log_after_steps, module=host.__name__, tested=TESTED)

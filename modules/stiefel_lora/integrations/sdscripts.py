@@ -12,12 +12,13 @@ parameters, and the host's trackers get the ranks of every block.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
 from torch import Tensor
 
 from ._kohya_network import adopt, host_networks
-from ._step_logs import add_to_step_logs
+from ._step_logs import TESTED, add_to_step_logs
 
 __all__ = ["create_network", "create_network_from_weights"]
 
@@ -50,11 +51,11 @@ def create_network(
     Raises:
         ConfigError: a model whose network module is not known.
     """
-    host = host_networks(unet, settings, _NETWORKS)
+    host = _host(unet, settings, "create_network")
     network = host.create_network(
         multiplier, network_dim, network_alpha, vae, text_encoder, unet, **settings
     )
-    return adopt(network, add_to_step_logs)
+    return _adopt(network, host)
 
 
 def create_network_from_weights(
@@ -74,7 +75,7 @@ def create_network_from_weights(
     Raises:
         ConfigError: a model whose network module is not known.
     """
-    host = host_networks(unet, settings, _NETWORKS)
+    host = _host(unet, settings, "create_network_from_weights")
     network, weights = host.create_network_from_weights(
         multiplier,
         file,
@@ -87,4 +88,12 @@ def create_network_from_weights(
     )
     if for_inference:
         return network, weights
-    return adopt(network, add_to_step_logs), weights
+    return _adopt(network, host), weights
+
+
+def _host(model: Any, settings: dict[str, Any], makes: str) -> ModuleType:
+    return host_networks(model, settings, _NETWORKS, makes=makes, tested=TESTED)
+
+
+def _adopt(network: Any, host: ModuleType) -> Any:
+    return adopt(network, add_to_step_logs, module=host.__name__, tested=TESTED)

@@ -29,6 +29,7 @@ from ._refusals import check_lr, check_ownership, check_whole
 from .alpha import settle_alpha
 from .buckets import bucketed, chunked
 from .gauge import needs_gauge
+from .host_points import check_host
 from .pairs import Pair, find_pairs
 from .rule import Rule
 
@@ -78,6 +79,7 @@ class PairOptimizer(LoneSteps):
         check_options(method(self.method), given)
         super().add_param_group(param_group)
         check_whole(self.param_groups[-1]["params"], type(self).__name__)
+        check_host(self.param_groups[-1]["params"], type(self).__name__)
         # Torch's constructor adds the groups one by one; pairs may span them.
         if hasattr(self, "_pairs"):
             self._find_pairs()
