@@ -11,11 +11,26 @@ from typing import Any
 
 import torch
 
-from stiefel_lora.integrations.onetrainer import _imports, patch
+from stiefel_lora.integrations.onetrainer import (
+    _hooks,
+    _imports,
+    _names,
+    _rate,
+    _refusals,
+    patch,
+)
 from stiefel_lora.integrations.onetrainer._choices import OFFERED
 from stiefel_lora.integrations.onetrainer._layers import adapters_of, named_parameters
 
-__all__ = ["HOST", "LABELS", "configured", "factors", "patched_host", "started"]
+__all__ = [
+    "HOST",
+    "LABELS",
+    "configured",
+    "factors",
+    "forget",
+    "patched_host",
+    "started",
+]
 
 HOST = Path(__file__).parent / "onetrainer_host"
 LABELS = list(OFFERED)
@@ -26,7 +41,7 @@ def patched_host() -> Iterator[Any]:
     before, path, known = Path.cwd(), list(sys.path), set(sys.modules)
     os.chdir(HOST)
     sys.path[:0] = [str(HOST / "scripts"), str(HOST)]
-    _imports._done.clear()
+    forget()
     patch()
     import stand_in
     from modules.ui import BaseLoraTabView as tab
@@ -44,11 +59,29 @@ def patched_host() -> Iterator[Any]:
         TrainConfig=TrainConfig,
         Optimizer=Optimizer,
     )
+    forget()
     os.chdir(before)
     sys.path[:] = path
     for name in set(sys.modules) - known:
         if name.partition(".")[0] in ("modules", "stand_in"):
             del sys.modules[name]
+
+
+def forget() -> None:
+    """Leave nothing of an earlier host in this process."""
+    for kept in (
+        _imports._done,
+        _imports._late,
+        _hooks._found,
+        _hooks._hooks,
+        _hooks._warned,
+        _names._not_taken,
+        _rate._building,
+        _refusals._windows,
+    ):
+        kept.clear()
+    ours = [one for one in sys.meta_path if isinstance(one, _imports._Finder)]
+    sys.meta_path[:] = [one for one in sys.meta_path if one not in ours]
 
 
 def configured(host: Any, label: str, **changes: Any) -> Any:

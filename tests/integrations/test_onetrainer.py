@@ -6,6 +6,7 @@ OneTrainer itself.
 
 from __future__ import annotations
 
+import importlib
 import pickle
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +19,8 @@ from onetrainer_stand_in import LABELS, configured, factors, started
 from helpers.runs import assert_same_tensors
 from stiefel_lora import ConfigError, OptionError, find_pairs
 from stiefel_lora.geometry import orthogonality_error
-from stiefel_lora.integrations.onetrainer._choices import OFFERED
+from stiefel_lora.integrations.onetrainer import HOOKS, _hooks
+from stiefel_lora.integrations.onetrainer._choices import OFFERED, _with_switch
 from stiefel_lora.integrations.onetrainer._layers import adapters_of, named_parameters
 from stiefel_lora.integrations.onetrainer._points import point
 from stiefel_lora.methods import CATALOGUE
@@ -281,6 +283,80 @@ def test_without_lora_layers_the_method_is_refused(host: Any) -> None:
 def test_a_changed_host_is_met_with_the_missing_point(host: Any) -> None:
     with pytest.raises(ConfigError, match=r"no .*create\.make_optimizer.*tested with"):
         point(host.create, "make_optimizer")
+
+
+def test_all_points_of_the_host_are_seen(host: Any) -> None:
+    for hook in HOOKS:
+        importlib.import_module(hook.module)
+    assert set(_hooks._found) == set(HOOKS)
+    assert set(_hooks._found.values()) == {None}
+
+
+def test_what_trains_is_said_once(
+    host: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started(host, "Stiefel LoRA", learning_rate=0.02)
+    printed = capsys.readouterr().out
+    assert printed.count("Stiefel LoRA trains 2 LoRA pairs and 2 other param") == 1
+    assert "The learning rate is" not in printed
+    started(host, "LoRA-RITE", learning_rate=0.02, lora_rank=2)
+    printed = capsys.readouterr().out
+    assert printed.count("LoRA-RITE trains 3 LoRA pairs.") == 1
+    assert "The learning rate is 0.02; LoRA-RITE starts at 0.0002" in printed
+
+
+BAD: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
+    ("Stiefel LoRA", {"peft_type": "LOHA"}, {}, "and a LOHA has none"),
+    ("Stiefel LoRA", {"training_method": "FINE_TUNE"}, {}, "method is FINE_TUNE"),
+    ("StelLA", {"lora_weight_dtype": "FLOAT_16"}, {}, "bfloat16, it is FLOAT_16"),
+    ("StelLA", {}, {"fused_back_pass": True}, "Fused back pass is on, and StelLA"),
+    ("Riemannion", {"ema": "CPU"}, {}, "EMA is CPU, and Riemannion sorts"),
+    ("Stiefel LoRA", {"learning_rate": None}, {}, "Learning rate: it is empty"),
+    ("LoRA+", {"learning_rate": -1.0}, {}, "Learning rate: it is -1"),
+    ("LoRA+", {"learning_rate": float("nan")}, {}, "Learning rate: it is nan"),
+    ("LoRA-RITE", {}, {"lora_rite_beta1": 2.0}, "lora_rite: beta1=2.0 must be in"),
+]
+
+
+@pytest.mark.parametrize(("label", "changes", "settings", "sentence"), BAD)
+def test_what_a_config_alone_forbids_is_refused_before_the_model_is_loaded(
+    host: Any,
+    capsys: pytest.CaptureFixture[str],
+    label: str,
+    changes: dict[str, Any],
+    settings: dict[str, Any],
+    sentence: str,
+) -> None:
+    config = configured(host, label, **changes)
+    for name, value in settings.items():
+        setattr(config.optimizer, name, value)
+    trainer = host.create.create_trainer(config, None, None)
+    with pytest.raises((ConfigError, OptionError), match=sentence):
+        trainer.start()
+    assert "loading the model" not in capsys.readouterr().out
+    trainer.end()
+    # The host's own optimizer trains with the same settings, or fails by itself.
+    config.optimizer.optimizer = host.Optimizer["ADAMW"]
+    assert isinstance(host.create.create_trainer(config, None, None), host.Trainer)
+
+
+@pytest.mark.parametrize(
+    ("data", "chosen"),
+    [
+        ({"use_stiefel": True, "optimizer": "ADAMW"}, "Stiefel LoRA"),
+        ({"use_stiefel": True}, {"optimizer": "Stiefel LoRA"}),
+        (
+            {"use_stiefel": True, "optimizer": {"beta1": 0.5}},
+            {"optimizer": "Stiefel LoRA", "beta1": 0.5},
+        ),
+    ],
+)
+def test_the_switch_keeps_the_form_of_the_configuration(
+    host: Any, data: dict[str, Any], chosen: object
+) -> None:
+    seen = []
+    _with_switch(lambda _, read: seen.append(read["optimizer"]), None, data)
+    assert seen == [chosen]
 
 
 def test_every_method_but_the_hosts_own_is_offered() -> None:

@@ -10,11 +10,13 @@ from types import ModuleType
 from typing import Any
 
 from ._choices import method_of
-from ._points import arguments_of, missing, point, wrap
+from ._hooks import tolerated
+from ._points import MissingPoint, arguments_of, point, wrap
 from ._toolkits import lock, show, when_gone
 
 __all__ = ["lock_alpha"]
 
+_WANTED = ("master", "controller", "ui_state", "peft_type")
 _NOTE = "= LoRA rank"
 _TOOLTIP = (
     "The chosen optimizer owns the scale of the product, so alpha is taken as the "
@@ -26,25 +28,18 @@ def lock_alpha(module: ModuleType) -> None:
     """Let the LoRA tab show the rank in place of alpha, as the optimizer asks."""
 
     def with_rank(original: Any, self: Any, *args: Any, **kwargs: Any) -> None:
-        given = arguments_of(
-            original,
-            (self, *args),
-            kwargs,
-            "master",
-            "controller",
-            "ui_state",
-            "peft_type",
-        )
-        components = self.components
+        given = arguments_of(original, (self, *args), kwargs)
+        components = getattr(self, "components", None)
         seen = self.components = _Watched(components)
         try:
             original(self, *args, **kwargs)
         finally:
             self.components = components
-        if given["peft_type"].name == "LORA":
-            _add_rank(components, given, seen)
+        with tolerated("the LoRA tab shows alpha, and training takes the rank for it"):
+            if given["peft_type"].name == "LORA":
+                _add_rank(components, given, seen)
 
-    wrap(point(module, "BaseLoraTabView"), "build_lora_options", with_rank)
+    wrap(point(module, "BaseLoraTabView"), "build_lora_options", with_rank, *_WANTED)
 
 
 class _Watched:
@@ -58,17 +53,17 @@ class _Watched:
         return getattr(self._components, name)
 
     def entry(self, *args: Any, **kwargs: Any) -> Any:
-        original = self._components.entry
-        given = arguments_of(original, args, kwargs, "row", "column", "var_name")
-        widget = original(*args, **kwargs)
-        if given["var_name"] == "lora_alpha":
-            self.alpha = widget, given["row"], given["column"]
+        widget = self._components.entry(*args, **kwargs)
+        with tolerated("the LoRA tab shows alpha, and training takes the rank for it"):
+            given = arguments_of(self._components.entry, args, kwargs)
+            if given["var_name"] == "lora_alpha":
+                self.alpha = widget, given["row"], given["column"]
         return widget
 
 
 def _add_rank(components: Any, given: Any, seen: _Watched) -> None:
     if seen.alpha is None:
-        raise missing("field lora_alpha in BaseLoraTabView.build_lora_options")
+        raise MissingPoint("field lora_alpha in BaseLoraTabView.build_lora_options")
     alpha, row, column = seen.alpha
     master, state = given["master"], given["ui_state"]
     rank = components.entry(master, row, column, state, "lora_rank", tooltip=_TOOLTIP)

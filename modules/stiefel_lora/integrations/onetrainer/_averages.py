@@ -15,7 +15,6 @@ from typing import Any
 
 from torch import nn
 
-from ..._exceptions import OptionError
 from ...methods import Method
 from ...optim.rule import keeps_orthonormal
 from ._console import say
@@ -23,24 +22,15 @@ from ._gauge import enter_gauge
 from ._layers import layers_holding
 from ._points import arguments_of, point, wrap
 
-__all__ = ["averaged", "begin_anew", "check_average", "wrap_averages"]
+__all__ = ["averaged", "begin_anew", "needs_averages", "wrap_averages"]
 
 _layers: weakref.WeakKeyDictionary[Any, list[nn.Module]] = weakref.WeakKeyDictionary()
 _anew: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 
 
-def check_average(method: Method, config: Any) -> None:
-    """Refuse averages that would be no LoRA of the run.
-
-    Raises:
-        OptionError: EMA is on, and the method sorts columns anew at every step.
-    """
-    if method.start == "riemannion" and str(getattr(config, "ema", "OFF")) != "OFF":
-        raise OptionError(
-            f"EMA is {config.ema}, and {method.label} sorts the columns of A and B "
-            "anew at every step, so that their averages mean nothing; set EMA to OFF, "
-            "or choose another optimizer."
-        )
+def needs_averages(method: Method, config: Any) -> bool:
+    """Whether a run has averages, which this module changes for our methods."""
+    return str(getattr(config, "ema", "OFF")) != "OFF"
 
 
 def begin_anew(layers: Iterable[nn.Module]) -> None:
@@ -52,7 +42,7 @@ def averaged(
     method: Method, original: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     """``create_ema`` for a method of ours; None where EMA is off."""
-    given = dict(arguments_of(original, args, kwargs, "parameters", "state_dict"))
+    given = dict(arguments_of(original, args, kwargs))
     given["parameters"] = list(given["parameters"])
     layers = layers_holding(given["parameters"])
     if given["state_dict"] is not None and any(layer in _anew for layer in layers):
@@ -72,7 +62,7 @@ def wrap_averages(module: ModuleType) -> None:
         if layers is None:
             original(self, *args, **kwargs)
             return
-        given = arguments_of(original, (self, *args), kwargs, "parameters")
+        given = arguments_of(original, (self, *args), kwargs)
         trained = [p.detach().cpu().clone() for p in given["parameters"]]
         original(self, *args, **kwargs)
         enter_gauge(layers)
@@ -81,4 +71,4 @@ def wrap_averages(module: ModuleType) -> None:
             # so that the average would go on in training.
             self.temp_stored_parameters = trained
 
-    wrap(point(module, "EMAModuleWrapper"), "copy_ema_to", copy_ema_to)
+    wrap(point(module, "EMAModuleWrapper"), "copy_ema_to", copy_ema_to, "parameters")

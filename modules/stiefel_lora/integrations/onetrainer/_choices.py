@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
 from ...methods import CATALOGUE, Method, Option
-from ._console import say
-from ._imports import finish_late
 from ._points import point, wrap
 
 __all__ = [
     "OFFERED",
     "add_defaults",
+    "add_fused_back_pass",
+    "add_switch",
     "add_to_config",
     "add_to_dropdown",
     "key_of",
+    "method_named",
     "method_of",
-    "refused_name",
+    "needs_fused_back_pass",
 ]
 
 # OneTrainer has its own, by these names: ADAMW and ADAMW_8BIT.
@@ -29,15 +29,22 @@ OFFERED = {
     if name not in ("adamw", "adamw_8bit")
 }
 
-_REFUSED = "_stiefel_lora_refusal"
-
 # What pull request 1333 called it.
 _ALIASES = {"Stiefel_LoRA": "stiefel_lora"}
+_BY_NAME = {entry.name: entry for entry in OFFERED.values()}
 
 
 def method_of(config: Any) -> Method | None:
     """The method that a TrainConfig names; None for an optimizer of the host."""
-    return OFFERED.get(str(config.optimizer.optimizer))
+    settings = getattr(config, "optimizer", None)
+    return OFFERED.get(str(getattr(settings, "optimizer", None)))
+
+
+def method_named(name: object) -> Method | None:
+    """The method that a configuration file names, by label, name or alias."""
+    if not isinstance(name, str):
+        return None
+    return OFFERED.get(name) or _BY_NAME.get(_ALIASES.get(name, name))
 
 
 def key_of(method: Method, option: Option) -> str:
@@ -58,11 +65,22 @@ def add_to_dropdown(module: ModuleType) -> None:
         # What unpickling in another process looks for.
         type.__setattr__(members, label, member)
 
+
+def add_fused_back_pass(module: ModuleType) -> None:
+    """Offer the fused back pass with the methods that can follow it."""
+
     def supports_fused_back_pass(original: Any, self: Any) -> bool:
         method = OFFERED.get(str(self))
         return original(self) if method is None else method.separable
 
+    members = point(module, "Optimizer")
     wrap(members, "supports_fused_back_pass", supports_fused_back_pass)
+
+
+def needs_fused_back_pass(method: Method, config: Any) -> bool:
+    """Whether the fused back pass is on."""
+    settings = getattr(config, "optimizer", None)
+    return bool(getattr(settings, "fused_back_pass", False))
 
 
 def _member(members: Any, label: str) -> Any:
@@ -74,7 +92,7 @@ def _member(members: Any, label: str) -> Any:
 
 
 def add_to_config(module: ModuleType) -> None:
-    """Add a field for every option, and note optimizers that nobody knows."""
+    """Add a field for every option."""
     fields = [
         (key_of(entry, option), option.default, option.type, True)
         for entry in OFFERED.values()
@@ -86,51 +104,25 @@ def add_to_config(module: ModuleType) -> None:
     ) -> None:
         original(self, [*data, *fields], *rest, **more)
 
-    def with_known_optimizer(
-        original: Any, self: Any, data: Mapping[str, Any], *rest: Any, **more: Any
-    ) -> Any:
-        # Every way to a training leads through here.
-        finish_late()
-        if "optimizer" in data:
-            refusal = _refusal(point(module, "Optimizer"), data["optimizer"])
-            setattr(self, _REFUSED, refusal)
-            if refusal:
-                say(refusal)
-        return original(self, data, *rest, **more)
+    wrap(point(module, "TrainOptimizerConfig"), "__init__", with_fields)
 
-    settings = point(module, "TrainOptimizerConfig")
-    wrap(settings, "__init__", with_fields)
-    wrap(settings, "from_dict", with_known_optimizer)
+
+def add_switch(module: ModuleType) -> None:
+    """Read the pull request's switch ``use_stiefel``, which forced its optimizer."""
     wrap(point(module, "TrainConfig"), "from_dict", _with_switch)
 
 
 def _with_switch(
     original: Any, self: Any, data: Mapping[str, Any], *rest: Any, **more: Any
 ) -> Any:
-    """Read the pull request's switch ``use_stiefel``, which forced its optimizer."""
     if data.get("use_stiefel"):
-        chosen = {**data.get("optimizer", {}), "optimizer": "Stiefel LoRA"}
+        settings = data.get("optimizer", {})
+        # Before version 1 of its configurations it was a name alone.
+        chosen = "Stiefel LoRA"
+        if isinstance(settings, Mapping):
+            chosen = {**settings, "optimizer": chosen}
         data = {**data, "optimizer": chosen}
     return original(self, data, *rest, **more)
-
-
-def refused_name(settings: Any) -> str | None:
-    """The sentence on the optimizer that a loaded config names and nobody knows.
-
-    The host takes its default for it and goes on, so that the rest of a config is not
-    lost; training with the default is what must not happen.
-    """
-    return getattr(settings, _REFUSED, None)
-
-
-def _refusal(members: Any, name: object) -> str | None:
-    known = members.__members__
-    if not isinstance(name, str) or name in known:
-        return None
-    shown = [str(member) for member in members]
-    near = difflib.get_close_matches(name, shown, n=1, cutoff=0.5)
-    meant = f"did you mean {near[0]}?" if near else "choose one of the dropdown."
-    return f"There is no optimizer {name!r}; {meant}"
 
 
 def add_defaults(module: ModuleType) -> None:

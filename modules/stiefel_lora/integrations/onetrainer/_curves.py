@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import weakref
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
@@ -11,12 +12,14 @@ from ...optim.pairs import Pair, find_pairs
 from ...optim.rank_probe import measure_ranks
 from ...optim.rule import keeps_orthonormal
 from ._choices import method_of
+from ._hooks import tolerated
 from ._layers import adapters_of, named_parameters
 from ._points import arguments_of, point, wrap
 
 __all__ = ["add_ranks"]
 
 FIRST, SHARE = 5, 20
+_WANTED = ("model", "config", "tensorboard")
 _DENOISER = re.compile(r"^(unet|transformer|prior)\.")
 _last: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 
@@ -26,21 +29,26 @@ def add_ranks(module: ModuleType) -> None:
 
     def with_ranks(original: Any, self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
-        given = arguments_of(
-            original, (self, *args), kwargs, "model", "config", "tensorboard"
-        )
-        model = given["model"]
-        step = model.train_progress.global_step
-        if method_of(given["config"]) is None or not _due(model, step):
-            return
-        _last[model] = step
-        pairs = shown_pairs(model)
-        constrained = keeps_orthonormal(model.optimizer)
-        held = [pair for pair in pairs if constrained and not pair.too_wide]
-        for tag, value in measure_ranks(pairs, held).scalars().items():
-            given["tensorboard"].add_scalar(tag, value, step)
+        with tolerated("the ranks of its blocks are not in TensorBoard"):
+            _send(arguments_of(original, (self, *args), kwargs))
 
-    wrap(point(module, "BaseModelSetup"), "report_to_tensorboard", with_ranks)
+    reported = point(module, "BaseModelSetup")
+    wrap(reported, "report_to_tensorboard", with_ranks, *_WANTED)
+
+
+def _send(given: Mapping[str, Any]) -> None:
+    if method_of(given["config"]) is None:
+        return
+    model = given["model"]
+    step = point(model, "train_progress.global_step")
+    if not _due(model, step):
+        return
+    _last[model] = step
+    pairs = shown_pairs(model)
+    constrained = keeps_orthonormal(model.optimizer)
+    held = [pair for pair in pairs if constrained and not pair.too_wide]
+    for tag, value in measure_ranks(pairs, held).scalars().items():
+        given["tensorboard"].add_scalar(tag, value, step)
 
 
 def _due(model: Any, step: int) -> bool:

@@ -21,7 +21,8 @@ _late: list[tuple[ModuleType, Action]] = []
 def when_imported(actions: Mapping[str, Action]) -> None:
     """Call each action once with its module, after that has been executed.
 
-    A module that is in the middle of its import waits for :func:`finish_late`.
+    A module that is in the middle of its import waits for :func:`finish_late`. Actions
+    raise nothing: they run inside imports of the host.
     """
     waiting = {}
     for name, action in actions.items():
@@ -51,6 +52,7 @@ class _Finder(importlib.abc.MetaPathFinder):
 
     def __init__(self, waiting: dict[str, Action]) -> None:
         self._waiting = waiting
+        self._asked: set[str] = set()
 
     def find_spec(
         self,
@@ -58,10 +60,13 @@ class _Finder(importlib.abc.MetaPathFinder):
         path: Sequence[str] | None,
         target: ModuleType | None = None,
     ) -> ModuleSpec | None:
-        action = self._waiting.pop(fullname, None)
-        if action is None:
+        if fullname not in self._waiting or fullname in self._asked:
             return None
-        spec = importlib.util.find_spec(fullname)
+        self._asked.add(fullname)
+        try:
+            spec = importlib.util.find_spec(fullname)
+        finally:
+            self._asked.discard(fullname)
         if spec is None or spec.loader is None:
             return spec
         loader: Any = spec.loader
@@ -69,7 +74,10 @@ class _Finder(importlib.abc.MetaPathFinder):
 
         def execute_and_act(module: ModuleType) -> None:
             execute(module)
-            action(module)
+            # Only now: a spec may be asked for without an import.
+            action = self._waiting.pop(fullname, None)
+            if action is not None:
+                action(module)
 
         loader.exec_module = execute_and_act
         return spec

@@ -11,12 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..._exceptions import ConfigError
 from ...methods import Method
 from .._start import start_layers
-from ._choices import method_of
+from ._check import check
 from ._console import say
-from ._imports import finish_late
 from ._points import arguments_of, point, wrap
 
 __all__ = [
@@ -41,13 +39,11 @@ def wrap_layers(module: ModuleType) -> None:
     """Start the layers of one model part right after the host has made them."""
 
     def with_start(original: Any, self: Any, *args: Any, **kwargs: Any) -> None:
-        finish_late()
-        config = arguments_of(original, (self, *args), kwargs, "config")["config"]
-        method = method_of(config)
+        config = arguments_of(original, (self, *args), kwargs)["config"]
+        method = check(config)
         if method is None:
             original(self, *args, **kwargs)
             return
-        _check(config, method)
         with _alpha_at_rank(config, method):
             original(self, *args, **kwargs)
         layers = list(adapters_of(self))
@@ -56,27 +52,19 @@ def wrap_layers(module: ModuleType) -> None:
             setattr(parameter, _tag(name), True)
         start_layers(named_parameters(layers), method, seed=0)
 
-    wrap(point(module, "LoRAModuleWrapper"), "__init__", with_start)
-
-
-def _check(config: Any, method: Method) -> None:
-    if str(config.peft_type) != "LORA":
-        raise ConfigError(
-            f"{method.label} trains LoRA factors, and a {config.peft_type} has none; "
-            "choose LoRA in the LoRA tab, or another optimizer."
-        )
+    wrap(point(module, "LoRAModuleWrapper"), "__init__", with_start, "config")
 
 
 @contextlib.contextmanager
 def _alpha_at_rank(config: Any, method: Method) -> Iterator[None]:
     """Let layers be made with alpha = rank; the window's own config keeps its alpha."""
-    given = config.lora_alpha
-    if method.alpha_policy == "rank" and given != config.lora_rank:
+    given, rank = point(config, "lora_alpha"), point(config, "lora_rank")
+    if method.alpha_policy == "rank" and given != rank:
         say(
-            f"LoRA alpha is {given:g} and is taken as {config.lora_rank}, the rank: "
+            f"LoRA alpha is {given:g} and is taken as {rank}, the rank: "
             f"{method.label} owns the scale of the product."
         )
-        config.lora_alpha = float(config.lora_rank)
+        config.lora_alpha = float(rank)
     try:
         yield
     finally:

@@ -9,28 +9,52 @@ from typing import Any
 
 from ..._exceptions import ConfigError
 
-__all__ = ["TESTED", "arguments_of", "missing", "point", "wrap"]
+__all__ = ["TESTED", "MissingPoint", "arguments_of", "point", "wrap"]
 
 TESTED = "OneTrainer 23df3832 of 2026-08-19"
+
+
+class MissingPoint(ConfigError):
+    """OneTrainer has changed; ``what`` names all that it no longer has."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        super().__init__(
+            f"This OneTrainer has no {what}, which stiefel-lora builds on; it was "
+            f"tested with {TESTED}. Update stiefel-lora, or go back to that version."
+        )
 
 
 def point(owner: Any, path: str) -> Any:
     """Follow a dotted path of attributes.
 
     Raises:
-        ConfigError: OneTrainer has changed there.
+        MissingPoint: OneTrainer has changed there.
     """
     found = owner
     for name in path.split("."):
         if not hasattr(found, name):
-            raise missing(f"{_name(owner)}.{path}")
+            raise MissingPoint(f"{_name(owner)}.{path}")
         found = getattr(found, name)
     return found
 
 
-def wrap(owner: Any, name: str, around: Callable[..., Any]) -> None:
-    """Replace ``owner.name`` by ``around(original, *args, **kwargs)``, in place."""
+def wrap(owner: Any, name: str, around: Callable[..., Any], *wanted: str) -> None:
+    """Replace ``owner.name`` by ``around(original, *args, **kwargs)``, in place.
+
+    Args:
+        owner: a module or a class.
+        name: what is replaced.
+        around: called in its place.
+        wanted: arguments that ``around`` looks at.
+
+    Raises:
+        MissingPoint: there is no such name, or it lacks one of these arguments.
+    """
     original = point(owner, name)
+    for argument in wanted:
+        if argument not in inspect.signature(original).parameters:
+            raise MissingPoint(f"argument {argument} of {_name(original)}")
 
     @functools.wraps(original)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -40,29 +64,15 @@ def wrap(owner: Any, name: str, around: Callable[..., Any]) -> None:
 
 
 def arguments_of(
-    function: Callable[..., Any], args: Any, kwargs: Any, *wanted: str
+    function: Callable[..., Any], args: Any, kwargs: Any
 ) -> Mapping[str, Any]:
-    """Arguments of a call by name, whatever their order is.
-
-    Raises:
-        ConfigError: the function no longer has one of the wanted names.
-    """
-    given = inspect.signature(function).bind(*args, **kwargs).arguments
-    for name in wanted:
-        if name not in given:
-            raise missing(f"the argument {name} of {_name(function)}")
-    return given
+    """All arguments of a call by name, whatever their order is; defaults too."""
+    bound = inspect.signature(function).bind(*args, **kwargs)
+    bound.apply_defaults()
+    return bound.arguments
 
 
 def _name(thing: Any) -> str:
     return getattr(thing, "__qualname__", None) or getattr(
         thing, "__name__", repr(thing)
-    )
-
-
-def missing(what: str) -> ConfigError:
-    """The sentence on something that this OneTrainer does not have."""
-    return ConfigError(
-        f"This OneTrainer has no {what}, which stiefel-lora builds on; it was tested "
-        f"with {TESTED}. Update stiefel-lora, or go back to that version."
     )

@@ -66,7 +66,7 @@ def keep_counts(module: ModuleType) -> None:
     """
 
     def move(original: Any, *args: Any, **kwargs: Any) -> None:
-        optimizer = arguments_of(original, args, kwargs, "optimizer")["optimizer"]
+        optimizer = arguments_of(original, args, kwargs)["optimizer"]
         counts = [
             (state, key, value.clone())
             for state in _states(optimizer)
@@ -77,7 +77,7 @@ def keep_counts(module: ModuleType) -> None:
         for state, key, value in counts:
             state[key] = value
 
-    wrap(module, "optimizer_to_device_", move)
+    wrap(module, "optimizer_to_device_", move, "optimizer")
 
 
 def _states(optimizer: Any) -> list[dict[str, Any]]:

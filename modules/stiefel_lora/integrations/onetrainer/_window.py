@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
 from ...methods import Option
 from ._choices import key_of, method_of
+from ._hooks import tolerated
 from ._points import arguments_of, point, wrap
 
 __all__ = ["add_fields"]
+
+_WANTED = ("master", "controller", "optimizer_ui_state", "update_user_pref_cb")
 
 
 def add_fields(module: ModuleType) -> None:
@@ -17,28 +21,22 @@ def add_fields(module: ModuleType) -> None:
 
     def with_ours(original: Any, self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
-        given = arguments_of(
-            original,
-            (self, *args),
-            kwargs,
-            "master",
-            "controller",
-            "optimizer_ui_state",
-            "update_user_pref_cb",
-        )
-        method = method_of(given["controller"].config)
-        if method is None:
-            return
-        for index, option in enumerate(method.options):
-            # The host's own arrangement: two fields a row, below the dropdown.
-            place = index // 2 + 1, 3 * (index % 2)
-            _show(self.components, given, place, option, key_of(method, option))
+        with tolerated("the window does not show its options, which keep their values"):
+            _add(self, arguments_of(original, (self, *args), kwargs))
 
-    wrap(
-        point(module, "BaseOptimizerParamsWindowView"),
-        "build_dynamic_content",
-        with_ours,
-    )
+    view = point(module, "BaseOptimizerParamsWindowView")
+    wrap(view, "build_dynamic_content", with_ours, *_WANTED)
+
+
+def _add(view: Any, given: Mapping[str, Any]) -> None:
+    method = method_of(point(given["controller"], "config"))
+    if method is None:
+        return
+    for index, option in enumerate(method.options):
+        # The host's own arrangement: two fields a row, below the dropdown.
+        place = index // 2 + 1, 3 * (index % 2)
+        key = key_of(method, option)
+        _show(point(view, "components"), given, place, option, key)
 
 
 def _show(

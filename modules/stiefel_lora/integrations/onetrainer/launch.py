@@ -18,6 +18,9 @@ from pathlib import Path
 
 from ..._exceptions import InputError, ModelError, StiefelLoraError
 from . import patch
+from ._choices import method_named
+from ._hooks import check_hooks, warn_of_all
+from ._names import named_in
 from ._points import TESTED
 from .dropin import install, remove
 
@@ -45,9 +48,10 @@ def _run(arguments: list[str]) -> int:
         print(__doc__, file=sys.stderr)
         return 2
     root, verb, rest = Path(arguments[0]).absolute(), arguments[1], arguments[2:]
-    if not (root / "modules" / "util" / "create.py").is_file():
+    if not all((root / folder).is_dir() for folder in ("modules/util", "scripts")):
         raise ModelError(
-            f"{root} is no checkout of OneTrainer: it holds no modules/util/create.py."
+            f"{root} is no checkout of OneTrainer: it holds no modules/util and "
+            "scripts."
         )
     if verb == "install-dropin":
         print(f"Written: {install(root)}")
@@ -64,8 +68,23 @@ def _run(arguments: list[str]) -> int:
     sys.argv = [str(script), *_absolute(rest)]
     os.environ[_ROOT] = str(root)
     enter(root)
-    importlib.import_module(_SCRIPTS[verb]).main()
+    start = importlib.import_module(_SCRIPTS[verb])
+    if verb == "train":
+        _check_named(sys.argv[1:])
+    else:
+        warn_of_all()
+    start.main()
     return 0
+
+
+def _check_named(arguments: list[str]) -> None:
+    """Refuse a method that this OneTrainer can not train; all is imported by now.
+
+    It is refused again where the host asks for a trainer, if it still asks there.
+    """
+    method = method_named(named_in(arguments))
+    if method is not None:
+        check_hooks(method, None)
 
 
 def _absolute(arguments: list[str]) -> list[str]:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import torch
 from modules.modelSetup.BaseModelSetup import BaseModelSetup
-from modules.module.LoRAModule import LoRAModuleWrapper
+from modules.modelSetup.StandInLoRASetup import make_layers
 from modules.util import optimizer_util
 from torch import nn
 
@@ -67,7 +67,8 @@ class Trainer:
 
     def start(self, backup=None):
         model, config = self.model, self.config
-        model.unet_lora = LoRAModuleWrapper(model.unet, "unet", config, fuse=self.fuse)
+        print("loading the model")
+        model.unet_lora = make_layers(model, config, self.fuse)
         if backup is not None:
             model.lora_state_dict, model.optimizer_state_dict = backup[:2]
             model.train_progress.global_step = backup[2]
@@ -104,9 +105,12 @@ class Trainer:
 
                 parameter.register_post_accumulate_grad_hook(step)
 
-    def train(self, steps):
+    def end(self):
+        """Saves nothing here."""
+
+    def train(self, steps=None):
         model = self.model
-        for _ in range(steps):
+        for _ in range(steps or self.config.steps):
             model.train_progress.global_step += 1
             made = torch.Generator().manual_seed(model.train_progress.global_step)
             x = torch.randn(32, 12, generator=made)

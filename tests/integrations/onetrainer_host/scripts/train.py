@@ -18,10 +18,18 @@ def in_child(rank, config):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--config-path", required=True)
+    parser.add_argument("--config-value", action="append", default=[])
     arguments = parser.parse_args()
     config = TrainConfig.default_values()
     with open(arguments.config_path) as file:
         config.from_dict(json.load(file))
+    for value in arguments.config_value:
+        key, _, chosen = value.partition("=")
+        target = config
+        *parents, leaf = key.split(".")
+        for parent in parents:
+            target = getattr(target, parent)
+        target.from_dict({leaf: chosen}, migrate=False)
     if config.multi_gpu:
         torch.multiprocessing.spawn(in_child, args=(config,))
         return

@@ -1,0 +1,13 @@
+"""modules/ui/TrainingTabController.py: what choosing an optimizer does."""
+
+from modules.util.optimizer_util import change_optimizer
+
+
+class TrainingTabController:
+    """Behind the training tab of both toolkits."""
+
+    def __init__(self, config):
+        self.config = config
+
+    def restore_optimizer_config(self, ui_state):
+        ui_state.get_var("optimizer").update(change_optimizer(self.config))
