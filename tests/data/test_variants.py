@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections import Counter
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,33 @@ def test_shuffling_keeps_all_tags_and_the_first_in_place(
     assert sorted(found) == tags
     assert found[:keep] == tags[:keep]
     assert caption_at(changed, number) == ", ".join(found)
+
+
+@pytest.mark.parametrize(
+    ("caption", "delimiter"),
+    [("a, b,", ","), (",a,,b, ,", ","), (" a  b ", " "), ("a;b;;", ";")],
+)
+def test_empty_tags_are_no_tags(caption: str, delimiter: str) -> None:
+    changed = picture(caption, tag_delimiter=delimiter, enable_tag_shuffling=True)
+    joined = {
+        text.replace(" ", "") for text in map(partial(caption_at, changed), range(20))
+    }
+    mark = delimiter.strip()
+    assert joined == {f"a{mark}b", f"b{mark}a"}
+    kept = picture(caption, tag_delimiter=delimiter, keep_tags_count=1,
+                   tag_dropout_probability=1)  # fmt: skip
+    assert caption_at(kept, 0) == "a"
+
+
+def test_a_caption_that_nothing_shuffles_stays_as_it_is() -> None:
+    assert caption_at(picture("a, b,"), 0) == "a, b,"
+    plain = picture("a, b, c", enable_tag_shuffling=True)
+    # Captions without empty tags come in the orders of before.
+    assert [caption_at(plain, n) for n in range(3)] == [
+        "b, c, a",
+        "a, c, b",
+        "a, c, b",
+    ]
 
 
 @given(NUMBERS)

@@ -39,7 +39,9 @@ def caption_at(picture: Picture, number: int) -> str:
     caption = captions[number % len(captions)]
     if not concept.enable_tag_shuffling and not concept.tag_dropout_probability:
         return caption
-    tags = [tag.strip() for tag in caption.split(concept.tag_delimiter)]
+    parts = (part.strip() for part in caption.split(concept.tag_delimiter))
+    # Trailing and doubled delimiters leave empty parts, which are no tags.
+    tags = [tag for tag in parts if tag]
     chance = random.Random(f"{caption}/{number}")
     kept, others = tags[: concept.keep_tags_count], tags[concept.keep_tags_count :]
     if concept.enable_tag_shuffling:
