@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from stiefel_lora import DataError
-from stiefel_lora.config import Concept
-from stiefel_lora.data import scan_concepts
+from stiefel_lora.config import Concept, parse_config
+from stiefel_lora.data import scan_all, scan_concepts
+from stiefel_lora.data.folder import scan_with_problems
 
 
 def write(folder: Path, name: str, caption: bytes | None = None) -> None:
@@ -45,6 +46,109 @@ def test_caption_that_is_not_utf8_is_named(tmp_path: Path) -> None:
         f"The caption {tmp_path / 'a.txt'} is not UTF-8 (byte 3); save it as UTF-8 in "
         f"a text editor."
     )
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "\ufeffgr\u00fcn\n".encode("utf-16-le"),
+        "\ufeffgr\u00fcn\r\n".encode("utf-16-be"),
+        "\ufeffgr\u00fcn".encode("utf-32-le"),
+        "\ufeffgr\u00fcn".encode("utf-32-be"),
+        "\ufeffgr\u00fcn".encode(),
+    ],
+    ids=["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be", "utf-8"],
+)
+def test_captions_are_read_by_their_byte_order_mark(
+    tmp_path: Path, content: bytes
+) -> None:
+    write(tmp_path, "a.png", content)
+    assert scan_concepts([Concept(path=tmp_path)]).pictures[0].caption == "gr\u00fcn"
+    lines = tmp_path / "lines"
+    lines.write_bytes(content)
+    concept = Concept(path=tmp_path, prompt_source="concept", prompt_path=lines)
+    assert scan_concepts([concept]).pictures[0].captions == ("gr\u00fcn",)
+
+
+def test_metadata_in_utf_16_and_with_line_separators_inside_texts(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path, "a.png")
+    (tmp_path / "metadata.jsonl").write_bytes(
+        '\ufeff{"file_name": "a.png", "text": "one\u2028two"}\r\n'.encode("utf-16-le")
+    )
+    (picture,) = scan_concepts([Concept(path=tmp_path)]).pictures
+    assert picture.caption == "one\u2028two"
+
+
+def test_an_empty_caption_of_notepad_is_an_empty_caption(tmp_path: Path) -> None:
+    write(tmp_path, "a.png", b"\xff\xfe")
+    scan = scan_concepts([Concept(path=tmp_path)])
+    assert (scan.pictures[0].caption, scan.without_caption) == ("", 0)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"\xff\xfea\0b", "damaged UTF-16 (byte 4) and not UTF-8"),
+        (b"\xff\xfe\0\xd8a\0", "damaged UTF-16 (byte 2) and not UTF-8"),
+        ("a cat".encode("utf-16-le"), "not UTF-8 (byte 1)"),
+        (b"\xef\xbb\xbfcaf\xe9", "not UTF-8 (byte 6)"),
+    ],
+    ids=["cut off", "half a pair", "utf-16 without its mark", "latin with a mark"],
+)
+def test_what_is_no_text_is_not_learned(
+    tmp_path: Path, content: bytes, reason: str
+) -> None:
+    write(tmp_path, "a.png", content)
+    with pytest.raises(DataError) as error:
+        scan_concepts([Concept(path=tmp_path)])
+    assert str(error.value) == (
+        f"The caption {tmp_path / 'a.txt'} is {reason}; save it as UTF-8 in a text "
+        f"editor."
+    )
+
+
+def test_one_bad_file_hides_no_other(tmp_path: Path) -> None:
+    """Captions, lines and folders of both sets, in one error."""
+    for name in "abc":
+        write(tmp_path / "cats", f"{name}.png", b"caf\xe9" if name != "b" else b"fine")
+    write(tmp_path / "dogs", "a.png", b"\xff")
+    (tmp_path / "dogs" / "metadata.jsonl").write_text("{\n{}\n[]\n" + "{\n" * 4)
+    config = parse_config(
+        {
+            "concepts": ["cats", "gone", "dogs"],
+            "validation_concepts": ["nowhere", "cats"],
+        },
+        folder=tmp_path,
+    )
+    with pytest.raises(DataError) as error:
+        scan_all(config)
+    found = str(error.value).splitlines()
+    assert [line.split(";")[0].replace(str(tmp_path), "") for line in found] == [
+        "The caption /cats/a.txt is not UTF-8 (byte 3)",
+        "The caption /cats/c.txt is not UTF-8 (byte 3)",
+        "There is no picture folder /gone",
+        *(
+            f"Line {n} of /dogs/metadata.jsonl is not what it should be"
+            for n in range(1, 6)
+        ),
+        "2 more lines of /dogs/metadata.jsonl are like that.",
+        "The caption /dogs/a.txt is not UTF-8 (byte 0)",
+        "There is no picture folder /nowhere",
+    ]
+    rest = scan_with_problems(config.concepts)
+    assert [p.caption for p in rest.pictures] == ["", "fine", "", ""]
+
+
+def test_very_many_bad_files_are_counted(tmp_path: Path) -> None:
+    for number in range(25):
+        write(tmp_path, f"{number:02}.png", b"\xff")
+    with pytest.raises(DataError) as error:
+        scan_concepts([Concept(path=tmp_path)])
+    lines = str(error.value).splitlines()
+    assert len(lines) == 21
+    assert lines[-1] == "And 5 more like these."
 
 
 def test_empty_folder_says_what_belongs_there(tmp_path: Path) -> None:
@@ -91,6 +195,90 @@ def test_masks_are_no_pictures(tmp_path: Path) -> None:
     (picture,) = scan_concepts([Concept(path=tmp_path)]).pictures
     assert picture.path.name == "a.png"
     assert picture.mask == tmp_path / "a-masklabel.png"
+
+
+HIDDEN = [
+    ".ipynb_checkpoints/a-checkpoint.png",
+    "@eaDir/a.png/SYNOPHOTO_THUMB_XL.jpg",
+    "__MACOSX/._a.png",
+    "deep/.thumbnails/a.png",
+    "deep/$RECYCLE.BIN/a.png",
+    "deep/#Recycle/a.png",
+    "._a.png",
+]
+
+
+def test_hidden_folders_and_those_of_programs_are_passed_over(tmp_path: Path) -> None:
+    folder = tmp_path / ".hidden" / "cats"
+    for name in ["a.png", "deep/b.png", "@home/c.png", *HIDDEN]:
+        write((folder / name).parent, Path(name).name)
+    scan = scan_concepts([Concept(path=folder, include_subdirectories=True)])
+    found = [p.path.relative_to(folder).as_posix() for p in scan.pictures]
+    assert found == ["@home/c.png", "a.png", "deep/b.png"]
+    (remark,) = scan.remarks
+    assert remark.startswith(
+        f"7 images in {folder} are hidden or in folders of programs and are passed "
+        f"over: "
+    )
+    assert ".ipynb_checkpoints (1)" in remark
+    flat = scan_concepts([Concept(path=folder)])
+    assert [p.path.name for p in flat.pictures] == ["a.png"]
+    assert flat.remarks[0].endswith("passed over: hidden files (1).")
+
+
+def test_a_folder_of_hidden_images_alone_says_so(tmp_path: Path) -> None:
+    write(tmp_path / "__MACOSX", "._a.png")
+    with pytest.raises(DataError, match=r"are passed over \(__MACOSX\)"):
+        scan_concepts([Concept(path=tmp_path, include_subdirectories=True)])
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        "a-masklabel.PNG",
+        "a-MaskLabel.png",
+        "a-masklabel.jpg",
+        "A-MASKLABEL.WEBP",
+        "a-masklabel.tif",
+    ],
+)
+def test_masks_in_another_spelling(tmp_path: Path, mask: str) -> None:
+    write(tmp_path, "a.jpg")
+    write(tmp_path, mask)
+    (picture,) = scan_concepts([Concept(path=tmp_path)]).pictures
+    assert picture.mask == tmp_path / mask
+
+
+@pytest.mark.parametrize("name", ["a-condlabel.png", "a-CondLabel.JPG"])
+def test_conditioning_images_are_neither_images_nor_masks(
+    tmp_path: Path, name: str
+) -> None:
+    write(tmp_path, "a.png")
+    write(tmp_path, name)
+    scan = scan_concepts([Concept(path=tmp_path)])
+    assert [(p.path.name, p.mask) for p in scan.pictures] == [("a.png", None)]
+    assert not scan.remarks
+
+
+def test_masks_go_to_their_own_image_and_the_rest_is_said(tmp_path: Path) -> None:
+    names = ["Cat.png", "cat.png", "dog.png", "a-masklabel-b.png"]
+    names += ["cat-masklabel.png", "dog-masklabel.png", "dog-masklabel.jpg"]
+    names += ["cow-masklabel.png", "deep/cat-masklabel.png"]
+    for name in names:
+        write((tmp_path / name).parent, Path(name).name)
+    scan = scan_concepts([Concept(path=tmp_path, include_subdirectories=True)])
+    masks = {p.path.name: p.mask and p.mask.name for p in scan.pictures}
+    assert masks == {
+        "Cat.png": None,
+        "a-masklabel-b.png": None,
+        "cat.png": "cat-masklabel.png",
+        "dog.png": "dog-masklabel.png",
+    }
+    assert scan.remarks == (
+        f"{tmp_path / 'dog.png'} has more than one mask: dog-masklabel.png is used, "
+        f"dog-masklabel.jpg is not.",
+        f"2 masks belong to no image, for example {tmp_path / 'cow-masklabel.png'}.",
+    )
 
 
 def test_captions_in_metadata_give_way_to_text_files(tmp_path: Path) -> None:

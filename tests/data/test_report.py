@@ -67,3 +67,21 @@ def test_command_says_the_report(tmp_path: Path) -> None:
     assert first == "6 pictures, 5 a pass, in 2 buckets of 64 x 64 (4), 88 x 40 (1)."
     assert "1 pictures can not be read and are left out: broken.jpg." in problems
     assert "1 pictures are there more than once: a.png = copy.png." in problems
+
+
+def test_scan_reports_the_rest_and_then_refuses_bad_captions(tmp_path: Path) -> None:
+    folder = folder_with_problems(tmp_path)
+    (folder / "a.txt").write_bytes(b"caf\xe9")
+    (folder / "b.txt").write_bytes(b"\xff\xfe\xff")
+    config = tmp_path / "my.json"
+    config.write_text("{}")
+    sets = [f"--set={key}={value}" for key, value in settings(folder).items()]
+    done = CliRunner().invoke(app, ["scan", str(config), *sets])
+    assert done.exit_code == 2
+    assert "can not be read and are left out: broken.jpg." in done.stdout
+    assert done.stderr.splitlines() == [
+        f"The caption {folder / 'a.txt'} is not UTF-8 (byte 3); save it as UTF-8 in a "
+        f"text editor.",
+        f"The caption {folder / 'b.txt'} is damaged UTF-16 (byte 2) and not UTF-8; "
+        f"save it as UTF-8 in a text editor.",
+    ]

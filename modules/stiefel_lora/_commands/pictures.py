@@ -22,7 +22,10 @@ def scan(
     """Say what the pictures are like, and what is wrong with them."""
     with sentences():
         settings = load(config, overrides)
+        from ..data.folder import refuse
         from ..data.report import report_on
 
-        for sentence in report_on(settings, decode=decode).sentences():
+        report = report_on(settings, decode=decode)
+        for sentence in report.sentences():
             typer.echo(sentence)
+        refuse(report.problems)

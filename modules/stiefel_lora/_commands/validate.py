@@ -55,6 +55,8 @@ def _show(found: Preflight) -> None:
             f"Remark: {len(found.left_out)} pictures can not be used and are left out; "
             f"the first is {found.left_out[0]}."
         )
+    for remark in found.remarks:
+        typer.echo(f"Remark: {remark}")
     if found.layers is not None:
         typer.echo(f"Layers with a LoRA: {found.layers}.")
     else:

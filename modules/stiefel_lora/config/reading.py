@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .._exceptions import ConfigError
+from .._text import not_text, read_text
 from .path_text import path_problem
 
 __all__ = ["read_json"]
@@ -49,14 +50,14 @@ def _read_text(path: Path) -> str:
     if problem:
         raise ConfigError(f"{str(path)!a} is not a path: it {problem}.")
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return read_text(path)
     except FileNotFoundError:
         raise ConfigError(
             f"There is no file {path}; stiefel-lora presets lists the presets."
         ) from None
     except UnicodeDecodeError as error:
         raise ConfigError(
-            f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8."
+            f"{path} is {not_text(error, 'UTF-8 text')}: save it as UTF-8."
         ) from None
     except OSError as error:
         raise ConfigError(f"{path} can not be read: {error.strerror}.") from error

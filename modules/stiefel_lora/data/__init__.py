@@ -7,7 +7,7 @@ Importing this package imports no torch: forms and the command line use the scan
 from __future__ import annotations
 
 from .buckets import Buckets, buckets_of
-from .folder import Picture, Scan, scan_concepts
+from .folder import Picture, Scan, scan_all, scan_concepts
 from .framing import Frame, cover_frame, square_frame
 from .order import DataOrder, Visit
 
@@ -20,6 +20,7 @@ __all__ = [
     "Visit",
     "buckets_of",
     "cover_frame",
+    "scan_all",
     "scan_concepts",
     "square_frame",
 ]

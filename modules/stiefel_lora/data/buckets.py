@@ -22,7 +22,18 @@ from .unreadable import UnreadablePicture
 if TYPE_CHECKING:
     from ..config import TrainConfig
 
-__all__ = ["Buckets", "Size", "buckets_of"]
+__all__ = [
+    "MEGAPIXELS",
+    "Buckets",
+    "Size",
+    "buckets_of",
+    "check_pixels",
+    "megapixels",
+]
+
+MEGAPIXELS = 179.0
+"""Most pixels of an image, in millions, unless the configuration names another limit:
+what Pillow takes for a bomb begins there too."""
 
 Size = tuple[int, int]
 """Width and height in pixels."""
@@ -47,6 +58,9 @@ class Buckets:
     allow_upscaling: bool = False
     """Whether pictures smaller than their bucket are enlarged."""
 
+    max_megapixels: float = MEGAPIXELS
+    """Images of more pixels, in millions, are left out."""
+
     @functools.cached_property
     def sizes(self) -> tuple[Size, ...]:
         """All buckets for pictures that are large enough, narrowest first."""
@@ -66,9 +80,10 @@ class Buckets:
         """Size that an upright picture of ``original`` pixels is cut to.
 
         Raises:
-            UnreadablePicture: smaller than the smallest bucket, which only matters
-                where pictures are not enlarged.
+            UnreadablePicture: larger than allowed, or smaller than the smallest bucket,
+                which only matters where pictures are not enlarged.
         """
+        check_pixels(original, self.max_megapixels)
         aspect = math.log(original[0] / original[1])
         size = min(
             self.sizes,
@@ -96,6 +111,25 @@ class Buckets:
         return min(width, longest), min(height, longest)
 
 
+def megapixels(size: Size) -> float:
+    """Pixels of a size, in millions."""
+    return size[0] * size[1] / 1e6
+
+
+def check_pixels(size: Size, most: float) -> None:
+    """Refuse images of more than ``most`` million pixels.
+
+    Raises:
+        UnreadablePicture: more.
+    """
+    if megapixels(size) > most:
+        raise UnreadablePicture(
+            f"it has {size[0]} x {size[1]} = {megapixels(size):.1f} million pixels, "
+            f"more than max_image_megapixels={most:g}; make it smaller, or raise "
+            f"max_image_megapixels"
+        )
+
+
 def buckets_of(config: TrainConfig) -> Buckets:
     """Buckets as the configuration wants them."""
     return Buckets(
@@ -104,4 +138,5 @@ def buckets_of(config: TrainConfig) -> Buckets:
         step=config.bucket_step,
         max_aspect=config.max_aspect_ratio,
         allow_upscaling=config.allow_upscaling,
+        max_megapixels=config.max_image_megapixels,
     )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .._exceptions import DataError
+from .color_profiles import conversion_of_file
 from .folder import Picture
 from .hashes import ContentHashes
 from .looks import Look
@@ -44,6 +45,7 @@ class Encoder:
         self._store = store
         self._hashes = ContentHashes(store.folder)
         self.cached = cached
+        self._profiles: dict[str, str] = {}
         self._memory: dict[str, dict[str, Tensor]] = {}
         self._used = 0
 
@@ -82,30 +84,37 @@ class Encoder:
             UnreadablePicture: the mask can not be used.
         """
         height, width = latents.shape[-2:]
-        own = picture.mask.is_file()
-        if not own and not alpha:
+        if picture.mask is None and not alpha:
             return torch.ones(1, height, width)
-        path = picture.mask if own else picture.path
+        path = picture.mask or picture.path
         key = cache_key(
-            kind="mask" if own else "alpha",
+            kind="mask" if picture.mask else "alpha",
             content=self._hashes.of(path),
             look=look.place,
             size=[height, width],
         )
         found = self._memory.get(key) or self._store.read(key)
         if found is None:
-            found = {"mask": read_mask(path, look, (height, width), alpha=not own)}
+            found = {
+                "mask": read_mask(path, look, (height, width), alpha=not picture.mask)
+            }
             self._store.write(key, found)
         return self._remember(key, found)["mask"]
 
     def _picture_key(self, path: Path, look: Look) -> str:
         plain = look.colours == _PLAIN
+        content = self._hashes.of(path)
+        if content not in self._profiles:
+            self._profiles[content] = conversion_of_file(path).key
+        profile = self._profiles[content]
         return cache_key(
             kind="picture",
             model=self._family.picture_fingerprint,
-            content=self._hashes.of(path),
+            content=content,
             look=look.place,
             **({} if plain else {"colours": look.colours}),
+            # Entries of images that keep their bits have the key of before.
+            **({"profile": profile} if profile else {}),
         )
 
     def _encode(self, path: Path, look: Look) -> dict[str, Tensor]:

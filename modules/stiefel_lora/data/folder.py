@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._exceptions import DataError
 from .captions import captions_of
+from .mask_files import is_label, pair_masks
+from .walking import walk
 
 if TYPE_CHECKING:
-    from ..config import Concept
+    from ..config import Concept, TrainConfig
 
-__all__ = ["MASK_ENDING", "PICTURE_SUFFIXES", "Picture", "Scan", "scan_concepts"]
+__all__ = [
+    "PICTURE_SUFFIXES",
+    "Picture",
+    "Scan",
+    "refuse",
+    "scan_all",
+    "scan_concepts",
+    "scan_with_problems",
+]
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".avif"})
-MASK_ENDING = "-masklabel.png"
-"""What OneTrainer's masks end in: cat-masklabel.png belongs to cat.jpg."""
+# Problems of one kind that an error names.
+_SHOWN = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,15 +42,13 @@ class Picture:
     concept: Concept
     """The folder that it is of, and how much it counts and varies."""
 
+    mask: Path | None = None
+    """Its mask beside it, where there is one."""
+
     @property
     def caption(self) -> str:
         """The first caption."""
         return self.captions[0]
-
-    @property
-    def mask(self) -> Path:
-        """Where its mask would be."""
-        return self.path.with_name(self.path.stem + MASK_ENDING)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +58,13 @@ class Scan:
     pictures: tuple[Picture, ...]
     uncaptioned: tuple[Path, ...]
     """Pictures without a caption."""
+
+    remarks: tuple[str, ...] = ()
+    """Sentences about files that were found and are not learned from."""
+
+    problems: Mapping[Path, str] = dataclasses.field(default_factory=dict)
+    """Folders that cannot be used, caption files and images whose captions cannot be
+    read, each with its sentence."""
 
     @property
     def without_caption(self) -> int:
@@ -60,53 +76,108 @@ def scan_concepts(concepts: Iterable[Concept]) -> Scan:
     """List the pictures of every folder; files are not decoded here.
 
     Raises:
-        DataError: a folder is missing or has no picture, or a caption is not UTF-8.
+        DataError: folders that are missing or have no picture, captions that cannot be
+            read; a sentence each.
     """
+    found = scan_with_problems(concepts)
+    refuse(found.problems)
+    return found
+
+
+def scan_all(config: TrainConfig) -> tuple[Scan, Scan]:
+    """List the pictures to learn from and those of the validation set.
+
+    Raises:
+        DataError: as ``scan_concepts``, for both at once.
+    """
+    train = scan_with_problems(config.concepts)
+    validation = scan_with_problems(config.validation_concepts)
+    refuse({**train.problems, **validation.problems})
+    return train, validation
+
+
+def scan_with_problems(concepts: Iterable[Concept]) -> Scan:
+    """List pictures as ``scan_concepts`` does; problems are collected, not raised."""
     pictures: list[Picture] = []
     missing: list[Path] = []
+    remarks: list[str] = []
+    problems: dict[Path, str] = {}
     for concept in concepts:
-        paths = _picture_files(concept.path, concept.include_subdirectories)
-        for path, captions in zip(paths, captions_of(paths, concept), strict=True):
+        try:
+            files = _files_in(concept.path, concept.include_subdirectories)
+        except DataError as error:
+            problems[concept.path] = str(error)
+            continue
+        masks, sentences = pair_masks(files.images, files.labels)
+        remarks += [*_passed_over(files.passed_over, concept.path), *sentences]
+        texts = captions_of(files.images, concept, problems)
+        for path, captions in zip(files.images, texts, strict=True):
             if captions is None:
                 missing.append(path)
-            pictures.append(Picture(path, captions or ("",), concept))
-    return Scan(tuple(pictures), tuple(missing))
+            pictures.append(Picture(path, captions or ("",), concept, masks.get(path)))
+    return Scan(tuple(pictures), tuple(missing), tuple(remarks), problems)
 
 
-def _picture_files(folder: Path, deep: bool) -> list[Path]:
-    names = _names_in(folder, deep)
-    found = [path for path in names if _is_picture(path)]
-    if found:
-        return found
-    inside = [path for path in names if path.is_dir()]
-    hint = (
-        f"folders inside it are not searched, so set include_subdirectories or name "
-        f"them one by one ({inside[0]})"
-        if inside and not deep
-        else "put pictures (" + ", ".join(sorted(PICTURE_SUFFIXES)) + ") into it"
+@dataclasses.dataclass(frozen=True)
+class _Files:
+    images: list[Path]
+    labels: list[Path]
+    passed_over: list[str]
+    """Why each image that is hidden or in a folder of a program is not learned."""
+
+
+def _files_in(folder: Path, deep: bool) -> _Files:
+    names = walk(folder, deep=deep)
+    seen = [path for path, reason in names if not reason]
+    found = _Files(
+        images=[path for path in seen if _is_picture(path)],
+        labels=[path for path in seen if is_label(path) and path.is_file()],
+        passed_over=[r for path, r in names if r and _is_picture(path)],
     )
+    if found.images:
+        return found
+    inside = [path for path in seen if path.is_dir()]
+    if inside and not deep:
+        hint = (
+            f"folders inside it are not searched, so set include_subdirectories or "
+            f"name them one by one ({inside[0]})"
+        )
+    elif found.passed_over:
+        hint = (
+            f"{len(found.passed_over)} images are hidden or in folders of programs and "
+            f"are passed over ({found.passed_over[0]})"
+        )
+    else:
+        hint = "put pictures (" + ", ".join(sorted(PICTURE_SUFFIXES)) + ") into it"
     raise DataError(f"The folder {folder} has no pictures; {hint}.")
 
 
 def _is_picture(path: Path) -> bool:
     is_one = path.suffix.lower() in PICTURE_SUFFIXES and path.is_file()
-    return is_one and not path.name.endswith(MASK_ENDING)
+    return is_one and not is_label(path)
 
 
-def _names_in(folder: Path, deep: bool) -> list[Path]:
-    try:
-        # iterdir finds out about a missing folder; rglob would say nothing.
-        names = sorted(folder.iterdir(), key=lambda path: path.name)
-        return sorted(folder.rglob("*")) if deep else names
-    except FileNotFoundError:
-        raise DataError(
-            f"There is no picture folder {folder}; correct the path in concepts."
-        ) from None
-    except NotADirectoryError:
-        raise DataError(
-            f"{folder} is a file; concepts lists folders of pictures."
-        ) from None
-    except OSError as error:
-        raise DataError(
-            f"The picture folder {folder} can not be read ({error.strerror})."
-        ) from error
+def _passed_over(reasons: Sequence[str], folder: Path) -> Iterator[str]:
+    if not reasons:
+        return
+    counts = collections.Counter(reasons).most_common()
+    places = ", ".join(f"{place} ({count})" for place, count in counts[:3])
+    more = " ..." if len(counts) > 3 else ""
+    yield (
+        f"{len(reasons)} images in {folder} are hidden or in folders of programs and "
+        f"are passed over: {places}{more}."
+    )
+
+
+def refuse(problems: Mapping[Path, str]) -> None:
+    """Refuse a scan that has problems.
+
+    Raises:
+        DataError: all of them, a sentence a line.
+    """
+    if not problems:
+        return
+    sentences = list(dict.fromkeys(problems.values()))
+    more = len(sentences) - _SHOWN
+    shown = sentences[:_SHOWN] + ([f"And {more} more like these."] if more > 0 else [])
+    raise DataError("\n".join(shown))

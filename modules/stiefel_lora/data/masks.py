@@ -9,9 +9,11 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from .buckets import MEGAPIXELS, check_pixels, megapixels
 from .looks import Look
+from .opening import open_image
 from .pictures import cut_out
-from .unreadable import DAMAGE, UnreadablePicture
+from .unreadable import UnreadablePicture
 
 __all__ = ["read_mask"]
 
@@ -36,11 +38,13 @@ def read_mask(path: Path, look: Look, size: tuple[int, int], alpha: bool) -> Ten
         UnreadablePicture: not a picture, or of another shape than its picture.
     """
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
+            # No larger than its image, unless both are small.
+            check_pixels(image.size, max(MEGAPIXELS, megapixels(look.frame.original)))
             image.load()
             upright = ImageOps.exif_transpose(image)
             grey = _alpha_of(upright) if alpha else upright.convert("L")
-    except DAMAGE as error:
+    except UnreadablePicture as error:
         raise UnreadablePicture(f"its mask {path.name}: {error}") from error
     _check_shape(grey.size, look.frame.original, path)
     scaled = grey.resize(look.frame.scaled, Image.Resampling.BOX)

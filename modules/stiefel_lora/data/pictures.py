@@ -9,14 +9,16 @@ import torch
 from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
+from .color_profiles import to_srgb
 from .looks import Look
-from .unreadable import DAMAGE, UnreadablePicture
+from .opening import open_image
+from .unreadable import UnreadablePicture
 
 __all__ = ["cut_out", "read_picture"]
 
 
 def read_picture(path: Path, look: Look) -> Tensor:
-    """Decode, turn upright, put on white, scale, mirror, cut and colour.
+    """Decode, turn upright, bring to sRGB and on white, scale, mirror, cut and colour.
 
     Args:
         path: the picture file.
@@ -28,18 +30,17 @@ def read_picture(path: Path, look: Look) -> Tensor:
     Raises:
         UnreadablePicture: truncated, not a picture, or not of the size of the frame.
     """
-    try:
-        with Image.open(path) as image:
-            image.load()
-            upright = ImageOps.exif_transpose(image)
-            _check_size(upright.size, look.frame.original)
-            scaled = _on_white(upright).resize(
-                look.frame.scaled, Image.Resampling.LANCZOS, reducing_gap=3.0
-            )
-            cut = _coloured(cut_out(scaled, look), look)
-    except DAMAGE as error:
-        reason = str(error) or type(error).__name__
-        raise UnreadablePicture(reason.replace(str(path), path.name)) from error
+    with open_image(path) as image:
+        # Before the pixels: a head that lies must not cost memory.
+        if image.size != look.frame.original[::-1]:
+            _check_size(image.size, look.frame.original)
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+        _check_size(upright.size, look.frame.original)
+        scaled = _on_white(to_srgb(upright)).resize(
+            look.frame.scaled, Image.Resampling.LANCZOS, reducing_gap=3.0
+        )
+        cut = _coloured(cut_out(scaled, look), look)
     pixels = torch.from_numpy(np.array(cut)).permute(2, 0, 1)
     return pixels.float().div(127.5).sub(1.0).contiguous()
 

@@ -7,25 +7,30 @@ asked.
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PIL import Image
-
+from .._exceptions import DataError
 from .balance import rates_of
 from .buckets import Buckets, Size, buckets_of
-from .captions import METADATA, listed_in
-from .folder import Picture, scan_concepts
+from .captions import listed_in
+from .color_profiles import profile_remarks
+from .folder import Picture, refuse, scan_with_problems
 from .hashes import sha256
+from .opening import open_image
 from .sizes import upright_size
-from .unreadable import DAMAGE, UnreadablePicture
+from .unreadable import UnreadablePicture
 
 if TYPE_CHECKING:
     from ..config import TrainConfig
 
 __all__ = ["ScanReport", "report_on", "sizes_of"]
+
+# Files that a sentence names.
+_SHOWN = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +67,12 @@ class ScanReport:
     listed_but_missing: tuple[Path, ...]
     """Pictures that a metadata.jsonl names and that are not there."""
 
+    remarks: tuple[str, ...]
+    """Sentences on files that are passed over, masks and color profiles."""
+
+    problems: Mapping[Path, str]
+    """What training refuses: folders and caption files, each with its sentence."""
+
     def sentences(self) -> list[str]:
         """The report in words: what there is, then one sentence a kind of problem."""
         found = [
@@ -88,13 +99,19 @@ class ScanReport:
         ):
             if paths:
                 found.append(f"{len(paths)} pictures {what}: {_some(paths)}.")
+        if self.broken:
+            reasons = [f"{path.name} ({why})" for path, why in self.broken.items()]
+            found.append(
+                f"Reasons for leaving images out: {'; '.join(reasons[:_SHOWN])}"
+                f"{' ...' if len(reasons) > _SHOWN else ''}."
+            )
         if self.duplicates:
             first = " = ".join(path.name for path in self.duplicates[0])
             found.append(
                 f"{len(self.duplicates)} pictures are there more than once: {first}"
                 f"{' ...' if len(self.duplicates) > 1 else ''}."
             )
-        return found
+        return [*found, *self.remarks]
 
 
 def report_on(config: TrainConfig, *, decode: bool = False) -> ScanReport:
@@ -105,9 +122,11 @@ def report_on(config: TrainConfig, *, decode: bool = False) -> ScanReport:
         decode: read the pixels too, which finds files that are cut off; slow.
 
     Raises:
-        DataError: a folder is missing or empty, or a caption can not be read.
+        DataError: not one folder has pictures.
     """
-    scan = scan_concepts(config.concepts)
+    scan = scan_with_problems(config.concepts)
+    if not scan.pictures:
+        refuse(scan.problems)
     buckets = buckets_of(config)
     sizes, broken = sizes_of(scan.pictures, buckets, decode=decode)
     good = [scan.pictures[number] for number in sizes]
@@ -132,6 +151,8 @@ def report_on(config: TrainConfig, *, decode: bool = False) -> ScanReport:
         broken=broken,
         duplicates=_duplicates(good),
         listed_but_missing=_listed_but_missing(scan.pictures),
+        remarks=(*scan.remarks, *profile_remarks(picture.path for picture in good)),
+        problems=scan.problems,
     )
 
 
@@ -155,13 +176,11 @@ def sizes_of(
 
 def _sizes_of(path: Path, buckets: Buckets, decode: bool) -> tuple[Size, Size]:
     size = upright_size(path)
+    bucket = buckets.size_for(size)
     if decode:
-        try:
-            with Image.open(path) as image:
-                image.load()
-        except DAMAGE as error:
-            raise UnreadablePicture(str(error) or type(error).__name__) from error
-    return size, buckets.size_for(size)
+        with open_image(path) as image:
+            image.load()
+    return size, bucket
 
 
 def _area(size: Size) -> int:
@@ -189,15 +208,14 @@ def _grouped(pairs: Iterable[tuple[object, Path]]) -> list[list[Path]]:
 
 def _listed_but_missing(pictures: Sequence[Picture]) -> tuple[Path, ...]:
     folders = {p.path.parent for p in pictures} | {p.concept.path for p in pictures}
-    listed = [
-        path
-        for folder in sorted(folders)
-        if (folder / METADATA).is_file()
-        for path in listed_in(folder)
-    ]
+    listed: list[Path] = []
+    for folder in sorted(folders):
+        # A file that cannot be read is among the problems.
+        with contextlib.suppress(DataError):
+            listed += listed_in(folder)
     return tuple(path for path in dict.fromkeys(listed) if not path.is_file())
 
 
 def _some(paths: Sequence[Path]) -> str:
-    shown = ", ".join(path.name for path in paths[:3])
-    return shown + (" ..." if len(paths) > 3 else "")
+    shown = ", ".join(path.name for path in paths[:_SHOWN])
+    return shown + (" ..." if len(paths) > _SHOWN else "")

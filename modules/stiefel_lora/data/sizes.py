@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 import imagesize
-from PIL import Image
 
+from .opening import open_image
 from .unreadable import DAMAGE, UnreadablePicture
 
 __all__ = ["upright_size"]
@@ -35,14 +35,14 @@ def upright_size(path: Path) -> tuple[int, int]:
                 size = imagesize.get(file)
                 if min(size) > 0:
                     return size
-        return _size_by_pillow(path)
     except DAMAGE as error:
         reason = str(error) or type(error).__name__
         raise UnreadablePicture(reason.replace(str(path), path.name)) from error
+    return _size_by_pillow(path)
 
 
 def _size_by_pillow(path: Path) -> tuple[int, int]:
-    with Image.open(path) as image:
+    with open_image(path) as image:
         width, height = image.size
         turned = image.getexif().get(_ORIENTATION) in _SWAPPED
     return (height, width) if turned else (width, height)

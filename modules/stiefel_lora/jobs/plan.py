@@ -98,12 +98,15 @@ def _plan(
 
 def _check_pictures(config: TrainConfig, scanned: dict[str, str]) -> None:
     """Look into every folder of pictures, once for all jobs."""
+    found: dict[str, None] = {}
     for concept in (*config.concepts, *config.validation_concepts):
         key = str(concept.path)
         if key not in scanned:
             scanned[key] = _complaint(concept)
-        if scanned[key]:
-            raise ConfigError(scanned[key])
+        found[scanned[key]] = None
+    found.pop("", None)
+    if found:
+        raise ConfigError("\n".join(found))
 
 
 def _complaint(concept: Any) -> str:

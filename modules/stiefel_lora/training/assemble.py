@@ -13,7 +13,8 @@ from torch import nn
 from .._exceptions import ConfigError
 from ..adapters import add_lora, check_room, pairs_of, ranks_of, select_layers
 from ..data.balance import rates_of
-from ..data.folder import Scan, scan_concepts
+from ..data.color_profiles import profile_remarks
+from ..data.folder import Scan, scan_all, scan_concepts
 from ..data.order import DataOrder
 from ..data.prepare import EncodedSet, Plan, encode_set, plan_of
 from ..data.store import TensorStore
@@ -70,8 +71,7 @@ def check_inputs(config: TrainConfig) -> Inputs:
         )
     check_hardware(config)
     check_quantisation(config)
-    train = scan_concepts(config.concepts)
-    validation = scan_concepts(config.validation_concepts)
+    train, validation = scan_all(config)
     check_model(config)
     accelerator = make_accelerator(config)
     check_attention(config, accelerator.device)
@@ -90,6 +90,8 @@ def check_inputs(config: TrainConfig) -> Inputs:
     check_optimizer(config, accelerator.device, _dimensions(config, layers))
     if config.lora_init == "loi":
         check_room(skeleton, targets, config.lora_rank)
+    for remark in (*train.remarks, *validation.remarks):
+        say(remark)
     if train.without_caption:
         say(
             f"{train.without_caption} of {len(train.pictures)} pictures have no "
@@ -192,6 +194,8 @@ def _encode(
             f"{len(encoded.unreadable)} of {len(scan.pictures)} pictures can not be "
             f"read and are left out: {'; '.join(encoded.unreadable)}."
         )
+    for remark in profile_remarks(picture.path for picture in encoded.pictures):
+        say(remark)
     return encoded
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from .._exceptions import OutputError
 from ..data.buckets import buckets_of
-from ..data.folder import Scan, scan_concepts
+from ..data.color_profiles import profile_remarks
+from ..data.folder import Scan, scan_all
 from ..data.report import sizes_of
 from ..data.unreadable import check_some_readable
 from ..families import check_model
@@ -42,6 +43,9 @@ class Preflight:
     left_out: tuple[str, ...]
     """Pictures of either kind that can not be used, each with its reason."""
 
+    remarks: tuple[str, ...]
+    """Sentences on files that are passed over, masks and color profiles."""
+
     layers: int | None
     """Layers that get a LoRA; None where the base model is not on this machine."""
 
@@ -67,14 +71,19 @@ def look_over(config: TrainConfig) -> Preflight:
         device = make_accelerator(config).device
         check_attention(config, device)
         check_optimizer(config, device)
-        train = scan_concepts(config.concepts)
-        held_out, layers = scan_concepts(config.validation_concepts), None
+        train, held_out = scan_all(config)
+        layers = None
     else:
         inputs = check_inputs(config)
         train, held_out = inputs.train, inputs.validation
         texts = inputs.text_targets.values()
         layers = len(inputs.targets) + sum(map(len, texts))
     left_out = (*_left_out(config, train), *_left_out(config, held_out))
+    remarks = [
+        *train.remarks,
+        *held_out.remarks,
+        *profile_remarks(p.path for p in (*train.pictures, *held_out.pictures)),
+    ]
     settings = part_settings(source) if source else usual_settings(config.model_type)
     count = len(train.pictures) + len(held_out.pictures)
     memory, disk = _estimates(config, settings, count)
@@ -90,6 +99,7 @@ def look_over(config: TrainConfig) -> Preflight:
         len(held_out.pictures),
         train.without_caption,
         left_out,
+        tuple(remarks),
         layers,
         memory,
         disk,

@@ -44,6 +44,10 @@ class DataSettings(StrictModel):
     """Enlarge pictures that are smaller than their bucket. Off: they get a smaller
     bucket of their own size."""
 
+    max_image_megapixels: Annotated[Number, Field(gt=0, le=4000)] = 179.0
+    """Images of more pixels, in millions, are left out: a damaged or malicious file can
+    ask for more memory than there is. Decoding takes about 4 bytes a pixel."""
+
     masked_training: Flag = False
     """Learn where a mask is white, and elsewhere as unmasked_weight says: the mask of
     cat.jpg is the black and white picture cat-masklabel.png. A picture without one is

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from ..._exceptions import DataError
 from ...config import Concept
-from ...data import scan_concepts
 from ...data.captions import read_caption
-from ...data.folder import MASK_ENDING, PICTURE_SUFFIXES
+from ...data.folder import scan_with_problems
 from ...files.atomic import atomic_write
 
 __all__ = ["Shelf", "caption_of", "open_shelf", "write_caption"]
@@ -38,15 +37,10 @@ class Shelf:
 def open_shelf(concept: Concept) -> Shelf:
     """List the pictures of a concept, without opening them."""
     locked = _SOURCES.get(concept.prompt_source, "")
-    try:
-        found = scan_concepts([concept]).pictures
-    except DataError as error:
-        # One bad caption must not hide the pictures.
-        paths = _files(concept.path, concept.include_subdirectories)
-        captions = {path: caption_of(path)[0] or "" for path in paths}
-        return Shelf(captions, str(error), locked)
-    captions = {picture.path: picture.caption for picture in found}
-    return Shelf(captions, locked=locked)
+    # One bad caption must not hide the pictures.
+    found = scan_with_problems([concept])
+    captions = {picture.path: picture.caption for picture in found.pictures}
+    return Shelf(captions, "\n".join(found.problems.values()), locked)
 
 
 def caption_of(picture: Path) -> tuple[str | None, str]:
@@ -70,16 +64,3 @@ def write_caption(picture: Path, text: str) -> bool:
     with atomic_write(picture.with_suffix(".txt")) as part:
         part.write_text(after + "\n", encoding="utf-8", newline="\n")
     return True
-
-
-def _files(folder: Path, deep: bool) -> list[Path]:
-    try:
-        names = sorted(folder.rglob("*") if deep else folder.iterdir())
-    except OSError:
-        return []
-    return [
-        path
-        for path in names
-        if path.suffix.lower() in PICTURE_SUFFIXES
-        and not path.name.endswith(MASK_ENDING)
-    ]

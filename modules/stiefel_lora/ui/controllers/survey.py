@@ -51,7 +51,8 @@ def survey(config: TrainConfig) -> Survey:
             found.problems.append(Problem(concepts[0].path, str(error)))
             sentences.append(title + str(error))
             continue
-        sentences += [title + sentence for sentence in report.sentences()]
+        wrong = dict.fromkeys(report.problems.values())
+        sentences += [title + sentence for sentence in (*wrong, *report.sentences())]
         found.buckets.update(report.buckets)
         found.problems += _problems(report)
     found.summary = "\n".join(sentences)
@@ -60,6 +61,7 @@ def survey(config: TrainConfig) -> Survey:
 
 def _problems(report: ScanReport) -> list[Problem]:
     groups = [
+        *report.problems.items(),
         *((path, f"is left out: {reason}") for path, reason in report.broken.items()),
         *((path, "no caption") for path in report.without_caption),
         *(

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ...config import TrainConfig, check_complete, check_paths
-from ...data import scan_concepts
+from ...data import scan_all
 from ...jobs import (
     Job,
     JobState,
@@ -76,8 +76,7 @@ class Trainings:
         """
         check_complete(config)
         check_paths(config)
-        scan_concepts(config.concepts)
-        scan_concepts(config.validation_concepts)
+        scan_all(config)
         job = add_jobs(self.queue, [Plan(config, source, {})], rename=True)[0]
         self._run()
         return job

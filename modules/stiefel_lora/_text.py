@@ -1,0 +1,55 @@
+"""Text files as editors write them: UTF-8, or what their byte order mark names."""
+
+from __future__ import annotations
+
+import codecs
+from pathlib import Path
+
+__all__ = ["not_text", "read_text"]
+
+# UTF-32 stands first: its mark begins with that of UTF-16. Windows' Notepad writes
+# UTF-16 under the name "Unicode".
+_MARKS = (
+    (codecs.BOM_UTF8, "UTF-8", "utf-8"),
+    (codecs.BOM_UTF32_LE, "UTF-32", "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "UTF-32", "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "UTF-16", "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "UTF-16", "utf-16-be"),
+)
+
+
+def read_text(path: Path) -> str:
+    r"""Read a text file; its lines end in ``\n``, whatever they end in on the disk.
+
+    Raises:
+        UnicodeDecodeError: bytes that are not text; ``not_text`` describes it.
+        OSError: the file is missing or cannot be read.
+    """
+    data = path.read_bytes()
+    mark, name, codec = _encoding_of(data)
+    try:
+        text = data[len(mark) :].decode(codec)
+    except UnicodeDecodeError as error:
+        place = error.start + len(mark)
+        raise UnicodeDecodeError(name, data, place, place + 1, error.reason) from error
+    if "\0" in text:
+        # Nearly always UTF-16 without its mark, whose Latin letters are valid UTF-8
+        # with a NUL after each.
+        place = data.index(b"\0")
+        raise UnicodeDecodeError(name, data, place, place + 1, "NUL character")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def not_text(error: UnicodeDecodeError, what: str = "UTF-8") -> str:
+    """Describe bytes that are not text, to stand after "is": ``not UTF-8 (byte 3)``."""
+    if error.encoding == "UTF-8":
+        return f"not {what} (byte {error.start})"
+    return f"damaged {error.encoding} (byte {error.start}) and not {what}"
+
+
+def _encoding_of(data: bytes) -> tuple[bytes, str, str]:
+    """Mark, name and codec; UTF-8 where no mark is."""
+    for mark, name, codec in _MARKS:
+        if data.startswith(mark):
+            return mark, name, codec
+    return b"", "UTF-8", "utf-8"

@@ -1,0 +1,231 @@
+"""Convert images from their embedded ICC profile to sRGB, as image viewers do.
+
+Models learn sRGB, and samples are written in it. Numbers of another color space that
+are taken for sRGB look paler or more saturated than what the image shows: Display P3
+(200, 90, 60) is about (217, 81, 47).
+
+The rendering intent is perceptual with black point compensation. Profiles of three
+curves and a matrix (sRGB, Display P3, Adobe RGB, ...) have no perceptual table: for
+them it is relative colorimetric. An image without a profile keeps its bits, and so does
+one whose profile differs from sRGB by rounding alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import io
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageCms
+
+from .opening import open_image
+from .unreadable import UnreadablePicture
+
+__all__ = [
+    "Conversion",
+    "conversion_of",
+    "conversion_of_file",
+    "profile_remarks",
+    "to_srgb",
+]
+
+# Color spaces of profiles -> modes of Pillow.
+_MODES = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}
+
+# Levels of 255 by which sRGB profiles of different makers differ through the rounding
+# of their curves; 2.2 in place of sRGB's curve is 7 off in the shadows.
+_ROUNDING = 2
+
+# Digits of a profile's hash in cache keys, and images that a sentence names.
+_DIGITS, _SHOWN = 16, 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Conversion:
+    """How an image gets to sRGB."""
+
+    key: str = ""
+    """Stands for the profile in cache keys; "" where the image keeps its bits."""
+
+    problem: str = ""
+    """Why its profile cannot be used; the image is then taken as one without."""
+
+    mode: str = ""
+    """Mode of Pillow that ``transform`` takes."""
+
+    transform: ImageCms.ImageCmsTransform | None = None
+
+
+_NONE = Conversion()
+
+
+def conversion_of(image: Image.Image) -> Conversion:
+    """Find how an opened image gets to sRGB; its pixels are not needed."""
+    if "icc_profile" not in image.info:
+        return _NONE
+    profile = image.info["icc_profile"]
+    if not profile:
+        # Pillow gives None where pieces of the profile are missing.
+        return Conversion(problem="it is not whole")
+    return _conversion(profile, _base_mode(image.mode))
+
+
+def conversion_of_file(path: Path) -> Conversion:
+    """Find how an image file gets to sRGB, from the head of the file.
+
+    Raises:
+        UnreadablePicture: not an image, or cut off before its pixels.
+    """
+    if not _may_have_profile(path):
+        return _NONE
+    with open_image(path) as image:
+        return conversion_of(image)
+
+
+def to_srgb(image: Image.Image) -> Image.Image:
+    """Convert to sRGB: RGB, or RGBA where something is transparent.
+
+    An image that has nothing to convert, or a profile that cannot be used, is returned
+    as it is.
+    """
+    conversion = conversion_of(image)
+    if conversion.transform is None:
+        return image
+    if not image.has_transparency_data or image.mode.startswith("I"):
+        return _applied(conversion, image)
+    whole = image.convert("RGBA")
+    converted = _applied(conversion, whole)
+    converted.putalpha(whole.getchannel("A"))
+    return converted
+
+
+def profile_remarks(paths: Iterable[Path]) -> list[str]:
+    """Sentences on images that are converted and on profiles that cannot be used.
+
+    Args:
+        paths: image files; those that cannot be read are not counted.
+    """
+    converted: list[str] = []
+    broken: list[str] = []
+    for path in dict.fromkeys(paths):
+        try:
+            found = conversion_of_file(path)
+        except UnreadablePicture:
+            continue
+        if found.problem:
+            broken.append(f"{path.name} ({found.problem})")
+        elif found.transform is not None:
+            converted.append(path.name)
+    sentences = (
+        ("are converted from their color profile to sRGB", converted),
+        (
+            "have a color profile that cannot be used and are learned as if they had "
+            "none",
+            broken,
+        ),
+    )
+    return [
+        f"{len(names)} images {what}: {', '.join(names[:_SHOWN])}"
+        f"{' ...' if len(names) > _SHOWN else ''}."
+        for what, names in sentences
+        if names
+    ]
+
+
+def _may_have_profile(path: Path) -> bool:
+    """Look at the flag in a WebP: Pillow makes room for all its pixels to open one."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(21)
+    except OSError as error:
+        raise UnreadablePicture(error.strerror or str(error)) from error
+    if head[:4] != b"RIFF" or head[8:12] != b"WEBP":
+        return True
+    return head[12:16] == b"VP8X" and len(head) > 20 and bool(head[20] & 0x20)
+
+
+def _applied(conversion: Conversion, image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        # 16 bit; 65535 is 255.
+        grey = np.asarray(image).astype(np.float64).clip(0, 65535) / 257.0
+        return _along(_curve(conversion), grey)
+    if conversion.mode == "L":
+        return _along(_curve(conversion), np.asarray(image.convert("L")))
+    return _transformed(conversion, image)
+
+
+def _along(curve: np.ndarray, grey: np.ndarray) -> Image.Image:
+    """RGB of gray levels, interpolated between whole ones."""
+    if grey.dtype == np.uint8:
+        return Image.fromarray(curve[grey])
+    levels = np.arange(256)
+    channels = [np.interp(grey, levels, curve[:, channel]) for channel in range(3)]
+    return Image.fromarray(np.stack(channels, axis=-1).round().astype(np.uint8))
+
+
+def _curve(conversion: Conversion) -> np.ndarray:
+    """RGB of the 256 gray levels, ``(256, 3)``."""
+    ramp = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
+    return np.asarray(_transformed(conversion, ramp))[0]
+
+
+def _transformed(conversion: Conversion, image: Image.Image) -> Image.Image:
+    assert conversion.transform is not None
+    found = ImageCms.applyTransform(
+        image.convert(conversion.mode), conversion.transform
+    )
+    assert found is not None
+    return found
+
+
+def _base_mode(mode: str) -> str:
+    if mode in ("1", "L", "LA", "La") or mode.startswith("I"):
+        return "L"
+    return "CMYK" if mode == "CMYK" else "RGB"
+
+
+@functools.lru_cache(maxsize=256)
+def _conversion(data: bytes, base: str) -> Conversion:
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(data))
+        space = profile.profile.xcolor_space.strip()
+        mode = _MODES.get(space)
+        # A gray image with an RGB profile means gray as equal R, G and B.
+        if mode is None or (mode != base and (mode, base) != ("RGB", "L")):
+            return Conversion(problem=f"it is for {space} and not for {base} pixels")
+        flags = ImageCms.Flags.BLACKPOINTCOMPENSATION
+        if mode == "L":
+            # LittleCMS would put a table of few points in place of the curve.
+            flags |= ImageCms.Flags.NOOPTIMIZE
+        transform = ImageCms.buildTransform(
+            profile,
+            ImageCms.createProfile("sRGB"),
+            mode,
+            "RGB",
+            renderingIntent=ImageCms.Intent.PERCEPTUAL,
+            flags=flags,
+        )
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError) as error:
+        return Conversion(problem=str(error).strip().rstrip(".") or "it is damaged")
+    except ImportError:
+        return Conversion(problem="this Pillow was built without LittleCMS")
+    found = Conversion(hashlib.sha256(data).hexdigest()[:_DIGITS], "", mode, transform)
+    return _NONE if _changes_nothing(found) else found
+
+
+def _changes_nothing(conversion: Conversion) -> bool:
+    """Whether colors stay within rounding, tried on a grid and on all grays."""
+    if conversion.mode == "CMYK":
+        return False
+    levels = np.arange(256, dtype=np.uint8)
+    probe = np.stack([levels] * 3, axis=-1)
+    if conversion.mode == "RGB":
+        steps = np.linspace(0, 255, 9).round().astype(np.uint8)
+        grid = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(-1, 3)
+        probe = np.concatenate([probe, grid])
+    found = np.asarray(_transformed(conversion, Image.fromarray(probe[None])))[0]
+    return bool(np.abs(found.astype(int) - probe).max() <= _ROUNDING)

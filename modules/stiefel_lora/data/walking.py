@@ -1,0 +1,96 @@
+"""List the files of a folder, those of programs apart from those of the user."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from .._exceptions import DataError
+
+__all__ = ["HIDDEN_FILES", "walk"]
+
+# Folders without a leading dot that systems, network drives and archivers fill with
+# thumbnails, copies and what was deleted. Compared in lower case.
+_OF_SYSTEMS = frozenset(
+    {
+        "__macosx",
+        "__pycache__",
+        "@eadir",
+        "@recently-snapshot",
+        "@recycle",
+        "@tmp",
+        "#recycle",
+        "#snapshot",
+        "$recycle.bin",
+        "lost+found",
+        "recycler",
+        "system volume information",
+    }
+)
+
+
+HIDDEN_FILES = "hidden files"
+
+
+def walk(folder: Path, *, deep: bool) -> list[tuple[Path, str]]:
+    """List the names in a folder, with ``deep`` those of folders inside it as well.
+
+    Links to folders are listed, not followed.
+
+    Returns:
+        Each path, and why it is not the user's: the name of the hidden or system folder
+        that it is in, ``HIDDEN_FILES`` where its own name is hidden, "" where it is the
+        user's. What hides ``folder`` itself does not count.
+
+    Raises:
+        DataError: a folder that is missing or cannot be read.
+    """
+    found: list[tuple[Path, str]] = []
+    for place, folders, files in os.walk(folder, onerror=_refuser(folder)):
+        reason = _hidden_part(Path(place), folder)
+        found += [
+            (Path(place, name), reason or (HIDDEN_FILES if name[:1] == "." else ""))
+            for name in (*folders, *files)
+        ]
+        if not deep:
+            break
+    return sorted(found, key=_by_path if deep else _by_name)
+
+
+def _hidden_part(place: Path, folder: Path) -> str:
+    """Name of the first folder on the way that is not the user's."""
+    parts = place.relative_to(folder).parts
+    return next((part for part in parts if _is_of_programs(part)), "")
+
+
+def _is_of_programs(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _OF_SYSTEMS
+
+
+def _by_path(entry: tuple[Path, str]) -> Path:
+    return entry[0]
+
+
+def _by_name(entry: tuple[Path, str]) -> str:
+    return entry[0].name
+
+
+def _refuser(top: Path) -> Callable[[OSError], None]:
+    def refuse(error: OSError) -> None:
+        # What a system keeps on a drive ("lost+found") is often closed to the user.
+        if _hidden_part(Path(error.filename), top):
+            return
+        raise _problem(Path(error.filename), error) from None
+
+    return refuse
+
+
+def _problem(folder: Path, error: OSError) -> DataError:
+    if isinstance(error, FileNotFoundError):
+        return DataError(
+            f"There is no picture folder {folder}; correct the path in concepts."
+        )
+    if isinstance(error, NotADirectoryError):
+        return DataError(f"{folder} is a file; concepts lists folders of pictures.")
+    return DataError(f"The picture folder {folder} can not be read ({error.strerror}).")
