@@ -146,6 +146,33 @@ def test_t17_rite_does_not_freeze_on_gradients_of_low_rank(rows_of_batch):
     assert not any(frozen)
 
 
+@pytest.mark.parametrize("start", ["B = 0", "A = 0", "tiny B"])
+@pytest.mark.parametrize("rank", [8, 64, 96])
+def test_rite_takes_no_step_in_directions_that_are_rounding(rank, start):
+    """A first gradient of low rank leaves B with singular values of 1e-8."""
+    torch.manual_seed(0)
+    up, down = torch.zeros(96, rank), torch.randn(rank, 96) / 96**0.5
+    if start == "A = 0":
+        up, down = down.T.contiguous(), up.T.contiguous()
+    if start == "tiny B":
+        up = 1e-7 * torch.randn(96, rank)
+    up, down = torch.nn.Parameter(up), torch.nn.Parameter(down)
+    named = [("x.lora_B", up), ("x.lora_A", down)]
+    optimizer = create_optimizer("lora_rite", named, lr=1e-3)
+    goal = torch.randn(96, 4) @ torch.randn(4, 96)
+    before = (up @ down).detach()
+    for _ in range(6):
+        optimizer.zero_grad()
+        (up @ down - goal).square().mean().backward()
+        optimizer.step()
+        after = (up @ down).detach()
+        # A step of each factor is lr sqrt(rows) in every direction.
+        step = torch.linalg.matrix_norm(after - before, 2)
+        assert step <= 6 * 1e-3 * 96**0.5
+        before = after
+    assert (after - goal).square().mean() < goal.square().mean()
+
+
 @pytest.mark.parametrize("base_rule", ["adam", "sgd", "lion"])
 @pytest.mark.parametrize("retraction", ["polar", "exponential"])
 def test_t18_stella_keeps_both_frames_and_the_product(base_rule, retraction):

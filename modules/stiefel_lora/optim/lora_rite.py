@@ -16,7 +16,18 @@ with :math:`\bar G_A = G_A^T R_B^{-1}` and the roles exchanged), t counted from 
 
 with :math:`\hat\beta = \beta(1-\beta^t)/(1-\beta^{t+1})`. Before that a factor whose
 :math:`\bar G` has an RMS above ``skip_above`` is skipped, and all :math:`\bar G` are
-scaled to a joint Frobenius norm of at most ``clip_norm``. Eigenvalues are clamped at 0:
+scaled to a joint Frobenius norm of at most ``clip_norm``.
+
+One thing is added to the published rule. The two moves are safe to first order in the
+product, but they also meet: with :math:`\Delta B\,\Delta A = \eta^2\,\bar M_B C
+\bar M_A^T` and :math:`C = R_A^{-T} R_B^{-1} = Q\,\mathrm{diag}(c)\,P^T` a direction in
+which B A is far below a step gets :math:`\kappa_i = \eta\,(\mathrm{rows}_A
+\mathrm{rows}_B)^{1/4} c_i` times a step. After B = 0 and one gradient of low rank such
+directions are rounding, 1e5 times too short. So :math:`\bar M_B Q_i` and
+:math:`\bar M_A P_i` are multiplied by :math:`\min(1, 4 / \kappa_i)^{1/2}`, which does
+not depend on the basis and is 1 where the product holds more than a quarter of a step.
+
+Eigenvalues are clamped at 0:
 the reference code turns a slightly negative one into a step of 0, which freezes pairs
 whose gradient has a rank below r.
 
@@ -43,6 +54,8 @@ __all__ = ["LoRARITE"]
 
 # Singular values of R below this share of the largest count as 0, as in the reference.
 _RCOND = 1e-6
+# Largest kappa_i of a direction, see the module's docstring.
+_LONGEST_CROSS = 4.0
 _SIDES = ("up", "down")
 
 
@@ -100,12 +113,13 @@ class RiteRule(Rule):
         """Step both factors from the bases of the old pair."""
         sides = _unmagnified(batch)
         scale = _clip_scale(batch)
-        moves = [
-            _move(batch, name, side, scale)
+        means = [
+            _mean(batch, name, side, scale)
             for name, side in zip(_SIDES, sides, strict=True)
         ]
+        moves = _bounded_moves(batch, sides, means)
         decay = batch.numbers["weight_decay"]
-        # _move writes the basis of the factor that it divides by: up's is A's.
+        # _mean writes the basis of the factor that it divides by: up's is A's.
         batch.up = batch.up - batch.lr_up * (moves[0] + decay * batch.up)
         batch.down = batch.down - batch.lr_down * (moves[1].mT + decay * batch.down)
 
@@ -133,8 +147,30 @@ def _clip_scale(batch: PairBatch) -> Tensor:
     return torch.where(limit > 0, scale.clamp_max(1.0), 1.0)
 
 
-def _move(batch: PairBatch, name: str, side: _Side, scale: Tensor) -> Tensor:
-    """Direction of one factor, ``(K, rows, r)``; updates its moments."""
+def _bounded_moves(
+    batch: PairBatch, sides: tuple[_Side, _Side], means: list[Tensor]
+) -> list[Tensor]:
+    """Directions of both factors, short where their product would outgrow them.
+
+    C is taken instead of B A, whose smallest singular vectors are rounding;
+    directions that a pseudo-inverse leaves out are 0 in C and stay as they are.
+    """
+    up, down = sides
+    # Columns of the means have length sqrt(rows) where V has settled.
+    sizes = (means[0].shape[-2] * means[1].shape[-2]) ** 0.5
+    step = (batch.lr_up * batch.lr_down * sizes).sqrt()
+    core = torch.nan_to_num(step * (up.inverse.mT @ down.inverse))
+    left, ratio, right = torch.linalg.svd(core)
+    share = (_LONGEST_CROSS / ratio).clamp_max(1).sqrt().unsqueeze(-2) - 1
+    means = [
+        mean + ((mean @ turn) * share) @ turn.mT
+        for mean, turn in zip(means, (left, right.mT), strict=True)
+    ]
+    return [mean @ side.inverse.mT for mean, side in zip(means, sides, strict=True)]
+
+
+def _mean(batch: PairBatch, name: str, side: _Side, scale: Tensor) -> Tensor:
+    """First moment of one factor, ``(K, rows, r)``; updates both moments."""
     state, other = batch.state, "down" if name == "up" else "up"
     old_basis = state[f"basis_{other}"]
     old_basis = old_basis.mT if other == "down" else old_basis
@@ -147,7 +183,7 @@ def _move(batch: PairBatch, name: str, side: _Side, scale: Tensor) -> Tensor:
     beta = _corrected(batch.numbers["beta1"], batch.step)
     mean = beta * (mean @ turn.mT) + (1 - beta) * (gradient @ inverse_root)
     state[f"mean_{name}"] = mean.mT if name == "down" else mean
-    return mean @ side.inverse.mT
+    return mean
 
 
 def _inverse_root(
