@@ -5,7 +5,10 @@ from __future__ import annotations
 from ._precision import full_precision
 from .fixed_rank import factored_msign, project_factored, truncate_factored
 from .roots import (
+    damped_frame,
     inverse_sqrt,
+    inverse_sqrt_of_retraction,
+    joint_polar_core,
     polar_core,
     polar_factor,
     spectral_norm,
@@ -34,11 +37,14 @@ from .stiefel import (
 __all__ = [
     "RankSummary",
     "canonical_gradient",
+    "damped_frame",
     "effective_rank",
     "exponential_map",
     "factored_msign",
     "full_precision",
     "inverse_sqrt",
+    "inverse_sqrt_of_retraction",
+    "joint_polar_core",
     "nearest_orthonormal",
     "orthogonality_error",
     "polar_core",

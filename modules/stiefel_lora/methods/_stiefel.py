@@ -20,6 +20,16 @@ STIEFEL_LORA = Method(
     separable=True,
     options=(
         Option(
+            name="step",
+            type=str,
+            default="factors",
+            choices=("factors", "product"),
+            doc="factors: B turns and A moves, each by a rule of its own. product: one "
+            "step of the product B A, whose spectral norm is the learning rate "
+            "(start with 0.01); the rules of B and A, Nesterov and angle_per_lr are "
+            "not used, and a fused backward pass is not possible.",
+        ),
+        Option(
             name="b_rule",
             type=str,
             default="spectral",

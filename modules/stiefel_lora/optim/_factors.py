@@ -1,4 +1,4 @@
-"""Step factors of a separable method: look at all, solve once, move all."""
+"""Step factors in two passes: look at all, solve once, move all."""
 
 from __future__ import annotations
 
@@ -11,12 +11,19 @@ from torch import Tensor
 
 from ..geometry import full_precision, polar_core
 from ._masters import values
-from ._members import Member, State, work_dtype
+from ._members import Member, State, bucket_key, work_dtype
 from .buckets import bucketed, chunked, column, gather, scatter
 from .factor_rule import Core, FactorBatch, FactorRule, Number
-from .rule import Role, Rule
+from .rule import ROLES, Role, Rule
 
-__all__ = ["ACCELERATOR", "LAYOUTS", "Factor", "factors_of", "step_factors"]
+__all__ = [
+    "ACCELERATOR",
+    "LAYOUTS",
+    "Factor",
+    "factors_of",
+    "step_factors",
+    "step_together",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,20 +60,28 @@ class Factor:
 
 @dataclasses.dataclass(eq=False)
 class _Chunk:
-    """Factors of one shape, what was seen of them and, where it fits, their stack."""
+    """Factors of one shape, what was seen of them and, where it fits, their stack.
+
+    ``places``: of the factors' pairs among those that step together.
+    """
 
     factors: list[Factor]
     rule: FactorRule
     states: list[str]
     core: Core = dataclasses.field(default_factory=dict)
+    places: list[int] = dataclasses.field(default_factory=list)
     batch: FactorBatch | None = None
 
 
-def factors_of(members: Iterable[Member], rule: Rule) -> Iterator[Factor]:
-    """The factors that the rule itself moves."""
+def factors_of(
+    members: Iterable[Member], rule: Rule, only: Role | None = None
+) -> Iterator[Factor]:
+    """The factors that the rule itself moves, of one role or of both."""
     for member in members:
         pair = member.pair
         for role in rule.factor_rules(member.choices):
+            if only not in (None, role):
+                continue
             up = role == "up"
             yield Factor(
                 role,
@@ -90,6 +105,110 @@ def step_factors(state: State, factors: Sequence[Factor], rule: Rule) -> None:
         _solve(together)
         for chunk in together:
             _move(state, chunk, rule)
+
+
+def step_together(state: State, members: Sequence[Member], rule: Rule) -> None:
+    """Move both factors of pairs whose rule has a solver, and update their state."""
+    for together in _pair_rounds(members):
+        ups, downs = ([*_role_chunks(together, role, rule)] for role in ROLES)
+        keep = len(ups) == len(downs) == 1
+        for chunk in (*ups, *downs):
+            _look(state, chunk, rule, keep)
+        seen_up, seen_down = _in_order(ups), _in_order(downs)
+        numbers = [rule.numbers(member.up_group) for member in together]
+        like = next(iter(seen_up.values()))
+        solver = rule.solver(together[0].choices)
+        assert solver is not None
+        with full_precision(like.device.type):
+            solved = solver(
+                seen_up,
+                seen_down,
+                _joint_lr(together, like),
+                {k: column([n[k] for n in numbers], like) for k in numbers[0]},
+            )
+        for chunks, core in zip((ups, downs), solved, strict=True):
+            for chunk in chunks:
+                chunk.core = _part(core, chunk)
+                _move(state, chunk, rule)
+
+
+def _pair_rounds(members: Sequence[Member]) -> Iterator[list[Member]]:
+    """The pairs that take each pass together, those of one shape side by side."""
+    alike = (bucket for bucket in bucketed(members, bucket_key))
+    ordered = [member for bucket in alike for member in bucket]
+    for same in bucketed(ordered, _round_key):
+        layout = _layout(same[0].pair.up)
+        if layout.together:
+            yield same
+            continue
+        for bucket in bucketed(same, bucket_key):
+            pair = bucket[0].pair
+            largest = max(pair.up.numel(), pair.down.numel())
+            yield from chunked(bucket, largest, layout.elements)
+
+
+def _round_key(member: Member) -> tuple[Any, ...]:
+    """Pairs whose r x r matrices can be stacked and that have one solver."""
+    up, choices = member.pair.up, tuple(sorted(member.choices.items()))
+    return up.shape[1], up.dtype, up.device, choices
+
+
+def _role_chunks(members: Sequence[Member], role: Role, rule: Rule) -> Iterator[_Chunk]:
+    """Stacks of one role, each with the places of its factors among the members."""
+    placed = list(enumerate(factors_of(members, rule, role)))
+    for bucket in bucketed(placed, lambda entry: _key(entry[1])):
+        tensor = bucket[0][1].tensor
+        for part in chunked(bucket, tensor.numel(), _layout(tensor).elements):
+            chunk = _chunk([factor for _, factor in part], rule)
+            chunk.places = [place for place, _ in part]
+            yield chunk
+
+
+def _runs(places: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """(first place, first index, length) of each run of consecutive places."""
+    start = 0
+    for end in range(1, len(places) + 1):
+        if end == len(places) or places[end] != places[end - 1] + 1:
+            yield places[start], start, end - start
+            start = end
+
+
+def _in_order(chunks: Sequence[_Chunk]) -> Core:
+    """The first pass's matrices of all chunks, in the order of the pairs.
+
+    Slices of few runs: an index list would have to be copied to the device.
+    """
+    runs = sorted(
+        (place, index, length, number)
+        for number, chunk in enumerate(chunks)
+        for place, index, length in _runs(chunk.places)
+    )
+    return {
+        name: _joined([chunks[n].core[name][i : i + size] for _, i, size, n in runs])
+        for name in chunks[0].core
+    }
+
+
+def _part(core: Core, chunk: _Chunk) -> Core:
+    """The rows of solved matrices that belong to a chunk."""
+    runs = list(_runs(chunk.places))
+    return {
+        name: _joined([matrix[p : p + size] for p, _, size in runs])
+        for name, matrix in core.items()
+    }
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _joint_lr(members: Sequence[Member], like: Tensor) -> Tensor:
+    """Rate of the product: geometric mean of its factors' rates."""
+    up = column([member.up_group["lr"] for member in members], like)
+    if all(m.up_group["lr"] is m.down_group["lr"] for m in members):
+        return up
+    down = column([member.down_group["lr"] for member in members], like)
+    return torch.where(up == down, up, (up * down).sqrt())
 
 
 def _key(factor: Factor) -> tuple[Any, ...]:
@@ -127,7 +246,8 @@ def _look(state: State, chunk: _Chunk, rule: Rule, keep: bool) -> None:
     batch = _stack(state, chunk, rule)
     with full_precision(batch.point.device.type):
         chunk.core = chunk.rule.look(batch)
-    _write_state(state, chunk, batch)
+    if not (keep and chunk.rule.moves_state):
+        _write_state(state, chunk, batch)
     chunk.batch = batch if keep else None
 
 
@@ -152,7 +272,7 @@ def _move(state: State, chunk: _Chunk, rule: Rule) -> None:
     with full_precision(batch.point.device.type):
         chunk.rule.move(batch, chunk.core)
     scatter(batch.point, [values(state, factor.tensor) for factor in chunk.factors])
-    if not chunk.rule.looks:
+    if chunk.rule.moves_state or not chunk.rule.looks:
         _write_state(state, chunk, batch)
 
 

@@ -36,10 +36,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from torch import Tensor
+
 from ._stiefel_down import MuonDown, SignDown
 from ._stiefel_up import TurnUp
-from .factor_rule import FactorRule
+from .factor_rule import Core, FactorRule, Solver
 from .rule import Role, Rule, StateShape
+from .stiefel_product import ProductDown, ProductUp, solve_product
 
 __all__ = ["StiefelRule"]
 
@@ -50,6 +53,7 @@ ANGLE_PER_LR = {"muon": 0.5, "adamw": 2.0, "sign": 7.0}
 REST_LR_RATIO = {"muon": 0.05, "adamw": 1.0, "sign": 1.0}
 
 _CHOICES = (
+    "step",
     "b_rule",
     "b_length",
     "retraction",
@@ -59,6 +63,7 @@ _CHOICES = (
     "decay_rule",
 )
 _TURN_UP = TurnUp()
+_PRODUCT: dict[Role, FactorRule] = {"up": ProductUp(), "down": ProductDown()}
 _DOWN: dict[str, FactorRule] = {"muon": MuonDown(), "sign": SignDown()}
 
 
@@ -83,13 +88,14 @@ class StiefelRule(Rule):
 
     def states(self, choices: Mapping[str, Any]) -> dict[str, StateShape]:
         """One momentum for B, one for A unless AdamW holds A's."""
-        if choices["a_rule"] == "adamw":
+        if choices["a_rule"] == "adamw" and choices["step"] == "factors":
             return {"momentum_up": "up"}
         return {"momentum_up": "up", "momentum_down": "down"}
 
     def adamw_roles(self, group: Mapping[str, Any]) -> dict[Role, float]:
         """A takes torch's AdamW under that rule."""
-        return {"down": 1.0} if group["a_rule"] == "adamw" else {}
+        alone = group["a_rule"] == "adamw" and group["step"] == "factors"
+        return {"down": 1.0} if alone else {}
 
     def rest_lr_ratio(self, group: Mapping[str, Any]) -> float:
         """AdamW's share of lr."""
@@ -97,10 +103,22 @@ class StiefelRule(Rule):
         return REST_LR_RATIO[group["a_rule"]] if ratio is None else ratio
 
     def factor_rules(self, choices: Mapping[str, Any]) -> dict[Role, FactorRule]:
-        """B's turn, and A's move unless AdamW makes it."""
+        """The passes of the product, or B's turn and A's move unless AdamW makes it."""
+        if choices["step"] == "product":
+            return _PRODUCT
         if choices["a_rule"] == "adamw":
             return {"up": _TURN_UP}
         return {"up": _TURN_UP, "down": _DOWN[choices["a_rule"]]}
+
+    def solver(self, choices: Mapping[str, Any]) -> Solver | None:
+        """The step of the product needs both factors."""
+        return _solve if choices["step"] == "product" else None
+
+
+def _solve(
+    up: Core, down: Core, lr: Tensor, numbers: dict[str, Tensor]
+) -> tuple[Core, Core]:
+    return solve_product(up, down, lr, numbers["weight_decay"])
 
 
 def _schedule(group: Mapping[str, Any]) -> float:

@@ -20,7 +20,7 @@ from ..geometry import full_precision
 from ..methods import check_options, method
 from ._alone import LoneSteps
 from ._batch import stack_pairs, write_back, write_gradients
-from ._factors import factors_of, step_factors
+from ._factors import factors_of, step_factors, step_together
 from ._groups import Source, is_magnitude, named_groups
 from ._masters import open_masters, round_masters, values
 from ._members import STEP, Member, bucket_key, ready_members
@@ -126,14 +126,21 @@ class PairOptimizer(LoneSteps):
         check_ownership(self._pairs, owners, type(self).__name__)
         members = self._settle(ready_members(self._pairs, owners, self.rule))
         joint = self._measure(members)
-        own = list(factors_of(members, self.rule))
-        step_factors(self.state, own, self.rule)
-        for chunk in _chunks([] if own else members):
-            self._step_pairs(chunk, joint)
+        self._move(members, joint)
         factors = plain_factors(self._pairs, members, owners, self.rule)
         step_plain(self.state, self.param_groups, self.rule, self._rest, factors)
         round_masters(self.state, (f for p in self._pairs for f in (p.up, p.down)))
         return loss
+
+    def _move(self, members: list[Member], joint: Tensor | None) -> None:
+        """Let the rule move its factors: each by itself, in passes, or pair by pair."""
+        paired = [m for m in members if self.rule.solver(m.choices) is not None]
+        single = [m for m in members if self.rule.solver(m.choices) is None]
+        step_together(self.state, paired, self.rule)
+        own = list(factors_of(single, self.rule))
+        step_factors(self.state, own, self.rule)
+        for chunk in _chunks([] if own else single):
+            self._step_pairs(chunk, joint)
 
     def _settle(self, members: list[Member]) -> list[Member]:
         """Prepare pairs that are new or were loaded; return those that may step."""

@@ -1,24 +1,31 @@
-"""What a separable method is to the engine: one factor at a time, in two passes.
+"""A method as two passes over each factor, with r x r work for all layers between.
 
 The first pass over the tall matrices leaves r x r ones; those of all layers are worked
 on in one stack, since many small launches are what a step on a GPU consists of; the
-second pass moves the factors. Between the passes nothing tall is held.
+second pass moves the factors. Between the passes nothing tall is held. In a separable
+method neither factor depends on the other; elsewhere a solver between the passes sees
+the r x r matrices of both.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
 
-__all__ = ["Core", "FactorBatch", "FactorRule", "Number"]
+__all__ = ["Core", "FactorBatch", "FactorRule", "Number", "Solver"]
 
 Number = float | Tensor
 """One value for a whole batch, or ``(K, 1, 1)`` where its pairs differ."""
 
 Core = dict[str, Tensor]
 """Results of the first pass, each with K as its first axis."""
+
+Solver = Callable[[Core, Core, Tensor, dict[str, Tensor]], tuple[Core, Core]]
+"""Matrices of both first passes (B's, A's), the learning rate of the product and the
+numeric options, ``(K, 1, 1)`` each -> what the second passes are given."""
 
 
 @dataclasses.dataclass
@@ -47,10 +54,13 @@ class FactorBatch:
 
 
 class FactorRule:
-    """The mathematics of one factor, which does not depend on the other one."""
+    """The mathematics of one factor."""
 
     looks: bool = True
     """Whether there is a first pass; without one, :meth:`move` updates the state."""
+
+    moves_state: bool = False
+    """Whether :meth:`move` changes the state again."""
 
     def look(self, batch: FactorBatch) -> Core:
         """First pass: update the state and return r x r matrices.
@@ -61,5 +71,8 @@ class FactorRule:
         raise NotImplementedError
 
     def move(self, batch: FactorBatch, core: Core) -> None:
-        """Second pass: overwrite the point; ``state`` is as the first pass left it."""
+        """Second pass: overwrite the point; ``state`` is as the first pass left it.
+
+        ``core`` holds what the first pass returned, or what the solver made of it.
+        """
         raise NotImplementedError

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from .factor_rule import FactorRule
+from .factor_rule import FactorRule, Solver
 
 __all__ = ["ROLES", "PairBatch", "Role", "Rule", "StateShape", "keeps_orthonormal"]
 
@@ -90,6 +90,14 @@ class Rule:
         A method has these or :meth:`update`.
         """
         return {}
+
+    def solver(self, choices: Mapping[str, Any]) -> Solver | None:
+        """The work between the two passes where B and A move together.
+
+        None where the factors are separable: each moves as soon as its gradient is
+        there. Otherwise both must have a factor rule.
+        """
+        return None
 
     def rest_lr_ratio(self, group: Mapping[str, Any]) -> float:
         """Learning rate of what has no pair, as a multiple of the group's."""

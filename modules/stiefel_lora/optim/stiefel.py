@@ -56,6 +56,11 @@ class StiefelLoRA(PairOptimizer):
         params: model, named parameters, parameters or groups of them.
         lr: unit of the A-rule. muon: spectral norm of the product's step; adamw:
             AdamW's; sign: RMS 0.2 x lr of A's entries.
+        step: ``"factors"``: B turns and A moves, each by a rule of its own; these are
+            the options from ``b_rule`` to ``nesterov``. ``"product"``: one step of the
+            product B A (:mod:`.stiefel_product`); lr is its spectral norm, and of the
+            options only ``momentum``, ``rest_lr_ratio``, ``weight_decay`` (of the
+            product, times lr) and AdamW's for the rest are used.
         b_rule: ``"spectral"`` or ``"momentum"``, direction and length of B's step.
         b_length: length of the momentum rule's step: ``"angle"``, ``"rms"``,
             ``"spectral"`` or ``"raw"``.
@@ -88,6 +93,7 @@ class StiefelLoRA(PairOptimizer):
         params: Source,
         lr: float | Tensor = 2e-2,
         *,
+        step: str = "factors",
         b_rule: str = "spectral",
         b_length: str = "angle",
         retraction: str = "polar",
@@ -104,6 +110,7 @@ class StiefelLoRA(PairOptimizer):
         eps: float = 1e-8,
     ) -> None:
         options = {
+            "step": step,
             "b_rule": b_rule,
             "b_length": b_length,
             "retraction": retraction,
