@@ -39,6 +39,7 @@ from stiefel_lora.optim.pairs import Pair
 AS_ADV_OPTM = {**PULL_REQUEST_OPTIONS, "retraction": "polar"}
 Step = Callable[[], object]
 BASELINE, FLOOR = "torch AdamW fused", "floor of stiefel_lora"
+PRODUCT = "stiefel_lora product"
 
 # Products of an (out, r) or (in, r) matrix with an r x r or its own transpose in one
 # step of the defaults. B: projections of momentum and of Nesterov's vector (2 each),
@@ -96,6 +97,7 @@ def report(arguments: argparse.Namespace, rank: int, device: torch.device) -> No
         print(line(name, times[name], middle, state(), costs[name]))
     for top, bottom in (
         ("stiefel_lora", FLOOR),
+        (PRODUCT, "stiefel_lora"),
         ("adv_optm", "stiefel_lora"),
         ("adv_optm", "stiefel_lora as adv_optm"),
     ):
@@ -150,6 +152,9 @@ def open_rows(
         name: lambda own, name=name: create_optimizer(name, named(own), lr=1e-4)
         for name in CATALOGUE
     }
+    makers[PRODUCT] = lambda own: create_optimizer(
+        "stiefel_lora", named(own), lr=1e-4, step="product"
+    )
     rows: dict[str, tuple[Step, Callable[[], int]]] = {}
     for name, make in makers.items():
         if wanted and name not in wanted:

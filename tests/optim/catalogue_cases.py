@@ -9,11 +9,23 @@ import pytest
 from stiefel_lora import create_optimizer
 from stiefel_lora.methods import CATALOGUE
 
-__all__ = ["NAMES", "OWN_PRECISION", "RATES", "every_method", "make", "parametrized"]
+__all__ = [
+    "NAMES",
+    "OWN_PRECISION",
+    "RATES",
+    "entry",
+    "every_method",
+    "make",
+    "options",
+    "parametrized",
+]
 
-NAMES = list(CATALOGUE)
+# Steps of a method that share nothing with its other ones are cases of their own.
+VARIANTS = {"stiefel_lora_product": ("stiefel_lora", {"step": "product"})}
+NAMES = [*CATALOGUE, *VARIANTS]
 RATES = {
     "stiefel_lora": 5e-2,
+    "stiefel_lora_product": 5e-2,
     "stella": 2e-2,
     "lora_rite": 2e-2,
     "riemannion": 5e-2,
@@ -26,6 +38,15 @@ RATES = {
 OWN_PRECISION = [name for name in NAMES if name != "adamw_8bit"]
 
 
+def entry(name):
+    return CATALOGUE[VARIANTS[name][0] if name in VARIANTS else name]
+
+
+def options(name):
+    """What makes a variant of its method."""
+    return dict(VARIANTS[name][1]) if name in VARIANTS else {}
+
+
 def parametrized(names):
     """Methods by name; one whose package is absent is skipped with the reason."""
     return pytest.mark.parametrize(
@@ -34,7 +55,7 @@ def parametrized(names):
             pytest.param(
                 name,
                 marks=pytest.mark.skipif(
-                    CATALOGUE[name].extra == "quant"
+                    entry(name).extra == "quant"
                     and importlib.util.find_spec("bitsandbytes") is None,
                     reason="bitsandbytes is not installed",
                 ),
@@ -47,5 +68,6 @@ def parametrized(names):
 every_method = parametrized(NAMES)
 
 
-def make(name, model, **options):
-    return create_optimizer(name, model, lr=RATES[name], **options)
+def make(name, model, faster=1.0, **given):
+    chosen = options(name) | given
+    return create_optimizer(entry(name).name, model, lr=faster * RATES[name], **chosen)

@@ -8,26 +8,32 @@ import io
 
 import pytest
 import torch
-from catalogue_cases import OWN_PRECISION, every_method, make, parametrized
+from catalogue_cases import (
+    OWN_PRECISION,
+    entry,
+    every_method,
+    make,
+    options,
+    parametrized,
+)
 from lora_net import LoraNet, backward, products, snapshot, task, train
 
 from stiefel_lora import OptionError, create_optimizer
 from stiefel_lora.methods import CATALOGUE
 
 
-@every_method
+@parametrized(CATALOGUE)
 def test_constructor_and_catalogue_agree(name):
-    entry = CATALOGUE[name]
-    parameters = inspect.signature(entry.load()).parameters
-    options = {
+    parameters = inspect.signature(entry(name).load()).parameters
+    defaults = {
         key: value.default
         for key, value in parameters.items()
         if value.kind is inspect.Parameter.KEYWORD_ONLY
     }
-    assert options == entry.defaults()
-    assert parameters["lr"].default == entry.default_lr
+    assert defaults == entry(name).defaults()
+    assert parameters["lr"].default == entry(name).default_lr
     # sd-scripts sends class names with these endings into branches of its own.
-    assert not entry.load().__name__.lower().endswith(("8bit", "schedulefree"))
+    assert not entry(name).load().__name__.lower().endswith(("8bit", "schedulefree"))
 
 
 @every_method
@@ -140,14 +146,14 @@ def test_the_order_of_named_parameters_is_irrelevant(name):
 def test_it_accepts_what_hosts_pass(name):
     model, batch = LoraNet(), task()
     named = dict((n, p) for n, p in model.named_parameters() if p.requires_grad)
-    cls = CATALOGUE[name].load()
+    cls, chosen = entry(name).load(), options(name)
     for params in (
         named.values(),
         iter(named.values()),
         [{"params": named.values(), "lr": 1e-3, "name": "unet", "initial_lr": 1e-3}],
         [{"params": iter(named.items())}],
     ):
-        optimizer = cls(params, lr=1e-3)
+        optimizer = cls(params, lr=1e-3, **chosen)
         backward(model, batch)
         optimizer.step()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from catalogue_cases import RATES, every_method
+from catalogue_cases import RATES, every_method, make
 from lora_net import LoraLinear, products
 from objectives import OBJECTIVES, OUT, RANK, WIDTH, Objective
 
@@ -40,7 +40,7 @@ def make_layer() -> LoraLinear:
 @every_method
 def test_it_reaches_the_floor(name, objective):
     layer = make_layer()
-    optimizer = create_optimizer(name, layer, lr=3 * RATES[name])
+    optimizer = make(name, layer, faster=3)
     left = excess_left(OBJECTIVES[objective](), layer, optimizer)
     assert left <= LIMITS[objective]
 

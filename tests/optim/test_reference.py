@@ -10,6 +10,7 @@ from reference.rite import RiteReference
 from reference.scaled_adamw import ScaledAdamWReference
 from reference.stella import StellaReference
 from reference.stiefel import StiefelReference
+from reference.stiefel_product import StiefelProductReference
 
 from stiefel_lora import create_optimizer
 from stiefel_lora.geometry import random_orthonormal
@@ -28,6 +29,7 @@ EXACT, ITERATED, RESOLVED = 1e-11, 1e-7, 1e-3
 SPECTRAL = 2e-3
 
 STIEFEL = "stiefel_lora", StiefelReference, 2e-2
+PRODUCT = "stiefel_lora", StiefelProductReference, 2e-2
 STELLA = "stella", StellaReference, 1e-2
 RITE = "lora_rite", RiteReference, 2e-2
 RIEMANNION = "riemannion", RiemannionReference, 2e-2
@@ -41,6 +43,8 @@ CASES = [
     (*STIEFEL, {"b_rule": "momentum", "b_length": "raw"}, ITERATED),
     (*STIEFEL, {**PULL_REQUEST_OPTIONS, "weight_decay": 0.1}, EXACT),
     (*STIEFEL, {**PAPER_OPTIONS, "angle_per_lr": 1.0}, EXACT),
+    (*PRODUCT, {"step": "product"}, ITERATED),
+    (*PRODUCT, {"step": "product", "weight_decay": 0.1, "momentum": 0.5}, ITERATED),
     (*STELLA, {}, EXACT),
     (*STELLA, {"base_rule": "sgd", "retraction": "exponential"}, EXACT),
     (*STELLA, {"base_rule": "lion", "weight_decay": 0.1}, EXACT),

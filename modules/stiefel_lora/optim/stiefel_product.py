@@ -180,9 +180,11 @@ def _direction(outside: Tensor, down: Core, lr: Tensor) -> _Direction:
     overlap = frame @ size @ frame.mT
     cross = frame @ down["cross"]
     left = frame @ outside @ frame.mT
-    # Gradients are tiny beside unit frames, and only their ratio counts.
-    square = torch.maximum(trace(left), trace(down["force"])) + tiny
-    scale = square.rsqrt()
+    # Gradients are tiny beside unit frames, and only their ratio counts. Where both are
+    # 0 there is no direction: scale 0 makes everything that follows 0.
+    square = torch.maximum(trace(left), trace(down["force"]))
+    scale = torch.where(square > tiny, square.clamp_min(tiny).rsqrt(), 0.0)
+    square = square.clamp_min(tiny)
     left, force, cross = left / square, down["force"] / square, cross * scale
     factor, inverse = damped_frame(left, share * trace(left) + tiny)
     top, beside = factor.mT @ overlap, factor.mT @ cross
