@@ -318,13 +318,14 @@ def test_the_8_bit_moments_stay_near_adamw():
 
 # Those that keep state by pairs; the others are classes of torch and bitsandbytes.
 PAIR_METHODS = [n for n in CATALOGUE if n not in ("adamw", "adamw_8bit")]
-COUPLED = [n for n in PAIR_METHODS if not CATALOGUE[n].separable]
+COUPLED = [(n, {}) for n in PAIR_METHODS if not CATALOGUE[n].separable]
+COUPLED += [(n, dict(CATALOGUE[n].joint)) for n in PAIR_METHODS if CATALOGUE[n].joint]
 
 
-@pytest.mark.parametrize("name", COUPLED)
-def test_a_fused_backward_pass_is_refused(name):
+@pytest.mark.parametrize(("name", "options"), COUPLED)
+def test_a_fused_backward_pass_is_refused(name, options):
     model = LoraNet()
-    optimizer = create_optimizer(name, model)
+    optimizer = create_optimizer(name, model, **options)
     parameter = next(model.parameters())
     with pytest.raises(OptionError, match="switch the fused backward pass off"):
         optimizer.step_parameter(parameter, optimizer.param_groups[0], 0)

@@ -143,10 +143,25 @@ def _loi_has_one_rank(config: TrainConfig) -> str | None:
     )
 
 
+def _optimizer_options_have_an_effect(config: TrainConfig) -> str | None:
+    entry = config.optimizer.method
+    if entry is None:
+        return None
+    given = config.optimizer.arguments()
+    for option, name, value in entry.idle(given):
+        return (
+            f"optimizer.{option.name}={given[option.name]!r} has no effect with "
+            f"optimizer.{name}={given[name]!r}: remove it, or write "
+            f"optimizer.{name}={value!r}."
+        )
+    return None
+
+
 RULES: tuple[Callable[[TrainConfig], str | None], ...] = (
     _run_name_is_a_folder,
     _warmup_fits,
     _alpha_is_rank,
+    _optimizer_options_have_an_effect,
     _formats_differ,
     _stella_starts_stella,
     _loi_file_rank_fits,

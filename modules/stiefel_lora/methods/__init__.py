@@ -45,10 +45,11 @@ def method(name: str) -> Method:
 
 
 def check_options(entry: Method, options: dict[str, object]) -> None:
-    """Check keyword options of a method: names, types and bounds.
+    """Check keyword options of a method: names, types, bounds and what they need.
 
     Raises:
-        OptionError: unknown name (the nearest one is named) or value out of bounds.
+        OptionError: unknown name (the nearest one is named), value out of bounds, or an
+            option that has no effect beside the others.
     """
     known = {option.name: option for option in entry.options}
     for name, value in options.items():
@@ -59,6 +60,11 @@ def check_options(entry: Method, options: dict[str, object]) -> None:
         violation = known[name].violation(value)
         if violation:
             raise OptionError(f"{entry.name}: {name}={value!r} {violation}.")
+    for option, name, value in entry.idle(options):
+        raise OptionError(
+            f"{entry.name}: {option.name}={options[option.name]!r} has no effect with "
+            f"{name}={options[name]!r}. Remove it, or set {name}={value!r}."
+        )
 
 
 def _suggestion(name: str, known: list[str]) -> str:

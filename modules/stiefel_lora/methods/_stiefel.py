@@ -7,17 +7,20 @@ from ._types import Method, Option
 
 __all__ = ["STIEFEL_LORA"]
 
+PER_FACTOR = ("step", "factors")
+
 STIEFEL_LORA = Method(
     name="stiefel_lora",
     label="Stiefel LoRA",
     summary="B stays orthonormal and turns by a set angle; A holds the size.",
     target="stiefel_lora.optim.stiefel:StiefelLoRA",
     default_lr=2e-2,
-    lr_unit="muon: spectral norm of the product's step; adamw: AdamW's own; "
-    "sign: five times the size of an entry's step",
+    lr_unit="product step and muon: spectral norm of the product's step; adamw: "
+    "AdamW's own; sign: five times the size of an entry's step",
     alpha_policy="rank",
     start="stiefel",
     separable=True,
+    joint=(("step", "product"),),
     options=(
         Option(
             name="step",
@@ -34,6 +37,7 @@ STIEFEL_LORA = Method(
             type=str,
             default="spectral",
             choices=("spectral", "momentum"),
+            needs=PER_FACTOR,
             doc="Direction of B's turn. spectral: all directions of the tangent "
             "momentum turn by the same angle; momentum: the tangent momentum itself, "
             "brought to a set length.",
@@ -43,6 +47,7 @@ STIEFEL_LORA = Method(
             type=str,
             default="angle",
             choices=("angle", "rms", "spectral", "raw"),
+            needs=PER_FACTOR,
             doc="Length of B's turn under the momentum rule. angle: columns turn by "
             "angle_per_lr x learning rate in the root mean square; spectral: the "
             "fastest direction turns by that; rms: entries of RMS 0.2 x learning rate "
@@ -54,6 +59,7 @@ STIEFEL_LORA = Method(
             type=str,
             default="polar",
             choices=("polar", "qr"),
+            needs=PER_FACTOR,
             doc="How B returns to the manifold. qr is for comparison with published "
             "code: it depends on the order of B's columns.",
         ),
@@ -61,6 +67,7 @@ STIEFEL_LORA = Method(
             name="transport",
             type=bool,
             default=True,
+            needs=PER_FACTOR,
             doc="Carry B's momentum into the new tangent space at every step. Off: "
             "it stays as it is (published code).",
         ),
@@ -69,6 +76,7 @@ STIEFEL_LORA = Method(
             type=str,
             default="muon",
             choices=("muon", "adamw", "sign"),
+            needs=PER_FACTOR,
             doc="Optimizer of A. muon: the learning rate is the spectral norm of the "
             "product's step; adamw: AdamW's own unit; sign: RMS 0.2 x learning rate.",
         ),
@@ -79,6 +87,7 @@ STIEFEL_LORA = Method(
             low=0.0,
             optional=True,
             unit="radians",
+            needs=PER_FACTOR,
             doc="B turns by angle_per_lr x learning rate radians a step. Empty: 0.5 "
             "with muon, 2 with adamw, 7 with sign.",
         ),
@@ -89,13 +98,15 @@ STIEFEL_LORA = Method(
             low=0.0,
             high=1.0,
             high_open=True,
-            doc="Heavy-ball momentum of B, and of A under muon and sign. Short runs "
-            "(hundreds of steps) like 0.8, long ones 0.95.",
+            doc="Heavy-ball momentum of B, and of A under muon and sign; with "
+            "step=product that of the product. Short runs (hundreds of steps) like "
+            "0.8, long ones 0.95.",
         ),
         Option(
             name="nesterov",
             type=bool,
             default=True,
+            needs=PER_FACTOR,
             doc="Look one momentum step ahead (B, and A under muon).",
         ),
         Option(
@@ -106,7 +117,7 @@ STIEFEL_LORA = Method(
             optional=True,
             doc="AdamW learning rate of parameters outside LoRA pairs (DoRA "
             "magnitudes, biases) as a multiple of the learning rate. Empty: 0.05 "
-            "with muon, else 1.",
+            "with muon and with step=product, else 1.",
         ),
         WEIGHT_DECAY,
         Option(
@@ -114,6 +125,7 @@ STIEFEL_LORA = Method(
             type=str,
             default="adamw",
             choices=("adamw", "over_rank"),
+            needs=PER_FACTOR,
             doc="Size of A's decay under muon and sign. adamw: times the learning "
             "rate; over_rank: weight_decay / rank, following the schedule only (the "
             "pull request's rule).",

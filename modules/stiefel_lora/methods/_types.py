@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from .._exceptions import OptionError
@@ -21,7 +22,8 @@ class Option:
     ``type`` is ``float``, ``int``, ``bool`` or ``str``; a ``str`` has ``choices``.
     ``low`` and ``high`` are inclusive bounds, ``low_open`` excludes the lower one,
     ``high_open`` the upper one. ``default=None`` with ``optional=True`` means that the
-    method fills in a documented value. ``unit`` is a word or two for labels.
+    method fills in a documented value. ``unit`` is a word or two for labels. ``needs``
+    is the value of another option beside which this one has an effect.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Option:
     choices: tuple[str, ...] = ()
     optional: bool = False
     unit: str = ""
+    needs: tuple[str, str] | None = None
 
     def violation(self, value: object) -> str | None:
         """Say which rule ``value`` breaks, as the end of a sentence, or None."""
@@ -83,8 +86,8 @@ class Method:
     must equal the rank. ``start="stiefel"``: B starts orthonormal and A at zero;
     ``"riemannion"``: B orthonormal and A tiny; ``"lora"``: A random and B zero.
     ``separable``: every parameter can be stepped on its own, so fused backward passes
-    are allowed. ``extra``: the pip extra it needs. ``default_lr`` is where a first run
-    should begin, ``lr_unit`` says in what unit.
+    are allowed, except with an option of ``joint``. ``extra``: the pip extra it needs.
+    ``default_lr`` is where a first run should begin, ``lr_unit`` says in what unit.
     """
 
     name: str
@@ -97,6 +100,7 @@ class Method:
     alpha_policy: AlphaPolicy = "free"
     start: Start = "lora"
     separable: bool = False
+    joint: tuple[tuple[str, str], ...] = ()
     extra: str | None = None
 
     def load(self) -> type[Any]:
@@ -116,6 +120,31 @@ class Method:
                 f"{self.label} needs {package}, which is not installed; run "
                 f"pip install 'stiefel-lora[{self.extra}]'."
             ) from error
+
+    def steps_alone(self, options: Mapping[str, Any]) -> bool:
+        """Whether single parameters can be stepped with these options.
+
+        Args:
+            options: option name -> value; more keys may be there, and those that are
+                missing have their defaults.
+        """
+        return self.separable and not any(
+            options.get(name) == value for name, value in self.joint
+        )
+
+    def idle(self, options: Mapping[str, Any]) -> Iterator[tuple[Option, str, str]]:
+        """Options that are not at their default and have no effect beside the others.
+
+        Yields:
+            The option, and name and value of the other option that it needs.
+        """
+        values = self.defaults() | dict(options)
+        for option in self.options:
+            if option.needs is None or values[option.name] == option.default:
+                continue
+            name, value = option.needs
+            if values[name] != value:
+                yield option, name, value
 
     def defaults(self) -> dict[str, Any]:
         """Option name -> default."""

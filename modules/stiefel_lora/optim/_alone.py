@@ -52,7 +52,7 @@ class LoneSteps(torch.optim.Optimizer):
         Raises:
             OptionError: the method moves the two factors of a pair together.
         """
-        if not method(self.method).separable:
+        if not method(self.method).steps_alone(group):
             raise OptionError(
                 f"{type(self).__name__} moves the two factors of a pair together and "
                 "can not step single parameters; switch the fused backward pass off."

@@ -66,6 +66,7 @@ class PairOptimizer(LoneSteps):
         super().__init__(groups, {"lr": lr, **options})
         self._find_pairs()
         self._log_pairs()
+        self._log_rates()
 
     @property
     def pairs(self) -> list[Pair]:
@@ -113,6 +114,25 @@ class PairOptimizer(LoneSteps):
                 len(names),
                 len(names) + 2 * len(self._pairs),
                 shown,
+            )
+
+    def _log_rates(self) -> None:
+        """Report pairs whose step of the product has two learning rates to go by."""
+        owners = {id(p): group for group in self.param_groups for p in group["params"]}
+        apart = 0
+        for pair in self._pairs:
+            up, down = owners[id(pair.up)], owners[id(pair.down)]
+            # A rate on an accelerator is not read, which would wait for it.
+            known = not any(isinstance(g["lr"], Tensor) for g in (up, down))
+            if known and up["lr"] != down["lr"]:
+                apart += self.rule.solver(self.rule.choices(up)) is not None
+        if apart:
+            log.warning(
+                "%s: %d LoRA %s two learning rates, one for B and one for A. A step of "
+                "the product has one: their geometric mean is used.",
+                type(self).__name__,
+                apart,
+                "pair has" if apart == 1 else "pairs have",
             )
 
     @torch.no_grad()

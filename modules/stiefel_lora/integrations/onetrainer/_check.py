@@ -76,7 +76,8 @@ def _check_settings(config: Any, method: Method) -> None:
             f"Learning rate: it is {shown}. Set it to a number of at least 0; "
             f"{method.label} starts at {method.default_lr:g}."
         )
-    if point(config, "optimizer.fused_back_pass") and not method.separable:
+    alone = method.steps_alone(options_of(method, config))
+    if point(config, "optimizer.fused_back_pass") and not alone:
         raise OptionError(
             f"Fused back pass is on, and {method.label} moves the two factors of a "
             "layer together; switch it off, or choose another optimizer."
