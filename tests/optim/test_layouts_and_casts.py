@@ -6,11 +6,9 @@ import itertools
 
 import pytest
 import torch
-from catalogue_cases import RATES, every_method, make
+from catalogue_cases import every_method, make
 from lora_net import LoraNet, backward, task
 from torch import nn
-
-from stiefel_lora import create_optimizer
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
@@ -59,7 +57,9 @@ def test_channels_last_trains_to_the_same_numbers(name):
         trained(name, torch.contiguous_format, to_layout(torch.channels_last)),
         trained(name, torch.channels_last, to_layout(torch.contiguous_format)),
     ):
-        torch.testing.assert_close(plain, other, rtol=1e-4, atol=1e-6)
+        # Kernels of the two layouts sum in different orders; msign divides the rounding
+        # of a direction by its share of the gradient.
+        assert torch.linalg.norm(plain - other) <= 3e-4 * torch.linalg.norm(plain)
 
 
 @pytest.mark.parametrize("strides", ["transposed", "every other"])
@@ -77,7 +77,7 @@ def test_linear_factors_may_have_any_strides(name, strides):
         target = torch.randn(12, 10)
         down, up = (nn.Parameter(change(tensor)) for tensor in (down, up))
         named = [("x.lora_A.weight", down), ("x.lora_B.weight", up)]
-        optimizer = create_optimizer(name, named, lr=RATES[name])
+        optimizer = make(name, named)
         for _ in range(3):
             optimizer.zero_grad()
             (up @ down - target).square().mean().backward()
@@ -90,7 +90,7 @@ def test_linear_factors_may_have_any_strides(name, strides):
 def test_a_model_that_is_cast_after_some_steps_trains_on(name):
     for before, after in itertools.permutations(DTYPES, 2):
         model = LoraNet(dtype=before)
-        optimizer = create_optimizer(name, model, lr=RATES[name] / 4)
+        optimizer = make(name, model, faster=0.25)
         losses = []
         for step in range(9):
             if step in (3, 6):
@@ -106,7 +106,7 @@ def test_a_model_that_is_cast_after_some_steps_trains_on(name):
 def test_float16_factors_train_on_small_gradients(name):
     """Squares of these gradients are 0 in float16."""
     model = LoraNet(dtype=torch.float16)
-    optimizer = create_optimizer(name, model, lr=RATES[name] / 4)
+    optimizer = make(name, model, faster=0.25)
     start = backward(model, task(torch.float16))
     for _ in range(25):
         end = backward(model, task(torch.float16))
