@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import io
+import json
+import pickle
 import random
 from pathlib import Path
 from typing import Any
@@ -10,6 +14,7 @@ import pytest
 import torch
 
 from stiefel_lora import CheckpointError, OutputError
+from stiefel_lora.training.branches import Branch
 from stiefel_lora.training.checkpoint import (
     Checkpoint,
     list_checkpoints,
@@ -32,7 +37,12 @@ def make(step: int) -> Checkpoint:
             },
             "param_groups": [{"lr": 0.1, "params": [0], "names": ["q"]}],
         },
-        training={"rng": capture_rng(), "smooth_loss": 0.5, "scaler": {}},
+        training={
+            "rng": capture_rng(),
+            "noise": torch.zeros(1),
+            "smooth_loss": 0.5,
+            "scaler": {},
+        },
     )
 
 
@@ -158,6 +168,90 @@ def test_a_missing_or_cut_file_is_noticed(tmp_path: Path, name: str) -> None:
     (path / name).unlink()
     with pytest.raises(CheckpointError, match="is missing or damaged"):
         load_checkpoint(path)
+
+
+STATES: dict[str, Any] = {
+    "step": "1",
+    "position": None,
+    "identity": [],
+    "files": ["lora.safetensors"],
+    "branch": {"name": 1, "parents": []},
+}
+
+
+@pytest.mark.parametrize("key", [*STATES, "none", "list", "deep", "other step", "far"])
+def test_a_state_of_wrong_types_is_damaged(tmp_path: Path, key: str) -> None:
+    path = save_checkpoint(tmp_path, make(1), keep=3)
+    state = json.loads((path / "state.json").read_text())
+    if key in STATES:
+        state[key] = STATES[key]
+    text = {
+        "none": "null",
+        "list": "[]",
+        "deep": "[" * 100_000,
+        "other step": json.dumps({**state, "step": 2}),
+        "far": json.dumps({**state, "files": {"../x": "0"}}),
+    }.get(key, json.dumps(state))
+    (path / "state.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"damaged \(state.json is not as it was"):
+        load_checkpoint(path)
+
+
+def saved(value: Any) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "training.pt", "lora.safetensors"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x80",
+        b"PK\x03\x04",
+        b"\x00" * 64,
+        pickle.dumps(Path()),
+        saved([1]),
+        saved({"state": {}}),
+        saved(dict),
+    ],
+)
+def test_a_file_damaged_before_its_checksum_was_made_is_damaged(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
+    path = save_checkpoint(tmp_path, make(1), keep=3)
+    (path / name).write_bytes(content)
+    state = json.loads((path / "state.json").read_text())
+    state["files"][name] = hashlib.sha256(content).hexdigest()
+    (path / "state.json").write_text(json.dumps(state))
+    with pytest.raises(CheckpointError, match="is missing or damaged") as error:
+        load_checkpoint(path)
+    assert name in str(error.value)
+    assert "weights_only" not in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_checkpoint_from_before_there_were_branches_is_on_the_first(
+    tmp_path: Path,
+) -> None:
+    path = save_checkpoint(tmp_path, make(1), keep=3)
+    state = json.loads((path / "state.json").read_text())
+    assert state.pop("branch") == {"name": "", "parents": []}
+    (path / "state.json").write_text(json.dumps(state))
+    assert load_checkpoint(path).branch == Branch()
+
+
+def test_a_branch_knows_what_came_before_it() -> None:
+    first = Branch()
+    second = first.fork(4)
+    third = second.fork(6)
+    assert Branch.from_json(json.loads(json.dumps(third.to_json()))) == third
+    assert first.name != second.name != third.name
+    cases = [(2, first), (4, first), (5, second), (6, second), (7, third)]
+    assert all(third.holds(step, branch) for step, branch in cases)
+    cases = [(5, first), (7, second), (1, first.fork(0))]
+    assert not any(third.holds(step, branch) for step, branch in cases)
 
 
 def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:

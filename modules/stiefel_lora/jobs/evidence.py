@@ -9,7 +9,7 @@ from typing import Any
 
 from .._exceptions import ConfigError
 from ..config import dump_full, parse_config
-from ..training.jsonl_sink import read_events
+from ..training.jsonl_sink import current_events
 from ..training.run_folder import RunFolder
 
 __all__ = ["different_settings", "end_of", "is_finished", "newest_step"]
@@ -20,7 +20,7 @@ _INNOCENT = frozenset({"comment", "run_name", "output_dir", "cache_dir", "device
 
 def end_of(folder: RunFolder) -> dict[str, Any] | None:
     """Values of the event that ended the training; None where it has not ended."""
-    ends = [e for e in read_events(folder.events_file) if e.get("type") == "end"]
+    ends = [e for e in current_events(folder.events_file) if e["type"] == "end"]
     return {**ends[-1]["values"], "step": ends[-1]["step"]} if ends else None
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..training.jsonl_sink import read_events
+from ..training.jsonl_sink import current_events
 from .differences import different_keys, flat
 from .evidence import end_of
 from .job import Job, JobState
@@ -83,11 +83,11 @@ def _history(job: Job) -> tuple[dict[str, Curve], dict[int, list[Path]]]:
     """Curves by title and pictures by step; of steps done twice the later counts."""
     points: dict[str, dict[int, float]] = {title: {} for title in CURVES}
     samples: dict[int, list[Path]] = {}
-    for event in read_events(job.folder.events_file):
-        step, values = event.get("step", 0), event.get("values", {})
+    for event in current_events(job.folder.events_file):
+        step, values = event["step"], event["values"]
         for title, tag in CURVES.items():
             if isinstance(values.get(tag), int | float):
                 points[title][step] = values[tag]
-        if event.get("type") == "sample":
+        if event["type"] == "sample":
             samples[step] = [job.folder.samples / name for name in values["files"]]
     return {title: sorted(found.items()) for title, found in points.items()}, samples

@@ -11,6 +11,12 @@ from .job import Job
 
 __all__ = ["Progress", "Tail", "Watch"]
 
+_TAGS = {
+    "loss": "loss/train_smooth",
+    "held_out": "validation/loss",
+    "effective_rank": "effective_rank/mean",
+}
+
 
 class Tail:
     """New whole lines of a text file, each time it is asked.
@@ -52,14 +58,26 @@ class Progress:
     effective_rank: float | None = None
     """Mean over the blocks."""
 
+    _history: dict[str, list[tuple[int, float | None]]] = dataclasses.field(
+        default_factory=lambda: {name: [] for name in _TAGS},
+        init=False,
+        repr=False,
+        compare=False,
+    )
+
     def take(self, event: dict[str, Any]) -> None:
         """Bring the figures up to date with an event of ``events.jsonl``."""
         kind, values = event.get("type"), event.get("values", {})
         if kind in ("start", "resume", "train"):
             self.step = event["step"]
-        self.loss = values.get("loss/train_smooth", self.loss)
-        self.held_out = values.get("validation/loss", self.held_out)
-        self.effective_rank = values.get("effective_rank/mean", self.effective_rank)
+        for name, tag in _TAGS.items():
+            found = self._history[name]
+            # Figures of an earlier process after this step are not those of the run.
+            while kind == "resume" and found and found[-1][0] > self.step:
+                found.pop()
+            if tag in values:
+                found.append((event["step"], values[tag]))
+            setattr(self, name, found[-1][1] if found else None)
 
 
 class Watch:

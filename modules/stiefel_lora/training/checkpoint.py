@@ -2,8 +2,9 @@
 
 ``step-N/`` holds ``lora.safetensors`` (factors, float32), with EMA ``ema.safetensors``
 (their averages), ``optimizer.pt`` and ``training.pt`` (read back with
-``weights_only=True``: no code is run), and ``state.json`` with what the run is and a
-checksum of each file. It is written under a temporary name and renamed at the end.
+``weights_only=True``: no code is run), and ``state.json`` with what the run is, the
+branch (see ``branches``) and a checksum of each file. It is written under a temporary
+name and renamed at the end.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import hashlib
 import io
 import json
 import os
-import pickle
 import shutil
 from pathlib import Path
 from typing import Any
@@ -24,21 +24,30 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from .._exceptions import CheckpointError, OutputError
+from .._exceptions import CheckpointError, OutputError, reason_of
+from .branches import Branch
 
 __all__ = [
     "Checkpoint",
+    "is_on_branch",
     "list_checkpoints",
     "load_checkpoint",
     "pack_state",
     "remove_leftovers",
     "save_checkpoint",
+    "step_of",
     "unpack_state",
 ]
 
 _FORMAT = 1
 _TEMPORARY = ".tmp"
 _AVERAGE = "ema.safetensors"
+_FACTORS = "lora.safetensors"
+# Files of states, and the keys that a resume reads in them.
+_PARTS = {
+    "optimizer.pt": {"state", "param_groups"},
+    "training.pt": {"rng", "noise", "scaler", "smooth_loss"},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +74,9 @@ class Checkpoint:
 
     average: dict[str, Tensor] = dataclasses.field(default_factory=dict)
     """EMA of the factors by parameter name; empty without one."""
+
+    branch: Branch = dataclasses.field(default_factory=Branch)
+    """Which checkpoints of the run come before this one."""
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
@@ -99,32 +111,35 @@ def load_checkpoint(path: Path) -> Checkpoint:
         CheckpointError: missing, incomplete or damaged.
     """
     try:
-        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
-        data = {name: (path / name).read_bytes() for name in state["files"]}
-        for name, expected in state["files"].items():
-            if hashlib.sha256(data[name]).hexdigest() != expected:
-                raise ValueError(f"{name} is not as it was written")
-        return Checkpoint(
-            step=state["step"],
-            position=state["position"],
-            identity=state["identity"],
-            factors=safetensors.torch.load(data["lora.safetensors"]),
-            optimizer=unpack_state(data["optimizer.pt"]),
-            training=unpack_state(data["training.pt"]),
-            average=safetensors.torch.load(data[_AVERAGE]) if _AVERAGE in data else {},
-        )
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        SafetensorError,
-        pickle.UnpicklingError,
-    ) as error:
+        return _read(path)
+    except MemoryError:
+        raise
+    # Damaged bytes make the readers below raise nearly anything.
+    except Exception as error:
         raise CheckpointError(
-            f"The checkpoint {path} is missing or damaged ({error}); resume from an "
-            f"older one beside it."
+            f"The checkpoint {path} is missing or damaged ({reason_of(error)}); resume "
+            f"from an older one beside it."
         ) from error
+
+
+def is_on_branch(path: Path, last: Checkpoint) -> bool:
+    """Whether ``path`` is ``last`` or a checkpoint that came before it.
+
+    One that cannot be read is judged by its number.
+    """
+    step = step_of(path)
+    if step > last.step:
+        return False
+    try:
+        branch = _read_state(path).branch
+    except (OSError, ValueError):
+        return True
+    return last.branch.holds(step, branch)
+
+
+def step_of(path: Path) -> int:
+    """The number N of a folder ``step-N``."""
+    return int(path.name.removeprefix("step-"))
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -147,9 +162,95 @@ def remove_leftovers(folder: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
+@dataclasses.dataclass(frozen=True)
+class _State:
+    """What ``state.json`` holds, each part of its type."""
+
+    step: int
+    position: int
+    identity: dict[str, Any]
+    files: dict[str, str]
+    branch: Branch
+
+
+def _read_state(path: Path) -> _State:
+    """Read ``state.json``.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is not what ``save_checkpoint`` wrote.
+    """
+    text = (path / "state.json").read_text(encoding="utf-8")
+    try:
+        data = json.loads(text)
+        state = _State(
+            step=data["step"],
+            position=data["position"],
+            identity=data["identity"],
+            files=data["files"],
+            branch=Branch.from_json(data.get("branch")),
+        )
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise ValueError("state.json is not as it was written") from None
+    right = (
+        type(state.step) is int
+        and type(state.position) is int
+        and min(state.step, state.position) >= 0
+        and isinstance(state.identity, dict)
+        and isinstance(state.files, dict)
+        # Names alone: a checkpoint reads its own files only.
+        and all(Path(name).name == name for name in state.files)
+        and path.name == f"step-{state.step}"
+    )
+    if not right:
+        raise ValueError("state.json is not as it was written")
+    return state
+
+
+def _read(path: Path) -> Checkpoint:
+    state = _read_state(path)
+    data = {name: (path / name).read_bytes() for name in state.files}
+    for name, expected in state.files.items():
+        if hashlib.sha256(data[name]).hexdigest() != expected:
+            raise ValueError(f"{name} is not as it was written")
+    missing = sorted({_FACTORS, *_PARTS} - data.keys())
+    if missing:
+        raise ValueError(f"state.json does not list {missing[0]}")
+    return Checkpoint(
+        step=state.step,
+        position=state.position,
+        identity=state.identity,
+        branch=state.branch,
+        factors=_tensors(_FACTORS, data),
+        optimizer=_part("optimizer.pt", data),
+        training=_part("training.pt", data),
+        average=_tensors(_AVERAGE, data) if _AVERAGE in data else {},
+    )
+
+
+def _tensors(name: str, data: dict[str, bytes]) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load(data[name])
+    except SafetensorError as error:
+        raise ValueError(f"{name} is no safetensors file ({error})") from error
+
+
+def _part(name: str, data: dict[str, bytes]) -> dict[str, Any]:
+    try:
+        found = unpack_state(data[name])
+    except MemoryError:
+        raise
+    # torch's own sentence goes on to advise an unsafe way to read the file.
+    except Exception as error:
+        raise ValueError(f"{name} is not as it was written") from error
+    if not isinstance(found, dict) or not _PARTS[name] <= found.keys():
+        raise ValueError(f"{name} does not hold what a run resumes from")
+    return found
+
+
 def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
     data = {
-        "lora.safetensors": safetensors.torch.save(checkpoint.factors),
+        _FACTORS: safetensors.torch.save(checkpoint.factors),
         "optimizer.pt": pack_state(checkpoint.optimizer),
         "training.pt": pack_state(checkpoint.training),
     }
@@ -160,6 +261,7 @@ def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
         "step": checkpoint.step,
         "position": checkpoint.position,
         "identity": checkpoint.identity,
+        "branch": checkpoint.branch.to_json(),
         "files": {name: hashlib.sha256(d).hexdigest() for name, d in data.items()},
     }
     data["state.json"] = json.dumps(state, indent=2).encode()

@@ -49,5 +49,9 @@ class EarlyStop:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what ``state`` returned."""
-        self._best, self._waited = state["best"], state["waited"]
-        self.best_step = state["step"]
+        self._best, self._waited = float(state["best"]), int(state["waited"])
+        self.best_step = None if state["step"] is None else int(state["step"])
+
+    def forget_best(self) -> None:
+        """Let the next loss be the best so far: the LoRA of the best one is gone."""
+        self._best, self._waited, self.best_step = math.inf, 0, None

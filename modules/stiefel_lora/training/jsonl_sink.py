@@ -14,7 +14,7 @@ from .._exceptions import OutputError
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["JsonlSink", "read_events"]
+__all__ = ["JsonlSink", "current_events", "read_events"]
 
 
 class JsonlSink:
@@ -79,6 +79,24 @@ def read_events(path: Path) -> Iterator[dict[str, Any]]:
                 continue
             if isinstance(value, dict):
                 yield value
+
+
+def current_events(path: Path) -> list[dict[str, Any]]:
+    """Give the events of a run as it is now: no step stands for two histories.
+
+    A ``resume`` at step N voids what was written before it for later steps, whether
+    those steps were lost when a process was killed or belong to an abandoned branch.
+    Lines without type, step and values are passed over.
+    """
+    found: list[dict[str, Any]] = []
+    for event in read_events(path):
+        step = event.get("step")
+        if type(step) is not int or not isinstance(event.get("values"), dict):
+            continue
+        if event.setdefault("type", None) == "resume":
+            found = [earlier for earlier in found if earlier["step"] <= step]
+        found.append(event)
+    return found
 
 
 def _plain(value: Any) -> Any:

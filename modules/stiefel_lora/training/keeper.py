@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .checkpoint import list_checkpoints, save_checkpoint
+from .branches import Branch, move_aside
+from .checkpoint import (
+    Checkpoint,
+    is_on_branch,
+    list_checkpoints,
+    save_checkpoint,
+    step_of,
+)
 from .finite import check_blocks, check_finite
 from .machine import Machine
+from .progress import say
 from .run_folder import RunFolder
 from .sinks import MetricSink
 from .snapshot import take_snapshot
@@ -39,18 +48,48 @@ class CheckpointKeeper:
     ) -> None:
         self._config = config
         self._machine = machine
-        self._folder = folder.checkpoints
+        self._folder = folder
         self._sink = sink
         self._identity = identity
         self.latest: Path | None = None
         """The latest one that this process wrote or went on from."""
+
+        self.branch = Branch()
+        """The branch that the next ones are on."""
 
     @property
     def latest_step(self) -> int | None:
         """Step of ``latest``."""
         if self.latest is None:
             return None
-        return int(self.latest.name.removeprefix("step-"))
+        return step_of(self.latest)
+
+    def begin_branch(self, path: Path, checkpoint: Checkpoint) -> list[Path]:
+        """Go on from a checkpoint; what came after it is moved aside, and said.
+
+        Returns:
+            Former paths of what was moved.
+
+        Raises:
+            OutputError: it cannot be moved.
+        """
+        self.latest, self.branch = path, checkpoint.branch
+        others = [
+            found
+            for found in reversed(list_checkpoints(self._folder.checkpoints))
+            if found != path and not is_on_branch(found, checkpoint)
+        ]
+        if not others:
+            return []
+        place, moved = move_aside(self._folder, others, checkpoint.step)
+        self.branch = checkpoint.branch.fork(checkpoint.step)
+        names = ", ".join(found.name for found in others)
+        say(
+            f"Resuming from {path.name} leaves another branch of this run: {names} and "
+            f"files written after step {checkpoint.step} were moved to {place}; delete "
+            f"it if you do not need it."
+        )
+        return moved
 
     def save(self, step: int, position: int, figures: dict[str, Any]) -> Path:
         """Write a checkpoint of the state after ``step``.
@@ -64,10 +103,11 @@ class CheckpointKeeper:
             NonFiniteError: there is nothing good to save.
             OutputError: the disk is full; older checkpoints stay.
         """
-        check_blocks(self._machine.adapters, step=step, last=self._last_good())
+        check_blocks(self._machine.adapters, step=step, last=self.last_good())
         state = take_snapshot(self._machine, step, position, self._identity, figures)
+        state = dataclasses.replace(state, branch=self.branch)
         self.latest = save_checkpoint(
-            self._folder, state, self._config.keep_checkpoints
+            self._folder.checkpoints, state, self._config.keep_checkpoints
         )
         self._sink.event("checkpoint", step, {"path": self.latest})
         return self.latest
@@ -78,9 +118,10 @@ class CheckpointKeeper:
         Raises:
             NonFiniteError: ``value`` is NaN or infinite; names the last good one.
         """
-        adapters, last = self._machine.adapters, self._last_good()
+        adapters, last = self._machine.adapters, self.last_good()
         check_finite(value, what, step=step, adapters=adapters, last=last)
 
-    def _last_good(self) -> Path | None:
-        kept = list_checkpoints(self._folder)
+    def last_good(self) -> Path | None:
+        """The latest checkpoint on the disk, None without one."""
+        kept = list_checkpoints(self._folder.checkpoints)
         return kept[-1] if kept else None

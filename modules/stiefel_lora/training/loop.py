@@ -15,13 +15,13 @@ from .commands import take_commands
 from .early_stop import EarlyStop
 from .interrupts import InterruptWatch
 from .keeper import CheckpointKeeper
-from .lora_writer import LoraWriter
+from .lora_writer import BEST, LoraWriter
 from .machine import Machine
 from .monitor import Monitor
-from .progress import ProgressBar
+from .progress import ProgressBar, say
 from .run_folder import RunFolder
 from .sinks import MetricSink
-from .snapshot import put_back
+from .snapshot import fitting, put_back
 
 if TYPE_CHECKING:
     from ..config import TrainConfig
@@ -86,10 +86,29 @@ class Loop:
         """
         put_back(self._machine, checkpoint, path)
         self.step, self._position = checkpoint.step, checkpoint.position
-        self._smooth = checkpoint.training["smooth_loss"]
-        if "early_stop" in checkpoint.training:
-            self._early_stop.restore(checkpoint.training["early_stop"])
-        self._keeper.latest = path
+        with fitting(path, "state of the loop"):
+            self._smooth = float(checkpoint.training["smooth_loss"])
+            if "early_stop" in checkpoint.training:
+                self._early_stop.restore(checkpoint.training["early_stop"])
+
+    def begin_branch(self, checkpoint: Checkpoint, path: Path) -> list[Path]:
+        """Make the checkpoint that was restored the last one of the run.
+
+        Returns:
+            Former paths of what was moved aside.
+
+        Raises:
+            OutputError: later checkpoints cannot be moved.
+        """
+        moved = self._keeper.begin_branch(path, checkpoint)
+        lost = [file for file in moved if file.stem == self._writer.best_stem]
+        if lost and self._early_stop.best_step is not None:
+            self._early_stop.forget_best()
+            say(
+                f"{lost[0].name} held the best LoRA of the branch that was left; the "
+                f"next validation loss counts as the first."
+            )
+        return moved
 
     def save(self) -> Path:
         """Write a checkpoint of the state after ``step``.
@@ -213,7 +232,7 @@ class Loop:
         if loss is None or not stop.watches:
             return
         if stop.see(self.step, loss):
-            self._writer.write(self.step, "-best", {"validation_loss": loss})
+            self._writer.write(self.step, BEST, {"validation_loss": loss})
         if stop.wanted:
             self._sink.event("early_stop", self.step, {"best_step": stop.best_step})
 

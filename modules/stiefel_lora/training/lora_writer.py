@@ -21,9 +21,10 @@ from .sinks import MetricSink
 if TYPE_CHECKING:
     from ..config import TrainConfig
 
-__all__ = ["LoraWriter"]
+__all__ = ["BEST", "LoraWriter"]
 
 WITHOUT_AVERAGE = "_without_ema"
+BEST = "-best"
 
 
 class LoraWriter:
@@ -50,6 +51,11 @@ class LoraWriter:
         self._folder = folder
         self._sink = sink
         self._started = started
+
+    @property
+    def best_stem(self) -> str:
+        """Name, without ending, of the file with the lowest validation loss."""
+        return f"{self._folder.root.name}{BEST}"
 
     def write(
         self, step: int, mark: str = "", extra: Mapping[str, Any] | None = None

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import torch
 
 from .._exceptions import TrainingError, reason_of
-from .checkpoint import list_checkpoints
 
 if TYPE_CHECKING:
     from ..config import TrainConfig
@@ -22,12 +21,14 @@ _WORDS = ("can't allocate memory", "not enough memory")
 
 
 @contextlib.contextmanager
-def advise_on_memory(config: TrainConfig, checkpoints: Path) -> Iterator[None]:
+def advise_on_memory(
+    config: TrainConfig, last_good: Callable[[], Path | None]
+) -> Iterator[None]:
     """Turn an out-of-memory into a sentence that helps.
 
     Args:
         config: of the run.
-        checkpoints: folder of its checkpoints.
+        last_good: gives the checkpoint to resume from, None without one.
 
     Raises:
         TrainingError: names the settings that would save most, and the checkpoint to
@@ -38,8 +39,8 @@ def advise_on_memory(config: TrainConfig, checkpoints: Path) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
-        kept = list_checkpoints(checkpoints)
-        last = f"go on from {kept[-1]}" if kept else "there is no checkpoint yet"
+        kept = last_good()
+        last = f"go on from {kept}" if kept else "there is no checkpoint yet"
         raise TrainingError(
             f"Out of memory ({reason_of(error)}). What would save most here: "
             f"{', '.join(savings(config)[:3])}; {last}."

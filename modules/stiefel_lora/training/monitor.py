@@ -13,7 +13,7 @@ from ..adapters import Moves
 from ..optim.pairs import Pair
 from ..optim.rank_probe import RankReport, measure_ranks, tag_of
 from .heat_map import heat_map
-from .jsonl_sink import read_events
+from .jsonl_sink import current_events
 from .run_folder import RunFolder
 from .samples import Sampler
 from .sinks import MetricSink
@@ -101,13 +101,13 @@ class Monitor:
             tag_of("effective_rank", pair.name): pair.rank
             for pair in self._moves().pairs
         }
-        for event in read_events(folder.events_file):
-            if event.get("step", step + 1) > step:
+        for event in current_events(folder.events_file):
+            if event["step"] > step:
                 continue
-            values = event.get("values", {})
-            if event.get("type") == "validation" and values.get("validation/loss"):
+            values = event["values"]
+            if event["type"] == "validation" and values.get("validation/loss"):
                 self.losses[event["step"]] = values["validation/loss"]
-            elif event.get("type") == "ranks" and ranks.keys() <= values.keys():
+            elif event["type"] == "ranks" and ranks.keys() <= values.keys():
                 self._columns[event["step"]] = [
                     values[tag] / rank for tag, rank in ranks.items()
                 ]

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._exceptions import CheckpointError
-from .checkpoint import (
-    Checkpoint,
-    list_checkpoints,
-    load_checkpoint,
-    remove_leftovers,
-)
+from .checkpoint import Checkpoint, list_checkpoints, load_checkpoint
 from .progress import say
 from .run_folder import RunFolder, existing_run_folders
 
 if TYPE_CHECKING:
     from ..config import TrainConfig
 
-__all__ = ["find_run", "read_latest"]
+__all__ = ["check_steps", "find_run", "read_latest"]
 
 
 def find_run(config: TrainConfig, resume: str | Path) -> tuple[RunFolder, Path | None]:
@@ -44,7 +40,8 @@ def find_run(config: TrainConfig, resume: str | Path) -> tuple[RunFolder, Path |
         )
     path = Path(resume).resolve()
     if (path / "state.json").is_file():
-        return RunFolder(path.parent.parent), path
+        return _run_of(path), path
+    _refuse_abandoned(path)
     if RunFolder(path).has_checkpoint:
         return RunFolder(path), None
     raise CheckpointError(
@@ -53,13 +50,48 @@ def find_run(config: TrainConfig, resume: str | Path) -> tuple[RunFolder, Path |
     )
 
 
+def _run_of(path: Path) -> RunFolder:
+    """Give the run of a checkpoint by its place."""
+    root = path.parent.parent
+    _refuse_abandoned(root)
+    if path.parent.name != "checkpoints" or not re.fullmatch(r"step-\d+", path.name):
+        raise CheckpointError(
+            f"{path} is a checkpoint outside of a run. Move it to "
+            f"RUN_FOLDER/checkpoints/step-N, then resume from there."
+        )
+    return RunFolder(root)
+
+
+def _refuse_abandoned(root: Path) -> None:
+    run = RunFolder(root.parent.parent)
+    if root.parent == run.abandoned and run.checkpoints.is_dir():
+        raise CheckpointError(
+            f"{root} holds a branch that the run left when it was resumed from an "
+            f"older checkpoint. Move its checkpoints back to {run.checkpoints}, then "
+            f"resume from there."
+        )
+
+
+def check_steps(config: TrainConfig, path: Path, checkpoint: Checkpoint) -> None:
+    """Refuse a run that would end before the checkpoint it is resumed from.
+
+    Raises:
+        CheckpointError: ``steps`` is lower than the checkpoint's.
+    """
+    if config.steps < checkpoint.step:
+        raise CheckpointError(
+            f"steps={config.steps}: the checkpoint {path} is at step "
+            f"{checkpoint.step} already. Set steps to {checkpoint.step} or more, or "
+            f"resume from an older checkpoint."
+        )
+
+
 def read_latest(folder: RunFolder) -> tuple[Path, Checkpoint]:
     """The run's latest checkpoint that is not damaged.
 
     Raises:
         CheckpointError: there is none.
     """
-    remove_leftovers(folder.checkpoints)
     error = CheckpointError(f"The checkpoints in {folder.root} are gone.")
     for path in reversed(list_checkpoints(folder.checkpoints)):
         try:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import datetime
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
+from ..config.export import dump_full
+from ..files.atomic import atomic_write
 from .assemble import Inputs, build_machine
 from .checkpoint import Checkpoint
 from .identity import changed_settings
@@ -52,31 +55,42 @@ class Run:
         self.machine: Machine | None = None
 
     def prepare(self) -> Machine:
-        """Open the sinks, write the configuration, encode pictures, load the model."""
-        step = self.resume[1].step if self.resume else None
+        """Open the sinks, encode pictures, load the model; a new run starts."""
         jsonl = JsonlSink(self.folder.events_file)
         self.sink = SinkGroup([jsonl])
-        changed = self._write_config()
-        with advise_on_memory(self.config, self.folder.checkpoints):
+        if self.resume is None:
+            self._write_config()
+        path = self.resume[0] if self.resume else None
+        with advise_on_memory(self.config, lambda: path):
             self.machine = build_machine(self.config, self.inputs, self.folder)
-        if self.config.lora_init == "loi" and step is None:
+        if self.config.lora_init == "loi" and self.resume is None:
             start_from_gradient(self.machine, self.config)
-        self.sink = SinkGroup([jsonl, TensorBoardSink(self.folder.tensorboard, step)])
+        if self.resume is None:
+            self._announce("start", 0, {})
+        return self.machine
+
+    def _announce(self, kind: str, step: int, more: Mapping[str, Any]) -> None:
+        """Write the event that begins this process's part of the run."""
+        machine = self.machine
+        assert machine is not None
         self.sink.event(
-            "start" if step is None else "resume",
-            step or 0,
+            kind,
+            step,
             {
                 "version": __version__,
                 "steps": self.config.steps,
                 "optimizer": self.config.optimizer.name,
                 "rank": self.config.lora_rank,
-                "blocks": len(self.machine.pairs),
-                "pictures": len(self.machine.pictures),
-                "unreadable": self.machine.pictures.unreadable,
-                "changed": changed,
+                "blocks": len(machine.pairs),
+                "pictures": len(machine.pictures),
+                "unreadable": machine.pictures.unreadable,
+                "changed": {},
+                **more,
             },
         )
-        return self.machine
+        # After the event: importing TensorBoard takes seconds.
+        resumed = step if self.resume else None
+        self.sink.add(TensorBoardSink(self.folder.tensorboard, resumed))
 
     def close(self) -> None:
         """Close the sinks."""
@@ -107,11 +121,9 @@ class Run:
             writer,
         )
         if self.resume is not None:
-            path, checkpoint = self.resume
-            loop.restore(checkpoint, path)
-            monitor.restore(self.folder, checkpoint.step)
+            self._restore(loop, monitor, *self.resume)
         try:
-            with advise_on_memory(self.config, self.folder.checkpoints):
+            with advise_on_memory(self.config, keeper.last_good):
                 loop.run()
             result = self._finish(loop, monitor, writer, clock)
         except Exception as error:
@@ -120,6 +132,20 @@ class Run:
         finally:
             self.close()
         return result
+
+    def _restore(
+        self, loop: Loop, monitor: Monitor, path: Path, checkpoint: Checkpoint
+    ) -> None:
+        """Go on from a checkpoint; the folder changes only when all of it fits."""
+        loop.restore(checkpoint, path)
+        changed = self._changed()
+        moved = loop.begin_branch(checkpoint, path)
+        self._write_config()
+        here = self.folder.checkpoints
+        abandoned = [file.name for file in moved if file.parent == here][::-1]
+        more = {"checkpoint": path.name, "changed": changed, "abandoned": abandoned}
+        self._announce("resume", checkpoint.step, more)
+        monitor.restore(self.folder, checkpoint.step)
 
     def _finish(
         self, loop: Loop, monitor: Monitor, writer: LoraWriter, clock: float
@@ -190,17 +216,22 @@ class Run:
         for path in result.lora_files:
             say(f"LoRA: {path}")
 
-    def _write_config(self) -> dict[str, str]:
-        """Write config.json; returns what a resumed run changed."""
-        from ..config import dump_full
-
-        path, text = self.folder.config_file, dump_full(self.config)
-        changed: dict[str, str] = {}
-        if self.resume is not None and path.is_file():
-            before = json.loads(path.read_text(encoding="utf-8"))
-            changed = changed_settings(before, json.loads(text))
-            if changed:
-                what = ", ".join(f"{key} {value}" for key, value in changed.items())
-                say(f"Settings that differ from before: {what}.")
-        path.write_text(text, encoding="utf-8", newline="\n")
+    def _changed(self) -> dict[str, str]:
+        """Settings that differ from those of before, also said."""
+        try:
+            before = json.loads(self.folder.config_file.read_text(encoding="utf-8"))
+            changed = changed_settings(before, json.loads(dump_full(self.config)))
+        except (OSError, ValueError, TypeError):
+            say(
+                f"{self.folder.config_file} cannot be read, so settings that differ "
+                f"from before are not known; it is written again."
+            )
+            return {}
+        if changed:
+            what = ", ".join(f"{key} {value}" for key, value in changed.items())
+            say(f"Settings that differ from before: {what}.")
         return changed
+
+    def _write_config(self) -> None:
+        with atomic_write(self.folder.config_file) as part:
+            part.write_text(dump_full(self.config), encoding="utf-8", newline="\n")

@@ -54,6 +54,11 @@ class RunFolder:
         return self.root / "lora"
 
     @property
+    def abandoned(self) -> Path:
+        """What a resume from an older checkpoint moved aside; made when needed."""
+        return self.root / "abandoned"
+
+    @property
     def commands(self) -> Path:
         """Where orders to the running job are dropped."""
         return self.root / "commands"

@@ -41,6 +41,10 @@ class SinkGroup:
     def __init__(self, sinks: Sequence[MetricSink]) -> None:
         self._sinks = list(sinks)
 
+    def add(self, sink: MetricSink) -> None:
+        """Pass on to one more from now on."""
+        self._sinks.append(sink)
+
     def event(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
         """Pass on an event."""
         for sink in self._sinks:

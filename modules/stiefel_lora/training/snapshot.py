@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from .._exceptions import CheckpointError
+from .._exceptions import CheckpointError, reason_of
 from ..adapters import factors_of, load_factors
 from .checkpoint import Checkpoint
 from .machine import Machine
 from .progress import say
 from .rng import capture_rng, restore_rng
 
-__all__ = ["put_back", "take_snapshot"]
+__all__ = ["fitting", "put_back", "take_snapshot"]
 
 
 def take_snapshot(
@@ -61,21 +63,37 @@ def put_back(machine: Machine, checkpoint: Checkpoint, path: Path) -> None:
     training = checkpoint.training
     rates = [float(rate) for rate in machine.scheduler.base_lrs]
     load_factors(machine.model, checkpoint.factors)
-    try:
+    with fitting(path, "optimizer state"):
         machine.optimizer.load_state_dict(checkpoint.optimizer)
-    except (ValueError, KeyError) as error:
-        raise CheckpointError(
-            f"The optimizer state of {path} does not fit this run ({error})."
-        ) from error
     _set_schedule(machine.scheduler, checkpoint.step, rates)
     if machine.average is not None:
         if not checkpoint.average:
             say(f"{path} holds no EMA; it starts anew at step {checkpoint.step}.")
-        machine.average.restore(checkpoint.average)
-    machine.noise.restore(training["noise"])
-    if machine.accelerator.scaler is not None and training["scaler"]:
-        machine.accelerator.scaler.load_state_dict(training["scaler"])
-    restore_rng(training["rng"])
+        with fitting(path, "EMA"):
+            machine.average.restore(checkpoint.average)
+    with fitting(path, "state of random numbers and gradient scaler"):
+        machine.noise.restore(training["noise"])
+        if machine.accelerator.scaler is not None and training["scaler"]:
+            machine.accelerator.scaler.load_state_dict(training["scaler"])
+        restore_rng(training["rng"])
+
+
+@contextlib.contextmanager
+def fitting(path: Path, part: str) -> Iterator[None]:
+    """Restore a part of a checkpoint, whose content may be anything.
+
+    Raises:
+        CheckpointError: it does not fit.
+    """
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise CheckpointError(
+            f"The {part} of {path} does not fit this run ({reason_of(error)}). Resume "
+            f"from an older checkpoint."
+        ) from error
 
 
 def _set_schedule(

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from .._exceptions import InputError, TrainingError
 from .assemble import Inputs, check_inputs
-from .checkpoint import load_checkpoint
+from .checkpoint import load_checkpoint, remove_leftovers
 from .identity import check_identity, run_identity
 from .progress import say
 from .result import TrainResult
-from .resume import find_run, read_latest
+from .resume import check_steps, find_run, read_latest
 from .run import Run
 from .run_folder import create_run_folder
 from .run_lock import hold_run
@@ -48,10 +48,12 @@ def train(config: TrainConfig, resume: str | Path | None = None) -> TrainResult:
         return _new_run(config, inputs, identity, started, clock)
     folder, named = find_run(config, resume)
     with hold_run(folder.root, needed=False):
+        remove_leftovers(folder.checkpoints)
         path, checkpoint = (
             (named, load_checkpoint(named)) if named else read_latest(folder)
         )
         check_identity(checkpoint.identity, identity, path)
+        check_steps(config, path, checkpoint)
         folder.make_parts()
         say(f"Going on from {path}, step {checkpoint.step} of {config.steps}.")
         run = Run(config, inputs, identity, folder, (path, checkpoint))

@@ -59,6 +59,7 @@ class RunRecord:
         """Whether the last look left something unread."""
 
         self._position = 0
+        self._written: dict[Path, int] = {}
         self._pace: list[tuple[int, float]] = []
 
     def look(self) -> bool:
@@ -130,6 +131,11 @@ class RunRecord:
             series.cut(step)
         self.ranks.cut(step)
         self.rounds = [found for found in self.rounds if found.step <= step]
+        self.checkpoint_step = step
+        if values.get("abandoned"):
+            # Files of later steps were moved aside; without a branch they stay.
+            late = {path for path, last in self._written.items() if last > step}
+            self.lora_files = [path for path in self.lora_files if path not in late]
 
     def _take_train(self, step: int, values: dict[str, Any], event: Any) -> None:
         self.step = step
@@ -148,6 +154,7 @@ class RunRecord:
     def _take_lora(self, step: int, values: dict[str, Any], event: Any) -> None:
         for name in values["files"]:
             path = self.folder.lora / str(name)
+            self._written[path] = step
             if path not in self.lora_files:
                 self.lora_files.append(path)
 
