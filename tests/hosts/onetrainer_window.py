@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import loadable_torchvision  # noqa: F401
 
@@ -39,7 +41,8 @@ def main(root: Path, folder: Path) -> None:
     window = PySide6TrainView()
     window.ui_state.get_var("training_method").set(str(TrainingMethod.LORA))
     window.change_training_method(TrainingMethod.LORA)
-    window.ui_state.get_var("learning_rate").set("0.02")
+    rate = window.ui_state.get_var("learning_rate")
+    rate.set("0.0003")
     window.ui_state.get_var("lora_rank").set(RANK)
     window.ui_state.get_var("lora_alpha").set(ALPHA)
     window.show()
@@ -52,6 +55,7 @@ def main(root: Path, folder: Path) -> None:
     dropdown.setCurrentText(LABEL)
     config = window.controller.train_config
     print("chosen:", config.optimizer.optimizer)
+    print("rate with it:", rate.get(), config.learning_rate)
     controller = OptimizerParamsWindowController(config)
     dialog = PySide6OptimizerParamsWindowView(window, controller, window.ui_state)
     dialog.resize(900, 640)
@@ -85,10 +89,35 @@ def main(root: Path, folder: Path) -> None:
     print("alpha at another rank:", alpha_shown())
     dropdown.setCurrentText("ADAMW")
     print("alpha with ADAMW:", alpha_shown(), config.lora_alpha)
+    print("rate with ADAMW:", rate.get(), config.learning_rate)
     dropdown.setCurrentText(LABEL)
     window.lora_tab.refresh_ui()
     application.processEvents()
     print("alpha in a new tab:", alpha_shown())
+    rate.set("0.0001")
+    window.training_tab.refresh_ui()
+    print("rate in a new tab:", rate.get(), config.learning_rate)
+    refuse(window, application)
+
+
+def refuse(window: Any, application: Any) -> None:
+    """Start a training that is refused; print the message of the window."""
+    from modules.ui import PySide6TrainUIView
+
+    shown: list[str] = []
+    boxes = SimpleNamespace(critical=lambda parent, title, text: shown.append(text))
+    PySide6TrainUIView.QMessageBox = boxes
+    # It writes into the checkout.
+    window.save_default = lambda: None
+    window.confirm = lambda title, message: True
+    window.ui_state.get_var("peft_type").set("LOHA")
+    window.start_training()
+    thread = window.controller.training_thread
+    while thread is not None and thread.is_alive():
+        application.processEvents()
+        thread.join(0.05)
+    application.processEvents()
+    print("refused:", *shown)
 
 
 if __name__ == "__main__":

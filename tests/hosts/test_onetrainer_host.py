@@ -58,6 +58,10 @@ def test_alpha_becomes_the_rank_with_a_message(printed: str) -> None:
     assert "LoRA alpha is 1 and is taken as 4, the rank" in printed
 
 
+def test_it_says_how_many_pairs_it_trains(printed: str) -> None:
+    assert f"stiefel-lora: Stiefel LoRA trains {LAYERS} LoRA pairs." in printed
+
+
 def test_the_file_holds_orthonormal_factors(runs: Runs, printed: str) -> None:
     weights = runs.weights("whole")
     ups = [value for name, value in weights.items() if name.endswith("lora_up.weight")]
@@ -321,6 +325,12 @@ def test_the_window_shows_the_method(runs: Runs, changes_before: str) -> None:
     assert "alpha at another rank: [('8', False)]" in output
     assert "alpha with ADAMW: [('2.0', True)] 2.0" in output
     assert "alpha in a new tab: [('8', False)]" in output
+    assert "rate with it: 0.02 0.02" in output
+    assert "rate with ADAMW: 0.0003 0.0003" in output
+    assert "rate in a new tab: 0.0001 0.0001" in output
+    message = output.partition("refused: ")[2]
+    assert "Stiefel LoRA trains LoRA factors, and a LOHA has none" in message
+    assert "Traceback" not in output
     for name in ("training_tab.png", "parameters.png", "lora_tab.png"):
         assert (runs.folder / name).stat().st_size > 10_000
 

@@ -6,7 +6,6 @@ import contextlib
 import importlib
 import json
 import os
-import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ from typing import Any
 
 from onetrainer_stand_in import HOST, forget
 
+from helpers.changed_checkout import change_checkout
 from stiefel_lora.integrations.onetrainer import launch
 
 __all__ = ["Changed"]
@@ -25,8 +25,8 @@ class Changed:
 
     Args:
         root: where the copy goes.
-        renamed: old name -> new name, in all its files.
-        moved: old module -> new module.
+        renamed: as :func:`helpers.changed_checkout.change_checkout`.
+        moved: likewise.
     """
 
     def __init__(
@@ -38,27 +38,7 @@ class Changed:
         self.root = root / "host"
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(HOST, self.root, ignore=ignored)
-        for old, new in (moved or {}).items():
-            self._file(new).parent.mkdir(exist_ok=True)
-            self._file(old).rename(self._file(new))
-            self._replace(re.escape(old), new)
-            # from modules.util import create
-            before, _, name = old.rpartition(".")
-            after, _, other = new.rpartition(".")
-            self._replace(
-                rf"from {re.escape(before)} import {name}\b",
-                f"from {after} import {other} as {name}",
-            )
-        for old, new in (renamed or {}).items():
-            self._replace(old, new)
-
-    def _file(self, module: str) -> Path:
-        return self.root / (module.replace(".", "/") + ".py")
-
-    def _replace(self, old: str, new: str) -> None:
-        for path in self.root.rglob("*.py"):
-            text = path.read_text("utf-8")
-            path.write_text(re.sub(rf"\b{old}\b", new, text), "utf-8")
+        change_checkout(self.root, renamed or {}, moved or {})
 
     def train(self, optimizer: str, *more: str, **config: Any) -> int:
         """Train through the launcher; its exit code."""

@@ -305,6 +305,32 @@ def test_what_trains_is_said_once(
     assert "The learning rate is 0.02; LoRA-RITE starts at 0.0002" in printed
 
 
+@pytest.mark.parametrize(
+    ("alpha", "rank", "scale", "times"), [(1.0, 4, "0.25", "4"), (4.0, 2, "2", "0.5")]
+)
+@pytest.mark.parametrize(
+    "label", [x for x in LABELS if OFFERED[x].alpha_policy != "rank"]
+)
+def test_alpha_over_rank_is_said_once_where_it_stays(
+    host: Any,
+    capsys: pytest.CaptureFixture[str],
+    label: str,
+    alpha: float,
+    rank: int,
+    scale: str,
+    times: str,
+) -> None:
+    trainer = started(host, label, lora_alpha=alpha, lora_rank=rank)
+    line = f"alpha / rank is {scale} in 3 layers and {label} leaves it so."
+    printed = capsys.readouterr().out
+    assert printed.count(line) == 1
+    assert f"rank or multiply the learning rate by {times}." in printed
+    layers = adapters_of(trainer.model.unet_lora)
+    assert {float(layer.alpha) for layer in layers} == {alpha}
+    started(host, label, lora_alpha=float(rank), lora_rank=rank)
+    assert "alpha /" not in capsys.readouterr().out
+
+
 BAD: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("Stiefel LoRA", {"peft_type": "LOHA"}, {}, "and a LOHA has none"),
     ("Stiefel LoRA", {"training_method": "FINE_TUNE"}, {}, "method is FINE_TUNE"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -260,3 +261,21 @@ def test_a_window_whose_host_lost_our_optimizer_refuses_once(
         with pytest.raises(ConfigError, match=rf"took ADAMW: it has no module {ENUM}"):
             create.create_trainer(shown, None, None).start()
         create.create_trainer(shown, None, None).start()
+
+
+@pytest.mark.parametrize("optimizer", ["Stiefel LoRA", "stella", "Stiefel_LoRA"])
+def test_the_dropin_without_the_package_trains_no_adamw_for_ours(
+    optimizer: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As after OneTrainer's environment was made again."""
+    host = Changed(tmp_path)
+    package = "stiefel_lora.integrations.onetrainer"
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(SystemExit, match=f"the optimizer '{optimizer}' is not inst"):
+        host.train_by_dropin(optimizer, learning_rate=0.02)
+    assert "run: pip install stiefel-lora" in capsys.readouterr().out
+    host.train_by_dropin("ADAMW", learning_rate=1e-4)
+    assert "optimizer: AdamW" in capsys.readouterr().out

@@ -19,6 +19,7 @@ __all__ = [
     "key_of",
     "method_named",
     "method_of",
+    "names",
     "needs_fused_back_pass",
 ]
 
@@ -38,6 +39,11 @@ def method_of(config: Any) -> Method | None:
     """The method that a TrainConfig names; None for an optimizer of the host."""
     settings = getattr(config, "optimizer", None)
     return OFFERED.get(str(getattr(settings, "optimizer", None)))
+
+
+def names() -> tuple[str, ...]:
+    """Everything that a configuration may call our methods."""
+    return (*OFFERED, *_BY_NAME, *_ALIASES)
 
 
 def method_named(name: object) -> Method | None:

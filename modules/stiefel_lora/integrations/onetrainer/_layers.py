@@ -22,6 +22,7 @@ __all__ = [
     "fold_alpha",
     "layers_holding",
     "named_parameters",
+    "scale_of",
     "wrap_layers",
 ]
 
@@ -100,12 +101,17 @@ def layers_holding(parameters: Iterable[torch.Tensor]) -> list[nn.Module]:
     ]
 
 
+def scale_of(layer: Any) -> float:
+    """The scale alpha / rank of a layer."""
+    return float(layer.alpha) / layer.rank
+
+
 @torch.no_grad()
 def fold_alpha(layers: Iterable[Any]) -> None:
     """Bring a loaded LoRA to alpha = rank; its product stays what it was."""
     folded = 0
     for layer in layers:
-        scale = float(layer.alpha) / layer.rank
+        scale = scale_of(layer)
         if scale != 1.0:
             layer.lora_down.weight.mul_(scale)
             layer.alpha.fill_(layer.rank)

@@ -9,14 +9,14 @@ from typing import Any
 import torch
 
 from ...methods import Method
-from ...optim.alpha import ALPHA_IS_RANK
+from ...optim.alpha import ALPHA_IS_RANK, alpha_note
 from ...optim.rule import keeps_orthonormal
 from ._averages import averaged, begin_anew
 from ._check import check, options_of
 from ._choices import method_of
 from ._console import say
 from ._gauge import enter_gauge
-from ._layers import fold_alpha, layers_holding, named_parameters
+from ._layers import fold_alpha, layers_holding, named_parameters, scale_of
 from ._points import MissingPoint, arguments_of, wrap
 from ._rate import is_far
 from ._resume import matching_state
@@ -84,6 +84,9 @@ def _create(
     if fused and not resumed and keeps_orthonormal(method.load()):
         # Stepped one by one, a pair that enters it in training loses a step.
         enter_gauge(layers)
+    note = alpha_note(method, map(scale_of, layers))
+    if note:
+        say(note)
     _say_start(method, config, optimizer)
     return optimizer
 
