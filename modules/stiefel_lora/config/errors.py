@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 from .concept import Concept
 from .optimizer import OPTIMIZER_MODELS
 from .parts import Sample
-from .suggestions import nearest, suggest_key
+from .suggestions import nearest, no_counterpart, suggest_key
 
 __all__ = ["located_sentences", "sentences", "shown_value"]
 
@@ -82,33 +82,43 @@ def _unknown_key(loc: Location, top_level: list[str]) -> str:
     key = str(loc[-1])
     path = _path(loc)
     parent = path[: len(path) - len(_word(key))]
-    known = _known_keys(loc, top_level)
-    option = None if parent else _optimizer_option(key)
-    near = option or suggest_key(key, known)
+    section = _section(loc)
+    sections = _sections(loc, top_level)
+    near = suggest_key(key, section, sections)
     if near:
-        return f"There is no key {path}; did you mean {parent}{near}?"
+        place = parent if near in sections[section] else ""
+        unit = " It counts steps." if "epoch" in key.lower() else ""
+        return f"There is no key {path}; did you mean {place}{near}?{unit}"
+    reason = no_counterpart(key)
+    if reason:
+        return f"There is no key {path}; it has no counterpart here, because {reason}."
     if not parent:
         return f"There is no key {path}; stiefel-lora schema lists all keys."
-    return f"There is no key {path}; there are {', '.join(known)}."
+    return f"There is no key {path}; there are {', '.join(sections[section])}."
 
 
-def _known_keys(loc: Location, top_level: list[str]) -> list[str]:
+def _section(loc: Location) -> str:
     if len(loc) == 1:
-        return top_level
-    if loc[0] == "optimizer":
-        fields = OPTIMIZER_MODELS[str(loc[1])].model_fields
-        return [field.alias or name for name, field in fields.items()]
-    return list((Sample if loc[0] == "samples" else Concept).model_fields)
+        return ""
+    return {"optimizer": "optimizer", "samples": "samples"}.get(str(loc[0]), "concepts")
 
 
-def _optimizer_option(key: str) -> str | None:
-    """An option of some optimizer that was written at top level."""
+def _sections(loc: Location, top_level: list[str]) -> dict[str, list[str]]:
+    """Keys of all sections; inside an optimizer those of its method alone."""
+    models = OPTIMIZER_MODELS
+    if _section(loc) == "optimizer":
+        models = {str(loc[1]): OPTIMIZER_MODELS[str(loc[1])]}
     options = {
-        field.alias or name
-        for model in OPTIMIZER_MODELS.values()
+        field.alias or name: None
+        for model in models.values()
         for name, field in model.model_fields.items()
     }
-    return f"optimizer.{key}" if key in options - {"name"} else None
+    return {
+        "": top_level,
+        "optimizer": list(options),
+        "concepts": list(Concept.model_fields),
+        "samples": list(Sample.model_fields),
+    }
 
 
 def _optimizer(detail: ErrorDetails) -> str:
