@@ -6,14 +6,12 @@ import os
 from collections.abc import Iterator
 
 from .._exceptions import ConfigError
+from ..methods import rate_note
 from .paths import MODEL_SETTINGS, is_local_model
 from .rules_objective import idle_objective
 from .schema import TrainConfig
 
 __all__ = ["check_complete", "check_paths", "remarks"]
-
-# Learning rates this many times off are rarely meant.
-FAR = 100
 
 _OF_MASKS = (
     "alpha_mask",
@@ -114,12 +112,6 @@ def _far_rate(config: TrainConfig) -> Iterator[str]:
     entry = config.optimizer.method
     if entry is None:
         return
-    ratio = config.learning_rate / entry.default_lr
-    if 1 / FAR < ratio < FAR:
-        return
-    times, word = (ratio, "above") if ratio > 1 else (1 / ratio, "below")
-    yield (
-        f"learning_rate={config.learning_rate:g} is {times:.0f} times {word} "
-        f"{entry.default_lr:g}, where {entry.name} usually begins; each optimizer has "
-        f"its own unit."
-    )
+    note = rate_note(entry, config.learning_rate, config.optimizer.arguments())
+    if note is not None:
+        yield note

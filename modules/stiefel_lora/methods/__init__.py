@@ -10,11 +10,22 @@ import difflib
 
 from .._exceptions import OptionError
 from ._baselines import ADAMW, ADAMW_8BIT, LORA_PLUS, SCALED_ADAMW
+from ._common import adam_options
 from ._geometric import LORA_RITE, RIEMANNION, STELLA
+from ._rates import rate_note, usual_lr
 from ._stiefel import STIEFEL_LORA
 from ._types import Method, Option
 
-__all__ = ["CATALOGUE", "Method", "Option", "check_options", "method"]
+__all__ = [
+    "CATALOGUE",
+    "Method",
+    "Option",
+    "adam_options",
+    "check_options",
+    "method",
+    "rate_note",
+    "usual_lr",
+]
 
 CATALOGUE: dict[str, Method] = {
     entry.name: entry
