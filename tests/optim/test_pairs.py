@@ -5,7 +5,7 @@ import torch
 from lora_net import LoraNet
 from torch import nn
 
-from stiefel_lora import PairingError, find_pairs
+from stiefel_lora import OptionError, PairingError, find_pairs
 from stiefel_lora.optim._groups import spare_magnitudes
 
 
@@ -106,6 +106,118 @@ def test_lora_plus_groups_pair_by_position():
 def test_square_neighbours_without_names_are_refused():
     with pytest.raises(PairingError, match=r"pass named_parameters\(\)"):
         find_pairs(tensors((4, 4), (4, 4)))
+
+
+def roles(found, params):
+    place = {id(p): i for i, p in enumerate(params)}
+    return [(place[id(p.down)], place[id(p.up)]) for p in found.pairs]
+
+
+A, B, SQUARE = (4, 16), (16, 4), (4, 4)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "expected"),
+    [
+        ([A, B] * 3, [(0, 1), (2, 3), (4, 5)]),
+        ([B, A] * 2, [(1, 0), (3, 2)]),
+        # LyCORIS's LoHa: two products a layer.
+        ([(64, 4), (4, 32), (64, 4), (4, 32)], [(1, 0), (3, 2)]),
+        ([A, B, (16,), A, B, (16,)], [(0, 1), (3, 4)]),
+        # A weight that is trained as a whole, before and behind.
+        ([(10, 16), A, B, A, B, (16, 16)], [(1, 2), (3, 4)]),
+        # A layer narrower than the rank, first or last.
+        ([(4, 3), (16, 4), A, B], [(2, 3)]),
+        ([A, B, A, (2, 4)], [(0, 1)]),
+        ([(4, 8, 3, 3), (16, 4, 1, 1), A, B], [(0, 1), (2, 3)]),
+    ],
+)
+def test_lists_in_order_are_paired_without_names(shapes, expected):
+    params = tensors(*shapes)
+    assert roles(find_pairs(params), params) == expected
+
+
+LOKR = [(8, 8), (64, 8), (8, 64)]
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        [A, A, A, B, B, B],
+        [A, B, B, A],
+        [A, B, A],
+        [A, A, B],
+        LOKR,
+        LOKR * 2,
+        LOKR * 4,
+        # LoKr with a whole second matrix.
+        [(16, 16), (64, 16)] * 2,
+        [SQUARE, B, A, B],
+        # Tucker's core between A and B.
+        [(4, 8, 1, 1), (4, 4, 3, 3), (6, 4, 1, 1)],
+        # Shifted by one, the narrow layers at both ends hide it.
+        [(8, 3), (16, 8), (8, 16), (16, 8), (8, 16), (2, 8)],
+    ],
+)
+def test_lists_that_could_be_paired_otherwise_are_refused(shapes):
+    with pytest.raises(PairingError, match=r"pass named_parameters\(\)"):
+        find_pairs(tensors(*shapes))
+
+
+def test_groups_in_order_are_paired_whatever_else_fits():
+    groups = [tensors(A, A), tensors(B, B), tensors(A, A), tensors(B, B)]
+    params = [p for group in groups for p in group]
+    found = find_pairs([{"params": group} for group in groups])
+    assert roles(found, params) == [(0, 2), (1, 3), (4, 6), (5, 7)]
+
+
+def test_groups_that_fit_one_other_are_paired_across():
+    groups = [tensors(A, A), tensors(A), tensors(B, B), tensors(B)]
+    params = [p for group in groups for p in group]
+    found = find_pairs([{"params": group} for group in groups])
+    assert sorted(roles(found, params)) == [(0, 3), (1, 4), (2, 5)]
+
+
+@pytest.mark.parametrize(
+    "groups", [[[A, A], [A, A], [B, B], [B, B]], [[SQUARE], [SQUARE]]]
+)
+def test_groups_that_fit_several_are_refused(groups):
+    with pytest.raises(PairingError, match=r"pass named_parameters\(\)"):
+        find_pairs([{"params": tensors(*group)} for group in groups])
+
+
+@pytest.mark.parametrize("between", ["lora_mid.weight", "lora_E.default"])
+def test_a_matrix_between_the_factors_makes_them_no_pair(between):
+    shapes = {"lora_A": (4, 8, 1, 1), between: (4, 4, 3, 3), "lora_B": (6, 4, 1, 1)}
+    named = [
+        (f"q.{n}", t) for n, t in zip(shapes, tensors(*shapes.values()), strict=True)
+    ]
+    found = find_pairs(named)
+    assert not found.pairs
+    assert "between A and B" in found.reasons[id(named[0][1])]
+
+
+def test_a_grouped_convolution_is_no_pair_and_hides_no_other():
+    shapes = [(4, 8, 3, 3), (6, 2, 1, 1), (4, 8), (6, 4)]
+    names = ["c.lora_A.weight", "c.lora_B.weight", "q.lora_A.weight", "q.lora_B.weight"]
+    found = find_pairs(list(zip(names, tensors(*shapes), strict=True)))
+    assert [pair.name for pair in found.pairs] == ["q"]
+    assert set(found.reasons.values()) == {"grouped convolution"}
+
+
+def test_a_rank_of_zero_is_a_sentence():
+    a, b = tensors((0, 8), (6, 0))
+    with pytest.raises(PairingError, match="'q' have rank 0"):
+        find_pairs([("q.lora_A.weight", a), ("q.lora_B.weight", b)])
+
+
+def test_a_tensor_under_two_names_is_refused():
+    a, b = tensors((4, 8), (6, 4))
+    named = [("p.lora_A.weight", a), ("p.lora_B.weight", b), ("q.lora_A.weight", a)]
+    with pytest.raises(OptionError, match=r"as 'p.lora_A.weight' and as 'q.lora_A"):
+        find_pairs(named)
+    with pytest.raises(OptionError, match="one tensor is given twice"):
+        find_pairs([{"params": [a]}, {"params": [b, a]}])
 
 
 def test_square_factors_with_names_are_fine():

@@ -8,7 +8,7 @@ import pytest
 import torch
 from catalogue_cases import RATES
 from peft import LoraConfig, PeftModel, get_peft_model
-from peft.tuners.lora.config import MontecloraConfig
+from peft.tuners.lora.config import BdLoraConfig, KasaConfig, MontecloraConfig
 from torch import nn
 
 from stiefel_lora import OptionError, create_optimizer
@@ -77,9 +77,23 @@ MATRIX = {
     "pissa": {"init_lora_weights": "pissa"},
     "mica": {"init_lora_weights": "mica"},
     "olora, alpha = r": {"init_lora_weights": "olora", "lora_alpha": 4},
+    "grouped": {"target_modules": [*LAYERS, "conv", "grouped"]},
+    "experts": {"target_parameters": ["experts.weight"]},
+    "kasa": {"kasa_config": KasaConfig()},
+    "block diagonal": {
+        "use_bdlora": BdLoraConfig(
+            target_modules_bd_a=["first"], target_modules_bd_b=["second"], nblocks=2
+        )
+    },
+    "block diagonal, others": {
+        "target_modules": [*LAYERS, "head"],
+        "use_bdlora": BdLoraConfig(
+            target_modules_bd_a=["first"], nblocks=2, match_strict=False
+        ),
+    },
 }
 
-SOME = ["rslora, both patterns", "lora_bias, rslora"]
+SOME = ["rslora, both patterns", "lora_bias, rslora", "experts", "kasa"]
 
 
 def adapted(base: nn.Module, options: dict) -> nn.Module:
@@ -202,11 +216,47 @@ def tied_net() -> nn.Module:
     return model
 
 
-def test_a_shared_factor_is_scaled_once():
+def test_a_shared_factor_is_scaled_once_and_its_layers_take_adamw(caplog):
     model = tied_net()
     before = output(model)
-    create_optimizer("stiefel_lora", model)
+    optimizer = create_optimizer("stiefel_lora", model, lr=0.0)
     torch.testing.assert_close(output(model), before, rtol=1e-5, atol=1e-5)
+    step(model, optimizer)
+    torch.testing.assert_close(output(model), before, rtol=1e-5, atol=1e-5)
+    assert not optimizer.pairs
+    assert "(shared by several layers)" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("options", "count", "reason"),
+    [
+        (MATRIX["grouped"], 3, "grouped convolution"),
+        (MATRIX["experts"], 2, "one LoRA for several experts"),
+        (MATRIX["block diagonal, others"], 0, "BdLora"),
+    ],
+)
+def test_layers_that_are_no_product_take_adamw_and_are_named(
+    options, count, reason, caplog
+):
+    optimizer = create_optimizer("stiefel_lora", adapted(Net(), options))
+    assert len(optimizer.pairs) == count
+    assert caplog.text.count(f"({reason})") == 1
+
+
+@pytest.mark.parametrize("frozen", ["lora_A", "lora_B"])
+def test_a_model_with_frozen_factors_trains_the_others(frozen, caplog):
+    model = adapted(Net(), {})
+    for name, parameter in model.named_parameters():
+        if frozen in name:
+            parameter.requires_grad_(False)
+    optimizer = create_optimizer("stiefel_lora", model)
+    start = {n: p.detach().clone() for n, p in model.named_parameters()}
+    step(model, optimizer)
+    for name, parameter in model.named_parameters():
+        moves = "lora_" in name and frozen not in name
+        assert torch.equal(parameter, start[name]) != moves
+    line = "2 of 2 parameters take AdamW at a learning rate of 0.001 = 0.05 x 0.02 "
+    assert f"{line}(other factor frozen)" in caplog.text
 
 
 def test_a_shared_factor_under_two_scales_is_refused_and_nothing_changed():

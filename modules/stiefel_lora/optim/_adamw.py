@@ -9,7 +9,11 @@ import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
+from ..methods import adam_options
+
 __all__ = ["ADAMW_STATE", "adamw_step"]
+
+_USUAL: dict[str, Any] = {option.name: option.default for option in adam_options()}
 
 ADAMW_STATE = ("step", "exp_avg", "exp_avg_sq")
 
@@ -31,10 +35,12 @@ def adamw_step(
         states: dicts that hold ``step``, ``exp_avg`` and ``exp_avg_sq``; moments of
             float16 parameters are float32, since squares of gradients below 2e-4 are 0
             in float16, which makes steps infinite.
-        options: ``beta1``, ``beta2`` and ``eps``.
+        options: ``beta1``, ``beta2`` and ``eps``, or Adam's usual ones for what a
+            method does not have.
         lr: learning rate in AdamW's unit.
         weight_decay: decoupled decay, multiplied by ``lr``.
     """
+    chosen = {**_USUAL, **options}
     moved = [_movable(param) for param in params]
     for param, state in zip(moved, states, strict=True):
         if "exp_avg" not in state:
@@ -55,11 +61,11 @@ def adamw_step(
         [state["step"] for state in states],
         fused=all(p.device.type in ("cpu", "cuda") for p in params) or None,
         amsgrad=False,
-        beta1=options["beta1"],
-        beta2=options["beta2"],
+        beta1=chosen["beta1"],
+        beta2=chosen["beta2"],
         lr=lr,
         weight_decay=weight_decay,
-        eps=options["eps"],
+        eps=chosen["eps"],
         maximize=False,
     )
     for param, copied in zip(params, moved, strict=True):

@@ -7,7 +7,7 @@ wait for each other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,8 +17,9 @@ from .._exceptions import OptionError
 from ..methods import method
 from ._factors import Factor, step_factors
 from ._masters import open_masters, round_masters, values, work_pair
-from ._members import State, translate_state
+from ._members import State, free_half, translate_state
 from ._plain import step_plain
+from ._reports import FirstSteps, log_frozen
 from .gauge import Gauge, enter_stiefel_gauge, needs_gauge
 from .pairs import Pair
 from .rule import ROLES, Role, Rule
@@ -37,6 +38,8 @@ class LoneSteps(torch.optim.Optimizer):
     _dtypes: list[tuple[torch.dtype, torch.dtype]]
     _sit_out: set[tuple[int, Role]]
     _place: dict[int, tuple[int, Role]]
+    _first_steps: FirstSteps
+    _frozen_seen: bool = False
 
     @torch.no_grad()
     def step_parameter(
@@ -63,9 +66,25 @@ class LoneSteps(torch.optim.Optimizer):
         if place is None:
             name = next(name for name, tensor in self._rest if tensor is parameter)
             _step_rest(self.state, self.rule, name, parameter, group)
-        elif self._settle_alone(*place, group):
-            _step_factor(self.state, self.rule, place[1], parameter, group)
+            return
+        index, role = place
+        pair = self._pairs[index]
+        if free_half(pair) == role and role not in self.rule.adamw_roles(group):
+            self._leave_to_adamw([index])
+            _step_by_adamw(self.state, self.rule, role, parameter, group)
+        elif self._settle_alone(index, role, group):
+            _step_factor(self.state, self.rule, role, parameter, group)
             round_masters(self.state, (parameter,))
+        self._first_steps.end_factor(pair.name, role, self._pairs, self.param_groups)
+
+    def _leave_to_adamw(self, indices: Sequence[int]) -> None:
+        """Let pairs with one frozen factor leave the gauge; say so the first time."""
+        for index in indices:
+            self._settled[index] = False
+        if indices and not self._frozen_seen:
+            self._frozen_seen = True
+            names = [self._pairs[index].name for index in indices]
+            log_frozen(type(self).__name__, names)
 
     def _places(self) -> dict[int, tuple[int, Role]]:
         """Index of its pair and role, by the id of a factor."""
@@ -135,11 +154,19 @@ def _step_factor(
     gradient = factor.grad
     assert gradient is not None
     if role in rule.adamw_roles(group):
-        own = [{**group, "params": [factor]}]
-        step_plain(state, own, rule, [], [(factor, gradient, role)])
+        _step_by_adamw(state, rule, role, factor, group)
         return
     own = Factor(role, factor, gradient, group, rule.choices(group))
     step_factors(state, [own], rule)
+
+
+def _step_by_adamw(
+    state: State, rule: Rule, role: Role, factor: Tensor, group: Mapping[str, Any]
+) -> None:
+    """Move B or A by AdamW."""
+    assert factor.grad is not None
+    own = [{**group, "params": [factor]}]
+    step_plain(state, own, rule, [], [(factor, factor.grad, role)])
 
 
 def _step_rest(

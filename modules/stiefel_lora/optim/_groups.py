@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -9,20 +11,31 @@ from typing import Any
 from torch import Tensor, nn
 
 from .._exceptions import OptionError
+from ..methods import Method, check_options
 
 __all__ = [
     "Source",
+    "check_group",
     "is_magnitude",
     "named_groups",
     "names_of",
     "spare_magnitudes",
 ]
 
+log = logging.getLogger("stiefel_lora")
+
 # Ours comes first: torch refuses its own key where hosts merge groups.
 _NAME_LISTS = ("lora_param_names", "param_names")
 
 # peft's name, and that of LyCORIS and OneTrainer.
 _MAGNITUDE = re.compile(r"lora_magnitude_vector|dora_scale")
+
+# What torch and hosts write into groups beside options.
+_BOOKKEEPING = {
+    *("params", "lr", "initial_lr", "name", "names", "optim_type", "alpha_is_rank"),
+    *("max_lr", "min_lr", "lr_scale", "foreach", "fused", "capturable", "maximize"),
+    *("differentiable", "amsgrad", *_NAME_LISTS),
+}
 
 Source = nn.Module | Iterable[Any]
 
@@ -36,7 +49,8 @@ def named_groups(source: Source) -> list[dict[str, Any]]:
     a group of unnamed tensors has none.
 
     Raises:
-        OptionError: nothing to optimise, or names for some parameters only.
+        OptionError: nothing to optimise, names for some parameters only, or one tensor
+            twice.
     """
     if isinstance(source, nn.Module):
         source = [(n, p) for n, p in source.named_parameters() if p.requires_grad]
@@ -46,9 +60,50 @@ def named_groups(source: Source) -> list[dict[str, Any]]:
             "The optimizer was given no parameters; pass a model with trainable LoRA "
             "layers, its named_parameters() or a list of parameter groups."
         )
-    if isinstance(entries[0], Mapping):
-        return [_as_group(entry) for entry in entries]
-    return [_as_group({"params": entries})]
+    if not isinstance(entries[0], Mapping):
+        entries = [{"params": entries}]
+    groups = [_as_group(entry) for entry in entries]
+    _check_each_once(groups)
+    return groups
+
+
+def _check_each_once(groups: Sequence[Mapping[str, Any]]) -> None:
+    seen: dict[int, str] = {}
+    for group in groups:
+        names = names_of(group) or [""] * len(group["params"])
+        for name, tensor in zip(names, group["params"], strict=True):
+            label = repr(name) if name else f"shape {tuple(tensor.shape)}"
+            if id(tensor) in seen:
+                raise OptionError(
+                    f"params: one tensor is given twice, as {seen[id(tensor)]} and as "
+                    f"{label}. Pass it once."
+                )
+            seen[id(tensor)] = label
+
+
+def check_group(entry: Method, group: Mapping[str, Any]) -> None:
+    """Check what a parameter group says about a method.
+
+    Raises:
+        OptionError: an option out of bounds, ``betas``, or a misspelled option.
+    """
+    known = {option.name for option in entry.options}
+    check_options(entry, {key: group[key] for key in group if key in known})
+    for key in group:
+        if key in known or key in _BOOKKEEPING:
+            continue
+        if key == "betas":
+            raise OptionError(
+                f"{entry.name}: a group has betas={group[key]!r}, which has no effect "
+                "here. Set beta1 and beta2."
+            )
+        near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.75)
+        if near:
+            raise OptionError(
+                f"{entry.name} has no option {key!r} for a group; did you mean "
+                f"{near[0]!r}?"
+            )
+        log.warning("%s: %r in a group is no option and is ignored.", entry.name, key)
 
 
 def _as_group(entry: Mapping[str, Any]) -> dict[str, Any]:

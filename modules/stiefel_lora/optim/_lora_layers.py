@@ -12,10 +12,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ["LoraPart", "lora_parts", "memory_of", "odd_factors"]
+__all__ = ["SHARED", "LoraPart", "lora_parts", "memory_of", "odd_factors"]
 
 _HOLDERS = ("scaling", "lora_alpha", "r")
-_SHARED = "shared by several layers"
+SHARED = "shared by several layers"
+"""Reason: a change of coordinates in one layer would change the other one."""
+
 _TABLES = (dict, nn.ModuleDict, nn.ParameterDict)
 
 # Variants of PEFT whose update is still B A on what enters the layer.
@@ -125,8 +127,7 @@ def _oddity(layer: Any, adapter: str, up: Any) -> str | None:
 def odd_factors(model: nn.Module) -> list[tuple[Tensor, str]]:
     """Trainable factors that are not simply the B and A of a product, with the reason.
 
-    Factors of odd layers, and factors whose memory another parameter shares: a change
-    of coordinates in one layer would change the other one.
+    Factors of odd layers, and factors whose memory another parameter shares.
     """
     found = [
         (factor, part.odd)
@@ -142,7 +143,7 @@ def odd_factors(model: nn.Module) -> list[tuple[Tensor, str]]:
     found += [
         (factor, "shared by several layers") for same in shared for factor in same
     ]
-    return found + _factors_of_several(model)
+    return found
 
 
 def memory_of(tensor: Tensor) -> tuple[int, int]:
@@ -150,18 +151,3 @@ def memory_of(tensor: Tensor) -> tuple[int, int]:
     if tensor.device.type == "meta":
         return 0, id(tensor)
     return tensor.untyped_storage().data_ptr(), int(tensor.storage_offset())
-
-
-def _factors_of_several(model: nn.Module) -> list[tuple[Tensor, str]]:
-    """Factors that are one parameter in layers whose other factors differ."""
-    partners: dict[int, set[int]] = {}
-    tensors: dict[int, Tensor] = {}
-    for part in lora_parts(model):
-        for one, other in ((part.up, part.down), (part.down, part.up)):
-            partners.setdefault(id(one), set()).add(id(other))
-            tensors[id(one)] = one
-    return [
-        (tensors[key], _SHARED)
-        for key, others in partners.items()
-        if len(others) > 1 and tensors[key].requires_grad
-    ]

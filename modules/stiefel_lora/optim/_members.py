@@ -16,13 +16,14 @@ from torch import Tensor
 from ._adamw import ADAMW_STATE
 from .gauge import Gauge
 from .pairs import Pair
-from .rule import Rule, StateShape
+from .rule import Role, Rule, StateShape
 
 __all__ = [
     "STEP",
     "Member",
     "bucket_key",
     "create_state",
+    "free_half",
     "ready_members",
     "state_tensors",
     "translate_state",
@@ -57,13 +58,21 @@ def ready_members(
     """The pairs whose two gradients exist; the others are left alone this time."""
     members = []
     for index, pair in enumerate(pairs):
-        if pair.up.grad is None or pair.down.grad is None:
+        if pair.up.grad is None or pair.down.grad is None or free_half(pair):
             continue
         up_group, down_group = owners[id(pair.up)], owners[id(pair.down)]
         choices = rule.choices(up_group)
         grads = pair.up.grad, pair.down.grad
         members.append(Member(index, pair, up_group, down_group, *grads, choices))
     return members
+
+
+def free_half(pair: Pair) -> Role | None:
+    """The factor that trains while its partner is frozen, if it has a gradient."""
+    if pair.up.requires_grad == pair.down.requires_grad:
+        return None
+    role: Role = "up" if pair.up.requires_grad else "down"
+    return None if getattr(pair, role).grad is None else role
 
 
 def bucket_key(member: Member) -> tuple[Any, ...]:
@@ -80,12 +89,14 @@ def work_dtype(tensor: Tensor) -> torch.dtype:
 
 def create_state(state: State, pair: Pair, shapes: Mapping[str, StateShape]) -> None:
     """Make a pair's zero state where it has none yet."""
-    if STEP in state[pair.up]:
-        return
-    state[pair.up][STEP] = torch.zeros((), dtype=torch.float32)
+    if STEP not in state[pair.up]:
+        state[pair.up][STEP] = torch.zeros((), dtype=torch.float32)
     sizes = {"core": (pair.rank, pair.rank), "scalar": (1, 1)}
     for name, shape in shapes.items():
         owner = pair.down if shape == "down" else pair.up
+        # A loaded state may be older than one of its tensors.
+        if name in state[owner]:
+            continue
         size = sizes.get(shape, owner.shape)
         state[owner][name] = owner.new_zeros(size, dtype=work_dtype(owner))
 

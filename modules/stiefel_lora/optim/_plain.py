@@ -10,7 +10,7 @@ from torch import Tensor
 from ._adamw import adamw_step
 from ._groups import is_magnitude
 from ._masters import values
-from ._members import Member, State
+from ._members import Member, State, free_half
 from .buckets import bucketed
 from .pairs import Pair
 from .rule import Role, Rule
@@ -50,7 +50,7 @@ def step_plain(
                 [state[param] for param in params],
                 group,
                 lr=group["lr"] * ratio,
-                weight_decay=group["weight_decay"] if decays else 0.0,
+                weight_decay=group.get("weight_decay", 0.0) if decays else 0.0,
             )
 
 
@@ -62,8 +62,8 @@ def plain_factors(
 ) -> list[tuple[Tensor, Tensor, Role]]:
     """The factors that AdamW trains, with gradients in the current gauge.
 
-    A method that leaves both factors to AdamW treats them one by one, so that a frozen
-    factor does not hold up the other; else both gradients must exist.
+    A method that leaves both factors to AdamW treats them one by one; so does every
+    method where one factor is frozen. Else both gradients must exist.
     """
     found: list[tuple[Tensor, Tensor, Role]] = []
     for member in members:
@@ -73,7 +73,7 @@ def plain_factors(
         if len(roles) == 1 and "down" in roles:
             found.append((member.pair.down, member.grad_down, "down"))
     for pair in pairs:
-        if len(rule.adamw_roles(owners[id(pair.up)])) < 2:
+        if len(rule.adamw_roles(owners[id(pair.up)])) < 2 and not free_half(pair):
             continue
         if pair.up.grad is not None:
             found.append((pair.up, pair.up.grad, "up"))
@@ -93,7 +93,7 @@ def _entries(
     for param in group["params"]:
         if id(param) in by_id:
             gradient, role = by_id[id(param)]
-            yield param, gradient, roles[role], True
+            yield param, gradient, roles.get(role, rest_ratio), True
         elif id(param) in free and param.grad is not None:
             yield param, param.grad, rest_ratio, free[id(param)]
 

@@ -7,10 +7,37 @@ from typing import Any
 
 from torch import Tensor
 
-from .._exceptions import OptionError
-from .pairs import Pair
+from .._exceptions import OptionError, PairingError
+from .pairs import Pair, PairMap
 
-__all__ = ["check_lr", "check_ownership", "check_whole"]
+__all__ = ["check_found", "check_lr", "check_ownership", "check_whole"]
+
+
+def check_found(found: PairMap, method: str, *, last: bool = False) -> None:
+    """Refuse parameters without a single LoRA factor that a method could train.
+
+    Factors that no pair can hold (one is frozen, a grouped convolution) are reported
+    elsewhere. Named factors may get their partners from a later group, until the first
+    step.
+
+    Args:
+        found: what is known of the parameters.
+        method: name of the optimizer.
+        last: whether it is too late for another group.
+    """
+    if found.pairs or (found.waiting and not last):
+        return
+    known = [name for name, tensor in found.rest if id(tensor) in found.reasons]
+    if known and not found.waiting:
+        return
+    names = [name for name, _ in found.rest]
+    shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    raise PairingError(
+        f"params: {method} found no LoRA pair among {len(names)} parameters ({shown}). "
+        "Add the LoRA before the optimizer is made (get_peft_model of peft, or "
+        "add_adapter), and pass the whole model, or both factors of every layer with "
+        "their names."
+    )
 
 
 def check_lr(lr: float | Tensor) -> None:

@@ -10,12 +10,13 @@ from torch import Tensor
 
 from ..methods import check_options, method
 from ._adamw import ADAMW_STATE, adamw_step
+from ._betas import SeparateBetas
 from ._groups import Source, named_groups, spare_magnitudes
 
 __all__ = ["AdamW"]
 
 
-class AdamW(torch.optim.AdamW):
+class AdamW(SeparateBetas, torch.optim.AdamW):
     """Torch's AdamW, to the bit, with ``beta1`` and ``beta2`` as separate options.
 
     Parameters in float16 have float32 moments, unlike torch's, whose steps overflow.

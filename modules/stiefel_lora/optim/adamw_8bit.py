@@ -16,12 +16,13 @@ from bitsandbytes.optim import AdamW8bit
 from torch import Tensor
 
 from ..methods import check_options, method
+from ._betas import SeparateBetas
 from ._groups import Source, named_groups, spare_magnitudes
 
 __all__ = ["EightBitAdamW"]
 
 
-class EightBitAdamW(AdamW8bit):
+class EightBitAdamW(SeparateBetas, AdamW8bit):
     """AdamW with both moments in 8 bits for tensors of 4,096 entries or more.
 
     Args:

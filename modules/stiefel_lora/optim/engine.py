@@ -9,29 +9,31 @@ AdamW for whatever has no pair. Parameters are never re-pointed.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from statistics import median
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..geometry import full_precision
 from ..methods import check_options, method
 from ._alone import LoneSteps
 from ._batch import stack_pairs, write_back, write_gradients
 from ._factors import factors_of, step_factors, step_together
-from ._groups import Source, is_magnitude, named_groups
+from ._groups import Source, check_group, named_groups
 from ._masters import open_masters, round_masters, values
-from ._members import STEP, Member, bucket_key, ready_members
+from ._members import STEP, Member, bucket_key, free_half, ready_members
 from ._plain import plain_factors, step_plain
-from ._refusals import check_lr, check_ownership, check_whole
+from ._refusals import check_found, check_lr, check_ownership, check_whole
+from ._reports import FirstSteps, log_pairs
+from ._saved_state import check_state, fill_options
 from .alpha import settle_alpha
 from .buckets import bucketed, chunked
 from .gauge import needs_gauge
 from .host_points import check_host
-from .pairs import Pair, find_pairs
-from .rule import Rule
+from .pairs import Odd, Pair, PairMap, find_pairs, odd_ones
+from .rule import ROLES, Rule
 
 __all__ = ["PairOptimizer"]
 
@@ -50,10 +52,12 @@ class PairOptimizer(LoneSteps):
 
     Raises:
         OptionError: option unknown or out of bounds, or nothing to optimise.
-        PairingError: ambiguous pairs.
+        PairingError: ambiguous pairs, or none at all.
     """
 
     _width: float
+    _odd: list[Odd]
+    _waiting: bool = False
 
     def __init__(
         self, params: Source, lr: float | Tensor, options: dict[str, Any]
@@ -64,9 +68,10 @@ class PairOptimizer(LoneSteps):
         groups = named_groups(params)
         settle_alpha(entry, params, groups)
         super().__init__(groups, {"lr": lr, **options})
-        self._find_pairs()
-        self._log_pairs()
+        self._odd = odd_ones(params) if isinstance(params, nn.Module) else []
+        self._log_pairs(self._find_pairs())
         self._log_rates()
+        self._first_steps = FirstSteps(type(self).__name__, entry, self.param_groups)
 
     @property
     def pairs(self) -> list[Pair]:
@@ -74,47 +79,45 @@ class PairOptimizer(LoneSteps):
         return list(self._pairs)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group; its options are checked and pairs are looked for anew."""
-        known = {option.name for option in method(self.method).options}
-        given = {k: v for k, v in param_group.items() if k in known}
-        check_options(method(self.method), given)
+        """Add a group; its options are checked and pairs are looked for again."""
+        check_group(method(self.method), param_group)
+        check_lr(param_group.get("lr", 0.0))
         super().add_param_group(param_group)
         check_whole(self.param_groups[-1]["params"], type(self).__name__)
         check_host(self.param_groups[-1]["params"], type(self).__name__)
         # Torch's constructor adds the groups one by one; pairs may span them.
         if hasattr(self, "_pairs"):
-            self._find_pairs()
+            self._log_pairs(self._find_pairs())
 
-    def _find_pairs(self) -> None:
-        found = find_pairs(self.param_groups)
+    def _find_pairs(self) -> PairMap:
+        found = find_pairs(self.param_groups, self._odd)
+        check_found(found, type(self).__name__)
+        self._waiting = not found.pairs and found.waiting
         self._pairs = [pair for pair in found.pairs if not pair.too_wide]
-        wide = [pair for pair in found.pairs if pair.too_wide]
-        self._rest = found.rest + [
-            (f"{pair.name}.{role}", tensor)
-            for pair in wide
-            for role, tensor in (("up", pair.up), ("down", pair.down))
-        ]
+        for pair in found.pairs:
+            if pair.too_wide:
+                out, into = _sides(pair)
+                reason = f"rank {pair.rank} exceeds the layer of {out} x {into}"
+                for role in ROLES:
+                    factor = getattr(pair, role)
+                    found.rest.append((f"{pair.name}.{role}", factor))
+                    found.reasons[id(factor)] = reason
+        self._rest = found.rest
         self._begin_anew()
         self.__dict__.pop("_place", None)
         sides = [side for pair in self._pairs for side in _sides(pair)]
         self._width = float(median(sides)) if sides else 0.0
+        return found
 
-    def _log_pairs(self) -> None:
-        log.info("%s trains %d LoRA pairs.", type(self).__name__, len(self._pairs))
-        names = [name for name, tensor in self._rest if not is_magnitude(name, tensor)]
-        if len(names) < len(self._rest):
-            count = len(self._rest) - len(names)
-            log.info("%d magnitudes of DoRA take AdamW without weight decay.", count)
-        if names:
-            shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-            log.warning(
-                "%s: %d of %d parameters belong to no LoRA pair that it can train and "
-                "take AdamW: %s",
-                type(self).__name__,
-                len(names),
-                len(names) + 2 * len(self._pairs),
-                shown,
-            )
+    def _log_pairs(self, found: PairMap) -> None:
+        log_pairs(
+            type(self).__name__,
+            self._pairs,
+            self._rest,
+            found.reasons,
+            self.param_groups,
+            self.rule,
+        )
 
     def _log_rates(self) -> None:
         """Report pairs whose step of the product has two learning rates to go by."""
@@ -137,19 +140,35 @@ class PairOptimizer(LoneSteps):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update every pair whose two gradients exist, and the rest by AdamW."""
+        """Update every pair whose two gradients exist, and the rest by AdamW.
+
+        Of a pair with one frozen factor, AdamW moves the other one.
+
+        Raises:
+            PairingError: named factors whose partners were in no group until now.
+        """
+        if self._waiting:
+            found = find_pairs(self.param_groups, self._odd)
+            check_found(found, type(self).__name__, last=True)
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         owners = {id(p): group for group in self.param_groups for p in group["params"]}
         check_ownership(self._pairs, owners, type(self).__name__)
-        members = self._settle(ready_members(self._pairs, owners, self.rule))
+        self._note_free_halves(owners)
+        ready = ready_members(self._pairs, owners, self.rule)
+        members = self._settle(ready)
         joint = self._measure(members)
         self._move(members, joint)
         factors = plain_factors(self._pairs, members, owners, self.rule)
         step_plain(self.state, self.param_groups, self.rule, self._rest, factors)
         round_masters(self.state, (f for p in self._pairs for f in (p.up, p.down)))
+        if not self._first_steps.over:
+            moved = {id(factor) for factor, _, _ in factors}
+            moved |= {id(member.pair.up) for member in ready}
+            trained = [p.name for p in self._pairs if moved & {id(p.up), id(p.down)}]
+            self._first_steps.end_step(trained, self._pairs, self.param_groups)
         return loss
 
     def _move(self, members: list[Member], joint: Tensor | None) -> None:
@@ -161,6 +180,15 @@ class PairOptimizer(LoneSteps):
         step_factors(self.state, own, self.rule)
         for chunk in _chunks([] if own else single):
             self._step_pairs(chunk, joint)
+
+    def _note_free_halves(self, owners: Mapping[int, dict[str, Any]]) -> None:
+        """Let pairs with one frozen factor leave the gauge, and report them once."""
+        found = [
+            index
+            for index, pair in enumerate(self._pairs)
+            if free_half(pair) and len(self.rule.adamw_roles(owners[id(pair.up)])) < 2
+        ]
+        self._leave_to_adamw(found)
 
     def _settle(self, members: list[Member]) -> list[Member]:
         """Prepare pairs that are new or were loaded; return those that may step."""
@@ -233,6 +261,7 @@ class PairOptimizer(LoneSteps):
         Torch casts loaded floating state to the parameter's dtype, which would turn
         float32 moments of a bfloat16 parameter into bfloat16.
         """
+        check_state(state_dict, method(self.method))
         super().load_state_dict(state_dict)
         saved = [i for group in state_dict["param_groups"] for i in group["params"]]
         params = [p for group in self.param_groups for p in group["params"]]
@@ -245,7 +274,14 @@ class PairOptimizer(LoneSteps):
 
     def __getstate__(self) -> dict[str, Any]:
         own = ("_pairs", "_rest", "_settled", "_dtypes", "_sit_out", "_width")
-        return {**super().__getstate__(), **{k: self.__dict__[k] for k in own}}
+        own = (*own, "_odd", "_waiting", "_frozen_seen", "_first_steps")
+        mine = {key: self.__dict__[key] for key in own if key in self.__dict__}
+        return {**super().__getstate__(), **mine}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for group in self.param_groups:
+            fill_options(group, method(self.method), self.defaults)
 
 
 def _chunks(members: list[Member]) -> Iterator[list[Member]]:

@@ -5,23 +5,32 @@ Trainers hand bare tensors to an optimizer, so the pairs are found by, in this o
 1. names: the group's ``lora_param_names`` or torch's ``param_names``, then the
    attribute ``original_name`` (diffusion-pipe);
 2. the attributes ``_is_lora_A`` and ``_is_lora_B`` (the adv_optm convention);
-3. position and shape: neighbours ``(r, in)`` and ``(out, r)``, in either order;
+3. shape and order within a group, where only one pairing is possible: neighbours
+   ``(r, in)`` and ``(out, r)``, in one order throughout;
 4. two groups of equal length whose members fit one by one (LoRA+ splits A from B).
 
-Whatever stays without a partner is not an error: it is trained with AdamW.
+Whatever stays without a partner is not an error here: it is trained with AdamW. So are
+factors whose product is not what the layer adds (grouped convolutions, a matrix between
+A and B, one factor in several layers).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Iterable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from .._exceptions import PairingError
 from ._groups import Source, named_groups, names_of
+from ._lora_layers import SHARED, odd_factors
+from ._unnamed import fits, pairs_across_groups, pairs_in_order
 
-__all__ = ["Pair", "PairMap", "find_pairs"]
+__all__ = ["Odd", "Pair", "PairMap", "find_pairs", "odd_ones"]
+
+Odd = tuple[Tensor, str]
+"""A factor that cannot be trained as half of a pair, and the reason."""
 
 # Role markers of PEFT, kohya / OneTrainer and old diffusers; PEFT adds the adapter.
 _ROLE = re.compile(
@@ -30,6 +39,12 @@ _ROLE = re.compile(
     r"(?:\.(?P<adapter>[^.]+))?(?:\.weight)?$"
 )
 _UP = {"B", "up"}
+
+# What stands between A and B: Tucker's core (LyCORIS), AdaLoRA's and KaSA's diagonal.
+_BETWEEN = re.compile(
+    r"^(?P<block>.*?)\.?lora_(?P<what>mid|E|diag)"
+    r"(?:\.(?P<adapter>[^.]+))?(?:\.weight)?$"
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -66,39 +81,83 @@ class Pair:
 
 @dataclasses.dataclass(frozen=True)
 class PairMap:
-    """All pairs in order of appearance, and ``(name, tensor)`` of the rest."""
+    """All pairs of a source.
+
+    Attributes:
+        pairs: in order of appearance.
+        rest: ``(name, tensor)`` of everything else.
+        reasons: id of a factor in ``rest`` -> why it is in no pair; what is not
+            recognized as a LoRA factor has no entry.
+        waiting: whether a named factor has no partner among the parameters (yet).
+    """
 
     pairs: list[Pair]
     rest: list[tuple[str, Tensor]]
+    reasons: dict[int, str] = dataclasses.field(default_factory=dict)
+    waiting: bool = False
 
 
-def find_pairs(source: Source) -> PairMap:
+def find_pairs(source: Source, odd: Iterable[Odd] = ()) -> PairMap:
     """Find the LoRA pairs of a model, of named parameters or of parameter groups.
 
     Args:
         source: a module (frozen parameters are ignored), tensors, ``(name, tensor)``
             pairs, or groups of either.
+        odd: factors that are in no pair; a module shows its own.
 
     Raises:
-        PairingError: shapes that contradict names, or square neighbours without names
-            that fit both ways round.
+        PairingError: shapes that contradict names, a rank of 0, or parameters without
+            names of which not exactly one pairing is possible.
     """
-    groups = named_groups(source)
-    finder = _Finder()
-    for group in groups:
+    if isinstance(source, nn.Module):
+        odd = [*odd, *odd_ones(source)]
+    finder = _Finder(odd)
+    for group in named_groups(source):
         finder.read(group["params"], names_of(group))
     finder.match_groups()
     return finder.result()
 
 
+def odd_ones(model: nn.Module) -> list[Odd]:
+    """Trainable factors of a model that are in no pair, with the reason."""
+    found = odd_factors(model)
+    blocks: dict[str, list[Tensor]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        match = _ROLE.match(name)
+        if match is not None and parameter.dim() in (2, 4):
+            blocks.setdefault(_block(match), []).append(parameter)
+    partners: dict[int, set[int]] = {}
+    for factors in blocks.values():
+        for factor in factors:
+            others = {id(other) for other in factors if other is not factor}
+            partners.setdefault(id(factor), set()).update(others)
+    for factors in blocks.values():
+        trained = [factor for factor in factors if factor.requires_grad]
+        if any(len(partners[id(factor)]) > 1 for factor in factors):
+            found += [(factor, SHARED) for factor in trained]
+        elif len(factors) == 2 and len(trained) == 1:
+            found.append((trained[0], "other factor frozen"))
+    return found
+
+
+def _block(match: re.Match[str]) -> str:
+    """Name of a layer, with the adapter where it is not the usual one."""
+    adapter = match["adapter"]
+    plain = adapter in (None, "default", "weight")
+    return match["block"] if plain else f"{match['block']}[{adapter}]"
+
+
 class _Finder:
     """Collects pairs group by group and remembers what stays open in each."""
 
-    def __init__(self) -> None:
+    def __init__(self, odd: Iterable[Odd]) -> None:
         self.order: dict[int, tuple[str, Tensor]] = {}
         self.pairs: list[Pair] = []
         self.open_groups: list[list[Tensor]] = []
+        self.refused: list[PairingError] = []
         self.half: dict[str, tuple[bool, Tensor]] = {}
+        self.reasons = {id(tensor): reason for tensor, reason in odd}
+        self.odd_blocks: dict[str, str] = {}
 
     def read(self, params: list[Tensor], names: list[str] | None) -> None:
         for i, tensor in enumerate(params):
@@ -108,19 +167,32 @@ class _Finder:
             for name, tensor in zip(names, params, strict=True):
                 self._read_named(name, tensor)
             return
-        tagged = self._read_tagged(params)
-        paired = self._read_neighbours([p for p in params if id(p) not in tagged])
-        taken = tagged | paired
-        self.open_groups.append([p for p in params if id(p) not in taken])
+        params = [p for p in params if id(p) not in self.reasons]
+        taken = self._read_tagged(params)
+        left = [p for p in params if id(p) not in taken]
+        try:
+            found = pairs_in_order(left)
+        except PairingError as error:
+            # The other half may be a group of its own.
+            self.refused.append(error)
+            found = []
+        for up, down in found:
+            self._add_unnamed(up, down)
+            taken |= {id(up), id(down)}
+        self.open_groups.append([p for p in left if id(p) not in taken])
 
     def _read_named(self, name: str, tensor: Tensor) -> None:
+        between = _BETWEEN.match(name)
+        if between is not None:
+            what = f"lora_{between['what']} between A and B"
+            self.odd_blocks.setdefault(_block(between), what)
         match = _ROLE.match(name)
         if match is None or tensor.dim() not in (2, 4):
             return
-        adapter = match["adapter"]
-        plain = adapter in (None, "default", "weight")
-        block = match["block"] if plain else f"{match['block']}[{adapter}]"
+        block = _block(match)
         is_up = (match["role"] or match["old"]) in _UP
+        if id(tensor) in self.reasons:
+            self.odd_blocks.setdefault(block, self.reasons[id(tensor)])
         if block not in self.half:
             self.half[block] = (is_up, tensor)
             return
@@ -132,76 +204,72 @@ class _Finder:
                 "adapter its own name."
             )
         up, down = (tensor, other) if is_up else (other, tensor)
-        if not _fits(up, down):
-            raise PairingError(
-                f"The factors of {block!r} have shapes {tuple(up.shape)} (B) and "
-                f"{tuple(down.shape)} (A); B must be (out, r) and A (r, in)."
-            )
+        self._add_named(block, up, down)
+
+    def _add_named(self, block: str, up: Tensor, down: Tensor) -> None:
+        if _of_groups(up, down):
+            self.odd_blocks.setdefault(block, "grouped convolution")
+        if block not in self.odd_blocks:
+            _check_shapes(block, up, down)
         self.pairs.append(Pair(block, up, down))
 
     def _read_tagged(self, params: list[Tensor]) -> set[int]:
         ups = [p for p in params if getattr(p, "_is_lora_B", False)]
         downs = [p for p in params if getattr(p, "_is_lora_A", False)]
-        if len(ups) != len(downs) or not all(map(_fits, ups, downs)):
+        if len(ups) != len(downs) or not all(map(fits, ups, downs)):
             return set()
         for up, down in zip(ups, downs, strict=True):
             self._add_unnamed(up, down)
         return {id(p) for p in (*ups, *downs)}
 
-    def _read_neighbours(self, params: list[Tensor]) -> set[int]:
-        taken: set[int] = set()
-        i = 0
-        while i + 1 < len(params):
-            found = _orient(params[i], params[i + 1])
-            if found is None:
-                i += 1
-                continue
-            self._add_unnamed(*found)
-            taken |= {id(params[i]), id(params[i + 1])}
-            i += 2
-        return taken
-
     def match_groups(self) -> None:
-        groups = [[p for p in g if p.dim() in (2, 4)] for g in self.open_groups]
-        groups = [group for group in groups if group]
-        for i, first in enumerate(groups):
-            for second in groups[i + 1 :]:
-                if not second or len(first) != len(second):
-                    continue
-                found = [_orient(a, b) for a, b in zip(first, second, strict=True)]
-                if all(found):
-                    for oriented in found:
-                        self._add_unnamed(*oriented)  # type: ignore[misc]
-                    second.clear()
-                    break
+        found = pairs_across_groups(self.open_groups)
+        for up, down in found:
+            self._add_unnamed(up, down)
+        taken = {id(p) for oriented in found for p in oriented}
+        if self.refused and not all(
+            id(p) in taken for group in self.open_groups for p in group if p.dim() > 1
+        ):
+            raise self.refused[0]
 
     def _add_unnamed(self, up: Tensor, down: Tensor) -> None:
         self.pairs.append(Pair(f"pair.{len(self.pairs)}", up, down))
 
     def result(self) -> PairMap:
-        taken = {id(p) for pair in self.pairs for p in (pair.up, pair.down)}
+        pairs = [pair for pair in self.pairs if pair.name not in self.odd_blocks]
+        for pair in self.pairs:
+            if pair.name in self.odd_blocks:
+                reason = self.odd_blocks[pair.name]
+                for factor in (pair.up, pair.down):
+                    self.reasons.setdefault(id(factor), reason)
+        waiting = False
+        for block, (is_up, factor) in self.half.items():
+            alone = id(factor) not in self.reasons and block not in self.odd_blocks
+            waiting = waiting or alone
+            missing = f"its {'A' if is_up else 'B'} is not among the parameters"
+            reason = self.odd_blocks.get(block, missing)
+            self.reasons.setdefault(id(factor), reason)
+        taken = {id(p) for pair in pairs for p in (pair.up, pair.down)}
         rest = [entry for key, entry in self.order.items() if key not in taken]
-        return PairMap(self.pairs, rest)
+        return PairMap(pairs, rest, self.reasons, waiting)
 
 
-def _fits(up: Tensor, down: Tensor) -> bool:
-    """Whether B (out, r[, 1, 1]) and A (r, in[, k, k]) can be multiplied."""
-    if up.dim() != down.dim() or up.dim() not in (2, 4):
+def _of_groups(up: Tensor, down: Tensor) -> bool:
+    """Whether B is that of a grouped convolution: a share of A's rows an output."""
+    if up.dim() != 4 or down.dim() != 4 or up.shape[2:].numel() != 1:
         return False
-    return up.shape[1] == down.shape[0] and up.shape[2:].numel() == 1
+    rank, share = down.shape[0], up.shape[1]
+    return 0 < share < rank and rank % share == 0 and up.shape[0] % (rank // share) == 0
 
 
-def _orient(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Order two unnamed neighbours as (up, down), or None if they are no pair."""
-    fitting = [
-        (up, down)
-        for up, down in ((second, first), (first, second))
-        if _fits(up, down) and not Pair("", up, down).too_wide
-    ]
-    if len(fitting) < 2:
-        return fitting[0] if fitting else None
-    raise PairingError(
-        f"Neighbouring parameters of shapes {tuple(first.shape)} and "
-        f"{tuple(second.shape)} could be A, B or B, A; pass named_parameters() "
-        "instead of parameters()."
-    )
+def _check_shapes(block: str, up: Tensor, down: Tensor) -> None:
+    if not fits(up, down):
+        raise PairingError(
+            f"The factors of {block!r} have shapes {tuple(up.shape)} (B) and "
+            f"{tuple(down.shape)} (A); B must be (out, r) and A (r, in)."
+        )
+    if down.shape[0] == 0:
+        raise PairingError(
+            f"The factors of {block!r} have rank 0, so there is nothing to train. "
+            "Leave the layer out, or give it a rank of at least 1."
+        )

@@ -1,0 +1,44 @@
+"""Groups and states of optimizers that are torch's or bitsandbytes' own AdamW."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ..methods import method
+from ._groups import check_group
+from ._refusals import check_lr
+from ._saved_state import check_state
+
+__all__ = ["SeparateBetas"]
+
+
+class SeparateBetas(torch.optim.Optimizer):
+    """Let groups have checked ``beta1`` and ``beta2`` where the base has ``betas``."""
+
+    method: str
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group; its options are checked.
+
+        Raises:
+            OptionError: an option out of bounds, or unknown.
+        """
+        check_group(method(self.method), param_group)
+        check_lr(param_group.get("lr", 0.0))
+        group = dict(param_group)
+        beta1, beta2 = self.defaults["betas"]
+        given = group.pop("beta1", beta1), group.pop("beta2", beta2)
+        if given != (beta1, beta2):
+            group["betas"] = given
+        super().add_param_group(group)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load a state.
+
+        Raises:
+            CheckpointError: another method saved it.
+        """
+        check_state(state_dict, method(self.method))
+        super().load_state_dict(state_dict)

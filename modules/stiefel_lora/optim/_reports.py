@@ -1,0 +1,165 @@
+"""Lines about an optimizer that a user should see once: who trains, and what does not.
+
+Nothing here reads a tensor on an accelerator after construction, so that no step waits.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from ..methods import Method, rate_note
+from ._groups import is_magnitude
+from .pairs import Pair
+from .rule import Rule
+
+__all__ = ["FirstSteps", "log_frozen", "log_pairs"]
+
+log = logging.getLogger("stiefel_lora")
+
+Groups = Sequence[Mapping[str, Any]]
+Rest = Sequence[tuple[str, Tensor]]
+
+_WATCHED = 3
+_SHOWN = 3
+
+
+def log_pairs(
+    title: str,
+    pairs: Sequence[Pair],
+    rest: Rest,
+    reasons: Mapping[int, str],
+    groups: Groups,
+    rule: Rule,
+) -> None:
+    """Log how many pairs are trained, and what takes AdamW, at which rate and why.
+
+    Args:
+        title: name of the optimizer.
+        pairs: what the method trains.
+        rest: names and tensors of everything else.
+        reasons: id of a factor -> why it is in no pair.
+        groups: parameter groups, for the rates.
+        rule: the method.
+    """
+    log.info("%s trains %d LoRA pairs.", title, len(pairs))
+    plain = [(name, p) for name, p in rest if not is_magnitude(name, p)]
+    if len(plain) < len(rest):
+        count = len(rest) - len(plain)
+        log.info("%d magnitudes of DoRA take AdamW without weight decay.", count)
+    rates = {id(p): _rate(group, rule) for group in groups for p in group["params"]}
+    kinds: dict[tuple[str, str], list[str]] = {}
+    for name, tensor in plain:
+        why = reasons.get(id(tensor), "in no LoRA pair")
+        kinds.setdefault((why, rates[id(tensor)]), []).append(name)
+    total = len(plain) + 2 * len(pairs)
+    for (why, rate), names in kinds.items():
+        log.warning(
+            "%s: %d of %d parameters take AdamW at a learning rate of %s (%s): %s",
+            *(title, len(names), total, rate, why, _shown(names)),
+        )
+
+
+def log_frozen(title: str, names: Sequence[str]) -> None:
+    """Log pairs of which one factor was frozen after the optimizer was made."""
+    log.warning(
+        "%s: one factor of %d LoRA pairs is frozen; the other one takes AdamW: %s",
+        *(title, len(names), _shown(names)),
+    )
+
+
+def _rate(group: Mapping[str, Any], rule: Rule) -> str:
+    lr, ratio = float(group["lr"]), rule.rest_lr_ratio(group)
+    return f"{lr:g}" if ratio == 1 else f"{lr * ratio:g} = {ratio:g} x {lr:g}"
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+
+
+class FirstSteps:
+    """Watch the first steps; then report pairs without gradients and odd rates, once.
+
+    Only the presence of gradients is looked at, never their values. Pairs are noted by
+    name, so that a copy of the optimizer can go on.
+    """
+
+    def __init__(self, title: str, entry: Method, groups: Groups) -> None:
+        self._title, self._entry = title, entry
+        self._initial = [group["lr"] for group in groups]
+        self._trained: set[str] = set()
+        self._calls: Counter[tuple[str, str]] = Counter()
+        self._count = 0
+
+    @property
+    def over(self) -> bool:
+        """Whether the report was made."""
+        return self._count >= _WATCHED
+
+    def end_step(
+        self, trained: Iterable[str], pairs: Sequence[Pair], groups: Groups
+    ) -> None:
+        """Count a step in which the named pairs had gradients; report after the third.
+
+        Args:
+            trained: names of pairs.
+            pairs: all pairs.
+            groups: parameter groups.
+        """
+        if self.over:
+            return
+        self._trained.update(trained)
+        self._count += 1
+        if self.over:
+            self._report_idle(pairs)
+            factors = {id(p) for pair in pairs for p in (pair.up, pair.down)}
+            self._report_rates(groups, factors)
+
+    def end_factor(
+        self, name: str, role: str, pairs: Sequence[Pair], groups: Groups
+    ) -> None:
+        """Count a factor that is stepped alone; its fourth call ends three steps."""
+        if self.over:
+            return
+        self._calls[name, role] += 1
+        self._trained.add(name)
+        if self._calls[name, role] > _WATCHED:
+            self._count = _WATCHED - 1
+            self.end_step((), pairs, groups)
+
+    def _report_idle(self, pairs: Sequence[Pair]) -> None:
+        idle = [pair.name for pair in pairs if pair.name not in self._trained]
+        if idle:
+            log.warning(
+                "%s: %d of %d LoRA pairs had no gradient in %d steps and are not "
+                "trained: %s. Their adapter is inactive (peft's set_adapter), frozen "
+                "or without effect on the loss; make the optimizer after set_adapter.",
+                *(self._title, len(idle), len(pairs), _WATCHED, _shown(idle)),
+            )
+
+    def _report_rates(self, groups: Groups, factors: set[int]) -> None:
+        said = set()
+        for index, group in enumerate(groups):
+            if not any(id(p) in factors for p in group["params"]):
+                continue
+            note = self._rate_note(index, group)
+            if note is not None and note not in said:
+                said.add(note)
+                log.warning("%s: %s", self._title, note)
+
+    def _rate_note(self, index: int, group: Mapping[str, Any]) -> str | None:
+        """A rate counts as far off where a warm-up cannot be the reason."""
+        rates = [group["lr"], *self._initial[index : index + 1]]
+        if "initial_lr" in group:
+            rates = [group["initial_lr"]]
+        if any(isinstance(r, Tensor) and r.device.type != "cpu" for r in rates):
+            return None
+        notes = [
+            rate_note(self._entry, rate, group, "lr")
+            for rate in sorted(map(float, rates))
+        ]
+        return notes[-1] if all(notes) else None
