@@ -115,8 +115,9 @@ class TestParts:
         name = f"{UNET}input_blocks.0.0.weight"
         path = self.changed(twins, tmp_path, **{name: torch.zeros(16, 9, 3, 3)})
         assert refusal(path) == (
-            f"{path} holds another kind of unet: conv_in.weight is 16 x 9 x 3 x 3, but "
-            f"such a model has 16 x 4 x 3 x 3."
+            f"{path} is an inpainting model (it reads 9 channels and predicts 4), but "
+            f"model_type is 'sdxl'. LoRAs for it cannot be trained; give a "
+            f"text-to-image model of SDXL."
         )
 
     @pytest.mark.parametrize(

@@ -49,13 +49,20 @@ def check_model(config: TrainConfig) -> ModelSource | None:
     return _find_model(config, download=False)
 
 
-def open_family(config: TrainConfig, device: torch.device) -> Family:
+def open_family(
+    config: TrainConfig, device: torch.device, source: ModelSource | None = None
+) -> Family:
     """Open the base model of a configuration; weights are read when first needed.
+
+    Args:
+        config: names the base model.
+        device: where it computes.
+        source: what ``check_model`` returned, so that nothing is examined twice.
 
     Raises:
         ModelError: missing, damaged or of another family.
     """
-    source = _find_model(config, download=True)
+    source = source or _find_model(config, download=True)
     assert source is not None
     kind = _class_of(config.model_type)
     dtype = getattr(torch, config.plain_weight_dtype)

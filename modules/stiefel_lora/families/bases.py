@@ -11,6 +11,7 @@ from .file_part import FilePart, find_part
 from .folder_part import FolderPart
 from .header import Header, read_header
 from .reading import read_json
+from .relatives import check_relative
 from .settings_part import SettingsPart
 from .tokenizers import ClipTokenizer
 
@@ -39,13 +40,18 @@ class Base(Protocol):
 class FolderBase:
     """A model in diffusers layout, checked before."""
 
-    def __init__(self, folder: Path, facts: FamilyFacts) -> None:
+    def __init__(
+        self, folder: Path, facts: FamilyFacts, *, allow_pickled: bool = False
+    ) -> None:
         self._folder = folder
         self._facts = facts
+        self._allow_pickled = allow_pickled
 
     def part(self, name: str) -> PartSource | None:
-        """One of its folders."""
-        return FolderPart(self._folder, name)
+        """One of its folders, examined."""
+        found = FolderPart(self._folder, name, allow_pickled=self._allow_pickled)
+        found.check(self._facts)
+        return found
 
     def settings(self, name: str) -> dict[str, Any]:
         """Those of the folder, or those that such a model usually has."""
@@ -56,15 +62,27 @@ class FolderBase:
 class FileBase:
     """A checkpoint in one file, told from its table alone.
 
+    Args:
+        path: the file.
+        facts: of the family that the configuration says.
+        others: of families that a wrong model may be of.
+        elsewhere: parts that are not taken from the file.
+
     Raises:
         ModelError: not of this family.
     """
 
     def __init__(
-        self, path: Path, facts: FamilyFacts, others: Sequence[FamilyFacts]
+        self,
+        path: Path,
+        facts: FamilyFacts,
+        others: Sequence[FamilyFacts],
+        elsewhere: Sequence[str] = (),
     ) -> None:
         self._facts = facts
         self._header = read_header(path)
+        if facts.denoiser not in elsewhere:
+            check_relative(path, facts, self._header.entries)
         _check_family(self._header, facts, others)
 
     def part(self, name: str) -> PartSource | None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .fits import Fit
     from .header import Header
     from .layouts import Layout
 
@@ -71,8 +72,19 @@ class FamilyFacts:
     clip_padding: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """CLIP's tokenizers by part, and the token that fills up their 77 places."""
 
+    tokenizers: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Classes of the tokenizers by part."""
+
+    fits: tuple[Fit, ...] = ()
+    """What its parts must have in common."""
+
     settings: tuple[str, ...] = ()
     """Fields of a configuration that the family's class takes by their names."""
+
+    @property
+    def denoiser(self) -> str:
+        """Part that is trained."""
+        return self.parts[0]
 
     def is_pipeline(self, kind: str) -> bool:
         """Tell whether a pipeline class is one of this family."""

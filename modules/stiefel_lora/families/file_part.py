@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate import init_empty_weights
 from safetensors import safe_open
-from torch import Tensor, nn
+from torch import Tensor
 
 from .._exceptions import ModelError
+from .examine import check_weights, wanted_of
 from .facts import InFiles
 from .from_pretrained import build
 from .header import Header
 from .layouts import Layout, Tensors
 from .reading import sample_tensors
-from .scaled import check_scales, is_scale, unscaled
+from .scaled import check_scales, unscaled
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -78,23 +79,16 @@ class FilePart:
             ModelError: of another model, incomplete, or quantised in an unknown way.
         """
         check_scales(self._path, self._entries)
-        with torch.device("meta"):
-            model = build(self._loader, self._config)
-        found = self._convert(self._without_numbers(), model)
-        wanted = _wanted(model)
-        missing = [name for name in wanted if name not in found]
-        if missing:
-            raise ModelError(
-                f"{self._path} does not hold a whole {self._part}: {len(missing)} of "
-                f"{len(wanted)} tensors are missing, the first is {missing[0]}; give "
-                f"the checkpoint of a whole model."
-            )
-        for name, tensor in wanted.items():
-            if found[name].shape != tensor.shape:
-                raise ModelError(
-                    f"{self._path} holds another kind of {self._part}: {name} is "
-                    f"{_sides(found[name])}, but such a model has {_sides(tensor)}."
-                )
+        check_weights(
+            self._path,
+            self._part,
+            self._loader,
+            self._config,
+            self._layout,
+            {name[len(self._prefix) :]: e for name, e in self._entries.items()},
+            whole="give the checkpoint of a whole model",
+            such="such a model",
+        )
 
     def load(self, loader: Any, dtype: torch.dtype | None) -> Any:
         """Read the part: tensor by tensor, so that there is never a second copy.
@@ -109,8 +103,8 @@ class FilePart:
             # Only weights: what a class computes for itself is in no file.
             with init_empty_weights(include_buffers=False):
                 model = build(loader, self._config)
-            tensors = self._convert(unscaled(self._numbers(), wanted), model)
-            state = {name: tensors.pop(name) for name in _wanted(model)}
+            tensors = self._layout.convert(unscaled(self._numbers(), wanted), model)
+            state = {name: tensors.pop(name) for name in wanted_of(model)}
             del tensors
             _cast(state, wanted, _kept_precise(loader, wanted))
             model.load_state_dict(state, assign=True, strict=False)
@@ -122,16 +116,6 @@ class FilePart:
         """Feed settings, names and pieces of the numbers of this part alone."""
         digest.update(f"{self._part}/{sorted(self._config.items())}".encode())
         sample_tensors(self._path, self._entries, len(self._prefix), digest)
-
-    def _convert(self, tensors: Tensors, model: nn.Module) -> Tensors:
-        return self._layout.convert(tensors, model)
-
-    def _without_numbers(self) -> Tensors:
-        return {
-            name[len(self._prefix) :]: torch.empty(entry.shape, device="meta")
-            for name, entry in self._entries.items()
-            if not is_scale(name)
-        }
 
     def _numbers(self) -> Tensors:
         with safe_open(str(self._path), framework="pt") as file:
@@ -148,14 +132,9 @@ def find_part(
     """Find a part in a file; None: the file does not hold it."""
     for prefix in (*facts.prefixes, ""):
         for layout in facts.layouts:
-            if header.has(prefix + layout.probe):
+            if header.any(prefix + layout.start):
                 return FilePart(part, header, prefix, layout, facts, config)
     return None
-
-
-def _wanted(model: nn.Module) -> dict[str, Tensor]:
-    """What a file must hold: parameters, under each of their names."""
-    return dict(model.named_parameters(remove_duplicate=False))
 
 
 def _cast(state: Tensors, dtype: torch.dtype, precise: tuple[str, ...]) -> None:
@@ -172,10 +151,6 @@ def _kept_precise(loader: Any, dtype: torch.dtype) -> tuple[str, ...]:
     """Layers whose numbers would overflow in float16, as their class says."""
     kept = getattr(loader, "_keep_in_fp32_modules", None) or ()
     return tuple(kept) if dtype == torch.float16 else ()
-
-
-def _sides(tensor: Tensor) -> str:
-    return " x ".join(map(str, tensor.shape))
 
 
 @contextlib.contextmanager

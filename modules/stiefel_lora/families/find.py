@@ -10,6 +10,7 @@ from .._exceptions import ModelError
 from ..config.settings.model import PART_SETTINGS
 from .bases import Base, FileBase, FolderBase
 from .facts import FamilyFacts
+from .fits import check_fits
 from .hub import model_from_hub
 from .model_folder import check_folder
 from .separate import separate_part
@@ -41,7 +42,7 @@ def find_model(
         ModelError: missing, damaged, incomplete or of another family.
     """
     named = _named_parts(config, facts)
-    base = _open_base(config.base_model_name, facts, others, list(named), download)
+    base = _open_base(config, facts, others, list(named), download)
     if base is None:
         return None
     parts: dict[str, PartSource | None] = {}
@@ -50,11 +51,19 @@ def find_model(
             parts[part] = base.part(part)
             continue
         settings = {} if part.startswith("tokenizer") else base.settings(part)
-        found = separate_part(part, named[part], facts, settings, download=download)
+        found = separate_part(
+            part,
+            named[part],
+            facts,
+            settings,
+            download=download,
+            allow_pickled=config.allow_pickled_weights,
+        )
         if found is None:
             return None
         parts[part] = found
     complete = _complete(config, parts)
+    check_fits(facts.fits, {part: complete[part].config() for part in facts.files})
     if config.prediction_type != "auto":
         known = complete["scheduler"].config()
         changed = {**known, "prediction_type": config.prediction_type}
@@ -76,12 +85,13 @@ def _named_parts(config: TrainConfig, facts: FamilyFacts) -> dict[str, str]:
 
 
 def _open_base(
-    name: str | None,
+    config: TrainConfig,
     facts: FamilyFacts,
     others: Sequence[FamilyFacts],
     named: Sequence[str],
     download: bool,
 ) -> Base | None:
+    name = config.base_model_name
     if not name:
         raise ModelError(
             "base_model_name is not set; give a .safetensors checkpoint, a folder in "
@@ -89,12 +99,12 @@ def _open_base(
         )
     path = Path(name)
     if path.is_file():
-        return FileBase(path, facts, others)
+        return FileBase(path, facts, others, named)
     folder = path if path.is_dir() else model_from_hub(name, download=download)
     if folder is None:
         return None
     check_folder(folder, facts, others, named)
-    return FolderBase(folder, facts)
+    return FolderBase(folder, facts, allow_pickled=config.allow_pickled_weights)
 
 
 def _complete(

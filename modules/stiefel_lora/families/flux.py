@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from .._exceptions import ModelError
 from .base import Batch, Prediction, SampleRequest
 from .facts import FamilyFacts
+from .fits import latents_fit, width_of
 from .flow import dynamic_shift, flow_signal_to_noise
 from .flux_files import FLUX_FILES, flux_scheduler, is_flux_file
 from .source import ModelSource
@@ -61,6 +62,22 @@ class Flux(StockFamily):
         files=FLUX_FILES,
         is_file=is_flux_file,
         scheduler=flux_scheduler,
+        tokenizers=_TOKENIZERS,
+        fits=(
+            latents_fit("transformer", patch=2),
+            width_of(
+                "transformer",
+                "joint_attention_dim",
+                "text_encoder_2",
+                ("text_encoder_2", "d_model"),
+            ),
+            width_of(
+                "transformer",
+                "pooled_projection_dim",
+                "text_encoder",
+                ("text_encoder", "hidden_size"),
+            ),
+        ),
         clip_padding={"tokenizer": "<|endoftext|>"},
     )
 

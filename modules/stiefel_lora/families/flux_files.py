@@ -24,11 +24,12 @@ _PREFIXES = ("model.diffusion_model.", "")
 def is_flux_file(header: Header) -> bool:
     """FLUX.1, and not a relative whose blocks have no modulation of their own."""
     return any(
-        header.has(f"{prefix}{name}")
+        header.any(f"{prefix}{name}")
         for prefix in _PREFIXES
         for name in (
-            "double_blocks.0.img_mod.lin.weight",
-            "single_transformer_blocks.0.proj_mlp.weight",
+            "double_blocks.0.img_mod.",
+            "double_blocks.1.img_mod.",
+            "single_transformer_blocks.",
         )
     )
 

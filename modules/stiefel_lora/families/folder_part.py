@@ -5,15 +5,32 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import diffusers
 import torch
+import transformers
 
+from .._exceptions import ModelError
+from .examine import check_weights
 from .from_pretrained import load_part
+from .header import Header, refuse_stand_in
 from .reading import WEIGHT_SUFFIXES, read_json, sample_file
+from .relatives import check_relative
+from .scaled import check_scales
+from .weight_files import WeightFiles, find_weights, table_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from hashlib import _Hash
 
+    from .facts import FamilyFacts
+    from .header import Entry
+    from .layouts import Layout
+
 __all__ = ["FolderPart", "has_weights"]
+
+# Any of these makes a tokenizer; without them an empty one would be made.
+_VOCABULARIES = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("spiece.model",))
+_MOST_TIMESTEPS = 100_000
 
 
 class FolderPart:
@@ -23,30 +40,147 @@ class FolderPart:
         parent: folder that holds it.
         part: name of the part.
         name: name of the folder; unset: that of the part.
+        allow_pickled: read weights from a pickle where there is nothing else.
     """
 
-    def __init__(self, parent: Path, part: str, name: str | None = None) -> None:
-        self._parent = parent
+    def __init__(
+        self,
+        parent: Path,
+        part: str,
+        name: str | None = None,
+        *,
+        allow_pickled: bool = False,
+    ) -> None:
         self._part = part
+        self._parent = parent
         self._name = name or part
+        self._allow_pickled = allow_pickled
+        self._tokenizer: Any = None
+
+    @property
+    def folder(self) -> Path:
+        """Where its files are."""
+        return self._parent / self._name
 
     def config(self) -> dict[str, Any]:
         """Read ``config.json``, or what takes its place for a scheduler."""
         name = "scheduler_config.json" if self._part == "scheduler" else "config.json"
-        return read_json(self._parent / self._name / name)
+        return read_json(self.folder / name)
+
+    def check(self, facts: FamilyFacts) -> None:
+        """Examine settings, names and shapes, without reading numbers.
+
+        Raises:
+            ModelError: damaged, incomplete, of another model, or a pickle.
+        """
+        if self._part in facts.files:
+            self._check_weights(facts)
+        elif self._part in facts.tokenizers:
+            self._check_tokenizer(facts.tokenizers[self._part])
+        else:
+            self._check_scheduler()
 
     def load(self, loader: Any, dtype: torch.dtype | None) -> Any:
-        """Call ``from_pretrained``."""
-        return load_part(self._parent, loader, self._name, dtype)
+        """Call ``from_pretrained`` with the files that were examined."""
+        if self._tokenizer is not None:
+            return self._tokenizer
+        options: dict[str, Any] = {}
+        if issubclass(loader, torch.nn.Module):
+            found = self._weights(loader)
+            options = {"variant": found.variant, "use_safetensors": not found.pickled}
+        return load_part(self._parent, loader, self._name, dtype, **options)
 
     def digest_into(self, digest: _Hash) -> None:
         """Feed settings, vocabularies and weights, each with its name and size."""
-        for path in sorted((self._parent / self._name).rglob("*")):
+        for path in sorted(self.folder.rglob("*")):
             # READMEs and licences do not change what a model computes.
             if path.is_file() and path.suffix in (".json", ".txt", *WEIGHT_SUFFIXES):
                 size = path.stat().st_size
                 digest.update(f"{self._part}/{path.name}/{size}".encode())
                 sample_file(path, digest)
+
+    def _weights(self, loader: Any) -> WeightFiles:
+        in_transformers = issubclass(loader, transformers.PreTrainedModel)
+        stem = "model" if in_transformers else "diffusion_pytorch_model"
+        return find_weights(
+            self.folder, self._part, stem, allow_pickled=self._allow_pickled
+        )
+
+    def _check_weights(self, facts: FamilyFacts) -> None:
+        in_files, config = facts.files[self._part], self.config()
+        entries = table_of(self._weights(in_files.loader))
+        if self._part == facts.denoiser:
+            check_relative(self.folder, facts, entries, config)
+            if not facts.is_file(Header(self.folder, entries, {})):
+                raise ModelError(
+                    f"{self.folder} holds no {self._part} of {facts.label}; give a "
+                    f"folder that does."
+                )
+        if "quantization_config" in config:
+            # Packed weights have shapes of their own, which their library knows.
+            return
+        check_scales(self.folder, entries)
+        check_weights(
+            self.folder,
+            self._part,
+            in_files.loader,
+            config,
+            self._layout(in_files.layouts, entries),
+            entries,
+            whole="download its weights again",
+            such="its config.json",
+        )
+
+    def _layout(
+        self, layouts: tuple[Layout, ...], entries: Mapping[str, Entry]
+    ) -> Layout:
+        known = [
+            layout
+            for layout in layouts
+            if any(name.startswith(layout.start) for name in entries)
+        ]
+        read = [layout for layout in known if layout.in_folders]
+        if known and not read:
+            raise ModelError(
+                f"{self.folder} has weights named as in a single file, which is not "
+                f"diffusers layout; give that file itself."
+            )
+        # Without any known name all of them are missing.
+        return (read or [layout for layout in layouts if layout.in_folders])[0]
+
+    def _check_tokenizer(self, loader: Any) -> None:
+        for path in sorted(self.folder.iterdir()):
+            if path.is_file():
+                refuse_stand_in(path)
+        if not any(
+            all((self.folder / name).is_file() for name in names)
+            for names in _VOCABULARIES
+        ):
+            raise ModelError(
+                f"{self.folder} has no vocabulary; it needs tokenizer.json, "
+                f"spiece.model, or vocab.json and merges.txt. Download them again."
+            )
+        # Loaded to be examined, and kept, since that is most of its cost.
+        self._tokenizer = self.load(loader, None)
+
+    def _check_scheduler(self) -> None:
+        config = self.config()
+        kind = config.get("_class_name")
+        loader = getattr(diffusers, kind, None) if isinstance(kind, str) else None
+        if not (
+            isinstance(loader, type) and issubclass(loader, diffusers.SchedulerMixin)
+        ):
+            raise ModelError(
+                f"{self.folder}: _class_name={kind!a} is no scheduler of diffusers "
+                f"{diffusers.__version__}. Download scheduler_config.json again."
+            )
+        steps = config.get("num_train_timesteps", 1000)
+        if not isinstance(steps, int) or not 1 <= steps <= _MOST_TIMESTEPS:
+            raise ModelError(
+                f"{self.folder}: num_train_timesteps={steps!a} must be a whole number "
+                f"from 1 to {_MOST_TIMESTEPS}. Download scheduler_config.json again."
+            )
+        self.load(loader, None)
 
 
 def has_weights(folder: Path) -> bool:

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 import transformers
-from safetensors import SafetensorError
 from transformers.utils import logging
 
 from .._exceptions import ModelError
@@ -25,19 +24,32 @@ def build(loader: Any, config: dict[str, Any]) -> Any:
     """
     if issubclass(loader, transformers.PreTrainedModel):
         kind: Any = loader.config_class
-        return loader(kind.from_dict(config))
+        # The folder of a whole CLIP has the settings of its text encoder inside.
+        inside = config.get(getattr(kind, "base_config_key", ""), config)
+        return loader(kind.from_dict(inside))
     return loader.from_config(config)
 
 
 def load_part(
-    folder: Path, loader: Any, part: str, dtype: torch.dtype | None = None
+    folder: Path,
+    loader: Any,
+    part: str,
+    dtype: torch.dtype | None = None,
+    **options: Any,
 ) -> Any:
     """Load ``folder/part`` with ``loader.from_pretrained``, never from the network.
+
+    Args:
+        folder: of the model.
+        loader: class of diffusers or transformers.
+        part: folder inside it.
+        dtype: of the weights.
+        options: further arguments of ``from_pretrained``.
 
     Raises:
         ModelError: its files are damaged.
     """
-    options: dict[str, Any] = {"subfolder": part, "local_files_only": True}
+    options |= {"subfolder": part, "local_files_only": True}
     if dtype is not None:
         # transformers 5 calls it dtype, diffusers torch_dtype.
         in_transformers = issubclass(loader, transformers.PreTrainedModel)
@@ -45,8 +57,12 @@ def load_part(
     try:
         with _quiet():
             return loader.from_pretrained(str(folder), **options)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = str(error).strip().split("\n")[0]
+    except MemoryError:
+        raise
+    except Exception as error:
+        # tokenizers and pydantic-like checks of settings raise classes of their own.
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        reason = lines[0][:200]
         raise ModelError(
             f"The part {part} of the base model {folder} can not be read ({reason}); "
             f"fetch the model again."

@@ -14,9 +14,11 @@ import struct
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
 from .._exceptions import ModelError
 
-__all__ = ["Entry", "Header", "read_header"]
+__all__ = ["Entry", "Header", "read_header", "refuse_stand_in"]
 
 _SAFE = (".safetensors", ".sft")
 _PICKLES = (".ckpt", ".pt", ".pth", ".bin")
@@ -24,6 +26,11 @@ _PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 _LARGEST_TABLE = 100_000_000
 _LORA_MARKS = ("lora_down", "lora_up", "lora_A", "lora_B", "lora.down", "lora.up")
 _LORA_MARKS += ("lokr_w", "hada_w", "dora_scale")
+_LARGEST_SIDE = 2**40
+# What lies in the place of a large file after git clone without git-lfs, and after a
+# download of a page that asks to sign in.
+_POINTER = b"version https://git-lfs"
+_PAGES = (b"<!doctype", b"<html", b"<?xml")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +60,10 @@ class Header:
         """Tell whether the file holds a tensor of this name."""
         return name in self.entries
 
+    def any(self, start: str) -> bool:
+        """Tell whether the file holds a tensor whose name begins so."""
+        return any(name.startswith(start) for name in self.entries)
+
 
 def read_header(path: Path) -> Header:
     """Read the table of a checkpoint of a base model.
@@ -70,8 +81,10 @@ def read_header(path: Path) -> Header:
         raise ModelError(
             f"{path} is no .safetensors file; give a checkpoint in that format."
         )
+    refuse_stand_in(path)
     table, end = _read_table(path)
     entries = _entries(path, table, end)
+    _open(path)
     mark = next((name for name in entries if any(m in name for m in _LORA_MARKS)), None)
     if mark is not None:
         raise ModelError(
@@ -79,6 +92,41 @@ def read_header(path: Path) -> Header:
             f"checkpoint that LoRAs are trained on."
         )
     return Header(path, entries, table.get("__metadata__") or {})
+
+
+def refuse_stand_in(path: Path) -> None:
+    """Refuse a git-lfs pointer or a web page in the place of a file.
+
+    Raises:
+        ModelError: with how to get the file itself.
+    """
+    try:
+        with path.open("rb") as file:
+            begin = file.read(64)
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read ({error.strerror}).") from error
+    if begin.startswith(_POINTER):
+        raise ModelError(
+            f"{path} is a git-lfs pointer, not the file itself. Run git lfs pull in "
+            f"its folder, or download the file."
+        )
+    if begin.lstrip().lower().startswith(_PAGES):
+        raise ModelError(
+            f"{path} is a web page, not the file itself. Download the file again; a "
+            f"model may ask to sign in first."
+        )
+
+
+def _open(path: Path) -> None:
+    """Let safetensors check the table by all of its own rules; it reads no numbers."""
+    try:
+        with safe_open(str(path), framework="pt"):
+            pass
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelError(
+            f"{path} is damaged: its table of tensors can not be read "
+            f"({str(error)[:200]}); fetch it again."
+        ) from error
 
 
 def _read_table(path: Path) -> tuple[dict[str, Any], int]:
@@ -91,7 +139,7 @@ def _read_table(path: Path) -> tuple[dict[str, Any], int]:
             table = json.loads(file.read(length))
             if not isinstance(table, dict):
                 raise ValueError
-    except (OSError, ValueError, struct.error) as error:
+    except (OSError, ValueError, RecursionError, struct.error) as error:
         raise ModelError(
             f"{path} is damaged: it does not begin as a .safetensors file does; fetch "
             f"it again."
@@ -106,7 +154,7 @@ def _entries(path: Path, table: dict[str, Any], begin: int) -> dict[str, Entry]:
             for name, about in table.items()
             if name != "__metadata__"
         }
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
         raise ModelError(
             f"{path} is damaged: its table of tensors can not be read; fetch it again."
         ) from error
@@ -116,12 +164,18 @@ def _entries(path: Path, table: dict[str, Any], begin: int) -> dict[str, Entry]:
         raise ModelError(
             f"{path} is cut off: it has {size:,} bytes of {end:,}; fetch it again."
         )
+    if size > end:
+        raise ModelError(
+            f"{path} is damaged: it has {size:,} bytes, but its table ends at {end:,}; "
+            f"fetch it again."
+        )
     return entries
 
 
 def _entry(about: dict[str, Any], begin: int) -> Entry:
     first, last = about["data_offsets"]
     shape = tuple(int(side) for side in about["shape"])
-    if last < first or (math.prod(shape) > 0) != (last > first):
+    within = all(0 <= side < _LARGEST_SIDE for side in shape)
+    if not within or last < first or (math.prod(shape) > 0) != (last > first):
         raise ValueError
     return Entry(str(about["dtype"]), shape, begin + first, last - first)

@@ -123,6 +123,6 @@ def _in_block(
 
 
 BFL = (
-    Layout("double_blocks.0.img_attn.qkv.weight", _convert),
-    own("transformer_blocks.0.attn.to_q.weight"),
+    Layout("double_blocks.", _convert),
+    own("transformer_blocks."),
 )

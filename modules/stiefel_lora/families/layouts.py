@@ -1,6 +1,6 @@
 """How the parts of a model are named in files that are not in diffusers layout.
 
-A layout is told by one tensor's name and turned into the names of diffusers (U-Net,
+A layout is told by how names begin and turned into the names of diffusers (U-Net,
 VAE) and transformers (text encoders) by their own converters where they have one. These
 only rename and slice, so it makes no difference whether tensors are real or without
 numbers (meta device): what loads is what was checked.
@@ -9,6 +9,7 @@ numbers (meta device): what loads is what was checked.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -23,21 +24,27 @@ __all__ = ["CLIP", "LDM_UNET", "LDM_VAE", "OPEN_CLIP", "T5", "Layout", "Tensors"
 
 Tensors = dict[str, Tensor]
 
+_NEW_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+_OLD_ATTENTION = re.compile(rf"(\.attentions\.0\.)({'|'.join(_NEW_NAMES)})(?=\.)")
+
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
     """A way to name the tensors of a part."""
 
-    probe: str
-    """Name that only this layout has, after the part's prefix."""
+    start: str
+    """How names of this layout begin, and of no other, after the part's prefix."""
 
     convert: Callable[[Tensors, Any], Tensors]
     """From names without prefix to those of the model, which comes second."""
 
+    in_folders: bool = False
+    """Whether ``from_pretrained`` reads it too."""
 
-def own(probe: str) -> Layout:
+
+def own(start: str, convert: Callable[[Tensors, Any], Tensors] | None = None) -> Layout:
     """The names of diffusers or transformers themselves."""
-    return Layout(probe, lambda tensors, model: tensors)
+    return Layout(start, convert or (lambda tensors, model: tensors), in_folders=True)
 
 
 def _unet(tensors: Tensors, model: Any) -> Tensors:
@@ -47,6 +54,15 @@ def _unet(tensors: Tensors, model: Any) -> Tensors:
 
 def _vae(tensors: Tensors, model: Any) -> Tensors:
     return convert_ldm_vae_checkpoint(dict(tensors), dict(model.config))
+
+
+def _own_vae(tensors: Tensors, model: Any) -> Tensors:
+    # diffusers before 0.12 named attention so, and reads it still.
+    return {_OLD_ATTENTION.sub(_new_name, name): t for name, t in tensors.items()}
+
+
+def _new_name(match: re.Match[str]) -> str:
+    return match[1] + _NEW_NAMES[match[2]]
 
 
 def _open_clip(tensors: Tensors, model: Any) -> Tensors:
@@ -75,17 +91,8 @@ def _t5(tensors: Tensors, model: Any) -> Tensors:
     return {**tensors, **dict.fromkeys(twice, embedding)}
 
 
-LDM_UNET = (
-    Layout("input_blocks.0.0.weight", _unet),
-    own("down_blocks.0.resnets.0.conv1.weight"),
-)
-LDM_VAE = (
-    Layout("encoder.down.0.block.0.conv1.weight", _vae),
-    own("encoder.down_blocks.0.resnets.0.conv1.weight"),
-)
-CLIP = (
-    Layout("text_model.embeddings.token_embedding.weight", _clip),
-    Layout("embeddings.token_embedding.weight", _clip),
-)
-OPEN_CLIP = (Layout("transformer.resblocks.0.attn.in_proj_weight", _open_clip), *CLIP)
-T5 = (Layout("encoder.block.0.layer.0.SelfAttention.q.weight", _t5),)
+LDM_UNET = (Layout("input_blocks.", _unet), own("down_blocks."))
+LDM_VAE = (Layout("encoder.down.", _vae), own("encoder.down_blocks.", _own_vae))
+CLIP = (own("text_model.", _clip), own("encoder.layers.", _clip))
+OPEN_CLIP = (Layout("transformer.resblocks.", _open_clip), *CLIP)
+T5 = (own("encoder.block.", _t5),)

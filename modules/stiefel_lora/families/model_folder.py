@@ -9,6 +9,7 @@ from .._exceptions import ModelError
 from .facts import FamilyFacts
 from .folder_part import has_weights
 from .reading import read_json
+from .relatives import check_relative
 
 __all__ = ["check_folder"]
 
@@ -37,6 +38,8 @@ def check_folder(
             f"diffusers layout; give the folder that holds unet, vae and text_encoder."
         )
     kind = read_json(index).get("_class_name")
+    if facts.denoiser not in elsewhere:
+        _check_denoiser(folder, facts)
     if not isinstance(kind, str):
         raise ModelError(f"{index} is damaged: it names no _class_name.")
     if not facts.is_pipeline(kind):
@@ -49,6 +52,13 @@ def check_folder(
     for part in facts.parts:
         if part not in elsewhere:
             _check_part(folder, part)
+
+
+def _check_denoiser(folder: Path, facts: FamilyFacts) -> None:
+    """Refuse relatives before a part is missed that they do not have."""
+    settings = folder / facts.denoiser / "config.json"
+    if settings.is_file():
+        check_relative(folder, facts, {}, read_json(settings))
 
 
 def _check_part(folder: Path, part: str) -> None:

@@ -10,9 +10,9 @@ import torch
 import transformers
 from torch import Tensor
 
-from .._exceptions import ModelError
 from .base import Batch, SampleRequest
 from .facts import FamilyFacts, InFiles
+from .fits import latents_fit, width_of
 from .header import Header
 from .layouts import CLIP
 from .source import ModelSource
@@ -23,17 +23,15 @@ __all__ = ["Sd15"]
 _TEXT_MODELS = {"text_encoder": transformers.CLIPTextModel}
 _TOKENIZERS = {"tokenizer": transformers.CLIPTokenizer}
 _PREFIXES = ("cond_stage_model.transformer.",)
-# Stable Diffusion 2 has the same structure, and OpenCLIP's width in its attention.
-_SECOND_VERSION = 1024
 
 
 def _is_file(header: Header) -> bool:
     return any(
-        header.has(f"{prefix}{name}") and not header.has(f"{prefix}{other}")
+        header.any(f"{prefix}{name}") and not header.any(f"{prefix}{other}")
         for prefix in ("model.diffusion_model.", "")
         for name, other in (
-            ("input_blocks.0.0.weight", "label_emb.0.0.weight"),
-            ("down_blocks.0.resnets.0.conv1.weight", "add_embedding.linear_1.weight"),
+            ("input_blocks.", "label_emb."),
+            ("down_blocks.", "add_embedding."),
         )
     )
 
@@ -53,6 +51,16 @@ class Sd15(UNetFamily):
         },
         is_file=_is_file,
         scheduler=v_prediction_marks,
+        tokenizers=_TOKENIZERS,
+        fits=(
+            latents_fit("unet"),
+            width_of(
+                "unet",
+                "cross_attention_dim",
+                "text_encoder",
+                ("text_encoder", "hidden_size"),
+            ),
+        ),
         clip_padding={"tokenizer": "<|endoftext|>"},
     )
     text_models = _TEXT_MODELS
@@ -62,12 +70,6 @@ class Sd15(UNetFamily):
     def __init__(
         self, source: ModelSource, weight_dtype: torch.dtype, device: torch.device
     ) -> None:
-        config = source.config("unet")
-        if config.get("cross_attention_dim") == _SECOND_VERSION:
-            raise ModelError(
-                f"The base model {source.name} is Stable Diffusion 2, but model_type "
-                f"is 'sd15'; give a model of Stable Diffusion 1.5."
-            )
         super().__init__(source, weight_dtype, device)
         self._nothing: dict[str, Tensor] | None = None
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..data.framing import Frame
 from .base import Batch, SampleRequest
 from .facts import FamilyFacts, InFiles
+from .fits import latents_fit, width_of
 from .header import Header
 from .layouts import CLIP, OPEN_CLIP
 from .unet import UNET_FILES, UNetFamily, v_prediction_marks
@@ -39,9 +40,9 @@ _TEXT_FILES = {
 
 def _is_file(header: Header) -> bool:
     return any(
-        header.has(f"{prefix}{name}")
+        header.any(f"{prefix}{name}")
         for prefix in ("model.diffusion_model.", "")
-        for name in ("label_emb.0.0.weight", "add_embedding.linear_1.weight")
+        for name in ("label_emb.", "add_embedding.")
     )
 
 
@@ -57,6 +58,17 @@ class Sdxl(UNetFamily):
         files={**UNET_FILES, **_TEXT_FILES},
         is_file=_is_file,
         scheduler=v_prediction_marks,
+        tokenizers=_TOKENIZERS,
+        fits=(
+            latents_fit("unet"),
+            width_of(
+                "unet",
+                "cross_attention_dim",
+                "text_encoder",
+                ("text_encoder", "hidden_size"),
+                ("text_encoder_2", "hidden_size"),
+            ),
+        ),
         clip_padding={"tokenizer": "<|endoftext|>", "tokenizer_2": "!"},
     )
     text_models = _TEXT_MODELS

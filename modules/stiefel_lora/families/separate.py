@@ -11,6 +11,7 @@ from .file_part import find_part
 from .folder_part import FolderPart, has_weights
 from .header import read_header
 from .hub import part_from_hub
+from .relatives import check_relative
 
 if TYPE_CHECKING:
     from .source import PartSource
@@ -25,6 +26,7 @@ def separate_part(
     settings: dict[str, Any],
     *,
     download: bool,
+    allow_pickled: bool = False,
 ) -> PartSource | None:
     """Find a part by what the user wrote for it.
 
@@ -34,6 +36,7 @@ def separate_part(
         facts: of the family.
         settings: of the part, in case a file is given.
         download: fetch from the hub what is not on this machine; False returns None.
+        allow_pickled: read weights of a folder from a pickle, if that is all it has.
 
     Raises:
         ModelError: missing, damaged, or something else than this part.
@@ -42,7 +45,11 @@ def separate_part(
     if path.is_file():
         return _from_file(part, path, facts, settings)
     folder = path if path.is_dir() else part_from_hub(part, name, download=download)
-    return None if folder is None else _from_folder(part, folder)
+    if folder is None:
+        return None
+    found_part = _from_folder(part, folder, allow_pickled)
+    found_part.check(facts)
+    return found_part
 
 
 def _from_file(
@@ -53,8 +60,11 @@ def _from_file(
         raise ModelError(
             f"{part}_model_name: {path} is a file, but a {part} is a folder; give that."
         )
-    found = find_part(part, read_header(path), in_files, settings)
-    if found is None:
+    header = read_header(path)
+    if part == facts.denoiser:
+        check_relative(path, facts, header.entries)
+    found = find_part(part, header, in_files, settings)
+    if found is None or (part == facts.denoiser and not facts.is_file(header)):
         raise ModelError(
             f"{part}_model_name: {path} holds no {part} of {facts.label}; give a file "
             f"that does."
@@ -63,12 +73,13 @@ def _from_file(
     return found
 
 
-def _from_folder(part: str, folder: Path) -> PartSource:
+def _from_folder(part: str, folder: Path, allow_pickled: bool) -> FolderPart:
     for inside in (folder / part, folder):
         is_tokenizer = part.startswith("tokenizer")
         has = any(inside.glob("*token*")) if is_tokenizer else has_weights(inside)
         if has:
-            return FolderPart(inside.parent, part, inside.name)
+            name = inside.name
+            return FolderPart(inside.parent, part, name, allow_pickled=allow_pickled)
     raise ModelError(
         f"{part}_model_name: the folder {folder} holds no {part}; give a folder with "
         f"its files, or a whole model in diffusers layout."

@@ -18,7 +18,7 @@ from ..data.folder import Scan, scan_all, scan_concepts
 from ..data.order import DataOrder
 from ..data.prepare import EncodedSet, Plan, encode_set, plan_of
 from ..data.store import TensorStore
-from ..families import Family, check_model, open_family
+from ..families import Family, ModelSource, check_model, open_family
 from .attention import check_attention, set_attention
 from .averaging import MovingAverage
 from .compiling import check_compiler, compile_blocks
@@ -59,8 +59,12 @@ class Inputs:
     """Text encoders that are trained, and their layers that get a LoRA."""
 
 
-def check_inputs(config: TrainConfig) -> Inputs:
+def check_inputs(config: TrainConfig, source: ModelSource | None = None) -> Inputs:
     """Look at everything that the user gave, without reading weights or pictures.
+
+    Args:
+        config: the whole configuration.
+        source: the base model, if ``check_model`` has found it before.
 
     Raises:
         InputError: one sentence on what can not work.
@@ -72,12 +76,12 @@ def check_inputs(config: TrainConfig) -> Inputs:
     check_hardware(config)
     check_quantisation(config)
     train, validation = scan_all(config)
-    check_model(config)
+    source = source or check_model(config)
     accelerator = make_accelerator(config)
     check_attention(config, accelerator.device)
     if config.compile:
         check_compiler(accelerator.device)
-    family = open_family(config, accelerator.device)
+    family = open_family(config, accelerator.device, source)
     skeleton = family.skeleton()
     targets = select_layers(
         skeleton,

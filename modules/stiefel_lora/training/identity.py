@@ -37,6 +37,7 @@ _INNOCENT = {
     "output_dir",
     "cache_dir",
     "device",
+    "allow_pickled_weights",
     *MODEL_SETTINGS,
 }
 

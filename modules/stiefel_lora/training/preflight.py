@@ -74,7 +74,7 @@ def look_over(config: TrainConfig) -> Preflight:
         train, held_out = scan_all(config)
         layers = None
     else:
-        inputs = check_inputs(config)
+        inputs = check_inputs(config, source)
         train, held_out = inputs.train, inputs.validation
         texts = inputs.text_targets.values()
         layers = len(inputs.targets) + sum(map(len, texts))

@@ -60,6 +60,10 @@ class ModelSettings(StrictModel):
     tokenizer_2_model_name: PartName = None
     """FLUX: folder or hub name with T5's tokenizer, which no .safetensors file has."""
 
+    allow_pickled_weights: Flag = False
+    """Read weights from .bin files where the folder of a part has no .safetensors. A
+    pickle is opened for tensors alone; use it for sources that you trust."""
+
     prediction_type: PredictionType = "auto"
     """What an SDXL or SD 1.5 model predicts. auto: what its settings or its file say;
     most files of models with v-prediction say it, others need v_prediction here."""

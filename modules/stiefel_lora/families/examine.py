@@ -1,0 +1,152 @@
+"""Compare the table of a part, from a file or a folder, with the model it shall become.
+
+The only examination of weights there is: names and shapes, never numbers. A full-size
+U-Net takes a fraction of a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .._exceptions import ModelError
+from .from_pretrained import build
+from .header import Entry
+from .layouts import Layout, Tensors
+from .scaled import is_scale
+
+__all__ = ["check_weights", "wanted_of"]
+
+# Settings that are numbers of layers: building a skeleton takes time for each layer.
+_DEPTHS = (
+    "layers_per_block",
+    "transformer_layers_per_block",
+    "reverse_transformer_layers_per_block",
+    "num_layers",
+    "num_single_layers",
+    "num_hidden_layers",
+    "num_decoder_layers",
+    "num_attention_blocks",
+)
+
+_USUAL_DEPTH = 100
+
+
+def check_weights(
+    where: object,
+    part: str,
+    loader: Any,
+    config: Mapping[str, Any],
+    layout: Layout,
+    entries: Mapping[str, Entry],
+    *,
+    whole: str,
+    such: str,
+) -> None:
+    """Check that a table holds the whole part and nothing of another shape.
+
+    Args:
+        where: file or folder, for the sentences.
+        part: its name.
+        loader: class that it becomes.
+        config: settings of the part.
+        layout: how the tensors are named.
+        entries: the table, names without prefix.
+        whole: what to do where tensors are missing.
+        such: whose shapes are the right ones.
+
+    Raises:
+        ModelError: another model, incomplete, or settings that make no such model.
+    """
+    model = _skeleton(where, part, loader, config, len(entries))
+    found = _converted(where, part, layout, entries, model, whole, such)
+    wanted = wanted_of(model)
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        raise ModelError(
+            f"{where} does not hold a whole {part}: {len(missing)} of {len(wanted)} "
+            f"tensors are missing, the first is {missing[0]}; {whole}."
+        )
+    for name, tensor in wanted.items():
+        if found[name].shape != tensor.shape:
+            raise ModelError(
+                f"{where} holds another kind of {part}: {name} is "
+                f"{_sides(found[name])}, but {such} has {_sides(tensor)}."
+            )
+
+
+def wanted_of(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters that a file must hold, under each of their names."""
+    return dict(model.named_parameters(remove_duplicate=False))
+
+
+def _skeleton(
+    where: object, part: str, loader: Any, config: Mapping[str, Any], tensors: int
+) -> nn.Module:
+    for key in _DEPTHS:
+        most = max(tensors, _USUAL_DEPTH)
+        deep = [depth for depth in _numbers(config.get(key)) if depth > most]
+        if deep:
+            raise ModelError(
+                f"{where}: the settings of the {part} have {key}={deep[0]:.3g}, but "
+                f"there are {tensors} tensors. Download config.json again."
+            )
+    try:
+        with torch.device("meta"):
+            return build(loader, dict(config))
+    except Exception as error:
+        # Settings are checked by the classes themselves, each with its own exceptions.
+        raise ModelError(
+            f"{where}: the settings of the {part} make no {loader.__name__} "
+            f"({_reason(error)}). Download config.json again."
+        ) from error
+
+
+def _converted(
+    where: object,
+    part: str,
+    layout: Layout,
+    entries: Mapping[str, Entry],
+    model: nn.Module,
+    whole: str,
+    such: str,
+) -> Tensors:
+    try:
+        tensors = {
+            name: torch.empty(entry.shape, device="meta")
+            for name, entry in entries.items()
+            if not is_scale(name)
+        }
+        return layout.convert(tensors, model)
+    except KeyError as error:
+        # Converters ask for some names directly.
+        raise ModelError(
+            f"{where} does not hold a whole {part}: the tensor {error.args[0]} is "
+            f"missing; {whole}."
+        ) from error
+    except Exception as error:
+        # What converters raise on shapes that no such model has is not documented.
+        raise ModelError(
+            f"{where} holds another kind of {part}: its tensors have shapes that "
+            f"{such} does not have ({_reason(error)})."
+        ) from error
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    if isinstance(value, int | float):
+        yield value
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _numbers(inner)
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
+
+
+def _sides(tensor: Tensor) -> str:
+    return " x ".join(map(str, tensor.shape))

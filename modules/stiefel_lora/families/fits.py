@@ -1,0 +1,71 @@
+"""Check that the parts of a model fit each other, by their settings.
+
+Each part may be whole and right by itself, and yet be of another model: a VAE of FLUX.1
+beside SDXL's U-Net, CLIP-G in the place of CLIP-L.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from .._exceptions import ModelError
+
+__all__ = ["Fit", "check_fits", "latents_fit", "width_of"]
+
+Settings = Mapping[str, Any]
+Fit = tuple[str, str, str, Callable[[Mapping[str, Settings]], tuple[Any, Any]]]
+"""Denoiser, the other part, what they share, and its size by both settings."""
+
+
+def latents_fit(denoiser: str, patch: int = 1) -> Fit:
+    """A denoiser that reads all channels of the VAE's latents.
+
+    Args:
+        denoiser: name of the part.
+        patch: latents along a side that are read as one.
+    """
+
+    def sizes(parts: Mapping[str, Settings]) -> tuple[Any, Any]:
+        own, latents = (
+            parts[denoiser].get("in_channels"),
+            parts["vae"].get("latent_channels"),
+        )
+        return own, latents * patch**2 if isinstance(latents, int) else None
+
+    return denoiser, "vae", "channels of latents", sizes
+
+
+def width_of(denoiser: str, key: str, encoder: str, *keys: tuple[str, str]) -> Fit:
+    """A denoiser whose setting ``key`` is the sum of widths of text encoders.
+
+    Args:
+        denoiser: name of the part.
+        key: its setting.
+        encoder: the part that is named in the sentence.
+        keys: part and setting of each width.
+    """
+
+    def sizes(parts: Mapping[str, Settings]) -> tuple[Any, Any]:
+        widths = [parts[part].get(setting) for part, setting in keys]
+        known = [width for width in widths if isinstance(width, int)]
+        whole = sum(known) if len(known) == len(widths) else None
+        return parts[denoiser].get(key), whole
+
+    return denoiser, encoder, "numbers a token", sizes
+
+
+def check_fits(fits: Iterable[Fit], parts: Mapping[str, Settings]) -> None:
+    """Compare what is known of both sides.
+
+    Raises:
+        ModelError: with the part that belongs to another model.
+    """
+    for denoiser, other, what, sizes in fits:
+        own, theirs = sizes(parts)
+        if isinstance(own, int) and isinstance(theirs, int) and own != theirs:
+            raise ModelError(
+                f"{other}_model_name: the {other} does not fit the {denoiser}, which "
+                f"reads {own} {what}; the {other} makes {theirs}. Give the {other} of "
+                f"this model."
+            )

@@ -1,0 +1,135 @@
+"""Recognize relatives of the supported models, which look alike and cannot be trained.
+
+All of it is told by a few names and shapes of the denoiser, in the original layouts and
+in that of diffusers, or by the settings that go with them. Sources: the published
+configs of Stable Diffusion 2.1 (context of 1024), the SDXL refiner (1280, one text
+encoder), inpainting (9 channels), InstructPix2Pix (8), depth to image (5), the upscaler
+(7), FLUX.1 Fill (384) and FLUX.1 Depth and Canny (128).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from .._exceptions import ModelError
+
+if TYPE_CHECKING:
+    from .facts import FamilyFacts
+    from .header import Entry
+
+__all__ = ["check_relative"]
+
+_FIRST = ("input_blocks.0.0", "conv_in", "img_in", "x_embedder")
+_LAST = ("out.2", "conv_out", "final_layer.linear", "proj_out")
+# SDXL's U-Net reads sizes; their embedding is called so.
+_SIZES = ("label_emb.", "add_embedding.")
+_SD2_CONTEXT, _REFINER_CONTEXT = 1024, 1280
+_BY_CHANNELS = {
+    5: "a depth-to-image model",
+    7: "an upscaler",
+    8: "an InstructPix2Pix model",
+    9: "an inpainting model",
+    128: "FLUX.1 Depth or Canny",
+    384: "FLUX.1 Fill",
+}
+# Other models whose files hold a denoiser alone; a name that only they have.
+_STRANGERS = {
+    "joint_blocks.": "Stable Diffusion 3",
+    "distilled_guidance_layer.": "Chroma",
+    "double_stream_modulation_img.": "FLUX.2",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Inputs:
+    """What a denoiser reads and predicts; None where it is not known."""
+
+    channels: int | None = None
+    predicted: int | None = None
+    context: int | None = None
+    reads_sizes: bool = False
+    stranger: str | None = None
+    """Name of a model that is no relative at all."""
+
+
+def check_relative(
+    where: object,
+    facts: FamilyFacts,
+    entries: Mapping[str, Entry],
+    config: Mapping[str, Any] | None = None,
+) -> None:
+    """Refuse a denoiser that belongs to a relative of the family.
+
+    Args:
+        where: file or folder, for the sentence.
+        facts: of the family that is wanted.
+        entries: table of the denoiser or of a whole model.
+        config: its settings, where it has its own.
+
+    Raises:
+        ModelError: with the name of the relative.
+    """
+    by_table = _inputs_of_table(entries, facts.files[facts.denoiser].prefixes)
+    name = _name(by_table) or _name(_inputs_of_config(config or {}))
+    if name is None:
+        return
+    raise ModelError(
+        f"{where} is {name}, but model_type is {facts.name!r}. LoRAs for it cannot be "
+        f"trained; give a text-to-image model of {facts.label}."
+    )
+
+
+def _inputs_of_table(entries: Mapping[str, Entry], prefixes: Iterable[str]) -> _Inputs:
+    for prefix in (*prefixes, ""):
+        own = {n[len(prefix) :]: e for n, e in entries.items() if n.startswith(prefix)}
+        found = _inputs(own)
+        if found != _Inputs():
+            return found
+    return _Inputs()
+
+
+def _inputs_of_config(config: Mapping[str, Any]) -> _Inputs:
+    channels, predicted = config.get("in_channels"), config.get("out_channels")
+    context = config.get("cross_attention_dim")
+    return _Inputs(
+        channels if isinstance(channels, int) else None,
+        predicted if isinstance(predicted, int) else None,
+        context if isinstance(context, int) else None,
+        config.get("addition_embed_type") == "text_time",
+    )
+
+
+def _inputs(own: Mapping[str, Entry]) -> _Inputs:
+    attention = next((n for n in own if n.endswith("attn2.to_k.weight")), "")
+    return _Inputs(
+        _side(own, (f"{name}.weight" for name in _FIRST), 1),
+        _side(own, (f"{name}.weight" for name in _LAST), 0),
+        _side(own, [attention], 1),
+        any(name.startswith(_SIZES) for name in own),
+        next((_STRANGERS[s] for s in _STRANGERS if any(map(_starts(s), own))), None),
+    )
+
+
+def _starts(start: str) -> Any:
+    return lambda name: name.startswith(start)
+
+
+def _side(own: Mapping[str, Entry], names: Iterable[str], side: int) -> int | None:
+    shapes = [own[name].shape for name in names if name in own]
+    return shapes[0][side] if shapes and len(shapes[0]) > 1 else None
+
+
+def _name(found: _Inputs) -> str | None:
+    if found.stranger:
+        return found.stranger
+    if found.context == _SD2_CONTEXT:
+        return "Stable Diffusion 2"
+    if found.reads_sizes and found.context == _REFINER_CONTEXT:
+        return "the SDXL refiner"
+    channels, predicted = found.channels, found.predicted
+    if channels is None or predicted is None or channels == predicted:
+        return None
+    kind = _BY_CHANNELS.get(channels, "a model with further inputs")
+    return f"{kind} (it reads {channels} channels and predicts {predicted})"

@@ -1,0 +1,189 @@
+"""Which files of a folder hold the weights of a part, and their table.
+
+Names are those that diffusers and transformers write: ``<stem>.safetensors`` or
+``<stem>.safetensors.index.json`` beside its shards, with a variant such as ``fp16``
+before the ending, or a pickle of the same stem.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .._exceptions import ModelError
+from .header import Entry, read_header, refuse_stand_in
+from .reading import read_json
+
+__all__ = ["WeightFiles", "find_weights", "table_of"]
+
+log = logging.getLogger("stiefel_lora")
+
+# Preferred where there are only variants.
+_VARIANTS = ("fp16", "bf16")
+_PICKLED = ("pytorch_model", "diffusion_pytorch_model")
+_DTYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightFiles:
+    """The files of one part that are read, and no others."""
+
+    files: tuple[Path, ...]
+    variant: str | None = None
+    pickled: bool = False
+
+
+def find_weights(
+    folder: Path, part: str, stem: str, *, allow_pickled: bool
+) -> WeightFiles:
+    """Find the weights as ``from_pretrained`` would, and a variant that is alone.
+
+    Args:
+        folder: of the part.
+        part: its name.
+        stem: ``model`` in transformers, ``diffusion_pytorch_model`` in diffusers.
+        allow_pickled: take pickles where there is nothing else.
+
+    Raises:
+        ModelError: no weights of these names, a missing shard, a damaged index, or
+            pickles that were not asked for.
+    """
+    for variant in (None, *_variants(folder, stem)):
+        found = _files(folder, part, stem, variant)
+        if found is None:
+            continue
+        if variant:
+            _tell(folder, variant)
+        return WeightFiles(found, variant)
+    pickles = _pickles(folder)
+    if pickles is None:
+        there = sorted(path.name for path in folder.iterdir() if path.is_file())
+        raise ModelError(
+            f"{folder} has no weights of the {part}: there is no {stem}.safetensors "
+            f"among {', '.join(there[:8]) or 'its files'}. Download the folder again, "
+            f"or rename the file."
+        )
+    if not allow_pickled:
+        raise ModelError(
+            f"{folder / pickles.files[0].name} is a pickle, which can run any program "
+            f"when it is read, so it is not opened. Use a model with {stem}"
+            f".safetensors, or write allow_pickled_weights=true where you trust it."
+        )
+    return pickles
+
+
+def table_of(found: WeightFiles) -> dict[str, Entry]:
+    """Names and shapes of all tensors; no numbers are read.
+
+    Raises:
+        ModelError: a file is damaged, cut off or not the file itself.
+    """
+    entries: dict[str, Entry] = {}
+    for path in found.files:
+        entries |= _pickled_table(path) if found.pickled else read_header(path).entries
+    return entries
+
+
+def _files(
+    folder: Path, part: str, stem: str, variant: str | None
+) -> tuple[Path, ...] | None:
+    middle = f".{variant}" if variant else ""
+    index = folder / f"{stem}.safetensors.index{middle}.json"
+    single = folder / f"{stem}{middle}.safetensors"
+    # transformers takes the single file first, diffusers the index.
+    order = (index, single) if stem != "model" else (single, index)
+    first = next((path for path in order if path.is_file()), None)
+    if first is None:
+        return None
+    return (single,) if first == single else _shards(index, part)
+
+
+def _shards(index: Path, part: str) -> tuple[Path, ...]:
+    names = read_json(index).get("weight_map")
+    if not isinstance(names, dict) or not names:
+        raise ModelError(
+            f"{index} is damaged: it has no weight_map. Download it again."
+        )
+    shards = sorted({str(name) for name in names.values()})
+    for name in shards:
+        if Path(name).name != name or not name.endswith((".safetensors", ".bin")):
+            raise ModelError(
+                f"{index} is damaged: {name[:80]!a} is not a file beside it. Download "
+                f"it again."
+            )
+    missing = [name for name in shards if not (index.parent / name).is_file()]
+    if missing:
+        raise ModelError(
+            f"{index.parent} is incomplete: {len(missing)} of {len(shards)} files of "
+            f"the {part} are missing, the first is {missing[0]}. Download them again."
+        )
+    return tuple(index.parent / name for name in shards)
+
+
+def _variants(folder: Path, stem: str) -> list[str]:
+    """Variants of which there are weights, the preferred first."""
+    pattern = rf"{stem}\.(?:safetensors\.index\.)?([\w]+)\.(?:safetensors|json)"
+    found = {
+        match[1]
+        for path in folder.iterdir()
+        if (match := re.fullmatch(pattern, path.name)) and match[1] != "index"
+    } - {"safetensors"}
+    return sorted(found, key=lambda name: (name not in _VARIANTS, name))
+
+
+def _pickles(folder: Path) -> WeightFiles | None:
+    for stem in _PICKLED:
+        single, index = folder / f"{stem}.bin", folder / f"{stem}.bin.index.json"
+        if single.is_file():
+            return WeightFiles((single,), pickled=True)
+        if index.is_file():
+            return WeightFiles(_shards(index, folder.name), pickled=True)
+        for path in sorted(folder.glob(f"{stem}.*.bin")):
+            variant = path.name[len(stem) + 1 : -len(".bin")]
+            return WeightFiles((path,), variant, pickled=True)
+    return None
+
+
+def _pickled_table(path: Path) -> dict[str, Entry]:
+    refuse_stand_in(path)
+    try:
+        # weights_only: tensors and nothing that could run; mmap and meta: no numbers.
+        state: Any = torch.load(path, map_location="meta", weights_only=True, mmap=True)
+        return {
+            name: Entry(
+                _DTYPES.get(tensor.dtype, str(tensor.dtype)),
+                tuple(tensor.shape),
+                0,
+                tensor.nbytes,
+            )
+            for name, tensor in state.items()
+            if isinstance(tensor, torch.Tensor)
+        }
+    except Exception as error:
+        # A pickle can be damaged in as many ways as there are exceptions.
+        raise ModelError(
+            f"{path} cannot be read as weights ({type(error).__name__}). Download it "
+            f"again, or use a .safetensors file."
+        ) from error
+
+
+_told: set[tuple[Path, str]] = set()
+
+
+def _tell(folder: Path, variant: str) -> None:
+    """Log a variant once a folder."""
+    if (folder, variant) not in _told:
+        _told.add((folder, variant))
+        log.warning("%s: only the variant %s is there; it is used.", folder, variant)
