@@ -245,14 +245,15 @@ def test_a_tensor_younger_than_a_state_begins_at_zero():
 @every_method
 @pytest.mark.parametrize("other", ["stiefel_lora", "stella", "lora_plus", "adamw"])
 def test_the_state_of_another_method_is_named(name, other):
-    if name == other:
-        return
     model = LoraNet()
     saved = make(other, model).state_dict()
-    with pytest.raises(
-        CheckpointError, match=f"is of {re.escape(CATALOGUE[other].label)} and"
-    ):
-        make(name, model).load_state_dict(saved)
+    optimizer = make(name, model)
+    if optimizer.method == other:
+        optimizer.load_state_dict(saved)
+        return
+    label = re.escape(CATALOGUE[other].label)
+    with pytest.raises(CheckpointError, match=f"is of {label} and"):
+        optimizer.load_state_dict(saved)
 
 
 def test_the_state_of_a_foreign_optimizer_is_refused():
