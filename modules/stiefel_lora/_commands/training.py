@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
+from .._exceptions import ConfigError
 from ._shared import INTERRUPTED, ConfigArgument, SetOption, load, sentences
 
 __all__ = ["OptionalValue", "hush_libraries", "train"]
@@ -47,9 +49,35 @@ def train(
         hush_libraries()
         from .. import training
 
+        if resume is not None:
+            resume = _run_meant(config, resume)
         result = training.train(settings, resume=resume)
         if result.interrupted:
             raise typer.Exit(INTERRUPTED)
+
+
+def _run_meant(config: str, resume: str) -> str:
+    """Value of ``--resume``: a configuration inside a run's folder means that run.
+
+    Raises:
+        ConfigError: the configuration is of one run and the checkpoint of another.
+    """
+    from ..config.presets import find_config
+    from ..training.run_folder import run_of_config
+
+    own = run_of_config(find_config(config))
+    if own is None:
+        return resume
+    if resume == "last":
+        return str(own.root)
+    named = Path(resume).resolve()
+    if own.root.resolve() not in (named, *named.parents):
+        raise ConfigError(
+            f"--resume {resume} is of another run than {config}, which is the "
+            f"configuration of {own.root}. Give the config.json of the run to resume, "
+            f"or a copy outside of a run's folder."
+        )
+    return resume
 
 
 def hush_libraries() -> None:

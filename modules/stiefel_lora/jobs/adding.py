@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from .._exceptions import QueueError
-from ..training.run_folder import existing_run_folders
+from ..training.run_folder import RunFolder
 from .evidence import different_settings, is_finished
 from .job import Job, JobState
 from .plan import Plan
@@ -103,10 +103,9 @@ def _goes_again(job: Job, plan: Plan) -> bool:
 
 def _state_on_disk(plan: Plan) -> JobState:
     """Finished already, or new; everything else is in the way."""
-    folder = existing_run_folders(plan.config.output_dir, plan.config.run_name)
-    if not folder:
+    run = RunFolder(plan.config.run_dir)
+    if not run.root.exists():
         return JobState.WAITING
-    run = folder[-1]
     changed = different_settings(run, plan.settings)
     if changed:
         raise _other_settings(plan, changed)

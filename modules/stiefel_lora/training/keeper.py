@@ -36,6 +36,7 @@ class CheckpointKeeper:
         folder: the run's folder.
         sink: is told of every checkpoint.
         identity: what this run is.
+        images: what it learns from, for a later resume to compare with.
     """
 
     def __init__(
@@ -45,12 +46,14 @@ class CheckpointKeeper:
         folder: RunFolder,
         sink: MetricSink,
         identity: dict[str, Any],
+        images: dict[str, Any],
     ) -> None:
         self._config = config
         self._machine = machine
         self._folder = folder
         self._sink = sink
         self._identity = identity
+        self._images = images
         self.latest: Path | None = None
         """The latest one that this process wrote or went on from."""
 
@@ -104,6 +107,7 @@ class CheckpointKeeper:
             OutputError: the disk is full; older checkpoints stay.
         """
         check_blocks(self._machine.adapters, step=step, last=self.last_good())
+        figures = {**figures, "images": self._images}
         state = take_snapshot(self._machine, step, position, self._identity, figures)
         state = dataclasses.replace(state, branch=self.branch)
         self.latest = save_checkpoint(

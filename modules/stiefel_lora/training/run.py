@@ -15,6 +15,7 @@ from ..files.atomic import atomic_write
 from .assemble import Inputs, build_machine
 from .checkpoint import Checkpoint
 from .identity import changed_settings
+from .image_changes import changes_since, images_of
 from .jsonl_sink import JsonlSink
 from .keeper import CheckpointKeeper
 from .loi_start import start_from_gradient
@@ -109,7 +110,12 @@ class Run:
         )
         writer = LoraWriter(self.config, machine, self.folder, self.sink, started)
         keeper = CheckpointKeeper(
-            self.config, machine, self.folder, self.sink, self.identity
+            self.config,
+            machine,
+            self.folder,
+            self.sink,
+            self.identity,
+            images_of(self.inputs),
         )
         loop = Loop(
             self.config,
@@ -143,7 +149,12 @@ class Run:
         self._write_config()
         here = self.folder.checkpoints
         abandoned = [file.name for file in moved if file.parent == here][::-1]
-        more = {"checkpoint": path.name, "changed": changed, "abandoned": abandoned}
+        more = {
+            "checkpoint": path.name,
+            "changed": changed,
+            "abandoned": abandoned,
+            "images": changes_since(checkpoint, self.inputs),
+        }
         self._announce("resume", checkpoint.step, more)
         monitor.restore(self.folder, checkpoint.step)
 

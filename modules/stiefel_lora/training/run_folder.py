@@ -8,11 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
+import re
 from pathlib import Path
 
 from .._exceptions import OutputError
+from .jsonl_sink import read_events
 
-__all__ = ["RunFolder", "create_run_folder", "existing_run_folders"]
+__all__ = [
+    "RunFolder",
+    "create_run_folder",
+    "existing_run_folders",
+    "run_of_config",
+]
 
 _PARTS = ("tensorboard", "samples", "checkpoints", "lora", "commands")
 
@@ -111,9 +119,43 @@ def create_run_folder(output_dir: Path, run_name: str) -> RunFolder:
 
 
 def existing_run_folders(output_dir: Path, run_name: str) -> list[RunFolder]:
-    """All runs of this name, the newest (highest number) first."""
-    names = itertools.takewhile(Path.exists, _names(output_dir, run_name))
-    return [RunFolder(root) for root in names][::-1]
+    """All runs of this name, the one that began last first.
+
+    Numbers may have gaps, and a new run takes the first that is free; a folder whose
+    configuration gives it another name, as ``cat-2`` may have, is another run.
+    """
+    pattern = re.compile(re.escape(run_name) + r"(?:-(\d+))?")
+    found = []
+    for root in output_dir.iterdir() if output_dir.is_dir() else ():
+        match = pattern.fullmatch(root.name)
+        if match and root.is_dir() and _name_inside(root) in (None, run_name):
+            folder = RunFolder(root)
+            found.append((_began(folder), int(match[1] or 1), folder))
+    return [folder for *_, folder in sorted(found, key=lambda f: f[:2], reverse=True)]
+
+
+def run_of_config(path: Path) -> RunFolder | None:
+    """The run in whose folder a configuration lies; None elsewhere."""
+    folder = RunFolder(path.absolute().parent)
+    is_one = folder.events_file.is_file() or folder.has_checkpoint
+    return folder if is_one and path.name == folder.config_file.name else None
+
+
+def _name_inside(root: Path) -> object:
+    """``run_name`` in the folder's configuration; None where it cannot be read."""
+    try:
+        found = json.loads((root / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return found.get("run_name") if isinstance(found, dict) else None
+
+
+def _began(folder: RunFolder) -> float:
+    """Time of the first event, seconds since 1970; 0 where there is none."""
+    for event in read_events(folder.events_file):
+        began = event.get("time")
+        return float(began) if isinstance(began, int | float) else 0.0
+    return 0.0
 
 
 def _names(output_dir: Path, run_name: str) -> itertools.chain[Path]:

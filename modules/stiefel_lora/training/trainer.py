@@ -12,6 +12,7 @@ from .._exceptions import InputError, TrainingError
 from .assemble import Inputs, check_inputs
 from .checkpoint import load_checkpoint, remove_leftovers
 from .identity import check_identity, run_identity
+from .image_changes import changes_since
 from .progress import say
 from .result import TrainResult
 from .resume import check_steps, find_run, read_latest
@@ -55,6 +56,8 @@ def train(config: TrainConfig, resume: str | Path | None = None) -> TrainResult:
         check_identity(checkpoint.identity, identity, path)
         check_steps(config, path, checkpoint)
         folder.make_parts()
+        for sentence in changes_since(checkpoint, inputs):
+            say(sentence)
         say(f"Going on from {path}, step {checkpoint.step} of {config.steps}.")
         run = Run(config, inputs, identity, folder, (path, checkpoint))
         return run.execute(started, clock)

@@ -1,0 +1,130 @@
+"""What became of a run's images between a checkpoint and the resume from it.
+
+The order of images is a function of their number, repeats and buckets (``data.order``),
+so it is another one when images come or go; the run goes on, but not as it would have.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..data.folder import Picture, Scan
+
+if TYPE_CHECKING:
+    from .assemble import Inputs
+    from .checkpoint import Checkpoint
+
+__all__ = ["changes_since", "image_changes", "images_of"]
+
+Listing = dict[str, list[Any]]
+"""Number of the concept and path in it -> sizes of files in bytes, hash of captions."""
+
+# Files of one kind that a sentence names.
+_SHOWN = 3
+
+
+def images_of(inputs: Inputs) -> dict[str, Listing]:
+    """List the images of a run by the key of the configuration that names them."""
+    return {
+        "concepts": _listing(inputs.train),
+        "validation_concepts": _listing(inputs.validation),
+    }
+
+
+def changes_since(checkpoint: Checkpoint, inputs: Inputs) -> list[str]:
+    """Sentences of ``image_changes`` for a resume."""
+    before = checkpoint.training.get("images")
+    return image_changes(before, images_of(inputs), checkpoint.step)
+
+
+def image_changes(before: Any, now: dict[str, Listing], step: int) -> list[str]:
+    """Sentences on what changed since a checkpoint, and what that means.
+
+    Args:
+        before: what ``images_of`` returned then; None in older checkpoints.
+        now: what it returns now.
+        step: of the checkpoint.
+    """
+    if not isinstance(before, dict):
+        return []
+    found = []
+    for key, files in now.items():
+        what = dict(_differences(before.get(key) or {}, files))
+        if what:
+            words = "; ".join(what.values())
+            meaning = _meaning(key, set(what), step)
+            found.append(
+                f"{key}: images changed since the checkpoint: {words}. {meaning}"
+            )
+    return found
+
+
+def _listing(scan: Scan) -> Listing:
+    numbers: dict[int, int] = {}
+    found: Listing = {}
+    for picture in scan.pictures:
+        number = numbers.setdefault(id(picture.concept), len(numbers))
+        name = Path(os.path.relpath(picture.path, picture.concept.path)).as_posix()
+        captions = "\0".join(picture.captions).encode("utf-8", errors="surrogatepass")
+        found[f"{number}/{name}"] = [
+            _bytes(picture),
+            hashlib.sha256(captions).hexdigest()[:16],
+        ]
+    return found
+
+
+def _bytes(picture: Picture) -> list[int]:
+    """Sizes of the image and of its mask, -1 for what is not there."""
+
+    def size(path: Path | None) -> int:
+        try:
+            return -1 if path is None else path.stat().st_size
+        except OSError:
+            return -1
+
+    return [size(picture.path), size(picture.mask)]
+
+
+def _differences(before: Listing, now: Listing) -> Iterator[tuple[str, str]]:
+    both = [name for name in now if name in before]
+    kinds = {
+        "added": [name for name in now if name not in before],
+        "removed": [name for name in before if name not in now],
+        "captions": [name for name in both if now[name][1] != before[name][1]],
+        "content": [name for name in both if now[name][0] != before[name][0]],
+    }
+    words = {
+        "added": "added",
+        "removed": "removed",
+        "captions": "with other captions",
+        "content": "with another content or mask",
+    }
+    for kind, names in kinds.items():
+        if names:
+            yield kind, f"{len(names)} {words[kind]} ({_shown(names)})"
+
+
+def _shown(names: Sequence[str]) -> str:
+    files = [name.partition("/")[2] for name in names[:_SHOWN]]
+    return ", ".join([*files, "..."] if len(names) > _SHOWN else files)
+
+
+def _meaning(key: str, kinds: set[str], step: int) -> str:
+    if key != "concepts":
+        return f"Validation losses before and after step {step} do not compare."
+    if kinds & {"added", "removed"}:
+        return (
+            f"After step {step} the order is that of the images as they are now: in "
+            f"the pass that was interrupted some come up twice and others not at all, "
+            f"and the run does not end as one that was never stopped."
+        )
+    if "content" in kinds:
+        return (
+            f"The order stays, unless an image moves to another bucket; after step "
+            f"{step} the images are learned as they are now."
+        )
+    return f"The order stays; after step {step} the new captions are learned."
