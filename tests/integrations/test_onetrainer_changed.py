@@ -22,6 +22,7 @@ EMA = "modules.module.EMAModule"
 NUMBERS = "modules.modelSetup.BaseModelSetup"
 UTIL = "modules.util.optimizer_util"
 BOTH = {ENUM: "modules.util.enum.Kinds", CONFIG: "modules.util.config.Config"}
+MOVED_EMA = {EMA: "modules.module.Averages"}
 ON = {"ema": "CPU"}
 FUSED = {"settings": {"fused_back_pass": True}}
 
@@ -194,6 +195,17 @@ def test_the_dropin_never_lets_adamw_train_at_our_rate(
     host.train_by_dropin("ADAMW", learning_rate=1e-4)
     printed = capsys.readouterr().out
     assert "optimizer: AdamW" in printed
+
+
+@pytest.mark.parametrize("label", ["LoRA-RITE", "LoRA+"])
+def test_averages_of_a_free_b_need_none_of_our_points(
+    label: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host = Changed(tmp_path, {"create_ema": "make_ema"}, MOVED_EMA)
+    assert host.train(label, learning_rate=1e-4, **ON) == 0
+    printed = capsys.readouterr().out
+    assert f"{label} trains 2 LoRA pairs" in printed
+    assert "no modules.util.create.create_ema: EMA goes on with" in printed
 
 
 def test_several_missing_points_are_one_sentence(

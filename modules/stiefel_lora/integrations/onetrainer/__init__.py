@@ -95,6 +95,7 @@ HOOKS = (
     Hook(
         "modules.util.create",
         _optimizer.wrap_averages_made,
+        "EMA goes on with the averages of a backup of another optimizer",
         needed=_averages.needs_averages,
     ),
     Hook(

@@ -29,8 +29,9 @@ _anew: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 
 
 def needs_averages(method: Method, config: Any) -> bool:
-    """Whether a run has averages, which this module changes for our methods."""
-    return str(getattr(config, "ema", "OFF")) != "OFF"
+    """Whether a run has averages whose B must be brought back."""
+    averages = str(getattr(config, "ema", "OFF")) != "OFF"
+    return averages and keeps_orthonormal(method.load())
 
 
 def begin_anew(layers: Iterable[nn.Module]) -> None:

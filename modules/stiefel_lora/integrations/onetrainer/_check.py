@@ -37,8 +37,8 @@ def check(config: Any) -> Method | None:
         return None
     check_hooks(method, config)
     _check_kind(config, method)
-    _check_settings(config, method)
     check_options(method, options_of(method, config))
+    _check_settings(config, method)
     return method
 
 
