@@ -26,6 +26,7 @@ def adamw_step(
     *,
     lr: float | Tensor,
     weight_decay: float,
+    found: Tensor | None = None,
 ) -> None:
     """Take one step of AdamW in place; missing state is created as torch creates it.
 
@@ -39,6 +40,8 @@ def adamw_step(
             method does not have.
         lr: learning rate in AdamW's unit.
         weight_decay: decoupled decay, multiplied by ``lr``.
+        found: 1.0 on the device where nothing may move, else 0.0; read by the fused
+            kernel alone.
     """
     chosen = {**_USUAL, **options}
     moved = [_movable(param) for param in params]
@@ -52,6 +55,7 @@ def adamw_step(
             state["step"] = state["step"].to(param.device)
         for key in ("exp_avg", "exp_avg_sq"):
             state[key] = _laid_out(param, state[key])
+    fused = all(p.device.type in ("cpu", "cuda") for p in params)
     adamw(
         moved,
         [_laid_out(p, g) for p, g in zip(moved, grads, strict=True)],
@@ -59,7 +63,8 @@ def adamw_step(
         [state["exp_avg_sq"] for state in states],
         [],
         [state["step"] for state in states],
-        fused=all(p.device.type in ("cpu", "cuda") for p in params) or None,
+        fused=fused or None,
+        found_inf=found if fused else None,
         amsgrad=False,
         beta1=chosen["beta1"],
         beta2=chosen["beta2"],

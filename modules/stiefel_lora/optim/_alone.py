@@ -20,6 +20,7 @@ from ._masters import open_masters, round_masters, values, work_pair
 from ._members import State, free_half, translate_state
 from ._plain import step_plain
 from ._reports import FirstSteps, log_frozen
+from ._watch import Watch, usable_gradient
 from .gauge import Gauge, enter_stiefel_gauge, needs_gauge
 from .pairs import Pair
 from .rule import ROLES, Role, Rule
@@ -40,6 +41,7 @@ class LoneSteps(torch.optim.Optimizer):
     _place: dict[int, tuple[int, Role]]
     _first_steps: FirstSteps
     _frozen_seen: bool = False
+    _watch: Watch
 
     @torch.no_grad()
     def step_parameter(
@@ -69,11 +71,13 @@ class LoneSteps(torch.optim.Optimizer):
             return
         index, role = place
         pair = self._pairs[index]
+        usable = usable_gradient(parameter.grad)
+        self._watch.count_alone(index, usable)
         if free_half(pair) == role and role not in self.rule.adamw_roles(group):
             self._leave_to_adamw([index])
-            _step_by_adamw(self.state, self.rule, role, parameter, group)
+            _step_by_adamw(self.state, self.rule, role, parameter, group, usable)
         elif self._settle_alone(index, role, group):
-            _step_factor(self.state, self.rule, role, parameter, group)
+            _step_factor(self.state, self.rule, role, parameter, group, usable)
             round_masters(self.state, (parameter,))
         self._first_steps.end_factor(pair.name, role, self._pairs, self.param_groups)
 
@@ -148,25 +152,37 @@ def _dtypes_of(pair: Pair) -> tuple[torch.dtype, torch.dtype]:
 
 
 def _step_factor(
-    state: State, rule: Rule, role: Role, factor: Tensor, group: Mapping[str, Any]
+    state: State,
+    rule: Rule,
+    role: Role,
+    factor: Tensor,
+    group: Mapping[str, Any],
+    usable: Tensor,
 ) -> None:
     """Move B or A of a separable method by its own rule or by AdamW."""
     gradient = factor.grad
     assert gradient is not None
     if role in rule.adamw_roles(group):
-        _step_by_adamw(state, rule, role, factor, group)
+        _step_by_adamw(state, rule, role, factor, group, usable)
         return
-    own = Factor(role, factor, gradient, group, rule.choices(group))
+    own = Factor(role, factor, gradient, group, rule.choices(group), usable)
     step_factors(state, [own], rule)
 
 
 def _step_by_adamw(
-    state: State, rule: Rule, role: Role, factor: Tensor, group: Mapping[str, Any]
+    state: State,
+    rule: Rule,
+    role: Role,
+    factor: Tensor,
+    group: Mapping[str, Any],
+    usable: Tensor,
 ) -> None:
     """Move B or A by AdamW."""
     assert factor.grad is not None
     own = [{**group, "params": [factor]}]
-    step_plain(state, own, rule, [], [(factor, factor.grad, role)])
+    found = usable.logical_not().float()
+    factors = [(factor, factor.grad, role)]
+    step_plain(state, own, rule, [], factors, lambda _: found)
 
 
 def _step_rest(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from ._masters import values
@@ -11,7 +12,7 @@ from ._members import STEP, Member, State, create_state, state_tensors, work_dty
 from .buckets import column, gather, scatter
 from .rule import PairBatch, Rule
 
-__all__ = ["stack_pairs", "write_back", "write_gradients"]
+__all__ = ["stack_pairs", "step_usable", "write_back", "write_gradients"]
 
 
 def stack_pairs(
@@ -37,8 +38,14 @@ def stack_pairs(
         create_state(state, member.pair, shapes)
     dtype = work_dtype(first)
     up = gather([values(state, member.pair.up) for member in chunk], dtype)
+    step = column([float(state[m.pair.up][STEP]) for m in chunk], up)
+    skipped = [m.skipped for m in chunk if m.skipped is not None]
+    if skipped:
+        # This step is counted already where it is left out; then the number is unused.
+        left_out = torch.stack(skipped).to(step).view(step.shape)
+        step = (step - left_out).clamp_min(0)
     numbers = [rule.numbers(member.up_group) for member in chunk]
-    return PairBatch(
+    batch = PairBatch(
         up=up,
         down=gather([values(state, member.pair.down) for member in chunk], dtype),
         grad_up=gather([member.grad_up for member in chunk], dtype),
@@ -49,13 +56,41 @@ def stack_pairs(
         },
         lr_up=column([m.up_group["lr"] for m in chunk], up),
         lr_down=column([m.down_group["lr"] for m in chunk], up),
-        step=column([float(state[m.pair.up][STEP]) for m in chunk], up),
+        step=step,
         numbers={k: column([n[k] for n in numbers], up) for k in numbers[0]},
         choices=choices,
         names=[member.pair.name for member in chunk],
         width=width,
         joint=up.new_zeros(1, 1, 1) if joint is None else joint.to(up.device),
     )
+    _mask(batch, [m.usable for m in chunk if m.usable is not None], rule)
+    return batch
+
+
+def step_usable(rule: Rule, batch: PairBatch) -> None:
+    """Let the rule step; pairs that are not usable keep factors and state."""
+    before = {"up": batch.up, "down": batch.down} | batch.state | batch.kept
+    rule.update(batch)
+    usable = batch.usable
+    if usable is None:
+        return
+    batch.up = torch.where(usable, batch.up, before["up"])
+    batch.down = torch.where(usable, batch.down, before["down"])
+    for name in batch.state:
+        batch.state[name] = torch.where(usable, batch.state[name], before[name])
+
+
+def _mask(batch: PairBatch, flags: list[Tensor], rule: Rule) -> None:
+    """Show the rule zeros in place of what it cannot use."""
+    if not flags:
+        return
+    usable = batch.usable = torch.stack(flags).view(-1, 1, 1)
+    batch.grad_up = torch.where(usable, batch.grad_up, 0.0)
+    batch.grad_down = torch.where(usable, batch.grad_down, 0.0)
+    if rule.factorizes:
+        batch.kept = {"up": batch.up, "down": batch.down}
+        batch.up = torch.where(usable, batch.up, 0.0)
+        batch.down = torch.where(usable, batch.down, 0.0)
 
 
 def write_back(

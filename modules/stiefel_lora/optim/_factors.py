@@ -56,6 +56,7 @@ class Factor:
     grad: Tensor
     group: Mapping[str, Any]
     choices: dict[str, Any]
+    usable: Tensor | None = None
 
 
 @dataclasses.dataclass(eq=False)
@@ -71,6 +72,8 @@ class _Chunk:
     core: Core = dataclasses.field(default_factory=dict)
     places: list[int] = dataclasses.field(default_factory=list)
     batch: FactorBatch | None = None
+    usable: Tensor | None = None
+    before: dict[str, Tensor] = dataclasses.field(default_factory=dict)
 
 
 def factors_of(
@@ -89,6 +92,7 @@ def factors_of(
                 member.grad_up if up else member.grad_down,
                 member.up_group if up else member.down_group,
                 member.choices,
+                member.usable,
             )
 
 
@@ -226,7 +230,10 @@ def _cut(bucket: list[Factor]) -> Iterator[list[Factor]]:
 def _chunk(factors: list[Factor], rule: Rule) -> _Chunk:
     role, choices = factors[0].role, factors[0].choices
     states = [name for name, shape in rule.states(choices).items() if shape == role]
-    return _Chunk(factors, rule.factor_rules(choices)[role], states)
+    flags = [factor.usable for factor in factors if factor.usable is not None]
+    usable = torch.stack(flags).view(-1, 1, 1) if flags else None
+    own = rule.factor_rules(choices)[role]
+    return _Chunk(factors, own, states, usable=usable)
 
 
 def _rounds(chunks: list[_Chunk]) -> Iterator[list[_Chunk]]:
@@ -244,6 +251,7 @@ def _layout(tensor: Tensor) -> Layout:
 
 def _look(state: State, chunk: _Chunk, rule: Rule, keep: bool) -> None:
     batch = _stack(state, chunk, rule)
+    chunk.before = dict(batch.state)
     with full_precision(batch.point.device.type):
         chunk.core = chunk.rule.look(batch)
     if not (keep and chunk.rule.moves_state):
@@ -268,12 +276,22 @@ def _gram_key(gram: Tensor) -> tuple[Any, ...]:
 
 
 def _move(state: State, chunk: _Chunk, rule: Rule) -> None:
-    batch, chunk.batch = chunk.batch or _stack(state, chunk, rule), None
+    kept, chunk.batch = chunk.batch, None
+    batch = kept or _stack(state, chunk, rule)
+    point = batch.point
+    # What the first pass wrote back already has been gathered again.
+    chunk.before = chunk.before if kept else dict(batch.state)
     with full_precision(batch.point.device.type):
         chunk.rule.move(batch, chunk.core)
-    scatter(batch.point, [values(state, factor.tensor) for factor in chunk.factors])
+    moved = _kept(chunk, batch.point, point)
+    scatter(moved, [values(state, factor.tensor) for factor in chunk.factors])
     if chunk.rule.moves_state or not chunk.rule.looks:
         _write_state(state, chunk, batch)
+
+
+def _kept(chunk: _Chunk, new: Tensor, old: Tensor) -> Tensor:
+    """What a step made of a stack; factors that cannot take it stay as they were."""
+    return new if chunk.usable is None else torch.where(chunk.usable, new, old)
 
 
 def _stack(state: State, chunk: _Chunk, rule: Rule) -> FactorBatch:
@@ -301,7 +319,8 @@ def _stack(state: State, chunk: _Chunk, rule: Rule) -> FactorBatch:
 
 def _write_state(state: State, chunk: _Chunk, batch: FactorBatch) -> None:
     for name in chunk.states:
-        scatter(batch.state[name], [state[f.tensor][name] for f in chunk.factors])
+        kept = _kept(chunk, batch.state[name], chunk.before[name])
+        scatter(kept, [state[f.tensor][name] for f in chunk.factors])
 
 
 def _number(given: Sequence[float | Tensor], like: Tensor) -> Number:

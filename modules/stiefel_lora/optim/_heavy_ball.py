@@ -11,9 +11,10 @@ __all__ = ["ahead", "heavy_ball"]
 
 
 def heavy_ball(batch: FactorBatch, name: str) -> Tensor:
-    """Update the state called ``name`` in place, m <- mu m + g, and return it."""
-    buffer = batch.state[name]
-    return _sum(batch.grad, buffer, batch.numbers["momentum"], out=buffer)
+    """Replace the state called ``name``, m <- mu m + g, and return it."""
+    before = batch.state[name]
+    batch.state[name] = _sum(batch.grad, before, batch.numbers["momentum"])
+    return batch.state[name]
 
 
 def ahead(batch: FactorBatch, name: str) -> Tensor:
@@ -24,10 +25,8 @@ def ahead(batch: FactorBatch, name: str) -> Tensor:
     return _sum(batch.grad, momentum, batch.numbers["momentum"])
 
 
-def _sum(
-    one: Tensor, other: Tensor, factor: Number, out: Tensor | None = None
-) -> Tensor:
+def _sum(one: Tensor, other: Tensor, factor: Number) -> Tensor:
     """Add a multiple, in one pass over memory."""
     if isinstance(factor, Tensor):
-        return torch.addcmul(one, other, factor, out=out)
-    return torch.add(one, other, alpha=factor, out=out)
+        return torch.addcmul(one, other, factor)
+    return torch.add(one, other, alpha=factor)

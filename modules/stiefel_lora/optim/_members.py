@@ -40,7 +40,8 @@ State = Mapping[Tensor, dict[str, Any]]
 class Member:
     """A pair with both gradients, in the current gauge, and the groups it obeys.
 
-    ``index`` is its place in the optimizer's list of pairs.
+    ``index`` is its place in the optimizer's list of pairs; ``usable`` and ``skipped``
+    are the flag and the count of :class:`~stiefel_lora.optim._watch.Watch`.
     """
 
     index: int
@@ -50,6 +51,8 @@ class Member:
     grad_up: Tensor
     grad_down: Tensor
     choices: dict[str, Any]
+    usable: Tensor | None = None
+    skipped: Tensor | None = None
 
 
 def ready_members(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ._adamw import adamw_step
@@ -17,8 +18,8 @@ from .rule import Role, Rule
 
 __all__ = ["plain_factors", "step_plain"]
 
-# (parameter, gradient, multiple of the group's rate, whether it decays)
-Entry = tuple[Tensor, Tensor, float, bool]
+# (parameter, gradient, multiple of the group's rate, whether it decays, in a pair)
+Entry = tuple[Tensor, Tensor, float, bool, bool]
 
 
 def step_plain(
@@ -27,6 +28,7 @@ def step_plain(
     rule: Rule,
     rest: Sequence[tuple[str, Tensor]],
     factors: Sequence[tuple[Tensor, Tensor, Role]],
+    found: Callable[[torch.device], Tensor | None] = lambda device: None,
 ) -> None:
     """Take a step of AdamW on factors the rule leaves to it, and on the rest.
 
@@ -36,6 +38,7 @@ def step_plain(
         rule: the method.
         rest: (name, parameter) of what has no pair.
         factors: (factor, gradient, role).
+        found: device -> 1.0 where no factor there takes this step, else 0.0.
     """
     by_id = {id(factor): (gradient, role) for factor, gradient, role in factors}
     free = {id(param): _decays(name, param) for name, param in rest}
@@ -43,7 +46,7 @@ def step_plain(
         entries = list(_entries(group, rule, free, by_id))
         for bucket in bucketed(entries, _key):
             params = [entry[0] for entry in bucket]
-            _, _, ratio, decays = bucket[0]
+            _, _, ratio, decays, in_pair = bucket[0]
             adamw_step(
                 [values(state, param) for param in params],
                 [entry[1] for entry in bucket],
@@ -51,6 +54,7 @@ def step_plain(
                 group,
                 lr=group["lr"] * ratio,
                 weight_decay=group.get("weight_decay", 0.0) if decays else 0.0,
+                found=found(params[0].device) if in_pair else None,
             )
 
 
@@ -93,9 +97,9 @@ def _entries(
     for param in group["params"]:
         if id(param) in by_id:
             gradient, role = by_id[id(param)]
-            yield param, gradient, roles.get(role, rest_ratio), True
+            yield param, gradient, roles.get(role, rest_ratio), True, True
         elif id(param) in free and param.grad is not None:
-            yield param, param.grad, rest_ratio, free[id(param)]
+            yield param, param.grad, rest_ratio, free[id(param)], False
 
 
 def _decays(name: str, param: Tensor) -> bool:
@@ -104,5 +108,5 @@ def _decays(name: str, param: Tensor) -> bool:
 
 
 def _key(entry: Entry) -> tuple[Any, ...]:
-    param, _, ratio, decays = entry
-    return param.device, param.dtype, ratio, decays
+    param, _, ratio, decays, in_pair = entry
+    return param.device, param.dtype, ratio, decays, in_pair

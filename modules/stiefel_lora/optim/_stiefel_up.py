@@ -41,7 +41,7 @@ class TurnUp(FactorRule):
         """Carry the momentum on; return B^T U, and the Gram matrix of xi."""
         point, momentum = batch.point, heavy_ball(batch, STATE)
         if batch.choices["transport"]:
-            # In place, which tangent_project is not.
+            # In place, on the new momentum; tangent_project would make another.
             momentum.baddbmm_(point, symmetric(point.mT @ momentum), alpha=-1)
         ambient = ahead(batch, STATE)
         along = point.mT @ ambient

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..geometry import full_precision
 from ..methods import check_options, method
 from ._alone import LoneSteps
-from ._batch import stack_pairs, write_back, write_gradients
+from ._batch import stack_pairs, step_usable, write_back, write_gradients
 from ._factors import factors_of, step_factors, step_together
 from ._groups import Source, check_group, named_groups
 from ._masters import open_masters, round_masters, values
@@ -28,6 +28,7 @@ from ._plain import plain_factors, step_plain
 from ._refusals import check_found, check_lr, check_ownership, check_whole
 from ._reports import FirstSteps, log_pairs
 from ._saved_state import check_state, fill_options
+from ._watch import Watch
 from .alpha import settle_alpha
 from .buckets import bucketed, chunked
 from .gauge import needs_gauge
@@ -104,6 +105,7 @@ class PairOptimizer(LoneSteps):
                     found.reasons[id(factor)] = reason
         self._rest = found.rest
         self._begin_anew()
+        self._watch = Watch(self._pairs)
         self.__dict__.pop("_place", None)
         sides = [side for pair in self._pairs for side in _sides(pair)]
         self._width = float(median(sides)) if sides else 0.0
@@ -157,12 +159,21 @@ class PairOptimizer(LoneSteps):
         owners = {id(p): group for group in self.param_groups for p in group["params"]}
         check_ownership(self._pairs, owners, type(self).__name__)
         self._note_free_halves(owners)
+        self._restart_zeroed()
         ready = ready_members(self._pairs, owners, self.rule)
         members = self._settle(ready)
+        self._watch.look(self.state, members, self.rule)
         joint = self._measure(members)
         self._move(members, joint)
         factors = plain_factors(self._pairs, members, owners, self.rule)
-        step_plain(self.state, self.param_groups, self.rule, self._rest, factors)
+        step_plain(
+            self.state,
+            self.param_groups,
+            self.rule,
+            self._rest,
+            factors,
+            self._watch.found,
+        )
         round_masters(self.state, (f for p in self._pairs for f in (p.up, p.down)))
         if not self._first_steps.over:
             moved = {id(factor) for factor, _, _ in factors}
@@ -189,6 +200,24 @@ class PairOptimizer(LoneSteps):
             if free_half(pair) and len(self.rule.adamw_roles(owners[id(pair.up)])) < 2
         ]
         self._leave_to_adamw(found)
+
+    def _restart_zeroed(self) -> None:
+        """Start pairs again whose B is 0, as after a merge into the base in place."""
+        zeroed = self._watch.zeroed()
+        if not zeroed:
+            return
+        for index in zeroed:
+            pair = self._pairs[index]
+            for factor in (pair.up, pair.down):
+                self.state.pop(factor, None)
+            self._settled[index] = False
+        log.warning(
+            "B of %d LoRA pairs was set to zero, as by a merge into the base model; "
+            "these pairs start again as at the first step: %s%s",
+            len(zeroed),
+            ", ".join(self._pairs[i].name for i in zeroed[:3]),
+            ", ..." if len(zeroed) > 3 else "",
+        )
 
     def _settle(self, members: list[Member]) -> list[Member]:
         """Prepare pairs that are new or were loaded; return those that may step."""
@@ -250,7 +279,7 @@ class PairOptimizer(LoneSteps):
         )
         batch.step += 1
         with full_precision(batch.up.device.type):
-            self.rule.update(batch)
+            step_usable(self.rule, batch)
         own = [role for role in ("up", "down") if role not in roles]
         write_back(self.state, chunk, self.rule, batch, own)
         torch._foreach_add_([self.state[m.pair.up][STEP] for m in chunk], 1)
@@ -271,10 +300,16 @@ class PairOptimizer(LoneSteps):
                     device = value.device if "step" in key else param.device
                     self.state[param][key] = value.detach().clone().to(device)
         self._begin_anew()
+        self._watch.load(self.state)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state, with how often each pair was left out (waits for the device)."""
+        self._watch.save(self.state)
+        return super().state_dict()
 
     def __getstate__(self) -> dict[str, Any]:
         own = ("_pairs", "_rest", "_settled", "_dtypes", "_sit_out", "_width")
-        own = (*own, "_odd", "_waiting", "_frozen_seen", "_first_steps")
+        own = (*own, "_odd", "_waiting", "_frozen_seen", "_first_steps", "_watch")
         mine = {key: self.__dict__[key] for key in own if key in self.__dict__}
         return {**super().__getstate__(), **mine}
 

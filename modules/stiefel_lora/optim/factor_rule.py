@@ -30,7 +30,7 @@ numeric options, ``(K, 1, 1)`` each -> what the second passes are given."""
 
 @dataclasses.dataclass
 class FactorBatch:
-    """K stacked factors of one role and shape, copies that a rule may overwrite.
+    """K stacked factors of one role and shape; a rule replaces them by new tensors.
 
     Attributes:
         point: B as ``(K, out, r)``, or A as ``(K, r, in)``.

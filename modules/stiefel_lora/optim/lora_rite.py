@@ -77,6 +77,8 @@ class _Side:
 class RiteRule(Rule):
     """The update in the module's docstring, on stacked pairs."""
 
+    factorizes = True
+
     def choices(self, group: Mapping[str, Any]) -> dict[str, Any]:
         """Escape mass selects code."""
         return {"escape": group["escape"]}

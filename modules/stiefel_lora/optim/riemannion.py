@@ -61,6 +61,8 @@ _STATES: dict[str, StateShape] = {
 class RiemannionRule(Rule):
     """The update in the module's docstring, on stacked pairs."""
 
+    factorizes = True
+
     orthonormal_up = True
     # Products of these are vectors in the space of X, whatever the factors are.
     gauge_free = frozenset(_STATES)

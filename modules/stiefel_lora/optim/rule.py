@@ -24,7 +24,10 @@ StateShape = Literal["up", "down", "core", "scalar"]
 
 @dataclasses.dataclass
 class PairBatch:
-    """K stacked pairs of one shape; a rule overwrites factors and state in place.
+    """K stacked pairs of one shape; a rule replaces factors and state by new tensors.
+
+    It never writes into the ones that it was given: pairs that cannot take the step get
+    those back.
 
     Attributes:
         up: B, ``(K, out, r)``.
@@ -39,6 +42,9 @@ class PairBatch:
         width: median of all layer sides (in and out) that the optimizer trains.
         joint: sum of :meth:`Rule.measure` over all pairs of this step, ``(1, 1, 1)``;
             0 for rules that measure nothing.
+        usable: which pairs take the step, bool ``(K, 1, 1)``; the others show a rule
+            zeros. None: all of them.
+        kept: the engine's: factors as they are, where the rule is shown others.
     """
 
     up: Tensor
@@ -54,6 +60,8 @@ class PairBatch:
     names: list[str]
     width: float
     joint: Tensor
+    usable: Tensor | None = None
+    kept: dict[str, Tensor] = dataclasses.field(default_factory=dict)
 
 
 class Rule:
@@ -61,6 +69,9 @@ class Rule:
 
     orthonormal_up: bool = False
     """Whether B must have orthonormal columns before the first update."""
+
+    factorizes: bool = False
+    """Whether factors or gradients go through LAPACK, which raises at NaN."""
 
     gauge_free: frozenset[str] = frozenset()
     """States that keep their meaning when the factors change coordinates."""
@@ -123,7 +134,7 @@ class Rule:
         raise NotImplementedError
 
     def update(self, batch: PairBatch) -> None:
-        """Take one step on stacked pairs, in place."""
+        """Take one step on stacked pairs; factors and state of the batch change."""
         raise NotImplementedError
 
 

@@ -1,0 +1,191 @@
+"""Which pairs can take this step, decided on the device without waiting for it.
+
+A pair whose gradient is NaN or infinite, or so large that its square overflows, is left
+untouched: the step is computed for all pairs and kept for the usable ones. What was
+left out is counted on the device; the counts are read every 100 steps, and when a state
+is saved. B = 0, met after the first step, is what a LoRA that was merged into its base
+looks like: the pair waits for a step, until the flag has come over, and starts again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ._masters import values
+from ._members import Member, State
+from .buckets import bucketed
+from .pairs import Pair
+from .rule import Rule
+
+__all__ = ["SKIPPED", "Watch", "usable_gradient"]
+
+log = logging.getLogger("stiefel_lora")
+
+SKIPPED = "pair_skipped"
+"""State of B: how many steps its pair was left out of, where there were any."""
+
+EVERY = 100
+"""Steps between two looks at the counts."""
+
+
+def _limit(dtype: torch.dtype) -> float:
+    """Largest entry of a gradient: sums of squares of momenta stay finite below it."""
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    return 1e-6 * torch.finfo(wide).max ** 0.5
+
+
+class Watch:
+    """Flags and counts of the pairs of one optimizer.
+
+    Args:
+        pairs: the optimizer's pairs, in its order.
+    """
+
+    def __init__(self, pairs: Sequence[Pair]) -> None:
+        self._pairs = list(pairs)
+        self._counts: dict[torch.device, Tensor] = {}
+        self._told = [0] * len(self._pairs)
+        self._steps = 0
+        self._flags: list[_Arrival] = []
+        self._found: dict[torch.device, Tensor] = {}
+
+    def look(self, state: State, members: Sequence[Member], rule: Rule) -> None:
+        """Give every member a flag, bool ``()`` on its device, and count the others."""
+        self._steps += 1
+        self._found = {}
+        for same in bucketed(members, lambda member: member.pair.up.device):
+            self._look(state, same, rule)
+        if self._steps % EVERY == 1 and self._steps > 1:
+            self.report()
+
+    def found(self, device: torch.device) -> Tensor | None:
+        """1.0 if any pair there was left out of this step, as torch's ``found_inf``."""
+        return self._found.get(device)
+
+    def _look(self, state: State, members: Sequence[Member], rule: Rule) -> None:
+        tensors = [m.grad_up for m in members] + [m.grad_down for m in members]
+        # Zeros are looked for in B, and what is factored must be finite.
+        looked = rule.orthonormal_up or rule.factorizes
+        tensors += [values(state, m.pair.up) for m in members] if looked else []
+        tensors += [values(state, m.pair.down) for m in members] if looked else []
+        sizes = _sizes(tensors).view(-1, len(members))
+        usable = (sizes < _limit(sizes.dtype)).all(0)
+        counts = self._counts_on(usable.device)
+        bad = usable.logical_not().to(counts.dtype)
+        if len(members) == len(self._pairs):
+            counts += bad
+        else:
+            own = counts.unbind()
+            torch._foreach_add_([own[m.index] for m in members], list(bad.unbind()))
+        if rule.orthonormal_up:
+            zero = sizes[2] == 0
+            usable = usable & ~zero
+            self._flags.append(_Arrival(zero, [m.index for m in members]))
+        self._found[usable.device] = usable.all().logical_not().float()
+        skipped = counts.unbind()
+        for member, flag in zip(members, usable.unbind(), strict=True):
+            member.usable, member.skipped = flag, skipped[member.index]
+
+    def count_alone(self, index: int, usable: Tensor) -> None:
+        """Count a factor that is stepped by itself."""
+        self._counts_on(usable.device)[index] += usable.logical_not()
+
+    def _counts_on(self, device: torch.device) -> Tensor:
+        if device not in self._counts:
+            self._counts[device] = torch.zeros(len(self._pairs), device=device)
+        return self._counts[device]
+
+    def zeroed(self) -> list[int]:
+        """Indices of pairs whose B was 0 when it was last looked at.
+
+        Reads what the step before this one sent, which the device has long passed.
+        """
+        found = [index for flag in self._flags for index in flag.read()]
+        self._flags = []
+        return found
+
+    def read(self) -> list[int]:
+        """How many steps each pair was left out of (waits for the device)."""
+        total = [0.0] * len(self._pairs)
+        for counts in self._counts.values():
+            total = [a + b for a, b in zip(total, counts.tolist(), strict=True)]
+        return [round(number) for number in total]
+
+    def report(self) -> None:
+        """Warn of pairs that were left out since the last look at the counts."""
+        counts = self.read()
+        fresh = [i for i, n in enumerate(counts) if n > self._told[i]]
+        if not fresh:
+            return
+        shown = ", ".join(f"{self._pairs[i].name} ({counts[i]})" for i in fresh[:5])
+        log.warning(
+            "Gradients of %d LoRA pairs were not finite; the pairs were left out of "
+            "so many steps: %s%s. Lower the learning rate, or compute in bfloat16 or "
+            "float32.",
+            len(fresh),
+            shown,
+            ", ..." if len(fresh) > 5 else "",
+        )
+        self._told = counts
+
+    def save(self, state: State) -> None:
+        """Write the counts into the state of the pairs that were left out."""
+        if not self._counts:
+            return
+        for pair, count in zip(self._pairs, self.read(), strict=True):
+            if count:
+                state[pair.up][SKIPPED] = torch.tensor(float(count))
+
+    def load(self, state: Mapping[Any, dict[str, Any]]) -> None:
+        """Take the counts of a loaded state."""
+        self._counts, self._flags = {}, []
+        self._told = [
+            round(float(state.get(pair.up, {}).get(SKIPPED, 0))) for pair in self._pairs
+        ]
+        for index, count in enumerate(self._told):
+            if count:
+                self._counts_on(self._pairs[index].up.device)[index] = count
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Flags under way belong to the device's stream.
+        return {**self.__dict__, "_flags": [], "_found": {}}
+
+
+class _Arrival:
+    """Flags on their way from the device to the host."""
+
+    def __init__(self, flags: Tensor, indices: list[int]) -> None:
+        self._indices = indices
+        on_gpu = flags.device.type == "cuda"
+        self._host = torch.empty(len(flags), dtype=torch.bool, pin_memory=on_gpu)
+        self._host.copy_(flags, non_blocking=True)
+        self._event = None
+        if on_gpu:
+            self._event = torch.cuda.Event()
+            self._event.record(torch.cuda.current_stream(flags.device))
+
+    def read(self) -> list[int]:
+        """The indices whose flag is set."""
+        if self._event is not None:
+            self._event.synchronize()
+        flags = self._host.numpy()
+        return [i for i, flag in zip(self._indices, flags, strict=True) if flag]
+
+
+def usable_gradient(gradient: Tensor) -> Tensor:
+    """Whether a gradient is finite and its squares are, bool ``()`` on its device."""
+    size = torch.linalg.vector_norm(gradient, float("inf"))
+    return size < _limit(gradient.dtype)
+
+
+def _sizes(tensors: Sequence[Tensor]) -> Tensor:
+    """Largest entry of each tensor; NaN where one is NaN."""
+    sizes = torch._foreach_norm(list(tensors), float("inf"))
+    if len({size.dtype for size in sizes}) > 1:
+        sizes = [size.double() for size in sizes]
+    return torch.stack(sizes)

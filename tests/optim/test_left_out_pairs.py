@@ -1,0 +1,177 @@
+"""Pairs that cannot take a step: gradients that are not finite, and B = 0 met again."""
+
+from __future__ import annotations
+
+import logging
+import math
+
+import pytest
+import torch
+from catalogue_cases import make
+from lora_net import LoraNet, backward, products, task, train
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from stiefel_lora import create_optimizer
+from stiefel_lora.geometry import orthogonality_error
+from stiefel_lora.methods import CATALOGUE
+from stiefel_lora.optim._watch import SKIPPED
+
+PAIR_METHODS = [name for name in CATALOGUE if name not in ("adamw", "adamw_8bit")]
+ORTHONORMAL = ["stiefel_lora", "stella", "riemannion"]
+CASES = [
+    *((name, {}) for name in PAIR_METHODS),
+    ("stiefel_lora", {"a_rule": "adamw"}),
+    ("stiefel_lora", {"a_rule": "sign", "b_rule": "momentum"}),
+    ("stella", {"base_rule": "sgd"}),
+    ("lora_rite", {"escape": True}),
+    ("riemannion", {"momentum_form": "orthogonal"}),
+]
+every_case = pytest.mark.parametrize(("name", "options"), CASES)
+# Counters of steps, on the host.
+COUNTERS = ("pair_step", "step", SKIPPED)
+
+
+def held(optimizer, pair):
+    """Copies of the factors of a pair and of their moments."""
+    found = {"up": pair.up.detach().clone(), "down": pair.down.detach().clone()}
+    for role in ("up", "down"):
+        for key, value in optimizer.state[getattr(pair, role)].items():
+            if key not in COUNTERS:
+                found[f"{role}.{key}"] = value.clone()
+    return found
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e18])
+@every_case
+def test_a_pair_is_untouched_and_the_others_step(name, options, value):
+    model, batch = LoraNet(), task()
+    optimizer = make(name, model, **options)
+    train(model, optimizer, 3, batch)
+    pair, other = optimizer.pairs[1], optimizer.pairs[2]
+    for role in ("up", "down"):
+        backward(model, batch)
+        getattr(pair, role).grad[1, 1] = value
+        before, elsewhere = held(optimizer, pair), held(optimizer, other)
+        optimizer.step()
+        for key, tensor in held(optimizer, pair).items():
+            assert torch.equal(tensor, before[key]), key
+        if name != "lora_plus":
+            assert not torch.equal(other.up, elsewhere["up"])
+        assert all(p.isfinite().all() for p in model.parameters())
+    train(model, optimizer, 3, batch)
+    assert not torch.equal(pair.up, before["up"])
+    assert all(p.isfinite().all() for p in model.parameters())
+
+
+@every_case
+def test_a_bad_first_step_does_no_harm(name, options):
+    model, batch = LoraNet(), task()
+    optimizer = make(name, model, **options)
+    start = backward(model, batch)
+    for _ in range(3):
+        backward(model, batch)
+        for parameter in model.second.parameters():
+            parameter.grad = (
+                None if parameter.grad is None else parameter.grad * math.nan
+            )
+        optimizer.step()
+    assert train(model, optimizer, 60, batch) < 0.6 * start
+    assert all(p.isfinite().all() for p in model.parameters())
+
+
+@every_case
+def test_counts_are_in_the_state_and_warned_about(name, options, caplog, monkeypatch):
+    monkeypatch.setattr("stiefel_lora.optim._watch.EVERY", 10)
+    model, batch = LoraNet(), task()
+    optimizer = create_optimizer(name, model, lr=1e-4, **options)
+    train(model, optimizer, 1, batch)
+    for step in range(10):
+        backward(model, batch)
+        if step in (3, 7):
+            optimizer.pairs[0].down.grad[0, 0] = math.nan
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, logger="stiefel_lora"):
+            optimizer.step()
+    assert [record.message for record in caplog.records] == [
+        "Gradients of 1 LoRA pairs were not finite; the pairs were left out of so many "
+        "steps: first (2). Lower the learning rate, or compute in bfloat16 or float32."
+    ]
+    saved = optimizer.state_dict()
+    counts = [
+        float(state[SKIPPED]) for state in saved["state"].values() if SKIPPED in state
+    ]
+    assert counts == [2.0]
+    resumed = create_optimizer(name, LoraNet(), lr=1e-4, **options)
+    resumed.load_state_dict(saved)
+    assert resumed._watch.read() == [2, 0, 0, 0]
+
+
+class Waits(TorchDispatchMode):
+    """Counts reads for which a GPU would have to finish."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        self.count += name in ("_local_scalar_dense", "equal", "nonzero")
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [case for case in CASES if case[0] in ("stiefel_lora", "lora_plus")],
+)
+def test_a_step_waits_for_nothing(name, options):
+    model, batch = LoraNet(), task()
+    optimizer = make(name, model, **options)
+    train(model, optimizer, 3, batch)
+    backward(model, batch)
+    optimizer.pairs[0].up.grad[0, 0] = math.nan
+    with Waits() as waits:
+        optimizer.step()
+    assert waits.count == 0
+
+
+@pytest.mark.parametrize("through_data", [False, True])
+@pytest.mark.parametrize("name", ORTHONORMAL)
+def test_b_zero_met_again_starts_again(name, through_data, caplog):
+    """A merge in place zeroes lora_up, and may leave A and the moments as they are."""
+    model, batch = LoraNet(), task()
+    optimizer = make(name, model)
+    train(model, optimizer, 20, batch)
+    pair, other = optimizer.pairs[1], optimizer.pairs[2]
+    with torch.no_grad():
+        (pair.up.data if through_data else pair.up).zero_()
+    for _ in range(3):
+        backward(model, batch)
+        with caplog.at_level(logging.WARNING, logger="stiefel_lora"):
+            optimizer.step()
+        moved = products(model)[1]
+        # A step's size, not the size that the product had.
+        assert torch.linalg.matrix_norm(moved, 2) <= 0.1
+    assert orthogonality_error(pair.up.detach()) < 1e-5
+    said = [r.message for r in caplog.records if "start again" in r.message]
+    assert len(said) == 1
+    assert "second" in said[0]
+    assert orthogonality_error(other.up.detach()) < 1e-5
+    assert train(model, optimizer, 20, batch) < 1.0
+
+
+def test_a_pair_that_starts_again_is_a_new_pair():
+    """From the step after the gauge on, factors are those of a new optimizer."""
+    results = []
+    for merged in (False, True):
+        model, batch = LoraNet(), task()
+        optimizer = make("stiefel_lora", model)
+        if merged:
+            train(model, optimizer, 5, batch)
+            fresh = LoraNet()
+            model.load_state_dict(fresh.state_dict())
+            backward(model, batch)
+            optimizer.step()
+        for _ in range(4):
+            backward(model, batch)
+            optimizer.step()
+        results.append([pair.up.detach().clone() for pair in optimizer.pairs])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, atol=2e-3, rtol=0)
