@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .._exceptions import ConfigError
+from .display import check_display, no_window
 
 __all__ = ["launch"]
 
@@ -18,8 +19,10 @@ def launch(config: Path | None = None, arguments: Sequence[str] = ()) -> int:
         arguments: passed on to Qt.
 
     Raises:
-        ConfigError: Qt is not installed, or this system lacks a library that it needs.
+        ConfigError: Qt is not installed, this system lacks a library that it needs, or
+            there is no display.
     """
+    check_display(arguments)
     try:
         from .views.app import run
     except ModuleNotFoundError as error:
@@ -32,8 +35,10 @@ def launch(config: Path | None = None, arguments: Sequence[str] = ()) -> int:
         ) from error
     except ImportError as error:
         raise ConfigError(
-            f"The window can not be opened, because this system lacks a library that "
-            f"Qt needs ({error}). On Debian and Ubuntu: sudo apt install libegl1 "
-            f"libgl1 libxkbcommon0 libfontconfig1 libdbus-1-3 libxcb-cursor0."
+            no_window(
+                f"this system lacks a library that Qt needs ({error}); on Debian and "
+                f"Ubuntu: sudo apt install libegl1 libgl1 libxkbcommon0 libfontconfig1 "
+                f"libdbus-1-3 libxcb-cursor0"
+            )
         ) from error
     return run(config, arguments)

@@ -11,6 +11,7 @@ from PySide6.QtCore import QLocale, QTimer
 from PySide6.QtWidgets import QApplication
 
 from ..controllers.memory import Memory
+from .start_guard import StartGuard
 from .theme import apply_theme
 from .window import MainWindow
 
@@ -19,7 +20,8 @@ __all__ = ["make_application", "run"]
 
 def make_application(arguments: Sequence[str] = ()) -> QApplication:
     """Give the one application, looking and counting the same on every system."""
-    app = QApplication.instance() or QApplication(["stiefel-lora", *arguments])
+    with StartGuard():
+        app = QApplication.instance() or QApplication(["stiefel-lora", *arguments])
     assert isinstance(app, QApplication)
     app.setStyle("Fusion")
     app.setApplicationName("stiefel-lora")
