@@ -7,6 +7,7 @@
     python scripts/setup_host.py onetrainer CHECKOUT [--mgds CHECKOUT_OF_MGDS]
     python scripts/setup_host.py comfyui CHECKOUT
     python scripts/setup_host.py forge CHECKOUT
+    python scripts/setup_host.py diffsynth CHECKOUT
 
 makes CHECKOUT/.venv from the versions that the trainer asks for and installs this
 checkout there. Nothing else of CHECKOUT is changed. For OneTrainer it installs what
@@ -76,6 +77,7 @@ HOSTS = {
     "onetrainer": Host("modules/util/create.py", ONETRAINER, VISION),
     "comfyui": Host("comfy/sd.py", COMFYUI, VISION),
     "forge": Host("backend/loader.py", FORGE, VISION),
+    "diffsynth": Host("diffsynth/diffusion/runner.py", ("-e", "."), VISION),
 }
 
 

@@ -29,11 +29,12 @@ LATENTS, SIDE = 16, 8
 
 
 def make_folder(root: Path) -> FluxFolder:
-    """Write the model and three LoRAs, each in both formats.
+    """Write the model and four LoRAs, each in both formats.
 
     ``trained``: every linear layer and CLIP, by Stiefel LoRA. ``scaled``: attention and
-    MLP by AdamW, alpha a quarter of the rank. ``encoders``: CLIP and T5, random, as no
-    run of ours trains T5.
+    MLP by AdamW, alpha a quarter of the rank. ``dora``: attention alone, so that fused
+    layers have a part without. ``encoders``: CLIP and T5, random, as no run of ours
+    trains T5.
     """
     model = build_tiny_flux(root / "model")
     _gate_t5(model / "text_encoder_2")
@@ -47,6 +48,7 @@ def make_folder(root: Path) -> FluxFolder:
         optimizer={"name": "adamw"},
         lora_alpha=1.0,
     )
+    _train(model, root, "dora", use_dora=True, learning_rate=0.8)
     pipeline = FluxPipeline.from_pretrained(model)
     save_encoders(root, pipeline)
     encoders = _random_lora(pipeline)

@@ -19,23 +19,24 @@ __all__ = ["make_folder", "output"]
 
 
 def make_folder(root: Path) -> HostFolder:
-    """Write the model and a LoRA on all linear layers, convolutions and CLIP."""
+    """Write the model, a LoRA on all its layers and CLIP, and a DoRA."""
     model = build_tiny_sd15(root / "model")
     _widen_unet(model / "unet")
     (root / "loras").mkdir()
-    settings = {
-        "model_type": "sd15",
-        "run_name": "trained",
-        "layer_filter": [],
-        "layer_filter_preset": "full",
-        "conv_rank": 2,
-        "train_text_encoder": True,
-        "learning_rate": 0.1,
-        "text_encoder_learning_rate": 0.1,
-    }
-    result = train(tiny_config(model, root, **settings))
-    for file, ending in zip(result.lora_files, ("", "_peft"), strict=True):
-        file.rename(root / "loras" / f"trained{ending}.safetensors")
+    encoders = {"train_text_encoder": True, "text_encoder_learning_rate": 0.1}
+    for name, changes in (("trained", encoders), ("dora", {"use_dora": True})):
+        settings = {
+            "model_type": "sd15",
+            "run_name": name,
+            "layer_filter": [],
+            "layer_filter_preset": "full",
+            "conv_rank": 2,
+            "learning_rate": 0.1,
+            **changes,
+        }
+        result = train(tiny_config(model, root, **settings))
+        for file, ending in zip(result.lora_files, ("", "_peft"), strict=True):
+            file.rename(root / "loras" / f"{name}{ending}.safetensors")
     save_encoders(root, StableDiffusionPipeline.from_pretrained(model))
     random = torch.Generator().manual_seed(3)
     inputs = {

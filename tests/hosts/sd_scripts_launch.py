@@ -24,7 +24,9 @@ if __name__ == "__main__":
     root, dump = Path(sys.argv[1]), Path(sys.argv[2])
     sys.path.insert(0, str(root))
     narrow_sdxl()
-    narrow_flux()
+    # Copies that other programs bring along may be too old for FLUX.
+    if sys.argv[3].startswith("flux"):
+        narrow_flux()
     record(StiefelLoRA, dump)
     sys.argv = [str(root / sys.argv[3]), *sys.argv[4:]]
     runpy.run_path(sys.argv[0], run_name="__main__")

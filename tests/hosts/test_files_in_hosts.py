@@ -42,20 +42,38 @@ class Tool:
     unknown: dict[str, str] = dataclasses.field(default_factory=dict)
     """Name of a file -> how the keys begin that it reports as unknown, no others."""
 
+    dora: bool = False
+    """Whether it reads a DoRA in kohya's format; none reads one in PEFT's."""
+
     def files(self, folder: HostFolder) -> list[Path]:
         """The LoRA files of the formats that it reads."""
         ending = "_peft"
         peft = ending in self.formats
-        return [file for file in folder.loras() if peft or ending not in file.stem]
+        files = [file for file in folder.loras() if peft or ending not in file.stem]
+        return [
+            file
+            for file in files
+            if "dora" not in file.stem or (self.dora and file.stem == "dora")
+        ]
 
 
 T5_OF_PEFT = {"encoders_peft": "text_encoder_2."}
 TOOLS = {
     "flux-comfyui": Tool(
-        "COMFYUI_ROOT", "comfyui_flux_files.py", flux_files, BOTH, unknown=T5_OF_PEFT
+        "COMFYUI_ROOT",
+        "comfyui_flux_files.py",
+        flux_files,
+        BOTH,
+        unknown=T5_OF_PEFT,
+        dora=True,
     ),
     "flux-forge": Tool(
-        "FORGE_ROOT", "forge_flux_files.py", flux_files, BOTH, unknown=T5_OF_PEFT
+        "FORGE_ROOT",
+        "forge_flux_files.py",
+        flux_files,
+        BOTH,
+        unknown=T5_OF_PEFT,
+        dora=True,
     ),
     "flux-sd-scripts": Tool(
         "SD_SCRIPTS_ROOT",
@@ -65,7 +83,9 @@ TOOLS = {
         left_out=("norm_out.linear", "proj_out"),
         unknown={"trained": "lora_unet_final_layer_"},
     ),
-    "sd15-comfyui": Tool("COMFYUI_ROOT", "comfyui_sd15_files.py", sd15_files, KOHYA),
+    "sd15-comfyui": Tool(
+        "COMFYUI_ROOT", "comfyui_sd15_files.py", sd15_files, KOHYA, dora=True
+    ),
     "sd15-sd-scripts": Tool(
         "SD_SCRIPTS_ROOT",
         "sd_scripts_sd15_files.py",
@@ -88,6 +108,9 @@ def tool(request: pytest.FixtureRequest) -> Tool:
 @pytest.fixture(scope="module")
 def folder(tool: Tool, tmp_path_factory: pytest.TempPathFactory) -> HostFolder:
     folder = tool.material.make_folder(tmp_path_factory.mktemp("files"))
+    if not tool.dora:
+        for file in folder.root.glob("loras/dora*"):
+            file.unlink()
     host = UnmodifiedHost(tool.variable)
     before = host.changes()
     host.run(HERE / tool.script, host.root, folder.root)

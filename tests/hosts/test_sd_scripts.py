@@ -15,6 +15,9 @@ from kohya_results import assert_file, assert_ranks_shown
 from sd_scripts_run import HOST, MARKS, make_folder, train
 from unmodified_host import assert_goes_on, replay
 
+from stiefel_lora.files import read_tensors
+from stiefel_lora.files.tensors import legacy_hash, tensor_hash
+
 STEPS, LAYERS, TEXT_LAYERS = 10, 722, 84
 
 pytestmark = MARKS
@@ -50,6 +53,17 @@ def test_alpha_becomes_the_rank_with_a_warning(printed: str) -> None:
 
 def test_the_file_holds_orthonormal_factors(folder: Path, printed: str) -> None:
     assert_file(folder / "whole" / "whole.safetensors", LAYERS)
+
+
+def test_its_metadata_is_that_of_the_hosts_own_network(
+    folder: Path, printed: str
+) -> None:
+    tensors, metadata = read_tensors(folder / "whole" / "whole.safetensors")
+    assert metadata["ss_network_module"] == "networks.lora"
+    assert metadata["ss_network_alpha"] == "4"
+    # The host's own hashes are those that we compute.
+    assert metadata["sshs_model_hash"] == tensor_hash(tensors)
+    assert metadata["sshs_legacy_hash"] == legacy_hash(tensors, metadata)
 
 
 def test_its_tensorboard_shows_the_ranks(folder: Path, printed: str) -> None:
