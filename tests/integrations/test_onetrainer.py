@@ -280,6 +280,15 @@ def test_without_lora_layers_the_method_is_refused(host: Any) -> None:
         host.create.create_optimizer(groups, None, config)
 
 
+def test_layers_that_the_host_made_otherwise_are_refused_by_name(host: Any) -> None:
+    config = configured(host, "Stiefel LoRA")
+    weight = torch.nn.Parameter(torch.ones(3, 3))
+    group = {"name": "unet", "params": [weight], "lr": 1e-2, "initial_lr": 1e-2}
+    groups = SimpleNamespace(parameters_for_optimizer=lambda _: [group])
+    with pytest.raises(ConfigError, match="no LoRA layers made by modules"):
+        host.create.create_optimizer(groups, None, config)
+
+
 def test_a_changed_host_is_met_with_the_missing_point(host: Any) -> None:
     with pytest.raises(ConfigError, match=r"no .*create\.make_optimizer.*tested with"):
         point(host.create, "make_optimizer")
