@@ -11,7 +11,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora.config import BdLoraConfig, KasaConfig, MontecloraConfig
 from torch import nn
 
-from stiefel_lora import OptionError, create_optimizer
+from stiefel_lora import OptionError, PairingError, create_optimizer
 from stiefel_lora.methods import method
 from stiefel_lora.optim.alpha import alpha_note
 
@@ -312,3 +312,34 @@ def test_hosts_get_the_line_on_alpha_for_their_layers():
     assert "0.0625 to 1 in 2 layers" in note
     assert alpha_note(method("stella"), []) is None
     assert alpha_note(method("stiefel_lora"), [0.5]) is None
+
+
+def test_embeddings_alone_take_adamw(caplog):
+    model = adapted(Net(), {"target_modules": ["words"]})
+    optimizer = create_optimizer("stiefel_lora", model)
+    assert not optimizer.pairs
+    assert caplog.text.count("(embedding)") == 1
+
+
+def test_a_refusal_of_the_pairs_leaves_alpha_as_it_was():
+    model = adapted(Net(), {})
+    model.base_model.model.first.lora_A["default"].weight.data = torch.zeros(5, 16)
+    with pytest.raises(PairingError, match="have shapes"):
+        create_optimizer("stiefel_lora", model)
+    assert model.peft_config["default"].lora_alpha == 10
+    assert model.base_model.model.second.scaling == {"default": 2.5}
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("kasa", {"kasa_config": KasaConfig()}), ("experts", MATRIX["experts"])],
+)
+def test_lora_plus_has_its_rates_in_layers_that_are_no_product(name, options):
+    model = adapted(Net(), options)
+    optimizer = create_optimizer("lora_plus", model, lr=1e-4, lr_ratio=16.0)
+    start = {n: p.detach().clone() for n, p in model.named_parameters()}
+    step(model, optimizer)
+    for key, parameter in model.named_parameters():
+        if "lora_B" in key:
+            moved = float((parameter - start[key]).abs().max())
+            assert moved == pytest.approx(16e-4, rel=1e-2)

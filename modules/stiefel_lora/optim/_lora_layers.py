@@ -12,9 +12,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ["SHARED", "LoraPart", "lora_parts", "memory_of", "odd_factors"]
+__all__ = ["ADALORA", "SHARED", "LoraPart", "lora_parts", "memory_of", "odd_factors"]
 
 _HOLDERS = ("scaling", "lora_alpha", "r")
+ADALORA = "AdaLoRA"
+"""Reason: a diagonal between A and B, and a scale that is not alpha / rank."""
+
 SHARED = "shared by several layers"
 """Reason: a change of coordinates in one layer would change the other one."""
 
@@ -115,7 +118,7 @@ def _oddity(layer: Any, adapter: str, up: Any) -> str | None:
     if getattr(up, "groups", 1) > 1:
         return "grouped convolution"
     if _held(getattr(layer, "lora_E", None), adapter) is not None:
-        return "AdaLoRA"
+        return ADALORA
     variants = getattr(layer, "lora_variant", None)
     variant = variants.get(adapter) if isinstance(variants, Mapping) else None
     name = type(variant).__name__
@@ -130,10 +133,10 @@ def odd_factors(model: nn.Module) -> list[tuple[Tensor, str]]:
     Factors of odd layers, and factors whose memory another parameter shares.
     """
     found = [
-        (factor, part.odd)
+        (factor, part.odd or "embedding")
         for part in lora_parts(model)
         for factor in (part.up, part.down)
-        if part.odd and factor.requires_grad
+        if (part.odd or part.embedding) and factor.requires_grad
     ]
     owners: dict[tuple[int, int], list[Tensor]] = {}
     for parameter in model.parameters():

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from .._exceptions import OptionError
 from ..methods import Method
 from ._groups import Source
-from ._lora_layers import LoraPart, lora_parts, memory_of
+from ._lora_layers import ADALORA, LoraPart, lora_parts, memory_of
 
 __all__ = ["ALPHA_IS_RANK", "alpha_note", "fold_alpha_", "settle_alpha"]
 
@@ -67,7 +67,8 @@ def settle_alpha(
         elif not all(group.get(ALPHA_IS_RANK) for group in groups):
             _warn_of_hidden_alpha()
     elif isinstance(source, nn.Module):
-        trained = [part for part in lora_parts(source) if part.trained]
+        parts = lora_parts(source)
+        trained = [p for p in parts if p.trained and p.odd != ADALORA]
         note = alpha_note(entry, [part.scale for part in trained])
         if note:
             log.warning(note)
@@ -152,7 +153,7 @@ def _trained_adapters(model: nn.Module) -> Iterator[_Adapter]:
         found: dict[str, list[LoraPart]] = {}
         for part in lora_parts(root):
             key = (id(part.layer), part.adapter)
-            if key not in seen and part.odd != "AdaLoRA":
+            if key not in seen and part.odd != ADALORA:
                 seen.add(key)
                 found.setdefault(part.adapter, []).append(part)
         for name, parts in found.items():

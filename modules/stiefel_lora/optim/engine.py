@@ -8,6 +8,7 @@ AdamW for whatever has no pair. Parameters are never re-pointed.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from statistics import median
@@ -67,10 +68,12 @@ class PairOptimizer(LoneSteps):
         check_options(entry, options)
         check_lr(lr)
         groups = named_groups(params)
-        settle_alpha(entry, params, groups)
         super().__init__(groups, {"lr": lr, **options})
         self._odd = odd_ones(params) if isinstance(params, nn.Module) else []
-        self._log_pairs(self._find_pairs())
+        found = self._find_pairs()
+        # Last of what can be refused, since it changes the model.
+        settle_alpha(entry, params, groups)
+        self._log_pairs(found)
         self._log_rates()
         self._first_steps = FirstSteps(type(self).__name__, entry, self.param_groups)
 
@@ -92,6 +95,8 @@ class PairOptimizer(LoneSteps):
 
     def _find_pairs(self) -> PairMap:
         found = find_pairs(self.param_groups, self._odd)
+        if len(self.rule.adamw_roles(self.defaults)) == len(ROLES):
+            found = _with_odd(found)
         check_found(found, type(self).__name__)
         self._waiting = not found.pairs and found.waiting
         self._pairs = [pair for pair in found.pairs if not pair.too_wide]
@@ -317,6 +322,13 @@ class PairOptimizer(LoneSteps):
         super().__setstate__(state)
         for group in self.param_groups:
             fill_options(group, method(self.method), self.defaults)
+
+
+def _with_odd(found: PairMap) -> PairMap:
+    """Count factors as pairs whatever their layer makes of them."""
+    taken = {id(p) for pair in found.odd for p in (pair.up, pair.down)}
+    rest = [(name, p) for name, p in found.rest if id(p) not in taken]
+    return dataclasses.replace(found, pairs=[*found.pairs, *found.odd], rest=rest)
 
 
 def _chunks(members: list[Member]) -> Iterator[list[Member]]:

@@ -88,12 +88,14 @@ class PairMap:
         rest: ``(name, tensor)`` of everything else.
         reasons: id of a factor in ``rest`` -> why it is in no pair; what is not
             recognized as a LoRA factor has no entry.
+        odd: factors of one layer whose update is not the product B A.
         waiting: whether a named factor has no partner among the parameters (yet).
     """
 
     pairs: list[Pair]
     rest: list[tuple[str, Tensor]]
     reasons: dict[int, str] = dataclasses.field(default_factory=dict)
+    odd: list[Pair] = dataclasses.field(default_factory=list)
     waiting: bool = False
 
 
@@ -237,11 +239,10 @@ class _Finder:
 
     def result(self) -> PairMap:
         pairs = [pair for pair in self.pairs if pair.name not in self.odd_blocks]
-        for pair in self.pairs:
-            if pair.name in self.odd_blocks:
-                reason = self.odd_blocks[pair.name]
-                for factor in (pair.up, pair.down):
-                    self.reasons.setdefault(id(factor), reason)
+        odd = [pair for pair in self.pairs if pair.name in self.odd_blocks]
+        for pair in odd:
+            for factor in (pair.up, pair.down):
+                self.reasons.setdefault(id(factor), self.odd_blocks[pair.name])
         waiting = False
         for block, (is_up, factor) in self.half.items():
             alone = id(factor) not in self.reasons and block not in self.odd_blocks
@@ -251,7 +252,7 @@ class _Finder:
             self.reasons.setdefault(id(factor), reason)
         taken = {id(p) for pair in pairs for p in (pair.up, pair.down)}
         rest = [entry for key, entry in self.order.items() if key not in taken]
-        return PairMap(pairs, rest, self.reasons, waiting)
+        return PairMap(pairs, rest, self.reasons, odd, waiting)
 
 
 def _of_groups(up: Tensor, down: Tensor) -> bool:
