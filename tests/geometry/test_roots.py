@@ -137,3 +137,21 @@ def test_spectral_norm_is_low_by_no_more_than_it_says(shape, seed, crowding, exp
 
 def test_spectral_norm_of_zero_is_zero():
     assert spectral_norm(torch.zeros(2, 6, 3)).flatten().tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("share", "tolerance"), [(1e-4, 1e-8), (1e-5, 1e-8), (1e-6, 1e-6)]
+)
+def test_float64_polar_factor_resolves_what_it_says(share, tolerance):
+    values = torch.tensor([1.0, 0.5, share, share], dtype=F64)
+    matrix = with_singular_values(20, values / values.norm(), seed=4)
+    found = polar_factor(matrix)
+    assert orthogonality_error(found) <= tolerance
+    u, _, vh = torch.linalg.svd(matrix, full_matrices=False)
+    assert (found - u @ vh).abs().max() <= 1e-6
+
+
+def test_float64_polar_factor_does_not_amplify_rounding():
+    values = torch.tensor([1.0, 0.5, 1e-14], dtype=F64)
+    found = polar_factor(with_singular_values(20, values, seed=4))
+    assert torch.linalg.svdvals(found)[-1] <= 1e-6

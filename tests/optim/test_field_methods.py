@@ -214,6 +214,43 @@ def test_stella_diagonal_keeps_s_diagonal():
         assert torch.equal(s, torch.diag(torch.diagonal(s)))
 
 
+@pytest.mark.parametrize("sizes", [(1.0, 1.0), (2.0, 0.5)])
+def test_stella_diagonal_keeps_frames_that_fit(sizes):
+    """With S = I an SVD of A would turn U and V at random."""
+    model = LoraNet()
+    pairs = init_stella_(model)
+    for pair in pairs:
+        lengths = torch.tensor(sizes * (pair.rank // 2))
+        pair.down.data.mul_(lengths[:, None])
+    before = [(pair.up.detach().clone(), pair.down.detach().clone()) for pair in pairs]
+    optimizer = create_optimizer("stella", model, lr=0.0, s_form="diagonal")
+    backward(model, task())
+    optimizer.step()
+    for pair, (up, down) in zip(pairs, before, strict=True):
+        torch.testing.assert_close(pair.up.detach(), up, rtol=0, atol=1e-6)
+        torch.testing.assert_close(pair.down.detach(), down, rtol=0, atol=1e-6)
+        s = optimizer.state[pair.up]["s"].diagonal()
+        lengths = torch.tensor(sizes * (pair.rank // 2))
+        torch.testing.assert_close(s, lengths, rtol=1e-5, atol=0)
+
+
+def test_stella_sgd_is_heavy_ball():
+    """S moves by lr g, then by lr (1 + beta1) g under a constant gradient of S."""
+    up, down = (torch.linalg.qr(torch.randn(8, 3))[0] for _ in range(2))
+    pair = [torch.nn.Parameter(up), torch.nn.Parameter(down.T.contiguous())]
+    named = list(zip(["x.lora_B", "x.lora_A"], pair, strict=True))
+    options = {"base_rule": "sgd", "beta1": 0.5, "lr": 1e-3}
+    optimizer = create_optimizer("stella", named, **options)
+    sizes = []
+    for _ in range(3):
+        v = optimizer.state[pair[1]].get("v", down.T)
+        pair[0].grad, pair[1].grad = torch.zeros(8, 3), v.clone()
+        before = pair[1].detach().clone()
+        optimizer.step()
+        sizes.append(float((pair[1].detach() - before).norm()) / 3**0.5)
+    assert sizes == pytest.approx([1e-3, 1.5e-3, 1.75e-3], rel=1e-2)
+
+
 def test_stella_refactors_when_a_changes_behind_its_back():
     model, batch = LoraNet(), task()
     optimizer = create_optimizer("stella", model, lr=1e-2)

@@ -22,6 +22,7 @@ CASES = [
     *((name, {}) for name in PAIR_METHODS),
     ("stiefel_lora", {"a_rule": "adamw"}),
     ("stiefel_lora", {"a_rule": "sign", "b_rule": "momentum"}),
+    ("stiefel_lora", {"step": "product"}),
     ("stella", {"base_rule": "sgd"}),
     ("lora_rite", {"escape": True}),
     ("riemannion", {"momentum_form": "orthogonal"}),

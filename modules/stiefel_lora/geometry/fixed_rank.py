@@ -51,9 +51,25 @@ def truncate_factored(p: Tensor, q: Tensor, rank: int) -> tuple[Tensor, Tensor, 
     Columns of U and V are orthonormal even where sigma is 0.
     """
     left, core, right = _core(p, q)
-    u, sigma, vh = torch.linalg.svd(core, full_matrices=False)
+    u, sigma, vh = _svd(core)
     u, v = left @ u[..., :rank], right @ vh.mT[..., :rank]
     return u, sigma[..., :rank], v
+
+
+def _svd(core: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """SVD that falls back to float64 where LAPACK gives up on a finite matrix.
+
+    Its divide and conquer can fail on clusters of equal singular values, and after
+    steps by msign all of them are nearly equal.
+    """
+    try:
+        return torch.linalg.svd(core, full_matrices=False)
+    except torch.linalg.LinAlgError:
+        if core.dtype == torch.float64 or not core.isfinite().all():
+            raise
+        found = torch.linalg.svd(core.double(), full_matrices=False)
+        u, sigma, vh = (part.to(core.dtype) for part in found)
+        return u, sigma, vh
 
 
 def _core(p: Tensor, q: Tensor) -> tuple[Tensor, Tensor, Tensor]:

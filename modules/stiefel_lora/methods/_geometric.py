@@ -22,7 +22,8 @@ STELLA = Method(
             type=str,
             default="adam",
             choices=("adam", "sgd", "lion"),
-            doc="The Euclidean optimizer whose step is bent onto the manifold.",
+            doc="The Euclidean optimizer whose step is bent onto the manifold. sgd is "
+            "heavy-ball momentum with beta1, without damping.",
         ),
         Option(
             name="s_form",

@@ -123,8 +123,12 @@ def _refactor(batch: PairBatch, index: int) -> None:
         v.copy_(q.mT)
         s.copy_(r.mT)
     else:
-        # A diagonal S needs the basis of B in which the rows of A are orthogonal.
-        sigma, right = enter_svd_gauge(batch, index)
+        # A diagonal S needs the basis of B in which the rows of A are orthogonal. Where
+        # they are, as at S = I, an SVD would turn equal singular values at random.
+        sigma = torch.linalg.vector_norm(down.double(), dim=-1)
+        right = down.double() / sigma.clamp_min(torch.finfo(down.dtype).tiny)[:, None]
+        if orthogonality_error(right.mT) > _AGREEMENT:
+            sigma, right = enter_svd_gauge(batch, index)
         v.copy_(right)
         s.copy_(torch.diag(sigma))
     batch.down[index] = s @ v
@@ -149,7 +153,9 @@ class StelLA(PairOptimizer):
     Args:
         params: model, named parameters, parameters or groups of them.
         lr: learning rate of the base rule, 4 to 8 times what AdamW takes.
-        base_rule: ``"adam"``, ``"sgd"`` or ``"lion"``, the Euclidean step.
+        base_rule: ``"adam"``, ``"sgd"`` or ``"lion"``, the Euclidean step; ``"sgd"`` is
+            heavy-ball momentum, m <- beta1 m + g, without damping: steps of 1 / (1 -
+            beta1) times lr in the long run. beta1 = 0 is plain SGD.
         s_form: ``"full"`` (the paper's tables) or ``"diagonal"`` (its released
             script).
         retraction: ``"polar"`` or ``"exponential"``.

@@ -24,7 +24,9 @@ PULL_REQUEST_OPTIONS = {
 
 The factors follow that optimizer step for step, from the same start. Different on
 purpose: DoRA magnitudes and biases take AdamW instead of 0.2 x lr x sign, and bfloat16
-factors have float32 copies that move instead of being rounded at random.
+factors have float32 copies that move instead of being rounded at random. There a norm
+below 1e-12 is replaced by 1e-12, so that smaller momenta move B by less; here every
+length but 0 is scaled to a full step.
 """
 
 PAPER_OPTIONS = {
