@@ -8,7 +8,9 @@ from lora_net import LoraLinear, LoraNet, backward, products, snapshot, task, tr
 from torch import nn
 
 from stiefel_lora import (
+    LoRAPlus,
     PairingError,
+    StelLA,
     StiefelLoRA,
     create_optimizer,
     find_pairs,
@@ -449,4 +451,20 @@ def test_bare_parameters_hide_alpha_and_that_is_said_once(caplog):
     caplog.clear()
     alpha._warn_of_hidden_alpha.cache_clear()
     StiefelLoRA(LoraNet())
+    assert "alpha" not in caplog.text
+
+
+@pytest.mark.parametrize("method", [StelLA, LoRAPlus])
+def test_methods_that_leave_alpha_alone_say_so_of_bare_parameters(method, caplog):
+    from stiefel_lora.optim import alpha
+
+    alpha._warn_of_hidden_scale.cache_clear()
+    for _ in range(2):
+        method(named(*pair()), lr=1e-4)
+    assert caplog.text.count("alpha / rank times as large") == 1
+    assert f"{method.__name__.replace('Plus', '+')} leaves it" in caplog.text
+    caplog.clear()
+    alpha._warn_of_hidden_scale.cache_clear()
+    # A host that has seen to alpha says so, whatever it is.
+    method([{"params": named(*pair()), alpha.ALPHA_IS_RANK: False}], lr=1e-4)
     assert "alpha" not in caplog.text

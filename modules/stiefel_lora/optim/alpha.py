@@ -72,6 +72,8 @@ def settle_alpha(
         note = alpha_note(entry, [part.scale for part in trained])
         if note:
             log.warning(note)
+    elif not any(ALPHA_IS_RANK in group for group in groups):
+        _warn_of_hidden_scale(entry.label, entry.default_lr)
 
 
 def alpha_note(entry: Method, scales: Iterable[float]) -> str | None:
@@ -98,6 +100,16 @@ def alpha_note(entry: Method, scales: Iterable[float]) -> str | None:
         f"alpha: alpha / rank is {shown} in {len(known)} layers and {entry.label} "
         f"leaves it so. A step of the product is {shown} times as large as at alpha = "
         f"rank, for which the learning rate {entry.default_lr:g} is meant. {fix}"
+    )
+
+
+@functools.cache
+def _warn_of_hidden_scale(label: str, rate: float) -> None:
+    log.warning(
+        "LoRA alpha cannot be seen from parameters alone, and %s leaves it as it is: a "
+        "step of the product is alpha / rank times as large as the learning rate %g is "
+        "meant for. Set alpha equal to the rank in your trainer.",
+        *(label, rate),
     )
 
 

@@ -88,8 +88,9 @@ def make_optimizer(
     options, rate = config.optimizer.arguments(), config.learning_rate
     rates = config.text_encoder_rates
     entry = config.optimizer.method
-    # Alpha is the rank by a rule of the configuration; groups do not show it.
-    seen_to = {ALPHA_IS_RANK: True} if entry and entry.alpha_policy == "rank" else {}
+    # Groups do not show it; for methods that own it, it is a rule of the configuration.
+    is_rank = config.resolved_alpha == config.lora_rank
+    seen_to = {ALPHA_IS_RANK: is_rank} if entry else {}
     groups: list[dict[str, Any]] = [
         {
             "params": [
