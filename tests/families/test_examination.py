@@ -101,7 +101,10 @@ class TestTables:
         assert gone.removeprefix("text_model.") in said
         assert said.endswith("; download its weights again.")
 
-    @pytest.mark.parametrize(("family", "part"), WEIGHTS)
+    @pytest.mark.parametrize(
+        ("family", "part"),
+        [("sdxl", "unet"), ("sd15", "text_encoder"), ("flux", "transformer")],
+    )
     def test_another_shape_than_the_settings(self, copy, family, part) -> None:
         folder = copy(family)
         path = weights_of(folder, part)
@@ -236,7 +239,10 @@ class TestParts:
 
 
 class TestFiles:
-    @pytest.mark.parametrize(("family", "part"), WEIGHTS)
+    @pytest.mark.parametrize(
+        ("family", "part"),
+        [("sdxl", "text_encoder_2"), ("sd15", "unet"), ("flux", "vae")],
+    )
     def test_a_variant_that_is_alone_is_loaded(
         self, copy, folders, caplog, family: str, part: str
     ) -> None:
@@ -351,6 +357,17 @@ class TestFiles:
             if path.name != "tokenizer_config.json":
                 path.unlink()
         assert f"{folder / 'tokenizer'} has no vocabulary" in refusal(folder, "sd15")
+
+    def test_a_tokenizer_that_makes_what_the_encoder_does_not_read(self, copy) -> None:
+        folder = copy("sd15")
+        path = folder / "tokenizer" / "tokenizer_config.json"
+        kept = json.loads(path.read_text())
+        for length in (10**9, 78, 0):
+            path.write_text(json.dumps({**kept, "model_max_length": length}))
+            said = refusal(folder, "sd15")
+            assert said.startswith(f"The tokenizer makes model_max_length={length:.3g}")
+        path.write_text(json.dumps({**kept, "model_max_length": 7}))
+        opened(folder, "sd15")
 
     @pytest.mark.parametrize(
         "text", ["{}", '{"_class_name": "UNet2DModel"}', "[" * 100_000, '{"a": NaN']

@@ -10,7 +10,8 @@ from .._exceptions import ModelError
 from ..config.settings.model import PART_SETTINGS
 from .bases import Base, FileBase, FolderBase
 from .facts import FamilyFacts
-from .fits import check_fits
+from .fits import check_fits, check_tokenizer
+from .folder_part import FolderPart
 from .hub import model_from_hub
 from .model_folder import check_folder
 from .separate import separate_part
@@ -64,11 +65,20 @@ def find_model(
         parts[part] = found
     complete = _complete(config, parts)
     check_fits(facts.fits, {part: complete[part].config() for part in facts.files})
+    _check_tokenizers(facts, complete)
     if config.prediction_type != "auto":
         known = complete["scheduler"].config()
         changed = {**known, "prediction_type": config.prediction_type}
         complete["scheduler"] = SettingsPart(changed)
     return ModelSource(str(config.base_model_name), complete)
+
+
+def _check_tokenizers(facts: FamilyFacts, parts: Mapping[str, PartSource]) -> None:
+    """Compare those that were read from a folder with their text encoders."""
+    for part, loader in facts.tokenizers.items():
+        if isinstance(parts[part], FolderPart):
+            encoder = parts[part.replace("tokenizer", "text_encoder")].config()
+            check_tokenizer(part, parts[part].load(loader, None), encoder)
 
 
 def _named_parts(config: TrainConfig, facts: FamilyFacts) -> dict[str, str]:

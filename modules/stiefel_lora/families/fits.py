@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from .._exceptions import ModelError
+from .tokens import tokens_of
 
-__all__ = ["Fit", "check_fits", "latents_fit", "width_of"]
+__all__ = ["Fit", "check_fits", "check_tokenizer", "latents_fit", "width_of"]
 
 Settings = Mapping[str, Any]
+_FEW = 16
 Fit = tuple[str, str, str, Callable[[Mapping[str, Settings]], tuple[Any, Any]]]
 """Denoiser, the other part, what they share, and its size by both settings."""
 
@@ -69,3 +71,38 @@ def check_fits(fits: Iterable[Fit], parts: Mapping[str, Settings]) -> None:
                 f"reads {own} {what}; the {other} makes {theirs}. Give the {other} of "
                 f"this model."
             )
+
+
+def check_tokenizer(part: str, tokenizer: Any, encoder: Settings) -> None:
+    """Tokenize a letter and compare the result with what the encoder reads.
+
+    Args:
+        part: name of the tokenizer.
+        tokenizer: of transformers.
+        encoder: settings of the text encoder that reads its tokens.
+
+    Raises:
+        ModelError: it makes no tokens, too many, or some that the encoder has not.
+    """
+    # T5 has no places and takes any length, which its family chooses.
+    places = encoder.get("max_position_embeddings")
+    length = tokenizer.model_max_length if isinstance(places, int) else _FEW
+    if isinstance(places, int) and not 0 < length <= places:
+        raise ModelError(
+            f"The {part} makes model_max_length={length:.3g} tokens, but its text "
+            f"encoder reads {places}. Download tokenizer_config.json again."
+        )
+    try:
+        most = int(tokens_of(tokenizer, ["a"], length).max())
+    except Exception as error:
+        # Settings of a tokenizer are used unchecked, in Python and in Rust.
+        raise ModelError(
+            f"The {part} does not tokenize ({type(error).__name__}: "
+            f"{str(error)[:100]!r}). Download it again."
+        ) from error
+    known = encoder.get("vocab_size")
+    if isinstance(known, int) and most >= known:
+        raise ModelError(
+            f"The {part} makes the token {most}, but its text encoder has {known}. "
+            f"Give the {part} of this model."
+        )
