@@ -24,10 +24,21 @@ from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
-__all__ = ["Job", "Rows", "run_or_report", "swept_rates", "train_demo"]
+__all__ = [
+    "Job",
+    "Rows",
+    "read_rows",
+    "run_missing",
+    "run_or_report",
+    "swept_rates",
+    "train_demo",
+]
 
 ROOT = Path(__file__).resolve().parent.parent
-PRESET = ROOT / "training_presets" / "SDXL" / "demo_stiefel_lora.json"
+PRESETS = {
+    "sdxl": ROOT / "training_presets" / "SDXL" / "demo_stiefel_lora.json",
+    "flux": ROOT / "training_presets" / "FLUX" / "demo_flux_stiefel_lora.json",
+}
 
 Rows = dict[str, dict[str, Any]]
 """Results of finished runs by key."""
@@ -46,7 +57,7 @@ class Job(Protocol):
         ...
 
 
-def _read(path: Path) -> Rows:
+def read_rows(path: Path) -> Rows:
     """Finished runs by key."""
     if not path.exists():
         return {}
@@ -66,11 +77,11 @@ def run_or_report(
     parser.add_argument("--minutes", type=float, default=math.inf)
     arguments = parser.parse_args()
     if arguments.action == "run":
-        _run_missing(arguments.results, arguments.minutes, next_job)
-    print(report(_read(arguments.results)))
+        run_missing(arguments.results, arguments.minutes, next_job)
+    print(report(read_rows(arguments.results)))
 
 
-def _run_missing(
+def run_missing(
     path: Path, minutes: float, next_job: Callable[[Rows, set[str]], Job | None]
 ) -> None:
     """Train until there is no next job or the time is over.
@@ -85,14 +96,14 @@ def _run_missing(
     deadline = time.monotonic() + 60 * minutes
     tried: set[str] = set()
     while time.monotonic() < deadline:
-        job = next_job(_read(path), tried)
+        job = next_job(read_rows(path), tried)
         if job is None:
             return
         tried.add(job.key)
         name = hashlib.sha256(job.key.encode()).hexdigest()[:16]
         try:
             with FileLock(claims / f"{name}.lock", timeout=0):
-                if job.key not in _read(path):
+                if job.key not in read_rows(path):
                     _record(path, {"key": job.key, **job.train(), **_where()})
         except Timeout:
             continue
@@ -115,11 +126,12 @@ def _where() -> dict[str, Any]:
     }
 
 
-def train_demo(overrides: Mapping[str, Any]) -> dict[str, Any]:
+def train_demo(overrides: Mapping[str, Any], base: str = "sdxl") -> dict[str, Any]:
     """One run through the package's own trainer, measured once at the end.
 
     Args:
         overrides: settings by dotted name, beside those of the demo preset.
+        base: key of PRESETS.
     """
     from stiefel_lora._exceptions import NonFiniteError
     from stiefel_lora.config import load_config
@@ -142,7 +154,7 @@ def train_demo(overrides: Mapping[str, Any]) -> dict[str, Any]:
         values = {**fixed, **overrides, "output_dir": folder}
         pairs = [f"{key}={json.dumps(value)}" for key, value in values.items()]
         try:
-            result = train(load_config(PRESET, pairs))
+            result = train(load_config(PRESETS[base], pairs))
         except NonFiniteError:
             return {"held_out": 9.0, "diverged": True}
         stable = _stable_ranks(result.run_dir / "events.jsonl")

@@ -48,29 +48,36 @@ class Validation:
         self._count = timesteps_per_picture
         self._batch_size = batch_size
 
-    @torch.no_grad()
     def loss(self, denoiser: nn.Module) -> float:
         """Mean over all pictures and timesteps."""
-        total, number = 0.0, 0
+        return float(self.losses(denoiser).mean())
+
+    @torch.no_grad()
+    def losses(self, denoiser: nn.Module) -> Tensor:
+        """Loss of each picture at each of its timesteps, float64 ``(pictures, K)``."""
+        count = len(self._pictures.sizes)
+        found = torch.zeros(count, self._count, dtype=torch.float64)
         with evaluating(denoiser):
-            for batch, noise, timesteps in self._batches():
-                found = self._family.predict(
+            for jobs, batch, noise, timesteps in self._batches():
+                predicted = self._family.predict(
                     denoiser,
                     batch,
                     noise.to(self._family.device),
                     timesteps.to(self._family.device),
                 )
-                losses = picture_losses(found)
-                total += float(losses.double().sum())
-                number += len(losses)
-        return total / number
+                places = torch.tensor(jobs).unbind(1)
+                found[places] = picture_losses(predicted).double().cpu()
+        return found
 
-    def _batches(self) -> Iterator[tuple[Batch, Tensor, Tensor]]:
+    def _batches(
+        self,
+    ) -> Iterator[tuple[list[tuple[int, int]], Batch, Tensor, Tensor]]:
         for part in self._jobs():
             visits = [Visit(i, 0) for i, _ in part]
             batch = batch_with_text(self._pictures, visits, self._family)
             drawn = [self._draw(i, k, batch["latents"].shape[1:]) for i, k in part]
             yield (
+                part,
                 batch,
                 torch.stack([noise for noise, _ in drawn]),
                 self._family.timesteps_at(torch.stack([place for _, place in drawn])),

@@ -1,0 +1,45 @@
+"""Which optimizer makes the better LoRA: runs on the demo bases, and their tables.
+
+    python benchmarks/study run --stage product --minutes 60
+    python benchmarks/study report
+
+A run is one JSON line in ``results/<stage>.jsonl``; what is there is not run again, and
+several processes share the work. Every row holds the whole curve of the validation
+loss, the loss of every validation image at the end, the commit and NUMERICS. A table
+never mixes two values of NUMERICS.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+from demo_runs import read_rows, run_missing  # noqa: E402
+from stages import STAGES  # noqa: E402
+from tables import report  # noqa: E402
+
+RESULTS = HERE / "results"
+
+
+def main() -> None:
+    """Run what is missing of a stage, or print all tables."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("action", choices=("run", "report"))
+    parser.add_argument("--stage", choices=list(STAGES), default=next(iter(STAGES)))
+    parser.add_argument("--minutes", type=float, default=math.inf)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    path = arguments.results / f"{arguments.stage}.jsonl"
+    if arguments.action == "run":
+        run_missing(path, arguments.minutes, STAGES[arguments.stage].next_run)
+    for name, stage in STAGES.items():
+        print(report(stage, read_rows(arguments.results / f"{name}.jsonl")))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""One run of the study through the package's own trainer, and what is kept of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import math
+import statistics
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from demo_runs import PRESETS, ROOT
+
+__all__ = ["NUMERICS", "Method", "Run", "halves"]
+
+NUMERICS = 1
+"""Raised when a change of the package changes the numbers of any run."""
+
+# Losses do not depend on it, but for rounding; small batches are slow.
+VALIDATION_BATCH = 80
+EVALUATIONS = 6
+"""Of the validation loss, at equal distances; the last one is the final loss."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """An optimizer as the study's tables call it, and the rate its sweep begins at."""
+
+    label: str
+    name: str
+    rate: float
+    options: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What makes a run the same run."""
+
+    base: str
+    method: Method
+    rank: int
+    rate: float
+    seed: int
+    steps: int = 120
+    task: str = "style"
+
+    @property
+    def key(self) -> str:
+        """As a line of text."""
+        return " | ".join(
+            [
+                self.base,
+                self.task,
+                self.method.label,
+                f"rank {self.rank}",
+                f"lr {self.rate:.3g}",
+                f"{self.steps} steps",
+                f"seed {self.seed}",
+            ]
+        )
+
+    def train(self) -> dict[str, Any]:
+        """Train; a run that diverged is a result too."""
+        from stiefel_lora._exceptions import NonFiniteError
+        from stiefel_lora.config import load_config
+        from stiefel_lora.training import train
+
+        logging.disable(logging.INFO)
+        began, processor = time.monotonic(), time.process_time()
+        with tempfile.TemporaryDirectory() as folder, _LossesByImage() as seen:
+            settings = {**self._settings(), "output_dir": folder}
+            pairs = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
+            try:
+                result = train(load_config(PRESETS[self.base], pairs))
+            except NonFiniteError:
+                return {"held_out": 9.0, "diverged": True, **self._origin()}
+            ranks = _last_ranks(result.run_dir / "events.jsonl")
+        if result.interrupted:
+            raise SystemExit("Stopped; the run that was under way is not recorded.")
+        return {
+            "held_out": result.validation_after,
+            "curve": [[round(part, 6) for part in halves(found)] for found in seen],
+            "by_image": [round(loss, 5) for loss in seen[-1]],
+            "effective_rank_mean": result.mean_effective_rank,
+            "effective_rank_lowest": result.lowest_effective_rank,
+            "stable_rank_mean": statistics.fmean(ranks),
+            "seconds": round(time.monotonic() - began, 1),
+            "processor_seconds": round(time.process_time() - processor, 1),
+            **self._origin(),
+        }
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "optimizer": {"name": self.method.name, **dict(self.method.options)},
+            "lora_rank": self.rank,
+            "learning_rate": self.rate,
+            "learning_rate_scheduler": "cosine",
+            "seed": self.seed,
+            "steps": self.steps,
+            "samples": [],
+            "validate_every": math.ceil(self.steps / EVALUATIONS),
+            "validation_timesteps_per_picture": 2,
+            "rank_every": self.steps,
+            "checkpoint_every": 0,
+            "output_formats": ["peft"],
+            "cache_dir": str(ROOT / "build" / "study_cache"),
+        }
+
+    def _origin(self) -> dict[str, Any]:
+        commit = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return {"numerics": NUMERICS, "commit": commit.stdout.strip() or "unknown"}
+
+
+def halves(losses: list[float]) -> tuple[float, float]:
+    """Means over the images of even and of odd number.
+
+    A rate is chosen on the first half and reported on the second.
+    """
+    return statistics.fmean(losses[0::2]), statistics.fmean(losses[1::2])
+
+
+class _Recorder:
+    """In place of ``Validation.loss``: the same mean, and the loss of each image."""
+
+    def __init__(self) -> None:
+        self.seen: list[list[float]] = []
+
+    def loss(self, validation: Any, denoiser: Any) -> float:
+        """Evaluate in large batches and keep the losses by image."""
+        validation._batch_size = VALIDATION_BATCH
+        found = validation.losses(denoiser).mean(1).tolist()
+        self.seen.append(found)
+        return statistics.fmean(found)
+
+
+class _LossesByImage:
+    def __enter__(self) -> list[list[float]]:
+        from stiefel_lora.training.validation import Validation
+
+        recorder = _Recorder()
+        self._patch = mock.patch.object(
+            Validation, "loss", lambda own, denoiser: recorder.loss(own, denoiser)
+        )
+        self._patch.start()
+        return recorder.seen
+
+    def __exit__(self, *_: object) -> None:
+        self._patch.stop()
+
+
+def _last_ranks(events: Path) -> list[float]:
+    """Stable rank of every block when it was last measured."""
+    lines = [json.loads(line) for line in events.read_text("utf-8").splitlines()]
+    last = [line["values"] for line in lines if line["type"] == "ranks"][-1]
+    return [value for tag, value in last.items() if tag.startswith("stable_rank.")]
