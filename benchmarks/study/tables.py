@@ -21,8 +21,8 @@ def report(stage: Stage, done: Rows) -> str:
         f"## {stage.title}",
         "",
         "Loss on the half of the validation images that no rate was chosen on; lower "
-        "is better. Lowest: over the evaluations of a run, mean over seeds. Difference: "
-        "paired by seed with AdamW at its own best rate, with its 95 % interval.",
+        "is better. Lowest: over the evaluations of a run, mean over seeds. Against "
+        "AdamW: paired by seed, each at its own best rate, with the 95 % interval.",
         "",
         "| base | rank | steps | method | rates | best rate | seeds | final loss "
         "| lowest | against AdamW | effective rank |",

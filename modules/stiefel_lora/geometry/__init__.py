@@ -5,7 +5,8 @@ from __future__ import annotations
 from ._precision import full_precision
 from .fixed_rank import factored_msign, project_factored, truncate_factored
 from .roots import (
-    damped_frame,
+    damped_cholesky,
+    inverse_cholesky,
     inverse_sqrt,
     inverse_sqrt_of_retraction,
     joint_polar_core,
@@ -37,11 +38,12 @@ from .stiefel import (
 __all__ = [
     "RankSummary",
     "canonical_gradient",
-    "damped_frame",
+    "damped_cholesky",
     "effective_rank",
     "exponential_map",
     "factored_msign",
     "full_precision",
+    "inverse_cholesky",
     "inverse_sqrt",
     "inverse_sqrt_of_retraction",
     "joint_polar_core",

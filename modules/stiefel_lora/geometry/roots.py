@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 __all__ = [
-    "damped_frame",
+    "damped_cholesky",
+    "inverse_cholesky",
     "inverse_sqrt",
     "inverse_sqrt_of_retraction",
     "joint_polar_core",
@@ -147,13 +148,11 @@ def inverse_sqrt_of_retraction(gram: Tensor, steepest: float) -> Tensor:
     return _polynomials(_flat(gram / bound), _LIFT_NEAR + polish) * bound**-0.5
 
 
-def damped_frame(gram: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
-    """Factor K + shift I = L L^T; return L and L^-1, ``(*batch, r, r)`` each.
+def damped_cholesky(gram: Tensor, shift: Tensor) -> Tensor:
+    """Factor K + shift I = L L^T; return L, ``(*batch, r, r)``.
 
-    For K = M M^T the rows of L^-1 M are an orthonormal frame of M's rows, but for those
-    that are short beside the shift. Nothing is read back, so nothing waits for the
-    device. Where rounding has left K + shift I indefinite, the shift becomes a
-    hundredth of the trace.
+    Nothing is read back, so nothing waits for the device. Where rounding has left
+    K + shift I indefinite, the shift grows by a hundredth of the trace.
 
     Args:
         gram: K, symmetric, not negative beyond rounding.
@@ -163,10 +162,18 @@ def damped_frame(gram: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
     factor, failed = torch.linalg.cholesky_ex(gram + shift * identity)
     safe = gram + (shift + 1e-2 * trace(gram)) * identity
     other, _ = torch.linalg.cholesky_ex(safe)
-    factor = torch.where((failed > 0)[..., None, None], other, factor)
-    return factor, torch.linalg.solve_triangular(
-        factor, identity.expand_as(factor), upper=False
-    )
+    return torch.where((failed > 0)[..., None, None], other, factor)
+
+
+def inverse_cholesky(gram: Tensor, shift: Tensor) -> Tensor:
+    """Compute L^-1 of K + shift I = L L^T, see :func:`damped_cholesky`.
+
+    For K = M M^T the rows of L^-1 M are an orthonormal frame of M's rows, but for those
+    that are short beside the root of the shift.
+    """
+    factor = damped_cholesky(gram, shift)
+    identity = _identity(gram).expand_as(factor)
+    return torch.linalg.solve_triangular(factor, identity, upper=False)
 
 
 def polar_factor(matrix: Tensor) -> Tensor:

@@ -32,18 +32,21 @@ class Layout:
 
     Attributes:
         elements: floats of one stack at most; a pass holds four such copies.
+        in_pairs: the same where B and A step together. The r x r work of a round is
+            many small calls, which fewer and larger rounds save.
         together: look at all stacks before any of them moves.
     """
 
     elements: int
+    in_pairs: int
     together: bool
 
 
 # Few launches count; 46 MB fill the device.
-ACCELERATOR = Layout(elements=11 * 2**20, together=True)
+ACCELERATOR = Layout(elements=11 * 2**20, in_pairs=11 * 2**20, together=True)
 LAYOUTS = {
     # A stack and its copies should stay in the cache from one pass to the next.
-    "cpu": Layout(elements=2**18, together=False)
+    "cpu": Layout(elements=2**18, in_pairs=2**19, together=False)
 }
 
 
@@ -148,7 +151,7 @@ def _pair_rounds(members: Sequence[Member]) -> Iterator[list[Member]]:
         for bucket in bucketed(same, bucket_key):
             pair = bucket[0].pair
             largest = max(pair.up.numel(), pair.down.numel())
-            yield from chunked(bucket, largest, layout.elements)
+            yield from chunked(bucket, largest, layout.in_pairs)
 
 
 def _round_key(member: Member) -> tuple[Any, ...]:
@@ -162,7 +165,7 @@ def _role_chunks(members: Sequence[Member], role: Role, rule: Rule) -> Iterator[
     placed = list(enumerate(factors_of(members, rule, role)))
     for bucket in bucketed(placed, lambda entry: _key(entry[1])):
         tensor = bucket[0][1].tensor
-        for part in chunked(bucket, tensor.numel(), _layout(tensor).elements):
+        for part in chunked(bucket, tensor.numel(), _layout(tensor).in_pairs):
             chunk = _chunk([factor for _, factor in part], rule)
             chunk.places = [place for place, _ in part]
             yield chunk

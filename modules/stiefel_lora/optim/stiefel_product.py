@@ -46,7 +46,8 @@ import torch
 from torch import Tensor
 
 from ..geometry import (
-    damped_frame,
+    damped_cholesky,
+    inverse_cholesky,
     inverse_sqrt_of_retraction,
     joint_polar_core,
     trace,
@@ -70,27 +71,23 @@ class ProductUp(FactorRule):
     moves_state = True
 
     def look(self, batch: FactorBatch) -> Core:
-        """Add the gradient; return B^T M and the Gram matrix of X = (I - B B^T) M.
-
-        X is formed: from Gram matrices of B and M alone, X^T X would be a small
-        difference of large numbers.
-        """
+        """Add the gradient; return B^T M and M^T M."""
         point, momentum = batch.point, heavy_ball(batch, "momentum_up")
-        along = point.mT @ momentum
-        outside = torch.baddbmm(momentum, point, along, alpha=-1)
-        return {"along": along, "outside": outside.mT @ outside}
+        return {"along": point.mT @ momentum, "whole": momentum.mT @ momentum}
 
     def move(self, batch: FactorBatch, core: Core) -> None:
-        """B <- B u_1 + M u_2 and M <- B v_1 + M v_2, then clean B up.
+        """[B, M] <- B [u_1, v_1] + M [u_2, v_2], then clean B up.
 
         The coefficients make B orthonormal up to rounding, which u_2 amplifies where A
         is ill conditioned. One Newton-Schulz step squares what is left of it.
         """
-        point, momentum = batch.point, batch.state["momentum_up"]
-        moved = torch.baddbmm(point @ core["u1"], momentum, core["u2"])
-        batch.state["momentum_up"] = torch.baddbmm(
-            point @ core["v1"], momentum, core["v2"]
+        rank = batch.point.shape[-1]
+        both = torch.baddbmm(
+            batch.point @ core["of_point"],
+            batch.state["momentum_up"],
+            core["of_momentum"],
         )
+        moved, batch.state["momentum_up"] = both[..., :rank], both[..., rank:]
         batch.point = torch.baddbmm(
             moved, moved, moved.mT @ moved, beta=1.5, alpha=-0.5
         )
@@ -111,22 +108,25 @@ class ProductDown(FactorRule):
         }
 
     def move(self, batch: FactorBatch, core: Core) -> None:
-        """A <- t_1 A + t_2 M and M <- t_3 A + t_4 M."""
-        point, momentum = batch.point, batch.state["momentum_down"]
-        batch.point = torch.baddbmm(core["t1"] @ point, core["t2"], momentum)
-        batch.state["momentum_down"] = torch.baddbmm(
-            core["t3"] @ point, core["t4"], momentum
+        """[A; M] <- [t_1; t_3] A + [t_2; t_4] M."""
+        rank = batch.point.shape[-2]
+        both = torch.baddbmm(
+            core["of_point"] @ batch.point,
+            core["of_momentum"],
+            batch.state["momentum_down"],
         )
+        batch.point = both[..., :rank, :]
+        batch.state["momentum_down"] = both[..., rank:, :]
 
 
 class _Direction(NamedTuple):
-    """The direction D as coefficients, ``(K, r, r)`` each, and the frame's inverse.
+    """The direction D as coefficients, ``(K, r, r)`` each.
 
-    With X = (I - B B^T) M_B: Xi = eta X turn, D_R^T = inside A + along M_A, and
-    frame^T frame = (A A^T + delta^2 I)^-1.
+    With X = (I - B B^T) M_B: Xi = eta X turn and D_R^T = inside A + along M_A.
+    ``inverse`` is (A A^T + delta^2 I)^-1, that is F^T F.
     """
 
-    frame: Tensor
+    inverse: Tensor
     turn: Tensor
     inside: Tensor
     along: Tensor
@@ -144,9 +144,12 @@ def solve_product(up: Core, down: Core, lr: Tensor, decay: Tensor) -> tuple[Core
     Returns:
         Coefficients for the two ``move``.
     """
-    outside, size, cross = up["outside"], down["size"], down["cross"]
-    found = _direction(outside, down, lr)
-    turn = _resolved(lr * found.turn, outside)
+    along, size, cross = up["along"], down["size"], down["cross"]
+    # X^T X of X = (I - B B^T) M. The difference loses what lies below 3e-4 of M in
+    # float32: parts of X_L that small beside X_R, which msign does not resolve.
+    outside = up["whole"] - along.mT @ along
+    found = _direction(outside, up["whole"], down, lr)
+    turn = _resolved(lr * found.turn, up["whole"])
     square = turn.mT @ outside @ turn
     identity = torch.eye(square.shape[-1], dtype=square.dtype, device=square.device)
     root = inverse_sqrt_of_retraction(square + identity, STEEPEST)
@@ -155,20 +158,22 @@ def solve_product(up: Core, down: Core, lr: Tensor, decay: Tensor) -> tuple[Core
     t2 = -lr * (root @ found.along)
     # The carried momentum is xi = X F^T F A + B M_A, F the frame, as the gradients it
     # has at the new point: xi A_new^T without its part in B_new, and B_new^T xi.
-    v2 = found.frame.mT @ (found.frame @ (size @ t1.mT + cross @ t2.mT))
+    v2 = found.inverse @ (size @ t1.mT + cross @ t2.mT)
     v1 = cross.mT @ t1.mT + down["force"] @ t2.mT
-    inside = u2.mT @ (outside @ v2) + u1.mT @ v1
+    seen = u2.mT @ outside
+    inside = seen @ v2 + root @ v1
     v1, v2 = v1 - u1 @ inside, v2 - u2 @ inside
-    t3 = (u2.mT @ outside) @ found.frame.mT @ found.frame
-    # X is not kept: X u = M u - B (B^T M) u.
-    along = up["along"]
+    t3 = seen @ found.inverse
+    # X is never formed: X u = M u - B (B^T M) u.
+    of_momentum = torch.cat([u2, v2], -1)
+    of_point = torch.cat([u1, v1], -1) - along @ of_momentum
     return (
-        {"u1": u1 - along @ u2, "u2": u2, "v1": v1 - along @ v2, "v2": v2},
-        {"t1": t1, "t2": t2, "t3": t3, "t4": root},
+        {"of_point": of_point, "of_momentum": of_momentum},
+        {"of_point": torch.cat([t1, t3], -2), "of_momentum": torch.cat([t2, root], -2)},
     )
 
 
-def _direction(outside: Tensor, down: Core, lr: Tensor) -> _Direction:
+def _direction(outside: Tensor, whole: Tensor, down: Core, lr: Tensor) -> _Direction:
     """P_T(msign(xi)) from Gram matrices.
 
     With X_L = U C^T orthonormalized in the same way as R, xi = [U, B] Y with
@@ -176,37 +181,43 @@ def _direction(outside: Tensor, down: Core, lr: Tensor) -> _Direction:
     """
     size = down["size"]
     share, tiny = _UNRESOLVED[size.dtype], torch.finfo(size.dtype).tiny
-    _, frame = damped_frame(size, (lr / STEEPEST) ** 2 + share * trace(size) + tiny)
-    overlap = frame @ size @ frame.mT
-    cross = frame @ down["cross"]
+    shift = (lr / STEEPEST) ** 2 + share * trace(size) + tiny
+    frame = inverse_cholesky(size, shift)
+    inverse = frame.mT @ frame
+    overlap, cross = frame @ size @ frame.mT, frame @ down["cross"]
     left = frame @ outside @ frame.mT
     # Gradients are tiny beside unit frames, and only their ratio counts. Where both are
     # 0 there is no direction: scale 0 makes everything that follows 0.
     square = torch.maximum(trace(left), trace(down["force"]))
     scale = torch.where(square > tiny, square.clamp_min(tiny).rsqrt(), 0.0)
     square = square.clamp_min(tiny)
-    left, force, cross = left / square, down["force"] / square, cross * scale
-    factor, inverse = damped_frame(left, share * trace(left) + tiny)
+    cross = cross * scale
+    # tr(F M^T M F^T), whose rounding is in the entries of X_L^T X_L.
+    noise = share * (inverse * whole).sum((-2, -1), keepdim=True)
+    factor = damped_cholesky(left / square, noise / square + tiny)
     top, beside = factor.mT @ overlap, factor.mT @ cross
     upper = torch.cat([top @ factor, beside], -1)
-    core = joint_polar_core(torch.cat([upper, torch.cat([beside.mT, force], -1)], -2))
+    lower = torch.cat([beside.mT, down["force"] / square], -1)
+    core = joint_polar_core(torch.cat([upper, lower], -2))
     rank = size.shape[-1]
     above, below = core.split(rank, dim=-2)
-    found = inverse.mT @ (above[..., :rank] @ top + above[..., rank:] @ cross.mT)
+    found = torch.linalg.solve_triangular(
+        factor.mT, above[..., :rank] @ top + above[..., rank:] @ cross.mT, upper=True
+    )
     return _Direction(
-        frame,
+        inverse,
         frame.mT @ (found * scale) @ frame,
         below[..., :rank] @ factor.mT @ frame,
         below[..., rank:] * scale,
     )
 
 
-def _resolved(turn: Tensor, outside: Tensor) -> Tensor:
+def _resolved(turn: Tensor, whole: Tensor) -> Tensor:
     """Shorten a turn whose Gram matrix would be rounding of large numbers.
 
-    The entries of X^T X are right to eps of its trace, so those of the step's Gram
-    matrix to eps tr(X^T X) ||turn||_F^2; at 1e-3 the clean-up of B still succeeds.
+    The entries of X^T X are right to eps tr(M^T M), so those of the step's Gram matrix
+    to eps tr(M^T M) ||turn||_F^2; at 1e-3 the clean-up of B still succeeds.
     """
     eps = torch.finfo(turn.dtype).eps
-    error = eps * trace(outside) * turn.square().sum((-2, -1), keepdim=True)
+    error = eps * trace(whole) * turn.square().sum((-2, -1), keepdim=True)
     return turn * (1e-3 / error.clamp_min(1e-3)).sqrt()
