@@ -146,6 +146,27 @@ def test_t17_rite_does_not_freeze_on_gradients_of_low_rank(rows_of_batch):
     assert not any(frozen)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_riemannion_columns_keep_place_and_sign(seed):
+    """Singular values that cross change places in an SVD, and signs are arbitrary."""
+    turn = random_orthonormal(6, 6, seed=seed, dtype=F64)
+    frames = [random_orthonormal(20, 6, seed=seed + n, dtype=F64) for n in (1, 2)]
+    pair = [torch.nn.Parameter(frames[0]), torch.nn.Parameter(0.5 * frames[1].mT)]
+    sizes = torch.logspace(0, -0.4, 6, dtype=F64)[torch.randperm(6)]
+    pair[1].data.mul_(sizes[:, None])
+    named = list(zip(["x.lora_B", "x.lora_A"], pair, strict=True))
+    optimizer = create_optimizer("riemannion", named, lr=1e-3)
+    for step in range(5):
+        before = pair[0].detach().clone(), pair[1].detach().clone()
+        goal = frames[0] @ turn @ frames[1].mT
+        slope = before[0] @ before[1] - goal
+        pair[0].grad, pair[1].grad = slope @ before[1].mT, before[0].mT @ slope
+        optimizer.step()
+        overlap = (pair[0].detach().mT @ before[0]).diagonal()
+        # The start may turn into the SVD gauge, whose order is that of the sizes.
+        assert step == 0 or overlap.min() > 0.9
+
+
 @pytest.mark.parametrize("start", ["B = 0", "A = 0", "tiny B"])
 @pytest.mark.parametrize("rank", [8, 64, 96])
 def test_rite_takes_no_step_in_directions_that_are_rounding(rank, start):

@@ -141,7 +141,37 @@ def _retract(
         torch.cat([-eta * d_left, batch.up], -1), torch.cat([right, moved], -1), rank
     )
     floor = (_FLOOR * sigma[..., :1]).clamp_min(torch.finfo(sigma.dtype).tiny)
-    return u, torch.maximum(sigma, floor).unsqueeze(-1) * v.mT
+    sigma = torch.maximum(sigma, floor)
+    order, sign = _followed(u.mT @ batch.up + v.mT @ right)
+    u = u.gather(-1, order.unsqueeze(-2).expand_as(u)) * sign.unsqueeze(-2)
+    rows = (sigma.unsqueeze(-1) * v.mT).gather(-2, order.unsqueeze(-1).expand_as(v.mT))
+    return u, rows * sign.unsqueeze(-1)
+
+
+def _followed(overlap: Tensor) -> tuple[Tensor, Tensor]:
+    """Order and signs in which new singular vectors lie nearest to the old ones.
+
+    A new vector takes the column of the old one that it overlaps most, where that is
+    mutual; the others take what is left, in order. An SVD sorts by size and signs at
+    random, so that columns would jump and averages over steps cancel.
+
+    Args:
+        overlap: new x old, ``(K, r, r)``.
+
+    Returns:
+        Which new vector each column gets, and its sign, both ``(K, r)``.
+    """
+    size, rank = overlap.abs(), overlap.shape[-1]
+    columns = torch.arange(rank, device=overlap.device).expand(overlap.shape[:-1])
+    nearest_old, nearest_new = size.argmax(-1), size.argmax(-2)
+    mutual = nearest_new.gather(-1, nearest_old) == columns
+    taken = nearest_old.gather(-1, nearest_new) == columns
+    # Both sequences: what is unmatched first, then what is matched by its column.
+    new = torch.where(mutual, rank + nearest_old, columns).argsort(-1)
+    old = torch.where(taken, rank + columns, columns).argsort(-1)
+    order = torch.empty_like(new).scatter_(-1, old, new)
+    along = overlap.gather(-2, order.unsqueeze(-2)).squeeze(-2)
+    return order, torch.where(along < 0, -1.0, 1.0).to(overlap.dtype)
 
 
 def _mixed_rows(down: Tensor) -> Tensor:
