@@ -78,6 +78,10 @@ def _nfloat4(layer: nn.Linear) -> nn.Module:
     made.weight = weight(
         layer.weight.data, requires_grad=False, quant_type="nf4", module=made
     )
+    # On CPUs with AVX512-BF16 bitsandbytes repacks the weights in the first forward
+    # pass without gradients: it rounds scales to bfloat16, so that training continues
+    # with other weights than it began with, and fails on layers narrower than a block.
+    made.support_avx512bf16_for_cpu = False
     made.bias = layer.bias
     return made
 
