@@ -392,6 +392,15 @@ def test_a_configuration_refuses_what_has_no_effect(tmp_path):
         load_config(config)
 
 
+@pytest.mark.parametrize(
+    ("options", "rate"),
+    [({}, 2e-2), ({"step": "product"}, 1e-2), ({"a_rule": "adamw"}, 1e-4)],
+)
+def test_without_a_rate_it_is_the_one_where_the_options_begin(options, rate):
+    optimizer = create_optimizer("stiefel_lora", LoraNet(), **options)
+    assert [group["lr"] for group in optimizer.param_groups] == [rate]
+
+
 def test_options_that_need_another_are_those_of_the_factors():
     entry = CATALOGUE["stiefel_lora"]
     needing = {option.name for option in entry.options if option.needs}

@@ -18,6 +18,7 @@ LOWEST, HIGHEST = 1 / 100, 40
 
 # Options that change the unit of the learning rate: (method, option, value).
 _BY_OPTION = {
+    ("stiefel_lora", "step", "product"): 1e-2,
     ("stiefel_lora", "a_rule", "adamw"): 1e-4,
     ("stiefel_lora", "a_rule", "sign"): 1e-3,
 }

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..methods import check_options, method
+from ..methods import check_options, method, usual_lr
 from ._groups import Source
 
 __all__ = ["create_optimizer"]
@@ -30,7 +30,8 @@ def create_optimizer(
         name: ``"stiefel_lora"``, ``"adamw"``, ...: a key of
             :data:`stiefel_lora.methods.CATALOGUE`.
         model_or_named_parameters: a module, ``(name, tensor)`` pairs, or groups.
-        lr: learning rate in the method's unit; None takes the catalogue's default.
+        lr: learning rate in the method's unit; None takes the rate where the method
+            usually begins with these options.
         options: options of the catalogue entry.
 
     Raises:
@@ -39,5 +40,5 @@ def create_optimizer(
     """
     entry = method(name)
     check_options(entry, options)
-    rate = entry.default_lr if lr is None else lr
+    rate = usual_lr(entry, options) if lr is None else lr
     return entry.load()(model_or_named_parameters, lr=rate, **options)
