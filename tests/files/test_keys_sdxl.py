@@ -9,7 +9,7 @@ import torch
 
 from make_comfyui_names import sdxl_text_encoders, sdxl_unet
 from stiefel_lora import _exceptions
-from stiefel_lora.files.keys_sdxl import _inverse, _table, from_kohya, to_kohya
+from stiefel_lora.files.keys_sdxl import _inverse, from_kohya, kohya_names, to_kohya
 from stiefel_lora.files.weights import canonical_name
 
 
@@ -68,7 +68,7 @@ def test_every_name_comes_back(unet_layers, encoder_layers):
 
 
 def test_the_table_is_one_to_one():
-    assert len(_inverse()) == len(_table())
+    assert len(_inverse()) == len(kohya_names())
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from .._version import __version__
 from .batch import batch
 from .catalogue import optimizers, presets, schema
 from .hosts import onetrainer
+from .lora import app as lora
 from .pictures import scan
 from .queue import app as queue
 from .tell import tell
@@ -34,6 +35,7 @@ app.command()(scan)
 app.command()(ui)
 app.command()(batch)
 app.add_typer(queue, name="queue")
+app.add_typer(lora, name="lora")
 app.command()(presets)
 app.command()(optimizers)
 app.command()(schema)

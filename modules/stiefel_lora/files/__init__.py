@@ -19,18 +19,29 @@ if TYPE_CHECKING:
     from .peft import save_peft
     from .svd import compress
     from .tensors import read_tensors, write_tensors
+    from .tools.inspection import LayerReport, LoraReport, Summary, inspect_lora
+    from .tools.lora_file import LoraFile, LoraLayer, OtherLayer
+    from .tools.open_lora import open_lora
     from .weights import LoraFactors, LoraWeights, canonical_name, with_one_alpha
 
 __all__ = [
+    "LayerReport",
     "LearnedFolder",
     "LoraFactors",
+    "LoraFile",
+    "LoraLayer",
+    "LoraReport",
     "LoraWeights",
+    "OtherLayer",
+    "Summary",
     "apply_lora",
     "atomic_write",
     "canonical_name",
     "complete_dora",
     "compress",
+    "inspect_lora",
     "load_lora",
+    "open_lora",
     "picture_metadata",
     "read_tensors",
     "row_scale",
@@ -43,15 +54,23 @@ __all__ = [
 ]
 
 _HOME = {
+    "LayerReport": "tools.inspection",
     "LearnedFolder": "metadata_pictures",
     "LoraFactors": "weights",
+    "LoraFile": "tools.lora_file",
+    "LoraLayer": "tools.lora_file",
+    "LoraReport": "tools.inspection",
     "LoraWeights": "weights",
+    "OtherLayer": "tools.lora_file",
+    "Summary": "tools.inspection",
     "apply_lora": "dora",
     "atomic_write": "atomic",
     "canonical_name": "weights",
     "complete_dora": "dora",
     "compress": "svd",
+    "inspect_lora": "tools.inspection",
     "load_lora": "load",
+    "open_lora": "tools.open_lora",
     "picture_metadata": "metadata_pictures",
     "read_tensors": "tensors",
     "row_scale": "dora",

@@ -28,7 +28,7 @@ from .._exceptions import ModelError
 from .keys_flux import MAX_BLOCKS, OUTSIDE_BLOCKS
 from .weights import LoraFactors, LoraWeights
 
-__all__ = ["fuse", "split"]
+__all__ = ["diffusers_paths", "fuse", "split"]
 
 _PREFIX = "transformer."
 # Hidden units of a single block's MLP for each of its outputs.
@@ -67,7 +67,7 @@ def fuse(
             fused[name] = factors
             continue
         path = name.removeprefix(_PREFIX)
-        whole = _original().get(path)
+        whole = diffusers_paths().get(path)
         if whole is None:
             raise ModelError(
                 f"{name!r} is no layer of a FLUX.1 model. Write the PEFT format "
@@ -87,7 +87,7 @@ def fuse(
 def split(weights: LoraWeights) -> LoraWeights:
     """From the layers of the original checkpoint to those of diffusers."""
     apart: LoraWeights = {}
-    names = {whole: path for path, whole in _original().items()}
+    names = {whole: path for path, whole in diffusers_paths().items()}
     for name, factors in weights.items():
         whole = name.removeprefix(_PREFIX)
         if not name.startswith(_PREFIX):
@@ -222,7 +222,7 @@ def _wholes() -> dict[str, _Whole]:
 
 
 @functools.cache
-def _original() -> dict[str, str]:
+def diffusers_paths() -> dict[str, str]:
     """Path in diffusers -> path of the layer in the original that holds it."""
     found = dict(OUTSIDE_BLOCKS)
     for block in range(MAX_BLOCKS):

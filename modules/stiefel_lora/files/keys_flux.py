@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from .._exceptions import ModelError
 from .encoder_names import clip_layers, t5_layers
 
-__all__ = ["MAX_BLOCKS", "OUTSIDE_BLOCKS", "from_kohya", "to_kohya"]
+__all__ = ["MAX_BLOCKS", "OUTSIDE_BLOCKS", "from_kohya", "kohya_names", "to_kohya"]
 
 MAX_BLOCKS = 64
 """Blocks of a kind that have names; FLUX.1 has 19 double and 38 single ones."""
@@ -46,7 +46,7 @@ def to_kohya(name: str) -> str:
     Raises:
         ModelError: FLUX.1 has no such module.
     """
-    stem = _table().get(name)
+    stem = kohya_names().get(name)
     if stem is None:
         raise ModelError(
             f"{name!r} has no kohya name: it is no layer of a FLUX.1 model. Write the "
@@ -70,7 +70,8 @@ def from_kohya(stem: str) -> str:
 
 
 @functools.cache
-def _table() -> dict[str, str]:
+def kohya_names() -> dict[str, str]:
+    """Canonical name -> stem of the kohya keys, for every layer of the family."""
     pairs = [(f"transformer.{path}", f"lora_unet_{path}") for path in _transformer()]
     pairs += [(f"text_encoder.{path}", f"lora_te1_{path}") for path in clip_layers()]
     # sd-scripts counts T5 as the third encoder in all families.
@@ -80,7 +81,7 @@ def _table() -> dict[str, str]:
 
 @functools.cache
 def _inverse() -> dict[str, str]:
-    return {stem: name for name, stem in _table().items()}
+    return {stem: name for name, stem in kohya_names().items()}
 
 
 def _transformer() -> Iterator[str]:

@@ -14,7 +14,7 @@ from .._exceptions import ModelError
 from .encoder_names import clip_layers
 from .keys_sdxl import resnet_leaves, transformer_leaves
 
-__all__ = ["from_kohya", "to_kohya"]
+__all__ = ["from_kohya", "kohya_names", "to_kohya"]
 
 _LEVELS = 4
 _LAYERS = 2
@@ -34,7 +34,7 @@ def to_kohya(name: str) -> str:
     Raises:
         ModelError: SD 1.5 has no such module.
     """
-    stem = _table().get(name)
+    stem = kohya_names().get(name)
     if stem is None:
         raise ModelError(
             f"{name!r} has no kohya name: it is no layer of an SD 1.5 model (four "
@@ -56,7 +56,8 @@ def from_kohya(stem: str) -> str:
 
 
 @functools.cache
-def _table() -> dict[str, str]:
+def kohya_names() -> dict[str, str]:
+    """Canonical name -> stem of the kohya keys, for every layer of the family."""
     names = [(f"unet.{path}", f"lora_unet_{path}") for path in _unet()]
     names += [(f"text_encoder.{path}", f"lora_te_{path}") for path in clip_layers()]
     return {name: stem.replace(".", "_") for name, stem in names}
@@ -64,7 +65,7 @@ def _table() -> dict[str, str]:
 
 @functools.cache
 def _inverse() -> dict[str, str]:
-    return {stem: name for name, stem in _table().items()}
+    return {stem: name for name, stem in kohya_names().items()}
 
 
 def _unet() -> Iterator[str]:

@@ -15,6 +15,7 @@ from .encoder_names import clip_layers
 
 __all__ = [
     "from_kohya",
+    "kohya_names",
     "resnet_leaves",
     "to_kohya",
     "transformer_leaves",
@@ -56,7 +57,7 @@ def to_kohya(name: str) -> str:
     Raises:
         ModelError: SDXL has no such module.
     """
-    stem = _table().get(name)
+    stem = kohya_names().get(name)
     if stem is None:
         raise ModelError(
             f"{name!r} has no kohya name: it is no layer of an SDXL model (three "
@@ -80,7 +81,8 @@ def from_kohya(stem: str) -> str:
 
 
 @functools.cache
-def _table() -> dict[str, str]:
+def kohya_names() -> dict[str, str]:
+    """Canonical name -> stem of the kohya keys, for every layer of the family."""
     pairs = [(f"unet.{path}", f"lora_unet_{sgm}") for path, sgm in _unet()]
     for component, prefix in (("text_encoder", "te1"), ("text_encoder_2", "te2")):
         pairs += [(f"{component}.{p}", f"lora_{prefix}_{p}") for p in clip_layers()]
@@ -89,7 +91,7 @@ def _table() -> dict[str, str]:
 
 @functools.cache
 def _inverse() -> dict[str, str]:
-    return {stem: name for name, stem in _table().items()}
+    return {stem: name for name, stem in kohya_names().items()}
 
 
 def _unet() -> Iterator[tuple[str, str]]:

@@ -23,7 +23,7 @@ from ._prepare import check_weights, stored
 from .tensors import tensor_hash, write_tensors
 from .weights import COMPONENTS, LoraFactors, LoraWeights, canonical_name, rank_of
 
-__all__ = ["parse_peft", "save_peft"]
+__all__ = ["alpha_of", "parse_adapter_metadata", "parse_peft", "save_peft"]
 
 _ADAPTER_METADATA = "lora_adapter_metadata"
 _DOWN, _UP = ".lora_A.weight", ".lora_B.weight"
@@ -129,7 +129,7 @@ def parse_peft(
     Raises:
         ModelError: a key of another kind, half a pair, or a DoRA without magnitudes.
     """
-    config = _adapter_config(metadata)
+    config = parse_adapter_metadata(metadata)
     names = dict.fromkeys(_stem(key) for key in tensors)
     weights: LoraWeights = {}
     for stem in names:
@@ -137,7 +137,7 @@ def parse_peft(
             raise ModelError(f"{stem!r} has not both {_DOWN[1:]} and {_UP[1:]}.")
         component, _, path = stem.partition(".")
         down = tensors[stem + _DOWN]
-        alpha = _alpha(config, component, path, rank_of(down))
+        alpha = alpha_of(config, component, path, rank_of(down))
         magnitude = tensors.get(stem + _MAGNITUDE)
         if magnitude is None and config.get(f"{component}.use_dora"):
             raise ModelError(f"{stem!r} is a DoRA without {_MAGNITUDE[1:]}.")
@@ -146,7 +146,8 @@ def parse_peft(
     return weights
 
 
-def _adapter_config(metadata: Mapping[str, str]) -> dict[str, Any]:
+def parse_adapter_metadata(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """Arguments of ``peft.LoraConfig`` from a file's metadata; empty without any."""
     config = json.loads(metadata.get(_ADAPTER_METADATA, "{}"))
     if not isinstance(config, dict):
         raise ModelError(f"its {_ADAPTER_METADATA} is no JSON object.")
@@ -160,7 +161,7 @@ def _stem(key: str) -> str:
     raise ModelError(f"{key!r} belongs to no LoRA or DoRA; only those are read.")
 
 
-def _alpha(config: Mapping[str, Any], component: str, path: str, rank: int) -> float:
+def alpha_of(config: Mapping[str, Any], component: str, path: str, rank: int) -> float:
     """Alpha of one module by the rules of ``peft.LoraConfig``."""
     patterns = config.get(f"{component}.alpha_pattern", {})
     matching = (v for p, v in patterns.items() if re.fullmatch(rf"(.*\.)?({p})", path))

@@ -27,9 +27,10 @@ class LoraFactors:
     """The factors of one layer: its weight moves by (alpha / r) B A.
 
     ``up`` is B, (out, r), or (out, r, 1, 1) for a convolution; ``down`` is A, (r, in)
-    or (r, in, k, k). Dtype and device are free. A DoRA has the length of every row too,
-    as ``magnitude`` (peft's spelling), ``dora_scale`` (that of kohya-style files) or
-    both: (out,) or one number a row in any shape. :mod:`.dora` has the formulas.
+    or (r, in, k, k). Convolutions of one or three dimensions have one or three k. Dtype
+    and device are free. A DoRA has the length of every row too, as ``magnitude``
+    (peft's spelling), ``dora_scale`` (that of kohya-style files) or both: (out,) or one
+    number a row in any shape. :mod:`.dora` has the formulas.
 
     Raises:
         ModelError: the shapes do not belong together, or alpha is not a number.
@@ -43,8 +44,8 @@ class LoraFactors:
 
     def __post_init__(self) -> None:
         up, down = tuple(self.up.shape), tuple(self.down.shape)
-        same_kind = len(up) == len(down) and len(up) in (2, 4)
-        if not same_kind or up[1] != down[0] or up[2:] not in ((), (1, 1)):
+        same_kind = len(up) == len(down) and 2 <= len(up) <= 5
+        if not same_kind or up[1] != down[0] or any(size != 1 for size in up[2:]):
             raise ModelError(
                 f"up {up} and down {down} are not the factors of one layer; they must "
                 "be (out, r) and (r, in), or (out, r, 1, 1) and (r, in, k, k)."

@@ -1,0 +1,5 @@
+"""Inspect, resize, merge, convert and verify LoRA files of every spelling."""
+
+from __future__ import annotations
+
+__all__: list[str] = []

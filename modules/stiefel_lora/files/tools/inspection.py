@@ -1,0 +1,263 @@
+"""Ranks, norms and faults of every layer of a LoRA file.
+
+All numbers are those of the update (alpha / r) B A, from r x r matrices in float64
+(:mod:`stiefel_lora.geometry.spectrum` has the definitions). A DoRA's lengths of rows
+are no part of them: they need the base model.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import math
+import statistics
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+
+from ...geometry import product_singular_values, spectrum_summary
+from .lora_file import LoraFile, LoraLayer
+from .notes import training_notes, trigger_words
+from .sections import layer_kind, section_of
+
+__all__ = ["LayerReport", "LoraReport", "Summary", "inspect_lora", "summarize"]
+
+SPIKE = 5.0
+"""A layer is a spike where sigma_1 is this many times the median of its kind."""
+
+# A median over fewer layers is no measure of what is usual.
+_FEWEST = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerReport:
+    """Numbers of one layer; NaN where its factors are not finite."""
+
+    name: str
+    section: str
+    kind: str
+    shape: tuple[int, ...]
+    """Outputs, inputs and the kernel."""
+
+    rank: int
+    """Of the stored factors."""
+
+    alpha: float
+    effective_rank: float
+    stable_rank: float
+    k95: int
+    sigma_1: float
+    """Spectral norm of the update."""
+
+    norm: float
+    """Frobenius norm of the update."""
+
+    spike: float | None
+    """sigma_1 over the median of its kind; None with fewer than 4 layers of a kind."""
+
+    spectrum: tuple[float, ...]
+    """Singular values, largest first."""
+
+    dtype: str
+    size: int
+    """Bytes."""
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether no factor has NaN or infinity."""
+        return math.isfinite(self.norm)
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether the update is zero."""
+        return self.norm == 0
+
+    @property
+    def is_spike(self) -> bool:
+        """Whether sigma_1 stands out among layers of its kind."""
+        return self.spike is not None and self.spike >= SPIKE
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """Numbers over several layers; means and norms are over the finite ones."""
+
+    layers: int
+    rank: float
+    """Mean of the stored ranks."""
+
+    effective_rank: float
+    stable_rank: float
+    share: float
+    """Mean of effective rank / rank."""
+
+    sigma_1: float
+    """Largest of all layers."""
+
+    norm: float
+    """Frobenius norm of all updates together."""
+
+    spikes: int
+    dead: int
+    not_finite: int
+
+
+@dataclasses.dataclass(frozen=True)
+class LoraReport:
+    """All that ``inspect_lora`` finds in one file."""
+
+    file: LoraFile
+    layers: tuple[LayerReport, ...]
+    total: Summary
+    sections: Mapping[str, Summary]
+    trigger_words: tuple[str, ...]
+    notes: Mapping[str, str]
+
+    @property
+    def ranks(self) -> dict[int, int]:
+        """Rank -> layers that have it, the commonest first."""
+        found = collections.Counter(layer.rank for layer in self.layers)
+        return dict(found.most_common())
+
+    @property
+    def alphas(self) -> dict[float, int]:
+        """Alpha -> layers that have it, the commonest first."""
+        found = collections.Counter(layer.alpha for layer in self.layers)
+        return dict(found.most_common())
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything as JSON values; numbers that are not finite become null."""
+        file = self.file
+        return {
+            "path": str(file.path),
+            "family": file.family,
+            "spelling": file.spelling,
+            "kinds": file.kinds,
+            "dtypes": file.dtypes,
+            "size": file.size,
+            "trigger_words": list(self.trigger_words),
+            "training": dict(self.notes),
+            "metadata": dict(file.metadata),
+            "remarks": list(file.remarks),
+            "unknown_keys": sorted(file.unknown),
+            "other_layers": [{"name": o.name, "kind": o.kind} for o in file.others],
+            "total": _plain(dataclasses.asdict(self.total)),
+            "sections": {
+                name: _plain(dataclasses.asdict(summary))
+                for name, summary in self.sections.items()
+            },
+            "layers": [_plain(dataclasses.asdict(layer)) for layer in self.layers],
+        }
+
+
+@torch.no_grad()
+def inspect_lora(file: LoraFile) -> LoraReport:
+    """Measure every layer of a file that ``open_lora`` read."""
+    measured = [_measured(layer) for layer in file.layers]
+    usual = _usual_sigma(file.layers, measured)
+    layers = tuple(
+        dataclasses.replace(report, spike=_ratio(report.sigma_1, usual.get(kind)))
+        for report, kind in zip(measured, map(_kind, file.layers), strict=True)
+    )
+    sections: dict[str, list[LayerReport]] = {}
+    for layer in layers:
+        sections.setdefault(layer.section, []).append(layer)
+    return LoraReport(
+        file=file,
+        layers=layers,
+        total=summarize(layers),
+        sections={name: summarize(sections[name]) for name in _ordered(sections)},
+        trigger_words=tuple(trigger_words(file.metadata)),
+        notes=training_notes(file.metadata),
+    )
+
+
+def summarize(layers: Iterable[LayerReport]) -> Summary:
+    """Numbers over some layers."""
+    layers = list(layers)
+    finite = [layer for layer in layers if layer.is_finite]
+    return Summary(
+        layers=len(layers),
+        rank=_mean([float(layer.rank) for layer in layers]),
+        effective_rank=_mean([layer.effective_rank for layer in finite]),
+        stable_rank=_mean([layer.stable_rank for layer in finite]),
+        share=_mean([layer.effective_rank / layer.rank for layer in finite]),
+        sigma_1=max((layer.sigma_1 for layer in finite), default=math.nan),
+        norm=math.hypot(*(layer.norm for layer in finite)),
+        spikes=sum(layer.is_spike for layer in finite),
+        dead=sum(layer.is_dead for layer in finite),
+        not_finite=len(layers) - len(finite),
+    )
+
+
+def _measured(layer: LoraLayer) -> LayerReport:
+    factors = layer.factors
+    up, down = factors.up.flatten(1), factors.down.flatten(1)
+    values = product_singular_values(up, down) * abs(factors.scale)
+    summary = spectrum_summary(values)
+    return LayerReport(
+        name=layer.name,
+        section=section_of(layer.key),
+        kind=layer.kind,
+        shape=(factors.up.shape[0], *factors.down.shape[1:]),
+        rank=layer.stored_rank,
+        alpha=factors.scale * layer.stored_rank,
+        effective_rank=float(summary.effective),
+        stable_rank=float(summary.stable),
+        k95=int(summary.k95),
+        sigma_1=float(values[0]),
+        norm=float(values.norm()),
+        spike=None,
+        spectrum=tuple(values.tolist()),
+        dtype=str(layer.dtype).removeprefix("torch."),
+        size=layer.size,
+    )
+
+
+def _kind(layer: LoraLayer) -> tuple[str, int, int]:
+    factors = layer.factors
+    return layer_kind(layer.key), factors.up.shape[0], factors.down.shape[1]
+
+
+def _usual_sigma(
+    layers: Iterable[LoraLayer], reports: Iterable[LayerReport]
+) -> dict[tuple[str, int, int], float]:
+    """Median of sigma_1 over the layers of a kind that are neither dead nor broken."""
+    found: dict[tuple[str, int, int], list[float]] = {}
+    for layer, report in zip(layers, reports, strict=True):
+        if report.is_finite and not report.is_dead:
+            found.setdefault(_kind(layer), []).append(report.sigma_1)
+    return {
+        kind: statistics.median(values)
+        for kind, values in found.items()
+        if len(values) >= _FEWEST
+    }
+
+
+def _ratio(sigma: float, usual: float | None) -> float | None:
+    return None if usual is None else sigma / usual
+
+
+def _ordered(sections: Iterable[str]) -> list[str]:
+    """By name, with numbers as numbers."""
+
+    def place(name: str) -> tuple[str, int]:
+        blocks, _, number = name.rpartition(".")
+        return (blocks, int(number)) if number.isdigit() else (name, -1)
+
+    return sorted(sections, key=place)
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values) if values else math.nan
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

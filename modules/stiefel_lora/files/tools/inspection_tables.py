@@ -1,0 +1,187 @@
+"""Tables of ``stiefel-lora lora inspect``; needs rich."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+
+from .inspection import LayerReport, LoraReport, Summary
+
+__all__ = ["inspection_tables"]
+
+_MOST = 12
+
+
+def inspection_tables(
+    reports: Sequence[LoraReport], *, layers: bool = False
+) -> Iterator[Table | str]:
+    """Tables and lines for one file, or for several side by side.
+
+    Args:
+        reports: of ``inspect_lora``.
+        layers: one row for each layer instead of one for each section.
+    """
+    names = _short_names(reports)
+    yield _files(reports, names)
+    if len(reports) > 1:
+        yield _side_by_side(reports, names, layers)
+    elif layers:
+        yield _layers(reports[0])
+    else:
+        yield _sections(reports[0])
+    for name, report in zip(names, reports, strict=True):
+        yield from _faults(report, f"{name}: " if len(reports) > 1 else "")
+
+
+def _files(reports: Sequence[LoraReport], names: Sequence[str]) -> Table:
+    facts = [_facts(report) for report in reports]
+    labels = dict.fromkeys(label for found in facts for label in found)
+    table = Table("", *names)
+    for label in labels:
+        table.add_row(label, *(found.get(label, "") for found in facts))
+    return table
+
+
+def _facts(report: LoraReport) -> dict[str, str]:
+    file, total = report.file, report.total
+    facts = {
+        "family": file.family or "unknown",
+        "spelling": file.spelling,
+        "adapter": _counted(file.kinds),
+        "rank": _counted(report.ranks),
+        "alpha": _counted({f"{a:g}": n for a, n in report.alphas.items()}),
+        "dtype": _counted(file.dtypes),
+        "size": f"{file.size / 1e6:.2f} MB",
+        "trigger words": ", ".join(report.trigger_words),
+        **report.notes,
+        "norm of the update": _number(total.norm),
+        "largest sigma_1": _number(total.sigma_1),
+        "mean effective rank": _number(total.effective_rank),
+        "mean share of the rank": f"{total.share:.1%}",
+        "spikes, dead, not finite": f"{total.spikes}, {total.dead}, {total.not_finite}",
+    }
+    return {label: text for label, text in facts.items() if text}
+
+
+def _sections(report: LoraReport) -> Table:
+    table = Table(
+        "Section",
+        *("Layers", "Rank", "Effective", "Stable", "Share", "sigma_1", "Norm"),
+        *("Spikes", "Dead"),
+    )
+    for name, part in report.sections.items():
+        table.add_row(name, *_summary_cells(part))
+    table.add_section()
+    table.add_row("all", *_summary_cells(report.total))
+    return table
+
+
+def _summary_cells(part: Summary) -> list[str]:
+    return [
+        str(part.layers),
+        f"{part.rank:.4g}",
+        _number(part.effective_rank),
+        _number(part.stable_rank),
+        f"{part.share:.0%}" if math.isfinite(part.share) else "",
+        _number(part.sigma_1),
+        _number(part.norm),
+        str(part.spikes or ""),
+        str(part.dead or ""),
+    ]
+
+
+def _layers(report: LoraReport) -> Table:
+    table = Table(
+        "Layer",
+        *("Shape", "Rank", "Alpha", "Effective", "Stable", "k95", "sigma_1", "Norm"),
+        *("/ median", ""),
+    )
+    for layer in report.layers:
+        table.add_row(
+            layer.name,
+            "x".join(map(str, layer.shape)),
+            str(layer.rank),
+            f"{layer.alpha:g}",
+            _number(layer.effective_rank),
+            _number(layer.stable_rank),
+            str(layer.k95),
+            _number(layer.sigma_1),
+            _number(layer.norm),
+            "" if layer.spike is None else f"{layer.spike:.2f}",
+            _fault(layer),
+        )
+    return table
+
+
+def _side_by_side(
+    reports: Sequence[LoraReport], names: Sequence[str], layers: bool
+) -> Table:
+    """Norm and effective rank of each section, or layer, in every file."""
+    cells: dict[str, dict[int, str]] = {}
+    for place, report in enumerate(reports):
+        if layers:
+            found = {
+                layer.key: (row.name, row.norm, row.effective_rank)
+                for layer, row in zip(report.file.layers, report.layers, strict=True)
+            }
+        else:
+            found = {
+                name: (name, part.norm, part.effective_rank)
+                for name, part in report.sections.items()
+            }
+        for key, (_, norm, rank) in found.items():
+            cells.setdefault(key, {})[place] = f"{_number(norm)} ({_number(rank)})"
+    table = Table(
+        "Layer" if layers else "Section",
+        *names,
+        title="Norm of the update (effective rank)",
+    )
+    for key, found_cells in cells.items():
+        row = [found_cells.get(place, "") for place in range(len(reports))]
+        table.add_row(key.removeprefix("model:"), *row)
+    return table
+
+
+def _faults(report: LoraReport, prefix: str) -> Iterator[str]:
+    for sentence in report.file.remarks:
+        yield prefix + sentence
+    for label, chosen in (
+        ("Spikes", [layer for layer in report.layers if layer.is_spike]),
+        ("Dead", [layer for layer in report.layers if layer.is_dead]),
+        ("NaN or infinity", [layer for layer in report.layers if not layer.is_finite]),
+    ):
+        if chosen:
+            more = f" and {len(chosen) - _MOST} more" if len(chosen) > _MOST else ""
+            listed = ", ".join(layer.name for layer in chosen[:_MOST])
+            yield f"{prefix}{label}: {listed}{more}"
+
+
+def _fault(layer: LayerReport) -> str:
+    if not layer.is_finite:
+        return "not finite"
+    if layer.is_dead:
+        return "dead"
+    return "spike" if layer.is_spike else ""
+
+
+def _short_names(reports: Sequence[LoraReport]) -> list[str]:
+    names = [report.file.path.name for report in reports]
+    if len(set(names)) == len(names):
+        return names
+    return [str(report.file.path) for report in reports]
+
+
+def _counted(counts: Mapping[Any, int]) -> str:
+    """``16`` for one value, ``16 (700), 8 (40)`` for several."""
+    if len(counts) == 1:
+        return str(next(iter(counts)))
+    shown = [f"{value} ({count})" for value, count in counts.items()]
+    more = [f"{len(shown) - _MOST} more"] if len(shown) > _MOST else []
+    return ", ".join(shown[:_MOST] + more)
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}" if math.isfinite(value) else "NaN"

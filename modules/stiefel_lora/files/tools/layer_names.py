@@ -1,0 +1,155 @@
+"""Names of layers: from the stem of a key to component and path in the model.
+
+Spellings differ in a prefix, in dots or underscores, and in the names of the original
+checkpoint or of diffusers. For SDXL, SD 1.5 and FLUX.1 the tables of ``files.keys_*``
+lead to one canonical name. For other families the path stays as the file has it; two
+spellings of one path still meet, because dots compare equal to underscores.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+
+from .. import fused_flux, keys_flux, keys_sd15, keys_sdxl
+
+__all__ = ["MODEL", "StemName", "canonical", "canonical_key", "parse_stem"]
+
+MODEL = "model"
+"""Component of the denoiser, be it a UNet or a transformer."""
+
+_PEFT_ROOT = "base_model.model."
+# The first prefix that fits counts.
+_PREFIXES = {
+    "model.diffusion_model.": MODEL,
+    "diffusion_model.": MODEL,
+    "unet.": MODEL,
+    "transformer.": MODEL,
+    "text_encoder.": "text_encoder",
+    "text_encoder_2.": "text_encoder_2",
+    "text_encoder_3.": "text_encoder_3",
+    "text_encoders.clip_l.transformer.": "text_encoder",
+    "text_encoders.clip_g.transformer.": "text_encoder_2",
+    "text_encoders.t5xxl.transformer.": "text_encoder_3",
+    "clip_l.": "text_encoder",
+    "clip_g.": "text_encoder_2",
+    "t5xxl.": "text_encoder_3",
+    "lora_unet_": MODEL,
+    "lora_transformer_": MODEL,
+    "lycoris_": MODEL,
+    "lora_te1_": "text_encoder",
+    "lora_te2_": "text_encoder_2",
+    "lora_te3_": "text_encoder_3",
+    "lora_te_": "text_encoder",
+}
+_PROCESSOR = {"to_q": "to_q", "to_k": "to_k", "to_v": "to_v", "to_out": "to_out.0"}
+_XLABS = {
+    "qkv_lora1": "img_attn.qkv",
+    "qkv_lora2": "txt_attn.qkv",
+    "proj_lora1": "img_attn.proj",
+    "proj_lora2": "txt_attn.proj",
+    "proj_lora": "linear2",
+}
+_CLIP_LEAVES = {f"to_{x}": f"{x}_proj" for x in ("q", "k", "v", "out")}
+
+
+@dataclasses.dataclass(frozen=True)
+class StemName:
+    """Name of a layer, independent of the spelling as far as that is possible."""
+
+    prefix: str
+    """As the file has it."""
+
+    component: str
+    path: str
+    """In the model; dotted where the file is."""
+
+    @property
+    def key(self) -> str:
+        """Text that is equal for the dotted and the underscored spelling."""
+        return f"{self.component}:{self.path.replace('.', '_')}"
+
+
+def parse_stem(stem: str) -> StemName:
+    """Split a stem into prefix, component and path.
+
+    >>> parse_stem("lora_te1_text_model_encoder_layers_0_mlp_fc1").component
+    'text_encoder'
+    """
+    prefix, component, path = "", MODEL, stem
+    changed = True
+    while changed:
+        changed = False
+        for text in (_PEFT_ROOT, *_PREFIXES):
+            known = text == _PEFT_ROOT or prefix in ("", _PEFT_ROOT)
+            if known and path.startswith(text):
+                prefix, path = prefix + text, path.removeprefix(text)
+                component = _PREFIXES.get(text, component)
+                changed = True
+                break
+    path = _without_processor(path)
+    if component != MODEL:
+        path = _encoder_path(path)
+    elif found := re.match(r"(text_encoders\.[^.]+)\.(?:transformer\.)?", path):
+        prefix, component = prefix + found[0], found[1]
+        path = path.removeprefix(found[0])
+    return StemName(prefix, component, path)
+
+
+def canonical(name: StemName, family: str) -> str | None:
+    """Canonical name of a layer of SDXL, SD 1.5 or FLUX.1; None for any other.
+
+    A fused layer of FLUX.1 has the name ``transformer.<path in the original>``.
+    """
+    component = name.component
+    if family == "flux" and component.startswith("text_encoder"):
+        # sd-scripts counts T5 as the third encoder, OneTrainer and diffusers as the
+        # second.
+        t5 = name.path.replace(".", "_").startswith("encoder_block_")
+        component = "text_encoder_2" if t5 else "text_encoder"
+    path = name.path.replace(".", "_")
+    return _tables().get(family, {}).get(f"{component}:{path}")
+
+
+def canonical_key(canonical_name: str) -> str:
+    """Key of ``StemName`` for the canonical name."""
+    component, _, path = canonical_name.partition(".")
+    own = MODEL if component in ("unet", "transformer") else component
+    return f"{own}:{path.replace('.', '_')}"
+
+
+def _without_processor(path: str) -> str:
+    """Undo the attention processors of old diffusers and of XLabs."""
+    before, middle, leaf = path.partition(".processor.")
+    if not middle:
+        return path
+    if leaf in _XLABS:
+        return f"{before}.{_XLABS[leaf]}"
+    return f"{before}.{_PROCESSOR.get(leaf, leaf)}"
+
+
+def _encoder_path(path: str) -> str:
+    if path.startswith("encoder.layers."):
+        path = f"text_model.{path}"
+    elif path.startswith("encoder_layers_"):
+        path = f"text_model_{path}"
+    before, dot, leaf = path.rpartition(".")
+    return f"{before}{dot}{_CLIP_LEAVES.get(leaf, leaf)}"
+
+
+@functools.cache
+def _tables() -> dict[str, dict[str, str]]:
+    """Family -> key of ``StemName`` -> canonical name."""
+    found: dict[str, dict[str, str]] = {}
+    for family, keys in (("sdxl", keys_sdxl), ("sd15", keys_sd15), ("flux", keys_flux)):
+        table = found.setdefault(family, {})
+        for name, stem in keys.kohya_names().items():
+            table[canonical_key(name)] = name
+            # The same layer by the checkpoint's own name, as kohya's stem has it.
+            if stem.startswith("lora_unet_"):
+                table[f"{MODEL}:{stem.removeprefix('lora_unet_')}"] = name
+    for path in fused_flux.diffusers_paths():
+        name = f"transformer.{path}"
+        found["flux"][canonical_key(name)] = name
+    return found

@@ -1,0 +1,277 @@
+"""Read a LoRA file of any spelling and family.
+
+:func:`~stiefel_lora.files.load_lora` reads what this package writes and checks every
+name. This reader takes files of all tools: it needs the spelling, not the family.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..._exceptions import ModelError
+from ..peft import alpha_of, parse_adapter_metadata
+from ..tensors import read_tensors
+from ..weights import rank_of
+from .families import family_of
+from .layer_names import MODEL, StemName, canonical, canonical_key, parse_stem
+from .lora_file import LoraFile, LoraLayer, OtherLayer
+from .plain_factors import plain_factors
+from .spellings import spelling_of
+from .suffixes import OTHER_KINDS, Key, parse_key
+
+__all__ = ["open_lora"]
+
+_Parts = dict[str, tuple[Key, Tensor]]
+
+
+def open_lora(path: str | os.PathLike[str]) -> LoraFile:
+    """Read all layers of a LoRA file, whatever tool wrote it.
+
+    A missing alpha is the rank, as in all loaders. A Tucker core (``lora_mid``) is
+    multiplied into A. NaN and infinity in the factors are kept: the caller decides.
+
+    Raises:
+        ModelError: the file is missing, damaged, no LoRA at all, or a layer of it is
+            incomplete or stored twice with different values.
+    """
+    path = Path(path)
+    tensors, metadata = read_tensors(path)
+    stems, unknown = _sorted_keys(path, tensors)
+    if not stems:
+        raise ModelError(_no_lora(path, tensors))
+    adapter, remarks = _adapter_config(path, metadata)
+    names = {stem: parse_stem(stem) for stem in stems}
+    layers, others = [], []
+    for stem, parts in stems.items():
+        kinds = {part for part in parts if part in OTHER_KINDS}
+        if kinds and not {"down", "up"} & set(parts):
+            held = {key.stem + key.suffix: t for key, t in parts.values()}
+            kind = next(k for k in OTHER_KINDS if k in kinds)
+            others.append(OtherLayer(stem, kind, held))
+            continue
+        for part in kinds:
+            key, tensor = parts.pop(part)
+            held = {key.stem + key.suffix: tensor}
+            others.append(OtherLayer(stem, part, held))
+        if _scales_columns(parts):
+            held = {key.stem + key.suffix: t for key, t in parts.values()}
+            others.append(OtherLayer(stem, "DoRA of columns", held))
+            continue
+        layers.append(_layer(path, stem, names[stem], parts, adapter))
+    family = family_of({layer.parsed: _sides(layer) for layer in layers}, metadata)
+    named = [_named(layer, family) for layer in layers]
+    return LoraFile(
+        path=path,
+        layers=_without_doubles(path, named, remarks),
+        others=tuple(others),
+        unknown=unknown,
+        metadata=metadata,
+        family=family,
+        spelling=spelling_of(named, family),
+        size=path.stat().st_size,
+        remarks=tuple(remarks),
+    )
+
+
+def _sorted_keys(
+    path: Path, tensors: Mapping[str, Tensor]
+) -> tuple[dict[str, _Parts], dict[str, Tensor]]:
+    stems: dict[str, _Parts] = {}
+    unknown: dict[str, Tensor] = {}
+    adapters = set()
+    for text, tensor in tensors.items():
+        key = parse_key(text)
+        if key is None:
+            unknown[text] = tensor
+            continue
+        adapters.add(key.adapter)
+        parts = stems.setdefault(key.stem, {})
+        # LoHa and its kin have several tensors of one kind.
+        part = key.part if key.part not in parts else key.suffix
+        if key.part in parts and key.part not in OTHER_KINDS:
+            first = parts[key.part][0]
+            if not _equal(parts[key.part][1], tensor):
+                raise ModelError(
+                    f"{path}: {key.stem} has two different tensors for one factor, "
+                    f"{first.suffix} and {key.suffix}. Remove one of them."
+                )
+            continue
+        parts[part] = key, tensor
+    adapters.discard("")
+    if len(adapters) > 1:
+        raise ModelError(
+            f"{path} holds {len(adapters)} adapters ({', '.join(sorted(adapters))}). "
+            "Save each to a file of its own."
+        )
+    return _only_adapters(stems, unknown), unknown
+
+
+def _only_adapters(
+    stems: dict[str, _Parts], unknown: dict[str, Tensor]
+) -> dict[str, _Parts]:
+    """Move keys that merely resemble a part, as a lone ``alpha``, to the unknown."""
+    found = {}
+    for stem, parts in stems.items():
+        kinds = {key.part for key, _ in parts.values()}
+        if kinds & {"down", "up", "mid", *OTHER_KINDS}:
+            found[stem] = parts
+        else:
+            unknown.update({key.stem + key.suffix: t for key, t in parts.values()})
+    return found
+
+
+def _no_lora(path: Path, tensors: Mapping[str, Tensor]) -> str:
+    if not tensors:
+        return f"{path} holds no tensors. Give a LoRA file."
+    example = f"{next(iter(tensors))!r}"
+    weights = sum(key.endswith(".weight") for key in tensors)
+    if weights > len(tensors) / 3:
+        return (
+            f"{path} is a checkpoint or a part of a model, not a LoRA: none of its "
+            f"{len(tensors)} tensors is a LoRA factor, for example {example}. Give a "
+            "LoRA file."
+        )
+    return (
+        f"{path} is no LoRA file: none of its {len(tensors)} keys is known, for "
+        f"example {example}."
+    )
+
+
+def _adapter_config(
+    path: Path, metadata: Mapping[str, str]
+) -> tuple[dict[str, Any], list[str]]:
+    """Settings of ``peft.LoraConfig``: in the metadata, or beside a file of peft."""
+    beside = path.with_name("adapter_config.json")
+    try:
+        found = parse_adapter_metadata(metadata)
+        if found or not (path.stem == "adapter_model" and beside.is_file()):
+            return found, []
+        found = json.loads(beside.read_text("utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError("it is no JSON object")
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: its adapter settings: {error}.") from error
+    return found, [f"alpha was read from {beside.name} beside the file."]
+
+
+def _layer(
+    path: Path, stem: str, name: StemName, parts: _Parts, adapter: Mapping[str, Any]
+) -> LoraLayer:
+    for part in ("down", "up"):
+        if part not in parts:
+            raise ModelError(
+                f"{path}: {stem} is incomplete, its {part} factor is missing. Copy or "
+                "write the file again."
+            )
+    values = {part: tensor for part, (_, tensor) in parts.items()}
+    rank = rank_of(values["down"])
+    try:
+        factors = plain_factors(
+            values["up"],
+            values["down"],
+            values.get("mid"),
+            alpha=_alpha(values.get("alpha"), name, rank, adapter),
+            magnitude=values.get("magnitude"),
+            dora_scale=values.get("dora_scale"),
+        )
+    except (ModelError, TypeError, ValueError) as error:
+        raise ModelError(f"{path}: {stem}: {error}") from error
+    return LoraLayer(
+        name=stem,
+        stem=stem,
+        parsed=name,
+        factors=factors,
+        suffixes={part: key.suffix for part, (key, _) in parts.items()},
+        stored_rank=rank,
+        dtype=values["up"].dtype,
+        size=sum(tensor.nbytes for tensor in values.values()),
+    )
+
+
+def _alpha(
+    stored: Tensor | None, name: StemName, rank: int, adapter: Mapping[str, Any]
+) -> float:
+    if stored is not None:
+        if stored.numel() != 1:
+            raise ModelError(f"alpha has {stored.numel()} numbers; it must have one.")
+        alpha = float(stored.double())
+        if not math.isfinite(alpha):
+            raise ModelError(f"alpha is {alpha}; it must be finite.")
+        return alpha
+    component = name.prefix.replace("base_model.model.", "").rstrip(".")
+    # The settings of peft's own files have no component in front.
+    if f"{component}.r" not in adapter and "r" in adapter:
+        adapter = {f"{component}.{key}": value for key, value in adapter.items()}
+    return alpha_of(adapter, component, name.path, rank)
+
+
+def _scales_columns(parts: _Parts) -> bool:
+    if "dora_scale" not in parts or "up" not in parts:
+        return False
+    scale, up = parts["dora_scale"][1], parts["up"][1]
+    if up.ndim == 0 or scale.numel() != up.shape[0]:
+        return True
+    # As many columns as rows: the first size tells which of the two it is.
+    return scale.ndim > 1 and scale.shape[0] != up.shape[0]
+
+
+def _sides(layer: LoraLayer) -> tuple[int, int]:
+    return layer.factors.up.shape[0], layer.factors.down.shape[1]
+
+
+def _named(layer: LoraLayer, family: str | None) -> LoraLayer:
+    """Give a layer its name and key, now that the family is known."""
+    name = canonical(layer.parsed, family) if family is not None else None
+    if name is not None:
+        return dataclasses.replace(layer, name=name, key=canonical_key(name))
+    component, path = layer.parsed.component, layer.parsed.path
+    name = path if component == MODEL else f"{component}.{path}"
+    return dataclasses.replace(layer, name=name, key=layer.parsed.key)
+
+
+def _without_doubles(
+    path: Path, layers: list[LoraLayer], remarks: list[str]
+) -> tuple[LoraLayer, ...]:
+    """One layer a key; a second spelling of the same values is left out."""
+    found: dict[str, LoraLayer] = {}
+    doubles = 0
+    for layer in layers:
+        first = found.setdefault(layer.key, layer)
+        if first is layer:
+            continue
+        pairs = (
+            (first.factors.up, layer.factors.up),
+            (first.factors.down, layer.factors.down),
+        )
+        same = all(_equal(*pair) for pair in pairs)
+        if not same or first.factors.scale != layer.factors.scale:
+            raise ModelError(
+                f"{path}: {first.stem} and {layer.stem} are the same layer with "
+                "different values. Remove one of them."
+            )
+        doubles += 1
+    if doubles:
+        remarks.append(
+            f"{doubles} layers are stored twice, in two spellings; each counts once."
+        )
+    return tuple(sorted(found.values(), key=_place))
+
+
+def _place(layer: LoraLayer) -> list[tuple[int, str]]:
+    """By name, with numbers as numbers: block 2 stands before block 10."""
+    pieces = re.split(r"(\d+)", layer.key)
+    return [(int(p), "") if p.isdigit() else (-1, p) for p in pieces]
+
+
+def _equal(one: Tensor, two: Tensor) -> bool:
+    return one.shape == two.shape and torch.equal(one.double(), two.double())

@@ -1,0 +1,102 @@
+r"""The two factors of a layer's update, from every way in which files keep them.
+
+* A Tucker core of LyCORIS and sd-scripts, ``lora_mid`` (r, r, k, k) between a 1 x 1
+  ``lora_down`` and a 1 x 1 ``lora_up``:
+  :math:`W_{oikl} = \sum_{pq} U_{op} M_{pqkl} D_{qi}`. M D is the A of a plain LoRA of
+  the same rank.
+* The kernel in B, (out, r, k, k), and A 1 x 1: as one product it has rank
+  :math:`r k^2`.
+* One factor of a 1 x 1 convolution kept as a matrix, the other not.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..._exceptions import ModelError
+from ..weights import LoraFactors
+
+__all__ = ["plain_factors"]
+
+
+def plain_factors(
+    up: Tensor,
+    down: Tensor,
+    mid: Tensor | None = None,
+    *,
+    alpha: float,
+    magnitude: Tensor | None = None,
+    dora_scale: Tensor | None = None,
+) -> LoraFactors:
+    """Factors (out, r) and (r, in), or with 1 x 1 and k x k kernels, of one layer.
+
+    Args:
+        up: ``lora_up`` or ``lora_B``.
+        down: ``lora_down`` or ``lora_A``; its first size is the rank that alpha is
+            divided by.
+        mid: ``lora_mid``.
+        alpha: of the file.
+        magnitude: of a DoRA, peft's spelling.
+        dora_scale: of a DoRA, kohya's spelling.
+
+    Raises:
+        ModelError: the shapes do not belong together or a factor holds no floats.
+    """
+    for factor in (up, down, *(() if mid is None else (mid,))):
+        if not factor.is_floating_point():
+            raise ModelError(
+                f"a factor holds {str(factor.dtype).removeprefix('torch.')}, which no "
+                "LoRA is trained in; it must be a float."
+            )
+    rank = down.shape[0] if down.ndim else 0
+    if mid is not None:
+        down = _with_core(up, mid, down)
+    up, down = _same_dimensions(up, down)
+    if up.ndim > 2 and any(size != 1 for size in up.shape[2:]):
+        up, down = _kernel_in_down(up, down)
+    if rank and down.shape[:1] != (rank,):
+        # Loaders divide by the rank of the stored A; the scale alpha / r stays.
+        alpha = alpha * down.shape[0] / rank
+    return LoraFactors(up, down, alpha, magnitude, dora_scale)
+
+
+def _with_core(up: Tensor, mid: Tensor, down: Tensor) -> Tensor:
+    core, thin = mid.flatten(2), down.flatten(1)
+    fits = mid.ndim > 2 and (up.shape[1:2], down.shape[:1]) == (
+        mid.shape[:1],
+        mid.shape[1:2],
+    )
+    if not fits or thin.numel() != down.shape[0] * down.shape[1]:
+        raise ModelError(
+            f"lora_mid {tuple(mid.shape)} does not stand between up "
+            f"{tuple(up.shape)} and down {tuple(down.shape)}."
+        )
+    product = torch.einsum("pqk,qi->pik", core.double(), thin.double())
+    wide = product.reshape(mid.shape[0], down.shape[1], *mid.shape[2:])
+    # A product of two short floats needs more digits than either.
+    return wide.to(torch.promote_types(down.dtype, torch.float32))
+
+
+def _same_dimensions(up: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
+    if up.ndim == 2 < down.ndim:
+        up = up.reshape(*up.shape, *[1] * (down.ndim - 2))
+    elif down.ndim == 2 < up.ndim:
+        down = down.reshape(*down.shape, *[1] * (up.ndim - 2))
+    return up, down
+
+
+def _kernel_in_down(up: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
+    """Move the kernel from B to A: one rank for each place of the kernel."""
+    kernel = up.shape[2:]
+    if any(size != 1 for size in down.shape[2:]) or up.shape[1] != down.shape[0]:
+        raise ModelError(
+            f"up {tuple(up.shape)} and down {tuple(down.shape)} are not the factors of "
+            "one convolution; one of the two must be 1 x 1."
+        )
+    places = kernel.numel()
+    wide_up = up.reshape(up.shape[0], -1, *[1] * len(kernel))
+    one_each = torch.eye(places, dtype=torch.float32).to(down.dtype)
+    # (r, places, in, places): factor (q, place) reaches its own place alone.
+    spread = down.reshape(down.shape[0], 1, -1, 1) * one_each[None, :, None, :]
+    return wide_up, spread.reshape(-1, down.shape[1], *kernel)

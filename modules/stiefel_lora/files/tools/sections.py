@@ -1,0 +1,42 @@
+"""Sections of a model (``down_blocks.1``, ``mid_block``) and kinds of layers."""
+
+from __future__ import annotations
+
+import re
+
+from .layer_names import MODEL
+
+__all__ = ["layer_kind", "section_of"]
+
+_NUMBERED = re.compile(
+    r"(?P<blocks>(?:[a-z]+_)*?(?:blocks?|layers|refiner))_(?P<n>\d+)_"
+)
+_NUMBER = re.compile(r"(?<![a-z])\d+(?=_|$)")
+
+
+def section_of(key: str) -> str:
+    """Section that a layer belongs to; a text encoder is one section.
+
+    Args:
+        key: of the layer, equal in all spellings (``LoraLayer.key``).
+
+    >>> section_of("model:down_blocks_1_attentions_0_proj_in")
+    'down_blocks.1'
+    """
+    component, _, path = key.partition(":")
+    if component != MODEL:
+        return component
+    if found := _NUMBERED.match(path):
+        return f"{found['blocks']}.{found['n']}"
+    return "mid_block" if path.startswith("mid_block_") else "other"
+
+
+def layer_kind(key: str) -> str:
+    """The layer's name without numbers of blocks, for medians over equal layers.
+
+    >>> layer_kind("model:down_blocks_1_attentions_0_proj_in")
+    'model:attentions_#_proj_in'
+    """
+    kind = _NUMBER.sub("#", key)
+    # Layers of one kind stand in all parts of a UNet.
+    return re.sub(r"(?<=:)(?:down_blocks_#|up_blocks_#|mid_block)_", "", kind)

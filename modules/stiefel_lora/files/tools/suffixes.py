@@ -1,0 +1,92 @@
+"""Suffixes of tensor keys: the part after the layer's name, in every spelling.
+
+A key is ``<stem><suffix>``, as ``lora_unet_middle_block_1_proj_in`` +
+``.lora_down.weight``. The suffix says which part of the adapter the tensor is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+__all__ = ["OTHER_KINDS", "Key", "parse_key"]
+
+# An adapter's name may stand inside PEFT's suffixes: .lora_A.default.weight.
+_ADAPTER = r"(?:\.(?P<adapter>(?!(?:weight|bias)$)[^.]+))?"
+# Part -> endings that denote it. Longer ones stand first where one contains another.
+_PARTS = {
+    "down": (
+        rf"\.lora_A{_ADAPTER}(?:\.weight)?",
+        r"\.lora_down(?:\.weight)?",
+        r"\.lora(?:_linear_layer)?\.down\.weight",
+        r"_lora\.down\.weight",
+    ),
+    "up": (
+        rf"\.lora_B{_ADAPTER}(?:\.weight)?",
+        r"\.lora_up(?:\.weight)?",
+        r"\.lora(?:_linear_layer)?\.up\.weight",
+        r"_lora\.up\.weight",
+    ),
+    "mid": (r"\.lora_mid(?:\.weight)?",),
+    "alpha": (r"\.(?:lora_)?alpha", r"(?:\.|_)lora\.alpha"),
+    "dora_scale": (r"\.dora_scale",),
+    "magnitude": (
+        rf"\.lora_magnitude_vector{_ADAPTER}(?:\.weight)?",
+        r"\.magnitude",
+    ),
+    "LoHa": (r"\.hada_(?:w[12]_[ab]|t[12])(?:\.[^.]+)?",),
+    "LoKr": (r"\.lokr_(?:w[12](?:_[ab])?|t2)(?:\.[^.]+)?",),
+    "OFT": (r"\.oft_(?:R|blocks|diag|s)(?:\.[^.]+)*", r"\.(?:oft|boft)_[^.]+"),
+    "GLoRA": (r"\.[ab][12]\.weight",),
+    "IA3": (r"\.on_input", r"\.ia3_l(?:\.[^.]+)?"),
+    "full difference": (r"\.diff(?:_b)?", r"\.set_weight"),
+    "norm": (r"\.[wb]_norm",),
+    "bias": (r"\.lora_B(?:\.[^.]+)?\.bias", r"\.lora_up\.bias"),
+    "embedding": (r"\.lora_embedding_[AB](?:\.[^.]+)?",),
+}
+# XLabs numbers the streams behind the word: qkv_lora1.down.weight.
+_XLABS = re.compile(r"(?P<stem>.+\.(?:qkv|proj)_lora[12]?)\.(?P<part>down|up)\.weight")
+_LORA_PARTS = ("down", "up", "mid", "alpha", "dora_scale", "magnitude")
+
+OTHER_KINDS = tuple(part for part in _PARTS if part not in _LORA_PARTS)
+"""Kinds of adapters whose update is not one product B A of two stored factors."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Key:
+    """A tensor's key, taken apart."""
+
+    stem: str
+    """Name of the layer as the file spells it."""
+
+    part: str
+    """``down``, ``up``, ``mid``, ``alpha``, ``dora_scale``, ``magnitude`` or one of
+    ``OTHER_KINDS``."""
+
+    suffix: str
+    adapter: str = ""
+    """Name of PEFT's adapter inside the suffix."""
+
+
+def parse_key(key: str) -> Key | None:
+    """Take a key apart; None for one that no adapter has.
+
+    >>> parse_key("unet.conv_in.lora_A.default.weight")
+    Key(stem='unet.conv_in', part='down', suffix='.lora_A.default.weight', \
+adapter='default')
+    """
+    if ".processor." in key and (found := _XLABS.fullmatch(key)):
+        stem = found["stem"]
+        return Key(stem, found["part"], key.removeprefix(stem))
+    for part, pattern in _PATTERNS:
+        if found := pattern.fullmatch(key):
+            adapter = found.groupdict().get("adapter") or ""
+            return Key(found["stem"], part, found["suffix"], adapter)
+    return None
+
+
+_PATTERNS = [
+    (part, re.compile(rf"(?P<stem>.+?)(?P<suffix>{ending})"))
+    for part, endings in _PARTS.items()
+    for ending in endings
+]
