@@ -9,7 +9,7 @@ import re
 import pytest
 import torch
 from catalogue_cases import every_method, make, parametrized
-from lora_net import LoraNet, backward, snapshot, task, train
+from lora_net import LoraLinear, LoraNet, backward, snapshot, task, train
 from torch import nn
 
 from stiefel_lora import OptionError, PairingError, create_optimizer
@@ -328,3 +328,35 @@ def test_a_rule_without_options_trains_what_has_no_pair(monkeypatch):
     optimizer = Halver(model, 1e-3, {})
     steps(optimizer, model, 1)
     assert model.shift.abs().max() > 0
+
+
+@pytest.mark.parametrize(("rank", "other"), [(1, 4), (4, 8), (8, 4), (4, 1)])
+@every_method
+def test_the_state_of_another_rank_is_refused(name, rank, other):
+    """Steps on it were wrong without a word, or wrote beyond the end of a tensor."""
+    models = [nn.Sequential(LoraLinear(12, 16, r), nn.Tanh()) for r in (rank, other)]
+    saved, optimizer = (make(name, model) for model in models)
+    for parameter in models[0].parameters():
+        parameter.grad = torch.ones_like(parameter)
+    # B = 0 only gets its start in the first one.
+    saved.step()
+    saved.step()
+    with pytest.raises(CheckpointError, match=r"lora_[AB]\.default\.weight' has shape"):
+        optimizer.load_state_dict(saved.state_dict())
+
+
+@parametrized(["adamw", "lora_plus", "stiefel_lora"])
+def test_float16_resumes_to_the_bit(name):
+    results = []
+    for resumed in (False, True):
+        model, batch = LoraNet(dtype=torch.float16), task(torch.float16)
+        optimizer = make(name, model)
+        for step in range(6):
+            if resumed and step == 3:
+                saved = optimizer.state_dict()
+                optimizer = make(name, model)
+                optimizer.load_state_dict(saved)
+            backward(model, batch)
+            optimizer.step()
+        results.append(snapshot(model))
+    assert all(map(torch.equal, *results))

@@ -9,7 +9,7 @@ import torch
 from ..methods import method
 from ._groups import check_group
 from ._refusals import check_lr
-from ._saved_state import check_state
+from ._saved_state import check_shapes, check_state
 
 __all__ = ["SeparateBetas"]
 
@@ -38,7 +38,8 @@ class SeparateBetas(torch.optim.Optimizer):
         """Load a state.
 
         Raises:
-            CheckpointError: another method saved it.
+            CheckpointError: another method saved it, or it is that of other layers.
         """
         check_state(state_dict, method(self.method))
+        check_shapes(state_dict, self.param_groups)
         super().load_state_dict(state_dict)

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from .._exceptions import CheckpointError
 from ..methods import CATALOGUE, Method
+from ._groups import names_of
 
-__all__ = ["check_state", "fill_options"]
+__all__ = ["check_shapes", "check_state", "fill_options", "keep_dtypes"]
+
+# Like the parameter in every method; others may be r x r or single numbers.
+_LIKE_PARAMETER = ("exp_avg", "exp_avg_sq", "master", "state1", "state2")
 
 
 def check_state(state_dict: Mapping[str, Any], entry: Method) -> None:
@@ -34,6 +41,87 @@ def check_state(state_dict: Mapping[str, Any], entry: Method) -> None:
         f"state_dict: the state is {saved} and cannot be loaded into {entry.label}. "
         "Create the optimizer that saved it, or begin with an empty state."
     )
+
+
+def check_shapes(
+    state_dict: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]
+) -> None:
+    """Refuse the state of other layers or of another rank.
+
+    Kernels read the memory of a state without a look at its shape.
+
+    Raises:
+        CheckpointError: with the first parameter that does not fit.
+    """
+    for label, parameter, state in _matched(state_dict, groups):
+        for key, value in _tensors(state):
+            if not _fits(key, value, parameter):
+                raise CheckpointError(
+                    f"state_dict: the state of {label} has shape {tuple(value.shape)}, "
+                    f"the parameter {tuple(parameter.shape)}. Create the optimizer on "
+                    "the same layers with the same rank, in the same order."
+                )
+
+
+def keep_dtypes(
+    state: Mapping[Tensor, dict[str, Any]],
+    state_dict: Mapping[str, Any],
+    groups: Sequence[Mapping[str, Any]],
+    wanted: Callable[[Tensor], bool] = lambda parameter: True,
+) -> None:
+    """Give loaded tensors the dtype that they were saved in.
+
+    Torch casts floating state to the parameter's dtype, which would turn float32
+    moments of a bfloat16 parameter into bfloat16, and small squares into 0 in float16.
+
+    Args:
+        state: the optimizer's state after torch loaded it.
+        state_dict: what was loaded.
+        groups: the optimizer's groups.
+        wanted: which parameters.
+    """
+    for _, parameter, saved in _matched(state_dict, groups):
+        if not wanted(parameter):
+            continue
+        for key, value in saved.items():
+            if isinstance(value, Tensor):
+                device = value.device if "step" in key else parameter.device
+                state[parameter][key] = value.detach().clone().to(device)
+
+
+def _matched(
+    state_dict: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]
+) -> Iterator[tuple[str, Tensor, Mapping[str, Any]]]:
+    """Label, parameter and saved state, matched by order as torch matches them."""
+    saved = [i for group in state_dict["param_groups"] for i in group["params"]]
+    named: list[tuple[str, Tensor]] = []
+    for group in groups:
+        names = [repr(name) for name in names_of(group) or ()]
+        for place, parameter in enumerate(group["params"]):
+            label = names[place] if names else f"parameter {len(named)}"
+            named.append((label, parameter))
+    # Torch refuses other numbers of parameters itself.
+    for index, (label, parameter) in zip(saved, named, strict=False):
+        yield label, parameter, state_dict["state"].get(index, {})
+
+
+def _tensors(state: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
+    """Names and tensors of a state; bitsandbytes nests some of them."""
+    for key, value in state.items():
+        if isinstance(value, Mapping):
+            yield from _tensors(value)
+        elif isinstance(value, Tensor):
+            yield key, value
+
+
+def _fits(key: str, value: Tensor, parameter: Tensor) -> bool:
+    if key in _LIKE_PARAMETER:
+        return value.shape == parameter.shape
+    if value.dim() != parameter.dim() or value.dim() < 2:
+        return True
+    rank = parameter.shape[1]
+    known = (parameter.shape, torch.Size((rank, rank)), torch.Size((1, 1)))
+    return value.shape in known
 
 
 def fill_options(

@@ -12,6 +12,7 @@ from ..methods import check_options, method
 from ._adamw import ADAMW_STATE, adamw_step
 from ._betas import SeparateBetas
 from ._groups import Source, named_groups, spare_magnitudes
+from ._saved_state import keep_dtypes
 
 __all__ = ["AdamW"]
 
@@ -83,6 +84,16 @@ class AdamW(SeparateBetas, torch.optim.AdamW):
         for param, gradient in held:
             param.grad = gradient
         return loss
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load a state; moments of float16 parameters stay float32.
+
+        Raises:
+            CheckpointError: another method saved it, or it is that of other layers.
+        """
+        super().load_state_dict(state_dict)
+        groups = self.param_groups
+        keep_dtypes(self.state, state_dict, groups, lambda p: p.dtype == torch.float16)
 
     def _step_halves(self, group: dict[str, Any], params: list[Tensor]) -> None:
         if not params:

@@ -28,7 +28,7 @@ from ._members import STEP, Member, bucket_key, free_half, ready_members
 from ._plain import plain_factors, step_plain
 from ._refusals import check_found, check_lr, check_ownership, check_whole
 from ._reports import FirstSteps, log_pairs
-from ._saved_state import check_state, fill_options
+from ._saved_state import check_shapes, check_state, fill_options, keep_dtypes
 from ._watch import Watch
 from .alpha import settle_alpha
 from .buckets import bucketed, chunked
@@ -292,18 +292,13 @@ class PairOptimizer(LoneSteps):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state; its tensors keep their dtype and B is looked at again.
 
-        Torch casts loaded floating state to the parameter's dtype, which would turn
-        float32 moments of a bfloat16 parameter into bfloat16.
+        Raises:
+            CheckpointError: another method saved it, or it is that of other layers.
         """
         check_state(state_dict, method(self.method))
+        check_shapes(state_dict, self.param_groups)
         super().load_state_dict(state_dict)
-        saved = [i for group in state_dict["param_groups"] for i in group["params"]]
-        params = [p for group in self.param_groups for p in group["params"]]
-        for index, param in zip(saved, params, strict=True):
-            for key, value in state_dict["state"].get(index, {}).items():
-                if isinstance(value, Tensor):
-                    device = value.device if "step" in key else param.device
-                    self.state[param][key] = value.detach().clone().to(device)
+        keep_dtypes(self.state, state_dict, self.param_groups)
         self._begin_anew()
         self._watch.load(self.state)
 
