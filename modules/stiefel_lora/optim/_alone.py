@@ -16,10 +16,10 @@ from torch import Tensor
 from .._exceptions import OptionError
 from ..methods import method
 from ._factors import Factor, step_factors
-from ._masters import open_masters, round_masters, values, work_pair
+from ._masters import forget, open_masters, round_masters, values, work_pair
 from ._members import State, free_half, translate_state
 from ._plain import step_plain
-from ._reports import FirstSteps, log_frozen
+from ._reports import FirstSteps, log_frozen, log_restarted
 from ._watch import Watch, usable_gradient
 from .gauge import Gauge, enter_stiefel_gauge, needs_gauge
 from .pairs import Pair
@@ -36,7 +36,8 @@ class LoneSteps(torch.optim.Optimizer):
     _pairs: list[Pair]
     _rest: list[tuple[str, Tensor]]
     _settled: list[bool]
-    _dtypes: list[tuple[torch.dtype, torch.dtype]]
+    _marks: list[tuple[Any, ...]]
+    _restarted: list[str]
     _sit_out: set[tuple[int, Role]]
     _place: dict[int, tuple[int, Role]]
     _first_steps: FirstSteps
@@ -77,8 +78,10 @@ class LoneSteps(torch.optim.Optimizer):
             self._leave_to_adamw([index])
             _step_by_adamw(self.state, self.rule, role, parameter, group, usable)
         elif self._settle_alone(index, role, group):
+            self._log_restarted()
             _step_factor(self.state, self.rule, role, parameter, group, usable)
             round_masters(self.state, (parameter,))
+        self._marks[index] = _marks_of(pair)
         self._first_steps.end_factor(pair.name, role, self._pairs, self.param_groups)
 
     def _leave_to_adamw(self, indices: Sequence[int]) -> None:
@@ -123,32 +126,53 @@ class LoneSteps(torch.optim.Optimizer):
         return False
 
     def _to_gauge(self, pair: Pair, choices: dict[str, Any]) -> Gauge | None:
-        """Change factors and moments of a pair; None where B was 0 and starts anew."""
+        """Change factors and moments of a pair; None where B was 0 and starts anew.
+
+        After steps B = 0 is that of a merge into the base in place: what is known of
+        the pair belongs to a product that is gone.
+        """
         work = work_pair(self.state, pair)
         gauge = enter_stiefel_gauge(work.up, work.down, pair.name)
         if gauge is None:
+            if forget(self.state, pair):
+                self._restarted.append(pair.name)
             return None
         states = self.rule.states(choices).items()
         moving = {k: v for k, v in states if k not in self.rule.gauge_free}
         translate_state(gauge, self.state, pair, moving)
         return gauge
 
+    def _log_restarted(self) -> None:
+        """Log pairs that start again, all of a step in one line."""
+        log_restarted(self._restarted)
+        self._restarted = []
+
     def _begin_anew(self) -> None:
         """Look at every pair again before its next step."""
         self._settled = [False] * len(self._pairs)
-        self._dtypes = [_dtypes_of(pair) for pair in self._pairs]
+        self._note_marks()
         self._sit_out = set()
+        self._restarted = []
+
+    def _note_marks(self) -> None:
+        """Remember the factors as they are left."""
+        self._marks = [_marks_of(pair) for pair in self._pairs]
 
     def _is_settled(self, index: int) -> bool:
-        """Whether a pair is as it was left; one that was cast is looked at again."""
-        dtypes = _dtypes_of(self._pairs[index])
-        if dtypes != self._dtypes[index]:
-            self._dtypes[index], self._settled[index] = dtypes, False
+        """Whether a pair is as it was left; one that was changed is looked at again.
+
+        Casts are seen, and what was written in place. Only writes through ``.data``
+        are not: torch does not count them.
+        """
+        marks = _marks_of(self._pairs[index])
+        if marks != self._marks[index]:
+            self._marks[index], self._settled[index] = marks, False
         return self._settled[index]
 
 
-def _dtypes_of(pair: Pair) -> tuple[torch.dtype, torch.dtype]:
-    return pair.up.dtype, pair.down.dtype
+def _marks_of(pair: Pair) -> tuple[Any, ...]:
+    up, down = pair.up, pair.down
+    return up.dtype, down.dtype, up._version, down._version
 
 
 def _step_factor(

@@ -15,7 +15,7 @@ from torch import Tensor
 from ._members import State
 from .pairs import Pair
 
-__all__ = ["MASTER", "open_masters", "round_masters", "values", "work_pair"]
+__all__ = ["MASTER", "forget", "open_masters", "round_masters", "values", "work_pair"]
 
 MASTER = "master"
 """State of a factor in half precision: its float32 copy, of the same shape."""
@@ -34,6 +34,17 @@ def open_masters(state: State, pair: Pair) -> None:
         master = state[factor].get(MASTER)
         if master is None or not torch.equal(master.to(factor.dtype), factor):
             state[factor][MASTER] = factor.detach().float()
+
+
+def forget(state: State, pair: Pair) -> bool:
+    """Drop all state of a pair but the copies; whether there was any."""
+    found = False
+    for factor in (pair.up, pair.down):
+        own = state.get(factor, {})
+        for key in [key for key in own if key != MASTER]:
+            del own[key]
+            found = True
+    return found
 
 
 def values(state: State, factor: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from ._groups import is_magnitude
 from .pairs import Pair
 from .rule import Rule
 
-__all__ = ["FirstSteps", "log_frozen", "log_pairs"]
+__all__ = ["FirstSteps", "log_frozen", "log_pairs", "log_restarted"]
 
 log = logging.getLogger("stiefel_lora")
 
@@ -70,6 +70,16 @@ def log_frozen(title: str, names: Sequence[str]) -> None:
         "%s: one factor of %d LoRA pairs is frozen; the other one takes AdamW: %s",
         *(title, len(names), _shown(names)),
     )
+
+
+def log_restarted(names: Sequence[str]) -> None:
+    """Log pairs whose B was set to zero, if there are any."""
+    if names:
+        log.warning(
+            "B of %d LoRA pairs was set to zero, as by a merge into the base model; "
+            "these pairs start again as at the first step: %s",
+            *(len(names), _shown(names)),
+        )
 
 
 def _rate(group: Mapping[str, Any], rule: Rule) -> str:

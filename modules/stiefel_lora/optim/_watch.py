@@ -5,6 +5,7 @@ untouched: the step is computed for all pairs and kept for the usable ones. What
 left out is counted on the device; the counts are read every 100 steps, and when a state
 is saved. B = 0, met after the first step, is what a LoRA that was merged into its base
 looks like: the pair waits for a step, until the flag has come over, and starts again.
+A float32 copy of B follows a parameter that was set to zero.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ._masters import values
-from ._members import Member, State
+from ._members import Member, State, work_dtype
 from .buckets import bucketed
 from .pairs import Pair
 from .rule import Rule
@@ -33,10 +34,13 @@ EVERY = 100
 """Steps between two looks at the counts."""
 
 
-def _limit(dtype: torch.dtype) -> float:
-    """Largest entry of a gradient: sums of squares of momenta stay finite below it."""
-    wide = torch.float64 if dtype == torch.float64 else torch.float32
-    return 1e-6 * torch.finfo(wide).max ** 0.5
+def _limit(tensor: Tensor) -> float:
+    """Largest entry of a gradient: sums of squares of momenta stay finite below it.
+
+    Args:
+        tensor: decides on the dtype of the mathematics.
+    """
+    return 1e-6 * torch.finfo(work_dtype(tensor)).max ** 0.5
 
 
 class Watch:
@@ -58,7 +62,7 @@ class Watch:
         """Give every member a flag, bool ``()`` on its device, and count the others."""
         self._steps += 1
         self._found = {}
-        for same in bucketed(members, lambda member: member.pair.up.device):
+        for same in bucketed(members, lambda m: (m.pair.up.device, m.pair.up.dtype)):
             self._look(state, same, rule)
         if self._steps % EVERY == 1 and self._steps > 1:
             self.report()
@@ -70,11 +74,13 @@ class Watch:
     def _look(self, state: State, members: Sequence[Member], rule: Rule) -> None:
         tensors = [m.grad_up for m in members] + [m.grad_down for m in members]
         # Zeros are looked for in B, and what is factored must be finite.
+        copied = [values(state, m.pair.up) for m in members]
         looked = rule.orthonormal_up or rule.factorizes
-        tensors += [values(state, m.pair.up) for m in members] if looked else []
+        tensors += copied if looked else []
         tensors += [values(state, m.pair.down) for m in members] if looked else []
         sizes = _sizes(tensors).view(-1, len(members))
-        usable = (sizes < _limit(sizes.dtype)).all(0)
+        usable = (sizes < _limit(members[0].pair.up)).all(0)
+        emptied = _follow_zeros([m.pair.up for m in members], copied)
         counts = self._counts_on(usable.device)
         bad = usable.logical_not().to(counts.dtype)
         if len(members) == len(self._pairs):
@@ -83,10 +89,13 @@ class Watch:
             own = counts.unbind()
             torch._foreach_add_([own[m.index] for m in members], list(bad.unbind()))
         if rule.orthonormal_up:
-            zero = sizes[2] == 0
+            zero = sizes[2] == 0 if emptied is None else (sizes[2] == 0) | emptied
             usable = usable & ~zero
             self._flags.append(_Arrival(zero, [m.index for m in members]))
-        self._found[usable.device] = usable.all().logical_not().float()
+        found = usable.all().logical_not().float()
+        if usable.device in self._found:
+            found = torch.maximum(found, self._found[usable.device])
+        self._found[usable.device] = found
         skipped = counts.unbind()
         for member, flag in zip(members, usable.unbind(), strict=True):
             member.usable, member.skipped = flag, skipped[member.index]
@@ -152,8 +161,7 @@ class Watch:
                 self._counts_on(self._pairs[index].up.device)[index] = count
 
     def __getstate__(self) -> dict[str, Any]:
-        # Flags under way belong to the device's stream.
-        return {**self.__dict__, "_flags": [], "_found": {}}
+        return {**self.__dict__, "_found": {}}
 
 
 class _Arrival:
@@ -169,10 +177,18 @@ class _Arrival:
             self._event = torch.cuda.Event()
             self._event.record(torch.cuda.current_stream(flags.device))
 
-    def read(self) -> list[int]:
-        """The indices whose flag is set."""
+    def __getstate__(self) -> dict[str, Any]:
+        # An event belongs to its process, pinned memory to its device.
+        self._wait()
+        return {**self.__dict__, "_event": None, "_host": self._host.clone()}
+
+    def _wait(self) -> None:
         if self._event is not None:
             self._event.synchronize()
+
+    def read(self) -> list[int]:
+        """The indices whose flag is set."""
+        self._wait()
         flags = self._host.numpy()
         return [i for i, flag in zip(self._indices, flags, strict=True) if flag]
 
@@ -180,7 +196,26 @@ class _Arrival:
 def usable_gradient(gradient: Tensor) -> Tensor:
     """Whether a gradient is finite and its squares are, bool ``()`` on its device."""
     size = torch.linalg.vector_norm(gradient, float("inf"))
-    return size < _limit(gradient.dtype)
+    return size < _limit(gradient)
+
+
+def _follow_zeros(factors: Sequence[Tensor], copies: Sequence[Tensor]) -> Tensor | None:
+    """Set the float32 copies to zero whose parameters a trainer set to zero.
+
+    Otherwise a merged product would come back with the next rounding of its copy.
+
+    Returns:
+        Which ones, on the device; None where parameters have no copies.
+    """
+    pairs = zip(factors, copies, strict=True)
+    if all(copy is factor for factor, copy in pairs):
+        return None
+    empty = _sizes(factors) == 0
+    # A copy below the smallest number of the parameter's dtype rounds to zero too.
+    large = _sizes(copies) > torch.finfo(factors[0].dtype).smallest_normal
+    emptied = empty & large
+    torch._foreach_mul_(list(copies), list(emptied.logical_not().float().unbind()))
+    return emptied
 
 
 def _sizes(tensors: Sequence[Tensor]) -> Tensor:

@@ -110,7 +110,10 @@ class PairOptimizer(LoneSteps):
                     found.reasons[id(factor)] = reason
         self._rest = found.rest
         self._begin_anew()
+        if "_watch" in self.__dict__:
+            self._watch.save(self.state)
         self._watch = Watch(self._pairs)
+        self._watch.load(self.state)
         self.__dict__.pop("_place", None)
         sides = [side for pair in self._pairs for side in _sides(pair)]
         self._width = float(median(sides)) if sides else 0.0
@@ -164,7 +167,8 @@ class PairOptimizer(LoneSteps):
         owners = {id(p): group for group in self.param_groups for p in group["params"]}
         check_ownership(self._pairs, owners, type(self).__name__)
         self._note_free_halves(owners)
-        self._restart_zeroed()
+        for index in self._watch.zeroed():
+            self._settled[index] = False
         ready = ready_members(self._pairs, owners, self.rule)
         members = self._settle(ready)
         self._watch.look(self.state, members, self.rule)
@@ -180,6 +184,7 @@ class PairOptimizer(LoneSteps):
             self._watch.found,
         )
         round_masters(self.state, (f for p in self._pairs for f in (p.up, p.down)))
+        self._note_marks()
         if not self._first_steps.over:
             moved = {id(factor) for factor, _, _ in factors}
             moved |= {id(member.pair.up) for member in ready}
@@ -206,24 +211,6 @@ class PairOptimizer(LoneSteps):
         ]
         self._leave_to_adamw(found)
 
-    def _restart_zeroed(self) -> None:
-        """Start pairs again whose B is 0, as after a merge into the base in place."""
-        zeroed = self._watch.zeroed()
-        if not zeroed:
-            return
-        for index in zeroed:
-            pair = self._pairs[index]
-            for factor in (pair.up, pair.down):
-                self.state.pop(factor, None)
-            self._settled[index] = False
-        log.warning(
-            "B of %d LoRA pairs was set to zero, as by a merge into the base model; "
-            "these pairs start again as at the first step: %s%s",
-            len(zeroed),
-            ", ".join(self._pairs[i].name for i in zeroed[:3]),
-            ", ..." if len(zeroed) > 3 else "",
-        )
-
     def _settle(self, members: list[Member]) -> list[Member]:
         """Prepare pairs that are new or were loaded; return those that may step."""
         fresh = [member for member in members if not self._is_settled(member.index)]
@@ -231,6 +218,7 @@ class PairOptimizer(LoneSteps):
             return members
         # What starts at B = 0 comes by again next time, with gradients of its own.
         barred = {m.index for m in fresh if not self._enter_gauge(m)}
+        self._log_restarted()
         fresh = [member for member in fresh if member.index not in barred]
         prepares = type(self.rule).prepare is not Rule.prepare
         for chunk in _chunks(fresh if prepares else []):
@@ -308,8 +296,9 @@ class PairOptimizer(LoneSteps):
         return super().state_dict()
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("_pairs", "_rest", "_settled", "_dtypes", "_sit_out", "_width")
+        own = ("_pairs", "_rest", "_settled", "_marks", "_sit_out", "_width")
         own = (*own, "_odd", "_waiting", "_frozen_seen", "_first_steps", "_watch")
+        own = (*own, "_restarted")
         mine = {key: self.__dict__[key] for key in own if key in self.__dict__}
         return {**super().__getstate__(), **mine}
 
