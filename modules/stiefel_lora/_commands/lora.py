@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,12 +13,14 @@ from .._exceptions import InputError
 from ._shared import sentences
 
 if TYPE_CHECKING:
-    from ..files import LoraFile, LoraReport
+    import torch
+
+    from ..files import LoraFile, LoraReport, Saved
 
 __all__ = ["app"]
 
 app = typer.Typer(
-    help="Inspect LoRA files of every tool and family.",
+    help="Inspect and change LoRA files of every tool and family.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -35,11 +38,34 @@ AllowOption = Annotated[
     bool,
     typer.Option("--allow-unknown", help="Accept keys that belong to no adapter."),
 ]
+OutputOption = Annotated[
+    Path,
+    typer.Option("--output", metavar="FILE", help="To write.", show_default=False),
+]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace an output that exists.")
+]
+
+
+class Dtype(str, Enum):
+    """Number formats of LoRA files."""
+
+    float32 = "float32"
+    float16 = "float16"
+    bfloat16 = "bfloat16"
+
+
+DtypeOption = Annotated[
+    Dtype | None,
+    typer.Option(
+        help="Of the factors. Default: the widest that is given.", show_default=False
+    ),
+]
 
 
 @app.callback()
 def _lora() -> None:
-    """Inspect LoRA files of every tool and family."""
+    """Inspect and change LoRA files of every tool and family."""
 
 
 @app.command()
@@ -67,6 +93,109 @@ def inspect(
             _check_finite(report)
         for path, report in zip(files, reports, strict=True):
             check_known(path, report.file, allow_unknown)
+
+
+@app.command()
+def resize(
+    file: FileArgument,
+    output: OutputOption,
+    rank: Annotated[
+        int | None,
+        typer.Option(
+            help="Rank of all layers; beside another goal the largest rank.",
+            show_default=False,
+        ),
+    ] = None,
+    error: Annotated[
+        float | None,
+        typer.Option(
+            help="Largest relative error of each layer, as 0.1.", show_default=False
+        ),
+    ] = None,
+    total_error: Annotated[
+        float | None,
+        typer.Option(
+            help="Largest relative error of all layers together.", show_default=False
+        ),
+    ] = None,
+    energy: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the squared singular values that each layer keeps, as 0.95.",
+            show_default=False,
+        ),
+    ] = None,
+    size: Annotated[
+        float | None,
+        typer.Option(help="Largest size of the file in MB.", show_default=False),
+    ] = None,
+    max_sigma: Annotated[
+        float | None,
+        typer.Option(help="Cap of the singular values.", show_default=False),
+    ] = None,
+    max_norm: Annotated[
+        float | None,
+        typer.Option(help="Cap of the norm of all updates.", show_default=False),
+    ] = None,
+    dtype: DtypeOption = None,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Print rank and error of each layer.")
+    ] = False,
+    overwrite: OverwriteOption = False,
+    allow_unknown: AllowOption = False,
+) -> None:
+    """Write a LoRA at a lower rank, with the least error, and print that error."""
+    with sentences():
+        from ..files import Target, open_lora, resize_lora
+        from ..files.tools.save_lora import command_line
+
+        target = Target(rank, error, total_error, energy, size, max_sigma, max_norm)
+        given = open_lora(file)
+        check_known(file, given, allow_unknown)
+        options = [
+            text
+            for name, value in vars(target).items()
+            if value is not None
+            for text in (f"--{name.replace('_', '-')}", value)
+        ]
+        report = resize_lora(
+            given,
+            output,
+            target,
+            dtype=_torch_dtype(dtype),
+            overwrite=overwrite,
+            command=command_line("resize", file, *options),
+        )
+    if layers:
+        for row in report.layers:
+            typer.echo(f"{row.error:.3e}  {row.old_rank} -> {row.rank}  {row.name}")
+    worst = max(report.layers, key=lambda row: row.error)
+    typer.echo(
+        f"Relative error: {report.total_error:.6g} in all, at most {worst.error:.6g} "
+        f"({worst.name})."
+    )
+    before = sum(row.old_rank for row in report.layers)
+    after = sum(row.rank for row in report.layers)
+    typer.echo(f"Ranks: {before} -> {after} over {len(report.layers)} layers.")
+    _print_saved(report.saved)
+
+
+def _torch_dtype(dtype: Dtype | None) -> torch.dtype | None:
+    import torch
+
+    return None if dtype is None else getattr(torch, dtype.value)
+
+
+def _print_saved(saved: Saved) -> None:
+    file = saved.file
+    for remark in saved.remarks:
+        typer.echo(remark, err=True)
+    if file.others:
+        typer.echo(f"Unchanged: {len(file.others)} adapters of other kinds.", err=True)
+    typer.echo(
+        f"{file.path}: {file.size / 1e6:.2f} MB; read back, it differs from the exact "
+        f"result by at most {saved.deviation:.1e} in any layer."
+    )
 
 
 def check_known(path: Path, file: LoraFile, allow: bool) -> None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from .tools.inspection import LayerReport, LoraReport, Summary, inspect_lora
     from .tools.lora_file import LoraFile, LoraLayer, OtherLayer
     from .tools.open_lora import open_lora
+    from .tools.resizing import ResizeReport, Target, resize_lora
+    from .tools.save_lora import Saved, save_lora
     from .weights import LoraFactors, LoraWeights, canonical_name, with_one_alpha
 
 __all__ = [
@@ -33,7 +35,10 @@ __all__ = [
     "LoraReport",
     "LoraWeights",
     "OtherLayer",
+    "ResizeReport",
+    "Saved",
     "Summary",
+    "Target",
     "apply_lora",
     "atomic_write",
     "canonical_name",
@@ -44,8 +49,10 @@ __all__ = [
     "open_lora",
     "picture_metadata",
     "read_tensors",
+    "resize_lora",
     "row_scale",
     "save_kohya",
+    "save_lora",
     "save_peft",
     "tag_frequency",
     "training_metadata",
@@ -62,7 +69,10 @@ _HOME = {
     "LoraReport": "tools.inspection",
     "LoraWeights": "weights",
     "OtherLayer": "tools.lora_file",
+    "ResizeReport": "tools.resizing",
+    "Saved": "tools.save_lora",
     "Summary": "tools.inspection",
+    "Target": "tools.resizing",
     "apply_lora": "dora",
     "atomic_write": "atomic",
     "canonical_name": "weights",
@@ -73,8 +83,10 @@ _HOME = {
     "open_lora": "tools.open_lora",
     "picture_metadata": "metadata_pictures",
     "read_tensors": "tensors",
+    "resize_lora": "tools.resizing",
     "row_scale": "dora",
     "save_kohya": "kohya",
+    "save_lora": "tools.save_lora",
     "save_peft": "peft",
     "tag_frequency": "metadata_pictures",
     "training_metadata": "metadata",

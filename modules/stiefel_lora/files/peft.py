@@ -23,7 +23,13 @@ from ._prepare import check_weights, stored
 from .tensors import tensor_hash, write_tensors
 from .weights import COMPONENTS, LoraFactors, LoraWeights, canonical_name, rank_of
 
-__all__ = ["alpha_of", "parse_adapter_metadata", "parse_peft", "save_peft"]
+__all__ = [
+    "adapter_metadata",
+    "alpha_of",
+    "parse_adapter_metadata",
+    "parse_peft",
+    "save_peft",
+]
 
 _ADAPTER_METADATA = "lora_adapter_metadata"
 _DOWN, _UP = ".lora_A.weight", ".lora_B.weight"
@@ -61,7 +67,7 @@ def save_peft(
                 )
             # It scales the whole weight, so that rounding it would outweigh the LoRA.
             tensors[name + _MAGNITUDE] = stored(name, factors.magnitude, torch.float32)
-    adapter = _adapter_metadata(ranks, _is_dora(weights))
+    adapter = adapter_metadata(ranks, _is_dora(weights))
     notes = {
         "format": "pt",
         **(metadata or {}),
@@ -83,7 +89,7 @@ def _is_dora(weights: LoraWeights) -> bool:
     return bool(doras)
 
 
-def _adapter_metadata(ranks: Mapping[str, int], use_dora: bool) -> dict[str, Any]:
+def adapter_metadata(ranks: Mapping[str, int], use_dora: bool) -> dict[str, Any]:
     """Arguments of ``peft.LoraConfig`` for each component, prefixed by its name."""
     result: dict[str, Any] = {}
     for component in COMPONENTS:

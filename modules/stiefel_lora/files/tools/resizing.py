@@ -1,0 +1,256 @@
+r"""A LoRA file at another rank, with the least error, and the true error of the result.
+
+Each update :math:`(\alpha/r) B A = U \Sigma V^T` comes from two thin QR and the SVD of
+an r x r matrix; B becomes U and A becomes :math:`\Sigma V^T` of the largest singular
+values. No other LoRA of that rank is nearer in the Frobenius norm (Eckart and Young).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..._exceptions import ModelError, OptionError
+from ...geometry import product_singular_values, truncate_factored
+from ..weights import LoraFactors
+from .differences import difference, relative, update_norm
+from .lora_file import LoraFile, LoraLayer
+from .ranks_to_keep import capped, ranks_by_error, ranks_by_size, ranks_by_total_error
+from .save_lora import Lineage, Saved, check_output, save_lora
+
+__all__ = ["LayerError", "ResizeReport", "Target", "resize_lora", "resized"]
+
+# For the lineage in the metadata and a header that grew by some digits.
+_HEADER_SLACK = 4096
+# Bytes of one alpha: the number, its key and its place in the header.
+_ALPHA_BYTES = 200
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """Goal of a resize.
+
+    Exactly one of ``error``, ``total_error``, ``energy`` and ``size``, beside which
+    ``rank`` is the largest rank; or ``rank`` alone. The caps go with all of them.
+
+    Raises:
+        OptionError: none, two of them, or a value out of range.
+    """
+
+    rank: int | None = None
+    error: float | None = None
+    """Largest relative error of each layer."""
+
+    total_error: float | None = None
+    """Largest relative error of all layers together."""
+
+    energy: float | None = None
+    """Share of the squared singular values that each layer keeps: 0.95."""
+
+    size: float | None = None
+    """Largest size of the file in MB (10^6 bytes)."""
+
+    max_sigma: float | None = None
+    """Cap of the singular values."""
+
+    max_norm: float | None = None
+    """Cap of the Frobenius norm of all updates together."""
+
+    def __post_init__(self) -> None:
+        goals = ("error", "total_error", "energy", "size")
+        given = [name for name in goals if getattr(self, name) is not None]
+        caps = (self.rank, self.max_sigma, self.max_norm)
+        if len(given) > 1:
+            names = ", ".join(_option(name) for name in given)
+            raise OptionError(f"{names}: these exclude one another. Give one of them.")
+        if not given and all(cap is None for cap in caps):
+            raise OptionError(
+                "--rank: no goal is given. Add --rank, --error, --total-error, "
+                "--energy, --size, --max-sigma or --max-norm."
+            )
+        if self.rank is not None and self.rank < 1:
+            raise OptionError(f"--rank: {self.rank} is no rank. Use at least 1.")
+        for name in ("error", "total_error", "energy"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 1 + (name == "energy"):
+                raise OptionError(
+                    f"{_option(name)}: {value:g} is no share. Use a number between 0 "
+                    "and 1."
+                )
+        for name in ("size", "max_sigma", "max_norm"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise OptionError(
+                    f"{_option(name)}: {value:g} is too small. Use a number above 0."
+                )
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerError:
+    """One layer before and after."""
+
+    name: str
+    old_rank: int
+    rank: int
+    norm: float
+    """Frobenius norm of the update before."""
+
+    error: float
+    """Frobenius norm of the stored update minus the old one, relative to ``norm``."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ResizeReport:
+    """Result of ``resize_lora``."""
+
+    layers: tuple[LayerError, ...]
+    total_error: float
+    """Relative error of all layers together."""
+
+    saved: Saved
+
+
+@torch.no_grad()
+def resize_lora(
+    file: LoraFile,
+    output: str | os.PathLike[str],
+    target: Target,
+    *,
+    dtype: torch.dtype | None = None,
+    overwrite: bool = False,
+    command: str = "",
+) -> ResizeReport:
+    """Write a LoRA file at other ranks.
+
+    Adapters that are no LoRA are written as they are.
+
+    Args:
+        file: of ``open_lora``.
+        output: path to write, in the spelling of ``file``.
+        target: goal.
+        dtype: of the factors; by default the widest of the file.
+        overwrite: replace a file that exists.
+        command: for the metadata.
+
+    Raises:
+        ModelError: a layer is a DoRA or not finite.
+        OptionError: the goal cannot be reached.
+        OutputError: the output exists, is the input, or cannot be written.
+    """
+    check_output(output, [file.path], overwrite=overwrite)
+    dtype = dtype or file.widest_dtype
+    changed = resized(file, target, itemsize=dtype.itemsize)
+    saved = save_lora(output, changed, dtype=dtype, lineage=Lineage([file], command))
+    stored = saved.file.by_key
+    layers = [_compared(layer, stored[layer.key]) for layer in file.layers]
+    lost = math.hypot(*(layer.error * layer.norm for layer in layers))
+    total = math.hypot(*(layer.norm for layer in layers))
+    return ResizeReport(tuple(layers), relative(lost, total), saved)
+
+
+def resized(file: LoraFile, target: Target, *, itemsize: int = 4) -> LoraFile:
+    """The same file with factors of other ranks, float64, and alpha = rank.
+
+    A layer that keeps its rank and its singular values keeps its factors.
+
+    Args:
+        file: of ``open_lora``.
+        target: goal.
+        itemsize: bytes of a number in the file to be written.
+
+    Raises:
+        ModelError: a layer is a DoRA or not finite.
+        OptionError: the goal cannot be reached.
+    """
+    spectra = [_spectrum(file, layer) for layer in file.layers]
+    ranks = capped(_ranks(file, spectra, target, itemsize), target.rank)
+    cap = math.inf if target.max_sigma is None else target.max_sigma
+    shrink = 1.0
+    if target.max_norm is not None:
+        kept = [
+            values[:rank].clamp_max(cap)
+            for values, rank in zip(spectra, ranks, strict=True)
+        ]
+        norm = math.hypot(*(float(values.norm()) for values in kept))
+        shrink = min(1.0, relative(target.max_norm, norm))
+    layers = [
+        _truncated(layer, rank, cap, shrink)
+        for layer, rank in zip(file.layers, ranks, strict=True)
+    ]
+    return dataclasses.replace(file, layers=tuple(layers))
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _spectrum(file: LoraFile, layer: LoraLayer) -> Tensor:
+    if layer.factors.is_dora:
+        raise ModelError(
+            f"{file.path}: {layer.name} is a DoRA, whose row lengths no other rank can "
+            "keep. Give a plain LoRA."
+        )
+    factors = layer.factors
+    up, down = factors.up.flatten(1), factors.down.flatten(1)
+    values = product_singular_values(up, down) * abs(factors.scale)
+    if not values.isfinite().all():
+        raise ModelError(
+            f"{file.path}: NaN or infinity in {layer.name}. Use an earlier file of the "
+            "training."
+        )
+    return values[: min(factors.rank, up.shape[0], down.shape[1])]
+
+
+def _ranks(
+    file: LoraFile, spectra: Sequence[Tensor], target: Target, itemsize: int
+) -> list[int]:
+    if target.error is not None:
+        return ranks_by_error(spectra, target.error)
+    if target.energy is not None:
+        return ranks_by_error(spectra, math.sqrt(1 - target.energy))
+    if target.total_error is not None:
+        return ranks_by_total_error(spectra, target.total_error)
+    if target.size is not None:
+        costs = [
+            itemsize * (layer.factors.up[:, 0].numel() + layer.factors.down[0].numel())
+            for layer in file.layers
+        ]
+        held = sum(layer.size for layer in file.layers)
+        alphas = _ALPHA_BYTES * sum("alpha" not in x.suffixes for x in file.layers)
+        header = file.size - held + _HEADER_SLACK + alphas + 4 * len(file.layers)
+        return ranks_by_size(spectra, costs, int(target.size * 1e6) - header)
+    return [layer.factors.rank for layer in file.layers]
+
+
+def _truncated(layer: LoraLayer, rank: int, cap: float, shrink: float) -> LoraLayer:
+    factors = layer.factors
+    up = factors.up.flatten(1).double()
+    down = factors.down.flatten(1).double() * factors.scale
+    u, sigma, v = truncate_factored(up, down.mT, factors.rank)
+    kept = min(rank, len(sigma))
+    same = kept == factors.rank and shrink == 1 and float(sigma[0]) <= cap
+    if same and "mid" not in layer.suffixes:
+        return layer
+    sigma = sigma[:kept].clamp_max(cap) * shrink
+    small = LoraFactors(
+        up=u[:, :kept].reshape(-1, kept, *factors.up.shape[2:]),
+        down=(sigma[:, None] * v[:, :kept].mT).reshape(kept, *factors.down.shape[1:]),
+        alpha=float(kept),
+    )
+    return dataclasses.replace(layer, factors=small)
+
+
+def _compared(old: LoraLayer, new: LoraLayer) -> LayerError:
+    norm = update_norm(old.factors)
+    return LayerError(
+        name=old.name,
+        old_rank=old.stored_rank,
+        rank=new.factors.rank,
+        norm=norm,
+        error=relative(difference(new.factors, old.factors), norm),
+    )

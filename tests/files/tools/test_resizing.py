@@ -1,0 +1,329 @@
+"""Resize: the best LoRA of its rank, and a printed error that is the true one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pytest
+import safetensors
+import torch
+from diffusers.utils.peft_utils import get_peft_kwargs
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from helpers.lora_files import SPELLINGS, dense, dense_of, make, stack, write
+from stiefel_lora import _commands
+from stiefel_lora._exceptions import ModelError, OptionError, OutputError
+from stiefel_lora.files import LoraFactors, Target, open_lora, resize_lora
+from stiefel_lora.files.tools.differences import difference, update_norm
+from stiefel_lora.files.tools.resizing import resized
+
+SEEDS = st.integers(0, 2**31)
+
+
+def run(*args: object):
+    return CliRunner().invoke(_commands.app, ["lora", "resize", *map(str, args)])
+
+
+def best(matrix: torch.Tensor, rank: int) -> torch.Tensor:
+    u, sigma, vh = torch.linalg.svd(matrix, full_matrices=False)
+    return (u[:, :rank] * sigma[:rank]) @ vh[:rank]
+
+
+@given(st.sampled_from(sorted(SPELLINGS)), st.integers(1, 5), SEEDS)
+def test_a_rank_is_the_dense_truncated_svd(tmp_path_factory, spelling, rank, seed):
+    folder = tmp_path_factory.mktemp("lora")
+    file = write(folder / "in.safetensors", make(spelling, seed=seed))
+    report = resize_lora(file, folder / "out.safetensors", Target(rank=rank))
+    found, old = open_lora(folder / "out.safetensors"), dense(file)
+    assert found.spelling == file.spelling == spelling
+    assert {layer.stem for layer in found.layers} == {x.stem for x in file.layers}
+    for layer, row in zip(found.layers, report.layers, strict=True):
+        whole = old[layer.key]
+        truncated = best(whole, rank)
+        size = float(whole.norm())
+        assert layer.factors.rank == min(rank, row.old_rank)
+        assert float((dense_of(layer.factors) - truncated).norm()) < 1e-6 * size
+        true = float((dense_of(layer.factors) - whole).norm()) / size
+        assert row.error == pytest.approx(true, rel=1e-6, abs=1e-9)
+    new = dense(found)
+    true = float((stack(new) - stack(old)).norm() / stack(old).norm())
+    assert report.total_error == pytest.approx(true, rel=1e-6, abs=1e-9)
+    assert report.saved.deviation < 1e-6
+
+
+@given(st.floats(0, 0.99), SEEDS)
+def test_an_error_for_each_layer(tmp_path_factory, error, seed):
+    folder = tmp_path_factory.mktemp("lora")
+    file = write(folder / "in.safetensors", make(seed=seed))
+    found = resized(file, Target(error=error))
+    old = dense(file)
+    for layer in found.layers:
+        sigma = torch.linalg.svdvals(old[layer.key])
+        rank = layer.factors.rank
+        lost = float(sigma[rank:].norm() / sigma.norm())
+        assert lost <= error + 1e-7
+        more = float(sigma[rank - 1 :].norm() / sigma.norm())
+        assert rank == 1 or more > error - 1e-7
+
+
+@given(st.floats(0, 0.99), SEEDS)
+def test_an_error_over_all_layers_keeps_the_largest_singular_values(
+    tmp_path_factory, error, seed
+):
+    folder = tmp_path_factory.mktemp("lora")
+    file = write(folder / "in.safetensors", make(seed=seed))
+    found, old = resized(file, Target(total_error=error)), dense(file)
+    sigma = {key: torch.linalg.svdvals(matrix) for key, matrix in old.items()}
+    kept = {layer.key: layer.factors.rank for layer in found.layers}
+    size = float(stack(old).norm())
+    lost = [x for key, values in sigma.items() for x in values[kept[key] :].tolist()]
+    more = [x for key, values in sigma.items() for x in values[1 : kept[key]].tolist()]
+    assert float(torch.tensor(lost).norm()) <= (error + 1e-6) * size
+    if more:
+        assert min(more) >= max(lost, default=0)
+        next_one = torch.tensor([*lost, min(more)]).norm()
+        assert float(next_one) > (error - 1e-6) * size
+
+
+def test_energy(tmp_path):
+    file = write(tmp_path / "in.safetensors", make())
+    old = dense(file)
+    for layer in resized(file, Target(energy=0.95)).layers:
+        squares = torch.linalg.svdvals(old[layer.key]).square()
+        shares = squares.cumsum(0) / squares.sum()
+        assert layer.factors.rank == int((shares < 0.95).sum()) + 1
+
+
+def test_a_size_is_kept_and_used(tmp_path):
+    tensors = {}
+    for block in range(30):
+        stem = f"lora_unet_input_blocks_4_1_transformer_blocks_{block}_attn1_to_q"
+        scale = 1.0 + block
+        tensors[f"{stem}.lora_up.weight"] = torch.randn(300, 16) * scale
+        tensors[f"{stem}.lora_down.weight"] = torch.randn(16, 200)
+        tensors[f"{stem}.alpha"] = torch.tensor(16.0)
+    file = write(tmp_path / "in.safetensors", tensors)
+    for size in (0.2, 0.5):
+        report = resize_lora(
+            file, tmp_path / "out.safetensors", Target(size=size), overwrite=True
+        )
+        assert size * 1e6 - 8000 < report.saved.file.size <= size * 1e6
+        uniform = int((size * 1e6 - 12000) / (30 * 500 * 4))
+        even = resized(file, Target(rank=max(1, uniform)))
+        old = stack(dense(file))
+        rest = float((stack(dense(even)) - old).norm() / old.norm())
+        assert report.total_error < rest
+    with pytest.raises(
+        OptionError, match=r"--size: even rank 1 in all 30 layers takes"
+    ):
+        resize_lora(file, tmp_path / "no.safetensors", Target(size=0.05))
+
+
+def test_caps_of_sigma_and_norm(tmp_path):
+    file = write(tmp_path / "in.safetensors", make())
+    old = dense(file)
+    for key, matrix in dense(resized(file, Target(max_sigma=1.5))).items():
+        wanted = torch.linalg.svdvals(old[key]).clamp_max(1.5)
+        assert torch.allclose(torch.linalg.svdvals(matrix), wanted, atol=1e-6)
+    new = dense(resized(file, Target(max_norm=2.0, rank=2)))
+    assert float(stack(new).norm()) == pytest.approx(2)
+    small = dense(resized(file, Target(max_norm=1e9)))
+    assert torch.equal(stack(small), stack(old))
+
+
+@pytest.mark.parametrize("spelling", sorted(SPELLINGS))
+def test_loaders_that_read_alpha_or_not_see_one_scale(tmp_path, spelling):
+    file = write(tmp_path / "in.safetensors", make(spelling))
+    report = resize_lora(file, tmp_path / "out.safetensors", Target(rank=2))
+    with safetensors.safe_open(tmp_path / "out.safetensors", "pt") as stored:
+        alphas = [
+            stored.get_tensor(k) for k in sorted(stored.keys()) if k.endswith("alpha")
+        ]
+    # All ranks are 2 here: alpha / r is 1, with and without alpha.
+    assert all(float(alpha) == 2 and alpha.ndim == 0 for alpha in alphas)
+    assert bool(alphas) == (SPELLINGS[spelling][1][2] is not None)
+    assert report.saved.deviation < 1e-6
+
+
+def test_unequal_ranks_of_a_kohya_file_have_one_alpha(tmp_path):
+    file = write(tmp_path / "in.safetensors", make())
+    resize_lora(file, tmp_path / "out.safetensors", Target(error=0.3))
+    found = open_lora(tmp_path / "out.safetensors")
+    assert len({layer.factors.rank for layer in found.layers}) > 1
+    assert len({layer.factors.alpha for layer in found.layers}) == 1
+
+
+def test_unequal_ranks_of_a_peft_file_are_in_its_metadata(tmp_path):
+    file = write(tmp_path / "in.safetensors", make("PEFT"))
+    resize_lora(file, tmp_path / "out.safetensors", Target(error=0.3))
+    found = open_lora(tmp_path / "out.safetensors")
+    adapter = json.loads(found.metadata["lora_adapter_metadata"])
+    ranks = [layer.factors.rank for layer in found.layers]
+    assert len(set(ranks)) > 1
+    assert adapter["unet.rank_pattern"] == adapter["unet.alpha_pattern"] != {}
+    assert all(layer.factors.scale == 1 for layer in found.layers)
+
+
+def test_diffusers_takes_alpha_as_the_rank_of_each_layer_without_metadata():
+    ranks = {"a.lora_B.weight": 2, "b.lora_B.weight": 3}
+    kwargs = get_peft_kwargs(ranks, None, {}, is_unet=True)
+    assert kwargs["lora_alpha"] == kwargs["r"]
+    assert kwargs["alpha_pattern"] == kwargs["rank_pattern"]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "wanted"),
+    [
+        (torch.bfloat16, torch.bfloat16),
+        (torch.float16, torch.float16),
+        (torch.float32, torch.float32),
+        (torch.float64, torch.float32),
+        (torch.float8_e4m3fn, torch.float16),
+    ],
+)
+def test_the_dtype_is_the_widest_given(tmp_path, dtype, wanted):
+    file = write(tmp_path / "in.safetensors", make(dtype=dtype))
+    report = resize_lora(file, tmp_path / "out.safetensors", Target(rank=1))
+    assert {layer.dtype for layer in report.saved.file.layers} == {wanted}
+    old, new = dense(file), dense(report.saved.file)
+    true = float((stack(new) - stack(old)).norm() / stack(old).norm())
+    assert report.total_error == pytest.approx(true, rel=1e-6)
+
+
+def test_metadata_hashes_and_lineage(tmp_path):
+    path = tmp_path / "in.safetensors"
+    file = write(
+        path,
+        make(),
+        ss_network_dim="4",
+        ss_network_alpha="2",
+        sshs_model_hash="0",
+        sshs_legacy_hash="0",
+        ss_tag_frequency="{}",
+    )
+    resize_lora(file, tmp_path / "o.safetensors", Target(rank=2), command="resize")
+    data = (tmp_path / "o.safetensors").read_bytes()
+    found = open_lora(tmp_path / "o.safetensors").metadata
+    assert (found["ss_network_dim"], found["ss_network_alpha"]) == ("2", "2.0")
+    body = data[8 + int.from_bytes(data[:8], "little") :]
+    assert found["sshs_model_hash"] == hashlib.sha256(body).hexdigest()
+    assert found["sshs_legacy_hash"] != "0"
+    assert found["ss_tag_frequency"] == "{}"
+    lineage = json.loads(found["stiefel_lora_lineage"])
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert lineage["parents"] == [{"name": "in.safetensors", "sha256": digest}]
+    assert lineage["command"] == "resize"
+
+
+def test_a_dead_layer_stays_dead_at_rank_1(tmp_path):
+    tensors = make()
+    stem = SPELLINGS["kohya"][0][0]
+    tensors[f"{stem}.lora_up.weight"].zero_()
+    file = write(tmp_path / "in.safetensors", tensors)
+    report = resize_lora(file, tmp_path / "out.safetensors", Target(total_error=0.5))
+    (row,) = [row for row in report.layers if row.norm == 0]
+    assert (row.rank, row.error) == (1, 0)
+
+
+def test_other_adapters_are_written_as_they_are(tmp_path):
+    other = {"lora_unet_middle_block_1_proj_in.lokr_w1": torch.randn(2, 2)}
+    file = write(tmp_path / "in.safetensors", make() | other)
+    report = resize_lora(file, tmp_path / "out.safetensors", Target(rank=1))
+    (kept,) = report.saved.file.others
+    for key, tensor in other.items():
+        assert torch.equal(kept.tensors[key], tensor)
+
+
+def test_what_cannot_be_resized(tmp_path):
+    stem = SPELLINGS["kohya"][0][0]
+    dora = write(
+        tmp_path / "dora.safetensors", make() | {f"{stem}.dora_scale": torch.ones(7, 1)}
+    )
+    with pytest.raises(ModelError, match="proj_in is a DoRA"):
+        resize_lora(dora, tmp_path / "out.safetensors", Target(rank=1))
+    tensors = make()
+    tensors[f"{stem}.lora_up.weight"][0, 0] = torch.nan
+    broken = write(tmp_path / "nan.safetensors", tensors)
+    with pytest.raises(ModelError, match=r"NaN or infinity in unet\.down_blocks\.1"):
+        resize_lora(broken, tmp_path / "out.safetensors", Target(rank=1))
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("goal", "sentence"),
+    [
+        ({}, "--rank: no goal is given"),
+        ({"rank": 0}, "--rank: 0 is no rank"),
+        ({"error": 1.5}, "--error: 1.5 is no share"),
+        ({"total_error": -1}, "--total-error: -1 is no share"),
+        ({"energy": 2}, "--energy: 2 is no share"),
+        ({"size": 0}, "--size: 0 is too small"),
+        ({"max_sigma": float("nan")}, "--max-sigma: nan"),
+        ({"error": 0.1, "size": 3}, "--error, --size: these exclude one another"),
+    ],
+)
+def test_goals_out_of_range(goal, sentence):
+    with pytest.raises(OptionError, match=sentence):
+        Target(**goal)
+
+
+def test_the_command(tmp_path):
+    path, output = tmp_path / "in.safetensors", tmp_path / "out.safetensors"
+    file = write(path, make())
+    before = path.read_bytes()
+    result = run(path, "--rank", 2, "--output", output, "--layers")
+    assert result.exit_code == 0, result.stderr
+    old, new = stack(dense(file)), stack(dense(open_lora(output)))
+    true = float((new - old).norm() / old.norm())
+    assert f"Relative error: {true:.6g} in all" in result.stdout
+    assert "Ranks: 9 -> 6 over 3 layers." in result.stdout
+    assert "4 -> 2  unet.down_blocks.1.attentions.0.proj_in" in result.stdout
+    for again, sentence in (
+        ((), f"--output: {output} exists. Add --overwrite"),
+        (("--output", path, "--overwrite"), f"{path} is an input"),
+        (("--rank", 0, "--overwrite"), "--rank: 0 is no rank"),
+    ):
+        result = run(path, "--rank", 2, "--output", output, *again)
+        assert result.exit_code == 2
+        assert sentence in result.stderr
+        assert result.stderr.count("\n") == 1
+    assert path.read_bytes() == before
+    assert run(path, "--rank", 1, "--output", output, "--overwrite").exit_code == 0
+
+
+def test_unknown_keys_need_a_word(tmp_path):
+    path, output = tmp_path / "in.safetensors", tmp_path / "out.safetensors"
+    write(path, make() | {"emphasis": torch.ones(2)})
+    assert run(path, "--rank", 2, "--output", output).exit_code == 2
+    assert not output.exists()
+    done = run(path, "--rank", 2, "--output", output, "--allow-unknown")
+    assert done.exit_code == 0
+    assert not open_lora(output).unknown
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
+    file = write(tmp_path / "in.safetensors", make())
+
+    def full(self, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    with pytest.raises(OutputError, match="No space left on device"):
+        resize_lora(file, tmp_path / "out.safetensors", Target(rank=1))
+    assert [path.name for path in tmp_path.iterdir()] == ["in.safetensors"]
+
+
+@given(st.floats(-12, 0), SEEDS)
+def test_small_differences_keep_their_digits(exponent, seed):
+    generator = torch.Generator().manual_seed(seed)
+    up = torch.randn(9, 3, generator=generator, dtype=torch.float64)
+    down = torch.randn(3, 8, generator=generator, dtype=torch.float64)
+    change = torch.randn(3, 8, generator=generator, dtype=torch.float64)
+    moved = LoraFactors(up, down + 10**exponent * change, 3.0)
+    true = float((up @ (moved.down - down)).norm())
+    found = difference(LoraFactors(up, down, 3.0), moved)
+    assert found == pytest.approx(true, rel=1e-6, abs=1e-14 * float((up @ down).norm()))
+    assert update_norm(moved) == pytest.approx(float((up @ moved.down).norm()))
