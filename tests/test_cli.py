@@ -237,10 +237,10 @@ def test_the_verbs_and_their_options_are_frozen():
         for info in _commands.app.registered_commands
     }
     assert surface == {
-        "train": ("config", "overrides", "resume"),
-        "validate": ("config", "overrides"),
-        "scan": ("config", "overrides", "decode"),
-        "ui": ("config",),
+        "train": ("config", "overrides", "resume", "plugins"),
+        "validate": ("config", "overrides", "plugins"),
+        "scan": ("config", "overrides", "decode", "plugins"),
+        "ui": ("config", "plugins"),
         "batch": (
             "configs",
             "sweeps",
@@ -249,10 +249,11 @@ def test_the_verbs_and_their_options_are_frozen():
             "devices",
             "folder",
             "dry_run",
+            "plugins",
         ),
-        "optimizers": ("name",),
+        "optimizers": ("name", "plugins"),
         "presets": ("family", "optimizer"),
-        "schema": ("output",),
+        "schema": ("output", "plugins"),
         "tell": ("order", "run"),
         "onetrainer": ("context", "checkout"),
     }

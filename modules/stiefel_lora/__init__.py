@@ -27,40 +27,52 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from .geometry import effective_rank
+    from .methods import Option
     from .optim import (
         AdamW,
+        LoraOptimizer,
         LoRAPlus,
         LoRARITE,
+        PairOptimizer,
+        ParamGroup,
         Riemannion,
+        Rule,
         ScaledAdamW,
         StelLA,
         StiefelLoRA,
         create_optimizer,
         find_pairs,
         init_loi_,
+        init_lora_,
         init_riemannion_,
         init_stella_,
         init_stiefel_,
         orthonormalize_,
+        register,
     )
-    from .optim.adamw_8bit import EightBitAdamW
+    from .optim.adamw_8bit import EightBitAdamW as EightBitAdamW
 
+# EightBitAdamW is missing: import * and help() would fail without bitsandbytes.
 __all__ = [
     "AdamW",
     "CheckpointError",
     "ConfigError",
     "DataError",
-    "EightBitAdamW",
     "InputError",
     "LoRAPlus",
     "LoRARITE",
+    "LoraOptimizer",
     "ModelError",
     "NonFiniteError",
+    "Option",
     "OptionError",
     "OutputError",
+    "PairOptimizer",
     "PairingError",
+    "ParamGroup",
     "QueueError",
     "Riemannion",
+    "Rule",
     "ScaledAdamW",
     "StelLA",
     "StiefelLoRA",
@@ -71,10 +83,12 @@ __all__ = [
     "effective_rank",
     "find_pairs",
     "init_loi_",
+    "init_lora_",
     "init_riemannion_",
     "init_stella_",
     "init_stiefel_",
     "orthonormalize_",
+    "register",
 ]
 
 _LAZY = {
@@ -82,7 +96,12 @@ _LAZY = {
     "EightBitAdamW": "optim.adamw_8bit",
     "LoRAPlus": "optim",
     "LoRARITE": "optim",
+    "LoraOptimizer": "optim",
+    "Option": "methods",
+    "PairOptimizer": "optim",
+    "ParamGroup": "optim",
     "Riemannion": "optim",
+    "Rule": "optim",
     "ScaledAdamW": "optim",
     "StelLA": "optim",
     "StiefelLoRA": "optim",
@@ -90,10 +109,12 @@ _LAZY = {
     "effective_rank": "geometry",
     "find_pairs": "optim",
     "init_loi_": "optim",
+    "init_lora_": "optim",
     "init_riemannion_": "optim",
     "init_stella_": "optim",
     "init_stiefel_": "optim",
     "orthonormalize_": "optim",
+    "register": "optim",
 }
 
 

@@ -45,7 +45,8 @@ SENTENCES = [
     ),
     (
         {"optimizer": {"name": "xyzzy"}},
-        f"There is no optimizer 'xyzzy'; there are {METHODS}.",
+        f"There is no optimizer 'xyzzy'; there are {METHODS}. If a plug-in adds it, "
+        "name the file or module of the plug-in in plugins, or with --plugin.",
     ),
     ({"optimizer": {}}, f"optimizer.name is missing: write one of {METHODS}."),
     (

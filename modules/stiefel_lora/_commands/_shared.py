@@ -18,8 +18,10 @@ __all__ = [
     "FAILURE",
     "INTERRUPTED",
     "ConfigArgument",
+    "PluginOption",
     "SetOption",
     "load",
+    "load_plugins",
     "sentences",
 ]
 
@@ -45,16 +47,43 @@ SetOption = Annotated[
         show_default=False,
     ),
 ]
+PluginOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--plugin",
+        metavar="FILE|MODULE",
+        help="Load optimizers from a Python file, or from a module: --plugin "
+        "my_method.py. May be given again and again.",
+        show_default=False,
+    ),
+]
 
 
-def load(config: str, overrides: list[str] | None) -> TrainConfig:
+def load(
+    config: str, overrides: list[str] | None, plugins: list[str] | None = None
+) -> TrainConfig:
     """Read and check a config file or preset, its paths included."""
     from ..config import check_paths, load_config
     from ..config.presets import find_config
 
-    settings = load_config(find_config(config), overrides or ())
+    settings = load_config(find_config(config), overrides or (), plugins or ())
     check_paths(settings)
     return settings
+
+
+def load_plugins(plugins: list[str] | None, *, installed: bool = False) -> None:
+    """Load the plug-ins that a command names, and those of installed packages.
+
+    Args:
+        plugins: files, relative to the current folder, or modules.
+        installed: load those of entry points too; one that cannot be is reported.
+    """
+    from ..methods import load_installed, load_plugin
+
+    for text in plugins or ():
+        load_plugin(text)
+    for problem in load_installed() if installed else ():
+        typer.echo(f"Remark: {problem}", err=True)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ._shared import FAILURE, INTERRUPTED, SetOption, sentences
+from ._shared import FAILURE, INTERRUPTED, PluginOption, SetOption, sentences
 
 if TYPE_CHECKING:
     from ..jobs.job import Job
@@ -80,6 +80,7 @@ def batch(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check and list the jobs, start none.")
     ] = False,
+    plugins: PluginOption = None,
 ) -> None:
     """Train many LoRAs, one process each; the same command again goes on."""
     with sentences():
@@ -88,7 +89,7 @@ def batch(
         from ..jobs.slots import parse_slots
 
         slots = parse_slots(jobs, devices)
-        plans = make_plans(configs, overrides or (), sweeps or ())
+        plans = make_plans(configs, overrides or (), sweeps or (), plugins or ())
         texts = [*(overrides or ()), *(sweeps or ())]
         folder = folder or batch_folder(plans, configs, texts)
         if dry_run:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .._exceptions import OutputError
-from ._shared import sentences
+from ._shared import PluginOption, load_plugins, sentences
 
 __all__ = ["optimizers", "presets", "schema"]
 
@@ -51,9 +51,11 @@ def optimizers(
         str | None,
         typer.Argument(metavar="[NAME]", help="One optimizer.", show_default=False),
     ] = None,
+    plugins: PluginOption = None,
 ) -> None:
     """List the optimizers, or the options of one."""
     with sentences():
+        load_plugins(plugins, installed=name is None)
         from ..methods import CATALOGUE, method
 
         chosen = None if name is None else method(name)
@@ -78,9 +80,11 @@ def schema(
     output: Annotated[
         Path | None, typer.Option(help="File to write.", show_default=False)
     ] = None,
+    plugins: PluginOption = None,
 ) -> None:
     """Print the JSON Schema of config files, for editors."""
     with sentences():
+        load_plugins(plugins, installed=True)
         from ..config.json_schema import json_schema_text
 
         text = json_schema_text()

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ._shared import ConfigArgument, SetOption, load, sentences
+from ._shared import ConfigArgument, PluginOption, SetOption, load, sentences
 
 __all__ = ["scan"]
 
@@ -18,10 +18,11 @@ def scan(
         bool,
         typer.Option("--decode", help="Read all pixels: finds files that are cut off."),
     ] = False,
+    plugins: PluginOption = None,
 ) -> None:
     """Say what the pictures are like, and what is wrong with them."""
     with sentences():
-        settings = load(config, overrides)
+        settings = load(config, overrides, plugins)
         from ..data.folder import refuse
         from ..data.report import report_on
 

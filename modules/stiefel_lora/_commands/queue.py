@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ._shared import SetOption, sentences
+from ._shared import PluginOption, SetOption, sentences
 from .batch import ConfigsArgument, DevicesOption, JobsOption, SweepOption
 
 if TYPE_CHECKING:
@@ -48,12 +48,13 @@ def add(
     sweeps: SweepOption = None,
     overrides: SetOption = None,
     queue: QueueOption = None,
+    plugins: PluginOption = None,
 ) -> None:
     """Add jobs; start runs them."""
     with sentences():
         from ..jobs import add_jobs, make_plans
 
-        plans = make_plans(configs, overrides or (), sweeps or ())
+        plans = make_plans(configs, overrides or (), sweeps or (), plugins or ())
         _say("Added", add_jobs(_open(queue, make=True), plans))
 
 

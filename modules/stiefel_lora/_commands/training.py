@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +13,14 @@ import typer
 from typer.core import TyperCommand
 
 from .._exceptions import ConfigError
-from ._shared import INTERRUPTED, ConfigArgument, SetOption, load, sentences
+from ._shared import (
+    INTERRUPTED,
+    ConfigArgument,
+    PluginOption,
+    SetOption,
+    load,
+    sentences,
+)
 
 __all__ = ["OptionalValue", "hush_libraries", "train"]
 
@@ -39,10 +48,12 @@ def train(
             show_default=False,
         ),
     ] = None,
+    plugins: PluginOption = None,
 ) -> None:
     """Train a LoRA."""
     with sentences():
-        settings = load(config, overrides)
+        with _naming_plugins(config, overrides, resume):
+            settings = load(config, overrides, plugins)
         from ..config import check_complete
 
         check_complete(settings)
@@ -54,6 +65,43 @@ def train(
         result = training.train(settings, resume=resume)
         if result.interrupted:
             raise typer.Exit(INTERRUPTED)
+
+
+@contextlib.contextmanager
+def _naming_plugins(
+    config: str, overrides: list[str] | None, resume: str | None
+) -> Iterator[None]:
+    """Add to an error the plug-ins that the run to resume was started with."""
+    try:
+        yield
+    except ConfigError as error:
+        found = _plugins_of_run(config, overrides, resume) if resume else []
+        missing = [text for text in found if text not in str(error)]
+        if not missing:
+            raise
+        options = " ".join(f"--plugin {text}" for text in missing)
+        raise ConfigError(
+            f"{error} The run to resume was started with {options}."
+        ) from error
+
+
+def _plugins_of_run(config: str, overrides: list[str] | None, resume: str) -> list[str]:
+    """Plug-ins of the run to resume; none where it cannot be found."""
+    from ..config import load_config
+    from ..config.presets import find_config
+    from ..training.run_folder import existing_run_folders, plugins_in
+
+    if resume != "last":
+        place = Path(resume).resolve()
+        # A checkpoint lies two folders below its run.
+        return plugins_in(place) or plugins_in(place.parent.parent)
+    without = ["optimizer.name=adamw", "lora_init=auto", "plugins=[]"]
+    try:
+        settings = load_config(find_config(config), [*(overrides or ()), *without])
+    except ConfigError:
+        return []
+    runs = existing_run_folders(settings.output_dir, settings.run_name)
+    return next((plugins_in(run.root) for run in runs if run.has_checkpoint), [])
 
 
 def _run_meant(config: str, resume: str) -> str:

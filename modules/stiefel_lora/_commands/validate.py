@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from ._shared import ConfigArgument, SetOption, load, sentences
+from ._shared import ConfigArgument, PluginOption, SetOption, load, sentences
 from .training import hush_libraries
 
 if TYPE_CHECKING:
@@ -18,10 +18,14 @@ __all__ = ["validate"]
 GB = 1e9
 
 
-def validate(config: ConfigArgument, overrides: SetOption = None) -> None:
+def validate(
+    config: ConfigArgument,
+    overrides: SetOption = None,
+    plugins: PluginOption = None,
+) -> None:
     """Check all that can be checked without training, and estimate memory."""
     with sentences():
-        settings = load(config, overrides)
+        settings = load(config, overrides, plugins)
         from ..config import remarks
 
         found = None

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ._shared import sentences
+from ._shared import PluginOption, load_plugins, sentences
 
 __all__ = ["ui"]
 
@@ -21,11 +21,15 @@ def ui(
             show_default=False,
         ),
     ] = None,
+    plugins: PluginOption = None,
 ) -> None:
     """Open the window."""
     with sentences():
+        load_plugins(plugins, installed=True)
+        from ..config.plugins import offer_methods
         from ..config.presets import find_config
         from ..ui import launch
 
+        offer_methods()
         path: Path | None = find_config(config) if config else None
         raise typer.Exit(launch(path))

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from ..methods.plugins import TYPO
 from .concept import Concept
 from .optimizer import OPTIMIZER_MODELS
 from .parts import Sample
@@ -127,6 +128,11 @@ def _optimizer(detail: ErrorDetails) -> str:
         tag = str(detail.get("ctx", {}).get("tag"))
         near = nearest(tag, OPTIMIZER_MODELS)
         hint = f"did you mean {near}?" if near else f"there are {known}."
+        if nearest(tag, OPTIMIZER_MODELS, TYPO) is None:
+            hint += (
+                " If a plug-in adds it, name the file or module of the plug-in in "
+                "plugins, or with --plugin."
+            )
         return f"There is no optimizer {tag!r}; {hint}"
     if detail["type"] == "union_tag_not_found":
         return f"optimizer.name is missing: write one of {known}."

@@ -9,6 +9,7 @@ import json
 from typing import Any
 
 from .base_preset import EXTENDS
+from .plugins import offer_methods
 from .schema import TrainConfig
 
 __all__ = ["json_schema", "json_schema_text"]
@@ -17,7 +18,11 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def json_schema() -> dict[str, Any]:
-    """JSON Schema of a config file, the keys ``$schema`` and ``extends`` included."""
+    """JSON Schema of a config file, the keys ``$schema`` and ``extends`` included.
+
+    Methods of plug-ins that are loaded are in it.
+    """
+    offer_methods()
     schema = _unwrapped(TrainConfig.model_json_schema(by_alias=True))
     about_the_file = {
         "$schema": "Where editors find this schema.",

@@ -16,6 +16,7 @@ from .overrides import apply_overrides, parse_override
 from .path_text import expanded
 from .paths import resolve_paths
 from .plain import check_plain
+from .plugins import load_named_plugins
 from .reading import read_json
 from .schema import DEFAULT_OPTIMIZER, TrainConfig
 
@@ -25,7 +26,9 @@ __all__ = ["load_config", "parse_config", "read_json"]
 IGNORED = ("$schema",)
 
 
-def load_config(path: str | Path, overrides: Iterable[str] = ()) -> TrainConfig:
+def load_config(
+    path: str | Path, overrides: Iterable[str] = (), plugins: Iterable[str] = ()
+) -> TrainConfig:
     """Read a configuration file; all paths in the result are absolute.
 
     Args:
@@ -34,6 +37,8 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> TrainConfig:
             folder.
         overrides: ``KEY=VALUE`` texts, see ``overrides``. Paths in them are relative to
             the current folder.
+        plugins: files or modules to load beside those of the file, as its key
+            ``plugins`` has them; paths are relative to the current folder.
 
     Raises:
         ConfigError: file or content break a rule; one sentence a line.
@@ -44,7 +49,9 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> TrainConfig:
     data = read_json(path)
     data.setdefault("run_name", path.stem)
     try:
-        return parse_config(data, folder=path.parent, overrides=overrides)
+        return parse_config(
+            data, folder=path.parent, overrides=overrides, plugins=plugins
+        )
     except ConfigError as error:
         title = f"{path} with --set" if overrides else str(path)
         raise ConfigError(_under(title, str(error))) from error
@@ -55,6 +62,7 @@ def parse_config(
     *,
     folder: str | Path = ".",
     overrides: Iterable[str] = (),
+    plugins: Iterable[str] = (),
 ) -> TrainConfig:
     """Check a dictionary as ``load_config`` checks a file that lies in ``folder``.
 
@@ -68,12 +76,22 @@ def parse_config(
     model = raw.get("base_model_name")
     raw = apply_overrides(raw, overrides, default_optimizer=DEFAULT_OPTIMIZER)
     raw.setdefault("output_dir", "runs")
+    raw = _with_plugins(raw, plugins)
     # What is still relative now came from the command line. A hub name of the file must
     # not turn into a folder that happens to lie in the current one.
     raw = resolve_paths(raw, Path.cwd())
     if not any(parse_override(text)[0] == ["base_model_name"] for text in overrides):
         raw["base_model_name"] = model
-    return _validated(raw)
+    return _validated(load_named_plugins(raw))
+
+
+def _with_plugins(raw: dict[str, Any], plugins: Iterable[str]) -> dict[str, Any]:
+    """Add plug-ins to those of the file; anything but a list is left to the schema."""
+    named = raw.get("plugins", [])
+    added = list(plugins)
+    if not added or not isinstance(named, list):
+        return raw
+    return {**raw, "plugins": [*named, *added]}
 
 
 def _validated(data: dict[str, Any]) -> TrainConfig:

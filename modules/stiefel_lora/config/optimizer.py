@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union
 from pydantic import Field, create_model, field_validator
 
 from .._exceptions import ConfigError, reason_of
-from ..methods import CATALOGUE, Method, Option
+from ..methods import CATALOGUE, CUSTOM, Method, Option
 from ._base import StrictModel, broken_rule
 
 __all__ = [
@@ -16,6 +16,8 @@ __all__ = [
     "CustomOptimizer",
     "OptimizerChoice",
     "OptimizerConfig",
+    "follow_catalogue",
+    "optimizer_union",
 ]
 
 
@@ -129,13 +131,38 @@ def _model_of(entry: Method) -> type[OptimizerConfig]:
 
 OPTIMIZER_MODELS: dict[str, type[OptimizerConfig]] = {
     **{name: _model_of(entry) for name, entry in CATALOGUE.items()},
-    "custom": CustomOptimizer,
+    CUSTOM: CustomOptimizer,
 }
+"""By name: members of the union, those of loaded plug-ins among them."""
+
+_entries = dict(CATALOGUE)
+
+
+def optimizer_union() -> Any:
+    """The union of :data:`OPTIMIZER_MODELS`, as it is now."""
+    union: Any = Union
+    return union[tuple(OPTIMIZER_MODELS.values())]
+
+
+def follow_catalogue() -> bool:
+    """Bring :data:`OPTIMIZER_MODELS` up to date; True where something changed."""
+    if _entries == CATALOGUE:
+        return False
+    made = {
+        name: OPTIMIZER_MODELS[name]
+        if _entries.get(name) == entry
+        else _model_of(entry)
+        for name, entry in CATALOGUE.items()
+    }
+    _entries.clear()
+    _entries.update(CATALOGUE)
+    OPTIMIZER_MODELS.clear()
+    OPTIMIZER_MODELS.update(made)
+    OPTIMIZER_MODELS[CUSTOM] = CustomOptimizer
+    return True
+
 
 if TYPE_CHECKING:
     OptimizerChoice: TypeAlias = OptimizerConfig
 else:
-    OptimizerChoice = Annotated[
-        Union[tuple(OPTIMIZER_MODELS.values())],  # noqa: UP007
-        Field(discriminator="name"),
-    ]
+    OptimizerChoice = Annotated[optimizer_union(), Field(discriminator="name")]

@@ -9,7 +9,8 @@ names on the Hugging Face hub. Such a name is a path when it
 * holds a backslash or more than one slash, or ends in .safetensors, .sft or .ckpt, or
 * exists in the folder it is relative to;
 
-everything else ("org/name") is a hub name and stays as it is.
+everything else ("org/name") is a hub name and stays as it is. Entries of ``plugins``
+are paths when they end in .py or hold a slash, else names of modules.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ..methods.plugins import is_file_name
 from .concept import spell_out_concepts
 from .path_text import expanded, path_problem
 from .settings.model import PART_SETTINGS
@@ -40,6 +42,8 @@ def resolve_paths(data: dict[str, Any], base: Path) -> dict[str, Any]:
     for key in MODEL_SETTINGS:
         if isinstance(data.get(key), str):
             data[key] = resolve_model(data[key], base)
+    if isinstance(data.get("plugins"), list | tuple):
+        data["plugins"] = [_resolve_plugin(text, base) for text in data["plugins"]]
     return data
 
 
@@ -71,6 +75,11 @@ def _looks_like_path(name: str) -> bool:
         or name.count("/") > 1
         or name.endswith(MODEL_FILES)
     )
+
+
+def _resolve_plugin(value: Any, base: Path) -> Any:
+    is_path = isinstance(value, str) and is_file_name(value)
+    return str(absolute(value, base)) if is_path else value
 
 
 def _resolve_concepts(value: Any, base: Path) -> Any:

@@ -42,7 +42,10 @@ class Plan:
 
 
 def make_plans(
-    configs: Sequence[str], overrides: Sequence[str] = (), sweeps: Sequence[str] = ()
+    configs: Sequence[str],
+    overrides: Sequence[str] = (),
+    sweeps: Sequence[str] = (),
+    plugins: Sequence[str] = (),
 ) -> list[Plan]:
     """Combine configs and sweeps, with a run name of its own for every job.
 
@@ -50,6 +53,7 @@ def make_plans(
         configs: config files, patterns such as ``jobs/*.json``, or names of presets.
         overrides: ``KEY=VALUE`` for all jobs.
         sweeps: see ``sweep``.
+        plugins: files or modules for all jobs, beside those of the configs.
 
     Raises:
         ConfigError: one line a broken config, by name; or two jobs that are the same.
@@ -61,7 +65,9 @@ def make_plans(
     for source in _sources(configs):
         for point in points:
             try:
-                plans.append(_plan(source, point, overrides, scanned))
+                settings = ordered(point, overrides)
+                config = load_config(find_config(source), settings, plugins)
+                plans.append(_plan(config, source, point, scanned))
             except InputError as error:
                 problems[_title(source, str(error))] = None
     if problems:
@@ -85,10 +91,8 @@ def _sources(configs: Iterable[str]) -> list[str]:
 
 
 def _plan(
-    source: str, point: Sequence[str], overrides: Sequence[str], scanned: dict[str, str]
+    config: TrainConfig, source: str, point: Sequence[str], scanned: dict[str, str]
 ) -> Plan:
-    path = find_config(source)
-    config = load_config(path, ordered(point, overrides))
     check_paths(config)
     check_complete(config)
     _check_pictures(config, scanned)

@@ -15,11 +15,17 @@ AlphaPolicy = Literal["rank", "free"]
 Start = Literal["stiefel", "riemannion", "lora"]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+class _OfDefault:
+    """The type of an option that has the type of its default."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Option:
     """One keyword argument of an optimizer, with what a form or a schema needs.
 
-    ``type`` is ``float``, ``int``, ``bool`` or ``str``; a ``str`` has ``choices``.
+    ``Option("momentum", 0.9, low=0, high=1, doc="...")``. ``type`` is ``float``,
+    ``int``, ``bool`` or ``str``; without it, that of the default. A ``str`` has
+    ``choices``.
     ``low`` and ``high`` are inclusive bounds, ``low_open`` excludes the lower one,
     ``high_open`` the upper one. ``default=None`` with ``optional=True`` means that the
     method fills in a documented value. ``unit`` is a word or two for labels. ``needs``
@@ -27,9 +33,10 @@ class Option:
     """
 
     name: str
-    type: type
     default: float | int | bool | str | None
+    _: dataclasses.KW_ONLY
     doc: str
+    type: type = _OfDefault
     low: float | None = None
     high: float | None = None
     low_open: bool = False
@@ -38,6 +45,10 @@ class Option:
     optional: bool = False
     unit: str = ""
     needs: tuple[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.type is _OfDefault:
+            object.__setattr__(self, "type", type(self.default))
 
     def violation(self, value: object) -> str | None:
         """Say which rule ``value`` breaks, as the end of a sentence, or None."""
@@ -88,6 +99,9 @@ class Method:
     ``separable``: every parameter can be stepped on its own, so fused backward passes
     are allowed, except with an option of ``joint``. ``extra``: the pip extra it needs.
     ``default_lr`` is where a first run should begin, ``lr_unit`` says in what unit.
+    ``implementation`` is the class itself where ``register`` was given one, and
+    ``plugin`` what to write into ``plugins`` of a configuration to load it; both are
+    None for built-in methods.
     """
 
     name: str
@@ -102,6 +116,8 @@ class Method:
     separable: bool = False
     joint: tuple[tuple[str, str], ...] = ()
     extra: str | None = None
+    implementation: type[Any] | None = None
+    plugin: str | None = None
 
     def load(self) -> type[Any]:
         """Import the optimizer class that ``target`` ("module:Class") names.
@@ -109,6 +125,8 @@ class Method:
         Raises:
             OptionError: the package that the method needs is not installed.
         """
+        if self.implementation is not None:
+            return self.implementation
         module, _, name = self.target.partition(":")
         try:
             return getattr(importlib.import_module(module), name)

@@ -6,16 +6,20 @@ from .adamw import AdamW
 from .alpha import fold_alpha_
 from .engine import PairOptimizer
 from .factory import create_optimizer
+from .groups import ParamGroup
 from .initialise import (
+    init_lora_,
     init_riemannion_,
     init_stella_,
     init_stiefel_,
     orthonormalize_,
 )
 from .loi import Loi, init_loi_
+from .lora_optimizer import LoraOptimizer
 from .lora_plus import LoRAPlus
 from .lora_rite import LoRARITE
 from .pairs import Pair, PairMap, find_pairs
+from .register import register
 from .riemannion import Riemannion
 from .rule import PairBatch, Rule
 from .scaled_adamw import ScaledAdamW
@@ -29,10 +33,12 @@ __all__ = [
     "LoRAPlus",
     "LoRARITE",
     "Loi",
+    "LoraOptimizer",
     "Pair",
     "PairBatch",
     "PairMap",
     "PairOptimizer",
+    "ParamGroup",
     "Riemannion",
     "Rule",
     "ScaledAdamW",
@@ -42,8 +48,10 @@ __all__ = [
     "find_pairs",
     "fold_alpha_",
     "init_loi_",
+    "init_lora_",
     "init_riemannion_",
     "init_stella_",
     "init_stiefel_",
     "orthonormalize_",
+    "register",
 ]

@@ -22,16 +22,16 @@ from ._plain import step_plain
 from ._reports import FirstSteps, log_frozen, log_restarted
 from ._watch import Watch, usable_gradient
 from .gauge import Gauge, enter_stiefel_gauge, needs_gauge
+from .lora_optimizer import LoraOptimizer
 from .pairs import Pair
 from .rule import ROLES, Role, Rule
 
 __all__ = ["LoneSteps"]
 
 
-class LoneSteps(torch.optim.Optimizer):
+class LoneSteps(LoraOptimizer):
     """What :class:`~stiefel_lora.optim.engine.PairOptimizer` does parameter-wise."""
 
-    method: str
     rule: Rule
     _pairs: list[Pair]
     _rest: list[tuple[str, Tensor]]

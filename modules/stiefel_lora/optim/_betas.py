@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from ..methods import method
 from ._groups import check_group
 from ._refusals import check_lr
 from ._saved_state import check_shapes, check_state
+from .lora_optimizer import LoraOptimizer
 
 __all__ = ["SeparateBetas"]
 
 
-class SeparateBetas(torch.optim.Optimizer):
+class SeparateBetas(LoraOptimizer):
     """Let groups have checked ``beta1`` and ``beta2`` where the base has ``betas``."""
-
-    method: str
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group; its options are checked.

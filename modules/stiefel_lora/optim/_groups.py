@@ -14,6 +14,7 @@ from .._exceptions import OptionError
 from ..methods import Method, check_options
 
 __all__ = [
+    "RESERVED",
     "Source",
     "check_group",
     "is_magnitude",
@@ -30,12 +31,12 @@ _NAME_LISTS = ("lora_param_names", "param_names")
 # peft's name, and that of LyCORIS and OneTrainer.
 _MAGNITUDE = re.compile(r"lora_magnitude_vector|dora_scale")
 
-# What torch and hosts write into groups beside options.
-_BOOKKEEPING = {
+RESERVED = {
     *("params", "lr", "initial_lr", "name", "names", "optim_type", "alpha_is_rank"),
     *("max_lr", "min_lr", "lr_scale", "foreach", "fused", "capturable", "maximize"),
     *("differentiable", "amsgrad", *_NAME_LISTS),
 }
+"""What torch and hosts write into groups beside options."""
 
 Source = nn.Module | Iterable[Any]
 
@@ -90,7 +91,7 @@ def check_group(entry: Method, group: Mapping[str, Any]) -> None:
     known = {option.name for option in entry.options}
     check_options(entry, {key: group[key] for key in group if key in known})
     for key in group:
-        if key in known or key in _BOOKKEEPING:
+        if key in known or key in RESERVED:
             continue
         if key == "betas":
             raise OptionError(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .._exceptions import CheckpointError
-from ..methods import CATALOGUE, Method
+from ..methods import BUILT_IN, CATALOGUE, Method
 from ._groups import names_of
 
 __all__ = ["check_shapes", "check_state", "fill_options", "keep_dtypes"]
@@ -32,6 +32,10 @@ def check_state(state_dict: Mapping[str, Any], entry: Method) -> None:
         return
     keys = _keys(state_dict)
     known = {option.name for option in entry.options}
+    every = {o.name for other in CATALOGUE.values() for o in other.options}
+    # A plug-in may have options of other methods' names, and nothing but those.
+    if entry.name not in BUILT_IN and keys & every == known:
+        return
     if entry.name in ("adamw", "adamw_8bit"):
         known = (known - {"beta1", "beta2"}) | {"betas"}
     if found is None and 2 * len(known & keys) >= len(known):
@@ -141,9 +145,12 @@ def fill_options(
 def _saved_by(state_dict: Mapping[str, Any]) -> Method | None:
     """The method whose own options are in the groups; AdamW has ``betas``."""
     keys = _keys(state_dict)
+    built_in = Counter(o.name for name in BUILT_IN for o in CATALOGUE[name].options)
     uses = Counter(o.name for entry in CATALOGUE.values() for o in entry.options)
     for entry in CATALOGUE.values():
-        own = {o.name for o in entry.options if uses[o.name] == 1}
+        # A plug-in takes no name away from the built-in methods.
+        count = built_in if entry.name in BUILT_IN else uses
+        own = {o.name for o in entry.options if count[o.name] == 1}
         # Not all: some may be younger. Not one: SGD too has ``nesterov``.
         if own and 2 * len(own & keys) >= len(own):
             return entry

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..methods import check_options, method
 from ._adamw import ADAMW_STATE, adamw_step
 from ._betas import SeparateBetas
 from ._groups import Source, named_groups, spare_magnitudes
 from ._saved_state import keep_dtypes
+from .pairs import odd_ones
 
 __all__ = ["AdamW"]
 
@@ -53,6 +54,7 @@ class AdamW(SeparateBetas, torch.optim.AdamW):
             "eps": eps,
         }
         check_options(method(self.method), options)
+        self._odd = odd_ones(params) if isinstance(params, nn.Module) else []
         super().__init__(
             spare_magnitudes(named_groups(params)),
             lr=lr,

@@ -13,11 +13,12 @@ from __future__ import annotations
 from typing import Any
 
 from bitsandbytes.optim import AdamW8bit
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..methods import check_options, method
 from ._betas import SeparateBetas
 from ._groups import Source, named_groups, spare_magnitudes
+from .pairs import odd_ones
 
 __all__ = ["EightBitAdamW"]
 
@@ -56,6 +57,7 @@ class EightBitAdamW(SeparateBetas, AdamW8bit):
             "eps": eps,
         }
         check_options(method(self.method), options)
+        self._odd = odd_ones(params) if isinstance(params, nn.Module) else []
         super().__init__(
             spare_magnitudes(named_groups(params)),
             lr=float(lr),

@@ -34,7 +34,7 @@ from .alpha import settle_alpha
 from .buckets import bucketed, chunked
 from .gauge import needs_gauge
 from .host_points import check_host
-from .pairs import Odd, Pair, PairMap, find_pairs, odd_ones
+from .pairs import Pair, PairMap, find_pairs, odd_ones
 from .rule import ROLES, Rule
 
 __all__ = ["PairOptimizer"]
@@ -58,7 +58,6 @@ class PairOptimizer(LoneSteps):
     """
 
     _width: float
-    _odd: list[Odd]
     _waiting: bool = False
 
     def __init__(

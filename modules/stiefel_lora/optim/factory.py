@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..methods import check_options, method, usual_lr
 from ._groups import Source
+from .lora_optimizer import LoraOptimizer, without_betas
 
 __all__ = ["create_optimizer"]
 
@@ -19,7 +19,7 @@ def create_optimizer(
     *,
     lr: float | Tensor | None = None,
     **options: Any,
-) -> torch.optim.Optimizer:
+) -> LoraOptimizer:
     """Create the optimizer of a catalogue entry on a model's trainable parameters.
 
     Given a model, its names settle which parameters are pairs, and where a PEFT layer
@@ -28,17 +28,20 @@ def create_optimizer(
 
     Args:
         name: ``"stiefel_lora"``, ``"adamw"``, ...: a key of
-            :data:`stiefel_lora.methods.CATALOGUE`.
+            :data:`stiefel_lora.methods.CATALOGUE`, or the method of an installed
+            plug-in.
         model_or_named_parameters: a module, ``(name, tensor)`` pairs, or groups.
         lr: learning rate in the method's unit; None takes the rate where the method
             usually begins with these options.
-        options: options of the catalogue entry.
+        options: options of the catalogue entry; ``betas=(b1, b2)`` for beta1, beta2.
 
     Raises:
+        ConfigError: an installed plug-in that cannot be imported.
         OptionError: unknown name or option, or a value out of bounds.
         PairingError: ambiguous pairs.
     """
     entry = method(name)
+    options = without_betas(entry, options)
     check_options(entry, options)
     rate = usual_lr(entry, options) if lr is None else lr
     return entry.load()(model_or_named_parameters, lr=rate, **options)

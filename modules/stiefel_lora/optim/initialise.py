@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from .._exceptions import PairingError
+from ..methods import method as find_method
 from ._groups import Source
 from .gauge import enter_where_needed, orthonormal_start
 from .pairs import Pair, find_pairs
@@ -18,6 +19,7 @@ from .stella import random_right_frame
 __all__ = [
     "STARTS",
     "init_lora_",
+    "init_plain_",
     "init_riemannion_",
     "init_stella_",
     "init_stiefel_",
@@ -106,7 +108,7 @@ def init_riemannion_(source: Source, seed: int = 0) -> list[Pair]:
 
 
 @torch.no_grad()
-def init_lora_(source: Source, seed: int = 0) -> list[Pair]:
+def init_plain_(source: Source, seed: int = 0) -> list[Pair]:
     """Start every LoRA pair as plain LoRA does: A uniform in +-1/sqrt(in), B zero.
 
     Args, Returns: as :func:`init_stiefel_`; A depends on seed and order alone.
@@ -123,12 +125,35 @@ def init_lora_(source: Source, seed: int = 0) -> list[Pair]:
 
 
 STARTS: dict[str, Callable[..., list[Pair]]] = {
-    "lora": init_lora_,
+    "lora": init_plain_,
     "stiefel": init_stiefel_,
     "riemannion": init_riemannion_,
     "stella": init_stella_,
 }
 """By the catalogue's ``Method.start``; ``stella`` is asked for by name alone."""
+
+
+def init_lora_(
+    source: Source, method: str = "stiefel_lora", *, seed: int = 0
+) -> list[Pair]:
+    """Start every LoRA pair as a method of the catalogue needs it, in place.
+
+    What the model computes stays: the product is zero (``riemannion``: at most 1e-7).
+
+    Args:
+        source: a model with trainable LoRA layers, named parameters or groups.
+        method: name in the catalogue.
+        seed: another seed gives another start.
+
+    Returns:
+        The pairs, in order of appearance.
+
+    Raises:
+        OptionError: no method has this name.
+        PairingError: no pair found, or a rank that exceeds a side of its layer where
+            the method needs an orthonormal B.
+    """
+    return STARTS[find_method(method).start](source, seed=seed)
 
 
 def startable_pairs(source: Source) -> list[Pair]:

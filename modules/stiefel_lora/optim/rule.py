@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from ..methods import Option
 from .factor_rule import FactorRule, Solver
 
 __all__ = ["ROLES", "PairBatch", "Role", "Rule", "StateShape", "keeps_orthonormal"]
@@ -65,7 +66,15 @@ class PairBatch:
 
 
 class Rule:
-    """The mathematics of one method; the defaults suit free factors."""
+    """The mathematics of one method; the defaults suit free factors.
+
+    A rule is complete with :meth:`update` (and :meth:`states` where it keeps any).
+    ``beta1``, ``beta2``, ``eps`` and ``weight_decay`` of parameters outside pairs are
+    Adam's usual ones unless the method has options of these names.
+    """
+
+    options: tuple[Option, ...] = ()
+    """The method's options, where ``register`` made the record."""
 
     orthonormal_up: bool = False
     """Whether B must have orthonormal columns before the first update."""
@@ -77,12 +86,18 @@ class Rule:
     """States that keep their meaning when the factors change coordinates."""
 
     def choices(self, group: Mapping[str, Any]) -> dict[str, Any]:
-        """Options that select code; pairs are batched by them."""
-        return {}
+        """Options that select code; pairs are batched by them.
+
+        By default those of :attr:`options` that are no numbers, or may be empty.
+        """
+        return {o.name: group[o.name] for o in self.options if not _is_number(o)}
 
     def numbers(self, group: Mapping[str, Any]) -> dict[str, float]:
-        """Numeric options of a parameter group, with documented defaults filled in."""
-        return {}
+        """Numeric options of a parameter group, with documented defaults filled in.
+
+        By default those of :attr:`options` that always have a value.
+        """
+        return {o.name: group[o.name] for o in self.options if _is_number(o)}
 
     def states(self, choices: Mapping[str, Any]) -> dict[str, StateShape]:
         """Name -> shape of each state tensor: like B, like A, r x r, or 1 x 1."""
@@ -136,6 +151,10 @@ class Rule:
     def update(self, batch: PairBatch) -> None:
         """Take one step on stacked pairs; factors and state of the batch change."""
         raise NotImplementedError
+
+
+def _is_number(option: Option) -> bool:
+    return option.type in (int, float) and not option.choices and not option.optional
 
 
 def keeps_orthonormal(optimizer: object) -> bool:

@@ -11,6 +11,7 @@ import itertools
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 from .._exceptions import OutputError
 from .jsonl_sink import read_events
@@ -19,6 +20,7 @@ __all__ = [
     "RunFolder",
     "create_run_folder",
     "existing_run_folders",
+    "plugins_in",
     "run_of_config",
 ]
 
@@ -141,13 +143,23 @@ def run_of_config(path: Path) -> RunFolder | None:
     return folder if is_one and path.name == folder.config_file.name else None
 
 
+def plugins_in(root: Path) -> list[str]:
+    """Plug-ins in the folder's configuration; none where it cannot be read."""
+    found = _config_inside(root).get("plugins")
+    return [str(text) for text in found] if isinstance(found, list) else []
+
+
 def _name_inside(root: Path) -> object:
     """``run_name`` in the folder's configuration; None where it cannot be read."""
+    return _config_inside(root).get("run_name")
+
+
+def _config_inside(root: Path) -> dict[str, Any]:
     try:
         found = json.loads((root / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
-        return None
-    return found.get("run_name") if isinstance(found, dict) else None
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _began(folder: RunFolder) -> float:

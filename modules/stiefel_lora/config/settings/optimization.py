@@ -45,6 +45,10 @@ class OptimizationSettings(StrictModel):
     optimizer: OptimizerChoice = Field(default_factory=_default_optimizer)
     """Optimizer and its options; the defaults are a good start."""
 
+    plugins: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Optimizers from outside the package: Python files that register one, such as
+    my_method.py, or names of modules."""
+
     learning_rate: Annotated[Number, Field(gt=0, le=100)] = Field(
         default_factory=_default_learning_rate
     )

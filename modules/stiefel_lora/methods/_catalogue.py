@@ -1,0 +1,120 @@
+"""All methods by name: the built-in ones, and those that plug-ins register."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+
+from .._exceptions import OptionError
+from ._baselines import ADAMW, ADAMW_8BIT, LORA_PLUS, SCALED_ADAMW
+from ._geometric import LORA_RITE, RIEMANNION, STELLA
+from ._stiefel import STIEFEL_LORA
+from ._types import Method
+
+__all__ = [
+    "BUILT_IN",
+    "CATALOGUE",
+    "CUSTOM",
+    "add_method",
+    "check_options",
+    "name_plugin",
+    "remove_method",
+    "suggestion",
+]
+
+CATALOGUE: dict[str, Method] = {
+    entry.name: entry
+    for entry in (
+        STIEFEL_LORA,
+        STELLA,
+        LORA_RITE,
+        RIEMANNION,
+        ADAMW,
+        LORA_PLUS,
+        SCALED_ADAMW,
+        ADAMW_8BIT,
+    )
+}
+
+BUILT_IN = frozenset(CATALOGUE)
+
+CUSTOM = "custom"
+"""Name of any other optimizer class in a configuration."""
+
+
+def add_method(entry: Method) -> None:
+    """Add the record of a method; one of the same class is replaced.
+
+    Raises:
+        OptionError: another method has its name or its label.
+    """
+    for other in CATALOGUE.values():
+        if other.target == entry.target and other.name not in BUILT_IN:
+            continue
+        same = "name" if other.name == entry.name else "label"
+        if same == "name" or other.label.casefold() == entry.label.casefold():
+            raise _clash(entry, same, other)
+    if entry.name == CUSTOM:
+        raise OptionError(
+            f"name: {CUSTOM!r} stands for other optimizer classes in a configuration. "
+            f"Give {_class_of(entry)} another name or label."
+        )
+    for name, other in list(CATALOGUE.items()):
+        if other.target == entry.target:
+            del CATALOGUE[name]
+    CATALOGUE[entry.name] = entry
+
+
+def remove_method(name: str) -> None:
+    """Remove a registered method; built-in ones stay."""
+    if name not in BUILT_IN:
+        CATALOGUE.pop(name, None)
+
+
+def name_plugin(name: str, plugin: str) -> None:
+    """Note what to write into ``plugins`` to load a registered method."""
+    if CATALOGUE[name].plugin != plugin:
+        CATALOGUE[name] = dataclasses.replace(CATALOGUE[name], plugin=plugin)
+
+
+def check_options(entry: Method, options: dict[str, object]) -> None:
+    """Check keyword options of a method: names, types, bounds and what they need.
+
+    Raises:
+        OptionError: unknown name (the nearest one is named), value out of bounds, or an
+            option that has no effect beside the others.
+    """
+    known = {option.name: option for option in entry.options}
+    for name, value in options.items():
+        if name not in known:
+            raise OptionError(
+                f"{entry.name} has no option {name!r}; {suggestion(name, list(known))}"
+            )
+        violation = known[name].violation(value)
+        if violation:
+            raise OptionError(f"{entry.name}: {name}={value!r} {violation}.")
+    for option, name, value in entry.idle(options):
+        raise OptionError(
+            f"{entry.name}: {option.name}={options[option.name]!r} has no effect with "
+            f"{name}={options[name]!r}. Remove it, or set {name}={value!r}."
+        )
+
+
+def suggestion(name: str, known: list[str]) -> str:
+    """The end of a sentence on an unknown name: the nearest one, or all."""
+    near = difflib.get_close_matches(name, known, n=1)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return f"it knows {', '.join(known)}." if known else "it has none."
+
+
+def _clash(entry: Method, same: str, other: Method) -> OptionError:
+    kind = "built-in optimizer" if other.name in BUILT_IN else "optimizer of a plug-in"
+    return OptionError(
+        f"{same}: {getattr(entry, same)!r} is the {same} of the {kind} {other.label} "
+        f"({other.target}). Give {_class_of(entry)} another one."
+    )
+
+
+def _class_of(entry: Method) -> str:
+    return entry.target.partition(":")[2]

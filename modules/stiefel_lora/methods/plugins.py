@@ -1,0 +1,273 @@
+"""Methods from outside the package: a file, a module, or an installed package.
+
+A plug-in is Python that calls :func:`~stiefel_lora.optim.register.register`. It is
+imported, and torch with it, when a configuration or a command names it; an entry point
+of the group ``stiefel_lora.methods`` is named by the name of its method.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+from .._exceptions import ConfigError, InputError, OptionError, reason_of
+from ._catalogue import CATALOGUE, name_plugin, remove_method, suggestion
+from ._types import Method
+
+__all__ = [
+    "GROUP",
+    "TYPO",
+    "find_installed",
+    "is_file_name",
+    "load_installed",
+    "load_plugin",
+    "method",
+]
+
+GROUP = "stiefel_lora.methods"
+"""Entry-point group; an entry is ``name of the method = module``."""
+
+TYPO = 0.8
+"""difflib's ratio from which a name is a known one with a wrong letter."""
+
+_Stamp = tuple[int, int]
+# File -> its time and size when it was run, and the error if that failed.
+_files: dict[Path, tuple[_Stamp, ConfigError | None]] = {}
+
+
+def method(name: str) -> Method:
+    """Look up a method by its name, among installed plug-ins too.
+
+    Raises:
+        OptionError: no method has this name; the sentence names the nearest one.
+        ConfigError: the installed plug-in that has it cannot be imported.
+    """
+    if name not in CATALOGUE:
+        find_installed(name)
+    if name in CATALOGUE:
+        return CATALOGUE[name]
+    known = [*CATALOGUE, *_entry_points()]
+    sentence = f"There is no optimizer {name!r}; {suggestion(name, known)}"
+    if not difflib.get_close_matches(name, known, n=1, cutoff=TYPO):
+        sentence += (
+            " If a plug-in adds it, import its module first, or name its file or "
+            "module with --plugin."
+        )
+    raise OptionError(sentence)
+
+
+def is_file_name(text: str) -> bool:
+    """Whether an entry of ``plugins`` is a path; else it is the name of a module."""
+    return text.endswith(".py") or "/" in text or "\\" in text or text.startswith("~")
+
+
+def load_plugin(text: str) -> list[Method]:
+    """Import a plug-in; a file that has not changed since is not run again.
+
+    Args:
+        text: path of a Python file, or name of a module or package.
+
+    Returns:
+        The methods that it registers.
+
+    Raises:
+        ConfigError: no such file or module, one that cannot be imported, or one that
+            registers no method.
+    """
+    if is_file_name(text):
+        path = Path(os.path.abspath(os.path.expanduser(text)))
+        module = _run_file(path)
+        found = _methods_of(module)
+        plugin, shown = str(path), str(path)
+    else:
+        module = _import(text)
+        found = _methods_of(module)
+        plugin, shown = module, text
+    if not found:
+        raise ConfigError(
+            f"plugins: {shown} registers no optimizer. Put @register(...) from "
+            "stiefel_lora above its class."
+        )
+    for name in found:
+        name_plugin(name, plugin)
+    return [CATALOGUE[name] for name in found]
+
+
+def find_installed(name: str) -> None:
+    """Import the installed plug-in whose entry point has the name of a method, if any.
+
+    Raises:
+        ConfigError: it cannot be imported, or registers no such method.
+    """
+    entry = _entry_points().get(name)
+    if entry is None:
+        return
+    load_plugin(entry.module)
+    if name not in CATALOGUE:
+        raise ConfigError(
+            f"plugins: the entry point {name!r} of {_package(entry)} registers no "
+            f"optimizer of that name. Correct the name in its group {GROUP}."
+        )
+
+
+def load_installed() -> list[str]:
+    """Import all installed plug-ins, for lists of optimizers.
+
+    Returns:
+        A sentence about each that cannot be imported.
+    """
+    problems = []
+    for name in _entry_points():
+        if name not in CATALOGUE:
+            try:
+                find_installed(name)
+            except ConfigError as error:
+                problems.append(str(error))
+    return problems
+
+
+def _entry_points() -> dict[str, importlib.metadata.EntryPoint]:
+    return {entry.name: entry for entry in importlib.metadata.entry_points(group=GROUP)}
+
+
+def _package(entry: importlib.metadata.EntryPoint) -> str:
+    return f"the package {entry.dist.name}" if entry.dist else entry.value
+
+
+def _methods_of(module: str) -> list[str]:
+    """Names of the methods whose class is in a module, below it or imported by it."""
+    values = vars(sys.modules[module]).values() if module in sys.modules else ()
+    classes = {id(value) for value in values if isinstance(value, type)}
+    return [
+        name
+        for name, entry in CATALOGUE.items()
+        if entry.implementation is not None
+        and (
+            f"{entry.target.partition(':')[0]}.".startswith(f"{module}.")
+            or id(entry.implementation) in classes
+        )
+    ]
+
+
+def _import(name: str) -> str:
+    """Import a module, or that of an entry point, and return its name."""
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise ConfigError(
+            f"plugins: {name!r} is neither a file nor the name of a module. Write a "
+            f"path that ends in .py, or a name such as my_package.my_method."
+        )
+    missing = _missing_module(name)
+    if missing is not None:
+        entry = _entry_points().get(name)
+        if entry is None or entry.module == name:
+            raise ConfigError(
+                f"plugins: there is no module {missing}. Install the package that "
+                f"holds it, or write the path of a file such as {name}.py."
+            )
+        return _import(entry.module)
+    _guarded(name, lambda: importlib.import_module(name))
+    return name
+
+
+def _missing_module(name: str) -> str | None:
+    """The first part of a dotted name that is not there; parents are imported."""
+    parts = name.split(".")
+    for end in range(1, len(parts) + 1):
+        part = ".".join(parts[:end])
+        if part in sys.modules:
+            continue
+        if end > 1:
+            parent = ".".join(parts[: end - 1])
+            _guarded(parent, lambda parent=parent: importlib.import_module(parent))
+        try:
+            spec = importlib.util.find_spec(part)
+        except (ImportError, ValueError):
+            # The part before it is no package.
+            return part
+        if spec is None:
+            return part
+    return None
+
+
+def _run_file(path: Path) -> str:
+    """Run a file as a module of its own and return the module's name."""
+    name = f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        raise ConfigError(
+            f"plugins: there is no file {_visible(path)}. Write the path where it is "
+            f"now."
+        ) from None
+    stamp = status.st_mtime_ns, status.st_size
+    before, error = _files.get(path, (None, None))
+    if before != stamp:
+        error = None
+        for method_name in _methods_of(name):
+            remove_method(method_name)
+        try:
+            _guarded(str(path), lambda: _execute(path, name))
+        except ConfigError as problem:
+            error = problem
+            for method_name in _methods_of(name):
+                remove_method(method_name)
+        _files[path] = stamp, error
+    if error is not None:
+        raise error
+    return name
+
+
+def _visible(path: Path) -> str:
+    return str(path) if str(path).isprintable() else ascii(str(path))
+
+
+def _execute(path: Path, name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError("it is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _guarded(shown: str, work: Callable[[], object]) -> None:
+    """Do ``work``, whose lines are the user's own and raise whatever they like.
+
+    Raises:
+        ConfigError: with the line that failed.
+    """
+    try:
+        work()
+    except SyntaxError as error:
+        raise ConfigError(
+            f"plugins: {error.filename or shown} has a syntax error in line "
+            f"{error.lineno} ({error.msg}). Fix that line."
+        ) from error
+    except InputError as error:
+        raise ConfigError(f"plugins: {shown}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise ConfigError(
+            f"plugins: {shown} cannot be imported{_line(shown, error)} "
+            f"({type(error).__name__}: {reason_of(error)}). Fix the plug-in."
+        ) from error
+
+
+def _line(shown: str, error: BaseException) -> str:
+    """The last line of the plug-in's own file that led to an error."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == shown]
+    return f", line {lines[-1]}" if lines else ""

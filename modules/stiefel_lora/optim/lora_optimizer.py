@@ -1,0 +1,162 @@
+"""The type of every optimizer of the catalogue."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import textwrap
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .._exceptions import OptionError, PairingError
+from ..methods import Method, check_options, method
+from .pairs import Odd, Pair, find_pairs
+
+__all__ = ["LoraOptimizer", "understanding_betas", "without_betas"]
+
+# print(optimizer) fits on a screen of 24 lines and 80 columns.
+_MOST_GROUPS = 6
+_MOST_LETTERS = 400
+_WIDTH = 76
+
+
+class LoraOptimizer(torch.optim.Optimizer):
+    """A torch optimizer that has a record in the catalogue and LoRA pairs.
+
+    Constructors take ``betas=(beta1, beta2)`` in place of ``beta1`` and ``beta2``.
+    """
+
+    method: str
+    _odd: list[Odd]
+
+    def __init_subclass__(cls, **rest: Any) -> None:
+        super().__init_subclass__(**rest)
+        if "__init__" in cls.__dict__:
+            made: Any = cls
+            made.__init__ = understanding_betas(cls.__init__)
+
+    @property
+    def entry(self) -> Method:
+        """Record of the method in the catalogue."""
+        return method(self.method)
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """The LoRA pairs among the parameters, in order of appearance.
+
+        Raises:
+            PairingError: parameters without names that can be paired in several ways.
+        """
+        return find_pairs(self.param_groups, getattr(self, "_odd", ())).pairs
+
+    def __repr__(self) -> str:
+        lines = [f"{type(self).__name__} ({self.entry.label}): {self._inventory()}"]
+        lines += [f"options: {_shown(self._options())}"] if self._options() else []
+        lines += self._group_lines()
+        folded = (textwrap.wrap(line, _WIDTH, subsequent_indent="  ") for line in lines)
+        return "\n  ".join(itertools.chain.from_iterable(folded))
+
+    def _inventory(self) -> str:
+        tensors = [p for group in self.param_groups for p in group["params"]]
+        try:
+            pairs = self.pairs
+        except PairingError:
+            return f"{len(tensors)} parameters, whose LoRA pairs only names could tell"
+        ranks = sorted({pair.rank for pair in pairs})
+        of_rank = ""
+        if ranks:
+            shown = f"{ranks[0]}" if len(ranks) == 1 else f"{ranks[0]} to {ranks[-1]}"
+            of_rank = f" of rank {shown}"
+        others = len(tensors) - 2 * len(pairs)
+        kinds = "pair" if len(pairs) == 1 else "pairs"
+        rest = "parameter" if others == 1 else "parameters"
+        return f"{len(pairs)} LoRA {kinds}{of_rank}, {others} other {rest}"
+
+    def _options(self) -> dict[str, Any]:
+        """Options that all groups share; the others are in the lines of the groups."""
+        return {
+            name: self.param_groups[0][name]
+            for name in self._option_names()
+            if len({repr(group.get(name)) for group in self.param_groups}) == 1
+        }
+
+    def _option_names(self) -> list[str]:
+        names = [*self.entry.defaults(), "betas"]
+        return [n for n in names if any(n in group for group in self.param_groups)]
+
+    def _group_lines(self) -> Iterator[str]:
+        shared = self._options()
+        own = [name for name in self._option_names() if name not in shared]
+        for number, group in enumerate(self.param_groups[:_MOST_GROUPS]):
+            name = f" {group['name']!r}" if group.get("name") else ""
+            values = {"lr": group["lr"]} | {n: group[n] for n in own if n in group}
+            count = len(group["params"])
+            kinds = "parameter" if count == 1 else "parameters"
+            yield f"group {number}{name}: {count} {kinds}, {_shown(values)}"
+        more = len(self.param_groups) - _MOST_GROUPS
+        if more > 0:
+            yield f"and {more} more {'group' if more == 1 else 'groups'}"
+
+
+def understanding_betas(init: Callable[..., None]) -> Callable[..., None]:
+    """Let a constructor take ``betas``, as torch's AdamW and other trainers have it."""
+
+    @functools.wraps(init)
+    def __init__(self: LoraOptimizer, *args: Any, **options: Any) -> None:
+        if "betas" in options:
+            options = without_betas(self.entry, options)
+        init(self, *args, **options)
+
+    return __init__
+
+
+def without_betas(entry: Method, options: dict[str, Any]) -> dict[str, Any]:
+    """Options with ``beta1`` and ``beta2`` in place of ``betas``.
+
+    Raises:
+        OptionError: the method has no such options, both are given, or betas are not
+            two numbers.
+    """
+    if "betas" not in options:
+        return options
+    own = {"beta1", "beta2"} & set(entry.defaults())
+    betas = options["betas"]
+    rest = {name: value for name, value in options.items() if name != "betas"}
+    if len(own) < 2:
+        known = ", ".join(entry.defaults()) or "none"
+        raise OptionError(
+            f"{entry.name}: betas={betas!r} needs a method with beta1 and beta2. Leave "
+            f"betas out; the options are {known}."
+        )
+    if own & set(rest):
+        raise OptionError(
+            f"{entry.name}: betas={betas!r} is given beside "
+            f"{sorted(own & set(rest))[0]}. Write beta1 and beta2 alone."
+        )
+    if not isinstance(betas, tuple | list) or len(betas) != 2:
+        raise OptionError(
+            f"{entry.name}: betas={betas!r} must be two numbers. Write "
+            "betas=(0.9, 0.999), or beta1=0.9, beta2=0.999."
+        )
+    given = {"beta1": betas[0], "beta2": betas[1]}
+    check_options(entry, given)
+    return rest | given
+
+
+def _shown(values: dict[str, Any]) -> str:
+    text = ", ".join(f"{name}={_value(value)}" for name, value in values.items())
+    return text if len(text) <= _MOST_LETTERS else f"{text[:_MOST_LETTERS]}..."
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Tensor):
+        # Reading a rate on an accelerator would wait for it.
+        return (
+            f"a tensor on {value.device}"
+            if value.device.type != "cpu"
+            else (f"{value.item():g}")
+        )
+    return f"{value:g}" if isinstance(value, float) else repr(value)

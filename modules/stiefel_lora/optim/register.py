@@ -1,0 +1,226 @@
+"""Register an optimizer class from outside the package in the catalogue."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import keyword
+import math
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from .._exceptions import OptionError
+from ..methods import Method, Option, add_method
+from ..methods._types import AlphaPolicy, Start
+from ._groups import RESERVED
+from .engine import PairOptimizer
+from .lora_optimizer import understanding_betas
+from .rule import Rule
+
+__all__ = ["register"]
+
+_Class = TypeVar("_Class", bound=type)
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+# sd-scripts sends class names with these endings into branches of its own.
+_FOREIGN_ENDINGS = ("8bit", "schedulefree")
+
+# Names that pydantic's models, of which those of a configuration are made, use up.
+_NO_KEYS = {
+    *("arguments", "construct", "copy", "dict", "from_orm", "json", "method"),
+    *("options", "parse_file", "parse_obj", "parse_raw", "schema", "schema_json"),
+    *("update_forward_refs", "validate"),
+}
+
+
+def register(
+    *,
+    label: str,
+    summary: str,
+    default_lr: float,
+    options: Sequence[Option] = (),
+    name: str | None = None,
+    lr_unit: str = "the method's own",
+    alpha_policy: AlphaPolicy = "free",
+    start: Start | None = None,
+    separable: bool = False,
+) -> Callable[[_Class], _Class]:
+    """Add a subclass of ``PairOptimizer`` to the catalogue; a decorator.
+
+    The class needs a ``rule``, a :class:`~stiefel_lora.optim.rule.Rule` or a subclass
+    of one; its constructor ``(params, lr, *, <options>)`` is made here. A class that is
+    registered again replaces itself.
+
+    Args:
+        label: name in menus.
+        summary: one sentence on what the method does.
+        default_lr: learning rate where a first run should begin.
+        options: keyword arguments of the constructor, in this order.
+        name: name in configurations, in small letters; by default made of the label.
+        lr_unit: what the learning rate measures, in a few words.
+        alpha_policy: ``"rank"`` where the method owns the scale of the product, so that
+            LoRA alpha must equal the rank.
+        start: ``"stiefel"`` (B orthonormal, A zero), ``"riemannion"`` (A tiny) or
+            ``"lora"`` (A random, B zero). By default ``"stiefel"`` where the rule has
+            ``orthonormal_up``, else ``"lora"``.
+        separable: whether a parameter can be stepped without its partner, as a fused
+            backward pass does; such a rule has ``factor_rules`` or ``adamw_roles``.
+
+    Returns:
+        A decorator that returns the class.
+
+    Raises:
+        OptionError: from the decorator: no such class or rule, an option that cannot
+            be one, or a name or label that another method has.
+    """
+
+    def add(cls: _Class) -> _Class:
+        rule = _rule_of(cls)
+        usual: Start = "stiefel" if rule.orthonormal_up else "lora"
+        entry = Method(
+            name=_name_of(label) if name is None else name,
+            label=label,
+            summary=summary,
+            target=f"{cls.__module__}:{cls.__qualname__}",
+            options=tuple(options),
+            default_lr=default_lr,
+            lr_unit=lr_unit,
+            alpha_policy=alpha_policy,
+            start=usual if start is None else start,
+            separable=separable,
+            implementation=cls,
+        )
+        _check(entry, cls, rule)
+        add_method(entry)
+        made: Any = cls
+        rule.options = entry.options
+        made.rule, made.method = rule, entry.name
+        made.__init__ = understanding_betas(_constructor(entry))
+        return cls
+
+    return add
+
+
+def _rule_of(cls: type) -> Rule:
+    if not (isinstance(cls, type) and issubclass(cls, PairOptimizer)):
+        raise OptionError(
+            f"register: {getattr(cls, '__name__', cls)} is no subclass of "
+            "PairOptimizer. Derive it from stiefel_lora.PairOptimizer; any other "
+            'optimizer class trains with {"name": "custom", "class": ...}.'
+        )
+    rule = getattr(cls, "rule", None)
+    if isinstance(rule, type) and issubclass(rule, Rule):
+        return rule()
+    if isinstance(rule, Rule):
+        # The rule of a base class keeps the options of that class.
+        return copy.copy(rule)
+    raise OptionError(
+        f"register: {cls.__name__} has no rule. Write class rule(Rule) inside of it, "
+        "with a method update(self, batch)."
+    )
+
+
+def _name_of(label: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", label.lower()).strip("_")
+
+
+def _check(entry: Method, cls: type, rule: Rule) -> None:
+    """Check a record as no test of the package can.
+
+    Raises:
+        OptionError: the first rule that it breaks.
+    """
+    if not _NAME.fullmatch(entry.name):
+        raise OptionError(
+            f"name: {entry.name!r} cannot be written in a configuration. Use small "
+            "letters, digits and _, beginning with a letter, for example "
+            "name='sign_lora'."
+        )
+    if cls.__name__.lower().endswith(_FOREIGN_ENDINGS):
+        raise OptionError(
+            f"register: sd-scripts takes a class name that ends as {cls.__name__} does "
+            "for an optimizer of its own. Rename the class."
+        )
+    if not (isinstance(entry.default_lr, int | float) and 0 < entry.default_lr < 1e3):
+        raise OptionError(
+            f"default_lr: {entry.default_lr!r} is no learning rate. Write a number "
+            "above 0."
+        )
+    if "__init__" in cls.__dict__ and not hasattr(cls.__init__, "__signature__"):
+        raise OptionError(
+            f"register: {cls.__name__} has an __init__, which is made of its options. "
+            "Remove it, and give each argument an Option."
+        )
+    steps = ("update", "factor_rules", "adamw_roles")
+    if all(getattr(type(rule), step) is getattr(Rule, step) for step in steps):
+        raise OptionError(
+            f"register: the rule of {cls.__name__} moves nothing. Give it a method "
+            "update(self, batch)."
+        )
+    names = [option.name for option in entry.options]
+    for option in entry.options:
+        problem = _option_problem(option, names)
+        if problem:
+            raise OptionError(f"options: {option.name!r} {problem}")
+
+
+def _option_problem(option: Option, names: list[str]) -> str | None:
+    """The end of a sentence on an option that cannot be one."""
+    name = option.name
+    if not _NAME.fullmatch(name) or keyword.iskeyword(name):
+        return "is no name of an option. Use small letters, digits and _."
+    if names.count(name) > 1:
+        return "is given twice. Write it once."
+    if name in RESERVED:
+        return "has a meaning of its own in a parameter group. Take another name."
+    if name in _NO_KEYS or name.startswith("model_"):
+        return "cannot be a key of a configuration. Take another name."
+    if option.type not in (float, int, bool, str):
+        return (
+            "has no type that can be told from its default. Write type=float (or int, "
+            "bool, str), and optional=True where None is meant."
+        )
+    if option.type is str and not option.choices:
+        return "is a text without choices. Write choices=(...)."
+    violation = option.violation(option.default)
+    if violation:
+        return f"has the default {option.default!r}, which {violation}. Change one."
+    if isinstance(option.default, float) and not math.isfinite(option.default):
+        return "has a default that is not finite. Write a finite one."
+    return None
+
+
+def _constructor(entry: Method) -> Callable[..., None]:
+    """``__init__(self, params, lr, *, <options>)`` of a record."""
+
+    def __init__(
+        self: PairOptimizer, params: Any, lr: Any = entry.default_lr, **options: Any
+    ) -> None:
+        PairOptimizer.__init__(self, params, lr, entry.defaults() | options)
+
+    kinds = inspect.Parameter
+    made: Any = __init__
+    made.__signature__ = inspect.Signature(
+        [
+            kinds("self", kinds.POSITIONAL_OR_KEYWORD),
+            kinds("params", kinds.POSITIONAL_OR_KEYWORD),
+            kinds("lr", kinds.POSITIONAL_OR_KEYWORD, default=entry.default_lr),
+            *(
+                kinds(option.name, kinds.KEYWORD_ONLY, default=option.default)
+                for option in entry.options
+            ),
+        ]
+    )
+    lines = [f"    {option.name}: {option.doc}" for option in entry.options]
+    made.__doc__ = "\n".join(
+        [
+            entry.summary,
+            "",
+            "Args:",
+            "    params: model, named parameters, parameters or groups of them.",
+            f"    lr: learning rate; its unit: {entry.lr_unit}.",
+            *lines,
+        ]
+    )
+    return __init__
