@@ -4,12 +4,15 @@ import json
 
 import pytest
 
+from helpers.plugin_methods import forgetting_plugins, write_plugin
 from stiefel_lora._exceptions import ConfigError, OutputError
 from stiefel_lora.config import load_config
+from stiefel_lora.config.plugins import offer_methods
 from stiefel_lora.config.presets import find_config, list_presets
-from stiefel_lora.methods import CATALOGUE
+from stiefel_lora.methods import CATALOGUE, load_plugin
 from stiefel_lora.ui.controllers.differences import differences
 from stiefel_lora.ui.controllers.document import Document
+from stiefel_lora.ui.controllers.findings import examine
 
 
 @pytest.fixture
@@ -52,6 +55,42 @@ def test_another_optimizer_comes_with_its_defaults_and_its_rate(document):
     document.undo()
     assert (document.optimizer, document.value("lora_alpha")) == ("adamw", 1.0)
     assert document.value("optimizer.weight_decay") == 0.01
+
+
+def test_an_optimizer_of_a_plugin_is_saved_with_its_file(document, tmp_path):
+    plugin = write_plugin(tmp_path)
+    with forgetting_plugins():
+        load_plugin(str(plugin))
+        offer_methods()
+        document.choose_optimizer("sign_lora")
+        assert document.value("optimizer.momentum") == 0.9
+        assert document.value("learning_rate") == CATALOGUE["sign_lora"].default_lr
+        assert document.value("plugins") == [str(plugin)]
+        document.choose_optimizer("stella")
+        document.choose_optimizer("sign_lora")
+        assert document.value("plugins") == [str(plugin)]
+        document.save(tmp_path / "mine.json")
+    with forgetting_plugins():
+        again = Document()
+        again.load(tmp_path / "mine.json")
+        assert again.value("optimizer.momentum") == 0.9
+
+
+def test_settings_of_last_time_whose_plugin_is_gone_are_shown(tmp_path):
+    plugin = write_plugin(tmp_path)
+    data = {"optimizer": {"name": "sign_lora"}, "plugins": [str(plugin)]}
+    with forgetting_plugins():
+        document = Document()
+        document.restore(data, None)
+        assert document.value("optimizer.momentum") == 0.9
+    plugin.unlink()
+    with forgetting_plugins():
+        document = Document()
+        document.restore(data, None)
+        assert document.value("optimizer.momentum") is None
+        assert document.value("learning_rate") > 0
+        found = examine(document.data)
+        assert found.errors["plugins"][0].startswith("plugins: there is no file ")
 
 
 def test_a_default_is_not_kept(document):

@@ -5,13 +5,13 @@
 
 Nothing of the checkout is changed. When one of its modules is imported, the one class
 or function that a feature needs is wrapped: the list of optimizers (``_choices``) and
-the names in configurations (``_names``), the window of their parameters (``_window``),
-the field of alpha (``_alpha_field``), the learning rate (``_rate``) and refusals
-(``_refusals``), the LoRA layers (``_layers``), the making of the trainer (``_trainer``)
-and of the optimizer (``_optimizer``), its state in backups (``_resume``), averages
-(``_averages``) and the curves (``_curves``). Configurations that name another optimizer
-behave as they did, also where OneTrainer has changed: ``_hooks`` refuses or warns once
-one of our methods is chosen.
+the names in configurations (``_names``), methods of plug-ins (``_plugins``), the window
+of their parameters (``_window``), the field of alpha (``_alpha_field``), the learning
+rate (``_rate``) and refusals (``_refusals``), the LoRA layers (``_layers``), the making
+of the trainer (``_trainer``) and of the optimizer (``_optimizer``), its state in
+backups (``_resume``), averages (``_averages``) and the curves (``_curves``).
+Configurations that name another optimizer behave as they did, also where OneTrainer has
+changed: ``_hooks`` refuses or warns once one of our methods is chosen.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from . import (
     _window,
 )
 from ._hooks import Hook, put_in
+from ._plugins import load_plugins
 
 __all__ = ["HOOKS", "patch"]
 
@@ -114,4 +115,5 @@ HOOKS = (
 
 def patch() -> None:
     """Put everything in place; calling it again does nothing."""
+    load_plugins()
     put_in(HOOKS)

@@ -21,18 +21,29 @@ __all__ = [
     "method_of",
     "names",
     "needs_fused_back_pass",
+    "offer_methods",
 ]
 
+OFFERED: dict[str, Method] = {}
+"""Methods in the dropdown, by label."""
+
 # OneTrainer has its own, by these names: ADAMW and ADAMW_8BIT.
-OFFERED = {
-    entry.label: entry
-    for name, entry in CATALOGUE.items()
-    if name not in ("adamw", "adamw_8bit")
-}
+_ITS_OWN = ("adamw", "adamw_8bit")
 
 # What pull request 1333 called it.
 _ALIASES = {"Stiefel_LoRA": "stiefel_lora"}
-_BY_NAME = {entry.name: entry for entry in OFFERED.values()}
+_BY_NAME: dict[str, Method] = {}
+
+
+def offer_methods() -> None:
+    """Offer every method of the catalogue, plug-ins that were loaded included."""
+    entries = [entry for name, entry in CATALOGUE.items() if name not in _ITS_OWN]
+    for known, key in ((OFFERED, "label"), (_BY_NAME, "name")):
+        known.clear()
+        known.update({getattr(entry, key): entry for entry in entries})
+
+
+offer_methods()
 
 
 def method_of(config: Any) -> Method | None:

@@ -5,6 +5,8 @@
     python -m stiefel_lora.integrations.onetrainer.launch CHECKOUT install-dropin
     python -m stiefel_lora.integrations.onetrainer.launch CHECKOUT remove-dropin
 
+``--plugin my_method.py`` behind a verb adds optimizers from a file or a module.
+
 Run it with the Python of OneTrainer's environment. What follows ``train`` goes to
 OneTrainer's own ``scripts/train.py``; paths may be relative to where you are.
 """
@@ -21,6 +23,7 @@ from . import patch
 from ._choices import method_named
 from ._hooks import check_hooks, warn_of_all
 from ._names import named_in
+from ._plugins import take_plugins
 from ._points import TESTED
 from .dropin import install, remove
 
@@ -65,7 +68,7 @@ def _run(arguments: list[str]) -> int:
             f"This OneTrainer has no {script.relative_to(root)}; stiefel-lora was "
             f"tested with {TESTED}."
         )
-    sys.argv = [str(script), *_absolute(rest)]
+    sys.argv = [str(script), *_absolute(take_plugins(rest))]
     os.environ[_ROOT] = str(root)
     enter(root)
     start = importlib.import_module(_SCRIPTS[verb])

@@ -6,15 +6,18 @@ absolute.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..._exceptions import ConfigError
 from ...config import TrainConfig, lean, load_config
 from ...config.export import dump_lean
 from ...config.optimizer import OPTIMIZER_MODELS
+from ...config.plugins import load_named_plugins
 from ...config.schema import DEFAULT_OPTIMIZER
 from ...files.atomic import atomic_write
 from ...methods import CATALOGUE
@@ -73,7 +76,8 @@ class Document:
         head, _, option = key.partition(".")
         if option:
             known = {field.key: field for field in optimizer_fields(self.optimizer)}
-            return copy.deepcopy(known[option].default)
+            # The plug-in of the optimizer may be missing.
+            return copy.deepcopy(known[option].default) if option in known else None
         if head == "optimizer":
             return {"name": DEFAULT_OPTIMIZER}
         if head == "learning_rate":
@@ -81,7 +85,8 @@ class Document:
         return copy.deepcopy(all_fields()[head].default)
 
     def _default_rate(self) -> float:
-        chosen = OPTIMIZER_MODELS[self.optimizer].model_construct(name=self.optimizer)
+        model = OPTIMIZER_MODELS.get(self.optimizer)
+        chosen = model and model.model_construct(name=self.optimizer)
         field = TrainConfig.model_fields["learning_rate"]
         return field.get_default(
             call_default_factory=True, validated_data={"optimizer": chosen}
@@ -135,6 +140,10 @@ class Document:
         entry = CATALOGUE.get(name)
         if entry is not None and entry.alpha_policy == "rank":
             after.pop("lora_alpha", None)
+        if entry is not None and entry.plugin is not None:
+            # The job is trained in another process, which must load it too.
+            named = after.get("plugins", [])
+            after["plugins"] = [*named, *({entry.plugin} - {*named})]
         self._apply(after, None)
 
     def reset(self, key: str) -> None:
@@ -211,6 +220,9 @@ class Document:
         if source is not None and source.is_file():
             self.load(source)
             self._undo.clear()
+        # A plug-in that is missing by now is shown at its field.
+        with contextlib.suppress(ConfigError):
+            load_named_plugins(data)
         self._become({key: data[key] for key in data if key in all_fields()})
 
     def save(self, path: Path) -> None:

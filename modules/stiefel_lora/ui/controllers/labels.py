@@ -24,6 +24,7 @@ _LABELS = {
     "lora_init": "LoRA start",
     "model_type": "Model type",
     "output_dir": "Output folder",
+    "plugins": "Plug-ins",
     "output_dtype": "File precision",
     "output_formats": "File formats",
     "rank_every": "Measure ranks every",

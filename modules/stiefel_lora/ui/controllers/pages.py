@@ -6,7 +6,7 @@ import dataclasses
 import functools
 
 from ...config import TrainConfig
-from ...config.optimizer import OPTIMIZER_MODELS
+from ...config.optimizer import OPTIMIZER_MODELS, OptimizerConfig
 from ...config.settings import SETTING_GROUPS
 from .fields import Field, fields_of
 
@@ -27,6 +27,7 @@ _TOPICS = {
 # Settings that stand apart from their topic, by the start of their key.
 _MOVED = (
     ("optimizer", ("Optimizer", "Optimizer")),
+    ("plugins", ("Optimizer", "Plug-ins")),
     ("learning_rate", ("Optimizer", "Learning rate")),
     ("clip_grad_norm", ("Optimizer", "Learning rate")),
     ("sample", ("Sampling", "Sample pictures")),
@@ -51,10 +52,14 @@ def all_fields() -> dict[str, Field]:
     return {field.key: field for field in found if field.key not in _HIDDEN}
 
 
-@functools.cache
 def optimizer_fields(name: str) -> tuple[Field, ...]:
-    """The options of one optimizer."""
-    model = OPTIMIZER_MODELS[name]
+    """The options of one optimizer; none of one whose plug-in is missing."""
+    model = OPTIMIZER_MODELS.get(name)
+    return () if model is None else _fields_of_model(model)
+
+
+@functools.cache
+def _fields_of_model(model: type[OptimizerConfig]) -> tuple[Field, ...]:
     schema = model.model_json_schema(by_alias=True, mode="serialization")
     return fields_of(schema, schema.get("$defs", {}))
 

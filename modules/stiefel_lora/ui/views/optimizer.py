@@ -7,7 +7,7 @@ from typing import Any
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QGroupBox, QLabel, QVBoxLayout, QWidget
 
-from ...methods import CATALOGUE
+from ...methods import CATALOGUE, CUSTOM
 from ..controllers.document import Document
 from ..controllers.findings import Findings
 from ..controllers.pages import optimizer_fields
@@ -30,18 +30,10 @@ class OptimizerPanel(QGroupBox):
 
     def __init__(self) -> None:
         super().__init__("Optimizer")
-        self.names = [*CATALOGUE, "custom"]
+        self.names: list[str] = []
         self.combo = Combo()
         self.combo.setAccessibleName("Optimizer")
-        for name in self.names:
-            entry = CATALOGUE.get(name)
-            self.combo.addItem(entry.label if entry else _CUSTOM)
-            self.combo.setItemData(
-                self.combo.count() - 1,
-                entry.summary if entry else _CUSTOM_SUMMARY,
-                # Qt.ToolTipRole
-                3,
-            )
+        self._list_methods()
         self.combo.activated.connect(lambda at: self.chosen.emit(self.names[at]))
         self.summary = QLabel()
         self.summary.setWordWrap(True)
@@ -58,7 +50,8 @@ class OptimizerPanel(QGroupBox):
     def refresh(self, document: Document, findings: Findings) -> None:
         """Show the optimizer of ``document`` and what is wrong with it."""
         name = document.optimizer
-        if name != self._name:
+        listed = self._list_methods()
+        if name != self._name or listed:
             self._take(name)
         assert self.form is not None
         values = {key: document.value(f"optimizer.{key}") for key in self.form.rows}
@@ -70,12 +63,31 @@ class OptimizerPanel(QGroupBox):
         remarks = findings.remarks.get("optimizer", [])
         self.note.say("\n".join(errors or remarks), ERROR if errors else REMARK)
 
+    def _list_methods(self) -> bool:
+        """Fill the dropdown; True where plug-ins have changed the list."""
+        names = [*CATALOGUE, CUSTOM]
+        if names == self.names:
+            return False
+        self.names = names
+        self.combo.clear()
+        for name in names:
+            entry = CATALOGUE.get(name)
+            self.combo.addItem(entry.label if entry else _CUSTOM)
+            self.combo.setItemData(
+                self.combo.count() - 1,
+                entry.summary if entry else _CUSTOM_SUMMARY,
+                # Qt.ToolTipRole
+                3,
+            )
+        return True
+
     def _take(self, name: str) -> None:
         """Exchange the options for those of another optimizer."""
         self._name = name
         entry = CATALOGUE.get(name)
-        if name in self.names:
-            self.combo.setCurrentIndex(self.names.index(name))
+        # -1 leaves it empty for one whose plug-in is missing.
+        place = self.names.index(name) if name in self.names else -1
+        self.combo.setCurrentIndex(place)
         self.summary.setText(entry.summary if entry else _CUSTOM_SUMMARY)
         self.unit.setText(
             f"Learning rate: start at {entry.default_lr:g}. Unit: {entry.lr_unit}."
