@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 from pathlib import Path
 
-__all__ = ["not_text", "read_text"]
+__all__ = ["is_text", "not_text", "read_text"]
 
 # UTF-32 stands first: its mark begins with that of UTF-16. Windows' Notepad writes
 # UTF-16 under the name "Unicode".
@@ -38,6 +38,20 @@ def read_text(path: Path) -> str:
         place = data.index(b"\0")
         raise UnicodeDecodeError(name, data, place, place + 1, "NUL character")
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def is_text(value: str) -> bool:
+    r"""Whether a file of text could hold ``value``: no NUL, no half of a pair.
+
+    Names of files that are not UTF-8 hold such halves (PEP 383).
+
+    >>> is_text("caf\u00e9"), is_text("a\0b"), is_text("\udcff")
+    (True, False, False)
+    """
+    try:
+        return b"\0" not in value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
 
 
 def not_text(error: UnicodeDecodeError, what: str = "UTF-8") -> str:

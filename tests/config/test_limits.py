@@ -140,3 +140,38 @@ class TestHugeNumbers:
 
     def test_smaller_ones_are_left_to_the_schema(self) -> None:
         assert "must be at most" in refusal({"lora_rank": 10**299})
+
+
+class TestTextThatNoFileHolds:
+    """Half of a surrogate pair: JSON can name it, UTF-8 cannot hold it."""
+
+    @pytest.mark.parametrize(
+        ("data", "key"),
+        [
+            ({"comment": "\ud800"}, "comment"),
+            ({"samples": [{"prompt": "a", "negative_prompt": "\ud800"}]}, "samples.0"),
+            ({"output_dir": "/x/\udcff"}, "output_dir"),
+            ({"concepts": ["/x/\udcff"]}, "concepts.0.path"),
+            *(
+                (
+                    {"optimizer": {"name": "custom", "class": "a.B", "options": given}},
+                    "optimizer.options",
+                )
+                for given in ({"\ud800": 1}, {"x": "\ud800"}, {"x": [{"y": "\ud800"}]})
+            ),
+        ],
+    )
+    def test_is_refused(self, data: dict[str, Any], key: str) -> None:
+        found = refusal(data)
+        assert found.startswith(key)
+        assert found.endswith("must be valid Unicode text.")
+
+    def test_other_text_is_not(self) -> None:
+        comment = "\U0001f600 \u200b"
+        assert parse_config({"comment": comment}).comment == comment
+
+
+@pytest.mark.parametrize("data", [[], None, "text", ({},)])
+def test_no_object_at_all(data: Any) -> None:
+    with pytest.raises(ConfigError, match="is an object of keys and values, not"):
+        parse_config(data)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -334,6 +335,30 @@ def test_captions_from_file_names_and_from_one_file(tmp_path: Path) -> None:
     lines.unlink()
     with pytest.raises(DataError, match="correct prompt_path in concepts"):
         scan_concepts([concept])
+
+
+@pytest.mark.parametrize("text", ["x\\ud800y", "x\\u0000y"])
+def test_characters_in_metadata_that_are_no_text(tmp_path: Path, text: str) -> None:
+    write(tmp_path, "a.png")
+    for line in (f'"file_name": "a.png", "text": "{text}"', f'"file_name": "{text}"'):
+        line = f'{{{line}, "caption": "a cat"}}'
+        (tmp_path / "metadata.jsonl").write_text(line)
+        with pytest.raises(DataError, match="Line 1 of"):
+            scan_concepts([Concept(path=tmp_path)])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are bytes on Linux alone")
+def test_a_name_that_is_not_utf8_is_an_image_and_no_caption(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png"))
+    path.write_bytes(b"not decoded here")
+    assert [p.path for p in scan_concepts([Concept(path=tmp_path)]).pictures] == [path]
+    named = Concept(path=tmp_path, prompt_source="filename")
+    with pytest.raises(DataError) as error:
+        scan_concepts([named])
+    assert str(error.value) == (
+        f"The name of the image {str(path)!a} is not UTF-8, so it is no caption; "
+        f"rename the file."
+    )
 
 
 def test_scan_needs_no_torch() -> None:

@@ -56,6 +56,14 @@ def test_report_counts_and_names_problems(tmp_path: Path) -> None:
     assert [path.name for path in decoded.broken] == ["broken.jpg", "cut.png"]
 
 
+def test_a_listed_name_that_no_disk_takes_is_not_there(tmp_path: Path) -> None:
+    folder = folder_with_problems(tmp_path)
+    line = '{"file_name": "%s.png", "text": "x"}' % ("x" * 300)
+    (folder / "metadata.jsonl").write_text(line)
+    (missing,) = report_on(parse_config(settings(folder))).listed_but_missing
+    assert missing.stem == "x" * 300
+
+
 def test_command_says_the_report(tmp_path: Path) -> None:
     folder = folder_with_problems(tmp_path)
     config = tmp_path / "my.json"

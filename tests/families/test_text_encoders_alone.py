@@ -78,6 +78,15 @@ def test_a_caption_that_is_cut_off_is_said_once(
     ]
 
 
+def test_a_very_long_caption_is_not_logged_whole(
+    tiny_sd15: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "stiefel_lora"):
+        open_sd15(tiny_sd15).encode_captions(["a " * 5000])
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.endswith(f": {'a ' * 1000} ...")
+
+
 def train_a_little(family: Any, part: str) -> None:
     """A LoRA that is not where it began."""
     encoder = family.text_encoder(part)

@@ -140,6 +140,19 @@ def test_full_disk_leaves_the_previous_checkpoint(
     assert load_checkpoint(last).step == 1
 
 
+def test_a_full_disk_before_the_first_checkpoint_advises_no_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = _Disk(200)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", lambda *a, **k: disk(*a, **k))
+        with pytest.raises(OutputError) as error:
+            save_checkpoint(tmp_path, make(2), keep=1)
+    assert str(error.value).endswith(
+        "; there is none yet. Make room on the disk and start again."
+    )
+
+
 def test_half_written_and_moved_folders_are_tidied_up(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, make(1), keep=3)
     (tmp_path / "step-1").rename(tmp_path / ".step-1-older.tmp")

@@ -32,6 +32,16 @@ def test_events_are_lines_of_json(tmp_path: Path) -> None:
     assert lines[1]["values"] == {"path": str(tmp_path)}
 
 
+def test_names_of_files_that_are_not_utf8_come_back_from_events(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    sink = JsonlSink(path)
+    sink.event("start", 0, {"unreadable": ["caf\udce9.png", "gr\u00fcn"]})
+    sink.close()
+    assert "gr\u00fcn".encode() in path.read_bytes()
+    (event,) = read_events(path)
+    assert event["values"]["unreadable"] == ["caf\udce9.png", "gr\u00fcn"]
+
+
 def test_half_a_line_of_a_killed_process_swallows_nothing(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     path.write_text('{"type": "train", "step": 1, "values": {}}\n{"type": "tra')

@@ -14,10 +14,12 @@ from typer.testing import CliRunner
 
 from helpers.fixtures import StopAfter
 from helpers.runs import assert_same_factors, tiny_config
+from stiefel_lora import CheckpointError
 from stiefel_lora._commands import app
-from stiefel_lora.config import dump_lean
+from stiefel_lora.config import dump_lean, parse_config
 from stiefel_lora.training import RunFolder, read_events
 from stiefel_lora.training.checkpoint import list_checkpoints
+from stiefel_lora.training.resume import find_run
 from stiefel_lora.training.run_folder import existing_run_folders
 from stiefel_lora.training.trainer import train
 
@@ -97,6 +99,27 @@ def test_a_config_of_one_run_and_a_checkpoint_of_another(root: Path) -> None:
     assert (runs / "q-2" / "config.json").read_bytes() == before
     own = runs / "q" / "checkpoints" / "step-1"
     assert resume(runs / "q" / "config.json", str(own)).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        ("x" * 300, "must have at most 255 bytes in each file or folder name;"),
+        ("a\0b", "must not hold a null character;"),
+        ("\ud800", "must be valid Unicode text;"),
+    ],
+)
+def test_a_resume_from_what_is_no_path(tmp_path: Path, name: str, rule: str) -> None:
+    config = parse_config({"run_name": "q", "output_dir": str(tmp_path)})
+    with pytest.raises(CheckpointError) as error:
+        find_run(config, name)
+    assert str(error.value).startswith(f"--resume {name!a} {rule} it takes 'last'")
+
+
+def test_an_order_to_what_is_no_path() -> None:
+    result = CliRunner().invoke(app, ["tell", "stop", "x" * 300])
+    assert result.exit_code == 2
+    assert "is no folder of a run" in result.stderr
 
 
 def test_last_of_a_config_elsewhere_is_the_run_that_began_last(root: Path) -> None:

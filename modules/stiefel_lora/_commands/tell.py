@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -38,7 +39,7 @@ def tell(
         from ..training import read_events, send_command
 
         events = run / "events.jsonl"
-        if not events.is_file():
+        if not os.path.isfile(events):
             raise InputError(
                 f"{run} is no folder of a run: it holds no events.jsonl. Name one such "
                 f"as runs/my_run."

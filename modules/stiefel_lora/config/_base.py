@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +19,8 @@ __all__ = [
     "PathText",
     "Seed",
     "StrictModel",
+    "Text",
+    "Values",
     "broken_rule",
 ]
 
@@ -51,6 +54,24 @@ FolderPath = Annotated[
 ]
 PathText = Annotated[str, Field(min_length=1), AfterValidator(_usable)]
 """A path, or a name that may also be one."""
+
+
+def _encodable(value: Any) -> Any:
+    """Refuse halves of surrogate pairs; pydantic does so where a text has limits."""
+    try:
+        json.dumps(value, ensure_ascii=False, default=str).encode("utf-8")
+    except UnicodeEncodeError:
+        raise PydanticCustomError(
+            "string_unicode", "must be valid Unicode text"
+        ) from None
+    return value
+
+
+Text = Annotated[str, AfterValidator(_encodable)]
+"""Any text that a file can hold."""
+
+Values = Annotated[dict[str, Any], AfterValidator(_encodable)]
+"""Values of any kind by name."""
 
 
 class StrictModel(BaseModel):

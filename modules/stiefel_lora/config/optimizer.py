@@ -9,7 +9,7 @@ from pydantic import Field, create_model, field_validator
 
 from .._exceptions import ConfigError, reason_of
 from ..methods import CATALOGUE, CUSTOM, Method, Option
-from ._base import StrictModel, broken_rule
+from ._base import StrictModel, Values, broken_rule
 
 __all__ = [
     "OPTIMIZER_MODELS",
@@ -48,7 +48,7 @@ class CustomOptimizer(OptimizerConfig):
     class_path: Annotated[str, Field(alias="class")]
     """Where Python finds the class, for example torch.optim.RAdam."""
 
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: Values = Field(default_factory=dict)
     """Keyword arguments of the class, without the learning rate."""
 
     @field_validator("class_path")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ._base import Count, Number, Seed, StrictModel
+from ._base import Count, Number, Seed, StrictModel, Text
 
 __all__ = ["Sample", "Side"]
 
@@ -19,7 +19,7 @@ class Sample(StrictModel):
     prompt: Annotated[str, Field(min_length=1)]
     """What the picture shows."""
 
-    negative_prompt: str = ""
+    negative_prompt: Text = ""
     """What the picture should not show."""
 
     seed: Seed = 0

@@ -20,6 +20,8 @@ def path_problem(text: str) -> str | None:
         return "must not hold a null character"
     try:
         encoded = os.fsencode(text)
+        # Names of other bytes have no place in JSON, metadata and databases.
+        text.encode("utf-8")
     except UnicodeEncodeError:
         return "must be valid Unicode text"
     in_bytes = sys.platform.startswith("linux")

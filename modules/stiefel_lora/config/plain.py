@@ -19,8 +19,13 @@ def check_plain(data: Mapping[str, Any]) -> None:
     """Check that values are nested a few levels deep and have numbers of usual size.
 
     Raises:
-        ConfigError: with the top-level key of the value.
+        ConfigError: with the top-level key of the value; no mapping at all.
     """
+    if not isinstance(data, Mapping):
+        raise ConfigError(
+            f"A configuration is an object of keys and values, not "
+            f"{type(data).__name__}. Give a dictionary."
+        )
     for key, value in data.items():
         for depth, inner in _walk(value):
             if depth > DEEPEST:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from .._exceptions import DataError
-from .._text import not_text, read_text
+from .._text import is_text, not_text, read_text
 
 __all__ = ["CaptionSource", "captions_of", "listed_in", "read_caption"]
 
@@ -45,7 +45,7 @@ def captions_of(
             an empty caption.
     """
     if concept.prompt_source == "filename":
-        return [(picture.stem,) for picture in pictures]
+        return [_name_of(picture, problems) for picture in pictures]
     if concept.prompt_source == "concept":
         path = Path(str(concept.prompt_path))
         try:
@@ -66,6 +66,16 @@ def captions_of(
         text = listed.get(picture) if text is None else text
         found.append(None if text is None else (text,))
     return found
+
+
+def _name_of(picture: Path, problems: dict[Path, str]) -> Captions:
+    if is_text(picture.stem):
+        return (picture.stem,)
+    problems[picture] = (
+        f"The name of the image {str(picture)!a} is not UTF-8, so it is no caption; "
+        f"rename the file."
+    )
+    return ("",)
 
 
 def _listed_in_any(folders: set[Path], problems: dict[Path, str]) -> dict[Path, str]:
@@ -144,6 +154,9 @@ def _metadata_entry(line: str) -> tuple[str, str] | None:
     name = entry.get("file_name")
     texts = [entry[key] for key in _KEYS if key in entry]
     if not isinstance(name, str) or not texts or not isinstance(texts[0], str):
+        return None
+    # JSON can name characters that no text holds: \u0000, or half of a pair.
+    if not is_text(name + texts[0]):
         return None
     return name, texts[0].strip()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -213,7 +214,8 @@ def _listed_but_missing(pictures: Sequence[Picture]) -> tuple[Path, ...]:
         # A file that cannot be read is among the problems.
         with contextlib.suppress(DataError):
             listed += listed_in(folder)
-    return tuple(path for path in dict.fromkeys(listed) if not path.is_file())
+    # Not Path.is_file, which raises on names that are too long.
+    return tuple(path for path in dict.fromkeys(listed) if not os.path.isfile(path))
 
 
 def _some(paths: Sequence[Path]) -> str:

@@ -13,6 +13,9 @@ __all__ = ["tokens_of"]
 
 log = logging.getLogger("stiefel_lora")
 
+# Letters of a caption that the log shows.
+_SHOWN = 2000
+
 
 def tokens_of(
     tokenizer: Any, captions: Sequence[str], length: int | None = None
@@ -45,5 +48,5 @@ def _tell(caption: str, length: int) -> None:
     log.warning(
         "A text encoder reads %d tokens; the end of this caption is cut off: %s",
         length,
-        caption,
+        caption if len(caption) <= _SHOWN else f"{caption[:_SHOWN]} ...",
     )

@@ -97,9 +97,10 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
         shutil.rmtree(temporary, ignore_errors=True)
         kept = list_checkpoints(folder)
         last = f"the last good one is {kept[-1]}" if kept else "there is none yet"
+        then = "go on with --resume" if kept else "start again"
         raise OutputError(
             f"The checkpoint {target} can not be written ({error.strerror}); {last}. "
-            f"Make room on the disk and go on with --resume."
+            f"Make room on the disk and {then}."
         ) from error
     _remove_old(folder, keep)
     return target

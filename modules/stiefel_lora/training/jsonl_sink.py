@@ -29,7 +29,10 @@ class JsonlSink:
         try:
             # A killed process may have left half a line; it must not swallow ours.
             broken = path.is_file() and path.read_bytes()[-1:] not in (b"", b"\n")
-            self._file = path.open("a", encoding="utf-8", newline="\n")
+            # Names of files that are not UTF-8 (PEP 383) become escapes of JSON.
+            self._file = path.open(
+                "a", encoding="utf-8", errors="backslashreplace", newline="\n"
+            )
             if broken:
                 self._file.write("\n")
         except OSError as error:

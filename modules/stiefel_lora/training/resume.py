@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._exceptions import CheckpointError
+from ..config.path_text import path_problem
 from .checkpoint import Checkpoint, list_checkpoints, load_checkpoint
 from .progress import say
 from .run_folder import RunFolder, existing_run_folders
@@ -37,6 +38,12 @@ def find_run(config: TrainConfig, resume: str | Path) -> tuple[RunFolder, Path |
         raise CheckpointError(
             f"There is no checkpoint of {config.run_name!r} in {config.output_dir} to "
             f"resume from; start without --resume."
+        )
+    problem = path_problem(str(resume))
+    if problem:
+        raise CheckpointError(
+            f"--resume {str(resume)!a} {problem}; it takes 'last', a run folder or a "
+            f"folder step-N in its checkpoints."
         )
     path = Path(resume).resolve()
     if (path / "state.json").is_file():

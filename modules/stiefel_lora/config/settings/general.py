@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from .._base import FolderPath, Seed, StrictModel
+from .._base import FolderPath, Seed, StrictModel, Text
 
 __all__ = ["SCHEMA_VERSION", "GeneralSettings"]
 
@@ -20,7 +20,7 @@ class GeneralSettings(StrictModel):
     schema_version: Literal[1] = SCHEMA_VERSION
     """Version of this format; leave it alone, older files are converted."""
 
-    comment: str = ""
+    comment: Text = ""
     """Notes for people; training ignores them."""
 
     run_name: Annotated[str, Field(min_length=1, max_length=100)] = "run"
