@@ -185,6 +185,7 @@ def test_optimizers():
     listed = run("optimizers")
     assert listed.exit_code == 0
     assert all(name in listed.stdout for name in CATALOGUE)
+    assert "alpha = rank" in listed.stdout
     assert "base_rule" in run("optimizers", "stella").stdout
 
 

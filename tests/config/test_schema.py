@@ -15,6 +15,7 @@ from stiefel_lora.config import (
     lean,
     parse_config,
 )
+from stiefel_lora.config.checks import remarks
 from stiefel_lora.config.optimizer import OPTIMIZER_MODELS
 from stiefel_lora.methods import CATALOGUE, Option, check_options
 
@@ -127,6 +128,20 @@ def test_schema_and_catalogue_accept_the_same_values(name, option, value):
 def test_learning_rate_unset_is_where_the_method_begins(name):
     config = parse_config({"optimizer": {"name": name}})
     assert config.learning_rate == CATALOGUE[name].default_lr
+
+
+@pytest.mark.parametrize(
+    ("option", "rate"),
+    [
+        ({"a_rule": "adamw"}, 1e-4),
+        ({"a_rule": "sign"}, 1e-3),
+        ({"step": "product"}, 1e-2),
+    ],
+)
+def test_learning_rate_unset_follows_the_options(option, rate):
+    config = parse_config({"optimizer": {"name": "stiefel_lora", **option}})
+    assert config.learning_rate == rate
+    assert not [x for x in remarks(config) if "learning_rate" in x]
 
 
 def test_alpha_unset_is_the_rank():

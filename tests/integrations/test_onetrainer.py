@@ -314,6 +314,28 @@ def test_what_trains_is_said_once(
     assert "The learning rate is 0.02; LoRA-RITE starts at 0.0002" in printed
 
 
+@pytest.mark.parametrize(("a_rule", "usual"), [("adamw", "0.0001"), ("sign", "0.001")])
+def test_the_usual_rate_is_that_of_the_options(
+    host: Any, capsys: pytest.CaptureFixture[str], a_rule: str, usual: str
+) -> None:
+    config = configured(host, "Stiefel LoRA", learning_rate=float(usual))
+    config.optimizer.stiefel_lora_a_rule = a_rule
+    host.Trainer(config).start()
+    assert "The learning rate is" not in capsys.readouterr().out
+    config.learning_rate = 0.02
+    host.Trainer(config).start()
+    assert f"Stiefel LoRA starts at {usual}, and" in capsys.readouterr().out
+
+
+def test_a_rate_is_said_once(
+    host: Any, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer = started(host, "Stiefel LoRA", learning_rate=1e-4)
+    trainer.train(4)
+    assert capsys.readouterr().out.count("The learning rate is 0.0001;") == 1
+    assert "usually begins" not in caplog.text
+
+
 @pytest.mark.parametrize(
     ("alpha", "rank", "scale", "times"), [(1.0, 4, "0.25", "4"), (4.0, 2, "2", "0.5")]
 )
@@ -345,7 +367,7 @@ BAD: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("Stiefel LoRA", {"training_method": "FINE_TUNE"}, {}, "method is FINE_TUNE"),
     ("StelLA", {"lora_weight_dtype": "FLOAT_16"}, {}, "bfloat16, it is FLOAT_16"),
     ("StelLA", {}, {"fused_back_pass": True}, "Fused back pass is on, and StelLA"),
-    ("Riemannion", {"ema": "CPU"}, {}, "EMA is CPU, and Riemannion sorts"),
+    ("Riemannion", {"ema": "CPU"}, {}, "EMA is CPU, and the factors of Riemannion"),
     ("Stiefel LoRA", {"learning_rate": None}, {}, "Learning rate: it is empty"),
     ("LoRA+", {"learning_rate": -1.0}, {}, "Learning rate: it is -1"),
     ("LoRA+", {"learning_rate": float("nan")}, {}, "Learning rate: it is nan"),

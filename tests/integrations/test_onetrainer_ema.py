@@ -107,5 +107,5 @@ def test_another_optimizers_averages_are_left_alone(host: Any) -> None:
 
 
 def test_averages_that_mean_nothing_are_refused(host: Any) -> None:
-    with pytest.raises(OptionError, match="EMA is CPU, and Riemannion sorts"):
+    with pytest.raises(OptionError, match="EMA is CPU, and the factors of Riemannion"):
         started(host, "Riemannion", ema="CPU")

@@ -114,6 +114,46 @@ def test_a_rate_for_adamw_is_told(
     assert words in record.message
 
 
+@pytest.mark.parametrize(
+    ("given", "usual"),
+    [
+        (["a_rule='adamw'"], 1e-4),
+        (["momentum=0.9", 'a_rule = "sign"'], 1e-3),
+        (["step='product'"], 1e-2),
+        (None, 2e-2),
+    ],
+)
+def test_the_usual_rate_is_that_of_the_options(
+    given: list[str] | None, usual: float, caplog: Any
+) -> None:
+    settings = {"network_alpha": RANK, "optimizer_args": given}
+    with caplog.at_level(logging.WARNING):
+        start(arguments(learning_rate=usual, **settings))
+    assert not caplog.records
+    start(arguments(learning_rate=usual / 20, **settings))
+    assert f"usually begins at {usual:g};" in caplog.records[0].message
+
+
+@pytest.mark.parametrize("rates", [{"learning_rate": 1e-4}, {"unet_lr": 1.0}])
+def test_a_rate_is_told_once(rates: dict[str, float], caplog: Any) -> None:
+    args = arguments(network_alpha=RANK, **rates)
+    _, unet, groups = start(args)
+    for group in groups:
+        group["lr"] = next(iter(rates.values()))
+    optimizer = StiefelLoRA(groups, lr=args.learning_rate)
+    train(unet, optimizer, 4)
+    assert caplog.text.count("usually begins") == 1
+
+
+def test_a_rate_of_another_part_is_told_by_the_optimizer(caplog: Any) -> None:
+    args = arguments(network_alpha=RANK)
+    _, unet, groups = start(args)
+    for group in groups:
+        group["lr"] = 1e-4
+    train(unet, StiefelLoRA(groups, lr=args.learning_rate), 4)
+    assert caplog.text.count("lr=0.0001 is 200 times below 0.02") == 1
+
+
 def test_names_and_pairs_reach_the_optimizer() -> None:
     network, unet, groups = start(arguments(), loraplus_lr_ratio="16")
     assert len(groups) == 2

@@ -198,6 +198,19 @@ def test_a_warm_up_is_no_rate_in_another_unit(caplog):
     assert "times below" not in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("options", "rate"),
+    [
+        ({"a_rule": "adamw"}, 1e-4),
+        ({"a_rule": "sign"}, 1e-3),
+        ({"step": "product"}, 1e-2),
+    ],
+)
+def test_a_rate_that_is_left_out_follows_the_options(options, rate):
+    optimizer = create_optimizer("stiefel_lora", LoraNet(), **options)
+    assert optimizer.param_groups[0]["lr"] == rate
+
+
 def test_the_unit_follows_the_rule_of_a():
     entry = method("stiefel_lora")
     assert rate_note(entry, 1e-4, {"a_rule": "adamw"}) is None

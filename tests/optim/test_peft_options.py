@@ -306,6 +306,19 @@ def test_alpha_is_reported_where_a_method_leaves_it(caplog):
     assert "alpha" not in caplog.text
 
 
+def test_another_scale_than_alpha_over_rank_has_its_name(caplog):
+    """Rank 4: alpha / sqrt(rank) is 2 at alpha = rank, which setting alpha keeps."""
+    stabilized = {"lora_alpha": 4, "use_rslora": True}
+    create_optimizer("lora_plus", adapted(Net(), stabilized))
+    assert "the scale of the product is 2 in 2 layers and LoRA+" in caplog.text
+    assert "Set use_rslora to False and alpha to the rank or multiply" in caplog.text
+    assert "alpha / rank" not in caplog.text
+    caplog.clear()
+    create_optimizer("stiefel_lora", adapted(Net(), stabilized))
+    assert "The scale of the LoRA was not 1 in 2 layers" in caplog.text
+    assert "alpha was not the rank" not in caplog.text
+
+
 def test_hosts_get_the_line_on_alpha_for_their_layers():
     note = alpha_note(method("stella"), [1 / 16, 1.0])
     assert note is not None

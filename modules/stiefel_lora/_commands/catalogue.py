@@ -64,6 +64,7 @@ def optimizers(
 
     if chosen is None:
         table = Table("Name", "Start at", "Learning rate is", "What it does")
+        table.caption = "The rates to start at are meant for alpha = rank."
         for entry in CATALOGUE.values():
             rate = f"{entry.default_lr:g}"
             table.add_row(entry.name, rate, entry.lr_unit, entry.summary)

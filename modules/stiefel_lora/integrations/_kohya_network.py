@@ -19,6 +19,7 @@ from torch import nn
 
 from .._exceptions import ConfigError
 from ..methods import Method
+from ..optim._reports import NOTED_LR
 from ..optim.alpha import ALPHA_IS_RANK, alpha_note
 from ..optim.engine import PairOptimizer
 from ..optim.pairs import Pair, find_pairs
@@ -122,6 +123,7 @@ class _Adopted:
         self._earlier = getattr(network, "prepare_network", None)
         self._method: Method | None = None
         self._told = False
+        self._noted_lr: float | None = None
 
     def prepare(self, args: Any) -> None:
         """Start the layers for the optimizer that will train them.
@@ -152,7 +154,7 @@ class _Adopted:
         constrained = keeps_orthonormal(kind)
         if method is not None:
             self._method = method
-            check_settings(args, method, constrained, points)
+            self._noted_lr = check_settings(args, method, constrained, points)
             if self._owns_alpha:
                 self._take_rank_as_alpha(args)
             named = _named_parameters(self._network)
@@ -182,7 +184,10 @@ class _Adopted:
                 # A host may load a LoRA in another way than by load_weights.
                 _fold_alpha(self._network)
             self._tell_alpha()
-            _name(self._network, result[0] if isinstance(result, tuple) else result)
+            groups = result[0] if isinstance(result, tuple) else result
+            _name(self._network, groups)
+            for entry in groups:
+                entry[NOTED_LR] = self._noted_lr
             return result
 
         return group

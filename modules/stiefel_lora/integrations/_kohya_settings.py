@@ -10,7 +10,7 @@ import logging
 from typing import Any
 
 from .._exceptions import OptionError
-from ..methods import CATALOGUE, Method
+from ..methods import CATALOGUE, Method, usual_lr
 from ..optim.host_points import HostPoints
 
 __all__ = [
@@ -41,15 +41,19 @@ def method_of(args: Any, points: HostPoints) -> Method | None:
 
 def check_settings(
     args: Any, method: Method, constrained: bool, points: HostPoints
-) -> None:
+) -> float | None:
     """Compare the learning rate with the method's, and refuse what breaks B.
+
+    Returns:
+        The learning rate that was compared, if any.
 
     Raises:
         OptionError: a setting that rescales an orthonormal B.
     """
-    _tell_rate(args, method, points)
+    rate = _tell_rate(args, method, points)
     if constrained:
         _refuse_what_breaks_b(args, method, points)
+    return rate
 
 
 def seed_of(args: Any, points: HostPoints) -> int:
@@ -78,18 +82,29 @@ def name_own_module(args: Any, module: str, points: HostPoints) -> None:
         _lacks(points, "network_module", "metadata of the file may name another module")
 
 
-def _tell_rate(args: Any, method: Method, points: HostPoints) -> None:
+def _tell_rate(args: Any, method: Method, points: HostPoints) -> float | None:
     # The host's own default is one for AdamW, and --unet_lr goes before it.
     name = "unet_lr" if getattr(args, "unet_lr", None) else "learning_rate"
     if not hasattr(args, name):
         _lacks(points, name, "the rate is not compared with the method's")
-        return
+        return None
     rate = getattr(args, name)
-    if rate and not 0.1 <= rate / method.default_lr <= 10:
+    usual = usual_lr(method, _options_of(args))
+    if rate and not 0.1 <= rate / usual <= 10:
         log.warning(
-            "--%s is %g, where %s usually begins at %g (%s).",
-            *(name, rate, method.label, method.default_lr, method.lr_unit),
+            "--%s is %g, where %s usually begins at %g; each optimizer has its own "
+            "unit.",
+            *(name, rate, method.label, usual),
         )
+    return rate
+
+
+def _options_of(args: Any) -> dict[str, str]:
+    """Texts of ``--optimizer_args``, whose words have quotes of their own."""
+    given = [
+        str(text).partition("=") for text in getattr(args, "optimizer_args", None) or ()
+    ]
+    return {key.strip(): value.strip().strip("'\"") for key, _, value in given}
 
 
 def _refuse_what_breaks_b(args: Any, method: Method, points: HostPoints) -> None:

@@ -33,6 +33,7 @@ _MAGNITUDE = re.compile(r"lora_magnitude_vector|dora_scale")
 
 RESERVED = {
     *("params", "lr", "initial_lr", "name", "names", "optim_type", "alpha_is_rank"),
+    *("noted_lr",),
     *("max_lr", "min_lr", "lr_scale", "foreach", "fused", "capturable", "maximize"),
     *("differentiable", "amsgrad", *_NAME_LISTS),
 }

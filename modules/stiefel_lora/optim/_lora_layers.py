@@ -7,6 +7,7 @@ PEFT itself is not imported: any layer with the dictionaries ``lora_A``, ``lora_
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -64,6 +65,12 @@ class LoraPart:
     def scale(self) -> float:
         """Factor that the layer multiplies the product by: alpha / rank, mostly."""
         return float(self.layer.scaling[self.adapter])
+
+    @property
+    def scaled_otherwise(self) -> bool:
+        """Whether the scale is not alpha / rank, as with ``use_rslora``."""
+        plain = self.layer.lora_alpha[self.adapter] / self.layer.r[self.adapter]
+        return not math.isclose(self.scale, plain)
 
     @property
     def trained(self) -> bool:

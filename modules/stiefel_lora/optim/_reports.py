@@ -17,12 +17,15 @@ from ._groups import is_magnitude
 from .pairs import Pair
 from .rule import Rule
 
-__all__ = ["FirstSteps", "log_frozen", "log_pairs", "log_restarted"]
+__all__ = ["NOTED_LR", "FirstSteps", "log_frozen", "log_pairs", "log_restarted"]
 
 log = logging.getLogger("stiefel_lora")
 
 Groups = Sequence[Mapping[str, Any]]
 Rest = Sequence[tuple[str, Tensor]]
+
+NOTED_LR = "noted_lr"
+"""Key of a parameter group: the learning rate that a host has compared already."""
 
 _WATCHED = 3
 _SHOWN = 3
@@ -167,6 +170,8 @@ class FirstSteps:
         if "initial_lr" in group:
             rates = [group["initial_lr"]]
         if any(isinstance(r, Tensor) and r.device.type != "cpu" for r in rates):
+            return None
+        if group.get(NOTED_LR) in rates:
             return None
         notes = [
             rate_note(self._entry, rate, group, "lr")

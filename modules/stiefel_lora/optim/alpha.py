@@ -34,6 +34,10 @@ ALPHA_IS_RANK = "alpha_is_rank"
 _BASE_DEPENDS_ON_ALPHA = ("olora",)
 _CHANGES_BASE = ("pissa", "corda", "lora_ga")
 
+# Where alpha alone does not settle the scale, as with alpha / sqrt(rank).
+_SET_SCALE = "Set use_rslora to False and alpha to the rank"
+_SCALE_IS_SET = "use_rslora set to False, alpha to the rank"
+
 
 @dataclasses.dataclass(eq=False)
 class _Adapter:
@@ -46,6 +50,10 @@ class _Adapter:
     @property
     def rescaled(self) -> list[LoraPart]:
         return [part for part in self.parts if part.scale != 1.0]
+
+    @property
+    def scaled_otherwise(self) -> bool:
+        return any(part.scaled_otherwise for part in self.rescaled)
 
 
 def settle_alpha(
@@ -69,19 +77,23 @@ def settle_alpha(
     elif isinstance(source, nn.Module):
         parts = lora_parts(source)
         trained = [p for p in parts if p.trained and p.odd != ADALORA]
-        note = alpha_note(entry, [part.scale for part in trained])
+        other = any(part.scaled_otherwise for part in trained)
+        note = alpha_note(entry, [part.scale for part in trained], other=other)
         if note:
             log.warning(note)
     elif not any(ALPHA_IS_RANK in group for group in groups):
         _warn_of_hidden_scale(entry.label, entry.default_lr)
 
 
-def alpha_note(entry: Method, scales: Iterable[float]) -> str | None:
+def alpha_note(
+    entry: Method, scales: Iterable[float], *, other: bool = False
+) -> str | None:
     """One line about alpha for a method that leaves it alone; host adapters log it.
 
     Args:
         entry: the method.
-        scales: alpha / rank of every trained layer.
+        scales: what every trained layer multiplies its product by.
+        other: whether that is something else than alpha / rank in a layer.
 
     Returns:
         None where the method owns alpha or every scale is 1.
@@ -96,10 +108,14 @@ def alpha_note(entry: Method, scales: Iterable[float]) -> str | None:
         shown = f"{low:g}"
         remedy = f" or multiply the learning rate by {1 / low:g}" if low > 0 else ""
         fix = f"Set alpha to the rank{remedy}."
+    name, meant = "alpha / rank", "at alpha = rank"
+    if other:
+        name, meant = "the scale of the product", "at a scale of 1"
+        fix = fix.replace("Set alpha to the rank", _SET_SCALE)
     return (
-        f"alpha: alpha / rank is {shown} in {len(known)} layers and {entry.label} "
-        f"leaves it so. A step of the product is {shown} times as large as at alpha = "
-        f"rank, for which the learning rate {entry.default_lr:g} is meant. {fix}"
+        f"alpha: {name} is {shown} in {len(known)} layers and {entry.label} "
+        f"leaves it so. A step of the product is {shown} times as large as {meant}, "
+        f"for which the learning rate {entry.default_lr:g} is meant. {fix}"
     )
 
 
@@ -143,6 +159,7 @@ def fold_alpha_(model: nn.Module) -> int:
         _check_shared(adapter, scaled)
     done: set[tuple[int, int]] = set()
     folded = sum(len(adapter.rescaled) for adapter in adapters)
+    otherwise = any(adapter.scaled_otherwise for adapter in adapters)
     for adapter in adapters:
         for part in adapter.parts:
             _fold(part, done)
@@ -150,9 +167,13 @@ def fold_alpha_(model: nn.Module) -> int:
             _rewrite(adapter.config)
     if folded:
         log.warning(
-            "LoRA alpha was not the rank in %d layers; the scale was folded into A and "
-            "alpha set to the rank. The model computes the same as before.",
-            folded,
+            "%s in %d layers; the scale was folded into A and %s. The model computes "
+            "the same as before.",
+            *(
+                ("The scale of the LoRA was not 1", folded, _SCALE_IS_SET)
+                if otherwise
+                else ("LoRA alpha was not the rank", folded, "alpha set to the rank")
+            ),
         )
         _warn_of_converted_starts(adapters)
     return folded
@@ -196,9 +217,10 @@ def _check_foldable(adapter: _Adapter) -> None:
     ours = [p for p in rescaled if type(p.layer).__module__.startswith("peft.")]
     if adapter.config is None and ours:
         raise OptionError(
-            f"lora_alpha: it is not r in {len(ours)} layers of adapter "
+            f"lora_alpha: the scale is not 1 in {len(ours)} layers of adapter "
             f"{adapter.name!r}, and the config that is saved with them is not in the "
-            "module that was passed. Pass the whole model, or set lora_alpha to r."
+            "module that was passed. Pass the whole model, or set lora_alpha to r (and "
+            "use_rslora to False)."
         )
     start = getattr(adapter.config, "init_lora_weights", None)
     if start in _BASE_DEPENDS_ON_ALPHA:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from ...methods import usual_lr
 from .._base import Count, Flag, Number, StrictModel
 from ..enums import EmaMode, LearningRateScheduler
 from ..optimizer import OPTIMIZER_MODELS, OptimizerChoice, OptimizerConfig
@@ -23,10 +24,12 @@ def _default_optimizer() -> OptimizerConfig:
 
 
 def _default_learning_rate(fields: dict[str, Any]) -> float:
-    """The method's own starting point; ``fields`` are those validated so far."""
+    """Return where the method begins; ``fields`` are those validated so far."""
     optimizer = fields.get("optimizer")
     entry = optimizer.method if optimizer else None
-    return entry.default_lr if entry else CUSTOM_LEARNING_RATE
+    if optimizer is None or entry is None:
+        return CUSTOM_LEARNING_RATE
+    return usual_lr(entry, optimizer.arguments())
 
 
 class OptimizationSettings(StrictModel):

@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 from ..._exceptions import ConfigError, OptionError
-from ...methods import Method, check_options
+from ...methods import Method, check_options, usual_lr
 from ._choices import key_of, method_of
 from ._hooks import check_hooks
 from ._names import refusal_of
@@ -72,9 +72,10 @@ def _check_settings(config: Any, method: Method) -> None:
     rate = point(config, "learning_rate")
     if rate is None or not 0 <= rate < math.inf:
         shown = "empty" if rate is None else f"{rate:g}"
+        usual = usual_lr(method, options_of(method, config))
         raise OptionError(
             f"Learning rate: it is {shown}. Set it to a number of at least 0; "
-            f"{method.label} starts at {method.default_lr:g}."
+            f"{method.label} starts at {usual:g}."
         )
     alone = method.steps_alone(options_of(method, config))
     if point(config, "optimizer.fused_back_pass") and not alone:
@@ -84,9 +85,10 @@ def _check_settings(config: Any, method: Method) -> None:
         )
     if method.start == "riemannion" and str(point(config, "ema")) != "OFF":
         raise OptionError(
-            f"EMA is {config.ema}, and {method.label} sorts the columns of A and B "
-            "anew at every step, so that their averages mean nothing; set EMA to OFF, "
-            "or choose another optimizer."
+            f"EMA is {config.ema}, and the factors of {method.label} turn into one "
+            "another where singular values lie close, so that the product of their "
+            "averages is far from the average of the products; set EMA to OFF, or "
+            "choose another optimizer."
         )
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from ...methods import Method
+from ...methods import Method, usual_lr
+from ...optim._reports import NOTED_LR
 from ...optim.alpha import ALPHA_IS_RANK, alpha_note
 from ...optim.rule import keeps_orthonormal
 from ._averages import averaged, begin_anew
@@ -69,6 +70,7 @@ def _create(
     options = options_of(method, config)
     for group in groups:
         group[ALPHA_IS_RANK] = True
+        group[NOTED_LR] = config.learning_rate
         if "rest_lr_ratio" in options and _has_rate_of_its_own(group, config, names):
             group["rest_lr_ratio"] = 1.0
     optimizer = method.load()(groups, lr=config.learning_rate, **options)
@@ -141,8 +143,9 @@ def _say_start(method: Method, config: Any, optimizer: Any) -> None:
     others = sum(len(g["params"]) for g in optimizer.param_groups) - 2 * pairs
     beside = f" and {others} other parameters" if others else ""
     say(f"{method.label} trains {pairs} LoRA pairs{beside}.")
-    if is_far(method, config.learning_rate):
+    usual = usual_lr(method, options_of(method, config))
+    if is_far(usual, config.learning_rate):
         say(
             f"The learning rate is {config.learning_rate:g}; {method.label} starts at "
-            f"{method.default_lr:g} ({method.lr_unit})."
+            f"{usual:g}, and each optimizer has its own unit."
         )

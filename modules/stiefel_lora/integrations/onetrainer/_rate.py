@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-from ...methods import Method
+from ...methods import usual_lr
+from ._check import options_of
 from ._choices import method_of
 from ._console import say
 from ._hooks import tolerated
@@ -33,11 +34,11 @@ _proposed: weakref.WeakKeyDictionary[Any, tuple[float, str]] = (
 _building: list[bool] = []
 
 
-def is_far(method: Method, rate: float | None) -> bool:
-    """Whether a rate is empty, or more than ten times off where a method starts."""
+def is_far(usual: float, rate: float | None) -> bool:
+    """Whether a rate is empty, or more than ten times off the usual one."""
     if rate is None:
         return True
-    return rate != 0 and not 1 / FAR <= rate / method.default_lr <= FAR
+    return rate != 0 and not 1 / FAR <= rate / usual <= FAR
 
 
 def propose_in_tab(module: ModuleType) -> None:
@@ -90,15 +91,16 @@ def _settle(controller: Any, given: Mapping[str, Any]) -> None:
             say(f"The learning rate is {before or 'empty'} again.")
         _proposed.pop(config, None)
         return
-    if not untouched and not is_far(method, rate):
+    usual = usual_lr(method, options_of(method, config))
+    if not untouched and not is_far(usual, rate):
         return
     if not untouched:
         before = field.get()
-    _proposed[config] = method.default_lr, before
-    if rate != method.default_lr:
-        field.set(str(method.default_lr))
+    _proposed[config] = usual, before
+    if rate != usual:
+        field.set(str(usual))
         was = "empty" if rate is None else f"{rate:g}"
         say(
-            f"The learning rate is set to {method.default_lr:g}, where {method.label} "
+            f"The learning rate is set to {usual:g}, where {method.label} "
             f"starts; it was {was}."
         )

@@ -90,7 +90,8 @@ class OptimizerPanel(QGroupBox):
         self.combo.setCurrentIndex(place)
         self.summary.setText(entry.summary if entry else _CUSTOM_SUMMARY)
         self.unit.setText(
-            f"Learning rate: start at {entry.default_lr:g}. Unit: {entry.lr_unit}."
+            f"Learning rate: start at {entry.default_lr:g}, at alpha = rank. "
+            f"Unit: {entry.lr_unit}."
             if entry
             else "Learning rate: in the unit of that class."
         )
