@@ -9,6 +9,7 @@ import torch
 from catalogue_cases import RATES
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora.config import BdLoraConfig, KasaConfig, MontecloraConfig
+from peft.utils.hotswap import prepare_model_for_compiled_hotswap
 from torch import nn
 
 from stiefel_lora import OptionError, PairingError, create_optimizer
@@ -165,6 +166,40 @@ def test_a_frozen_adapter_and_its_config_stay_as_they_are():
     assert layer.scaling == {"default": 1.0, "style": 3.5}
     assert model.peft_config["style"].lora_alpha == 7
     assert model.peft_config["default"].lora_alpha == 4
+
+
+def test_a_config_that_others_share_stays_as_it_is(tmp_path):
+    """Of another model, of a frozen adapter, and of the next run of a script."""
+    config = LoraConfig(r=4, lora_alpha=10, target_modules=LAYERS)
+    model, other = (get_peft_model(Net(), config) for _ in range(2))
+    model.add_adapter("style", config)
+    with torch.no_grad():
+        for name, parameter in (*model.named_parameters(), *other.named_parameters()):
+            if "lora_" in name:
+                parameter.add_(torch.randn_like(parameter) / 8)
+    model.set_adapter("style")
+    expected = output(model), output(other)
+    model.set_adapter("default")
+    create_optimizer("stiefel_lora", model)
+    assert config.lora_alpha == 10
+    assert model.peft_config["default"].lora_alpha == 4
+    model.save_pretrained(tmp_path / "one")
+    other.save_pretrained(tmp_path / "two")
+    for path, before in zip(("one/style", "two"), expected, strict=True):
+        loaded = PeftModel.from_pretrained(Net(), tmp_path / path)
+        torch.testing.assert_close(output(loaded), before, rtol=1e-5, atol=1e-5)
+
+
+def test_a_scale_that_is_a_tensor_stays_that_tensor():
+    """Compiled layers whose adapters are swapped while they run hold it."""
+    model = adapted(Net(), {})
+    prepare_model_for_compiled_hotswap(model)
+    layer, before = model.base_model.model.first, output(model)
+    held = layer.scaling["default"]
+    create_optimizer("stiefel_lora", model)
+    assert layer.scaling["default"] is held
+    assert float(held) == 1.0
+    torch.testing.assert_close(output(model), before, rtol=1e-5, atol=1e-5)
 
 
 def test_two_trained_adapters_are_both_folded():

@@ -8,10 +8,11 @@ leave alpha alone have it reported, since it multiplies their steps.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import torch
@@ -41,11 +42,16 @@ _SCALE_IS_SET = "use_rslora set to False, alpha to the rank"
 
 @dataclasses.dataclass(eq=False)
 class _Adapter:
-    """One trained adapter of one model, and its config if that is in sight."""
+    """One trained adapter of one model, and the table that may hold its config."""
 
     name: str
-    config: Any
+    configs: MutableMapping[str, Any]
     parts: list[LoraPart]
+
+    @property
+    def config(self) -> Any:
+        """Config of the adapter, or None where it is not in sight."""
+        return self.configs.get(self.name)
 
     @property
     def rescaled(self) -> list[LoraPart]:
@@ -164,7 +170,7 @@ def fold_alpha_(model: nn.Module) -> int:
         for part in adapter.parts:
             _fold(part, done)
         if adapter.config is not None:
-            _rewrite(adapter.config)
+            adapter.configs[adapter.name] = _rewritten(adapter.config)
     if folded:
         log.warning(
             "%s in %d layers; the scale was folded into A and %s. The model computes "
@@ -191,15 +197,15 @@ def _trained_adapters(model: nn.Module) -> Iterator[_Adapter]:
                 found.setdefault(part.adapter, []).append(part)
         for name, parts in found.items():
             if any(part.trained for part in parts):
-                yield _Adapter(name, configs.get(name), parts)
+                yield _Adapter(name, configs, parts)
 
 
-def _roots(model: nn.Module) -> Iterator[tuple[nn.Module, Mapping[str, Any]]]:
+def _roots(model: nn.Module) -> Iterator[tuple[nn.Module, MutableMapping[str, Any]]]:
     """Modules with adapter configs, each table once; at the end the model itself."""
     seen: set[int] = set()
     for module in model.modules():
         configs = getattr(module, "peft_config", None)
-        if isinstance(configs, Mapping) and id(configs) not in seen:
+        if isinstance(configs, MutableMapping) and id(configs) not in seen:
             seen.add(id(configs))
             yield module, configs
     yield model, {}
@@ -259,18 +265,28 @@ def _fold(part: LoraPart, done: set[tuple[int, int]]) -> None:
         if scale != 1.0 and memory_of(factor) not in done:
             done.add(memory_of(factor))
             factor.mul_(scale)
-    layer.scaling[adapter] = 1.0
+    scaling = layer.scaling[adapter]
+    if isinstance(scaling, Tensor):
+        # Compiled layers read it by reference (peft's hot swap of adapters).
+        scaling.fill_(1.0)
+    else:
+        layer.scaling[adapter] = 1.0
     layer.lora_alpha[adapter] = layer.r[adapter]
     if adapter in (getattr(layer, "use_rslora", None) or {}):
         layer.use_rslora[adapter] = False
 
 
-def _rewrite(config: Any) -> None:
-    """Let a saved config give every layer a scale of 1."""
+def _rewritten(config: Any) -> Any:
+    """A config that gives every layer a scale of 1.
+
+    A copy: other models and adapters may have been made from the same object.
+    """
+    config = copy.copy(config)
     config.lora_alpha = config.r
     config.alpha_pattern = dict(config.rank_pattern or {})
     if getattr(config, "use_rslora", False):
         config.use_rslora = False
+    return config
 
 
 def _warn_of_converted_starts(adapters: Iterable[_Adapter]) -> None:
