@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import logging
+
 import pytest
 import torch
 from lora_net import LoraNet
 from torch import nn
 
-from stiefel_lora import OptionError, PairingError, find_pairs
+from stiefel_lora import OptionError, PairingError, create_optimizer, find_pairs
 from stiefel_lora.optim._groups import spare_magnitudes
 
 
@@ -162,6 +164,52 @@ LOKR = [(8, 8), (64, 8), (8, 64)]
 def test_lists_that_could_be_paired_otherwise_are_refused(shapes):
     with pytest.raises(PairingError, match=r"pass named_parameters\(\)"):
         find_pairs(tensors(*shapes))
+
+
+FROZEN = {
+    "base": ([(16, 16), A, B, (16, 16), A, B], "f..f..", [(1, 2), (4, 5)]),
+    "a base that fits": ([(100, 4), A, B], "f..", [(1, 2)]),
+    "up and down": (
+        [(24, 16), A, (24, 4), (16, 24), (4, 24), B],
+        "f..f..",
+        [(1, 2), (4, 5)],
+    ),
+    "embedding between": ([A, B, (9, 4), A, B], "..f..", [(0, 1), (3, 4)]),
+    "every A": ([A, B, A, B], "f.f.", [(0, 1), (2, 3)]),
+    "every B": ([A, B, A, B], ".f.f", [(0, 1), (2, 3)]),
+    "a whole pair": ([A, B, A, B], "ff..", [(2, 3)]),
+    "everything": ([A, B, A, B], "ffff", [(0, 1), (2, 3)]),
+}
+
+
+@pytest.mark.parametrize("case", FROZEN)
+def test_frozen_weights_in_a_list_without_names(case):
+    """model.parameters() of a peft model holds those of the base."""
+    shapes, marks, expected = FROZEN[case]
+    params = tensors(*shapes)
+    for parameter, mark in zip(params, marks, strict=True):
+        parameter.requires_grad_(mark == ".")
+    assert roles(find_pairs(params), params) == expected
+
+
+def test_frozen_weights_that_fit_otherwise_are_refused():
+    params = tensors(A, B, A, B)
+    params[0].requires_grad_(False)
+    params[3].requires_grad_(False)
+    with pytest.raises(PairingError, match=r"pass named_parameters\(\)"):
+        find_pairs(params)
+
+
+def test_all_parameters_of_peft_models_are_paired(caplog):
+    nets = [LoraNet(seed) for seed in range(2)]
+    caplog.set_level(logging.INFO, "stiefel_lora")
+    groups = [{"params": list(net.parameters())} for net in nets]
+    optimizer = create_optimizer("stiefel_lora", groups)
+    expected = find_pairs(nn.ModuleList(nets)).pairs
+    assert [(id(p.up), id(p.down)) for p in optimizer.pairs] == [
+        (id(p.up), id(p.down)) for p in expected
+    ]
+    assert "2 of 18 parameters take AdamW" in caplog.text
 
 
 def test_groups_in_order_are_paired_whatever_else_fits():

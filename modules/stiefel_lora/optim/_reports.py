@@ -50,6 +50,7 @@ def log_pairs(
         rule: the method.
     """
     log.info("%s trains %d LoRA pairs.", title, len(pairs))
+    rest = [(name, p) for name, p in rest if p.requires_grad]
     plain = [(name, p) for name, p in rest if not is_magnitude(name, p)]
     if len(plain) < len(rest):
         count = len(rest) - len(plain)

@@ -40,12 +40,34 @@ def fits(up: Tensor, down: Tensor) -> bool:
 def pairs_in_order(params: Sequence[Tensor]) -> list[Oriented]:
     """The pairs of one list of parameters, other parameters between pairs passed over.
 
-    A layer that is narrower than its rank is passed over too.
+    A layer that is narrower than its rank is passed over too. Frozen weights among
+    trained parameters may be those of the base model, or the other factors: they count
+    where no pairing contradicts that of the trained parameters alone.
 
     Raises:
         PairingError: no pairing or more than one takes all candidates.
     """
     params = [p for p in params if p.dim() in (2, 4)]
+    trained = [p for p in params if p.requires_grad]
+    if not trained or len(trained) == len(params):
+        return _in_order(params)
+    try:
+        found = _in_order(trained)
+    except PairingError:
+        return _in_order(params)
+    try:
+        whole = _in_order(params)
+    except PairingError:
+        if not found:
+            raise
+        return found
+    kept = {(id(up), id(down)) for up, down in whole}
+    if any((id(up), id(down)) not in kept for up, down in found):
+        raise _refusal(params, [True] * len(params))
+    return [pair for pair in whole if any(factor.requires_grad for factor in pair)]
+
+
+def _in_order(params: Sequence[Tensor]) -> list[Oriented]:
     chosen = _candidates(params)
     if not any(chosen):
         return []

@@ -181,7 +181,9 @@ class _Finder:
         for up, down in found:
             self._add_unnamed(up, down)
             taken |= {id(up), id(down)}
-        self.open_groups.append([p for p in left if id(p) not in taken])
+        still = [p for p in left if id(p) not in taken]
+        trained = [p for p in still if p.requires_grad]
+        self.open_groups.append(trained or still)
 
     def _read_named(self, name: str, tensor: Tensor) -> None:
         between = _BETWEEN.match(name)
