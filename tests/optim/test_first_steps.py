@@ -373,3 +373,70 @@ def test_float16_resumes_to_the_bit(name):
             optimizer.step()
         results.append(snapshot(model))
     assert all(map(torch.equal, *results))
+
+
+# Groups that hold one factor of a pair each.
+
+
+def split(model, up=None, down=None):
+    """One group of every B, with the rest, and one of every A."""
+    downs = [entry for entry in named(model) if "lora_A" in entry[0]]
+    ups = [entry for entry in named(model) if "lora_A" not in entry[0]]
+    return [{"params": ups, **(up or {})}, {"params": downs, **(down or {})}]
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        ("stiefel_lora", {"a_rule": "adamw"}),
+        ("stiefel_lora", {"step": "product"}),
+        ("stella", {"base_rule": "sgd"}),
+        ("riemannion", {"momentum_form": "orthogonal"}),
+        ("lora_rite", {"escape": True}),
+    ],
+)
+def test_an_option_for_a_alone_that_selects_the_rule_of_its_pair(name, option):
+    """It was ignored; in a fused backward pass A alone followed it."""
+    key = next(iter(option))
+    with pytest.raises(OptionError, match=rf"^{key}: A of 'first' is in a group with"):
+        create_optimizer(name, split(LoraNet(), down=option))
+    for accepted in (
+        split(LoraNet(), option, option),
+        split(LoraNet(), up=option),
+    ):
+        create_optimizer(name, accepted)
+    create_optimizer(name, split(LoraNet()), **option)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value", "times"),
+    [
+        ("scaled_adamw", "weight_decay", 0.1, 1),
+        ("stella", "beta1", 0.5, 1),
+        ("riemannion", "lr", 0.03, 1),
+        ("lora_rite", "lr", 3e-4, 0),
+        ("stiefel_lora", "momentum", 0.5, 0),
+        ("stiefel_lora", "lr", 0.03, 0),
+        ("lora_plus", "weight_decay", 0.1, 0),
+    ],
+)
+def test_a_number_of_a_that_its_pair_does_not_use_is_reported(
+    name, key, value, times, caplog
+):
+    create_optimizer(name, split(LoraNet(), down={key: value}))
+    assert caplog.text.count("The one of B is used for both.") == times
+    assert caplog.text.count("4 LoRA pairs have two") == times
+
+
+def test_an_option_of_a_group_without_effect_beside_inherited_ones_is_refused():
+    with pytest.raises(OptionError, match="no effect with step='product'"):
+        create_optimizer(
+            "stiefel_lora",
+            [{"params": named(LoraNet()), "b_rule": "momentum"}],
+            step="product",
+        )
+    create_optimizer(
+        "stiefel_lora",
+        [{"params": named(LoraNet()), "b_rule": "momentum", "step": "factors"}],
+        step="product",
+    )

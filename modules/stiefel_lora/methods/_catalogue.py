@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from .._exceptions import OptionError
 from ._baselines import ADAMW, ADAMW_8BIT, LORA_PLUS, SCALED_ADAMW
@@ -77,8 +79,17 @@ def name_plugin(name: str, plugin: str) -> None:
         CATALOGUE[name] = dataclasses.replace(CATALOGUE[name], plugin=plugin)
 
 
-def check_options(entry: Method, options: dict[str, object]) -> None:
+def check_options(
+    entry: Method,
+    options: Mapping[str, object],
+    inherited: Mapping[str, object] = MappingProxyType({}),
+) -> None:
     """Check keyword options of a method: names, types, bounds and what they need.
+
+    Args:
+        entry: the method.
+        options: what is checked.
+        inherited: values of options that are not given here; else their defaults.
 
     Raises:
         OptionError: unknown name (the nearest one is named), value out of bounds, or an
@@ -93,11 +104,13 @@ def check_options(entry: Method, options: dict[str, object]) -> None:
         violation = known[name].violation(value)
         if violation:
             raise OptionError(f"{entry.name}: {name}={value!r} {violation}.")
-    for option, name, value in entry.idle(options):
-        raise OptionError(
-            f"{entry.name}: {option.name}={options[option.name]!r} has no effect with "
-            f"{name}={options[name]!r}. Remove it, or set {name}={value!r}."
-        )
+    values = entry.defaults() | dict(inherited) | dict(options)
+    for option, name, value in entry.idle(values):
+        if option.name in options:
+            raise OptionError(
+                f"{entry.name}: {option.name}={options[option.name]!r} has no effect "
+                f"with {name}={values[name]!r}. Remove it, or set {name}={value!r}."
+            )
 
 
 def suggestion(name: str, known: list[str]) -> str:

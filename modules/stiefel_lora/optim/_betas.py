@@ -22,7 +22,7 @@ class SeparateBetas(LoraOptimizer):
         Raises:
             OptionError: an option out of bounds, or unknown.
         """
-        check_group(method(self.method), param_group)
+        check_group(method(self.method), param_group, self.defaults)
         check_lr(param_group.get("lr", 0.0))
         group = dict(param_group)
         beta1, beta2 = self.defaults["betas"]

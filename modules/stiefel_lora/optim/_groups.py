@@ -83,14 +83,22 @@ def _check_each_once(groups: Sequence[Mapping[str, Any]]) -> None:
             seen[id(tensor)] = label
 
 
-def check_group(entry: Method, group: Mapping[str, Any]) -> None:
-    """Check what a parameter group says about a method.
+def check_group(
+    entry: Method, group: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> None:
+    """Check the options of a parameter group.
+
+    Args:
+        entry: the method.
+        group: the group as it was given.
+        defaults: of the optimizer, for options that the group does not have.
 
     Raises:
         OptionError: an option out of bounds, ``betas``, or a misspelled option.
     """
     known = {option.name for option in entry.options}
-    check_options(entry, {key: group[key] for key in group if key in known})
+    given = {key: group[key] for key in group if key in known}
+    check_options(entry, given, {k: v for k, v in defaults.items() if k in known})
     for key in group:
         if key in known or key in RESERVED:
             continue

@@ -9,8 +9,15 @@ from torch import Tensor
 
 from .._exceptions import OptionError, PairingError
 from .pairs import Pair, PairMap
+from .rule import Rule
 
-__all__ = ["check_found", "check_lr", "check_ownership", "check_whole"]
+__all__ = [
+    "check_agreement",
+    "check_found",
+    "check_lr",
+    "check_ownership",
+    "check_whole",
+]
 
 
 def check_found(found: PairMap, method: str, *, last: bool = False) -> None:
@@ -69,6 +76,36 @@ def check_ownership(
                 f"groups, as under DeepSpeed ZeRO, which steps flat buffers; {method} "
                 "needs the factors themselves: use DDP, or FSDP2 for the base alone."
             )
+
+
+def check_agreement(
+    pairs: Sequence[Pair],
+    owners: Mapping[int, dict[str, Any]],
+    defaults: Mapping[str, Any],
+    rule: Rule,
+) -> None:
+    """Refuse an option that is set for A alone and of which B has another value.
+
+    A pair follows the group of B in what selects its rules.
+
+    Args:
+        pairs: of the optimizer.
+        owners: id of a factor -> its group.
+        defaults: options of the optimizer, which groups have by themselves.
+        rule: the method.
+    """
+    for pair in pairs:
+        up, down = owners[id(pair.up)], owners[id(pair.down)]
+        if up is down:
+            continue
+        mine, theirs = rule.choices(up), rule.choices(down)
+        for name, value in theirs.items():
+            if value != mine[name] and value != defaults.get(name, value):
+                raise OptionError(
+                    f"{name}: A of {pair.name!r} is in a group with {name}={value!r} "
+                    f"and B in one with {name}={mine[name]!r}, which a pair follows. "
+                    "Set it to the same value in both groups."
+                )
 
 
 def _is_sharded(tensor: Tensor) -> bool:

@@ -17,7 +17,14 @@ from ._groups import is_magnitude
 from .pairs import Pair
 from .rule import Rule
 
-__all__ = ["NOTED_LR", "FirstSteps", "log_frozen", "log_pairs", "log_restarted"]
+__all__ = [
+    "NOTED_LR",
+    "FirstSteps",
+    "log_frozen",
+    "log_joint",
+    "log_pairs",
+    "log_restarted",
+]
 
 log = logging.getLogger("stiefel_lora")
 
@@ -66,6 +73,49 @@ def log_pairs(
             "%s: %d of %d parameters take AdamW at a learning rate of %s (%s): %s",
             *(title, len(names), total, rate, why, _shown(names)),
         )
+
+
+def log_joint(
+    title: str,
+    pairs: Sequence[Pair],
+    owners: Mapping[int, Mapping[str, Any]],
+    rule: Rule,
+) -> None:
+    """Report pairs whose joint step has two values of a number to go by.
+
+    Args:
+        title: name of the optimizer.
+        pairs: what the method trains.
+        owners: id of a factor -> its group.
+        rule: the method.
+    """
+    counts: Counter[str] = Counter()
+    mean: set[str] = set()
+    for pair in pairs:
+        up, down = owners[id(pair.up)], owners[id(pair.down)]
+        if up is down:
+            continue
+        choices = rule.choices(up)
+        values = [{"lr": group["lr"], **rule.numbers(group)} for group in (up, down)]
+        for name in rule.joint_numbers(choices):
+            one, other = (value[name] for value in values)
+            # A rate on an accelerator is not read, which would wait for it.
+            known = not (isinstance(one, Tensor) or isinstance(other, Tensor))
+            counts[name] += known and one != other
+        if counts["lr"] and rule.solver(choices) is not None:
+            mean.add("lr")
+    for name, count in counts.items():
+        if count:
+            log.warning(
+                "%s: %d LoRA %s two %s, one for B and one for A. %s",
+                title,
+                count,
+                "pair has" if count == 1 else "pairs have",
+                "learning rates" if name == "lr" else f"values of {name}",
+                "A step of the product has one: their geometric mean is used."
+                if name in mean
+                else "The one of B is used for both.",
+            )
 
 
 def log_frozen(title: str, names: Sequence[str]) -> None:

@@ -86,6 +86,11 @@ class StiefelRule(Rule):
             "schedule": _schedule(group),
         }
 
+    def joint_numbers(self, choices: Mapping[str, Any]) -> tuple[str, ...]:
+        """Numbers of the step of the product."""
+        joint = ("lr", "weight_decay")
+        return joint if choices["step"] == "product" else ()
+
     def states(self, choices: Mapping[str, Any]) -> dict[str, StateShape]:
         """One momentum for B, one for A unless AdamW holds A's."""
         if choices["a_rule"] == "adamw" and choices["step"] == "factors":

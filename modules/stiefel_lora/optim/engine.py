@@ -26,8 +26,14 @@ from ._groups import Source, check_group, named_groups
 from ._masters import open_masters, round_masters, values
 from ._members import STEP, Member, bucket_key, free_half, ready_members
 from ._plain import plain_factors, step_plain
-from ._refusals import check_found, check_lr, check_ownership, check_whole
-from ._reports import FirstSteps, log_pairs
+from ._refusals import (
+    check_agreement,
+    check_found,
+    check_lr,
+    check_ownership,
+    check_whole,
+)
+from ._reports import FirstSteps, log_joint, log_pairs
 from ._saved_state import check_shapes, check_state, fill_options, keep_dtypes
 from ._watch import Watch
 from .alpha import settle_alpha
@@ -73,7 +79,6 @@ class PairOptimizer(LoneSteps):
         # Last of what can be refused, since it changes the model.
         settle_alpha(entry, params, groups)
         self._log_pairs(found)
-        self._log_rates()
         self._first_steps = FirstSteps(type(self).__name__, entry, self.param_groups)
 
     @property
@@ -83,7 +88,7 @@ class PairOptimizer(LoneSteps):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group; its options are checked and pairs are looked for again."""
-        check_group(method(self.method), param_group)
+        check_group(method(self.method), param_group, self.defaults)
         check_lr(param_group.get("lr", 0.0))
         super().add_param_group(param_group)
         check_whole(self.param_groups[-1]["params"], type(self).__name__)
@@ -107,6 +112,7 @@ class PairOptimizer(LoneSteps):
                     factor = getattr(pair, role)
                     found.rest.append((f"{pair.name}.{role}", factor))
                     found.reasons[id(factor)] = reason
+        check_agreement(self._pairs, self._owners(), self.defaults, self.rule)
         self._rest = found.rest
         self._begin_anew()
         if "_watch" in self.__dict__:
@@ -127,25 +133,11 @@ class PairOptimizer(LoneSteps):
             self.param_groups,
             self.rule,
         )
+        log_joint(type(self).__name__, self._pairs, self._owners(), self.rule)
 
-    def _log_rates(self) -> None:
-        """Report pairs whose step of the product has two learning rates to go by."""
-        owners = {id(p): group for group in self.param_groups for p in group["params"]}
-        apart = 0
-        for pair in self._pairs:
-            up, down = owners[id(pair.up)], owners[id(pair.down)]
-            # A rate on an accelerator is not read, which would wait for it.
-            known = not any(isinstance(g["lr"], Tensor) for g in (up, down))
-            if known and up["lr"] != down["lr"]:
-                apart += self.rule.solver(self.rule.choices(up)) is not None
-        if apart:
-            log.warning(
-                "%s: %d LoRA %s two learning rates, one for B and one for A. A step of "
-                "the product has one: their geometric mean is used.",
-                type(self).__name__,
-                apart,
-                "pair has" if apart == 1 else "pairs have",
-            )
+    def _owners(self) -> dict[int, dict[str, Any]]:
+        """Group of every parameter, by id."""
+        return {id(p): group for group in self.param_groups for p in group["params"]}
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -163,7 +155,7 @@ class PairOptimizer(LoneSteps):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        owners = {id(p): group for group in self.param_groups for p in group["params"]}
+        owners = self._owners()
         check_ownership(self._pairs, owners, type(self).__name__)
         self._note_free_halves(owners)
         for index in self._watch.zeroed():

@@ -88,6 +88,10 @@ class RiteRule(Rule):
         names = ("beta1", "beta2", "eps", "clip_norm", "skip_above", "weight_decay")
         return {name: group[name] for name in names}
 
+    def joint_numbers(self, choices: Mapping[str, Any]) -> tuple[str, ...]:
+        """Numbers of the pair; each factor has its own learning rate."""
+        return ("beta1", "beta2", "eps", "clip_norm", "skip_above", "weight_decay")
+
     def states(self, choices: Mapping[str, Any]) -> dict[str, StateShape]:
         """First moments and old bases like the factors, r x r second moments."""
         shapes: dict[str, StateShape] = {

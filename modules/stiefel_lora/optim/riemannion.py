@@ -75,6 +75,10 @@ class RiemannionRule(Rule):
         """Momentum and weight decay."""
         return {name: group[name] for name in ("momentum", "weight_decay")}
 
+    def joint_numbers(self, choices: Mapping[str, Any]) -> tuple[str, ...]:
+        """Numbers of the step of the product."""
+        return ("lr", "momentum", "weight_decay")
+
     def states(self, choices: Mapping[str, Any]) -> dict[str, StateShape]:
         """The momentum as a tangent pair and the frames it was stored at."""
         return dict(_STATES)

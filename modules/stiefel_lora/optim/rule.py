@@ -125,6 +125,13 @@ class Rule:
         """
         return None
 
+    def joint_numbers(self, choices: Mapping[str, Any]) -> tuple[str, ...]:
+        """Numbers of which a pair has one, that of the group of B.
+
+        A learning rate among them is the geometric mean where there is a solver.
+        """
+        return ()
+
     def rest_lr_ratio(self, group: Mapping[str, Any]) -> float:
         """Learning rate of what has no pair, as a multiple of the group's."""
         return 1.0

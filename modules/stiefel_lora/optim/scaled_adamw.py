@@ -39,6 +39,10 @@ class ScaledAdamWRule(Rule):
         names = ("damping", "beta1", "beta2", "eps", "weight_decay")
         return {name: group[name] for name in names}
 
+    def joint_numbers(self, choices: Mapping[str, Any]) -> tuple[str, ...]:
+        """Numbers of the pair; each factor has its own learning rate."""
+        return ("damping", "beta1", "beta2", "eps", "weight_decay")
+
     def states(self, choices: Mapping[str, Any]) -> dict[str, StateShape]:
         """Adam's two moments of each factor."""
         return moment_states("adam", {"up": "up", "down": "down"})

@@ -63,6 +63,10 @@ class StellaRule(Rule):
         """Moments' decay and weight decay."""
         return {k: group[k] for k in ("beta1", "beta2", "eps", "weight_decay")}
 
+    def joint_numbers(self, choices: Mapping[str, Any]) -> tuple[str, ...]:
+        """Numbers of the pair; each factor has its own learning rate."""
+        return ("beta1", "beta2", "eps", "weight_decay")
+
     def states(self, choices: Mapping[str, Any]) -> dict[str, StateShape]:
         """S, V^T and the base rule's moments of U, S and V^T."""
         moments = moment_states(choices["base_rule"], _NAMES)
