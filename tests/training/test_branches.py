@@ -120,6 +120,26 @@ def test_the_first_branch_can_be_had_back(
     assert last.branch.parents == ((first.branch.name, 8),)
 
 
+def test_files_of_the_other_branch_make_way_when_the_first_one_is_had_back(
+    tiny_sdxl: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = RunFolder(root / "runs" / "tiny")
+    config = settings(tiny_sdxl, root)
+    train(
+        settings(tiny_sdxl, root, learning_rate=1e-3, steps=7),
+        resume=folder.checkpoints / "step-6",
+    )
+    other = (folder.lora / "tiny.safetensors").read_bytes()
+    there = folder.abandoned / "after-step-6"
+    (there / "checkpoints" / "step-8").rename(folder.checkpoints / "step-8")
+    capsys.readouterr()
+    train(config.model_copy(update={"steps": 9}), resume="last")
+    shown = " ".join(capsys.readouterr().err.split())
+    assert "step-7 and files written after step 6 were moved to " in shown
+    aside = folder.abandoned / "after-step-8"
+    assert (aside / "lora" / "tiny.safetensors").read_bytes() == other
+
+
 def test_a_plain_resume_begins_no_branch(
     tiny_sdxl: Path, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

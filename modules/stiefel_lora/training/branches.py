@@ -17,7 +17,7 @@ from .._exceptions import OutputError
 from .jsonl_sink import current_events
 from .run_folder import RunFolder
 
-__all__ = ["Branch", "move_aside"]
+__all__ = ["Branch", "last_written", "move_aside"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +35,23 @@ class Branch:
         if other.name == self.name:
             return True
         return any(name == other.name and step <= last for name, last in self.parents)
+
+    def shared_with(self, step: int, other: Branch) -> int:
+        """Last step that the checkpoint ``step`` of this has in common with ``other``.
+
+        >>> fork = Branch().fork(4)
+        >>> Branch().shared_with(8, fork), Branch().shared_with(2, fork)
+        (4, 2)
+        """
+        shared = 0
+        mine = (*self.parents, (self.name, step))
+        for (name, last), (others_name, others_last) in zip(
+            mine, (*other.parents, (other.name, step)), strict=False
+        ):
+            if name != others_name:
+                break
+            shared = min(last, others_last)
+        return shared
 
     def fork(self, step: int) -> Branch:
         """Begin another branch after ``step`` of this one."""
@@ -64,16 +81,28 @@ class Branch:
         return cls(name, found)
 
 
+def last_written(folder: RunFolder) -> Path | None:
+    """Path of the checkpoint that the run wrote last, by its events."""
+    names = [
+        Path(str(event["values"].get("path"))).name
+        for event in current_events(folder.events_file)
+        if event["type"] == "checkpoint"
+    ]
+    return folder.checkpoints / names[-1] if names else None
+
+
 def move_aside(
-    folder: RunFolder, checkpoints: Sequence[Path], step: int
+    folder: RunFolder, checkpoints: Sequence[Path], step: int, shared: int
 ) -> tuple[Path, list[Path]]:
-    """Move checkpoints of an abandoned branch, and files written after ``step``.
+    """Move checkpoints of an abandoned branch, and files written after ``shared``.
 
     Args:
         folder: of the run.
         checkpoints: what to move, the last one first: should the process die in
             between, those that are left are the beginning of that branch.
-        step: where the run branches; LoRA files and samples of later steps go along.
+        step: where the run branches; it names the new folder.
+        shared: LoRA files and samples of later steps go along. Below ``step`` where the
+            run returns to a branch that it had left.
 
     Returns:
         The new folder in ``abandoned``, and the former paths of what was moved.
@@ -82,7 +111,7 @@ def move_aside(
         OutputError: it cannot be moved.
     """
     # Read before anything is marked as abandoned.
-    files = list(_files_after(folder, step))
+    files = list(_files_after(folder, shared))
     target = _free_name(folder.abandoned / f"after-step-{step}")
     moved = []
     try:

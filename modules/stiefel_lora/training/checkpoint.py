@@ -132,11 +132,16 @@ def is_on_branch(path: Path, last: Checkpoint) -> bool:
     step = step_of(path)
     if step > last.step:
         return False
+    branch = branch_of(path)
+    return branch is None or last.branch.holds(step, branch)
+
+
+def branch_of(path: Path) -> Branch | None:
+    """Branch of the checkpoint in ``path``; None where it cannot be read."""
     try:
-        branch = _read_state(path).branch
+        return _read_state(path).branch
     except (OSError, ValueError):
-        return True
-    return last.branch.holds(step, branch)
+        return None
 
 
 def step_of(path: Path) -> int:

@@ -6,9 +6,10 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .branches import Branch, move_aside
+from .branches import Branch, last_written, move_aside
 from .checkpoint import (
     Checkpoint,
+    branch_of,
     is_on_branch,
     list_checkpoints,
     save_checkpoint,
@@ -84,12 +85,17 @@ class CheckpointKeeper:
         ]
         if not others:
             return []
-        place, moved = move_aside(self._folder, others, checkpoint.step)
+        shared, latest = checkpoint.step, last_written(self._folder)
+        # Files in the folder are of that branch: it may have left the one that is
+        # resumed before this step.
+        if latest in others and (left := branch_of(latest)):
+            shared = checkpoint.branch.shared_with(checkpoint.step, left)
+        place, moved = move_aside(self._folder, others, checkpoint.step, shared)
         self.branch = checkpoint.branch.fork(checkpoint.step)
         names = ", ".join(found.name for found in others)
         say(
             f"Resuming from {path.name} leaves another branch of this run: {names} and "
-            f"files written after step {checkpoint.step} were moved to {place}; delete "
+            f"files written after step {shared} were moved to {place}; delete "
             f"it if you do not need it."
         )
         return moved
