@@ -14,6 +14,7 @@ from stiefel_lora import _commands, cli
 from stiefel_lora._exceptions import CheckpointError, ModelError, NonFiniteError
 from stiefel_lora._version import __version__
 from stiefel_lora.methods import CATALOGUE
+from stiefel_lora.training.run_lock import hold_run
 
 MODULES = str(Path(cli.__file__).parents[1])
 HEAVY = ("torch", "diffusers", "transformers", "peft", "numpy", "PIL")
@@ -228,6 +229,19 @@ def test_tell_knows_a_run_that_has_ended(tmp_path, last):
     result = run("tell", "stop", tmp_path / "no")
     assert result.exit_code == 2
     assert "is no folder of a run: it holds no events.jsonl." in result.stderr
+
+
+@pytest.mark.parametrize("events", ["", '{"type": "stop", "step": 1}\n'])
+def test_tell_reaches_a_process_that_still_loads(tmp_path, events):
+    folder = tmp_path / "my_run"
+    folder.mkdir()
+    if events:
+        (folder / "events.jsonl").write_text(events)
+    with hold_run(folder):
+        result = run("tell", "stop", folder)
+        assert result.exit_code == 0, result.stderr
+        assert [path.name for path in (folder / "commands").iterdir()] == ["stop"]
+    assert run("tell", "stop", folder).exit_code == 2
 
 
 def test_the_verbs_and_their_options_are_frozen():
