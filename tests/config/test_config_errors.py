@@ -36,6 +36,15 @@ SENTENCES = [
         "eps.",
     ),
     (
+        {"optimizer": {"name": "adamw", "class": "torch.optim.RAdam"}},
+        "There is no key optimizer.class for adamw; it is an option of custom.",
+    ),
+    (
+        {"optimizer": {"name": "adamw", "transport": "none"}},
+        "There is no key optimizer.transport for adamw; it is an option of "
+        "stiefel_lora.",
+    ),
+    (
         {"optimizer": {"name": "adamv"}},
         "There is no optimizer 'adamv'; did you mean adamw?",
     ),

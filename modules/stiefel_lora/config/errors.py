@@ -95,6 +95,12 @@ def _unknown_key(loc: Location, top_level: list[str]) -> str:
         return f"There is no key {path}; it has no counterpart here, because {reason}."
     if not parent:
         return f"There is no key {path}; stiefel-lora schema lists all keys."
+    owners = _methods_with(key) if section == "optimizer" else []
+    if owners:
+        return (
+            f"There is no key {path} for {loc[1]}; it is an option of "
+            f"{', '.join(owners)}."
+        )
     return f"There is no key {path}; there are {', '.join(sections[section])}."
 
 
@@ -120,6 +126,18 @@ def _sections(loc: Location, top_level: list[str]) -> dict[str, list[str]]:
         "concepts": list(Concept.model_fields),
         "samples": list(Sample.model_fields),
     }
+
+
+def _methods_with(option: str) -> list[str]:
+    """Names of the optimizers that have ``option``."""
+    return [
+        name
+        for name, model in OPTIMIZER_MODELS.items()
+        if any(
+            option == (field.alias or attribute)
+            for attribute, field in model.model_fields.items()
+        )
+    ]
 
 
 def _optimizer(detail: ErrorDetails) -> str:
