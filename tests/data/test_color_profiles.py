@@ -128,8 +128,8 @@ def test_a_broken_profile_is_reported_and_the_image_taken_as_it_is(
     assert learned(with_one) == learned(without)
     (sentence,) = profile_remarks([with_one, without])
     assert sentence.startswith(
-        "1 images have a color profile that cannot be used and are learned as if they "
-        "had none: a.jpg ("
+        "1 image has a color profile that cannot be used and is learned as if it had "
+        "none: a.jpg ("
     )
     assert reason in sentence
 
@@ -182,7 +182,7 @@ def test_scan_names_what_is_converted(tmp_path: Path) -> None:
         {"concepts": str(tmp_path), "resolution": 32, "bucket_step": 8}
     )
     assert report_on(config).sentences()[-2:] == [
-        "1 images are converted from their color profile to sRGB: a.png.",
-        "1 images have a color profile that cannot be used and are learned as if they "
-        "had none: b.png (cannot open profile from string).",
+        "1 image is converted from its color profile to sRGB: a.png.",
+        "1 image has a color profile that cannot be used and is learned as if it had "
+        "none: b.png (cannot open profile from string).",
     ]

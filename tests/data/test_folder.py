@@ -224,12 +224,34 @@ def test_hidden_folders_and_those_of_programs_are_passed_over(tmp_path: Path) ->
     assert ".ipynb_checkpoints (1)" in remark
     flat = scan_concepts([Concept(path=folder)])
     assert [p.path.name for p in flat.pictures] == ["a.png"]
-    assert flat.remarks[0].endswith("passed over: hidden files (1).")
+    assert flat.remarks == (
+        f"1 image in {folder} is hidden or in a folder of a program and is passed "
+        f"over: hidden files (1).",
+    )
+
+
+def test_formats_that_are_not_read_are_counted(tmp_path: Path) -> None:
+    for name in ["a.png", "b.HEIC", "c.heic", "d.tif", "e.jfif", "notes.pdf", ".f.gif"]:
+        write(tmp_path, name)
+    write(tmp_path, "a-masklabel.tif")
+    scan = scan_concepts([Concept(path=tmp_path)])
+    assert [p.path.name for p in scan.pictures] == ["a.png"]
+    assert scan.remarks == (
+        f"{tmp_path}: images in formats that are not read are passed over: .heic (2), "
+        f".tif (1), .jfif (1). Convert them to one of .avif, .bmp, .jpeg, .jpg, .png, "
+        f".webp.",
+    )
+
+
+def test_a_folder_of_formats_that_are_not_read_names_them(tmp_path: Path) -> None:
+    write(tmp_path, "a.heic")
+    with pytest.raises(DataError, match=r"\(\.heic \(1\)\) are not read: convert them"):
+        scan_concepts([Concept(path=tmp_path)])
 
 
 def test_a_folder_of_hidden_images_alone_says_so(tmp_path: Path) -> None:
     write(tmp_path / "__MACOSX", "._a.png")
-    with pytest.raises(DataError, match=r"are passed over \(__MACOSX\)"):
+    with pytest.raises(DataError, match=r"is passed over \(__MACOSX\)"):
         scan_concepts([Concept(path=tmp_path, include_subdirectories=True)])
 
 

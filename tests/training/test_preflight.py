@@ -28,11 +28,17 @@ def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Sdxl, "denoiser", property(refuse))
 
 
-def test_what_is_found(tiny_sdxl: Path, tmp_path: Path) -> None:
+def test_what_is_found(
+    tiny_sdxl: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = tiny_config(tiny_sdxl, tmp_path)
     (tmp_path / "train" / "00.txt").unlink()
+    (tmp_path / "train" / "more.heic").touch()
     found = look_over(config)
     assert (found.pictures, found.held_out, found.without_caption) == (4, 2, 1)
+    assert [".heic (1)" in remark for remark in found.remarks] == [True]
+    # The command prints these, once.
+    assert capsys.readouterr().err == ""
     assert found.layers == 12
     assert found.memory.total > found.memory.parts[0].bytes > 0
     assert 0 < found.disk.total < found.free

@@ -24,6 +24,7 @@ from PIL import Image, ImageCms
 
 from .opening import open_image
 from .unreadable import UnreadablePicture
+from .wording import counted
 
 __all__ = [
     "Conversion",
@@ -121,17 +122,23 @@ def profile_remarks(paths: Iterable[Path]) -> list[str]:
         elif found.transform is not None:
             converted.append(path.name)
     sentences = (
-        ("are converted from their color profile to sRGB", converted),
         (
-            "have a color profile that cannot be used and are learned as if they had "
-            "none",
+            "image is converted from its color profile to sRGB",
+            "images are converted from their color profile to sRGB",
+            converted,
+        ),
+        (
+            "image has a color profile that cannot be used and is learned as if it "
+            "had none",
+            "images have a color profile that cannot be used and are learned as if "
+            "they had none",
             broken,
         ),
     )
     return [
-        f"{len(names)} images {what}: {', '.join(names[:_SHOWN])}"
+        f"{counted(len(names), one, many)}: {', '.join(names[:_SHOWN])}"
         f"{' ...' if len(names) > _SHOWN else ''}."
-        for what, names in sentences
+        for one, many, names in sentences
         if names
     ]
 

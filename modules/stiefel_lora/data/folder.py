@@ -12,6 +12,7 @@ from .._exceptions import DataError
 from .captions import captions_of
 from .mask_files import is_label, pair_masks
 from .walking import walk
+from .wording import counted
 
 if TYPE_CHECKING:
     from ..config import Concept, TrainConfig
@@ -27,6 +28,43 @@ __all__ = [
 ]
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".avif"})
+# Other formats of images and camera files. One that is here is counted, never learned.
+_UNREAD_SUFFIXES = frozenset(
+    {
+        ".apng",
+        ".arw",
+        ".cr2",
+        ".cr3",
+        ".dng",
+        ".exr",
+        ".gif",
+        ".hdr",
+        ".heic",
+        ".heif",
+        ".hif",
+        ".ico",
+        ".j2k",
+        ".jfif",
+        ".jp2",
+        ".jpe",
+        ".jxl",
+        ".nef",
+        ".orf",
+        ".pbm",
+        ".pgm",
+        ".pjp",
+        ".pjpeg",
+        ".ppm",
+        ".psd",
+        ".raf",
+        ".rw2",
+        ".svg",
+        ".tga",
+        ".tif",
+        ".tiff",
+        ".xcf",
+    }
+)
 # Problems of one kind that an error names.
 _SHOWN = 20
 
@@ -109,7 +147,11 @@ def scan_with_problems(concepts: Iterable[Concept]) -> Scan:
             problems[concept.path] = str(error)
             continue
         masks, sentences = pair_masks(files.images, files.labels)
-        remarks += [*_passed_over(files.passed_over, concept.path), *sentences]
+        remarks += [
+            *_passed_over(files.passed_over, concept.path),
+            *_unread(files.unread, concept.path),
+            *sentences,
+        ]
         texts = captions_of(files.images, concept, problems)
         for path, captions in zip(files.images, texts, strict=True):
             if captions is None:
@@ -125,6 +167,9 @@ class _Files:
     passed_over: list[str]
     """Why each image that is hidden or in a folder of a program is not learned."""
 
+    unread: list[Path]
+    """Images of the user in formats that are not read."""
+
 
 def _files_in(folder: Path, deep: bool) -> _Files:
     names = walk(folder, deep=deep)
@@ -133,6 +178,7 @@ def _files_in(folder: Path, deep: bool) -> _Files:
         images=[path for path in seen if _is_picture(path)],
         labels=[path for path in seen if is_label(path) and path.is_file()],
         passed_over=[r for path, r in names if r and _is_picture(path)],
+        unread=[path for path in seen if _is_unread(path)],
     )
     if found.images:
         return found
@@ -143,10 +189,15 @@ def _files_in(folder: Path, deep: bool) -> _Files:
             f"name them one by one ({inside[0]})"
         )
     elif found.passed_over:
-        hint = (
-            f"{len(found.passed_over)} images are hidden or in folders of programs and "
-            f"are passed over ({found.passed_over[0]})"
+        hint = counted(
+            len(found.passed_over),
+            "image is hidden or in a folder of a program and is passed over",
+            "images are hidden or in folders of programs and are passed over",
         )
+        hint += f" ({found.passed_over[0]})"
+    elif found.unread:
+        hint = f"images in other formats ({_formats(found.unread)}) are not read: "
+        hint += f"convert them to one of {', '.join(sorted(PICTURE_SUFFIXES))}"
     else:
         hint = "put pictures (" + ", ".join(sorted(PICTURE_SUFFIXES)) + ") into it"
     raise DataError(f"The folder {folder} has no pictures; {hint}.")
@@ -157,16 +208,37 @@ def _is_picture(path: Path) -> bool:
     return is_one and not is_label(path)
 
 
+def _is_unread(path: Path) -> bool:
+    known = path.suffix.lower() in _UNREAD_SUFFIXES and path.is_file()
+    return known and not is_label(path)
+
+
+def _formats(paths: Sequence[Path]) -> str:
+    counts = collections.Counter(path.suffix.lower() for path in paths).most_common()
+    return ", ".join(f"{suffix} ({count})" for suffix, count in counts)
+
+
+def _unread(paths: Sequence[Path], folder: Path) -> Iterator[str]:
+    if paths:
+        yield (
+            f"{folder}: images in formats that are not read are passed over: "
+            f"{_formats(paths)}. Convert them to one of "
+            f"{', '.join(sorted(PICTURE_SUFFIXES))}."
+        )
+
+
 def _passed_over(reasons: Sequence[str], folder: Path) -> Iterator[str]:
     if not reasons:
         return
     counts = collections.Counter(reasons).most_common()
     places = ", ".join(f"{place} ({count})" for place, count in counts[:3])
     more = " ..." if len(counts) > 3 else ""
-    yield (
-        f"{len(reasons)} images in {folder} are hidden or in folders of programs and "
-        f"are passed over: {places}{more}."
+    found = counted(
+        len(reasons),
+        f"image in {folder} is hidden or in a folder of a program and is passed over",
+        f"images in {folder} are hidden or in folders of programs and are passed over",
     )
+    yield f"{found}: {places}{more}."
 
 
 def refuse(problems: Mapping[Path, str]) -> None:

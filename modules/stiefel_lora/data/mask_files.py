@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from .wording import counted
+
 __all__ = ["LABEL_SUFFIXES", "is_label", "pair_masks"]
 
 LABEL_SUFFIXES = frozenset(
@@ -68,9 +70,8 @@ def pair_masks(
     used = {(image.parent, image.stem.lower()) for image in found}
     lonely = [path for key in folded if key not in used for path in folded[key]]
     if lonely:
-        sentences.append(
-            f"{len(lonely)} masks belong to no image, for example {lonely[0]}."
-        )
+        what = counted(len(lonely), "mask belongs", "masks belong")
+        sentences.append(f"{what} to no image, for example {lonely[0]}.")
     return found, sentences
 
 

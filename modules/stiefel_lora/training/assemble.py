@@ -38,7 +38,7 @@ from .validation import Validation
 if TYPE_CHECKING:
     from ..config import TrainConfig
 
-__all__ = ["Inputs", "build_machine", "check_inputs"]
+__all__ = ["Inputs", "build_machine", "check_inputs", "report_files"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,16 +94,21 @@ def check_inputs(config: TrainConfig, source: ModelSource | None = None) -> Inpu
     check_optimizer(config, accelerator.device, _dimensions(config, layers))
     if config.lora_init == "loi":
         check_room(skeleton, targets, config.lora_rank)
-    for remark in (*train.remarks, *validation.remarks):
+    found = ranks_of(skeleton, targets, **config.rank_settings)
+    text = text_targets(config, family)
+    return Inputs(train, validation, accelerator, family, targets, found, text)
+
+
+def report_files(inputs: Inputs) -> None:
+    """Print what the folders hold beside images with captions; not in ``validate``."""
+    train = inputs.train
+    for remark in (*train.remarks, *inputs.validation.remarks):
         say(remark)
     if train.without_caption:
         say(
             f"{train.without_caption} of {len(train.pictures)} pictures have no "
             f"caption (.txt); they are learned with an empty one."
         )
-    found = ranks_of(skeleton, targets, **config.rank_settings)
-    text = text_targets(config, family)
-    return Inputs(train, validation, accelerator, family, targets, found, text)
 
 
 def _dimensions(config: TrainConfig, layers: Sequence[nn.Module]) -> set[int]:

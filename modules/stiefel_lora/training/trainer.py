@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._exceptions import InputError, TrainingError
-from .assemble import Inputs, check_inputs
+from .assemble import Inputs, check_inputs, report_files
 from .checkpoint import load_checkpoint, remove_leftovers
 from .identity import check_identity, run_identity
 from .image_changes import changes_since
@@ -44,6 +44,7 @@ def train(config: TrainConfig, resume: str | Path | None = None) -> TrainResult:
     started = datetime.datetime.now(datetime.timezone.utc)
     clock = time.monotonic()
     inputs = check_inputs(config)
+    report_files(inputs)
     identity = run_identity(config, inputs.family, inputs.targets)
     if resume is None:
         return _new_run(config, inputs, identity, started, clock)
