@@ -106,27 +106,9 @@ def test_msign_in_factors_is_msign():
     assert (left @ right.mT - expected).abs().max() <= 1e-9
 
 
-def test_an_svd_that_gives_up_is_repeated_in_float64(monkeypatch):
-    """LAPACK may fail to converge on clusters of singular values in float32."""
-    real, tried = torch.linalg.svd, []
-
-    def svd(matrix, **options):
-        tried.append(matrix.dtype)
-        if matrix.dtype == torch.float32:
-            raise torch.linalg.LinAlgError("linalg.svd: failed to converge")
-        return real(matrix, **options)
-
-    generator = torch.Generator().manual_seed(0)
-    p, q = (torch.randn(2, n, 6, generator=generator) for n in (20, 15))
-    wanted = truncate_factored(p, q, 3)
-    monkeypatch.setattr(torch.linalg, "svd", svd)
-    u, sigma, v = truncate_factored(p, q, 3)
-    assert tried == [torch.float32, torch.float64]
-    assert {part.dtype for part in (u, sigma, v)} == {torch.float32}
-    torch.testing.assert_close(sigma, wanted[1])
-    torch.testing.assert_close(
-        u * sigma.unsqueeze(-2) @ v.mT,
-        wanted[0] * wanted[1].unsqueeze(-2) @ wanted[2].mT,
-    )
-    with pytest.raises(torch.linalg.LinAlgError):
-        truncate_factored(p * float("nan"), q, 3)
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e19, 1e30])
+def test_msign_does_not_depend_on_the_size(size):
+    p, q = random(3, 9, 4, seed=0).float(), random(3, 7, 4, seed=1).float()
+    left, right = factored_msign(p, q)
+    other, same = factored_msign(size * p, q)
+    assert (left @ right.mT - other @ same.mT).abs().max() <= 1e-5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ._precision import full_precision
+from .factorizations import pseudo_inverse, thin_svd
 from .fixed_rank import factored_msign, project_factored, truncate_factored
 from .roots import (
     damped_cholesky,
@@ -53,6 +54,7 @@ __all__ = [
     "polar_factor",
     "product_singular_values",
     "project_factored",
+    "pseudo_inverse",
     "qr_gauge",
     "random_orthonormal",
     "retract_polar",
@@ -62,6 +64,7 @@ __all__ = [
     "spectrum_summary",
     "symmetric",
     "tangent_project",
+    "thin_svd",
     "trace",
     "truncate_factored",
 ]

@@ -16,6 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .factorizations import thin_svd
 from .roots import polar_factor
 
 __all__ = ["factored_msign", "project_factored", "truncate_factored"]
@@ -42,7 +43,7 @@ def project_factored(
 def factored_msign(p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
     r"""Factors of :math:`\mathrm{msign}(P Q^T)`; what is rounding of 0 stays near 0."""
     left, core, right = _core(p, q)
-    return left @ polar_factor(core), right
+    return left @ polar_factor(_not_above_one(core)), right
 
 
 def truncate_factored(p: Tensor, q: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -51,25 +52,15 @@ def truncate_factored(p: Tensor, q: Tensor, rank: int) -> tuple[Tensor, Tensor, 
     Columns of U and V are orthonormal even where sigma is 0.
     """
     left, core, right = _core(p, q)
-    u, sigma, vh = _svd(core)
+    u, sigma, vh = thin_svd(core)
     u, v = left @ u[..., :rank], right @ vh.mT[..., :rank]
     return u, sigma[..., :rank], v
 
 
-def _svd(core: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """SVD that falls back to float64 where LAPACK gives up on a finite matrix.
-
-    Its divide and conquer can fail on clusters of equal singular values, and after
-    steps by msign all of them are nearly equal.
-    """
-    try:
-        return torch.linalg.svd(core, full_matrices=False)
-    except torch.linalg.LinAlgError:
-        if core.dtype == torch.float64 or not core.isfinite().all():
-            raise
-        found = torch.linalg.svd(core.double(), full_matrices=False)
-        u, sigma, vh = (part.to(core.dtype) for part in found)
-        return u, sigma, vh
+def _not_above_one(matrix: Tensor) -> Tensor:
+    """Divide by a power of 2, exactly, so that no square of an entry overflows."""
+    exponent = torch.frexp(matrix.abs().amax((-2, -1), keepdim=True)).exponent
+    return torch.ldexp(matrix, -exponent.clamp(0, 126))
 
 
 def _core(p: Tensor, q: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -21,7 +21,13 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from ..geometry import orthogonality_error, qr_gauge, random_orthonormal
+from ..geometry import (
+    orthogonality_error,
+    pseudo_inverse,
+    qr_gauge,
+    random_orthonormal,
+    thin_svd,
+)
 from .pairs import Pair
 from .rule import PairBatch
 
@@ -66,7 +72,7 @@ class Gauge:
     def _inverse_transpose(self) -> Tensor:
         # A rank-deficient B says nothing about G along its missing directions; the
         # pseudo-inverse leaves those at zero instead of at infinity.
-        return torch.linalg.pinv(self.r, rtol=1e-6).mT
+        return pseudo_inverse(self.r, 1e-6).mT
 
 
 def needs_gauge(up: Tensor) -> bool:
@@ -115,7 +121,7 @@ def enter_svd_gauge(batch: PairBatch, index: int) -> tuple[Tensor, Tensor]:
         Sigma ``(r,)`` and W^T ``(r, in)``, float64.
     """
     down = batch.down[index]
-    turn, sigma, right = torch.linalg.svd(down.double(), full_matrices=False)
+    turn, sigma, right = thin_svd(down.double())
     turn = turn.to(down.dtype)
     batch.up[index] = batch.up[index] @ turn
     batch.grad_up[index] = batch.grad_up[index] @ turn

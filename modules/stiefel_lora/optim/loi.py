@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from .._exceptions import OptionError
+from ..geometry import thin_svd
 from ._groups import Source
 from .gauge import name_seed
 from .initialise import startable_pairs
@@ -121,7 +122,7 @@ def _gradient_frames(
         left = [_orthonormal(y) for y in probe.times(right)]
     frames = []
     for q, c in zip(left, probe.transposed_times(left), strict=True):
-        u, sigma, vh = torch.linalg.svd(c.mT, full_matrices=False)
+        u, sigma, vh = thin_svd(c.mT)
         frames.append((q @ u, sigma, vh))
     return frames
 

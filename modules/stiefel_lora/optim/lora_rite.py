@@ -45,7 +45,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..geometry import qr_gauge, symmetric
+from ..geometry import pseudo_inverse, qr_gauge, symmetric, thin_svd
 from ._groups import Source
 from .engine import PairOptimizer
 from .rule import PairBatch, Rule, StateShape
@@ -134,7 +134,7 @@ def _unmagnified(batch: PairBatch) -> tuple[_Side, _Side]:
     """Both gradients divided by the other factor's R; skipped ones are zero."""
     basis_b, r_b = qr_gauge(batch.up)
     basis_a, r_a = qr_gauge(batch.down.mT)
-    inverse_a, inverse_b = (torch.linalg.pinv(r, rtol=_RCOND) for r in (r_a, r_b))
+    inverse_a, inverse_b = (pseudo_inverse(r, _RCOND) for r in (r_a, r_b))
     limit = batch.numbers["skip_above"]
     up = _skip(batch.grad_up @ inverse_a, limit)
     down = _skip(batch.grad_down.mT @ inverse_b, limit)
@@ -166,7 +166,7 @@ def _bounded_moves(
     sizes = (means[0].shape[-2] * means[1].shape[-2]) ** 0.5
     step = (batch.lr_up * batch.lr_down * sizes).sqrt()
     core = torch.nan_to_num(step * (up.inverse.mT @ down.inverse))
-    left, ratio, right = torch.linalg.svd(core)
+    left, ratio, right = thin_svd(core)
     share = (_LONGEST_CROSS / ratio).clamp_max(1).sqrt().unsqueeze(-2) - 1
     means = [
         mean + ((mean @ turn) * share) @ turn.mT

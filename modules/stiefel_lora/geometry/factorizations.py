@@ -1,0 +1,76 @@
+"""LAPACK's iterative factorizations, with another way where one does not converge.
+
+Divide and conquer (gesdd) can fail on a finite matrix with clusters of equal singular
+values, in one build of LAPACK and not in the next; steps by msign make all singular
+values nearly equal. The batch is then factored again in float64, and by another
+algorithm if that fails, too. Where the first attempt succeeds its bits are returned.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .stiefel import qr_gauge
+
+__all__ = ["pseudo_inverse", "thin_svd"]
+
+
+def thin_svd(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Factor M = U diag(sigma) V^T of any finite M.
+
+    Args:
+        matrix: ``(*batch, m, n)``; k = min(m, n).
+
+    Returns:
+        U ``(*batch, m, k)``, sigma ``(*batch, k)``, largest first, and V^T
+        ``(*batch, k, n)``.
+
+    Raises:
+        torch.linalg.LinAlgError: NaN in M.
+    """
+    try:
+        return torch.linalg.svd(matrix, full_matrices=False)
+    except torch.linalg.LinAlgError:
+        if not matrix.isfinite().all():
+            raise
+    try:
+        found = torch.linalg.svd(matrix.double(), full_matrices=False)
+    except torch.linalg.LinAlgError:
+        found = _svd_by_gram(matrix.double())
+    u, sigma, vh = (part.to(matrix.dtype) for part in found)
+    return u, sigma, vh
+
+
+def pseudo_inverse(matrix: Tensor, rtol: float) -> Tensor:
+    """Pseudo-inverse; singular values up to rtol times the largest count as 0.
+
+    Raises:
+        torch.linalg.LinAlgError: NaN in the matrix.
+    """
+    try:
+        return torch.linalg.pinv(matrix, rtol=rtol)
+    except torch.linalg.LinAlgError:
+        u, sigma, vh = thin_svd(matrix)
+    kept = sigma > rtol * sigma[..., :1]
+    inverse = torch.where(kept, 1 / torch.where(kept, sigma, 1.0), 0.0)
+    return (vh.mT * inverse.unsqueeze(-2)) @ u.mT
+
+
+def _svd_by_gram(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """SVD from the eigenvectors of M^T M and a QR of M V, in float64.
+
+    The matrix is reproduced to 1e-8 of its largest singular value, both frames are
+    orthonormal to rounding, whatever the rank.
+    """
+    if matrix.shape[-2] < matrix.shape[-1]:
+        u, sigma, vh = _svd_by_gram(matrix.mT)
+        return vh.mT, sigma, u.mT
+    size = matrix.abs().amax((-2, -1), keepdim=True)
+    unit = matrix / torch.where(size > 0, size, 1.0)
+    v = torch.linalg.eigh(unit.mT @ unit)[1].flip(-1)
+    # M V has orthogonal columns, longest first, so that R is diagonal to rounding.
+    u, r = qr_gauge(unit @ v)
+    sigma, order = torch.diagonal(r, dim1=-2, dim2=-1).abs().sort(-1, descending=True)
+    u, v = (part.gather(-1, order.unsqueeze(-2).expand_as(part)) for part in (u, v))
+    return u, sigma * size.squeeze(-1), v.mT
