@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from ..adapters import lora_parameters
 from ..geometry import polar_factor
 from ..optim import orthonormalize_
+from ..optim.buckets import bucketed
 from ..optim.pairs import Pair
 
 __all__ = ["MovingAverage", "decay_at"]
@@ -119,13 +120,13 @@ class MovingAverage:
         found: dict[str, Tensor] = {
             name: parameter.detach() for name, parameter in self._trained.items()
         }
-        if not self._blocks:
-            return found
-        turns = polar_factor(torch.stack([self._overlap(up) for up, _ in self._blocks]))
-        for (up, down), turn in zip(self._blocks, turns, strict=True):
-            b, a = found[up], found[down]
-            found[up] = (b.flatten(1) @ turn).view_as(b)
-            found[down] = (turn.mT @ a.flatten(1)).view_as(a)
+        # Blocks of one rank in one stack.
+        for blocks in bucketed(self._blocks, lambda names: found[names[0]].shape[1]):
+            turns = polar_factor(torch.stack([self._overlap(up) for up, _ in blocks]))
+            for (up, down), turn in zip(blocks, turns, strict=True):
+                b, a = found[up], found[down]
+                found[up] = (b.flatten(1) @ turn).view_as(b)
+                found[down] = (turn.mT @ a.flatten(1)).view_as(a)
         return found
 
     def _overlap(self, name: str) -> Tensor:
