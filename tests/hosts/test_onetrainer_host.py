@@ -224,7 +224,6 @@ def test_a_fused_back_pass_ends_with_the_same_factors(runs: Runs) -> None:
             {"settings": {"fused_back_pass": True}},
             "Fused back pass is on, and StelLA moves the two factors",
         ),
-        ("Riemannion", {"ema": "CPU"}, "EMA is CPU, and the factors of Riemannion"),
         (
             "Stifel LoRA",
             {},

@@ -367,7 +367,6 @@ BAD: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("Stiefel LoRA", {"training_method": "FINE_TUNE"}, {}, "method is FINE_TUNE"),
     ("StelLA", {"lora_weight_dtype": "FLOAT_16"}, {}, "bfloat16, it is FLOAT_16"),
     ("StelLA", {}, {"fused_back_pass": True}, "Fused back pass is on, and StelLA"),
-    ("Riemannion", {"ema": "CPU"}, {}, "EMA is CPU, and the factors of Riemannion"),
     ("Stiefel LoRA", {"learning_rate": None}, {}, "Learning rate: it is empty"),
     ("LoRA+", {"learning_rate": -1.0}, {}, "Learning rate: it is -1"),
     ("LoRA+", {"learning_rate": float("nan")}, {}, "Learning rate: it is nan"),

@@ -132,7 +132,6 @@ def train_in_window(host: Any, config: Any) -> View:
     ("label", "changes", "sentence"),
     [
         ("Stiefel LoRA", {"peft_type": "LOHA"}, "trains LoRA factors, and a LOHA has"),
-        ("Riemannion", {"ema": "CPU"}, "EMA is CPU, and the factors of Riemannion"),
         ("StelLA", {"learning_rate": None}, "Learning rate: it is empty"),
     ],
 )

@@ -10,7 +10,6 @@ import torch
 from onetrainer_stand_in import factors, started
 
 from helpers.runs import assert_same_tensors
-from stiefel_lora import OptionError
 from stiefel_lora.geometry import orthogonality_error
 from stiefel_lora.integrations.onetrainer._layers import adapters_of
 
@@ -35,7 +34,7 @@ def averaged_products(trainer: Any) -> dict[str, torch.Tensor]:
     }
 
 
-@pytest.mark.parametrize("label", ["Stiefel LoRA", "StelLA"])
+@pytest.mark.parametrize("label", ["Stiefel LoRA", "StelLA", "Riemannion"])
 @pytest.mark.parametrize("fuse", [False, True])
 def test_the_average_is_a_lora_with_orthonormal_factors(
     host: Any, label: str, fuse: bool
@@ -104,8 +103,3 @@ def test_another_optimizers_averages_are_left_alone(host: Any) -> None:
     trainer.model.ema.copy_ema_to(trainer.parameters, store_temp=False)
     for value, mean in zip(factors(trainer).values(), kept, strict=True):
         assert torch.equal(value, mean)
-
-
-def test_averages_that_mean_nothing_are_refused(host: Any) -> None:
-    with pytest.raises(OptionError, match="EMA is CPU, and the factors of Riemannion"):
-        started(host, "Riemannion", ema="CPU")

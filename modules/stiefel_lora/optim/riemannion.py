@@ -1,9 +1,10 @@
 r"""Riemannion: Muon on the manifold of rank-r matrices.
 
-:math:`X = B A = L Y^T` is held in the SVD gauge: B = L has orthonormal columns and
-A = Y^T orthogonal rows, so :math:`R = \mathrm{qf}(Y)` is A with normalised rows and
-:math:`G R = G_B T^{-1}`, T the row norms. With ProjectLR the tangent projection in
-factors:
+:math:`X = B A = L Y^T` is held with orthonormal columns in B = L and a well conditioned
+C in :math:`A = Y^T = T C R^T`, where T holds the lengths of A's rows, C is the Cholesky
+factor of the Gram matrix of the rows at unit length and R is orthonormal. So
+:math:`G R = G_B T^{-1} C^{-T}` keeps its digits whatever the condition of A. With
+ProjectLR the tangent projection in factors:
 
 .. math::
     \dot X_L &= (I - L L^T)\,G R, \qquad \dot X_R = G^T L \\
@@ -12,13 +13,15 @@ factors:
     (D_L, D_R) &= \mathrm{ProjectLR}(\mathrm{msign}(\dot X_L R^T + L \dot X_R^T)) \\
     U \Sigma V^T &\approx L\,(Y - \eta\,(D_R + \gamma Y))^T - \eta\,D_L R^T
         \quad\text{(rank r)} \\
-    B &\leftarrow U, \qquad A \leftarrow \Sigma V^T
+    B &\leftarrow U Q, \qquad A \leftarrow Q^T \Sigma V^T
 
 The paper prints the retraction without the current point Y, which moves to a point at
 distance eta from 0 instead of from X; its own SGD variant carries Y. Its equation 10
 keeps the momentum before msign, its algorithm 4 stores it after; ``momentum_form``
 chooses. Directions whose momentum is rounding of 0 stay where they are instead of
-turning at random.
+turning at random. Q is the orthogonal matrix that brings B nearest to where it was, as
+long as C stays well conditioned: factors move no more than the product does, and can be
+averaged.
 
 References:
     "Riemannion", 2025, arXiv:2507.12142 v2, algorithms 1-4.
@@ -34,7 +37,9 @@ from torch import Tensor
 
 from ..geometry import (
     factored_msign,
+    inverse_cholesky,
     orthogonality_error,
+    polar_factor,
     project_factored,
     truncate_factored,
 )
@@ -50,6 +55,11 @@ TINY_START = 1e-7
 
 # Singular values are kept above this share of the largest, so that G_B T^-1 is finite.
 _FLOOR = 1e-6
+# And above this: no gradient that the engine lets pass overflows in G_B T^-1.
+_SHORTEST = 1e-15
+# Rows of A at unit length: least squared singular value. Errors of G_B are amplified by
+# 1 / sqrt of it on their way to G R, at most; in bfloat16 they stay below 3e-3.
+_UPRIGHT = 0.3
 _STATES: dict[str, StateShape] = {
     "momentum_left": "up",
     "frame_left": "up",
@@ -88,9 +98,10 @@ class RiemannionRule(Rule):
         return group["rest_lr_ratio"]
 
     def prepare(self, batch: PairBatch) -> Tensor | None:
-        """Bring A into the SVD gauge; A = 0 gets a tiny start and waits a step."""
+        """Turn A where its rows are oblique; A = 0 gets a tiny start and waits."""
         ready = batch.down.flatten(1).any(1)
-        for index in torch.nonzero(_mixed_rows(batch.down)).flatten().tolist():
+        oblique = _oblique(batch.down, 0.9 * _UPRIGHT)
+        for index in torch.nonzero(oblique).flatten().tolist():
             if ready[index]:
                 _enter_svd_gauge(batch, index)
             else:
@@ -100,11 +111,8 @@ class RiemannionRule(Rule):
 
     def update(self, batch: PairBatch) -> None:
         """Momentum, msign in the tangent space, retraction."""
-        left, rows = batch.up, batch.down
-        size = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
-        size = size.clamp_min(torch.finfo(size.dtype).tiny)
-        right = (rows / size).mT
-        gradient = batch.grad_up / size.mT
+        left = batch.up
+        right, gradient = _right_frame(batch.down, batch.grad_up)
         x_left = gradient - left @ (left.mT @ gradient)
         x_right = batch.grad_down.mT
         old_left, old_right = _carried(batch, left, right)
@@ -144,51 +152,67 @@ def _retract(
     u, sigma, v = truncate_factored(
         torch.cat([-eta * d_left, batch.up], -1), torch.cat([right, moved], -1), rank
     )
-    floor = (_FLOOR * sigma[..., :1]).clamp_min(torch.finfo(sigma.dtype).tiny)
-    sigma = torch.maximum(sigma, floor)
-    order, sign = _followed(u.mT @ batch.up + v.mT @ right)
-    u = u.gather(-1, order.unsqueeze(-2).expand_as(u)) * sign.unsqueeze(-2)
-    rows = (sigma.unsqueeze(-1) * v.mT).gather(-2, order.unsqueeze(-1).expand_as(v.mT))
-    return u, rows * sign.unsqueeze(-1)
+    sigma = torch.maximum(sigma, (_FLOOR * sigma[..., :1]).clamp_min(_SHORTEST))
+    turn = _follow(u.mT @ batch.up, sigma)
+    return u @ turn, turn.mT @ (sigma.unsqueeze(-1) * v.mT)
 
 
-def _followed(overlap: Tensor) -> tuple[Tensor, Tensor]:
-    """Order and signs in which new singular vectors lie nearest to the old ones.
+def _right_frame(down: Tensor, grad_up: Tensor) -> tuple[Tensor, Tensor]:
+    """R and G R from A and G_B, by the Cholesky factor of A's rows at unit length."""
+    size, unit, gram = _unit_rows(down)
+    eps = torch.finfo(gram.dtype).eps
+    inverse = inverse_cholesky(gram, gram.new_full((1, 1), eps))
+    return (inverse @ unit).mT, grad_up / size.mT @ inverse.mT
 
-    A new vector takes the column of the old one that it overlaps most, where that is
-    mutual; the others take what is left, in order. An SVD sorts by size and signs at
-    random, so that columns would jump and averages over steps cancel.
+
+def _follow(overlap: Tensor, sigma: Tensor) -> Tensor:
+    """The turn Q of the new frame that brings it nearest to the old one.
+
+    An SVD sorts by size, signs at random and turns close singular vectors into any
+    basis of their span, so that columns would jump and averages over steps cancel.
+    ``(U Q, Q^T Sigma V^T)`` with the polar factor of the overlap (orthogonal
+    Procrustes) moves as little as the product does. It is taken unless the rows of
+    ``Q^T Sigma V^T`` become too oblique, or a column has left the old frame, where no
+    direction is nearest: there Q = I.
 
     Args:
-        overlap: new x old, ``(K, r, r)``.
+        overlap: U^T B of the new and the old frame, ``(K, r, r)``.
+        sigma: singular values, ``(K, r)``.
 
     Returns:
-        Which new vector each column gets, and its sign, both ``(K, r)``.
+        Q, orthogonal, ``(K, r, r)``.
     """
-    size, rank = overlap.abs(), overlap.shape[-1]
-    columns = torch.arange(rank, device=overlap.device).expand(overlap.shape[:-1])
-    nearest_old, nearest_new = size.argmax(-1), size.argmax(-2)
-    mutual = nearest_new.gather(-1, nearest_old) == columns
-    taken = nearest_old.gather(-1, nearest_new) == columns
-    # Both sequences: what is unmatched first, then what is matched by its column.
-    new = torch.where(mutual, rank + nearest_old, columns).argsort(-1)
-    old = torch.where(taken, rank + columns, columns).argsort(-1)
-    order = torch.empty_like(new).scatter_(-1, old, new)
-    along = overlap.gather(-2, order.unsqueeze(-2)).squeeze(-2)
-    return order, torch.where(along < 0, -1.0, 1.0).to(overlap.dtype)
+    turn = polar_factor(overlap)
+    # One Newton-Schulz step squares what the polynomials leave.
+    turn = 1.5 * turn - 0.5 * turn @ (turn.mT @ turn)
+    square = orthogonality_error(turn) < 64 * torch.finfo(turn.dtype).eps
+    near = square & ~_oblique(turn.mT * sigma.unsqueeze(-2), _UPRIGHT)
+    identity = torch.eye(turn.shape[-1], dtype=turn.dtype, device=turn.device)
+    return torch.where(near[..., None, None], turn, identity)
 
 
-def _mixed_rows(down: Tensor) -> Tensor:
-    """Whether the rows of A are not orthogonal (or zero), bool ``(K,)``."""
+def _unit_rows(down: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Lengths of A's rows ``(K, r, 1)``, the rows at unit length, their Gram matrix."""
     size = torch.linalg.vector_norm(down, dim=-1, keepdim=True)
-    unit = down / size.clamp_min(torch.finfo(down.dtype).tiny)
-    return orthogonality_error(unit.mT) > 1e-3
+    size = size.clamp_min(_SHORTEST)
+    unit = down / size
+    return size, unit, unit @ unit.mT
+
+
+def _oblique(down: Tensor, least: float) -> Tensor:
+    """Whether the unit rows have a squared singular value below ``least``, ``(K,)``.
+
+    Cholesky's algorithm decides it on the device: a zero row is oblique, too.
+    """
+    gram = _unit_rows(down)[2]
+    identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    return torch.linalg.cholesky_ex(gram - least * identity).info != 0
 
 
 def _enter_svd_gauge(batch: PairBatch, index: int) -> None:
     """The SVD gauge with floored singular values."""
     sigma, right = enter_svd_gauge(batch, index)
-    floored = sigma.clamp_min(_FLOOR * float(sigma[0]))
+    floored = sigma.clamp_min(max(_FLOOR * float(sigma[0]), _SHORTEST))
     batch.down[index] = (floored.unsqueeze(-1) * right).to(batch.down.dtype)
 
 

@@ -83,13 +83,6 @@ def _check_settings(config: Any, method: Method) -> None:
             f"Fused back pass is on, and {method.label} moves the two factors of a "
             "layer together; switch it off, or choose another optimizer."
         )
-    if method.start == "riemannion" and str(point(config, "ema")) != "OFF":
-        raise OptionError(
-            f"EMA is {config.ema}, and the factors of {method.label} turn into one "
-            "another where singular values lie close, so that the product of their "
-            "averages is far from the average of the products; set EMA to OFF, or "
-            "choose another optimizer."
-        )
 
 
 def options_of(method: Method, config: Any) -> dict[str, Any]:
