@@ -197,6 +197,35 @@ class TestTables:
         assert_same(expected, state(alone, "sdxl", "vae"))
 
 
+class TestSettingsThatLeaveLayersOut:
+    @pytest.mark.parametrize(
+        ("family", "part", "changes", "left"),
+        [
+            ("sdxl", "unet", {"addition_embed_type": None}, "add_embedding."),
+            ("sdxl", "unet", {"mid_block_type": None}, "mid_block."),
+            ("sdxl", "text_encoder", {"num_hidden_layers": 1}, "layers.1."),
+            ("flux", "transformer", {"num_single_layers": 0}, "single_"),
+            ("flux", "text_encoder_2", {"num_layers": 0}, "encoder.block.0."),
+            ("sd15", "vae", {"layers_per_block": 0}, "resnets.1."),
+        ],
+    )
+    def test_are_refused(self, copy, family, part, changes, left) -> None:
+        folder = copy(family)
+        settings(folder, part, **changes)
+        said = refusal(folder, family)
+        assert said.startswith(f"{folder / part}: config.json makes a {part} without")
+        assert left in said
+        assert said.endswith("Download config.json again.")
+
+    def test_what_other_classes_keep_in_the_file_is_none(self, copy) -> None:
+        folder = copy("sd15")
+        path = weights_of(folder, "text_encoder")
+        others = ("text_projection", "visual_projection", "vision_model.layers.0.fc1")
+        extra = {f"{name}.weight": torch.zeros(2, 2) for name in others}
+        save_file({**load_file(path), **extra}, path, {"format": "pt"})
+        opened(folder, "sd15")
+
+
 class TestParts:
     def test_that_do_not_fit(self, copy) -> None:
         folder, flux = copy("sdxl"), copy("flux")
@@ -337,6 +366,46 @@ class TestFiles:
             folder, family, allow_pickled_weights=True
         )
 
+    @pytest.mark.parametrize("part", ["text_encoder", "unet"])
+    def test_pickles_from_before_torch_wrote_archives(
+        self, copy, folders, part
+    ) -> None:
+        folder = copy("sd15")
+        path = weights_of(folder, part)
+        stem = "pytorch_model" if part.startswith("text") else path.stem
+        pickle = path.with_name(f"{stem}.bin")
+        old = {"_use_new_zipfile_serialization": False}
+        torch.save(load_file(path), pickle, **old)
+        path.unlink()
+        source = opened(folder, "sd15", allow_pickled_weights=True)
+        expected = state(folder_source(folders["sd15"], [part]), "sd15", part)
+        assert_same(expected, state(source, "sd15", part))
+
+    @pytest.mark.parametrize(
+        ("part", "stem"),
+        [("unet", "pytorch_model"), ("text_encoder", "diffusion_pytorch_model")],
+    )
+    def test_a_pickle_named_as_the_other_library_does(self, copy, part, stem) -> None:
+        folder = copy("sd15")
+        path = weights_of(folder, part)
+        torch.save(load_file(path), path.with_name(f"{stem}.bin"))
+        path.unlink()
+        said = refusal(folder, "sd15", allow_pickled_weights=True)
+        assert f"among config.json, {stem}.bin." in said
+
+    @pytest.mark.parametrize(
+        ("family", "part"), [("sd15", "unet"), ("flux", "text_encoder_2")]
+    )
+    def test_a_tensor_that_the_index_does_not_name(self, copy, family, part) -> None:
+        folder = copy(family)
+        _, index = shard(weights_of(folder, part))
+        table = json.loads(index.read_text())
+        gone = max(table["weight_map"])
+        del table["weight_map"][gone]
+        index.write_text(json.dumps(table))
+        said = refusal(folder, family)
+        assert said.startswith(f"{folder / part} does not hold a whole {part}: ")
+
     def test_a_pickle_beside_the_weights_is_not_opened(self, copy) -> None:
         folder = copy("sd15")
         (folder / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"cos\nsystem\n")
@@ -368,6 +437,29 @@ class TestFiles:
             assert said.startswith(f"The tokenizer makes model_max_length={length:.3g}")
         path.write_text(json.dumps({**kept, "model_max_length": 7}))
         opened(folder, "sd15")
+
+    @pytest.mark.parametrize("length", ["77", 77.5, [77]])
+    def test_a_tokenizer_whose_length_is_no_number(self, copy, length: Any) -> None:
+        folder = copy("sd15")
+        path = folder / "tokenizer" / "tokenizer_config.json"
+        kept = json.loads(path.read_text())
+        path.write_text(json.dumps({**kept, "model_max_length": length}))
+        assert "which is no whole number" in refusal(folder, "sd15")
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"_class_name": "FlowMatchEulerDiscreteScheduler"},
+            {"_class_name": "EDMEulerScheduler"},
+            {"_class_name": "EulerDiscreteScheduler", "trained_betas": [0.1]},
+        ],
+    )
+    @pytest.mark.parametrize("family", UNETS)
+    def test_a_scheduler_without_betas(self, copy, family: str, changes) -> None:
+        folder = copy(family)
+        path = folder / "scheduler" / "scheduler_config.json"
+        path.write_text(json.dumps(changes))
+        assert "has no table of 1000 betas" in refusal(folder, family)
 
     @pytest.mark.parametrize(
         "text", ["{}", '{"_class_name": "UNet2DModel"}', "[" * 100_000, '{"a": NaN']

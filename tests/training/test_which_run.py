@@ -122,6 +122,18 @@ def test_an_order_to_what_is_no_path() -> None:
     assert "is no folder of a run" in result.stderr
 
 
+@pytest.mark.parametrize("codec", ["utf-8-sig", "utf-16"])
+def test_a_config_that_an_editor_saved_is_read(root: Path, codec: str) -> None:
+    path = root / "runs" / "q-2" / "config.json"
+    data = {**json.loads(path.read_text()), "run_name": "q-2"}
+    path.write_text(json.dumps(data), encoding=codec)
+    runs = existing_run_folders(root / "runs", "q")
+    assert [run.root.name for run in runs] == ["q"]
+    result = resume(path)
+    assert result.exit_code == 0, result.output
+    assert "Settings that differ from before: steps 1 -> 2." in result.stderr
+
+
 def test_last_of_a_config_elsewhere_is_the_run_that_began_last(root: Path) -> None:
     shutil.rmtree(root / "runs" / "q")
     assert resume(root / "q.json").exit_code == 0

@@ -34,6 +34,9 @@ _DEPTHS = (
 
 _USUAL_DEPTH = 100
 
+# Layers that a U-Net has with some settings alone; others leave no place for them.
+_OPTIONAL = frozenset({"add_embedding", "class_embedding", "encoder_hid_proj"})
+
 
 def check_weights(
     where: object,
@@ -45,6 +48,7 @@ def check_weights(
     *,
     whole: str,
     such: str,
+    own_settings: bool = False,
 ) -> None:
     """Check that a table holds the whole part and nothing of another shape.
 
@@ -57,6 +61,8 @@ def check_weights(
         entries: the table, names without prefix.
         whole: what to do where tensors are missing.
         such: whose shapes are the right ones.
+        own_settings: whether the settings came with the weights, so that they must
+            make a model that uses all of them.
 
     Raises:
         ModelError: another model, incomplete, or settings that make no such model.
@@ -64,6 +70,8 @@ def check_weights(
     model = _skeleton(where, part, loader, config, len(entries))
     found = _converted(where, part, layout, entries, model, whole, such)
     wanted = wanted_of(model)
+    if own_settings:
+        _check_nothing_left(where, part, model, found)
     missing = [name for name in wanted if name not in found]
     if missing:
         raise ModelError(
@@ -76,6 +84,33 @@ def check_weights(
                 f"{where} holds another kind of {part}: {name} is "
                 f"{_sides(found[name])}, but {such} has {_sides(tensor)}."
             )
+
+
+def _check_nothing_left(
+    where: object, part: str, model: nn.Module, found: Tensors
+) -> None:
+    """Refuse settings that leave a layer out, which loaders do without an error.
+
+    A layer is left out where the model has one of the same kind (``layers.0`` of a list
+    without ``layers.1``) or a place for it (``mid_block``). What other classes keep in
+    the same file, as the image encoder of a whole CLIP, is none.
+    """
+    places = {name for name, _ in model.named_children()} | _OPTIONAL
+    places |= {name for name in dir(model) if getattr(model, name, "") is None}
+    known = {name for name, _ in model.named_modules()}
+    left = [
+        name
+        for name in found
+        if name.endswith(".weight")
+        and name.partition(".")[0] in places
+        and name.rpartition(".")[0] not in known
+    ]
+    if left:
+        raise ModelError(
+            f"{where}: config.json makes a {part} without {len(left)} of the layers "
+            f"that its weights are for, the first is {left[0]}. Download config.json "
+            f"again."
+        )
 
 
 def wanted_of(model: nn.Module) -> dict[str, Tensor]:

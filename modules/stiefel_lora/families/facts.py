@@ -75,6 +75,9 @@ class FamilyFacts:
     tokenizers: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Classes of the tokenizers by part."""
 
+    has_betas: bool = False
+    """Whether noise is added by a table of betas, a number a timestep."""
+
     fits: tuple[Fit, ...] = ()
     """What its parts must have in common."""
 

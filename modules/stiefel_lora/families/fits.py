@@ -87,6 +87,11 @@ def check_tokenizer(part: str, tokenizer: Any, encoder: Settings) -> None:
     # T5 has no places and takes any length, which its family chooses.
     places = encoder.get("max_position_embeddings")
     length = tokenizer.model_max_length if isinstance(places, int) else _FEW
+    if not isinstance(length, int):
+        raise ModelError(
+            f"The {part} has model_max_length={str(length)[:40]!a}, which is no "
+            f"whole number. Download tokenizer_config.json again."
+        )
     if isinstance(places, int) and not 0 < length <= places:
         raise ModelError(
             f"The {part} makes model_max_length={length:.3g} tokens, but its text "

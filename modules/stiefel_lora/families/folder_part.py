@@ -78,7 +78,7 @@ class FolderPart:
         elif self._part in facts.tokenizers:
             self._check_tokenizer(facts.tokenizers[self._part])
         else:
-            self._check_scheduler()
+            self._check_scheduler(facts)
 
     def load(self, loader: Any, dtype: torch.dtype | None) -> Any:
         """Call ``from_pretrained`` with the files that were examined."""
@@ -129,6 +129,7 @@ class FolderPart:
             entries,
             whole="download its weights again",
             such="its config.json",
+            own_settings=True,
         )
 
     def _layout(
@@ -163,7 +164,7 @@ class FolderPart:
         # Loaded to be examined, and kept, since that is most of its cost.
         self._tokenizer = self.load(loader, None)
 
-    def _check_scheduler(self) -> None:
+    def _check_scheduler(self, facts: FamilyFacts) -> None:
         config = self.config()
         kind = config.get("_class_name")
         loader = getattr(diffusers, kind, None) if isinstance(kind, str) else None
@@ -180,7 +181,13 @@ class FolderPart:
                 f"{self.folder}: num_train_timesteps={steps!a} must be a whole number "
                 f"from 1 to {_MOST_TIMESTEPS}. Download scheduler_config.json again."
             )
-        self.load(loader, None)
+        noise = getattr(self.load(loader, None), "alphas_cumprod", ())
+        if facts.has_betas and len(noise) != steps:
+            raise ModelError(
+                f"{self.folder}: {kind} has no table of {steps} betas, by which noise "
+                f"is added to a model of {facts.label}; one that flows or follows EDM "
+                f"is trained in another way. Give a model with such a table."
+            )
 
 
 def has_weights(folder: Path) -> bool:

@@ -45,6 +45,7 @@ class Sd15(UNetFamily):
         label="Stable Diffusion 1.5",
         pipeline=r"StableDiffusion(Img2Img|Inpaint)?Pipeline$",
         parts=("unet", "vae", *_TEXT_MODELS, *_TOKENIZERS, "scheduler"),
+        has_betas=True,
         files={
             **UNET_FILES,
             "text_encoder": InFiles(transformers.CLIPTextModel, _PREFIXES, CLIP),

@@ -55,6 +55,7 @@ class Sdxl(UNetFamily):
         label="SDXL",
         pipeline="StableDiffusionXL",
         parts=("unet", "vae", *_TEXT_MODELS, *_TOKENIZERS, "scheduler"),
+        has_betas=True,
         files={**UNET_FILES, **_TEXT_FILES},
         is_file=_is_file,
         scheduler=v_prediction_marks,

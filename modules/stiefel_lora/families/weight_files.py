@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ log = logging.getLogger("stiefel_lora")
 
 # Preferred where there are only variants.
 _VARIANTS = ("fp16", "bf16")
-_PICKLED = ("pytorch_model", "diffusion_pytorch_model")
+# Stems of pickles that differ from those of safetensors: transformers' own.
+_PICKLED = {"model": "pytorch_model"}
 _DTYPES = {
     torch.float64: "F64",
     torch.float32: "F32",
@@ -43,6 +45,8 @@ class WeightFiles:
     files: tuple[Path, ...]
     variant: str | None = None
     pickled: bool = False
+    listed: frozenset[str] | None = None
+    """Tensors that the index of the shards names: no other is read."""
 
 
 def find_weights(
@@ -66,8 +70,8 @@ def find_weights(
             continue
         if variant:
             _tell(folder, variant)
-        return WeightFiles(found, variant)
-    pickles = _pickles(folder)
+        return dataclasses.replace(found, variant=variant)
+    pickles = _pickles(folder, stem)
     if pickles is None:
         there = sorted(path.name for path in folder.iterdir() if path.is_file())
         raise ModelError(
@@ -93,12 +97,14 @@ def table_of(found: WeightFiles) -> dict[str, Entry]:
     entries: dict[str, Entry] = {}
     for path in found.files:
         entries |= _pickled_table(path) if found.pickled else read_header(path).entries
-    return entries
+    if found.listed is None:
+        return entries
+    return {name: entry for name, entry in entries.items() if name in found.listed}
 
 
 def _files(
     folder: Path, part: str, stem: str, variant: str | None
-) -> tuple[Path, ...] | None:
+) -> WeightFiles | None:
     middle = f".{variant}" if variant else ""
     index = folder / f"{stem}.safetensors.index{middle}.json"
     single = folder / f"{stem}{middle}.safetensors"
@@ -107,10 +113,10 @@ def _files(
     first = next((path for path in order if path.is_file()), None)
     if first is None:
         return None
-    return (single,) if first == single else _shards(index, part)
+    return WeightFiles((single,)) if first == single else _shards(index, part)
 
 
-def _shards(index: Path, part: str) -> tuple[Path, ...]:
+def _shards(index: Path, part: str) -> WeightFiles:
     names = read_json(index).get("weight_map")
     if not isinstance(names, dict) or not names:
         raise ModelError(
@@ -129,7 +135,8 @@ def _shards(index: Path, part: str) -> tuple[Path, ...]:
             f"{index.parent} is incomplete: {len(missing)} of {len(shards)} files of "
             f"the {part} are missing, the first is {missing[0]}. Download them again."
         )
-    return tuple(index.parent / name for name in shards)
+    files = tuple(index.parent / name for name in shards)
+    return WeightFiles(files, listed=frozenset(names))
 
 
 def _variants(folder: Path, stem: str) -> list[str]:
@@ -143,16 +150,16 @@ def _variants(folder: Path, stem: str) -> list[str]:
     return sorted(found, key=lambda name: (name not in _VARIANTS, name))
 
 
-def _pickles(folder: Path) -> WeightFiles | None:
-    for stem in _PICKLED:
-        single, index = folder / f"{stem}.bin", folder / f"{stem}.bin.index.json"
-        if single.is_file():
-            return WeightFiles((single,), pickled=True)
-        if index.is_file():
-            return WeightFiles(_shards(index, folder.name), pickled=True)
-        for path in sorted(folder.glob(f"{stem}.*.bin")):
-            variant = path.name[len(stem) + 1 : -len(".bin")]
-            return WeightFiles((path,), variant, pickled=True)
+def _pickles(folder: Path, stem: str) -> WeightFiles | None:
+    stem = _PICKLED.get(stem, stem)
+    single, index = folder / f"{stem}.bin", folder / f"{stem}.bin.index.json"
+    if single.is_file():
+        return WeightFiles((single,), pickled=True)
+    if index.is_file():
+        return dataclasses.replace(_shards(index, folder.name), pickled=True)
+    for path in sorted(folder.glob(f"{stem}.*.bin")):
+        variant = path.name[len(stem) + 1 : -len(".bin")]
+        return WeightFiles((path,), variant, pickled=True)
     return None
 
 
@@ -160,7 +167,11 @@ def _pickled_table(path: Path) -> dict[str, Entry]:
     refuse_stand_in(path)
     try:
         # weights_only: tensors and nothing that could run; mmap and meta: no numbers.
-        state: Any = torch.load(path, map_location="meta", weights_only=True, mmap=True)
+        # Files of torch before 1.6 are no archives and cannot be mapped.
+        archive = zipfile.is_zipfile(path)
+        state: Any = torch.load(
+            path, map_location="meta", weights_only=True, mmap=archive
+        )
         return {
             name: Entry(
                 _DTYPES.get(tensor.dtype, str(tensor.dtype)),

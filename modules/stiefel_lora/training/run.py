@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
+from .._text import read_text
 from ..config.export import dump_full
 from ..files.atomic import atomic_write
 from .assemble import Inputs, build_machine
@@ -230,7 +231,7 @@ class Run:
     def _changed(self) -> dict[str, str]:
         """Settings that differ from those of before, also said."""
         try:
-            before = json.loads(self.folder.config_file.read_text(encoding="utf-8"))
+            before = json.loads(read_text(self.folder.config_file))
             changed = changed_settings(before, json.loads(dump_full(self.config)))
         except (OSError, ValueError, TypeError):
             say(

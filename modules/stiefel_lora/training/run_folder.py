@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .._exceptions import OutputError
+from .._text import read_text
 from .jsonl_sink import read_events
 
 __all__ = [
@@ -156,7 +157,7 @@ def _name_inside(root: Path) -> object:
 
 def _config_inside(root: Path) -> dict[str, Any]:
     try:
-        found = json.loads((root / "config.json").read_text(encoding="utf-8"))
+        found = json.loads(read_text(root / "config.json"))
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
