@@ -3,6 +3,7 @@
 python scripts/run_tests.py              all of that, with the fast tests
 python scripts/run_tests.py lint types   only these steps
 python scripts/run_tests.py --slow       only the tests that take minutes
+python scripts/run_tests.py --soak       only the tests that take an hour and more
 """
 
 # No future import here: _bootstrap's check must speak on a Python too old for it.
@@ -19,13 +20,16 @@ SPHINX = ["-m", "sphinx", "--fail-on-warning", "--keep-going", "--quiet"]
 STEPS = {
     "lint": [["-m", "ruff", "check"], ["-m", "ruff", "format", "--check"]],
     "types": [["-m", "pyrefly", "check"]],
-    "tests": [[*PYTEST, "-m", "not slow"]],
+    "tests": [[*PYTEST, "-m", "not slow and not soak"]],
     "docs": [
         [*SPHINX, "-b", "html", "docs", "build/docs/html"],
         [*SPHINX, "-b", "doctest", "docs", "build/docs/doctest"],
     ],
 }
-SLOW_STEPS = {"slow tests": [[*PYTEST, "-m", "slow", "--durations", "10"]]}
+APART = {
+    mark: {f"{mark} tests": [[*PYTEST, "-m", mark, "--durations", "10"]]}
+    for mark in ("slow", "soak")
+}
 
 
 def main() -> int:
@@ -37,7 +41,7 @@ def main() -> int:
     except InstallError as error:
         print(error, file=sys.stderr)
         return 1
-    chosen = SLOW_STEPS if arguments.slow else STEPS
+    chosen = APART[arguments.apart] if arguments.apart else STEPS
     if arguments.steps:
         chosen = {name: STEPS[name] for name in arguments.steps}
     results = [_step(name, chosen[name], python, checkout.root) for name in chosen]
@@ -52,9 +56,14 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "steps", nargs="*", metavar="STEP", help=f"any of: {', '.join(STEPS)}"
     )
-    parser.add_argument(
-        "--slow", action="store_true", help="run the slow tests and nothing else"
-    )
+    for mark in APART:
+        parser.add_argument(
+            f"--{mark}",
+            action="store_const",
+            dest="apart",
+            const=mark,
+            help=f"run the {mark} tests and nothing else",
+        )
     parser.add_argument(
         "--torch-index", metavar="URL", help="package index to take torch from"
     )
@@ -62,8 +71,9 @@ def _parse() -> argparse.Namespace:
     unknown = [name for name in arguments.steps if name not in STEPS]
     if unknown:
         parser.error(f"no step {unknown[0]!r}; there are {', '.join(STEPS)}")
-    if arguments.slow and arguments.steps:
-        parser.error("--slow runs the slow tests alone; leave the steps away")
+    if arguments.apart and arguments.steps:
+        mark = arguments.apart
+        parser.error(f"--{mark} runs the {mark} tests alone; leave the steps away")
     return arguments
 
 

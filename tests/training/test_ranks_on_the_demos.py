@@ -1,13 +1,12 @@
 """No method runs away at its documented rate, at low and high ranks, on both demos.
 
-``STIEFEL_LORA_SOAK=1`` takes more ranks and a whole run of 120 steps.
+The soak tests take more ranks and a whole run of 120 steps.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import math
-import os
 from pathlib import Path
 
 import pytest
@@ -17,24 +16,32 @@ from stiefel_lora.methods import CATALOGUE
 from stiefel_lora.training import read_events
 from stiefel_lora.training.trainer import train
 
-SOAK = bool(os.environ.get("STIEFEL_LORA_SOAK"))
-STEPS = 120 if SOAK else 3
 PRESETS = Path(__file__).parents[2] / "training_presets"
 # The highest rank that every layer of the base takes comes last.
 RANKS = {
     "SDXL/demo_stiefel_lora.json": (4, 16, 64, 96),
     "FLUX/demo_flux_stiefel_lora.json": (4, 16, 64, 128),
 }
-CASES = [(b, r) for b, ranks in RANKS.items() for r in (ranks if SOAK else ranks[::3])]
+FEW = [(base, rank, 3) for base, ranks in RANKS.items() for rank in ranks[::3]]
+WHOLE = [(base, rank, 120) for base, ranks in RANKS.items() for rank in ranks]
+CASES = [
+    *(pytest.param(*case, marks=pytest.mark.slow) for case in FEW),
+    *(pytest.param(*case, marks=pytest.mark.soak) for case in WHOLE),
+]
 HAVE_QUANT = importlib.util.find_spec("bitsandbytes") is not None
 NAMES = [name for name, entry in CATALOGUE.items() if HAVE_QUANT or not entry.extra]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("base", "rank"), CASES)
+@pytest.fixture(scope="module")
+def encoded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images and captions, encoded once for each base."""
+    return tmp_path_factory.mktemp("encoded")
+
+
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("base", "rank", "steps"), CASES)
 def test_losses_stay_where_they_were(
-    tmp_path: Path, name: str, base: str, rank: int
+    tmp_path: Path, encoded: Path, name: str, base: str, rank: int, steps: int
 ) -> None:
     config = load_config(
         PRESETS / base,
@@ -42,9 +49,11 @@ def test_losses_stay_where_they_were(
             f"optimizer.name={name}",
             f"learning_rate={CATALOGUE[name].default_lr}",
             f"lora_rank={rank}",
-            f"steps={STEPS}",
+            f"steps={steps}",
             "learning_rate_scheduler=constant",
             f"output_dir={tmp_path}",
+            f"cache_dir={encoded}",
+            "validation_concepts=[]",
             "run_name=run",
             "seed=1",
             "sample_every=0",
@@ -59,7 +68,7 @@ def test_losses_stay_where_they_were(
         for event in read_events(result.run_dir / "events.jsonl")
         if event["type"] == "train"
     ]
-    assert len(losses) == STEPS
+    assert len(losses) == steps
     assert all(map(math.isfinite, losses))
     # Batches differ by less than this; a step that runs away makes it hundreds.
     assert max(losses) < 4 * losses[0]
