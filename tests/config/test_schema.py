@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import json
 import math
+import sys
+import types
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from stiefel_lora import ConfigError
 from stiefel_lora.config import (
     TrainConfig,
     dump_full,
@@ -174,3 +177,17 @@ def test_every_field_has_a_tooltip():
         if not field.description
     ]
     assert not missing
+
+
+def test_a_module_whose_parts_do_not_import(monkeypatch: pytest.MonkeyPatch) -> None:
+    lazy = types.ModuleType("lazy_optimizers")
+
+    def part(name: str) -> object:
+        raise ImportError("Install more to use it.")
+
+    lazy.__getattr__ = part  # type: ignore[method-assign]
+    monkeypatch.setitem(sys.modules, "lazy_optimizers", lazy)
+    choice = {"name": "custom", "class": "lazy_optimizers.Lazy"}
+    config = parse_config({"optimizer": choice})
+    with pytest.raises(ConfigError, match=r"can not be imported \(Install more"):
+        config.optimizer.load()  # type: ignore[attr-defined]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 
 from stiefel_lora.data import cover_frame, square_frame
 from stiefel_lora.data.looks import Look
+from stiefel_lora.data.opening import open_image
 from stiefel_lora.data.pictures import read_picture
 from stiefel_lora.data.sizes import upright_size
 from stiefel_lora.data.unreadable import UnreadablePicture
@@ -89,6 +91,20 @@ def test_text_in_place_of_a_picture_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("not a picture")
     with pytest.raises(UnreadablePicture, match="cannot identify"):
         read(tmp_path / "a.png")
+
+
+def test_a_format_that_pillow_does_not_decode_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    # A DDS of 64 x 64 whose pixels have no known format.
+    sizes = struct.pack("<IIII", 124, 0x1007, 64, 64)
+    path.write_bytes(
+        b"DDS " + sizes + bytes(56) + struct.pack("<II", 32, 0) + bytes(64)
+    )
+    with (
+        pytest.raises(UnreadablePicture, match="Unknown pixel format"),
+        open_image(path),
+    ):
+        pass
 
 
 def test_mirrored_before_it_is_cut(tmp_path: Path) -> None:

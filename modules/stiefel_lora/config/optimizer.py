@@ -89,6 +89,13 @@ class CustomOptimizer(OptimizerConfig):
                 f"optimizer.class={self.class_path!r}: the module {module_name} has "
                 f"no {class_name}."
             ) from None
+        # Modules that import their parts when asked for raise what those raise.
+        except Exception as error:
+            raise ConfigError(
+                f"optimizer.class={self.class_path!r} can not be imported "
+                f"({reason_of(error)}); install the package that holds it or correct "
+                f"the name."
+            ) from error
 
 
 def _literal(*choices: str) -> Any:

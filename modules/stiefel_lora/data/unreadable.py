@@ -20,6 +20,8 @@ DAMAGE = (
     EOFError,
     struct.error,
     zlib.error,
+    # The decoder of AVIF, and NotImplementedError of others.
+    RuntimeError,
     Image.DecompressionBombError,
 )
 
