@@ -217,3 +217,19 @@ def test_an_unknown_method_names_the_nearest():
 def test_nothing_to_optimise_is_a_sentence():
     with pytest.raises(OptionError, match="was given no parameters"):
         create_optimizer("adamw", LoraNet().requires_grad_(False))
+
+
+@every_method
+def test_autocast_around_a_step_and_a_load_changes_nothing(name):
+    results = []
+    for enabled in (False, True):
+        model, batch = LoraNet(), task()
+        optimizer = make(name, model)
+        for _ in range(2):
+            for _ in range(3):
+                backward(model, batch)
+                with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+                    optimizer.step()
+            optimizer.load_state_dict(optimizer.state_dict())
+        results.append(snapshot(model))
+    assert all(map(torch.equal, *results))

@@ -440,3 +440,19 @@ def test_an_option_of_a_group_without_effect_beside_inherited_ones_is_refused():
         [{"params": named(LoraNet()), "b_rule": "momentum", "step": "factors"}],
         step="product",
     )
+
+
+def test_options_that_a_state_brings_along_are_logged(caplog):
+    model = LoraNet()
+    saved = create_optimizer("stiefel_lora", model, lr=1e-2).state_dict()
+    optimizer = create_optimizer("stiefel_lora", model, lr=2e-2, step="product")
+    caplog.clear()
+    optimizer.load_state_dict(saved)
+    assert optimizer.param_groups[0]["step"] == "factors"
+    assert [record.message for record in caplog.records] == [
+        "StiefelLoRA: options of the loaded state replace those given: step='factors' "
+        "instead of 'product'. Set them in param_groups after loading to keep yours."
+    ]
+    caplog.clear()
+    optimizer.load_state_dict(saved)
+    assert not caplog.records

@@ -298,3 +298,49 @@ def test_magnitudes_are_spared_from_decay_however_they_are_named(key):
     assert (plain["weight_decay"], spared["weight_decay"]) == (0.1, 0.0)
     assert spared["params"][0] is group["params"][1]
     assert key == "original_name" or spared[key] == names[1:]
+
+
+@pytest.mark.parametrize("kind", [nn.Conv1d, nn.Conv3d])
+def test_convolutions_in_one_or_three_dimensions_take_adamw(kind, caplog):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lora_A = nn.ModuleDict({"default": kind(8, 4, 3, bias=False)})
+            self.lora_B = nn.ModuleDict({"default": kind(4, 12, 1, bias=False)})
+
+    optimizer = create_optimizer("stiefel_lora", nn.ModuleDict({"conv": Net()}))
+    assert not optimizer.pairs
+    dimensions = 1 if kind is nn.Conv1d else 3
+    assert "2 of 2 parameters take AdamW" in caplog.text
+    assert f"({dimensions}D convolution)" in caplog.text
+    optimizer = create_optimizer("lora_plus", nn.ModuleDict({"conv": Net()}))
+    assert len(optimizer.pairs) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"q.lora_A.weight": torch.zeros(4, 16)}, "'q.lora_A.weight' is a str, no par"),
+        ([None, torch.zeros(4, 16)], "None is a NoneType, no parameter"),
+        ([("q.lora_A.weight", 3)], "3 is a int, no parameter"),
+        ([{"param": []}], "a group has 'param' and no 'params'"),
+        (
+            [{"params": tensors(A, B), "param_names": ["q.lora_A.weight"]}],
+            "a group has 1 names for 2 parameters",
+        ),
+        (
+            [{"params": tensors(A), "lora_param_names": ["q.lora_A", "q.lora_B"]}],
+            "a group has 2 names for 1 parameters",
+        ),
+    ],
+)
+def test_what_is_no_list_of_parameters_is_a_sentence(given, said):
+    for name in ("stiefel_lora", "adamw"):
+        with pytest.raises(OptionError, match=said):
+            create_optimizer(name, given)
+
+
+@pytest.mark.parametrize("lr", ["1e-3", None, float("nan"), -1.0, [1e-3]])
+def test_a_learning_rate_that_is_no_number_is_a_sentence(lr):
+    with pytest.raises(OptionError, match=r"must be a number in \[0, inf\)"):
+        create_optimizer("stiefel_lora", [{"params": tensors(A, B), "lr": lr}])

@@ -51,8 +51,8 @@ def named_groups(source: Source) -> list[dict[str, Any]]:
     a group of unnamed tensors has none.
 
     Raises:
-        OptionError: nothing to optimise, names for some parameters only, or one tensor
-            twice.
+        OptionError: nothing to optimise, no parameters where there should be, names
+            for some of them only, or one tensor twice.
     """
     if isinstance(source, nn.Module):
         source = [(n, p) for n, p in source.named_parameters() if p.requires_grad]
@@ -73,6 +73,12 @@ def _check_each_once(groups: Sequence[Mapping[str, Any]]) -> None:
     seen: dict[int, str] = {}
     for group in groups:
         names = names_of(group) or [""] * len(group["params"])
+        if len(names) != len(group["params"]):
+            raise OptionError(
+                f"param_names: a group has {len(names)} names for "
+                f"{len(group['params'])} parameters. Give every parameter one name, "
+                "in the same order."
+            )
         for name, tensor in zip(names, group["params"], strict=True):
             label = repr(name) if name else f"shape {tuple(tensor.shape)}"
             if id(tensor) in seen:
@@ -118,8 +124,15 @@ def check_group(
 
 def _as_group(entry: Mapping[str, Any]) -> dict[str, Any]:
     group = dict(entry)
+    if "params" not in group:
+        raise OptionError(
+            f"params: a group has {', '.join(map(repr, group)) or 'no keys'} and no "
+            "'params'. Give every group its list of parameters under that key."
+        )
     given = group["params"]
     members = [given] if isinstance(given, Tensor) else list(given)
+    for member in members:
+        _check_member(member)
     named = [member for member in members if isinstance(member, tuple)]
     if not named:
         group["params"] = members
@@ -132,6 +145,17 @@ def _as_group(entry: Mapping[str, Any]) -> dict[str, Any]:
     group["params"] = [tensor for _, tensor in members]
     group["param_names"] = [name for name, _ in members]
     return group
+
+
+def _check_member(member: object) -> None:
+    entry = member[-1] if isinstance(member, tuple) and len(member) == 2 else member
+    if isinstance(entry, Tensor):
+        return
+    raise OptionError(
+        f"params: {entry!r:.60} is a {type(entry).__name__}, no parameter. Pass a "
+        "model, its named_parameters() or a list of parameters; of a dict pass "
+        "items()."
+    )
 
 
 def names_of(group: Mapping[str, Any]) -> list[str] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -51,7 +52,7 @@ def check_lr(lr: float | Tensor) -> None:
     """Refuse a learning rate outside [0, inf); a tensor is not looked into."""
     if isinstance(lr, Tensor):
         return
-    if not 0.0 <= lr < float("inf"):
+    if not isinstance(lr, numbers.Real) or not 0.0 <= lr < float("inf"):
         raise OptionError(f"lr={lr!r} must be a number in [0, inf).")
 
 

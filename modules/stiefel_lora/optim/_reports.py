@@ -23,6 +23,7 @@ __all__ = [
     "log_frozen",
     "log_joint",
     "log_pairs",
+    "log_replaced",
     "log_restarted",
 ]
 
@@ -124,6 +125,29 @@ def log_frozen(title: str, names: Sequence[str]) -> None:
         "%s: one factor of %d LoRA pairs is frozen; the other one takes AdamW: %s",
         *(title, len(names), _shown(names)),
     )
+
+
+def log_replaced(title: str, entry: Method, before: Groups, after: Groups) -> None:
+    """Log options that a loaded state gave to groups in place of their own.
+
+    Args:
+        title: name of the optimizer.
+        entry: the method.
+        before: the groups as they were made.
+        after: the groups as they were loaded.
+    """
+    changed = {
+        f"{option.name}={new[option.name]!r} instead of {old[option.name]!r}"
+        for old, new in zip(before, after, strict=True)
+        for option in entry.options
+        if option.name in old and old[option.name] != new[option.name]
+    }
+    if changed:
+        log.warning(
+            "%s: options of the loaded state replace those given: %s. Set them in "
+            "param_groups after loading to keep yours.",
+            *(title, ", ".join(sorted(changed))),
+        )
 
 
 def log_restarted(names: Sequence[str]) -> None:

@@ -33,7 +33,7 @@ from ._refusals import (
     check_ownership,
     check_whole,
 )
-from ._reports import FirstSteps, log_joint, log_pairs
+from ._reports import FirstSteps, log_joint, log_pairs, log_replaced
 from ._saved_state import check_shapes, check_state, fill_options, keep_dtypes
 from ._watch import Watch
 from .alpha import settle_alpha
@@ -274,9 +274,12 @@ class PairOptimizer(LoneSteps):
         Raises:
             CheckpointError: another method saved it, or it is that of other layers.
         """
-        check_state(state_dict, method(self.method))
+        entry = method(self.method)
+        check_state(state_dict, entry)
         check_shapes(state_dict, self.param_groups)
+        before = [dict(group) for group in self.param_groups]
         super().load_state_dict(state_dict)
+        log_replaced(type(self).__name__, entry, before, self.param_groups)
         keep_dtypes(self.state, state_dict, self.param_groups)
         self._begin_anew()
         self._watch.load(self.state)

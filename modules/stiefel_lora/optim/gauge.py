@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from ..geometry import (
+    full_precision,
     orthogonality_error,
     pseudo_inverse,
     qr_gauge,
@@ -77,7 +78,8 @@ class Gauge:
 
 def needs_gauge(up: Tensor) -> bool:
     """Whether B is further from orthonormal than rounding explains (waits for it)."""
-    return bool(orthogonality_error(up.flatten(1).float()) > TOLERANCE)
+    with full_precision(up.device.type):
+        return bool(orthogonality_error(up.flatten(1).float()) > TOLERANCE)
 
 
 def stiefel_gauge(up: Tensor, down: Tensor) -> Gauge:

@@ -126,7 +126,7 @@ def odd_ones(model: nn.Module) -> list[Odd]:
     blocks: dict[str, list[Tensor]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         match = _ROLE.match(name)
-        if match is not None and parameter.dim() in (2, 4):
+        if match is not None and 2 <= parameter.dim() <= 5:
             blocks.setdefault(_block(match), []).append(parameter)
     partners: dict[int, set[int]] = {}
     for factors in blocks.values():
@@ -191,9 +191,12 @@ class _Finder:
             what = f"lora_{between['what']} between A and B"
             self.odd_blocks.setdefault(_block(between), what)
         match = _ROLE.match(name)
-        if match is None or tensor.dim() not in (2, 4):
+        if match is None or not 2 <= tensor.dim() <= 5:
             return
         block = _block(match)
+        if tensor.dim() in (3, 5):
+            what = f"{tensor.dim() - 2}D convolution"
+            self.odd_blocks.setdefault(block, what)
         is_up = (match["role"] or match["old"]) in _UP
         if id(tensor) in self.reasons:
             self.odd_blocks.setdefault(block, self.reasons[id(tensor)])
