@@ -180,6 +180,96 @@ def resize(
     _print_saved(report.saved)
 
 
+@app.command()
+def merge(
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE[:WEIGHT]...",
+            help="LoRA files; the weight is 1 without one.",
+            show_default=False,
+        ),
+    ],
+    output: OutputOption,
+    section: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE:PATTERN=FACTOR",
+            help="A factor for sections of one file, counted from 1: "
+            "--section 1:down_blocks.*=0.5. May be given again and again.",
+            show_default=False,
+        ),
+    ] = None,
+    rank: Annotated[
+        int | None,
+        typer.Option(help="Largest rank of the result.", show_default=False),
+    ] = None,
+    error: Annotated[
+        float | None,
+        typer.Option(help="Largest relative error of each layer.", show_default=False),
+    ] = None,
+    total_error: Annotated[
+        float | None,
+        typer.Option(
+            help="Largest relative error of all layers together.", show_default=False
+        ),
+    ] = None,
+    size: Annotated[
+        float | None,
+        typer.Option(help="Largest size of the file in MB.", show_default=False),
+    ] = None,
+    max_norm: Annotated[
+        float | None,
+        typer.Option(help="Cap of the norm of the sum.", show_default=False),
+    ] = None,
+    dtype: DtypeOption = None,
+    overwrite: OverwriteOption = False,
+    allow_unknown: AllowOption = False,
+) -> None:
+    """Add LoRAs with weights; exact, with the sum of the ranks, unless truncated."""
+    with sentences():
+        from ..files import Part, Target, merge_lora, open_lora
+        from ..files.tools.merging import parse_part, parse_section
+        from ..files.tools.save_lora import command_line
+
+        named = [parse_part(text) for text in files]
+        factors: list[dict[str, float]] = [{} for _ in named]
+        for text in section or ():
+            place, pattern, factor = parse_section(text, len(named))
+            factors[place][pattern] = factor
+        goals = {
+            "rank": rank,
+            "error": error,
+            "total_error": total_error,
+            "size": size,
+            "max_norm": max_norm,
+        }
+        goals = {name: value for name, value in goals.items() if value is not None}
+        target = None
+        if goals:
+            target = Target(rank, error, total_error, None, size, None, max_norm)
+        parts = []
+        for (path, weight), own in zip(named, factors, strict=True):
+            given = open_lora(path)
+            check_known(path, given, allow_unknown)
+            parts.append(Part(given, weight, own))
+        options = [f"{path.name}:{weight:g}" for path, weight in named]
+        options += [f"--section={text}" for text in section or ()]
+        options += [f"--{k.replace('_', '-')}={v}" for k, v in goals.items()]
+        report = merge_lora(
+            parts,
+            output,
+            target,
+            dtype=_torch_dtype(dtype),
+            overwrite=overwrite,
+            command=command_line("merge", *options),
+        )
+    norms = " and ".join(f"{norm:.4g}" for norm in report.norms)
+    typer.echo(f"Norm of the sum: {report.norm:.4g}; of the weighted parts: {norms}.")
+    typer.echo(f"Relative error of the stored sum: {report.error:.6g}.")
+    _print_saved(report.saved)
+
+
 def _torch_dtype(dtype: Dtype | None) -> torch.dtype | None:
     import torch
 

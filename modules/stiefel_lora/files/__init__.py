@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .tensors import read_tensors, write_tensors
     from .tools.inspection import LayerReport, LoraReport, Summary, inspect_lora
     from .tools.lora_file import LoraFile, LoraLayer, OtherLayer
+    from .tools.merging import MergeReport, Part, merge_lora
     from .tools.open_lora import open_lora
     from .tools.resizing import ResizeReport, Target, resize_lora
     from .tools.save_lora import Saved, save_lora
@@ -34,7 +35,9 @@ __all__ = [
     "LoraLayer",
     "LoraReport",
     "LoraWeights",
+    "MergeReport",
     "OtherLayer",
+    "Part",
     "ResizeReport",
     "Saved",
     "Summary",
@@ -46,6 +49,7 @@ __all__ = [
     "compress",
     "inspect_lora",
     "load_lora",
+    "merge_lora",
     "open_lora",
     "picture_metadata",
     "read_tensors",
@@ -68,7 +72,9 @@ _HOME = {
     "LoraLayer": "tools.lora_file",
     "LoraReport": "tools.inspection",
     "LoraWeights": "weights",
+    "MergeReport": "tools.merging",
     "OtherLayer": "tools.lora_file",
+    "Part": "tools.merging",
     "ResizeReport": "tools.resizing",
     "Saved": "tools.save_lora",
     "Summary": "tools.inspection",
@@ -80,6 +86,7 @@ _HOME = {
     "compress": "svd",
     "inspect_lora": "tools.inspection",
     "load_lora": "load",
+    "merge_lora": "tools.merging",
     "open_lora": "tools.open_lora",
     "picture_metadata": "metadata_pictures",
     "read_tensors": "tensors",

@@ -29,8 +29,11 @@ def update_norm(factors: LoraFactors) -> float:
 
 def difference(one: LoraFactors, two: LoraFactors) -> float:
     """Frobenius norm of the difference of two updates of one layer."""
-    up, down = _matrices(two)
-    return _norm([_matrices(one), (-up, down)])
+    (up, down), (other_up, other_down) = _matrices(one), _matrices(two)
+    if up.shape == other_up.shape:
+        # Nearly equal factors: (B - B') A + B' (A - A') has no large parts.
+        return _norm([(up - other_up, down), (other_up, down - other_down)])
+    return _norm([(up, down), (-other_up, other_down)])
 
 
 def relative(part: float, whole: float) -> float:

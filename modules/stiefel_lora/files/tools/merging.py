@@ -1,0 +1,303 @@
+r"""The weighted sum of LoRA files, exact, of any ranks and spellings.
+
+.. math::
+    \sum_j w_j s_j B_j A_j = \begin{pmatrix} B_1 & B_2 & \cdots \end{pmatrix}
+        \begin{pmatrix} w_1 s_1 A_1 \\ w_2 s_2 A_2 \\ \vdots \end{pmatrix}
+
+has the sum of the ranks. Each weight and each alpha is applied once, to A, and alpha of
+the result is its rank. Summing the B and the A apart, as several tools do, adds cross
+terms :math:`B_i A_j` that no file holds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from ..._exceptions import ModelError, OptionError
+from ..weights import LoraFactors
+from .differences import difference, relative, update_norm
+from .layer_names import MODEL
+from .lora_file import LoraFile, LoraLayer
+from .resizing import Target, resized
+from .respell import in_layout_of, is_fused, respelled
+from .save_lora import Lineage, Saved, check_output, save_lora
+from .sections import section_of
+
+__all__ = [
+    "MergeReport",
+    "Part",
+    "merge_lora",
+    "merged",
+    "parse_part",
+    "parse_section",
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One summand."""
+
+    file: LoraFile
+    weight: float = 1.0
+    sections: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """Pattern of sections -> factor beside ``weight``; the last that matches counts."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MergeReport:
+    """Result of ``merge_lora``."""
+
+    error: float
+    """Norm of the stored minus the exact sum, relative to the latter."""
+
+    norm: float
+    """Frobenius norm of the exact sum."""
+
+    norms: tuple[float, ...]
+    """Of the weighted parts."""
+
+    saved: Saved
+
+
+def parse_part(text: str) -> tuple[Path, float]:
+    """Path and weight: the weight is what follows the last colon, if it is a number.
+
+    >>> parse_part("C:/loras/style.safetensors:0.7")[1]
+    0.7
+    """
+    path, colon, number = text.rpartition(":")
+    try:
+        weight = float(number)
+    except ValueError:
+        return Path(text), 1.0
+    if not colon or not path:
+        return Path(text), 1.0
+    if not math.isfinite(weight):
+        raise OptionError(f"{text}: a weight of {number} is no number. Use one as 0.7.")
+    return Path(path), weight
+
+
+def parse_section(text: str, files: int) -> tuple[int, str, float]:
+    """Index of a file, pattern and factor from ``2:down_blocks.*=0.5``.
+
+    Args:
+        text: number of the file from 1, pattern of sections, factor.
+        files: how many there are.
+
+    Raises:
+        OptionError: not of this form.
+    """
+    found = re.fullmatch(r"(\d+):(.+)=([^=]+)", text)
+    try:
+        if found is None or not 1 <= int(found[1]) <= files:
+            raise ValueError
+        factor = float(found[3])
+        if not math.isfinite(factor):
+            raise ValueError
+    except ValueError:
+        raise OptionError(
+            f"--section: {text} is not of the form FILE:PATTERN=FACTOR with FILE from "
+            f"1 to {files}. Write as 1:down_blocks.*=0.5."
+        ) from None
+    return int(found[1]) - 1, found[2], factor
+
+
+@torch.no_grad()
+def merge_lora(
+    parts: Sequence[Part],
+    output: str | os.PathLike[str],
+    target: Target | None = None,
+    *,
+    dtype: torch.dtype | None = None,
+    overwrite: bool = False,
+    command: str = "",
+) -> MergeReport:
+    """Write the weighted sum of LoRA files, in the spelling of the first.
+
+    Args:
+        parts: files and their weights.
+        output: path to write.
+        target: truncate the sum to a rank, an error or a size; exact by default.
+        dtype: of the factors; by default the widest of all files.
+        overwrite: replace a file that exists.
+        command: for the metadata.
+
+    Raises:
+        ModelError: files of different families, layers of different shapes, a DoRA or
+            another adapter that is no LoRA, NaN or infinity.
+        OptionError: a section that no layer has.
+        OutputError: the output exists, is an input, or cannot be written.
+    """
+    files = [part.file for part in parts]
+    check_output(output, [file.path for file in files], overwrite=overwrite)
+    total = merged(parts)
+    if dtype is None:
+        kinds = [file.widest_dtype for file in files]
+        dtype = kinds[0]
+        for kind in kinds[1:]:
+            dtype = torch.promote_types(dtype, kind)
+    small = total
+    if target is not None:
+        small = resized(total, target, itemsize=dtype.itemsize)
+    saved = save_lora(output, small, dtype=dtype, lineage=Lineage(files, command))
+    stored = saved.file.by_key
+    lost = [difference(stored[x.key].factors, x.factors) for x in total.layers]
+    norm = math.hypot(*(update_norm(layer.factors) for layer in total.layers))
+    norms = tuple(
+        math.hypot(*(update_norm(layer.factors) for layer in _weighted(part).layers))
+        for part in parts
+    )
+    return MergeReport(relative(math.hypot(*lost), norm), norm, norms, saved)
+
+
+def merged(parts: Sequence[Part]) -> LoraFile:
+    """The exact sum as a file in memory, factors in float64.
+
+    Raises:
+        ModelError: see ``merge_lora``.
+        OptionError: no file, or a section that no layer has.
+    """
+    if not parts:
+        raise OptionError("FILE: nothing to merge. Give at least one LoRA file.")
+    for part in parts:
+        _check(part)
+    first = parts[0].file
+    family = _family([part.file for part in parts])
+    fused = is_fused(first)
+    summands: dict[str, list[tuple[Part, LoraLayer]]] = {}
+    for part in parts:
+        file = _weighted(part)
+        # A file of text encoders alone has no layout that could be kept.
+        file = in_layout_of(file, fused) if _has_model(first) else file
+        for layer in file.layers:
+            summands.setdefault(layer.key, []).append((part, layer))
+    if not summands:
+        raise OptionError("FILE: all weights are 0. Give at least one other weight.")
+    own = first.by_key
+    layers = []
+    for key, found in summands.items():
+        layer = own.get(key) or _named_like(
+            first, found[0][0].file, found[0][1], family
+        )
+        factors = _sum(found)
+        layers.append(
+            dataclasses.replace(
+                layer,
+                factors=factors,
+                stored_rank=factors.rank,
+                size=sum(summand.size for _, summand in found),
+                suffixes={p: s for p, s in layer.suffixes.items() if p != "mid"},
+            )
+        )
+    headers = sum(
+        part.file.size - sum(layer.size for layer in part.file.layers) for part in parts
+    )
+    size = headers + sum(layer.size for layer in layers)
+    return dataclasses.replace(first, layers=tuple(layers), family=family, size=size)
+
+
+def _check(part: Part) -> None:
+    file = part.file
+    if file.others:
+        other = file.others[0]
+        raise ModelError(
+            f"{file.path}: {other.name} is {other.kind}, which is no sum of LoRAs. "
+            "Give files of plain LoRAs."
+        )
+    for layer in file.layers:
+        if layer.factors.is_dora:
+            raise ModelError(
+                f"{file.path}: {layer.name} is a DoRA, whose row lengths do not add "
+                "up. Give files of plain LoRAs."
+            )
+        if not math.isfinite(update_norm(layer.factors)):
+            raise ModelError(
+                f"{file.path}: NaN or infinity in {layer.name}. Use an earlier file of "
+                "the training."
+            )
+    sections = sorted({section_of(layer.key) for layer in file.layers})
+    for pattern in part.sections:
+        if not fnmatch.filter(sections, pattern):
+            raise OptionError(
+                f"--section: {pattern} matches no section of {file.path.name}; it has "
+                f"{', '.join(sections)}."
+            )
+
+
+def _family(files: Sequence[LoraFile]) -> str | None:
+    known = {file.family: file for file in files if file.family is not None}
+    if len(known) > 1:
+        one, two, *_ = known.items()
+        raise ModelError(
+            f"{one[1].path} is a LoRA of {one[0]} and {two[1].path} one of {two[0]}; "
+            "no model can take their sum. Give files of one family."
+        )
+    unknown = [file for file in files if file.family is None and _has_model(file)]
+    if known and unknown:
+        raise ModelError(
+            f"{unknown[0].path} is a LoRA of an unknown family, others are of "
+            f"{next(iter(known))}. Give files of one family."
+        )
+    return next(iter(known), None)
+
+
+def _has_model(file: LoraFile) -> bool:
+    return any(layer.parsed.component == MODEL for layer in file.layers)
+
+
+def _named_like(
+    first: LoraFile, own: LoraFile, layer: LoraLayer, family: str | None
+) -> LoraLayer:
+    """A layer that the first file does not have, in its spelling."""
+    if own.spelling == first.spelling and layer.key in own.by_key:
+        return layer
+    spelling = first.spelling.partition(" + ")[0]
+    return respelled(layer, spelling, family)
+
+
+def _weighted(part: Part) -> LoraFile:
+    """The file with its weights in the alphas, without layers of weight 0."""
+    layers = []
+    for layer in part.file.layers:
+        factor = _factor(part, layer)
+        if factor:
+            alpha = layer.factors.alpha * factor
+            factors = dataclasses.replace(layer.factors, alpha=alpha)
+            layers.append(dataclasses.replace(layer, factors=factors))
+    return dataclasses.replace(part.file, layers=tuple(layers))
+
+
+def _factor(part: Part, layer: LoraLayer) -> float:
+    section, weight = section_of(layer.key), part.weight
+    found = [
+        factor
+        for pattern, factor in part.sections.items()
+        if fnmatch.fnmatchcase(section, pattern)
+    ]
+    return weight * found[-1] if found else weight
+
+
+def _sum(summands: Sequence[tuple[Part, LoraLayer]]) -> LoraFactors:
+    first = summands[0][1].factors
+    ups, downs = [], []
+    for part, layer in summands:
+        factors = layer.factors
+        shapes = (factors.up.shape[0], *factors.down.shape[1:])
+        wanted = (first.up.shape[0], *first.down.shape[1:])
+        if shapes != wanted:
+            raise ModelError(
+                f"{layer.name}: {part.file.path} has a layer of {shapes}, "
+                f"{summands[0][0].file.path} one of {wanted}. Give files of one model."
+            )
+        ups.append(factors.up.double())
+        downs.append(factors.down.double() * factors.scale)
+    up = torch.cat(ups, dim=1)
+    return LoraFactors(up, torch.cat(downs), float(up.shape[1]))

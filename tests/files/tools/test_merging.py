@@ -1,0 +1,304 @@
+"""Merge: the dense weighted sum, whatever ranks and spellings the files have."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from helpers.lora_files import SPELLINGS, dense, make, stack, write
+from stiefel_lora import _commands
+from stiefel_lora._exceptions import ModelError, OptionError, OutputError
+from stiefel_lora.files import Part, Target, load_lora, merge_lora, open_lora
+from stiefel_lora.files.tools.merging import merged, parse_part, parse_section
+
+SEEDS = st.integers(0, 2**31)
+WEIGHTS = st.lists(
+    st.floats(-2, 2).filter(lambda weight: abs(weight) > 1e-3), min_size=1, max_size=3
+)
+
+
+def run(*args: object):
+    return CliRunner().invoke(_commands.app, ["lora", "merge", *map(str, args)])
+
+
+def wanted(parts: list[Part]) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = {}
+    for part in parts:
+        for key, matrix in dense(part.file).items():
+            found[key] = found.get(key, 0) + part.weight * matrix
+    return found
+
+
+@given(
+    WEIGHTS,
+    st.lists(st.sampled_from(sorted(SPELLINGS)), min_size=3, max_size=3),
+    st.lists(st.permutations([1, 3, 4]), min_size=3, max_size=3),
+    SEEDS,
+)
+def test_exact_is_the_dense_weighted_sum(
+    tmp_path_factory, weights, spellings, ranks, seed
+):
+    folder = tmp_path_factory.mktemp("lora")
+    parts = [
+        Part(
+            write(
+                folder / f"{place}.safetensors",
+                make(spellings[place], seed=seed + place, ranks=tuple(ranks[place])),
+            ),
+            weight,
+        )
+        for place, weight in enumerate(weights)
+    ]
+    report = merge_lora(parts, folder / "out.safetensors")
+    found, sums = dense(open_lora(folder / "out.safetensors")), wanted(parts)
+    assert report.saved.file.spelling == parts[0].file.spelling
+    assert found.keys() == sums.keys()
+    size = float(stack(sums).norm())
+    parts_size = sum(report.norms)
+    assert float((stack(found) - stack(sums)).norm()) < 1e-6 * parts_size
+    assert report.norm == pytest.approx(size, rel=1e-6, abs=1e-7 * parts_size)
+
+
+def test_the_scale_of_alpha_is_applied_once(tmp_path):
+    """Equal weights, alpha = rank: where others end at 1/4 or half of the strength."""
+    one = write(tmp_path / "a.safetensors", make(alphas=(4.0, 3.0, 2.0)))
+    half = merge_lora([Part(one, 0.5), Part(one, 0.5)], tmp_path / "out.safetensors")
+    assert torch.allclose(stack(dense(half.saved.file)), stack(dense(one)), rtol=1e-6)
+    for layer in half.saved.file.layers:
+        stem = layer.stem
+        assert layer.factors.rank == 2 * one.by_key[layer.key].factors.rank, stem
+
+
+@given(st.integers(1, 4), SEEDS)
+def test_truncated_is_the_best_of_that_rank(tmp_path_factory, rank, seed):
+    folder = tmp_path_factory.mktemp("lora")
+    parts = [
+        Part(write(folder / f"{n}.safetensors", make(seed=seed + n)), 0.7)
+        for n in range(2)
+    ]
+    report = merge_lora(parts, folder / "out.safetensors", Target(rank=rank))
+    sums, found = wanted(parts), dense(report.saved.file)
+    lost = [torch.linalg.svdvals(m)[rank:] for m in sums.values()]
+    best = float(torch.cat(lost).norm() / stack(sums).norm())
+    true = float((stack(found) - stack(sums)).norm() / stack(sums).norm())
+    assert true == pytest.approx(best, abs=1e-6)
+    assert report.error == pytest.approx(true, abs=1e-8)
+
+
+def test_weights_of_sections(tmp_path):
+    tensors = make() | {
+        "lora_te1_text_model_encoder_layers_0_mlp_fc1.lora_up.weight": torch.ones(5, 1),
+        "lora_te1_text_model_encoder_layers_0_mlp_fc1.lora_down.weight": torch.ones(
+            1, 3
+        ),
+    }
+    file = write(tmp_path / "a.safetensors", tensors)
+    old = dense(file)
+    parts = [Part(file, 2.0, {"*": 0.5, "down_blocks.*": 0.25})]
+    for key, matrix in dense(merged(parts)).items():
+        factor = 1.0 if key.startswith("text_encoder") else 0.5
+        assert torch.allclose(matrix, factor * old[key], rtol=1e-14)
+    none = merged([Part(file, 1.0, {"text_encoder": 0})])
+    assert {layer.key for layer in none.layers} == {
+        key for key in old if key.startswith("model:")
+    }
+    with pytest.raises(OptionError, match=r"--section: up_\* matches no section of a"):
+        merged([Part(file, 1.0, {"up_*": 0})])
+    with pytest.raises(OptionError, match="all weights are 0"):
+        merged([Part(file, 0.0)])
+
+
+@pytest.mark.parametrize("first", ["fused", "split"])
+def test_fused_and_separate_layers_of_flux(tmp_path, first):
+    block = "transformer_blocks.0.attn"
+    split = {}
+    for n, leaf in enumerate(("to_q", "to_k", "to_v")):
+        generator = torch.Generator().manual_seed(n)
+        stem = f"transformer.{block}.{leaf}"
+        split[f"{stem}.lora_B.weight"] = torch.randn(4, 2, generator=generator)
+        split[f"{stem}.lora_A.weight"] = torch.randn(2, 5, generator=generator)
+    split["transformer.single_transformer_blocks.0.proj_out.lora_B.weight"] = (
+        torch.randn(4, 2)
+    )
+    split["transformer.single_transformer_blocks.0.proj_out.lora_A.weight"] = (
+        torch.randn(2, 3)
+    )
+    stem = "lora_unet_double_blocks_0_img_attn_qkv"
+    fused = {
+        f"{stem}.lora_up.weight": torch.randn(12, 2),
+        f"{stem}.lora_down.weight": torch.randn(2, 5),
+        f"{stem}.alpha": torch.tensor(1.0),
+    }
+    files = {
+        "split": write(tmp_path / "split.safetensors", split),
+        "fused": write(tmp_path / "fused.safetensors", fused),
+    }
+    other = "split" if first == "fused" else "fused"
+    report = merge_lora(
+        [Part(files[first], 0.5), Part(files[other], 2.0)],
+        tmp_path / "out.safetensors",
+    )
+    weight = {first: 0.5, other: 2.0}
+    old = dense(files["split"])
+    apart = [old[f"model:transformer_blocks_0_attn_to_{x}"] for x in "qkv"]
+    whole = weight["split"] * torch.cat(apart)
+    whole += weight["fused"] * next(iter(dense(files["fused"]).values()))
+    new = dense(report.saved.file)
+    if first == "fused":
+        assert report.saved.file.spelling == "kohya"
+        found = new["model:double_blocks_0_img_attn_qkv"]
+        single = new["model:single_blocks_0_linear2"]
+    else:
+        assert report.saved.file.spelling == "PEFT"
+        found = torch.cat(
+            [new[f"model:transformer_blocks_0_attn_to_{x}"] for x in "qkv"]
+        )
+        single = new["model:single_transformer_blocks_0_proj_out"]
+    assert torch.allclose(found, whole, rtol=0, atol=1e-5)
+    old_single = old["model:single_transformer_blocks_0_proj_out"]
+    assert torch.allclose(single, weight["split"] * old_single, rtol=0, atol=1e-5)
+    assert load_lora(tmp_path / "out.safetensors")
+
+
+def test_layers_that_the_first_file_lacks(tmp_path):
+    stems = SPELLINGS["kohya"][0]
+    few = {k: t for k, t in make().items() if k.startswith(stems[0])}
+    one = write(tmp_path / "a.safetensors", few)
+    for spelling in ("PEFT", "kohya"):
+        two = write(tmp_path / f"{spelling}.safetensors", make(spelling, seed=3))
+        report = merge_lora(
+            [Part(one), Part(two)], tmp_path / "out.safetensors", overwrite=True
+        )
+        sums, found = wanted([Part(one), Part(two)]), dense(report.saved.file)
+        assert torch.allclose(stack(found), stack(sums), rtol=0, atol=1e-5)
+        assert {layer.stem for layer in report.saved.file.layers} == set(stems)
+
+
+def test_a_family_without_tables(tmp_path):
+    stem = "layers.3.attention.to_q"
+    dotted = {
+        f"transformer.{stem}.lora_A.weight": torch.randn(2, 5),
+        f"transformer.{stem}.lora_B.weight": torch.randn(6, 2),
+    }
+    flat = f"lora_unet_{stem.replace('.', '_')}"
+    kohya = {
+        f"{flat}.lora_down.weight": torch.randn(3, 5),
+        f"{flat}.lora_up.weight": torch.randn(6, 3),
+        f"{flat}.alpha": torch.tensor(1.0),
+    }
+    parts = [
+        Part(write(tmp_path / "a.safetensors", dotted), 0.5),
+        Part(write(tmp_path / "b.safetensors", kohya), -1.0),
+    ]
+    assert parts[0].file.family == "Z-Image"
+    report = merge_lora(parts, tmp_path / "out.safetensors")
+    (layer,) = report.saved.file.layers
+    assert layer.stem == f"transformer.{stem}"
+    sums = stack(wanted(parts))
+    assert torch.allclose(stack(dense(report.saved.file)), sums, rtol=0, atol=1e-5)
+
+
+def test_dtype_metadata_and_lineage(tmp_path):
+    half = make(dtype=torch.float16)
+    one = write(tmp_path / "a.safetensors", half, ss_output_name="a")
+    two = write(tmp_path / "b.safetensors", make(dtype=torch.bfloat16))
+    out = tmp_path / "out.safetensors"
+    merge_lora([Part(one), Part(one)], out, command="merge a a")
+    assert open_lora(out).dtypes == {"float16": 3}
+    report = merge_lora([Part(one), Part(two)], out, overwrite=True)
+    assert report.saved.file.dtypes == {"float32": 3}
+    metadata = report.saved.file.metadata
+    assert metadata["ss_output_name"] == "a"
+    lineage = json.loads(metadata["stiefel_lora_lineage"])
+    assert [parent["name"] for parent in lineage["parents"]] == [
+        "a.safetensors",
+        "b.safetensors",
+    ]
+
+
+def test_what_cannot_be_merged(tmp_path):
+    plain = write(tmp_path / "a.safetensors", make())
+    stem = SPELLINGS["kohya"][0][0]
+    out = tmp_path / "out.safetensors"
+    flux = "lora_unet_double_blocks_0_img_attn_qkv"
+    cases = {
+        "is a LoRA of sdxl and .* one of flux": {
+            f"{flux}.lora_up.weight": torch.ones(6, 1),
+            f"{flux}.lora_down.weight": torch.ones(1, 2),
+        },
+        "proj_in is a DoRA, whose row": make() | {f"{stem}.dora_scale": torch.ones(7)},
+        "is LoKr, which is no sum": make()
+        | {"lora_unet_middle_block_1_proj_in.lokr_w1": torch.ones(2, 2)},
+        r"proj_in: .* has a layer of \(7, 8\), .* one of \(7, 6\)": make()
+        | {f"{stem}.lora_down.weight": torch.ones(4, 8)},
+        r"NaN or infinity in unet\.down_blocks\.1": make()
+        | {f"{stem}.lora_down.weight": torch.full((4, 6), torch.nan)},
+        "is a LoRA of an unknown family": {
+            "new.lora_A.weight": torch.ones(1, 2),
+            "new.lora_B.weight": torch.ones(2, 1),
+        },
+    }
+    for place, (sentence, tensors) in enumerate(cases.items()):
+        other = write(tmp_path / f"{place}.safetensors", tensors)
+        with pytest.raises(ModelError, match=sentence):
+            merge_lora([Part(plain), Part(other)], out)
+    with pytest.raises(OutputError, match="is an input"):
+        merge_lora([Part(plain)], plain.path, overwrite=True)
+    with pytest.raises(OptionError, match="nothing to merge"):
+        merge_lora([], out)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "weight"),
+    [
+        ("a.safetensors", "a.safetensors", 1),
+        ("a.safetensors:0.7", "a.safetensors", 0.7),
+        ("C:/loras/a.safetensors", "C:/loras/a.safetensors", 1),
+        ("C:/loras/a.safetensors:-1e-1", "C:/loras/a.safetensors", -0.1),
+        ("a:b.safetensors", "a:b.safetensors", 1),
+        (":5", ":5", 1),
+    ],
+)
+def test_a_weight_follows_the_last_colon(text, path, weight):
+    found, number = parse_part(text)
+    assert (found.as_posix(), number) == (path, weight)
+
+
+def test_numbers_that_are_none():
+    with pytest.raises(OptionError, match="a weight of nan is no number"):
+        parse_part("a:nan")
+    assert parse_section("2:down_blocks.*=0.5", 2) == (1, "down_blocks.*", 0.5)
+    for text in ("down=1", "3:x=1", "0:x=1", "1:x=y", "1:x=inf", "1:=2"):
+        with pytest.raises(OptionError, match="is not of the form FILE:PATTERN=FACTOR"):
+            parse_section(text, 2)
+
+
+def test_the_command(tmp_path):
+    one, two = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    parts = [Part(write(one, make()), 0.7), Part(write(two, make("PEFT", seed=1)), 0.4)]
+    out = tmp_path / "out.safetensors"
+    result = run(f"{one}:0.7", f"{two}:0.4", "--output", out)
+    assert result.exit_code == 0, result.stderr
+    sums = stack(wanted(parts))
+    found = open_lora(out)
+    assert torch.allclose(stack(dense(found)), sums, rtol=0, atol=1e-5)
+    assert f"Norm of the sum: {float(sums.norm()):.4g}" in result.stdout
+    lineage = json.loads(found.metadata["stiefel_lora_lineage"])
+    assert lineage["command"] == (
+        "stiefel-lora lora merge a.safetensors:0.7 b.safetensors:0.4"
+    )
+    again = run(one, two, "--output", out)
+    assert again.exit_code == 2
+    assert "exists. Add --overwrite" in again.stderr
+    small = run(
+        *(one, two, "--output", out, "--overwrite", "--rank", 2),
+        *("--section", "2:down_blocks.*=0.5"),
+    )
+    assert small.exit_code == 0, small.stderr
+    assert {layer.factors.rank for layer in open_lora(out).layers} == {2}
