@@ -1,8 +1,8 @@
 """SVDs of any finite matrix, also where LAPACK's own does not converge.
 
-``linalg.svd: failed to converge`` was reported of Riemannion at rank 64, at a rate where
-all singular values of the core are nearly equal. It could not be reproduced with the
-versions in constraints.txt, so the tests make LAPACK fail themselves.
+``linalg.svd: failed to converge`` was reported of Riemannion at rank 64, at a rate
+where all singular values of the core are nearly equal. It could not be reproduced with
+the versions in constraints.txt, so the tests make LAPACK fail themselves.
 """
 
 from __future__ import annotations
