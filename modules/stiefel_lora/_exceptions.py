@@ -86,5 +86,7 @@ class NonFiniteError(TrainingError):
 
 def reason_of(error: BaseException) -> str:
     """First line of an error for use inside a sentence; its kind where it is empty."""
+    if isinstance(error, SystemExit):
+        return f"it ends the program: sys.exit({error.code!r})"
     lines = str(error).strip().splitlines()
     return (lines[0].rstrip(".") if lines else "") or type(error).__name__

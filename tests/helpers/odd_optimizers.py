@@ -8,10 +8,20 @@ import torch
 
 __all__ = [
     "AssertsItsOptions",
+    "DropsInStep",
+    "DropsParameters",
+    "EvalRaises",
+    "ExitsInStep",
+    "ExitsWhenMade",
+    "LoadRaises",
+    "MakesNothing",
+    "NeverInitialized",
     "NoRate",
     "NoStep",
     "ScheduleFree",
+    "StateIsBare",
     "StateOfObjects",
+    "TrainWantsMode",
     "WantsClosure",
 ]
 
@@ -55,6 +65,89 @@ class StateOfObjects(torch.optim.SGD):
         """Step and remember a path."""
         self.state[self.param_groups[0]["params"][0]]["self"] = StateOfObjects
         return super().step(closure)
+
+
+class TrainWantsMode(torch.optim.SGD):
+    """Spells ``train`` as modules do, without a default."""
+
+    def train(self, mode: bool) -> None:
+        """Do nothing."""
+
+    def eval(self) -> None:
+        """Do nothing."""
+
+
+class EvalRaises(torch.optim.SGD):
+    """Has no weights to show."""
+
+    def train(self) -> None:
+        """Do nothing."""
+
+    def eval(self) -> None:
+        """Refuse."""
+        raise RuntimeError("not yet averaged")
+
+
+class LoadRaises(torch.optim.SGD):
+    """Cannot be resumed."""
+
+    def load_state_dict(self, state_dict: Any) -> None:
+        """Refuse."""
+        raise NotImplementedError
+
+
+class StateIsBare(torch.optim.SGD):
+    """Saves nothing of what torch's own save."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give a number."""
+        return {"steps": 1}
+
+
+class DropsParameters(torch.optim.SGD):
+    """Trains the first parameter alone."""
+
+    def __init__(self, params: Any, lr: float) -> None:
+        super().__init__(list(params)[:1], lr=lr)
+
+
+class DropsInStep(torch.optim.SGD):
+    """Forgets parameters while it trains."""
+
+    def step(self, closure: Any = None) -> Any:
+        """Step, then keep the first parameter."""
+        super().step(closure)
+        del self.param_groups[0]["params"][1:]
+
+
+class ExitsWhenMade(torch.optim.SGD):
+    """Ends the program where something is missing."""
+
+    def __init__(self, params: Any, lr: float) -> None:
+        raise SystemExit("no license")
+
+
+class ExitsInStep(torch.optim.SGD):
+    """Ends the program at its first step."""
+
+    def step(self, closure: Any = None) -> Any:
+        """Leave."""
+        raise SystemExit(3)
+
+
+class MakesNothing(torch.optim.SGD):
+    """Is None where it should be an optimizer."""
+
+    def __new__(cls, *args: Any, **options: Any) -> Any:
+        """Give nothing."""
+        return None
+
+
+class NeverInitialized(torch.optim.SGD):
+    """Has no groups, since it does not call its base class."""
+
+    def __init__(self, params: Any, lr: float) -> None:
+        self.rate = lr
 
 
 class ScheduleFree(torch.optim.Optimizer):

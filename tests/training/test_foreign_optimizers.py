@@ -46,6 +46,16 @@ REFUSED = [
         "with dense gradients (sharpness needs a cl",
     ),
     ("torch.optim.SparseAdam", {}, "(SparseAdam does not support dense gradients"),
+    (f"{ODD}.TrainWantsMode", {}, "missing 1 required positional argument: 'mode'"),
+    (f"{ODD}.EvalRaises", {}, "in a trial eval() and train(), as around a validation"),
+    (f"{ODD}.LoadRaises", {}, "in a trial load_state_dict(), as for a resume, (NotIm"),
+    (f"{ODD}.StateIsBare", {}, "(its result has no state and no param_groups). Choos"),
+    (f"{ODD}.DropsParameters", {}, "leaves 7 of 8 parameters out of its param_groups"),
+    (f"{ODD}.DropsInStep", {}, "leaves 7 of 8 parameters out of its param_groups"),
+    (f"{ODD}.ExitsWhenMade", {}, "(it ends the program: sys.exit('no license'))"),
+    (f"{ODD}.ExitsInStep", {}, "(it ends the program: sys.exit(3)). Choose another"),
+    (f"{ODD}.MakesNothing", {}, "failed (it returns NoneType, no optimizer)"),
+    (f"{ODD}.NeverInitialized", {}, "has no param_groups as torch.optim.Optimizer ma"),
     (f"{ODD}.StateOfObjects", {}, "keeps objects in its state that a checkpoint"),
 ]
 

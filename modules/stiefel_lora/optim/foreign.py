@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,11 +18,25 @@ from torch import nn
 
 from .._exceptions import ConfigError, reason_of
 
-__all__ = ["create_foreign", "in_eval_mode", "needs_closure"]
+__all__ = [
+    "FAILURES",
+    "check_groups",
+    "create_foreign",
+    "in_eval_mode",
+    "needs_closure",
+]
+
+# Classes of other packages raise whatever they like, and some end the program.
+FAILURES = (Exception, SystemExit)
 
 
 def create_foreign(
-    kind: object, path: str, params: Any, *, lr: float, options: Mapping[str, Any]
+    kind: object,
+    path: str,
+    params: Sequence[Any],
+    *,
+    lr: float,
+    options: Mapping[str, Any],
 ) -> torch.optim.Optimizer:
     """Build an optimizer of another package, ready to train.
 
@@ -35,7 +49,8 @@ def create_foreign(
 
     Raises:
         ConfigError: no subclass of ``torch.optim.Optimizer``, options that it does not
-            accept, or no learning rate that a schedule could set.
+            accept, no learning rate that a schedule could set, or parameters that it
+            leaves out.
     """
     if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
         raise ConfigError(
@@ -45,22 +60,62 @@ def create_foreign(
     build: Callable[..., torch.optim.Optimizer] = kind
     try:
         optimizer = build(params, lr=lr, **options)
-    # Classes of other packages raise whatever they like, also by assert.
-    except Exception as error:
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            raise TypeError(f"it returns {type(optimizer).__name__}, no optimizer")
+        if _has_modes(optimizer):
+            optimizer.train()  # type: ignore[attr-defined]
+    except FAILURES as error:
         raise ConfigError(
             f"optimizer.options: {kind.__name__}(parameters, "
             f"{', '.join(f'{key}=...' for key in ('lr', *options))}) failed "
             f"({reason_of(error)}). Correct the options, or choose another "
             f"optimizer.class."
         ) from error
-    if not all("lr" in group for group in optimizer.param_groups):
+    check_groups(optimizer, path, params)
+    return optimizer
+
+
+def check_groups(
+    optimizer: torch.optim.Optimizer, path: str, params: Sequence[Any]
+) -> None:
+    """Check that an optimizer holds all that it was given, each with a learning rate.
+
+    Args:
+        optimizer: of another package.
+        path: where it was imported from, for sentences.
+        params: parameters or groups of them, as its class got them.
+
+    Raises:
+        ConfigError: groups that are not torch's, a group without ``lr``, or parameters
+            that would not be trained.
+    """
+    try:
+        groups = [
+            (set(group), list(group["params"])) for group in optimizer.param_groups
+        ]
+    except FAILURES as error:
+        raise ConfigError(
+            f"optimizer.class={path!r} has no param_groups as torch.optim.Optimizer "
+            f"makes them ({reason_of(error)}). Choose another optimizer."
+        ) from error
+    if not all("lr" in keys for keys, _ in groups):
         raise ConfigError(
             f"optimizer.class={path!r} has no lr in its parameter groups, which the "
             f"learning rate schedule sets. Choose another optimizer."
         )
-    if _has_modes(optimizer):
-        optimizer.train()  # type: ignore[attr-defined]
-    return optimizer
+    given = [
+        parameter
+        for item in params
+        for parameter in (item["params"] if isinstance(item, Mapping) else [item])
+    ]
+    held = {id(parameter) for _, held in groups for parameter in held}
+    lost = sum(id(parameter) not in held for parameter in given)
+    if lost:
+        raise ConfigError(
+            f"optimizer.class={path!r} leaves {lost} of {len(given)} parameters out of "
+            f"its param_groups, so they would not be trained. Choose another optimizer "
+            f"or other options."
+        )
 
 
 def needs_closure(optimizer: torch.optim.Optimizer) -> bool:

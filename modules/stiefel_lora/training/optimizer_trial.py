@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+import contextlib
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from .._exceptions import ConfigError, reason_of
-from ..optim.foreign import create_foreign, needs_closure
+from ..optim.foreign import (
+    FAILURES,
+    check_groups,
+    create_foreign,
+    in_eval_mode,
+    needs_closure,
+)
 from .checkpoint import pack_state, unpack_state
 
 if TYPE_CHECKING:
@@ -25,7 +33,10 @@ _SIDES = (8, 4, 1, 1)
 def check_optimizer(
     config: TrainConfig, device: torch.device, dimensions: Iterable[int] = (2,)
 ) -> None:
-    """Import the optimizer; let one of another package take a step on small tensors.
+    """Import the optimizer; try one of another package on small tensors.
+
+    The trial is all that a run asks of it: steps, ``eval()`` and ``train()``, a state
+    that is saved and loaded.
 
     Args:
         config: names the optimizer and its options.
@@ -34,7 +45,7 @@ def check_optimizer(
 
     Raises:
         ConfigError: a package that is missing, a class that is no optimizer, options
-            that it does not accept, or a step that it cannot take here.
+            that it does not accept, or a part of the protocol that fails here.
     """
     choice = config.optimizer
     if choice.method is not None:
@@ -46,35 +57,78 @@ def check_optimizer(
         for count in sorted(dimensions)
         for _ in range(_COUNT)
     ]
-    optimizer = create_foreign(
+    create = functools.partial(
+        create_foreign,
         choice.load(),  # type: ignore[attr-defined]
         path,
         parameters,
         lr=config.learning_rate,
         options=choice.arguments(),
     )
-    if needs_closure(optimizer):
+    optimizer = create()
+    with _trial(path, "step with dense gradients"):
+        closure = needs_closure(optimizer)
+        if not closure:
+            _step(optimizer, parameters)
+    if closure:
         raise ConfigError(
             f"optimizer.class={path!r} needs a closure that computes the loss again in "
             f"each step, which this trainer does not have. Choose another optimizer."
         )
-    try:
+    with _trial(path, "eval() and train(), as around a validation,"):
+        with in_eval_mode(optimizer):
+            pass
         _step(optimizer, parameters)
-    # A step of another package raises whatever it likes.
-    except Exception as error:
+    # A step may have dropped some.
+    check_groups(optimizer, path, parameters)
+    _try_resume(optimizer, path, create, parameters)
+
+
+def _try_resume(
+    optimizer: torch.optim.Optimizer,
+    path: str,
+    create: Callable[[], torch.optim.Optimizer],
+    parameters: list[nn.Parameter],
+) -> None:
+    """Save the state of an optimizer and resume another one from it.
+
+    Raises:
+        ConfigError: no checkpoint could hold it, or no run resume from it.
+    """
+    with _trial(path, "state_dict(), as for a checkpoint,"):
+        state = optimizer.state_dict()
+        missing = [key for key in ("state", "param_groups") if key not in state]
+        if missing:
+            raise TypeError(f"its result has no {' and no '.join(missing)}")
+    state = _through_checkpoint(state, path)
+    resumed = create()
+    with _trial(path, "load_state_dict(), as for a resume,"):
+        resumed.load_state_dict(state)
+        _step(resumed, parameters)
+
+
+@contextlib.contextmanager
+def _trial(path: str, what: str) -> Iterator[None]:
+    """Turn what an optimizer raises into a sentence.
+
+    Raises:
+        ConfigError: anything is raised inside.
+    """
+    try:
+        yield
+    except FAILURES as error:
         raise ConfigError(
-            f"optimizer.class={path!r} failed in a trial step with dense gradients "
-            f"({reason_of(error)}). Choose another optimizer or other options."
+            f"optimizer.class={path!r} failed in a trial {what} ({reason_of(error)}). "
+            f"Choose another optimizer or other options."
         ) from error
-    _check_state(optimizer, path)
 
 
-def _check_state(optimizer: torch.optim.Optimizer, path: str) -> None:
+def _through_checkpoint(state: dict[str, Any], path: str) -> dict[str, Any]:
     """Refuse a state that a checkpoint could hold and no resume could read."""
     try:
-        unpack_state(pack_state(optimizer.state_dict()))
+        return unpack_state(pack_state(state))
     # torch's reason names an unsafe way to read it, so it is left out.
-    except Exception as error:
+    except FAILURES as error:
         raise ConfigError(
             f"optimizer.class={path!r} keeps objects in its state that a checkpoint "
             f"cannot hold (only tensors, numbers, texts, lists and dicts). Choose "
