@@ -270,6 +270,47 @@ def merge(
     _print_saved(report.saved)
 
 
+class SpellingName(str, Enum):
+    """Spellings to convert to."""
+
+    kohya = "kohya"
+    peft = "peft"
+    diffusers_old = "diffusers-old"
+    onetrainer = "onetrainer"
+
+
+@app.command()
+def convert(
+    file: FileArgument,
+    to: Annotated[
+        SpellingName,
+        typer.Option("--to", help="Spelling of the output.", show_default=False),
+    ],
+    output: OutputOption,
+    dtype: DtypeOption = None,
+    overwrite: OverwriteOption = False,
+    allow_unknown: AllowOption = False,
+) -> None:
+    """Write a LoRA under the keys of other tools; its updates stay the same."""
+    with sentences():
+        from ..files import convert_lora, open_lora
+        from ..files.tools.save_lora import command_line
+
+        names = {"peft": "PEFT", "diffusers-old": "diffusers (old)"}
+        names["onetrainer"] = "OneTrainer"
+        given = open_lora(file)
+        check_known(file, given, allow_unknown)
+        saved = convert_lora(
+            given,
+            output,
+            names.get(to.value, to.value),
+            dtype=_torch_dtype(dtype),
+            overwrite=overwrite,
+            command=command_line("convert", file, "--to", to.value),
+        )
+    _print_saved(saved)
+
+
 def _torch_dtype(dtype: Dtype | None) -> torch.dtype | None:
     import torch
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .peft import save_peft
     from .svd import compress
     from .tensors import read_tensors, write_tensors
+    from .tools.converting import convert_lora
     from .tools.inspection import LayerReport, LoraReport, Summary, inspect_lora
     from .tools.lora_file import LoraFile, LoraLayer, OtherLayer
     from .tools.merging import MergeReport, Part, merge_lora
@@ -47,6 +48,7 @@ __all__ = [
     "canonical_name",
     "complete_dora",
     "compress",
+    "convert_lora",
     "inspect_lora",
     "load_lora",
     "merge_lora",
@@ -84,6 +86,7 @@ _HOME = {
     "canonical_name": "weights",
     "complete_dora": "dora",
     "compress": "svd",
+    "convert_lora": "tools.converting",
     "inspect_lora": "tools.inspection",
     "load_lora": "load",
     "merge_lora": "tools.merging",

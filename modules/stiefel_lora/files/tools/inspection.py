@@ -19,6 +19,7 @@ import torch
 from ...geometry import product_singular_values, spectrum_summary
 from .lora_file import LoraFile, LoraLayer
 from .notes import training_notes, trigger_words
+from .one_thread import one_thread
 from .sections import layer_kind, section_of
 
 __all__ = ["LayerReport", "LoraReport", "Summary", "inspect_lora", "summarize"]
@@ -152,6 +153,7 @@ class LoraReport:
 
 
 @torch.no_grad()
+@one_thread()
 def inspect_lora(file: LoraFile) -> LoraReport:
     """Measure every layer of a file that ``open_lora`` read."""
     measured = [_measured(layer) for layer in file.layers]

@@ -26,6 +26,7 @@ from ..weights import LoraFactors
 from .differences import difference, relative, update_norm
 from .layer_names import MODEL
 from .lora_file import LoraFile, LoraLayer
+from .one_thread import one_thread
 from .resizing import Target, resized
 from .respell import in_layout_of, is_fused, respelled
 from .save_lora import Lineage, Saved, check_output, save_lora
@@ -111,6 +112,7 @@ def parse_section(text: str, files: int) -> tuple[int, str, float]:
 
 
 @torch.no_grad()
+@one_thread()
 def merge_lora(
     parts: Sequence[Part],
     output: str | os.PathLike[str],

@@ -20,6 +20,7 @@ from ...geometry import product_singular_values, truncate_factored
 from ..weights import LoraFactors
 from .differences import difference, relative, update_norm
 from .lora_file import LoraFile, LoraLayer
+from .one_thread import one_thread
 from .ranks_to_keep import capped, ranks_by_error, ranks_by_size, ranks_by_total_error
 from .save_lora import Lineage, Saved, check_output, save_lora
 
@@ -116,6 +117,7 @@ class ResizeReport:
 
 
 @torch.no_grad()
+@one_thread()
 def resize_lora(
     file: LoraFile,
     output: str | os.PathLike[str],

@@ -93,6 +93,7 @@ def save_lora(
     *,
     dtype: torch.dtype | None = None,
     lineage: Lineage | None = None,
+    one_alpha: bool = True,
 ) -> Saved:
     """Write layers, other adapters and metadata of ``file``; read them back.
 
@@ -102,13 +103,14 @@ def save_lora(
             have been replaced. Its unknown tensors are left out.
         dtype: of the factors; by default the widest of the file.
         lineage: written into the metadata.
+        one_alpha: give all layers one alpha, A making up for it; else keep theirs.
 
     Raises:
         OutputError: the system refused, or a value does not fit ``dtype``.
     """
     dtype = dtype or file.widest_dtype
     meant = {layer.key: layer for layer in file.layers}
-    layers = _with_one_alpha(file.layers)
+    layers = _with_one_alpha(file.layers) if one_alpha else list(file.layers)
     tensors: dict[str, Tensor] = {}
     for layer in layers:
         tensors |= _tensors(layer, dtype)
