@@ -36,6 +36,7 @@ FORBIDDEN = {
     "stiefel_lora.jobs": HEAVY,
     "stiefel_lora.geometry": (*HEAVY[1:], "pydantic", "stiefel_lora.optim"),
     "stiefel_lora.optim": (*HEAVY[1:], "pydantic", "stiefel_lora.training"),
+    "stiefel_lora.testing": (*HEAVY[1:], "pydantic", "pytest"),
     "stiefel_lora.files": (
         "diffusers",
         "transformers",

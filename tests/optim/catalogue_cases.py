@@ -8,11 +8,13 @@ import pytest
 
 from stiefel_lora import create_optimizer
 from stiefel_lora.methods import CATALOGUE
+from stiefel_lora.testing import Case
 
 __all__ = [
     "NAMES",
     "OWN_PRECISION",
     "RATES",
+    "case",
     "entry",
     "every_method",
     "make",
@@ -45,6 +47,10 @@ def entry(name):
 def options(name):
     """What makes a variant of its method."""
     return dict(VARIANTS[name][1]) if name in VARIANTS else {}
+
+
+def case(name):
+    return Case(entry(name).load(), RATES[name], options(name))
 
 
 def parametrized(names):

@@ -1,0 +1,20 @@
+"""What an optimizer from outside the package is tested with; torch and nothing else."""
+
+from __future__ import annotations
+
+from .check import check_method
+from .contract import CHECKS, Case
+from .nets import LoraLinear, LoraNet, backward, products, snapshot, task, train
+
+__all__ = [
+    "CHECKS",
+    "Case",
+    "LoraLinear",
+    "LoraNet",
+    "backward",
+    "check_method",
+    "products",
+    "snapshot",
+    "task",
+    "train",
+]

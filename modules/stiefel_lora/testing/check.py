@@ -1,0 +1,78 @@
+"""Run the contract on one method."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .._exceptions import reason_of
+from ..methods import method
+from ..optim import LoraOptimizer
+from .contract import CHECKS, LEARNED, Case
+from .nets import LoraNet, backward, task, train
+
+__all__ = ["check_method"]
+
+# Multiples of default_lr: what suits a large model is slow on a small one.
+_FASTER = (1, 3, 10, 30, 100, 300)
+_STEPS = 150
+
+
+def check_method(
+    method_or_name: type[LoraOptimizer] | str,
+    *,
+    lr: float | None = None,
+    **options: Any,
+) -> None:
+    """Check that a method does what hosts and the trainer expect of every method.
+
+    It learns a small task, resumes to the bit, leaves alone what has no gradient,
+    follows schedules, and refuses options that it does not have. A few seconds.
+
+    Args:
+        method_or_name: a class that was registered, or its name in the catalogue.
+        lr: learning rate for a network of 16 columns and 150 steps; None tries
+            ``default_lr`` and up to 300 times as much.
+        options: options of the method.
+
+    Raises:
+        AssertionError: a line for each check that fails, with the reason.
+        OptionError: no method has this name.
+    """
+    named = isinstance(method_or_name, str)
+    cls = method(method_or_name).load() if named else method_or_name
+    case = Case(cls, lr or _rate(cls, options), options)
+    failed: list[str] = []
+    first: Exception | None = None
+    for check in CHECKS:
+        try:
+            check(case)
+        # A method raises whatever its lines raise.
+        except Exception as error:
+            first = first or error
+            failed.append(f"  {check.__name__.replace('_', ' ')}: {_reason(error)}")
+    if failed:
+        title = f"{cls.__name__} fails {len(failed)} of {len(CHECKS)} checks"
+        title += f" at lr={case.lr:g}:"
+        raise AssertionError("\n".join([title, *failed])) from first
+
+
+def _reason(error: Exception) -> str:
+    reason, kind = reason_of(error), type(error).__name__
+    plain = isinstance(error, AssertionError) or reason == kind
+    return reason if plain else f"{kind}: {reason}"
+
+
+def _rate(cls: type[LoraOptimizer], options: dict[str, Any]) -> float:
+    """The first rate at which a method learns; the default where none does."""
+    usual, batch = method(cls.method).default_lr, task()
+    for faster in _FASTER:
+        model = LoraNet()
+        start = backward(model, batch)
+        try:
+            optimizer = Case(cls, faster * usual, options).make(model)
+            if train(model, optimizer, _STEPS, batch) < LEARNED * start:
+                return faster * usual
+        # The checks report it.
+        except Exception:
+            return usual
+    return usual
