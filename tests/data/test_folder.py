@@ -10,6 +10,7 @@ import pytest
 from stiefel_lora import DataError
 from stiefel_lora.config import Concept, parse_config
 from stiefel_lora.data import scan_all, scan_concepts
+from stiefel_lora.data.captions import read_caption
 from stiefel_lora.data.folder import scan_with_problems
 
 
@@ -205,6 +206,12 @@ HIDDEN = [
     "deep/.thumbnails/a.png",
     "deep/$RECYCLE.BIN/a.png",
     "deep/#Recycle/a.png",
+    "RECYCLED/a.png",
+    "Network Trash Folder/a.png",
+    "deep/Temporary Items/a.png",
+    "~snapshot/hourly.0/a.png",
+    "@sharebin/a.png",
+    "FOUND.000/a.png",
     "._a.png",
 ]
 
@@ -218,7 +225,7 @@ def test_hidden_folders_and_those_of_programs_are_passed_over(tmp_path: Path) ->
     assert found == ["@home/c.png", "a.png", "deep/b.png"]
     (remark,) = scan.remarks
     assert remark.startswith(
-        f"7 images in {folder} are hidden or in folders of programs and are passed "
+        f"13 images in {folder} are hidden or in folders of programs and are passed "
         f"over: "
     )
     assert ".ipynb_checkpoints (1)" in remark
@@ -272,6 +279,38 @@ def test_masks_in_another_spelling(tmp_path: Path, mask: str) -> None:
     assert picture.mask == tmp_path / mask
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "-masklabel.png",
+        "a-masklabel (1).png",
+        "a-masklabel.png.png",
+        "a-MaskLabel copy 2.jpg",
+        "a-masklabel - Copy.png",
+        "a-masklabel_2.png",
+    ],
+)
+def test_masks_of_no_image_in_particular_are_not_learned(
+    tmp_path: Path, name: str
+) -> None:
+    write(tmp_path, "a.png")
+    write(tmp_path, name)
+    scan = scan_concepts([Concept(path=tmp_path)])
+    assert [(p.path.name, p.mask) for p in scan.pictures] == [("a.png", None)]
+    assert scan.remarks == (
+        f"1 mask belongs to no image, for example {tmp_path / name}.",
+    )
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(DataError, match="files named as masks are not learned"):
+        scan_concepts([Concept(path=tmp_path)])
+
+
+@pytest.mark.parametrize("name", ["masklabel.png", "a-masklabels.png", "a-masklabel-b"])
+def test_names_that_only_resemble_masks_are_images(tmp_path: Path, name: str) -> None:
+    write(tmp_path, f"{name}.png")
+    assert len(scan_concepts([Concept(path=tmp_path)]).pictures) == 1
+
+
 @pytest.mark.parametrize("name", ["a-condlabel.png", "a-CondLabel.JPG"])
 def test_conditioning_images_are_neither_images_nor_masks(
     tmp_path: Path, name: str
@@ -301,6 +340,78 @@ def test_masks_go_to_their_own_image_and_the_rest_is_said(tmp_path: Path) -> Non
         f"{tmp_path / 'dog.png'} has more than one mask: dog-masklabel.png is used, "
         f"dog-masklabel.jpg is not.",
         f"2 masks belong to no image, for example {tmp_path / 'cow-masklabel.png'}.",
+    )
+
+
+def link(place: Path, target: Path | str) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.symlink_to(target)
+
+
+def test_links_to_nothing_and_linked_folders_are_counted(tmp_path: Path) -> None:
+    folder, other = tmp_path / "cats", tmp_path / "more"
+    write(folder, "a.png", b"a cat")
+    write(other, "z.png", b"another")
+    link(folder / "linked.png", other / "z.png")
+    link(folder / "b.png", ".git/annex/objects/b.png")
+    link(folder / "deep" / "a-masklabel.png", "nowhere")
+    link(folder / "deep" / "unmounted", "/nowhere/at/all")
+    link(folder / "loop.jpg", "loop.jpg")
+    link(folder / ".hidden.png", "nowhere")
+    link(folder / "more", other)
+    scan = scan_concepts([Concept(path=folder, include_subdirectories=True)])
+    assert [p.path.name for p in scan.pictures] == ["a.png", "linked.png"]
+    assert scan.remarks == (
+        f"{folder}: 4 links lead to nothing that is there and are passed over (b.png, "
+        f"{Path('deep', 'a-masklabel.png')}, {Path('deep', 'unmounted')} ...). Fetch "
+        f"what they link to, or correct them.",
+        f"{folder}: 1 folder inside is a link and is not searched (more). Name what "
+        f"they link to as concepts of their own.",
+    )
+    flat = scan_concepts([Concept(path=folder)])
+    assert len(flat.remarks) == 1
+    assert "2 links lead to nothing that is there" in flat.remarks[0]
+
+
+def test_folders_of_links_alone_say_so(tmp_path: Path) -> None:
+    annex, linked = tmp_path / "annex", tmp_path / "linked"
+    link(annex / "a.png", ".git/annex/objects/a")
+    with pytest.raises(DataError, match=r"1 file in it is a link to nothing that is"):
+        scan_concepts([Concept(path=annex)])
+    write(tmp_path / "real", "a.png")
+    link(linked / "inside", tmp_path / "real")
+    with pytest.raises(DataError, match="that are links are not searched, so name"):
+        scan_concepts([Concept(path=linked, include_subdirectories=True)])
+
+
+def test_captions_in_another_case_are_read(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        write(tmp_path, f"{name}.png")
+    (tmp_path / "a.TXT").write_text("loud")
+    (tmp_path / "b.Txt").write_text("odd")
+    (tmp_path / "c.TXT").write_text("loud")
+    (tmp_path / "c.txt").write_text("usual")
+    scan = scan_concepts([Concept(path=tmp_path)])
+    assert [p.caption for p in scan.pictures] == ["loud", "odd", "usual"]
+    assert not scan.remarks
+    assert not scan.uncaptioned
+    assert read_caption(tmp_path / "a.png") == "loud"
+    assert read_caption(tmp_path / "nobody.png") is None
+    assert read_caption(tmp_path / "nowhere" / "a.png") is None
+
+
+def test_texts_with_other_endings_are_hinted_at_once(tmp_path: Path) -> None:
+    for name in ("a", "b", "c", "d", "e", "f"):
+        write(tmp_path, f"{name}.png")
+    texts = ["a.caption", "b.Caption", "c.png.txt", "d.txt.txt", "e.json", "e.txt"]
+    for name in (*texts, "notes.md"):
+        (tmp_path / name).write_text("a cat")
+    scan = scan_concepts([Concept(path=tmp_path)])
+    assert [path.stem for path in scan.uncaptioned] == ["a", "b", "c", "d", "f"]
+    assert scan.remarks == (
+        f"{tmp_path}: 4 images without a caption have a text beside them that is not "
+        f"read: .caption (2), .png.txt (1), .txt.txt (1). Name the caption of a.png "
+        f"a.txt.",
     )
 
 

@@ -34,6 +34,17 @@ def test_mask_has_the_size_of_the_latents(tmp_path: Path, scale: int) -> None:
     assert mask[0].tolist() == [[1.0] * 4 + [0.0] * 4] * 4
 
 
+@pytest.mark.parametrize(("value", "share"), [(65535, 1), (32896, 0.5), (255, 0)])
+def test_16_bit_masks_are_scaled(tmp_path: Path, value: int, share: float) -> None:
+    pixels = np.full((32, 64), value, dtype=np.uint16)
+    for name in ("m.png", "m.tif"):
+        Image.fromarray(pixels).save(tmp_path / name)
+        mask = read_mask(tmp_path / name, LOOK, (4, 8), alpha=False)
+        torch.testing.assert_close(
+            mask, torch.full_like(mask, share), rtol=0, atol=1 / 255
+        )
+
+
 def test_mask_follows_mirror_and_crop(tmp_path: Path) -> None:
     path = half_white(tmp_path / "m.png")
     mirrored = Look(LOOK.frame, mirrored=True)

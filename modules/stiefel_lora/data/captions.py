@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import collections
 import json
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from .._exceptions import DataError
 from .._text import is_text, not_text, read_text
+from .wording import counted
 
-__all__ = ["CaptionSource", "captions_of", "listed_in", "read_caption"]
+__all__ = [
+    "CaptionSource",
+    "captions_of",
+    "listed_in",
+    "read_caption",
+    "unread_captions",
+]
 
 METADATA = "metadata.jsonl"
+# What other programs give texts on images; they are hinted at, never read.
+_OTHER_ENDINGS = frozenset(
+    {".cap", ".caption", ".json", ".md", ".tag", ".tags", ".text"}
+)
 _KEYS = ("text", "caption")
 # Wrong lines of one file that are named.
 _SHOWN = 5
@@ -34,7 +47,10 @@ class CaptionSource(Protocol):
 
 
 def captions_of(
-    pictures: Sequence[Path], concept: CaptionSource, problems: dict[Path, str]
+    pictures: Sequence[Path],
+    concept: CaptionSource,
+    problems: dict[Path, str],
+    files: Iterable[Path],
 ) -> list[Captions | None]:
     """Captions of every picture, which come up in turns; None where there are none.
 
@@ -43,6 +59,7 @@ def captions_of(
         concept: where their captions are.
         problems: receives a sentence for each file that cannot be used; its images get
             an empty caption.
+        files: all files of the folders, captions in ``.TXT`` among them.
     """
     if concept.prompt_source == "filename":
         return [_name_of(picture, problems) for picture in pictures]
@@ -57,9 +74,10 @@ def captions_of(
         {Path(concept.path), *(picture.parent for picture in pictures)}, problems
     )
     found: list[Captions | None] = []
+    odd = _in_other_case(files)
     for picture in pictures:
         try:
-            text = read_caption(picture)
+            text = read_caption(picture, odd)
         except DataError as error:
             problems[picture] = str(error)
             text = ""
@@ -88,16 +106,81 @@ def _listed_in_any(folders: set[Path], problems: dict[Path, str]) -> dict[Path, 
     return listed
 
 
-def read_caption(picture: Path) -> str | None:
+def read_caption(picture: Path, odd: Mapping[Path, Path] | None = None) -> str | None:
     """Text of the .txt file beside ``picture``, or None where there is none.
+
+    Args:
+        picture: the image.
+        odd: caption files in another case (``.TXT``), by their usual name; unset: the
+            folder is searched. One in lower case comes first.
 
     Raises:
         DataError: the file is neither UTF-8 nor what its byte order mark names.
     """
+    path = picture.with_suffix(".txt")
     try:
-        return _read(picture.with_suffix(".txt"), "caption").strip()
+        return _read(path, "caption").strip()
+    except FileNotFoundError:
+        pass
+    if odd is None:
+        odd = _in_other_case(Path(path.parent, name) for name in _names_in(path.parent))
+    try:
+        return _read(odd[path], "caption").strip() if path in odd else None
     except FileNotFoundError:
         return None
+
+
+def _in_other_case(files: Iterable[Path]) -> dict[Path, Path]:
+    """Files in ``.TXT`` and its like, by the name in lower case."""
+    found: dict[Path, Path] = {}
+    for path in files:
+        if path.suffix.lower() == ".txt" != path.suffix:
+            found.setdefault(path.with_suffix(".txt"), path)
+    return found
+
+
+def _names_in(folder: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
+
+
+def unread_captions(
+    uncaptioned: Iterable[Path], files: Iterable[Path], folder: Path
+) -> Iterator[str]:
+    """Give a sentence on texts beside images without a caption, in other endings.
+
+    Args:
+        uncaptioned: the images.
+        files: all files of the folders.
+        folder: for the sentence.
+    """
+    by_name: dict[Path, list[str]] = {}
+    for path in files:
+        ending = path.suffix.lower()
+        if ending in _OTHER_ENDINGS or ending == ".txt":
+            by_name.setdefault(path.with_suffix(""), []).append(ending)
+    found: list[tuple[Path, str]] = []
+    for image in uncaptioned:
+        # Beside "cat.jpg": "cat.caption", "cat.jpg.txt", "cat.txt.txt".
+        endings = [
+            infix + ending
+            for infix in ("", image.suffix, ".txt")
+            for ending in by_name.get(image.with_suffix(infix), [])
+            if infix or ending != ".txt"
+        ]
+        found += [(image, ending) for ending in endings[:1]]
+    if found:
+        image, _ = found[0]
+        counts = collections.Counter(ending for _, ending in found).most_common()
+        named = ", ".join(f"{ending} ({count})" for ending, count in counts)
+        one = "image without a caption has a text beside it"
+        many = "images without a caption have a text beside them"
+        yield (
+            f"{folder}: {counted(len(found), one, many)} that is not read: {named}. "
+            f"Name the caption of {image.name} {image.with_suffix('.txt').name}."
+        )
 
 
 def _lines_of(path: Path) -> Captions:

@@ -88,7 +88,8 @@ class Encoder:
             return torch.ones(1, height, width)
         path = picture.mask or picture.path
         key = cache_key(
-            kind="mask" if picture.mask else "alpha",
+            # "mask" alone names entries in which 16-bit masks were clipped.
+            kind="mask, scaled" if picture.mask else "alpha",
             content=self._hashes.of(path),
             look=look.place,
             size=[height, width],

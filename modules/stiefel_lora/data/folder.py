@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._exceptions import DataError
-from .captions import captions_of
+from .captions import captions_of, unread_captions
+from .links import Links, find_links, link_remarks
 from .mask_files import is_label, pair_masks
 from .walking import walk
 from .wording import counted
@@ -150,12 +151,16 @@ def scan_with_problems(concepts: Iterable[Concept]) -> Scan:
         remarks += [
             *_passed_over(files.passed_over, concept.path),
             *_unread(files.unread, concept.path),
+            *link_remarks(files.links, concept.path),
             *sentences,
         ]
-        texts = captions_of(files.images, concept, problems)
+        texts = captions_of(files.images, concept, problems, files.seen)
+        bare = [
+            path for path, text in zip(files.images, texts, strict=True) if text is None
+        ]
+        missing += bare
+        remarks += unread_captions(bare, files.seen, concept.path)
         for path, captions in zip(files.images, texts, strict=True):
-            if captions is None:
-                missing.append(path)
             pictures.append(Picture(path, captions or ("",), concept, masks.get(path)))
     return Scan(tuple(pictures), tuple(missing), tuple(remarks), problems)
 
@@ -170,6 +175,12 @@ class _Files:
     unread: list[Path]
     """Images of the user in formats that are not read."""
 
+    links: Links
+    """Links of the user that are not followed."""
+
+    seen: list[Path]
+    """All files and folders of the user."""
+
 
 def _files_in(folder: Path, deep: bool) -> _Files:
     names = walk(folder, deep=deep)
@@ -179,28 +190,49 @@ def _files_in(folder: Path, deep: bool) -> _Files:
         labels=[path for path in seen if is_label(path) and path.is_file()],
         passed_over=[r for path, r in names if r and _is_picture(path)],
         unread=[path for path in seen if _is_unread(path)],
+        links=find_links(seen, deep=deep),
+        seen=seen,
     )
     if found.images:
         return found
-    inside = [path for path in seen if path.is_dir()]
+    raise DataError(f"The folder {folder} has no pictures; {_hint(found, deep)}.")
+
+
+def _hint(found: _Files, deep: bool) -> str:
+    """Explain a folder without images."""
+    inside = [path for path in found.seen if path.is_dir()]
     if inside and not deep:
-        hint = (
+        return (
             f"folders inside it are not searched, so set include_subdirectories or "
             f"name them one by one ({inside[0]})"
         )
-    elif found.passed_over:
+    if found.links.broken:
+        broken = found.links.broken
+        what = counted(len(broken), "file in it is a link", "files in it are links")
+        return (
+            f"{what} to nothing that is there ({broken[0].name}): fetch what they "
+            f"link to, or correct them"
+        )
+    if found.links.folders:
+        return (
+            f"folders inside it that are links are not searched, so name them as "
+            f"concepts of their own ({found.links.folders[0]})"
+        )
+    if found.passed_over:
         hint = counted(
             len(found.passed_over),
             "image is hidden or in a folder of a program and is passed over",
             "images are hidden or in folders of programs and are passed over",
         )
-        hint += f" ({found.passed_over[0]})"
-    elif found.unread:
-        hint = f"images in other formats ({_formats(found.unread)}) are not read: "
-        hint += f"convert them to one of {', '.join(sorted(PICTURE_SUFFIXES))}"
-    else:
-        hint = "put pictures (" + ", ".join(sorted(PICTURE_SUFFIXES)) + ") into it"
-    raise DataError(f"The folder {folder} has no pictures; {hint}.")
+        return f"{hint} ({found.passed_over[0]})"
+    if found.unread:
+        return (
+            f"images in other formats ({_formats(found.unread)}) are not read: "
+            f"convert them to one of {', '.join(sorted(PICTURE_SUFFIXES))}"
+        )
+    if found.labels:
+        return f"files named as masks are not learned ({found.labels[0].name})"
+    return "put pictures (" + ", ".join(sorted(PICTURE_SUFFIXES)) + ") into it"
 
 
 def _is_picture(path: Path) -> bool:

@@ -20,7 +20,12 @@ LABEL_SUFFIXES = frozenset(
 )
 _Masks = dict[tuple[Path, str], list[Path]]
 
-_LABEL = re.compile(r"(?P<stem>.+)-(?P<kind>masklabel|condlabel)", re.IGNORECASE)
+# What copies of a file have behind its name ("a-masklabel (1)", "a-masklabel copy") or
+# an ending twice ("a-masklabel.png"): masks, but of which image cannot be told.
+_LABEL = re.compile(
+    r"(?P<stem>.*)-(?P<kind>masklabel|condlabel)(?P<rest>[\s.(~+].*|[_-]?\d.*)?",
+    re.IGNORECASE,
+)
 
 
 def is_label(path: Path) -> bool:
@@ -28,6 +33,8 @@ def is_label(path: Path) -> bool:
 
     >>> is_label(Path("cat-MaskLabel.PNG")), is_label(Path("cat.png"))
     (True, False)
+    >>> is_label(Path("cat-masklabel (1).png")), is_label(Path("-masklabel.png"))
+    (True, True)
     """
     named = _LABEL.fullmatch(path.stem)
     return named is not None and path.suffix.lower() in LABEL_SUFFIXES
@@ -44,11 +51,15 @@ def pair_masks(
     stems = {(image.parent, image.stem) for image in images}
     exact: _Masks = {}
     folded: _Masks = {}
+    lonely: list[Path] = []
     for label in sorted(labels, key=_preference):
         named = _LABEL.fullmatch(label.stem)
         if named is None or named["kind"].lower() != "masklabel":
             continue
         folder, stem = label.parent, named["stem"]
+        if named["rest"]:
+            lonely.append(label)
+            continue
         # A mask in another case belongs to an image that has none of its own case.
         if (folder, stem) in stems:
             exact.setdefault((folder, stem), []).append(label)
@@ -68,7 +79,7 @@ def pair_masks(
                 f"not."
             )
     used = {(image.parent, image.stem.lower()) for image in found}
-    lonely = [path for key in folded if key not in used for path in folded[key]]
+    lonely += [path for key in folded if key not in used for path in folded[key]]
     if lonely:
         what = counted(len(lonely), "mask belongs", "masks belong")
         sentences.append(f"{what} to no image, for example {lonely[0]}.")

@@ -12,7 +12,7 @@ from torch import Tensor
 from .buckets import MEGAPIXELS, check_pixels, megapixels
 from .looks import Look
 from .opening import open_image
-from .pictures import cut_out
+from .pictures import cut_out, to_gray
 from .unreadable import UnreadablePicture
 
 __all__ = ["read_mask"]
@@ -43,7 +43,7 @@ def read_mask(path: Path, look: Look, size: tuple[int, int], alpha: bool) -> Ten
             check_pixels(image.size, max(MEGAPIXELS, megapixels(look.frame.original)))
             image.load()
             upright = ImageOps.exif_transpose(image)
-            grey = _alpha_of(upright) if alpha else upright.convert("L")
+            grey = _alpha_of(upright) if alpha else to_gray(upright)
     except UnreadablePicture as error:
         raise UnreadablePicture(f"its mask {path.name}: {error}") from error
     _check_shape(grey.size, look.frame.original, path)

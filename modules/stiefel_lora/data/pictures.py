@@ -14,7 +14,7 @@ from .looks import Look
 from .opening import open_image
 from .unreadable import UnreadablePicture
 
-__all__ = ["cut_out", "read_picture"]
+__all__ = ["cut_out", "read_picture", "to_gray"]
 
 
 def read_picture(path: Path, look: Look) -> Tensor:
@@ -52,6 +52,14 @@ def cut_out(scaled: Image.Image, look: Look) -> Image.Image:
     return scaled.crop(look.frame.box)
 
 
+def to_gray(image: Image.Image) -> Image.Image:
+    """Convert to gray of 8 bits; 16-bit gray is scaled, where Pillow would clip it."""
+    if not image.mode.startswith("I"):
+        return image.convert("L")
+    gray = np.asarray(image).astype(np.float64) / 257.0
+    return Image.fromarray(gray.clip(0, 255).astype(np.uint8))
+
+
 def _coloured(image: Image.Image, look: Look) -> Image.Image:
     for enhance, factor in (
         (ImageEnhance.Brightness, look.brightness),
@@ -80,9 +88,7 @@ def _check_size(found: tuple[int, int], expected: tuple[int, int]) -> None:
 def _on_white(image: Image.Image) -> Image.Image:
     """RGB, with white behind what is transparent."""
     if image.mode.startswith("I"):
-        # 16-bit grey: Pillow's own conversion would clip instead of scaling.
-        grey = np.asarray(image).astype(np.float64) / 257.0
-        return Image.fromarray(grey.clip(0, 255).astype(np.uint8)).convert("RGB")
+        return to_gray(image).convert("RGB")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))

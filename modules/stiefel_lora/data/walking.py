@@ -19,13 +19,21 @@ _OF_SYSTEMS = frozenset(
         "@eadir",
         "@recently-snapshot",
         "@recycle",
+        "@sharebin",
         "@tmp",
         "#recycle",
         "#snapshot",
         "$recycle.bin",
+        "found.000",
         "lost+found",
+        "network trash folder",
+        "recycled",
         "recycler",
         "system volume information",
+        "temporary items",
+        "thefindbycontentfolder",
+        "thevolumesettingsfolder",
+        "~snapshot",
     }
 )
 
