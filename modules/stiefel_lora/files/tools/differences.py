@@ -49,6 +49,10 @@ def _matrices(factors: LoraFactors) -> tuple[Tensor, Tensor]:
 
 
 def _norm(parts: Sequence[tuple[Tensor, Tensor]]) -> float:
+    # Factors that did not change leave a part of zeros.
+    parts = [part for part in parts if part[0].any() and part[1].any()]
+    if len(parts) < 2:
+        return _gram_norm(*parts[0]) if parts else 0.0
     up = torch.cat([part[0] for part in parts], dim=1)
     down = torch.cat([part[1] for part in parts])
     size = sum(_gram_norm(*part) for part in parts)

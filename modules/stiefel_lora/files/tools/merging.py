@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+import functools
 import math
 import os
 import re
@@ -151,8 +152,11 @@ def merge_lora(
         small = resized(total, target, itemsize=dtype.itemsize)
     saved = save_lora(output, small, dtype=dtype, lineage=Lineage(files, command))
     stored = saved.file.by_key
-    lost = [difference(stored[x.key].factors, x.factors) for x in total.layers]
-    norm = math.hypot(*(update_norm(layer.factors) for layer in total.layers))
+    if target is None:
+        lost, norm = list(saved.differences), math.hypot(*saved.norms)
+    else:
+        lost = [difference(stored[x.key].factors, x.factors) for x in total.layers]
+        norm = math.hypot(*(update_norm(layer.factors) for layer in total.layers))
     norms = tuple(
         math.hypot(*(update_norm(layer.factors) for layer in _weighted(part).layers))
         for part in parts
@@ -161,7 +165,7 @@ def merge_lora(
 
 
 def merged(parts: Sequence[Part]) -> LoraFile:
-    """The exact sum as a file in memory, factors in float64.
+    """The exact sum as a file in memory, factors in float32 or as wide as given.
 
     Raises:
         ModelError: see ``merge_lora``.
@@ -299,7 +303,16 @@ def _sum(summands: Sequence[tuple[Part, LoraLayer]]) -> LoraFactors:
                 f"{layer.name}: {part.file.path} has a layer of {shapes}, "
                 f"{summands[0][0].file.path} one of {wanted}. Give files of one model."
             )
-        ups.append(factors.up.double())
-        downs.append(factors.down.double() * factors.scale)
-    up = torch.cat(ups, dim=1)
+        ups.append(_two_bytes(factors.up))
+        # Products in float64 are kept in float32 at most: files hold no more.
+        down = factors.down.double() * factors.scale
+        wide = torch.promote_types(_two_bytes(factors.down).dtype, torch.float32)
+        downs.append(down.to(wide))
+    widest = functools.reduce(torch.promote_types, (up.dtype for up in ups))
+    up = torch.cat([up.to(widest) for up in ups], dim=1)
     return LoraFactors(up, torch.cat(downs), float(up.shape[1]))
+
+
+def _two_bytes(factor: torch.Tensor) -> torch.Tensor:
+    """The same numbers in float16 where they have 8 bits, which torch cannot mix."""
+    return factor.to(torch.float16) if factor.dtype.itemsize == 1 else factor

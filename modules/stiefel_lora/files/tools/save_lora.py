@@ -26,7 +26,7 @@ from ..._exceptions import OutputError
 from .._prepare import stored
 from ..peft import adapter_metadata
 from ..tensors import legacy_hash, tensor_hash, write_tensors
-from ..weights import COMPONENTS, LoraFactors, with_one_alpha
+from ..weights import COMPONENTS, with_one_alpha
 from .differences import difference, relative, update_norm
 from .lora_file import LoraFile, LoraLayer
 from .open_lora import open_lora
@@ -66,6 +66,11 @@ class Saved:
     latter."""
 
     remarks: tuple[str, ...]
+    differences: tuple[float, ...] = ()
+    """Frobenius norm of stored minus meant update of each layer."""
+
+    norms: tuple[float, ...] = ()
+    """Frobenius norm of the meant update of each layer."""
 
 
 def check_output(
@@ -119,20 +124,17 @@ def save_lora(
     metadata, remarks = _metadata(file, layers, tensors, lineage)
     write_tensors(path, tensors, metadata)
     written = open_lora(path)
-    deviations = [
-        _deviation(layer.factors, meant[layer.key].factors) for layer in written.layers
-    ]
-    return Saved(written, max(deviations, default=0.0), tuple(remarks))
+    pairs = [(layer.factors, meant[layer.key].factors) for layer in written.layers]
+    lost = tuple(difference(*pair) for pair in pairs)
+    norms = tuple(update_norm(wanted) for _, wanted in pairs)
+    deviation = max(map(relative, lost, norms), default=0.0)
+    return Saved(written, deviation, tuple(remarks), lost, norms)
 
 
 def command_line(verb: str, *arguments: object) -> str:
     """The command that makes a file, with names of files instead of paths."""
     texts = [a.name if isinstance(a, Path) else str(a) for a in arguments]
     return shlex.join(["stiefel-lora", "lora", verb, *texts])
-
-
-def _deviation(found: LoraFactors, meant: LoraFactors) -> float:
-    return relative(difference(found, meant), update_norm(meant))
 
 
 def _holds_alpha(layer: LoraLayer) -> bool:
