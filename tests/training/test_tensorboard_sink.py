@@ -1,0 +1,62 @@
+"""TensorBoard's files where the disk is full: said once, and the run goes on."""
+
+from __future__ import annotations
+
+import errno
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from torch.utils.tensorboard import SummaryWriter
+
+from stiefel_lora.training.tensorboard_sink import TensorBoardSink
+
+
+@pytest.fixture
+def no_room() -> Iterator[None]:
+    """Let no file grow, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def use(sink: TensorBoardSink) -> None:
+    for step in (1, 2):
+        sink.scalars("train", step, {"loss/train": 1.0, "gradient/norm": 2.0})
+        sink.histogram("ranks", step, [1.0, 2.0])
+        sink.image("samples/0", step, Image.new("RGB", (8, 8)))
+    sink.close()
+
+
+@pytest.mark.parametrize("resumed", [None, 4])
+def test_no_room_from_the_start(
+    tmp_path: Path, no_room: None, resumed: int | None, capsys: Any
+) -> None:
+    use(TensorBoardSink(tmp_path / "tensorboard", resumed))
+    said = capsys.readouterr().err
+    assert said.count("cannot be written (") == 1
+    assert "numbers are in events.jsonl" in said
+
+
+def test_a_file_in_place_of_the_folder(tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "tensorboard").write_text("not a folder")
+    use(TensorBoardSink(tmp_path / "tensorboard"))
+    assert capsys.readouterr().err.count("cannot be written (") == 1
+
+
+@pytest.mark.parametrize(
+    "call", ["add_scalar", "add_histogram", "flush", "add_image", "close"]
+)
+def test_no_room_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, call: str
+) -> None:
+    def refuse(*args: Any, **options: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(SummaryWriter, call, refuse)
+    use(TensorBoardSink(tmp_path / "tensorboard"))
+    assert capsys.readouterr().err.count("No space left on device") == 1
