@@ -71,6 +71,27 @@ OFF = (
         ("tests/config/test_base_preset.py::test_only_the_difference_is_written",),
     ),
     Off(
+        "LoRA inspect, resize, merge",
+        "files/tools/inspection.py",
+        "product_singular_values(up, down) * abs(factors.scale)",
+        "product_singular_values(up, down)",
+        ("tests/files/tools/test_inspection.py::test_numbers_of_a_known_spectrum",),
+    ),
+    Off(
+        "LoRA inspect, resize, merge",
+        "files/tools/resizing.py",
+        "kept = min(rank, len(sigma))",
+        "kept = len(sigma)",
+        ("tests/files/tools/test_resizing.py::test_a_rank_is_the_dense_truncated_svd",),
+    ),
+    Off(
+        "LoRA inspect, resize, merge",
+        "files/tools/merging.py",
+        "return weight * found[-1] if found else weight",
+        "return found[-1] if found else 1.0",
+        ("tests/files/tools/test_merging.py::test_exact_is_the_dense_weighted_sum",),
+    ),
+    Off(
         "job queue",
         "jobs/queue.py",
         "if device is None or row is None:",
