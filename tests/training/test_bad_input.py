@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from helpers.runs import make_pictures, tiny_config
 from stiefel_lora import (
@@ -200,3 +203,47 @@ def test_nan_loss_names_step_and_block(tiny_sdxl: Path, tmp_path: Path) -> None:
         "Step 2: the loss is nan; the first block that is not finite is "
         "down_blocks.1.attentions.0.proj_in (weight of B); there is no checkpoint."
     )
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_base_model_that_is_not_finite_is_named_not_the_settings(
+    tiny_sdxl: Path, tmp_path: Path, value: float
+) -> None:
+    model = Path(shutil.copytree(tiny_sdxl, tmp_path / "model"))
+    name = "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q.weight"
+    _poison(model, "unet", name, value)
+    with pytest.raises(NonFiniteError) as error:
+        train(tiny_config(model, tmp_path))
+    assert str(error.value).startswith(
+        f"Step 1: the loss is nan; the base model holds NaN or infinity, first in "
+        f"{name}, so no setting"
+    )
+    assert "learning_rate" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "words"),
+    [
+        ("vae", "encoder.conv_in.bias", "The VAE of the base model makes NaN or inf"),
+        (
+            "text_encoder",
+            "layers.0.layer_norm1.bias",
+            "The text encoder of the base model",
+        ),
+    ],
+)
+def test_encoders_that_are_not_finite_fill_no_cache(
+    tiny_sdxl: Path, tmp_path: Path, part: str, name: str, words: str
+) -> None:
+    model = Path(shutil.copytree(tiny_sdxl, tmp_path / "model"))
+    _poison(model, part, name, math.nan)
+    with pytest.raises(ModelError, match=words):
+        train(tiny_config(model, tmp_path))
+
+
+def _poison(model: Path, part: str, name: str, value: float) -> None:
+    (path,) = (model / part).glob("*.safetensors")
+    tensors = load_file(path)
+    (found,) = [key for key in tensors if key.endswith(name)]
+    tensors[found].view(-1)[0] = value
+    save_file(tensors, path, {"format": "pt"})

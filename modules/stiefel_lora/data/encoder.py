@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .._exceptions import DataError
+from .._exceptions import DataError, ModelError
 from .color_profiles import conversion_of_file
 from .folder import Picture
 from .hashes import ContentHashes
@@ -119,7 +119,9 @@ class Encoder:
         )
 
     def _encode(self, path: Path, look: Look) -> dict[str, Tensor]:
-        return self._family.encode_picture(read_picture(path, look), look.frame)
+        found = self._family.encode_picture(read_picture(path, look), look.frame)
+        _check_finite(found, "VAE", f"the image {path}")
+        return found
 
     def _load(self, key: str) -> dict[str, Tensor]:
         if key in self._memory:
@@ -141,11 +143,28 @@ class Encoder:
         return tensors
 
 
+def _check_finite(found: dict[str, Tensor], part: str, what: str) -> None:
+    """Keep NaN and infinity out of the cache, where they would outlast the model.
+
+    Raises:
+        ModelError: some number is not finite.
+    """
+    if all(bool(tensor.isfinite().all()) for tensor in found.values()):
+        return
+    raise ModelError(
+        f"The {part} of the base model makes NaN or infinity of {what}; its weights "
+        f"are damaged, or overflow. Download or convert the base model again, or give "
+        f"another {part}."
+    )
+
+
 def encode_caption(caption: str, family: Family, store: TensorStore) -> str:
     """Make sure that the store holds ``caption`` encoded, and return its key."""
     key = _caption_key(caption, family)
     if not store.holds(key):
-        store.write(key, family.encode_caption(caption))
+        found = family.encode_caption(caption)
+        _check_finite(found, "text encoder", f"the caption {caption!r:.100}")
+        store.write(key, found)
     return key
 
 

@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from .._exceptions import NonFiniteError
 
-__all__ = ["check_blocks", "check_finite", "first_bad_block"]
+__all__ = ["check_blocks", "check_finite", "first_bad_block", "first_bad_weight"]
 
 
 def check_finite(
@@ -20,6 +20,7 @@ def check_finite(
     step: int,
     adapters: Mapping[str, Tensor],
     last: Path | None,
+    model: nn.Module | None = None,
 ) -> None:
     """Stop a run whose loss or gradient norm is not a number.
 
@@ -29,12 +30,20 @@ def check_finite(
         step: the step that was being taken, from 1.
         adapters: what was added to the model, by peft's names, to search.
         last: the last good checkpoint.
+        model: all of it; a base that is not finite makes everything else NaN.
 
     Raises:
         NonFiniteError: ``value`` is NaN or infinite.
     """
     if math.isfinite(value):
         return
+    origin = first_bad_weight(model, adapters) if model is not None else None
+    if origin:
+        raise NonFiniteError(
+            f"Step {step}: the {what} is {value}; the base model holds NaN or "
+            f"infinity, first in {origin}, so no setting helps. Download or "
+            f"convert the base model again, or choose another one."
+        )
     raise _error(f"the {what} is {value}", first_bad_block(adapters), step, last)
 
 
@@ -64,6 +73,24 @@ def _error(
         f"Step {step}: {what}; {where}; {kept}. Lower learning_rate, or "
         f'set train_dtype and weight_dtype to "bfloat16" or "float32".'
     )
+
+
+def first_bad_weight(model: nn.Module, adapters: Mapping[str, Tensor]) -> str | None:
+    """Name the first tensor of the base model that is not finite.
+
+    Args:
+        model: with its adapters.
+        adapters: what was added, which is passed over.
+    """
+    added = {id(parameter) for parameter in adapters.values()}
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        # Whole numbers are quantized weights.
+        if tensor.is_floating_point() and id(tensor) not in added:
+            # isfinite has no kernel for floats of 8 bits.
+            numbers = tensor if tensor.element_size() > 1 else tensor.float()
+            if not _all_finite(numbers):
+                return name.removeprefix("module.").replace(".base_layer.", ".")
+    return None
 
 
 def first_bad_block(adapters: Mapping[str, Tensor]) -> str | None:

@@ -128,8 +128,14 @@ class CheckpointKeeper:
         Raises:
             NonFiniteError: ``value`` is NaN or infinite; names the last good one.
         """
-        adapters, last = self._machine.adapters, self.last_good()
-        check_finite(value, what, step=step, adapters=adapters, last=last)
+        check_finite(
+            value,
+            what,
+            step=step,
+            adapters=self._machine.adapters,
+            model=self._machine.model,
+            last=self.last_good(),
+        )
 
     def last_good(self) -> Path | None:
         """The latest checkpoint on the disk, None without one."""
