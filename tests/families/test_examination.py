@@ -438,6 +438,59 @@ class TestFiles:
         path.write_text(json.dumps({**kept, "model_max_length": 7}))
         opened(folder, "sd15")
 
+    def test_tokenizers_of_unequal_lengths(self, copy) -> None:
+        folder = copy("sdxl")
+        path = folder / "tokenizer" / "tokenizer_config.json"
+        kept = json.loads(path.read_text())
+        path.write_text(json.dumps({**kept, "model_max_length": 5}))
+        said = refusal(folder)
+        assert "reads the same number of tokens from each text encoder" in said
+        assert "tokenizer makes 5, tokenizer_2 makes 77." in said
+        other = folder / "tokenizer_2" / "tokenizer_config.json"
+        changed = {**json.loads(other.read_text()), "model_max_length": 5}
+        other.write_text(json.dumps(changed))
+        opened(folder)
+        flux = copy("flux")
+        path = flux / "tokenizer" / "tokenizer_config.json"
+        kept = json.loads(path.read_text())
+        path.write_text(json.dumps({**kept, "model_max_length": 5}))
+        opened(flux, "flux")
+
+    @pytest.mark.parametrize(
+        ("part", "key", "value"),
+        [
+            *(("vae", "scaling_factor", v) for v in (None, "0.18", 0, -1.0, True, [1])),
+            ("vae", "shift_factor", "0.1"),
+            ("vae", "latents_std", [1.0, 0.0, 1.0, 1.0]),
+            ("vae", "latents_mean", 0.5),
+            *(("text_encoder", "eos_token_id", v) for v in (None, "2", [2], -1)),
+        ],
+    )
+    @pytest.mark.parametrize("family", ["sdxl", "flux"])
+    def test_values_that_no_loader_checks(
+        self, copy, family: str, part: str, key: str, value: Any
+    ) -> None:
+        folder = copy(family)
+        settings(folder, part, **{key: value})
+        said = refusal(folder, family)
+        assert said.startswith(f"{folder / part}: {key}=")
+        assert said.endswith("Download config.json again.")
+
+    @pytest.mark.parametrize(
+        "value", [{}, "nf4", {"quant_method": "nobody"}, {"quant_method": ["x"]}, [1]]
+    )
+    @pytest.mark.parametrize("part", ["unet", "text_encoder", "vae"])
+    def test_a_quantization_that_is_none(self, copy, part: str, value: Any) -> None:
+        folder = copy("sdxl")
+        settings(folder, part, quantization_config=value)
+        said = refusal(folder)
+        assert said.startswith(f"{folder / part}: quantization_config names no quant")
+
+    def test_values_that_are_left_out(self, copy) -> None:
+        folder = copy("sdxl")
+        settings(folder, "vae", shift_factor=None, quantization_config=None)
+        opened(folder)
+
     @pytest.mark.parametrize("length", ["77", 77.5, [77]])
     def test_a_tokenizer_whose_length_is_no_number(self, copy, length: Any) -> None:
         folder = copy("sd15")

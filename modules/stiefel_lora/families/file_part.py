@@ -19,6 +19,7 @@ from .header import Header
 from .layouts import Layout, Tensors
 from .reading import sample_tensors
 from .scaled import check_scales, unscaled
+from .setting_values import check_setting_values
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -79,6 +80,8 @@ class FilePart:
             ModelError: of another model, incomplete, or quantised in an unknown way.
         """
         check_scales(self._path, self._entries)
+        # Of a file that takes the place of a folder's part, they are that folder's.
+        check_setting_values(self._path, self._loader, self._config)
         check_weights(
             self._path,
             self._part,

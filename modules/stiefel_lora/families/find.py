@@ -74,11 +74,30 @@ def find_model(
 
 
 def _check_tokenizers(facts: FamilyFacts, parts: Mapping[str, PartSource]) -> None:
-    """Compare those that were read from a folder with their text encoders."""
+    """Compare those that were read from a folder with their text encoders.
+
+    Raises:
+        ModelError: one that does not fit its encoder, or the other tokenizer.
+    """
+    lengths: dict[str, int] = {}
     for part, loader in facts.tokenizers.items():
+        encoder = parts[part.replace("tokenizer", "text_encoder")].config()
         if isinstance(parts[part], FolderPart):
-            encoder = parts[part.replace("tokenizer", "text_encoder")].config()
-            check_tokenizer(part, parts[part].load(loader, None), encoder)
+            tokenizer = parts[part].load(loader, None)
+            check_tokenizer(part, tokenizer, encoder)
+            length = tokenizer.model_max_length
+        else:
+            length = parts[part].config()["model_max_length"]
+        # T5 has no places of its own; its output is never put beside CLIP's.
+        if "max_position_embeddings" in encoder:
+            lengths[part] = length
+    if len(set(lengths.values())) > 1:
+        found = ", ".join(f"{part} makes {n}" for part, n in lengths.items())
+        raise ModelError(
+            f"{facts.label} reads the same number of tokens from each text encoder, "
+            f"but {found}. Correct model_max_length in tokenizer_config.json, or "
+            f"download it again."
+        )
 
 
 def _named_parts(config: TrainConfig, facts: FamilyFacts) -> dict[str, str]:

@@ -16,6 +16,7 @@ from .header import Header, refuse_stand_in
 from .reading import WEIGHT_SUFFIXES, read_json, sample_file
 from .relatives import check_relative
 from .scaled import check_scales
+from .setting_values import check_setting_values
 from .weight_files import WeightFiles, find_weights, table_of
 
 if TYPE_CHECKING:
@@ -116,7 +117,8 @@ class FolderPart:
                     f"{self.folder} holds no {self._part} of {facts.label}; give a "
                     f"folder that does."
                 )
-        if "quantization_config" in config:
+        check_setting_values(self.folder, in_files.loader, config)
+        if config.get("quantization_config") is not None:
             # Packed weights have shapes of their own, which their library knows.
             return
         check_scales(self.folder, entries)
