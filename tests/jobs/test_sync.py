@@ -10,7 +10,15 @@ import pytest
 
 from helpers.jobs import ready_config
 from stiefel_lora import QueueError
-from stiefel_lora.jobs import JobState, Plan, Queue, make_plans, sync_jobs
+from stiefel_lora.jobs import (
+    Job,
+    JobState,
+    Plan,
+    Queue,
+    adding,
+    make_plans,
+    sync_jobs,
+)
 from stiefel_lora.jobs.evidence import different_settings
 from stiefel_lora.training import RunFolder
 
@@ -94,3 +102,39 @@ def test_jobs_that_are_not_planned_any_more(queue, config):
     running = queue.claim(lambda running: "")
     with pytest.raises(QueueError, match=f"{running.name} still runs"):
         sync_jobs(queue, make_plans([str(config)], [], ["seed=3,4"]))
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_the_same_batch_started_twice_at_one_moment(queue, config, monkeypatch, begun):
+    """The other process adds the jobs after this one has read the queue."""
+    plans = make_plans([str(config)], [], ["seed=1,2"])
+    look = adding._state_on_disk
+
+    def other_process_first(plan: Plan) -> JobState:
+        monkeypatch.setattr(adding, "_state_on_disk", look)
+        sync_jobs(queue, plans)
+        if begun:
+            claimed = queue.claim(lambda running: "")
+            leave_run(plans[0], step=1)
+            assert claimed.run_dir == plans[0].config.run_dir
+        return look(plan)
+
+    monkeypatch.setattr(adding, "_state_on_disk", other_process_first)
+    jobs = sync_jobs(queue, plans)
+    running = JobState.RUNNING if begun else JobState.WAITING
+    assert [job.state for job in jobs] == [running, JobState.WAITING]
+
+
+def test_a_job_that_ended_meanwhile_stays_done(queue, config, monkeypatch):
+    (plan,) = make_plans([str(config)])
+    sync_jobs(queue, [plan])
+    decide = adding._goes_again
+
+    def ends_first(job: Job, plan: Plan) -> bool:
+        again = decide(job, plan)
+        queue.settle(queue.claim(lambda running: ""), 0)
+        return again
+
+    monkeypatch.setattr(adding, "_goes_again", ends_first)
+    (job,) = sync_jobs(queue, [plan])
+    assert job.state is JobState.DONE

@@ -50,11 +50,22 @@ def sync_jobs(queue: Queue, plans: Sequence[Plan]) -> list[Job]:
 
     Finished jobs stay finished, also those that another command trained with the same
     settings; failed, paused and cancelled ones wait again; those that are not planned
-    any more are forgotten.
+    any more are forgotten. The same batch may be started twice at one moment.
 
     Raises:
         QueueError: a folder of another training, or a running job that is not planned.
     """
+    before = {job.run_dir for job in queue.jobs()}
+    try:
+        return _sync(queue, plans)
+    except QueueError:
+        if {job.run_dir for job in queue.jobs()} == before:
+            raise
+        # Another process added jobs meanwhile, and may have begun their folders.
+        return _sync(queue, plans)
+
+
+def _sync(queue: Queue, plans: Sequence[Plan]) -> list[Job]:
     known = {job.run_dir: job for job in queue.jobs()}
     planned = {plan.config.run_dir for plan in plans}
     for job in known.values():
@@ -78,8 +89,9 @@ def sync_jobs(queue: Queue, plans: Sequence[Plan]) -> list[Job]:
             db.execute(
                 "UPDATE job SET state = 'waiting', config = ?, source = ?, "
                 "changes = ?, deaths = 0, message = '' "
-                "WHERE id = ? AND state != 'running'",
-                (*_texts(plan), job.id),
+                # Another runner may have taken or ended it since it was looked at.
+                "WHERE id = ? AND state = ?",
+                (*_texts(plan), job.id, job.state.value),
             )
     _insert(queue, new, lambda plan: states[plan.config.run_dir])
     order = {plan.config.run_dir: place for place, plan in enumerate(plans)}
