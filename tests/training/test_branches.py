@@ -23,6 +23,7 @@ from stiefel_lora.jobs.tail import Watch
 from stiefel_lora.training import RunFolder, read_events
 from stiefel_lora.training.checkpoint import list_checkpoints, load_checkpoint
 from stiefel_lora.training.jsonl_sink import current_events
+from stiefel_lora.training.loop import Loop
 from stiefel_lora.training.trainer import train
 from stiefel_lora.ui.controllers.run_record import RunRecord
 
@@ -138,6 +139,37 @@ def test_files_of_the_other_branch_make_way_when_the_first_one_is_had_back(
     assert "step-7 and files written after step 6 were moved to " in shown
     aside = folder.abandoned / "after-step-8"
     assert (aside / "lora" / "tiny.safetensors").read_bytes() == other
+
+
+def test_a_kill_before_the_first_checkpoint_of_a_branch_does_not_hide_it(
+    tiny_sdxl: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = root / "runs" / "tiny"
+    config, checkpoints = settings(tiny_sdxl, root), run / "checkpoints"
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "run", die)
+        for resume in (checkpoints / "step-6", run):
+            with pytest.raises(RuntimeError, match="killed"):
+                train(config, resume=resume)
+    assert names(checkpoints) == ["step-6"]
+    train(config, resume=run)
+    branch = load_checkpoint(checkpoints / "step-8").branch
+    assert branch.name
+    assert branch.parents == (("", 6),)
+    # The branch is known now: a plain resume stays on it.
+    train(settings(tiny_sdxl, root, steps=10), resume=run)
+    assert load_checkpoint(checkpoints / "step-10").branch == branch
+    # The old one, moved back, is told from it.
+    old = run / "abandoned" / "after-step-6" / "checkpoints" / "step-8"
+    shutil.rmtree(checkpoints / "step-8")
+    old.rename(checkpoints / "step-8")
+    train(settings(tiny_sdxl, root, steps=12), resume=checkpoints / "step-8")
+    assert names(checkpoints) == ["step-10", "step-12"]
+    assert load_checkpoint(checkpoints / "step-12").branch.parents == (("", 8),)
+
+
+def die(*args: Any) -> None:
+    raise RuntimeError("killed")
 
 
 def test_a_plain_resume_begins_no_branch(

@@ -84,6 +84,10 @@ class CheckpointKeeper:
             if found != path and not is_on_branch(found, checkpoint)
         ]
         if not others:
+            # A process that was killed between moving them and its first checkpoint
+            # left no trace of its branch but what it moved.
+            if _continues_elsewhere(self._folder, checkpoint):
+                self.branch = checkpoint.branch.fork(checkpoint.step)
             return []
         shared, latest = checkpoint.step, last_written(self._folder)
         # Files in the folder are of that branch: it may have left the one that is
@@ -141,3 +145,12 @@ class CheckpointKeeper:
         """The latest checkpoint on the disk, None without one."""
         kept = list_checkpoints(self._folder.checkpoints)
         return kept[-1] if kept else None
+
+
+def _continues_elsewhere(folder: RunFolder, checkpoint: Checkpoint) -> bool:
+    """Whether later checkpoints of the same branch were moved aside before."""
+    return any(
+        step_of(path) > checkpoint.step and branch_of(path) == checkpoint.branch
+        for place in folder.abandoned.glob("*/checkpoints")
+        for path in list_checkpoints(place)
+    )
