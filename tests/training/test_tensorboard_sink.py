@@ -32,6 +32,7 @@ def use(sink: TensorBoardSink) -> None:
     sink.close()
 
 
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("resumed", [None, 4])
 def test_no_room_from_the_start(
     tmp_path: Path, no_room: None, resumed: int | None, capsys: Any

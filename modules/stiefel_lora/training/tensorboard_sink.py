@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,10 @@ class TensorBoardSink:
         self._folder = folder
         self._writer: SummaryWriter | None = None
         purge = None if resume_step is None else resume_step + 1
+        # The thread that writes keeps its error for the next call, which reports it.
+        self._previous_hook = threading.excepthook
+        self._hook = self._in_thread
+        threading.excepthook = self._hook
         with self._writing():
             self._writer = SummaryWriter(str(folder), purge_step=purge)
 
@@ -72,6 +77,14 @@ class TensorBoardSink:
         if self._writer is not None:
             with self._writing():
                 self._writer.close()
+        if threading.excepthook is self._hook:
+            threading.excepthook = self._previous_hook
+
+    def _in_thread(self, args: threading.ExceptHookArgs) -> None:
+        """Leave out the traceback of an error that ``_writing`` reports."""
+        of_writer = type(args.thread).__module__.startswith("tensorboard.")
+        if not (of_writer and issubclass(args.exc_type, OSError)):
+            self._previous_hook(args)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
