@@ -125,7 +125,8 @@ BROKEN = {
     "x = 1\ny = undefined\n": "cannot be imported, line 2 (NameError: name 'undefined'"
     " is not defined). Fix the plug-in.",
     "import no_such_package_here\n": "cannot be imported, line 1 (ModuleNotFoundError:",
-    "raise SystemExit(3)\n": "cannot be imported, line 1 (SystemExit: it ends the program: sys.exit(3)).",
+    "raise SystemExit(3)\n": "cannot be imported, line 1 (SystemExit: it ends the "
+    "program: sys.exit(3)).",
     "x = 1\n": "registers no optimizer. Put @register(...) from stiefel_lora above",
     SIGN_LORA.replace("Sign LoRA", "StelLA"): "'stella' is the name of the built-in "
     "optimizer StelLA (stiefel_lora.optim.stella:StelLA). Give SignLoRA another one.",
