@@ -30,6 +30,7 @@ __all__ = [
     "read_rows",
     "run_missing",
     "run_or_report",
+    "stable_ranks",
     "swept_rates",
     "train_demo",
 ]
@@ -157,7 +158,7 @@ def train_demo(overrides: Mapping[str, Any], base: str = "sdxl") -> dict[str, An
             result = train(load_config(PRESETS[base], pairs))
         except NonFiniteError:
             return {"held_out": 9.0, "diverged": True}
-        stable = _stable_ranks(result.run_dir / "events.jsonl")
+        stable = stable_ranks(result.run_dir / "events.jsonl")
     if result.interrupted:
         raise SystemExit("Stopped; the run that was under way is not recorded.")
     return {
@@ -170,7 +171,7 @@ def train_demo(overrides: Mapping[str, Any], base: str = "sdxl") -> dict[str, An
     }
 
 
-def _stable_ranks(events: Path) -> list[float]:
+def stable_ranks(events: Path) -> list[float]:
     """Stable rank of every block when it was last measured."""
     lines = [json.loads(line) for line in events.read_text("utf-8").splitlines()]
     last = [line["values"] for line in lines if line["type"] == "ranks"][-1]

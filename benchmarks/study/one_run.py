@@ -10,11 +10,10 @@ import statistics
 import subprocess
 import tempfile
 import time
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from demo_runs import PRESETS, ROOT
+from demo_runs import PRESETS, ROOT, stable_ranks
 
 __all__ = ["NUMERICS", "Method", "Run", "halves"]
 
@@ -79,7 +78,7 @@ class Run:
                 result = train(load_config(PRESETS[self.base], pairs))
             except NonFiniteError:
                 return {"held_out": 9.0, "diverged": True, **self._origin()}
-            ranks = _last_ranks(result.run_dir / "events.jsonl")
+            ranks = stable_ranks(result.run_dir / "events.jsonl")
         if result.interrupted:
             raise SystemExit("Stopped; the run that was under way is not recorded.")
         return {
@@ -157,10 +156,3 @@ class _LossesByImage:
 
     def __exit__(self, *_: object) -> None:
         self._patch.stop()
-
-
-def _last_ranks(events: Path) -> list[float]:
-    """Stable rank of every block when it was last measured."""
-    lines = [json.loads(line) for line in events.read_text("utf-8").splitlines()]
-    last = [line["values"] for line in lines if line["type"] == "ranks"][-1]
-    return [value for tag, value in last.items() if tag.startswith("stable_rank.")]
