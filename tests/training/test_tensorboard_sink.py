@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import resource
 from collections.abc import Iterator
@@ -15,13 +16,18 @@ from torch.utils.tensorboard import SummaryWriter
 from stiefel_lora.training.tensorboard_sink import TensorBoardSink
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def no_room() -> Iterator[None]:
-    """Let no file grow, as on a full disk."""
+    """Let no file grow, as on a full disk.
+
+    No fixture: pytest reports a test before fixtures end, and its output may be a file.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def use(sink: TensorBoardSink) -> None:
@@ -35,9 +41,10 @@ def use(sink: TensorBoardSink) -> None:
 @pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("resumed", [None, 4])
 def test_no_room_from_the_start(
-    tmp_path: Path, no_room: None, resumed: int | None, capsys: Any
+    tmp_path: Path, resumed: int | None, capsys: Any
 ) -> None:
-    use(TensorBoardSink(tmp_path / "tensorboard", resumed))
+    with no_room():
+        use(TensorBoardSink(tmp_path / "tensorboard", resumed))
     said = capsys.readouterr().err
     assert said.count("cannot be written (") == 1
     assert "numbers are in events.jsonl" in said
