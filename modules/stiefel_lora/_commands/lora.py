@@ -55,6 +55,16 @@ class Dtype(str, Enum):
     bfloat16 = "bfloat16"
 
 
+TotalErrorOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Largest relative error of all layers together.", show_default=False
+    ),
+]
+SizeOption = Annotated[
+    float | None,
+    typer.Option(help="Largest size of the file in MB.", show_default=False),
+]
 DtypeOption = Annotated[
     Dtype | None,
     typer.Option(
@@ -112,12 +122,7 @@ def resize(
             help="Largest relative error of each layer, as 0.1.", show_default=False
         ),
     ] = None,
-    total_error: Annotated[
-        float | None,
-        typer.Option(
-            help="Largest relative error of all layers together.", show_default=False
-        ),
-    ] = None,
+    total_error: TotalErrorOption = None,
     energy: Annotated[
         float | None,
         typer.Option(
@@ -125,10 +130,7 @@ def resize(
             show_default=False,
         ),
     ] = None,
-    size: Annotated[
-        float | None,
-        typer.Option(help="Largest size of the file in MB.", show_default=False),
-    ] = None,
+    size: SizeOption = None,
     max_sigma: Annotated[
         float | None,
         typer.Option(help="Cap of the singular values.", show_default=False),
@@ -208,16 +210,8 @@ def merge(
         float | None,
         typer.Option(help="Largest relative error of each layer.", show_default=False),
     ] = None,
-    total_error: Annotated[
-        float | None,
-        typer.Option(
-            help="Largest relative error of all layers together.", show_default=False
-        ),
-    ] = None,
-    size: Annotated[
-        float | None,
-        typer.Option(help="Largest size of the file in MB.", show_default=False),
-    ] = None,
+    total_error: TotalErrorOption = None,
+    size: SizeOption = None,
     max_norm: Annotated[
         float | None,
         typer.Option(help="Cap of the norm of the sum.", show_default=False),
