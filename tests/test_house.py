@@ -37,6 +37,9 @@ FORBIDDEN = {
     "stiefel_lora.geometry": (*HEAVY[1:], "pydantic", "stiefel_lora.optim"),
     "stiefel_lora.optim": (*HEAVY[1:], "pydantic", "stiefel_lora.training"),
     "stiefel_lora.testing": (*HEAVY[1:], "pydantic", "pytest"),
+    "stiefel_lora.metrics": (*HEAVY, "pydantic"),
+    "stiefel_lora.metrics.tags": (*HEAVY, "pydantic"),
+    "stiefel_lora.metrics.ranks": (*HEAVY[1:], "pydantic", "stiefel_lora.training"),
     "stiefel_lora.files": (
         "diffusers",
         "transformers",

@@ -22,7 +22,7 @@ from helpers.runs import (
 from stiefel_lora import ConfigError
 from stiefel_lora.config import TrainConfig
 from stiefel_lora.files import apply_lora, keys_sdxl, load_lora, read_tensors
-from stiefel_lora.optim.rank_probe import tag_of
+from stiefel_lora.metrics.tags import tag_of
 from stiefel_lora.training import TrainResult
 from stiefel_lora.training.trainer import train
 

@@ -13,7 +13,7 @@ from helpers.runs import assert_same_factors, factors_of, last_ranks, tiny_confi
 from stiefel_lora import ConfigError
 from stiefel_lora.config import TrainConfig
 from stiefel_lora.files import load_lora
-from stiefel_lora.optim.rank_probe import tag_of
+from stiefel_lora.metrics.tags import tag_of
 from stiefel_lora.training import TrainResult
 from stiefel_lora.training.trainer import train
 

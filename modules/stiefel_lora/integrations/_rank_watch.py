@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .._intervals import rank_interval
+from ..metrics.ranks import measure_ranks
 from ..optim.pairs import Pair
-from ..optim.rank_probe import measure_ranks
 
 __all__ = ["Pairs", "RankWatch", "lacks_steps"]
 

@@ -10,9 +10,10 @@ from PIL import Image
 from torch import nn
 
 from ..adapters import Moves
+from ..metrics.rank_map import heat_map
+from ..metrics.ranks import RankReport, measure_ranks
+from ..metrics.tags import tag_of
 from ..optim.pairs import Pair
-from ..optim.rank_probe import RankReport, measure_ranks, tag_of
-from .heat_map import heat_map
 from .jsonl_sink import current_events
 from .run_folder import RunFolder
 from .samples import Sampler

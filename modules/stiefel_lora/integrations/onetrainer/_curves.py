@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
+from ...metrics.ranks import measure_ranks
 from ...optim.pairs import Pair, find_pairs
-from ...optim.rank_probe import measure_ranks
 from ...optim.rule import keeps_orthonormal
 from ._choices import method_of
 from ._hooks import tolerated

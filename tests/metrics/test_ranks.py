@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from helpers.ranks import entropy_rank
+from stiefel_lora.metrics.rank_map import heat_map
+from stiefel_lora.metrics.ranks import measure_ranks
+from stiefel_lora.metrics.tags import split_section, tag_of
 from stiefel_lora.optim.pairs import Pair
-from stiefel_lora.optim.rank_probe import measure_ranks, split_section, tag_of
-from stiefel_lora.training.heat_map import heat_map
 
 SHAPES = [(12, 10, 3), (12, 10, 3), (8, 20, 4), (12, 10, 3)]
 

@@ -17,10 +17,11 @@ from ..geometry import (
     product_singular_values,
     spectrum_summary,
 )
-from .buckets import bucketed, chunked
-from .pairs import Pair
+from ..optim.buckets import bucketed, chunked
+from ..optim.pairs import Pair
+from .tags import LOWEST_RANK, MEAN_RANK, SHARE_OF_RANK, tag_of
 
-__all__ = ["RankReport", "measure_ranks", "tag_of"]
+__all__ = ["RankReport", "measure_ranks"]
 
 # Elements of the stacked factors at a time. On a CPU the 8 MB that they take in float64
 # stay in the cache; elsewhere few launches count.
@@ -75,9 +76,9 @@ class RankReport:
     def scalars(self) -> dict[str, float]:
         """Every number by tag: summaries, then one curve a block."""
         values = {
-            "effective_rank/mean": self.mean,
-            "effective_rank/lowest": self.lowest,
-            "effective_rank/share_of_rank": self.share,
+            MEAN_RANK: self.mean,
+            LOWEST_RANK: self.lowest,
+            SHARE_OF_RANK: self.share,
         }
         for kind, names, numbers in (
             ("effective_rank", self.names, self.effective),
@@ -96,25 +97,6 @@ class RankReport:
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else math.nan
-
-
-def tag_of(kind: str, name: str) -> str:
-    """Tag of a block, with its section of the model in the part before the slash.
-
-    >>> tag_of("effective_rank", "down_blocks.1.attentions.0.proj_in")
-    'effective_rank.down_blocks.1/attentions.0.proj_in'
-    """
-    section, rest = split_section(name)
-    return f"{kind}.{section}/{rest}"
-
-
-def split_section(name: str) -> tuple[str, str]:
-    """Split a block's name into section (``down_blocks.1``, ``mid_block``) and rest."""
-    parts = name.split(".")
-    size = 2 if len(parts) > 2 and parts[1].isdigit() else 1
-    if len(parts) <= size:
-        return "other", name
-    return ".".join(parts[:size]), ".".join(parts[size:])
 
 
 @torch.no_grad()

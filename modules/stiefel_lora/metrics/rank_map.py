@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..optim.rank_probe import split_section
+from .tags import split_section
 
 __all__ = ["heat_map"]
 

@@ -1,0 +1,39 @@
+"""Names of the curves of ranks, which a run writes and tables and charts read."""
+
+from __future__ import annotations
+
+__all__ = [
+    "LOWEST_RANK",
+    "MEAN_RANK",
+    "SHARE_OF_RANK",
+    "split_section",
+    "tag_of",
+]
+
+MEAN_RANK = "effective_rank/mean"
+"""Mean effective rank of all blocks."""
+
+LOWEST_RANK = "effective_rank/lowest"
+"""Smallest effective rank of a block."""
+
+SHARE_OF_RANK = "effective_rank/share_of_rank"
+"""Mean of effective rank / rank, in [0, 1]."""
+
+
+def tag_of(kind: str, name: str) -> str:
+    """Tag of a block, with its section of the model in the part before the slash.
+
+    >>> tag_of("effective_rank", "down_blocks.1.attentions.0.proj_in")
+    'effective_rank.down_blocks.1/attentions.0.proj_in'
+    """
+    section, rest = split_section(name)
+    return f"{kind}.{section}/{rest}"
+
+
+def split_section(name: str) -> tuple[str, str]:
+    """Split a block's name into section (``down_blocks.1``, ``mid_block``) and rest."""
+    parts = name.split(".")
+    size = 2 if len(parts) > 2 and parts[1].isdigit() else 1
+    if len(parts) <= size:
+        return "other", name
+    return ".".join(parts[:size]), ".".join(parts[size:])
