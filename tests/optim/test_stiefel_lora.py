@@ -349,7 +349,7 @@ def test_a_stack_of_pairs_moves_like_each_alone(monkeypatch):
     batch = task()
     results = []
     for elements in (1, 2**23):
-        monkeypatch.setattr("stiefel_lora.optim.buckets.CHUNK_ELEMENTS", elements)
+        monkeypatch.setattr("stiefel_lora.optim.stacking.CHUNK_ELEMENTS", elements)
         model = LoraNet(dtype=torch.float64)
         train(model, StiefelLoRA(model, lr=5e-2), 5, task(torch.float64))
         results.append(snapshot(model))

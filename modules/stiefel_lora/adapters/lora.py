@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .._exceptions import CheckpointError
 from ..methods import Method
-from ..optim.initialise import STARTS
+from ..optim.init import STARTS
 from ..optim.pairs import Pair, find_pairs
 from .dora import prepare_dora
 from .offset import add_offset

@@ -21,7 +21,7 @@ from .._exceptions import ConfigError
 from ..methods import Method
 from ..optim._reports import NOTED_LR
 from ..optim.alpha import ALPHA_IS_RANK, alpha_note
-from ..optim.engine import PairOptimizer
+from ..optim.pair_optimizer import PairOptimizer
 from ..optim.pairs import Pair, find_pairs
 from ..optim.rule import keeps_orthonormal
 from ._kohya_names import shown_name

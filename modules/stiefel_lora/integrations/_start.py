@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from torch import nn
 
 from ..methods import Method
-from ..optim.initialise import STARTS
+from ..optim.init import STARTS
 from ..optim.pairs import Pair, find_pairs
 
 __all__ = ["start_layers"]

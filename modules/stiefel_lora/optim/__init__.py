@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from .adamw import AdamW
 from .alpha import fold_alpha_
-from .engine import PairOptimizer
 from .factory import create_optimizer
 from .groups import ParamGroup
-from .initialise import (
+from .init import (
     init_lora_,
     init_riemannion_,
     init_stella_,
@@ -18,6 +17,7 @@ from .loi import Loi, init_loi_
 from .lora_optimizer import LoraOptimizer
 from .lora_plus import LoRAPlus
 from .lora_rite import LoRARITE
+from .pair_optimizer import PairOptimizer
 from .pairs import Pair, PairMap, find_pairs
 from .register import register
 from .riemannion import Riemannion

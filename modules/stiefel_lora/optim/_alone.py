@@ -15,12 +15,12 @@ from torch import Tensor
 
 from .._exceptions import OptionError
 from ..methods import method
-from ._factors import Factor, step_factors
-from ._masters import forget, open_masters, round_masters, values, work_pair
+from ._gradient_watch import Watch, usable_gradient
+from ._master_weights import forget, open_masters, round_masters, values, work_pair
 from ._members import State, free_half, translate_state
 from ._plain import step_plain
 from ._reports import FirstSteps, log_frozen, log_restarted
-from ._watch import Watch, usable_gradient
+from ._two_passes import Factor, step_factors
 from .gauge import Gauge, enter_stiefel_gauge, needs_gauge
 from .lora_optimizer import LoraOptimizer
 from .pairs import Pair
@@ -30,7 +30,7 @@ __all__ = ["LoneSteps"]
 
 
 class LoneSteps(LoraOptimizer):
-    """What :class:`~stiefel_lora.optim.engine.PairOptimizer` does parameter-wise."""
+    """Steps of single parameters of a ``PairOptimizer``."""
 
     rule: Rule
     _pairs: list[Pair]

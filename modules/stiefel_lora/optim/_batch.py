@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ._masters import values
+from ._master_weights import values
 from ._members import STEP, Member, State, create_state, state_tensors, work_dtype
-from .buckets import column, gather, scatter
 from .rule import PairBatch, Rule
+from .stacking import column, gather, scatter
 
 __all__ = ["stack_pairs", "step_usable", "write_back", "write_gradients"]
 

@@ -41,7 +41,7 @@ class Member:
     """A pair with both gradients, in the current gauge, and the groups it obeys.
 
     ``index`` is its place in the optimizer's list of pairs; ``usable`` and ``skipped``
-    are the flag and the count of :class:`~stiefel_lora.optim._watch.Watch`.
+    are the flag and the count of :class:`~stiefel_lora.optim._gradient_watch.Watch`.
     """
 
     index: int

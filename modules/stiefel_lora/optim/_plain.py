@@ -10,11 +10,11 @@ from torch import Tensor
 
 from ._adamw import adamw_step
 from ._groups import is_magnitude
-from ._masters import values
+from ._master_weights import values
 from ._members import Member, State, free_half
-from .buckets import bucketed
 from .pairs import Pair
 from .rule import Role, Rule
+from .stacking import bucketed
 
 __all__ = ["plain_factors", "step_plain"]
 

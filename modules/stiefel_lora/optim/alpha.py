@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from .._exceptions import OptionError
 from ..methods import Method
 from ._groups import Source
-from ._lora_layers import ADALORA, LoraPart, lora_parts, memory_of
+from ._peft_layers import ADALORA, LoraPart, lora_parts, memory_of
 
 __all__ = ["ALPHA_IS_RANK", "alpha_note", "fold_alpha_", "settle_alpha"]
 

@@ -28,7 +28,7 @@ from .._exceptions import OptionError
 from ..geometry import thin_svd
 from ._groups import Source
 from .gauge import name_seed
-from .initialise import startable_pairs
+from .init import startable_pairs
 from .pairs import Pair
 
 __all__ = ["Loi", "init_loi_"]

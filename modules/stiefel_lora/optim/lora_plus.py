@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from ._groups import Source
-from .engine import PairOptimizer
+from .pair_optimizer import PairOptimizer
 from .rule import Role, Rule
 
 __all__ = ["LoRAPlus"]

@@ -47,7 +47,7 @@ from torch import Tensor
 
 from ..geometry import pseudo_inverse, qr_gauge, symmetric, thin_svd
 from ._groups import Source
-from .engine import PairOptimizer
+from .pair_optimizer import PairOptimizer
 from .rule import PairBatch, Rule, StateShape
 
 __all__ = ["LoRARITE"]

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 
 from .._exceptions import PairingError
 from ._groups import Source, named_groups, names_of
-from ._lora_layers import SHARED, odd_factors
-from ._unnamed import fits, pairs_across_groups, pairs_in_order
+from ._pairs_by_shape import fits, pairs_across_groups, pairs_in_order
+from ._peft_layers import SHARED, odd_factors
 
 __all__ = ["Odd", "Pair", "PairMap", "find_pairs", "odd_ones"]
 

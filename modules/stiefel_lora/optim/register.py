@@ -14,8 +14,8 @@ from .._exceptions import OptionError
 from ..methods import Method, Option, add_method
 from ..methods._types import AlphaPolicy, Start
 from ._groups import RESERVED
-from .engine import PairOptimizer
 from .lora_optimizer import understanding_betas
+from .pair_optimizer import PairOptimizer
 from .rule import Rule
 
 __all__ = ["register"]

@@ -44,8 +44,8 @@ from ..geometry import (
     truncate_factored,
 )
 from ._groups import Source
-from .engine import PairOptimizer
 from .gauge import enter_svd_gauge, random_frame
+from .pair_optimizer import PairOptimizer
 from .rule import PairBatch, Rule, StateShape
 
 __all__ = ["TINY_START", "Riemannion", "tiny_right_factor"]
@@ -225,7 +225,7 @@ class Riemannion(PairOptimizer):
     """Orthogonalised momentum in the tangent space of the rank-r matrices.
 
     The adapter must start away from zero: call
-    :func:`~stiefel_lora.optim.initialise.init_riemannion_` or
+    :func:`~stiefel_lora.optim.init.init_riemannion_` or
     :func:`~stiefel_lora.optim.loi.init_loi_` before training. Otherwise the first step
     only writes a tiny seeded start. LoRA alpha must equal the rank.
 

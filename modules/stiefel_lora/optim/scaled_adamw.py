@@ -25,7 +25,7 @@ from torch import Tensor
 
 from ._groups import Source
 from ._moments import adam_direction, moment_states
-from .engine import PairOptimizer
+from .pair_optimizer import PairOptimizer
 from .rule import PairBatch, Rule, StateShape
 
 __all__ = ["ScaledAdamW"]

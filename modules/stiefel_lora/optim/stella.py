@@ -18,7 +18,7 @@ UNet does not have.
 References:
     "StelLA: Subspace Learning in Low-rank Adaptation using Stiefel Manifold", 2025,
     arXiv:2510.01938, Algorithm 1. Its U, V start random and S = I
-    (:func:`~stiefel_lora.optim.initialise.init_stella_`).
+    (:func:`~stiefel_lora.optim.init.init_stella_`).
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from ..geometry import (
 )
 from ._groups import Source
 from ._moments import BASE_RULES, moment_states
-from .engine import PairOptimizer
 from .gauge import enter_svd_gauge, random_frame
+from .pair_optimizer import PairOptimizer
 from .rule import PairBatch, Rule, StateShape
 
 __all__ = ["StelLA", "random_right_frame"]
@@ -152,7 +152,7 @@ class StelLA(PairOptimizer):
 
     A LoRA that starts with B = 0 or A = 0 starts here with S = 0; the paper's S = I
     changes the model's output at step 0 and is written by
-    :func:`~stiefel_lora.optim.initialise.init_stella_`.
+    :func:`~stiefel_lora.optim.init.init_stella_`.
 
     Args:
         params: model, named parameters, parameters or groups of them.

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ._groups import Source
 from ._stiefel_rule import StiefelRule
-from .engine import PairOptimizer
+from .pair_optimizer import PairOptimizer
 
 __all__ = ["PAPER_OPTIONS", "PULL_REQUEST_OPTIONS", "StiefelLoRA"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ...methods import Method
-from ...optim.engine import PairOptimizer
+from ...optim.pair_optimizer import PairOptimizer
 from ._choices import OFFERED
 from ._points import arguments_of, wrap
 

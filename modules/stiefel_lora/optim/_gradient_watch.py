@@ -17,12 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._factors import ACCELERATOR, LAYOUTS
-from ._masters import values
+from ._master_weights import values
 from ._members import Member, State, work_dtype
-from .buckets import bucketed
+from ._two_passes import ACCELERATOR, LAYOUTS
 from .pairs import Pair
 from .rule import Rule
+from .stacking import bucketed
 
 __all__ = ["SKIPPED", "Watch", "usable_gradient"]
 

@@ -21,9 +21,9 @@ from ..geometry import full_precision
 from ..methods import check_options, method
 from ._alone import LoneSteps
 from ._batch import stack_pairs, step_usable, write_back, write_gradients
-from ._factors import factors_of, step_factors, step_together
+from ._gradient_watch import Watch
 from ._groups import Source, check_group, named_groups
-from ._masters import open_masters, round_masters, values
+from ._master_weights import open_masters, round_masters, values
 from ._members import STEP, Member, bucket_key, free_half, ready_members
 from ._plain import plain_factors, step_plain
 from ._refusals import (
@@ -35,13 +35,13 @@ from ._refusals import (
 )
 from ._reports import FirstSteps, log_joint, log_pairs, log_replaced
 from ._saved_state import check_shapes, check_state, fill_options, keep_dtypes
-from ._watch import Watch
+from ._two_passes import factors_of, step_factors, step_together
 from .alpha import settle_alpha
-from .buckets import bucketed, chunked
 from .gauge import needs_gauge
 from .host_points import check_host
 from .pairs import Pair, PairMap, find_pairs, odd_ones
 from .rule import ROLES, Rule
+from .stacking import bucketed, chunked
 
 __all__ = ["PairOptimizer"]
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from ..geometry import full_precision, polar_core
-from ._masters import values
+from ._master_weights import values
 from ._members import Member, State, bucket_key, work_dtype
-from .buckets import bucketed, chunked, column, gather, scatter
 from .factor_rule import Core, FactorBatch, FactorRule, Number
 from .rule import ROLES, Role, Rule
+from .stacking import bucketed, chunked, column, gather, scatter
 
 __all__ = [
     "ACCELERATOR",
