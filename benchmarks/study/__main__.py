@@ -37,6 +37,7 @@ def main() -> None:
     path = arguments.results / f"{arguments.stage}.jsonl"
     if arguments.action == "run":
         run_missing(path, arguments.minutes, STAGES[arguments.stage].next_run)
+        return
     for name, stage in STAGES.items():
         print(report(stage, read_rows(arguments.results / f"{name}.jsonl")))
 

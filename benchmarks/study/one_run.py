@@ -14,6 +14,7 @@ from typing import Any
 from unittest import mock
 
 from demo_runs import PRESETS, ROOT, stable_ranks
+from tasks import task_settings
 
 __all__ = ["NUMERICS", "Method", "Run", "halves"]
 
@@ -101,6 +102,7 @@ class Run:
             "learning_rate_scheduler": "cosine",
             "seed": self.seed,
             "steps": self.steps,
+            **task_settings(self.task),
             "samples": [],
             "validate_every": math.ceil(self.steps / EVALUATIONS),
             "validation_timesteps_per_picture": 2,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import statistics
 from collections.abc import Iterable, Iterator
 
 from demo_runs import Rows, swept_rates
@@ -27,12 +26,13 @@ class Cell:
     method: Method
     rank: int
     steps: int
+    task: str = "large"
     rates: int = FIRST
 
     def runs(self, rate: float) -> list[Run]:
         """All seeds at one rate."""
         return [
-            Run(self.base, self.method, self.rank, rate, seed, self.steps)
+            Run(self.base, self.method, self.rank, rate, seed, self.steps, self.task)
             for seed in SEEDS
         ]
 
@@ -45,9 +45,12 @@ class Cell:
         }
 
     def chosen_on(self, done: Rows, rate: float) -> float:
-        """Mean loss on the half that rates are chosen on; NaN where nothing is in."""
-        found = [_first_half(row) for row in self.rows(done, rate).values()]
-        return statistics.fmean(found) if found else math.nan
+        """Loss on the half that rates are chosen on; NaN where nothing is in.
+
+        Of the first seed alone: other seeds have not run at every rate.
+        """
+        row = self.rows(done, rate).get(SEEDS[0])
+        return _first_half(row) if row else math.nan
 
     def sweep(self, done: Rows) -> list[float]:
         """Rates of the sweep as far as it is known: extended until one is interior."""
@@ -59,14 +62,13 @@ class Cell:
             self.rates,
         )
 
-    def best(self, done: Rows) -> list[float]:
-        """The best rate and its neighbours; empty while the sweep is not complete."""
+    def best(self, done: Rows) -> float | None:
+        """The rate of the lowest loss; None while the sweep is not complete."""
         rates = self.sweep(done)
         losses = [self.chosen_on(done, rate) for rate in rates]
         if any(math.isnan(loss) for loss in losses):
-            return []
-        best = losses.index(min(losses))
-        return rates[max(0, best - 1) : best + 2]
+            return None
+        return rates[losses.index(min(losses))]
 
 
 def _first_half(row: dict) -> float:
@@ -93,28 +95,41 @@ class Stage:
                 yield cell.runs(rate)[0]
         for further in range(1, len(SEEDS)):
             for cell in self.cells:
-                for rate in cell.best(done):
+                rate = cell.best(done)
+                if rate is not None:
                     yield cell.runs(rate)[further]
 
 
-def _cells(
-    methods: Iterable[Method], bases: Iterable[str], rank: int, steps: int
-) -> Iterator[Cell]:
-    for base in bases:
-        for method in methods:
-            yield Cell(base, method, rank, steps)
-
-
 BASES = ("sdxl", "flux")
+RIVALS = (ADAMW, PRODUCT)
+
+
+def _cells(
+    methods: Iterable[Method],
+    ranks: Iterable[int],
+    steps: int,
+    task: str,
+    rates: int = FIRST,
+) -> tuple[Cell, ...]:
+    return tuple(
+        Cell(base, method, rank, steps, task, rates)
+        for rank in ranks
+        for base in BASES
+        for method in methods
+    )
+
+
 STAGES = {
     "product": Stage(
         "The step of the product beside AdamW",
         (
-            *_cells((ADAMW, PRODUCT), BASES, 16, 120),
-            *_cells((ADAMW, PRODUCT), BASES, 64, 120),
-            *_cells((ADAMW, PRODUCT), BASES, 4, 120),
-            *_cells((ADAMW, PRODUCT), BASES, 16, 60),
-            *_cells((FACTORS,), BASES, 16, 120),
+            *_cells(RIVALS, (16, 64, 4), 120, "large"),
+            *_cells((FACTORS,), (16, 64), 120, "large"),
+            *_cells(RIVALS, (16,), 120, "concepts"),
+            *_cells(RIVALS, (16, 64, 4), 120, "style"),
         ),
+    ),
+    "long": Stage(
+        "The same at 400 steps", _cells(RIVALS, (16, 64), 400, "large", rates=3)
     ),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
 from collections.abc import Iterator
@@ -24,9 +25,9 @@ def report(stage: Stage, done: Rows) -> str:
         "is better. Lowest: over the evaluations of a run, mean over seeds. Against "
         "AdamW: paired by seed, each at its own best rate, with the 95 % interval.",
         "",
-        "| base | rank | steps | method | rates | best rate | seeds | final loss "
-        "| lowest | against AdamW | effective rank |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| task | base | rank | steps | method | rates | best rate | seeds "
+        "| final loss | lowest | against AdamW | effective rank |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
         *(_line(cell, stage, done) for cell in stage.cells),
     ]
     return "\n".join(lines) + "\n"
@@ -34,8 +35,11 @@ def report(stage: Stage, done: Rows) -> str:
 
 def _line(cell: Cell, stage: Stage, done: Rows) -> str:
     rates = [r for r in cell.sweep(done) if not math.isnan(cell.chosen_on(done, r))]
-    head = f"| {cell.base} | {cell.rank} | {cell.steps} | {cell.method.label} "
-    best = _best_rate(cell, done)
+    head = (
+        f"| {cell.task} | {cell.base} | {cell.rank} | {cell.steps} "
+        f"| {cell.method.label} "
+    )
+    best = cell.best(done)
     if best is None:
         return head + f"| {len(rates)} | not run | - | not run | - | - | - |"
     rows = cell.rows(done, best)
@@ -51,15 +55,6 @@ def _line(cell: Cell, stage: Stage, done: Rows) -> str:
     )
 
 
-def _best_rate(cell: Cell, done: Rows) -> float | None:
-    """Lowest loss on the first half among complete sweeps."""
-    rates = cell.sweep(done)
-    losses = [cell.chosen_on(done, rate) for rate in rates]
-    if any(math.isnan(loss) for loss in losses):
-        return None
-    return rates[losses.index(min(losses))]
-
-
 def _reported(row: dict) -> float:
     return row["curve"][-1][1] if "curve" in row else row["held_out"]
 
@@ -69,14 +64,14 @@ def _against_adamw(cell: Cell, stage: Stage, done: Rows) -> str:
         other
         for other in stage.cells
         if other.method == ADAMW
-        and (other.base, other.rank, other.steps) == (cell.base, cell.rank, cell.steps)
+        and dataclasses.replace(other, method=cell.method, rates=cell.rates) == cell
     ]
     if cell.method == ADAMW or not rivals:
         return "-"
-    rates = _best_rate(cell, done), _best_rate(rivals[0], done)
-    if None in rates:
+    best, rate = cell.best(done), rivals[0].best(done)
+    if best is None or rate is None:
         return "not run"
-    own, other = cell.rows(done, rates[0]), rivals[0].rows(done, rates[1])
+    own, other = cell.rows(done, best), rivals[0].rows(done, rate)
     differences = [
         100 * (_reported(own[seed]) / _reported(other[seed]) - 1)
         for seed in own
