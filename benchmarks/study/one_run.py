@@ -35,6 +35,8 @@ class Method:
     name: str
     rate: float
     options: tuple[tuple[str, Any], ...] = ()
+    settings: tuple[tuple[str, Any], ...] = ()
+    """Of the config beside the optimizer's own, for example a warm-up."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +105,7 @@ class Run:
             "seed": self.seed,
             "steps": self.steps,
             **task_settings(self.task),
+            **dict(self.method.settings),
             "samples": [],
             "validate_every": math.ceil(self.steps / EVALUATIONS),
             "validation_timesteps_per_picture": 2,

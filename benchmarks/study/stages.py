@@ -5,15 +5,42 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
 
 from demo_runs import Rows, swept_rates
 from one_run import NUMERICS, Method, Run
 
-__all__ = ["ADAMW", "STAGES", "Cell", "Stage"]
+__all__ = ["ADAMW", "SEEDS", "STAGES", "Cell", "Stage"]
 
 ADAMW = Method("AdamW", "adamw", 3e-3)
 PRODUCT = Method("Stiefel LoRA, product", "stiefel_lora", 1e-2, (("step", "product"),))
 FACTORS = Method("Stiefel LoRA, factors", "stiefel_lora", 2e-2)
+TRIAL = (("plugins", [str(Path(__file__).with_name("variants.py"))]),)
+
+
+def _trial(label: str, *settings: tuple[str, Any], **options: Any) -> Method:
+    return Method(
+        f"Product, {label}",
+        "product_trial",
+        1e-2,
+        tuple(options.items()),
+        (*TRIAL, *settings),
+    )
+
+
+TRIALS = (
+    _trial("as it is"),
+    _trial("momentum 0.8", momentum=0.8),
+    _trial("momentum 0.95", momentum=0.95),
+    _trial("Nesterov", nesterov=True),
+    _trial("Nesterov, momentum 0.95", nesterov=True, momentum=0.95),
+    _trial("kappa 0.3 of the mean", softness=0.3),
+    _trial("kappa 3 of the mean", softness=3.0),
+    _trial("kappa 1 of the running noise", softness=1.0, noise="running"),
+    _trial("rate by sqrt(out / in)", width=True),
+    _trial("warm-up of 12 steps", ("learning_rate_warmup_steps", 12)),
+)
 RATE_STEP, FIRST, WIDEST = 2.0, 5, 7
 SEEDS = (1, 2, 3)
 
@@ -80,6 +107,7 @@ class Stage:
     """A set of cells, in the order of what is wanted first."""
 
     title: str
+    baseline: Method
     cells: tuple[Cell, ...]
 
     def next_run(self, done: Rows, tried: set[str]) -> Run | None:
@@ -122,6 +150,7 @@ def _cells(
 STAGES = {
     "product": Stage(
         "The step of the product beside AdamW",
+        ADAMW,
         (
             *_cells(RIVALS, (16, 64, 4), 120, "large"),
             *_cells((FACTORS,), (16, 64), 120, "large"),
@@ -129,7 +158,14 @@ STAGES = {
             *_cells(RIVALS, (16, 64, 4), 120, "style"),
         ),
     ),
+    "trials": Stage(
+        "Trials of the product's step",
+        TRIALS[0],
+        _cells(TRIALS, (16, 64), 120, "large", rates=3),
+    ),
     "long": Stage(
-        "The same at 400 steps", _cells(RIVALS, (16, 64), 400, "large", rates=3)
+        "The same at 400 steps",
+        ADAMW,
+        _cells(RIVALS, (16, 64), 400, "large", rates=3),
     ),
 }

@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Iterator
 
 from demo_runs import Rows
-from stages import ADAMW, Cell, Stage
+from stages import SEEDS, Cell, Stage
 
 __all__ = ["paired_interval", "report"]
 
@@ -23,11 +23,13 @@ def report(stage: Stage, done: Rows) -> str:
         "",
         "Loss on the half of the validation images that no rate was chosen on; lower "
         "is better. Lowest: over the evaluations of a run, mean over seeds. Against "
-        "AdamW: paired by seed, each at its own best rate, with the 95 % interval.",
+        f"{stage.baseline.label}: paired by seed, each at its own best rate, with the "
+        "95 % interval. Rate of rank 16: final loss at the rate that was best there.",
         "",
         "| task | base | rank | steps | method | rates | best rate | seeds "
-        "| final loss | lowest | against AdamW | effective rank |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        f"| final loss | lowest | against {stage.baseline.label} "
+        "| rate of rank 16 (seed 1) | effective rank |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
         *(_line(cell, stage, done) for cell in stage.cells),
     ]
     return "\n".join(lines) + "\n"
@@ -41,17 +43,17 @@ def _line(cell: Cell, stage: Stage, done: Rows) -> str:
     )
     best = cell.best(done)
     if best is None:
-        return head + f"| {len(rates)} | not run | - | not run | - | - | - |"
+        return head + f"| {len(rates)} | not run | - | not run | - | - | - | - |"
     rows = cell.rows(done, best)
     finals = [_reported(row) for row in rows.values()]
-    lowest = [min(part[1] for part in row["curve"]) for row in rows.values()]
-    ranks = [row["effective_rank_mean"] for row in rows.values()]
+    lowest = [_lowest(row) for row in rows.values()]
+    ranks = [row.get("effective_rank_mean", math.nan) for row in rows.values()]
     at_edge = best in (min(rates), max(rates))
     return head + (
         f"| {len(rates)} | {best:.3g}{' (edge)' if at_edge else ''} | {len(rows)} "
         f"| {statistics.fmean(finals):.4f} ({min(finals):.4f}-{max(finals):.4f}) "
-        f"| {statistics.fmean(lowest):.4f} | {_against_adamw(cell, stage, done)} "
-        f"| {statistics.fmean(ranks):.1f} |"
+        f"| {statistics.fmean(lowest):.4f} | {_difference(cell, stage, done)} "
+        f"| {_at_rate_of_rank_16(cell, done)} | {statistics.fmean(ranks):.1f} |"
     )
 
 
@@ -59,19 +61,25 @@ def _reported(row: dict) -> float:
     return row["curve"][-1][1] if "curve" in row else row["held_out"]
 
 
-def _against_adamw(cell: Cell, stage: Stage, done: Rows) -> str:
-    rivals = [
-        other
-        for other in stage.cells
-        if other.method == ADAMW
-        and dataclasses.replace(other, method=cell.method, rates=cell.rates) == cell
-    ]
-    if cell.method == ADAMW or not rivals:
+def _lowest(row: dict) -> float:
+    return min(part[1] for part in row["curve"]) if "curve" in row else row["held_out"]
+
+
+def _at_rate_of_rank_16(cell: Cell, done: Rows) -> str:
+    """Loss of the first seed at the rate that was best at rank 16."""
+    rate = dataclasses.replace(cell, rank=16).best(done)
+    row = cell.rows(done, rate).get(SEEDS[0]) if rate else None
+    return f"{_reported(row):.4f}" if row else "not run"
+
+
+def _difference(cell: Cell, stage: Stage, done: Rows) -> str:
+    rival = dataclasses.replace(cell, method=stage.baseline)
+    if cell == rival or rival not in stage.cells:
         return "-"
-    best, rate = cell.best(done), rivals[0].best(done)
+    best, rate = cell.best(done), rival.best(done)
     if best is None or rate is None:
         return "not run"
-    own, other = cell.rows(done, best), rivals[0].rows(done, rate)
+    own, other = cell.rows(done, best), rival.rows(done, rate)
     differences = [
         100 * (_reported(own[seed]) / _reported(other[seed]) - 1)
         for seed in own
