@@ -18,7 +18,11 @@ EXTRAS = ("train", "ui", "test", "docs")
 PYTEST = ["-m", "pytest", "tests", "-p", "_skip_gate", "--skip-list", "tests/skips.txt"]
 SPHINX = ["-m", "sphinx", "--fail-on-warning", "--keep-going", "--quiet"]
 STEPS = {
-    "lint": [["-m", "ruff", "check"], ["-m", "ruff", "format", "--check"]],
+    "lint": [
+        ["-m", "ruff", "check"],
+        ["-m", "ruff", "format", "--check"],
+        ["scripts/voice.py"],
+    ],
     "types": [["-m", "pyrefly", "check"]],
     "tests": [[*PYTEST, "-m", "not slow and not soak"]],
     "docs": [

@@ -34,7 +34,7 @@ def test_every_preset_is_valid_and_says_where_its_values_come_from(preset):
     config = load_config(preset.path)
     assert config.run_name == preset.name
     assert preset.comment == config.comment
-    sources = ("habit of the field", "one seed", "three seeds")
+    sources = ("common practice", "one seed", "three seeds")
     assert any(source in preset.comment for source in sources)
     assert preset.summary in preset.comment
 
