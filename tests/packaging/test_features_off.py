@@ -7,6 +7,7 @@ became of it.
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from test_features import OURS, PROOF, ROOT, rows
 
 from helpers.features_off import OFF, Off
 from helpers.forked import HUNG, run_forked
+from helpers.mutations import mutated
 
 PACKAGE = ROOT / "modules" / "stiefel_lora"
 LONGEST = 300
@@ -41,11 +43,15 @@ def test_each_linked_test_has_a_way_to_fail(row: list[str]) -> None:
     assert bool(tests) == (not row[OURS].startswith("no"))
 
 
+def changed(off: Off) -> tuple[Path, str]:
+    return mutated(PACKAGE.parent, f"{PACKAGE.name}.{off.function}", off.change)
+
+
 @pytest.mark.parametrize("off", OFF, ids=lambda off: off.label)
-def test_what_is_switched_off_is_there_once(off: Off) -> None:
-    source = (PACKAGE / off.file).read_text("utf-8")
-    assert source.count(off.present) == 1
-    compile(source.replace(off.present, off.absent), off.file, "exec")
+def test_what_is_switched_off_is_there(off: Off) -> None:
+    path, text = changed(off)
+    assert text != ast.unparse(ast.parse(path.read_text("utf-8")))
+    compile(text, str(path), "exec")
 
 
 @pytest.fixture(scope="module")
@@ -63,10 +69,10 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def switched_off(off: Off, root: Path) -> Iterator[None]:
-    source, inside = PACKAGE / off.file, root / "modules" / "stiefel_lora" / off.file
+    source, text = changed(off)
+    inside = root / "modules" / source.relative_to(PACKAGE.parent)
     inside.unlink()
-    text = source.read_text("utf-8")
-    inside.write_text(text.replace(off.present, off.absent), "utf-8")
+    inside.write_text(text, "utf-8")
     try:
         yield
     finally:
@@ -97,4 +103,4 @@ def test_it_fails_without_the_feature(off: Off, copy: Path) -> None:
         found = re.search(fate, output, re.MULTILINE)
         hung = output.endswith(HUNG)
         assert found or hung, output
-        print(f"\n{off.label}: {off.absent.strip()}\n  {found[0] if found else 'hung'}")
+        print(f"\n{off.label}: {off.change}\n  {found[0] if found else 'hung'}")
