@@ -24,6 +24,8 @@ __all__ = [
     "bucket_key",
     "create_state",
     "free_half",
+    "new_state",
+    "owner_of",
     "ready_members",
     "state_tensors",
     "translate_state",
@@ -94,22 +96,36 @@ def create_state(state: State, pair: Pair, shapes: Mapping[str, StateShape]) -> 
     """Make a pair's zero state where it has none yet."""
     if STEP not in state[pair.up]:
         state[pair.up][STEP] = torch.zeros((), dtype=torch.float32)
-    sizes = {"core": (pair.rank, pair.rank), "scalar": (1, 1)}
     for name, shape in shapes.items():
-        owner = pair.down if shape == "down" else pair.up
+        owner = getattr(pair, owner_of(shape))
         # A loaded state may be older than one of its tensors.
-        if name in state[owner]:
-            continue
-        size = sizes.get(shape, owner.shape)
-        state[owner][name] = owner.new_zeros(size, dtype=work_dtype(owner))
+        if name not in state[owner]:
+            state[owner][name] = new_state(shape, owner)
+
+
+def owner_of(shape: StateShape) -> Role:
+    """The factor under which a state of this shape lies."""
+    return "down" if shape in ("down", "columns") else "up"
+
+
+def new_state(shape: StateShape, owner: Tensor) -> Tensor:
+    """Zeros of a shape for the factor that owns the state."""
+    size = owner.shape
+    if shape in ("core", "scalar"):
+        size = (size[1], size[1]) if shape == "core" else (1, 1)
+    elif shape == "rows":
+        size = (size[0], *(1 for _ in size[1:]))
+    elif shape == "columns":
+        size = (1, *size[1:])
+    return owner.new_zeros(size, dtype=work_dtype(owner))
 
 
 def state_tensors(
     state: State, members: Sequence[Member], name: str, shape: StateShape
 ) -> list[Tensor]:
     """The state tensors called ``name`` of several pairs."""
-    owners = [m.pair.down if shape == "down" else m.pair.up for m in members]
-    return [state[owner][name] for owner in owners]
+    role = owner_of(shape)
+    return [state[getattr(m.pair, role)][name] for m in members]
 
 
 def translate_state(

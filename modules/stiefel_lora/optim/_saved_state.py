@@ -123,8 +123,10 @@ def _fits(key: str, value: Tensor, parameter: Tensor) -> bool:
         return value.shape == parameter.shape
     if value.dim() != parameter.dim() or value.dim() < 2:
         return True
-    rank = parameter.shape[1]
-    known = (parameter.shape, torch.Size((rank, rank)), torch.Size((1, 1)))
+    size, rank = parameter.shape, parameter.shape[1]
+    known = [size, torch.Size((rank, rank)), torch.Size((1, 1))]
+    # One number a row of B, or a column of A.
+    known += [torch.Size((size[0], *(1 for _ in size[1:]))), torch.Size((1, *size[1:]))]
     return value.shape in known
 
 

@@ -11,9 +11,16 @@ from torch import Tensor
 
 from ..geometry import full_precision, polar_core
 from ._master_weights import values
-from ._members import Member, State, bucket_key, work_dtype
+from ._members import (
+    Member,
+    State,
+    bucket_key,
+    new_state,
+    owner_of,
+    work_dtype,
+)
 from .factor_rule import Core, FactorBatch, FactorRule, Number
-from .rule import ROLES, Role, Rule
+from .rule import ROLES, Role, Rule, StateShape
 from .stacking import bucketed, chunked, column, gather, scatter
 
 __all__ = [
@@ -71,7 +78,7 @@ class _Chunk:
 
     factors: list[Factor]
     rule: FactorRule
-    states: list[str]
+    states: dict[str, StateShape]
     core: Core = dataclasses.field(default_factory=dict)
     places: list[int] = dataclasses.field(default_factory=list)
     batch: FactorBatch | None = None
@@ -232,7 +239,8 @@ def _cut(bucket: list[Factor]) -> Iterator[list[Factor]]:
 
 def _chunk(factors: list[Factor], rule: Rule) -> _Chunk:
     role, choices = factors[0].role, factors[0].choices
-    states = [name for name, shape in rule.states(choices).items() if shape == role]
+    shapes = rule.states(choices).items()
+    states = {name: shape for name, shape in shapes if owner_of(shape) == role}
     flags = [factor.usable for factor in factors if factor.usable is not None]
     usable = torch.stack(flags).view(-1, 1, 1) if flags else None
     own = rule.factor_rules(choices)[role]
@@ -301,10 +309,9 @@ def _stack(state: State, chunk: _Chunk, rule: Rule) -> FactorBatch:
     factors = chunk.factors
     dtype = work_dtype(factors[0].tensor)
     for factor in factors:
-        for name in chunk.states:
+        for name, shape in chunk.states.items():
             if name not in state[factor.tensor]:
-                zeros = torch.zeros_like(factor.tensor, dtype=dtype)
-                state[factor.tensor][name] = zeros
+                state[factor.tensor][name] = new_state(shape, factor.tensor)
     point = gather([values(state, factor.tensor) for factor in factors], dtype)
     numbers = [rule.numbers(factor.group) for factor in factors]
     return FactorBatch(

@@ -35,7 +35,8 @@ class FactorBatch:
     Attributes:
         point: B as ``(K, out, r)``, or A as ``(K, r, in)``.
         grad: gradient, same shape; a rule leaves it as it is.
-        state: name -> tensor of the same shape; zeros at a factor's first step.
+        state: name -> ``(K, ...)`` of the shape that the rule's ``states`` names, zeros
+            at a factor's first step.
         lr: learning rates.
         numbers: numeric options.
         choices: options that are the same for all K factors.

@@ -20,7 +20,7 @@ __all__ = ["ROLES", "PairBatch", "Role", "Rule", "StateShape", "keeps_orthonorma
 
 Role = Literal["up", "down"]
 ROLES: tuple[Role, Role] = ("up", "down")
-StateShape = Literal["up", "down", "core", "scalar"]
+StateShape = Literal["up", "down", "core", "scalar", "rows", "columns"]
 
 
 @dataclasses.dataclass
@@ -100,7 +100,13 @@ class Rule:
         return {o.name: group[o.name] for o in self.options if _is_number(o)}
 
     def states(self, choices: Mapping[str, Any]) -> dict[str, StateShape]:
-        """Name -> shape of each state tensor: like B, like A, r x r, or 1 x 1."""
+        """Name -> shape of each state tensor.
+
+        ``"up"`` and ``"down"`` are like B and A, ``"core"`` is r x r, ``"scalar"``
+        1 x 1, ``"rows"`` a column with one number a row of B, ``"columns"`` a row with
+        one number a column of A. In passes over single factors, A has those of
+        ``"down"`` and ``"columns"``, B all others.
+        """
         return {}
 
     def adamw_roles(self, group: Mapping[str, Any]) -> dict[Role, float]:
