@@ -82,7 +82,8 @@ setup(
     package_dir={"": "modules", "stiefel_lora.presets": "training_presets"},
     package_data={
         "stiefel_lora": ["py.typed", "jobs/*.jinja"],
-        "stiefel_lora.families": ["known/*", "known/*/*.json"],
+        "stiefel_lora.checkpoints": ["clip_merges.txt.gz", "ATTRIBUTION.md"],
+        "stiefel_lora.families": ["known/*/*.json"],
         "stiefel_lora.presets": ["*.json", "**/*.json"],
     },
     entry_points={"console_scripts": ["stiefel-lora = stiefel_lora.cli:main"]},

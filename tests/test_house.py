@@ -40,6 +40,17 @@ FORBIDDEN = {
     "stiefel_lora.metrics": (*HEAVY, "pydantic"),
     "stiefel_lora.metrics.tags": (*HEAVY, "pydantic"),
     "stiefel_lora.metrics.ranks": (*HEAVY[1:], "pydantic", "stiefel_lora.training"),
+    "stiefel_lora.checkpoints": (
+        "stiefel_lora.adapters",
+        "stiefel_lora.families.protocol",
+        "stiefel_lora.files",
+        "stiefel_lora.training",
+    ),
+    "stiefel_lora.families": (
+        "stiefel_lora.adapters",
+        "stiefel_lora.files",
+        "stiefel_lora.training",
+    ),
     "stiefel_lora.files": (
         "diffusers",
         "transformers",

@@ -17,8 +17,9 @@ from safetensors.torch import load_file, save_file
 from families.single_file_cases import Twins, found, twins
 from helpers.sparse_model import write_sparse
 from stiefel_lora import ModelError
+from stiefel_lora.checkpoints import ModelSource, folder_part, folder_source
 from stiefel_lora.config import parse_config
-from stiefel_lora.families import ModelSource, check_model, folder_part, folder_source
+from stiefel_lora.families import check_model
 from stiefel_lora.families.flux import Flux
 from stiefel_lora.families.sd15 import Sd15
 from stiefel_lora.families.sdxl import Sdxl

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from stiefel_lora.adapters import select_layers
-from stiefel_lora.families.bases import known_settings
-from stiefel_lora.families.facts import FamilyFacts
+from stiefel_lora.checkpoints.facts import FamilyFacts
+from stiefel_lora.checkpoints.roots import known_settings
+from stiefel_lora.checkpoints.settings_part import SettingsPart
+from stiefel_lora.checkpoints.source import ModelSource
 from stiefel_lora.families.flux_files import FLUX_FILES
 from stiefel_lora.families.sd15 import Sd15
 from stiefel_lora.families.sdxl import Sdxl
-from stiefel_lora.families.settings_part import SettingsPart
-from stiefel_lora.families.source import ModelSource
 
 FLUX = FamilyFacts("flux", "FLUX.1", "Flux", (), files=FLUX_FILES)
 # As counted in the published weights.

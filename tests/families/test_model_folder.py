@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from stiefel_lora import ModelError
+from stiefel_lora.checkpoints import folder_source
 from stiefel_lora.config import TrainConfig, parse_config
-from stiefel_lora.families import check_model, folder_source, open_family
+from stiefel_lora.families import check_model, open_family
 
 
 @pytest.fixture

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from stiefel_lora import _exceptions
-from stiefel_lora.families.bases import known_settings
+from stiefel_lora.checkpoints.roots import known_settings
+from stiefel_lora.checkpoints.settings_part import SettingsPart
+from stiefel_lora.checkpoints.source import ModelSource
 from stiefel_lora.families.sd15 import Sd15
-from stiefel_lora.families.settings_part import SettingsPart
-from stiefel_lora.families.source import ModelSource
 from stiefel_lora.files.keys_sd15 import from_kohya, to_kohya
 from stiefel_lora.files.weights import canonical_name
 

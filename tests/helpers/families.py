@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from stiefel_lora.families import folder_source
+from stiefel_lora.checkpoints import folder_source
 from stiefel_lora.families.flux import Flux
 from stiefel_lora.families.sd15 import Sd15
 from stiefel_lora.families.sdxl import Sdxl

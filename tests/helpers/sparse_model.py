@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 
-from stiefel_lora.families.bases import KNOWN, known_settings
-from stiefel_lora.families.facts import FamilyFacts
-from stiefel_lora.families.from_pretrained import build
-from stiefel_lora.families.tokenizers import ClipTokenizer
+from stiefel_lora.checkpoints.facts import FamilyFacts
+from stiefel_lora.checkpoints.from_pretrained import build
+from stiefel_lora.checkpoints.roots import KNOWN, known_settings
+from stiefel_lora.checkpoints.tokenizers import ClipTokenizer
 
 __all__ = ["Shapes", "shapes_of", "write_sparse", "write_sparse_folder"]
 

@@ -97,11 +97,15 @@ def test_installed_wheel_has_every_preset(installed: Path) -> None:
 
 
 def test_installed_wheel_knows_the_models(installed: Path) -> None:
-    known = ROOT / "modules" / "stiefel_lora" / "families" / "known"
-    expected = {p.relative_to(known).as_posix() for p in known.rglob("*.*")}
-    copied = installed / "stiefel_lora" / "families" / "known"
-    assert {p.relative_to(copied).as_posix() for p in copied.rglob("*.*")} == expected
-    assert {"clip_merges.txt.gz", "ATTRIBUTION.md", "sdxl/unet.json"} <= expected
+    package = ROOT / "modules" / "stiefel_lora"
+    known = package / "families" / "known"
+    expected = {p.relative_to(package) for p in known.rglob("*.*")}
+    expected |= {
+        Path("checkpoints", name) for name in ("clip_merges.txt.gz", "ATTRIBUTION.md")
+    }
+    assert Path("families", "known", "sdxl", "unet.json") in expected
+    copied = installed / "stiefel_lora"
+    assert not [path for path in expected if not (copied / path).is_file()]
 
 
 def test_console_script_lists_the_presets(installed: Path) -> None:

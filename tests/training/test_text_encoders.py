@@ -22,9 +22,10 @@ from helpers.runs import (
     tiny_flux_config,
 )
 from stiefel_lora import ConfigError
+from stiefel_lora.checkpoints import ModelSource
 from stiefel_lora.config import TrainConfig, parse_config
 from stiefel_lora.data.order import Visit
-from stiefel_lora.families import ModelSource, open_family
+from stiefel_lora.families import open_family
 from stiefel_lora.files import load_lora
 from stiefel_lora.training import TrainResult, read_events
 from stiefel_lora.training.machine import Machine

@@ -22,7 +22,7 @@ from .order import Visit
 from .unreadable import UnreadablePicture
 
 if TYPE_CHECKING:
-    from ..families.base import Batch
+    from ..families.protocol import Batch
     from .prepare import Plan
 
 __all__ = ["EncodedSet", "Entry"]

@@ -18,7 +18,7 @@ from .pictures import read_picture
 from .store import TensorStore, cache_key
 
 if TYPE_CHECKING:
-    from ..families.base import Family
+    from ..families.protocol import Family
 
 __all__ = ["Encoder", "encode_caption"]
 

@@ -17,7 +17,7 @@ from .unreadable import UnreadablePicture, check_some_readable
 
 if TYPE_CHECKING:
     from ..config import TrainConfig
-    from ..families.base import Family
+    from ..families.protocol import Family
 
 __all__ = ["EncodedSet", "Plan", "encode_caption", "encode_set", "plan_of"]
 

@@ -7,11 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .base import Batch, Family, Prediction, SampleRequest
-from .facts import FamilyFacts, InFiles
-from .find import find_model
-from .quantised import quantised_source
-from .source import ModelSource, folder_source
+from ..checkpoints import ModelSource, find_model, quantised_source
+from .protocol import Batch, Family, Prediction, SampleRequest
 
 if TYPE_CHECKING:
     from ..config import TrainConfig
@@ -19,13 +16,9 @@ if TYPE_CHECKING:
 __all__ = [
     "Batch",
     "Family",
-    "FamilyFacts",
-    "InFiles",
-    "ModelSource",
     "Prediction",
     "SampleRequest",
     "check_model",
-    "folder_source",
     "open_family",
 ]
 

@@ -11,13 +11,13 @@ import transformers
 from torch import Tensor, nn
 
 from .._exceptions import ModelError
-from .base import Batch, Prediction, SampleRequest
-from .facts import FamilyFacts
-from .fits import latents_fit, width_of
+from ..checkpoints.facts import FamilyFacts
+from ..checkpoints.fits import latents_fit, width_of
+from ..checkpoints.source import ModelSource
 from .flow import dynamic_shift, flow_signal_to_noise
 from .flux_files import FLUX_FILES, flux_scheduler, is_flux_file
-from .source import ModelSource
-from .stock import StockFamily
+from .pipeline_family import StockFamily
+from .protocol import Batch, Prediction, SampleRequest
 
 __all__ = ["Flux"]
 

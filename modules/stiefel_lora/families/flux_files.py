@@ -11,10 +11,10 @@ from typing import Any
 import diffusers
 import transformers
 
-from .facts import InFiles
-from .header import Header
+from ..checkpoints.facts import InFiles
+from ..checkpoints.header import Header
+from ..checkpoints.layouts import CLIP, LDM_VAE, T5
 from .layout_bfl import BFL, flux_config
-from .layouts import CLIP, LDM_VAE, T5
 
 __all__ = ["FLUX_FILES", "flux_scheduler", "is_flux_file"]
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .layouts import Layout, Tensors, own
+from ..checkpoints.layouts import Layout, Tensors, own
 
 __all__ = ["BFL", "flux_config"]
 

@@ -10,12 +10,12 @@ import torch
 import transformers
 from torch import Tensor
 
+from ..checkpoints.facts import FamilyFacts, InFiles
+from ..checkpoints.fits import latents_fit, width_of
+from ..checkpoints.header import Header
+from ..checkpoints.layouts import CLIP, OPEN_CLIP
 from ..data.framing import Frame
-from .base import Batch, SampleRequest
-from .facts import FamilyFacts, InFiles
-from .fits import latents_fit, width_of
-from .header import Header
-from .layouts import CLIP, OPEN_CLIP
+from .protocol import Batch, SampleRequest
 from .unet import UNET_FILES, UNetFamily, v_prediction_marks
 
 __all__ = ["Sdxl"]

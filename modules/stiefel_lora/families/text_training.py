@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from .base import Batch
-from .source import ModelSource
-from .tokens import tokens_of
+from ..checkpoints.source import ModelSource
+from ..checkpoints.tokens import tokens_of
+from .protocol import Batch
 
 __all__ = ["TrainableText", "checkpoint_layers"]
 

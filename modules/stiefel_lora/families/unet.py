@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from .._exceptions import ModelError
-from .base import Batch, Prediction
+from ..checkpoints.facts import InFiles
+from ..checkpoints.header import Header
+from ..checkpoints.layouts import LDM_UNET, LDM_VAE
+from ..checkpoints.source import ModelSource
 from .diffusion import signal_to_noise
-from .facts import InFiles
-from .header import Header
-from .layouts import LDM_UNET, LDM_VAE
-from .source import ModelSource
-from .stock import StockFamily
+from .pipeline_family import StockFamily
+from .protocol import Batch, Prediction
 
 __all__ = ["UNET_FILES", "UNetFamily", "v_prediction_marks"]
 

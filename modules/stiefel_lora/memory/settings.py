@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ..families import ModelSource
+    from ..checkpoints import ModelSource
 
 __all__ = ["part_settings", "usual_settings"]
 

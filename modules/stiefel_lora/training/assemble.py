@@ -12,13 +12,14 @@ from torch import nn
 
 from .._exceptions import ConfigError
 from ..adapters import add_lora, check_room, pairs_of, ranks_of, select_layers
+from ..checkpoints import ModelSource
 from ..data.balance import rates_of
 from ..data.color_profiles import profile_remarks
 from ..data.folder import Scan, scan_all, scan_concepts
 from ..data.order import DataOrder
 from ..data.prepare import EncodedSet, Plan, encode_set, plan_of
 from ..data.store import TensorStore
-from ..families import Family, ModelSource, check_model, open_family
+from ..families import Family, check_model, open_family
 from .attention import check_attention, set_attention
 from .averaging import MovingAverage
 from .compiling import check_compiler, compile_blocks

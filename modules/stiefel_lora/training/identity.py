@@ -12,7 +12,7 @@ from ..data.store import cache_key
 
 if TYPE_CHECKING:
     from ..config import TrainConfig
-    from ..families.base import Family
+    from ..families.protocol import Family
 
 __all__ = ["changed_settings", "check_identity", "run_identity"]
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 from torch.nn import functional
 
-from ..families.base import Batch, Prediction
+from ..families.protocol import Batch, Prediction
 from .level_weights import LEVEL_WEIGHTS, LevelWeight, constant
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .._exceptions import OutputError
 from ..data.prepare import encode_caption
-from ..families.base import Family, SampleRequest
+from ..families.protocol import Family, SampleRequest
 
 if TYPE_CHECKING:
     from ..config import Sample

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..data.order import Visit
 from ..data.prepare import EncodedSet
-from ..families.base import Batch, Family
+from ..families.protocol import Batch, Family
 
 __all__ = ["batch_with_text"]
 

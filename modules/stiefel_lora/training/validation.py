@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..data.order import Visit
 from ..data.prepare import EncodedSet
-from ..families.base import Batch, Family, evaluating
+from ..families.protocol import Batch, Family, evaluating
 from .objective import picture_losses
 from .text import batch_with_text
 

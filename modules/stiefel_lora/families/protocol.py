@@ -13,8 +13,8 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from PIL import Image
 
+    from ..checkpoints.facts import FamilyFacts
     from ..data.framing import Frame
-    from .facts import FamilyFacts
 
 __all__ = ["Batch", "Family", "Prediction", "SampleRequest", "evaluating"]
 

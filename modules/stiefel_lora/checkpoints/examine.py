@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from .._exceptions import ModelError
+from .float8 import is_scale
 from .from_pretrained import build
 from .header import Entry
 from .layouts import Layout, Tensors
-from .scaled import is_scale
 
 __all__ = ["check_weights", "wanted_of"]
 

@@ -14,11 +14,11 @@ from torch import Tensor
 from .._exceptions import ModelError
 from .examine import check_weights, wanted_of
 from .facts import InFiles
+from .float8 import check_scales, unscaled
 from .from_pretrained import build
 from .header import Header
 from .layouts import Layout, Tensors
 from .reading import sample_tensors
-from .scaled import check_scales, unscaled
 from .setting_values import check_setting_values
 
 if TYPE_CHECKING:

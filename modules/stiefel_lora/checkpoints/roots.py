@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Base", "FileBase", "FolderBase", "known_settings"]
 
-KNOWN = Path(__file__).with_name("known")
+KNOWN = Path(__file__).parents[1] / "families" / "known"
 
 
 class Base(Protocol):

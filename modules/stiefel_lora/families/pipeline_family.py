@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from ..checkpoints.facts import FamilyFacts
+from ..checkpoints.source import ModelSource
 from ..data.framing import Frame
-from .base import SampleRequest, evaluating
-from .facts import FamilyFacts
 from .latents import decode_latents, encode_latents, picture_of
-from .source import ModelSource
+from .protocol import SampleRequest, evaluating
 from .text_training import TrainableText
 
 __all__ = ["StockFamily"]

@@ -1,0 +1,17 @@
+"""Weights of base models: found, checked by their tables, and read part by part."""
+
+from __future__ import annotations
+
+from .facts import FamilyFacts, InFiles
+from .find import find_model
+from .quantised import quantised_source
+from .source import ModelSource, folder_source
+
+__all__ = [
+    "FamilyFacts",
+    "InFiles",
+    "ModelSource",
+    "find_model",
+    "folder_source",
+    "quantised_source",
+]
