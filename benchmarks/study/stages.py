@@ -99,7 +99,7 @@ class Cell:
 
 
 def _first_half(row: dict) -> float:
-    return row["curve"][-1][0] if "curve" in row else row["held_out"]
+    return row["held_out"] if row.get("diverged") else row["final"][0]
 
 
 @dataclasses.dataclass(frozen=True)

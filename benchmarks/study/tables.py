@@ -22,12 +22,12 @@ def report(stage: Stage, done: Rows) -> str:
         f"## {stage.title}",
         "",
         "Loss on the half of the validation images that no rate was chosen on; lower "
-        "is better. Lowest: over the evaluations of a run, mean over seeds. Against "
+        "is better. Risen: the final loss above the lowest of the run. Against "
         f"{stage.baseline.label}: paired by seed, each at its own best rate, with the "
         "95 % interval. Rate of rank 16: final loss at the rate that was best there.",
         "",
         "| task | base | rank | steps | method | rates | best rate | seeds "
-        f"| final loss | lowest | against {stage.baseline.label} "
+        f"| final loss | risen | against {stage.baseline.label} "
         "| rate of rank 16 (seed 1) | effective rank |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
         *(_line(cell, stage, done) for cell in stage.cells),
@@ -46,23 +46,27 @@ def _line(cell: Cell, stage: Stage, done: Rows) -> str:
         return head + f"| {len(rates)} | not run | - | not run | - | - | - | - |"
     rows = cell.rows(done, best)
     finals = [_reported(row) for row in rows.values()]
-    lowest = [_lowest(row) for row in rows.values()]
+    risen = [_risen(row) for row in rows.values()]
     ranks = [row.get("effective_rank_mean", math.nan) for row in rows.values()]
     at_edge = best in (min(rates), max(rates))
     return head + (
         f"| {len(rates)} | {best:.3g}{' (edge)' if at_edge else ''} | {len(rows)} "
         f"| {statistics.fmean(finals):.4f} ({min(finals):.4f}-{max(finals):.4f}) "
-        f"| {statistics.fmean(lowest):.4f} | {_difference(cell, stage, done)} "
+        f"| {statistics.fmean(risen):.2f} % | {_difference(cell, stage, done)} "
         f"| {_at_rate_of_rank_16(cell, done)} | {statistics.fmean(ranks):.1f} |"
     )
 
 
 def _reported(row: dict) -> float:
-    return row["curve"][-1][1] if "curve" in row else row["held_out"]
+    return row["held_out"] if row.get("diverged") else row["final"][1]
 
 
-def _lowest(row: dict) -> float:
-    return min(part[1] for part in row["curve"]) if "curve" in row else row["held_out"]
+def _risen(row: dict) -> float:
+    """By how many percent the end of the curve lies above its lowest point."""
+    if row.get("diverged"):
+        return math.inf
+    curve = [part[1] for part in row["curve"]]
+    return 100 * (curve[-1] / min(curve) - 1)
 
 
 def _at_rate_of_rank_16(cell: Cell, done: Rows) -> str:
