@@ -23,7 +23,7 @@ from layer_shapes import SHAPES, make_pairs
 
 from stiefel_lora.adapters import Moves
 from stiefel_lora.metrics.ranks import measure_ranks
-from stiefel_lora.training.jsonl_sink import JsonlSink
+from stiefel_lora.runs.events import JsonlSink
 from stiefel_lora.training.monitor import Monitor
 from stiefel_lora.training.sinks import SinkGroup
 from stiefel_lora.training.tensorboard_sink import TensorBoardSink

@@ -57,7 +57,7 @@ def start_up(times: int) -> tuple[list[float], list[float]]:
 
 def write_events(path: Path, blocks: int, events: int) -> None:
     """Rank and step events of a long run."""
-    from stiefel_lora.training.jsonl_sink import JsonlSink
+    from stiefel_lora.runs.events import JsonlSink
 
     sink = JsonlSink(path)
     names = [f"up_blocks.{i // 100}/attentions.{i % 100}.to_q" for i in range(blocks)]

@@ -14,7 +14,7 @@ from stiefel_lora import _commands, cli
 from stiefel_lora._exceptions import CheckpointError, ModelError, NonFiniteError
 from stiefel_lora._version import __version__
 from stiefel_lora.methods import CATALOGUE
-from stiefel_lora.training.run_lock import hold_run
+from stiefel_lora.runs.run_lock import hold_run
 
 MODULES = str(Path(cli.__file__).parents[1])
 HEAVY = ("torch", "diffusers", "transformers", "peft", "numpy", "PIL")

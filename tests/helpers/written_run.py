@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from stiefel_lora.training.jsonl_sink import JsonlSink
+from stiefel_lora.runs.events import JsonlSink
 
 __all__ = ["WrittenRun"]
 

@@ -21,7 +21,7 @@ from stiefel_lora.jobs import (
     release_jobs,
     retry_jobs,
 )
-from stiefel_lora.training.run_lock import run_lock_path
+from stiefel_lora.runs.run_lock import run_lock_path
 
 
 @pytest.fixture

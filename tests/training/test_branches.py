@@ -20,9 +20,9 @@ from stiefel_lora.jobs.evidence import end_of, is_finished
 from stiefel_lora.jobs.job import Job, JobState
 from stiefel_lora.jobs.results import collect
 from stiefel_lora.jobs.tail import Watch
+from stiefel_lora.runs.events import current_events
 from stiefel_lora.training import RunFolder, read_events
 from stiefel_lora.training.checkpoint import list_checkpoints, load_checkpoint
-from stiefel_lora.training.jsonl_sink import current_events
 from stiefel_lora.training.loop import Loop
 from stiefel_lora.training.trainer import train
 from stiefel_lora.ui.controllers.run_record import RunRecord

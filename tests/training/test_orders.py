@@ -11,9 +11,9 @@ from helpers.jobs import ready_config
 from helpers.runs import tiny_config
 from stiefel_lora.config import load_config
 from stiefel_lora.jobs import Plan, Queue, add_jobs, pause_jobs, worker
+from stiefel_lora.runs.run_lock import hold_run
 from stiefel_lora.training import RunFolder, read_events, send_command
 from stiefel_lora.training.checkpoint import list_checkpoints
-from stiefel_lora.training.run_lock import hold_run
 from stiefel_lora.training.trainer import train
 
 

@@ -10,14 +10,14 @@ from helpers.jobs import kill, python_process
 from helpers.runs import tiny_config
 from stiefel_lora import OutputError
 from stiefel_lora._locks import Lock, is_held
+from stiefel_lora.runs.run_lock import hold_run, run_lock_path
 from stiefel_lora.training.checkpoint import list_checkpoints
 from stiefel_lora.training.machine import Machine
-from stiefel_lora.training.run_lock import hold_run, run_lock_path
 from stiefel_lora.training.trainer import train
 
 HOLD = """
 import pathlib, sys
-from stiefel_lora.training.run_lock import hold_run
+from stiefel_lora.runs.run_lock import hold_run
 with hold_run(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

@@ -112,7 +112,7 @@ def test_time_left_is_that_of_the_latest_steps(run, record, monkeypatch):
     run.start()
     clock = iter(range(0, 1000, 2))
     monkeypatch.setattr(
-        "stiefel_lora.training.jsonl_sink.time.time", lambda: float(next(clock))
+        "stiefel_lora.runs.events.time.time", lambda: float(next(clock))
     )
     for step in range(1, 21):
         run.train(step)

@@ -38,7 +38,7 @@ def tell(
 ) -> None:
     """Order a running training to sample, save or stop; it obeys after its step."""
     with sentences():
-        from ..training import send_command
+        from ..runs import send_command
 
         if not _has_process(run):
             _check_events(run)
@@ -48,7 +48,7 @@ def tell(
 
 def _has_process(run: Path) -> bool:
     """Ask the lock: a process that still loads has written no event of its own."""
-    from ..training.run_lock import run_lock_path
+    from ..runs.run_lock import run_lock_path
 
     # Names that are too long for a lock, and disks without locks, have their events.
     with contextlib.suppress(OSError, OutputError):
@@ -58,7 +58,7 @@ def _has_process(run: Path) -> bool:
 
 def _check_events(run: Path) -> None:
     """Refuse folders without events, and runs whose last event ends them."""
-    from ..training import read_events
+    from ..runs import read_events
 
     events = run / "events.jsonl"
     if not os.path.isfile(events):

@@ -89,7 +89,7 @@ def _plugins_of_run(config: str, overrides: list[str] | None, resume: str) -> li
     """Plug-ins of the run to resume; none where it cannot be found."""
     from ..config import load_config
     from ..config.presets import find_config
-    from ..training.run_folder import existing_run_folders, plugins_in
+    from ..runs.run_folder import existing_run_folders, plugins_in
 
     if resume != "last":
         place = Path(resume).resolve()
@@ -111,7 +111,7 @@ def _run_meant(config: str, resume: str) -> str:
         ConfigError: the configuration is of one run and the checkpoint of another.
     """
     from ..config.presets import find_config
-    from ..training.run_folder import run_of_config
+    from ..runs.run_folder import run_of_config
 
     own = run_of_config(find_config(config))
     if own is None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from .._exceptions import QueueError
-from ..training.run_folder import RunFolder
+from ..runs.run_folder import RunFolder
 from .evidence import different_settings, is_finished
 from .job import Job, JobState
 from .plan import Plan

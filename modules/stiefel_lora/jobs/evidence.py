@@ -9,8 +9,8 @@ from typing import Any
 
 from .._exceptions import ConfigError
 from ..config import dump_full, parse_config
-from ..training.jsonl_sink import current_events
-from ..training.run_folder import RunFolder
+from ..runs.events import current_events
+from ..runs.run_folder import RunFolder
 
 __all__ = ["different_settings", "end_of", "is_finished", "newest_step"]
 

@@ -7,7 +7,7 @@ import enum
 from pathlib import Path
 from typing import Any, Literal
 
-from ..training.run_folder import RunFolder
+from ..runs.run_folder import RunFolder
 
 __all__ = ["OVER", "Job", "JobState", "Wish"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from .._exceptions import QueueError
-from ..training.commands import send_command
+from ..runs.commands import send_command
 from .job import OVER, Job, JobState, Wish
 from .processes import send_end
 from .queue import Queue

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .._exceptions import QueueError
 from .._locks import is_held
-from ..training.run_lock import run_lock_path
+from ..runs.run_lock import run_lock_path
 from .job import Job, JobState
 from .store import Store, to_job
 from .verdict import verdict

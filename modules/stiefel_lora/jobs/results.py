@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..training.jsonl_sink import current_events
+from ..runs.events import current_events
 from .differences import different_keys, flat
 from .evidence import end_of
 from .job import Job, JobState

@@ -14,7 +14,7 @@ import sys
 
 from .._exceptions import OutputError, StiefelLoraError
 from ..files.atomic import atomic_write
-from ..training.run_lock import hold_run
+from ..runs.run_lock import hold_run
 from .evidence import different_settings
 from .job import Job
 from .processes import birth

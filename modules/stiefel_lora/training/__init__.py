@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from .commands import send_command
-from .jsonl_sink import read_events
-from .result import TrainResult
-from .run_folder import RunFolder
+from ..runs.commands import send_command
+from ..runs.events import read_events
+from ..runs.result import TrainResult
+from ..runs.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from .trainer import train

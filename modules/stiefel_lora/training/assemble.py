@@ -20,6 +20,8 @@ from ..data.order import DataOrder
 from ..data.prepare import EncodedSet, Plan, encode_set, plan_of
 from ..data.store import TensorStore
 from ..families import Family, check_model, open_family
+from ..runs.progress import ProgressBar, say
+from ..runs.run_folder import RunFolder
 from .attention import check_attention, set_attention
 from .averaging import MovingAverage
 from .compiling import check_compiler, compile_blocks
@@ -29,9 +31,7 @@ from .machine import Machine
 from .noise import make_noise_source
 from .objective import make_objective
 from .optimizer_trial import check_optimizer
-from .progress import ProgressBar, say
 from .rng import seed_all
-from .run_folder import RunFolder
 from .samples import Sampler
 from .schedule import make_schedule
 from .validation import Validation

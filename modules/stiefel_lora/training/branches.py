@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from .._exceptions import OutputError
-from .jsonl_sink import current_events
-from .run_folder import RunFolder
+from ..runs.events import current_events
+from ..runs.run_folder import RunFolder
 
 __all__ = ["Branch", "last_written", "move_aside"]
 

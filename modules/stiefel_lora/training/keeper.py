@@ -6,6 +6,8 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..runs.progress import say
+from ..runs.run_folder import RunFolder
 from .branches import Branch, last_written, move_aside
 from .checkpoint import (
     Checkpoint,
@@ -17,8 +19,6 @@ from .checkpoint import (
 )
 from .finite import check_blocks, check_finite
 from .machine import Machine
-from .progress import say
-from .run_folder import RunFolder
 from .sinks import MetricSink
 from .snapshot import take_snapshot
 

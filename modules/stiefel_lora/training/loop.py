@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ..runs.commands import take_commands
+from ..runs.interrupts import InterruptWatch
+from ..runs.progress import ProgressBar, say
+from ..runs.run_folder import RunFolder
 from .checkpoint import Checkpoint
-from .commands import take_commands
 from .early_stop import EarlyStop
-from .interrupts import InterruptWatch
 from .keeper import CheckpointKeeper
 from .lora_writer import BEST, LoraWriter
 from .machine import Machine
 from .monitor import Monitor
-from .progress import ProgressBar, say
-from .run_folder import RunFolder
 from .sinks import MetricSink
 from .snapshot import fitting, put_back
 

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from ..adapters import base_lengths
 from ..files import LoraWeights, compress
+from ..runs.progress import say
+from ..runs.run_folder import RunFolder
 from .machine import Machine
 from .output import lora_weights, write_lora_files
-from .progress import say
-from .run_folder import RunFolder
 from .run_notes import run_notes
 from .sinks import MetricSink
 

@@ -14,8 +14,8 @@ from ..metrics.rank_map import heat_map
 from ..metrics.ranks import RankReport, measure_ranks
 from ..metrics.tags import tag_of
 from ..optim.pairs import Pair
-from .jsonl_sink import current_events
-from .run_folder import RunFolder
+from ..runs.events import current_events
+from ..runs.run_folder import RunFolder
 from .samples import Sampler
 from .sinks import MetricSink
 from .validation import Validation

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from .._exceptions import CheckpointError
 from ..config.path_text import path_problem
+from ..runs.progress import say
+from ..runs.run_folder import RunFolder, existing_run_folders
 from .checkpoint import Checkpoint, list_checkpoints, load_checkpoint
-from .progress import say
-from .run_folder import RunFolder, existing_run_folders
 
 if TYPE_CHECKING:
     from ..config import TrainConfig

@@ -13,11 +13,14 @@ from .. import __version__
 from .._text import read_text
 from ..config.export import dump_full
 from ..files.atomic import atomic_write
+from ..runs.events import JsonlSink
+from ..runs.progress import say
+from ..runs.result import TrainResult
+from ..runs.run_folder import RunFolder
 from .assemble import Inputs, build_machine
 from .checkpoint import Checkpoint
 from .identity import changed_settings
 from .image_changes import changes_since, images_of
-from .jsonl_sink import JsonlSink
 from .keeper import CheckpointKeeper
 from .loi_start import start_from_gradient
 from .loop import Loop
@@ -25,9 +28,6 @@ from .lora_writer import LoraWriter
 from .machine import Machine
 from .memory import advise_on_memory
 from .monitor import Monitor
-from .progress import say
-from .result import TrainResult
-from .run_folder import RunFolder
 from .sinks import SinkGroup
 from .tensorboard_sink import TensorBoardSink
 

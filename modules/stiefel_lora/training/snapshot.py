@@ -11,9 +11,9 @@ import torch
 
 from .._exceptions import CheckpointError, reason_of
 from ..adapters import factors_of, load_factors
+from ..runs.progress import say
 from .checkpoint import Checkpoint
 from .machine import Machine
-from .progress import say
 from .rng import capture_rng, restore_rng
 
 __all__ = ["fitting", "put_back", "take_snapshot"]

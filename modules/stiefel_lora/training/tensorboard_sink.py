@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._exceptions import reason_of
-from .progress import say
+from ..runs.progress import say
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._exceptions import InputError, TrainingError
+from ..runs.progress import say
+from ..runs.result import TrainResult
+from ..runs.run_folder import create_run_folder
+from ..runs.run_lock import hold_run
 from .assemble import Inputs, check_inputs, report_files
 from .checkpoint import load_checkpoint, remove_leftovers
 from .identity import check_identity, run_identity
 from .image_changes import changes_since
-from .progress import say
-from .result import TrainResult
 from .resume import check_steps, find_run, read_latest
 from .run import Run
-from .run_folder import create_run_folder
-from .run_lock import hold_run
 
 if TYPE_CHECKING:
     from ..config import TrainConfig

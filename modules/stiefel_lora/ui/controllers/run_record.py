@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ...training.run_folder import RunFolder
+from ...runs.run_folder import RunFolder
 from .rank_table import RankTable
 from .series import Series
 

@@ -26,7 +26,7 @@ from ...jobs import (
     retry_jobs,
     start_runner,
 )
-from ...training.commands import Command, send_command
+from ...runs.commands import Command, send_command
 
 __all__ = ["Trainings"]
 

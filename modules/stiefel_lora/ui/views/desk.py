@@ -11,7 +11,7 @@ from PySide6.QtGui import QDesktopServices
 
 from ..._exceptions import StiefelLoraError
 from ...jobs import Job, Tail
-from ...training.commands import Command
+from ...runs.commands import Command
 from ..controllers.board import Board
 from ..controllers.run_record import RunRecord
 from ..controllers.trainings import Trainings

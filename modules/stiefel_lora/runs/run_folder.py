@@ -15,7 +15,7 @@ from typing import Any
 
 from .._exceptions import OutputError
 from .._text import read_text
-from .jsonl_sink import read_events
+from .events import read_events
 
 __all__ = [
     "RunFolder",
