@@ -24,9 +24,9 @@ from layer_shapes import SHAPES, make_pairs
 from stiefel_lora.adapters import Moves
 from stiefel_lora.metrics.ranks import measure_ranks
 from stiefel_lora.runs.events import JsonlSink
-from stiefel_lora.training.monitor import Monitor
-from stiefel_lora.training.sinks import SinkGroup
-from stiefel_lora.training.tensorboard_sink import TensorBoardSink
+from stiefel_lora.training.logging.monitor import Monitor
+from stiefel_lora.training.logging.sinks import SinkGroup
+from stiefel_lora.training.logging.tensorboard_sink import TensorBoardSink
 
 MODEL, GOAL = "sdxl", 0.01
 

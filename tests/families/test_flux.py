@@ -19,7 +19,7 @@ from stiefel_lora.config import parse_config
 from stiefel_lora.data.framing import Frame
 from stiefel_lora.families import SampleRequest, check_model
 from stiefel_lora.families.flux import Flux
-from stiefel_lora.training.objective import picture_losses
+from stiefel_lora.training.loss.denoising_loss import picture_losses
 
 FRAME = Frame((200, 100), (64, 32), 16, 0, (32, 32))
 

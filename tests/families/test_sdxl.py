@@ -15,7 +15,7 @@ from stiefel_lora.data.framing import Frame
 from stiefel_lora.families import SampleRequest
 from stiefel_lora.families.latents import decode_latents, encode_latents
 from stiefel_lora.families.sdxl import Sdxl
-from stiefel_lora.training.objective import picture_losses
+from stiefel_lora.training.loss.denoising_loss import picture_losses
 
 FRAME = Frame((200, 100), (64, 32), 16, 0, (32, 32))
 

@@ -107,7 +107,7 @@ OFF = (
     ),
     Off(
         "resume with full state",
-        "training.snapshot.put_back",
+        "training.checkpointing.snapshot.put_back",
         Call("noise.restore"),
         (f"{_RESUME}[stop]",),
     ),
@@ -164,7 +164,7 @@ OFF = (
     ),
     Off(
         "masked training",
-        "training.objective.Objective._masked",
+        "training.loss.denoising_loss.Objective._masked",
         Given("mask", "None"),
         (
             f"{_TRAINING}objective.py::test_masks_weigh_what_is_outside_less",
@@ -179,25 +179,25 @@ OFF = (
     ),
     Off(
         "EMA",
-        "training.machine.Machine.averaged",
+        "training.state.Machine.averaged",
         Returns("self.evaluated()"),
         (_AVERAGE,),
     ),
     Off(
         "EMA",
-        "training.averaging.MovingAverage.update",
+        "training.ema.MovingAverage.update",
         Returns(),
         (_AVERAGE,),
     ),
     Off(
         "sample pictures",
-        "training.monitor.Monitor.sample",
+        "training.logging.monitor.Monitor.sample",
         Returns(),
         (f"{_TRAINING}train_run.py::test_grid_shows_samples_before_and_after",),
     ),
     Off(
         "validation loss",
-        "training.monitor.Monitor.validate",
+        "training.logging.monitor.Monitor.validate",
         Returns(),
         (f"{_TRAINING}train_run.py::test_held_out_loss_is_measured_first_and_last",),
     ),
@@ -215,7 +215,7 @@ OFF = (
     ),
     Off(
         "min-SNR",
-        "training.level_weights.min_snr_gamma",
+        "training.loss.level_weights.min_snr_gamma",
         Returns("torch.ones_like(ratio)"),
         (
             f"{_TRAINING}objective.py::"
@@ -224,31 +224,31 @@ OFF = (
     ),
     Off(
         "min-SNR",
-        "training.objective.make_objective",
+        "training.loss.denoising_loss.make_objective",
         Value("config.loss_weight_fn", "'constant'"),
         (f"{_REACHES}[loss_weight_fn]",),
     ),
     Off(
         "noise offset",
-        "training.noise.NoiseSource.draw",
+        "training.loss.noise.NoiseSource.draw",
         Value("self._offset_weight", "0.0"),
         (f"{_TRAINING}noise.py::test_offset_noise_is_one_number_a_channel",),
     ),
     Off(
         "noise offset",
-        "training.noise.make_noise_source",
+        "training.loss.noise.make_noise_source",
         Value("config.offset_noise_weight", "0.0"),
         (f"{_REACHES}[offset_noise_weight]",),
     ),
     Off(
         "timestep distribution",
-        "training.timesteps.PlaceDraw.draw",
+        "training.loss.timesteps.PlaceDraw.draw",
         Value("self.distribution", "'uniform'"),
         (f"{_TRAINING}noise.py::test_distributions_have_their_quantiles",),
     ),
     Off(
         "timestep distribution",
-        "training.timesteps.make_draw",
+        "training.loss.timesteps.make_draw",
         Value("config.resolved_timestep_distribution", "'uniform'"),
         (f"{_REACHES}[timestep_distribution]",),
     ),
@@ -342,7 +342,7 @@ OFF = (
     ),
     Off(
         "effective rank, spectrum",
-        "training.monitor.Monitor.measure_ranks",
+        "training.logging.monitor.Monitor.measure_ranks",
         Call("_sink.scalars"),
         (f"{_TRAINING}train_run.py::test_every_block_has_its_ranks",),
     ),

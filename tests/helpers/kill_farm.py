@@ -22,8 +22,8 @@ from helpers.runs import tiny_config, tiny_flux_config
 from helpers.varied import varied_settings
 from stiefel_lora import CheckpointError
 from stiefel_lora.config import TrainConfig
-from stiefel_lora.training.checkpoint import Checkpoint, list_checkpoints
-from stiefel_lora.training.resume import find_run, read_latest
+from stiefel_lora.training.checkpointing.checkpoint import Checkpoint, list_checkpoints
+from stiefel_lora.training.checkpointing.resume import find_run, read_latest
 from stiefel_lora.training.trainer import train
 
 CONFIGS = {"sdxl": tiny_config, "flux": tiny_flux_config}

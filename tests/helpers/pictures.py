@@ -11,7 +11,7 @@ from diffusers import FluxPipeline, StableDiffusionXLPipeline
 from stiefel_lora.adapters import add_lora, load_factors
 from stiefel_lora.families import SampleRequest
 from stiefel_lora.training import TrainResult
-from stiefel_lora.training.checkpoint import load_checkpoint
+from stiefel_lora.training.checkpointing.checkpoint import load_checkpoint
 
 from .families import open_flux, open_sdxl
 

@@ -23,7 +23,7 @@ from stiefel_lora.geometry import orthogonality_error, random_orthonormal
 from stiefel_lora.optim import init_riemannion_, riemannion
 from stiefel_lora.optim.pairs import find_pairs
 from stiefel_lora.optim.rule import keeps_orthonormal
-from stiefel_lora.training.averaging import MovingAverage, decay_at
+from stiefel_lora.training.ema import MovingAverage, decay_at
 
 BEFORE, STEPS, SEEDS, DECAY = 20, 40, 2, 0.9
 FURTHER = 4.0

@@ -16,8 +16,8 @@ from stiefel_lora.files import load_lora
 from stiefel_lora.geometry import orthogonality_error
 from stiefel_lora.optim import create_optimizer, init_stiefel_
 from stiefel_lora.optim.pairs import Pair, find_pairs
-from stiefel_lora.training.averaging import MovingAverage, decay_at
-from stiefel_lora.training.checkpoint import load_checkpoint
+from stiefel_lora.training.checkpointing.checkpoint import load_checkpoint
+from stiefel_lora.training.ema import MovingAverage, decay_at
 from stiefel_lora.training.trainer import train
 
 CPU = torch.device("cpu")

@@ -22,7 +22,10 @@ from stiefel_lora.jobs.results import collect
 from stiefel_lora.jobs.tail import Watch
 from stiefel_lora.runs.events import current_events
 from stiefel_lora.training import RunFolder, read_events
-from stiefel_lora.training.checkpoint import list_checkpoints, load_checkpoint
+from stiefel_lora.training.checkpointing.checkpoint import (
+    list_checkpoints,
+    load_checkpoint,
+)
 from stiefel_lora.training.loop import Loop
 from stiefel_lora.training.trainer import train
 from stiefel_lora.ui.controllers.run_record import RunRecord
@@ -350,7 +353,7 @@ def test_steps_below_the_checkpoint_are_refused_and_nothing_is_written(
 def test_a_state_that_does_not_fit_leaves_the_folder_as_it_was(
     tiny_sdxl: Path, root: Path
 ) -> None:
-    from stiefel_lora.training.checkpoint import save_checkpoint
+    from stiefel_lora.training.checkpointing.checkpoint import save_checkpoint
 
     folder = RunFolder(root / "runs" / "tiny")
     path = folder.checkpoints / "step-6"

@@ -15,15 +15,15 @@ import pytest
 import torch
 
 from stiefel_lora import CheckpointError, OutputError
-from stiefel_lora.training.branches import Branch
-from stiefel_lora.training.checkpoint import (
+from stiefel_lora.training.checkpointing.branches import Branch
+from stiefel_lora.training.checkpointing.checkpoint import (
     Checkpoint,
     list_checkpoints,
     load_checkpoint,
     remove_leftovers,
     save_checkpoint,
 )
-from stiefel_lora.training.rng import capture_rng, restore_rng, seed_all
+from stiefel_lora.training.checkpointing.rng import capture_rng, restore_rng, seed_all
 
 
 def make(step: int) -> Checkpoint:

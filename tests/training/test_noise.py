@@ -13,8 +13,8 @@ import torch
 from helpers.families import open_sdxl
 from stiefel_lora.config import parse_config
 from stiefel_lora.families.flow import dynamic_shift
-from stiefel_lora.training.noise import NoiseSource, make_noise_source
-from stiefel_lora.training.timesteps import DISTRIBUTIONS, PlaceDraw, shifted
+from stiefel_lora.training.loss.noise import NoiseSource, make_noise_source
+from stiefel_lora.training.loss.timesteps import DISTRIBUTIONS, PlaceDraw, shifted
 
 MANY = torch.zeros(20_000, 4, 2, 2)
 

@@ -15,12 +15,16 @@ from stiefel_lora import ConfigError
 from stiefel_lora.config import parse_config, remarks
 from stiefel_lora.families import Prediction
 from stiefel_lora.families.flow import flow_signal_to_noise
-from stiefel_lora.training.level_weights import (
+from stiefel_lora.training.loss.denoising_loss import (
+    Objective,
+    make_objective,
+    picture_losses,
+)
+from stiefel_lora.training.loss.level_weights import (
     debiased_estimation,
     min_snr_gamma,
     sigma,
 )
-from stiefel_lora.training.objective import Objective, make_objective, picture_losses
 from stiefel_lora.training.trainer import train
 
 Factors = dict[str, torch.Tensor]

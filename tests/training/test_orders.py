@@ -13,7 +13,7 @@ from stiefel_lora.config import load_config
 from stiefel_lora.jobs import Plan, Queue, add_jobs, pause_jobs, worker
 from stiefel_lora.runs.run_lock import hold_run
 from stiefel_lora.training import RunFolder, read_events, send_command
-from stiefel_lora.training.checkpoint import list_checkpoints
+from stiefel_lora.training.checkpointing.checkpoint import list_checkpoints
 from stiefel_lora.training.trainer import train
 
 

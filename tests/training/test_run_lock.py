@@ -11,8 +11,8 @@ from helpers.runs import tiny_config
 from stiefel_lora import OutputError
 from stiefel_lora._locks import Lock, is_held
 from stiefel_lora.runs.run_lock import hold_run, run_lock_path
-from stiefel_lora.training.checkpoint import list_checkpoints
-from stiefel_lora.training.machine import Machine
+from stiefel_lora.training.checkpointing.checkpoint import list_checkpoints
+from stiefel_lora.training.state import Machine
 from stiefel_lora.training.trainer import train
 
 HOLD = """

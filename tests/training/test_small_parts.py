@@ -15,8 +15,8 @@ from stiefel_lora.runs.commands import take_commands
 from stiefel_lora.runs.events import JsonlSink
 from stiefel_lora.runs.run_folder import create_run_folder, existing_run_folders
 from stiefel_lora.training import RunFolder, read_events, send_command
+from stiefel_lora.training.checkpointing.identity import changed_settings
 from stiefel_lora.training.finite import check_blocks, check_finite
-from stiefel_lora.training.identity import changed_settings
 from stiefel_lora.training.samples import before_after_grid, unique_titles
 
 

@@ -9,7 +9,10 @@ from helpers.fixtures import StopAfter
 from helpers.runs import assert_same_factors, tiny_config
 from stiefel_lora import CheckpointError, OutputError
 from stiefel_lora.training import read_events
-from stiefel_lora.training.checkpoint import list_checkpoints, load_checkpoint
+from stiefel_lora.training.checkpointing.checkpoint import (
+    list_checkpoints,
+    load_checkpoint,
+)
 from stiefel_lora.training.trainer import train
 
 

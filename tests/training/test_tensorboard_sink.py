@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
-from stiefel_lora.training.tensorboard_sink import TensorBoardSink
+from stiefel_lora.training.logging.tensorboard_sink import TensorBoardSink
 
 
 @contextlib.contextmanager

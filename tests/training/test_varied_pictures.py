@@ -13,7 +13,7 @@ from helpers.runs import assert_same_factors, factors_of, tiny_config
 from helpers.varied import SHAPES, varied_settings
 from stiefel_lora.config import TrainConfig
 from stiefel_lora.training import TrainResult
-from stiefel_lora.training.machine import Machine
+from stiefel_lora.training.state import Machine
 from stiefel_lora.training.trainer import train
 
 

@@ -19,8 +19,8 @@ from stiefel_lora._commands import app
 from stiefel_lora.config import dump_lean, parse_config
 from stiefel_lora.runs.run_folder import existing_run_folders
 from stiefel_lora.training import RunFolder, read_events
-from stiefel_lora.training.checkpoint import list_checkpoints
-from stiefel_lora.training.resume import find_run
+from stiefel_lora.training.checkpointing.checkpoint import list_checkpoints
+from stiefel_lora.training.checkpointing.resume import find_run
 from stiefel_lora.training.trainer import train
 
 

@@ -28,7 +28,7 @@ class Prediction:
     """What the denoiser said and what it should have said, both float32.
 
     Both have the shape of the latents; what a difference costs is training's business
-    (``training.objective``).
+    (``training.loss``).
     """
 
     predicted: Tensor

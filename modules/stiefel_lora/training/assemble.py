@@ -23,17 +23,17 @@ from ..families import Family, check_model, open_family
 from ..runs.progress import ProgressBar, say
 from ..runs.run_folder import RunFolder
 from .attention import check_attention, set_attention
-from .averaging import MovingAverage
+from .checkpointing.rng import seed_all
 from .compiling import check_compiler, compile_blocks
 from .components import add_text_loras, make_optimizer, text_targets
+from .ema import MovingAverage
 from .hardware import check_hardware, check_quantisation, make_accelerator
-from .machine import Machine
-from .noise import make_noise_source
-from .objective import make_objective
+from .loss.denoising_loss import make_objective
+from .loss.noise import make_noise_source
 from .optimizer_trial import check_optimizer
-from .rng import seed_all
 from .samples import Sampler
 from .schedule import make_schedule
+from .state import Machine
 from .validation import Validation
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from ..adapters import set_offset
 from ..optim.loi import init_loi_
 from ..runs.progress import ProgressBar
-from .machine import Machine
-from .noise import make_noise_source
+from .loss.noise import make_noise_source
+from .state import Machine
 
 if TYPE_CHECKING:
     from ..config import TrainConfig

@@ -14,14 +14,14 @@ from ..runs.commands import take_commands
 from ..runs.interrupts import InterruptWatch
 from ..runs.progress import ProgressBar, say
 from ..runs.run_folder import RunFolder
-from .checkpoint import Checkpoint
+from .checkpointing.checkpoint import Checkpoint
+from .checkpointing.keeper import CheckpointKeeper
+from .checkpointing.snapshot import fitting, put_back
 from .early_stop import EarlyStop
-from .keeper import CheckpointKeeper
+from .logging.monitor import Monitor
+from .logging.sinks import MetricSink
 from .lora_writer import BEST, LoraWriter
-from .machine import Machine
-from .monitor import Monitor
-from .sinks import MetricSink
-from .snapshot import fitting, put_back
+from .state import Machine
 
 if TYPE_CHECKING:
     from ..config import TrainConfig

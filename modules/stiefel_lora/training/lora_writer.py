@@ -13,10 +13,10 @@ from ..adapters import base_lengths
 from ..files import LoraWeights, compress
 from ..runs.progress import say
 from ..runs.run_folder import RunFolder
-from .machine import Machine
+from .logging.sinks import MetricSink
 from .output import lora_weights, write_lora_files
 from .run_notes import run_notes
-from .sinks import MetricSink
+from .state import Machine
 
 if TYPE_CHECKING:
     from ..config import TrainConfig

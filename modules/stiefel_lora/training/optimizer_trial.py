@@ -18,7 +18,7 @@ from ..optim.foreign import (
     in_eval_mode,
     needs_closure,
 )
-from .checkpoint import pack_state, unpack_state
+from .checkpointing.checkpoint import pack_state, unpack_state
 
 if TYPE_CHECKING:
     from ..config import TrainConfig

@@ -18,18 +18,18 @@ from ..runs.progress import say
 from ..runs.result import TrainResult
 from ..runs.run_folder import RunFolder
 from .assemble import Inputs, build_machine
-from .checkpoint import Checkpoint
-from .identity import changed_settings
-from .image_changes import changes_since, images_of
-from .keeper import CheckpointKeeper
+from .checkpointing.checkpoint import Checkpoint
+from .checkpointing.identity import changed_settings
+from .checkpointing.image_changes import changes_since, images_of
+from .checkpointing.keeper import CheckpointKeeper
+from .logging.monitor import Monitor
+from .logging.sinks import SinkGroup
+from .logging.tensorboard_sink import TensorBoardSink
 from .loi_start import start_from_gradient
 from .loop import Loop
 from .lora_writer import LoraWriter
-from .machine import Machine
 from .memory import advise_on_memory
-from .monitor import Monitor
-from .sinks import SinkGroup
-from .tensorboard_sink import TensorBoardSink
+from .state import Machine
 
 if TYPE_CHECKING:
     from ..config import TrainConfig

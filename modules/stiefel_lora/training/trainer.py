@@ -14,10 +14,10 @@ from ..runs.result import TrainResult
 from ..runs.run_folder import create_run_folder
 from ..runs.run_lock import hold_run
 from .assemble import Inputs, check_inputs, report_files
-from .checkpoint import load_checkpoint, remove_leftovers
-from .identity import check_identity, run_identity
-from .image_changes import changes_since
-from .resume import check_steps, find_run, read_latest
+from .checkpointing.checkpoint import load_checkpoint, remove_leftovers
+from .checkpointing.identity import check_identity, run_identity
+from .checkpointing.image_changes import changes_since
+from .checkpointing.resume import check_steps, find_run, read_latest
 from .run import Run
 
 if TYPE_CHECKING:

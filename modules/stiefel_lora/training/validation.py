@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from ..data.order import Visit
 from ..data.prepare import EncodedSet
 from ..families.protocol import Batch, Family, evaluating
-from .objective import picture_losses
-from .text import batch_with_text
+from .loss.denoising_loss import picture_losses
+from .loss.text_batch import batch_with_text
 
 __all__ = ["Validation"]
 

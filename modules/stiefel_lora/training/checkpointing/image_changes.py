@@ -12,10 +12,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..data.folder import Picture, Scan
+from ...data.folder import Picture, Scan
 
 if TYPE_CHECKING:
-    from .assemble import Inputs
+    from ..assemble import Inputs
     from .checkpoint import Checkpoint
 
 __all__ = ["changes_since", "image_changes", "images_of"]

@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from .._exceptions import OutputError
-from ..runs.events import current_events
-from ..runs.run_folder import RunFolder
+from ..._exceptions import OutputError
+from ...runs.events import current_events
+from ...runs.run_folder import RunFolder
 
 __all__ = ["Branch", "last_written", "move_aside"]
 

@@ -6,8 +6,11 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..runs.progress import say
-from ..runs.run_folder import RunFolder
+from ...runs.progress import say
+from ...runs.run_folder import RunFolder
+from ..finite import check_blocks, check_finite
+from ..logging.sinks import MetricSink
+from ..state import Machine
 from .branches import Branch, last_written, move_aside
 from .checkpoint import (
     Checkpoint,
@@ -17,13 +20,10 @@ from .checkpoint import (
     save_checkpoint,
     step_of,
 )
-from .finite import check_blocks, check_finite
-from .machine import Machine
-from .sinks import MetricSink
 from .snapshot import take_snapshot
 
 if TYPE_CHECKING:
-    from ..config import TrainConfig
+    from ...config import TrainConfig
 
 __all__ = ["CheckpointKeeper"]
 

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 from torch.nn import functional
 
-from ..families.protocol import Batch, Prediction
+from ...families.protocol import Batch, Prediction
 from .level_weights import LEVEL_WEIGHTS, LevelWeight, constant
 
 if TYPE_CHECKING:
-    from ..config import TrainConfig
+    from ...config import TrainConfig
 
 __all__ = ["Objective", "make_objective", "picture_losses"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..data.order import Visit
-from ..data.prepare import EncodedSet
-from ..families.protocol import Batch, Family
+from ...data.order import Visit
+from ...data.prepare import EncodedSet
+from ...families.protocol import Batch, Family
 
 __all__ = ["batch_with_text"]
 

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .._exceptions import CheckpointError
-from ..config.paths import MODEL_SETTINGS
-from ..data.store import cache_key
+from ..._exceptions import CheckpointError
+from ...config.paths import MODEL_SETTINGS
+from ...data.store import cache_key
 
 if TYPE_CHECKING:
-    from ..config import TrainConfig
-    from ..families.protocol import Family
+    from ...config import TrainConfig
+    from ...families.protocol import Family
 
 __all__ = ["changed_settings", "check_identity", "run_identity"]
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._exceptions import reason_of
-from ..runs.progress import say
+from ..._exceptions import reason_of
+from ...runs.progress import say
 
 if TYPE_CHECKING:
     from PIL import Image

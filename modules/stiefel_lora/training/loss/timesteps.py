@@ -27,7 +27,7 @@ import torch
 from torch import Generator, Tensor
 
 if TYPE_CHECKING:
-    from ..config import TrainConfig
+    from ...config import TrainConfig
 
 __all__ = ["DISTRIBUTIONS", "PlaceDraw", "make_draw", "shifted"]
 

@@ -6,14 +6,14 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .._exceptions import CheckpointError
-from ..config.path_text import path_problem
-from ..runs.progress import say
-from ..runs.run_folder import RunFolder, existing_run_folders
+from ..._exceptions import CheckpointError
+from ...config.path_text import path_problem
+from ...runs.progress import say
+from ...runs.run_folder import RunFolder, existing_run_folders
 from .checkpoint import Checkpoint, list_checkpoints, load_checkpoint
 
 if TYPE_CHECKING:
-    from ..config import TrainConfig
+    from ...config import TrainConfig
 
 __all__ = ["check_steps", "find_run", "read_latest"]
 

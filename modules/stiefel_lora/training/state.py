@@ -20,11 +20,11 @@ from ..families import Family
 from ..optim.foreign import in_eval_mode
 from ..optim.pairs import Pair
 from ..optim.rule import keeps_orthonormal
-from .averaging import MovingAverage
-from .noise import NoiseSource
-from .objective import Objective
+from .ema import MovingAverage
+from .loss.denoising_loss import Objective
+from .loss.noise import NoiseSource
+from .loss.text_batch import batch_with_text
 from .samples import Sampler
-from .text import batch_with_text
 from .validation import Validation
 
 __all__ = ["Machine"]

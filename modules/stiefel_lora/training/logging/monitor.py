@@ -9,16 +9,16 @@ from pathlib import Path
 from PIL import Image
 from torch import nn
 
-from ..adapters import Moves
-from ..metrics.rank_map import heat_map
-from ..metrics.ranks import RankReport, measure_ranks
-from ..metrics.tags import tag_of
-from ..optim.pairs import Pair
-from ..runs.events import current_events
-from ..runs.run_folder import RunFolder
-from .samples import Sampler
+from ...adapters import Moves
+from ...metrics.rank_map import heat_map
+from ...metrics.ranks import RankReport, measure_ranks
+from ...metrics.tags import tag_of
+from ...optim.pairs import Pair
+from ...runs.events import current_events
+from ...runs.run_folder import RunFolder
+from ..samples import Sampler
+from ..validation import Validation
 from .sinks import MetricSink
-from .validation import Validation
 
 __all__ = ["Monitor"]
 

@@ -25,7 +25,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from .._exceptions import CheckpointError, OutputError, reason_of
+from ..._exceptions import CheckpointError, OutputError, reason_of
 from .branches import Branch
 
 __all__ = [

@@ -16,8 +16,8 @@ from torch import Tensor
 from .timesteps import PlaceDraw, make_draw
 
 if TYPE_CHECKING:
-    from ..config import TrainConfig
-    from ..families import Family
+    from ...config import TrainConfig
+    from ...families import Family
 
 __all__ = ["NoiseSource", "make_noise_source"]
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from .._exceptions import CheckpointError, reason_of
-from ..adapters import factors_of, load_factors
-from ..runs.progress import say
+from ..._exceptions import CheckpointError, reason_of
+from ...adapters import factors_of, load_factors
+from ...runs.progress import say
+from ..state import Machine
 from .checkpoint import Checkpoint
-from .machine import Machine
 from .rng import capture_rng, restore_rng
 
 __all__ = ["fitting", "put_back", "take_snapshot"]

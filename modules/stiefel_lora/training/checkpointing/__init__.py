@@ -1,0 +1,5 @@
+"""Checkpoints of a run, and an exact resume from one."""
+
+from __future__ import annotations
+
+__all__: list[str] = []
