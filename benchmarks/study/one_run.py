@@ -76,7 +76,8 @@ class Run:
         logging.disable(logging.INFO)
         began, processor = time.monotonic(), time.process_time()
         with tempfile.TemporaryDirectory() as folder, _LossesByImage() as seen:
-            settings = {**self._settings(), "output_dir": folder}
+            settings = {**self.own_settings(), **task_settings(self.task)}
+            settings["output_dir"] = folder
             pairs = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
             try:
                 result = train(load_config(PRESETS[self.base], pairs))
@@ -100,7 +101,8 @@ class Run:
             **self._origin(),
         }
 
-    def _settings(self) -> dict[str, Any]:
+    def own_settings(self) -> dict[str, Any]:
+        """Settings that make this run what it is, without those of its task."""
         return {
             "optimizer": {"name": self.method.name, **dict(self.method.options)},
             "lora_rank": self.rank,
@@ -108,8 +110,6 @@ class Run:
             "learning_rate_scheduler": "cosine",
             "seed": self.seed,
             "steps": self.steps,
-            **task_settings(self.task),
-            **dict(self.method.settings),
             "samples": [],
             "validate_every": math.ceil(self.steps / EVALUATIONS),
             "validation_timesteps_per_picture": 2,
@@ -117,6 +117,7 @@ class Run:
             "checkpoint_every": 0,
             "output_formats": ["peft"],
             "cache_dir": str(ROOT / "build" / "study_cache"),
+            **dict(self.method.settings),
         }
 
     def _origin(self) -> dict[str, Any]:

@@ -45,7 +45,7 @@ _OPTIONS = (
 
 
 @register(
-    label="Trial of the product's step",
+    label="Product trial",
     summary="The step of the product in exchangeable parts, for the study.",
     default_lr=1e-2,
     alpha_policy="rank",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -117,3 +118,16 @@ def test_the_interval_is_students(study: ModuleType) -> None:
         pytest.approx(2 - 4.303 / 3**0.5),
         pytest.approx(2 + 4.303 / 3**0.5),
     )
+
+
+def test_every_run_of_every_stage_has_a_valid_config(study: ModuleType) -> None:
+    from helpers.plugin_methods import forgetting_plugins
+    from stiefel_lora.config import load_config
+
+    with forgetting_plugins():
+        for stage in study.stages.STAGES.values():
+            for cell in stage.cells:
+                run = cell.runs(cell.method.rate)[0]
+                settings = run.own_settings().items()
+                pairs = [f"{key}={json.dumps(value)}" for key, value in settings]
+                load_config(study.one_run.PRESETS[run.base], pairs)
