@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
+import safetensors
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
@@ -16,7 +18,7 @@ from torch import Tensor
 from .._exceptions import ModelError, OutputError
 from .atomic import atomic_write
 
-__all__ = ["legacy_hash", "read_tensors", "tensor_hash", "write_tensors"]
+__all__ = ["dtype_codes", "legacy_hash", "read_tensors", "tensor_hash", "write_tensors"]
 
 _LEGACY_START, _LEGACY_LENGTH = 0x100000, 0x10000
 
@@ -49,11 +51,13 @@ def read_tensors(
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read tensors and metadata; the file is closed and free afterwards.
 
+    The tensors are parts of one buffer of the size of the file.
+
     Raises:
         ModelError: no such file, or it is no whole safetensors file.
     """
     try:
-        return _parse(Path(path).read_bytes())
+        return _views(Path(path))
     except OSError as error:
         raise ModelError(f"{path} can not be read: {error.strerror}.") from error
     except (SafetensorError, ValueError) as error:
@@ -81,13 +85,57 @@ def legacy_hash(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> s
     return hashlib.sha256(part).hexdigest()[:8]
 
 
+def _views(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors that share one buffer of the file's size, and the metadata."""
+    data = bytearray(path.stat().st_size)
+    with path.open("rb") as stream:
+        stream.readinto(data)
+    # Raises where the table of contents does not fit the file.
+    with safetensors.safe_open(path, "pt"):
+        pass
+    start = _header_end(data)
+    header = json.loads(bytes(data[8:start]))
+    metadata = header.pop("__metadata__", {})
+    dtypes = {code: dtype for dtype, code in dtype_codes().items()}
+    if any(entry["dtype"] not in dtypes for entry in header.values()):
+        return _parse(bytes(data))
+    found = {}
+    for key, entry in header.items():
+        first, last = (start + offset for offset in entry["data_offsets"])
+        dtype = dtypes[entry["dtype"]]
+        if first == last:
+            found[key] = torch.empty(entry["shape"], dtype=dtype)
+            continue
+        own, offset = (data, first)
+        if first % dtype.itemsize:
+            own, offset = data[first:last], 0
+        count = (last - first) // dtype.itemsize
+        flat = torch.frombuffer(own, dtype=dtype, count=count, offset=offset)
+        found[key] = flat.reshape(entry["shape"])
+    return found, metadata
+
+
+@functools.cache
+def dtype_codes() -> dict[torch.dtype, str]:
+    """Name of each dtype in a header, in the order in which safetensors sorts them."""
+    known = (torch.float64, torch.int64, torch.float32, torch.int32, torch.bfloat16)
+    known += (torch.float16, torch.int16, torch.float8_e4m3fn, torch.float8_e5m2)
+    known += (torch.int8, torch.uint8, torch.bool)
+    names = {str(dtype): dtype for dtype in known}
+    one_each = {name: torch.zeros(1).to(dtype) for name, dtype in names.items()}
+    data = safetensors.torch.save(one_each)
+    header = json.loads(data[8 : _header_end(data)])
+    order = sorted(header, key=lambda name: header[name]["data_offsets"][0])
+    return {names[name]: header[name]["dtype"] for name in order}
+
+
 def _parse(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
     tensors = safetensors.torch.load(data)
     header = json.loads(data[8 : _header_end(data)])
     return tensors, header.get("__metadata__", {})
 
 
-def _header_end(data: bytes) -> int:
+def _header_end(data: bytes | bytearray) -> int:
     return 8 + int.from_bytes(data[:8], "little")
 
 

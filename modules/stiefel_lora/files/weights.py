@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import math
+from collections.abc import Iterable
 
 from torch import Tensor
 
@@ -15,6 +16,7 @@ __all__ = [
     "LoraFactors",
     "LoraWeights",
     "canonical_name",
+    "commonest_alpha",
     "rank_of",
     "with_one_alpha",
 ]
@@ -118,8 +120,7 @@ def with_one_alpha(weights: LoraWeights) -> LoraWeights:
     """
     if not weights:
         return weights
-    counts = collections.Counter(factors.alpha for factors in weights.values())
-    alpha = counts.most_common(1)[0][0]
+    alpha = commonest_alpha(factors.alpha for factors in weights.values())
     return {
         name: factors
         if factors.alpha == alpha
@@ -128,3 +129,8 @@ def with_one_alpha(weights: LoraWeights) -> LoraWeights:
         )
         for name, factors in weights.items()
     }
+
+
+def commonest_alpha(alphas: Iterable[float]) -> float:
+    """The alpha that most layers have."""
+    return collections.Counter(alphas).most_common(1)[0][0]

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from helpers.lora_files import SPELLINGS, dense, dense_of, make, stack, write
 from stiefel_lora import _commands
 from stiefel_lora._exceptions import ModelError, OptionError, OutputError
-from stiefel_lora.files import LoraFactors, Target, open_lora, resize_lora
+from stiefel_lora.files import LoraFactors, Target, open_lora, resize_lora, streamed
 from stiefel_lora.files.tools.differences import difference, update_norm
 from stiefel_lora.files.tools.resizing import resized
 
@@ -307,10 +307,10 @@ def test_unknown_keys_need_a_word(tmp_path):
 def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
     file = write(tmp_path / "in.safetensors", make())
 
-    def full(self, data):
+    def full(tensor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    monkeypatch.setattr(streamed, "_bytes", full)
     with pytest.raises(OutputError, match="No space left on device"):
         resize_lora(file, tmp_path / "out.safetensors", Target(rank=1))
     assert [path.name for path in tmp_path.iterdir()] == ["in.safetensors"]

@@ -24,11 +24,12 @@ import torch
 
 from ..._exceptions import ModelError, OptionError
 from ..weights import LoraFactors
-from .differences import difference, relative, update_norm
+from .differences import compared, relative, update_norm
 from .layer_names import MODEL
 from .lora_file import LoraFile, LoraLayer
 from .one_thread import one_thread
-from .resizing import Target, resized
+from .planned import Planned, announced
+from .resizing import Target, plan_resize
 from .respell import in_layout_of, is_fused, respelled
 from .save_lora import Lineage, Saved, check_output, save_lora
 from .sections import section_of
@@ -40,6 +41,7 @@ __all__ = [
     "merged",
     "parse_part",
     "parse_section",
+    "plan_merge",
 ]
 
 
@@ -141,27 +143,38 @@ def merge_lora(
     """
     files = [part.file for part in parts]
     check_output(output, [file.path for file in files], overwrite=overwrite)
-    total = merged(parts)
+    if not parts:
+        raise OptionError("FILE: nothing to merge. Give at least one LoRA file.")
+    norms = [_checked_norms(part) for part in parts]
+    total = plan_merge(parts)
     if dtype is None:
         kinds = [file.widest_dtype for file in files]
-        dtype = kinds[0]
-        for kind in kinds[1:]:
-            dtype = torch.promote_types(dtype, kind)
+        dtype = functools.reduce(torch.promote_types, kinds)
     small = total
     if target is not None:
-        small = resized(total, target, itemsize=dtype.itemsize)
+        small = plan_resize(total, target, itemsize=dtype.itemsize)
     saved = save_lora(output, small, dtype=dtype, lineage=Lineage(files, command))
-    stored = saved.file.by_key
     if target is None:
-        lost, norm = list(saved.differences), math.hypot(*saved.norms)
+        lost, sizes = list(saved.differences), list(saved.norms)
     else:
-        lost = [difference(stored[x.key].factors, x.factors) for x in total.layers]
-        norm = math.hypot(*(update_norm(layer.factors) for layer in total.layers))
-    norms = tuple(
-        math.hypot(*(update_norm(layer.factors) for layer in _weighted(part).layers))
-        for part in parts
+        lost, sizes = _against(total, saved.file)
+    norm = math.hypot(*sizes)
+    weighted = tuple(
+        math.hypot(*(_factor(part, layer) * own[layer.key] for layer in file.layers))
+        for part, file, own in zip(parts, files, norms, strict=True)
     )
-    return MergeReport(relative(math.hypot(*lost), norm), norm, norms, saved)
+    return MergeReport(relative(math.hypot(*lost), norm), norm, weighted, saved)
+
+
+def _against(total: Planned, stored: LoraFile) -> tuple[list[float], list[float]]:
+    """Norms of stored minus exact updates, and of the exact ones."""
+    own = stored.by_key
+    lost, sizes = [], []
+    for layer in total.file.layers:
+        apart, size = compared(own[layer.key].factors, total.factors(layer))
+        lost.append(apart)
+        sizes.append(size)
+    return lost, sizes
 
 
 def merged(parts: Sequence[Part]) -> LoraFile:
@@ -174,7 +187,17 @@ def merged(parts: Sequence[Part]) -> LoraFile:
     if not parts:
         raise OptionError("FILE: nothing to merge. Give at least one LoRA file.")
     for part in parts:
-        _check(part)
+        _checked_norms(part)
+    return plan_merge(parts).in_memory()
+
+
+def plan_merge(parts: Sequence[Part]) -> Planned:
+    """The exact sum, whose factors are put together layer by layer.
+
+    Raises:
+        ModelError: files of different families, or layers of different shapes.
+        OptionError: all weights are 0.
+    """
     first = parts[0].file
     family = _family([part.file for part in parts])
     fused = is_fused(first)
@@ -193,7 +216,7 @@ def merged(parts: Sequence[Part]) -> LoraFile:
         layer = own.get(key) or _named_like(
             first, found[0][0].file, found[0][1], family
         )
-        factors = _sum(found)
+        factors = _shapes_of_sum(found)
         layers.append(
             dataclasses.replace(
                 layer,
@@ -207,11 +230,14 @@ def merged(parts: Sequence[Part]) -> LoraFile:
         part.file.size - sum(layer.size for layer in part.file.layers) for part in parts
     )
     size = headers + sum(layer.size for layer in layers)
-    return dataclasses.replace(first, layers=tuple(layers), family=family, size=size)
+    total = dataclasses.replace(first, layers=tuple(layers), family=family, size=size)
+    return Planned(total, lambda layer: _sum([x for _, x in summands[layer.key]]))
 
 
-def _check(part: Part) -> None:
+def _checked_norms(part: Part) -> dict[str, float]:
+    """Norms of the updates of a file that can be a summand, without its weight."""
     file = part.file
+    norms: dict[str, float] = {}
     if file.others:
         other = file.others[0]
         raise ModelError(
@@ -224,7 +250,8 @@ def _check(part: Part) -> None:
                 f"{file.path}: {layer.name} is a DoRA, whose row lengths do not add "
                 "up. Give files of plain LoRAs."
             )
-        if not math.isfinite(update_norm(layer.factors)):
+        norms[layer.key] = update_norm(layer.factors, six_digits=True)
+        if not math.isfinite(norms[layer.key]):
             raise ModelError(
                 f"{file.path}: NaN or infinity in {layer.name}. Use an earlier file of "
                 "the training."
@@ -236,6 +263,7 @@ def _check(part: Part) -> None:
                 f"--section: {pattern} matches no section of {file.path.name}; it has "
                 f"{', '.join(sections)}."
             )
+    return norms
 
 
 def _family(files: Sequence[LoraFile]) -> str | None:
@@ -291,18 +319,26 @@ def _factor(part: Part, layer: LoraLayer) -> float:
     return weight * found[-1] if found else weight
 
 
-def _sum(summands: Sequence[tuple[Part, LoraLayer]]) -> LoraFactors:
+def _shapes_of_sum(summands: Sequence[tuple[Part, LoraLayer]]) -> LoraFactors:
+    """Shapes of the sum of a layer, or an error where the summands differ."""
     first = summands[0][1].factors
-    ups, downs = [], []
+    wanted = (first.up.shape[0], *first.down.shape[1:])
     for part, layer in summands:
-        factors = layer.factors
-        shapes = (factors.up.shape[0], *factors.down.shape[1:])
-        wanted = (first.up.shape[0], *first.down.shape[1:])
+        shapes = (layer.factors.up.shape[0], *layer.factors.down.shape[1:])
         if shapes != wanted:
             raise ModelError(
                 f"{layer.name}: {part.file.path} has a layer of {shapes}, "
                 f"{summands[0][0].file.path} one of {wanted}. Give files of one model."
             )
+    rank = sum(layer.factors.rank for _, layer in summands)
+    up = (first.up.shape[0], rank, *first.up.shape[2:])
+    return announced(up, (rank, *first.down.shape[1:]), float(rank), torch.float32)
+
+
+def _sum(layers: Sequence[LoraLayer]) -> LoraFactors:
+    ups, downs = [], []
+    for layer in layers:
+        factors = layer.factors
         ups.append(_two_bytes(factors.up))
         # Products in float64 are kept in float32 at most: files hold no more.
         down = factors.down.double() * factors.scale

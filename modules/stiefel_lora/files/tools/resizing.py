@@ -18,13 +18,21 @@ from torch import Tensor
 from ..._exceptions import ModelError, OptionError
 from ...geometry import product_singular_values, truncate_factored
 from ..weights import LoraFactors
-from .differences import difference, relative, update_norm
+from .differences import compared, relative
 from .lora_file import LoraFile, LoraLayer
 from .one_thread import one_thread
+from .planned import Planned, announced
 from .ranks_to_keep import capped, ranks_by_error, ranks_by_size, ranks_by_total_error
 from .save_lora import Lineage, Saved, check_output, save_lora
 
-__all__ = ["LayerError", "ResizeReport", "Target", "resize_lora", "resized"]
+__all__ = [
+    "LayerError",
+    "ResizeReport",
+    "Target",
+    "plan_resize",
+    "resize_lora",
+    "resized",
+]
 
 # For the lineage in the metadata and a header that grew by some digits.
 _HEADER_SLACK = 4096
@@ -61,6 +69,12 @@ class Target:
 
     max_norm: float | None = None
     """Cap of the Frobenius norm of all updates together."""
+
+    @property
+    def needs_spectra(self) -> bool:
+        """Whether singular values decide; a rank alone does without."""
+        values = (value for name, value in vars(self).items() if name != "rank")
+        return any(value is not None for value in values)
 
     def __post_init__(self) -> None:
         goals = ("error", "total_error", "energy", "size")
@@ -146,8 +160,8 @@ def resize_lora(
     """
     check_output(output, [file.path], overwrite=overwrite)
     dtype = dtype or file.widest_dtype
-    changed = resized(file, target, itemsize=dtype.itemsize)
-    saved = save_lora(output, changed, dtype=dtype, lineage=Lineage([file], command))
+    plan = plan_resize(Planned.of(file), target, itemsize=dtype.itemsize)
+    saved = save_lora(output, plan, dtype=dtype, lineage=Lineage([file], command))
     stored = saved.file.by_key
     layers = [_compared(layer, stored[layer.key]) for layer in file.layers]
     lost = math.hypot(*(layer.error * layer.norm for layer in layers))
@@ -158,10 +172,18 @@ def resize_lora(
 def resized(file: LoraFile, target: Target, *, itemsize: int = 4) -> LoraFile:
     """The same file with factors of other ranks, float64, and alpha = rank.
 
+    Arguments and errors are those of ``plan_resize``.
+    """
+    return plan_resize(Planned.of(file), target, itemsize=itemsize).in_memory()
+
+
+def plan_resize(plan: Planned, target: Target, *, itemsize: int = 4) -> Planned:
+    """Choose ranks; the factors, float64 with alpha = rank, are computed on demand.
+
     A layer that keeps its rank and its singular values keeps its factors.
 
     Args:
-        file: of ``open_lora``.
+        plan: layers and their factors.
         target: goal.
         itemsize: bytes of a number in the file to be written.
 
@@ -169,8 +191,14 @@ def resized(file: LoraFile, target: Target, *, itemsize: int = 4) -> LoraFile:
         ModelError: a layer is a DoRA or not finite.
         OptionError: the goal cannot be reached.
     """
-    spectra = [_spectrum(file, layer) for layer in file.layers]
-    ranks = capped(_ranks(file, spectra, target, itemsize), target.rank)
+    file = plan.file
+    for layer in file.layers:
+        _check_kind(file, layer)
+    ranks, spectra = [_full_rank(layer.factors) for layer in file.layers], []
+    if target.needs_spectra:
+        spectra = [_spectrum(file, layer, plan.factors(layer)) for layer in file.layers]
+        ranks = _ranks(file, spectra, target, itemsize)
+    ranks = capped(ranks, target.rank)
     cap = math.inf if target.max_sigma is None else target.max_sigma
     shrink = 1.0
     if target.max_norm is not None:
@@ -180,32 +208,64 @@ def resized(file: LoraFile, target: Target, *, itemsize: int = 4) -> LoraFile:
         ]
         norm = math.hypot(*(float(values.norm()) for values in kept))
         shrink = min(1.0, relative(target.max_norm, norm))
-    layers = [
-        _truncated(layer, rank, cap, shrink)
-        for layer, rank in zip(file.layers, ranks, strict=True)
-    ]
-    return dataclasses.replace(file, layers=tuple(layers))
+    wanted: dict[str, int | None] = {}
+    layers = []
+    for place, (layer, rank) in enumerate(zip(file.layers, ranks, strict=True)):
+        same = shrink == 1 and not (spectra and float(spectra[place][0]) > cap)
+        if same and rank == layer.factors.rank and "mid" not in layer.suffixes:
+            wanted[layer.key] = None
+            layers.append(layer)
+            continue
+        wanted[layer.key] = rank
+        layers.append(dataclasses.replace(layer, factors=_shapes(layer, rank)))
+    old = file.by_key
+
+    def factors(layer: LoraLayer) -> LoraFactors:
+        given, rank = plan.factors(old[layer.key]), wanted[layer.key]
+        if not all(f.float().isfinite().all() for f in (given.up, given.down)):
+            raise _not_finite(file, layer)
+        return given if rank is None else _truncated(given, rank, cap, shrink)
+
+    small = dataclasses.replace(file, layers=tuple(layers))
+    return Planned(small, factors)
+
+
+def _shapes(layer: LoraLayer, rank: int) -> LoraFactors:
+    up, down = layer.factors.up.shape, layer.factors.down.shape
+    shapes = (up[0], rank, *up[2:]), (rank, *down[1:])
+    return announced(*shapes, float(rank), torch.float64)
 
 
 def _option(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _spectrum(file: LoraFile, layer: LoraLayer) -> Tensor:
+def _check_kind(file: LoraFile, layer: LoraLayer) -> None:
     if layer.factors.is_dora:
         raise ModelError(
             f"{file.path}: {layer.name} is a DoRA, whose row lengths no other rank can "
             "keep. Give a plain LoRA."
         )
-    factors = layer.factors
+
+
+def _not_finite(file: LoraFile, layer: LoraLayer) -> ModelError:
+    return ModelError(
+        f"{file.path}: NaN or infinity in {layer.name}. Use an earlier file of the "
+        "training."
+    )
+
+
+def _full_rank(factors: LoraFactors) -> int:
+    inputs = factors.down[0].numel()
+    return min(factors.rank, factors.up.shape[0], inputs)
+
+
+def _spectrum(file: LoraFile, layer: LoraLayer, factors: LoraFactors) -> Tensor:
     up, down = factors.up.flatten(1), factors.down.flatten(1)
     values = product_singular_values(up, down) * abs(factors.scale)
     if not values.isfinite().all():
-        raise ModelError(
-            f"{file.path}: NaN or infinity in {layer.name}. Use an earlier file of the "
-            "training."
-        )
-    return values[: min(factors.rank, up.shape[0], down.shape[1])]
+        raise _not_finite(file, layer)
+    return values[: _full_rank(factors)]
 
 
 def _ranks(
@@ -226,33 +286,29 @@ def _ranks(
         alphas = _ALPHA_BYTES * sum("alpha" not in x.suffixes for x in file.layers)
         header = file.size - held + _HEADER_SLACK + alphas + 4 * len(file.layers)
         return ranks_by_size(spectra, costs, int(target.size * 1e6) - header)
-    return [layer.factors.rank for layer in file.layers]
+    return [_full_rank(layer.factors) for layer in file.layers]
 
 
-def _truncated(layer: LoraLayer, rank: int, cap: float, shrink: float) -> LoraLayer:
-    factors = layer.factors
+def _truncated(
+    factors: LoraFactors, rank: int, cap: float, shrink: float
+) -> LoraFactors:
     up = factors.up.flatten(1).double()
     down = factors.down.flatten(1).double() * factors.scale
-    u, sigma, v = truncate_factored(up, down.mT, factors.rank)
-    kept = min(rank, len(sigma))
-    same = kept == factors.rank and shrink == 1 and float(sigma[0]) <= cap
-    if same and "mid" not in layer.suffixes:
-        return layer
-    sigma = sigma[:kept].clamp_max(cap) * shrink
-    small = LoraFactors(
-        up=u[:, :kept].reshape(-1, kept, *factors.up.shape[2:]),
-        down=(sigma[:, None] * v[:, :kept].mT).reshape(kept, *factors.down.shape[1:]),
-        alpha=float(kept),
+    u, sigma, v = truncate_factored(up, down.mT, rank)
+    sigma = sigma[:rank].clamp_max(cap) * shrink
+    return LoraFactors(
+        up=u[:, :rank].reshape(-1, rank, *factors.up.shape[2:]),
+        down=(sigma[:, None] * v[:, :rank].mT).reshape(rank, *factors.down.shape[1:]),
+        alpha=float(rank),
     )
-    return dataclasses.replace(layer, factors=small)
 
 
 def _compared(old: LoraLayer, new: LoraLayer) -> LayerError:
-    norm = update_norm(old.factors)
+    apart, norm = compared(new.factors, old.factors)
     return LayerError(
         name=old.name,
         old_rank=old.stored_rank,
         rank=new.factors.rank,
         norm=norm,
-        error=relative(difference(new.factors, old.factors), norm),
+        error=relative(apart, norm),
     )

@@ -25,11 +25,12 @@ from torch import Tensor
 from ..._exceptions import OutputError
 from .._prepare import stored
 from ..peft import adapter_metadata
-from ..tensors import legacy_hash, tensor_hash, write_tensors
-from ..weights import COMPONENTS, with_one_alpha
-from .differences import difference, relative, update_norm
+from ..streamed import Spec, write_streamed
+from ..weights import COMPONENTS, LoraFactors, commonest_alpha
+from .differences import compared, relative
 from .lora_file import LoraFile, LoraLayer
 from .open_lora import open_lora
+from .planned import Planned
 
 __all__ = ["Lineage", "Saved", "check_output", "command_line", "save_lora"]
 
@@ -46,13 +47,11 @@ class Lineage:
 
     def to_json(self) -> str:
         """Names and hashes of the parents and the command, for the metadata."""
-        parents = [
-            {
-                "name": parent.path.name,
-                "sha256": hashlib.sha256(parent.path.read_bytes()).hexdigest(),
-            }
-            for parent in self.parents
-        ]
+        parents = []
+        for parent in self.parents:
+            with parent.path.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            parents.append({"name": parent.path.name, "sha256": digest})
         return json.dumps({"parents": parents, "command": self.command})
 
 
@@ -94,18 +93,19 @@ def check_output(
 
 def save_lora(
     path: str | os.PathLike[str],
-    file: LoraFile,
+    given: LoraFile | Planned,
     *,
     dtype: torch.dtype | None = None,
     lineage: Lineage | None = None,
     one_alpha: bool = True,
 ) -> Saved:
-    """Write layers, other adapters and metadata of ``file``; read them back.
+    """Write layers, other adapters and metadata of a file; read them back.
 
     Args:
         path: to write, in one step.
-        file: layers with their spelling, as ``open_lora`` gives them; their factors may
-            have been replaced. Its unknown tensors are left out.
+        given: layers with their spelling, as ``open_lora`` gives them; their factors
+            may have been replaced, or be computed when their turn comes. Unknown
+            tensors are left out.
         dtype: of the factors; by default the widest of the file.
         lineage: written into the metadata.
         one_alpha: give all layers one alpha, A making up for it; else keep theirs.
@@ -113,20 +113,19 @@ def save_lora(
     Raises:
         OutputError: the system refused, or a value does not fit ``dtype``.
     """
+    plan = given if isinstance(given, Planned) else Planned.of(given)
+    file = plan.file
     dtype = dtype or file.widest_dtype
-    meant = {layer.key: layer for layer in file.layers}
-    layers = _with_one_alpha(file.layers) if one_alpha else list(file.layers)
-    tensors: dict[str, Tensor] = {}
-    for layer in layers:
-        tensors |= _tensors(layer, dtype)
-    for other in file.others:
-        tensors |= other.tensors
-    metadata, remarks = _metadata(file, layers, tensors, lineage)
-    write_tensors(path, tensors, metadata)
+    layers = _as_stored(file.layers, one_alpha)
+    writer = _Writer(plan, layers, dtype)
+    metadata, remarks = _metadata(file, layers, lineage)
+    write_streamed(path, writer.specs, writer.tensor, metadata)
     written = open_lora(path)
-    pairs = [(layer.factors, meant[layer.key].factors) for layer in written.layers]
-    lost = tuple(difference(*pair) for pair in pairs)
-    norms = tuple(update_norm(wanted) for _, wanted in pairs)
+    order = [layer.stem for layer in written.layers]
+    if set(order) != set(writer.compared):
+        raise OutputError(f"{path}: the layers read back are not those written.")
+    lost = tuple(writer.compared[stem][0] for stem in order)
+    norms = tuple(writer.compared[stem][1] for stem in order)
     deviation = max(map(relative, lost, norms), default=0.0)
     return Saved(written, deviation, tuple(remarks), lost, norms)
 
@@ -142,37 +141,88 @@ def _holds_alpha(layer: LoraLayer) -> bool:
     return "alpha" in layer.suffixes or "." not in layer.stem
 
 
-def _with_one_alpha(layers: Sequence[LoraLayer]) -> list[LoraLayer]:
-    own = {layer.key: layer.factors for layer in layers if _holds_alpha(layer)}
-    same = with_one_alpha(own)
-    return [
-        dataclasses.replace(layer, factors=same.get(layer.key, layer.factors))
-        for layer in layers
-    ]
+def _as_stored(layers: Sequence[LoraLayer], one_alpha: bool) -> list[LoraLayer]:
+    """Layers with the alphas of the file; the rank where that has none."""
+    own = [layer.factors.alpha for layer in layers if _holds_alpha(layer)]
+    # An alpha of 0 cannot stand for another.
+    own = [alpha for alpha in own if alpha] or own
+    common = commonest_alpha(own) if own and one_alpha else None
+    found = []
+    for layer in layers:
+        alpha = layer.factors.alpha if common is None else common
+        alpha = alpha if _holds_alpha(layer) else float(layer.factors.rank)
+        factors = dataclasses.replace(layer.factors, alpha=alpha)
+        found.append(dataclasses.replace(layer, factors=factors))
+    return found
 
 
-def _tensors(layer: LoraLayer, dtype: torch.dtype) -> dict[str, Tensor]:
-    factors, suffixes, stem = layer.factors, layer.suffixes, layer.stem
-    holds_alpha = _holds_alpha(layer)
-    scale = 1.0 if holds_alpha else factors.scale
+class _Writer:
+    """Tensors of a file, computed when they are asked for, and their rounding."""
+
+    def __init__(
+        self, plan: Planned, layers: Sequence[LoraLayer], dtype: torch.dtype
+    ) -> None:
+        self._plan, self._dtype = plan, dtype
+        self._own: dict[str, tuple[LoraLayer, LoraLayer, str]] = {}
+        self._others = {k: t for o in plan.file.others for k, t in o.tensors.items()}
+        self._pair: dict[str, Tensor] = {}
+        self.compared: dict[str, tuple[float, float]] = {}
+        """Stem -> norms of stored minus meant update, and of the meant update."""
+        self.specs = {key: Spec.of(tensor) for key, tensor in self._others.items()}
+        for given, layer in zip(plan.file.layers, layers, strict=True):
+            for part, (suffix, spec) in _specs(layer, dtype).items():
+                self._own[layer.stem + suffix] = given, layer, part
+                self.specs[layer.stem + suffix] = spec
+
+    def tensor(self, key: str) -> Tensor:
+        """The tensor of a key, as it is stored."""
+        if key in self._others:
+            return self._others[key]
+        given, layer, part = self._own[key]
+        if part == "alpha":
+            return torch.tensor(layer.factors.alpha, dtype=torch.float32)
+        if part in ("dora_scale", "magnitude"):
+            lengths = getattr(given.factors, part)
+            return stored(layer.name, lengths, lengths.dtype)
+        if key not in self._pair:
+            # Both factors stand together in a file.
+            self._pair = self._factors(given, layer)
+        return self._pair.pop(key)
+
+    def _factors(self, given: LoraLayer, layer: LoraLayer) -> dict[str, Tensor]:
+        meant = self._plan.factors(given)
+        alpha = layer.factors.alpha
+        up = stored(layer.name, meant.up, self._dtype)
+        scale = 1.0 if meant.alpha == alpha else meant.alpha / alpha
+        down = stored(layer.name, meant.down, self._dtype, scale=scale)
+        # Alphas have 32 bits.
+        exact = float(torch.tensor(alpha, dtype=torch.float32))
+        kept = LoraFactors(up, down, exact)
+        plain = LoraFactors(meant.up, meant.down, meant.alpha)
+        self.compared[layer.stem] = compared(kept, plain)
+        suffixes, stem = layer.suffixes, layer.stem
+        return {stem + suffixes["up"]: up, stem + suffixes["down"]: down}
+
+
+def _specs(layer: LoraLayer, dtype: torch.dtype) -> dict[str, tuple[str, Spec]]:
+    """Part of a layer -> its suffix, dtype and shape."""
+    factors, suffixes = layer.factors, layer.suffixes
     found = {
-        stem + suffixes["up"]: stored(layer.name, factors.up, dtype),
-        stem + suffixes["down"]: stored(layer.name, factors.down, dtype, scale=scale),
+        part: (suffixes[part], Spec(dtype, tuple(getattr(factors, part).shape)))
+        for part in ("up", "down")
     }
-    if holds_alpha:
-        alpha = torch.tensor(factors.alpha, dtype=torch.float32)
-        found[stem + suffixes.get("alpha", ".alpha")] = alpha
+    if _holds_alpha(layer):
+        found["alpha"] = suffixes.get("alpha", ".alpha"), Spec(torch.float32, ())
     for part in ("dora_scale", "magnitude"):
         lengths = getattr(factors, part)
         if lengths is not None:
-            found[stem + suffixes[part]] = stored(layer.name, lengths, lengths.dtype)
+            found[part] = suffixes[part], Spec.of(lengths)
     return found
 
 
 def _metadata(
     file: LoraFile,
     layers: Sequence[LoraLayer],
-    tensors: dict[str, Tensor],
     lineage: Lineage | None,
 ) -> tuple[dict[str, str], list[str]]:
     found = {"format": "pt", **file.metadata}
@@ -188,13 +238,6 @@ def _metadata(
         found["ss_network_alpha"] = str(alphas.pop()) if len(alphas) == 1 else "Dynamic"
     if lineage is not None:
         found[_LINEAGE] = lineage.to_json()
-    digest = tensor_hash(tensors)
-    if "modelspec.hash_sha256" in found:
-        found["modelspec.hash_sha256"] = f"0x{digest}"
-    if "sshs_model_hash" in found:
-        found["sshs_model_hash"] = digest
-    if "sshs_legacy_hash" in found:
-        found["sshs_legacy_hash"] = legacy_hash(tensors, found)
     return found, remarks
 
 
