@@ -1,16 +1,18 @@
-"""Euclidean optimizers on stacked tensors, for rules that keep their own moments.
+"""Moments of gradients on stacked tensors, for rules that keep their own.
 
-Each takes a gradient and returns a direction, to be multiplied by -lr. The moments lie
-in the batch's state under ``<kind>_<name>``.
+Base rules take a gradient of a pair and return a direction, to be multiplied by -lr;
+their moments are in the batch's state under ``<kind>_<name>``. ``heavy_ball`` and
+``ahead`` are the momentum of rules that step factors one by one.
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from .rule import PairBatch, StateShape
+from .rule import FactorBatch, Number, PairBatch, StateShape
 
-__all__ = ["BASE_RULES", "adam_direction", "moment_states"]
+__all__ = ["BASE_RULES", "adam_direction", "ahead", "heavy_ball", "moment_states"]
 
 _KINDS = {"sgd": ("mean",), "adam": ("mean", "square"), "lion": ("mean",)}
 
@@ -57,3 +59,25 @@ BASE_RULES = {
     "adam": adam_direction,
     "lion": _lion_direction,
 }
+
+
+def heavy_ball(batch: FactorBatch, name: str) -> Tensor:
+    """Replace the state called ``name``, m <- mu m + g, and return it."""
+    before = batch.state[name]
+    batch.state[name] = _sum(batch.grad, before, batch.numbers["momentum"])
+    return batch.state[name]
+
+
+def ahead(batch: FactorBatch, name: str) -> Tensor:
+    """U: the momentum, or with Nesterov one momentum step ahead of it."""
+    momentum = batch.state[name]
+    if not batch.choices["nesterov"]:
+        return momentum
+    return _sum(batch.grad, momentum, batch.numbers["momentum"])
+
+
+def _sum(one: Tensor, other: Tensor, factor: Number) -> Tensor:
+    """Add a multiple, in one pass over memory."""
+    if isinstance(factor, Tensor):
+        return torch.addcmul(one, other, factor)
+    return torch.add(one, other, alpha=factor)

@@ -19,8 +19,16 @@ from ._members import (
     owner_of,
     work_dtype,
 )
-from .factor_rule import Core, FactorBatch, FactorRule, Number
-from .rule import ROLES, Role, Rule, StateShape
+from .rule import (
+    ROLES,
+    Core,
+    FactorBatch,
+    FactorRule,
+    Number,
+    Role,
+    Rule,
+    StateShape,
+)
 from .stacking import bucketed, chunked, column, gather, scatter
 
 __all__ = [

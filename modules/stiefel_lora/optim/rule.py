@@ -1,68 +1,55 @@
-"""What a method is to the engine: batched mathematics on stacked pairs.
+"""The contract of a method: batched mathematics on stacked pairs.
 
-A rule knows nothing of modules, devices, groups or checkpoints. The engine stacks
-pairs of one shape, calls :meth:`Rule.update` and writes the result back. A method whose
-factors move independently gives two factor rules instead.
+A rule has no part in modules, devices, groups or checkpoints. The optimizer
+(:class:`~stiefel_lora.optim.pair_optimizer.PairOptimizer`) stacks pairs of one shape,
+calls the rule and writes the result back. A method has one of two forms:
+
+- :meth:`Rule.update` steps K pairs of one shape at once (:class:`PairBatch`);
+- :meth:`Rule.factor_rules` give each factor two passes (:class:`FactorRule`), with
+  r x r work for all layers between them. The first pass over the tall matrices leaves
+  r x r ones; those of all layers are worked on in one stack, since many small launches
+  are what a step on a GPU consists of; the second pass moves the factors. Between the
+  passes nothing tall is held. In a separable method neither factor depends on the
+  other; elsewhere :meth:`Rule.solver` sees the r x r matrices of both.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from torch import Tensor
 
 from ..methods import Option
-from .factor_rule import FactorRule, Solver
 
-__all__ = ["ROLES", "PairBatch", "Role", "Rule", "StateShape", "keeps_orthonormal"]
+__all__ = [
+    "ROLES",
+    "Core",
+    "FactorBatch",
+    "FactorRule",
+    "Number",
+    "PairBatch",
+    "Role",
+    "Rule",
+    "Solver",
+    "StateShape",
+    "keeps_orthonormal",
+]
 
 Role = Literal["up", "down"]
 ROLES: tuple[Role, Role] = ("up", "down")
 StateShape = Literal["up", "down", "core", "scalar", "rows", "columns"]
 
+Number = float | Tensor
+"""One value for a whole batch, or ``(K, 1, 1)`` where its pairs differ."""
 
-@dataclasses.dataclass
-class PairBatch:
-    """K stacked pairs of one shape; a rule replaces factors and state by new tensors.
+Core = dict[str, Tensor]
+"""Results of the first pass, each with K as its first axis."""
 
-    It never writes into the ones that it was given: pairs that cannot take the step get
-    those back.
-
-    Attributes:
-        up: B, ``(K, out, r)``.
-        down: A, ``(K, r, in)``.
-        grad_up, grad_down: gradients, same shapes, in the dtype of the factors.
-        state: name -> ``(K, *shape)``; zeros at a pair's first step.
-        lr_up, lr_down: learning rates, ``(K, 1, 1)`` (LoRA+ and block rates differ).
-        step: number of this step of each pair, from 1, ``(K, 1, 1)``.
-        numbers: numeric options, ``(K, 1, 1)`` each.
-        choices: options that are the same for all K pairs.
-        names: names of the K pairs, for seeds.
-        width: median of all layer sides (in and out) that the optimizer trains.
-        joint: sum of :meth:`Rule.measure` over all pairs of this step, ``(1, 1, 1)``;
-            0 for rules that measure nothing.
-        usable: which pairs take the step, bool ``(K, 1, 1)``; the others show a rule
-            zeros. None: all of them.
-        kept: the engine's: factors as they are, where the rule is shown others.
-    """
-
-    up: Tensor
-    down: Tensor
-    grad_up: Tensor
-    grad_down: Tensor
-    state: dict[str, Tensor]
-    lr_up: Tensor
-    lr_down: Tensor
-    step: Tensor
-    numbers: dict[str, Tensor]
-    choices: dict[str, Any]
-    names: list[str]
-    width: float
-    joint: Tensor
-    usable: Tensor | None = None
-    kept: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+Solver = Callable[[Core, Core, Tensor, dict[str, Tensor]], tuple[Core, Core]]
+"""Matrices of both first passes (B's, A's), the learning rate of the product and the
+numeric options, ``(K, 1, 1)`` each -> what the second passes are given."""
 
 
 class Rule:
@@ -163,6 +150,99 @@ class Rule:
 
     def update(self, batch: PairBatch) -> None:
         """Take one step on stacked pairs; factors and state of the batch change."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass
+class PairBatch:
+    """K stacked pairs of one shape; a rule replaces factors and state by new tensors.
+
+    It never writes into the ones that it was given: pairs that cannot take the step get
+    those back.
+
+    Attributes:
+        up: B, ``(K, out, r)``.
+        down: A, ``(K, r, in)``.
+        grad_up, grad_down: gradients, same shapes, in the dtype of the factors.
+        state: name -> ``(K, *shape)``; zeros at a pair's first step.
+        lr_up, lr_down: learning rates, ``(K, 1, 1)`` (LoRA+ and block rates differ).
+        step: number of this step of each pair, from 1, ``(K, 1, 1)``.
+        numbers: numeric options, ``(K, 1, 1)`` each.
+        choices: options that are the same for all K pairs.
+        names: names of the K pairs, for seeds.
+        width: median of all layer sides (in and out) that the optimizer trains.
+        joint: sum of :meth:`Rule.measure` over all pairs of this step, ``(1, 1, 1)``;
+            0 for rules that measure nothing.
+        usable: which pairs take the step, bool ``(K, 1, 1)``; the others show a rule
+            zeros. None: all of them.
+        kept: the engine's: factors as they are, where the rule is shown others.
+    """
+
+    up: Tensor
+    down: Tensor
+    grad_up: Tensor
+    grad_down: Tensor
+    state: dict[str, Tensor]
+    lr_up: Tensor
+    lr_down: Tensor
+    step: Tensor
+    numbers: dict[str, Tensor]
+    choices: dict[str, Any]
+    names: list[str]
+    width: float
+    joint: Tensor
+    usable: Tensor | None = None
+    kept: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass
+class FactorBatch:
+    """K stacked factors of one role and shape; a rule replaces them by new tensors.
+
+    Attributes:
+        point: B as ``(K, out, r)``, or A as ``(K, r, in)``.
+        grad: gradient, same shape; a rule leaves it as it is.
+        state: name -> ``(K, ...)`` of the shape that the rule's ``states`` names, zeros
+            at a factor's first step.
+        lr: learning rates.
+        numbers: numeric options.
+        choices: options that are the same for all K factors.
+    """
+
+    point: Tensor
+    grad: Tensor
+    state: dict[str, Tensor]
+    lr: Number
+    numbers: dict[str, Number]
+    choices: dict[str, Any]
+
+    def release(self) -> None:
+        """Give back the room of gradient and state in the second pass."""
+        self.grad, self.state = self.point.new_empty(0), {}
+
+
+class FactorRule:
+    """The mathematics of one factor."""
+
+    looks: bool = True
+    """Whether there is a first pass; without one, :meth:`move` updates the state."""
+
+    moves_state: bool = False
+    """Whether :meth:`move` changes the state again."""
+
+    def look(self, batch: FactorBatch) -> Core:
+        """First pass: update the state and return r x r matrices.
+
+        The engine replaces ``"gram"``, K of
+        :func:`~stiefel_lora.geometry.roots.polar_core`, by ``"polar"``, its result.
+        """
+        raise NotImplementedError
+
+    def move(self, batch: FactorBatch, core: Core) -> None:
+        """Second pass: overwrite the point; ``state`` is as the first pass left it.
+
+        ``core`` holds what the first pass returned, or what the solver made of it.
+        """
         raise NotImplementedError
 
 

@@ -1,12 +1,65 @@
-"""Stiefel-LoRA, the optimizer; its mathematics is in :mod:`._stiefel_rule`."""
+r"""Stiefel-LoRA: B on the Stiefel manifold, A free.
+
+:math:`\Delta W = B A` with :math:`B^T B = I`, so that
+:math:`\sigma_i(BA) = \sigma_i(A)`: B holds directions, A holds size. One step, with
+:math:`\Pi_B(Z) = Z - B\,\mathrm{sym}(B^T Z)` the tangent projection, angle
+:math:`\theta =` ``angle_per_lr`` x ``lr`` and momentum :math:`\mu`:
+
+.. math::
+    M &\leftarrow \Pi_B(\mu M + G_B) \\
+    \xi &= M, \quad \text{Nesterov: } \xi = \Pi_B(G_B + \mu M) \\
+    \text{momentum:}\quad \xi &\leftarrow \theta\sqrt r\;\xi / \|\xi\|_F \\
+    \text{spectral:}\quad \xi &\leftarrow \theta\;\Pi_B(\mathrm{msign}(\xi)) \\
+    B &\leftarrow (B-\xi)\,[(B-\xi)^T(B-\xi)]^{-1/2}
+
+The projection carries the old momentum into the present tangent space. ``momentum``
+turns the columns of B by :math:`\theta` radians in the root mean square, ``spectral``
+turns every direction by about :math:`\theta` (the second projection leaves a spectral
+norm of at most :math:`\sqrt2\,\theta` and a Frobenius norm of at most
+:math:`\theta\sqrt r`). A follows AdamW (``lr`` is AdamW's),
+``sign`` (:math:`A \leftarrow A - 0.2\,lr\,\mathrm{sign}(m)`) or ``muon``
+(:math:`A \leftarrow A - lr\,\mathrm{msign}(m)`; B is orthonormal, so ``lr`` is the
+spectral norm of the product's step).
+
+References:
+    "Riemannian Optimization for LoRA on the Stiefel Manifold", 2025,
+    arXiv:2508.17901 (B on St with tangent momentum; there QR retraction and raw
+    length).
+    OneTrainer pull request 1333, 2026 (normalised length, sign for A).
+    "Spectral Steepest Descent on the Stiefel manifold" (SPEL), 2026,
+    arXiv:2601.21487 (msign of the tangent gradient).
+    K. Jordan et al., "Muon", 2024 (orthogonalised momentum with Nesterov).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+import torch
 from torch import Tensor
 
+from ..geometry import (
+    nearest_orthonormal,
+    qr_gauge,
+    spectral_norm_of_gram,
+    symmetric,
+    trace,
+)
 from ._groups import Source
-from ._stiefel_rule import StiefelRule
+from ._moments import ahead, heavy_ball
 from .pair_optimizer import PairOptimizer
+from .rule import (
+    Core,
+    FactorBatch,
+    FactorRule,
+    Number,
+    Role,
+    Rule,
+    Solver,
+    StateShape,
+)
+from .stiefel_product import ProductDown, ProductUp, solve_product
 
 __all__ = ["PAPER_OPTIONS", "PULL_REQUEST_OPTIONS", "StiefelLoRA"]
 
@@ -45,6 +98,254 @@ With lr = 1e-4 for A, ``angle_per_lr`` = 1000 gives B the paper's rate of 0.1. N
 verified, for want of its pseudo-code: that A takes AdamW, the form and value of the
 momentum, and that the momentum is not transported.
 """
+
+# Per A-rule: radians of B per unit of lr, and the AdamW rate of what has no pair as a
+# multiple of lr. sign with 0.2 x lr has AdamW's scale; muon's lr is a spectral norm,
+# some twenty times what AdamW takes.
+ANGLE_PER_LR = {"muon": 0.5, "adamw": 2.0, "sign": 7.0}
+REST_LR_RATIO = {"muon": 0.05, "adamw": 1.0, "sign": 1.0}
+
+_MOMENTUM_UP, _MOMENTUM_DOWN = "momentum_up", "momentum_down"
+
+# A tangent part below this share of the ambient vector is not followed: rounding is
+# some per cent of it in float32, and scaling it up to a full step would follow that.
+_ROUNDING = 1e-4
+# Longest step, in the spectral norm, that one polar retraction is asked to take.
+_LONGEST = 0.5
+
+
+class TurnUp(FactorRule):
+    """B-rules "spectral" and "momentum", with both retractions."""
+
+    def look(self, batch: FactorBatch) -> Core:
+        """Carry the momentum on; return B^T U, and the Gram matrix of xi."""
+        point, momentum = batch.point, heavy_ball(batch, _MOMENTUM_UP)
+        if batch.choices["transport"]:
+            # In place, on the new momentum; tangent_project would make another.
+            momentum.baddbmm_(point, symmetric(point.mT @ momentum), alpha=-1)
+        ambient = ahead(batch, _MOMENTUM_UP)
+        along = point.mT @ ambient
+        normal = symmetric(along)
+        whole = torch.linalg.vector_norm(ambient, dim=(-2, -1), keepdim=True)
+        room = None if ambient is momentum else ambient
+        tangent = torch.baddbmm(ambient, point, normal, alpha=-1, out=room)
+        gram = tangent.mT @ tangent
+        size = trace(gram).sqrt()
+        core = {"normal": normal, "skew": along - normal, "size": size}
+        core["moves"] = size > _ROUNDING * whole
+        spectral = batch.choices["b_rule"] == "spectral"
+        return core | {"gram" if spectral else "own_gram": gram}
+
+    def move(self, batch: FactorBatch, core: Core) -> None:
+        """Take the step and bring B back."""
+        ambient = ahead(batch, _MOMENTUM_UP)
+        batch.release()
+        # Replaced at once, so that the old point does not take room any longer.
+        batch.point = _RULES[batch.choices["b_rule"]](batch, core, ambient)
+        if batch.choices["retraction"] == "qr":
+            batch.point = qr_gauge(batch.point)[0]
+        else:
+            batch.point = nearest_orthonormal(batch.point, _LONGEST)
+
+
+def _spectral(batch: FactorBatch, core: Core, ambient: Tensor) -> Tensor:
+    r"""B - theta Pi_B(xi T) with the polar core T of xi.
+
+    :math:`\Pi_B(\xi T) = \xi T - B\,\mathrm{sym}(\Omega T)` with
+    :math:`\Omega = B^T \xi`, the skew part of :math:`B^T U`. Both summands have
+    spectral norm <= 1 and orthogonal ranges, so the step is no longer than sqrt(2)
+    theta.
+    """
+    theta = _at_most(_angle(batch), _LONGEST / 2**0.5)
+    turn = core["polar"] * core["moves"] * theta
+    inside = torch.baddbmm(symmetric(core["skew"] @ turn), core["normal"], turn)
+    moved = torch.baddbmm(batch.point, batch.point, inside)
+    return moved.baddbmm_(ambient, turn, alpha=-1)
+
+
+def _momentum(batch: FactorBatch, core: Core, ambient: Tensor) -> Tensor:
+    """B - s xi, with the length s of the rule."""
+    factor = _LENGTHS[batch.choices["b_length"]](batch, core)
+    if batch.choices["retraction"] == "polar":
+        # The fourth root of tr((X^T X)^2) bounds the spectral norm, by at most r^(1/4),
+        # without a factorisation.
+        bound = torch.linalg.matrix_norm(core["own_gram"], keepdim=True).sqrt()
+        factor = torch.minimum(factor, _LONGEST / _divisor(bound, core))
+    factor = factor * core["moves"]
+    moved = torch.addcmul(batch.point, ambient, factor, value=-1)
+    return moved.baddbmm_(batch.point, core["normal"] * factor)
+
+
+def _angle_length(batch: FactorBatch, core: Core) -> Tensor:
+    """Frobenius length theta sqrt(r)."""
+    rank = batch.point.shape[-1]
+    return _angle(batch) * rank**0.5 / _divisor(core["size"], core)
+
+
+def _rms_length(batch: FactorBatch, core: Core) -> Tensor:
+    """Entries of RMS 0.2 lr: Frobenius length 0.2 lr sqrt(out r)."""
+    rows, rank = batch.point.shape[-2:]
+    return 0.2 * batch.lr * (rows * rank) ** 0.5 / _divisor(core["size"], core)
+
+
+def _spectral_length(batch: FactorBatch, core: Core) -> Tensor:
+    """Spectral length theta."""
+    return _angle(batch) / _divisor(spectral_norm_of_gram(core["own_gram"]), core)
+
+
+def _raw_length(batch: FactorBatch, core: Core) -> Tensor:
+    """The direction's own length times theta."""
+    return torch.ones_like(core["size"]) * _angle(batch)
+
+
+def _divisor(norm: Tensor, core: Core) -> Tensor:
+    """The norm of a direction that is followed, 1 for the others."""
+    return torch.where(core["moves"], norm, 1.0)
+
+
+def _angle(batch: FactorBatch) -> Number:
+    """theta, radians (a plain factor under "raw")."""
+    return batch.lr * batch.numbers["angle_per_lr"]
+
+
+def _at_most(value: Number, limit: float) -> Number:
+    if isinstance(value, Tensor):
+        return value.clamp(max=limit)
+    return min(value, limit)
+
+
+_RULES: dict[str, Any] = {"spectral": _spectral, "momentum": _momentum}
+_LENGTHS: dict[str, Any] = {
+    "angle": _angle_length,
+    "rms": _rms_length,
+    "spectral": _spectral_length,
+    "raw": _raw_length,
+}
+
+
+class MuonDown(FactorRule):
+    """A-rule "muon": the polar factor of the momentum, spectral norm 1."""
+
+    def look(self, batch: FactorBatch) -> Core:
+        """Carry the momentum on; return U U^T of the direction U."""
+        heavy_ball(batch, _MOMENTUM_DOWN)
+        direction = ahead(batch, _MOMENTUM_DOWN)
+        return {"gram": direction @ direction.mT}
+
+    def move(self, batch: FactorBatch, core: Core) -> None:
+        """A <- (1 - decay) A - lr T U."""
+        turn = core["polar"] * batch.lr
+        direction = ahead(batch, _MOMENTUM_DOWN)
+        batch.release()
+        batch.point = torch.baddbmm(_decayed(batch), turn, direction, alpha=-1)
+
+
+class SignDown(FactorRule):
+    """A-rule "sign": entries of size 0.2 lr, the RMS of a typical AdamW step."""
+
+    # Entries do not depend on one another.
+    looks = False
+
+    def move(self, batch: FactorBatch, core: Core) -> None:
+        """A <- (1 - decay) A - 0.2 lr sign(m)."""
+        move = heavy_ball(batch, _MOMENTUM_DOWN).sign()
+        batch.point = _decayed(batch) - 0.2 * batch.lr * move
+
+
+def _decayed(batch: FactorBatch) -> Tensor:
+    """(1 - decay) A; decoupled from the gradient."""
+    decay: Number = batch.numbers["weight_decay"]
+    if not isinstance(decay, Tensor) and decay == 0:
+        return batch.point
+    if batch.choices["decay_rule"] == "adamw":
+        return batch.point * (1 - batch.lr * decay)
+    rank = batch.point.shape[-2]
+    return batch.point * (1 - decay / rank * batch.numbers["schedule"])
+
+
+_CHOICES = (
+    "step",
+    "b_rule",
+    "b_length",
+    "retraction",
+    "transport",
+    "a_rule",
+    "nesterov",
+    "decay_rule",
+)
+_TURN_UP = TurnUp()
+_PRODUCT: dict[Role, FactorRule] = {"up": ProductUp(), "down": ProductDown()}
+_DOWN: dict[str, FactorRule] = {"muon": MuonDown(), "sign": SignDown()}
+
+
+class StiefelRule(Rule):
+    """The update in the module's docstring, factor by factor."""
+
+    orthonormal_up = True
+
+    def choices(self, group: Mapping[str, Any]) -> dict[str, Any]:
+        """Rules, retraction, transport and Nesterov select code."""
+        return {name: group[name] for name in _CHOICES}
+
+    def numbers(self, group: Mapping[str, Any]) -> dict[str, float]:
+        """Angle per lr, momentum and weight decay."""
+        angle = group["angle_per_lr"]
+        return {
+            "angle_per_lr": ANGLE_PER_LR[group["a_rule"]] if angle is None else angle,
+            "momentum": group["momentum"],
+            "weight_decay": group["weight_decay"],
+            "schedule": _schedule(group),
+        }
+
+    def joint_numbers(self, choices: Mapping[str, Any]) -> tuple[str, ...]:
+        """Numbers of the step of the product."""
+        joint = ("lr", "weight_decay")
+        return joint if choices["step"] == "product" else ()
+
+    def states(self, choices: Mapping[str, Any]) -> dict[str, StateShape]:
+        """One momentum for B, one for A unless AdamW holds A's."""
+        if choices["a_rule"] == "adamw" and choices["step"] == "factors":
+            return {_MOMENTUM_UP: "up"}
+        return {_MOMENTUM_UP: "up", _MOMENTUM_DOWN: "down"}
+
+    def adamw_roles(self, group: Mapping[str, Any]) -> dict[Role, float]:
+        """A takes torch's AdamW under that rule."""
+        alone = group["a_rule"] == "adamw" and group["step"] == "factors"
+        return {"down": 1.0} if alone else {}
+
+    def rest_lr_ratio(self, group: Mapping[str, Any]) -> float:
+        """AdamW's share of lr."""
+        ratio = group["rest_lr_ratio"]
+        return REST_LR_RATIO[group["a_rule"]] if ratio is None else ratio
+
+    def factor_rules(self, choices: Mapping[str, Any]) -> dict[Role, FactorRule]:
+        """The passes of the product, or B's turn and A's move unless AdamW makes it."""
+        if choices["step"] == "product":
+            return _PRODUCT
+        if choices["a_rule"] == "adamw":
+            return {"up": _TURN_UP}
+        return {"up": _TURN_UP, "down": _DOWN[choices["a_rule"]]}
+
+    def solver(self, choices: Mapping[str, Any]) -> Solver | None:
+        """The step of the product needs both factors."""
+        return _solve if choices["step"] == "product" else None
+
+
+def _solve(
+    up: Core, down: Core, lr: Tensor, numbers: dict[str, Tensor]
+) -> tuple[Core, Core]:
+    return solve_product(up, down, lr, numbers["weight_decay"])
+
+
+def _schedule(group: Mapping[str, Any]) -> float:
+    """Present share of the initial rate; 1 where no scheduler has noted it.
+
+    Only "over_rank" reads it, and reading a rate on the GPU waits for the GPU.
+    """
+    if group["decay_rule"] != "over_rank":
+        return 1.0
+    initial = group.get("initial_lr", group["lr"])
+    return float(group["lr"]) / float(initial) if float(initial) else 0.0
 
 
 class StiefelLoRA(PairOptimizer):

@@ -52,8 +52,8 @@ from ..geometry import (
     joint_polar_core,
     trace,
 )
-from ._heavy_ball import heavy_ball
-from .factor_rule import Core, FactorBatch, FactorRule
+from ._moments import heavy_ball
+from .rule import Core, FactorBatch, FactorRule
 
 __all__ = ["ProductDown", "ProductUp", "solve_product"]
 

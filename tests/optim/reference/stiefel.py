@@ -1,4 +1,4 @@
-"""Stiefel-LoRA, algorithms of the module docstring of ``_stiefel_rule``."""
+"""Stiefel-LoRA, algorithms of the module docstring of ``optim.stiefel``."""
 
 from __future__ import annotations
 
