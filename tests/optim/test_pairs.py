@@ -8,7 +8,7 @@ from lora_net import LoraNet
 from torch import nn
 
 from stiefel_lora import OptionError, PairingError, create_optimizer, find_pairs
-from stiefel_lora.optim._groups import spare_magnitudes
+from stiefel_lora.optim.groups import spare_magnitudes
 
 
 def tensors(*shapes):

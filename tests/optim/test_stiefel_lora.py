@@ -18,7 +18,7 @@ from stiefel_lora import (
     orthonormalize_,
 )
 from stiefel_lora.geometry import orthogonality_error, random_orthonormal
-from stiefel_lora.optim._members import ready_members
+from stiefel_lora.optim._batching import ready_members
 from stiefel_lora.optim.gauge import name_seed
 
 B_RULES, A_RULES = ("spectral", "momentum"), ("muon", "adamw", "sign")

@@ -1,31 +1,163 @@
-"""Torch's fused AdamW on parameters whose state another optimizer holds."""
+"""AdamW inside a pair optimizer: on what has no pair, and on factors left to it.
+
+The state is torch's own, under the parameter, so that it means the same as in a
+checkpoint of ``torch.optim.AdamW``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
-from ..methods import adam_options
+from ._batching import Member, free_half
+from ._master_weights import State, values
+from .groups import is_magnitude
+from .pairs import Pair
+from .rule import AdamWOptions, Role, Rule
+from .stacking import bucketed
 
-__all__ = ["ADAMW_STATE", "adamw_step"]
-
-_USUAL: dict[str, Any] = {option.name: option.default for option in adam_options()}
+__all__ = [
+    "ADAMW_STATE",
+    "adamw_step",
+    "left_factors",
+    "step_lone_factor",
+    "step_lone_rest",
+    "step_rest",
+]
 
 ADAMW_STATE = ("step", "exp_avg", "exp_avg_sq")
+"""Names of torch's state of AdamW."""
+
+# (parameter, gradient, multiple of the group's rate, whether it decays, in a pair)
+Entry = tuple[Tensor, Tensor, float, bool, bool]
+
+
+def step_rest(
+    state: State,
+    groups: Sequence[dict[str, Any]],
+    rule: Rule,
+    rest: Sequence[tuple[str, Tensor]],
+    factors: Sequence[tuple[Tensor, Tensor, Role]],
+    found: Callable[[torch.device], Tensor | None] = lambda device: None,
+) -> None:
+    """Take a step of AdamW on factors the rule leaves to it, and on the rest.
+
+    Args:
+        state: the optimizer's state.
+        groups: parameter groups, for rates and options.
+        rule: the method.
+        rest: (name, parameter) of what has no pair.
+        factors: (factor, gradient, role).
+        found: device -> 1.0 where no factor there takes this step, else 0.0.
+    """
+    by_id = {id(factor): (gradient, role) for factor, gradient, role in factors}
+    free = {id(param): _decays(name, param) for name, param in rest}
+    for group in groups:
+        options = rule.adamw_options(group)
+        without_decay: AdamWOptions = {**options, "weight_decay": 0.0}
+        entries = list(_entries(group, rule, free, by_id))
+        for bucket in bucketed(entries, _key):
+            params = [entry[0] for entry in bucket]
+            _, _, ratio, decays, in_pair = bucket[0]
+            adamw_step(
+                [values(state, param) for param in params],
+                [entry[1] for entry in bucket],
+                [state[param] for param in params],
+                options if decays else without_decay,
+                lr=group["lr"] * ratio,
+                found=found(params[0].device) if in_pair else None,
+            )
+
+
+def left_factors(
+    pairs: Sequence[Pair],
+    members: Sequence[Member],
+    owners: Mapping[int, dict[str, Any]],
+    rule: Rule,
+) -> list[tuple[Tensor, Tensor, Role]]:
+    """The factors that AdamW trains, with gradients in the current gauge.
+
+    A method that leaves both factors to AdamW treats them one by one; so does every
+    method where one factor is frozen. Else both gradients must exist.
+    """
+    found: list[tuple[Tensor, Tensor, Role]] = []
+    for member in members:
+        roles = rule.adamw_roles(member.up_group)
+        if len(roles) == 1 and "up" in roles:
+            found.append((member.pair.up, member.grad_up, "up"))
+        if len(roles) == 1 and "down" in roles:
+            found.append((member.pair.down, member.grad_down, "down"))
+    for pair in pairs:
+        if len(rule.adamw_roles(owners[id(pair.up)])) < 2 and not free_half(pair):
+            continue
+        if pair.up.grad is not None:
+            found.append((pair.up, pair.up.grad, "up"))
+        if pair.down.grad is not None:
+            found.append((pair.down, pair.down.grad, "down"))
+    return found
+
+
+def step_lone_factor(
+    state: State,
+    rule: Rule,
+    role: Role,
+    factor: Tensor,
+    group: Mapping[str, Any],
+    usable: Tensor,
+) -> None:
+    """Move B or A by itself; not where its gradient is not ``usable``."""
+    assert factor.grad is not None
+    own = [{**group, "params": [factor]}]
+    found = usable.logical_not().float()
+    factors = [(factor, factor.grad, role)]
+    step_rest(state, own, rule, [], factors, lambda _: found)
+
+
+def step_lone_rest(
+    state: State, rule: Rule, name: str, parameter: Tensor, group: Mapping[str, Any]
+) -> None:
+    """Move a parameter outside the pairs by itself."""
+    own = [{**group, "params": [parameter]}]
+    step_rest(state, own, rule, [(name, parameter)], [])
+
+
+def _entries(
+    group: dict[str, Any],
+    rule: Rule,
+    free: Mapping[int, bool],
+    by_id: Mapping[int, tuple[Tensor, Role]],
+) -> Iterator[Entry]:
+    roles = rule.adamw_roles(group)
+    rest_ratio = rule.rest_lr_ratio(group)
+    for param in group["params"]:
+        if id(param) in by_id:
+            gradient, role = by_id[id(param)]
+            yield param, gradient, roles.get(role, rest_ratio), True, True
+        elif id(param) in free and param.grad is not None:
+            yield param, param.grad, rest_ratio, free[id(param)], False
+
+
+def _decays(name: str, param: Tensor) -> bool:
+    """Magnitudes of a DoRA, biases and norms do not decay."""
+    return param.dim() > 1 and not is_magnitude(name, param)
+
+
+def _key(entry: Entry) -> tuple[Any, ...]:
+    param, _, ratio, decays, in_pair = entry
+    return param.device, param.dtype, ratio, decays, in_pair
 
 
 def adamw_step(
     params: list[Tensor],
     grads: list[Tensor],
     states: list[dict[str, Any]],
-    options: Mapping[str, Any],
+    options: AdamWOptions,
     *,
     lr: float | Tensor,
-    weight_decay: float,
     found: Tensor | None = None,
 ) -> None:
     """Take one step of AdamW in place; missing state is created as torch creates it.
@@ -36,14 +168,11 @@ def adamw_step(
         states: dicts that hold ``step``, ``exp_avg`` and ``exp_avg_sq``; moments of
             float16 parameters are float32, since squares of gradients below 2e-4 are 0
             in float16, which makes steps infinite.
-        options: ``beta1``, ``beta2`` and ``eps``, or Adam's usual ones for what a
-            method does not have.
+        options: decays of the moments, eps, and weight decay, multiplied by ``lr``.
         lr: learning rate in AdamW's unit.
-        weight_decay: decoupled decay, multiplied by ``lr``.
         found: 1.0 on the device where nothing may move, else 0.0; read by the fused
             kernel alone.
     """
-    chosen = {**_USUAL, **options}
     moved = [_movable(param) for param in params]
     for param, state in zip(moved, states, strict=True):
         if "exp_avg" not in state:
@@ -66,11 +195,11 @@ def adamw_step(
         fused=fused or None,
         found_inf=found if fused else None,
         amsgrad=False,
-        beta1=chosen["beta1"],
-        beta2=chosen["beta2"],
+        beta1=options["beta1"],
+        beta2=options["beta2"],
         lr=lr,
-        weight_decay=weight_decay,
-        eps=chosen["eps"],
+        weight_decay=options["weight_decay"],
+        eps=options["eps"],
         maximize=False,
     )
     for param, copied in zip(params, moved, strict=True):

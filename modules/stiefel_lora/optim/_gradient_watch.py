@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._master_weights import values
-from ._members import Member, State, work_dtype
+from ._batching import Member, work_dtype
+from ._master_weights import State, values
 from ._two_passes import ACCELERATOR, LAYOUTS
 from .pairs import Pair
 from .rule import Rule

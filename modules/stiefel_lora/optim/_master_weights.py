@@ -7,15 +7,26 @@ state, and the parameters hold their rounding.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ._members import State
 from .pairs import Pair
 
-__all__ = ["MASTER", "forget", "open_masters", "round_masters", "values", "work_pair"]
+__all__ = [
+    "MASTER",
+    "State",
+    "forget",
+    "open_masters",
+    "round_masters",
+    "values",
+    "work_pair",
+]
+
+State = Mapping[Tensor, dict[str, Any]]
+"""``Optimizer.state``: parameter -> name -> tensor."""
 
 MASTER = "master"
 """State of a factor in half precision: its float32 copy, of the same shape."""

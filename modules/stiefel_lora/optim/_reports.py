@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from ..methods import Method, rate_note
-from ._groups import is_magnitude
+from .groups import is_magnitude
 from .pairs import Pair
 from .rule import Rule
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .._exceptions import CheckpointError
 from ..methods import BUILT_IN, CATALOGUE, Method
-from ._groups import names_of
+from .groups import names_of
 
 __all__ = ["check_shapes", "check_state", "fill_options", "keep_dtypes"]
 

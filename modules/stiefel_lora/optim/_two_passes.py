@@ -10,15 +10,8 @@ import torch
 from torch import Tensor
 
 from ..geometry import full_precision, polar_core
-from ._master_weights import values
-from ._members import (
-    Member,
-    State,
-    bucket_key,
-    new_state,
-    owner_of,
-    work_dtype,
-)
+from ._batching import Member, bucket_key, new_state, owner_of, work_dtype
+from ._master_weights import State, values
 from .rule import (
     ROLES,
     Core,

@@ -10,18 +10,19 @@ from torch import Tensor, nn
 
 from ..methods import check_options, method
 from ._adamw import ADAMW_STATE, adamw_step
-from ._betas import SeparateBetas
-from ._groups import Source, named_groups, spare_magnitudes
-from ._saved_state import keep_dtypes
+from ._refusals import check_lr
+from ._saved_state import check_shapes, check_state, keep_dtypes
+from .groups import Source, check_group, named_groups, spare_magnitudes
+from .lora_optimizer import LoraOptimizer
 from .pairs import odd_ones
 
-__all__ = ["AdamW"]
+__all__ = ["AdamW", "SeparateBetas"]
 
 
-class AdamW(SeparateBetas, torch.optim.AdamW):
-    """Torch's AdamW, to the bit, with ``beta1`` and ``beta2`` as separate options.
+class SeparateBetas(LoraOptimizer):
+    """An AdamW of another package under the catalogue's options.
 
-    Parameters in float16 have float32 moments, unlike torch's, whose steps overflow.
+    Groups have checked ``beta1`` and ``beta2`` where the base class has ``betas``.
 
     Args:
         params: model, named parameters, parameters or groups of them.
@@ -35,7 +36,8 @@ class AdamW(SeparateBetas, torch.optim.AdamW):
         OptionError: an option out of bounds, or nothing to optimise.
     """
 
-    method = "adamw"
+    _tensor_rates: bool = True
+    """Whether the other base takes a learning rate that is a tensor."""
 
     def __init__(
         self,
@@ -55,13 +57,49 @@ class AdamW(SeparateBetas, torch.optim.AdamW):
         }
         check_options(method(self.method), options)
         self._odd = odd_ones(params) if isinstance(params, nn.Module) else []
-        super().__init__(
+        # That of the other base of a subclass, with torch's names.
+        base: Callable[..., None] = super().__init__
+        base(
             spare_magnitudes(named_groups(params)),
-            lr=lr,
+            lr=lr if self._tensor_rates else float(lr),
             betas=(beta1, beta2),
             eps=eps,
             weight_decay=weight_decay,
         )
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group; its options are checked.
+
+        Raises:
+            OptionError: an option out of bounds, or unknown.
+        """
+        check_group(method(self.method), param_group, self.defaults)
+        check_lr(param_group.get("lr", 0.0))
+        group = dict(param_group)
+        beta1, beta2 = self.defaults["betas"]
+        given = group.pop("beta1", beta1), group.pop("beta2", beta2)
+        if given != (beta1, beta2):
+            group["betas"] = given
+        super().add_param_group(group)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load a state.
+
+        Raises:
+            CheckpointError: another method saved it, or it is that of other layers.
+        """
+        check_state(state_dict, method(self.method))
+        check_shapes(state_dict, self.param_groups)
+        super().load_state_dict(state_dict)
+
+
+class AdamW(SeparateBetas, torch.optim.AdamW):
+    """Torch's AdamW, to the bit, with ``beta1`` and ``beta2`` as separate options.
+
+    Parameters in float16 have float32 moments, unlike torch's, whose steps overflow.
+    """
+
+    method = "adamw"
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -105,9 +143,13 @@ class AdamW(SeparateBetas, torch.optim.AdamW):
             params,
             [p.grad for p in params if p.grad is not None],
             [self.state[p] for p in params],
-            {"beta1": beta1, "beta2": beta2, "eps": group["eps"]},
+            {
+                "beta1": beta1,
+                "beta2": beta2,
+                "eps": group["eps"],
+                "weight_decay": group["weight_decay"],
+            },
             lr=group["lr"],
-            weight_decay=group["weight_decay"],
         )
 
     def _follow_casts(self) -> None:

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from .._exceptions import OptionError
 from ..methods import Method
-from ._groups import Source
 from ._peft_layers import ADALORA, LoraPart, lora_parts, memory_of
+from .groups import Source
 
 __all__ = ["ALPHA_IS_RANK", "alpha_note", "fold_alpha_", "settle_alpha"]
 

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from ..methods import check_options, method, usual_lr
-from ._groups import Source
+from .groups import Source
 from .lora_optimizer import LoraOptimizer, without_betas
 
 __all__ = ["create_optimizer"]

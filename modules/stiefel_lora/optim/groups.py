@@ -1,13 +1,47 @@
-"""The type of a parameter group."""
+"""Parameter groups: their type, and what callers pass as ``params`` brought into it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TypedDict
+import difflib
+import logging
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypedDict
 
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["ParamGroup"]
+from .._exceptions import OptionError
+from ..methods import Method, check_options
+
+__all__ = [
+    "RESERVED",
+    "ParamGroup",
+    "Source",
+    "check_group",
+    "is_magnitude",
+    "named_groups",
+    "names_of",
+    "spare_magnitudes",
+]
+
+log = logging.getLogger("stiefel_lora")
+
+# Ours comes first: torch refuses its own key where hosts merge groups.
+_NAME_LISTS = ("lora_param_names", "param_names")
+
+# peft's name, and that of LyCORIS and OneTrainer.
+_MAGNITUDE = re.compile(r"lora_magnitude_vector|dora_scale")
+
+RESERVED = {
+    *("params", "lr", "initial_lr", "name", "names", "optim_type", "alpha_is_rank"),
+    *("noted_lr",),
+    *("max_lr", "min_lr", "lr_scale", "foreach", "fused", "capturable", "maximize"),
+    *("differentiable", "amsgrad", *_NAME_LISTS),
+}
+"""What torch and hosts write into groups beside options."""
+
+Source = nn.Module | Iterable[Any]
+"""A model, tensors, (name, tensor) pairs, or groups of either."""
 
 
 class _Params(TypedDict):
@@ -64,3 +98,157 @@ class ParamGroup(_Params, total=False):
 
     # Scaled AdamW
     damping: float
+
+
+def named_groups(source: Source) -> list[dict[str, Any]]:
+    """Return parameter groups as dicts with ``params`` a list of tensors.
+
+    Accepts a module (its parameters that require gradients, with names), tensors,
+    ``(name, tensor)`` pairs, or groups of either; a group's ``params`` may be any
+    iterable, dict views included. Names end up under torch's own ``param_names`` key;
+    a group of unnamed tensors has none.
+
+    Raises:
+        OptionError: nothing to optimise, no parameters where there should be, names
+            for some of them only, or one tensor twice.
+    """
+    if isinstance(source, nn.Module):
+        source = [(n, p) for n, p in source.named_parameters() if p.requires_grad]
+    entries: list[Any] = [source] if isinstance(source, Tensor) else list(source)
+    if not entries:
+        raise OptionError(
+            "The optimizer was given no parameters; pass a model with trainable LoRA "
+            "layers, its named_parameters() or a list of parameter groups."
+        )
+    if not isinstance(entries[0], Mapping):
+        entries = [{"params": entries}]
+    groups = [_as_group(entry) for entry in entries]
+    _check_each_once(groups)
+    return groups
+
+
+def _check_each_once(groups: Sequence[Mapping[str, Any]]) -> None:
+    seen: dict[int, str] = {}
+    for group in groups:
+        names = names_of(group) or [""] * len(group["params"])
+        if len(names) != len(group["params"]):
+            raise OptionError(
+                f"param_names: a group has {len(names)} names for "
+                f"{len(group['params'])} parameters. Give every parameter one name, "
+                "in the same order."
+            )
+        for name, tensor in zip(names, group["params"], strict=True):
+            label = repr(name) if name else f"shape {tuple(tensor.shape)}"
+            if id(tensor) in seen:
+                raise OptionError(
+                    f"params: one tensor is given twice, as {seen[id(tensor)]} and as "
+                    f"{label}. Pass it once."
+                )
+            seen[id(tensor)] = label
+
+
+def check_group(
+    entry: Method, group: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> None:
+    """Check the options of a parameter group.
+
+    Args:
+        entry: the method.
+        group: the group as it was given.
+        defaults: of the optimizer, for options that the group does not have.
+
+    Raises:
+        OptionError: an option out of bounds, ``betas``, or a misspelled option.
+    """
+    known = {option.name for option in entry.options}
+    given = {key: group[key] for key in group if key in known}
+    check_options(entry, given, {k: v for k, v in defaults.items() if k in known})
+    for key in group:
+        if key in known or key in RESERVED:
+            continue
+        if key == "betas":
+            raise OptionError(
+                f"{entry.name}: a group has betas={group[key]!r}, which has no effect "
+                "here. Set beta1 and beta2."
+            )
+        near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.75)
+        if near:
+            raise OptionError(
+                f"{entry.name} has no option {key!r} for a group; did you mean "
+                f"{near[0]!r}?"
+            )
+        log.warning("%s: %r in a group is no option and is ignored.", entry.name, key)
+
+
+def _as_group(entry: Mapping[str, Any]) -> dict[str, Any]:
+    group = dict(entry)
+    if "params" not in group:
+        raise OptionError(
+            f"params: a group has {', '.join(map(repr, group)) or 'no keys'} and no "
+            "'params'. Give every group its list of parameters under that key."
+        )
+    given = group["params"]
+    members = [given] if isinstance(given, Tensor) else list(given)
+    for member in members:
+        _check_member(member)
+    named = [member for member in members if isinstance(member, tuple)]
+    if not named:
+        group["params"] = members
+        return group
+    if len(named) != len(members):
+        raise OptionError(
+            f"{len(named)} of {len(members)} parameters of a group have names; "
+            "name all of them or none."
+        )
+    group["params"] = [tensor for _, tensor in members]
+    group["param_names"] = [name for name, _ in members]
+    return group
+
+
+def _check_member(member: object) -> None:
+    entry = member[-1] if isinstance(member, tuple) and len(member) == 2 else member
+    if isinstance(entry, Tensor):
+        return
+    raise OptionError(
+        f"params: {entry!r:.60} is a {type(entry).__name__}, no parameter. Pass a "
+        "model, its named_parameters() or a list of parameters; of a dict pass "
+        "items()."
+    )
+
+
+def names_of(group: Mapping[str, Any]) -> list[str] | None:
+    """Names from a group's lists or its tensors' ``original_name``, if all have one."""
+    for key in _NAME_LISTS:
+        if group.get(key):
+            return list(group[key])
+    found = [getattr(p, "original_name", None) for p in group["params"]]
+    texts = [name for name in found if isinstance(name, str)]
+    return texts if len(texts) == len(found) else None
+
+
+def is_magnitude(name: str, tensor: Tensor) -> bool:
+    """Whether a parameter is the magnitude of a DoRA, by its name or adv_optm's tag."""
+    tagged = getattr(tensor, "_is_dora_scale", False)
+    return bool(tagged or _MAGNITUDE.search(name))
+
+
+def spare_magnitudes(groups: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Give magnitudes groups of their own without weight decay, where there are any."""
+    result = []
+    for group in groups:
+        params = group["params"]
+        names = names_of(group) or [""] * len(params)
+        found = [is_magnitude(n, p) for n, p in zip(names, params, strict=True)]
+        for wanted in (False, True):
+            if wanted in found:
+                part = _part(group, [mark is wanted for mark in found])
+                result.append(part | ({"weight_decay": 0.0} if wanted else {}))
+    return result
+
+
+def _part(group: dict[str, Any], chosen: Sequence[bool]) -> dict[str, Any]:
+    lists = {key: group[key] for key in ("params", *_NAME_LISTS) if key in group}
+    return group | {
+        key: [item for item, take in zip(items, chosen, strict=True) if take]
+        for key, items in lists.items()
+    }

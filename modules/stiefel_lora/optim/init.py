@@ -10,8 +10,8 @@ from torch import nn
 
 from .._exceptions import PairingError
 from ..methods import method as find_method
-from ._groups import Source
 from .gauge import enter_where_needed, orthonormal_start
+from .groups import Source
 from .pairs import Pair, find_pairs
 from .riemannion import tiny_right_factor
 from .stella import random_right_frame

@@ -26,8 +26,8 @@ from torch import Tensor
 
 from .._exceptions import OptionError
 from ..geometry import thin_svd
-from ._groups import Source
 from .gauge import name_seed
+from .groups import Source
 from .init import startable_pairs
 from .pairs import Pair
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ._groups import Source
+from .groups import Source
 from .pair_optimizer import PairOptimizer
 from .rule import Role, Rule
 

@@ -46,7 +46,7 @@ import torch
 from torch import Tensor
 
 from ..geometry import pseudo_inverse, qr_gauge, symmetric, thin_svd
-from ._groups import Source
+from .groups import Source
 from .pair_optimizer import PairOptimizer
 from .rule import PairBatch, Rule, StateShape
 

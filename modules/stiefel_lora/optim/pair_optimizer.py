@@ -4,28 +4,38 @@
 method's rule once per bucket on stacked tensors, and writes back. It owns what all
 methods share: groups, state, checkpoints, missing gradients, the entry gauge, and
 AdamW for whatever has no pair. Parameters are never re-pointed.
+
+Hosts with a fused backward pass step a single parameter as soon as its gradient is
+complete, and free that afterwards. Separable methods can follow
+(:meth:`PairOptimizer.step_parameter`): their factors do not wait for each other.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from statistics import median
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .._exceptions import OptionError
 from ..geometry import full_precision
 from ..methods import check_options, method
-from ._alone import LoneSteps
-from ._batch import stack_pairs, step_usable, write_back, write_gradients
-from ._gradient_watch import Watch
-from ._groups import Source, check_group, named_groups
-from ._master_weights import open_masters, round_masters, values
-from ._members import STEP, Member, bucket_key, free_half, ready_members
-from ._plain import plain_factors, step_plain
+from ._adamw import left_factors, step_lone_factor, step_lone_rest, step_rest
+from ._batching import (
+    STEP,
+    Member,
+    chunks_of,
+    free_half,
+    ready_members,
+    stack_pairs,
+    step_usable,
+    write_back,
+)
+from ._gradient_watch import Watch, usable_gradient
+from ._master_weights import round_masters
 from ._refusals import (
     check_agreement,
     check_found,
@@ -33,22 +43,34 @@ from ._refusals import (
     check_ownership,
     check_whole,
 )
-from ._reports import FirstSteps, log_joint, log_pairs, log_replaced
+from ._reports import (
+    FirstSteps,
+    log_joint,
+    log_pairs,
+    log_replaced,
+)
 from ._saved_state import check_shapes, check_state, fill_options, keep_dtypes
-from ._two_passes import factors_of, step_factors, step_together
+from ._settling import Settling
+from ._two_passes import Factor, factors_of, step_factors, step_together
 from .alpha import settle_alpha
-from .gauge import needs_gauge
+from .groups import Source, check_group, named_groups
 from .host_points import check_host
+from .lora_optimizer import LoraOptimizer
 from .pairs import Pair, PairMap, find_pairs, odd_ones
-from .rule import ROLES, Rule
-from .stacking import bucketed, chunked
+from .rule import ROLES, Role, Rule
 
 __all__ = ["PairOptimizer"]
 
 log = logging.getLogger("stiefel_lora")
 
+# What a copy or a pickle has beside torch's groups and state.
+_COPIED = (
+    *("_pairs", "_rest", "_settling", "_width", "_odd", "_waiting", "_first_steps"),
+    "_watch",
+)
 
-class PairOptimizer(LoneSteps):
+
+class PairOptimizer(LoraOptimizer):
     """Base of all methods; a subclass names its catalogue entry and its rule.
 
     Args:
@@ -63,8 +85,18 @@ class PairOptimizer(LoneSteps):
         PairingError: ambiguous pairs, or none at all.
     """
 
+    rule: Rule
+
+    _pairs: list[Pair]
+    _rest: list[tuple[str, Tensor]]
     _width: float
     _waiting: bool = False
+    """Whether named factors may still get their partners from another group."""
+
+    _settling: Settling
+    _place: dict[int, tuple[int, Role]]
+    _first_steps: FirstSteps
+    _watch: Watch
 
     def __init__(
         self, params: Source, lr: float | Tensor, options: dict[str, Any]
@@ -75,6 +107,7 @@ class PairOptimizer(LoneSteps):
         groups = named_groups(params)
         super().__init__(groups, {"lr": lr, **options})
         self._odd = odd_ones(params) if isinstance(params, nn.Module) else []
+        self._settling = Settling(type(self).__name__)
         found = self._find_pairs()
         # Last of what can be refused, since it changes the model.
         settle_alpha(entry, params, groups)
@@ -100,13 +133,13 @@ class PairOptimizer(LoneSteps):
     def _find_pairs(self) -> PairMap:
         found = find_pairs(self.param_groups, self._odd)
         if len(self.rule.adamw_roles(self.defaults)) == len(ROLES):
-            found = _with_odd(found)
+            found = found.with_odd()
         check_found(found, type(self).__name__)
         self._waiting = not found.pairs and found.waiting
         self._pairs = [pair for pair in found.pairs if not pair.too_wide]
         for pair in found.pairs:
             if pair.too_wide:
-                out, into = _sides(pair)
+                out, into = pair.sides
                 reason = f"rank {pair.rank} exceeds the layer of {out} x {into}"
                 for role in ROLES:
                     factor = getattr(pair, role)
@@ -114,13 +147,13 @@ class PairOptimizer(LoneSteps):
                     found.reasons[id(factor)] = reason
         check_agreement(self._pairs, self._owners(), self.defaults, self.rule)
         self._rest = found.rest
-        self._begin_anew()
+        self._settling.begin(self._pairs)
         if "_watch" in self.__dict__:
             self._watch.save(self.state)
         self._watch = Watch(self._pairs)
         self._watch.load(self.state)
         self.__dict__.pop("_place", None)
-        sides = [side for pair in self._pairs for side in _sides(pair)]
+        sides = [side for pair in self._pairs for side in pair.sides]
         self._width = float(median(sides)) if sides else 0.0
         return found
 
@@ -157,16 +190,15 @@ class PairOptimizer(LoneSteps):
                 loss = closure()
         owners = self._owners()
         check_ownership(self._pairs, owners, type(self).__name__)
-        self._note_free_halves(owners)
-        for index in self._watch.zeroed():
-            self._settled[index] = False
+        self._settling.leave_to_adamw(self._free_halves(owners))
+        self._settling.look_again(self._watch.zeroed())
         ready = ready_members(self._pairs, owners, self.rule)
-        members = self._settle(ready)
+        members = self._settling.settle(self.state, ready, self.rule, self._width)
         self._watch.look(self.state, members, self.rule)
         joint = self._measure(members)
         self._move(members, joint)
-        factors = plain_factors(self._pairs, members, owners, self.rule)
-        step_plain(
+        factors = left_factors(self._pairs, members, owners, self.rule)
+        step_rest(
             self.state,
             self.param_groups,
             self.rule,
@@ -175,7 +207,7 @@ class PairOptimizer(LoneSteps):
             self._watch.found,
         )
         round_masters(self.state, (f for p in self._pairs for f in (p.up, p.down)))
-        self._note_marks()
+        self._settling.note_marks()
         if not self._first_steps.over:
             moved = {id(factor) for factor, _, _ in factors}
             moved |= {id(member.pair.up) for member in ready}
@@ -190,64 +222,22 @@ class PairOptimizer(LoneSteps):
         step_together(self.state, paired, self.rule)
         own = list(factors_of(single, self.rule))
         step_factors(self.state, own, self.rule)
-        for chunk in _chunks([] if own else single):
+        for chunk in chunks_of([] if own else single):
             self._step_pairs(chunk, joint)
 
-    def _note_free_halves(self, owners: Mapping[int, dict[str, Any]]) -> None:
-        """Let pairs with one frozen factor leave the gauge, and report them once."""
-        found = [
+    def _free_halves(self, owners: Mapping[int, dict[str, Any]]) -> list[int]:
+        """Pairs with one frozen factor, whose other one the rule itself would move."""
+        return [
             index
             for index, pair in enumerate(self._pairs)
             if free_half(pair) and len(self.rule.adamw_roles(owners[id(pair.up)])) < 2
         ]
-        self._leave_to_adamw(found)
-
-    def _settle(self, members: list[Member]) -> list[Member]:
-        """Prepare pairs that are new or were loaded; return those that may step."""
-        fresh = [member for member in members if not self._is_settled(member.index)]
-        if not fresh:
-            return members
-        # What starts at B = 0 comes by again next time, with gradients of its own.
-        barred = {m.index for m in fresh if not self._enter_gauge(m)}
-        self._log_restarted()
-        fresh = [member for member in fresh if member.index not in barred]
-        prepares = type(self.rule).prepare is not Rule.prepare
-        for chunk in _chunks(fresh if prepares else []):
-            batch = stack_pairs(self.state, chunk, self.rule, width=self._width)
-            with full_precision(batch.up.device.type):
-                allowed = self.rule.prepare(batch)
-            write_back(self.state, chunk, self.rule, batch)
-            write_gradients(chunk, batch)
-            if allowed is not None:
-                pairs = zip(chunk, allowed.tolist(), strict=True)
-                barred |= {member.index for member, may in pairs if not may}
-        for member in fresh:
-            self._settled[member.index] = True
-        return [member for member in members if member.index not in barred]
-
-    def _enter_gauge(self, member: Member) -> bool:
-        """Make B orthonormal where the rule needs it; False where no step can follow.
-
-        Gradients belong to the factors they were computed at, so they are translated;
-        ``.grad`` stays as the caller left it.
-        """
-        pair = member.pair
-        open_masters(self.state, pair)
-        if not self.rule.orthonormal_up or not needs_gauge(values(self.state, pair.up)):
-            return True
-        gauge = self._to_gauge(pair, member.choices)
-        if gauge is None:
-            # The gradients of B = 0 say nothing about the new point.
-            return False
-        member.grad_up = gauge.to_up(member.grad_up)
-        member.grad_down = gauge.to_down(member.grad_down)
-        return True
 
     def _measure(self, members: list[Member]) -> Tensor | None:
         """Sum what the rule measures over all pairs, on the first pair's device."""
         wanted = [m for m in members if self.rule.measures(m.up_group)]
         total: Tensor | None = None
-        for chunk in _chunks(wanted):
+        for chunk in chunks_of(wanted):
             batch = stack_pairs(self.state, chunk, self.rule, width=self._width)
             with full_precision(batch.up.device.type):
                 part = self.rule.measure(batch).sum(0, keepdim=True)
@@ -268,6 +258,62 @@ class PairOptimizer(LoneSteps):
         write_back(self.state, chunk, self.rule, batch, own)
         torch._foreach_add_([self.state[m.pair.up][STEP] for m in chunk], 1)
 
+    @torch.no_grad()
+    def step_parameter(
+        self, parameter: Tensor, group: dict[str, Any], index: int | None = None
+    ) -> None:
+        """Update one parameter as soon as its gradient is complete (fused back pass).
+
+        Args:
+            parameter: one of this optimizer's, with its gradient.
+            group: the parameter group that it is in.
+            index: taken for the sake of hosts that pass it.
+
+        Raises:
+            OptionError: the method moves the two factors of a pair together.
+        """
+        if not method(self.method).steps_alone(group):
+            raise OptionError(
+                f"{type(self).__name__} moves the two factors of a pair together and "
+                "can not step single parameters; switch the fused backward pass off."
+            )
+        if parameter.grad is None:
+            return
+        place = self._places().get(id(parameter))
+        if place is None:
+            name = next(name for name, tensor in self._rest if tensor is parameter)
+            step_lone_rest(self.state, self.rule, name, parameter, group)
+            return
+        index, role = place
+        pair = self._pairs[index]
+        usable = usable_gradient(parameter.grad)
+        self._watch.count_alone(index, usable)
+        settling, by_adamw = self._settling, role in self.rule.adamw_roles(group)
+        if free_half(pair) == role and not by_adamw:
+            settling.leave_to_adamw([index])
+            step_lone_factor(self.state, self.rule, role, parameter, group, usable)
+        elif settling.settle_alone(self.state, index, role, self.rule, group):
+            settling.log_restarted()
+            if by_adamw:
+                step_lone_factor(self.state, self.rule, role, parameter, group, usable)
+            else:
+                choices = self.rule.choices(group)
+                own = Factor(role, parameter, parameter.grad, group, choices, usable)
+                step_factors(self.state, [own], self.rule)
+            round_masters(self.state, (parameter,))
+        settling.note_marks(index)
+        self._first_steps.end_factor(pair.name, role, self._pairs, self.param_groups)
+
+    def _places(self) -> dict[int, tuple[int, Role]]:
+        """Index of its pair and role, by the id of a factor."""
+        if "_place" not in self.__dict__:
+            self._place = {
+                id(getattr(pair, role)): (index, role)
+                for index, pair in enumerate(self._pairs)
+                for role in ROLES
+            }
+        return self._place
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state; its tensors keep their dtype and B is looked at again.
 
@@ -281,7 +327,7 @@ class PairOptimizer(LoneSteps):
         super().load_state_dict(state_dict)
         log_replaced(type(self).__name__, entry, before, self.param_groups)
         keep_dtypes(self.state, state_dict, self.param_groups)
-        self._begin_anew()
+        self._settling.begin(self._pairs)
         self._watch.load(self.state)
 
     def state_dict(self) -> dict[str, Any]:
@@ -290,32 +336,10 @@ class PairOptimizer(LoneSteps):
         return super().state_dict()
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("_pairs", "_rest", "_settled", "_marks", "_sit_out", "_width")
-        own = (*own, "_odd", "_waiting", "_frozen_seen", "_first_steps", "_watch")
-        own = (*own, "_restarted")
-        mine = {key: self.__dict__[key] for key in own if key in self.__dict__}
+        mine = {key: self.__dict__[key] for key in _COPIED if key in self.__dict__}
         return {**super().__getstate__(), **mine}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         for group in self.param_groups:
             fill_options(group, method(self.method), self.defaults)
-
-
-def _with_odd(found: PairMap) -> PairMap:
-    """Count factors as pairs whatever their layer makes of them."""
-    taken = {id(p) for pair in found.odd for p in (pair.up, pair.down)}
-    rest = [(name, p) for name, p in found.rest if id(p) not in taken]
-    return dataclasses.replace(found, pairs=[*found.pairs, *found.odd], rest=rest)
-
-
-def _chunks(members: list[Member]) -> Iterator[list[Member]]:
-    """Members of one shape, in chunks of bounded memory."""
-    for bucket in bucketed(members, bucket_key):
-        each = bucket[0].pair.up.numel() + bucket[0].pair.down.numel()
-        yield from chunked(bucket, each)
-
-
-def _sides(pair: Pair) -> tuple[int, int]:
-    up, down = pair.matrices
-    return up.shape[0], down.shape[1]

@@ -23,9 +23,9 @@ from collections.abc import Iterable
 from torch import Tensor, nn
 
 from .._exceptions import PairingError
-from ._groups import Source, named_groups, names_of
 from ._pairs_by_shape import fits, pairs_across_groups, pairs_in_order
 from ._peft_layers import SHARED, odd_factors
+from .groups import Source, named_groups, names_of
 
 __all__ = ["Odd", "Pair", "PairMap", "find_pairs", "odd_ones"]
 
@@ -73,10 +73,15 @@ class Pair:
         return self.up.flatten(1), self.down.flatten(1)
 
     @property
+    def sides(self) -> tuple[int, int]:
+        """Outputs and inputs of the layer: rows of B and columns of A."""
+        up, down = self.matrices
+        return up.shape[0], down.shape[1]
+
+    @property
     def too_wide(self) -> bool:
         """Whether the rank exceeds one side of the layer, so that B can not be full."""
-        up, down = self.matrices
-        return self.rank > min(up.shape[0], down.shape[1])
+        return self.rank > min(self.sides)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +102,12 @@ class PairMap:
     reasons: dict[int, str] = dataclasses.field(default_factory=dict)
     odd: list[Pair] = dataclasses.field(default_factory=list)
     waiting: bool = False
+
+    def with_odd(self) -> PairMap:
+        """Factors counted as pairs whatever their layer makes of them."""
+        taken = {id(p) for pair in self.odd for p in (pair.up, pair.down)}
+        rest = [(name, p) for name, p in self.rest if id(p) not in taken]
+        return dataclasses.replace(self, pairs=[*self.pairs, *self.odd], rest=rest)
 
 
 def find_pairs(source: Source, odd: Iterable[Odd] = ()) -> PairMap:

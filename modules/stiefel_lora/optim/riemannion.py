@@ -43,8 +43,8 @@ from ..geometry import (
     project_factored,
     truncate_factored,
 )
-from ._groups import Source
 from .gauge import enter_svd_gauge, random_frame
+from .groups import Source
 from .pair_optimizer import PairOptimizer
 from .rule import PairBatch, Rule, StateShape
 

@@ -17,14 +17,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from torch import Tensor
 
-from ..methods import Option
+from ..methods import Option, adam_options
 
 __all__ = [
     "ROLES",
+    "AdamWOptions",
     "Core",
     "FactorBatch",
     "FactorRule",
@@ -52,12 +53,22 @@ Solver = Callable[[Core, Core, Tensor, dict[str, Tensor]], tuple[Core, Core]]
 numeric options, ``(K, 1, 1)`` each -> what the second passes are given."""
 
 
+class AdamWOptions(TypedDict):
+    """Options of torch's AdamW beside the learning rate."""
+
+    beta1: float
+    beta2: float
+    eps: float
+    weight_decay: float
+
+
+_USUAL = {option.name: option.default for option in adam_options()}
+
+
 class Rule:
     """The mathematics of one method; the defaults suit free factors.
 
     A rule is complete with :meth:`update` (and :meth:`states` where it keeps any).
-    ``beta1``, ``beta2``, ``eps`` and ``weight_decay`` of parameters outside pairs are
-    Adam's usual ones unless the method has options of these names.
     """
 
     options: tuple[Option, ...] = ()
@@ -124,6 +135,20 @@ class Rule:
         A learning rate among them is the geometric mean where there is a solver.
         """
         return ()
+
+    def adamw_options(self, group: Mapping[str, Any]) -> AdamWOptions:
+        """Options of torch's AdamW on all that the method leaves to it.
+
+        That is factors of :meth:`adamw_roles`, and parameters outside pairs. By default
+        the method's own options of these names; where it has none, Adam's usual values
+        and no decay.
+        """
+        return {
+            "beta1": group.get("beta1", _USUAL["beta1"]),
+            "beta2": group.get("beta2", _USUAL["beta2"]),
+            "eps": group.get("eps", _USUAL["eps"]),
+            "weight_decay": group.get("weight_decay", 0.0),
+        }
 
     def rest_lr_ratio(self, group: Mapping[str, Any]) -> float:
         """Learning rate of what has no pair, as a multiple of the group's."""

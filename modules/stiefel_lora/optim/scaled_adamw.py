@@ -23,8 +23,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._groups import Source
 from ._moments import adam_direction, moment_states
+from .groups import Source
 from .pair_optimizer import PairOptimizer
 from .rule import PairBatch, Rule, StateShape
 

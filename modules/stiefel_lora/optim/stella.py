@@ -37,9 +37,9 @@ from ..geometry import (
     retract_polar,
     tangent_project,
 )
-from ._groups import Source
 from ._moments import BASE_RULES, moment_states
 from .gauge import enter_svd_gauge, random_frame
+from .groups import Source
 from .pair_optimizer import PairOptimizer
 from .rule import PairBatch, Rule, StateShape
 

@@ -46,8 +46,8 @@ from ..geometry import (
     symmetric,
     trace,
 )
-from ._groups import Source
 from ._moments import ahead, heavy_ball
+from .groups import Source
 from .pair_optimizer import PairOptimizer
 from .rule import (
     Core,

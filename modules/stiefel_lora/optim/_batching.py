@@ -1,0 +1,235 @@
+"""Pairs on their way through one step: gathered, stacked for a rule, written back.
+
+State lives where torch expects it, under the parameters: tensors shaped like A under
+A, everything else under B. So ``state_dict`` and everything built on it just work.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ._master_weights import State, values
+from .pairs import Pair
+from .rule import PairBatch, Role, Rule, StateShape
+from .stacking import bucketed, chunked, column, gather, scatter
+
+__all__ = [
+    "STEP",
+    "Member",
+    "bucket_key",
+    "chunks_of",
+    "free_half",
+    "new_state",
+    "owner_of",
+    "ready_members",
+    "stack_pairs",
+    "step_usable",
+    "work_dtype",
+    "write_back",
+    "write_gradients",
+]
+
+STEP = "pair_step"
+"""State of B: how many steps its pair has taken, float32 on the CPU."""
+
+
+@dataclasses.dataclass(eq=False)
+class Member:
+    """A pair with both gradients, in the current gauge, and the groups it obeys.
+
+    ``index`` is its place in the optimizer's list of pairs; ``usable`` and ``skipped``
+    are the flag and the count of :class:`~stiefel_lora.optim._gradient_watch.Watch`.
+    """
+
+    index: int
+    pair: Pair
+    up_group: dict[str, Any]
+    down_group: dict[str, Any]
+    grad_up: Tensor
+    grad_down: Tensor
+    choices: dict[str, Any]
+    usable: Tensor | None = None
+    skipped: Tensor | None = None
+
+
+def ready_members(
+    pairs: Sequence[Pair], owners: Mapping[int, dict[str, Any]], rule: Rule
+) -> list[Member]:
+    """The pairs whose two gradients exist; the others are left alone this time."""
+    members = []
+    for index, pair in enumerate(pairs):
+        if pair.up.grad is None or pair.down.grad is None or free_half(pair):
+            continue
+        up_group, down_group = owners[id(pair.up)], owners[id(pair.down)]
+        choices = rule.choices(up_group)
+        grads = pair.up.grad, pair.down.grad
+        members.append(Member(index, pair, up_group, down_group, *grads, choices))
+    return members
+
+
+def free_half(pair: Pair) -> Role | None:
+    """The factor that trains while its partner is frozen, if it has a gradient."""
+    if pair.up.requires_grad == pair.down.requires_grad:
+        return None
+    role: Role = "up" if pair.up.requires_grad else "down"
+    return None if getattr(pair, role).grad is None else role
+
+
+def bucket_key(member: Member) -> tuple[Any, ...]:
+    """Members with equal keys can be stacked."""
+    up, down = member.pair.matrices
+    choices = tuple(sorted(member.choices.items()))
+    return up.shape, down.shape, up.dtype, up.device, choices
+
+
+def chunks_of(members: Sequence[Member]) -> Iterator[list[Member]]:
+    """Members of one shape, in chunks of bounded memory."""
+    for bucket in bucketed(members, bucket_key):
+        each = bucket[0].pair.up.numel() + bucket[0].pair.down.numel()
+        yield from chunked(bucket, each)
+
+
+def work_dtype(tensor: Tensor) -> torch.dtype:
+    """The dtype that the mathematics runs in: float32, or float64 where given."""
+    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
+
+
+def _create_state(state: State, pair: Pair, shapes: Mapping[str, StateShape]) -> None:
+    """Make a pair's zero state where it has none yet."""
+    if STEP not in state[pair.up]:
+        state[pair.up][STEP] = torch.zeros((), dtype=torch.float32)
+    for name, shape in shapes.items():
+        owner = getattr(pair, owner_of(shape))
+        # A loaded state may be older than one of its tensors.
+        if name not in state[owner]:
+            state[owner][name] = new_state(shape, owner)
+
+
+def owner_of(shape: StateShape) -> Role:
+    """The factor under which a state of this shape lies."""
+    return "down" if shape in ("down", "columns") else "up"
+
+
+def new_state(shape: StateShape, owner: Tensor) -> Tensor:
+    """Zeros of a shape for the factor that owns the state."""
+    size = owner.shape
+    if shape in ("core", "scalar"):
+        size = (size[1], size[1]) if shape == "core" else (1, 1)
+    elif shape == "rows":
+        size = (size[0], *(1 for _ in size[1:]))
+    elif shape == "columns":
+        size = (1, *size[1:])
+    return owner.new_zeros(size, dtype=work_dtype(owner))
+
+
+def _state_tensors(
+    state: State, members: Sequence[Member], name: str, shape: StateShape
+) -> list[Tensor]:
+    """The state tensors called ``name`` of several pairs."""
+    role = owner_of(shape)
+    return [state[getattr(m.pair, role)][name] for m in members]
+
+
+def stack_pairs(
+    state: State,
+    chunk: Sequence[Member],
+    rule: Rule,
+    *,
+    width: float,
+    joint: Tensor | None = None,
+) -> PairBatch:
+    """Stack pairs of one bucket; missing state is created as zeros.
+
+    Args:
+        state: the optimizer's state.
+        chunk: pairs that share shapes, dtype, device and choices.
+        rule: whose options and states are stacked.
+        width: median layer side, passed on.
+        joint: sum of the rule's measure, passed on.
+    """
+    first, choices = chunk[0].pair.up, chunk[0].choices
+    shapes = rule.states(choices)
+    for member in chunk:
+        _create_state(state, member.pair, shapes)
+    dtype = work_dtype(first)
+    up = gather([values(state, member.pair.up) for member in chunk], dtype)
+    step = column([float(state[m.pair.up][STEP]) for m in chunk], up)
+    skipped = [m.skipped for m in chunk if m.skipped is not None]
+    if skipped:
+        # This step is counted already where it is left out; then the number is unused.
+        left_out = torch.stack(skipped).to(step).view(step.shape)
+        step = (step - left_out).clamp_min(0)
+    numbers = [rule.numbers(member.up_group) for member in chunk]
+    batch = PairBatch(
+        up=up,
+        down=gather([values(state, member.pair.down) for member in chunk], dtype),
+        grad_up=gather([member.grad_up for member in chunk], dtype),
+        grad_down=gather([member.grad_down for member in chunk], dtype),
+        state={
+            name: gather(_state_tensors(state, chunk, name, shape), dtype)
+            for name, shape in shapes.items()
+        },
+        lr_up=column([m.up_group["lr"] for m in chunk], up),
+        lr_down=column([m.down_group["lr"] for m in chunk], up),
+        step=step,
+        numbers={k: column([n[k] for n in numbers], up) for k in numbers[0]},
+        choices=choices,
+        names=[member.pair.name for member in chunk],
+        width=width,
+        joint=up.new_zeros(1, 1, 1) if joint is None else joint.to(up.device),
+    )
+    _mask(batch, [m.usable for m in chunk if m.usable is not None], rule)
+    return batch
+
+
+def step_usable(rule: Rule, batch: PairBatch) -> None:
+    """Let the rule step; pairs that are not usable keep factors and state."""
+    before = {"up": batch.up, "down": batch.down} | batch.state | batch.kept
+    rule.update(batch)
+    usable = batch.usable
+    if usable is None:
+        return
+    batch.up = torch.where(usable, batch.up, before["up"])
+    batch.down = torch.where(usable, batch.down, before["down"])
+    for name in batch.state:
+        batch.state[name] = torch.where(usable, batch.state[name], before[name])
+
+
+def _mask(batch: PairBatch, flags: list[Tensor], rule: Rule) -> None:
+    """Show the rule zeros in place of what it cannot use."""
+    if not flags:
+        return
+    usable = batch.usable = torch.stack(flags).view(-1, 1, 1)
+    batch.grad_up = torch.where(usable, batch.grad_up, 0.0)
+    batch.grad_down = torch.where(usable, batch.grad_down, 0.0)
+    if rule.factorizes:
+        batch.kept = {"up": batch.up, "down": batch.down}
+        batch.up = torch.where(usable, batch.up, 0.0)
+        batch.down = torch.where(usable, batch.down, 0.0)
+
+
+def write_back(
+    state: State,
+    chunk: Sequence[Member],
+    rule: Rule,
+    batch: PairBatch,
+    roles: Sequence[str] = ("up", "down"),
+) -> None:
+    """Copy factors of the given roles and all state back into their tensors."""
+    for role in roles:
+        targets = [values(state, getattr(member.pair, role)) for member in chunk]
+        scatter(getattr(batch, role), targets)
+    for name, shape in rule.states(chunk[0].choices).items():
+        scatter(batch.state[name], _state_tensors(state, chunk, name, shape))
+
+
+def write_gradients(chunk: Sequence[Member], batch: PairBatch) -> None:
+    """Let the members carry the batch's gradients; ``.grad`` stays as it was."""
+    for index, member in enumerate(chunk):
+        member.grad_up = batch.grad_up[index].view_as(member.pair.up)
+        member.grad_down = batch.grad_down[index].view_as(member.pair.down)

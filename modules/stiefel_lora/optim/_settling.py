@@ -1,0 +1,189 @@
+"""Bring pairs into the gauge of their method, before their first step and when changed.
+
+A pair is *settled* while its factors are as the optimizer left them: B orthonormal
+where the rule needs it, and the rule's own preparation done. A load, a cast, a merge
+into the base model or a change in place unsettles it, and the next step looks again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..geometry import full_precision
+from ._batching import Member, chunks_of, stack_pairs, write_back, write_gradients
+from ._master_weights import (
+    State,
+    forget,
+    open_masters,
+    round_masters,
+    values,
+    work_pair,
+)
+from ._reports import log_frozen, log_restarted
+from .gauge import Gauge, enter_stiefel_gauge, needs_gauge, translate_state
+from .pairs import Pair
+from .rule import Role, Rule
+
+__all__ = ["Settling"]
+
+
+class Settling:
+    """Which pairs of an optimizer are settled; the others are settled here.
+
+    The rule is passed in and not held, so that a pickle does not hold it either: a
+    plug-in's rule is found through its class.
+
+    Args:
+        title: name of the optimizer, for its lines in the log.
+    """
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._pairs: list[Pair] = []
+        self._settled: list[bool] = []
+        self._marks: list[tuple[Any, ...]] = []
+        self._sit_out: set[tuple[int, Role]] = set()
+        self._restarted: list[str] = []
+        self._frozen_seen = False
+
+    def begin(self, pairs: Sequence[Pair]) -> None:
+        """Look at every pair again before its next step."""
+        self._pairs = list(pairs)
+        self._settled = [False] * len(self._pairs)
+        self.note_marks()
+        self._sit_out = set()
+        self._restarted = []
+
+    def look_again(self, indices: Sequence[int]) -> None:
+        """Settle pairs again before their next step."""
+        for index in indices:
+            self._settled[index] = False
+
+    def leave_to_adamw(self, indices: Sequence[int]) -> None:
+        """Let pairs with one frozen factor leave the gauge; log it the first time."""
+        self.look_again(indices)
+        if indices and not self._frozen_seen:
+            self._frozen_seen = True
+            log_frozen(self._title, [self._pairs[index].name for index in indices])
+
+    def note_marks(self, index: int | None = None) -> None:
+        """Remember the factors as they are left, of one pair or of all."""
+        if index is None:
+            self._marks = [_marks_of(pair) for pair in self._pairs]
+        else:
+            self._marks[index] = _marks_of(self._pairs[index])
+
+    def log_restarted(self) -> None:
+        """Log pairs that start again, all of a step in one line."""
+        log_restarted(self._restarted)
+        self._restarted = []
+
+    def settle(
+        self, state: State, members: list[Member], rule: Rule, width: float
+    ) -> list[Member]:
+        """Prepare pairs that are new or were loaded; return those that may step.
+
+        Args:
+            state: the optimizer's state.
+            members: pairs with both gradients.
+            rule: the method.
+            width: median layer side, passed on.
+        """
+        fresh = [member for member in members if not self._is_settled(member.index)]
+        if not fresh:
+            return members
+        # What starts at B = 0 comes by again next time, with gradients of its own.
+        barred = {m.index for m in fresh if not self._enter_gauge(state, m, rule)}
+        self.log_restarted()
+        fresh = [member for member in fresh if member.index not in barred]
+        prepares = type(rule).prepare is not Rule.prepare
+        for chunk in chunks_of(fresh if prepares else []):
+            batch = stack_pairs(state, chunk, rule, width=width)
+            with full_precision(batch.up.device.type):
+                allowed = rule.prepare(batch)
+            write_back(state, chunk, rule, batch)
+            write_gradients(chunk, batch)
+            if allowed is not None:
+                pairs = zip(chunk, allowed.tolist(), strict=True)
+                barred |= {member.index for member, may in pairs if not may}
+        for member in fresh:
+            self._settled[member.index] = True
+        return [member for member in members if member.index not in barred]
+
+    def settle_alone(
+        self, state: State, index: int, role: Role, rule: Rule, group: Mapping[str, Any]
+    ) -> bool:
+        """Bring a pair into the gauge; False where its factors sit this step out.
+
+        The gradients of a backward pass in which the gauge changes belong to the old
+        factors, and the partner's comes later or is gone already.
+        """
+        partner: Role = "down" if role == "up" else "up"
+        if (index, role) in self._sit_out:
+            self._sit_out.remove((index, role))
+            return False
+        if self._is_settled(index):
+            return True
+        self._settled[index] = True
+        pair = self._pairs[index]
+        open_masters(state, pair)
+        if not rule.orthonormal_up or not needs_gauge(values(state, pair.up)):
+            return True
+        self._to_gauge(state, pair, rule, rule.choices(group))
+        round_masters(state, (pair.up, pair.down))
+        self._sit_out.add((index, partner))
+        return False
+
+    def _enter_gauge(self, state: State, member: Member, rule: Rule) -> bool:
+        """Make B orthonormal where the rule needs it; False where no step can follow.
+
+        Gradients belong to the factors they were computed at, so they are translated;
+        ``.grad`` stays as the caller left it.
+        """
+        pair = member.pair
+        open_masters(state, pair)
+        if not rule.orthonormal_up or not needs_gauge(values(state, pair.up)):
+            return True
+        gauge = self._to_gauge(state, pair, rule, member.choices)
+        if gauge is None:
+            # The gradients of B = 0 have no meaning at the new point.
+            return False
+        member.grad_up = gauge.to_up(member.grad_up)
+        member.grad_down = gauge.to_down(member.grad_down)
+        return True
+
+    def _to_gauge(
+        self, state: State, pair: Pair, rule: Rule, choices: dict[str, Any]
+    ) -> Gauge | None:
+        """Change factors and moments of a pair; None where B was 0 and starts anew.
+
+        After steps B = 0 is that of a merge into the base in place: what is known of
+        the pair belongs to a product that is gone.
+        """
+        work = work_pair(state, pair)
+        gauge = enter_stiefel_gauge(work.up, work.down, pair.name)
+        if gauge is None:
+            if forget(state, pair):
+                self._restarted.append(pair.name)
+            return None
+        states = rule.states(choices).items()
+        moving = {k: v for k, v in states if k not in rule.gauge_free}
+        translate_state(gauge, state, pair, moving)
+        return gauge
+
+    def _is_settled(self, index: int) -> bool:
+        """Whether a pair is as it was left; one that was changed is looked at again.
+
+        Casts are seen, and what was written in place. Only writes through ``.data``
+        are not: torch does not count them.
+        """
+        marks = _marks_of(self._pairs[index])
+        if marks != self._marks[index]:
+            self._marks[index], self._settled[index] = marks, False
+        return self._settled[index]
+
+
+def _marks_of(pair: Pair) -> tuple[Any, ...]:
+    up, down = pair.up, pair.down
+    return up.dtype, down.dtype, up._version, down._version
