@@ -31,9 +31,9 @@ from step_cost import StepCost, step_cost
 from stiefel_lora import OptionError, create_optimizer
 from stiefel_lora.methods import CATALOGUE
 from stiefel_lora.optim import PULL_REQUEST_OPTIONS
-from stiefel_lora.optim._two_passes import ACCELERATOR, LAYOUTS
+from stiefel_lora.optim.engine.stacking import bucketed
+from stiefel_lora.optim.engine.two_passes import ACCELERATOR, LAYOUTS
 from stiefel_lora.optim.pairs import Pair
-from stiefel_lora.optim.stacking import bucketed
 
 # The rules of the pull request with a retraction that has no QR in it.
 AS_ADV_OPTM = {**PULL_REQUEST_OPTIONS, "retraction": "polar"}

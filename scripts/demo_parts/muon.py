@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stiefel_lora.optim.stacking import bucketed
+from stiefel_lora.optim.engine.stacking import bucketed
 
 # Jordan's quintic: after five rounds singular values lie in 0.7 ... 1.2.
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from stiefel_lora import create_optimizer
 from stiefel_lora.geometry import orthogonality_error
 from stiefel_lora.methods import CATALOGUE
-from stiefel_lora.optim._gradient_watch import SKIPPED
+from stiefel_lora.optim.engine.gradient_watch import SKIPPED
 
 PAIR_METHODS = [name for name in CATALOGUE if name not in ("adamw", "adamw_8bit")]
 ORTHONORMAL = ["stiefel_lora", "stella", "riemannion"]
@@ -84,7 +84,7 @@ def test_a_bad_first_step_does_no_harm(name, options):
 
 @every_case
 def test_counts_are_in_the_state_and_warned_about(name, options, caplog, monkeypatch):
-    monkeypatch.setattr("stiefel_lora.optim._gradient_watch.EVERY", 10)
+    monkeypatch.setattr("stiefel_lora.optim.engine.gradient_watch.EVERY", 10)
     model, batch = LoraNet(), task()
     optimizer = create_optimizer(name, model, lr=1e-4, **options)
     train(model, optimizer, 1, batch)

@@ -11,7 +11,7 @@ from lora_net import LoraNet, backward, products, task
 from stiefel_lora import create_optimizer, init_stiefel_
 from stiefel_lora.geometry import orthogonality_error
 from stiefel_lora.methods import CATALOGUE
-from stiefel_lora.optim._master_weights import MASTER
+from stiefel_lora.optim.engine.master_weights import MASTER
 
 HALF = (torch.bfloat16, torch.float16)
 ORTHONORMAL = ["stiefel_lora", "stella", "riemannion"]

@@ -22,7 +22,7 @@ from stiefel_lora.geometry import (
     random_orthonormal,
 )
 from stiefel_lora.methods import CATALOGUE
-from stiefel_lora.optim import _two_passes
+from stiefel_lora.optim.engine import two_passes
 
 F64 = torch.float64
 
@@ -307,8 +307,8 @@ def test_two_rates_of_a_pair_give_their_geometric_mean_and_are_reported(caplog):
 
 def test_stacks_as_on_a_gpu_give_the_same_numbers(monkeypatch):
     batch, results = task(), []
-    for layout in (_two_passes.LAYOUTS["cpu"], _two_passes.ACCELERATOR):
-        monkeypatch.setitem(_two_passes.LAYOUTS, "cpu", layout)
+    for layout in (two_passes.LAYOUTS["cpu"], two_passes.ACCELERATOR):
+        monkeypatch.setitem(two_passes.LAYOUTS, "cpu", layout)
         model = LoraNet(dtype=F64)
         optimizer = create_optimizer("stiefel_lora", model, lr=1e-2, step="product")
         for _ in range(5):

@@ -18,7 +18,7 @@ from stiefel_lora import (
     orthonormalize_,
 )
 from stiefel_lora.geometry import orthogonality_error, random_orthonormal
-from stiefel_lora.optim._batching import ready_members
+from stiefel_lora.optim.engine.batching import ready_members
 from stiefel_lora.optim.gauge import name_seed
 
 B_RULES, A_RULES = ("spectral", "momentum"), ("muon", "adamw", "sign")
@@ -349,7 +349,9 @@ def test_a_stack_of_pairs_moves_like_each_alone(monkeypatch):
     batch = task()
     results = []
     for elements in (1, 2**23):
-        monkeypatch.setattr("stiefel_lora.optim.stacking.CHUNK_ELEMENTS", elements)
+        monkeypatch.setattr(
+            "stiefel_lora.optim.engine.stacking.CHUNK_ELEMENTS", elements
+        )
         model = LoraNet(dtype=torch.float64)
         train(model, StiefelLoRA(model, lr=5e-2), 5, task(torch.float64))
         results.append(snapshot(model))

@@ -19,8 +19,8 @@ from torch import nn
 
 from .._exceptions import ConfigError
 from ..methods import Method
-from ..optim._reports import NOTED_LR
 from ..optim.alpha import ALPHA_IS_RANK, alpha_note
+from ..optim.engine.reports import NOTED_LR
 from ..optim.pair_optimizer import PairOptimizer
 from ..optim.pairs import Pair, find_pairs
 from ..optim.rule import keeps_orthonormal

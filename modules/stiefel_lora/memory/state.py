@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from ..optim.alpha import ALPHA_IS_RANK
+from ..optim.engine.stacking import CHUNK_ELEMENTS
 from ..optim.factory import create_optimizer
 from ..optim.foreign import create_foreign
-from ..optim.stacking import CHUNK_ELEMENTS
 
 if TYPE_CHECKING:
     from ..config import TrainConfig
@@ -24,7 +24,7 @@ __all__ = ["state_bytes", "work_bytes"]
 
 Shape = tuple[int, int, int]
 """Outputs, inputs and rank."""
-# A rule holds about eight stacks at a time (see optim.stacking).
+# A rule holds about eight stacks at a time (see optim.engine.stacking).
 STACKS = 8
 
 _measured: dict[tuple[str, int, int, int], int] = {}

@@ -17,8 +17,8 @@ from ..geometry import (
     product_singular_values,
     spectrum_summary,
 )
+from ..optim.engine.stacking import bucketed, chunked
 from ..optim.pairs import Pair
-from ..optim.stacking import bucketed, chunked
 from .tags import LOWEST_RANK, MEAN_RANK, SHARE_OF_RANK, tag_of
 
 __all__ = ["RankReport", "measure_ranks"]

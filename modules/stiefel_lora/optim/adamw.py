@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from ..methods import check_options, method
-from ._adamw import ADAMW_STATE, adamw_step
-from ._refusals import check_lr
-from ._saved_state import check_shapes, check_state, keep_dtypes
+from .engine.adamw_step import ADAMW_STATE, adamw_step
+from .engine.refusals import check_lr
+from .engine.saved_state import check_shapes, check_state, keep_dtypes
 from .groups import Source, check_group, named_groups, spare_magnitudes
 from .lora_optimizer import LoraOptimizer
 from .pairs import odd_ones

@@ -16,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -29,10 +29,8 @@ from ..geometry import (
     random_orthonormal,
     thin_svd,
 )
-from ._adamw import ADAMW_STATE
-from ._master_weights import State
 from .pairs import Pair
-from .rule import PairBatch, StateShape
+from .rule import PairBatch
 
 __all__ = [
     "Gauge",
@@ -44,7 +42,6 @@ __all__ = [
     "orthonormal_start",
     "random_frame",
     "stiefel_gauge",
-    "translate_state",
 ]
 
 _WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+|(?<=\.)_orig_mod\.")
@@ -107,26 +104,6 @@ def enter_where_needed(pairs: Iterable[Pair]) -> list[Pair]:
     for pair in changed:
         enter_stiefel_gauge(pair.up, pair.down, pair.name)
     return changed
-
-
-def translate_state(
-    gauge: Gauge, state: State, pair: Pair, shapes: Mapping[str, StateShape]
-) -> None:
-    """Express the moments of a pair in the coordinates of (Q, R A), in place.
-
-    ``shapes`` names the rule's own states that follow the gauge; A's moments under
-    torch's AdamW always do.
-    """
-    up_state, down_state = state.get(pair.up, {}), state.get(pair.down, {})
-    for name, shape in shapes.items():
-        if shape == "up" and name in up_state:
-            up_state[name].copy_(gauge.to_up(up_state[name]))
-        if shape == "down" and name in down_state:
-            down_state[name].copy_(gauge.to_down(down_state[name]))
-    _, mean, square = ADAMW_STATE
-    if mean in down_state:
-        down_state[mean].copy_(gauge.to_down(down_state[mean]))
-        down_state[square].copy_(gauge.to_down_squares(down_state[square]))
 
 
 def orthonormal_start(up: Tensor, down: Tensor, name: str, seed: int = 0) -> None:

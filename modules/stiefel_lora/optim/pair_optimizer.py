@@ -23,8 +23,9 @@ from torch import Tensor, nn
 from .._exceptions import OptionError
 from ..geometry import full_precision
 from ..methods import check_options, method
-from ._adamw import left_factors, step_lone_factor, step_lone_rest, step_rest
-from ._batching import (
+from .alpha import settle_alpha
+from .engine.adamw_step import left_factors, step_lone_factor, step_lone_rest, step_rest
+from .engine.batching import (
     STEP,
     Member,
     chunks_of,
@@ -34,25 +35,24 @@ from ._batching import (
     step_usable,
     write_back,
 )
-from ._gradient_watch import Watch, usable_gradient
-from ._master_weights import round_masters
-from ._refusals import (
+from .engine.gradient_watch import Watch, usable_gradient
+from .engine.master_weights import round_masters
+from .engine.refusals import (
     check_agreement,
     check_found,
     check_lr,
     check_ownership,
     check_whole,
 )
-from ._reports import (
+from .engine.reports import (
     FirstSteps,
     log_joint,
     log_pairs,
     log_replaced,
 )
-from ._saved_state import check_shapes, check_state, fill_options, keep_dtypes
-from ._settling import Settling
-from ._two_passes import Factor, factors_of, step_factors, step_together
-from .alpha import settle_alpha
+from .engine.saved_state import check_shapes, check_state, fill_options, keep_dtypes
+from .engine.settling import Settling
+from .engine.two_passes import Factor, factors_of, step_factors, step_together
 from .groups import Source, check_group, named_groups
 from .host_points import check_host
 from .lora_optimizer import LoraOptimizer

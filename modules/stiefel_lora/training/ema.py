@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from ..adapters import lora_parameters
 from ..geometry import polar_factor
 from ..optim import orthonormalize_
+from ..optim.engine.stacking import bucketed
 from ..optim.pairs import Pair
-from ..optim.stacking import bucketed
 
 __all__ = ["MovingAverage", "decay_at"]
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
-from .._exceptions import OptionError, PairingError
-from .pairs import Pair, PairMap
-from .rule import Rule
+from ..._exceptions import OptionError, PairingError
+from ..pairs import Pair, PairMap
+from ..rule import Rule
 
 __all__ = [
     "check_agreement",

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._exceptions import CheckpointError
-from ..methods import BUILT_IN, CATALOGUE, Method
-from .groups import names_of
+from ..._exceptions import CheckpointError
+from ...methods import BUILT_IN, CATALOGUE, Method
+from ..groups import names_of
 
 __all__ = ["check_shapes", "check_state", "fill_options", "keep_dtypes"]
 

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._master_weights import State, values
-from .pairs import Pair
-from .rule import PairBatch, Role, Rule, StateShape
+from ..pairs import Pair
+from ..rule import PairBatch, Role, Rule, StateShape
+from .master_weights import State, values
 from .stacking import bucketed, chunked, column, gather, scatter
 
 __all__ = [
@@ -43,7 +43,8 @@ class Member:
     """A pair with both gradients, in the current gauge, and the groups it obeys.
 
     ``index`` is its place in the optimizer's list of pairs; ``usable`` and ``skipped``
-    are the flag and the count of :class:`~stiefel_lora.optim._gradient_watch.Watch`.
+    are the flag and the count of a
+    :class:`~stiefel_lora.optim.engine.gradient_watch.Watch`.
     """
 
     index: int

@@ -9,10 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..geometry import full_precision, polar_core
-from ._batching import Member, bucket_key, new_state, owner_of, work_dtype
-from ._master_weights import State, values
-from .rule import (
+from ...geometry import full_precision, polar_core
+from ..rule import (
     ROLES,
     Core,
     FactorBatch,
@@ -22,6 +20,8 @@ from .rule import (
     Rule,
     StateShape,
 )
+from .batching import Member, bucket_key, new_state, owner_of, work_dtype
+from .master_weights import State, values
 from .stacking import bucketed, chunked, column, gather, scatter
 
 __all__ = [

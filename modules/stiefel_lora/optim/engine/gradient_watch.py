@@ -17,12 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._batching import Member, work_dtype
-from ._master_weights import State, values
-from ._two_passes import ACCELERATOR, LAYOUTS
-from .pairs import Pair
-from .rule import Rule
+from ..pairs import Pair
+from ..rule import Rule
+from .batching import Member, work_dtype
+from .master_weights import State, values
 from .stacking import bucketed
+from .two_passes import ACCELERATOR, LAYOUTS
 
 __all__ = ["SKIPPED", "Watch", "usable_gradient"]
 

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
-from ._batching import Member, free_half
-from ._master_weights import State, values
-from .groups import is_magnitude
-from .pairs import Pair
-from .rule import AdamWOptions, Role, Rule
+from ..groups import is_magnitude
+from ..pairs import Pair
+from ..rule import AdamWOptions, Role, Rule
+from .batching import Member, free_half
+from .master_weights import State, values
 from .stacking import bucketed
 
 __all__ = [

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .pairs import Pair
+from ..pairs import Pair
 
 __all__ = [
     "MASTER",

@@ -10,9 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..geometry import full_precision
-from ._batching import Member, chunks_of, stack_pairs, write_back, write_gradients
-from ._master_weights import (
+from ...geometry import full_precision
+from ..gauge import Gauge, enter_stiefel_gauge, needs_gauge
+from ..pairs import Pair
+from ..rule import Role, Rule, StateShape
+from .adamw_step import ADAMW_STATE
+from .batching import Member, chunks_of, stack_pairs, write_back, write_gradients
+from .master_weights import (
     State,
     forget,
     open_masters,
@@ -20,10 +24,7 @@ from ._master_weights import (
     values,
     work_pair,
 )
-from ._reports import log_frozen, log_restarted
-from .gauge import Gauge, enter_stiefel_gauge, needs_gauge, translate_state
-from .pairs import Pair
-from .rule import Role, Rule
+from .reports import log_frozen, log_restarted
 
 __all__ = ["Settling"]
 
@@ -169,7 +170,7 @@ class Settling:
             return None
         states = rule.states(choices).items()
         moving = {k: v for k, v in states if k not in rule.gauge_free}
-        translate_state(gauge, state, pair, moving)
+        _translate_state(gauge, state, pair, moving)
         return gauge
 
     def _is_settled(self, index: int) -> bool:
@@ -187,3 +188,23 @@ class Settling:
 def _marks_of(pair: Pair) -> tuple[Any, ...]:
     up, down = pair.up, pair.down
     return up.dtype, down.dtype, up._version, down._version
+
+
+def _translate_state(
+    gauge: Gauge, state: State, pair: Pair, shapes: Mapping[str, StateShape]
+) -> None:
+    """Express the moments of a pair in the coordinates of (Q, R A), in place.
+
+    ``shapes`` names the rule's own states that follow the gauge; A's moments under
+    torch's AdamW always do.
+    """
+    up_state, down_state = state.get(pair.up, {}), state.get(pair.down, {})
+    for name, shape in shapes.items():
+        if shape == "up" and name in up_state:
+            up_state[name].copy_(gauge.to_up(up_state[name]))
+        if shape == "down" and name in down_state:
+            down_state[name].copy_(gauge.to_down(down_state[name]))
+    _, mean, square = ADAMW_STATE
+    if mean in down_state:
+        down_state[mean].copy_(gauge.to_down(down_state[mean]))
+        down_state[square].copy_(gauge.to_down_squares(down_state[square]))

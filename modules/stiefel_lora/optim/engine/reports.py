@@ -12,10 +12,10 @@ from typing import Any
 
 from torch import Tensor
 
-from ..methods import Method, rate_note
-from .groups import is_magnitude
-from .pairs import Pair
-from .rule import Rule
+from ...methods import Method, rate_note
+from ..groups import is_magnitude
+from ..pairs import Pair
+from ..rule import Rule
 
 __all__ = [
     "NOTED_LR",
