@@ -20,7 +20,7 @@ from torch import nn
 from .._exceptions import ConfigError
 from ..methods import Method
 from ..optim.alpha import ALPHA_IS_RANK, alpha_note
-from ..optim.engine.reports import NOTED_LR
+from ..optim.groups import NOTED_LR
 from ..optim.pair_optimizer import PairOptimizer
 from ..optim.pairs import Pair, find_pairs
 from ..optim.rule import keeps_orthonormal

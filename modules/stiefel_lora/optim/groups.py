@@ -14,6 +14,7 @@ from .._exceptions import OptionError
 from ..methods import Method, check_options
 
 __all__ = [
+    "NOTED_LR",
     "RESERVED",
     "ParamGroup",
     "Source",
@@ -32,9 +33,12 @@ _NAME_LISTS = ("lora_param_names", "param_names")
 # peft's name, and that of LyCORIS and OneTrainer.
 _MAGNITUDE = re.compile(r"lora_magnitude_vector|dora_scale")
 
+NOTED_LR = "noted_lr"
+"""Key of a parameter group: the learning rate that a host has compared already."""
+
 RESERVED = {
     *("params", "lr", "initial_lr", "name", "names", "optim_type", "alpha_is_rank"),
-    *("noted_lr",),
+    NOTED_LR,
     *("max_lr", "min_lr", "lr_scale", "foreach", "fused", "capturable", "maximize"),
     *("differentiable", "amsgrad", *_NAME_LISTS),
 }

@@ -10,7 +10,7 @@ import torch
 
 from ...methods import Method, usual_lr
 from ...optim.alpha import ALPHA_IS_RANK, alpha_note
-from ...optim.engine.reports import NOTED_LR
+from ...optim.groups import NOTED_LR
 from ...optim.rule import keeps_orthonormal
 from ._averages import averaged, begin_anew
 from ._check import check, options_of

@@ -13,12 +13,11 @@ from typing import Any
 from torch import Tensor
 
 from ...methods import Method, rate_note
-from ..groups import is_magnitude
+from ..groups import NOTED_LR, is_magnitude
 from ..pairs import Pair
 from ..rule import Rule
 
 __all__ = [
-    "NOTED_LR",
     "FirstSteps",
     "log_frozen",
     "log_joint",
@@ -31,9 +30,6 @@ log = logging.getLogger("stiefel_lora")
 
 Groups = Sequence[Mapping[str, Any]]
 Rest = Sequence[tuple[str, Tensor]]
-
-NOTED_LR = "noted_lr"
-"""Key of a parameter group: the learning rate that a host has compared already."""
 
 _WATCHED = 3
 _SHOWN = 3
