@@ -1,12 +1,14 @@
 """Count how the package is cut into files, and how many a contributor opens.
 
-    python scripts/count_house.py                  # the working tree
-    python scripts/count_house.py 5684123 .        # a commit of this repository, beside it
+    python scripts/count_house.py               # the working tree
+    python scripts/count_house.py 5684123 .     # a commit of this repository, beside it
+    python scripts/count_house.py . --files     # with the names of the files
 
-An argument is a folder with a checkout, or a commit. The first table has lines, comments
-and docstrings; the second one, files a folder; the third one, the files that six tasks
-of a contributor open and touch. Those are computed from the sources: chains of calls by
-their syntax trees, and files that name a thing by their tokens. Nothing is imported.
+An argument is a folder with a checkout, or a commit. The first table has lines,
+comments and docstrings; the second one, files of each folder; the third one, the files
+that six tasks of a contributor open and touch. Those are computed from the sources:
+chains of calls by their syntax trees, and files that name a thing by the words in their
+code. Nothing is imported.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "stiefel_lora"
 
 # Options of a run that stand for "a config key": each with a reader outside of config.
-KEYS = ("noise_offset", "gradient_checkpointing", "loss_weighting")
+KEYS = ("clip_grad_norm", "gradient_checkpointing", "ema_decay")
 FAMILIES = ("sdxl", "sd15", "flux")
 HOST = "musubi"
 METHOD = ("lora_plus", "LoRAPlus")
@@ -157,7 +159,8 @@ class House:
         node = self.node(place)
         module = self.files[place[0]].module
         for base in node.bases if isinstance(node, ast.ClassDef) else ():
-            found = self.resolve(module, base.id) if isinstance(base, ast.Name) else None
+            known = isinstance(base, ast.Name)
+            found = self.resolve(module, base.id) if known else None
             if found:
                 yield from self.ancestors(found)
 
@@ -207,7 +210,8 @@ def _source(name: str, text: str) -> Source:
         if isinstance(statement, Functions | ast.ClassDef):
             top[statement.name] = statement
         elif isinstance(statement, ast.Assign):
-            top |= {t.id: statement for t in statement.targets if isinstance(t, ast.Name)}
+            names = [t.id for t in statement.targets if isinstance(t, ast.Name)]
+            top |= dict.fromkeys(names, statement)
         elif isinstance(statement, ast.AnnAssign) and isinstance(
             statement.target, ast.Name
         ):
@@ -292,13 +296,14 @@ def step_of_b(house: House) -> tuple[list[str], list[str]]:
     chain = calls.chain(start, retraction) if start else []
     files = _files([cls, *chain])
     read = [*house.ancestors(turn), *house.ancestors(rule)]
-    module = house.files[turn[0]]
-    helpers = [(module.name, name) for name in module.top]
-    for place in (turn, *helpers):
-        for part in ast.walk(house.node(place) or ast.Module([], [])):
-            if isinstance(part, ast.Name):
-                found = house.resolve(module.module, part.id)
-                read += [found] if found else []
+    waiting, seen = [turn], {turn}
+    while waiting:
+        # Helpers in the file of the rule are read on; of other files, what is named.
+        for place in calls.used(waiting.pop()):
+            read.append(place)
+            if place not in seen and place[0] == turn[0]:
+                waiting.append(place)
+            seen.add(place)
     return files, _files([*((name, "") for name in files), *read])
 
 

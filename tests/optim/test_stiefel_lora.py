@@ -299,7 +299,8 @@ def test_pairs_in_the_gauge_keep_their_bits_on_load():
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     owners = {id(p): g for g in optimizer.param_groups for p in g["params"]}
-    optimizer._settle(ready_members(optimizer.pairs, owners, optimizer.rule))
+    members = ready_members(optimizer.pairs, owners, optimizer.rule)
+    optimizer._settling.settle(optimizer.state, members, optimizer.rule, width=16.0)
     for one, other in zip(before, snapshot(model), strict=True):
         assert torch.equal(one, other)
 
