@@ -124,7 +124,7 @@ def test_a_module_of_our_own_that_is_missing_is_a_bug(config, trainer):
 def test_nothing_to_train(trainer):
     result = run("train", "sdxl_adamw")
     assert result.exit_code == 2
-    assert result.stderr.startswith("base_model_name is not set: ")
+    assert result.stderr.startswith("base_model_name: is not set. ")
     assert not trainer.calls
 
 
@@ -140,16 +140,16 @@ def test_validate_a_preset_by_name():
     result = run("validate", "sdxl_stiefel_lora")
     assert result.exit_code == 0
     assert "sdxl_stiefel_lora is valid" in result.stdout
-    assert "Remark: base_model_name is not set" in result.stdout
+    assert "Remark: base_model_name: is not set" in result.stdout
 
 
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [
         (["demo_adamv"], "did you mean the preset demo_adamw?"),
-        (["sdxl_adamw", "--set", "lora_rnk=3"], "did you mean lora_rank?"),
+        (["sdxl_adamw", "--set", "lora_rnk=3"], "Did you mean lora_rank?"),
         (["sdxl_adamw", "--set", "steps"], "must look like KEY=VALUE"),
-        (["sdxl_stiefel_lora", "--set", "lora_alpha=1"], "leave lora_alpha out"),
+        (["sdxl_stiefel_lora", "--set", "lora_alpha=1"], "Leave lora_alpha out"),
         (["sdxl_adamw", "--set", "base_model_name=./no"], "no file or folder"),
     ],
 )

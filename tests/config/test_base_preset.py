@@ -69,10 +69,10 @@ def test_overrides_come_last(tmp_path):
         ),
         (
             {"extends": 3},
-            "extends=3 must be the path of a file or the name of a preset, in double "
-            "quotes.",
+            "extends: must be the path of a file or the name of a preset, in double "
+            "quotes, not 3.",
         ),
-        ({"extends": "sdxl_adamw", "stpes": 3}, "did you mean steps?"),
+        ({"extends": "sdxl_adamw", "stpes": 3}, "Did you mean steps?"),
     ],
 )
 def test_bad_bases(tmp_path, settings, sentence):
@@ -84,7 +84,7 @@ def test_bad_bases(tmp_path, settings, sentence):
 def test_files_that_extend_each_other(tmp_path):
     write(tmp_path / "one.json", extends="two.json")
     two = write(tmp_path / "two.json", extends="one.json")
-    with pytest.raises(ConfigError, match=r"extends leads from .*two.json back"):
+    with pytest.raises(ConfigError, match=r"extends: leads from .*two.json back"):
         load_config(tmp_path / "one.json")
     assert two.is_file()
 
@@ -92,5 +92,5 @@ def test_files_that_extend_each_other(tmp_path):
 def test_a_mistake_in_the_base_is_found(tmp_path):
     write(tmp_path / "base.json", lora_rnk=3)
     path = write(tmp_path / "mine.json", extends="base.json")
-    with pytest.raises(ConfigError, match="did you mean lora_rank"):
+    with pytest.raises(ConfigError, match="Did you mean lora_rank"):
         load_config(path)

@@ -13,19 +13,19 @@ from stiefel_lora.config import parse_config
     [
         (
             {"resolution": 1032},
-            "resolution=1032 must be a multiple of 16 with FLUX.1: write 1024.",
+            "resolution: must be a multiple of 16 with FLUX.1, not 1032. Write 1024.",
         ),
         (
             {"samples": [{"prompt": "x", "height": 40}]},
-            "samples.0.height=40 must be a multiple of 16 with FLUX.1: write 32.",
+            "samples.0.height: must be a multiple of 16 with FLUX.1, not 40. Write 32.",
         ),
         (
             {"bucket_step": 24},
-            "bucket_step=24 must be a multiple of 16 with FLUX.1: write 16.",
+            "bucket_step: must be a multiple of 16 with FLUX.1, not 24. Write 16.",
         ),
         (
             {"samples": [{"prompt": "x", "negative_prompt": "y"}]},
-            "samples.0.negative_prompt does nothing with FLUX.1",
+            "samples.0.negative_prompt: does nothing with FLUX.1",
         ),
         (
             {"model_type": "sdxl", "text_encoder_2_sequence_length": 256},
@@ -33,8 +33,8 @@ from stiefel_lora.config import parse_config
         ),
         (
             {"prediction_type": "v_prediction"},
-            "prediction_type='v_prediction' is for SDXL and SD 1.5; FLUX.1 always "
-            "predicts a flow: leave it out.",
+            "prediction_type: 'v_prediction' is for SDXL and SD 1.5; FLUX.1 always "
+            "predicts a flow. Leave it out.",
         ),
     ],
 )

@@ -49,7 +49,7 @@ def sentence_of(data: dict[str, object]) -> str:
 def test_what_has_no_counterpart_gets_its_reason(key: str, trainer: str) -> None:
     found = sentence_of({key: 1})
     assert found == (
-        f"There is no key {key}; it has no counterpart here, because "
+        f"{key}: there is no such key. It has no counterpart here, because "
         f"{WITHOUT_COUNTERPART[key]}."
     )
 
@@ -98,14 +98,14 @@ def test_what_has_no_counterpart_gets_its_reason(key: str, trainer: str) -> None
 def test_the_key_is_named_where_it_stands(
     data: dict[str, object], path: str, ours: str | None
 ) -> None:
-    hint = f"did you mean {ours}?" if ours else "stiefel-lora schema lists all keys."
-    assert sentence_of(data).splitlines()[0] == f"There is no key {path}; {hint}"
+    hint = f"Did you mean {ours}?" if ours else "stiefel-lora schema lists all keys."
+    assert sentence_of(data).splitlines()[0] == f"{path}: there is no such key. {hint}"
 
 
 def test_epochs_become_steps_with_a_word() -> None:
     assert sentence_of({"save_every_n_epochs": 1}) == (
-        "There is no key save_every_n_epochs; did you mean checkpoint_every? It counts "
-        "steps."
+        "save_every_n_epochs: there is no such key. Did you mean checkpoint_every? It "
+        "counts steps."
     )
 
 

@@ -41,7 +41,7 @@ overrides = st.lists(
 
 def sentences_for(file: dict[str, object], lines: list[str]) -> list[str]:
     try:
-        return remarks(parse_config(file, overrides=lines))
+        return [str(found) for found in remarks(parse_config(file, overrides=lines))]
     except ConfigError as error:
         return str(error).split("\n")
 

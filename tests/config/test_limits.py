@@ -23,8 +23,8 @@ KEYS = (
     "extends",
     "nothing",
 )
-LONG = "must have at most 255 bytes in each file or folder name."
-NUL = "must not hold a null character."
+LONG = "must have at most 255 bytes in each file or folder name"
+NUL = "must not hold a null character"
 
 
 def refusal(data: dict[str, Any], *overrides: str) -> str:
@@ -49,28 +49,27 @@ def nested(depth: int, *, objects: bool = False) -> Any:
         ("x\0y", NUL),
         ("./x\0y", NUL),
         ("~\0", NUL),
-        ("\ud800", "must be valid Unicode text."),
-        ("./" + "a/" * 3000, "must have at most 4096 bytes."),
+        ("\ud800", "must be valid Unicode text"),
+        ("./" + "a/" * 3000, "must have at most 4096 bytes"),
     ],
 )
 class TestUnusablePaths:
     @pytest.mark.parametrize("key", PATH_KEYS)
     def test_of_a_key(self, name: str, rule: str, key: str) -> None:
         found = refusal({key: name})
-        assert found.startswith(f"{key}=")
-        assert found.endswith(rule)
+        assert found == f"{key}: {rule}."
 
     @pytest.mark.parametrize("key", ["concepts", "validation_concepts"])
     def test_of_a_folder(self, name: str, rule: str, key: str) -> None:
         found = refusal({key: [name]})
-        assert found.startswith(f"{key}.0.path=")
-        assert found.endswith(rule)
+        assert found == f"{key}.0.path: {rule}."
 
     def test_of_an_override(self, name: str, rule: str) -> None:
-        assert refusal({}, f"vae_model_name={name}").endswith(rule)
+        found = refusal({}, f"vae_model_name={name}")
+        assert found == f"vae_model_name: {rule}."
 
     def test_of_the_file_itself(self, name: str, rule: str) -> None:
-        with pytest.raises(ConfigError, match=rule[:-1]):
+        with pytest.raises(ConfigError, match=rule):
             load_config(name)
         with pytest.raises(ConfigError, match="There is no file"):
             find_config(name)
@@ -86,7 +85,7 @@ def test_the_longest_names_that_a_disk_takes(tmp_path: Path) -> None:
 def test_a_run_name_that_no_disk_takes() -> None:
     assert parse_config({"run_name": "é" * 100}).run_name == "é" * 100
     assert "at most 245 bytes" in refusal({"run_name": "\U0001f600" * 100})
-    assert refusal({"run_name": "\ud800"}).endswith("must be valid Unicode text.")
+    assert "must be valid Unicode text, not" in refusal({"run_name": "\ud800"})
 
 
 class TestNesting:
@@ -164,7 +163,7 @@ class TestTextThatNoFileHolds:
     def test_is_refused(self, data: dict[str, Any], key: str) -> None:
         found = refusal(data)
         assert found.startswith(key)
-        assert found.endswith("must be valid Unicode text.")
+        assert ": must be valid Unicode text" in found
 
     def test_other_text_is_not(self) -> None:
         comment = "\U0001f600 \u200b"

@@ -145,10 +145,11 @@ def test_missing_file(files):
             b'{"steps": 3, "steps": 4}',
             "{path}: The key steps stands twice in one object: keep one.",
         ),
-        (b'{"steps": 0}', "{path}: steps=0 must be at least 1."),
+        (b'{"steps": 0}', "{path}: steps: must be at least 1, not 0."),
         (
             b'{"steps": 0, "lora_rank": 0}',
-            "{path}:\n  steps=0 must be at least 1.\n  lora_rank=0 must be at least 1.",
+            "{path}:\n  steps: must be at least 1, not 0.\n"
+            "  lora_rank: must be at least 1, not 0.",
         ),
     ],
 )
@@ -162,7 +163,7 @@ def test_broken_files(files, content, sentence):
 
 def test_errors_name_the_overrides_too(files):
     path = write(files / "c.json")
-    with pytest.raises(ConfigError, match=r"c\.json with --set: steps=0 must"):
+    with pytest.raises(ConfigError, match=r"c\.json with --set: steps: must"):
         load_config(path, ["steps=0"])
     with pytest.raises(ConfigError, match=r"^--set 'steps' must look like"):
         load_config(files / "c.json", ["steps"])

@@ -37,5 +37,5 @@ def test_migrations_run_one_after_another(before, after):
 
 @pytest.mark.parametrize("version", [0, 4, True, "1", 1.0, None])
 def test_versions_that_are_none(version):
-    with pytest.raises(ConfigError, match=r"^schema_version="):
+    with pytest.raises(ConfigError, match=r"^schema_version: "):
         migrate({"schema_version": version}, [rename, double])

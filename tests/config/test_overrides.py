@@ -80,25 +80,23 @@ def test_an_entry_of_a_list(concepts):
         (
             {"samples": [{"prompt": "a"}]},
             "samples.1.seed=3",
-            "--set samples.1.seed: samples has 1 entry, counted from 0; 1 is none of "
-            "them.",
+            "samples.1.seed: samples has 1 entry, counted from 0; 1 is none of them.",
         ),
         (
             {},
             "samples.0.seed=3",
-            "--set samples.0.seed: samples has 0 entries, counted from 0; 0 is none of "
-            "them.",
+            "samples.0.seed: samples has 0 entries, counted from 0; 0 is none of them.",
         ),
         (
             {"samples": [{"prompt": "a"}]},
             "samples.first.seed=3",
-            "--set samples.first.seed: samples has 1 entry, counted from 0; first is "
+            "samples.first.seed: samples has 1 entry, counted from 0; first is "
             "none of them.",
         ),
         (
             {"steps": 3},
             "steps.more=3",
-            "--set steps.more: steps is a single value and has no more inside.",
+            "steps.more: steps is a single value and has no more inside.",
         ),
     ],
 )

@@ -71,9 +71,9 @@ def test_its_options_are_checked_as_those_of_any_method(tmp_path):
     plugins = {"plugins": [str(write_plugin(tmp_path))]}
     wrong = {"name": "sign_lora", "momentum": 1.5}
     assert refusal({**plugins, "optimizer": wrong}) == (
-        "optimizer.momentum=1.5 must be at most 1."
+        "optimizer.momentum: must be at most 1, not 1.5."
     )
-    assert "did you mean optimizer.momentum?" in refusal(
+    assert "Did you mean optimizer.momentum?" in refusal(
         {**plugins, "optimizer": {"name": "sign_lora", "momentun": 0.5}}
     )
 
@@ -86,7 +86,7 @@ def test_a_changed_file_is_read_again(tmp_path):
     write_plugin(tmp_path, SIGN_LORA.replace("1e-3", "2.5e-3"))
     assert parse_config(data).learning_rate == 2.5e-3
     write_plugin(tmp_path, SIGN_LORA.replace("Sign LoRA", "Other Sign"))
-    assert "There is no optimizer 'sign_lora'" in refusal(data)
+    assert "there is no optimizer 'sign_lora'" in refusal(data)
     assert parse_config(data | {"optimizer": {"name": "other_sign"}})
 
 
@@ -112,7 +112,7 @@ def test_every_verb_that_reads_a_config_takes_the_option(verb, tmp_path):
     path = write_config(tmp_path, output_dir=str(tmp_path / "runs"))
     without = run(verb, path)
     assert without.exit_code == 2
-    assert "There is no optimizer 'sign_lora'" in without.stderr
+    assert "there is no optimizer 'sign_lora'" in without.stderr
     assert "If a plug-in adds it" in without.stderr
     found = run(verb, path, "--plugin", plugin)
     assert "optimizer" not in found.stderr
@@ -149,7 +149,9 @@ def test_a_bad_plugin_is_one_sentence(text, tmp_path):
         assert sentence.startswith("plugins: ")
         assert BROKEN[text] in sentence
         assert "\n" not in sentence
-    assert refusal(CHOSEN).startswith("There is no optimizer 'sign_lora'")
+    assert refusal(CHOSEN).startswith(
+        "optimizer.name: there is no optimizer 'sign_lora'"
+    )
 
 
 @pytest.mark.parametrize(
@@ -161,9 +163,9 @@ def test_a_bad_plugin_is_one_sentence(text, tmp_path):
         (["os.path.none"], "plugins: there is no module os.path.none. Install"),
         (["json"], "plugins: json registers no optimizer. Put @register"),
         (["my method"], "plugins: 'my method' is neither a file nor the name of a mod"),
-        ("my_sign.py", 'plugins="my_sign.py" must be a list in [ ].'),
-        ([3], "plugins.0=3 must be a text in double quotes."),
-        ([""], 'plugins.0="" must not be empty.'),
+        ("my_sign.py", 'plugins: must be a list in [ ], not "my_sign.py".'),
+        ([3], "plugins.0: must be a text in double quotes, not 3."),
+        ([""], "plugins.0: must not be empty."),
     ],
 )
 def test_a_plugin_that_is_not_there(value, sentence, tmp_path):

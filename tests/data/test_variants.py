@@ -185,7 +185,7 @@ def test_regularisation_comes_up_as_often_as_all_others() -> None:
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"repeats": 2, "balancing": 0.5}, "leave one of them out"),
+        ({"repeats": 2, "balancing": 0.5}, "Leave one of them out"),
         ({"prompt_source": "concept"}, "needs prompt_path"),
         ({"prompt_path": "a.txt"}, "has no effect with prompt_source='sample'"),
     ],

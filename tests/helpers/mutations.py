@@ -1,4 +1,4 @@
-"""Change what one function of the package does, whatever its text looks like.
+"""Change the behavior of one function of the package, whatever its text is.
 
 A function is found by its dotted name and changed in its syntax tree, so that the
 wording, the layout and the comments of its file may change freely.

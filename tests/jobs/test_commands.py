@@ -47,7 +47,7 @@ def test_the_folder_is_that_of_the_command(config):
     ("args", "sentence"),
     [
         (["--sweep", "lora_rank"], "must look like KEY=V1,V2"),
-        (["--sweep", "lora_rnk=4"], "did you mean lora_rank?"),
+        (["--sweep", "lora_rnk=4"], "Did you mean lora_rank?"),
         (["--jobs", "0"], "--jobs 0 must be at least 1."),
         (["--devices", "zero"], "must list GPUs by number"),
     ],

@@ -388,7 +388,7 @@ def test_a_configuration_refuses_what_has_no_effect(tmp_path):
     config.write_text(
         '{"optimizer": {"name": "stiefel_lora", "step": "product", "a_rule": "sign"}}'
     )
-    with pytest.raises(Exception, match=r"optimizer\.a_rule='sign' has no effect"):
+    with pytest.raises(Exception, match=r"optimizer\.a_rule: 'sign' has no effect"):
         load_config(config)
 
 

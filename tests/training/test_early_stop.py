@@ -86,6 +86,6 @@ def test_run_ends_early_keeps_the_best_and_says_so(
 def test_it_needs_something_to_watch() -> None:
     with pytest.raises(ConfigError) as error:
         parse_config({"early_stop_patience": 3, "validate_every": 10})
-    assert "early_stop_patience=3 needs validate_every and validation_concepts" in str(
+    assert "early_stop_patience: 3 needs validate_every and validation_concepts" in str(
         error.value
     )

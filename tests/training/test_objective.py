@@ -164,25 +164,29 @@ def test_each_setting_reaches_the_run(
     [
         (
             {"loss_weight_fn": "sigma"},
-            "loss_weight_fn='sigma' is not for model_type='sdxl': write constant or "
+            "loss_weight_fn: 'sigma' is not for model_type='sdxl'. Write constant or "
             "min_snr_gamma or debiased_estimation.",
         ),
         (
             {"dynamic_timestep_shifting": True},
-            "dynamic_timestep_shifting=true does nothing for model_type='sdxl', it is "
-            "for FLUX: leave it out.",
+            "dynamic_timestep_shifting: true does nothing for model_type='sdxl', it is "
+            "for FLUX. Leave it out.",
         ),
         (
             {"guidance_scale": 3.5},
-            "guidance_scale=3.5 does nothing for model_type='sdxl'",
+            "guidance_scale: 3.5 does nothing for model_type='sdxl'",
         ),
         (
             {"min_noising_strength": 0.5, "max_noising_strength": 0.5},
-            "min_noising_strength=0.5 must be below max_noising_strength=0.5",
+            "min_noising_strength: must be below max_noising_strength=0.5, not 0.5",
+        ),
+        (
+            {"max_noising_strength": 0},
+            "max_noising_strength: must be above min_noising_strength=0, not 0",
         ),
         (
             {"mse_strength": 0},
-            "mse_strength, mae_strength, huber_strength are all 0",
+            "mse_strength: is 0, and so are mae_strength and huber_strength. Write a ",
         ),
     ],
 )
@@ -196,7 +200,7 @@ def test_what_is_idle_beside_others_is_remarked() -> None:
     config = parse_config(
         {"noising_bias": 0.5, "huber_delta": 0.1, "loss_weight_strength": 1}
     )
-    found = "\n".join(remarks(config))
-    assert "noising_bias has no effect with timestep_distribution uniform." in found
-    assert "huber_delta has no effect with huber_strength 0." in found
-    assert "loss_weight_strength has no effect with loss_weight_fn constant." in found
+    found = "\n".join(map(str, remarks(config)))
+    assert "noising_bias: has no effect with timestep_distribution uniform." in found
+    assert "huber_delta: has no effect with huber_strength 0." in found
+    assert "loss_weight_strength: has no effect with loss_weight_fn constant." in found

@@ -90,7 +90,7 @@ def test_settings_of_last_time_whose_plugin_is_gone_are_shown(tmp_path):
         assert document.value("optimizer.momentum") is None
         assert document.value("learning_rate") > 0
         found = examine(document.data)
-        assert found.errors["plugins"][0].startswith("plugins: there is no file ")
+        assert found.errors["plugins"][0].startswith("There is no file ")
 
 
 def test_a_default_is_not_kept(document):
@@ -117,7 +117,7 @@ def test_a_file_that_breaks_a_rule_changes_nothing(document, tmp_path):
     before = document.data
     path = tmp_path / "bad.json"
     path.write_text(json.dumps({"lora_rnak": 8}))
-    with pytest.raises(ConfigError, match="did you mean lora_rank"):
+    with pytest.raises(ConfigError, match="Did you mean lora_rank"):
         document.load(path)
     assert document.data == before
 

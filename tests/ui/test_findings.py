@@ -10,7 +10,7 @@ from stiefel_lora.ui.controllers.findings import examine, locks
     [
         ({"lora_rank": 0}, "lora_rank", "at least 1"),
         ({"steps": "many"}, "steps", "whole number"),
-        ({"lora_alpha": 1.0}, "lora_alpha", "must equal lora_rank"),
+        ({"lora_alpha": 1.0}, "lora_alpha", "Must equal lora_rank"),
         (
             {"optimizer": {"name": "adamw", "beta1": 2.0}},
             "optimizer.beta1",

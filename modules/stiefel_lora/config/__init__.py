@@ -13,13 +13,16 @@ from .loading import load_config, parse_config
 from .optimizer import CustomOptimizer, OptimizerConfig
 from .parts import Sample
 from .schema import TrainConfig
+from .violation import SettingsError, Violation
 
 __all__ = [
     "Concept",
     "CustomOptimizer",
     "OptimizerConfig",
     "Sample",
+    "SettingsError",
     "TrainConfig",
+    "Violation",
     "check_complete",
     "check_paths",
     "dump_full",

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from .path_text import path_problem
+from .violation import Violation
 
 __all__ = [
     "Count",
@@ -86,6 +87,8 @@ class StrictModel(BaseModel):
     )
 
 
-def broken_rule(sentence: str) -> PydanticCustomError:
-    """Make the error of a validator; ``sentence`` reaches the user unchanged."""
-    return PydanticCustomError("rule", "{sentence}", {"sentence": sentence})
+def broken_rule(*violations: Violation) -> PydanticCustomError:
+    """Make the error of a validator; keys are relative to what it validates."""
+    sentence = "\n".join(str(violation) for violation in violations)
+    context = {"sentence": sentence, "violations": violations}
+    return PydanticCustomError("rule", "{sentence}", context)

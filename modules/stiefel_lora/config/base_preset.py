@@ -20,6 +20,7 @@ from .paths import resolve_paths
 from .plain import check_plain
 from .presets import find_preset
 from .reading import read_json
+from .violation import SettingsError, Violation
 
 __all__ = ["EXTENDS", "with_base"]
 
@@ -47,7 +48,8 @@ def with_base(
     own = {key: value for key, value in data.items() if key != EXTENDS}
     path = _file_of(data[EXTENDS], folder)
     if path in below:
-        raise ConfigError(f"extends leads from {path} back to itself: leave one out.")
+        problem = f"leads from {path} back to itself"
+        raise SettingsError([Violation(EXTENDS, problem, "Leave one out")])
     base = read_json(path)
     check_plain(base)
     base = resolve_paths(migrate(base), path.parent)
@@ -61,14 +63,15 @@ def with_base(
 
 def _file_of(name: Any, folder: Path) -> Path:
     if not isinstance(name, str) or not name:
-        raise ConfigError(
-            f"extends={shown_value(name)} must be the path of a file or the name of a "
-            f"preset, in double quotes."
+        problem = (
+            "must be the path of a file or the name of a preset, in double quotes, not "
+            f"{shown_value(name)}"
         )
+        raise SettingsError([Violation(EXTENDS, problem)])
     problem = path_problem(name)
     if problem:
-        raise ConfigError(f"extends={shown_value(name)} {problem}.")
+        raise SettingsError([Violation(EXTENDS, problem)])
     try:
         return folder / name if os.path.isfile(folder / name) else find_preset(name)
     except ConfigError as error:
-        raise ConfigError(f"extends: {error}") from None
+        raise SettingsError([Violation(EXTENDS, str(error))]) from None

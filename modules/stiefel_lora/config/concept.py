@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from ._base import Count, Flag, FolderPath, Number, broken_rule
 from .variation import CaptionVariation, PictureVariation
+from .violation import Violation
 
 __all__ = ["Concept", "Concepts", "spell_out_concepts"]
 
@@ -54,33 +55,37 @@ class Concept(PictureVariation, CaptionVariation):
 
     @model_validator(mode="after")
     def _rules(self) -> Concept:
-        sentence = _said_twice(self) or _prompt_path_fits(self)
-        if sentence:
-            raise broken_rule(sentence)
+        found = _set_twice(self) or _prompt_path_fits(self)
+        if found:
+            raise broken_rule(found)
         return self
 
 
-def _said_twice(concept: Concept) -> str | None:
+def _set_twice(concept: Concept) -> Violation | None:
     if concept.balancing is None or concept.repeats == 1:
         return None
-    return (
-        f"repeats={concept.repeats} and balancing={concept.balancing:g} both say how "
-        f"often a picture comes up: leave one of them out."
+    return Violation(
+        "balancing",
+        f"{concept.balancing:g} and repeats={concept.repeats} both set how often an "
+        f"image comes up",
+        "Leave one of them out",
     )
 
 
-def _prompt_path_fits(concept: Concept) -> str | None:
+def _prompt_path_fits(concept: Concept) -> Violation | None:
     given, wanted = concept.prompt_path is not None, concept.prompt_source == "concept"
     if given == wanted:
         return None
     if wanted:
-        return (
-            "prompt_source='concept' needs prompt_path, a text file with a caption a "
-            "line."
+        return Violation(
+            "prompt_source",
+            "'concept' needs prompt_path, a text file with a caption a line",
+            "Set prompt_path",
         )
-    return (
-        f"prompt_path has no effect with prompt_source={concept.prompt_source!r}: "
-        f"write 'concept', or leave it out."
+    return Violation(
+        "prompt_path",
+        f"has no effect with prompt_source={concept.prompt_source!r}",
+        "Write prompt_source 'concept', or leave it out",
     )
 
 

@@ -1,4 +1,4 @@
-"""Pydantic's errors as sentences in the words of the user."""
+"""Pydantic's errors as violations, in the words of the user."""
 
 from __future__ import annotations
 
@@ -13,46 +13,43 @@ from .concept import Concept
 from .optimizer import OPTIMIZER_MODELS
 from .parts import Sample
 from .suggestions import nearest, no_counterpart, suggest_key
+from .violation import Violation
 
-__all__ = ["located_sentences", "sentences", "shown_value"]
+__all__ = ["shown_value", "violations_in"]
 
 Location = tuple[int | str, ...]
 
 
-def sentences(error: ValidationError, top_level: list[str]) -> list[str]:
-    """One sentence an error; ``top_level`` are the keys of the whole schema."""
-    return [sentence for _, sentence in located_sentences(error, top_level)]
+def violations_in(error: ValidationError, top_level: list[str]) -> list[Violation]:
+    """Each error as a violation; ``top_level`` are the keys of the whole schema."""
+    found: list[Violation] = []
+    for detail in error.errors():
+        if detail["type"] == "rule":
+            parent = _path(detail["loc"])
+            found += [rule.inside(parent) for rule in detail["ctx"]["violations"]]
+        elif not _follows_from_another(detail):
+            found.append(_violation(detail, top_level))
+    return found
 
 
-def located_sentences(
-    error: ValidationError, top_level: list[str]
-) -> list[tuple[str, str]]:
-    """Sentences with the dotted path of their value; "" for rules that span fields."""
-    found = [
-        (_path(detail["loc"]), _sentence(detail, top_level))
-        for detail in error.errors()
-    ]
-    return [(path, sentence) for path, sentence in found if sentence]
+def _follows_from_another(detail: ErrorDetails) -> bool:
+    """Tell errors that another one, which has its own line, caused."""
+    emptied = detail["type"] == "too_short" and detail["input"]
+    return bool(detail["type"] == "default_factory_not_called" or emptied)
 
 
-def _sentence(detail: ErrorDetails, top_level: list[str]) -> str | None:
+def _violation(detail: ErrorDetails, top_level: list[str]) -> Violation:
     kind, path = detail["type"], _path(detail["loc"])
-    # Both follow from another error, which has its own sentence.
-    emptied = kind == "too_short" and detail["input"]
-    if kind == "default_factory_not_called" or emptied:
-        return None
-    if kind == "rule":
-        return detail["msg"]
     if kind == "extra_forbidden":
         return _unknown_key(detail["loc"], top_level)
     if kind == "missing":
-        return f"{path} is missing and has no default: write it."
+        return Violation(path, "is missing and has no default", "Write it")
     if path == "optimizer":
         return _optimizer(detail)
-    shown = f"{path}={shown_value(detail['input'])}"
+    shown = shown_value(detail["input"])
     if kind == "literal_error":
-        return f"{shown} {_choice(detail)}"
-    return f"{shown} {_rule(kind, path, detail)}."
+        return _choice(path, shown, detail)
+    return Violation(path, _rule(kind, path, shown, detail))
 
 
 def _path(loc: Location) -> str:
@@ -79,9 +76,14 @@ def shown_value(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _unknown_key(loc: Location, top_level: list[str]) -> str:
-    key = str(loc[-1])
+def _unknown_key(loc: Location, top_level: list[str]) -> Violation:
     path = _path(loc)
+    return Violation(path, "there is no such key", _instead_of(loc, path, top_level))
+
+
+def _instead_of(loc: Location, path: str, top_level: list[str]) -> str:
+    """The fix for a key that there is not."""
+    key = str(loc[-1])
     parent = path[: len(path) - len(_word(key))]
     section = _section(loc)
     sections = _sections(loc, top_level)
@@ -89,19 +91,16 @@ def _unknown_key(loc: Location, top_level: list[str]) -> str:
     if near:
         place = parent if near in sections[section] else ""
         unit = " It counts steps." if "epoch" in key.lower() else ""
-        return f"There is no key {path}; did you mean {place}{near}?{unit}"
+        return f"Did you mean {place}{near}?{unit}"
     reason = no_counterpart(key)
     if reason:
-        return f"There is no key {path}; it has no counterpart here, because {reason}."
+        return f"It has no counterpart here, because {reason}"
     if not parent:
-        return f"There is no key {path}; stiefel-lora schema lists all keys."
+        return "stiefel-lora schema lists all keys"
     owners = _methods_with(key) if section == "optimizer" else []
     if owners:
-        return (
-            f"There is no key {path} for {loc[1]}; it is an option of "
-            f"{', '.join(owners)}."
-        )
-    return f"There is no key {path}; there are {', '.join(sections[section])}."
+        return f"It is an option of {', '.join(owners)}, not of {loc[1]}"
+    return f"There are {', '.join(sections[section])}"
 
 
 def _section(loc: Location) -> str:
@@ -140,63 +139,70 @@ def _methods_with(option: str) -> list[str]:
     ]
 
 
-def _optimizer(detail: ErrorDetails) -> str:
+def _optimizer(detail: ErrorDetails) -> Violation:
     known = ", ".join(OPTIMIZER_MODELS)
     if detail["type"] == "union_tag_invalid":
-        tag = str(detail.get("ctx", {}).get("tag"))
-        near = nearest(tag, OPTIMIZER_MODELS)
-        hint = f"did you mean {near}?" if near else f"there are {known}."
-        if nearest(tag, OPTIMIZER_MODELS, TYPO) is None:
-            hint += (
-                " If a plug-in adds it, name the file or module of the plug-in in "
-                "plugins, or with --plugin."
-            )
-        return f"There is no optimizer {tag!r}; {hint}"
+        return _unknown_optimizer(str(detail.get("ctx", {}).get("tag")), known)
     if detail["type"] == "union_tag_not_found":
-        return f"optimizer.name is missing: write one of {known}."
+        return Violation("optimizer.name", "is missing", f"Write one of {known}")
     value = detail["input"]
     name = nearest(value, OPTIMIZER_MODELS) if isinstance(value, str) else None
     example = json.dumps({"name": name or "stiefel_lora"})
-    return f"optimizer={shown_value(value)} must be an object such as {example}."
+    shown = shown_value(value)
+    return Violation("optimizer", f"must be an object such as {example}, not {shown}")
 
 
-def _choice(detail: ErrorDetails) -> str:
+def _unknown_optimizer(name: str, known: str) -> Violation:
+    near = nearest(name, OPTIMIZER_MODELS)
+    fix = f"Did you mean {near}?" if near else f"There are {known}."
+    if nearest(name, OPTIMIZER_MODELS, TYPO) is None:
+        fix += (
+            " If a plug-in adds it, name the file or module of the plug-in in plugins, "
+            "or with --plugin."
+        )
+    return Violation("optimizer.name", f"there is no optimizer {name!r}", fix)
+
+
+def _choice(path: str, shown: str, detail: ErrorDetails) -> Violation:
     expected = detail.get("ctx", {})["expected"]
     words = [word.strip("' ") for word in expected.replace(" or ", ", ").split(", ")]
     near = nearest(str(detail["input"]), words)
-    hint = f"; did you mean {near}?" if near else "."
     rule = f"one of {', '.join(words)}" if len(words) > 1 else words[0]
-    return f"must be {rule}{hint}"
+    fix = f"Did you mean {near}?" if near else ""
+    return Violation(path, f"must be {rule}, not {shown}", fix)
 
 
-# The end of a sentence by pydantic's error type; braces are filled from its context.
+# The rule by pydantic's error type; braces are filled from its context
+# and the value.
 RULES = {
-    "bool_type": "must be true or false",
-    "dict_type": "must be an object in {{ }}",
-    "finite_number": "must be a finite number",
-    "float_type": "must be a number",
-    "greater_than": "must be more than {gt:g}",
-    "greater_than_equal": "must be at least {ge:g}",
-    "int_type": "must be a whole number",
-    "less_than": "must be less than {lt:g}",
-    "less_than_equal": "must be at most {le:.12g}",
-    "model_type": "must be an object in {{ }}",
-    "multiple_of": "must be a multiple of {multiple_of:g}",
-    "path_type": "must be a path in double quotes",
+    "bool_type": "must be true or false, not {shown}",
+    "dict_type": "must be an object in {{ }}, not {shown}",
+    "finite_number": "must be a finite number, not {shown}",
+    "float_type": "must be a number, not {shown}",
+    "greater_than": "must be more than {gt:g}, not {shown}",
+    "greater_than_equal": "must be at least {ge:g}, not {shown}",
+    "int_type": "must be a whole number, not {shown}",
+    "less_than": "must be less than {lt:g}, not {shown}",
+    "less_than_equal": "must be at most {le:.12g}, not {shown}",
+    "model_type": "must be an object in {{ }}, not {shown}",
+    "multiple_of": "must be a multiple of {multiple_of:g}, not {shown}",
+    "path_type": "must be a path in double quotes, not {shown}",
     "string_too_long": "must have at most {max_length} characters",
     "string_too_short": "must not be empty",
-    "string_type": "must be a text in double quotes",
-    "string_unicode": "must be valid Unicode text",
+    "string_type": "must be a text in double quotes, not {shown}",
+    "string_unicode": "must be valid Unicode text, not {shown}",
     "too_short": "must not be empty",
-    "tuple_type": "must be a list in [ ]",
+    "tuple_type": "must be a list in [ ], not {shown}",
     "unusable_path": "{problem}",
 }
-PATTERN_RULES = {"device": "must be auto, cpu, cuda, cuda:0 (a number), mps or xpu"}
+PATTERN_RULES = {
+    "device": "must be auto, cpu, cuda, cuda:0 (a number), mps or xpu, not {shown}"
+}
 
 
-def _rule(kind: str, path: str, detail: ErrorDetails) -> str:
+def _rule(kind: str, path: str, shown: str, detail: ErrorDetails) -> str:
     if kind == "string_pattern_mismatch" and path in PATTERN_RULES:
-        return PATTERN_RULES[path]
+        return PATTERN_RULES[path].format(shown=shown)
     if kind in RULES:
-        return RULES[kind].format(**detail.get("ctx", {}))
-    return f"is not accepted ({detail['msg']})"
+        return RULES[kind].format(**detail.get("ctx", {}), shown=shown)
+    return f"{shown} is not accepted ({detail['msg']})"

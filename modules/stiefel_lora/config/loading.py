@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from .._exceptions import ConfigError
 from .base_preset import with_base
-from .errors import sentences
+from .errors import violations_in
 from .migrations import migrate
 from .overrides import apply_overrides, parse_override
 from .path_text import expanded
@@ -19,6 +19,7 @@ from .plain import check_plain
 from .plugins import load_named_plugins
 from .reading import read_json
 from .schema import DEFAULT_OPTIMIZER, TrainConfig
+from .violation import SettingsError
 
 __all__ = ["load_config", "parse_config", "read_json"]
 
@@ -41,7 +42,8 @@ def load_config(
             ``plugins`` has them; paths are relative to the current folder.
 
     Raises:
-        ConfigError: file or content break a rule; one sentence a line.
+        SettingsError: the content breaks rules; one line each.
+        ConfigError: the file cannot be read.
     """
     path, overrides = expanded(path), list(overrides)
     for text in overrides:
@@ -52,9 +54,10 @@ def load_config(
         return parse_config(
             data, folder=path.parent, overrides=overrides, plugins=plugins
         )
+    except SettingsError as error:
+        raise error.under(f"{path} with --set" if overrides else str(path)) from error
     except ConfigError as error:
-        title = f"{path} with --set" if overrides else str(path)
-        raise ConfigError(_under(title, str(error))) from error
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def parse_config(
@@ -67,7 +70,7 @@ def parse_config(
     """Check a dictionary as ``load_config`` checks a file that lies in ``folder``.
 
     Raises:
-        ConfigError: the content breaks a rule; one sentence a line.
+        SettingsError: the content breaks rules; one line each.
     """
     overrides = list(overrides)
     check_plain(data)
@@ -98,12 +101,5 @@ def _validated(data: dict[str, Any]) -> TrainConfig:
     try:
         return TrainConfig.model_validate(data)
     except ValidationError as error:
-        found = sentences(error, list(TrainConfig.model_fields))
-        raise ConfigError("\n".join(found)) from error
-
-
-def _under(title: str, text: str) -> str:
-    """One sentence follows the title, several stand under it, one a line."""
-    if "\n" not in text:
-        return f"{title}: {text}"
-    return "\n".join([f"{title}:", *(f"  {line}" for line in text.splitlines())])
+        found = violations_in(error, list(TrainConfig.model_fields))
+        raise SettingsError(found) from error

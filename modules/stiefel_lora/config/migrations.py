@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .._exceptions import ConfigError
+from .violation import SettingsError, Violation
 
 __all__ = ["MIGRATIONS", "latest_version", "migrate"]
 
@@ -29,20 +29,18 @@ def migrate(
     """Bring ``data`` to the latest version; without a version it counts as latest.
 
     Raises:
-        ConfigError: a version that is not a number, or newer than this package.
+        SettingsError: a version that is not a number, or newer than this package.
     """
     latest = latest_version(migrations)
     version = data.get("schema_version", latest)
     if isinstance(version, bool) or not isinstance(version, int) or version < 1:
-        raise ConfigError(
-            f"schema_version={version!r} must be a whole number from 1 to {latest}; "
-            f"leave it out for a new file."
-        )
+        problem = f"must be a whole number from 1 to {latest}, not {version!r}"
+        fix = "Leave it out for a new file"
+        raise SettingsError([Violation("schema_version", problem, fix)])
     if version > latest:
-        raise ConfigError(
-            f"schema_version={version} is newer than this stiefel-lora knows "
-            f"({latest}): update it with pip install -U stiefel-lora."
-        )
+        problem = f"{version} is newer than {latest}, the latest of this stiefel-lora"
+        fix = "Update it with pip install -U stiefel-lora"
+        raise SettingsError([Violation("schema_version", problem, fix)])
     for step in migrations[version - 1 :]:
         data = step(dict(data))
     return {**data, "schema_version": latest}

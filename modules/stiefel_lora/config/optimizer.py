@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union
 
 from pydantic import Field, create_model, field_validator
 
-from .._exceptions import ConfigError, reason_of
+from .._exceptions import reason_of
 from ..methods import CATALOGUE, CUSTOM, Method, Option
 from ._base import StrictModel, Values, broken_rule
+from .violation import SettingsError, Violation
 
 __all__ = [
     "OPTIMIZER_MODELS",
@@ -57,8 +58,12 @@ class CustomOptimizer(OptimizerConfig):
         parts = value.split(".")
         if len(parts) < 2 or not all(part.isidentifier() for part in parts):
             raise broken_rule(
-                f"optimizer.class={value!r} must be a module and a class with a dot "
-                f'between them, for example "torch.optim.RAdam".'
+                Violation(
+                    "",
+                    "must be a module and a class with a dot between them, not "
+                    f"{value!r}",
+                    'Write it as "torch.optim.RAdam"',
+                )
             )
         return value
 
@@ -70,32 +75,33 @@ class CustomOptimizer(OptimizerConfig):
         """Import what ``class_path`` names; whether it is an optimizer is not checked.
 
         Raises:
-            ConfigError: no such module, or no such class in it.
+            SettingsError: no such module, or no such class in it.
         """
         module_name, _, class_name = self.class_path.rpartition(".")
         try:
             module = importlib.import_module(module_name)
         # A module that is broken raises whatever its lines raise.
         except (Exception, SystemExit) as error:
-            raise ConfigError(
-                f"optimizer.class={self.class_path!r} can not be imported "
-                f"({reason_of(error)}); install the package that holds it or correct "
-                f"the name."
-            ) from error
+            raise self._not_imported(error) from error
         try:
             return getattr(module, class_name)
         except AttributeError:
-            raise ConfigError(
-                f"optimizer.class={self.class_path!r}: the module {module_name} has "
-                f"no {class_name}."
+            raise _class_error(
+                f"{self.class_path!r}: the module {module_name} has no {class_name}"
             ) from None
         # Modules that import their parts when asked for raise what those raise.
         except Exception as error:
-            raise ConfigError(
-                f"optimizer.class={self.class_path!r} can not be imported "
-                f"({reason_of(error)}); install the package that holds it or correct "
-                f"the name."
-            ) from error
+            raise self._not_imported(error) from error
+
+    def _not_imported(self, error: BaseException) -> SettingsError:
+        return _class_error(
+            f"{self.class_path!r} cannot be imported ({reason_of(error)})",
+            "Install the package that holds it or correct the name",
+        )
+
+
+def _class_error(message: str, fix: str = "") -> SettingsError:
+    return SettingsError([Violation("optimizer.class", message, fix)])
 
 
 def _literal(*choices: str) -> Any:

@@ -16,6 +16,7 @@ from typing import Any
 from .._exceptions import ConfigError
 from .concept import spell_out_concepts
 from .plain import check_plain, nested_too_deep
+from .violation import SettingsError, Violation
 
 __all__ = ["apply_overrides", "parse_override"]
 
@@ -41,7 +42,7 @@ def parse_override(text: str) -> tuple[list[str], Any]:
     try:
         found = json.loads(value)
     except RecursionError:
-        raise ConfigError(nested_too_deep(key.strip())) from None
+        raise SettingsError([nested_too_deep(key.strip())]) from None
     except ValueError:
         return keys, value
     check_plain({key.strip(): found})
@@ -87,12 +88,11 @@ def _place(container: Any, keys: list[str], depth: int) -> Any:
     if isinstance(container, dict):
         return key
     if not isinstance(container, list):
-        raise ConfigError(
-            f"--set {whole}: {parent} is a single value and has no {key} inside."
+        raise SettingsError(
+            [Violation(whole, f"{parent} is a single value and has no {key} inside")]
         )
     if key.isdecimal() and int(key) < len(container):
         return int(key)
     entries = "1 entry" if len(container) == 1 else f"{len(container)} entries"
-    raise ConfigError(
-        f"--set {whole}: {parent} has {entries}, counted from 0; {key} is none of them."
-    )
+    problem = f"{parent} has {entries}, counted from 0; {key} is none of them"
+    raise SettingsError([Violation(whole, problem)])

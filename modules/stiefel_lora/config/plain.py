@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .._exceptions import ConfigError
+from .violation import SettingsError, Violation
 
 __all__ = ["check_plain", "nested_too_deep"]
 
@@ -29,19 +30,18 @@ def check_plain(data: Mapping[str, Any]) -> None:
     for key, value in data.items():
         for depth, inner in _walk(value):
             if depth > DEEPEST:
-                raise ConfigError(nested_too_deep(key))
+                raise SettingsError([nested_too_deep(key)])
             if isinstance(inner, int) and abs(inner) >= _LARGEST:
-                raise ConfigError(
-                    f"{key}: a whole number has more than 300 digits. Write a smaller "
-                    f"one."
-                )
+                problem = "a whole number has more than 300 digits"
+                raise SettingsError([Violation(key, problem, "Write a smaller one")])
 
 
-def nested_too_deep(key: str) -> str:
-    """The sentence on a value with lists in lists in lists."""
-    return (
-        f"{key}: lists and objects are nested more than {DEEPEST} levels deep. Write a "
-        f"value as stiefel-lora schema shows it."
+def nested_too_deep(key: str) -> Violation:
+    """A value with lists in lists in lists."""
+    return Violation(
+        key,
+        f"lists and objects are nested more than {DEEPEST} levels deep",
+        "Write a value as stiefel-lora schema shows it",
     )
 
 

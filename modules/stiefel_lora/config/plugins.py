@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
+from .._exceptions import ConfigError
 from ..methods import CATALOGUE, load_plugin
 from ..methods.plugins import find_installed
 from .optimizer import follow_catalogue, optimizer_union
+from .resolved import Settings
 from .schema import TrainConfig
 from .settings import OptimizationSettings
+from .violation import SettingsError, Violation
 
 __all__ = ["load_named_plugins", "offer_methods"]
 
@@ -24,29 +29,42 @@ def load_named_plugins(data: dict[str, Any]) -> dict[str, Any]:
         saved with a run then names all that it needs.
 
     Raises:
-        ConfigError: a plug-in that is missing, broken, or registers no method.
+        SettingsError: a plug-in that is missing, broken, or registers no method.
     """
     named = data.get("plugins", [])
     if not isinstance(named, list) or not all(isinstance(t, str) and t for t in named):
         return data
     named = list(dict.fromkeys(named))
-    for text in named:
-        load_plugin(text)
+    with _at_its_key():
+        for text in named:
+            load_plugin(text)
     data = {**data, "plugins": named} if named else data
     optimizer = data.get("optimizer")
     name = optimizer.get("name") if isinstance(optimizer, dict) else None
     if isinstance(name, str) and name not in CATALOGUE:
-        find_installed(name)
+        with _at_its_key():
+            find_installed(name)
         if name in CATALOGUE:
             data = {**data, "plugins": [*named, CATALOGUE[name].plugin]}
     offer_methods()
     return data
 
 
+@contextlib.contextmanager
+def _at_its_key() -> Iterator[None]:
+    """Give errors of plug-ins the key of the setting that named them."""
+    try:
+        yield
+    except ConfigError as error:
+        # The key stands before them already, for callers without a configuration.
+        problem = str(error).removeprefix("plugins: ")
+        raise SettingsError([Violation("plugins", problem)]) from error
+
+
 def offer_methods() -> None:
     """Let the schema accept every method that is in the catalogue now."""
     if not follow_catalogue():
         return
-    for model in (OptimizationSettings, TrainConfig):
+    for model in (OptimizationSettings, Settings, TrainConfig):
         model.model_fields["optimizer"].annotation = optimizer_union()
         model.model_rebuild(force=True)

@@ -1,21 +1,19 @@
-"""Rules that a type can not say: each is a function that gives a sentence or None."""
+"""Rules between settings, which a type cannot hold."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from .enums import FLOW_MODELS
 from .path_text import path_problem
+from .resolved import Settings
 from .rules_family import FAMILY_RULES
 from .rules_objective import OBJECTIVE_RULES
 from .rules_text import TEXT_RULES
+from .violation import Violation
 
-if TYPE_CHECKING:
-    from .schema import TrainConfig
-
-__all__ = ["broken_rules"]
+__all__ = ["violations_of"]
 
 # Names that Windows keeps for devices, whatever their ending.
 RESERVED = re.compile(r"(?i)^(con|prn|aux|nul|com\d|lpt\d)(\..*)?$")
@@ -24,140 +22,166 @@ FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
 _ROOM = 10
 
 
-def _alpha_is_rank(config: TrainConfig) -> str | None:
+def _alpha_is_rank(config: Settings) -> Violation | None:
     entry = config.optimizer.method
     owns_scale = entry is not None and entry.alpha_policy == "rank"
     if not owns_scale or config.resolved_alpha == config.lora_rank:
         return None
-    return (
-        f"lora_alpha={config.lora_alpha:g} must equal lora_rank={config.lora_rank} "
-        f"with {config.optimizer.name}, which sets the scale of the LoRA itself: leave "
-        f"lora_alpha out or write {config.lora_rank}."
+    return Violation(
+        "lora_alpha",
+        f"must equal lora_rank={config.lora_rank}, not {config.lora_alpha:g}, with "
+        f"{config.optimizer.name}, which sets the scale of the LoRA itself",
+        f"Leave lora_alpha out or write {config.lora_rank}",
     )
 
 
-def _warmup_fits(config: TrainConfig) -> str | None:
-    if config.learning_rate_warmup_steps <= config.steps:
+def _warmup_fits(config: Settings) -> Violation | None:
+    warmup = config.learning_rate_warmup_steps
+    if warmup <= config.steps:
         return None
-    return (
-        f"learning_rate_warmup_steps={config.learning_rate_warmup_steps} must not be "
-        f"more than steps={config.steps}."
+    return Violation(
+        "learning_rate_warmup_steps",
+        f"must not be more than steps={config.steps}, as {warmup} is",
+        f"Write at most {config.steps}",
     )
 
 
-def _formats_differ(config: TrainConfig) -> str | None:
+def _formats_differ(config: Settings) -> Violation | None:
     formats = config.output_formats
     if len(set(formats)) == len(formats):
         return None
     double = next(name for name in formats if formats.count(name) > 1)
-    return f"output_formats names {double!r} twice: write it once."
+    return Violation("output_formats", f"names {double!r} twice", "Write it once")
 
 
-def _run_name_is_a_folder(config: TrainConfig) -> str | None:
+def _run_name_is_a_folder(config: Settings) -> Violation | None:
     name = config.run_name
     too_long = path_problem(name + "x" * _ROOM)
     bad = FORBIDDEN.search(name) or RESERVED.match(name) or name.strip(" .") != name
     if too_long and not bad:
-        return (
-            f"run_name={name!r} is too long for the name of a folder: use at most "
-            f"{255 - _ROOM} bytes."
+        return Violation(
+            "run_name",
+            f"{name!r} is too long for the name of a folder",
+            f"Use at most {255 - _ROOM} bytes",
         )
     if not bad:
         return None
-    return (
-        f"run_name={name!r} can not be the name of a folder on every system: use "
-        f"letters, digits, spaces inside, - and _."
+    return Violation(
+        "run_name",
+        f"{name!r} cannot be the name of a folder on every system",
+        "Use letters, digits, spaces inside, - and _",
     )
 
 
-def _stella_starts_stella(config: TrainConfig) -> str | None:
+def _stella_starts_stella(config: Settings) -> Violation | None:
     if config.lora_init != "stella" or config.optimizer.name == "stella":
         return None
-    return (
-        f"lora_init='stella' belongs to the optimizer stella, not to "
-        f"{config.optimizer.name}: write auto or loi."
+    return Violation(
+        "lora_init",
+        f"'stella' belongs to the optimizer stella, not to {config.optimizer.name}",
+        "Write auto or loi",
     )
 
 
-def _loi_file_rank_fits(config: TrainConfig) -> str | None:
+def _loi_file_rank_fits(config: Settings) -> Violation | None:
     rank, most = config.loi_file_rank, 2 * config.lora_rank
     if rank is None or (config.lora_init == "loi" and rank <= most):
         return None
     if config.lora_init != "loi":
-        return (
-            f"loi_file_rank={rank} needs lora_init='loi'; without it the file has the "
-            f"rank of the LoRA: leave loi_file_rank out."
+        return Violation(
+            "loi_file_rank",
+            f"{rank} needs lora_init='loi'; without it the file has the rank of the "
+            f"LoRA",
+            "Leave loi_file_rank out",
         )
-    return (
-        f"loi_file_rank={rank} must be at most 2 x lora_rank = {most}, which already "
-        f"loses nothing."
+    return Violation(
+        "loi_file_rank",
+        f"must be at most 2 x lora_rank = {most}, which already loses nothing, not "
+        f"{rank}",
+        f"Write at most {most}, or leave it out",
     )
 
 
-def _dora_starts_at_the_model(config: TrainConfig) -> str | None:
+def _dora_starts_at_the_model(config: Settings) -> Violation | None:
     if not config.use_dora or config.lora_init != "loi":
         return None
-    return (
-        "use_dora=true does not go with lora_init='loi': two adapters of which one is "
-        "a DoRA do not add up to the model at the start. Leave one of them out."
+    return Violation(
+        "use_dora",
+        "does not go with lora_init='loi': two adapters of which one is a DoRA do not "
+        "add up to the model at the start",
+        "Leave one of them out",
     )
 
 
-def _dora_over_int8_loses_its_scales(config: TrainConfig) -> str | None:
+def _dora_over_int8_loses_its_scales(config: Settings) -> Violation | None:
     if not config.use_dora or config.weight_dtype != "int8":
         return None
-    return (
-        "use_dora=true does not go with weight_dtype='int8': peft reads the lengths of "
-        "the rows in a way that loses their scales. Write nfloat4, or leave one out."
+    return Violation(
+        "use_dora",
+        "does not go with weight_dtype='int8': peft reads the lengths of the rows in a "
+        "way that loses their scales",
+        "Write weight_dtype nfloat4, or leave one of them out",
     )
 
 
-def _early_stop_has_something_to_watch(config: TrainConfig) -> str | None:
+def _early_stop_has_something_to_watch(config: Settings) -> Violation | None:
     if not config.early_stop_patience:
         return None
-    if config.validate_every and config.validation_concepts:
+    missing = [
+        key
+        for key in ("validate_every", "validation_concepts")
+        if not getattr(config, key)
+    ]
+    if not missing:
         return None
-    return (
-        f"early_stop_patience={config.early_stop_patience} needs validate_every and "
-        f"validation_concepts, whose loss it watches."
+    return Violation(
+        "early_stop_patience",
+        f"{config.early_stop_patience} needs validate_every and validation_concepts, "
+        f"whose loss it watches",
+        f"Set {' and '.join(missing)}, or leave early_stop_patience out",
     )
 
 
-def _flash_is_for_flux(config: TrainConfig) -> str | None:
+def _flash_is_for_flux(config: Settings) -> Violation | None:
     if config.attention_mechanism != "flash" or config.model_type in FLOW_MODELS:
         return None
-    return (
-        "attention_mechanism='flash' is for FLUX; the attention of "
-        f"model_type={config.model_type!r} takes torch's own FlashAttention with sdp: "
-        "write sdp or xformers."
+    return Violation(
+        "attention_mechanism",
+        "'flash' is for FLUX; the attention of "
+        f"model_type={config.model_type!r} takes torch's own FlashAttention with sdp",
+        "Write sdp or xformers",
     )
 
 
-def _loi_has_one_rank(config: TrainConfig) -> str | None:
-    own = config.rank_pattern or config.conv_rank
-    if config.lora_init != "loi" or not own:
+def _loi_has_one_rank(config: Settings) -> Violation | None:
+    if config.lora_init != "loi":
         return None
-    return (
-        "lora_init='loi' starts all layers at one rank: leave rank_pattern and "
-        "conv_rank out, or write lora_init auto."
-    )
+    for key in ("rank_pattern", "conv_rank"):
+        if getattr(config, key):
+            return Violation(
+                key,
+                "does not go with lora_init='loi', which starts all layers at one rank",
+                f"Leave {key} out, or write lora_init auto",
+            )
+    return None
 
 
-def _optimizer_options_have_an_effect(config: TrainConfig) -> str | None:
+def _optimizer_options_have_an_effect(config: Settings) -> Violation | None:
     entry = config.optimizer.method
     if entry is None:
         return None
     given = config.optimizer.arguments()
     for option, name, value in entry.idle(given):
-        return (
-            f"optimizer.{option.name}={given[option.name]!r} has no effect with "
-            f"optimizer.{name}={given[name]!r}: remove it, or write "
-            f"optimizer.{name}={value!r}."
+        return Violation(
+            f"optimizer.{option.name}",
+            f"{given[option.name]!r} has no effect with "
+            f"optimizer.{name}={given[name]!r}",
+            f"Remove it, or write optimizer.{name}={value!r}",
         )
     return None
 
 
-RULES: tuple[Callable[[TrainConfig], str | None], ...] = (
+RULES: tuple[Callable[[Settings], Violation | None], ...] = (
     _run_name_is_a_folder,
     _warmup_fits,
     _alpha_is_rank,
@@ -176,6 +200,6 @@ RULES: tuple[Callable[[TrainConfig], str | None], ...] = (
 )
 
 
-def broken_rules(config: TrainConfig) -> list[str]:
-    """Collect the sentences of all rules that ``config`` breaks."""
-    return [sentence for rule in RULES if (sentence := rule(config))]
+def violations_of(config: Settings) -> list[Violation]:
+    """Collect what ``config`` breaks, one for each rule at most."""
+    return [found for rule in RULES if (found := rule(config))]

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from .enums import FLOW_MODELS
-
-if TYPE_CHECKING:
-    from .schema import TrainConfig
+from .resolved import Settings
+from .violation import Violation
 
 __all__ = ["OBJECTIVE_RULES", "idle_objective"]
 
@@ -19,54 +16,70 @@ _SHAPED = ("logit_normal", "heavy_tail", "sigmoid", "inverted_parabola")
 _BIASED = ("logit_normal", "sigmoid", "inverted_parabola")
 
 
-def _weight_fits_the_family(config: TrainConfig) -> str | None:
+def _weight_fits_the_family(config: Settings) -> Violation | None:
     flow = config.model_type in FLOW_MODELS
     weight = config.loss_weight_fn
     if weight not in (_DIFFUSION_WEIGHTS if flow else _FLOW_WEIGHTS):
         return None
     other = "sigma" if flow else "min_snr_gamma or debiased_estimation"
-    return (
-        f"loss_weight_fn={weight!r} is not for model_type={config.model_type!r}: write "
-        f"constant or {other}."
+    return Violation(
+        "loss_weight_fn",
+        f"{weight!r} is not for model_type={config.model_type!r}",
+        f"Write constant or {other}",
     )
 
 
-def _flow_settings_need_a_flow(config: TrainConfig) -> str | None:
+def _flow_settings_need_a_flow(config: Settings) -> Violation | None:
     if config.model_type in FLOW_MODELS:
         return None
     for name, default in (("dynamic_timestep_shifting", False), ("guidance_scale", 1)):
         value = getattr(config, name)
         if value != default:
-            return (
-                f"{name}={_shown(value)} does nothing for "
-                f"model_type={config.model_type!r}, it is for FLUX: leave it out."
+            return Violation(
+                name,
+                f"{_shown(value)} does nothing for model_type={config.model_type!r}, "
+                f"it is for FLUX",
+                "Leave it out",
             )
     return None
 
 
-def _one_shift(config: TrainConfig) -> str | None:
+def _one_shift(config: Settings) -> Violation | None:
     if not config.dynamic_timestep_shifting or config.timestep_shift == 1:
         return None
-    return (
-        f"timestep_shift={config.timestep_shift:g} does nothing with "
-        f"dynamic_timestep_shifting=true: leave one of them out."
+    return Violation(
+        "timestep_shift",
+        f"{config.timestep_shift:g} does nothing with dynamic_timestep_shifting=true",
+        "Leave one of them out",
     )
 
 
-def _range_is_not_empty(config: TrainConfig) -> str | None:
+def _range_is_not_empty(config: Settings) -> Violation | None:
     low, high = config.min_noising_strength, config.max_noising_strength
     if low < high:
         return None
-    return (
-        f"min_noising_strength={low:g} must be below max_noising_strength={high:g}: "
-        f"nothing is left to learn from."
+    # At its default, min_noising_strength is below all but max_noising_strength=0.
+    if low == type(config).model_fields["min_noising_strength"].default:
+        key, rule = "max_noising_strength", f"above min_noising_strength={low:g}"
+    else:
+        key, rule = "min_noising_strength", f"below max_noising_strength={high:g}"
+    return Violation(
+        key,
+        f"must be {rule}, not {getattr(config, key):g}, or no noise level is left to "
+        f"learn from",
     )
 
 
-def _some_loss(config: TrainConfig) -> str | None:
+def _some_loss(config: Settings) -> Violation | None:
     if any(getattr(config, name) for name in _STRENGTHS):
         return None
-    return f"{', '.join(_STRENGTHS)} are all 0: one of them must be above 0."
+    # The first has a default above 0, so it was set.
+    key, *others = _STRENGTHS
+    return Violation(
+        key,
+        f"is 0, and so are {' and '.join(others)}",
+        "Write a value above 0 for one of them",
+    )
 
 
 OBJECTIVE_RULES = (
@@ -78,8 +91,8 @@ OBJECTIVE_RULES = (
 )
 
 
-def idle_objective(config: TrainConfig) -> list[str]:
-    """Sentences about settings that do nothing beside the others."""
+def idle_objective(config: Settings) -> list[Violation]:
+    """Settings that do nothing beside the others."""
     kind = config.resolved_timestep_distribution
     idle = {
         "noising_weight": config.noising_weight != 0 and kind not in _SHAPED,
@@ -95,7 +108,7 @@ def idle_objective(config: TrainConfig) -> list[str]:
         "loss_weight_strength": f"loss_weight_fn {config.loss_weight_fn}",
     }
     return [
-        f"{name} has no effect with {needed[name]}."
+        Violation(name, f"has no effect with {needed[name]}")
         for name, is_idle in idle.items()
         if is_idle
     ]

@@ -2,110 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 from pydantic import model_validator
 
-from .._intervals import rank_interval
 from ._base import broken_rule
-from .enums import FLOW_MODELS, DType, TimestepDistribution
-from .rules import broken_rules
-from .settings import (
-    DataSettings,
-    GeneralSettings,
-    LoraSettings,
-    ModelSettings,
-    ObjectiveSettings,
-    OptimizationSettings,
-    SavingSettings,
-    WatchingSettings,
-)
+from .resolved import Settings
+from .rules import violations_of
 from .settings.general import SCHEMA_VERSION
 from .settings.optimization import DEFAULT_OPTIMIZER
 
 __all__ = ["DEFAULT_OPTIMIZER", "SCHEMA_VERSION", "TrainConfig"]
 
 
-# Fields of the last base come first.
-class TrainConfig(
-    SavingSettings,
-    WatchingSettings,
-    LoraSettings,
-    ObjectiveSettings,
-    OptimizationSettings,
-    DataSettings,
-    ModelSettings,
-    GeneralSettings,
-):
+class TrainConfig(Settings):
     """All settings of one run; ``load_config`` reads it from a file."""
-
-    @property
-    def resolved_alpha(self) -> float:
-        """LoRA alpha; the rank when unset."""
-        return float(self.lora_rank if self.lora_alpha is None else self.lora_alpha)
-
-    @property
-    def rank_settings(self) -> dict[str, Any]:
-        """What sets the rank of each layer, as ``adapters`` takes it."""
-        return {
-            "rank": self.lora_rank,
-            "rank_pattern": self.rank_pattern,
-            "conv_rank": self.conv_rank,
-        }
-
-    @property
-    def text_encoder_rates(self) -> dict[str, float]:
-        """Text encoders that are trained, and their learning rates."""
-        given = {
-            "text_encoder": (
-                self.train_text_encoder,
-                self.text_encoder_learning_rate,
-            ),
-            "text_encoder_2": (
-                self.train_text_encoder_2,
-                self.text_encoder_2_learning_rate,
-            ),
-        }
-        return {
-            part: self.learning_rate if rate is None else rate
-            for part, (trained, rate) in given.items()
-            if trained
-        }
-
-    @property
-    def resolved_file_rank(self) -> int:
-        """Rank of the file with ``lora_init`` loi."""
-        return 2 * self.lora_rank if self.loi_file_rank is None else self.loi_file_rank
-
-    @property
-    def resolved_rank_every(self) -> int:
-        """Steps between two rank measurements, 0 for never."""
-        return rank_interval(self.steps) if self.rank_every is None else self.rank_every
-
-    @property
-    def plain_weight_dtype(self) -> DType:
-        """Precision of the weights that are not quantised."""
-        if self.weight_dtype in ("nfloat4", "int8"):
-            return self.train_dtype
-        return self.weight_dtype
-
-    @property
-    def resolved_timestep_distribution(self) -> TimestepDistribution:
-        """The family's usual one when unset."""
-        usual: TimestepDistribution = (
-            "logit_normal" if self.model_type in FLOW_MODELS else "uniform"
-        )
-        return self.timestep_distribution or usual
-
-    @property
-    def run_dir(self) -> Path:
-        """Folder of this run."""
-        return self.output_dir / self.run_name
 
     @model_validator(mode="after")
     def _rules(self) -> TrainConfig:
-        sentences = broken_rules(self)
-        if sentences:
-            raise broken_rule("\n".join(sentences))
+        found = violations_of(self)
+        if found:
+            raise broken_rule(*found)
         return self

@@ -16,7 +16,7 @@ from ._catalogue import (
     remove_method,
 )
 from ._common import adam_options
-from ._rates import rate_note, usual_lr
+from ._rates import far_rate, rate_note, usual_lr
 from ._types import Method, Option
 from .plugins import load_installed, load_plugin, method
 
@@ -29,6 +29,7 @@ __all__ = [
     "adam_options",
     "add_method",
     "check_options",
+    "far_rate",
     "load_installed",
     "load_plugin",
     "method",

@@ -47,12 +47,24 @@ def rate_note(
         options: options of the method; absent ones have their defaults.
         key: name of the setting.
     """
+    problem = far_rate(entry, lr, options)
+    return problem and f"{key}={problem}."
+
+
+def far_rate(entry: Method, lr: float, options: Mapping[str, Any]) -> str | None:
+    """How far a learning rate is from the unit of the method; None where it is near.
+
+    Args:
+        entry: the method.
+        lr: learning rate; 0 trains nothing and is not remarked on.
+        options: options of the method; absent ones have their defaults.
+    """
     usual = usual_lr(entry, options)
     ratio = lr / usual
     if lr == 0 or LOWEST < ratio < HIGHEST:
         return None
     times, word = (ratio, "above") if ratio > 1 else (1 / ratio, "below")
     return (
-        f"{key}={lr:g} is {times:.0f} times {word} {usual:g}, where {entry.name} "
-        "usually begins; each optimizer has its own unit."
+        f"{lr:g} is {times:.0f} times {word} {usual:g}, where {entry.name} "
+        "usually begins; each optimizer has its own unit"
     )

@@ -4,29 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pydantic import ValidationError
-
 from ..._exceptions import ConfigError
-from ...config import TrainConfig, check_paths, remarks
-from ...config.errors import located_sentences
+from ...config import SettingsError, TrainConfig, Violation, remarks
+from ...config.checks import missing_paths
+from ...config.schema import DEFAULT_OPTIMIZER
 from ...methods import CATALOGUE
-from .pages import all_fields
+from .pages import all_fields, optimizer_fields
 
-__all__ = ["Findings", "examine", "locks"]
+__all__ = ["Findings", "examine", "field_of", "locks"]
 
-_KEY = re.compile(r"^([a-z_]+)")
-# The command line's way out is none in a window.
-_COMMAND = re.compile(r",? (?:for example|or) --set [^ ]+?(?=\.?$)")
 _MODULES = {"quant": "bitsandbytes", "xformers": "xformers"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Findings:
-    """Sentences by field; an error forbids Start, a remark does not."""
+    """Texts by field; an error forbids Start, a remark does not."""
 
     config: TrainConfig | None
     errors: dict[str, list[str]]
@@ -53,25 +48,22 @@ def examine(data: Mapping[str, Any]) -> Findings:
     """Check settings as a training would, the paths on disk included."""
     from ...config import parse_config
 
+    method = dict(data.get("optimizer", {})).get("name", DEFAULT_OPTIMIZER)
     try:
         config = parse_config(dict(data))
+    except SettingsError as error:
+        return Findings(None, _by_field(error.violations, method), {})
     except ConfigError as error:
-        cause = error.__cause__
-        if not isinstance(cause, ValidationError):
-            return Findings(None, _by_key([str(error)]), {})
-        return Findings(None, _located(cause), {})
-    found: list[str] = []
-    try:
-        check_paths(config)
-    except ConfigError as error:
-        found = str(error).splitlines()
-    found += _missing_packages(config)
-    return Findings(config, _by_key(found), _by_key(remarks(config)))
+        return Findings(None, {"": [str(error)]}, {})
+    found = [*missing_paths(config), *_missing_packages(config)]
+    return Findings(
+        config, _by_field(found, method), _by_field(remarks(config), method)
+    )
 
 
 def locks(data: Mapping[str, Any]) -> dict[str, str]:
     """Fields that another setting decides, each with the reason."""
-    name = data.get("optimizer", {}).get("name", "stiefel_lora")
+    name = data.get("optimizer", {}).get("name", DEFAULT_OPTIMIZER)
     entry = CATALOGUE.get(name)
     if entry is None or entry.alpha_policy != "rank":
         return {}
@@ -81,45 +73,39 @@ def locks(data: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _missing_packages(config: TrainConfig) -> list[str]:
+def field_of(key: str, method: str) -> str:
+    """The field that shows ``key``; "" for a key that no field shows.
+
+    Args:
+        key: dotted, as ``samples.0.prompt``, whose field is ``samples``.
+        method: the chosen optimizer, whose options have fields.
+    """
+    head, _, option = key.partition(".")
+    if head == "optimizer" and option in {f.key for f in optimizer_fields(method)}:
+        return key
+    return head if head in all_fields() else ""
+
+
+def _missing_packages(config: TrainConfig) -> list[Violation]:
     entry = config.optimizer.method
     module = _MODULES.get(entry.extra or "") if entry else None
     if entry is None or module is None or importlib.util.find_spec(module):
         return []
     return [
-        f"optimizer: {entry.label} needs the package {module}, which is not "
-        f'installed: pip install "stiefel-lora[{entry.extra}]".'
+        Violation(
+            "optimizer",
+            f"{entry.label} needs the package {module}, which is not installed",
+            f'Install it: pip install "stiefel-lora[{entry.extra}]"',
+        )
     ]
 
 
-def _located(error: ValidationError) -> dict[str, list[str]]:
+def _by_field(violations: Iterable[Violation], method: str) -> dict[str, list[str]]:
+    """Texts by field, without the command line's way out."""
     found: dict[str, list[str]] = {}
-    for path, sentence in located_sentences(error, list(TrainConfig.model_fields)):
-        if path:
-            found.setdefault(_field_key(path), []).append(sentence)
-        else:
-            for key, texts in _by_key(sentence.splitlines()).items():
-                found.setdefault(key, []).extend(texts)
+    for violation in violations:
+        field = field_of(violation.key, method)
+        shown = dataclasses.replace(violation, example="")
+        text = violation.text if violation.key == field else str(shown)
+        found.setdefault(field, []).append(text)
     return found
-
-
-def _field_key(path: str) -> str:
-    head, _, rest = path.partition(".")
-    return path if head == "optimizer" and rest else head
-
-
-def _by_key(sentences: Iterable[str]) -> dict[str, list[str]]:
-    """Sentences by the key that they begin with; "" for those that name none."""
-    found: dict[str, list[str]] = {}
-    known = all_fields()
-    for sentence in sentences:
-        start = _KEY.match(sentence)
-        key = start[1] if start and start[1] in known else _key_inside(sentence)
-        sentence = _COMMAND.sub("", sentence).replace(f"{key} is not", "It is not", 1)
-        found.setdefault(key, []).append(sentence)
-    return found
-
-
-def _key_inside(sentence: str) -> str:
-    words = re.findall(r"[a-z_]+", sentence)
-    return next((word for word in words if word in all_fields()), "")

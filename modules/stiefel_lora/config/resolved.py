@@ -1,0 +1,98 @@
+"""All settings of a run together, and what those that are unset mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from .._intervals import rank_interval
+from .enums import FLOW_MODELS, DType, TimestepDistribution
+from .settings import (
+    DataSettings,
+    GeneralSettings,
+    LoraSettings,
+    ModelSettings,
+    ObjectiveSettings,
+    OptimizationSettings,
+    SavingSettings,
+    WatchingSettings,
+)
+
+__all__ = ["Settings"]
+
+
+# Fields of the last base come first.
+class Settings(
+    SavingSettings,
+    WatchingSettings,
+    LoraSettings,
+    ObjectiveSettings,
+    OptimizationSettings,
+    DataSettings,
+    ModelSettings,
+    GeneralSettings,
+):
+    """All settings of one run, each checked alone; rules between them read this."""
+
+    @property
+    def resolved_alpha(self) -> float:
+        """LoRA alpha; the rank when unset."""
+        return float(self.lora_rank if self.lora_alpha is None else self.lora_alpha)
+
+    @property
+    def rank_settings(self) -> dict[str, Any]:
+        """What sets the rank of each layer, as ``adapters`` takes it."""
+        return {
+            "rank": self.lora_rank,
+            "rank_pattern": self.rank_pattern,
+            "conv_rank": self.conv_rank,
+        }
+
+    @property
+    def text_encoder_rates(self) -> dict[str, float]:
+        """Text encoders that are trained, and their learning rates."""
+        given = {
+            "text_encoder": (
+                self.train_text_encoder,
+                self.text_encoder_learning_rate,
+            ),
+            "text_encoder_2": (
+                self.train_text_encoder_2,
+                self.text_encoder_2_learning_rate,
+            ),
+        }
+        return {
+            part: self.learning_rate if rate is None else rate
+            for part, (trained, rate) in given.items()
+            if trained
+        }
+
+    @property
+    def resolved_file_rank(self) -> int:
+        """Rank of the file with ``lora_init`` loi."""
+        return 2 * self.lora_rank if self.loi_file_rank is None else self.loi_file_rank
+
+    @property
+    def resolved_rank_every(self) -> int:
+        """Steps between two rank measurements, 0 for never."""
+        return rank_interval(self.steps) if self.rank_every is None else self.rank_every
+
+    @property
+    def plain_weight_dtype(self) -> DType:
+        """Precision of the weights that are not quantised."""
+        if self.weight_dtype in ("nfloat4", "int8"):
+            return self.train_dtype
+        return self.weight_dtype
+
+    @property
+    def resolved_timestep_distribution(self) -> TimestepDistribution:
+        """The family's usual one when unset."""
+        usual: TimestepDistribution = (
+            "logit_normal" if self.model_type in FLOW_MODELS else "uniform"
+        )
+        return self.timestep_distribution or usual
+
+    @property
+    def run_dir(self) -> Path:
+        """Folder of this run."""
+        return self.output_dir / self.run_name

@@ -1,0 +1,92 @@
+"""Settings that break a rule: which key, what is wrong, and what to write instead."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+from .._exceptions import ConfigError
+
+__all__ = ["SettingsError", "Violation"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Violation:
+    """A setting that breaks a rule: its key, the problem and the fix.
+
+    A form finds the field by ``key``. Nothing reads the texts, so that they can be
+    reworded.
+
+    Args:
+        key: the setting, dotted: ``lora_rank``, ``concepts.0.path``; "" for all.
+        message: the problem, beginning in lower case, without a full stop at its end.
+        fix: what to write instead; "" where the problem names it.
+        example: the fix on the command line, ``--set steps=100``; a form leaves it out.
+    """
+
+    key: str
+    message: str
+    fix: str = ""
+    example: str = ""
+
+    @property
+    def text(self) -> str:
+        """Problem and fix, for a place that shows the setting itself.
+
+        >>> Violation("steps", "must be at least 1, not 0").text
+        'Must be at least 1, not 0.'
+        """
+        whole = self._problem_and_fix(self.fix)
+        return whole[:1].upper() + whole[1:]
+
+    def inside(self, parent: str) -> Violation:
+        """The same in a list or object: ``path`` becomes ``concepts.0.path``."""
+        key = ".".join(part for part in (parent, self.key) if part)
+        return dataclasses.replace(self, key=key)
+
+    def __str__(self) -> str:
+        """Key, problem and fix, for a file or a command line.
+
+        >>> str(Violation("steps", "0 steps train nothing", "Write 1 or more"))
+        'steps: 0 steps train nothing. Write 1 or more.'
+        """
+        example = f", for example {self.example}" if self.example else ""
+        text = self._problem_and_fix(f"{self.fix}{example}")
+        return f"{self.key}: {text}" if self.key else text[:1].upper() + text[1:]
+
+    def _problem_and_fix(self, fix: str) -> str:
+        return " ".join(_ended(text) for text in (self.message, fix) if text)
+
+
+class SettingsError(ConfigError):
+    """Settings that break rules, one line each.
+
+    Attributes:
+        violations: the same with their keys.
+    """
+
+    def __init__(self, violations: Iterable[Violation], title: str = "") -> None:
+        self.violations = tuple(violations)
+        self._title = title
+        super().__init__(_under(title, [str(found) for found in self.violations]))
+
+    def under(self, title: str) -> SettingsError:
+        """The same error with the name of a file before it."""
+        return SettingsError(self.violations, title)
+
+    def __reduce__(self) -> tuple[type[SettingsError], tuple[object, ...]]:
+        """Pickle for other processes."""
+        return SettingsError, (self.violations, self._title)
+
+
+def _under(title: str, lines: list[str]) -> str:
+    """One line follows the title, several stand under it."""
+    if not title:
+        return "\n".join(lines)
+    if len(lines) == 1:
+        return f"{title}: {lines[0]}"
+    return "\n".join([f"{title}:", *(f"  {line}" for line in lines)])
+
+
+def _ended(text: str) -> str:
+    return text if text.endswith((".", "?", "!")) else f"{text}."
