@@ -12,9 +12,9 @@ import pytest
 from helpers.single_file import SDXL, known_from, write_single_file
 from helpers.tiny_sdxl import build_tiny_sdxl
 from stiefel_lora import ModelError
-from stiefel_lora.checkpoints import ModelSource, file_part, roots
+from stiefel_lora.checkpoints import ModelSource, file_part
 from stiefel_lora.config import TrainConfig, parse_config
-from stiefel_lora.families import check_model
+from stiefel_lora.families import check_model, record
 
 __all__ = ["Twins", "found", "refusal", "settings", "twins"]
 
@@ -34,7 +34,7 @@ def twins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twins]:
     folder = build_tiny_sdxl(root / "folder", real_words=True)
     file = write_single_file(folder, root / "model.safetensors", SDXL)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(roots, "KNOWN", known_from(folder, root / "known", "sdxl"))
+        patch.setattr(record, "KNOWN", known_from(folder, root / "known", "sdxl"))
         yield Twins(folder, file)
 
 

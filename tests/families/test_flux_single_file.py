@@ -22,8 +22,7 @@ from stiefel_lora.checkpoints.roots import known_settings
 from stiefel_lora.config import parse_config
 from stiefel_lora.families import check_model
 from stiefel_lora.families.flux import Flux
-from stiefel_lora.families.flux_files import flux_scheduler
-from stiefel_lora.families.layout_bfl import BFL
+from stiefel_lora.families.flux_files import BFL, flux_scheduler
 
 PREFIX = "model.diffusion_model."
 

@@ -16,9 +16,8 @@ from safetensors.torch import load_file, save_file
 
 from helpers.single_file import SD15, known_from, write_single_file
 from stiefel_lora import ModelError
-from stiefel_lora.checkpoints import roots
 from stiefel_lora.config import parse_config
-from stiefel_lora.families import SampleRequest, check_model, open_family
+from stiefel_lora.families import SampleRequest, check_model, open_family, record
 from stiefel_lora.families.sd15 import Sd15
 
 CPU = torch.device("cpu")
@@ -44,7 +43,7 @@ def file(tiny_sd15: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     known = known_from(tiny_sd15, root / "known", "sd15")
     # A file that is refused as SD 1.5 is looked at as SDXL too, and the other way.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(roots, "KNOWN", known)
+        patch.setattr(record, "KNOWN", known)
         yield write_single_file(tiny_sd15, root / "model.safetensors", SD15)
 
 

@@ -12,8 +12,10 @@ from helpers.full_size import clip_l, flux_transformer, linear_layers, t5_xxl
 from stiefel_lora import ModelError
 from stiefel_lora.files import load_lora, save_kohya
 from stiefel_lora.files.fused_flux import fuse, split
-from stiefel_lora.files.keys_flux import _inverse, from_kohya, kohya_names, to_kohya
+from stiefel_lora.files.keys_flux import FLUX
 from stiefel_lora.files.weights import LoraFactors, LoraWeights, canonical_name
+
+from_kohya, kohya_names, to_kohya = FLUX.from_kohya, FLUX.kohya_names, FLUX.to_kohya
 
 NO_LAYER = r"no layer of a FLUX\.1 model"
 
@@ -91,7 +93,7 @@ def test_text_encoders_have_the_names_of_sd_scripts() -> None:
 
 
 def test_the_table_is_one_to_one() -> None:
-    assert len(_inverse()) == len(kohya_names())
+    assert len(FLUX._inverse) == len(kohya_names())
 
 
 def test_a_name_outside_flux_is_refused() -> None:

@@ -8,8 +8,10 @@ from stiefel_lora.checkpoints.roots import known_settings
 from stiefel_lora.checkpoints.settings_part import SettingsPart
 from stiefel_lora.checkpoints.source import ModelSource
 from stiefel_lora.families.sd15 import Sd15
-from stiefel_lora.files.keys_sd15 import from_kohya, to_kohya
+from stiefel_lora.files.keys_sd15 import SD15
 from stiefel_lora.files.weights import canonical_name
+
+from_kohya, to_kohya = SD15.from_kohya, SD15.to_kohya
 
 
 @pytest.mark.parametrize(

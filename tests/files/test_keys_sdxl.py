@@ -9,8 +9,10 @@ import torch
 
 from make_comfyui_names import sdxl_text_encoders, sdxl_unet
 from stiefel_lora import _exceptions
-from stiefel_lora.files.keys_sdxl import _inverse, from_kohya, kohya_names, to_kohya
+from stiefel_lora.files.keys_sdxl import SDXL
 from stiefel_lora.files.weights import canonical_name
+
+from_kohya, kohya_names, to_kohya = SDXL.from_kohya, SDXL.kohya_names, SDXL.to_kohya
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +70,7 @@ def test_every_name_comes_back(unet_layers, encoder_layers):
 
 
 def test_the_table_is_one_to_one():
-    assert len(_inverse()) == len(kohya_names())
+    assert len(SDXL._inverse) == len(kohya_names())
 
 
 @pytest.mark.parametrize(

@@ -281,7 +281,7 @@ OFF = (
     ),
     Off(
         "quantised base",
-        "families.open_family",
+        "families.opening.open_family",
         Value("config.weight_dtype", "config.plain_weight_dtype"),
         (
             f"{_TRAINING}quantised.py::test_base_stays_and_factors_move",

@@ -17,7 +17,7 @@ import torch
 
 from stiefel_lora.checkpoints.facts import FamilyFacts
 from stiefel_lora.checkpoints.from_pretrained import build
-from stiefel_lora.checkpoints.roots import KNOWN, known_settings
+from stiefel_lora.checkpoints.roots import known_settings
 from stiefel_lora.checkpoints.tokenizers import ClipTokenizer
 
 __all__ = ["Shapes", "shapes_of", "write_sparse", "write_sparse_folder"]
@@ -70,11 +70,11 @@ def write_sparse_folder(
             in_transformers = part.startswith("text")
             stem = "model" if in_transformers else "diffusion_pytorch_model"
             write_sparse(inside / f"{stem}.safetensors", shapes_of(facts, part))
-            settings = KNOWN / facts.name / f"{part}.json"
+            settings = facts.record.stock_folder / f"{part}.json"
             shutil.copy(settings, inside / "config.json")
         elif part == "scheduler":
             inside.mkdir()
-            settings = KNOWN / facts.name / "scheduler.json"
+            settings = facts.record.stock_folder / "scheduler.json"
             shutil.copy(settings, inside / "scheduler_config.json")
         elif part in facts.clip_padding:
             loader = facts.tokenizers[part]

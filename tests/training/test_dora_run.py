@@ -21,7 +21,8 @@ from helpers.runs import (
 )
 from stiefel_lora import ConfigError
 from stiefel_lora.config import TrainConfig
-from stiefel_lora.files import apply_lora, keys_sdxl, load_lora, read_tensors
+from stiefel_lora.files import apply_lora, load_lora, read_tensors
+from stiefel_lora.files.keys_sdxl import SDXL
 from stiefel_lora.metrics.tags import tag_of
 from stiefel_lora.training import TrainResult
 from stiefel_lora.training.trainer import train
@@ -70,7 +71,7 @@ def test_comfyui_and_forge_make_the_weights_that_were_trained(
     for name, factors in load_lora(peft).items():
         base = denoiser.get_submodule(name.partition(".")[2]).weight.detach()
         trained = apply_lora(base, factors)
-        found = weight_in_comfyui(base, tensors, keys_sdxl.to_kohya(name))
+        found = weight_in_comfyui(base, tensors, SDXL.to_kohya(name))
         assert (trained - base).abs().max() > 1e-3
         assert (found - trained).abs().max() <= 1e-6
         kinds.add(base.ndim)

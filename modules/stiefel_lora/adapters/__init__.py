@@ -14,12 +14,10 @@ from .lora import (
 from .moved import Moves, moves_of
 from .offset import set_offset
 from .ranks import ranks_of
-from .targets import LAYER_PRESETS, check_room, select_layers
-from .text_targets import UNREAD_LAYERS, select_text_layers
+from .targets import check_room, select_layers
+from .text_targets import select_text_layers
 
 __all__ = [
-    "LAYER_PRESETS",
-    "UNREAD_LAYERS",
     "Moves",
     "add_lora",
     "alpha_of",

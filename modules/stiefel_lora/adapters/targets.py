@@ -19,21 +19,10 @@ from collections.abc import Mapping, Sequence
 from torch import nn
 
 from .._exceptions import ConfigError
+from ..families.catalogue import record_of
 from .ranks import layer_sides, matching, ranks_of
 
-__all__ = ["LAYER_PRESETS", "check_room", "select_layers"]
-
-_UNET = {"attn-only": ("attn",), "attn-mlp": ("attentions",), "full": ()}
-LAYER_PRESETS = {
-    "sdxl": _UNET,
-    "sd15": _UNET,
-    "flux": {
-        "attn-only": ("attn",),
-        "attn-mlp": ("attn", "ff.net", "proj_mlp"),
-        "full": (),
-    },
-}
-"""Family -> preset -> pieces of names, one of which a layer's name must hold."""
+__all__ = ["check_room", "select_layers"]
 
 _CONVOLUTIONS = ("resnets", "samplers")
 
@@ -64,7 +53,7 @@ def select_layers(
         chosen = {name for pattern in patterns for name in _matches(pattern, layers)}
     else:
         layers = _layers(model, (nn.Linear,))
-        pieces = LAYER_PRESETS[family][preset]
+        pieces = record_of(family).layer_presets[preset]
         chosen = {n for n in layers if not pieces or any(p in n for p in pieces)}
         if conv_rank is not None:
             layers = _layers(model, (nn.Linear, nn.Conv2d))

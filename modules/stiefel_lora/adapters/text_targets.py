@@ -6,11 +6,9 @@ import re
 
 from torch import nn
 
-__all__ = ["UNREAD_LAYERS", "select_text_layers"]
+from ..families.catalogue import record_of
 
-UNREAD_LAYERS = {"sdxl": {"text_encoder": 1}}
-"""Family -> text encoder -> how many of its last layers the denoiser is never told of:
-SDXL reads the penultimate hidden states, and of the second the projected output too."""
+__all__ = ["select_text_layers"]
 
 # Where CLIP and T5 keep all attention and feed-forward layers.
 _LEVEL = re.compile(r"\bencoder\.(?:layers|block)\.(\d+)\.")
@@ -26,10 +24,11 @@ def select_text_layers(encoder: nn.Module, *, family: str, part: str) -> list[st
         family: of the model, by its name.
         part: which of its encoders.
     """
+    unread = record_of(family).unread_text_layers
     levels = {
         name: int(level[1])
         for name, layer in encoder.named_modules()
         if isinstance(layer, nn.Linear) and (level := _LEVEL.search(name))
     }
-    last = max(levels.values()) - UNREAD_LAYERS.get(family, {}).get(part, 0)
+    last = max(levels.values()) - unread.get(part, 0)
     return [name for name, level in levels.items() if level <= last]

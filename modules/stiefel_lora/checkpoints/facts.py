@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ..families.record import FamilyRecord
     from .fits import Fit
     from .header import Header
     from .layouts import Layout
@@ -43,16 +44,12 @@ class InFiles:
 class FamilyFacts:
     """What finding and checking a base model needs to know of its family.
 
-    A family's class holds it as ``facts``; there is no other list of families but the
-    registry in ``families``. Settings of the parts of a single file are in
-    ``known/<name>/<part>.json``.
+    A family's class holds it as ``facts``: the half of its record that names classes
+    of diffusers and transformers.
     """
 
-    name: str
-    """Name in configurations and files."""
-
-    label: str
-    """Name in sentences."""
+    record: FamilyRecord
+    """What differs between families and needs no torch."""
 
     pipeline: str
     """Regular expression that matches ``_class_name`` in ``model_index.json``."""
@@ -85,9 +82,19 @@ class FamilyFacts:
     """Fields of a configuration that the family's class takes by their names."""
 
     @property
+    def name(self) -> str:
+        """Name in configurations and files."""
+        return self.record.name
+
+    @property
+    def label(self) -> str:
+        """Name in sentences."""
+        return self.record.label
+
+    @property
     def denoiser(self) -> str:
         """Part that is trained."""
-        return self.parts[0]
+        return self.record.denoiser
 
     def is_pipeline(self, kind: str) -> bool:
         """Tell whether a pipeline class is one of this family."""

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Base", "FileBase", "FolderBase", "known_settings"]
 
-KNOWN = Path(__file__).parents[1] / "families" / "known"
-
 
 class Base(Protocol):
     """What ``base_model_name`` leads to."""
@@ -110,7 +108,7 @@ class FileBase:
 
 def known_settings(facts: FamilyFacts, part: str) -> dict[str, Any]:
     """Settings that a model of this family has when nothing else is said."""
-    return read_json(KNOWN / facts.name / f"{part}.json")
+    return read_json(facts.record.stock_folder / f"{part}.json")
 
 
 def _check_family(

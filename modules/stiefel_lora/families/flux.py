@@ -16,6 +16,7 @@ from ..checkpoints.fits import latents_fit, width_of
 from ..checkpoints.source import ModelSource
 from .flow import dynamic_shift, flow_signal_to_noise
 from .flux_files import FLUX_FILES, flux_scheduler, is_flux_file
+from .flux_record import RECORD, is_guided, t5_tokens
 from .pipeline_family import StockFamily
 from .protocol import Batch, Prediction, SampleRequest
 
@@ -33,8 +34,6 @@ _TOKENIZERS: dict[str, Any] = {
     "tokenizer": transformers.CLIPTokenizer,
     "tokenizer_2": _transformers.T5TokenizerFast,
 }
-# Tokens of T5 that each model was trained with.
-_DEV_TOKENS, _SCHNELL_TOKENS = 512, 256
 
 
 class Flux(StockFamily):
@@ -45,7 +44,7 @@ class Flux(StockFamily):
     :math:`1000\,\sigma`, any number.
     """
 
-    name = "flux"
+    name = RECORD.name
     component = "transformer"
     prediction_type = "flow"
     denoiser_class = diffusers.FluxTransformer2DModel
@@ -53,8 +52,7 @@ class Flux(StockFamily):
     tokenizers = _TOKENIZERS
     pipeline = _PIPELINE
     facts = FamilyFacts(
-        name="flux",
-        label="FLUX.1",
+        record=RECORD,
         # Fill, Control and Kontext are other models with other inputs.
         pipeline=r"Flux(Img2Img|Inpaint)?Pipeline$",
         parts=("transformer", "vae", *_TEXT_MODELS, *_TOKENIZERS, "scheduler"),
@@ -90,8 +88,7 @@ class Flux(StockFamily):
         text_encoder_2_sequence_length: int | None = None,
     ) -> None:
         self._shape = source.config("transformer")
-        usual = _DEV_TOKENS if self._guided else _SCHNELL_TOKENS
-        self._tokens_read = text_encoder_2_sequence_length or usual
+        self._tokens_read = t5_tokens(self._shape, text_encoder_2_sequence_length)
         super().__init__(source, weight_dtype, device, str(self._tokens_read))
 
     def _training_schedule(self) -> Any:
@@ -106,7 +103,7 @@ class Flux(StockFamily):
     @property
     def _guided(self) -> bool:
         """Whether the transformer reads a guidance scale: dev does, schnell not."""
-        return bool(self._shape.get("guidance_embeds", False))
+        return is_guided(self._shape)
 
     def _say(self, part: str, captions: Sequence[str]) -> Batch:
         """``pooled (batch, 768)`` of CLIP, ``embeds (batch, 512, 4096)`` of T5."""

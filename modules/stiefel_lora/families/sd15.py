@@ -16,6 +16,7 @@ from ..checkpoints.header import Header
 from ..checkpoints.layouts import CLIP
 from ..checkpoints.source import ModelSource
 from .protocol import Batch, SampleRequest
+from .sd15_record import RECORD
 from .unet import UNET_FILES, UNetFamily, v_prediction_marks
 
 __all__ = ["Sd15"]
@@ -39,10 +40,9 @@ def _is_file(header: Header) -> bool:
 class Sd15(UNetFamily):
     """The U-Net is told the caption alone."""
 
-    name = "sd15"
+    name = RECORD.name
     facts = FamilyFacts(
-        name="sd15",
-        label="Stable Diffusion 1.5",
+        record=RECORD,
         pipeline=r"StableDiffusion(Img2Img|Inpaint)?Pipeline$",
         parts=("unet", "vae", *_TEXT_MODELS, *_TOKENIZERS, "scheduler"),
         has_betas=True,

@@ -16,6 +16,7 @@ from ..checkpoints.header import Header
 from ..checkpoints.layouts import CLIP, OPEN_CLIP
 from ..data.framing import Frame
 from .protocol import Batch, SampleRequest
+from .sdxl_record import RECORD
 from .unet import UNET_FILES, UNetFamily, v_prediction_marks
 
 __all__ = ["Sdxl"]
@@ -49,10 +50,9 @@ def _is_file(header: Header) -> bool:
 class Sdxl(UNetFamily):
     """The U-Net is told the pooled caption, and sizes and place of the picture."""
 
-    name = "sdxl"
+    name = RECORD.name
     facts = FamilyFacts(
-        name="sdxl",
-        label="SDXL",
+        record=RECORD,
         pipeline="StableDiffusionXL",
         parts=("unet", "vae", *_TEXT_MODELS, *_TOKENIZERS, "scheduler"),
         has_betas=True,

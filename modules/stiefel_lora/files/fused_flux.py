@@ -25,7 +25,17 @@ import torch
 from torch import Tensor
 
 from .._exceptions import ModelError
-from .keys_flux import MAX_BLOCKS, OUTSIDE_BLOCKS
+from ..families.flux_names import (
+    DOUBLE,
+    DOUBLE_BLOCKS,
+    FUSED_DOUBLE,
+    FUSED_SINGLE,
+    HALVES_SWAPPED,
+    OUTSIDE_BLOCKS,
+    SINGLE,
+    SINGLE_BLOCKS,
+)
+from .keys_flux import MAX_BLOCKS
 from .weights import LoraFactors, LoraWeights
 
 __all__ = ["diffusers_paths", "fuse", "split"]
@@ -33,7 +43,6 @@ __all__ = ["diffusers_paths", "fuse", "split"]
 _PREFIX = "transformer."
 # Hidden units of a single block's MLP for each of its outputs.
 _MLP_RATIO = 4
-_HALVES_SWAPPED = "final_layer.adaLN_modulation.1"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,7 +195,7 @@ def _take_apart(
 
 def _swapped(whole: str, factors: LoraFactors) -> LoraFactors:
     """Where the original has shift before scale, diffusers has scale before shift."""
-    if whole != _HALVES_SWAPPED:
+    if whole != HALVES_SWAPPED:
         return factors
     lengths = factors.dora_scale
     return dataclasses.replace(
@@ -206,42 +215,32 @@ def _halves_swapped(rows: Tensor) -> Tensor:
 def _wholes() -> dict[str, _Whole]:
     """Path of a fused layer -> its parts in diffusers."""
     found = {}
-    for block in range(MAX_BLOCKS):
-        attention = f"transformer_blocks.{block}.attn"
-        for side, leaves in (
-            ("img", ("to_q", "to_k", "to_v")),
-            ("txt", ("add_q_proj", "add_k_proj", "add_v_proj")),
-        ):
-            parts = tuple(f"{attention}.{leaf}" for leaf in leaves)
-            found[f"double_blocks.{block}.{side}_attn.qkv"] = _Whole(parts, (1, 1, 1))
-        single = f"single_transformer_blocks.{block}"
-        parts = (*(f"{single}.attn.to_{x}" for x in "qkv"), f"{single}.proj_mlp")
-        shares = (1, 1, 1, _MLP_RATIO)
-        found[f"single_blocks.{block}.linear1"] = _Whole(parts, shares)
+    for (original, blocks), fused in (
+        (DOUBLE_BLOCKS, FUSED_DOUBLE),
+        (SINGLE_BLOCKS, FUSED_SINGLE),
+    ):
+        for block in range(MAX_BLOCKS):
+            for whole, leaves in fused.items():
+                parts = tuple(f"{blocks}.{block}.{leaf}" for leaf in leaves)
+                # Query, key and value have the width of the model, an MLP more.
+                shares = tuple(
+                    _MLP_RATIO if leaf == "proj_mlp" else 1 for leaf in leaves
+                )
+                found[f"{original}.{block}.{whole}"] = _Whole(parts, shares)
     return found
 
 
 @functools.cache
 def diffusers_paths() -> dict[str, str]:
     """Path in diffusers -> path of the layer in the original that holds it."""
-    found = dict(OUTSIDE_BLOCKS)
-    for block in range(MAX_BLOCKS):
-        double = f"double_blocks.{block}"
-        for side, out, mlp, mod in (
-            ("img", "attn.to_out.0", "ff", "norm1"),
-            ("txt", "attn.to_add_out", "ff_context", "norm1_context"),
-        ):
-            for leaf, original in (
-                (out, "attn.proj"),
-                (f"{mlp}.net.0.proj", "mlp.0"),
-                (f"{mlp}.net.2", "mlp.2"),
-                (f"{mod}.linear", "mod.lin"),
-            ):
-                path = f"transformer_blocks.{block}.{leaf}"
-                found[path] = f"{double}.{side}_{original}"
-        single = f"single_transformer_blocks.{block}"
-        found[f"{single}.proj_out"] = f"single_blocks.{block}.linear2"
-        found[f"{single}.norm.linear"] = f"single_blocks.{block}.modulation.lin"
+    found = {path: original for original, path in OUTSIDE_BLOCKS.items()}
+    for (original, blocks), plain in (
+        (DOUBLE_BLOCKS, DOUBLE),
+        (SINGLE_BLOCKS, SINGLE),
+    ):
+        for block in range(MAX_BLOCKS):
+            for old, leaf in plain.items():
+                found[f"{blocks}.{block}.{leaf}"] = f"{original}.{block}.{old}"
     for whole, parts in _wholes().items():
         found.update(dict.fromkeys(parts.parts, whole))
     return found

@@ -1,25 +1,17 @@
-"""Names of SDXL's modules: canonical (diffusers paths) and kohya (SGM, underscored).
+"""Key table of SDXL: diffusers' paths and kohya's (SGM, underscored).
 
-Underscores can not be parsed back into dots without guessing. So both directions are
-one table of every name that a model with SDXL's structure can have (three levels, two
-layers a level), made once and inverted as a whole.
+It has every name that a model with SDXL's structure can have: three levels, two layers
+a level.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 
-from .._exceptions import ModelError
 from .encoder_names import clip_layers
+from .kohya_names import KohyaNames
 
-__all__ = [
-    "from_kohya",
-    "kohya_names",
-    "resnet_leaves",
-    "to_kohya",
-    "transformer_leaves",
-]
+__all__ = ["SDXL", "resnet_leaves", "transformer_leaves"]
 
 _LEVELS = 3
 _LAYERS = 2
@@ -49,49 +41,12 @@ _OUTSIDE_BLOCKS = {
 }
 
 
-def to_kohya(name: str) -> str:
-    """Canonical name -> stem of the kohya keys.
-
-    ``unet.mid_block.attentions.0.proj_in`` -> ``lora_unet_middle_block_1_proj_in``
-
-    Raises:
-        ModelError: SDXL has no such module.
-    """
-    stem = kohya_names().get(name)
-    if stem is None:
-        raise ModelError(
-            f"{name!r} has no kohya name: it is no layer of an SDXL model (three "
-            "levels of two layers). Write the PEFT format instead."
-        )
-    return stem
-
-
-def from_kohya(stem: str) -> str:
-    """Stem of the kohya keys -> canonical name, the inverse of ``to_kohya``.
-
-    Raises:
-        ModelError: no module of an SDXL model has this stem.
-    """
-    name = _inverse().get(stem)
-    if name is None:
-        raise ModelError(
-            f"{stem!r} names no layer of an SDXL model in kohya's SGM spelling."
-        )
-    return name
-
-
-@functools.cache
-def kohya_names() -> dict[str, str]:
-    """Canonical name -> stem of the kohya keys, for every layer of the family."""
-    pairs = [(f"unet.{path}", f"lora_unet_{sgm}") for path, sgm in _unet()]
+def _pairs() -> Iterator[tuple[str, str]]:
+    for path, sgm in _unet():
+        yield f"unet.{path}", f"lora_unet_{sgm}"
     for component, prefix in (("text_encoder", "te1"), ("text_encoder_2", "te2")):
-        pairs += [(f"{component}.{p}", f"lora_{prefix}_{p}") for p in clip_layers()]
-    return {name: stem.replace(".", "_") for name, stem in pairs}
-
-
-@functools.cache
-def _inverse() -> dict[str, str]:
-    return {stem: name for name, stem in kohya_names().items()}
+        for path in clip_layers():
+            yield f"{component}.{path}", f"lora_{prefix}_{path}"
 
 
 def _unet() -> Iterator[tuple[str, str]]:
@@ -138,3 +93,11 @@ def transformer_leaves() -> Iterator[str]:
     yield from ("proj_in", "proj_out")
     for depth in range(_MAX_DEPTH):
         yield from (f"transformer_blocks.{depth}.{leaf}" for leaf in _TRANSFORMER_BLOCK)
+
+
+SDXL = KohyaNames(
+    _pairs,
+    model="an SDXL",
+    structure=" (three levels of two layers)",
+    spelling="kohya's SGM spelling",
+)

@@ -10,25 +10,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .._exceptions import ModelError
-from . import fused_flux, keys_flux, keys_sd15, keys_sdxl
+from ..families.catalogue import DEFAULT, family_names, record_of
 from ._prepare import check_weights, stored
+from .kohya_names import KohyaNames
 from .metadata import network_metadata
 from .tensors import legacy_hash, tensor_hash, write_tensors
 from .weights import LoraFactors, LoraWeights, rank_of
 
 __all__ = ["parse_kohya", "save_kohya"]
 
-_FAMILIES: dict[str, ModuleType] = {
-    "sdxl": keys_sdxl,
-    "sd15": keys_sd15,
-    "flux": keys_flux,
-}
 _DOWN, _UP, _ALPHA = "lora_down.weight", "lora_up.weight", "alpha"
 _DORA = "dora_scale"
 
@@ -37,7 +33,7 @@ def save_kohya(
     path: str | os.PathLike[str],
     weights: LoraWeights,
     *,
-    family: str = "sdxl",
+    family: str = DEFAULT,
     dtype: torch.dtype = torch.float32,
     metadata: Mapping[str, str] | None = None,
     base_lengths: Callable[[str], Tensor] | None = None,
@@ -52,12 +48,12 @@ def save_kohya(
     Args:
         path: of the file.
         weights: the LoRA; a DoRA has its ``dora_scale``.
-        family: ``"sdxl"``, ``"sd15"`` or ``"flux"``.
+        family: name of the model family, as in ``model_type``.
         dtype: of the factors.
         metadata: more entries.
         base_lengths: lengths of the rows of a layer's weight in the base model, (out,),
-            by its canonical name. Needed for a DoRA of FLUX.1 that leaves out a part of
-            a fused layer, whose rows must keep their length.
+            by its canonical name. Needed for a DoRA that leaves out a part of a layer
+            that the family's files fuse, whose rows must keep their length.
 
     Raises:
         ModelError: a module has no name in this family, or a DoRA no ``dora_scale``.
@@ -66,10 +62,10 @@ def save_kohya(
     check_weights(weights, dtype)
     _check_scales(weights)
     tensors: dict[str, Tensor] = {}
-    fused = family == "flux"
-    modules = fused_flux.fuse(weights, base_lengths) if fused else weights
+    keys, fusing = _keys(family), _fusing(family)
+    modules = weights if fusing is None else fusing.fuse(weights, base_lengths)
     for name, factors in modules.items():
-        stem = _keys(family).to_kohya(name)
+        stem = keys.to_kohya(name)
         tensors[f"{stem}.{_DOWN}"] = stored(name, factors.down, dtype)
         tensors[f"{stem}.{_UP}"] = stored(name, factors.up, dtype)
         tensors[f"{stem}.{_ALPHA}"] = torch.tensor(factors.alpha, dtype=torch.float32)
@@ -91,7 +87,7 @@ def save_kohya(
     write_tensors(path, tensors, notes)
 
 
-def parse_kohya(tensors: Mapping[str, Tensor], *, family: str = "sdxl") -> LoraWeights:
+def parse_kohya(tensors: Mapping[str, Tensor], *, family: str = DEFAULT) -> LoraWeights:
     """Tensors of a kohya-style file -> weights; a missing alpha means alpha = r.
 
     Raises:
@@ -108,7 +104,8 @@ def parse_kohya(tensors: Mapping[str, Tensor], *, family: str = "sdxl") -> LoraW
         parts.setdefault(stem, {})[suffix] = tensor
     keys = _keys(family)
     modules = {keys.from_kohya(stem): _factors(stem, p) for stem, p in parts.items()}
-    return fused_flux.split(modules) if family == "flux" else modules
+    fusing = _fusing(family)
+    return modules if fusing is None else fusing.split(modules)
 
 
 def _check_scales(weights: LoraWeights) -> None:
@@ -136,9 +133,19 @@ def _factors(stem: str, part: Mapping[str, Tensor]) -> LoraFactors:
     return LoraFactors(part[_UP], down, float(alpha), dora_scale=scale)
 
 
-def _keys(family: str) -> ModuleType:
-    if family not in _FAMILIES:
+def _keys(family: str) -> KohyaNames:
+    if family not in family_names():
         raise ModelError(
-            f"There are no kohya names for {family!r}; known: {', '.join(_FAMILIES)}."
+            f"There are no kohya names for {family!r}; known: "
+            f"{', '.join(family_names())}."
         )
-    return _FAMILIES[family]
+    record = record_of(family)
+    names: KohyaNames = record.load(record.lora_files.kohya)
+    return names
+
+
+def _fusing(family: str) -> Any:
+    """Module with ``fuse`` and ``split``; None for a family that fuses no layers."""
+    record = record_of(family)
+    target = record.lora_files.fusing
+    return None if target is None else record.load(target)

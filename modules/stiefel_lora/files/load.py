@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection
 
 from .._exceptions import ModelError
-from .keys_flux import OUTSIDE_BLOCKS
+from ..families.catalogue import DEFAULT, records
 from .kohya import parse_kohya
 from .peft import parse_peft
 from .tensors import read_tensors
@@ -17,20 +17,10 @@ __all__ = ["load_lora"]
 
 _PEFT = tuple(f"{component}." for component in COMPONENTS)
 _KOHYA = ("lora_unet_", "lora_te1_", "lora_te2_", "lora_te3_", "lora_te_")
-# T5 and the blocks of FLUX.1; names outside its blocks are in no other family either.
-_FLUX = (
-    *("lora_te3_", "lora_unet_double_blocks_", "lora_unet_single_blocks_"),
-    *(f"lora_unet_{name.replace('.', '_')}." for name in OUTSIDE_BLOCKS.values()),
-)
-# SD 1.5's blocks have diffusers' names, SDXL's those of the original.
-_SD15 = (
-    "lora_te_",
-    *(f"lora_unet_{block}_" for block in ("down_blocks", "mid_block", "up_blocks")),
-)
 
 
 def load_lora(path: str | os.PathLike[str]) -> LoraWeights:
-    """Read a kohya-style or PEFT-style LoRA of SDXL, SD 1.5 or FLUX.1 as it is stored.
+    """Read a kohya-style or PEFT-style LoRA of a known family as it is stored.
 
     Raises:
         ModelError: the file is missing, damaged, or no such LoRA.
@@ -45,13 +35,21 @@ def load_lora(path: str | os.PathLike[str]) -> LoraWeights:
         raise ModelError(f"{path} can not be read as a LoRA: {error}") from error
     example = f", for example {next(iter(tensors))!r}" if tensors else ""
     raise ModelError(
-        f"{path} is no kohya-style or PEFT-style LoRA of SDXL, SD 1.5 or FLUX.1: its "
+        f"{path} is no kohya-style or PEFT-style LoRA of {_listed()}: its "
         f"{len(tensors)} keys are of another kind{example}."
     )
 
 
 def _family_of(keys: Collection[str]) -> str:
-    """By the names of its layers; CLIP alone is the same in SDXL and FLUX.1."""
-    if any(key.startswith(_FLUX) for key in keys):
-        return "flux"
-    return "sd15" if any(key.startswith(_SD15) for key in keys) else "sdxl"
+    """Find the family by its marks; CLIP alone has none and is the same in several."""
+    # The last ones first: a file that mixes families is refused in their spelling.
+    for record in reversed(records()):
+        marks = record.lora_files.marks
+        if marks and any(key.startswith(marks) for key in keys):
+            return record.name
+    return DEFAULT
+
+
+def _listed() -> str:
+    *names, last = (record.short_label for record in records())
+    return f"{', '.join(names)} or {last}"

@@ -1,4 +1,4 @@
-"""What a LoRA file says of itself; standard library only, the clock is the caller's.
+"""What a LoRA file says of itself; no torch, the clock is the caller's.
 
 Three vocabularies, all values strings: ``ss_*`` of sd-scripts (A1111 and LoRA managers
 read them), ``modelspec.*`` (ModelSpec 1.0.1), ``stiefel_lora_*`` (our own).
@@ -10,26 +10,10 @@ import datetime
 import json
 from collections.abc import Mapping
 
+from ..families.catalogue import DEFAULT, record_of
+
 __all__ = ["network_metadata", "training_metadata"]
 
-# A1111 hides a LoRA from SDXL unless this name starts with "sdxl_".
-_BASE_VERSION = {"sdxl": "sdxl_base_v1-0", "sd15": "sd_v1", "flux": "flux1"}
-_ARCHITECTURE = {
-    "sdxl": "stable-diffusion-xl-v1-base/lora",
-    "sd15": "stable-diffusion-v1/lora",
-    "flux": "flux-1-dev/lora",
-}
-_IMPLEMENTATION = {
-    "sdxl": "https://github.com/Stability-AI/generative-models",
-    "sd15": "https://github.com/Stability-AI/generative-models",
-    "flux": "https://github.com/black-forest-labs/flux",
-}
-# Of sd-scripts; tools tell by it how a file is to be read.
-_NETWORK = {
-    "sdxl": "networks.lora",
-    "sd15": "networks.lora",
-    "flux": "networks.lora_flux",
-}
 # diffusers' words to ModelSpec's, which has none for a flow.
 _PREDICTION = {"epsilon": "epsilon", "v_prediction": "v"}
 
@@ -47,7 +31,7 @@ def training_metadata(
     resolution: int,
     date: datetime.datetime,
     version: str,
-    family: str = "sdxl",
+    family: str = DEFAULT,
     prediction_type: str = "epsilon",
     more: Mapping[str, object] | None = None,
     started: datetime.datetime | None = None,
@@ -68,12 +52,13 @@ def training_metadata(
         resolution: side of the training pictures in pixels.
         date: when the file is made.
         version: version of this package.
-        family: model family, a key of the tables above.
+        family: name of the model family.
         prediction_type: what the base model predicts, in the words of diffusers.
         more: entries by their whole names, as those of ``picture_metadata``.
         started: when training began.
         extra: more private entries, name without prefix -> JSON value.
     """
+    files = record_of(family).lora_files
     private = {"version": version, "optimizer": optimizer, "options": dict(options)}
     shape = f"{resolution}x{resolution}"
     arguments = ",".join(f"{key}={value}" for key, value in options.items())
@@ -90,8 +75,8 @@ def training_metadata(
         "ss_training_started_at": (started or date).timestamp(),
         "ss_training_finished_at": date.timestamp(),
         "modelspec.sai_model_spec": "1.0.1",
-        "modelspec.architecture": _ARCHITECTURE[family],
-        "modelspec.implementation": _IMPLEMENTATION[family],
+        "modelspec.architecture": files.architecture,
+        "modelspec.implementation": files.implementation,
         "modelspec.title": title,
         "modelspec.resolution": shape,
         "modelspec.date": date.replace(microsecond=0).isoformat(),
@@ -105,10 +90,11 @@ def training_metadata(
 
 def network_metadata(family: str, rank: int, alpha: float) -> dict[str, str]:
     """The least that sd-scripts and A1111 need to know a LoRA and its family."""
+    files = record_of(family).lora_files
     return {
         "ss_v2": "False",
-        "ss_base_model_version": _BASE_VERSION[family],
-        "ss_network_module": _NETWORK[family],
+        "ss_base_model_version": files.base_version,
+        "ss_network_module": files.network,
         "ss_network_dim": str(rank),
         "ss_network_alpha": str(float(alpha)),
         "ss_network_args": "{}",

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .flux import text_tokens
+from ..families.catalogue import record_of
+from .steps import Architecture
 from .trained_text import has_frozen_text
 from .weights import PLAIN
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["DiskEstimate", "estimate_disk", "free_space"]
 
-CLIP_TOKENS = 77
 FLOAT = 4
 # Head, checksum and names of a file in the cache.
 HEAD = 1024
@@ -77,7 +77,6 @@ def _text_numbers(
     config: TrainConfig, settings: Mapping[str, Mapping[str, Any]]
 ) -> int:
     """Numbers of one encoded caption."""
-    if "transformer" in settings:
-        transformer = settings["transformer"]
-        return text_tokens(config, transformer) * transformer["joint_attention_dim"]
-    return CLIP_TOKENS * settings["unet"]["cross_attention_dim"]
+    record = record_of(config.model_type)
+    architecture: Architecture = record.load(record.memory)
+    return architecture.caption_numbers(config, settings[record.denoiser])

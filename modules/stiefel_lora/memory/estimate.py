@@ -12,11 +12,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..families.catalogue import record_of
 from .activations import Kind, activation_bytes
-from .flux import flux_steps, text_tokens
 from .selection import trained_layers
 from .state import state_bytes, work_bytes
-from .steps import Layer, Step, Unit
+from .steps import Architecture, Layer, Step, Unit
 from .trained_text import (
     PARTS,
     TrainedText,
@@ -25,7 +25,6 @@ from .trained_text import (
     told_layers,
     trained_text,
 )
-from .unet import unet_steps
 from .vae import decoding_bytes, encoding_bytes, vae_parameters
 from .weights import PLAIN, denoiser_bytes, parameters_of
 
@@ -136,11 +135,9 @@ def walk(config: TrainConfig, settings: Mapping[str, Settings]) -> list[Step | U
     """The steps of the denoiser at the resolution of the run."""
     shrink = 2 ** (len(settings["vae"]["block_out_channels"]) - 1)
     side = math.ceil(config.resolution / shrink)
-    if "transformer" in settings:
-        tokens = text_tokens(config, settings["transformer"])
-        told = "text_encoder" in config.text_encoder_rates
-        return flux_steps(settings["transformer"], side, tokens, told=told)
-    return unet_steps(settings["unet"], side)
+    record = record_of(config.model_type)
+    architecture: Architecture = record.load(record.memory)
+    return architecture.walk(config, settings[record.denoiser], side)
 
 
 def _activations(

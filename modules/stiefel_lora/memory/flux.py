@@ -5,21 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .steps import Kept, Layer, Norm, Step, Unit
+from ..families.flux_record import t5_tokens
+from .steps import Architecture, Kept, Layer, Norm, Step, Unit
 
 if TYPE_CHECKING:
     from ..config import TrainConfig
 
-__all__ = ["flux_steps", "text_tokens"]
+__all__ = ["FLUX", "flux_steps"]
 
 Config = Mapping[str, Any]
-DEV_TOKENS, SCHNELL_TOKENS = 512, 256
-
-
-def text_tokens(config: TrainConfig, transformer: Config) -> int:
-    """Length of a caption that T5 encodes: as set, or as the model was trained."""
-    usual = DEV_TOKENS if transformer.get("guidance_embeds") else SCHNELL_TOKENS
-    return config.text_encoder_2_sequence_length or usual
 
 
 def flux_steps(
@@ -128,3 +122,17 @@ class _Walk:
             *self._gate(places),
         )
         return Unit(width * places, steps)
+
+
+def _walk(config: TrainConfig, transformer: Config, side: int) -> list[Step | Unit]:
+    tokens = t5_tokens(transformer, config.text_encoder_2_sequence_length)
+    told = "text_encoder" in config.text_encoder_rates
+    return flux_steps(transformer, side, tokens, told=told)
+
+
+def _caption_numbers(config: TrainConfig, transformer: Config) -> int:
+    tokens = t5_tokens(transformer, config.text_encoder_2_sequence_length)
+    return tokens * transformer["joint_attention_dim"]
+
+
+FLUX = Architecture(_walk, _caption_numbers)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from ..families.catalogue import record_of
 
 if TYPE_CHECKING:
     from ..checkpoints import ModelSource
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
 __all__ = ["part_settings", "usual_settings"]
 
 PARTS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2")
-KNOWN = Path(__file__).parents[1] / "families" / "known"
 
 
 def part_settings(source: ModelSource) -> dict[str, dict[str, Any]]:
@@ -26,7 +26,8 @@ def part_settings(source: ModelSource) -> dict[str, dict[str, Any]]:
 
 def usual_settings(family: str) -> dict[str, dict[str, Any]]:
     """The same of a model that is not on this machine, as its family usually has it."""
-    files = {part: KNOWN / family / f"{part}.json" for part in PARTS}
+    folder = record_of(family).stock_folder
+    files = {part: folder / f"{part}.json" for part in PARTS}
     return {
         part: json.loads(path.read_text(encoding="utf-8"))
         for part, path in files.items()

@@ -8,9 +8,23 @@ that a step works on: tokens, or pixels of a feature map.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Kept", "Layer", "Norm", "Step", "Table", "Unit", "layers_of", "steps_of"]
+if TYPE_CHECKING:
+    from ..config import TrainConfig
+
+__all__ = [
+    "Architecture",
+    "Kept",
+    "Layer",
+    "Norm",
+    "Step",
+    "Table",
+    "Unit",
+    "layers_of",
+    "steps_of",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,3 +117,18 @@ def steps_of(model: Sequence[Step | Unit]) -> Iterator[Step]:
 def layers_of(model: Sequence[Step | Unit]) -> dict[str, Layer]:
     """All layers by name, in order."""
     return {step.name: step for step in steps_of(model) if isinstance(step, Layer)}
+
+
+Settings = Mapping[str, Any]
+"""``config.json`` of a denoiser."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """A kind of denoiser, as far as memory goes; families name theirs."""
+
+    walk: Callable[[TrainConfig, Settings, int], list[Step | Unit]]
+    """The steps of the denoiser, for latents of this side."""
+
+    caption_numbers: Callable[[TrainConfig, Settings], int]
+    """Numbers of one encoded caption."""

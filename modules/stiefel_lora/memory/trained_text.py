@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..adapters.text_targets import UNREAD_LAYERS, select_text_layers
+from ..adapters.text_targets import select_text_layers
+from ..families.catalogue import record_of
 from .activations import Kind, activation_bytes
-from .flux import text_tokens
 from .selection import stand_in_model
 from .steps import Layer, Step, Unit, layers_of
 from .text import clip_steps, is_t5, t5_steps
@@ -28,19 +28,6 @@ __all__ = [
 Settings = Mapping[str, Mapping[str, Any]]
 PARTS = ("text_encoder", "text_encoder_2")
 """Text encoders by their names in diffusers."""
-
-# Family -> text encoder -> pieces of names of the first layers that read what it says.
-READERS = {
-    "sdxl": {
-        "text_encoder": ("attn2.to_k", "attn2.to_v"),
-        "text_encoder_2": ("add_embedding.linear_1", "attn2.to_k", "attn2.to_v"),
-    },
-    "sd15": {"text_encoder": ("attn2.to_k", "attn2.to_v")},
-    "flux": {
-        "text_encoder": ("text_embedder.linear_1",),
-        "text_encoder_2": ("context_embedder",),
-    },
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +58,7 @@ def trained_text(config: TrainConfig, settings: Settings) -> list[TrainedText]:
         steps = text_steps(config, settings, part)
         layers, family = layers_of(steps), config.model_type
         names = select_text_layers(stand_in_model(layers), family=family, part=part)
-        unread = UNREAD_LAYERS.get(family, {}).get(part, 0)
+        unread = record_of(family).unread_text_layers.get(part, 0)
         targets = {layers[name]: config.lora_rank for name in names}
         found.append(TrainedText(steps, targets, unread))
     return found
@@ -80,14 +67,17 @@ def trained_text(config: TrainConfig, settings: Settings) -> list[TrainedText]:
 def text_steps(config: TrainConfig, settings: Settings, part: str) -> list[Step | Unit]:
     """The steps of a text encoder."""
     if is_t5(settings[part]):
-        tokens = text_tokens(config, settings.get("transformer", {}))
+        record = record_of(config.model_type)
+        assert record.t5_tokens is not None, "T5 in a family without it"
+        denoiser = settings.get(record.denoiser, {})
+        tokens = record.t5_tokens(denoiser, config.text_encoder_2_sequence_length)
         return t5_steps(settings[part], tokens)
     return clip_steps(settings[part], projection=part == "text_encoder_2")
 
 
 def told_layers(config: TrainConfig, model: Sequence[Step | Unit]) -> set[str]:
     """The denoiser's layers that read what trained text encoders say."""
-    readers = READERS[config.model_type]
+    readers = record_of(config.model_type).text_readers
     parts = [part for part in config.text_encoder_rates if part in readers]
     pieces = [piece for part in parts for piece in readers[part]]
     return {name for name in layers_of(model) if any(piece in name for piece in pieces)}

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .steps import Kept, Layer, Norm, Step, Unit
+from .steps import Architecture, Kept, Layer, Norm, Step, Unit
 
-__all__ = ["unet_steps"]
+if TYPE_CHECKING:
+    from ..config import TrainConfig
+
+__all__ = ["UNET", "unet_steps"]
 
 Config = Mapping[str, Any]
+CLIP_TOKENS = 77
 
 
-def unet_steps(config: Config, side: int, text_tokens: int = 77) -> list[Step | Unit]:
+def unet_steps(
+    config: Config, side: int, text_tokens: int = CLIP_TOKENS
+) -> list[Step | Unit]:
     """Walk through a U-Net in the order in which it computes.
 
     Args:
@@ -168,3 +174,15 @@ def _conv(
     name: str, inputs: int, outputs: int, places: int, kernel: int = 3, stride: int = 1
 ) -> Layer:
     return Layer(name, outputs, inputs * kernel * kernel, places, kernel, stride=stride)
+
+
+def _walk(config: TrainConfig, unet: Config, side: int) -> list[Step | Unit]:
+    return unet_steps(unet, side)
+
+
+def _caption_numbers(config: TrainConfig, unet: Config) -> int:
+    width: int = unet["cross_attention_dim"]
+    return CLIP_TOKENS * width
+
+
+UNET = Architecture(_walk, _caption_numbers)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .. import __version__
 from ..adapters import alpha_of, magnitude_of, row_lengths
+from ..families.catalogue import record_of
 from ..files import (
     LoraFactors,
     LoraWeights,
@@ -119,8 +120,8 @@ def write_lora_files(
         extra=extra,
     )
     dtype = getattr(torch, config.output_dtype)
-    # FLUX's alphas are read layer by layer, and its fused layers need their own.
-    kohya = weights if config.model_type == "flux" else with_one_alpha(weights)
+    facts = record_of(config.model_type).lora_files
+    kohya = with_one_alpha(weights) if facts.one_alpha else weights
     paths = []
     for kind in config.output_formats:
         # The plain name for the format that most tools read.

@@ -12,7 +12,10 @@ import dataclasses
 import functools
 import re
 
-from .. import fused_flux, keys_flux, keys_sd15, keys_sdxl
+from .. import fused_flux
+from ..keys_flux import FLUX as keys_flux
+from ..keys_sd15 import SD15 as keys_sd15
+from ..keys_sdxl import SDXL as keys_sdxl
 
 __all__ = ["MODEL", "StemName", "canonical", "canonical_key", "parse_stem"]
 

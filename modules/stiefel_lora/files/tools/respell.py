@@ -10,7 +10,10 @@ import dataclasses
 from collections.abc import Mapping
 
 from ..._exceptions import ModelError
-from .. import fused_flux, keys_flux, keys_sd15, keys_sdxl
+from .. import fused_flux
+from ..keys_flux import FLUX as keys_flux
+from ..keys_sd15 import SD15 as keys_sd15
+from ..keys_sdxl import SDXL as keys_sdxl
 from ..weights import LoraFactors, LoraWeights
 from .layer_names import MODEL, StemName, canonical_key, parse_stem
 from .lora_file import LoraFile, LoraLayer

@@ -1,0 +1,57 @@
+"""The families, by name; importing it loads no torch.
+
+A family is its member of ``ModelType`` and ``families/<name>_record.py``, which holds
+``RECORD``; the record names the rest. There is no other list of families.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from collections.abc import Iterator
+from typing import Literal, get_args
+
+from .record import FamilyRecord
+
+__all__ = ["DEFAULT", "ModelType", "adding", "family_names", "record_of", "records"]
+
+ModelType = Literal["sdxl", "sd15", "flux"]
+DEFAULT: ModelType = "sdxl"
+"""Family where nothing names one."""
+
+_added: dict[str, FamilyRecord] = {}
+
+
+def family_names() -> tuple[str, ...]:
+    """Names of all families, in a fixed order."""
+    return (*get_args(ModelType), *_added)
+
+
+def record_of(name: str) -> FamilyRecord:
+    """Record of a family.
+
+    Raises:
+        KeyError: no such family.
+    """
+    if name in _added:
+        return _added[name]
+    if name not in get_args(ModelType):
+        raise KeyError(name)
+    module = importlib.import_module(f"{__package__}.{name}_record")
+    record: FamilyRecord = module.RECORD
+    return record
+
+
+def records() -> list[FamilyRecord]:
+    """Records of all families."""
+    return [record_of(name) for name in family_names()]
+
+
+@contextlib.contextmanager
+def adding(record: FamilyRecord) -> Iterator[None]:
+    """Add a family for a while, to try its record before it gets a member."""
+    _added[record.name] = record
+    try:
+        yield
+    finally:
+        del _added[record.name]

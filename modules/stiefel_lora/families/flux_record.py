@@ -1,0 +1,71 @@
+"""FLUX.1 (dev, schnell): what differs from other families."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .flux_names import OUTSIDE_BLOCKS
+from .record import FamilyRecord, LoraFileFacts
+
+__all__ = ["RECORD", "is_guided", "t5_tokens"]
+
+# Tokens of T5 that each model was trained with.
+_DEV_TOKENS, _SCHNELL_TOKENS = 512, 256
+
+
+def is_guided(transformer: Mapping[str, Any]) -> bool:
+    """Whether a transformer reads a guidance scale: dev does, schnell does not."""
+    return bool(transformer.get("guidance_embeds", False))
+
+
+def t5_tokens(transformer: Mapping[str, Any], asked: int | None) -> int:
+    """Length of a caption that T5 encodes: as set, or as the model was trained.
+
+    Args:
+        transformer: its ``config.json``.
+        asked: ``text_encoder_2_sequence_length``.
+    """
+    return asked or (_DEV_TOKENS if is_guided(transformer) else _SCHNELL_TOKENS)
+
+
+RECORD = FamilyRecord(
+    name="flux",
+    label="FLUX.1",
+    model="stiefel_lora.families.flux:Flux",
+    denoiser="transformer",
+    memory="stiefel_lora.memory.flux:FLUX",
+    predicts_flow=True,
+    # Patches of 2 x 2 latents, which are 8 x 8 pixels each.
+    pixel_step=16,
+    # An image is made in one pass, guided by a scale that the model reads.
+    negative_prompts=False,
+    dispatches_attention=True,
+    t5_tokens=t5_tokens,
+    # The feed-forward layers of the text's side and proj_out are in "full" only, as in
+    # OneTrainer.
+    layer_presets={
+        "attn-only": ("attn",),
+        "attn-mlp": ("attn", "ff.net", "proj_mlp"),
+        "full": (),
+    },
+    text_readers={
+        "text_encoder": ("text_embedder.linear_1",),
+        "text_encoder_2": ("context_embedder",),
+    },
+    lora_files=LoraFileFacts(
+        base_version="flux1",
+        architecture="flux-1-dev/lora",
+        implementation="https://github.com/black-forest-labs/flux",
+        network="networks.lora_flux",
+        kohya="stiefel_lora.files.keys_flux:FLUX",
+        # T5, the blocks, and the layers outside them, which no other family has.
+        marks=(
+            *("lora_te3_", "lora_unet_double_blocks_", "lora_unet_single_blocks_"),
+            *(f"lora_unet_{name.replace('.', '_')}." for name in OUTSIDE_BLOCKS),
+        ),
+        fusing="stiefel_lora.files.fused_flux",
+        # Tools read its alphas layer by layer, and fused layers need their own.
+        one_alpha=False,
+    ),
+)

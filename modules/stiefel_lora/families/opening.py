@@ -1,0 +1,64 @@
+"""Find, check and open the base model that a configuration names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..checkpoints import ModelSource, find_model, quantised_source
+from .catalogue import record_of, records
+
+if TYPE_CHECKING:
+    from ..config import TrainConfig
+    from .protocol import Family
+
+__all__ = ["check_model", "open_family"]
+
+
+def check_model(config: TrainConfig) -> ModelSource | None:
+    """Look at the base model before anything expensive.
+
+    Returns:
+        Where its parts are; None for a name on the hub that is not on this machine yet.
+
+    Raises:
+        ModelError: missing, damaged or of another family.
+    """
+    return _find_model(config, download=False)
+
+
+def open_family(
+    config: TrainConfig, device: torch.device, source: ModelSource | None = None
+) -> Family:
+    """Open the base model of a configuration; weights are read when first needed.
+
+    Args:
+        config: names the base model.
+        device: where it computes.
+        source: what ``check_model`` returned, so that nothing is examined twice.
+
+    Raises:
+        ModelError: missing, damaged or of another family.
+    """
+    source = source or _find_model(config, download=True)
+    assert source is not None
+    kind = _class_of(config.model_type)
+    dtype = getattr(torch, config.plain_weight_dtype)
+    if config.weight_dtype != config.plain_weight_dtype:
+        source = quantised_source(source, kind.component, config.weight_dtype, device)
+    settings = {name: getattr(config, name) for name in kind.facts.settings}
+    family = kind(source, dtype, device, **settings)
+    family.guidance_scale = config.guidance_scale
+    return family
+
+
+def _class_of(name: str) -> Any:
+    record = record_of(name)
+    return record.load(record.model)
+
+
+def _find_model(config: TrainConfig, *, download: bool) -> ModelSource | None:
+    facts = [_class_of(record.name).facts for record in records()]
+    own = _class_of(config.model_type).facts
+    return find_model(config, own, facts, download=download)

@@ -1,0 +1,32 @@
+"""Stable Diffusion 1.5 and 1.4: what differs from other families."""
+
+from __future__ import annotations
+
+from .record import FamilyRecord, LoraFileFacts
+from .unet_presets import UNET_PRESETS
+
+__all__ = ["RECORD"]
+
+RECORD = FamilyRecord(
+    name="sd15",
+    label="Stable Diffusion 1.5",
+    own_short_label="SD 1.5",
+    model="stiefel_lora.families.sd15:Sd15",
+    denoiser="unet",
+    memory="stiefel_lora.memory.unet:UNET",
+    layer_presets=UNET_PRESETS,
+    text_readers={"text_encoder": ("attn2.to_k", "attn2.to_v")},
+    lora_files=LoraFileFacts(
+        base_version="sd_v1",
+        architecture="stable-diffusion-v1/lora",
+        implementation="https://github.com/Stability-AI/generative-models",
+        network="networks.lora",
+        kohya="stiefel_lora.files.keys_sd15:SD15",
+        # Its one text encoder has no number, and its blocks have diffusers' names,
+        # where SDXL's have those of the original.
+        marks=(
+            "lora_te_",
+            *("lora_unet_down_blocks_", "lora_unet_mid_block_", "lora_unet_up_blocks_"),
+        ),
+    ),
+)

@@ -1,0 +1,32 @@
+"""Stable Diffusion XL: what differs from other families."""
+
+from __future__ import annotations
+
+from .record import FamilyRecord, LoraFileFacts
+from .unet_presets import UNET_PRESETS
+
+__all__ = ["RECORD"]
+
+RECORD = FamilyRecord(
+    name="sdxl",
+    label="SDXL",
+    model="stiefel_lora.families.sdxl:Sdxl",
+    denoiser="unet",
+    memory="stiefel_lora.memory.unet:UNET",
+    layer_presets=UNET_PRESETS,
+    # The penultimate hidden states are read, and of the second encoder the projected
+    # output of the last one too.
+    unread_text_layers={"text_encoder": 1},
+    text_readers={
+        "text_encoder": ("attn2.to_k", "attn2.to_v"),
+        "text_encoder_2": ("add_embedding.linear_1", "attn2.to_k", "attn2.to_v"),
+    },
+    lora_files=LoraFileFacts(
+        # A1111 hides a LoRA from SDXL unless this name starts with "sdxl_".
+        base_version="sdxl_base_v1-0",
+        architecture="stable-diffusion-xl-v1-base/lora",
+        implementation="https://github.com/Stability-AI/generative-models",
+        network="networks.lora",
+        kohya="stiefel_lora.files.keys_sdxl:SDXL",
+    ),
+)
