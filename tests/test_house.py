@@ -47,9 +47,13 @@ FORBIDDEN = {
         "stiefel_lora.files",
         "stiefel_lora.training",
     ),
-    "stiefel_lora.families": (
+    "stiefel_lora.families": HEAVY,
+    "stiefel_lora.families.sdxl_record": HEAVY,
+    "stiefel_lora.families.flux_record": HEAVY,
+    "stiefel_lora.families.opening": (
         "stiefel_lora.adapters",
         "stiefel_lora.files",
+        "stiefel_lora.memory",
         "stiefel_lora.training",
     ),
     "stiefel_lora.files": (
