@@ -290,7 +290,7 @@ OFF = (
     ),
     Off(
         "SDPA, flash, xformers",
-        "training.attention.check_attention",
+        "training.backend.check_attention",
         Call("find_spec", "True"),
         (
             f"{_TRAINING}attention_and_compile.py::"
@@ -366,7 +366,7 @@ OFF = (
     ),
     Off(
         "metadata for other programs",
-        "training.output.write_lora_files",
+        "training.export.write_lora_files",
         Given("notes", "{}"),
         (
             f"{_TRAINING}run_notes.py::"

@@ -14,8 +14,7 @@ from helpers.runs import factors_of, tiny_config
 from helpers.tiny_sdxl import tiny_unet
 from stiefel_lora import ConfigError
 from stiefel_lora.config import parse_config
-from stiefel_lora.training.attention import check_attention, set_attention
-from stiefel_lora.training.compiling import check_compiler
+from stiefel_lora.training.backend import check_attention, check_compiler, set_attention
 from stiefel_lora.training.trainer import train
 
 CPU = torch.device("cpu")
@@ -73,7 +72,7 @@ def test_flash_is_for_flux() -> None:
 
 
 def test_no_compiler_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stiefel_lora.training.compiling._has_cpp", lambda: False)
+    monkeypatch.setattr("stiefel_lora.training.backend._has_cpp", lambda: False)
     with pytest.raises(ConfigError, match=r"compile=true needs a C\+\+ compiler"):
         check_compiler(CPU)
 

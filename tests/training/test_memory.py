@@ -15,8 +15,8 @@ from helpers.runs import tiny_config
 from stiefel_lora import TrainingError
 from stiefel_lora.config import parse_config
 from stiefel_lora.training import read_events
+from stiefel_lora.training.backend import savings
 from stiefel_lora.training.checkpointing.checkpoint import load_checkpoint
-from stiefel_lora.training.memory import savings
 from stiefel_lora.training.run import Run
 from stiefel_lora.training.state import Machine
 from stiefel_lora.training.trainer import train

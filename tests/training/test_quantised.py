@@ -20,7 +20,7 @@ from stiefel_lora import ConfigError
 from stiefel_lora.config import TrainConfig, parse_config
 from stiefel_lora.families import open_family
 from stiefel_lora.files import load_lora
-from stiefel_lora.training.hardware import check_quantisation
+from stiefel_lora.training.backend import check_quantisation
 from stiefel_lora.training.run import Run
 from stiefel_lora.training.state import Machine
 from stiefel_lora.training.trainer import train

@@ -22,12 +22,18 @@ from ..data.store import TensorStore
 from ..families import Family, check_model, open_family
 from ..runs.progress import ProgressBar, say
 from ..runs.run_folder import RunFolder
-from .attention import check_attention, set_attention
+from .backend import (
+    check_attention,
+    check_compiler,
+    check_hardware,
+    check_quantisation,
+    compile_blocks,
+    make_accelerator,
+    set_attention,
+)
 from .checkpointing.rng import seed_all
-from .compiling import check_compiler, compile_blocks
 from .components import add_text_loras, make_optimizer, text_targets
 from .ema import MovingAverage
-from .hardware import check_hardware, check_quantisation, make_accelerator
 from .loss.denoising_loss import make_objective
 from .loss.noise import make_noise_source
 from .optimizer_trial import check_optimizer

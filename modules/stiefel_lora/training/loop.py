@@ -18,9 +18,9 @@ from .checkpointing.checkpoint import Checkpoint
 from .checkpointing.keeper import CheckpointKeeper
 from .checkpointing.snapshot import fitting, put_back
 from .early_stop import EarlyStop
+from .export import BEST, LoraWriter
 from .logging.monitor import Monitor
 from .logging.sinks import MetricSink
-from .lora_writer import BEST, LoraWriter
 from .state import Machine
 
 if TYPE_CHECKING:

@@ -23,8 +23,12 @@ from ..memory import (
     usual_settings,
 )
 from .assemble import check_inputs
-from .attention import check_attention
-from .hardware import check_hardware, check_quantisation, make_accelerator
+from .backend import (
+    check_attention,
+    check_hardware,
+    check_quantisation,
+    make_accelerator,
+)
 from .optimizer_trial import check_optimizer
 
 if TYPE_CHECKING:

@@ -18,17 +18,17 @@ from ..runs.progress import say
 from ..runs.result import TrainResult
 from ..runs.run_folder import RunFolder
 from .assemble import Inputs, build_machine
+from .backend import advise_on_memory
 from .checkpointing.checkpoint import Checkpoint
 from .checkpointing.identity import changed_settings
 from .checkpointing.image_changes import changes_since, images_of
 from .checkpointing.keeper import CheckpointKeeper
+from .export import LoraWriter
 from .logging.monitor import Monitor
 from .logging.sinks import SinkGroup
 from .logging.tensorboard_sink import TensorBoardSink
 from .loi_start import start_from_gradient
 from .loop import Loop
-from .lora_writer import LoraWriter
-from .memory import advise_on_memory
 from .state import Machine
 
 if TYPE_CHECKING:

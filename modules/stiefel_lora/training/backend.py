@@ -1,0 +1,322 @@
+"""The machine that a run computes on: device, attention, compiler and memory."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch import nn
+
+from .._exceptions import ConfigError, TrainingError, reason_of
+
+if TYPE_CHECKING:
+    from ..config import TrainConfig
+
+__all__ = [
+    "MIXED_PRECISION",
+    "advise_on_memory",
+    "check_attention",
+    "check_compiler",
+    "check_hardware",
+    "check_quantisation",
+    "compile_blocks",
+    "make_accelerator",
+    "savings",
+    "set_attention",
+]
+
+MIXED_PRECISION = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
+"""``train_dtype`` in the words of accelerate, which sd-scripts writes into files."""
+
+
+# Device and precision -----------------------------------------------------------------
+
+
+def check_hardware(config: TrainConfig) -> None:
+    """Refuse what this machine does not have.
+
+    Raises:
+        ConfigError: no such device, or float16 training without an NVIDIA card.
+    """
+    kind = config.device.partition(":")[0]
+    present = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "xpu": torch.xpu.is_available(),
+    }
+    if not present.get(kind, True):
+        raise ConfigError(
+            f"device={config.device!r}: this machine, or this build of torch, has no "
+            f'{kind}; write "auto" or "cpu".'
+        )
+    index = config.device.partition(":")[2]
+    if index and kind == "cuda" and int(index) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"device={config.device!r}: this machine has "
+            f"{torch.cuda.device_count()} CUDA devices, counted from 0."
+        )
+    on_cuda = kind == "cuda" or (kind == "auto" and present["cuda"])
+    if config.train_dtype == "float16" and not on_cuda:
+        raise ConfigError(
+            'train_dtype="float16" needs an NVIDIA card (its gradients are scaled); '
+            'write "bfloat16" or "float32".'
+        )
+
+
+def check_quantisation(config: TrainConfig) -> None:
+    """Refuse quantised weights without bitsandbytes.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    quantised = config.weight_dtype != config.plain_weight_dtype
+    if quantised and importlib.util.find_spec("bitsandbytes") is None:
+        raise ConfigError(
+            f"weight_dtype={config.weight_dtype!r} needs the package bitsandbytes, "
+            f'which is not installed: pip install "stiefel-lora[quant]", or write '
+            f'"bfloat16".'
+        )
+
+
+def make_accelerator(config: TrainConfig) -> Accelerator:
+    """Set up accelerate for one process.
+
+    Raises:
+        ConfigError: started as several processes.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError(
+            "Training runs in one process for now; start it without torchrun or "
+            "accelerate launch."
+        )
+    # accelerate keeps the precision of the first run of a process for all later ones.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    before = os.environ.get("ACCELERATE_TORCH_DEVICE")
+    if config.device not in ("auto", "cpu"):
+        os.environ["ACCELERATE_TORCH_DEVICE"] = config.device
+    try:
+        return Accelerator(
+            cpu=config.device == "cpu",
+            mixed_precision=MIXED_PRECISION[config.train_dtype],
+            gradient_accumulation_steps=config.gradient_accumulation_steps,
+        )
+    finally:
+        if before is None:
+            os.environ.pop("ACCELERATE_TORCH_DEVICE", None)
+        else:
+            os.environ["ACCELERATE_TORCH_DEVICE"] = before
+
+
+# Attention ----------------------------------------------------------------------------
+
+_PACKAGES = {
+    "xformers": ("xformers", 'pip install "stiefel-lora[xformers]"'),
+    "flash": ("flash_attn", "pip install flash-attn"),
+}
+
+
+def check_attention(config: TrainConfig, device: torch.device) -> None:
+    """Refuse a mechanism that this machine does not have.
+
+    Raises:
+        ConfigError: no such package, or no NVIDIA card.
+    """
+    mechanism = config.attention_mechanism
+    if mechanism == "sdp":
+        return
+    package, command = _PACKAGES[mechanism]
+    if importlib.util.find_spec(package) is None:
+        raise ConfigError(
+            f"attention_mechanism={mechanism!r} needs the package {package}, which is "
+            f'not installed: {command}, or write "sdp".'
+        )
+    if device.type != "cuda":
+        raise ConfigError(
+            f"attention_mechanism={mechanism!r} needs an NVIDIA card, and this run "
+            f'computes on {device.type}: write "sdp".'
+        )
+
+
+def set_attention(model: nn.Module, mechanism: str) -> None:
+    """Let a model of diffusers compute its attention in another way.
+
+    Raises:
+        ConfigError: diffusers refuses it here; its reason is in the sentence.
+    """
+    if mechanism == "sdp":
+        return
+    chosen: Any = model
+    try:
+        if _dispatches(model):
+            chosen.set_attention_backend(mechanism)
+        else:
+            chosen.enable_xformers_memory_efficient_attention()
+    except (ImportError, RuntimeError, ValueError) as error:
+        raise ConfigError(
+            f"attention_mechanism={mechanism!r} does not work here "
+            f'({str(error).strip()}): write "sdp".'
+        ) from error
+
+
+def _dispatches(model: nn.Module) -> bool:
+    """Whether the processors ask diffusers' dispatcher, as those of FLUX do."""
+    processors = getattr(model, "attn_processors", {}).values()
+    return any(hasattr(processor, "_attention_backend") for processor in processors)
+
+
+# Compilation --------------------------------------------------------------------------
+
+
+def check_compiler(device: torch.device) -> None:
+    """Refuse to compile where there is nothing to compile with.
+
+    Raises:
+        ConfigError: no C++ compiler for a CPU, no Triton for a card.
+    """
+    if device.type == "cpu":
+        missing = None if _has_cpp() else "a C++ compiler (g++, clang or MSVC)"
+    else:
+        from torch.utils._triton import has_triton
+
+        missing = None if has_triton() else "the package triton"
+    if missing:
+        raise ConfigError(
+            f"compile=true needs {missing}, which is not here: install it or leave "
+            f"compile out."
+        )
+
+
+def compile_blocks(model: nn.Module) -> None:
+    """Compile the blocks that repeat, each once for all its copies, at first use.
+
+    In place: names of parameters stay as they are, in checkpoints and files too.
+    """
+    compiled: Any = model
+    compiled.compile_repeated_blocks()
+
+
+def _has_cpp() -> bool:
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        get_cpp_compiler()
+    except (InvalidCxxCompiler, RuntimeError):
+        return False
+    return True
+
+
+# Out of memory ------------------------------------------------------------------------
+
+# What torch says on a CPU, where it has no class of its own for it.
+_WORDS = ("can't allocate memory", "not enough memory")
+
+
+@contextlib.contextmanager
+def advise_on_memory(
+    config: TrainConfig, last_good: Callable[[], Path | None]
+) -> Iterator[None]:
+    """Turn an out-of-memory into a sentence that helps.
+
+    Args:
+        config: of the run.
+        last_good: gives the checkpoint to resume from, None without one.
+
+    Raises:
+        TrainingError: names the settings that would save most, and the checkpoint to
+            go on from.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        kept = last_good()
+        last = f"go on from {kept}" if kept else "there is no checkpoint yet"
+        raise TrainingError(
+            f"Out of memory ({reason_of(error)}). What would save most here: "
+            f"{', '.join(savings(config)[:3])}; {last}."
+        ) from error
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return any(word in str(error) for word in _WORDS)
+
+
+def savings(config: TrainConfig) -> list[str]:
+    """Settings that save memory, those that save most first.
+
+    The order is that of sizes in a full SDXL or FLUX: activations, then the base
+    model, then what grows with the LoRA; a setting that is low already is left out.
+    """
+    found = (saving(config) for saving in _SAVINGS)
+    return [sentence for sentence in found if sentence]
+
+
+def _checkpointing(config: TrainConfig) -> str | None:
+    return None if config.gradient_checkpointing else "gradient_checkpointing=true"
+
+
+def _batch(config: TrainConfig) -> str | None:
+    if config.batch_size == 1:
+        return None
+    pictures = config.batch_size * config.gradient_accumulation_steps
+    return f"batch_size=1 with gradient_accumulation_steps={pictures}"
+
+
+def _weights(config: TrainConfig) -> str | None:
+    lower = {"float32": "bfloat16", "bfloat16": "nfloat4", "float16": "nfloat4"}
+    lower["int8"] = "nfloat4"
+    found = lower.get(config.weight_dtype)
+    return f"weight_dtype={found}" if found else None
+
+
+def _computation(config: TrainConfig) -> str | None:
+    if config.train_dtype != "float32" or config.device == "cpu":
+        return None
+    return "train_dtype=bfloat16"
+
+
+def _resolution(config: TrainConfig) -> str | None:
+    lower = config.resolution * 3 // 4 // 64 * 64
+    return f"resolution={lower}" if lower >= 256 else None
+
+
+def _moments(config: TrainConfig) -> str | None:
+    return "optimizer.name=adamw_8bit" if config.optimizer.name == "adamw" else None
+
+
+def _rank(config: TrainConfig) -> str | None:
+    return f"lora_rank={config.lora_rank // 2}" if config.lora_rank >= 8 else None
+
+
+def _layers(config: TrainConfig) -> str | None:
+    if config.layer_filter or config.layer_filter_preset == "attn-only":
+        return None
+    return "layer_filter_preset=attn-only"
+
+
+def _other_programs(config: TrainConfig) -> str | None:
+    return "closing other programs that use the same memory"
+
+
+_SAVINGS: tuple[Callable[[TrainConfig], str | None], ...] = (
+    _checkpointing,
+    _batch,
+    _weights,
+    _computation,
+    _resolution,
+    _moments,
+    _layers,
+    _rank,
+    _other_programs,
+)

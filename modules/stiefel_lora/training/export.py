@@ -1,0 +1,308 @@
+"""The LoRA files of a run: weights, metadata, and the averaged and trained versions."""
+
+from __future__ import annotations
+
+import collections
+import datetime
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import __version__
+from ..adapters import alpha_of, base_lengths, magnitude_of, row_lengths
+from ..data.balance import rates_of
+from ..data.buckets import Size
+from ..data.folder import Picture
+from ..data.prepare import EncodedSet
+from ..families.catalogue import record_of
+from ..files import (
+    LearnedFolder,
+    LoraFactors,
+    LoraWeights,
+    canonical_name,
+    compress,
+    picture_metadata,
+    row_scale,
+    save_kohya,
+    save_peft,
+    training_metadata,
+    with_one_alpha,
+)
+from ..optim.pairs import Pair
+from ..runs.progress import say
+from ..runs.run_folder import RunFolder
+from .backend import MIXED_PRECISION
+from .logging.sinks import MetricSink
+from .state import Machine
+
+if TYPE_CHECKING:
+    from ..config import TrainConfig
+
+__all__ = ["BEST", "LoraWriter", "lora_weights", "run_notes", "write_lora_files"]
+
+WITHOUT_AVERAGE = "_without_ema"
+BEST = "-best"
+
+
+class LoraWriter:
+    """Writes files named after the run into its folder.
+
+    Args:
+        config: formats, precision and what goes into the metadata.
+        machine: whose LoRA it is.
+        folder: of the run.
+        sink: is told of every file.
+        started: when the run began.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        machine: Machine,
+        folder: RunFolder,
+        sink: MetricSink,
+        started: datetime.datetime,
+    ) -> None:
+        self._config = config
+        self._machine = machine
+        self._folder = folder
+        self._sink = sink
+        self._started = started
+
+    @property
+    def best_stem(self) -> str:
+        """Name, without ending, of the file with the lowest validation loss."""
+        return f"{self._folder.root.name}{BEST}"
+
+    def write(
+        self, step: int, mark: str = "", extra: Mapping[str, Any] | None = None
+    ) -> list[Path]:
+        """Write ``RUN<mark>`` in every format; with EMA that is the average.
+
+        Args:
+            step: optimizer steps done.
+            mark: what the names have behind that of the run, as ``-step-100``.
+            extra: figures for the metadata.
+
+        Raises:
+            OutputError: a file can not be written.
+        """
+        stem = f"{self._folder.root.name}{mark}"
+        with self._machine.averaged():
+            paths = self._write(stem, step, extra or {})
+        if self._machine.average is not None and self._config.save_without_ema:
+            with self._machine.evaluated():
+                paths += self._write(stem + WITHOUT_AVERAGE, step, {})
+        self._sink.event("lora", step, {"files": [path.name for path in paths]})
+        return paths
+
+    def _write(self, stem: str, step: int, extra: Mapping[str, Any]) -> list[Path]:
+        machine = self._machine
+        return write_lora_files(
+            self._folder.lora,
+            stem,
+            self._weights(),
+            self._config,
+            step=step,
+            prediction_type=machine.family.prediction_type,
+            notes=run_notes(self._config, machine.pictures),
+            started=self._started,
+            extra=dict(extra),
+            base_lengths=self._base_lengths,
+        )
+
+    def _base_lengths(self, name: str) -> Tensor:
+        """Of the rows of a layer that has no LoRA, by its name in files."""
+        machine = self._machine
+        path = name if machine.component is None else name.partition(".")[2]
+        return base_lengths(machine.model, path).cpu()
+
+    def _weights(self) -> LoraWeights:
+        """What the model moves by; a start taken away costs rank, not exactness."""
+        machine, config = self._machine, self._config
+        model, component = machine.model, machine.component
+        if config.lora_init != "loi":
+            return lora_weights(model, component, machine.pairs)
+        weights = lora_weights(model, component, machine.moves().pairs)
+        weights, lost = compress(weights, config.resolved_file_rank)
+        if config.resolved_file_rank < 2 * config.lora_rank:
+            say(
+                f"The file holds rank {config.resolved_file_rank} and lost "
+                f"{lost:.2%} of the update (Frobenius norm)."
+            )
+        return weights
+
+
+# Weights and files --------------------------------------------------------------------
+
+
+def lora_weights(
+    model: nn.Module, component: str | None, pairs: Sequence[Pair]
+) -> LoraWeights:
+    """Factors under the names that files use, on the CPU.
+
+    Names of pairs begin with their component where ``component`` is None.
+
+    Alpha is read from each layer: what the model computes with is what is written.
+    """
+    weights = {}
+    for pair in pairs:
+        name = pair.name if component is None else f"{component}.{pair.name}"
+        own, _, path = name.partition(".")
+        weights[canonical_name(own, path)] = _factors(model, pair)
+    return weights
+
+
+def _factors(model: nn.Module, pair: Pair) -> LoraFactors:
+    magnitude = magnitude_of(model, pair)
+    scale = None
+    if magnitude is not None:
+        rows = row_lengths(model, pair)
+        scale = row_scale(rows.magnitude, rows.base, rows.lengths).cpu()
+    return LoraFactors(
+        up=pair.up.detach().cpu(),
+        down=pair.down.detach().cpu(),
+        alpha=alpha_of(model, pair),
+        magnitude=None if magnitude is None else magnitude.detach().cpu(),
+        dora_scale=scale,
+    )
+
+
+def _usual_scale(weights: LoraWeights) -> tuple[int, float]:
+    """Rank and alpha that most layers have; patterns give some another."""
+    scales = collections.Counter((w.rank, w.alpha) for w in weights.values())
+    return scales.most_common(1)[0][0]
+
+
+def write_lora_files(
+    folder: Path,
+    stem: str,
+    weights: LoraWeights,
+    config: TrainConfig,
+    *,
+    step: int,
+    notes: Mapping[str, object],
+    started: datetime.datetime,
+    prediction_type: str,
+    extra: dict[str, Any],
+    base_lengths: Callable[[str], Tensor],
+) -> list[Path]:
+    """Write every format that the configuration names; each is read back and compared.
+
+    Args:
+        folder: of the files.
+        stem: their name without ending.
+        weights: the LoRA.
+        config: formats, precision and what the metadata tells.
+        step: optimizer steps done.
+        notes: metadata by their whole names (``run_notes``).
+        started: when the run began.
+        prediction_type: what the base model predicts, in the words of diffusers.
+        extra: private metadata.
+        base_lengths: of the rows of a layer without a LoRA, by its name in files.
+
+    Raises:
+        OutputError: a file can not be written.
+    """
+    rank, alpha = _usual_scale(weights)
+    metadata = training_metadata(
+        title=stem,
+        base_model_name=str(config.base_model_name),
+        rank=rank,
+        alpha=alpha,
+        optimizer=config.optimizer.name,
+        options=config.optimizer.arguments(),
+        learning_rate=config.learning_rate,
+        steps=step,
+        resolution=config.resolution,
+        date=datetime.datetime.now(datetime.timezone.utc),
+        version=__version__,
+        family=config.model_type,
+        prediction_type=prediction_type,
+        more=notes,
+        started=started,
+        extra=extra,
+    )
+    dtype = getattr(torch, config.output_dtype)
+    facts = record_of(config.model_type).lora_files
+    kohya = with_one_alpha(weights) if facts.one_alpha else weights
+    paths = []
+    for kind in config.output_formats:
+        # The plain name for the format that most tools read.
+        path = folder / f"{stem}{'' if kind == 'kohya' else '_peft'}.safetensors"
+        if kind == "kohya":
+            save_kohya(
+                path,
+                kohya,
+                family=config.model_type,
+                dtype=dtype,
+                metadata=metadata,
+                base_lengths=base_lengths,
+            )
+        else:
+            save_peft(path, weights, dtype=dtype, metadata=metadata)
+        paths.append(path)
+    return paths
+
+
+# Metadata -----------------------------------------------------------------------------
+
+
+def run_notes(config: TrainConfig, pictures: EncodedSet) -> dict[str, object]:
+    """Entries by the names that sd-scripts gives them, for ``training_metadata``."""
+    return {**_settings(config), **_pictures(pictures)}
+
+
+def _settings(config: TrainConfig) -> dict[str, object]:
+    """Truth values are spelled as Python does, which readers of sd-scripts expect."""
+    rates = list(config.text_encoder_rates.values())
+    asked = {
+        "ss_noise_offset": config.offset_noise_weight,
+        "ss_min_snr_gamma": (
+            config.loss_weight_fn == "min_snr_gamma" and config.loss_weight_strength
+        ),
+        "ss_text_encoder_lr": rates[0] if len(rates) == 1 else rates,
+    }
+    return {
+        "ss_seed": config.seed,
+        "ss_max_train_steps": config.steps,
+        "ss_batch_size_per_device": config.batch_size,
+        "ss_total_batch_size": config.batch_size * config.gradient_accumulation_steps,
+        "ss_gradient_accumulation_steps": config.gradient_accumulation_steps,
+        "ss_gradient_checkpointing": str(config.gradient_checkpointing),
+        "ss_mixed_precision": MIXED_PRECISION[config.train_dtype],
+        "ss_lr_scheduler": config.learning_rate_scheduler,
+        "ss_lr_warmup_steps": config.learning_rate_warmup_steps,
+        "ss_max_grad_norm": config.clip_grad_norm,
+        "ss_enable_bucket": str(config.aspect_ratio_bucketing),
+        "ss_bucket_no_upscale": str(not config.allow_upscaling),
+        **{key: value for key, value in asked.items() if value},
+    }
+
+
+def _pictures(pictures: EncodedSet) -> dict[str, object]:
+    rates = rates_of(pictures.pictures)
+    buckets: dict[Size, float] = collections.defaultdict(float)
+    concepts: dict[int, list[tuple[Picture, Fraction]]] = {}
+    for picture, rate, size in zip(
+        pictures.pictures, rates, pictures.sizes, strict=True
+    ):
+        buckets[size] += float(rate)
+        concepts.setdefault(id(picture.concept), []).append((picture, rate))
+    folders = [_folder(members) for members in concepts.values()]
+    return picture_metadata(folders, buckets)
+
+
+def _folder(members: list[tuple[Picture, Fraction]]) -> LearnedFolder:
+    picture, rate = members[0]
+    return LearnedFolder(
+        name=picture.concept.path.name,
+        captions=[picture.caption for picture, _ in members],
+        repeats=float(rate),
+        is_reg=picture.concept.is_reg,
+        tag_delimiter=picture.concept.tag_delimiter,
+    )
