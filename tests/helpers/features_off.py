@@ -209,7 +209,7 @@ OFF = (
     ),
     Off(
         "TensorBoard",
-        "training.run.Run._announce",
+        "training.trainer.Run._announce",
         Call("sink.add"),
         (f"{_TRAINING}train_run.py::test_tensorboard_can_be_read_back",),
     ),
@@ -272,7 +272,7 @@ OFF = (
     ),
     Off(
         "gradient checkpointing",
-        "training.assemble.build_machine",
+        "training.build.build_machine",
         Value("config.gradient_checkpointing", "False"),
         (
             f"{_TRAINING}settings_reach_the_blocks.py::"
@@ -299,7 +299,7 @@ OFF = (
     ),
     Off(
         "text encoders trained",
-        "training.components.add_text_loras",
+        "training.build.add_text_loras",
         Given("targets", "{}"),
         (
             f"{_TRAINING}text_encoders.py::"
@@ -308,7 +308,7 @@ OFF = (
     ),
     Off(
         "text encoders trained",
-        "training.components.make_optimizer",
+        "training.build.make_optimizer",
         Value(
             "config.text_encoder_rates",
             "dict.fromkeys(config.text_encoder_rates, config.learning_rate)",
@@ -319,7 +319,7 @@ OFF = (
     ),
     Off(
         "DoRA",
-        "training.assemble.build_machine",
+        "training.build.build_machine",
         Value("config.use_dora", "False"),
         (
             f"{_TRAINING}dora_run.py::test_a_stock_pipeline_shows_the_trainers_own_picture",
@@ -327,7 +327,7 @@ OFF = (
     ),
     Off(
         "optimizers by import path",
-        "training.components.make_optimizer",
+        "training.build.make_optimizer",
         Call("optimizer.load", "torch.optim.AdamW"),
         (f"{_TRAINING}every_method.py::test_so_does_any_optimizer_by_its_class",),
     ),

@@ -17,9 +17,8 @@ from stiefel_lora.config import parse_config
 from stiefel_lora.training import read_events
 from stiefel_lora.training.backend import savings
 from stiefel_lora.training.checkpointing.checkpoint import load_checkpoint
-from stiefel_lora.training.run import Run
 from stiefel_lora.training.state import Machine
-from stiefel_lora.training.trainer import train
+from stiefel_lora.training.trainer import Run, train
 
 
 def too_large_for_this_machine(*_: Any) -> None:

@@ -21,9 +21,8 @@ from stiefel_lora.config import TrainConfig, parse_config
 from stiefel_lora.families import open_family
 from stiefel_lora.files import load_lora
 from stiefel_lora.training.backend import check_quantisation
-from stiefel_lora.training.run import Run
 from stiefel_lora.training.state import Machine
-from stiefel_lora.training.trainer import train
+from stiefel_lora.training.trainer import Run, train
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("bitsandbytes") is None,

@@ -28,9 +28,8 @@ from stiefel_lora.data.order import Visit
 from stiefel_lora.families import open_family
 from stiefel_lora.files import load_lora
 from stiefel_lora.training import TrainResult, read_events
-from stiefel_lora.training.run import Run
 from stiefel_lora.training.state import Machine
-from stiefel_lora.training.trainer import train
+from stiefel_lora.training.trainer import Run, train
 
 DENOISERS = {"sdxl": "unet", "sd15": "unet", "flux": "transformer"}
 PIPELINES: dict[str, Any] = {

@@ -22,13 +22,13 @@ from ..memory import (
     part_settings,
     usual_settings,
 )
-from .assemble import check_inputs
 from .backend import (
     check_attention,
     check_hardware,
     check_quantisation,
     make_accelerator,
 )
+from .build import check_inputs
 from .optimizer_trial import check_optimizer
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ...data.folder import Picture, Scan
 
 if TYPE_CHECKING:
-    from ..assemble import Inputs
+    from ..build import Inputs
     from .checkpoint import Checkpoint
 
 __all__ = ["changes_since", "image_changes", "images_of"]
