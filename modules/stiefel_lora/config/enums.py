@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+from ..families.catalogue import ModelType
+
 __all__ = [
-    "FLOW_MODELS",
     "AttentionMechanism",
     "DType",
     "EmaMode",
@@ -27,7 +28,6 @@ LayerPreset = Literal["attn-only", "attn-mlp", "full"]
 LearningRateScheduler = Literal["constant", "cosine", "linear"]
 LoraInit = Literal["auto", "loi", "stella"]
 LossWeight = Literal["constant", "min_snr_gamma", "debiased_estimation", "sigma"]
-ModelType = Literal["sdxl", "sd15", "flux"]
 OutputFormat = Literal["kohya", "peft"]
 TimestepDistribution = Literal[
     "uniform",
@@ -38,7 +38,4 @@ TimestepDistribution = Literal[
     "inverted_parabola",
 ]
 WeightDType = Literal["float32", "bfloat16", "float16", "nfloat4", "int8"]
-
-FLOW_MODELS = frozenset({"flux"})
-"""Families that predict a flow between picture and noise."""
 PredictionType = Literal["auto", "epsilon", "v_prediction"]

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from .._intervals import rank_interval
-from .enums import FLOW_MODELS, DType, TimestepDistribution
+from ..families.catalogue import record_of
+from ..families.record import FamilyRecord
+from .enums import DType, TimestepDistribution
 from .settings import (
     DataSettings,
     GeneralSettings,
@@ -85,10 +87,15 @@ class Settings(
         return self.weight_dtype
 
     @property
+    def family(self) -> FamilyRecord:
+        """Record of ``model_type``: what differs between families."""
+        return record_of(self.model_type)
+
+    @property
     def resolved_timestep_distribution(self) -> TimestepDistribution:
         """The family's usual one when unset."""
         usual: TimestepDistribution = (
-            "logit_normal" if self.model_type in FLOW_MODELS else "uniform"
+            "logit_normal" if self.family.predicts_flow else "uniform"
         )
         return self.timestep_distribution or usual
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from .enums import FLOW_MODELS
+from ..families.catalogue import listed, records
 from .path_text import path_problem
 from .resolved import Settings
 from .rules_family import FAMILY_RULES
@@ -142,12 +142,13 @@ def _early_stop_has_something_to_watch(config: Settings) -> Violation | None:
     )
 
 
-def _flash_is_for_flux(config: Settings) -> Violation | None:
-    if config.attention_mechanism != "flash" or config.model_type in FLOW_MODELS:
+def _flash_needs_a_dispatcher(config: Settings) -> Violation | None:
+    if config.attention_mechanism != "flash" or config.family.dispatches_attention:
         return None
+    able = listed(r.short_label for r in records() if r.dispatches_attention)
     return Violation(
         "attention_mechanism",
-        "'flash' is for FLUX; the attention of "
+        f"'flash' is for {able}; the attention of "
         f"model_type={config.model_type!r} takes torch's own FlashAttention with sdp",
         "Write sdp or xformers",
     )
@@ -193,7 +194,7 @@ RULES: tuple[Callable[[Settings], Violation | None], ...] = (
     _dora_starts_at_the_model,
     _dora_over_int8_loses_its_scales,
     _early_stop_has_something_to_watch,
-    _flash_is_for_flux,
+    _flash_needs_a_dispatcher,
     *FAMILY_RULES,
     *OBJECTIVE_RULES,
     *TEXT_RULES,

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from ..families.catalogue import listed, records
 from .resolved import Settings
 from .violation import Violation
 
 __all__ = ["FAMILY_RULES"]
 
-# FLUX.1 reads patches of 2 x 2 latents, which are 8 x 8 pixels each.
-_FLUX_STEP = 16
 
-
-def _flux_reads_patches(config: Settings) -> Violation | None:
-    if config.model_type != "flux":
-        return None
+def _sides_are_whole_patches(config: Settings) -> Violation | None:
+    step = config.family.pixel_step
     for key, value in _sides(config):
-        if value is not None and value % _FLUX_STEP:
+        if value is not None and value % step:
             return Violation(
                 key,
-                f"must be a multiple of {_FLUX_STEP} with FLUX.1, not {value}",
-                f"Write {max(value // _FLUX_STEP, 1) * _FLUX_STEP}",
+                f"must be a multiple of {step} with {config.family.label}, not {value}",
+                f"Write {max(value // step, 1) * step}",
             )
     return None
 
@@ -34,44 +31,47 @@ def _sides(config: Settings) -> Iterator[tuple[str, int | None]]:
         yield f"samples.{number}.height", sample.height
 
 
-def _flux_has_no_negative_prompt(config: Settings) -> Violation | None:
-    if config.model_type != "flux":
+def _negative_prompts_are_read(config: Settings) -> Violation | None:
+    if config.family.negative_prompts:
         return None
     for number, sample in enumerate(config.samples):
         if sample.negative_prompt:
             return Violation(
                 f"samples.{number}.negative_prompt",
-                "does nothing with FLUX.1, which makes an image in one pass",
+                f"does nothing with {config.family.label}, which makes an image in one "
+                f"pass",
                 "Leave it out",
             )
     return None
 
 
-def _only_flux_has_t5(config: Settings) -> Violation | None:
+def _a_length_has_its_t5(config: Settings) -> Violation | None:
     length = config.text_encoder_2_sequence_length
-    if length is None or config.model_type == "flux":
+    if length is None or config.family.t5_tokens is not None:
         return None
+    able = listed(r.short_label for r in records() if r.t5_tokens is not None)
     return Violation(
         "text_encoder_2_sequence_length",
-        f"{length} is for T5 of FLUX.1; {config.model_type} has no T5",
+        f"{length} is for T5 of {able}; {config.model_type} has no T5",
         "Leave it out",
     )
 
 
-def _flux_predicts_a_flow(config: Settings) -> Violation | None:
-    if config.model_type != "flux" or config.prediction_type == "auto":
+def _a_flow_has_one_prediction(config: Settings) -> Violation | None:
+    if not config.family.predicts_flow or config.prediction_type == "auto":
         return None
+    others = listed((r.short_label for r in records() if not r.predicts_flow), "and")
     return Violation(
         "prediction_type",
-        f"{config.prediction_type!r} is for SDXL and SD 1.5; FLUX.1 always predicts a "
-        f"flow",
+        f"{config.prediction_type!r} is for {others}; {config.family.label} always "
+        f"predicts a flow",
         "Leave it out",
     )
 
 
 FAMILY_RULES: tuple[Callable[[Settings], Violation | None], ...] = (
-    _flux_reads_patches,
-    _flux_has_no_negative_prompt,
-    _only_flux_has_t5,
-    _flux_predicts_a_flow,
+    _sides_are_whole_patches,
+    _negative_prompts_are_read,
+    _a_length_has_its_t5,
+    _a_flow_has_one_prediction,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .enums import FLOW_MODELS
+from ..families.catalogue import listed, records
 from .resolved import Settings
 from .violation import Violation
 
@@ -17,7 +17,7 @@ _BIASED = ("logit_normal", "sigmoid", "inverted_parabola")
 
 
 def _weight_fits_the_family(config: Settings) -> Violation | None:
-    flow = config.model_type in FLOW_MODELS
+    flow = config.family.predicts_flow
     weight = config.loss_weight_fn
     if weight not in (_DIFFUSION_WEIGHTS if flow else _FLOW_WEIGHTS):
         return None
@@ -30,15 +30,16 @@ def _weight_fits_the_family(config: Settings) -> Violation | None:
 
 
 def _flow_settings_need_a_flow(config: Settings) -> Violation | None:
-    if config.model_type in FLOW_MODELS:
+    if config.family.predicts_flow:
         return None
+    flows = listed(r.short_label for r in records() if r.predicts_flow)
     for name, default in (("dynamic_timestep_shifting", False), ("guidance_scale", 1)):
         value = getattr(config, name)
         if value != default:
             return Violation(
                 name,
                 f"{_shown(value)} does nothing for model_type={config.model_type!r}, "
-                f"it is for FLUX",
+                f"it is for {flows}",
                 "Leave it out",
             )
     return None

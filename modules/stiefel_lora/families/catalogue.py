@@ -8,12 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Literal, get_args
 
 from .record import FamilyRecord
 
-__all__ = ["DEFAULT", "ModelType", "adding", "family_names", "record_of", "records"]
+__all__ = [
+    "DEFAULT",
+    "ModelType",
+    "adding",
+    "family_names",
+    "listed",
+    "record_of",
+    "records",
+]
 
 ModelType = Literal["sdxl", "sd15", "flux"]
 DEFAULT: ModelType = "sdxl"
@@ -45,6 +53,12 @@ def record_of(name: str) -> FamilyRecord:
 def records() -> list[FamilyRecord]:
     """Records of all families."""
     return [record_of(name) for name in family_names()]
+
+
+def listed(names: Iterable[str], word: str = "or") -> str:
+    """Join names for a sentence: ``a, b or c``."""
+    *first, last = names
+    return f"{', '.join(first)} {word} {last}" if first else last
 
 
 @contextlib.contextmanager

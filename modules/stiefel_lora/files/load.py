@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection
 
 from .._exceptions import ModelError
-from ..families.catalogue import DEFAULT, records
+from ..families.catalogue import DEFAULT, listed, records
 from .kohya import parse_kohya
 from .peft import parse_peft
 from .tensors import read_tensors
@@ -34,8 +34,9 @@ def load_lora(path: str | os.PathLike[str]) -> LoraWeights:
     except (AttributeError, TypeError, ValueError, re.error) as error:
         raise ModelError(f"{path} can not be read as a LoRA: {error}") from error
     example = f", for example {next(iter(tensors))!r}" if tensors else ""
+    families = listed(record.short_label for record in records())
     raise ModelError(
-        f"{path} is no kohya-style or PEFT-style LoRA of {_listed()}: its "
+        f"{path} is no kohya-style or PEFT-style LoRA of {families}: its "
         f"{len(tensors)} keys are of another kind{example}."
     )
 
@@ -48,8 +49,3 @@ def _family_of(keys: Collection[str]) -> str:
         if marks and any(key.startswith(marks) for key in keys):
             return record.name
     return DEFAULT
-
-
-def _listed() -> str:
-    *names, last = (record.short_label for record in records())
-    return f"{', '.join(names)} or {last}"

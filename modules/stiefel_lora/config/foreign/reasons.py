@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ...families.catalogue import family_names, listed
+
 __all__ = [
     "ADAPTERS",
     "AT_START",
@@ -53,7 +55,7 @@ CONDITIONS = "only images with captions are learned from, no videos, sounds or c
 DEVICES = "a run uses one device"
 DROPOUT = "the factors of a LoRA have no dropout"
 FACTORS = "lora_alpha and lora_rank set the scale, and rank_pattern that of layers"
-FAMILIES = "model_type is sdxl, sd15 or flux, and the files tell the rest"
+FAMILIES = f"model_type is {listed(family_names())}, and the files tell the rest"
 LOADER = "images and captions are encoded ahead, so nothing loads them in parallel"
 LOGS = "TensorBoard and events.jsonl are always written, and nothing else is"
 LOSSES = (

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from ...families.catalogue import DEFAULT
 from .._base import Count, Flag, PathText, StrictModel
 from ..enums import (
     AttentionMechanism,
@@ -33,7 +34,7 @@ PartName = PathText | None
 class ModelSettings(StrictModel):
     """The base model and the precision it is held and computed in."""
 
-    model_type: ModelType = "sdxl"
+    model_type: ModelType = DEFAULT
     """Family of the base model. flux: FLUX.1 dev and schnell."""
 
     base_model_name: PathText | None = None
