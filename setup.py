@@ -83,6 +83,7 @@ setup(
     package_data={
         "stiefel_lora": ["py.typed", "jobs/*.jinja"],
         "stiefel_lora.checkpoints": ["clip_merges.txt.gz", "ATTRIBUTION.md"],
+        "stiefel_lora.files.tools": ["loader_names.json.gz"],
         "stiefel_lora.families": ["known/*/*.json"],
         "stiefel_lora.presets": ["*.json", "**/*.json"],
     },

@@ -73,6 +73,15 @@ DtypeOption = Annotated[
 ]
 
 
+VerifyOption = Annotated[
+    bool,
+    typer.Option(
+        "--verify/--no-verify",
+        help="Load the output with the code of other programs and compare.",
+    ),
+]
+
+
 @app.callback()
 def _lora() -> None:
     """Inspect and change LoRA files of every tool and family."""
@@ -145,6 +154,7 @@ def resize(
     ] = False,
     overwrite: OverwriteOption = False,
     allow_unknown: AllowOption = False,
+    verify: VerifyOption = True,
 ) -> None:
     """Write a LoRA at a lower rank, with the least error, and print that error."""
     with sentences():
@@ -179,7 +189,7 @@ def resize(
     before = sum(row.old_rank for row in report.layers)
     after = sum(row.rank for row in report.layers)
     typer.echo(f"Ranks: {before} -> {after} over {len(report.layers)} layers.")
-    _print_saved(report.saved)
+    _print_saved(report.saved, verify)
 
 
 @app.command()
@@ -219,6 +229,7 @@ def merge(
     dtype: DtypeOption = None,
     overwrite: OverwriteOption = False,
     allow_unknown: AllowOption = False,
+    verify: VerifyOption = True,
 ) -> None:
     """Add LoRAs with weights; exact, with the sum of the ranks, unless truncated."""
     with sentences():
@@ -258,10 +269,13 @@ def merge(
             overwrite=overwrite,
             command=command_line("merge", *options),
         )
+        # Their memory is needed for the check.
+        parts.clear()
+        del given
     norms = " and ".join(f"{norm:.4g}" for norm in report.norms)
     typer.echo(f"Norm of the sum: {report.norm:.4g}; of the weighted parts: {norms}.")
     typer.echo(f"Relative error of the stored sum: {report.error:.6g}.")
-    _print_saved(report.saved)
+    _print_saved(report.saved, verify)
 
 
 class SpellingName(str, Enum):
@@ -284,6 +298,7 @@ def convert(
     dtype: DtypeOption = None,
     overwrite: OverwriteOption = False,
     allow_unknown: AllowOption = False,
+    verify: VerifyOption = True,
 ) -> None:
     """Write a LoRA under the keys of other tools; its updates stay the same."""
     with sentences():
@@ -302,7 +317,32 @@ def convert(
             overwrite=overwrite,
             command=command_line("convert", file, "--to", to.value),
         )
-    _print_saved(saved)
+    _print_saved(saved, verify)
+
+
+@app.command()
+def verify(file: FileArgument, allow_unknown: AllowOption = False) -> None:
+    """Load a LoRA with the code of other programs and compare its updates."""
+    with sentences():
+        from ..files import open_lora, verify_lora
+
+        given = open_lora(file)
+        check_known(file, given, allow_unknown)
+        checks = verify_lora(given)
+        for check in checks:
+            typer.echo(check.sentence())
+        if not checks:
+            family = given.family or "an unknown family"
+            raise InputError(
+                f"{file}: no program can check a LoRA of {family} "
+                f"in the spelling {given.spelling}. SDXL, SD 1.5, FLUX.1 and "
+                "peft's own spelling can be checked."
+            )
+        if not any(check.is_right for check in checks):
+            raise InputError(
+                f"{file}: no program applies all of it as meant. Convert it to the "
+                "spelling of the program that you use."
+            )
 
 
 def _torch_dtype(dtype: Dtype | None) -> torch.dtype | None:
@@ -311,7 +351,7 @@ def _torch_dtype(dtype: Dtype | None) -> torch.dtype | None:
     return None if dtype is None else getattr(torch, dtype.value)
 
 
-def _print_saved(saved: Saved) -> None:
+def _print_saved(saved: Saved, verify: bool) -> None:
     file = saved.file
     for remark in saved.remarks:
         typer.echo(remark, err=True)
@@ -321,6 +361,11 @@ def _print_saved(saved: Saved) -> None:
         f"{file.path}: {file.size / 1e6:.2f} MB; read back, it differs from the exact "
         f"result by at most {saved.deviation:.1e} in any layer."
     )
+    if verify:
+        from ..files import verify_lora
+
+        for check in verify_lora(file):
+            typer.echo(check.sentence())
 
 
 def check_known(path: Path, file: LoraFile, allow: bool) -> None:

@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from .tools.open_lora import open_lora
     from .tools.resizing import ResizeReport, Target, resize_lora
     from .tools.save_lora import Saved, save_lora
+    from .tools.verifying import Check, verify_lora
     from .weights import LoraFactors, LoraWeights, canonical_name, with_one_alpha
 
 __all__ = [
+    "Check",
     "LayerReport",
     "LearnedFolder",
     "LoraFactors",
@@ -62,11 +64,13 @@ __all__ = [
     "save_peft",
     "tag_frequency",
     "training_metadata",
+    "verify_lora",
     "with_one_alpha",
     "write_tensors",
 ]
 
 _HOME = {
+    "Check": "tools.verifying",
     "LayerReport": "tools.inspection",
     "LearnedFolder": "metadata_pictures",
     "LoraFactors": "weights",
@@ -100,6 +104,7 @@ _HOME = {
     "save_peft": "peft",
     "tag_frequency": "metadata_pictures",
     "training_metadata": "metadata",
+    "verify_lora": "tools.verifying",
     "with_one_alpha": "weights",
     "write_tensors": "tensors",
 }

@@ -83,6 +83,8 @@ class LoraFile:
     """Bytes of the file."""
 
     remarks: tuple[str, ...] = ()
+    tensors: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
+    """All that the file holds, by key."""
 
     @property
     def by_key(self) -> dict[str, LoraLayer]:

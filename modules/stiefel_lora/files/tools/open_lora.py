@@ -80,6 +80,7 @@ def open_lora(path: str | os.PathLike[str]) -> LoraFile:
         spelling=spelling_of(named, family),
         size=path.stat().st_size,
         remarks=tuple(remarks),
+        tensors=tensors,
     )
 
 

@@ -18,9 +18,20 @@ from ..weights import LoraFactors, LoraWeights
 from .layer_names import MODEL, StemName, canonical_key, parse_stem
 from .lora_file import LoraFile, LoraLayer
 
-__all__ = ["SPELLINGS", "Spelling", "in_layout_of", "is_fused", "respelled"]
+__all__ = [
+    "SPELLINGS",
+    "TRAINED",
+    "Spelling",
+    "in_layout_of",
+    "is_fused",
+    "kohya_stem",
+    "respelled",
+]
 
 _KEYS = {"sdxl": keys_sdxl, "sd15": keys_sd15, "flux": keys_flux}
+
+TRAINED = tuple(_KEYS)
+"""Families whose layers have names in tables."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,6 +133,11 @@ def respelled(layer: LoraLayer, spelling: str, family: str | None) -> LoraLayer:
     return dataclasses.replace(
         layer, stem=stem, parsed=parse_stem(stem), suffixes=found
     )
+
+
+def kohya_stem(layer: LoraLayer, family: str) -> str | None:
+    """Stem of kohya's key for a layer of a family with a table; None if it has none."""
+    return _KEYS[family].kohya_names().get(layer.name)
 
 
 def _stem(layer: LoraLayer, style: Spelling, family: str | None) -> str | None:

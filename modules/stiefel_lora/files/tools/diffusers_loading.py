@@ -1,0 +1,205 @@
+"""A LoRA file as the installed diffusers loads it.
+
+``load_lora_weights`` of the stock pipeline runs on models of the family without weights
+(meta device), whose adapted layers have the shapes of the file. What it puts beside
+each layer is read back: A, B and the scale.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.metadata
+import logging
+from collections.abc import Generator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..weights import LoraFactors
+from .layer_names import canonical_key
+from .lora_file import LoraFile
+from .respell import in_layout_of
+
+__all__ = ["DIFFUSERS", "hollow_layer", "injected_factors", "load_by_diffusers"]
+
+DIFFUSERS = (
+    f"diffusers {importlib.metadata.version('diffusers')} "
+    f"with peft {importlib.metadata.version('peft')}"
+)
+"""Name and versions."""
+
+_ADAPTER = "checked"
+_UNETS: dict[str, dict[str, Any]] = {
+    "sdxl": {
+        "block_out_channels": (320, 640, 1280),
+        "down_block_types": ("DownBlock2D", *["CrossAttnDownBlock2D"] * 2),
+        "up_block_types": (*["CrossAttnUpBlock2D"] * 2, "UpBlock2D"),
+        "transformer_layers_per_block": [1, 2, 10],
+        "attention_head_dim": [5, 10, 20],
+        "cross_attention_dim": 2048,
+        "use_linear_projection": True,
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 256,
+        "projection_class_embeddings_input_dim": 2816,
+    },
+    "sd15": {"cross_attention_dim": 768},
+}
+_CLIP: dict[str, Any] = {"vocab_size": 8, "hidden_size": 8, "intermediate_size": 8}
+_CLIP |= {"num_attention_heads": 2, "projection_dim": 8}
+_T5: dict[str, Any] = {
+    "vocab_size": 32,
+    "d_model": 64,
+    "d_ff": 128,
+    "num_layers": 24,
+    "num_heads": 4,
+}
+
+
+def load_by_diffusers(
+    file: LoraFile,
+) -> tuple[Mapping[str, LoraFactors], tuple[str, ...]]:
+    """Load a file into empty models.
+
+    Args:
+        file: on the disk; its layers give the shapes of the models' layers.
+
+    Returns:
+        Key of a layer -> factors as applied, and what diffusers does not expect.
+    """
+    pipeline = _pipeline(str(file.family))
+    parts = {
+        name: part
+        for name, part in pipeline.components.items()
+        if isinstance(part, nn.Module)
+    }
+    for layer in in_layout_of(file, fused=False).layers:
+        component, _, module = layer.name.partition(".")
+        if component in parts:
+            _reshape(parts[component], module, layer.factors)
+    with _warnings() as told:
+        pipeline.load_lora_weights(file.path, adapter_name=_ADAPTER)
+    found: dict[str, LoraFactors] = {}
+    for component, part in parts.items():
+        for module, factors in injected_factors(part, _ADAPTER).items():
+            if component.startswith("text_encoder") and module.startswith("encoder.l"):
+                module = f"text_model.{module}"
+            found[canonical_key(f"{component}.{module}")] = factors
+    unused = [line for line in told if "unexpected keys" in line.lower()]
+    return found, tuple(unused)
+
+
+def _reshape(model: nn.Module, path: str, factors: LoraFactors) -> None:
+    """Give one layer of a model without weights the shape that its factors have."""
+    if path.startswith("text_model.") and not hasattr(model, "text_model"):
+        path = path.removeprefix("text_model.")
+    try:
+        old = model.get_submodule(path)
+    except AttributeError:
+        return
+    model.set_submodule(path, hollow_layer(factors, conv=isinstance(old, nn.Conv2d)))
+
+
+def hollow_layer(factors: LoraFactors, *, conv: bool) -> nn.Module:
+    """A layer whose weight has a shape and takes no memory, on the CPU.
+
+    Adapters go to the device of a layer, which for this reason is not meta.
+    """
+    outputs, (inputs, *kernel) = factors.up.shape[0], factors.down.shape[1:]
+    height, width = kernel if len(kernel) == 2 else (1, 1)
+    with torch.device("meta"):
+        layer = (
+            nn.Conv2d(inputs, outputs, (height, width), bias=False)
+            if conv
+            else nn.Linear(inputs, outputs, bias=False)
+        )
+    shape = (outputs, inputs, height, width) if conv else (outputs, inputs)
+    empty = torch.zeros([1] * len(shape)).expand(shape)
+    layer.weight = nn.Parameter(empty, requires_grad=False)
+    return layer
+
+
+def injected_factors(model: nn.Module, adapter: str) -> dict[str, LoraFactors]:
+    """Path of each layer with an adapter of peft -> its factors as applied."""
+    found = {}
+    for path, module in model.named_modules():
+        downs, scaling = getattr(module, "lora_A", None), getattr(module, "scaling", {})
+        if not isinstance(downs, nn.ModuleDict) or adapter not in downs:
+            continue
+        down = _weight(downs[adapter])
+        up = _weight(getattr(module, "lora_B")[adapter])  # noqa: B009
+        lengths = getattr(module, "lora_magnitude_vector", {})
+        magnitude = _weight(lengths[adapter]) if adapter in lengths else None
+        alpha = float(scaling[adapter]) * down.shape[0]
+        found[path] = LoraFactors(up, down, alpha, magnitude)
+    return found
+
+
+def _weight(module: Any) -> Tensor:
+    return module.weight.detach()
+
+
+def _pipeline(family: str) -> Any:
+    from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
+
+    # Its annotations do not allow for parts that a pipeline can do without.
+    diffusers: Any = importlib.import_module("diffusers")
+
+    # transformers loads onto the device of the rest of a model, so these are real.
+    encoder = CLIPTextModel(CLIPTextConfig(**_CLIP, num_hidden_layers=12))
+    with torch.device("meta"):
+        if family == "flux":
+            return diffusers.FluxPipeline(
+                scheduler=None,
+                vae=None,
+                text_encoder=encoder,
+                tokenizer=None,
+                text_encoder_2=T5EncoderModel(T5Config(**_T5)),
+                tokenizer_2=None,
+                transformer=diffusers.FluxTransformer2DModel(guidance_embeds=True),
+            )
+        unet = diffusers.UNet2DConditionModel(**_UNETS[family])
+        if family == "sd15":
+            return diffusers.StableDiffusionPipeline(
+                vae=None,
+                text_encoder=encoder,
+                tokenizer=None,
+                unet=unet,
+                scheduler=None,
+                safety_checker=None,
+                feature_extractor=None,
+                requires_safety_checker=False,
+            )
+    from transformers import CLIPTextModelWithProjection
+
+    large = CLIPTextConfig(**_CLIP, num_hidden_layers=32)
+    return diffusers.StableDiffusionXLPipeline(
+        vae=None,
+        text_encoder=encoder,
+        text_encoder_2=CLIPTextModelWithProjection(large),
+        tokenizer=None,
+        tokenizer_2=None,
+        unet=unet,
+        scheduler=None,
+        add_watermarker=False,
+    )
+
+
+@contextlib.contextmanager
+def _warnings() -> Generator[list[str], None, None]:
+    """Collect the warnings of diffusers and peft instead of printing them."""
+    told: list[str] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            told.append(record.getMessage())
+
+    logger = logging.getLogger("diffusers")
+    handlers, propagates = logger.handlers, logger.propagate
+    logger.handlers, logger.propagate = [], False
+    logger.addHandler(Keep(logging.WARNING))
+    try:
+        yield told
+    finally:
+        logger.handlers, logger.propagate = handlers, propagates

@@ -1,0 +1,158 @@
+"""A LoRA file as ComfyUI and Forge load it, by the lists of the names they accept.
+
+``loader_names.json.gz`` has for each program, with the commit and date of its code, the
+stems of keys that it looks for and the weight that each of them changes. The order of
+the suffixes, the scale and the rows of fused weights are those of their loaders
+(comfy/weight_adapter/lora.py, packages_3rdparty/comfyui_lora_collection/lora.py).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import gzip
+import importlib.resources
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..weights import LoraFactors
+from .plain_factors import plain_factors
+
+__all__ = ["PROGRAMS", "Loaded", "load_by_list", "program_label", "target_of"]
+
+PROGRAMS = {"comfyui": "ComfyUI", "forge": "Forge"}
+"""Programs with a list -> their names."""
+
+# Endings of B, of A and of a Tucker core; the first that a file has counts.
+_SUFFIXES = (
+    (".lora_up.weight", ".lora_down.weight", ".lora_mid.weight"),
+    ("_lora.up.weight", "_lora.down.weight", None),
+    (".lora_B.weight", ".lora_A.weight", None),
+    (".lora.up.weight", ".lora.down.weight", None),
+    (".lora_B", ".lora_A", None),
+    (".lora_linear_layer.up.weight", ".lora_linear_layer.down.weight", None),
+    (".lora_B.default.weight", ".lora_A.default.weight", None),
+)
+# Forge's loader is older.
+_NEWER = (".lora_B", ".lora_B.default.weight")
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    """Updates that a program takes from a file."""
+
+    factors: Mapping[str, LoraFactors]
+    """Name of a weight -> one product for all that is added to it."""
+
+    unused: tuple[str, ...]
+    """Keys that it leaves aside."""
+
+
+def program_label(program: str) -> str:
+    """Name, commit and date of a program with a list."""
+    entry = _lists()[program]
+    return f"{PROGRAMS[program]} {entry['commit'][:7]} ({entry['date']})"
+
+
+def target_of(program: str, family: str, stem: str) -> str | None:
+    """The weight that a stem changes; None where the program does not know it."""
+    found = _lists()[program]["names"][family].get(stem)
+    return None if found is None else found[0]
+
+
+def load_by_list(program: str, family: str, tensors: Mapping[str, Tensor]) -> Loaded:
+    """Take the updates of a file as the program does.
+
+    Args:
+        program: a key of ``PROGRAMS``.
+        family: ``sdxl``, ``sd15`` or ``flux``.
+        tensors: of the file.
+
+    Raises:
+        ModelError: factors that the program cannot multiply.
+    """
+    names = _lists()[program]["names"][family]
+    used: set[str] = set()
+    # As in the programs, the last stem of one weight and its rows counts.
+    patches: dict[tuple[Any, ...], LoraFactors] = {}
+    for stem in names:
+        found = _patch(program, stem, tensors, used)
+        if found is not None:
+            patches[tuple(names[stem])] = found
+    whole: dict[str, list[LoraFactors]] = {}
+    units = _units(program, family)
+    for (target, *rows), factors in patches.items():
+        placed = _placed(factors, units.get(target, 0), *rows)
+        whole.setdefault(target, []).append(placed)
+    unused = tuple(sorted(tensors.keys() - used))
+    return Loaded({target: _side_by_side(own) for target, own in whole.items()}, unused)
+
+
+def _patch(
+    program: str, stem: str, tensors: Mapping[str, Tensor], used: set[str]
+) -> LoraFactors | None:
+    for up, down, mid in _SUFFIXES:
+        if stem + up not in tensors or (program == "forge" and up in _NEWER):
+            continue
+        if stem + down not in tensors:
+            continue
+        used |= {stem + up, stem + down}
+        core = tensors.get(stem + mid) if mid else None
+        if core is not None:
+            used.add(f"{stem}{mid}")
+        rank = tensors[stem + down].shape[0]
+        alpha, lengths = float(rank), tensors.get(f"{stem}.dora_scale")
+        if f"{stem}.alpha" in tensors:
+            used.add(f"{stem}.alpha")
+            alpha = float(tensors[f"{stem}.alpha"].double())
+        if lengths is not None:
+            used.add(f"{stem}.dora_scale")
+        own = tensors[stem + up], tensors[stem + down], core
+        return plain_factors(*own, alpha=alpha, dora_scale=lengths)
+    return None
+
+
+@functools.cache
+def _units(program: str, family: str) -> dict[str, int]:
+    """Fused weight -> its rows in hidden sizes."""
+    found: dict[str, int] = {}
+    for target, *rows in _lists()[program]["names"][family].values():
+        if rows:
+            found[target] = max(found.get(target, 0), rows[0] + rows[1])
+    return found
+
+
+def _placed(
+    factors: LoraFactors, units: int, first: int = 0, count: int = 0, swap: bool = False
+) -> LoraFactors:
+    """The factors of some rows of a weight as those of the whole weight."""
+    up = factors.up
+    if swap:
+        up = torch.cat(up.chunk(2)[::-1])
+    if count:
+        unit = up.shape[0] // count
+        whole = up.new_zeros(unit * units, *up.shape[1:])
+        whole[unit * first : unit * (first + count)] = up
+        up = whole
+    lengths = factors.dora_scale if up is factors.up else None
+    return LoraFactors(up, factors.down, factors.alpha, dora_scale=lengths)
+
+
+def _side_by_side(parts: list[LoraFactors]) -> LoraFactors:
+    if len(parts) == 1:
+        return parts[0]
+    up = torch.cat([part.up.double() for part in parts], dim=1)
+    downs = [part.down.double() * part.scale for part in parts]
+    return LoraFactors(up, torch.cat(downs), float(up.shape[1]))
+
+
+@functools.cache
+def _lists() -> dict[str, Any]:
+    data = (
+        importlib.resources.files("stiefel_lora.files.tools") / "loader_names.json.gz"
+    )
+    return json.loads(gzip.decompress(data.read_bytes()))

@@ -1,0 +1,174 @@
+"""A LoRA file as other programs load it, compared with what it is meant to be.
+
+Each program's updates come from its own code (diffusers, peft) or from the list of the
+names that its code accepts (ComfyUI, Forge); never from the reader of this package.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from collections.abc import Callable, Mapping
+
+import torch
+
+from ..._exceptions import ModelError
+from ..weights import LoraFactors
+from .differences import compared, relative
+from .key_lists import PROGRAMS, load_by_list, program_label, target_of
+from .lora_file import LoraFile
+from .one_thread import one_thread
+from .respell import TRAINED, in_layout_of, kohya_stem
+
+__all__ = ["Check", "verify_lora"]
+
+CLOSE = 1e-5
+"""Relative deviation up to which a program applies what is meant."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """One program's view of a file."""
+
+    program: str
+    """Name and version."""
+
+    layers: int
+    """Layers that it should change."""
+
+    deviation: float
+    """Largest relative deviation of the update of a layer that it loads."""
+
+    worst: str = ""
+    """That layer."""
+
+    missing: tuple[str, ...] = ()
+    """Layers that it does not change, or that it changes but should not."""
+
+    unused: tuple[str, ...] = ()
+    """Keys that it leaves aside."""
+
+    problem: str = ""
+    """Its error, where it refuses the file."""
+
+    @property
+    def is_right(self) -> bool:
+        """Whether it applies all of the file as meant."""
+        whole = not (self.missing or self.unused or self.problem)
+        return whole and self.deviation <= CLOSE
+
+    def sentence(self) -> str:
+        """One line for people."""
+        if self.problem:
+            return f"{self.program}: refuses the file: {self.problem}"
+        loaded = self.layers - len(self.missing)
+        text = f"{self.program}: {loaded} of {self.layers} layers"
+        if loaded:
+            text += f", largest relative deviation {self.deviation:.1e}"
+        for label, names in (("missing", self.missing), ("unused", self.unused)):
+            if names:
+                more = f" and {len(names) - 2} more" if len(names) > 2 else ""
+                text += f"; {label}: {', '.join(names[:2])}{more}"
+        return f"{text}."
+
+
+@torch.no_grad()
+@one_thread()
+def verify_lora(file: LoraFile, meant: LoraFile | None = None) -> tuple[Check, ...]:
+    """Load a file with the code of other programs, as far as that is at hand.
+
+    Args:
+        file: of ``open_lora``, on the disk.
+        meant: layers that the programs should apply; by default those of ``file``.
+
+    Returns:
+        One result for each program that knows the family.
+    """
+    wanted = meant or file
+    checks = []
+    if file.family in TRAINED:
+        for program in PROGRAMS:
+            checks.append(_by_list(program, file, wanted))
+        if _installed("diffusers", "peft", "transformers"):
+            from .diffusers_loading import DIFFUSERS, load_by_diffusers
+
+            checks.append(_by_code(DIFFUSERS, file, wanted, load_by_diffusers))
+    if file.spelling == "PEFT (own)" and _installed("peft"):
+        from .peft_loading import PEFT, load_by_peft
+
+        checks.append(_by_code(PEFT, file, wanted, load_by_peft))
+    return tuple(checks)
+
+
+def _installed(*names: str) -> bool:
+    return all(importlib.util.find_spec(name) is not None for name in names)
+
+
+def _by_list(program: str, file: LoraFile, meant: LoraFile) -> Check:
+    label, family = program_label(program), str(file.family)
+    fused = in_layout_of(meant, fused=True)
+    try:
+        loaded = load_by_list(program, family, file.tensors)
+    except ModelError as error:
+        return Check(label, len(fused.layers), 0.0, problem=str(error))
+    wanted = {}
+    for layer in fused.layers:
+        stem = kohya_stem(layer, family)
+        target = target_of(program, family, stem) if stem else None
+        wanted[target or layer.name] = layer.factors
+    return _compared(label, wanted, loaded.factors, loaded.unused)
+
+
+def _by_code(
+    label: str,
+    file: LoraFile,
+    meant: LoraFile,
+    load: Callable[[LoraFile], tuple[Mapping[str, LoraFactors], tuple[str, ...]]],
+) -> Check:
+    """Compare by the names that modules have in diffusers and peft."""
+    apart = in_layout_of(meant, fused=False)
+    wanted = {layer.key: layer.factors for layer in apart.layers}
+    try:
+        loaded, unused = load(file)
+    except Exception as error:
+        text = str(error).strip().splitlines() or [type(error).__name__]
+        return Check(label, len(wanted), 0.0, problem=text[0])
+    return _compared(label, wanted, loaded, unused)
+
+
+def _compared(
+    label: str,
+    wanted: Mapping[str, LoraFactors],
+    loaded: Mapping[str, LoraFactors],
+    unused: tuple[str, ...],
+) -> Check:
+    worst, deviation = "", 0.0
+    for name, factors in wanted.items():
+        if name not in loaded:
+            continue
+        found = _deviation(loaded[name], factors)
+        if found > deviation or found != found:
+            worst, deviation = name, found
+    apart = tuple(sorted(wanted.keys() ^ loaded.keys()))
+    return Check(label, len(wanted), deviation, worst, apart, unused)
+
+
+def _equal(one: LoraFactors, two: LoraFactors) -> bool:
+    pairs = ((one.up, two.up), (one.down, two.down))
+    same = all(a.shape == b.shape and bool((a == b).all()) for a, b in pairs)
+    return same and one.scale == two.scale
+
+
+def _deviation(loaded: LoraFactors, meant: LoraFactors) -> float:
+    shapes = [
+        (factors.up.shape[0], factors.down[0].numel()) for factors in (loaded, meant)
+    ]
+    if shapes[0] != shapes[1]:
+        return float("inf")
+    found = 0.0 if _equal(loaded, meant) else relative(*compared(loaded, meant))
+    for part in ("dora_scale", "magnitude"):
+        one, two = getattr(loaded, part), getattr(meant, part)
+        if one is not None and two is not None:
+            apart = (one.double().flatten() - two.double().flatten()).norm()
+            found = max(found, float(apart / two.double().norm()))
+    return found

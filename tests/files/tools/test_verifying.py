@@ -1,0 +1,176 @@
+"""Verify: each program's updates from its own names, against the right ones."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from helpers.lora_files import SPELLINGS, dense_of, make, write
+from stiefel_lora import _commands
+from stiefel_lora.files import Check, LoraFile, convert_lora, verify_lora
+from stiefel_lora.files.tools.key_lists import load_by_list
+
+ALIKE = {"ranks": (4, 4, 4), "alphas": (2.0, 2.0, 2.0)}
+
+
+def checks(file: LoraFile, meant: LoraFile | None = None) -> dict[str, Check]:
+    return {check.program.split()[0]: check for check in verify_lora(file, meant)}
+
+
+@pytest.mark.parametrize(
+    ("spelling", "right"),
+    [
+        ("kohya", {"ComfyUI", "Forge", "diffusers"}),
+        ("kohya (diffusers names)", {"ComfyUI", "Forge", "diffusers"}),
+        ("ComfyUI", {"ComfyUI", "Forge"}),
+        ("PEFT", {"diffusers"}),
+        ("diffusers (old)", {"diffusers"}),
+        ("OneTrainer", set()),
+        ("PEFT (own)", {"peft"}),
+    ],
+)
+def test_which_programs_apply_a_spelling_of_sdxl(tmp_path, spelling, right):
+    file = write(tmp_path / "x.safetensors", make(spelling, **ALIKE))
+    found = checks(file)
+    assert {name for name, check in found.items() if check.is_right} == right
+    for name in right:
+        assert (found[name].layers, found[name].deviation) == (3, 0.0)
+    if spelling == "PEFT":
+        # ComfyUI has ".processor." in its names of attention layers.
+        missing = "diffusion_model.input_blocks.4.1.transformer_blocks.0.attn1.to_q"
+        assert found["ComfyUI"].missing == (missing,)
+        assert len(found["ComfyUI"].unused) == 2
+
+
+def test_the_deviation_is_that_of_the_updates(tmp_path):
+    file = write(tmp_path / "x.safetensors", make(**ALIKE))
+    layers = list(file.layers)
+    twice = dataclasses.replace(layers[0].factors, alpha=4.0)
+    layers[0] = dataclasses.replace(layers[0], factors=twice)
+    meant = dataclasses.replace(file, layers=tuple(layers))
+    for check in checks(file, meant).values():
+        assert check.deviation == pytest.approx(0.5, rel=1e-6)
+        assert not check.is_right
+    fewer = dataclasses.replace(file, layers=file.layers[1:])
+    for check in checks(file, fewer).values():
+        assert len(check.missing) == 1
+
+
+def test_alphas_that_differ_go_wrong_in_diffusers(tmp_path):
+    file = write(tmp_path / "x.safetensors", make())
+    found = checks(file)
+    assert found["ComfyUI"].is_right
+    # It applies the commonest alpha, or the first, to all: 2 instead of 3.
+    assert found["diffusers"].deviation == pytest.approx(1 / 3, rel=1e-6)
+
+
+def flux(rank: int = 2) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    found = {}
+    for path, out in {
+        "transformer_blocks.0.attn.to_q": 4,
+        "transformer_blocks.0.attn.to_v": 4,
+        "transformer_blocks.3.attn.add_k_proj": 4,
+        "transformer_blocks.0.ff.net.2": 4,
+        "single_transformer_blocks.0.attn.to_k": 4,
+        "single_transformer_blocks.0.proj_mlp": 16,
+        "norm_out.linear": 8,
+    }.items():
+        stem = f"transformer.{path}"
+        found[f"{stem}.lora_A.weight"] = torch.randn(rank, 5, generator=generator)
+        found[f"{stem}.lora_B.weight"] = torch.randn(out, rank, generator=generator)
+    return found
+
+
+@pytest.mark.parametrize("to", ["PEFT", "kohya"])
+def test_flux_fused_and_apart(tmp_path, to):
+    file = write(tmp_path / "x.safetensors", flux())
+    saved = convert_lora(file, tmp_path / "out.safetensors", to)
+    found = checks(saved.file, file)
+    assert set(found) == {"ComfyUI", "Forge", "diffusers"}
+    for check in found.values():
+        assert check.deviation < 1e-7, check.sentence()
+    assert found["ComfyUI"].is_right
+    # With kohya's keys diffusers 0.42 has a layer for parts that no one trained.
+    assert found["diffusers"].is_right == (to == "PEFT")
+
+
+def test_sd15_and_its_text_encoder(tmp_path):
+    tensors = {}
+    for stem in (
+        "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q",
+        "lora_te_text_model_encoder_layers_3_mlp_fc1",
+    ):
+        tensors[f"{stem}.lora_down.weight"] = torch.randn(2, 5)
+        tensors[f"{stem}.lora_up.weight"] = torch.randn(4, 2)
+        tensors[f"{stem}.alpha"] = torch.tensor(1.0)
+    file = write(tmp_path / "x.safetensors", tensors)
+    assert file.family == "sd15"
+    for check in checks(file).values():
+        assert check.is_right, check.sentence()
+
+
+def test_lengths_of_a_dora_count(tmp_path):
+    stem = SPELLINGS["kohya"][0][0]
+    tensors = make(**ALIKE) | {f"{stem}.dora_scale": torch.rand(7, 1) + 1}
+    file = write(tmp_path / "x.safetensors", tensors)
+    assert checks(file)["ComfyUI"].is_right
+    layers = [
+        dataclasses.replace(
+            layer,
+            factors=dataclasses.replace(
+                layer.factors, dora_scale=2 * layer.factors.dora_scale
+            ),
+        )
+        if layer.factors.is_dora
+        else layer
+        for layer in file.layers
+    ]
+    meant = dataclasses.replace(file, layers=tuple(layers))
+    assert checks(file, meant)["ComfyUI"].deviation == pytest.approx(0.5, rel=1e-6)
+
+
+def test_rows_and_halves_of_fused_weights(tmp_path):
+    tensors = flux()
+    found = load_by_list("comfyui", "flux", tensors).factors
+    up = tensors["transformer.single_transformer_blocks.0.proj_mlp.lora_B.weight"]
+    down = tensors["transformer.single_transformer_blocks.0.proj_mlp.lora_A.weight"]
+    update = dense_of(found["diffusion_model.single_blocks.0.linear1"])
+    assert update.shape == (28, 5)
+    assert torch.allclose(update[12:], (up @ down).double(), atol=1e-6)
+    up = tensors["transformer.norm_out.linear.lora_B.weight"]
+    down = tensors["transformer.norm_out.linear.lora_A.weight"]
+    update = dense_of(found["diffusion_model.final_layer.adaLN_modulation.1"])
+    swapped = torch.cat(up.chunk(2)[::-1])
+    assert torch.allclose(update, (swapped @ down).double(), atol=1e-6)
+
+
+def test_the_command(tmp_path):
+    def run(path):
+        return CliRunner().invoke(_commands.app, ["lora", "verify", str(path)])
+
+    path = tmp_path / "x.safetensors"
+    write(path, make(**ALIKE))
+    result = run(path)
+    assert result.exit_code == 0, result.stderr
+    assert "ComfyUI a125cd8 (2025-10-12): 3 of 3 layers, largest" in result.stdout
+    write(path, make("OneTrainer"))
+    result = run(path)
+    assert result.exit_code == 2
+    assert "no program applies all of it as meant" in result.stderr
+    new = {"new.a.lora_A.weight": torch.ones(1, 2)}
+    write(path, new | {"new.a.lora_B.weight": torch.ones(2, 1)})
+    assert "no program can check a LoRA of an unknown family" in run(path).stderr
+
+
+def test_a_sentence():
+    check = Check("X 1", 3, 0.25, "a", ("b", "c", "d"), ("e",))
+    assert check.sentence() == (
+        "X 1: 0 of 3 layers; missing: b, c and 1 more; unused: e."
+    )
+    refused = Check("X 1", 3, 0.0, problem="No.")
+    assert refused.sentence() == "X 1: refuses the file: No."
+    assert not refused.is_right
