@@ -2,8 +2,9 @@
 
     python benchmarks/study run --stage product --minutes 60
     python benchmarks/study report
+    python benchmarks/study sheet --base flux --output sheet.png
 
-A run is one JSON line in ``results/<stage>.jsonl``; what is there is not run again, and
+A run is one JSON line in ``results/runs.jsonl``; what is there is not run again, and
 several processes share the work. Every row holds the whole curve of the validation
 loss, the loss of every validation image at the end, the commit and NUMERICS. A table
 never mixes two values of NUMERICS.
@@ -20,7 +21,8 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 from demo_runs import read_rows, run_missing  # noqa: E402
-from stages import STAGES  # noqa: E402
+from sheet import write_sheet  # noqa: E402
+from stages import BASES, STAGES  # noqa: E402
 from tables import report  # noqa: E402
 
 RESULTS = HERE / "results"
@@ -29,17 +31,22 @@ RESULTS = HERE / "results"
 def main() -> None:
     """Run what is missing of a stage, or print all tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("action", choices=("run", "report"))
+    parser.add_argument("action", choices=("run", "report", "sheet"))
     parser.add_argument("--stage", choices=list(STAGES), default=next(iter(STAGES)))
     parser.add_argument("--minutes", type=float, default=math.inf)
     parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--base", choices=BASES, default=BASES[0])
+    parser.add_argument("--output", type=Path, default=Path("sheet.png"))
     arguments = parser.parse_args()
-    path = arguments.results / f"{arguments.stage}.jsonl"
+    path = arguments.results / "runs.jsonl"
     if arguments.action == "run":
         run_missing(path, arguments.minutes, STAGES[arguments.stage].next_run)
         return
-    for name, stage in STAGES.items():
-        print(report(stage, read_rows(arguments.results / f"{name}.jsonl")))
+    if arguments.action == "sheet":
+        write_sheet(arguments.base, read_rows(path), arguments.output)
+        return
+    for stage in STAGES.values():
+        print(report(stage, read_rows(path)))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import Any
 from demo_runs import Rows, swept_rates
 from one_run import NUMERICS, Method, Run
 
-__all__ = ["ADAMW", "SEEDS", "STAGES", "Cell", "Stage"]
+__all__ = ["ADAMW", "BASES", "PRODUCT", "SEEDS", "STAGES", "Cell", "Stage"]
 
 ADAMW = Method("AdamW", "adamw", 3e-3)
 PRODUCT = Method("Stiefel LoRA, product", "stiefel_lora", 1e-2, (("step", "product"),))
@@ -30,7 +30,6 @@ def _trial(label: str, *settings: tuple[str, Any], **options: Any) -> Method:
 
 
 TRIALS = (
-    _trial("as it is"),
     _trial("momentum 0.8", momentum=0.8),
     _trial("momentum 0.95", momentum=0.95),
     _trial("Nesterov", nesterov=True),
@@ -151,21 +150,34 @@ STAGES = {
     "product": Stage(
         "The step of the product beside AdamW",
         ADAMW,
-        (
-            *_cells(RIVALS, (16, 64, 4), 120, "large"),
-            *_cells((FACTORS,), (16, 64), 120, "large"),
-            *_cells(RIVALS, (16,), 120, "concepts"),
-            *_cells(RIVALS, (16, 64, 4), 120, "style"),
-        ),
+        _cells(RIVALS, (16, 64, 4), 120, "large"),
+    ),
+    "concepts": Stage(
+        "New concepts under invented words",
+        ADAMW,
+        _cells((*RIVALS, FACTORS), (16,), 120, "concepts"),
+    ),
+    "factors": Stage(
+        "Steps per factor beside the step of the product",
+        PRODUCT,
+        _cells((PRODUCT, FACTORS), (16, 64), 120, "large"),
     ),
     "trials": Stage(
         "Trials of the product's step",
-        TRIALS[0],
-        _cells(TRIALS, (16, 64), 120, "large", rates=3),
+        PRODUCT,
+        (
+            *_cells((PRODUCT,), (16, 64), 120, "large"),
+            *_cells(TRIALS, (16, 64), 120, "large", rates=3),
+        ),
     ),
     "long": Stage(
         "The same at 400 steps",
         ADAMW,
         _cells(RIVALS, (16, 64), 400, "large", rates=3),
+    ),
+    "style": Stage(
+        "The small set of the demo, which is learned by heart",
+        ADAMW,
+        _cells(RIVALS, (16, 64, 4), 120, "style"),
     ),
 }
