@@ -49,7 +49,7 @@ class Catalogue(TableDirective):
                 [
                     (
                         f"`{option.name}`",
-                        shown(option.default),
+                        shown(option.default) or unset(option.unset_means),
                         ", ".join(option.choices) or valid(option.type, option.bounds),
                         option.doc,
                     )
@@ -75,10 +75,17 @@ class Settings(TableDirective):
 
 
 def default_of(field: object) -> str:
-    """Default of a pydantic field; a computed one is explained in its text."""
+    """Default of a pydantic field, or what it means when it is unset."""
     default = getattr(field, "default", None)
     is_plain = default is None or isinstance(default, bool | int | float | str | tuple)
-    return shown(default) if is_plain else ""
+    extra = getattr(field, "json_schema_extra", None) or {}
+    meaning = unset(extra.get("unset_means", ""))
+    return (shown(default) if is_plain and not meaning else "") or meaning
+
+
+def unset(meaning: str) -> str:
+    """Words in place of a default value."""
+    return f"unset: {meaning}" if meaning else ""
 
 
 def valid(kind: type, bounds: str) -> str:

@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
-from stiefel_lora.config import TrainConfig
+from stiefel_lora.config import Concept, Sample, TrainConfig
+from stiefel_lora.config._base import setting
 from stiefel_lora.config.optimizer import OPTIMIZER_MODELS
-from stiefel_lora.methods import CATALOGUE
+from stiefel_lora.methods import BUILT_IN, CATALOGUE
 from stiefel_lora.ui.controllers.fields import Kind, fields_of
 from stiefel_lora.ui.controllers.pages import (
     TABS,
@@ -17,6 +18,8 @@ from stiefel_lora.ui.controllers.pages import (
     optimizer_fields,
     sections,
 )
+
+MODELS = [TrainConfig, Concept, Sample, *OPTIMIZER_MODELS.values()]
 
 
 class Inner(BaseModel):
@@ -36,9 +39,10 @@ class EveryKind(BaseModel):
     maybe_flag: bool | None = None
     whole: Annotated[int, Field(ge=1, le=9)] = 3
     number: Annotated[float, Field(gt=0)] = 0.5
-    maybe: Annotated[float, Field(gt=0, le=2)] | None = None
-    """A number. Unset: as many
-    as there are. More words."""
+    maybe: Annotated[float, Field(gt=0, le=2)] | None = setting(
+        None, label="Perhaps", unset_means="as many as there are"
+    )
+    """A number."""
 
     text: str = "a"
     choice: Literal["x", "y"] = "x"
@@ -95,9 +99,11 @@ def test_a_field_knows_its_bounds_choices_and_parts(fields):
     assert optional == {"maybe_flag", "maybe", "maybe_choice", "record"}
 
 
-def test_what_an_empty_field_means_comes_from_its_documentation(fields):
-    assert fields["maybe"].unset == "as many as there are"
-    assert fields["text"].unset == ""
+def test_a_field_has_its_label_and_what_it_means_when_it_is_empty(fields):
+    maybe = fields["maybe"]
+    assert (maybe.label, maybe.unset_means) == ("Perhaps", "as many as there are")
+    assert maybe.explanation == "A number. Unset: as many as there are."
+    assert fields["text"].unset_means == ""
 
 
 def test_every_setting_stands_on_one_tab():
@@ -108,10 +114,23 @@ def test_every_setting_stands_on_one_tab():
     assert {section.tab for section in sections()} == set(TABS)
 
 
-def test_every_setting_has_a_label_and_documentation():
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
+def test_every_key_has_a_label_of_its_own(model):
+    written = {key: field.title for key, field in model.model_fields.items()}
+    written.pop("name", None)
+    assert all(written.values()), written
+    assert len(set(written.values())) == len(written)
+
+
+def test_every_option_has_a_label():
+    for name in BUILT_IN:
+        labels = [option.label for option in CATALOGUE[name].options]
+        assert all(labels), name
+        assert len(set(labels)) == len(labels)
+
+
+def test_every_setting_has_documentation():
     assert not [key for key, field in all_fields().items() if not field.doc]
-    labels = [field.label for field in all_fields().values()]
-    assert len(set(labels)) == len(labels)
 
 
 @pytest.mark.parametrize("name", OPTIMIZER_MODELS)

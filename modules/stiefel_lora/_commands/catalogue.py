@@ -73,7 +73,7 @@ def optimizers(
         for option in chosen.options:
             values = ", ".join(option.choices) or option.type.__name__
             default = "" if option.default is None else str(option.default)
-            table.add_row(option.name, default, values, option.doc)
+            table.add_row(option.name, default, values, option.text)
     Console().print(table, markup=False)
 
 

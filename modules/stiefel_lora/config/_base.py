@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, PydanticUndefined
 
 from .path_text import path_problem
 from .violation import Violation
@@ -23,6 +24,7 @@ __all__ = [
     "Text",
     "Values",
     "broken_rule",
+    "setting",
 ]
 
 MAX_COUNT = 100_000_000
@@ -73,6 +75,34 @@ Text = Annotated[str, AfterValidator(_encodable)]
 
 Values = Annotated[dict[str, Any], AfterValidator(_encodable)]
 """Values of any kind by name."""
+
+
+def setting(
+    default: Any = PydanticUndefined,
+    *,
+    label: str,
+    unset_means: str = "",
+    default_factory: Callable[..., Any] | None = None,
+    description: str | None = None,
+) -> Any:
+    """Declare a field with what a form and the docs show of it.
+
+    Args:
+        default: its value when unset; none: it must be given.
+        label: its name in a form, in OneTrainer's words where it has the setting.
+        unset_means: what happens when it is not set, for the empty editor.
+        default_factory: makes the default from the fields before it.
+        description: its documentation, for a field without a text under it.
+    """
+    extra: dict[str, Any] = {"unset_means": unset_means} if unset_means else {}
+    shown: dict[str, Any] = {
+        "title": label,
+        "description": description,
+        "json_schema_extra": extra,
+    }
+    if default_factory is not None:
+        return Field(default_factory=default_factory, **shown)
+    return Field(default, **shown)
 
 
 class StrictModel(BaseModel):

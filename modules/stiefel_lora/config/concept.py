@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from ._base import Count, Flag, FolderPath, Number, broken_rule
+from ._base import Count, Flag, FolderPath, Number, broken_rule, setting
 from .variation import CaptionVariation, PictureVariation
 from .violation import Violation
 
@@ -18,39 +18,47 @@ __all__ = ["Concept", "Concepts", "spell_out_concepts"]
 class Concept(PictureVariation, CaptionVariation):
     """A folder of pictures with captions."""
 
-    path: FolderPath
+    path: FolderPath = setting(label="Path")
     """Folder with the pictures; the caption of cat.png is the text in cat.txt, or that
     of its line in metadata.jsonl."""
 
-    include_subdirectories: Flag = False
+    include_subdirectories: Flag = setting(False, label="Include subdirectories")
     """Take the pictures of folders inside the folder too."""
 
-    repeats: Annotated[Count, Field(ge=1, le=10_000)] = 1
+    repeats: Annotated[Count, Field(ge=1, le=10_000)] = setting(1, label="Repeats")
     """How often each picture comes up in one pass; more for a small folder that should
     count as much as a large one."""
 
-    balancing: Annotated[Number, Field(gt=0, le=1e6)] | None = None
+    balancing: Annotated[Number, Field(gt=0, le=1e6)] | None = setting(
+        None, label="Balancing"
+    )
     """In place of repeats, and any number: how often each picture comes up in one pass
     (0.5: half of them, in turns), or how many pictures do; see balancing_strategy."""
 
-    balancing_strategy: Literal["REPEATS", "SAMPLES"] = "REPEATS"
+    balancing_strategy: Literal["REPEATS", "SAMPLES"] = setting(
+        "REPEATS", label="Balancing strategy"
+    )
     """What balancing counts. REPEATS: how often each picture comes up in one pass;
     SAMPLES: how many pictures of this folder do."""
 
-    loss_weight: Annotated[Number, Field(ge=0, le=100)] = 1.0
+    loss_weight: Annotated[Number, Field(ge=0, le=100)] = setting(
+        1.0, label="Loss weight"
+    )
     """How much the loss on these pictures counts."""
 
-    is_reg: Flag = False
+    is_reg: Flag = setting(False, label="Regularization")
     """Regularisation pictures, which show what the model should not forget: as many in
     one pass as of all other folders together, unless repeats or balancing say
     otherwise. Their loss_weight is what others call prior loss weight."""
 
-    prompt_source: Literal["sample", "concept", "filename"] = "sample"
+    prompt_source: Literal["sample", "concept", "filename"] = setting(
+        "sample", label="Prompt source"
+    )
     """Where captions come from. sample: cat.txt beside cat.png, or metadata.jsonl;
     concept: the lines of the file prompt_path, in turns, for every picture; filename:
     the name of the picture without its ending."""
 
-    prompt_path: FolderPath | None = None
+    prompt_path: FolderPath | None = setting(None, label="Prompt file")
     """Text file of captions, one a line, for prompt_source concept."""
 
     @model_validator(mode="after")

@@ -43,14 +43,14 @@ def json_schema_text() -> str:
 
 
 def _unwrapped(node: Any) -> Any:
-    """Join the lines of every description, which source code had to break."""
+    """Join the lines of every description; add what an unset setting means."""
     if isinstance(node, list):
         return [_unwrapped(item) for item in node]
     if not isinstance(node, dict):
         return node
-    return {
-        key: " ".join(value.split())
-        if key == "description" and isinstance(value, str)
-        else _unwrapped(value)
-        for key, value in node.items()
-    }
+    rest = {key: _unwrapped(value) for key, value in node.items()}
+    unset = rest.pop("unset_means", None)
+    if isinstance(rest.get("description"), str):
+        text = " ".join(rest["description"].split())
+        rest["description"] = f"{text} Unset: {unset}." if unset else text
+    return rest

@@ -9,7 +9,7 @@ from pydantic import Field, create_model, field_validator
 
 from .._exceptions import reason_of
 from ..methods import CATALOGUE, CUSTOM, Method, Option
-from ._base import StrictModel, Values, broken_rule
+from ._base import StrictModel, Values, broken_rule, setting
 from .violation import SettingsError, Violation
 
 __all__ = [
@@ -43,13 +43,13 @@ class OptimizerConfig(StrictModel):
 class CustomOptimizer(OptimizerConfig):
     """Any subclass of torch.optim.Optimizer."""
 
-    name: Literal["custom"]
+    name: Literal["custom"] = setting(label="Optimizer")
     """Selects this optimizer."""
 
-    class_path: Annotated[str, Field(alias="class")]
+    class_path: Annotated[str, Field(alias="class")] = setting(label="Class")
     """Where Python finds the class, for example torch.optim.RAdam."""
 
-    options: Values = Field(default_factory=dict)
+    options: Values = setting(default_factory=dict, label="Options")
     """Keyword arguments of the class, without the learning rate."""
 
     @field_validator("class_path")
@@ -127,7 +127,12 @@ def _option_field(option: Option) -> tuple[Any, Any]:
     unit = f" Unit: {option.unit}." if option.unit else ""
     return (
         constrained | None if option.optional else constrained,
-        Field(default=option.default, description=option.doc + unit),
+        setting(
+            option.default,
+            label=option.label or option.name,
+            unset_means=option.unset_means,
+            description=option.doc + unit,
+        ),
     )
 
 

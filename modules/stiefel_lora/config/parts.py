@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ._base import Count, Number, Seed, StrictModel, Text
+from ._base import Count, Number, Seed, StrictModel, Text, setting
 
 __all__ = ["Sample", "Side"]
 
@@ -16,23 +16,27 @@ Side = Annotated[int, Field(strict=True, ge=32, le=4096, multiple_of=8)]
 class Sample(StrictModel):
     """A picture to make again and again during training, to see what changes."""
 
-    prompt: Annotated[str, Field(min_length=1)]
+    prompt: Annotated[str, Field(min_length=1)] = setting(label="Prompt")
     """What the picture shows."""
 
-    negative_prompt: Text = ""
+    negative_prompt: Text = setting("", label="Negative prompt")
     """What the picture should not show."""
 
-    seed: Seed = 0
+    seed: Seed = setting(0, label="Seed")
     """Starting noise; the same seed makes pictures of different steps comparable."""
 
-    steps: Annotated[Count, Field(ge=1, le=1000)] = 30
+    steps: Annotated[Count, Field(ge=1, le=1000)] = setting(30, label="Steps")
     """Denoising steps; more are slower, and above 50 hardly better."""
 
-    guidance: Annotated[Number, Field(ge=0, le=100)] = 5.0
+    guidance: Annotated[Number, Field(ge=0, le=100)] = setting(5.0, label="CFG scale")
     """How strictly the picture follows the prompt; 1 switches guidance off."""
 
-    width: Side | None = None
-    """Pixels, a multiple of 8. Empty: the training resolution."""
+    width: Side | None = setting(
+        None, label="Width", unset_means="the training resolution"
+    )
+    """Pixels, a multiple of 8."""
 
-    height: Side | None = None
-    """Pixels, a multiple of 8. Empty: the training resolution."""
+    height: Side | None = setting(
+        None, label="Height", unset_means="the training resolution"
+    )
+    """Pixels, a multiple of 8."""

@@ -43,6 +43,7 @@ LORA_PLUS = Method(
     options=(
         Option(
             name="lr_ratio",
+            label="Learning rate ratio of B",
             type=float,
             default=16.0,
             low=0.0,
@@ -64,6 +65,7 @@ SCALED_ADAMW = Method(
     options=(
         Option(
             name="damping",
+            label="Damping",
             type=float,
             default=1e-2,
             low=0.0,

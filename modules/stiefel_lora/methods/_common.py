@@ -8,6 +8,7 @@ __all__ = ["ADAM_OPTIONS", "WEIGHT_DECAY", "adam_options"]
 
 WEIGHT_DECAY = Option(
     name="weight_decay",
+    label="Weight decay",
     type=float,
     default=0.0,
     low=0.0,
@@ -21,6 +22,7 @@ def adam_options(eps: float = 1e-8) -> tuple[Option, ...]:
     return (
         Option(
             name="beta1",
+            label="Beta1",
             type=float,
             default=0.9,
             low=0.0,
@@ -30,6 +32,7 @@ def adam_options(eps: float = 1e-8) -> tuple[Option, ...]:
         ),
         Option(
             name="beta2",
+            label="Beta2",
             type=float,
             default=0.999,
             low=0.0,
@@ -39,6 +42,7 @@ def adam_options(eps: float = 1e-8) -> tuple[Option, ...]:
         ),
         Option(
             name="eps",
+            label="EPS",
             type=float,
             default=eps,
             low=0.0,

@@ -19,6 +19,7 @@ STELLA = Method(
     options=(
         Option(
             name="base_rule",
+            label="Base rule",
             type=str,
             default="adam",
             choices=("adam", "sgd", "lion"),
@@ -27,6 +28,7 @@ STELLA = Method(
         ),
         Option(
             name="s_form",
+            label="Form of S",
             type=str,
             default="full",
             choices=("full", "diagonal"),
@@ -35,6 +37,7 @@ STELLA = Method(
         ),
         Option(
             name="retraction",
+            label="Retraction",
             type=str,
             default="polar",
             choices=("polar", "exponential"),
@@ -56,6 +59,7 @@ LORA_RITE = Method(
     options=(
         Option(
             name="escape",
+            label="Escape",
             type=bool,
             default=False,
             doc="Add the second moment that a turning basis loses to every direction "
@@ -63,6 +67,7 @@ LORA_RITE = Method(
         ),
         Option(
             name="clip_norm",
+            label="Clip norm",
             type=float,
             default=1.0,
             low=0.0,
@@ -70,6 +75,7 @@ LORA_RITE = Method(
         ),
         Option(
             name="skip_above",
+            label="Skip above",
             type=float,
             default=1.0,
             low=0.0,
@@ -93,6 +99,7 @@ RIEMANNION = Method(
     options=(
         Option(
             name="momentum",
+            label="Momentum",
             type=float,
             default=0.9,
             low=0.0,
@@ -102,6 +109,7 @@ RIEMANNION = Method(
         ),
         Option(
             name="momentum_form",
+            label="Momentum form",
             type=str,
             default="raw",
             choices=("raw", "orthogonal"),
@@ -110,6 +118,7 @@ RIEMANNION = Method(
         ),
         Option(
             name="rest_lr_ratio",
+            label="Learning rate ratio of other parameters",
             type=float,
             default=0.05,
             low=0.0,

@@ -24,6 +24,7 @@ STIEFEL_LORA = Method(
     options=(
         Option(
             name="step",
+            label="Step",
             type=str,
             default="factors",
             choices=("factors", "product"),
@@ -34,6 +35,7 @@ STIEFEL_LORA = Method(
         ),
         Option(
             name="b_rule",
+            label="B rule",
             type=str,
             default="spectral",
             choices=("spectral", "momentum"),
@@ -44,6 +46,7 @@ STIEFEL_LORA = Method(
         ),
         Option(
             name="b_length",
+            label="B step length",
             type=str,
             default="angle",
             choices=("angle", "rms", "spectral", "raw"),
@@ -56,6 +59,7 @@ STIEFEL_LORA = Method(
         ),
         Option(
             name="retraction",
+            label="Retraction",
             type=str,
             default="polar",
             choices=("polar", "qr"),
@@ -65,6 +69,7 @@ STIEFEL_LORA = Method(
         ),
         Option(
             name="transport",
+            label="Transport momentum",
             type=bool,
             default=True,
             needs=PER_FACTOR,
@@ -73,6 +78,7 @@ STIEFEL_LORA = Method(
         ),
         Option(
             name="a_rule",
+            label="A rule",
             type=str,
             default="muon",
             choices=("muon", "adamw", "sign"),
@@ -82,17 +88,19 @@ STIEFEL_LORA = Method(
         ),
         Option(
             name="angle_per_lr",
+            label="B angle per learning rate",
             type=float,
             default=None,
             low=0.0,
             optional=True,
             unit="radians",
             needs=PER_FACTOR,
-            doc="B turns by angle_per_lr x learning rate radians a step. Empty: 0.5 "
-            "with muon, 2 with adamw, 7 with sign.",
+            unset_means="0.5 with muon, 2 with adamw, 7 with sign",
+            doc="B turns by angle_per_lr x learning rate radians a step.",
         ),
         Option(
             name="momentum",
+            label="Momentum",
             type=float,
             default=0.9,
             low=0.0,
@@ -104,6 +112,7 @@ STIEFEL_LORA = Method(
         ),
         Option(
             name="nesterov",
+            label="Nesterov",
             type=bool,
             default=True,
             needs=PER_FACTOR,
@@ -111,17 +120,19 @@ STIEFEL_LORA = Method(
         ),
         Option(
             name="rest_lr_ratio",
+            label="Learning rate ratio of other parameters",
             type=float,
             default=None,
             low=0.0,
             optional=True,
             doc="AdamW learning rate of parameters outside LoRA pairs (DoRA "
-            "magnitudes, biases) as a multiple of the learning rate. Empty: 0.05 "
-            "with muon and with step=product, else 1.",
+            "magnitudes, biases) as a multiple of the learning rate.",
+            unset_means="0.05 with muon and with step=product, else 1",
         ),
         WEIGHT_DECAY,
         Option(
             name="decay_rule",
+            label="Decay rule of A",
             type=str,
             default="adamw",
             choices=("adamw", "over_rank"),

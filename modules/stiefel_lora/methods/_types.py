@@ -28,8 +28,10 @@ class Option:
     ``choices``.
     ``low`` and ``high`` are inclusive bounds, ``low_open`` excludes the lower one,
     ``high_open`` the upper one. ``default=None`` with ``optional=True`` means that the
-    method fills in a documented value. ``unit`` is a word or two for labels. ``needs``
-    is the value of another option beside which this one has an effect.
+    method fills in a documented value. ``unit`` is a word or two for labels.
+    ``label`` is its name in a form, without one ``name``; ``unset_means`` is what None
+    stands for. ``needs`` is the value of another option beside which this one has an
+    effect.
     """
 
     name: str
@@ -44,11 +46,20 @@ class Option:
     choices: tuple[str, ...] = ()
     optional: bool = False
     unit: str = ""
+    label: str = ""
+    unset_means: str = ""
     needs: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
         if self.type is _OfDefault:
             object.__setattr__(self, "type", type(self.default))
+
+    @property
+    def text(self) -> str:
+        """``doc``, and the value that the method fills in."""
+        return (
+            f"{self.doc} Unset: {self.unset_means}." if self.unset_means else self.doc
+        )
 
     def violation(self, value: object) -> str | None:
         """Say which rule ``value`` breaks, as the end of a sentence, or None."""

@@ -212,7 +212,7 @@ def _constructor(entry: Method) -> Callable[..., None]:
             ),
         ]
     )
-    lines = [f"    {option.name}: {option.doc}" for option in entry.options]
+    lines = [f"    {option.name}: {option.text}" for option in entry.options]
     made.__doc__ = "\n".join(
         [
             entry.summary,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from .._base import Flag, FolderPath, Number, StrictModel
+from .._base import Flag, FolderPath, Number, StrictModel, setting
 from ..concept import Concepts
 from ..parts import Side
 
@@ -16,54 +16,63 @@ __all__ = ["DataSettings"]
 class DataSettings(StrictModel):
     """Pictures to learn from and to measure on, and how they are prepared."""
 
-    concepts: Concepts = ()
+    concepts: Concepts = setting((), label="Concepts")
     """Folders of pictures to learn from, with captions in .txt files beside them."""
 
-    validation_concepts: Concepts = ()
+    validation_concepts: Concepts = setting((), label="Validation concepts")
     """Folders of pictures that are never learned from; the loss on them tells whether
     training still helps. Leave some pictures out for it if you can."""
 
-    resolution: Side = 1024
+    resolution: Side = setting(1024, label="Resolution")
     """Pixels of a square picture's side, a multiple of 8; 1024 for SDXL. Buckets of
     other shapes have about as many pixels as this square."""
 
-    aspect_ratio_bucketing: Flag = True
+    aspect_ratio_bucketing: Flag = setting(True, label="Aspect ratio bucketing")
     """Cut pictures as little as possible: each goes to the bucket, of a list of sizes,
     whose shape is nearest to its own, and a batch holds pictures of one bucket. Off:
     the middle square of every picture."""
 
-    bucket_step: Annotated[int, Field(strict=True, ge=8, le=512, multiple_of=8)] = 64
+    bucket_step: Annotated[int, Field(strict=True, ge=8, le=512, multiple_of=8)] = (
+        setting(64, label="Bucket step")
+    )
     """Pixels; the sides of buckets are multiples of it. Smaller: less is cut off, and
     there are more buckets."""
 
-    max_aspect_ratio: Annotated[Number, Field(ge=1, le=16)] = 4.0
+    max_aspect_ratio: Annotated[Number, Field(ge=1, le=16)] = setting(
+        4.0, label="Maximum aspect ratio"
+    )
     """Longer side of the longest bucket over its shorter side; longer pictures are
     cut."""
 
-    allow_upscaling: Flag = False
+    allow_upscaling: Flag = setting(False, label="Allow upscaling")
     """Enlarge pictures that are smaller than their bucket. Off: they get a smaller
     bucket of their own size."""
 
-    max_image_megapixels: Annotated[Number, Field(gt=0, le=4000)] = 179.0
+    max_image_megapixels: Annotated[Number, Field(gt=0, le=4000)] = setting(
+        179.0, label="Maximum image megapixels"
+    )
     """Images of more pixels, in millions, are left out: a damaged or malicious file can
     ask for more memory than there is. Decoding takes about 4 bytes a pixel."""
 
-    masked_training: Flag = False
+    masked_training: Flag = setting(False, label="Masked training")
     """Learn where a mask is white, and elsewhere as unmasked_weight says: the mask of
     cat.jpg is the black and white picture cat-masklabel.png. A picture without one is
     learned as a whole."""
 
-    alpha_mask: Flag = False
+    alpha_mask: Flag = setting(False, label="Alpha mask")
     """With masked_training: a picture without a mask of its own is masked by what is
     transparent in it."""
 
-    unmasked_probability: Annotated[Number, Field(ge=0, le=1)] = 0.1
+    unmasked_probability: Annotated[Number, Field(ge=0, le=1)] = setting(
+        0.1, label="Unmasked probability"
+    )
     """With masked_training: chance of a picture to be learned as a whole this time."""
 
-    latent_caching: Flag = True
+    latent_caching: Flag = setting(True, label="Latent caching")
     """Encode pictures once, before training. Off: encode them in every step, which
     needs the VAE on the device and time, and lets pictures vary without limit."""
 
-    cache_dir: FolderPath | None = None
-    """Folder for encoded pictures and captions, which several runs can share. Unset:
-    inside output_dir."""
+    cache_dir: FolderPath | None = setting(
+        None, label="Cache directory", unset_means="inside output_dir"
+    )
+    """Folder for encoded pictures and captions, which several runs can share."""

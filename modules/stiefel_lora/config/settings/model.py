@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from ...families.catalogue import DEFAULT
-from .._base import Count, Flag, PathText, StrictModel
+from .._base import Count, Flag, PathText, StrictModel, setting
 from ..enums import (
     AttentionMechanism,
     DType,
@@ -34,57 +34,62 @@ PartName = PathText | None
 class ModelSettings(StrictModel):
     """The base model and the precision it is held and computed in."""
 
-    model_type: ModelType = DEFAULT
+    model_type: ModelType = setting(DEFAULT, label="Model type")
     """Family of the base model. flux: FLUX.1 dev and schnell."""
 
-    base_model_name: PathText | None = None
+    base_model_name: PathText | None = setting(None, label="Base model")
     """Base model: a .safetensors checkpoint, a folder in diffusers layout, or a name on
     the Hugging Face hub such as stabilityai/stable-diffusion-xl-base-1.0."""
 
-    unet_model_name: PartName = None
+    unet_model_name: PartName = setting(None, label="UNet override")
     """SDXL and SD 1.5: UNet in place of the base model's; a .safetensors file, a folder
     or a hub name, as for all parts."""
 
-    transformer_model_name: PartName = None
+    transformer_model_name: PartName = setting(None, label="Transformer override")
     """FLUX: transformer in place of the base model's."""
 
-    vae_model_name: PartName = None
+    vae_model_name: PartName = setting(None, label="VAE override")
     """VAE in place of the base model's, or where its file has none."""
 
-    text_encoder_model_name: PartName = None
+    text_encoder_model_name: PartName = setting(None, label="Text encoder override")
     """CLIP text encoder in place of the base model's, or where its file has none."""
 
-    text_encoder_2_model_name: PartName = None
+    text_encoder_2_model_name: PartName = setting(None, label="Text encoder 2 override")
     """Second text encoder (SDXL: OpenCLIP bigG; FLUX: T5) in place of the base model's,
     or where its file has none."""
 
-    tokenizer_2_model_name: PartName = None
+    tokenizer_2_model_name: PartName = setting(None, label="Tokenizer 2 override")
     """FLUX: folder or hub name with T5's tokenizer, which no .safetensors file has."""
 
-    allow_pickled_weights: Flag = False
+    allow_pickled_weights: Flag = setting(False, label="Allow pickled weights")
     """Read weights from .bin files where the folder of a part has no .safetensors. A
     pickle is opened for tensors alone; use it for sources that you trust."""
 
-    prediction_type: PredictionType = "auto"
+    prediction_type: PredictionType = setting("auto", label="Prediction type")
     """What an SDXL or SD 1.5 model predicts. auto: what its settings or its file say;
     most files of models with v-prediction say it, others need v_prediction here."""
 
-    text_encoder_2_sequence_length: Annotated[Count, Field(ge=16, le=512)] | None = None
-    """FLUX: tokens of a caption that T5 reads; fewer are faster and need less disk.
-    Unset: 512 for dev, 256 for schnell, as these were trained."""
+    text_encoder_2_sequence_length: Annotated[Count, Field(ge=16, le=512)] | None = (
+        setting(
+            None,
+            label="Text encoder 2 sequence length",
+            unset_means="512 for dev, 256 for schnell, as these were trained",
+        )
+    )
+    """FLUX: tokens of a caption that T5 reads; fewer are faster and need less disk."""
 
-    weight_dtype: WeightDType = "bfloat16"
+    weight_dtype: WeightDType = setting("bfloat16", label="Weight data type")
     """Precision in which the frozen base model is held in memory. nfloat4 and int8
     need bitsandbytes and a quarter or half of the memory of bfloat16."""
 
-    train_dtype: DType = "bfloat16"
+    train_dtype: DType = setting("bfloat16", label="Train data type")
     """Precision of the computation. bfloat16 for NVIDIA cards from 2020 on, float16 for
     older ones, float32 for a CPU. The LoRA itself is always float32."""
 
-    attention_mechanism: AttentionMechanism = "sdp"
+    attention_mechanism: AttentionMechanism = setting("sdp", label="Attention")
     """How attention is computed. sdp: torch's own kernels, fast on most machines;
     xformers and flash (FLUX only) need these packages and an NVIDIA card."""
 
-    compile: Flag = False
+    compile: Flag = setting(False, label="Compile transformer blocks")
     """Compile the blocks of the model at the start: some minutes once, then faster
     steps. Needs Triton on a card, a C++ compiler on a CPU."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from ...methods import usual_lr
-from .._base import Count, Flag, Number, StrictModel
+from .._base import Count, Flag, Number, StrictModel, setting
 from ..enums import EmaMode, LearningRateScheduler
 from ..optimizer import OPTIMIZER_MODELS, OptimizerChoice, OptimizerConfig
 
@@ -35,54 +35,70 @@ def _default_learning_rate(fields: dict[str, Any]) -> float:
 class OptimizationSettings(StrictModel):
     """How the weights move: batches, steps, optimizer, learning rate."""
 
-    batch_size: Annotated[Count, Field(ge=1, le=4096)] = 1
+    batch_size: Annotated[Count, Field(ge=1, le=4096)] = setting(1, label="Batch size")
     """Pictures that go through the model together; more need more memory."""
 
-    gradient_accumulation_steps: Annotated[Count, Field(ge=1, le=4096)] = 1
+    gradient_accumulation_steps: Annotated[Count, Field(ge=1, le=4096)] = setting(
+        1, label="Accumulation steps"
+    )
     """Batches whose gradients are averaged before a step: a larger batch for the memory
     of a small one, at the price of time."""
 
-    steps: Annotated[Count, Field(ge=1)] = 1000
+    steps: Annotated[Count, Field(ge=1)] = setting(1000, label="Steps")
     """Optimizer steps of the whole run."""
 
-    optimizer: OptimizerChoice = Field(default_factory=_default_optimizer)
+    optimizer: OptimizerChoice = setting(
+        default_factory=_default_optimizer, label="Optimizer"
+    )
     """Optimizer and its options; the defaults are a good start."""
 
-    plugins: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    plugins: tuple[Annotated[str, Field(min_length=1)], ...] = setting(
+        (), label="Plug-ins"
+    )
     """Optimizers from outside the package: Python files that register one, such as
     my_method.py, or names of modules."""
 
-    learning_rate: Annotated[Number, Field(gt=0, le=100)] = Field(
-        default_factory=_default_learning_rate
+    learning_rate: Annotated[Number, Field(gt=0, le=100)] = setting(
+        default_factory=_default_learning_rate,
+        label="Learning rate",
+        unset_means="where that optimizer should begin",
     )
-    """Step size in the optimizer's own unit. Unset: where that optimizer should begin
-    (the value for one optimizer is wrong for another)."""
+    """Step size in the optimizer's own unit: the value for one optimizer is wrong for
+    another."""
 
-    learning_rate_scheduler: LearningRateScheduler = "constant"
+    learning_rate_scheduler: LearningRateScheduler = setting(
+        "constant", label="Learning rate scheduler"
+    )
     """Course of the learning rate after the warm-up."""
 
-    learning_rate_warmup_steps: Count = 0
+    learning_rate_warmup_steps: Count = setting(0, label="Learning rate warmup steps")
     """Steps over which the learning rate rises from zero; at most the steps of the
     run."""
 
-    learning_rate_min_factor: Annotated[Number, Field(ge=0, le=1)] = 0.0
+    learning_rate_min_factor: Annotated[Number, Field(ge=0, le=1)] = setting(
+        0.0, label="Learning rate min factor"
+    )
     """Share of the learning rate at which cosine and linear end."""
 
-    clip_grad_norm: Annotated[Number, Field(ge=0, le=1e6)] = 1.0
+    clip_grad_norm: Annotated[Number, Field(ge=0, le=1e6)] = setting(
+        1.0, label="Clip grad norm"
+    )
     """Largest norm of all gradients together; longer ones are shortened. 0 switches it
     off. Leave it alone as a beginner."""
 
-    ema: EmaMode = "off"
+    ema: EmaMode = setting("off", label="EMA")
     """Average the LoRA over many steps; validation, samples and the file use the
     average. gpu or cpu: where it is kept."""
 
-    ema_decay: Annotated[Number, Field(ge=0, lt=1)] = 0.999
+    ema_decay: Annotated[Number, Field(ge=0, lt=1)] = setting(0.999, label="EMA decay")
     """Share of the average that each update keeps; 0.999 for some hundred pictures,
     0.998 for fewer, 0.9999 for thousands."""
 
-    ema_update_step_interval: Annotated[Count, Field(ge=1, le=1000)] = 5
+    ema_update_step_interval: Annotated[Count, Field(ge=1, le=1000)] = setting(
+        5, label="EMA update step interval"
+    )
     """Steps between two updates of the average."""
 
-    gradient_checkpointing: Flag = False
+    gradient_checkpointing: Flag = setting(False, label="Gradient checkpointing")
     """Compute activations twice in place of keeping them, in trained text encoders too:
     much less memory, about a third slower."""

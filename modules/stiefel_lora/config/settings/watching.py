@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from .._base import Count, Number, StrictModel
+from .._base import Count, Number, StrictModel, setting
 from ..parts import Sample
 
 __all__ = ["WatchingSettings"]
@@ -15,27 +15,35 @@ __all__ = ["WatchingSettings"]
 class WatchingSettings(StrictModel):
     """What is measured and shown while a run goes on."""
 
-    validate_every: Count = 0
+    validate_every: Count = setting(0, label="Validate every")
     """Steps between two measurements of the loss on validation_concepts. 0: never."""
 
-    validation_timesteps_per_picture: Annotated[Count, Field(ge=1, le=1000)] = 4
+    validation_timesteps_per_picture: Annotated[Count, Field(ge=1, le=1000)] = setting(
+        4, label="Validation timesteps per image"
+    )
     """Noise levels at which each validation picture is measured; more are slower and
     less noisy."""
 
-    early_stop_patience: Count = 0
+    early_stop_patience: Count = setting(0, label="Early stop patience")
     """Measurements on validation_concepts in a row without a lower loss that end the
     run; the LoRA of the lowest one is kept as NAME-best. 0: train to the last step."""
 
-    early_stop_min_delta: Annotated[Number, Field(ge=0, le=100)] = 0.0
+    early_stop_min_delta: Annotated[Number, Field(ge=0, le=100)] = setting(
+        0.0, label="Early stop min delta"
+    )
     """How much lower a loss must be to count as lower."""
 
-    sample_every: Count = 0
+    sample_every: Count = setting(0, label="Sample every")
     """Steps between two rounds of sample pictures, with one before the first step and
     one after the last. 0: only when ordered (stiefel-lora tell sample)."""
 
-    samples: tuple[Sample, ...] = ()
+    samples: tuple[Sample, ...] = setting((), label="Samples")
     """Pictures to make during training."""
 
-    rank_every: Count | None = None
-    """Steps between two measurements of every block's effective rank. Unset: a fortieth
-    of the run, at least 5. 0: only at the end."""
+    rank_every: Count | None = setting(
+        None,
+        label="Measure ranks every",
+        unset_means="a fortieth of the run, at least 5",
+    )
+    """Steps between two measurements of every block's effective rank. 0: only at the
+    end."""

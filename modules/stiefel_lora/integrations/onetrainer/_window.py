@@ -63,5 +63,5 @@ def _title(option: Option) -> str:
 
 def _tooltip(option: Option) -> str:
     if option.low is None and option.high is None:
-        return option.doc
-    return f"{option.doc} In {option.bounds}."
+        return option.text
+    return f"{option.text} In {option.bounds}."

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .document import Document
-from .labels import label_of
-from .pages import all_fields
+from .pages import all_fields, label_of
 
 __all__ = ["Difference", "differences", "shown"]
 
@@ -40,13 +39,13 @@ def _pairs(
     key: str, before: Document, after: Document
 ) -> Iterator[tuple[str, Any, Any]]:
     """The setting as one, or the optimizer option by option."""
-    then, now = before.value(key), after.value(key)
+    then, now, name = before.value(key), after.value(key), after.optimizer
     if key != "optimizer" or then["name"] != now["name"]:
-        yield label_of(key), then, now
+        yield label_of(key, name), then, now
         return
     for option in sorted({*then, *now}):
         dotted = f"optimizer.{option}"
-        yield label_of(option), before.value(dotted), after.value(dotted)
+        yield label_of(dotted, name), before.value(dotted), after.value(dotted)
 
 
 def shown(value: Any) -> str:

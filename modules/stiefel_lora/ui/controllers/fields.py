@@ -8,17 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import re
 from collections.abc import Mapping
 from typing import Any
-
-from .labels import label_of
 
 __all__ = ["Field", "Kind", "fields_of", "read_field"]
 
 Node = Mapping[str, Any]
 
-_UNSET = re.compile(r"\b(?:Unset|Empty): (.+?)(?:\. |\.?$)", re.DOTALL)
 _SCALARS = {"boolean": "FLAG", "integer": "INTEGER", "number": "NUMBER"}
 
 
@@ -58,6 +54,9 @@ class Field:
     label: str
     doc: str
     kind: Kind
+    unset_means: str = ""
+    """What an empty editor means."""
+
     default: Any = None
     optional: bool = False
     """Whether null is a value of its own."""
@@ -75,15 +74,16 @@ class Field:
         return self.default is None and not self.optional
 
     @property
-    def unset(self) -> str:
-        """What an empty field means, from its documentation; "" when it says nothing.
+    def explanation(self) -> str:
+        """Documentation for a tooltip, with what the field means when it is empty.
 
-        >>> Field(key="a", label="A", doc="Scale. Unset: the rank.",
-        ...       kind=Kind.NUMBER).unset
-        'the rank'
+        >>> Field(key="a", label="A", doc="Scale.", kind=Kind.NUMBER,
+        ...       unset_means="the rank").explanation
+        'Scale. Unset: the rank.'
         """
-        found = _UNSET.search(self.doc)
-        return " ".join(found[1].split()) if found else ""
+        return (
+            f"{self.doc} Unset: {self.unset_means}." if self.unset_means else self.doc
+        )
 
 
 def fields_of(node: Node, definitions: Mapping[str, Node]) -> tuple[Field, ...]:
@@ -104,8 +104,9 @@ def read_field(key: str, node: Node, definitions: Mapping[str, Node]) -> Field:
     inner = [option for option in options if option.get("type") != "null"]
     common = {
         "key": key,
-        "label": label_of(key),
+        "label": node.get("title", key),
         "doc": " ".join(node.get("description", "").split()),
+        "unset_means": node.get("unset_means", ""),
         "default": node.get("default"),
         "optional": optional,
     }

@@ -10,7 +10,7 @@ from ...config.optimizer import OPTIMIZER_MODELS, OptimizerConfig
 from ...config.settings import SETTING_GROUPS
 from .fields import Field, fields_of
 
-__all__ = ["TABS", "Section", "all_fields", "optimizer_fields", "sections"]
+__all__ = ["TABS", "Section", "all_fields", "label_of", "optimizer_fields", "sections"]
 
 TABS = ("General", "Data", "Training", "LoRA", "Optimizer", "Sampling")
 """The tabs that hold settings; Queue and Run follow them."""
@@ -56,6 +56,19 @@ def optimizer_fields(name: str) -> tuple[Field, ...]:
     """The options of one optimizer; none of one whose plug-in is missing."""
     model = OPTIMIZER_MODELS.get(name)
     return () if model is None else _fields_of_model(model)
+
+
+def label_of(key: str, method: str) -> str:
+    """Label of a setting, or of ``optimizer.`` and an option of ``method``.
+
+    >>> label_of("lora_rank", "adamw"), label_of("optimizer.eps", "adamw")
+    ('LoRA rank', 'EPS')
+    """
+    head, _, option = key.partition(".")
+    known = {field.key: field for field in optimizer_fields(method)}
+    if option in known:
+        return known[option].label
+    return all_fields()[head].label if head in all_fields() else key
 
 
 @functools.cache

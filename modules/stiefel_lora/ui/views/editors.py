@@ -246,15 +246,15 @@ def _json_or_text(text: str) -> Any:
 
 def _choice_text(field: Field, choice: Any) -> str:
     if choice is None:
-        return field.unset or NOT_SET
+        return field.unset_means or NOT_SET
     if isinstance(choice, bool):
         return "on" if choice else "off"
     return str(choice)
 
 
 def _placeholder(field: Field) -> str:
-    if field.unset:
-        return field.unset
+    if field.unset_means:
+        return field.unset_means
     if field.default not in (None, "", [], ()):
         return str(field.default)
     return NOT_SET if field.optional else ""

@@ -38,7 +38,7 @@ class Row:
         self.label.setBuddy(self.editor)
         for widget in (self.label, self.editor):
             widget.setToolTip(tooltip(field))
-        self.editor.setProperty("doc", field.doc)
+        self.editor.setProperty("doc", field.explanation)
         self.locked = False
 
     def mark(
@@ -141,5 +141,5 @@ def tooltip(field: Field) -> str:
     limits = ""
     if field.low is not None and field.high is not None:
         limits = f" ({field.low:g} to {field.high:.12g})"
-    doc = html.escape(field.doc)
+    doc = html.escape(field.explanation)
     return f"<p>{doc}</p><p><code>{html.escape(field.key)}</code>{limits}</p>"

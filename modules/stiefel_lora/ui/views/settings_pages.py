@@ -48,7 +48,11 @@ class SettingsPages:
 
     def focus(self, key: str) -> None:
         """Put the cursor into the editor of a setting; its tab must be shown."""
-        found = dict(self.rows()).get(key)
+        rows = dict(self.rows())
+        if self.optimizer.form is not None:
+            options = self.optimizer.form.rows.items()
+            rows.update({f"optimizer.{name}": row for name, row in options})
+        found = rows.get(key)
         target: QWidget = self.optimizer.combo if found is None else found.editor
         target.setFocus()
 

@@ -16,7 +16,7 @@ from PySide6.QtWidgets import (
 
 from ..controllers.document import Document
 from ..controllers.findings import Findings
-from ..controllers.labels import label_of
+from ..controllers.pages import label_of
 from .preset_chooser import PresetChooser
 from .theme import THEMES, apply_theme
 
@@ -82,7 +82,8 @@ class TopBar(QWidget):
 
     def _entry(self, menu: QMenu, key: str, text: str) -> None:
         short = text if len(text) <= 90 else f"{text[:87]}…"
-        action = menu.addAction(f"{label_of(key.rpartition('.')[2])}: {short}")
+        label = label_of(key, self._window.document.optimizer)
+        action = menu.addAction(f"{label}: {short}" if label else short)
         action.setToolTip(text)
         action.triggered.connect(lambda: self._window.go_to(key))
 
