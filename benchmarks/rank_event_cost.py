@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from layer_shapes import SHAPES, make_pairs
 
-from stiefel_lora.adapters import Moves
+from stiefel_lora.adapters import EffectiveUpdate
 from stiefel_lora.metrics.ranks import measure_ranks
 from stiefel_lora.runs.events import JsonlSink
 from stiefel_lora.training.logging.monitor import Monitor
@@ -86,7 +86,7 @@ def report(
                 TensorBoardSink(Path(folder) / "tensorboard"),
             ]
         )
-        moves = Moves(pairs)
+        moves = EffectiveUpdate(pairs)
         monitor = Monitor(lambda: moves, pairs, None, NoSamples(), sinks)  # type: ignore[arg-type]
         steps = iter(range(10**6))
         times = {

@@ -13,10 +13,10 @@ from helpers.tiny_sdxl import tiny_unet
 from stiefel_lora import create_optimizer
 from stiefel_lora.adapters import (
     add_lora,
+    effective_update,
     factors_of,
     load_factors,
     magnitude_of,
-    moves_of,
     pairs_of,
 )
 from stiefel_lora.methods import CATALOGUE, method
@@ -73,7 +73,7 @@ def test_the_model_is_unchanged_at_the_start(name: str) -> None:
 def test_the_update_splits_into_its_two_parts(layer: str) -> None:
     unet = moved_model(adapted("adamw", alpha=6.0), 0.05)
     (pair,) = (p for p in pairs_of(unet) if p.name == layer)
-    moves = moves_of(unet, [pair])
+    moves = effective_update(unet, [pair])
     (moved,) = moves.pairs
     adapter: Any = unet.get_submodule(layer)
     base = adapter.get_base_layer().weight.detach().double().flatten(1)

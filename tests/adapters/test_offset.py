@@ -10,9 +10,9 @@ from torch import nn
 from helpers.tiny_sdxl import tiny_unet
 from stiefel_lora.adapters import (
     add_lora,
+    effective_update,
     factors_of,
     load_factors,
-    moves_of,
     pairs_of,
     set_offset,
 )
@@ -82,7 +82,7 @@ def test_moved_products_are_differences() -> None:
             pair.down.add_(0.1)
     pairs = pairs_of(unet)
     for pair, moved, old in zip(
-        pairs, moves_of(unet, pairs).pairs, before, strict=True
+        pairs, effective_update(unet, pairs).pairs, before, strict=True
     ):
         assert (moved.name, moved.rank) == (pair.name, 2 * RANK)
         torch.testing.assert_close(
@@ -94,7 +94,7 @@ def test_without_an_offset_the_pairs_themselves_move() -> None:
     unet = tiny_unet()
     add_lora(unet, rank=2, alpha=2, targets=TARGETS, method=None, seed=0)
     pairs = pairs_of(unet)
-    for pair, moved in zip(pairs, moves_of(unet, pairs).pairs, strict=True):
+    for pair, moved in zip(pairs, effective_update(unet, pairs).pairs, strict=True):
         assert moved is pair
 
 

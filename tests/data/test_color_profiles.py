@@ -11,6 +11,7 @@ from PIL import Image, ImageCms
 from helpers.icc import SRGB, cmyk_profile, grey_profile, rgb_profile
 from stiefel_lora.config import parse_config
 from stiefel_lora.data import square_frame
+from stiefel_lora.data.augmentation import Augmentation
 from stiefel_lora.data.color_profiles import (
     Conversion,
     conversion_of_file,
@@ -18,13 +19,12 @@ from stiefel_lora.data.color_profiles import (
 )
 from stiefel_lora.data.encoder import Encoder
 from stiefel_lora.data.folder import Picture
-from stiefel_lora.data.looks import Look
 from stiefel_lora.data.pictures import read_picture
 from stiefel_lora.data.report import report_on
 from stiefel_lora.data.store import TensorStore
 
 SIDE = 16
-LOOK = Look(square_frame((SIDE, SIDE), SIDE))
+LOOK = Augmentation(square_frame((SIDE, SIDE), SIDE))
 
 
 def learned(path: Path) -> list[int]:

@@ -9,13 +9,13 @@ import torch
 from PIL import Image
 
 from stiefel_lora.data import cover_frame
+from stiefel_lora.data.augmentation import Augmentation
 from stiefel_lora.data.hashes import ContentHashes
-from stiefel_lora.data.looks import Look
 from stiefel_lora.data.masks import read_mask
 from stiefel_lora.data.store import TensorStore
 from stiefel_lora.data.unreadable import UnreadablePicture
 
-LOOK = Look(cover_frame((64, 32), (64, 32)))
+LOOK = Augmentation(cover_frame((64, 32), (64, 32)))
 
 
 def half_white(path: Path, width: int = 64, height: int = 32) -> Path:
@@ -47,11 +47,11 @@ def test_16_bit_masks_are_scaled(tmp_path: Path, value: int, share: float) -> No
 
 def test_mask_follows_mirror_and_crop(tmp_path: Path) -> None:
     path = half_white(tmp_path / "m.png")
-    mirrored = Look(LOOK.frame, mirrored=True)
+    mirrored = Augmentation(LOOK.frame, mirrored=True)
     assert (
         read_mask(path, mirrored, (4, 8), False)[0, 0].tolist() == [0.0] * 4 + [1] * 4
     )
-    left = Look(cover_frame((64, 32), (32, 32), (0.0, 0.0)))
+    left = Augmentation(cover_frame((64, 32), (32, 32), (0.0, 0.0)))
     assert read_mask(path, left, (4, 4), alpha=False).min() == 1
 
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from stiefel_lora.data import cover_frame, square_frame
-from stiefel_lora.data.looks import Look
+from stiefel_lora.data.augmentation import Augmentation
 from stiefel_lora.data.opening import open_image
 from stiefel_lora.data.pictures import read_picture
 from stiefel_lora.data.sizes import upright_size
@@ -18,7 +18,7 @@ from stiefel_lora.data.unreadable import UnreadablePicture
 
 
 def read(path: Path) -> torch.Tensor:
-    return read_picture(path, Look(square_frame(upright_size(path), 16)))
+    return read_picture(path, Augmentation(square_frame(upright_size(path), 16)))
 
 
 def colours(pixels: torch.Tensor) -> set[tuple[float, ...]]:
@@ -72,7 +72,7 @@ def test_exif_orientation_is_followed(tmp_path: Path) -> None:
 def test_pixels_that_disagree_with_the_head_are_refused(tmp_path: Path) -> None:
     Image.new("RGB", (32, 16)).save(tmp_path / "a.png")
     with pytest.raises(UnreadablePicture, match="32 x 16 pixels, but its head says 16"):
-        read_picture(tmp_path / "a.png", Look(square_frame((16, 32), 16)))
+        read_picture(tmp_path / "a.png", Augmentation(square_frame((16, 32), 16)))
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp", ".avif"])
@@ -112,8 +112,10 @@ def test_mirrored_before_it_is_cut(tmp_path: Path) -> None:
     picture[:, :16] = 255
     Image.fromarray(picture).save(tmp_path / "a.png")
     frame = cover_frame((48, 16), (16, 16), (1.0, 0.0))
-    assert colours(read_picture(tmp_path / "a.png", Look(frame))) == {(-1, -1, -1)}
-    look = Look(frame, mirrored=True)
+    assert colours(read_picture(tmp_path / "a.png", Augmentation(frame))) == {
+        (-1, -1, -1)
+    }
+    look = Augmentation(frame, mirrored=True)
     assert colours(read_picture(tmp_path / "a.png", look)) == {(1, 1, 1)}
 
 
@@ -130,7 +132,7 @@ def test_colours_change(
     tmp_path: Path, change: dict[str, float], expected: tuple[int, int, int]
 ) -> None:
     Image.new("RGB", (16, 16), (200, 0, 0)).save(tmp_path / "a.png")
-    look = Look(square_frame((16, 16), 16), **change)
+    look = Augmentation(square_frame((16, 16), 16), **change)
     pixels = read_picture(tmp_path / "a.png", look)
     found = (pixels[:, 0, 0] + 1) * 127.5
     # One of the 256 steps of the colour circle is 6 * 200 / 256 = 4.7 of 200.

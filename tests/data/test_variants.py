@@ -13,6 +13,11 @@ from pydantic import ValidationError
 
 from stiefel_lora.config import Concept
 from stiefel_lora.data import Picture
+from stiefel_lora.data.augmentation import (
+    Augmentation,
+    augmentation_at,
+    augmentation_count,
+)
 from stiefel_lora.data.balance import rates_of
 from stiefel_lora.data.caption_variants import (
     caption_at,
@@ -20,7 +25,6 @@ from stiefel_lora.data.caption_variants import (
     is_dropped,
 )
 from stiefel_lora.data.framing import cover_frame
-from stiefel_lora.data.looks import Look, look_at, look_count
 
 NUMBERS = st.integers(0, 10_000)
 
@@ -114,14 +118,14 @@ def test_versions_of_a_caption_are_bounded() -> None:
     assert caption_variants(picture("one", "two")) == ["one", "two"]
 
 
-def look(number: int, name: str = "a.png", **settings: Any) -> Look:
+def look(number: int, name: str = "a.png", **settings: Any) -> Augmentation:
     concept = Concept(path=Path("x"), **settings)
-    return look_at(name, (300, 200), (64, 64), concept, number)
+    return augmentation_at(name, (300, 200), (64, 64), concept, number)
 
 
 def test_nothing_changes_unless_asked() -> None:
-    assert look(5) == Look(cover_frame((300, 200), (64, 64)))
-    assert look_count(Concept(path=Path("x"))) == 1
+    assert look(5) == Augmentation(cover_frame((300, 200), (64, 64)))
+    assert augmentation_count(Concept(path=Path("x"))) == 1
 
 
 def test_mirrored_every_other_time() -> None:
@@ -150,9 +154,9 @@ def test_jitter_stays_inside_and_colours_within_their_strength(number: int) -> N
 def test_crops_differ_and_versions_are_bounded() -> None:
     lefts = {look(n, enable_crop_jitter=True).frame.left for n in range(8)}
     assert len(lefts) > 4
-    assert look_count(Concept(path=Path("x"), enable_crop_jitter=True)) == 4
+    assert augmentation_count(Concept(path=Path("x"), enable_crop_jitter=True)) == 4
     two = Concept(path=Path("x"), enable_crop_jitter=True, image_variations=2)
-    assert look_count(two) == 2
+    assert augmentation_count(two) == 2
 
 
 def folders(*settings: tuple[int, dict[str, Any]]) -> list[Picture]:

@@ -95,7 +95,7 @@ OFF = (
     ),
     Off(
         "job queue",
-        "jobs.queue.Queue.settle_dead",
+        "jobs.queue.Queue.reap_dead_jobs",
         Returns("[]"),
         ("tests/jobs/test_queue.py::test_a_job_whose_lock_is_free_is_dead",),
     ),
@@ -107,7 +107,7 @@ OFF = (
     ),
     Off(
         "resume with full state",
-        "training.checkpointing.snapshot.put_back",
+        "training.checkpointing.snapshot.restore",
         Call("noise.restore"),
         (f"{_RESUME}[stop]",),
     ),
@@ -173,13 +173,13 @@ OFF = (
     ),
     Off(
         "masked training",
-        "data.prepare.plan_of",
+        "data.plan.plan_of",
         Value("config.masked_training", "False"),
         (_SHAPES,),
     ),
     Off(
         "EMA",
-        "training.state.Machine.averaged",
+        "training.state.TrainingState.averaged",
         Returns("self.evaluated()"),
         (_AVERAGE,),
     ),
@@ -272,7 +272,7 @@ OFF = (
     ),
     Off(
         "gradient checkpointing",
-        "training.build.build_machine",
+        "training.build.build_state",
         Value("config.gradient_checkpointing", "False"),
         (
             f"{_TRAINING}settings_reach_the_blocks.py::"
@@ -319,7 +319,7 @@ OFF = (
     ),
     Off(
         "DoRA",
-        "training.build.build_machine",
+        "training.build.build_state",
         Value("config.use_dora", "False"),
         (
             f"{_TRAINING}dora_run.py::test_a_stock_pipeline_shows_the_trainers_own_picture",

@@ -132,13 +132,13 @@ def test_an_attempt_is_settled_once(queue, config):
 def test_a_job_whose_lock_is_free_is_dead(queue, config):
     fill(queue, config, jobs=1)
     job = take(queue)
-    assert queue.settle_dead() == []  # no process yet: it may still come
+    assert queue.reap_dead_jobs() == []  # no process yet: it may still come
     queue.enter(job, 1, 1.0)
     lock = Lock(run_lock_path(job.run_dir))
     assert lock.claim()
-    assert queue.settle_dead() == []
+    assert queue.reap_dead_jobs() == []
     lock.release()
-    (dead,) = queue.settle_dead()
+    (dead,) = queue.reap_dead_jobs()
     assert (dead.state, dead.deaths, dead.pid) == (JobState.WAITING, 1, None)
     assert "starts again" in dead.message
 

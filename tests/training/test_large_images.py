@@ -15,7 +15,7 @@ from helpers.runs import make_pictures, tiny_config
 from stiefel_lora._commands import app
 from stiefel_lora.config import dump_full
 from stiefel_lora.data import Buckets, square_frame
-from stiefel_lora.data.looks import Look
+from stiefel_lora.data.augmentation import Augmentation
 from stiefel_lora.data.masks import read_mask
 from stiefel_lora.data.pictures import read_picture
 from stiefel_lora.data.unreadable import UnreadablePicture
@@ -72,7 +72,7 @@ def test_pillows_own_limit_decides_nothing(
 ) -> None:
     Image.new("L", (64, 64), 255).save(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    look = Look(square_frame((64, 64), 8))
+    look = Augmentation(square_frame((64, 64), 8))
     assert read_picture(tmp_path / "a.png", look).min() == 1
     assert torch.equal(
         read_mask(tmp_path / "a.png", look, (1, 1), alpha=False), torch.ones(1, 1, 1)
@@ -83,7 +83,7 @@ def test_pillows_own_limit_decides_nothing(
 
 def test_a_head_that_lies_costs_no_memory(tmp_path: Path) -> None:
     head_of_a_png(tmp_path / "a.png", 60_000, 60_000)
-    look = Look(square_frame((64, 64), 8))
+    look = Augmentation(square_frame((64, 64), 8))
     with pytest.raises(UnreadablePicture, match="but its head says 64 x 64"):
         read_picture(tmp_path / "a.png", look)
     with pytest.raises(UnreadablePicture, match=r"its mask a\.png: it has 60000 x"):

@@ -17,7 +17,7 @@ from stiefel_lora.config import parse_config
 from stiefel_lora.training import read_events
 from stiefel_lora.training.backend import savings
 from stiefel_lora.training.checkpointing.checkpoint import load_checkpoint
-from stiefel_lora.training.state import Machine
+from stiefel_lora.training.state import TrainingState
 from stiefel_lora.training.trainer import Run, train
 
 
@@ -37,7 +37,7 @@ def test_it_names_three_settings_and_the_last_checkpoint(
     """Raised inside the third step, from a hook of the U-Net itself."""
     prepare = Run.prepare
 
-    def prepare_and_hook(run: Run) -> Machine:
+    def prepare_and_hook(run: Run) -> TrainingState:
         machine = prepare(run)
         calls = []
 

@@ -21,7 +21,7 @@ from stiefel_lora.config import TrainConfig, parse_config
 from stiefel_lora.families import open_family
 from stiefel_lora.files import load_lora
 from stiefel_lora.training.backend import check_quantisation
-from stiefel_lora.training.state import Machine
+from stiefel_lora.training.state import TrainingState
 from stiefel_lora.training.trainer import Run, train
 
 pytestmark = pytest.mark.skipif(
@@ -36,7 +36,7 @@ def quantised(model: Path, root: Path, kind: str, **changes: Any) -> TrainConfig
     return tiny_config(model, root, weight_dtype=kind, steps=2, **changes)
 
 
-def base_of(machine: Machine) -> dict[str, torch.Tensor]:
+def base_of(machine: TrainingState) -> dict[str, torch.Tensor]:
     """Everything of the model that is not the LoRA, statistics included."""
     found = {}
     for name, module in machine.model.named_modules():
@@ -69,7 +69,7 @@ def test_base_stays_and_factors_move(
     machines, starts = [], []
     prepare = Run.prepare
 
-    def look(run: Run) -> Machine:
+    def look(run: Run) -> TrainingState:
         machine = prepare(run)
         machines.append(machine)
         starts.append(

@@ -12,7 +12,7 @@ from stiefel_lora import OutputError
 from stiefel_lora._locks import Lock, is_held
 from stiefel_lora.runs.run_lock import hold_run, run_lock_path
 from stiefel_lora.training.checkpointing.checkpoint import list_checkpoints
-from stiefel_lora.training.state import Machine
+from stiefel_lora.training.state import TrainingState
 from stiefel_lora.training.trainer import train
 
 HOLD = """
@@ -51,9 +51,11 @@ def test_training_holds_the_run_from_its_first_step_to_its_end(
 ) -> None:
     path = run_lock_path(tmp_path / "runs" / "tiny")
     seen = []
-    loss = Machine.loss
+    loss = TrainingState.loss
     monkeypatch.setattr(
-        Machine, "loss", lambda *given: (seen.append(is_held(path)), loss(*given))[1]
+        TrainingState,
+        "loss",
+        lambda *given: (seen.append(is_held(path)), loss(*given))[1],
     )
     config = tiny_config(tiny_sdxl, tmp_path, steps=1)
     train(config)

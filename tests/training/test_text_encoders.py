@@ -28,7 +28,7 @@ from stiefel_lora.data.order import Visit
 from stiefel_lora.families import open_family
 from stiefel_lora.files import load_lora
 from stiefel_lora.training import TrainResult, read_events
-from stiefel_lora.training.state import Machine
+from stiefel_lora.training.state import TrainingState
 from stiefel_lora.training.trainer import Run, train
 
 DENOISERS = {"sdxl": "unet", "sd15": "unet", "flux": "transformer"}
@@ -152,7 +152,7 @@ def test_an_encoder_that_is_not_trained_is_not_there(
     part: str,
 ) -> None:
     """Neither while the run trains and measures nor for its samples."""
-    machines: list[Machine] = []
+    machines: list[TrainingState] = []
     loaded: list[str] = []
     prepare, load = Run.prepare, ModelSource.load
 
@@ -160,7 +160,7 @@ def test_an_encoder_that_is_not_trained_is_not_there(
         loaded.append(name)
         return load(source, name, *given)
 
-    def watched_prepare(run: Run) -> Machine:
+    def watched_prepare(run: Run) -> TrainingState:
         machines.append(prepare(run))
         loaded.clear()
         return machines[0]

@@ -13,7 +13,7 @@ from helpers.runs import assert_same_factors, factors_of, tiny_config
 from helpers.varied import SHAPES, varied_settings
 from stiefel_lora.config import TrainConfig
 from stiefel_lora.training import TrainResult
-from stiefel_lora.training.state import Machine
+from stiefel_lora.training.state import TrainingState
 from stiefel_lora.training.trainer import train
 
 
@@ -39,14 +39,14 @@ def test_a_run_cut_inside_a_pass_ends_the_same(
 def batches(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, torch.Tensor]]:
     """Every batch that a run trained on."""
     seen: list[dict[str, torch.Tensor]] = []
-    loss = Machine.loss
+    loss = TrainingState.loss
 
-    def record(self: Machine, visits: Any, noise: Any) -> torch.Tensor:
+    def record(self: TrainingState, visits: Any, noise: Any) -> torch.Tensor:
         visits = list(visits)
         seen.append(self.pictures.batch(visits))
         return loss(self, visits, noise)
 
-    monkeypatch.setattr(Machine, "loss", record)
+    monkeypatch.setattr(TrainingState, "loss", record)
     return seen
 
 

@@ -65,7 +65,7 @@ def list_jobs(queue: QueueOption = None) -> None:
         from ..jobs import is_running
 
         opened = _open(queue)
-        opened.settle_dead()
+        opened.reap_dead_jobs()
         _print_table(opened)
         if opened.unfinished() and not is_running(opened):
             typer.echo("No runner works on this queue: stiefel-lora queue start.")
@@ -83,7 +83,7 @@ def start(
         from ..jobs import parse_slots, release_jobs, start_runner
 
         opened, slots = _open(queue), parse_slots(jobs, devices)
-        opened.settle_dead()
+        opened.reap_dead_jobs()
         _say("Goes on", release_jobs(opened, numbers or ()))
         if not opened.unfinished():
             typer.echo("Nothing waits in this queue: add jobs first.")

@@ -12,18 +12,18 @@ import torch
 from torch import Tensor
 
 from .._exceptions import DataError
+from .augmentation import Augmentation, augmentation_at, augmentation_count
 from .buckets import Size
 from .caption_variants import caption_at, is_dropped, variation_count
 from .encoder import Encoder
 from .folder import Picture
 from .framing import cover_frame
-from .looks import Look, look_at, look_count
 from .order import Visit
+from .plan import Plan
 from .unreadable import UnreadablePicture
 
 if TYPE_CHECKING:
     from ..families.protocol import Batch
-    from .prepare import Plan
 
 __all__ = ["EncodedSet", "Entry"]
 
@@ -82,14 +82,14 @@ class EncodedSet:
         Raises:
             UnreadablePicture: it, or its mask, can not be used.
         """
-        count = look_count(entry.picture.concept) if self._plan.varied else 1
+        count = augmentation_count(entry.picture.concept) if self._plan.varied else 1
         for number in range(count if self._plan.cached else 1):
-            look = self._look(entry, number)
+            augmentation = self._augmentation(entry, number)
             if self._plan.cached:
-                self.encoder.prepare_picture(entry.picture, look)
+                self.encoder.prepare_picture(entry.picture, augmentation)
             if self._plan.masked:
-                tensors = self.encoder.picture(entry.picture, look)
-                self._mask(entry, look, tensors["latents"])
+                tensors = self.encoder.picture(entry.picture, augmentation)
+                self._mask(entry, augmentation, tensors["latents"])
 
     def batch(self, visits: Iterable[Visit]) -> Batch:
         """Stack pictures: on the CPU, in the dtype they were encoded in.
@@ -111,12 +111,14 @@ class EncodedSet:
         entry = self._entries[visit.picture]
         number = visit.number
         if self._plan.varied and self._plan.cached:
-            number %= look_count(entry.picture.concept)
-        look = self._look(entry, number)
+            number %= augmentation_count(entry.picture.concept)
+        augmentation = self._augmentation(entry, number)
         try:
-            item = dict(self.encoder.picture(entry.picture, look))
+            item = dict(self.encoder.picture(entry.picture, augmentation))
             if self._plan.masked:
-                item["mask"] = self._mask_of_visit(entry, look, item["latents"], visit)
+                item["mask"] = self._mask_of_visit(
+                    entry, augmentation, item["latents"], visit
+                )
         except UnreadablePicture as error:
             raise DataError(
                 f"The picture {entry.picture.path} can not be read any more ({error}); "
@@ -133,11 +135,11 @@ class EncodedSet:
         weights = {entry.picture.concept.loss_weight for entry in self._entries}
         return self._plan.varied and weights != {1.0}
 
-    def _look(self, entry: Entry, number: int) -> Look:
+    def _augmentation(self, entry: Entry, number: int) -> Augmentation:
         if not self._plan.varied:
-            return Look(cover_frame(entry.original, entry.size))
+            return Augmentation(cover_frame(entry.original, entry.size))
         picture = entry.picture
-        return look_at(
+        return augmentation_at(
             picture.path.name, entry.original, entry.size, picture.concept, number
         )
 
@@ -152,12 +154,16 @@ class EncodedSet:
         return caption_at(picture, number)
 
     def _mask_of_visit(
-        self, entry: Entry, look: Look, latents: Tensor, visit: Visit
+        self, entry: Entry, augmentation: Augmentation, latents: Tensor, visit: Visit
     ) -> Tensor:
         chance = random.Random(f"unmasked {entry.picture.path.name}/{visit.number}")
         if chance.random() < self._plan.unmasked_probability:
             return torch.ones(1, *latents.shape[-2:])
-        return self._mask(entry, look, latents)
+        return self._mask(entry, augmentation, latents)
 
-    def _mask(self, entry: Entry, look: Look, latents: Tensor) -> Tensor:
-        return self.encoder.mask(entry.picture, look, latents, self._plan.alpha_mask)
+    def _mask(
+        self, entry: Entry, augmentation: Augmentation, latents: Tensor
+    ) -> Tensor:
+        return self.encoder.mask(
+            entry.picture, augmentation, latents, self._plan.alpha_mask
+        )

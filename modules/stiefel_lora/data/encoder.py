@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from .._exceptions import DataError, ModelError
+from .augmentation import Augmentation
 from .color_profiles import conversion_of_file
 from .folder import Picture
 from .hashes import ContentHashes
-from .looks import Look
 from .masks import read_mask
 from .pictures import read_picture
 from .store import TensorStore, cache_key
@@ -49,34 +49,36 @@ class Encoder:
         self._memory: dict[str, dict[str, Tensor]] = {}
         self._used = 0
 
-    def prepare_picture(self, picture: Picture, look: Look) -> None:
+    def prepare_picture(self, picture: Picture, augmentation: Augmentation) -> None:
         """Make sure that the store holds it.
 
         Raises:
             UnreadablePicture: the file can not be decoded.
         """
-        key = self._picture_key(picture.path, look)
+        key = self._picture_key(picture.path, augmentation)
         if not self._store.holds(key):
-            self._store.write(key, self._encode(picture.path, look))
+            self._store.write(key, self._encode(picture.path, augmentation))
 
     def prepare_caption(self, caption: str) -> None:
         """Make sure that the store holds it."""
         encode_caption(caption, self._family, self._store)
 
-    def picture(self, picture: Picture, look: Look) -> dict[str, Tensor]:
+    def picture(
+        self, picture: Picture, augmentation: Augmentation
+    ) -> dict[str, Tensor]:
         """What the family makes of a picture: ``latents (channels, h, w)`` and more."""
         if self.cached:
-            return self._load(self._picture_key(picture.path, look))
+            return self._load(self._picture_key(picture.path, augmentation))
         # Loading a VAE may draw random numbers, and does so once in each process.
         with torch.random.fork_rng(devices=()):
-            return self._encode(picture.path, look)
+            return self._encode(picture.path, augmentation)
 
     def caption(self, text: str) -> dict[str, Tensor]:
         """What the family makes of a caption."""
         return self._load(_caption_key(text, self._family))
 
     def mask(
-        self, picture: Picture, look: Look, latents: Tensor, alpha: bool
+        self, picture: Picture, augmentation: Augmentation, latents: Tensor, alpha: bool
     ) -> Tensor:
         """Mask of a picture, ``(1, h, w)`` like its latents; ones where it has none.
 
@@ -91,19 +93,21 @@ class Encoder:
             # "mask" alone names entries in which 16-bit masks were clipped.
             kind="mask, scaled" if picture.mask else "alpha",
             content=self._hashes.of(path),
-            look=look.place,
+            look=augmentation.place,
             size=[height, width],
         )
         found = self._memory.get(key) or self._store.read(key)
         if found is None:
             found = {
-                "mask": read_mask(path, look, (height, width), alpha=not picture.mask)
+                "mask": read_mask(
+                    path, augmentation, (height, width), alpha=not picture.mask
+                )
             }
             self._store.write(key, found)
         return self._remember(key, found)["mask"]
 
-    def _picture_key(self, path: Path, look: Look) -> str:
-        plain = look.colours == _PLAIN
+    def _picture_key(self, path: Path, augmentation: Augmentation) -> str:
+        plain = augmentation.colours == _PLAIN
         content = self._hashes.of(path)
         if content not in self._profiles:
             self._profiles[content] = conversion_of_file(path).key
@@ -112,14 +116,17 @@ class Encoder:
             kind="picture",
             model=self._family.picture_fingerprint,
             content=content,
-            look=look.place,
-            **({} if plain else {"colours": look.colours}),
+            # Names of arguments are part of the key: entries of before stay valid.
+            look=augmentation.place,
+            **({} if plain else {"colours": augmentation.colours}),
             # Entries of images that keep their bits have the key of before.
             **({"profile": profile} if profile else {}),
         )
 
-    def _encode(self, path: Path, look: Look) -> dict[str, Tensor]:
-        found = self._family.encode_picture(read_picture(path, look), look.frame)
+    def _encode(self, path: Path, augmentation: Augmentation) -> dict[str, Tensor]:
+        found = self._family.encode_picture(
+            read_picture(path, augmentation), augmentation.frame
+        )
         _check_finite(found, "VAE", f"the image {path}")
         return found
 

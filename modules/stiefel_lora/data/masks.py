@@ -9,8 +9,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from .augmentation import Augmentation
 from .buckets import MEGAPIXELS, check_pixels, megapixels
-from .looks import Look
 from .opening import open_image
 from .pictures import cut_out, to_gray
 from .unreadable import UnreadablePicture
@@ -21,12 +21,14 @@ __all__ = ["read_mask"]
 _SHAPE_TOLERANCE = 0.02
 
 
-def read_mask(path: Path, look: Look, size: tuple[int, int], alpha: bool) -> Tensor:
+def read_mask(
+    path: Path, augmentation: Augmentation, size: tuple[int, int], alpha: bool
+) -> Tensor:
     """Read a mask, scaled, mirrored and cut as its picture.
 
     Args:
         path: the mask, or the picture whose alpha channel is the mask.
-        look: of the picture.
+        augmentation: of the picture.
         size: height and width of the latents.
         alpha: whether ``path`` is the picture.
 
@@ -40,16 +42,18 @@ def read_mask(path: Path, look: Look, size: tuple[int, int], alpha: bool) -> Ten
     try:
         with open_image(path) as image:
             # No larger than its image, unless both are small.
-            check_pixels(image.size, max(MEGAPIXELS, megapixels(look.frame.original)))
+            check_pixels(
+                image.size, max(MEGAPIXELS, megapixels(augmentation.frame.original))
+            )
             image.load()
             upright = ImageOps.exif_transpose(image)
             grey = _alpha_of(upright) if alpha else to_gray(upright)
     except UnreadablePicture as error:
         raise UnreadablePicture(f"its mask {path.name}: {error}") from error
-    _check_shape(grey.size, look.frame.original, path)
-    scaled = grey.resize(look.frame.scaled, Image.Resampling.BOX)
+    _check_shape(grey.size, augmentation.frame.original, path)
+    scaled = grey.resize(augmentation.frame.scaled, Image.Resampling.BOX)
     height, width = size
-    small = cut_out(scaled, look).resize((width, height), Image.Resampling.BOX)
+    small = cut_out(scaled, augmentation).resize((width, height), Image.Resampling.BOX)
     return torch.from_numpy(np.array(small)).float().div(255)[None]
 
 

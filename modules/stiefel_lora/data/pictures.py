@@ -9,20 +9,20 @@ import torch
 from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
+from .augmentation import Augmentation
 from .color_profiles import to_srgb
-from .looks import Look
 from .opening import open_image
 from .unreadable import UnreadablePicture
 
 __all__ = ["cut_out", "read_picture", "to_gray"]
 
 
-def read_picture(path: Path, look: Look) -> Tensor:
+def read_picture(path: Path, augmentation: Augmentation) -> Tensor:
     """Decode, turn upright, bring to sRGB and on white, scale, mirror, cut and colour.
 
     Args:
         path: the picture file.
-        look: what to make of it, planned for its upright size.
+        augmentation: what to make of it, planned for its upright size.
 
     Returns:
         ``(3, height, width)`` float32 in [-1, 1].
@@ -32,24 +32,24 @@ def read_picture(path: Path, look: Look) -> Tensor:
     """
     with open_image(path) as image:
         # Before the pixels: a head that lies must not cost memory.
-        if image.size != look.frame.original[::-1]:
-            _check_size(image.size, look.frame.original)
+        if image.size != augmentation.frame.original[::-1]:
+            _check_size(image.size, augmentation.frame.original)
         image.load()
         upright = ImageOps.exif_transpose(image)
-        _check_size(upright.size, look.frame.original)
+        _check_size(upright.size, augmentation.frame.original)
         scaled = _on_white(to_srgb(upright)).resize(
-            look.frame.scaled, Image.Resampling.LANCZOS, reducing_gap=3.0
+            augmentation.frame.scaled, Image.Resampling.LANCZOS, reducing_gap=3.0
         )
-        cut = _coloured(cut_out(scaled, look), look)
+        cut = _coloured(cut_out(scaled, augmentation), augmentation)
     pixels = torch.from_numpy(np.array(cut)).permute(2, 0, 1)
     return pixels.float().div(127.5).sub(1.0).contiguous()
 
 
-def cut_out(scaled: Image.Image, look: Look) -> Image.Image:
+def cut_out(scaled: Image.Image, augmentation: Augmentation) -> Image.Image:
     """Mirror and cut what has been scaled."""
-    if look.mirrored:
+    if augmentation.mirrored:
         scaled = ImageOps.mirror(scaled)
-    return scaled.crop(look.frame.box)
+    return scaled.crop(augmentation.frame.box)
 
 
 def to_gray(image: Image.Image) -> Image.Image:
@@ -60,18 +60,18 @@ def to_gray(image: Image.Image) -> Image.Image:
     return Image.fromarray(gray.clip(0, 255).astype(np.uint8))
 
 
-def _coloured(image: Image.Image, look: Look) -> Image.Image:
+def _coloured(image: Image.Image, augmentation: Augmentation) -> Image.Image:
     for enhance, factor in (
-        (ImageEnhance.Brightness, look.brightness),
-        (ImageEnhance.Contrast, look.contrast),
-        (ImageEnhance.Color, look.saturation),
+        (ImageEnhance.Brightness, augmentation.brightness),
+        (ImageEnhance.Contrast, augmentation.contrast),
+        (ImageEnhance.Color, augmentation.saturation),
     ):
         if factor != 1:
             image = enhance(image).enhance(factor)
-    if look.hue:
+    if augmentation.hue:
         hue, *others = image.convert("HSV").split()
         # The colour circle has 256 steps, and bytes go round by themselves.
-        turned = np.asarray(hue) + np.uint8(round(look.hue * 128) % 256)
+        turned = np.asarray(hue) + np.uint8(round(augmentation.hue * 128) % 256)
         image = Image.merge("HSV", (Image.fromarray(turned), *others)).convert("RGB")
     return image
 

@@ -2,58 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from .buckets import Buckets, buckets_of
 from .caption_variants import caption_variants
 from .encoded import EncodedSet, Entry
 from .encoder import Encoder, encode_caption
 from .folder import Picture, Scan
+from .plan import Plan
 from .sizes import upright_size
 from .store import TensorStore
 from .unreadable import UnreadablePicture, check_some_readable
 
 if TYPE_CHECKING:
-    from ..config import TrainConfig
     from ..families.protocol import Family
 
-__all__ = ["EncodedSet", "Plan", "encode_caption", "encode_set", "plan_of"]
+__all__ = ["EncodedSet", "encode_caption", "encode_set"]
 
 Tick = Callable[[], None]
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """What is made of pictures; by default each is shown as it is."""
-
-    buckets: Buckets
-    varied: bool = False
-    """Whether pictures and captions change, and concepts have weights."""
-
-    cached: bool = True
-    masked: bool = False
-    alpha_mask: bool = False
-    unmasked_probability: float = 0.0
-    encodes_text: bool = True
-    """Whether captions are encoded ahead; not where all text encoders are trained."""
-
-
-def plan_of(config: TrainConfig, *, training: bool, encodes_text: bool) -> Plan:
-    """Plan of a configuration; held-out pictures are always measured as they are."""
-    buckets = buckets_of(config)
-    if not training:
-        return Plan(buckets, encodes_text=encodes_text)
-    return Plan(
-        buckets=buckets,
-        varied=True,
-        cached=config.latent_caching,
-        masked=config.masked_training,
-        alpha_mask=config.alpha_mask,
-        unmasked_probability=config.unmasked_probability,
-        encodes_text=encodes_text,
-    )
 
 
 def encode_set(

@@ -105,7 +105,7 @@ class Flux(StockFamily):
         """Whether the transformer reads a guidance scale: dev does, schnell not."""
         return is_guided(self._shape)
 
-    def _say(self, part: str, captions: Sequence[str]) -> Batch:
+    def _encode_text(self, part: str, captions: Sequence[str]) -> Batch:
         """``pooled (batch, 768)`` of CLIP, ``embeds (batch, 512, 4096)`` of T5."""
         if part == "text_encoder":
             found = self._encoder(part)(self._tokens(part, captions))

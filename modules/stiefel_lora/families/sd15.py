@@ -74,7 +74,7 @@ class Sd15(UNetFamily):
         super().__init__(source, weight_dtype, device)
         self._nothing: dict[str, Tensor] | None = None
 
-    def _say(self, part: str, captions: Sequence[str]) -> Batch:
+    def _encode_text(self, part: str, captions: Sequence[str]) -> Batch:
         """``embeds (batch, 77, 768)``: the last hidden states, normalised."""
         found = self._encoder(part)(self._tokens(part, captions))
         return {"embeds": found.last_hidden_state}

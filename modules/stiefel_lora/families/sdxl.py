@@ -76,7 +76,7 @@ class Sdxl(UNetFamily):
     tokenizers = _TOKENIZERS
     pipeline = diffusers.StableDiffusionXLPipeline
 
-    def _say(self, part: str, captions: Sequence[str]) -> Batch:
+    def _encode_text(self, part: str, captions: Sequence[str]) -> Batch:
         """The penultimate hidden states, and the projected output of the second.
 
         ``embeds (batch, 77, 768)``, and ``embeds (batch, 77, 1280)`` with ``pooled

@@ -21,7 +21,7 @@ __all__ = ["TrainableText", "checkpoint_layers"]
 class TrainableText:
     """Text encoders one by one, each read when it is first asked.
 
-    A family says in ``_say`` what its denoiser is told by each of them.
+    A family says in ``_encode_text`` what its denoiser is told by each of them.
 
     Args:
         source: where the parts come from.
@@ -45,7 +45,7 @@ class TrainableText:
         self._encoders: dict[str, Any] = {}
         self._tokenizers: dict[str, Any] = {}
 
-    def _say(self, part: str, captions: Sequence[str]) -> Batch:
+    def _encode_text(self, part: str, captions: Sequence[str]) -> Batch:
         """What one encoder says of captions."""
         raise NotImplementedError
 
@@ -65,7 +65,10 @@ class TrainableText:
         """
         parts = self.text_models if known is None else self.trained_text
         said = {
-            part: {n: t.to(self._dtype) for n, t in self._say(part, captions).items()}
+            part: {
+                n: t.to(self._dtype)
+                for n, t in self._encode_text(part, captions).items()
+            }
             for part in parts
         }
         return self._joined(said, known or {})

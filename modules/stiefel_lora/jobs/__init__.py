@@ -23,8 +23,8 @@ What a GUI needs of it:
 Trainings and runner are processes of their own: a GUI that ends or crashes ends none of
 them, and one that opens the same folder finds them. Any number of processes may read
 and order at the same time; the runner lock lets one of them start jobs, and the lock of
-each run's folder lets one process write it. ``queue.settle_dead()`` enters what became
-of jobs that were killed while no runner looked.
+each run's folder lets one process write it. ``queue.reap_dead_jobs()`` enters what
+became of jobs that were killed while no runner looked.
 """
 
 from __future__ import annotations

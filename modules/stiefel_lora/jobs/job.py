@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from ..runs.run_folder import RunFolder
 
-__all__ = ["OVER", "Job", "JobState", "Wish"]
+__all__ = ["OVER", "Job", "JobState", "PendingAction"]
 
-Wish = Literal["pause", "cancel"]
+PendingAction = Literal["pause", "cancel"]
 
 
 class JobState(str, enum.Enum):
@@ -50,8 +50,8 @@ class Job:
     """What a sweep set, by dotted key."""
 
     state: JobState
-    wish: Wish | None
-    """An order to the running job that it has not followed yet."""
+    wish: PendingAction | None
+    """A command to the running job that has not taken effect; a column of the table."""
 
     device: str
     """Where it runs or ran last; empty where the configuration decides."""

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable
 
 from .._exceptions import QueueError
 from ..runs.commands import send_command
-from .job import OVER, Job, JobState, Wish
+from .job import OVER, Job, JobState, PendingAction
 from .processes import send_end
 from .queue import Queue
 
@@ -108,7 +108,7 @@ def remind(job: Job) -> None:
         send_end(job.pid, job.pid_started)
 
 
-def _stop(queue: Queue, numbers: Collection[int], wish: Wish) -> list[Job]:
+def _stop(queue: Queue, numbers: Collection[int], wish: PendingAction) -> list[Job]:
     named = _named(queue, numbers)
     for job in named:
         if job.state in OVER and not (

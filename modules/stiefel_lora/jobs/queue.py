@@ -162,7 +162,7 @@ class Queue:
         self.note(f"{now.name}: {found.state.value}. {found.message}".rstrip())
         return self.job(job.id)
 
-    def settle_dead(self, except_ids: Iterable[int] = ()) -> list[Job]:
+    def reap_dead_jobs(self, except_ids: Iterable[int] = ()) -> list[Job]:
         """Settle running jobs whose process is gone, whoever started it.
 
         Args:

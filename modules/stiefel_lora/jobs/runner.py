@@ -60,7 +60,7 @@ class Runner:
         self._reap()
         now = time.monotonic()
         if now - self._looked >= _LOOK_SECONDS:
-            self.queue.settle_dead(self._children)
+            self.queue.reap_dead_jobs(self._children)
             self._looked = now
         self._repeat_orders(now)
         while not self.stopping and self._start_one():

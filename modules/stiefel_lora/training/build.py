@@ -24,7 +24,8 @@ from ..data.balance import rates_of
 from ..data.color_profiles import profile_remarks
 from ..data.folder import Scan, scan_all, scan_concepts
 from ..data.order import DataOrder
-from ..data.prepare import EncodedSet, Plan, encode_set, plan_of
+from ..data.plan import Plan, plan_of
+from ..data.prepare import EncodedSet, encode_set
 from ..data.store import TensorStore
 from ..families import Family, check_model, open_family
 from ..families.text_training import checkpoint_layers
@@ -49,7 +50,7 @@ from .loss.noise import make_noise_source
 from .optimizer_trial import check_optimizer
 from .samples import Sampler
 from .schedule import make_schedule
-from .state import Machine
+from .state import TrainingState
 from .validation import Validation
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Inputs",
     "add_text_loras",
-    "build_machine",
+    "build_state",
     "check_inputs",
     "make_optimizer",
     "report_files",
@@ -142,7 +143,9 @@ def _dimensions(config: TrainConfig, layers: Sequence[nn.Module]) -> set[int]:
     return {*found, 1} if config.use_dora else found
 
 
-def build_machine(config: TrainConfig, inputs: Inputs, folder: RunFolder) -> Machine:
+def build_state(
+    config: TrainConfig, inputs: Inputs, folder: RunFolder
+) -> TrainingState:
     """Encode the pictures, then load the denoiser and put the LoRA in.
 
     Raises:
@@ -185,7 +188,7 @@ def build_machine(config: TrainConfig, inputs: Inputs, folder: RunFolder) -> Mac
     whole = add_text_loras(config, family, inputs.text_targets, model)
     optimizer = make_optimizer(config, family, whole)
     prepared = inputs.accelerator.prepare(model, optimizer)
-    machine = Machine(
+    state = TrainingState(
         family=family,
         accelerator=inputs.accelerator,
         model=whole if inputs.text_targets else prepared[0],
@@ -200,21 +203,21 @@ def build_machine(config: TrainConfig, inputs: Inputs, folder: RunFolder) -> Mac
         validation=_make_validation(config, family, validation),
         sampler=sampler,
     )
-    machine.average = _make_average(config, machine)
+    state.average = _make_average(config, state)
     if config.compile:
-        compile_blocks(machine.denoiser)
-    return machine
+        compile_blocks(state.denoiser)
+    return state
 
 
-def _make_average(config: TrainConfig, machine: Machine) -> MovingAverage | None:
+def _make_average(config: TrainConfig, state: TrainingState) -> MovingAverage | None:
     if config.ema == "off":
         return None
     return MovingAverage(
-        machine.model,
-        machine.pairs if machine.constrained else (),
+        state.model,
+        state.pairs if state.constrained else (),
         decay=config.ema_decay,
         every=config.ema_update_step_interval,
-        device=machine.family.device if config.ema == "gpu" else torch.device("cpu"),
+        device=state.family.device if config.ema == "gpu" else torch.device("cpu"),
     )
 
 

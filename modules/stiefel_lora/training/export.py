@@ -37,7 +37,7 @@ from ..runs.progress import say
 from ..runs.run_folder import RunFolder
 from .backend import MIXED_PRECISION
 from .logging.sinks import MetricSink
-from .state import Machine
+from .state import TrainingState
 
 if TYPE_CHECKING:
     from ..config import TrainConfig
@@ -53,7 +53,7 @@ class LoraWriter:
 
     Args:
         config: formats, precision and what goes into the metadata.
-        machine: whose LoRA it is.
+        state: whose LoRA it is.
         folder: of the run.
         sink: is told of every file.
         started: when the run began.
@@ -62,13 +62,13 @@ class LoraWriter:
     def __init__(
         self,
         config: TrainConfig,
-        machine: Machine,
+        state: TrainingState,
         folder: RunFolder,
         sink: MetricSink,
         started: datetime.datetime,
     ) -> None:
         self._config = config
-        self._machine = machine
+        self._state = state
         self._folder = folder
         self._sink = sink
         self._started = started
@@ -92,24 +92,24 @@ class LoraWriter:
             OutputError: a file can not be written.
         """
         stem = f"{self._folder.root.name}{mark}"
-        with self._machine.averaged():
+        with self._state.averaged():
             paths = self._write(stem, step, extra or {})
-        if self._machine.average is not None and self._config.save_without_ema:
-            with self._machine.evaluated():
+        if self._state.average is not None and self._config.save_without_ema:
+            with self._state.evaluated():
                 paths += self._write(stem + WITHOUT_AVERAGE, step, {})
         self._sink.event("lora", step, {"files": [path.name for path in paths]})
         return paths
 
     def _write(self, stem: str, step: int, extra: Mapping[str, Any]) -> list[Path]:
-        machine = self._machine
+        state = self._state
         return write_lora_files(
             self._folder.lora,
             stem,
             self._weights(),
             self._config,
             step=step,
-            prediction_type=machine.family.prediction_type,
-            notes=run_notes(self._config, machine.pictures),
+            prediction_type=state.family.prediction_type,
+            notes=run_notes(self._config, state.pictures),
             started=self._started,
             extra=dict(extra),
             base_lengths=self._base_lengths,
@@ -117,17 +117,17 @@ class LoraWriter:
 
     def _base_lengths(self, name: str) -> Tensor:
         """Of the rows of a layer that has no LoRA, by its name in files."""
-        machine = self._machine
-        path = name if machine.component is None else name.partition(".")[2]
-        return base_lengths(machine.model, path).cpu()
+        state = self._state
+        path = name if state.component is None else name.partition(".")[2]
+        return base_lengths(state.model, path).cpu()
 
     def _weights(self) -> LoraWeights:
         """What the model moves by; a start taken away costs rank, not exactness."""
-        machine, config = self._machine, self._config
-        model, component = machine.model, machine.component
+        state, config = self._state, self._config
+        model, component = state.model, state.component
         if config.lora_init != "loi":
-            return lora_weights(model, component, machine.pairs)
-        weights = lora_weights(model, component, machine.moves().pairs)
+            return lora_weights(model, component, state.pairs)
+        weights = lora_weights(model, component, state.effective_update().pairs)
         weights, lost = compress(weights, config.resolved_file_rank)
         if config.resolved_file_rank < 2 * config.lora_rank:
             say(

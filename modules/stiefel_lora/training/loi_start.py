@@ -8,7 +8,7 @@ from ..adapters import set_offset
 from ..optim.loi import init_loi_
 from ..runs.progress import ProgressBar
 from .loss.noise import make_noise_source
-from .state import Machine
+from .state import TrainingState
 
 if TYPE_CHECKING:
     from ..config import TrainConfig
@@ -19,7 +19,7 @@ __all__ = ["start_from_gradient"]
 BACKWARD_PASSES = 12
 
 
-def start_from_gradient(machine: Machine, config: TrainConfig) -> None:
+def start_from_gradient(state: TrainingState, config: TrainConfig) -> None:
     """Put the trained adapter at X0 and the frozen one at -X0.
 
     The gradient is that of the first ``loi_batches`` batches of the run, always with
@@ -29,16 +29,16 @@ def start_from_gradient(machine: Machine, config: TrainConfig) -> None:
         OptionError: the gradient is not finite.
     """
     size = config.batch_size
-    batches = [machine.order.batch(i * size, size) for i in range(config.loi_batches)]
+    batches = [state.order.batch(i * size, size) for i in range(config.loi_batches)]
     with ProgressBar("Looking for a start", BACKWARD_PASSES) as bar:
 
         def backward() -> None:
-            noise = make_noise_source(config, machine.family)
+            noise = make_noise_source(config, state.family)
             for visits in batches:
-                loss = machine.loss(visits, noise) / len(batches)
-                machine.accelerator.backward(loss)
+                loss = state.loss(visits, noise) / len(batches)
+                state.accelerator.backward(loss)
             bar.advance()
 
-        starts = init_loi_(machine.model, backward, offset=True, seed=config.seed)
-    set_offset(machine.model, starts)
-    machine.optimizer.zero_grad()
+        starts = init_loi_(state.model, backward, offset=True, seed=config.seed)
+    set_offset(state.model, starts)
+    state.optimizer.zero_grad()

@@ -16,12 +16,12 @@ from ..runs.progress import ProgressBar, say
 from ..runs.run_folder import RunFolder
 from .checkpointing.checkpoint import Checkpoint
 from .checkpointing.keeper import CheckpointKeeper
-from .checkpointing.snapshot import fitting, put_back
+from .checkpointing.snapshot import fitting, restore
 from .early_stop import EarlyStop
 from .export import BEST, LoraWriter
 from .logging.monitor import Monitor
 from .logging.sinks import MetricSink
-from .state import Machine
+from .state import TrainingState
 
 if TYPE_CHECKING:
     from ..config import TrainConfig
@@ -36,7 +36,7 @@ class Loop:
 
     Args:
         config: the configuration.
-        machine: model, optimizer and data.
+        state: model, optimizer and data.
         monitor: measurements.
         folder: the run's folder.
         sink: where numbers go.
@@ -47,7 +47,7 @@ class Loop:
     def __init__(
         self,
         config: TrainConfig,
-        machine: Machine,
+        state: TrainingState,
         monitor: Monitor,
         folder: RunFolder,
         sink: MetricSink,
@@ -55,7 +55,7 @@ class Loop:
         writer: LoraWriter,
     ) -> None:
         self._config = config
-        self._machine = machine
+        self._state = state
         self._monitor = monitor
         self._folder = folder
         self._sink = sink
@@ -84,7 +84,7 @@ class Loop:
         Raises:
             CheckpointError: its parts do not fit this run.
         """
-        put_back(self._machine, checkpoint, path)
+        restore(self._state, checkpoint, path)
         self.step, self._position = checkpoint.step, checkpoint.position
         with fitting(path, "state of the loop"):
             self._smooth = float(checkpoint.training["smooth_loss"])
@@ -162,35 +162,35 @@ class Loop:
 
     def _take_step(self) -> tuple[float, float]:
         """One optimizer step; returns mean loss and gradient norm (before clipping)."""
-        machine, config = self._machine, self._config
-        total = torch.zeros((), device=machine.accelerator.device)
+        state, config = self._state, self._config
+        total = torch.zeros((), device=state.accelerator.device)
         for _ in range(config.gradient_accumulation_steps):
-            with machine.accelerator.accumulate(machine.model):
+            with state.accelerator.accumulate(state.model):
                 loss = self._loss_of_next_batch()
-                machine.accelerator.backward(loss)
+                state.accelerator.backward(loss)
                 total += loss.detach()
         value = float(total) / config.gradient_accumulation_steps
         self._keeper.check(value, "loss", self.step + 1)
-        norm = machine.accelerator.clip_grad_norm_(
-            machine.parameters, config.clip_grad_norm or math.inf
+        norm = state.accelerator.clip_grad_norm_(
+            state.parameters, config.clip_grad_norm or math.inf
         )
         assert norm is not None
         # Scaled float16 gradients may overflow: the scaler skips the step by itself.
-        if machine.accelerator.scaler is None:
+        if state.accelerator.scaler is None:
             self._keeper.check(float(norm), "gradient norm", self.step + 1)
-        machine.optimizer.step()
-        machine.scheduler.step()
-        machine.optimizer.zero_grad()
+        state.optimizer.step()
+        state.scheduler.step()
+        state.optimizer.zero_grad()
         self.step += 1
-        if machine.average is not None:
-            machine.average.update(self.step)
+        if state.average is not None:
+            state.average.update(self.step)
         return value, float(norm)
 
     def _loss_of_next_batch(self) -> Tensor:
-        machine, size = self._machine, self._config.batch_size
-        visits = machine.order.batch(self._position, size)
+        state, size = self._state, self._config.batch_size
+        visits = state.order.batch(self._position, size)
         self._position += size
-        return machine.loss(visits, machine.noise)
+        return state.loss(visits, state.noise)
 
     # After a step --------------------------------------------------------------------
 
@@ -199,8 +199,8 @@ class Loop:
         self._smooth = (
             _SMOOTHING * self._smooth + (1 - _SMOOTHING) * loss if known else loss
         )
-        groups = self._machine.optimizer.param_groups
-        tags = self._machine.rate_tags()
+        groups = self._state.optimizer.param_groups
+        tags = self._state.rate_tags()
         rates = {tag: group["lr"] for tag, group in zip(tags, groups, strict=True)}
         values = {
             "loss/train": loss,
@@ -227,7 +227,7 @@ class Loop:
         return bool(every) and (self._at_end or self.step % every == 0)
 
     def _validate(self) -> None:
-        loss = self._monitor.validate(self._machine.denoiser, self.step)
+        loss = self._monitor.validate(self._state.denoiser, self.step)
         stop = self._early_stop
         if loss is None or not stop.watches:
             return
@@ -252,7 +252,7 @@ class Loop:
         bar.advance()
         bar.show(
             loss=self._smooth,
-            lr=float(self._machine.optimizer.param_groups[0]["lr"]),
+            lr=float(self._state.optimizer.param_groups[0]["lr"]),
             rank=ranks.mean if ranks else None,
             held_out=losses[max(losses)] if losses else None,
         )

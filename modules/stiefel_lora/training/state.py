@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from ..adapters import Moves, lora_parameters, moves_of
+from ..adapters import EffectiveUpdate, effective_update, lora_parameters
 from ..data.order import DataOrder, Visit
 from ..data.prepare import EncodedSet
 from ..families import Family
@@ -27,11 +27,11 @@ from .loss.text_batch import batch_with_text
 from .samples import Sampler
 from .validation import Validation
 
-__all__ = ["Machine"]
+__all__ = ["TrainingState"]
 
 
 @dataclasses.dataclass
-class Machine:
+class TrainingState:
     """The parts that move during training."""
 
     family: Family
@@ -86,9 +86,9 @@ class Machine:
         """What peft added to the model, by name; LoI's frozen offset is among it."""
         return lora_parameters(self.model)
 
-    def moves(self) -> Moves:
+    def effective_update(self) -> EffectiveUpdate:
         """What the layers move by; ranks are those of its pairs."""
-        return moves_of(self.model, self.pairs)
+        return effective_update(self.model, self.pairs)
 
     def averaged(self) -> contextlib.AbstractContextManager[None]:
         """Compute with the average for a while; without one as ``evaluated`` does."""

@@ -21,7 +21,7 @@ from ..runs.result import TrainResult
 from ..runs.run_folder import RunFolder, create_run_folder
 from ..runs.run_lock import hold_run
 from .backend import advise_on_memory
-from .build import Inputs, build_machine, check_inputs, report_files
+from .build import Inputs, build_state, check_inputs, report_files
 from .checkpointing.checkpoint import Checkpoint, load_checkpoint, remove_leftovers
 from .checkpointing.identity import changed_settings, check_identity, run_identity
 from .checkpointing.image_changes import changes_since, images_of
@@ -33,7 +33,7 @@ from .logging.sinks import SinkGroup
 from .logging.tensorboard_sink import TensorBoardSink
 from .loi_start import start_from_gradient
 from .loop import Loop
-from .state import Machine
+from .state import TrainingState
 
 if TYPE_CHECKING:
     from ..config import TrainConfig
@@ -117,9 +117,9 @@ class Run:
         self.folder = folder
         self.resume = resume
         self.sink = SinkGroup([])
-        self.machine: Machine | None = None
+        self.state: TrainingState | None = None
 
-    def prepare(self) -> Machine:
+    def prepare(self) -> TrainingState:
         """Open the sinks, encode pictures, load the model; a new run starts."""
         jsonl = JsonlSink(self.folder.events_file)
         self.sink = SinkGroup([jsonl])
@@ -127,17 +127,17 @@ class Run:
             self._write_config()
         path = self.resume[0] if self.resume else None
         with advise_on_memory(self.config, lambda: path):
-            self.machine = build_machine(self.config, self.inputs, self.folder)
+            self.state = build_state(self.config, self.inputs, self.folder)
         if self.config.lora_init == "loi" and self.resume is None:
-            start_from_gradient(self.machine, self.config)
+            start_from_gradient(self.state, self.config)
         if self.resume is None:
             self._announce("start", 0, {})
-        return self.machine
+        return self.state
 
     def _announce(self, kind: str, step: int, more: Mapping[str, Any]) -> None:
         """Write the event that begins this process's part of the run."""
-        machine = self.machine
-        assert machine is not None
+        state = self.state
+        assert state is not None
         self.sink.event(
             kind,
             step,
@@ -146,9 +146,9 @@ class Run:
                 "steps": self.config.steps,
                 "optimizer": self.config.optimizer.name,
                 "rank": self.config.lora_rank,
-                "blocks": len(machine.pairs),
-                "pictures": len(machine.pictures),
-                "unreadable": machine.pictures.unreadable,
+                "blocks": len(state.pairs),
+                "pictures": len(state.pictures),
+                "unreadable": state.pictures.unreadable,
                 "changed": {},
                 **more,
             },
@@ -163,19 +163,19 @@ class Run:
 
     def execute(self, started: datetime.datetime, clock: float) -> TrainResult:
         """Train, write the LoRA files and sum up."""
-        machine = self.machine or self.prepare()
+        state = self.state or self.prepare()
         monitor = Monitor(
-            machine.moves,
-            machine.pairs if machine.constrained else (),
-            machine.validation,
-            machine.sampler,
+            state.effective_update,
+            state.pairs if state.constrained else (),
+            state.validation,
+            state.sampler,
             self.sink,
-            machine.averaged,
+            state.averaged,
         )
-        writer = LoraWriter(self.config, machine, self.folder, self.sink, started)
+        writer = LoraWriter(self.config, state, self.folder, self.sink, started)
         keeper = CheckpointKeeper(
             self.config,
-            machine,
+            state,
             self.folder,
             self.sink,
             self.identity,
@@ -183,7 +183,7 @@ class Run:
         )
         loop = Loop(
             self.config,
-            machine,
+            state,
             monitor,
             self.folder,
             self.sink,
@@ -225,8 +225,8 @@ class Run:
     def _finish(
         self, loop: Loop, monitor: Monitor, writer: LoraWriter, clock: float
     ) -> TrainResult:
-        machine = self.machine
-        assert machine is not None
+        state = self.state
+        assert state is not None
         if monitor.ranks is None or loop.interrupted or loop.stopped_early:
             monitor.measure_ranks(loop.step)
         ranks = monitor.ranks
@@ -253,8 +253,8 @@ class Run:
             validation_after=losses[max(losses)] if losses else None,
             mean_effective_rank=ranks.mean,
             lowest_effective_rank=ranks.lowest,
-            pictures=len(machine.pictures),
-            unreadable=tuple(machine.pictures.unreadable),
+            pictures=len(state.pictures),
+            unreadable=tuple(state.pictures.unreadable),
             wall_seconds=time.monotonic() - clock,
         )
         self._say_goodbye(result)

@@ -52,7 +52,7 @@ def end_all(own_home: Path):
     cancel_jobs(queue, now=True)
     deadline = time.monotonic() + 60
     while queue.jobs(JobState.RUNNING) and time.monotonic() < deadline:
-        queue.settle_dead()
+        queue.reap_dead_jobs()
         time.sleep(0.2)
 
 

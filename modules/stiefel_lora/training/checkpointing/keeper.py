@@ -10,7 +10,7 @@ from ...runs.progress import say
 from ...runs.run_folder import RunFolder
 from ..finite import check_blocks, check_finite
 from ..logging.sinks import MetricSink
-from ..state import Machine
+from ..state import TrainingState
 from .branches import Branch, last_written, move_aside
 from .checkpoint import (
     Checkpoint,
@@ -33,7 +33,7 @@ class CheckpointKeeper:
 
     Args:
         config: how many checkpoints stay.
-        machine: whose state it is.
+        state: whose state it is.
         folder: the run's folder.
         sink: is told of every checkpoint.
         identity: what this run is.
@@ -43,14 +43,14 @@ class CheckpointKeeper:
     def __init__(
         self,
         config: TrainConfig,
-        machine: Machine,
+        state: TrainingState,
         folder: RunFolder,
         sink: MetricSink,
         identity: dict[str, Any],
         images: dict[str, Any],
     ) -> None:
         self._config = config
-        self._machine = machine
+        self._state = state
         self._folder = folder
         self._sink = sink
         self._identity = identity
@@ -116,12 +116,12 @@ class CheckpointKeeper:
             NonFiniteError: there is nothing good to save.
             OutputError: the disk is full; older checkpoints stay.
         """
-        check_blocks(self._machine.adapters, step=step, last=self.last_good())
+        check_blocks(self._state.adapters, step=step, last=self.last_good())
         figures = {**figures, "images": self._images}
-        state = take_snapshot(self._machine, step, position, self._identity, figures)
-        state = dataclasses.replace(state, branch=self.branch)
+        snapshot = take_snapshot(self._state, step, position, self._identity, figures)
+        snapshot = dataclasses.replace(snapshot, branch=self.branch)
         self.latest = save_checkpoint(
-            self._folder.checkpoints, state, self._config.keep_checkpoints
+            self._folder.checkpoints, snapshot, self._config.keep_checkpoints
         )
         self._sink.event("checkpoint", step, {"path": self.latest})
         return self.latest
@@ -136,8 +136,8 @@ class CheckpointKeeper:
             value,
             what,
             step=step,
-            adapters=self._machine.adapters,
-            model=self._machine.model,
+            adapters=self._state.adapters,
+            model=self._state.model,
             last=self.last_good(),
         )
 

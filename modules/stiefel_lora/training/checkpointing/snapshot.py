@@ -12,15 +12,15 @@ import torch
 from ..._exceptions import CheckpointError, reason_of
 from ...adapters import factors_of, load_factors
 from ...runs.progress import say
-from ..state import Machine
+from ..state import TrainingState
 from .checkpoint import Checkpoint
 from .rng import capture_rng, restore_rng
 
-__all__ = ["fitting", "put_back", "take_snapshot"]
+__all__ = ["fitting", "restore", "take_snapshot"]
 
 
 def take_snapshot(
-    machine: Machine,
+    state: TrainingState,
     step: int,
     position: int,
     identity: dict[str, Any],
@@ -30,30 +30,30 @@ def take_snapshot(
 
     ``figures`` are the loop's own: numbers, texts, lists and dicts of them.
     """
-    scaler = machine.accelerator.scaler
+    scaler = state.accelerator.scaler
     return Checkpoint(
         step=step,
         position=position,
         identity=identity,
-        factors=factors_of(machine.model),
-        optimizer=machine.optimizer.state_dict(),
+        factors=factors_of(state.model),
+        optimizer=state.optimizer.state_dict(),
         training={
             "rng": capture_rng(),
-            "noise": machine.noise.state(),
+            "noise": state.noise.state(),
             "scaler": scaler.state_dict() if scaler is not None else {},
             **figures,
         },
-        average={} if machine.average is None else machine.average.state(),
+        average={} if state.average is None else state.average.state(),
     )
 
 
-def put_back(machine: Machine, checkpoint: Checkpoint, path: Path) -> None:
+def restore(state: TrainingState, checkpoint: Checkpoint, path: Path) -> None:
     """Set all parts to where ``checkpoint`` left them.
 
     Learning rates of this run win over those in the checkpoint.
 
     Args:
-        machine: built from the same configuration.
+        state: built from the same configuration.
         checkpoint: what ``take_snapshot`` returned.
         path: where it came from, for sentences.
 
@@ -61,20 +61,20 @@ def put_back(machine: Machine, checkpoint: Checkpoint, path: Path) -> None:
         CheckpointError: the parts do not fit.
     """
     training = checkpoint.training
-    rates = [float(rate) for rate in machine.scheduler.base_lrs]
-    load_factors(machine.model, checkpoint.factors)
+    rates = [float(rate) for rate in state.scheduler.base_lrs]
+    load_factors(state.model, checkpoint.factors)
     with fitting(path, "optimizer state"):
-        machine.optimizer.load_state_dict(checkpoint.optimizer)
-    _set_schedule(machine.scheduler, checkpoint.step, rates)
-    if machine.average is not None:
+        state.optimizer.load_state_dict(checkpoint.optimizer)
+    _set_schedule(state.scheduler, checkpoint.step, rates)
+    if state.average is not None:
         if not checkpoint.average:
             say(f"{path} holds no EMA; it starts anew at step {checkpoint.step}.")
         with fitting(path, "EMA"):
-            machine.average.restore(checkpoint.average)
+            state.average.restore(checkpoint.average)
     with fitting(path, "state of random numbers and gradient scaler"):
-        machine.noise.restore(training["noise"])
-        if machine.accelerator.scaler is not None and training["scaler"]:
-            machine.accelerator.scaler.load_state_dict(training["scaler"])
+        state.noise.restore(training["noise"])
+        if state.accelerator.scaler is not None and training["scaler"]:
+            state.accelerator.scaler.load_state_dict(training["scaler"])
         restore_rng(training["rng"])
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 from torch import nn
 
-from ...adapters import Moves
+from ...adapters import EffectiveUpdate
 from ...metrics.rank_map import heat_map
 from ...metrics.ranks import RankReport, measure_ranks
 from ...metrics.tags import tag_of
@@ -27,7 +27,7 @@ class Monitor:
     """Ranks, held-out loss and samples: measured, sent to the sinks, remembered.
 
     Args:
-        moves: gives what the layers move by now.
+        update: gives what the layers move by now.
         constrained: blocks whose B the optimizer keeps orthonormal.
         validation: None for a run without held-out pictures.
         sampler: makes no pictures when the configuration has none.
@@ -38,14 +38,14 @@ class Monitor:
 
     def __init__(
         self,
-        moves: Callable[[], Moves],
+        update: Callable[[], EffectiveUpdate],
         constrained: Sequence[Pair],
         validation: Validation | None,
         sampler: Sampler,
         sink: MetricSink,
         averaged: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
-        self._moves = moves
+        self._update = update
         self._constrained = constrained
         self._validation = validation
         self._sampler = sampler
@@ -58,8 +58,10 @@ class Monitor:
 
     def measure_ranks(self, step: int) -> None:
         """Measure and log the rank of every block."""
-        moves = self._moves()
-        report = measure_ranks(moves.pairs, self._constrained, moves.magnitude_changes)
+        update = self._update()
+        report = measure_ranks(
+            update.pairs, self._constrained, update.magnitude_changes
+        )
         self.ranks = report
         self._sink.scalars("ranks", step, report.scalars())
         self._sink.histogram("effective_rank/blocks", step, report.effective)
@@ -100,7 +102,7 @@ class Monitor:
         """Remember what an earlier process measured up to ``step``."""
         ranks = {
             tag_of("effective_rank", pair.name): pair.rank
-            for pair in self._moves().pairs
+            for pair in self._update().pairs
         }
         for event in current_events(folder.events_file):
             if event["step"] > step:

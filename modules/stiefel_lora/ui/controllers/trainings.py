@@ -60,7 +60,7 @@ class Trainings:
         """Enter what became of jobs that died, and see that waiting ones get a turn."""
         if is_running(self.queue):
             return
-        self.queue.settle_dead()
+        self.queue.reap_dead_jobs()
         if self.queue.jobs(JobState.WAITING):
             self._run()
 

@@ -11,11 +11,11 @@ from ..optim.pairs import Pair
 from .dora import magnitude_of, split_move
 from .offset import has_offset, stack_offset
 
-__all__ = ["Moves", "moves_of"]
+__all__ = ["EffectiveUpdate", "effective_update"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Moves:
+class EffectiveUpdate:
     """What the layers of a model move by."""
 
     pairs: Sequence[Pair]
@@ -29,7 +29,7 @@ class Moves:
     """What a DoRA moves each layer by beside that, as a share of its weight."""
 
 
-def moves_of(model: nn.Module, pairs: Iterable[Pair]) -> Moves:
+def effective_update(model: nn.Module, pairs: Iterable[Pair]) -> EffectiveUpdate:
     """Look at every layer as it is now."""
     moved, changes = [], []
     for pair in pairs:
@@ -41,4 +41,4 @@ def moves_of(model: nn.Module, pairs: Iterable[Pair]) -> Moves:
             changes.append(change)
         else:
             moved.append(pair)
-    return Moves(moved, changes)
+    return EffectiveUpdate(moved, changes)

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from ..config import Concept
     from .buckets import Size
 
-__all__ = ["Look", "look_at", "look_count"]
+__all__ = ["Augmentation", "augmentation_at", "augmentation_count"]
 
 _VARIATIONS = 4
 
 
 @dataclasses.dataclass(frozen=True)
-class Look:
+class Augmentation:
     """What is made of a picture file before it is encoded."""
 
     frame: Frame
@@ -47,16 +47,16 @@ class Look:
         return [*self.frame.scaled, *self.frame.box, int(self.mirrored)]
 
 
-def look_count(concept: Concept) -> int:
+def augmentation_count(concept: Concept) -> int:
     """How many versions of a picture are encoded."""
     if not _varies(concept):
         return 1
     return concept.image_variations or _VARIATIONS
 
 
-def look_at(
+def augmentation_at(
     name: str, original: Size, size: Size, concept: Concept, number: int
-) -> Look:
+) -> Augmentation:
     """Version ``number`` of a picture.
 
     Args:
@@ -67,7 +67,7 @@ def look_at(
         number: of the version.
     """
     if not _varies(concept):
-        return Look(cover_frame(original, size))
+        return Augmentation(cover_frame(original, size))
     # Every other time from a first that differs from picture to picture.
     mirrored = bool((number + random.Random(name).getrandbits(1)) % 2)
     chance = random.Random(f"{name}/{number}")
@@ -81,7 +81,7 @@ def look_at(
         round(strength * share, 3)
         for strength, share in zip(_strengths(concept), drawn, strict=True)
     )
-    return Look(
+    return Augmentation(
         frame=frame,
         mirrored=concept.enable_random_flip and mirrored,
         brightness=1 + brightness,
