@@ -89,6 +89,8 @@ def inverse_sqrt(
     else:
         scale = centre
     forward, inverse = flat / scale, _identity(gram).expand_as(flat)
+    # Two coupled sequences, to K^(1/2) and K^(-1/2): the uncoupled one is unstable. The
+    # first product and the last half of an iteration are spared.
     for left in range(iterations, 0, -1):
         product = forward if left == iterations else inverse @ forward
         inverse = torch.baddbmm(inverse, product, inverse, beta=1.5, alpha=-0.5)
@@ -159,8 +161,11 @@ def damped_cholesky(gram: Tensor, shift: Tensor) -> Tensor:
         shift: positive, ``(*batch, 1, 1)``.
     """
     identity = _identity(gram)
+    # cholesky_ex returns its failure as a tensor; cholesky would raise, and so wait.
     factor, failed = torch.linalg.cholesky_ex(gram + shift * identity)
     safe = gram + (shift + 1e-2 * trace(gram)) * identity
+    # Always both, chosen by a mask: to factor the second one only on failure, the host
+    # would have to read the flag.
     other, _ = torch.linalg.cholesky_ex(safe)
     return torch.where((failed > 0)[..., None, None], other, factor)
 

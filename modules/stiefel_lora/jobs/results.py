@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..metrics.tags import MEAN_RANK
 from ..runs.events import current_events
 from .differences import different_keys, flat
 from .evidence import end_of
@@ -20,7 +21,7 @@ Curve = list[tuple[int, float]]
 CURVES = {
     "held-out loss": "validation/loss",
     "training loss": "loss/train_smooth",
-    "effective rank": "effective_rank/mean",
+    "effective rank": MEAN_RANK,
 }
 """What the page draws, and the name under which a run's events hold it."""
 

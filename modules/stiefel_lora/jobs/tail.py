@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ..metrics.tags import MEAN_RANK
 from .job import Job
 
 __all__ = ["Progress", "Tail", "Watch"]
@@ -14,7 +15,7 @@ __all__ = ["Progress", "Tail", "Watch"]
 _TAGS = {
     "loss": "loss/train_smooth",
     "held_out": "validation/loss",
-    "effective_rank": "effective_rank/mean",
+    "effective_rank": MEAN_RANK,
 }
 
 

@@ -19,7 +19,16 @@ from ..geometry import (
 )
 from ..optim.engine.stacking import bucketed, chunked
 from ..optim.pairs import Pair
-from .tags import LOWEST_RANK, MEAN_RANK, SHARE_OF_RANK, tag_of
+from .tags import (
+    EFFECTIVE,
+    LOWEST_RANK,
+    MAGNITUDE_CHANGE,
+    MEAN_RANK,
+    ORTHOGONALITY,
+    SHARE_OF_RANK,
+    STABLE,
+    tag_of,
+)
 
 __all__ = ["RankReport", "measure_ranks"]
 
@@ -81,14 +90,14 @@ class RankReport:
             SHARE_OF_RANK: self.share,
         }
         for kind, names, numbers in (
-            ("effective_rank", self.names, self.effective),
-            ("stable_rank", self.names, self.stable),
-            ("orthogonality", self.constrained, self.orthogonality),
-            ("magnitude_change", self.names, self.magnitude_changes),
+            (EFFECTIVE, self.names, self.effective),
+            (STABLE, self.names, self.stable),
+            (ORTHOGONALITY, self.constrained, self.orthogonality),
+            (MAGNITUDE_CHANGE, self.names, self.magnitude_changes),
         ):
             if not numbers:
                 continue
-            if kind in ("orthogonality", "magnitude_change"):
+            if kind in (ORTHOGONALITY, MAGNITUDE_CHANGE):
                 values[f"{kind}/largest"] = max(numbers)
             for name, number in zip(names, numbers, strict=True):
                 values[tag_of(kind, name)] = number

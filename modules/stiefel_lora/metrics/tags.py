@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 __all__ = [
+    "EFFECTIVE",
     "LOWEST_RANK",
+    "MAGNITUDE_CHANGE",
     "MEAN_RANK",
+    "ORTHOGONALITY",
     "SHARE_OF_RANK",
+    "STABLE",
     "split_section",
     "tag_of",
 ]
+
+# Kinds of curves, of which every block has one: ``effective_rank.<section>/<block>``.
+EFFECTIVE, STABLE = "effective_rank", "stable_rank"
+ORTHOGONALITY, MAGNITUDE_CHANGE = "orthogonality", "magnitude_change"
 
 MEAN_RANK = "effective_rank/mean"
 """Mean effective rank of all blocks."""

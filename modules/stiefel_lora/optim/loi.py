@@ -160,6 +160,9 @@ class _Probe:
 
     def _probe(self, rows: list[Tensor], role: str) -> None:
         for pair, probed in zip(self.pairs, rows, strict=True):
+            # With one factor zero the product is zero, so that every probe sees the
+            # gradient at the model as it is; the gradient of the zero factor is G times
+            # the other one.
             pair.up.grad = pair.down.grad = None
             with torch.no_grad():
                 pair.up.zero_()

@@ -180,6 +180,7 @@ def _mean(batch: PairBatch, name: str, side: _Side, scale: Tensor) -> Tensor:
     state, other = batch.state, "down" if name == "up" else "up"
     old_basis = state[f"basis_{other}"]
     old_basis = old_basis.mT if other == "down" else old_basis
+    # P of the docstring: what was learned in the old basis, read in the new one.
     turn = side.basis.mT @ old_basis
     state[f"basis_{other}"] = side.basis.mT if other == "down" else side.basis
     gradient = side.gradient * scale
@@ -203,6 +204,7 @@ def _inverse_root(
     fresh = gradient.mT @ gradient / gradient.shape[-2]
     square = symmetric(beta * carried + (1 - beta) * fresh)
     state[f"square_{name}"] = square
+    # By eigenvalues and not by an iteration: eps is added to each of them, as in Adam.
     values, vectors = torch.linalg.eigh(square)
     values = values.clamp_min(0).unsqueeze(-2)
     if batch.choices["escape"]:

@@ -132,6 +132,8 @@ class PairOptimizer(LoraOptimizer):
 
     def _find_pairs(self) -> PairMap:
         found = find_pairs(self.param_groups, self._odd)
+        # A method that leaves both factors to AdamW treats them one by one, so that it
+        # does not matter what the layer makes of them.
         if len(self.rule.adamw_roles(self.defaults)) == len(ROLES):
             found = found.with_odd()
         check_found(found, type(self).__name__)
@@ -147,12 +149,15 @@ class PairOptimizer(LoraOptimizer):
                     found.reasons[id(factor)] = reason
         check_agreement(self._pairs, self._owners(), self.defaults, self.rule)
         self._rest = found.rest
+        # Indices of pairs have new meanings from here on: what is kept by index starts
+        # again, and counts take the way through the state, which is kept by parameter.
         self._settling.begin(self._pairs)
         if "_watch" in self.__dict__:
             self._watch.save(self.state)
         self._watch = Watch(self._pairs)
         self._watch.load(self.state)
         self.__dict__.pop("_place", None)
+        # The median: a UNet has no hidden size.
         sides = [side for pair in self._pairs for side in pair.sides]
         self._width = float(median(sides)) if sides else 0.0
         return found
@@ -190,6 +195,10 @@ class PairOptimizer(LoraOptimizer):
                 loss = closure()
         owners = self._owners()
         check_ownership(self._pairs, owners, type(self).__name__)
+        # The order matters. Pairs leave the gauge before it is looked at; B is made
+        # orthonormal before gradients are judged, since a change of gauge scales them;
+        # the joint measure needs all pairs of the step, so no pair moves before it is
+        # complete.
         self._settling.leave_to_adamw(self._free_halves(owners))
         self._settling.look_again(self._watch.zeroed())
         ready = ready_members(self._pairs, owners, self.rule)
@@ -206,6 +215,8 @@ class PairOptimizer(LoraOptimizer):
             factors,
             self._watch.found,
         )
+        # Marks are noted last: rounding the copies into the parameters counts as a
+        # write, and would look like a change from outside at the next step.
         round_masters(self.state, (f for p in self._pairs for f in (p.up, p.down)))
         self._settling.note_marks()
         if not self._first_steps.over:
@@ -217,9 +228,11 @@ class PairOptimizer(LoraOptimizer):
 
     def _move(self, members: list[Member], joint: Tensor | None) -> None:
         """Let the rule move its factors: each by itself, in passes, or pair by pair."""
+        # The groups of one optimizer may differ in it: a solver is a matter of options.
         paired = [m for m in members if self.rule.solver(m.choices) is not None]
         single = [m for m in members if self.rule.solver(m.choices) is None]
         step_together(self.state, paired, self.rule)
+        # A rule has factor rules or update(), for all of its pairs.
         own = list(factors_of(single, self.rule))
         step_factors(self.state, own, self.rule)
         for chunk in chunks_of([] if own else single):
@@ -241,6 +254,7 @@ class PairOptimizer(LoraOptimizer):
             batch = stack_pairs(self.state, chunk, self.rule, width=self._width)
             with full_precision(batch.up.device.type):
                 part = self.rule.measure(batch).sum(0, keepdim=True)
+            # On the device: reading the sum would wait for it once a step.
             total = part if total is None else total + part.to(total.device)
         return total
 
@@ -251,6 +265,7 @@ class PairOptimizer(LoraOptimizer):
         batch = stack_pairs(
             self.state, chunk, self.rule, width=self._width, joint=joint
         )
+        # The batch counts this step; the state does so after it was taken.
         batch.step += 1
         with full_precision(batch.up.device.type):
             step_usable(self.rule, batch)
@@ -287,6 +302,7 @@ class PairOptimizer(LoraOptimizer):
         index, role = place
         pair = self._pairs[index]
         usable = usable_gradient(parameter.grad)
+        # A factor is judged by its own gradient: its partner is stepped elsewhere.
         self._watch.count_alone(index, usable)
         settling, by_adamw = self._settling, role in self.rule.adamw_roles(group)
         if free_half(pair) == role and not by_adamw:
@@ -327,6 +343,8 @@ class PairOptimizer(LoraOptimizer):
         super().load_state_dict(state_dict)
         log_replaced(type(self).__name__, entry, before, self.param_groups)
         keep_dtypes(self.state, state_dict, self.param_groups)
+        # The loaded factors may come from another optimizer, an average or a rounded
+        # file.
         self._settling.begin(self._pairs)
         self._watch.load(self.state)
 

@@ -134,6 +134,8 @@ class RiemannionRule(Rule):
 def _carried(batch: PairBatch, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
     """Transport of the stored momentum: projection at the present point."""
     state = batch.state
+    # The old vector X_L R^T + L X_R^T is [X_L, L] [R, X_R]^T: a product of 2r columns,
+    # which is projected at the new frames without ever being formed.
     p = torch.cat([state["momentum_left"], state["frame_left"]], -1)
     q = torch.cat([state["frame_right"], state["momentum_right"]], -2)
     return project_factored(left, right, p, q.mT)
@@ -147,11 +149,15 @@ def _retract(
     ``lr_up`` drives the whole product: it has one step, not one a factor.
     """
     eta, rows = batch.lr_up, batch.down
+    # X - eta xi = [-eta D_L, B] [R, A^T - eta D_R]^T: again 2r columns, so that its SVD
+    # is that of a 2r x 2r matrix.
     moved = rows.mT - eta * (d_right + batch.numbers["weight_decay"] * rows.mT)
     rank = rows.shape[-2]
     u, sigma, v = truncate_factored(
         torch.cat([-eta * d_left, batch.up], -1), torch.cat([right, moved], -1), rank
     )
+    # A direction that falls to 0 could not come back: its gradient in B is scaled by
+    # sigma, and the right frame would be taken from rounding.
     sigma = torch.maximum(sigma, (_FLOOR * sigma[..., :1]).clamp_min(_SHORTEST))
     turn = _follow(u.mT @ batch.up, sigma)
     return u @ turn, turn.mT @ (sigma.unsqueeze(-1) * v.mT)

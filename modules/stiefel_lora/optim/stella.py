@@ -106,6 +106,8 @@ def _turn(batch: PairBatch, point: Tensor, move: Tensor) -> Tensor:
     """Steps (c.4) to (c.6) of a frame ``(K, D, r)``."""
     if batch.choices["base_rule"] != "sgd":
         move = move * (batch.width / point.shape[-2]) ** 0.5
+    # Adam divides entry by entry, which leaves the tangent space, and a retraction
+    # takes a tangent step.
     move = tangent_project(point, move)
     if batch.choices["retraction"] == "exponential":
         return exponential_map(point, -move)

@@ -121,27 +121,42 @@ class TurnUp(FactorRule):
         """Carry the momentum on; return B^T U, and the Gram matrix of xi."""
         point, momentum = batch.point, heavy_ball(batch, _MOMENTUM_UP)
         if batch.choices["transport"]:
-            # In place, on the new momentum; tangent_project would make another.
+            # M is sent to the tangent space of the present B before it is kept: without
+            # this the part of old gradients along B, which no step of B can follow,
+            # adds up. In place, on the new momentum; tangent_project would make
+            # another.
             momentum.baddbmm_(point, symmetric(point.mT @ momentum), alpha=-1)
+        # From here on B^T U is all that is taken of B and U together: the projection of
+        # U, its skew part and the step itself follow from it by r x r products.
         ambient = ahead(batch, _MOMENTUM_UP)
         along = point.mT @ ambient
         normal = symmetric(along)
         whole = torch.linalg.vector_norm(ambient, dim=(-2, -1), keepdim=True)
+        # Without Nesterov the ambient vector is the state itself, which must not
+        # change; else it is a temporary, and the projection takes its memory.
         room = None if ambient is momentum else ambient
         tangent = torch.baddbmm(ambient, point, normal, alpha=-1, out=room)
         gram = tangent.mT @ tangent
         size = trace(gram).sqrt()
         core = {"normal": normal, "skew": along - normal, "size": size}
+        # A momentum that is normal to the manifold leaves a tangent part of rounding.
+        # Decided as a tensor, so that nothing waits for the device.
         core["moves"] = size > _ROUNDING * whole
         spectral = batch.choices["b_rule"] == "spectral"
+        # Under the name "gram" the engine takes the polar cores of all layers in one
+        # stack; the momentum rule needs the matrix itself.
         return core | {"gram" if spectral else "own_gram": gram}
 
     def move(self, batch: FactorBatch, core: Core) -> None:
         """Take the step and bring B back."""
+        # Computed a second time instead of being kept: between the passes nothing tall
+        # is held, which would be a copy of every B on the device.
         ambient = ahead(batch, _MOMENTUM_UP)
         batch.release()
         # Replaced at once, so that the old point does not take room any longer.
         batch.point = _RULES[batch.choices["b_rule"]](batch, core, ambient)
+        # Both take the point that was moved, not B and the step: rounding of earlier
+        # steps in B is removed along with the new one and does not add up.
         if batch.choices["retraction"] == "qr":
             batch.point = qr_gauge(batch.point)[0]
         else:
@@ -156,8 +171,12 @@ def _spectral(batch: FactorBatch, core: Core, ambient: Tensor) -> Tensor:
     spectral norm <= 1 and orthogonal ranges, so the step is no longer than sqrt(2)
     theta.
     """
+    # The retraction converges for a spectral norm up to _LONGEST, and the two summands
+    # below reach sqrt(2) theta together.
     theta = _at_most(_angle(batch), _LONGEST / 2**0.5)
     turn = core["polar"] * core["moves"] * theta
+    # B - xi T + B sym(Omega T) with xi = U - B C is B + B (C T + sym(Omega T)) - U T:
+    # two products of tall matrices, and xi is never formed again.
     inside = torch.baddbmm(symmetric(core["skew"] @ turn), core["normal"], turn)
     moved = torch.baddbmm(batch.point, batch.point, inside)
     return moved.baddbmm_(ambient, turn, alpha=-1)
@@ -259,6 +278,8 @@ def _decayed(batch: FactorBatch) -> Tensor:
         return batch.point
     if batch.choices["decay_rule"] == "adamw":
         return batch.point * (1 - batch.lr * decay)
+    # The pull request's rule: by the rank and the schedule, not by the unit of the
+    # rate.
     rank = batch.point.shape[-2]
     return batch.point * (1 - decay / rank * batch.numbers["schedule"])
 
@@ -310,6 +331,7 @@ class StiefelRule(Rule):
 
     def adamw_roles(self, group: Mapping[str, Any]) -> dict[Role, float]:
         """A takes torch's AdamW under that rule."""
+        # The step of the product moves both factors itself, whatever a_rule holds.
         alone = group["a_rule"] == "adamw" and group["step"] == "factors"
         return {"down": 1.0} if alone else {}
 

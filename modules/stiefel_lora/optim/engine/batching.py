@@ -190,6 +190,8 @@ def stack_pairs(
 
 def step_usable(rule: Rule, batch: PairBatch) -> None:
     """Let the rule step; pairs that are not usable keep factors and state."""
+    # By reference: a rule replaces tensors and never writes into those it was given.
+    # Where it was shown zeros, ``kept`` has the factors themselves.
     before = {"up": batch.up, "down": batch.down} | batch.state | batch.kept
     rule.update(batch)
     usable = batch.usable
@@ -208,6 +210,7 @@ def _mask(batch: PairBatch, flags: list[Tensor], rule: Rule) -> None:
     usable = batch.usable = torch.stack(flags).view(-1, 1, 1)
     batch.grad_up = torch.where(usable, batch.grad_up, 0.0)
     batch.grad_down = torch.where(usable, batch.grad_down, 0.0)
+    # LAPACK raises at NaN for the whole batch, and one bad layer would stop a run.
     if rule.factorizes:
         batch.kept = {"up": batch.up, "down": batch.down}
         batch.up = torch.where(usable, batch.up, 0.0)

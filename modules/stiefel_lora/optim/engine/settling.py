@@ -98,6 +98,7 @@ class Settling:
         barred = {m.index for m in fresh if not self._enter_gauge(state, m, rule)}
         self.log_restarted()
         fresh = [member for member in fresh if member.index not in barred]
+        # Stacking costs as much as a step; most rules have nothing to prepare.
         prepares = type(rule).prepare is not Rule.prepare
         for chunk in chunks_of(fresh if prepares else []):
             batch = stack_pairs(state, chunk, rule, width=width)
@@ -129,10 +130,13 @@ class Settling:
         self._settled[index] = True
         pair = self._pairs[index]
         open_masters(state, pair)
+        # needs_gauge reads the device, which is why settled pairs are not asked again.
         if not rule.orthonormal_up or not needs_gauge(values(state, pair.up)):
             return True
         self._to_gauge(state, pair, rule, rule.choices(group))
         round_masters(state, (pair.up, pair.down))
+        # The partner's gradient of this backward pass was computed at the old factors.
+        # Its state moved along, so it joins at the next one.
         self._sit_out.add((index, partner))
         return False
 
@@ -162,6 +166,8 @@ class Settling:
         After steps B = 0 is that of a merge into the base in place: what is known of
         the pair belongs to a product that is gone.
         """
+        # The copies change, not their rounding: a bfloat16 B is orthonormal to 4e-3
+        # only.
         work = work_pair(state, pair)
         gauge = enter_stiefel_gauge(work.up, work.down, pair.name)
         if gauge is None:
@@ -169,6 +175,8 @@ class Settling:
                 self._restarted.append(pair.name)
             return None
         states = rule.states(choices).items()
+        # Moments are gradients in the coordinates of the factors and follow them, so
+        # that a momentum from before a merge or an average keeps its direction.
         moving = {k: v for k, v in states if k not in rule.gauge_free}
         _translate_state(gauge, state, pair, moving)
         return gauge
@@ -187,6 +195,7 @@ class Settling:
 
 def _marks_of(pair: Pair) -> tuple[Any, ...]:
     up, down = pair.up, pair.down
+    # Comparing versions reads no memory; comparing values would wait for the device.
     return up.dtype, down.dtype, up._version, down._version
 
 

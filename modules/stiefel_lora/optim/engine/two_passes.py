@@ -126,9 +126,12 @@ def step_together(state: State, members: Sequence[Member], rule: Rule) -> None:
     """Move both factors of pairs whose rule has a solver, and update their state."""
     for together in _pair_rounds(members):
         ups, downs = ([*_role_chunks(together, role, rule)] for role in ROLES)
+        # Stacks of several shapes would be held side by side until the solver is done.
         keep = len(ups) == len(downs) == 1
         for chunk in (*ups, *downs):
             _look(state, chunk, rule, keep)
+        # B and A of one pair may be in stacks of other pairs: B by its outputs, A by
+        # its inputs. The solver gets both in the order of the pairs.
         seen_up, seen_down = _in_order(ups), _in_order(downs)
         numbers = [rule.numbers(member.up_group) for member in together]
         like = next(iter(seen_up.values()))
@@ -275,6 +278,8 @@ def _solve(chunks: Sequence[_Chunk]) -> None:
     """Replace the Gram matrices of all chunks by polar cores, a rank at a time."""
     waiting = [chunk for chunk in chunks if "gram" in chunk.core]
     for same in bucketed(waiting, lambda chunk: _gram_key(chunk.core["gram"])):
+        # One call for all layers of a rank: the iteration is dozens of small kernels,
+        # whose launches cost more than their arithmetic.
         grams = [chunk.core.pop("gram") for chunk in same]
         with full_precision(grams[0].device.type):
             polar = polar_core(torch.cat(grams))
@@ -288,6 +293,7 @@ def _gram_key(gram: Tensor) -> tuple[Any, ...]:
 
 
 def _move(state: State, chunk: _Chunk, rule: Rule) -> None:
+    # Let go of the stack that was kept as soon as it is used up.
     kept, chunk.batch = chunk.batch, None
     batch = kept or _stack(state, chunk, rule)
     point = batch.point
@@ -313,6 +319,8 @@ def _stack(state: State, chunk: _Chunk, rule: Rule) -> FactorBatch:
         for name, shape in chunk.states.items():
             if name not in state[factor.tensor]:
                 state[factor.tensor][name] = new_state(shape, factor.tensor)
+    # The float32 copies where there are any: steps below the spacing of bfloat16 add
+    # up.
     point = gather([values(state, factor.tensor) for factor in factors], dtype)
     numbers = [rule.numbers(factor.group) for factor in factors]
     return FactorBatch(

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...metrics.tags import EFFECTIVE, ORTHOGONALITY, STABLE
+
 __all__ = ["RankTable"]
 
-_KINDS = ("effective_rank", "stable_rank", "orthogonality")
+_KINDS = (EFFECTIVE, STABLE, ORTHOGONALITY)
 _FIRST_ROOM = 64
 
 

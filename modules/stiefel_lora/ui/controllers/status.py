@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from ...jobs import Job, JobState
+from ...metrics.tags import MEAN_RANK
 from .run_record import RunRecord
 
 __all__ = ["duration", "figures", "headline", "memory_of"]
@@ -43,7 +44,7 @@ def figures(record: RunRecord, job: Job | None) -> str:
         value = record.latest(tag)
         if value is not None:
             parts.append(f"{name} {value:.4f}")
-    rank = record.latest("effective_rank/mean")
+    rank = record.latest(MEAN_RANK)
     if rank is not None:
         of = f" of {record.ranks.rank:g}" if record.ranks.rank else ""
         parts.append(f"effective rank {rank:.1f}{of}")

@@ -6,6 +6,7 @@ import pyqtgraph as pg
 from PySide6.QtGui import QPalette
 from PySide6.QtWidgets import QApplication, QVBoxLayout, QWidget
 
+from ...metrics.tags import LOWEST_RANK, MEAN_RANK
 from ..controllers.run_record import RunRecord
 from .theme import is_dark
 
@@ -22,8 +23,8 @@ _LOSS = (
     ("validation/loss", "held out", "#c2410c", "#ff9e5e"),
 )
 _RANK = (
-    ("effective_rank/mean", "mean", "#1f5fae", "#7fb4f0"),
-    ("effective_rank/lowest", "lowest", "#c2410c", "#ff9e5e"),
+    (MEAN_RANK, "mean", "#1f5fae", "#7fb4f0"),
+    (LOWEST_RANK, "lowest", "#c2410c", "#ff9e5e"),
 )
 _RATE_COLOURS = ("#1f5fae", "#7fb4f0")
 
