@@ -1,4 +1,18 @@
-"""Optimizers on plain LoRA pairs; torch and nothing else."""
+"""Optimizers on plain LoRA pairs; torch and nothing else.
+
+==================================  ================================================
+a method, its mathematics           ``stiefel``, ``stella``, ``lora_rite``, ... : one
+                                    file each; ``stiefel_product`` is an option of the
+                                    first one
+what a method has to provide        ``rule``; from outside the package ``register``
+how a step goes                     ``pair_optimizer``, with its parts in ``engine``
+which parameters are B and A        ``pairs``, from what ``groups`` makes of ``params``
+where an adapter starts             ``init``, ``loi``; orthonormal B: ``gauge``
+LoRA alpha                          ``alpha``
+made by name, shared by all         ``factory``, ``lora_optimizer``
+other packages, other trainers      ``foreign``, ``host_points``
+==================================  ================================================
+"""
 
 from __future__ import annotations
 
