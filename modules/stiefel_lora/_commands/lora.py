@@ -282,9 +282,13 @@ class SpellingName(str, Enum):
     """Spellings to convert to."""
 
     kohya = "kohya"
+    kohya_diffusers = "kohya-diffusers"
     peft = "peft"
     diffusers_old = "diffusers-old"
     onetrainer = "onetrainer"
+    onetrainer_legacy = "onetrainer-legacy"
+    comfyui = "comfyui"
+    original = "original"
 
 
 @app.command()
@@ -305,8 +309,15 @@ def convert(
         from ..files import convert_lora, open_lora
         from ..files.tools.save_lora import command_line
 
-        names = {"peft": "PEFT", "diffusers-old": "diffusers (old)"}
-        names["onetrainer"] = "OneTrainer"
+        names = {
+            "kohya-diffusers": "kohya (diffusers names)",
+            "peft": "PEFT",
+            "diffusers-old": "diffusers (old)",
+            "onetrainer": "OneTrainer",
+            "onetrainer-legacy": "OneTrainer (legacy)",
+            "comfyui": "ComfyUI",
+            "original": "original names",
+        }
         given = open_lora(file)
         check_known(file, given, allow_unknown)
         saved = convert_lora(

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from helpers.lora_files import SPELLINGS, dense, make, stack, write
 from stiefel_lora import _commands
 from stiefel_lora._exceptions import ModelError, OutputError
-from stiefel_lora.files import convert_lora, load_lora, open_lora
+from stiefel_lora.files import convert_lora, load_lora, open_lora, verify_lora
 from stiefel_lora.files.tools.one_thread import one_thread
 from stiefel_lora.files.tools.respell import SPELLINGS as TARGETS
 
@@ -24,7 +24,13 @@ def run(*args: object):
     return CliRunner().invoke(_commands.app, ["lora", "convert", *map(str, args)])
 
 
-@given(st.sampled_from(sorted(SPELLINGS)), st.sampled_from(sorted(TARGETS)), SEEDS)
+@given(
+    st.sampled_from(sorted(SPELLINGS)),
+    st.sampled_from(
+        [to for to in TARGETS if "sdxl" in (TARGETS[to].families or "sdxl")]
+    ),
+    SEEDS,
+)
 def test_the_updates_stay(tmp_path_factory, spelling, to, seed):
     folder = tmp_path_factory.mktemp("lora")
     file = write(folder / "in.safetensors", make(spelling, seed=seed))
@@ -196,3 +202,59 @@ def test_threads_are_given_back():
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("to", "stem", "program"),
+    [
+        (
+            "ComfyUI",
+            "diffusion_model.input_blocks.4.1.transformer_blocks.0.attn1.to_q",
+            "ComfyUI",
+        ),
+        (
+            "kohya (diffusers names)",
+            "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn1_to_q",
+            "diffusers",
+        ),
+    ],
+)
+def test_names_of_sdxl(tmp_path, to, stem, program):
+    encoder = "text_encoder_2.text_model.encoder.layers.0.mlp.fc1"
+    more = {
+        f"{encoder}.lora_A.weight": torch.randn(4, 5),
+        f"{encoder}.lora_B.weight": torch.randn(4, 4),
+    }
+    file = write(tmp_path / "in.safetensors", make("PEFT", ranks=(4, 4, 4)) | more)
+    saved = convert_lora(file, tmp_path / "out.safetensors", to)
+    assert stem in {layer.stem for layer in saved.file.layers}
+    (check,) = [
+        c for c in verify_lora(saved.file, file) if c.program.startswith(program)
+    ]
+    assert check.is_right, check.sentence()
+
+
+@pytest.mark.parametrize("to", ["ComfyUI", "original names", "OneTrainer (legacy)"])
+def test_names_of_flux(tmp_path, to):
+    file = write(tmp_path / "in.safetensors", flux())
+    saved = convert_lora(file, tmp_path / "out.safetensors", to)
+    stem = {
+        "ComfyUI": "diffusion_model.double_blocks.0.img_attn.qkv",
+        "original names": "double_blocks.0.img_attn.qkv",
+        "OneTrainer (legacy)": "lora_transformer_transformer_blocks_0_attn_to_q",
+    }[to]
+    assert stem in {layer.stem for layer in saved.file.layers}
+    alphas = [key for key in saved.file.tensors if key.endswith(".alpha")]
+    # Loaders of dotted names ignore alpha, so that it is in the weights.
+    assert bool(alphas) == (to == "OneTrainer (legacy)")
+    found = {check.program.split()[0]: check for check in verify_lora(saved.file, file)}
+    assert found["ComfyUI"].is_right == (to != "original names")
+    back = convert_lora(saved.file, tmp_path / "back.safetensors", "PEFT").file
+    for key, matrix in dense(file).items():
+        assert torch.allclose(dense(back)[key], matrix, rtol=0, atol=1e-6)
+
+
+def test_a_spelling_of_another_family(tmp_path):
+    file = write(tmp_path / "in.safetensors", make())
+    with pytest.raises(ModelError, match="original names is one of flux, not of sdxl"):
+        convert_lora(file, tmp_path / "no.safetensors", "original names")

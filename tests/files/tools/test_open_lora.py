@@ -18,6 +18,7 @@ SGM = "lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q"
 QUERY = "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
 CLIP = "text_encoder.text_model.encoder.layers.0.self_attn.q_proj"
 DOUBLE = "double_blocks.0.img_attn.qkv"
+SINGLE = "single_transformer_blocks.{}"
 
 
 def rand(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -106,6 +107,20 @@ PRODUCT = UP.double() @ DOWN.double()
             "unet.up_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q",
             "sdxl",
             "diffusers (old)",
+        ),
+        (
+            "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn1.to_q",
+            "lora_B.weight lora_A.weight",
+            "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q",
+            "sd15",
+            "ComfyUI",
+        ),
+        (
+            "lora_unet_output_blocks_11_1_proj_in",
+            "lora_up.weight lora_down.weight",
+            "unet.up_blocks.3.attentions.2.proj_in",
+            "sd15",
+            "kohya",
         ),
         (
             "lora_unet_double_blocks_0_img_attn_qkv",
@@ -551,3 +566,59 @@ def test_keys_are_taken_apart():
     assert parse_stem("text_encoders.qwen3_4b.transformer.model.layers.0.mlp").key == (
         "text_encoders.qwen3_4b:model_layers_0_mlp"
     )
+
+
+def test_xlabs_single_blocks_are_rows_of_linear1(opened):
+    stem = "single_blocks.3.processor.qkv_lora"
+    file = opened({f"{stem}.up.weight": UP, f"{stem}.down.weight": DOWN})
+    layer = only(file)
+    assert (layer.name, file.family) == ("transformer.single_blocks.3.linear1", "flux")
+    assert torch.equal(delta(layer)[:6], PRODUCT)
+    assert delta(layer).shape == (14, 5)
+    assert not delta(layer)[6:].any()
+    assert layer.stem + layer.suffixes["up"] == "single_blocks.3.linear1.lora_B.weight"
+    assert "rows of linear1" in file.remarks[0]
+
+
+def test_trained_words_of_onetrainer_are_known(opened):
+    file = opened(kohya() | {"bundle_emb.my.word.clip_l": rand(2, 5)})
+    assert not file.unknown
+    assert [(o.name, o.kind) for o in file.others] == [
+        ("bundle_emb.my.word", "embedding")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("paths", "width", "family"),
+    [
+        (("transformer_blocks.0", SINGLE.format(37)), 3072, "flux"),
+        (("transformer_blocks.18",), 3072, "flux"),
+        (("transformer_blocks.0", "transformer_blocks.59"), 3072, "Qwen-Image"),
+        (("transformer_blocks.0", "transformer_blocks.19"), 3072, "Qwen-Image"),
+        (("transformer_blocks.0",), 1536, "SD 3"),
+        (("transformer_blocks.23",), 2432, "SD 3"),
+        (
+            ("transformer_blocks.19", "single_transformer_blocks.3"),
+            3072,
+            "HunyuanVideo",
+        ),
+        ((SINGLE.format(39),), 3072, "HunyuanVideo"),
+    ],
+)
+def test_attention_alone_of_relatives_of_flux(opened, paths, width, family):
+    tensors = {}
+    for path in paths:
+        stem = f"transformer.{path}.attn.to_q"
+        tensors[f"{stem}.lora_A.weight"] = rand(1, width)
+        tensors[f"{stem}.lora_B.weight"] = rand(width, 1)
+    assert opened(tensors).family == family
+
+
+def test_a_width_of_cross_attention_decides_between_sd15_and_sdxl(opened):
+    stem = "lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k"
+    for width, family in ((768, "sd15"), (2048, "sdxl")):
+        tensors = {
+            f"{stem}.lora_up.weight": rand(6, 2),
+            f"{stem}.lora_down.weight": rand(2, width),
+        }
+        assert opened(tensors).family == family

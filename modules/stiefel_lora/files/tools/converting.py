@@ -16,7 +16,7 @@ from ..._exceptions import ModelError
 from ..metadata import network_metadata
 from .lora_file import LoraFile, LoraLayer
 from .one_thread import one_thread
-from .respell import SPELLINGS, in_layout_of, respelled
+from .respell import SPELLINGS, TRAINED, in_layout_of, respelled
 from .save_lora import Lineage, Saved, check_output, save_lora
 
 __all__ = ["convert_lora", "converted"]
@@ -38,7 +38,7 @@ def convert_lora(
     Args:
         file: of ``open_lora``.
         output: path to write.
-        spelling: ``"kohya"``, ``"PEFT"``, ``"diffusers (old)"`` or ``"OneTrainer"``.
+        spelling: a key of ``respell.SPELLINGS``, as ``"kohya"`` or ``"PEFT"``.
         dtype: of the factors; by default the widest of the file.
         overwrite: replace a file that exists.
         command: for the metadata.
@@ -71,18 +71,20 @@ def converted(file: LoraFile, spelling: str) -> LoraFile:
             f"{', '.join(SPELLINGS)}."
         )
     style = SPELLINGS[spelling]
-    if file.others:
-        other = file.others[0]
+    # Trained words have the same keys in all spellings.
+    foreign = [other for other in file.others if other.kind != "embedding"]
+    if foreign:
+        other = foreign[0]
         raise ModelError(
             f"{file.path}: {other.name} is {other.kind}, which is not converted. Give "
             "a file of LoRA or DoRA layers."
         )
     for layer in file.layers:
         _check_dora(file, layer, spelling)
-    apart = in_layout_of(file, style.kohya)
+    apart = in_layout_of(file, style.fused)
     layers = [respelled(layer, spelling, file.family) for layer in apart.layers]
     metadata = dict(file.metadata)
-    if style.kohya and file.family in ("sdxl", "sd15", "flux"):
+    if style.names == "kohya" and file.family in TRAINED:
         first = layers[0].factors
         own = network_metadata(file.family, first.rank, first.alpha)
         metadata = own | metadata
@@ -104,7 +106,9 @@ def _check_dora(file: LoraFile, layer: LoraLayer, spelling: str) -> None:
 
 def _remarks(file: LoraFile) -> list[str]:
     scales = {layer.factors.alpha for layer in file.layers}
-    unet = file.family in ("sdxl", "sd15") and SPELLINGS[file.spelling].kohya
+    unet = (
+        file.family in ("sdxl", "sd15") and "alpha" in SPELLINGS[file.spelling].suffixes
+    )
     if unet and len(scales) > 1:
         return [
             "The alphas differ from layer to layer: diffusers 0.42 applies one of them "

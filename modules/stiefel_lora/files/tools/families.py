@@ -29,15 +29,23 @@ _NOTES = {
     "Chroma": ("chroma",),
     "HunyuanVideo": ("hunyuan-video", "hunyuan_video", "hunyuanvideo"),
 }
-_SD15 = re.compile(r"^down_blocks_(0_attentions|3_)|^up_blocks_3_")
+_SD15 = re.compile(
+    r"^down_blocks_(0_attentions|3_)|^up_blocks_3_|"
+    r"^input_blocks_[12]_1_|^(in|out)put_blocks_(9|1[01])_"
+)
 _SDXL = re.compile(
     r"^(in|out)put_blocks_|^middle_block_|^(label_emb|add_embedding)|"
     r"^up_blocks_0_attentions|_transformer_blocks_[1-9]"
 )
 _CROSS = re.compile(r"attn2_to_[kv]$")
 _CROSS_WIDTH = {768: "sd15", 2048: "sdxl"}
-# FLUX.1 has 19 double blocks; Qwen-Image and SD 3 have more with the same names.
-_FLUX_DOUBLE = 19
+# FLUX.1 has 19 double and 38 single blocks; Qwen-Image, SD 3 and HunyuanVideo have
+# more with the same names.
+_FLUX_DOUBLE, _FLUX_SINGLE = 19, 38
+_FLUX_BLOCK = re.compile(r"(?P<single>single_)?transformer_blocks_(?P<n>\d+)_")
+_FLUX_ATTENTION = re.compile(r"^transformer_blocks_\d+_attn_(to|add)_[qkv](_proj)?$")
+_SD3_WIDTHS = {1536, 2432}
+_QWEN_WIDTH = 3072
 # Rows of a fused layer for each of its inputs: FLUX.2 has gated MLPs.
 _FLUX2_RATIO = {r"^single_blocks_\d+_linear1$": 9, r"_mlp_0$": 6}
 
@@ -63,8 +71,12 @@ def family_of(shapes: Shapes, metadata: Mapping[str, str]) -> str | None:
     if _is_flux2(shapes, paths):
         return "FLUX.2"
     possible = [f for f in _TRAINED if all(canonical(n, f) is not None for n in shapes)]
-    if "flux" in possible and _more_than_flux(paths.values()):
-        possible.remove("flux")
+    if "flux" in possible:
+        other = _flux_relative(shapes, paths)
+        if other:
+            return other
+        if other is not None:
+            possible.remove("flux")
     if noted is not None and (noted in possible or noted not in _TRAINED):
         return noted
     return _by_place(shapes, paths, possible)
@@ -91,13 +103,13 @@ def _by_place(
         return "sd15" if legacy and "sd15" in possible else None
     if len(possible) == 1:
         return next(iter(possible))
-    for family, place in (("sd15", _SD15), ("sdxl", _SDXL)):
-        if family in possible and any(place.search(p) for p in paths.values()):
-            return family
     for name, path in paths.items():
         found = _CROSS_WIDTH.get(shapes[name][1]) if _CROSS.search(path) else None
         if found in possible:
             return found
+    for family, place in (("sd15", _SD15), ("sdxl", _SDXL)):
+        if family in possible and any(place.search(p) for p in paths.values()):
+            return family
     return None
 
 
@@ -111,8 +123,24 @@ def _is_flux2(shapes: Shapes, paths: Mapping[StemName, str]) -> bool:
     return False
 
 
-def _more_than_flux(paths: Collection[str]) -> bool:
-    if any(path.startswith("single") for path in paths):
-        return False
-    found = (re.match(r"transformer_blocks_(\d+)_", path) for path in paths)
-    return any(f is not None and int(f[1]) >= _FLUX_DOUBLE for f in found)
+def _flux_relative(shapes: Shapes, paths: Mapping[StemName, str]) -> str | None:
+    """A family whose attention has the names of FLUX.1's; empty for one without name.
+
+    They differ in their widths and have more blocks than FLUX.1.
+    """
+    widths = {
+        shapes[name][1] for name, path in paths.items() if _FLUX_ATTENTION.search(path)
+    }
+    if widths and widths <= _SD3_WIDTHS:
+        return "SD 3"
+    blocks = [_FLUX_BLOCK.match(path) for path in paths.values()]
+    most = {"": -1, "single_": -1}
+    for found in blocks:
+        if found is not None:
+            kind = found["single"] or ""
+            most[kind] = max(most[kind], int(found["n"]))
+    if most[""] < _FLUX_DOUBLE and most["single_"] < _FLUX_SINGLE:
+        return None
+    if most["single_"] >= 0:
+        return "HunyuanVideo"
+    return "Qwen-Image" if widths == {_QWEN_WIDTH} else ""

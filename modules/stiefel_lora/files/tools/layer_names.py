@@ -16,6 +16,7 @@ from .. import fused_flux
 from ..keys_flux import FLUX as keys_flux
 from ..keys_sd15 import SD15 as keys_sd15
 from ..keys_sdxl import SDXL as keys_sdxl
+from .key_lists import target_of
 
 __all__ = ["MODEL", "StemName", "canonical", "canonical_key", "parse_stem"]
 
@@ -52,6 +53,7 @@ _XLABS = {
     "qkv_lora2": "txt_attn.qkv",
     "proj_lora1": "img_attn.proj",
     "proj_lora2": "txt_attn.proj",
+    "qkv_lora": "linear1",
     "proj_lora": "linear2",
 }
 _CLIP_LEAVES = {f"to_{x}": f"{x}_proj" for x in ("q", "k", "v", "out")}
@@ -152,6 +154,11 @@ def _tables() -> dict[str, dict[str, str]]:
             # The same layer by the checkpoint's own name, as kohya's stem has it.
             if stem.startswith("lora_unet_"):
                 table[f"{MODEL}:{stem.removeprefix('lora_unet_')}"] = name
+            # kohya has diffusers' names for SD 1.5, ComfyUI those of the checkpoint.
+            original = target_of("comfyui", family, stem) if family == "sd15" else None
+            if original is not None and original.startswith("diffusion_model."):
+                path = original.removeprefix("diffusion_model.").replace(".", "_")
+                table[f"{MODEL}:{path}"] = name
     for path in fused_flux.diffusers_paths():
         name = f"transformer.{path}"
         found["flux"][canonical_key(name)] = name

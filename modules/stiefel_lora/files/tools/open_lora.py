@@ -31,6 +31,10 @@ from .suffixes import OTHER_KINDS, Key, parse_key
 
 __all__ = ["open_lora"]
 
+_LINEAR1 = (
+    "XLabs' q, k and v of single blocks are read, and written, as rows of linear1."
+)
+
 _Parts = dict[str, tuple[Key, Tensor]]
 
 
@@ -69,7 +73,7 @@ def open_lora(path: str | os.PathLike[str]) -> LoraFile:
             continue
         layers.append(_layer(path, stem, names[stem], parts, adapter))
     family = family_of({layer.parsed: _sides(layer) for layer in layers}, metadata)
-    named = [_named(layer, family) for layer in layers]
+    named = [_whole_linear1(_named(x, family), remarks) for x in layers]
     return LoraFile(
         path=path,
         layers=_without_doubles(path, named, remarks),
@@ -238,6 +242,24 @@ def _named(layer: LoraLayer, family: str | None) -> LoraLayer:
     component, path = layer.parsed.component, layer.parsed.path
     name = path if component == MODEL else f"{component}.{path}"
     return dataclasses.replace(layer, name=name, key=layer.parsed.key)
+
+
+def _whole_linear1(layer: LoraLayer, remarks: list[str]) -> LoraLayer:
+    """XLabs' q, k and v of a single block as the rows of the layer that holds them."""
+    if not layer.stem.endswith(".processor.qkv_lora"):
+        return layer
+    factors, stem = layer.factors, layer.name.removeprefix("transformer.")
+    # Three of seven parts; the other four are the MLP's.
+    rest = factors.up.new_zeros(factors.up.shape[0] // 3 * 4, factors.rank)
+    if (remark := _LINEAR1) not in remarks:
+        remarks.append(remark)
+    return dataclasses.replace(
+        layer,
+        stem=stem,
+        parsed=parse_stem(stem),
+        suffixes={"down": ".lora_A.weight", "up": ".lora_B.weight"},
+        factors=dataclasses.replace(factors, up=torch.cat([factors.up, rest])),
+    )
 
 
 def _without_doubles(

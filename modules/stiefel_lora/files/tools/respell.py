@@ -15,6 +15,7 @@ from ..keys_flux import FLUX as keys_flux
 from ..keys_sd15 import SD15 as keys_sd15
 from ..keys_sdxl import SDXL as keys_sdxl
 from ..weights import LoraFactors, LoraWeights
+from .key_lists import target_of
 from .layer_names import MODEL, StemName, canonical_key, parse_stem
 from .lora_file import LoraFile, LoraLayer
 
@@ -25,6 +26,7 @@ __all__ = [
     "in_layout_of",
     "is_fused",
     "kohya_stem",
+    "original_name",
     "respelled",
 ]
 
@@ -39,8 +41,19 @@ class Spelling:
     """Suffixes of a way to write keys."""
 
     suffixes: Mapping[str, str]
-    kohya: bool = False
-    """Whether names are underscored and FLUX.1's layers fused as in the original."""
+    fused: bool = False
+    """Whether FLUX.1's layers are those of the original checkpoint."""
+
+    names: str = "diffusers"
+    """``diffusers``: canonical names; ``kohya``: the stems of its tables;
+    ``underscored``: canonical names behind a prefix of ``prefixes``, with underscores;
+    ``original``: names of the original checkpoint behind ``prefixes``."""
+
+    prefixes: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """First part of a canonical name -> prefix."""
+
+    families: tuple[str, ...] = ()
+    """Families that have the spelling; all where empty."""
 
 
 _UP_DOWN = {
@@ -54,13 +67,49 @@ _A_B = {
     "up": ".lora_B.weight",
     "magnitude": ".lora_magnitude_vector",
 }
+# ComfyUI reads the kohya number of a DoRA beside these too.
+_COMFYUI = {
+    "down": ".lora_A.weight",
+    "up": ".lora_B.weight",
+    "dora_scale": ".dora_scale",
+}
 _OLD = {"down": ".lora.down.weight", "up": ".lora.up.weight"}
+_UNET_NAMES = {
+    "unet": "lora_unet_",
+    "text_encoder": "lora_te1_",
+    "text_encoder_2": "lora_te2_",
+}
+_LEGACY_NAMES = {
+    "transformer": "lora_transformer_",
+    "text_encoder": "lora_te1_",
+    "text_encoder_2": "lora_te2_",
+}
 
 SPELLINGS = {
-    "kohya": Spelling(_UP_DOWN, kohya=True),
+    "kohya": Spelling(_UP_DOWN, fused=True, names="kohya"),
+    "kohya (diffusers names)": Spelling(
+        _UP_DOWN, names="underscored", prefixes=_UNET_NAMES, families=("sdxl",)
+    ),
     "PEFT": Spelling(_A_B),
     "diffusers (old)": Spelling(_OLD),
     "OneTrainer": Spelling(_UP_DOWN),
+    "OneTrainer (legacy)": Spelling(
+        _UP_DOWN, names="underscored", prefixes=_LEGACY_NAMES, families=("flux",)
+    ),
+    "ComfyUI": Spelling(
+        _COMFYUI,
+        fused=True,
+        names="original",
+        prefixes={"diffusion_model": "diffusion_model", "": "text_encoders."},
+        families=("sdxl", "sd15", "flux"),
+    ),
+    "original names": Spelling(
+        _COMFYUI,
+        fused=True,
+        names="original",
+        prefixes={"diffusion_model": ""},
+        families=("flux",),
+    ),
 }
 """Spellings that layers can be written in, by the names of ``LoraFile.spelling``."""
 
@@ -120,11 +169,17 @@ def respelled(layer: LoraLayer, spelling: str, family: str | None) -> LoraLayer:
             f"{', '.join(SPELLINGS)}."
         )
     style = SPELLINGS[spelling]
+    if style.families and family not in style.families:
+        raise ModelError(
+            f"{layer.name}: the spelling {spelling} is one of "
+            f"{', '.join(style.families)}, not of {family or 'an unknown family'}. "
+            "Use kohya or PEFT."
+        )
     stem = _stem(layer, style, family)
     if stem is None:
         raise ModelError(
-            f"{layer.name} has no name in the spelling {spelling}: its own has "
-            "underscores where that needs dots. Use kohya."
+            f"{layer.name} has no name in the spelling {spelling}"
+            f"{_reason(layer)}. Use kohya."
         )
     suffixes = {part: style.suffixes.get(part, s) for part, s in layer.suffixes.items()}
     found = {**style.suffixes, **suffixes} if "alpha" in style.suffixes else suffixes
@@ -135,17 +190,22 @@ def respelled(layer: LoraLayer, spelling: str, family: str | None) -> LoraLayer:
     )
 
 
+def _reason(layer: LoraLayer) -> str:
+    if "." in layer.name:
+        return ""
+    return ": its own has underscores where that needs dots"
+
+
 def kohya_stem(layer: LoraLayer, family: str) -> str | None:
     """Stem of kohya's key for a layer of a family with a table; None if it has none."""
     return _KEYS[family].kohya_names().get(layer.name)
 
 
 def _stem(layer: LoraLayer, style: Spelling, family: str | None) -> str | None:
-    keys = _KEYS.get(family or "")
-    if keys is not None and canonical_key(layer.name) == layer.key:
-        return keys.to_kohya(layer.name) if style.kohya else layer.name
+    if family in _KEYS and canonical_key(layer.name) == layer.key:
+        return _stem_by_table(layer, style, str(family))
     component, path = layer.parsed.component, layer.parsed.path
-    if style.kohya:
+    if style.names == "kohya":
         number = component.rpartition("_")[2]
         encoder = f"lora_te{number if number.isdigit() else 1}_"
         prefix = "lora_unet_" if component == MODEL else encoder
@@ -153,6 +213,34 @@ def _stem(layer: LoraLayer, style: Spelling, family: str | None) -> str | None:
     if "." not in path:
         return None
     return f"{'transformer' if component == MODEL else component}.{path}"
+
+
+def _stem_by_table(layer: LoraLayer, style: Spelling, family: str) -> str | None:
+    if style.names == "kohya":
+        return _KEYS[family].to_kohya(layer.name)
+    component, _, path = layer.name.partition(".")
+    if style.names == "underscored":
+        prefix = style.prefixes.get(component)
+        return None if prefix is None else f"{prefix}{path.replace('.', '_')}"
+    if style.names == "original":
+        original = original_name(layer, family)
+        if original is None:
+            return None
+        first, _, rest = original.partition(".")
+        if first in style.prefixes:
+            return f"{style.prefixes[first]}.{rest}".lstrip(".")
+        return None if "" not in style.prefixes else style.prefixes[""] + original
+    return layer.name
+
+
+def original_name(layer: LoraLayer, family: str) -> str | None:
+    """The weight of a layer as ComfyUI names it; None where its list has none.
+
+    ``diffusion_model.<path in the original checkpoint>``, or
+    ``clip_l.transformer.<path>`` of an encoder.
+    """
+    stem = kohya_stem(layer, family)
+    return None if stem is None else target_of("comfyui", family, stem)
 
 
 def _new(example: LoraLayer, name: str, factors: LoraFactors) -> LoraLayer:

@@ -46,6 +46,8 @@ _PARTS = {
 }
 # XLabs numbers the streams behind the word: qkv_lora1.down.weight.
 _XLABS = re.compile(r"(?P<stem>.+\.(?:qkv|proj)_lora[12]?)\.(?P<part>down|up)\.weight")
+# Vectors of trained words in files of OneTrainer: bundle_emb.<word>.<encoder>.
+_BUNDLE = "bundle_emb."
 _LORA_PARTS = ("down", "up", "mid", "alpha", "dora_scale", "magnitude")
 
 OTHER_KINDS = tuple(part for part in _PARTS if part not in _LORA_PARTS)
@@ -75,6 +77,9 @@ def parse_key(key: str) -> Key | None:
     Key(stem='unet.conv_in', part='down', suffix='.lora_A.default.weight', \
 adapter='default')
     """
+    if key.startswith(_BUNDLE):
+        stem, dot, last = key.rpartition(".")
+        return Key(stem, "embedding", dot + last)
     if ".processor." in key and (found := _XLABS.fullmatch(key)):
         stem = found["stem"]
         return Key(stem, found["part"], key.removeprefix(stem))
