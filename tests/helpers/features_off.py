@@ -49,7 +49,7 @@ _AVERAGE = (
 
 OFF = (
     Off(
-        "window (GUI)",
+        "GUI",
         "ui.views.desk.Desk.start",
         Returns(),
         ("tests/ui/window/test_demo_run.py::test_train_stop_resume_and_find_the_file",),
@@ -190,7 +190,7 @@ OFF = (
         (_AVERAGE,),
     ),
     Off(
-        "sample pictures",
+        "samples",
         "training.logging.monitor.Monitor.sample",
         Returns(),
         (f"{_TRAINING}train_run.py::test_grid_shows_samples_before_and_after",),
@@ -280,7 +280,7 @@ OFF = (
         ),
     ),
     Off(
-        "quantised base",
+        "quantized base model",
         "families.opening.open_family",
         Value("config.weight_dtype", "config.plain_weight_dtype"),
         (
