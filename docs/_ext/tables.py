@@ -1,4 +1,4 @@
-"""Directives that write tables from the code, so that docs can not drift from it.
+"""Directives that write tables from the code, so that docs cannot drift from it.
 
 ``{catalogue}`` lists the optimizers with their options, ``{settings}`` the fields of
 the configuration.
