@@ -49,6 +49,7 @@ TORCH = "torch==2.13.0"
 TORCH_FROM_INDEX = "torch>=2.4"
 GIGABYTES = 3
 STAMPED_FILES = (
+    "pyproject.toml",
     "setup.py",
     "constraints.txt",
     "modules/stiefel_lora/_version.py",

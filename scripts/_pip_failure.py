@@ -39,8 +39,8 @@ CAUSES = (
     (
         r"ResolutionImpossible|conflicting dependencies|has requirement .+ but you",
         "Two packages want different versions of a third; the lines below name them. "
-        "If you edited setup.py or constraints.txt, undo that; if torch comes from "
-        "--torch-index, choose an address with a newer torch.",
+        "If you edited pyproject.toml or constraints.txt, undo that; if torch comes "
+        "from --torch-index, choose an address with a newer torch.",
     ),
     (
         r"\(from versions: none\)[\s\S]*No matching distribution found for ([^\s(]+)",
