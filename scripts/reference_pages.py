@@ -114,7 +114,12 @@ def optimizer_options() -> Iterator[str]:
         yield from table(
             ("option", "default", "values", "description"),
             [
-                (f"`{option.name}`", shown(option.default), _values(option), option.text)
+                (
+                    f"`{option.name}`",
+                    shown(option.default),
+                    _values(option),
+                    option.text,
+                )
                 for option in entry.options
             ],
         )
@@ -128,12 +133,15 @@ def _values(option: Option) -> str:
 
 def _table_of_keys(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
     if rows:
-        yield from table(("key", "default", "values", "description"), rows)
+        yield from table(
+            ("key", "in the GUI", "default", "values", "description"), rows
+        )
 
 
 def _row(key: str, node: Node) -> tuple[str, ...]:
     text = " ".join(str(node.get("description", "")).split())
-    return f"`{key}`", shown(node.get("default")), values_of(node), text
+    label = str(node.get("title", ""))
+    return f"`{key}`", label, shown(node.get("default")), values_of(node), text
 
 
 def values_of(node: Node) -> str:

@@ -21,7 +21,7 @@ def test_every_setting_has_a_row_in_a_group() -> None:
         if key not in left_out and f"\n| `{key}` |" not in text
     ]
     assert "## File" not in text
-    assert "| `lora_rank` | `16` | integer, from 1 to 4,096 |" in text
+    assert "| `lora_rank` | LoRA rank | `16` | integer, from 1 to 4,096 |" in text
 
 
 def test_every_option_of_every_method_has_a_row() -> None:
