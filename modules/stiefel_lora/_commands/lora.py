@@ -299,6 +299,29 @@ def convert(
         typer.Option("--to", help="Spelling of the output.", show_default=False),
     ],
     output: OutputOption,
+    rank: Annotated[
+        int | None,
+        typer.Option(
+            help="Make plain LoRAs of this rank of LoHa, LoKr, full differences and, "
+            "with --base, of DoRAs.",
+            show_default=False,
+        ),
+    ] = None,
+    error: Annotated[
+        float | None,
+        typer.Option(
+            help="The same, with this relative error at most in each layer.",
+            show_default=False,
+        ),
+    ] = None,
+    base: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Checkpoint of the base model, for DoRAs.",
+            show_default=False,
+        ),
+    ] = None,
     dtype: DtypeOption = None,
     overwrite: OverwriteOption = False,
     allow_unknown: AllowOption = False,
@@ -306,7 +329,7 @@ def convert(
 ) -> None:
     """Write a LoRA under the keys of other tools; its updates stay the same."""
     with sentences():
-        from ..files import convert_lora, open_lora
+        from ..files import Checkpoint, Rank, convert_lora, open_lora
         from ..files.tools.save_lora import command_line
 
         names = {
@@ -320,13 +343,17 @@ def convert(
         }
         given = open_lora(file)
         check_known(file, given, allow_unknown)
+        goals = {"--rank": rank, "--error": error, "--base": base}
+        options = [x for k, v in goals.items() if v is not None for x in (k, v)]
         saved = convert_lora(
             given,
             output,
             names.get(to.value, to.value),
+            goal=None if rank is None and error is None else Rank(rank, error),
+            base=None if base is None else Checkpoint(base),
             dtype=_torch_dtype(dtype),
             overwrite=overwrite,
-            command=command_line("convert", file, "--to", to.value),
+            command=command_line("convert", file, "--to", to.value, *options),
         )
     _print_saved(saved, verify)
 

@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from .peft import save_peft
     from .svd import compress
     from .tensors import read_tensors, write_tensors
+    from .tools.checkpoint import Checkpoint
     from .tools.converting import convert_lora
     from .tools.inspection import LayerReport, LoraReport, Summary, inspect_lora
     from .tools.lora_file import LoraFile, LoraLayer, OtherLayer
     from .tools.merging import MergeReport, Part, merge_lora
+    from .tools.nearest_lora import Rank
     from .tools.open_lora import open_lora
     from .tools.resizing import ResizeReport, Target, resize_lora
     from .tools.save_lora import Saved, save_lora
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Check",
+    "Checkpoint",
     "LayerReport",
     "LearnedFolder",
     "LoraFactors",
@@ -41,6 +44,7 @@ __all__ = [
     "MergeReport",
     "OtherLayer",
     "Part",
+    "Rank",
     "ResizeReport",
     "Saved",
     "Summary",
@@ -71,6 +75,7 @@ __all__ = [
 
 _HOME = {
     "Check": "tools.verifying",
+    "Checkpoint": "tools.checkpoint",
     "LayerReport": "tools.inspection",
     "LearnedFolder": "metadata_pictures",
     "LoraFactors": "weights",
@@ -81,6 +86,7 @@ _HOME = {
     "MergeReport": "tools.merging",
     "OtherLayer": "tools.lora_file",
     "Part": "tools.merging",
+    "Rank": "tools.nearest_lora",
     "ResizeReport": "tools.resizing",
     "Saved": "tools.save_lora",
     "Summary": "tools.inspection",

@@ -166,7 +166,7 @@ def test_a_dora_keeps_its_spelling_of_lengths(tmp_path):
 def test_what_cannot_be_converted(tmp_path):
     lokr = {"lora_unet_middle_block_1_proj_in.lokr_w1": torch.ones(2, 2)}
     file = write(tmp_path / "in.safetensors", make() | lokr)
-    with pytest.raises(ModelError, match="is LoKr, which is not converted"):
+    with pytest.raises(ModelError, match="is LoKr, which has no other spelling"):
         convert_lora(file, tmp_path / "no.safetensors", "PEFT")
     plain = write(tmp_path / "plain.safetensors", make())
     with pytest.raises(ModelError, match="'x' is no spelling to convert to"):

@@ -14,10 +14,13 @@ import torch
 
 from ..._exceptions import ModelError
 from ..metadata import network_metadata
+from .checkpoint import Checkpoint
 from .lora_file import LoraFile, LoraLayer
+from .nearest_lora import Rank
 from .one_thread import one_thread
 from .respell import SPELLINGS, TRAINED, in_layout_of, respelled
 from .save_lora import Lineage, Saved, check_output, save_lora
+from .to_lora import as_plain_lora, with_both_lengths
 
 __all__ = ["convert_lora", "converted"]
 
@@ -29,6 +32,8 @@ def convert_lora(
     output: str | os.PathLike[str],
     spelling: str,
     *,
+    goal: Rank | None = None,
+    base: Checkpoint | None = None,
     dtype: torch.dtype | None = None,
     overwrite: bool = False,
     command: str = "",
@@ -39,6 +44,9 @@ def convert_lora(
         file: of ``open_lora``.
         output: path to write.
         spelling: a key of ``respell.SPELLINGS``, as ``"kohya"`` or ``"PEFT"``.
+        goal: make plain LoRAs of adapters of other kinds, of this size.
+        base: the base model, for DoRAs that become plain, or whose spelling has another
+            number for the lengths of their rows.
         dtype: of the factors; by default the widest of the file.
         overwrite: replace a file that exists.
         command: for the metadata.
@@ -48,7 +56,23 @@ def convert_lora(
         OutputError: the output exists, is the input, or cannot be written.
     """
     check_output(output, [file.path], overwrite=overwrite)
-    changed = converted(file, spelling)
+    remarks: list[str] = []
+    given = file
+    if goal is not None:
+        plain = as_plain_lora(file, goal, base)
+        given = plain.file
+        remarks.append(
+            f"{plain.layers} layers became plain LoRAs, with a relative error of "
+            f"{plain.error:.6g}."
+        )
+        if plain.left_out:
+            remarks.append(
+                f"Left out, because no LoRA can hold them: {len(plain.left_out)} "
+                f"tensors of biases and norms, as {plain.left_out[0]}."
+            )
+    elif base is not None:
+        given = with_both_lengths(file, base)
+    changed = converted(given, spelling)
     saved = save_lora(
         output,
         changed,
@@ -56,7 +80,8 @@ def convert_lora(
         lineage=Lineage([file], command),
         one_alpha=False,
     )
-    return dataclasses.replace(saved, remarks=(*saved.remarks, *_remarks(changed)))
+    remarks += [*saved.remarks, *_remarks(changed)]
+    return dataclasses.replace(saved, remarks=tuple(remarks))
 
 
 def converted(file: LoraFile, spelling: str) -> LoraFile:
@@ -76,11 +101,11 @@ def converted(file: LoraFile, spelling: str) -> LoraFile:
     if foreign:
         other = foreign[0]
         raise ModelError(
-            f"{file.path}: {other.name} is {other.kind}, which is not converted. Give "
-            "a file of LoRA or DoRA layers."
+            f"{file.path}: {other.name} is {other.kind}, which has no other spelling. "
+            "Add --rank or --error to make it a LoRA."
         )
-    for layer in file.layers:
-        _check_dora(file, layer, spelling)
+    fitting = [_with_known_lengths(file, layer, spelling) for layer in file.layers]
+    file = dataclasses.replace(file, layers=tuple(fitting))
     apart = in_layout_of(file, style.fused)
     layers = [respelled(layer, spelling, file.family) for layer in apart.layers]
     metadata = dict(file.metadata)
@@ -93,15 +118,25 @@ def converted(file: LoraFile, spelling: str) -> LoraFile:
     )
 
 
-def _check_dora(file: LoraFile, layer: LoraLayer, spelling: str) -> None:
+def _with_known_lengths(file: LoraFile, layer: LoraLayer, spelling: str) -> LoraLayer:
+    """A layer with that number for the lengths of its rows which the spelling has."""
+    if not layer.factors.is_dora:
+        return layer
     suffixes = SPELLINGS[spelling].suffixes
-    for part in ("magnitude", "dora_scale"):
-        if getattr(layer.factors, part) is not None and part not in suffixes:
-            raise ModelError(
-                f"{file.path}: {layer.name} is a DoRA whose {part} the spelling "
-                f"{spelling} does not have; the other number needs the base model. "
-                "Use complete_dora in Python."
-            )
+    own = {part: getattr(layer.factors, part) for part in ("magnitude", "dora_scale")}
+    kept = {part: own[part] if part in suffixes else None for part in own}
+    if all(lengths is None for lengths in kept.values()):
+        (part,) = [part for part, lengths in own.items() if lengths is not None]
+        raise ModelError(
+            f"{file.path}: {layer.name} is a DoRA whose {part} the spelling "
+            f"{spelling} does not have; the other number needs the base model. "
+            "Add --base, or make plain LoRAs with --base and --rank."
+        )
+    known = {p: s for p, s in layer.suffixes.items() if p not in own or p in suffixes}
+    factors = dataclasses.replace(
+        layer.factors, magnitude=kept["magnitude"], dora_scale=kept["dora_scale"]
+    )
+    return dataclasses.replace(layer, factors=factors, suffixes=known)
 
 
 def _remarks(file: LoraFile) -> list[str]:

@@ -22,7 +22,14 @@ from torch import Tensor
 from ..weights import LoraFactors
 from .plain_factors import plain_factors
 
-__all__ = ["PROGRAMS", "Loaded", "load_by_list", "program_label", "target_of"]
+__all__ = [
+    "PROGRAMS",
+    "Loaded",
+    "load_by_list",
+    "program_label",
+    "rows_of",
+    "target_of",
+]
 
 PROGRAMS = {"comfyui": "ComfyUI", "forge": "Forge"}
 """Programs with a list -> their names."""
@@ -62,6 +69,20 @@ def target_of(program: str, family: str, stem: str) -> str | None:
     """The weight that a stem changes; None where the program does not know it."""
     found = _lists()[program]["names"][family].get(stem)
     return None if found is None else found[0]
+
+
+def rows_of(stem: str) -> tuple[str, int, int, int, bool] | None:
+    """A part of a fused weight of FLUX.1, by ComfyUI's stem for it.
+
+    Returns:
+        The weight, first row, rows and all rows in units of one share, and whether the
+        halves of the rows are swapped. None for a stem that changes a whole weight.
+    """
+    found = _lists()["comfyui"]["names"]["flux"].get(stem)
+    if found is None or len(found) < 4:
+        return None
+    target, first, count, swap = found
+    return target, first, count, _units("comfyui", "flux").get(target, 0), swap
 
 
 def load_by_list(program: str, family: str, tensors: Mapping[str, Tensor]) -> Loaded:

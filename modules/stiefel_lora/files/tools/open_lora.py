@@ -72,7 +72,10 @@ def open_lora(path: str | os.PathLike[str]) -> LoraFile:
             others.append(OtherLayer(stem, "DoRA of columns", held))
             continue
         layers.append(_layer(path, stem, names[stem], parts, adapter))
-    family = family_of({layer.parsed: _sides(layer) for layer in layers}, metadata)
+    shapes = {layer.parsed: _sides(layer) for layer in layers}
+    # Without a LoRA the names alone must do.
+    shapes = shapes or {names[x.name]: (0, 1) for x in others if x.name in names}
+    family = family_of(shapes, metadata)
     named = [_whole_linear1(_named(x, family), remarks) for x in layers]
     return LoraFile(
         path=path,

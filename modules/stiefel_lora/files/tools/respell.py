@@ -25,6 +25,7 @@ __all__ = [
     "Spelling",
     "in_layout_of",
     "is_fused",
+    "kohya_names",
     "kohya_stem",
     "original_name",
     "respelled",
@@ -196,9 +197,14 @@ def _reason(layer: LoraLayer) -> str:
     return ": its own has underscores where that needs dots"
 
 
+def kohya_names(family: str) -> Mapping[str, str]:
+    """Canonical name -> stem of kohya's key, for a family with a table."""
+    return _KEYS[family].kohya_names()
+
+
 def kohya_stem(layer: LoraLayer, family: str) -> str | None:
     """Stem of kohya's key for a layer of a family with a table; None if it has none."""
-    return _KEYS[family].kohya_names().get(layer.name)
+    return kohya_names(family).get(layer.name)
 
 
 def _stem(layer: LoraLayer, style: Spelling, family: str | None) -> str | None:

@@ -1,0 +1,197 @@
+"""A base model's checkpoint, tensor by tensor, and the place of every layer in it.
+
+Single files of SDXL, SD 1.5 and FLUX.1 with the names of the original checkpoint, and
+single files of a UNet or transformer with diffusers' names.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from ..._exceptions import ModelError
+from ..fused_flux import diffusers_paths
+from ..streamed import Spec
+from ..tensors import dtype_codes
+from .key_lists import rows_of, target_of
+from .respell import TRAINED, kohya_names
+
+__all__ = ["Checkpoint", "Place"]
+
+_PREFIXES = {
+    "diffusion_model.": ("model.diffusion_model.", "diffusion_model.", ""),
+    "clip_l.transformer.": (
+        "conditioner.embedders.0.transformer.",
+        "cond_stage_model.transformer.",
+        "text_encoders.clip_l.transformer.",
+    ),
+    "clip_g.transformer.": ("conditioner.embedders.1.transformer.",),
+    "t5xxl.transformer.": ("text_encoders.t5xxl.transformer.",),
+}
+# OpenCLIP's names of bigG; q, k and v are thirds of one matrix.
+_OPEN_CLIP = "conditioner.embedders.1.model.transformer.resblocks"
+_BIG_G = re.compile(r"clip_g\.transformer\.text_model\.encoder\.layers\.(\d+)\.(.+)")
+_LEAVES = {
+    "self_attn.q_proj": ("attn.in_proj_weight", 0),
+    "self_attn.k_proj": ("attn.in_proj_weight", 1),
+    "self_attn.v_proj": ("attn.in_proj_weight", 2),
+    "self_attn.out_proj": ("attn.out_proj.weight", None),
+    "mlp.fc1": ("mlp.c_fc.weight", None),
+    "mlp.fc2": ("mlp.c_proj.weight", None),
+}
+_SCALES = ("scale_weight", "weight_scale")
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """A tensor that holds the weight of a layer, or a third of whose rows do."""
+
+    key: str
+    third: int | None = None
+
+
+class Checkpoint:
+    """A safetensors file of a base model, opened without reading its numbers.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        ModelError: no such file, no safetensors file, or none of a family with a table.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        try:
+            with self._open() as stream:
+                self.metadata: dict[str, str] = stream.metadata() or {}
+                codes = {code: dtype for dtype, code in dtype_codes().items()}
+                self.specs: dict[str, Spec] = {}
+                for key in stream.keys():  # noqa: SIM118
+                    part = stream.get_slice(key)
+                    dtype = codes[part.get_dtype()]
+                    self.specs[key] = Spec(dtype, tuple(part.get_shape()))
+        except (OSError, SafetensorError, KeyError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ModelError(
+                f"{path} cannot be read as a checkpoint: {reason}. Give a .safetensors "
+                "file of a base model."
+            ) from error
+        self.family, self.places, self.fused = self._recognized()
+
+    def _open(self) -> Any:
+        return safetensors.safe_open(self.path, "pt")
+
+    def tensor(self, key: str) -> Tensor:
+        """A tensor as it is stored."""
+        with self._open() as stream:
+            return stream.get_tensor(key).clone()
+
+    def weight(self, name: str) -> Tensor | None:
+        """Weight of a layer by its canonical name, float32; None where it has none."""
+        place = self.places.get(name)
+        if place is None:
+            return self._part(name) if self.fused else None
+        whole = self.tensor(place.key).float() * self.scale(place.key)
+        return whole if place.third is None else whole.chunk(3)[place.third]
+
+    def _part(self, name: str) -> Tensor | None:
+        """Rows of a fused weight of FLUX.1, by diffusers' name of the part."""
+        target = target_of("comfyui", "flux", name)
+        place = None if target is None else self._original(target)
+        if place is None:
+            return None
+        whole = self.tensor(place.key).float() * self.scale(place.key)
+        rows = rows_of(name)
+        if rows is None:
+            return whole
+        _, first, count, units, swap = rows
+        if swap:
+            return torch.cat(whole.chunk(2)[::-1])
+        unit = whole.shape[0] // units
+        return whole[unit * first : unit * (first + count)]
+
+    def scale(self, key: str) -> float:
+        """Factor of a scaled 8-bit tensor; 1 for all others."""
+        layer, _, leaf = key.rpartition(".")
+        for scale in _SCALES:
+            if leaf == "weight" and f"{layer}.{scale}" in self.specs:
+                return float(self.tensor(f"{layer}.{scale}").float())
+        return 1.0
+
+    def _recognized(self) -> tuple[str, Mapping[str, Place], bool]:
+        """Family, places of its layers, and whether FLUX.1's are fused.
+
+        The family whose names are most of the file.
+        """
+        found = [
+            (family, self._places(family, own), own)
+            for family in TRAINED
+            for own in (False, True)
+        ]
+        family, places, own = max(found, key=lambda entry: len(entry[1]))
+        if not places:
+            example = next(iter(self.specs), "nothing")
+            raise ModelError(
+                f"{self.path} is no checkpoint of SDXL, SD 1.5 or FLUX.1: it holds "
+                f"{example!r}. Give a single file of one of these models."
+            )
+        return self._told_apart(family), places, family == "flux" and not own
+
+    def _told_apart(self, family: str) -> str:
+        """SD 1.5 or SDXL, which share names, by the width of the context."""
+        if family == "flux":
+            return family
+        for key, spec in self.specs.items():
+            if key.endswith("attn2.to_k.weight"):
+                return "sd15" if spec.shape[1] == 768 else family
+        return family
+
+    def _places(self, family: str, own: bool) -> dict[str, Place]:
+        if not own:
+            names = kohya_names(family).items()
+            pairs = ((name, target_of("comfyui", family, stem)) for name, stem in names)
+            found = ((name, self._original(to)) for name, to in pairs if to)
+            return {name: place for name, place in found if place is not None}
+        return {
+            name: Place(key)
+            for name in _diffusers_names(family)
+            for key in self._own_keys(name)
+        }
+
+    def _own_keys(self, name: str) -> Iterator[str]:
+        path = name.partition(".")[2]
+        for key in (f"{path}.weight", f"{name}.weight"):
+            if key in self.specs:
+                yield key
+                return
+
+    def _original(self, target: str) -> Place | None:
+        for start, prefixes in _PREFIXES.items():
+            if target.startswith(start):
+                for prefix in prefixes:
+                    key = f"{prefix}{target.removeprefix(start)}.weight"
+                    if key in self.specs:
+                        return Place(key)
+        found = _BIG_G.fullmatch(target)
+        if found is not None and found[2] in _LEAVES:
+            leaf, third = _LEAVES[found[2]]
+            key = f"{_OPEN_CLIP}.{found[1]}.{leaf}"
+            return Place(key, third) if key in self.specs else None
+        return None
+
+
+def _diffusers_names(family: str) -> Iterator[str]:
+    if family == "flux":
+        yield from (f"transformer.{path}" for path in diffusers_paths())
+        return
+    yield from (name for name in kohya_names(family) if name.startswith("unet."))

@@ -1,0 +1,90 @@
+r"""Dense updates of adapters that are no product of two factors.
+
+LyCORIS' formulas, as ComfyUI applies them (comfy/weight_adapter/loha.py, lokr.py):
+
+* LoHa: :math:`\frac{\alpha}{r} (W_{1a} W_{1b}) \odot (W_{2a} W_{2b})`.
+* LoKr: :math:`\frac{\alpha}{r} W_1 \otimes W_2`, where each of the two may be a
+  product; without any product there is no rank, and alpha does not count.
+* full difference: itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from ..._exceptions import ModelError
+from .lora_file import OtherLayer
+
+__all__ = ["dense_update"]
+
+
+def dense_update(layer: OtherLayer) -> Tensor | None:
+    """Update of a layer, (out, in) or (out, in, k, k), float64.
+
+    Returns:
+        None where no weight of a layer changes: a bias, a norm, a trained word.
+
+    Raises:
+        ModelError: another kind of adapter, or shapes that do not belong together.
+    """
+    parts = {_last(key): tensor.double() for key, tensor in layer.tensors.items()}
+    try:
+        if layer.kind == "LoHa":
+            return _loha(parts)
+        if layer.kind == "LoKr":
+            return _lokr(parts)
+        if layer.kind == "full difference" and "set_weight" not in parts:
+            return parts["diff"] if parts.get("diff", torch.ones(1)).ndim > 1 else None
+    except (KeyError, RuntimeError, IndexError) as error:
+        raise ModelError(
+            f"{layer.name}: its {layer.kind} is incomplete or of wrong shapes: {error}."
+        ) from error
+    if layer.kind in ("norm", "bias", "embedding"):
+        return None
+    raise ModelError(
+        f"{layer.name} is {layer.kind}, which cannot become a LoRA. Give a file of "
+        "LoRA, LoHa, LoKr or full differences."
+    )
+
+
+def _last(key: str) -> str:
+    return key.removesuffix(".weight").rpartition(".")[2]
+
+
+def _loha(parts: Mapping[str, Tensor]) -> Tensor:
+    one, two = (
+        _product(parts[f"hada_w{n}_a"], parts[f"hada_w{n}_b"], parts.get(f"hada_t{n}"))
+        for n in (1, 2)
+    )
+    rank = parts["hada_w1_b"].shape[0]
+    return one * two * _alpha(parts, rank) / rank
+
+
+def _lokr(parts: Mapping[str, Tensor]) -> Tensor:
+    rank = None
+    sides = []
+    for n in (1, 2):
+        whole = parts.get(f"lokr_w{n}")
+        if whole is None:
+            down = parts[f"lokr_w{n}_b"]
+            rank = down.shape[0]
+            whole = _product(parts[f"lokr_w{n}_a"], down, parts.get(f"lokr_t{n}"))
+        sides.append(whole)
+    one, two = sides
+    one = one.reshape(*one.shape, *[1] * (two.ndim - one.ndim))
+    scale = 1.0 if rank is None else _alpha(parts, rank) / rank
+    return torch.kron(one.contiguous(), two.contiguous()) * scale
+
+
+def _product(up: Tensor, down: Tensor, core: Tensor | None) -> Tensor:
+    if core is None:
+        return up @ down
+    # With a core, up is (r, out).
+    return torch.einsum("ij...,jr,ip->pr...", core, down, up)
+
+
+def _alpha(parts: Mapping[str, Tensor], rank: int) -> float:
+    return float(parts["alpha"]) if "alpha" in parts else float(rank)

@@ -1,0 +1,110 @@
+r"""The nearest LoRA of a dense update: its truncated SVD, exact or randomized.
+
+B is orthonormal and :math:`A = B^T \Delta W`. Its error is measured on the product.
+
+Reference:
+    N. Halko, P.-G. Martinsson, J. Tropp, "Finding structure with randomness", SIAM
+    Review 53, 2011 (randomized SVD with power iterations).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from ..._exceptions import OptionError
+from ..weights import LoraFactors
+
+__all__ = ["Nearest", "Rank", "nearest_lora"]
+
+_OVERSAMPLED = 16
+_POWER_ITERATIONS = 3
+# Below that share of the smaller side a randomized SVD is faster.
+_RANDOM_BELOW = 0.25
+
+
+@dataclasses.dataclass(frozen=True)
+class Rank:
+    """How large a LoRA is made: to a rank, or to a relative error of each layer.
+
+    Raises:
+        OptionError: neither, both, or a value out of range.
+    """
+
+    rank: int | None = None
+    error: float | None = None
+    exact: bool = False
+    """Take the whole SVD even where a randomized one is faster."""
+
+    def __post_init__(self) -> None:
+        if self.rank is None and self.error is None:
+            raise OptionError("--rank: no goal is given. Add --rank or --error.")
+        if self.rank is not None and self.rank < 1:
+            raise OptionError(f"--rank: {self.rank} is no rank. Use at least 1.")
+        if self.error is not None and not 0 <= self.error < 1:
+            raise OptionError(
+                f"--error: {self.error:g} is no share. Use a number between 0 and 1."
+            )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Nearest:
+    """A LoRA of one layer and what it leaves out."""
+
+    factors: LoraFactors
+    norm: float
+    """Frobenius norm of the update."""
+
+    lost: float
+    """Frobenius norm of the update minus the LoRA."""
+
+
+def nearest_lora(update: Tensor, goal: Rank, *, seed: int = 0) -> Nearest:
+    """Best LoRA of an update, alpha equal to its rank.
+
+    Args:
+        update: (out, in) or (out, in, k, k), floating.
+        goal: rank, or error.
+        seed: of the randomized SVD.
+    """
+    matrix = update.flatten(1)
+    norm = float(matrix.double().norm())
+    full = min(matrix.shape)
+    rank = full if goal.rank is None else min(goal.rank, full)
+    few = goal.error is None and not goal.exact and rank < _RANDOM_BELOW * full
+    up = _range(matrix, rank, seed) if few else _left(matrix)
+    down = up.mT @ matrix
+    if goal.error is not None:
+        energy = down.double().square().sum(1).cumsum(0)
+        enough = energy >= (1 - goal.error**2) * norm**2 - 1e-12 * norm**2
+        needed = int((~enough).sum()) + 1
+        rank = min(rank, needed)
+    up, down = up[:, :rank], down[:rank]
+    lost = float((matrix - up @ down).double().norm())
+    ones = [1] * (update.ndim - 2)
+    factors = LoraFactors(
+        up.reshape(-1, rank, *ones), down.reshape(rank, *update.shape[1:]), float(rank)
+    )
+    return Nearest(factors, norm, lost)
+
+
+def _left(matrix: Tensor) -> Tensor:
+    """All left singular vectors, largest first."""
+    u, _, _ = torch.linalg.svd(matrix.double(), full_matrices=False)
+    return u.to(matrix.dtype)
+
+
+def _range(matrix: Tensor, rank: int, seed: int) -> Tensor:
+    """Leading left singular vectors by products with a random matrix."""
+    generator = torch.Generator(matrix.device).manual_seed(seed)
+    columns = min(rank + _OVERSAMPLED, *matrix.shape)
+    shape = (matrix.shape[1], columns)
+    start = torch.randn(shape, generator=generator, dtype=matrix.dtype)
+    basis = torch.linalg.qr(matrix @ start).Q
+    for _ in range(_POWER_ITERATIONS):
+        back = torch.linalg.qr(matrix.mT @ basis).Q
+        basis = torch.linalg.qr(matrix @ back).Q
+    u, _, _ = torch.linalg.svd(basis.mT @ matrix, full_matrices=False)
+    return basis @ u[:, :rank]
