@@ -72,6 +72,9 @@ class FamilyFacts:
     tokenizers: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Classes of the tokenizers by part."""
 
+    sources: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Part that no checkpoint holds -> where to get it, to end a sentence."""
+
     has_betas: bool = False
     """Whether noise is added by a table of betas, a number a timestep."""
 

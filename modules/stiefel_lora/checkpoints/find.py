@@ -63,7 +63,7 @@ def find_model(
         if found is None:
             return None
         parts[part] = found
-    complete = _complete(config, parts)
+    complete = _complete(config, parts, facts.sources)
     check_fits(facts.fits, {part: complete[part].config() for part in facts.files})
     _check_tokenizers(facts, complete)
     if config.prediction_type != "auto":
@@ -137,19 +137,16 @@ def _open_base(
 
 
 def _complete(
-    config: TrainConfig, parts: Mapping[str, PartSource | None]
+    config: TrainConfig,
+    parts: Mapping[str, PartSource | None],
+    sources: Mapping[str, str],
 ) -> dict[str, PartSource]:
     missing = [part for part, found in parts.items() if found is None]
     if not missing:
         return {part: found for part, found in parts.items() if found is not None}
     keys = " and ".join(f"{part}_model_name" for part in missing)
     has = "them" if len(missing) > 1 else "it"
-    hint = ""
-    if "tokenizer_2" in missing:
-        hint = (
-            "; T5's tokenizer is in no checkpoint: a folder tokenizer_2 of any FLUX.1 "
-            "model, or google/t5-v1_1-xxl on the hub, has it"
-        )
+    hint = "".join(f"; {text}" for part, text in sources.items() if part in missing)
     raise ModelError(
         f"{config.base_model_name} holds no {', '.join(missing)}; set {keys} to a "
         f"file, folder or hub name that has {has}{hint}."

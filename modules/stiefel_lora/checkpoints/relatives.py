@@ -1,10 +1,8 @@
 """Recognize relatives of the supported models, which look alike and cannot be trained.
 
 All of it is told by a few names and shapes of the denoiser, in the original layouts and
-in that of diffusers, or by the settings that go with them. Sources: the published
-configs of Stable Diffusion 2.1 (context of 1024), the SDXL refiner (1280, one text
-encoder), inpainting (9 channels), InstructPix2Pix (8), depth to image (5), the upscaler
-(7), FLUX.1 Fill (384) and FLUX.1 Depth and Canny (128).
+in that of diffusers, or by the settings that go with them. The records of the families
+list their relatives; those of all families are tried, whichever one is wanted.
 """
 
 from __future__ import annotations
@@ -14,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .._exceptions import ModelError
+from ..families.catalogue import records
 
 if TYPE_CHECKING:
     from .facts import FamilyFacts
@@ -23,23 +22,10 @@ __all__ = ["check_relative"]
 
 _FIRST = ("input_blocks.0.0", "conv_in", "img_in", "x_embedder")
 _LAST = ("out.2", "conv_out", "final_layer.linear", "proj_out")
-# SDXL's U-Net reads sizes; their embedding is called so.
+# A U-Net that reads sizes of images calls their embedding so.
 _SIZES = ("label_emb.", "add_embedding.")
-_SD2_CONTEXT, _REFINER_CONTEXT = 1024, 1280
-_BY_CHANNELS = {
-    5: "a depth-to-image model",
-    7: "an upscaler",
-    8: "an InstructPix2Pix model",
-    9: "an inpainting model",
-    128: "FLUX.1 Depth or Canny",
-    384: "FLUX.1 Fill",
-}
-# Other models whose files hold a denoiser alone; a name that only they have.
-_STRANGERS = {
-    "joint_blocks.": "Stable Diffusion 3",
-    "distilled_guidance_layer.": "Chroma",
-    "double_stream_modulation_img.": "FLUX.2",
-}
+# A model that looks like none of the families.
+_STRANGERS = {"joint_blocks.": "Stable Diffusion 3"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,13 +88,16 @@ def _inputs_of_config(config: Mapping[str, Any]) -> _Inputs:
 
 
 def _inputs(own: Mapping[str, Entry]) -> _Inputs:
+    strangers = dict(_STRANGERS)
+    for record in records():
+        strangers.update(record.strangers)
     attention = next((n for n in own if n.endswith("attn2.to_k.weight")), "")
     return _Inputs(
         _side(own, (f"{name}.weight" for name in _FIRST), 1),
         _side(own, (f"{name}.weight" for name in _LAST), 0),
         _side(own, [attention], 1),
         any(name.startswith(_SIZES) for name in own),
-        next((_STRANGERS[s] for s in _STRANGERS if any(map(_starts(s), own))), None),
+        next((strangers[s] for s in strangers if any(map(_starts(s), own))), None),
     )
 
 
@@ -124,12 +113,14 @@ def _side(own: Mapping[str, Entry], names: Iterable[str], side: int) -> int | No
 def _name(found: _Inputs) -> str | None:
     if found.stranger:
         return found.stranger
-    if found.context == _SD2_CONTEXT:
-        return "Stable Diffusion 2"
-    if found.reads_sizes and found.context == _REFINER_CONTEXT:
-        return "the SDXL refiner"
+    relatives = [relative for record in records() for relative in record.relatives]
+    for relative in relatives:
+        fits = found.reads_sizes or not relative.reads_sizes
+        if relative.context is not None and relative.context == found.context and fits:
+            return relative.name
     channels, predicted = found.channels, found.predicted
     if channels is None or predicted is None or channels == predicted:
         return None
-    kind = _BY_CHANNELS.get(channels, "a model with further inputs")
+    kinds = (r.name for r in relatives if r.channels == channels)
+    kind = next(kinds, "a model with further inputs")
     return f"{kind} (it reads {channels} channels and predicts {predicted})"

@@ -77,6 +77,10 @@ class Flux(StockFamily):
             ),
         ),
         clip_padding={"tokenizer": "<|endoftext|>"},
+        sources={
+            "tokenizer_2": "T5's tokenizer is in no checkpoint: a folder tokenizer_2 "
+            "of any FLUX.1 model, or google/t5-v1_1-xxl on the hub, has it"
+        },
     )
 
     def __init__(

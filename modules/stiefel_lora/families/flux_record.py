@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .flux_names import OUTSIDE_BLOCKS
-from .record import FamilyRecord, LoraFileFacts
+from .record import FamilyRecord, LoraFileFacts, Relative
 
 __all__ = ["RECORD", "is_guided", "t5_tokens"]
 
@@ -48,6 +48,14 @@ RECORD = FamilyRecord(
         "attn-only": ("attn",),
         "attn-mlp": ("attn", "ff.net", "proj_mlp"),
         "full": (),
+    },
+    relatives=(
+        Relative("FLUX.1 Depth or Canny", channels=128),
+        Relative("FLUX.1 Fill", channels=384),
+    ),
+    strangers={
+        "distilled_guidance_layer.": "Chroma",
+        "double_stream_modulation_img.": "FLUX.2",
     },
     text_readers={
         "text_encoder": ("text_embedder.linear_1",),

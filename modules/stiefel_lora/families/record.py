@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["KNOWN", "FamilyRecord", "LoraFileFacts"]
+__all__ = ["KNOWN", "FamilyRecord", "LoraFileFacts", "Relative"]
 
 KNOWN = Path(__file__).with_name("known")
 """Published settings of each part, ``<family>/<part>.json``."""
@@ -52,6 +52,23 @@ class LoraFileFacts:
 
 
 @dataclasses.dataclass(frozen=True)
+class Relative:
+    """A model that looks like one of the family and cannot be trained.
+
+    Its denoiser is told by what it reads: either by the width of the text or by the
+    channels, which then are more than it predicts.
+    """
+
+    name: str
+    channels: int | None = None
+    context: int | None = None
+    """Numbers a token of the text."""
+
+    reads_sizes: bool = False
+    """Whether only a denoiser that reads sizes of images is meant."""
+
+
+@dataclasses.dataclass(frozen=True)
 class FamilyRecord:
     """What differs between families.
 
@@ -86,6 +103,12 @@ class FamilyRecord:
     unread_text_layers: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """Text encoder -> number of its last layers whose output the denoiser never
     reads."""
+
+    relatives: tuple[Relative, ...] = ()
+    """Models that are refused by their name."""
+
+    strangers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Beginning of a tensor's name that only another model has -> that model."""
 
     own_short_label: str | None = None
     """Shorter name where a sentence lists families; unset: the label."""

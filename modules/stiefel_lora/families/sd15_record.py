@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .record import FamilyRecord, LoraFileFacts
-from .unet_presets import UNET_PRESETS
+from .unet_facts import UNET_PRESETS, UNET_RELATIVES
 
 __all__ = ["RECORD"]
 
@@ -15,6 +15,7 @@ RECORD = FamilyRecord(
     denoiser="unet",
     memory="stiefel_lora.memory.unet:UNET",
     layer_presets=UNET_PRESETS,
+    relatives=UNET_RELATIVES,
     text_readers={"text_encoder": ("attn2.to_k", "attn2.to_v")},
     lora_files=LoraFileFacts(
         base_version="sd_v1",

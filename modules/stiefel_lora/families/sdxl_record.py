@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .record import FamilyRecord, LoraFileFacts
-from .unet_presets import UNET_PRESETS
+from .record import FamilyRecord, LoraFileFacts, Relative
+from .unet_facts import UNET_PRESETS, UNET_RELATIVES
 
 __all__ = ["RECORD"]
 
@@ -14,6 +14,10 @@ RECORD = FamilyRecord(
     denoiser="unet",
     memory="stiefel_lora.memory.unet:UNET",
     layer_presets=UNET_PRESETS,
+    relatives=(
+        *UNET_RELATIVES,
+        Relative("the SDXL refiner", context=1280, reads_sizes=True),
+    ),
     # The penultimate hidden states are read, and of the second encoder the projected
     # output of the last one too.
     unread_text_layers={"text_encoder": 1},

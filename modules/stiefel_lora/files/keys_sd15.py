@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .encoder_names import clip_layers
-from .keys_sdxl import resnet_leaves, transformer_leaves
 from .kohya_names import KohyaNames
+from .unet_names import RESNET, transformer_leaves
 
 __all__ = ["SD15"]
 
@@ -45,7 +45,7 @@ def _unet() -> Iterator[str]:
 
 
 def _layer(block: str, layer: int) -> Iterator[str]:
-    yield from (f"{block}.resnets.{layer}.{leaf}" for leaf in resnet_leaves())
+    yield from (f"{block}.resnets.{layer}.{leaf}" for leaf in RESNET)
     attention = f"{block}.attentions.{layer}"
     yield from (f"{attention}.{leaf}" for leaf in transformer_leaves())
 

@@ -10,27 +10,12 @@ from collections.abc import Iterator
 
 from .encoder_names import clip_layers
 from .kohya_names import KohyaNames
+from .unet_names import RESNET, transformer_leaves
 
-__all__ = ["SDXL", "resnet_leaves", "transformer_leaves"]
+__all__ = ["SDXL"]
 
 _LEVELS = 3
 _LAYERS = 2
-# SDXL has up to 10 transformer blocks in a row; more costs nothing and lets relatives
-# of SDXL pass.
-_MAX_DEPTH = 32
-
-_RESNET = {
-    "conv1": "in_layers.2",
-    "time_emb_proj": "emb_layers.1",
-    "conv2": "out_layers.3",
-    "conv_shortcut": "skip_connection",
-}
-_TRANSFORMER_BLOCK = (
-    *(f"attn{n}.{leaf}" for n in (1, 2) for leaf in ("to_q", "to_k", "to_v")),
-    *(f"attn{n}.to_out.0" for n in (1, 2)),
-    "ff.net.0.proj",
-    "ff.net.2",
-)
 _OUTSIDE_BLOCKS = {
     "conv_in": "input_blocks.0.0",
     "conv_out": "out.2",
@@ -74,25 +59,13 @@ def _layer(block: str, layer: int, place: str) -> Iterator[tuple[str, str]]:
 
 
 def _resnet(path: str, place: str) -> Iterator[tuple[str, str]]:
-    for leaf, sgm in _RESNET.items():
+    for leaf, sgm in RESNET.items():
         yield f"{path}.{leaf}", f"{place}.{sgm}"
 
 
 def _attention(path: str, place: str) -> Iterator[tuple[str, str]]:
     for leaf in transformer_leaves():
         yield f"{path}.{leaf}", f"{place}.{leaf}"
-
-
-def resnet_leaves() -> Iterator[str]:
-    """Layers of a resnet in diffusers' names."""
-    yield from _RESNET
-
-
-def transformer_leaves() -> Iterator[str]:
-    """Layers of a spatial transformer, the same in both spellings."""
-    yield from ("proj_in", "proj_out")
-    for depth in range(_MAX_DEPTH):
-        yield from (f"transformer_blocks.{depth}.{leaf}" for leaf in _TRANSFORMER_BLOCK)
 
 
 SDXL = KohyaNames(

@@ -1,0 +1,23 @@
+"""What all families with a U-Net share; their records name it."""
+
+from __future__ import annotations
+
+from .record import Relative
+
+__all__ = ["UNET_PRESETS", "UNET_RELATIVES"]
+
+UNET_PRESETS: dict[str, tuple[str, ...]] = {
+    "attn-only": ("attn",),
+    "attn-mlp": ("attentions",),
+    "full": (),
+}
+"""Layer presets; the names are OneTrainer's."""
+
+UNET_RELATIVES = (
+    Relative("Stable Diffusion 2", context=1024),
+    Relative("a depth-to-image model", channels=5),
+    Relative("an upscaler", channels=7),
+    Relative("an InstructPix2Pix model", channels=8),
+    Relative("an inpainting model", channels=9),
+)
+"""From the published configs of these models."""
