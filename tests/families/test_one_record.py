@@ -28,6 +28,7 @@ PACKAGE = Path(stiefel_lora.__file__).parent
 # Where a family's name is not a fact of the family.
 ELSEWHERE = {
     "config/checks.py": "the file name of an example in an error",
+    "config/settings/": "explanations of fields, which name the families they are for",
     "config/foreign/": "names of options of other trainers",
     "files/tools/": "files of many families, most of them not trained here",
     "integrations/": "classes and modules of other trainers",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .._exceptions import InputError
+from ..families.catalogue import records
 from ._shared import sentences
 
 if TYPE_CHECKING:
@@ -371,9 +372,10 @@ def verify(file: FileArgument, allow_unknown: AllowOption = False) -> None:
             typer.echo(check.sentence())
         if not checks:
             family = given.family or "an unknown family"
+            known = ", ".join(record.short_label for record in records())
             raise InputError(
                 f"{file}: no program can check a LoRA of {family} "
-                f"in the spelling {given.spelling}. SDXL, SD 1.5, FLUX.1 and "
+                f"in the spelling {given.spelling}. {known} and "
                 "peft's own spelling can be checked."
             )
         if not any(check.is_right for check in checks):
