@@ -31,6 +31,7 @@ RATES = {
     "stella": 2e-2,
     "lora_rite": 2e-2,
     "riemannion": 5e-2,
+    "lora_muon": 5e-2,
     "adamw": 2e-2,
     "lora_plus": 5e-3,
     "scaled_adamw": 1e-2,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from reference.adam import AdamWReference
+from reference.lora_muon import LoraMuonReference
 from reference.riemannion import RiemannionReference
 from reference.rite import RiteReference
 from reference.scaled_adamw import ScaledAdamWReference
@@ -33,6 +34,7 @@ PRODUCT = "stiefel_lora", StiefelProductReference, 2e-2
 STELLA = "stella", StellaReference, 1e-2
 RITE = "lora_rite", RiteReference, 2e-2
 RIEMANNION = "riemannion", RiemannionReference, 2e-2
+LORA_MUON = "lora_muon", LoraMuonReference, 2e-2
 
 CASES = [
     (*STIEFEL, {}, ITERATED),
@@ -54,6 +56,8 @@ CASES = [
     (*RITE, {"skip_above": 0.0, "clip_norm": 0.1}, EXACT),
     (*RIEMANNION, {"weight_decay": 0.1}, ITERATED),
     (*RIEMANNION, {"momentum_form": "orthogonal", "momentum": 0.5}, ITERATED),
+    (*LORA_MUON, {}, ITERATED),
+    (*LORA_MUON, {"weight_decay": 0.1, "momentum": 0.5, "growth": 1.0}, ITERATED),
     ("adamw", AdamWReference, 2e-2, {"weight_decay": 0.1}, EXACT),
     ("lora_plus", AdamWReference, 1e-2, {"lr_ratio": 4.0}, EXACT),
     ("scaled_adamw", ScaledAdamWReference, 1e-2, {"weight_decay": 0.1}, EXACT),

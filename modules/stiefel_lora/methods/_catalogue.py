@@ -10,6 +10,7 @@ from types import MappingProxyType
 from .._exceptions import OptionError
 from ._baselines import ADAMW, ADAMW_8BIT, LORA_PLUS, SCALED_ADAMW
 from ._geometric import LORA_RITE, RIEMANNION, STELLA
+from ._spectral import LORA_MUON
 from ._stiefel import STIEFEL_LORA
 from ._types import Method
 
@@ -31,6 +32,7 @@ CATALOGUE: dict[str, Method] = {
         STELLA,
         LORA_RITE,
         RIEMANNION,
+        LORA_MUON,
         ADAMW,
         LORA_PLUS,
         SCALED_ADAMW,

@@ -57,7 +57,7 @@ from .groups import Source, check_group, named_groups
 from .host_points import check_host
 from .lora_optimizer import LoraOptimizer
 from .pairs import Pair, PairMap, find_pairs, odd_ones
-from .rule import ROLES, Role, Rule
+from .rule import ROLES, Role, Rule, StateShape
 
 __all__ = ["PairOptimizer"]
 
@@ -338,7 +338,7 @@ class PairOptimizer(LoraOptimizer):
         """
         entry = method(self.method)
         check_state(state_dict, entry)
-        check_shapes(state_dict, self.param_groups)
+        check_shapes(state_dict, self.param_groups, self._state_shapes())
         before = [dict(group) for group in self.param_groups]
         super().load_state_dict(state_dict)
         log_replaced(type(self).__name__, entry, before, self.param_groups)
@@ -347,6 +347,12 @@ class PairOptimizer(LoraOptimizer):
         # file.
         self._settling.begin(self._pairs)
         self._watch.load(self.state)
+
+    def _state_shapes(self) -> dict[str, StateShape]:
+        """Shapes of the rule's states, by name."""
+        rule, groups = self.rule, self.param_groups
+        each = (rule.states(rule.choices(group)) for group in groups)
+        return {name: shape for states in each for name, shape in states.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """The state, with how often each pair was left out (waits for the device)."""

@@ -27,6 +27,7 @@ __all__ = [
     "new_state",
     "owner_of",
     "ready_members",
+    "size_of",
     "stack_pairs",
     "step_usable",
     "work_dtype",
@@ -118,14 +119,19 @@ def owner_of(shape: StateShape) -> Role:
 
 def new_state(shape: StateShape, owner: Tensor) -> Tensor:
     """Zeros of a shape for the factor that owns the state."""
+    return owner.new_zeros(size_of(shape, owner), dtype=work_dtype(owner))
+
+
+def size_of(shape: StateShape, owner: Tensor) -> torch.Size:
+    """Shape of a state's tensor for the factor that owns it."""
     size = owner.shape
-    if shape in ("core", "scalar"):
-        size = (size[1], size[1]) if shape == "core" else (1, 1)
-    elif shape == "rows":
-        size = (size[0], *(1 for _ in size[1:]))
-    elif shape == "columns":
-        size = (1, *size[1:])
-    return owner.new_zeros(size, dtype=work_dtype(owner))
+    if shape == "core":
+        return torch.Size((size[1], size[1]))
+    if shape == "scalar":
+        return torch.Size((1, 1))
+    if shape == "rows":
+        return torch.Size((size[0], *(1 for _ in size[1:])))
+    return torch.Size((1, *size[1:])) if shape == "columns" else size
 
 
 def _state_tensors(

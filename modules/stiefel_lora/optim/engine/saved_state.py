@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -12,6 +13,8 @@ from torch import Tensor
 from ..._exceptions import CheckpointError
 from ...methods import BUILT_IN, CATALOGUE, Method
 from ..groups import names_of
+from ..rule import StateShape
+from .batching import size_of
 
 __all__ = ["check_shapes", "check_state", "fill_options", "keep_dtypes"]
 
@@ -48,18 +51,25 @@ def check_state(state_dict: Mapping[str, Any], entry: Method) -> None:
 
 
 def check_shapes(
-    state_dict: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]
+    state_dict: Mapping[str, Any],
+    groups: Sequence[Mapping[str, Any]],
+    shapes: Mapping[str, StateShape] = MappingProxyType({}),
 ) -> None:
     """Refuse the state of other layers or of another rank.
 
     Kernels read the memory of a state without a look at its shape.
+
+    Args:
+        state_dict: what is to be loaded.
+        groups: the optimizer's groups.
+        shapes: name -> shape of the states of the optimizer's rule.
 
     Raises:
         CheckpointError: with the first parameter that does not fit.
     """
     for label, parameter, state in _matched(state_dict, groups):
         for key, value in _tensors(state):
-            if not _fits(key, value, parameter):
+            if not _fits(key, value, parameter, shapes.get(key)):
                 raise CheckpointError(
                     f"state_dict: the state of {label} has shape {tuple(value.shape)}, "
                     f"the parameter {tuple(parameter.shape)}. Create the optimizer on "
@@ -118,15 +128,15 @@ def _tensors(state: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
             yield key, value
 
 
-def _fits(key: str, value: Tensor, parameter: Tensor) -> bool:
+def _fits(key: str, value: Tensor, parameter: Tensor, shape: StateShape | None) -> bool:
+    if shape in ("rows", "columns"):
+        return value.shape == size_of(shape, parameter)
     if key in _LIKE_PARAMETER:
         return value.shape == parameter.shape
     if value.dim() != parameter.dim() or value.dim() < 2:
         return True
-    size, rank = parameter.shape, parameter.shape[1]
-    known = [size, torch.Size((rank, rank)), torch.Size((1, 1))]
-    # One number a row of B, or a column of A.
-    known += [torch.Size((size[0], *(1 for _ in size[1:]))), torch.Size((1, *size[1:]))]
+    rank = parameter.shape[1]
+    known = (parameter.shape, torch.Size((rank, rank)), torch.Size((1, 1)))
     return value.shape in known
 
 

@@ -1,0 +1,51 @@
+"""Catalogue entries of the methods that bound the spectral norm of a product's step."""
+
+from __future__ import annotations
+
+from ._common import ADAM_OPTIONS, WEIGHT_DECAY
+from ._types import Method, Option
+
+__all__ = ["LORA_MUON"]
+
+_LR_UNIT = "largest spectral norm of the product's step"
+
+_MOMENTUM = Option(
+    name="momentum",
+    default=0.9,
+    low=0.0,
+    high=1.0,
+    high_open=True,
+    doc="Decay of the momentum of both factors.",
+)
+_REST_LR_RATIO = Option(
+    name="rest_lr_ratio",
+    default=0.05,
+    low=0.0,
+    doc="AdamW learning rate of parameters outside LoRA pairs (DoRA magnitudes, "
+    "biases) as a multiple of the learning rate.",
+)
+
+LORA_MUON = Method(
+    name="lora_muon",
+    label="LoRA-Muon",
+    summary="Orthogonalized steps of both factors, each in the metric of the other.",
+    target="stiefel_lora.optim.lora_muon:LoRAMuon",
+    default_lr=1e-2,
+    lr_unit=_LR_UNIT,
+    alpha_policy="rank",
+    options=(
+        _MOMENTUM,
+        Option(
+            name="growth",
+            default=0.5,
+            low=0.0,
+            low_open=True,
+            doc="In no basis does a direction of a factor change by more than this "
+            "many times its length in a step, which shortens steps where the product "
+            "holds less than one.",
+        ),
+        _REST_LR_RATIO,
+        WEIGHT_DECAY,
+        *ADAM_OPTIONS,
+    ),
+)

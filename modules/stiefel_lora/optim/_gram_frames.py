@@ -1,0 +1,91 @@
+r"""Frames of both factors from Gram matrices, with steps that outgrow no direction.
+
+With :math:`S_A = A A^T` and :math:`F_A^T F_A = S_A^{-1}` the rows of :math:`F_A A` are
+orthonormal. A step of size :math:`\eta` in the product that B takes in these
+coordinates is long where A is short, and so is A's where B is short: where the product
+holds far less than a step, the product of the two steps would outgrow both. So
+
+.. math::
+    \tilde S_A = S_A + \delta^2 S_B^{-1}, \qquad
+    \tilde S_B = S_B + \delta^2 S_A^{-1}, \qquad \delta = \eta / (2 g),
+
+are taken instead. With singular values :math:`\sigma` of BA and balanced factors these
+are :math:`\sigma + \delta^2/\sigma`: no step changes a direction of its factor by more
+than g times its length, and the product of both steps stays below
+:math:`g \eta / 4`. They change with the basis between B and A as :math:`S_A` and
+:math:`S_B` do, so a method that does not depend on it still does not. Beside a factor
+that is 0 there is no damping: the other one does not move.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..geometry import inverse_cholesky, trace
+
+__all__ = ["SHARE", "Frames", "framed", "frames", "unit"]
+
+SHARE = {torch.float32: 2e-6, torch.float64: 1e-14}
+"""Share of the trace below which a Gram matrix is not resolved."""
+
+# Beyond it nothing is left of the matrix that is damped, in float32 or float64.
+_MOST = 1e12
+
+
+class Frames(NamedTuple):
+    """Frames of K pairs; ``over_up`` is F_A, by which B's gradients are divided.
+
+    Both are those of Gram matrices of trace 1, ``(K, r, r)``, and ``up_size`` and
+    ``down_size`` are the traces of S_B and S_A, ``(K, 1, 1)``.
+    """
+
+    over_up: Tensor
+    over_down: Tensor
+    up_size: Tensor
+    down_size: Tensor
+
+
+def frames(up: Tensor, down: Tensor, step: Tensor) -> Frames:
+    """F of the damped Gram matrices.
+
+    Args:
+        up: S_B, ``(K, r, r)``.
+        down: S_A, likewise.
+        step: delta, ``(K, 1, 1)``.
+    """
+    count, share = len(up), SHARE[up.dtype]
+    # B's gradients are divided by A's frame: A's Gram matrix stands first.
+    grams, sizes = unit(torch.cat([down, up]))
+    down_size, up_size = sizes.split(count)
+    inner = inverse_cholesky(grams, torch.full_like(sizes, share))
+    inverse = inner.mT @ inner
+    other = torch.cat([inverse[count:], inverse[:count]])
+    both = up_size * down_size
+    tiny = torch.finfo(both.dtype).tiny
+    ratio = (step.square() / both.clamp_min(tiny)).clamp_max(_MOST)
+    ratio = torch.where(both > tiny, ratio, 0.0)
+    damped = grams + torch.cat([ratio, ratio]) * other
+    shift = share * trace(damped).clamp_min(1.0)
+    over_up, over_down = inverse_cholesky(damped, shift).split(count)
+    return Frames(over_up, over_down, up_size, down_size)
+
+
+def framed(frame: Tensor, gram: Tensor) -> Tensor:
+    """F K F^T of a Gram matrix K of trace 1, kept positive.
+
+    Entries of K are right to a rounding of its trace, which F magnifies; what the shift
+    covers is rounding.
+    """
+    noise = 4 * torch.finfo(gram.dtype).eps * frame.square().sum((-2, -1), keepdim=True)
+    identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    return frame @ gram @ frame.mT + noise * identity
+
+
+def unit(gram: Tensor) -> tuple[Tensor, Tensor]:
+    """Divide by the trace; 0 stays 0. Returns the trace as well, ``(K, 1, 1)``."""
+    size = trace(gram).clamp_min(0)
+    tiny = torch.finfo(gram.dtype).tiny
+    return gram / size.clamp_min(tiny), torch.where(size > tiny, size, 0.0)

@@ -1,0 +1,176 @@
+r"""LoRA-Muon: both factors take orthogonalized steps in each other's metric.
+
+With momenta :math:`M`, Gram matrices :math:`S_A = A A^T`, :math:`S_B = B^T B` and the
+learning rate :math:`\eta`:
+
+.. math::
+    M &\leftarrow \mu M + G \\
+    \Delta B &= -\tfrac{\eta}{2}\,\mathrm{msign}(M_B S_A^{-1/2})\,S_A^{-1/2}, \qquad
+    \Delta A = -\tfrac{\eta}{2}\,S_B^{-1/2}\,\mathrm{msign}(S_B^{-1/2} M_A) \\
+    X &\leftarrow \sigma X + \Delta X / \sigma, \qquad
+    \sigma = \sqrt{1 - \lambda\eta}, \quad X = B, A
+
+Both :math:`\Delta B\,A` and :math:`B\,\Delta A` have the spectral norm
+:math:`\eta / 2`, so a step of the product has at most :math:`\eta`, and the product
+decays by :math:`\lambda\eta`. The paper averages gradients,
+:math:`m \leftarrow \mu m + (1 - \mu) g`, which is the same direction.
+
+**One thing is added.** The Gram matrices are damped by each other where the product
+holds less than a step, see :mod:`._gram_frames`: a LoRA starts at B = 0, and after one
+gradient of low rank most directions of B are rounding.
+
+**Cost.** :math:`\mathrm{msign}(M F^T) F` is the same for every F with
+:math:`F^T F = S^{-1}`, so F is the inverse of a Cholesky factor, and
+:math:`\Delta B = M_B T` with an r x r matrix T: three products a factor are tall.
+
+References:
+    "LoRA-Muon", 2026, arXiv:2606.12921 (the step, and the split decay).
+    "iMuon", 2026, arXiv:2605.09238 (the same directions at twice the size).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..geometry import polar_core
+from ._gram_frames import framed, frames, unit
+from ._moments import heavy_ball
+from .groups import Source
+from .pair_optimizer import PairOptimizer
+from .rule import Core, FactorBatch, FactorRule, Role, Rule, Solver, StateShape
+
+__all__ = ["LoRAMuon"]
+
+# The decay of one step leaves a hundredth of the product.
+_LEAST_KEPT = 1e-2
+
+
+class MuonFactor(FactorRule):
+    """One factor and its momentum."""
+
+    def __init__(self, role: Role) -> None:
+        self.role = role
+
+    def look(self, batch: FactorBatch) -> Core:
+        """Add the gradient; return the Gram matrices of the factor and its momentum."""
+        point, momentum = batch.point, heavy_ball(batch, f"momentum_{self.role}")
+        if self.role == "up":
+            return {"size": point.mT @ point, "force": momentum.mT @ momentum}
+        return {"size": point @ point.mT, "force": momentum @ momentum.mT}
+
+    def move(self, batch: FactorBatch, core: Core) -> None:
+        """X <- sigma X + M T, or T M for A."""
+        momentum, turn = batch.state[f"momentum_{self.role}"], core["turn"]
+        both = (momentum, turn) if self.role == "up" else (turn, momentum)
+        batch.point = torch.baddbmm(core["keep"] * batch.point, *both)
+
+
+def solve(
+    up: Core, down: Core, lr: Tensor, numbers: Mapping[str, Tensor]
+) -> tuple[Core, Core]:
+    """Turn Gram matrices of K pairs of one rank into T and sigma of both factors."""
+    found = frames(up["size"], down["size"], lr / (2 * numbers["growth"]))
+    frame = torch.cat([found.over_up, found.over_down])
+    force, strength = unit(torch.cat([up["force"], down["force"]]))
+    turn = frame.mT @ polar_core(framed(frame, force)) @ frame
+    # A factor beside one that is 0, or without a momentum, stays.
+    scale = strength * torch.cat([found.down_size, found.up_size])
+    tiny = torch.finfo(scale.dtype).tiny
+    scale = torch.where(scale > tiny, scale.clamp_min(tiny).rsqrt(), 0.0)
+    keep = (1 - lr * numbers["weight_decay"]).clamp_min(_LEAST_KEPT).sqrt()
+    length = -0.5 * lr / keep
+    turn = turn * (scale * torch.cat([length, length]))
+    turn_up, turn_down = turn.split(len(lr))
+    return {"turn": turn_up, "keep": keep}, {"turn": turn_down, "keep": keep}
+
+
+class LoRAMuonRule(Rule):
+    """The update in the module's docstring, in two passes."""
+
+    _rules: Mapping[Role, FactorRule] = {
+        "up": MuonFactor("up"),
+        "down": MuonFactor("down"),
+    }
+
+    def choices(self, group: Mapping[str, Any]) -> dict[str, Any]:
+        """Nothing selects code."""
+        return {}
+
+    def numbers(self, group: Mapping[str, Any]) -> dict[str, float]:
+        """Momentum, bound of growth and weight decay."""
+        return {name: group[name] for name in ("momentum", "growth", "weight_decay")}
+
+    def joint_numbers(self, choices: Mapping[str, Any]) -> tuple[str, ...]:
+        """Numbers of the step of the product."""
+        return ("lr", "growth", "weight_decay")
+
+    def states(self, choices: Mapping[str, Any]) -> dict[str, StateShape]:
+        """One momentum a factor."""
+        return {"momentum_up": "up", "momentum_down": "down"}
+
+    def rest_lr_ratio(self, group: Mapping[str, Any]) -> float:
+        """AdamW's share of lr, which is a spectral norm here."""
+        return group["rest_lr_ratio"]
+
+    def factor_rules(self, choices: Mapping[str, Any]) -> Mapping[Role, FactorRule]:
+        """Both factors alike."""
+        return self._rules
+
+    def solver(self, choices: Mapping[str, Any]) -> Solver | None:
+        """Each factor needs the other's Gram matrix."""
+        return solve
+
+
+class LoRAMuon(PairOptimizer):
+    """Orthogonalized steps of both factors, each in the metric of the other.
+
+    Steps of the product do not depend on how it is factored. LoRA alpha must equal the
+    rank, which an optimizer alone cannot see.
+
+    Args:
+        params: model, named parameters, parameters or groups of them.
+        lr: largest spectral norm of the product's step, half of it for each factor.
+        momentum: mu in [0, 1), of both factors.
+        growth: in no basis does a direction of a factor change by more than this many
+            times its length in a step.
+        rest_lr_ratio: AdamW rate of parameters outside pairs, as a multiple of lr.
+        weight_decay: decay of the product (times lr), half of it for each factor.
+        beta1: AdamW, for parameters outside pairs.
+        beta2: likewise.
+        eps: likewise.
+
+    Raises:
+        OptionError: an option out of bounds.
+        PairingError: parameters whose roles cannot be told without guessing.
+    """
+
+    method = "lora_muon"
+    rule = LoRAMuonRule()
+
+    def __init__(
+        self,
+        params: Source,
+        lr: float | Tensor = 1e-2,
+        *,
+        momentum: float = 0.9,
+        growth: float = 0.5,
+        rest_lr_ratio: float = 0.05,
+        weight_decay: float = 0.0,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+    ) -> None:
+        options = {
+            "momentum": momentum,
+            "growth": growth,
+            "rest_lr_ratio": rest_lr_ratio,
+            "weight_decay": weight_decay,
+            "beta1": beta1,
+            "beta2": beta2,
+            "eps": eps,
+        }
+        super().__init__(params, lr, options)
