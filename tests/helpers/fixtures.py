@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.shared import shared_folder
 from helpers.tiny_flux import build_tiny_flux
 from helpers.tiny_sd15 import build_tiny_sd15
 from helpers.tiny_sdxl import build_tiny_sdxl
@@ -21,21 +22,21 @@ StopAfter = Callable[[int, str | int], AbstractContextManager[None]]
 
 
 @pytest.fixture(scope="session")
-def tiny_sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a tiny random SDXL, one for the whole session; do not change it."""
-    return build_tiny_sdxl(tmp_path_factory.mktemp("models") / "tiny_sdxl")
+def tiny_sdxl(request: pytest.FixtureRequest) -> Path:
+    """A tiny random SDXL, shared by all processes of a run; do not change it."""
+    return shared_folder(request, "tiny_sdxl", build_tiny_sdxl)
 
 
 @pytest.fixture(scope="session")
-def tiny_sd15(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a tiny random SD 1.5, one for the whole session; do not change it."""
-    return build_tiny_sd15(tmp_path_factory.mktemp("models") / "tiny_sd15")
+def tiny_sd15(request: pytest.FixtureRequest) -> Path:
+    """A tiny random SD 1.5, shared by all processes of a run; do not change it."""
+    return shared_folder(request, "tiny_sd15", build_tiny_sd15)
 
 
 @pytest.fixture(scope="session")
-def tiny_flux(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a tiny random FLUX dev, one for the whole session; do not change it."""
-    return build_tiny_flux(tmp_path_factory.mktemp("models") / "tiny_flux")
+def tiny_flux(request: pytest.FixtureRequest) -> Path:
+    """A tiny random FLUX dev, shared by all processes of a run; do not change it."""
+    return shared_folder(request, "tiny_flux", build_tiny_flux)
 
 
 @pytest.fixture

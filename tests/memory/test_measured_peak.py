@@ -83,6 +83,7 @@ print(json.dumps(watch.peak - before))
 """
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("checkpointing", [False, True])
