@@ -50,7 +50,7 @@ _AVERAGE = (
 OFF = (
     Off(
         "GUI",
-        "ui.views.desk.Desk.start",
+        "ui.views.window.MainWindow.start",
         Returns(),
         ("tests/ui/window/test_demo_run.py::test_train_stop_resume_and_find_the_file",),
     ),

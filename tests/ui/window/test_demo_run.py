@@ -57,7 +57,7 @@ def end_all(own_home: Path):
 
 
 def only_job(window):
-    (job,) = window.desk.trainings.jobs()
+    (job,) = window.runs.trainings.jobs()
     return job
 
 
@@ -71,7 +71,7 @@ def test_train_stop_resume_and_find_the_file(open_window, qtbot, small_demo, end
     assert not alpha.editor.isEnabled()
     assert "Stiefel LoRA sets the scale" in alpha.note.text()
 
-    run = window.desk.run_tab
+    run = window.runs.run_tab
     run.buttons["start"].click()
     assert window.tabs.currentWidget() is run
     heat_map = run.draw().heat_map
@@ -83,8 +83,8 @@ def test_train_stop_resume_and_find_the_file(open_window, qtbot, small_demo, end
     qtbot.waitUntil(
         lambda: only_job(window).state is JobState.PAUSED, timeout=PATIENCE_MS
     )
-    window.desk.look()
-    stopped = window.desk.record.step
+    window.runs.look()
+    stopped = window.runs.record.step
     assert 0 < stopped < SMALL["steps"]
     assert run.buttons["resume"].isEnabled()
     assert "stopped and saved" in run.title.text()
@@ -93,8 +93,8 @@ def test_train_stop_resume_and_find_the_file(open_window, qtbot, small_demo, end
     qtbot.waitUntil(
         lambda: only_job(window).state is JobState.DONE, timeout=PATIENCE_MS
     )
-    window.desk.look()
-    record = window.desk.record
+    window.runs.look()
+    record = window.runs.record
     assert record.step == SMALL["steps"]
     # A stop measures once more.
     assert set(range(2, SMALL["steps"] + 1, 2)) <= set(record.ranks.steps)
@@ -128,14 +128,14 @@ def test_a_killed_window_stops_no_training_and_the_next_one_finds_it(
         first.wait()
 
     window = open_window()
-    desk = window.desk
-    window.show_tab(desk.run_tab)
-    assert desk.record is not None
-    assert desk.record.folder.root.name == "demo_adamw"
-    seen = desk.record.step
-    qtbot.waitUntil(lambda: desk.record.step > seen, timeout=PATIENCE_MS)
+    runs = window.runs
+    window.show_tab(runs.run_tab)
+    assert runs.record is not None
+    assert runs.record.folder.root.name == "demo_adamw"
+    seen = runs.record.step
+    qtbot.waitUntil(lambda: runs.record.step > seen, timeout=PATIENCE_MS)
     qtbot.waitUntil(
         lambda: only_job(window).state is JobState.DONE, timeout=PATIENCE_MS
     )
-    assert desk.record.step == SMALL["steps"]
+    assert runs.record.step == SMALL["steps"]
     assert only_job(window).attempt == 1

@@ -6,7 +6,7 @@ from PySide6.QtGui import QImage
 from helpers.runs import make_pictures
 from helpers.written_run import WrittenRun
 from stiefel_lora.config.presets import find_config
-from stiefel_lora.ui.controllers.board import Board
+from stiefel_lora.ui.controllers.tensorboard_server import TensorBoardServer
 from stiefel_lora.ui.views.difference_dialog import DifferenceDialog
 from stiefel_lora.ui.views.theme import apply_theme, is_dark
 
@@ -82,16 +82,16 @@ def test_the_run_tab_shows_curves_heat_map_and_samples(open_window, qtbot, tmp_p
     run.ranks(10)
     run.ranks(20, share=0.9)
     window = open_window()
-    desk = window.desk
-    window.show_tab(desk.run_tab)
-    desk.show(run.root)
-    plots = desk.run_tab.plots
+    runs = window.runs
+    window.show_tab(runs.run_tab)
+    runs.show(run.root)
+    plots = runs.run_tab.plots
     assert plots.heat_map.image.image.shape == (2, 6)
-    assert desk.run_tab.gallery.count() == 1
-    assert "a cat" in desk.run_tab.gallery.item(0).text()
-    assert "step 30 of 100" in desk.run_tab.figures.text()
+    assert runs.run_tab.gallery.count() == 1
+    assert "a cat" in runs.run_tab.gallery.item(0).text()
+    assert "step 30 of 100" in runs.run_tab.figures.text()
     run.ranks(30)
-    desk.look()
+    runs.look()
     assert plots.heat_map.image.image.shape == (3, 6)
     view = plots.heat_map.plot.plotItem.vb
     plots.heat_map._hover(view.mapViewToScene(QPointF(1.5, 4.5)))
@@ -115,10 +115,10 @@ def test_who_comes_first_finds_the_demo_ready_to_start(open_window):
 
 def test_start_with_something_missing_goes_to_it(open_window):
     window = open_window()
-    window.desk.run_tab.buttons["start"].click()
+    window.runs.run_tab.buttons["start"].click()
     assert window.tabs.tabText(window.tabs.currentIndex()) == "General"
-    assert window.desk.trainings.jobs() == []
-    assert window.top.problems.text().startswith("2 to do")
+    assert window.runs.trainings.jobs() == []
+    assert window.top.problems.text().startswith("2 problems")
 
 
 def test_start_with_a_folder_without_pictures_says_so(
@@ -129,15 +129,15 @@ def test_start_with_a_folder_without_pictures_says_so(
     monkeypatch.setattr(window, "complain", lambda *texts: said.append(texts))
     window.open_file(find_config("demo_adamw"))
     window.document.set("concepts", [{"path": str(tmp_path)}])
-    window.desk.start()
+    window.start()
     assert "no pictures" in said[0][1]
-    assert window.desk.trainings.jobs() == []
+    assert window.runs.trainings.jobs() == []
 
 
 def test_both_themes_colour_the_whole_window(open_window):
     window = open_window()
     for theme, dark in (("dark", True), ("light", False)):
-        window.top.take_look(theme)
+        window.set_theme(theme)
         assert is_dark() is dark
         pixel = window.grab().toImage().pixelColor(3, window.height() - 3)
         assert (pixel.lightness() < 128) is dark
@@ -162,9 +162,9 @@ def test_differences_are_listed_and_taken_back(open_window):
 
 
 def test_tensorboard_answers_and_ends_with_the_window(tmp_path, qtbot):
-    board = Board()
-    board.start(tmp_path)
-    qtbot.waitUntil(board.answers, timeout=300_000)
-    assert not board.ended
-    board.stop()
-    assert board.ended
+    server = TensorBoardServer()
+    server.start(tmp_path)
+    qtbot.waitUntil(server.answers, timeout=300_000)
+    assert not server.ended
+    server.stop()
+    assert server.ended

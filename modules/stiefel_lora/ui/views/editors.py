@@ -1,4 +1,4 @@
-"""Editors of single values, one for each kind of field.
+"""Editors of values, one for each kind of field but objects, which hold forms.
 
 An editor shows a JSON value and says what the user made of it. Text that is no valid
 value is passed on as it is: the schema answers with a sentence at the field.
@@ -16,6 +16,7 @@ from PySide6.QtWidgets import (
     QHBoxLayout,
     QLineEdit,
     QMenu,
+    QPlainTextEdit,
     QPushButton,
     QVBoxLayout,
     QWidget,
@@ -26,10 +27,13 @@ from .basics import Combo, PathLine, repolish
 
 __all__ = [
     "ChoiceEditor",
+    "ChoicesEditor",
     "Editor",
     "FlagEditor",
     "LineEditor",
+    "LinesEditor",
     "PathEditor",
+    "StackEditor",
     "number_of",
 ]
 
@@ -214,6 +218,53 @@ class StackEditor(Editor):
         super().__init__(field)
         self.stack = QVBoxLayout(self)
         self.stack.setContentsMargins(0, 0, 0, 0)
+
+
+class ChoicesEditor(StackEditor):
+    """A tick for each of a closed list."""
+
+    def __init__(self, field: Field) -> None:
+        super().__init__(field)
+        self.boxes = {choice: QCheckBox(str(choice)) for choice in field.choices}
+        for box in self.boxes.values():
+            box.clicked.connect(self._clicked)
+            self.stack.addWidget(box)
+
+    def _clicked(self) -> None:
+        self._emit([name for name, box in self.boxes.items() if box.isChecked()])
+
+    def _render(self, value: Any) -> None:
+        for name, box in self.boxes.items():
+            box.setChecked(name in (value or ()))
+
+
+class LinesEditor(StackEditor):
+    """Texts or numbers, one a line."""
+
+    def __init__(self, field: Field) -> None:
+        super().__init__(field)
+        self.text = QPlainTextEdit()
+        self.text.setAccessibleName(field.label)
+        self.text.setTabChangesFocus(True)
+        self.text.setPlaceholderText("one a line")
+        self.text.setFixedHeight(self.fontMetrics().lineSpacing() * 3 + 14)
+        self.text.textChanged.connect(self._typed)
+        self.stack.addWidget(self.text)
+        self.setFocusProxy(self.text)
+
+    def _typed(self) -> None:
+        lines = self.text.toPlainText().splitlines()
+        entries = [line.strip() for line in lines if line.strip()]
+        if self.field.item in (Kind.INTEGER, Kind.NUMBER):
+            whole = self.field.item is Kind.INTEGER
+            self._emit([number_of(entry, whole=whole) for entry in entries], True)
+        else:
+            self._emit(entries, True)
+
+    def _render(self, value: Any) -> None:
+        self.text.blockSignals(True)
+        self.text.setPlainText("\n".join(str(entry) for entry in value or ()))
+        self.text.blockSignals(False)
 
 
 def number_of(text: str, *, whole: bool) -> Any:

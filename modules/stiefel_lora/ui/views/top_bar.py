@@ -1,10 +1,11 @@
-"""The bar above the tabs: presets, files, history, problems, looks."""
+"""The bar above the tabs: presets, files, history, problems, theme."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+from PySide6.QtCore import Signal, SignalInstance
 from PySide6.QtGui import QAction, QActionGroup, QKeySequence
 from PySide6.QtWidgets import (
     QHBoxLayout,
@@ -18,43 +19,60 @@ from ..controllers.document import Document
 from ..controllers.findings import Findings
 from ..controllers.pages import label_of
 from .preset_chooser import PresetChooser
-from .theme import THEMES, apply_theme
-
-if TYPE_CHECKING:
-    from .window import MainWindow
+from .theme import THEMES
 
 __all__ = ["TopBar"]
 
 
 class TopBar(QWidget):
-    """Buttons for what concerns all tabs."""
+    """Buttons for what concerns all tabs; the window carries out what they ask for.
 
-    def __init__(self, window: MainWindow) -> None:
+    Args:
+        theme: the present one.
+    """
+
+    preset_chosen = Signal(Path)
+    load_wanted = Signal()
+    save_wanted = Signal()
+    undo_wanted = Signal()
+    redo_wanted = Signal()
+    differences_wanted = Signal()
+    start_wanted = Signal()
+    setting_wanted = Signal(str)
+    """Key of a setting with a problem."""
+
+    theme_wanted = Signal(str)
+
+    def __init__(self, theme: str) -> None:
         super().__init__()
-        self._window = window
         self.presets = PresetChooser()
-        self.presets.chosen.connect(window.open_file)
+        self.presets.chosen.connect(self.preset_chosen)
         self._shortcut("Ctrl+P", self.presets.open_list)
-        document = window.document
-        self.load = self._button("Load…", "Load settings from a file", "Ctrl+O")
-        self.load.clicked.connect(window.ask_for_file)
-        self.save = self._button("Save…", "Save these settings as a preset", "Ctrl+S")
-        self.save.clicked.connect(window.save_as)
-        self.undo = self._button("Undo", "Take the last change back", "Ctrl+Z")
-        self.undo.clicked.connect(document.undo)
-        self.redo = self._button("Redo", "Do it again", "Ctrl+Shift+Z")
-        self.redo.clicked.connect(document.redo)
-        self.differ = self._button(
-            "Differences", "Show what differs from the preset", "Ctrl+D"
+        self.load = self._button(
+            "Load…", "Load settings from a file", "Ctrl+O", self.load_wanted
         )
-        self.differ.clicked.connect(window.show_differences)
+        self.save = self._button(
+            "Save…", "Save these settings as a preset", "Ctrl+S", self.save_wanted
+        )
+        self.undo = self._button(
+            "Undo", "Undo the last change", "Ctrl+Z", self.undo_wanted
+        )
+        self.redo = self._button(
+            "Redo", "Redo the change", "Ctrl+Shift+Z", self.redo_wanted
+        )
+        self.differ = self._button(
+            "Differences",
+            "Show what differs from the preset",
+            "Ctrl+D",
+            self.differences_wanted,
+        )
         self.problems = QToolButton()
         self.problems.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         self.problems.setAccessibleName("Problems")
         self.start = QPushButton("Start training")
         self.start.setToolTip("Train with the present settings (Ctrl+R)")
-        self.start.clicked.connect(lambda: window.desk.start())
-        self.looks = self._looks()
+        self.start.clicked.connect(lambda: self.start_wanted.emit())
+        self.themes = self._theme_button(theme)
         self._arrange()
 
     def refresh(self, document: Document, findings: Findings) -> None:
@@ -64,58 +82,55 @@ class TopBar(QWidget):
         changed = document.data != document.baseline
         self.presets.show_name(document.source, changed=changed)
         self.differ.setEnabled(changed)
-        self._show_problems(findings)
+        self._show_problems(findings, document.optimizer)
 
-    def _show_problems(self, findings: Findings) -> None:
+    def _show_problems(self, findings: Findings, method: str) -> None:
         menu = QMenu(self.problems)
         for key, texts in findings.errors.items():
-            self._entry(menu, key, texts[0])
+            self._entry(menu, key, label_of(key, method), texts[0])
         for key in findings.missing:
-            self._entry(menu, key, "choose one before you start")
+            label = label_of(key, method)
+            self._entry(menu, key, label, "choose one before you start")
         count = len(menu.actions())
         old = self.problems.menu()
         self.problems.setMenu(menu)
         if old is not None:
             old.deleteLater()
-        self.problems.setText(f"{count} to do  ▾")
+        self.problems.setText(f"{count} {'problem' if count == 1 else 'problems'}  ▾")
         self.problems.setVisible(bool(count))
 
-    def _entry(self, menu: QMenu, key: str, text: str) -> None:
+    def _entry(self, menu: QMenu, key: str, label: str, text: str) -> None:
         short = text if len(text) <= 90 else f"{text[:87]}…"
-        label = label_of(key, self._window.document.optimizer)
         action = menu.addAction(f"{label}: {short}" if label else short)
         action.setToolTip(text)
-        action.triggered.connect(lambda: self._window.go_to(key))
+        action.triggered.connect(lambda: self.setting_wanted.emit(key))
 
-    def _looks(self) -> QToolButton:
+    def _theme_button(self, present: str) -> QToolButton:
         button = QToolButton()
-        button.setText("Looks  ▾")
+        button.setText("Theme  ▾")
         button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         menu = QMenu(button)
         group = QActionGroup(menu)
         for theme in THEMES:
             action = QAction(theme.capitalize(), menu, checkable=True)
-            action.setChecked(theme == self._window.memory.theme)
-            action.triggered.connect(lambda _=False, name=theme: self.take_look(name))
+            action.setChecked(theme == present)
+            action.triggered.connect(
+                lambda _=False, name=theme: self.theme_wanted.emit(name)
+            )
             group.addAction(action)
             menu.addAction(action)
         button.setMenu(menu)
         return button
 
-    def take_look(self, theme: str) -> None:
-        """Colour the window anew."""
-        self._window.memory.theme = theme
-        apply_theme(theme)
-        self._window.desk.run_tab.restyle()
-        self._window.examine()
-        self._window.remember()
-
-    def _button(self, text: str, hint: str, keys: str) -> QToolButton:
+    def _button(
+        self, text: str, hint: str, keys: str, wanted: SignalInstance
+    ) -> QToolButton:
         button = QToolButton()
         button.setText(text)
         button.setToolTip(f"{hint} ({keys})")
         button.setAccessibleName(hint)
         button.setShortcut(QKeySequence(keys))
+        button.clicked.connect(lambda: wanted.emit())
         return button
 
     def _shortcut(self, keys: str, call: Callable[[], None]) -> None:
@@ -133,4 +148,4 @@ class TopBar(QWidget):
         row.addStretch(1)
         row.addWidget(self.problems)
         row.addWidget(self.start)
-        row.addWidget(self.looks)
+        row.addWidget(self.themes)

@@ -24,10 +24,10 @@ from ..controllers.memory import Memory
 from ..controllers.pages import TABS
 from .basics import scrolled
 from .data_tab import DataTab
-from .desk import Desk
 from .difference_dialog import DifferenceDialog
+from .run_controller import RunController
 from .settings_pages import SettingsPages
-from .theme import application
+from .theme import application, apply_theme
 from .top_bar import TopBar
 
 __all__ = ["MainWindow"]
@@ -57,10 +57,10 @@ class MainWindow(QMainWindow):
         self.findings: Findings = examine({})
         self.settings = SettingsPages(self.document)
         self.data = DataTab(self.settings.pages["Data"])
-        self.top = TopBar(self)
+        self.top = TopBar(memory.theme)
         self.tabs = QTabWidget()
         self.tabs.setDocumentMode(True)
-        self.desk = Desk(self)
+        self.runs = RunController(self)
         self._hint = _HELP
         self.help = QLabel(_HELP)
         self.help.setProperty("tone", "quiet")
@@ -70,6 +70,7 @@ class MainWindow(QMainWindow):
         self._examine = _timer(self, _EXAMINE_MS, self.examine)
         self._remember = _timer(self, _REMEMBER_MS, self.remember)
         self._build()
+        self._wire()
         self.document.subscribe(self._changed)
         application().focusChanged.connect(self._explain)
 
@@ -83,10 +84,29 @@ class MainWindow(QMainWindow):
         for tab in TABS:
             page = self.settings.pages[tab]
             self.tabs.addTab(self.data if tab == "Data" else scrolled(page), tab)
-        self.tabs.addTab(self.desk.queue_tab, "Queue")
-        self.tabs.addTab(self.desk.run_tab, "Run")
-        self.tabs.currentChanged.connect(self.desk.look)
+        self.tabs.addTab(self.runs.queue_tab, "Queue")
+        self.tabs.addTab(self.runs.run_tab, "Run")
+        self.tabs.currentChanged.connect(
+            lambda _: self.runs.bring(self.tabs.currentWidget())
+        )
         self.resize(*self.memory.size[:2])
+
+    def _wire(self) -> None:
+        """Connect what the parts ask for with what the window does."""
+        top, runs = self.top, self.runs
+        top.preset_chosen.connect(self.open_file)
+        top.load_wanted.connect(self.ask_for_file)
+        top.save_wanted.connect(self.save_as)
+        top.undo_wanted.connect(self.document.undo)
+        top.redo_wanted.connect(self.document.redo)
+        top.differences_wanted.connect(self.show_differences)
+        top.setting_wanted.connect(self.go_to)
+        top.theme_wanted.connect(self.set_theme)
+        top.start_wanted.connect(self.start)
+        runs.start_wanted.connect(lambda show: self.start(show=show))
+        runs.tab_wanted.connect(self.show_tab)
+        runs.run_shown.connect(self._note_run)
+        runs.failed.connect(self.complain)
 
     # Settings ------------------------------------------------------------------------
 
@@ -102,7 +122,7 @@ class MainWindow(QMainWindow):
             self._welcome()
         self.examine()
         self.tabs.setCurrentIndex(self.memory.tab)
-        self.desk.open(self.memory.run)
+        self.runs.open(self.memory.run)
 
     def _welcome(self) -> None:
         """Show the demo, which needs nothing but Start, to who is here first."""
@@ -163,6 +183,23 @@ class MainWindow(QMainWindow):
         if keys:
             self.go_to(keys[0])
 
+    def start(self, *, show: bool = True) -> None:
+        """Train with the settings of the window, or show what is wrong with them."""
+        self.examine()
+        if not self.findings.ready:
+            self.go_to_problem()
+            return
+        source = str(self.document.source or "the window")
+        self.runs.train(self.document.config, source, show=show)
+
+    def set_theme(self, theme: str) -> None:
+        """Color the window again."""
+        self.memory.theme = theme
+        apply_theme(theme)
+        self.runs.run_tab.restyle()
+        self.examine()
+        self.remember()
+
     def show_tab(self, page: QWidget) -> None:
         """Bring the tab of ``page`` to the front."""
         self.tabs.setCurrentWidget(page)
@@ -199,6 +236,9 @@ class MainWindow(QMainWindow):
 
     # The window itself ---------------------------------------------------------------
 
+    def _note_run(self, run: str) -> None:
+        self.memory.run = run
+
     def remember(self) -> None:
         """Write down what the next start shall find."""
         self._remember.stop()
@@ -210,7 +250,7 @@ class MainWindow(QMainWindow):
 
     def closeEvent(self, event: QCloseEvent) -> None:
         """Remember, and let trainings go on."""
-        self.desk.close()
+        self.runs.close()
         self.data.finish()
         self.remember()
         super().closeEvent(event)

@@ -1,62 +1,71 @@
-"""Connects the tabs Run and Queue with the trainings: looks, orders, complaints."""
+"""Connection of the tabs Run and Queue with the runs on disk and the queue."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, cast, get_args
+from typing import cast, get_args
 
-from PySide6.QtCore import QTimer, QUrl
+from PySide6.QtCore import QObject, QTimer, QUrl, Signal
 from PySide6.QtGui import QDesktopServices
+from PySide6.QtWidgets import QWidget
 
 from ..._exceptions import StiefelLoraError
+from ...config import TrainConfig
 from ...jobs import Job, Tail
 from ...runs.commands import Command
-from ..controllers.board import Board
 from ..controllers.run_record import RunRecord
+from ..controllers.tensorboard_server import TensorBoardServer
 from ..controllers.trainings import Trainings
 from .queue_tab import QueueTab
 from .run_tab import RunTab
 
-if TYPE_CHECKING:
-    from .window import MainWindow
-
-__all__ = ["Desk"]
+__all__ = ["RunController"]
 
 _LOOK_MS = 500
 # While a long run is being read there is always more.
 _READ_ON_MS = 20
 # How often jobs that died are looked for, in looks.
 _SETTLE_EVERY = 10
-_BOARD_MS = 400
+_SERVER_MS = 400
 
 
-class Desk:
-    """What happens on the tabs Run and Queue.
+class RunController(QObject):
+    """Read the runs, show them on the tabs Run and Queue, and carry out orders.
 
-    Args:
-        window: whose settings are trained.
+    The signals are for what the window alone can do:
+
+    ``start_wanted`` to train with its settings; whether to show the run then,
+    ``tab_wanted`` to bring a tab to the front,
+    ``run_shown`` with the folder of the run on the tab Run,
+    ``failed`` with what cannot be done, and why.
     """
 
-    def __init__(self, window: MainWindow) -> None:
-        self.window = window
+    start_wanted = Signal(bool)
+    tab_wanted = Signal(QWidget)
+    run_shown = Signal(str)
+    failed = Signal(str, str)
+
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__(parent)
         self.run_tab = RunTab()
         self.queue_tab = QueueTab()
         self.run_tab.ordered.connect(self.order)
         self.queue_tab.ordered.connect(self.order_job)
-        self.board = Board()
+        self.server = TensorBoardServer()
         self.record: RunRecord | None = None
         self.trainings: Trainings | None = None
+        self._front: QWidget | None = None
         self._log: Tail | None = None
         self._looks = 0
-        self._timer = QTimer(window, interval=_LOOK_MS)
+        self._timer = QTimer(self, interval=_LOOK_MS)
         self._timer.timeout.connect(self.look)
-        self._board_timer = QTimer(window, interval=_BOARD_MS)
-        self._board_timer.timeout.connect(self._open_board)
+        self._server_timer = QTimer(self, interval=_SERVER_MS)
+        self._server_timer.timeout.connect(self._open_browser)
 
     def open(self, run: str) -> None:
         """Open the queue; show a running training, or else the run of last time."""
-        if not self._try(self._open_queue, "The queue can not be opened."):
+        if not self._try(self._open_queue, "The queue cannot be opened."):
             return
         assert self.trainings is not None
         running = self.trainings.running()
@@ -70,8 +79,8 @@ class Desk:
     def close(self) -> None:
         """Let go of what only the window needs; trainings go on."""
         self._timer.stop()
-        self._board_timer.stop()
-        self.board.stop()
+        self._server_timer.stop()
+        self.server.stop()
 
     def show(self, run_dir: Path) -> None:
         """Show the run in a folder."""
@@ -81,7 +90,12 @@ class Desk:
             self.record.steps = self.record.steps or job.steps
         self._log = Tail(self.trainings.log_of(job)) if job and self.trainings else None
         self.run_tab.clear()
-        self.window.memory.run = str(run_dir)
+        self.run_shown.emit(str(run_dir))
+        self.look()
+
+    def bring(self, page: QWidget) -> None:
+        """Keep ``page``, the tab at the front, up to date from now on."""
+        self._front = page
         self.look()
 
     def look(self) -> None:
@@ -102,24 +116,23 @@ class Desk:
         self._timer.setInterval(_READ_ON_MS if behind else _LOOK_MS)
         if behind:
             return
-        shown = self.window.tabs.currentWidget()
-        if shown is self.queue_tab:
+        if self._front is self.queue_tab:
             self.queue_tab.show_jobs(trainings.jobs())
         if self._log is not None:
             self.run_tab.add_log(self._log.lines())
-        if shown is self.run_tab:
+        if self._front is self.run_tab:
             self.run_tab.show_run(self.record, self._job())
 
     # Orders --------------------------------------------------------------------------
 
     def order(self, name: str) -> None:
         """Do what a button of the tab Run says."""
-        if name in ("start", "board", "folder"):
-            {"start": self.start, "board": self._show_board, "folder": self._folder}[
-                name
-            ]()
-        else:
-            self._order(name, self._job())
+        own: dict[str, Callable[[], None]] = {
+            "start": lambda: self.start_wanted.emit(True),
+            "board": self._show_tensorboard,
+            "folder": self._folder,
+        }
+        own.get(name, lambda: self._order(name, self._job()))()
 
     def order_job(self, name: str, number: int) -> None:
         """Do what a button of the tab Queue says."""
@@ -127,41 +140,40 @@ class Desk:
         if trainings is None:
             return
         if name == "add":
-            self.start(show=False)
+            self.start_wanted.emit(False)
         elif name == "clear":
-            self._try(trainings.clear, "The list can not be cleared.")
+            self._try(trainings.clear, "The list cannot be cleared.")
             self.look()
         else:
             job = next((job for job in trainings.jobs() if job.id == number), None)
             if name == "show" and job is not None:
-                self.window.show_tab(self.run_tab)
+                self.tab_wanted.emit(self.run_tab)
                 self.show(job.run_dir)
             else:
                 self._order(name, job)
 
-    def start(self, *, show: bool = True) -> None:
-        """Train with the settings of the window."""
-        window = self.window
-        window.examine()
-        if not window.findings.ready:
-            window.go_to_problem()
-            return
-        if self.trainings is None:
+    def train(
+        self, settings: Callable[[], TrainConfig], source: str, *, show: bool
+    ) -> None:
+        """Queue a training.
+
+        Args:
+            settings: gives the checked configuration, or raises.
+            source: name of the preset or file that they came from.
+            show: bring the run to the front.
+        """
+        trainings = self.trainings
+        if trainings is None:
             return
         added: list[Job] = []
         done = self._try(
-            lambda: added.append(self._add()), "This training can not start."
+            lambda: added.append(trainings.add(settings(), source)),
+            "This training cannot start.",
         )
         if done and show:
-            window.show_tab(self.run_tab)
+            self.tab_wanted.emit(self.run_tab)
             self.show(added[0].run_dir)
         self.look()
-
-    def _add(self) -> Job:
-        assert self.trainings is not None
-        document = self.window.document
-        source = str(document.source or "the window")
-        return self.trainings.add(document.config(), source)
 
     def _order(self, name: str, job: Job | None) -> None:
         trainings = self.trainings
@@ -177,7 +189,7 @@ class Desk:
             "sample": lambda: trainings.send(job.run_dir, "sample"),
             "save": lambda: trainings.send(job.run_dir, "save"),
         }
-        self._try(orders[name], "This order can not be followed.")
+        self._try(orders[name], "This order cannot be followed.")
         self.look()
 
     def _order_foreign(self, trainings: Trainings, name: str) -> None:
@@ -186,7 +198,7 @@ class Desk:
             run_dir = self.record.folder.root
             command = cast("Command", name)
             self._try(
-                lambda: trainings.send(run_dir, command), "This order can not be given."
+                lambda: trainings.send(run_dir, command), "This order cannot be given."
             )
 
     def _job(self) -> Job | None:
@@ -198,7 +210,7 @@ class Desk:
         try:
             action()
         except (StiefelLoraError, OSError) as error:
-            self.window.complain(what, str(error))
+            self.failed.emit(what, str(error))
             return False
         return True
 
@@ -212,17 +224,17 @@ class Desk:
             url = QUrl.fromLocalFile(str(self.record.folder.root))
             QDesktopServices.openUrl(url)
 
-    def _show_board(self) -> None:
+    def _show_tensorboard(self) -> None:
         if self.record is None:
             return
         folder = self.record.folder.tensorboard
-        if self._try(lambda: self.board.start(folder), "TensorBoard does not start."):
-            self._board_timer.start()
+        if self._try(lambda: self.server.start(folder), "TensorBoard does not start."):
+            self._server_timer.start()
 
-    def _open_board(self) -> None:
+    def _open_browser(self) -> None:
         """Open the browser as soon as TensorBoard answers."""
-        if self.board.answers():
-            QDesktopServices.openUrl(QUrl(self.board.address))
-        elif not self.board.ended:
+        if self.server.answers():
+            QDesktopServices.openUrl(QUrl(self.server.address))
+        elif not self.server.ended:
             return
-        self._board_timer.stop()
+        self._server_timer.stop()

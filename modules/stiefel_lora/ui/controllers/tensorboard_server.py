@@ -10,11 +10,11 @@ from pathlib import Path
 
 from ..._exceptions import OutputError
 
-__all__ = ["Board"]
+__all__ = ["TensorBoardServer"]
 
 
-class Board:
-    """Starts TensorBoard on a folder and ends it again."""
+class TensorBoardServer:
+    """A process of TensorBoard that shows one folder."""
 
     def __init__(self) -> None:
         self._child: subprocess.Popen[bytes] | None = None
