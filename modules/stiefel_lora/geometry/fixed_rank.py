@@ -51,6 +51,7 @@ def truncate_factored(p: Tensor, q: Tensor, rank: int) -> tuple[Tensor, Tensor, 
 
     Columns of U and V are orthonormal even where sigma is 0.
     """
+    # The SVD is that of a k x k matrix: the frames of P and Q hold all that is tall.
     left, core, right = _core(p, q)
     u, sigma, vh = thin_svd(core)
     u, v = left @ u[..., :rank], right @ vh.mT[..., :rank]

@@ -84,6 +84,8 @@ def needs_gauge(up: Tensor) -> bool:
 
 def stiefel_gauge(up: Tensor, down: Tensor) -> Gauge:
     """Replace (B, A) by (Q, R A) in place; the product keeps its value to rounding."""
+    # In float64, since the product must keep its value: R of a B with columns of very
+    # different lengths holds the small ones beside the large ones.
     q, r = qr_gauge(up.flatten(1).double())
     down.copy_((r @ down.flatten(1).double()).view_as(down))
     up.copy_(q.view_as(up))
@@ -123,6 +125,8 @@ def enter_svd_gauge(batch: PairBatch, index: int) -> tuple[Tensor, Tensor]:
         Sigma ``(r,)`` and W^T ``(r, in)``, float64.
     """
     down = batch.down[index]
+    # The gradients follow by the same orthogonal P: those of B P and P^T A are G_B P
+    # and P^T G_A.
     turn, sigma, right = thin_svd(down.double())
     turn = turn.to(down.dtype)
     batch.up[index] = batch.up[index] @ turn

@@ -153,6 +153,8 @@ def solve_product(up: Core, down: Core, lr: Tensor, decay: Tensor) -> tuple[Core
     square = turn.mT @ outside @ turn
     identity = torch.eye(square.shape[-1], dtype=square.dtype, device=square.device)
     root = inverse_sqrt_of_retraction(square + identity, STEEPEST)
+    # B_new = B u1 + X u2 and A_new = t1 A + t2 M; of the momentum, B v1 + X v2 and
+    # t3 A + root M.
     u1, u2 = root, -turn @ root
     t1 = root @ ((1 - lr * decay) * identity + square - lr * found.inside)
     t2 = -lr * (root @ found.along)
@@ -181,6 +183,8 @@ def _direction(outside: Tensor, whole: Tensor, down: Core, lr: Tensor) -> _Direc
     """
     size = down["size"]
     share, tiny = _UNRESOLVED[size.dtype], torch.finfo(size.dtype).tiny
+    # delta^2 of the docstring, and above it what float32 can tell from 0 in A A^T: a
+    # direction below either one counts as having no length.
     shift = (lr / STEEPEST) ** 2 + share * trace(size) + tiny
     frame = inverse_cholesky(size, shift)
     inverse = frame.mT @ frame

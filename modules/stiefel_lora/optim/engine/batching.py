@@ -165,6 +165,8 @@ def stack_pairs(
         _create_state(state, member.pair, shapes)
     dtype = work_dtype(first)
     up = gather([values(state, member.pair.up) for member in chunk], dtype)
+    # The counts are on the CPU, where torch keeps those of its own optimizers, so that
+    # reading them waits for nothing.
     step = column([float(state[m.pair.up][STEP]) for m in chunk], up)
     skipped = [m.skipped for m in chunk if m.skipped is not None]
     if skipped:

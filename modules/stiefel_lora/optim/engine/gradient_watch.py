@@ -82,6 +82,8 @@ class Watch:
         sizes = _sizes(tensors).view(-1, len(members))
         usable = (sizes < _limit(members[0].pair.up)).all(0)
         emptied = _follow_zeros([m.pair.up for m in members], copied)
+        # One tensor for all pairs of a device: adding to it is one launch, and no count
+        # is read before EVERY steps have passed.
         counts = self._counts_on(usable.device)
         bad = usable.logical_not().to(counts.dtype)
         if len(members) == len(self._pairs):
