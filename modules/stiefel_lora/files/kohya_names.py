@@ -11,8 +11,9 @@ import functools
 from collections.abc import Callable, Iterable
 
 from .._exceptions import ModelError
+from ..families.catalogue import records
 
-__all__ = ["KohyaNames"]
+__all__ = ["KohyaNames", "key_tables"]
 
 Pairs = Iterable[tuple[str, str]]
 
@@ -79,3 +80,8 @@ class KohyaNames:
     @functools.cached_property
     def _inverse(self) -> dict[str, str]:
         return {stem: name for name, stem in self._names.items()}
+
+
+def key_tables() -> dict[str, KohyaNames]:
+    """The key tables of all families, by family."""
+    return {record.name: record.load(record.lora_files.kohya) for record in records()}

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 
+from ...families.catalogue import family_names
 from .layer_names import MODEL, StemName, canonical
 
 __all__ = ["family_of"]
 
-_TRAINED = ("sdxl", "sd15", "flux")
+_TRAINED = family_names()
 # Underscored paths of families that are read without a table.
 _MARKS = {
     "FLUX.2": r"to_qkv_mlp_proj|stream_modulation|_ff(_context)?_linear_(in|out)",

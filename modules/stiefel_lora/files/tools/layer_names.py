@@ -13,9 +13,7 @@ import functools
 import re
 
 from .. import fused_flux
-from ..keys_flux import FLUX as keys_flux
-from ..keys_sd15 import SD15 as keys_sd15
-from ..keys_sdxl import SDXL as keys_sdxl
+from ..kohya_names import key_tables
 from .key_lists import target_of
 
 __all__ = ["MODEL", "StemName", "canonical", "canonical_key", "parse_stem"]
@@ -147,7 +145,7 @@ def _encoder_path(path: str) -> str:
 def _tables() -> dict[str, dict[str, str]]:
     """Family -> key of ``StemName`` -> canonical name."""
     found: dict[str, dict[str, str]] = {}
-    for family, keys in (("sdxl", keys_sdxl), ("sd15", keys_sd15), ("flux", keys_flux)):
+    for family, keys in key_tables().items():
         table = found.setdefault(family, {})
         for name, stem in keys.kohya_names().items():
             table[canonical_key(name)] = name

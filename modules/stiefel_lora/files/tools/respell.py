@@ -12,8 +12,7 @@ from collections.abc import Mapping
 from ..._exceptions import ModelError
 from .. import fused_flux
 from ..keys_flux import FLUX as keys_flux
-from ..keys_sd15 import SD15 as keys_sd15
-from ..keys_sdxl import SDXL as keys_sdxl
+from ..kohya_names import key_tables
 from ..weights import LoraFactors, LoraWeights
 from .key_lists import target_of
 from .layer_names import MODEL, StemName, canonical_key, parse_stem
@@ -31,7 +30,7 @@ __all__ = [
     "respelled",
 ]
 
-_KEYS = {"sdxl": keys_sdxl, "sd15": keys_sd15, "flux": keys_flux}
+_KEYS = key_tables()
 
 TRAINED = tuple(_KEYS)
 """Families whose layers have names in tables."""
