@@ -16,7 +16,9 @@ SKIPPING = (
 )
 
 
-def _pytest(folder: Path, test: str, allowed: str) -> subprocess.CompletedProcess[str]:
+def _pytest(
+    folder: Path, test: str, allowed: str, *more: str
+) -> subprocess.CompletedProcess[str]:
     (folder / "test_it.py").write_text(test, encoding="utf-8")
     (folder / "skips.txt").write_text(allowed, encoding="utf-8")
     scripts = Path(_skip_gate.__file__).parent
@@ -30,7 +32,7 @@ def _pytest(folder: Path, test: str, allowed: str) -> subprocess.CompletedProces
         "no:cacheprovider",
     ]
     return subprocess.run(
-        [*command, "--skip-list", "skips.txt", "test_it.py"],
+        [*command, "--skip-list", "skips.txt", *more, "test_it.py"],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(scripts)},
         capture_output=True,
@@ -73,3 +75,23 @@ def test_line_without_reason_is_refused(tmp_path: Path) -> None:
     path.write_text("test_it.py::test_a\n", encoding="utf-8")
     with pytest.raises(ValueError, match="NODE-ID -- REASON"):
         _skip_gate.read_list(path)
+
+
+def test_skips_of_several_processes_are_seen_once(tmp_path: Path) -> None:
+    workers = ("-n", "2", "--dist", "worksteal")
+    done = _pytest(tmp_path, SKIPPING, "", *workers)
+    assert done.returncode == 1
+    line = "skip (NOT LISTED: a failure): test_it.py::test_a -- needs CUDA"
+    assert done.stdout.count(line) == 1
+    done = _pytest(tmp_path, SKIPPING, "*::test_a -- needs CUDA\n", *workers)
+    assert done.returncode == 0
+    assert done.stdout.count("skip (listed): test_it.py::test_a -- needs CUDA") == 1
+
+
+def test_a_module_that_skips_itself_is_seen_in_several_processes(
+    tmp_path: Path,
+) -> None:
+    test = "import pytest\npytest.importorskip('no_such_module')\n"
+    done = _pytest(tmp_path, test, "", "-n", "2")
+    assert done.returncode != 0
+    assert done.stdout.count("NOT LISTED") == 1
