@@ -9,7 +9,6 @@ import ast
 import importlib
 import inspect
 import itertools
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -112,10 +111,10 @@ def escape_bars(
     app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]
 ) -> None:
     """Keep docutils from reading the bars of ``|x|`` as a substitution."""
-    lines[:] = [
-        line if "``" in line else re.sub(r"\|([^|]+)\|", r"\\|\1\\|", line)
-        for line in lines
-    ]
+    for number, line in enumerate(lines):
+        parts = line.split("``")
+        parts[::2] = [part.replace("|", r"\|") for part in parts[::2]]
+        lines[number] = "``".join(parts)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
