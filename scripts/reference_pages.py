@@ -118,7 +118,7 @@ def optimizer_options() -> Iterator[str]:
                     f"`{option.name}`",
                     shown(option.default),
                     _values(option),
-                    option.text,
+                    escaped(option.text),
                 )
                 for option in entry.options
             ],
@@ -133,15 +133,15 @@ def _values(option: Option) -> str:
 
 def _table_of_keys(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
     if rows:
-        yield from table(
-            ("key", "in the GUI", "default", "values", "description"), rows
-        )
+        head = ("key", "default", "values", "*label in the GUI*: description")
+        yield from table(head, rows)
 
 
 def _row(key: str, node: Node) -> tuple[str, ...]:
-    text = " ".join(str(node.get("description", "")).split())
+    text = escaped(" ".join(str(node.get("description", "")).split()))
     label = str(node.get("title", ""))
-    return f"`{key}`", label, shown(node.get("default")), values_of(node), text
+    described = f"*{label}*: {text}" if label else text
+    return f"`{key}`", shown(node.get("default")), values_of(node), described
 
 
 def values_of(node: Node) -> str:
@@ -190,12 +190,12 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
     yield "| " + " | ".join(head) + " |"
     yield "|" + "---|" * len(head)
     for row in rows:
-        yield "| " + " | ".join(escaped(cell) for cell in row) + " |"
+        yield "| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |"
 
 
-def escaped(cell: str) -> str:
-    """Keep Markdown from reading a pipe as a column and * or _ as emphasis."""
-    parts = cell.replace("|", r"\|").split("`")
+def escaped(text: str) -> str:
+    """Keep Markdown from reading * and < outside of code as markup."""
+    parts = text.split("`")
     parts[::2] = [part.replace("*", r"\*").replace("<", r"\<") for part in parts[::2]]
     return "`".join(parts)
 

@@ -21,7 +21,8 @@ def test_every_setting_has_a_row_in_a_group() -> None:
         if key not in left_out and f"\n| `{key}` |" not in text
     ]
     assert "## File" not in text
-    assert "| `lora_rank` | LoRA rank | `16` | integer, from 1 to 4,096 |" in text
+    row = "| `lora_rank` | `16` | integer, from 1 to 4,096 | *LoRA rank*: "
+    assert row in text
 
 
 def test_every_option_of_every_method_has_a_row() -> None:
@@ -33,5 +34,15 @@ def test_every_option_of_every_method_has_a_row() -> None:
         assert not [o.name for o in options if f"\n| `{o.name}` |" not in section], name
 
 
-def test_cells_do_not_break_the_table() -> None:
-    assert reference_pages.escaped("a|b *c* `*d*`") == r"a\|b \*c\* `*d*`"
+def test_markup_in_texts_is_escaped_and_code_is_not() -> None:
+    assert reference_pages.escaped("a *b* <c> `*d*`") == r"a \*b\* \<c> `*d*`"
+    assert list(reference_pages.table(["x"], [["a|b"]]))[-1] == r"| a\|b |"
+
+
+def test_rows_have_as_many_cells_as_their_head() -> None:
+    for lines in reference_pages.PAGES.values():
+        cells = 0
+        for line in lines():
+            number = line.replace(r"\|", "").count("|")
+            assert number in (0, cells) or not cells or not line.startswith("|"), line
+            cells = number if line.startswith("|") else 0
