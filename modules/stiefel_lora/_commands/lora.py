@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, overload
 
 import typer
 
@@ -16,9 +16,21 @@ from ._shared import sentences
 if TYPE_CHECKING:
     import torch
 
-    from ..files import LoraFile, LoraReport, Saved
+    from ..files import LoraFile, LoraReport, Part, Saved
 
-__all__ = ["app"]
+__all__ = [
+    "AllowOption",
+    "Dtype",
+    "OutputOption",
+    "OverwriteOption",
+    "SpellingName",
+    "VerifyOption",
+    "app",
+    "check_known",
+    "print_saved",
+    "spelling_of",
+    "torch_dtype",
+]
 
 app = typer.Typer(
     help="Inspect and change LoRA files of every tool and family.",
@@ -175,7 +187,7 @@ def resize(
             given,
             output,
             target,
-            dtype=_torch_dtype(dtype),
+            dtype=torch_dtype(dtype),
             overwrite=overwrite,
             command=command_line("resize", file, *options),
         )
@@ -190,7 +202,17 @@ def resize(
     before = sum(row.old_rank for row in report.layers)
     after = sum(row.rank for row in report.layers)
     typer.echo(f"Ranks: {before} -> {after} over {len(report.layers)} layers.")
-    _print_saved(report.saved, verify)
+    print_saved(report.saved, verify)
+
+
+class MethodName(str, Enum):
+    """Ways to merge."""
+
+    sum = "sum"
+    norm = "norm"
+    ties = "ties"
+    dare = "dare"
+    magnitude = "magnitude"
 
 
 @app.command()
@@ -213,6 +235,25 @@ def merge(
             show_default=False,
         ),
     ] = None,
+    into: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Checkpoint that the sum is added to; --output is then a checkpoint.",
+            show_default=False,
+        ),
+    ] = None,
+    method: Annotated[
+        MethodName,
+        typer.Option(
+            help="sum; norm: the sum at the mean norm of its parts; ties, dare and "
+            "magnitude on the entries of the products."
+        ),
+    ] = MethodName.sum,
+    density: Annotated[
+        float, typer.Option(help="Share of the entries that the last three keep.")
+    ] = 0.5,
+    seed: Annotated[int, typer.Option(help="Of dare.")] = 0,
     rank: Annotated[
         int | None,
         typer.Option(help="Largest rank of the result.", show_default=False),
@@ -234,11 +275,12 @@ def merge(
 ) -> None:
     """Add LoRAs with weights; exact, with the sum of the ranks, unless truncated."""
     with sentences():
-        from ..files import Part, Target, merge_lora, open_lora
+        from ..files import Method, Part, Target, merge_lora, open_lora
         from ..files.tools.merging import parse_part, parse_section
         from ..files.tools.save_lora import command_line
 
         named = [parse_part(text) for text in files]
+        way = Method(method.value, density, seed)
         factors: list[dict[str, float]] = [{} for _ in named]
         for text in section or ():
             place, pattern, factor = parse_section(text, len(named))
@@ -262,13 +304,23 @@ def merge(
         options = [f"{path.name}:{weight:g}" for path, weight in named]
         options += [f"--section={text}" for text in section or ()]
         options += [f"--{k.replace('_', '-')}={v}" for k, v in goals.items()]
+        if method is not MethodName.sum:
+            options += [f"--method={way.name}", f"--density={density}"]
+            options += [f"--seed={seed}"]
+        written = command_line("merge", *options)
+        if into is not None:
+            if goals or way.name != "sum":
+                raise InputError("--into: goes with the exact sum alone.")
+            _merge_into(parts, into, output, overwrite, written)
+            return
         report = merge_lora(
             parts,
             output,
             target,
-            dtype=_torch_dtype(dtype),
+            method=way,
+            dtype=torch_dtype(dtype),
             overwrite=overwrite,
-            command=command_line("merge", *options),
+            command=written,
         )
         # Their memory is needed for the check.
         parts.clear()
@@ -276,7 +328,26 @@ def merge(
     norms = " and ".join(f"{norm:.4g}" for norm in report.norms)
     typer.echo(f"Norm of the sum: {report.norm:.4g}; of the weighted parts: {norms}.")
     typer.echo(f"Relative error of the stored sum: {report.error:.6g}.")
-    _print_saved(report.saved, verify)
+    print_saved(report.saved, verify)
+
+
+def _merge_into(
+    parts: list[Part], into: Path, output: Path, overwrite: bool, command: str
+) -> None:
+    from ..files import Checkpoint, add_into_checkpoint
+    from ..files.tools.merging import merged
+
+    base = Checkpoint(into)
+    # A single file may be a DoRA.
+    alone = len(parts) == 1 and parts[0].weight == 1 and not parts[0].sections
+    file = parts[0].file if alone else merged(parts)
+    report = add_into_checkpoint(
+        file, base, output, overwrite=overwrite, command=f"{command} --into {into.name}"
+    )
+    typer.echo(
+        f"{output}: {report.layers} weights of {base.family} changed; rounding lost "
+        f"{report.error:.1e} of the change."
+    )
 
 
 class SpellingName(str, Enum):
@@ -333,15 +404,6 @@ def convert(
         from ..files import Checkpoint, Rank, convert_lora, open_lora
         from ..files.tools.save_lora import command_line
 
-        names = {
-            "kohya-diffusers": "kohya (diffusers names)",
-            "peft": "PEFT",
-            "diffusers-old": "diffusers (old)",
-            "onetrainer": "OneTrainer",
-            "onetrainer-legacy": "OneTrainer (legacy)",
-            "comfyui": "ComfyUI",
-            "original": "original names",
-        }
         given = open_lora(file)
         check_known(file, given, allow_unknown)
         goals = {"--rank": rank, "--error": error, "--base": base}
@@ -349,14 +411,14 @@ def convert(
         saved = convert_lora(
             given,
             output,
-            names.get(to.value, to.value),
+            spelling_of(to),
             goal=None if rank is None and error is None else Rank(rank, error),
             base=None if base is None else Checkpoint(base),
-            dtype=_torch_dtype(dtype),
+            dtype=torch_dtype(dtype),
             overwrite=overwrite,
             command=command_line("convert", file, "--to", to.value, *options),
         )
-    _print_saved(saved, verify)
+    print_saved(saved, verify)
 
 
 @app.command()
@@ -385,13 +447,33 @@ def verify(file: FileArgument, allow_unknown: AllowOption = False) -> None:
             )
 
 
-def _torch_dtype(dtype: Dtype | None) -> torch.dtype | None:
+def spelling_of(name: SpellingName) -> str:
+    """The spelling's name in ``stiefel_lora.files``."""
+    names = {
+        "kohya-diffusers": "kohya (diffusers names)",
+        "peft": "PEFT",
+        "diffusers-old": "diffusers (old)",
+        "onetrainer": "OneTrainer",
+        "onetrainer-legacy": "OneTrainer (legacy)",
+        "comfyui": "ComfyUI",
+        "original": "original names",
+    }
+    return names.get(name.value, name.value)
+
+
+@overload
+def torch_dtype(dtype: Dtype) -> torch.dtype: ...
+@overload
+def torch_dtype(dtype: Dtype | None) -> torch.dtype | None: ...
+def torch_dtype(dtype: Dtype | None) -> torch.dtype | None:
+    """Torch's number format."""
     import torch
 
     return None if dtype is None else getattr(torch, dtype.value)
 
 
-def _print_saved(saved: Saved, verify: bool) -> None:
+def print_saved(saved: Saved, verify: bool) -> None:
+    """Print remarks, size and deviation, and the view of other programs."""
     file = saved.file
     for remark in saved.remarks:
         typer.echo(remark, err=True)

@@ -21,11 +21,15 @@ if TYPE_CHECKING:
     from .tensors import read_tensors, write_tensors
     from .tools.checkpoint import Checkpoint
     from .tools.converting import convert_lora
+    from .tools.extracting import ExtractReport, extract_lora
     from .tools.inspection import LayerReport, LoraReport, Summary, inspect_lora
+    from .tools.into_checkpoint import IntoReport, add_into_checkpoint
     from .tools.lora_file import LoraFile, LoraLayer, OtherLayer
     from .tools.merging import MergeReport, Part, merge_lora
     from .tools.nearest_lora import Rank
     from .tools.open_lora import open_lora
+    from .tools.overlaps import OverlapReport, overlap
+    from .tools.products import Method
     from .tools.resizing import ResizeReport, Target, resize_lora
     from .tools.save_lora import Saved, save_lora
     from .tools.verifying import Check, verify_lora
@@ -34,6 +38,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Check",
     "Checkpoint",
+    "ExtractReport",
+    "IntoReport",
     "LayerReport",
     "LearnedFolder",
     "LoraFactors",
@@ -42,23 +48,28 @@ __all__ = [
     "LoraReport",
     "LoraWeights",
     "MergeReport",
+    "Method",
     "OtherLayer",
+    "OverlapReport",
     "Part",
     "Rank",
     "ResizeReport",
     "Saved",
     "Summary",
     "Target",
+    "add_into_checkpoint",
     "apply_lora",
     "atomic_write",
     "canonical_name",
     "complete_dora",
     "compress",
     "convert_lora",
+    "extract_lora",
     "inspect_lora",
     "load_lora",
     "merge_lora",
     "open_lora",
+    "overlap",
     "picture_metadata",
     "read_tensors",
     "resize_lora",
@@ -76,6 +87,8 @@ __all__ = [
 _HOME = {
     "Check": "tools.verifying",
     "Checkpoint": "tools.checkpoint",
+    "ExtractReport": "tools.extracting",
+    "IntoReport": "tools.into_checkpoint",
     "LayerReport": "tools.inspection",
     "LearnedFolder": "metadata_pictures",
     "LoraFactors": "weights",
@@ -84,23 +97,28 @@ _HOME = {
     "LoraReport": "tools.inspection",
     "LoraWeights": "weights",
     "MergeReport": "tools.merging",
+    "Method": "tools.products",
     "OtherLayer": "tools.lora_file",
+    "OverlapReport": "tools.overlaps",
     "Part": "tools.merging",
     "Rank": "tools.nearest_lora",
     "ResizeReport": "tools.resizing",
     "Saved": "tools.save_lora",
     "Summary": "tools.inspection",
     "Target": "tools.resizing",
+    "add_into_checkpoint": "tools.into_checkpoint",
     "apply_lora": "dora",
     "atomic_write": "atomic",
     "canonical_name": "weights",
     "complete_dora": "dora",
     "compress": "svd",
     "convert_lora": "tools.converting",
+    "extract_lora": "tools.extracting",
     "inspect_lora": "tools.inspection",
     "load_lora": "load",
     "merge_lora": "tools.merging",
     "open_lora": "tools.open_lora",
+    "overlap": "tools.overlaps",
     "picture_metadata": "metadata_pictures",
     "read_tensors": "tensors",
     "resize_lora": "tools.resizing",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -18,7 +19,16 @@ from torch import Tensor
 from .._exceptions import ModelError, OutputError
 from .atomic import atomic_write
 
-__all__ = ["dtype_codes", "legacy_hash", "read_tensors", "tensor_hash", "write_tensors"]
+__all__ = [
+    "Stored",
+    "dtype_codes",
+    "legacy_hash",
+    "read_one",
+    "read_table",
+    "read_tensors",
+    "tensor_hash",
+    "write_tensors",
+]
 
 _LEGACY_START, _LEGACY_LENGTH = 0x100000, 0x10000
 
@@ -85,34 +95,72 @@ def legacy_hash(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> s
     return hashlib.sha256(part).hexdigest()[:8]
 
 
+@dataclasses.dataclass(frozen=True)
+class Stored:
+    """Dtype, shape and place of a tensor in a file."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    start: int
+    """First byte."""
+
+    end: int
+
+
+def read_table(
+    path: str | os.PathLike[str],
+) -> tuple[dict[str, Stored], dict[str, str]]:
+    """Read dtypes, shapes and places of all tensors, and the metadata.
+
+    Raises:
+        OSError: the system refused.
+        SafetensorError: the table does not fit the file.
+        ValueError: a dtype that torch has not.
+    """
+    with safetensors.safe_open(path, "pt"):
+        pass
+    with Path(path).open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        header = json.loads(stream.read(length))
+    metadata = header.pop("__metadata__", {})
+    dtypes = {code: dtype for dtype, code in dtype_codes().items()}
+    table = {}
+    for key, entry in header.items():
+        if entry["dtype"] not in dtypes:
+            raise ValueError(f"{key} holds {entry['dtype']}")
+        first, last = (8 + length + offset for offset in entry["data_offsets"])
+        shape = tuple(entry["shape"])
+        table[key] = Stored(dtypes[entry["dtype"]], shape, first, last)
+    return table, metadata
+
+
+def read_one(path: str | os.PathLike[str], place: Stored) -> Tensor:
+    """Read one tensor; memory holds it once."""
+    data = bytearray(place.end - place.start)
+    with Path(path).open("rb") as stream:
+        stream.seek(place.start)
+        stream.readinto(data)
+    return _view(data, dataclasses.replace(place, start=0, end=len(data)))
+
+
 def _views(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors that share one buffer of the file's size, and the metadata."""
     data = bytearray(path.stat().st_size)
     with path.open("rb") as stream:
         stream.readinto(data)
-    # Raises where the table of contents does not fit the file.
-    with safetensors.safe_open(path, "pt"):
-        pass
-    start = _header_end(data)
-    header = json.loads(bytes(data[8:start]))
-    metadata = header.pop("__metadata__", {})
-    dtypes = {code: dtype for dtype, code in dtype_codes().items()}
-    if any(entry["dtype"] not in dtypes for entry in header.values()):
-        return _parse(bytes(data))
-    found = {}
-    for key, entry in header.items():
-        first, last = (start + offset for offset in entry["data_offsets"])
-        dtype = dtypes[entry["dtype"]]
-        if first == last:
-            found[key] = torch.empty(entry["shape"], dtype=dtype)
-            continue
-        own, offset = (data, first)
-        if first % dtype.itemsize:
-            own, offset = data[first:last], 0
-        count = (last - first) // dtype.itemsize
-        flat = torch.frombuffer(own, dtype=dtype, count=count, offset=offset)
-        found[key] = flat.reshape(entry["shape"])
-    return found, metadata
+    table, metadata = read_table(path)
+    return {key: _view(data, place) for key, place in table.items()}, metadata
+
+
+def _view(data: bytearray, place: Stored) -> Tensor:
+    if place.start == place.end:
+        return torch.empty(place.shape, dtype=place.dtype)
+    own, offset = data, place.start
+    if offset % place.dtype.itemsize:
+        own, offset = data[place.start : place.end], 0
+    count = (place.end - place.start) // place.dtype.itemsize
+    flat = torch.frombuffer(own, dtype=place.dtype, count=count, offset=offset)
+    return flat.reshape(place.shape)
 
 
 @functools.cache
@@ -135,7 +183,7 @@ def _parse(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
     return tensors, header.get("__metadata__", {})
 
 
-def _header_end(data: bytes | bytearray) -> int:
+def _header_end(data: bytes) -> int:
     return 8 + int.from_bytes(data[:8], "little")
 
 

@@ -11,9 +11,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-import safetensors
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
@@ -21,7 +19,7 @@ from torch import Tensor
 from ..._exceptions import ModelError
 from ..fused_flux import diffusers_paths
 from ..streamed import Spec
-from ..tensors import dtype_codes
+from ..tensors import read_one, read_table
 from .key_lists import rows_of, target_of
 from .respell import TRAINED, kohya_names
 
@@ -66,35 +64,27 @@ class Checkpoint:
         path: of the file.
 
     Raises:
-        ModelError: no such file, no safetensors file, or none of a family with a table.
+        ModelError: no such file, or no checkpoint of a family with a table.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         try:
-            with self._open() as stream:
-                self.metadata: dict[str, str] = stream.metadata() or {}
-                codes = {code: dtype for dtype, code in dtype_codes().items()}
-                self.specs: dict[str, Spec] = {}
-                for key in stream.keys():  # noqa: SIM118
-                    part = stream.get_slice(key)
-                    dtype = codes[part.get_dtype()]
-                    self.specs[key] = Spec(dtype, tuple(part.get_shape()))
-        except (OSError, SafetensorError, KeyError) as error:
+            self._table, self.metadata = read_table(path)
+        except (OSError, SafetensorError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise ModelError(
                 f"{path} cannot be read as a checkpoint: {reason}. Give a .safetensors "
                 "file of a base model."
             ) from error
+        self.specs = {
+            key: Spec(place.dtype, place.shape) for key, place in self._table.items()
+        }
         self.family, self.places, self.fused = self._recognized()
 
-    def _open(self) -> Any:
-        return safetensors.safe_open(self.path, "pt")
-
     def tensor(self, key: str) -> Tensor:
-        """A tensor as it is stored."""
-        with self._open() as stream:
-            return stream.get_tensor(key).clone()
+        """A tensor as it is stored; memory holds it once."""
+        return read_one(self.path, self._table[key])
 
     def weight(self, name: str) -> Tensor | None:
         """Weight of a layer by its canonical name, float32; None where it has none."""

@@ -29,6 +29,7 @@ from .layer_names import MODEL
 from .lora_file import LoraFile, LoraLayer
 from .one_thread import one_thread
 from .planned import Planned, announced
+from .products import Method, ProductPlan, plan_products
 from .resizing import Target, plan_resize
 from .respell import in_layout_of, is_fused, respelled
 from .save_lora import Lineage, Saved, check_output, save_lora
@@ -121,6 +122,7 @@ def merge_lora(
     output: str | os.PathLike[str],
     target: Target | None = None,
     *,
+    method: Method | None = None,
     dtype: torch.dtype | None = None,
     overwrite: bool = False,
     command: str = "",
@@ -131,6 +133,8 @@ def merge_lora(
         parts: files and their weights.
         output: path to write.
         target: truncate the sum to a rank, an error or a size; exact by default.
+        method: another way to merge than the sum. Those on entries take a rank alone
+            as target.
         dtype: of the factors; by default the widest of all files.
         overwrite: replace a file that exists.
         command: for the metadata.
@@ -145,16 +149,27 @@ def merge_lora(
     check_output(output, [file.path for file in files], overwrite=overwrite)
     if not parts:
         raise OptionError("FILE: nothing to merge. Give at least one LoRA file.")
+    method = method or Method()
+    if method.on_entries and target is not None and target.needs_spectra:
+        raise OptionError(f"--method {method.name}: goes with --rank alone.")
     norms = [_checked_norms(part) for part in parts]
     total = plan_merge(parts)
+    if method.name == "norm":
+        total = _at_mean_norm(total, parts, norms)
     if dtype is None:
         kinds = [file.widest_dtype for file in files]
         dtype = functools.reduce(torch.promote_types, kinds)
-    small = total
-    if target is not None:
+    small: Planned = total
+    if method.on_entries:
+        rank = None if target is None else target.rank
+        small = plan_products(total, total.summands, method, rank)
+    elif target is not None:
         small = plan_resize(total, target, itemsize=dtype.itemsize)
     saved = save_lora(output, small, dtype=dtype, lineage=Lineage(files, command))
-    if target is None:
+    if isinstance(small, ProductPlan):
+        lost = [small.found[layer.key].lost for layer in saved.file.layers]
+        sizes = [small.found[layer.key].norm for layer in saved.file.layers]
+    elif target is None:
         lost, sizes = list(saved.differences), list(saved.norms)
     else:
         lost, sizes = _against(total, saved.file)
@@ -191,7 +206,49 @@ def merged(parts: Sequence[Part]) -> LoraFile:
     return plan_merge(parts).in_memory()
 
 
-def plan_merge(parts: Sequence[Part]) -> Planned:
+@dataclasses.dataclass(frozen=True, eq=False)
+class SumPlan(Planned):
+    """The plan of a sum, with its summands."""
+
+    summands: Mapping[str, Sequence[LoraLayer]] = dataclasses.field(
+        default_factory=dict
+    )
+    """Key of a layer -> the layers of the files, weights in their alphas."""
+
+
+def _at_mean_norm(
+    total: SumPlan, parts: Sequence[Part], norms: Sequence[Mapping[str, float]]
+) -> SumPlan:
+    r"""The sum at the norm that one file has: :math:`\sum |w_j| n_j / \sum |w_j|`.
+
+    N updates that do not overlap have a sum :math:`\sqrt N` times as long as one.
+    """
+    whole = math.hypot(
+        *(
+            update_norm(total.factors(layer), six_digits=True)
+            for layer in total.file.layers
+        )
+    )
+    weights = [abs(part.weight) for part in parts]
+    lengths = [math.hypot(*own.values()) for own in norms]
+    mean = sum(w * n for w, n in zip(weights, lengths, strict=True)) / sum(weights)
+    factor = relative(mean, whole) if whole else 1.0
+    summands = {
+        key: [
+            dataclasses.replace(
+                layer,
+                factors=dataclasses.replace(
+                    layer.factors, alpha=layer.factors.alpha * factor
+                ),
+            )
+            for layer in layers
+        ]
+        for key, layers in total.summands.items()
+    }
+    return SumPlan(total.file, lambda layer: _sum(summands[layer.key]), summands)
+
+
+def plan_merge(parts: Sequence[Part]) -> SumPlan:
     """The exact sum, whose factors are put together layer by layer.
 
     Raises:
@@ -231,7 +288,8 @@ def plan_merge(parts: Sequence[Part]) -> Planned:
     )
     size = headers + sum(layer.size for layer in layers)
     total = dataclasses.replace(first, layers=tuple(layers), family=family, size=size)
-    return Planned(total, lambda layer: _sum([x for _, x in summands[layer.key]]))
+    layers_of = {key: [x for _, x in found] for key, found in summands.items()}
+    return SumPlan(total, lambda layer: _sum(layers_of[layer.key]), layers_of)
 
 
 def _checked_norms(part: Part) -> dict[str, float]:

@@ -18,6 +18,7 @@ import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -38,11 +39,16 @@ _ADAPTER = "lora_adapter_metadata"
 _LINEAGE = "stiefel_lora_lineage"
 
 
+class _OnDisk(Protocol):
+    @property
+    def path(self) -> Path: ...
+
+
 @dataclasses.dataclass(frozen=True)
 class Lineage:
     """Origin of a file that was made from others."""
 
-    parents: Sequence[LoraFile]
+    parents: Sequence[_OnDisk]
     command: str
 
     def to_json(self) -> str:

@@ -1,0 +1,138 @@
+"""``lora extract`` and ``lora overlap``: verbs on two models or two LoRAs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .._exceptions import InputError
+from ._shared import sentences
+from .lora import (
+    AllowOption,
+    Dtype,
+    OutputOption,
+    OverwriteOption,
+    SpellingName,
+    VerifyOption,
+    app,
+    check_known,
+    print_saved,
+    spelling_of,
+    torch_dtype,
+)
+
+__all__: list[str] = []
+
+
+@app.command()
+def extract(
+    base: Annotated[
+        Path,
+        typer.Argument(
+            metavar="BASE", help="Checkpoint before the training.", show_default=False
+        ),
+    ],
+    tuned: Annotated[
+        Path,
+        typer.Argument(
+            metavar="TUNED", help="Checkpoint after it.", show_default=False
+        ),
+    ],
+    output: OutputOption,
+    rank: Annotated[
+        int | None, typer.Option(help="Rank of all layers.", show_default=False)
+    ] = None,
+    error: Annotated[
+        float | None,
+        typer.Option(
+            help="Largest relative error of each layer; with --rank, which caps it.",
+            show_default=False,
+        ),
+    ] = None,
+    exact: Annotated[
+        bool,
+        typer.Option("--exact", help="Take the whole SVD instead of a randomized one."),
+    ] = False,
+    to: Annotated[
+        SpellingName, typer.Option("--to", help="Spelling of the output.")
+    ] = SpellingName.kohya,
+    dtype: Annotated[Dtype, typer.Option(help="Of the factors.")] = Dtype.float16,
+    overwrite: OverwriteOption = False,
+    verify: VerifyOption = True,
+) -> None:
+    """Write the difference of two checkpoints as a LoRA; nothing is clamped."""
+    with sentences():
+        from ..files import Checkpoint, Rank, extract_lora
+        from ..files.tools.save_lora import command_line
+
+        goal = Rank(rank, error, exact)
+        given = {"--rank": rank, "--error": error, "--to": to.value}
+        options = [x for k, v in given.items() if v is not None for x in (k, v)]
+        report = extract_lora(
+            Checkpoint(base),
+            Checkpoint(tuned),
+            output,
+            goal,
+            spelling=spelling_of(to),
+            dtype=torch_dtype(dtype),
+            overwrite=overwrite,
+            command=command_line("extract", base, tuned, *options),
+        )
+    typer.echo(
+        f"Relative error: {report.error:.6g} over {len(report.saved.file.layers)} "
+        f"layers; norm of the difference: {report.norm:.4g}; {report.equal} layers are "
+        "equal."
+    )
+    if report.others:
+        typer.echo(
+            f"Not in the LoRA: {len(report.others)} tensors of biases, norms or other "
+            f"parts differ, as {report.others[0]}.",
+            err=True,
+        )
+    print_saved(report.saved, verify)
+
+
+@app.command()
+def overlap(
+    one: Annotated[
+        Path, typer.Argument(metavar="A", help="A LoRA file.", show_default=False)
+    ],
+    two: Annotated[
+        Path, typer.Argument(metavar="B", help="Another one.", show_default=False)
+    ],
+    layers: Annotated[
+        bool, typer.Option("--layers", help="One row for each layer.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print all numbers as JSON.")
+    ] = False,
+    allow_unknown: AllowOption = False,
+) -> None:
+    """Compare two LoRAs: norms, cosine, and shared directions against chance."""
+    with sentences():
+        from ..files import open_lora
+        from ..files import overlap as compare
+
+        files = [open_lora(path) for path in (one, two)]
+        for path, file in zip((one, two), files, strict=True):
+            check_known(path, file, allow_unknown)
+        report = compare(*files)
+        if not report.layers:
+            raise InputError(f"{one} and {two} have no layer in common.")
+    if as_json:
+        typer.echo(json.dumps(report.to_json(), indent=1))
+        return
+    rows = report.layers if layers else (*report.sections.values(), report.total)
+    typer.echo(
+        "     norm A      norm B  norm A+B  cosine  outputs (chance)  inputs (chance)"
+    )
+    for row in rows:
+        typer.echo(
+            f"{row.norms[0]:11.4g} {row.norms[1]:11.4g} {row.sum_norm:9.4g} "
+            f"{row.cosine:7.3f}  {row.outputs:7.3f} ({row.outputs_by_chance:.3f})  "
+            f"{row.inputs:7.3f} ({row.inputs_by_chance:.3f})  {row.name}"
+        )
+    typer.echo(report.advice())

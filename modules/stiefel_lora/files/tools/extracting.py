@@ -1,0 +1,178 @@
+"""The difference of two checkpoints as a LoRA, tensor by tensor.
+
+Nothing is clamped. Memory holds one weight of each checkpoint and the LoRA.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from pathlib import Path
+
+import torch
+
+from ..._exceptions import ModelError
+from ..metadata import network_metadata
+from .checkpoint import Checkpoint
+from .differences import relative
+from .layer_names import canonical_key, parse_stem
+from .lora_file import LoraFile, LoraLayer
+from .nearest_lora import Nearest, Rank, nearest_lora
+from .one_thread import one_thread
+from .respell import SPELLINGS, in_layout_of, kohya_names, respelled
+from .save_lora import Lineage, Saved, check_output, save_lora
+
+__all__ = ["ExtractReport", "extract_lora"]
+
+# A change of the dtype alone, in numbers of 8 bits or more, is below that share.
+_ROUNDING = 1e-7
+
+
+@dataclasses.dataclass(frozen=True)
+class ExtractReport:
+    """Result of ``extract_lora``."""
+
+    error: float
+    """Norm of the differences minus the LoRA, relative to the former."""
+
+    norm: float
+    """Frobenius norm of all differences of layers."""
+
+    equal: int
+    """Layers that do not differ, and have no LoRA."""
+
+    others: tuple[str, ...]
+    """Tensors that differ and that no LoRA can hold: biases, norms, a VAE."""
+
+    saved: Saved
+
+
+@torch.no_grad()
+@one_thread()
+def extract_lora(
+    base: Checkpoint,
+    tuned: Checkpoint,
+    output: str | os.PathLike[str],
+    goal: Rank,
+    *,
+    spelling: str = "kohya",
+    dtype: torch.dtype = torch.float16,
+    overwrite: bool = False,
+    command: str = "",
+) -> ExtractReport:
+    """Write the LoRA that leads from one checkpoint to another.
+
+    Args:
+        base: before the training.
+        tuned: after it; of the same family and names.
+        output: path to write.
+        goal: rank, or relative error of each layer.
+        spelling: of the output, a key of ``respell.SPELLINGS``.
+        dtype: of the factors.
+        overwrite: replace a file that exists.
+        command: for the metadata.
+
+    Raises:
+        ModelError: checkpoints of different families or shapes, or no difference.
+        OutputError: the output exists, is an input, or cannot be written.
+    """
+    check_output(output, [base.path, tuned.path], overwrite=overwrite)
+    if (base.family, base.fused) != (tuned.family, tuned.fused):
+        raise ModelError(
+            f"{base.path} is {base.family} and {tuned.path} is {tuned.family}, or one "
+            "has diffusers' names. Give two checkpoints of one kind."
+        )
+    layers, found, equal = [], [], 0
+    for name in base.places.keys() & tuned.places.keys():
+        nearest = _difference(base, tuned, name, goal)
+        if nearest is None:
+            equal += 1
+            continue
+        found.append(nearest)
+        layers.append(_layer(base, name, nearest, dtype))
+    if not layers:
+        raise ModelError(
+            f"{tuned.path} has the same weights as {base.path} in all {equal} layers. "
+            "Give a checkpoint that was trained further."
+        )
+    layers.sort(key=lambda layer: layer.key)
+    file = LoraFile(
+        path=Path(output),
+        layers=tuple(layers),
+        others=(),
+        unknown={},
+        metadata=network_metadata(base.family, layers[0].factors.rank, 1.0),
+        family=base.family,
+        spelling=spelling,
+        size=0,
+    )
+    file = in_layout_of(file, SPELLINGS[spelling].fused)
+    own = tuple(respelled(layer, spelling, file.family) for layer in file.layers)
+    saved = save_lora(
+        output,
+        dataclasses.replace(file, layers=own),
+        dtype=dtype,
+        lineage=Lineage([base, tuned], command),
+    )
+    norm = math.hypot(*(one.norm for one in found))
+    lost = math.hypot(*(one.lost for one in found))
+    return ExtractReport(
+        error=relative(lost, norm),
+        norm=norm,
+        equal=equal,
+        others=_others(base, tuned),
+        saved=saved,
+    )
+
+
+def _difference(
+    base: Checkpoint, tuned: Checkpoint, name: str, goal: Rank
+) -> Nearest | None:
+    one, two = base.weight(name), tuned.weight(name)
+    assert one is not None
+    assert two is not None
+    if one.shape != two.shape:
+        raise ModelError(
+            f"{name} is {tuple(one.shape)} in {base.path} and {tuple(two.shape)} in "
+            f"{tuned.path}. Give two checkpoints of one model."
+        )
+    update = two - one
+    if not torch.isfinite(update).all():
+        raise ModelError(f"{name}: NaN or infinity in {base.path} or {tuned.path}.")
+    if float(update.norm()) <= _ROUNDING * float(one.norm()):
+        return None
+    return nearest_lora(update, goal)
+
+
+def _layer(
+    base: Checkpoint, name: str, nearest: Nearest, dtype: torch.dtype
+) -> LoraLayer:
+    stem = kohya_names(base.family).get(name, name)
+    factors = nearest.factors
+    size = (factors.up.numel() + factors.down.numel()) * dtype.itemsize
+    return LoraLayer(
+        name=name,
+        stem=stem,
+        parsed=parse_stem(stem),
+        factors=factors,
+        suffixes={"down": ".lora_down.weight", "up": ".lora_up.weight"},
+        stored_rank=factors.rank,
+        dtype=dtype,
+        size=size,
+        key=canonical_key(name),
+    )
+
+
+def _others(base: Checkpoint, tuned: Checkpoint) -> tuple[str, ...]:
+    """Tensors outside the layers that differ."""
+    held = {place.key for place in base.places.values()}
+    found = []
+    for key in sorted(base.specs.keys() & tuned.specs.keys()):
+        if key in held or key.endswith(("scale_weight", "weight_scale")):
+            continue
+        one, two = base.tensor(key), tuned.tensor(key)
+        same = one.shape == two.shape and torch.equal(one.float(), two.float())
+        if not same:
+            found.append(key)
+    return tuple(found)

@@ -1,0 +1,183 @@
+"""A LoRA added into the weights of a base model, tensor by tensor.
+
+Memory holds the largest tensor twice and the LoRA. Every tensor keeps its dtype; those
+of scaled 8-bit checkpoints keep their scales.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from ..._exceptions import ModelError, OutputError
+from ..dora import apply_lora
+from ..streamed import write_streamed
+from ..weights import LoraFactors
+from .checkpoint import Checkpoint, Place
+from .layer_names import canonical
+from .lora_file import LoraFile
+from .one_thread import one_thread
+from .respell import in_layout_of
+from .save_lora import Lineage, check_output
+
+__all__ = ["IntoReport", "add_into_checkpoint"]
+
+# Numbers that are computed in float32 at a time.
+_BLOCK = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class IntoReport:
+    """Result of ``add_into_checkpoint``."""
+
+    layers: int
+    """Weights that were changed."""
+
+    error: float
+    """Norm of stored minus exact weights, relative to that of what was added."""
+
+
+@torch.no_grad()
+@one_thread()
+def add_into_checkpoint(
+    file: LoraFile,
+    base: Checkpoint,
+    output: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    command: str = "",
+) -> IntoReport:
+    """Write the base model with a LoRA or DoRA in its weights.
+
+    Args:
+        file: of ``open_lora``, or the sum of several.
+        base: the base model.
+        output: path to write.
+        overwrite: replace a file that exists.
+        command: for the metadata.
+
+    Raises:
+        ModelError: a layer that the base model does not have, or of another shape, or
+            an adapter that is no LoRA.
+        OutputError: the output exists, is an input, cannot be written, or a weight does
+            not fit its dtype.
+    """
+    check_output(output, [file.path, base.path], overwrite=overwrite)
+    if file.others:
+        other = file.others[0]
+        raise ModelError(
+            f"{file.path}: {other.name} is {other.kind}. Convert it to a plain LoRA "
+            "first: stiefel-lora lora convert --rank."
+        )
+    added = _by_tensor(file, base)
+    sums = [0.0, 0.0]
+
+    def tensor(key: str) -> Tensor:
+        stored = base.tensor(key)
+        if key in added:
+            lost, change = _change(key, stored, base.scale(key), added[key])
+            sums[0] += lost
+            sums[1] += change
+        return stored
+
+    notes = dict(base.metadata)
+    lineage = Lineage([file, base], command).to_json()
+    notes["stiefel_lora_lineage"] = lineage
+    write_streamed(output, base.specs, tensor, notes)
+    error = (sums[0] / sums[1]) ** 0.5 if sums[1] else 0.0
+    return IntoReport(len(added), error)
+
+
+_Added = list[tuple[Place, LoraFactors]]
+
+
+def _by_tensor(file: LoraFile, base: Checkpoint) -> Mapping[str, _Added]:
+    """Tensor of the base model -> what is added to it."""
+    file = in_layout_of(file, base.fused) if base.family == "flux" else file
+    found: dict[str, _Added] = {}
+    missing = []
+    for layer in file.layers:
+        name = canonical(layer.parsed, base.family) or layer.name
+        place = base.places.get(name)
+        if place is None:
+            missing.append(layer.name)
+            continue
+        rows, *others = base.specs[place.key].shape
+        if place.third is not None:
+            rows //= 3
+        factors = layer.factors
+        inputs = factors.down.shape[1:]
+        size = torch.Size(others).numel()
+        if factors.up.shape[0] != rows or inputs.numel() != size:
+            raise ModelError(
+                f"{base.path}: {place.key} is {base.specs[place.key].shape}, which "
+                f"does not fit {layer.name} of {file.path.name}. Give the base model "
+                "that it was trained on."
+            )
+        found.setdefault(place.key, []).append((place, factors))
+    if missing:
+        more = f" and {len(missing) - 2} more" if len(missing) > 2 else ""
+        raise ModelError(
+            f"{base.path} has no weight for {', '.join(missing[:2])}{more} of "
+            f"{file.path.name}. Give the base model that it was trained on; a layer of "
+            "a text encoder needs a file that holds it."
+        )
+    return found
+
+
+def _change(
+    key: str, stored: Tensor, scale: float, added: _Added
+) -> tuple[float, float]:
+    """Change a weight in place, some rows at a time.
+
+    Returns:
+        Squared norms of the rounding and of the change.
+    """
+    lost = change = 0.0
+    inputs = stored[0].numel()
+    step = max(1, _BLOCK // inputs)
+    for first in range(0, len(stored), step):
+        rows = slice(first, min(first + step, len(stored)))
+        old = stored[rows].float() * scale
+        new = old
+        for place, factors in added:
+            new = _with_rows(new, place, factors, rows, len(stored))
+        if not torch.isfinite(new).all():
+            raise ModelError(f"{key}: NaN or infinity in the LoRA or the base model.")
+        result = (new / scale).to(stored.dtype)
+        kept = result.float() * scale
+        if not torch.isfinite(kept).all():
+            raise OutputError(
+                f"{key}: a weight does not fit {stored.dtype}. Use a smaller weight of "
+                "the LoRA, or a base model of more bits."
+            )
+        stored[rows] = result
+        lost += float((kept - new).double().square().sum())
+        change += float((new - old).double().square().sum())
+    return lost, change
+
+
+def _with_rows(
+    block: Tensor, place: Place, factors: LoraFactors, rows: slice, total: int
+) -> Tensor:
+    """Some rows of a weight with a LoRA that adds to all, or to a third, of them."""
+    start = 0 if place.third is None else total // 3 * place.third
+    first = max(rows.start, start)
+    last = min(rows.stop, start + factors.up.shape[0])
+    if first >= last:
+        return block
+    own = slice(first - start, last - start)
+    lengths = {
+        part: None if value is None else value.flatten()[own]
+        for part in ("magnitude", "dora_scale")
+        for value in (getattr(factors, part),)
+    }
+    part = LoraFactors(factors.up[own], factors.down, factors.alpha, **lengths)
+    here = slice(first - rows.start, last - rows.start)
+    changed = block.clone()
+    changed[here] = apply_lora(block[here], part)
+    return changed

@@ -1,0 +1,205 @@
+r"""Overlap of two LoRAs, layer by layer, against chance.
+
+* cosine: :math:`\langle \Delta W_1, \Delta W_2 \rangle / (\|\Delta W_1\| \|\Delta
+  W_2\|)`, which predicts the norm of the sum.
+* outputs, inputs: :math:`\|Q_1^T Q_2\|_F^2 / \min(r_1, r_2)` of orthonormal bases of
+  the columns of B, or of the rows of A. Random subspaces of m dimensions have
+  :math:`\max(r_1, r_2) / m`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..._exceptions import ModelError
+from ..weights import LoraFactors
+from .differences import update_norm
+from .layer_names import MODEL
+from .lora_file import LoraFile
+from .one_thread import one_thread
+from .respell import in_layout_of, is_fused
+from .sections import section_of
+
+__all__ = ["LayerOverlap", "OverlapReport", "overlap"]
+
+# Singular values below that share of the largest span no direction.
+_RANK_CUT = 1e-6
+# Above chance, or of a cosine, from which on two LoRAs share more than a little.
+_NOTABLE = 0.1
+# A sum so much longer than its longest part is over what a model was tried with.
+_LONG = 1.2
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerOverlap:
+    """One layer, or a section: means over its layers, norms of all together."""
+
+    name: str
+    section: str
+    norms: tuple[float, float]
+    """Frobenius norms of the two updates."""
+
+    cosine: float
+    outputs: float
+    """Overlap of the spaces of outputs, in [0, 1]."""
+
+    outputs_by_chance: float
+    inputs: float
+    inputs_by_chance: float
+
+    @property
+    def sum_norm(self) -> float:
+        """Norm of the sum of the two updates."""
+        one, two = self.norms
+        return math.sqrt(max(one**2 + two**2 + 2 * self.cosine * one * two, 0.0))
+
+
+@dataclasses.dataclass(frozen=True)
+class OverlapReport:
+    """Result of ``overlap``."""
+
+    layers: tuple[LayerOverlap, ...]
+    sections: Mapping[str, LayerOverlap]
+    total: LayerOverlap
+    alone: tuple[int, int]
+    """Layers that only one of the files has."""
+
+    def to_json(self) -> dict[str, Any]:
+        """All numbers as JSON values."""
+        return {
+            "total": dataclasses.asdict(self.total),
+            "sections": {k: dataclasses.asdict(v) for k, v in self.sections.items()},
+            "layers": [dataclasses.asdict(layer) for layer in self.layers],
+            "alone": list(self.alone),
+        }
+
+    def advice(self) -> str:
+        """What the numbers predict for the sum, in one sentence."""
+        one, two = self.total.norms
+        size = max(one, two)
+        growth = self.total.sum_norm / size if size else 0.0
+        text = f"The sum has {growth:.2f} times the norm of the larger one"
+        shared = max(
+            self.total.outputs - self.total.outputs_by_chance,
+            self.total.inputs - self.total.inputs_by_chance,
+        )
+        if shared > _NOTABLE or abs(self.total.cosine) > _NOTABLE:
+            text += "; the two share directions, so expect that they interfere"
+        if growth > _LONG:
+            text += "; use smaller weights, or lora merge --method norm"
+        return f"{text}."
+
+
+@torch.no_grad()
+@one_thread()
+def overlap(one: LoraFile, two: LoraFile) -> OverlapReport:
+    """Compare two LoRAs of one model; the length of a DoRA's rows is no part of it.
+
+    Raises:
+        ModelError: different families, no layer in common, layers of different shapes,
+            or NaN.
+    """
+    if None not in (one.family, two.family) and one.family != two.family:
+        raise ModelError(
+            f"{one.path} is a LoRA of {one.family} and {two.path} one of {two.family}. "
+            "Give two of one family."
+        )
+    if any(layer.parsed.component == MODEL for layer in one.layers):
+        two = in_layout_of(two, is_fused(one))
+    others = two.by_key
+    common = [layer for layer in one.layers if layer.key in others]
+    if not common:
+        raise ModelError(
+            f"{one.path} and {two.path} have no layer in common. Give two LoRAs of one "
+            "model."
+        )
+    layers = []
+    for layer in common:
+        found = _layer(layer.factors, others[layer.key].factors)
+        if found is None:
+            raise ModelError(
+                f"{layer.name}: the files have layers of different shapes, or NaN. "
+                "Give two LoRAs of one model."
+            )
+        layers.append(
+            dataclasses.replace(found, name=layer.name, section=section_of(layer.key))
+        )
+    sections: dict[str, list[LayerOverlap]] = {}
+    for row in layers:
+        sections.setdefault(row.section, []).append(row)
+    return OverlapReport(
+        tuple(layers),
+        {name: _together(name, rows) for name, rows in sorted(sections.items())},
+        _together("all", layers),
+        (len(one.layers) - len(common), len(two.layers) - len(common)),
+    )
+
+
+def _layer(one: LoraFactors, two: LoraFactors) -> LayerOverlap | None:
+    ups = [f.up.flatten(1).double() for f in (one, two)]
+    downs = [f.down.flatten(1).double() for f in (one, two)]
+    if ups[0].shape[0] != ups[1].shape[0] or downs[0].shape[1] != downs[1].shape[1]:
+        return None
+    norms = update_norm(one), update_norm(two)
+    if not all(map(math.isfinite, norms)):
+        return None
+    inner = float(((ups[0].mT @ ups[1]) * (downs[0] @ downs[1].mT)).sum())
+    inner *= one.scale * two.scale
+    size = norms[0] * norms[1]
+    sides = (ups, [down.mT for down in downs])
+    shares = [_subspaces(*side) for side in sides]
+    return LayerOverlap(
+        name="",
+        section="",
+        norms=norms,
+        cosine=inner / size if size else 0.0,
+        outputs=shares[0][0],
+        outputs_by_chance=shares[0][1],
+        inputs=shares[1][0],
+        inputs_by_chance=shares[1][1],
+    )
+
+
+def _subspaces(one: Tensor, two: Tensor) -> tuple[float, float]:
+    """Overlap of the column spaces of two matrices, and that of random ones."""
+    first, second = _basis(one), _basis(two)
+    ranks = first.shape[1], second.shape[1]
+    if min(ranks) == 0:
+        return 0.0, 0.0
+    shared = float((first.mT @ second).square().sum()) / min(ranks)
+    return shared, max(ranks) / one.shape[0]
+
+
+def _basis(matrix: Tensor) -> Tensor:
+    """Orthonormal basis of the column space, from the SVD of a small factor."""
+    tall, small = torch.linalg.qr(matrix)
+    u, sigma, _ = torch.linalg.svd(small)
+    kept = int((sigma > _RANK_CUT * sigma[:1]).sum())
+    return tall @ u[:, :kept]
+
+
+def _together(name: str, rows: Iterable[LayerOverlap]) -> LayerOverlap:
+    rows = list(rows)
+    norms = tuple(math.hypot(*(row.norms[side] for row in rows)) for side in (0, 1))
+    inner = sum(row.cosine * row.norms[0] * row.norms[1] for row in rows)
+    size = norms[0] * norms[1]
+
+    def mean(part: str) -> float:
+        return sum(getattr(row, part) for row in rows) / len(rows)
+
+    return LayerOverlap(
+        name=name,
+        section=name,
+        norms=(norms[0], norms[1]),
+        cosine=inner / size if size else 0.0,
+        outputs=mean("outputs"),
+        outputs_by_chance=mean("outputs_by_chance"),
+        inputs=mean("inputs"),
+        inputs_by_chance=mean("inputs_by_chance"),
+    )

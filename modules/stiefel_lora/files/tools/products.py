@@ -1,0 +1,160 @@
+r"""Merge methods that act on the entries of the products, not on A and B apart.
+
+For updates :math:`w_j \Delta W_j` of one layer and a density d:
+
+* magnitude: of each, the share d of entries with the largest magnitude; then their sum.
+* dare: of each, every entry with probability d, divided by d; then their sum (L. Yu et
+  al., "Language Models are Super Mario", 2023, arXiv:2311.03099).
+* ties: of each, the share d with the largest magnitude; each entry takes the sign of
+  their sum, and the mean of those that have this sign (P. Yadav et al., 2023,
+  arXiv:2306.01708).
+
+The result has full rank; the nearest LoRA of the wanted rank is kept.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from ..._exceptions import OptionError
+from ..weights import LoraFactors
+from .lora_file import LoraLayer
+from .nearest_lora import Nearest, Rank, nearest_lora
+from .planned import Planned, announced
+
+__all__ = ["METHODS", "Method", "ProductPlan", "combined", "plan_products"]
+
+METHODS = ("sum", "norm", "ties", "dare", "magnitude")
+"""Ways to merge; the first two are exact."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A way to merge.
+
+    Raises:
+        OptionError: no such method, or a value out of range.
+    """
+
+    name: str = "sum"
+    """``sum``; ``norm`` for the sum at the weighted mean of the norms of its parts; or
+    one of ``ties``, ``dare`` and ``magnitude``."""
+
+    density: float = 0.5
+    """Share of the entries that the last three keep."""
+
+    seed: int = 0
+    """Of ``dare``."""
+
+    def __post_init__(self) -> None:
+        if self.name not in METHODS:
+            raise OptionError(
+                f"--method: {self.name} is none. Use one of {', '.join(METHODS)}."
+            )
+        if not 0 < self.density <= 1:
+            raise OptionError(
+                f"--density: {self.density:g} is no share. Use a number above 0, at "
+                "most 1."
+            )
+
+    @property
+    def on_entries(self) -> bool:
+        """Whether it needs dense products."""
+        return self.name in ("ties", "dare", "magnitude")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ProductPlan(Planned):
+    """A plan that keeps what the nearest LoRAs leave out."""
+
+    found: dict[str, Nearest] = dataclasses.field(default_factory=dict)
+    """Key of a layer -> its norm and loss, once it was computed."""
+
+
+def plan_products(
+    total: Planned,
+    summands: Mapping[str, Sequence[LoraLayer]],
+    method: Method,
+    rank: int | None,
+) -> ProductPlan:
+    """Merge entry by entry, layer by layer.
+
+    Args:
+        total: the exact sum, whose names and shapes the result has.
+        summands: key of a layer -> the layers of the files, weights in their alphas.
+        method: one of the three on entries.
+        rank: of the result; by default that of the exact sum.
+    """
+    found: dict[str, Nearest] = {}
+    layers = []
+    for layer in total.file.layers:
+        up, down = layer.factors.up.shape, layer.factors.down.shape
+        full = min(up[0], down[1:].numel())
+        kept = min(layer.factors.rank if rank is None else rank, full)
+        shapes = (up[0], kept, *up[2:]), (kept, *down[1:])
+        factors = announced(*shapes, float(kept), torch.float32)
+        layers.append(dataclasses.replace(layer, factors=factors, stored_rank=kept))
+    file = dataclasses.replace(total.file, layers=tuple(layers))
+
+    def factors_of(layer: LoraLayer) -> LoraFactors:
+        updates = [_dense(own) for own in summands[layer.key]]
+        seed = hashlib.sha256(f"{method.seed} {layer.key}".encode()).digest()
+        whole = combined(updates, method, int.from_bytes(seed[:6], "little"))
+        nearest = nearest_lora(whole, Rank(layer.factors.rank))
+        small = dataclasses.replace(nearest, factors=layer.factors)
+        found[layer.key] = small
+        return nearest.factors
+
+    return ProductPlan(file, factors_of, found)
+
+
+def combined(updates: Sequence[Tensor], method: Method, seed: int = 0) -> Tensor:
+    """Merge weighted dense updates of one layer.
+
+    Args:
+        updates: of equal shapes.
+        method: one of the three on entries.
+        seed: of ``dare``.
+    """
+    if method.name == "dare":
+        generator = torch.Generator().manual_seed(seed)
+        kept = [
+            torch.where(
+                torch.rand(update.shape, generator=generator) < method.density,
+                update / method.density,
+                0.0,
+            )
+            for update in updates
+        ]
+        return torch.stack(kept).sum(0)
+    kept = [_largest(update, method.density) for update in updates]
+    total = torch.stack(kept).sum(0)
+    if method.name == "magnitude":
+        return total
+    sign = total.sign()
+    agreeing = [torch.where(update.sign() == sign, update, 0.0) for update in kept]
+    counts = torch.stack([update != 0 for update in agreeing]).sum(0).clamp_min(1)
+    return torch.stack(agreeing).sum(0) / counts
+
+
+def _largest(update: Tensor, density: float) -> Tensor:
+    """The share of the entries with the largest magnitude; zeros for the others."""
+    count = update.numel()
+    dropped = count - max(1, round(density * count))
+    if dropped == 0:
+        return update
+    size = update.abs()
+    limit = size.flatten().kthvalue(dropped).values
+    return torch.where(size > limit, update, 0.0)
+
+
+def _dense(layer: LoraLayer) -> Tensor:
+    factors = layer.factors
+    up, down = factors.up.flatten(1).float(), factors.down.flatten(1).float()
+    shape = (up.shape[0], *factors.down.shape[1:])
+    return ((up @ down) * factors.scale).reshape(shape)

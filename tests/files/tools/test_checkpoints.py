@@ -1,0 +1,276 @@
+"""LoRAs into checkpoints and out of them, in the names of every layout.
+
+The names of the original layouts come from tests/helpers/single_file.py, which puts
+them together from the published structure.
+"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from diffusers import FluxTransformer2DModel
+from safetensors.torch import load_file, save_file
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
+from typer.testing import CliRunner
+
+from helpers.lora_files import dense, dense_of, stack, write
+from helpers.single_file import bfl, clip_names, ldm_unet, open_clip
+from helpers.tiny_sd15 import _unet as tiny_sd15_unet
+from helpers.tiny_sdxl import text_config, tiny_unet
+from stiefel_lora import _commands
+from stiefel_lora._exceptions import ModelError, OutputError
+from stiefel_lora.files import (
+    Checkpoint,
+    LoraFactors,
+    Rank,
+    add_into_checkpoint,
+    extract_lora,
+    open_lora,
+    save_kohya,
+    save_peft,
+)
+
+
+def flux() -> FluxTransformer2DModel:
+    return FluxTransformer2DModel(
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=32,
+        pooled_projection_dim=32,
+        guidance_embeds=True,
+        axes_dims_rope=(4, 6, 6),
+    )
+
+
+def encoders(family: str) -> dict[str, tuple[torch.nn.Module, str, object]]:
+    """Component -> model, prefix in the single file, names there."""
+    if family == "flux":
+        return {}
+    prefix = "conditioner.embedders.0.transformer."
+    if family == "sd15":
+        prefix = "cond_stage_model.transformer."
+    found = {"text_encoder": (CLIPTextModel(text_config(16, 20)), prefix, clip_names)}
+    if family == "sdxl":
+        second = CLIPTextModelWithProjection(text_config(24, 20))
+        place = "conditioner.embedders.1.model."
+        found["text_encoder_2"] = (second, place, open_clip)
+    return found
+
+
+MODELS = {"sdxl": tiny_unet, "sd15": tiny_sd15_unet, "flux": flux}
+
+
+def parts_of(family: str) -> dict:
+    torch.manual_seed(0)
+    model = MODELS[family]()
+    own = ("transformer", "", bfl) if family == "flux" else ("unet", LDM, ldm_unet)
+    component, prefix, names = own
+    return {component: (model, prefix, names), **encoders(family)}
+
+
+LDM = "model.diffusion_model."
+
+
+def single_file(weights: dict, parts: dict, extra: bool = True) -> dict:
+    """All parts under the names of the original checkpoint."""
+    found = {
+        prefix + key: tensor.clone()
+        for component, (_, prefix, names) in parts.items()
+        for key, tensor in names(weights[component]).items()
+    }
+    return found | ({"first_stage_model.x": torch.ones(3)} if extra else {})
+
+
+def lora_for(parts: dict, rank: int = 2) -> dict[str, LoraFactors]:
+    generator = torch.Generator().manual_seed(1)
+    found = {}
+    for component, (model, *_) in parts.items():
+        for path, module in model.named_modules():
+            kinds = (torch.nn.Linear, torch.nn.Conv2d)
+            if not isinstance(module, kinds) or path == "text_projection":
+                continue
+            out, inside, *kernel = module.weight.shape
+            up = torch.randn(out, rank, *[1] * len(kernel), generator=generator)
+            down = torch.randn(rank, inside, *kernel, generator=generator)
+            if component.startswith("text") and not path.startswith("text_model"):
+                path = f"text_model.{path}"
+            found[f"{component}.{path}"] = LoraFactors(0.1 * up, 0.2 * down, 1.0)
+    return found
+
+
+def with_lora(parts: dict, lora: dict[str, LoraFactors]) -> tuple[dict, dict]:
+    """Weights of all parts before and after."""
+    before, after = {}, {}
+    for component, (model, *_) in parts.items():
+        before[component] = {k: v.clone() for k, v in model.state_dict().items()}
+        after[component] = {k: v.clone() for k, v in before[component].items()}
+    for name, factors in lora.items():
+        component, _, path = name.partition(".")
+        own = after[component]
+        key = f"{path}.weight"
+        if key not in own:
+            key = key.removeprefix("text_model.")
+        own[key] += dense_of(factors).reshape(own[key].shape).float()
+    return before, after
+
+
+@pytest.fixture(params=["sdxl", "sd15", "flux"], scope="module")
+def made(request, tmp_path_factory):
+    family = request.param
+    tmp_path = tmp_path_factory.mktemp(family)
+    parts = parts_of(family)
+    lora = lora_for(parts)
+    before, after = with_lora(parts, lora)
+    base, tuned = tmp_path / "base.safetensors", tmp_path / "tuned.safetensors"
+    save_file(single_file(before, parts), base, {"note": "x"})
+    save_file(single_file(after, parts), tuned)
+    path = tmp_path / "lora.safetensors"
+    save_kohya(path, lora, family=family)
+    return family, path, base, tuned
+
+
+def test_into_a_checkpoint(made, tmp_path):
+    family, path, base, tuned = made
+    checkpoint = Checkpoint(base)
+    assert checkpoint.family == family
+    out = tmp_path / "out.safetensors"
+    report = add_into_checkpoint(open_lora(path), checkpoint, out)
+    found, wanted, old = load_file(out), load_file(tuned), load_file(base)
+    assert found.keys() == old.keys()
+    for key, tensor in wanted.items():
+        assert torch.allclose(found[key], tensor, rtol=0, atol=1e-6), key
+    assert report.layers > 30 or family == "flux"
+    assert report.error < 1e-6
+    notes = json.loads(open_notes(out)["stiefel_lora_lineage"])
+    assert [p["name"] for p in notes["parents"]] == [path.name, base.name]
+
+
+def open_notes(path) -> dict[str, str]:
+    return Checkpoint(path).metadata
+
+
+def test_extract_gives_the_lora_back(made, tmp_path):
+    family, path, base, tuned = made
+    out = tmp_path / "out.safetensors"
+    checkpoints = Checkpoint(base), Checkpoint(tuned)
+    goal = Rank(8, exact=True) if family == "flux" else Rank(2, exact=True)
+    report = extract_lora(*checkpoints, out, goal, dtype=torch.float32)
+    found, wanted = dense(report.saved.file), dense(open_lora(path))
+    assert found.keys() == wanted.keys()
+    for key, matrix in wanted.items():
+        # Weights in float32 hold the difference to 1e-7 of the weight.
+        assert torch.allclose(found[key], matrix, rtol=0, atol=2e-6), key
+    assert report.error < 1e-4
+    assert (report.others, report.equal) == ((), 0)
+    assert report.saved.file.family == family
+
+
+def test_a_checkpoint_in_eight_and_sixteen_bits_keeps_its_dtypes(made, tmp_path):
+    family, path, base, _ = made
+    tensors = load_file(base)
+    short = {
+        key: t.to(torch.float8_e4m3fn)
+        if t.ndim == 2 and place % 2
+        else t.to(torch.bfloat16)
+        for place, (key, t) in enumerate(tensors.items())
+    }
+    scaled = next(k for k, t in short.items() if t.dtype == torch.float8_e4m3fn)
+    layer = scaled.removesuffix(".weight")
+    short[f"{layer}.scale_weight"] = torch.tensor(0.25)
+    source, out = tmp_path / "short.safetensors", tmp_path / "out.safetensors"
+    save_file(short, source)
+    report = add_into_checkpoint(open_lora(path), Checkpoint(source), out)
+    found = load_file(out)
+    assert {k: t.dtype for k, t in found.items()} == {
+        k: t.dtype for k, t in short.items()
+    }
+    assert torch.equal(found[f"{layer}.scale_weight"], torch.tensor(0.25))
+    # Rounding as exact as the dtype: a unit of float8_e4m3fn is 1/16 of a number.
+    assert 0 < report.error < 1
+    assert family in ("sdxl", "sd15", "flux")
+
+
+def test_a_unet_with_diffusers_names_runs_as_with_the_lora_active(tmp_path):
+    parts = {"unet": parts_of("sdxl")["unet"]}
+    lora = lora_for(parts)
+    model = parts["unet"][0]
+    base, path = tmp_path / "unet.safetensors", tmp_path / "lora.safetensors"
+    save_file({k: v.clone() for k, v in model.state_dict().items()}, base)
+    save_peft(path, lora)
+    out = tmp_path / "out.safetensors"
+    add_into_checkpoint(open_lora(path), Checkpoint(base), out)
+    random = torch.Generator().manual_seed(2)
+    latents = torch.randn(1, 4, 16, 16, generator=random)
+    width = model.config.cross_attention_dim
+    states = torch.randn(1, 5, width, generator=random)
+    size = model.config.projection_class_embeddings_input_dim - 48
+    extra = {
+        "text_embeds": torch.randn(1, size, generator=random),
+        "time_ids": torch.tensor([[8.0, 8, 0, 0, 8, 8]]),
+    }
+    with torch.no_grad():
+        merged = tiny_unet()
+        merged.load_state_dict(load_file(out))
+        found = merged(latents, 300, states, added_cond_kwargs=extra).sample
+        model.load_lora_adapter(load_file(path), prefix="unet")
+        wanted = model(latents, 300, states, added_cond_kwargs=extra).sample
+    assert torch.allclose(found, wanted, rtol=0, atol=1e-5)
+
+
+def test_what_does_not_fit_together(made, tmp_path):
+    family, path, base, tuned = made
+    out = tmp_path / "out.safetensors"
+    file, checkpoint = open_lora(path), Checkpoint(base)
+    with pytest.raises(OutputError, match="is an input"):
+        add_into_checkpoint(file, checkpoint, base, overwrite=True)
+    tensors = load_file(base)
+    name = {
+        "sdxl": f"{LDM}input_blocks.4.1.proj_in.weight",
+        "sd15": f"{LDM}input_blocks.4.1.proj_in.weight",
+        "flux": "double_blocks.0.img_attn.qkv.weight",
+    }[family]
+    fewer = {key: t for key, t in tensors.items() if key != name}
+    save_file(fewer, tmp_path / "fewer.safetensors")
+    with pytest.raises(ModelError, match="has no weight for"):
+        add_into_checkpoint(file, Checkpoint(tmp_path / "fewer.safetensors"), out)
+    save_file(tensors | {name: torch.ones(9, 9)}, tmp_path / "wrong.safetensors")
+    with pytest.raises(ModelError, match="which does not fit"):
+        add_into_checkpoint(file, Checkpoint(tmp_path / "wrong.safetensors"), out)
+    with pytest.raises(ModelError, match="has the same weights as"):
+        extract_lora(checkpoint, checkpoint, out, Rank(2))
+    plain = {"a.lora_A.weight": torch.ones(1, 2), "a.lora_B.weight": torch.ones(2, 1)}
+    write(tmp_path / "x.safetensors", plain)
+    with pytest.raises(ModelError, match=r"is no checkpoint of SDXL, SD 1\.5 or FLUX"):
+        Checkpoint(tmp_path / "x.safetensors")
+    (tmp_path / "cut.safetensors").write_bytes(base.read_bytes()[:-5])
+    with pytest.raises(ModelError, match="cannot be read as a checkpoint"):
+        Checkpoint(tmp_path / "cut.safetensors")
+    assert not out.exists()
+    assert tuned.exists()
+
+
+def test_the_commands(made, tmp_path):
+    _, path, base, tuned = made
+    out, into = tmp_path / "out.safetensors", tmp_path / "into.safetensors"
+
+    def run(*args: object):
+        return CliRunner().invoke(_commands.app, ["lora", *map(str, args)])
+
+    half = run("merge", f"{path}:0.5", "--into", base, "--output", into)
+    assert half.exit_code == 0, half.stderr
+    assert "weights of" in half.stdout
+    old, new, whole = load_file(base), load_file(into), load_file(tuned)
+    changed = torch.cat([(new[k] - old[k]).flatten() for k in old])
+    wanted = torch.cat([(whole[k] - old[k]).flatten() for k in old]) / 2
+    assert torch.allclose(changed, wanted, rtol=0, atol=1e-6)
+    done = run("extract", base, tuned, "--rank", 8, "--output", out, "--no-verify")
+    assert done.exit_code == 0, done.stderr
+    assert "Relative error: " in done.stdout
+    found, given = stack(dense(open_lora(out))), stack(dense(open_lora(path)))
+    assert float((found - given).norm()) < 1e-2 * float(given.norm())
+    assert run("extract", base, tuned, "--output", out).exit_code == 2
