@@ -16,7 +16,7 @@ from stiefel_lora import ConfigError
 from stiefel_lora.families.sdxl import Sdxl
 from stiefel_lora.files import load_lora
 from stiefel_lora.training.loop import Loop
-from stiefel_lora.training.preflight import look_over
+from stiefel_lora.training.preflight import estimate_run
 from stiefel_lora.training.trainer import train
 from stiefel_lora.training.validation import Validation
 
@@ -83,7 +83,7 @@ def test_what_cannot_train_is_refused_before_loading_by_train_and_validate_alike
     for model in (tiny_sdxl, Path("nobody/nothing")):
         config = tiny_config(model, tmp_path, optimizer=custom(path, **options))
         with pytest.raises(ConfigError) as error:
-            look_over(config)
+            estimate_run(config)
         sentences.append(str(error.value))
     config = tiny_config(tiny_sdxl, tmp_path, optimizer=custom(path, **options))
     with pytest.raises(ConfigError) as error:
@@ -100,10 +100,10 @@ def test_an_optimizer_for_matrices_alone_and_layers_that_have_others(
 ) -> None:
     """Muon takes parameters of two dimensions; DoRA has magnitudes of one."""
     muon = custom("torch.optim.Muon")
-    look_over(tiny_config(tiny_sdxl, tmp_path, optimizer=muon))
+    estimate_run(tiny_config(tiny_sdxl, tmp_path, optimizer=muon))
     dora = {"use_dora": True, "output_formats": ["peft"]}
     with pytest.raises(ConfigError, match="only supports 2D parameters"):
-        look_over(tiny_config(tiny_sdxl, tmp_path, optimizer=muon, **dora))
+        estimate_run(tiny_config(tiny_sdxl, tmp_path, optimizer=muon, **dora))
 
 
 def test_weights_of_eval_mode_are_measured_shown_and_written_those_of_train_trained(

@@ -5,7 +5,11 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -15,7 +19,7 @@ from helpers.runs import make_pictures, tiny_config
 from stiefel_lora import ConfigError, DataError, OutputError
 from stiefel_lora._commands import app
 from stiefel_lora.families.sdxl import Sdxl
-from stiefel_lora.training.preflight import look_over
+from stiefel_lora.training.preflight import estimate_run
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +38,7 @@ def test_what_is_found(
     config = tiny_config(tiny_sdxl, tmp_path)
     (tmp_path / "train" / "00.txt").unlink()
     (tmp_path / "train" / "more.heic").touch()
-    found = look_over(config)
+    found = estimate_run(config)
     assert (found.pictures, found.held_out, found.without_caption) == (4, 2, 1)
     assert [".heic (1)" in remark for remark in found.remarks] == [True]
     # The command prints these, once.
@@ -49,23 +53,23 @@ def test_pictures_that_training_would_leave_out(
 ) -> None:
     config = tiny_config(tiny_sdxl, tmp_path)
     (tmp_path / "train" / "01.png").write_bytes(b"no picture")
-    found = look_over(config)
+    found = estimate_run(config)
     assert found.pictures == 4
     (reason,) = found.left_out
     assert reason.startswith(str(tmp_path / "train" / "01.png"))
     large = tiny_config(tiny_sdxl, tmp_path, resolution=512)
     with pytest.raises(DataError) as error:
-        look_over(large)
+        estimate_run(large)
     assert str(error.value) == (
         f"None of the 4 pictures can be read; the first is {tmp_path}/train/00.png "
         f"(32 x 32 pixels are less than a bucket's step of 64; set allow_upscaling to "
         f"enlarge it)."
     )
-    look_over(large.model_copy(update={"allow_upscaling": True}))
+    estimate_run(large.model_copy(update={"allow_upscaling": True}))
 
 
 def test_a_hub_model_that_is_not_here(tmp_path: Path) -> None:
-    found = look_over(tiny_config(Path("nobody/nothing"), tmp_path))
+    found = estimate_run(tiny_config(Path("nobody/nothing"), tmp_path))
     assert found.pictures == 4
     assert found.layers is None
 
@@ -81,7 +85,7 @@ def test_a_package_that_is_missing(
     )
     for model in (tiny_sdxl, Path("nobody/nothing")):
         with pytest.raises(ConfigError, match="needs the package bitsandbytes"):
-            look_over(tiny_config(model, tmp_path, weight_dtype="nfloat4"))
+            estimate_run(tiny_config(model, tmp_path, weight_dtype="nfloat4"))
 
 
 def test_no_room_on_the_disk(
@@ -90,7 +94,7 @@ def test_no_room_on_the_disk(
     full = shutil._ntuple_diskusage(10**9, 10**9, 0)  # type: ignore[attr-defined]
     monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
     with pytest.raises(OutputError, match=r"The run will write about .* GB free at"):
-        look_over(tiny_config(tiny_sdxl, tmp_path))
+        estimate_run(tiny_config(tiny_sdxl, tmp_path))
 
 
 def command(config: Path, *more: str) -> Any:
@@ -118,3 +122,83 @@ def test_the_command(tiny_sdxl: Path, tmp_path: Path) -> None:
     assert refused.exit_code == 2
     assert "layer_filter: 'attn9' matches no layer" in refused.stderr
     assert refused.stdout == ""
+
+
+def calls_of(names: Iterable[str]) -> tuple[Counter[str], Callable[..., None]]:
+    """Count calls by the name of the function, wherever it was imported from."""
+    found: Counter[str] = Counter()
+    wanted = set(names)
+
+    def count(frame: FrameType, event: str, _: object) -> None:
+        code = frame.f_code
+        if event == "call" and code.co_name in wanted:
+            assert "stiefel_lora" in code.co_filename
+            found[code.co_name] += 1
+
+    return found, count
+
+
+CHECKS = (
+    "check_paths",
+    "check_hardware",
+    "check_quantisation",
+    "scan_all",
+    "check_model",
+    "find_model",
+    "make_accelerator",
+    "check_attention",
+    "check_compiler",
+    "open_family",
+    "check_optimizer",
+    "check_room",
+    "text_targets",
+)
+
+
+@pytest.mark.parametrize("verb", ["validate", "train"])
+def test_each_check_runs_once(
+    verb: str, tiny_sdxl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stiefel_lora.training.backend._has_cpp", lambda: True)
+    make_pictures(tmp_path / "train")
+    settings = {
+        "base_model_name": str(tiny_sdxl),
+        "concepts": [{"path": "train"}],
+        "lora_rank": 4,
+        "lora_init": "loi",
+        "resolution": 32,
+        "compile": True,
+        "output_dir": "runs",
+    }
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps(settings), encoding="utf-8")
+    found, count = calls_of(CHECKS)
+    sys.setprofile(count)
+    try:
+        done = CliRunner().invoke(app, [verb, str(path)])
+    finally:
+        sys.setprofile(None)
+    # A training ends where it would read the first image.
+    assert (done.exit_code, str(done.exception)) == {
+        "validate": (0, "None"),
+        "train": (1, "validate read weights or pictures"),
+    }[verb]
+    assert found == dict.fromkeys(CHECKS, 1)
+
+
+@pytest.mark.parametrize("model", ["here", "on the hub"])
+def test_without_images_the_rest_is_checked(
+    model: str, tiny_sdxl: Path, tmp_path: Path
+) -> None:
+    name = tiny_sdxl if model == "here" else Path("nobody/nothing")
+    found = estimate_run(tiny_config(name, tmp_path, concepts=[]))
+    assert found.pictures == 0
+    assert found.layers == (12 if model == "here" else None)
+
+
+def test_a_compiler_is_needed_for_a_model_that_is_not_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stiefel_lora.training.backend._has_cpp", lambda: False)
+    with pytest.raises(ConfigError, match="compile=true needs a C"):
+        estimate_run(tiny_config(Path("nobody/nothing"), tmp_path, compile=True))

@@ -11,7 +11,7 @@ from .training import hush_libraries
 
 if TYPE_CHECKING:
     from ..memory import MemoryEstimate
-    from ..training.preflight import Preflight
+    from ..training.preflight import RunEstimate
 
 __all__ = ["validate"]
 
@@ -32,9 +32,9 @@ def validate(
         # A preset alone is checked without torch, in a moment.
         if settings.base_model_name or settings.concepts:
             hush_libraries()
-            from ..training.preflight import look_over
+            from ..training.preflight import estimate_run
 
-            found = look_over(settings)
+            found = estimate_run(settings)
         pictures = settings.batch_size * settings.gradient_accumulation_steps
         typer.echo(
             f"{config} is valid: {settings.optimizer.name}, rank {settings.lora_rank}, "
@@ -46,7 +46,7 @@ def validate(
             _show(found)
 
 
-def _show(found: Preflight) -> None:
+def _show(found: RunEstimate) -> None:
     if found.pictures:
         bare = found.without_caption
         typer.echo(

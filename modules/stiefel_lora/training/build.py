@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate import Accelerator
 from torch import nn
 
-from .._exceptions import ConfigError
 from ..adapters import (
     add_lora,
-    check_room,
     pairs_of,
-    ranks_of,
-    select_layers,
-    select_text_layers,
 )
-from ..checkpoints import ModelSource
 from ..data.balance import rates_of
 from ..data.color_profiles import profile_remarks
-from ..data.folder import Scan, scan_all, scan_concepts
+from ..data.folder import Scan, scan_concepts
 from ..data.order import DataOrder
 from ..data.plan import Plan, plan_of
 from ..data.prepare import EncodedSet, encode_set
 from ..data.store import TensorStore
-from ..families import Family, check_model, open_family
+from ..families import Family
 from ..families.text_training import checkpoint_layers
 from ..optim.alpha import ALPHA_IS_RANK
 from ..optim.factory import create_optimizer
@@ -35,19 +27,14 @@ from ..optim.foreign import create_foreign
 from ..runs.progress import ProgressBar, say
 from ..runs.run_folder import RunFolder
 from .backend import (
-    check_attention,
-    check_compiler,
-    check_hardware,
-    check_quantisation,
     compile_blocks,
-    make_accelerator,
     set_attention,
 )
 from .checkpointing.rng import seed_all
 from .ema import MovingAverage
 from .loss.denoising_loss import make_objective
 from .loss.noise import make_noise_source
-from .optimizer_trial import check_optimizer
+from .preflight import Preflight
 from .samples import Sampler
 from .schedule import make_schedule
 from .state import TrainingState
@@ -57,94 +44,14 @@ if TYPE_CHECKING:
     from ..config import TrainConfig
 
 __all__ = [
-    "Inputs",
     "add_text_loras",
     "build_state",
-    "check_inputs",
     "make_optimizer",
-    "report_files",
-    "text_targets",
 ]
 
 
-@dataclasses.dataclass(frozen=True)
-class Inputs:
-    """What was found to be in order before anything expensive."""
-
-    train: Scan
-    validation: Scan
-    accelerator: Accelerator
-    family: Family
-    targets: list[str]
-    """Layers that get a LoRA."""
-
-    ranks: dict[str, int]
-    """Rank of each of them."""
-
-    text_targets: dict[str, list[str]]
-    """Text encoders that are trained, and their layers that get a LoRA."""
-
-
-def check_inputs(config: TrainConfig, source: ModelSource | None = None) -> Inputs:
-    """Look at everything that the user gave, without reading weights or pictures.
-
-    Args:
-        config: the whole configuration.
-        source: the base model, if ``check_model`` has found it before.
-
-    Raises:
-        InputError: one sentence on what can not work.
-    """
-    if not config.concepts:
-        raise ConfigError(
-            "concepts is not set; name a folder of captioned pictures to learn from."
-        )
-    check_hardware(config)
-    check_quantisation(config)
-    train, validation = scan_all(config)
-    source = source or check_model(config)
-    accelerator = make_accelerator(config)
-    check_attention(config, accelerator.device)
-    if config.compile:
-        check_compiler(accelerator.device)
-    family = open_family(config, accelerator.device, source)
-    skeleton = family.skeleton()
-    targets = select_layers(
-        skeleton,
-        family=config.model_type,
-        preset=config.layer_filter_preset,
-        patterns=config.layer_filter,
-        **config.rank_settings,
-    )
-    layers = [skeleton.get_submodule(name) for name in targets]
-    check_optimizer(config, accelerator.device, _dimensions(config, layers))
-    if config.lora_init == "loi":
-        check_room(skeleton, targets, config.lora_rank)
-    found = ranks_of(skeleton, targets, **config.rank_settings)
-    text = text_targets(config, family)
-    return Inputs(train, validation, accelerator, family, targets, found, text)
-
-
-def report_files(inputs: Inputs) -> None:
-    """Print what the folders hold beside images with captions; not in ``validate``."""
-    train = inputs.train
-    for remark in (*train.remarks, *inputs.validation.remarks):
-        say(remark)
-    if train.without_caption:
-        say(
-            f"{train.without_caption} of {len(train.pictures)} pictures have no "
-            f"caption (.txt); they are learned with an empty one."
-        )
-
-
-def _dimensions(config: TrainConfig, layers: Sequence[nn.Module]) -> set[int]:
-    """How many dimensions the trained tensors have: those of weights, 1 with DoRA."""
-    found = {layer.get_parameter("weight").dim() for layer in layers}
-    return {*found, 1} if config.use_dora else found
-
-
 def build_state(
-    config: TrainConfig, inputs: Inputs, folder: RunFolder
+    config: TrainConfig, inputs: Preflight, folder: RunFolder
 ) -> TrainingState:
     """Encode the pictures, then load the denoiser and put the LoRA in.
 
@@ -152,9 +59,10 @@ def build_state(
         InputError: pictures that can not be read, a disk that is full ...
     """
     seed_all(config.seed)
-    family = inputs.family
+    opened = inputs.model
+    family = opened.family
     store = TensorStore(config.cache_dir or config.output_dir / ".cache")
-    frozen_text = bool(family.text_models.keys() - inputs.text_targets.keys())
+    frozen_text = bool(family.text_models.keys() - opened.text_targets.keys())
     plan = plan_of(config, training=True, encodes_text=frozen_text)
     pictures = _encode("Encoding pictures", inputs.train, family, store, plan)
     plan = plan_of(config, training=False, encodes_text=frozen_text)
@@ -177,21 +85,21 @@ def build_state(
         model,
         rank=config.lora_rank,
         alpha=config.resolved_alpha,
-        targets=inputs.targets,
+        targets=opened.targets,
         method=config.optimizer.method,
         seed=config.seed,
         init=config.lora_init,
         use_dora=config.use_dora,
-        ranks=inputs.ranks,
+        ranks=opened.ranks,
     )
     model.train()
-    whole = add_text_loras(config, family, inputs.text_targets, model)
+    whole = add_text_loras(config, family, opened.text_targets, model)
     optimizer = make_optimizer(config, family, whole)
     prepared = inputs.accelerator.prepare(model, optimizer)
     state = TrainingState(
         family=family,
         accelerator=inputs.accelerator,
-        model=whole if inputs.text_targets else prepared[0],
+        model=whole if opened.text_targets else prepared[0],
         denoiser=prepared[0],
         optimizer=prepared[1],
         scheduler=_make_scheduler(config, optimizer),
@@ -256,25 +164,6 @@ def _make_scheduler(
         floor=config.learning_rate_min_factor,
     )
     return torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
-
-
-def text_targets(config: TrainConfig, family: Family) -> dict[str, list[str]]:
-    """Text encoder -> its layers that get a LoRA: attention and feed-forward.
-
-    Raises:
-        ConfigError: the model has no such encoder, or the rank is too large for it.
-    """
-    found = {}
-    for part in config.text_encoder_rates:
-        if part not in family.text_models:
-            raise ConfigError(
-                f"train_{part}=true, but a model of {family.facts.label} has no "
-                f"{part}: leave it out."
-            )
-        skeleton = family.text_skeleton(part)
-        found[part] = select_text_layers(skeleton, family=family.name, part=part)
-        ranks_of(skeleton, found[part], rank=config.lora_rank)
-    return found
 
 
 def add_text_loras(

@@ -21,7 +21,7 @@ from ..runs.result import TrainResult
 from ..runs.run_folder import RunFolder, create_run_folder
 from ..runs.run_lock import hold_run
 from .backend import advise_on_memory
-from .build import Inputs, build_state, check_inputs, report_files
+from .build import build_state
 from .checkpointing.checkpoint import Checkpoint, load_checkpoint, remove_leftovers
 from .checkpointing.identity import changed_settings, check_identity, run_identity
 from .checkpointing.image_changes import changes_since, images_of
@@ -33,6 +33,7 @@ from .logging.sinks import SinkGroup
 from .logging.tensorboard_sink import TensorBoardSink
 from .loi_start import start_from_gradient
 from .loop import Loop
+from .preflight import Preflight, report_files, run_preflight
 from .state import TrainingState
 
 if TYPE_CHECKING:
@@ -58,9 +59,9 @@ def train(config: TrainConfig, resume: str | Path | None = None) -> TrainResult:
     """
     started = datetime.datetime.now(datetime.timezone.utc)
     clock = time.monotonic()
-    inputs = check_inputs(config)
+    inputs = run_preflight(config)
     report_files(inputs)
-    identity = run_identity(config, inputs.family, inputs.targets)
+    identity = run_identity(config, inputs.model.family, inputs.model.targets)
     if resume is None:
         return _new_run(config, inputs, identity, started, clock)
     folder, named = find_run(config, resume)
@@ -72,7 +73,7 @@ def train(config: TrainConfig, resume: str | Path | None = None) -> TrainResult:
         check_identity(checkpoint.identity, identity, path)
         check_steps(config, path, checkpoint)
         folder.make_parts()
-        for sentence in changes_since(checkpoint, inputs):
+        for sentence in changes_since(checkpoint, inputs.train, inputs.validation):
             say(sentence)
         say(f"Going on from {path}, step {checkpoint.step} of {config.steps}.")
         run = Run(config, inputs, identity, folder, (path, checkpoint))
@@ -81,7 +82,7 @@ def train(config: TrainConfig, resume: str | Path | None = None) -> TrainResult:
 
 def _new_run(
     config: TrainConfig,
-    inputs: Inputs,
+    inputs: Preflight,
     identity: dict[str, Any],
     started: datetime.datetime,
     clock: float,
@@ -106,7 +107,7 @@ class Run:
     def __init__(
         self,
         config: TrainConfig,
-        inputs: Inputs,
+        inputs: Preflight,
         identity: dict[str, Any],
         folder: RunFolder,
         resume: tuple[Path, Checkpoint] | None,
@@ -179,7 +180,7 @@ class Run:
             self.folder,
             self.sink,
             self.identity,
-            images_of(self.inputs),
+            images_of(self.inputs.train, self.inputs.validation),
         )
         loop = Loop(
             self.config,
@@ -217,7 +218,9 @@ class Run:
             "checkpoint": path.name,
             "changed": changed,
             "abandoned": abandoned,
-            "images": changes_since(checkpoint, self.inputs),
+            "images": changes_since(
+                checkpoint, self.inputs.train, self.inputs.validation
+            ),
         }
         self._announce("resume", checkpoint.step, more)
         monitor.restore(self.folder, checkpoint.step)

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from ...data.folder import Picture, Scan
 
 if TYPE_CHECKING:
-    from ..build import Inputs
     from .checkpoint import Checkpoint
 
 __all__ = ["changes_since", "image_changes", "images_of"]
@@ -27,18 +26,18 @@ Listing = dict[str, list[Any]]
 _SHOWN = 3
 
 
-def images_of(inputs: Inputs) -> dict[str, Listing]:
+def images_of(train: Scan, validation: Scan) -> dict[str, Listing]:
     """List the images of a run by the key of the configuration that names them."""
     return {
-        "concepts": _listing(inputs.train),
-        "validation_concepts": _listing(inputs.validation),
+        "concepts": _listing(train),
+        "validation_concepts": _listing(validation),
     }
 
 
-def changes_since(checkpoint: Checkpoint, inputs: Inputs) -> list[str]:
+def changes_since(checkpoint: Checkpoint, train: Scan, validation: Scan) -> list[str]:
     """Sentences of ``image_changes`` for a resume."""
     before = checkpoint.training.get("images")
-    return image_changes(before, images_of(inputs), checkpoint.step)
+    return image_changes(before, images_of(train, validation), checkpoint.step)
 
 
 def image_changes(before: Any, now: dict[str, Listing], step: int) -> list[str]:
