@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -70,9 +72,13 @@ def test_a_job_follows_its_own_orders_and_no_older_ones(
     if early:
         pause_jobs(queue, [job.id])
     ran = []
-    monkeypatch.setattr(
-        "stiefel_lora.cli.main", lambda: ran.append([*job.folder.commands.iterdir()])
-    )
+
+    def train_file(config: str, overrides: list[str], resume: str) -> Any:
+        assert (overrides, resume) == ([], str(job.run_dir))
+        ran.append([*job.folder.commands.iterdir()])
+        return SimpleNamespace(interrupted=False)
+
+    monkeypatch.setattr(worker, "train_file", train_file)
     code = worker.run(queue, job)
     assert (code, ran) == ((130, []) if early else (0, [[]]))
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from .._exceptions import InputError, TrainingError
-
-if TYPE_CHECKING:
-    from ..config import TrainConfig
+from .._entry import BAD_INPUT, FAILURE, INTERRUPTED, load, outcome_of
 
 __all__ = [
     "BAD_INPUT",
@@ -24,10 +21,6 @@ __all__ = [
     "load_plugins",
     "sentences",
 ]
-
-FAILURE, BAD_INPUT, INTERRUPTED = 1, 2, 130
-
-_PACKAGE = __name__.partition(".")[0]
 
 ConfigArgument = Annotated[
     str,
@@ -59,18 +52,6 @@ PluginOption = Annotated[
 ]
 
 
-def load(
-    config: str, overrides: list[str] | None, plugins: list[str] | None = None
-) -> TrainConfig:
-    """Read and check a config file or preset, its paths included."""
-    from ..config import check_paths, load_config
-    from ..config.presets import find_config
-
-    settings = load_config(find_config(config), overrides or (), plugins or ())
-    check_paths(settings)
-    return settings
-
-
 def load_plugins(plugins: list[str] | None, *, installed: bool = False) -> None:
     """Load the plug-ins that a command names, and those of installed packages.
 
@@ -91,23 +72,10 @@ def sentences() -> Iterator[None]:
     """Turn the errors that a user can mend into a sentence and an exit code."""
     try:
         yield
-    except InputError as error:
-        _fail(str(error), BAD_INPUT)
-    except TrainingError as error:
-        _fail(str(error), FAILURE)
-    except KeyboardInterrupt:
-        _fail("Interrupted.", INTERRUPTED)
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package in ("", _PACKAGE):
+    except (Exception, KeyboardInterrupt) as error:
+        outcome = outcome_of(error)
+        if outcome is None:
             raise
-        _fail(
-            f"This needs the package {package}, which is not installed: "
-            f'pip install "stiefel-lora[train]".',
-            BAD_INPUT,
-        )
-
-
-def _fail(sentence: str, code: int) -> None:
-    typer.echo(sentence, err=True)
-    raise typer.Exit(code)
+        sentence, code = outcome
+        typer.echo(sentence, err=True)
+        raise typer.Exit(code) from error

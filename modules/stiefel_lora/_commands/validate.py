@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from .._entry import hush_libraries
 from ._shared import ConfigArgument, PluginOption, SetOption, load, sentences
-from .training import hush_libraries
 
 if TYPE_CHECKING:
     from ..memory import MemoryEstimate

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import signal
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
+from ..runs.interrupts import InterruptWatch
 from .adding import sync_jobs
 from .job import Job
 from .plan import Plan
@@ -59,11 +56,16 @@ def run_batch(folder: Path, plans: Sequence[Plan], slots: Sequence[str]) -> list
     runner = Runner(queue, slots)
     queue.note(f"Batch of {len(jobs)} jobs in {folder}: {counts(jobs)}.")
     try:
-        with View(queue) as view, _Interrupts(runner, view.say):
+        with View(queue) as view, InterruptWatch(lambda: _stop(runner, view)):
             _work(runner, view)
     finally:
         runner.leave()
     return [queue.job(number) for number in order]
+
+
+def _stop(runner: Runner, view: View) -> None:
+    runner.stop()
+    view.say("Stopping: the running jobs save first. Again: do not wait for them.")
 
 
 def _work(runner: Runner, view: View) -> None:
@@ -80,27 +82,3 @@ def _work(runner: Runner, view: View) -> None:
         if not busy:
             return
         time.sleep(_TICK_SECONDS)
-
-
-class _Interrupts:
-    """Ctrl-C and SIGTERM stop the jobs; a second one does not wait for them."""
-
-    def __init__(self, runner: Runner, say: Callable[[str], None]) -> None:
-        self._runner = runner
-        self._say = say
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> None:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._on_signal)
-
-    def __exit__(self, *exc: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self._runner.stopping:
-            raise KeyboardInterrupt
-        self._runner.stop()
-        self._say("Stopping: the running jobs save first. Again: do not wait for them.")

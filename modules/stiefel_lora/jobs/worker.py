@@ -11,7 +11,9 @@ import json
 import os
 import shutil
 import sys
+import traceback
 
+from .._entry import BAD_INPUT, FAILURE, INTERRUPTED, outcome_of, train_file
 from .._exceptions import OutputError, StiefelLoraError
 from ..files.atomic import atomic_write
 from ..runs.run_lock import hold_run
@@ -65,45 +67,46 @@ def _say(sentence: str) -> None:
 
 
 def _code_of(queue: Queue, job: Job) -> int:
+    """Train as ``stiefel-lora train`` does; returns its exit code."""
     try:
-        arguments = _prepare(queue, job)
+        overrides, resume = _prepare(queue, job)
     except StiefelLoraError as error:
         _say(str(error))
-        return 2
+        return BAD_INPUT
     if queue.job(job.id).wish:
-        return 130
-    from ..cli import main as command_line
-
-    sys.argv = ["stiefel-lora", *arguments]
+        return INTERRUPTED
     try:
-        command_line()
+        result = train_file(str(queue.config_path(job)), overrides, resume)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:
-        import traceback
+    except BaseException as error:
+        outcome = outcome_of(error)
+        if outcome is None:
+            traceback.print_exc()
+            return FAILURE
+        # The last words of the log become the message of the job.
+        sentence, code = outcome
+        print(sentence, file=sys.stderr, flush=True)
+        return code
+    return INTERRUPTED if result.interrupted else 0
 
-        traceback.print_exc()
-        return 1
-    return 0
 
-
-def _prepare(queue: Queue, job: Job) -> list[str]:
-    """Write the settings, tidy the folder, give the arguments of ``stiefel-lora``."""
+def _prepare(queue: Queue, job: Job) -> tuple[list[str], str | None]:
+    """Write the settings and tidy the folder; returns overrides and what to resume."""
     path = queue.config_path(job)
     text = json.dumps(job.config, indent=2, ensure_ascii=False) + "\n"
     with atomic_write(path) as part:
         part.write_text(text, encoding="utf-8", newline="\n")
-    arguments = ["train", str(path)]
+    overrides = []
     if job.device:
-        arguments += [
-            "--set",
-            f"device={'cuda' if job.device.isdecimal() else job.device}",
-        ]
+        # The process sees one GPU alone (``slots.environment_of``), which is cuda.
+        device = "cuda" if job.device.isdecimal() else job.device
+        overrides.append(f"device={device}")
     if job.folder.has_checkpoint:
-        return [*arguments, "--resume", str(job.run_dir)]
+        return overrides, str(job.run_dir)
     if job.run_dir.exists():
         _remove_remains(job)
-    return arguments
+    return overrides, None
 
 
 def _remove_remains(job: Job) -> None:
