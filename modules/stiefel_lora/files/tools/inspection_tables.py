@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from rich.table import Table
 
 from .inspection import LayerReport, LoraReport, Summary
+from .inspection_facts import facts_of, number_text
 
 __all__ = ["inspection_tables"]
 
@@ -37,33 +37,12 @@ def inspection_tables(
 
 
 def _files(reports: Sequence[LoraReport], names: Sequence[str]) -> Table:
-    facts = [_facts(report) for report in reports]
+    facts = [facts_of(report) for report in reports]
     labels = dict.fromkeys(label for found in facts for label in found)
     table = Table("", *names)
     for label in labels:
         table.add_row(label, *(found.get(label, "") for found in facts))
     return table
-
-
-def _facts(report: LoraReport) -> dict[str, str]:
-    file, total = report.file, report.total
-    facts = {
-        "family": file.family or "unknown",
-        "spelling": file.spelling,
-        "adapter": _counted(file.kinds),
-        "rank": _counted(report.ranks),
-        "alpha": _counted({f"{a:g}": n for a, n in report.alphas.items()}),
-        "dtype": _counted(file.dtypes),
-        "size": f"{file.size / 1e6:.2f} MB",
-        "trigger words": ", ".join(report.trigger_words),
-        **report.notes,
-        "norm of the update": _number(total.norm),
-        "largest sigma_1": _number(total.sigma_1),
-        "mean effective rank": _number(total.effective_rank),
-        "mean share of the rank": f"{total.share:.1%}",
-        "spikes, dead, not finite": f"{total.spikes}, {total.dead}, {total.not_finite}",
-    }
-    return {label: text for label, text in facts.items() if text}
 
 
 def _sections(report: LoraReport) -> Table:
@@ -83,11 +62,11 @@ def _summary_cells(part: Summary) -> list[str]:
     return [
         str(part.layers),
         f"{part.rank:.4g}",
-        _number(part.effective_rank),
-        _number(part.stable_rank),
+        number_text(part.effective_rank),
+        number_text(part.stable_rank),
         f"{part.share:.0%}" if math.isfinite(part.share) else "",
-        _number(part.sigma_1),
-        _number(part.norm),
+        number_text(part.sigma_1),
+        number_text(part.norm),
         str(part.spikes or ""),
         str(part.dead or ""),
     ]
@@ -105,11 +84,11 @@ def _layers(report: LoraReport) -> Table:
             "x".join(map(str, layer.shape)),
             str(layer.rank),
             f"{layer.alpha:g}",
-            _number(layer.effective_rank),
-            _number(layer.stable_rank),
+            number_text(layer.effective_rank),
+            number_text(layer.stable_rank),
             str(layer.k95),
-            _number(layer.sigma_1),
-            _number(layer.norm),
+            number_text(layer.sigma_1),
+            number_text(layer.norm),
             "" if layer.spike is None else f"{layer.spike:.2f}",
             _fault(layer),
         )
@@ -133,7 +112,9 @@ def _side_by_side(
                 for name, part in report.sections.items()
             }
         for key, (_, norm, rank) in found.items():
-            cells.setdefault(key, {})[place] = f"{_number(norm)} ({_number(rank)})"
+            cells.setdefault(key, {})[place] = (
+                f"{number_text(norm)} ({number_text(rank)})"
+            )
     table = Table(
         "Layer" if layers else "Section",
         *names,
@@ -172,16 +153,3 @@ def _short_names(reports: Sequence[LoraReport]) -> list[str]:
     if len(set(names)) == len(names):
         return names
     return [str(report.file.path) for report in reports]
-
-
-def _counted(counts: Mapping[Any, int]) -> str:
-    """``16`` for one value, ``16 (700), 8 (40)`` for several."""
-    if len(counts) == 1:
-        return str(next(iter(counts)))
-    shown = [f"{value} ({count})" for value, count in counts.items()]
-    more = [f"{len(shown) - _MOST} more"] if len(shown) > _MOST else []
-    return ", ".join(shown[:_MOST] + more)
-
-
-def _number(value: float) -> str:
-    return f"{value:.4g}" if math.isfinite(value) else "NaN"

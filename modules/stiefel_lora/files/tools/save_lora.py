@@ -79,7 +79,11 @@ class Saved:
 
 
 def check_output(
-    path: str | os.PathLike[str], inputs: Sequence[Path], *, overwrite: bool
+    path: str | os.PathLike[str],
+    inputs: Sequence[Path],
+    *,
+    overwrite: bool,
+    option: str = "--output",
 ) -> None:
     """Refuse an output that exists or is an input, before any work is done.
 
@@ -89,11 +93,11 @@ def check_output(
     path = Path(path)
     if any(path.exists() and path.samefile(given) for given in inputs):
         raise OutputError(
-            f"--output: {path} is an input, which is never changed. Name another file."
+            f"{option}: {path} is an input, which is never changed. Name another file."
         )
     if path.exists() and not overwrite:
         raise OutputError(
-            f"--output: {path} exists. Add --overwrite, or name another file."
+            f"{option}: {path} exists. Add --overwrite, or name another file."
         )
 
 

@@ -1,0 +1,100 @@
+"""``lora inspect``: tables, JSON and a page about LoRA files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .._exceptions import InputError
+from ._shared import sentences
+from .lora import AllowOption, OverwriteOption, app, check_known
+
+if TYPE_CHECKING:
+    from ..files import LoraReport
+
+__all__: list[str] = []
+
+_WIDE = 240
+
+FilesArgument = Annotated[
+    list[Path],
+    typer.Argument(metavar="FILE...", help="LoRA files.", show_default=False),
+]
+
+
+@app.command()
+def inspect(
+    files: FilesArgument,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="One row for each layer.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print all numbers as JSON.")
+    ] = False,
+    page: Annotated[
+        Path | None,
+        typer.Option(
+            "--html",
+            metavar="FILE",
+            help="Write one HTML page with the spectra of all layers.",
+            show_default=False,
+        ),
+    ] = None,
+    overwrite: OverwriteOption = False,
+    allow_unknown: AllowOption = False,
+) -> None:
+    """Show family, spelling, ranks, norms and faults; several files side by side."""
+    with sentences():
+        from ..files import inspect_lora, open_lora
+
+        reports = [inspect_lora(open_lora(path)) for path in files]
+        if as_json:
+            found = [report.to_json() for report in reports]
+            typer.echo(json.dumps(found[0] if len(found) == 1 else found, indent=1))
+        else:
+            _print(reports, layers)
+        if page is not None:
+            _write_page(page, reports, overwrite)
+        for report in reports:
+            _check_finite(report)
+        for path, report in zip(files, reports, strict=True):
+            check_known(path, report.file, allow_unknown)
+
+
+def _write_page(page: Path, reports: list[LoraReport], overwrite: bool) -> None:
+    from ..files.atomic import atomic_write
+    from ..files.tools.inspection_page import inspection_page
+    from ..files.tools.save_lora import check_output
+
+    inputs = [report.file.path for report in reports]
+    check_output(page, inputs, overwrite=overwrite, option="--html")
+    text = inspection_page(reports)
+    with atomic_write(page) as part:
+        part.write_text(text, "utf-8")
+    typer.echo(f"{page}: {len(text) / 1e6:.2f} MB", err=True)
+
+
+def _check_finite(report: LoraReport) -> None:
+    broken = [layer.name for layer in report.layers if not layer.is_finite]
+    if broken:
+        more = f" and {len(broken) - 3} more" if len(broken) > 3 else ""
+        raise InputError(
+            f"{report.file.path}: NaN or infinity in {', '.join(broken[:3])}{more}. "
+            "Use an earlier file of the training."
+        )
+
+
+def _print(reports: list[LoraReport], layers: bool) -> None:
+    from rich.console import Console
+
+    from ..files.tools.inspection_tables import inspection_tables
+
+    console = Console()
+    if not console.is_terminal:
+        # A file has no edge that the table would have to fit in.
+        console.width = _WIDE
+    for part in inspection_tables(reports, layers=layers):
+        console.print(part, markup=False, highlight=False)

@@ -1,0 +1,49 @@
+"""Facts about a LoRA file as readable texts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from .inspection import LoraReport
+
+__all__ = ["facts_of", "number_text"]
+
+_MOST = 12
+
+
+def facts_of(report: LoraReport) -> dict[str, str]:
+    """Facts about a whole file under readable labels."""
+    file, total = report.file, report.total
+    facts = {
+        "family": file.family or "unknown",
+        "spelling": file.spelling,
+        "adapter": _counted(file.kinds),
+        "rank": _counted(report.ranks),
+        "alpha": _counted({f"{a:g}": n for a, n in report.alphas.items()}),
+        "dtype": _counted(file.dtypes),
+        "size": f"{file.size / 1e6:.2f} MB",
+        "trigger words": ", ".join(report.trigger_words),
+        **report.notes,
+        "norm of the update": number_text(total.norm),
+        "largest sigma_1": number_text(total.sigma_1),
+        "mean effective rank": number_text(total.effective_rank),
+        "mean share of the rank": f"{total.share:.1%}",
+        "spikes, dead, not finite": f"{total.spikes}, {total.dead}, {total.not_finite}",
+    }
+    return {label: text for label, text in facts.items() if text}
+
+
+def _counted(counts: Mapping[Any, int]) -> str:
+    """``16`` for one value, ``16 (700), 8 (40)`` for several."""
+    if len(counts) == 1:
+        return str(next(iter(counts)))
+    shown = [f"{value} ({count})" for value, count in counts.items()]
+    more = [f"{len(shown) - _MOST} more"] if len(shown) > _MOST else []
+    return ", ".join(shown[:_MOST] + more)
+
+
+def number_text(value: float) -> str:
+    """Four digits, or NaN."""
+    return f"{value:.4g}" if math.isfinite(value) else "NaN"
