@@ -119,6 +119,7 @@ class _Turns:
         count = len(self._pictures)
         start, end = self.until(number), self.until(number + 1)
         rounds = range(start // count, -(-end // count))
+        # A pass may begin and end inside a round, where the rate is a fraction.
         return sorted(
             Visit(picture, turn)
             for turn in rounds

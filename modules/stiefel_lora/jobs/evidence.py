@@ -10,12 +10,9 @@ from typing import Any
 from .._exceptions import ConfigError
 from ..config import dump_full, parse_config
 from ..runs.events import current_events
-from ..runs.run_folder import RunFolder
+from ..runs.run_folder import NOTES_AND_PLACES, RunFolder
 
 __all__ = ["different_settings", "end_of", "is_finished", "newest_step"]
-
-# Where a run is, and notes: two runs that differ in nothing else are the same training.
-_INNOCENT = frozenset({"comment", "run_name", "output_dir", "cache_dir", "device"})
 
 
 def end_of(folder: RunFolder) -> dict[str, Any] | None:
@@ -47,7 +44,8 @@ def different_settings(
     if there is None:
         return None
     here = _with_defaults(config)
-    keys = (there.keys() | here.keys()) - _INNOCENT
+    # Two runs that differ in nothing else are the same training.
+    keys = (there.keys() | here.keys()) - NOTES_AND_PLACES
     return sorted(key for key in keys if there.get(key) != here.get(key))
 
 

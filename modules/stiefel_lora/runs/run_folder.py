@@ -18,12 +18,18 @@ from .._text import read_text
 from .events import read_events
 
 __all__ = [
+    "NOTES_AND_PLACES",
     "RunFolder",
     "create_run_folder",
     "existing_run_folders",
     "plugins_in",
     "run_of_config",
 ]
+
+NOTES_AND_PLACES = frozenset(
+    {"comment", "run_name", "output_dir", "cache_dir", "device"}
+)
+"""Settings without influence on what a run computes: notes, and where it is."""
 
 _PARTS = ("tensorboard", "samples", "checkpoints", "lora", "commands")
 

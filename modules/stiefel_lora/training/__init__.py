@@ -1,4 +1,12 @@
-"""The training loop for LoRAs, with checkpoints, metrics and samples."""
+"""The training loop for LoRAs, with checkpoints, metrics and samples.
+
+In the order of a run: ``trainer`` (``train`` and the phases of a run), ``preflight``
+(all checks, shared with ``validate``), ``build`` (model, optimizer and data as a
+``state``), ``loop`` (step after step), ``export`` (LoRA files). ``checkpointing`` saves
+and resumes, ``loss`` holds noise and objective, ``logging`` measures and writes
+numbers, ``backend`` holds device, attention, compiler and memory. Folders of runs are
+in ``stiefel_lora.runs``.
+"""
 
 from __future__ import annotations
 

@@ -77,6 +77,7 @@ def build_state(
         folder.samples,
         encodes_text=frozen_text,
     )
+    # Before the denoiser is loaded, which then has the memory that they took.
     family.release_encoders()
     model = family.denoiser
     set_attention(model, config.attention_mechanism)

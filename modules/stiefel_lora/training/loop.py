@@ -132,6 +132,7 @@ class Loop:
             InterruptWatch() as watch,
             ProgressBar("Training", total, self.step) as bar,
         ):
+            # A resumed run has the measurements of its start in its folder.
             if self.step == 0:
                 if self._config.sample_every:
                     self._monitor.sample(0)
@@ -140,9 +141,12 @@ class Loop:
                 began = time.perf_counter()
                 loss, norm = self._take_step()
                 self._log_step(loss, norm, time.perf_counter() - began)
+                # Orders come last: what they save holds the measurements of this step,
+                # so that a resume repeats none of them.
                 self._do_what_is_due()
                 self._obey(watch.wanted)
                 self._show(bar)
+        # The last step may have been saved by its interval or by an order.
         if self._at_end and self._keeper.latest_step != self.step:
             self.save()
 
@@ -168,8 +172,11 @@ class Loop:
             with state.accelerator.accumulate(state.model):
                 loss = self._loss_of_next_batch()
                 state.accelerator.backward(loss)
+                # Stays on the device: one wait for it a step, not one a batch.
                 total += loss.detach()
         value = float(total) / config.gradient_accumulation_steps
+        # Before the optimizer steps: NaN would spread into every factor, and the block
+        # where it began could no longer be named.
         self._keeper.check(value, "loss", self.step + 1)
         norm = state.accelerator.clip_grad_norm_(
             state.parameters, config.clip_grad_norm or math.inf
@@ -188,6 +195,8 @@ class Loop:
 
     def _loss_of_next_batch(self) -> Tensor:
         state, size = self._state, self._config.batch_size
+        # The order is a function of seed and position, so a position in a checkpoint is
+        # all that a resume needs (``data.order``).
         visits = state.order.batch(self._position, size)
         self._position += size
         return state.loss(visits, state.noise)

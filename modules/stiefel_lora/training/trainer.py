@@ -66,10 +66,12 @@ def train(config: TrainConfig, resume: str | Path | None = None) -> TrainResult:
         return _new_run(config, inputs, identity, started, clock)
     folder, named = find_run(config, resume)
     with hold_run(folder.root, needed=False):
+        # Only with the lock: what looks left over may be half-written by its owner.
         remove_leftovers(folder.checkpoints)
         path, checkpoint = (
             (named, load_checkpoint(named)) if named else read_latest(folder)
         )
+        # Refusals come before the model is loaded, which takes long.
         check_identity(checkpoint.identity, identity, path)
         check_steps(config, path, checkpoint)
         folder.make_parts()
@@ -209,6 +211,7 @@ class Run:
     ) -> None:
         """Go on from a checkpoint; the folder changes only when all of it fits."""
         loop.restore(checkpoint, path)
+        # Compared before ``_write_config`` below replaces the older settings.
         changed = self._changed()
         moved = loop.begin_branch(checkpoint, path)
         self._write_config()

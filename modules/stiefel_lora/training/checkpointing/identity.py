@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..._exceptions import CheckpointError
 from ...config.paths import MODEL_SETTINGS
 from ...data.store import cache_key
+from ...runs.run_folder import NOTES_AND_PLACES
 
 if TYPE_CHECKING:
     from ...config import TrainConfig
@@ -30,16 +31,8 @@ _WORDS = {
     "optimizer": "optimizer",
     "options": "optimizer options",
 }
-# Where a run is, and notes: no influence on what it computes.
-_INNOCENT = {
-    "comment",
-    "run_name",
-    "output_dir",
-    "cache_dir",
-    "device",
-    "allow_pickled_weights",
-    *MODEL_SETTINGS,
-}
+# The base model is compared by its fingerprint, wherever its files are.
+_INNOCENT = {*NOTES_AND_PLACES, "allow_pickled_weights", *MODEL_SETTINGS}
 
 
 def run_identity(

@@ -116,6 +116,7 @@ class CheckpointKeeper:
             NonFiniteError: there is nothing good to save.
             OutputError: the disk is full; older checkpoints stay.
         """
+        # A checkpoint of NaN would become the last good one, and push good ones out.
         check_blocks(self._state.adapters, step=step, last=self.last_good())
         figures = {**figures, "images": self._images}
         snapshot = take_snapshot(self._state, step, position, self._identity, figures)

@@ -75,6 +75,7 @@ def restore(state: TrainingState, checkpoint: Checkpoint, path: Path) -> None:
         state.noise.restore(training["noise"])
         if state.accelerator.scaler is not None and training["scaler"]:
             state.accelerator.scaler.load_state_dict(training["scaler"])
+        # Last: nothing that is restored above may shift them.
         restore_rng(training["rng"])
 
 

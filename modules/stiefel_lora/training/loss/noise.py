@@ -41,6 +41,8 @@ class NoiseSource:
         timesteps_at: Callable[[Tensor], Tensor],
         offset_weight: float = 0.0,
     ) -> None:
+        # Own, and on the CPU: samples and dropout do not shift the noise of training,
+        # which is the same on every device.
         self._generator = torch.Generator("cpu").manual_seed(seed)
         self._places = draw
         self._timesteps_at = timesteps_at
