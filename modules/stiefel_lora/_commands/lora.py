@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, overload
@@ -79,6 +80,10 @@ DtypeOption = Annotated[
 ]
 
 
+JsonOption = Annotated[
+    bool,
+    typer.Option("--json", help="Print error, size and checks as JSON alone."),
+]
 VerifyOption = Annotated[
     bool,
     typer.Option(
@@ -131,6 +136,7 @@ def resize(
     layers: Annotated[
         bool, typer.Option("--layers", help="Print rank and error of each layer.")
     ] = False,
+    as_json: JsonOption = False,
     overwrite: OverwriteOption = False,
     allow_unknown: AllowOption = False,
     verify: VerifyOption = True,
@@ -157,6 +163,9 @@ def resize(
             overwrite=overwrite,
             command=command_line("resize", file, *options),
         )
+    if as_json:
+        _print_json(report.total_error, report.saved, verify)
+        return
     if layers:
         for row in report.layers:
             typer.echo(f"{row.error:.3e}  {row.old_rank} -> {row.rank}  {row.name}")
@@ -235,6 +244,7 @@ def merge(
         typer.Option(help="Cap of the norm of the sum.", show_default=False),
     ] = None,
     dtype: DtypeOption = None,
+    as_json: JsonOption = False,
     overwrite: OverwriteOption = False,
     allow_unknown: AllowOption = False,
     verify: VerifyOption = True,
@@ -291,6 +301,9 @@ def merge(
         # Their memory is needed for the check.
         parts.clear()
         del given
+    if as_json:
+        _print_json(report.error, report.saved, verify)
+        return
     norms = " and ".join(f"{norm:.4g}" for norm in report.norms)
     typer.echo(f"Norm of the sum: {report.norm:.4g}; of the weighted parts: {norms}.")
     typer.echo(f"Relative error of the stored sum: {report.error:.6g}.")
@@ -454,6 +467,20 @@ def print_saved(saved: Saved, verify: bool) -> None:
 
         for check in verify_lora(file):
             typer.echo(check.sentence())
+
+
+def _print_json(error: float, saved: Saved, verify: bool) -> None:
+    from ..files import verify_lora
+
+    checks = verify_lora(saved.file) if verify else ()
+    found = {
+        "error": error,
+        "size": saved.file.size,
+        "deviation": saved.deviation,
+        "remarks": list(saved.remarks),
+        "checks": [check.sentence() for check in checks],
+    }
+    typer.echo(json.dumps(found, indent=1))
 
 
 def check_known(path: Path, file: LoraFile, allow: bool) -> None:

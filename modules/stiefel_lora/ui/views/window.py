@@ -25,6 +25,7 @@ from ..controllers.pages import TABS
 from .basics import scrolled
 from .data_tab import DataTab
 from .difference_dialog import DifferenceDialog
+from .lora_tab import LoraTab
 from .run_controller import RunController
 from .settings_pages import SettingsPages
 from .theme import application, apply_theme
@@ -61,6 +62,7 @@ class MainWindow(QMainWindow):
         self.tabs = QTabWidget()
         self.tabs.setDocumentMode(True)
         self.runs = RunController(self)
+        self.lora = LoraTab()
         self._hint = _HELP
         self.help = QLabel(_HELP)
         self.help.setProperty("tone", "quiet")
@@ -86,6 +88,7 @@ class MainWindow(QMainWindow):
             self.tabs.addTab(self.data if tab == "Data" else scrolled(page), tab)
         self.tabs.addTab(self.runs.queue_tab, "Queue")
         self.tabs.addTab(self.runs.run_tab, "Run")
+        self.tabs.addTab(self.lora, "LoRA files")
         self.tabs.currentChanged.connect(
             lambda _: self.runs.bring(self.tabs.currentWidget())
         )
@@ -107,6 +110,7 @@ class MainWindow(QMainWindow):
         runs.tab_wanted.connect(self.show_tab)
         runs.run_shown.connect(self._note_run)
         runs.failed.connect(self.complain)
+        self.lora.failed.connect(self.complain)
 
     # Settings ------------------------------------------------------------------------
 
@@ -197,6 +201,7 @@ class MainWindow(QMainWindow):
         self.memory.theme = theme
         apply_theme(theme)
         self.runs.run_tab.restyle()
+        self.lora.spectrum.restyle()
         self.examine()
         self.remember()
 
@@ -252,6 +257,7 @@ class MainWindow(QMainWindow):
         """Remember, and let trainings go on."""
         self.runs.close()
         self.data.finish()
+        self.lora.close_files()
         self.remember()
         super().closeEvent(event)
 

@@ -1,0 +1,139 @@
+"""LoRA files in the window: commands of ``stiefel-lora lora`` and what they print.
+
+The work is done by the command in a process of its own, so that the window needs no
+torch and stays free.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = ["LoraEntry", "Result", "command", "merge_arguments", "parse_entry"]
+
+_DECADES = 3.0
+
+
+@dataclasses.dataclass(frozen=True)
+class LoraEntry:
+    """One file and its numbers."""
+
+    path: Path
+    facts: tuple[str, ...]
+    """Family, ranks, size and faults, as texts of a table."""
+
+    layers: tuple[str, ...]
+    sections: tuple[tuple[int, str], ...]
+    """First row and name of each section."""
+
+    levels: np.ndarray
+    """(singular values, layers): logarithm of sigma over the largest, in [0, 1]."""
+
+    spectra: tuple[tuple[float, ...], ...]
+
+    def describe(self, column: int, row: int) -> str:
+        """Text about one singular value; empty beside the picture."""
+        if not 0 <= row < len(self.layers) or not 0 <= column < len(self.spectra[row]):
+            return ""
+        value = self.spectra[row][column]
+        return f"{self.layers[row]}: sigma_{column + 1} = {value:.4g}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a resize or merge wrote."""
+
+    error: float
+    size: float
+    """MB."""
+
+    checks: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Result:
+        """From the output of ``--json``."""
+        found = json.loads(text)
+        return cls(found["error"], found["size"] / 1e6, tuple(found["checks"]))
+
+    def sentence(self) -> str:
+        """Error and size, for people."""
+        return f"Relative error {self.error:.4g}, {self.size:.2f} MB."
+
+
+def command(*arguments: object) -> list[str]:
+    """Program and arguments of a verb of ``stiefel-lora lora``."""
+    return [sys.executable, "-m", "stiefel_lora", "lora", *map(str, arguments)]
+
+
+def merge_arguments(
+    files: Sequence[tuple[Path, float]], rank: int | None, output: Path
+) -> list[str]:
+    """Arguments of a merge; the rank truncates the sum."""
+    named = [f"{path}:{weight:g}" for path, weight in files]
+    options = [] if rank is None else ["--rank", str(rank)]
+    return ["merge", *named, *options, "--output", str(output), "--json"]
+
+
+def parse_entry(text: str) -> LoraEntry:
+    """From the output of ``lora inspect --json`` for one file."""
+    found = json.loads(text)
+    layers = found["layers"]
+    spectra = tuple(
+        tuple(value or 0.0 for value in layer["spectrum"]) for layer in layers
+    )
+    sections: list[tuple[int, str]] = []
+    for row, layer in enumerate(layers):
+        if not sections or sections[-1][1] != layer["section"]:
+            sections.append((row, layer["section"]))
+    return LoraEntry(
+        path=Path(found["path"]),
+        facts=_facts(found),
+        layers=tuple(layer["name"] for layer in layers),
+        sections=tuple(sections),
+        levels=_levels(spectra),
+        spectra=spectra,
+    )
+
+
+def _facts(found: dict[str, Any]) -> tuple[str, ...]:
+    total = found["total"]
+    ranks = sorted({layer["rank"] for layer in found["layers"]})
+    ends = f"{ranks[0]} to {ranks[-1]}" if len(ranks) > 1 else "".join(map(str, ranks))
+    faults = [
+        f"{total[key]} {label}"
+        for key, label in (
+            ("spikes", "spikes"),
+            ("dead", "dead"),
+            ("not_finite", "not finite"),
+        )
+        if total[key]
+    ]
+    effective = total["effective_rank"]
+    return (
+        found["family"] or "unknown",
+        found["spelling"],
+        ends,
+        "" if effective is None else f"{effective:.3g}",
+        "" if total["norm"] is None else f"{total['norm']:.4g}",
+        f"{found['size'] / 1e6:.1f}",
+        ", ".join(faults),
+    )
+
+
+def _levels(spectra: Sequence[Sequence[float]]) -> np.ndarray:
+    most = max(map(len, spectra), default=0)
+    top = max((values[0] for values in spectra if values), default=0.0)
+    levels = np.zeros((max(most, 1), max(len(spectra), 1)))
+    for row, values in enumerate(spectra):
+        for column, value in enumerate(values):
+            if value > 0:
+                level = 1 + math.log10(value / top) / _DECADES
+                levels[column, row] = min(max(level, 0.0), 1.0)
+    return levels

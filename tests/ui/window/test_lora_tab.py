@@ -1,0 +1,79 @@
+"""The tab LoRA files: inspect, resize, merge and save without a screen."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from helpers.lora_files import dense as dense_updates
+from helpers.lora_files import make, stack, write
+from stiefel_lora.files import inspect_lora, open_lora
+from stiefel_lora.ui.controllers.lora_files import Result, parse_entry
+
+
+@pytest.fixture
+def tab(qtbot):
+    from stiefel_lora.ui.views.lora_tab import LoraTab
+
+    made = LoraTab()
+    qtbot.addWidget(made)
+    yield made
+    made.close_files()
+
+
+def settled(qtbot, tab, count: int) -> None:
+    qtbot.waitUntil(
+        lambda: tab._process is None and len(tab.entries) == count, timeout=120_000
+    )
+
+
+@pytest.mark.slow
+def test_inspect_resize_merge_and_save(qtbot, tab, tmp_path: Path):
+    paths = [tmp_path / f"{name}.safetensors" for name in "ab"]
+    files = [write(path, make(seed=seed)) for seed, path in enumerate(paths)]
+    tab.open_files(paths)
+    settled(qtbot, tab, 2)
+    assert [tab.table.item(row, 0).text() for row in (0, 1)] == [p.name for p in paths]
+    assert tab.table.item(0, 2).text() == "sdxl"
+    tab.rank.setValue(1)
+    tab.resize_.click()
+    settled(qtbot, tab, 2)
+    assert tab.state.text().startswith("Relative error 0.")
+    assert "Not saved yet" in tab.state.text()
+    tab.save_to(tmp_path / "small")
+    small = open_lora(tmp_path / "small.safetensors")
+    assert {layer.factors.rank for layer in small.layers} == {1}
+    tab.table.item(1, 1).setText("0.5")
+    tab.merge.click()
+    settled(qtbot, tab, 2)
+    tab.save_to(tmp_path / "sum.safetensors")
+    found = stack(dense_updates(open_lora(tmp_path / "sum.safetensors")))
+    one, two = (stack(dense_updates(file)) for file in files)
+    assert float((found - one - 0.5 * two).norm()) < 1e-5 * float(found.norm())
+
+
+def test_what_cannot_be_read_is_said(qtbot, tab, tmp_path: Path):
+    path = tmp_path / "bad.safetensors"
+    path.write_bytes(b"no")
+    told = []
+    tab.failed.connect(lambda what, why: told.append(why))
+    tab.open_files([path])
+    qtbot.waitUntil(lambda: bool(told), timeout=120_000)
+    assert "is damaged or no safetensors file" in told[0]
+    assert not tab.merge.isEnabled()
+
+
+def test_levels_of_the_picture(tmp_path: Path):
+    report = inspect_lora(write(tmp_path / "a.safetensors", make()))
+    entry = parse_entry(json.dumps(report.to_json()))
+    top = max(layer.spectrum[0] for layer in report.layers)
+    for row, layer in enumerate(report.layers):
+        levels = 1 + np.log10(np.array(layer.spectrum) / top) / 3
+        assert np.allclose(entry.levels[: len(levels), row], levels.clip(0, 1))
+        assert layer.name in entry.describe(0, row)
+    assert entry.describe(99, 0) == ""
+    result = Result.parse('{"error": 0.25, "size": 2000000, "checks": ["x"]}')
+    assert result.sentence() == "Relative error 0.25, 2.00 MB."
