@@ -101,8 +101,8 @@ PROPERTIES = {
         ),
     },
 }
-CODES = "its moments are 8-bit codes of bitsandbytes"
-SINGLE = "it updates tensors one by one, independent of pairs"
+CODES = "not tested: its moments are 8-bit codes of bitsandbytes"
+SINGLE = "not tested: it updates tensors one by one, independent of pairs"
 BY_PAIRS = (
     "test_flat_buffers_in_place_of_factors_are_refused",
     "test_sharded_factors_are_refused",
@@ -114,7 +114,11 @@ NOTES = {
     ("test_magnitudes_are_trained_and_do_not_decay", "adamw_8bit"): CODES,
     **{(test, name): SINGLE for test in BY_PAIRS for name in ("adamw", "adamw_8bit")},
 }
-REFUSED, SUPPORTED = "test_a_fused_backward_pass_is_refused", "it supports one"
+REFUSED = "test_a_fused_backward_pass_is_refused"
+SUPPORTED = "it supports a fused backward pass"
+PARTLY = (
+    "it supports a fused backward pass, except with `step` `product`, which is tested"
+)
 
 Outcomes = dict[str, dict[str, list[bool]]]
 
@@ -177,7 +181,7 @@ def page(outcomes: Outcomes) -> Iterator[str]:
             yield f"| {text} | {' | '.join(cells)} |"
     yield ""
     for number, note in enumerate(notes, start=1):
-        yield f"{number}. Not tested: {note}."
+        yield f"{number}. {note[0].upper()}{note[1:]}."
     yield ""
     yield (
         f"Run on {datetime.date.today()} with torch {torch.__version__}: "
@@ -195,13 +199,14 @@ def grouped(outcomes: Outcomes) -> dict[str, dict[str, str]]:
 
 def cell(test: str, name: str, cases: list[bool] | None, notes: list[str]) -> str:
     """A check mark, the number of a note, or the number of failed cases."""
-    if cases is None:
-        note = NOTES.get((test, name), "the test does not apply")
-        if test == REFUSED and CATALOGUE[name].separable:
-            note = SUPPORTED
+    note = NOTES.get((test, name), "the test does not apply") if cases is None else ""
+    if test == REFUSED and CATALOGUE[name].separable:
+        note = SUPPORTED if cases is None else PARTLY
+    if note:
         if note not in notes:
             notes.append(note)
         return f"({notes.index(note) + 1})"
+    assert cases is not None
     if all(cases):
         return "✓"
     return f"**{cases.count(False)} of {len(cases)} failed**"

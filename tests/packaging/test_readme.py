@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "SECURITY.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+OTHERS = ("modules/modelSetup/", "scripts/stable", "scripts/dev")
 
 
 def test_python_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -24,6 +30,16 @@ def test_links_lead_to_files(page: Path) -> None:
     links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text("utf-8"))
     local = [link for link in links if "://" not in link]
     assert not [link for link in local if not (page.parent / link).exists()]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_that_are_named_exist(page: Path) -> None:
+    folders = "benchmarks|docs|modules|scripts|tests|training_presets"
+    text = page.read_text("utf-8")
+    named = re.findall(rf"(?<![\w./-])(?:{folders})/[\w./*-]*\w/?", text)
+    # Of the checkouts of OneTrainer and lora-scripts.
+    ours = {name for name in named if not name.startswith(OTHERS)}
+    assert not {name for name in ours if not list(ROOT.glob(name))}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -15,11 +15,15 @@ def test_pages_are_up_to_date() -> None:
 def test_every_setting_has_a_row_in_a_group() -> None:
     text = "\n".join(reference_pages.settings())
     left_out = {"comment"}
-    assert not [
+    missing = [
         key
         for key in TrainConfig.model_fields
         if key not in left_out and f"\n| `{key}` |" not in text
     ]
+    assert not missing, (
+        "run: stiefel-lora schema --output training_presets/train_config.schema.json, "
+        f"then {reference_pages.COMMAND}"
+    )
     assert "## File" not in text
     row = "| `lora_rank` | `16` | integer, from 1 to 4,096 | *LoRA rank*: "
     assert row in text
