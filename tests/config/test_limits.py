@@ -24,13 +24,19 @@ KEYS = (
     "nothing",
 )
 LONG = "must have at most 255 bytes in each file or folder name"
-NUL = "must not hold a null character"
+NUL = "must be text without a null character"
 
 
 def refusal(data: dict[str, Any], *overrides: str) -> str:
     with pytest.raises(ConfigError) as error:
         check_paths(parse_config(data, overrides=overrides))
     return str(error.value)
+
+
+def sentence(rule: str, name: str) -> str:
+    """The rule and the value as a file has it, shortened."""
+    text = json.dumps(name, ensure_ascii=not name.isprintable())
+    return f"{rule}, not {text}." if len(text) <= 60 else f"{rule}, not {text[:57]}..."
 
 
 def nested(depth: int, *, objects: bool = False) -> Any:
@@ -57,16 +63,16 @@ class TestUnusablePaths:
     @pytest.mark.parametrize("key", PATH_KEYS)
     def test_of_a_key(self, name: str, rule: str, key: str) -> None:
         found = refusal({key: name})
-        assert found == f"{key}: {rule}."
+        assert found == f"{key}: {sentence(rule, name)}"
 
     @pytest.mark.parametrize("key", ["concepts", "validation_concepts"])
     def test_of_a_folder(self, name: str, rule: str, key: str) -> None:
         found = refusal({key: [name]})
-        assert found == f"{key}.0.path: {rule}."
+        assert found == f"{key}.0.path: {sentence(rule, name)}"
 
     def test_of_an_override(self, name: str, rule: str) -> None:
         found = refusal({}, f"vae_model_name={name}")
-        assert found == f"vae_model_name: {rule}."
+        assert found == f"vae_model_name: {sentence(rule, name)}"
 
     def test_of_the_file_itself(self, name: str, rule: str) -> None:
         with pytest.raises(ConfigError, match=rule):

@@ -105,7 +105,7 @@ def test_a_config_of_one_run_and_a_checkpoint_of_another(root: Path) -> None:
     ("name", "rule"),
     [
         ("x" * 300, "must have at most 255 bytes in each file or folder name;"),
-        ("a\0b", "must not hold a null character;"),
+        ("a\0b", "must be text without a null character;"),
         ("\ud800", "must be valid Unicode text;"),
     ],
 )

@@ -70,7 +70,8 @@ def _file_of(name: Any, folder: Path) -> Path:
         raise SettingsError([Violation(EXTENDS, problem)])
     problem = path_problem(name)
     if problem:
-        raise SettingsError([Violation(EXTENDS, problem)])
+        shown = shown_value(name)
+        raise SettingsError([Violation(EXTENDS, f"{problem}, not {shown}")])
     try:
         return folder / name if os.path.isfile(folder / name) else find_preset(name)
     except ConfigError as error:

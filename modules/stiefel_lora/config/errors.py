@@ -70,9 +70,9 @@ def shown_value(value: Any) -> str:
     """The value as it would be written in the file, shortened."""
     try:
         text = json.dumps(value, ensure_ascii=False)
+        text = text if text.isprintable() else json.dumps(value)
     except (TypeError, ValueError):
-        text = repr(value)
-    text = text if text.isprintable() else ascii(text)
+        text = ascii(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
@@ -193,7 +193,7 @@ RULES = {
     "string_unicode": "must be valid Unicode text, not {shown}",
     "too_short": "must not be empty",
     "tuple_type": "must be a list in [ ], not {shown}",
-    "unusable_path": "{problem}",
+    "unusable_path": "{problem}, not {shown}",
 }
 PATTERN_RULES = {
     "device": "must be auto, cpu, cuda, cuda:0 (a number), mps or xpu, not {shown}"

@@ -15,9 +15,9 @@ _LONGEST_PATH = 4096
 
 
 def path_problem(text: str) -> str | None:
-    """The end of a sentence on text that cannot be a path; None for a usable path."""
+    """The rule that text which cannot be a path breaks; None for a usable path."""
     if "\0" in text:
-        return "must not hold a null character"
+        return "must be text without a null character"
     try:
         encoded = os.fsencode(text)
         # Names of other bytes have no place in JSON, metadata and databases.

@@ -35,7 +35,7 @@ def resolve_paths(data: dict[str, Any], base: Path) -> dict[str, Any]:
     data = dict(data)
     for key in ("output_dir", "cache_dir"):
         if data.get(key) and isinstance(data[key], str | Path):
-            data[key] = str(absolute(str(data[key]), base))
+            data[key] = absolute(str(data[key]), base)
     for key in ("concepts", "validation_concepts"):
         if key in data:
             data[key] = _resolve_concepts(data[key], base)
@@ -47,18 +47,18 @@ def resolve_paths(data: dict[str, Any], base: Path) -> dict[str, Any]:
     return data
 
 
-def absolute(path: str, base: Path) -> Path:
+def absolute(path: str, base: Path) -> str:
     """Expand ``~`` and resolve ``..``; links stay links."""
     if path_problem(path):
-        # The schema refuses it with a sentence; the functions below raise on it.
-        return Path(path)
-    return Path(os.path.abspath(base / expanded(path)))
+        # The schema refuses it and shows what was given; what follows raises on it.
+        return path
+    return os.path.abspath(base / expanded(path))
 
 
 def resolve_model(name: str, base: Path) -> str:
     """Absolute folder of a base model, or its hub name unchanged."""
     if _looks_like_path(name) or (name and os.path.exists(base / name)):
-        return str(absolute(name, base))
+        return absolute(name, base)
     return name
 
 
@@ -79,7 +79,7 @@ def _looks_like_path(name: str) -> bool:
 
 def _resolve_plugin(value: Any, base: Path) -> Any:
     is_path = isinstance(value, str) and is_file_name(value)
-    return str(absolute(value, base)) if is_path else value
+    return absolute(value, base) if is_path else value
 
 
 def _resolve_concepts(value: Any, base: Path) -> Any:
@@ -93,7 +93,7 @@ def _resolve_concept(item: Any, base: Path) -> Any:
     if not isinstance(item, dict):
         return item
     paths = {
-        key: str(absolute(str(item[key]), base))
+        key: absolute(str(item[key]), base)
         for key in ("path", "prompt_path")
         if item.get(key) and isinstance(item[key], str | Path)
     }
