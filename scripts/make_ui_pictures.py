@@ -65,7 +65,7 @@ def _draw(theme: str, run: Path, into: Path) -> None:
     window.show()
     for index in range(window.tabs.count()):
         window.tabs.setCurrentIndex(index)
-        name = window.tabs.tabText(index).lower()
+        name = window.tabs.tabText(index).lower().replace(" ", "_")
         window.runs.look()
         _settle(app, window)
         _save(window, into / f"ui_{name}_{theme}.png")

@@ -107,7 +107,7 @@ def _facts(found: dict[str, Any]) -> tuple[str, ...]:
     ranks = sorted({layer["rank"] for layer in found["layers"]})
     ends = f"{ranks[0]} to {ranks[-1]}" if len(ranks) > 1 else "".join(map(str, ranks))
     faults = [
-        f"{total[key]} {label}"
+        f"{total[key]} {label.removesuffix('s') if total[key] == 1 else label}"
         for key, label in (
             ("spikes", "spikes"),
             ("dead", "dead"),
