@@ -67,7 +67,7 @@ def test_what_diffusers_refuses_becomes_a_sentence() -> None:
 
 
 def test_flash_is_for_flux() -> None:
-    with pytest.raises(ConfigError, match="attention_mechanism='flash' is for FLUX"):
+    with pytest.raises(ConfigError, match="attention_mechanism: 'flash' is for FLUX"):
         parse_config({"attention_mechanism": "flash"})
 
 

@@ -170,7 +170,7 @@ def test_each_setting_reaches_the_run(
         (
             {"dynamic_timestep_shifting": True},
             "dynamic_timestep_shifting: true does nothing for model_type='sdxl', it is "
-            "for FLUX. Leave it out.",
+            "for FLUX.1. Leave it out.",
         ),
         (
             {"guidance_scale": 3.5},
