@@ -136,7 +136,7 @@ def test_damaged_checkpoint_gives_way_to_the_one_before(
 def test_full_disk_stops_with_a_sentence_and_the_previous_checkpoint(
     tiny_sdxl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stiefel_lora.training import checkpoint as module
+    from stiefel_lora.training.checkpointing import checkpoint as module
 
     write = module._write_files
 
