@@ -1,4 +1,4 @@
-"""How long ``stiefel-lora batch --dry-run`` takes for 200 jobs.
+"""Measure the time of ``stiefel-lora batch --dry-run`` for 200 jobs.
 
 python benchmarks/batch_dry_run.py
 """
@@ -37,7 +37,7 @@ def main() -> None:
         seconds = [_timed(command, folder) for _ in range(RUNS)]
     print(f"200 jobs, {RUNS} runs: median {statistics.median(seconds):.2f} s, ", end="")
     print(f"{min(seconds):.2f} .. {max(seconds):.2f} s; ", end="")
-    # On a busy machine this tells more than the clock.
+    # On a busy machine this is more reliable than the clock.
     used = os.times()
     busy = (used.children_user + used.children_system) / RUNS
     print(f"{busy:.2f} s of processor time a run")

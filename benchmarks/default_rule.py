@@ -1,9 +1,9 @@
-"""Which rules StiefelLoRA should have by default, decided by the demo task.
+"""Choose the default rules of StiefelLoRA by the demo task.
 
 Every candidate trains the demo LoRA at ranks 16 and 64 with at least three learning
 rates, AdamW with at least five; a sweep whose best rate lies at its edge is extended.
-The best rate and its neighbours are run with three seeds. Judged by the loss on 160
-held-out concepts; the best rate is chosen on the same ones, for all alike. It can be
+The best rate and its neighbors are run with three seeds. Judged by the loss on 160
+validation concepts; the best rate is chosen on the same ones, for all alike. It can be
 stopped at any time and started several times over::
 
     python benchmarks/default_rule.py run --results benchmarks/results/rule.jsonl
@@ -37,7 +37,7 @@ class Candidate:
 
 
 def stiefel(b_rule: str, a_rule: str, rate: float, **options: Any) -> Candidate:
-    """A StiefelLoRA candidate labelled by what differs."""
+    """A StiefelLoRA candidate labeled by its differences."""
     extra = "".join(f", {key} {value}" for key, value in options.items())
     chosen = {"name": "stiefel_lora", "b_rule": b_rule, "a_rule": a_rule, **options}
     return Candidate(f"B {b_rule}, A {a_rule}{extra}", chosen, rate)
@@ -66,7 +66,7 @@ class Job:
 
     @property
     def key(self) -> str:
-        """What makes a finished run the same run."""
+        """Identity of a finished run."""
         return f"{self.candidate.label} | {self.rank} | {self.rate:.3g} | {self.seed}"
 
     def train(self) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def next_job(done: Rows, tried: set[str]) -> Job | None:
 def around_best(
     candidate: Candidate, rank: int, rates: list[float], done: Rows
 ) -> list[float]:
-    """The best rate so far and its neighbours; none while the sweep is not complete."""
+    """The best rate so far and its neighbors; none while the sweep is not complete."""
     losses = [mean_loss(candidate, rank, rate, done) for rate in rates]
     if any(math.isnan(loss) for loss in losses):
         return []
@@ -121,7 +121,7 @@ def wanted_rates(candidate: Candidate, rank: int, done: Rows) -> list[float]:
 
 
 def mean_loss(candidate: Candidate, rank: int, rate: float, done: Rows) -> float:
-    """Mean held-out loss over finished seeds; NaN where there is none."""
+    """Mean validation loss over finished seeds; NaN where there is none."""
     found = [row["held_out"] for row in finished(candidate, rank, rate, done)]
     return statistics.fmean(found) if found else math.nan
 
@@ -137,7 +137,7 @@ def finished(
 def report(done: Rows) -> str:
     """Markdown table: every candidate at its best rate, with the spread of seeds."""
     lines = [
-        "| rank | rule | rates | best rate | held-out loss, mean | lowest .. highest "
+        "| rank | rule | rates | best rate | validation loss, mean | lowest .. highest "
         "| seeds | effective rank, mean / lowest | stable rank |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
@@ -148,7 +148,7 @@ def report(done: Rows) -> str:
 
 
 def row_of(candidate: Candidate, rank: int, done: Rows) -> str:
-    """One line of the report; what was not run says so."""
+    """One line of the report, or a note that it was not run."""
     rates = wanted_rates(candidate, rank, done)
     losses = [mean_loss(candidate, rank, rate, done) for rate in rates]
     known = [loss for loss in losses if not math.isnan(loss)]

@@ -50,7 +50,7 @@ class Job(Protocol):
 
     @property
     def key(self) -> str:
-        """What makes a finished run the same run."""
+        """Identity of a finished run."""
         ...
 
     def train(self) -> dict[str, Any]:
@@ -179,7 +179,7 @@ def stable_ranks(events: Path) -> list[float]:
 
 
 def swept_rates(
-    centre: float,
+    center: float,
     factor: float,
     widest: int,
     loss: Callable[[float], float],
@@ -188,15 +188,15 @@ def swept_rates(
     """The first rates, and more on the side where the best so far lies at the edge.
 
     Args:
-        centre: the middle one of the first.
-        factor: ratio of neighbours.
+        center: the middle one of the first.
+        factor: ratio of neighbors.
         widest: rates at most; a best rate still at the edge is to be reported as such.
         loss: of a rate, NaN while it is not known.
         first: rates to begin with, an odd number.
     """
     low, high = -(first // 2), first // 2 + 1
     while True:
-        rates = [float(f"{centre * factor**e:.3g}") for e in range(low, high)]
+        rates = [float(f"{center * factor**e:.3g}") for e in range(low, high)]
         losses = [loss(rate) for rate in rates]
         if high - low >= widest or any(math.isnan(value) for value in losses):
             return rates

@@ -57,7 +57,7 @@ class Job:
 
     @property
     def key(self) -> str:
-        """What makes a finished run the same run."""
+        """Identity of a finished run."""
         return f"{self.row.label} | {self.rate:.3g}"
 
     def train(self) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def report(done: Rows) -> str:
         [
             f"One seed, not a quality claim. Rank {RANK}, {STEPS} steps.",
             "",
-            "| method | rates | best rate | held-out loss "
+            "| method | rates | best rate | validation loss "
             "| effective rank, mean / lowest | stable rank | seconds |",
             "|---|---|---|---|---|---|---|",
             *(line(row, done) for row in ROWS),
@@ -107,7 +107,7 @@ def report(done: Rows) -> str:
 
 
 def line(row: Row, done: Rows) -> str:
-    """One line of the table; what was not run says so."""
+    """One line of the table, or a note that it was not run."""
     rates = wanted_rates(row, done)
     known = {rate: loss(row, rate, done) for rate in rates}
     known = {rate: value for rate, value in known.items() if not math.isnan(value)}

@@ -2,7 +2,7 @@
 
 Every method of the catalogue, torch's AdamW (fused and foreach), the ``adv_optm``
 package, and the floor of Stiefel LoRA: the bare products of tall matrices that its
-default rule can not do without. All rows are measured in turn in one run, so that a
+default rule requires. All rows are measured in turn in one run, so that a
 busy machine slows them alike::
 
     python benchmarks/optimizer_step.py --model sdxl --rank 16 64 --every 10

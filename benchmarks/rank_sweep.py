@@ -2,7 +2,7 @@
 
     python benchmarks/rank_sweep.py
 
-Sixteen trainings by the batch runner; called again it goes on, and when all are done it
+Sixteen trainings by the batch runner; a second call resumes, and when all are done it
 only writes the page, the table and the figures to docs/examples/rank_sweep/. The rates
 are those that were best at rank 16 and at rank 64 in docs/benchmarks.md.
 """
@@ -36,7 +36,10 @@ def main() -> int:
     plans = make_plans([str(CONFIG)], [f"output_dir={runs.as_posix()}"], SWEEPS)
     jobs = run_batch(runs / "batch", plans, [""])
     if any(job.state is not JobState.DONE for job in jobs):
-        print("Not all jobs are done; the same command goes on.", file=sys.stderr)
+        print(
+            "Not all jobs are finished. Run the same command to resume.",
+            file=sys.stderr,
+        )
         return 1
     _, page = write_report(arguments.into, jobs, "Rank sweep on the demo", links=False)
     print(page)

@@ -1,4 +1,4 @@
-"""How long 4,000 pictures take to scan and bucket, and how much memory.
+"""Measure time and memory of scanning and bucketing 4,000 images.
 
 Makes real JPEG and PNG files of many shapes in a temporary folder, then measures the
 scan report in a process of its own for each repeat, so that peak memory is that of one

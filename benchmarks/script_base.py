@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 __all__ = ["script_base"]
 
 POSITIONS = 77
-"""What the FLUX script pads every caption to, whatever the tokenizer says."""
+"""Tokens that the FLUX script pads every caption to, whatever the tokenizer has."""
 
 _WEIGHT = "embeddings.position_embedding.weight"
 

@@ -1,4 +1,4 @@
-"""What one call costs beside time: operations, host waits, work memory."""
+"""Count operations, synchronizations and workspace of one call."""
 
 from __future__ import annotations
 

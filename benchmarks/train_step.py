@@ -61,7 +61,7 @@ MIXED = {"float32": "no", "bfloat16": "bf16"}
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What one process measured."""
+    """Measurements of one process."""
 
     wall: float
     """Median seconds of a step."""
@@ -293,7 +293,7 @@ def _print_start(folder: Path, rounds: int) -> None:
     command += ["demo_stiefel_lora", "--set", "output_dir=OUTPUT", "--set", "steps=1"]
     bare = ["samples=[]", "sample_every=0", "validate_every=0"]
     bare = [word for setting in bare for word in ("--set", setting)]
-    for title, more in {"": bare, ", first samples and held-out loss": []}.items():
+    for title, more in {"": bare, ", samples and validation loss first": []}.items():
         for cached in (False, True):
             firsts = []
             for number in range(rounds):

@@ -2,7 +2,7 @@
 
 torch goes in first and alone, then the package with its extras under a constraint that
 holds torch where it is: resolved from an empty environment, a plain ``torch`` may pull
-gigabytes that the machine can not use. A stamp in .venv remembers what was installed,
+gigabytes that the machine cannot use. A stamp in .venv remembers what was installed,
 so that the next call costs milliseconds.
 """
 
@@ -57,12 +57,12 @@ STAMPED_FILES = (
 
 
 class InstallError(Exception):
-    """The environment can not be made; the message is for the user."""
+    """The environment cannot be created; the message is for the user."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Checkout:
-    """Where things lie in one checkout."""
+    """Paths of one checkout."""
 
     root: Path
 
@@ -80,7 +80,7 @@ class Checkout:
 
     @property
     def stamp(self) -> Path:
-        """What was installed, as JSON; missing after a failure."""
+        """Record of the installation, as JSON; missing after a failure."""
         return self.venv / "stiefel_lora_stamp.json"
 
     @property

@@ -1,4 +1,4 @@
-"""Say in a sentence why an installation failed, from pip's own output."""
+"""Explain a failed installation from pip's own output."""
 
 import re
 
@@ -23,7 +23,7 @@ CAUSES = (
         r"|Temporary failure in name resolution|getaddrinfo failed"
         r"|Network is unreachable|Connection refused|Connection aborted"
         r"|Max retries exceeded",
-        "The package server can not be reached. Check the network (and the address "
+        "The package server cannot be reached. Check the network (and the address "
         "after --torch-index, if one was given) and run the same command again.",
     ),
     (
@@ -46,7 +46,7 @@ CAUSES = (
         r"\(from versions: none\)[\s\S]*No matching distribution found for ([^\s(]+)",
         "pip found no build at all of {found} for Python {python} on {platform}: "
         "either there is none (run the script with another Python; 3.11 is the tested "
-        "one), or the package server can not be reached (check the network, and the "
+        "one), or the package server cannot be reached (check the network, and the "
         "address after --torch-index, if one was given).",
     ),
     (
@@ -81,15 +81,15 @@ UNKNOWN = (
 
 
 def explain(output: str, *, python: str, platform: str, gigabytes: int) -> str:
-    """Name the cause of a failed pip call and the way out, in a sentence or two.
+    """Return the cause of a failed pip call and the fix.
 
     ``output`` is everything pip printed, ``python`` the version such as "3.11",
     ``platform`` words for the machine, ``gigabytes`` what the installation needs.
     """
-    for pattern, sentence in CAUSES:
+    for pattern, text in CAUSES:
         found = re.search(pattern, output, flags=re.IGNORECASE)
         if found:
-            return sentence.format(
+            return text.format(
                 found=found[1] if found.lastindex else "",
                 python=python,
                 platform=platform,

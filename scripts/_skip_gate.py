@@ -33,7 +33,7 @@ def read_list(path: Path) -> list[tuple[str, str]]:
 
 
 class SkipGate:
-    """Collects skips; at the end says which are allowed and fails on the rest."""
+    """Collects skips; at the end prints the allowed ones and fails on the rest."""
 
     def __init__(self, allowed: list[tuple[str, str]]) -> None:
         self.allowed = allowed
@@ -56,7 +56,7 @@ class SkipGate:
         self.skips.append((report.nodeid, reason.removeprefix("Skipped: ")))
 
     def is_allowed(self, skip: tuple[str, str]) -> bool:
-        """Whether some line of the list matches node id and reason."""
+        """Return True if a line of the list matches node id and reason."""
         return any(
             fnmatch.fnmatchcase(skip[0], node) and fnmatch.fnmatchcase(skip[1], reason)
             for node, reason in self.allowed

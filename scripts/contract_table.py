@@ -31,7 +31,7 @@ FILES = (
     "tests/adapters/test_dora.py",
     "tests/training/test_every_method.py",
 )
-# A property of fewer methods than these says more about them than about a contract.
+# A test of fewer methods is not part of the contract.
 LEAST_METHODS = 3
 
 # Group -> test -> its property in words.

@@ -13,7 +13,7 @@ processes, which then wait for each other less than threads do:
 
 Besides the package's `train` extra it needs `resvg-py`, `npm` for `fetch`, and a C++
 compiler for `flux-transformer` (or `--no-compile`).
-Licences: see ATTRIBUTION.md in the demo folder.
+Licenses: see ATTRIBUTION.md in the demo folder.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 THEMES = ("light", "dark")
 SIZE = (1180, 800)
 # Enough for text, and a quarter of the bytes.
-COLOURS = 256
-# Tabs with pictures on them, which fewer colours would falsify.
+COLORS = 256
+# Tabs with images on them, which fewer colors would falsify.
 PICTURED = ("ui_data", "ui_run")
 
 
@@ -94,7 +94,7 @@ def _save(window: MainWindow, path: Path) -> None:
         with Image.open(plain) as image:
             picture = image.convert("RGB")
             if not path.name.startswith(PICTURED):
-                picture = picture.quantize(COLOURS)
+                picture = picture.quantize(COLORS)
             picture.save(path, optimize=True)
     print(path)
 

@@ -1,9 +1,9 @@
 """Train the demo LoRA: make .venv, install, train some minutes on the CPU, sum up.
 
     python scripts/quickstart.py           when it is done: only show the results
-    python scripts/quickstart.py --again   train anew, into the next free folder
+    python scripts/quickstart.py --again   train again, into the next free folder
 
-Ctrl-C saves; the next call goes on from there.
+Ctrl-C saves a checkpoint; the next call resumes.
 """
 
 # No future import here: _bootstrap's check must speak on a Python too old for it.
@@ -55,7 +55,7 @@ def _parse() -> argparse.Namespace:
         "--torch-index", metavar="URL", help="package index to take torch from"
     )
     parser.add_argument(
-        "--again", action="store_true", help="train anew, into the next free folder"
+        "--again", action="store_true", help="train again, into the next free folder"
     )
     return parser.parse_args()
 
@@ -90,19 +90,19 @@ def _training(python: Path, root: Path, latest: "Path | None") -> "list[str | Pa
 
 
 def _table(outcome: "dict[str, Any]", folder: Path, checkout: Checkout) -> str:
-    """What came out, as text; paths are relative to the checkout."""
+    """Return the results as text; paths are relative to the checkout."""
 
     def place(path: "str | Path") -> str:
         return str((folder / path).relative_to(checkout.root))
 
     before, after = outcome["validation_before"], outcome["validation_after"]
     rows = [
-        ("held-out loss before", f"{before:.4f}"),
-        ("held-out loss after", f"{after:.4f}  ({after / before - 1:+.1%})"),
+        ("validation loss before", f"{before:.4f}"),
+        ("validation loss after", f"{after:.4f}  ({after / before - 1:+.1%})"),
         ("effective rank, mean", f"{outcome['mean_effective_rank']:.1f}"),
         ("effective rank, lowest", f"{outcome['lowest_effective_rank']:.1f}"),
         *(("LoRA file", place(path)) for path in outcome["lora_files"]),
-        ("before/after pictures", place("samples/before_after.png")),
+        ("before/after images", place("samples/before_after.png")),
         ("TensorBoard log", place("tensorboard")),
         ("time of the training", f"{outcome['wall_seconds']:.0f} s"),
     ]

@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-# Blink's numbers of the colour schemes that a page can ask for.
+# Blink's numbers of the color schemes that a page can ask for.
 SCHEMES = {"light": 1, "dark": 0}
 
 

@@ -28,7 +28,7 @@ from _bootstrap import Checkout, InstallError, explained, here, pip, prepare
 
 @dataclasses.dataclass(frozen=True)
 class Host:
-    """What a trainer's checkout looks like."""
+    """Layout and requirements of a trainer's checkout."""
 
     script: str
     """A file that is there in a checkout of it."""
@@ -82,7 +82,7 @@ HOSTS = {
 
 
 def main() -> int:
-    """Check all arguments, install, and print how to go on."""
+    """Check all arguments, install, and print the next command."""
     arguments = _parse()
     try:
         checkout, mgds, index = _checked(arguments)

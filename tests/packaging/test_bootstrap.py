@@ -110,7 +110,7 @@ def test_unreachable_index_is_a_sentence_with_the_log(
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     monkeypatch.setenv("PIP_RETRIES", "1")
-    with pytest.raises(InstallError, match="can not be reached") as caught:
+    with pytest.raises(InstallError, match="cannot be reached") as caught:
         install(checkout, ["train"])
     assert str(checkout.log) in str(caught.value)
     assert "torch==" in checkout.log.read_text(encoding="utf-8")

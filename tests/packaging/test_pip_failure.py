@@ -18,7 +18,7 @@ CASES = {
         "ERROR: Could not find a version that satisfies the requirement torch==2.13.0 "
         "(from versions: none)\n"
         "ERROR: No matching distribution found for torch==2.13.0",
-        "The package server can not be reached",
+        "The package server cannot be reached",
     ),
     "nothing at all": (
         "ERROR: Could not find a version that satisfies the requirement torch==2.13.0 "
