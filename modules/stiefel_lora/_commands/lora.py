@@ -321,7 +321,12 @@ def _merge_into(
     alone = len(parts) == 1 and parts[0].weight == 1 and not parts[0].sections
     file = parts[0].file if alone else merged(parts)
     report = add_into_checkpoint(
-        file, base, output, overwrite=overwrite, command=f"{command} --into {into.name}"
+        file,
+        base,
+        output,
+        parents=[part.file for part in parts],
+        overwrite=overwrite,
+        command=f"{command} --into {into.name}",
     )
     typer.echo(
         f"{output}: {report.layers} weights of {base.family} changed; rounding lost "

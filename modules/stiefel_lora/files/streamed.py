@@ -90,6 +90,8 @@ def write_streamed(
             digest.update(data)
             legacy.update(data)
             stream.write(data)
+            # Not beside the next one: it may be as large.
+            del tensor, data
         sha = digest.hexdigest()
         known = {_MODELSPEC: f"0x{sha}", _MODEL: sha}
         known[_LEGACY] = legacy.digest.hexdigest()[:8]

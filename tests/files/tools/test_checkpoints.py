@@ -261,8 +261,14 @@ def test_the_commands(made, tmp_path):
     def run(*args: object):
         return CliRunner().invoke(_commands.app, ["lora", *map(str, args)])
 
-    half = run("merge", f"{path}:0.5", "--into", base, "--output", into)
+    weighted = (f"{path}:0.25", f"{path}:0.25")
+    half = run("merge", *weighted, "--into", base, "--output", into)
     assert half.exit_code == 0, half.stderr
+    notes = json.loads(open_notes(into)["stiefel_lora_lineage"])
+    names = [parent["name"] for parent in notes["parents"]]
+    assert names == [path.name, path.name, base.name]
+    again = run("merge", path, "--into", base, "--output", into)
+    assert "exists. Add --overwrite" in again.stderr
     assert "weights of" in half.stdout
     old, new, whole = load_file(base), load_file(into), load_file(tuned)
     changed = torch.cat([(new[k] - old[k]).flatten() for k in old])

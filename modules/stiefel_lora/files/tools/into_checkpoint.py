@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -48,6 +48,7 @@ def add_into_checkpoint(
     base: Checkpoint,
     output: str | os.PathLike[str],
     *,
+    parents: Sequence[LoraFile] = (),
     overwrite: bool = False,
     command: str = "",
 ) -> IntoReport:
@@ -57,6 +58,7 @@ def add_into_checkpoint(
         file: of ``open_lora``, or the sum of several.
         base: the base model.
         output: path to write.
+        parents: the files that ``file`` is the sum of; by default itself.
         overwrite: replace a file that exists.
         command: for the metadata.
 
@@ -66,7 +68,8 @@ def add_into_checkpoint(
         OutputError: the output exists, is an input, cannot be written, or a weight does
             not fit its dtype.
     """
-    check_output(output, [file.path, base.path], overwrite=overwrite)
+    given = [*(parents or [file]), base]
+    check_output(output, [one.path for one in given], overwrite=overwrite)
     if file.others:
         other = file.others[0]
         raise ModelError(
@@ -85,7 +88,7 @@ def add_into_checkpoint(
         return stored
 
     notes = dict(base.metadata)
-    lineage = Lineage([file, base], command).to_json()
+    lineage = Lineage(given, command).to_json()
     notes["stiefel_lora_lineage"] = lineage
     write_streamed(output, base.specs, tensor, notes)
     error = (sums[0] / sums[1]) ** 0.5 if sums[1] else 0.0
