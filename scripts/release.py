@@ -95,7 +95,9 @@ def dated(text: str, version: str, day: datetime.date) -> str:
     unreleased = re.search(r"(?ms)^## Unreleased\n(.*?)(?=^## |\Z)", text)
     if unreleased is None or not unreleased[1].strip():
         raise ValueError("CHANGELOG.md: there are no entries under Unreleased.")
-    return text.replace("## Unreleased\n", f"## {version} - {day}\n", 1)
+    return text.replace(
+        "## Unreleased\n", f"## Unreleased\n\n## {version} - {day}\n", 1
+    )
 
 
 def cited(text: str, version: str, day: datetime.date, repository: str | None) -> str:

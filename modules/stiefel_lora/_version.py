@@ -1,7 +1,7 @@
-"""The one place where the version is written; setup.py reads it as text."""
+"""Version of the package; pyproject.toml reads it from here."""
 
 from __future__ import annotations
 
 __all__ = ["__version__"]
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"

@@ -44,7 +44,8 @@ def test_version_date_and_address_are_set_everywhere(checkout: Path) -> None:
     changed = release.release(checkout, "9.8.7", DAY, ADDRESS)
     assert {path.relative_to(checkout).as_posix() for path in changed} == set(FILES)
     assert '__version__ = "9.8.7"' in read(checkout, FILES[0])
-    assert "## 9.8.7 - 2027-01-02\n\n### Added" in read(checkout, "CHANGELOG.md")
+    changelog = read(checkout, "CHANGELOG.md")
+    assert "## Unreleased\n\n## 9.8.7 - 2027-01-02\n\n### Added" in changelog
     citation = read(checkout, "CITATION.cff")
     assert "\nversion: 9.8.7\n" in citation
     assert "\ndate-released: 2027-01-02\n" in citation
