@@ -7,6 +7,7 @@ import pytest
 
 from stiefel_lora._exceptions import ConfigError
 from stiefel_lora.config import TrainConfig, load_config, parse_config
+from stiefel_lora.config.path_text import is_hub_name
 
 
 def write(path: Path, **data: object) -> Path:
@@ -93,6 +94,10 @@ def test_names_that_a_file_leaves_out(files, here):
         ("../name", True),
         ("org/name/more", True),
         ("name.safetensors", True),
+        ("org/name.safetensors", True),
+        ("NAME.SAFETENSORS", True),
+        ("org/name.SFT", True),
+        ("org/safetensors", False),
         ("there/sdxl", True),
     ],
 )
@@ -101,6 +106,7 @@ def test_hub_name_or_folder(files, here, name, is_path):
     config = load_config(write(files / "c.json", base_model_name=name))
     expected = str((files / name).resolve()) if is_path else name
     assert config.base_model_name == expected
+    assert is_hub_name(config.base_model_name) is (not is_path and "/" in name)
 
 
 def test_a_hub_name_in_a_file_is_not_looked_up_in_the_current_folder(files, here):

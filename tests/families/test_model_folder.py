@@ -58,6 +58,14 @@ def test_hub_name_without_a_network() -> None:
         open_family(config("nobody/no-such-model"), torch.device("cpu"))
 
 
+@pytest.mark.parametrize("name", ["org/name.safetensors", "org/NAME.CKPT", "~/name"])
+def test_a_path_is_not_asked_of_the_hub(name: str) -> None:
+    # parse_config would have made it absolute; a TrainConfig can be made without.
+    unresolved = config(None).model_copy(update={"base_model_name": name})
+    with pytest.raises(ModelError, match="There is no base model file or folder"):
+        check_model(unresolved)
+
+
 def test_folder_of_something_else(tmp_path: Path) -> None:
     assert "has no model_index.json" in refusal(tmp_path)
 

@@ -14,7 +14,7 @@ from .examine import check_weights
 from .float8 import check_scales
 from .from_pretrained import load_part
 from .header import Header, refuse_stand_in
-from .reading import WEIGHT_SUFFIXES, read_json, sample_file
+from .reading import WEIGHT_SUFFIXES, read_model_json, sample_file
 from .relatives import check_relative
 from .setting_values import check_setting_values
 from .weight_files import WeightFiles, find_weights, table_of
@@ -66,7 +66,7 @@ class FolderPart:
     def config(self) -> dict[str, Any]:
         """Read ``config.json``, or what takes its place for a scheduler."""
         name = "scheduler_config.json" if self._part == "scheduler" else "config.json"
-        return read_json(self.folder / name)
+        return read_model_json(self.folder / name)
 
     def check(self, facts: FamilyFacts) -> None:
         """Examine settings, names and shapes, without reading numbers.

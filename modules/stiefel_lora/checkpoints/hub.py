@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .._exceptions import ModelError
+from ..config.path_text import is_hub_name
 
 __all__ = ["model_from_hub", "part_from_hub"]
 
@@ -20,7 +21,7 @@ def model_from_hub(name: str, *, download: bool) -> Path | None:
     Raises:
         ModelError: neither a name nor to be had.
     """
-    if not _is_hub_name(name):
+    if not is_hub_name(name):
         raise ModelError(
             f"There is no base model file or folder {name}; correct base_model_name."
         )
@@ -48,7 +49,7 @@ def part_from_hub(part: str, name: str, *, download: bool) -> Path | None:
     Raises:
         ModelError: neither a name nor to be had.
     """
-    if not _is_hub_name(name):
+    if not is_hub_name(name):
         raise ModelError(
             f"{part}_model_name: there is no file or folder {name}; correct it."
         )
@@ -69,12 +70,6 @@ def part_from_hub(part: str, name: str, *, download: bool) -> Path | None:
             f"had from the hub ({_reason(error)}); correct it."
         ) from error
     return Path(folder)
-
-
-def _is_hub_name(name: str) -> bool:
-    # A path that has more than one slash or starts like one is never a hub name.
-    is_path = name.startswith((".", "/", "~")) or "\\" in name
-    return name.count("/") == 1 and not is_path
 
 
 def _reason(error: Exception) -> str:

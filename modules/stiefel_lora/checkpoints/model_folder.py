@@ -8,7 +8,7 @@ from pathlib import Path
 from .._exceptions import ModelError
 from .facts import FamilyFacts
 from .folder_part import has_weights
-from .reading import read_json
+from .reading import read_model_json
 from .relatives import check_relative
 
 __all__ = ["check_folder"]
@@ -37,7 +37,7 @@ def check_folder(
             f"The base model folder {folder} has no model_index.json, so it is not in "
             f"diffusers layout; give the folder that holds unet, vae and text_encoder."
         )
-    kind = read_json(index).get("_class_name")
+    kind = read_model_json(index).get("_class_name")
     if facts.denoiser not in elsewhere:
         _check_denoiser(folder, facts)
     if not isinstance(kind, str):
@@ -58,7 +58,7 @@ def _check_denoiser(folder: Path, facts: FamilyFacts) -> None:
     """Refuse relatives before a part is missed that they do not have."""
     settings = folder / facts.denoiser / "config.json"
     if settings.is_file():
-        check_relative(folder, facts, {}, read_json(settings))
+        check_relative(folder, facts, {}, read_model_json(settings))
 
 
 def _check_part(folder: Path, part: str) -> None:
@@ -70,7 +70,7 @@ def _check_part(folder: Path, part: str) -> None:
     if part.startswith("tokenizer"):
         return
     name = "scheduler_config.json" if part == "scheduler" else "config.json"
-    read_json(inside / name)
+    read_model_json(inside / name)
     if part != "scheduler" and not has_weights(inside):
         raise ModelError(
             f"The base model {folder} is incomplete: {part} has no weights."

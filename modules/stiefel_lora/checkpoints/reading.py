@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from .header import Entry
 
-__all__ = ["WEIGHT_SUFFIXES", "read_json", "sample_file", "sample_tensors"]
+__all__ = ["WEIGHT_SUFFIXES", "read_model_json", "sample_file", "sample_tensors"]
 
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".ckpt", ".pt")
 _CHUNK = 1 << 16
@@ -22,7 +22,7 @@ _CHUNKS = 64
 _PIECE = 1 << 12
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_model_json(path: Path) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:

@@ -10,7 +10,7 @@ from .facts import FamilyFacts
 from .file_part import FilePart, find_part
 from .folder_part import FolderPart
 from .header import Header, read_header
-from .reading import read_json
+from .reading import read_model_json
 from .relatives import check_relative
 from .settings_part import SettingsPart
 from .tokenizers import ClipTokenizer
@@ -54,7 +54,9 @@ class FolderBase:
     def settings(self, name: str) -> dict[str, Any]:
         """Those of the folder, or those that such a model usually has."""
         path = self._folder / name / "config.json"
-        return read_json(path) if path.is_file() else known_settings(self._facts, name)
+        if path.is_file():
+            return read_model_json(path)
+        return known_settings(self._facts, name)
 
 
 class FileBase:
@@ -108,7 +110,7 @@ class FileBase:
 
 def known_settings(facts: FamilyFacts, part: str) -> dict[str, Any]:
     """Settings that a model of this family has when nothing else is said."""
-    return read_json(facts.record.stock_folder / f"{part}.json")
+    return read_model_json(facts.record.stock_folder / f"{part}.json")
 
 
 def _check_family(

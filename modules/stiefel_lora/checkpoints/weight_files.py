@@ -18,7 +18,7 @@ import torch
 
 from .._exceptions import ModelError
 from .header import Entry, read_header, refuse_stand_in
-from .reading import read_json
+from .reading import read_model_json
 
 __all__ = ["WeightFiles", "find_weights", "table_of"]
 
@@ -117,7 +117,7 @@ def _files(
 
 
 def _shards(index: Path, part: str) -> WeightFiles:
-    names = read_json(index).get("weight_map")
+    names = read_model_json(index).get("weight_map")
     if not isinstance(names, dict) or not names:
         raise ModelError(
             f"{index} is damaged: it has no weight_map. Download it again."

@@ -1,4 +1,4 @@
-"""Paths as text: what no file system takes, and the home folder."""
+"""Paths as text: usable ones, the home folder, and names on the hub beside them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import os
 import sys
 from pathlib import Path
 
-__all__ = ["expanded", "path_problem"]
+__all__ = ["expanded", "is_hub_name", "looks_like_path", "path_problem"]
+
+MODEL_FILES = (".safetensors", ".sft", ".ckpt")
 
 # Names: Linux counts bytes, Windows and macOS count characters. Whole paths: the limit
 # of Linux, which is the largest of the three.
@@ -38,3 +40,23 @@ def path_problem(text: str) -> str | None:
 def expanded(path: str | Path) -> Path:
     """Put the home folder in place of ``~``; text that cannot be a path stays."""
     return Path(path if path_problem(str(path)) else os.path.expanduser(path))
+
+
+def looks_like_path(name: str) -> bool:
+    """Tell a path from a hub name by its spelling.
+
+    >>> looks_like_path("models/sdxl.safetensors"), looks_like_path("org/name")
+    (True, False)
+    """
+    return (
+        name.startswith((".", "~"))
+        or os.path.isabs(name)
+        or "\\" in name
+        or name.count("/") > 1
+        or name.lower().endswith(MODEL_FILES)
+    )
+
+
+def is_hub_name(name: str) -> bool:
+    """Tell "org/name" from everything else, which is a path or a mistake."""
+    return name.count("/") == 1 and not looks_like_path(name)

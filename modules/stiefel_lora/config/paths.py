@@ -21,12 +21,11 @@ from typing import Any
 
 from ..methods.plugins import is_file_name
 from .concept import spell_out_concepts
-from .path_text import expanded, path_problem
+from .path_text import expanded, looks_like_path, path_problem
 from .settings.model import PART_SETTINGS
 
 __all__ = ["MODEL_SETTINGS", "is_local_model", "resolve_model", "resolve_paths"]
 
-MODEL_FILES = (".safetensors", ".sft", ".ckpt")
 MODEL_SETTINGS = ("base_model_name", *(f"{part}_model_name" for part in PART_SETTINGS))
 
 
@@ -57,7 +56,7 @@ def absolute(path: str, base: Path) -> str:
 
 def resolve_model(name: str, base: Path) -> str:
     """Absolute folder of a base model, or its hub name unchanged."""
-    if _looks_like_path(name) or (name and os.path.exists(base / name)):
+    if looks_like_path(name) or (name and os.path.exists(base / name)):
         return absolute(name, base)
     return name
 
@@ -65,16 +64,6 @@ def resolve_model(name: str, base: Path) -> str:
 def is_local_model(name: str) -> bool:
     """Tell a folder or file from a hub name, after ``resolve_model``."""
     return Path(name).is_absolute()
-
-
-def _looks_like_path(name: str) -> bool:
-    return (
-        name.startswith((".", "~"))
-        or Path(name).is_absolute()
-        or "\\" in name
-        or name.count("/") > 1
-        or name.endswith(MODEL_FILES)
-    )
 
 
 def _resolve_plugin(value: Any, base: Path) -> Any:

@@ -11,13 +11,12 @@ import transformers
 from torch import Tensor
 
 from ..checkpoints.facts import FamilyFacts, InFiles
-from ..checkpoints.fits import latents_fit, width_of
 from ..checkpoints.header import Header
 from ..checkpoints.layouts import CLIP
 from ..checkpoints.source import ModelSource
 from .protocol import Batch, SampleRequest
 from .sd15_record import RECORD
-from .unet import UNET_FILES, UNetFamily, v_prediction_marks
+from .unet import UNET_FILES, UNetFamily, unet_fits, v_prediction_marks
 
 __all__ = ["Sd15"]
 
@@ -53,15 +52,7 @@ class Sd15(UNetFamily):
         is_file=_is_file,
         scheduler=v_prediction_marks,
         tokenizers=_TOKENIZERS,
-        fits=(
-            latents_fit("unet"),
-            width_of(
-                "unet",
-                "cross_attention_dim",
-                "text_encoder",
-                ("text_encoder", "hidden_size"),
-            ),
-        ),
+        fits=unet_fits(*_TEXT_MODELS),
         clip_padding={"tokenizer": "<|endoftext|>"},
     )
     text_models = _TEXT_MODELS

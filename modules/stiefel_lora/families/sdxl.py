@@ -11,13 +11,12 @@ import transformers
 from torch import Tensor
 
 from ..checkpoints.facts import FamilyFacts, InFiles
-from ..checkpoints.fits import latents_fit, width_of
 from ..checkpoints.header import Header
 from ..checkpoints.layouts import CLIP, OPEN_CLIP
 from ..data.framing import Frame
 from .protocol import Batch, SampleRequest
 from .sdxl_record import RECORD
-from .unet import UNET_FILES, UNetFamily, v_prediction_marks
+from .unet import UNET_FILES, UNetFamily, unet_fits, v_prediction_marks
 
 __all__ = ["Sdxl"]
 
@@ -60,16 +59,7 @@ class Sdxl(UNetFamily):
         is_file=_is_file,
         scheduler=v_prediction_marks,
         tokenizers=_TOKENIZERS,
-        fits=(
-            latents_fit("unet"),
-            width_of(
-                "unet",
-                "cross_attention_dim",
-                "text_encoder",
-                ("text_encoder", "hidden_size"),
-                ("text_encoder_2", "hidden_size"),
-            ),
-        ),
+        fits=unet_fits(*_TEXT_MODELS),
         clip_padding={"tokenizer": "<|endoftext|>", "tokenizer_2": "!"},
     )
     text_models = _TEXT_MODELS

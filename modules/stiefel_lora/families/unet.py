@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .._exceptions import ModelError
 from ..checkpoints.facts import InFiles
+from ..checkpoints.fits import Fit, latents_fit, width_of
 from ..checkpoints.header import Header
 from ..checkpoints.layouts import LDM_UNET, LDM_VAE
 from ..checkpoints.source import ModelSource
@@ -17,7 +18,7 @@ from .diffusion import signal_to_noise
 from .pipeline_family import StockFamily
 from .protocol import Batch, Prediction
 
-__all__ = ["UNET_FILES", "UNetFamily", "v_prediction_marks"]
+__all__ = ["UNET_FILES", "UNetFamily", "unet_fits", "v_prediction_marks"]
 
 _UNET = diffusers.UNet2DConditionModel
 
@@ -26,6 +27,15 @@ UNET_FILES = {
     "vae": InFiles(diffusers.AutoencoderKL, ("first_stage_model.", "vae."), LDM_VAE),
 }
 """How U-Net and VAE lie in the files of CompVis and Stability AI."""
+
+
+def unet_fits(*encoders: str) -> tuple[Fit, ...]:
+    """A U-Net that reads the VAE's latents and the outputs of the encoders in a row."""
+    widths = [(encoder, "hidden_size") for encoder in encoders]
+    return (
+        latents_fit("unet"),
+        width_of("unet", "cross_attention_dim", encoders[0], *widths),
+    )
 
 
 def v_prediction_marks(known: dict[str, Any], header: Header) -> dict[str, Any]:
