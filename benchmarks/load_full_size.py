@@ -22,8 +22,8 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from helpers.single_file import SDXL
+from stiefel_lora.checkpoints.base_model import known_settings
 from stiefel_lora.checkpoints.from_pretrained import build
-from stiefel_lora.checkpoints.roots import known_settings
 from stiefel_lora.config import parse_config
 from stiefel_lora.families import check_model
 from stiefel_lora.families.sdxl import Sdxl

@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 
 from stiefel_lora.config import parse_config
-from stiefel_lora.data.report import report_on
+from stiefel_lora.data.folder_report import report_on
 
 
 def main() -> None:

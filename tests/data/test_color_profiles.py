@@ -19,9 +19,9 @@ from stiefel_lora.data.color_profiles import (
 )
 from stiefel_lora.data.encoder import Encoder
 from stiefel_lora.data.folder import Picture
+from stiefel_lora.data.folder_report import report_on
 from stiefel_lora.data.pictures import read_picture
-from stiefel_lora.data.report import report_on
-from stiefel_lora.data.store import TensorStore
+from stiefel_lora.data.tensor_store import TensorStore
 
 SIDE = 16
 LOOK = Augmentation(square_frame((SIDE, SIDE), SIDE))

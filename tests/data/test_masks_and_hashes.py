@@ -12,7 +12,7 @@ from stiefel_lora.data import cover_frame
 from stiefel_lora.data.augmentation import Augmentation
 from stiefel_lora.data.hashes import ContentHashes
 from stiefel_lora.data.masks import read_mask
-from stiefel_lora.data.store import TensorStore
+from stiefel_lora.data.tensor_store import TensorStore
 from stiefel_lora.data.unreadable import UnreadablePicture
 
 LOOK = Augmentation(cover_frame((64, 32), (64, 32)))

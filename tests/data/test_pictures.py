@@ -11,7 +11,7 @@ from PIL import Image
 
 from stiefel_lora.data import cover_frame, square_frame
 from stiefel_lora.data.augmentation import Augmentation
-from stiefel_lora.data.opening import open_image
+from stiefel_lora.data.image_file import open_image
 from stiefel_lora.data.pictures import read_picture
 from stiefel_lora.data.sizes import upright_size
 from stiefel_lora.data.unreadable import UnreadablePicture

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from stiefel_lora._commands import app
 from stiefel_lora.config import parse_config
-from stiefel_lora.data.report import report_on
+from stiefel_lora.data.folder_report import report_on
 
 
 def folder_with_problems(folder: Path) -> Path:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from stiefel_lora import OutputError
-from stiefel_lora.data.store import TensorStore, cache_key
+from stiefel_lora.data.tensor_store import TensorStore, cache_key
 
 ENTRY = {
     "latents": torch.arange(24, dtype=torch.float32).reshape(2, 3, 4),

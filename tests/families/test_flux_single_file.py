@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 from helpers.single_file import bfl, clip_names, ldm_vae, part_of
 from stiefel_lora import ModelError
 from stiefel_lora.checkpoints import ModelSource
+from stiefel_lora.checkpoints.base_model import known_settings
 from stiefel_lora.checkpoints.header import read_header
-from stiefel_lora.checkpoints.roots import known_settings
 from stiefel_lora.config import parse_config
 from stiefel_lora.families import check_model
 from stiefel_lora.families.flux import Flux

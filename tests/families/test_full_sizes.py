@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from stiefel_lora.adapters import select_layers
+from stiefel_lora.checkpoints.base_model import known_settings
 from stiefel_lora.checkpoints.facts import FamilyFacts
-from stiefel_lora.checkpoints.roots import known_settings
 from stiefel_lora.checkpoints.settings_part import SettingsPart
 from stiefel_lora.checkpoints.source import ModelSource
 from stiefel_lora.families.flux_files import FLUX_FILES

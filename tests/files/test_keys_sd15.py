@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from stiefel_lora import _exceptions
-from stiefel_lora.checkpoints.roots import known_settings
+from stiefel_lora.checkpoints.base_model import known_settings
 from stiefel_lora.checkpoints.settings_part import SettingsPart
 from stiefel_lora.checkpoints.source import ModelSource
 from stiefel_lora.families.sd15 import Sd15

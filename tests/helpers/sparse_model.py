@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 
+from stiefel_lora.checkpoints.base_model import known_settings
 from stiefel_lora.checkpoints.facts import FamilyFacts
 from stiefel_lora.checkpoints.from_pretrained import build
-from stiefel_lora.checkpoints.roots import known_settings
 from stiefel_lora.checkpoints.tokenizers import ClipTokenizer
 
 __all__ = ["Shapes", "shapes_of", "write_sparse", "write_sparse_folder"]

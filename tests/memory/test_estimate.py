@@ -21,7 +21,7 @@ from stiefel_lora.memory import MemoryEstimate, estimate_disk, estimate_memory
 from stiefel_lora.memory.estimate import CONTEXT, walk
 from stiefel_lora.memory.selection import trained_layers
 from stiefel_lora.memory.steps import Layer, Unit
-from stiefel_lora.memory.weights import QUANTISED, ROW, denoiser_bytes
+from stiefel_lora.memory.weight_bytes import QUANTISED, ROW, denoiser_bytes
 from stiefel_lora.methods import CATALOGUE
 from stiefel_lora.optim.factory import create_optimizer
 

@@ -18,7 +18,7 @@ import pytest
 
 from stiefel_lora.memory.activations import Kind, activation_bytes
 from stiefel_lora.memory.steps import layers_of
-from stiefel_lora.memory.unet import unet_steps
+from stiefel_lora.memory.unet_steps import unet_steps
 
 DEMO = Path(__file__).parents[2] / "modules" / "stiefel_lora" / "demo" / "sdxl"
 BATCH, SIDE, RANK, FACTOR = 48, 16, 16, 1.25

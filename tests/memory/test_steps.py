@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from helpers.kept import kept_bytes
 from helpers.tiny_sdxl import tiny_unet
 from stiefel_lora.memory.activations import Kind, activation_bytes
-from stiefel_lora.memory.flux import flux_steps
+from stiefel_lora.memory.flux_steps import flux_steps
 from stiefel_lora.memory.settings import usual_settings
 from stiefel_lora.memory.steps import Step, Unit, layers_of
-from stiefel_lora.memory.unet import unet_steps
+from stiefel_lora.memory.unet_steps import unet_steps
 from stiefel_lora.memory.vae import vae_parameters
-from stiefel_lora.memory.weights import parameters_of
+from stiefel_lora.memory.weight_bytes import parameters_of
 
 SIDE, TOKENS, BATCH = 16, 12, 2
 LEVELS = ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D")

@@ -25,13 +25,13 @@ from stiefel_lora.adapters import select_text_layers
 from stiefel_lora.config import parse_config
 from stiefel_lora.families.text_training import checkpoint_layers
 from stiefel_lora.memory.activations import Kind, activation_bytes
-from stiefel_lora.memory.flux import flux_steps
+from stiefel_lora.memory.flux_steps import flux_steps
 from stiefel_lora.memory.settings import usual_settings
 from stiefel_lora.memory.steps import Step, Unit, layers_of
 from stiefel_lora.memory.text import clip_steps, t5_steps
 from stiefel_lora.memory.trained_text import told_layers, trained_text
-from stiefel_lora.memory.unet import unet_steps
-from stiefel_lora.memory.weights import parameters_of
+from stiefel_lora.memory.unet_steps import unet_steps
+from stiefel_lora.memory.weight_bytes import parameters_of
 
 BATCH, TOKENS = 2, 20
 CLIP: dict[str, Any] = {

@@ -24,7 +24,7 @@ def scan(
     with sentences():
         settings = load(config, overrides, plugins)
         from ..data.folder import refuse
-        from ..data.report import report_on
+        from ..data.folder_report import report_on
 
         report = report_on(settings, decode=decode)
         for sentence in report.sentences():

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from .dora import base_lengths, magnitude_of, row_lengths
+from .dora_layers import base_lengths, magnitude_of, row_lengths
 from .effective_update import EffectiveUpdate, effective_update
+from .layer_ranks import ranks_of
 from .lora import (
     add_lora,
     alpha_of,
@@ -13,7 +14,6 @@ from .lora import (
     pairs_of,
 )
 from .offset import set_offset
-from .ranks import ranks_of
 from .targets import check_room, select_layers
 from .text_targets import select_text_layers
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from torch import nn
 
 from ..optim.pairs import Pair
-from .dora import magnitude_of, split_move
+from .dora_layers import magnitude_of, split_move
 from .offset import has_offset, stack_offset
 
 __all__ = ["EffectiveUpdate", "effective_update"]

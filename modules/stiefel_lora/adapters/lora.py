@@ -18,7 +18,7 @@ from .._exceptions import CheckpointError
 from ..methods import Method
 from ..optim.init import STARTS
 from ..optim.pairs import Pair, find_pairs
-from .dora import prepare_dora
+from .dora_layers import prepare_dora
 from .offset import add_offset
 
 # peft says int for alpha and computes with any number.

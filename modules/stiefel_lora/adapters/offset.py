@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..optim.loi import Loi
 from ..optim.pairs import Pair
-from ._names import OFFSET, TRAINED
+from .adapter_names import OFFSET, TRAINED
 
 __all__ = ["add_offset", "has_offset", "set_offset", "stack_offset"]
 

@@ -20,7 +20,7 @@ from torch import nn
 
 from .._exceptions import ConfigError
 from ..families.catalogue import record_of
-from .ranks import layer_sides, matching, ranks_of
+from .layer_ranks import layer_sides, matching, ranks_of
 
 __all__ = ["check_room", "select_layers"]
 

@@ -18,7 +18,7 @@ from .float8 import check_scales, unscaled
 from .from_pretrained import build
 from .header import Header
 from .layouts import Layout, Tensors
-from .reading import sample_tensors
+from .model_files import sample_tensors
 from .setting_values import check_setting_values
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from .examine import check_weights
 from .float8 import check_scales
 from .from_pretrained import load_part
 from .header import Header, refuse_stand_in
-from .reading import WEIGHT_SUFFIXES, read_model_json, sample_file
+from .model_files import WEIGHT_SUFFIXES, read_model_json, sample_file
 from .relatives import check_relative
 from .setting_values import check_setting_values
 from .weight_files import WeightFiles, find_weights, table_of

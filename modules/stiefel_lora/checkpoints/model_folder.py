@@ -8,7 +8,7 @@ from pathlib import Path
 from .._exceptions import ModelError
 from .facts import FamilyFacts
 from .folder_part import has_weights
-from .reading import read_model_json
+from .model_files import read_model_json
 from .relatives import check_relative
 
 __all__ = ["check_folder"]

@@ -18,7 +18,7 @@ import torch
 
 from .._exceptions import ModelError
 from .header import Entry, read_header, refuse_stand_in
-from .reading import read_model_json
+from .model_files import read_model_json
 
 __all__ = ["WeightFiles", "find_weights", "table_of"]
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageCms
 
-from .opening import open_image
+from .image_file import open_image
 from .unreadable import UnreadablePicture
 from .wording import counted
 

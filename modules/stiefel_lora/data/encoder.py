@@ -15,7 +15,7 @@ from .folder import Picture
 from .hashes import ContentHashes
 from .masks import read_mask
 from .pictures import read_picture
-from .store import TensorStore, cache_key
+from .tensor_store import TensorStore, cache_key
 
 if TYPE_CHECKING:
     from ..families.protocol import Family

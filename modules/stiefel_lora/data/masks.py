@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .augmentation import Augmentation
 from .buckets import MEGAPIXELS, check_pixels, megapixels
-from .opening import open_image
+from .image_file import open_image
 from .pictures import cut_out, to_gray
 from .unreadable import UnreadablePicture
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .augmentation import Augmentation
 from .color_profiles import to_srgb
-from .opening import open_image
+from .image_file import open_image
 from .unreadable import UnreadablePicture
 
 __all__ = ["cut_out", "read_picture", "to_gray"]

@@ -11,7 +11,7 @@ from .encoder import Encoder, encode_caption
 from .folder import Picture, Scan
 from .plan import Plan
 from .sizes import upright_size
-from .store import TensorStore
+from .tensor_store import TensorStore
 from .unreadable import UnreadablePicture, check_some_readable
 
 if TYPE_CHECKING:

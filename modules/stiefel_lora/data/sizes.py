@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 import imagesize
 
-from .opening import open_image
+from .image_file import open_image
 from .unreadable import DAMAGE, UnreadablePicture
 
 __all__ = ["upright_size"]

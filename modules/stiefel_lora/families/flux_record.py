@@ -34,7 +34,7 @@ RECORD = FamilyRecord(
     label="FLUX.1",
     model="stiefel_lora.families.flux:Flux",
     denoiser="transformer",
-    memory="stiefel_lora.memory.flux:FLUX",
+    memory="stiefel_lora.memory.flux_steps:FLUX",
     predicts_flow=True,
     # Patches of 2 x 2 latents, which are 8 x 8 pixels each.
     pixel_step=16,

@@ -12,7 +12,7 @@ RECORD = FamilyRecord(
     label="SDXL",
     model="stiefel_lora.families.sdxl:Sdxl",
     denoiser="unet",
-    memory="stiefel_lora.memory.unet:UNET",
+    memory="stiefel_lora.memory.unet_steps:UNET",
     layer_presets=UNET_PRESETS,
     relatives=(
         *UNET_RELATIVES,

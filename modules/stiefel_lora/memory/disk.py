@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..families.catalogue import record_of
 from .steps import Architecture
 from .trained_text import has_frozen_text
-from .weights import PLAIN
+from .weight_bytes import PLAIN
 
 if TYPE_CHECKING:
     from ..config import TrainConfig

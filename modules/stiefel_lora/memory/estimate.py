@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..families.catalogue import record_of
 from .activations import Kind, activation_bytes
+from .optimizer_state import state_bytes, work_bytes
 from .selection import trained_layers
-from .state import state_bytes, work_bytes
 from .steps import Architecture, Layer, Step, Unit
 from .trained_text import (
     PARTS,
@@ -26,7 +26,7 @@ from .trained_text import (
     trained_text,
 )
 from .vae import decoding_bytes, encoding_bytes, vae_parameters
-from .weights import PLAIN, denoiser_bytes, parameters_of
+from .weight_bytes import PLAIN, denoiser_bytes, parameters_of
 
 if TYPE_CHECKING:
     from ..config import TrainConfig

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from ..adapters.ranks import ranks_of
+from ..adapters.layer_ranks import ranks_of
 from ..adapters.targets import select_layers
 from .steps import Layer, Step, Unit, layers_of
 

@@ -18,7 +18,7 @@ from ..data.folder import Scan, scan_concepts
 from ..data.order import DataOrder
 from ..data.plan import Plan, plan_of
 from ..data.prepare import EncodedSet, encode_set
-from ..data.store import TensorStore
+from ..data.tensor_store import TensorStore
 from ..families import Family
 from ..families.text_training import checkpoint_layers
 from ..optim.alpha import ALPHA_IS_RANK

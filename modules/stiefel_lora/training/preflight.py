@@ -19,7 +19,7 @@ from ..checkpoints import ModelSource
 from ..data.buckets import buckets_of
 from ..data.color_profiles import profile_remarks
 from ..data.folder import Scan, scan_all
-from ..data.report import sizes_of
+from ..data.folder_report import sizes_of
 from ..data.unreadable import check_some_readable
 from ..families import Family, check_model, open_family
 from ..memory import (

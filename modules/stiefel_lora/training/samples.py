@@ -16,7 +16,7 @@ from ..families.protocol import Family, SampleRequest
 
 if TYPE_CHECKING:
     from ..config import Sample
-    from ..data.store import TensorStore
+    from ..data.tensor_store import TensorStore
 
 __all__ = ["Sampler", "before_after_grid", "unique_titles"]
 

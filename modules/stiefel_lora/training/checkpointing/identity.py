@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..._exceptions import CheckpointError
 from ...config.paths import MODEL_SETTINGS
-from ...data.store import cache_key
+from ...data.tensor_store import cache_key
 from ...runs.run_folder import NOTES_AND_PLACES
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..._exceptions import DataError
 from ...config import TrainConfig
-from ...data.report import ScanReport, report_on
+from ...data.folder_report import ScanReport, report_on
 
 __all__ = ["Problem", "Survey", "survey"]
 

@@ -10,7 +10,7 @@ from .facts import FamilyFacts
 from .file_part import FilePart, find_part
 from .folder_part import FolderPart
 from .header import Header, read_header
-from .reading import read_model_json
+from .model_files import read_model_json
 from .relatives import check_relative
 from .settings_part import SettingsPart
 from .tokenizers import ClipTokenizer

@@ -18,7 +18,7 @@ from peft.utils.integrations import dequantize_module_weight
 from torch import Tensor, nn
 
 from ..optim.pairs import Pair
-from ._names import TRAINED
+from .adapter_names import TRAINED
 
 __all__ = [
     "RowLengths",

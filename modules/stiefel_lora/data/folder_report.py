@@ -21,7 +21,7 @@ from .captions import listed_in
 from .color_profiles import profile_remarks
 from .folder import Picture, refuse, scan_with_problems
 from .hashes import sha256
-from .opening import open_image
+from .image_file import open_image
 from .sizes import upright_size
 from .unreadable import UnreadablePicture
 
