@@ -6,7 +6,7 @@
 
 Of its 262,144 rules CLIP uses the first 48,894; with 512 tokens for bytes and two marks
 they give 49,408 tokens. The vocabulary itself follows from the rules
-(stiefel_lora.checkpoints.tokenizers.clip_vocabulary), so it is not stored.
+(stiefel_lora.checkpoints.supplied_parts.clip_vocabulary), so it is not stored.
 """
 
 from __future__ import annotations

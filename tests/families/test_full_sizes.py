@@ -8,8 +8,8 @@ import torch
 from stiefel_lora.adapters import select_layers
 from stiefel_lora.checkpoints.base_model import known_settings
 from stiefel_lora.checkpoints.facts import FamilyFacts
-from stiefel_lora.checkpoints.settings_part import SettingsPart
 from stiefel_lora.checkpoints.source import ModelSource
+from stiefel_lora.checkpoints.supplied_parts import SettingsPart
 from stiefel_lora.families.flux_files import FLUX_FILES
 from stiefel_lora.families.sd15 import Sd15
 from stiefel_lora.families.sdxl import Sdxl

@@ -14,7 +14,7 @@ from families.single_file_cases import Twins, found, settings, twins
 from helpers.runs import assert_same_factors, tiny_config
 from helpers.single_file import ldm_vae, part_of
 from stiefel_lora.checkpoints import folder_source
-from stiefel_lora.checkpoints.tokenizers import ClipTokenizer
+from stiefel_lora.checkpoints.supplied_parts import ClipTokenizer
 from stiefel_lora.families import open_family
 from stiefel_lora.families.sdxl import Sdxl
 from stiefel_lora.training.trainer import train

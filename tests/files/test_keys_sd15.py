@@ -5,8 +5,8 @@ import torch
 
 from stiefel_lora import _exceptions
 from stiefel_lora.checkpoints.base_model import known_settings
-from stiefel_lora.checkpoints.settings_part import SettingsPart
 from stiefel_lora.checkpoints.source import ModelSource
+from stiefel_lora.checkpoints.supplied_parts import SettingsPart
 from stiefel_lora.families.sd15 import Sd15
 from stiefel_lora.files.keys_sd15 import SD15
 from stiefel_lora.files.weights import canonical_name

@@ -18,7 +18,7 @@ import torch
 from stiefel_lora.checkpoints.base_model import known_settings
 from stiefel_lora.checkpoints.facts import FamilyFacts
 from stiefel_lora.checkpoints.from_pretrained import build
-from stiefel_lora.checkpoints.tokenizers import ClipTokenizer
+from stiefel_lora.checkpoints.supplied_parts import ClipTokenizer
 
 __all__ = ["Shapes", "shapes_of", "write_sparse", "write_sparse_folder"]
 

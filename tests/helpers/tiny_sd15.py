@@ -12,7 +12,7 @@ import torch
 from diffusers import PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from stiefel_lora.checkpoints.tokenizers import ClipTokenizer
+from stiefel_lora.checkpoints.supplied_parts import ClipTokenizer
 
 from .tiny_sdxl import text_config, tiny_vae
 

@@ -24,7 +24,7 @@ from transformers import (
     CLIPTokenizer,
 )
 
-from stiefel_lora.checkpoints.tokenizers import ClipTokenizer
+from stiefel_lora.checkpoints.supplied_parts import ClipTokenizer
 
 from .byte_tokenizer import TOKENS, byte_tokenizer
 

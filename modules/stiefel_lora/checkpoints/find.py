@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING
 
 from .._exceptions import ModelError
 from ..config.settings.model import PART_SETTINGS
-from .base_model import Base, FileBase, FolderBase
+from .base_model import Base, FileBase, FolderBase, check_folder
 from .facts import FamilyFacts
 from .fits import check_fits, check_tokenizer
 from .folder_part import FolderPart
 from .hub import model_from_hub
-from .model_folder import check_folder
 from .separate import separate_part
-from .settings_part import SettingsPart
 from .source import ModelSource, PartSource
+from .supplied_parts import SettingsPart
 
 if TYPE_CHECKING:
     from ..config import TrainConfig

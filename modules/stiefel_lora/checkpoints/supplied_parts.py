@@ -1,4 +1,8 @@
-"""CLIP's vocabulary, bundled; where T5's comes from is for the user to say."""
+"""Parts that a single file does not have and that are supplied for it.
+
+The settings of a scheduler, and CLIP's tokenizer, whose vocabulary is bundled. Where
+T5's comes from is for the user to say.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +17,31 @@ import torch
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-__all__ = ["ClipTokenizer"]
+__all__ = ["ClipTokenizer", "SettingsPart"]
 
 # Made by scripts/make_clip_merges.py; licence and origin stand beside it.
 _MERGES = Path(__file__).with_name("clip_merges.txt.gz")
 _PLACES = 77
 _FIRST, _LAST = "<|startoftext|>", "<|endoftext|>"
+
+
+class SettingsPart:
+    """Settings without numbers, kept in memory."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self._config = config
+
+    def config(self) -> dict[str, Any]:
+        """All of them."""
+        return dict(self._config)
+
+    def load(self, loader: Any, dtype: torch.dtype | None) -> Any:
+        """Call ``from_config``."""
+        return loader.from_config(self._config)
+
+    def digest_into(self, digest: _Hash) -> None:
+        """Feed all of them."""
+        digest.update(f"{sorted(self._config.items())}".encode())
 
 
 class ClipTokenizer:
