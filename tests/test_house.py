@@ -24,6 +24,18 @@ PUBLIC = sorted(
 )
 FILE_LINES, FUNCTION_LINES = 500, 60
 
+# Stems of several files: the same thing in two layers, which people look for by name.
+# A file in _commands is named after its verb, so none of them counts.
+SHARED_STEMS = {
+    "lora": "the layers of a LoRA, and the settings of them",
+    "optimizer": "the setting, and its editor",
+    "pictures": "the images of a data set, and the panel that shows them",
+    "plan": "the images of an epoch, and the jobs of a batch",
+    "plugins": "methods from outside, and the setting that names them",
+    "spectrum": "singular values, and their plot",
+    "stiefel": "the manifold, and the optimizer on it",
+}
+
 # What a package may not pull in, not even through a neighbour.
 HEAVY = ("torch", "diffusers", "transformers", "peft", "accelerate")
 FORBIDDEN = {
@@ -99,6 +111,17 @@ def _body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 def test_no_file_is_too_long() -> None:
     long = {_name(p): _lines(p) for p in SOURCES if _lines(p) > FILE_LINES}
     assert not long, f"over {FILE_LINES} lines: split by idea"
+
+
+def test_no_file_stem_stands_twice() -> None:
+    files: dict[str, list[str]] = {}
+    for path in PACKAGE.rglob("*.py"):
+        if path.stem != "__init__" and path.parent.name != "_commands":
+            files.setdefault(path.stem, []).append(_name(path))
+    shared = {stem: names for stem, names in files.items() if len(names) > 1}
+    new = {stem: names for stem, names in shared.items() if stem not in SHARED_STEMS}
+    assert not new, "rename one, so that its name is enough to find it"
+    assert shared.keys() == SHARED_STEMS.keys(), "an exception that is not needed"
 
 
 def test_no_function_is_too_long() -> None:

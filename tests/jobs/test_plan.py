@@ -10,8 +10,8 @@ from helpers.jobs import ready_config
 from stiefel_lora import ConfigError
 from stiefel_lora.config import TrainConfig
 from stiefel_lora.jobs import make_plans
-from stiefel_lora.jobs.differences import different_keys
 from stiefel_lora.jobs.naming import LONGEST, unique_names
+from stiefel_lora.jobs.setting_differences import different_keys
 
 
 def names(*arguments):

@@ -10,9 +10,9 @@ from stiefel_lora.config import load_config
 from stiefel_lora.config.plugins import offer_methods
 from stiefel_lora.config.presets import find_config, list_presets
 from stiefel_lora.methods import CATALOGUE, load_plugin
-from stiefel_lora.ui.controllers.differences import differences
 from stiefel_lora.ui.controllers.document import Document
 from stiefel_lora.ui.controllers.findings import examine
+from stiefel_lora.ui.controllers.preset_differences import differences
 
 
 @pytest.fixture

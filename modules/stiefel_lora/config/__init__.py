@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .checks import check_complete, check_paths, remarks
 from .concept import Concept
-from .export import dump_full, dump_lean, lean
+from .dump import dump_full, dump_lean, lean
 from .loading import load_config, parse_config
 from .optimizer import CustomOptimizer, OptimizerConfig
 from .parts import Sample

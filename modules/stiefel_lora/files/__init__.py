@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .peft import save_peft
     from .svd import compress
     from .tensors import read_tensors, write_tensors
-    from .tools.checkpoint import Checkpoint
+    from .tools.base_checkpoint import Checkpoint
     from .tools.converting import convert_lora
     from .tools.extracting import ExtractReport, extract_lora
     from .tools.inspection import LayerReport, LoraReport, Summary, inspect_lora
@@ -86,7 +86,7 @@ __all__ = [
 
 _HOME = {
     "Check": "tools.verifying",
-    "Checkpoint": "tools.checkpoint",
+    "Checkpoint": "tools.base_checkpoint",
     "ExtractReport": "tools.extracting",
     "IntoReport": "tools.into_checkpoint",
     "LayerReport": "tools.inspection",

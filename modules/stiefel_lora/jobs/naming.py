@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from .differences import different_keys, flat
+from .setting_differences import different_keys, flat
 
 __all__ = ["unique_names"]
 

@@ -15,8 +15,8 @@ from typing import Any
 from .._version import __version__
 from ..files.atomic import atomic_write
 from .charts import Chart, Frame
-from .differences import flat
 from .results import CURVES, Curve, Result
+from .setting_differences import flat
 from .tables import link, shown
 
 __all__ = ["write_page"]

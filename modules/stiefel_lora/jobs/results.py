@@ -9,9 +9,9 @@ from typing import Any
 
 from ..metrics.tags import MEAN_RANK
 from ..runs.events import current_events
-from .differences import different_keys, flat
 from .evidence import end_of
 from .job import Job, JobState
+from .setting_differences import different_keys, flat
 
 __all__ = ["CURVES", "Curve", "Result", "collect"]
 

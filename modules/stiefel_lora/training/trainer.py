@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .. import __version__
 from .._exceptions import InputError, TrainingError
 from .._text import read_text
-from ..config.export import dump_full
+from ..config.dump import dump_full
 from ..files.atomic import atomic_write
 from ..runs.events import JsonlSink
 from ..runs.progress import say

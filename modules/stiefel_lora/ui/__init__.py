@@ -6,6 +6,6 @@ drops orders, so that closing it, or a crash of it, stops no training.
 
 from __future__ import annotations
 
-from .launch import launch
+from .open_window import launch
 
 __all__ = ["launch"]

@@ -14,7 +14,7 @@ import torch
 
 from ..._exceptions import ModelError
 from ..metadata import network_metadata
-from .checkpoint import Checkpoint
+from .base_checkpoint import Checkpoint
 from .lora_file import LoraFile, LoraLayer
 from .nearest_lora import Rank
 from .one_thread import one_thread

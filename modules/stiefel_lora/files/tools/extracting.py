@@ -14,7 +14,7 @@ import torch
 
 from ..._exceptions import ModelError
 from ..metadata import network_metadata
-from .checkpoint import Checkpoint
+from .base_checkpoint import Checkpoint
 from .differences import relative
 from .layer_names import canonical_key, parse_stem
 from .lora_file import LoraFile, LoraLayer

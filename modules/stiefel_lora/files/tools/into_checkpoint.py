@@ -17,7 +17,7 @@ from ..._exceptions import ModelError, OutputError
 from ..dora import apply_lora
 from ..streamed import write_streamed
 from ..weights import LoraFactors
-from .checkpoint import Checkpoint, Place
+from .base_checkpoint import Checkpoint, Place
 from .layer_names import canonical
 from .lora_file import LoraFile
 from .one_thread import one_thread

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..._exceptions import ModelError
 from ..dora import apply_lora, complete_dora
-from .checkpoint import Checkpoint
+from .base_checkpoint import Checkpoint
 from .dense_updates import dense_update
 from .differences import relative
 from .layer_names import canonical, canonical_key, parse_stem

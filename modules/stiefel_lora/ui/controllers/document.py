@@ -15,7 +15,7 @@ from typing import Any
 
 from ..._exceptions import ConfigError
 from ...config import TrainConfig, lean, load_config
-from ...config.export import dump_lean
+from ...config.dump import dump_lean
 from ...config.optimizer import OPTIMIZER_MODELS
 from ...config.plugins import load_named_plugins
 from ...config.schema import DEFAULT_OPTIMIZER

@@ -16,7 +16,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from ..controllers.differences import Difference, differences
+from ..controllers.preset_differences import Difference, differences
 from ..controllers.document import Document
 from .preset_chooser import source_name
 
