@@ -16,8 +16,8 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from ..controllers.preset_differences import Difference, differences
 from ..controllers.document import Document
+from ..controllers.preset_differences import Difference, differences
 from .preset_chooser import source_name
 
 __all__ = ["DifferenceDialog"]
