@@ -10,11 +10,11 @@ from stiefel_lora.checkpoints.base_model import known_settings
 from stiefel_lora.checkpoints.facts import FamilyFacts
 from stiefel_lora.checkpoints.source import ModelSource
 from stiefel_lora.checkpoints.supplied_parts import SettingsPart
-from stiefel_lora.families.flux_files import FLUX_FILES
+from stiefel_lora.families.flux import Flux
 from stiefel_lora.families.sd15 import Sd15
 from stiefel_lora.families.sdxl import Sdxl
 
-FLUX = FamilyFacts("flux", "FLUX.1", "Flux", (), files=FLUX_FILES)
+FLUX = Flux.facts
 # As counted in the published weights.
 SIZES = [
     (Sdxl.facts, "unet", 2_567_463_684),
