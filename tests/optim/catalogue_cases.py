@@ -32,6 +32,8 @@ RATES = {
     "lora_rite": 2e-2,
     "riemannion": 5e-2,
     "lora_muon": 5e-2,
+    "lora_tsd": 5e-2,
+    "polora": 1.3,
     "adamw": 2e-2,
     "lora_plus": 5e-3,
     "scaled_adamw": 1e-2,

@@ -68,6 +68,7 @@ def change_basis(pairs, seed, stretch):
         # msign by Newton-Schulz is good to about 1e-9 here; exact SVDs give 1e-12.
         ("riemannion", {"weight_decay": 0.1}, 1e-8),
         ("lora_muon", {"weight_decay": 0.1}, 1e-8),
+        ("lora_tsd", {"weight_decay": 0.1, "tau": 3}, 1e-8),
     ],
 )
 @settings(max_examples=8)

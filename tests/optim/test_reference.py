@@ -6,6 +6,8 @@ import pytest
 import torch
 from reference.adam import AdamWReference
 from reference.lora_muon import LoraMuonReference
+from reference.lora_tsd import LoraTsdReference
+from reference.polora import PoloraReference
 from reference.riemannion import RiemannionReference
 from reference.rite import RiteReference
 from reference.scaled_adamw import ScaledAdamWReference
@@ -35,6 +37,8 @@ STELLA = "stella", StellaReference, 1e-2
 RITE = "lora_rite", RiteReference, 2e-2
 RIEMANNION = "riemannion", RiemannionReference, 2e-2
 LORA_MUON = "lora_muon", LoraMuonReference, 2e-2
+POLORA = "polora", PoloraReference, 5e-2
+LORA_TSD = "lora_tsd", LoraTsdReference, 2e-2
 
 CASES = [
     (*STIEFEL, {}, ITERATED),
@@ -58,6 +62,10 @@ CASES = [
     (*RIEMANNION, {"momentum_form": "orthogonal", "momentum": 0.5}, ITERATED),
     (*LORA_MUON, {}, ITERATED),
     (*LORA_MUON, {"weight_decay": 0.1, "momentum": 0.5, "growth": 1.0}, ITERATED),
+    (*POLORA, {}, SPECTRAL),
+    (*POLORA, {"curvature_damping": 1e-2, "weight_decay": 0.1}, SPECTRAL),
+    (*LORA_TSD, {"trust_region": 1.0}, ITERATED),
+    (*LORA_TSD, {"tau": 3, "weight_decay": 0.1}, ITERATED),
     ("adamw", AdamWReference, 2e-2, {"weight_decay": 0.1}, EXACT),
     ("lora_plus", AdamWReference, 1e-2, {"lr_ratio": 4.0}, EXACT),
     ("scaled_adamw", ScaledAdamWReference, 1e-2, {"weight_decay": 0.1}, EXACT),

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from .._exceptions import OptionError
 from ._baselines import ADAMW, ADAMW_8BIT, LORA_PLUS, SCALED_ADAMW
 from ._geometric import LORA_RITE, RIEMANNION, STELLA
-from ._spectral import LORA_MUON
+from ._spectral import LORA_MUON, LORA_TSD, POLORA
 from ._stiefel import STIEFEL_LORA
 from ._types import Method
 
@@ -33,6 +33,8 @@ CATALOGUE: dict[str, Method] = {
         LORA_RITE,
         RIEMANNION,
         LORA_MUON,
+        POLORA,
+        LORA_TSD,
         ADAMW,
         LORA_PLUS,
         SCALED_ADAMW,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ._common import ADAM_OPTIONS, WEIGHT_DECAY
 from ._types import Method, Option
 
-__all__ = ["LORA_MUON"]
+__all__ = ["LORA_MUON", "LORA_TSD", "POLORA"]
 
 _LR_UNIT = "largest spectral norm of the product's step"
 
@@ -44,6 +44,68 @@ LORA_MUON = Method(
             "many times its length in a step, which shortens steps where the product "
             "holds less than one.",
         ),
+        _REST_LR_RATIO,
+        WEIGHT_DECAY,
+        *ADAM_OPTIONS,
+    ),
+)
+
+POLORA = Method(
+    name="polora",
+    label="PoLoRA",
+    summary="Orthogonalized steps of both factors under a diagonal curvature.",
+    target="stiefel_lora.optim.polora:PoLoRA",
+    default_lr=1e-2,
+    lr_unit=_LR_UNIT,
+    alpha_policy="rank",
+    options=(
+        _MOMENTUM,
+        Option(
+            name="curvature_decay",
+            default=0.99,
+            low=0.0,
+            high=1.0,
+            high_open=True,
+            doc="Decay of the running means of the curvature of inputs and outputs.",
+        ),
+        Option(
+            name="curvature_damping",
+            default=1e-4,
+            low=0.0,
+            low_open=True,
+            doc="Added to the curvature as a share of its largest entry, and to the "
+            "Gram matrices as a share of their largest eigenvalue.",
+        ),
+        _REST_LR_RATIO,
+        WEIGHT_DECAY,
+        *ADAM_OPTIONS,
+    ),
+)
+
+LORA_TSD = Method(
+    name="lora_tsd",
+    label="LoRA-TSD",
+    summary="Spectral descent in the tangent space of the product.",
+    target="stiefel_lora.optim.lora_tsd:LoRATSD",
+    default_lr=5e-3,
+    lr_unit="spectral norm of the product's step",
+    alpha_policy="rank",
+    options=(
+        Option(
+            name="tau",
+            default=1,
+            low=1,
+            high=8,
+            doc="Rounds of orthogonalization and projection onto the tangent space.",
+        ),
+        Option(
+            name="trust_region",
+            default=0.1,
+            low=0.0,
+            low_open=True,
+            doc="Largest Frobenius norm of the product's step.",
+        ),
+        _MOMENTUM,
         _REST_LR_RATIO,
         WEIGHT_DECAY,
         *ADAM_OPTIONS,

@@ -26,10 +26,13 @@ from torch import Tensor
 
 from ..geometry import inverse_cholesky, trace
 
-__all__ = ["SHARE", "Frames", "framed", "frames", "unit"]
+__all__ = ["SHARE", "Frames", "framed", "frames", "kept", "over", "unit"]
 
 SHARE = {torch.float32: 2e-6, torch.float64: 1e-14}
 """Share of the trace below which a Gram matrix is not resolved."""
+
+# The decay of one step leaves a hundredth of the product.
+_LEAST_KEPT = 1e-2
 
 # Beyond it nothing is left of the matrix that is damped, in float32 or float64.
 _MOST = 1e12
@@ -46,6 +49,10 @@ class Frames(NamedTuple):
     over_down: Tensor
     up_size: Tensor
     down_size: Tensor
+
+    def swapped(self) -> Frames:
+        """The same with B and A exchanged."""
+        return Frames(self.over_down, self.over_up, self.down_size, self.up_size)
 
 
 def frames(up: Tensor, down: Tensor, step: Tensor) -> Frames:
@@ -89,3 +96,15 @@ def unit(gram: Tensor) -> tuple[Tensor, Tensor]:
     size = trace(gram).clamp_min(0)
     tiny = torch.finfo(gram.dtype).tiny
     return gram / size.clamp_min(tiny), torch.where(size > tiny, size, 0.0)
+
+
+def over(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """A ratio that is 0 where the denominator is 0."""
+    tiny = torch.finfo(denominator.dtype).tiny
+    ratio = numerator / denominator.clamp_min(tiny)
+    return torch.where(denominator > tiny, ratio, 0.0)
+
+
+def kept(lr: Tensor, decay: Tensor) -> Tensor:
+    """sqrt(1 - lr decay), by which both factors shrink if the product decays."""
+    return (1 - lr * decay).clamp_min(_LEAST_KEPT).sqrt()

@@ -37,16 +37,13 @@ import torch
 from torch import Tensor
 
 from ..geometry import polar_core
-from ._gram_frames import framed, frames, unit
+from ._gram_frames import framed, frames, kept, over, unit
 from ._moments import heavy_ball
 from .groups import Source
 from .pair_optimizer import PairOptimizer
 from .rule import Core, FactorBatch, FactorRule, Role, Rule, Solver, StateShape
 
 __all__ = ["LoRAMuon"]
-
-# The decay of one step leaves a hundredth of the product.
-_LEAST_KEPT = 1e-2
 
 
 class MuonFactor(FactorRule):
@@ -78,12 +75,10 @@ def solve(
     force, strength = unit(torch.cat([up["force"], down["force"]]))
     turn = frame.mT @ polar_core(framed(frame, force)) @ frame
     # A factor beside one that is 0, or without a momentum, stays.
-    scale = strength * torch.cat([found.down_size, found.up_size])
-    tiny = torch.finfo(scale.dtype).tiny
-    scale = torch.where(scale > tiny, scale.clamp_min(tiny).rsqrt(), 0.0)
-    keep = (1 - lr * numbers["weight_decay"]).clamp_min(_LEAST_KEPT).sqrt()
+    scale = (strength * torch.cat([found.down_size, found.up_size])).sqrt()
+    keep = kept(lr, numbers["weight_decay"])
     length = -0.5 * lr / keep
-    turn = turn * (scale * torch.cat([length, length]))
+    turn = turn * over(torch.cat([length, length]), scale)
     turn_up, turn_down = turn.split(len(lr))
     return {"turn": turn_up, "keep": keep}, {"turn": turn_down, "keep": keep}
 

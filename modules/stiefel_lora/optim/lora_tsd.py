@@ -1,0 +1,338 @@
+r"""LoRA-TSD: spectral descent in the tangent space of the product.
+
+With orthonormal frames U of B's columns and V of A's rows, momenta M of the factors'
+gradients and the learning rate :math:`\eta`, a tangent vector of the matrices of rank r
+is :math:`X = X_L V^T + U X_R^T`. One step:
+
+.. math::
+    M &\leftarrow \mu M + G \\
+    X &= M_B (A A^T)^{-1} A + B (B^T B)^{-1} M_A (I - V V^T) \\
+    X &\leftarrow P_T(\mathrm{msign}(X)) \quad \tau \text{ times}, \qquad
+        P_T(Z) = U U^T Z + Z V V^T - U U^T Z V V^T \\
+    X &\leftarrow X \min(1,\; \Delta / (\eta \|X\|_F)) \\
+    \Delta B &= -\eta X A^T (A A^T)^{-1}, \qquad
+        \Delta A = -(B^T B)^{-1} B^T (\eta X + \Delta B\,A)
+
+so that :math:`B\,\Delta A + \Delta B\,A = -\eta X` exactly, and :math:`\Delta`, the
+trust region, bounds the step. The published code averages gradients, which is the same
+direction, and scales the factors to one Frobenius norm at each step; here they are
+scaled by a power of 2, which rounds nothing, to within a factor of 2. The step depends
+on neither. The paper's momentum is 0.95, which is slow for runs of a hundred steps.
+Weight decay, which the paper has none of, shrinks the product by
+:math:`\lambda\eta`.
+
+**Two things differ.** msign is Polar Express with directions that are not resolved left
+short, where the code has five quintics that reach singular values of 0.3 to 1.3: there
+a larger tau repairs msign, here it brings X nearer to a tangent vector whose singular
+values are all 1. And where the product holds less than a step, moves are shortened as
+:mod:`._gram_frames` says: from B = 0 the directions that the first gradients leave at
+rounding would make steps of A of any length.
+
+**Cost.** In orthonormal bases [Q, U] of the columns and [V, R] of the rows, X is a
+2r x 2r matrix whose block of (Q, R) is 0, and P_T sets that block to 0. Frames come
+from Cholesky factors of Gram matrices, so five products a factor are tall, at any tau.
+
+References:
+    "LoRA-TSD", 2026, arXiv:2609.02734, and its code.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..geometry import (
+    damped_cholesky,
+    inverse_cholesky,
+    joint_polar_core,
+    polar_core,
+    trace,
+)
+from ._gram_frames import SHARE, Frames, frames, kept, over, unit
+from ._moments import heavy_ball
+from .groups import Source
+from .pair_optimizer import PairOptimizer
+from .rule import Core, FactorBatch, FactorRule, Role, Rule, Solver, StateShape
+
+__all__ = ["LoRATSD"]
+
+# In no basis does a direction of a factor change by more than this times its length.
+_GROWTH = 0.5
+
+
+class TsdFactor(FactorRule):
+    """One factor and its momentum, transposed for A."""
+
+    moves_state = True
+
+    def __init__(self, role: Role) -> None:
+        self.role = role
+
+    def look(self, batch: FactorBatch) -> Core:
+        """Add the gradient; return X^T X, X^T M and M^T M."""
+        momentum = self._tall(heavy_ball(batch, f"momentum_{self.role}"))
+        point = self._tall(batch.point)
+        return {
+            "size": point.mT @ point,
+            "cross": point.mT @ momentum,
+            "force": momentum.mT @ momentum,
+        }
+
+    def move(self, batch: FactorBatch, core: Core) -> None:
+        """X <- X u + M v, and the momentum takes the inverse scale of the factor."""
+        name = f"momentum_{self.role}"
+        momentum = self._tall(batch.state[name])
+        moved = self._tall(batch.point) @ core["of_point"]
+        batch.point = self._tall(torch.baddbmm(moved, momentum, core["of_momentum"]))
+        batch.state[name] = batch.state[name] * core["scale"]
+
+    def _tall(self, matrix: Tensor) -> Tensor:
+        """A as the columns that B has by itself, and back."""
+        return matrix if self.role == "up" else matrix.mT
+
+
+class _Side(NamedTuple):
+    """Momentum of one factor in the frames, as r x r matrices of unit Gram matrices.
+
+    With N = M F^T for the frame F of the other factor and U that of the factor itself:
+    ``factor`` is lower triangular, L L^T = N^T (I - U U^T) N, and ``inside`` = U^T N.
+    The columns of N L^-T outside of U are orthonormal. ``strength`` is the trace of
+    M^T M. ``overlap`` is the 16th power of the Gram matrix that the columns of N L^-T
+    have: I, but for directions that are rounding, which would grow with each msign if
+    they were not shortened by it.
+    """
+
+    factor: Tensor
+    inside: Tensor
+    strength: Tensor
+    overlap: Tensor
+
+
+def solve(
+    up: Core, down: Core, lr: Tensor, numbers: Mapping[str, Tensor], *, rounds: int
+) -> tuple[Core, Core]:
+    """Turn Gram matrices of K pairs of one rank into coefficients of both moves."""
+    tight = frames(up["size"], down["size"], torch.zeros_like(lr))
+    sizes = tight.up_size.sqrt(), tight.down_size.sqrt()
+    left = _side(up, tight, sizes[0])
+    right = _side(down, tight.swapped(), sizes[1])
+    core = _tangent(left, right, sizes)
+    rank = left.factor.shape[-1]
+    for _ in range(rounds):
+        core = _project(core @ joint_polar_core(core.mT @ core), left, right)
+    length = _norm(core)
+    eta = lr * over(numbers["trust_region"], lr * length).clamp_max(1.0)
+    shares = _shares(
+        tight, eta / _GROWTH * over(torch.ones_like(lr), sizes[0] * sizes[1])
+    )
+    above, below = core.split(rank, -2)
+    outer, inner = shares[0] @ tight.over_up, shares[1] @ tight.over_down
+    moves = (
+        _move(left, above[..., :rank] @ outer, below[..., :rank] @ outer, tight, sizes),
+        _move(
+            right, below[..., rank:].mT @ inner, 0 * inner, tight.swapped(), sizes[::-1]
+        ),
+    )
+    keep = kept(lr, numbers["weight_decay"])
+    balance = _balance(tight)
+    scales = 1 / balance, balance
+    found = [
+        _coefficients(move, keep, over(eta, size), scale)
+        for move, size, scale in zip(moves, sizes[::-1], scales, strict=True)
+    ]
+    return found[0], found[1]
+
+
+def _side(seen: Core, tight: Frames, size: Tensor) -> _Side:
+    """Frame the momentum of B; that of A with the frames swapped."""
+    own, other = tight.over_down, tight.over_up
+    force, strength = unit(seen["force"])
+    inside = own @ over(seen["cross"], size * strength.sqrt()) @ other.mT
+    outside = other @ force @ other.mT - inside.mT @ inside
+    factor = damped_cholesky(outside, _noise(own, other, inside))
+    half = torch.linalg.solve_triangular(factor, outside, upper=False)
+    overlap = torch.linalg.solve_triangular(factor, half.mT, upper=False)
+    # Below a half it must undo what one msign lifts, some 4,000 times.
+    for _ in range(4):
+        overlap = overlap @ overlap
+    return _Side(factor, inside, strength, overlap)
+
+
+def _noise(own: Tensor, other: Tensor, inside: Tensor) -> Tensor:
+    """Rounding of N^T N - (U^T N)^T U^T N, as frames magnify that of Gram matrices."""
+    rank, eps = own.shape[-1], torch.finfo(own.dtype).eps
+    own, other, inside = (_norm(matrix) for matrix in (own, other, inside))
+    rounding = other * (other + 2 * own * inside / rank**0.5)
+    # The shift of Cholesky's algorithm makes U too short by as much.
+    short = 16 * SHARE[own.dtype] * (own * inside / rank).square()
+    return 4 * eps / rank**0.5 * rounding + short + torch.finfo(own.dtype).tiny
+
+
+def _norm(matrix: Tensor) -> Tensor:
+    return torch.linalg.matrix_norm(matrix, keepdim=True)
+
+
+def _tangent(left: _Side, right: _Side, sizes: tuple[Tensor, Tensor]) -> Tensor:
+    """X in the bases [Q, U] and [V, R], up to a factor that msign does not see."""
+    up, down = (
+        over(side.strength.sqrt(), size)
+        for side, size in zip((left, right), sizes[::-1], strict=True)
+    )
+    most = torch.maximum(up, down)
+    up, down = over(up, most), over(down, most)
+    above = torch.cat([up * left.factor.mT, torch.zeros_like(left.factor)], -1)
+    below = torch.cat([up * left.inside, down * right.factor], -1)
+    return _project(torch.cat([above, below], -2), left, right)
+
+
+def _project(core: Tensor, left: _Side, right: _Side) -> Tensor:
+    """P_T: nothing outside of both frames, and little where a frame is rounding."""
+    rank = left.factor.shape[-1]
+    above, below = core.split(rank, -2)
+    outside = torch.zeros_like(above[..., rank:])
+    above = torch.cat([left.overlap @ above[..., :rank], outside], -1)
+    below = torch.cat([below[..., :rank], below[..., rank:] @ right.overlap], -1)
+    return torch.cat([above, below], -2)
+
+
+def _shares(tight: Frames, step: Tensor) -> tuple[Tensor, Tensor]:
+    """(I + step^2 C C^T)^(-1/2) and (I + step^2 C^T C)^(-1/2) of C = F_A F_B^T.
+
+    With J the inverse of the sum it is J J^(-1/2), whose small values may be short.
+    """
+    cross = step * (tight.over_up @ tight.over_down.mT)
+    squares = torch.cat([cross @ cross.mT, cross.mT @ cross])
+    root = inverse_cholesky(squares, 1 + SHARE[squares.dtype] * trace(squares))
+    inverse = root.mT @ root
+    first, second = (inverse @ polar_core(inverse)).split(len(step))
+    return first, second
+
+
+def _move(
+    side: _Side,
+    outside: Tensor,
+    inside: Tensor,
+    tight: Frames,
+    sizes: tuple[Tensor, Tensor],
+) -> tuple[Tensor, Tensor]:
+    """Coefficients of factor and momentum in Q ``outside`` + U ``inside``."""
+    spread = torch.linalg.solve_triangular(side.factor.mT, outside, upper=True)
+    of_momentum = over(tight.over_up.mT @ spread, side.strength.sqrt())
+    of_point = tight.over_down.mT @ (inside - side.inside @ spread)
+    return over(of_point, sizes[0]), of_momentum
+
+
+def _coefficients(
+    move: tuple[Tensor, Tensor], keep: Tensor, length: Tensor, scale: Tensor
+) -> Core:
+    of_point, of_momentum = (-length / keep * part for part in move)
+    identity = torch.eye(of_point.shape[-1], dtype=of_point.dtype).to(of_point.device)
+    return {
+        "of_point": scale * (keep * identity + of_point),
+        "of_momentum": scale * of_momentum,
+        "scale": 1 / scale,
+    }
+
+
+def _balance(tight: Frames) -> Tensor:
+    """The power of 2 by which A grows and B shrinks; 1 beside a factor that is 0."""
+    ratio = over(tight.up_size, tight.down_size)
+    usable = ratio > 0
+    exponent = 0.25 * torch.where(usable, ratio, 1.0).log2()
+    return torch.ldexp(torch.ones_like(ratio), exponent.round())
+
+
+class LoRATSDRule(Rule):
+    """The update in the module's docstring, in two passes."""
+
+    _rules: Mapping[Role, FactorRule] = {
+        "up": TsdFactor("up"),
+        "down": TsdFactor("down"),
+    }
+
+    def choices(self, group: Mapping[str, Any]) -> dict[str, Any]:
+        """The number of rounds selects code."""
+        return {"tau": group["tau"]}
+
+    def numbers(self, group: Mapping[str, Any]) -> dict[str, float]:
+        """Momentum, trust region and weight decay."""
+        names = ("momentum", "trust_region", "weight_decay")
+        return {name: group[name] for name in names}
+
+    def joint_numbers(self, choices: Mapping[str, Any]) -> tuple[str, ...]:
+        """Numbers of the step of the product."""
+        return ("lr", "trust_region", "weight_decay")
+
+    def states(self, choices: Mapping[str, Any]) -> dict[str, StateShape]:
+        """One momentum per factor."""
+        return {"momentum_up": "up", "momentum_down": "down"}
+
+    def rest_lr_ratio(self, group: Mapping[str, Any]) -> float:
+        """AdamW's share of lr, which is a spectral norm here."""
+        return group["rest_lr_ratio"]
+
+    def factor_rules(self, choices: Mapping[str, Any]) -> Mapping[Role, FactorRule]:
+        """Both factors alike."""
+        return self._rules
+
+    def solver(self, choices: Mapping[str, Any]) -> Solver | None:
+        """The step of the product needs both factors."""
+        return functools.partial(solve, rounds=choices["tau"])
+
+
+class LoRATSD(PairOptimizer):
+    """Spectral descent in the tangent space of the product.
+
+    Steps of the product do not depend on how it is factored. LoRA alpha must equal the
+    rank, which an optimizer alone cannot see.
+
+    Args:
+        params: model, named parameters, parameters or groups of them.
+        lr: spectral norm of the product's step, up to 2 / sqrt(3).
+        tau: rounds of msign and projection; 1 takes the fewest products of r x r
+            matrices.
+        trust_region: largest Frobenius norm of the product's step.
+        momentum: mu in [0, 1), of both factors.
+        rest_lr_ratio: AdamW rate of parameters outside pairs, as a multiple of lr.
+        weight_decay: decay of the product (times lr), half of it for each factor.
+        beta1: AdamW, for parameters outside pairs.
+        beta2: likewise.
+        eps: likewise.
+
+    Raises:
+        OptionError: an option out of bounds.
+        PairingError: parameters whose roles cannot be told without guessing.
+    """
+
+    method = "lora_tsd"
+    rule = LoRATSDRule()
+
+    def __init__(
+        self,
+        params: Source,
+        lr: float | Tensor = 5e-3,
+        *,
+        tau: int = 1,
+        trust_region: float = 0.1,
+        momentum: float = 0.9,
+        rest_lr_ratio: float = 0.05,
+        weight_decay: float = 0.0,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+    ) -> None:
+        options = {
+            "tau": tau,
+            "trust_region": trust_region,
+            "momentum": momentum,
+            "rest_lr_ratio": rest_lr_ratio,
+            "weight_decay": weight_decay,
+            "beta1": beta1,
+            "beta2": beta2,
+            "eps": eps,
+        }
+        super().__init__(params, lr, options)
