@@ -1,7 +1,7 @@
 """Which optimizer makes the better LoRA: runs on the demo bases, and their tables.
 
     python benchmarks/study run --stage product --minutes 60
-    python benchmarks/study report
+    python benchmarks/study report [--into docs/evidence.md]
     python benchmarks/study sheet --base flux --output sheet.png
 
 A run is one JSON line in ``results/runs.jsonl``; what is there is not run again, and
@@ -23,7 +23,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 from demo_runs import read_rows, run_missing  # noqa: E402
 from sheet import write_sheet  # noqa: E402
 from stages import BASES, STAGES  # noqa: E402
-from tables import report  # noqa: E402
+from tables import fill_page, report  # noqa: E402
 
 RESULTS = HERE / "results"
 
@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--base", choices=BASES, default=BASES[0])
     parser.add_argument("--output", type=Path, default=Path("sheet.png"))
+    parser.add_argument("--into", type=Path, help="page whose tables are replaced")
     arguments = parser.parse_args()
     path = arguments.results / "runs.jsonl"
     if arguments.action == "run":
@@ -44,6 +45,10 @@ def main() -> None:
         return
     if arguments.action == "sheet":
         write_sheet(arguments.base, read_rows(path), arguments.output)
+        return
+    if arguments.into:
+        page = fill_page(arguments.into.read_text("utf-8"), STAGES, read_rows(path))
+        arguments.into.write_text(page, "utf-8")
         return
     for stage in STAGES.values():
         print(report(stage, read_rows(path)))

@@ -173,7 +173,7 @@ STAGES = {
     "long": Stage(
         "The same at 400 steps",
         ADAMW,
-        _cells(RIVALS, (16, 64), 400, "large", rates=3),
+        _cells(RIVALS, (16,), 400, "large", rates=3),
     ),
     "style": Stage(
         "The small set of the demo, which is learned by heart",

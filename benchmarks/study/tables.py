@@ -5,15 +5,30 @@ from __future__ import annotations
 import dataclasses
 import math
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from demo_runs import Rows
 from stages import SEEDS, Cell, Stage
 
-__all__ = ["paired_interval", "report"]
+__all__ = ["fill_page", "paired_interval", "report"]
 
 # Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom.
 T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+
+
+def fill_page(text: str, stages: Mapping[str, Stage], done: Rows) -> str:
+    """Put the table of each stage between its two marks on a page.
+
+    The marks are ``<!-- study NAME -->`` and ``<!-- end -->``.
+    """
+    for name, stage in stages.items():
+        head = f"<!-- study {name} -->"
+        if head in text:
+            before, rest = text.split(head, 1)
+            after = rest.split("<!-- end -->", 1)[1]
+            table = "\n".join(_table(stage, done, finished=True))
+            text = f"{before}{head}\n{table}\n<!-- end -->{after}"
+    return text
 
 
 def report(stage: Stage, done: Rows) -> str:
@@ -26,13 +41,21 @@ def report(stage: Stage, done: Rows) -> str:
         f"{stage.baseline.label}: paired by seed, each at its own best rate, with the "
         "95 % interval. Rate of rank 16: final loss at the rate that was best there.",
         "",
+        *_table(stage, done),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _table(stage: Stage, done: Rows, *, finished: bool = False) -> list[str]:
+    """A line a cell; with ``finished`` only those whose sweep is complete."""
+    cells = [cell for cell in stage.cells if not finished or cell.best(done)]
+    return [
         "| task | base | rank | steps | method | rates | best rate | seeds "
         f"| final loss | risen | against {stage.baseline.label} "
         "| rate of rank 16 (seed 1) | effective rank |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
-        *(_line(cell, stage, done) for cell in stage.cells),
+        *(_line(cell, stage, done) for cell in cells),
     ]
-    return "\n".join(lines) + "\n"
 
 
 def _line(cell: Cell, stage: Stage, done: Rows) -> str:

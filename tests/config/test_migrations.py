@@ -3,8 +3,11 @@ from __future__ import annotations
 import pytest
 
 from stiefel_lora._exceptions import ConfigError
+from stiefel_lora.config import parse_config
 from stiefel_lora.config.migrations import MIGRATIONS, latest_version, migrate
 from stiefel_lora.config.schema import SCHEMA_VERSION
+
+MINIMAL = {"base_model_name": "base", "concepts": ["images"]}
 
 
 def rename(data):
@@ -17,7 +20,41 @@ def double(data):
 
 def test_the_schema_is_of_the_latest_version():
     assert latest_version() == SCHEMA_VERSION
-    assert MIGRATIONS == []
+
+
+FACTORS = {"name": "stiefel_lora", "step": "factors"}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, {"optimizer": FACTORS}),
+        ({"optimizer": "stiefel_lora"}, {"optimizer": FACTORS}),
+        ({"optimizer": {"name": "stiefel_lora"}}, {"optimizer": FACTORS}),
+        (
+            {"optimizer": {"name": "stiefel_lora", "momentum": 0.8}},
+            {"optimizer": {**FACTORS, "momentum": 0.8}},
+        ),
+        (
+            {"optimizer": {"name": "stiefel_lora", "step": "product"}},
+            {"optimizer": {"name": "stiefel_lora", "step": "product"}},
+        ),
+        ({"optimizer": "adamw"}, {"optimizer": "adamw"}),
+        ({"optimizer": {"name": "stella"}}, {"optimizer": {"name": "stella"}}),
+        ({"optimizer": 3}, {"optimizer": 3}),
+        ({"extends": "base.json"}, {"extends": "base.json"}),
+    ],
+    ids=str,
+)
+def test_stiefel_lora_of_version_1_keeps_its_steps_per_factor(before, after):
+    assert MIGRATIONS[0](dict(before)) == after
+
+
+def test_a_file_of_version_1_keeps_its_rule_and_rate():
+    old = parse_config({**MINIMAL, "schema_version": 1})
+    assert (old.optimizer.step, old.learning_rate) == ("factors", 0.02)
+    new = parse_config(MINIMAL)
+    assert (new.optimizer.step, new.learning_rate) == ("product", 0.01)
 
 
 @pytest.mark.parametrize(

@@ -46,12 +46,19 @@ def option_values(option: Option) -> st.SearchStrategy[object]:
     return st.none() | values if option.optional else values
 
 
+def with_an_effect(given: dict[str, object]) -> dict[str, object]:
+    """Without options that have none beside the others, which are refused."""
+    options = {name: value for name, value in given.items() if name != "name"}
+    idle = {o.name for o, _, _ in CATALOGUE[str(given["name"])].idle(options)}
+    return {name: value for name, value in given.items() if name not in idle}
+
+
 def methods() -> st.SearchStrategy[dict[str, object]]:
     return st.one_of(
         st.fixed_dictionaries(
             {"name": st.just(entry.name)},
             optional={o.name: option_values(o) for o in entry.options},
-        )
+        ).map(with_an_effect)
         for entry in CATALOGUE.values()
     )
 
@@ -136,8 +143,9 @@ def test_learning_rate_unset_is_where_the_method_begins(name):
 @pytest.mark.parametrize(
     ("option", "rate"),
     [
-        ({"a_rule": "adamw"}, 1e-4),
-        ({"a_rule": "sign"}, 1e-3),
+        ({"step": "factors"}, 2e-2),
+        ({"step": "factors", "a_rule": "adamw"}, 1e-4),
+        ({"step": "factors", "a_rule": "sign"}, 1e-3),
         ({"step": "product"}, 1e-2),
     ],
 )

@@ -84,12 +84,14 @@ def forget() -> None:
     sys.meta_path[:] = [one for one in sys.meta_path if one not in ours]
 
 
-def configured(host: Any, label: str, **changes: Any) -> Any:
-    """A config in which the dropdown was set to a method."""
+def configured(host: Any, label: str, step: str | None = None, **changes: Any) -> Any:
+    """A config in which the dropdown was set to a method, and Stiefel LoRA's step."""
     config = host.TrainConfig.default_values()
     config.optimizer.optimizer = host.Optimizer[label]
     config.optimizer = host.defaults.change_optimizer(config)
     config.learning_rate = 1e-2
+    if step is not None:
+        config.optimizer.stiefel_lora_step = step
     for name, value in changes.items():
         setattr(config, name, value)
     return config

@@ -34,15 +34,16 @@ def adapted() -> nn.Module:
     config = LoraConfig(r=4, lora_alpha=4, target_modules=["first", "second"])
     model = get_peft_model(Regression(), config)  # type: ignore[arg-type]
     init_stiefel_(model)
-    return model
+    # In float64: a sum in another order moves directions that float32 leaves open.
+    return model.double()
 
 
 def samples() -> list[dict[str, torch.Tensor]]:
     generator = torch.Generator().manual_seed(1)
     return [
         {
-            "inputs": torch.randn(12, generator=generator),
-            "labels": torch.randn(8, generator=generator),
+            "inputs": torch.randn(12, generator=generator, dtype=torch.float64),
+            "labels": torch.randn(8, generator=generator, dtype=torch.float64),
         }
         for _ in range(SAMPLES)
     ]

@@ -59,8 +59,9 @@ def test_it_starts_orthonormal_with_alpha_the_rank(caplog: Any) -> None:
     names = [pair.name for pair in optimizer.pairs]
     assert names == ["lora_unet_blocks_0_q", "lora_unet_blocks_0_o"]
     assert [group["lr"] for group in optimizer.param_groups] == [2e-2, 0.32]
-    (record,) = caplog.records
-    assert "--network_alpha was not --network_dim in 2 layers" in record.message
+    alpha, rates = (record.message for record in caplog.records)
+    assert "--network_alpha was not --network_dim in 2 layers" in alpha
+    assert "2 LoRA pairs have two learning rates" in rates
 
 
 def test_loaded_weights_keep_their_product(tmp_path: Path) -> None:

@@ -244,6 +244,7 @@ def test_bfloat16_layers_are_trained_and_resumed(
 ) -> None:
     config = configured(host, "Stiefel LoRA", lora_weight_dtype="BFLOAT_16")
     config.optimizer.fused_back_pass = fused
+    config.optimizer.stiefel_lora_step = "factors" if fused else "product"
     whole, resumed = host.Trainer(config), host.Trainer(config)
     whole.start()
     assert "LoRA weight data type is bfloat16" in capsys.readouterr().out
@@ -319,6 +320,7 @@ def test_the_usual_rate_is_that_of_the_options(
     host: Any, capsys: pytest.CaptureFixture[str], a_rule: str, usual: str
 ) -> None:
     config = configured(host, "Stiefel LoRA", learning_rate=float(usual))
+    config.optimizer.stiefel_lora_step = "factors"
     config.optimizer.stiefel_lora_a_rule = a_rule
     host.Trainer(config).start()
     assert "The learning rate is" not in capsys.readouterr().out

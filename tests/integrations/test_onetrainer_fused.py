@@ -36,14 +36,18 @@ def test_the_hosts_own_answers_are_kept(host: Any) -> None:
     assert not host.Optimizer["SGD"].supports_fused_back_pass()
 
 
-@pytest.mark.parametrize("label", ["Stiefel LoRA"])
+def test_the_step_of_the_product_names_the_step_that_can_be_fused(host: Any) -> None:
+    with pytest.raises(OptionError, match="switch it off, or set Step to factors"):
+        fused(host, "Stiefel LoRA").start()
+
+
 @pytest.mark.parametrize("decompose", [False, True])
 def test_a_fused_back_pass_ends_with_the_same_factors(
-    host: Any, label: str, decompose: bool
+    host: Any, decompose: bool
 ) -> None:
-    usual = started(host, label, lora_decompose=decompose)
+    usual = started(host, "Stiefel LoRA", step="factors", lora_decompose=decompose)
     usual.train(6)
-    trainer = fused(host, label, lora_decompose=decompose)
+    trainer = fused(host, "Stiefel LoRA", step="factors", lora_decompose=decompose)
     trainer.start()
     trainer.train(6)
     found = factors(trainer)

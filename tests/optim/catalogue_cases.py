@@ -23,11 +23,11 @@ __all__ = [
 ]
 
 # Steps of a method that share nothing with its other ones are cases of their own.
-VARIANTS = {"stiefel_lora_product": ("stiefel_lora", {"step": "product"})}
+VARIANTS = {"stiefel_lora_factors": ("stiefel_lora", {"step": "factors"})}
 NAMES = [*CATALOGUE, *VARIANTS]
 RATES = {
     "stiefel_lora": 5e-2,
-    "stiefel_lora_product": 5e-2,
+    "stiefel_lora_factors": 5e-2,
     "stella": 2e-2,
     "lora_rite": 2e-2,
     "riemannion": 5e-2,

@@ -121,7 +121,7 @@ def test_a_pair_that_is_thawed_enters_the_gauge_again():
     torch.testing.assert_close(up.mT @ up, torch.eye(4), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["stiefel_lora", "lora_plus"])
+@pytest.mark.parametrize("name", ["stiefel_lora_factors", "lora_plus"])
 def test_a_free_factor_is_trained_in_a_fused_backward_pass(name):
     model, batch = LoraNet(), task()
     optimizer = make(name, model)
@@ -153,7 +153,7 @@ def steps(optimizer, model, count, fused=False):
 @pytest.mark.parametrize("fused", [False, True])
 def test_idle_pairs_are_reported_once_after_three_steps(fused, caplog):
     model = LoraNet()
-    optimizer = make("stiefel_lora", model)
+    optimizer = make("stiefel_lora_factors", model)
     model.second.requires_grad_(False)
     steps(optimizer, model, 2, fused)
     assert "no gradient" not in caplog.text
@@ -175,8 +175,8 @@ def test_a_copy_reports_what_it_saw(caplog):
 @pytest.mark.parametrize(
     ("name", "lr", "said"),
     [
-        ("stiefel_lora", 1e-4, "lr=0.0001 is 200 times below 0.02"),
-        ("stiefel_lora", 1.0, "lr=1 is 50 times above 0.02"),
+        ("stiefel_lora", 1e-4, "lr=0.0001 is 100 times below 0.01"),
+        ("stiefel_lora", 1.0, "lr=1 is 100 times above 0.01"),
         ("stella", 0.02, "lr=0.02 is 40 times above 0.0005"),
         ("stiefel_lora", 0.1, None),
         ("stiefel_lora", 0.0, None),
@@ -201,9 +201,10 @@ def test_a_warm_up_is_no_rate_in_another_unit(caplog):
 @pytest.mark.parametrize(
     ("options", "rate"),
     [
-        ({"a_rule": "adamw"}, 1e-4),
-        ({"a_rule": "sign"}, 1e-3),
-        ({"step": "product"}, 1e-2),
+        ({}, 1e-2),
+        ({"step": "factors"}, 2e-2),
+        ({"step": "factors", "a_rule": "adamw"}, 1e-4),
+        ({"step": "factors", "a_rule": "sign"}, 1e-3),
     ],
 )
 def test_a_rate_that_is_left_out_follows_the_options(options, rate):
@@ -388,8 +389,7 @@ def split(model, up=None, down=None):
 @pytest.mark.parametrize(
     ("name", "option"),
     [
-        ("stiefel_lora", {"a_rule": "adamw"}),
-        ("stiefel_lora", {"step": "product"}),
+        ("stiefel_lora", {"step": "factors"}),
         ("stella", {"base_rule": "sgd"}),
         ("riemannion", {"momentum_form": "orthogonal"}),
         ("lora_rite", {"escape": True}),
@@ -416,7 +416,6 @@ def test_an_option_for_a_alone_that_selects_the_rule_of_its_pair(name, option):
         ("riemannion", "lr", 0.03, 1),
         ("lora_rite", "lr", 3e-4, 0),
         ("stiefel_lora", "momentum", 0.5, 0),
-        ("stiefel_lora", "lr", 0.03, 0),
         ("lora_plus", "weight_decay", 0.1, 0),
     ],
 )
@@ -444,8 +443,8 @@ def test_an_option_of_a_group_without_effect_beside_inherited_ones_is_refused():
 
 def test_options_that_a_state_brings_along_are_logged(caplog):
     model = LoraNet()
-    saved = create_optimizer("stiefel_lora", model, lr=1e-2).state_dict()
-    optimizer = create_optimizer("stiefel_lora", model, lr=2e-2, step="product")
+    saved = create_optimizer("stiefel_lora", model, step="factors").state_dict()
+    optimizer = create_optimizer("stiefel_lora", model)
     caplog.clear()
     optimizer.load_state_dict(saved)
     assert optimizer.param_groups[0]["step"] == "factors"

@@ -22,8 +22,8 @@ PAIR_METHODS = [name for name in CATALOGUE if name not in ("adamw", "adamw_8bit"
 ORTHONORMAL = ["stiefel_lora", "stella", "riemannion"]
 CASES = [
     *((name, {}) for name in PAIR_METHODS),
-    ("stiefel_lora", {"a_rule": "adamw"}),
-    ("stiefel_lora", {"a_rule": "sign", "b_rule": "momentum"}),
+    ("stiefel_lora", {"step": "factors", "a_rule": "adamw"}),
+    ("stiefel_lora", {"step": "factors", "a_rule": "sign", "b_rule": "momentum"}),
     ("stiefel_lora", {"step": "product"}),
     ("stella", {"base_rule": "sgd"}),
     ("lora_rite", {"escape": True}),
@@ -163,7 +163,7 @@ def test_b_zero_met_again_starts_again(name, through_data, caplog):
 
 @pytest.mark.parametrize("through_data", [False, True])
 def test_a_pair_that_starts_again_is_a_new_pair(through_data):
-    """From the step after the gauge on, factors are those of a new optimizer.
+    """From the step after the gauge on, products are those of a new optimizer.
 
     What is written through data is seen by the next step only.
     """
@@ -184,9 +184,10 @@ def test_a_pair_that_starts_again_is_a_new_pair(through_data):
         for _ in range(4):
             backward(model, batch)
             optimizer.step()
-        results.append([pair.up.detach().clone() for pair in optimizer.pairs])
+        results.append(products(model))
     for one, other in zip(*results, strict=True):
-        torch.testing.assert_close(one, other, atol=2e-3, rtol=0)
+        # The bias outside pairs keeps its AdamW moments, and gradients follow it.
+        assert (one - other).norm() <= 2e-2 * one.norm()
 
 
 @pytest.mark.parametrize("value", [1e14, 1e20])
@@ -231,7 +232,7 @@ def test_a_copy_follows_a_factor_that_was_set_to_zero(
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("size", [0.1, 0.5, 2.0])
-@parametrized([*ORTHONORMAL, "stiefel_lora_product"])
+@parametrized([*ORTHONORMAL, "stiefel_lora_factors"])
 def test_factors_that_a_trainer_rescales_keep_their_product(name, size, dtype):
     """A limit on norms, or averaged weights that are put in their place."""
     model, batch = LoraNet(dtype=dtype), task(dtype)
@@ -253,7 +254,7 @@ def test_factors_that_a_trainer_rescales_keep_their_product(name, size, dtype):
 
 def test_a_fused_backward_pass_starts_merged_pairs_again(caplog):
     model, batch = LoraNet(), task()
-    optimizer = make("stiefel_lora", model)
+    optimizer = make("stiefel_lora_factors", model)
     for step in range(8):
         if step == 4:
             with torch.no_grad():
@@ -271,7 +272,7 @@ def test_a_fused_backward_pass_starts_merged_pairs_again(caplog):
     assert [text.split(" LoRA")[0] for text in said] == ["B of 4"]
 
 
-@parametrized([*ORTHONORMAL, "stiefel_lora_product"])
+@parametrized([*ORTHONORMAL, "stiefel_lora_factors"])
 def test_copies_know_what_was_seen(name):
     model, batch = LoraNet(), task()
     optimizer = make(name, model)

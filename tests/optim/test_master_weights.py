@@ -17,8 +17,8 @@ HALF = (torch.bfloat16, torch.float16)
 ORTHONORMAL = ["stiefel_lora", "stella", "riemannion"]
 CASES = [
     *((name, {}) for name in ORTHONORMAL),
-    ("stiefel_lora", {"a_rule": "adamw"}),
-    ("stiefel_lora", {"a_rule": "sign", "b_rule": "momentum"}),
+    ("stiefel_lora", {"step": "factors", "a_rule": "adamw"}),
+    ("stiefel_lora", {"step": "factors", "a_rule": "sign", "b_rule": "momentum"}),
 ]
 every_case = pytest.mark.parametrize(("name", "options"), CASES)
 
@@ -124,7 +124,7 @@ def test_other_weights_replace_the_copies():
 
 def test_half_precision_steps_one_by_one():
     model = started(torch.bfloat16, "stiefel_lora")
-    optimizer = create_optimizer("stiefel_lora", model, lr=1e-2)
+    optimizer = create_optimizer("stiefel_lora", model, lr=1e-2, step="factors")
     for _ in range(3):
         backward(model, task(torch.bfloat16))
         for group in optimizer.param_groups:

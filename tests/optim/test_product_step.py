@@ -392,9 +392,26 @@ def test_a_configuration_refuses_what_has_no_effect(tmp_path):
         load_config(config)
 
 
+def test_a_rate_of_0_moves_nothing_where_a_was_reset_to_0():
+    """The first step of a warm-up, with momentum of weights that were replaced."""
+    run = Run(*point(dtype=torch.float32), lr=1e-2).take(*forces(steps=3))
+    with torch.no_grad():
+        run.down.zero_()
+        run.optimizer.state[run.up]["momentum_up"].normal_()
+    for group in run.optimizer.param_groups:
+        group["lr"] = 0.0
+    run.take(*forces(steps=1))
+    assert not run.product.any()
+    for group in run.optimizer.param_groups:
+        group["lr"] = 1e-2
+    run.take(*forces(steps=5))
+    assert torch.isfinite(run.product).all()
+    assert run.product.norm() > 1e-2
+
+
 @pytest.mark.parametrize(
     ("options", "rate"),
-    [({}, 2e-2), ({"step": "product"}, 1e-2), ({"a_rule": "adamw"}, 1e-4)],
+    [({}, 1e-2), ({"step": "product"}, 1e-2), ({"step": "factors"}, 2e-2)],
 )
 def test_without_a_rate_it_is_the_one_where_the_options_begin(options, rate):
     optimizer = create_optimizer("stiefel_lora", LoraNet(), **options)

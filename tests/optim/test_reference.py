@@ -32,6 +32,7 @@ EXACT, ITERATED, RESOLVED = 1e-11, 1e-7, 1e-3
 SPECTRAL = 2e-3
 
 STIEFEL = "stiefel_lora", StiefelReference, 2e-2
+FACTORS = {"step": "factors"}
 PRODUCT = "stiefel_lora", StiefelProductReference, 2e-2
 STELLA = "stella", StellaReference, 1e-2
 RITE = "lora_rite", RiteReference, 2e-2
@@ -41,12 +42,26 @@ POLORA = "polora", PoloraReference, 5e-2
 LORA_TSD = "lora_tsd", LoraTsdReference, 2e-2
 
 CASES = [
-    (*STIEFEL, {}, ITERATED),
-    (*STIEFEL[:2], 5e-3, {"a_rule": "adamw", "weight_decay": 0.1}, ITERATED),
-    (*STIEFEL[:2], 1e-2, {"a_rule": "sign", "nesterov": False}, ITERATED),
-    (*STIEFEL, {"b_rule": "momentum", "transport": False}, ITERATED),
-    (*STIEFEL, {"b_rule": "momentum", "b_length": "spectral"}, SPECTRAL),
-    (*STIEFEL, {"b_rule": "momentum", "b_length": "raw"}, ITERATED),
+    (*STIEFEL, FACTORS, ITERATED),
+    (
+        *STIEFEL[:2],
+        5e-3,
+        {**FACTORS, "a_rule": "adamw", "weight_decay": 0.1},
+        ITERATED,
+    ),
+    (
+        *STIEFEL[:2],
+        1e-2,
+        {**FACTORS, "a_rule": "sign", "nesterov": False},
+        ITERATED,
+    ),
+    (*STIEFEL, {**FACTORS, "b_rule": "momentum", "transport": False}, ITERATED),
+    (
+        *STIEFEL,
+        {**FACTORS, "b_rule": "momentum", "b_length": "spectral"},
+        SPECTRAL,
+    ),
+    (*STIEFEL, {**FACTORS, "b_rule": "momentum", "b_length": "raw"}, ITERATED),
     (*STIEFEL, {**PULL_REQUEST_OPTIONS, "weight_decay": 0.1}, EXACT),
     (*STIEFEL, {**PAPER_OPTIONS, "angle_per_lr": 1.0}, EXACT),
     (*PRODUCT, {"step": "product"}, ITERATED),

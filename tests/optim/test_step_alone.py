@@ -11,9 +11,9 @@ from stiefel_lora import create_optimizer, init_stiefel_
 from stiefel_lora.geometry import orthogonality_error
 
 CASES = [
-    ("stiefel_lora", {}),
-    ("stiefel_lora", {"a_rule": "adamw", "weight_decay": 0.1}),
-    ("stiefel_lora", {"b_rule": "momentum", "a_rule": "sign"}),
+    ("stiefel_lora", {"step": "factors"}),
+    ("stiefel_lora", {"step": "factors", "a_rule": "adamw", "weight_decay": 0.1}),
+    ("stiefel_lora", {"step": "factors", "b_rule": "momentum", "a_rule": "sign"}),
     ("lora_plus", {"weight_decay": 0.1}),
 ]
 every_case = pytest.mark.parametrize(("name", "options"), CASES)
@@ -52,7 +52,7 @@ def test_one_by_one_is_the_same_step(name, options, backwards):
 
 @pytest.mark.parametrize("backwards", [False, True])
 def test_the_first_pass_over_a_general_pair_only_sets_the_gauge(backwards):
-    model, optimizer = make("stiefel_lora", {}, started=False)
+    model, optimizer = make("stiefel_lora", {"step": "factors"}, started=False)
     for layer in (model.first, model.second):
         nn.init.normal_(layer.lora_B["default"].weight)
     before = products(model)
@@ -69,7 +69,7 @@ def test_the_first_pass_over_a_general_pair_only_sets_the_gauge(backwards):
 
 
 def test_hooks_of_a_real_backward_pass_train():
-    model, optimizer = make("stiefel_lora", {"a_rule": "adamw"})
+    model, optimizer = make("stiefel_lora", {"step": "factors", "a_rule": "adamw"})
     batch = task(torch.float64)
     start = backward(model, batch)
     for group in optimizer.param_groups:

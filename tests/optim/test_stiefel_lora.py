@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import itertools
 
 import pytest
@@ -21,6 +22,7 @@ from stiefel_lora.geometry import orthogonality_error, random_orthonormal
 from stiefel_lora.optim.engine.batching import ready_members
 from stiefel_lora.optim.gauge import name_seed
 
+Factors = functools.partial(StiefelLoRA, step="factors")
 B_RULES, A_RULES = ("spectral", "momentum"), ("muon", "adamw", "sign")
 every_rule = pytest.mark.parametrize(
     ("b_rule", "a_rule"), list(itertools.product(B_RULES, A_RULES))
@@ -49,7 +51,7 @@ def give_product_gradient(up, down, gradient):
 @pytest.mark.parametrize("adversarial", [False, True])
 def test_b_stays_orthonormal_for_a_thousand_float32_steps(b_rule, adversarial):
     up, down = pair()
-    optimizer = StiefelLoRA(named(up, down), lr=5e-2, b_rule=b_rule)
+    optimizer = Factors(named(up, down), lr=5e-2, b_rule=b_rule)
     generator = torch.Generator().manual_seed(1)
     worst = 0.0
     for _ in range(1000):
@@ -68,7 +70,7 @@ def test_b_stays_orthonormal_for_a_thousand_float32_steps(b_rule, adversarial):
 
 def test_a_normal_momentum_does_not_move_b():
     up, down = pair()
-    optimizer = StiefelLoRA(named(up, down), lr=5e-2, momentum=0.0)
+    optimizer = Factors(named(up, down), lr=5e-2, momentum=0.0)
     core = torch.randn(6, 6, generator=torch.Generator().manual_seed(1))
     up.grad, down.grad = up.detach() @ (core + core.mT), torch.zeros_like(down)
     before = up.detach().clone()
@@ -82,7 +84,7 @@ def test_momentum_rule_turns_columns_by_the_angle(rank, a_rule):
     # T9 with theta = angle_per_lr * lr: the root mean square over columns of the angle.
     up, down = pair(rows=64, width=48, rank=rank, dtype=torch.float64)
     before = up.detach().clone()
-    optimizer = StiefelLoRA(
+    optimizer = Factors(
         named(up, down), lr=1e-3, b_rule="momentum", a_rule=a_rule, angle_per_lr=3.0
     )
     give_product_gradient(up, down, torch.randn(64, 48, dtype=torch.float64))
@@ -96,7 +98,7 @@ def test_momentum_rule_turns_columns_by_the_angle(rank, a_rule):
 def test_spectral_rule_turns_every_direction_by_about_the_angle(rank):
     up, down = pair(rows=64, width=48, rank=rank, dtype=torch.float64)
     before = up.detach().clone()
-    optimizer = StiefelLoRA(named(up, down), lr=1e-3, angle_per_lr=3.0)
+    optimizer = Factors(named(up, down), lr=1e-3, angle_per_lr=3.0)
     give_product_gradient(up, down, torch.randn(64, 48, dtype=torch.float64))
     optimizer.step()
     values = torch.linalg.svdvals(up.detach() - before)
@@ -111,7 +113,7 @@ def test_spectral_rule_turns_every_direction_by_about_the_angle(rank):
 def test_muon_step_has_the_rate_as_spectral_norm_of_the_product(rank):
     up, down = pair(rows=40, width=30, rank=rank, dtype=torch.float64)
     b, a = up.detach().clone(), down.detach().clone()
-    optimizer = StiefelLoRA(named(up, down), lr=2e-2, angle_per_lr=0.0)
+    optimizer = Factors(named(up, down), lr=2e-2, angle_per_lr=0.0)
     give_product_gradient(up, down, torch.randn(40, 30, dtype=torch.float64))
     optimizer.step()
     change = up.detach() @ down.detach() - b @ a
@@ -121,7 +123,7 @@ def test_muon_step_has_the_rate_as_spectral_norm_of_the_product(rank):
 def test_sign_step_has_entries_of_a_fifth_of_the_rate():
     up, down = pair()
     before = down.detach().clone()
-    optimizer = StiefelLoRA(named(up, down), lr=1e-2, a_rule="sign")
+    optimizer = Factors(named(up, down), lr=1e-2, a_rule="sign")
     give_product_gradient(up, down, torch.randn(24, 20))
     optimizer.step()
     torch.testing.assert_close(
@@ -132,7 +134,7 @@ def test_sign_step_has_entries_of_a_fifth_of_the_rate():
 def test_adamw_rule_moves_a_exactly_as_torch_does():
     up, down = pair()
     other = nn.Parameter(down.detach().clone())
-    optimizer = StiefelLoRA(
+    optimizer = Factors(
         named(up, down), lr=1e-2, a_rule="adamw", weight_decay=0.1, beta2=0.99
     )
     reference = torch.optim.AdamW(
@@ -151,7 +153,7 @@ def test_adamw_rule_moves_a_exactly_as_torch_does():
 def test_without_momentum_and_angle_b_rests_and_sign_is_signsgd():
     up, down = pair()
     b, a = up.detach().clone(), down.detach().clone()
-    optimizer = StiefelLoRA(
+    optimizer = Factors(
         named(up, down), lr=1e-2, a_rule="sign", momentum=0.0, angle_per_lr=0.0
     )
     give_product_gradient(up, down, torch.randn(24, 20))
@@ -163,7 +165,7 @@ def test_without_momentum_and_angle_b_rests_and_sign_is_signsgd():
 def test_weight_decay_shrinks_the_product_and_never_b():
     up, down = pair(dtype=torch.float64)
     b, product = up.detach().clone(), (up @ down).detach()
-    optimizer = StiefelLoRA(named(up, down), lr=0.5, weight_decay=0.1)
+    optimizer = Factors(named(up, down), lr=0.5, weight_decay=0.1)
     up.grad, down.grad = torch.zeros_like(up), torch.zeros_like(down)
     optimizer.step()
     torch.testing.assert_close(up.detach(), b, atol=1e-12, rtol=0)
@@ -183,7 +185,7 @@ def test_rotating_the_gauge_changes_nothing_where_it_should_not(a_rule, invarian
         if turned:
             turn = random_orthonormal(6, 6, seed=3, dtype=torch.float64)
             up.data, down.data = up.data @ turn, turn.mT @ down.data
-        optimizer = StiefelLoRA(named(up, down), lr=2e-2, a_rule=a_rule)
+        optimizer = Factors(named(up, down), lr=2e-2, a_rule=a_rule)
         for gradient in gradients:
             give_product_gradient(up, down, gradient)
             optimizer.step()
@@ -198,7 +200,7 @@ def test_entry_gauge_keeps_the_product(b_rule, a_rule):
     for layer in (model.first, model.second, model.third, model.last):
         nn.init.normal_(layer.lora_B["default"].weight)
     before = products(model)
-    optimizer = StiefelLoRA(model, lr=0.0, b_rule=b_rule, a_rule=a_rule)
+    optimizer = Factors(model, lr=0.0, b_rule=b_rule, a_rule=a_rule)
     backward(model, task())
     optimizer.step()
     for one, other in zip(before, products(model), strict=True):
@@ -217,7 +219,7 @@ def test_gradients_of_the_old_factors_are_translated():
     results = []
     for b, a in ((general, down), (q * sign, (r * sign[:, None]) @ down)):
         up, low = nn.Parameter(b.clone()), nn.Parameter(a.clone())
-        optimizer = StiefelLoRA(named(up, low), lr=1e-2)
+        optimizer = Factors(named(up, low), lr=1e-2)
         give_product_gradient(up, low, gradient)
         optimizer.step()
         results.append((up @ low).detach())
@@ -228,7 +230,7 @@ def test_a_rank_deficient_b_enters_without_blowing_up():
     up = nn.Parameter(torch.randn(24, 1) @ torch.randn(1, 6))
     down = nn.Parameter(torch.randn(6, 20))
     before = (up @ down).detach()
-    optimizer = StiefelLoRA(named(up, down), lr=1e-3)
+    optimizer = Factors(named(up, down), lr=1e-3)
     give_product_gradient(up, down, torch.randn(24, 20))
     optimizer.step()
     change = torch.linalg.matrix_norm((up @ down).detach() - before, 2)
@@ -239,7 +241,7 @@ def test_a_rank_deficient_b_enters_without_blowing_up():
 
 def test_a_standard_start_is_brought_into_the_gauge_in_the_first_step():
     model = LoraNet()
-    optimizer = StiefelLoRA(model, lr=5e-2)
+    optimizer = Factors(model, lr=5e-2)
     backward(model, task())
     optimizer.step()
     for found in optimizer.pairs:
@@ -292,7 +294,7 @@ def test_init_leaves_the_model_as_it_was():
 
 def test_pairs_in_the_gauge_keep_their_bits_on_load():
     model = LoraNet()
-    optimizer = StiefelLoRA(model, lr=5e-2)
+    optimizer = Factors(model, lr=5e-2)
     train(model, optimizer, 4)
     before = snapshot(model)
     optimizer.load_state_dict(optimizer.state_dict())
@@ -308,7 +310,7 @@ def test_pairs_in_the_gauge_keep_their_bits_on_load():
 def test_an_average_of_factors_is_brought_back_with_its_product():
     # T20, EMA: averages of orthonormal matrices are not orthonormal.
     model, batch = LoraNet(dtype=torch.float64), task(torch.float64)
-    optimizer = StiefelLoRA(model, lr=0.2)
+    optimizer = Factors(model, lr=0.2)
     average = None
     for _ in range(10):
         train(model, optimizer, 1, batch)
@@ -338,7 +340,7 @@ def test_learning_rates_per_group_reach_their_factor():
         {"params": [("q.lora_A.weight", down)], "lr": 0.0},
         {"params": [("q.lora_B.weight", up)], "lr": 1e-2},
     ]
-    optimizer = StiefelLoRA(groups)
+    optimizer = Factors(groups)
     b, a = up.detach().clone(), down.detach().clone()
     give_product_gradient(up, down, torch.randn(24, 20))
     optimizer.step()
@@ -354,7 +356,7 @@ def test_a_stack_of_pairs_moves_like_each_alone(monkeypatch):
             "stiefel_lora.optim.engine.stacking.CHUNK_ELEMENTS", elements
         )
         model = LoraNet(dtype=torch.float64)
-        train(model, StiefelLoRA(model, lr=5e-2), 5, task(torch.float64))
+        train(model, Factors(model, lr=5e-2), 5, task(torch.float64))
         results.append(snapshot(model))
     assert batch is not None
     for one, other in zip(*results, strict=True):
@@ -367,7 +369,7 @@ def test_a_stack_of_pairs_moves_like_each_alone(monkeypatch):
 @every_rule
 def test_extreme_shapes_train(out, width, rank, b_rule, a_rule):
     up, down = pair(out, width, rank)
-    optimizer = StiefelLoRA(named(up, down), lr=1e-2, b_rule=b_rule, a_rule=a_rule)
+    optimizer = Factors(named(up, down), lr=1e-2, b_rule=b_rule, a_rule=a_rule)
     for seed in range(3):
         generator = torch.Generator().manual_seed(seed)
         give_product_gradient(up, down, torch.randn(out, width, generator=generator))
@@ -379,7 +381,7 @@ def test_extreme_shapes_train(out, width, rank, b_rule, a_rule):
 def test_convolutions_train_flattened():
     down = nn.Parameter(torch.randn(4, 6, 3, 3))
     up = nn.Parameter(torch.zeros(10, 4, 1, 1))
-    optimizer = StiefelLoRA(named(up, down), lr=1e-2)
+    optimizer = Factors(named(up, down), lr=1e-2)
     for _ in range(3):
         up.grad, down.grad = torch.randn_like(up), torch.randn_like(down)
         optimizer.step()
@@ -390,7 +392,7 @@ def test_convolutions_train_flattened():
 
 def test_a_rank_above_the_layer_takes_adamw_and_says_so(caplog):
     down, up = nn.Parameter(torch.randn(8, 20)), nn.Parameter(torch.zeros(4, 8))
-    optimizer = StiefelLoRA(named(up, down, "conv_out"), lr=1e-2)
+    optimizer = Factors(named(up, down, "conv_out"), lr=1e-2)
     assert not optimizer.pairs
     assert "conv_out.up" in caplog.text
     up.grad, down.grad = torch.ones_like(up), torch.ones_like(down)
@@ -437,7 +439,7 @@ def test_init_without_pairs_is_a_sentence():
 
 def test_a_spectral_rule_at_high_rank_keeps_the_product_full_rank():
     model, batch = LoraNet(), task()
-    train(model, StiefelLoRA(model, lr=5e-2), 60, batch)
+    train(model, Factors(model, lr=5e-2), 60, batch)
     from stiefel_lora import effective_rank
 
     for found in find_pairs(model).pairs:
@@ -449,11 +451,11 @@ def test_bare_parameters_hide_alpha_and_that_is_said_once(caplog):
 
     alpha._warn_of_hidden_alpha.cache_clear()
     for _ in range(2):
-        StiefelLoRA(named(*pair()))
+        Factors(named(*pair()))
     assert caplog.text.count("set alpha equal to the rank") == 1
     caplog.clear()
     alpha._warn_of_hidden_alpha.cache_clear()
-    StiefelLoRA(LoraNet())
+    Factors(LoraNet())
     assert "alpha" not in caplog.text
 
 

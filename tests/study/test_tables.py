@@ -3,31 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator
-from pathlib import Path
 from types import ModuleType
 
 import pytest
-
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-
-
-@pytest.fixture(scope="module")
-def study() -> Iterator[ModuleType]:
-    """Modules of the study, which are scripts beside each other."""
-    import importlib
-
-    before = list(sys.path), set(sys.modules)
-    sys.path[:0] = [str(BENCHMARKS / "study"), str(BENCHMARKS)]
-    namespace = ModuleType("study")
-    for name in ("one_run", "stages", "tables"):
-        setattr(namespace, name, importlib.import_module(name))
-    yield namespace
-    sys.path[:] = before[0]
-    for name in set(sys.modules) - before[1]:
-        if str(BENCHMARKS) in str(getattr(sys.modules[name], "__file__", "")):
-            del sys.modules[name]
 
 
 @pytest.fixture

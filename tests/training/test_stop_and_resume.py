@@ -110,7 +110,7 @@ def test_more_steps_and_another_rate_go_on_and_are_said(
     assert result.step == 2
     shown = capsys.readouterr().err
     assert "Settings that differ from before" in shown
-    assert "learning_rate 0.02 -> 0.5" in shown
+    assert "learning_rate 0.01 -> 0.5" in shown
     values = [
         event["values"]["lr/unet"]
         for event in read_events(result.run_dir / "events.jsonl")

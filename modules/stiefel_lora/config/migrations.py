@@ -15,7 +15,24 @@ __all__ = ["MIGRATIONS", "latest_version", "migrate"]
 
 Migration = Callable[[dict[str, Any]], dict[str, Any]]
 
-MIGRATIONS: list[Migration] = []
+
+def _name_the_step_of_stiefel_lora(data: dict[str, Any]) -> dict[str, Any]:
+    """Version 2: Stiefel LoRA steps the product unless ``step`` is ``factors``.
+
+    Files of version 1 keep their numbers. A file that extends another has no optimizer
+    of its own unless it names one.
+    """
+    optimizer = data.get("optimizer")
+    if optimizer is None and "optimizer" not in data and "extends" not in data:
+        optimizer = "stiefel_lora"
+    if isinstance(optimizer, str):
+        optimizer = {"name": optimizer}
+    if not isinstance(optimizer, dict) or optimizer.get("name") != "stiefel_lora":
+        return data
+    return {**data, "optimizer": {"step": "factors", **optimizer}}
+
+
+MIGRATIONS: list[Migration] = [_name_the_step_of_stiefel_lora]
 
 
 def latest_version(migrations: list[Migration] = MIGRATIONS) -> int:

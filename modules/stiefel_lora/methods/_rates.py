@@ -14,13 +14,13 @@ from ._types import Method
 __all__ = ["rate_note", "usual_lr"]
 
 # Multiples of the usual rate between which nothing is said.
-LOWEST, HIGHEST = 1 / 100, 40
+LOWEST, HIGHEST = 1 / 30, 40
 
 # Options that change the unit of the learning rate: (method, option, value).
 _BY_OPTION = {
-    ("stiefel_lora", "step", "product"): 1e-2,
     ("stiefel_lora", "a_rule", "adamw"): 1e-4,
     ("stiefel_lora", "a_rule", "sign"): 1e-3,
+    ("stiefel_lora", "step", "factors"): 2e-2,
 }
 
 

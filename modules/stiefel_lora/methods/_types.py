@@ -31,7 +31,8 @@ class Option:
     method fills in a documented value. ``unit`` is a word or two for labels.
     ``label`` is its name in a form, without one ``name``; ``unset_means`` is what None
     stands for. ``needs`` is the value of another option beside which this one has an
-    effect.
+    effect. ``older`` is the value that states have which were saved before the option
+    existed; without it, the default.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Option:
     label: str = ""
     unset_means: str = ""
     needs: tuple[str, str] | None = None
+    older: float | int | bool | str | None = None
 
     def __post_init__(self) -> None:
         if self.type is _OfDefault:
@@ -157,9 +159,24 @@ class Method:
             options: option name -> value; more keys may be there, and those that are
                 missing have their defaults.
         """
+        values = self.defaults() | dict(options)
         return self.separable and not any(
-            options.get(name) == value for name, value in self.joint
+            values[name] == value for name, value in self.joint
         )
+
+    def joint_choice(self, options: Mapping[str, Any]) -> tuple[Option, str] | None:
+        """The option that keeps parameters from being stepped alone, and its way out.
+
+        Returns:
+            The option, and a value with which :meth:`steps_alone` is true; None where
+            no option decides.
+        """
+        if not self.separable or self.steps_alone(options):
+            return None
+        values = self.defaults() | dict(options)
+        name, joint = next(pair for pair in self.joint if values[pair[0]] == pair[1])
+        option = next(option for option in self.options if option.name == name)
+        return option, next(value for value in option.choices if value != joint)
 
     def idle(self, options: Mapping[str, Any]) -> Iterator[tuple[Option, str, str]]:
         """Options that are not at their default and have no effect beside the others.

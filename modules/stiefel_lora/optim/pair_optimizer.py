@@ -287,10 +287,14 @@ class PairOptimizer(LoraOptimizer):
         Raises:
             OptionError: the method moves the two factors of a pair together.
         """
-        if not method(self.method).steps_alone(group):
+        entry = method(self.method)
+        if not entry.steps_alone(group):
+            choice = entry.joint_choice(group)
+            other = f", or set {choice[0].name}={choice[1]!r}" if choice else ""
             raise OptionError(
                 f"{type(self).__name__} moves the two factors of a pair together and "
-                "can not step single parameters; switch the fused backward pass off."
+                "can not step single parameters; switch the fused backward pass "
+                f"off{other}."
             )
         if parameter.grad is None:
             return

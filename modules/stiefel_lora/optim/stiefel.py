@@ -64,6 +64,7 @@ from .stiefel_product import ProductDown, ProductUp, solve_product
 __all__ = ["PAPER_OPTIONS", "PULL_REQUEST_OPTIONS", "StiefelLoRA"]
 
 PULL_REQUEST_OPTIONS = {
+    "step": "factors",
     "b_rule": "momentum",
     "b_length": "rms",
     "retraction": "qr",
@@ -83,6 +84,7 @@ length but 0 is scaled to a full step.
 """
 
 PAPER_OPTIONS = {
+    "step": "factors",
     "b_rule": "momentum",
     "b_length": "raw",
     "retraction": "qr",
@@ -379,13 +381,14 @@ class StiefelLoRA(PairOptimizer):
 
     Args:
         params: model, named parameters, parameters or groups of them.
-        lr: unit of the A-rule. muon: spectral norm of the product's step; adamw:
-            AdamW's; sign: RMS 0.2 x lr of A's entries.
-        step: ``"factors"``: B turns and A moves, each by a rule of its own; these are
-            the options from ``b_rule`` to ``nesterov``. ``"product"``: one step of the
-            product B A (:mod:`.stiefel_product`); lr is its spectral norm, and of the
-            options only ``momentum``, ``rest_lr_ratio``, ``weight_decay`` (of the
-            product, times lr) and AdamW's for the rest are used.
+        lr: spectral norm of the product's step. With ``step="factors"`` the unit of
+            the A-rule; muon: likewise; adamw: AdamW's; sign: RMS 0.2 x lr of A's
+            entries.
+        step: ``"product"``: one step of the product B A (:mod:`.stiefel_product`); of
+            the options only ``momentum``, ``rest_lr_ratio``, ``weight_decay`` (of the
+            product, times lr) and AdamW's for the rest are used. ``"factors"``: B turns
+            and A moves, each by a rule of its own; these are the options from
+            ``b_rule`` to ``nesterov``.
         b_rule: ``"spectral"`` or ``"momentum"``, direction and length of B's step.
         b_length: length of the momentum rule's step: ``"angle"``, ``"rms"``,
             ``"spectral"`` or ``"raw"``.
@@ -416,9 +419,9 @@ class StiefelLoRA(PairOptimizer):
     def __init__(
         self,
         params: Source,
-        lr: float | Tensor = 2e-2,
+        lr: float | Tensor = 1e-2,
         *,
-        step: str = "factors",
+        step: str = "product",
         b_rule: str = "spectral",
         b_length: str = "angle",
         retraction: str = "polar",

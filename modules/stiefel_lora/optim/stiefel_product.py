@@ -65,6 +65,11 @@ STEEPEST = 3.0
 _UNRESOLVED = {torch.float32: 2e-6, torch.float64: 1e-14}
 
 
+# delta^2 where nothing else is: A = 0 in the first step of a warm-up, at a rate of 0.
+# Its inverse times any Gram matrix is finite in float32.
+_LEAST_SHIFT = 1e-20
+
+
 class ProductUp(FactorRule):
     """B and its momentum: Gram matrices, then linear combinations of the two."""
 
@@ -185,7 +190,7 @@ def _direction(outside: Tensor, whole: Tensor, down: Core, lr: Tensor) -> _Direc
     share, tiny = _UNRESOLVED[size.dtype], torch.finfo(size.dtype).tiny
     # delta^2 of the docstring, and above it what float32 can tell from 0 in A A^T: a
     # direction below either one counts as having no length.
-    shift = (lr / STEEPEST) ** 2 + share * trace(size) + tiny
+    shift = ((lr / STEEPEST) ** 2 + share * trace(size)).clamp_min(_LEAST_SHIFT)
     frame = inverse_cholesky(size, shift)
     inverse = frame.mT @ frame
     overlap, cross = frame @ size @ frame.mT, frame @ down["cross"]

@@ -11,13 +11,13 @@ from .._base import FolderPath, Seed, StrictModel, Text, setting
 
 __all__ = ["SCHEMA_VERSION", "GeneralSettings"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class GeneralSettings(StrictModel):
     """The run itself: its name, its place, its random numbers, its device."""
 
-    schema_version: Literal[1] = setting(SCHEMA_VERSION, label="Format version")
+    schema_version: Literal[2] = setting(SCHEMA_VERSION, label="Format version")
     """Version of this format; leave it alone, older files are converted."""
 
     comment: Text = setting("", label="Comment")

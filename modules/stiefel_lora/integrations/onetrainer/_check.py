@@ -77,11 +77,14 @@ def _check_settings(config: Any, method: Method) -> None:
             f"Learning rate: it is {shown}. Set it to a number of at least 0; "
             f"{method.label} starts at {usual:g}."
         )
-    alone = method.steps_alone(options_of(method, config))
-    if point(config, "optimizer.fused_back_pass") and not alone:
+    options = options_of(method, config)
+    if point(config, "optimizer.fused_back_pass") and not method.steps_alone(options):
+        choice = method.joint_choice(options)
+        other = f"set {choice[0].label} to {choice[1]}" if choice else "choose another"
         raise OptionError(
             f"Fused back pass is on, and {method.label} moves the two factors of a "
-            "layer together; switch it off, or choose another optimizer."
+            f"layer together; switch it off, or {other}"
+            f"{'' if choice else ' optimizer'}."
         )
 
 

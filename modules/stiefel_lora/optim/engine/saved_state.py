@@ -150,8 +150,10 @@ def fill_options(
         entry: the method.
         defaults: options that the optimizer was made with.
     """
-    for name, default in entry.defaults().items():
-        group.setdefault(name, defaults.get(name, default))
+    for option in entry.options:
+        made_with = defaults.get(option.name, option.default)
+        older = made_with if option.older is None else option.older
+        group.setdefault(option.name, older)
 
 
 def _saved_by(state_dict: Mapping[str, Any]) -> Method | None:

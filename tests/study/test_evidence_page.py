@@ -1,0 +1,100 @@
+"""docs/evidence.md: its tables are those of the rows, and so are its claims."""
+
+from __future__ import annotations
+
+import statistics
+from itertools import product
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "evidence.md"
+BASES = ("sdxl", "flux")
+
+
+@pytest.fixture(scope="module")
+def rows(study: ModuleType) -> dict[str, dict]:
+    folder = ROOT / "benchmarks" / "study" / "results"
+    return study.demo_runs.read_rows(folder / "runs.jsonl")
+
+
+def _second_half(rows: dict[str, dict], *parts: str) -> dict[str, float]:
+    """Seed -> loss on images of odd number, straight from the loss of each image."""
+    found = {}
+    for key, row in rows.items():
+        *named, seed = key.split(" | ")
+        if list(parts) == named:
+            found[seed] = statistics.fmean(row["by_image"][1::2])
+    return found
+
+
+def _compared(
+    rows: dict[str, dict], base: str, rank: int, own: str, other: str
+) -> list[float]:
+    """Differences in percent of the product's step at a rate from AdamW at another."""
+    label = "Stiefel LoRA, product"
+    cell = (f"rank {rank}", "120 steps")
+    ours = _second_half(rows, base, "large", label, cell[0], f"lr {own}", cell[1])
+    adamw = _second_half(rows, base, "large", "AdamW", cell[0], f"lr {other}", cell[1])
+    assert set(ours) == set(adamw) == {"seed 1", "seed 2", "seed 3"}
+    return [100 * (ours[seed] / adamw[seed] - 1) for seed in ours]
+
+
+def test_tables_are_those_of_the_rows(study: ModuleType, rows: dict[str, dict]) -> None:
+    text = PAGE.read_text("utf-8")
+    filled = study.tables.fill_page(text, study.stages.STAGES, rows)
+    assert text == filled, "run: python benchmarks/study report --into docs/evidence.md"
+
+
+@pytest.mark.parametrize(
+    ("base", "rank", "own", "other"),
+    [
+        ("sdxl", 16, "0.01", "0.003"),
+        ("flux", 16, "0.01", "0.003"),
+        ("sdxl", 64, "0.01", "0.0015"),
+        ("flux", 64, "0.005", "0.003"),
+    ],
+)
+def test_the_product_ends_2_to_3_percent_below_adamw(
+    study: ModuleType,
+    rows: dict[str, dict],
+    base: str,
+    rank: int,
+    own: str,
+    other: str,
+) -> None:
+    differences = _compared(rows, base, rank, own, other)
+    assert -3.05 < statistics.fmean(differences) < -1.95
+    assert study.tables.paired_interval(differences)[1] < 0
+
+
+@pytest.mark.parametrize(("base", "chosen"), [("sdxl", "0.0015"), ("flux", "0.003")])
+def test_rank_16_ends_below_adamw_at_rank_64(
+    rows: dict[str, dict], base: str, chosen: str
+) -> None:
+    label, steps = "Stiefel LoRA, product", "120 steps"
+    ours = _second_half(rows, base, "large", label, "rank 16", "lr 0.01", steps)
+    adamw = _second_half(rows, base, "large", "AdamW", "rank 64", f"lr {chosen}", steps)
+    assert set(ours) == set(adamw)
+    assert statistics.fmean(ours.values()) < statistics.fmean(adamw.values())
+
+
+@pytest.mark.parametrize(("base", "rank"), list(product(BASES, (16, 64))))
+def test_one_rate_is_within_1_percent_of_the_best(
+    rows: dict[str, dict], base: str, rank: int
+) -> None:
+    losses = [
+        _second_half(
+            rows,
+            base,
+            "large",
+            "Stiefel LoRA, product",
+            f"rank {rank}",
+            f"lr {lr}",
+            "120 steps",
+        )["seed 1"]
+        for lr in ("0.0025", "0.005", "0.01", "0.02", "0.04")
+    ]
+    assert losses[2] < 1.01 * min(losses)
