@@ -18,8 +18,15 @@ from stiefel_lora.config import TrainConfig, parse_config
 from stiefel_lora.config.rules import violations_of
 from stiefel_lora.families import FamilyRecord, LoraFileFacts, catalogue, open_family
 from stiefel_lora.families.sd15 import Sd15
-from stiefel_lora.files import LoraFactors, load_lora, read_tensors, save_kohya
+from stiefel_lora.files import (
+    LoraFactors,
+    load_lora,
+    open_lora,
+    read_tensors,
+    save_kohya,
+)
 from stiefel_lora.files.kohya_names import KohyaNames
+from stiefel_lora.files.tools import verifying
 from stiefel_lora.memory import estimate_memory, part_settings
 from stiefel_lora.memory.steps import Architecture, Layer
 
@@ -30,7 +37,8 @@ ELSEWHERE = {
     "config/checks.py": "the file name of an example in an error",
     "config/settings/": "explanations of fields, which name the families they are for",
     "config/foreign/": "names of options of other trainers",
-    "files/tools/": "files of many families, most of them not trained here",
+    "files/tools/diffusers_loading.py": "empty models of the stock pipelines",
+    "files/tools/families.py": "names of models that are not trained here",
     "integrations/": "classes and modules of other trainers",
 }
 
@@ -198,6 +206,18 @@ def test_its_files_are_read_back(tmp_path: Path) -> None:
     save_kohya(path, {"unet.mid_block.conv": factors}, family="pretend")
     assert read_tensors(path)[1]["ss_base_model_version"] == "pretend_v1"
     assert list(load_lora(path)) == ["unet.mid_block.conv"]
+
+
+@pytest.mark.usefixtures("config")
+def test_programs_that_have_no_names_of_its_layers_are_not_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "lora.safetensors"
+    factors = LoraFactors(torch.ones(4, 2), torch.ones(2, 4), 2.0)
+    save_kohya(path, {"unet.mid_block.conv": factors}, family="pretend")
+    monkeypatch.setattr(verifying, "TRAINED", ("pretend",))
+    file = dataclasses.replace(open_lora(path), family="pretend")
+    assert verifying.verify_lora(file) == ()
 
 
 def test_it_is_gone_afterwards() -> None:

@@ -67,6 +67,10 @@ RECORD = FamilyRecord(
         implementation="https://github.com/black-forest-labs/flux",
         network="networks.lora_flux",
         kohya="stiefel_lora.files.keys_flux:FLUX",
+        spellings=("OneTrainer (legacy)", "ComfyUI", "original names"),
+        notes=("flux1", "flux-1", "flux.1"),
+        # Qwen-Image, SD 3 and HunyuanVideo have more.
+        blocks={"transformer_blocks": 19, "single_transformer_blocks": 38},
         # T5, the blocks, and the layers outside them, which no other family has.
         marks=(
             *("lora_te3_", "lora_unet_double_blocks_", "lora_unet_single_blocks_"),

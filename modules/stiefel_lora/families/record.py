@@ -46,6 +46,21 @@ class LoraFileFacts:
     fusing: str | None = None
     """Module with ``fuse`` and ``split``, where kohya-style files fuse layers."""
 
+    spellings: tuple[str, ...] = ()
+    """Spellings of files that not every family has."""
+
+    notes: tuple[str, ...] = ()
+    """Beginnings of ``ss_base_model_version`` and ``modelspec.architecture`` in files
+    of any tool."""
+
+    places: str | None = None
+    """Pattern of underscored paths by which the family is found among those that share
+    its names; that of the default family may fit others too."""
+
+    blocks: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """List of blocks -> their number, where other models have more by the same
+    names."""
+
     one_alpha: bool = True
     """Whether a kohya-style file is written with one alpha for all layers, since
     diffusers applies one of them to all."""
@@ -103,6 +118,10 @@ class FamilyRecord:
     unread_text_layers: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """Text encoder -> number of its last layers whose output the denoiser never
     reads."""
+
+    text_width: int | None = None
+    """Numbers a token of the text that a U-Net reads; families that share names are
+    told apart by it."""
 
     relatives: tuple[Relative, ...] = ()
     """Models that are refused by their name."""

@@ -15,6 +15,7 @@ RECORD = FamilyRecord(
     denoiser="unet",
     memory="stiefel_lora.memory.unet_steps:UNET",
     layer_presets=UNET_PRESETS,
+    text_width=768,
     relatives=UNET_RELATIVES,
     text_readers={"text_encoder": ("attn2.to_k", "attn2.to_v")},
     lora_files=LoraFileFacts(
@@ -23,6 +24,12 @@ RECORD = FamilyRecord(
         implementation="https://github.com/Stability-AI/generative-models",
         network="networks.lora",
         kohya="stiefel_lora.files.keys_sd15:SD15",
+        spellings=("ComfyUI",),
+        notes=("sd_v1", "sd_1", "stable-diffusion-v1"),
+        places=(
+            r"^down_blocks_(0_attentions|3_)|^up_blocks_3_|"
+            r"^input_blocks_[12]_1_|^(in|out)put_blocks_(9|1[01])_"
+        ),
         # Its one text encoder has no number, and its blocks have diffusers' names,
         # where SDXL's have those of the original.
         marks=(

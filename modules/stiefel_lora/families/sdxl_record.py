@@ -14,6 +14,7 @@ RECORD = FamilyRecord(
     denoiser="unet",
     memory="stiefel_lora.memory.unet_steps:UNET",
     layer_presets=UNET_PRESETS,
+    text_width=2048,
     relatives=(
         *UNET_RELATIVES,
         Relative("the SDXL refiner", context=1280, reads_sizes=True),
@@ -32,5 +33,11 @@ RECORD = FamilyRecord(
         implementation="https://github.com/Stability-AI/generative-models",
         network="networks.lora",
         kohya="stiefel_lora.files.keys_sdxl:SDXL",
+        spellings=("kohya (diffusers names)", "ComfyUI"),
+        notes=("sdxl", "stable-diffusion-xl"),
+        places=(
+            r"^(in|out)put_blocks_|^middle_block_|^(label_emb|add_embedding)|"
+            r"^up_blocks_0_attentions|_transformer_blocks_[1-9]"
+        ),
     ),
 )

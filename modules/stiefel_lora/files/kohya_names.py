@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from .._exceptions import ModelError
-from ..families.catalogue import records
+from ..families.catalogue import family_names, record_of, records
 
-__all__ = ["KohyaNames", "key_tables"]
+__all__ = ["KohyaNames", "fusing_of", "key_tables"]
 
 Pairs = Iterable[tuple[str, str]]
 
@@ -85,3 +86,15 @@ class KohyaNames:
 def key_tables() -> dict[str, KohyaNames]:
     """The key tables of all families, by family."""
     return {record.name: record.load(record.lora_files.kohya) for record in records()}
+
+
+def fusing_of(family: str | None) -> Any:
+    """Module with ``fuse``, ``split`` and ``diffusers_paths`` of a family that fuses.
+
+    None for a family whose files fuse no layers, and one without a record.
+    """
+    if family not in family_names():
+        return None
+    record = record_of(family)
+    target = record.lora_files.fusing
+    return None if target is None else record.load(target)

@@ -16,6 +16,7 @@ from stiefel_lora._exceptions import ModelError, OutputError
 from stiefel_lora.files import convert_lora, load_lora, open_lora, verify_lora
 from stiefel_lora.files.tools.one_thread import one_thread
 from stiefel_lora.files.tools.respell import SPELLINGS as TARGETS
+from stiefel_lora.files.tools.respell import families_with
 
 SEEDS = st.integers(0, 2**31)
 
@@ -26,9 +27,7 @@ def run(*args: object):
 
 @given(
     st.sampled_from(sorted(SPELLINGS)),
-    st.sampled_from(
-        [to for to in TARGETS if "sdxl" in (TARGETS[to].families or "sdxl")]
-    ),
+    st.sampled_from([to for to in TARGETS if "sdxl" in (families_with(to) or "sdxl")]),
     SEEDS,
 )
 def test_the_updates_stay(tmp_path_factory, spelling, to, seed):

@@ -17,7 +17,8 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from ..._exceptions import ModelError
-from ..fused_flux import diffusers_paths
+from ...families.catalogue import listed, record_of, records
+from ..kohya_names import fusing_of
 from ..streamed import Spec
 from ..tensors import read_one, read_table
 from .key_lists import rows_of, target_of
@@ -95,13 +96,13 @@ class Checkpoint:
         return whole if place.third is None else whole.chunk(3)[place.third]
 
     def _part(self, name: str) -> Tensor | None:
-        """Rows of a fused weight of FLUX.1, by diffusers' name of the part."""
-        target = target_of("comfyui", "flux", name)
+        """Rows of a fused weight, by diffusers' name of the part."""
+        target = target_of("comfyui", self.family, name)
         place = None if target is None else self._original(target)
         if place is None:
             return None
         whole = self.tensor(place.key).float() * self.scale(place.key)
-        rows = rows_of(name)
+        rows = rows_of(self.family, name)
         if rows is None:
             return whole
         _, first, count, units, swap = rows
@@ -119,7 +120,7 @@ class Checkpoint:
         return 1.0
 
     def _recognized(self) -> tuple[str, Mapping[str, Place], bool]:
-        """Family, places of its layers, and whether FLUX.1's are fused.
+        """Family, places of its layers, and whether some are fused.
 
         The family whose names are most of the file.
         """
@@ -131,19 +132,22 @@ class Checkpoint:
         family, places, own = max(found, key=lambda entry: len(entry[1]))
         if not places:
             example = next(iter(self.specs), "nothing")
+            known = listed(record.short_label for record in records())
             raise ModelError(
-                f"{self.path} is no checkpoint of SDXL, SD 1.5 or FLUX.1: it holds "
+                f"{self.path} is no checkpoint of {known}: it holds "
                 f"{example!r}. Give a single file of one of these models."
             )
-        return self._told_apart(family), places, family == "flux" and not own
+        fused = fusing_of(family) is not None and not own
+        return self._told_apart(family), places, fused
 
     def _told_apart(self, family: str) -> str:
-        """SD 1.5 or SDXL, which share names, by the width of the context."""
-        if family == "flux":
+        """Families that share names, by the width of the text that they read."""
+        if record_of(family).text_width is None:
             return family
+        widths = {record.text_width: record.name for record in records()}
         for key, spec in self.specs.items():
             if key.endswith("attn2.to_k.weight"):
-                return "sd15" if spec.shape[1] == 768 else family
+                return widths.get(spec.shape[1], family)
         return family
 
     def _places(self, family: str, own: bool) -> dict[str, Place]:
@@ -181,7 +185,8 @@ class Checkpoint:
 
 
 def _diffusers_names(family: str) -> Iterator[str]:
-    if family == "flux":
-        yield from (f"transformer.{path}" for path in diffusers_paths())
+    start, fusing = f"{record_of(family).denoiser}.", fusing_of(family)
+    if fusing is not None:
+        yield from (f"{start}{path}" for path in fusing.diffusers_paths())
         return
-    yield from (name for name in kohya_names(family) if name.startswith("unet."))
+    yield from (name for name in kohya_names(family) if name.startswith(start))

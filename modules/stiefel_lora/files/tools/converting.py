@@ -13,6 +13,7 @@ import os
 import torch
 
 from ..._exceptions import ModelError
+from ...families.catalogue import record_of
 from ..metadata import network_metadata
 from .base_checkpoint import Checkpoint
 from .lora_file import LoraFile, LoraLayer
@@ -141,10 +142,12 @@ def _with_known_lengths(file: LoraFile, layer: LoraLayer, spelling: str) -> Lora
 
 def _remarks(file: LoraFile) -> list[str]:
     scales = {layer.factors.alpha for layer in file.layers}
-    unet = (
-        file.family in ("sdxl", "sd15") and "alpha" in SPELLINGS[file.spelling].suffixes
+    one_alpha = (
+        file.family in TRAINED
+        and record_of(file.family).lora_files.one_alpha
+        and "alpha" in SPELLINGS[file.spelling].suffixes
     )
-    if unet and len(scales) > 1:
+    if one_alpha and len(scales) > 1:
         return [
             "The alphas differ from layer to layer: diffusers 0.42 applies one of them "
             "to all. Convert to peft for diffusers."

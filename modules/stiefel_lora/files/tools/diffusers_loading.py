@@ -22,7 +22,13 @@ from .layer_names import canonical_key
 from .lora_file import LoraFile
 from .respell import in_layout_of
 
-__all__ = ["DIFFUSERS", "hollow_layer", "injected_factors", "load_by_diffusers"]
+__all__ = [
+    "DIFFUSERS",
+    "LOADABLE",
+    "hollow_layer",
+    "injected_factors",
+    "load_by_diffusers",
+]
 
 DIFFUSERS = (
     f"diffusers {importlib.metadata.version('diffusers')} "
@@ -46,6 +52,9 @@ _UNETS: dict[str, dict[str, Any]] = {
     },
     "sd15": {"cross_attention_dim": 768},
 }
+LOADABLE = (*_UNETS, "flux")
+"""Families with an empty pipeline here."""
+
 _CLIP: dict[str, Any] = {"vocab_size": 8, "hidden_size": 8, "intermediate_size": 8}
 _CLIP |= {"num_attention_heads": 2, "projection_dim": 8}
 _T5: dict[str, Any] = {

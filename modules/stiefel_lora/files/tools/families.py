@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 
-from ...families.catalogue import family_names
+from ...families.catalogue import DEFAULT, family_names, record_of, records
 from .layer_names import MODEL, StemName, canonical
 
 __all__ = ["family_of"]
@@ -23,30 +23,25 @@ _MARKS = {
 }
 # Beginnings of ss_base_model_version and modelspec.architecture.
 _NOTES = {
-    "sdxl": ("sdxl", "stable-diffusion-xl"),
-    "sd15": ("sd_v1", "sd_1", "stable-diffusion-v1"),
-    "flux": ("flux1", "flux-1", "flux.1"),
+    **{record.name: record.lora_files.notes for record in records()},
     "FLUX.2": ("flux2", "flux-2", "flux.2"),
     "Chroma": ("chroma",),
     "HunyuanVideo": ("hunyuan-video", "hunyuan_video", "hunyuanvideo"),
 }
-_SD15 = re.compile(
-    r"^down_blocks_(0_attentions|3_)|^up_blocks_3_|"
-    r"^input_blocks_[12]_1_|^(in|out)put_blocks_(9|1[01])_"
-)
-_SDXL = re.compile(
-    r"^(in|out)put_blocks_|^middle_block_|^(label_emb|add_embedding)|"
-    r"^up_blocks_0_attentions|_transformer_blocks_[1-9]"
-)
+# The default family comes last: its pattern fits paths of others too.
+_PLACES = {
+    record.name: re.compile(record.lora_files.places)
+    for record in sorted(records(), key=lambda record: record.name == DEFAULT)
+    if record.lora_files.places is not None
+}
 _CROSS = re.compile(r"attn2_to_[kv]$")
-_CROSS_WIDTH = {768: "sd15", 2048: "sdxl"}
-# FLUX.1 has 19 double and 38 single blocks; Qwen-Image, SD 3 and HunyuanVideo have
-# more with the same names.
-_FLUX_DOUBLE, _FLUX_SINGLE = 19, 38
-_FLUX_BLOCK = re.compile(r"(?P<single>single_)?transformer_blocks_(?P<n>\d+)_")
-_FLUX_ATTENTION = re.compile(r"^transformer_blocks_\d+_attn_(to|add)_[qkv](_proj)?$")
+_CROSS_WIDTH = {record.text_width: record.name for record in records()}
+_BLOCK = re.compile(r"((?:single_)?transformer_blocks)_(\d+)_")
+_ATTENTION = re.compile(r"^transformer_blocks_\d+_attn_(to|add)_[qkv](_proj)?$")
 _SD3_WIDTHS = {1536, 2432}
 _QWEN_WIDTH = 3072
+# Prefix of kohya keys of a text encoder that has no number.
+_UNNUMBERED = "lora_te_"
 # Rows of a fused layer for each of its inputs: FLUX.2 has gated MLPs.
 _FLUX2_RATIO = {r"^single_blocks_\d+_linear1$": 9, r"_mlp_0$": 6}
 
@@ -72,12 +67,12 @@ def family_of(shapes: Shapes, metadata: Mapping[str, str]) -> str | None:
     if _is_flux2(shapes, paths):
         return "FLUX.2"
     possible = [f for f in _TRAINED if all(canonical(n, f) is not None for n in shapes)]
-    if "flux" in possible:
-        other = _flux_relative(shapes, paths)
+    for family in [f for f in possible if record_of(f).lora_files.blocks]:
+        other = _relative(shapes, paths, record_of(family).lora_files.blocks)
         if other:
             return other
         if other is not None:
-            possible.remove("flux")
+            possible.remove(family)
     if noted is not None and (noted in possible or noted not in _TRAINED):
         return noted
     return _by_place(shapes, paths, possible)
@@ -96,21 +91,30 @@ def _by_place(
     shapes: Shapes, paths: Mapping[StemName, str], possible: Collection[str]
 ) -> str | None:
     if not paths:
-        # CLIP alone: only SDXL has bigG, which is as wide as 1280.
-        second = any(name.component == "text_encoder_2" for name in shapes)
-        if second and "sdxl" in possible:
-            return "sdxl"
-        legacy = any(name.prefix == "lora_te_" for name in shapes)
-        return "sd15" if legacy and "sd15" in possible else None
+        return _by_encoder(shapes, possible)
     if len(possible) == 1:
         return next(iter(possible))
     for name, path in paths.items():
         found = _CROSS_WIDTH.get(shapes[name][1]) if _CROSS.search(path) else None
         if found in possible:
             return found
-    for family, place in (("sd15", _SD15), ("sdxl", _SDXL)):
+    for family, place in _PLACES.items():
         if family in possible and any(place.search(p) for p in paths.values()):
             return family
+    return None
+
+
+def _by_encoder(shapes: Shapes, possible: Collection[str]) -> str | None:
+    """The family of text encoders alone: with two CLIPs, or one without a number."""
+    if any(name.component == "text_encoder_2" for name in shapes):
+        for family in possible:
+            record = record_of(family)
+            if "text_encoder_2" in record.text_readers and record.t5_tokens is None:
+                return family
+    if any(name.prefix == _UNNUMBERED for name in shapes):
+        for family in possible:
+            if _UNNUMBERED in record_of(family).lora_files.marks:
+                return family
     return None
 
 
@@ -124,24 +128,24 @@ def _is_flux2(shapes: Shapes, paths: Mapping[StemName, str]) -> bool:
     return False
 
 
-def _flux_relative(shapes: Shapes, paths: Mapping[StemName, str]) -> str | None:
-    """A family whose attention has the names of FLUX.1's; empty for one without name.
+def _relative(
+    shapes: Shapes, paths: Mapping[StemName, str], blocks: Mapping[str, int]
+) -> str | None:
+    """A family with the names of another that has fewer blocks; empty for an unknown.
 
-    They differ in their widths and have more blocks than FLUX.1.
+    None for the family with these blocks itself.
     """
     widths = {
-        shapes[name][1] for name, path in paths.items() if _FLUX_ATTENTION.search(path)
+        shapes[name][1] for name, path in paths.items() if _ATTENTION.search(path)
     }
     if widths and widths <= _SD3_WIDTHS:
         return "SD 3"
-    blocks = [_FLUX_BLOCK.match(path) for path in paths.values()]
-    most = {"": -1, "single_": -1}
-    for found in blocks:
+    most: dict[str, int] = {}
+    for found in map(_BLOCK.match, paths.values()):
         if found is not None:
-            kind = found["single"] or ""
-            most[kind] = max(most[kind], int(found["n"]))
-    if most[""] < _FLUX_DOUBLE and most["single_"] < _FLUX_SINGLE:
+            most[found[1]] = max(most.get(found[1], -1), int(found[2]))
+    if all(most.get(kind, -1) < number for kind, number in blocks.items()):
         return None
-    if most["single_"] >= 0:
+    if "single_transformer_blocks" in most:
         return "HunyuanVideo"
     return "Qwen-Image" if widths == {_QWEN_WIDTH} else ""

@@ -100,7 +100,7 @@ _Added = list[tuple[Place, LoraFactors]]
 
 def _by_tensor(file: LoraFile, base: Checkpoint) -> Mapping[str, _Added]:
     """Tensor of the base model -> what is added to it."""
-    file = in_layout_of(file, base.fused) if base.family == "flux" else file
+    file = in_layout_of(file, base.fused) if base.family == file.family else file
     found: dict[str, _Added] = {}
     missing = []
     for layer in file.layers:

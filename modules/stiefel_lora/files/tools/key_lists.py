@@ -25,6 +25,7 @@ from .plain_factors import plain_factors
 __all__ = [
     "PROGRAMS",
     "Loaded",
+    "has_list",
     "load_by_list",
     "program_label",
     "rows_of",
@@ -65,24 +66,29 @@ def program_label(program: str) -> str:
     return f"{PROGRAMS[program]} {entry['commit'][:7]} ({entry['date']})"
 
 
+def has_list(program: str, family: str) -> bool:
+    """Whether there is a list of the names that a program has for a family."""
+    return family in _lists()[program]["names"]
+
+
 def target_of(program: str, family: str, stem: str) -> str | None:
     """The weight that a stem changes; None where the program does not know it."""
-    found = _lists()[program]["names"][family].get(stem)
+    found = _lists()[program]["names"].get(family, {}).get(stem)
     return None if found is None else found[0]
 
 
-def rows_of(stem: str) -> tuple[str, int, int, int, bool] | None:
-    """A part of a fused weight of FLUX.1, by ComfyUI's stem for it.
+def rows_of(family: str, stem: str) -> tuple[str, int, int, int, bool] | None:
+    """A part of a fused weight, by ComfyUI's stem for it.
 
     Returns:
         The weight, first row, rows and all rows in units of one share, and whether the
         halves of the rows are swapped. None for a stem that changes a whole weight.
     """
-    found = _lists()["comfyui"]["names"]["flux"].get(stem)
+    found = _lists()["comfyui"]["names"][family].get(stem)
     if found is None or len(found) < 4:
         return None
     target, first, count, swap = found
-    return target, first, count, _units("comfyui", "flux").get(target, 0), swap
+    return target, first, count, _units("comfyui", family).get(target, 0), swap
 
 
 def load_by_list(program: str, family: str, tensors: Mapping[str, Tensor]) -> Loaded:
@@ -90,7 +96,7 @@ def load_by_list(program: str, family: str, tensors: Mapping[str, Tensor]) -> Lo
 
     Args:
         program: a key of ``PROGRAMS``.
-        family: ``sdxl``, ``sd15`` or ``flux``.
+        family: one with a list, see ``has_list``.
         tensors: of the file.
 
     Raises:

@@ -12,8 +12,8 @@ import dataclasses
 import functools
 import re
 
-from .. import fused_flux
-from ..kohya_names import key_tables
+from ...families.catalogue import family_names, record_of
+from ..kohya_names import fusing_of, key_tables
 from .key_lists import target_of
 
 __all__ = ["MODEL", "StemName", "canonical", "canonical_key", "parse_stem"]
@@ -106,7 +106,8 @@ def canonical(name: StemName, family: str) -> str | None:
     A fused layer of FLUX.1 has the name ``transformer.<path in the original>``.
     """
     component = name.component
-    if family == "flux" and component.startswith("text_encoder"):
+    has_t5 = family in family_names() and record_of(family).t5_tokens is not None
+    if has_t5 and component.startswith("text_encoder"):
         # sd-scripts counts T5 as the third encoder, OneTrainer and diffusers as the
         # second.
         t5 = name.path.replace(".", "_").startswith("encoder_block_")
@@ -152,12 +153,13 @@ def _tables() -> dict[str, dict[str, str]]:
             # The same layer by the checkpoint's own name, as kohya's stem has it.
             if stem.startswith("lora_unet_"):
                 table[f"{MODEL}:{stem.removeprefix('lora_unet_')}"] = name
-            # kohya has diffusers' names for SD 1.5, ComfyUI those of the checkpoint.
-            original = target_of("comfyui", family, stem) if family == "sd15" else None
+            # kohya has diffusers' names for some, ComfyUI those of the checkpoint.
+            original = target_of("comfyui", family, stem)
             if original is not None and original.startswith("diffusion_model."):
                 path = original.removeprefix("diffusion_model.").replace(".", "_")
                 table[f"{MODEL}:{path}"] = name
-    for path in fused_flux.diffusers_paths():
-        name = f"transformer.{path}"
-        found["flux"][canonical_key(name)] = name
+        fusing = fusing_of(family)
+        for path in fusing.diffusers_paths() if fusing else ():
+            name = f"{record_of(family).denoiser}.{path}"
+            table[canonical_key(name)] = name
     return found

@@ -10,9 +10,8 @@ import dataclasses
 from collections.abc import Mapping
 
 from ..._exceptions import ModelError
-from .. import fused_flux
-from ..keys_flux import FLUX as keys_flux
-from ..kohya_names import key_tables
+from ...families.catalogue import record_of, records
+from ..kohya_names import fusing_of, key_tables
 from ..weights import LoraFactors, LoraWeights
 from .key_lists import target_of
 from .layer_names import MODEL, StemName, canonical_key, parse_stem
@@ -22,6 +21,7 @@ __all__ = [
     "SPELLINGS",
     "TRAINED",
     "Spelling",
+    "families_with",
     "in_layout_of",
     "is_fused",
     "kohya_names",
@@ -42,7 +42,7 @@ class Spelling:
 
     suffixes: Mapping[str, str]
     fused: bool = False
-    """Whether FLUX.1's layers are those of the original checkpoint."""
+    """Whether layers are fused as in the original checkpoint."""
 
     names: str = "diffusers"
     """``diffusers``: canonical names; ``kohya``: the stems of its tables;
@@ -51,9 +51,6 @@ class Spelling:
 
     prefixes: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """First part of a canonical name -> prefix."""
-
-    families: tuple[str, ...] = ()
-    """Families that have the spelling; all where empty."""
 
 
 _UP_DOWN = {
@@ -88,58 +85,66 @@ _LEGACY_NAMES = {
 SPELLINGS = {
     "kohya": Spelling(_UP_DOWN, fused=True, names="kohya"),
     "kohya (diffusers names)": Spelling(
-        _UP_DOWN, names="underscored", prefixes=_UNET_NAMES, families=("sdxl",)
+        _UP_DOWN, names="underscored", prefixes=_UNET_NAMES
     ),
     "PEFT": Spelling(_A_B),
     "diffusers (old)": Spelling(_OLD),
     "OneTrainer": Spelling(_UP_DOWN),
     "OneTrainer (legacy)": Spelling(
-        _UP_DOWN, names="underscored", prefixes=_LEGACY_NAMES, families=("flux",)
+        _UP_DOWN, names="underscored", prefixes=_LEGACY_NAMES
     ),
     "ComfyUI": Spelling(
         _COMFYUI,
         fused=True,
         names="original",
         prefixes={"diffusion_model": "diffusion_model", "": "text_encoders."},
-        families=("sdxl", "sd15", "flux"),
     ),
     "original names": Spelling(
         _COMFYUI,
         fused=True,
         names="original",
         prefixes={"diffusion_model": ""},
-        families=("flux",),
     ),
 }
 """Spellings that layers can be written in, by the names of ``LoraFile.spelling``."""
 
 
+def families_with(spelling: str) -> list[str]:
+    """Families whose records name a spelling; none: all families have it."""
+    return [r.name for r in records() if spelling in r.lora_files.spellings]
+
+
 def is_fused(file: LoraFile) -> bool:
-    """Whether the file has FLUX.1's layers as the original checkpoint fuses them."""
-    names = keys_flux.kohya_names()
-    return file.family == "flux" and any(
+    """Whether the file has layers as the original checkpoint fuses them."""
+    if fusing_of(file.family) is None:
+        return False
+    names = kohya_names(str(file.family))
+    return any(
         layer.parsed.component == MODEL and layer.name in names for layer in file.layers
     )
 
 
 def in_layout_of(file: LoraFile, fused: bool) -> LoraFile:
-    """The same file with FLUX.1's q, k and v fused, or apart; exact in both ways.
+    """The same file with q, k and v fused, or apart; exact in both ways.
+
+    Files of families that fuse nothing stay as they are.
 
     Raises:
         ModelError: a file that mixes both layouts.
     """
-    if file.family != "flux" or is_fused(file) == fused:
+    fusing = fusing_of(file.family)
+    if fusing is None or is_fused(file) == fused:
         return file
     weights: LoraWeights = {layer.name: layer.factors for layer in file.layers}
     names = set(weights)
     if fused:
-        changed = fused_flux.fuse(weights)
-    elif names <= set(keys_flux.kohya_names()):
-        changed = fused_flux.split(weights)
+        changed = fusing.fuse(weights)
+    elif names <= set(kohya_names(str(file.family))):
+        changed = fusing.split(weights)
     else:
         raise ModelError(
-            f"{file.path} holds fused and separate layers of FLUX.1. Write each to a "
-            "file of its own."
+            f"{file.path} holds fused and separate layers of "
+            f"{record_of(str(file.family)).label}. Write each to a file of its own."
         )
     example = next(layer for layer in file.layers if layer.parsed.component == MODEL)
     old = {layer.name: layer for layer in file.layers}
@@ -169,10 +174,11 @@ def respelled(layer: LoraLayer, spelling: str, family: str | None) -> LoraLayer:
             f"{', '.join(SPELLINGS)}."
         )
     style = SPELLINGS[spelling]
-    if style.families and family not in style.families:
+    families = families_with(spelling)
+    if families and family not in families:
         raise ModelError(
             f"{layer.name}: the spelling {spelling} is one of "
-            f"{', '.join(style.families)}, not of {family or 'an unknown family'}. "
+            f"{', '.join(families)}, not of {family or 'an unknown family'}. "
             "Use kohya or PEFT."
         )
     stem = _stem(layer, style, family)

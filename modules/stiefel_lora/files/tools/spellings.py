@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ...families.catalogue import family_names, record_of
 from .lora_file import LoraLayer
 
 __all__ = ["spelling_of"]
 
-
+_DIFFUSERS_NAMES = "kohya (diffusers names)"
 _DIFFUSERS_BLOCKS = ("down_blocks_", "up_blocks_", "mid_block_")
 
 
@@ -31,8 +32,10 @@ def _spelling(layer: LoraLayer, family: str | None) -> str:
         if prefix == "lycoris_":
             return "LyCORIS"
         # sd-scripts names SDXL's blocks as the checkpoint does, SD 1.5's as diffusers.
-        if family == "sdxl" and layer.parsed.path.startswith(_DIFFUSERS_BLOCKS):
-            return "kohya (diffusers names)"
+        if _has(family, _DIFFUSERS_NAMES) and layer.parsed.path.startswith(
+            _DIFFUSERS_BLOCKS
+        ):
+            return _DIFFUSERS_NAMES
         return "kohya"
     if prefix.startswith("base_model.model."):
         return "PEFT (own)"
@@ -41,3 +44,9 @@ def _spelling(layer: LoraLayer, family: str | None) -> str:
     if down.startswith(".lora_down"):
         return "OneTrainer"
     return "PEFT" if prefix else "original names"
+
+
+def _has(family: str | None, spelling: str) -> bool:
+    """Whether a spelling that not every family has is one of this family."""
+    known = family in family_names()
+    return known and spelling in record_of(str(family)).lora_files.spellings

@@ -15,7 +15,7 @@ import torch
 from ..._exceptions import ModelError
 from ..weights import LoraFactors
 from .differences import compared, relative
-from .key_lists import PROGRAMS, load_by_list, program_label, target_of
+from .key_lists import PROGRAMS, has_list, load_by_list, program_label, target_of
 from .lora_file import LoraFile
 from .one_thread import one_thread
 from .respell import TRAINED, in_layout_of, kohya_stem
@@ -88,11 +88,13 @@ def verify_lora(file: LoraFile, meant: LoraFile | None = None) -> tuple[Check, .
     checks = []
     if file.family in TRAINED:
         for program in PROGRAMS:
-            checks.append(_by_list(program, file, wanted))
+            if has_list(program, str(file.family)):
+                checks.append(_by_list(program, file, wanted))
         if _installed("diffusers", "peft", "transformers"):
-            from .diffusers_loading import DIFFUSERS, load_by_diffusers
+            from .diffusers_loading import DIFFUSERS, LOADABLE, load_by_diffusers
 
-            checks.append(_by_code(DIFFUSERS, file, wanted, load_by_diffusers))
+            if file.family in LOADABLE:
+                checks.append(_by_code(DIFFUSERS, file, wanted, load_by_diffusers))
     if file.spelling == "PEFT (own)" and _installed("peft"):
         from .peft_loading import PEFT, load_by_peft
 
