@@ -34,6 +34,7 @@ RATES = {
     "lora_muon": 5e-2,
     "lora_tsd": 5e-2,
     "polora": 1.3,
+    "whitened_lora": 2e-2,
     "adamw": 2e-2,
     "lora_plus": 5e-3,
     "scaled_adamw": 1e-2,

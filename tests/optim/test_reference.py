@@ -14,6 +14,7 @@ from reference.scaled_adamw import ScaledAdamWReference
 from reference.stella import StellaReference
 from reference.stiefel import StiefelReference
 from reference.stiefel_product import StiefelProductReference
+from reference.whitened_lora import WhitenedReference
 
 from stiefel_lora import create_optimizer
 from stiefel_lora.geometry import random_orthonormal
@@ -40,6 +41,7 @@ RIEMANNION = "riemannion", RiemannionReference, 2e-2
 LORA_MUON = "lora_muon", LoraMuonReference, 2e-2
 POLORA = "polora", PoloraReference, 5e-2
 LORA_TSD = "lora_tsd", LoraTsdReference, 2e-2
+WHITENED = "whitened_lora", WhitenedReference, 1e-2
 
 CASES = [
     (*STIEFEL, FACTORS, ITERATED),
@@ -81,6 +83,8 @@ CASES = [
     (*POLORA, {"curvature_damping": 1e-2, "weight_decay": 0.1}, SPECTRAL),
     (*LORA_TSD, {"trust_region": 1.0}, ITERATED),
     (*LORA_TSD, {"tau": 3, "weight_decay": 0.1}, ITERATED),
+    (*WHITENED, {}, ITERATED),
+    (*WHITENED, {"weight_decay": 0.1, "longest_turn": 1.0}, ITERATED),
     ("adamw", AdamWReference, 2e-2, {"weight_decay": 0.1}, EXACT),
     ("lora_plus", AdamWReference, 1e-2, {"lr_ratio": 4.0}, EXACT),
     ("scaled_adamw", ScaledAdamWReference, 1e-2, {"weight_decay": 0.1}, EXACT),

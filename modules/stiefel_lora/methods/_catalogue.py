@@ -13,6 +13,7 @@ from ._geometric import LORA_RITE, RIEMANNION, STELLA
 from ._spectral import LORA_MUON, LORA_TSD, POLORA
 from ._stiefel import STIEFEL_LORA
 from ._types import Method
+from ._whitened import WHITENED_LORA
 
 __all__ = [
     "BUILT_IN",
@@ -35,6 +36,7 @@ CATALOGUE: dict[str, Method] = {
         LORA_MUON,
         POLORA,
         LORA_TSD,
+        WHITENED_LORA,
         ADAMW,
         LORA_PLUS,
         SCALED_ADAMW,

@@ -1,0 +1,31 @@
+"""Catalogue entry of whitened LoRA."""
+
+from __future__ import annotations
+
+from ._common import ADAM_OPTIONS, WEIGHT_DECAY
+from ._types import Method, Option
+
+__all__ = ["WHITENED_LORA"]
+
+WHITENED_LORA = Method(
+    name="whitened_lora",
+    label="Whitened LoRA",
+    summary="B stays orthonormal; both factors take whitened adaptive steps.",
+    target="stiefel_lora.optim.whitened_lora:WhitenedLoRA",
+    default_lr=1e-3,
+    lr_unit="root mean square of the entries of A's step",
+    alpha_policy="rank",
+    start="stiefel",
+    options=(
+        Option(
+            name="longest_turn",
+            default=0.3,
+            low=0.0,
+            high=1.0,
+            low_open=True,
+            doc="Tangent of the largest angle that B turns by in a step.",
+        ),
+        WEIGHT_DECAY,
+        *ADAM_OPTIONS,
+    ),
+)

@@ -1,0 +1,289 @@
+r"""Whitened LoRA: LoRA-RITE's second moments in the Stiefel gauge.
+
+:math:`B^T B = I` and :math:`A^T = U H` with :math:`H = (A A^T)^{1/2}`. With gradients
+G, :math:`\hat\beta = \beta (1 - \beta^{t-1}) / (1 - \beta^t)` at step t = 1, 2, ...,
+bases P that turned since the last step and the learning rate :math:`\eta`:
+
+.. math::
+    \bar G_A &= G_A^T, \qquad \bar G_B = (I - B B^T)\,G_B H^{-1} \\
+    P_A &= B_t^T B_{t-1}, \qquad P_B = U_t^T U_{t-1} \\
+    V &\leftarrow \hat\beta_2 P V P^T + (1-\hat\beta_2)\,\bar G^T\bar G/\mathrm{rows} \\
+    S &= \bar G\,(V + 10^{-4}\lambda_{\max}(V) I)^{-1/2} \\
+    M &\leftarrow \hat\beta_1 M P^T + (1-\hat\beta_1)\,S, \qquad
+        M_B \leftarrow (I - B B^T) M_B \\
+    A &\leftarrow A - \eta M_A^T, \qquad
+    \Xi = \eta M_B (H^2 + \delta^2 I)^{-1/2},
+        \quad \delta = \eta\sqrt{\mathrm{out}}/s \\
+    B &\leftarrow (B - \Xi)(I + \Xi^T\Xi)^{-1/2}
+
+where :math:`\Xi` is shortened to a spectral norm of s, ``longest_turn``. While A = 0
+only A moves. Weight decay shrinks A, and with it the product, by :math:`\lambda\eta`.
+
+**Momenta by gauge.** M_B and V_B are stored as :math:`M_B H` and :math:`H V_B H`, those
+of gradients, so that they are carried from A to A' by
+:math:`(A A^T)^{-1} A A'^T` without the bases. B' has :math:`B'^T B =
+(I + \Xi^T\Xi)^{-1/2}`, so those of A are carried at the end of a step.
+
+**Cost.** Inverse roots are Polar Express on r x r matrices. In float32 singular values
+of A below about :math:`10^{-3}\|A\|_F` are shortened, which is the cut.
+
+References:
+    Our own. J.-N. Yen et al., "LoRA Done RITE", 2024, arXiv:2410.20625 (second moments
+    in a basis that turns).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..geometry import (
+    inverse_sqrt_of_retraction,
+    polar_core,
+    spectral_norm_of_gram,
+    symmetric,
+    trace,
+)
+from ._gram_frames import SHARE
+from .groups import Source
+from .pair_optimizer import PairOptimizer
+from .rule import Core, FactorBatch, FactorRule, Role, Rule, Solver, StateShape
+
+__all__ = ["WhitenedLoRA"]
+
+_SPREAD = 1e-4
+"""Share of the largest eigenvalue that is added to a second moment."""
+_STEEPEST = 1.0
+
+
+class WhitenedUp(FactorRule):
+    """B, its momentum as a gradient, and the r x r states of the pair."""
+
+    moves_state = True
+
+    def look(self, batch: FactorBatch) -> Core:
+        """Return Gram matrices of B, gradient and momentum, and the r x r states."""
+        point, grad, mean = batch.point, batch.grad, batch.state["mean_up"]
+        batch.state["count"] = batch.state["count"] + 1
+        return {
+            "grad_inside": point.mT @ grad,
+            "mean_inside": point.mT @ mean,
+            "grad": grad.mT @ grad,
+            "cross": mean.mT @ grad,
+            "mean": mean.mT @ mean,
+            "rows": torch.full_like(batch.state["count"], point.shape[-2]),
+            "count": batch.state["count"],
+            "square_up": batch.state["square_up"],
+            "square_down": batch.state["square_down"],
+        }
+
+    def move(self, batch: FactorBatch, core: Core) -> None:
+        """[B, M] <- combinations of B, M and the gradient; then clean B up."""
+        rank = batch.point.shape[-1]
+        both = torch.baddbmm(
+            batch.point @ core["of_point"], batch.state["mean_up"], core["of_mean"]
+        )
+        both = torch.baddbmm(both, batch.grad, core["of_grad"])
+        moved, batch.state["mean_up"] = both[..., :rank], both[..., rank:]
+        batch.point = torch.baddbmm(
+            moved, moved, moved.mT @ moved, beta=1.5, alpha=-0.5
+        )
+        batch.state["square_up"] = core["square_up"]
+        batch.state["square_down"] = core["square_down"]
+
+
+class WhitenedDown(FactorRule):
+    """A and its momentum."""
+
+    moves_state = True
+
+    def look(self, batch: FactorBatch) -> Core:
+        """Return A A^T, A M^T, A G^T and G G^T."""
+        point, grad = batch.point, batch.grad
+        return {
+            "size": point @ point.mT,
+            "mean": point @ batch.state["mean_down"].mT,
+            "cross": point @ grad.mT,
+            "grad": grad @ grad.mT,
+            "columns": torch.full_like(point[:, :1, :1], point.shape[-1]),
+        }
+
+    def move(self, batch: FactorBatch, core: Core) -> None:
+        """M <- keep M + T G; A moves by it; then M turns with B."""
+        mean = core["mean"] * batch.state["mean_down"] + core["of_grad"] @ batch.grad
+        batch.point = core["keep"] * batch.point - core["lr"] * mean
+        batch.state["mean_down"] = core["turn"] @ mean
+
+
+def solve(
+    up: Core, down: Core, lr: Tensor, numbers: Mapping[str, Tensor]
+) -> tuple[Core, Core]:
+    """Turn Gram matrices of K pairs of one rank into coefficients of both moves."""
+    size, count = down["size"], up["count"]
+    one = torch.eye(size.shape[-1], dtype=size.dtype, device=size.device)
+    beta1, beta2 = (_corrected(numbers[f"beta{i}"], count) for i in (1, 2))
+    # delta^2 I; A = 0 has no frame, and no step of B.
+    damp = (lr / numbers["longest_turn"]).square() * up["rows"]
+    there = trace(size) > torch.finfo(size.dtype).tiny
+    over, damped = polar_core(torch.cat([size, size + damp * one])).split(len(lr))
+    over, damped = torch.where(there, over, 0.0), torch.where(there, damped, 0.0)
+
+    inside, carried = up["grad_inside"], up["mean_inside"]
+    outside = up["grad"] - inside.mT @ inside
+    # Whitened, what rounding leaves of a gradient inside of B would be a whole step.
+    resolved = trace(outside) > 8 * SHARE[size.dtype] * trace(up["grad"])
+    outside = torch.where(resolved, outside, 0.0)
+    fresh = over @ outside @ over / up["rows"]
+    square_up = beta2 * (over @ up["square_up"] @ over) + (1 - beta2) * fresh
+    square_down = beta2 * up["square_down"]
+    square_down = square_down + (1 - beta2) * down["grad"] / down["columns"]
+    # Rounding of the Gram matrices that A's inverse root magnifies.
+    whole = (
+        beta2 * trace(up["square_up"]) + (1 - beta2) * trace(up["grad"]) / up["rows"]
+    )
+    noise = 8 * torch.finfo(size.dtype).eps * over.square().sum((-2, -1), keepdim=True)
+    square_up = symmetric(square_up) + noise * whole * one
+    root_up = _inverse_root(square_up, one)
+    root_down = _inverse_root(square_down, one)
+    # M_B = (M - B B^T M) kept + (G - B B^T G) new.
+    kept, new = beta1 * over, (1 - beta1) * over @ root_up
+    gram = _gram_of_mean(up, outside, kept, new)
+    step = lr * damped
+    turn = symmetric(step @ gram @ step)
+    longest = spectral_norm_of_gram(turn)
+    shrink = (numbers["longest_turn"] / longest.clamp_min(1e-30)).clamp_max(1.0)
+    step, turn = shrink * step, shrink.square() * turn
+    root = inverse_sqrt_of_retraction(one + symmetric(turn), _STEEPEST)
+
+    share = 1 - beta1
+    keep = 1 - lr * numbers["weight_decay"]
+    along = beta1 * down["mean"] + share * down["cross"] @ root_down
+    moved = keep * size - lr * along
+    carry = over @ moved
+    turned = -step @ root
+    mean, grad = (torch.cat([x @ turned, x @ carry], -1) for x in (kept, new))
+    point = torch.cat([root, torch.zeros_like(root)], -1)
+    return (
+        {
+            "of_point": point - carried @ mean - inside @ grad,
+            "of_mean": mean,
+            "of_grad": grad,
+            "square_up": symmetric(carry.mT @ square_up @ carry),
+            "square_down": symmetric(root @ square_down @ root),
+        },
+        {
+            "mean": beta1,
+            "of_grad": share * root_down,
+            "keep": keep,
+            "lr": lr,
+            "turn": root,
+        },
+    )
+
+
+def _gram_of_mean(up: Core, outside: Tensor, kept: Tensor, new: Tensor) -> Tensor:
+    """M_B^T M_B of M_B = (M - B B^T M) kept + (G - B B^T G) new."""
+    inside, carried = up["grad_inside"], up["mean_inside"]
+    cross = kept.mT @ (up["cross"] - carried.mT @ inside) @ new
+    old = kept.mT @ (up["mean"] - carried.mT @ carried) @ kept
+    return old + cross + cross.mT + new.mT @ outside @ new
+
+
+def _inverse_root(square: Tensor, one: Tensor) -> Tensor:
+    """(V + 1e-4 lambda_max I)^(-1/2); 0 where V = 0."""
+    size = trace(square)
+    unit = square / size.clamp_min(torch.finfo(size.dtype).tiny)
+    largest = spectral_norm_of_gram(unit).square()
+    root = polar_core(unit + _SPREAD * largest * one)
+    scale = size.clamp_min(torch.finfo(size.dtype).tiny).rsqrt()
+    return torch.where(size > torch.finfo(size.dtype).tiny, scale * root, 0.0)
+
+
+def _corrected(beta: Tensor, count: Tensor) -> Tensor:
+    """Adafactor's decay: 0 at the first step, beta in the long run."""
+    return beta * (1 - beta ** (count - 1)) / (1 - beta**count)
+
+
+class WhitenedRule(Rule):
+    """The update in the module's docstring, in two passes."""
+
+    orthonormal_up = True
+    _rules: Mapping[Role, FactorRule] = {"up": WhitenedUp(), "down": WhitenedDown()}
+
+    def choices(self, group: Mapping[str, Any]) -> dict[str, Any]:
+        """Nothing selects code."""
+        return {}
+
+    def numbers(self, group: Mapping[str, Any]) -> dict[str, float]:
+        """Decays, longest turn and weight decay."""
+        names = ("beta1", "beta2", "longest_turn", "weight_decay")
+        return {name: group[name] for name in names}
+
+    def joint_numbers(self, choices: Mapping[str, Any]) -> tuple[str, ...]:
+        """Numbers of the pair."""
+        return ("lr", "beta1", "beta2", "longest_turn", "weight_decay")
+
+    def states(self, choices: Mapping[str, Any]) -> dict[str, StateShape]:
+        """One momentum per factor, two second moments, and the number of steps."""
+        return {
+            "mean_up": "up",
+            "mean_down": "down",
+            "square_up": "core",
+            "square_down": "core",
+            "count": "scalar",
+        }
+
+    def factor_rules(self, choices: Mapping[str, Any]) -> Mapping[Role, FactorRule]:
+        """The passes of B and of A."""
+        return self._rules
+
+    def solver(self, choices: Mapping[str, Any]) -> Solver | None:
+        """Each factor needs the other's frame."""
+        return solve
+
+
+class WhitenedLoRA(PairOptimizer):
+    """LoRA-RITE's second moments with B orthonormal, in r x r matrices.
+
+    LoRA alpha must equal the rank, which an optimizer alone cannot see.
+
+    Args:
+        params: model, named parameters, parameters or groups of them.
+        lr: root mean square of the entries of A's step.
+        longest_turn: largest spectral norm of B's step before it is normalized, the
+            tangent of an angle.
+        weight_decay: decoupled decay of A (times lr), and so of the product.
+        beta1: decay of the first moment.
+        beta2: decay of the second moment.
+        eps: AdamW, for parameters outside pairs.
+
+    Raises:
+        OptionError: an option out of bounds.
+        PairingError: parameters whose roles cannot be told without guessing.
+    """
+
+    method = "whitened_lora"
+    rule = WhitenedRule()
+
+    def __init__(
+        self,
+        params: Source,
+        lr: float | Tensor = 1e-3,
+        *,
+        longest_turn: float = 0.3,
+        weight_decay: float = 0.0,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+    ) -> None:
+        options = {
+            "longest_turn": longest_turn,
+            "weight_decay": weight_decay,
+            "beta1": beta1,
+            "beta2": beta2,
+            "eps": eps,
+        }
+        super().__init__(params, lr, options)
