@@ -4,6 +4,7 @@
 a method, its mathematics           ``stiefel``, ``stella``, ``lora_rite``, ... : one
                                     file each; ``stiefel_product`` is an option of the
                                     first one
+shared r x r work of methods        ``_gram_frames``
 what a method has to provide        ``rule``; from outside the package ``register``
 how a step goes                     ``pair_optimizer``, with its parts in ``engine``
 which parameters are B and A        ``pairs``, from what ``groups`` makes of ``params``
@@ -28,24 +29,30 @@ from .init import (
     orthonormalize_,
 )
 from .loi import Loi, init_loi_
+from .lora_muon import LoRAMuon
 from .lora_optimizer import LoraOptimizer
 from .lora_plus import LoRAPlus
 from .lora_rite import LoRARITE
+from .lora_tsd import LoRATSD
 from .pair_optimizer import PairOptimizer
 from .pairs import Pair, PairMap, find_pairs
+from .polora import PoLoRA
 from .register import register
 from .riemannion import Riemannion
 from .rule import PairBatch, Rule
 from .scaled_adamw import ScaledAdamW
 from .stella import StelLA
 from .stiefel import PAPER_OPTIONS, PULL_REQUEST_OPTIONS, StiefelLoRA
+from .whitened_lora import WhitenedLoRA
 
 __all__ = [
     "PAPER_OPTIONS",
     "PULL_REQUEST_OPTIONS",
     "AdamW",
+    "LoRAMuon",
     "LoRAPlus",
     "LoRARITE",
+    "LoRATSD",
     "Loi",
     "LoraOptimizer",
     "Pair",
@@ -53,11 +60,13 @@ __all__ = [
     "PairMap",
     "PairOptimizer",
     "ParamGroup",
+    "PoLoRA",
     "Riemannion",
     "Rule",
     "ScaledAdamW",
     "StelLA",
     "StiefelLoRA",
+    "WhitenedLoRA",
     "create_optimizer",
     "find_pairs",
     "fold_alpha_",
