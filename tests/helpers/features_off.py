@@ -143,7 +143,7 @@ OFF = (
         "data.caption_variants.is_dropped",
         Returns("False"),
         (
-            f"{_DATA}variants.py::test_captions_are_dropped_as_often_as_asked",
+            f"{_DATA}caption_variants.py::test_captions_are_dropped_as_often_as_asked",
             f"{_VARIED}[captions]",
         ),
     ),
@@ -158,7 +158,7 @@ OFF = (
         "data.caption_variants.caption_at",
         Call("shuffle"),
         (
-            f"{_DATA}variants.py::test_shuffled_tags_come_in_every_order",
+            f"{_DATA}caption_variants.py::test_shuffled_tags_come_in_every_order",
             f"{_VARIED}[shuffling]",
         ),
     ),
@@ -167,7 +167,7 @@ OFF = (
         "data.caption_variants.caption_at",
         Value("concept.tag_dropout_probability", "0"),
         (
-            f"{_DATA}variants.py::test_tags_are_dropped_as_often_as_asked",
+            f"{_DATA}caption_variants.py::test_tags_are_dropped_as_often_as_asked",
             f"{_VARIED}[tags]",
         ),
     ),

@@ -306,7 +306,8 @@ def test_the_best_lora_of_the_left_branch_is_not_taken_for_that_of_this_one(
         checkpoint_every=1,
         validate_every=1,
         early_stop_patience=9,
-        learning_rate=1e-4,
+        optimizer={"name": "stiefel_lora", "step": "factors"},
+        learning_rate=1e-3,
     )
     run = train(config).run_dir
     events = current_events(run / "events.jsonl")

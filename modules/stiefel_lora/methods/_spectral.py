@@ -11,6 +11,7 @@ _LR_UNIT = "largest spectral norm of the product's step"
 
 _MOMENTUM = Option(
     name="momentum",
+    label="Momentum",
     default=0.9,
     low=0.0,
     high=1.0,
@@ -19,6 +20,7 @@ _MOMENTUM = Option(
 )
 _REST_LR_RATIO = Option(
     name="rest_lr_ratio",
+    label="Learning rate ratio of other parameters",
     default=0.05,
     low=0.0,
     doc="AdamW learning rate of parameters outside LoRA pairs (DoRA magnitudes, "
@@ -37,6 +39,7 @@ LORA_MUON = Method(
         _MOMENTUM,
         Option(
             name="growth",
+            label="Largest growth of a factor",
             default=0.5,
             low=0.0,
             low_open=True,
@@ -62,6 +65,7 @@ POLORA = Method(
         _MOMENTUM,
         Option(
             name="curvature_decay",
+            label="Curvature decay",
             default=0.99,
             low=0.0,
             high=1.0,
@@ -70,6 +74,7 @@ POLORA = Method(
         ),
         Option(
             name="curvature_damping",
+            label="Curvature damping",
             default=1e-4,
             low=0.0,
             low_open=True,
@@ -93,6 +98,7 @@ LORA_TSD = Method(
     options=(
         Option(
             name="tau",
+            label="Tau",
             default=1,
             low=1,
             high=8,
@@ -100,6 +106,7 @@ LORA_TSD = Method(
         ),
         Option(
             name="trust_region",
+            label="Trust region",
             default=0.1,
             low=0.0,
             low_open=True,

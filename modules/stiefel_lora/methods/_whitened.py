@@ -19,6 +19,7 @@ WHITENED_LORA = Method(
     options=(
         Option(
             name="longest_turn",
+            label="Largest turn of B",
             default=0.3,
             low=0.0,
             high=1.0,

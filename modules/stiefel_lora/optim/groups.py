@@ -97,6 +97,20 @@ class ParamGroup(_Params, total=False):
     # Riemannion
     momentum_form: str
 
+    # LoRA-Muon
+    growth: float
+
+    # PoLoRA
+    curvature_decay: float
+    curvature_damping: float
+
+    # LoRA-TSD
+    tau: int
+    trust_region: float
+
+    # Whitened LoRA
+    longest_turn: float
+
     # LoRA+
     lr_ratio: float
 

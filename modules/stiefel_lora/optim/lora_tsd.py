@@ -16,9 +16,10 @@ is :math:`X = X_L V^T + U X_R^T`. One step:
 so that :math:`B\,\Delta A + \Delta B\,A = -\eta X` exactly, and :math:`\Delta`, the
 trust region, bounds the step. The published code averages gradients, which is the same
 direction, and scales the factors to one Frobenius norm at each step; here they are
-scaled by a power of 2, which rounds nothing, to within a factor of 2. The step depends
-on neither. The paper's momentum is 0.95, which is slow for runs of a hundred steps.
-Weight decay, which the paper has none of, shrinks the product by
+scaled by 16, which rounds nothing, where one norm is more than 16 times the other:
+averages of the factors do not survive a jump of scale, so it must be rare. The step
+depends on neither. The paper's momentum is 0.95, which is slow for runs of a hundred
+steps. Weight decay, which the paper has none of, shrinks the product by
 :math:`\lambda\eta`.
 
 **Two things differ.** msign is Polar Express with directions that are not resolved left
@@ -239,11 +240,11 @@ def _coefficients(
 
 
 def _balance(tight: Frames) -> Tensor:
-    """The power of 2 by which A grows and B shrinks; 1 beside a factor that is 0."""
+    """The power of 16 by which A grows and B shrinks; 1 beside a factor that is 0."""
     ratio = over(tight.up_size, tight.down_size)
     usable = ratio > 0
     exponent = 0.25 * torch.where(usable, ratio, 1.0).log2()
-    return torch.ldexp(torch.ones_like(ratio), exponent.round())
+    return torch.ldexp(torch.ones_like(ratio), 4 * (exponent / 4).round())
 
 
 class LoRATSDRule(Rule):
