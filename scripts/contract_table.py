@@ -117,7 +117,8 @@ NOTES = {
 REFUSED = "test_a_fused_backward_pass_is_refused"
 SUPPORTED = "it supports a fused backward pass"
 PARTLY = (
-    "it supports a fused backward pass, except with `step` `product`, which is tested"
+    "it supports a fused backward pass with `step` `factors`; with `product` it is "
+    "refused, which is tested"
 )
 
 Outcomes = dict[str, dict[str, list[bool]]]
