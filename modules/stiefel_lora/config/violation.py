@@ -33,6 +33,7 @@ class Violation:
     def text(self) -> str:
         """Problem and fix, for a place that shows the setting itself.
 
+        >>> from stiefel_lora.config import Violation
         >>> Violation("steps", "must be at least 1, not 0").text
         'Must be at least 1, not 0.'
         """

@@ -17,6 +17,7 @@ _DEVICE = re.compile(r"\d{1,3}|cpu|mps|(cuda|xpu)(:\d{1,3})?")
 def parse_slots(jobs: int | None, devices: str | None) -> list[str]:
     """Names of devices, one a job at a time; "" lets the configuration decide.
 
+    >>> from stiefel_lora.jobs import parse_slots
     >>> parse_slots(2, None), parse_slots(None, "0,1")
     (['', ''], ['0', '1'])
 
