@@ -1,0 +1,86 @@
+"""A plot of a matrix as an image, with a line of text below it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pyqtgraph as pg
+from PySide6.QtCore import QPointF, QRectF
+from PySide6.QtWidgets import QLabel, QVBoxLayout, QWidget
+
+from .curves import style_plot
+
+__all__ = ["ImagePlot"]
+
+
+class ImagePlot(QWidget):
+    """Rows from top to bottom, columns from left to right, a cell under the mouse.
+
+    Args:
+        title: above the plot.
+        colormap: pyqtgraph's name of it.
+        text: below the plot at first.
+    """
+
+    def __init__(self, title: str, colormap: str, text: str) -> None:
+        super().__init__()
+        self._title = title
+        self.plot = pg.PlotWidget()
+        self.plot.setMinimumHeight(180)
+        self.plot.setMouseEnabled(x=False, y=False)
+        self.plot.setMenuEnabled(False)
+        self.plot.hideButtons()
+        self.plot.invertY(True)
+        self.image = pg.ImageItem(axisOrder="col-major")
+        self.image.setLookupTable(pg.colormap.get(colormap).getLookupTable(nPts=256))
+        self.plot.addItem(self.image)
+        self.label = QLabel(text)
+        self.label.setWordWrap(True)
+        self.label.setProperty("tone", "quiet")
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self.plot, 1)
+        column.addWidget(self.label)
+        self.plot.scene().sigMouseMoved.connect(self._hover)
+        self.restyle()
+
+    def restyle(self) -> None:
+        """Take up the colors of the present theme."""
+        self.plot.plotItem.setTitle(self._title, size="9pt")
+        style_plot(self.plot)
+
+    def hovered(self, column: int, row: int) -> None:
+        """Handle the mouse above a cell, which may lie outside of the image."""
+        raise NotImplementedError
+
+    def draw(self, matrix: np.ndarray, top: float) -> None:
+        """Show a matrix ``(columns, rows)`` with values from 0 to ``top``."""
+        self.image.setImage(matrix, autoLevels=False, levels=(0, top))
+        columns, rows = matrix.shape
+        self.image.setRect(QRectF(0, 0, columns, rows))
+        self.plot.setRange(xRange=(0, columns), yRange=(0, rows), padding=0)
+
+    def show_axes(self, shown: bool) -> None:
+        """Show or hide both axes."""
+        for side in ("left", "bottom"):
+            self.plot.showAxis(side, shown)
+
+    def name_columns(self, names: Sequence[str], most: int) -> None:
+        """Name at most ``most`` columns, evenly spaced."""
+        at = np.unique(np.linspace(0, len(names) - 1, most).round().astype(int))
+        ticks = [(float(i) + 0.5, names[i]) for i in at]
+        self.plot.getAxis("bottom").setTicks([ticks])
+
+    def name_sections(self, sections: Iterable[tuple[int, str]], apart: float) -> None:
+        """Name sections at their first row, at least ``apart`` rows from another."""
+        ticks, free = [], -1.0
+        for row, name in sections:
+            if row >= free:
+                ticks.append((float(row), name))
+                free = row + apart
+        self.plot.getAxis("left").setTicks([ticks])
+
+    def _hover(self, place: QPointF) -> None:
+        point = self.plot.plotItem.vb.mapSceneToView(place)
+        self.hovered(int(np.floor(point.x())), int(np.floor(point.y())))
