@@ -31,8 +31,10 @@ def _trial(label: str, *settings: tuple[str, Any], **options: Any) -> Method:
 
 TRIALS = (
     _trial("momentum 0.8", momentum=0.8),
-    _trial("momentum 0.95", momentum=0.95),
+    _trial("momentum 0.6", momentum=0.6),
+    _trial("momentum 0.8, kappa 1", momentum=0.8, softness=1.0),
     _trial("Nesterov", nesterov=True),
+    _trial("momentum 0.95", momentum=0.95),
     _trial("Nesterov, momentum 0.95", nesterov=True, momentum=0.95),
     _trial("kappa 0.3 of the mean", softness=0.3),
     _trial("kappa 3 of the mean", softness=3.0),
