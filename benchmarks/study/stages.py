@@ -19,20 +19,27 @@ FACTORS = Method("Stiefel LoRA, factors", "stiefel_lora", 2e-2)
 TRIAL = (("plugins", [str(Path(__file__).with_name("variants.py"))]),)
 
 
-def _trial(label: str, *settings: tuple[str, Any], **options: Any) -> Method:
+def _trial(
+    label: str, *settings: tuple[str, Any], rate: float = 1e-2, **options: Any
+) -> Method:
     return Method(
         f"Product, {label}",
         "product_trial",
-        1e-2,
+        rate,
         tuple(options.items()),
         (*TRIAL, *settings),
     )
 
 
+# Less momentum wants a higher rate; the baseline gets the same chance.
+MOMENTA = (
+    _trial("momentum 0.8", momentum=0.8, rate=2e-2),
+    _trial("momentum 0.6", momentum=0.6, rate=2e-2),
+    Method("AdamW, beta1 0.8", "adamw", 3e-3, (("beta1", 0.8),)),
+    Method("AdamW, beta1 0.6", "adamw", 3e-3, (("beta1", 0.6),)),
+)
 TRIALS = (
-    _trial("momentum 0.8", momentum=0.8),
-    _trial("momentum 0.6", momentum=0.6),
-    _trial("momentum 0.8, kappa 1", momentum=0.8, softness=1.0),
+    _trial("momentum 0.8, kappa 1", momentum=0.8, softness=1.0, rate=2e-2),
     _trial("Nesterov", nesterov=True),
     _trial("momentum 0.95", momentum=0.95),
     _trial("Nesterov, momentum 0.95", nesterov=True, momentum=0.95),
@@ -163,6 +170,14 @@ STAGES = {
         "Steps per factor beside the step of the product",
         PRODUCT,
         _cells((PRODUCT, FACTORS), (16, 64), 120, "large"),
+    ),
+    "momentum": Stage(
+        "Less momentum, for the product's step and for AdamW",
+        ADAMW,
+        (
+            *_cells(RIVALS, (16, 64), 120, "large"),
+            *_cells(MOMENTA, (16, 64), 120, "large", rates=3),
+        ),
     ),
     "trials": Stage(
         "Trials of the product's step",
