@@ -365,5 +365,5 @@ def test_a_mistake_found_by_the_trainer_is_the_only_line(tmp_path):
         check=False,
     )
     assert result.returncode == 2
-    assert "has no pictures" in result.stderr
+    assert "has no images" in result.stderr
     assert len(result.stderr.splitlines()) == 1, result.stderr

@@ -29,7 +29,6 @@ FILE_LINES, FUNCTION_LINES = 500, 60
 SHARED_STEMS = {
     "lora": "the layers of a LoRA, and the settings of them",
     "optimizer": "the setting, and its editor",
-    "pictures": "the images of a data set, and the panel that shows them",
     "plan": "the images of an epoch, and the jobs of a batch",
     "plugins": "methods from outside, and the setting that names them",
     "spectrum": "singular values, and their plot",

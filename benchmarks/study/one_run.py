@@ -153,7 +153,7 @@ class _Recorder:
     def loss(self, validation: Any, denoiser: Any) -> float:
         """Evaluate in large batches; return the mean over the images measured."""
         validation._batch_size = VALIDATION_BATCH
-        some = [i for i in range(len(validation._pictures.sizes)) if i % 8 < 2]
+        some = [i for i in range(len(validation._images.sizes)) if i % 8 < 2]
         last = len(self.curve) == EVALUATIONS
         jobs = validation._jobs
         if not last:

@@ -1,16 +1,16 @@
 """Every error this package raises on purpose.
 
     StiefelLoraError
-    |-- InputError (also ValueError)   what the user gave can not work: exit code 2
+    |-- InputError (also ValueError)   what the user gave cannot work: exit code 2
     |   |-- ConfigError                a preset, a config file or ``--set``
     |   |-- OptionError                an optimizer option or a parameter group
-    |   |-- PairingError               parameters that can not be told apart as A and B
+    |   |-- PairingError               parameters that cannot be told apart as A and B
     |   |-- ModelError                 a model folder or checkpoint of the base model
-    |   |-- DataError                  pictures, captions, caches
+    |   |-- DataError                  images, captions, caches
     |   |-- CheckpointError            a checkpoint that is damaged or of another run
-    |   |-- QueueError                 an order to a queue that can not be followed
+    |   |-- QueueError                 an order to a queue that cannot be followed
     |   `-- OutputError                a folder or file that can not be written
-    `-- TrainingError (RuntimeError)   a run that can not go on: exit code 1
+    `-- TrainingError (RuntimeError)   a run that cannot go on: exit code 1
         `-- NonFiniteError             NaN or infinity, with the step and the block
 
 A message is one or two sentences: what was given, what the rule is, what to write
@@ -41,7 +41,7 @@ class StiefelLoraError(Exception):
 
 
 class InputError(StiefelLoraError, ValueError):
-    """What the user gave can not work."""
+    """What the user gave cannot work."""
 
 
 class ConfigError(InputError):
@@ -53,7 +53,7 @@ class OptionError(InputError):
 
 
 class PairingError(InputError):
-    """Parameters whose LoRA roles can not be told without guessing."""
+    """Parameters whose LoRA roles cannot be told without guessing."""
 
 
 class ModelError(InputError):
@@ -61,7 +61,7 @@ class ModelError(InputError):
 
 
 class DataError(InputError):
-    """Pictures, captions or caches that can not be used."""
+    """Images, captions or caches that cannot be used."""
 
 
 class CheckpointError(InputError):
@@ -69,15 +69,15 @@ class CheckpointError(InputError):
 
 
 class QueueError(InputError):
-    """An order to a queue of jobs that can not be followed."""
+    """An order to a queue of jobs that cannot be followed."""
 
 
 class OutputError(InputError):
-    """A folder or file that can not be written."""
+    """A folder or file that cannot be written."""
 
 
 class TrainingError(StiefelLoraError, RuntimeError):
-    """A run that was right to start and can not go on."""
+    """A run that was right to start and cannot go on."""
 
 
 class NonFiniteError(TrainingError):

@@ -28,7 +28,7 @@ class Lock:
         """Take the lock; False where another process keeps it.
 
         Raises:
-            OutputError: the file can not be written, or knows no locks.
+            OutputError: the file cannot be written, or knows no locks.
         """
         path = Path(self._lock.lock_file)
         try:
@@ -38,7 +38,7 @@ class Lock:
             return False
         except (OSError, NotImplementedError) as error:
             raise OutputError(
-                f"The lock {path} can not be taken ({error}); it needs a folder on a "
+                f"The lock {path} cannot be taken ({error}); it needs a folder on a "
                 f"local disk where you may write."
             ) from error
         return True

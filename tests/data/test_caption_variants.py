@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from stiefel_lora.config import Concept
-from stiefel_lora.data import Picture
+from stiefel_lora.data import CaptionedImage
 from stiefel_lora.data.augmentation import (
     Augmentation,
     augmentation_at,
@@ -29,8 +29,8 @@ from stiefel_lora.data.framing import cover_frame
 NUMBERS = st.integers(0, 10_000)
 
 
-def picture(*captions: str, **settings: Any) -> Picture:
-    return Picture(Path("a.png"), captions, Concept(path=Path("x"), **settings))
+def picture(*captions: str, **settings: Any) -> CaptionedImage:
+    return CaptionedImage(Path("a.png"), captions, Concept(path=Path("x"), **settings))
 
 
 @given(NUMBERS, st.integers(0, 5))
@@ -159,10 +159,10 @@ def test_crops_differ_and_versions_are_bounded() -> None:
     assert augmentation_count(two) == 2
 
 
-def folders(*settings: tuple[int, dict[str, Any]]) -> list[Picture]:
+def folders(*settings: tuple[int, dict[str, Any]]) -> list[CaptionedImage]:
     concepts = [(n, Concept(path=Path("x"), **s)) for n, s in settings]
     return [
-        Picture(Path(f"{i}.png"), ("",), concept)
+        CaptionedImage(Path(f"{i}.png"), ("",), concept)
         for count, concept in concepts
         for i in range(count)
     ]

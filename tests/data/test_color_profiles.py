@@ -17,10 +17,10 @@ from stiefel_lora.data.color_profiles import (
     conversion_of_file,
     profile_remarks,
 )
+from stiefel_lora.data.decoding import read_image
 from stiefel_lora.data.encoder import Encoder
-from stiefel_lora.data.folder import Picture
+from stiefel_lora.data.folder import CaptionedImage
 from stiefel_lora.data.folder_report import report_on
-from stiefel_lora.data.pictures import read_picture
 from stiefel_lora.data.tensor_store import TensorStore
 
 SIDE = 16
@@ -29,7 +29,7 @@ LOOK = Augmentation(square_frame((SIDE, SIDE), SIDE))
 
 def learned(path: Path) -> list[int]:
     """RGB of the middle, 0 to 255, as training sees it."""
-    pixels = read_picture(path, LOOK)
+    pixels = read_image(path, LOOK)
     return ((pixels[:, 8, 8] + 1) * 127.5).round().int().tolist()
 
 
@@ -101,12 +101,12 @@ def test_srgb_in_any_makers_rounding_keeps_the_bits(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
     plain = Image.fromarray(noise)
     plain.save(tmp_path / "plain.png")
-    expected = read_picture(tmp_path / "plain.png", LOOK)
+    expected = read_image(tmp_path / "plain.png", LOOK)
     own = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     for number, profile in enumerate((own, rgb_profile(SRGB))):
         path = tmp_path / f"{number}.png"
         plain.save(path, icc_profile=profile)
-        assert read_picture(path, LOOK).equal(expected)
+        assert read_image(path, LOOK).equal(expected)
         assert conversion_of_file(path).key == ""
 
 
@@ -145,9 +145,9 @@ def test_a_profile_with_a_missing_piece_is_broken(tmp_path: Path) -> None:
 
 
 class _Family:
-    picture_fingerprint = "model"
+    image_fingerprint = "model"
 
-    def encode_picture(self, pixels: Any, frame: Any) -> dict[str, Any]:
+    def encode_image(self, pixels: Any, frame: Any) -> dict[str, Any]:
         return {"latents": pixels}
 
 
@@ -159,9 +159,9 @@ def test_cached_latents_are_keyed_by_the_conversion(
 
     def encoded(path: Path) -> Any:
         encoder = Encoder(_Family(), TensorStore(tmp_path / "cache"))  # type: ignore
-        picture = Picture(path, ("",), None)  # type: ignore
-        encoder.prepare_picture(picture, LOOK)
-        return encoder.picture(picture, LOOK)["latents"]
+        picture = CaptionedImage(path, ("",), None)  # type: ignore
+        encoder.prepare_image(picture, LOOK)
+        return encoder.image(picture, LOOK)["latents"]
 
     # As before profiles were read.
     with monkeypatch.context() as patch:

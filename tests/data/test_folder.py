@@ -26,9 +26,9 @@ def test_pictures_come_by_name_with_their_captions(tmp_path: Path) -> None:
     write(tmp_path, "a.jpeg", "\ufeffgr\u00fcn".encode())
     write(tmp_path, "notes.md")
     scan = scan_concepts([Concept(path=tmp_path, repeats=3)])
-    assert [p.path.name for p in scan.pictures] == ["a.jpeg", "b.PNG"]
-    assert [p.caption for p in scan.pictures] == ["gr\u00fcn", "a bee"]
-    assert scan.pictures[0].concept.repeats == 3
+    assert [p.path.name for p in scan.images] == ["a.jpeg", "b.PNG"]
+    assert [p.caption for p in scan.images] == ["gr\u00fcn", "a bee"]
+    assert scan.images[0].concept.repeats == 3
     assert scan.without_caption == 0
 
 
@@ -36,7 +36,7 @@ def test_missing_caption_is_empty_and_counted(tmp_path: Path) -> None:
     write(tmp_path, "a.webp")
     write(tmp_path, "b.webp", b"")
     scan = scan_concepts([Concept(path=tmp_path)])
-    assert [p.caption for p in scan.pictures] == ["", ""]
+    assert [p.caption for p in scan.images] == ["", ""]
     assert scan.without_caption == 1
 
 
@@ -65,11 +65,11 @@ def test_captions_are_read_by_their_byte_order_mark(
     tmp_path: Path, content: bytes
 ) -> None:
     write(tmp_path, "a.png", content)
-    assert scan_concepts([Concept(path=tmp_path)]).pictures[0].caption == "gr\u00fcn"
+    assert scan_concepts([Concept(path=tmp_path)]).images[0].caption == "gr\u00fcn"
     lines = tmp_path / "lines"
     lines.write_bytes(content)
     concept = Concept(path=tmp_path, prompt_source="concept", prompt_path=lines)
-    assert scan_concepts([concept]).pictures[0].captions == ("gr\u00fcn",)
+    assert scan_concepts([concept]).images[0].captions == ("gr\u00fcn",)
 
 
 def test_metadata_in_utf_16_and_with_line_separators_inside_texts(
@@ -79,14 +79,14 @@ def test_metadata_in_utf_16_and_with_line_separators_inside_texts(
     (tmp_path / "metadata.jsonl").write_bytes(
         '\ufeff{"file_name": "a.png", "text": "one\u2028two"}\r\n'.encode("utf-16-le")
     )
-    (picture,) = scan_concepts([Concept(path=tmp_path)]).pictures
+    (picture,) = scan_concepts([Concept(path=tmp_path)]).images
     assert picture.caption == "one\u2028two"
 
 
 def test_an_empty_caption_of_notepad_is_an_empty_caption(tmp_path: Path) -> None:
     write(tmp_path, "a.png", b"\xff\xfe")
     scan = scan_concepts([Concept(path=tmp_path)])
-    assert (scan.pictures[0].caption, scan.without_caption) == ("", 0)
+    assert (scan.images[0].caption, scan.without_caption) == ("", 0)
 
 
 @pytest.mark.parametrize(
@@ -130,17 +130,17 @@ def test_one_bad_file_hides_no_other(tmp_path: Path) -> None:
     assert [line.split(";")[0].replace(str(tmp_path), "") for line in found] == [
         "The caption /cats/a.txt is not UTF-8 (byte 3)",
         "The caption /cats/c.txt is not UTF-8 (byte 3)",
-        "There is no picture folder /gone",
+        "There is no image folder /gone",
         *(
             f"Line {n} of /dogs/metadata.jsonl is not what it should be"
             for n in range(1, 6)
         ),
         "2 more lines of /dogs/metadata.jsonl are like that.",
         "The caption /dogs/a.txt is not UTF-8 (byte 0)",
-        "There is no picture folder /nowhere",
+        "There is no image folder /nowhere",
     ]
     rest = scan_with_problems(config.concepts)
-    assert [p.caption for p in rest.pictures] == ["", "fine", "", ""]
+    assert [p.caption for p in rest.images] == ["", "fine", "", ""]
 
 
 def test_very_many_bad_files_are_counted(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_empty_folder_says_what_belongs_there(tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         scan_concepts([Concept(path=tmp_path)])
     assert str(error.value) == (
-        f"The folder {tmp_path} has no pictures; put pictures (.avif, .bmp, .jpeg, "
+        f"The folder {tmp_path} has no images; put images (.avif, .bmp, .jpeg, "
         f".jpg, .png, .webp) into it."
     )
 
@@ -172,7 +172,7 @@ def test_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         scan_concepts([Concept(path=tmp_path / "gone")])
     assert str(error.value) == (
-        f"There is no picture folder {tmp_path / 'gone'}; correct the path in concepts."
+        f"There is no image folder {tmp_path / 'gone'}; correct the path in concepts."
     )
 
 
@@ -186,15 +186,15 @@ def test_folders_inside_are_searched_when_asked(tmp_path: Path) -> None:
     write(tmp_path / "b", "a.png", b"inside")
     write(tmp_path, "c.png")
     scan = scan_concepts([Concept(path=tmp_path, include_subdirectories=True)])
-    names = [p.path.relative_to(tmp_path).as_posix() for p in scan.pictures]
+    names = [p.path.relative_to(tmp_path).as_posix() for p in scan.images]
     assert names == ["b/a.png", "c.png"]
-    assert scan.pictures[0].caption == "inside"
+    assert scan.images[0].caption == "inside"
 
 
 def test_masks_are_no_pictures(tmp_path: Path) -> None:
     write(tmp_path, "a.png")
     write(tmp_path, "a-masklabel.png")
-    (picture,) = scan_concepts([Concept(path=tmp_path)]).pictures
+    (picture,) = scan_concepts([Concept(path=tmp_path)]).images
     assert picture.path.name == "a.png"
     assert picture.mask == tmp_path / "a-masklabel.png"
 
@@ -221,7 +221,7 @@ def test_hidden_folders_and_those_of_programs_are_passed_over(tmp_path: Path) ->
     for name in ["a.png", "deep/b.png", "@home/c.png", *HIDDEN]:
         write((folder / name).parent, Path(name).name)
     scan = scan_concepts([Concept(path=folder, include_subdirectories=True)])
-    found = [p.path.relative_to(folder).as_posix() for p in scan.pictures]
+    found = [p.path.relative_to(folder).as_posix() for p in scan.images]
     assert found == ["@home/c.png", "a.png", "deep/b.png"]
     (remark,) = scan.remarks
     assert remark.startswith(
@@ -230,7 +230,7 @@ def test_hidden_folders_and_those_of_programs_are_passed_over(tmp_path: Path) ->
     )
     assert ".ipynb_checkpoints (1)" in remark
     flat = scan_concepts([Concept(path=folder)])
-    assert [p.path.name for p in flat.pictures] == ["a.png"]
+    assert [p.path.name for p in flat.images] == ["a.png"]
     assert flat.remarks == (
         f"1 image in {folder} is hidden or in a folder of a program and is passed "
         f"over: hidden files (1).",
@@ -242,7 +242,7 @@ def test_formats_that_are_not_read_are_counted(tmp_path: Path) -> None:
         write(tmp_path, name)
     write(tmp_path, "a-masklabel.tif")
     scan = scan_concepts([Concept(path=tmp_path)])
-    assert [p.path.name for p in scan.pictures] == ["a.png"]
+    assert [p.path.name for p in scan.images] == ["a.png"]
     assert scan.remarks == (
         f"{tmp_path}: images in formats that are not read are passed over: .heic (2), "
         f".tif (1), .jfif (1). Convert them to one of .avif, .bmp, .jpeg, .jpg, .png, "
@@ -275,7 +275,7 @@ def test_a_folder_of_hidden_images_alone_says_so(tmp_path: Path) -> None:
 def test_masks_in_another_spelling(tmp_path: Path, mask: str) -> None:
     write(tmp_path, "a.jpg")
     write(tmp_path, mask)
-    (picture,) = scan_concepts([Concept(path=tmp_path)]).pictures
+    (picture,) = scan_concepts([Concept(path=tmp_path)]).images
     assert picture.mask == tmp_path / mask
 
 
@@ -296,7 +296,7 @@ def test_masks_of_no_image_in_particular_are_not_learned(
     write(tmp_path, "a.png")
     write(tmp_path, name)
     scan = scan_concepts([Concept(path=tmp_path)])
-    assert [(p.path.name, p.mask) for p in scan.pictures] == [("a.png", None)]
+    assert [(p.path.name, p.mask) for p in scan.images] == [("a.png", None)]
     assert scan.remarks == (
         f"1 mask belongs to no image, for example {tmp_path / name}.",
     )
@@ -308,7 +308,7 @@ def test_masks_of_no_image_in_particular_are_not_learned(
 @pytest.mark.parametrize("name", ["masklabel.png", "a-masklabels.png", "a-masklabel-b"])
 def test_names_that_only_resemble_masks_are_images(tmp_path: Path, name: str) -> None:
     write(tmp_path, f"{name}.png")
-    assert len(scan_concepts([Concept(path=tmp_path)]).pictures) == 1
+    assert len(scan_concepts([Concept(path=tmp_path)]).images) == 1
 
 
 @pytest.mark.parametrize("name", ["a-condlabel.png", "a-CondLabel.JPG"])
@@ -318,7 +318,7 @@ def test_conditioning_images_are_neither_images_nor_masks(
     write(tmp_path, "a.png")
     write(tmp_path, name)
     scan = scan_concepts([Concept(path=tmp_path)])
-    assert [(p.path.name, p.mask) for p in scan.pictures] == [("a.png", None)]
+    assert [(p.path.name, p.mask) for p in scan.images] == [("a.png", None)]
     assert not scan.remarks
 
 
@@ -329,7 +329,7 @@ def test_masks_go_to_their_own_image_and_the_rest_is_said(tmp_path: Path) -> Non
     for name in names:
         write((tmp_path / name).parent, Path(name).name)
     scan = scan_concepts([Concept(path=tmp_path, include_subdirectories=True)])
-    masks = {p.path.name: p.mask and p.mask.name for p in scan.pictures}
+    masks = {p.path.name: p.mask and p.mask.name for p in scan.images}
     assert masks == {
         "Cat.png": None,
         "a-masklabel-b.png": None,
@@ -360,7 +360,7 @@ def test_links_to_nothing_and_linked_folders_are_counted(tmp_path: Path) -> None
     link(folder / ".hidden.png", "nowhere")
     link(folder / "more", other)
     scan = scan_concepts([Concept(path=folder, include_subdirectories=True)])
-    assert [p.path.name for p in scan.pictures] == ["a.png", "linked.png"]
+    assert [p.path.name for p in scan.images] == ["a.png", "linked.png"]
     assert scan.remarks == (
         f"{folder}: 4 links lead to nothing that is there and are passed over (b.png, "
         f"{Path('deep', 'a-masklabel.png')}, {Path('deep', 'unmounted')} ...). Fetch "
@@ -392,7 +392,7 @@ def test_captions_in_another_case_are_read(tmp_path: Path) -> None:
     (tmp_path / "c.TXT").write_text("loud")
     (tmp_path / "c.txt").write_text("usual")
     scan = scan_concepts([Concept(path=tmp_path)])
-    assert [p.caption for p in scan.pictures] == ["loud", "odd", "usual"]
+    assert [p.caption for p in scan.images] == ["loud", "odd", "usual"]
     assert not scan.remarks
     assert not scan.uncaptioned
     assert read_caption(tmp_path / "a.png") == "loud"
@@ -427,7 +427,7 @@ def test_captions_in_metadata_give_way_to_text_files(tmp_path: Path) -> None:
         encoding="utf-8",
     )
     scan = scan_concepts([Concept(path=tmp_path, include_subdirectories=True)])
-    found = {p.path.name: p.caption for p in scan.pictures}
+    found = {p.path.name: p.caption for p in scan.images}
     assert found == {
         "a.png": "from the text file",
         "b.png": "two",
@@ -456,12 +456,12 @@ def test_captions_from_file_names_and_from_one_file(tmp_path: Path) -> None:
     write(tmp_path, "a red cat.png", b"not this")
     (picture,) = scan_concepts(
         [Concept(path=tmp_path, prompt_source="filename")]
-    ).pictures
+    ).images
     assert picture.caption == "a red cat"
     lines = tmp_path / "lines"
     lines.write_text("one\n\n two\n", encoding="utf-8")
     concept = Concept(path=tmp_path, prompt_source="concept", prompt_path=lines)
-    assert scan_concepts([concept]).pictures[0].captions == ("one", "two")
+    assert scan_concepts([concept]).images[0].captions == ("one", "two")
     lines.write_text("\n", encoding="utf-8")
     with pytest.raises(DataError, match="is empty; write a caption a line"):
         scan_concepts([concept])
@@ -484,7 +484,7 @@ def test_characters_in_metadata_that_are_no_text(tmp_path: Path, text: str) -> N
 def test_a_name_that_is_not_utf8_is_an_image_and_no_caption(tmp_path: Path) -> None:
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png"))
     path.write_bytes(b"not decoded here")
-    assert [p.path for p in scan_concepts([Concept(path=tmp_path)]).pictures] == [path]
+    assert [p.path for p in scan_concepts([Concept(path=tmp_path)]).images] == [path]
     named = Concept(path=tmp_path, prompt_source="filename")
     with pytest.raises(DataError) as error:
         scan_concepts([named])

@@ -13,7 +13,7 @@ from stiefel_lora.data.augmentation import Augmentation
 from stiefel_lora.data.hashes import ContentHashes
 from stiefel_lora.data.masks import read_mask
 from stiefel_lora.data.tensor_store import TensorStore
-from stiefel_lora.data.unreadable import UnreadablePicture
+from stiefel_lora.data.unreadable import UnreadableImage
 
 LOOK = Augmentation(cover_frame((64, 32), (64, 32)))
 
@@ -72,10 +72,10 @@ def test_alpha_channel_is_a_mask(tmp_path: Path) -> None:
 
 def test_masks_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     path = half_white(tmp_path / "m.png", 32, 32)
-    with pytest.raises(UnreadablePicture, match="32 x 32 pixels, another shape than"):
+    with pytest.raises(UnreadableImage, match="32 x 32 pixels, another shape than"):
         read_mask(path, LOOK, (4, 8), alpha=False)
     path.write_bytes(b"no picture")
-    with pytest.raises(UnreadablePicture, match=r"its mask m\.png"):
+    with pytest.raises(UnreadableImage, match=r"its mask m\.png"):
         read_mask(path, LOOK, (4, 8), alpha=False)
 
 
@@ -114,7 +114,7 @@ def test_damaged_lines_of_hashes_are_passed_over(tmp_path: Path) -> None:
 
 
 def test_missing_picture_is_unreadable(tmp_path: Path) -> None:
-    with pytest.raises(UnreadablePicture):
+    with pytest.raises(UnreadableImage):
         ContentHashes(tmp_path).of(tmp_path / "gone.png")
 
 

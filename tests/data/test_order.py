@@ -29,7 +29,7 @@ def test_every_pass_shows_every_picture_as_often_as_it_repeats(
 ) -> None:
     order = DataOrder(repeats, seed)
     length = order.epoch_length
-    seen = Counter(v.picture for v in order.batch(epoch * length, length))
+    seen = Counter(v.image for v in order.batch(epoch * length, length))
     assert seen == {i: count for i, count in enumerate(repeats)}
 
 
@@ -45,7 +45,7 @@ def test_every_bucket_passes_through_all_its_pictures(settings, passes: int) -> 
     total = sum(passes * n // size for n in per_pass.values())
     for k in range(total):
         for visit in order.batch(k * size, size):
-            rows[buckets[visit.picture]].append(visit.picture)
+            rows[buckets[visit.image]].append(visit.image)
     for bucket, row in rows.items():
         length = per_pass[bucket]
         # After whole passes, less than a batch of each bucket is still to come.
@@ -64,7 +64,7 @@ def test_batches_are_full_and_of_one_bucket(settings) -> None:
     for k in range(20):
         batch = order.batch(k * size, size)
         assert len(batch) == size
-        assert len({buckets[visit.picture] for visit in batch}) == 1
+        assert len({buckets[visit.image] for visit in batch}) == 1
 
 
 @given(orders(), st.integers(0, 60))
@@ -85,7 +85,7 @@ def test_visits_of_a_picture_are_numbered(settings, batches: int) -> None:
     numbers: dict[int, list[int]] = {}
     for k in range(batches):
         for visit in order.batch(k * size, size):
-            numbers.setdefault(visit.picture, []).append(visit.number)
+            numbers.setdefault(visit.image, []).append(visit.number)
     for found in numbers.values():
         # Within a pass visits are shuffled, so one may overtake another of its pass.
         assert len(set(found)) == len(found)
@@ -96,7 +96,7 @@ def test_visits_of_a_picture_are_numbered(settings, batches: int) -> None:
 def test_fractions_take_turns(pictures: int, rate: Fraction, passes: int) -> None:
     order = DataOrder([rate] * pictures, seed=3)
     count = int(passes * pictures * rate)
-    seen = Counter(visit.picture for visit in order.batch(0, count) if count)
+    seen = Counter(visit.image for visit in order.batch(0, count) if count)
     assert (
         max(seen.values(), default=0)
         - min((seen[i] for i in range(pictures)), default=0)
@@ -106,7 +106,7 @@ def test_fractions_take_turns(pictures: int, rate: Fraction, passes: int) -> Non
 
 def test_seeds_and_passes_differ() -> None:
     first = DataOrder([1] * 50, seed=1)
-    shown = [visit.picture for visit in first.batch(0, 100)]
+    shown = [visit.image for visit in first.batch(0, 100)]
     assert shown[:50] != shown[50:]
     assert first.batch(0, 50) != DataOrder([1] * 50, seed=2).batch(0, 50)
 
@@ -114,11 +114,11 @@ def test_seeds_and_passes_differ() -> None:
 def test_order_is_the_same_for_ever() -> None:
     # A change here would make resumed runs see other pictures than before.
     shown = DataOrder([1] * 8, seed=42).batch(0, 10)
-    assert [visit.picture for visit in shown] == ORDER
+    assert [visit.image for visit in shown] == ORDER
     assert shown[-1] == Visit(0, 1)
     buckets = [0, 1, 0, 0, 1, 0]
     order = DataOrder([1, 1, 1, 2, 1, 1], seed=42, buckets=buckets)
-    assert [[v.picture for v in order.batch(2 * k, 2)] for k in range(7)] == BATCHES
+    assert [[v.image for v in order.batch(2 * k, 2)] for k in range(7)] == BATCHES
 
 
 ORDER = [1, 2, 5, 7, 6, 0, 3, 4, 4, 0]

@@ -11,14 +11,14 @@ from PIL import Image
 
 from stiefel_lora.data import cover_frame, square_frame
 from stiefel_lora.data.augmentation import Augmentation
+from stiefel_lora.data.decoding import read_image
 from stiefel_lora.data.image_file import open_image
-from stiefel_lora.data.pictures import read_picture
 from stiefel_lora.data.sizes import upright_size
-from stiefel_lora.data.unreadable import UnreadablePicture
+from stiefel_lora.data.unreadable import UnreadableImage
 
 
 def read(path: Path) -> torch.Tensor:
-    return read_picture(path, Augmentation(square_frame(upright_size(path), 16)))
+    return read_image(path, Augmentation(square_frame(upright_size(path), 16)))
 
 
 def colours(pixels: torch.Tensor) -> set[tuple[float, ...]]:
@@ -71,8 +71,8 @@ def test_exif_orientation_is_followed(tmp_path: Path) -> None:
 
 def test_pixels_that_disagree_with_the_head_are_refused(tmp_path: Path) -> None:
     Image.new("RGB", (32, 16)).save(tmp_path / "a.png")
-    with pytest.raises(UnreadablePicture, match="32 x 16 pixels, but its head says 16"):
-        read_picture(tmp_path / "a.png", Augmentation(square_frame((16, 32), 16)))
+    with pytest.raises(UnreadableImage, match="32 x 16 pixels, but its head says 16"):
+        read_image(tmp_path / "a.png", Augmentation(square_frame((16, 32), 16)))
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp", ".avif"])
@@ -83,13 +83,13 @@ def test_truncated_files_are_refused(tmp_path: Path, suffix: str) -> None:
     Image.fromarray(noise).save(whole, format=kind)
     path = tmp_path / f"a{suffix}"
     path.write_bytes(whole.getvalue()[: len(whole.getvalue()) // 2])
-    with pytest.raises(UnreadablePicture):
+    with pytest.raises(UnreadableImage):
         read(path)
 
 
 def test_text_in_place_of_a_picture_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("not a picture")
-    with pytest.raises(UnreadablePicture, match="cannot identify"):
+    with pytest.raises(UnreadableImage, match="cannot identify"):
         read(tmp_path / "a.png")
 
 
@@ -101,7 +101,7 @@ def test_a_format_that_pillow_does_not_decode_is_refused(tmp_path: Path) -> None
         b"DDS " + sizes + bytes(56) + struct.pack("<II", 32, 0) + bytes(64)
     )
     with (
-        pytest.raises(UnreadablePicture, match="Unknown pixel format"),
+        pytest.raises(UnreadableImage, match="Unknown pixel format"),
         open_image(path),
     ):
         pass
@@ -112,11 +112,11 @@ def test_mirrored_before_it_is_cut(tmp_path: Path) -> None:
     picture[:, :16] = 255
     Image.fromarray(picture).save(tmp_path / "a.png")
     frame = cover_frame((48, 16), (16, 16), (1.0, 0.0))
-    assert colours(read_picture(tmp_path / "a.png", Augmentation(frame))) == {
+    assert colours(read_image(tmp_path / "a.png", Augmentation(frame))) == {
         (-1, -1, -1)
     }
     look = Augmentation(frame, mirrored=True)
-    assert colours(read_picture(tmp_path / "a.png", look)) == {(1, 1, 1)}
+    assert colours(read_image(tmp_path / "a.png", look)) == {(1, 1, 1)}
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_colours_change(
 ) -> None:
     Image.new("RGB", (16, 16), (200, 0, 0)).save(tmp_path / "a.png")
     look = Augmentation(square_frame((16, 16), 16), **change)
-    pixels = read_picture(tmp_path / "a.png", look)
+    pixels = read_image(tmp_path / "a.png", look)
     found = (pixels[:, 0, 0] + 1) * 127.5
     # One of the 256 steps of the colour circle is 6 * 200 / 256 = 4.7 of 200.
     assert torch.allclose(found, torch.tensor(expected).float(), atol=5.1)

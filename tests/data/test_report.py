@@ -36,7 +36,7 @@ def settings(folder: Path) -> dict[str, object]:
 def test_report_counts_and_names_problems(tmp_path: Path) -> None:
     folder = folder_with_problems(tmp_path)
     report = report_on(parse_config(settings(folder)))
-    assert report.pictures == 6
+    assert report.images == 6
     assert report.per_pass == 5
     assert report.buckets == {(64, 64): 4, (88, 40): 1}
     assert report.small_buckets == {(88, 40): 1}
@@ -72,9 +72,9 @@ def test_command_says_the_report(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["scan", str(config), *sets])
     assert done.exit_code == 0, done.output
     first, *problems = done.output.splitlines()
-    assert first == "6 pictures, 5 a pass, in 2 buckets of 64 x 64 (4), 88 x 40 (1)."
-    assert "1 pictures can not be read and are left out: broken.jpg." in problems
-    assert "1 pictures are there more than once: a.png = copy.png." in problems
+    assert first == "6 images, 5 a pass, in 2 buckets of 64 x 64 (4), 88 x 40 (1)."
+    assert "1 images cannot be read and are left out: broken.jpg." in problems
+    assert "1 images are there more than once: a.png = copy.png." in problems
 
 
 def test_scan_reports_the_rest_and_then_refuses_bad_captions(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_scan_reports_the_rest_and_then_refuses_bad_captions(tmp_path: Path) -> 
     sets = [f"--set={key}={value}" for key, value in settings(folder).items()]
     done = CliRunner().invoke(app, ["scan", str(config), *sets])
     assert done.exit_code == 2
-    assert "can not be read and are left out: broken.jpg." in done.stdout
+    assert "cannot be read and are left out: broken.jpg." in done.stdout
     assert done.stderr.splitlines() == [
         f"The caption {folder / 'a.txt'} is not UTF-8 (byte 3); save it as UTF-8 in a "
         f"text editor.",

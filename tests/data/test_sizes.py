@@ -6,7 +6,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from stiefel_lora.data.sizes import upright_size
-from stiefel_lora.data.unreadable import UnreadablePicture
+from stiefel_lora.data.unreadable import UnreadableImage
 
 SUFFIXES = ["jpg", "png", "webp", "bmp", "avif"]
 
@@ -47,11 +47,11 @@ def test_what_is_no_picture_is_refused(
 ) -> None:
     path = tmp_path / f"a.{suffix}"
     path.write_bytes(content)
-    with pytest.raises(UnreadablePicture) as error:
+    with pytest.raises(UnreadableImage) as error:
         upright_size(path)
     assert str(tmp_path) not in str(error.value)
 
 
 def test_missing_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UnreadablePicture):
+    with pytest.raises(UnreadableImage):
         upright_size(tmp_path / "gone.png")

@@ -60,7 +60,7 @@ def test_damaged_tables(tmp_path: Path, entry: object) -> None:
     path = tmp_path / "model.safetensors"
     table = json.dumps({"weight": entry}).encode()
     path.write_bytes(struct.pack("<Q", len(table)) + table + b"\0" * 8)
-    assert "its table of tensors can not be read" in refusal(path)
+    assert "its table of tensors cannot be read" in refusal(path)
 
 
 def test_cut_off(twins: Twins, tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ class TestParts:
     def test_other_quantisation(self, twins, tmp_path, tensors) -> None:
         changes = {UNET + name: tensor for name, tensor in tensors.items()}
         path = self.changed(twins, tmp_path, **changes)
-        assert "is quantised in a way that is not read" in refusal(path)
+        assert "is quantized in a way that is not read" in refusal(path)
 
     def test_a_part_that_the_family_does_not_have(self, twins: Twins) -> None:
         assert refusal(twins.file, transformer_model_name=twins.file) == (

@@ -19,7 +19,7 @@ from stiefel_lora.config import parse_config
 from stiefel_lora.data.framing import Frame
 from stiefel_lora.families import SampleRequest, check_model
 from stiefel_lora.families.flux import Flux
-from stiefel_lora.training.loss.denoising_loss import picture_losses
+from stiefel_lora.training.loss.denoising_loss import image_losses
 
 FRAME = Frame((200, 100), (64, 32), 16, 0, (32, 32))
 
@@ -63,7 +63,7 @@ def test_schnell_reads_256_tokens_and_a_setting_wins(
 
 def test_pictures_become_shifted_and_scaled_latents(family: Flux) -> None:
     pixels = torch.rand(3, 32, 32) * 2 - 1
-    found = family.encode_picture(pixels, FRAME)
+    found = family.encode_image(pixels, FRAME)
     assert list(found) == ["latents"]
     mean = family._vae_on_device().encode(pixels[None]).latent_dist.mean[0]
     assert torch.allclose(found["latents"], (mean - 0.1159) * 0.3611, atol=1e-6)
@@ -103,7 +103,7 @@ def test_loss_is_the_error_of_the_way_from_picture_to_noise(
         "pooled": torch.zeros(2, 32),
     }
     found = family.predict(Perfect(), batch, noise, family.timesteps_at(share))
-    assert torch.allclose(picture_losses(found), torch.tensor([0.0, 0.25]), atol=1e-6)
+    assert torch.allclose(image_losses(found), torch.tensor([0.0, 0.25]), atol=1e-6)
 
 
 def test_places_are_shares_of_noise_and_not_rounded(family: Flux) -> None:

@@ -15,7 +15,7 @@ from stiefel_lora.data.framing import Frame
 from stiefel_lora.families import SampleRequest
 from stiefel_lora.families.latents import decode_latents, encode_latents
 from stiefel_lora.families.sdxl import Sdxl
-from stiefel_lora.training.loss.denoising_loss import picture_losses
+from stiefel_lora.training.loss.denoising_loss import image_losses
 
 FRAME = Frame((200, 100), (64, 32), 16, 0, (32, 32))
 
@@ -43,7 +43,7 @@ def test_captions_are_encoded_as_the_stock_pipeline_does(
 
 def test_pictures_become_scaled_latents_and_time_ids(family: Sdxl) -> None:
     pixels = torch.rand(3, 32, 32) * 2 - 1
-    found = family.encode_picture(pixels, FRAME)
+    found = family.encode_image(pixels, FRAME)
     vae = family._vae_on_device()
     mean = vae.encode(pixels[None]).latent_dist.mean[0]
     assert torch.allclose(found["latents"], mean * 0.13025, atol=1e-6)
@@ -91,7 +91,7 @@ def test_loss_is_the_error_of_what_the_model_predicts(
         "time_ids": torch.zeros(2, 6, dtype=torch.int64),
     }
     found = family.predict(Perfect(), batch, noise, steps)
-    losses = picture_losses(found)
+    losses = image_losses(found)
     assert torch.allclose(losses, torch.tensor([0.0, 0.25]), atol=1e-6)
 
 

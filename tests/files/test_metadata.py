@@ -10,7 +10,7 @@ import pytest
 from stiefel_lora.files.metadata import training_metadata
 from stiefel_lora.files.metadata_pictures import (
     LearnedFolder,
-    picture_metadata,
+    image_metadata,
     tag_frequency,
 )
 
@@ -35,7 +35,7 @@ def metadata(**changes) -> dict[str, str]:
         "resolution": 1024,
         "date": DATE,
         "version": "0.1.0",
-        "more": picture_metadata(FOLDERS, {(1024, 1024): 6, (832, 1216): 4.5}),
+        "more": image_metadata(FOLDERS, {(1024, 1024): 6, (832, 1216): 4.5}),
         "extra": {"effective_rank": {"mean": 13.7}},
     }
     return training_metadata(**(arguments | changes))
@@ -93,7 +93,7 @@ def test_what_the_base_predicts_is_said_in_modelspecs_words(kind, word):
     ["ss_network_args", "ss_tag_frequency", "ss_dataset_dirs", "ss_bucket_info"],
 )
 def test_json_values_are_objects_even_when_nothing_is_known(key):
-    notes = metadata(more=picture_metadata([], {}))
+    notes = metadata(more=image_metadata([], {}))
     assert isinstance(json.loads(notes[key]), dict)
 
 

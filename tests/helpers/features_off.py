@@ -263,7 +263,7 @@ OFF = (
     ),
     Off(
         "latents and text cached",
-        "data.encoder.Encoder.prepare_picture",
+        "data.encoder.Encoder.prepare_image",
         Call("holds", "False"),
         (
             f"{_TRAINING}settings_reach_the_blocks.py::"

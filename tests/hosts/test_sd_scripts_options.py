@@ -19,7 +19,7 @@ from stiefel_lora.methods import CATALOGUE
 from stiefel_lora.optim.rule import keeps_orthonormal
 
 TEXT_LAYERS = 84
-HIDDEN_ALPHA = "LoRA alpha can not be seen from parameters alone"
+HIDDEN_ALPHA = "LoRA alpha cannot be seen from parameters alone"
 
 pytestmark = MARKS
 

@@ -99,7 +99,7 @@ def test_a_mistake_of_a_sweep_is_said_once(config):
 def test_a_folder_without_pictures(config, tmp_path):
     shutil.rmtree(tmp_path / "pictures")
     (tmp_path / "pictures").mkdir()
-    with pytest.raises(ConfigError, match="has no pictures"):
+    with pytest.raises(ConfigError, match="has no images"):
         make_plans([str(config)])
 
 

@@ -21,7 +21,7 @@ from stiefel_lora.memory import MemoryEstimate, estimate_disk, estimate_memory
 from stiefel_lora.memory.estimate import CONTEXT, walk
 from stiefel_lora.memory.selection import trained_layers
 from stiefel_lora.memory.steps import Layer, Unit
-from stiefel_lora.memory.weight_bytes import QUANTISED, ROW, denoiser_bytes
+from stiefel_lora.memory.weight_bytes import QUANTIZED, ROW, denoiser_bytes
 from stiefel_lora.methods import CATALOGUE
 from stiefel_lora.optim.factory import create_optimizer
 
@@ -171,7 +171,7 @@ def test_weights_are_those_of_the_model(dtype: str) -> None:
     assert base.bytes == bytes_of(model.parameters())
 
 
-@pytest.mark.parametrize("kind", QUANTISED)
+@pytest.mark.parametrize("kind", QUANTIZED)
 def test_quantised_weights_are_those_of_bitsandbytes(kind: str) -> None:
     """The bytes of a number, by the tensors that bitsandbytes makes of a layer."""
     functional = pytest.importorskip(
@@ -180,14 +180,14 @@ def test_quantised_weights_are_those_of_bitsandbytes(kind: str) -> None:
     weight = torch.randn(512, 512, dtype=torch.float16)
     if kind == "int8":
         packed, rows, _ = functional.int8_vectorwise_quant(weight)
-        assert bytes_of([packed]) == QUANTISED[kind] * weight.numel()
+        assert bytes_of([packed]) == QUANTIZED[kind] * weight.numel()
         assert bytes_of([rows]) == ROW * weight.shape[0]
         return
     packed, state = functional.quantize_4bit(
         weight, quant_type="nf4", compress_statistics=True
     )
     kept = bytes_of([packed, state.absmax, state.state2.absmax])
-    assert kept == QUANTISED[kind] * weight.numel()
+    assert kept == QUANTIZED[kind] * weight.numel()
 
 
 def test_what_is_quantised_is_in_the_repeated_blocks() -> None:
@@ -205,7 +205,7 @@ def test_what_is_quantised_is_in_the_repeated_blocks() -> None:
         steps, "nfloat4", "bfloat16"
     )
     # Rounded to whole bytes.
-    assert saved == pytest.approx(weights * (2 - QUANTISED["nfloat4"]), abs=1)
+    assert saved == pytest.approx(weights * (2 - QUANTIZED["nfloat4"]), abs=1)
 
 
 def test_parts_and_moments_add_up() -> None:
@@ -273,7 +273,7 @@ def test_the_vae_needs_what_it_holds_at_its_widest(side: int) -> None:
 
 def test_disk() -> None:
     config = run_of(weight_dtype="float32", train_dtype="float32")
-    found = estimate_disk(config, SETTINGS, pictures=10, factors=1000, state=3000)
+    found = estimate_disk(config, SETTINGS, images=10, factors=1000, state=3000)
     tokens, width = 77, SETTINGS["unet"]["cross_attention_dim"]
     content = 10 * 4 * (4 * 16 * 16 + tokens * width)
     assert content < found.cache < 1.5 * content

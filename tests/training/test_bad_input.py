@@ -34,7 +34,7 @@ def nothing_expensive(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("weights were read before the input was checked")
 
     monkeypatch.setattr(Sdxl, "encode_caption", refuse)
-    monkeypatch.setattr(Sdxl, "encode_picture", refuse)
+    monkeypatch.setattr(Sdxl, "encode_image", refuse)
     monkeypatch.setattr(Sdxl, "denoiser", property(refuse))
 
 
@@ -51,7 +51,7 @@ class TestBeforeAnythingExpensive:
     def test_empty_picture_folder(self, tiny_sdxl: Path, tmp_path: Path) -> None:
         (tmp_path / "empty").mkdir()
         concepts = [{"path": str(tmp_path / "empty")}]
-        assert "has no pictures; put pictures" in sentence_of(
+        assert "has no images; put images" in sentence_of(
             DataError, tiny_sdxl, tmp_path, concepts=concepts
         )
 
@@ -69,7 +69,7 @@ class TestBeforeAnythingExpensive:
 
     def test_no_concepts(self, tiny_sdxl: Path, tmp_path: Path) -> None:
         assert sentence_of(ConfigError, tiny_sdxl, tmp_path, concepts=[]) == (
-            "concepts is not set; name a folder of captioned pictures to learn from."
+            "concepts is not set; name a folder of captioned images to learn from."
         )
 
     def test_caption_that_is_not_utf8(self, tiny_sdxl: Path, tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_no_picture_can_be_read(tiny_sdxl: Path, tmp_path: Path) -> None:
     sentence = sentence_of(
         DataError, tiny_sdxl, tmp_path, concepts=[{"path": str(folder)}]
     )
-    assert sentence.startswith("None of the 1 pictures can be read; the first is")
+    assert sentence.startswith("None of the 1 images can be read; the first is")
     assert "a.png" in sentence
 
 
@@ -164,8 +164,8 @@ def test_broken_pictures_are_named_skipped_and_counted(
         "09.webp",
     ]
     shown = capsys.readouterr().err
-    assert "2 of 4 pictures can not be read and are left out" in shown
-    assert "1 of 4 pictures have no caption" in shown
+    assert "2 of 4 images cannot be read and are left out" in shown
+    assert "1 of 4 images have no caption" in shown
 
 
 def test_nan_stops_the_run_and_the_last_good_checkpoint_stays(

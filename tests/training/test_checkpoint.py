@@ -132,7 +132,7 @@ def test_full_disk_leaves_the_previous_checkpoint(
         with pytest.raises(OutputError) as error:
             save_checkpoint(tmp_path, make(2), keep=1)
     assert str(error.value) == (
-        f"The checkpoint {tmp_path / 'step-2'} can not be written (No space left on "
+        f"The checkpoint {tmp_path / 'step-2'} cannot be written (No space left on "
         f"device); the last good one is {last}. Make room on the disk and go on with "
         f"--resume."
     )

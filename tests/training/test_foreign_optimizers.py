@@ -76,7 +76,7 @@ def test_what_cannot_train_is_refused_before_loading_by_train_and_validate_alike
     def refuse(*args: Any) -> None:
         raise AssertionError("nothing of this may be called")
 
-    for name in ("encode_caption", "encode_picture"):
+    for name in ("encode_caption", "encode_image"):
         monkeypatch.setattr(Sdxl, name, refuse)
     monkeypatch.setattr(os, "system", refuse)
     sentences = []

@@ -16,9 +16,9 @@ from stiefel_lora._commands import app
 from stiefel_lora.config import dump_full
 from stiefel_lora.data import Buckets, square_frame
 from stiefel_lora.data.augmentation import Augmentation
+from stiefel_lora.data.decoding import read_image
 from stiefel_lora.data.masks import read_mask
-from stiefel_lora.data.pictures import read_picture
-from stiefel_lora.data.unreadable import UnreadablePicture
+from stiefel_lora.data.unreadable import UnreadableImage
 from stiefel_lora.training.trainer import train
 
 RULE = (
@@ -62,7 +62,7 @@ def test_scan_validate_and_training_agree(
 def test_the_limit_is_an_option() -> None:
     size = Buckets(64, max_megapixels=200).size_for((20_000, 10_000))
     assert size == (64, 64)
-    with pytest.raises(UnreadablePicture, match="more than max_image_megapixels=1;"):
+    with pytest.raises(UnreadableImage, match="more than max_image_megapixels=1;"):
         Buckets(64, max_megapixels=1).size_for((1001, 1000))
     assert Buckets(64, max_megapixels=1).size_for((1000, 1000)) == (64, 64)
 
@@ -73,7 +73,7 @@ def test_pillows_own_limit_decides_nothing(
     Image.new("L", (64, 64), 255).save(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     look = Augmentation(square_frame((64, 64), 8))
-    assert read_picture(tmp_path / "a.png", look).min() == 1
+    assert read_image(tmp_path / "a.png", look).min() == 1
     assert torch.equal(
         read_mask(tmp_path / "a.png", look, (1, 1), alpha=False), torch.ones(1, 1, 1)
     )
@@ -84,7 +84,7 @@ def test_pillows_own_limit_decides_nothing(
 def test_a_head_that_lies_costs_no_memory(tmp_path: Path) -> None:
     head_of_a_png(tmp_path / "a.png", 60_000, 60_000)
     look = Augmentation(square_frame((64, 64), 8))
-    with pytest.raises(UnreadablePicture, match="but its head says 64 x 64"):
-        read_picture(tmp_path / "a.png", look)
-    with pytest.raises(UnreadablePicture, match=r"its mask a\.png: it has 60000 x"):
+    with pytest.raises(UnreadableImage, match="but its head says 64 x 64"):
+        read_image(tmp_path / "a.png", look)
+    with pytest.raises(UnreadableImage, match=r"its mask a\.png: it has 60000 x"):
         read_mask(tmp_path / "a.png", look, (1, 1), alpha=False)

@@ -70,7 +70,7 @@ def test_without_a_checkpoint_and_before_the_first_step(
 ) -> None:
     from stiefel_lora.families.sdxl import Sdxl
 
-    monkeypatch.setattr(Sdxl, "encode_picture", too_large_for_this_machine)
+    monkeypatch.setattr(Sdxl, "encode_image", too_large_for_this_machine)
     with pytest.raises(TrainingError, match="there is no checkpoint yet"):
         train(tiny_config(tiny_sdxl, tmp_path))
     assert not (tmp_path / "runs" / "tiny").exists()
@@ -136,7 +136,7 @@ def test_released_encoders_leave_memory(tiny_sdxl: Path) -> None:
     before = alive()
     family = open_sdxl(tiny_sdxl)
     family.encode_caption("thing")
-    family.encode_picture(torch.zeros(3, 32, 32), FRAME)
+    family.encode_image(torch.zeros(3, 32, 32), FRAME)
     encoder = weakref.ref(family._encoders["text_encoder"])
     loaded = alive() - before
     assert loaded > 0

@@ -17,8 +17,8 @@ from stiefel_lora.families import Prediction
 from stiefel_lora.families.flow import flow_signal_to_noise
 from stiefel_lora.training.loss.denoising_loss import (
     Objective,
+    image_losses,
     make_objective,
-    picture_losses,
 )
 from stiefel_lora.training.loss.level_weights import (
     debiased_estimation,
@@ -50,7 +50,7 @@ def test_the_default_is_the_plain_squared_error_to_the_bit() -> None:
     objective = make_objective(parse_config({}), "epsilon")
     assert not objective.needs_levels
     found = prediction()
-    assert torch.equal(objective.losses(found, {}, None), picture_losses(found))
+    assert torch.equal(objective.losses(found, {}, None), image_losses(found))
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("validate read weights or pictures")
 
     monkeypatch.setattr(Sdxl, "encode_caption", refuse)
-    monkeypatch.setattr(Sdxl, "encode_picture", refuse)
+    monkeypatch.setattr(Sdxl, "encode_image", refuse)
     monkeypatch.setattr(Sdxl, "denoiser", property(refuse))
 
 
@@ -39,7 +39,7 @@ def test_what_is_found(
     (tmp_path / "train" / "00.txt").unlink()
     (tmp_path / "train" / "more.heic").touch()
     found = estimate_run(config)
-    assert (found.pictures, found.held_out, found.without_caption) == (4, 2, 1)
+    assert (found.images, found.held_out, found.without_caption) == (4, 2, 1)
     assert [".heic (1)" in remark for remark in found.remarks] == [True]
     # The command prints these, once.
     assert capsys.readouterr().err == ""
@@ -54,14 +54,14 @@ def test_pictures_that_training_would_leave_out(
     config = tiny_config(tiny_sdxl, tmp_path)
     (tmp_path / "train" / "01.png").write_bytes(b"no picture")
     found = estimate_run(config)
-    assert found.pictures == 4
+    assert found.images == 4
     (reason,) = found.left_out
     assert reason.startswith(str(tmp_path / "train" / "01.png"))
     large = tiny_config(tiny_sdxl, tmp_path, resolution=512)
     with pytest.raises(DataError) as error:
         estimate_run(large)
     assert str(error.value) == (
-        f"None of the 4 pictures can be read; the first is {tmp_path}/train/00.png "
+        f"None of the 4 images can be read; the first is {tmp_path}/train/00.png "
         f"(32 x 32 pixels are less than a bucket's step of 64; set allow_upscaling to "
         f"enlarge it)."
     )
@@ -70,7 +70,7 @@ def test_pictures_that_training_would_leave_out(
 
 def test_a_hub_model_that_is_not_here(tmp_path: Path) -> None:
     found = estimate_run(tiny_config(Path("nobody/nothing"), tmp_path))
-    assert found.pictures == 4
+    assert found.images == 4
     assert found.layers is None
 
 
@@ -141,7 +141,7 @@ def calls_of(names: Iterable[str]) -> tuple[Counter[str], Callable[..., None]]:
 CHECKS = (
     "check_paths",
     "check_hardware",
-    "check_quantisation",
+    "check_quantization",
     "scan_all",
     "check_model",
     "find_model",
@@ -192,7 +192,7 @@ def test_without_images_the_rest_is_checked(
 ) -> None:
     name = tiny_sdxl if model == "here" else Path("nobody/nothing")
     found = estimate_run(tiny_config(name, tmp_path, concepts=[]))
-    assert found.pictures == 0
+    assert found.images == 0
     assert found.layers == (12 if model == "here" else None)
 
 

@@ -20,7 +20,7 @@ from stiefel_lora import ConfigError
 from stiefel_lora.config import TrainConfig, parse_config
 from stiefel_lora.families import open_family
 from stiefel_lora.files import load_lora
-from stiefel_lora.training.backend import check_quantisation
+from stiefel_lora.training.backend import check_quantization
 from stiefel_lora.training.state import TrainingState
 from stiefel_lora.training.trainer import Run, train
 
@@ -32,7 +32,7 @@ MAKE = {"sdxl": tiny_config, "sd15": tiny_config, "flux": tiny_flux_config}
 KINDS = {"nfloat4": (torch.uint8, "Params4bit"), "int8": (torch.int8, "Int8Params")}
 
 
-def quantised(model: Path, root: Path, kind: str, **changes: Any) -> TrainConfig:
+def quantized(model: Path, root: Path, kind: str, **changes: Any) -> TrainConfig:
     return tiny_config(model, root, weight_dtype=kind, steps=2, **changes)
 
 
@@ -105,7 +105,7 @@ def test_it_is_near_the_model_and_resumes_to_the_bit(
     tiny_sdxl: Path, tmp_path: Path, kind: str
 ) -> None:
     plain = train(tiny_config(tiny_sdxl, tmp_path, steps=2, validate_every=2))
-    config = quantised(
+    config = quantized(
         tiny_sdxl, tmp_path, kind, run_name=kind, validate_every=2, checkpoint_every=1
     )
     whole = train(config)
@@ -153,6 +153,6 @@ def test_without_the_package_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None
     )
     monkeypatch.delitem(sys.modules, "bitsandbytes", raising=False)
     with pytest.raises(ConfigError) as error:
-        check_quantisation(parse_config({"weight_dtype": "int8"}))
+        check_quantization(parse_config({"weight_dtype": "int8"}))
     assert "weight_dtype='int8' needs the package bitsandbytes" in str(error.value)
     assert 'pip install "stiefel-lora[quant]"' in str(error.value)

@@ -81,10 +81,10 @@ def test_a_disk_without_locks_stops_a_queue_but_no_training_by_hand(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     def refuse(self: Lock, seconds: float = 0) -> bool:
-        raise OutputError("The lock x can not be taken (no locks here).")
+        raise OutputError("The lock x cannot be taken (no locks here).")
 
     monkeypatch.setattr(Lock, "claim", refuse)
-    with pytest.raises(OutputError, match="can not be taken"), hold_run(tmp_path / "x"):
+    with pytest.raises(OutputError, match="cannot be taken"), hold_run(tmp_path / "x"):
         pass
     result = train(tiny_config(tiny_sdxl, tmp_path, steps=1))
     assert list_checkpoints(result.run_dir / "checkpoints")

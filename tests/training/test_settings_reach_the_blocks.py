@@ -47,7 +47,7 @@ def calls(monkeypatch: pytest.MonkeyPatch, family: Any) -> Counter[str]:
         monkeypatch.setattr(owner, name, counting)
 
     count(block, "forward")
-    count(kind, "encode_picture")
+    count(kind, "encode_image")
     count(kind, "encode_caption")
     return counted
 
@@ -71,11 +71,11 @@ def test_a_second_run_encodes_no_picture_and_no_caption(
     model, config, *_ = family
     changes = {"steps": 1, "validate_every": 1, "cache_dir": str(tmp_path / "cache")}
     train(config(model, tmp_path, **changes))
-    assert calls["encode_picture"] == 6
+    assert calls["encode_image"] == 6
     # Those of the held-out pictures are among the four to learn from.
     assert calls["encode_caption"] == 4
     train(config(model, tmp_path, run_name="again", **changes))
-    assert (calls["encode_picture"], calls["encode_caption"]) == (6, 4)
+    assert (calls["encode_image"], calls["encode_caption"]) == (6, 4)
 
 
 def test_without_latent_caching_pictures_are_encoded_in_every_step(
@@ -86,4 +86,4 @@ def test_without_latent_caching_pictures_are_encoded_in_every_step(
         model, tmp_path, steps=3, latent_caching=False, validation_concepts=[]
     )
     train(config)
-    assert calls["encode_picture"] == 3 * 2
+    assert calls["encode_image"] == 3 * 2

@@ -178,7 +178,7 @@ def test_an_encoder_that_is_not_trained_is_not_there(
     assert [*machines[0].family._encoders] == [part]  # type: ignore[attr-defined]
     assert any(name.startswith(part) for name in factors_of(result))
     # What the others said is of the caption that the trained one is asked for.
-    pictures, opened = machines[0].pictures, open_family(config, torch.device("cpu"))
+    pictures, opened = machines[0].images, open_family(config, torch.device("cpu"))
     for number in range(10):
         visits = [Visit(1, number)]
         (caption,) = pictures.captions(visits)

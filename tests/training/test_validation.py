@@ -22,9 +22,9 @@ class Pictures:
 
     def batch(self, visits: Any) -> dict[str, torch.Tensor]:
         latents = [
-            torch.full((4, h // 8, w // 8), float(visit.picture))
+            torch.full((4, h // 8, w // 8), float(visit.image))
             for visit in visits
-            for w, h in [self.sizes[visit.picture]]
+            for w, h in [self.sizes[visit.image]]
         ]
         return {"latents": torch.stack(latents)}
 

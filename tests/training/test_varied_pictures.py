@@ -43,7 +43,7 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, torch.Tensor]]:
 
     def record(self: TrainingState, visits: Any, noise: Any) -> torch.Tensor:
         visits = list(visits)
-        seen.append(self.pictures.batch(visits))
+        seen.append(self.images.batch(visits))
         return loss(self, visits, noise)
 
     monkeypatch.setattr(TrainingState, "loss", record)

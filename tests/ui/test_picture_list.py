@@ -34,8 +34,8 @@ def test_an_empty_caption_makes_no_file(tmp_path):
 
 def test_what_is_wrong_with_a_folder_or_caption_is_said(tmp_path):
     nowhere = open_shelf(Concept(path=tmp_path / "nowhere"))
-    assert "no picture folder" in nowhere.message
-    assert "has no pictures" in open_shelf(Concept(path=tmp_path)).message
+    assert "no image folder" in nowhere.message
+    assert "has no images" in open_shelf(Concept(path=tmp_path)).message
     folder = make_pictures(tmp_path / "p", count=1)
     (folder / "00.txt").write_bytes(b"\xff\xfe\xff")
     text, wrong = caption_of(folder / "00.png")

@@ -40,10 +40,10 @@ def test_held_out_pictures_are_looked_at_too(folder, tmp_path):
     held_out = make_pictures(tmp_path / "v", side=256)
     found = look(folder, validation_concepts=[str(held_out)])
     assert sum(found.buckets.values()) == 8
-    assert "Held out: 4 pictures" in found.summary
+    assert "Held out: 4 images" in found.summary
 
 
 def test_a_missing_folder_is_a_problem(tmp_path):
     found = look(tmp_path / "nowhere")
-    assert "no picture folder" in found.problems[0].sentence
+    assert "no image folder" in found.problems[0].sentence
     assert found.summary == found.problems[0].sentence

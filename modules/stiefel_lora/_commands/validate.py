@@ -47,10 +47,10 @@ def validate(
 
 
 def _show(found: RunEstimate) -> None:
-    if found.pictures:
+    if found.images:
         bare = found.without_caption
         typer.echo(
-            f"Pictures: {found.pictures}"
+            f"Pictures: {found.images}"
             + (f" ({bare} without a caption)" if bare else "")
             + f", held out {found.held_out}."
         )

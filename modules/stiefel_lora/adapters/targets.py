@@ -6,7 +6,7 @@ OneTrainer's ``full`` has the 51 convolutions too; its last one has 4 outputs, s
 rank above 4 would be refused. Own patterns reach convolutions.
 
 On FLUX.1: ``attn-only`` 266 layers, ``attn-mlp`` 342 (attention, and the feed-forward
-layers of the picture's side: ``ff.net`` and ``proj_mlp``), ``full`` all 504. The
+layers of the image's side: ``ff.net`` and ``proj_mlp``), ``full`` all 504. The
 feed-forward layers of the text's side and ``proj_out`` are in ``full`` only, as in
 OneTrainer.
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .facts import FamilyFacts, InFiles
 from .find import find_model
-from .quantised import quantised_source
+from .quantized import quantized_source
 from .source import ModelSource, folder_source
 
 __all__ = [
@@ -13,5 +13,5 @@ __all__ = [
     "ModelSource",
     "find_model",
     "folder_source",
-    "quantised_source",
+    "quantized_source",
 ]

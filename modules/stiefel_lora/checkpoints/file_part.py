@@ -77,7 +77,7 @@ class FilePart:
         """Compare names and shapes with those of the model, without reading numbers.
 
         Raises:
-            ModelError: of another model, incomplete, or quantised in an unknown way.
+            ModelError: of another model, incomplete, or quantized in an unknown way.
         """
         check_scales(self._path, self._entries)
         # Of a file that takes the place of a folder's part, they are that folder's.
@@ -163,6 +163,6 @@ def _damage(path: Any, part: str) -> Iterator[None]:
     except (OSError, KeyError, ValueError, RuntimeError) as error:
         reason = str(error).strip().split("\n")[0]
         raise ModelError(
-            f"The part {part} of {path} can not be read ({reason}); fetch the file "
+            f"The part {part} of {path} cannot be read ({reason}); fetch the file "
             f"again."
         ) from error

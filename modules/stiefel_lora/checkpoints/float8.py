@@ -33,7 +33,7 @@ def is_scale(name: str) -> bool:
 
 
 def check_scales(path: Path, entries: Mapping[str, Entry]) -> None:
-    """Refuse quantised formats other than one scale a tensor.
+    """Refuse quantized formats other than one scale a tensor.
 
     Raises:
         ModelError: of blocks, of integers, or with more factors.
@@ -44,7 +44,7 @@ def check_scales(path: Path, entries: Mapping[str, Entry]) -> None:
         packed = leaf == "weight" and entry.dtype in _INTEGERS
         if several or packed or leaf in _REFUSED:
             raise ModelError(
-                f"{path} is quantised in a way that is not read ({name}); give a "
+                f"{path} is quantized in a way that is not read ({name}); give a "
                 f"checkpoint in float16, bfloat16, float32 or float8_e4m3fn."
             )
 

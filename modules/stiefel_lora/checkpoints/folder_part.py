@@ -94,7 +94,7 @@ class FolderPart:
     def digest_into(self, digest: _Hash) -> None:
         """Feed settings, vocabularies and weights, each with its name and size."""
         for path in sorted(self.folder.rglob("*")):
-            # READMEs and licences do not change what a model computes.
+            # READMEs and licenses do not change what a model computes.
             if path.is_file() and path.suffix in (".json", ".txt", *WEIGHT_SUFFIXES):
                 size = path.stat().st_size
                 digest.update(f"{self._part}/{path.name}/{size}".encode())

@@ -64,7 +64,7 @@ def load_part(
         lines = str(error).strip().splitlines() or [type(error).__name__]
         reason = lines[0][:200]
         raise ModelError(
-            f"The part {part} of the base model {folder} can not be read ({reason}); "
+            f"The part {part} of the base model {folder} cannot be read ({reason}); "
             f"fetch the model again."
         ) from error
 

@@ -124,7 +124,7 @@ def _open(path: Path) -> None:
             pass
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelError(
-            f"{path} is damaged: its table of tensors can not be read "
+            f"{path} is damaged: its table of tensors cannot be read "
             f"({str(error)[:200]}); fetch it again."
         ) from error
 
@@ -156,7 +156,7 @@ def _entries(path: Path, table: dict[str, Any], begin: int) -> dict[str, Entry]:
         }
     except (KeyError, OverflowError, TypeError, ValueError) as error:
         raise ModelError(
-            f"{path} is damaged: its table of tensors can not be read; fetch it again."
+            f"{path} is damaged: its table of tensors cannot be read; fetch it again."
         ) from error
     end = max((entry.start + entry.size for entry in entries.values()), default=begin)
     size = path.stat().st_size

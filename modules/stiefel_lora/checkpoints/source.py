@@ -98,7 +98,7 @@ class ModelSource:
                 return build(loader, config)
         except (ValueError, TypeError, KeyError) as error:
             raise ModelError(
-                f"The part {part} of the base model {self.name} can not be built from "
+                f"The part {part} of the base model {self.name} cannot be built from "
                 f"its config.json ({error})."
             ) from error
 

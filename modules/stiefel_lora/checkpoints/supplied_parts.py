@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ClipTokenizer", "SettingsPart"]
 
-# Made by scripts/make_clip_merges.py; licence and origin stand beside it.
+# Made by scripts/make_clip_merges.py; license and origin stand beside it.
 _MERGES = Path(__file__).with_name("clip_merges.txt.gz")
 _PLACES = 77
 _FIRST, _LAST = "<|startoftext|>", "<|endoftext|>"

@@ -33,7 +33,7 @@ def check_paths(config: TrainConfig) -> None:
 
 
 def check_complete(config: TrainConfig) -> None:
-    """Refuse a configuration without base model or pictures, which can not train.
+    """Refuse a configuration without base model or images, which cannot train.
 
     Raises:
         SettingsError: what is not set, and how to set it.

@@ -1,4 +1,4 @@
-"""A folder of pictures: where it is, how much it counts, where captions come from."""
+"""A folder of images: where it is, how much it counts, where captions come from."""
 
 from __future__ import annotations
 
@@ -9,45 +9,45 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from ._base import Count, Flag, FolderPath, Number, broken_rule, setting
-from .variation import CaptionVariation, PictureVariation
+from .variation import CaptionVariation, ImageVariation
 from .violation import Violation
 
 __all__ = ["Concept", "Concepts", "spell_out_concepts"]
 
 
-class Concept(PictureVariation, CaptionVariation):
-    """A folder of pictures with captions."""
+class Concept(ImageVariation, CaptionVariation):
+    """A folder of images with captions."""
 
     path: FolderPath = setting(label="Path")
-    """Folder with the pictures; the caption of cat.png is the text in cat.txt, or that
+    """Folder with the images; the caption of cat.png is the text in cat.txt, or that
     of its line in metadata.jsonl."""
 
     include_subdirectories: Flag = setting(False, label="Include subdirectories")
-    """Take the pictures of folders inside the folder too."""
+    """Take the images of folders inside the folder too."""
 
     repeats: Annotated[Count, Field(ge=1, le=10_000)] = setting(1, label="Repeats")
-    """How often each picture comes up in one pass; more for a small folder that should
+    """How often each image comes up in one pass; more for a small folder that should
     count as much as a large one."""
 
     balancing: Annotated[Number, Field(gt=0, le=1e6)] | None = setting(
         None, label="Balancing"
     )
-    """In place of repeats, and any number: how often each picture comes up in one pass
-    (0.5: half of them, in turns), or how many pictures do; see balancing_strategy."""
+    """In place of repeats, and any number: how often each image comes up in one pass
+    (0.5: half of them, in turns), or how many images do; see balancing_strategy."""
 
     balancing_strategy: Literal["REPEATS", "SAMPLES"] = setting(
         "REPEATS", label="Balancing strategy"
     )
-    """What balancing counts. REPEATS: how often each picture comes up in one pass;
-    SAMPLES: how many pictures of this folder do."""
+    """What balancing counts. REPEATS: how often each image comes up in one pass;
+    SAMPLES: how many images of this folder do."""
 
     loss_weight: Annotated[Number, Field(ge=0, le=100)] = setting(
         1.0, label="Loss weight"
     )
-    """How much the loss on these pictures counts."""
+    """How much the loss on these images counts."""
 
     is_reg: Flag = setting(False, label="Regularization")
-    """Regularisation pictures, which show what the model should not forget: as many in
+    """Regularization images, which show what the model should not forget: as many in
     one pass as of all other folders together, unless repeats or balancing say
     otherwise. Their loss_weight is what others call prior loss weight."""
 
@@ -55,8 +55,8 @@ class Concept(PictureVariation, CaptionVariation):
         "sample", label="Prompt source"
     )
     """Where captions come from. sample: cat.txt beside cat.png, or metadata.jsonl;
-    concept: the lines of the file prompt_path, in turns, for every picture; filename:
-    the name of the picture without its ending."""
+    concept: the lines of the file prompt_path, in turns, for every image; filename:
+    the name of the image without its ending."""
 
     prompt_path: FolderPath | None = setting(None, label="Prompt file")
     """Text file of captions, one a line, for prompt_source concept."""

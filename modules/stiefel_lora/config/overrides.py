@@ -55,7 +55,7 @@ def apply_overrides(
     """Give a copy of ``data`` with all overrides applied in order.
 
     Raises:
-        ConfigError: an override that can not be read, or a path that leads nowhere.
+        ConfigError: an override that cannot be read, or a path that leads nowhere.
     """
     data = copy.deepcopy(data)
     for text in overrides:
@@ -76,7 +76,7 @@ def _put(data: dict[str, Any], keys: list[str], value: Any) -> None:
     for depth, key in enumerate(keys[:-1]):
         place = _place(container, keys, depth)
         if isinstance(container, dict) and place not in container:
-            # A list can not be begun in its middle: _place refuses the next step.
+            # A list cannot be begun in its middle: _place refuses the next step.
             container[key] = [] if keys[depth + 1].isdecimal() else {}
         container = container[place]
     container[_place(container, keys, len(keys) - 1)] = value

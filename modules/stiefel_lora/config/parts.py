@@ -1,4 +1,4 @@
-"""Sample pictures: a list inside a configuration."""
+"""Sample images: a list inside a configuration."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ Side = Annotated[int, Field(strict=True, ge=32, le=4096, multiple_of=8)]
 
 
 class Sample(StrictModel):
-    """A picture to make again and again during training, to see what changes."""
+    """An image to make again and again during training, to see what changes."""
 
     prompt: Annotated[str, Field(min_length=1)] = setting(label="Prompt")
-    """What the picture shows."""
+    """What the image shows."""
 
     negative_prompt: Text = setting("", label="Negative prompt")
-    """What the picture should not show."""
+    """What the image should not show."""
 
     seed: Seed = setting(0, label="Seed")
-    """Starting noise; the same seed makes pictures of different steps comparable."""
+    """Starting noise; the same seed makes images of different steps comparable."""
 
     steps: Annotated[Count, Field(ge=1, le=1000)] = setting(30, label="Steps")
     """Denoising steps; more are slower, and above 50 hardly better."""
 
     guidance: Annotated[Number, Field(ge=0, le=100)] = setting(5.0, label="CFG scale")
-    """How strictly the picture follows the prompt; 1 switches guidance off."""
+    """How strictly the image follows the prompt; 1 switches guidance off."""
 
     width: Side | None = setting(
         None, label="Width", unset_means="the training resolution"

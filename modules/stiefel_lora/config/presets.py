@@ -51,7 +51,7 @@ class Preset:
 
     @property
     def card(self) -> int | None:
-        """GB of the card that it is for, as in its name; None for any."""
+        """GB of the GPU that it is for, as in its name; None for any."""
         found = re.search(r"_(\d+)gb$", self.name)
         return int(found[1]) if found else None
 
@@ -78,7 +78,7 @@ def presets_folder() -> Path:
 
 
 def list_presets() -> list[Preset]:
-    """All presets, sorted by family, optimizer and size of the card.
+    """All presets, sorted by family, optimizer and size of the GPU.
 
     Raises:
         ConfigError: a preset file that is not JSON.

@@ -60,7 +60,7 @@ def _read_text(path: Path) -> str:
             f"{path} is {not_text(error, 'UTF-8 text')}: save it as UTF-8."
         ) from None
     except OSError as error:
-        raise ConfigError(f"{path} can not be read: {error.strerror}.") from error
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -81,7 +81,7 @@ class Settings(
 
     @property
     def plain_weight_dtype(self) -> DType:
-        """Precision of the weights that are not quantised."""
+        """Precision of the weights that are not quantized."""
         if self.weight_dtype in ("nfloat4", "int8"):
             return self.train_dtype
         return self.weight_dtype

@@ -1,4 +1,4 @@
-"""How pictures and captions of a folder change from one time to the next."""
+"""How images and captions of a folder change from one time to the next."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import Field
 
 from ._base import Count, Flag, Number, StrictModel, setting
 
-__all__ = ["CaptionVariation", "PictureVariation"]
+__all__ = ["CaptionVariation", "ImageVariation"]
 
 Probability = Annotated[Number, Field(ge=0, le=1)]
 Strength = Annotated[Number, Field(ge=0, le=1)]
@@ -37,7 +37,7 @@ class CaptionVariation(StrictModel):
     caption_dropout_rate: Probability = setting(
         0.0, label="Caption dropout probability"
     )
-    """Chance of a picture to come up with an empty caption; it trains what guidance
+    """Chance of an image to come up with an empty caption; it trains what guidance
     leads away from. 0.05 to 0.1 is usual."""
 
     text_variations: Variations | None = setting(
@@ -49,19 +49,19 @@ class CaptionVariation(StrictModel):
     captions do not count."""
 
 
-class PictureVariation(StrictModel):
-    """What changes in pictures."""
+class ImageVariation(StrictModel):
+    """What changes in images."""
 
     enable_random_flip: Flag = setting(False, label="Random flip")
-    """Show each picture mirrored every other time. Not for what has a left and a
+    """Show each image mirrored every other time. Not for what has a left and a
     right: faces, letters."""
 
     enable_crop_jitter: Flag = setting(False, label="Crop jitter")
-    """Cut a random piece instead of the middle one, where a picture does not have the
+    """Cut a random piece instead of the middle one, where an image does not have the
     shape of its bucket."""
 
     random_brightness_max_strength: Strength = setting(0.0, label="Random brightness")
-    """Make pictures darker or brighter by up to this share. 0: off."""
+    """Make images darker or brighter by up to this share. 0: off."""
 
     random_contrast_max_strength: Strength = setting(0.0, label="Random contrast")
     """Change the contrast by up to this share. 0: off."""
@@ -70,12 +70,12 @@ class PictureVariation(StrictModel):
     """Change the saturation by up to this share. 0: off."""
 
     random_hue_max_strength: Strength = setting(0.0, label="Random hue")
-    """Turn all colours by up to this share of half the colour circle. 0: off."""
+    """Turn all colors by up to this share of half the color circle. 0: off."""
 
     image_variations: Variations | None = setting(
         None,
         label="Image variations",
         unset_means="4 where anything here is random, else 1",
     )
-    """How many versions of each picture are encoded, which come up in turns; each takes
+    """How many versions of each image are encoded, which come up in turns; each takes
     its room on the disk. Without latent_caching there is no limit."""

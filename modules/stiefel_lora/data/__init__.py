@@ -1,21 +1,21 @@
-"""Folders of pictures, captions and their caches.
+"""Folders of images, captions and their caches.
 
 Importing this package imports no torch: forms and the command line use the scan.
-``store``, ``pictures`` and ``prepare`` need torch and are imported by training alone.
+``store``, ``images`` and ``prepare`` need torch and are imported by training alone.
 """
 
 from __future__ import annotations
 
 from .buckets import Buckets, buckets_of
-from .folder import Picture, Scan, scan_all, scan_concepts
+from .folder import CaptionedImage, Scan, scan_all, scan_concepts
 from .framing import Frame, cover_frame, square_frame
 from .order import DataOrder, Visit
 
 __all__ = [
     "Buckets",
+    "CaptionedImage",
     "DataOrder",
     "Frame",
-    "Picture",
     "Scan",
     "Visit",
     "buckets_of",

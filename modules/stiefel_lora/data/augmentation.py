@@ -1,4 +1,4 @@
-"""Pictures that change from one visit to the next: crop, mirror, colours.
+"""Images that change from one visit to the next: crop, mirror, colors.
 
 What a visit gets depends on the file's name and the visit's number alone.
 """
@@ -22,7 +22,7 @@ _VARIATIONS = 4
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """What is made of a picture file before it is encoded."""
+    """What is made of an image file before it is encoded."""
 
     frame: Frame
     """What is cut out, after it was mirrored."""
@@ -34,10 +34,10 @@ class Augmentation:
     contrast: float = 1.0
     saturation: float = 1.0
     hue: float = 0.0
-    """How far all colours turn, in half colour circles, -1 to 1."""
+    """How far all colors turn, in half color circles, -1 to 1."""
 
     @property
-    def colours(self) -> list[float]:
+    def colors(self) -> list[float]:
         """The factors and the turn; [1, 1, 1, 0] changes nothing."""
         return [self.brightness, self.contrast, self.saturation, self.hue]
 
@@ -48,7 +48,7 @@ class Augmentation:
 
 
 def augmentation_count(concept: Concept) -> int:
-    """How many versions of a picture are encoded."""
+    """How many versions of an image are encoded."""
     if not _varies(concept):
         return 1
     return concept.image_variations or _VARIATIONS
@@ -57,18 +57,18 @@ def augmentation_count(concept: Concept) -> int:
 def augmentation_at(
     name: str, original: Size, size: Size, concept: Concept, number: int
 ) -> Augmentation:
-    """Version ``number`` of a picture.
+    """Version ``number`` of an image.
 
     Args:
         name: of its file.
-        original: width and height of the upright picture.
+        original: width and height of the upright image.
         size: its bucket.
         concept: what may change.
         number: of the version.
     """
     if not _varies(concept):
         return Augmentation(cover_frame(original, size))
-    # Every other time from a first that differs from picture to picture.
+    # Every other time from a first that differs from image to image.
     mirrored = bool((number + random.Random(name).getrandbits(1)) % 2)
     chance = random.Random(f"{name}/{number}")
     place = (chance.random(), chance.random())

@@ -1,4 +1,4 @@
-"""How often each picture comes up in one pass over all folders."""
+"""How often each image comes up in one pass over all folders."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from .folder import Picture
+from .folder import CaptionedImage
 
 if TYPE_CHECKING:
     from ..config import Concept
@@ -14,26 +14,26 @@ if TYPE_CHECKING:
 __all__ = ["rates_of"]
 
 
-def rates_of(pictures: Sequence[Picture]) -> list[Fraction]:
-    """Visits of each picture in a pass; whole where ``repeats`` says so."""
+def rates_of(images: Sequence[CaptionedImage]) -> list[Fraction]:
+    """Visits of each image in a pass; whole where ``repeats`` says so."""
     counts: dict[int, int] = {}
     concepts: dict[int, Concept] = {}
-    for picture in pictures:
-        place = id(picture.concept)
+    for image in images:
+        place = id(image.concept)
         counts[place] = counts.get(place, 0) + 1
-        concepts[place] = picture.concept
+        concepts[place] = image.concept
     rates = {place: _rate(concepts[place], count) for place, count in counts.items()}
     others = sum(
         rate * counts[place] for place, rate in rates.items() if rate is not None
     )
     return [
-        _or_as_many(rates[id(picture.concept)], others, counts[id(picture.concept)])
-        for picture in pictures
+        _or_as_many(rates[id(image.concept)], others, counts[id(image.concept)])
+        for image in images
     ]
 
 
 def _rate(concept: Concept, count: int) -> Fraction | None:
-    """None for regularisation pictures that go along with the others."""
+    """None for regularization images that go along with the others."""
     if concept.balancing is not None:
         # As it is written, 0.1 and not the binary number next to it.
         given = Fraction(str(concept.balancing))

@@ -1,12 +1,12 @@
-r"""Aspect-ratio buckets: the sizes that pictures are cut to, of about equal area.
+r"""Aspect-ratio buckets: the sizes that images are cut to, of about equal area.
 
 For a resolution R and a step s the buckets are R x R and, for every width w that is a
 multiple of s, :math:`w \times s \lfloor R^2 / (w s) \rfloor`, each upright and on its
 side, as long as the longer side is at most ``max_aspect`` times the shorter. No bucket
-has more pixels than R x R, so none needs more memory. A picture goes to the bucket with
+has more pixels than R x R, so none needs more memory. An image goes to the bucket with
 the aspect ratio nearest to its own (difference of logarithms).
 
-A picture that would have to be enlarged for its bucket gets one of its own size,
+An image that would have to be enlarged for its bucket gets one of its own size,
 rounded down to the step, unless enlarging is allowed.
 """
 
@@ -17,7 +17,7 @@ import functools
 import math
 from typing import TYPE_CHECKING
 
-from .unreadable import UnreadablePicture
+from .unreadable import UnreadableImage
 
 if TYPE_CHECKING:
     from ..config import TrainConfig
@@ -41,13 +41,13 @@ Size = tuple[int, int]
 
 @dataclasses.dataclass(frozen=True)
 class Buckets:
-    """Which size a picture is cut to."""
+    """Which size an image is cut to."""
 
     resolution: int
     """Side of the square bucket, in pixels."""
 
     enabled: bool = False
-    """Without buckets every picture is cut to the square, enlarged if need be."""
+    """Without buckets every image is cut to the square, enlarged if need be."""
 
     step: int = 64
     """Sides are multiples of it, but for the square's."""
@@ -56,14 +56,14 @@ class Buckets:
     """Longest side over shortest; what is longer is cut."""
 
     allow_upscaling: bool = False
-    """Whether pictures smaller than their bucket are enlarged."""
+    """Whether images smaller than their bucket are enlarged."""
 
     max_megapixels: float = MEGAPIXELS
     """Images of more pixels, in millions, are left out."""
 
     @functools.cached_property
     def sizes(self) -> tuple[Size, ...]:
-        """All buckets for pictures that are large enough, narrowest first."""
+        """All buckets for images that are large enough, narrowest first."""
         square = (self.resolution, self.resolution)
         if not self.enabled:
             return (square,)
@@ -77,11 +77,11 @@ class Buckets:
         return tuple(sorted(found, key=lambda size: (size[0] / size[1], size)))
 
     def size_for(self, original: Size) -> Size:
-        """Size that an upright picture of ``original`` pixels is cut to.
+        """Size that an upright image of ``original`` pixels is cut to.
 
         Raises:
             UnreadablePicture: larger than allowed, or smaller than the smallest bucket,
-                which only matters where pictures are not enlarged.
+                which only matters where images are not enlarged.
         """
         check_pixels(original, self.max_megapixels)
         aspect = math.log(original[0] / original[1])
@@ -102,7 +102,7 @@ class Buckets:
         step = self._step
         width, height = (side // step * step for side in original)
         if not width or not height:
-            raise UnreadablePicture(
+            raise UnreadableImage(
                 f"{original[0]} x {original[1]} pixels are less than a bucket's step "
                 f"of {step}; set allow_upscaling to enlarge it"
             )
@@ -123,7 +123,7 @@ def check_pixels(size: Size, most: float) -> None:
         UnreadablePicture: more.
     """
     if megapixels(size) > most:
-        raise UnreadablePicture(
+        raise UnreadableImage(
             f"it has {size[0]} x {size[1]} = {megapixels(size):.1f} million pixels, "
             f"more than max_image_megapixels={most:g}; make it smaller, or raise "
             f"max_image_megapixels"

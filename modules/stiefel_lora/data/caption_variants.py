@@ -1,6 +1,6 @@
-"""Captions that change from one visit of a picture to the next.
+"""Captions that change from one visit of an image to the next.
 
-What a visit gets depends on the picture and the visit's number alone: two runs, or a
+What a visit gets depends on the image and the visit's number alone: two runs, or a
 run and its resumed half, agree without talking to each other.
 """
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..config import Concept
-    from .folder import Picture
+    from .folder import CaptionedImage
 
 __all__ = ["caption_at", "caption_variants", "is_dropped", "variation_count"]
 
@@ -19,7 +19,7 @@ _VARIATIONS, _MOST_LINES = 8, 64
 
 
 def variation_count(concept: Concept, captions: int) -> int:
-    """How many versions of a picture's caption are encoded."""
+    """How many versions of an image's caption are encoded."""
     if concept.text_variations is not None:
         return concept.text_variations
     if concept.enable_tag_shuffling or concept.tag_dropout_probability:
@@ -27,15 +27,15 @@ def variation_count(concept: Concept, captions: int) -> int:
     return min(captions, _MOST_LINES)
 
 
-def is_dropped(picture: Picture, number: int) -> bool:
-    """Whether visit ``number`` of a picture has an empty caption."""
-    rate = picture.concept.caption_dropout_rate
-    return rate > 0 and random.Random(f"{picture.path.name}/{number}").random() < rate
+def is_dropped(image: CaptionedImage, number: int) -> bool:
+    """Whether visit ``number`` of an image has an empty caption."""
+    rate = image.concept.caption_dropout_rate
+    return rate > 0 and random.Random(f"{image.path.name}/{number}").random() < rate
 
 
-def caption_at(picture: Picture, number: int) -> str:
-    """Version ``number`` of a picture's caption, dropout of all of it left aside."""
-    captions, concept = picture.captions, picture.concept
+def caption_at(image: CaptionedImage, number: int) -> str:
+    """Version ``number`` of an image's caption, dropout of all of it left aside."""
+    captions, concept = image.captions, image.concept
     caption = captions[number % len(captions)]
     if not concept.enable_tag_shuffling and not concept.tag_dropout_probability:
         return caption
@@ -52,9 +52,9 @@ def caption_at(picture: Picture, number: int) -> str:
     return f"{concept.tag_delimiter}{blank}".join(kept)
 
 
-def caption_variants(picture: Picture) -> list[str]:
-    """All texts that visits of a picture may get, each once."""
-    count = variation_count(picture.concept, len(picture.captions))
-    texts = [caption_at(picture, number) for number in range(count)]
-    empty = [""] if picture.concept.caption_dropout_rate else []
+def caption_variants(image: CaptionedImage) -> list[str]:
+    """All texts that visits of an image may get, each once."""
+    count = variation_count(image.concept, len(image.captions))
+    texts = [caption_at(image, number) for number in range(count)]
+    empty = [""] if image.concept.caption_dropout_rate else []
     return list(dict.fromkeys(texts + empty))

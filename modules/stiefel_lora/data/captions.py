@@ -47,50 +47,50 @@ class CaptionSource(Protocol):
 
 
 def captions_of(
-    pictures: Sequence[Path],
+    images: Sequence[Path],
     concept: CaptionSource,
     problems: dict[Path, str],
     files: Iterable[Path],
 ) -> list[Captions | None]:
-    """Captions of every picture, which come up in turns; None where there are none.
+    """Captions of every image, which come up in turns; None where there are none.
 
     Args:
-        pictures: the files.
+        images: the files.
         concept: where their captions are.
         problems: receives a sentence for each file that cannot be used; its images get
             an empty caption.
         files: all files of the folders, captions in ``.TXT`` among them.
     """
     if concept.prompt_source == "filename":
-        return [_name_of(picture, problems) for picture in pictures]
+        return [_name_of(image, problems) for image in images]
     if concept.prompt_source == "concept":
         path = Path(str(concept.prompt_path))
         try:
-            return [_lines_of(path)] * len(pictures)
+            return [_lines_of(path)] * len(images)
         except DataError as error:
             problems[path] = str(error)
-            return [("",)] * len(pictures)
+            return [("",)] * len(images)
     listed = _listed_in_any(
-        {Path(concept.path), *(picture.parent for picture in pictures)}, problems
+        {Path(concept.path), *(image.parent for image in images)}, problems
     )
     found: list[Captions | None] = []
     odd = _in_other_case(files)
-    for picture in pictures:
+    for image in images:
         try:
-            text = read_caption(picture, odd)
+            text = read_caption(image, odd)
         except DataError as error:
-            problems[picture] = str(error)
+            problems[image] = str(error)
             text = ""
-        text = listed.get(picture) if text is None else text
+        text = listed.get(image) if text is None else text
         found.append(None if text is None else (text,))
     return found
 
 
-def _name_of(picture: Path, problems: dict[Path, str]) -> Captions:
-    if is_text(picture.stem):
-        return (picture.stem,)
-    problems[picture] = (
-        f"The name of the image {str(picture)!a} is not UTF-8, so it is no caption; "
+def _name_of(image: Path, problems: dict[Path, str]) -> Captions:
+    if is_text(image.stem):
+        return (image.stem,)
+    problems[image] = (
+        f"The name of the image {str(image)!a} is not UTF-8, so it is no caption; "
         f"rename the file."
     )
     return ("",)
@@ -106,18 +106,18 @@ def _listed_in_any(folders: set[Path], problems: dict[Path, str]) -> dict[Path, 
     return listed
 
 
-def read_caption(picture: Path, odd: Mapping[Path, Path] | None = None) -> str | None:
-    """Text of the .txt file beside ``picture``, or None where there is none.
+def read_caption(image: Path, odd: Mapping[Path, Path] | None = None) -> str | None:
+    """Text of the .txt file beside ``image``, or None where there is none.
 
     Args:
-        picture: the image.
+        image: the image.
         odd: caption files in another case (``.TXT``), by their usual name; unset: the
             folder is searched. One in lower case comes first.
 
     Raises:
         DataError: the file is neither UTF-8 nor what its byte order mark names.
     """
-    path = picture.with_suffix(".txt")
+    path = image.with_suffix(".txt")
     try:
         return _read(path, "caption").strip()
     except FileNotFoundError:
@@ -197,7 +197,7 @@ def _lines_of(path: Path) -> Captions:
 
 
 def listed_in(folder: Path) -> dict[Path, str]:
-    """Captions of a folder's ``metadata.jsonl``, by picture; none without the file.
+    """Captions of a folder's ``metadata.jsonl``, by image; none without the file.
 
     Raises:
         DataError: lines that are not what they should be, a sentence each.
@@ -256,5 +256,5 @@ def _read(path: Path, what: str) -> str:
         ) from error
     except OSError as error:
         raise DataError(
-            f"The {what} {path} can not be read ({error.strerror})."
+            f"The {what} {path} cannot be read ({error.strerror})."
         ) from error

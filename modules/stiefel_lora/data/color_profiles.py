@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from .image_file import open_image
-from .unreadable import UnreadablePicture
+from .unreadable import UnreadableImage
 from .wording import counted
 
 __all__ = [
@@ -115,7 +115,7 @@ def profile_remarks(paths: Iterable[Path]) -> list[str]:
     for path in dict.fromkeys(paths):
         try:
             found = conversion_of_file(path)
-        except UnreadablePicture:
+        except UnreadableImage:
             continue
         if found.problem:
             broken.append(f"{path.name} ({found.problem})")
@@ -149,7 +149,7 @@ def _may_have_profile(path: Path) -> bool:
         with path.open("rb") as file:
             head = file.read(21)
     except OSError as error:
-        raise UnreadablePicture(error.strerror or str(error)) from error
+        raise UnreadableImage(error.strerror or str(error)) from error
     if head[:4] != b"RIFF" or head[8:12] != b"WEBP":
         return True
     return head[12:16] == b"VP8X" and len(head) > 20 and bool(head[20] & 0x20)
@@ -158,19 +158,19 @@ def _may_have_profile(path: Path) -> bool:
 def _applied(conversion: Conversion, image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         # 16 bit; 65535 is 255.
-        grey = np.asarray(image).astype(np.float64).clip(0, 65535) / 257.0
-        return _along(_curve(conversion), grey)
+        gray = np.asarray(image).astype(np.float64).clip(0, 65535) / 257.0
+        return _along(_curve(conversion), gray)
     if conversion.mode == "L":
         return _along(_curve(conversion), np.asarray(image.convert("L")))
     return _transformed(conversion, image)
 
 
-def _along(curve: np.ndarray, grey: np.ndarray) -> Image.Image:
+def _along(curve: np.ndarray, gray: np.ndarray) -> Image.Image:
     """RGB of gray levels, interpolated between whole ones."""
-    if grey.dtype == np.uint8:
-        return Image.fromarray(curve[grey])
+    if gray.dtype == np.uint8:
+        return Image.fromarray(curve[gray])
     levels = np.arange(256)
-    channels = [np.interp(grey, levels, curve[:, channel]) for channel in range(3)]
+    channels = [np.interp(gray, levels, curve[:, channel]) for channel in range(3)]
     return Image.fromarray(np.stack(channels, axis=-1).round().astype(np.uint8))
 
 

@@ -1,4 +1,4 @@
-"""Encoded pictures and captions, handed out in batches."""
+"""Encoded images and captions, handed out in batches."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .augmentation import Augmentation, augmentation_at, augmentation_count
 from .buckets import Size
 from .caption_variants import caption_at, is_dropped, variation_count
 from .encoder import Encoder
-from .folder import Picture
+from .folder import CaptionedImage
 from .framing import cover_frame
 from .order import Visit
 from .plan import Plan
-from .unreadable import UnreadablePicture
+from .unreadable import UnreadableImage
 
 if TYPE_CHECKING:
     from ..families.protocol import Batch
@@ -30,9 +30,9 @@ __all__ = ["EncodedSet", "Entry"]
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A picture that can be read."""
+    """An image that can be read."""
 
-    picture: Picture
+    image: CaptionedImage
     original: Size
     """Width and height of its pixels, upright."""
 
@@ -41,13 +41,13 @@ class Entry:
 
 
 class EncodedSet:
-    """Encoded pictures in the order of the scan, unreadable ones left out.
+    """Encoded images in the order of the scan, unreadable ones left out.
 
     Args:
-        entries: the pictures.
+        entries: the images.
         encoder: where their tensors come from.
         plan: what is made of them.
-        unreadable: file name and reason of every picture that was left out.
+        unreadable: file name and reason of every image that was left out.
     """
 
     def __init__(
@@ -62,9 +62,9 @@ class EncodedSet:
         return len(self._entries)
 
     @property
-    def pictures(self) -> list[Picture]:
+    def images(self) -> list[CaptionedImage]:
         """Files and captions, in the order of the indices."""
-        return [entry.picture for entry in self._entries]
+        return [entry.image for entry in self._entries]
 
     @property
     def encodes_text(self) -> bool:
@@ -73,26 +73,26 @@ class EncodedSet:
 
     @property
     def sizes(self) -> list[Size]:
-        """Width and height that each picture is cut to: those of a batch are equal."""
+        """Width and height that each image is cut to: those of a batch are equal."""
         return [entry.size for entry in self._entries]
 
     def prepare(self, entry: Entry) -> None:
-        """Encode a picture ahead of training, all its versions.
+        """Encode an image ahead of training, all its versions.
 
         Raises:
-            UnreadablePicture: it, or its mask, can not be used.
+            UnreadablePicture: it, or its mask, cannot be used.
         """
-        count = augmentation_count(entry.picture.concept) if self._plan.varied else 1
+        count = augmentation_count(entry.image.concept) if self._plan.varied else 1
         for number in range(count if self._plan.cached else 1):
             augmentation = self._augmentation(entry, number)
             if self._plan.cached:
-                self.encoder.prepare_picture(entry.picture, augmentation)
+                self.encoder.prepare_image(entry.image, augmentation)
             if self._plan.masked:
-                tensors = self.encoder.picture(entry.picture, augmentation)
+                tensors = self.encoder.image(entry.image, augmentation)
                 self._mask(entry, augmentation, tensors["latents"])
 
     def batch(self, visits: Iterable[Visit]) -> Batch:
-        """Stack pictures: on the CPU, in the dtype they were encoded in.
+        """Stack images: on the CPU, in the dtype they were encoded in.
 
         With masks ``mask (batch, 1, h, w)`` in [0, 1], and with weighted concepts
         ``loss_weight (batch,)``, both float32.
@@ -108,55 +108,55 @@ class EncodedSet:
         return [self._caption(visit) for visit in visits]
 
     def _item(self, visit: Visit) -> dict[str, Tensor]:
-        entry = self._entries[visit.picture]
+        entry = self._entries[visit.image]
         number = visit.number
         if self._plan.varied and self._plan.cached:
-            number %= augmentation_count(entry.picture.concept)
+            number %= augmentation_count(entry.image.concept)
         augmentation = self._augmentation(entry, number)
         try:
-            item = dict(self.encoder.picture(entry.picture, augmentation))
+            item = dict(self.encoder.image(entry.image, augmentation))
             if self._plan.masked:
                 item["mask"] = self._mask_of_visit(
                     entry, augmentation, item["latents"], visit
                 )
-        except UnreadablePicture as error:
+        except UnreadableImage as error:
             raise DataError(
-                f"The picture {entry.picture.path} can not be read any more ({error}); "
+                f"The image {entry.image.path} cannot be read any more ({error}); "
                 f"put it back and go on with --resume."
             ) from error
         if self._weighted:
-            item["loss_weight"] = torch.tensor(entry.picture.concept.loss_weight)
+            item["loss_weight"] = torch.tensor(entry.image.concept.loss_weight)
         if self._plan.encodes_text:
             item |= self.encoder.caption(self._caption(visit))
         return item
 
     @functools.cached_property
     def _weighted(self) -> bool:
-        weights = {entry.picture.concept.loss_weight for entry in self._entries}
+        weights = {entry.image.concept.loss_weight for entry in self._entries}
         return self._plan.varied and weights != {1.0}
 
     def _augmentation(self, entry: Entry, number: int) -> Augmentation:
         if not self._plan.varied:
             return Augmentation(cover_frame(entry.original, entry.size))
-        picture = entry.picture
+        image = entry.image
         return augmentation_at(
-            picture.path.name, entry.original, entry.size, picture.concept, number
+            image.path.name, entry.original, entry.size, image.concept, number
         )
 
     def _caption(self, visit: Visit) -> str:
-        picture, number = self._entries[visit.picture].picture, visit.number
+        image, number = self._entries[visit.image].image, visit.number
         if not self._plan.varied:
-            return picture.caption
-        if is_dropped(picture, number):
+            return image.caption
+        if is_dropped(image, number):
             return ""
         if self._plan.encodes_text:
-            number %= variation_count(picture.concept, len(picture.captions))
-        return caption_at(picture, number)
+            number %= variation_count(image.concept, len(image.captions))
+        return caption_at(image, number)
 
     def _mask_of_visit(
         self, entry: Entry, augmentation: Augmentation, latents: Tensor, visit: Visit
     ) -> Tensor:
-        chance = random.Random(f"unmasked {entry.picture.path.name}/{visit.number}")
+        chance = random.Random(f"unmasked {entry.image.path.name}/{visit.number}")
         if chance.random() < self._plan.unmasked_probability:
             return torch.ones(1, *latents.shape[-2:])
         return self._mask(entry, augmentation, latents)
@@ -165,5 +165,5 @@ class EncodedSet:
         self, entry: Entry, augmentation: Augmentation, latents: Tensor
     ) -> Tensor:
         return self.encoder.mask(
-            entry.picture, augmentation, latents, self._plan.alpha_mask
+            entry.image, augmentation, latents, self._plan.alpha_mask
         )

@@ -11,10 +11,10 @@ from torch import Tensor
 from .._exceptions import DataError, ModelError
 from .augmentation import Augmentation
 from .color_profiles import conversion_of_file
-from .folder import Picture
+from .decoding import read_image
+from .folder import CaptionedImage
 from .hashes import ContentHashes
 from .masks import read_mask
-from .pictures import read_picture
 from .tensor_store import TensorStore, cache_key
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Encoder:
     Args:
         family: encoders, loaded only when something is missing.
         store: where encoded tensors are kept.
-        cached: whether pictures are kept there; captions are in any case.
+        cached: whether images are kept there; captions are in any case.
     """
 
     def __init__(self, family: Family, store: TensorStore, cached: bool = True) -> None:
@@ -49,49 +49,53 @@ class Encoder:
         self._memory: dict[str, dict[str, Tensor]] = {}
         self._used = 0
 
-    def prepare_picture(self, picture: Picture, augmentation: Augmentation) -> None:
+    def prepare_image(self, image: CaptionedImage, augmentation: Augmentation) -> None:
         """Make sure that the store holds it.
 
         Raises:
-            UnreadablePicture: the file can not be decoded.
+            UnreadablePicture: the file cannot be decoded.
         """
-        key = self._picture_key(picture.path, augmentation)
+        key = self._image_key(image.path, augmentation)
         if not self._store.holds(key):
-            self._store.write(key, self._encode(picture.path, augmentation))
+            self._store.write(key, self._encode(image.path, augmentation))
 
     def prepare_caption(self, caption: str) -> None:
         """Make sure that the store holds it."""
         encode_caption(caption, self._family, self._store)
 
-    def picture(
-        self, picture: Picture, augmentation: Augmentation
+    def image(
+        self, image: CaptionedImage, augmentation: Augmentation
     ) -> dict[str, Tensor]:
-        """What the family makes of a picture: ``latents (channels, h, w)`` and more."""
+        """What the family makes of an image: ``latents (channels, h, w)`` and more."""
         if self.cached:
-            return self._load(self._picture_key(picture.path, augmentation))
+            return self._load(self._image_key(image.path, augmentation))
         # Loading a VAE may draw random numbers, and does so once in each process.
         with torch.random.fork_rng(devices=()):
-            return self._encode(picture.path, augmentation)
+            return self._encode(image.path, augmentation)
 
     def caption(self, text: str) -> dict[str, Tensor]:
         """What the family makes of a caption."""
         return self._load(_caption_key(text, self._family))
 
     def mask(
-        self, picture: Picture, augmentation: Augmentation, latents: Tensor, alpha: bool
+        self,
+        image: CaptionedImage,
+        augmentation: Augmentation,
+        latents: Tensor,
+        alpha: bool,
     ) -> Tensor:
-        """Mask of a picture, ``(1, h, w)`` like its latents; ones where it has none.
+        """Mask of an image, ``(1, h, w)`` like its latents; ones where it has none.
 
         Raises:
-            UnreadablePicture: the mask can not be used.
+            UnreadablePicture: the mask cannot be used.
         """
         height, width = latents.shape[-2:]
-        if picture.mask is None and not alpha:
+        if image.mask is None and not alpha:
             return torch.ones(1, height, width)
-        path = picture.mask or picture.path
+        path = image.mask or image.path
         key = cache_key(
             # "mask" alone names entries in which 16-bit masks were clipped.
-            kind="mask, scaled" if picture.mask else "alpha",
+            kind="mask, scaled" if image.mask else "alpha",
             content=self._hashes.of(path),
             look=augmentation.place,
             size=[height, width],
@@ -100,32 +104,32 @@ class Encoder:
         if found is None:
             found = {
                 "mask": read_mask(
-                    path, augmentation, (height, width), alpha=not picture.mask
+                    path, augmentation, (height, width), alpha=not image.mask
                 )
             }
             self._store.write(key, found)
         return self._remember(key, found)["mask"]
 
-    def _picture_key(self, path: Path, augmentation: Augmentation) -> str:
-        plain = augmentation.colours == _PLAIN
+    def _image_key(self, path: Path, augmentation: Augmentation) -> str:
+        plain = augmentation.colors == _PLAIN
         content = self._hashes.of(path)
         if content not in self._profiles:
             self._profiles[content] = conversion_of_file(path).key
         profile = self._profiles[content]
         return cache_key(
             kind="picture",
-            model=self._family.picture_fingerprint,
+            model=self._family.image_fingerprint,
             content=content,
             # Names of arguments are part of the key: entries of before stay valid.
             look=augmentation.place,
-            **({} if plain else {"colours": augmentation.colours}),
+            **({} if plain else {"colours": augmentation.colors}),
             # Entries of images that keep their bits have the key of before.
             **({"profile": profile} if profile else {}),
         )
 
     def _encode(self, path: Path, augmentation: Augmentation) -> dict[str, Tensor]:
-        found = self._family.encode_picture(
-            read_picture(path, augmentation), augmentation.frame
+        found = self._family.encode_image(
+            read_image(path, augmentation), augmentation.frame
         )
         _check_finite(found, "VAE", f"the image {path}")
         return found

@@ -1,4 +1,4 @@
-"""Find pictures and their captions in concept folders; nothing is decoded."""
+"""Find images and their captions in concept folders; nothing is decoded."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from ..config import Concept, TrainConfig
 
 __all__ = [
-    "PICTURE_SUFFIXES",
-    "Picture",
+    "IMAGE_SUFFIXES",
+    "CaptionedImage",
     "Scan",
     "refuse",
     "scan_all",
@@ -28,7 +28,7 @@ __all__ = [
     "scan_with_problems",
 ]
 
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".avif"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".avif"})
 # Other formats of images and camera files. One that is here is counted, never learned.
 _UNREAD_SUFFIXES = frozenset(
     {
@@ -71,8 +71,8 @@ _SHOWN = 20
 
 
 @dataclasses.dataclass(frozen=True)
-class Picture:
-    """One picture file with its captions."""
+class CaptionedImage:
+    """One image file with its captions."""
 
     path: Path
     captions: tuple[str, ...]
@@ -92,11 +92,11 @@ class Picture:
 
 @dataclasses.dataclass(frozen=True)
 class Scan:
-    """All pictures of some concepts, by folder as given, then by path."""
+    """All images of some concepts, by folder as given, then by path."""
 
-    pictures: tuple[Picture, ...]
+    images: tuple[CaptionedImage, ...]
     uncaptioned: tuple[Path, ...]
-    """Pictures without a caption."""
+    """Images without a caption."""
 
     remarks: tuple[str, ...] = ()
     """Sentences about files that were found and are not learned from."""
@@ -107,15 +107,15 @@ class Scan:
 
     @property
     def without_caption(self) -> int:
-        """How many pictures have no caption."""
+        """How many images have no caption."""
         return len(self.uncaptioned)
 
 
 def scan_concepts(concepts: Iterable[Concept]) -> Scan:
-    """List the pictures of every folder; files are not decoded here.
+    """List the images of every folder; files are not decoded here.
 
     Raises:
-        DataError: folders that are missing or have no picture, captions that cannot be
+        DataError: folders that are missing or have no image, captions that cannot be
             read; a sentence each.
     """
     found = scan_with_problems(concepts)
@@ -124,7 +124,7 @@ def scan_concepts(concepts: Iterable[Concept]) -> Scan:
 
 
 def scan_all(config: TrainConfig) -> tuple[Scan, Scan]:
-    """List the pictures to learn from and those of the validation set.
+    """List the images to learn from and those of the validation set.
 
     Raises:
         DataError: as ``scan_concepts``, for both at once.
@@ -136,8 +136,8 @@ def scan_all(config: TrainConfig) -> tuple[Scan, Scan]:
 
 
 def scan_with_problems(concepts: Iterable[Concept]) -> Scan:
-    """List pictures as ``scan_concepts`` does; problems are collected, not raised."""
-    pictures: list[Picture] = []
+    """List images as ``scan_concepts`` does; problems are collected, not raised."""
+    images: list[CaptionedImage] = []
     missing: list[Path] = []
     remarks: list[str] = []
     problems: dict[Path, str] = {}
@@ -161,8 +161,10 @@ def scan_with_problems(concepts: Iterable[Concept]) -> Scan:
         missing += bare
         remarks += unread_captions(bare, files.seen, concept.path)
         for path, captions in zip(files.images, texts, strict=True):
-            pictures.append(Picture(path, captions or ("",), concept, masks.get(path)))
-    return Scan(tuple(pictures), tuple(missing), tuple(remarks), problems)
+            images.append(
+                CaptionedImage(path, captions or ("",), concept, masks.get(path))
+            )
+    return Scan(tuple(images), tuple(missing), tuple(remarks), problems)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,16 +188,16 @@ def _files_in(folder: Path, deep: bool) -> _Files:
     names = walk(folder, deep=deep)
     seen = [path for path, reason in names if not reason]
     found = _Files(
-        images=[path for path in seen if _is_picture(path)],
+        images=[path for path in seen if _is_image(path)],
         labels=[path for path in seen if is_label(path) and path.is_file()],
-        passed_over=[r for path, r in names if r and _is_picture(path)],
+        passed_over=[r for path, r in names if r and _is_image(path)],
         unread=[path for path in seen if _is_unread(path)],
         links=find_links(seen, deep=deep),
         seen=seen,
     )
     if found.images:
         return found
-    raise DataError(f"The folder {folder} has no pictures; {_hint(found, deep)}.")
+    raise DataError(f"The folder {folder} has no images; {_hint(found, deep)}.")
 
 
 def _hint(found: _Files, deep: bool) -> str:
@@ -228,15 +230,15 @@ def _hint(found: _Files, deep: bool) -> str:
     if found.unread:
         return (
             f"images in other formats ({_formats(found.unread)}) are not read: "
-            f"convert them to one of {', '.join(sorted(PICTURE_SUFFIXES))}"
+            f"convert them to one of {', '.join(sorted(IMAGE_SUFFIXES))}"
         )
     if found.labels:
         return f"files named as masks are not learned ({found.labels[0].name})"
-    return "put pictures (" + ", ".join(sorted(PICTURE_SUFFIXES)) + ") into it"
+    return "put images (" + ", ".join(sorted(IMAGE_SUFFIXES)) + ") into it"
 
 
-def _is_picture(path: Path) -> bool:
-    is_one = path.suffix.lower() in PICTURE_SUFFIXES and path.is_file()
+def _is_image(path: Path) -> bool:
+    is_one = path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
     return is_one and not is_label(path)
 
 
@@ -255,7 +257,7 @@ def _unread(paths: Sequence[Path], folder: Path) -> Iterator[str]:
         yield (
             f"{folder}: images in formats that are not read are passed over: "
             f"{_formats(paths)}. Convert them to one of "
-            f"{', '.join(sorted(PICTURE_SUFFIXES))}."
+            f"{', '.join(sorted(IMAGE_SUFFIXES))}."
         )
 
 

@@ -1,4 +1,4 @@
-"""What a folder of pictures is like, and what is wrong with it, before training.
+"""What a folder of images is like, and what is wrong with it, before training.
 
 Needs no torch: the command line and the window show it. Nothing is decoded unless
 asked.
@@ -19,11 +19,11 @@ from .balance import rates_of
 from .buckets import Buckets, Size, buckets_of
 from .captions import listed_in
 from .color_profiles import profile_remarks
-from .folder import Picture, refuse, scan_with_problems
+from .folder import CaptionedImage, refuse, scan_with_problems
 from .hashes import sha256
 from .image_file import open_image
 from .sizes import upright_size
-from .unreadable import UnreadablePicture
+from .unreadable import UnreadableImage
 
 if TYPE_CHECKING:
     from ..config import TrainConfig
@@ -36,37 +36,37 @@ _SHOWN = 3
 
 @dataclasses.dataclass(frozen=True)
 class ScanReport:
-    """Counts and problems of the pictures to learn from."""
+    """Counts and problems of the images to learn from."""
 
-    pictures: int
-    """Files found, those that can not be read included."""
+    images: int
+    """Files found, those that cannot be read included."""
 
     per_pass: float
-    """Pictures that come up in one pass, on average."""
+    """Images that come up in one pass, on average."""
 
     smallest: Size | None
-    """Width and height of the picture with the fewest pixels."""
+    """Width and height of the image with the fewest pixels."""
 
     largest: Size | None
-    """Width and height of the picture with the most pixels."""
+    """Width and height of the image with the most pixels."""
 
     buckets: dict[Size, int]
-    """How many pictures each bucket holds, the fullest first."""
+    """How many images each bucket holds, the fullest first."""
 
     small_buckets: dict[Size, int]
-    """Those that hold fewer pictures a pass than a batch."""
+    """Those that hold fewer images a pass than a batch."""
 
     without_caption: tuple[Path, ...]
-    """Pictures that are learned with an empty caption."""
+    """Images that are learned with an empty caption."""
 
     broken: dict[Path, str]
-    """Pictures that are left out, and why."""
+    """Images that are left out, and why."""
 
     duplicates: tuple[tuple[Path, ...], ...]
     """Files with the same content, two or more together."""
 
     listed_but_missing: tuple[Path, ...]
-    """Pictures that a metadata.jsonl names and that are not there."""
+    """Images that a metadata.jsonl names and that are not there."""
 
     remarks: tuple[str, ...]
     """Sentences on files that are passed over, masks and color profiles."""
@@ -77,7 +77,7 @@ class ScanReport:
     def sentences(self) -> list[str]:
         """The report in words: what there is, then one sentence a kind of problem."""
         found = [
-            f"{self.pictures} pictures, {self.per_pass:g} a pass, in "
+            f"{self.images} images, {self.per_pass:g} a pass, in "
             f"{len(self.buckets)} buckets of "
             + ", ".join(
                 f"{w} x {h} ({n})" for (w, h), n in list(self.buckets.items())[:8]
@@ -87,19 +87,19 @@ class ScanReport:
         ]
         if self.small_buckets:
             found.append(
-                f"{len(self.small_buckets)} buckets have fewer pictures a pass than a "
+                f"{len(self.small_buckets)} buckets have fewer images a pass than a "
                 f"batch: theirs come up twice in one batch, less often."
             )
         for what, paths in (
             ("have no caption", self.without_caption),
-            ("can not be read and are left out", tuple(self.broken)),
+            ("cannot be read and are left out", tuple(self.broken)),
             (
                 "are named in a metadata.jsonl and are not there",
                 self.listed_but_missing,
             ),
         ):
             if paths:
-                found.append(f"{len(paths)} pictures {what}: {_some(paths)}.")
+                found.append(f"{len(paths)} images {what}: {_some(paths)}.")
         if self.broken:
             reasons = [f"{path.name} ({why})" for path, why in self.broken.items()]
             found.append(
@@ -109,28 +109,28 @@ class ScanReport:
         if self.duplicates:
             first = " = ".join(path.name for path in self.duplicates[0])
             found.append(
-                f"{len(self.duplicates)} pictures are there more than once: {first}"
+                f"{len(self.duplicates)} images are there more than once: {first}"
                 f"{' ...' if len(self.duplicates) > 1 else ''}."
             )
         return [*found, *self.remarks]
 
 
 def report_on(config: TrainConfig, *, decode: bool = False) -> ScanReport:
-    """Look at all pictures to learn from.
+    """Look at all images to learn from.
 
     Args:
         config: names the folders and the buckets.
         decode: read the pixels too, which finds files that are cut off; slow.
 
     Raises:
-        DataError: not one folder has pictures.
+        DataError: not one folder has images.
     """
     scan = scan_with_problems(config.concepts)
-    if not scan.pictures:
+    if not scan.images:
         refuse(scan.problems)
     buckets = buckets_of(config)
-    sizes, broken = sizes_of(scan.pictures, buckets, decode=decode)
-    good = [scan.pictures[number] for number in sizes]
+    sizes, broken = sizes_of(scan.images, buckets, decode=decode)
+    good = [scan.images[number] for number in sizes]
     rates = rates_of(good)
     chosen = collections.Counter(bucket for _, bucket in sizes.values())
     per_pass: dict[Size, float] = collections.defaultdict(float)
@@ -138,7 +138,7 @@ def report_on(config: TrainConfig, *, decode: bool = False) -> ScanReport:
         per_pass[bucket] += float(rate)
     originals = sorted((size for size, _ in sizes.values()), key=_area)
     return ScanReport(
-        pictures=len(scan.pictures),
+        images=len(scan.images),
         per_pass=float(sum(rates)),
         smallest=originals[0] if originals else None,
         largest=originals[-1] if originals else None,
@@ -151,27 +151,27 @@ def report_on(config: TrainConfig, *, decode: bool = False) -> ScanReport:
         without_caption=scan.uncaptioned,
         broken=broken,
         duplicates=_duplicates(good),
-        listed_but_missing=_listed_but_missing(scan.pictures),
-        remarks=(*scan.remarks, *profile_remarks(picture.path for picture in good)),
+        listed_but_missing=_listed_but_missing(scan.images),
+        remarks=(*scan.remarks, *profile_remarks(image.path for image in good)),
         problems=scan.problems,
     )
 
 
 def sizes_of(
-    pictures: Sequence[Picture], buckets: Buckets, *, decode: bool = False
+    images: Sequence[CaptionedImage], buckets: Buckets, *, decode: bool = False
 ) -> tuple[dict[int, tuple[Size, Size]], dict[Path, str]]:
-    """Read the sizes of pictures.
+    """Read the sizes of images.
 
     Returns:
         Index -> size and bucket of those that can be used; the reasons of the others.
     """
     sizes: dict[int, tuple[Size, Size]] = {}
     broken: dict[Path, str] = {}
-    for number, picture in enumerate(pictures):
+    for number, image in enumerate(images):
         try:
-            sizes[number] = _sizes_of(picture.path, buckets, decode)
-        except UnreadablePicture as error:
-            broken[picture.path] = str(error)
+            sizes[number] = _sizes_of(image.path, buckets, decode)
+        except UnreadableImage as error:
+            broken[image.path] = str(error)
     return sizes, broken
 
 
@@ -188,9 +188,9 @@ def _area(size: Size) -> int:
     return size[0] * size[1]
 
 
-def _duplicates(pictures: Sequence[Picture]) -> tuple[tuple[Path, ...], ...]:
+def _duplicates(images: Sequence[CaptionedImage]) -> tuple[tuple[Path, ...], ...]:
     """Only files of equal length are read."""
-    paths = dict.fromkeys(picture.path for picture in pictures)
+    paths = dict.fromkeys(image.path for image in images)
     same_length = _grouped((path.stat().st_size, path) for path in paths)
     return tuple(
         tuple(same)
@@ -207,8 +207,8 @@ def _grouped(pairs: Iterable[tuple[object, Path]]) -> list[list[Path]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def _listed_but_missing(pictures: Sequence[Picture]) -> tuple[Path, ...]:
-    folders = {p.path.parent for p in pictures} | {p.concept.path for p in pictures}
+def _listed_but_missing(images: Sequence[CaptionedImage]) -> tuple[Path, ...]:
+    folders = {p.path.parent for p in images} | {p.concept.path for p in images}
     listed: list[Path] = []
     for folder in sorted(folders):
         # A file that cannot be read is among the problems.

@@ -1,6 +1,6 @@
-"""Which part of a picture training sees, and at which size; standard library only.
+"""Which part of an image training sees, and at which size; standard library only.
 
-A function from a picture's size to its ``Frame``; whatever reads pictures needs the
+A function from an image's size to its ``Frame``; whatever reads images needs the
 frame alone.
 """
 
@@ -16,7 +16,7 @@ class Frame:
     """Sizes in pixels: the file's, after scaling, and of the piece cut from that."""
 
     original: tuple[int, int]
-    """Width and height of the picture, upright."""
+    """Width and height of the image, upright."""
 
     scaled: tuple[int, int]
     """Width and height after scaling."""
@@ -32,7 +32,7 @@ class Frame:
 
     @property
     def box(self) -> tuple[int, int, int, int]:
-        """Left, top, right and bottom of the piece in the scaled picture."""
+        """Left, top, right and bottom of the piece in the scaled image."""
         width, height = self.size
         return self.left, self.top, self.left + width, self.top + height
 
@@ -48,10 +48,10 @@ def cover_frame(
     size: tuple[int, int],
     place: tuple[float, float] = (0.5, 0.5),
 ) -> Frame:
-    """Scale until the picture just covers ``size``, and cut a piece of that size.
+    """Scale until the image just covers ``size``, and cut a piece of that size.
 
     Args:
-        original: width and height of the upright picture.
+        original: width and height of the upright image.
         size: width and height of the piece.
         place: where the piece lies in what is left over, 0 (left, top) to 1 (right,
             bottom); the middle by default.

@@ -12,7 +12,7 @@ import json
 import time
 from pathlib import Path
 
-from .unreadable import UnreadablePicture
+from .unreadable import UnreadableImage
 
 __all__ = ["ContentHashes", "sha256"]
 
@@ -32,7 +32,7 @@ class ContentHashes:
         """Hash of the file's content.
 
         Raises:
-            UnreadablePicture: the file can not be read.
+            UnreadablePicture: the file cannot be read.
         """
         try:
             state = path.stat()
@@ -42,14 +42,14 @@ class ContentHashes:
                 return known[2]
             digest = sha256(path)
         except OSError as error:
-            raise UnreadablePicture(error.strerror or str(error)) from error
+            raise UnreadableImage(error.strerror or str(error)) from error
         if time.time_ns() - state.st_mtime_ns > _SETTLED_NS:
             self._remember(str(path), (*stamp, digest))
         return digest
 
     def _remember(self, path: str, entry: tuple[int, int, str]) -> None:
         self._known[path] = entry
-        # What can not be written is only slower the next time.
+        # What cannot be written is only slower the next time.
         with contextlib.suppress(OSError):
             self._file.parent.mkdir(parents=True, exist_ok=True)
             with self._file.open("a", encoding="utf-8") as file:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from .unreadable import DAMAGE, UnreadablePicture
+from .unreadable import DAMAGE, UnreadableImage
 
 __all__ = ["open_image"]
 
@@ -36,7 +36,7 @@ def open_image(path: Path) -> Iterator[Image.Image]:
             yield image
     except DAMAGE as error:
         reason = str(error) or type(error).__name__
-        raise UnreadablePicture(reason.replace(str(path), path.name)) from error
+        raise UnreadableImage(reason.replace(str(path), path.name)) from error
 
 
 def _opened(path: Path) -> Image.Image:

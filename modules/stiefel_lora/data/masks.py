@@ -1,4 +1,4 @@
-"""Where a picture counts: masks beside pictures, or what is transparent in them."""
+"""Where an image counts: masks beside images, or what is transparent in them."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from torch import Tensor
 
 from .augmentation import Augmentation
 from .buckets import MEGAPIXELS, check_pixels, megapixels
+from .decoding import cut_out, to_gray
 from .image_file import open_image
-from .pictures import cut_out, to_gray
-from .unreadable import UnreadablePicture
+from .unreadable import UnreadableImage
 
 __all__ = ["read_mask"]
 
-# Rounding to whole pixels makes the shapes of a small mask and its picture differ.
+# Rounding to whole pixels makes the shapes of a small mask and its image differ.
 _SHAPE_TOLERANCE = 0.02
 
 
 def read_mask(
     path: Path, augmentation: Augmentation, size: tuple[int, int], alpha: bool
 ) -> Tensor:
-    """Read a mask, scaled, mirrored and cut as its picture.
+    """Read a mask, scaled, mirrored and cut as its image.
 
     Args:
-        path: the mask, or the picture whose alpha channel is the mask.
-        augmentation: of the picture.
+        path: the mask, or the image whose alpha channel is the mask.
+        augmentation: of the image.
         size: height and width of the latents.
-        alpha: whether ``path`` is the picture.
+        alpha: whether ``path`` is the image.
 
     Returns:
         ``(1, height, width)`` float32 from 0 (does not count) to 1, means over the
         pixels that a latent stands for.
 
     Raises:
-        UnreadablePicture: not a picture, or of another shape than its picture.
+        UnreadablePicture: not an image, or of another shape than its image.
     """
     try:
         with open_image(path) as image:
@@ -47,11 +47,11 @@ def read_mask(
             )
             image.load()
             upright = ImageOps.exif_transpose(image)
-            grey = _alpha_of(upright) if alpha else to_gray(upright)
-    except UnreadablePicture as error:
-        raise UnreadablePicture(f"its mask {path.name}: {error}") from error
-    _check_shape(grey.size, augmentation.frame.original, path)
-    scaled = grey.resize(augmentation.frame.scaled, Image.Resampling.BOX)
+            gray = _alpha_of(upright) if alpha else to_gray(upright)
+    except UnreadableImage as error:
+        raise UnreadableImage(f"its mask {path.name}: {error}") from error
+    _check_shape(gray.size, augmentation.frame.original, path)
+    scaled = gray.resize(augmentation.frame.scaled, Image.Resampling.BOX)
     height, width = size
     small = cut_out(scaled, augmentation).resize((width, height), Image.Resampling.BOX)
     return torch.from_numpy(np.array(small)).float().div(255)[None]
@@ -63,10 +63,10 @@ def _alpha_of(image: Image.Image) -> Image.Image:
     return image.convert("RGBA").getchannel("A")
 
 
-def _check_shape(mask: tuple[int, int], picture: tuple[int, int], path: Path) -> None:
-    found, expected = mask[0] / mask[1], picture[0] / picture[1]
+def _check_shape(mask: tuple[int, int], image: tuple[int, int], path: Path) -> None:
+    found, expected = mask[0] / mask[1], image[0] / image[1]
     if abs(found / expected - 1) > _SHAPE_TOLERANCE:
-        raise UnreadablePicture(
+        raise UnreadableImage(
             f"its mask {path.name} has {mask[0]} x {mask[1]} pixels, another shape "
-            f"than {picture[0]} x {picture[1]}"
+            f"than {image[0]} x {image[1]}"
         )

@@ -1,21 +1,21 @@
-r"""The order in which pictures come up, as a pure function of seed and position.
+r"""The order in which images come up, as a pure function of seed and position.
 
-Which pictures stand at a position needs no history, so a position in a checkpoint is
+Which images stand at a position needs no history, so a position in a checkpoint is
 all that an exact resume takes.
 
-*Turns.* Pictures of one bucket and one rate (how often a picture comes up in a pass)
-take turns: round after round, each comes up once. In the first e passes n pictures of
+*Turns.* Images of one bucket and one rate (how often an image comes up in a pass)
+take turns: round after round, each comes up once. In the first e passes n images of
 rate :math:`\rho` come up :math:`\lfloor e\, n\, \rho \rfloor` times together. With a
-whole rate a pass is whole rounds: every picture comes up exactly :math:`\rho` times.
+whole rate a pass is whole rounds: every image comes up exactly :math:`\rho` times.
 
 *Buckets.* Each bucket is an endless row of passes, each pass a seeded shuffle. Batches
-are cut from that row one after the other, so a batch holds pictures of one size, is
+are cut from that row one after the other, so a batch holds images of one size, is
 always full, and may reach across the end of a pass: what is left of a bucket at the end
-of a pass comes first in its next one. No picture is lost or doubled.
+of a pass comes first in its next one. No image is lost or doubled.
 
 *Batches.* A pass has the batches of k that its buckets complete in it,
 :math:`\lfloor N_b(e+1)/k \rfloor - \lfloor N_b(e)/k \rfloor` of bucket b, whose first e
-passes have :math:`N_b(e)` pictures. Which bucket is next is shuffled.
+passes have :math:`N_b(e)` images. Which bucket is next is shuffled.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ __all__ = ["DataOrder", "Visit"]
 
 
 class Visit(NamedTuple):
-    """A picture and how often it came up before."""
+    """An image and how often it came up before."""
 
-    picture: int
+    image: int
     """Its index."""
 
     number: int
@@ -42,12 +42,12 @@ class Visit(NamedTuple):
 
 
 class DataOrder:
-    """Endless seeded order of pictures in batches of one bucket each.
+    """Endless seeded order of images in batches of one bucket each.
 
     Args:
-        rates: how often each picture comes up in a pass; fractions are allowed.
+        rates: how often each image comes up in a pass; fractions are allowed.
         seed: of the run.
-        buckets: what pictures of one batch must have in common; without it all do.
+        buckets: what images of one batch must have in common; without it all do.
     """
 
     def __init__(
@@ -57,10 +57,10 @@ class DataOrder:
         buckets: Sequence[Hashable] | None = None,
     ) -> None:
         members: dict[Hashable, dict[Fraction, list[int]]] = {}
-        for picture, rate in enumerate(rates):
-            bucket = buckets[picture] if buckets is not None else None
+        for image, rate in enumerate(rates):
+            bucket = buckets[image] if buckets is not None else None
             turns = members.setdefault(bucket, {})
-            turns.setdefault(Fraction(rate), []).append(picture)
+            turns.setdefault(Fraction(rate), []).append(image)
         self._rows = [
             _Row([_Turns(*turn, seed) for turn in turns.items()], seed, number)
             for number, turns in enumerate(members.values())
@@ -70,11 +70,11 @@ class DataOrder:
 
     @property
     def epoch_length(self) -> int:
-        """Pictures in the first pass, repeats counted."""
+        """Images in the first pass, repeats counted."""
         return sum(row.until(1) for row in self._rows)
 
     def batch(self, position: int, size: int) -> list[Visit]:
-        """The ``size`` pictures after ``position`` (0, 1, ...) others of the run.
+        """The ``size`` images after ``position`` (0, 1, ...) others of the run.
 
         With several buckets positions are multiples of ``size``.
         """
@@ -103,11 +103,11 @@ class DataOrder:
 
 
 class _Turns:
-    """Pictures of one rate, which come up in rounds."""
+    """Images of one rate, which come up in rounds."""
 
-    def __init__(self, rate: Fraction, pictures: list[int], seed: int) -> None:
-        self._pictures = pictures
-        self._together = len(pictures) * rate
+    def __init__(self, rate: Fraction, images: list[int], seed: int) -> None:
+        self._images = images
+        self._together = len(images) * rate
         self._seed = seed
 
     def until(self, passes: int) -> int:
@@ -115,27 +115,27 @@ class _Turns:
         return int(passes * self._together)
 
     def of_pass(self, number: int) -> list[Visit]:
-        """Those of one pass, by picture."""
-        count = len(self._pictures)
+        """Those of one pass, by image."""
+        count = len(self._images)
         start, end = self.until(number), self.until(number + 1)
         rounds = range(start // count, -(-end // count))
         # A pass may begin and end inside a round, where the rate is a fraction.
         return sorted(
-            Visit(picture, turn)
+            Visit(image, turn)
             for turn in rounds
-            for picture in self._round(turn)[
+            for image in self._round(turn)[
                 max(start - turn * count, 0) : max(end - turn * count, 0)
             ]
         )
 
     def _round(self, turn: int) -> list[int]:
-        shuffled = list(self._pictures)
+        shuffled = list(self._images)
         random.Random(f"{self._seed}/round {turn}/{shuffled[0]}").shuffle(shuffled)
         return shuffled
 
 
 class _Row:
-    """The endless row of pictures of one bucket."""
+    """The endless row of images of one bucket."""
 
     def __init__(self, turns: list[_Turns], seed: int, number: int) -> None:
         self._turns = turns
@@ -146,11 +146,11 @@ class _Row:
         self._shuffle = functools.lru_cache(maxsize=2)(self._shuffled)
 
     def until(self, passes: int) -> int:
-        """Pictures in the first ``passes`` passes."""
+        """Images in the first ``passes`` passes."""
         return sum(turns.until(passes) for turns in self._turns)
 
     def visits(self, position: int, count: int) -> list[Visit]:
-        """The ``count`` pictures after ``position`` others."""
+        """The ``count`` images after ``position`` others."""
         found: list[Visit] = []
         passes = _pass_of(position, self.until)
         offset = position - self.until(passes)
@@ -163,7 +163,7 @@ class _Row:
     def _shuffled(self, passes: int) -> list[Visit]:
         visits = sorted(v for turns in self._turns for v in turns.of_pass(passes))
         # A text seed is hashed by SHA-512: the same on every machine and version,
-        # and neighbouring seeds and passes share nothing.
+        # and neighboring seeds and passes share nothing.
         random.Random(f"{self._seed}/{passes}{self._label}").shuffle(visits)
         return visits
 

@@ -15,11 +15,11 @@ __all__ = ["Plan", "plan_of"]
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What is made of pictures; by default each is shown as it is."""
+    """What is made of images; by default each is shown as it is."""
 
     buckets: Buckets
     varied: bool = False
-    """Whether pictures and captions change, and concepts have weights."""
+    """Whether images and captions change, and concepts have weights."""
 
     cached: bool = True
     masked: bool = False
@@ -30,7 +30,7 @@ class Plan:
 
 
 def plan_of(config: TrainConfig, *, training: bool, encodes_text: bool) -> Plan:
-    """Plan of a configuration; held-out pictures are always measured as they are."""
+    """Plan of a configuration; held-out images are always measured as they are."""
     buckets = buckets_of(config)
     if not training:
         return Plan(buckets, encodes_text=encodes_text)

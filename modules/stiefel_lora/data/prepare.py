@@ -1,4 +1,4 @@
-"""Encode the pictures and captions of a scan once, keep them on disk."""
+"""Encode the images and captions of a scan once, keep them on disk."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from .caption_variants import caption_variants
 from .encoded import EncodedSet, Entry
 from .encoder import Encoder, encode_caption
-from .folder import Picture, Scan
+from .folder import CaptionedImage, Scan
 from .plan import Plan
 from .sizes import upright_size
 from .tensor_store import TensorStore
-from .unreadable import UnreadablePicture, check_some_readable
+from .unreadable import UnreadableImage, check_some_readable
 
 if TYPE_CHECKING:
     from ..families.protocol import Family
@@ -28,35 +28,35 @@ def encode_set(
     """Encode what the store does not hold yet.
 
     Args:
-        scan: pictures and captions.
+        scan: images and captions.
         family: encoders, loaded only when something is missing.
         store: where encoded tensors are kept.
-        plan: what is made of pictures.
-        tick: called after each picture.
+        plan: what is made of images.
+        tick: called after each image.
 
     Raises:
-        DataError: not one of the pictures can be read.
+        DataError: not one of the images can be read.
     """
     entries: list[Entry] = []
     unreadable: list[str] = []
     found = EncodedSet(entries, Encoder(family, store, plan.cached), plan, unreadable)
-    for picture in scan.pictures:
+    for image in scan.images:
         try:
-            entries.append(_prepare(picture, found, plan))
-        except UnreadablePicture as error:
-            unreadable.append(f"{picture.path} ({error})")
+            entries.append(_prepare(image, found, plan))
+        except UnreadableImage as error:
+            unreadable.append(f"{image.path} ({error})")
         tick()
-    check_some_readable(len(scan.pictures), unreadable)
+    check_some_readable(len(scan.images), unreadable)
     return found
 
 
-def _prepare(picture: Picture, found: EncodedSet, plan: Plan) -> Entry:
-    original = upright_size(picture.path)
-    entry = Entry(picture, original, plan.buckets.size_for(original))
+def _prepare(image: CaptionedImage, found: EncodedSet, plan: Plan) -> Entry:
+    original = upright_size(image.path)
+    entry = Entry(image, original, plan.buckets.size_for(original))
     found.prepare(entry)
     if not plan.encodes_text:
         return entry
-    texts = caption_variants(picture) if plan.varied else [picture.caption]
+    texts = caption_variants(image) if plan.varied else [image.caption]
     for text in texts:
         found.encoder.prepare_caption(text)
     return entry

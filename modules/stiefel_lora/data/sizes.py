@@ -1,4 +1,4 @@
-"""Width and height of an upright picture from the head of its file.
+"""Width and height of an upright image from the head of its file.
 
 ``imagesize`` reads a size in the time it takes to open the file and heeds the EXIF
 orientation of JPEG; what it does not tell is asked of Pillow, which decodes nothing
@@ -13,7 +13,7 @@ from typing import BinaryIO
 import imagesize
 
 from .image_file import open_image
-from .unreadable import DAMAGE, UnreadablePicture
+from .unreadable import DAMAGE, UnreadableImage
 
 __all__ = ["upright_size"]
 
@@ -26,7 +26,7 @@ def upright_size(path: Path) -> tuple[int, int]:
     """Width and height in pixels as they are seen.
 
     Raises:
-        UnreadablePicture: not a picture, or cut off before its size.
+        UnreadablePicture: not an image, or cut off before its size.
     """
     try:
         with path.open("rb") as file:
@@ -37,7 +37,7 @@ def upright_size(path: Path) -> tuple[int, int]:
                     return size
     except DAMAGE as error:
         reason = str(error) or type(error).__name__
-        raise UnreadablePicture(reason.replace(str(path), path.name)) from error
+        raise UnreadableImage(reason.replace(str(path), path.name)) from error
     return _size_by_pillow(path)
 
 

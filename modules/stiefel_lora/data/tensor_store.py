@@ -81,7 +81,7 @@ class TensorStore:
         """Write an entry, in place of an older or damaged one.
 
         Raises:
-            OutputError: the folder can not be written, or the disk is full.
+            OutputError: the folder cannot be written, or the disk is full.
         """
         path = self.path(key)
         whole = {
@@ -97,7 +97,7 @@ class TensorStore:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
             raise OutputError(
-                f"The cache folder {self.folder} can not be written "
+                f"The cache folder {self.folder} cannot be written "
                 f"({error.strerror}); make room there or set cache_dir to another "
                 f"folder."
             ) from error

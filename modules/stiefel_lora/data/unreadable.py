@@ -1,4 +1,4 @@
-"""What a picture file that can not be used raises, and what is said of many."""
+"""What an image file that cannot be used raises, and what is said of many."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 
 from .._exceptions import DataError
 
-__all__ = ["DAMAGE", "UnreadablePicture", "check_some_readable"]
+__all__ = ["DAMAGE", "UnreadableImage", "check_some_readable"]
 
 # What Pillow's decoders raise on damaged files, by what they meet first.
 DAMAGE = (
@@ -26,18 +26,18 @@ DAMAGE = (
 )
 
 
-class UnreadablePicture(Exception):
-    """A file that can not be decoded or used; its text is the reason.
+class UnreadableImage(Exception):
+    """A file that cannot be decoded or used; its text is the reason.
 
     It never leaves ``data``.
     """
 
 
 def check_some_readable(count: int, unreadable: Sequence[str]) -> None:
-    """Refuse pictures of which not one can be used.
+    """Refuse images of which not one can be used.
 
     Args:
-        count: of all pictures.
+        count: of all images.
         unreadable: those that are left out, each with its reason.
 
     Raises:
@@ -45,5 +45,5 @@ def check_some_readable(count: int, unreadable: Sequence[str]) -> None:
     """
     if count and len(unreadable) == count:
         raise DataError(
-            f"None of the {count} pictures can be read; the first is {unreadable[0]}."
+            f"None of the {count} images can be read; the first is {unreadable[0]}."
         )

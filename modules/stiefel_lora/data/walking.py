@@ -97,8 +97,8 @@ def _refuser(top: Path) -> Callable[[OSError], None]:
 def _problem(folder: Path, error: OSError) -> DataError:
     if isinstance(error, FileNotFoundError):
         return DataError(
-            f"There is no picture folder {folder}; correct the path in concepts."
+            f"There is no image folder {folder}; correct the path in concepts."
         )
     if isinstance(error, NotADirectoryError):
-        return DataError(f"{folder} is a file; concepts lists folders of pictures.")
-    return DataError(f"The picture folder {folder} can not be read ({error.strerror}).")
+        return DataError(f"{folder} is a file; concepts lists folders of images.")
+    return DataError(f"The image folder {folder} cannot be read ({error.strerror}).")

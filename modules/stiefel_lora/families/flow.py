@@ -1,4 +1,4 @@
-r"""What families that flow straight from noise to picture have in common.
+r"""What families that flow straight from noise to image have in common.
 
 At the share of noise :math:`\sigma` the latents are
 :math:`(1 - \sigma)\,x_0 + \sigma\,n` and the target is :math:`n - x_0`.
@@ -25,13 +25,13 @@ def flow_signal_to_noise(sigmas: Tensor) -> Tensor:
 
 
 def dynamic_shift(tokens: int, scheduler: Mapping[str, Any]) -> float:
-    r"""Shift of a picture of ``tokens`` tokens: :math:`e^{\mu}`, mu linear in tokens.
+    r"""Shift of an image of ``tokens`` tokens: :math:`e^{\mu}`, mu linear in tokens.
 
     FLUX's scheduler goes from ``base_shift`` (0.5) at ``base_image_seq_len`` (256) to
     ``max_shift`` (1.15) at ``max_image_seq_len`` (4096): 1024 px are shifted by 3.16.
 
     Args:
-        tokens: patches of the picture that the transformer sees.
+        tokens: patches of the image that the transformer sees.
         scheduler: configuration of ``FlowMatchEulerDiscreteScheduler``.
     """
     few, many = scheduler["base_image_seq_len"], scheduler["max_image_seq_len"]

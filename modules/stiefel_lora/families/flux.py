@@ -139,7 +139,7 @@ class Flux(StockFamily):
     def predict(
         self, denoiser: nn.Module, batch: Batch, noise: Tensor, timesteps: Tensor
     ) -> Prediction:
-        """Predict the way from the picture to the noise."""
+        """Predict the way from the image to the noise."""
         latents, embeds = batch["latents"], batch["embeds"].to(self._dtype)
         count, channels, height, width = latents.shape
         share = (timesteps.to(latents) / self.timesteps).view(-1, 1, 1, 1)

@@ -1,4 +1,4 @@
-r"""Pictures to latents and back, as the stock pipelines scale them.
+r"""Images to latents and back, as the stock pipelines scale them.
 
 With the VAE's posterior mean :math:`z`: latents are :math:`s\,z`,
 :math:`s\,(z - m)` for a VAE whose config has a ``shift_factor`` m, or
@@ -14,13 +14,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-__all__ = ["decode_latents", "encode_latents", "picture_of"]
+__all__ = ["decode_latents", "encode_latents", "image_of"]
 
 
 def encode_latents(vae: Any, pixels: Tensor) -> Tensor:
     """From ``(batch, 3, H, W)`` in [-1, 1] to ``(batch, channels, h, w)`` latents.
 
-    The mean is taken, not a sample: the same picture gives the same latents.
+    The mean is taken, not a sample: the same image gives the same latents.
     """
     mean, std = _statistics(vae, pixels)
     found = vae.encode(pixels).latent_dist.mode()
@@ -33,8 +33,8 @@ def decode_latents(vae: Any, latents: Tensor) -> Tensor:
     return vae.decode(latents * std / vae.config.scaling_factor + mean).sample
 
 
-def picture_of(pixels: Tensor) -> Image.Image:
-    """From ``(3, height, width)`` in [-1, 1] to a picture; what is outside is cut."""
+def image_of(pixels: Tensor) -> Image.Image:
+    """From ``(3, height, width)`` in [-1, 1] to an image; what is outside is cut."""
     levels = (pixels / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)
     return Image.fromarray(levels.permute(1, 2, 0).cpu().numpy())
 

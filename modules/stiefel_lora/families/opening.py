@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..checkpoints import ModelSource, find_model, quantised_source
+from ..checkpoints import ModelSource, find_model, quantized_source
 from .catalogue import record_of, records
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def open_family(
     kind = _class_of(config.model_type)
     dtype = getattr(torch, config.plain_weight_dtype)
     if config.weight_dtype != config.plain_weight_dtype:
-        source = quantised_source(source, kind.component, config.weight_dtype, device)
+        source = quantized_source(source, kind.component, config.weight_dtype, device)
     settings = {name: getattr(config, name) for name in kind.facts.settings}
     family = kind(source, dtype, device, **settings)
     family.guidance_scale = config.guidance_scale

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..checkpoints.facts import FamilyFacts
 from ..checkpoints.source import ModelSource
 from ..data.framing import Frame
-from .latents import decode_latents, encode_latents, picture_of
+from .latents import decode_latents, encode_latents, image_of
 from .protocol import SampleRequest, evaluating
 from .text_training import TrainableText
 
@@ -57,7 +57,7 @@ class StockFamily(TrainableText):
         self.text_fingerprint = source.fingerprint(
             text, str(weight_dtype), *text_settings
         )
-        self.picture_fingerprint = source.fingerprint(("vae",))
+        self.image_fingerprint = source.fingerprint(("vae",))
         self._schedule = self._training_schedule()
         self._vae: Any = None
 
@@ -68,7 +68,7 @@ class StockFamily(TrainableText):
         raise NotImplementedError
 
     def _about_frame(self, frame: Frame) -> dict[str, Tensor]:
-        """What the denoiser is told of a picture beside its latents."""
+        """What the denoiser is told of an image beside its latents."""
         return {}
 
     def _prompts(self, request: SampleRequest) -> dict[str, Any]:
@@ -124,10 +124,10 @@ class StockFamily(TrainableText):
     def _as_batch(self, tensor: Tensor) -> Tensor:
         return tensor[None].to(self.device)
 
-    # Pictures -----------------------------------------------------------------------
+    # Images -----------------------------------------------------------------------
 
     @torch.no_grad()
-    def encode_picture(self, pixels: Tensor, frame: Frame) -> dict[str, Tensor]:
+    def encode_image(self, pixels: Tensor, frame: Frame) -> dict[str, Tensor]:
         """``latents (channels, h, w)`` float32, and what else the denoiser is told."""
         latents = encode_latents(self._vae_on_device(), pixels.to(self.device)[None])
         return {"latents": latents[0].cpu(), **self._about_frame(frame)}
@@ -140,8 +140,8 @@ class StockFamily(TrainableText):
             torch.cuda.empty_cache()
 
     def sample(self, request: SampleRequest) -> Image.Image:
-        """Make one picture with the denoiser as it is now."""
-        return picture_of(self.sample_pixels(request))
+        """Make one image with the denoiser as it is now."""
+        return image_of(self.sample_pixels(request))
 
     def sample_pixels(self, request: SampleRequest) -> Tensor:
         """Run the stock pipeline: ``(3, height, width)`` in [-1, 1].

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Batch", "Family", "Prediction", "SampleRequest", "evaluating"]
 
 Batch: TypeAlias = dict[str, Tensor]
-"""Encoded pictures and captions, stacked: ``latents (batch, channels, h, w)`` and
+"""Encoded images and captions, stacked: ``latents (batch, channels, h, w)`` and
 whatever else the family's encoders returned."""
 
 
@@ -37,7 +37,7 @@ class Prediction:
 
 @dataclasses.dataclass(frozen=True)
 class SampleRequest:
-    """One sample picture with its prompt already encoded.
+    """One sample image with its prompt already encoded.
 
     ``positive`` and ``negative`` are what ``Family.encode_caption`` returned; without
     ``negative`` the model's own empty prompt takes its place.
@@ -74,7 +74,7 @@ class Family(Protocol):
     text_fingerprint: str
     """The same of the text encoders and tokenizers."""
 
-    picture_fingerprint: str
+    image_fingerprint: str
     """The same of the VAE."""
 
     prediction_type: str
@@ -128,7 +128,7 @@ class Family(Protocol):
         """Encode one caption; ``known`` is what this returned before training."""
         ...
 
-    def encode_picture(self, pixels: Tensor, frame: Frame) -> dict[str, Tensor]:
+    def encode_image(self, pixels: Tensor, frame: Frame) -> dict[str, Tensor]:
         """Encode ``(3, height, width)`` pixels in [-1, 1]: ``latents`` and more."""
         ...
 
@@ -168,7 +168,7 @@ class Family(Protocol):
         ...
 
     def sample(self, request: SampleRequest) -> Image.Image:
-        """Make one picture with the denoiser as it is now."""
+        """Make one image with the denoiser as it is now."""
         ...
 
     def set_gradient_checkpointing(self, enabled: bool) -> None:

@@ -66,7 +66,7 @@ class Sd15(UNetFamily):
         self._nothing: dict[str, Tensor] | None = None
 
     def _encode_text(self, part: str, captions: Sequence[str]) -> Batch:
-        """``embeds (batch, 77, 768)``: the last hidden states, normalised."""
+        """``embeds (batch, 77, 768)``: the last hidden states, normalized."""
         found = self._encoder(part)(self._tokens(part, captions))
         return {"embeds": found.last_hidden_state}
 

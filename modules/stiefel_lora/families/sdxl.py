@@ -47,7 +47,7 @@ def _is_file(header: Header) -> bool:
 
 
 class Sdxl(UNetFamily):
-    """The U-Net is told the pooled caption, and sizes and place of the picture."""
+    """The U-Net is told the pooled caption, and sizes and place of the image."""
 
     name = RECORD.name
     facts = FamilyFacts(

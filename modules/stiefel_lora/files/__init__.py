@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .kohya import save_kohya
     from .load import load_lora
     from .metadata import training_metadata
-    from .metadata_pictures import LearnedFolder, picture_metadata, tag_frequency
+    from .metadata_pictures import LearnedFolder, image_metadata, tag_frequency
     from .peft import save_peft
     from .svd import compress
     from .tensors import read_tensors, write_tensors
@@ -65,12 +65,12 @@ __all__ = [
     "compress",
     "convert_lora",
     "extract_lora",
+    "image_metadata",
     "inspect_lora",
     "load_lora",
     "merge_lora",
     "open_lora",
     "overlap",
-    "picture_metadata",
     "read_tensors",
     "resize_lora",
     "row_scale",
@@ -119,7 +119,7 @@ _HOME = {
     "merge_lora": "tools.merging",
     "open_lora": "tools.open_lora",
     "overlap": "tools.overlaps",
-    "picture_metadata": "metadata_pictures",
+    "image_metadata": "metadata_pictures",
     "read_tensors": "tensors",
     "resize_lora": "tools.resizing",
     "row_scale": "dora",

@@ -54,7 +54,7 @@ def training_metadata(
         version: version of this package.
         family: name of the model family.
         prediction_type: what the base model predicts, in the words of diffusers.
-        more: entries by their whole names, as those of ``picture_metadata``.
+        more: entries by their whole names, as those of ``image_metadata``.
         started: when training began.
         extra: more private entries, name without prefix -> JSON value.
     """

@@ -11,7 +11,7 @@ import collections
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["LearnedFolder", "picture_metadata", "tag_frequency"]
+__all__ = ["LearnedFolder", "image_metadata", "tag_frequency"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +33,7 @@ class LearnedFolder:
     tag_delimiter: str = ","
 
 
-def picture_metadata(
+def image_metadata(
     folders: Sequence[LearnedFolder], buckets: Mapping[tuple[int, int], float]
 ) -> dict[str, object]:
     """Entries on pictures, their folders, buckets and tags.

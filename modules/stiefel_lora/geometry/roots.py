@@ -61,7 +61,7 @@ _POLISH = ((1.875, -1.25, 0.375),) * 3
 
 
 def inverse_sqrt(
-    gram: Tensor, iterations: int | None = None, *, centre: float | None = None
+    gram: Tensor, iterations: int | None = None, *, center: float | None = None
 ) -> Tensor:
     """Compute K^(-1/2) of symmetric positive definite K by coupled Newton-Schulz.
 
@@ -72,8 +72,8 @@ def inverse_sqrt(
     Args:
         gram: ``(*batch, r, r)``.
         iterations: default 12, in float64 14.
-        centre: middle of an interval that is known to hold all eigenvalues; K is
-            divided by it, and e = max|1 - lambda / centre| becomes (3 e^2 + e^3) / 4
+        center: middle of an interval that is known to hold all eigenvalues; K is
+            divided by it, and e = max|1 - lambda / center| becomes (3 e^2 + e^3) / 4
             in each iteration. Not given: K is divided by its largest row sum.
 
     Returns:
@@ -83,11 +83,11 @@ def inverse_sqrt(
         iterations = 14 if gram.dtype == torch.float64 else 12
     flat = _flat(gram)
     scale: float | Tensor
-    if centre is None:
-        # The largest absolute row sum bounds lambda_max without a factorisation.
+    if center is None:
+        # The largest absolute row sum bounds lambda_max without a factorization.
         scale = flat.abs().sum(-1, keepdim=True).amax(-2, keepdim=True)
     else:
-        scale = centre
+        scale = center
     forward, inverse = flat / scale, _identity(gram).expand_as(flat)
     # Two coupled sequences, to K^(1/2) and K^(-1/2): the uncoupled one is unstable. The
     # first product and the last half of an iteration are spared.

@@ -72,7 +72,7 @@ def nearest_orthonormal(moved: Tensor, longest: float | None = None) -> Tensor:
     # K = I + xi^T xi has no eigenvalue below 1, so the middle of the interval is known
     # without a look at K, and a third of the iterations is enough.
     iterations = 5 if moved.dtype == torch.float64 else 4
-    return moved @ inverse_sqrt(gram, iterations, centre=1 + longest**2 / 2)
+    return moved @ inverse_sqrt(gram, iterations, center=1 + longest**2 / 2)
 
 
 def retract_qr(point: Tensor, step: Tensor) -> Tensor:

@@ -4,11 +4,11 @@ A frozen layer keeps nothing: its input's gradient needs its weight alone. For t
 backward pass are kept
 
 * by a LoRA: its input, and the r numbers between A and B for each position;
-* by normalisations and activation functions: their input;
+* by normalizations and activation functions: their input;
 * by an attention: query, key, value and result, as the kernels of SDPA, flash and
   xformers do, which never hold the matrix of all pairs.
 
-Under mixed precision most of it is in ``train_dtype``, the inputs of normalisations in
+Under mixed precision most of it is in ``train_dtype``, the inputs of normalizations in
 float32, and a LoRA keeps a copy of its own even where several layers read one input.
 What lies before the first LoRA keeps nothing; a text encoder that is trained is before
 all that reads what it says. Gradient checkpointing keeps the inputs
@@ -33,7 +33,7 @@ class Kind:
 
     Attributes:
         targets: names of the layers that have a LoRA, with its rank.
-        batch: pictures that go through the model together.
+        batch: images that go through the model together.
         width: bytes of a number in ``train_dtype``.
         checkpointing: whether units are computed again.
         dora: whether the length of each row is trained too.

@@ -29,7 +29,7 @@ class DiskEstimate:
     """Bytes on disk."""
 
     cache: int
-    """Encoded pictures and captions."""
+    """Encoded images and captions."""
 
     checkpoints: int
     """Those that are kept, and the one that is being written."""
@@ -46,11 +46,11 @@ class DiskEstimate:
 def estimate_disk(
     config: TrainConfig,
     settings: Mapping[str, Mapping[str, Any]],
-    pictures: int,
+    images: int,
     factors: int,
     state: int,
 ) -> DiskEstimate:
-    """Estimate from the number of pictures, and from the bytes of factors and state."""
+    """Estimate from the number of images, and from the bytes of factors and state."""
     vae = settings["vae"]
     side = math.ceil(config.resolution / 2 ** (len(vae["block_out_channels"]) - 1))
     latents = vae["latent_channels"] * side**2 * FLOAT
@@ -61,7 +61,7 @@ def estimate_disk(
         PLAIN[config.output_dtype] * factors // FLOAT for _ in config.output_formats
     )
     return DiskEstimate(
-        cache=pictures * (latents + caption + 2 * HEAD),
+        cache=images * (latents + caption + 2 * HEAD),
         checkpoints=(config.keep_checkpoints + 1) * (factors + state),
         files=files,
     )

@@ -1,4 +1,4 @@
-"""What a run will need of a card, part by part, before anything is loaded.
+"""What a run will need of a GPU, part by part, before anything is loaded.
 
 Weights, factors, gradients and optimizer state are exact: they follow from shapes.
 Activations follow the rules in ``activations``, the VAE's largest moment those in
@@ -57,7 +57,7 @@ class MemoryEstimate:
 
     Attributes:
         parts: of training.
-        encoding: while pictures and captions are encoded, before the denoiser is
+        encoding: while images and captions are encoded, before the denoiser is
             loaded.
         sampling: while a sample is decoded; 0 without samples.
     """
@@ -77,7 +77,7 @@ class MemoryEstimate:
 
     @property
     def total(self) -> int:
-        """What the card must have: the largest of the three."""
+        """What the GPU must have: the largest of the three."""
         return max(self.training, self.encoding, self.sampling)
 
 

@@ -23,7 +23,7 @@ def flux_steps(
 
     Args:
         config: the transformer's ``config.json``.
-        side: of the latents of one square picture; 2 x 2 of them are a token.
+        side: of the latents of one square image; 2 x 2 of them are a token.
         text_tokens: length of an encoded caption.
         told: whether CLIP is trained: scales, shifts and gates come from it, and what
             they multiply is kept for its gradient.

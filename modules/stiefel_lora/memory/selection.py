@@ -39,7 +39,7 @@ def trained_layers(
 
 
 def stand_in_model(layers: Mapping[str, Layer]) -> nn.Module:
-    """Make a model of these layers without their numbers; it can not compute."""
+    """Make a model of these layers without their numbers; it cannot compute."""
     model = nn.Module()
     for name, layer in layers.items():
         parent = model

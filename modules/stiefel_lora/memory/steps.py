@@ -1,7 +1,7 @@
 """What a denoiser computes, step by step, as far as memory goes; no torch.
 
 An architecture is a sequence of steps and of units, the pieces that gradient
-checkpointing computes again as a whole. ``places`` counts the positions of one picture
+checkpointing computes again as a whole. ``places`` counts the positions of one image
 that a step works on: tokens, or pixels of a feature map.
 """
 
@@ -35,7 +35,7 @@ class Layer:
         name: as in diffusers.
         outputs: rows of its weight.
         inputs: columns of its weight, of a convolution ``channels * kernel ** 2``.
-        places: outputs of one picture, without the channels.
+        places: outputs of one image, without the channels.
         kernel: side of a convolution's kernel, 0 for a linear layer.
         bias: whether it has one.
         shares: whether a step before reads the same input.
@@ -58,14 +58,14 @@ class Layer:
 
     @property
     def input_numbers(self) -> int:
-        """Numbers that it reads for one picture."""
+        """Numbers that it reads for one image."""
         channels = self.inputs // max(self.kernel, 1) ** 2
         return channels * self.places * self.stride**2
 
 
 @dataclasses.dataclass(frozen=True)
 class Norm:
-    """A normalisation: it keeps its input for the backward pass."""
+    """A normalization: it keeps its input for the backward pass."""
 
     width: int
     places: int
@@ -76,7 +76,7 @@ class Norm:
 
 @dataclasses.dataclass(frozen=True)
 class Kept:
-    """Numbers of one picture that some other function keeps for the backward pass."""
+    """Numbers of one image that some other function keeps for the backward pass."""
 
     numbers: int
     exact: bool = False
@@ -98,9 +98,9 @@ class Unit:
     """What gradient checkpointing keeps the input of and computes again.
 
     Attributes:
-        inputs: numbers of one picture in that input.
+        inputs: numbers of one image in that input.
         steps: what it computes.
-        repeated: whether it is one of the blocks whose linear layers are quantised.
+        repeated: whether it is one of the blocks whose linear layers are quantized.
     """
 
     inputs: int

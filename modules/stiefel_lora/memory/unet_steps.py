@@ -23,7 +23,7 @@ def unet_steps(
 
     Args:
         config: the U-Net's ``config.json``.
-        side: of the latents of one square picture.
+        side: of the latents of one square image.
         text_tokens: length of an encoded caption.
     """
     return list(_Walk(config, side, text_tokens).steps())

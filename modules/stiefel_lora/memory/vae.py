@@ -9,7 +9,7 @@ __all__ = ["decoding_bytes", "encoding_bytes", "vae_parameters"]
 
 Config = Mapping[str, Any]
 FLOAT = 4
-# The input of a block's layer, its normalised and its activated form.
+# The input of a block's layer, its normalized and its activated form.
 HELD = 3
 
 
@@ -19,7 +19,7 @@ def vae_parameters(config: Config) -> int:
 
 
 def encoding_bytes(config: Config, resolution: int) -> int:
-    """Largest moment of the VAE's encoder on one picture, in float32."""
+    """Largest moment of the VAE's encoder on one image, in float32."""
     return HELD * config["block_out_channels"][0] * resolution**2 * FLOAT
 
 
@@ -31,12 +31,12 @@ def decoding_bytes(config: Config, resolution: int) -> int:
 
 def _vae_parts(config: Config) -> Iterator[int]:
     widths, depth = config["block_out_channels"], config["layers_per_block"]
-    latent, colours, top = (
+    latent, colors, top = (
         config["latent_channels"],
         3,
         config["block_out_channels"][-1],
     )
-    yield from _conv(colours, widths[0])
+    yield from _conv(colors, widths[0])
     before = widths[0]
     for index, width in enumerate(widths):
         yield from _resnets([before] + [width] * (depth - 1), width)
@@ -56,7 +56,7 @@ def _vae_parts(config: Config) -> Iterator[int]:
         before = width
         if index < len(widths) - 1:
             yield from _conv(width, width)
-    yield from (2 * widths[0], *_conv(widths[0], colours))
+    yield from (2 * widths[0], *_conv(widths[0], colors))
 
 
 def _middle(config: Config, width: int) -> Iterator[int]:

@@ -90,7 +90,7 @@ LORA_RITE = Method(
 RIEMANNION = Method(
     name="riemannion",
     label="Riemannion",
-    summary="Orthogonalised momentum in the tangent space of the rank-r matrices.",
+    summary="Orthogonalized momentum in the tangent space of the rank-r matrices.",
     target="stiefel_lora.optim.riemannion:Riemannion",
     default_lr=1e-2,
     lr_unit="spectral norm of the product's step",
@@ -113,7 +113,7 @@ RIEMANNION = Method(
             type=str,
             default="raw",
             choices=("raw", "orthogonal"),
-            doc="Store the momentum before orthogonalisation (raw) or after it. The "
+            doc="Store the momentum before orthogonalization (raw) or after it. The "
             "paper prints both; after it, gradients weigh little.",
         ),
         Option(

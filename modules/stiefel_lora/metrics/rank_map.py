@@ -1,4 +1,4 @@
-"""A picture of all blocks over time: one row a block, one column a measurement."""
+"""An image of all blocks over time: one row a block, one column a measurement."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .tags import split_section
 __all__ = ["heat_map"]
 
 # Viridis at nine points (matplotlib, CC0): dark is little, bright is much.
-_COLOURS = np.array(
+_COLORS = np.array(
     [
         (68, 1, 84),
         (71, 44, 122),
@@ -45,13 +45,13 @@ def heat_map(
     given = np.asarray(columns, dtype=np.float64).T
     values = np.clip(np.nan_to_num(given), 0.0, 1.0)
     row = int(np.clip(_HEIGHT // len(names), *_ROW_LIMITS))
-    place = values * (len(_COLOURS) - 1)
+    place = values * (len(_COLORS) - 1)
     channels = [
-        np.interp(place, np.arange(len(_COLOURS)), _COLOURS[:, c]) for c in range(3)
+        np.interp(place, np.arange(len(_COLORS)), _COLORS[:, c]) for c in range(3)
     ]
-    colours = np.stack(channels, axis=-1).round().astype(np.uint8)
-    colours[np.isnan(given)] = 255
-    body = Image.fromarray(colours).resize(
+    colors = np.stack(channels, axis=-1).round().astype(np.uint8)
+    colors[np.isnan(given)] = 255
+    body = Image.fromarray(colors).resize(
         (_WIDTH, row * len(names)), Image.Resampling.NEAREST
     )
     sheet = Image.new("RGB", (_LABELS + _WIDTH, body.height + 36), "white")

@@ -177,11 +177,11 @@ def _oriented(first: Tensor, second: Tensor, order: _Order) -> Oriented:
 def _parses(
     count: int, join: Callable[[int], _Join], optional: Callable[[int], bool]
 ) -> list[list[int]]:
-    """Ways to cut a sequence into pairs of neighbours and optional items, two at most.
+    """Ways to cut a sequence into pairs of neighbors and optional items, two at most.
 
     Args:
         count: length of the sequence.
-        join: kind of the neighbours i and i + 1; ``"wide"`` ones are passed over.
+        join: kind of the neighbors i and i + 1; ``"wide"`` ones are passed over.
         optional: whether an item may be passed over alone.
 
     Returns:

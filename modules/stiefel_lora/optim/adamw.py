@@ -33,7 +33,7 @@ class SeparateBetas(LoraOptimizer):
         eps: added to the root of the second moment.
 
     Raises:
-        OptionError: an option out of bounds, or nothing to optimise.
+        OptionError: an option out of bounds, or nothing to optimize.
     """
 
     _tensor_rates: bool = True

@@ -138,7 +138,7 @@ def _warn_of_hidden_scale(label: str, rate: float) -> None:
 @functools.cache
 def _warn_of_hidden_alpha() -> None:
     log.warning(
-        "LoRA alpha can not be seen from parameters alone; set alpha equal to the rank "
+        "LoRA alpha cannot be seen from parameters alone; set alpha equal to the rank "
         "in your trainer, because this optimizer owns the scale of the product."
     )
 

@@ -93,7 +93,7 @@ def stiefel_gauge(up: Tensor, down: Tensor) -> Gauge:
 
 
 def enter_stiefel_gauge(up: Tensor, down: Tensor, name: str) -> Gauge | None:
-    """Make B orthonormal in place; None where B was 0 and starts anew, with A = 0."""
+    """Make B orthonormal in place; None where B was 0 and starts again, with A = 0."""
     if not up.any():
         orthonormal_start(up, down, name)
         return None

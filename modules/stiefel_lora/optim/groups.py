@@ -127,7 +127,7 @@ def named_groups(source: Source) -> list[dict[str, Any]]:
     a group of unnamed tensors has none.
 
     Raises:
-        OptionError: nothing to optimise, no parameters where there should be, names
+        OptionError: nothing to optimize, no parameters where there should be, names
             for some of them only, or one tensor twice.
     """
     if isinstance(source, nn.Module):

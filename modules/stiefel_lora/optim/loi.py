@@ -10,10 +10,10 @@ backward passes: with B = 0 and :math:`A = \Omega^T` the gradient of B is
 :math:`G \Omega`; with A = 0 and B = Q the gradient of A is :math:`Q^T G`.
 
 References:
-    "Riemannion", 2025, arXiv:2507.12142, section on locally optimal initialisation and
+    "Riemannion", 2025, arXiv:2507.12142, section on locally optimal initialization and
     BackPropRSVD.
     N. Halko, P. Martinsson, J. Tropp, "Finding Structure with Randomness", 2011,
-    algorithm 4.4 (randomised SVD with power iterations).
+    algorithm 4.4 (randomized SVD with power iterations).
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def init_loi_(
 
     Args:
         source: a model with trainable LoRA layers, named parameters or groups.
-        backward: computes the loss of one fixed batch (same pictures, noise and
+        backward: computes the loss of one fixed batch (same images, noise and
             timesteps at every call) and calls ``backward()``. It is called
             2 (power + 1) ceil(k / r) times, k = 2r + oversampling.
         offset: False starts at B = first r left singular vectors, A = 0, so that the

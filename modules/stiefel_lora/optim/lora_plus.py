@@ -44,7 +44,7 @@ class LoRAPlus(PairOptimizer):
 
     Raises:
         OptionError: an option out of bounds.
-        PairingError: parameters whose roles can not be told without guessing.
+        PairingError: parameters whose roles cannot be told without guessing.
     """
 
     method = "lora_plus"

@@ -81,7 +81,7 @@ class PairOptimizer(LoraOptimizer):
         options: every option of the catalogue entry. Groups may override any of them.
 
     Raises:
-        OptionError: option unknown or out of bounds, or nothing to optimise.
+        OptionError: option unknown or out of bounds, or nothing to optimize.
         PairingError: ambiguous pairs, or none at all.
     """
 
@@ -293,7 +293,7 @@ class PairOptimizer(LoraOptimizer):
             other = f", or set {choice[0].name}={choice[1]!r}" if choice else ""
             raise OptionError(
                 f"{type(self).__name__} moves the two factors of a pair together and "
-                "can not step single parameters; switch the fused backward pass "
+                "cannot step single parameters; switch the fused backward pass "
                 f"off{other}."
             )
         if parameter.grad is None:

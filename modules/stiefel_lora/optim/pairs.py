@@ -5,7 +5,7 @@ Trainers hand bare tensors to an optimizer, so the pairs are found by, in this o
 1. names: the group's ``lora_param_names`` or torch's ``param_names``, then the
    attribute ``original_name`` (diffusion-pipe);
 2. the attributes ``_is_lora_A`` and ``_is_lora_B`` (the adv_optm convention);
-3. shape and order within a group, where only one pairing is possible: neighbours
+3. shape and order within a group, where only one pairing is possible: neighbors
    ``(r, in)`` and ``(out, r)``, in one order throughout;
 4. two groups of equal length whose members fit one by one (LoRA+ splits A from B).
 
@@ -80,7 +80,7 @@ class Pair:
 
     @property
     def too_wide(self) -> bool:
-        """Whether the rank exceeds one side of the layer, so that B can not be full."""
+        """Whether the rank exceeds one side of the layer, so that B cannot be full."""
         return self.rank > min(self.sides)
 
 

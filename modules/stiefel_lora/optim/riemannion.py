@@ -228,7 +228,7 @@ def tiny_right_factor(name: str, rank: int, width: int, seed: int = 0) -> Tensor
 
 
 class Riemannion(PairOptimizer):
-    """Orthogonalised momentum in the tangent space of the rank-r matrices.
+    """Orthogonalized momentum in the tangent space of the rank-r matrices.
 
     The adapter must start away from zero: call
     :func:`~stiefel_lora.optim.init.init_riemannion_` or
@@ -249,7 +249,7 @@ class Riemannion(PairOptimizer):
 
     Raises:
         OptionError: an option out of bounds; at the first step, B not in float32.
-        PairingError: parameters whose roles can not be told without guessing.
+        PairingError: parameters whose roles cannot be told without guessing.
     """
 
     method = "riemannion"

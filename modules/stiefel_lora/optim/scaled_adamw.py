@@ -85,7 +85,7 @@ class ScaledAdamW(PairOptimizer):
 
     Raises:
         OptionError: an option out of bounds.
-        PairingError: parameters whose roles can not be told without guessing.
+        PairingError: parameters whose roles cannot be told without guessing.
     """
 
     method = "scaled_adamw"

@@ -172,7 +172,7 @@ class StelLA(PairOptimizer):
 
     Raises:
         OptionError: an option out of bounds; at the first step, B not in float32.
-        PairingError: parameters whose roles can not be told without guessing.
+        PairingError: parameters whose roles cannot be told without guessing.
     """
 
     method = "stella"

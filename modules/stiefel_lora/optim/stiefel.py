@@ -25,10 +25,10 @@ References:
     "Riemannian Optimization for LoRA on the Stiefel Manifold", 2025,
     arXiv:2508.17901 (B on St with tangent momentum; there QR retraction and raw
     length).
-    OneTrainer pull request 1333, 2026 (normalised length, sign for A).
+    OneTrainer pull request 1333, 2026 (normalized length, sign for A).
     "Spectral Steepest Descent on the Stiefel manifold" (SPEL), 2026,
     arXiv:2601.21487 (msign of the tangent gradient).
-    K. Jordan et al., "Muon", 2024 (orthogonalised momentum with Nesterov).
+    K. Jordan et al., "Muon", 2024 (orthogonalized momentum with Nesterov).
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ def _momentum(batch: FactorBatch, core: Core, ambient: Tensor) -> Tensor:
     factor = _LENGTHS[batch.choices["b_length"]](batch, core)
     if batch.choices["retraction"] == "polar":
         # The fourth root of tr((X^T X)^2) bounds the spectral norm, by at most r^(1/4),
-        # without a factorisation.
+        # without a factorization.
         bound = torch.linalg.matrix_norm(core["own_gram"], keepdim=True).sqrt()
         factor = torch.minimum(factor, _LONGEST / _divisor(bound, core))
     factor = factor * core["moves"]
@@ -377,7 +377,7 @@ class StiefelLoRA(PairOptimizer):
 
     B is brought into the gauge at the first step and after every load, without
     changing the product; B = 0 gets a seeded orthonormal start and A = 0. LoRA alpha
-    must equal the rank, which an optimizer alone can not see.
+    must equal the rank, which an optimizer alone cannot see.
 
     Args:
         params: model, named parameters, parameters or groups of them.
@@ -410,7 +410,7 @@ class StiefelLoRA(PairOptimizer):
 
     Raises:
         OptionError: an option out of bounds.
-        PairingError: parameters whose roles can not be told without guessing.
+        PairingError: parameters whose roles cannot be told without guessing.
     """
 
     method = "stiefel_lora"

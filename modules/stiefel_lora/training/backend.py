@@ -25,7 +25,7 @@ __all__ = [
     "check_attention",
     "check_compiler",
     "check_hardware",
-    "check_quantisation",
+    "check_quantization",
     "compile_blocks",
     "make_accelerator",
     "savings",
@@ -43,7 +43,7 @@ def check_hardware(config: TrainConfig) -> None:
     """Refuse what this machine does not have.
 
     Raises:
-        ConfigError: no such device, or float16 training without an NVIDIA card.
+        ConfigError: no such device, or float16 training without an NVIDIA GPU.
     """
     kind = config.device.partition(":")[0]
     present = {
@@ -65,19 +65,19 @@ def check_hardware(config: TrainConfig) -> None:
     on_cuda = kind == "cuda" or (kind == "auto" and present["cuda"])
     if config.train_dtype == "float16" and not on_cuda:
         raise ConfigError(
-            'train_dtype="float16" needs an NVIDIA card (its gradients are scaled); '
+            'train_dtype="float16" needs an NVIDIA GPU (its gradients are scaled); '
             'write "bfloat16" or "float32".'
         )
 
 
-def check_quantisation(config: TrainConfig) -> None:
-    """Refuse quantised weights without bitsandbytes.
+def check_quantization(config: TrainConfig) -> None:
+    """Refuse quantized weights without bitsandbytes.
 
     Raises:
         ConfigError: it is not installed.
     """
-    quantised = config.weight_dtype != config.plain_weight_dtype
-    if quantised and importlib.util.find_spec("bitsandbytes") is None:
+    quantized = config.weight_dtype != config.plain_weight_dtype
+    if quantized and importlib.util.find_spec("bitsandbytes") is None:
         raise ConfigError(
             f"weight_dtype={config.weight_dtype!r} needs the package bitsandbytes, "
             f'which is not installed: pip install "stiefel-lora[quant]", or write '
@@ -126,7 +126,7 @@ def check_attention(config: TrainConfig, device: torch.device) -> None:
     """Refuse a mechanism that this machine does not have.
 
     Raises:
-        ConfigError: no such package, or no NVIDIA card.
+        ConfigError: no such package, or no NVIDIA GPU.
     """
     mechanism = config.attention_mechanism
     if mechanism == "sdp":
@@ -139,7 +139,7 @@ def check_attention(config: TrainConfig, device: torch.device) -> None:
         )
     if device.type != "cuda":
         raise ConfigError(
-            f"attention_mechanism={mechanism!r} needs an NVIDIA card, and this run "
+            f"attention_mechanism={mechanism!r} needs an NVIDIA GPU, and this run "
             f'computes on {device.type}: write "sdp".'
         )
 
@@ -178,7 +178,7 @@ def check_compiler(device: torch.device) -> None:
     """Refuse to compile where there is nothing to compile with.
 
     Raises:
-        ConfigError: no C++ compiler for a CPU, no Triton for a card.
+        ConfigError: no C++ compiler for a CPU, no Triton for a GPU.
     """
     if device.type == "cpu":
         missing = None if _has_cpp() else "a C++ compiler (g++, clang or MSVC)"
@@ -269,8 +269,8 @@ def _checkpointing(config: TrainConfig) -> str | None:
 def _batch(config: TrainConfig) -> str | None:
     if config.batch_size == 1:
         return None
-    pictures = config.batch_size * config.gradient_accumulation_steps
-    return f"batch_size=1 with gradient_accumulation_steps={pictures}"
+    images = config.batch_size * config.gradient_accumulation_steps
+    return f"batch_size=1 with gradient_accumulation_steps={images}"
 
 
 def _weights(config: TrainConfig) -> str | None:

@@ -53,10 +53,10 @@ __all__ = [
 def build_state(
     config: TrainConfig, inputs: Preflight, folder: RunFolder
 ) -> TrainingState:
-    """Encode the pictures, then load the denoiser and put the LoRA in.
+    """Encode the images, then load the denoiser and put the LoRA in.
 
     Raises:
-        InputError: pictures that can not be read, a disk that is full ...
+        InputError: images that cannot be read, a disk that is full ...
     """
     seed_all(config.seed)
     opened = inputs.model
@@ -64,11 +64,11 @@ def build_state(
     store = TensorStore(config.cache_dir or config.output_dir / ".cache")
     frozen_text = bool(family.text_models.keys() - opened.text_targets.keys())
     plan = plan_of(config, training=True, encodes_text=frozen_text)
-    pictures = _encode("Encoding pictures", inputs.train, family, store, plan)
+    images = _encode("Encoding images", inputs.train, family, store, plan)
     plan = plan_of(config, training=False, encodes_text=frozen_text)
     # What is never looked at is not encoded either.
     held_out = inputs.validation if config.validate_every else scan_concepts(())
-    validation = _encode("Encoding held-out pictures", held_out, family, store, plan)
+    validation = _encode("Encoding held-out images", held_out, family, store, plan)
     sampler = Sampler(
         config.samples,
         family,
@@ -105,10 +105,10 @@ def build_state(
         optimizer=prepared[1],
         scheduler=_make_scheduler(config, optimizer),
         pairs=pairs_of(whole),
-        order=DataOrder(rates_of(pictures.pictures), config.seed, pictures.sizes),
+        order=DataOrder(rates_of(images.images), config.seed, images.sizes),
         noise=make_noise_source(config, family),
         objective=make_objective(config, family.prediction_type),
-        pictures=pictures,
+        images=images,
         validation=_make_validation(config, family, validation),
         sampler=sampler,
     )
@@ -133,14 +133,14 @@ def _make_average(config: TrainConfig, state: TrainingState) -> MovingAverage | 
 def _encode(
     label: str, scan: Scan, family: Family, store: TensorStore, plan: Plan
 ) -> EncodedSet:
-    with ProgressBar(label, len(scan.pictures)) as bar:
+    with ProgressBar(label, len(scan.images)) as bar:
         encoded = encode_set(scan, family, store, plan, bar.advance)
     if encoded.unreadable:
         say(
-            f"{len(encoded.unreadable)} of {len(scan.pictures)} pictures can not be "
+            f"{len(encoded.unreadable)} of {len(scan.images)} images cannot be "
             f"read and are left out: {'; '.join(encoded.unreadable)}."
         )
-    for remark in profile_remarks(picture.path for picture in encoded.pictures):
+    for remark in profile_remarks(image.path for image in encoded.images):
         say(remark)
     return encoded
 

@@ -16,7 +16,7 @@ from .. import __version__
 from ..adapters import alpha_of, base_lengths, magnitude_of, row_lengths
 from ..data.balance import rates_of
 from ..data.buckets import Size
-from ..data.folder import Picture
+from ..data.folder import CaptionedImage
 from ..data.prepare import EncodedSet
 from ..families.catalogue import record_of
 from ..files import (
@@ -25,7 +25,7 @@ from ..files import (
     LoraWeights,
     canonical_name,
     compress,
-    picture_metadata,
+    image_metadata,
     row_scale,
     save_kohya,
     save_peft,
@@ -89,7 +89,7 @@ class LoraWriter:
             extra: figures for the metadata.
 
         Raises:
-            OutputError: a file can not be written.
+            OutputError: a file cannot be written.
         """
         stem = f"{self._folder.root.name}{mark}"
         with self._state.averaged():
@@ -109,7 +109,7 @@ class LoraWriter:
             self._config,
             step=step,
             prediction_type=state.family.prediction_type,
-            notes=run_notes(self._config, state.pictures),
+            notes=run_notes(self._config, state.images),
             started=self._started,
             extra=dict(extra),
             base_lengths=self._base_lengths,
@@ -206,7 +206,7 @@ def write_lora_files(
         base_lengths: of the rows of a layer without a LoRA, by its name in files.
 
     Raises:
-        OutputError: a file can not be written.
+        OutputError: a file cannot be written.
     """
     rank, alpha = _usual_scale(weights)
     metadata = training_metadata(
@@ -252,9 +252,9 @@ def write_lora_files(
 # Metadata -----------------------------------------------------------------------------
 
 
-def run_notes(config: TrainConfig, pictures: EncodedSet) -> dict[str, object]:
+def run_notes(config: TrainConfig, images: EncodedSet) -> dict[str, object]:
     """Entries by the names that sd-scripts gives them, for ``training_metadata``."""
-    return {**_settings(config), **_pictures(pictures)}
+    return {**_settings(config), **_images(images)}
 
 
 def _settings(config: TrainConfig) -> dict[str, object]:
@@ -284,25 +284,23 @@ def _settings(config: TrainConfig) -> dict[str, object]:
     }
 
 
-def _pictures(pictures: EncodedSet) -> dict[str, object]:
-    rates = rates_of(pictures.pictures)
+def _images(images: EncodedSet) -> dict[str, object]:
+    rates = rates_of(images.images)
     buckets: dict[Size, float] = collections.defaultdict(float)
-    concepts: dict[int, list[tuple[Picture, Fraction]]] = {}
-    for picture, rate, size in zip(
-        pictures.pictures, rates, pictures.sizes, strict=True
-    ):
+    concepts: dict[int, list[tuple[CaptionedImage, Fraction]]] = {}
+    for image, rate, size in zip(images.images, rates, images.sizes, strict=True):
         buckets[size] += float(rate)
-        concepts.setdefault(id(picture.concept), []).append((picture, rate))
+        concepts.setdefault(id(image.concept), []).append((image, rate))
     folders = [_folder(members) for members in concepts.values()]
-    return picture_metadata(folders, buckets)
+    return image_metadata(folders, buckets)
 
 
-def _folder(members: list[tuple[Picture, Fraction]]) -> LearnedFolder:
-    picture, rate = members[0]
+def _folder(members: list[tuple[CaptionedImage, Fraction]]) -> LearnedFolder:
+    image, rate = members[0]
     return LearnedFolder(
-        name=picture.concept.path.name,
-        captions=[picture.caption for picture, _ in members],
+        name=image.concept.path.name,
+        captions=[image.caption for image, _ in members],
         repeats=float(rate),
-        is_reg=picture.concept.is_reg,
-        tag_delimiter=picture.concept.tag_delimiter,
+        is_reg=image.concept.is_reg,
+        tag_delimiter=image.concept.tag_delimiter,
     )

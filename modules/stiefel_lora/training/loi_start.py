@@ -1,4 +1,4 @@
-"""Start a run from the gradient of its first pictures (LOI), the model unchanged."""
+"""Start a run from the gradient of its first images (LOI), the model unchanged."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ from .backend import (
     check_attention,
     check_compiler,
     check_hardware,
-    check_quantisation,
+    check_quantization,
     make_accelerator,
 )
 from .optimizer_trial import check_optimizer
@@ -105,14 +105,14 @@ def run_preflight(config: TrainConfig, *, for_training: bool = True) -> Prefligh
             passed over.
 
     Raises:
-        InputError: one sentence on what can not work.
+        InputError: one sentence on what cannot work.
     """
     if for_training and not config.concepts:
         raise ConfigError(
-            "concepts is not set; name a folder of captioned pictures to learn from."
+            "concepts is not set; name a folder of captioned images to learn from."
         )
     check_hardware(config)
-    check_quantisation(config)
+    check_quantization(config)
     train, validation = scan_all(config)
     named = for_training or config.base_model_name
     source = check_model(config) if named else None
@@ -183,7 +183,7 @@ def report_files(found: Preflight) -> None:
         say(remark)
     if train.without_caption:
         say(
-            f"{train.without_caption} of {len(train.pictures)} pictures have no "
+            f"{train.without_caption} of {len(train.images)} images have no "
             f"caption (.txt); they are learned with an empty one."
         )
 
@@ -192,11 +192,11 @@ def report_files(found: Preflight) -> None:
 class RunEstimate:
     """What a run would learn from, and what it will take."""
 
-    pictures: int
+    images: int
     held_out: int
     without_caption: int
     left_out: tuple[str, ...]
-    """Pictures of either kind that can not be used, each with its reason."""
+    """Images of either kind that cannot be used, each with its reason."""
 
     remarks: tuple[str, ...]
     """Sentences on files that are passed over, masks and color profiles."""
@@ -217,7 +217,7 @@ def estimate_run(config: TrainConfig) -> RunEstimate:
     one of the usual sizes of its family, and its own layers are not checked.
 
     Raises:
-        InputError: one sentence on what can not work.
+        InputError: one sentence on what cannot work.
     """
     found = run_preflight(config, for_training=False)
     train, held_out, source = found.train, found.validation, found.source
@@ -225,10 +225,10 @@ def estimate_run(config: TrainConfig) -> RunEstimate:
     remarks = [
         *train.remarks,
         *held_out.remarks,
-        *profile_remarks(p.path for p in (*train.pictures, *held_out.pictures)),
+        *profile_remarks(p.path for p in (*train.images, *held_out.images)),
     ]
     settings = part_settings(source) if source else usual_settings(config.model_type)
-    count = len(train.pictures) + len(held_out.pictures)
+    count = len(train.images) + len(held_out.images)
     memory, disk = _estimates(config, settings, count)
     free = free_space(config.output_dir)
     if disk.total > free:
@@ -238,8 +238,8 @@ def estimate_run(config: TrainConfig) -> RunEstimate:
             f"output_dir."
         )
     return RunEstimate(
-        len(train.pictures),
-        len(held_out.pictures),
+        len(train.images),
+        len(held_out.images),
         train.without_caption,
         left_out,
         tuple(remarks),
@@ -252,15 +252,15 @@ def estimate_run(config: TrainConfig) -> RunEstimate:
 
 def _left_out(config: TrainConfig, scan: Scan) -> list[str]:
     """Those that training would leave out, by their headers alone."""
-    _, broken = sizes_of(scan.pictures, buckets_of(config))
+    _, broken = sizes_of(scan.images, buckets_of(config))
     found = [f"{path} ({reason})" for path, reason in broken.items()]
-    check_some_readable(len(scan.pictures), found)
+    check_some_readable(len(scan.images), found)
     return found
 
 
 def _estimates(
-    config: TrainConfig, settings: Mapping[str, Any], pictures: int
+    config: TrainConfig, settings: Mapping[str, Any], images: int
 ) -> tuple[MemoryEstimate, DiskEstimate]:
     memory = estimate_memory(config, settings)
     factors, state = memory.factors, memory.state
-    return memory, estimate_disk(config, settings, pictures, factors, state)
+    return memory, estimate_disk(config, settings, images, factors, state)

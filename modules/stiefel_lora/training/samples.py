@@ -1,4 +1,4 @@
-"""Sample pictures during a run, and the grid of first and last ones."""
+"""Sample images during a run, and the grid of first and last ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Sampler", "before_after_grid", "unique_titles"]
 
 _MARGIN = 8
-# Small pictures (the demo's have 64 px) are enlarged, so that captions fit beside them.
+# Small images (the demo's have 64 px) are enlarged, so that captions fit beside them.
 _SHOWN_SIDE = 160
 
 
@@ -72,7 +72,7 @@ class Sampler:
         """Make all samples with the model as it is, and save them.
 
         Raises:
-            OutputError: the folder can not be written.
+            OutputError: the folder cannot be written.
         """
         paths = []
         for index, sample in enumerate(self._samples):
@@ -87,9 +87,9 @@ class Sampler:
         """Save the samples of two steps side by side as ``before_after.png``.
 
         Returns:
-            The file, or None where the pictures of one of the steps are missing.
+            The file, or None where the images of one of the steps are missing.
         """
-        first, last = self._pictures_of(before), self._pictures_of(after)
+        first, last = self._images_of(before), self._images_of(after)
         if not first or not last:
             return None
         path = self._folder / "before_after.png"
@@ -100,7 +100,7 @@ class Sampler:
         _save(before_after_grid(self.prompts, first, last, headings), path)
         return path
 
-    def _pictures_of(self, step: int) -> list[Image.Image]:
+    def _images_of(self, step: int) -> list[Image.Image]:
         paths = [self._folder / f"step-{step:06d}-{i}.png" for i in range(len(self))]
         if not all(path.is_file() for path in paths):
             return []
@@ -113,8 +113,8 @@ def before_after_grid(
     after: Sequence[Image.Image],
     headings: tuple[str, str] = ("before", "after"),
 ) -> Image.Image:
-    """Two rows of pictures, captions above; pictures of one column have one size."""
-    scale = max(1, -(-_SHOWN_SIDE // max(picture.width for picture in before)))
+    """Two rows of images, captions above; images of one column have one size."""
+    scale = max(1, -(-_SHOWN_SIDE // max(image.width for image in before)))
     sizes = [(p.width * scale, p.height * scale) for p in before]
     font = ImageFont.load_default(13)
     letter = font.getlength("n")
@@ -140,8 +140,8 @@ def before_after_grid(
     x = left
     for column, (caption, size) in enumerate(zip(wrapped, sizes, strict=True)):
         draw.multiline_text((x, _MARGIN // 2), caption, fill="black", font=font)
-        for row, pictures in enumerate((before, after)):
-            shown = pictures[column].resize(size, Image.Resampling.NEAREST)
+        for row, images in enumerate((before, after)):
+            shown = images[column].resize(size, Image.Resampling.NEAREST)
             sheet.paste(shown, (x, top + row * (height + _MARGIN)))
         x += size[0] + _MARGIN
     return sheet
@@ -193,5 +193,5 @@ def _save(image: Image.Image, path: Path) -> None:
         temporary.replace(path)
     except OSError as error:
         raise OutputError(
-            f"The picture {path} can not be written ({error.strerror})."
+            f"The image {path} cannot be written ({error.strerror})."
         ) from error

@@ -48,7 +48,7 @@ class TrainingState:
     order: DataOrder
     noise: NoiseSource
     objective: Objective
-    pictures: EncodedSet
+    images: EncodedSet
     validation: Validation | None
     sampler: Sampler
     average: MovingAverage | None = None
@@ -100,9 +100,9 @@ class TrainingState:
         return in_eval_mode(self.optimizer.optimizer)
 
     def loss(self, visits: Iterable[Visit], noise: NoiseSource) -> Tensor:
-        """Mean loss of a batch of pictures, with noise and timesteps drawn for it."""
+        """Mean loss of a batch of images, with noise and timesteps drawn for it."""
         with self.accelerator.autocast():
-            batch = batch_with_text(self.pictures, list(visits), self.family)
+            batch = batch_with_text(self.images, list(visits), self.family)
         drawn, timesteps = noise.draw(batch["latents"])
         device = self.accelerator.device
         timesteps = timesteps.to(device)

@@ -54,7 +54,7 @@ def train(config: TrainConfig, resume: str | Path | None = None) -> TrainResult:
         Where everything is. ``interrupted`` tells a run that was stopped and saved.
 
     Raises:
-        InputError: what was given can not work; raised before anything expensive.
+        InputError: what was given cannot work; raised before anything expensive.
         TrainingError: NaN or infinity, or no memory left.
     """
     started = datetime.datetime.now(datetime.timezone.utc)
@@ -123,7 +123,7 @@ class Run:
         self.state: TrainingState | None = None
 
     def prepare(self) -> TrainingState:
-        """Open the sinks, encode pictures, load the model; a new run starts."""
+        """Open the sinks, encode images, load the model; a new run starts."""
         jsonl = JsonlSink(self.folder.events_file)
         self.sink = SinkGroup([jsonl])
         if self.resume is None:
@@ -150,8 +150,8 @@ class Run:
                 "optimizer": self.config.optimizer.name,
                 "rank": self.config.lora_rank,
                 "blocks": len(state.pairs),
-                "pictures": len(state.pictures),
-                "unreadable": state.pictures.unreadable,
+                "pictures": len(state.images),
+                "unreadable": state.images.unreadable,
                 "changed": {},
                 **more,
             },
@@ -259,8 +259,8 @@ class Run:
             validation_after=losses[max(losses)] if losses else None,
             mean_effective_rank=ranks.mean,
             lowest_effective_rank=ranks.lowest,
-            pictures=len(state.pictures),
-            unreadable=tuple(state.pictures.unreadable),
+            pictures=len(state.images),
+            unreadable=tuple(state.images.unreadable),
             wall_seconds=time.monotonic() - clock,
         )
         self._say_goodbye(result)

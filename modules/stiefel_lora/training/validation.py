@@ -1,6 +1,6 @@
-r"""The loss on pictures that are never learned from, comparable between all runs.
+r"""The loss on images that are never learned from, comparable between all runs.
 
-Picture i is measured at K timesteps, one in each of K equal parts of the range
+Image i is measured at K timesteps, one in each of K equal parts of the range
 (:math:`t_k = \lfloor (k + u_{ik}) T / K \rfloor`), with noise of its own. Both come
 from a generator seeded by i alone: every evaluation, seed and method meets the same
 noise, whatever the batch size.
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..data.order import Visit
 from ..data.prepare import EncodedSet
 from ..families.protocol import Batch, Family, evaluating
-from .loss.denoising_loss import picture_losses
+from .loss.denoising_loss import image_losses
 from .loss.text_batch import batch_with_text
 
 __all__ = ["Validation"]
@@ -27,10 +27,10 @@ _SEED = 1_000_003
 
 
 class Validation:
-    """Held-out pictures with their fixed noise and timesteps.
+    """Held-out images with their fixed noise and timesteps.
 
     Args:
-        pictures: the held-out set.
+        images: the held-out set.
         family: whose loss it is.
         timesteps_per_picture: K.
         batch_size: measurements that go through the model together.
@@ -38,24 +38,24 @@ class Validation:
 
     def __init__(
         self,
-        pictures: EncodedSet,
+        images: EncodedSet,
         family: Family,
-        timesteps_per_picture: int,
+        timesteps_per_image: int,
         batch_size: int,
     ) -> None:
-        self._pictures = pictures
+        self._images = images
         self._family = family
-        self._count = timesteps_per_picture
+        self._count = timesteps_per_image
         self._batch_size = batch_size
 
     def loss(self, denoiser: nn.Module) -> float:
-        """Mean over all pictures and timesteps."""
+        """Mean over all images and timesteps."""
         return float(self.losses(denoiser).mean())
 
     @torch.no_grad()
     def losses(self, denoiser: nn.Module) -> Tensor:
-        """Loss of each picture at each of its timesteps, float64 ``(pictures, K)``."""
-        count = len(self._pictures.sizes)
+        """Loss of each image at each of its timesteps, float64 ``(images, K)``."""
+        count = len(self._images.sizes)
         found = torch.zeros(count, self._count, dtype=torch.float64)
         with evaluating(denoiser):
             for jobs, batch, noise, timesteps in self._batches():
@@ -66,7 +66,7 @@ class Validation:
                     timesteps.to(self._family.device),
                 )
                 places = torch.tensor(jobs).unbind(1)
-                found[places] = picture_losses(predicted).double().cpu()
+                found[places] = image_losses(predicted).double().cpu()
         return found
 
     def _batches(
@@ -74,7 +74,7 @@ class Validation:
     ) -> Iterator[tuple[list[tuple[int, int]], Batch, Tensor, Tensor]]:
         for part in self._jobs():
             visits = [Visit(i, 0) for i, _ in part]
-            batch = batch_with_text(self._pictures, visits, self._family)
+            batch = batch_with_text(self._images, visits, self._family)
             drawn = [self._draw(i, k, batch["latents"].shape[1:]) for i, k in part]
             yield (
                 part,
@@ -84,11 +84,11 @@ class Validation:
             )
 
     def _jobs(self) -> Iterator[list[tuple[int, int]]]:
-        """Pairs of picture and number of its timestep; pictures of one size a batch."""
-        sizes = self._pictures.sizes
+        """Pairs of image and number of its timestep; images of one size a batch."""
+        sizes = self._images.sizes
         by_size = sorted(range(len(sizes)), key=sizes.__getitem__)
-        for _, pictures in itertools.groupby(by_size, key=sizes.__getitem__):
-            jobs = [(i, k) for i in pictures for k in range(self._count)]
+        for _, images in itertools.groupby(by_size, key=sizes.__getitem__):
+            jobs = [(i, k) for i in images for k in range(self._count)]
             for start in range(0, len(jobs), self._batch_size):
                 yield jobs[start : start + self._batch_size]
 

@@ -130,7 +130,7 @@ def test_start_with_a_folder_without_pictures_says_so(
     window.open_file(find_config("demo_adamw"))
     window.document.set("concepts", [{"path": str(tmp_path)}])
     window.start()
-    assert "no pictures" in said[0][1]
+    assert "no images" in said[0][1]
     assert window.runs.trainings.jobs() == []
 
 

@@ -1,4 +1,4 @@
-"""Pictures to learn from and to measure on, and how they are prepared."""
+"""Images to learn from and to measure on, and how they are prepared."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ __all__ = ["DataSettings"]
 
 
 class DataSettings(StrictModel):
-    """Pictures to learn from and to measure on, and how they are prepared."""
+    """Images to learn from and to measure on, and how they are prepared."""
 
     concepts: Concepts = setting((), label="Concepts")
-    """Folders of pictures to learn from, with captions in .txt files beside them."""
+    """Folders of images to learn from, with captions in .txt files beside them."""
 
     validation_concepts: Concepts = setting((), label="Validation concepts")
-    """Folders of pictures that are never learned from; the loss on them tells whether
-    training still helps. Leave some pictures out for it if you can."""
+    """Folders of images that are never learned from; the loss on them tells whether
+    training still helps. Leave some images out for it if you can."""
 
     resolution: Side = setting(1024, label="Resolution")
-    """Pixels of a square picture's side, a multiple of 8; 1024 for SDXL. Buckets of
+    """Pixels of a square image's side, a multiple of 8; 1024 for SDXL. Buckets of
     other shapes have about as many pixels as this square."""
 
     aspect_ratio_bucketing: Flag = setting(True, label="Aspect ratio bucketing")
-    """Cut pictures as little as possible: each goes to the bucket, of a list of sizes,
-    whose shape is nearest to its own, and a batch holds pictures of one bucket. Off:
-    the middle square of every picture."""
+    """Cut images as little as possible: each goes to the bucket, of a list of sizes,
+    whose shape is nearest to its own, and a batch holds images of one bucket. Off:
+    the middle square of every image."""
 
     bucket_step: Annotated[int, Field(strict=True, ge=8, le=512, multiple_of=8)] = (
         setting(64, label="Bucket step")
@@ -41,11 +41,11 @@ class DataSettings(StrictModel):
     max_aspect_ratio: Annotated[Number, Field(ge=1, le=16)] = setting(
         4.0, label="Maximum aspect ratio"
     )
-    """Longer side of the longest bucket over its shorter side; longer pictures are
+    """Longer side of the longest bucket over its shorter side; longer images are
     cut."""
 
     allow_upscaling: Flag = setting(False, label="Allow upscaling")
-    """Enlarge pictures that are smaller than their bucket. Off: they get a smaller
+    """Enlarge images that are smaller than their bucket. Off: they get a smaller
     bucket of their own size."""
 
     max_image_megapixels: Annotated[Number, Field(gt=0, le=4000)] = setting(
@@ -56,23 +56,23 @@ class DataSettings(StrictModel):
 
     masked_training: Flag = setting(False, label="Masked training")
     """Learn where a mask is white, and elsewhere as unmasked_weight says: the mask of
-    cat.jpg is the black and white picture cat-masklabel.png. A picture without one is
+    cat.jpg is the black and white image cat-masklabel.png. An image without one is
     learned as a whole."""
 
     alpha_mask: Flag = setting(False, label="Alpha mask")
-    """With masked_training: a picture without a mask of its own is masked by what is
+    """With masked_training: an image without a mask of its own is masked by what is
     transparent in it."""
 
     unmasked_probability: Annotated[Number, Field(ge=0, le=1)] = setting(
         0.1, label="Unmasked probability"
     )
-    """With masked_training: chance of a picture to be learned as a whole this time."""
+    """With masked_training: chance of an image to be learned as a whole this time."""
 
     latent_caching: Flag = setting(True, label="Latent caching")
-    """Encode pictures once, before training. Off: encode them in every step, which
-    needs the VAE on the device and time, and lets pictures vary without limit."""
+    """Encode images once, before training. Off: encode them in every step, which
+    needs the VAE on the device and time, and lets images vary without limit."""
 
     cache_dir: FolderPath | None = setting(
         None, label="Cache directory", unset_means="inside output_dir"
     )
-    """Folder for encoded pictures and captions, which several runs can share."""
+    """Folder for encoded images and captions, which several runs can share."""

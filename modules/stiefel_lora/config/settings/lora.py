@@ -74,7 +74,7 @@ class LoraSettings(StrictModel):
 
     lora_init: LoraInit = setting("auto", label="LoRA initialization")
     """Where the LoRA starts. auto: as the optimizer needs it, the model unchanged. loi:
-    from the gradient of the first pictures, the model unchanged; its file has up to
+    from the gradient of the first images, the model unchanged; its file has up to
     twice the rank. stella: StelLA's own start, which changes the model at step 0."""
 
     loi_batches: Annotated[Count, Field(ge=1, le=1000)] = setting(

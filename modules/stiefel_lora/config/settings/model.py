@@ -83,13 +83,13 @@ class ModelSettings(StrictModel):
     need bitsandbytes and a quarter or half of the memory of bfloat16."""
 
     train_dtype: DType = setting("bfloat16", label="Train data type")
-    """Precision of the computation. bfloat16 for NVIDIA cards from 2020 on, float16 for
+    """Precision of the computation. bfloat16 for NVIDIA GPUs from 2020 on, float16 for
     older ones, float32 for a CPU. The LoRA itself is always float32."""
 
     attention_mechanism: AttentionMechanism = setting("sdp", label="Attention")
     """How attention is computed. sdp: torch's own kernels, fast on most machines;
-    xformers and flash (FLUX only) need these packages and an NVIDIA card."""
+    xformers and flash (FLUX only) need these packages and an NVIDIA GPU."""
 
     compile: Flag = setting(False, label="Compile transformer blocks")
     """Compile the blocks of the model at the start: some minutes once, then faster
-    steps. Needs Triton on a card, a C++ compiler on a CPU."""
+    steps. Needs Triton on a GPU, a C++ compiler on a CPU."""

@@ -52,14 +52,14 @@ class ObjectiveSettings(StrictModel):
     1024 pixels."""
 
     dynamic_timestep_shifting: Flag = setting(False, label="Dynamic timestep shifting")
-    """Take the shift from the size of the pictures, as FLUX's own sampler does, in
+    """Take the shift from the size of the images, as FLUX's own sampler does, in
     place of timestep_shift. Usual for FLUX."""
 
     offset_noise_weight: Annotated[Number, Field(ge=0, le=10)] = setting(
         0.0, label="Offset noise weight"
     )
-    """Strength of noise that is the same in a whole picture; 0.05 lets the model learn
-    very dark and very bright pictures."""
+    """Strength of noise that is the same in a whole image; 0.05 lets the model learn
+    very dark and very bright images."""
 
     mse_strength: Strength = setting(1.0, label="MSE strength")
     """Share of the squared error in the loss. Leave it alone as a beginner."""
@@ -87,12 +87,12 @@ class ObjectiveSettings(StrictModel):
     more."""
 
     unmasked_weight: Share = setting(0.1, label="Unmasked weight")
-    """Weight of what lies outside the mask of a picture that has one."""
+    """Weight of what lies outside the mask of an image that has one."""
 
     normalize_masked_area_loss: Flag = setting(
         False, label="Normalize masked area loss"
     )
-    """Make pictures with small and large masks count alike."""
+    """Make images with small and large masks count alike."""
 
     guidance_scale: Annotated[Number, Field(ge=0, le=100)] = setting(
         1.0, label="Guidance scale"

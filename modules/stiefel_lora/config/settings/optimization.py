@@ -36,7 +36,7 @@ class OptimizationSettings(StrictModel):
     """How the weights move: batches, steps, optimizer, learning rate."""
 
     batch_size: Annotated[Count, Field(ge=1, le=4096)] = setting(1, label="Batch size")
-    """Pictures that go through the model together; more need more memory."""
+    """Images that go through the model together; more need more memory."""
 
     gradient_accumulation_steps: Annotated[Count, Field(ge=1, le=4096)] = setting(
         1, label="Accumulation steps"
@@ -91,7 +91,7 @@ class OptimizationSettings(StrictModel):
     average. gpu or cpu: where it is kept."""
 
     ema_decay: Annotated[Number, Field(ge=0, lt=1)] = setting(0.999, label="EMA decay")
-    """Share of the average that each update keeps; 0.999 for some hundred pictures,
+    """Share of the average that each update keeps; 0.999 for some hundred images,
     0.998 for fewer, 0.9999 for thousands."""
 
     ema_update_step_interval: Annotated[Count, Field(ge=1, le=1000)] = setting(

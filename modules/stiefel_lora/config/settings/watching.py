@@ -21,7 +21,7 @@ class WatchingSettings(StrictModel):
     validation_timesteps_per_picture: Annotated[Count, Field(ge=1, le=1000)] = setting(
         4, label="Validation timesteps per image"
     )
-    """Noise levels at which each validation picture is measured; more are slower and
+    """Noise levels at which each validation image is measured; more are slower and
     less noisy."""
 
     early_stop_patience: Count = setting(0, label="Early stop patience")
@@ -34,11 +34,11 @@ class WatchingSettings(StrictModel):
     """How much lower a loss must be to count as lower."""
 
     sample_every: Count = setting(0, label="Sample every")
-    """Steps between two rounds of sample pictures, with one before the first step and
+    """Steps between two rounds of sample images, with one before the first step and
     one after the last. 0: only when ordered (stiefel-lora tell sample)."""
 
     samples: tuple[Sample, ...] = setting((), label="Samples")
-    """Pictures to make during training."""
+    """Images to make during training."""
 
     rank_every: Count | None = setting(
         None,

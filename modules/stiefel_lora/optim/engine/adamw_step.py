@@ -223,7 +223,7 @@ def _laid_out(param: Tensor, other: Tensor) -> Tensor:
     """A gradient or moment in the dtype and memory order of its parameter.
 
     The fused kernel walks through the memory of all and never looks at strides; a
-    model may have been cast, or laid out anew, since the moments were made.
+    model may have been cast, or laid out again, since the moments were made.
     """
     if other.dtype == param.dtype and other.stride() == param.stride():
         return other

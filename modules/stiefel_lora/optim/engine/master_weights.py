@@ -35,7 +35,7 @@ _FULL = (torch.float32, torch.float64)
 
 
 def open_masters(state: State, pair: Pair) -> None:
-    """Make the copies of a pair, and anew where its parameters hold something else."""
+    """Make the copies of a pair, and again where its parameters hold something else."""
     for factor in (pair.up, pair.down):
         if factor.dtype in _FULL:
             # A factor that was cast up is moved itself; its copy is of the past.

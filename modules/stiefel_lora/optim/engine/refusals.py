@@ -1,4 +1,4 @@
-"""What hosts do that a method on pairs can not live with, as sentences."""
+"""What hosts do that a method on pairs cannot live with, as sentences."""
 
 from __future__ import annotations
 

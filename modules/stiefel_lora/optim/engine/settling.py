@@ -161,7 +161,7 @@ class Settling:
     def _to_gauge(
         self, state: State, pair: Pair, rule: Rule, choices: dict[str, Any]
     ) -> Gauge | None:
-        """Change factors and moments of a pair; None where B was 0 and starts anew.
+        """Change factors and moments of a pair; None where B was 0 and starts again.
 
         After steps B = 0 is that of a merge into the base in place: what is known of
         the pair belongs to a product that is gone.

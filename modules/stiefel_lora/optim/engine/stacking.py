@@ -44,7 +44,7 @@ def chunked(
 
 
 def column(values: Sequence[float | Tensor], like: Tensor) -> Tensor:
-    """Make ``(K, 1, 1)`` on the device of ``like`` without a host synchronisation.
+    """Make ``(K, 1, 1)`` on the device of ``like`` without a host synchronization.
 
     A tensor built from a Python list is copied from pageable memory, which waits for
     the device; ``torch.full`` passes the number as a kernel argument. A value that is a

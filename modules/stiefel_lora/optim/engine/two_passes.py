@@ -112,7 +112,7 @@ def step_factors(state: State, factors: Sequence[Factor], rule: Rule) -> None:
     buckets = bucketed(factors, _key)
     chunks = [_chunk(part, rule) for bucket in buckets for part in _cut(bucket)]
     for together in _rounds(chunks):
-        # One stack fits into memory; several are made anew for the second pass.
+        # One stack fits into memory; several are made again for the second pass.
         keep = len(together) == 1
         for chunk in together:
             if chunk.rule.looks:

@@ -59,7 +59,7 @@ class Checkpoint:
     """Optimizer steps done."""
 
     position: int
-    """Pictures taken from the data order."""
+    """Images taken from the data order."""
 
     identity: dict[str, Any]
     """What this run is: a checkpoint of another one is refused."""
@@ -99,7 +99,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
         last = f"the last good one is {kept[-1]}" if kept else "there is none yet"
         then = "go on with --resume" if kept else "start again"
         raise OutputError(
-            f"The checkpoint {target} can not be written ({error.strerror}); {last}. "
+            f"The checkpoint {target} cannot be written ({error.strerror}); {last}. "
             f"Make room on the disk and {then}."
         ) from error
     _remove_old(folder, keep)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...data.folder import Picture, Scan
+from ...data.folder import CaptionedImage, Scan
 
 if TYPE_CHECKING:
     from .checkpoint import Checkpoint
@@ -65,18 +65,18 @@ def image_changes(before: Any, now: dict[str, Listing], step: int) -> list[str]:
 def _listing(scan: Scan) -> Listing:
     numbers: dict[int, int] = {}
     found: Listing = {}
-    for picture in scan.pictures:
-        number = numbers.setdefault(id(picture.concept), len(numbers))
-        name = Path(os.path.relpath(picture.path, picture.concept.path)).as_posix()
-        captions = "\0".join(picture.captions).encode("utf-8", errors="surrogatepass")
+    for image in scan.images:
+        number = numbers.setdefault(id(image.concept), len(numbers))
+        name = Path(os.path.relpath(image.path, image.concept.path)).as_posix()
+        captions = "\0".join(image.captions).encode("utf-8", errors="surrogatepass")
         found[f"{number}/{name}"] = [
-            _bytes(picture),
+            _bytes(image),
             hashlib.sha256(captions).hexdigest()[:16],
         ]
     return found
 
 
-def _bytes(picture: Picture) -> list[int]:
+def _bytes(image: CaptionedImage) -> list[int]:
     """Sizes of the image and of its mask, -1 for what is not there."""
 
     def size(path: Path | None) -> int:
@@ -85,7 +85,7 @@ def _bytes(picture: Picture) -> list[int]:
         except OSError:
             return -1
 
-    return [size(picture.path), size(picture.mask)]
+    return [size(image.path), size(image.mask)]
 
 
 def _differences(before: Listing, now: Listing) -> Iterator[tuple[str, str]]:

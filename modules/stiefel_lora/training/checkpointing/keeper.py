@@ -109,7 +109,7 @@ class CheckpointKeeper:
 
         Args:
             step: optimizer steps done.
-            position: pictures taken from the data order.
+            position: images taken from the data order.
             figures: the loop's own.
 
         Raises:

@@ -68,7 +68,7 @@ def restore(state: TrainingState, checkpoint: Checkpoint, path: Path) -> None:
     _set_schedule(state.scheduler, checkpoint.step, rates)
     if state.average is not None:
         if not checkpoint.average:
-            say(f"{path} holds no EMA; it starts anew at step {checkpoint.step}.")
+            say(f"{path} holds no EMA; it starts again at step {checkpoint.step}.")
         with fitting(path, "EMA"):
             state.average.restore(checkpoint.average)
     with fitting(path, "state of random numbers and gradient scaler"):

@@ -29,8 +29,8 @@ class Monitor:
     Args:
         update: gives what the layers move by now.
         constrained: blocks whose B the optimizer keeps orthonormal.
-        validation: None for a run without held-out pictures.
-        sampler: makes no pictures when the configuration has none.
+        validation: None for a run without held-out images.
+        sampler: makes no images when the configuration has none.
         sink: where everything goes.
         averaged: context in which the model computes with the average; losses and
             samples are measured in it, ranks are those of what is trained.
@@ -70,11 +70,11 @@ class Monitor:
             for effective, rank in zip(report.effective, report.ranks, strict=True)
         ]
         steps = sorted(self._columns)
-        picture = heat_map(report.names, [self._columns[s] for s in steps], steps)
-        self._sink.image("effective_rank/blocks_over_time", step, picture)
+        image = heat_map(report.names, [self._columns[s] for s in steps], steps)
+        self._sink.image("effective_rank/blocks_over_time", step, image)
 
     def validate(self, denoiser: nn.Module, step: int) -> float | None:
-        """Measure the held-out loss; None without held-out pictures."""
+        """Measure the held-out loss; None without held-out images."""
         if self._validation is None:
             return None
         with self._averaged():
@@ -84,7 +84,7 @@ class Monitor:
         return loss
 
     def sample(self, step: int) -> None:
-        """Make and show the sample pictures; nothing without samples."""
+        """Make and show the sample images; nothing without samples."""
         if not len(self._sampler):
             return
         with self._averaged():

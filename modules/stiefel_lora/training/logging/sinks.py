@@ -1,4 +1,4 @@
-"""Where numbers and pictures of a run go; one small protocol, several sinks."""
+"""Where numbers and images of a run go; one small protocol, several sinks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class MetricSink(Protocol):
         ...
 
     def image(self, tag: str, step: int, image: Image.Image) -> None:
-        """A picture."""
+        """An image."""
         ...
 
     def close(self) -> None:
@@ -61,7 +61,7 @@ class SinkGroup:
             sink.histogram(tag, step, values)
 
     def image(self, tag: str, step: int, image: Image.Image) -> None:
-        """Pass on a picture."""
+        """Pass on an image."""
         for sink in self._sinks:
             sink.image(tag, step, image)
 

@@ -21,7 +21,7 @@ __all__ = ["TensorBoardSink"]
 
 
 class TensorBoardSink:
-    """Scalars, histograms and pictures under the tags they come with.
+    """Scalars, histograms and images under the tags they come with.
 
     A disk that is full, or a folder that cannot be written, ends the curves with one
     sentence, not the run: all numbers are in ``events.jsonl`` as well.
@@ -66,7 +66,7 @@ class TensorBoardSink:
                 self._writer.flush()
 
     def image(self, tag: str, step: int, image: Image.Image) -> None:
-        """Show a picture in the tab of images."""
+        """Show an image in the tab of images."""
         pixels = np.asarray(image.convert("RGB"))
         if self._writer is not None:
             with self._writing():

@@ -1,13 +1,13 @@
-r"""What a wrong prediction costs: from what a family predicts to a number a picture.
+r"""What a wrong prediction costs: from what a family predicts to a number an image.
 
-For picture i, drawn at a noise level of signal-to-noise ratio :math:`s_i` (power of
+For image i, drawn at a noise level of signal-to-noise ratio :math:`s_i` (power of
 signal over power of noise), with errors :math:`e = \text{predicted} - \text{target}`:
 
 .. math:: L_i = c_i\,w(s_i)\;\mathrm{mean}\big(m_i \cdot \ell(e_i)\big)
 
 :math:`\ell` is a sum of elementwise losses (:math:`e^2`, :math:`|e|` and the Huber
 loss, :math:`e^2 / 2` below delta and :math:`\delta(|e| - \delta / 2)` above it),
-:math:`w` the weight of the noise level (``level_weights``), :math:`m_i` the picture's
+:math:`w` the weight of the noise level (``level_weights``), :math:`m_i` the image's
 mask and :math:`c_i` its own weight, both 1 where the data have none.
 """
 
@@ -25,17 +25,17 @@ from .level_weights import LEVEL_WEIGHTS, LevelWeight, constant
 if TYPE_CHECKING:
     from ...config import TrainConfig
 
-__all__ = ["Objective", "make_objective", "picture_losses"]
+__all__ = ["Objective", "image_losses", "make_objective"]
 
 
-def picture_losses(found: Prediction) -> Tensor:
-    """Mean squared error of each picture, ``(batch,)`` float32."""
+def image_losses(found: Prediction) -> Tensor:
+    """Mean squared error of each image, ``(batch,)`` float32."""
     return (found.predicted - found.target).square().flatten(1).mean(1)
 
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """The loss that is trained with; held-out pictures are measured without it."""
+    """The loss that is trained with; held-out images are measured without it."""
 
     mse_strength: float = 1.0
     mae_strength: float = 0.0
@@ -53,11 +53,11 @@ class Objective:
 
     @property
     def needs_levels(self) -> bool:
-        """Whether the signal-to-noise ratio of a picture matters."""
+        """Whether the signal-to-noise ratio of an image matters."""
         return self.level_weight is not constant
 
     def losses(self, found: Prediction, batch: Batch, ratio: Tensor | None) -> Tensor:
-        """Loss of each picture, ``(batch,)`` float32.
+        """Loss of each image, ``(batch,)`` float32.
 
         Args:
             found: of the family, both ``(batch, channels, h, w)``.
@@ -67,7 +67,7 @@ class Objective:
                 False.
         """
         if self._is_plain and "mask" not in batch:
-            losses = picture_losses(found)
+            losses = image_losses(found)
         else:
             losses = self._masked(self._elementwise(found), batch.get("mask"))
         if ratio is not None:

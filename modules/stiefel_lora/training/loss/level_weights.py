@@ -1,7 +1,7 @@
 r"""Weights of the noise levels: pure functions of the signal-to-noise ratio.
 
 A model that predicts the velocity v has the error
-:math:`\|e_v\|^2 = \frac{s + 1}{s}\,\|e_\epsilon\|^2` for the same picture, where s is
+:math:`\|e_v\|^2 = \frac{s + 1}{s}\,\|e_\epsilon\|^2` for the same image, where s is
 the ratio; a weight that was made for the noise is multiplied by s / (s + 1) for it.
 """
 

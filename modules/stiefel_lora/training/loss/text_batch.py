@@ -12,15 +12,15 @@ __all__ = ["batch_with_text"]
 
 
 def batch_with_text(
-    pictures: EncodedSet, visits: Sequence[Visit], family: Family
+    images: EncodedSet, visits: Sequence[Visit], family: Family
 ) -> Batch:
     """Batch on the family's device, as the encoders of now say its captions.
 
     What encoders say that are not trained comes from the cache.
     """
-    batch = pictures.batch(visits)
+    batch = images.batch(visits)
     batch = {name: value.to(family.device) for name, value in batch.items()}
     if family.trained_text:
-        known = batch if pictures.encodes_text else None
-        batch |= family.encode_captions(pictures.captions(visits), known)
+        known = batch if images.encodes_text else None
+        batch |= family.encode_captions(images.captions(visits), known)
     return batch

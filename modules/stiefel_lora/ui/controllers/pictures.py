@@ -39,7 +39,7 @@ def open_shelf(concept: Concept) -> Shelf:
     locked = _SOURCES.get(concept.prompt_source, "")
     # One bad caption must not hide the pictures.
     found = scan_with_problems([concept])
-    captions = {picture.path: picture.caption for picture in found.pictures}
+    captions = {picture.path: picture.caption for picture in found.images}
     return Shelf(captions, "\n".join(found.problems.values()), locked)
 
 

@@ -1,6 +1,6 @@
 """Hold the linear layers of a denoiser's blocks in 4 or 8 bits, with bitsandbytes.
 
-What is quantised are the blocks that diffusers calls repeated (attention and
+What is quantized are the blocks that diffusers calls repeated (attention and
 feed-forward of a U-Net, all of FLUX's double and single blocks): nearly all weights are
 there, and what comes before and after them is small and sensitive.
 
@@ -23,35 +23,35 @@ from .source import ModelSource, PartSource
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-__all__ = ["QUANTISED", "quantise_", "quantised_source"]
+__all__ = ["QUANTIZED", "quantize_", "quantized_source"]
 
 # Features of the input above this are kept in 16 bits (LLM.int8(), section 3.2).
 _OUTLIERS = 6.0
 
 
-def quantised_source(
+def quantized_source(
     source: ModelSource, part: str, kind: str, device: torch.device
 ) -> ModelSource:
-    """The same model, ``part`` of it quantised when it is loaded.
+    """The same model, ``part`` of it quantized when it is loaded.
 
     Args:
         source: where the parts come from.
         part: name of the denoiser.
-        kind: a name in ``QUANTISED``.
-        device: where each layer is quantised, and stays.
+        kind: a name in ``QUANTIZED``.
+        device: where each layer is quantized, and stays.
     """
     wrap = functools.partial(_QuantisedPart, kind=kind, device=device)
     return source.with_part(part, wrap)
 
 
-def quantise_(model: nn.Module, kind: str, device: torch.device) -> None:
+def quantize_(model: nn.Module, kind: str, device: torch.device) -> None:
     """Replace the linear layers of the repeated blocks, one by one, in place.
 
     peft then makes the LoRA layers that go with them: their factors are ordinary
     float32 pairs.
     """
     blocks = set(getattr(model, "_repeated_blocks", ()))
-    make = QUANTISED[kind]
+    make = QUANTIZED[kind]
     for block in model.modules():
         if type(block).__name__ not in blocks:
             continue
@@ -103,12 +103,12 @@ def _int8(layer: nn.Linear) -> nn.Module:
     return made
 
 
-QUANTISED = {"nfloat4": _nfloat4, "int8": _int8}
-"""By ``weight_dtype``: makes the layer that is quantised when it moves to a device."""
+QUANTIZED = {"nfloat4": _nfloat4, "int8": _int8}
+"""By ``weight_dtype``: makes the layer that is quantized when it moves to a device."""
 
 
 class _QuantisedPart:
-    """A part that is quantised after it was read."""
+    """A part that is quantized after it was read."""
 
     def __init__(self, part: PartSource, kind: str, device: torch.device) -> None:
         self._part = part
@@ -120,7 +120,7 @@ class _QuantisedPart:
 
     def load(self, loader: Any, dtype: torch.dtype | None) -> Any:
         model = self._part.load(loader, dtype)
-        quantise_(model, self._kind, self._device)
+        quantize_(model, self._kind, self._device)
         return model
 
     def digest_into(self, digest: _Hash) -> None:

@@ -1,4 +1,4 @@
-"""Decode one picture file into the pixels that training sees."""
+"""Decode one image file into the pixels that training sees."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from torch import Tensor
 from .augmentation import Augmentation
 from .color_profiles import to_srgb
 from .image_file import open_image
-from .unreadable import UnreadablePicture
+from .unreadable import UnreadableImage
 
-__all__ = ["cut_out", "read_picture", "to_gray"]
+__all__ = ["cut_out", "read_image", "to_gray"]
 
 
-def read_picture(path: Path, augmentation: Augmentation) -> Tensor:
-    """Decode, turn upright, bring to sRGB and on white, scale, mirror, cut and colour.
+def read_image(path: Path, augmentation: Augmentation) -> Tensor:
+    """Decode, turn upright, bring to sRGB and on white, scale, mirror, cut and color.
 
     Args:
-        path: the picture file.
+        path: the image file.
         augmentation: what to make of it, planned for its upright size.
 
     Returns:
         ``(3, height, width)`` float32 in [-1, 1].
 
     Raises:
-        UnreadablePicture: truncated, not a picture, or not of the size of the frame.
+        UnreadablePicture: truncated, not an image, or not of the size of the frame.
     """
     with open_image(path) as image:
         # Before the pixels: a head that lies must not cost memory.
@@ -40,7 +40,7 @@ def read_picture(path: Path, augmentation: Augmentation) -> Tensor:
         scaled = _on_white(to_srgb(upright)).resize(
             augmentation.frame.scaled, Image.Resampling.LANCZOS, reducing_gap=3.0
         )
-        cut = _coloured(cut_out(scaled, augmentation), augmentation)
+        cut = _colored(cut_out(scaled, augmentation), augmentation)
     pixels = torch.from_numpy(np.array(cut)).permute(2, 0, 1)
     return pixels.float().div(127.5).sub(1.0).contiguous()
 
@@ -60,7 +60,7 @@ def to_gray(image: Image.Image) -> Image.Image:
     return Image.fromarray(gray.clip(0, 255).astype(np.uint8))
 
 
-def _coloured(image: Image.Image, augmentation: Augmentation) -> Image.Image:
+def _colored(image: Image.Image, augmentation: Augmentation) -> Image.Image:
     for enhance, factor in (
         (ImageEnhance.Brightness, augmentation.brightness),
         (ImageEnhance.Contrast, augmentation.contrast),
@@ -70,7 +70,7 @@ def _coloured(image: Image.Image, augmentation: Augmentation) -> Image.Image:
             image = enhance(image).enhance(factor)
     if augmentation.hue:
         hue, *others = image.convert("HSV").split()
-        # The colour circle has 256 steps, and bytes go round by themselves.
+        # The color circle has 256 steps, and bytes go round by themselves.
         turned = np.asarray(hue) + np.uint8(round(augmentation.hue * 128) % 256)
         image = Image.merge("HSV", (Image.fromarray(turned), *others)).convert("RGB")
     return image
@@ -79,9 +79,9 @@ def _coloured(image: Image.Image, augmentation: Augmentation) -> Image.Image:
 def _check_size(found: tuple[int, int], expected: tuple[int, int]) -> None:
     """The head of a file decided on the frame; the pixels must agree."""
     if found != expected:
-        raise UnreadablePicture(
+        raise UnreadableImage(
             f"it has {found[0]} x {found[1]} pixels, but its head says {expected[0]} x "
-            f"{expected[1]}; save it again with a picture editor"
+            f"{expected[1]}; save it again with an image editor"
         )
 
 
