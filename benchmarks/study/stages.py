@@ -31,7 +31,7 @@ def _trial(
     )
 
 
-# Less momentum wants a higher rate; the baseline gets the same chance.
+# A lower momentum goes with a higher rate; the baseline gets the same chance.
 MOMENTA = (
     _trial("momentum 0.8", momentum=0.8, rate=2e-2),
     _trial("momentum 0.6", momentum=0.6, rate=2e-2),

@@ -1,4 +1,4 @@
-"""What the command line and the worker of a queue share: load, train, judge errors.
+"""Load, train and judge errors: shared by the command line and the worker of a queue.
 
 Imports no torch and no typer before they are needed.
 """
@@ -39,7 +39,7 @@ def train_file(
     resume: str | None = None,
     plugins: Sequence[str] = (),
 ) -> TrainResult:
-    """Train what a config file or preset describes.
+    """Train the run that a config file or preset describes.
 
     Args:
         config: path of a file, or name of a preset.
@@ -48,8 +48,8 @@ def train_file(
         plugins: files or modules that hold optimizers.
 
     Raises:
-        InputError: what was given cannot work; raised before anything expensive.
-        TrainingError: NaN or infinity, or no memory left.
+        InputError: an input that cannot work; raised before anything expensive.
+        TrainingError: NaN or infinity, or out of memory.
     """
     with _naming_plugins(config, overrides, resume):
         settings = load(config, overrides, plugins)
@@ -57,7 +57,8 @@ def train_file(
 
     check_complete(settings)
     hush_libraries()
-    # torch is imported by the first use of ``train``, after all that needs none.
+    # torch is imported by the first use of ``train``, after every check that can do
+    # without it.
     from . import training
 
     if resume is not None:
@@ -66,7 +67,7 @@ def train_file(
 
 
 def outcome_of(error: BaseException) -> tuple[str, int] | None:
-    """Sentence and exit code of an error; None for a fault of the program itself."""
+    """Message and exit code of an error; None for a fault of the program itself."""
     if isinstance(error, InputError):
         return str(error), BAD_INPUT
     if isinstance(error, TrainingError):
@@ -97,9 +98,9 @@ def load(
 
 
 def hush_libraries() -> None:
-    """Keep remarks of libraries on packages that we do not use off the screen.
+    """Hide remarks of libraries on packages that this program does not use.
 
-    They speak while they are imported; what the user set comes first.
+    They are printed on import, before anything about the user's settings.
     """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
@@ -131,9 +132,10 @@ def _plugins_of_run(config: str, overrides: Sequence[str], resume: str) -> list[
 
     if resume != "last":
         place = Path(resume).resolve()
-        # A checkpoint lies two folders below its run.
+        # A checkpoint is two folders below its run.
         return plugins_in(place) or plugins_in(place.parent.parent)
     without = ["optimizer.name=adamw", "lora_init=auto", "plugins=[]"]
+    # The method of a plug-in is unknown before the plug-in is loaded.
     try:
         settings = load_config(find_config(config), [*overrides, *without])
     except ConfigError:
@@ -143,7 +145,7 @@ def _plugins_of_run(config: str, overrides: Sequence[str], resume: str) -> list[
 
 
 def _run_meant(config: str, resume: str) -> str:
-    """Value of ``--resume``: a configuration inside a run's folder means that run.
+    """Value of ``--resume``: a configuration inside a run's folder selects that run.
 
     Raises:
         ConfigError: the configuration is of one run and the checkpoint of another.
@@ -159,7 +161,7 @@ def _run_meant(config: str, resume: str) -> str:
     named = Path(resume).resolve()
     if own.root.resolve() not in (named, *named.parents):
         raise ConfigError(
-            f"--resume {resume} is of another run than {config}, which is the "
+            f"--resume {resume} belongs to another run than {config}, which is the "
             f"configuration of {own.root}. Give the config.json of the run to resume, "
             f"or a copy outside of a run's folder."
         )

@@ -1,20 +1,20 @@
 """Every error this package raises on purpose.
 
     StiefelLoraError
-    |-- InputError (also ValueError)   what the user gave cannot work: exit code 2
+    |-- InputError (also ValueError)   an input that cannot work: exit code 2
     |   |-- ConfigError                a preset, a config file or ``--set``
     |   |-- OptionError                an optimizer option or a parameter group
-    |   |-- PairingError               parameters that cannot be told apart as A and B
+    |   |-- PairingError               parameters that cannot be identified as A and B
     |   |-- ModelError                 a model folder or checkpoint of the base model
     |   |-- DataError                  images, captions, caches
     |   |-- CheckpointError            a checkpoint that is damaged or of another run
-    |   |-- QueueError                 an order to a queue that cannot be followed
-    |   `-- OutputError                a folder or file that can not be written
-    `-- TrainingError (RuntimeError)   a run that cannot go on: exit code 1
+    |   |-- QueueError                 a request that a queue cannot carry out
+    |   `-- OutputError                a folder or file that cannot be written
+    `-- TrainingError (RuntimeError)   a run that cannot continue: exit code 1
         `-- NonFiniteError             NaN or infinity, with the step and the block
 
-A message is one or two sentences: what was given, what the rule is, what to write
-instead. The command line prints it without a traceback.
+A message gives the value, the rule and what to write instead, in one or two sentences.
+The command line prints it without a traceback.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class StiefelLoraError(Exception):
 
 
 class InputError(StiefelLoraError, ValueError):
-    """What the user gave cannot work."""
+    """An input that cannot work."""
 
 
 class ConfigError(InputError):
@@ -53,7 +53,7 @@ class OptionError(InputError):
 
 
 class PairingError(InputError):
-    """Parameters whose LoRA roles cannot be told without guessing."""
+    """Parameters whose LoRA roles cannot be determined without guessing."""
 
 
 class ModelError(InputError):
@@ -69,7 +69,7 @@ class CheckpointError(InputError):
 
 
 class QueueError(InputError):
-    """An order to a queue of jobs that cannot be followed."""
+    """A request that a queue of jobs cannot carry out."""
 
 
 class OutputError(InputError):
@@ -77,7 +77,7 @@ class OutputError(InputError):
 
 
 class TrainingError(StiefelLoraError, RuntimeError):
-    """A run that was right to start and cannot go on."""
+    """A run that started from valid input and cannot continue."""
 
 
 class NonFiniteError(TrainingError):
@@ -85,7 +85,7 @@ class NonFiniteError(TrainingError):
 
 
 def reason_of(error: BaseException) -> str:
-    """First line of an error for use inside a sentence; its kind where it is empty."""
+    """First line of an error, to stand inside a message; its type where it is empty."""
     if isinstance(error, SystemExit):
         return f"it ends the program: sys.exit({error.code!r})"
     lines = str(error).strip().splitlines()

@@ -1,4 +1,4 @@
-"""How often things are measured unless someone says otherwise; no torch."""
+"""Default intervals between measurements; no torch."""
 
 from __future__ import annotations
 

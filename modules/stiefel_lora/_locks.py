@@ -1,7 +1,7 @@
-"""Locks that the operating system gives back when their holder dies, however it dies.
+"""Locks that the operating system releases when their holder dies, however it dies.
 
-A process number may be given to another process, and clocks are set; whether a lock is
-held has one answer. So a held lock is what tells that a run or a runner lives.
+Process ids are reused and clocks are changed, but a lock is either held or not: a held
+lock is the proof that a run or a runner is alive.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ._exceptions import OutputError
 
 __all__ = ["Lock", "is_held"]
 
-# Looking whether a lock is held takes it for an instant; a claim outlasts that.
+# Testing whether a lock is held takes it for an instant; a claim waits longer.
 _CLAIM_SECONDS = 2.0
 
 
@@ -28,7 +28,7 @@ class Lock:
         """Take the lock; False where another process keeps it.
 
         Raises:
-            OutputError: the file cannot be written, or knows no locks.
+            OutputError: the file cannot be written, or its disk supports no locks.
         """
         path = Path(self._lock.lock_file)
         try:
@@ -44,7 +44,7 @@ class Lock:
         return True
 
     def release(self) -> None:
-        """Give it back; the empty file stays, as removing it would let two in."""
+        """Release the lock; its file stays, since deleting it would let two in."""
         self._lock.release()
 
 

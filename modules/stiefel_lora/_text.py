@@ -41,9 +41,9 @@ def read_text(path: Path) -> str:
 
 
 def is_text(value: str) -> bool:
-    r"""Whether a file of text could hold ``value``: no NUL, no half of a pair.
+    r"""Whether a text file could hold ``value``: no NUL, no lone surrogate.
 
-    Names of files that are not UTF-8 hold such halves (PEP 383).
+    File names that are not UTF-8 contain lone surrogates (PEP 383).
 
     >>> is_text("caf\u00e9"), is_text("a\0b"), is_text("\udcff")
     (True, False, False)
@@ -62,7 +62,7 @@ def not_text(error: UnicodeDecodeError, what: str = "UTF-8") -> str:
 
 
 def _encoding_of(data: bytes) -> tuple[bytes, str, str]:
-    """Mark, name and codec; UTF-8 where no mark is."""
+    """Mark, name and codec; UTF-8 without a mark."""
     for mark, name, codec in _MARKS:
         if data.startswith(mark):
             return mark, name, codec

@@ -2,7 +2,7 @@
 
 The commands themselves are in ``_commands``, which needs typer; this file needs the
 standard library alone, so that an installation without the extra ``train`` gets a
-sentence and not a traceback.
+message instead of a traceback.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ SENTENCES = [
     ),
     (
         {"optimizer": {"name": "adamw", "xyzzy": 0.5}},
-        "optimizer.xyzzy: there is no such key. There are name, weight_decay, "
+        "optimizer.xyzzy: there is no such key. Valid keys are name, weight_decay, "
         "beta1, beta2, eps.",
     ),
     (
@@ -59,7 +59,7 @@ SENTENCES = [
     ),
     (
         {"optimizer": {"name": "xyzzy"}},
-        f"optimizer.name: there is no optimizer 'xyzzy'. There are {METHODS}. "
+        f"optimizer.name: there is no optimizer 'xyzzy'. Available are {METHODS}. "
         "If a plug-in adds it, name the file or module of the plug-in in "
         "plugins, or with --plugin.",
     ),
@@ -258,13 +258,14 @@ def test_what_is_unset_is_a_remark_until_training_starts(tmp_path):
         ({"sample_every": 5}, "sample_every: has no effect without samples."),
         (
             {"samples": [{"prompt": "a"}]},
-            "samples: none are made during training while sample_every is 0.",
+            "samples: no samples are generated during training while sample_every "
+            "is 0.",
         ),
         ({"alpha_mask": True}, "alpha_mask: has no effect with masked_training off."),
         (
             {"concepts": ["a", "b"], "validation_concepts": ["c", "b"]},
-            "validation_concepts.1: is among concepts too: its loss falls even where "
-            "the LoRA only learns images by heart.",
+            "validation_concepts.1: is among concepts too: its loss also falls when "
+            "the LoRA only memorizes images.",
         ),
         (
             {"optimizer": {"name": "adamw"}, "learning_rate": 2e-2},

@@ -25,7 +25,7 @@ from stiefel_lora.config import parse_config
         ),
         (
             {"samples": [{"prompt": "x", "negative_prompt": "y"}]},
-            "samples.0.negative_prompt: does nothing with FLUX.1",
+            "samples.0.negative_prompt: has no effect with FLUX.1",
         ),
         (
             {"model_type": "sdxl", "text_encoder_2_sequence_length": 256},

@@ -105,7 +105,7 @@ def test_the_key_is_named_where_it_stands(
 def test_epochs_become_steps_with_a_word() -> None:
     assert sentence_of({"save_every_n_epochs": 1}) == (
         "save_every_n_epochs: there is no such key. Did you mean checkpoint_every? It "
-        "counts steps."
+        "is a number of steps."
     )
 
 

@@ -133,7 +133,8 @@ BROKEN = {
     SIGN_LORA.replace("    label=", '    name="sign",\n    label=').replace(
         "Sign LoRA", "stiefel lora"
     ): "'stiefel lora' is the label of the built-in optimizer Stiefel LoRA",
-    SIGN_LORA.replace("Sign LoRA", "Custom"): "'custom' stands for other optimizer",
+    SIGN_LORA.replace("Sign LoRA", "Custom"): "'custom' is reserved for custom"
+    " optimizer classes",
     SIGN_LORA.replace("(PairOptimizer)", ""): "SignLoRA is no subclass of "
     "PairOptimizer. Derive it from stiefel_lora.PairOptimizer;",
     SIGN_LORA.replace("momentum", "dict"): "options: 'dict' cannot be a key of a "
@@ -157,7 +158,7 @@ def test_a_bad_plugin_is_one_sentence(text, tmp_path):
 @pytest.mark.parametrize(
     ("value", "sentence"),
     [
-        (["gone.py"], "plugins: there is no file {}gone.py. Write the path where it"),
+        (["gone.py"], "plugins: there is no file {}gone.py. Write its current path"),
         (["no_such_module"], "plugins: there is no module no_such_module. Install"),
         (["json.no_such"], "plugins: there is no module json.no_such. Install"),
         (["os.path.none"], "plugins: there is no module os.path.none. Install"),

@@ -190,7 +190,7 @@ def test_its_rules_hold(config: TrainConfig) -> None:
     assert found["resolution"] == (
         "resolution: must be a multiple of 64 with Pretend 1, not 32. Write 64."
     )
-    assert "does nothing with Pretend 1" in found["samples.0.negative_prompt"]
+    assert "has no effect with Pretend 1" in found["samples.0.negative_prompt"]
 
 
 def test_its_memory_is_its_own(config: TrainConfig) -> None:

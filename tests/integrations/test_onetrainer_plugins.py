@@ -45,7 +45,7 @@ def test_a_plugin_that_is_gone_is_reported_and_the_host_runs(
     hosts = patched_host()
     host = next(hosts)
     assert "Stiefel LoRA" in host.Optimizer.__members__
-    sentence = f"stiefel-lora: plugins: there is no file {gone}. Write the path where"
+    sentence = f"stiefel-lora: plugins: there is no file {gone}. Write its current path"
     assert sentence in capsys.readouterr().out
     next(hosts, None)
 

@@ -8,7 +8,7 @@ from stiefel_lora.config import load_config
 from stiefel_lora.config.presets import Preset, list_presets
 from stiefel_lora.memory import estimate_memory, usual_settings
 
-CARDS = [preset for preset in list_presets() if preset.card]
+CARDS = [preset for preset in list_presets() if preset.memory_gb]
 GIB = 2**30
 # For what a desktop and the allocator take, and for an estimate that is too low.
 ROOM = 0.05
@@ -16,7 +16,7 @@ ROOM = 0.05
 
 @pytest.mark.parametrize("preset", CARDS, ids=lambda preset: preset.name)
 def test_the_estimate_fits_the_card(preset: Preset) -> None:
-    assert preset.card is not None
+    assert preset.memory_gb is not None
     config = load_config(preset.path, ["device=cuda"])
     if config.sample_every:
         # A preset has no prompts; who adds some must not run out of memory.
@@ -25,16 +25,18 @@ def test_the_estimate_fits_the_card(preset: Preset) -> None:
         )
     found = estimate_memory(config, usual_settings(config.model_type))
     shares = {
-        what: getattr(found, what) / (preset.card * GIB)
+        what: getattr(found, what) / (preset.memory_gb * GIB)
         for what in ("encoding", "training", "sampling")
     }
     print(preset.name, {what: f"{share:.0%}" for what, share in shares.items()})
-    assert found.total <= (1 - ROOM) * preset.card * GIB, shares
+    assert found.total <= (1 - ROOM) * preset.memory_gb * GIB, shares
 
 
 def test_each_size_has_all_optimizers() -> None:
     """So that they can be compared on any card."""
     wanted = {"adamw", "stiefel_lora", "stella", "lora_rite", "riemannion"}
-    for family, card in {(preset.family, preset.card) for preset in CARDS}:
-        found = {p.optimizer for p in CARDS if (p.family, p.card) == (family, card)}
+    for family, card in {(preset.family, preset.memory_gb) for preset in CARDS}:
+        found = {
+            p.optimizer for p in CARDS if (p.family, p.memory_gb) == (family, card)
+        }
         assert found == wanted, (family, card)

@@ -164,17 +164,17 @@ def test_each_setting_reaches_the_run(
     [
         (
             {"loss_weight_fn": "sigma"},
-            "loss_weight_fn: 'sigma' is not for model_type='sdxl'. Write constant or "
-            "min_snr_gamma or debiased_estimation.",
+            "loss_weight_fn: 'sigma' is not defined for model_type='sdxl'. Write "
+            "constant or min_snr_gamma or debiased_estimation.",
         ),
         (
             {"dynamic_timestep_shifting": True},
-            "dynamic_timestep_shifting: true does nothing for model_type='sdxl', it is "
-            "for FLUX.1. Leave it out.",
+            "dynamic_timestep_shifting: true has no effect with model_type='sdxl'; it "
+            "is for FLUX.1. Leave it out.",
         ),
         (
             {"guidance_scale": 3.5},
-            "guidance_scale: 3.5 does nothing for model_type='sdxl'",
+            "guidance_scale: 3.5 has no effect with model_type='sdxl'",
         ),
         (
             {"min_noising_strength": 0.5, "max_noising_strength": 0.5},

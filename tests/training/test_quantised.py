@@ -140,7 +140,7 @@ def test_layers_hold_a_quarter_of_the_bytes(tiny_sdxl: Path, tmp_path: Path) -> 
 
 def test_dora_over_int8_is_refused() -> None:
     settings = {"use_dora": True, "output_formats": ["peft"], "weight_dtype": "int8"}
-    with pytest.raises(ConfigError, match="use_dora: does not go with"):
+    with pytest.raises(ConfigError, match="use_dora: does not work with"):
         parse_config(settings)
 
 

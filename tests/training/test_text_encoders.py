@@ -202,24 +202,26 @@ def test_an_encoder_that_the_model_does_not_have(
     [
         (
             {"text_encoder_learning_rate": 0.1},
-            "does nothing without train_text_encoder=true",
+            "has no effect without train_text_encoder=true",
         ),
         (
             {"text_encoder_2_learning_rate": 0.1, "train_text_encoder": True},
-            "text_encoder_2_learning_rate: 0.1 does nothing without "
+            "text_encoder_2_learning_rate: 0.1 has no effect without "
             "train_text_encoder_2=true",
         ),
         (
             {"train_text_encoder": True, "lora_init": "loi"},
-            "^train_text_encoder: does not go with lora_init=loi. Leave one of them",
+            "^train_text_encoder: does not work with lora_init=loi. Leave one of them",
         ),
         (
             {"train_text_encoder_2": True, "lora_init": "loi"},
-            "^train_text_encoder_2: does not go with lora_init=loi. Leave one of them",
+            "^train_text_encoder_2: does not work with lora_init=loi. Leave one of "
+            "them",
         ),
         (
             {"train_text_encoder_2": True, "use_dora": True},
-            "^train_text_encoder_2: does not go with use_dora=true. Leave one of them",
+            "^train_text_encoder_2: does not work with use_dora=true. Leave one of "
+            "them",
         ),
     ],
 )

@@ -95,7 +95,8 @@ def test_a_config_of_one_run_and_a_checkpoint_of_another(root: Path) -> None:
     for place in (runs / "q-2", runs / "q-2" / "checkpoints" / "step-1"):
         done = resume(runs / "q" / "config.json", str(place))
         assert done.exit_code == 2
-        assert f"is of another run than {runs / 'q' / 'config.json'}" in done.stderr
+        own = runs / "q" / "config.json"
+        assert f"belongs to another run than {own}" in done.stderr
     assert (runs / "q-2" / "config.json").read_bytes() == before
     own = runs / "q" / "checkpoints" / "step-1"
     assert resume(runs / "q" / "config.json", str(own)).exit_code == 0

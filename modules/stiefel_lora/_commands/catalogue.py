@@ -40,7 +40,7 @@ def presets(
         table.columns[0].no_wrap = True
         members = [preset for preset in found if preset.family == group]
         for preset, after in zip(members, [*members[1:], None], strict=True):
-            card = f"{preset.card} GB" if preset.card else "any"
+            card = f"{preset.memory_gb} GB" if preset.memory_gb else "any"
             last = after is None or after.optimizer != preset.optimizer
             table.add_row(preset.name, card, preset.summary, end_section=last)
         Console().print(table, markup=False)

@@ -1,7 +1,7 @@
 """Configuration of a training run: schema, files, overrides, presets; no torch.
 
 ``load_config`` reads a file into a ``TrainConfig``; ``check_paths`` and
-``check_complete`` look at the disk before a run; ``dump_lean`` and ``dump_full`` write.
+``check_complete`` check the disk before a run; ``dump_lean`` and ``dump_full`` write.
 """
 
 from __future__ import annotations

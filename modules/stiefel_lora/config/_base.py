@@ -1,4 +1,4 @@
-"""What every part of the schema has in common."""
+"""Types and declarations that every part of the schema shares."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = [
 
 MAX_COUNT = 100_000_000
 
-# Strict: "200", true or 200.5 are refused where a whole number is meant.
+# Strict: "200", true and 200.5 are rejected where a whole number is expected.
 Count = Annotated[int, Field(strict=True, ge=0, le=MAX_COUNT)]
 Seed = Annotated[int, Field(strict=True, ge=0, le=2**32 - 1)]
 Number = Annotated[float, Field(strict=True)]
@@ -37,7 +37,7 @@ Flag = Annotated[bool, Field(strict=True)]
 
 
 def _not_empty(value: Any) -> Any:
-    # Path("") is the current folder, which nobody means who leaves a field empty.
+    # Path("") is the current folder, never the intent behind an empty field.
     if value == "":
         raise PydanticCustomError("string_too_short", "must not be empty")
     return value
@@ -60,7 +60,7 @@ PathText = Annotated[str, Field(min_length=1), AfterValidator(_usable)]
 
 
 def _encodable(value: Any) -> Any:
-    """Refuse halves of surrogate pairs; pydantic does so where a text has limits."""
+    """Reject lone surrogates; pydantic does so only where a text has limits."""
     try:
         json.dumps(value, ensure_ascii=False, default=str).encode("utf-8")
     except UnicodeEncodeError:
@@ -71,7 +71,7 @@ def _encodable(value: Any) -> Any:
 
 
 Text = Annotated[str, AfterValidator(_encodable)]
-"""Any text that a file can hold."""
+"""Any text that can be written to a file."""
 
 Values = Annotated[dict[str, Any], AfterValidator(_encodable)]
 """Values of any kind by name."""
@@ -85,14 +85,14 @@ def setting(
     default_factory: Callable[..., Any] | None = None,
     description: str | None = None,
 ) -> Any:
-    """Declare a field with what a form and the docs show of it.
+    """Declare a field with what forms and the docs show about it.
 
     Args:
-        default: its value when unset; none: it must be given.
-        label: its name in a form, in OneTrainer's words where it has the setting.
-        unset_means: what happens when it is not set, for the empty editor.
-        default_factory: makes the default from the fields before it.
-        description: its documentation, for a field without a text under it.
+        default: its value when unset; without one, the field is required.
+        label: its name in a form; OneTrainer's label where it has the setting.
+        unset_means: effect of leaving it unset, shown in the empty editor.
+        default_factory: computes the default from the fields before it.
+        description: its documentation, for a field without a text below it.
     """
     extra: dict[str, Any] = {"unset_means": unset_means} if unset_means else {}
     shown: dict[str, Any] = {
@@ -106,7 +106,10 @@ def setting(
 
 
 class StrictModel(BaseModel):
-    """Frozen, closed, finite; the text under a field is its description."""
+    """Base of all models: frozen, no extra keys, finite numbers.
+
+    The text below a field is its description.
+    """
 
     model_config = ConfigDict(
         frozen=True,
@@ -118,7 +121,7 @@ class StrictModel(BaseModel):
 
 
 def broken_rule(*violations: Violation) -> PydanticCustomError:
-    """Make the error of a validator; keys are relative to what it validates."""
-    sentence = "\n".join(str(violation) for violation in violations)
-    context = {"sentence": sentence, "violations": violations}
-    return PydanticCustomError("rule", "{sentence}", context)
+    """Make the error of a validator; keys are relative to the model it validates."""
+    message = "\n".join(str(violation) for violation in violations)
+    context = {"message": message, "violations": violations}
+    return PydanticCustomError("rule", "{message}", context)

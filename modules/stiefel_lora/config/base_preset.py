@@ -1,9 +1,8 @@
-"""A file that names a base holds only what differs from it.
+"""Configuration files that extend another one and hold only what differs.
 
 ``"extends": "base/12gb.json"`` (a path relative to the file) or ``"extends":
 "sdxl_stiefel_lora"`` (a preset) puts the settings of that file under this one's. Each
-key of this file replaces the base's as a whole; nothing of the key ``extends`` is left
-in the configuration that is read.
+key of this file replaces the base's key as a whole; the result has no key ``extends``.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ __all__ = ["EXTENDS", "with_base"]
 
 EXTENDS = "extends"
 
-# They speak of the base's own file.
+# These describe the base's own file.
 NOT_INHERITED = ("$schema", "comment", "run_name")
 
 
@@ -37,11 +36,12 @@ def with_base(
 
     Args:
         data: settings of a file, its paths absolute.
-        folder: where that file lies.
+        folder: folder of that file.
         below: files that extend each other down to this one.
 
     Raises:
-        ConfigError: no such file, one that is not JSON, or a circle of files.
+        ConfigError: no such file, invalid JSON, or files that extend each other in a
+            circle.
     """
     if EXTENDS not in data:
         return data

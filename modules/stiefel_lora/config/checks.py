@@ -1,4 +1,4 @@
-"""Checks of a configuration against the disk, and remarks on it."""
+"""Checks of a configuration against the disk, and remarks on unusual settings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OF_MASKS = (
 
 
 def check_paths(config: TrainConfig) -> None:
-    """Refuse paths that are set and missing.
+    """Reject paths that are set but do not exist.
 
     Raises:
         SettingsError: one line for each missing path.
@@ -33,10 +33,10 @@ def check_paths(config: TrainConfig) -> None:
 
 
 def check_complete(config: TrainConfig) -> None:
-    """Refuse a configuration without base model or images, which cannot train.
+    """Reject a configuration without base model or images, which cannot train.
 
     Raises:
-        SettingsError: what is not set, and how to set it.
+        SettingsError: the settings that are missing, and how to set them.
     """
     found = list(_unset(config))
     if found:
@@ -44,12 +44,12 @@ def check_complete(config: TrainConfig) -> None:
 
 
 def missing_paths(config: TrainConfig) -> list[Violation]:
-    """Paths that are set and missing."""
+    """Collect paths that are set but do not exist."""
     return list(_missing(config))
 
 
 def remarks(config: TrainConfig) -> list[Violation]:
-    """Remarks on settings that are allowed, but perhaps not meant."""
+    """Collect remarks on settings that are allowed but probably unintended."""
     return [
         *_unset(config),
         *_without_effect(config),
@@ -101,7 +101,8 @@ def _without_effect(config: TrainConfig) -> Iterator[Violation]:
         yield Violation("sample_every", "has no effect without samples")
     if config.samples and not config.sample_every:
         yield Violation(
-            "samples", "none are made during training while sample_every is 0"
+            "samples",
+            "no samples are generated during training while sample_every is 0",
         )
     if config.save_without_ema and config.ema == "off":
         yield Violation("save_without_ema", "has no effect with ema off")
@@ -118,13 +119,13 @@ def _measured_on_what_is_learned(config: TrainConfig) -> Iterator[Violation]:
         if concept.path in learned:
             yield Violation(
                 f"validation_concepts.{number}",
-                "is among concepts too: its loss falls even where the LoRA only learns "
-                "images by heart",
+                "is among concepts too: its loss also falls when the LoRA only "
+                "memorizes images",
             )
 
 
 def _far_rate(config: TrainConfig) -> Iterator[Violation]:
-    """A rate in another method's unit, left behind when the optimizer was changed."""
+    """Remark on a rate in another method's unit, left from a change of optimizer."""
     entry = config.optimizer.method
     if entry is None:
         return

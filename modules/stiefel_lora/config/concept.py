@@ -1,4 +1,4 @@
-"""A folder of images: where it is, how much it counts, where captions come from."""
+"""A folder of images: its place, its weight, and the source of its captions."""
 
 from __future__ import annotations
 
@@ -19,47 +19,47 @@ class Concept(ImageVariation, CaptionVariation):
     """A folder of images with captions."""
 
     path: FolderPath = setting(label="Path")
-    """Folder with the images; the caption of cat.png is the text in cat.txt, or that
-    of its line in metadata.jsonl."""
+    """Folder with the images. The caption of cat.png is the text of cat.txt, or of its
+    line in metadata.jsonl."""
 
     include_subdirectories: Flag = setting(False, label="Include subdirectories")
-    """Take the images of folders inside the folder too."""
+    """Also use the images in folders inside the folder."""
 
     repeats: Annotated[Count, Field(ge=1, le=10_000)] = setting(1, label="Repeats")
-    """How often each image comes up in one pass; more for a small folder that should
+    """How often each image is used in one epoch; more for a small folder that should
     count as much as a large one."""
 
     balancing: Annotated[Number, Field(gt=0, le=1e6)] | None = setting(
         None, label="Balancing"
     )
-    """In place of repeats, and any number: how often each image comes up in one pass
-    (0.5: half of them, in turns), or how many images do; see balancing_strategy."""
+    """Replaces repeats and need not be whole: how often each image is used in one epoch
+    (0.5: every second epoch), or how many images are; see balancing_strategy."""
 
     balancing_strategy: Literal["REPEATS", "SAMPLES"] = setting(
         "REPEATS", label="Balancing strategy"
     )
-    """What balancing counts. REPEATS: how often each image comes up in one pass;
-    SAMPLES: how many images of this folder do."""
+    """Meaning of balancing. REPEATS: how often each image is used in one epoch;
+    SAMPLES: how many images of this folder are used."""
 
     loss_weight: Annotated[Number, Field(ge=0, le=100)] = setting(
         1.0, label="Loss weight"
     )
-    """How much the loss on these images counts."""
+    """Weight of these images in the loss."""
 
     is_reg: Flag = setting(False, label="Regularization")
-    """Regularization images, which show what the model should not forget: as many in
-    one pass as of all other folders together, unless repeats or balancing say
-    otherwise. Their loss_weight is what others call prior loss weight."""
+    """Regularization images, which show what the model should not forget. One epoch
+    uses as many of them as images of all other folders together, unless repeats or
+    balancing is set. Their loss_weight is the prior loss weight of other trainers."""
 
     prompt_source: Literal["sample", "concept", "filename"] = setting(
         "sample", label="Prompt source"
     )
-    """Where captions come from. sample: cat.txt beside cat.png, or metadata.jsonl;
-    concept: the lines of the file prompt_path, in turns, for every image; filename:
-    the name of the image without its ending."""
+    """Source of the captions. sample: cat.txt next to cat.png, or metadata.jsonl;
+    concept: the lines of the file prompt_path, in turn, for every image; filename: the
+    name of the image without its extension."""
 
     prompt_path: FolderPath | None = setting(None, label="Prompt file")
-    """Text file of captions, one a line, for prompt_source concept."""
+    """Text file with one caption per line, for prompt_source concept."""
 
     @model_validator(mode="after")
     def _rules(self) -> Concept:
@@ -87,7 +87,7 @@ def _prompt_path_fits(concept: Concept) -> Violation | None:
     if wanted:
         return Violation(
             "prompt_source",
-            "'concept' needs prompt_path, a text file with a caption a line",
+            "'concept' needs prompt_path, a text file with one caption per line",
             "Set prompt_path",
         )
     return Violation(
@@ -98,7 +98,7 @@ def _prompt_path_fits(concept: Concept) -> Violation | None:
 
 
 def spell_out_concepts(value: Any) -> Any:
-    """Write a folder, or a list of folders and objects, as a list of objects.
+    """Convert a folder, or a list of folders and objects, to a list of objects.
 
     >>> spell_out_concepts("cats")
     [{'path': 'cats'}]

@@ -11,18 +11,18 @@ __all__ = ["dump_full", "dump_lean", "lean"]
 
 
 def lean(config: TrainConfig) -> dict[str, Any]:
-    """Only what differs from the defaults, as JSON data; ``parse_config`` reads it."""
+    """Return only what differs from the defaults, as JSON data for ``parse_config``."""
     data = config.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     return {"schema_version": config.schema_version, **data}
 
 
 def dump_lean(config: TrainConfig) -> str:
-    """Give the text of ``lean``, as a preset holds it."""
+    """Return the text of ``lean``, the form of a preset."""
     return _text(lean(config))
 
 
 def dump_full(config: TrainConfig) -> str:
-    """Give every key with its value, as a run folder keeps it."""
+    """Return every key with its value as text, the form that a run folder keeps."""
     return _text(config.model_dump(mode="json", by_alias=True))
 
 

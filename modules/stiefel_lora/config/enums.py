@@ -1,4 +1,4 @@
-"""The closed choices of the schema, as literals: plain text in JSON and in Python."""
+"""Closed choices of the schema, as literals: plain text in JSON and in Python."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pydantic's errors as violations, in the words of the user."""
+"""Conversion of pydantic's errors to violations in the user's terms."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Location = tuple[int | str, ...]
 
 
 def violations_in(error: ValidationError, top_level: list[str]) -> list[Violation]:
-    """Each error as a violation; ``top_level`` are the keys of the whole schema."""
+    """Convert each error to a violation; ``top_level``: the top-level keys."""
     found: list[Violation] = []
     for detail in error.errors():
         if detail["type"] == "rule":
@@ -33,7 +33,7 @@ def violations_in(error: ValidationError, top_level: list[str]) -> list[Violatio
 
 
 def _follows_from_another(detail: ErrorDetails) -> bool:
-    """Tell errors that another one, which has its own line, caused."""
+    """Recognize errors caused by another one, which is reported itself."""
     emptied = detail["type"] == "too_short" and detail["input"]
     return bool(detail["type"] == "default_factory_not_called" or emptied)
 
@@ -53,7 +53,7 @@ def _violation(detail: ErrorDetails, top_level: list[str]) -> Violation:
 
 
 def _path(loc: Location) -> str:
-    """Dotted path; the tag that pydantic puts behind a union's key is left out."""
+    """Dotted path, without the tag that pydantic inserts behind the key of a union."""
     parts = list(loc)
     if len(parts) > 1 and parts[0] == "optimizer" and parts[1] in OPTIMIZER_MODELS:
         del parts[1]
@@ -61,13 +61,13 @@ def _path(loc: Location) -> str:
 
 
 def _word(key: str) -> str:
-    """A key as it is, or in quotes when one could not see it otherwise."""
+    """A key as it is, or quoted where it would be invisible otherwise."""
     visible = key.isprintable() and key.strip() == key and key
     return key if visible else ascii(key)
 
 
 def shown_value(value: Any) -> str:
-    """The value as it would be written in the file, shortened."""
+    """Value as written in the file, shortened to 60 characters."""
     try:
         text = json.dumps(value, ensure_ascii=False)
         text = text if text.isprintable() else json.dumps(value)
@@ -82,7 +82,7 @@ def _unknown_key(loc: Location, top_level: list[str]) -> Violation:
 
 
 def _instead_of(loc: Location, path: str, top_level: list[str]) -> str:
-    """The fix for a key that there is not."""
+    """Fix for a key that does not exist."""
     key = str(loc[-1])
     parent = path[: len(path) - len(_word(key))]
     section = _section(loc)
@@ -90,7 +90,7 @@ def _instead_of(loc: Location, path: str, top_level: list[str]) -> str:
     near = suggest_key(key, section, sections)
     if near:
         place = parent if near in sections[section] else ""
-        unit = " It counts steps." if "epoch" in key.lower() else ""
+        unit = " It is a number of steps." if "epoch" in key.lower() else ""
         return f"Did you mean {place}{near}?{unit}"
     reason = no_counterpart(key)
     if reason:
@@ -100,7 +100,7 @@ def _instead_of(loc: Location, path: str, top_level: list[str]) -> str:
     owners = _methods_with(key) if section == "optimizer" else []
     if owners:
         return f"It is an option of {', '.join(owners)}, not of {loc[1]}"
-    return f"There are {', '.join(sections[section])}"
+    return f"Valid keys are {', '.join(sections[section])}"
 
 
 def _section(loc: Location) -> str:
@@ -110,7 +110,7 @@ def _section(loc: Location) -> str:
 
 
 def _sections(loc: Location, top_level: list[str]) -> dict[str, list[str]]:
-    """Keys of all sections; inside an optimizer those of its method alone."""
+    """Keys of all sections; for an optimizer, only those of its own method."""
     models = OPTIMIZER_MODELS
     if _section(loc) == "optimizer":
         models = {str(loc[1]): OPTIMIZER_MODELS[str(loc[1])]}
@@ -154,7 +154,7 @@ def _optimizer(detail: ErrorDetails) -> Violation:
 
 def _unknown_optimizer(name: str, known: str) -> Violation:
     near = nearest(name, OPTIMIZER_MODELS)
-    fix = f"Did you mean {near}?" if near else f"There are {known}."
+    fix = f"Did you mean {near}?" if near else f"Available are {known}."
     if nearest(name, OPTIMIZER_MODELS, TYPO) is None:
         fix += (
             " If a plug-in adds it, name the file or module of the plug-in in plugins, "
@@ -172,8 +172,7 @@ def _choice(path: str, shown: str, detail: ErrorDetails) -> Violation:
     return Violation(path, f"must be {rule}, not {shown}", fix)
 
 
-# The rule by pydantic's error type; braces are filled from its context
-# and the value.
+# Rule by pydantic's error type; braces are filled from its context and the value.
 RULES = {
     "bool_type": "must be true or false, not {shown}",
     "dict_type": "must be an object in {{ }}, not {shown}",

@@ -1,4 +1,4 @@
-"""The schema as JSON Schema, with which editors complete and check config files.
+"""JSON Schema of the configuration, for completion and checks in editors.
 
 A file names it in its first key: ``"$schema": "../train_config.schema.json"``.
 """
@@ -20,13 +20,13 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 def json_schema() -> dict[str, Any]:
     """JSON Schema of a config file, the keys ``$schema`` and ``extends`` included.
 
-    Methods of plug-ins that are loaded are in it.
+    Methods of loaded plug-ins are included.
     """
     offer_methods()
     schema = _unwrapped(TrainConfig.model_json_schema(by_alias=True))
     about_the_file = {
-        "$schema": "Where editors find this schema.",
-        EXTENDS: "A file, relative to this one, or a preset that holds all other "
+        "$schema": "Path of this schema, for editors.",
+        EXTENDS: "File, relative to this one, or preset that provides all other "
         "settings.",
     }
     properties = {
@@ -38,7 +38,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def json_schema_text() -> str:
-    """Give the text of ``training_presets/train_config.schema.json``."""
+    """Return the text of ``training_presets/train_config.schema.json``."""
     return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""From a file (and ``--set``) to a checked configuration."""
+"""Loading and checking a configuration from a file and ``--set``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .violation import SettingsError
 
 __all__ = ["load_config", "parse_config", "read_json"]
 
-# Keys for editors, which training has no use for.
+# Keys for editors, without a meaning for training.
 IGNORED = ("$schema",)
 
 
@@ -33,16 +33,16 @@ def load_config(
     """Read a configuration file; all paths in the result are absolute.
 
     Args:
-        path: JSON file. Paths in it are relative to its folder. ``run_name`` is the
-            name of the file when unset, ``output_dir`` is ``runs`` in the current
+        path: JSON file. Paths in it are relative to its folder. If unset, ``run_name``
+            is the name of the file and ``output_dir`` is ``runs`` in the current
             folder.
         overrides: ``KEY=VALUE`` texts, see ``overrides``. Paths in them are relative to
             the current folder.
-        plugins: files or modules to load beside those of the file, as its key
-            ``plugins`` has them; paths are relative to the current folder.
+        plugins: files or modules to load in addition to the file's own ``plugins``;
+            paths are relative to the current folder.
 
     Raises:
-        SettingsError: the content breaks rules; one line each.
+        SettingsError: the content breaks rules; one line per rule.
         ConfigError: the file cannot be read.
     """
     path, overrides = expanded(path), list(overrides)
@@ -67,10 +67,10 @@ def parse_config(
     overrides: Iterable[str] = (),
     plugins: Iterable[str] = (),
 ) -> TrainConfig:
-    """Check a dictionary as ``load_config`` checks a file that lies in ``folder``.
+    """Check a dictionary as ``load_config`` checks a file in ``folder``.
 
     Raises:
-        SettingsError: the content breaks rules; one line each.
+        SettingsError: the content breaks rules; one line per rule.
     """
     overrides = list(overrides)
     check_plain(data)
@@ -80,8 +80,8 @@ def parse_config(
     raw = apply_overrides(raw, overrides, default_optimizer=DEFAULT_OPTIMIZER)
     raw.setdefault("output_dir", "runs")
     raw = _with_plugins(raw, plugins)
-    # What is still relative now came from the command line. A hub name of the file must
-    # not turn into a folder that happens to lie in the current one.
+    # Paths that are still relative came from the command line. A hub name of the file
+    # must not turn into a folder of that name that happens to be in the current one.
     raw = resolve_paths(raw, Path.cwd())
     if not any(parse_override(text)[0] == ["base_model_name"] for text in overrides):
         raw["base_model_name"] = model
@@ -89,7 +89,7 @@ def parse_config(
 
 
 def _with_plugins(raw: dict[str, Any], plugins: Iterable[str]) -> dict[str, Any]:
-    """Add plug-ins to those of the file; anything but a list is left to the schema."""
+    """Add plug-ins to the file's own; a value that is no list is left to the schema."""
     named = raw.get("plugins", [])
     added = list(plugins)
     if not added or not isinstance(named, list):

@@ -1,7 +1,7 @@
-"""Files of older schema versions are brought up to date, one step at a time.
+"""Migration of files of older schema versions, one version at a time.
 
 ``MIGRATIONS[n]`` turns a dictionary of version ``n + 1`` into one of ``n + 2``. A
-released entry never changes; a test keeps a file of before and after for each.
+released entry never changes; a test keeps a file before and after each migration.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ Migration = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def _name_the_step_of_stiefel_lora(data: dict[str, Any]) -> dict[str, Any]:
-    """Version 2: Stiefel LoRA steps the product unless ``step`` is ``factors``.
+    """Version 2: ``step`` of Stiefel LoRA is ``product`` unless set to ``factors``.
 
-    Files of version 1 keep their numbers. A file that extends another has no optimizer
+    Files of version 1 keep their numerics. A file that extends another has no optimizer
     of its own unless it names one.
     """
     optimizer = data.get("optimizer")
@@ -36,14 +36,14 @@ MIGRATIONS: list[Migration] = [_name_the_step_of_stiefel_lora]
 
 
 def latest_version(migrations: list[Migration] = MIGRATIONS) -> int:
-    """The version that this package writes."""
+    """Return the version that this package writes."""
     return len(migrations) + 1
 
 
 def migrate(
     data: dict[str, Any], migrations: list[Migration] = MIGRATIONS
 ) -> dict[str, Any]:
-    """Bring ``data`` to the latest version; without a version it counts as latest.
+    """Migrate ``data`` to the latest version; without a version it counts as latest.
 
     Raises:
         SettingsError: a version that is not a number, or newer than this package.

@@ -1,4 +1,4 @@
-"""Optimizer settings: a union with one member a method, built from the catalogue."""
+"""Optimizer settings: a union with one member per method, built from the catalogue."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ __all__ = [
 
 
 class OptimizerConfig(StrictModel):
-    """Common face of all members of the union."""
+    """Common interface of all members of the union."""
 
     if TYPE_CHECKING:
         # Each member narrows it to its own literal, without a default: a lean dump
-        # leaves defaults out and could not be read again without the tag.
+        # leaves defaults out, and without the tag it could not be parsed again.
         name: str
 
     @property
     def method(self) -> Method | None:
-        """The catalogue's record; None for a custom class."""
+        """Record of the catalogue; None for a custom class."""
         return CATALOGUE.get(self.name)
 
     def arguments(self) -> dict[str, Any]:
-        """Keyword arguments for the optimizer, the learning rate left out."""
+        """Keyword arguments for the optimizer, without the learning rate."""
         return self.model_dump(exclude={"name"})
 
 
@@ -47,10 +47,10 @@ class CustomOptimizer(OptimizerConfig):
     """Selects this optimizer."""
 
     class_path: Annotated[str, Field(alias="class")] = setting(label="Class")
-    """Where Python finds the class, for example torch.optim.RAdam."""
+    """Import path of the class, for example torch.optim.RAdam."""
 
     options: Values = setting(default_factory=dict, label="Options")
-    """Keyword arguments of the class, without the learning rate."""
+    """Keyword arguments for the class, without the learning rate."""
 
     @field_validator("class_path")
     @classmethod
@@ -68,11 +68,11 @@ class CustomOptimizer(OptimizerConfig):
         return value
 
     def arguments(self) -> dict[str, Any]:
-        """Keyword arguments for the class, the learning rate left out."""
+        """Keyword arguments for the class, without the learning rate."""
         return dict(self.options)
 
     def load(self) -> type[Any]:
-        """Import what ``class_path`` names; whether it is an optimizer is not checked.
+        """Import the class ``class_path``; its type is not checked.
 
         Raises:
             SettingsError: no such module, or no such class in it.
@@ -80,7 +80,7 @@ class CustomOptimizer(OptimizerConfig):
         module_name, _, class_name = self.class_path.rpartition(".")
         try:
             module = importlib.import_module(module_name)
-        # A module that is broken raises whatever its lines raise.
+        # A broken module can raise anything.
         except (Exception, SystemExit) as error:
             raise self._not_imported(error) from error
         try:
@@ -89,7 +89,7 @@ class CustomOptimizer(OptimizerConfig):
             raise _class_error(
                 f"{self.class_path!r}: the module {module_name} has no {class_name}"
             ) from None
-        # Modules that import their parts when asked for raise what those raise.
+        # A module that imports its parts on access can raise anything here, too.
         except Exception as error:
             raise self._not_imported(error) from error
 
@@ -105,13 +105,13 @@ def _class_error(message: str, fix: str = "") -> SettingsError:
 
 
 def _literal(*choices: str) -> Any:
-    """A Literal of values that are known only at run time."""
+    """A Literal of values that are only known at run time."""
     literal: Any = Literal
     return literal[choices]
 
 
 def _option_field(option: Option) -> tuple[Any, Any]:
-    """Annotation and Field of one option, for ``create_model``."""
+    """Annotation and Field of an option, for ``create_model``."""
     annotation: Any = _literal(*option.choices) if option.choices else option.type
     strict = True if annotation in (bool, int, float) else None
     constrained: Any = Annotated[
@@ -151,19 +151,19 @@ OPTIMIZER_MODELS: dict[str, type[OptimizerConfig]] = {
     **{name: _model_of(entry) for name, entry in CATALOGUE.items()},
     CUSTOM: CustomOptimizer,
 }
-"""By name: members of the union, those of loaded plug-ins among them."""
+"""Members of the union by name, those of loaded plug-ins included."""
 
 _entries = dict(CATALOGUE)
 
 
 def optimizer_union() -> Any:
-    """The union of :data:`OPTIMIZER_MODELS`, as it is now."""
+    """The union of :data:`OPTIMIZER_MODELS` in its current state."""
     union: Any = Union
     return union[tuple(OPTIMIZER_MODELS.values())]
 
 
 def follow_catalogue() -> bool:
-    """Bring :data:`OPTIMIZER_MODELS` up to date; True where something changed."""
+    """Update :data:`OPTIMIZER_MODELS`; True if something changed."""
     if _entries == CATALOGUE:
         return False
     made = {

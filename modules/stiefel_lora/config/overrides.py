@@ -1,9 +1,9 @@
 """``--set KEY=VALUE``: a dotted path into the configuration and its new value.
 
 VALUE is read as JSON where it is valid JSON (``0.1``, ``true``, ``null``, ``"42"``,
-``["a", "b"]``) and as plain text otherwise. A whole number in KEY counts entries of a
-list from zero: ``concepts.0.repeats=2``. Overrides apply in the order given, and
-``optimizer.name=...`` puts that method's defaults in place of the whole optimizer.
+``["a", "b"]``) and as plain text otherwise. A number in KEY is an index into a list,
+from zero: ``concepts.0.repeats=2``. Overrides apply in the order given, and
+``optimizer.name=...`` replaces the whole optimizer by that method's defaults.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def parse_override(text: str) -> tuple[list[str], Any]:
 
     Raises:
         ConfigError: no equals sign, an empty part of the key, or a value that
-            ``check_plain`` refuses.
+            ``check_plain`` rejects.
     """
     key, equals, value = text.partition("=")
     keys = key.strip().split(".")
@@ -52,10 +52,10 @@ def parse_override(text: str) -> tuple[list[str], Any]:
 def apply_overrides(
     data: dict[str, Any], overrides: Iterable[str], *, default_optimizer: str
 ) -> dict[str, Any]:
-    """Give a copy of ``data`` with all overrides applied in order.
+    """Return a copy of ``data`` with all overrides applied in order.
 
     Raises:
-        ConfigError: an override that cannot be read, or a path that leads nowhere.
+        ConfigError: an override that cannot be parsed, or a path that leads nowhere.
     """
     data = copy.deepcopy(data)
     for text in overrides:
@@ -76,14 +76,14 @@ def _put(data: dict[str, Any], keys: list[str], value: Any) -> None:
     for depth, key in enumerate(keys[:-1]):
         place = _place(container, keys, depth)
         if isinstance(container, dict) and place not in container:
-            # A list cannot be begun in its middle: _place refuses the next step.
+            # A list cannot be started at an index: _place rejects the next part.
             container[key] = [] if keys[depth + 1].isdecimal() else {}
         container = container[place]
     container[_place(container, keys, len(keys) - 1)] = value
 
 
 def _place(container: Any, keys: list[str], depth: int) -> Any:
-    """Turn part ``depth`` of a key into the index that ``container`` takes."""
+    """Convert part ``depth`` of a key to the index that ``container`` takes."""
     whole, parent, key = ".".join(keys), ".".join(keys[:depth]), keys[depth]
     if isinstance(container, dict):
         return key

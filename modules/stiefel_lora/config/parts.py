@@ -14,22 +14,22 @@ Side = Annotated[int, Field(strict=True, ge=32, le=4096, multiple_of=8)]
 
 
 class Sample(StrictModel):
-    """An image to make again and again during training, to see what changes."""
+    """An image to generate repeatedly during training, to show its progress."""
 
     prompt: Annotated[str, Field(min_length=1)] = setting(label="Prompt")
-    """What the image shows."""
+    """Content of the image."""
 
     negative_prompt: Text = setting("", label="Negative prompt")
-    """What the image should not show."""
+    """Content to avoid in the image."""
 
     seed: Seed = setting(0, label="Seed")
-    """Starting noise; the same seed makes images of different steps comparable."""
+    """Seed of the noise; the same seed makes images of different steps comparable."""
 
     steps: Annotated[Count, Field(ge=1, le=1000)] = setting(30, label="Steps")
-    """Denoising steps; more are slower, and above 50 hardly better."""
+    """Denoising steps; more are slower, and more than 50 are hardly better."""
 
     guidance: Annotated[Number, Field(ge=0, le=100)] = setting(5.0, label="CFG scale")
-    """How strictly the image follows the prompt; 1 switches guidance off."""
+    """How closely the image follows the prompt; 1 turns guidance off."""
 
     width: Side | None = setting(
         None, label="Width", unset_means="the training resolution"

@@ -1,4 +1,4 @@
-"""Paths as text: usable ones, the home folder, and names on the hub beside them."""
+"""Paths as text: valid paths, the home folder, and names on the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ __all__ = ["expanded", "is_hub_name", "looks_like_path", "path_problem"]
 
 MODEL_FILES = (".safetensors", ".sft", ".ckpt")
 
-# Names: Linux counts bytes, Windows and macOS count characters. Whole paths: the limit
-# of Linux, which is the largest of the three.
+# Names: Linux counts bytes, Windows and macOS count characters. Whole paths: Linux's
+# limit, the largest of the three.
 _LONGEST_NAME = 255
 _LONGEST_PATH = 4096
 
 
 def path_problem(text: str) -> str | None:
-    """The rule that text which cannot be a path breaks; None for a usable path."""
+    """Return the rule that a text breaks as a path; None for a valid path."""
     if "\0" in text:
         return "must be text without a null character"
     try:
         encoded = os.fsencode(text)
-        # Names of other bytes have no place in JSON, metadata and databases.
+        # A name of other bytes cannot be stored in JSON, metadata or databases.
         text.encode("utf-8")
     except UnicodeEncodeError:
         return "must be valid Unicode text"
@@ -38,12 +38,12 @@ def path_problem(text: str) -> str | None:
 
 
 def expanded(path: str | Path) -> Path:
-    """Put the home folder in place of ``~``; text that cannot be a path stays."""
+    """Replace ``~`` by the home folder; text that cannot be a path stays as it is."""
     return Path(path if path_problem(str(path)) else os.path.expanduser(path))
 
 
 def looks_like_path(name: str) -> bool:
-    """Tell a path from a hub name by its spelling.
+    """Distinguish a path from a hub name by its spelling.
 
     >>> looks_like_path("models/sdxl.safetensors"), looks_like_path("org/name")
     (True, False)
@@ -58,5 +58,5 @@ def looks_like_path(name: str) -> bool:
 
 
 def is_hub_name(name: str) -> bool:
-    """Tell "org/name" from everything else, which is a path or a mistake."""
+    """Distinguish "org/name" from everything else, which is a path or a mistake."""
     return name.count("/") == 1 and not looks_like_path(name)

@@ -1,16 +1,16 @@
-"""Where paths in a configuration lead.
+"""Resolution of the paths in a configuration.
 
-A relative path is relative to the folder of the file it stands in, or to the current
-folder when it comes from the command line; ``~`` is the home folder.
-``base_model_name`` and the names of its parts (``vae_model_name`` ...) may also be
-names on the Hugging Face hub. Such a name is a path when it
+A relative path is relative to the folder of its file, or to the current folder when it
+comes from the command line; ``~`` is the home folder. ``base_model_name`` and the names
+of its parts (``vae_model_name`` ...) may also be names on the Hugging Face hub. Such a
+name is a path when it
 
 * is absolute or starts with ``.`` or ``~``, or
 * holds a backslash or more than one slash, or ends in .safetensors, .sft or .ckpt, or
 * exists in the folder it is relative to;
 
 everything else ("org/name") is a hub name and stays as it is. Entries of ``plugins``
-are paths when they end in .py or hold a slash, else names of modules.
+are paths when they end in .py or contain a slash, otherwise names of modules.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MODEL_SETTINGS = ("base_model_name", *(f"{part}_model_name" for part in PART_SET
 
 
 def resolve_paths(data: dict[str, Any], base: Path) -> dict[str, Any]:
-    """Make the paths in raw data absolute; the schema judges what is no path."""
+    """Make the paths in raw data absolute; invalid values are left to the schema."""
     data = dict(data)
     for key in ("output_dir", "cache_dir"):
         if data.get(key) and isinstance(data[key], str | Path):
@@ -47,9 +47,9 @@ def resolve_paths(data: dict[str, Any], base: Path) -> dict[str, Any]:
 
 
 def absolute(path: str, base: Path) -> str:
-    """Expand ``~`` and resolve ``..``; links stay links."""
+    """Expand ``~`` and resolve ``..``; symbolic links are kept."""
     if path_problem(path):
-        # The schema refuses it and shows what was given; what follows raises on it.
+        # The schema rejects it and shows the value; the code below would raise.
         return path
     return os.path.abspath(base / expanded(path))
 
@@ -62,7 +62,7 @@ def resolve_model(name: str, base: Path) -> str:
 
 
 def is_local_model(name: str) -> bool:
-    """Tell a folder or file from a hub name, after ``resolve_model``."""
+    """Distinguish a folder or file from a hub name, after ``resolve_model``."""
     return Path(name).is_absolute()
 
 

@@ -1,4 +1,4 @@
-"""Limits of raw data, before anything walks through it recursively."""
+"""Limits of raw data, checked before any recursive code sees it."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ __all__ = ["check_plain", "nested_too_deep"]
 
 # The schema needs 4 levels. copy, json and pydantic raise RecursionError at some 300.
 DEEPEST = 50
-# Larger ones do not convert to float, and from 4,300 digits on not even to text.
+# Larger numbers do not convert to float, and from 4,300 digits on not even to text.
 _LARGEST = 10**300
 
 
 def check_plain(data: Mapping[str, Any]) -> None:
-    """Check that values are nested a few levels deep and have numbers of usual size.
+    """Check that values are nested only a few levels and numbers have a normal size.
 
     Raises:
-        ConfigError: with the top-level key of the value; no mapping at all.
+        ConfigError: the top-level key of the value; or the data is no mapping at all.
     """
     if not isinstance(data, Mapping):
         raise ConfigError(
@@ -37,7 +37,7 @@ def check_plain(data: Mapping[str, Any]) -> None:
 
 
 def nested_too_deep(key: str) -> Violation:
-    """A value with lists in lists in lists."""
+    """Violation of a value that is nested too deeply."""
     return Violation(
         key,
         f"lists and objects are nested more than {DEEPEST} levels deep",
@@ -46,7 +46,7 @@ def nested_too_deep(key: str) -> Violation:
 
 
 def _walk(value: Any) -> Iterator[tuple[int, Any]]:
-    """Depth and value of everything inside; ends soon after ``DEEPEST``."""
+    """Depth and value of everything inside; stops soon after ``DEEPEST``."""
     waiting = [(1, value)]
     while waiting:
         depth, inner = waiting.pop()

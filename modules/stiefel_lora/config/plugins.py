@@ -1,4 +1,4 @@
-"""Load the plug-ins that a configuration names, and offer their methods in it."""
+"""Load the plug-ins that a configuration names, and add their methods to the schema."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ __all__ = ["load_named_plugins", "offer_methods"]
 
 
 def load_named_plugins(data: dict[str, Any]) -> dict[str, Any]:
-    """Load what ``plugins`` names, and an installed method that ``optimizer`` names.
+    """Load the modules in ``plugins``, and the installed method in ``optimizer``.
 
     Args:
-        data: raw settings, paths absolute; what is not text is left to the schema.
+        data: raw settings with absolute paths; values of other types are left to the
+            schema.
 
     Returns:
-        The settings, with the module of an installed method among ``plugins``: what is
-        saved with a run then names all that it needs.
+        The settings, with the module of an installed method added to ``plugins``: the
+        configuration saved with a run then names everything that it needs.
 
     Raises:
         SettingsError: a plug-in that is missing, broken, or registers no method.
@@ -52,17 +53,17 @@ def load_named_plugins(data: dict[str, Any]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _at_its_key() -> Iterator[None]:
-    """Give errors of plug-ins the key of the setting that named them."""
+    """Attribute errors of plug-ins to the setting that named them."""
     try:
         yield
     except ConfigError as error:
-        # The key stands before them already, for callers without a configuration.
+        # Callers without a configuration get the key in the message already.
         problem = str(error).removeprefix("plugins: ")
         raise SettingsError([Violation("plugins", problem)]) from error
 
 
 def offer_methods() -> None:
-    """Let the schema accept every method that is in the catalogue now."""
+    """Make the schema accept every method that is currently in the catalogue."""
     if not follow_catalogue():
         return
     for model in (OptimizationSettings, Settings, TrainConfig):

@@ -1,7 +1,7 @@
-"""Ready-made configurations that come with the package.
+"""Configurations that come with the package.
 
-They lie in ``training_presets/<FAMILY>/`` of the repository, which an installed package
-holds as ``stiefel_lora.presets``. A preset's name is that of its file without ending.
+They are in ``training_presets/<FAMILY>/`` of the repository, which an installed package
+contains as ``stiefel_lora.presets``. A preset is named after its file, without ending.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class Preset:
         name: of the file, without its ending.
         family: folder of the preset.
         path: the file.
-        comment: for people; the first sentence says what the preset is for, the rest
-            where its values come from.
+        comment: description; its first sentence is the purpose of the preset, the rest
+            the origin of its values.
         optimizer: name in the catalogue.
     """
 
@@ -50,8 +50,8 @@ class Preset:
     optimizer: str
 
     @property
-    def card(self) -> int | None:
-        """GB of the GPU that it is for, as in its name; None for any."""
+    def memory_gb(self) -> int | None:
+        """GPU memory in GB that it is made for, from its name; None for any."""
         found = re.search(r"_(\d+)gb$", self.name)
         return int(found[1]) if found else None
 
@@ -62,7 +62,7 @@ class Preset:
 
 
 def presets_folder() -> Path:
-    """The folder with one folder of presets a model family.
+    """Folder that contains one folder of presets per model family.
 
     Raises:
         ConfigError: a broken installation that has no presets.
@@ -78,7 +78,7 @@ def presets_folder() -> Path:
 
 
 def list_presets() -> list[Preset]:
-    """All presets, sorted by family, optimizer and size of the GPU.
+    """List all presets, sorted by family, optimizer and GPU memory.
 
     Raises:
         ConfigError: a preset file that is not JSON.
@@ -90,10 +90,10 @@ def list_presets() -> list[Preset]:
 def select_presets(
     family: str | None = None, optimizer: str | None = None
 ) -> list[Preset]:
-    """The presets of a family or for an optimizer, or of both.
+    """List the presets of a family, for an optimizer, or both.
 
     Raises:
-        ConfigError: there is none; what there is is named.
+        ConfigError: no such preset; the available names are listed.
     """
     chosen = list_presets()
     for what, wanted in (("family", family), ("optimizer", optimizer)):
@@ -110,7 +110,7 @@ def select_presets(
 
 
 def find_config(name: str | Path) -> Path:
-    """The file that ``name`` means: a path, or else the name of a preset.
+    """Find the file for ``name``: a path, or else the name of a preset.
 
     Raises:
         ConfigError: neither; the nearest preset is named.
@@ -120,7 +120,7 @@ def find_config(name: str | Path) -> Path:
 
 
 def find_preset(name: str | Path) -> Path:
-    """The file of a preset.
+    """Find the file of a preset.
 
     Raises:
         ConfigError: no such preset; the nearest one is named.
@@ -146,4 +146,4 @@ def _read(path: Path) -> Preset:
 
 
 def _place(preset: Preset) -> tuple[str, str, int, str]:
-    return preset.family, preset.optimizer, preset.card or 0, preset.name
+    return preset.family, preset.optimizer, preset.memory_gb or 0, preset.name

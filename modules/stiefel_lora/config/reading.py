@@ -1,4 +1,4 @@
-"""Read a JSON object from a file, strictly."""
+"""Strict reading of a JSON object from a file."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object from a file.
 
     Raises:
-        ConfigError: no such file, not UTF-8, not JSON (line and column are named), a
-            key twice, or something else than an object.
+        ConfigError: no such file, not UTF-8, invalid JSON (with line and column), a
+            duplicate key, or a value other than an object.
     """
     text = _read_text(path)
     try:
@@ -36,7 +36,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     except ValueError:
-        # json hands on the refusal of int() from 4,300 digits on.
+        # int() rejects numbers of more than 4,300 digits; json passes that error on.
         raise ConfigError(
             f"{path}: a whole number has thousands of digits. Write a smaller one."
         ) from None

@@ -1,4 +1,4 @@
-"""All settings of a run together, and what those that are unset mean."""
+"""All settings of a run together, with the meaning of unset ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .settings import (
 __all__ = ["Settings"]
 
 
-# Fields of the last base come first.
+# Pydantic lists the fields of the last base first.
 class Settings(
     SavingSettings,
     WatchingSettings,
@@ -34,7 +34,7 @@ class Settings(
     ModelSettings,
     GeneralSettings,
 ):
-    """All settings of one run, each checked alone; rules between them read this."""
+    """All settings of a run, each checked on its own; rules between them read this."""
 
     @property
     def resolved_alpha(self) -> float:
@@ -43,7 +43,7 @@ class Settings(
 
     @property
     def rank_settings(self) -> dict[str, Any]:
-        """What sets the rank of each layer, as ``adapters`` takes it."""
+        """Arguments of ``adapters`` that set the rank of each layer."""
         return {
             "rank": self.lora_rank,
             "rank_pattern": self.rank_pattern,
@@ -52,7 +52,7 @@ class Settings(
 
     @property
     def text_encoder_rates(self) -> dict[str, float]:
-        """Text encoders that are trained, and their learning rates."""
+        """Learning rates of the text encoders that are trained."""
         given = {
             "text_encoder": (
                 self.train_text_encoder,
@@ -71,12 +71,12 @@ class Settings(
 
     @property
     def resolved_file_rank(self) -> int:
-        """Rank of the file with ``lora_init`` loi."""
+        """Rank of the LoRA file with ``lora_init`` loi."""
         return 2 * self.lora_rank if self.loi_file_rank is None else self.loi_file_rank
 
     @property
     def resolved_rank_every(self) -> int:
-        """Steps between two rank measurements, 0 for never."""
+        """Steps between two rank measurements; 0 for never."""
         return rank_interval(self.steps) if self.rank_every is None else self.rank_every
 
     @property
@@ -88,12 +88,12 @@ class Settings(
 
     @property
     def family(self) -> FamilyRecord:
-        """Record of ``model_type``: what differs between families."""
+        """Record of ``model_type``: everything that differs between families."""
         return record_of(self.model_type)
 
     @property
     def resolved_timestep_distribution(self) -> TimestepDistribution:
-        """The family's usual one when unset."""
+        """Distribution of timesteps; the family's default when unset."""
         usual: TimestepDistribution = (
             "logit_normal" if self.family.predicts_flow else "uniform"
         )

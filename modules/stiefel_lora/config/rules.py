@@ -1,4 +1,4 @@
-"""Rules between settings, which a type cannot hold."""
+"""Rules between settings, which types cannot express."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from .violation import Violation
 
 __all__ = ["violations_of"]
 
-# Names that Windows keeps for devices, whatever their ending.
+# Names that Windows reserves for devices, with any extension.
 RESERVED = re.compile(r"(?i)^(con|prn|aux|nul|com\d|lpt\d)(\..*)?$")
 FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
-# A second run of the same name gets -2 at its end, the tenth -10 and so on.
+# A second run of the same name is called NAME-2, the tenth NAME-10.
 _ROOM = 10
 
 
@@ -107,8 +107,8 @@ def _dora_starts_at_the_model(config: Settings) -> Violation | None:
         return None
     return Violation(
         "use_dora",
-        "does not go with lora_init='loi': two adapters of which one is a DoRA do not "
-        "add up to the model at the start",
+        "does not work with lora_init='loi': two adapters, one of them a DoRA, do not "
+        "add up to the base model at the start",
         "Leave one of them out",
     )
 
@@ -118,8 +118,8 @@ def _dora_over_int8_loses_its_scales(config: Settings) -> Violation | None:
         return None
     return Violation(
         "use_dora",
-        "does not go with weight_dtype='int8': peft reads the lengths of the rows in a "
-        "way that loses their scales",
+        "does not work with weight_dtype='int8': peft reads the norms of the rows "
+        "without their scales",
         "Write weight_dtype nfloat4, or leave one of them out",
     )
 
@@ -137,7 +137,7 @@ def _early_stop_has_something_to_watch(config: Settings) -> Violation | None:
     return Violation(
         "early_stop_patience",
         f"{config.early_stop_patience} needs validate_every and validation_concepts, "
-        f"whose loss it watches",
+        f"whose loss it monitors",
         f"Set {' and '.join(missing)}, or leave early_stop_patience out",
     )
 
@@ -148,8 +148,8 @@ def _flash_needs_a_dispatcher(config: Settings) -> Violation | None:
     able = listed(r.short_label for r in records() if r.dispatches_attention)
     return Violation(
         "attention_mechanism",
-        f"'flash' is for {able}; the attention of "
-        f"model_type={config.model_type!r} takes torch's own FlashAttention with sdp",
+        f"'flash' is for {able}; with model_type={config.model_type!r}, sdp uses "
+        f"torch's own FlashAttention",
         "Write sdp or xformers",
     )
 
@@ -161,7 +161,8 @@ def _loi_has_one_rank(config: Settings) -> Violation | None:
         if getattr(config, key):
             return Violation(
                 key,
-                "does not go with lora_init='loi', which starts all layers at one rank",
+                "does not work with lora_init='loi', which starts all layers at one "
+                "rank",
                 f"Leave {key} out, or write lora_init auto",
             )
     return None
@@ -202,5 +203,5 @@ RULES: tuple[Callable[[Settings], Violation | None], ...] = (
 
 
 def violations_of(config: Settings) -> list[Violation]:
-    """Collect what ``config`` breaks, one for each rule at most."""
+    """Collect the rules that ``config`` breaks, at most one violation per rule."""
     return [found for rule in RULES if (found := rule(config))]

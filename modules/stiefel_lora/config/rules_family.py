@@ -1,4 +1,4 @@
-"""Rules that hold for some families only."""
+"""Rules that apply to some families only."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def _negative_prompts_are_read(config: Settings) -> Violation | None:
         if sample.negative_prompt:
             return Violation(
                 f"samples.{number}.negative_prompt",
-                f"does nothing with {config.family.label}, which makes an image in one "
-                f"pass",
+                f"has no effect with {config.family.label}, which generates an image "
+                f"without a negative prompt",
                 "Leave it out",
             )
     return None

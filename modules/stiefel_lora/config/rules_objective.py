@@ -1,4 +1,4 @@
-"""Rules about noise, noise levels and loss: what fits a family and what adds up."""
+"""Rules about noise, noise levels and loss."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .violation import Violation
 __all__ = ["OBJECTIVE_RULES", "idle_objective"]
 
 _STRENGTHS = ("mse_strength", "mae_strength", "huber_strength")
-# Weights of a noise level that make sense for one kind of model only.
+# Weightings that are defined for one kind of model only.
 _FLOW_WEIGHTS = {"sigma"}
 _DIFFUSION_WEIGHTS = {"min_snr_gamma", "debiased_estimation"}
 _SHAPED = ("logit_normal", "heavy_tail", "sigmoid", "inverted_parabola")
@@ -24,7 +24,7 @@ def _weight_fits_the_family(config: Settings) -> Violation | None:
     other = "sigma" if flow else "min_snr_gamma or debiased_estimation"
     return Violation(
         "loss_weight_fn",
-        f"{weight!r} is not for model_type={config.model_type!r}",
+        f"{weight!r} is not defined for model_type={config.model_type!r}",
         f"Write constant or {other}",
     )
 
@@ -38,7 +38,7 @@ def _flow_settings_need_a_flow(config: Settings) -> Violation | None:
         if value != default:
             return Violation(
                 name,
-                f"{_shown(value)} does nothing for model_type={config.model_type!r}, "
+                f"{_shown(value)} has no effect with model_type={config.model_type!r}; "
                 f"it is for {flows}",
                 "Leave it out",
             )
@@ -50,7 +50,7 @@ def _one_shift(config: Settings) -> Violation | None:
         return None
     return Violation(
         "timestep_shift",
-        f"{config.timestep_shift:g} does nothing with dynamic_timestep_shifting=true",
+        f"{config.timestep_shift:g} has no effect with dynamic_timestep_shifting=true",
         "Leave one of them out",
     )
 
@@ -67,14 +67,14 @@ def _range_is_not_empty(config: Settings) -> Violation | None:
     return Violation(
         key,
         f"must be {rule}, not {getattr(config, key):g}, or no noise level is left to "
-        f"learn from",
+        f"train on",
     )
 
 
 def _some_loss(config: Settings) -> Violation | None:
     if any(getattr(config, name) for name in _STRENGTHS):
         return None
-    # The first has a default above 0, so it was set.
+    # The first one defaults to 1, so the user set it to 0.
     key, *others = _STRENGTHS
     return Violation(
         key,
@@ -93,7 +93,7 @@ OBJECTIVE_RULES = (
 
 
 def idle_objective(config: Settings) -> list[Violation]:
-    """Settings that do nothing beside the others."""
+    """Settings that have no effect beside the others."""
     kind = config.resolved_timestep_distribution
     idle = {
         "noising_weight": config.noising_weight != 0 and kind not in _SHAPED,

@@ -16,20 +16,20 @@ def _a_rate_has_its_encoder(config: Settings) -> Violation | None:
         if rate is not None and part not in config.text_encoder_rates:
             return Violation(
                 f"{part}_learning_rate",
-                f"{rate:g} does nothing without train_{part}=true",
-                "Write both or none",
+                f"{rate:g} has no effect without train_{part}=true",
+                "Set both or neither",
             )
     return None
 
 
 def _text_starts_at_the_model(config: Settings) -> Violation | None:
-    # Both, one or none of the encoders are trained: the first names the key.
+    # Either encoder may be trained, or both: the first one is named in the error.
     for part in config.text_encoder_rates:
         for key, value in (("lora_init", "loi"), ("use_dora", True)):
             if getattr(config, key) == value:
                 return Violation(
                     f"train_{part}",
-                    f"does not go with {key}={str(value).lower()}",
+                    f"does not work with {key}={str(value).lower()}",
                     "Leave one of them out",
                 )
     return None

@@ -1,4 +1,4 @@
-"""The configuration of a training run: one truth for files, CLI, forms and docs."""
+"""The configuration of a training run, single source of files, CLI, forms and docs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["DEFAULT_OPTIMIZER", "SCHEMA_VERSION", "TrainConfig"]
 
 
 class TrainConfig(Settings):
-    """All settings of one run; ``load_config`` reads it from a file."""
+    """All settings of a run; ``load_config`` reads it from a file."""
 
     @model_validator(mode="after")
     def _rules(self) -> TrainConfig:

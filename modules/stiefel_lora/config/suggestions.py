@@ -1,4 +1,4 @@
-"""Find the key or word that was meant by one that does not exist."""
+"""Suggestions for keys and words that do not exist."""
 
 from __future__ import annotations
 
@@ -10,32 +10,33 @@ from .foreign import FOREIGN_NAMES, WITHOUT_COUNTERPART, WORDS
 __all__ = ["FOREIGN_NAMES", "nearest", "no_counterpart", "suggest_key"]
 
 Sections = Mapping[str, Iterable[str]]
-"""Keys by the section that they stand in; "" is the top level."""
+"""Keys by section; "" is the top level."""
 
-# difflib's ratio from which two keys are taken for one. At its own 0.6 every fourth
-# word of other trainers is like one of ours (network_weights and noising_weight); a
-# letter too many, too few or swapped stays above 0.8 in words of five letters and more.
+# difflib's ratio above which two keys count as the same. At its default of 0.6, every
+# fourth option of other trainers resembles one of ours (network_weights and
+# noising_weight); one letter too many, too few or swapped stays above 0.8 in words of
+# five letters and more.
 _ALIKE, _ALIKE_SHORT, _SHORT = 0.8, 0.6, 4
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """The known word most like ``word``, or None when none is like it."""
+    """The known word most similar to ``word``, or None where none is similar."""
     lower = {name.lower(): name for name in known}
     found = difflib.get_close_matches(word.lower(), list(lower), n=1, cutoff=cutoff)
     return lower[found[0]] if found else None
 
 
 def suggest_key(key: str, section: str, sections: Sections) -> str | None:
-    """The valid key that ``key`` stands for.
+    """Find the valid key that ``key`` stands for.
 
     Args:
-        key: as it was written.
-        section: where it stands: "", concepts, samples or optimizer.
+        key: the key as written.
+        section: section of the key: "", concepts, samples or optimizer.
         sections: the valid keys.
 
     Returns:
-        A key of ``section``; that of another one with its path, or with the words "at
-        the top level"; None where nothing is near.
+        A key of ``section``; a key of another section with its path, or with the words
+        "at the top level"; None where nothing is similar.
     """
     word = _plain(key)
     known = list(sections[section])
@@ -58,12 +59,12 @@ def suggest_key(key: str, section: str, sections: Sections) -> str | None:
 
 
 def no_counterpart(key: str) -> str | None:
-    """Why an option of another trainer has no key here; None for any other word."""
+    """Reason why an option of another trainer has no key here; None for other words."""
     return WITHOUT_COUNTERPART.get(_plain(key))
 
 
 def _plain(key: str) -> str:
-    """As it would stand in a file, where it was copied from a command line."""
+    """The key as in a config file, also if it was copied from a command line."""
     return key.strip().lstrip("-").replace("-", "_").lower()
 
 
@@ -74,7 +75,7 @@ def _elsewhere(place: str, name: str) -> str:
 
 
 def _part_of(word: str, known: list[str]) -> str | None:
-    """The one key that has two or more words in a row in common."""
+    """The only key that contains the words of ``word`` in sequence."""
     if "_" not in word.strip("_"):
         return None
     found = [name for name in known if f"_{word}_" in f"_{name}_"]

@@ -1,4 +1,4 @@
-"""How images and captions of a folder change from one time to the next."""
+"""Random variation of the images and captions of a folder between epochs."""
 
 from __future__ import annotations
 
@@ -16,66 +16,66 @@ Variations = Annotated[Count, Field(ge=1, le=1000)]
 
 
 class CaptionVariation(StrictModel):
-    """What changes in captions."""
+    """Variation of captions."""
 
     enable_tag_shuffling: Flag = setting(False, label="Tag shuffling")
-    """Shuffle the tags of a caption, which tag_delimiter separates."""
+    """Shuffle the tags of a caption, which are separated by tag_delimiter."""
 
     tag_delimiter: Annotated[str, Field(min_length=1, max_length=10)] = setting(
         ",", label="Tag delimiter"
     )
-    """What separates the tags of a caption."""
+    """Separator between the tags of a caption."""
 
     keep_tags_count: Annotated[Count, Field(le=1000)] = setting(
         0, label="Keep tag count"
     )
-    """How many tags at the beginning stay where they are and are never dropped."""
+    """Number of tags at the beginning that keep their place and are never dropped."""
 
     tag_dropout_probability: Probability = setting(0.0, label="Tag dropout")
-    """Chance of each tag to be left out."""
+    """Probability of dropping each tag."""
 
     caption_dropout_rate: Probability = setting(
         0.0, label="Caption dropout probability"
     )
-    """Chance of an image to come up with an empty caption; it trains what guidance
-    leads away from. 0.05 to 0.1 is usual."""
+    """Probability of training on an image with an empty caption, which trains the
+    unconditional prediction that guidance needs. 0.05 to 0.1 is usual."""
 
     text_variations: Variations | None = setting(
         None,
         label="Text variations",
         unset_means="8 with shuffled or dropped tags, else 1",
     )
-    """How many versions of each caption are encoded, which come up in turns. Dropped
+    """Number of versions of each caption that are encoded and used in turn. Dropped
     captions do not count."""
 
 
 class ImageVariation(StrictModel):
-    """What changes in images."""
+    """Variation of images."""
 
     enable_random_flip: Flag = setting(False, label="Random flip")
-    """Show each image mirrored every other time. Not for what has a left and a
-    right: faces, letters."""
+    """Mirror each image every other time. Not for content with a left and a right side,
+    such as faces and letters."""
 
     enable_crop_jitter: Flag = setting(False, label="Crop jitter")
-    """Cut a random piece instead of the middle one, where an image does not have the
-    shape of its bucket."""
+    """Take a random crop instead of the center crop, where an image does not have the
+    aspect ratio of its bucket."""
 
     random_brightness_max_strength: Strength = setting(0.0, label="Random brightness")
-    """Make images darker or brighter by up to this share. 0: off."""
+    """Make images darker or brighter by up to this fraction. 0: off."""
 
     random_contrast_max_strength: Strength = setting(0.0, label="Random contrast")
-    """Change the contrast by up to this share. 0: off."""
+    """Change the contrast by up to this fraction. 0: off."""
 
     random_saturation_max_strength: Strength = setting(0.0, label="Random saturation")
-    """Change the saturation by up to this share. 0: off."""
+    """Change the saturation by up to this fraction. 0: off."""
 
     random_hue_max_strength: Strength = setting(0.0, label="Random hue")
-    """Turn all colors by up to this share of half the color circle. 0: off."""
+    """Rotate the hue by up to this fraction of half the color wheel. 0: off."""
 
     image_variations: Variations | None = setting(
         None,
         label="Image variations",
         unset_means="4 where anything here is random, else 1",
     )
-    """How many versions of each image are encoded, which come up in turns; each takes
-    its room on the disk. Without latent_caching there is no limit."""
+    """Number of versions of each image that are encoded and used in turn; each takes
+    its own space on disk. Without latent_caching there is no limit."""

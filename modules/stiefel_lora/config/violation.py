@@ -1,4 +1,4 @@
-"""Settings that break a rule: which key, what is wrong, and what to write instead."""
+"""Violations of rules: the key, the problem and the fix."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["SettingsError", "Violation"]
 class Violation:
     """A setting that breaks a rule: its key, the problem and the fix.
 
-    A form finds the field by ``key``. Nothing reads the texts, so that they can be
+    Forms find the field by ``key``. No code parses the texts, so they can be
     reworded.
 
     Args:
         key: the setting, dotted: ``lora_rank``, ``concepts.0.path``; "" for all.
-        message: the problem, beginning in lower case, without a full stop at its end.
-        fix: what to write instead; "" where the problem names it.
-        example: the fix on the command line, ``--set steps=100``; a form leaves it out.
+        message: the problem, starting in lower case, without a period at the end.
+        fix: what to write instead; "" where the problem makes it clear.
+        example: the fix on the command line, ``--set steps=100``; forms leave it out.
     """
 
     key: str
@@ -41,7 +41,7 @@ class Violation:
         return whole[:1].upper() + whole[1:]
 
     def inside(self, parent: str) -> Violation:
-        """The same in a list or object: ``path`` becomes ``concepts.0.path``."""
+        """Prefix the key: ``path`` in ``concepts.0`` becomes ``concepts.0.path``."""
         key = ".".join(part for part in (parent, self.key) if part)
         return dataclasses.replace(self, key=key)
 
@@ -60,10 +60,10 @@ class Violation:
 
 
 class SettingsError(ConfigError):
-    """Settings that break rules, one line each.
+    """Settings that break rules, one line per violation.
 
     Attributes:
-        violations: the same with their keys.
+        violations: the violations with their keys.
     """
 
     def __init__(self, violations: Iterable[Violation], title: str = "") -> None:
@@ -72,7 +72,7 @@ class SettingsError(ConfigError):
         super().__init__(_under(title, [str(found) for found in self.violations]))
 
     def under(self, title: str) -> SettingsError:
-        """The same error with the name of a file before it."""
+        """Return the same error with the name of a file in front."""
         return SettingsError(self.violations, title)
 
     def __reduce__(self) -> tuple[type[SettingsError], tuple[object, ...]]:
@@ -81,7 +81,7 @@ class SettingsError(ConfigError):
 
 
 def _under(title: str, lines: list[str]) -> str:
-    """One line follows the title, several stand under it."""
+    """Put one line behind the title, or several below it."""
     if not title:
         return "\n".join(lines)
     if len(lines) == 1:

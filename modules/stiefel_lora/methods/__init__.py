@@ -1,8 +1,8 @@
-"""The catalogue of optimizers: one record a method, standard library only.
+"""Catalogue of optimizers: one record per method, standard library only.
 
-Config, command line, GUI, docs and host adapters are built from these records; the
-constructors are compared with them in a test. Importing this package imports no torch:
-a plug-in, which does, is imported when it is named.
+Config, command line, GUI, docs and host adapters are built from these records; a test
+compares them with the constructors. Importing this package does not import torch; a
+plug-in, which does, is imported only when it is named.
 """
 
 from __future__ import annotations

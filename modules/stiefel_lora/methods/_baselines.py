@@ -1,4 +1,4 @@
-"""Catalogue entries of the optimizers that users compare with."""
+"""Catalogue entries of the baselines."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from ._types import Method, Option
 
 __all__ = ["ADAMW", "ADAMW_8BIT", "LORA_PLUS", "SCALED_ADAMW"]
 
-_LR_UNIT = "AdamW's own: about the size of a parameter's step"
+_LR_UNIT = "AdamW's own: about the size of the step of one parameter"
 
 ADAMW = Method(
     name="adamw",
     label="AdamW",
-    summary="Torch's own AdamW on A and B alike.",
+    summary="Torch's own AdamW for A and B.",
     target="stiefel_lora.optim.adamw:AdamW",
     default_lr=1e-4,
     lr_unit=_LR_UNIT,
@@ -23,7 +23,7 @@ ADAMW = Method(
 ADAMW_8BIT = Method(
     name="adamw_8bit",
     label="AdamW 8-bit",
-    summary="AdamW of bitsandbytes with moments in 8 bits.",
+    summary="AdamW of bitsandbytes with 8-bit moments.",
     target="stiefel_lora.optim.adamw_8bit:EightBitAdamW",
     default_lr=1e-4,
     lr_unit=_LR_UNIT,
@@ -38,7 +38,7 @@ LORA_PLUS = Method(
     summary="AdamW with a higher learning rate for B.",
     target="stiefel_lora.optim.lora_plus:LoRAPlus",
     default_lr=5e-5,
-    lr_unit="AdamW's own, for A; B takes lr_ratio times as much",
+    lr_unit="AdamW's own, for A; B uses lr_ratio times as much",
     separable=True,
     options=(
         Option(
@@ -48,7 +48,7 @@ LORA_PLUS = Method(
             default=16.0,
             low=0.0,
             low_open=True,
-            doc="Learning rate of B as a multiple of A's. 1 is AdamW.",
+            doc="Learning rate of B as a multiple of A's. 1 is plain AdamW.",
         ),
         WEIGHT_DECAY,
         *ADAM_OPTIONS,
@@ -58,7 +58,7 @@ LORA_PLUS = Method(
 SCALED_ADAMW = Method(
     name="scaled_adamw",
     label="Scaled AdamW",
-    summary="AdamW on gradients that are divided by the other factor's Gram matrix.",
+    summary="AdamW on gradients preconditioned by the other factor's Gram matrix.",
     target="stiefel_lora.optim.scaled_adamw:ScaledAdamW",
     default_lr=1e-4,
     lr_unit=_LR_UNIT,
@@ -70,7 +70,7 @@ SCALED_ADAMW = Method(
             default=1e-2,
             low=0.0,
             low_open=True,
-            doc="Share of the mean eigenvalue that is added to a Gram matrix before "
+            doc="Fraction of the mean eigenvalue that is added to a Gram matrix before "
             "it is inverted. Large values turn the method into AdamW.",
         ),
         WEIGHT_DECAY,

@@ -47,11 +47,11 @@ CATALOGUE: dict[str, Method] = {
 BUILT_IN = frozenset(CATALOGUE)
 
 CUSTOM = "custom"
-"""Name of any other optimizer class in a configuration."""
+"""Name of a custom optimizer class in a configuration."""
 
 
 def add_method(entry: Method) -> None:
-    """Add the record of a method; one of the same class is replaced.
+    """Add the record of a method; one for the same class is replaced.
 
     Raises:
         OptionError: another method has its name or its label.
@@ -64,7 +64,7 @@ def add_method(entry: Method) -> None:
             raise _clash(entry, same, other)
     if entry.name == CUSTOM:
         raise OptionError(
-            f"name: {CUSTOM!r} stands for other optimizer classes in a configuration. "
+            f"name: {CUSTOM!r} is reserved for custom optimizer classes. "
             f"Give {_class_of(entry)} another name or label."
         )
     for name, other in list(CATALOGUE.items()):
@@ -80,7 +80,7 @@ def remove_method(name: str) -> None:
 
 
 def name_plugin(name: str, plugin: str) -> None:
-    """Note what to write into ``plugins`` to load a registered method."""
+    """Record the entry of ``plugins`` that loads a registered method."""
     if CATALOGUE[name].plugin != plugin:
         CATALOGUE[name] = dataclasses.replace(CATALOGUE[name], plugin=plugin)
 
@@ -90,16 +90,16 @@ def check_options(
     options: Mapping[str, object],
     inherited: Mapping[str, object] = MappingProxyType({}),
 ) -> None:
-    """Check keyword options of a method: names, types, bounds and what they need.
+    """Check options of a method: names, types, bounds and dependencies.
 
     Args:
         entry: the method.
-        options: what is checked.
-        inherited: values of options that are not given here; else their defaults.
+        options: the options to check.
+        inherited: values of options that are not given here; otherwise, defaults.
 
     Raises:
-        OptionError: unknown name (the nearest one is named), value out of bounds, or an
-            option that has no effect beside the others.
+        OptionError: unknown name (the nearest one is suggested), value out of bounds,
+            or an option that has no effect beside the others.
     """
     known = {option.name: option for option in entry.options}
     for name, value in options.items():
@@ -120,11 +120,11 @@ def check_options(
 
 
 def suggestion(name: str, known: list[str]) -> str:
-    """The end of a sentence on an unknown name: the nearest one, or all."""
+    """End of a message about an unknown name: the nearest name, or all of them."""
     near = difflib.get_close_matches(name, known, n=1)
     if near:
         return f"did you mean {near[0]!r}?"
-    return f"it knows {', '.join(known)}." if known else "it has none."
+    return f"available: {', '.join(known)}." if known else "it has none."
 
 
 def _clash(entry: Method, same: str, other: Method) -> OptionError:

@@ -13,12 +13,12 @@ WEIGHT_DECAY = Option(
     default=0.0,
     low=0.0,
     doc="Decoupled weight decay, multiplied by the learning rate as in AdamW. "
-    "Orthonormal factors never decay.",
+    "Orthonormal factors are never decayed.",
 )
 
 
 def adam_options(eps: float = 1e-8) -> tuple[Option, ...]:
-    """beta1, beta2 and eps as Adam has them."""
+    """Return beta1, beta2 and eps as in Adam."""
     return (
         Option(
             name="beta1",
@@ -47,7 +47,7 @@ def adam_options(eps: float = 1e-8) -> tuple[Option, ...]:
             default=eps,
             low=0.0,
             low_open=True,
-            doc="Added to the root of the second moment.",
+            doc="Added to the square root of the second moment.",
         ),
     )
 

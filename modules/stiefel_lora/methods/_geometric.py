@@ -1,4 +1,4 @@
-"""Catalogue entries of the published methods besides Stiefel-LoRA."""
+"""Catalogue entries of published Riemannian and basis-invariant methods."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["LORA_RITE", "RIEMANNION", "STELLA"]
 STELLA = Method(
     name="stella",
     label="StelLA",
-    summary="B and the right side of A stay orthonormal; a small matrix S holds size.",
+    summary="Orthonormal B and right factor, with a small matrix S between them.",
     target="stiefel_lora.optim.stella:StelLA",
     default_lr=5e-4,
-    lr_unit="AdamW's own, times 4 to 8",
+    lr_unit="4 to 8 times AdamW's",
     alpha_policy="free",
     start="stiefel",
     options=(
@@ -23,7 +23,7 @@ STELLA = Method(
             type=str,
             default="adam",
             choices=("adam", "sgd", "lion"),
-            doc="The Euclidean optimizer whose step is bent onto the manifold. sgd is "
+            doc="Euclidean optimizer whose step is mapped onto the manifold. sgd is "
             "heavy-ball momentum with beta1, without damping.",
         ),
         Option(
@@ -32,8 +32,8 @@ STELLA = Method(
             type=str,
             default="full",
             choices=("full", "diagonal"),
-            doc="The matrix between the frames: full as in the paper's tables, or "
-            "diagonal as in its released script.",
+            doc="Matrix between the orthonormal factors: full as in the paper's "
+            "tables, or diagonal as in its released script.",
         ),
         Option(
             name="retraction",
@@ -41,8 +41,8 @@ STELLA = Method(
             type=str,
             default="polar",
             choices=("polar", "exponential"),
-            doc="How a frame returns to the manifold. polar is cheaper; results are "
-            "alike.",
+            doc="Map of a factor back to the manifold. polar is cheaper; the results "
+            "are similar.",
         ),
         WEIGHT_DECAY,
         *ADAM_OPTIONS,
@@ -55,14 +55,14 @@ LORA_RITE = Method(
     summary="Adaptive steps that do not depend on how the product is factored.",
     target="stiefel_lora.optim.lora_rite:LoRARITE",
     default_lr=2e-4,
-    lr_unit="that of an adaptive step in the other factor's basis",
+    lr_unit="an adaptive step in the other factor's basis",
     options=(
         Option(
             name="escape",
             label="Escape",
             type=bool,
             default=False,
-            doc="Add the second moment that a turning basis loses to every direction "
+            doc="Add the second moment that a change of basis loses to every direction "
             "(in the paper; off in its released code).",
         ),
         Option(
@@ -71,7 +71,7 @@ LORA_RITE = Method(
             type=float,
             default=1.0,
             low=0.0,
-            doc="Largest joint norm of all unmagnified gradients. 0: no clipping.",
+            doc="Maximum joint norm of all unmagnified gradients. 0: no clipping.",
         ),
         Option(
             name="skip_above",
@@ -79,8 +79,8 @@ LORA_RITE = Method(
             type=float,
             default=1.0,
             low=0.0,
-            doc="A factor whose unmagnified gradient has a larger root mean square "
-            "takes no step this time. 0: never.",
+            doc="Skip the step of a factor whose unmagnified gradient has a larger "
+            "root mean square. 0: never.",
         ),
         WEIGHT_DECAY,
         *adam_options(eps=1e-6),
@@ -113,8 +113,9 @@ RIEMANNION = Method(
             type=str,
             default="raw",
             choices=("raw", "orthogonal"),
-            doc="Store the momentum before orthogonalization (raw) or after it. The "
-            "paper prints both; after it, gradients weigh little.",
+            doc="Store the momentum before (raw) or after orthogonalization "
+            "(orthogonal). The paper prints both; with orthogonal, gradients have "
+            "little weight.",
         ),
         Option(
             name="rest_lr_ratio",

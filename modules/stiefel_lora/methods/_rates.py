@@ -1,7 +1,7 @@
-"""Learning rates that make sense for a method; the trainer and the optimizers ask here.
+"""Plausible learning rates of a method, for the trainer and the optimizers.
 
-Units differ by method: a rate that was left behind from another one is 50 to 500 times
-off, while searches of a good rate stay within a factor of about 30.
+Units differ by method: a rate left over from another method is off by a factor of 50
+to 500, while a search for a good rate stays within a factor of about 30.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from ._types import Method
 
 __all__ = ["rate_note", "usual_lr"]
 
-# Multiples of the usual rate between which nothing is said.
+# Multiples of the usual rate between which there is no remark.
 LOWEST, HIGHEST = 1 / 30, 40
 
 # Options that change the unit of the learning rate: (method, option, value).
@@ -25,7 +25,7 @@ _BY_OPTION = {
 
 
 def usual_lr(entry: Method, options: Mapping[str, Any]) -> float:
-    """Learning rate where a method with these options usually begins."""
+    """Usual learning rate of a method with these options."""
     return next(
         (
             rate
@@ -39,12 +39,12 @@ def usual_lr(entry: Method, options: Mapping[str, Any]) -> float:
 def rate_note(
     entry: Method, lr: float, options: Mapping[str, Any], key: str = "learning_rate"
 ) -> str | None:
-    """A sentence about a learning rate far from the unit of the method, else None.
+    """Remark on a learning rate far from the unit of the method, or None.
 
     Args:
         entry: the method.
-        lr: learning rate; 0 trains nothing and is not remarked on.
-        options: options of the method; absent ones have their defaults.
+        lr: learning rate; 0 trains nothing and gets no remark.
+        options: options of the method; defaults apply to missing ones.
         key: name of the setting.
     """
     problem = far_rate(entry, lr, options)
@@ -52,12 +52,12 @@ def rate_note(
 
 
 def far_rate(entry: Method, lr: float, options: Mapping[str, Any]) -> str | None:
-    """How far a learning rate is from the unit of the method; None where it is near.
+    """Distance of a learning rate from the usual one as text; None if it is close.
 
     Args:
         entry: the method.
-        lr: learning rate; 0 trains nothing and is not remarked on.
-        options: options of the method; absent ones have their defaults.
+        lr: learning rate; 0 trains nothing and gets no remark.
+        options: options of the method; defaults apply to missing ones.
     """
     usual = usual_lr(entry, options)
     ratio = lr / usual

@@ -1,4 +1,4 @@
-"""Catalogue entries of the methods that bound the spectral norm of a product's step."""
+"""Catalogue entries of methods that bound the spectral norm of the product's step."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from ._types import Method, Option
 
 __all__ = ["LORA_MUON", "LORA_TSD", "POLORA"]
 
-_LR_UNIT = "largest spectral norm of the product's step"
+_LR_UNIT = "maximum spectral norm of the product's step"
 
 _MOMENTUM = Option(
     name="momentum",
@@ -39,13 +39,12 @@ LORA_MUON = Method(
         _MOMENTUM,
         Option(
             name="growth",
-            label="Largest growth of a factor",
+            label="Maximum growth of a factor",
             default=0.5,
             low=0.0,
             low_open=True,
-            doc="In no basis does a direction of a factor change by more than this "
-            "many times its length in a step, which shortens steps where the product "
-            "holds less than one.",
+            doc="Maximum change of any direction of a factor in a step, in any basis, "
+            "as a multiple of its length. It shortens steps of a small product.",
         ),
         _REST_LR_RATIO,
         WEIGHT_DECAY,
@@ -78,8 +77,8 @@ POLORA = Method(
             default=1e-4,
             low=0.0,
             low_open=True,
-            doc="Added to the curvature as a share of its largest entry, and to the "
-            "Gram matrices as a share of their largest eigenvalue.",
+            doc="Added to the curvature as a fraction of its largest entry, and to the "
+            "Gram matrices as a fraction of their largest eigenvalue.",
         ),
         _REST_LR_RATIO,
         WEIGHT_DECAY,
@@ -110,7 +109,7 @@ LORA_TSD = Method(
             default=0.1,
             low=0.0,
             low_open=True,
-            doc="Largest Frobenius norm of the product's step.",
+            doc="Maximum Frobenius norm of the product's step.",
         ),
         _MOMENTUM,
         _REST_LR_RATIO,

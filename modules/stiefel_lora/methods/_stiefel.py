@@ -32,8 +32,8 @@ STIEFEL_LORA = Method(
             doc="product: one step of the product B A, whose spectral norm is the "
             "learning rate (start with 0.01); the rules of B and A, Nesterov and "
             "angle_per_lr are not used, and a fused backward pass is not possible. "
-            "factors: B turns and A moves, each by a rule of its own (start with "
-            "0.02); cheaper by a third, and a fused backward pass is possible.",
+            "factors: B is rotated and A is moved, each by its own rule (start with "
+            "0.02); a third cheaper, and a fused backward pass is possible.",
         ),
         Option(
             name="b_rule",
@@ -42,9 +42,9 @@ STIEFEL_LORA = Method(
             default="spectral",
             choices=("spectral", "momentum"),
             needs=PER_FACTOR,
-            doc="Direction of B's turn. spectral: all directions of the tangent "
-            "momentum turn by the same angle; momentum: the tangent momentum itself, "
-            "brought to a set length.",
+            doc="Direction of the rotation of B. spectral: all directions of the "
+            "tangent momentum rotate by the same angle; momentum: the tangent momentum "
+            "itself, scaled to b_length.",
         ),
         Option(
             name="b_length",
@@ -53,11 +53,11 @@ STIEFEL_LORA = Method(
             default="angle",
             choices=("angle", "rms", "spectral", "raw"),
             needs=PER_FACTOR,
-            doc="Length of B's turn under the momentum rule. angle: columns turn by "
-            "angle_per_lr x learning rate in the root mean square; spectral: the "
-            "fastest direction turns by that; rms: entries of RMS 0.2 x learning rate "
-            "(the pull request's rule, wider layers turn more); raw: angle_per_lr x "
-            "learning rate times the gradient's own length (the paper's rule).",
+            doc="Length of the rotation of B with b_rule momentum. angle: the root "
+            "mean square angle of the columns is angle_per_lr x learning rate; "
+            "spectral: the largest angle is; rms: entries with RMS 0.2 x learning rate "
+            "(the pull request's rule; wider layers rotate more); raw: angle_per_lr x "
+            "learning rate times the norm of the gradient (the paper's rule).",
         ),
         Option(
             name="retraction",
@@ -66,8 +66,8 @@ STIEFEL_LORA = Method(
             default="polar",
             choices=("polar", "qr"),
             needs=PER_FACTOR,
-            doc="How B returns to the manifold. qr is for comparison with published "
-            "code: it depends on the order of B's columns.",
+            doc="Map of B back to the manifold. qr is for comparison with published "
+            "code: its result depends on the order of B's columns.",
         ),
         Option(
             name="transport",
@@ -75,8 +75,8 @@ STIEFEL_LORA = Method(
             type=bool,
             default=True,
             needs=PER_FACTOR,
-            doc="Carry B's momentum into the new tangent space at every step. Off: "
-            "it stays as it is (published code).",
+            doc="Transport B's momentum to the new tangent space at every step. Off: "
+            "it is left as it is (published code).",
         ),
         Option(
             name="a_rule",
@@ -98,7 +98,7 @@ STIEFEL_LORA = Method(
             unit="radians",
             needs=PER_FACTOR,
             unset_means="0.5 with muon, 2 with adamw, 7 with sign",
-            doc="B turns by angle_per_lr x learning rate radians a step.",
+            doc="B rotates by angle_per_lr x learning rate radians per step.",
         ),
         Option(
             name="momentum",
@@ -108,9 +108,9 @@ STIEFEL_LORA = Method(
             low=0.0,
             high=1.0,
             high_open=True,
-            doc="Heavy-ball momentum of B, and of A under muon and sign; with "
-            "step=product that of the product. Short runs (hundreds of steps) like "
-            "0.8, long ones 0.95.",
+            doc="Heavy-ball momentum of B, and of A with muon and sign; with "
+            "step=product, of the product. 0.8 is better for short runs (hundreds of "
+            "steps), 0.95 for long ones.",
         ),
         Option(
             name="nesterov",
@@ -118,7 +118,7 @@ STIEFEL_LORA = Method(
             type=bool,
             default=True,
             needs=PER_FACTOR,
-            doc="Look one momentum step ahead (B, and A under muon).",
+            doc="Nesterov momentum (for B, and for A with muon).",
         ),
         Option(
             name="rest_lr_ratio",
@@ -139,9 +139,9 @@ STIEFEL_LORA = Method(
             default="adamw",
             choices=("adamw", "over_rank"),
             needs=PER_FACTOR,
-            doc="Size of A's decay under muon and sign. adamw: times the learning "
-            "rate; over_rank: weight_decay / rank, following the schedule only (the "
-            "pull request's rule).",
+            doc="Weight decay of A with muon and sign. adamw: multiplied by the "
+            "learning rate; over_rank: weight_decay / rank, scaled by the schedule "
+            "only (the pull request's rule).",
         ),
         *ADAM_OPTIONS,
     ),

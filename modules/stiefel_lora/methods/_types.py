@@ -1,4 +1,4 @@
-"""What the catalogue says of a method and of one option; standard library only."""
+"""Records of a method and of one of its options; standard library only."""
 
 from __future__ import annotations
 
@@ -16,23 +16,27 @@ Start = Literal["stiefel", "riemannion", "lora"]
 
 
 class _OfDefault:
-    """The type of an option that has the type of its default."""
+    """Marker for an option whose type is that of its default."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """One keyword argument of an optimizer, with what a form or a schema needs.
+    """One keyword argument of an optimizer, with the data for forms and schemas.
 
-    ``Option("momentum", 0.9, low=0, high=1, doc="...")``. ``type`` is ``float``,
-    ``int``, ``bool`` or ``str``; without it, that of the default. A ``str`` has
-    ``choices``.
-    ``low`` and ``high`` are inclusive bounds, ``low_open`` excludes the lower one,
-    ``high_open`` the upper one. ``default=None`` with ``optional=True`` means that the
-    method fills in a documented value. ``unit`` is a word or two for labels.
-    ``label`` is its name in a form, without one ``name``; ``unset_means`` is what None
-    stands for. ``needs`` is the value of another option beside which this one has an
-    effect. ``older`` is the value that states have which were saved before the option
-    existed; without it, the default.
+    ``Option("momentum", 0.9, low=0, high=1, doc="...")``.
+
+    Attributes:
+        type: ``float``, ``int``, ``bool`` or ``str``; by default, the type of
+            ``default``. A ``str`` has ``choices``.
+        low: inclusive lower bound; ``low_open`` excludes it.
+        high: inclusive upper bound; ``high_open`` excludes it.
+        optional: with ``default=None``, the method fills in a documented value.
+        unit: a word or two for labels.
+        label: its name in a form; by default, ``name``.
+        unset_means: meaning of None.
+        needs: name and value of another option; without it, this one has no effect.
+        older: its value in states saved before the option existed; by default, the
+            default.
     """
 
     name: str
@@ -58,13 +62,13 @@ class Option:
 
     @property
     def text(self) -> str:
-        """``doc``, and the value that the method fills in."""
+        """``doc``, and the value that the method fills in when unset."""
         return (
             f"{self.doc} Unset: {self.unset_means}." if self.unset_means else self.doc
         )
 
     def violation(self, value: object) -> str | None:
-        """Say which rule ``value`` breaks, as the end of a sentence, or None."""
+        """Return the rule that ``value`` breaks, as the end of a message, or None."""
         if value is None:
             return None if self.optional else "must not be empty"
         if self.choices:
@@ -87,7 +91,7 @@ class Option:
         above = self.high is not None and (
             value > self.high or (self.high_open and value == self.high)
         )
-        # A NaN compares false with everything, so it needs a test of its own.
+        # A NaN compares false with everything, so it needs its own test.
         if below or above or value != value or value in (float("inf"), -float("inf")):
             return f"must be in {self.bounds}"
         return None
@@ -104,17 +108,21 @@ class Option:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Method:
-    """One optimizer: what users call it, where its class is, what it can be told.
+    """One optimizer: its names, its class, its options and its requirements.
 
-    ``alpha_policy="rank"``: the method owns the scale of the product, so LoRA alpha
-    must equal the rank. ``start="stiefel"``: B starts orthonormal and A at zero;
-    ``"riemannion"``: B orthonormal and A tiny; ``"lora"``: A random and B zero.
-    ``separable``: every parameter can be stepped on its own, so fused backward passes
-    are allowed, except with an option of ``joint``. ``extra``: the pip extra it needs.
-    ``default_lr`` is where a first run should begin, ``lr_unit`` says in what unit.
-    ``implementation`` is the class itself where ``register`` was given one, and
-    ``plugin`` what to write into ``plugins`` of a configuration to load it; both are
-    None for built-in methods.
+    Attributes:
+        alpha_policy: "rank": the method owns the scale of the product, so LoRA alpha
+            must equal the rank; "free": any alpha.
+        start: "stiefel": B orthonormal and A zero; "riemannion": B orthonormal and A
+            tiny; "lora": A random and B zero.
+        separable: whether every parameter can be stepped on its own, which a fused
+            backward pass needs; except with an option of ``joint``.
+        extra: the pip extra that it needs.
+        default_lr: learning rate for a first run, in the unit ``lr_unit``.
+        implementation: the class itself if ``register`` received one; None for
+            built-in methods.
+        plugin: entry of ``plugins`` in a configuration that loads it; None for
+            built-in methods.
     """
 
     name: str
@@ -133,7 +141,7 @@ class Method:
     plugin: str | None = None
 
     def load(self) -> type[Any]:
-        """Import the optimizer class that ``target`` ("module:Class") names.
+        """Import the optimizer class of ``target`` ("module:Class").
 
         Raises:
             OptionError: the package that the method needs is not installed.
@@ -156,8 +164,8 @@ class Method:
         """Whether single parameters can be stepped with these options.
 
         Args:
-            options: option name -> value; more keys may be there, and those that are
-                missing have their defaults.
+            options: option name -> value; other keys are ignored, and defaults apply to
+                missing ones.
         """
         values = self.defaults() | dict(options)
         return self.separable and not any(
@@ -165,7 +173,7 @@ class Method:
         )
 
     def joint_choice(self, options: Mapping[str, Any]) -> tuple[Option, str] | None:
-        """The option that keeps parameters from being stepped alone, and its way out.
+        """Option that prevents stepping single parameters, and a value that allows it.
 
         Returns:
             The option, and a value with which :meth:`steps_alone` is true; None where
@@ -179,7 +187,7 @@ class Method:
         return option, next(value for value in option.choices if value != joint)
 
     def idle(self, options: Mapping[str, Any]) -> Iterator[tuple[Option, str, str]]:
-        """Options that are not at their default and have no effect beside the others.
+        """Find options that are set but have no effect beside the others.
 
         Yields:
             The option, and name and value of the other option that it needs.

@@ -1,8 +1,8 @@
-"""Methods from outside the package: a file, a module, or an installed package.
+"""Methods from outside the package: files, modules and installed packages.
 
-A plug-in is Python that calls :func:`~stiefel_lora.optim.register.register`. It is
-imported, and torch with it, when a configuration or a command names it; an entry point
-of the group ``stiefel_lora.methods`` is named by the name of its method.
+A plug-in is Python code that calls :func:`~stiefel_lora.optim.register.register`. It is
+imported, and torch with it, when a configuration or a command names it. An entry point
+of the group ``stiefel_lora.methods`` is named after its method.
 """
 
 from __future__ import annotations
@@ -37,41 +37,41 @@ GROUP = "stiefel_lora.methods"
 """Entry-point group; an entry is ``name of the method = module``."""
 
 TYPO = 0.8
-"""difflib's ratio from which a name is a known one with a wrong letter."""
+"""difflib's ratio above which a name counts as a misspelled known one."""
 
 _Stamp = tuple[int, int]
-# File -> its time and size when it was run, and the error if that failed.
+# File -> its modification time and size when it was run, and the error if that failed.
 _files: dict[Path, tuple[_Stamp, ConfigError | None]] = {}
 
 
 def method(name: str) -> Method:
-    """Look up a method by its name, among installed plug-ins too.
+    """Look up a method by name, including installed plug-ins.
 
     Raises:
-        OptionError: no method has this name; the sentence names the nearest one.
-        ConfigError: the installed plug-in that has it cannot be imported.
+        OptionError: no method has this name; the message suggests the nearest one.
+        ConfigError: the installed plug-in of that name cannot be imported.
     """
     if name not in CATALOGUE:
         find_installed(name)
     if name in CATALOGUE:
         return CATALOGUE[name]
     known = [*CATALOGUE, *_entry_points()]
-    sentence = f"There is no optimizer {name!r}; {suggestion(name, known)}"
+    message = f"There is no optimizer {name!r}; {suggestion(name, known)}"
     if not difflib.get_close_matches(name, known, n=1, cutoff=TYPO):
-        sentence += (
+        message += (
             " If a plug-in adds it, import its module first, or name its file or "
             "module with --plugin."
         )
-    raise OptionError(sentence)
+    raise OptionError(message)
 
 
 def is_file_name(text: str) -> bool:
-    """Whether an entry of ``plugins`` is a path; else it is the name of a module."""
+    """Whether an entry of ``plugins`` is a path, not the name of a module."""
     return text.endswith(".py") or "/" in text or "\\" in text or text.startswith("~")
 
 
 def load_plugin(text: str) -> list[Method]:
-    """Import a plug-in; a file that has not changed since is not run again.
+    """Import a plug-in; an unchanged file is not run again.
 
     Args:
         text: path of a Python file, or name of a module or package.
@@ -120,10 +120,10 @@ def find_installed(name: str) -> None:
 
 
 def load_installed() -> list[str]:
-    """Import all installed plug-ins, for lists of optimizers.
+    """Import all installed plug-ins, to list optimizers.
 
     Returns:
-        A sentence about each that cannot be imported.
+        A message for each plug-in that cannot be imported.
     """
     problems = []
     for name in _entry_points():
@@ -159,7 +159,7 @@ def _methods_of(module: str) -> list[str]:
 
 
 def _import(name: str) -> str:
-    """Import a module, or that of an entry point, and return its name."""
+    """Import a module, directly or by its entry point, and return its name."""
     if not all(part.isidentifier() for part in name.split(".")):
         raise ConfigError(
             f"plugins: {name!r} is neither a file nor the name of a module. Write a "
@@ -179,7 +179,7 @@ def _import(name: str) -> str:
 
 
 def _missing_module(name: str) -> str | None:
-    """The first part of a dotted name that is not there; parents are imported."""
+    """First part of a dotted name that does not exist; parents are imported."""
     parts = name.split(".")
     for end in range(1, len(parts) + 1):
         part = ".".join(parts[:end])
@@ -191,7 +191,7 @@ def _missing_module(name: str) -> str | None:
         try:
             spec = importlib.util.find_spec(part)
         except (ImportError, ValueError):
-            # The part before it is no package.
+            # The part before it is not a package.
             return part
         if spec is None:
             return part
@@ -199,14 +199,13 @@ def _missing_module(name: str) -> str | None:
 
 
 def _run_file(path: Path) -> str:
-    """Run a file as a module of its own and return the module's name."""
+    """Run a file as its own module and return the module's name."""
     name = f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     try:
         status = path.stat()
     except (OSError, ValueError):
         raise ConfigError(
-            f"plugins: there is no file {_visible(path)}. Write the path where it is "
-            f"now."
+            f"plugins: there is no file {_visible(path)}. Write its current path."
         ) from None
     stamp = status.st_mtime_ns, status.st_size
     before, error = _files.get(path, (None, None))
@@ -245,10 +244,10 @@ def _execute(path: Path, name: str) -> ModuleType:
 
 
 def _guarded(shown: str, work: Callable[[], object]) -> None:
-    """Do ``work``, whose lines are the user's own and raise whatever they like.
+    """Run code of the user, which can raise anything.
 
     Raises:
-        ConfigError: with the line that failed.
+        ConfigError: the error, with the line that failed.
     """
     try:
         work()
@@ -267,7 +266,7 @@ def _guarded(shown: str, work: Callable[[], object]) -> None:
 
 
 def _line(shown: str, error: BaseException) -> str:
-    """The last line of the plug-in's own file that led to an error."""
+    """Last line of the plug-in's own file that led to an error."""
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == shown]
     return f", line {lines[-1]}" if lines else ""

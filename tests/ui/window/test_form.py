@@ -140,7 +140,7 @@ def test_every_editor_can_be_reached_by_keyboard(open_window):
 def test_the_focused_field_is_explained(open_window, qtbot):
     window = open_window()
     window.go_to("seed")
-    qtbot.waitUntil(lambda: "same seed repeats a run" in window.help.text())
+    qtbot.waitUntil(lambda: "same seed reproduces a run" in window.help.text())
 
 
 def test_the_next_start_finds_the_settings(open_window):

@@ -1,8 +1,8 @@
-"""Words of other trainers, and what stands for them here.
+"""Options of other trainers and their counterparts here.
 
-One table a trainer, of its options that are not ours by the same name: ``KEYS`` leads
-to our key (``concepts.repeats`` is ``repeats`` of a concept), ``WITHOUT`` to the reason
-why there is none.
+There is one table per trainer, of its options that have another name here. ``KEYS``
+maps to our key (``concepts.repeats`` is ``repeats`` of a concept), ``WITHOUT`` to the
+reason why there is none.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ WITHOUT_COUNTERPART: dict[str, str] = {
     for reason, names in table.WITHOUT.items()
     for name in names.split()
 }
-"""Name -> why there is no such key, to stand after "because"."""
+"""Name -> reason why there is no such key, to stand after "because"."""
 
 WORDS = frozenset(common.KEYS)
-"""Names that mean something else in another section."""
+"""Names with another meaning in another section."""

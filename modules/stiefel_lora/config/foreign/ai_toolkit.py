@@ -53,7 +53,7 @@ KEYS = {
 }
 
 WITHOUT = {
-    "keys stand at the top level here, without sections": """
+    "keys are at the top level here, without sections": """
         config job meta network process save train
     """,
     why.ADAPTERS: """

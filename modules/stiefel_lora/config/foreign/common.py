@@ -1,4 +1,4 @@
-"""Words that several programs use, and short forms that people write."""
+"""Names that several programs share, and common abbreviations."""
 
 from __future__ import annotations
 

@@ -33,14 +33,14 @@ KEYS = {
 }
 
 WITHOUT = {
-    "text encoders are moved by the optimizer's own weight_decay": (
+    "the optimizer's own weight_decay applies to text encoders": (
         "adam_weight_decay_text_encoder"
     ),
-    "the floating point of matrix products is torch's own": "allow_tf32",
+    "TF32 in matrix products is torch's own setting": "allow_tf32",
     why.SOURCES: """
         caption_column dataset_config_name dataset_name image_column max_train_samples
     """,
-    "the middle of an image is cut out unless enable_crop_jitter is set": "center_crop",
+    "images are center-cropped unless enable_crop_jitter is set": "center_crop",
     why.AUGMENTATION: "image_interpolation_mode",
     why.REGULARIZATION: """
         class_prompt num_class_images prior_generation_precision sample_batch_size
@@ -55,11 +55,11 @@ WITHOUT = {
     why.START: "resume_from_checkpoint",
     why.SCHEDULES: "lr_num_cycles lr_power",
     "each entry of samples is one image": "num_validation_images",
-    "an optimizer of your own has its options in optimizer.options": """
+    "optimizer.options holds the options of a custom optimizer": """
         prodigy_beta3 prodigy_decouple prodigy_safeguard_warmup
         prodigy_use_bias_correction
     """,
     why.FAMILIES: "revision variant",
-    "learning_rate is used as it is, whatever the batch": "scale_lr",
+    "learning_rate is used as it is, whatever the batch size": "scale_lr",
     why.PRECISION: "upcast_before_saving",
 }

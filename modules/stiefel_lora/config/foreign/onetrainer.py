@@ -75,7 +75,7 @@ WITHOUT = {
     why.SCHEDULES: """
         custom_learning_rate_scheduler learning_rate_cycles scheduler_params
     """,
-    "learning_rate is used as it is, whatever the batch": "learning_rate_scaler",
+    "learning_rate is used as it is, whatever the batch size": "learning_rate_scaler",
     why.LOADER: "dataloader_threads",
     why.LOGS: """
         debug_dir debug_mode samples_to_tensorboard tensorboard tensorboard_always_on
@@ -110,7 +110,7 @@ WITHOUT = {
         enable_fixed_rotate enable_fixed_saturation enable_random_circular_mask_shrink
         enable_random_mask_rotate_crop enable_random_rotate random_rotate_max_angle
     """,
-    "resolution holds for all concepts": (
+    "resolution applies to all concepts": (
         "enable_resolution_override resolution_override"
     ),
     why.CAPTIONS: """
@@ -118,11 +118,11 @@ WITHOUT = {
         caps_randomize_probability tag_dropout_mode tag_dropout_special_tags
         tag_dropout_special_tags_mode tag_dropout_special_tags_regex
     """,
-    "a concept or sample that is not wanted is left out of its list": "enabled",
-    "samples are made with the averaged factors wherever ema is set": (
+    "unwanted concepts and samples are left out of their lists": "enabled",
+    "samples are generated with the averaged weights whenever ema is set": (
         "non_ema_sampling"
     ),
-    "is_reg marks regularization images, and validation_concepts those of the "
+    "is_reg marks regularization images, and validation_concepts lists those of the "
     "validation set": "type",
-    "it is for OneTrainer's own window": "concept_stats image",
+    "it belongs to OneTrainer's own window": "concept_stats image",
 }

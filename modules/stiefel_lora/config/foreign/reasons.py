@@ -1,4 +1,4 @@
-"""Why options of other trainers have no counterpart, to stand after "because"."""
+"""Reasons why options of other trainers have no counterpart, to follow "because"."""
 
 from __future__ import annotations
 
@@ -36,49 +36,50 @@ __all__ = [
 ]
 
 ADAPTERS = "LoRA and DoRA (use_dora) are the only adapters"
-AT_START = "samples are made before the first step wherever sample_every is set"
+AT_START = "samples are generated before the first step whenever sample_every is set"
 AUGMENTATION = (
-    "images vary by enable_random_flip, enable_crop_jitter and random_..._max_strength "
-    "of a concept alone"
+    "only enable_random_flip, enable_crop_jitter and random_..._max_strength of a "
+    "concept vary images"
 )
 BUCKETS = (
     "buckets have about as many pixels as resolution; bucket_step and max_aspect_ratio "
     "set their shapes"
 )
-CACHE = "the cache in cache_dir keeps itself up to date by the content of files"
-CAPTIONS = "captions are learned as they stand in .txt files or metadata.jsonl"
+CACHE = "the cache in cache_dir is updated automatically when files change"
+CAPTIONS = "captions are used as they are in .txt files or metadata.jsonl"
 CHECKPOINTS = (
-    "checkpoints are written by checkpoint_every and kept by keep_checkpoints alone"
+    "checkpoints are written every checkpoint_every steps and limited by "
+    "keep_checkpoints"
 )
 CLOUD = "nothing is uploaded, and runs stay on this machine"
-CONDITIONS = "only images with captions are learned from, no videos, sounds or controls"
+CONDITIONS = "training uses captioned images only, no video, audio or control inputs"
 DEVICES = "a run uses one device"
 DROPOUT = "the factors of a LoRA have no dropout"
 FACTORS = "lora_alpha and lora_rank set the scale, and rank_pattern that of layers"
-FAMILIES = f"model_type is {listed(family_names())}, and the files tell the rest"
-LOADER = "images and captions are encoded ahead, so nothing loads them in parallel"
-LOGS = "TensorBoard and events.jsonl are always written, and nothing else is"
+FAMILIES = f"model_type is {listed(family_names())}, and the files determine the rest"
+LOADER = "images and captions are encoded in advance, so there is no parallel loading"
+LOGS = "logs are always written to TensorBoard and events.jsonl, and nowhere else"
 LOSSES = (
-    "the loss is set by mse_strength, mae_strength, huber_strength and loss_weight_fn "
-    "alone"
+    "the loss is set only by mse_strength, mae_strength, huber_strength and "
+    "loss_weight_fn"
 )
 METADATA = "the metadata of LoRA files is written from the settings of the run"
-NOISE = "offset_noise_weight is the only change to the noise"
+NOISE = "offset_noise_weight is the only modification of the noise"
 OFFLOADING = (
-    "parts of a model are not moved to memory or disk while training; weight_dtype and "
-    "gradient_checkpointing save memory on the GPU"
+    "parts of a model are not offloaded to RAM or disk while training; weight_dtype "
+    "and gradient_checkpointing save memory on the GPU"
 )
 PRECISION = (
-    "train_dtype and weight_dtype set the precision, and factors are moved in float32"
+    "train_dtype and weight_dtype set the precision, and the LoRA is updated in float32"
 )
 REGULARIZATION = "is_reg of a concept marks the images of another folder"
-SAMPLER = "each family has one sampler, for samples that can be compared"
+SAMPLER = "each family has one sampler, which keeps samples comparable"
 SCHEDULES = "schedules (constant, cosine, linear) end with steps and have no cycles"
-SNAPSHOTS = "LoRA files are written at the end of a run and where it is asked to save"
+SNAPSHOTS = "LoRA files are written at the end of a run and on request"
 SOURCES = "concepts are folders on the disk"
-START = "a run starts from new factors; train CONFIG --resume continues a run"
+START = "a run starts from new factors; train CONFIG --resume resumes a run"
 TEXT_LAYERS = (
-    "text encoders are read at the layer and length that the family was made for"
+    "text encoders are used at the layer and length that the family was trained with"
 )
 TIMESTEPS = (
     "timestep_distribution, noising_weight and noising_bias set how timesteps are drawn"

@@ -172,10 +172,10 @@ WITHOUT = {
     why.AT_START: ("sample_at_first"),
     why.SAMPLER: "sample_sampler",
     why.SNAPSHOTS: "save_n_epoch_ratio save_state_on_train_end use_safetensors",
-    "all of the validation set is measured with the same noise every time": (
+    "the whole validation set is measured with the same noise every time": (
         "max_validation_steps validation_seed"
     ),
-    "a configuration is one JSON file, which extends can put on another": (
+    "a configuration is one JSON file, which extends can base on another": (
         "config_file output_config"
     ),
 }

@@ -1,4 +1,4 @@
-"""The settings of a run by topic; a form has one page for each."""
+"""Settings of a run by topic; a form has one page per topic."""
 
 from __future__ import annotations
 
@@ -33,4 +33,4 @@ SETTING_GROUPS = (
     WatchingSettings,
     SavingSettings,
 )
-"""All topics, in the order of a form."""
+"""All topics, in the order of the form's pages."""

@@ -1,4 +1,4 @@
-"""The run itself: its name, its place, its random numbers, its device."""
+"""General settings of a run: name, output folder, seed and device."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ SCHEMA_VERSION = 2
 
 
 class GeneralSettings(StrictModel):
-    """The run itself: its name, its place, its random numbers, its device."""
+    """General settings of a run: name, output folder, seed and device."""
 
     schema_version: Literal[2] = setting(SCHEMA_VERSION, label="Format version")
-    """Version of this format; leave it alone, older files are converted."""
+    """Version of this format. Do not change it; older files are converted."""
 
     comment: Text = setting("", label="Comment")
-    """Notes for people; training ignores them."""
+    """Notes for people; ignored by training."""
 
     run_name: Annotated[str, Field(min_length=1, max_length=100)] = setting(
         "run",
@@ -33,13 +33,13 @@ class GeneralSettings(StrictModel):
     output_dir: FolderPath = setting(
         Path("runs"), label="Output directory", unset_means="runs in the current folder"
     )
-    """Folder that holds the folders of all runs."""
+    """Folder that contains the folders of all runs."""
 
     seed: Seed = setting(42, label="Seed")
-    """Start of all random numbers: the same seed repeats a run."""
+    """Seed of all random numbers; the same seed reproduces a run."""
 
     device: Annotated[
         str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d{1,3})?|xpu(:\d{1,3})?)$")
     ] = setting("auto", label="Train device")
-    """Where to compute: auto, cpu, cuda, cuda:1, mps, xpu. auto takes a GPU if there is
-    one."""
+    """Device to train on: auto, cpu, cuda, cuda:1, mps, xpu. auto uses a GPU if there
+    is one."""

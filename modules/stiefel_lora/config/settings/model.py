@@ -1,4 +1,4 @@
-"""The base model and the precision it is held and computed in."""
+"""The base model, its weights and its precision."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ PART_SETTINGS = (
     "text_encoder_2",
     "tokenizer_2",
 )
-"""Parts of a model that may come from elsewhere: each has its ``<part>_model_name``."""
+"""Parts of a model that may come from elsewhere; each has its ``<part>_model_name``."""
 
 PartName = PathText | None
 
 
 class ModelSettings(StrictModel):
-    """The base model and the precision it is held and computed in."""
+    """The base model, its weights and its precision."""
 
     model_type: ModelType = setting(DEFAULT, label="Model type")
     """Family of the base model. flux: FLUX.1 dev and schnell."""
@@ -42,32 +42,33 @@ class ModelSettings(StrictModel):
     the Hugging Face hub such as stabilityai/stable-diffusion-xl-base-1.0."""
 
     unet_model_name: PartName = setting(None, label="UNet override")
-    """SDXL and SD 1.5: UNet in place of the base model's; a .safetensors file, a folder
-    or a hub name, as for all parts."""
+    """SDXL and SD 1.5: UNet to use instead of the base model's; as for all parts, a
+    .safetensors file, a folder or a hub name."""
 
     transformer_model_name: PartName = setting(None, label="Transformer override")
-    """FLUX: transformer in place of the base model's."""
+    """FLUX: transformer to use instead of the base model's."""
 
     vae_model_name: PartName = setting(None, label="VAE override")
-    """VAE in place of the base model's, or where its file has none."""
+    """VAE to use instead of the base model's, or if its file has none."""
 
     text_encoder_model_name: PartName = setting(None, label="Text encoder override")
-    """CLIP text encoder in place of the base model's, or where its file has none."""
+    """CLIP text encoder to use instead of the base model's, or if its file has none."""
 
     text_encoder_2_model_name: PartName = setting(None, label="Text encoder 2 override")
-    """Second text encoder (SDXL: OpenCLIP bigG; FLUX: T5) in place of the base model's,
-    or where its file has none."""
+    """Second text encoder (SDXL: OpenCLIP bigG; FLUX: T5) to use instead of the base
+    model's, or if its file has none."""
 
     tokenizer_2_model_name: PartName = setting(None, label="Tokenizer 2 override")
-    """FLUX: folder or hub name with T5's tokenizer, which no .safetensors file has."""
+    """FLUX: folder or hub name with the T5 tokenizer, which no .safetensors file
+    has."""
 
     allow_pickled_weights: Flag = setting(False, label="Allow pickled weights")
-    """Read weights from .bin files where the folder of a part has no .safetensors. A
-    pickle is opened for tensors alone; use it for sources that you trust."""
+    """Load weights from .bin files if the folder of a part has no .safetensors file.
+    Only tensors are unpickled; use it for sources that you trust."""
 
     prediction_type: PredictionType = setting("auto", label="Prediction type")
-    """What an SDXL or SD 1.5 model predicts. auto: what its settings or its file say;
-    most files of models with v-prediction say it, others need v_prediction here."""
+    """Prediction of an SDXL or SD 1.5 model. auto: as in its configuration or file;
+    v-prediction models whose files do not declare it need v_prediction here."""
 
     text_encoder_2_sequence_length: Annotated[Count, Field(ge=16, le=512)] | None = (
         setting(
@@ -76,20 +77,21 @@ class ModelSettings(StrictModel):
             unset_means="512 for dev, 256 for schnell, as these were trained",
         )
     )
-    """FLUX: tokens of a caption that T5 reads; fewer are faster and need less disk."""
+    """FLUX: number of T5 tokens per caption; fewer are faster and take less disk
+    space."""
 
     weight_dtype: WeightDType = setting("bfloat16", label="Weight data type")
-    """Precision in which the frozen base model is held in memory. nfloat4 and int8
-    need bitsandbytes and a quarter or half of the memory of bfloat16."""
+    """Precision of the frozen base model in memory. nfloat4 and int8 need bitsandbytes,
+    and a quarter or half of the memory of bfloat16."""
 
     train_dtype: DType = setting("bfloat16", label="Train data type")
-    """Precision of the computation. bfloat16 for NVIDIA GPUs from 2020 on, float16 for
+    """Precision of the computation: bfloat16 for NVIDIA GPUs from 2020 on, float16 for
     older ones, float32 for a CPU. The LoRA itself is always float32."""
 
     attention_mechanism: AttentionMechanism = setting("sdp", label="Attention")
-    """How attention is computed. sdp: torch's own kernels, fast on most machines;
+    """Attention implementation. sdp: torch's own kernels, fast on most machines;
     xformers and flash (FLUX only) need these packages and an NVIDIA GPU."""
 
     compile: Flag = setting(False, label="Compile transformer blocks")
-    """Compile the blocks of the model at the start: some minutes once, then faster
-    steps. Needs Triton on a GPU, a C++ compiler on a CPU."""
+    """Compile the blocks of the model at the start: takes some minutes once, then steps
+    are faster. Needs Triton on a GPU, a C++ compiler on a CPU."""

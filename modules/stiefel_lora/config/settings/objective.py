@@ -1,4 +1,4 @@
-"""What is learned: noise, the noise levels that are drawn, and the loss."""
+"""The training objective: noise, timesteps and loss."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ Share = Annotated[Number, Field(ge=0, le=1)]
 
 
 class ObjectiveSettings(StrictModel):
-    """What is learned: noise, the noise levels that are drawn, and the loss."""
+    """The training objective: noise, timesteps and loss."""
 
     timestep_distribution: TimestepDistribution | None = setting(
         None,
         label="Timestep distribution",
         unset_means="uniform for SDXL and SD 1.5, logit_normal for FLUX",
     )
-    """How noise levels are drawn. heavy_tail, cos_map, sigmoid and inverted_parabola
-    are OneTrainer's."""
+    """Distribution of the sampled timesteps. heavy_tail, cos_map, sigmoid and
+    inverted_parabola are OneTrainer's."""
 
     noising_weight: Annotated[Number, Field(ge=-100, le=100)] = setting(
         0.0, label="Noising weight"
     )
-    """Shape of the distribution: logit_normal has the width 1 + weight, heavy_tail,
-    sigmoid and inverted_parabola lean more on one side or the middle."""
+    """Shape of the distribution: logit_normal has the width 1 + weight; heavy_tail,
+    sigmoid and inverted_parabola favor one side or the middle more strongly."""
 
     noising_bias: Annotated[Number, Field(ge=-100, le=100)] = setting(
         0.0, label="Noising bias"
     )
-    """Middle of the distribution: above 0 more noise, below 0 less. For logit_normal,
-    sigmoid and inverted_parabola."""
+    """Center of the distribution: above 0 for more noise, below 0 for less. For
+    logit_normal, sigmoid and inverted_parabola."""
 
     min_noising_strength: Share = setting(0.0, label="Min noising strength")
-    """Lowest noise level that is learned from, as a share of all; 0.5 leaves out the
-    half with little noise, which holds the fine details."""
+    """Lowest noise level that is trained on, as a fraction of the whole range; 0.5
+    leaves out the lower half, which determines fine details."""
 
     max_noising_strength: Share = setting(1.0, label="Max noising strength")
-    """Highest noise level that is learned from, as a share of all."""
+    """Highest noise level that is trained on, as a fraction of the whole range."""
 
     timestep_shift: Annotated[Number, Field(gt=0, le=100)] = setting(
         1.0, label="Timestep shift"
@@ -52,49 +52,49 @@ class ObjectiveSettings(StrictModel):
     1024 pixels."""
 
     dynamic_timestep_shifting: Flag = setting(False, label="Dynamic timestep shifting")
-    """Take the shift from the size of the images, as FLUX's own sampler does, in
-    place of timestep_shift. Usual for FLUX."""
+    """Compute the shift from the size of the images, as FLUX's own sampler does,
+    instead of timestep_shift. Usual for FLUX."""
 
     offset_noise_weight: Annotated[Number, Field(ge=0, le=10)] = setting(
         0.0, label="Offset noise weight"
     )
-    """Strength of noise that is the same in a whole image; 0.05 lets the model learn
+    """Strength of noise that is constant over a whole image; 0.05 lets the model learn
     very dark and very bright images."""
 
     mse_strength: Strength = setting(1.0, label="MSE strength")
-    """Share of the squared error in the loss. Leave it alone as a beginner."""
+    """Weight of the squared error in the loss. Beginners should leave it at 1."""
 
     mae_strength: Strength = setting(0.0, label="MAE strength")
-    """Share of the absolute error in the loss; less sensitive to outliers."""
+    """Weight of the absolute error in the loss; less sensitive to outliers."""
 
     huber_strength: Strength = setting(0.0, label="Huber strength")
-    """Share of the Huber loss: squared for small errors, absolute for those above
+    """Weight of the Huber loss: squared for small errors, absolute above
     huber_delta."""
 
     huber_delta: Annotated[Number, Field(gt=0, le=1000)] = setting(
         1.0, label="Huber delta"
     )
-    """Error at which the Huber loss goes over from squared to absolute."""
+    """Error at which the Huber loss changes from squared to absolute."""
 
     loss_weight_fn: LossWeight = setting("constant", label="Loss weight function")
-    """Weight of the noise levels in the loss. min_snr_gamma and debiased_estimation:
-    for SDXL and SD 1.5; sigma (more weight on much noise): for FLUX."""
+    """Weighting of the noise levels in the loss. min_snr_gamma and debiased_estimation
+    are for SDXL and SD 1.5; sigma (more weight on high noise) is for FLUX."""
 
     loss_weight_strength: Annotated[Number, Field(gt=0, le=1000)] = setting(
         5.0, label="Gamma"
     )
-    """Gamma of min_snr_gamma; a lower one holds the levels of little noise back
+    """Gamma of min_snr_gamma; a lower value reduces the weight of low noise levels
     more."""
 
     unmasked_weight: Share = setting(0.1, label="Unmasked weight")
-    """Weight of what lies outside the mask of an image that has one."""
+    """Weight of the loss outside the mask of an image that has one."""
 
     normalize_masked_area_loss: Flag = setting(
         False, label="Normalize masked area loss"
     )
-    """Make images with small and large masks count alike."""
+    """Give images with small and large masks the same weight in the loss."""
 
     guidance_scale: Annotated[Number, Field(ge=0, le=100)] = setting(
         1.0, label="Guidance scale"
     )
-    """Guidance that FLUX dev is told during training."""
+    """Guidance value that FLUX dev receives as input during training."""

@@ -1,4 +1,4 @@
-"""How the weights move: batches, steps, optimizer, learning rate."""
+"""Optimization: batches, steps, optimizer and learning rate."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _default_optimizer() -> OptimizerConfig:
 
 
 def _default_learning_rate(fields: dict[str, Any]) -> float:
-    """Return where the method begins; ``fields`` are those validated so far."""
+    """Return the method's usual rate; ``fields`` are the fields validated so far."""
     optimizer = fields.get("optimizer")
     entry = optimizer.method if optimizer else None
     if optimizer is None or entry is None:
@@ -33,7 +33,7 @@ def _default_learning_rate(fields: dict[str, Any]) -> float:
 
 
 class OptimizationSettings(StrictModel):
-    """How the weights move: batches, steps, optimizer, learning rate."""
+    """Optimization: batches, steps, optimizer and learning rate."""
 
     batch_size: Annotated[Count, Field(ge=1, le=4096)] = setting(1, label="Batch size")
     """Images that go through the model together; more need more memory."""
@@ -41,16 +41,16 @@ class OptimizationSettings(StrictModel):
     gradient_accumulation_steps: Annotated[Count, Field(ge=1, le=4096)] = setting(
         1, label="Accumulation steps"
     )
-    """Batches whose gradients are averaged before a step: a larger batch for the memory
-    of a small one, at the price of time."""
+    """Number of batches whose gradients are averaged for one step: a larger effective
+    batch in the same memory, but slower."""
 
     steps: Annotated[Count, Field(ge=1)] = setting(1000, label="Steps")
-    """Optimizer steps of the whole run."""
+    """Number of optimizer steps of the whole run."""
 
     optimizer: OptimizerChoice = setting(
         default_factory=_default_optimizer, label="Optimizer"
     )
-    """Optimizer and its options; the defaults are a good start."""
+    """Optimizer and its options; the defaults are a good starting point."""
 
     plugins: tuple[Annotated[str, Field(min_length=1)], ...] = setting(
         (), label="Plug-ins"
@@ -61,15 +61,15 @@ class OptimizationSettings(StrictModel):
     learning_rate: Annotated[Number, Field(gt=0, le=100)] = setting(
         default_factory=_default_learning_rate,
         label="Learning rate",
-        unset_means="where that optimizer should begin",
+        unset_means="the usual value of the optimizer",
     )
-    """Step size in the optimizer's own unit: the value for one optimizer is wrong for
-    another."""
+    """Step size in the unit of the optimizer: a good value for one optimizer is wrong
+    for another."""
 
     learning_rate_scheduler: LearningRateScheduler = setting(
         "constant", label="Learning rate scheduler"
     )
-    """Course of the learning rate after the warm-up."""
+    """Learning rate schedule after the warm-up."""
 
     learning_rate_warmup_steps: Count = setting(0, label="Learning rate warmup steps")
     """Steps over which the learning rate rises from zero; at most the steps of the
@@ -78,20 +78,20 @@ class OptimizationSettings(StrictModel):
     learning_rate_min_factor: Annotated[Number, Field(ge=0, le=1)] = setting(
         0.0, label="Learning rate min factor"
     )
-    """Share of the learning rate at which cosine and linear end."""
+    """Final learning rate of cosine and linear, as a fraction of the learning rate."""
 
     clip_grad_norm: Annotated[Number, Field(ge=0, le=1e6)] = setting(
         1.0, label="Clip grad norm"
     )
-    """Largest norm of all gradients together; longer ones are shortened. 0 switches it
-    off. Leave it alone as a beginner."""
+    """Maximum norm of all gradients together; larger gradients are scaled down. 0 turns
+    it off. Beginners should leave it at 1."""
 
     ema: EmaMode = setting("off", label="EMA")
-    """Average the LoRA over many steps; validation, samples and the file use the
-    average. gpu or cpu: where it is kept."""
+    """Average the LoRA over many steps; validation, samples and the LoRA file use the
+    average. gpu or cpu: where the average is stored."""
 
     ema_decay: Annotated[Number, Field(ge=0, lt=1)] = setting(0.999, label="EMA decay")
-    """Share of the average that each update keeps; 0.999 for some hundred images,
+    """Fraction of the average that each update keeps; 0.999 for a few hundred images,
     0.998 for fewer, 0.9999 for thousands."""
 
     ema_update_step_interval: Annotated[Count, Field(ge=1, le=1000)] = setting(
@@ -100,5 +100,5 @@ class OptimizationSettings(StrictModel):
     """Steps between two updates of the average."""
 
     gradient_checkpointing: Flag = setting(False, label="Gradient checkpointing")
-    """Compute activations twice in place of keeping them, in trained text encoders too:
+    """Compute activations twice instead of storing them, in trained text encoders too:
     much less memory, about a third slower."""

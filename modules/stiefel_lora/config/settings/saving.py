@@ -16,13 +16,13 @@ class SavingSettings(StrictModel):
     """Checkpoints to resume from, and the files of the finished LoRA."""
 
     checkpoint_every: Count = setting(0, label="Checkpoint every")
-    """Steps between two checkpoints to resume from. 0: only when a run is stopped or
+    """Steps between two checkpoints to resume from. 0: only when a run stops or
     ends."""
 
     keep_checkpoints: Annotated[Count, Field(ge=1, le=1000)] = setting(
         3, label="Checkpoints kept"
     )
-    """How many of the latest checkpoints stay on disk."""
+    """Number of most recent checkpoints to keep on disk."""
 
     output_formats: Annotated[tuple[OutputFormat, ...], Field(min_length=1)] = setting(
         (
@@ -35,8 +35,7 @@ class SavingSettings(StrictModel):
     diffusers."""
 
     save_without_ema: Flag = setting(False, label="Save without EMA")
-    """With ema: write the LoRA that was not averaged as well, as
-    NAME_without_ema."""
+    """With ema: also save the LoRA that was not averaged, as NAME_without_ema."""
 
     output_dtype: DType = setting("float16", label="Output data type")
     """Precision of the numbers in the LoRA file."""

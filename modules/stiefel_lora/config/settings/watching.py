@@ -1,4 +1,4 @@
-"""What is measured and shown while a run goes on."""
+"""Validation, samples and measurements during a run."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ __all__ = ["WatchingSettings"]
 
 
 class WatchingSettings(StrictModel):
-    """What is measured and shown while a run goes on."""
+    """Validation, samples and measurements during a run."""
 
     validate_every: Count = setting(0, label="Validate every")
-    """Steps between two measurements of the loss on validation_concepts. 0: never."""
+    """Steps between two measurements of the validation loss. 0: never."""
 
     validation_timesteps_per_picture: Annotated[Count, Field(ge=1, le=1000)] = setting(
         4, label="Validation timesteps per image"
     )
-    """Noise levels at which each validation image is measured; more are slower and
-    less noisy."""
+    """Number of noise levels at which each validation image is measured; more are
+    slower and less noisy."""
 
     early_stop_patience: Count = setting(0, label="Early stop patience")
-    """Measurements on validation_concepts in a row without a lower loss that end the
-    run; the LoRA of the lowest one is kept as NAME-best. 0: train to the last step."""
+    """Stop the run after this many validations in a row without a lower loss; the LoRA
+    of the lowest loss is kept as NAME-best. 0: train to the last step."""
 
     early_stop_min_delta: Annotated[Number, Field(ge=0, le=100)] = setting(
         0.0, label="Early stop min delta"
     )
-    """How much lower a loss must be to count as lower."""
+    """Minimum decrease of the loss that counts as lower."""
 
     sample_every: Count = setting(0, label="Sample every")
-    """Steps between two rounds of sample images, with one before the first step and
-    one after the last. 0: only when ordered (stiefel-lora tell sample)."""
+    """Steps between two rounds of samples, with one before the first step and one after
+    the last. 0: only on request (stiefel-lora tell sample)."""
 
     samples: tuple[Sample, ...] = setting((), label="Samples")
-    """Images to make during training."""
+    """Images to generate during training."""
 
     rank_every: Count | None = setting(
         None,

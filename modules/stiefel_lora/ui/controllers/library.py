@@ -61,7 +61,7 @@ def _place(preset: Preset) -> tuple[str, int, int]:
     order = [*CATALOGUE]
     known = preset.optimizer in order
     place = order.index(preset.optimizer) if known else len(order)
-    return preset.family, place, preset.card or 0
+    return preset.family, place, preset.memory_gb or 0
 
 
 def _own() -> list[Entry]:
