@@ -213,6 +213,32 @@ def test_every_condition_gives_a_finite_step_of_the_right_size(ratio, thin):
     assert torch.linalg.norm(rough) <= 1.05 * torch.linalg.norm(exact)
 
 
+@pytest.mark.parametrize(("rank", "seed"), [(8, 3), (16, 0)])
+def test_float32_steps_stay_bounded_where_a_and_the_gradient_are_singular(rank, seed):
+    """A target of rank 4 without noise leaves most directions of A at rounding.
+
+    There the Gram matrices are indefinite in float32, and msign of an indefinite matrix
+    has no bound.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    left, right = (torch.randn(n, 4, generator=generator, dtype=F64) for n in (64, 48))
+    left, right = (torch.linalg.qr(part).Q for part in (left, right))
+    target = left * torch.tensor([4.0, 2.0, 1.0, 0.5]).double() @ right.mT
+    steps, lr = 600, 1e-2
+    up = random_orthonormal(64, rank, seed=seed)
+    run = Run(up, torch.zeros(rank, 48), lr)
+    group = run.optimizer.param_groups[0]
+    for step in range(steps):
+        group["lr"] = lr * (1 - step / steps)
+        before = run.product
+        run.take(before - target)
+        longest = torch.linalg.matrix_norm(run.product - before, 2)
+        # The last steps are as short as rounding of a product of norm 4.
+        assert longest <= LONGEST * group["lr"] + 1e-5, step
+    left_over = torch.linalg.norm(run.product - target) / torch.linalg.norm(target)
+    assert left_over**2 <= 0.07
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
 def test_a_gradient_of_rank_one_moves_one_direction(dtype):
     up, down = point(dtype=dtype)

@@ -193,21 +193,23 @@ def _direction(outside: Tensor, whole: Tensor, down: Core, lr: Tensor) -> _Direc
     shift = ((lr / STEEPEST) ** 2 + share * trace(size)).clamp_min(_LEAST_SHIFT)
     frame = inverse_cholesky(size, shift)
     inverse = frame.mT @ frame
-    overlap, cross = frame @ size @ frame.mT, frame @ down["cross"]
+    rows, momentum, rest = _triangle(down)
+    seen = frame @ rows
     left = frame @ outside @ frame.mT
     # Gradients are tiny beside unit frames, and only their ratio counts. Where both are
     # 0 there is no direction: scale 0 makes everything that follows 0.
     square = torch.maximum(trace(left), trace(down["force"]))
     scale = torch.where(square > tiny, square.clamp_min(tiny).rsqrt(), 0.0)
     square = square.clamp_min(tiny)
-    cross = cross * scale
+    momentum, rest = momentum * scale, rest * scale
+    overlap, cross = seen @ seen.mT, seen @ momentum.mT
     # tr(F M^T M F^T), whose rounding is in the entries of X_L^T X_L.
     noise = share * (inverse * whole).sum((-2, -1), keepdim=True)
     factor = damped_cholesky(left / square, noise / square + tiny)
-    top, beside = factor.mT @ overlap, factor.mT @ cross
-    upper = torch.cat([top @ factor, beside], -1)
-    lower = torch.cat([beside.mT, down["force"] / square], -1)
-    core = joint_polar_core(torch.cat([upper, lower], -2))
+    top = factor.mT @ overlap
+    upper = torch.cat([factor.mT @ seen, torch.zeros_like(rest)], -1)
+    both = torch.cat([upper, torch.cat([momentum, rest], -1)], -2)
+    core = joint_polar_core(both @ both.mT)
     rank = size.shape[-1]
     above, below = core.split(rank, dim=-2)
     found = torch.linalg.solve_triangular(
@@ -218,6 +220,32 @@ def _direction(outside: Tensor, whole: Tensor, down: Core, lr: Tensor) -> _Direc
         frame.mT @ (found * scale) @ frame,
         below[..., :rank] @ factor.mT @ frame,
         below[..., rank:] * scale,
+    )
+
+
+def _triangle(down: Core) -> tuple[Tensor, Tensor, Tensor]:
+    """Factor the Gram matrix of [A; M] as L L^T; return L_11, L_21 and L_22.
+
+    Gram matrices of A and M that are multiplied by frames directly keep their rounding,
+    which the frame of an A with small singular values raises to some per cent: the
+    Gram matrix of Y then has negative eigenvalues, and msign of it is a step of any
+    length. Y as a matrix, made from a triangle, has a Gram matrix without.
+    """
+    size, force = down["size"], down["force"]
+    tiny = torch.finfo(size.dtype).tiny
+    # Both to trace 1, so that the rounding of either is below one shift.
+    of_size, of_force = (trace(part).clamp_min(tiny).sqrt() for part in (size, force))
+    cross = down["cross"] / (of_size * of_force).clamp_min(tiny)
+    upper = torch.cat([size / of_size.square(), cross], -1)
+    lower = torch.cat([cross.mT, force / of_force.square()], -1)
+    shift = torch.full_like(of_size, 4 * torch.finfo(size.dtype).eps)
+    factor = damped_cholesky(torch.cat([upper, lower], -2), shift)
+    rank = size.shape[-1]
+    top, bottom = factor.split(rank, dim=-2)
+    return (
+        top[..., :rank] * of_size,
+        bottom[..., :rank] * of_force,
+        bottom[..., rank:] * of_force,
     )
 
 
