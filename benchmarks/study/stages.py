@@ -192,6 +192,14 @@ STAGES = {
         ADAMW,
         _cells(RIVALS, (16,), 400, "large", rates=3),
     ),
+    "long_momentum": Stage(
+        "Less momentum at 400 steps",
+        ADAMW,
+        (
+            *_cells(RIVALS, (16,), 400, "large", rates=3),
+            *_cells(MOMENTA[:3], (16,), 400, "large", rates=3),
+        ),
+    ),
     "style": Stage(
         "The small set of the demo, which is learned by heart",
         ADAMW,
