@@ -140,6 +140,14 @@ BASES = ("sdxl", "flux")
 RIVALS = (ADAMW, PRODUCT)
 
 
+def _two_images(method: Method) -> Method:
+    """The same method with a quarter of the batch."""
+    settings = (*method.settings, ("batch_size", 2))
+    return dataclasses.replace(
+        method, label=f"{method.label}, batch 2", settings=settings
+    )
+
+
 def _cells(
     methods: Iterable[Method],
     ranks: Iterable[int],
@@ -198,6 +206,17 @@ STAGES = {
         (
             *_cells(RIVALS, (16,), 400, "large", rates=3),
             *_cells(MOMENTA[:3], (16,), 400, "large", rates=3),
+        ),
+    ),
+    "small_batch": Stage(
+        "Two images a step: momentum where gradients are noisy",
+        _two_images(ADAMW),
+        _cells(
+            map(_two_images, (PRODUCT, *MOMENTA[:2], ADAMW, MOMENTA[2])),
+            (16,),
+            240,
+            "large",
+            rates=3,
         ),
     ),
     "style": Stage(
