@@ -212,7 +212,7 @@ STAGES = {
         "Two images a step: momentum where gradients are noisy",
         _two_images(ADAMW),
         _cells(
-            map(_two_images, (PRODUCT, *MOMENTA[:2], ADAMW, MOMENTA[2])),
+            tuple(map(_two_images, (PRODUCT, *MOMENTA[:2], ADAMW, MOMENTA[2]))),
             (16,),
             240,
             "large",
