@@ -331,6 +331,20 @@ def test_two_rates_of_a_pair_give_their_geometric_mean_and_are_reported(caplog):
     torch.testing.assert_close((factors[0] @ factors[1]).detach(), plain)
 
 
+def test_two_momenta_of_a_pair_are_that_of_b_and_are_reported(caplog):
+    start, gradients = point(), forces(steps=3)
+    plain = Run(*start, 1e-2, momentum=0.5).take(*gradients).product
+    two = Run(*start, 1e-2)
+    groups = [
+        {"params": [(f"q.lora_{role}.weight", factor)], "momentum": momentum}
+        for role, factor, momentum in (("B", two.up, 0.5), ("A", two.down, 0.95))
+    ]
+    two.optimizer = StiefelLoRA(groups, lr=1e-2, step="product")
+    assert "1 LoRA pair has two values of momentum" in caplog.text
+    assert "The one of B is used for both" in caplog.text
+    assert torch.equal(two.take(*gradients).product, plain)
+
+
 def test_stacks_as_on_a_gpu_give_the_same_numbers(monkeypatch):
     batch, results = task(), []
     for layout in (two_passes.LAYOUTS["cpu"], two_passes.ACCELERATOR):

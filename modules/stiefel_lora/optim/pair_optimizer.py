@@ -318,8 +318,8 @@ class PairOptimizer(LoraOptimizer):
                 step_lone_factor(self.state, self.rule, role, parameter, group, usable)
             else:
                 choices = self.rule.choices(group)
-                own = Factor(role, parameter, parameter.grad, group, choices, usable)
-                step_factors(self.state, [own], self.rule)
+                one = (role, parameter, parameter.grad, group, choices, group, usable)
+                step_factors(self.state, [Factor(*one)], self.rule)
             round_masters(self.state, (parameter,))
         settling.note_marks(index)
         self._first_steps.end_factor(pair.name, role, self._pairs, self.param_groups)

@@ -322,7 +322,7 @@ class StiefelRule(Rule):
 
     def joint_numbers(self, choices: Mapping[str, Any]) -> tuple[str, ...]:
         """Numbers of the step of the product."""
-        joint = ("lr", "weight_decay")
+        joint = ("lr", "momentum", "weight_decay")
         return joint if choices["step"] == "product" else ()
 
     def states(self, choices: Mapping[str, Any]) -> dict[str, StateShape]:

@@ -67,6 +67,7 @@ class Factor:
     grad: Tensor
     group: Mapping[str, Any]
     choices: dict[str, Any]
+    up_group: Mapping[str, Any]
     usable: Tensor | None = None
 
 
@@ -103,6 +104,7 @@ def factors_of(
                 member.grad_up if up else member.grad_down,
                 member.up_group if up else member.down_group,
                 member.choices,
+                member.up_group,
                 member.usable,
             )
 
@@ -322,7 +324,7 @@ def _stack(state: State, chunk: _Chunk, rule: Rule) -> FactorBatch:
     # The float32 copies where there are any: steps below the spacing of bfloat16 add
     # up.
     point = gather([values(state, factor.tensor) for factor in factors], dtype)
-    numbers = [rule.numbers(factor.group) for factor in factors]
+    numbers = [_numbers(factor, rule) for factor in factors]
     return FactorBatch(
         point=point,
         grad=gather([factor.grad for factor in factors], dtype),
@@ -334,6 +336,16 @@ def _stack(state: State, chunk: _Chunk, rule: Rule) -> FactorBatch:
         numbers={k: _number([n[k] for n in numbers], point) for k in numbers[0]},
         choices=factors[0].choices,
     )
+
+
+def _numbers(factor: Factor, rule: Rule) -> dict[str, float]:
+    """Numbers of the factor's group; those of a pair are the ones of B's group."""
+    own = rule.numbers(factor.group)
+    if factor.up_group is factor.group:
+        return own
+    joint = rule.joint_numbers(factor.choices)
+    pair = rule.numbers(factor.up_group)
+    return {name: pair[name] if name in joint else own[name] for name in own}
 
 
 def _write_state(state: State, chunk: _Chunk, batch: FactorBatch) -> None:
