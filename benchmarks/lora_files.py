@@ -1,14 +1,16 @@
 """LoRA file tools beside sd-scripts, peft and ai-toolkit on the same files.
 
-    python benchmarks/lora_files.py --model sdxl --rank 64 --every 10
+    python benchmarks/lora_files.py --model sdxl flux --rank 16 64 128
     python benchmarks/lora_files.py --errors
 
-The first makes three random files of a model's shapes and prints seconds of processor
-time, peak memory above the process after its imports, and the relative error, for
-inspect, resize and merge; the second prints how far merges of other tools are from the
-weighted sum, on two small files. Other tools run from checkouts that environment
-variables name: SD_SCRIPTS (with its environment in .venv) and AI_TOOLKIT. peft runs as
-installed. Each measurement is a process of its own, with one thread.
+The first makes three random files of a model's shapes and prints, as a table, seconds
+of processor time, peak memory above the process after its imports, and the relative
+error, for inspect, resize and merge. Other tools take dense SVDs, so that they run on
+files with one layer in --others-every, and this package again beside them. The second
+prints how far merges of other tools are from the weighted sum, on two small files.
+Other tools run from checkouts that environment variables name: SD_SCRIPTS (with its
+environment in .venv) and AI_TOOLKIT. peft runs as installed, on files in its own
+format. Each measurement is a process of its own, with one thread.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from stiefel_lora.files import (
     LoraFile,
     Part,
     Target,
+    convert_lora,
     inspect_lora,
     merge_lora,
     open_lora,
@@ -41,8 +44,18 @@ from stiefel_lora.files.keys_flux import FLUX
 from stiefel_lora.files.keys_sdxl import SDXL
 from stiefel_lora.files.tools.differences import compared
 from stiefel_lora.files.tools.merging import plan_merge
+from stiefel_lora.files.tools.respell import in_layout_of, is_fused
 
 WEIGHTS = (0.5, 0.5, 0.5)
+# Layers of FLUX.1 in kohya-style files -> outputs, inputs.
+_FUSED = {
+    "_attn_qkv": (9216, 3072),
+    "_attn_proj": (3072, 3072),
+    "_mlp_0": (12288, 3072),
+    "_mlp_2": (3072, 12288),
+    "_linear1": (21504, 3072),
+    "_linear2": (3072, 15360),
+}
 HOSTS = Path(__file__).parents[1] / "tests" / "hosts"
 # sd-scripts imports torchvision, which need not fit the torch of its environment.
 _START = """
@@ -59,37 +72,43 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 def main() -> None:
     """Measure, or print the table of errors."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--model", choices=SHAPES, default="sdxl")
+    parser.add_argument("--model", choices=SHAPES, nargs="+", default=["sdxl"])
     parser.add_argument("--rank", type=int, nargs="+", default=[64])
     parser.add_argument("--new-rank", type=int, default=16)
     parser.add_argument("--every", type=int, default=1, help="one layer in so many")
+    parser.add_argument("--others-every", type=int, default=20, help="for other tools")
+    parser.add_argument("--only-ours", action="store_true")
     parser.add_argument("--errors", action="store_true")
-    parser.add_argument("--ours", nargs="+", help=argparse.SUPPRESS)
+    parser.add_argument("--run", nargs="+", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.ours:
-        run_ours(*arguments.ours)
-    elif arguments.errors:
+    if arguments.run:
+        run_here(*arguments.run)
+        return
+    if arguments.errors:
         errors()
-    else:
+        return
+    print("| files | work | tool | time | memory | beside the files | error |")
+    print("|---|---|---|---|---|---|---|")
+    for model in arguments.model:
         for rank in arguments.rank:
-            measure(arguments.model, rank, arguments.new_rank, arguments.every)
+            sizes = model, rank, arguments.new_rank
+            measure(*sizes, arguments.every, others=False)
+            if not arguments.only_ours:
+                measure(*sizes, arguments.others_every, others=True)
 
 
 def make_file(path: Path, model: str, rank: int, every: int, seed: int) -> int:
     """A random kohya-style file in float16; returns its number of layers."""
     generator = torch.Generator().manual_seed(seed)
-    names = iter(_stems(model))
     tensors = {}
-    for (outputs, inputs), count in SHAPES[model].items():
-        for _ in range(max(1, count // every)):
-            stem = next(names)
-            up = torch.randn(outputs, rank, generator=generator)
-            down = torch.randn(rank, inputs, generator=generator)
-            # A spectrum that falls, as trained ones do.
-            fall = torch.arange(1, rank + 1) ** -0.7
-            tensors[f"{stem}.lora_up.weight"] = (up * fall * 0.05).half()
-            tensors[f"{stem}.lora_down.weight"] = (down * 0.05).half()
-            tensors[f"{stem}.alpha"] = torch.tensor(rank / 2)
+    for stem, outputs, inputs in _layers(model, every):
+        up = torch.randn(outputs, rank, generator=generator)
+        down = torch.randn(rank, inputs, generator=generator)
+        # A spectrum that falls, as trained ones do.
+        fall = torch.arange(1, rank + 1) ** -0.7
+        tensors[f"{stem}.lora_up.weight"] = (up * fall * 0.05).half()
+        tensors[f"{stem}.lora_down.weight"] = (down * 0.05).half()
+        tensors[f"{stem}.alpha"] = torch.tensor(rank / 2)
     notes = {"ss_network_dim": str(rank), "ss_network_alpha": str(rank / 2)}
     notes["ss_network_module"] = "networks.lora"
     notes["ss_base_model_version"] = "sdxl_base_v1-0" if model == "sdxl" else "flux1"
@@ -97,60 +116,116 @@ def make_file(path: Path, model: str, rank: int, every: int, seed: int) -> int:
     return len(tensors) // 3
 
 
-def _stems(model: str) -> Iterator[str]:
-    names = (FLUX if model == "flux" else SDXL).kohya_names()
-    marks = ("_attn", "_ff_", "_mlp_", "linear")
-    for stem in names.values():
-        if stem.startswith("lora_unet_") and any(mark in stem for mark in marks):
-            yield stem
+def _layers(model: str, every: int) -> Iterator[tuple[str, int, int]]:
+    """Stem, outputs and inputs of one layer in ``every`` of each shape."""
+    if model == "flux":
+        kinds: dict[str, list[str]] = {}
+        for stem in FLUX.kohya_names().values():
+            kind = next((end for end in _FUSED if stem.endswith(end)), None)
+            if kind is not None and stem.startswith("lora_unet_"):
+                kinds.setdefault(kind, []).append(stem)
+        for kind, stems in kinds.items():
+            for stem in stems[: max(1, len(stems) // every)]:
+                yield stem, *_FUSED[kind]
+        return
+    marks = ("_attn", "_ff_")
+    names = iter(
+        stem
+        for stem in SDXL.kohya_names().values()
+        if stem.startswith("lora_unet_") and any(mark in stem for mark in marks)
+    )
+    for shape, count in SHAPES[model].items():
+        for _ in range(max(1, count // every)):
+            yield next(names), *shape
 
 
-def measure(model: str, rank: int, new_rank: int, every: int) -> None:
-    """One line for each tool and verb."""
+def measure(model: str, rank: int, new_rank: int, every: int, *, others: bool) -> None:
+    """One row for each verb and tool."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files = [folder / f"{seed}.safetensors" for seed in range(len(WEIGHTS))]
         for seed, path in enumerate(files):
             layers = make_file(path, model, rank, every, seed)
         size = files[0].stat().st_size / 1e6
-        print(f"{model}, rank {rank}, {layers} layers, {size:.0f} MB a file")
+        title = f"{model.upper()}, rank {rank}, {layers} layers, {size:.0f} MB each"
         out = folder / "out.safetensors"
-        first = str(files[0])
-        rows = {
-            "inspect, ours": (ours("inspect", first), None),
-            "resize, ours": (ours("resize", first, out, new_rank), "resize"),
-            "merge of three, ours": (ours("merge", *files, out), "merge"),
-        }
-        checkout = os.environ.get("SD_SCRIPTS")
-        if checkout:
-            options = ["--model", first, "--save_to", out, "--new_rank", new_rank]
-            options += ["--device", "cpu", "--save_precision", "fp16"]
-            rows["resize, sd-scripts"] = (
-                sd_scripts("resize_lora", *options),
-                "resize",
-            )
-            options = ["--models", *files, "--ratios", *WEIGHTS, "--save_to", out]
-            options += ["--device", "cpu", "--save_precision", "fp16"]
-            options += ["--new_rank", len(WEIGHTS) * rank]
-            rows["merge of three, sd-scripts svd_merge_lora"] = (
-                sd_scripts("svd_merge_lora", *options),
-                "merge",
-            )
-        for label, (command, verb) in rows.items():
+        commands = [
+            ("inspect", "stiefel-lora", [here("inspect", files[0])], 1),
+            *_resizes(files[0], out, new_rank, others=others),
+            *_merges_of_three(files, out, rank, others=others),
+        ]
+        own: dict[str, float] = {}
+        for verb, tool, (command, *imports), count in commands:
             out.unlink(missing_ok=True)
             seconds, peak, note = timed(command)
-            error = "" if verb is None or note else error_of(verb, files, out)
-            print(f"  {label}: {seconds:.1f} s, {peak:.0f} MB{error}{note}", flush=True)
+            for command in imports:
+                before = timed(command)
+                seconds, peak = seconds - before[0], peak - before[1]
+            if note:
+                print(f"| {title} | {verb} | {tool} | {note} | | | |", flush=True)
+                continue
+            error = "" if verb == "inspect" else error_of(verb, files, out)
+            first = own.setdefault(verb, seconds)
+            times = "" if tool == "stiefel-lora" else f", {seconds / first:.0f} x"
+            held = count * size + (out.stat().st_size / 1e6 if out.exists() else 0)
+            print(
+                f"| {title} | {verb} | {tool} | {seconds:.1f} s{times} | {peak:.0f} MB "
+                f"| {peak / held:.1f} x | {error} |",
+                flush=True,
+            )
 
 
-def ours(*arguments: object) -> list[str]:
+_Rows = list[tuple[str, str, list[list[str]], int]]
+
+
+def _resizes(path: Path, out: Path, rank: int, *, others: bool) -> _Rows:
+    """Verb, tool, its command (and one of its imports alone), files that it reads."""
+    rows = [("resize", "stiefel-lora", [here("resize", path, out, rank)], 1)]
+    if not others:
+        return rows
+    if os.environ.get("SD_SCRIPTS"):
+        options = ["--model", path, "--save_to", out, "--new_rank", rank]
+        options += ["--device", "cpu", "--save_precision", "fp16"]
+        commands = [
+            sd_scripts("resize_lora", *options),
+            sd_scripts("resize_lora", "-h"),
+        ]
+        rows.append(("resize", "sd-scripts `resize_lora`", commands, 1))
+    # peft's svd takes two files or more.
+    return rows
+
+
+def _merges_of_three(files: list[Path], out: Path, rank: int, *, others: bool) -> _Rows:
+    rows = [("merge", "stiefel-lora", [here("merge", *files, out)], 3)]
+    if not others:
+        return rows
+    if os.environ.get("SD_SCRIPTS"):
+        options = ["--models", *files, "--ratios", *WEIGHTS, "--save_to", out]
+        options += ["--device", "cpu", "--save_precision", "fp16"]
+        options += ["--new_rank", len(WEIGHTS) * rank]
+        commands = [
+            sd_scripts("svd_merge_lora", *options),
+            sd_scripts("svd_merge_lora", "-h"),
+        ]
+        rows.append(("merge", "sd-scripts `svd_merge_lora`", commands, 3))
+    for kind in ("cat", "svd"):
+        commands = [here("peft", kind, *files, out, len(WEIGHTS) * rank)]
+        rows.append(("merge", f"peft `{kind}`", commands, 3))
+    return rows
+
+
+def here(*arguments: object) -> list[str]:
     """This script again, for one verb."""
-    return [sys.executable, __file__, "--ours", *map(str, arguments)]
+    return [sys.executable, __file__, "--run", *map(str, arguments)]
 
 
-def run_ours(verb: str, *arguments: str) -> None:
-    """One verb in this process; prints peak memory above the start, in MB."""
+def run_here(verb: str, *arguments: str) -> None:
+    """One verb in this process; prints time and peak memory above the start, in MB."""
     torch.set_num_threads(1)
+    if verb == "peft":
+        began, before = run_peft(*arguments)
+        print(time.process_time() - began, _peak() - before)
+        return
     began, before = time.process_time(), _peak()
     if verb == "inspect":
         inspect_lora(open_lora(arguments[0]))
@@ -163,6 +238,70 @@ def run_ours(verb: str, *arguments: str) -> None:
         parts = [Part(f, w) for f, w in zip(files, WEIGHTS, strict=True)]
         merge_lora(parts, output, overwrite=True)
     print(time.process_time() - began, _peak() - before)
+
+
+def run_peft(kind: str, *arguments: str) -> tuple[float, float]:
+    """``add_weighted_adapter`` of peft at full speed; time and memory at its start.
+
+    Its files are made from the given ones, by ``convert_lora``, before that.
+    """
+    import peft
+
+    *paths, output, rank = arguments
+    own = [f"{path}.peft" for path in paths]
+    for path, to in zip(paths, own, strict=True):
+        convert_lora(open_lora(path), to, "PEFT", overwrite=True)
+    apart = open_lora(own[0]).layers
+    sizes = {x.stem: (x.factors.up.shape[0], x.factors.down.shape[1]) for x in apart}
+    given_rank = apart[0].factors.rank
+    del apart
+    began, before = time.process_time(), _peak()
+    model = torch.nn.Module()
+    for stem, (outputs, inputs) in sizes.items():
+        _add_layer(model, stem, outputs, inputs)
+    config = peft.LoraConfig(
+        r=given_rank, lora_alpha=given_rank, target_modules=list(sizes)
+    )
+    names = [f"file_{place}" for place in range(len(own))]
+    wrapped = peft.PeftModel(model, config, names[0], low_cpu_mem_usage=True)
+    for name, path in zip(names, own, strict=True):
+        if name != names[0]:
+            wrapped.add_adapter(name, config, low_cpu_mem_usage=True)
+        tensors = safetensors.torch.load_file(path)
+        tensors = {f"base_model.model.{key}": t for key, t in tensors.items()}
+        peft.set_peft_model_state_dict(wrapped, tensors, name, low_cpu_mem_usage=True)
+    weights = list(WEIGHTS)
+    options = {"svd_rank": int(rank)} if kind == "svd" else {}
+    wrapped.add_weighted_adapter(
+        names, weights, "merged", combination_type=kind, **options
+    )
+    found = peft.get_peft_model_state_dict(wrapped, adapter_name="merged")
+    scale = next(
+        m.scaling["merged"]
+        for m in wrapped.modules()
+        if "merged" in getattr(m, "scaling", {})
+    )
+    assert scale == 1.0
+    plain = {
+        key.removeprefix("base_model.model."): t.half().contiguous()
+        for key, t in found.items()
+    }
+    safetensors.torch.save_file(plain, output)
+    return began, before
+
+
+def _add_layer(model: torch.nn.Module, path: str, outputs: int, inputs: int) -> None:
+    *parents, leaf = path.split(".")
+    for name in parents:
+        if not hasattr(model, name):
+            model.add_module(name, torch.nn.Module())
+        model = getattr(model, name)
+    with torch.device("meta"):
+        layer = torch.nn.Linear(inputs, outputs, bias=False)
+    # Weights of the model take no memory.
+    empty = torch.zeros(1, 1).expand(outputs, inputs)
+    layer.weight = torch.nn.Parameter(empty, requires_grad=False)
+    model.add_module(leaf, layer)
 
 
 def sd_scripts(script: str, *options: object) -> list[str]:
@@ -179,23 +318,29 @@ def timed(command: list[str]) -> tuple[float, float, str]:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     root = os.environ.get("SD_SCRIPTS", ".")
     environment["PYTHONPATH"] = os.pathsep.join([root, f"{root}/networks", str(HOSTS)])
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(
-        command, capture_output=True, text=True, env=environment, check=False
-    )
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    if done.returncode:
-        return 0.0, 0.0, f"  failed: {done.stderr.strip().splitlines()[-1]}"
-    if "--ours" in command:
-        seconds, peak = map(float, done.stdout.split()[-2:])
-        return seconds, peak, ""
-    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return spent, after.ru_maxrss / 1024, ""
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as told:
+        started = subprocess.Popen(
+            command, stdout=output, stderr=told, text=True, env=environment
+        )
+        # Of this process alone, not the largest of all so far.
+        _, status, usage = os.wait4(started.pid, 0)
+        started.returncode = os.waitstatus_to_exitcode(status)
+        output.seek(0)
+        told.seek(0)
+        if started.returncode:
+            return 0.0, 0.0, f"failed: {told.read().strip().splitlines()[-1]}"
+        if "--run" in command:
+            seconds, peak = map(float, output.read().split()[-2:])
+            return seconds, peak, ""
+    return usage.ru_utime + usage.ru_stime, _mb(usage.ru_maxrss), ""
 
 
 def _peak() -> float:
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most / (2**20 if sys.platform == "darwin" else 2**10)
+    return _mb(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+def _mb(most: float) -> float:
+    return most * (1 if sys.platform == "darwin" else 2**10) / 1e6
 
 
 def error_of(verb: str, files: list[Path], out: Path) -> str:
@@ -205,12 +350,14 @@ def error_of(verb: str, files: list[Path], out: Path) -> str:
     found = open_lora(out)
     error = relative_error(found, parts)
     rank = max(layer.stored_rank for layer in found.layers)
-    return f", error {error:.6f}, rank {rank}"
+    return f"{error:.6f} at rank {rank}"
 
 
 def relative_error(found: LoraFile, parts: list[Part]) -> float:
     """Norm of found minus exact sum, relative to the latter."""
-    exact, stored = plan_merge(parts), found.by_key
+    exact = plan_merge(parts)
+    # peft's format has q, k and v of FLUX.1 apart.
+    stored = in_layout_of(found, is_fused(parts[0].file)).by_key
     lost = whole = 0.0
     for layer in exact.file.layers:
         apart, norm = compared(stored[layer.key].factors, exact.factors(layer))

@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import safetensors
 import safetensors.torch
 import torch
@@ -145,19 +146,20 @@ def read_one(path: str | os.PathLike[str], place: Stored) -> Tensor:
 
 def _views(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors that share one buffer of the file's size, and the metadata."""
-    data = bytearray(path.stat().st_size)
+    # Memory that no one fills with zeros first.
+    data = np.empty(path.stat().st_size, dtype=np.uint8)
     with path.open("rb") as stream:
-        stream.readinto(data)
+        stream.readinto(data.data)
     table, metadata = read_table(path)
     return {key: _view(data, place) for key, place in table.items()}, metadata
 
 
-def _view(data: bytearray, place: Stored) -> Tensor:
+def _view(data: bytearray | np.ndarray, place: Stored) -> Tensor:
     if place.start == place.end:
         return torch.empty(place.shape, dtype=place.dtype)
     own, offset = data, place.start
     if offset % place.dtype.itemsize:
-        own, offset = data[place.start : place.end], 0
+        own, offset = bytearray(data[place.start : place.end]), 0
     count = (place.end - place.start) // place.dtype.itemsize
     flat = torch.frombuffer(own, dtype=place.dtype, count=count, offset=offset)
     return flat.reshape(place.shape)

@@ -35,7 +35,7 @@ def update_norm(factors: LoraFactors, *, six_digits: bool = False) -> float:
         six_digits: be satisfied with them where float32 gives them, in half the time.
     """
     up, down = (f.detach().flatten(1) for f in (factors.up, factors.down))
-    square = _quick_square(up, down) if six_digits else None
+    square = _quick_square(_gram(up), down.mT) if six_digits else None
     if square is None:
         square = _inner((up.double(), down.double()), (up.double(), down.double()))
     return abs(factors.scale) * _root(square)
@@ -53,9 +53,11 @@ def compared(one: LoraFactors, two: LoraFactors) -> tuple[float, float]:
     if up.shape == other_up.shape and torch.equal(up, other_up):
         # Only A was rounded: six digits of that are enough.
         changed = _difference(down, one.scale, other_down, two.scale)
-        square = _quick_square(up, changed) if changed.any() else 0.0
-        if square is not None:
-            return _root(square), update_norm(two, six_digits=True)
+        gram = _gram(up)
+        square = _quick_square(gram, changed.mT) if changed.any() else 0.0
+        size = _quick_square(gram, other_down.mT)
+        if square is not None and size is not None:
+            return _root(square), abs(two.scale) * _root(size)
         return _norm((up.double(), changed.double())), update_norm(two)
     wide = up.double(), down.double() * one.scale
     other = other_up.double(), other_down.double() * two.scale
@@ -100,10 +102,20 @@ def _inner(one: _Pair, two: _Pair) -> float:
     return float(((one[0].mT @ two[0]) * (one[1] @ two[1].mT)).sum())
 
 
-def _quick_square(up: Tensor, down: Tensor) -> float | None:
-    """Square of a norm by float32, or None where that has no six digits."""
-    up, down = up.float(), down.float()
-    left, right = up.mT @ up, down @ down.mT
+def _gram(factor: Tensor) -> Tensor:
+    """Inner products of the columns, float32."""
+    factor = factor.float()
+    return factor.mT @ factor
+
+
+def _quick_square(left: Tensor, down: Tensor) -> float | None:
+    """Square of a norm by float32, or None where that has no six digits.
+
+    Args:
+        left: Gram matrix of B.
+        down: transpose of A.
+    """
+    right = _gram(down)
     square = float((left * right).sum(dtype=torch.float64))
     # Square of the norm if no two columns of B overlapped.
     alone = float((left.diagonal().double() * right.diagonal().double()).sum())

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from ..._exceptions import ModelError
+from .._prepare import all_finite
 from ..metadata import network_metadata
 from .base_checkpoint import Checkpoint
 from .differences import relative
@@ -138,7 +139,7 @@ def _difference(
             f"{tuned.path}. Give two checkpoints of one model."
         )
     update = two - one
-    if not torch.isfinite(update).all():
+    if not all_finite(update):
         raise ModelError(f"{name}: NaN or infinity in {base.path} or {tuned.path}.")
     if float(update.norm()) <= _ROUNDING * float(one.norm()):
         return None

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..._exceptions import ModelError, OutputError
+from .._prepare import all_finite
 from ..dora import apply_lora
 from ..streamed import write_streamed
 from ..weights import LoraFactors
@@ -149,11 +150,11 @@ def _change(
         new = old
         for place, factors in added:
             new = _with_rows(new, place, factors, rows, len(stored))
-        if not torch.isfinite(new).all():
+        if not all_finite(new):
             raise ModelError(f"{key}: NaN or infinity in the LoRA or the base model.")
         result = (new / scale).to(stored.dtype)
         kept = result.float() * scale
-        if not torch.isfinite(kept).all():
+        if not all_finite(kept):
             raise OutputError(
                 f"{key}: a weight does not fit {stored.dtype}. Use a smaller weight of "
                 "the LoRA, or a base model of more bits."

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..._exceptions import ModelError, OptionError
 from ...geometry import product_singular_values, truncate_factored
+from .._prepare import all_finite
 from ..weights import LoraFactors
 from .differences import compared, relative
 from .lora_file import LoraFile, LoraLayer
@@ -222,7 +223,7 @@ def plan_resize(plan: Planned, target: Target, *, itemsize: int = 4) -> Planned:
 
     def factors(layer: LoraLayer) -> LoraFactors:
         given, rank = plan.factors(old[layer.key]), wanted[layer.key]
-        if not all(f.float().isfinite().all() for f in (given.up, given.down)):
+        if not (all_finite(given.up.float()) and all_finite(given.down.float())):
             raise _not_finite(file, layer)
         return given if rank is None else _truncated(given, rank, cap, shrink)
 
