@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -29,6 +29,7 @@ from pathlib import Path
 import safetensors.torch
 import torch
 from layer_shapes import SHAPES
+from peak_memory import peak_memory
 
 from stiefel_lora.files import (
     LoraFile,
@@ -59,7 +60,10 @@ _FUSED = {
 HOSTS = Path(__file__).parents[1] / "tests" / "hosts"
 # sd-scripts imports torchvision, which need not fit the torch of its environment.
 _START = """
-import runpy, sys
+import atexit, runpy, sys
+sys.path.append({benchmarks!r})
+from peak_memory import peak_memory
+atexit.register(lambda: print(0, peak_memory()))
 try:
     import loadable_torchvision
 except ImportError:
@@ -224,9 +228,9 @@ def run_here(verb: str, *arguments: str) -> None:
     torch.set_num_threads(1)
     if verb == "peft":
         began, before = run_peft(*arguments)
-        print(time.process_time() - began, _peak() - before)
+        print(time.process_time() - began, peak_memory() - before)
         return
-    began, before = time.process_time(), _peak()
+    began, before = time.process_time(), peak_memory()
     if verb == "inspect":
         inspect_lora(open_lora(arguments[0]))
     elif verb == "resize":
@@ -237,7 +241,7 @@ def run_here(verb: str, *arguments: str) -> None:
         files = [open_lora(path) for path in paths]
         parts = [Part(f, w) for f, w in zip(files, WEIGHTS, strict=True)]
         merge_lora(parts, output, overwrite=True)
-    print(time.process_time() - began, _peak() - before)
+    print(time.process_time() - began, peak_memory() - before)
 
 
 def run_peft(kind: str, *arguments: str) -> tuple[float, float]:
@@ -255,7 +259,7 @@ def run_peft(kind: str, *arguments: str) -> tuple[float, float]:
     sizes = {x.stem: (x.factors.up.shape[0], x.factors.down.shape[1]) for x in apart}
     given_rank = apart[0].factors.rank
     del apart
-    began, before = time.process_time(), _peak()
+    began, before = time.process_time(), peak_memory()
     model = torch.nn.Module()
     for stem, (outputs, inputs) in sizes.items():
         _add_layer(model, stem, outputs, inputs)
@@ -310,7 +314,8 @@ def sd_scripts(script: str, *options: object) -> list[str]:
     python = root / ".venv/bin/python"
     started = python if python.exists() else sys.executable
     path = str(root / f"networks/{script}.py")
-    return [str(started), "-c", _START, path, *map(str, options)]
+    start = _START.format(benchmarks=str(Path(__file__).parent))
+    return [str(started), "-c", start, path, *map(str, options)]
 
 
 def timed(command: list[str]) -> tuple[float, float, str]:
@@ -322,25 +327,16 @@ def timed(command: list[str]) -> tuple[float, float, str]:
         started = subprocess.Popen(
             command, stdout=output, stderr=told, text=True, env=environment
         )
-        # Of this process alone, not the largest of all so far.
         _, status, usage = os.wait4(started.pid, 0)
         started.returncode = os.waitstatus_to_exitcode(status)
         output.seek(0)
         told.seek(0)
         if started.returncode:
             return 0.0, 0.0, f"failed: {told.read().strip().splitlines()[-1]}"
-        if "--run" in command:
-            seconds, peak = map(float, output.read().split()[-2:])
-            return seconds, peak, ""
-    return usage.ru_utime + usage.ru_stime, _mb(usage.ru_maxrss), ""
-
-
-def _peak() -> float:
-    return _mb(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-
-
-def _mb(most: float) -> float:
-    return most * (1 if sys.platform == "darwin" else 2**10) / 1e6
+        found = output.read().split()[-2:]
+    # Other scripts print their peak memory alone.
+    seconds, peak = map(float, found) if len(found) == 2 else (0.0, math.nan)
+    return seconds or usage.ru_utime + usage.ru_stime, peak, ""
 
 
 def error_of(verb: str, files: list[Path], out: Path) -> str:
