@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .._exceptions import InputError
 from ._shared import sentences
 from .lora import AllowOption, OverwriteOption, app, check_known
 
@@ -49,6 +48,7 @@ def inspect(
     """Show family, spelling, ranks, norms and faults; several files side by side."""
     with sentences():
         from ..files import inspect_lora, open_lora
+        from ..files.tools.finite_layers import check_finite
 
         reports = [inspect_lora(open_lora(path)) for path in files]
         if as_json:
@@ -59,7 +59,7 @@ def inspect(
         if page is not None:
             _write_page(page, reports, overwrite)
         for report in reports:
-            _check_finite(report)
+            check_finite(report.file)
         for path, report in zip(files, reports, strict=True):
             check_known(path, report.file, allow_unknown)
 
@@ -75,16 +75,6 @@ def _write_page(page: Path, reports: list[LoraReport], overwrite: bool) -> None:
     with atomic_write(page) as part:
         part.write_text(text, "utf-8")
     typer.echo(f"{page}: {len(text) / 1e6:.2f} MB", err=True)
-
-
-def _check_finite(report: LoraReport) -> None:
-    broken = [layer.name for layer in report.layers if not layer.is_finite]
-    if broken:
-        more = f" and {len(broken) - 3} more" if len(broken) > 3 else ""
-        raise InputError(
-            f"{report.file.path}: NaN or infinity in {', '.join(broken[:3])}{more}. "
-            "Use an earlier file of the training."
-        )
 
 
 def _print(reports: list[LoraReport], layers: bool) -> None:

@@ -30,13 +30,15 @@ def check_weights(weights: LoraWeights, dtype: torch.dtype) -> None:
 
 
 def all_finite(tensor: Tensor) -> bool:
-    """Whether no number is NaN or infinite; floats of 16 bits or more.
+    """Whether no number is NaN or infinite.
 
     Extremes keep NaN and take a tenth of the time of ``torch.isfinite``.
     """
     if tensor.numel() == 0:
         return True
-    return all(math.isfinite(float(extreme)) for extreme in tensor.aminmax())
+    # 8 bits have no extremes.
+    wide = tensor.float() if tensor.dtype.itemsize == 1 else tensor
+    return all(math.isfinite(float(extreme)) for extreme in wide.aminmax())
 
 
 def stored(

@@ -22,6 +22,7 @@ from .atomic import atomic_write
 
 __all__ = [
     "Stored",
+    "check_no_pickle",
     "dtype_codes",
     "legacy_hash",
     "read_one",
@@ -31,6 +32,7 @@ __all__ = [
     "write_tensors",
 ]
 
+_PICKLES = (b"PK\3\4", b"\x80\2", b"\x80\3", b"\x80\4", b"\x80\5")
 _LEGACY_START, _LEGACY_LENGTH = 0x100000, 0x10000
 
 
@@ -67,6 +69,7 @@ def read_tensors(
     Raises:
         ModelError: no such file, or it is no whole safetensors file.
     """
+    check_no_pickle(path)
     try:
         return _views(Path(path))
     except OSError as error:
@@ -76,6 +79,27 @@ def read_tensors(
             f"{path} is damaged or no safetensors file ({error}); copy or write it "
             "again."
         ) from error
+
+
+def check_no_pickle(path: str | os.PathLike[str]) -> None:
+    """Refuse a file of ``torch.save``, which can run code when it is opened.
+
+    Raises:
+        ModelError: the file starts as a zip archive or a pickle does.
+    """
+    try:
+        with Path(path).open("rb") as stream:
+            start = stream.read(8)
+        size = Path(path).stat().st_size
+    except OSError:
+        # Readers have a sentence for that.
+        return
+    # In a safetensors file these are the length of its header.
+    if start.startswith(_PICKLES) and int.from_bytes(start, "little") > size:
+        raise ModelError(
+            f"{path} is a pickle of torch.save (.pt, .ckpt, .bin), which can run code "
+            "and is not opened. Convert it to .safetensors with the tool that wrote it."
+        )
 
 
 def tensor_hash(tensors: Mapping[str, Tensor]) -> str:
@@ -146,11 +170,12 @@ def read_one(path: str | os.PathLike[str], place: Stored) -> Tensor:
 
 def _views(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors that share one buffer of the file's size, and the metadata."""
+    # The table first: a damaged file need not be read as a whole.
+    table, metadata = read_table(path)
     # Memory that no one fills with zeros first.
     data = np.empty(path.stat().st_size, dtype=np.uint8)
     with path.open("rb") as stream:
         stream.readinto(data.data)
-    table, metadata = read_table(path)
     return {key: _view(data, place) for key, place in table.items()}, metadata
 
 

@@ -52,6 +52,11 @@ class LoraFactors:
                 f"up {up} and down {down} are not the factors of one layer; they must "
                 "be (out, r) and (r, in), or (out, r, 1, 1) and (r, in, k, k)."
             )
+        if 0 in (up[0], *down[1:]):
+            raise ModelError(
+                f"up {up} and down {down} are empty; a layer has at least one output "
+                "and one input."
+            )
         for kind in ("magnitude", "dora_scale"):
             lengths = getattr(self, kind)
             if lengths is not None and lengths.numel() != up[0]:

@@ -78,8 +78,11 @@ def test_what_cannot_be_compared(tmp_path):
         overlap(one, other)
     stem = SPELLINGS["kohya"][0][0]
     wrong = make() | {f"{stem}.lora_down.weight": torch.full((4, 6), torch.nan)}
-    with pytest.raises(ModelError, match="different shapes, or NaN"):
+    with pytest.raises(ModelError, match=r"c\.safetensors: NaN or infinity in unet"):
         overlap(one, write(tmp_path / "c.safetensors", wrong))
+    wide = make() | {f"{stem}.lora_down.weight": torch.ones(4, 8)}
+    with pytest.raises(ModelError, match=r"layers of different shapes\. Give two"):
+        overlap(one, write(tmp_path / "e.safetensors", wide))
     few = {key: t for key, t in make().items() if key.startswith(stem)}
     alone = {key.replace("4_1", "5_1"): t for key, t in few.items()}
     with pytest.raises(ModelError, match="have no layer in common"):

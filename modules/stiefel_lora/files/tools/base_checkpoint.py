@@ -20,7 +20,7 @@ from ..._exceptions import ModelError
 from ...families.catalogue import listed, record_of, records
 from ..kohya_names import fusing_of
 from ..streamed import Spec
-from ..tensors import read_one, read_table
+from ..tensors import check_no_pickle, read_one, read_table
 from .key_lists import rows_of, target_of
 from .respell import TRAINED, kohya_names
 
@@ -70,6 +70,7 @@ class Checkpoint:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+        check_no_pickle(path)
         try:
             self._table, self.metadata = read_table(path)
         except (OSError, SafetensorError, ValueError) as error:

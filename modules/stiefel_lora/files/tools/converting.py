@@ -16,6 +16,7 @@ from ..._exceptions import ModelError
 from ...families.catalogue import record_of
 from ..metadata import network_metadata
 from .base_checkpoint import Checkpoint
+from .finite_layers import check_finite
 from .lora_file import LoraFile, LoraLayer
 from .nearest_lora import Rank
 from .one_thread import one_thread
@@ -53,10 +54,11 @@ def convert_lora(
         command: for the metadata.
 
     Raises:
-        ModelError: a layer that the spelling cannot hold.
+        ModelError: a layer that the spelling cannot hold, NaN or infinity.
         OutputError: the output exists, is the input, or cannot be written.
     """
     check_output(output, [file.path], overwrite=overwrite)
+    check_finite(file)
     remarks: list[str] = []
     given = file
     if goal is not None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..weights import LoraFactors
 
-__all__ = ["compared", "difference", "relative", "update_norm"]
+__all__ = ["compared", "difference", "equal_numbers", "relative", "update_norm"]
 
 # Gram matrices in float64 resolve a difference down to 1e-8 of the parts, so that from
 # here on ten digits of it are right.
@@ -50,7 +50,7 @@ def compared(one: LoraFactors, two: LoraFactors) -> tuple[float, float]:
     """Frobenius norms of the difference of two updates, and of the second."""
     up, down = (f.detach().flatten(1) for f in (one.up, one.down))
     other_up, other_down = (f.detach().flatten(1) for f in (two.up, two.down))
-    if up.shape == other_up.shape and torch.equal(up, other_up):
+    if equal_numbers(up, other_up):
         # Only A was rounded: six digits of that are enough.
         changed = _difference(down, one.scale, other_down, two.scale)
         gram = _gram(up)
@@ -67,6 +67,16 @@ def compared(one: LoraFactors, two: LoraFactors) -> tuple[float, float]:
         apart, changed = wide[0] - other[0], wide[1] - other[1]
         return _norm((apart, wide[1]), (other[0], changed)), size
     return _norm(wide, (other[0], -other[1])), size
+
+
+def equal_numbers(one: Tensor, two: Tensor) -> bool:
+    """Whether two tensors of any dtypes have the same shape and numbers."""
+    if one.shape != two.shape:
+        return False
+    if one.dtype == two.dtype and one.dtype.itemsize > 1:
+        return torch.equal(one, two)
+    # 8 bits cannot be compared with other floats.
+    return torch.equal(one.double(), two.double())
 
 
 def relative(part: float, whole: float) -> float:

@@ -11,6 +11,7 @@ import contextlib
 import importlib
 import importlib.metadata
 import logging
+import warnings
 from collections.abc import Generator, Mapping
 from typing import Any
 
@@ -77,6 +78,11 @@ def load_by_diffusers(
     Returns:
         Key of a layer -> factors as applied, and what diffusers does not expect.
     """
+    with _quiet_transformers():
+        return _loaded(file)
+
+
+def _loaded(file: LoraFile) -> tuple[Mapping[str, LoraFactors], tuple[str, ...]]:
     pipeline = _pipeline(str(file.family))
     parts = {
         name: part
@@ -193,6 +199,24 @@ def _pipeline(family: str) -> Any:
         scheduler=None,
         add_watermarker=False,
     )
+
+
+@contextlib.contextmanager
+def _quiet_transformers() -> Generator[None, None, None]:
+    """Keep notes about the small encoders and progress bars off the screen."""
+    from transformers.utils import logging as told
+
+    level, bars = told.get_verbosity(), told.is_progress_bar_enabled()
+    told.set_verbosity_error()
+    told.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        told.set_verbosity(level)
+        if bars:
+            told.enable_progress_bar()
 
 
 @contextlib.contextmanager

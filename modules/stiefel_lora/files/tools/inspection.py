@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from ...geometry import product_singular_values, spectrum_summary
+from .finite_layers import is_finite
 from .lora_file import LoraFile, LoraLayer
 from .notes import training_notes, trigger_words
 from .one_thread import one_thread
@@ -197,6 +198,8 @@ def _measured(layer: LoraLayer) -> LayerReport:
     factors = layer.factors
     up, down = factors.up.flatten(1), factors.down.flatten(1)
     values = product_singular_values(up, down) * abs(factors.scale)
+    if not is_finite(layer):
+        values = torch.full_like(values, math.nan)
     summary = spectrum_summary(values)
     return LayerReport(
         name=layer.name,

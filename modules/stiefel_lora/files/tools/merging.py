@@ -45,6 +45,12 @@ __all__ = [
     "plan_merge",
 ]
 
+# Share of the norms of the parts below which a sum is rounding.
+_CANCELLED = 1e-6
+_NOTHING_LEFT = (
+    "The weighted files cancel out: the sum is 0, and errors are relative to the parts."
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Part:
@@ -61,7 +67,8 @@ class MergeReport:
     """Result of ``merge_lora``."""
 
     error: float
-    """Norm of the stored minus the exact sum, relative to the latter."""
+    """Norm of the stored minus the exact sum, relative to the latter; to the parts
+    where these cancel out."""
 
     norm: float
     """Frobenius norm of the exact sum."""
@@ -75,16 +82,22 @@ class MergeReport:
 def parse_part(text: str) -> tuple[Path, float]:
     """Path and weight: the weight is what follows the last colon, if it is a number.
 
+    A file whose name is the whole text is taken as it is.
+
     >>> parse_part("C:/loras/style.safetensors:0.7")[1]
     0.7
     """
     path, colon, number = text.rpartition(":")
+    if not colon or not path or os.path.exists(text):
+        return Path(text), 1.0
     try:
         weight = float(number)
     except ValueError:
-        return Path(text), 1.0
-    if not colon or not path:
-        return Path(text), 1.0
+        if not Path(path).is_file():
+            return Path(text), 1.0
+        raise OptionError(
+            f"{text}: a weight of {number or 'nothing'} is no number. Use one as 0.7."
+        ) from None
     if not math.isfinite(weight):
         raise OptionError(f"{text}: a weight of {number} is no number. Use one as 0.7.")
     return Path(path), weight
@@ -178,7 +191,13 @@ def merge_lora(
         math.hypot(*(_factor(part, layer) * own[layer.key] for layer in file.layers))
         for part, file, own in zip(parts, files, norms, strict=True)
     )
-    return MergeReport(relative(math.hypot(*lost), norm), norm, weighted, saved)
+    whole = norm
+    if norm <= _CANCELLED * math.hypot(*weighted):
+        whole = math.hypot(*weighted)
+        remarks = (*saved.remarks, _NOTHING_LEFT)
+        deviation = relative(math.hypot(*saved.differences), whole)
+        saved = dataclasses.replace(saved, deviation=deviation, remarks=remarks)
+    return MergeReport(relative(math.hypot(*lost), whole), norm, weighted, saved)
 
 
 def _against(total: Planned, stored: LoraFile) -> tuple[list[float], list[float]]:
@@ -231,8 +250,13 @@ def _at_mean_norm(
     )
     weights = [abs(part.weight) for part in parts]
     lengths = [math.hypot(*own.values()) for own in norms]
-    mean = sum(w * n for w, n in zip(weights, lengths, strict=True)) / sum(weights)
-    factor = relative(mean, whole) if whole else 1.0
+    weighted = [w * n for w, n in zip(weights, lengths, strict=True)]
+    if whole <= _CANCELLED * math.hypot(*weighted):
+        raise OptionError(
+            "--method norm: the weighted files cancel out, so that no sum is left to "
+            "scale. Give other weights."
+        )
+    factor = sum(weighted) / sum(weights) / whole
     summands = {
         key: [
             dataclasses.replace(

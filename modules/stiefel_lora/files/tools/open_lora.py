@@ -19,9 +19,11 @@ import torch
 from torch import Tensor
 
 from ..._exceptions import ModelError
+from ...families.catalogue import family_names
 from ..peft import alpha_of, parse_adapter_metadata
 from ..tensors import read_tensors
 from ..weights import rank_of
+from .differences import equal_numbers
 from .families import family_of
 from .layer_names import MODEL, StemName, canonical, canonical_key, parse_stem
 from .lora_file import LoraFile, LoraLayer, OtherLayer
@@ -108,7 +110,7 @@ def _sorted_keys(
         part = key.part if key.part not in parts else key.suffix
         if key.part in parts and key.part not in OTHER_KINDS:
             first = parts[key.part][0]
-            if not _equal(parts[key.part][1], tensor):
+            if not equal_numbers(parts[key.part][1], tensor):
                 raise ModelError(
                     f"{path}: {key.stem} has two different tensors for one factor, "
                     f"{first.suffix} and {key.suffix}. Remove one of them."
@@ -168,7 +170,11 @@ def _adapter_config(
         if not isinstance(found, dict):
             raise ValueError("it is no JSON object")
     except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: its adapter settings: {error}.") from error
+        reason = str(error).rstrip(".")
+        raise ModelError(
+            f"{path}: its adapter settings: {reason}. Write the file again with the "
+            "tool that made it."
+        ) from error
     return found, [f"alpha was read from {beside.name} beside the file."]
 
 
@@ -220,7 +226,13 @@ def _alpha(
     # The settings of peft's own files have no component in front.
     if f"{component}.r" not in adapter and "r" in adapter:
         adapter = {f"{component}.{key}": value for key, value in adapter.items()}
-    return alpha_of(adapter, component, name.path, rank)
+    try:
+        return alpha_of(adapter, component, name.path, rank)
+    except (AttributeError, TypeError, ValueError, re.error) as error:
+        raise ModelError(
+            f"its adapter settings give no alpha ({error}). Write the file again with "
+            "the tool that made it."
+        ) from error
 
 
 def _scales_columns(parts: _Parts) -> bool:
@@ -243,8 +255,16 @@ def _named(layer: LoraLayer, family: str | None) -> LoraLayer:
     if name is not None:
         return dataclasses.replace(layer, name=name, key=canonical_key(name))
     component, path = layer.parsed.component, layer.parsed.path
+    if component != MODEL and (name := _encoder_name(layer.parsed)) is not None:
+        return dataclasses.replace(layer, name=name, key=canonical_key(name))
     name = path if component == MODEL else f"{component}.{path}"
     return dataclasses.replace(layer, name=name, key=layer.parsed.key)
+
+
+def _encoder_name(name: StemName) -> str | None:
+    """Name of a layer of an encoder that families share, as CLIP-L."""
+    found = {canonical(name, family) for family in family_names()} - {None}
+    return found.pop() if len(found) == 1 else None
 
 
 def _whole_linear1(layer: LoraLayer, remarks: list[str]) -> LoraLayer:
@@ -279,7 +299,7 @@ def _without_doubles(
             (first.factors.up, layer.factors.up),
             (first.factors.down, layer.factors.down),
         )
-        same = all(_equal(*pair) for pair in pairs)
+        same = all(equal_numbers(*pair) for pair in pairs)
         if not same or first.factors.scale != layer.factors.scale:
             raise ModelError(
                 f"{path}: {first.stem} and {layer.stem} are the same layer with "
@@ -297,7 +317,3 @@ def _place(layer: LoraLayer) -> list[tuple[int, str]]:
     """By name, with numbers as numbers: block 2 stands before block 10."""
     pieces = re.split(r"(\d+)", layer.key)
     return [(int(p), "") if p.isdigit() else (-1, p) for p in pieces]
-
-
-def _equal(one: Tensor, two: Tensor) -> bool:
-    return one.shape == two.shape and torch.equal(one.double(), two.double())

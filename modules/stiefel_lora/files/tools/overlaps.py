@@ -20,6 +20,7 @@ from torch import Tensor
 from ..._exceptions import ModelError
 from ..weights import LoraFactors
 from .differences import update_norm
+from .finite_layers import check_finite
 from .layer_names import MODEL
 from .lora_file import LoraFile
 from .one_thread import one_thread
@@ -105,6 +106,8 @@ def overlap(one: LoraFile, two: LoraFile) -> OverlapReport:
         ModelError: different families, no layer in common, layers of different shapes,
             or NaN.
     """
+    check_finite(one)
+    check_finite(two)
     if None not in (one.family, two.family) and one.family != two.family:
         raise ModelError(
             f"{one.path} is a LoRA of {one.family} and {two.path} one of {two.family}. "
@@ -124,8 +127,8 @@ def overlap(one: LoraFile, two: LoraFile) -> OverlapReport:
         found = _layer(layer.factors, others[layer.key].factors)
         if found is None:
             raise ModelError(
-                f"{layer.name}: the files have layers of different shapes, or NaN. "
-                "Give two LoRAs of one model."
+                f"{layer.name}: the files have layers of different shapes. Give two "
+                "LoRAs of one model."
             )
         layers.append(
             dataclasses.replace(found, name=layer.name, section=section_of(layer.key))
@@ -147,8 +150,6 @@ def _layer(one: LoraFactors, two: LoraFactors) -> LayerOverlap | None:
     if ups[0].shape[0] != ups[1].shape[0] or downs[0].shape[1] != downs[1].shape[1]:
         return None
     norms = update_norm(one), update_norm(two)
-    if not all(map(math.isfinite, norms)):
-        return None
     inner = float(((ups[0].mT @ ups[1]) * (downs[0] @ downs[1].mT)).sum())
     inner *= one.scale * two.scale
     size = norms[0] * norms[1]

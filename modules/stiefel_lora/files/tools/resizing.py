@@ -193,6 +193,12 @@ def plan_resize(plan: Planned, target: Target, *, itemsize: int = 4) -> Planned:
         OptionError: the goal cannot be reached.
     """
     file = plan.file
+    if not file.layers:
+        kinds = ", ".join(sorted({other.kind for other in file.others}))
+        raise ModelError(
+            f"{file.path}: its adapters are {kinds}, none is a LoRA. Make LoRAs of "
+            "them first: lora convert --to kohya --rank."
+        )
     for layer in file.layers:
         _check_kind(file, layer)
     ranks, spectra = [_full_rank(layer.factors) for layer in file.layers], []
@@ -223,7 +229,7 @@ def plan_resize(plan: Planned, target: Target, *, itemsize: int = 4) -> Planned:
 
     def factors(layer: LoraLayer) -> LoraFactors:
         given, rank = plan.factors(old[layer.key]), wanted[layer.key]
-        if not (all_finite(given.up.float()) and all_finite(given.down.float())):
+        if not (all_finite(given.up) and all_finite(given.down)):
             raise _not_finite(file, layer)
         return given if rank is None else _truncated(given, rank, cap, shrink)
 

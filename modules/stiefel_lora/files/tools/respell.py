@@ -215,7 +215,8 @@ def kohya_stem(layer: LoraLayer, family: str) -> str | None:
 def _stem(layer: LoraLayer, style: Spelling, family: str | None) -> str | None:
     if family in _KEYS and canonical_key(layer.name) == layer.key:
         return _stem_by_table(layer, style, str(family))
-    component, path = layer.parsed.component, layer.parsed.path
+    component = layer.parsed.component
+    path = layer.name.removeprefix("" if component == MODEL else f"{component}.")
     if style.names == "kohya":
         number = component.rpartition("_")[2]
         encoder = f"lora_te{number if number.isdigit() else 1}_"

@@ -88,9 +88,14 @@ def check_output(
     """Refuse an output that exists or is an input, before any work is done.
 
     Raises:
-        OutputError: one of the two.
+        OutputError: one of the two, or a folder.
     """
     path = Path(path)
+    if path.is_dir():
+        raise OutputError(
+            f"{option}: {path} is a folder. Name a file in it, as "
+            f"{path / 'lora.safetensors'}."
+        )
     if any(path.exists() and path.samefile(given) for given in inputs):
         raise OutputError(
             f"{option}: {path} is an input, which is never changed. Name another file."

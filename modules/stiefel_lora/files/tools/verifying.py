@@ -14,7 +14,8 @@ import torch
 
 from ..._exceptions import ModelError
 from ..weights import LoraFactors
-from .differences import compared, relative
+from .differences import compared, equal_numbers, relative
+from .finite_layers import check_finite
 from .key_lists import PROGRAMS, has_list, load_by_list, program_label, target_of
 from .lora_file import LoraFile
 from .one_thread import one_thread
@@ -83,7 +84,11 @@ def verify_lora(file: LoraFile, meant: LoraFile | None = None) -> tuple[Check, .
 
     Returns:
         One result for each program that knows the family.
+
+    Raises:
+        ModelError: NaN or infinity in a layer.
     """
+    check_finite(file)
     wanted = meant or file
     checks = []
     if file.family in TRAINED:
@@ -157,7 +162,7 @@ def _compared(
 
 def _equal(one: LoraFactors, two: LoraFactors) -> bool:
     pairs = ((one.up, two.up), (one.down, two.down))
-    same = all(a.shape == b.shape and bool((a == b).all()) for a, b in pairs)
+    same = all(equal_numbers(a, b) for a, b in pairs)
     return same and one.scale == two.scale
 
 

@@ -1,0 +1,40 @@
+"""NaN and infinity in a LoRA file, by the names of its layers."""
+
+from __future__ import annotations
+
+from ..._exceptions import ModelError
+from .._prepare import all_finite
+from .lora_file import LoraFile, LoraLayer
+
+__all__ = ["broken_layers", "check_finite", "is_finite"]
+
+
+def is_finite(layer: LoraLayer) -> bool:
+    """Whether the factors of a layer, and the lengths of a DoRA, are finite."""
+    factors = layer.factors
+    parts = (factors.up, factors.down, factors.magnitude, factors.dora_scale)
+    return all(part is None or all_finite(part) for part in parts)
+
+
+def broken_layers(file: LoraFile) -> list[str]:
+    """Names of all layers with NaN or infinity, adapters of other kinds included."""
+    found = [layer.name for layer in file.layers if not is_finite(layer)]
+    for other in file.others:
+        if not all(all_finite(tensor) for tensor in other.tensors.values()):
+            found.append(other.name)
+    return found
+
+
+def check_finite(file: LoraFile) -> None:
+    """Refuse a file with NaN or infinity.
+
+    Raises:
+        ModelError: names up to three layers.
+    """
+    broken = broken_layers(file)
+    if broken:
+        more = f" and {len(broken) - 3} more" if len(broken) > 3 else ""
+        raise ModelError(
+            f"{file.path}: NaN or infinity in {', '.join(broken[:3])}{more}. Use an "
+            "earlier file of the training."
+        )
