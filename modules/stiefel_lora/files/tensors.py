@@ -92,7 +92,7 @@ def check_no_pickle(path: str | os.PathLike[str]) -> None:
             start = stream.read(8)
         size = Path(path).stat().st_size
     except OSError:
-        # Readers have a sentence for that.
+        # The reader reports it.
         return
     # In a safetensors file these are the length of its header.
     if start.startswith(_PICKLES) and int.from_bytes(start, "little") > size:

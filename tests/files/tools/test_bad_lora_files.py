@@ -1,4 +1,4 @@
-"""Files that are broken, mixed or no LoRA: one sentence, or the right numbers."""
+"""Files that are broken, mixed or no LoRA: one error, or the right numbers."""
 
 from __future__ import annotations
 
@@ -51,20 +51,20 @@ def run(*arguments: object):
 
 
 @pytest.mark.parametrize(
-    ("sizes", "sentence"),
+    ("sizes", "message"),
     [
         (((0, 2), (2, 5)), r"are empty; a layer has at least one output"),
         (((6, 2), (2, 0)), r"are empty; a layer has at least one output"),
         (((6, 0), (0, 5)), r"Rank 0 with alpha"),
     ],
 )
-def test_empty_factors_name_file_and_layer(tmp_path, sizes, sentence):
+def test_empty_factors_name_file_and_layer(tmp_path, sizes, message):
     stem = STEM.format("k")
     empty = {
         f"{stem}.lora_up.weight": torch.zeros(sizes[0]),
         f"{stem}.lora_down.weight": torch.zeros(sizes[1]),
     }
-    with pytest.raises(ModelError, match=rf"a\.safetensors: {stem}: .*{sentence}"):
+    with pytest.raises(ModelError, match=rf"a\.safetensors: {stem}: .*{message}"):
         write(tmp_path / "a.safetensors", make() | empty)
 
 
@@ -77,20 +77,20 @@ def test_every_verb_names_the_block_that_is_not_finite(tmp_path, part, value):
     tensors[key][1, 0] = value
     file = write(tmp_path / "a.safetensors", tensors)
     good, out = write(tmp_path / "b.safetensors", layer()), tmp_path / "out.safetensors"
-    sentence = r"a\.safetensors: NaN or infinity in unet\..*attn1\.to_k"
+    message = r"a\.safetensors: NaN or infinity in unet\..*attn1\.to_k"
     for act in (
         lambda: convert_lora(file, out, "ComfyUI"),
         lambda: verify_lora(file),
         lambda: overlap(good, file),
     ):
-        with pytest.raises(ModelError, match=sentence):
+        with pytest.raises(ModelError, match=message):
             act()
     if part != "dora_scale":
         for act in (
             lambda: resize_lora(file, out, Target(rank=1)),
             lambda: merge_lora([Part(good), Part(file)], out),
         ):
-            with pytest.raises(ModelError, match=sentence):
+            with pytest.raises(ModelError, match=message):
                 act()
     assert inspect_lora(file).total.not_finite == 1
     told = run("inspect", file.path)
@@ -135,7 +135,7 @@ def test_eight_bits_beside_wider_floats(tmp_path, short, other):
 
 
 @pytest.mark.parametrize(
-    ("metadata", "sentence"),
+    ("metadata", "message"),
     [
         ('{"a"', "its adapter settings: "),
         ("[]", "is no JSON object. Write"),
@@ -144,8 +144,8 @@ def test_eight_bits_beside_wider_floats(tmp_path, short, other):
         ('{"unet.r": 4, "unet.alpha_pattern": {"(": 2}}', "settings give no alpha"),
     ],
 )
-def test_broken_adapter_settings(tmp_path, metadata, sentence):
-    with pytest.raises(ModelError, match=rf"a\.safetensors: .*{sentence}"):
+def test_broken_adapter_settings(tmp_path, metadata, message):
+    with pytest.raises(ModelError, match=rf"a\.safetensors: .*{message}"):
         write(tmp_path / "a.safetensors", make("PEFT"), lora_adapter_metadata=metadata)
 
 

@@ -70,7 +70,7 @@ def compared(one: LoraFactors, two: LoraFactors) -> tuple[float, float]:
 
 
 def equal_numbers(one: Tensor, two: Tensor) -> bool:
-    """Whether two tensors of any dtypes have the same shape and numbers."""
+    """Compare shapes and numbers of two tensors of any dtypes."""
     if one.shape != two.shape:
         return False
     if one.dtype == two.dtype and one.dtype.itemsize > 1:

@@ -10,7 +10,7 @@ __all__ = ["broken_layers", "check_finite", "is_finite"]
 
 
 def is_finite(layer: LoraLayer) -> bool:
-    """Whether the factors of a layer, and the lengths of a DoRA, are finite."""
+    """Check the factors of a layer, and the lengths of a DoRA."""
     factors = layer.factors
     parts = (factors.up, factors.down, factors.magnitude, factors.dora_scale)
     return all(part is None or all_finite(part) for part in parts)
