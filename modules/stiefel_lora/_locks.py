@@ -49,7 +49,7 @@ class Lock:
 
 
 def is_held(path: Path) -> bool:
-    """Whether some process, this one included, holds the lock."""
+    """Return whether some process, this one included, holds the lock."""
     if not path.exists():
         return False
     lock = Lock(path)

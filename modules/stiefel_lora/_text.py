@@ -41,7 +41,7 @@ def read_text(path: Path) -> str:
 
 
 def is_text(value: str) -> bool:
-    r"""Whether a text file could hold ``value``: no NUL, no lone surrogate.
+    r"""Return whether a text file could hold ``value``: no NUL, no lone surrogate.
 
     File names that are not UTF-8 contain lone surrogates (PEP 383).
 

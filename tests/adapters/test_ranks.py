@@ -38,7 +38,7 @@ def test_a_pattern_that_matches_nothing_is_an_error() -> None:
 
 
 def test_a_rank_that_is_too_large_names_layer_and_limit() -> None:
-    with pytest.raises(ConfigError, match="The rank 64 is larger than the layer mid_"):
+    with pytest.raises(ConfigError, match="The rank 64 exceeds the layer mid_"):
         targets_of(tiny_unet(), rank_pattern={"mid_block": 64})
 
 
@@ -58,8 +58,8 @@ def test_a_rank_too_large_for_a_convolution_is_one_sentence() -> None:
     with pytest.raises(ConfigError) as error:
         targets_of(tiny_unet(), conv_rank=24)
     assert str(error.value) == (
-        "The rank 24 is larger than the layer down_blocks.0.resnets.0.conv1 (16 x 144) "
-        "allows; use a rank of at most 16 or leave the layer out with layer_filter."
+        "The rank 24 exceeds the layer down_blocks.0.resnets.0.conv1 "
+        "(16 x 144); use a rank of at most 16 or leave the layer out with layer_filter."
     )
 
 

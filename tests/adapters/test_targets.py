@@ -84,7 +84,7 @@ def test_too_large_rank_names_the_layer_and_the_limit(unet: nn.Module) -> None:
     with pytest.raises(ConfigError) as error:
         select(unet, "attn-only", "down_blocks.1.attentions.0.proj_in", rank=641)
     assert str(error.value) == (
-        "lora_rank=641 is larger than the layer down_blocks.1.attentions.0.proj_in "
-        "(640 x 640) allows; use a rank of at most 640 or leave the layer out with "
+        "lora_rank=641 exceeds the layer down_blocks.1.attentions.0.proj_in "
+        "(640 x 640); use a rank of at most 640 or leave the layer out with "
         "layer_filter."
     )

@@ -138,7 +138,7 @@ BROKEN = {
     SIGN_LORA.replace("(PairOptimizer)", ""): "SignLoRA is no subclass of "
     "PairOptimizer. Derive it from stiefel_lora.PairOptimizer;",
     SIGN_LORA.replace("momentum", "dict"): "options: 'dict' cannot be a key of a "
-    "configuration. Take another name.",
+    "configuration. Choose another name.",
 }
 
 

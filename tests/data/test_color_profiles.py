@@ -128,7 +128,7 @@ def test_a_broken_profile_is_reported_and_the_image_taken_as_it_is(
     assert learned(with_one) == learned(without)
     (sentence,) = profile_remarks([with_one, without])
     assert sentence.startswith(
-        "1 image has a color profile that cannot be used and is learned as if it had "
+        "1 image has a color profile that cannot be used and is trained as if it had "
         "none: a.jpg ("
     )
     assert reason in sentence
@@ -141,7 +141,7 @@ def test_a_profile_with_a_missing_piece_is_broken(tmp_path: Path) -> None:
     second = data.index(b"\xff\xe2", data.index(b"ICC_PROFILE\0\x01") + 60_000)
     length = int.from_bytes(data[second + 2 : second + 4], "big")
     (tmp_path / "a.jpg").write_bytes(data[:second] + data[second + 2 + length :])
-    assert conversion_of_file(tmp_path / "a.jpg").problem == "it is not whole"
+    assert conversion_of_file(tmp_path / "a.jpg").problem == "it is incomplete"
 
 
 class _Family:
@@ -181,8 +181,8 @@ def test_scan_names_what_is_converted(tmp_path: Path) -> None:
     config = parse_config(
         {"concepts": str(tmp_path), "resolution": 32, "bucket_step": 8}
     )
-    assert report_on(config).sentences()[-2:] == [
+    assert report_on(config).messages()[-2:] == [
         "1 image is converted from its color profile to sRGB: a.png.",
-        "1 image has a color profile that cannot be used and is learned as if it had "
+        "1 image has a color profile that cannot be used and is trained as if it had "
         "none: b.png (cannot open profile from string).",
     ]

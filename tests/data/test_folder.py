@@ -132,10 +132,10 @@ def test_one_bad_file_hides_no_other(tmp_path: Path) -> None:
         "The caption /cats/c.txt is not UTF-8 (byte 3)",
         "There is no image folder /gone",
         *(
-            f"Line {n} of /dogs/metadata.jsonl is not what it should be"
+            f"Line {n} of /dogs/metadata.jsonl is not a valid entry"
             for n in range(1, 6)
         ),
-        "2 more lines of /dogs/metadata.jsonl are like that.",
+        "2 more lines of /dogs/metadata.jsonl are not valid, either.",
         "The caption /dogs/a.txt is not UTF-8 (byte 0)",
         "There is no image folder /nowhere",
     ]
@@ -225,15 +225,15 @@ def test_hidden_folders_and_those_of_programs_are_passed_over(tmp_path: Path) ->
     assert found == ["@home/c.png", "a.png", "deep/b.png"]
     (remark,) = scan.remarks
     assert remark.startswith(
-        f"13 images in {folder} are hidden or in folders of programs and are passed "
-        f"over: "
+        f"13 images in {folder} are hidden or in programs' folders and are "
+        f"skipped: "
     )
     assert ".ipynb_checkpoints (1)" in remark
     flat = scan_concepts([Concept(path=folder)])
     assert [p.path.name for p in flat.images] == ["a.png"]
     assert flat.remarks == (
-        f"1 image in {folder} is hidden or in a folder of a program and is passed "
-        f"over: hidden files (1).",
+        f"1 image in {folder} is hidden or in a program's folder and is "
+        f"skipped: hidden files (1).",
     )
 
 
@@ -244,7 +244,7 @@ def test_formats_that_are_not_read_are_counted(tmp_path: Path) -> None:
     scan = scan_concepts([Concept(path=tmp_path)])
     assert [p.path.name for p in scan.images] == ["a.png"]
     assert scan.remarks == (
-        f"{tmp_path}: images in formats that are not read are passed over: .heic (2), "
+        f"{tmp_path}: images in unsupported formats are skipped: .heic (2), "
         f".tif (1), .jfif (1). Convert them to one of .avif, .bmp, .jpeg, .jpg, .png, "
         f".webp.",
     )
@@ -252,13 +252,13 @@ def test_formats_that_are_not_read_are_counted(tmp_path: Path) -> None:
 
 def test_a_folder_of_formats_that_are_not_read_names_them(tmp_path: Path) -> None:
     write(tmp_path, "a.heic")
-    with pytest.raises(DataError, match=r"\(\.heic \(1\)\) are not read: convert them"):
+    with pytest.raises(DataError, match=r"\(\.heic \(1\)\) are not supported: conv"):
         scan_concepts([Concept(path=tmp_path)])
 
 
 def test_a_folder_of_hidden_images_alone_says_so(tmp_path: Path) -> None:
     write(tmp_path / "__MACOSX", "._a.png")
-    with pytest.raises(DataError, match=r"is passed over \(__MACOSX\)"):
+    with pytest.raises(DataError, match=r"is skipped \(__MACOSX\)"):
         scan_concepts([Concept(path=tmp_path, include_subdirectories=True)])
 
 
@@ -301,7 +301,7 @@ def test_masks_of_no_image_in_particular_are_not_learned(
         f"1 mask belongs to no image, for example {tmp_path / name}.",
     )
     (tmp_path / "a.png").unlink()
-    with pytest.raises(DataError, match="files named as masks are not learned"):
+    with pytest.raises(DataError, match="files named as masks are not training images"):
         scan_concepts([Concept(path=tmp_path)])
 
 
@@ -362,21 +362,21 @@ def test_links_to_nothing_and_linked_folders_are_counted(tmp_path: Path) -> None
     scan = scan_concepts([Concept(path=folder, include_subdirectories=True)])
     assert [p.path.name for p in scan.images] == ["a.png", "linked.png"]
     assert scan.remarks == (
-        f"{folder}: 4 links lead to nothing that is there and are passed over (b.png, "
-        f"{Path('deep', 'a-masklabel.png')}, {Path('deep', 'unmounted')} ...). Fetch "
-        f"what they link to, or correct them.",
-        f"{folder}: 1 folder inside is a link and is not searched (more). Name what "
-        f"they link to as concepts of their own.",
+        f"{folder}: 4 links lead to nothing that exists and are skipped (b.png, "
+        f"{Path('deep', 'a-masklabel.png')}, {Path('deep', 'unmounted')} ...). Restore "
+        f"the files that they link to, or correct them.",
+        f"{folder}: 1 folder inside is a link and is not searched (more). Name their "
+        f"targets as separate concepts.",
     )
     flat = scan_concepts([Concept(path=folder)])
     assert len(flat.remarks) == 1
-    assert "2 links lead to nothing that is there" in flat.remarks[0]
+    assert "2 links lead to nothing that exists" in flat.remarks[0]
 
 
 def test_folders_of_links_alone_say_so(tmp_path: Path) -> None:
     annex, linked = tmp_path / "annex", tmp_path / "linked"
     link(annex / "a.png", ".git/annex/objects/a")
-    with pytest.raises(DataError, match=r"1 file in it is a link to nothing that is"):
+    with pytest.raises(DataError, match="1 file in it is a link to nothing that"):
         scan_concepts([Concept(path=annex)])
     write(tmp_path / "real", "a.png")
     link(linked / "inside", tmp_path / "real")
@@ -409,7 +409,7 @@ def test_texts_with_other_endings_are_hinted_at_once(tmp_path: Path) -> None:
     scan = scan_concepts([Concept(path=tmp_path)])
     assert [path.stem for path in scan.uncaptioned] == ["a", "b", "c", "d", "f"]
     assert scan.remarks == (
-        f"{tmp_path}: 4 images without a caption have a text beside them that is not "
+        f"{tmp_path}: 4 images without a caption have a text next to them that is not "
         f"read: .caption (2), .png.txt (1), .txt.txt (1). Name the caption of a.png "
         f"a.txt.",
     )
@@ -447,7 +447,7 @@ def test_damaged_line_of_metadata_is_named(tmp_path: Path, line: str) -> None:
     with pytest.raises(DataError) as error:
         scan_concepts([Concept(path=tmp_path)])
     assert str(error.value) == (
-        f"Line 2 of {path} is not what it should be; write for example "
+        f"Line 2 of {path} is not a valid entry; write for example "
         f'{{"file_name": "cat.jpg", "text": "a cat"}}.'
     )
 
@@ -463,7 +463,7 @@ def test_captions_from_file_names_and_from_one_file(tmp_path: Path) -> None:
     concept = Concept(path=tmp_path, prompt_source="concept", prompt_path=lines)
     assert scan_concepts([concept]).images[0].captions == ("one", "two")
     lines.write_text("\n", encoding="utf-8")
-    with pytest.raises(DataError, match="is empty; write a caption a line"):
+    with pytest.raises(DataError, match="is empty; write one caption per line"):
         scan_concepts([concept])
     lines.unlink()
     with pytest.raises(DataError, match="correct prompt_path in concepts"):
@@ -489,7 +489,7 @@ def test_a_name_that_is_not_utf8_is_an_image_and_no_caption(tmp_path: Path) -> N
     with pytest.raises(DataError) as error:
         scan_concepts([named])
     assert str(error.value) == (
-        f"The name of the image {str(path)!a} is not UTF-8, so it is no caption; "
+        f"The name of the image {str(path)!a} is not UTF-8, so it cannot be a caption; "
         f"rename the file."
     )
 

@@ -72,9 +72,9 @@ def test_command_says_the_report(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["scan", str(config), *sets])
     assert done.exit_code == 0, done.output
     first, *problems = done.output.splitlines()
-    assert first == "6 images, 5 a pass, in 2 buckets of 64 x 64 (4), 88 x 40 (1)."
+    assert first == "6 images, 5 per epoch, in 2 buckets of 64 x 64 (4), 88 x 40 (1)."
     assert "1 images cannot be read and are left out: broken.jpg." in problems
-    assert "1 images are there more than once: a.png = copy.png." in problems
+    assert "1 images exist more than once: a.png = copy.png." in problems
 
 
 def test_scan_reports_the_rest_and_then_refuses_bad_captions(tmp_path: Path) -> None:

@@ -21,14 +21,14 @@ UNET = "model.diffusion_model."
 def test_pickles_are_not_opened(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"cos\nsystem\n")
     assert refusal(tmp_path / name) == (
-        f"{tmp_path / name} is a pickle, which can run any program when it is read, so "
+        f"{tmp_path / name} is a pickle, which can run any program when loaded, so "
         f"it is not opened; convert it to .safetensors and give that file."
     )
 
 
 def test_other_kinds_of_file(tmp_path: Path) -> None:
     (tmp_path / "model.gguf").write_bytes(b"GGUF")
-    assert "is no .safetensors file" in refusal(tmp_path / "model.gguf")
+    assert "is not a .safetensors file" in refusal(tmp_path / "model.gguf")
 
 
 @pytest.mark.parametrize(
@@ -76,13 +76,15 @@ def test_cut_off(twins: Twins, tmp_path: Path) -> None:
 def test_a_lora(tmp_path: Path) -> None:
     path = tmp_path / "lora.safetensors"
     save_file({"lora_unet_mid_block.lora_down.weight": torch.zeros(2, 2)}, path)
-    assert "is a LoRA (it holds lora_unet_mid_block.lora_down.weight)" in refusal(path)
+    assert "is a LoRA (it contains lora_unet_mid_block.lora_down.weight)" in refusal(
+        path
+    )
 
 
 def test_something_else(tmp_path: Path) -> None:
     path = tmp_path / "other.safetensors"
     save_file({"embeddings.weight": torch.zeros(2, 2)}, path)
-    assert refusal(path).startswith(f"{path} holds no SDXL model; give a checkpoint of")
+    assert refusal(path).startswith(f"{path} is not a SDXL model; give a checkpoint of")
 
 
 class TestParts:
@@ -131,7 +133,7 @@ class TestParts:
     def test_other_quantisation(self, twins, tmp_path, tensors) -> None:
         changes = {UNET + name: tensor for name, tensor in tensors.items()}
         path = self.changed(twins, tmp_path, **changes)
-        assert "is quantized in a way that is not read" in refusal(path)
+        assert "is quantized in a way that is not supported" in refusal(path)
 
     def test_a_part_that_the_family_does_not_have(self, twins: Twins) -> None:
         assert refusal(twins.file, transformer_model_name=twins.file) == (
@@ -143,12 +145,12 @@ class TestParts:
         path = tmp_path / "vae.safetensors"
         save_file({"decoder.weight": torch.zeros(1)}, path)
         assert refusal(twins.file, vae_model_name=path) == (
-            f"vae_model_name: {path} holds no vae of SDXL; give a file that does."
+            f"vae_model_name: {path} has no vae of SDXL; give a file that does."
         )
 
     def test_a_folder_without_the_part(self, twins: Twins, tmp_path: Path) -> None:
         assert refusal(twins.file, vae_model_name=tmp_path) == (
-            f"vae_model_name: the folder {tmp_path} holds no vae; give a folder with "
+            f"vae_model_name: the folder {tmp_path} has no vae; give a folder with "
             f"its files, or a whole model in diffusers layout."
         )
 

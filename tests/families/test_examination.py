@@ -160,18 +160,18 @@ class TestTables:
         folder, other = copy("sdxl"), copy("sd15")
         said = refusal(folder, unet_model_name=str(other / "unet"))
         assert said == (
-            f"{other / 'unet'} holds no unet of SDXL; give a folder that does."
+            f"{other / 'unet'} is not a unet of SDXL; give a folder that is."
         )
         file = weights_of(other, "unet")
         said = refusal(folder, unet_model_name=str(file))
-        assert f"unet_model_name: {file} holds no unet of SDXL" in said
+        assert f"unet_model_name: {file} has no unet of SDXL" in said
 
     def test_settings_that_make_no_model(self, copy) -> None:
         folder = copy("sd15")
         settings(folder, "vae", layers_per_block=10**9)
         assert "have layers_per_block=1e+09, but there are" in refusal(folder, "sd15")
         settings(folder, "vae", layers_per_block=2, block_out_channels="x")
-        assert "the settings of the vae make no AutoencoderKL (" in refusal(
+        assert "AutoencoderKL cannot be built from the settings of the vae (" in refusal(
             folder, "sd15"
         )
 
@@ -485,7 +485,9 @@ class TestFiles:
         folder = copy("sdxl")
         settings(folder, part, quantization_config=value)
         said = refusal(folder)
-        assert said.startswith(f"{folder / part}: quantization_config names no quant")
+        assert said.startswith(
+            f"{folder / part}: quantization_config is not a known quant"
+        )
 
     def test_values_that_are_left_out(self, copy) -> None:
         folder = copy("sdxl")

@@ -93,9 +93,9 @@ def test_the_full_size_transformer_alone_needs_the_rest(tmp_path: Path) -> None:
     assert str(error.value) == (
         f"{path} holds no vae, text_encoder, text_encoder_2, tokenizer_2; set "
         f"vae_model_name and text_encoder_model_name and text_encoder_2_model_name and "
-        f"tokenizer_2_model_name to a file, folder or hub name that has them; T5's "
-        f"tokenizer is in no checkpoint: a folder tokenizer_2 of any FLUX.1 model, or "
-        f"google/t5-v1_1-xxl on the hub, has it."
+        f"tokenizer_2_model_name to a file, folder or hub name that has them; no "
+        f"checkpoint contains T5's tokenizer: a folder tokenizer_2 of any FLUX.1 "
+        f"model, or google/t5-v1_1-xxl on the hub, has it."
     )
 
 

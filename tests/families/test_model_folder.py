@@ -54,7 +54,7 @@ def test_hub_name_that_is_not_here_is_left_for_later() -> None:
 
 
 def test_hub_name_without_a_network() -> None:
-    with pytest.raises(ModelError, match="neither a folder here nor to be had from"):
+    with pytest.raises(ModelError, match="neither a folder here nor available from"):
         open_family(config("nobody/no-such-model"), torch.device("cpu"))
 
 

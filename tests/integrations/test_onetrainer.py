@@ -354,7 +354,7 @@ def test_alpha_over_rank_is_said_once_where_it_stays(
     times: str,
 ) -> None:
     trainer = started(host, label, lora_alpha=alpha, lora_rank=rank)
-    line = f"alpha / rank is {scale} in 3 layers and {label} leaves it so."
+    line = f"alpha / rank is {scale} in 3 layers and {label} does not change it."
     printed = capsys.readouterr().out
     assert printed.count(line) == 1
     assert f"rank or multiply the learning rate by {times}." in printed

@@ -99,7 +99,7 @@ def test_an_unknown_method_names_the_nearest():
 
 
 def test_nothing_to_optimise_is_a_sentence():
-    with pytest.raises(OptionError, match="was given no parameters"):
+    with pytest.raises(OptionError, match="there are no parameters to optimize"):
         create_optimizer("adamw", LoraNet().requires_grad_(False))
 
 

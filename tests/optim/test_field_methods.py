@@ -399,7 +399,7 @@ def test_flat_buffers_in_place_of_factors_are_refused(name):
     flat = torch.nn.Parameter(torch.zeros(100))
     flat.grad = torch.zeros(100)
     optimizer.param_groups[0]["params"] = [flat]
-    with pytest.raises(OptionError, match="use DDP, or FSDP2"):
+    with pytest.raises(OptionError, match="Use DDP, or FSDP2"):
         optimizer.step()
 
 

@@ -72,11 +72,11 @@ def test_adamw_needs_no_pairs(name):
 def test_every_optimizer_names_what_takes_adamw_its_rate_and_reason(caplog):
     for _ in range(2):
         create_optimizer("stiefel_lora", LoraNet(), lr=0.04)
-    line = "1 of 9 parameters take AdamW at a learning rate of 0.002 = 0.05 x 0.04"
+    line = "1 of 9 parameters use AdamW at a learning rate of 0.002 = 0.05 x 0.04"
     assert caplog.text.count(f"{line} (in no LoRA pair): shift") == 2
     caplog.clear()
     create_optimizer("stella", LoraNet(), lr=0.04)
-    assert "take AdamW at a learning rate of 0.04 (in no LoRA pair)" in caplog.text
+    assert "use AdamW at a learning rate of 0.04 (in no LoRA pair)" in caplog.text
 
 
 # Frozen factors.
@@ -306,7 +306,7 @@ def test_a_group_is_checked(name, key, value, said):
 @every_method
 def test_an_unknown_key_of_a_group_is_reported(name, caplog):
     make(name, [{"params": named(LoraNet()), "zzz": 1, "name": "unet"}])
-    assert caplog.text.count("'zzz' in a group is no option and is ignored") == 1
+    assert caplog.text.count("'zzz' in a group is not an option and is ignored") == 1
     assert "'name'" not in caplog.text
 
 
@@ -423,7 +423,7 @@ def test_a_number_of_a_that_its_pair_does_not_use_is_reported(
     name, key, value, times, caplog
 ):
     create_optimizer(name, split(LoraNet(), down={key: value}))
-    assert caplog.text.count("The one of B is used for both.") == times
+    assert caplog.text.count("The value of B is used for both.") == times
     assert caplog.text.count("4 LoRA pairs have two") == times
 
 
@@ -449,8 +449,9 @@ def test_options_that_a_state_brings_along_are_logged(caplog):
     optimizer.load_state_dict(saved)
     assert optimizer.param_groups[0]["step"] == "factors"
     assert [record.message for record in caplog.records] == [
-        "StiefelLoRA: options of the loaded state replace those given: step='factors' "
-        "instead of 'product'. Set them in param_groups after loading to keep yours."
+        "StiefelLoRA: options of the loaded state replace the given ones: "
+        "step='factors' instead of 'product'. To keep yours, set them in "
+        "param_groups after loading."
     ]
     caplog.clear()
     optimizer.load_state_dict(saved)

@@ -96,7 +96,7 @@ def test_counts_are_in_the_state_and_warned_about(name, options, caplog, monkeyp
         with caplog.at_level(logging.WARNING, logger="stiefel_lora"):
             optimizer.step()
     assert [record.message for record in caplog.records] == [
-        "Gradients of 1 LoRA pairs were not finite; the pairs were left out of so many "
+        "Gradients of 1 LoRA pairs were not finite; these pairs skipped so many "
         "steps: first (2). Lower the learning rate, or compute in bfloat16 or float32."
     ]
     saved = optimizer.state_dict()

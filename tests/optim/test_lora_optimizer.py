@@ -64,7 +64,7 @@ def test_adamw_pairs_what_groups_of_names_and_bare_tensors_hold():
     mixed = create_optimizer("adamw", square)
     with pytest.raises(PairingError):
         _ = mixed.pairs
-    assert "4 parameters, whose LoRA pairs only names could tell" in repr(mixed)
+    assert "4 parameters, whose LoRA pairs need names to be found" in repr(mixed)
     plain = create_optimizer("adamw", torch.nn.Linear(3, 2))
     assert plain.pairs == []
 

@@ -209,7 +209,7 @@ def test_all_parameters_of_peft_models_are_paired(caplog):
     assert [(id(p.up), id(p.down)) for p in optimizer.pairs] == [
         (id(p.up), id(p.down)) for p in expected
     ]
-    assert "2 of 18 parameters take AdamW" in caplog.text
+    assert "2 of 18 parameters use AdamW" in caplog.text
 
 
 def test_groups_in_order_are_paired_whatever_else_fits():
@@ -264,7 +264,7 @@ def test_a_tensor_under_two_names_is_refused():
     named = [("p.lora_A.weight", a), ("p.lora_B.weight", b), ("q.lora_A.weight", a)]
     with pytest.raises(OptionError, match=r"as 'p.lora_A.weight' and as 'q.lora_A"):
         find_pairs(named)
-    with pytest.raises(OptionError, match="one tensor is given twice"):
+    with pytest.raises(OptionError, match="a tensor occurs twice"):
         find_pairs([{"params": [a]}, {"params": [b, a]}])
 
 
@@ -311,7 +311,7 @@ def test_convolutions_in_one_or_three_dimensions_take_adamw(kind, caplog):
     optimizer = create_optimizer("stiefel_lora", nn.ModuleDict({"conv": Net()}))
     assert not optimizer.pairs
     dimensions = 1 if kind is nn.Conv1d else 3
-    assert "2 of 2 parameters take AdamW" in caplog.text
+    assert "2 of 2 parameters use AdamW" in caplog.text
     assert f"({dimensions}D convolution)" in caplog.text
     optimizer = create_optimizer("lora_plus", nn.ModuleDict({"conv": Net()}))
     assert len(optimizer.pairs) == 1
@@ -321,8 +321,8 @@ def test_convolutions_in_one_or_three_dimensions_take_adamw(kind, caplog):
     ("given", "said"),
     [
         ({"q.lora_A.weight": torch.zeros(4, 16)}, "'q.lora_A.weight' is a str, no par"),
-        ([None, torch.zeros(4, 16)], "None is a NoneType, no parameter"),
-        ([("q.lora_A.weight", 3)], "3 is a int, no parameter"),
+        ([None, torch.zeros(4, 16)], "None is a NoneType, not a parameter"),
+        ([("q.lora_A.weight", 3)], "3 is a int, not a parameter"),
         ([{"param": []}], "a group has 'param' and no 'params'"),
         (
             [{"params": tensors(A, B), "param_names": ["q.lora_A.weight"]}],

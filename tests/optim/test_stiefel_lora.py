@@ -433,7 +433,7 @@ def test_init_refuses_a_rank_above_the_layer():
 
 
 def test_init_without_pairs_is_a_sentence():
-    with pytest.raises(PairingError, match="No LoRA pairs"):
+    with pytest.raises(PairingError, match="there is no LoRA pair"):
         init_stiefel_(nn.Linear(3, 3))
 
 

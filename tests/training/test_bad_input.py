@@ -90,8 +90,8 @@ class TestBeforeAnythingExpensive:
 
     def test_rank_larger_than_a_layer(self, tiny_sdxl: Path, tmp_path: Path) -> None:
         assert sentence_of(ConfigError, tiny_sdxl, tmp_path, lora_rank=64) == (
-            "lora_rank=64 is larger than the layer down_blocks.1.attentions.0.proj_in "
-            "(32 x 32) allows; use a rank of at most 32 or leave the layer out with "
+            "lora_rank=64 exceeds the layer down_blocks.1.attentions.0.proj_in "
+            "(32 x 32); use a rank of at most 32 or leave the layer out with "
             "layer_filter."
         )
 
@@ -224,7 +224,7 @@ def test_a_base_model_that_is_not_finite_is_named_not_the_settings(
 @pytest.mark.parametrize(
     ("part", "name", "words"),
     [
-        ("vae", "encoder.conv_in.bias", "The VAE of the base model makes NaN or inf"),
+        ("vae", "encoder.conv_in.bias", "The VAE of the base model returns NaN or inf"),
         (
             "text_encoder",
             "layers.0.layer_norm1.bias",

@@ -54,7 +54,7 @@ REFUSED = [
     (f"{ODD}.DropsInStep", {}, "leaves 7 of 8 parameters out of its param_groups"),
     (f"{ODD}.ExitsWhenMade", {}, "(it ends the program: sys.exit('no license'))"),
     (f"{ODD}.ExitsInStep", {}, "(it ends the program: sys.exit(3)). Choose another"),
-    (f"{ODD}.MakesNothing", {}, "failed (it returns NoneType, no optimizer)"),
+    (f"{ODD}.MakesNothing", {}, "failed (it returns NoneType, not an optimizer)"),
     (f"{ODD}.NeverInitialized", {}, "has no param_groups as torch.optim.Optimizer ma"),
     (f"{ODD}.StateOfObjects", {}, "keeps objects in its state that a checkpoint"),
 ]

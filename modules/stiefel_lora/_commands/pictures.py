@@ -27,6 +27,6 @@ def scan(
         from ..data.folder_report import report_on
 
         report = report_on(settings, decode=decode)
-        for sentence in report.sentences():
+        for sentence in report.messages():
             typer.echo(sentence)
         refuse(report.problems)

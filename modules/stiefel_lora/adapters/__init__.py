@@ -1,4 +1,4 @@
-"""Put LoRA into a model: which layers, which start, always float32 factors."""
+"""LoRA layers for a model: selection, initialization, and float32 factors."""
 
 from __future__ import annotations
 

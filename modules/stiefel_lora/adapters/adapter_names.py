@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["OFFSET", "TRAINED"]
 
 TRAINED = "default"
-"""The trained adapter, by peft's own name."""
+"""The trained adapter, with peft's default name."""
 
 OFFSET = "offset"
-"""The frozen adapter that takes a start away again."""
+"""The frozen adapter that compensates for a nonzero start."""

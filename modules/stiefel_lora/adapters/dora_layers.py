@@ -1,9 +1,9 @@
-r"""DoRA: a layer's weight is (W + s B A) with every row brought to a trained length.
+r"""DoRA: the weight is (W + s B A) with every row rescaled to a trained length.
 
 :math:`W' = D\,(W + s\,BA)` with :math:`D = \mathrm{diag}(m_i / \|W_i + s (BA)_i\|)`,
-one magnitude :math:`m_i` an output row (arXiv:2402.09353, section 4; peft's and
-diffusers' axis). What the layer moves by splits exactly into :math:`W(D - I)` and
-:math:`s\,(DB)A`: the first part has any rank, so ranks are those of the second.
+one magnitude :math:`m_i` per output row (arXiv:2402.09353, section 4; same axis as in
+peft and diffusers). The update of a layer splits exactly into :math:`W(D - I)` and
+:math:`s\,(DB)A`: the first part can have any rank, so ranks are those of the second.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
 
 
 def magnitude_of(model: nn.Module, pair: Pair) -> nn.Parameter | None:
-    """Magnitudes of a layer: (out,), (1, out, 1, 1) for a convolution, or none."""
+    """Magnitudes of a layer: (out,), or (1, out, 1, 1) for a convolution, or None."""
     layer: Any = model.get_submodule(pair.name)
     if TRAINED not in layer.lora_magnitude_vector:
         return None
@@ -40,11 +40,11 @@ def magnitude_of(model: nn.Module, pair: Pair) -> nn.Parameter | None:
 
 @torch.no_grad()
 def prepare_dora(model: nn.Module, pairs: Iterable[Pair]) -> None:
-    """Set every magnitude to the length that its row has, and measure in float32.
+    """Set every magnitude to the norm of its row, and compute norms in float32.
 
-    peft sums the squares of a row in the dtype that the weights come in, at the start
-    and in convolutions that of the base model. One rounding to bfloat16 is up to 0.4 %,
-    and the tool that loads the file makes another.
+    peft sums the squares of a row in the dtype of the weights, at the start and in
+    convolutions in the dtype of the base model. One rounding to bfloat16 is up to 0.4
+    %, and the tool that loads the file rounds again.
     """
     for pair in pairs:
         layer: Any = model.get_submodule(pair.name)
@@ -66,10 +66,10 @@ def _in_float32(
 
 @torch.no_grad()
 def split_move(model: nn.Module, pair: Pair) -> tuple[Pair, float]:
-    r"""The two parts of what a layer moves by.
+    r"""Split the update of a layer into its two parts.
 
     Returns:
-        the pair of D B and A; :math:`\|W(D - I)\|_F / \|W\|_F`.
+        Pair of D B and A; :math:`\|W(D - I)\|_F / \|W\|_F`.
     """
     rows = row_lengths(model, pair)
     up = pair.up.detach()
@@ -80,16 +80,16 @@ def split_move(model: nn.Module, pair: Pair) -> tuple[Pair, float]:
 
 @dataclasses.dataclass(frozen=True)
 class RowLengths:
-    """What the rows of a layer measure."""
+    """Norms of the rows of a layer."""
 
     base: Tensor
-    """Lengths of the rows of W, (out,)."""
+    """Norms of the rows of W, (out,)."""
 
     lengths: Tensor
-    """Lengths of the rows of W + s B A, (out,)."""
+    """Norms of the rows of W + s B A, (out,)."""
 
     magnitude: Tensor
-    """Lengths that they are brought to, (out,)."""
+    """Target norms of the rows, (out,)."""
 
     @property
     def scales(self) -> Tensor:
@@ -99,7 +99,7 @@ class RowLengths:
 
 @torch.no_grad()
 def row_lengths(model: nn.Module, pair: Pair) -> RowLengths:
-    """Measure a layer's rows, with its LoRA and without."""
+    """Compute norms of a layer's rows, with and without its LoRA."""
     layer: Any = model.get_submodule(pair.name)
     weight = _matrix(layer.get_base_layer()).to(pair.up.device)
     up, down = pair.matrices
@@ -111,10 +111,10 @@ def row_lengths(model: nn.Module, pair: Pair) -> RowLengths:
 
 @torch.no_grad()
 def base_lengths(model: nn.Module, name: str) -> Tensor:
-    """Lengths of the rows of a layer without a LoRA, (out,)."""
+    """Norms of the rows of a layer without LoRA, (out,)."""
     return _matrix(model.get_submodule(name)).norm(dim=1)
 
 
 def _matrix(layer: nn.Module) -> Tensor:
-    """The weight, one row an output, in float32."""
+    """The weight with one row per output, in float32."""
     return dequantize_module_weight(layer).detach().flatten(1).float()

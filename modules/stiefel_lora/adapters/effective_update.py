@@ -1,4 +1,4 @@
-"""What every layer of a model moves by, as a product of two factors."""
+"""Effective update of every layer of a model as a product of two factors."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ __all__ = ["EffectiveUpdate", "effective_update"]
 
 @dataclasses.dataclass(frozen=True)
 class EffectiveUpdate:
-    """What the layers of a model move by."""
+    """Effective updates of the layers of a model."""
 
     pairs: Sequence[Pair]
-    """Their products, times alpha / r, are the moves.
+    """Pairs whose products, times alpha / r, are the updates.
 
-    A plain LoRA has the trained pairs themselves; a start from the gradient stacked
-    copies of rank 2r, with the start taken away; a DoRA the part with a rank, D B A.
+    For a plain LoRA, these are the trained pairs; for a start from the gradient,
+    stacked copies of rank 2r with the start subtracted; for a DoRA, the low-rank part D
+    B A.
     """
 
     magnitude_changes: Sequence[float] = ()
-    """What a DoRA moves each layer by beside that, as a share of its weight."""
+    """Update of each layer by DoRA magnitudes, as a fraction of its weight's norm."""
 
 
 def effective_update(model: nn.Module, pairs: Iterable[Pair]) -> EffectiveUpdate:
-    """Look at every layer as it is now."""
+    """Compute the current update of every layer."""
     moved, changes = [], []
     for pair in pairs:
         if has_offset(model, pair):

@@ -1,4 +1,4 @@
-"""The rank of every layer: one for all, one for convolutions, others by pattern."""
+"""Rank of every layer: a default, one for convolutions, and others by pattern."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def ranks_of(
 
 
 def matching(pattern: str, names: Sequence[str]) -> list[str]:
-    """Names that a pattern matches whole, or holds as a piece where it has no ``*``."""
+    """Names that match a pattern, or contain it if it has no ``*``."""
     if any(letter in pattern for letter in "*?["):
         return [name for name in names if fnmatch.fnmatchcase(name, pattern)]
     return [name for name in names if pattern in name]
@@ -75,7 +75,7 @@ def _check(name: str, layer: nn.Module, own: int, rank: int) -> None:
         return
     given = f"lora_rank={own}" if own == rank else f"The rank {own}"
     raise ConfigError(
-        f"{given} is larger than the layer {name} ({outputs} x {inputs}) allows; use a "
+        f"{given} exceeds the layer {name} ({outputs} x {inputs}); use a "
         f"rank of at most {min(outputs, inputs)} or leave the layer out with "
         f"layer_filter."
     )

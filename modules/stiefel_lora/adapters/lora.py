@@ -1,7 +1,8 @@
-"""Ordinary LoRA layers from peft with float32 factors and a seeded start.
+"""Standard LoRA layers of peft with float32 factors and a seeded initialization.
 
-peft draws its start in the dtype of the base and from the global generator, so it is
-drawn again here: in float32, on the CPU, by seed and layer order alone.
+peft initializes in the dtype of the base and from the global generator. So the factors
+are initialized again here: in float32, on the CPU, depending only on seed and layer
+order.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from ..optim.pairs import Pair, find_pairs
 from .dora_layers import prepare_dora
 from .offset import add_offset
 
-# peft says int for alpha and computes with any number.
+# peft annotates alpha as int but computes with any number.
 _lora_config: Any = LoraConfig
 _ADDED = re.compile(r"\.lora_(A|B|magnitude_vector)\.")
 
@@ -47,7 +48,7 @@ def add_lora(
     use_dora: bool = False,
     ranks: Mapping[str, int] | None = None,
 ) -> list[str]:
-    """Freeze ``model`` and put a trainable LoRA into the named layers.
+    """Freeze ``model`` and add a trainable LoRA to the named layers.
 
     Args:
         model: a diffusers model.
@@ -92,9 +93,9 @@ def add_lora(
 
 
 def _whole_names(targets: Sequence[str]) -> str:
-    """Say names as a pattern of whole names.
+    """Build a pattern that only matches whole names.
 
-    In a list, peft would take FLUX's proj_out for every name that ends so.
+    In a list, peft would apply FLUX's proj_out to every name with this ending.
     """
     return "|".join(re.escape(name) for name in targets)
 
@@ -111,13 +112,13 @@ def pairs_of(model: nn.Module) -> list[Pair]:
 
 
 def alpha_of(model: nn.Module, pair: Pair) -> float:
-    """Alpha that a layer computes with: its scale times the rank."""
+    """Effective alpha of a layer: its scale times the rank."""
     layer: Any = model.get_submodule(pair.name)
     return float(layer.scaling["default"]) * pair.rank
 
 
 def factors_of(model: nn.Module) -> dict[str, Tensor]:
-    """All tensors of the LoRA by name, on the CPU: what a checkpoint keeps."""
+    """All tensors of the LoRA by name, on the CPU, as stored in a checkpoint."""
     return {
         name: parameter.detach().cpu().contiguous()
         for name, parameter in lora_parameters(model).items()
@@ -126,7 +127,7 @@ def factors_of(model: nn.Module) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def load_factors(model: nn.Module, factors: Mapping[str, Tensor]) -> None:
-    """Put the tensors of ``factors_of`` back, bit for bit.
+    """Restore the tensors of ``factors_of``, identical to the bit.
 
     Raises:
         CheckpointError: names or shapes differ from this model's.
@@ -135,8 +136,8 @@ def load_factors(model: nn.Module, factors: Mapping[str, Tensor]) -> None:
     if own.keys() != factors.keys():
         odd = sorted(own.keys() ^ factors.keys())[0]
         raise CheckpointError(
-            f"The checkpoint's LoRA has other layers than this run's; {odd} is in one "
-            f"of them only."
+            f"The checkpoint's LoRA has other layers than this run's; {odd} is in only "
+            f"one of them."
         )
     for name, parameter in own.items():
         if parameter.shape != factors[name].shape:
@@ -148,7 +149,7 @@ def load_factors(model: nn.Module, factors: Mapping[str, Tensor]) -> None:
 
 
 def lora_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Trained or frozen, all that peft added, by name."""
+    """All parameters that peft added, trained or frozen, by name."""
     return {
         name: parameter
         for name, parameter in model.named_parameters()

@@ -1,8 +1,8 @@
-"""A second, frozen adapter that takes a start away again: W + s (B A - B0 A0).
+"""A second, frozen adapter that subtracts a nonzero start: W + s (B A - B0 A0).
 
-A LoRA that starts at B0 A0 instead of at zero would change the model. The base weights
-could be moved back, but then the LoRA would fit no other copy of the base; so the
-offset is an adapter of its own, and what is saved is the difference of the two.
+A LoRA that starts at B0 A0 instead of zero would change the model. Subtracting the
+start from the base weights would tie the LoRA to that copy of the base, so the offset
+is a separate adapter, and the saved LoRA is the difference of the two.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ __all__ = ["add_offset", "has_offset", "set_offset", "stack_offset"]
 
 
 def add_offset(model: nn.Module, config: LoraConfig) -> None:
-    """Add the frozen adapter at zero, active beside the trained one."""
+    """Add the frozen adapter, zero at first and active beside the trained one."""
     adaptable: Any = model
     with warnings.catch_warnings():
-        # peft asks whether a second adapter is meant; it is.
+        # peft warns about a second adapter, which is intended here.
         warnings.filterwarnings("ignore", "Already found a `peft_config`")
         adaptable.add_adapter(config, adapter_name=OFFSET)
     adaptable.set_adapter([TRAINED, OFFSET])
@@ -38,7 +38,7 @@ def add_offset(model: nn.Module, config: LoraConfig) -> None:
 
 @torch.no_grad()
 def set_offset(model: nn.Module, starts: Iterable[Loi]) -> None:
-    """Let the frozen adapter cancel the starts: B = -B0 and A = A0 of each layer."""
+    """Make the frozen adapter cancel the starts: B = -B0 and A = A0 of each layer."""
     for start in starts:
         up, down = _offset_of(model, start.pair.name)
         up.copy_(-start.offset_up.view_as(up))
@@ -46,13 +46,13 @@ def set_offset(model: nn.Module, starts: Iterable[Loi]) -> None:
 
 
 def has_offset(model: nn.Module, pair: Pair) -> bool:
-    """Whether the layer has the frozen adapter."""
+    """Return whether the layer has the frozen adapter."""
     layer: Any = model.get_submodule(pair.name)
     return OFFSET in layer.lora_A
 
 
 def stack_offset(model: nn.Module, pair: Pair) -> Pair:
-    """Copies [B, -B0] and [A; A0] of rank 2r: the product is that of the move."""
+    """Copies [B, -B0] and [A; A0] of rank 2r, whose product is the update."""
     up, down = _offset_of(model, pair.name)
     return Pair(
         pair.name,

@@ -1,14 +1,14 @@
-"""Choose the layers that get a LoRA by preset or by own patterns.
+"""Selection of the layers that get a LoRA, by preset or by custom patterns.
 
-The presets bear OneTrainer's names. On SDXL: ``attn-only`` 560 layers, ``attn-mlp`` 722
+The presets have OneTrainer's names. On SDXL: ``attn-only`` 560 layers, ``attn-mlp`` 722
 (attention, feed-forward, proj_in and proj_out), ``full`` all 743 linear layers.
-OneTrainer's ``full`` has the 51 convolutions too; its last one has 4 outputs, so every
-rank above 4 would be refused. Own patterns reach convolutions.
+OneTrainer's ``full`` includes the 51 convolutions; the last one has 4 outputs, so every
+rank above 4 would be rejected. Custom patterns can select convolutions.
 
 On FLUX.1: ``attn-only`` 266 layers, ``attn-mlp`` 342 (attention, and the feed-forward
-layers of the image's side: ``ff.net`` and ``proj_mlp``), ``full`` all 504. The
-feed-forward layers of the text's side and ``proj_out`` are in ``full`` only, as in
-OneTrainer.
+layers of the image stream: ``ff.net`` and ``proj_mlp``), ``full`` all 504. As in
+OneTrainer, the feed-forward layers of the text stream and ``proj_out`` are only in
+``full``.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ def select_layers(
     rank_pattern: Mapping[str, int] | None = None,
     conv_rank: int | None = None,
 ) -> list[str]:
-    """Names of the layers that get a LoRA, in the order of the model.
+    """Select the layers that get a LoRA, in the order of the model.
 
     A pattern with ``*``, ``?`` or ``[`` must match the whole name; any other must be a
-    piece of it, as in OneTrainer. With ``conv_rank`` a preset has the convolutions of
-    residual blocks and samplers too, as sd-scripts has with ``conv_dim``.
+    part of it, as in OneTrainer. With ``conv_rank``, a preset includes the convolutions
+    of residual blocks and samplers, as in sd-scripts with ``conv_dim``.
 
     Raises:
         ConfigError: a pattern matches no layer, nothing is selected, or the rank is
@@ -62,14 +62,14 @@ def select_layers(
         raise ConfigError(
             f"layer_filter_preset={preset!r} matches no layer of this model."
         )
-    # In the order of the model, so that a refusal always names the same layer.
+    # In the order of the model, so that an error always names the same layer.
     selected = [name for name in layers if name in chosen]
     ranks_of(model, selected, rank=rank, rank_pattern=rank_pattern, conv_rank=conv_rank)
     return selected
 
 
 def check_room(model: nn.Module, targets: Sequence[str], rank: int) -> None:
-    """Refuse layers that have no room for the start from the gradient (LOI).
+    """Reject layers that are too small for the start from the gradient (LOI).
 
     Raises:
         ConfigError: a layer with a side below 2 x rank.

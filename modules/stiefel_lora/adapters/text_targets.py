@@ -1,4 +1,4 @@
-"""The layers of a text encoder that get a LoRA."""
+"""Selection of the layers of a text encoder that get a LoRA."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from ..families.catalogue import record_of
 
 __all__ = ["select_text_layers"]
 
-# Where CLIP and T5 keep all attention and feed-forward layers.
+# Path of all attention and feed-forward layers in CLIP and T5.
 _LEVEL = re.compile(r"\bencoder\.(?:layers|block)\.(\d+)\.")
 
 
 def select_text_layers(encoder: nn.Module, *, family: str, part: str) -> list[str]:
-    """Names of the attention and feed-forward layers, in the order of the model.
+    """Select the attention and feed-forward layers, in the order of the model.
 
-    Without those whose output the denoiser is never told, where nothing would move.
+    Layers whose output the denoiser does not use are left out: they would not train.
 
     Args:
         encoder: of CLIP's or T5's kind.

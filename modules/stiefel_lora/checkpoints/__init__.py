@@ -1,4 +1,4 @@
-"""Weights of base models: found, checked by their tables, and read part by part."""
+"""Weights of base models: found, checked by their headers, and loaded part by part."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The base model, a folder or a file: checked, then asked for its parts in one way."""
+"""The base model in a folder or a file: checked, then read through one interface."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ __all__ = ["Base", "FileBase", "FolderBase", "check_folder", "known_settings"]
 
 
 class Base(Protocol):
-    """What ``base_model_name`` leads to."""
+    """The model at ``base_model_name``."""
 
     def part(self, name: str) -> PartSource | None:
         """The part, or None where the base model does not have it."""
         ...
 
     def settings(self, name: str) -> dict[str, Any]:
-        """Settings for a file that takes the place of this part."""
+        """Settings for a file that replaces this part."""
         ...
 
 
@@ -61,7 +61,7 @@ def check_folder(
     if facts.denoiser not in elsewhere:
         _check_denoiser(folder, facts)
     if not isinstance(kind, str):
-        raise ModelError(f"{index} is damaged: it names no _class_name.")
+        raise ModelError(f"{index} is damaged: it has no _class_name.")
     if not facts.is_pipeline(kind):
         other = next((family for family in others if family.is_pipeline(kind)), None)
         what = f"a {other.label} model" if other else "another kind of model"
@@ -75,7 +75,7 @@ def check_folder(
 
 
 def _check_denoiser(folder: Path, facts: FamilyFacts) -> None:
-    """Refuse relatives before a part is missed that they do not have."""
+    """Reject relatives before complaining about parts that they do not have."""
     settings = folder / facts.denoiser / "config.json"
     if settings.is_file():
         check_relative(folder, facts, {}, read_model_json(settings))
@@ -98,7 +98,7 @@ def _check_part(folder: Path, part: str) -> None:
 
 
 class FolderBase:
-    """A model in diffusers layout, checked before."""
+    """A model in diffusers layout that has been checked."""
 
     def __init__(
         self, folder: Path, facts: FamilyFacts, *, allow_pickled: bool = False
@@ -114,7 +114,7 @@ class FolderBase:
         return found
 
     def settings(self, name: str) -> dict[str, Any]:
-        """Those of the folder, or those that such a model usually has."""
+        """Settings of the folder, or the usual ones of such a model."""
         path = self._folder / name / "config.json"
         if path.is_file():
             return read_model_json(path)
@@ -122,7 +122,7 @@ class FolderBase:
 
 
 class FileBase:
-    """A checkpoint in one file, told from its table alone.
+    """A checkpoint in one file, identified by its header alone.
 
     Args:
         path: the file.
@@ -157,7 +157,7 @@ class FileBase:
         return self._in_file(name)
 
     def settings(self, name: str) -> dict[str, Any]:
-        """Those that such a model usually has."""
+        """Usual settings of such a model."""
         return known_settings(self._facts, name)
 
     def _in_file(self, name: str) -> FilePart | None:
@@ -171,7 +171,7 @@ class FileBase:
 
 
 def known_settings(facts: FamilyFacts, part: str) -> dict[str, Any]:
-    """Settings that a model of this family has when nothing else is said."""
+    """Default settings of a model of this family."""
     return read_model_json(facts.record.stock_folder / f"{part}.json")
 
 
@@ -183,7 +183,7 @@ def _check_family(
     other = next((family for family in others if family.is_file(header)), None)
     if other is None:
         raise ModelError(
-            f"{header.path} holds no {facts.label} model; give a checkpoint of "
+            f"{header.path} is not a {facts.label} model; give a checkpoint of "
             f"{facts.label} or a folder in diffusers layout."
         )
     raise ModelError(

@@ -1,7 +1,7 @@
-"""Compare the table of a part, from a file or a folder, with the model it shall become.
+"""Comparison of the header of a part, from a file or a folder, with its model class.
 
-The only examination of weights there is: names and shapes, never numbers. A full-size
-U-Net takes a fraction of a second.
+This is the only check of weights: it compares names and shapes, never values. A
+full-size U-Net takes a fraction of a second.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .layouts import Layout, Tensors
 
 __all__ = ["check_weights", "wanted_of"]
 
-# Settings that are numbers of layers: building a skeleton takes time for each layer.
+# Settings that are numbers of layers; building a skeleton takes time for each layer.
 _DEPTHS = (
     "layers_per_block",
     "transformer_layers_per_block",
@@ -34,7 +34,7 @@ _DEPTHS = (
 
 _USUAL_DEPTH = 100
 
-# Layers that a U-Net has with some settings alone; others leave no place for them.
+# Layers that a U-Net only has with some settings; otherwise there is no place for them.
 _OPTIONAL = frozenset({"add_embedding", "class_embedding", "encoder_hid_proj"})
 
 
@@ -50,7 +50,7 @@ def check_weights(
     such: str,
     own_settings: bool = False,
 ) -> None:
-    """Check that a table holds the whole part and nothing of another shape.
+    """Check that a header contains the whole part with the right shapes.
 
     Args:
         where: file or folder, for the sentences.
@@ -89,11 +89,11 @@ def check_weights(
 def _check_nothing_left(
     where: object, part: str, model: nn.Module, found: Tensors
 ) -> None:
-    """Refuse settings that leave a layer out, which loaders do without an error.
+    """Reject settings that leave out layers, which loaders accept without an error.
 
-    A layer is left out where the model has one of the same kind (``layers.0`` of a list
-    without ``layers.1``) or a place for it (``mid_block``). What other classes keep in
-    the same file, as the image encoder of a whole CLIP, is none.
+    A layer is left out if the model has one of the same kind (``layers.0`` of a list
+    without ``layers.1``) or a place for it (``mid_block``). Weights of other classes in
+    the same file, such as the image encoder of a whole CLIP, do not count.
     """
     places = {name for name, _ in model.named_children()} | _OPTIONAL
     places |= {name for name in dir(model) if getattr(model, name, "") is None}
@@ -108,13 +108,13 @@ def _check_nothing_left(
     if left:
         raise ModelError(
             f"{where}: config.json makes a {part} without {len(left)} of the layers "
-            f"that its weights are for, the first is {left[0]}. Download config.json "
+            f"that its weights contain, the first is {left[0]}. Download config.json "
             f"again."
         )
 
 
 def wanted_of(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters that a file must hold, under each of their names."""
+    """Parameters that a file must contain, under each of their names."""
     return dict(model.named_parameters(remove_duplicate=False))
 
 
@@ -133,10 +133,10 @@ def _skeleton(
         with torch.device("meta"):
             return build(loader, dict(config))
     except Exception as error:
-        # Settings are checked by the classes themselves, each with its own exceptions.
+        # The classes check settings themselves, each with its own exceptions.
         raise ModelError(
-            f"{where}: the settings of the {part} make no {loader.__name__} "
-            f"({_reason(error)}). Download config.json again."
+            f"{where}: {loader.__name__} cannot be built from the settings of the "
+            f"{part} ({_reason(error)}). Download config.json again."
         ) from error
 
 
@@ -157,13 +157,13 @@ def _converted(
         }
         return layout.convert(tensors, model)
     except KeyError as error:
-        # Converters ask for some names directly.
+        # Converters access some names directly.
         raise ModelError(
             f"{where} does not hold a whole {part}: the tensor {error.args[0]} is "
             f"missing; {whole}."
         ) from error
     except Exception as error:
-        # What converters raise on shapes that no such model has is not documented.
+        # Exceptions of converters on unexpected shapes are not documented.
         raise ModelError(
             f"{where} holds another kind of {part}: its tensors have shapes that "
             f"{such} does not have ({_reason(error)})."

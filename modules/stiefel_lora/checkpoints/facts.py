@@ -1,4 +1,4 @@
-"""What tells a model family from the others before a weight is read."""
+"""Properties that identify a model family before any weight is read."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ def _as_it_is(config: Settings, header: Header, prefix: str) -> Settings:
 
 @dataclasses.dataclass(frozen=True)
 class InFiles:
-    """How a part of a model lies in ``.safetensors`` files."""
+    """Storage of a part of a model in ``.safetensors`` files."""
 
     loader: Any
-    """Class of diffusers or transformers that the part becomes."""
+    """Class of diffusers or transformers that loads the part."""
 
     prefixes: tuple[str, ...]
-    """What stands before its names in a file of a whole model; in a file of its own
-    there may be nothing."""
+    """Prefix of its names in a file of a whole model; a file of its own may have
+    none."""
 
     layouts: tuple[Layout, ...]
-    """Ways in which its tensors are named."""
+    """Naming schemes of its tensors."""
 
     adapt: Callable[[Settings, Header, str], Settings] = _as_it_is
-    """Changes the known settings to those of the file; the prefix comes last."""
+    """Adapts the known settings to a file; the last argument is the prefix."""
 
 
 @dataclasses.dataclass(frozen=True)
 class FamilyFacts:
-    """What finding and checking a base model needs to know of its family.
+    """Properties of a family for finding and checking a base model.
 
-    A family's class holds it as ``facts``: the half of its record that names classes
+    A family's class has it as ``facts``: the part of its record that refers to classes
     of diffusers and transformers.
     """
 
     record: FamilyRecord
-    """What differs between families and needs no torch."""
+    """Record of the family, which needs no torch."""
 
     pipeline: str
     """Regular expression that matches ``_class_name`` in ``model_index.json``."""
@@ -58,31 +58,31 @@ class FamilyFacts:
     """Parts that training needs, by the names of the diffusers layout."""
 
     files: Mapping[str, InFiles] = dataclasses.field(default_factory=dict)
-    """Parts that can come from a file; empty: none can."""
+    """Parts that can come from a file; empty: none."""
 
     is_file: Callable[[Header], bool] = lambda header: False
-    """Tells a file that holds this family's denoiser by names and shapes."""
+    """Recognizes a file with this family's denoiser by names and shapes."""
 
     scheduler: Callable[[Settings, Header], Settings] = lambda config, header: config
-    """Changes the known settings of the scheduler to those of a file."""
+    """Adapts the known settings of the scheduler to a file."""
 
     clip_padding: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """CLIP's tokenizers by part, and the token that fills up their 77 places."""
+    """CLIP's tokenizers by part, and the token that pads them to 77 tokens."""
 
     tokenizers: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Classes of the tokenizers by part."""
 
     sources: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """Part that no checkpoint holds -> where to get it, to end a sentence."""
+    """Part that no checkpoint contains -> where to get it, to end a message."""
 
     has_betas: bool = False
-    """Whether noise is added by a table of betas, a number a timestep."""
+    """Whether noise follows a table of betas with one number per timestep."""
 
     fits: tuple[Fit, ...] = ()
-    """What its parts must have in common."""
+    """Constraints between its parts."""
 
     settings: tuple[str, ...] = ()
-    """Fields of a configuration that the family's class takes by their names."""
+    """Fields of a configuration that the family's class takes as arguments."""
 
     @property
     def name(self) -> str:
@@ -91,14 +91,14 @@ class FamilyFacts:
 
     @property
     def label(self) -> str:
-        """Name in sentences."""
+        """Name in messages."""
         return self.record.label
 
     @property
     def denoiser(self) -> str:
-        """Part that is trained."""
+        """Trained part."""
         return self.record.denoiser
 
     def is_pipeline(self, kind: str) -> bool:
-        """Tell whether a pipeline class is one of this family."""
+        """Return whether a pipeline class belongs to this family."""
         return re.match(self.pipeline, kind) is not None

@@ -1,4 +1,4 @@
-"""A part of a base model that lies in a safetensors file, alone or among others."""
+"""A part of a base model in a safetensors file, alone or with others."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _DTYPES = {
 
 
 class FilePart:
-    """Tensors of one part of a file, and the settings that the file does not have.
+    """Tensors of one part of a file, with settings that the file does not have.
 
     Args:
         part: its name.
@@ -70,17 +70,17 @@ class FilePart:
         }
 
     def config(self) -> dict[str, Any]:
-        """Settings known of the family, or given with the model's folder."""
+        """Known settings of the family, or those given with the model's folder."""
         return self._config
 
     def check(self) -> None:
-        """Compare names and shapes with those of the model, without reading numbers.
+        """Compare names and shapes with those of the model, without reading values.
 
         Raises:
             ModelError: of another model, incomplete, or quantized in an unknown way.
         """
         check_scales(self._path, self._entries)
-        # Of a file that takes the place of a folder's part, they are that folder's.
+        # For a file that replaces a folder's part, the settings are that folder's.
         check_setting_values(self._path, self._loader, self._config)
         check_weights(
             self._path,
@@ -94,16 +94,16 @@ class FilePart:
         )
 
     def load(self, loader: Any, dtype: torch.dtype | None) -> Any:
-        """Read the part: tensor by tensor, so that there is never a second copy.
+        """Load the part tensor by tensor, so that there is never a second copy.
 
-        Numbers that have the wanted ``dtype`` already stay in the file until used.
+        Values that already have the wanted ``dtype`` stay memory-mapped until used.
 
         Raises:
-            ModelError: the file was changed or damaged since it was looked at.
+            ModelError: the file was changed or damaged since it was checked.
         """
         wanted = dtype or torch.float32
         with _damage(self._path, self._part):
-            # Only weights: what a class computes for itself is in no file.
+            # Only weights: buffers that a class computes are in no file.
             with init_empty_weights(include_buffers=False):
                 model = build(loader, self._config)
             tensors = self._layout.convert(unscaled(self._numbers(), wanted), model)
@@ -116,7 +116,7 @@ class FilePart:
         return model.eval()
 
     def digest_into(self, digest: _Hash) -> None:
-        """Feed settings, names and pieces of the numbers of this part alone."""
+        """Feed settings, names and samples of the values of this part alone."""
         digest.update(f"{self._part}/{sorted(self._config.items())}".encode())
         sample_tensors(self._path, self._entries, len(self._prefix), digest)
 
@@ -132,7 +132,7 @@ class FilePart:
 def find_part(
     part: str, header: Header, facts: InFiles, config: dict[str, Any]
 ) -> FilePart | None:
-    """Find a part in a file; None: the file does not hold it."""
+    """Find a part in a file; None if the file does not contain it."""
     for prefix in (*facts.prefixes, ""):
         for layout in facts.layouts:
             if header.any(prefix + layout.start):
@@ -141,7 +141,7 @@ def find_part(
 
 
 def _cast(state: Tensors, dtype: torch.dtype, precise: tuple[str, ...]) -> None:
-    """Change numbers in place; a tensor under two names stays one."""
+    """Cast values in place; a tensor with two names stays shared."""
     done: dict[int, Tensor] = {}
     for name, tensor in state.items():
         keep = any(piece in name for piece in precise)
@@ -151,7 +151,7 @@ def _cast(state: Tensors, dtype: torch.dtype, precise: tuple[str, ...]) -> None:
 
 
 def _kept_precise(loader: Any, dtype: torch.dtype) -> tuple[str, ...]:
-    """Layers whose numbers would overflow in float16, as their class says."""
+    """Layers whose values would overflow in float16, as declared by their class."""
     kept = getattr(loader, "_keep_in_fp32_modules", None) or ()
     return tuple(kept) if dtype == torch.float16 else ()
 

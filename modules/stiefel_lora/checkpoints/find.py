@@ -30,7 +30,7 @@ def find_model(
     *,
     download: bool,
 ) -> ModelSource | None:
-    """Find the parts and look at them; no weights are read.
+    """Find and check the parts; no weights are read.
 
     Args:
         config: names the base model, and perhaps parts that come from elsewhere.
@@ -73,7 +73,7 @@ def find_model(
 
 
 def _check_tokenizers(facts: FamilyFacts, parts: Mapping[str, PartSource]) -> None:
-    """Compare those that were read from a folder with their text encoders.
+    """Compare tokenizers that were read from a folder with their text encoders.
 
     Raises:
         ModelError: one that does not fit its encoder, or the other tokenizer.
@@ -87,7 +87,7 @@ def _check_tokenizers(facts: FamilyFacts, parts: Mapping[str, PartSource]) -> No
             length = tokenizer.model_max_length
         else:
             length = parts[part].config()["model_max_length"]
-        # T5 has no places of its own; its output is never put beside CLIP's.
+        # T5 has no positions; its output is never concatenated with CLIP's.
         if "max_position_embeddings" in encoder:
             lengths[part] = length
     if len(set(lengths.values())) > 1:
@@ -100,7 +100,7 @@ def _check_tokenizers(facts: FamilyFacts, parts: Mapping[str, PartSource]) -> No
 
 
 def _named_parts(config: TrainConfig, facts: FamilyFacts) -> dict[str, str]:
-    """Part -> what the user wrote for it."""
+    """Part -> value that the user set for it."""
     given = {part: getattr(config, f"{part}_model_name") for part in PART_SETTINGS}
     named = {part: name for part, name in given.items() if name}
     strange = next((part for part in named if part not in facts.parts), None)

@@ -1,7 +1,7 @@
-"""Check that the parts of a model fit each other, by their settings.
+"""Check that the parts of a model fit together, by their settings.
 
-Each part may be whole and right by itself, and yet be of another model: a VAE of FLUX.1
-beside SDXL's U-Net, CLIP-G in the place of CLIP-L.
+Each part may be complete and valid by itself, but belong to another model: a VAE of
+FLUX.1 with SDXL's U-Net, or CLIP-G in place of CLIP-L.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Fit = tuple[str, str, str, Callable[[Mapping[str, Settings]], tuple[Any, Any]]]
 
 
 def latents_fit(denoiser: str, patch: int = 1) -> Fit:
-    """A denoiser that reads all channels of the VAE's latents.
+    """Constraint: the denoiser reads all channels of the VAE's latents.
 
     Args:
         denoiser: name of the part.
@@ -39,7 +39,7 @@ def latents_fit(denoiser: str, patch: int = 1) -> Fit:
 
 
 def width_of(denoiser: str, key: str, encoder: str, *keys: tuple[str, str]) -> Fit:
-    """A denoiser whose setting ``key`` is the sum of widths of text encoders.
+    """Constraint: setting ``key`` of the denoiser is the sum of text encoder widths.
 
     Args:
         denoiser: name of the part.
@@ -58,7 +58,7 @@ def width_of(denoiser: str, key: str, encoder: str, *keys: tuple[str, str]) -> F
 
 
 def check_fits(fits: Iterable[Fit], parts: Mapping[str, Settings]) -> None:
-    """Compare what is known of both sides.
+    """Compare the settings of both sides, where known.
 
     Raises:
         ModelError: with the part that belongs to another model.
@@ -74,7 +74,7 @@ def check_fits(fits: Iterable[Fit], parts: Mapping[str, Settings]) -> None:
 
 
 def check_tokenizer(part: str, tokenizer: Any, encoder: Settings) -> None:
-    """Tokenize a letter and compare the result with what the encoder reads.
+    """Tokenize a letter and check that the encoder accepts the result.
 
     Args:
         part: name of the tokenizer.
@@ -84,12 +84,12 @@ def check_tokenizer(part: str, tokenizer: Any, encoder: Settings) -> None:
     Raises:
         ModelError: it makes no tokens, too many, or some that the encoder has not.
     """
-    # T5 has no places and takes any length, which its family chooses.
+    # T5 has no positions and takes any length, which its family chooses.
     places = encoder.get("max_position_embeddings")
     length = tokenizer.model_max_length if isinstance(places, int) else _FEW
     if not isinstance(length, int):
         raise ModelError(
-            f"The {part} has model_max_length={str(length)[:40]!a}, which is no "
+            f"The {part} has model_max_length={str(length)[:40]!a}, which is not a "
             f"whole number. Download tokenizer_config.json again."
         )
     if isinstance(places, int) and not 0 < length <= places:
@@ -100,7 +100,7 @@ def check_tokenizer(part: str, tokenizer: Any, encoder: Settings) -> None:
     try:
         most = int(tokens_of(tokenizer, ["a"], length).max())
     except Exception as error:
-        # Settings of a tokenizer are used unchecked, in Python and in Rust.
+        # Tokenizers use their settings unchecked, in Python and in Rust.
         raise ModelError(
             f"The {part} does not tokenize ({type(error).__name__}: "
             f"{str(error)[:100]!r}). Download it again."

@@ -1,9 +1,9 @@
-"""Undo the scaling of 8-bit checkpoints.
+"""Removal of the scaling of 8-bit checkpoints.
 
-A float8_e4m3fn weight is stored as W / s beside its scale s, one number a tensor:
+A float8_e4m3fn weight is stored as W / s with its scale s, one number per tensor:
 ``<layer>.scale_weight`` in files with the mark ``scaled_fp8``, ``<layer>.weight_scale``
 in ComfyUI's later format (its QUANTIZATION.md). Scales of activations
-(``scale_input``, ``input_scale``) and descriptions of the format play no role for
+(``scale_input``, ``input_scale``) and descriptions of the format do not matter for
 weights.
 """
 
@@ -28,12 +28,12 @@ _INTEGERS = ("I8", "U8")
 
 
 def is_scale(name: str) -> bool:
-    """Tell whether a tensor only describes others."""
+    """Return whether a tensor only describes other tensors."""
     return name.rpartition(".")[2] in (*_WEIGHT_SCALES, *_OTHERS)
 
 
 def check_scales(path: Path, entries: Mapping[str, Entry]) -> None:
-    """Refuse quantized formats other than one scale a tensor.
+    """Reject quantized formats other than one scale per tensor.
 
     Raises:
         ModelError: of blocks, of integers, or with more factors.
@@ -44,15 +44,15 @@ def check_scales(path: Path, entries: Mapping[str, Entry]) -> None:
         packed = leaf == "weight" and entry.dtype in _INTEGERS
         if several or packed or leaf in _REFUSED:
             raise ModelError(
-                f"{path} is quantized in a way that is not read ({name}); give a "
+                f"{path} is quantized in a way that is not supported ({name}); give a "
                 f"checkpoint in float16, bfloat16, float32 or float8_e4m3fn."
             )
 
 
 def unscaled(tensors: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
-    """Multiply scaled weights by their scales, in float32, and leave the scales out.
+    """Multiply scaled weights by their scales in float32, and drop the scales.
 
-    Tensors without a scale are handed through as they are.
+    Tensors without a scale are passed through unchanged.
     """
     return {
         name: _times(tensor, _scale_of(name, tensors), dtype)

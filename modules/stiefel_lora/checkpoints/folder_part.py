@@ -1,4 +1,4 @@
-"""A part of a base model that is a folder with its own settings."""
+"""A part of a base model in a folder with its own settings."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FolderPart", "has_weights"]
 
-# Any of these makes a tokenizer; without them an empty one would be made.
+# Files that make up a tokenizer; without any of them, an empty one would be built.
 _VOCABULARIES = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("spiece.model",))
 _MOST_TIMESTEPS = 100_000
 
@@ -60,16 +60,16 @@ class FolderPart:
 
     @property
     def folder(self) -> Path:
-        """Where its files are."""
+        """Location of its files."""
         return self._parent / self._name
 
     def config(self) -> dict[str, Any]:
-        """Read ``config.json``, or what takes its place for a scheduler."""
+        """Read ``config.json``, or its counterpart for a scheduler."""
         name = "scheduler_config.json" if self._part == "scheduler" else "config.json"
         return read_model_json(self.folder / name)
 
     def check(self, facts: FamilyFacts) -> None:
-        """Examine settings, names and shapes, without reading numbers.
+        """Examine settings, names and shapes, without reading values.
 
         Raises:
             ModelError: damaged, incomplete, of another model, or a pickle.
@@ -82,7 +82,7 @@ class FolderPart:
             self._check_scheduler(facts)
 
     def load(self, loader: Any, dtype: torch.dtype | None) -> Any:
-        """Call ``from_pretrained`` with the files that were examined."""
+        """Call ``from_pretrained`` with the examined files."""
         if self._tokenizer is not None:
             return self._tokenizer
         options: dict[str, Any] = {}
@@ -94,7 +94,7 @@ class FolderPart:
     def digest_into(self, digest: _Hash) -> None:
         """Feed settings, vocabularies and weights, each with its name and size."""
         for path in sorted(self.folder.rglob("*")):
-            # READMEs and licenses do not change what a model computes.
+            # READMEs and licenses do not affect the model.
             if path.is_file() and path.suffix in (".json", ".txt", *WEIGHT_SUFFIXES):
                 size = path.stat().st_size
                 digest.update(f"{self._part}/{path.name}/{size}".encode())
@@ -114,12 +114,12 @@ class FolderPart:
             check_relative(self.folder, facts, entries, config)
             if not facts.is_file(Header(self.folder, entries, {})):
                 raise ModelError(
-                    f"{self.folder} holds no {self._part} of {facts.label}; give a "
-                    f"folder that does."
+                    f"{self.folder} is not a {self._part} of {facts.label}; give a "
+                    f"folder that is."
                 )
         check_setting_values(self.folder, in_files.loader, config)
         if config.get("quantization_config") is not None:
-            # Packed weights have shapes of their own, which their library knows.
+            # Packed weights have their own shapes, known only to their library.
             return
         check_scales(self.folder, entries)
         check_weights(
@@ -148,7 +148,7 @@ class FolderPart:
                 f"{self.folder} has weights named as in a single file, which is not "
                 f"diffusers layout; give that file itself."
             )
-        # Without any known name all of them are missing.
+        # If no name is known, all of them are missing.
         return (read or [layout for layout in layouts if layout.in_folders])[0]
 
     def _check_tokenizer(self, loader: Any) -> None:
@@ -163,7 +163,7 @@ class FolderPart:
                 f"{self.folder} has no vocabulary; it needs tokenizer.json, "
                 f"spiece.model, or vocab.json and merges.txt. Download them again."
             )
-        # Loaded to be examined, and kept, since that is most of its cost.
+        # Loaded for the examination and kept, since loading is most of its cost.
         self._tokenizer = self.load(loader, None)
 
     def _check_scheduler(self, facts: FamilyFacts) -> None:
@@ -187,13 +187,13 @@ class FolderPart:
         if facts.has_betas and len(noise) != steps:
             raise ModelError(
                 f"{self.folder}: {kind} has no table of {steps} betas, by which noise "
-                f"is added to a model of {facts.label}; one that flows or follows EDM "
-                f"is trained in another way. Give a model with such a table."
+                f"is added to a model of {facts.label}; flow and EDM models are "
+                "trained in another way. Give a model with such a table."
             )
 
 
 def has_weights(folder: Path) -> bool:
-    """Tell whether a folder holds weights; False where there is none."""
+    """Return whether a folder has weights; False if it does not exist."""
     return folder.is_dir() and any(
         path.suffix in WEIGHT_SUFFIXES for path in folder.iterdir()
     )

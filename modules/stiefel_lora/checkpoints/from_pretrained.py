@@ -1,4 +1,4 @@
-"""Build or read one part of a model with its class of diffusers or transformers."""
+"""Build or load one part of a model with its class of diffusers or transformers."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["build", "load_part"]
 
 
 def build(loader: Any, config: dict[str, Any]) -> Any:
-    """Make a model with fresh weights on the current device.
+    """Build a model with fresh weights on the current device.
 
     Raises:
         ValueError: the settings are not such a model's; TypeError and KeyError alike.
     """
     if issubclass(loader, transformers.PreTrainedModel):
         kind: Any = loader.config_class
-        # The folder of a whole CLIP has the settings of its text encoder inside.
+        # In the folder of a whole CLIP, the text encoder's settings are nested.
         inside = config.get(getattr(kind, "base_config_key", ""), config)
         return loader(kind.from_dict(inside))
     return loader.from_config(config)
@@ -51,7 +51,7 @@ def load_part(
     """
     options |= {"subfolder": part, "local_files_only": True}
     if dtype is not None:
-        # transformers 5 calls it dtype, diffusers torch_dtype.
+        # It is dtype in transformers 5 and torch_dtype in diffusers.
         in_transformers = issubclass(loader, transformers.PreTrainedModel)
         options["dtype" if in_transformers else "torch_dtype"] = dtype
     try:
@@ -60,7 +60,7 @@ def load_part(
     except MemoryError:
         raise
     except Exception as error:
-        # tokenizers and pydantic-like checks of settings raise classes of their own.
+        # tokenizers and settings checks similar to pydantic's raise their own classes.
         lines = str(error).strip().splitlines() or [type(error).__name__]
         reason = lines[0][:200]
         raise ModelError(
@@ -71,7 +71,7 @@ def load_part(
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Switch the progress bars of transformers off for a while."""
+    """Turn off the progress bars of transformers temporarily."""
     was_shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:

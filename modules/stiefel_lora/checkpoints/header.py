@@ -1,8 +1,8 @@
-"""Look at a checkpoint file without reading its numbers.
+"""Inspection of a checkpoint file without reading its values.
 
-A safetensors file begins with the length of a JSON table (8 bytes, little endian) and
-that table: name -> dtype, shape, place of the bytes. Family, completeness and damage
-are told from it alone.
+A safetensors file begins with the length of a JSON header (8 bytes, little endian) and
+the header itself: name -> dtype, shape, byte range. It is enough to determine family,
+completeness and damage.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ __all__ = ["Entry", "Header", "read_header", "refuse_stand_in"]
 
 _SAFE = (".safetensors", ".sft")
 _PICKLES = (".ckpt", ".pt", ".pth", ".bin")
-# The largest table of a real checkpoint has some 300 KB; safetensors allows 100 MB.
+# The largest header of a real checkpoint has some 300 KB; safetensors allows 100 MB.
 _LARGEST_TABLE = 100_000_000
 _LORA_MARKS = ("lora_down", "lora_up", "lora_A", "lora_B", "lora.down", "lora.up")
 _LORA_MARKS += ("lokr_w", "hada_w", "dora_scale")
 _LARGEST_SIDE = 2**40
-# What lies in the place of a large file after git clone without git-lfs, and after a
-# download of a page that asks to sign in.
+# Content found instead of a large file after git clone without git-lfs, and after
+# downloading a page that requires signing in.
 _POINTER = b"version https://git-lfs"
 _PAGES = (b"<!doctype", b"<html", b"<?xml")
 
@@ -38,11 +38,11 @@ class Entry:
     """One tensor of a file."""
 
     dtype: str
-    """As safetensors spells it: F16, BF16, F8_E4M3 ..."""
+    """Spelling of safetensors: F16, BF16, F8_E4M3 ..."""
 
     shape: tuple[int, ...]
     start: int
-    """Place of its first byte in the file."""
+    """Offset of its first byte in the file."""
 
     size: int
     """Number of bytes."""
@@ -50,23 +50,23 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """The table of a safetensors file."""
+    """The header of a safetensors file."""
 
     path: Path
     entries: dict[str, Entry]
     metadata: dict[str, str]
 
     def has(self, name: str) -> bool:
-        """Tell whether the file holds a tensor of this name."""
+        """Return whether the file contains a tensor of this name."""
         return name in self.entries
 
     def any(self, start: str) -> bool:
-        """Tell whether the file holds a tensor whose name begins so."""
+        """Return whether the file contains a tensor with this prefix."""
         return any(name.startswith(start) for name in self.entries)
 
 
 def read_header(path: Path) -> Header:
-    """Read the table of a checkpoint of a base model.
+    """Read the header of a checkpoint of a base model.
 
     Raises:
         ModelError: another kind of file, damaged, cut off, or a LoRA.
@@ -74,12 +74,12 @@ def read_header(path: Path) -> Header:
     suffix = path.suffix.lower()
     if suffix in _PICKLES:
         raise ModelError(
-            f"{path} is a pickle, which can run any program when it is read, so it is "
-            f"not opened; convert it to .safetensors and give that file."
+            f"{path} is a pickle, which can run any program when loaded, so it "
+            f"is not opened; convert it to .safetensors and give that file."
         )
     if suffix not in _SAFE:
         raise ModelError(
-            f"{path} is no .safetensors file; give a checkpoint in that format."
+            f"{path} is not a .safetensors file; give a checkpoint in that format."
         )
     refuse_stand_in(path)
     table, end = _read_table(path)
@@ -88,14 +88,14 @@ def read_header(path: Path) -> Header:
     mark = next((name for name in entries if any(m in name for m in _LORA_MARKS)), None)
     if mark is not None:
         raise ModelError(
-            f"{path} is a LoRA (it holds {mark}), not a base model; give the "
+            f"{path} is a LoRA (it contains {mark}), not a base model; give the "
             f"checkpoint that LoRAs are trained on."
         )
     return Header(path, entries, table.get("__metadata__") or {})
 
 
 def refuse_stand_in(path: Path) -> None:
-    """Refuse a git-lfs pointer or a web page in the place of a file.
+    """Reject a git-lfs pointer or a web page in place of a file.
 
     Raises:
         ModelError: with how to get the file itself.
@@ -113,12 +113,12 @@ def refuse_stand_in(path: Path) -> None:
     if begin.lstrip().lower().startswith(_PAGES):
         raise ModelError(
             f"{path} is a web page, not the file itself. Download the file again; a "
-            f"model may ask to sign in first."
+            f"model may require signing in first."
         )
 
 
 def _open(path: Path) -> None:
-    """Let safetensors check the table by all of its own rules; it reads no numbers."""
+    """Let safetensors validate the header by its own rules; reads no values."""
     try:
         with safe_open(str(path), framework="pt"):
             pass
@@ -130,7 +130,7 @@ def _open(path: Path) -> None:
 
 
 def _read_table(path: Path) -> tuple[dict[str, Any], int]:
-    """The table, and where the bytes of the tensors begin."""
+    """The header, and the offset of the tensors' bytes."""
     try:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))

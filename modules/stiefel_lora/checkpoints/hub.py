@@ -12,7 +12,7 @@ __all__ = ["model_from_hub", "part_from_hub"]
 
 
 def model_from_hub(name: str, *, download: bool) -> Path | None:
-    """Find the folder that the hub's client keeps for a model.
+    """Find a model's folder in the cache of the hub's client.
 
     Args:
         name: of the model on the hub.
@@ -36,15 +36,15 @@ def model_from_hub(name: str, *, download: bool) -> Path | None:
     try:
         return Path(pipeline.download(name))
     except Exception as error:
-        # The hub's client raises a dozen unrelated classes; all mean: not here.
+        # The hub's client raises a dozen unrelated classes, all for the same reason.
         raise ModelError(
-            f"The base model {name!r} is neither a folder here nor to be had from the "
+            f"The base model {name!r} is neither a folder here nor available from the "
             f"hub ({_reason(error)}); correct base_model_name."
         ) from error
 
 
 def part_from_hub(part: str, name: str, *, download: bool) -> Path | None:
-    """Find the folder that the hub's client keeps for what holds one part.
+    """Find the folder of one part in the cache of the hub's client.
 
     Raises:
         ModelError: neither a name nor to be had.
@@ -66,8 +66,8 @@ def part_from_hub(part: str, name: str, *, download: bool) -> Path | None:
         if not download:
             return None
         raise ModelError(
-            f"{part}_model_name: {name!r} is neither a file or folder here nor to be "
-            f"had from the hub ({_reason(error)}); correct it."
+            f"{part}_model_name: {name!r} is neither a file or folder here nor "
+            f"available from the hub ({_reason(error)}); correct it."
         ) from error
     return Path(folder)
 

@@ -1,9 +1,9 @@
-"""How the parts of a model are named in files that are not in diffusers layout.
+"""Names of the parts of a model in files that are not in diffusers layout.
 
-A layout is told by how names begin and turned into the names of diffusers (U-Net,
-VAE) and transformers (text encoders) by their own converters where they have one. These
-only rename and slice, so it makes no difference whether tensors are real or without
-numbers (meta device): what loads is what was checked.
+A layout is recognized by prefixes, and converted to the names of diffusers (U-Net, VAE)
+and transformers (text encoders) by their own converters if they have one. Converters
+only rename and slice, so they work on real tensors and on the meta device alike: what
+is checked is exactly what is loaded.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ _OLD_ATTENTION = re.compile(rf"(\.attentions\.0\.)({'|'.join(_NEW_NAMES)})(?=\.)
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """A way to name the tensors of a part."""
+    """A naming scheme for the tensors of a part."""
 
     start: str
-    """How names of this layout begin, and of no other, after the part's prefix."""
+    """Name prefixes that only this layout has, after the part's own prefix."""
 
     convert: Callable[[Tensors, Any], Tensors]
-    """From names without prefix to those of the model, which comes second."""
+    """Converts names without prefix to those of the model, the second argument."""
 
     in_folders: bool = False
-    """Whether ``from_pretrained`` reads it too."""
+    """Whether ``from_pretrained`` supports it, too."""
 
 
 def own(start: str, convert: Callable[[Tensors, Any], Tensors] | None = None) -> Layout:
-    """The names of diffusers or transformers themselves."""
+    """Layout of diffusers or transformers itself."""
     return Layout(start, convert or (lambda tensors, model: tensors), in_folders=True)
 
 
@@ -57,7 +57,7 @@ def _vae(tensors: Tensors, model: Any) -> Tensors:
 
 
 def _own_vae(tensors: Tensors, model: Any) -> Tensors:
-    # diffusers before 0.12 named attention so, and reads it still.
+    # Names of attention in diffusers before 0.12, which it still reads.
     return {_OLD_ATTENTION.sub(_new_name, name): t for name, t in tensors.items()}
 
 
@@ -70,7 +70,7 @@ def _open_clip(tensors: Tensors, model: Any) -> Tensors:
 
 
 def _clip(tensors: Tensors, model: Any) -> Tensors:
-    # transformers 5.6 took the level text_model out of one of its two classes.
+    # transformers 5.6 removed the level text_model from one of its two classes.
     level = "text_model."
     bare = {name.removeprefix(level): tensor for name, tensor in tensors.items()}
     if not hasattr(model, "text_model"):
@@ -86,7 +86,7 @@ def _t5(tensors: Tensors, model: Any) -> Tensors:
     embedding = tensors.get("shared.weight", tensors.get("encoder.embed_tokens.weight"))
     if embedding is None:
         return tensors
-    # One tensor under two names; files have one of them or both.
+    # One tensor with two names; files have either of them or both.
     twice = ("shared.weight", "encoder.embed_tokens.weight")
     return {**tensors, **dict.fromkeys(twice, embedding)}
 

@@ -1,4 +1,4 @@
-"""Read settings and sample large files of a base model."""
+"""Reading settings and sampling large files of a base model."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def read_model_json(path: Path) -> dict[str, Any]:
 
 
 def sample_file(path: Path, digest: _Hash) -> None:
-    """Hash a small file whole, of a large one 64 pieces of 64 KiB.
+    """Hash a small file as a whole, and 64 pieces of 64 KiB of a large one.
 
-    Gigabytes are not read whole: the head of a safetensors file (names, shapes) and
-    pieces from all over it tell trained models apart.
+    Reading gigabytes is avoided: the header of a safetensors file (names, shapes) and
+    pieces from all over it distinguish trained models.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -58,7 +58,7 @@ def sample_file(path: Path, digest: _Hash) -> None:
 def sample_tensors(
     path: Path, entries: Mapping[str, Entry], skip: int, digest: _Hash
 ) -> None:
-    """Hash some tensors of a safetensors file: few whole, of many both ends of each.
+    """Hash some tensors of a safetensors file: whole if few, otherwise their ends.
 
     Args:
         path: the file.

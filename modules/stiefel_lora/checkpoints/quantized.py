@@ -1,8 +1,8 @@
-"""Hold the linear layers of a denoiser's blocks in 4 or 8 bits, with bitsandbytes.
+"""Quantization of the linear layers of a denoiser's blocks to 4 or 8 bits.
 
-What is quantized are the blocks that diffusers calls repeated (attention and
-feed-forward of a U-Net, all of FLUX's double and single blocks): nearly all weights are
-there, and what comes before and after them is small and sensitive.
+bitsandbytes quantizes the blocks that diffusers calls repeated (attention and
+feed-forward of a U-Net, all of FLUX's double and single blocks): they contain nearly
+all weights, and the layers before and after them are small and sensitive.
 
 References:
     T. Dettmers, A. Pagnoni, A. Holtzman, L. Zettlemoyer, "QLoRA", 2023,
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 __all__ = ["QUANTIZED", "quantize_", "quantized_source"]
 
-# Features of the input above this are kept in 16 bits (LLM.int8(), section 3.2).
+# Input features above this are computed in 16 bits (LLM.int8(), section 3.2).
 _OUTLIERS = 6.0
 
 
 def quantized_source(
     source: ModelSource, part: str, kind: str, device: torch.device
 ) -> ModelSource:
-    """The same model, ``part`` of it quantized when it is loaded.
+    """Return the same model with ``part`` quantized when it is loaded.
 
     Args:
         source: where the parts come from.
@@ -40,15 +40,14 @@ def quantized_source(
         kind: a name in ``QUANTIZED``.
         device: where each layer is quantized, and stays.
     """
-    wrap = functools.partial(_QuantisedPart, kind=kind, device=device)
+    wrap = functools.partial(_QuantizedPart, kind=kind, device=device)
     return source.with_part(part, wrap)
 
 
 def quantize_(model: nn.Module, kind: str, device: torch.device) -> None:
     """Replace the linear layers of the repeated blocks, one by one, in place.
 
-    peft then makes the LoRA layers that go with them: their factors are ordinary
-    float32 pairs.
+    peft then creates matching LoRA layers, whose factors are ordinary float32 pairs.
     """
     blocks = set(getattr(model, "_repeated_blocks", ()))
     make = QUANTIZED[kind]
@@ -59,7 +58,7 @@ def quantize_(model: nn.Module, kind: str, device: torch.device) -> None:
             for name, layer in parent.named_children():
                 if type(layer) is nn.Linear:
                     setattr(parent, name, make(layer).to(device))
-    # What peft asks a model before it chooses the class of its layers.
+    # The attribute by which peft selects the class of its layers.
     setattr(model, f"is_loaded_in_{4 if kind == 'nfloat4' else 8}bit", True)
 
 
@@ -78,9 +77,10 @@ def _nfloat4(layer: nn.Linear) -> nn.Module:
     made.weight = weight(
         layer.weight.data, requires_grad=False, quant_type="nf4", module=made
     )
-    # On CPUs with AVX512-BF16 bitsandbytes repacks the weights in the first forward
-    # pass without gradients: it rounds scales to bfloat16, so that training continues
-    # with other weights than it began with, and fails on layers narrower than a block.
+    # On CPUs with AVX512-BF16, bitsandbytes repacks the weights in the first forward
+    # pass without gradients. This rounds scales to bfloat16, so that training would
+    # continue with other weights than it began with, and fails on layers narrower than
+    # a block.
     made.support_avx512bf16_for_cpu = False
     made.bias = layer.bias
     return made
@@ -104,11 +104,11 @@ def _int8(layer: nn.Linear) -> nn.Module:
 
 
 QUANTIZED = {"nfloat4": _nfloat4, "int8": _int8}
-"""By ``weight_dtype``: makes the layer that is quantized when it moves to a device."""
+"""By ``weight_dtype``: builds a layer that is quantized when moved to a device."""
 
 
-class _QuantisedPart:
-    """A part that is quantized after it was read."""
+class _QuantizedPart:
+    """A part that is quantized after loading."""
 
     def __init__(self, part: PartSource, kind: str, device: torch.device) -> None:
         self._part = part

@@ -1,8 +1,8 @@
-"""Recognize relatives of the supported models, which look alike and cannot be trained.
+"""Recognition of relatives of the supported models, which cannot be trained.
 
-All of it is told by a few names and shapes of the denoiser, in the original layouts and
-in that of diffusers, or by the settings that go with them. The records of the families
-list their relatives; those of all families are tried, whichever one is wanted.
+They are recognized by a few names and shapes of the denoiser, in the original layouts
+and in that of diffusers, or by their settings. Families list their relatives in their
+records; the relatives of all families are checked, whichever family is wanted.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ __all__ = ["check_relative"]
 
 _FIRST = ("input_blocks.0.0", "conv_in", "img_in", "x_embedder")
 _LAST = ("out.2", "conv_out", "final_layer.linear", "proj_out")
-# A U-Net that reads sizes of images calls their embedding so.
+# Names of the size embedding of a U-Net that has image sizes as input.
 _SIZES = ("label_emb.", "add_embedding.")
-# A model that looks like none of the families.
+# Models that resemble none of the families.
 _STRANGERS = {"joint_blocks.": "Stable Diffusion 3"}
 
 
 @dataclasses.dataclass(frozen=True)
 class _Inputs:
-    """What a denoiser reads and predicts; None where it is not known."""
+    """Inputs and outputs of a denoiser; None where unknown."""
 
     channels: int | None = None
     predicted: int | None = None
@@ -46,7 +46,7 @@ def check_relative(
     entries: Mapping[str, Entry],
     config: Mapping[str, Any] | None = None,
 ) -> None:
-    """Refuse a denoiser that belongs to a relative of the family.
+    """Reject a denoiser that belongs to a relative of the family.
 
     Args:
         where: file or folder, for the sentence.

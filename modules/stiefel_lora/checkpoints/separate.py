@@ -1,4 +1,4 @@
-"""Parts that the user names apart from the base model: a file, a folder, a hub name."""
+"""Parts that the user names separately: a file, a folder or a hub name."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def separate_part(
     download: bool,
     allow_pickled: bool = False,
 ) -> PartSource | None:
-    """Find a part by what the user wrote for it.
+    """Find a part by the value that the user set.
 
     Args:
         part: its name.
@@ -66,7 +66,7 @@ def _from_file(
     found = find_part(part, header, in_files, settings)
     if found is None or (part == facts.denoiser and not facts.is_file(header)):
         raise ModelError(
-            f"{part}_model_name: {path} holds no {part} of {facts.label}; give a file "
+            f"{part}_model_name: {path} has no {part} of {facts.label}; give a file "
             f"that does."
         )
     found.check()
@@ -81,6 +81,6 @@ def _from_folder(part: str, folder: Path, allow_pickled: bool) -> FolderPart:
             name = inside.name
             return FolderPart(inside.parent, part, name, allow_pickled=allow_pickled)
     raise ModelError(
-        f"{part}_model_name: the folder {folder} holds no {part}; give a folder with "
+        f"{part}_model_name: the folder {folder} has no {part}; give a folder with "
         f"its files, or a whole model in diffusers layout."
     )

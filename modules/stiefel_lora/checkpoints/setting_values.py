@@ -1,4 +1,4 @@
-"""Settings of parts that no loader checks and that fail only when they are used."""
+"""Checks of settings that no loader validates and that fail only when used."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Test = Callable[[Any], bool]
 
 
 def check_setting_values(where: object, loader: Any, config: Mapping[str, Any]) -> None:
-    """Check values that a class takes unseen.
+    """Check values that a class accepts without validation.
 
     Args:
         where: file or folder, for the sentence.
@@ -53,7 +53,7 @@ def _check_quantization(where: object, loader: Any, given: Any) -> None:
         # Each method has its own checks, with its own exceptions.
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:100]
         raise ModelError(
-            f"{where}: quantization_config names no quantization that can be read "
+            f"{where}: quantization_config is not a known quantization "
             f"({reason}). Download config.json again, or give weights that are not "
             f"quantized."
         ) from error

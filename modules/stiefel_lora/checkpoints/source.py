@@ -1,6 +1,6 @@
-"""Where the parts of a base model come from; families do not know.
+"""Sources of the parts of a base model, independent of families.
 
-A family asks for each part by its name in the diffusers layout ("unet", "transformer",
+A family requests each part by its name in the diffusers layout ("unet", "transformer",
 "vae", "text_encoder", "tokenizer_2", "scheduler" ...), whatever the user gave::
 
     unet = source.load("unet", diffusers.UNet2DConditionModel, torch.bfloat16)
@@ -10,7 +10,7 @@ A family asks for each part by its name in the diffusers layout ("unet", "transf
     kind = source.config("scheduler")["_class_name"]
     same = source.fingerprint(("unet", "scheduler"))
 
-In tests and scripts ``folder_source(folder, parts)`` makes one from a folder.
+In tests and scripts, ``folder_source(folder, parts)`` creates one from a folder.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = ["ModelSource", "PartSource", "folder_source"]
 
 
 class PartSource(Protocol):
-    """One part of a base model, wherever it lies."""
+    """One part of a base model, from any kind of source."""
 
     def config(self) -> dict[str, Any]:
         """Settings of the part, as in its ``config.json``."""
@@ -45,7 +45,7 @@ class PartSource(Protocol):
         ...
 
     def digest_into(self, digest: _Hash) -> None:
-        """Feed a hash with what the part computes, wherever it lies."""
+        """Feed a hash with the part's content, independent of its location."""
         ...
 
 
@@ -62,7 +62,7 @@ class ModelSource:
         self._parts = dict(parts)
 
     def has(self, part: str) -> bool:
-        """Tell whether the model has this part."""
+        """Return whether the model has this part."""
         return part in self._parts
 
     def config(self, part: str) -> dict[str, Any]:
@@ -74,12 +74,12 @@ class ModelSource:
         return self._parts[part].config()
 
     def load(self, part: str, loader: Any, dtype: torch.dtype | None = None) -> Any:
-        """Read a part, never from the network: on the CPU, all its numbers ``dtype``.
+        """Load a part on the CPU with all values in ``dtype``, never from the network.
 
         Args:
             part: name of the part.
-            loader: class of diffusers or transformers that it becomes.
-            dtype: of the weights; None for tokenizers and schedulers.
+            loader: class of diffusers or transformers that loads it.
+            dtype: dtype of the weights; None for tokenizers and schedulers.
 
         Raises:
             ModelError: its files are damaged.
@@ -90,7 +90,7 @@ class ModelSource:
         """Build a part from its settings alone, on the meta device.
 
         Raises:
-            ModelError: the settings are not such a part's.
+            ModelError: the settings do not belong to such a part.
         """
         config = self.config(part)
         try:
@@ -105,13 +105,13 @@ class ModelSource:
     def with_part(
         self, part: str, wrap: Callable[[PartSource], PartSource]
     ) -> ModelSource:
-        """The same model with ``wrap(part)`` in the place of one part."""
+        """Return the same model with one part replaced by ``wrap(part)``."""
         return ModelSource(self.name, {**self._parts, part: wrap(self._parts[part])})
 
     def fingerprint(self, parts: Iterable[str], *settings: str) -> str:
-        """Hash of some parts and of settings that change what they compute.
+        """Hash some parts and the settings that change their output.
 
-        The same wherever the files lie; of large files 64 pieces of 64 KiB are read.
+        Independent of their location; 64 pieces of 64 KiB of large files are read.
         """
         digest = hashlib.sha256("/".join(settings).encode())
         for part in parts:
@@ -120,5 +120,5 @@ class ModelSource:
 
 
 def folder_source(folder: Path, parts: Iterable[str]) -> ModelSource:
-    """All parts from one folder in diffusers layout, unchecked."""
+    """Take all parts from one folder in diffusers layout, without checks."""
     return ModelSource(str(folder), {part: FolderPart(folder, part) for part in parts})

@@ -1,7 +1,7 @@
-"""Parts that a single file does not have and that are supplied for it.
+"""Parts that are supplied for a single file that does not have them.
 
-The settings of a scheduler, and CLIP's tokenizer, whose vocabulary is bundled. Where
-T5's comes from is for the user to say.
+These are the settings of a scheduler, and CLIP's tokenizer with a bundled vocabulary.
+T5's tokenizer must be named by the user.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 __all__ = ["ClipTokenizer", "SettingsPart"]
 
-# Made by scripts/make_clip_merges.py; license and origin stand beside it.
+# Made by scripts/make_clip_merges.py; license and origin are next to it.
 _MERGES = Path(__file__).with_name("clip_merges.txt.gz")
 _PLACES = 77
 _FIRST, _LAST = "<|startoftext|>", "<|endoftext|>"
 
 
 class SettingsPart:
-    """Settings without numbers, kept in memory."""
+    """Settings without weights, kept in memory."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         self._config = config
@@ -78,8 +78,8 @@ def clip_vocabulary(merges: str) -> dict[str, int]:
     Args:
         merges: a line with the version, then one pair of tokens a line.
     """
-    # Bytes that are printable keep their letter and come first; others get letters
-    # from 256 on (GPT-2's convention).
+    # Printable bytes keep their letter and come first; others get letters from 256 on
+    # (GPT-2's convention).
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     letters = [chr(byte) for byte in printable]
     letters += [chr(256 + number) for number in range(256 - len(printable))]

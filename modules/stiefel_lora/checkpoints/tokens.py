@@ -1,4 +1,4 @@
-"""Captions as the numbers of their tokens, as the stock pipelines make them."""
+"""Token ids of captions, computed as in the stock pipelines."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ __all__ = ["tokens_of"]
 
 log = logging.getLogger("stiefel_lora")
 
-# Letters of a caption that the log shows.
+# Maximum letters of a caption in the log.
 _SHOWN = 2000
 
 
 def tokens_of(
     tokenizer: Any, captions: Sequence[str], length: int | None = None
 ) -> Tensor:
-    """Numbers of the tokens, ``(captions, length)`` int64 on the CPU, filled up.
+    """Return token ids, ``(captions, length)`` int64 on the CPU, padded.
 
-    What is longer is cut off and said in the log, once for each caption.
+    Longer captions are cut off, with one log message per caption.
 
     Args:
         tokenizer: of transformers.

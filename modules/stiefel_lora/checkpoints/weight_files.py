@@ -1,4 +1,4 @@
-"""Which files of a folder hold the weights of a part, and their table.
+"""Selection of the weight files of a part in a folder, and their headers.
 
 Names are those that diffusers and transformers write: ``<stem>.safetensors`` or
 ``<stem>.safetensors.index.json`` beside its shards, with a variant such as ``fp16``
@@ -24,9 +24,9 @@ __all__ = ["WeightFiles", "find_weights", "table_of"]
 
 log = logging.getLogger("stiefel_lora")
 
-# Preferred where there are only variants.
+# Preferred if there are only variants.
 _VARIANTS = ("fp16", "bf16")
-# Stems of pickles that differ from those of safetensors: transformers' own.
+# Stems of pickles that differ from those of safetensors, from transformers.
 _PICKLED = {"model": "pytorch_model"}
 _DTYPES = {
     torch.float64: "F64",
@@ -40,19 +40,19 @@ _DTYPES = {
 
 @dataclasses.dataclass(frozen=True)
 class WeightFiles:
-    """The files of one part that are read, and no others."""
+    """The files of one part that are read; others are ignored."""
 
     files: tuple[Path, ...]
     variant: str | None = None
     pickled: bool = False
     listed: frozenset[str] | None = None
-    """Tensors that the index of the shards names: no other is read."""
+    """Tensors in the index of the shards; no other is read."""
 
 
 def find_weights(
     folder: Path, part: str, stem: str, *, allow_pickled: bool
 ) -> WeightFiles:
-    """Find the weights as ``from_pretrained`` would, and a variant that is alone.
+    """Find the weights as ``from_pretrained`` would, or else the only variant.
 
     Args:
         folder: of the part.
@@ -62,7 +62,7 @@ def find_weights(
 
     Raises:
         ModelError: no weights of these names, a missing shard, a damaged index, or
-            pickles that were not asked for.
+            pickles that were not allowed.
     """
     for variant in (None, *_variants(folder, stem)):
         found = _files(folder, part, stem, variant)
@@ -89,7 +89,7 @@ def find_weights(
 
 
 def table_of(found: WeightFiles) -> dict[str, Entry]:
-    """Names and shapes of all tensors; no numbers are read.
+    """Names and shapes of all tensors; no values are read.
 
     Raises:
         ModelError: a file is damaged, cut off or not the file itself.
@@ -108,7 +108,7 @@ def _files(
     middle = f".{variant}" if variant else ""
     index = folder / f"{stem}.safetensors.index{middle}.json"
     single = folder / f"{stem}{middle}.safetensors"
-    # transformers takes the single file first, diffusers the index.
+    # transformers prefers the single file, diffusers the index.
     order = (index, single) if stem != "model" else (single, index)
     first = next((path for path in order if path.is_file()), None)
     if first is None:
@@ -140,7 +140,7 @@ def _shards(index: Path, part: str) -> WeightFiles:
 
 
 def _variants(folder: Path, stem: str) -> list[str]:
-    """Variants of which there are weights, the preferred first."""
+    """Variants with weights, the preferred one first."""
     pattern = rf"{stem}\.(?:safetensors\.index\.)?([\w]+)\.(?:safetensors|json)"
     found = {
         match[1]
@@ -166,7 +166,7 @@ def _pickles(folder: Path, stem: str) -> WeightFiles | None:
 def _pickled_table(path: Path) -> dict[str, Entry]:
     refuse_stand_in(path)
     try:
-        # weights_only: tensors and nothing that could run; mmap and meta: no numbers.
+        # weights_only: only tensors, nothing that can run; mmap and meta: no values.
         # Files of torch before 1.6 are no archives and cannot be mapped.
         archive = zipfile.is_zipfile(path)
         state: Any = torch.load(
@@ -183,7 +183,7 @@ def _pickled_table(path: Path) -> dict[str, Entry]:
             if isinstance(tensor, torch.Tensor)
         }
     except Exception as error:
-        # A pickle can be damaged in as many ways as there are exceptions.
+        # A damaged pickle can raise any exception.
         raise ModelError(
             f"{path} cannot be read as weights ({type(error).__name__}). Download it "
             f"again, or use a .safetensors file."
@@ -194,7 +194,7 @@ _told: set[tuple[Path, str]] = set()
 
 
 def _tell(folder: Path, variant: str) -> None:
-    """Log a variant once a folder."""
+    """Log the use of a variant once per folder."""
     if (folder, variant) not in _told:
         _told.add((folder, variant))
         log.warning("%s: only the variant %s is there; it is used.", folder, variant)

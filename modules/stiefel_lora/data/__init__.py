@@ -1,7 +1,7 @@
-"""Folders of images, captions and their caches.
+"""Image folders, captions and their caches.
 
-Importing this package imports no torch: forms and the command line use the scan.
-``store``, ``images`` and ``prepare`` need torch and are imported by training alone.
+Importing this package does not import torch: forms and the command line use the scan.
+``tensor_store``, ``decoding`` and ``prepare`` need torch and are only used by training.
 """
 
 from __future__ import annotations

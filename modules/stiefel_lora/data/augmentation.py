@@ -1,6 +1,6 @@
-"""Images that change from one visit to the next: crop, mirror, colors.
+"""Variation of images from one visit to the next: crop, mirroring, colors.
 
-What a visit gets depends on the file's name and the visit's number alone.
+The variation depends only on the file's name and the number of the visit.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ _VARIATIONS = 4
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """What is made of an image file before it is encoded."""
+    """Processing of an image file before it is encoded."""
 
     frame: Frame
-    """What is cut out, after it was mirrored."""
+    """Crop after mirroring."""
 
     mirrored: bool = False
     brightness: float = 1.0
-    """Factor, as are contrast and saturation."""
+    """Factor, like contrast and saturation."""
 
     contrast: float = 1.0
     saturation: float = 1.0
     hue: float = 0.0
-    """How far all colors turn, in half color circles, -1 to 1."""
+    """Hue rotation as a fraction of half the color wheel, -1 to 1."""
 
     @property
     def colors(self) -> list[float]:
-        """The factors and the turn; [1, 1, 1, 0] changes nothing."""
+        """Factors and hue rotation; [1, 1, 1, 0] changes nothing."""
         return [self.brightness, self.contrast, self.saturation, self.hue]
 
     @property
     def place(self) -> list[int]:
-        """Where every pixel comes from, in numbers for a cache key."""
+        """Origin of every pixel, as numbers for a cache key."""
         return [*self.frame.scaled, *self.frame.box, int(self.mirrored)]
 
 
 def augmentation_count(concept: Concept) -> int:
-    """How many versions of an image are encoded."""
+    """Number of versions of an image that are encoded."""
     if not _varies(concept):
         return 1
     return concept.image_variations or _VARIATIONS
@@ -57,25 +57,25 @@ def augmentation_count(concept: Concept) -> int:
 def augmentation_at(
     name: str, original: Size, size: Size, concept: Concept, number: int
 ) -> Augmentation:
-    """Version ``number`` of an image.
+    """Compute version ``number`` of an image.
 
     Args:
-        name: of its file.
+        name: name of its file.
         original: width and height of the upright image.
         size: its bucket.
-        concept: what may change.
-        number: of the version.
+        concept: the allowed variations.
+        number: number of the version.
     """
     if not _varies(concept):
         return Augmentation(cover_frame(original, size))
-    # Every other time from a first that differs from image to image.
+    # Every other visit, starting at the first or second one depending on the image.
     mirrored = bool((number + random.Random(name).getrandbits(1)) % 2)
     chance = random.Random(f"{name}/{number}")
     place = (chance.random(), chance.random())
     frame = cover_frame(
         original, size, place if concept.enable_crop_jitter else (0.5, 0.5)
     )
-    # Each is drawn whether it is used or not: switching one on leaves the others.
+    # All are drawn, used or not: enabling one does not change the others.
     drawn = [chance.uniform(-1, 1) for _ in range(4)]
     brightness, contrast, saturation, hue = (
         round(strength * share, 3)

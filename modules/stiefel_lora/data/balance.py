@@ -1,4 +1,4 @@
-"""How often each image comes up in one pass over all folders."""
+"""Number of times that each image is used in one epoch over all folders."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["rates_of"]
 
 
 def rates_of(images: Sequence[CaptionedImage]) -> list[Fraction]:
-    """Visits of each image in a pass; whole where ``repeats`` says so."""
+    """Visits of each image per epoch; an integer with ``repeats``."""
     counts: dict[int, int] = {}
     concepts: dict[int, Concept] = {}
     for image in images:
@@ -33,9 +33,9 @@ def rates_of(images: Sequence[CaptionedImage]) -> list[Fraction]:
 
 
 def _rate(concept: Concept, count: int) -> Fraction | None:
-    """None for regularization images that go along with the others."""
+    """Rate of a concept; None for regularization images without a rate of their own."""
     if concept.balancing is not None:
-        # As it is written, 0.1 and not the binary number next to it.
+        # Exactly as written: 0.1, not the nearest binary fraction.
         given = Fraction(str(concept.balancing))
         return given if concept.balancing_strategy == "REPEATS" else given / count
     if concept.is_reg and concept.repeats == 1:

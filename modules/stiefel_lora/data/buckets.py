@@ -1,13 +1,13 @@
-r"""Aspect-ratio buckets: the sizes that images are cut to, of about equal area.
+r"""Aspect ratio buckets: sizes of about equal area to which images are cropped.
 
-For a resolution R and a step s the buckets are R x R and, for every width w that is a
-multiple of s, :math:`w \times s \lfloor R^2 / (w s) \rfloor`, each upright and on its
-side, as long as the longer side is at most ``max_aspect`` times the shorter. No bucket
-has more pixels than R x R, so none needs more memory. An image goes to the bucket with
-the aspect ratio nearest to its own (difference of logarithms).
+For a resolution R and a step s, the buckets are R x R and, for every width w that is a
+multiple of s, :math:`w \times s \lfloor R^2 / (w s) \rfloor`, in portrait and
+landscape, as long as the longer side is at most ``max_aspect`` times the shorter. No
+bucket has more pixels than R x R, so none needs more memory. An image goes to the
+bucket with the nearest aspect ratio (difference of logarithms).
 
-An image that would have to be enlarged for its bucket gets one of its own size,
-rounded down to the step, unless enlarging is allowed.
+An image that would have to be enlarged for its bucket gets one of its own size, rounded
+down to the step, unless enlarging is allowed.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ __all__ = [
 ]
 
 MEGAPIXELS = 179.0
-"""Most pixels of an image, in millions, unless the configuration names another limit:
-what Pillow takes for a bomb begins there too."""
+"""Default limit of the pixels of an image, in millions; also the number above which
+Pillow assumes a decompression bomb."""
 
 Size = tuple[int, int]
 """Width and height in pixels."""
@@ -41,25 +41,25 @@ Size = tuple[int, int]
 
 @dataclasses.dataclass(frozen=True)
 class Buckets:
-    """Which size an image is cut to."""
+    """Sizes to which images are cropped."""
 
     resolution: int
     """Side of the square bucket, in pixels."""
 
     enabled: bool = False
-    """Without buckets every image is cut to the square, enlarged if need be."""
+    """Without buckets, every image is cropped to the square, enlarged if necessary."""
 
     step: int = 64
-    """Sides are multiples of it, but for the square's."""
+    """Sides are multiples of it, except for the square's."""
 
     max_aspect: float = 4.0
-    """Longest side over shortest; what is longer is cut."""
+    """Longest side over shortest; longer images are cropped."""
 
     allow_upscaling: bool = False
     """Whether images smaller than their bucket are enlarged."""
 
     max_megapixels: float = MEGAPIXELS
-    """Images of more pixels, in millions, are left out."""
+    """Images with more pixels, in millions, are skipped."""
 
     @functools.cached_property
     def sizes(self) -> tuple[Size, ...]:
@@ -77,10 +77,10 @@ class Buckets:
         return tuple(sorted(found, key=lambda size: (size[0] / size[1], size)))
 
     def size_for(self, original: Size) -> Size:
-        """Size that an upright image of ``original`` pixels is cut to.
+        """Size to which an upright image of ``original`` pixels is cropped.
 
         Raises:
-            UnreadablePicture: larger than allowed, or smaller than the smallest bucket,
+            UnreadableImage: larger than allowed, or smaller than the smallest bucket,
                 which only matters where images are not enlarged.
         """
         check_pixels(original, self.max_megapixels)
@@ -106,21 +106,21 @@ class Buckets:
                 f"{original[0]} x {original[1]} pixels are less than a bucket's step "
                 f"of {step}; set allow_upscaling to enlarge it"
             )
-        # What is too long for the largest aspect ratio or too large is cut.
+        # Images beyond the maximum aspect ratio or area are cropped.
         longest = max(step, int(self.max_aspect * min(width, height)) // step * step)
         return min(width, longest), min(height, longest)
 
 
 def megapixels(size: Size) -> float:
-    """Pixels of a size, in millions."""
+    """Number of pixels in millions."""
     return size[0] * size[1] / 1e6
 
 
 def check_pixels(size: Size, most: float) -> None:
-    """Refuse images of more than ``most`` million pixels.
+    """Reject images of more than ``most`` million pixels.
 
     Raises:
-        UnreadablePicture: more.
+        UnreadableImage: the image has more.
     """
     if megapixels(size) > most:
         raise UnreadableImage(
@@ -131,7 +131,7 @@ def check_pixels(size: Size, most: float) -> None:
 
 
 def buckets_of(config: TrainConfig) -> Buckets:
-    """Buckets as the configuration wants them."""
+    """Buckets according to the configuration."""
     return Buckets(
         resolution=config.resolution,
         enabled=config.aspect_ratio_bucketing,

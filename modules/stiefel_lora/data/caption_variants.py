@@ -1,7 +1,7 @@
-"""Captions that change from one visit of an image to the next.
+"""Variation of captions from one visit of an image to the next.
 
-What a visit gets depends on the image and the visit's number alone: two runs, or a
-run and its resumed half, agree without talking to each other.
+The variation depends only on the image and the number of the visit: two runs, or a run
+and its resumed half, agree without shared state.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _VARIATIONS, _MOST_LINES = 8, 64
 
 
 def variation_count(concept: Concept, captions: int) -> int:
-    """How many versions of an image's caption are encoded."""
+    """Number of versions of an image's caption that are encoded."""
     if concept.text_variations is not None:
         return concept.text_variations
     if concept.enable_tag_shuffling or concept.tag_dropout_probability:
@@ -28,19 +28,19 @@ def variation_count(concept: Concept, captions: int) -> int:
 
 
 def is_dropped(image: CaptionedImage, number: int) -> bool:
-    """Whether visit ``number`` of an image has an empty caption."""
+    """Return whether visit ``number`` of an image has an empty caption."""
     rate = image.concept.caption_dropout_rate
     return rate > 0 and random.Random(f"{image.path.name}/{number}").random() < rate
 
 
 def caption_at(image: CaptionedImage, number: int) -> str:
-    """Version ``number`` of an image's caption, dropout of all of it left aside."""
+    """Version ``number`` of an image's caption, without caption dropout."""
     captions, concept = image.captions, image.concept
     caption = captions[number % len(captions)]
     if not concept.enable_tag_shuffling and not concept.tag_dropout_probability:
         return caption
     parts = (part.strip() for part in caption.split(concept.tag_delimiter))
-    # Trailing and doubled delimiters leave empty parts, which are no tags.
+    # Trailing and doubled delimiters leave empty parts, which are not tags.
     tags = [tag for tag in parts if tag]
     chance = random.Random(f"{caption}/{number}")
     kept, others = tags[: concept.keep_tags_count], tags[concept.keep_tags_count :]
@@ -53,7 +53,7 @@ def caption_at(image: CaptionedImage, number: int) -> str:
 
 
 def caption_variants(image: CaptionedImage) -> list[str]:
-    """All texts that visits of an image may get, each once."""
+    """All texts that visits of an image may get, without duplicates."""
     count = variation_count(image.concept, len(image.captions))
     texts = [caption_at(image, number) for number in range(count)]
     empty = [""] if image.concept.caption_dropout_rate else []

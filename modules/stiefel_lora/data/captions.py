@@ -1,4 +1,4 @@
-"""Where captions come from: text files, ``metadata.jsonl``, file names."""
+"""Sources of captions: text files, ``metadata.jsonl``, file names."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ __all__ = [
 ]
 
 METADATA = "metadata.jsonl"
-# What other programs give texts on images; they are hinted at, never read.
+# Extensions of captions in other programs: mentioned in hints, never read.
 _OTHER_ENDINGS = frozenset(
     {".cap", ".caption", ".json", ".md", ".tag", ".tags", ".text"}
 )
 _KEYS = ("text", "caption")
-# Wrong lines of one file that are named.
+# Maximum number of wrong lines of one file that are listed.
 _SHOWN = 5
 
 Captions = tuple[str, ...]
 
 
 class CaptionSource(Protocol):
-    """What a concept says about its captions."""
+    """Caption settings of a concept."""
 
     @property
     def path(self) -> Path: ...  # noqa: D102
@@ -52,14 +52,14 @@ def captions_of(
     problems: dict[Path, str],
     files: Iterable[Path],
 ) -> list[Captions | None]:
-    """Captions of every image, which come up in turns; None where there are none.
+    """Read the captions of every image, used in turn; None where there are none.
 
     Args:
         images: the files.
-        concept: where their captions are.
-        problems: receives a sentence for each file that cannot be used; its images get
+        concept: the source of their captions.
+        problems: receives a message for each file that cannot be used; its images get
             an empty caption.
-        files: all files of the folders, captions in ``.TXT`` among them.
+        files: all files of the folders, including captions in ``.TXT``.
     """
     if concept.prompt_source == "filename":
         return [_name_of(image, problems) for image in images]
@@ -90,8 +90,8 @@ def _name_of(image: Path, problems: dict[Path, str]) -> Captions:
     if is_text(image.stem):
         return (image.stem,)
     problems[image] = (
-        f"The name of the image {str(image)!a} is not UTF-8, so it is no caption; "
-        f"rename the file."
+        f"The name of the image {str(image)!a} is not UTF-8, so it cannot be a "
+        "caption; rename the file."
     )
     return ("",)
 
@@ -107,15 +107,15 @@ def _listed_in_any(folders: set[Path], problems: dict[Path, str]) -> dict[Path, 
 
 
 def read_caption(image: Path, odd: Mapping[Path, Path] | None = None) -> str | None:
-    """Text of the .txt file beside ``image``, or None where there is none.
+    """Read the .txt file next to ``image``; None if there is none.
 
     Args:
         image: the image.
-        odd: caption files in another case (``.TXT``), by their usual name; unset: the
-            folder is searched. One in lower case comes first.
+        odd: caption files with another case (``.TXT``), by their lower-case name; by
+            default, the folder is searched. A lower-case file takes precedence.
 
     Raises:
-        DataError: the file is neither UTF-8 nor what its byte order mark names.
+        DataError: the file is neither UTF-8 nor in the encoding of its byte order mark.
     """
     path = image.with_suffix(".txt")
     try:
@@ -131,7 +131,7 @@ def read_caption(image: Path, odd: Mapping[Path, Path] | None = None) -> str | N
 
 
 def _in_other_case(files: Iterable[Path]) -> dict[Path, Path]:
-    """Files in ``.TXT`` and its like, by the name in lower case."""
+    """Files in ``.TXT`` and similar, by the name in lower case."""
     found: dict[Path, Path] = {}
     for path in files:
         if path.suffix.lower() == ".txt" != path.suffix:
@@ -149,12 +149,12 @@ def _names_in(folder: Path) -> list[str]:
 def unread_captions(
     uncaptioned: Iterable[Path], files: Iterable[Path], folder: Path
 ) -> Iterator[str]:
-    """Give a sentence on texts beside images without a caption, in other endings.
+    """Remark on texts with other extensions next to images without a caption.
 
     Args:
         uncaptioned: the images.
         files: all files of the folders.
-        folder: for the sentence.
+        folder: name for the message.
     """
     by_name: dict[Path, list[str]] = {}
     for path in files:
@@ -175,8 +175,8 @@ def unread_captions(
         image, _ = found[0]
         counts = collections.Counter(ending for _, ending in found).most_common()
         named = ", ".join(f"{ending} ({count})" for ending, count in counts)
-        one = "image without a caption has a text beside it"
-        many = "images without a caption have a text beside them"
+        one = "image without a caption has a text next to it"
+        many = "images without a caption have a text next to them"
         yield (
             f"{folder}: {counted(len(found), one, many)} that is not read: {named}. "
             f"Name the caption of {image.name} {image.with_suffix('.txt').name}."
@@ -192,19 +192,21 @@ def _lines_of(path: Path) -> Captions:
         ) from None
     lines = tuple(line.strip() for line in text.splitlines() if line.strip())
     if not lines:
-        raise DataError(f"The caption file {path} is empty; write a caption a line.")
+        raise DataError(
+            f"The caption file {path} is empty; write one caption per line."
+        )
     return lines
 
 
 def listed_in(folder: Path) -> dict[Path, str]:
-    """Captions of a folder's ``metadata.jsonl``, by image; none without the file.
+    """Captions of a folder's ``metadata.jsonl``, by image; empty without the file.
 
     Raises:
-        DataError: lines that are not what they should be, a sentence each.
+        DataError: invalid lines, with one message per line.
     """
     path = folder / METADATA
     try:
-        # Not splitlines: JSON strings may hold U+2028 and its like as they are.
+        # Not splitlines: JSON strings may contain U+2028 and similar unescaped.
         lines = _read(path, "caption file").split("\n")
     except FileNotFoundError:
         return {}
@@ -212,22 +214,22 @@ def listed_in(folder: Path) -> dict[Path, str]:
     entries = [(number, _metadata_entry(line)) for number, line in numbered]
     wrong = [number for number, entry in entries if entry is None]
     if wrong:
-        raise DataError("\n".join(_sentences_on(path, wrong)))
+        raise DataError("\n".join(_messages_on(path, wrong)))
     return {path.parent / entry[0]: entry[1] for _, entry in entries if entry}
 
 
-def _sentences_on(path: Path, wrong: Sequence[int]) -> Iterator[str]:
+def _messages_on(path: Path, wrong: Sequence[int]) -> Iterator[str]:
     for number in wrong[:_SHOWN]:
         yield (
-            f"Line {number} of {path} is not what it should be; write for example "
+            f"Line {number} of {path} is not a valid entry; write for example "
             f'{{"file_name": "cat.jpg", "text": "a cat"}}.'
         )
     if len(wrong) > _SHOWN:
-        yield f"{len(wrong) - _SHOWN} more lines of {path} are like that."
+        yield f"{len(wrong) - _SHOWN} more lines of {path} are not valid, either."
 
 
 def _metadata_entry(line: str) -> tuple[str, str] | None:
-    """File name and caption; None where a line does not give both."""
+    """File name and caption; None if a line does not have both."""
     try:
         entry = json.loads(line)
     except (ValueError, RecursionError):
@@ -238,7 +240,7 @@ def _metadata_entry(line: str) -> tuple[str, str] | None:
     texts = [entry[key] for key in _KEYS if key in entry]
     if not isinstance(name, str) or not texts or not isinstance(texts[0], str):
         return None
-    # JSON can name characters that no text holds: \u0000, or half of a pair.
+    # JSON can encode characters that no text file holds: \u0000 or a lone surrogate.
     if not is_text(name + texts[0]):
         return None
     return name, texts[0].strip()

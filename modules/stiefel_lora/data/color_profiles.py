@@ -1,13 +1,13 @@
 """Convert images from their embedded ICC profile to sRGB, as image viewers do.
 
-Models learn sRGB, and samples are written in it. Numbers of another color space that
-are taken for sRGB look paler or more saturated than what the image shows: Display P3
+Models are trained on sRGB, and samples are written in it. Values of another color space
+that are interpreted as sRGB look paler or more saturated than intended: Display P3
 (200, 90, 60) is about (217, 81, 47).
 
 The rendering intent is perceptual with black point compensation. Profiles of three
 curves and a matrix (sRGB, Display P3, Adobe RGB, ...) have no perceptual table: for
-them it is relative colorimetric. An image without a profile keeps its bits, and so does
-one whose profile differs from sRGB by rounding alone.
+them, it is relative colorimetric. An image without a profile is not changed, nor is one
+whose profile differs from sRGB only by rounding.
 """
 
 from __future__ import annotations
@@ -37,23 +37,23 @@ __all__ = [
 # Color spaces of profiles -> modes of Pillow.
 _MODES = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}
 
-# Levels of 255 by which sRGB profiles of different makers differ through the rounding
-# of their curves; 2.2 in place of sRGB's curve is 7 off in the shadows.
+# Levels of 255 by which sRGB profiles of different vendors differ due to rounding of
+# their curves; gamma 2.2 instead of sRGB's curve is off by 7 in the shadows.
 _ROUNDING = 2
 
-# Digits of a profile's hash in cache keys, and images that a sentence names.
+# Digits of a profile's hash in cache keys, and images listed in a message.
 _DIGITS, _SHOWN = 16, 3
 
 
 @dataclasses.dataclass(frozen=True)
 class Conversion:
-    """How an image gets to sRGB."""
+    """Conversion of an image to sRGB."""
 
     key: str = ""
-    """Stands for the profile in cache keys; "" where the image keeps its bits."""
+    """Identifies the profile in cache keys; "" if the image is not changed."""
 
     problem: str = ""
-    """Why its profile cannot be used; the image is then taken as one without."""
+    """Reason why its profile cannot be used; the image then counts as having none."""
 
     mode: str = ""
     """Mode of Pillow that ``transform`` takes."""
@@ -65,21 +65,21 @@ _NONE = Conversion()
 
 
 def conversion_of(image: Image.Image) -> Conversion:
-    """Find how an opened image gets to sRGB; its pixels are not needed."""
+    """Find the conversion of an opened image to sRGB; reads no pixels."""
     if "icc_profile" not in image.info:
         return _NONE
     profile = image.info["icc_profile"]
     if not profile:
-        # Pillow gives None where pieces of the profile are missing.
-        return Conversion(problem="it is not whole")
+        # Pillow returns None if pieces of the profile are missing.
+        return Conversion(problem="it is incomplete")
     return _conversion(profile, _base_mode(image.mode))
 
 
 def conversion_of_file(path: Path) -> Conversion:
-    """Find how an image file gets to sRGB, from the head of the file.
+    """Find the conversion of an image file to sRGB, from its header.
 
     Raises:
-        UnreadablePicture: not an image, or cut off before its pixels.
+        UnreadableImage: not an image, or cut off before its pixels.
     """
     if not _may_have_profile(path):
         return _NONE
@@ -88,10 +88,10 @@ def conversion_of_file(path: Path) -> Conversion:
 
 
 def to_srgb(image: Image.Image) -> Image.Image:
-    """Convert to sRGB: RGB, or RGBA where something is transparent.
+    """Convert to sRGB: RGB, or RGBA for images with transparency.
 
-    An image that has nothing to convert, or a profile that cannot be used, is returned
-    as it is.
+    An image without need of conversion, or with a profile that cannot be used, is
+    returned unchanged.
     """
     conversion = conversion_of(image)
     if conversion.transform is None:
@@ -105,7 +105,7 @@ def to_srgb(image: Image.Image) -> Image.Image:
 
 
 def profile_remarks(paths: Iterable[Path]) -> list[str]:
-    """Sentences on images that are converted and on profiles that cannot be used.
+    """Remarks on images that are converted and on profiles that cannot be used.
 
     Args:
         paths: image files; those that cannot be read are not counted.
@@ -121,16 +121,16 @@ def profile_remarks(paths: Iterable[Path]) -> list[str]:
             broken.append(f"{path.name} ({found.problem})")
         elif found.transform is not None:
             converted.append(path.name)
-    sentences = (
+    messages = (
         (
             "image is converted from its color profile to sRGB",
             "images are converted from their color profile to sRGB",
             converted,
         ),
         (
-            "image has a color profile that cannot be used and is learned as if it "
+            "image has a color profile that cannot be used and is trained as if it "
             "had none",
-            "images have a color profile that cannot be used and are learned as if "
+            "images have a color profile that cannot be used and are trained as if "
             "they had none",
             broken,
         ),
@@ -138,13 +138,13 @@ def profile_remarks(paths: Iterable[Path]) -> list[str]:
     return [
         f"{counted(len(names), one, many)}: {', '.join(names[:_SHOWN])}"
         f"{' ...' if len(names) > _SHOWN else ''}."
-        for one, many, names in sentences
+        for one, many, names in messages
         if names
     ]
 
 
 def _may_have_profile(path: Path) -> bool:
-    """Look at the flag in a WebP: Pillow makes room for all its pixels to open one."""
+    """Check the flag in a WebP; Pillow would allocate all its pixels to open one."""
     try:
         with path.open("rb") as file:
             head = file.read(21)
@@ -157,7 +157,7 @@ def _may_have_profile(path: Path) -> bool:
 
 def _applied(conversion: Conversion, image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
-        # 16 bit; 65535 is 255.
+        # 16 bits; 65535 corresponds to 255.
         gray = np.asarray(image).astype(np.float64).clip(0, 65535) / 257.0
         return _along(_curve(conversion), gray)
     if conversion.mode == "L":
@@ -166,7 +166,7 @@ def _applied(conversion: Conversion, image: Image.Image) -> Image.Image:
 
 
 def _along(curve: np.ndarray, gray: np.ndarray) -> Image.Image:
-    """RGB of gray levels, interpolated between whole ones."""
+    """RGB of gray levels, interpolated between integer levels."""
     if gray.dtype == np.uint8:
         return Image.fromarray(curve[gray])
     levels = np.arange(256)
@@ -201,12 +201,12 @@ def _conversion(data: bytes, base: str) -> Conversion:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(data))
         space = profile.profile.xcolor_space.strip()
         mode = _MODES.get(space)
-        # A gray image with an RGB profile means gray as equal R, G and B.
+        # In a gray image with an RGB profile, gray stands for equal R, G and B.
         if mode is None or (mode != base and (mode, base) != ("RGB", "L")):
             return Conversion(problem=f"it is for {space} and not for {base} pixels")
         flags = ImageCms.Flags.BLACKPOINTCOMPENSATION
         if mode == "L":
-            # LittleCMS would put a table of few points in place of the curve.
+            # LittleCMS would replace the curve by a table of few points.
             flags |= ImageCms.Flags.NOOPTIMIZE
         transform = ImageCms.buildTransform(
             profile,
@@ -225,7 +225,7 @@ def _conversion(data: bytes, base: str) -> Conversion:
 
 
 def _changes_nothing(conversion: Conversion) -> bool:
-    """Whether colors stay within rounding, tried on a grid and on all grays."""
+    """Return whether colors stay within rounding, tried on a grid and on all grays."""
     if conversion.mode == "CMYK":
         return False
     levels = np.arange(256, dtype=np.uint8)

@@ -28,10 +28,10 @@ def read_image(path: Path, augmentation: Augmentation) -> Tensor:
         ``(3, height, width)`` float32 in [-1, 1].
 
     Raises:
-        UnreadablePicture: truncated, not an image, or not of the size of the frame.
+        UnreadableImage: truncated, not an image, or not of the size of the frame.
     """
     with open_image(path) as image:
-        # Before the pixels: a head that lies must not cost memory.
+        # Before decoding: a wrong header must not cost memory.
         if image.size != augmentation.frame.original[::-1]:
             _check_size(image.size, augmentation.frame.original)
         image.load()
@@ -46,14 +46,14 @@ def read_image(path: Path, augmentation: Augmentation) -> Tensor:
 
 
 def cut_out(scaled: Image.Image, augmentation: Augmentation) -> Image.Image:
-    """Mirror and cut what has been scaled."""
+    """Mirror and crop an image that has been scaled."""
     if augmentation.mirrored:
         scaled = ImageOps.mirror(scaled)
     return scaled.crop(augmentation.frame.box)
 
 
 def to_gray(image: Image.Image) -> Image.Image:
-    """Convert to gray of 8 bits; 16-bit gray is scaled, where Pillow would clip it."""
+    """Convert to 8-bit gray; 16-bit gray is scaled, where Pillow would clip it."""
     if not image.mode.startswith("I"):
         return image.convert("L")
     gray = np.asarray(image).astype(np.float64) / 257.0
@@ -70,23 +70,23 @@ def _colored(image: Image.Image, augmentation: Augmentation) -> Image.Image:
             image = enhance(image).enhance(factor)
     if augmentation.hue:
         hue, *others = image.convert("HSV").split()
-        # The color circle has 256 steps, and bytes go round by themselves.
+        # The color wheel has 256 steps, and uint8 arithmetic wraps around.
         turned = np.asarray(hue) + np.uint8(round(augmentation.hue * 128) % 256)
         image = Image.merge("HSV", (Image.fromarray(turned), *others)).convert("RGB")
     return image
 
 
 def _check_size(found: tuple[int, int], expected: tuple[int, int]) -> None:
-    """The head of a file decided on the frame; the pixels must agree."""
+    """Check that the pixels match the header, from which the frame was computed."""
     if found != expected:
         raise UnreadableImage(
-            f"it has {found[0]} x {found[1]} pixels, but its head says {expected[0]} x "
-            f"{expected[1]}; save it again with an image editor"
+            f"it has {found[0]} x {found[1]} pixels, but {expected[0]} x {expected[1]} "
+            f"according to its header; save it again with an image editor"
         )
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    """RGB, with white behind what is transparent."""
+    """RGB with white behind transparent parts."""
     if image.mode.startswith("I"):
         return to_gray(image).convert("RGB")
     if image.has_transparency_data:

@@ -1,4 +1,4 @@
-"""Encoded images and captions, handed out in batches."""
+"""Encoded images and captions, returned in batches."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = ["EncodedSet", "Entry"]
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """An image that can be read."""
+    """A readable image."""
 
     image: CaptionedImage
     original: Size
@@ -41,13 +41,13 @@ class Entry:
 
 
 class EncodedSet:
-    """Encoded images in the order of the scan, unreadable ones left out.
+    """Encoded images in the order of the scan, without unreadable ones.
 
     Args:
         entries: the images.
-        encoder: where their tensors come from.
-        plan: what is made of them.
-        unreadable: file name and reason of every image that was left out.
+        encoder: source of their tensors.
+        plan: processing of the images.
+        unreadable: file name and reason of every image that was skipped.
     """
 
     def __init__(
@@ -68,19 +68,19 @@ class EncodedSet:
 
     @property
     def encodes_text(self) -> bool:
-        """Whether batches hold captions as they were encoded before training."""
+        """Return whether batches contain captions encoded before training."""
         return self._plan.encodes_text
 
     @property
     def sizes(self) -> list[Size]:
-        """Width and height that each image is cut to: those of a batch are equal."""
+        """Width and height of each image after cropping; equal within a batch."""
         return [entry.size for entry in self._entries]
 
     def prepare(self, entry: Entry) -> None:
-        """Encode an image ahead of training, all its versions.
+        """Encode all versions of an image before training.
 
         Raises:
-            UnreadablePicture: it, or its mask, cannot be used.
+            UnreadableImage: the image or its mask cannot be used.
         """
         count = augmentation_count(entry.image.concept) if self._plan.varied else 1
         for number in range(count if self._plan.cached else 1):
@@ -92,18 +92,18 @@ class EncodedSet:
                 self._mask(entry, augmentation, tensors["latents"])
 
     def batch(self, visits: Iterable[Visit]) -> Batch:
-        """Stack images: on the CPU, in the dtype they were encoded in.
+        """Stack images on the CPU, in the dtype in which they were encoded.
 
-        With masks ``mask (batch, 1, h, w)`` in [0, 1], and with weighted concepts
-        ``loss_weight (batch,)``, both float32.
+        With masks, there is ``mask (batch, 1, h, w)`` in [0, 1], and with weighted
+        concepts ``loss_weight (batch,)``, both float32.
         """
         items = [self._item(visit) for visit in visits]
         return {name: torch.stack([item[name] for item in items]) for name in items[0]}
 
     def captions(self, visits: Iterable[Visit]) -> list[str]:
-        """Caption of each visit, for text encoders that are trained.
+        """Caption of each visit, for trained text encoders.
 
-        One of the versions that are encoded ahead, where any are.
+        One of the versions that are encoded in advance, if there are any.
         """
         return [self._caption(visit) for visit in visits]
 
@@ -121,8 +121,8 @@ class EncodedSet:
                 )
         except UnreadableImage as error:
             raise DataError(
-                f"The image {entry.image.path} cannot be read any more ({error}); "
-                f"put it back and go on with --resume."
+                f"The image {entry.image.path} can no longer be read ({error}); "
+                f"restore it and resume with --resume."
             ) from error
         if self._weighted:
             item["loss_weight"] = torch.tensor(entry.image.concept.loss_weight)

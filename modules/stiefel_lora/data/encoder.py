@@ -1,4 +1,4 @@
-"""From files and captions to tensors, through the cache."""
+"""Encoding of image files and captions to tensors, with a cache."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
 
 __all__ = ["Encoder", "encode_caption"]
 
-# Entries kept in memory after their first use; further ones are read again.
+# Entries kept in memory after their first use; others are read again from disk.
 _MEMORY_BYTES = 1 << 30
 
 _PLAIN = [1.0, 1.0, 1.0, 0.0]
 
 
 class Encoder:
-    """Encodes what the store does not hold, each item on its own.
+    """Encodes what is missing in the store, each item separately.
 
-    What the cache holds for an item then depends on nothing but the item, the settings
-    and the model.
+    The cached tensors of an item thus depend only on the item, the settings and the
+    model.
 
     Args:
         family: encoders, loaded only when something is missing.
-        store: where encoded tensors are kept.
-        cached: whether images are kept there; captions are in any case.
+        store: cache of encoded tensors.
+        cached: whether images are cached; captions always are.
     """
 
     def __init__(self, family: Family, store: TensorStore, cached: bool = True) -> None:
@@ -50,31 +50,32 @@ class Encoder:
         self._used = 0
 
     def prepare_image(self, image: CaptionedImage, augmentation: Augmentation) -> None:
-        """Make sure that the store holds it.
+        """Make sure that the store contains an image.
 
         Raises:
-            UnreadablePicture: the file cannot be decoded.
+            UnreadableImage: the file cannot be decoded.
         """
         key = self._image_key(image.path, augmentation)
         if not self._store.holds(key):
             self._store.write(key, self._encode(image.path, augmentation))
 
     def prepare_caption(self, caption: str) -> None:
-        """Make sure that the store holds it."""
+        """Make sure that the store contains a caption."""
         encode_caption(caption, self._family, self._store)
 
     def image(
         self, image: CaptionedImage, augmentation: Augmentation
     ) -> dict[str, Tensor]:
-        """What the family makes of an image: ``latents (channels, h, w)`` and more."""
+        """Encode an image with the family: ``latents (channels, h, w)`` and more."""
         if self.cached:
             return self._load(self._image_key(image.path, augmentation))
-        # Loading a VAE may draw random numbers, and does so once in each process.
+        # Loading a VAE may draw random numbers, only once in each process: without the
+        # fork, a run with a full cache would draw others than one that fills it.
         with torch.random.fork_rng(devices=()):
             return self._encode(image.path, augmentation)
 
     def caption(self, text: str) -> dict[str, Tensor]:
-        """What the family makes of a caption."""
+        """Encode a caption with the family."""
         return self._load(_caption_key(text, self._family))
 
     def mask(
@@ -84,17 +85,17 @@ class Encoder:
         latents: Tensor,
         alpha: bool,
     ) -> Tensor:
-        """Mask of an image, ``(1, h, w)`` like its latents; ones where it has none.
+        """Mask of an image, ``(1, h, w)`` like its latents; ones if it has none.
 
         Raises:
-            UnreadablePicture: the mask cannot be used.
+            UnreadableImage: the mask cannot be used.
         """
         height, width = latents.shape[-2:]
         if image.mask is None and not alpha:
             return torch.ones(1, height, width)
         path = image.mask or image.path
         key = cache_key(
-            # "mask" alone names entries in which 16-bit masks were clipped.
+            # Entries with "mask" alone are older and have clipped 16-bit masks.
             kind="mask, scaled" if image.mask else "alpha",
             content=self._hashes.of(path),
             look=augmentation.place,
@@ -120,10 +121,10 @@ class Encoder:
             kind="picture",
             model=self._family.image_fingerprint,
             content=content,
-            # Names of arguments are part of the key: entries of before stay valid.
+            # Argument names are part of the key: renaming one invalidates the cache.
             look=augmentation.place,
             **({} if plain else {"colours": augmentation.colors}),
-            # Entries of images that keep their bits have the key of before.
+            # Images that are not converted keep the key from before profiles existed.
             **({"profile": profile} if profile else {}),
         )
 
@@ -155,22 +156,22 @@ class Encoder:
 
 
 def _check_finite(found: dict[str, Tensor], part: str, what: str) -> None:
-    """Keep NaN and infinity out of the cache, where they would outlast the model.
+    """Keep NaN and infinity out of the cache, where they would outlive the model.
 
     Raises:
-        ModelError: some number is not finite.
+        ModelError: a value is not finite.
     """
     if all(bool(tensor.isfinite().all()) for tensor in found.values()):
         return
     raise ModelError(
-        f"The {part} of the base model makes NaN or infinity of {what}; its weights "
+        f"The {part} of the base model returns NaN or infinity for {what}; its weights "
         f"are damaged, or overflow. Download or convert the base model again, or give "
         f"another {part}."
     )
 
 
 def encode_caption(caption: str, family: Family, store: TensorStore) -> str:
-    """Make sure that the store holds ``caption`` encoded, and return its key."""
+    """Make sure that the store contains ``caption``, and return its key."""
     key = _caption_key(caption, family)
     if not store.holds(key):
         found = family.encode_caption(caption)

@@ -1,4 +1,4 @@
-"""Find images and their captions in concept folders; nothing is decoded."""
+"""Search for images and their captions in concept folders; decodes nothing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".avif"})
-# Other formats of images and camera files. One that is here is counted, never learned.
+# Other image and camera formats. They are counted, but not used for training.
 _UNREAD_SUFFIXES = frozenset(
     {
         ".apng",
@@ -66,7 +66,7 @@ _UNREAD_SUFFIXES = frozenset(
         ".xcf",
     }
 )
-# Problems of one kind that an error names.
+# Maximum number of problems of one kind in an error.
 _SHOWN = 20
 
 
@@ -76,13 +76,13 @@ class CaptionedImage:
 
     path: Path
     captions: tuple[str, ...]
-    """They come up in turns; one empty text where none was given."""
+    """Captions to be used in turn; one empty text if there is none."""
 
     concept: Concept
-    """The folder that it is of, and how much it counts and varies."""
+    """Its folder, with weight and variations."""
 
     mask: Path | None = None
-    """Its mask beside it, where there is one."""
+    """Its mask file, if there is one."""
 
     @property
     def caption(self) -> str:
@@ -99,24 +99,24 @@ class Scan:
     """Images without a caption."""
 
     remarks: tuple[str, ...] = ()
-    """Sentences about files that were found and are not learned from."""
+    """Messages about files that were found and are not used."""
 
     problems: Mapping[Path, str] = dataclasses.field(default_factory=dict)
-    """Folders that cannot be used, caption files and images whose captions cannot be
-    read, each with its sentence."""
+    """Folders that cannot be used, and caption files and images whose captions cannot
+    be read, each with a message."""
 
     @property
     def without_caption(self) -> int:
-        """How many images have no caption."""
+        """Number of images without a caption."""
         return len(self.uncaptioned)
 
 
 def scan_concepts(concepts: Iterable[Concept]) -> Scan:
-    """List the images of every folder; files are not decoded here.
+    """List the images of every folder, without decoding them.
 
     Raises:
-        DataError: folders that are missing or have no image, captions that cannot be
-            read; a sentence each.
+        DataError: folders that are missing or have no image, or captions that cannot be
+            read, with one message each.
     """
     found = scan_with_problems(concepts)
     refuse(found.problems)
@@ -124,7 +124,7 @@ def scan_concepts(concepts: Iterable[Concept]) -> Scan:
 
 
 def scan_all(config: TrainConfig) -> tuple[Scan, Scan]:
-    """List the images to learn from and those of the validation set.
+    """List the training images and those of the validation set.
 
     Raises:
         DataError: as ``scan_concepts``, for both at once.
@@ -136,7 +136,7 @@ def scan_all(config: TrainConfig) -> tuple[Scan, Scan]:
 
 
 def scan_with_problems(concepts: Iterable[Concept]) -> Scan:
-    """List images as ``scan_concepts`` does; problems are collected, not raised."""
+    """List images like ``scan_concepts``, but collect problems instead of raising."""
     images: list[CaptionedImage] = []
     missing: list[Path] = []
     remarks: list[str] = []
@@ -147,12 +147,12 @@ def scan_with_problems(concepts: Iterable[Concept]) -> Scan:
         except DataError as error:
             problems[concept.path] = str(error)
             continue
-        masks, sentences = pair_masks(files.images, files.labels)
+        masks, messages = pair_masks(files.images, files.labels)
         remarks += [
             *_passed_over(files.passed_over, concept.path),
             *_unread(files.unread, concept.path),
             *link_remarks(files.links, concept.path),
-            *sentences,
+            *messages,
         ]
         texts = captions_of(files.images, concept, problems, files.seen)
         bare = [
@@ -172,10 +172,10 @@ class _Files:
     images: list[Path]
     labels: list[Path]
     passed_over: list[str]
-    """Why each image that is hidden or in a folder of a program is not learned."""
+    """Reason for each image that is hidden or in a program's folder."""
 
     unread: list[Path]
-    """Images of the user in formats that are not read."""
+    """Images of the user in unsupported formats."""
 
     links: Links
     """Links of the user that are not followed."""
@@ -212,28 +212,28 @@ def _hint(found: _Files, deep: bool) -> str:
         broken = found.links.broken
         what = counted(len(broken), "file in it is a link", "files in it are links")
         return (
-            f"{what} to nothing that is there ({broken[0].name}): fetch what they "
-            f"link to, or correct them"
+            f"{what} to nothing that exists ({broken[0].name}): restore the files that "
+            f"they link to, or correct them"
         )
     if found.links.folders:
         return (
             f"folders inside it that are links are not searched, so name them as "
-            f"concepts of their own ({found.links.folders[0]})"
+            f"separate concepts ({found.links.folders[0]})"
         )
     if found.passed_over:
         hint = counted(
             len(found.passed_over),
-            "image is hidden or in a folder of a program and is passed over",
-            "images are hidden or in folders of programs and are passed over",
+            "image is hidden or in a program's folder and is skipped",
+            "images are hidden or in programs' folders and are skipped",
         )
         return f"{hint} ({found.passed_over[0]})"
     if found.unread:
         return (
-            f"images in other formats ({_formats(found.unread)}) are not read: "
+            f"images in other formats ({_formats(found.unread)}) are not supported: "
             f"convert them to one of {', '.join(sorted(IMAGE_SUFFIXES))}"
         )
     if found.labels:
-        return f"files named as masks are not learned ({found.labels[0].name})"
+        return f"files named as masks are not training images ({found.labels[0].name})"
     return "put images (" + ", ".join(sorted(IMAGE_SUFFIXES)) + ") into it"
 
 
@@ -255,7 +255,7 @@ def _formats(paths: Sequence[Path]) -> str:
 def _unread(paths: Sequence[Path], folder: Path) -> Iterator[str]:
     if paths:
         yield (
-            f"{folder}: images in formats that are not read are passed over: "
+            f"{folder}: images in unsupported formats are skipped: "
             f"{_formats(paths)}. Convert them to one of "
             f"{', '.join(sorted(IMAGE_SUFFIXES))}."
         )
@@ -269,21 +269,21 @@ def _passed_over(reasons: Sequence[str], folder: Path) -> Iterator[str]:
     more = " ..." if len(counts) > 3 else ""
     found = counted(
         len(reasons),
-        f"image in {folder} is hidden or in a folder of a program and is passed over",
-        f"images in {folder} are hidden or in folders of programs and are passed over",
+        f"image in {folder} is hidden or in a program's folder and is skipped",
+        f"images in {folder} are hidden or in programs' folders and are skipped",
     )
     yield f"{found}: {places}{more}."
 
 
 def refuse(problems: Mapping[Path, str]) -> None:
-    """Refuse a scan that has problems.
+    """Reject a scan with problems.
 
     Raises:
-        DataError: all of them, a sentence a line.
+        DataError: all problems, one message per line.
     """
     if not problems:
         return
-    sentences = list(dict.fromkeys(problems.values()))
-    more = len(sentences) - _SHOWN
-    shown = sentences[:_SHOWN] + ([f"And {more} more like these."] if more > 0 else [])
+    messages = list(dict.fromkeys(problems.values()))
+    more = len(messages) - _SHOWN
+    shown = messages[:_SHOWN] + ([f"And {more} more like these."] if more > 0 else [])
     raise DataError("\n".join(shown))

@@ -1,7 +1,7 @@
-"""What a folder of images is like, and what is wrong with it, before training.
+"""Report on a folder of images and its problems, before training.
 
-Needs no torch: the command line and the window show it. Nothing is decoded unless
-asked.
+Needs no torch, since the command line and the window show it. Nothing is decoded unless
+requested.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ if TYPE_CHECKING:
 
 __all__ = ["ScanReport", "report_on", "sizes_of"]
 
-# Files that a sentence names.
+# Maximum number of files in a message.
 _SHOWN = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class ScanReport:
-    """Counts and problems of the images to learn from."""
+    """Counts and problems of the training images."""
 
     images: int
-    """Files found, those that cannot be read included."""
+    """Number of files found, including unreadable ones."""
 
     per_pass: float
-    """Images that come up in one pass, on average."""
+    """Average number of images used in one epoch."""
 
     smallest: Size | None
     """Width and height of the image with the fewest pixels."""
@@ -51,33 +51,33 @@ class ScanReport:
     """Width and height of the image with the most pixels."""
 
     buckets: dict[Size, int]
-    """How many images each bucket holds, the fullest first."""
+    """Number of images in each bucket, the fullest first."""
 
     small_buckets: dict[Size, int]
-    """Those that hold fewer images a pass than a batch."""
+    """Buckets with fewer images per epoch than a batch."""
 
     without_caption: tuple[Path, ...]
-    """Images that are learned with an empty caption."""
+    """Images that are trained with an empty caption."""
 
     broken: dict[Path, str]
-    """Images that are left out, and why."""
+    """Images that are skipped, and the reasons."""
 
     duplicates: tuple[tuple[Path, ...], ...]
-    """Files with the same content, two or more together."""
+    """Files with the same content, in groups of two or more."""
 
     listed_but_missing: tuple[Path, ...]
-    """Images that a metadata.jsonl names and that are not there."""
+    """Images in a metadata.jsonl that do not exist."""
 
     remarks: tuple[str, ...]
-    """Sentences on files that are passed over, masks and color profiles."""
+    """Messages on skipped files, masks and color profiles."""
 
     problems: Mapping[Path, str]
-    """What training refuses: folders and caption files, each with its sentence."""
+    """Folders and caption files that training rejects, each with a message."""
 
-    def sentences(self) -> list[str]:
-        """The report in words: what there is, then one sentence a kind of problem."""
+    def messages(self) -> list[str]:
+        """The report as text: a summary, then one line per kind of problem."""
         found = [
-            f"{self.images} images, {self.per_pass:g} a pass, in "
+            f"{self.images} images, {self.per_pass:g} per epoch, in "
             f"{len(self.buckets)} buckets of "
             + ", ".join(
                 f"{w} x {h} ({n})" for (w, h), n in list(self.buckets.items())[:8]
@@ -87,14 +87,14 @@ class ScanReport:
         ]
         if self.small_buckets:
             found.append(
-                f"{len(self.small_buckets)} buckets have fewer images a pass than a "
-                f"batch: theirs come up twice in one batch, less often."
+                f"{len(self.small_buckets)} buckets have fewer images per epoch than a "
+                f"batch: some batches contain an image of theirs twice."
             )
         for what, paths in (
             ("have no caption", self.without_caption),
             ("cannot be read and are left out", tuple(self.broken)),
             (
-                "are named in a metadata.jsonl and are not there",
+                "are listed in a metadata.jsonl but do not exist",
                 self.listed_but_missing,
             ),
         ):
@@ -103,27 +103,27 @@ class ScanReport:
         if self.broken:
             reasons = [f"{path.name} ({why})" for path, why in self.broken.items()]
             found.append(
-                f"Reasons for leaving images out: {'; '.join(reasons[:_SHOWN])}"
+                f"Reasons for skipping images: {'; '.join(reasons[:_SHOWN])}"
                 f"{' ...' if len(reasons) > _SHOWN else ''}."
             )
         if self.duplicates:
             first = " = ".join(path.name for path in self.duplicates[0])
             found.append(
-                f"{len(self.duplicates)} images are there more than once: {first}"
+                f"{len(self.duplicates)} images exist more than once: {first}"
                 f"{' ...' if len(self.duplicates) > 1 else ''}."
             )
         return [*found, *self.remarks]
 
 
 def report_on(config: TrainConfig, *, decode: bool = False) -> ScanReport:
-    """Look at all images to learn from.
+    """Scan all training images.
 
     Args:
-        config: names the folders and the buckets.
-        decode: read the pixels too, which finds files that are cut off; slow.
+        config: its folders and buckets are used.
+        decode: also decode the pixels, which finds truncated files; slow.
 
     Raises:
-        DataError: not one folder has images.
+        DataError: no folder has images.
     """
     scan = scan_with_problems(config.concepts)
     if not scan.images:
@@ -163,7 +163,7 @@ def sizes_of(
     """Read the sizes of images.
 
     Returns:
-        Index -> size and bucket of those that can be used; the reasons of the others.
+        Index -> size and bucket of the usable images; reasons for the others.
     """
     sizes: dict[int, tuple[Size, Size]] = {}
     broken: dict[Path, str] = {}
@@ -189,7 +189,7 @@ def _area(size: Size) -> int:
 
 
 def _duplicates(images: Sequence[CaptionedImage]) -> tuple[tuple[Path, ...], ...]:
-    """Only files of equal length are read."""
+    """Find files with equal content; only files of equal length are read."""
     paths = dict.fromkeys(image.path for image in images)
     same_length = _grouped((path.stat().st_size, path) for path in paths)
     return tuple(
@@ -211,7 +211,7 @@ def _listed_but_missing(images: Sequence[CaptionedImage]) -> tuple[Path, ...]:
     folders = {p.path.parent for p in images} | {p.concept.path for p in images}
     listed: list[Path] = []
     for folder in sorted(folders):
-        # A file that cannot be read is among the problems.
+        # A file that cannot be read is reported as a problem.
         with contextlib.suppress(DataError):
             listed += listed_in(folder)
     # Not Path.is_file, which raises on names that are too long.

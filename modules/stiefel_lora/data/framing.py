@@ -1,7 +1,7 @@
-"""Which part of an image training sees, and at which size; standard library only.
+"""Scaling and cropping of an image for training; standard library only.
 
-A function from an image's size to its ``Frame``; whatever reads images needs the
-frame alone.
+A function maps an image's size to its ``Frame``; code that decodes images only needs
+the frame.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ __all__ = ["Frame", "cover_frame", "square_frame"]
 
 @dataclasses.dataclass(frozen=True)
 class Frame:
-    """Sizes in pixels: the file's, after scaling, and of the piece cut from that."""
+    """Sizes in pixels: of the file, after scaling, and of the crop."""
 
     original: tuple[int, int]
     """Width and height of the image, upright."""
@@ -22,23 +22,23 @@ class Frame:
     """Width and height after scaling."""
 
     left: int
-    """First column of the piece."""
+    """First column of the crop."""
 
     top: int
-    """First row of the piece."""
+    """First row of the crop."""
 
     size: tuple[int, int]
-    """Width and height of the piece: what training sees."""
+    """Width and height of the crop, the input of training."""
 
     @property
     def box(self) -> tuple[int, int, int, int]:
-        """Left, top, right and bottom of the piece in the scaled image."""
+        """Left, top, right and bottom of the crop in the scaled image."""
         width, height = self.size
         return self.left, self.top, self.left + width, self.top + height
 
     @property
     def time_ids(self) -> tuple[int, int, int, int, int, int]:
-        """What SDXL is told of it: (height, width) of the file, crop, target."""
+        """Input of SDXL: (height, width) of the file, crop and target."""
         (width, height), (target_width, target_height) = self.original, self.size
         return height, width, self.top, self.left, target_height, target_width
 
@@ -48,11 +48,11 @@ def cover_frame(
     size: tuple[int, int],
     place: tuple[float, float] = (0.5, 0.5),
 ) -> Frame:
-    """Scale until the image just covers ``size``, and cut a piece of that size.
+    """Scale until the image just covers ``size``, then crop to that size.
 
     Args:
         original: width and height of the upright image.
-        size: width and height of the piece.
+        size: width and height of the crop.
         place: where the piece lies in what is left over, 0 (left, top) to 1 (right,
             bottom); the middle by default.
 
@@ -72,7 +72,7 @@ def cover_frame(
 
 
 def square_frame(original: tuple[int, int], side: int) -> Frame:
-    """Scale the shorter side to ``side`` and cut the middle square.
+    """Scale the shorter side to ``side`` and crop the center square.
 
     >>> square_frame((200, 100), 64).box
     (32, 0, 96, 64)

@@ -1,7 +1,7 @@
-"""Hashes of file contents, remembered by path, size and time of change.
+"""Hashes of file contents, cached by path, size and modification time.
 
-A line of ``hashes.jsonl`` in the cache folder is a file; the last line of a path
-counts. Lines are only ever added, so a kill or a second run costs at most a hash.
+Each line of ``hashes.jsonl`` in the cache folder is a file; the last line for a path is
+valid. Lines are only appended, so a kill or a second run costs at most one hash.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from .unreadable import UnreadableImage
 
 __all__ = ["ContentHashes", "sha256"]
 
-# A file that was changed this shortly ago may change again within one tick of the
-# clock that stamps files: its hash is not remembered.
+# A file changed this recently may change again within one tick of the file system's
+# clock, so its hash is not cached.
 _SETTLED_NS = 2_000_000_000
 
 
@@ -32,7 +32,7 @@ class ContentHashes:
         """Hash of the file's content.
 
         Raises:
-            UnreadablePicture: the file cannot be read.
+            UnreadableImage: the file cannot be read.
         """
         try:
             state = path.stat()
@@ -49,7 +49,7 @@ class ContentHashes:
 
     def _remember(self, path: str, entry: tuple[int, int, str]) -> None:
         self._known[path] = entry
-        # What cannot be written is only slower the next time.
+        # If it cannot be written, the next run is only slower.
         with contextlib.suppress(OSError):
             self._file.parent.mkdir(parents=True, exist_ok=True)
             with self._file.open("a", encoding="utf-8") as file:
@@ -59,7 +59,7 @@ class ContentHashes:
         known: dict[str, tuple[int, int, str]] = {}
         with contextlib.suppress(OSError), self._file.open(encoding="utf-8") as file:
             for line in file:
-                # The last line of a process that was killed may be cut off.
+                # The last line of a killed process may be incomplete.
                 with contextlib.suppress(ValueError, TypeError):
                     path, size, changed, digest = json.loads(line)
                     known[path] = (size, changed, digest)

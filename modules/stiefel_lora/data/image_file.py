@@ -1,8 +1,8 @@
-"""Open image files with one rule on their size: ``Buckets.size_for``'s.
+"""Opening of image files with a single size limit, that of ``Buckets.size_for``.
 
-Pillow has a limit of its own, 179 million pixels. ``scan`` never meets it, since sizes
-are read without Pillow, and it cannot be raised for one caller. What is opened here has
-passed our limit; Pillow's is off meanwhile.
+Pillow has its own limit of 179 million pixels. It does not affect ``scan``, which reads
+sizes without Pillow, and it cannot be raised for a single caller. Images opened here
+have passed our limit, so Pillow's is disabled meanwhile.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from .unreadable import DAMAGE, UnreadableImage
 
 __all__ = ["open_image"]
 
-# The limit is a variable of Pillow's module, which threads share.
+# The limit is a global variable of Pillow, shared by threads.
 _LOCK = threading.Lock()
 
 
 @contextlib.contextmanager
 def open_image(path: Path) -> Iterator[Image.Image]:
-    """Open an image file; what damaged files raise inside becomes one error.
+    """Open an image file; exceptions from damaged files become one error.
 
-    Pixels are not decoded before they are asked for: look at ``size`` first.
+    Pixels are not decoded until they are accessed: check ``size`` first.
 
     Raises:
-        UnreadablePicture: not an image, or cut off.
+        UnreadableImage: not an image, or cut off.
     """
     try:
         with _opened(path) as image:

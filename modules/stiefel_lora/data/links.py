@@ -1,4 +1,4 @@
-"""Symbolic links in folders of images that are not followed, and sentences on them."""
+"""Symbolic links in image folders that are not followed, and remarks on them."""
 
 from __future__ import annotations
 
@@ -11,42 +11,42 @@ from .wording import counted
 
 __all__ = ["Links", "find_links", "link_remarks"]
 
-# Links that a sentence names.
+# Maximum number of links in a message.
 _SHOWN = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class Links:
-    """Links that nothing is learned from."""
+    """Links that are not used for training."""
 
     broken: list[Path]
-    """To nothing, as those of git-annex whose content was not fetched."""
+    """Links to nothing, such as git-annex files whose content is missing."""
 
     folders: list[Path]
-    """To folders, where folders inside are searched."""
+    """Links to folders, if folders inside are searched."""
 
 
 def find_links(paths: Iterable[Path], *, deep: bool) -> Links:
-    """Find links to nothing, and with ``deep`` those to folders."""
+    """Find broken links, and with ``deep`` also links to folders."""
     links = [path for path in paths if path.is_symlink()]
     return Links(
-        # Not Path.exists, which raises where a folder on the way is closed.
+        # Not Path.exists, which raises if a folder on the way is not accessible.
         broken=[path for path in links if not os.path.exists(path)],
         folders=[path for path in links if deep and os.path.isdir(path)],
     )
 
 
 def link_remarks(links: Links, folder: Path) -> Iterator[str]:
-    """Give a sentence on each kind of link in ``folder``."""
+    """Remark on each kind of link in ``folder``."""
     if links.broken:
         what = counted(
             len(links.broken),
-            "link leads to nothing that is there and is passed over",
-            "links lead to nothing that is there and are passed over",
+            "link leads to nothing that exists and is skipped",
+            "links lead to nothing that exists and are skipped",
         )
         yield (
-            f"{folder}: {what} ({_some(links.broken, folder)}). Fetch what they link "
-            f"to, or correct them."
+            f"{folder}: {what} ({_some(links.broken, folder)}). Restore the files that "
+            f"they link to, or correct them."
         )
     if links.folders:
         what = counted(
@@ -55,8 +55,8 @@ def link_remarks(links: Links, folder: Path) -> Iterator[str]:
             "folders inside are links and are not searched",
         )
         yield (
-            f"{folder}: {what} ({_some(links.folders, folder)}). Name what they link "
-            f"to as concepts of their own."
+            f"{folder}: {what} ({_some(links.folders, folder)}). Name their targets as "
+            f"separate concepts."
         )
 
 

@@ -1,8 +1,8 @@
-"""Which files are masks, and of which images: ``cat-masklabel.png`` of ``cat.jpg``.
+"""Mask files and their images: ``cat-masklabel.png`` is the mask of ``cat.jpg``.
 
-The names are OneTrainer's. Its own spelling comes first; another case or another image
-format is a mask as well. Images that condition a model (``cat-condlabel.png``) are
-labels too: they are never learned as images of their own.
+The names are OneTrainer's. Its own spelling takes precedence; another case or another
+image format is also a mask. Images that condition a model (``cat-condlabel.png``) are
+labels, too: they are never used as training images.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ LABEL_SUFFIXES = frozenset(
 )
 _Masks = dict[tuple[Path, str], list[Path]]
 
-# What copies of a file have behind its name ("a-masklabel (1)", "a-masklabel copy") or
-# an ending twice ("a-masklabel.png"): masks, but of which image cannot be told.
+# Suffixes of copies ("a-masklabel (1)", "a-masklabel copy") or a doubled extension
+# ("a-masklabel.png"): these are masks, but of an unknown image.
 _LABEL = re.compile(
     r"(?P<stem>.*)-(?P<kind>masklabel|condlabel)(?P<rest>[\s.(~+].*|[_-]?\d.*)?",
     re.IGNORECASE,
@@ -29,7 +29,7 @@ _LABEL = re.compile(
 
 
 def is_label(path: Path) -> bool:
-    """Tell masks and conditioning images by their names.
+    """Recognize masks and conditioning images by their names.
 
     >>> is_label(Path("cat-MaskLabel.PNG")), is_label(Path("cat.png"))
     (True, False)
@@ -46,7 +46,7 @@ def pair_masks(
     """Find the mask of each image among the labels of its folder.
 
     Returns:
-        Image -> mask; sentences on masks without an image, and on images with two.
+        Image -> mask; messages on masks without an image, and on images with two.
     """
     stems = {(image.parent, image.stem) for image in images}
     exact: _Masks = {}
@@ -60,13 +60,13 @@ def pair_masks(
         if named["rest"]:
             lonely.append(label)
             continue
-        # A mask in another case belongs to an image that has none of its own case.
+        # A mask in another case belongs to an image that has none in its own case.
         if (folder, stem) in stems:
             exact.setdefault((folder, stem), []).append(label)
         else:
             folded.setdefault((folder, stem.lower()), []).append(label)
     found: dict[Path, Path] = {}
-    sentences: list[str] = []
+    messages: list[str] = []
     for image in images:
         masks = exact.get((image.parent, image.stem), [])
         masks = masks or folded.get((image.parent, image.stem.lower()), [])
@@ -74,7 +74,7 @@ def pair_masks(
             found[image] = masks[0]
         if len(masks) > 1:
             others = ", ".join(path.name for path in masks[1:])
-            sentences.append(
+            messages.append(
                 f"{image} has more than one mask: {masks[0].name} is used, {others} is "
                 f"not."
             )
@@ -82,10 +82,10 @@ def pair_masks(
     lonely += [path for key in folded if key not in used for path in folded[key]]
     if lonely:
         what = counted(len(lonely), "mask belongs", "masks belong")
-        sentences.append(f"{what} to no image, for example {lonely[0]}.")
-    return found, sentences
+        messages.append(f"{what} to no image, for example {lonely[0]}.")
+    return found, messages
 
 
 def _preference(label: Path) -> tuple[bool, str]:
-    """OneTrainer's own spelling before all others."""
+    """Sort key with OneTrainer's own spelling first."""
     return not label.name.endswith("-masklabel.png"), str(label)

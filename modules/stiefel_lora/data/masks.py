@@ -1,4 +1,4 @@
-"""Where an image counts: masks beside images, or what is transparent in them."""
+"""Masks of images, from mask files or the alpha channel."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from .unreadable import UnreadableImage
 
 __all__ = ["read_mask"]
 
-# Rounding to whole pixels makes the shapes of a small mask and its image differ.
+# Rounding to whole pixels changes the aspect ratio of a small mask slightly.
 _SHAPE_TOLERANCE = 0.02
 
 
 def read_mask(
     path: Path, augmentation: Augmentation, size: tuple[int, int], alpha: bool
 ) -> Tensor:
-    """Read a mask, scaled, mirrored and cut as its image.
+    """Read a mask, scaled, mirrored and cropped like its image.
 
     Args:
         path: the mask, or the image whose alpha channel is the mask.
-        augmentation: of the image.
+        augmentation: augmentation of the image.
         size: height and width of the latents.
         alpha: whether ``path`` is the image.
 
     Returns:
-        ``(1, height, width)`` float32 from 0 (does not count) to 1, means over the
-        pixels that a latent stands for.
+        ``(1, height, width)`` float32 from 0 (ignored) to 1, averaged over the pixels
+        of each latent.
 
     Raises:
-        UnreadablePicture: not an image, or of another shape than its image.
+        UnreadableImage: not an image, or with another aspect ratio than its image.
     """
     try:
         with open_image(path) as image:
-            # No larger than its image, unless both are small.
+            # Not larger than its image, unless both are small.
             check_pixels(
                 image.size, max(MEGAPIXELS, megapixels(augmentation.frame.original))
             )
@@ -67,6 +67,6 @@ def _check_shape(mask: tuple[int, int], image: tuple[int, int], path: Path) -> N
     found, expected = mask[0] / mask[1], image[0] / image[1]
     if abs(found / expected - 1) > _SHAPE_TOLERANCE:
         raise UnreadableImage(
-            f"its mask {path.name} has {mask[0]} x {mask[1]} pixels, another shape "
-            f"than {image[0]} x {image[1]}"
+            f"its mask {path.name} has {mask[0]} x {mask[1]} pixels, another aspect "
+            f"ratio than {image[0]} x {image[1]}"
         )

@@ -1,21 +1,22 @@
-r"""The order in which images come up, as a pure function of seed and position.
+r"""Order of the training images, as a pure function of seed and position.
 
-Which images stand at a position needs no history, so a position in a checkpoint is
-all that an exact resume takes.
+The images at a position do not depend on history, so a checkpoint only needs to store
+the position for an exact resume.
 
-*Turns.* Images of one bucket and one rate (how often an image comes up in a pass)
-take turns: round after round, each comes up once. In the first e passes n images of
-rate :math:`\rho` come up :math:`\lfloor e\, n\, \rho \rfloor` times together. With a
-whole rate a pass is whole rounds: every image comes up exactly :math:`\rho` times.
+*Rounds.* Images of one bucket with the same rate (visits per epoch) are visited in
+rounds: in each round, every image once. In the first e epochs, n images of rate
+:math:`\rho` have :math:`\lfloor e\, n\, \rho \rfloor` visits together. With an integer
+rate an epoch consists of whole rounds: every image is visited exactly :math:`\rho`
+times.
 
-*Buckets.* Each bucket is an endless row of passes, each pass a seeded shuffle. Batches
-are cut from that row one after the other, so a batch holds images of one size, is
-always full, and may reach across the end of a pass: what is left of a bucket at the end
-of a pass comes first in its next one. No image is lost or doubled.
+*Buckets.* Each bucket is an endless sequence of epochs, each a seeded shuffle. Batches
+are consecutive slices of that sequence, so a batch has images of one size, is always
+full, and may extend beyond the end of an epoch: the remainder of a bucket at the end of
+an epoch comes first in its next one. No image is skipped or repeated.
 
-*Batches.* A pass has the batches of k that its buckets complete in it,
+*Batches.* An epoch has the batches of size k that its buckets complete in it,
 :math:`\lfloor N_b(e+1)/k \rfloor - \lfloor N_b(e)/k \rfloor` of bucket b, whose first e
-passes have :math:`N_b(e)` images. Which bucket is next is shuffled.
+epochs have :math:`N_b(e)` images. The order of the buckets is shuffled.
 """
 
 from __future__ import annotations
@@ -32,22 +33,22 @@ __all__ = ["DataOrder", "Visit"]
 
 
 class Visit(NamedTuple):
-    """An image and how often it came up before."""
+    """An image and the number of its visit."""
 
     image: int
-    """Its index."""
+    """Index of the image."""
 
     number: int
-    """0 at its first time."""
+    """Number of earlier visits; 0 for the first."""
 
 
 class DataOrder:
-    """Endless seeded order of images in batches of one bucket each.
+    """Endless seeded order of images, in batches of one bucket each.
 
     Args:
-        rates: how often each image comes up in a pass; fractions are allowed.
-        seed: of the run.
-        buckets: what images of one batch must have in common; without it all do.
+        rates: visits of each image per epoch; fractions are allowed.
+        seed: seed of the run.
+        buckets: key that all images of a batch share; by default, any images mix.
     """
 
     def __init__(
@@ -70,13 +71,13 @@ class DataOrder:
 
     @property
     def epoch_length(self) -> int:
-        """Images in the first pass, repeats counted."""
+        """Number of images in the first epoch, including repeats."""
         return sum(row.until(1) for row in self._rows)
 
     def batch(self, position: int, size: int) -> list[Visit]:
-        """The ``size`` images after ``position`` (0, 1, ...) others of the run.
+        """Return the ``size`` images that follow the first ``position`` of the run.
 
-        With several buckets positions are multiples of ``size``.
+        With several buckets, positions must be multiples of ``size``.
         """
         if len(self._rows) == 1:
             return self._rows[0].visits(position, size)
@@ -90,7 +91,7 @@ class DataOrder:
         return sum(row.until(passes) // size for row in self._rows)
 
     def _batches_of(self, passes: int, size: int) -> list[tuple[int, int]]:
-        """Bucket, and number of the batch in its bucket, of every batch of a pass."""
+        """Bucket, and number of the batch in its bucket, of every batch of an epoch."""
         done = [row.until(passes) // size for row in self._rows]
         new = [
             row.until(passes + 1) // size - n
@@ -103,7 +104,7 @@ class DataOrder:
 
 
 class _Turns:
-    """Images of one rate, which come up in rounds."""
+    """Images of one rate, visited in rounds."""
 
     def __init__(self, rate: Fraction, images: list[int], seed: int) -> None:
         self._images = images
@@ -111,15 +112,15 @@ class _Turns:
         self._seed = seed
 
     def until(self, passes: int) -> int:
-        """How many come up in the first ``passes`` passes."""
+        """Number of visits in the first ``passes`` epochs."""
         return int(passes * self._together)
 
     def of_pass(self, number: int) -> list[Visit]:
-        """Those of one pass, by image."""
+        """Visits of one epoch, sorted by image."""
         count = len(self._images)
         start, end = self.until(number), self.until(number + 1)
         rounds = range(start // count, -(-end // count))
-        # A pass may begin and end inside a round, where the rate is a fraction.
+        # With a fractional rate, an epoch may begin and end inside a round.
         return sorted(
             Visit(image, turn)
             for turn in rounds
@@ -135,22 +136,23 @@ class _Turns:
 
 
 class _Row:
-    """The endless row of images of one bucket."""
+    """Endless sequence of the images of one bucket."""
 
     def __init__(self, turns: list[_Turns], seed: int, number: int) -> None:
         self._turns = turns
         self._seed = seed
-        # The first bucket goes on as it did before there were others.
+        # The first bucket has no label, so that runs from before buckets existed keep
+        # their order.
         self._label = f"/{number}" if number else ""
-        # A batch may lie in two passes.
+        # A batch may span two epochs.
         self._shuffle = functools.lru_cache(maxsize=2)(self._shuffled)
 
     def until(self, passes: int) -> int:
-        """Images in the first ``passes`` passes."""
+        """Number of images in the first ``passes`` epochs."""
         return sum(turns.until(passes) for turns in self._turns)
 
     def visits(self, position: int, count: int) -> list[Visit]:
-        """The ``count`` images after ``position`` others."""
+        """Return the ``count`` images that follow the first ``position``."""
         found: list[Visit] = []
         passes = _pass_of(position, self.until)
         offset = position - self.until(passes)
@@ -162,14 +164,14 @@ class _Row:
 
     def _shuffled(self, passes: int) -> list[Visit]:
         visits = sorted(v for turns in self._turns for v in turns.of_pass(passes))
-        # A text seed is hashed by SHA-512: the same on every machine and version,
-        # and neighboring seeds and passes share nothing.
+        # A string seed is hashed by SHA-512: independent of machine and version, and
+        # neighboring seeds and epochs are uncorrelated.
         random.Random(f"{self._seed}/{passes}{self._label}").shuffle(visits)
         return visits
 
 
 def _pass_of(place: int, until: Callable[[int], int]) -> int:
-    """The pass e with until(e) <= place < until(e + 1)."""
+    """Find the epoch e with until(e) <= place < until(e + 1)."""
     high = 1
     while until(high) <= place:
         high *= 2

@@ -1,4 +1,4 @@
-"""Encode the images and captions of a scan once, keep them on disk."""
+"""Encoding of the images and captions of a scan, once, to disk."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ Tick = Callable[[], None]
 def encode_set(
     scan: Scan, family: Family, store: TensorStore, plan: Plan, tick: Tick
 ) -> EncodedSet:
-    """Encode what the store does not hold yet.
+    """Encode what is missing in the store.
 
     Args:
         scan: images and captions.
         family: encoders, loaded only when something is missing.
-        store: where encoded tensors are kept.
-        plan: what is made of images.
+        store: cache of encoded tensors.
+        plan: processing of the images.
         tick: called after each image.
 
     Raises:
-        DataError: not one of the images can be read.
+        DataError: none of the images can be read.
     """
     entries: list[Entry] = []
     unreadable: list[str] = []

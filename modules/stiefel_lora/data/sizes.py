@@ -1,8 +1,8 @@
-"""Width and height of an upright image from the head of its file.
+"""Width and height of an upright image from the header of its file.
 
-``imagesize`` reads a size in the time it takes to open the file and heeds the EXIF
-orientation of JPEG; what it does not tell is asked of Pillow, which decodes nothing
-either until pixels are wanted.
+``imagesize`` reads a size in the time it takes to open the file, and applies the EXIF
+orientation of JPEG; other cases are left to Pillow, which does not decode pixels for
+it, either.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _SWAPPED = (5, 6, 7, 8)
 
 
 def upright_size(path: Path) -> tuple[int, int]:
-    """Width and height in pixels as they are seen.
+    """Width and height in pixels as displayed.
 
     Raises:
-        UnreadablePicture: not an image, or cut off before its size.
+        UnreadableImage: not an image, or cut off before its size.
     """
     try:
         with path.open("rb") as file:
@@ -49,7 +49,7 @@ def _size_by_pillow(path: Path) -> tuple[int, int]:
 
 
 def _may_be_turned(file: BinaryIO) -> bool:
-    """Whether EXIF data are where imagesize does not look: in PNG and WebP."""
+    """Return whether there may be EXIF data that imagesize ignores (PNG and WebP)."""
     head = file.read(32)
     if head.startswith(b"\x89PNG"):
         return _has_exif_chunk(file)
@@ -58,7 +58,7 @@ def _may_be_turned(file: BinaryIO) -> bool:
 
 
 def _has_exif_chunk(file: BinaryIO) -> bool:
-    """Walk the chunks of a PNG that stand before the pixels."""
+    """Search the chunks of a PNG before the pixels."""
     place = 8
     while True:
         file.seek(place)

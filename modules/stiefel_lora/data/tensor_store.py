@@ -1,4 +1,4 @@
-"""Tensors on disk by key: one safetensors file an entry, checked when read."""
+"""Tensors on disk by key: one safetensors file per entry, verified when read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MAX_HEADER = 1 << 20
 
 
 def cache_key(**parts: str | int | float | list[int] | list[float]) -> str:
-    """Hash of named parts: the same for the same content, settings and model.
+    """Hash named parts; equal for equal content, settings and model.
 
     >>> cache_key(a=1, b="x") == cache_key(b="x", a=1)
     True
@@ -34,23 +34,23 @@ def cache_key(**parts: str | int | float | list[int] | list[float]) -> str:
 class TensorStore:
     """Named tensors under ``folder/ab/abcdef....safetensors``; safe to share.
 
-    A file is written under a temporary name and renamed, and carries a checksum, so
-    a reader sees a whole entry or none, whatever happened to its writer.
+    A file is written under a temporary name and renamed, and has a checksum, so a
+    reader gets a whole entry or none, even if the writer was killed.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def path(self, key: str) -> Path:
-        """Where the entry is or would be."""
+        """Path of the entry, whether it exists or not."""
         return self.folder / key[:2] / f"{key}.safetensors"
 
     def holds(self, key: str) -> bool:
-        """Whether there is an entry of full length; its content is checked by read."""
+        """Return whether an entry of full length exists; its content is not checked."""
         try:
             with self.path(key).open("rb") as file:
                 length = int.from_bytes(file.read(8), "little")
-                # A damaged length must not become a request for that much memory.
+                # A damaged length must not lead to an allocation of that size.
                 header = json.loads(file.read(length)) if length < _MAX_HEADER else {}
                 size = os.fstat(file.fileno()).st_size
             ends = [
@@ -63,12 +63,12 @@ class TensorStore:
         return bool(ends) and size == 8 + length + max(ends)
 
     def discard(self, key: str) -> None:
-        """Remove an entry, so that the next run makes it again."""
+        """Remove an entry, so that the next run creates it again."""
         with contextlib.suppress(OSError):
             self.path(key).unlink()
 
     def read(self, key: str) -> dict[str, Tensor] | None:
-        """Read the tensors of an entry; None where it is missing or damaged."""
+        """Read the tensors of an entry; None if it is missing or damaged."""
         try:
             data = self.path(key).read_bytes()
             tensors = safetensors.torch.load(data)
@@ -78,7 +78,7 @@ class TensorStore:
         return tensors if written == _checksum(tensors) else None
 
     def write(self, key: str, tensors: Mapping[str, Tensor]) -> None:
-        """Write an entry, in place of an older or damaged one.
+        """Write an entry, replacing an older or damaged one.
 
         Raises:
             OutputError: the folder cannot be written, or the disk is full.

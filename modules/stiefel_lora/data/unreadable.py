@@ -1,4 +1,4 @@
-"""What an image file that cannot be used raises, and what is said of many."""
+"""Error of an image file that cannot be used, and a check of all images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .._exceptions import DataError
 
 __all__ = ["DAMAGE", "UnreadableImage", "check_some_readable"]
 
-# What Pillow's decoders raise on damaged files, by what they meet first.
+# Exceptions of Pillow's decoders on damaged files, depending on the damage.
 DAMAGE = (
     OSError,
     SyntaxError,
@@ -20,7 +20,7 @@ DAMAGE = (
     EOFError,
     struct.error,
     zlib.error,
-    # The decoder of AVIF, and NotImplementedError of others.
+    # The AVIF decoder, and NotImplementedError of others.
     RuntimeError,
     Image.DecompressionBombError,
 )
@@ -29,19 +29,19 @@ DAMAGE = (
 class UnreadableImage(Exception):
     """A file that cannot be decoded or used; its text is the reason.
 
-    It never leaves ``data``.
+    Internal to ``data``.
     """
 
 
 def check_some_readable(count: int, unreadable: Sequence[str]) -> None:
-    """Refuse images of which not one can be used.
+    """Reject images of which none can be used.
 
     Args:
-        count: of all images.
-        unreadable: those that are left out, each with its reason.
+        count: number of all images.
+        unreadable: the skipped ones, each with its reason.
 
     Raises:
-        DataError: all are.
+        DataError: all of them are unreadable.
     """
     if count and len(unreadable) == count:
         raise DataError(

@@ -1,4 +1,4 @@
-"""List the files of a folder, those of programs apart from those of the user."""
+"""Listing of a folder's files, separating those of programs from those of the user."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from .._exceptions import DataError
 
 __all__ = ["HIDDEN_FILES", "walk"]
 
-# Folders without a leading dot that systems, network drives and archivers fill with
-# thumbnails, copies and what was deleted. Compared in lower case.
+# Folders without a leading dot in which systems, network drives and archivers keep
+# thumbnails, copies and deleted files. Compared in lower case.
 _OF_SYSTEMS = frozenset(
     {
         "__macosx",
@@ -42,14 +42,14 @@ HIDDEN_FILES = "hidden files"
 
 
 def walk(folder: Path, *, deep: bool) -> list[tuple[Path, str]]:
-    """List the names in a folder, with ``deep`` those of folders inside it as well.
+    """List the names in a folder, and with ``deep`` also in folders inside it.
 
     Links to folders are listed, not followed.
 
     Returns:
-        Each path, and why it is not the user's: the name of the hidden or system folder
-        that it is in, ``HIDDEN_FILES`` where its own name is hidden, "" where it is the
-        user's. What hides ``folder`` itself does not count.
+        Each path with the reason why it does not count as the user's: the name of the
+        hidden or system folder that contains it, ``HIDDEN_FILES`` if its own name is
+        hidden, otherwise "". Hidden parents of ``folder`` do not count.
 
     Raises:
         DataError: a folder that is missing or cannot be read.
@@ -86,7 +86,7 @@ def _by_name(entry: tuple[Path, str]) -> str:
 
 def _refuser(top: Path) -> Callable[[OSError], None]:
     def refuse(error: OSError) -> None:
-        # What a system keeps on a drive ("lost+found") is often closed to the user.
+        # System folders on a drive ("lost+found") are often not accessible.
         if _hidden_part(Path(error.filename), top):
             return
         raise _problem(Path(error.filename), error) from None

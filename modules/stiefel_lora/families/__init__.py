@@ -1,7 +1,7 @@
-"""Model families behind one protocol, with one record each.
+"""Model families behind one protocol, with one record per family.
 
-Names load on first use: records (``families.catalogue``) are read by parts of the
-package that import no torch.
+Names are loaded on first use: records (``families.catalogue``) are also read by parts
+of the package that do not import torch.
 """
 
 from __future__ import annotations

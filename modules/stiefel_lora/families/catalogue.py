@@ -1,7 +1,7 @@
-"""The families, by name; importing it loads no torch.
+"""Families by name; importing this module does not load torch.
 
-A family is its member of ``ModelType`` and ``families/<name>_record.py``, which holds
-``RECORD``; the record names the rest. There is no other list of families.
+A family is a member of ``ModelType`` and a module ``families/<name>_record.py`` with a
+``RECORD``, which names everything else. There is no other list of families.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = [
 
 ModelType = Literal["sdxl", "sd15", "flux"]
 DEFAULT: ModelType = "sdxl"
-"""Family where nothing names one."""
+"""Family to use if none is named."""
 
 _added: dict[str, FamilyRecord] = {}
 
@@ -56,14 +56,14 @@ def records() -> list[FamilyRecord]:
 
 
 def listed(names: Iterable[str], word: str = "or") -> str:
-    """Join names for a sentence: ``a, b or c``."""
+    """Join names for a message: ``a, b or c``."""
     *first, last = names
     return f"{', '.join(first)} {word} {last}" if first else last
 
 
 @contextlib.contextmanager
 def adding(record: FamilyRecord) -> Iterator[None]:
-    """Add a family for a while, to try its record before it gets a member."""
+    """Add a family temporarily, to try its record before it is a member."""
     _added[record.name] = record
     try:
         yield

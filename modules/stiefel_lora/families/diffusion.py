@@ -1,4 +1,4 @@
-"""What families that diffuse by single steps have in common."""
+"""Functions shared by families that diffuse in discrete steps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def signal_to_noise(alphas_cumprod: Tensor, timesteps: Tensor) -> Tensor:
         timesteps: ``(batch,)`` whole numbers.
 
     Returns:
-        ``(batch,)`` float32 where the timesteps are.
+        ``(batch,)`` float32 on the device of the timesteps.
     """
     share = alphas_cumprod.to(timesteps.device)[timesteps].double()
     return (share / (1 - share)).float()

@@ -1,6 +1,6 @@
-r"""What families that flow straight from noise to image have in common.
+r"""Functions shared by families of rectified flow from noise to image.
 
-At the share of noise :math:`\sigma` the latents are
+At noise level :math:`\sigma` the latents are
 :math:`(1 - \sigma)\,x_0 + \sigma\,n` and the target is :math:`n - x_0`.
 """
 

@@ -1,4 +1,4 @@
-"""FLUX.1 (dev, schnell): CLIP and T5, a VAE and a transformer that is trained."""
+"""FLUX.1 (dev, schnell): CLIP, T5, a VAE and the trained transformer."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from .protocol import Batch, Prediction, SampleRequest
 
 __all__ = ["Flux"]
 
-# Its annotations say that no part may be missing; it is made for parts that are.
+# Its annotations require all parts, but it accepts None for missing ones.
 _PIPELINE: Any = diffusers.FluxPipeline
 _TEXT_MODELS: dict[str, Any] = {
     "text_encoder": transformers.CLIPTextModel,
     "text_encoder_2": transformers.T5EncoderModel,
 }
-# transformers 5 keeps the name for type checkers no longer.
+# transformers 5 no longer exports the name to type checkers.
 _transformers: Any = transformers
 _TOKENIZERS: dict[str, Any] = {
     "tokenizer": transformers.CLIPTokenizer,
@@ -53,7 +53,7 @@ class Flux(StockFamily):
     pipeline = _PIPELINE
     facts = FamilyFacts(
         record=RECORD,
-        # Fill, Control and Kontext are other models with other inputs.
+        # Fill, Control and Kontext are different models with other inputs.
         pipeline=r"Flux(Img2Img|Inpaint)?Pipeline$",
         parts=("transformer", "vae", *_TEXT_MODELS, *_TOKENIZERS, "scheduler"),
         settings=("text_encoder_2_sequence_length",),
@@ -78,8 +78,8 @@ class Flux(StockFamily):
         ),
         clip_padding={"tokenizer": "<|endoftext|>"},
         sources={
-            "tokenizer_2": "T5's tokenizer is in no checkpoint: a folder tokenizer_2 "
-            "of any FLUX.1 model, or google/t5-v1_1-xxl on the hub, has it"
+            "tokenizer_2": "no checkpoint contains T5's tokenizer: a folder "
+            "tokenizer_2 of any FLUX.1 model, or google/t5-v1_1-xxl on the hub, has it"
         },
     )
 
@@ -106,7 +106,7 @@ class Flux(StockFamily):
 
     @property
     def _guided(self) -> bool:
-        """Whether the transformer reads a guidance scale: dev does, schnell not."""
+        """Return whether the transformer takes a guidance scale (dev, not schnell)."""
         return is_guided(self._shape)
 
     def _encode_text(self, part: str, captions: Sequence[str]) -> Batch:
@@ -120,7 +120,7 @@ class Flux(StockFamily):
     # Denoising -----------------------------------------------------------------------
 
     def timesteps_at(self, places: Tensor) -> Tensor:
-        """Timesteps of any value, float32: a place is the share of noise."""
+        """Timesteps of any value, float32: a place is the noise level."""
         return (places.double() * self.timesteps).float()
 
     def signal_to_noise(self, timesteps: Tensor) -> Tensor:
@@ -139,7 +139,7 @@ class Flux(StockFamily):
     def predict(
         self, denoiser: nn.Module, batch: Batch, noise: Tensor, timesteps: Tensor
     ) -> Prediction:
-        """Predict the way from the image to the noise."""
+        """Predict the velocity from the image to the noise."""
         latents, embeds = batch["latents"], batch["embeds"].to(self._dtype)
         count, channels, height, width = latents.shape
         share = (timesteps.to(latents) / self.timesteps).view(-1, 1, 1, 1)
@@ -160,12 +160,12 @@ class Flux(StockFamily):
                 count, height // 2, width // 2, embeds.device, embeds.dtype
             ),
         ).sample
-        # In units of latents, so that a pixel of them is one "pixel".
+        # The unpacking expects pixels; with latents as unit, one latent is one "pixel".
         predicted = _PIPELINE._unpack_latents(tokens, height, width, 1)
         return Prediction(predicted.float(), noise - latents)
 
     def _prompts(self, request: SampleRequest) -> dict[str, Any]:
-        """``guidance`` is the scale that dev reads: no pass for a negative prompt."""
+        """``guidance`` is an input of dev: no pass for a negative prompt."""
         return {
             "prompt_embeds": self._as_batch(request.positive["embeds"]),
             "pooled_prompt_embeds": self._as_batch(request.positive["pooled"]),

@@ -1,9 +1,9 @@
-"""How a FLUX.1 model lies in files; ``families.flux`` puts it into its facts.
+"""FLUX.1 models in single files; used by the facts of ``families.flux``.
 
-Checkpoints of Black Forest Labs hold the transformer alone, ComfyUI's "all in one"
-files the other parts too, under its own prefixes. diffusers' own converter holds the
-width 3072 and copies every tensor; this one takes the width from the file and slices,
-so that weights stay where they are in the file.
+Checkpoints of Black Forest Labs contain only the transformer; ComfyUI's "all in one"
+files contain the other parts too, under their own prefixes. The converter of diffusers
+assumes the width 3072 and copies every tensor; this one reads the width from the file
+and slices, so that weights stay memory-mapped.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _SINGLE_NORMS = {
 
 
 def is_flux_file(header: Header) -> bool:
-    """FLUX.1, and not a relative whose blocks have no modulation of their own."""
+    """FLUX.1, excluding relatives whose blocks have no modulation of their own."""
     return any(
         header.any(f"{prefix}{name}")
         for prefix in _PREFIXES
@@ -71,7 +71,7 @@ def _adapt(config: dict[str, Any], header: Header, prefix: str) -> dict[str, Any
 
 
 def flux_config(config: dict[str, Any], names: Mapping[str, object]) -> dict[str, Any]:
-    """Depth and guidance as the file has them: dev, schnell and pruned relatives.
+    """Set depth and guidance from the file: dev, schnell and pruned relatives.
 
     Args:
         config: of a FLUX.1 transformer.

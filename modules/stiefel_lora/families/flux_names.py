@@ -1,8 +1,8 @@
-"""Layers of FLUX.1's transformer: names of the original checkpoint and of diffusers.
+"""Layer names of FLUX.1's transformer in the original checkpoint and in diffusers.
 
-The one table of it. Base models (``families.flux_files``) and LoRA files
-(``files.keys_flux``, ``files.fused_flux``) both read it. Left is always the original of
-Black Forest Labs, right diffusers.
+This is the only table of them; base models (``families.flux_files``) and LoRA files
+(``files.keys_flux``, ``files.fused_flux``) both use it. Keys are the names of Black
+Forest Labs, values those of diffusers.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ DOUBLE = {
 }
 SINGLE = {"modulation.lin": "norm.linear", "linear2": "proj_out"}
 
-# One layer of the original is several of diffusers, whose rows lie one after the other.
+# One layer of the original is several layers of diffusers, with concatenated rows.
 FUSED_DOUBLE = {
     "img_attn.qkv": ("attn.to_q", "attn.to_k", "attn.to_v"),
     "txt_attn.qkv": ("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj"),

@@ -1,4 +1,4 @@
-"""FLUX.1 (dev, schnell): what differs from other families."""
+"""FLUX.1 (dev, schnell): differences from other families."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _DEV_TOKENS, _SCHNELL_TOKENS = 512, 256
 
 
 def is_guided(transformer: Mapping[str, Any]) -> bool:
-    """Whether a transformer reads a guidance scale: dev does, schnell does not."""
+    """Return whether a transformer takes a guidance scale (dev, not schnell)."""
     return bool(transformer.get("guidance_embeds", False))
 
 
 def t5_tokens(transformer: Mapping[str, Any], asked: int | None) -> int:
-    """Length of a caption that T5 encodes: as set, or as the model was trained.
+    """Length of captions encoded by T5: as set, or as the model was trained.
 
     Args:
         transformer: its ``config.json``.
@@ -38,12 +38,12 @@ RECORD = FamilyRecord(
     predicts_flow=True,
     # Patches of 2 x 2 latents, which are 8 x 8 pixels each.
     pixel_step=16,
-    # An image is made in one pass, guided by a scale that the model reads.
+    # The guidance scale is an input of the model, so there is no second pass.
     negative_prompts=False,
     dispatches_attention=True,
     t5_tokens=t5_tokens,
-    # The feed-forward layers of the text's side and proj_out are in "full" only, as in
-    # OneTrainer.
+    # As in OneTrainer, the feed-forward layers of the text stream and proj_out are only
+    # in "full".
     layer_presets={
         "attn-only": ("attn",),
         "attn-mlp": ("attn", "ff.net", "proj_mlp"),
@@ -77,7 +77,7 @@ RECORD = FamilyRecord(
             *(f"lora_unet_{name.replace('.', '_')}." for name in OUTSIDE_BLOCKS),
         ),
         fusing="stiefel_lora.files.fused_flux",
-        # Tools read its alphas layer by layer, and fused layers need their own.
+        # Tools read its alphas per layer, and fused layers need their own.
         one_alpha=False,
     ),
 )

@@ -18,9 +18,9 @@ __all__ = ["decode_latents", "encode_latents", "image_of"]
 
 
 def encode_latents(vae: Any, pixels: Tensor) -> Tensor:
-    """From ``(batch, 3, H, W)`` in [-1, 1] to ``(batch, channels, h, w)`` latents.
+    """Encode ``(batch, 3, H, W)`` in [-1, 1] to ``(batch, channels, h, w)`` latents.
 
-    The mean is taken, not a sample: the same image gives the same latents.
+    Uses the mean instead of a sample, so that an image always has the same latents.
     """
     mean, std = _statistics(vae, pixels)
     found = vae.encode(pixels).latent_dist.mode()
@@ -28,13 +28,13 @@ def encode_latents(vae: Any, pixels: Tensor) -> Tensor:
 
 
 def decode_latents(vae: Any, latents: Tensor) -> Tensor:
-    """From ``(batch, channels, h, w)`` latents to ``(batch, 3, H, W)`` pixels."""
+    """Decode ``(batch, channels, h, w)`` latents to ``(batch, 3, H, W)`` pixels."""
     mean, std = _statistics(vae, latents)
     return vae.decode(latents * std / vae.config.scaling_factor + mean).sample
 
 
 def image_of(pixels: Tensor) -> Image.Image:
-    """From ``(3, height, width)`` in [-1, 1] to an image; what is outside is cut."""
+    """Convert ``(3, height, width)`` in [-1, 1] to an image; values are clipped."""
     levels = (pixels / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)
     return Image.fromarray(levels.permute(1, 2, 0).cpu().numpy())
 

@@ -1,4 +1,4 @@
-"""Find, check and open the base model that a configuration names."""
+"""Find, check and open the base model of a configuration."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["check_model", "open_family"]
 
 
 def check_model(config: TrainConfig) -> ModelSource | None:
-    """Look at the base model before anything expensive.
+    """Check the base model before anything expensive.
 
     Returns:
-        Where its parts are; None for a name on the hub that is not on this machine yet.
+        Its parts; None for a hub name that has not been downloaded yet.
 
     Raises:
         ModelError: missing, damaged or of another family.
@@ -31,7 +31,7 @@ def check_model(config: TrainConfig) -> ModelSource | None:
 def open_family(
     config: TrainConfig, device: torch.device, source: ModelSource | None = None
 ) -> Family:
-    """Open the base model of a configuration; weights are read when first needed.
+    """Open the base model of a configuration; weights are loaded when first needed.
 
     Args:
         config: names the base model.

@@ -1,4 +1,4 @@
-"""What families do alike with the parts of a stock pipeline of diffusers."""
+"""Base of families that use the parts of a stock diffusers pipeline."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ __all__ = ["StockFamily"]
 
 
 class StockFamily(TrainableText):
-    """Each part is read when it is first needed.
+    """Base of families; each part is loaded when it is first needed.
 
-    Denoiser and text encoders hold ``weight_dtype``; the VAE is always float32, since
-    SDXL's own overflows in float16. A family names its parts and says what its
-    denoiser is told.
+    Denoiser and text encoders have ``weight_dtype``; the VAE is always float32, since
+    SDXL's overflows in float16. A family defines its parts and the inputs of its
+    denoiser.
 
     Args:
         source: where the parts come from.
@@ -42,7 +42,7 @@ class StockFamily(TrainableText):
     denoiser_class: ClassVar[Any]
 
     pipeline: ClassVar[Any]
-    """Stock pipeline; its parts are handed over one by one, absent ones as None."""
+    """Stock pipeline class; parts are passed one by one, absent ones as None."""
 
     def __init__(
         self,
@@ -61,24 +61,24 @@ class StockFamily(TrainableText):
         self._schedule = self._training_schedule()
         self._vae: Any = None
 
-    # What the families differ in ------------------------------------------------------
+    # Differences between families ---------------------------------------------------
 
     def _training_schedule(self) -> Any:
-        """The noise levels of training, checked."""
+        """Checked noise schedule of training."""
         raise NotImplementedError
 
     def _about_frame(self, frame: Frame) -> dict[str, Tensor]:
-        """What the denoiser is told of an image beside its latents."""
+        """Inputs of the denoiser for an image besides its latents."""
         return {}
 
     def _prompts(self, request: SampleRequest) -> dict[str, Any]:
-        """Encoded prompts as the stock pipeline takes them."""
+        """Encoded prompts in the form that the stock pipeline takes."""
         raise NotImplementedError
 
     def _unpacked(self, latents: Tensor, request: SampleRequest, scale: int) -> Tensor:
-        """From what the stock pipeline returns to ``(1, channels, h, w)`` latents.
+        """Convert output of the stock pipeline to ``(1, channels, h, w)`` latents.
 
-        ``scale`` is the pixels along a side of one latent.
+        ``scale`` is the number of pixels per latent along a side.
         """
         return latents
 
@@ -86,7 +86,7 @@ class StockFamily(TrainableText):
 
     @functools.cached_property
     def denoiser(self) -> nn.Module:
-        """What is trained, on the device, frozen."""
+        """The trained part on the device, frozen."""
         model = self._source.load(self.component, self.denoiser_class, self._dtype)
         return model.requires_grad_(False).to(self.device)
 
@@ -100,7 +100,7 @@ class StockFamily(TrainableText):
         return int(self._schedule.config.num_train_timesteps)
 
     def set_gradient_checkpointing(self, enabled: bool) -> None:
-        """Compute activations twice in place of keeping them."""
+        """Recompute activations in the backward pass instead of storing them."""
         denoiser: Any = self.denoiser
         if enabled:
             denoiser.enable_gradient_checkpointing()
@@ -128,7 +128,7 @@ class StockFamily(TrainableText):
 
     @torch.no_grad()
     def encode_image(self, pixels: Tensor, frame: Frame) -> dict[str, Tensor]:
-        """``latents (channels, h, w)`` float32, and what else the denoiser is told."""
+        """``latents (channels, h, w)`` float32 and other inputs of the denoiser."""
         latents = encode_latents(self._vae_on_device(), pixels.to(self.device)[None])
         return {"latents": latents[0].cpu(), **self._about_frame(frame)}
 
@@ -140,7 +140,7 @@ class StockFamily(TrainableText):
             torch.cuda.empty_cache()
 
     def sample(self, request: SampleRequest) -> Image.Image:
-        """Make one image with the denoiser as it is now."""
+        """Generate one image with the current denoiser."""
         return image_of(self.sample_pixels(request))
 
     def sample_pixels(self, request: SampleRequest) -> Tensor:

@@ -1,4 +1,4 @@
-"""What training asks of a model family."""
+"""Interface of a model family to training."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ __all__ = ["Batch", "Family", "Prediction", "SampleRequest", "evaluating"]
 
 Batch: TypeAlias = dict[str, Tensor]
 """Encoded images and captions, stacked: ``latents (batch, channels, h, w)`` and
-whatever else the family's encoders returned."""
+everything else that the family's encoders return."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What the denoiser said and what it should have said, both float32.
+    """Model prediction and target, both float32.
 
-    Both have the shape of the latents; what a difference costs is training's business
-    (``training.loss``).
+    Both have the shape of the latents; the loss between them is computed in
+    ``training.loss``.
     """
 
     predicted: Tensor
@@ -37,10 +37,10 @@ class Prediction:
 
 @dataclasses.dataclass(frozen=True)
 class SampleRequest:
-    """One sample image with its prompt already encoded.
+    """One sample image with its encoded prompt.
 
-    ``positive`` and ``negative`` are what ``Family.encode_caption`` returned; without
-    ``negative`` the model's own empty prompt takes its place.
+    ``positive`` and ``negative`` are results of ``Family.encode_caption``; without
+    ``negative``, the model's own unconditional prompt is used.
     """
 
     positive: dict[str, Tensor]
@@ -63,40 +63,40 @@ class Family(Protocol):
     """Name of the family in configurations and files."""
 
     facts: FamilyFacts
-    """What tells it from other families."""
+    """Record of the differences from other families."""
 
     component: str
-    """Part of the pipeline that is trained, and the prefix of its keys in files."""
+    """Trained part of the pipeline, also the prefix of its keys in files."""
 
     base_fingerprint: str
-    """Hash of the denoiser's weights and settings: the same wherever the folder is."""
+    """Hash of the denoiser's weights and settings, independent of their location."""
 
     text_fingerprint: str
-    """The same of the text encoders and tokenizers."""
+    """Hash of the text encoders and tokenizers."""
 
     image_fingerprint: str
-    """The same of the VAE."""
+    """Hash of the VAE."""
 
     prediction_type: str
-    """What the denoiser predicts: ``epsilon``, ``v_prediction`` or ``flow``."""
+    """Prediction of the denoiser: ``epsilon``, ``v_prediction`` or ``flow``."""
 
     text_models: ClassVar[Mapping[str, Any]]
     """Text encoders by part, with their classes."""
 
     trained_text: Sequence[str]
-    """Text encoders that were asked for with ``text_encoder``."""
+    """Text encoders that ``text_encoder`` has opened for training."""
 
     guidance_scale: float
-    """What a guidance-distilled denoiser is told while it trains and is measured;
-    others do not look at it."""
+    """Guidance input of a guidance-distilled denoiser in training and validation;
+    other denoisers ignore it."""
 
     @property
     def denoiser(self) -> nn.Module:
-        """The trained part, loaded at the first use, on the device, frozen."""
+        """The trained part on the device, frozen; loaded on first use."""
         ...
 
     def skeleton(self) -> nn.Module:
-        """The trained part without its numbers (meta device), to look at its layers."""
+        """The trained part on the meta device, to inspect its layers."""
         ...
 
     @property
@@ -105,7 +105,7 @@ class Family(Protocol):
         ...
 
     def text_skeleton(self, part: str) -> nn.Module:
-        """A text encoder without its numbers (meta device)."""
+        """A text encoder on the meta device."""
         ...
 
     def text_encoder(self, part: str) -> nn.Module:
@@ -115,17 +115,17 @@ class Family(Protocol):
     def encode_captions(
         self, captions: Sequence[str], known: Batch | None = None
     ) -> Batch:
-        """Encode captions on the device, with gradients where they are asked for.
+        """Encode captions on the device, with gradients if enabled.
 
-        With ``known``, the captions as they were encoded before training, only the
-        encoders that are trained are asked.
+        ``known`` are the same captions as encoded before training; with it, only the
+        trained encoders are run.
         """
         ...
 
     def encode_caption(
         self, caption: str, known: dict[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
-        """Encode one caption; ``known`` is what this returned before training."""
+        """Encode one caption; ``known`` is the result from before training."""
         ...
 
     def encode_image(self, pixels: Tensor, frame: Frame) -> dict[str, Tensor]:
@@ -137,18 +137,18 @@ class Family(Protocol):
         ...
 
     def timesteps_at(self, places: Tensor) -> Tensor:
-        """Timesteps at ``places`` (batch,) in [0, 1), 0 without noise.
+        """Timesteps at ``places`` (batch,) in [0, 1), where 0 is without noise.
 
-        Whole numbers for a schedule of single steps, any numbers for a flow.
+        Integers for a discrete schedule, any numbers for a flow.
         """
         ...
 
     def signal_to_noise(self, timesteps: Tensor) -> Tensor:
-        """Power of signal over power of noise at ``timesteps``, ``(batch,)``."""
+        """Signal-to-noise ratio of the power at ``timesteps``, ``(batch,)``."""
         ...
 
     def resolution_shift(self, height: int, width: int) -> float:
-        """Shift of the noise levels at a size of the latents, 1 where there is none.
+        """Shift of the noise levels for a size of the latents; 1 if there is none.
 
         Places u become s u / (1 + (s - 1) u).
         """
@@ -157,7 +157,7 @@ class Family(Protocol):
     def predict(
         self, denoiser: nn.Module, batch: Batch, noise: Tensor, timesteps: Tensor
     ) -> Prediction:
-        """Noise the latents and let the denoiser predict.
+        """Add noise to the latents and run the denoiser.
 
         Args:
             denoiser: ``self.denoiser``, perhaps wrapped for mixed precision.
@@ -168,22 +168,22 @@ class Family(Protocol):
         ...
 
     def sample(self, request: SampleRequest) -> Image.Image:
-        """Make one image with the denoiser as it is now."""
+        """Generate one image with the current denoiser."""
         ...
 
     def set_gradient_checkpointing(self, enabled: bool) -> None:
-        """Compute activations twice in place of keeping them."""
+        """Recompute activations in the backward pass instead of storing them."""
         ...
 
     @property
     def device(self) -> torch.device:
-        """Where the model computes."""
+        """Device of the model."""
         ...
 
 
 @contextlib.contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Put a module into evaluation mode for a while."""
+    """Put a module into evaluation mode temporarily."""
     was_training = module.training
     module.eval()
     try:

@@ -1,4 +1,4 @@
-"""One record a family: everything that differs between families, without torch.
+"""One record per family: everything that differs between families, without torch.
 
 Code that treats families differently reads a field of the record, never compares a
 name. What needs torch (the model class, tables of layers, walks for the memory
@@ -34,53 +34,53 @@ class LoraFileFacts:
     """``modelspec.implementation``: the original code of the model."""
 
     network: str
-    """``ss_network_module``: tools choose their reader by it."""
+    """``ss_network_module``, by which tools select their loader."""
 
     kohya: str
     """Target of the :class:`~stiefel_lora.files.kohya_names.KohyaNames`."""
 
     marks: tuple[str, ...] = ()
-    """Beginnings of kohya keys that only files of this family have. Files without the
+    """Prefixes of kohya keys that only files of this family have. Files without the
     marks of any family are read as the default family."""
 
     fusing: str | None = None
-    """Module with ``fuse`` and ``split``, where kohya-style files fuse layers."""
+    """Module with ``fuse`` and ``split``, if kohya-style files fuse layers."""
 
     spellings: tuple[str, ...] = ()
     """Spellings of files that not every family has."""
 
     notes: tuple[str, ...] = ()
-    """Beginnings of ``ss_base_model_version`` and ``modelspec.architecture`` in files
-    of any tool."""
+    """Prefixes of ``ss_base_model_version`` and ``modelspec.architecture`` in files of
+    any tool."""
 
     places: str | None = None
-    """Pattern of underscored paths by which the family is found among those that share
-    its names; that of the default family may fit others too."""
+    """Pattern of underscored paths that identifies the family among those with the same
+    names; the default family's may also match others."""
 
     blocks: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    """List of blocks -> their number, where other models have more by the same
-    names."""
+    """List of blocks -> their number, where other models with the same names have
+    more."""
 
     one_alpha: bool = True
-    """Whether a kohya-style file is written with one alpha for all layers, since
-    diffusers applies one of them to all."""
+    """Whether a kohya-style file has one alpha for all layers, since diffusers applies
+    one of them to all."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Relative:
-    """A model that looks like one of the family and cannot be trained.
+    """A model that resembles the family but cannot be trained.
 
-    Its denoiser is told by what it reads: either by the width of the text or by the
-    channels, which then are more than it predicts.
+    It is recognized by the inputs of its denoiser: either the width of the text or the
+    number of channels, which then exceeds its output.
     """
 
     name: str
     channels: int | None = None
     context: int | None = None
-    """Numbers a token of the text."""
+    """Width of a text token."""
 
     reads_sizes: bool = False
-    """Whether only a denoiser that reads sizes of images is meant."""
+    """Whether this only applies to denoisers with image sizes as input."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,13 +94,13 @@ class FamilyRecord:
     """Value of ``model_type``, and folder of presets and stock settings."""
 
     label: str
-    """Name in sentences."""
+    """Name in messages."""
 
     model: str
     """Target of the class that trains and samples (``families.protocol.Family``)."""
 
     denoiser: str
-    """Part that is trained, by its name in the diffusers layout."""
+    """Trained part, by its name in the diffusers layout."""
 
     memory: str
     """Target of the :class:`~stiefel_lora.memory.steps.Architecture`."""
@@ -108,53 +108,53 @@ class FamilyRecord:
     lora_files: LoraFileFacts
 
     layer_presets: Mapping[str, tuple[str, ...]]
-    """``layer_filter_preset`` -> pieces of names, one of which the name of a layer must
-    hold; none: every linear layer."""
+    """``layer_filter_preset`` -> parts of names, one of which a layer's name must
+    contain; none: every linear layer."""
 
     text_readers: Mapping[str, tuple[str, ...]]
-    """Text encoder -> pieces of names of the first layers of the denoiser that read its
+    """Text encoder -> parts of the names of the denoiser's first layers that use its
     output."""
 
     unread_text_layers: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    """Text encoder -> number of its last layers whose output the denoiser never
-    reads."""
+    """Text encoder -> number of its last layers whose output the denoiser does not
+    use."""
 
     text_width: int | None = None
-    """Numbers a token of the text that a U-Net reads; families that share names are
-    told apart by it."""
+    """Width of a text token for the U-Net, which distinguishes families with the same
+    names."""
 
     relatives: tuple[Relative, ...] = ()
-    """Models that are refused by their name."""
+    """Models that are rejected by name."""
 
     strangers: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """Beginning of a tensor's name that only another model has -> that model."""
+    """Prefix of a tensor name that only another model has -> that model."""
 
     own_short_label: str | None = None
-    """Shorter name where a sentence lists families; unset: the label."""
+    """Shorter name for lists of families in messages; by default, the label."""
 
     predicts_flow: bool = False
     """Whether the denoiser predicts a flow between image and noise."""
 
     pixel_step: int = 8
-    """Sides of images are multiples of this: pixels of a latent times latents of a
+    """Sides of images are multiples of this: pixels per latent times latents per
     patch."""
 
     negative_prompts: bool = True
-    """Whether samples take a negative prompt."""
+    """Whether samples support a negative prompt."""
 
     dispatches_attention: bool = False
-    """Whether diffusers can switch its attention to the package flash-attn."""
+    """Whether diffusers can use the package flash-attn for its attention."""
 
     t5_tokens: Callable[[Mapping[str, Any], int | None], int] | None = None
-    """Tokens of a caption that T5 reads, from the settings of the denoiser and
+    """Number of T5 tokens of a caption, from the settings of the denoiser and
     ``text_encoder_2_sequence_length``; None for a family without T5."""
 
     stock: Path | None = None
-    """Folder of the stock settings; unset: that in ``KNOWN``."""
+    """Folder of the stock settings; by default, the one in ``KNOWN``."""
 
     @property
     def short_label(self) -> str:
-        """Name where a sentence lists families."""
+        """Name for lists of families in messages."""
         return self.own_short_label or self.label
 
     @property

@@ -37,7 +37,7 @@ def _is_file(header: Header) -> bool:
 
 
 class Sd15(UNetFamily):
-    """The U-Net is told the caption alone."""
+    """Stable Diffusion 1.5; the caption is the only other input of its U-Net."""
 
     name = RECORD.name
     facts = FamilyFacts(
@@ -84,7 +84,7 @@ class Sd15(UNetFamily):
     def _empty_prompt(self) -> dict[str, Tensor]:
         """Encode the empty text, once unless the encoder is trained.
 
-        The encoder does not stay for it.
+        The encoder is released afterwards.
         """
         if self._nothing is None or self.trained_text:
             self._nothing = self.encode_caption("")

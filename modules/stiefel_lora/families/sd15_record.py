@@ -1,4 +1,4 @@
-"""Stable Diffusion 1.5 and 1.4: what differs from other families."""
+"""Stable Diffusion 1.5 and 1.4: differences from other families."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ RECORD = FamilyRecord(
             r"^down_blocks_(0_attentions|3_)|^up_blocks_3_|"
             r"^input_blocks_[12]_1_|^(in|out)put_blocks_(9|1[01])_"
         ),
-        # Its one text encoder has no number, and its blocks have diffusers' names,
-        # where SDXL's have those of the original.
+        # Its only text encoder has no number, and its blocks have the names of
+        # diffusers, where SDXL's have the original ones.
         marks=(
             "lora_te_",
             *("lora_unet_down_blocks_", "lora_unet_mid_block_", "lora_unet_up_blocks_"),

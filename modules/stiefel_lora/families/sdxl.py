@@ -1,4 +1,4 @@
-"""Stable Diffusion XL: two CLIP text encoders, a VAE and a U-Net that is trained."""
+"""Stable Diffusion XL: two CLIP text encoders, a VAE and the trained U-Net."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _is_file(header: Header) -> bool:
 
 
 class Sdxl(UNetFamily):
-    """The U-Net is told the pooled caption, and sizes and place of the image."""
+    """Stable Diffusion XL; its U-Net also gets the pooled caption, sizes and crop."""
 
     name = RECORD.name
     facts = FamilyFacts(
@@ -67,7 +67,7 @@ class Sdxl(UNetFamily):
     pipeline = diffusers.StableDiffusionXLPipeline
 
     def _encode_text(self, part: str, captions: Sequence[str]) -> Batch:
-        """The penultimate hidden states, and the projected output of the second.
+        """Penultimate hidden states, and the projected output of the second encoder.
 
         ``embeds (batch, 77, 768)``, and ``embeds (batch, 77, 1280)`` with ``pooled
         (batch, 1280)`` (SDXL's own sizes).
@@ -78,7 +78,7 @@ class Sdxl(UNetFamily):
         return said | ({"pooled": found.text_embeds} if part == _SECOND else {})
 
     def _joined(self, said: Mapping[str, Batch], known: Batch) -> Batch:
-        """The ``embeds`` of both encoders side by side: ``(batch, 77, 2048)``."""
+        """Concatenated ``embeds`` of both encoders: ``(batch, 77, 2048)``."""
         pieces = [batch["embeds"] for batch in said.values()]
         if len(pieces) == 1:
             own, whole = pieces[0].shape[-1], known["embeds"]
@@ -108,7 +108,7 @@ class Sdxl(UNetFamily):
         }
         if request.guidance <= 1:
             return prompts
-        # Without a negative prompt SDXL takes zeros, not the encoded empty text.
+        # Without a negative prompt, SDXL uses zeros instead of the encoded empty text.
         negative = request.negative or {
             name: torch.zeros_like(value) for name, value in request.positive.items()
         }

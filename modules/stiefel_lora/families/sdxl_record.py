@@ -1,4 +1,4 @@
-"""Stable Diffusion XL: what differs from other families."""
+"""Stable Diffusion XL: differences from other families."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ RECORD = FamilyRecord(
         *UNET_RELATIVES,
         Relative("the SDXL refiner", context=1280, reads_sizes=True),
     ),
-    # The penultimate hidden states are read, and of the second encoder the projected
-    # output of the last one too.
+    # The penultimate hidden states are used, and also the projected last output of the
+    # second encoder.
     unread_text_layers={"text_encoder": 1},
     text_readers={
         "text_encoder": ("attn2.to_k", "attn2.to_v"),
         "text_encoder_2": ("add_embedding.linear_1", "attn2.to_k", "attn2.to_v"),
     },
     lora_files=LoraFileFacts(
-        # A1111 hides a LoRA from SDXL unless this name starts with "sdxl_".
+        # A1111 only offers a LoRA for SDXL if this name starts with "sdxl_".
         base_version="sdxl_base_v1-0",
         architecture="stable-diffusion-xl-v1-base/lora",
         implementation="https://github.com/Stability-AI/generative-models",

@@ -1,4 +1,4 @@
-"""Text encoders that are trained: they stay, and captions go through them each step."""
+"""Trained text encoders: they stay loaded, and encode captions at every step."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ __all__ = ["TrainableText", "checkpoint_layers"]
 
 
 class TrainableText:
-    """Text encoders one by one, each read when it is first asked.
+    """Base of families with trainable text encoders, each loaded on first use.
 
-    A family says in ``_encode_text`` what its denoiser is told by each of them.
+    A family implements ``_encode_text``, which returns the denoiser's inputs from one
+    encoder.
 
     Args:
         source: where the parts come from.
@@ -46,22 +47,22 @@ class TrainableText:
         self._tokenizers: dict[str, Any] = {}
 
     def _encode_text(self, part: str, captions: Sequence[str]) -> Batch:
-        """What one encoder says of captions."""
+        """Output of one encoder for captions."""
         raise NotImplementedError
 
     def _joined(self, said: Mapping[str, Batch], known: Batch) -> Batch:
-        """What encoders say, in the place of what was known of them."""
+        """Outputs of encoders, replacing the known ones."""
         return {**known, **{n: t for batch in said.values() for n, t in batch.items()}}
 
     def encode_captions(
         self, captions: Sequence[str], known: Batch | None = None
     ) -> Batch:
-        """Encode captions on the device, with gradients where they are asked for.
+        """Encode captions on the device, with gradients if enabled.
 
         Args:
             captions: the texts.
-            known: the same captions as they were encoded before training, stacked:
-                only the encoders that are trained are asked then.
+            known: the same captions as encoded before training, stacked; with it, only
+                the trained encoders are run.
         """
         parts = self.text_models if known is None else self.trained_text
         said = {
@@ -77,14 +78,14 @@ class TrainableText:
     def encode_caption(
         self, caption: str, known: dict[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
-        """One caption by itself, on the CPU and without the batch dimension.
+        """Encode one caption, on the CPU and without the batch dimension.
 
-        What is longer than the tokens of an encoder is cut off and said in the log.
+        Text beyond the token limit of an encoder is cut off, with a log message.
 
         Args:
             caption: the text.
-            known: what this returned before training; only the encoders that are
-                trained are asked then.
+            known: result from before training; with it, only the trained encoders are
+                run.
         """
         batch = None
         if known is not None:
@@ -124,10 +125,11 @@ class TrainableText:
 
 
 def checkpoint_layers(encoder: nn.Module) -> None:
-    """Let the layers of a text encoder compute their activations twice.
+    """Recompute activations of the layers of a text encoder in the backward pass.
 
-    transformers asks whether a layer trains. Only the layer itself says so, not what
-    it is made of: dropout stays off, and there is no random state to keep.
+    transformers checks whether a layer is in training mode. Only the layer itself is
+    put into it, not its children: dropout stays off, and there is no random state to
+    keep.
     """
     again = functools.partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
     layers: list[Any] = [

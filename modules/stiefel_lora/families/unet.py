@@ -1,4 +1,4 @@
-"""What SDXL and SD 1.5 have in common: a U-Net that denoises step by step."""
+"""Base of SDXL and SD 1.5: a U-Net with a discrete noise schedule."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ UNET_FILES = {
     "unet": InFiles(_UNET, ("model.diffusion_model.",), LDM_UNET),
     "vae": InFiles(diffusers.AutoencoderKL, ("first_stage_model.", "vae."), LDM_VAE),
 }
-"""How U-Net and VAE lie in the files of CompVis and Stability AI."""
+"""Layouts of U-Net and VAE in files of CompVis and Stability AI."""
 
 
 def unet_fits(*encoders: str) -> tuple[Fit, ...]:
-    """A U-Net that reads the VAE's latents and the outputs of the encoders in a row."""
+    """A U-Net that fits the VAE's latents and the concatenated encoder outputs."""
     widths = [(encoder, "hidden_size") for encoder in encoders]
     return (
         latents_fit("unet"),
@@ -39,7 +39,7 @@ def unet_fits(*encoders: str) -> tuple[Fit, ...]:
 
 
 def v_prediction_marks(known: dict[str, Any], header: Header) -> dict[str, Any]:
-    """Marks that files of models with v-prediction carry, as ComfyUI reads them."""
+    """Marks of v-prediction models in files, as ComfyUI reads them."""
     if not header.has("v_pred"):
         return known
     changed = {**known, "prediction_type": "v_prediction"}
@@ -49,7 +49,7 @@ def v_prediction_marks(known: dict[str, Any], header: Header) -> dict[str, Any]:
 
 
 class UNetFamily(StockFamily):
-    """The U-Net predicts the noise, or the velocity where it was made for it."""
+    """U-Net that predicts the noise, or the velocity if it was trained for it."""
 
     component = "unet"
     denoiser_class = _UNET
@@ -62,7 +62,7 @@ class UNetFamily(StockFamily):
         self.prediction_type = self._schedule.config.prediction_type
 
     def _conditions(self, batch: Batch) -> dict[str, Any]:
-        """Further arguments of the U-Net."""
+        """Additional arguments of the U-Net."""
         return {}
 
     def _training_schedule(self) -> Any:
@@ -70,8 +70,8 @@ class UNetFamily(StockFamily):
         kind = schedule.config.prediction_type
         if kind not in ("epsilon", "v_prediction"):
             raise ModelError(
-                f"The base model {self._source.name} predicts {kind!r}; training knows "
-                f"'epsilon' and 'v_prediction'."
+                f"The base model {self._source.name} predicts {kind!r}; training "
+                f"supports 'epsilon' and 'v_prediction'."
             )
         return schedule
 
@@ -82,7 +82,7 @@ class UNetFamily(StockFamily):
         return (places.double() * self.timesteps).long()
 
     def signal_to_noise(self, timesteps: Tensor) -> Tensor:
-        """Power of signal over power of noise."""
+        """Signal-to-noise ratio of the power."""
         return signal_to_noise(self._schedule.alphas_cumprod, timesteps)
 
     def resolution_shift(self, height: int, width: int) -> float:
@@ -92,7 +92,7 @@ class UNetFamily(StockFamily):
     def predict(
         self, denoiser: nn.Module, batch: Batch, noise: Tensor, timesteps: Tensor
     ) -> Prediction:
-        """Predict the noise, or the velocity where the model was made for it."""
+        """Predict the noise, or the velocity if the model was trained for it."""
         latents = batch["latents"]
         noisy = self._schedule.add_noise(latents, noise, timesteps)
         predicted = denoiser(

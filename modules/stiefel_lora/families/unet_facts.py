@@ -1,4 +1,4 @@
-"""What all families with a U-Net share; their records name it."""
+"""Facts shared by all families with a U-Net; their records use them."""
 
 from __future__ import annotations
 

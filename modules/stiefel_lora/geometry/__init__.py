@@ -1,4 +1,4 @@
-"""Pure functions of tensors with leading batch dimensions; torch and nothing else."""
+"""Pure functions of tensors with leading batch dimensions; needs only torch."""
 
 from __future__ import annotations
 

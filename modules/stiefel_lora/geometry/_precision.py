@@ -1,7 +1,7 @@
-"""Full float32 matrix products, whatever the host program has allowed.
+"""Full float32 matrix products, whatever precision the host program has set.
 
-TF32 keeps 10 bits of mantissa: a Gram matrix loses three digits of orthonormality.
-Autocast would do worse. Geometry therefore runs inside this context.
+TF32 keeps 10 bits of mantissa, so a Gram matrix loses three digits of orthonormality;
+autocast is worse. Therefore all geometry runs inside this context.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ __all__ = ["full_precision"]
 
 @contextlib.contextmanager
 def full_precision(device_type: str = "cpu") -> Iterator[None]:
-    """Pin float32 products to float32 and switch autocast off inside the block."""
+    """Compute float32 products in float32 and disable autocast inside the block."""
     before = torch.get_float32_matmul_precision()
-    # Writing the setting resets backend flags, so it is left alone where it is right.
+    # Writing the setting resets backend flags, so it is skipped if not needed.
     if before != "highest":
         torch.set_float32_matmul_precision("highest")
     try:

@@ -1,9 +1,9 @@
-"""LAPACK's iterative factorizations, with another way where one does not converge.
+"""LAPACK's iterative factorizations, with a fallback if one does not converge.
 
 Divide and conquer (gesdd) can fail on a finite matrix with clusters of equal singular
-values, in one build of LAPACK and not in the next; steps by msign make all singular
-values nearly equal. The batch is then factored again in float64, and by another
-algorithm if that fails, too. Where the first attempt succeeds its bits are returned.
+values, depending on the build of LAPACK; steps by msign make all singular values nearly
+equal. The batch is then factored again in float64, and by another algorithm if that
+fails, too. If the first attempt succeeds, its result is returned unchanged.
 """
 
 from __future__ import annotations

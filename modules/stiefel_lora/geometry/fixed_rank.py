@@ -1,6 +1,6 @@
 r"""The manifold of m x n matrices of rank r, in factors.
 
-A matrix is held as :math:`P Q^T` with P ``(*batch, m, k)`` and Q ``(*batch, n, k)``;
+A matrix is stored as :math:`P Q^T` with P ``(*batch, m, k)`` and Q ``(*batch, n, k)``;
 its m x n entries are never formed. At :math:`X = L Y^T` with orthonormal L and right
 frame R = qf(Y), a tangent vector is a pair :math:`(\dot X_L, \dot X_R)` with
 :math:`\xi = \dot X_L R^T + L \dot X_R^T` and :math:`L^T \dot X_L = 0`.
@@ -41,7 +41,7 @@ def project_factored(
 
 
 def factored_msign(p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Factors of :math:`\mathrm{msign}(P Q^T)`; what is rounding of 0 stays near 0."""
+    r"""Factors of :math:`\mathrm{msign}(P Q^T)`; rounding errors of 0 stay near 0."""
     left, core, right = _core(p, q)
     return left @ polar_factor(_not_above_one(core)), right
 
@@ -51,7 +51,7 @@ def truncate_factored(p: Tensor, q: Tensor, rank: int) -> tuple[Tensor, Tensor, 
 
     Columns of U and V are orthonormal even where sigma is 0.
     """
-    # The SVD is that of a k x k matrix: the frames of P and Q hold all that is tall.
+    # This is the SVD of a k x k matrix: the frames of P and Q contain all tall parts.
     left, core, right = _core(p, q)
     u, sigma, vh = thin_svd(core)
     u, v = left @ u[..., :rank], right @ vh.mT[..., :rank]

@@ -1,8 +1,8 @@
 r"""Inverse square roots and polar factors by matrix products alone.
 
 Everything is batched over leading dimensions and runs a fixed number of iterations on
-r x r matrices, so nothing here waits for the device. Sums of a matrix and a product are
-one kernel each (baddbmm): on small matrices a launch costs more than its arithmetic.
+r x r matrices, so nothing synchronizes. Sums of a matrix and a product are one kernel
+each (baddbmm): on small matrices, a launch costs more than its arithmetic.
 Notation: Gram matrix
 :math:`K = M^T M`, polar factor :math:`\mathrm{msign}(M) = M (M^T M)^{-1/2} = U V^T` for
 :math:`M = U \Sigma V^T`.
@@ -42,7 +42,7 @@ _LIFT = (
     (2.300652019954817, -1.6689039845747493, 0.4188073119525673),
     (1.891301407787398, -1.2679958271945868, 0.37680408948524835),
 )
-# The same for [3e-3, 1], to within 5e-3 of 1, with one polynomial less.
+# The same for [3e-3, 1], to within 5e-3 of 1, with one polynomial fewer.
 _LIFT_JOINT = (
     (8.383673612923165, -24.765905857974534, 18.357081892887596),
     (4.043420433700426, -3.011404993841532, 0.5695121503191821),
@@ -74,7 +74,7 @@ def inverse_sqrt(
         iterations: default 12, in float64 14.
         center: middle of an interval that is known to hold all eigenvalues; K is
             divided by it, and e = max|1 - lambda / center| becomes (3 e^2 + e^3) / 4
-            in each iteration. Not given: K is divided by its largest row sum.
+            in each iteration. None: K is divided by its largest row sum.
 
     Returns:
         ``(*batch, r, r)``, symmetric to rounding.
@@ -89,8 +89,8 @@ def inverse_sqrt(
     else:
         scale = center
     forward, inverse = flat / scale, _identity(gram).expand_as(flat)
-    # Two coupled sequences, to K^(1/2) and K^(-1/2): the uncoupled one is unstable. The
-    # first product and the last half of an iteration are spared.
+    # Two coupled sequences, to K^(1/2) and K^(-1/2): the uncoupled iteration is
+    # unstable. The first product and the last half of an iteration are skipped.
     for left in range(iterations, 0, -1):
         product = forward if left == iterations else inverse @ forward
         inverse = torch.baddbmm(inverse, product, inverse, beta=1.5, alpha=-0.5)
@@ -122,10 +122,10 @@ def joint_polar_core(gram: Tensor) -> Tensor:
     """Compute K^(-1/2) of a 2r x 2r Gram matrix K where it is resolved.
 
     Like :func:`polar_core`, with two savings for a matrix that is twice as wide: K is
-    divided by its Frobenius norm, which lies below the trace and above the largest
-    eigenvalue, and there is one polynomial less. With K = M^T M, in float32, a singular
-    value of M above 3e-3 ||M||_2 r^(1/4) comes out within 5e-3 of 1, smaller ones are
-    shortened. K = 0 gives a finite result.
+    divided by its Frobenius norm, which lies between the trace and the largest
+    eigenvalue, and there is one polynomial fewer. With K = M^T M, in float32, a
+    singular value of M above 3e-3 ||M||_2 r^(1/4) comes out within 5e-3 of 1, smaller
+    ones are shortened. K = 0 gives a finite result.
 
     Args:
         gram: ``(*batch, r, r)``, symmetric, not negative beyond rounding.
@@ -153,19 +153,19 @@ def inverse_sqrt_of_retraction(gram: Tensor, steepest: float) -> Tensor:
 def damped_cholesky(gram: Tensor, shift: Tensor) -> Tensor:
     """Factor K + shift I = L L^T; return L, ``(*batch, r, r)``.
 
-    Nothing is read back, so nothing waits for the device. Where rounding has left
-    K + shift I indefinite, the shift grows by a hundredth of the trace.
+    Nothing is read back, so nothing synchronizes. If rounding makes K + shift I
+    indefinite, the shift grows by a hundredth of the trace.
 
     Args:
         gram: K, symmetric, not negative beyond rounding.
         shift: positive, ``(*batch, 1, 1)``.
     """
     identity = _identity(gram)
-    # cholesky_ex returns its failure as a tensor; cholesky would raise, and so wait.
+    # cholesky_ex returns a failure as a tensor; cholesky would raise and synchronize.
     factor, failed = torch.linalg.cholesky_ex(gram + shift * identity)
     safe = gram + (shift + 1e-2 * trace(gram)) * identity
-    # Always both, chosen by a mask: to factor the second one only on failure, the host
-    # would have to read the flag.
+    # Always both, selected by a mask: to factor the second one only on failure, the
+    # host would have to read the flag.
     other, _ = torch.linalg.cholesky_ex(safe)
     return torch.where((failed > 0)[..., None, None], other, factor)
 
@@ -173,8 +173,8 @@ def damped_cholesky(gram: Tensor, shift: Tensor) -> Tensor:
 def inverse_cholesky(gram: Tensor, shift: Tensor) -> Tensor:
     """Compute L^-1 of K + shift I = L L^T, see :func:`damped_cholesky`.
 
-    For K = M M^T the rows of L^-1 M are an orthonormal frame of M's rows, but for those
-    that are short beside the root of the shift.
+    For K = M M^T, the rows of L^-1 M are an orthonormal frame of M's rows, except for
+    rows that are short compared to the root of the shift.
     """
     factor = damped_cholesky(gram, shift)
     identity = _identity(gram).expand_as(factor)
@@ -185,10 +185,10 @@ def polar_factor(matrix: Tensor) -> Tensor:
     """Compute msign(M), the nearest matrix with orthonormal columns, without an SVD.
 
     Two passes over the Gram matrix: the first lifts small singular values, the second
-    sees what float32 could not resolve in the first. In float32 a singular value above
-    1e-3 ||M||_F comes out as 1 to rounding, one of 1e-4 ||M||_F above 1/2; smaller ones
-    are rounding of M and come out shortened instead of amplified. In float64, with one
-    more pass that lifts, these limits are 1e-6 and 1e-7. M = 0 gives 0.
+    handles what float32 could not resolve in the first. In float32, a singular value
+    above 1e-3 ||M||_F comes out as 1 to rounding, one of 1e-4 ||M||_F above 1/2;
+    smaller ones are rounding errors of M and are shortened instead of amplified. In
+    float64, with one more lifting pass, these limits are 1e-6 and 1e-7. M = 0 gives 0.
 
     Args:
         matrix: ``(*batch, m, r)`` with m >= r for orthonormal columns; a wide matrix
@@ -204,7 +204,7 @@ def polar_factor(matrix: Tensor) -> Tensor:
     found = _flat(matrix / (norm + tiny))
     if matrix.dtype == torch.float64:
         found = found @ _polynomials(found.mT @ found, _LIFT)
-        # The polynomials take values up to 1, and end up to 2e-3 above it.
+        # The polynomials accept values up to 1, and end up to 2e-3 above it.
         found = 0.99 * found
     for polynomials in (_LIFT, _POLISH):
         found = found @ _polynomials(found.mT @ found, polynomials)
@@ -240,7 +240,7 @@ def trace(matrix: Tensor) -> Tensor:
 
 
 def _flat(matrix: Tensor) -> Tensor:
-    """One batch dimension, as baddbmm takes it."""
+    """Reshape to one batch dimension, as baddbmm requires."""
     return matrix.reshape(-1, *matrix.shape[-2:])
 
 
@@ -258,7 +258,7 @@ def _polynomials(
     """
     identity = _identity(gram)
     # Rounding can make a zero eigenvalue of K negative, and the polynomials would
-    # blow it up; the shift keeps it positive.
+    # amplify it; the shift keeps it positive.
     gram = gram + 4 * torch.finfo(gram.dtype).eps * identity
     total = identity.expand_as(gram)
     for place, (a, b, c) in enumerate(polynomials, start=1):

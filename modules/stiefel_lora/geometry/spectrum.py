@@ -1,13 +1,12 @@
-r"""Singular values of a product B A from its factors, and what they say about rank.
+r"""Singular values of a product B A from its factors, and ranks derived from them.
 
 The product is never formed. With :math:`B^T B = L L^T` the squares of
 :math:`\sigma(BA)` are the eigenvalues of :math:`L^T (A A^T) L`, an r x r problem.
 Columns of B are first scaled to length 1 and the rows of A by their old lengths, so
-that lengths that undo one another cost no digits.
-Gram matrices square the singular values, so they are taken in float64: float32 ones
-lose a collapsed rank beyond :math:`\sigma_1/\sigma_i = 3000`, float64 ones keep
-everything that float32 factors can hold. Definitions with
-:math:`p_i = \sigma_i / \sum_j \sigma_j`:
+that lengths that cancel each other cost no accuracy. Gram matrices square the singular
+values, so they are computed in float64: float32 ones lose a collapsed rank beyond
+:math:`\sigma_1/\sigma_i = 3000`, float64 ones keep everything that float32 factors can
+represent. Definitions with :math:`p_i = \sigma_i / \sum_j \sigma_j`:
 
 ===============  ==============================================================
 effective rank   :math:`\exp(-\sum_i p_i \ln p_i)` (Roy and Vetterli 2007)
@@ -40,7 +39,7 @@ class RankSummary:
     k95: Tensor
 
 
-# Relative to sigma_1. Factors in float32 carry no information below their rounding.
+# Relative to sigma_1. Float32 factors carry no information below their rounding.
 _RESOLUTION = 5e-7
 
 
@@ -52,8 +51,8 @@ def product_singular_values(up: Tensor, down: Tensor) -> Tensor:
         down: A, ``(*batch, r, in)``.
 
     Returns:
-        ``(*batch, r)`` float64 on the CPU; NaN where a factor is not finite, the rest
-        of the batch unharmed.
+        ``(*batch, r)`` float64 on the CPU; NaN where a factor is not finite, without
+        affecting the rest of the batch.
     """
     left, right = _gram(up), _gram(down.mT)
     bad = ~(left.isfinite() & right.isfinite()).all(-1).all(-1, keepdim=True)
@@ -76,7 +75,7 @@ def product_singular_values(up: Tensor, down: Tensor) -> Tensor:
 
 def _gram(tall: Tensor) -> Tensor:
     """float64 M^T M of ``(*batch, m, r)``, on the CPU."""
-    # Devices without float64 (MPS) move the factor instead of its small Gram matrix.
+    # Devices without float64 (MPS) copy the factor instead of its small Gram matrix.
     device = tall.device if tall.device.type in ("cpu", "cuda") else "cpu"
     wide = tall.to(device, torch.float64)
     return (wide.mT @ wide).cpu()
@@ -88,7 +87,7 @@ def spectrum_summary(values: Tensor) -> RankSummary:
     A spectrum of NaN has NaN for both ranks, and k95 = 0.
     """
     total = values.sum(-1)
-    # NaN counts as alive, so that it is handed on.
+    # NaN counts as nonzero, so that it is propagated.
     alive = total != 0
     share = values / torch.where(alive, total, 1.0).unsqueeze(-1)
     entropy = -torch.special.xlogy(share, share).sum(-1)

@@ -1,4 +1,4 @@
-r"""The Stiefel manifold St(m, r) = {B : B^T B = I} and ways to walk on it.
+r"""The Stiefel manifold St(m, r) = {B : B^T B = I}: projections and retractions.
 
 The metric is the Euclidean one. Points and vectors are ``(*batch, m, r)`` tensors with
 m >= r. A vector xi is tangent at B when :math:`B^T\xi + \xi^T B = 0`. Then
@@ -46,8 +46,8 @@ def tangent_project(point: Tensor, vector: Tensor) -> Tensor:
 def retract_polar(point: Tensor, step: Tensor) -> Tensor:
     r"""Polar retraction :math:`(B+\xi)\,[(B+\xi)^T(B+\xi)]^{-1/2}`, of second order.
 
-    The Gram matrix is taken of B + xi itself and not as I + xi^T xi, so that an error
-    of orthonormality that B brings along is removed instead of carried on.
+    Uses the Gram matrix of B + xi itself instead of I + xi^T xi, so that an existing
+    error of orthonormality in B is removed instead of propagated.
 
     Args:
         point: ``(*batch, m, r)``, orthonormal columns.
@@ -63,20 +63,20 @@ def nearest_orthonormal(moved: Tensor, longest: float | None = None) -> Tensor:
         moved: Y, ``(*batch, m, r)``.
         longest: bound of the spectral norm of xi, at most 0.5. The eigenvalues of Y^T Y
             are then in [1, 1 + longest^2]; 4 iterations (5 in float64) bring even
-            [0.9, 1.35] to rounding, so that xi may be tangent to a few per cent only.
-            Without it 12 (14) are made.
+            [0.9, 1.35] to rounding, so xi only needs to be tangent to a few per cent.
+            Without it, there are 12 (14) iterations.
     """
     gram = moved.mT @ moved
     if longest is None:
         return moved @ inverse_sqrt(gram)
-    # K = I + xi^T xi has no eigenvalue below 1, so the middle of the interval is known
-    # without a look at K, and a third of the iterations is enough.
+    # K = I + xi^T xi has no eigenvalue below 1, so the center of the interval is known
+    # without reading K, and a third of the iterations is enough.
     iterations = 5 if moved.dtype == torch.float64 else 4
     return moved @ inverse_sqrt(gram, iterations, center=1 + longest**2 / 2)
 
 
 def retract_qr(point: Tensor, step: Tensor) -> Tensor:
-    """QR retraction qf(B + xi), of first order; it depends on the basis of B."""
+    """QR retraction qf(B + xi), of first order; depends on the basis of B."""
     return qr_gauge(point + step)[0]
 
 
@@ -90,7 +90,7 @@ def exponential_map(point: Tensor, step: Tensor) -> Tensor:
 
     With :math:`QR = \xi - B B^T\xi`, the point is :math:`B M + Q N`, where
     :math:`[M; N] = \exp([[B^T\xi, -R^T], [R, 0]])\,[I; 0]`. One Newton-Schulz step
-    removes what rounding leaves.
+    removes rounding errors.
 
     Args:
         point: ``(*batch, m, r)``, orthonormal columns.

@@ -67,7 +67,7 @@ def activation_bytes(model: Sequence[Step | Unit], kind: Kind) -> int:
 
 
 def _begins(step: Step, kind: Kind) -> bool:
-    """Whether gradients are needed from this step on."""
+    """Return whether gradients are needed from this step on."""
     return isinstance(step, Layer) and (
         step.name in kind.targets or step.name in kind.told
     )

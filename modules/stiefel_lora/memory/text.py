@@ -37,7 +37,7 @@ GATED = 6
 
 
 def is_t5(config: Config) -> bool:
-    """Whether a ``config.json`` is T5's."""
+    """Return whether a ``config.json`` is T5's."""
     return "d_model" in config or config.get("model_type") == "t5"
 
 

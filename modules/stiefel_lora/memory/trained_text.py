@@ -84,5 +84,5 @@ def told_layers(config: TrainConfig, model: Sequence[Step | Unit]) -> set[str]:
 
 
 def has_frozen_text(config: TrainConfig, settings: Settings) -> bool:
-    """Whether captions are encoded ahead: for an encoder that is not trained."""
+    """Return whether captions are encoded ahead: for an encoder that is not trained."""
     return any(p in settings and p not in config.text_encoder_rates for p in PARTS)

@@ -161,7 +161,7 @@ class Method:
             ) from error
 
     def steps_alone(self, options: Mapping[str, Any]) -> bool:
-        """Whether single parameters can be stepped with these options.
+        """Return whether single parameters can be stepped with these options.
 
         Args:
             options: option name -> value; other keys are ignored, and defaults apply to

@@ -66,7 +66,7 @@ def method(name: str) -> Method:
 
 
 def is_file_name(text: str) -> bool:
-    """Whether an entry of ``plugins`` is a path, not the name of a module."""
+    """Return whether an entry of ``plugins`` is a path, not the name of a module."""
     return text.endswith(".py") or "/" in text or "\\" in text or text.startswith("~")
 
 

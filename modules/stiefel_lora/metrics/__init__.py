@@ -1,7 +1,7 @@
-"""Ranks of a LoRA: measured (needs torch), named in logs, and drawn over time.
+"""Ranks of a LoRA: measurement (needs torch), tags in logs, and a map over time.
 
-Importing this package imports nothing: ``tags`` is the standard library alone, so that
-the queue and the window can read the curves of a run by the names that it wrote.
+Importing this package imports nothing: ``tags`` needs only the standard library, so
+that the queue and the window can read the curves of a run without torch.
 """
 
 from __future__ import annotations

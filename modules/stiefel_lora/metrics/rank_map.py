@@ -1,4 +1,4 @@
-"""An image of all blocks over time: one row a block, one column a measurement."""
+"""Image of all blocks over time: one row per block, one column per measurement."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .tags import split_section
 
 __all__ = ["heat_map"]
 
-# Viridis at nine points (matplotlib, CC0): dark is little, bright is much.
+# Viridis at nine points (matplotlib, CC0): dark is low, bright is high.
 _COLORS = np.array(
     [
         (68, 1, 84),
@@ -35,12 +35,12 @@ _LABELS = 130
 def heat_map(
     names: Sequence[str], columns: Sequence[Sequence[float]], steps: Sequence[int]
 ) -> Image.Image:
-    """Draw shares of rank.
+    """Draw effective rank / rank of all blocks over time.
 
     Args:
         names: blocks, in the order of the model.
-        columns: at each measurement a value in [0, 1] for each block; NaN stays white.
-        steps: at which step each measurement was.
+        columns: for each measurement, a value in [0, 1] per block; NaN stays white.
+        steps: step of each measurement.
     """
     given = np.asarray(columns, dtype=np.float64).T
     values = np.clip(np.nan_to_num(given), 0.0, 1.0)

@@ -1,7 +1,7 @@
-"""Measure the rank that every LoRA block really uses.
+"""Measurement of the effective rank of every LoRA block.
 
-Blocks of one shape are stacked, so an event is a few batched products and one batch of
-small eigenvalue problems, not one call a block.
+Blocks of one shape are stacked, so a measurement is a few batched products and one
+batch of small eigenvalue problems, not one call per block.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from .tags import (
 
 __all__ = ["RankReport", "measure_ranks"]
 
-# Elements of the stacked factors at a time. On a CPU the 8 MB that they take in float64
-# stay in the cache; elsewhere few launches count.
+# Elements of the stacked factors at a time. On a CPU, their 8 MB in float64 stay in the
+# cache; on other devices, few launches matter more.
 _CHUNK_ELEMENTS = {"cpu": 1 << 20}
 _CHUNK_ELSEWHERE = 1 << 25
 
@@ -42,26 +42,26 @@ _CHUNK_ELSEWHERE = 1 << 25
 class RankReport:
     """Ranks of all blocks, in the order of the model.
 
-    A block whose factors are not finite has ranks of NaN; the summaries are those of
-    the other blocks, and NaN where there is none.
+    A block whose factors are not finite has ranks of NaN; summaries are over the other
+    blocks, and NaN if there are none.
     """
 
     names: list[str]
     ranks: list[int]
-    """Rank r that each block pays for."""
+    """Rank r of each block."""
 
     effective: list[float]
     """Entropy rank of B A; 0 for a product that is still zero."""
 
     stable: list[float]
     constrained: list[str]
-    """Names of the blocks whose B is meant to be orthonormal."""
+    """Names of the blocks whose B should be orthonormal."""
 
     orthogonality: list[float]
     """Largest entry of \\|B^T B - I\\| of each of these."""
 
     magnitude_changes: list[float]
-    """What a DoRA moves a layer by beside B A; empty without one."""
+    """Change of a layer by a DoRA's magnitudes besides B A; empty without DoRA."""
 
     @property
     def mean(self) -> float:
@@ -83,7 +83,7 @@ class RankReport:
         return [rank for rank in self.effective if math.isfinite(rank)]
 
     def scalars(self) -> dict[str, float]:
-        """Every number by tag: summaries, then one curve a block."""
+        """Every number by tag: summaries, then one curve per block."""
         values = {
             MEAN_RANK: self.mean,
             LOWEST_RANK: self.lowest,
@@ -117,10 +117,10 @@ def measure_ranks(
     """Measure all blocks.
 
     Args:
-        pairs: LoRA blocks, B A being what the layer moves by.
-        constrained: those blocks as they are trained whose B is meant to be
-            orthonormal, so that the report says how far it is from that.
-        magnitude_changes: passed on to the report.
+        pairs: LoRA blocks, where B A is the update of the layer.
+        constrained: the blocks, as they are trained, whose B should be orthonormal; the
+            report includes their error of orthonormality.
+        magnitude_changes: included in the report.
     """
     effective, stable = [0.0] * len(pairs), [0.0] * len(pairs)
     for chunk in _stackable(pairs):
@@ -147,7 +147,7 @@ def measure_ranks(
 
 
 def _stackable(pairs: Sequence[Pair]) -> Iterator[list[int]]:
-    """Places of pairs of one shape, in chunks of bounded memory."""
+    """Indices of pairs of one shape, in chunks of bounded memory."""
 
     def shape(i: int) -> tuple[object, ...]:
         up, down = pairs[i].matrices

@@ -1,4 +1,4 @@
-"""Names of the curves of ranks, which a run writes and tables and charts read."""
+"""Names of the rank curves, which a run writes and tables and charts read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = [
     "tag_of",
 ]
 
-# Kinds of curves, of which every block has one: ``effective_rank.<section>/<block>``.
+# Kinds of curves with one curve per block: ``effective_rank.<section>/<block>``.
 EFFECTIVE, STABLE = "effective_rank", "stable_rank"
 ORTHOGONALITY, MAGNITUDE_CHANGE = "orthogonality", "magnitude_change"
 
@@ -29,7 +29,7 @@ SHARE_OF_RANK = "effective_rank/share_of_rank"
 
 
 def tag_of(kind: str, name: str) -> str:
-    """Tag of a block, with its section of the model in the part before the slash.
+    """Tag of a block, with its section of the model before the slash.
 
     >>> tag_of("effective_rank", "down_blocks.1.attentions.0.proj_in")
     'effective_rank.down_blocks.1/attentions.0.proj_in'

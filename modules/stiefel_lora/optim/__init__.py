@@ -1,17 +1,17 @@
-"""Optimizers on plain LoRA pairs; torch and nothing else.
+"""Optimizers for plain LoRA pairs; needs only torch.
 
 ==================================  ================================================
-a method, its mathematics           ``stiefel``, ``stella``, ``lora_rite``, ... : one
-                                    file each; ``stiefel_product`` is an option of the
-                                    first one
-shared r x r work of methods        ``_gram_frames``
-what a method has to provide        ``rule``; from outside the package ``register``
-how a step goes                     ``pair_optimizer``, with its parts in ``engine``
-which parameters are B and A        ``pairs``, from what ``groups`` makes of ``params``
-where an adapter starts             ``init``, ``loi``; orthonormal B: ``gauge``
+a method and its mathematics        ``stiefel``, ``stella``, ``lora_rite``, ... : one
+                                    file each; ``stiefel_product`` is an option of
+                                    ``stiefel``
+r x r work shared by methods        ``_gram_frames``
+contract of a method                ``rule``; from outside the package ``register``
+order of a step                     ``pair_optimizer``, with its parts in ``engine``
+detection of B and A                ``pairs``, on the groups from ``groups``
+initialization of an adapter        ``init``, ``loi``; orthonormal B: ``gauge``
 LoRA alpha                          ``alpha``
-made by name, shared by all         ``factory``, ``lora_optimizer``
-other packages, other trainers      ``foreign``, ``host_points``
+creation by name, common base       ``factory``, ``lora_optimizer``
+other packages and trainers         ``foreign``, ``host_points``
 ==================================  ================================================
 """
 

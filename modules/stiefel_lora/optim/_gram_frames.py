@@ -1,20 +1,20 @@
-r"""Frames of both factors from Gram matrices, with steps that outgrow no direction.
+r"""Frames of both factors from Gram matrices, damped so that steps stay bounded.
 
 With :math:`S_A = A A^T` and :math:`F_A^T F_A = S_A^{-1}` the rows of :math:`F_A A` are
-orthonormal. A step of size :math:`\eta` in the product that B takes in these
-coordinates is long where A is short, and so is A's where B is short: where the product
-holds far less than a step, the product of the two steps would outgrow both. So
+orthonormal. A step of B of size :math:`\eta` in the product is long in these
+coordinates where A is short, and A's step is long where B is short: where the product
+is far smaller than a step, the product of the two steps would exceed both. Therefore
 
 .. math::
     \tilde S_A = S_A + \delta^2 S_B^{-1}, \qquad
     \tilde S_B = S_B + \delta^2 S_A^{-1}, \qquad \delta = \eta / (2 g),
 
-are taken instead. With singular values :math:`\sigma` of BA and balanced factors these
+are used instead. With singular values :math:`\sigma` of BA and balanced factors these
 are :math:`\sigma + \delta^2/\sigma`: no step changes a direction of its factor by more
 than g times its length, and the product of both steps stays below
-:math:`g \eta / 4`. They change with the basis between B and A as :math:`S_A` and
-:math:`S_B` do, so a method that does not depend on it still does not. Beside a factor
-that is 0 there is no damping: the other one does not move.
+:math:`g \eta / 4`. They transform with the basis between B and A like :math:`S_A` and
+:math:`S_B`, so a basis-independent method stays basis-independent. If a factor is 0,
+there is no damping: the other one does not move.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ __all__ = ["SHARE", "Frames", "framed", "frames", "kept", "over", "unit"]
 SHARE = {torch.float32: 2e-6, torch.float64: 1e-14}
 """Share of the trace below which a Gram matrix is not resolved."""
 
-# The decay of one step leaves a hundredth of the product.
+# The decay of one step leaves at least a hundredth of the product.
 _LEAST_KEPT = 1e-2
 
-# Beyond it nothing is left of the matrix that is damped, in float32 or float64.
+# Beyond this, nothing is left of the damped matrix in float32 or float64.
 _MOST = 1e12
 
 
@@ -51,12 +51,12 @@ class Frames(NamedTuple):
     down_size: Tensor
 
     def swapped(self) -> Frames:
-        """The same with B and A exchanged."""
+        """The same frames with B and A exchanged."""
         return Frames(self.over_down, self.over_up, self.down_size, self.up_size)
 
 
 def frames(up: Tensor, down: Tensor, step: Tensor) -> Frames:
-    """F of the damped Gram matrices.
+    """Compute F of the damped Gram matrices.
 
     Args:
         up: S_B, ``(K, r, r)``.
@@ -64,7 +64,7 @@ def frames(up: Tensor, down: Tensor, step: Tensor) -> Frames:
         step: delta, ``(K, 1, 1)``.
     """
     count, share = len(up), SHARE[up.dtype]
-    # B's gradients are divided by A's frame: A's Gram matrix stands first.
+    # B's gradients are divided by A's frame, so A's Gram matrix comes first.
     grams, sizes = unit(torch.cat([down, up]))
     down_size, up_size = sizes.split(count)
     inner = inverse_cholesky(grams, torch.full_like(sizes, share))
@@ -81,10 +81,10 @@ def frames(up: Tensor, down: Tensor, step: Tensor) -> Frames:
 
 
 def framed(frame: Tensor, gram: Tensor) -> Tensor:
-    """F K F^T of a Gram matrix K of trace 1, kept positive.
+    """F K F^T of a Gram matrix K of trace 1, kept positive definite.
 
-    Entries of K are right to a rounding of its trace, which F magnifies; what the shift
-    covers is rounding.
+    Entries of K are accurate to rounding of its trace, which F magnifies; the shift
+    covers that rounding.
     """
     noise = 4 * torch.finfo(gram.dtype).eps * frame.square().sum((-2, -1), keepdim=True)
     identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
@@ -92,14 +92,14 @@ def framed(frame: Tensor, gram: Tensor) -> Tensor:
 
 
 def unit(gram: Tensor) -> tuple[Tensor, Tensor]:
-    """Divide by the trace; 0 stays 0. Returns the trace as well, ``(K, 1, 1)``."""
+    """Divide by the trace; 0 stays 0. Also return the trace, ``(K, 1, 1)``."""
     size = trace(gram).clamp_min(0)
     tiny = torch.finfo(gram.dtype).tiny
     return gram / size.clamp_min(tiny), torch.where(size > tiny, size, 0.0)
 
 
 def over(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """A ratio that is 0 where the denominator is 0."""
+    """Ratio that is 0 where the denominator is 0."""
     tiny = torch.finfo(denominator.dtype).tiny
     ratio = numerator / denominator.clamp_min(tiny)
     return torch.where(denominator > tiny, ratio, 0.0)

@@ -1,8 +1,8 @@
 """Moments of gradients on stacked tensors, for rules that keep their own.
 
-Base rules take a gradient of a pair and return a direction, to be multiplied by -lr;
-their moments are in the batch's state under ``<kind>_<name>``. ``heavy_ball`` and
-``ahead`` are the momentum of rules that step factors one by one.
+Base rules map a gradient of a pair to a direction, to be multiplied by -lr; their
+moments are in the batch's state under ``<kind>_<name>``. ``heavy_ball`` and ``ahead``
+are the momentum of rules that step factors separately.
 """
 
 from __future__ import annotations
@@ -62,14 +62,14 @@ BASE_RULES = {
 
 
 def heavy_ball(batch: FactorBatch, name: str) -> Tensor:
-    """Replace the state called ``name``, m <- mu m + g, and return it."""
+    """Update and return the state ``name``: m <- mu m + g."""
     before = batch.state[name]
     batch.state[name] = _sum(batch.grad, before, batch.numbers["momentum"])
     return batch.state[name]
 
 
 def ahead(batch: FactorBatch, name: str) -> Tensor:
-    """U: the momentum, or with Nesterov one momentum step ahead of it."""
+    """U: the momentum, or with Nesterov the momentum one step ahead."""
     momentum = batch.state[name]
     if not batch.choices["nesterov"]:
         return momentum

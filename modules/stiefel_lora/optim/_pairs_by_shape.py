@@ -1,11 +1,11 @@
-"""LoRA pairs among parameters without names, where only one pairing is possible.
+"""LoRA pairs among parameters without names, if only one pairing is possible.
 
-Shapes say which tensors could be a B ``(out, r)``, out >= r, and which an A
+Shapes determine which tensors can be a B ``(out, r)``, out >= r, and which an A
 ``(r, in)``, in >= r. Layers of equal shape can be paired in many ways, so the order is
-the evidence that remains: A, B, A, B, ... or B, A, B, A, ... from the first candidate
-to the last. A list that neither order explains, or both do, is not guessed at. Nor is
-a square factor: LoKr puts ``w1 (8, 8)`` beside ``w2_a (64, 8)``, which look like a
-LoRA of rank 8.
+the remaining evidence: A, B, A, B, ... or B, A, B, A, ... from the first candidate to
+the last. A list that fits neither order, or both, is rejected instead of guessed. So is
+a square factor: LoKr has ``w1 (8, 8)`` next to ``w2_a (64, 8)``, which look like a LoRA
+of rank 8.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ _Order = Literal["down_up", "up_down"]
 _ORDERS: tuple[_Order, ...] = ("down_up", "up_down")
 _Join = Literal["pair", "wide"] | None
 
-# A parse is a chain of places where a pair begins: (place, rest of the chain).
+# A parse is a linked list of places where a pair begins: (place, rest of the list).
 _Chain = tuple[Any, ...]
 
 
 def fits(up: Tensor, down: Tensor) -> bool:
-    """Whether B (out, r[, 1, 1]) and A (r, in[, k, k]) can be multiplied."""
+    """Return whether B (out, r[, 1, 1]) and A (r, in[, k, k]) can be multiplied."""
     if up.dim() != down.dim() or up.dim() not in (2, 4):
         return False
     return up.shape[1] == down.shape[0] and up.shape[2:].numel() == 1
 
 
 def pairs_in_order(params: Sequence[Tensor]) -> list[Oriented]:
-    """The pairs of one list of parameters, other parameters between pairs passed over.
+    """Find the pairs of one list of parameters; others between pairs are skipped.
 
-    A layer that is narrower than its rank is passed over too. Frozen weights among
-    trained parameters may be those of the base model, or the other factors: they count
-    where no pairing contradicts that of the trained parameters alone.
+    A layer that is narrower than its rank is skipped, too. Frozen weights among trained
+    parameters may belong to the base model or be the other factors: they count if no
+    pairing contradicts that of the trained parameters alone.
 
     Raises:
-        PairingError: no pairing or more than one takes all candidates.
+        PairingError: no pairing, or more than one, uses all candidates.
     """
     params = [p for p in params if p.dim() in (2, 4)]
     trained = [p for p in params if p.requires_grad]
@@ -97,12 +97,12 @@ def _in_order(params: Sequence[Tensor]) -> list[Oriented]:
 
 
 def pairs_across_groups(groups: Sequence[Sequence[Tensor]]) -> list[Oriented]:
-    """Pairs of two groups that fit one by one (LoRA+ splits A from B).
+    """Pair two groups that fit one by one (LoRA+ splits A from B).
 
-    Groups that fit no other one are passed over.
+    Groups without a match are skipped.
 
     Raises:
-        PairingError: a group fits several others, and their order does not tell which.
+        PairingError: a group fits several others, and their order is ambiguous.
     """
     lists = [[p for p in group if p.dim() in (2, 4)] for group in groups]
     lists = [group for group in lists if group]
@@ -137,7 +137,7 @@ def pairs_across_groups(groups: Sequence[Sequence[Tensor]]) -> list[Oriented]:
 def _only_partners(
     lists: Sequence[Sequence[Tensor]],
 ) -> list[list[tuple[int, int, _Order]]]:
-    """The matching of groups of which each fits one other one; else nothing."""
+    """Match groups if each fits exactly one other; otherwise return nothing."""
     edges = [
         (i, j, order)
         for i in range(len(lists))
@@ -177,15 +177,15 @@ def _oriented(first: Tensor, second: Tensor, order: _Order) -> Oriented:
 def _parses(
     count: int, join: Callable[[int], _Join], optional: Callable[[int], bool]
 ) -> list[list[int]]:
-    """Ways to cut a sequence into pairs of neighbors and optional items, two at most.
+    """Ways to split a sequence into adjacent pairs and optional items; at most two.
 
     Args:
         count: length of the sequence.
-        join: kind of the neighbors i and i + 1; ``"wide"`` ones are passed over.
-        optional: whether an item may be passed over alone.
+        join: kind of the neighbors i and i + 1; ``"wide"`` ones are skipped.
+        optional: whether an item may be skipped alone.
 
     Returns:
-        First places of the pairs, for each way.
+        First places of the pairs, one list per way.
     """
     ways: list[list[_Chain]] = [[] for _ in range(count + 1)]
     ways[count] = [()]
@@ -210,7 +210,7 @@ def _places(chain: _Chain) -> list[int]:
 
 
 def _candidates(params: Sequence[Tensor]) -> list[bool]:
-    """Whether each tensor could be a factor of a pair with some other one."""
+    """Determine for each tensor whether it can form a pair with another one."""
     ups = Counter((p.dim(), p.shape[1]) for p in params if _may_be_up(p))
     downs = Counter((p.dim(), p.shape[0]) for p in params if _may_be_down(p))
 
@@ -240,7 +240,7 @@ def _refusal(params: Sequence[Tensor], chosen: Sequence[bool]) -> PairingError:
     shown = ", ".join(map(str, shapes[:6])) + (", ..." if len(shapes) > 6 else "")
     return PairingError(
         f"params: {len(shapes)} parameters without names could be LoRA factors, and "
-        f"which B belongs to which A is not certain from shapes and order ({shown}). "
+        f"it is ambiguous from shapes and order which B belongs to which A ({shown}). "
         "Pass the model, or pass named_parameters() instead of parameters(); LoKr has "
         "no such pairs and needs another optimizer."
     )

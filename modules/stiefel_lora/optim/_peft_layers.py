@@ -20,11 +20,11 @@ ADALORA = "AdaLoRA"
 """Reason: a diagonal between A and B, and a scale that is not alpha / rank."""
 
 SHARED = "shared by several layers"
-"""Reason: a change of coordinates in one layer would change the other one."""
+"""Reason: a change of coordinates in one layer would affect the other one."""
 
 _TABLES = (dict, nn.ModuleDict, nn.ParameterDict)
 
-# Variants of PEFT whose update is still B A on what enters the layer.
+# Variants of PEFT whose update is still B A, applied to the input of the layer.
 _PRODUCT_VARIANTS = {
     "ALoraLinearVariant",
     "DoraConv1dVariant",
@@ -63,23 +63,23 @@ class LoraPart:
 
     @property
     def scale(self) -> float:
-        """Factor that the layer multiplies the product by: alpha / rank, mostly."""
+        """Multiplier of the product in the layer; usually alpha / rank."""
         return float(self.layer.scaling[self.adapter])
 
     @property
     def scaled_otherwise(self) -> bool:
-        """Whether the scale is not alpha / rank, as with ``use_rslora``."""
+        """Return whether the scale is not alpha / rank, as with ``use_rslora``."""
         plain = self.layer.lora_alpha[self.adapter] / self.layer.r[self.adapter]
         return not math.isclose(self.scale, plain)
 
     @property
     def trained(self) -> bool:
-        """Whether a factor requires gradients."""
+        """Return whether a factor requires gradients."""
         return self.up.requires_grad or self.down.requires_grad
 
 
 def lora_parts(model: nn.Module) -> Iterator[LoraPart]:
-    """Every adapter of every LoRA layer, in the order of the model."""
+    """Yield every adapter of every LoRA layer, in the order of the model."""
     layers: Iterator[Any] = model.modules()
     for layer in layers:
         if not all(isinstance(getattr(layer, n, None), dict) for n in _HOLDERS):
@@ -135,7 +135,7 @@ def _oddity(layer: Any, adapter: str, up: Any) -> str | None:
 
 
 def odd_factors(model: nn.Module) -> list[tuple[Tensor, str]]:
-    """Trainable factors that are not simply the B and A of a product, with the reason.
+    """List trainable factors that are not just B and A of a product, with reasons.
 
     Factors of odd layers, and factors whose memory another parameter shares.
     """
@@ -157,7 +157,7 @@ def odd_factors(model: nn.Module) -> list[tuple[Tensor, str]]:
 
 
 def memory_of(tensor: Tensor) -> tuple[int, int]:
-    """Address and offset: equal for parameters that are views of one another."""
+    """Address and offset, equal for parameters that are views of the same memory."""
     if tensor.device.type == "meta":
         return 0, id(tensor)
     return tensor.untyped_storage().data_ptr(), int(tensor.storage_offset())

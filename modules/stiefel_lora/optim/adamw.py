@@ -1,4 +1,4 @@
-"""AdamW under the catalogue's option names, the baseline of every comparison."""
+"""AdamW with the catalogue's option names, the baseline of every comparison."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ __all__ = ["AdamW", "SeparateBetas"]
 
 
 class SeparateBetas(LoraOptimizer):
-    """An AdamW of another package under the catalogue's options.
+    """Base of AdamW classes of other packages with the catalogue's options.
 
-    Groups have checked ``beta1`` and ``beta2`` where the base class has ``betas``.
+    Groups have ``beta1`` and ``beta2``, which are checked, instead of ``betas``.
 
     Args:
         params: model, named parameters, parameters or groups of them.
         lr: learning rate.
-        weight_decay: decoupled decay, multiplied by lr; magnitudes of a DoRA have none.
-        beta1: decay of the mean of gradients.
-        beta2: decay of the mean of squared gradients.
-        eps: added to the root of the second moment.
+        weight_decay: decoupled decay, multiplied by lr; not for DoRA magnitudes.
+        beta1: decay of the running mean of gradients.
+        beta2: decay of the running mean of squared gradients.
+        eps: added to the square root of the second moment.
 
     Raises:
         OptionError: an option out of bounds, or nothing to optimize.
     """
 
     _tensor_rates: bool = True
-    """Whether the other base takes a learning rate that is a tensor."""
+    """Whether the other base class accepts a tensor as learning rate."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class SeparateBetas(LoraOptimizer):
         }
         check_options(method(self.method), options)
         self._odd = odd_ones(params) if isinstance(params, nn.Module) else []
-        # That of the other base of a subclass, with torch's names.
+        # The constructor of a subclass's other base, with torch's option names.
         base: Callable[..., None] = super().__init__
         base(
             spare_magnitudes(named_groups(params)),
@@ -68,7 +68,7 @@ class SeparateBetas(LoraOptimizer):
         )
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group; its options are checked.
+        """Add a group and check its options.
 
         Raises:
             OptionError: an option out of bounds, or unknown.
@@ -86,7 +86,7 @@ class SeparateBetas(LoraOptimizer):
         """Load a state.
 
         Raises:
-            CheckpointError: another method saved it, or it is that of other layers.
+            CheckpointError: the state of another method or of other layers.
         """
         check_state(state_dict, method(self.method))
         check_shapes(state_dict, self.param_groups)
@@ -94,9 +94,9 @@ class SeparateBetas(LoraOptimizer):
 
 
 class AdamW(SeparateBetas, torch.optim.AdamW):
-    """Torch's AdamW, to the bit, with ``beta1`` and ``beta2`` as separate options.
+    """Torch's AdamW, identical to the bit, with separate ``beta1`` and ``beta2``.
 
-    Parameters in float16 have float32 moments, unlike torch's, whose steps overflow.
+    Float16 parameters have float32 moments, unlike in torch, where steps overflow.
     """
 
     method = "adamw"
@@ -117,8 +117,8 @@ class AdamW(SeparateBetas, torch.optim.AdamW):
         for param, _ in held:
             param.grad = None
         self._follow_casts()
-        # Where torch.optim.AdamW was used by itself, its step also calls hooks, which
-        # were called already: once a step is right.
+        # If torch.optim.AdamW itself was used before, its step calls the hooks again;
+        # they have already been called and must run once per step.
         base: Any = torch.optim.AdamW.step
         (base.__wrapped__ if getattr(base, "hooked", False) else base)(self)
         for param, gradient in held:
@@ -129,7 +129,7 @@ class AdamW(SeparateBetas, torch.optim.AdamW):
         """Load a state; moments of float16 parameters stay float32.
 
         Raises:
-            CheckpointError: another method saved it, or it is that of other layers.
+            CheckpointError: the state of another method or of other layers.
         """
         super().load_state_dict(state_dict)
         groups = self.param_groups
@@ -153,7 +153,7 @@ class AdamW(SeparateBetas, torch.optim.AdamW):
         )
 
     def _follow_casts(self) -> None:
-        """Moments take the dtype of parameters that were cast after some steps."""
+        """Cast moments to the dtype of parameters that were cast between steps."""
         for param, state in self.state.items():
             for key in ADAMW_STATE[1:]:
                 if key in state and param.dtype not in (state[key].dtype, torch.half):

@@ -1,7 +1,7 @@
 """AdamW of bitsandbytes with block-wise 8-bit moments, under the catalogue's names.
 
-The class name does not end in "8bit": sd-scripts sends such names into a branch that
-builds its own optimizer.
+The class name does not end in "8bit": sd-scripts has special cases for such names,
+which build its own optimizer.
 
 References:
     T. Dettmers, M. Lewis, S. Shleifer, L. Zettlemoyer, "8-bit Optimizers via Block-wise
@@ -26,7 +26,7 @@ class EightBitAdamW(SeparateBetas, AdamW8bit):
     _tensor_rates = False
 
     def __getstate__(self) -> dict[str, Any]:
-        # Torch copies groups and state alone; bitsandbytes reads more in every step.
+        # Torch only copies groups and state; bitsandbytes needs more in every step.
         own = ("initialized", "is_paged", "page_mng", "mng", "args", "optimizer_name")
         own = (*own, "non_castable_tensor_keys")
         state: dict[str, Any] = dict(super().__getstate__())

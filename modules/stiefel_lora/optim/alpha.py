@@ -1,9 +1,9 @@
-"""Make LoRA alpha equal to the rank where a model shows its alpha.
+"""LoRA alpha: set it to the rank where a model exposes it.
 
-A Stiefel-type method owns the scale of the product, so a scale alpha / r beside it
-would only hide in the learning rate. PEFT layers carry the scale as ``scaling``; they
-are recognized by attribute names, so that peft itself is not imported. Methods that
-leave alpha alone have it reported, since it multiplies their steps.
+A Stiefel-type method controls the scale of the product, so a scale alpha / r on top of
+it would only rescale the learning rate. PEFT layers store the scale as ``scaling``;
+they are recognized by attribute names, so that peft itself is not imported. Methods
+that do not control alpha report it, since it multiplies their steps.
 """
 
 from __future__ import annotations
@@ -28,21 +28,22 @@ __all__ = ["ALPHA_IS_RANK", "alpha_note", "fold_alpha_", "settle_alpha"]
 log = logging.getLogger("stiefel_lora")
 
 ALPHA_IS_RANK = "alpha_is_rank"
-"""Key of a parameter group by which a host adapter says that it has seen to alpha."""
+"""Key of a parameter group by which a host adapter marks alpha as handled."""
 
-# PEFT subtracts the start from the base weights. For these the difference depends on
-# alpha, so another alpha in the saved config would give another base after loading.
+# PEFT subtracts the initial adapter from the base weights. For these, the difference
+# depends on alpha, so another alpha in the saved config would change the base on
+# loading.
 _BASE_DEPENDS_ON_ALPHA = ("olora",)
 _CHANGES_BASE = ("pissa", "corda", "lora_ga")
 
-# Where alpha alone does not settle the scale, as with alpha / sqrt(rank).
+# For scales that alpha alone does not determine, such as alpha / sqrt(rank).
 _SET_SCALE = "Set use_rslora to False and alpha to the rank"
 _SCALE_IS_SET = "use_rslora set to False, alpha to the rank"
 
 
 @dataclasses.dataclass(eq=False)
 class _Adapter:
-    """One trained adapter of one model, and the table that may hold its config."""
+    """One trained adapter of a model, and the table that may hold its config."""
 
     name: str
     configs: MutableMapping[str, Any]
@@ -50,7 +51,7 @@ class _Adapter:
 
     @property
     def config(self) -> Any:
-        """Config of the adapter, or None where it is not in sight."""
+        """Config of the adapter, or None if it is not accessible."""
         return self.configs.get(self.name)
 
     @property
@@ -65,12 +66,12 @@ class _Adapter:
 def settle_alpha(
     entry: Method, source: Source, groups: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Make alpha the rank, or report it where the method leaves it alone.
+    """Set alpha to the rank, or report it if the method does not control it.
 
     Args:
         entry: the method.
-        source: what the optimizer was given; only a module shows its alpha.
-        groups: the same as groups.
+        source: argument of the optimizer; only a module exposes its alpha.
+        groups: the same as parameter groups.
 
     Raises:
         OptionError: a scale that cannot be folded.
@@ -94,15 +95,15 @@ def settle_alpha(
 def alpha_note(
     entry: Method, scales: Iterable[float], *, other: bool = False
 ) -> str | None:
-    """One line about alpha for a method that leaves it alone; host adapters log it.
+    """Note about alpha for a method that does not control it; host adapters log it.
 
     Args:
         entry: the method.
-        scales: what every trained layer multiplies its product by.
-        other: whether that is something else than alpha / rank in a layer.
+        scales: multiplier of the product in every trained layer.
+        other: whether a layer has a scale other than alpha / rank.
 
     Returns:
-        None where the method owns alpha or every scale is 1.
+        None if the method controls alpha or every scale is 1.
     """
     known = list(scales)
     low, high = min(known, default=1.0), max(known, default=1.0)
@@ -119,18 +120,18 @@ def alpha_note(
         name, meant = "the scale of the product", "at a scale of 1"
         fix = fix.replace("Set alpha to the rank", _SET_SCALE)
     return (
-        f"alpha: {name} is {shown} in {len(known)} layers and {entry.label} "
-        f"leaves it so. A step of the product is {shown} times as large as {meant}, "
-        f"for which the learning rate {entry.default_lr:g} is meant. {fix}"
+        f"alpha: {name} is {shown} in {len(known)} layers and {entry.label} does not "
+        f"change it. A step of the product is {shown} times as large as {meant}, for "
+        f"which the learning rate {entry.default_lr:g} is intended. {fix}"
     )
 
 
 @functools.cache
 def _warn_of_hidden_scale(label: str, rate: float) -> None:
     log.warning(
-        "LoRA alpha cannot be seen from parameters alone, and %s leaves it as it is: a "
+        "LoRA alpha cannot be seen from parameters alone, and %s does not change it: a "
         "step of the product is alpha / rank times as large as the learning rate %g is "
-        "meant for. Set alpha equal to the rank in your trainer.",
+        "intended for. Set alpha equal to the rank in your trainer.",
         *(label, rate),
     )
 
@@ -139,7 +140,7 @@ def _warn_of_hidden_scale(label: str, rate: float) -> None:
 def _warn_of_hidden_alpha() -> None:
     log.warning(
         "LoRA alpha cannot be seen from parameters alone; set alpha equal to the rank "
-        "in your trainer, because this optimizer owns the scale of the product."
+        "in your trainer, because this optimizer controls the scale of the product."
     )
 
 
@@ -147,15 +148,15 @@ def _warn_of_hidden_alpha() -> None:
 def fold_alpha_(model: nn.Module) -> int:
     """Fold the PEFT scale of every trained adapter into its factors, in place.
 
-    Alpha becomes the rank in layers and configs, so that the model computes the same
-    to rounding, also after ``save_pretrained`` and loading. Frozen adapters stay as
-    they are.
+    Alpha becomes the rank in layers and configs, so that the model computes the same up
+    to rounding, also after ``save_pretrained`` and loading. Frozen adapters are not
+    changed.
 
     Returns:
-        How many layers had another alpha than their rank.
+        Number of layers whose alpha was not their rank.
 
     Raises:
-        OptionError: a scale that cannot be folded; nothing was changed then.
+        OptionError: a scale that cannot be folded; nothing has been changed then.
     """
     adapters = list(_trained_adapters(model))
     for adapter in adapters:
@@ -173,8 +174,8 @@ def fold_alpha_(model: nn.Module) -> int:
             adapter.configs[adapter.name] = _rewritten(adapter.config)
     if folded:
         log.warning(
-            "%s in %d layers; the scale was folded into A and %s. The model computes "
-            "the same as before.",
+            "%s in %d layers; the scale was folded into A and %s. The model output is "
+            "unchanged.",
             *(
                 ("The scale of the LoRA was not 1", folded, _SCALE_IS_SET)
                 if otherwise
@@ -186,7 +187,7 @@ def fold_alpha_(model: nn.Module) -> int:
 
 
 def _trained_adapters(model: nn.Module) -> Iterator[_Adapter]:
-    """Adapters with a trained factor; AdaLoRA keeps a scale of its own."""
+    """Adapters with a trained factor; AdaLoRA is skipped, which scales its own way."""
     seen: set[tuple[int, str]] = set()
     for root, configs in _roots(model):
         found: dict[str, list[LoraPart]] = {}
@@ -201,7 +202,7 @@ def _trained_adapters(model: nn.Module) -> Iterator[_Adapter]:
 
 
 def _roots(model: nn.Module) -> Iterator[tuple[nn.Module, MutableMapping[str, Any]]]:
-    """Modules with adapter configs, each table once; at the end the model itself."""
+    """Modules with adapter configs, each table once; the model itself comes last."""
     seen: set[int] = set()
     for module in model.modules():
         configs = getattr(module, "peft_config", None)
@@ -224,9 +225,9 @@ def _check_foldable(adapter: _Adapter) -> None:
     if adapter.config is None and ours:
         raise OptionError(
             f"lora_alpha: the scale is not 1 in {len(ours)} layers of adapter "
-            f"{adapter.name!r}, and the config that is saved with them is not in the "
-            "module that was passed. Pass the whole model, or set lora_alpha to r (and "
-            "use_rslora to False)."
+            f"{adapter.name!r}, and the module that was passed does not contain the "
+            "config that is saved with them. Pass the whole model, or set lora_alpha "
+            "to r (and use_rslora to False)."
         )
     start = getattr(adapter.config, "init_lora_weights", None)
     if start in _BASE_DEPENDS_ON_ALPHA:
@@ -238,7 +239,7 @@ def _check_foldable(adapter: _Adapter) -> None:
 
 
 def _check_shared(adapter: _Adapter, scaled: dict[tuple[int, int], float]) -> None:
-    """Refuse one factor under two scales."""
+    """Reject a factor that is used with two scales."""
     for part in adapter.parts:
         key = memory_of(_carrier(part))
         if scaled.setdefault(key, part.scale) != part.scale:
@@ -250,10 +251,10 @@ def _check_shared(adapter: _Adapter, scaled: dict[tuple[int, int], float]) -> No
 
 
 def _carrier(part: LoraPart) -> Tensor:
-    """The factor that takes the scale.
+    """The factor that absorbs the scale.
 
-    A keeps an orthonormal B orthonormal. Where A does not enter linearly (noise is
-    added to it, columns are limited in norm), B does.
+    Scaling A keeps an orthonormal B orthonormal. B absorbs it where A does not enter
+    linearly (noise is added to it, or the norms of its columns are limited).
     """
     return part.up if part.odd or part.embedding else part.down
 
@@ -277,9 +278,9 @@ def _fold(part: LoraPart, done: set[tuple[int, int]]) -> None:
 
 
 def _rewritten(config: Any) -> Any:
-    """A config that gives every layer a scale of 1.
+    """Copy of a config that gives every layer a scale of 1.
 
-    A copy: other models and adapters may have been made from the same object.
+    A copy, since other models and adapters may have been made from the same object.
     """
     config = copy.copy(config)
     config.lora_alpha = config.r
@@ -295,7 +296,7 @@ def _warn_of_converted_starts(adapters: Iterable[_Adapter]) -> None:
         if start.startswith(_CHANGES_BASE):
             log.warning(
                 "init_lora_weights=%r: save the initial adapter for "
-                "path_initial_model_for_weight_conversion after the optimizer is "
-                "made; one that was saved before has the old alpha.",
+                "path_initial_model_for_weight_conversion after creating the "
+                "optimizer; an adapter saved before has the old alpha.",
                 start,
             )

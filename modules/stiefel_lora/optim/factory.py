@@ -1,4 +1,4 @@
-"""Make an optimizer by its catalogue name."""
+"""Creation of an optimizer by its catalogue name."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ def create_optimizer(
 ) -> LoraOptimizer:
     """Create the optimizer of a catalogue entry on a model's trainable parameters.
 
-    Given a model, its names settle which parameters are pairs, and where a PEFT layer
-    has another alpha than its rank while the method needs alpha = rank, the scale is
-    folded into A first. Given bare parameters neither can be seen.
+    With a model, its parameter names determine the pairs; and if the method needs alpha
+    = rank and a PEFT layer has another alpha, its scale is first folded into A. With
+    bare parameters, neither is possible.
 
     Args:
         name: ``"stiefel_lora"``, ``"adamw"``, ...: a key of
             :data:`stiefel_lora.methods.CATALOGUE`, or the method of an installed
             plug-in.
         model_or_named_parameters: a module, ``(name, tensor)`` pairs, or groups.
-        lr: learning rate in the method's unit; None takes the rate where the method
-            usually begins with these options.
+        lr: learning rate in the method's unit; None uses the method's usual rate for
+            these options.
         options: options of the catalogue entry; ``betas=(b1, b2)`` for beta1, beta2.
 
     Raises:

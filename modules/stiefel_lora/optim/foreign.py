@@ -1,9 +1,9 @@
-"""Optimizers of other packages, used by the protocol of ``torch.optim.Optimizer``.
+"""Optimizers of other packages, used through the ``torch.optim.Optimizer`` protocol.
 
-Beside ``step`` and parameter groups with an ``lr`` that protocol has an optional part:
-schedule-free optimizers keep two sets of weights and have ``train()`` and ``eval()`` to
-exchange them. Weights of ``eval()`` are those to measure, show and write; steps are
-taken with those of ``train()``.
+Besides ``step`` and parameter groups with an ``lr``, there is an optional part of the
+protocol: schedule-free optimizers keep two sets of weights and switch between them with
+``train()`` and ``eval()``. The weights of ``eval()`` are for validation, samples and
+files; steps are taken with those of ``train()``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = [
     "needs_closure",
 ]
 
-# Classes of other packages raise whatever they like, and some end the program.
+# Classes of other packages can raise anything, and some end the program.
 FAILURES = (Exception, SystemExit)
 
 
@@ -41,15 +41,15 @@ def create_foreign(
     """Build an optimizer of another package, ready to train.
 
     Args:
-        kind: what ``path`` led to; it is not called unless it is an optimizer class.
-        path: where it was imported from, for sentences.
+        kind: the object at ``path``; only called if it is an optimizer class.
+        path: its import path, for messages.
         params: parameters or groups of them.
         lr: learning rate.
         options: other keyword arguments.
 
     Raises:
-        ConfigError: no subclass of ``torch.optim.Optimizer``, options that it does not
-            accept, no learning rate that a schedule could set, or parameters that it
+        ConfigError: not a subclass of ``torch.optim.Optimizer``, options that it does
+            not accept, no learning rate for a schedule to set, or parameters that it
             leaves out.
     """
     if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
@@ -61,7 +61,7 @@ def create_foreign(
     try:
         optimizer = build(params, lr=lr, **options)
         if not isinstance(optimizer, torch.optim.Optimizer):
-            raise TypeError(f"it returns {type(optimizer).__name__}, no optimizer")
+            raise TypeError(f"it returns {type(optimizer).__name__}, not an optimizer")
         if _has_modes(optimizer):
             optimizer.train()  # type: ignore[attr-defined]
     except FAILURES as error:
@@ -78,12 +78,12 @@ def create_foreign(
 def check_groups(
     optimizer: torch.optim.Optimizer, path: str, params: Sequence[Any]
 ) -> None:
-    """Check that an optimizer holds all that it was given, each with a learning rate.
+    """Check that an optimizer holds all given parameters, each with a learning rate.
 
     Args:
         optimizer: of another package.
-        path: where it was imported from, for sentences.
-        params: parameters or groups of them, as its class got them.
+        path: its import path, for messages.
+        params: parameters or groups of them, as passed to its class.
 
     Raises:
         ConfigError: groups that are not torch's, a group without ``lr``, or parameters
@@ -100,8 +100,8 @@ def check_groups(
         ) from error
     if not all("lr" in keys for keys, _ in groups):
         raise ConfigError(
-            f"optimizer.class={path!r} has no lr in its parameter groups, which the "
-            f"learning rate schedule sets. Choose another optimizer."
+            f"optimizer.class={path!r} has no lr in its parameter groups, but the "
+            f"learning rate schedule sets it. Choose another optimizer."
         )
     given = [
         parameter
@@ -119,7 +119,7 @@ def check_groups(
 
 
 def needs_closure(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether ``step`` cannot be called without a function that computes the loss."""
+    """Return whether ``step`` requires a closure that computes the loss."""
     # Bound to its instance: torch wraps the class's function to profile it.
     closure = inspect.signature(optimizer.step).parameters.get("closure")
     return closure is not None and closure.default is inspect.Parameter.empty
@@ -127,11 +127,11 @@ def needs_closure(optimizer: torch.optim.Optimizer) -> bool:
 
 @contextlib.contextmanager
 def in_eval_mode(optimizer: torch.optim.Optimizer) -> Iterator[None]:
-    """Hold the weights that an optimizer means to be used; nothing for most.
+    """Switch to the optimizer's evaluation weights; does nothing for most optimizers.
 
-    The weights that are trained come back with their own bits: ``eval()`` and
-    ``train()`` interpolate there and back, and rounding would make a run depend on how
-    often it was measured.
+    The training weights are restored exactly: ``eval()`` and ``train()`` interpolate
+    back and forth, and with their rounding a run would depend on how often it was
+    measured.
     """
     if not _has_modes(optimizer):
         yield

@@ -1,14 +1,14 @@
-r"""The entry gauge: make B orthonormal without changing what the model computes.
+r"""Change of gauge: make B orthonormal without changing the model's output.
 
-The product is all the model sees, so (B, A) and (Q, R A) with B = Q R are the same
+The model depends only on the product, so (B, A) and (Q, R A) with B = Q R are the same
 adapter. Gradients and moments change with the coordinates:
-:math:`G_Q = G_B R^T` and :math:`G_{RA} = R^{-T} G_A`. B = 0 has no direction of its own
-and gets a seeded random point, with A := 0 so that the product stays zero.
+:math:`G_Q = G_B R^T` and :math:`G_{RA} = R^{-T} G_A`. B = 0 has no direction, so it is
+replaced by a seeded random point, with A := 0 so that the product stays zero.
 A polar projection of B alone would change the product.
 
-Methods that hold A in its own frame use the other gauge: A = P Sigma W^T becomes
-(B P, Sigma W^T), B staying orthonormal. Random frames are fixed by a layer's name and a
-seed, so that they depend neither on the order of the layers nor on the device.
+Methods that hold A in its own frame use another gauge: A = P Sigma W^T becomes
+(B P, Sigma W^T), and B stays orthonormal. Random frames are seeded by the layer's name,
+so that they depend neither on the order of the layers nor on the device.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ __all__ = [
 _WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+|(?<=\.)_orig_mod\.")
 
 TOLERANCE = 1e-4
-"""Pairs with max|B^T B - I| up to this keep their bits, so that a resume is exact."""
+"""Pairs with max|B^T B - I| up to this are not modified, so that resuming is exact."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Gauge:
-    """The change of coordinates B = Q R, in float64; ``r`` is ``(r, r)``."""
+    """Change of coordinates B = Q R, in float64; ``r`` is ``(r, r)``."""
 
     r: Tensor
 
@@ -66,26 +66,26 @@ class Gauge:
         return moved.to(tensor.dtype).view_as(tensor)
 
     def to_down_squares(self, tensor: Tensor) -> Tensor:
-        """Second moment of A, its entries taken as uncorrelated."""
+        """Second moment of A in the new coordinates, for uncorrelated entries."""
         moved = self._inverse_transpose().square() @ tensor.flatten(1).double()
         return moved.to(tensor.dtype).view_as(tensor)
 
     def _inverse_transpose(self) -> Tensor:
-        # A rank-deficient B says nothing about G along its missing directions; the
-        # pseudo-inverse leaves those at zero instead of at infinity.
+        # A rank-deficient B determines nothing about G along its missing directions;
+        # the pseudo-inverse leaves those at zero instead of at infinity.
         return pseudo_inverse(self.r, 1e-6).mT
 
 
 def needs_gauge(up: Tensor) -> bool:
-    """Whether B is further from orthonormal than rounding explains (waits for it)."""
+    """Return whether B is less orthonormal than rounding explains (synchronizes)."""
     with full_precision(up.device.type):
         return bool(orthogonality_error(up.flatten(1).float()) > TOLERANCE)
 
 
 def stiefel_gauge(up: Tensor, down: Tensor) -> Gauge:
     """Replace (B, A) by (Q, R A) in place; the product keeps its value to rounding."""
-    # In float64, since the product must keep its value: R of a B with columns of very
-    # different lengths holds the small ones beside the large ones.
+    # In float64, since the product must be preserved: with columns of very different
+    # lengths in B, R holds small entries beside large ones.
     q, r = qr_gauge(up.flatten(1).double())
     down.copy_((r @ down.flatten(1).double()).view_as(down))
     up.copy_(q.view_as(up))
@@ -93,7 +93,7 @@ def stiefel_gauge(up: Tensor, down: Tensor) -> Gauge:
 
 
 def enter_stiefel_gauge(up: Tensor, down: Tensor, name: str) -> Gauge | None:
-    """Make B orthonormal in place; None where B was 0 and starts again, with A = 0."""
+    """Make B orthonormal in place; None if B is 0 and starts again, with A = 0."""
     if not up.any():
         orthonormal_start(up, down, name)
         return None
@@ -101,7 +101,7 @@ def enter_stiefel_gauge(up: Tensor, down: Tensor, name: str) -> Gauge | None:
 
 
 def enter_where_needed(pairs: Iterable[Pair]) -> list[Pair]:
-    """Make every B orthonormal that is not, in place; the pairs that were changed."""
+    """Make every B orthonormal in place; return the pairs that were changed."""
     changed = [pair for pair in pairs if needs_gauge(pair.up)]
     for pair in changed:
         enter_stiefel_gauge(pair.up, pair.down, pair.name)
@@ -119,7 +119,7 @@ def orthonormal_start(up: Tensor, down: Tensor, name: str, seed: int = 0) -> Non
 def enter_svd_gauge(batch: PairBatch, index: int) -> tuple[Tensor, Tensor]:
     """Give A of one pair orthogonal rows: (B, A) := (B P, Sigma W^T), in place.
 
-    The gradients follow; B keeps B^T B.
+    The gradients are transformed as well; B^T B does not change.
 
     Returns:
         Sigma ``(r,)`` and W^T ``(r, in)``, float64.
@@ -137,11 +137,11 @@ def enter_svd_gauge(batch: PairBatch, index: int) -> tuple[Tensor, Tensor]:
 
 
 def random_frame(name: str, rows: int, columns: int, seed: int = 0) -> Tensor:
-    """A random point of St(rows, columns), float64 on the CPU."""
+    """Random point of St(rows, columns), float64 on the CPU."""
     key = name_seed(name, seed)
     return random_orthonormal(rows, columns, seed=key, dtype=torch.float64)
 
 
 def name_seed(name: str, seed: int) -> int:
-    """A seed of its own for each name; wrapped by DDP or torch.compile the same one."""
+    """Seed for a name; the same for models wrapped by DDP or torch.compile."""
     return zlib.crc32(_WRAPPERS.sub("", name).encode()) ^ seed

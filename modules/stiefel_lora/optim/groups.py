@@ -1,4 +1,4 @@
-"""Parameter groups: their type, and what callers pass as ``params`` brought into it."""
+"""Parameter groups: their type, and conversion of the ``params`` argument to them."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ __all__ = [
 
 log = logging.getLogger("stiefel_lora")
 
-# Ours comes first: torch refuses its own key where hosts merge groups.
+# Ours comes first: torch rejects its own key where hosts merge groups.
 _NAME_LISTS = ("lora_param_names", "param_names")
 
-# peft's name, and that of LyCORIS and OneTrainer.
+# Names used by peft, and by LyCORIS and OneTrainer.
 _MAGNITUDE = re.compile(r"lora_magnitude_vector|dora_scale")
 
 NOTED_LR = "noted_lr"
-"""Key of a parameter group: the learning rate that a host has compared already."""
+"""Key of a parameter group: the learning rate that a host has already compared."""
 
 RESERVED = {
     *("params", "lr", "initial_lr", "name", "names", "optim_type", "alpha_is_rank"),
@@ -42,7 +42,7 @@ RESERVED = {
     *("max_lr", "min_lr", "lr_scale", "foreach", "fused", "capturable", "maximize"),
     *("differentiable", "amsgrad", *_NAME_LISTS),
 }
-"""What torch and hosts write into groups beside options."""
+"""Keys other than options that torch and hosts add to groups."""
 
 Source = nn.Module | Iterable[Any]
 """A model, tensors, (name, tensor) pairs, or groups of either."""
@@ -53,19 +53,19 @@ class _Params(TypedDict):
 
 
 class ParamGroup(_Params, total=False):
-    """A parameter group, as optimizers of the catalogue take it.
+    """A parameter group of the optimizers in the catalogue.
 
-    Only ``params`` must be there: tensors, or ``(name, tensor)`` pairs, which settle
-    what is a LoRA pair. A method refuses options that it does not have. Groups of
-    plug-ins may hold more keys.
+    Only ``params`` is required: tensors, or ``(name, tensor)`` pairs, which identify
+    LoRA pairs unambiguously. A method rejects options that it does not have. Groups of
+    plug-ins may have more keys.
     """
 
     lr: float | Tensor
     name: str
-    """For logs; hosts tell groups apart by it."""
+    """Name for logs; hosts use it to distinguish groups."""
 
     param_names: list[str]
-    """Names of ``params`` where those are bare tensors."""
+    """Names of ``params`` if those are bare tensors."""
 
     weight_decay: float
     beta1: float
@@ -127,16 +127,16 @@ def named_groups(source: Source) -> list[dict[str, Any]]:
     a group of unnamed tensors has none.
 
     Raises:
-        OptionError: nothing to optimize, no parameters where there should be, names
-            for some of them only, or one tensor twice.
+        OptionError: nothing to optimize, no ``params``, names for only some parameters,
+            or one tensor twice.
     """
     if isinstance(source, nn.Module):
         source = [(n, p) for n, p in source.named_parameters() if p.requires_grad]
     entries: list[Any] = [source] if isinstance(source, Tensor) else list(source)
     if not entries:
         raise OptionError(
-            "The optimizer was given no parameters; pass a model with trainable LoRA "
-            "layers, its named_parameters() or a list of parameter groups."
+            "params: there are no parameters to optimize. Pass a model with trainable "
+            "LoRA layers, its named_parameters() or a list of parameter groups."
         )
     if not isinstance(entries[0], Mapping):
         entries = [{"params": entries}]
@@ -159,7 +159,7 @@ def _check_each_once(groups: Sequence[Mapping[str, Any]]) -> None:
             label = repr(name) if name else f"shape {tuple(tensor.shape)}"
             if id(tensor) in seen:
                 raise OptionError(
-                    f"params: one tensor is given twice, as {seen[id(tensor)]} and as "
+                    f"params: a tensor occurs twice, as {seen[id(tensor)]} and as "
                     f"{label}. Pass it once."
                 )
             seen[id(tensor)] = label
@@ -172,8 +172,8 @@ def check_group(
 
     Args:
         entry: the method.
-        group: the group as it was given.
-        defaults: of the optimizer, for options that the group does not have.
+        group: the group as given.
+        defaults: options of the optimizer, for those that the group does not have.
 
     Raises:
         OptionError: an option out of bounds, ``betas``, or a misspelled option.
@@ -195,14 +195,16 @@ def check_group(
                 f"{entry.name} has no option {key!r} for a group; did you mean "
                 f"{near[0]!r}?"
             )
-        log.warning("%s: %r in a group is no option and is ignored.", entry.name, key)
+        log.warning(
+            "%s: %r in a group is not an option and is ignored.", entry.name, key
+        )
 
 
 def _as_group(entry: Mapping[str, Any]) -> dict[str, Any]:
     group = dict(entry)
     if "params" not in group:
         raise OptionError(
-            f"params: a group has {', '.join(map(repr, group)) or 'no keys'} and no "
+            f"params: a group has {', '.join(map(repr, group)) or 'no keys'} but no "
             "'params'. Give every group its list of parameters under that key."
         )
     given = group["params"]
@@ -215,8 +217,8 @@ def _as_group(entry: Mapping[str, Any]) -> dict[str, Any]:
         return group
     if len(named) != len(members):
         raise OptionError(
-            f"{len(named)} of {len(members)} parameters of a group have names; "
-            "name all of them or none."
+            f"params: {len(named)} of {len(members)} parameters of a group have names. "
+            "Name all of them or none."
         )
     group["params"] = [tensor for _, tensor in members]
     group["param_names"] = [name for name, _ in members]
@@ -228,7 +230,7 @@ def _check_member(member: object) -> None:
     if isinstance(entry, Tensor):
         return
     raise OptionError(
-        f"params: {entry!r:.60} is a {type(entry).__name__}, no parameter. Pass a "
+        f"params: {entry!r:.60} is a {type(entry).__name__}, not a parameter. Pass a "
         "model, its named_parameters() or a list of parameters; of a dict pass "
         "items()."
     )
@@ -245,13 +247,13 @@ def names_of(group: Mapping[str, Any]) -> list[str] | None:
 
 
 def is_magnitude(name: str, tensor: Tensor) -> bool:
-    """Whether a parameter is the magnitude of a DoRA, by its name or adv_optm's tag."""
+    """Return whether a parameter is a DoRA magnitude, by its name or adv_optm's tag."""
     tagged = getattr(tensor, "_is_dora_scale", False)
     return bool(tagged or _MAGNITUDE.search(name))
 
 
 def spare_magnitudes(groups: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Give magnitudes groups of their own without weight decay, where there are any."""
+    """Move magnitudes, if there are any, to separate groups without weight decay."""
     result = []
     for group in groups:
         params = group["params"]

@@ -1,9 +1,9 @@
-"""Points of a host that its adapter relies on; parameters carry them to the optimizer.
+"""Entry points of a host on which its adapter relies, attached to parameters.
 
-An adapter cannot tell from inside that a call of its host never comes. So it marks the
-parameters that it was shown with what it still waits for, and an optimizer on pairs
-that is given one of them refuses: without that call it would train another scale,
-another start or other pairs than asked for, without a word.
+An adapter cannot detect that its host never makes a certain call. So it marks the
+parameters that it receives with the calls it still waits for, and an optimizer on pairs
+rejects such parameters: without that call it would silently train with another scale,
+another initialization or other pairs than requested.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ _MARK = "stiefel_lora_host_points"
 
 @dataclasses.dataclass(eq=False)
 class HostPoints:
-    """What a host does not have, and what it has not called yet."""
+    """Entry points that a host lacks, and calls that it has not made yet."""
 
     tested: str
-    """The host's version that the adapter was tested with."""
+    """Version of the host that the adapter was tested with."""
 
     absent: list[str]
-    """Names that were looked for in vain."""
+    """Names that the host does not have."""
 
     awaited: list[str]
-    """Calls that have not come yet."""
+    """Calls that have not been made yet."""
 
     def called(self, point: str) -> None:
-        """Note that a call came; it may come more than once."""
+        """Record a call; it may occur more than once."""
         if point in self.awaited:
             self.awaited.remove(point)
 
     def refusal(self, method: str, missing: Iterable[str]) -> str | None:
-        """Say that a method cannot train without ``missing``, or None without any.
+        """Return an error for a method that needs ``missing``, or None if empty.
 
         Args:
-            method: as the user knows it.
-            missing: of the names and calls.
+            method: name of the method for users.
+            missing: names and calls that are missing.
         """
         named = ", ".join(missing)
         if not named:
@@ -62,10 +62,10 @@ def await_points(tensors: Iterable[Tensor], points: HostPoints) -> None:
 
 
 def check_host(tensors: Iterable[Tensor], method: str) -> None:
-    """Refuse parameters whose host lacks a point that its adapter needs.
+    """Reject parameters whose host lacks an entry point that its adapter needs.
 
     Raises:
-        ConfigError: with the points and the version that was tested.
+        ConfigError: lists the missing entry points and the tested version.
     """
     for tensor in tensors:
         points = getattr(tensor, _MARK, None)

@@ -1,4 +1,4 @@
-"""Where an adapter starts, as plain LoRA or as its method needs it; and back to it."""
+"""Initialization of an adapter as its method needs it, and restoring orthonormal B."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ __all__ = [
 
 @torch.no_grad()
 def init_stiefel_(source: Source, seed: int = 0) -> list[Pair]:
-    """Start every LoRA pair with orthonormal B and A = 0, in place.
+    """Initialize every LoRA pair with orthonormal B and A = 0, in place.
 
-    The product is zero, so the model computes what it computed without the adapter.
-    Each B depends on its layer's name and the seed alone, not on order or device.
+    The product is zero, so the model's output is unchanged. Each B depends only on its
+    layer's name and the seed, not on order or device.
 
     Args:
         source: a model with trainable LoRA layers, named parameters or groups.
-        seed: another seed gives other directions.
+        seed: seed of the random directions.
 
     Returns:
         The pairs, in order of appearance.
@@ -56,9 +56,9 @@ def orthonormalize_(source: Source) -> list[Pair]:
     """Make every B orthonormal without changing its product, in place.
 
     For factors that were averaged (EMA), rounded or trained by another optimizer:
-    (B, A) := (Q, R A) with B = Q R. Pairs that are orthonormal to 1e-4 keep their bits;
-    B = 0 gets a random start and A = 0. Optimizers that need an orthonormal B do this
-    by themselves at their first step and after every load.
+    (B, A) := (Q, R A) with B = Q R. Pairs that are orthonormal to 1e-4 are not
+    modified; B = 0 gets a random start and A = 0. Optimizers that need an orthonormal B
+    do this themselves at their first step and after every load.
 
     Args:
         source: a model with trainable LoRA layers, named parameters or groups.
@@ -74,11 +74,11 @@ def orthonormalize_(source: Source) -> list[Pair]:
 
 @torch.no_grad()
 def init_stella_(source: Source, seed: int = 0) -> list[Pair]:
-    """Start every LoRA pair at U S V^T with S = I, the paper's start of StelLA.
+    """Initialize every LoRA pair to U S V^T with S = I, as in the StelLA paper.
 
-    U and V are random frames, so the product has r singular values of 1 and **changes
-    what the model computes**. For an unchanged model use :func:`init_stiefel_`, which
-    StelLA takes as S = 0.
+    U and V are random frames, so the product has r singular values of 1, which
+    **changes the model's output**. For an unchanged model use :func:`init_stiefel_`,
+    which is S = 0 for StelLA.
 
     Args, Returns, Raises: as :func:`init_stiefel_`.
     """
@@ -92,10 +92,10 @@ def init_stella_(source: Source, seed: int = 0) -> list[Pair]:
 
 @torch.no_grad()
 def init_riemannion_(source: Source, seed: int = 0) -> list[Pair]:
-    """Start every LoRA pair with orthonormal B and a tiny A with orthogonal rows.
+    """Initialize every LoRA pair with orthonormal B and a tiny A of orthogonal rows.
 
     The manifold of rank-r matrices does not contain 0. All singular values of the
-    product are 1e-7, far below one step and below what half precision resolves.
+    product are 1e-7, far below one step and below the resolution of half precision.
 
     Args, Returns, Raises: as :func:`init_stiefel_`.
     """
@@ -109,15 +109,15 @@ def init_riemannion_(source: Source, seed: int = 0) -> list[Pair]:
 
 @torch.no_grad()
 def init_plain_(source: Source, seed: int = 0) -> list[Pair]:
-    """Start every LoRA pair as plain LoRA does: A uniform in +-1/sqrt(in), B zero.
+    """Initialize every LoRA pair as plain LoRA: A uniform in +-1/sqrt(in), B zero.
 
-    Args, Returns: as :func:`init_stiefel_`; A depends on seed and order alone.
+    Args, Returns: as :func:`init_stiefel_`; A depends only on seed and order.
     """
     generator = torch.Generator("cpu").manual_seed(seed)
     pairs = find_pairs(source).pairs
     for pair in pairs:
         down = torch.empty(pair.down.shape)
-        # peft's and kohya's own start: kaiming uniform with a = sqrt(5).
+        # The initialization of peft and kohya: kaiming uniform with a = sqrt(5).
         nn.init.kaiming_uniform_(down, a=math.sqrt(5), generator=generator)
         pair.down.copy_(down)
         pair.up.zero_()
@@ -130,20 +130,21 @@ STARTS: dict[str, Callable[..., list[Pair]]] = {
     "riemannion": init_riemannion_,
     "stella": init_stella_,
 }
-"""By the catalogue's ``Method.start``; ``stella`` is asked for by name alone."""
+"""By the catalogue's ``Method.start``; ``stella`` is only used when named."""
 
 
 def init_lora_(
     source: Source, method: str = "stiefel_lora", *, seed: int = 0
 ) -> list[Pair]:
-    """Start every LoRA pair as a method of the catalogue needs it, in place.
+    """Initialize every LoRA pair as a method of the catalogue needs it, in place.
 
-    What the model computes stays: the product is zero (``riemannion``: at most 1e-7).
+    The model's output does not change: the product is zero (``riemannion``: at most
+    1e-7).
 
     Args:
         source: a model with trainable LoRA layers, named parameters or groups.
         method: name in the catalogue.
-        seed: another seed gives another start.
+        seed: seed of the random numbers.
 
     Returns:
         The pairs, in order of appearance.
@@ -157,7 +158,7 @@ def init_lora_(
 
 
 def startable_pairs(source: Source) -> list[Pair]:
-    """The pairs of a source, of which there must be some, each of full rank.
+    """Find the pairs of a source; there must be some, each of full rank.
 
     Raises:
         PairingError: no pair found, or a rank that exceeds a side of its layer.
@@ -165,15 +166,15 @@ def startable_pairs(source: Source) -> list[Pair]:
     pairs = find_pairs(source).pairs
     if not pairs:
         raise PairingError(
-            "No LoRA pairs were found among the trainable parameters; add LoRA layers "
-            "first (for example model.add_adapter(LoraConfig(...)))."
+            "params: there is no LoRA pair among the trainable parameters. Add LoRA "
+            "layers first, for example with model.add_adapter(LoraConfig(...))."
         )
     for pair in pairs:
         if pair.too_wide:
             up, down = pair.matrices
             raise PairingError(
                 f"Rank {pair.rank} exceeds the layer {pair.name!r} of "
-                f"{up.shape[0]} x {down.shape[1]}; choose a rank of at most "
-                f"{min(up.shape[0], down.shape[1])} or leave this layer out."
+                f"{up.shape[0]} x {down.shape[1]}. Choose a rank of at most "
+                f"{min(up.shape[0], down.shape[1])}, or leave this layer out."
             )
     return pairs

@@ -1,4 +1,4 @@
-r"""LOI: start where the tangent space sees most of the first gradient.
+r"""LOI: initialization whose tangent space contains most of the first gradient.
 
 For the gradient :math:`G = U \Sigma V^T` of a layer's weight the point
 
@@ -36,13 +36,13 @@ __all__ = ["Loi", "init_loi_"]
 
 @dataclasses.dataclass(frozen=True)
 class Loi:
-    """What :func:`init_loi_` found for one pair.
+    """Result of :func:`init_loi_` for one pair.
 
     Attributes:
-        pair: the pair, started.
-        singular_values: of the layer's gradient, the first 2r, float32.
-        offset_up: B of the start, ``(out, r)``; empty without an offset.
-        offset_down: A of the start, ``(r, in)``; empty without an offset.
+        pair: the initialized pair.
+        singular_values: first 2r singular values of the layer's gradient, float32.
+        offset_up: initial B, ``(out, r)``; empty without an offset.
+        offset_down: initial A, ``(r, in)``; empty without an offset.
     """
 
     pair: Pair
@@ -61,7 +61,7 @@ def init_loi_(
     power: int = 1,
     seed: int = 0,
 ) -> list[Loi]:
-    r"""Start every LoRA pair from the gradient of its layer, in place.
+    r"""Initialize every LoRA pair from the gradient of its layer, in place.
 
     Args:
         source: a model with trainable LoRA layers, named parameters or groups.
@@ -69,23 +69,23 @@ def init_loi_(
             timesteps at every call) and calls ``backward()``. It is called
             2 (power + 1) ceil(k / r) times, k = 2r + oversampling.
         offset: False starts at B = first r left singular vectors, A = 0, so that the
-            model is unchanged. True starts at :math:`X^0`, which the caller takes back
-            out of the base with the returned factors: a second, frozen adapter with
-            B = -``offset_up`` and A = ``offset_down``.
-        scale: c; None takes 1 / sqrt(r), the paper's value for diffusion.
-        oversampling: extra random directions; None takes r.
-        power: power iterations q.
-        seed: of the random directions, which also depend on the layer's name.
+            model is unchanged. True starts at :math:`X^0`; the caller must compensate
+            for it in the base by a second, frozen adapter with B = -``offset_up`` and
+            A = ``offset_down``.
+        scale: c; default 1 / sqrt(r), the paper's value for diffusion.
+        oversampling: number of extra random directions; default r.
+        power: number of power iterations q.
+        seed: seed of the random directions, which also depend on the layer's name.
 
     Returns:
-        One record a pair, in order of appearance.
+        One record per pair, in order of appearance.
 
     Raises:
         OptionError: ``backward`` leaves a pair without a finite gradient, or 2r exceeds
-            a side of a layer while ``offset`` is wanted.
+            a side of a layer and ``offset`` is set.
         PairingError: no pair found, or a rank that exceeds a side of its layer.
 
-    An error in ``backward`` leaves the factors as they were.
+    After an error in ``backward``, the factors are unchanged.
     """
     pairs = startable_pairs(source)
     if offset:
@@ -142,7 +142,7 @@ class _Probe:
         return [part.mT for part in self._slices([q.mT for q in left], "up")]
 
     def _slices(self, rows: list[Tensor], role: str) -> list[Tensor]:
-        """Put rows into one factor, zero into the other, whose gradient is read."""
+        """Put rows into one factor and zero into the other, then read its gradient."""
         parts: list[list[Tensor]] = [[] for _ in self.pairs]
         longest = max(
             -(-len(r) // p.rank) for r, p in zip(rows, self.pairs, strict=True)
@@ -160,9 +160,9 @@ class _Probe:
 
     def _probe(self, rows: list[Tensor], role: str) -> None:
         for pair, probed in zip(self.pairs, rows, strict=True):
-            # With one factor zero the product is zero, so that every probe sees the
-            # gradient at the model as it is; the gradient of the zero factor is G times
-            # the other one.
+            # With one factor zero the product is zero, so every probe sees the gradient
+            # at the unchanged model; the gradient of the zero factor is G times the
+            # other one.
             pair.up.grad = pair.down.grad = None
             with torch.no_grad():
                 pair.up.zero_()
@@ -180,14 +180,14 @@ def _gradient(pair: Pair, role: str, count: int) -> Tensor:
     other = pair.up if role == "down" else pair.down
     if other.grad is None:
         raise OptionError(
-            f"The backward function left {pair.name!r} without a gradient; it must "
+            f"The backward function left {pair.name!r} without a gradient. It must "
             "compute the loss of a batch with this adapter active and call backward()."
         )
     gradient = other.grad.detach().flatten(1).float()
     if not gradient.isfinite().all():
         raise OptionError(
-            f"The gradient of {pair.name!r} is not finite, so there is no start to "
-            "find; compute in bfloat16 or float32 (train_dtype of a configuration)."
+            f"The gradient of {pair.name!r} is not finite, so LOI cannot use it. "
+            "Compute in bfloat16 or float32 (train_dtype of a configuration)."
         )
     pair.up.grad = pair.down.grad = None
     return gradient[:, :count] if role == "down" else gradient[:count]
@@ -221,7 +221,7 @@ def _check_room(pairs: Sequence[Pair]) -> None:
         if 2 * pair.rank > side:
             raise OptionError(
                 f"LOI with an offset needs 2 x rank <= {side} at {pair.name!r}, whose "
-                f"rank is {pair.rank}; lower the rank or use offset=False."
+                f"rank is {pair.rank}. Lower the rank or use offset=False."
             )
 
 

@@ -15,9 +15,9 @@ Both :math:`\Delta B\,A` and :math:`B\,\Delta A` have the spectral norm
 decays by :math:`\lambda\eta`. The paper averages gradients,
 :math:`m \leftarrow \mu m + (1 - \mu) g`, which is the same direction.
 
-**One thing is added.** The Gram matrices are damped by each other where the product
-holds less than a step, see :mod:`._gram_frames`: a LoRA starts at B = 0, and after one
-gradient of low rank most directions of B are rounding.
+**One addition.** Where the product is smaller than a step, the Gram matrices are damped
+by each other, see :mod:`._gram_frames`: a LoRA starts at B = 0, and after one low-rank
+gradient most directions of B are rounding errors.
 
 **Cost.** :math:`\mathrm{msign}(M F^T) F` is the same for every F with
 :math:`F^T F = S^{-1}`, so F is the inverse of a Cholesky factor, and
@@ -69,12 +69,12 @@ class MuonFactor(FactorRule):
 def solve(
     up: Core, down: Core, lr: Tensor, numbers: Mapping[str, Tensor]
 ) -> tuple[Core, Core]:
-    """Turn Gram matrices of K pairs of one rank into T and sigma of both factors."""
+    """Compute T and sigma of both factors from Gram matrices of K pairs of one rank."""
     found = frames(up["size"], down["size"], lr / (2 * numbers["growth"]))
     frame = torch.cat([found.over_up, found.over_down])
     force, strength = unit(torch.cat([up["force"], down["force"]]))
     turn = frame.mT @ polar_core(framed(frame, force)) @ frame
-    # A factor beside one that is 0, or without a momentum, stays.
+    # A factor without momentum, or whose partner is 0, does not move.
     scale = (strength * torch.cat([found.down_size, found.up_size])).sqrt()
     keep = kept(lr, numbers["weight_decay"])
     length = -0.5 * lr / keep
@@ -92,7 +92,7 @@ class LoRAMuonRule(Rule):
     }
 
     def choices(self, group: Mapping[str, Any]) -> dict[str, Any]:
-        """Nothing selects code."""
+        """No option selects code."""
         return {}
 
     def numbers(self, group: Mapping[str, Any]) -> dict[str, float]:
@@ -112,7 +112,7 @@ class LoRAMuonRule(Rule):
         return group["rest_lr_ratio"]
 
     def factor_rules(self, choices: Mapping[str, Any]) -> Mapping[Role, FactorRule]:
-        """Both factors alike."""
+        """The same rule for both factors."""
         return self._rules
 
     def solver(self, choices: Mapping[str, Any]) -> Solver | None:
@@ -124,14 +124,14 @@ class LoRAMuon(PairOptimizer):
     """Orthogonalized steps of both factors, each in the metric of the other.
 
     Steps of the product do not depend on how it is factored. LoRA alpha must equal the
-    rank, which an optimizer alone cannot see.
+    rank, which an optimizer cannot check by itself.
 
     Args:
         params: model, named parameters, parameters or groups of them.
         lr: largest spectral norm of the product's step, half of it for each factor.
         momentum: mu in [0, 1), of both factors.
-        growth: in no basis does a direction of a factor change by more than this many
-            times its length in a step.
+        growth: maximum change of a direction of a factor in a step, in any basis, as a
+            multiple of its length.
         rest_lr_ratio: AdamW rate of parameters outside pairs, as a multiple of lr.
         weight_decay: decay of the product (times lr), half of it for each factor.
         beta1: AdamW, for parameters outside pairs.
@@ -140,7 +140,7 @@ class LoRAMuon(PairOptimizer):
 
     Raises:
         OptionError: an option out of bounds.
-        PairingError: parameters whose roles cannot be told without guessing.
+        PairingError: parameters whose roles are ambiguous.
     """
 
     method = "lora_muon"

@@ -1,4 +1,4 @@
-"""The type of every optimizer of the catalogue."""
+"""Base class of all optimizers in the catalogue."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _WIDTH = 76
 class LoraOptimizer(torch.optim.Optimizer):
     """A torch optimizer that has a record in the catalogue and LoRA pairs.
 
-    Constructors take ``betas=(beta1, beta2)`` in place of ``beta1`` and ``beta2``.
+    Constructors accept ``betas=(beta1, beta2)`` instead of ``beta1`` and ``beta2``.
     """
 
     method: str
@@ -64,7 +64,7 @@ class LoraOptimizer(torch.optim.Optimizer):
         try:
             pairs = self.pairs
         except PairingError:
-            return f"{len(tensors)} parameters, whose LoRA pairs only names could tell"
+            return f"{len(tensors)} parameters, whose LoRA pairs need names to be found"
         ranks = sorted({pair.rank for pair in pairs})
         of_rank = ""
         if ranks:
@@ -76,7 +76,7 @@ class LoraOptimizer(torch.optim.Optimizer):
         return f"{len(pairs)} LoRA {kinds}{of_rank}, {others} other {rest}"
 
     def _options(self) -> dict[str, Any]:
-        """Options that all groups share; the others are in the lines of the groups."""
+        """Options that all groups share; others are in the lines of the groups."""
         return {
             name: self.param_groups[0][name]
             for name in self._option_names()
@@ -102,7 +102,7 @@ class LoraOptimizer(torch.optim.Optimizer):
 
 
 def understanding_betas(init: Callable[..., None]) -> Callable[..., None]:
-    """Let a constructor take ``betas``, as torch's AdamW and other trainers have it."""
+    """Make a constructor accept ``betas``, as torch's AdamW and other trainers do."""
 
     @functools.wraps(init)
     def __init__(self: LoraOptimizer, *args: Any, **options: Any) -> None:
@@ -153,7 +153,7 @@ def _shown(values: dict[str, Any]) -> str:
 
 def _value(value: Any) -> str:
     if isinstance(value, Tensor):
-        # Reading a rate on an accelerator would wait for it.
+        # Reading a rate on an accelerator would synchronize.
         return (
             f"a tensor on {value.device}"
             if value.device.type != "cpu"

@@ -20,7 +20,7 @@ __all__ = ["LoRAPlus"]
 
 
 class LoRAPlusRule(Rule):
-    """Both factors take torch's AdamW, B at a multiple of the rate."""
+    """Both factors use torch's AdamW, B at a multiple of the rate."""
 
     def adamw_roles(self, group: Mapping[str, Any]) -> dict[Role, float]:
         """B: lr_ratio x lr; A: lr."""
@@ -38,13 +38,13 @@ class LoRAPlus(PairOptimizer):
         lr_ratio: learning rate of B as a multiple of lr; 1 is torch's fused AdamW to
             the bit.
         weight_decay: decoupled decay, multiplied by the factor's rate.
-        beta1: decay of the mean of gradients.
-        beta2: decay of the mean of squared gradients.
-        eps: added to the root of the second moment.
+        beta1: decay of the running mean of gradients.
+        beta2: decay of the running mean of squared gradients.
+        eps: added to the square root of the second moment.
 
     Raises:
         OptionError: an option out of bounds.
-        PairingError: parameters whose roles cannot be told without guessing.
+        PairingError: parameters whose roles are ambiguous.
     """
 
     method = "lora_plus"

@@ -18,18 +18,17 @@ with :math:`\hat\beta = \beta(1-\beta^t)/(1-\beta^{t+1})`. Before that a factor 
 :math:`\bar G` has an RMS above ``skip_above`` is skipped, and all :math:`\bar G` are
 scaled to a joint Frobenius norm of at most ``clip_norm``.
 
-One thing is added to the published rule. The two moves are safe to first order in the
-product, but they also meet: with :math:`\Delta B\,\Delta A = \eta^2\,\bar M_B C
+One thing is added to the published rule. Both moves are safe to first order in the
+product, but they also interact: with :math:`\Delta B\,\Delta A = \eta^2\,\bar M_B C
 \bar M_A^T` and :math:`C = R_A^{-T} R_B^{-1} = Q\,\mathrm{diag}(c)\,P^T` a direction in
 which B A is far below a step gets :math:`\kappa_i = \eta\,(\mathrm{rows}_A
-\mathrm{rows}_B)^{1/4} c_i` times a step. After B = 0 and one gradient of low rank such
-directions are rounding, 1e5 times too short. So :math:`\bar M_B Q_i` and
+\mathrm{rows}_B)^{1/4} c_i` times a step. After B = 0 and one low-rank gradient, such
+directions are rounding errors, 1e5 times too short. So :math:`\bar M_B Q_i` and
 :math:`\bar M_A P_i` are multiplied by :math:`\min(1, 4 / \kappa_i)^{1/2}`, which does
-not depend on the basis and is 1 where the product holds more than a quarter of a step.
+not depend on the basis and is 1 where the product is larger than a quarter of a step.
 
-Eigenvalues are clamped at 0:
-the reference code turns a slightly negative one into a step of 0, which freezes pairs
-whose gradient has a rank below r.
+Eigenvalues are clamped at 0: in the reference code, a slightly negative one makes the
+step 0, which freezes pairs whose gradient has a rank below r.
 
 References:
     J.-N. Yen et al., "LoRA Done RITE: Robust Invariant Transformation Equilibration for
@@ -80,11 +79,11 @@ class RiteRule(Rule):
     factorizes = True
 
     def choices(self, group: Mapping[str, Any]) -> dict[str, Any]:
-        """Escape mass selects code."""
+        """Escape mass is compiled in or out."""
         return {"escape": group["escape"]}
 
     def numbers(self, group: Mapping[str, Any]) -> dict[str, float]:
-        """Decays, guards and weight decay; 0 switches a guard off."""
+        """Decays, guards and weight decay; 0 turns a guard off."""
         names = ("beta1", "beta2", "eps", "clip_norm", "skip_above", "weight_decay")
         return {name: group[name] for name in names}
 
@@ -125,7 +124,7 @@ class RiteRule(Rule):
         ]
         moves = _bounded_moves(batch, sides, means)
         decay = batch.numbers["weight_decay"]
-        # _mean writes the basis of the factor that it divides by: up's is A's.
+        # _mean writes the basis of the factor that it divides by: B's side uses A's.
         batch.up = batch.up - batch.lr_up * (moves[0] + decay * batch.up)
         batch.down = batch.down - batch.lr_down * (moves[1].mT + decay * batch.down)
 
@@ -156,13 +155,13 @@ def _clip_scale(batch: PairBatch) -> Tensor:
 def _bounded_moves(
     batch: PairBatch, sides: tuple[_Side, _Side], means: list[Tensor]
 ) -> list[Tensor]:
-    """Directions of both factors, short where their product would outgrow them.
+    """Directions of both factors, shortened where their product would be too large.
 
-    C is taken instead of B A, whose smallest singular vectors are rounding;
-    directions that a pseudo-inverse leaves out are 0 in C and stay as they are.
+    Uses C instead of B A, whose smallest singular vectors are rounding errors;
+    directions that a pseudo-inverse leaves out are 0 in C and do not change.
     """
     up, down = sides
-    # Columns of the means have length sqrt(rows) where V has settled.
+    # Columns of the means have length sqrt(rows) once V has converged.
     sizes = (means[0].shape[-2] * means[1].shape[-2]) ** 0.5
     step = (batch.lr_up * batch.lr_down * sizes).sqrt()
     core = torch.nan_to_num(step * (up.inverse.mT @ down.inverse))
@@ -180,7 +179,7 @@ def _mean(batch: PairBatch, name: str, side: _Side, scale: Tensor) -> Tensor:
     state, other = batch.state, "down" if name == "up" else "up"
     old_basis = state[f"basis_{other}"]
     old_basis = old_basis.mT if other == "down" else old_basis
-    # P of the docstring: what was learned in the old basis, read in the new one.
+    # P of the docstring: maps moments of the old basis into the new one.
     turn = side.basis.mT @ old_basis
     state[f"basis_{other}"] = side.basis.mT if other == "down" else side.basis
     gradient = side.gradient * scale
@@ -204,7 +203,7 @@ def _inverse_root(
     fresh = gradient.mT @ gradient / gradient.shape[-2]
     square = symmetric(beta * carried + (1 - beta) * fresh)
     state[f"square_{name}"] = square
-    # By eigenvalues and not by an iteration: eps is added to each of them, as in Adam.
+    # Eigenvalues instead of an iteration, since eps is added to each, as in Adam.
     values, vectors = torch.linalg.eigh(square)
     values = values.clamp_min(0).unsqueeze(-2)
     if batch.choices["escape"]:
@@ -223,30 +222,30 @@ def _escaped(old: Tensor, carried: Tensor) -> Tensor:
 
 
 def _corrected(beta: Tensor, step: Tensor) -> Tensor:
-    """Adafactor's decay: 0 at the first step, beta in the long run."""
+    """Adafactor's decay: 0 at the first step, converging to beta."""
     return beta * (1 - beta ** (step - 1)) / (1 - beta**step)
 
 
 class LoRARITE(PairOptimizer):
-    """Adaptive steps on B A that any change of basis between B and A leaves alone.
+    """Adaptive steps on B A that are invariant to the basis between B and A.
 
-    It clips and skips by itself: switch the trainer's own gradient clipping off.
+    It clips and skips by itself: turn the trainer's own gradient clipping off.
 
     Args:
         params: model, named parameters, parameters or groups of them.
-        lr: learning rate; published values reach from 1e-4 to 20 times Adam's.
-        escape: add the second moment that a turning basis loses to every direction.
+        lr: learning rate; published values range from 1e-4 to 20 times Adam's.
+        escape: add the second moment that a changing basis loses to every direction.
         clip_norm: joint norm of all unmagnified gradients; 0: no clipping.
         skip_above: a factor whose unmagnified gradient has a larger RMS is skipped
             for the step; 0: never.
         weight_decay: added to the direction, so multiplied by lr.
         beta1: decay of the first moment.
         beta2: decay of the second moment.
-        eps: added to the root of the second moment.
+        eps: added to the square root of the second moment.
 
     Raises:
         OptionError: an option out of bounds.
-        PairingError: parameters whose roles cannot be told without guessing.
+        PairingError: parameters whose roles are ambiguous.
     """
 
     method = "lora_rite"

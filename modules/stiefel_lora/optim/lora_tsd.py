@@ -15,19 +15,19 @@ is :math:`X = X_L V^T + U X_R^T`. One step:
 
 so that :math:`B\,\Delta A + \Delta B\,A = -\eta X` exactly, and :math:`\Delta`, the
 trust region, bounds the step. The published code averages gradients, which is the same
-direction, and scales the factors to one Frobenius norm at each step; here they are
-scaled by 16, which rounds nothing, where one norm is more than 16 times the other:
+direction, and scales the factors to the same Frobenius norm at each step. Here they are
+scaled by 16, which is exact, and only when one norm exceeds 16 times the other:
 averages of the factors do not survive a jump of scale, so it must be rare. The step
 depends on neither. The paper's momentum is 0.95, which is slow for runs of a hundred
-steps. Weight decay, which the paper has none of, shrinks the product by
+steps. Weight decay, which the paper does not have, shrinks the product by
 :math:`\lambda\eta`.
 
-**Two things differ.** msign is Polar Express with directions that are not resolved left
-short, where the code has five quintics that reach singular values of 0.3 to 1.3: there
-a larger tau repairs msign, here it brings X nearer to a tangent vector whose singular
-values are all 1. And where the product holds less than a step, moves are shortened as
-:mod:`._gram_frames` says: from B = 0 the directions that the first gradients leave at
-rounding would make steps of A of any length.
+**Two differences.** msign is Polar Express, which shortens unresolved directions; the
+code has five quintics that reach singular values of 0.3 to 1.3. There, a larger tau
+improves msign; here, it brings X closer to a tangent vector whose singular values are
+all 1. And where the product is smaller than a step, moves are shortened as described in
+:mod:`._gram_frames`: from B = 0, the directions that the first gradients leave at
+rounding level would cause steps of A of any length.
 
 **Cost.** In orthonormal bases [Q, U] of the columns and [V, R] of the rows, X is a
 2r x 2r matrix whose block of (Q, R) is 0, and P_T sets that block to 0. Frames come
@@ -61,7 +61,8 @@ from .rule import Core, FactorBatch, FactorRule, Role, Rule, Solver, StateShape
 
 __all__ = ["LoRATSD"]
 
-# In no basis does a direction of a factor change by more than this times its length.
+# Maximum change of a direction of a factor per step, in any basis, relative to its
+# length.
 _GROWTH = 0.5
 
 
@@ -84,7 +85,7 @@ class TsdFactor(FactorRule):
         }
 
     def move(self, batch: FactorBatch, core: Core) -> None:
-        """X <- X u + M v, and the momentum takes the inverse scale of the factor."""
+        """X <- X u + M v; the momentum is scaled by the inverse scale of the factor."""
         name = f"momentum_{self.role}"
         momentum = self._tall(batch.state[name])
         moved = self._tall(batch.point) @ core["of_point"]
@@ -92,7 +93,7 @@ class TsdFactor(FactorRule):
         batch.state[name] = batch.state[name] * core["scale"]
 
     def _tall(self, matrix: Tensor) -> Tensor:
-        """A as the columns that B has by itself, and back."""
+        """Transpose A to the orientation of B, and back."""
         return matrix if self.role == "up" else matrix.mT
 
 
@@ -116,7 +117,7 @@ class _Side(NamedTuple):
 def solve(
     up: Core, down: Core, lr: Tensor, numbers: Mapping[str, Tensor], *, rounds: int
 ) -> tuple[Core, Core]:
-    """Turn Gram matrices of K pairs of one rank into coefficients of both moves."""
+    """Compute coefficients of both moves from Gram matrices of K pairs of one rank."""
     tight = frames(up["size"], down["size"], torch.zeros_like(lr))
     sizes = tight.up_size.sqrt(), tight.down_size.sqrt()
     left = _side(up, tight, sizes[0])
@@ -149,7 +150,7 @@ def solve(
 
 
 def _side(seen: Core, tight: Frames, size: Tensor) -> _Side:
-    """Frame the momentum of B; that of A with the frames swapped."""
+    """Express the momentum of B in the frames; for A, with the frames swapped."""
     own, other = tight.over_down, tight.over_up
     force, strength = unit(seen["force"])
     inside = own @ over(seen["cross"], size * strength.sqrt()) @ other.mT
@@ -157,7 +158,7 @@ def _side(seen: Core, tight: Frames, size: Tensor) -> _Side:
     factor = damped_cholesky(outside, _noise(own, other, inside))
     half = torch.linalg.solve_triangular(factor, outside, upper=False)
     overlap = torch.linalg.solve_triangular(factor, half.mT, upper=False)
-    # Below a half it must undo what one msign lifts, some 4,000 times.
+    # Below a half it must cancel the amplification of one msign, some 4,000 times.
     for _ in range(4):
         overlap = overlap @ overlap
     return _Side(factor, inside, strength, overlap)
@@ -168,7 +169,7 @@ def _noise(own: Tensor, other: Tensor, inside: Tensor) -> Tensor:
     rank, eps = own.shape[-1], torch.finfo(own.dtype).eps
     own, other, inside = (_norm(matrix) for matrix in (own, other, inside))
     rounding = other * (other + 2 * own * inside / rank**0.5)
-    # The shift of Cholesky's algorithm makes U too short by as much.
+    # The shift in Cholesky's algorithm makes U too short by the same amount.
     short = 16 * SHARE[own.dtype] * (own * inside / rank).square()
     return 4 * eps / rank**0.5 * rounding + short + torch.finfo(own.dtype).tiny
 
@@ -178,7 +179,7 @@ def _norm(matrix: Tensor) -> Tensor:
 
 
 def _tangent(left: _Side, right: _Side, sizes: tuple[Tensor, Tensor]) -> Tensor:
-    """X in the bases [Q, U] and [V, R], up to a factor that msign does not see."""
+    """X in the bases [Q, U] and [V, R], up to a factor, to which msign is invariant."""
     up, down = (
         over(side.strength.sqrt(), size)
         for side, size in zip((left, right), sizes[::-1], strict=True)
@@ -191,7 +192,7 @@ def _tangent(left: _Side, right: _Side, sizes: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def _project(core: Tensor, left: _Side, right: _Side) -> Tensor:
-    """P_T: nothing outside of both frames, and little where a frame is rounding."""
+    """P_T: zero outside of both frames, and small where a frame is rounding error."""
     rank = left.factor.shape[-1]
     above, below = core.split(rank, -2)
     outside = torch.zeros_like(above[..., rank:])
@@ -240,7 +241,7 @@ def _coefficients(
 
 
 def _balance(tight: Frames) -> Tensor:
-    """The power of 16 by which A grows and B shrinks; 1 beside a factor that is 0."""
+    """Power of 16 by which A grows and B shrinks; 1 if a factor is 0."""
     ratio = over(tight.up_size, tight.down_size)
     usable = ratio > 0
     exponent = 0.25 * torch.where(usable, ratio, 1.0).log2()
@@ -256,7 +257,7 @@ class LoRATSDRule(Rule):
     }
 
     def choices(self, group: Mapping[str, Any]) -> dict[str, Any]:
-        """The number of rounds selects code."""
+        """The number of rounds."""
         return {"tau": group["tau"]}
 
     def numbers(self, group: Mapping[str, Any]) -> dict[str, float]:
@@ -277,7 +278,7 @@ class LoRATSDRule(Rule):
         return group["rest_lr_ratio"]
 
     def factor_rules(self, choices: Mapping[str, Any]) -> Mapping[Role, FactorRule]:
-        """Both factors alike."""
+        """The same rule for both factors."""
         return self._rules
 
     def solver(self, choices: Mapping[str, Any]) -> Solver | None:
@@ -289,12 +290,12 @@ class LoRATSD(PairOptimizer):
     """Spectral descent in the tangent space of the product.
 
     Steps of the product do not depend on how it is factored. LoRA alpha must equal the
-    rank, which an optimizer alone cannot see.
+    rank, which an optimizer cannot check by itself.
 
     Args:
         params: model, named parameters, parameters or groups of them.
         lr: spectral norm of the product's step, up to 2 / sqrt(3).
-        tau: rounds of msign and projection; 1 takes the fewest products of r x r
+        tau: rounds of msign and projection; 1 needs the fewest products of r x r
             matrices.
         trust_region: largest Frobenius norm of the product's step.
         momentum: mu in [0, 1), of both factors.
@@ -306,7 +307,7 @@ class LoRATSD(PairOptimizer):
 
     Raises:
         OptionError: an option out of bounds.
-        PairingError: parameters whose roles cannot be told without guessing.
+        PairingError: parameters whose roles are ambiguous.
     """
 
     method = "lora_tsd"

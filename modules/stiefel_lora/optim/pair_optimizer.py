@@ -1,13 +1,14 @@
 """One optimizer class for every method on (B, A) pairs.
 
 ``PairOptimizer`` finds the pairs, sorts them into buckets of one shape, calls the
-method's rule once per bucket on stacked tensors, and writes back. It owns what all
-methods share: groups, state, checkpoints, missing gradients, the entry gauge, and
-AdamW for whatever has no pair. Parameters are never re-pointed.
+method's rule once per bucket on stacked tensors, and writes the results back. It
+handles what all methods share: groups, state, checkpoints, missing gradients, the gauge
+of B, and AdamW for parameters outside pairs. Parameters are changed in place, so that
+references to them stay valid.
 
-Hosts with a fused backward pass step a single parameter as soon as its gradient is
-complete, and free that afterwards. Separable methods can follow
-(:meth:`PairOptimizer.step_parameter`): their factors do not wait for each other.
+With a fused backward pass, a host steps each parameter as soon as its gradient is
+complete and then frees the gradient. Separable methods support this
+(:meth:`PairOptimizer.step_parameter`), since their factors do not depend on each other.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ __all__ = ["PairOptimizer"]
 
 log = logging.getLogger("stiefel_lora")
 
-# What a copy or a pickle has beside torch's groups and state.
+# Attributes that a copy or a pickle keeps, beside torch's groups and state.
 _COPIED = (
     *("_pairs", "_rest", "_settling", "_width", "_odd", "_waiting", "_first_steps"),
     "_watch",
@@ -71,17 +72,17 @@ _COPIED = (
 
 
 class PairOptimizer(LoraOptimizer):
-    """Base of all methods; a subclass names its catalogue entry and its rule.
+    """Base class of all methods; a subclass sets its catalogue entry and its rule.
 
     Args:
-        params: a module, tensors, ``(name, tensor)`` pairs or groups of either. With
-            names, or from a module, pairs are certain; without, see
+        params: a module, tensors, ``(name, tensor)`` pairs or groups of either. With a
+            module or with names, the pairs are unambiguous; otherwise see
             :func:`~stiefel_lora.optim.pairs.find_pairs`.
         lr: learning rate in the unit of the method.
-        options: every option of the catalogue entry. Groups may override any of them.
+        options: all options of the catalogue entry. Groups may override any of them.
 
     Raises:
-        OptionError: option unknown or out of bounds, or nothing to optimize.
+        OptionError: unknown option, option out of bounds, or nothing to optimize.
         PairingError: ambiguous pairs, or none at all.
     """
 
@@ -91,7 +92,7 @@ class PairOptimizer(LoraOptimizer):
     _rest: list[tuple[str, Tensor]]
     _width: float
     _waiting: bool = False
-    """Whether named factors may still get their partners from another group."""
+    """Whether named factors may still get their partners from a later group."""
 
     _settling: Settling
     _place: dict[int, tuple[int, Role]]
@@ -109,7 +110,7 @@ class PairOptimizer(LoraOptimizer):
         self._odd = odd_ones(params) if isinstance(params, nn.Module) else []
         self._settling = Settling(type(self).__name__)
         found = self._find_pairs()
-        # Last of what can be refused, since it changes the model.
+        # The last check, since it changes the model.
         settle_alpha(entry, params, groups)
         self._log_pairs(found)
         self._first_steps = FirstSteps(type(self).__name__, entry, self.param_groups)
@@ -120,7 +121,7 @@ class PairOptimizer(LoraOptimizer):
         return list(self._pairs)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group; its options are checked and pairs are looked for again."""
+        """Add a group; checks its options and searches for pairs again."""
         check_group(method(self.method), param_group, self.defaults)
         check_lr(param_group.get("lr", 0.0))
         super().add_param_group(param_group)
@@ -132,8 +133,8 @@ class PairOptimizer(LoraOptimizer):
 
     def _find_pairs(self) -> PairMap:
         found = find_pairs(self.param_groups, self._odd)
-        # A method that leaves both factors to AdamW treats them one by one, so that it
-        # does not matter what the layer makes of them.
+        # A method that leaves both factors to AdamW treats them separately, so it does
+        # not matter how the layer combines them.
         if len(self.rule.adamw_roles(self.defaults)) == len(ROLES):
             found = found.with_odd()
         check_found(found, type(self).__name__)
@@ -149,8 +150,8 @@ class PairOptimizer(LoraOptimizer):
                     found.reasons[id(factor)] = reason
         check_agreement(self._pairs, self._owners(), self.defaults, self.rule)
         self._rest = found.rest
-        # Indices of pairs have new meanings from here on: what is kept by index starts
-        # again, and counts take the way through the state, which is kept by parameter.
+        # The indices of pairs change here: what is kept by index is reset. Counts are
+        # carried over through the state, which is kept by parameter.
         self._settling.begin(self._pairs)
         if "_watch" in self.__dict__:
             self._watch.save(self.state)
@@ -179,12 +180,12 @@ class PairOptimizer(LoraOptimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update every pair whose two gradients exist, and the rest by AdamW.
+        """Update every pair that has both gradients, and other parameters by AdamW.
 
-        Of a pair with one frozen factor, AdamW moves the other one.
+        If one factor of a pair is frozen, AdamW moves the other one.
 
         Raises:
-            PairingError: named factors whose partners were in no group until now.
+            PairingError: named factors whose partners are still in no group.
         """
         if self._waiting:
             found = find_pairs(self.param_groups, self._odd)
@@ -195,10 +196,10 @@ class PairOptimizer(LoraOptimizer):
                 loss = closure()
         owners = self._owners()
         check_ownership(self._pairs, owners, type(self).__name__)
-        # The order matters. Pairs leave the gauge before it is looked at; B is made
-        # orthonormal before gradients are judged, since a change of gauge scales them;
-        # the joint measure needs all pairs of the step, so no pair moves before it is
-        # complete.
+        # The order matters. Pairs leave the gauge before it is checked. B is made
+        # orthonormal before gradients are judged, since a change of gauge rescales
+        # them. The joint measure needs all pairs of the step, so no pair moves before
+        # it is complete.
         self._settling.leave_to_adamw(self._free_halves(owners))
         self._settling.look_again(self._watch.zeroed())
         ready = ready_members(self._pairs, owners, self.rule)
@@ -215,8 +216,8 @@ class PairOptimizer(LoraOptimizer):
             factors,
             self._watch.found,
         )
-        # Marks are noted last: rounding the copies into the parameters counts as a
-        # write, and would look like a change from outside at the next step.
+        # Marks are noted last: rounding the float32 copies into the parameters counts
+        # as a write, and would look like a change from outside at the next step.
         round_masters(self.state, (f for p in self._pairs for f in (p.up, p.down)))
         self._settling.note_marks()
         if not self._first_steps.over:
@@ -227,19 +228,20 @@ class PairOptimizer(LoraOptimizer):
         return loss
 
     def _move(self, members: list[Member], joint: Tensor | None) -> None:
-        """Let the rule move its factors: each by itself, in passes, or pair by pair."""
-        # The groups of one optimizer may differ in it: a solver is a matter of options.
+        """Apply the rule: to factors separately, in two passes, or pair by pair."""
+        # Groups of one optimizer may differ here: whether there is a solver depends on
+        # options.
         paired = [m for m in members if self.rule.solver(m.choices) is not None]
         single = [m for m in members if self.rule.solver(m.choices) is None]
         step_together(self.state, paired, self.rule)
-        # A rule has factor rules or update(), for all of its pairs.
+        # A rule has either factor rules or update(), for all of its pairs.
         own = list(factors_of(single, self.rule))
         step_factors(self.state, own, self.rule)
         for chunk in chunks_of([] if own else single):
             self._step_pairs(chunk, joint)
 
     def _free_halves(self, owners: Mapping[int, dict[str, Any]]) -> list[int]:
-        """Pairs with one frozen factor, whose other one the rule itself would move."""
+        """Pairs with one frozen factor, whose other factor the rule would move."""
         return [
             index
             for index, pair in enumerate(self._pairs)
@@ -247,14 +249,14 @@ class PairOptimizer(LoraOptimizer):
         ]
 
     def _measure(self, members: list[Member]) -> Tensor | None:
-        """Sum what the rule measures over all pairs, on the first pair's device."""
+        """Sum the rule's measure over all pairs, on the first pair's device."""
         wanted = [m for m in members if self.rule.measures(m.up_group)]
         total: Tensor | None = None
         for chunk in chunks_of(wanted):
             batch = stack_pairs(self.state, chunk, self.rule, width=self._width)
             with full_precision(batch.up.device.type):
                 part = self.rule.measure(batch).sum(0, keepdim=True)
-            # On the device: reading the sum would wait for it once a step.
+            # The sum stays on the device: reading it would synchronize once a step.
             total = part if total is None else total + part.to(total.device)
         return total
 
@@ -265,7 +267,7 @@ class PairOptimizer(LoraOptimizer):
         batch = stack_pairs(
             self.state, chunk, self.rule, width=self._width, joint=joint
         )
-        # The batch counts this step; the state does so after it was taken.
+        # The batch holds the number of this step; the state is incremented afterwards.
         batch.step += 1
         with full_precision(batch.up.device.type):
             step_usable(self.rule, batch)
@@ -277,12 +279,12 @@ class PairOptimizer(LoraOptimizer):
     def step_parameter(
         self, parameter: Tensor, group: dict[str, Any], index: int | None = None
     ) -> None:
-        """Update one parameter as soon as its gradient is complete (fused back pass).
+        """Update one parameter as soon as its gradient is complete (fused backward).
 
         Args:
             parameter: one of this optimizer's, with its gradient.
-            group: the parameter group that it is in.
-            index: taken for the sake of hosts that pass it.
+            group: the parameter group that contains it.
+            index: unused; accepted because hosts pass it.
 
         Raises:
             OptionError: the method moves the two factors of a pair together.
@@ -325,7 +327,7 @@ class PairOptimizer(LoraOptimizer):
         self._first_steps.end_factor(pair.name, role, self._pairs, self.param_groups)
 
     def _places(self) -> dict[int, tuple[int, Role]]:
-        """Index of its pair and role, by the id of a factor."""
+        """Index of the pair and role, by the id of a factor."""
         if "_place" not in self.__dict__:
             self._place = {
                 id(getattr(pair, role)): (index, role)
@@ -335,10 +337,10 @@ class PairOptimizer(LoraOptimizer):
         return self._place
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a state; its tensors keep their dtype and B is looked at again.
+        """Load a state; its tensors keep their dtypes, and B is checked again.
 
         Raises:
-            CheckpointError: another method saved it, or it is that of other layers.
+            CheckpointError: the state of another method or of other layers.
         """
         entry = method(self.method)
         check_state(state_dict, entry)
@@ -347,8 +349,8 @@ class PairOptimizer(LoraOptimizer):
         super().load_state_dict(state_dict)
         log_replaced(type(self).__name__, entry, before, self.param_groups)
         keep_dtypes(self.state, state_dict, self.param_groups)
-        # The loaded factors may come from another optimizer, an average or a rounded
-        # file.
+        # The loaded factors may come from another optimizer, an average or a file in
+        # lower precision.
         self._settling.begin(self._pairs)
         self._watch.load(self.state)
 
@@ -359,7 +361,7 @@ class PairOptimizer(LoraOptimizer):
         return {name: shape for states in each for name, shape in states.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """The state, with how often each pair was left out (waits for the device)."""
+        """Return the state, with the skip count of each pair (synchronizes)."""
         self._watch.save(self.state)
         return super().state_dict()
 

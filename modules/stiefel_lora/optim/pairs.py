@@ -1,6 +1,6 @@
-"""Find which parameters are the A and the B of one LoRA layer.
+"""Detection of the pairs (B, A) of LoRA layers among parameters.
 
-Trainers hand bare tensors to an optimizer, so the pairs are found by, in this order:
+Trainers pass bare tensors to an optimizer, so the pairs are found by, in this order:
 
 1. names: the group's ``lora_param_names`` or torch's ``param_names``, then the
    attribute ``original_name`` (diffusion-pipe);
@@ -9,8 +9,8 @@ Trainers hand bare tensors to an optimizer, so the pairs are found by, in this o
    ``(r, in)`` and ``(out, r)``, in one order throughout;
 4. two groups of equal length whose members fit one by one (LoRA+ splits A from B).
 
-Whatever stays without a partner is not an error here: it is trained with AdamW. So are
-factors whose product is not what the layer adds (grouped convolutions, a matrix between
+Parameters without a partner are not an error here: they are trained with AdamW. So are
+factors whose product is not the layer's update (grouped convolutions, a matrix between
 A and B, one factor in several layers).
 """
 
@@ -40,7 +40,7 @@ _ROLE = re.compile(
 )
 _UP = {"B", "up"}
 
-# What stands between A and B: Tucker's core (LyCORIS), AdaLoRA's and KaSA's diagonal.
+# Parameters between A and B: Tucker's core (LyCORIS), AdaLoRA's and KaSA's diagonal.
 _BETWEEN = re.compile(
     r"^(?P<block>.*?)\.?lora_(?P<what>mid|E|diag)"
     r"(?:\.(?P<adapter>[^.]+))?(?:\.weight)?$"
@@ -80,7 +80,7 @@ class Pair:
 
     @property
     def too_wide(self) -> bool:
-        """Whether the rank exceeds one side of the layer, so that B cannot be full."""
+        """Return whether the rank exceeds a side of the layer."""
         return self.rank > min(self.sides)
 
 
@@ -91,8 +91,8 @@ class PairMap:
     Attributes:
         pairs: in order of appearance.
         rest: ``(name, tensor)`` of everything else.
-        reasons: id of a factor in ``rest`` -> why it is in no pair; what is not
-            recognized as a LoRA factor has no entry.
+        reasons: id of a factor in ``rest`` -> reason why it is in no pair; only for
+            recognized LoRA factors.
         odd: factors of one layer whose update is not the product B A.
         waiting: whether a named factor has no partner among the parameters (yet).
     """
@@ -104,7 +104,7 @@ class PairMap:
     waiting: bool = False
 
     def with_odd(self) -> PairMap:
-        """Factors counted as pairs whatever their layer makes of them."""
+        """Return a map that counts ``odd`` as pairs, whatever their layers compute."""
         taken = {id(p) for pair in self.odd for p in (pair.up, pair.down)}
         rest = [(name, p) for name, p in self.rest if id(p) not in taken]
         return dataclasses.replace(self, pairs=[*self.pairs, *self.odd], rest=rest)
@@ -116,11 +116,11 @@ def find_pairs(source: Source, odd: Iterable[Odd] = ()) -> PairMap:
     Args:
         source: a module (frozen parameters are ignored), tensors, ``(name, tensor)``
             pairs, or groups of either.
-        odd: factors that are in no pair; a module shows its own.
+        odd: factors that are in no pair; those of a module are added.
 
     Raises:
         PairingError: shapes that contradict names, a rank of 0, or parameters without
-            names of which not exactly one pairing is possible.
+            names that can be paired in several ways or in none.
     """
     if isinstance(source, nn.Module):
         odd = [*odd, *odd_ones(source)]
@@ -132,7 +132,7 @@ def find_pairs(source: Source, odd: Iterable[Odd] = ()) -> PairMap:
 
 
 def odd_ones(model: nn.Module) -> list[Odd]:
-    """Trainable factors of a model that are in no pair, with the reason."""
+    """List the trainable factors of a model that are in no pair, with the reasons."""
     found = odd_factors(model)
     blocks: dict[str, list[Tensor]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
@@ -154,14 +154,14 @@ def odd_ones(model: nn.Module) -> list[Odd]:
 
 
 def _block(match: re.Match[str]) -> str:
-    """Name of a layer, with the adapter where it is not the usual one."""
+    """Name of a layer, with the adapter unless it is the default one."""
     adapter = match["adapter"]
     plain = adapter in (None, "default", "weight")
     return match["block"] if plain else f"{match['block']}[{adapter}]"
 
 
 class _Finder:
-    """Collects pairs group by group and remembers what stays open in each."""
+    """Collects pairs group by group and keeps what is unpaired in each."""
 
     def __init__(self, odd: Iterable[Odd]) -> None:
         self.order: dict[int, tuple[str, Tensor]] = {}
@@ -186,7 +186,7 @@ class _Finder:
         try:
             found = pairs_in_order(left)
         except PairingError as error:
-            # The other half may be a group of its own.
+            # The other half may be in a group of its own.
             self.refused.append(error)
             found = []
         for up, down in found:
@@ -272,7 +272,7 @@ class _Finder:
 
 
 def _of_groups(up: Tensor, down: Tensor) -> bool:
-    """Whether B is that of a grouped convolution: a share of A's rows an output."""
+    """Return whether B belongs to a grouped convolution: it has a part of A's rank."""
     if up.dim() != 4 or down.dim() != 4 or up.shape[2:].numel() != 1:
         return False
     rank, share = down.shape[0], up.shape[1]

@@ -20,7 +20,7 @@ learning rate :math:`\eta`:
 
 So the step of the product has a spectral norm of at most :math:`\eta` to first order,
 at every rank. A direction that is 0, as A's is at B = 0, stays 0. Weight decay, which
-the paper has none of, shrinks the product by :math:`\lambda\eta`.
+the paper does not have, shrinks the product by :math:`\lambda\eta`.
 
 **Cost.** :math:`\mathrm{msign}(X F^T) F` is the same for every F with
 :math:`F^T F = C^{-1}`, so F is the inverse of a Cholesky factor and
@@ -30,7 +30,7 @@ rank 64.
 
 References:
     "PoLoRA", 2026, arXiv:2607.17620, and two independent ports of its code. The code
-    fills p and q with 1e-12 instead of 0.
+    initializes p and q with 1e-12 instead of 0.
 """
 
 from __future__ import annotations
@@ -91,14 +91,14 @@ class PolarFactor(FactorRule):
         batch.state[name] = self._tall(decay * old + (1 - decay) * fresh)
 
     def _tall(self, matrix: Tensor) -> Tensor:
-        """A as the columns that B has by itself, and back."""
+        """Transpose A to the orientation of B, and back."""
         return matrix if self.role == "up" else matrix.mT
 
     def _state(self, batch: FactorBatch) -> Tensor:
         return self._tall(batch.state[f"curvature_{self.role}"])
 
     def _weights(self, batch: FactorBatch) -> Tensor:
-        """Shares of the largest entry of p, plus delta, ``(K, rows, 1)``."""
+        """Entries of p relative to its largest entry, plus delta, ``(K, rows, 1)``."""
         found = self._state(batch)
         most = found.amax(-2, keepdim=True)
         share = torch.where(most > 0, over(found, most), 1.0)
@@ -108,9 +108,9 @@ class PolarFactor(FactorRule):
 def solve(
     up: Core, down: Core, lr: Tensor, numbers: Mapping[str, Tensor]
 ) -> tuple[Core, Core]:
-    """Turn Gram matrices of K pairs of one rank into T and C^-1 of both factors."""
+    """Compute T and C^-1 of both factors from Gram matrices of K pairs of one rank."""
     count, damping = len(lr), numbers["curvature_damping"]
-    # B's momentum is divided by A's metric, which therefore stands first.
+    # B's momentum is divided by A's metric, so A's comes first.
     metric, spread = unit(torch.cat([down["metric"], up["metric"]]))
     norms = spectral_norm_of_gram(
         torch.cat([metric, down["size"], up["size"]]), _SQUARINGS
@@ -126,7 +126,7 @@ def solve(
     rho = over(-lr / keep, norm_down + norm_up)
     turn = over(torch.cat([rho, rho]), reach) * turn
     inverse = over(frame.mT @ frame, spread)
-    # B goes by A's metric and A by B's.
+    # B is divided by A's metric and A by B's.
     return tuple(  # pyrefly: ignore
         {"turn": turn[part], "inverse": inverse[part], "keep": keep}
         for part in (slice(None, count), slice(count, None))
@@ -142,7 +142,7 @@ class PoLoRARule(Rule):
     }
 
     def choices(self, group: Mapping[str, Any]) -> dict[str, Any]:
-        """The momentum always looks ahead."""
+        """None: the momentum is always Nesterov's."""
         return {"nesterov": True}
 
     def numbers(self, group: Mapping[str, Any]) -> dict[str, float]:
@@ -168,7 +168,7 @@ class PoLoRARule(Rule):
         return group["rest_lr_ratio"]
 
     def factor_rules(self, choices: Mapping[str, Any]) -> Mapping[Role, FactorRule]:
-        """Both factors alike."""
+        """The same rule for both factors."""
         return self._rules
 
     def solver(self, choices: Mapping[str, Any]) -> Solver | None:
@@ -179,7 +179,7 @@ class PoLoRARule(Rule):
 class PoLoRA(PairOptimizer):
     """Orthogonalized steps of both factors under a diagonal curvature.
 
-    LoRA alpha must equal the rank, which an optimizer alone cannot see.
+    LoRA alpha must equal the rank, which an optimizer cannot check by itself.
 
     Args:
         params: model, named parameters, parameters or groups of them.
@@ -196,7 +196,7 @@ class PoLoRA(PairOptimizer):
 
     Raises:
         OptionError: an option out of bounds.
-        PairingError: parameters whose roles cannot be told without guessing.
+        PairingError: parameters whose roles are ambiguous.
     """
 
     method = "polora"

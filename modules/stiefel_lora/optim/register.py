@@ -23,10 +23,10 @@ __all__ = ["register"]
 _Class = TypeVar("_Class", bound=type)
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
-# sd-scripts sends class names with these endings into branches of its own.
+# sd-scripts handles class names with these endings by its own special cases.
 _FOREIGN_ENDINGS = ("8bit", "schedulefree")
 
-# Names that pydantic's models, of which those of a configuration are made, use up.
+# Attributes of pydantic models, from which configurations are built.
 _NO_KEYS = {
     *("arguments", "construct", "copy", "dict", "from_orm", "json", "method"),
     *("options", "parse_file", "parse_obj", "parse_raw", "schema", "schema_json"),
@@ -46,24 +46,24 @@ def register(
     start: Start | None = None,
     separable: bool = False,
 ) -> Callable[[_Class], _Class]:
-    """Add a subclass of ``PairOptimizer`` to the catalogue; a decorator.
+    """Decorate a subclass of ``PairOptimizer`` to add it to the catalogue.
 
-    The class needs a ``rule``, a :class:`~stiefel_lora.optim.rule.Rule` or a subclass
-    of one; its constructor ``(params, lr, *, <options>)`` is made here. A class that is
-    registered again replaces itself.
+    The class needs a ``rule``: a :class:`~stiefel_lora.optim.rule.Rule` or a subclass
+    of it. Its constructor ``(params, lr, *, <options>)`` is generated. Registering a
+    class again replaces it.
 
     Args:
         label: name in menus.
-        summary: one sentence on what the method does.
-        default_lr: learning rate where a first run should begin.
+        summary: one sentence that describes the method.
+        default_lr: learning rate for a first run.
         options: keyword arguments of the constructor, in this order.
-        name: name in configurations, in small letters; by default made of the label.
-        lr_unit: what the learning rate measures, in a few words.
+        name: name in configurations, in lower case; derived from the label by default.
+        lr_unit: unit of the learning rate, in a few words.
         alpha_policy: ``"rank"`` where the method owns the scale of the product, so that
             LoRA alpha must equal the rank.
         start: ``"stiefel"`` (B orthonormal, A zero), ``"riemannion"`` (A tiny) or
-            ``"lora"`` (A random, B zero). By default ``"stiefel"`` where the rule has
-            ``orthonormal_up``, else ``"lora"``.
+            ``"lora"`` (A random, B zero). By default ``"stiefel"`` if the rule has
+            ``orthonormal_up``, otherwise ``"lora"``.
         separable: whether a parameter can be stepped without its partner, as a fused
             backward pass does; such a rule has ``factor_rules`` or ``adamw_roles``.
 
@@ -71,8 +71,8 @@ def register(
         A decorator that returns the class.
 
     Raises:
-        OptionError: from the decorator: no such class or rule, an option that cannot
-            be one, or a name or label that another method has.
+        OptionError: raised by the decorator: not such a class or rule, an invalid
+            option, or a name or label that another method has.
     """
 
     def add(cls: _Class) -> _Class:
@@ -113,7 +113,7 @@ def _rule_of(cls: type) -> Rule:
     if isinstance(rule, type) and issubclass(rule, Rule):
         return rule()
     if isinstance(rule, Rule):
-        # The rule of a base class keeps the options of that class.
+        # A base class's rule keeps the options of that class.
         return copy.copy(rule)
     raise OptionError(
         f"register: {cls.__name__} has no rule. Write class rule(Rule) inside of it, "
@@ -126,7 +126,7 @@ def _name_of(label: str) -> str:
 
 
 def _check(entry: Method, cls: type, rule: Rule) -> None:
-    """Check a record as no test of the package can.
+    """Check a record that the tests of this package cannot cover.
 
     Raises:
         OptionError: the first rule that it breaks.
@@ -139,8 +139,8 @@ def _check(entry: Method, cls: type, rule: Rule) -> None:
         )
     if cls.__name__.lower().endswith(_FOREIGN_ENDINGS):
         raise OptionError(
-            f"register: sd-scripts takes a class name that ends as {cls.__name__} does "
-            "for an optimizer of its own. Rename the class."
+            f"register: sd-scripts reserves class names that end like {cls.__name__} "
+            "for its own optimizers. Rename the class."
         )
     if not (isinstance(entry.default_lr, int | float) and 0 < entry.default_lr < 1e3):
         raise OptionError(
@@ -149,8 +149,8 @@ def _check(entry: Method, cls: type, rule: Rule) -> None:
         )
     if "__init__" in cls.__dict__ and not hasattr(cls.__init__, "__signature__"):
         raise OptionError(
-            f"register: {cls.__name__} has an __init__, which is made of its options. "
-            "Remove it, and give each argument an Option."
+            f"register: {cls.__name__} has an __init__, but it is generated from the "
+            "options. Remove it, and add an Option for each argument."
         )
     steps = ("update", "factor_rules", "adamw_roles")
     if all(getattr(type(rule), step) is getattr(Rule, step) for step in steps):
@@ -166,20 +166,20 @@ def _check(entry: Method, cls: type, rule: Rule) -> None:
 
 
 def _option_problem(option: Option, names: list[str]) -> str | None:
-    """The end of a sentence on an option that cannot be one."""
+    """End of an error about an invalid option, or None."""
     name = option.name
     if not _NAME.fullmatch(name) or keyword.iskeyword(name):
-        return "is no name of an option. Use small letters, digits and _."
+        return "is not a valid option name. Use lower-case letters, digits and _."
     if names.count(name) > 1:
         return "is given twice. Write it once."
     if name in RESERVED:
-        return "has a meaning of its own in a parameter group. Take another name."
+        return "has its own meaning in a parameter group. Choose another name."
     if name in _NO_KEYS or name.startswith("model_"):
-        return "cannot be a key of a configuration. Take another name."
+        return "cannot be a key of a configuration. Choose another name."
     if option.type not in (float, int, bool, str):
         return (
-            "has no type that can be told from its default. Write type=float (or int, "
-            "bool, str), and optional=True where None is meant."
+            "has a type that cannot be derived from its default. Write type=float (or "
+            "int, bool, str), and optional=True if None is allowed."
         )
     if option.type is str and not option.choices:
         return "is a text without choices. Write choices=(...)."
@@ -192,7 +192,7 @@ def _option_problem(option: Option, names: list[str]) -> str | None:
 
 
 def _constructor(entry: Method) -> Callable[..., None]:
-    """``__init__(self, params, lr, *, <options>)`` of a record."""
+    """Generate ``__init__(self, params, lr, *, <options>)`` from a record."""
 
     def __init__(
         self: PairOptimizer, params: Any, lr: Any = entry.default_lr, **options: Any

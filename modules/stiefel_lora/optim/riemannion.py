@@ -1,9 +1,9 @@
 r"""Riemannion: Muon on the manifold of rank-r matrices.
 
-:math:`X = B A = L Y^T` is held with orthonormal columns in B = L and a well conditioned
-C in :math:`A = Y^T = T C R^T`, where T holds the lengths of A's rows, C is the Cholesky
-factor of the Gram matrix of the rows at unit length and R is orthonormal. So
-:math:`G R = G_B T^{-1} C^{-T}` keeps its digits whatever the condition of A. With
+:math:`X = B A = L Y^T` is stored with orthonormal columns in B = L and a well
+conditioned C in :math:`A = Y^T = T C R^T`, where T holds the lengths of A's rows, C is
+the Cholesky factor of the Gram matrix of the normalized rows and R is orthonormal. So
+:math:`G R = G_B T^{-1} C^{-T}` is accurate whatever the condition of A. With
 ProjectLR the tangent projection in factors:
 
 .. math::
@@ -15,11 +15,11 @@ ProjectLR the tangent projection in factors:
         \quad\text{(rank r)} \\
     B &\leftarrow U Q, \qquad A \leftarrow Q^T \Sigma V^T
 
-The paper prints the retraction without the current point Y, which moves to a point at
-distance eta from 0 instead of from X; its own SGD variant carries Y. Its equation 10
-keeps the momentum before msign, its algorithm 4 stores it after; ``momentum_form``
-chooses. Directions whose momentum is rounding of 0 stay where they are instead of
-turning at random. Q is the orthogonal matrix that brings B nearest to where it was, as
+The paper prints the retraction without the current point Y, which would move to a point
+at distance eta from 0 instead of from X; its own SGD variant includes Y. Its equation
+10 keeps the momentum before msign, its algorithm 4 stores it after; ``momentum_form``
+selects between them. Directions whose momentum is rounding of 0 stay unchanged instead
+of rotating at random. Q is the orthogonal matrix that brings B closest to the old B, as
 long as C stays well conditioned: factors move no more than the product does, and can be
 averaged.
 
@@ -51,7 +51,7 @@ from .rule import PairBatch, Rule, StateShape
 __all__ = ["TINY_START", "Riemannion", "tiny_right_factor"]
 
 TINY_START = 1e-7
-"""Singular values of the product at a start without LOI: far below a step."""
+"""Singular values of the initial product without LOI: far below a step."""
 
 # Singular values are kept above this share of the largest, so that G_B T^-1 is finite.
 _FLOOR = 1e-6
@@ -74,11 +74,11 @@ class RiemannionRule(Rule):
     factorizes = True
 
     orthonormal_up = True
-    # Products of these are vectors in the space of X, whatever the factors are.
+    # Products of these are vectors in the space of X, independent of the factors.
     gauge_free = frozenset(_STATES)
 
     def choices(self, group: Mapping[str, Any]) -> dict[str, Any]:
-        """What is stored as momentum selects code."""
+        """The quantity stored as momentum."""
         return {"momentum_form": group["momentum_form"]}
 
     def numbers(self, group: Mapping[str, Any]) -> dict[str, float]:
@@ -98,7 +98,7 @@ class RiemannionRule(Rule):
         return group["rest_lr_ratio"]
 
     def prepare(self, batch: PairBatch) -> Tensor | None:
-        """Turn A where its rows are oblique; A = 0 gets a tiny start and waits."""
+        """Rotate A where its rows are oblique; A = 0 gets a tiny start and waits."""
         ready = batch.down.flatten(1).any(1)
         oblique = _oblique(batch.down, 0.9 * _UPRIGHT)
         for index in torch.nonzero(oblique).flatten().tolist():
@@ -132,10 +132,10 @@ class RiemannionRule(Rule):
 
 
 def _carried(batch: PairBatch, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-    """Transport of the stored momentum: projection at the present point."""
+    """Transport the stored momentum: project it at the current point."""
     state = batch.state
-    # The old vector X_L R^T + L X_R^T is [X_L, L] [R, X_R]^T: a product of 2r columns,
-    # which is projected at the new frames without ever being formed.
+    # The old vector X_L R^T + L X_R^T is [X_L, L] [R, X_R]^T, a product of 2r columns,
+    # which is projected at the new frames without being formed.
     p = torch.cat([state["momentum_left"], state["frame_left"]], -1)
     q = torch.cat([state["frame_right"], state["momentum_right"]], -2)
     return project_factored(left, right, p, q.mT)
@@ -146,18 +146,18 @@ def _retract(
 ) -> tuple[Tensor, Tensor]:
     """Rank-r SVD of X - eta (xi + gamma X), with the singular values floored.
 
-    ``lr_up`` drives the whole product: it has one step, not one a factor.
+    ``lr_up`` is the rate of the whole product, which has one step for both factors.
     """
     eta, rows = batch.lr_up, batch.down
-    # X - eta xi = [-eta D_L, B] [R, A^T - eta D_R]^T: again 2r columns, so that its SVD
-    # is that of a 2r x 2r matrix.
+    # X - eta xi = [-eta D_L, B] [R, A^T - eta D_R]^T: again 2r columns, so its SVD is
+    # that of a 2r x 2r matrix.
     moved = rows.mT - eta * (d_right + batch.numbers["weight_decay"] * rows.mT)
     rank = rows.shape[-2]
     u, sigma, v = truncate_factored(
         torch.cat([-eta * d_left, batch.up], -1), torch.cat([right, moved], -1), rank
     )
-    # A direction that falls to 0 could not come back: its gradient in B is scaled by
-    # sigma, and the right frame would be taken from rounding.
+    # A direction that falls to 0 could not recover: its gradient in B is scaled by
+    # sigma, and the right frame would be computed from rounding errors.
     sigma = torch.maximum(sigma, (_FLOOR * sigma[..., :1]).clamp_min(_SHORTEST))
     turn = _follow(u.mT @ batch.up, sigma)
     return u @ turn, turn.mT @ (sigma.unsqueeze(-1) * v.mT)
@@ -172,14 +172,14 @@ def _right_frame(down: Tensor, grad_up: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _follow(overlap: Tensor, sigma: Tensor) -> Tensor:
-    """The turn Q of the new frame that brings it nearest to the old one.
+    """Rotation Q of the new frame that brings it closest to the old one.
 
-    An SVD sorts by size, signs at random and turns close singular vectors into any
-    basis of their span, so that columns would jump and averages over steps cancel.
+    An SVD sorts by size, has arbitrary signs and rotates close singular vectors within
+    their span, so columns would jump and averages over steps would cancel.
     ``(U Q, Q^T Sigma V^T)`` with the polar factor of the overlap (orthogonal
-    Procrustes) moves as little as the product does. It is taken unless the rows of
+    Procrustes) moves as little as the product does. It is used unless the rows of
     ``Q^T Sigma V^T`` become too oblique, or a column has left the old frame, where no
-    direction is nearest: there Q = I.
+    direction is closest; then Q = I.
 
     Args:
         overlap: U^T B of the new and the old frame, ``(K, r, r)``.
@@ -189,7 +189,7 @@ def _follow(overlap: Tensor, sigma: Tensor) -> Tensor:
         Q, orthogonal, ``(K, r, r)``.
     """
     turn = polar_factor(overlap)
-    # One Newton-Schulz step squares what the polynomials leave.
+    # One Newton-Schulz step squares the error that the polynomials leave.
     turn = 1.5 * turn - 0.5 * turn @ (turn.mT @ turn)
     square = orthogonality_error(turn) < 64 * torch.finfo(turn.dtype).eps
     near = square & ~_oblique(turn.mT * sigma.unsqueeze(-2), _UPRIGHT)
@@ -206,9 +206,9 @@ def _unit_rows(down: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _oblique(down: Tensor, least: float) -> Tensor:
-    """Whether the unit rows have a squared singular value below ``least``, ``(K,)``.
+    """Mask of unit rows with a squared singular value below ``least``, ``(K,)``.
 
-    Cholesky's algorithm decides it on the device: a zero row is oblique, too.
+    Cholesky's algorithm decides it on the device; a zero row counts as oblique.
     """
     gram = _unit_rows(down)[2]
     identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
@@ -249,7 +249,7 @@ class Riemannion(PairOptimizer):
 
     Raises:
         OptionError: an option out of bounds; at the first step, B not in float32.
-        PairingError: parameters whose roles cannot be told without guessing.
+        PairingError: parameters whose roles are ambiguous.
     """
 
     method = "riemannion"

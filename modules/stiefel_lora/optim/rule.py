@@ -1,16 +1,16 @@
 """The contract of a method: batched mathematics on stacked pairs.
 
-A rule has no part in modules, devices, groups or checkpoints. The optimizer
+A rule does not see modules, devices, groups or checkpoints. The optimizer
 (:class:`~stiefel_lora.optim.pair_optimizer.PairOptimizer`) stacks pairs of one shape,
 calls the rule and writes the result back. A method has one of two forms:
 
 - :meth:`Rule.update` steps K pairs of one shape at once (:class:`PairBatch`);
-- :meth:`Rule.factor_rules` give each factor two passes (:class:`FactorRule`), with
-  r x r work for all layers between them. The first pass over the tall matrices leaves
-  r x r ones; those of all layers are worked on in one stack, since many small launches
-  are what a step on a GPU consists of; the second pass moves the factors. Between the
-  passes nothing tall is held. In a separable method neither factor depends on the
-  other; elsewhere :meth:`Rule.solver` sees the r x r matrices of both.
+- :meth:`Rule.factor_rules` splits the step of each factor into two passes
+  (:class:`FactorRule`). The first pass reduces the tall matrices to r x r ones; those
+  of all layers are processed in one stack, since the cost of a step on a GPU is
+  dominated by many small kernel launches; the second pass moves the factors. No tall
+  matrix is kept between the passes. In a separable method the factors do not depend on
+  each other; otherwise :meth:`Rule.solver` gets the r x r matrices of both.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ Core = dict[str, Tensor]
 """Results of the first pass, each with K as its first axis."""
 
 Solver = Callable[[Core, Core, Tensor, dict[str, Tensor]], tuple[Core, Core]]
-"""Matrices of both first passes (B's, A's), the learning rate of the product and the
-numeric options, ``(K, 1, 1)`` each -> what the second passes are given."""
+"""Maps the matrices of both first passes (B's, A's), the learning rate of the product
+and the numeric options (``(K, 1, 1)`` each) to the inputs of both second passes."""
 
 
 class AdamWOptions(TypedDict):
-    """Options of torch's AdamW beside the learning rate."""
+    """Options of torch's AdamW except for the learning rate."""
 
     beta1: float
     beta2: float
@@ -66,82 +66,82 @@ _USUAL = {option.name: option.default for option in adam_options()}
 
 
 class Rule:
-    """The mathematics of one method; the defaults suit free factors.
+    """The mathematics of one method; the defaults suit factors without constraints.
 
-    A rule is complete with :meth:`update` (and :meth:`states` where it keeps any).
+    A rule needs only :meth:`update`, and :meth:`states` if it keeps any.
     """
 
     options: tuple[Option, ...] = ()
-    """The method's options, where ``register`` made the record."""
+    """Options of the method, if ``register`` created its record."""
 
     orthonormal_up: bool = False
     """Whether B must have orthonormal columns before the first update."""
 
     factorizes: bool = False
-    """Whether factors or gradients go through LAPACK, which raises at NaN."""
+    """Whether factors or gradients are passed to LAPACK, which raises on NaN."""
 
     gauge_free: frozenset[str] = frozenset()
-    """States that keep their meaning when the factors change coordinates."""
+    """States that stay valid when the factors change coordinates."""
 
     def choices(self, group: Mapping[str, Any]) -> dict[str, Any]:
         """Options that select code; pairs are batched by them.
 
-        By default those of :attr:`options` that are no numbers, or may be empty.
+        By default, the :attr:`options` that are not numbers or may be None.
         """
         return {o.name: group[o.name] for o in self.options if not _is_number(o)}
 
     def numbers(self, group: Mapping[str, Any]) -> dict[str, float]:
-        """Numeric options of a parameter group, with documented defaults filled in.
+        """Numeric options of a parameter group, with defaults filled in.
 
-        By default those of :attr:`options` that always have a value.
+        By default, the :attr:`options` that always have a value.
         """
         return {o.name: group[o.name] for o in self.options if _is_number(o)}
 
     def states(self, choices: Mapping[str, Any]) -> dict[str, StateShape]:
         """Name -> shape of each state tensor.
 
-        ``"up"`` and ``"down"`` are like B and A, ``"core"`` is r x r, ``"scalar"``
-        1 x 1, ``"rows"`` a column with one number a row of B, ``"columns"`` a row with
-        one number a column of A. In passes over single factors, A has those of
-        ``"down"`` and ``"columns"``, B all others.
+        ``"up"`` and ``"down"`` have the shape of B and A, ``"core"`` is r x r,
+        ``"scalar"`` is 1 x 1, ``"rows"`` is a column with one number per row of B,
+        ``"columns"`` is a row with one number per column of A. With factor rules, A
+        owns the states ``"down"`` and ``"columns"``, B all others.
         """
         return {}
 
     def adamw_roles(self, group: Mapping[str, Any]) -> dict[Role, float]:
-        """Factors that take torch's AdamW -> their rate as a multiple of the group's.
+        """Factors that torch's AdamW moves -> rate as a multiple of the group's.
 
-        Where both are named, :meth:`update` is not called.
+        If both are named, :meth:`update` is not called.
         """
         return {}
 
     def factor_rules(self, choices: Mapping[str, Any]) -> Mapping[Role, FactorRule]:
-        """How each factor moves that the rule moves on its own.
+        """Rules of the factors that are moved separately.
 
-        A method has these or :meth:`update`.
+        A method has either these or :meth:`update`.
         """
         return {}
 
     def solver(self, choices: Mapping[str, Any]) -> Solver | None:
-        """The work between the two passes where B and A move together.
+        """Solver between the two passes, for methods that move B and A jointly.
 
-        None where the factors are separable: each moves as soon as its gradient is
-        there. Otherwise both must have a factor rule.
+        None for separable factors: each moves as soon as its gradient is available.
+        Otherwise both factors must have a factor rule.
         """
         return None
 
     def joint_numbers(self, choices: Mapping[str, Any]) -> tuple[str, ...]:
-        """Numbers of which a pair has one, that of the group of B.
+        """Numbers that have one value per pair, taken from the group of B.
 
-        A learning rate among them is the geometric mean where there is a solver.
+        With a solver, a learning rate among them is the geometric mean of both.
         """
         return ()
 
     def adamw_options(self, group: Mapping[str, Any]) -> AdamWOptions:
-        """Options of torch's AdamW on all that the method leaves to it.
+        """Options of torch's AdamW for everything that the method leaves to it.
 
-        That is factors of :meth:`adamw_roles`, and parameters outside pairs. By default
-        the method's own options of these names; where it has none, Adam's usual values
-        and no decay.
+        These are the factors of :meth:`adamw_roles` and the parameters outside pairs.
+        By default, the method's own options of these names; without them, Adam's
+        defaults and no decay.
         """
         return {
             "beta1": group.get("beta1", _USUAL["beta1"]),
@@ -151,30 +151,30 @@ class Rule:
         }
 
     def rest_lr_ratio(self, group: Mapping[str, Any]) -> float:
-        """Learning rate of what has no pair, as a multiple of the group's."""
+        """Learning rate of parameters outside pairs, as a multiple of the group's."""
         return 1.0
 
     def prepare(self, batch: PairBatch) -> Tensor | None:
-        """Settle pairs before their first step and after every load, in place.
+        """Prepare pairs in place before their first step and after every load.
 
-        Factors, gradients and state may change; a pair that is in order keeps its
-        bits, so that a resume is exact.
+        Factors, gradients and state may change. A pair that needs no change must stay
+        identical to the bit, so that resuming is exact.
 
         Returns:
-            Which pairs may step now, bool ``(K,)``; None stands for all of them.
+            Mask of the pairs that may step now, bool ``(K,)``; None means all of them.
         """
         return None
 
     def measures(self, group: Mapping[str, Any]) -> bool:
-        """Whether :meth:`measure` is wanted before the updates."""
+        """Return whether :meth:`measure` must run before the updates."""
         return False
 
     def measure(self, batch: PairBatch) -> Tensor:
-        """A number of each pair, ``(K, 1, 1)``, that is summed over all pairs."""
+        """Return a number per pair, ``(K, 1, 1)``, to be summed over all pairs."""
         raise NotImplementedError
 
     def update(self, batch: PairBatch) -> None:
-        """Take one step on stacked pairs; factors and state of the batch change."""
+        """Take one step on stacked pairs; changes factors and state of the batch."""
         raise NotImplementedError
 
 
@@ -182,8 +182,8 @@ class Rule:
 class PairBatch:
     """K stacked pairs of one shape; a rule replaces factors and state by new tensors.
 
-    It never writes into the ones that it was given: pairs that cannot take the step get
-    those back.
+    A rule must never write into the given tensors: they are restored for pairs that
+    cannot take the step.
 
     Attributes:
         up: B, ``(K, out, r)``.
@@ -191,16 +191,16 @@ class PairBatch:
         grad_up, grad_down: gradients, same shapes, in the dtype of the factors.
         state: name -> ``(K, *shape)``; zeros at a pair's first step.
         lr_up, lr_down: learning rates, ``(K, 1, 1)`` (LoRA+ and block rates differ).
-        step: number of this step of each pair, from 1, ``(K, 1, 1)``.
+        step: 1-based number of this step for each pair, ``(K, 1, 1)``.
         numbers: numeric options, ``(K, 1, 1)`` each.
         choices: options that are the same for all K pairs.
         names: names of the K pairs, for seeds.
         width: median of all layer sides (in and out) that the optimizer trains.
         joint: sum of :meth:`Rule.measure` over all pairs of this step, ``(1, 1, 1)``;
             0 for rules that measure nothing.
-        usable: which pairs take the step, bool ``(K, 1, 1)``; the others show a rule
-            zeros. None: all of them.
-        kept: the engine's: factors as they are, where the rule is shown others.
+        usable: mask of the pairs that take the step, bool ``(K, 1, 1)``; a rule gets
+            zeros for the others. None: all of them.
+        kept: for the engine: the real factors, where the rule gets zeros.
     """
 
     up: Tensor
@@ -226,8 +226,8 @@ class FactorBatch:
 
     Attributes:
         point: B as ``(K, out, r)``, or A as ``(K, r, in)``.
-        grad: gradient, same shape; a rule leaves it as it is.
-        state: name -> ``(K, ...)`` of the shape that the rule's ``states`` names, zeros
+        grad: gradient, same shape; read-only for a rule.
+        state: name -> ``(K, ...)`` of the shape given by the rule's ``states``; zeros
             at a factor's first step.
         lr: learning rates.
         numbers: numeric options.
@@ -242,15 +242,15 @@ class FactorBatch:
     choices: dict[str, Any]
 
     def release(self) -> None:
-        """Give back the room of gradient and state in the second pass."""
+        """Free the memory of gradient and state in the second pass."""
         self.grad, self.state = self.point.new_empty(0), {}
 
 
 class FactorRule:
-    """The mathematics of one factor."""
+    """The mathematics of one factor, in two passes."""
 
     looks: bool = True
-    """Whether there is a first pass; without one, :meth:`move` updates the state."""
+    """Whether there is a first pass; without it, :meth:`move` updates the state."""
 
     moves_state: bool = False
     """Whether :meth:`move` changes the state again."""
@@ -258,15 +258,15 @@ class FactorRule:
     def look(self, batch: FactorBatch) -> Core:
         """First pass: update the state and return r x r matrices.
 
-        The engine replaces ``"gram"``, K of
-        :func:`~stiefel_lora.geometry.roots.polar_core`, by ``"polar"``, its result.
+        The engine replaces ``"gram"``, the argument of
+        :func:`~stiefel_lora.geometry.roots.polar_core`, by its result ``"polar"``.
         """
         raise NotImplementedError
 
     def move(self, batch: FactorBatch, core: Core) -> None:
-        """Second pass: overwrite the point; ``state`` is as the first pass left it.
+        """Second pass: overwrite the point; ``state`` is as left by the first pass.
 
-        ``core`` holds what the first pass returned, or what the solver made of it.
+        ``core`` is the result of the first pass, or of the solver.
         """
         raise NotImplementedError
 
@@ -276,6 +276,6 @@ def _is_number(option: Option) -> bool:
 
 
 def keeps_orthonormal(optimizer: object) -> bool:
-    """Whether an optimizer, ours or not, or its class, holds B orthonormal."""
+    """Return whether any optimizer, or its class, keeps B orthonormal."""
     rule = getattr(optimizer, "rule", None)
     return bool(getattr(rule, "orthonormal_up", False))

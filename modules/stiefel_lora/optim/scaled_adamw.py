@@ -4,11 +4,12 @@ r"""Scaled AdamW: Riemannian preconditioning of the factor gradients.
     g_B = G_B\,(\hat K_A + \delta I)^{-1}, \qquad g_A = (\hat K_B + \delta I)^{-1} G_A,
     \qquad \hat K = K\,r/\mathrm{tr} K, \quad K_A = A A^T, \quad K_B = B^T B
 
-and AdamW on :math:`(g_B, g_A)`. Two things differ from the reference code. Both
-gradients are taken at the old pair (there A moves first and B sees the new A). The Gram
-matrices are divided by their mean eigenvalue, a scalar that Adam's ratio does not see
-in the long run: without it the first gradients of A after B = 0 are magnified by
-1/|B|^2, up to a million, and sit in the second moment for a thousand steps.
+and AdamW on :math:`(g_B, g_A)`. There are two differences from the reference code. Both
+gradients are evaluated at the old pair (there, A moves first and B sees the new A). The
+Gram matrices are divided by their mean eigenvalue, a scalar to which Adam's ratio is
+invariant in the long run: without it, the first gradients of A after B = 0 are
+magnified by 1/|B|^2, up to a million, and stay in the second moment for a thousand
+steps.
 
 References:
     F. Zhang, M. Pilanci, "Riemannian Preconditioned LoRA for Fine-Tuning Foundation
@@ -65,27 +66,27 @@ def _damped_inverse(gram: Tensor, damping: Tensor) -> Tensor:
     identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
     empty = mean <= torch.finfo(gram.dtype).tiny
     unit = torch.where(empty, identity, gram / mean.masked_fill(empty, 1.0))
-    # The unchecked form: a check would wait for the device, and delta > 0 makes the
-    # matrix positive definite.
+    # The unchecked form: a check would synchronize, and delta > 0 makes the matrix
+    # positive definite.
     factor, _ = torch.linalg.cholesky_ex(unit + damping * identity)
     return torch.cholesky_inverse(factor)
 
 
 class ScaledAdamW(PairOptimizer):
-    """AdamW on factor gradients that are divided by the other factor's Gram matrix.
+    """AdamW on factor gradients preconditioned by the other factor's Gram matrix.
 
     Args:
         params: model, named parameters, parameters or groups of them.
         lr: learning rate in AdamW's unit.
-        damping: share of the mean Gram eigenvalue that is added before inversion.
+        damping: fraction of the mean Gram eigenvalue that is added before inversion.
         weight_decay: decoupled decay of both factors (times lr).
-        beta1: decay of the mean of gradients.
-        beta2: decay of the mean of squared gradients.
-        eps: added to the root of the second moment.
+        beta1: decay of the running mean of gradients.
+        beta2: decay of the running mean of squared gradients.
+        eps: added to the square root of the second moment.
 
     Raises:
         OptionError: an option out of bounds.
-        PairingError: parameters whose roles cannot be told without guessing.
+        PairingError: parameters whose roles are ambiguous.
     """
 
     method = "scaled_adamw"

@@ -13,7 +13,7 @@ rows, d the median layer side and ``step`` any Euclidean optimizer:
 
 and S takes the plain step. The factor :math:`\sqrt{d/D}` applies to adam and lion,
 whose steps have entries of one size; the paper's d is the model's hidden size, which a
-UNet does not have.
+UNet does not have, so d is the median side here.
 
 References:
     "StelLA: Subspace Learning in Low-rank Adaptation using Stiefel Manifold", 2025,
@@ -45,7 +45,7 @@ from .rule import PairBatch, Rule, StateShape
 
 __all__ = ["StelLA", "random_right_frame"]
 
-# Largest relative gap between A and S V^T that rounding explains.
+# Largest relative gap between A and S V^T that is attributed to rounding.
 _AGREEMENT = 1e-5
 _NAMES: dict[str, StateShape] = {"u": "up", "s": "core", "v": "down"}
 
@@ -73,7 +73,7 @@ class StellaRule(Rule):
         return {"s": "core", "v": "down", **moments}
 
     def prepare(self, batch: PairBatch) -> Tensor | None:
-        """Factor A into S V^T where the stored S, V do not give it."""
+        """Factor A into S V^T where the stored S and V do not reproduce it."""
         stored = batch.state["s"] @ batch.state["v"]
         gap = (stored - batch.down).abs().amax((-2, -1))
         size = batch.down.abs().amax((-2, -1))
@@ -83,7 +83,7 @@ class StellaRule(Rule):
         return None
 
     def update(self, batch: PairBatch) -> None:
-        """Turn U and V, move S, and write B = U, A = S V^T."""
+        """Rotate U and V, move S, and write B = U, A = S V^T."""
         u, s, v = batch.up, batch.state["s"], batch.state["v"].mT
         gradient_s = batch.grad_down @ v
         gradient_v = batch.grad_down.mT @ s
@@ -92,7 +92,7 @@ class StellaRule(Rule):
         step = BASE_RULES[batch.choices["base_rule"]]
         move_s = step(batch, "s", gradient_s)
         move_u = step(batch, "u", canonical_gradient(u, batch.grad_up))
-        # The state of V is shaped like A, so its gradient goes in transposed.
+        # The state of V is shaped like A, so its gradient is passed transposed.
         move_v = step(batch, "v", canonical_gradient(v, gradient_v).mT).mT
         batch.up = _turn(batch, u, batch.lr_up * move_u)
         v = _turn(batch, v, batch.lr_down * move_v)
@@ -106,8 +106,8 @@ def _turn(batch: PairBatch, point: Tensor, move: Tensor) -> Tensor:
     """Steps (c.4) to (c.6) of a frame ``(K, D, r)``."""
     if batch.choices["base_rule"] != "sgd":
         move = move * (batch.width / point.shape[-2]) ** 0.5
-    # Adam divides entry by entry, which leaves the tangent space, and a retraction
-    # takes a tangent step.
+    # Adam divides entry by entry, which leaves the tangent space, but a retraction
+    # needs a tangent step.
     move = tangent_project(point, move)
     if batch.choices["retraction"] == "exponential":
         return exponential_map(point, -move)
@@ -115,7 +115,7 @@ def _turn(batch: PairBatch, point: Tensor, move: Tensor) -> Tensor:
 
 
 def _refactor(batch: PairBatch, index: int) -> None:
-    """Give one pair an S and a V that fit its A, and forget its moments."""
+    """Compute S and V of one pair from its A, and reset its moments."""
     down, s, v = batch.down[index], batch.state["s"][index], batch.state["v"][index]
     for name, value in batch.state.items():
         if name not in ("s", "v"):
@@ -129,8 +129,8 @@ def _refactor(batch: PairBatch, index: int) -> None:
         v.copy_(q.mT)
         s.copy_(r.mT)
     else:
-        # A diagonal S needs the basis of B in which the rows of A are orthogonal. Where
-        # they are, as at S = I, an SVD would turn equal singular values at random.
+        # A diagonal S needs the basis of B in which the rows of A are orthogonal. If
+        # they are already, as at S = I, an SVD would rotate equal singular values.
         sigma = torch.linalg.vector_norm(down.double(), dim=-1)
         right = down.double() / sigma.clamp_min(torch.finfo(down.dtype).tiny)[:, None]
         if orthogonality_error(right.mT) > _AGREEMENT:
@@ -153,12 +153,12 @@ class StelLA(PairOptimizer):
     """Train U S V^T with orthonormal U and V, as an ordinary LoRA.
 
     A LoRA that starts with B = 0 or A = 0 starts here with S = 0; the paper's S = I
-    changes the model's output at step 0 and is written by
+    changes the model's output at step 0 and is available as
     :func:`~stiefel_lora.optim.init.init_stella_`.
 
     Args:
         params: model, named parameters, parameters or groups of them.
-        lr: learning rate of the base rule, 4 to 8 times what AdamW takes.
+        lr: learning rate of the base rule, 4 to 8 times that of AdamW.
         base_rule: ``"adam"``, ``"sgd"`` or ``"lion"``, the Euclidean step; ``"sgd"`` is
             heavy-ball momentum, m <- beta1 m + g, without damping: steps of 1 / (1 -
             beta1) times lr in the long run. beta1 = 0 is plain SGD.
@@ -166,13 +166,13 @@ class StelLA(PairOptimizer):
             script).
         retraction: ``"polar"`` or ``"exponential"``.
         weight_decay: decoupled decay of S (times lr); U and V never decay.
-        beta1: decay of the mean of gradients.
+        beta1: decay of the running mean of gradients.
         beta2: decay of the mean of squares (adam), of the momentum (lion).
-        eps: added to the root of the second moment.
+        eps: added to the square root of the second moment.
 
     Raises:
         OptionError: an option out of bounds; at the first step, B not in float32.
-        PairingError: parameters whose roles cannot be told without guessing.
+        PairingError: parameters whose roles are ambiguous.
     """
 
     method = "stella"

@@ -1,9 +1,9 @@
 r"""Stiefel-LoRA: B on the Stiefel manifold, A free.
 
-:math:`\Delta W = B A` with :math:`B^T B = I`, so that
-:math:`\sigma_i(BA) = \sigma_i(A)`: B holds directions, A holds size. One step, with
-:math:`\Pi_B(Z) = Z - B\,\mathrm{sym}(B^T Z)` the tangent projection, angle
-:math:`\theta =` ``angle_per_lr`` x ``lr`` and momentum :math:`\mu`:
+:math:`\Delta W = B A` with :math:`B^T B = I`, so that :math:`\sigma_i(BA) =
+\sigma_i(A)`: B holds directions, A holds magnitudes. One step, with :math:`\Pi_B(Z) = Z
+- B\,\mathrm{sym}(B^T Z)` the tangent projection, angle :math:`\theta =`
+``angle_per_lr`` x ``lr`` and momentum :math:`\mu`:
 
 .. math::
     M &\leftarrow \Pi_B(\mu M + G_B) \\
@@ -12,10 +12,10 @@ r"""Stiefel-LoRA: B on the Stiefel manifold, A free.
     \text{spectral:}\quad \xi &\leftarrow \theta\;\Pi_B(\mathrm{msign}(\xi)) \\
     B &\leftarrow (B-\xi)\,[(B-\xi)^T(B-\xi)]^{-1/2}
 
-The projection carries the old momentum into the present tangent space. ``momentum``
-turns the columns of B by :math:`\theta` radians in the root mean square, ``spectral``
-turns every direction by about :math:`\theta` (the second projection leaves a spectral
-norm of at most :math:`\sqrt2\,\theta` and a Frobenius norm of at most
+The projection transports the old momentum into the current tangent space. ``momentum``
+rotates the columns of B by :math:`\theta` radians in the root mean square, ``spectral``
+rotates every direction by about :math:`\theta` (after the second projection, the
+spectral norm is at most :math:`\sqrt2\,\theta` and the Frobenius norm at most
 :math:`\theta\sqrt r`). A follows AdamW (``lr`` is AdamW's),
 ``sign`` (:math:`A \leftarrow A - 0.2\,lr\,\mathrm{sign}(m)`) or ``muon``
 (:math:`A \leftarrow A - lr\,\mathrm{msign}(m)`; B is orthonormal, so ``lr`` is the
@@ -76,11 +76,11 @@ PULL_REQUEST_OPTIONS = {
 }
 """OneTrainer pull request 1333 (adv_optm 2.3.dev3) in this class's options.
 
-The factors follow that optimizer step for step, from the same start. Different on
-purpose: DoRA magnitudes and biases take AdamW instead of 0.2 x lr x sign, and bfloat16
-factors have float32 copies that move instead of being rounded at random. There a norm
-below 1e-12 is replaced by 1e-12, so that smaller momenta move B by less; here every
-length but 0 is scaled to a full step.
+The factors match that optimizer step by step, from the same start. Deliberate
+differences: DoRA magnitudes and biases use AdamW instead of 0.2 x lr x sign, and
+bfloat16 factors have float32 copies instead of stochastic rounding. There, a norm below
+1e-12 is replaced by 1e-12, so that smaller momenta move B by less; here, every length
+except for 0 is scaled to a full step.
 """
 
 PAPER_OPTIONS = {
@@ -96,23 +96,23 @@ PAPER_OPTIONS = {
 }
 """arXiv:2508.17901 as far as it is known: QR of B - eta_B xi with raw length.
 
-With lr = 1e-4 for A, ``angle_per_lr`` = 1000 gives B the paper's rate of 0.1. Not
-verified, for want of its pseudo-code: that A takes AdamW, the form and value of the
+With lr = 1e-4 for A, ``angle_per_lr`` = 1000 gives B the paper's rate of 0.1. Since
+there is no pseudo-code, these are unverified: AdamW for A, the form and value of the
 momentum, and that the momentum is not transported.
 """
 
-# Per A-rule: radians of B per unit of lr, and the AdamW rate of what has no pair as a
-# multiple of lr. sign with 0.2 x lr has AdamW's scale; muon's lr is a spectral norm,
-# some twenty times what AdamW takes.
+# Per A-rule: radians of B per unit of lr, and the AdamW rate of parameters outside
+# pairs as a multiple of lr. sign with 0.2 x lr has AdamW's scale; muon's lr is a
+# spectral norm, some twenty times AdamW's rate.
 ANGLE_PER_LR = {"muon": 0.5, "adamw": 2.0, "sign": 7.0}
 REST_LR_RATIO = {"muon": 0.05, "adamw": 1.0, "sign": 1.0}
 
 _MOMENTUM_UP, _MOMENTUM_DOWN = "momentum_up", "momentum_down"
 
-# A tangent part below this share of the ambient vector is not followed: rounding is
-# some per cent of it in float32, and scaling it up to a full step would follow that.
+# A tangent part below this fraction of the ambient vector is ignored: in float32, some
+# per cent of it are rounding, which would be scaled up to a full step.
 _ROUNDING = 1e-4
-# Longest step, in the spectral norm, that one polar retraction is asked to take.
+# Maximum step length, in the spectral norm, of one polar retraction.
 _LONGEST = 0.5
 
 
@@ -120,45 +120,45 @@ class TurnUp(FactorRule):
     """B-rules "spectral" and "momentum", with both retractions."""
 
     def look(self, batch: FactorBatch) -> Core:
-        """Carry the momentum on; return B^T U, and the Gram matrix of xi."""
+        """Update the momentum; return B^T U, and the Gram matrix of xi."""
         point, momentum = batch.point, heavy_ball(batch, _MOMENTUM_UP)
         if batch.choices["transport"]:
-            # M is sent to the tangent space of the present B before it is kept: without
-            # this the part of old gradients along B, which no step of B can follow,
-            # adds up. In place, on the new momentum; tangent_project would make
-            # another.
+            # M is projected to the tangent space of the current B before it is stored.
+            # Otherwise the part of old gradients along B, which no step of B can
+            # follow, accumulates. In place, on the new momentum; tangent_project would
+            # allocate another one.
             momentum.baddbmm_(point, symmetric(point.mT @ momentum), alpha=-1)
-        # From here on B^T U is all that is taken of B and U together: the projection of
-        # U, its skew part and the step itself follow from it by r x r products.
+        # B^T U is all that is needed from B and U together: the projection of U, its
+        # skew part and the step itself follow from it by r x r products.
         ambient = ahead(batch, _MOMENTUM_UP)
         along = point.mT @ ambient
         normal = symmetric(along)
         whole = torch.linalg.vector_norm(ambient, dim=(-2, -1), keepdim=True)
-        # Without Nesterov the ambient vector is the state itself, which must not
-        # change; else it is a temporary, and the projection takes its memory.
+        # Without Nesterov, the ambient vector is the state itself, which must not
+        # change; otherwise it is a temporary, whose memory the projection reuses.
         room = None if ambient is momentum else ambient
         tangent = torch.baddbmm(ambient, point, normal, alpha=-1, out=room)
         gram = tangent.mT @ tangent
         size = trace(gram).sqrt()
         core = {"normal": normal, "skew": along - normal, "size": size}
-        # A momentum that is normal to the manifold leaves a tangent part of rounding.
-        # Decided as a tensor, so that nothing waits for the device.
+        # A momentum normal to the manifold has a tangent part of rounding errors only.
+        # The decision stays a tensor, so that it does not synchronize.
         core["moves"] = size > _ROUNDING * whole
         spectral = batch.choices["b_rule"] == "spectral"
-        # Under the name "gram" the engine takes the polar cores of all layers in one
+        # Under the key "gram", the engine computes the polar cores of all layers in one
         # stack; the momentum rule needs the matrix itself.
         return core | {"gram" if spectral else "own_gram": gram}
 
     def move(self, batch: FactorBatch, core: Core) -> None:
-        """Take the step and bring B back."""
-        # Computed a second time instead of being kept: between the passes nothing tall
-        # is held, which would be a copy of every B on the device.
+        """Take the step and retract B to the manifold."""
+        # Computed again instead of kept: a tall matrix kept between the passes would
+        # cost a copy of every B on the device.
         ambient = ahead(batch, _MOMENTUM_UP)
         batch.release()
-        # Replaced at once, so that the old point does not take room any longer.
+        # Replaced at once, so that the memory of the old point is freed.
         batch.point = _RULES[batch.choices["b_rule"]](batch, core, ambient)
-        # Both take the point that was moved, not B and the step: rounding of earlier
-        # steps in B is removed along with the new one and does not add up.
+        # Both retractions use the moved point, not B and the step: rounding errors of
+        # earlier steps in B are removed along with the new one and do not accumulate.
         if batch.choices["retraction"] == "qr":
             batch.point = qr_gauge(batch.point)[0]
         else:
@@ -220,7 +220,7 @@ def _raw_length(batch: FactorBatch, core: Core) -> Tensor:
 
 
 def _divisor(norm: Tensor, core: Core) -> Tensor:
-    """The norm of a direction that is followed, 1 for the others."""
+    """The norm of a direction that is used, 1 for the others."""
     return torch.where(core["moves"], norm, 1.0)
 
 
@@ -307,7 +307,7 @@ class StiefelRule(Rule):
     orthonormal_up = True
 
     def choices(self, group: Mapping[str, Any]) -> dict[str, Any]:
-        """Rules, retraction, transport and Nesterov select code."""
+        """Rules, retraction, transport and Nesterov."""
         return {name: group[name] for name in _CHOICES}
 
     def numbers(self, group: Mapping[str, Any]) -> dict[str, float]:
@@ -333,7 +333,7 @@ class StiefelRule(Rule):
 
     def adamw_roles(self, group: Mapping[str, Any]) -> dict[Role, float]:
         """A takes torch's AdamW under that rule."""
-        # The step of the product moves both factors itself, whatever a_rule holds.
+        # The step of the product moves both factors itself, whatever a_rule is set to.
         alone = group["a_rule"] == "adamw" and group["step"] == "factors"
         return {"down": 1.0} if alone else {}
 
@@ -343,7 +343,7 @@ class StiefelRule(Rule):
         return REST_LR_RATIO[group["a_rule"]] if ratio is None else ratio
 
     def factor_rules(self, choices: Mapping[str, Any]) -> dict[Role, FactorRule]:
-        """The passes of the product, or B's turn and A's move unless AdamW makes it."""
+        """Passes of the product, or of B, and of A unless AdamW moves it."""
         if choices["step"] == "product":
             return _PRODUCT
         if choices["a_rule"] == "adamw":
@@ -362,9 +362,9 @@ def _solve(
 
 
 def _schedule(group: Mapping[str, Any]) -> float:
-    """Present share of the initial rate; 1 where no scheduler has noted it.
+    """Current fraction of the initial rate; 1 if no scheduler has recorded it.
 
-    Only "over_rank" reads it, and reading a rate on the GPU waits for the GPU.
+    Only "over_rank" needs it, and reading a rate on the GPU synchronizes.
     """
     if group["decay_rule"] != "over_rank":
         return 1.0
@@ -373,11 +373,11 @@ def _schedule(group: Mapping[str, Any]) -> float:
 
 
 class StiefelLoRA(PairOptimizer):
-    """Train LoRA with B orthonormal: the rank that is paid for is used.
+    """Train LoRA with orthonormal B, so that the full rank is used.
 
-    B is brought into the gauge at the first step and after every load, without
-    changing the product; B = 0 gets a seeded orthonormal start and A = 0. LoRA alpha
-    must equal the rank, which an optimizer alone cannot see.
+    B is made orthonormal at the first step and after every load without changing the
+    product; B = 0 gets a seeded orthonormal start and A = 0. LoRA alpha must equal the
+    rank, which an optimizer cannot check by itself.
 
     Args:
         params: model, named parameters, parameters or groups of them.
@@ -386,9 +386,9 @@ class StiefelLoRA(PairOptimizer):
             entries.
         step: ``"product"``: one step of the product B A (:mod:`.stiefel_product`); of
             the options only ``momentum``, ``rest_lr_ratio``, ``weight_decay`` (of the
-            product, times lr) and AdamW's for the rest are used. ``"factors"``: B turns
-            and A moves, each by a rule of its own; these are the options from
-            ``b_rule`` to ``nesterov``.
+            product, times lr) and AdamW's for other parameters are used.
+            ``"factors"``: B is rotated and A is moved, each by its own rule, with the
+            options from ``b_rule`` to ``nesterov``.
         b_rule: ``"spectral"`` or ``"momentum"``, direction and length of B's step.
         b_length: length of the momentum rule's step: ``"angle"``, ``"rms"``,
             ``"spectral"`` or ``"raw"``.
@@ -410,7 +410,7 @@ class StiefelLoRA(PairOptimizer):
 
     Raises:
         OptionError: an option out of bounds.
-        PairingError: parameters whose roles cannot be told without guessing.
+        PairingError: parameters whose roles are ambiguous.
     """
 
     method = "stiefel_lora"

@@ -13,22 +13,22 @@ learning rate :math:`\eta` as the spectral norm of the product's step:
         \quad \Xi = \eta D_L H^{-1},\quad S = \Xi^T\Xi \\
     A &\leftarrow B_{\mathrm{new}}^T\,(W - \eta D - \eta\lambda W)
 
-**Momentum as a gradient.** The state is what the gradients of the factors would be if
+**Momentum as a gradient.** The state has the form of the factors' gradients if
 :math:`\xi` were the gradient of the product: :math:`M_B = \xi A^T` and
 :math:`M_A = B^T\xi`. So :math:`M \leftarrow \mu M + G` is the sum of the tangent
-vectors, a change of gauge treats moments like gradients, and the transport, which is
-the projection of :math:`\xi_{\mathrm{old}}` at the new point, is one linear combination
-a factor at the end of the step, where both points are at hand. No frame is stored.
+vectors, a change of gauge transforms moments like gradients, and the transport, the
+projection of :math:`\xi_{\mathrm{old}}` at the new point, is one linear combination per
+factor at the end of the step, where both points are available. No frame is stored.
 
 **Cost.** Both passes over the tall matrices are products with r x r matrices; between
-them everything is r x r or 2r x 2r, for all layers in one stack, without waiting for
-the device. Frames come from Cholesky factors of Gram matrices:
+them everything is r x r or 2r x 2r, for all layers in one stack, without synchronizing.
+Frames come from Cholesky factors of Gram matrices:
 :math:`R^T = C^{-1} A` with :math:`C C^T = A A^T + \delta^2 I`. msign does not depend on
-the basis that is taken, so neither does the step.
+the chosen basis, so neither does the step.
 
 **Small singular values.** A direction of A below :math:`\delta = \eta / 3` is smaller
-than a step, and B could turn it by any angle without changing the product much. The
-damping shortens what it contributes and bounds the turn of B:
+than a step, and B could rotate it by any angle without changing the product much. The
+damping shortens its contribution and bounds the rotation of B:
 :math:`\|\Xi\|_2 \le \eta\,\|D_L\|_2 / \delta \le 3`, that is 72 degrees.
 
 References:
@@ -57,16 +57,16 @@ from .rule import Core, FactorBatch, FactorRule
 
 __all__ = ["ProductDown", "ProductUp", "solve_product"]
 
-# eta / delta, the largest tangent of an angle that B turns by in one step.
+# eta / delta, the maximum tangent of the angle by which B rotates in one step.
 STEEPEST = 3.0
 
-# Share of the trace below which a Gram matrix is not resolved: in float32 its entries
-# hold squares to some 1e-7 of it.
+# Fraction of the trace below which a Gram matrix is not resolved: in float32, its
+# entries hold squares to some 1e-7 of it.
 _UNRESOLVED = {torch.float32: 2e-6, torch.float64: 1e-14}
 
 
-# delta^2 where nothing else is: A = 0 in the first step of a warm-up, at a rate of 0.
-# Its inverse times any Gram matrix is finite in float32.
+# Lower bound of delta^2, for A = 0 in the first step of a warm-up, at a rate of 0. Its
+# inverse times any Gram matrix is finite in float32.
 _LEAST_SHIFT = 1e-20
 
 
@@ -81,10 +81,10 @@ class ProductUp(FactorRule):
         return {"along": point.mT @ momentum, "whole": momentum.mT @ momentum}
 
     def move(self, batch: FactorBatch, core: Core) -> None:
-        """[B, M] <- B [u_1, v_1] + M [u_2, v_2], then clean B up.
+        """[B, M] <- B [u_1, v_1] + M [u_2, v_2], then reorthonormalize B.
 
-        The coefficients make B orthonormal up to rounding, which u_2 amplifies where A
-        is ill conditioned. One Newton-Schulz step squares what is left of it.
+        The coefficients make B orthonormal up to rounding, which u_2 amplifies if A is
+        ill conditioned. One Newton-Schulz step squares the remaining error.
         """
         rank = batch.point.shape[-1]
         both = torch.baddbmm(
@@ -99,7 +99,7 @@ class ProductUp(FactorRule):
 
 
 class ProductDown(FactorRule):
-    """A and its momentum, likewise."""
+    """A and its momentum, in the same way."""
 
     moves_state = True
 
@@ -138,7 +138,7 @@ class _Direction(NamedTuple):
 
 
 def solve_product(up: Core, down: Core, lr: Tensor, decay: Tensor) -> tuple[Core, Core]:
-    """Turn the Gram matrices of K pairs of one rank into coefficients of the move.
+    """Compute coefficients of the move from the Gram matrices of K pairs of one rank.
 
     Args:
         up: of :meth:`ProductUp.look`, each ``(K, r, r)``.
@@ -150,8 +150,8 @@ def solve_product(up: Core, down: Core, lr: Tensor, decay: Tensor) -> tuple[Core
         Coefficients for the two ``move``.
     """
     along, size, cross = up["along"], down["size"], down["cross"]
-    # X^T X of X = (I - B B^T) M. The difference loses what lies below 3e-4 of M in
-    # float32: parts of X_L that small beside X_R, which msign does not resolve.
+    # X^T X of X = (I - B B^T) M. In float32, the difference loses what is below 3e-4 of
+    # M: parts of X_L that are that small relative to X_R are not resolved by msign.
     outside = up["whole"] - along.mT @ along
     found = _direction(outside, up["whole"], down, lr)
     turn = _resolved(lr * found.turn, up["whole"])
@@ -163,8 +163,9 @@ def solve_product(up: Core, down: Core, lr: Tensor, decay: Tensor) -> tuple[Core
     u1, u2 = root, -turn @ root
     t1 = root @ ((1 - lr * decay) * identity + square - lr * found.inside)
     t2 = -lr * (root @ found.along)
-    # The carried momentum is xi = X F^T F A + B M_A, F the frame, as the gradients it
-    # has at the new point: xi A_new^T without its part in B_new, and B_new^T xi.
+    # The transported momentum is xi = X F^T F A + B M_A with the frame F, in the form
+    # of gradients at the new point: xi A_new^T without its part in B_new, and B_new^T
+    # xi.
     v2 = found.inverse @ (size @ t1.mT + cross @ t2.mT)
     v1 = cross.mT @ t1.mT + down["force"] @ t2.mT
     seen = u2.mT @ outside
@@ -188,7 +189,7 @@ def _direction(outside: Tensor, whole: Tensor, down: Core, lr: Tensor) -> _Direc
     """
     size = down["size"]
     share, tiny = _UNRESOLVED[size.dtype], torch.finfo(size.dtype).tiny
-    # delta^2 of the docstring, and above it what float32 can tell from 0 in A A^T: a
+    # delta^2 of the docstring, and above it the resolution of A A^T in float32: a
     # direction below either one counts as having no length.
     shift = ((lr / STEEPEST) ** 2 + share * trace(size)).clamp_min(_LEAST_SHIFT)
     frame = inverse_cholesky(size, shift)
@@ -196,14 +197,14 @@ def _direction(outside: Tensor, whole: Tensor, down: Core, lr: Tensor) -> _Direc
     rows, momentum, rest = _triangle(down)
     seen = frame @ rows
     left = frame @ outside @ frame.mT
-    # Gradients are tiny beside unit frames, and only their ratio counts. Where both are
-    # 0 there is no direction: scale 0 makes everything that follows 0.
+    # Gradients are tiny compared to unit frames, and only their ratio matters. If both
+    # are 0 there is no direction: scale 0 makes everything that follows 0.
     square = torch.maximum(trace(left), trace(down["force"]))
     scale = torch.where(square > tiny, square.clamp_min(tiny).rsqrt(), 0.0)
     square = square.clamp_min(tiny)
     momentum, rest = momentum * scale, rest * scale
     overlap, cross = seen @ seen.mT, seen @ momentum.mT
-    # tr(F M^T M F^T), whose rounding is in the entries of X_L^T X_L.
+    # tr(F M^T M F^T), whose rounding errors are in the entries of X_L^T X_L.
     noise = share * (inverse * whole).sum((-2, -1), keepdim=True)
     factor = damped_cholesky(left / square, noise / square + tiny)
     top = factor.mT @ overlap
@@ -226,14 +227,14 @@ def _direction(outside: Tensor, whole: Tensor, down: Core, lr: Tensor) -> _Direc
 def _triangle(down: Core) -> tuple[Tensor, Tensor, Tensor]:
     """Factor the Gram matrix of [A; M] as L L^T; return L_11, L_21 and L_22.
 
-    Gram matrices of A and M that are multiplied by frames directly keep their rounding,
-    which the frame of an A with small singular values raises to some per cent: the
-    Gram matrix of Y then has negative eigenvalues, and msign of it is a step of any
-    length. Y as a matrix, made from a triangle, has a Gram matrix without.
+    Multiplying the Gram matrices of A and M by frames directly would amplify their
+    rounding errors to some per cent if A has small singular values: the Gram matrix of
+    Y would have negative eigenvalues, and its msign could be a step of any length. Y
+    computed from a triangular factor has a positive semidefinite Gram matrix.
     """
     size, force = down["size"], down["force"]
     tiny = torch.finfo(size.dtype).tiny
-    # Both to trace 1, so that the rounding of either is below one shift.
+    # Both are scaled to trace 1, so that one shift covers the rounding of both.
     of_size, of_force = (trace(part).clamp_min(tiny).sqrt() for part in (size, force))
     cross = down["cross"] / (of_size * of_force).clamp_min(tiny)
     upper = torch.cat([size / of_size.square(), cross], -1)
@@ -250,10 +251,10 @@ def _triangle(down: Core) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _resolved(turn: Tensor, whole: Tensor) -> Tensor:
-    """Shorten a turn whose Gram matrix would be rounding of large numbers.
+    """Shorten a turn whose Gram matrix would be a rounding error of large numbers.
 
-    The entries of X^T X are right to eps tr(M^T M), so those of the step's Gram matrix
-    to eps tr(M^T M) ||turn||_F^2; at 1e-3 the clean-up of B still succeeds.
+    The entries of X^T X are accurate to eps tr(M^T M), so those of the step's Gram
+    matrix to eps tr(M^T M) ||turn||_F^2; at 1e-3, reorthonormalizing B still succeeds.
     """
     eps = torch.finfo(turn.dtype).eps
     error = eps * trace(whole) * turn.square().sum((-2, -1), keepdim=True)

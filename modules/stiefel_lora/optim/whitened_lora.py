@@ -2,7 +2,7 @@ r"""Whitened LoRA: LoRA-RITE's second moments in the Stiefel gauge.
 
 :math:`B^T B = I` and :math:`A^T = U H` with :math:`H = (A A^T)^{1/2}`. With gradients
 G, :math:`\hat\beta = \beta (1 - \beta^{t-1}) / (1 - \beta^t)` at step t = 1, 2, ...,
-bases P that turned since the last step and the learning rate :math:`\eta`:
+rotations P of the bases since the last step and the learning rate :math:`\eta`:
 
 .. math::
     \bar G_A &= G_A^T, \qquad \bar G_B = (I - B B^T)\,G_B H^{-1} \\
@@ -16,20 +16,20 @@ bases P that turned since the last step and the learning rate :math:`\eta`:
         \quad \delta = \eta\sqrt{\mathrm{out}}/s \\
     B &\leftarrow (B - \Xi)(I + \Xi^T\Xi)^{-1/2}
 
-where :math:`\Xi` is shortened to a spectral norm of s, ``longest_turn``. While A = 0
+where :math:`\Xi` is scaled down to a spectral norm of s, ``longest_turn``. While A = 0,
 only A moves. Weight decay shrinks A, and with it the product, by :math:`\lambda\eta`.
 
-**Momenta by gauge.** M_B and V_B are stored as :math:`M_B H` and :math:`H V_B H`, those
-of gradients, so that they are carried from A to A' by
+**Momenta as gradients.** M_B and V_B are stored as :math:`M_B H` and :math:`H V_B H`,
+the form of gradients, so that they are transported from A to A' by
 :math:`(A A^T)^{-1} A A'^T` without the bases. B' has :math:`B'^T B =
-(I + \Xi^T\Xi)^{-1/2}`, so those of A are carried at the end of a step.
+(I + \Xi^T\Xi)^{-1/2}`, so those of A are transported at the end of a step.
 
-**Cost.** Inverse roots are Polar Express on r x r matrices. In float32 singular values
-of A below about :math:`10^{-3}\|A\|_F` are shortened, which is the cut.
+**Cost.** Inverse roots are Polar Express on r x r matrices. In float32, singular values
+of A below about :math:`10^{-3}\|A\|_F` are shortened, which acts as a cutoff.
 
 References:
-    Our own. J.-N. Yen et al., "LoRA Done RITE", 2024, arXiv:2410.20625 (second moments
-    in a basis that turns).
+    This package. J.-N. Yen et al., "LoRA Done RITE", 2024, arXiv:2410.20625 (second
+    moments in a rotating basis).
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ from .rule import Core, FactorBatch, FactorRule, Role, Rule, Solver, StateShape
 __all__ = ["WhitenedLoRA"]
 
 _SPREAD = 1e-4
-"""Share of the largest eigenvalue that is added to a second moment."""
+"""Fraction of the largest eigenvalue that is added to a second moment."""
 _STEEPEST = 1.0
 
 
@@ -81,7 +81,7 @@ class WhitenedUp(FactorRule):
         }
 
     def move(self, batch: FactorBatch, core: Core) -> None:
-        """[B, M] <- combinations of B, M and the gradient; then clean B up."""
+        """[B, M] <- combinations of B, M and the gradient; then reorthonormalize B."""
         rank = batch.point.shape[-1]
         both = torch.baddbmm(
             batch.point @ core["of_point"], batch.state["mean_up"], core["of_mean"]
@@ -112,7 +112,7 @@ class WhitenedDown(FactorRule):
         }
 
     def move(self, batch: FactorBatch, core: Core) -> None:
-        """M <- keep M + T G; A moves by it; then M turns with B."""
+        """M <- keep M + T G; A moves by it; then M is rotated with B."""
         mean = core["mean"] * batch.state["mean_down"] + core["of_grad"] @ batch.grad
         batch.point = core["keep"] * batch.point - core["lr"] * mean
         batch.state["mean_down"] = core["turn"] @ mean
@@ -121,11 +121,11 @@ class WhitenedDown(FactorRule):
 def solve(
     up: Core, down: Core, lr: Tensor, numbers: Mapping[str, Tensor]
 ) -> tuple[Core, Core]:
-    """Turn Gram matrices of K pairs of one rank into coefficients of both moves."""
+    """Compute coefficients of both moves from Gram matrices of K pairs of one rank."""
     size, count = down["size"], up["count"]
     one = torch.eye(size.shape[-1], dtype=size.dtype, device=size.device)
     beta1, beta2 = (_corrected(numbers[f"beta{i}"], count) for i in (1, 2))
-    # delta^2 I; A = 0 has no frame, and no step of B.
+    # delta^2 I; A = 0 has no frame, so B takes no step.
     damp = (lr / numbers["longest_turn"]).square() * up["rows"]
     there = trace(size) > torch.finfo(size.dtype).tiny
     over, damped = polar_core(torch.cat([size, size + damp * one])).split(len(lr))
@@ -133,14 +133,14 @@ def solve(
 
     inside, carried = up["grad_inside"], up["mean_inside"]
     outside = up["grad"] - inside.mT @ inside
-    # Whitened, what rounding leaves of a gradient inside of B would be a whole step.
+    # Whitening would amplify a gradient that is only rounding inside of B to a step.
     resolved = trace(outside) > 8 * SHARE[size.dtype] * trace(up["grad"])
     outside = torch.where(resolved, outside, 0.0)
     fresh = over @ outside @ over / up["rows"]
     square_up = beta2 * (over @ up["square_up"] @ over) + (1 - beta2) * fresh
     square_down = beta2 * up["square_down"]
     square_down = square_down + (1 - beta2) * down["grad"] / down["columns"]
-    # Rounding of the Gram matrices that A's inverse root magnifies.
+    # Rounding of the Gram matrices, which A's inverse root magnifies.
     whole = (
         beta2 * trace(up["square_up"]) + (1 - beta2) * trace(up["grad"]) / up["rows"]
     )
@@ -203,7 +203,7 @@ def _inverse_root(square: Tensor, one: Tensor) -> Tensor:
 
 
 def _corrected(beta: Tensor, count: Tensor) -> Tensor:
-    """Adafactor's decay: 0 at the first step, beta in the long run."""
+    """Adafactor's decay: 0 at the first step, converging to beta."""
     return beta * (1 - beta ** (count - 1)) / (1 - beta**count)
 
 
@@ -214,7 +214,7 @@ class WhitenedRule(Rule):
     _rules: Mapping[Role, FactorRule] = {"up": WhitenedUp(), "down": WhitenedDown()}
 
     def choices(self, group: Mapping[str, Any]) -> dict[str, Any]:
-        """Nothing selects code."""
+        """No option selects code."""
         return {}
 
     def numbers(self, group: Mapping[str, Any]) -> dict[str, float]:
@@ -248,12 +248,12 @@ class WhitenedRule(Rule):
 class WhitenedLoRA(PairOptimizer):
     """LoRA-RITE's second moments with B orthonormal, in r x r matrices.
 
-    LoRA alpha must equal the rank, which an optimizer alone cannot see.
+    LoRA alpha must equal the rank, which an optimizer cannot check by itself.
 
     Args:
         params: model, named parameters, parameters or groups of them.
         lr: root mean square of the entries of A's step.
-        longest_turn: largest spectral norm of B's step before it is normalized, the
+        longest_turn: maximum spectral norm of B's step before normalization, the
             tangent of an angle.
         weight_decay: decoupled decay of A (times lr), and so of the product.
         beta1: decay of the first moment.
@@ -262,7 +262,7 @@ class WhitenedLoRA(PairOptimizer):
 
     Raises:
         OptionError: an option out of bounds.
-        PairingError: parameters whose roles cannot be told without guessing.
+        PairingError: parameters whose roles are ambiguous.
     """
 
     method = "whitened_lora"

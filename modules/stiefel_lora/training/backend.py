@@ -166,7 +166,7 @@ def set_attention(model: nn.Module, mechanism: str) -> None:
 
 
 def _dispatches(model: nn.Module) -> bool:
-    """Whether the processors ask diffusers' dispatcher, as those of FLUX do."""
+    """Return whether the processors ask diffusers' dispatcher, as those of FLUX do."""
     processors = getattr(model, "attn_processors", {}).values()
     return any(hasattr(processor, "_attention_backend") for processor in processors)
 

@@ -26,12 +26,12 @@ class EarlyStop:
 
     @property
     def watches(self) -> bool:
-        """Whether the run may end early at all."""
+        """Return whether the run may end early at all."""
         return self._patience > 0
 
     @property
     def wanted(self) -> bool:
-        """Whether the run should end."""
+        """Return whether the run should end."""
         return self.watches and self._waited >= self._patience
 
     def see(self, step: int, loss: float) -> bool:

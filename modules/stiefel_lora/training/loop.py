@@ -152,7 +152,7 @@ class Loop:
 
     @property
     def stopped_early(self) -> bool:
-        """Whether the held-out loss ended the run."""
+        """Return whether the held-out loss ended the run."""
         return self._early_stop.wanted
 
     @property
@@ -232,7 +232,7 @@ class Loop:
             self.save()
 
     def _due(self, every: int) -> bool:
-        """Whether something that happens ``every`` steps (0: never) happens now."""
+        """Return whether an event of every ``every`` steps (0: never) is due now."""
         return bool(every) and (self._at_end or self.step % every == 0)
 
     def _validate(self) -> None:

@@ -56,7 +56,7 @@ class TrainingState:
 
     @property
     def constrained(self) -> bool:
-        """Whether the optimizer keeps B orthonormal."""
+        """Return whether the optimizer keeps B orthonormal."""
         return keeps_orthonormal(self.optimizer.optimizer)
 
     @property

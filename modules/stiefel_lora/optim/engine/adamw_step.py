@@ -1,7 +1,7 @@
-"""AdamW inside a pair optimizer: on what has no pair, and on factors left to it.
+"""AdamW inside a pair optimizer, for parameters outside pairs and factors left to it.
 
-The state is torch's own, under the parameter, so that it means the same as in a
-checkpoint of ``torch.optim.AdamW``.
+The state has torch's own format, under the parameter, so that it is compatible with
+checkpoints of ``torch.optim.AdamW``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 ADAMW_STATE = ("step", "exp_avg", "exp_avg_sq")
-"""Names of torch's state of AdamW."""
+"""Names of the state of torch's AdamW."""
 
 # (parameter, gradient, multiple of the group's rate, whether it decays, in a pair)
 Entry = tuple[Tensor, Tensor, float, bool, bool]
@@ -50,9 +50,9 @@ def step_rest(
         state: the optimizer's state.
         groups: parameter groups, for rates and options.
         rule: the method.
-        rest: (name, parameter) of what has no pair.
+        rest: (name, parameter) of parameters outside pairs.
         factors: (factor, gradient, role).
-        found: device -> 1.0 where no factor there takes this step, else 0.0.
+        found: device -> 1.0 if no factor on it may step, otherwise 0.0.
     """
     by_id = {id(factor): (gradient, role) for factor, gradient, role in factors}
     free = {id(param): _decays(name, param) for name, param in rest}
@@ -79,10 +79,10 @@ def left_factors(
     owners: Mapping[int, dict[str, Any]],
     rule: Rule,
 ) -> list[tuple[Tensor, Tensor, Role]]:
-    """The factors that AdamW trains, with gradients in the current gauge.
+    """Collect the factors that AdamW trains, with gradients in the current gauge.
 
-    A method that leaves both factors to AdamW treats them one by one; so does every
-    method where one factor is frozen. Else both gradients must exist.
+    Both gradients must exist, except in a method that leaves both factors to AdamW, and
+    in pairs with a frozen factor: those are treated one by one.
     """
     found: list[tuple[Tensor, Tensor, Role]] = []
     for member in members:
@@ -109,7 +109,7 @@ def step_lone_factor(
     group: Mapping[str, Any],
     usable: Tensor,
 ) -> None:
-    """Move B or A by itself; not where its gradient is not ``usable``."""
+    """Move B or A alone, unless its gradient is not ``usable``."""
     assert factor.grad is not None
     own = [{**group, "params": [factor]}]
     found = usable.logical_not().float()
@@ -120,7 +120,7 @@ def step_lone_factor(
 def step_lone_rest(
     state: State, rule: Rule, name: str, parameter: Tensor, group: Mapping[str, Any]
 ) -> None:
-    """Move a parameter outside the pairs by itself."""
+    """Move a parameter outside pairs alone."""
     own = [{**group, "params": [parameter]}]
     step_rest(state, own, rule, [(name, parameter)], [])
 
@@ -142,7 +142,7 @@ def _entries(
 
 
 def _decays(name: str, param: Tensor) -> bool:
-    """Magnitudes of a DoRA, biases and norms do not decay."""
+    """Return whether a parameter decays: DoRA magnitudes, biases and norms do not."""
     return param.dim() > 1 and not is_magnitude(name, param)
 
 
@@ -160,23 +160,23 @@ def adamw_step(
     lr: float | Tensor,
     found: Tensor | None = None,
 ) -> None:
-    """Take one step of AdamW in place; missing state is created as torch creates it.
+    """Take one AdamW step in place; missing state is created as in torch.
 
     Args:
         params: any shapes, one device.
         grads: same shapes; cast to the parameter's dtype where it differs.
-        states: dicts that hold ``step``, ``exp_avg`` and ``exp_avg_sq``; moments of
-            float16 parameters are float32, since squares of gradients below 2e-4 are 0
-            in float16, which makes steps infinite.
+        states: dicts with ``step``, ``exp_avg`` and ``exp_avg_sq``. Moments of float16
+            parameters are float32, since squares of gradients below 2e-4 underflow to
+            0 in float16, which makes steps infinite.
         options: decays of the moments, eps, and weight decay, multiplied by ``lr``.
         lr: learning rate in AdamW's unit.
-        found: 1.0 on the device where nothing may move, else 0.0; read by the fused
-            kernel alone.
+        found: 1.0 on the device if nothing may move, otherwise 0.0; used by the fused
+            kernel only.
     """
     moved = [_movable(param) for param in params]
     for param, state in zip(moved, states, strict=True):
         if "exp_avg" not in state:
-            # The fused kernel reads the step count on the parameter's device.
+            # The fused kernel needs the step count on the parameter's device.
             state["step"] = torch.zeros((), dtype=torch.float32, device=param.device)
             state["exp_avg"] = torch.zeros_like(param)
             state["exp_avg_sq"] = torch.zeros_like(param)
@@ -208,9 +208,9 @@ def adamw_step(
 
 
 def _movable(param: Tensor) -> Tensor:
-    """The parameter, or a copy where the fused kernel cannot move it in place.
+    """The parameter, or a copy if the fused kernel cannot move it in place.
 
-    Copies are float32 for float16, and without gaps for memory that has some.
+    Copies are float32 for float16, and contiguous for strided memory.
     """
     if param.dtype == torch.float16:
         return param.float()
@@ -222,8 +222,8 @@ def _movable(param: Tensor) -> Tensor:
 def _laid_out(param: Tensor, other: Tensor) -> Tensor:
     """A gradient or moment in the dtype and memory order of its parameter.
 
-    The fused kernel walks through the memory of all and never looks at strides; a
-    model may have been cast, or laid out again, since the moments were made.
+    The fused kernel iterates over raw memory and ignores strides, and the model may
+    have been cast or laid out differently since the moments were created.
     """
     if other.dtype == param.dtype and other.stride() == param.stride():
         return other

@@ -1,7 +1,8 @@
-"""Pairs on their way through one step: gathered, stacked for a rule, written back.
+"""Pairs during one step: gathered, stacked for a rule, written back.
 
-State lives where torch expects it, under the parameters: tensors shaped like A under
-A, everything else under B. So ``state_dict`` and everything built on it just work.
+State is stored where torch expects it, under the parameters: tensors shaped like A
+under A, everything else under B. So ``state_dict`` and everything built on it just
+work.
 """
 
 from __future__ import annotations
@@ -36,16 +37,17 @@ __all__ = [
 ]
 
 STEP = "pair_step"
-"""State of B: how many steps its pair has taken, float32 on the CPU."""
+"""State of B: number of steps that its pair has taken, float32 on the CPU."""
 
 
 @dataclasses.dataclass(eq=False)
 class Member:
-    """A pair with both gradients, in the current gauge, and the groups it obeys.
+    """A pair with both gradients in the current gauge, and its parameter groups.
 
-    ``index`` is its place in the optimizer's list of pairs; ``usable`` and ``skipped``
-    are the flag and the count of a
-    :class:`~stiefel_lora.optim.engine.gradient_watch.Watch`.
+    Attributes:
+        index: position in the optimizer's list of pairs.
+        usable: flag of a :class:`~stiefel_lora.optim.engine.gradient_watch.Watch`.
+        skipped: its count of skipped steps.
     """
 
     index: int
@@ -62,7 +64,7 @@ class Member:
 def ready_members(
     pairs: Sequence[Pair], owners: Mapping[int, dict[str, Any]], rule: Rule
 ) -> list[Member]:
-    """The pairs whose two gradients exist; the others are left alone this time."""
+    """Collect the pairs that have both gradients; the others skip this step."""
     members = []
     for index, pair in enumerate(pairs):
         if pair.up.grad is None or pair.down.grad is None or free_half(pair):
@@ -75,7 +77,7 @@ def ready_members(
 
 
 def free_half(pair: Pair) -> Role | None:
-    """The factor that trains while its partner is frozen, if it has a gradient."""
+    """The factor with a gradient whose partner is frozen, if any."""
     if pair.up.requires_grad == pair.down.requires_grad:
         return None
     role: Role = "up" if pair.up.requires_grad else "down"
@@ -83,7 +85,7 @@ def free_half(pair: Pair) -> Role | None:
 
 
 def bucket_key(member: Member) -> tuple[Any, ...]:
-    """Members with equal keys can be stacked."""
+    """Key of members that can be stacked together."""
     up, down = member.pair.matrices
     choices = tuple(sorted(member.choices.items()))
     return up.shape, down.shape, up.dtype, up.device, choices
@@ -97,33 +99,33 @@ def chunks_of(members: Sequence[Member]) -> Iterator[list[Member]]:
 
 
 def work_dtype(tensor: Tensor) -> torch.dtype:
-    """The dtype that the mathematics runs in: float32, or float64 where given."""
+    """Dtype of the computation: float64 for float64 factors, otherwise float32."""
     return torch.float64 if tensor.dtype == torch.float64 else torch.float32
 
 
 def _create_state(state: State, pair: Pair, shapes: Mapping[str, StateShape]) -> None:
-    """Make a pair's zero state where it has none yet."""
+    """Create zero state for a pair where it is missing."""
     if STEP not in state[pair.up]:
         state[pair.up][STEP] = torch.zeros((), dtype=torch.float32)
     for name, shape in shapes.items():
         owner = getattr(pair, owner_of(shape))
-        # A loaded state may be older than one of its tensors.
+        # A loaded state may come from a version without this tensor.
         if name not in state[owner]:
             state[owner][name] = new_state(shape, owner)
 
 
 def owner_of(shape: StateShape) -> Role:
-    """The factor under which a state of this shape lies."""
+    """The factor that owns a state of this shape."""
     return "down" if shape in ("down", "columns") else "up"
 
 
 def new_state(shape: StateShape, owner: Tensor) -> Tensor:
-    """Zeros of a shape for the factor that owns the state."""
+    """Zeros of the given state shape for its owner."""
     return owner.new_zeros(size_of(shape, owner), dtype=work_dtype(owner))
 
 
 def size_of(shape: StateShape, owner: Tensor) -> torch.Size:
-    """Shape of a state's tensor for the factor that owns it."""
+    """Size of a state tensor of the given shape for its owner."""
     size = owner.shape
     if shape == "core":
         return torch.Size((size[1], size[1]))
@@ -137,7 +139,7 @@ def size_of(shape: StateShape, owner: Tensor) -> torch.Size:
 def _state_tensors(
     state: State, members: Sequence[Member], name: str, shape: StateShape
 ) -> list[Tensor]:
-    """The state tensors called ``name`` of several pairs."""
+    """State tensors named ``name`` of several pairs."""
     role = owner_of(shape)
     return [state[getattr(m.pair, role)][name] for m in members]
 
@@ -155,9 +157,9 @@ def stack_pairs(
     Args:
         state: the optimizer's state.
         chunk: pairs that share shapes, dtype, device and choices.
-        rule: whose options and states are stacked.
-        width: median layer side, passed on.
-        joint: sum of the rule's measure, passed on.
+        rule: the method, for options and state shapes.
+        width: median layer side, passed on to the rule.
+        joint: sum of the rule's measure, passed on to the rule.
     """
     first, choices = chunk[0].pair.up, chunk[0].choices
     shapes = rule.states(choices)
@@ -165,12 +167,12 @@ def stack_pairs(
         _create_state(state, member.pair, shapes)
     dtype = work_dtype(first)
     up = gather([values(state, member.pair.up) for member in chunk], dtype)
-    # The counts are on the CPU, where torch keeps those of its own optimizers, so that
-    # reading them waits for nothing.
+    # Step counts are on the CPU, as in torch's own optimizers, so reading them does not
+    # synchronize.
     step = column([float(state[m.pair.up][STEP]) for m in chunk], up)
     skipped = [m.skipped for m in chunk if m.skipped is not None]
     if skipped:
-        # This step is counted already where it is left out; then the number is unused.
+        # A skipped pair has already counted this step; its number is then unused.
         left_out = torch.stack(skipped).to(step).view(step.shape)
         step = (step - left_out).clamp_min(0)
     numbers = [rule.numbers(member.up_group) for member in chunk]
@@ -197,9 +199,9 @@ def stack_pairs(
 
 
 def step_usable(rule: Rule, batch: PairBatch) -> None:
-    """Let the rule step; pairs that are not usable keep factors and state."""
-    # By reference: a rule replaces tensors and never writes into those it was given.
-    # Where it was shown zeros, ``kept`` has the factors themselves.
+    """Run the rule; pairs that are not usable keep factors and state."""
+    # References suffice: a rule replaces tensors and never writes into given ones.
+    # ``kept`` has the real factors where the rule got zeros.
     before = {"up": batch.up, "down": batch.down} | batch.state | batch.kept
     rule.update(batch)
     usable = batch.usable
@@ -212,13 +214,13 @@ def step_usable(rule: Rule, batch: PairBatch) -> None:
 
 
 def _mask(batch: PairBatch, flags: list[Tensor], rule: Rule) -> None:
-    """Show the rule zeros in place of what it cannot use."""
+    """Replace input that the rule cannot use by zeros."""
     if not flags:
         return
     usable = batch.usable = torch.stack(flags).view(-1, 1, 1)
     batch.grad_up = torch.where(usable, batch.grad_up, 0.0)
     batch.grad_down = torch.where(usable, batch.grad_down, 0.0)
-    # LAPACK raises at NaN for the whole batch, and one bad layer would stop a run.
+    # On NaN, LAPACK raises for the whole batch: one bad layer would stop the run.
     if rule.factorizes:
         batch.kept = {"up": batch.up, "down": batch.down}
         batch.up = torch.where(usable, batch.up, 0.0)
@@ -241,7 +243,7 @@ def write_back(
 
 
 def write_gradients(chunk: Sequence[Member], batch: PairBatch) -> None:
-    """Let the members carry the batch's gradients; ``.grad`` stays as it was."""
+    """Set the members' gradients from the batch; ``.grad`` is not modified."""
     for index, member in enumerate(chunk):
         member.grad_up = batch.grad_up[index].view_as(member.pair.up)
         member.grad_down = batch.grad_down[index].view_as(member.pair.down)

@@ -1,11 +1,11 @@
-"""Which pairs can take this step, decided on the device without waiting for it.
+"""Detection of pairs that cannot take a step, on the device without synchronizing.
 
 A pair whose gradient is NaN or infinite, or so large that its square overflows, is left
-untouched: the step is computed for all pairs and kept for the usable ones. What was
-left out is counted on the device; the counts are read every 100 steps, and when a state
-is saved. B = 0, met after the first step, is what a LoRA that was merged into its base
-looks like: the pair waits for a step, until the flag has come over, and starts again.
-A float32 copy of B follows a parameter that was set to zero.
+unchanged: the step is computed for all pairs and kept for the usable ones. Skipped
+steps are counted on the device; the counts are read every 100 steps and when a state is
+saved. B = 0 after the first step means that a LoRA was merged into its base: the pair
+skips a step until the flag has reached the host, and then starts again. If a trainer
+sets a parameter to zero, its float32 copy follows.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ __all__ = ["SKIPPED", "Watch", "usable_gradient"]
 log = logging.getLogger("stiefel_lora")
 
 SKIPPED = "pair_skipped"
-"""State of B: how many steps its pair was left out of, where there were any."""
+"""State of B: number of steps that its pair has skipped, if any."""
 
 EVERY = 100
-"""Steps between two looks at the counts."""
+"""Steps between two reads of the counts."""
 
 
 def _limit(tensor: Tensor) -> float:
-    """Largest entry of a gradient: sums of squares of momenta stay finite below it.
+    """Largest allowed gradient entry: sums of squares of momenta stay finite below it.
 
     Args:
-        tensor: decides on the dtype of the mathematics.
+        tensor: its dtype determines the dtype of the computation.
     """
     return 1e-6 * torch.finfo(work_dtype(tensor)).max ** 0.5
 
@@ -60,7 +60,7 @@ class Watch:
         self._found: dict[torch.device, Tensor] = {}
 
     def look(self, state: State, members: Sequence[Member], rule: Rule) -> None:
-        """Give every member a flag, bool ``()`` on its device, and count the others."""
+        """Set a flag, bool ``()`` on its device, for every member; count the others."""
         self._steps += 1
         self._found = {}
         for same in bucketed(members, lambda m: (m.pair.up.device, m.pair.up.dtype)):
@@ -69,12 +69,12 @@ class Watch:
             self.report()
 
     def found(self, device: torch.device) -> Tensor | None:
-        """1.0 if any pair there was left out of this step, as torch's ``found_inf``."""
+        """1.0 if any pair on the device skips this step, like torch's ``found_inf``."""
         return self._found.get(device)
 
     def _look(self, state: State, members: Sequence[Member], rule: Rule) -> None:
         tensors = [m.grad_up for m in members] + [m.grad_down for m in members]
-        # Zeros are looked for in B, and what is factored must be finite.
+        # Zeros are searched in B, and whatever is factorized must be finite.
         copied = [values(state, m.pair.up) for m in members]
         looked = rule.orthonormal_up or rule.factorizes
         tensors += copied if looked else []
@@ -82,8 +82,8 @@ class Watch:
         sizes = _sizes(tensors).view(-1, len(members))
         usable = (sizes < _limit(members[0].pair.up)).all(0)
         emptied = _follow_zeros([m.pair.up for m in members], copied)
-        # One tensor for all pairs of a device: adding to it is one launch, and no count
-        # is read before EVERY steps have passed.
+        # One tensor for all pairs of a device: incrementing it is one launch, and it is
+        # not read until EVERY steps have passed.
         counts = self._counts_on(usable.device)
         bad = usable.logical_not().to(counts.dtype)
         if len(members) == len(self._pairs):
@@ -100,15 +100,15 @@ class Watch:
             found = torch.maximum(found, self._found[usable.device])
         self._found[usable.device] = found
         skipped = counts.unbind()
-        # Masks cost as much as the products of a step. Where nothing has to wait for a
-        # look at the flags, there are none while every pair can be used.
+        # Masks cost as much as the matrix products of a step. Where reading the flags
+        # does not synchronize, there are no masks while all pairs are usable.
         clear = not _stacks_all(usable) and bool(usable.numpy().all())
         for member, flag in zip(members, usable.unbind(), strict=True):
             member.usable = None if clear else flag
             member.skipped = skipped[member.index]
 
     def count_alone(self, index: int, usable: Tensor) -> None:
-        """Count a factor that is stepped by itself."""
+        """Count a factor that is stepped alone."""
         self._counts_on(usable.device)[index] += usable.logical_not()
 
     def _counts_on(self, device: torch.device) -> Tensor:
@@ -117,31 +117,31 @@ class Watch:
         return self._counts[device]
 
     def zeroed(self) -> list[int]:
-        """Indices of pairs whose B was 0 when it was last looked at.
+        """Indices of pairs whose B was 0 at the last check.
 
-        Reads what the step before this one sent, which the device has long passed.
+        Reads what the previous step sent, which the device finished long ago.
         """
         found = [index for flag in self._flags for index in flag.read()]
         self._flags = []
         return found
 
     def read(self) -> list[int]:
-        """How many steps each pair was left out of (waits for the device)."""
+        """Number of skipped steps of each pair (synchronizes the device)."""
         total = [0.0] * len(self._pairs)
         for counts in self._counts.values():
             total = [a + b for a, b in zip(total, counts.tolist(), strict=True)]
         return [round(number) for number in total]
 
     def report(self) -> None:
-        """Warn of pairs that were left out since the last look at the counts."""
+        """Warn of pairs that were skipped since the last read of the counts."""
         counts = self.read()
         fresh = [i for i, n in enumerate(counts) if n > self._told[i]]
         if not fresh:
             return
         shown = ", ".join(f"{self._pairs[i].name} ({counts[i]})" for i in fresh[:5])
         log.warning(
-            "Gradients of %d LoRA pairs were not finite; the pairs were left out of "
-            "so many steps: %s%s. Lower the learning rate, or compute in bfloat16 or "
+            "Gradients of %d LoRA pairs were not finite; these pairs skipped so many "
+            "steps: %s%s. Lower the learning rate, or compute in bfloat16 or "
             "float32.",
             len(fresh),
             shown,
@@ -150,7 +150,7 @@ class Watch:
         self._told = counts
 
     def save(self, state: State) -> None:
-        """Write the counts into the state of the pairs that were left out."""
+        """Write the counts into the state of the pairs that were skipped."""
         if not self._counts:
             return
         for pair, count in zip(self._pairs, self.read(), strict=True):
@@ -158,7 +158,7 @@ class Watch:
                 state[pair.up][SKIPPED] = torch.tensor(float(count))
 
     def load(self, state: Mapping[Any, dict[str, Any]]) -> None:
-        """Take the counts of a loaded state."""
+        """Read the counts of a loaded state."""
         self._counts, self._flags = {}, []
         self._told = [
             round(float(state.get(pair.up, {}).get(SKIPPED, 0))) for pair in self._pairs
@@ -172,7 +172,7 @@ class Watch:
 
 
 class _Arrival:
-    """Flags on their way from the device to the host."""
+    """Flags in transit from the device to the host."""
 
     def __init__(self, flags: Tensor, indices: list[int]) -> None:
         self._indices = indices
@@ -185,7 +185,7 @@ class _Arrival:
             self._event.record(torch.cuda.current_stream(flags.device))
 
     def __getstate__(self) -> dict[str, Any]:
-        # An event belongs to its process, pinned memory to its device.
+        # An event is bound to its process, and pinned memory to its device.
         self._wait()
         return {**self.__dict__, "_event": None, "_host": self._host.clone()}
 
@@ -194,31 +194,31 @@ class _Arrival:
             self._event.synchronize()
 
     def read(self) -> list[int]:
-        """The indices whose flag is set."""
+        """Indices whose flag is set."""
         self._wait()
         flags = self._host.numpy()
         return [i for i, flag in zip(self._indices, flags, strict=True) if flag]
 
 
 def usable_gradient(gradient: Tensor) -> Tensor:
-    """Whether a gradient is finite and its squares are, bool ``()`` on its device."""
+    """Return whether a gradient and its squares are finite, bool ``()``."""
     size = torch.linalg.vector_norm(gradient, float("inf"))
     return size < _limit(gradient)
 
 
 def _follow_zeros(factors: Sequence[Tensor], copies: Sequence[Tensor]) -> Tensor | None:
-    """Set the float32 copies to zero whose parameters a trainer set to zero.
+    """Zero the float32 copies whose parameters a trainer set to zero.
 
-    Otherwise a merged product would come back with the next rounding of its copy.
+    Otherwise the next rounding of the copy would restore a product that was merged.
 
     Returns:
-        Which ones, on the device; None where parameters have no copies.
+        Mask of the zeroed copies on the device; None if parameters have no copies.
     """
     pairs = zip(factors, copies, strict=True)
     if all(copy is factor for factor, copy in pairs):
         return None
     empty = _sizes(factors) == 0
-    # A copy below the smallest number of the parameter's dtype rounds to zero too.
+    # A copy below the smallest number of the parameter's dtype also rounds to zero.
     large = _sizes(copies) > torch.finfo(factors[0].dtype).smallest_normal
     emptied = empty & large
     torch._foreach_mul_(list(copies), list(emptied.logical_not().float().unbind()))
@@ -226,11 +226,11 @@ def _follow_zeros(factors: Sequence[Tensor], copies: Sequence[Tensor]) -> Tensor
 
 
 def _sizes(tensors: Sequence[Tensor]) -> Tensor:
-    """Largest entry of each tensor; NaN where one is NaN."""
+    """Largest absolute entry of each tensor; NaN if it contains NaN."""
     if _stacks_all(tensors[0]):
         sizes = torch._foreach_norm(list(tensors), float("inf"))
     else:
-        # The same number; torch's norm is 13 times as slow on a CPU.
+        # Same value; torch's norm is 13 times slower on a CPU.
         ends = [torch.aminmax(tensor) for tensor in tensors]
         sizes = [torch.maximum(-low, high) for low, high in ends]
     if len({size.dtype for size in sizes}) > 1:
@@ -239,5 +239,5 @@ def _sizes(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def _stacks_all(tensor: Tensor) -> bool:
-    """Whether few launches count there, and reading a number waits."""
+    """Return whether launches are expensive there and reading a number synchronizes."""
     return LAYOUTS.get(tensor.device.type, ACCELERATOR).together

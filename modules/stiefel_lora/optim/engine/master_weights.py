@@ -1,8 +1,8 @@
 """Float32 copies of factors that a trainer keeps in half precision.
 
-Steps below the spacing of bfloat16 numbers are lost, and a bfloat16 B is orthonormal to
-4e-3 at best. So float32 copies of both factors are moved; they live in the optimizer's
-state, and the parameters hold their rounding.
+Steps smaller than the spacing of bfloat16 numbers are lost, and a bfloat16 B is
+orthonormal to 4e-3 at best. Therefore, float32 copies of both factors are moved. They
+are stored in the optimizer's state, and the parameters hold their rounded values.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ State = Mapping[Tensor, dict[str, Any]]
 """``Optimizer.state``: parameter -> name -> tensor."""
 
 MASTER = "master"
-"""State of a factor in half precision: its float32 copy, of the same shape."""
+"""State of a half-precision factor: its float32 copy, of the same shape."""
 
 _FULL = (torch.float32, torch.float64)
 
 
 def open_masters(state: State, pair: Pair) -> None:
-    """Make the copies of a pair, and again where its parameters hold something else."""
+    """Create the copies of a pair, also again after its parameters have changed."""
     for factor in (pair.up, pair.down):
         if factor.dtype in _FULL:
-            # A factor that was cast up is moved itself; its copy is of the past.
+            # A factor that was cast up is moved itself; its copy is outdated.
             if factor in state:
                 state[factor].pop(MASTER, None)
             continue
@@ -48,7 +48,7 @@ def open_masters(state: State, pair: Pair) -> None:
 
 
 def forget(state: State, pair: Pair) -> bool:
-    """Drop all state of a pair but the copies; whether there was any."""
+    """Drop all state of a pair except for the copies; return whether there was any."""
     found = False
     for factor in (pair.up, pair.down):
         own = state.get(factor, {})
@@ -59,19 +59,19 @@ def forget(state: State, pair: Pair) -> bool:
 
 
 def values(state: State, factor: Tensor) -> Tensor:
-    """The tensor that is moved: the copy where there is one."""
+    """The tensor to move: the float32 copy if there is one."""
     if factor.dtype in _FULL or factor not in state:
         return factor
     return state[factor].get(MASTER, factor)
 
 
 def work_pair(state: State, pair: Pair) -> Pair:
-    """The pair with what is moved in place of the parameters."""
+    """The pair with float32 copies in place of its parameters."""
     return Pair(pair.name, values(state, pair.up), values(state, pair.down))
 
 
 def round_masters(state: State, factors: Iterable[Tensor]) -> None:
-    """Write the rounding of the copies into the parameters."""
+    """Round the copies into the parameters."""
     copied = [factor for factor in factors if values(state, factor) is not factor]
     if copied:
         torch._foreach_copy_(copied, [state[factor][MASTER] for factor in copied])

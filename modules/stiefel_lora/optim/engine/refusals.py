@@ -1,4 +1,4 @@
-"""What hosts do that a method on pairs cannot live with, as sentences."""
+"""Errors for setups of a host that a method on pairs cannot support."""
 
 from __future__ import annotations
 
@@ -22,16 +22,15 @@ __all__ = [
 
 
 def check_found(found: PairMap, method: str, *, last: bool = False) -> None:
-    """Refuse parameters without a single LoRA factor that a method could train.
+    """Reject parameters without a single LoRA factor that a method could train.
 
-    Factors that no pair can hold (one is frozen, a grouped convolution) are reported
-    elsewhere. Named factors may get their partners from a later group, until the first
-    step.
+    Factors outside pairs (frozen partner, grouped convolution) are reported elsewhere.
+    Until the first step, named factors may get their partners from a later group.
 
     Args:
-        found: what is known of the parameters.
+        found: result of the pair detection.
         method: name of the optimizer.
-        last: whether it is too late for another group.
+        last: whether no further group can follow.
     """
     if found.pairs or (found.waiting and not last):
         return
@@ -42,14 +41,14 @@ def check_found(found: PairMap, method: str, *, last: bool = False) -> None:
     shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
     raise PairingError(
         f"params: {method} found no LoRA pair among {len(names)} parameters ({shown}). "
-        "Add the LoRA before the optimizer is made (get_peft_model of peft, or "
+        "Add the LoRA before creating the optimizer (get_peft_model of peft, or "
         "add_adapter), and pass the whole model, or both factors of every layer with "
         "their names."
     )
 
 
 def check_lr(lr: float | Tensor) -> None:
-    """Refuse a learning rate outside [0, inf); a tensor is not looked into."""
+    """Reject a learning rate outside [0, inf); a tensor is not read."""
     if isinstance(lr, Tensor):
         return
     if not isinstance(lr, numbers.Real) or not 0.0 <= lr < float("inf"):
@@ -57,25 +56,26 @@ def check_lr(lr: float | Tensor) -> None:
 
 
 def check_whole(tensors: Iterable[Tensor], method: str) -> None:
-    """Refuse parameters of which this process holds a part (DTensor)."""
+    """Reject parameters of which this process holds only a shard (DTensor)."""
     if any(_is_sharded(tensor) for tensor in tensors):
         raise OptionError(
-            f"{method} needs whole factors, but a parameter is sharded (DTensor); keep "
-            "the LoRA parameters out of FSDP's or tensor-parallel sharding, the base "
-            "model may stay sharded."
+            f"params: {method} needs whole factors, but a parameter is sharded "
+            "(DTensor). Exclude the LoRA parameters from FSDP's or tensor-parallel "
+            "sharding; the base model may stay sharded."
         )
 
 
 def check_ownership(
     pairs: Sequence[Pair], owners: Mapping[int, dict[str, Any]], method: str
 ) -> None:
-    """Refuse groups whose tensors are no longer the factors (ZeRO's flat buffers)."""
+    """Reject groups that no longer contain the factors (ZeRO's flat buffers)."""
     for pair in pairs:
         if id(pair.up) not in owners or id(pair.down) not in owners:
             raise OptionError(
                 f"The factors of {pair.name!r} are no longer in the optimizer's "
                 f"groups, as under DeepSpeed ZeRO, which steps flat buffers; {method} "
-                "needs the factors themselves: use DDP, or FSDP2 for the base alone."
+                "needs the factors themselves. Use DDP, or FSDP2 for the base model "
+                "alone."
             )
 
 
@@ -85,14 +85,14 @@ def check_agreement(
     defaults: Mapping[str, Any],
     rule: Rule,
 ) -> None:
-    """Refuse an option that is set for A alone and of which B has another value.
+    """Reject an option that is set for A alone while B has another value.
 
-    A pair follows the group of B in what selects its rules.
+    Options that select the rules of a pair are taken from the group of B.
 
     Args:
-        pairs: of the optimizer.
+        pairs: pairs of the optimizer.
         owners: id of a factor -> its group.
-        defaults: options of the optimizer, which groups have by themselves.
+        defaults: options of the optimizer, which groups inherit.
         rule: the method.
     """
     for pair in pairs:
@@ -104,8 +104,8 @@ def check_agreement(
             if value != mine[name] and value != defaults.get(name, value):
                 raise OptionError(
                     f"{name}: A of {pair.name!r} is in a group with {name}={value!r} "
-                    f"and B in one with {name}={mine[name]!r}, which a pair follows. "
-                    "Set it to the same value in both groups."
+                    f"and B in one with {name}={mine[name]!r}, which the pair uses. "
+                    "Set the same value in both groups."
                 )
 
 

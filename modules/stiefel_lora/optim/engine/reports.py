@@ -1,6 +1,6 @@
-"""Lines about an optimizer that a user should see once: who trains, and what does not.
+"""Log lines that are printed once per optimizer: what is trained, and what is not.
 
-Nothing here reads a tensor on an accelerator after construction, so that no step waits.
+After construction, nothing here reads a tensor on an accelerator, so no step waits.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ def log_pairs(
     groups: Groups,
     rule: Rule,
 ) -> None:
-    """Log how many pairs are trained, and what takes AdamW, at which rate and why.
+    """Log the number of trained pairs, and what AdamW trains, at which rate and why.
 
     Args:
         title: name of the optimizer.
-        pairs: what the method trains.
-        rest: names and tensors of everything else.
-        reasons: id of a factor -> why it is in no pair.
+        pairs: pairs that the method trains.
+        rest: names and tensors of all other parameters.
+        reasons: id of a factor -> reason why it is in no pair.
         groups: parameter groups, for the rates.
         rule: the method.
     """
@@ -58,7 +58,7 @@ def log_pairs(
     plain = [(name, p) for name, p in rest if not is_magnitude(name, p)]
     if len(plain) < len(rest):
         count = len(rest) - len(plain)
-        log.info("%d magnitudes of DoRA take AdamW without weight decay.", count)
+        log.info("%d DoRA magnitudes use AdamW without weight decay.", count)
     rates = {id(p): _rate(group, rule) for group in groups for p in group["params"]}
     kinds: dict[tuple[str, str], list[str]] = {}
     for name, tensor in plain:
@@ -67,7 +67,7 @@ def log_pairs(
     total = len(plain) + 2 * len(pairs)
     for (why, rate), names in kinds.items():
         log.warning(
-            "%s: %d of %d parameters take AdamW at a learning rate of %s (%s): %s",
+            "%s: %d of %d parameters use AdamW at a learning rate of %s (%s): %s",
             *(title, len(names), total, rate, why, _shown(names)),
         )
 
@@ -78,11 +78,11 @@ def log_joint(
     owners: Mapping[int, Mapping[str, Any]],
     rule: Rule,
 ) -> None:
-    """Report pairs whose joint step has two values of a number to go by.
+    """Log pairs that step jointly but have two values of a number.
 
     Args:
         title: name of the optimizer.
-        pairs: what the method trains.
+        pairs: pairs that the method trains.
         owners: id of a factor -> its group.
         rule: the method.
     """
@@ -96,7 +96,7 @@ def log_joint(
         values = [{"lr": group["lr"], **rule.numbers(group)} for group in (up, down)]
         for name in rule.joint_numbers(choices):
             one, other = (value[name] for value in values)
-            # A rate on an accelerator is not read, which would wait for it.
+            # A rate on an accelerator is not read, which would synchronize.
             known = not (isinstance(one, Tensor) or isinstance(other, Tensor))
             counts[name] += known and one != other
         if counts["lr"] and rule.solver(choices) is not None:
@@ -109,28 +109,28 @@ def log_joint(
                 count,
                 "pair has" if count == 1 else "pairs have",
                 "learning rates" if name == "lr" else f"values of {name}",
-                "A step of the product has one: their geometric mean is used."
+                "The product has a single step: their geometric mean is used."
                 if name in mean
-                else "The one of B is used for both.",
+                else "The value of B is used for both.",
             )
 
 
 def log_frozen(title: str, names: Sequence[str]) -> None:
-    """Log pairs of which one factor was frozen after the optimizer was made."""
+    """Log pairs of which one factor was frozen after creating the optimizer."""
     log.warning(
-        "%s: one factor of %d LoRA pairs is frozen; the other one takes AdamW: %s",
+        "%s: one factor of %d LoRA pairs is frozen; the other one uses AdamW: %s",
         *(title, len(names), _shown(names)),
     )
 
 
 def log_replaced(title: str, entry: Method, before: Groups, after: Groups) -> None:
-    """Log options that a loaded state gave to groups in place of their own.
+    """Log options of groups that a loaded state replaced.
 
     Args:
         title: name of the optimizer.
         entry: the method.
-        before: the groups as they were made.
-        after: the groups as they were loaded.
+        before: the groups before loading.
+        after: the groups after loading.
     """
     changed = {
         f"{option.name}={new[option.name]!r} instead of {old[option.name]!r}"
@@ -140,14 +140,14 @@ def log_replaced(title: str, entry: Method, before: Groups, after: Groups) -> No
     }
     if changed:
         log.warning(
-            "%s: options of the loaded state replace those given: %s. Set them in "
-            "param_groups after loading to keep yours.",
+            "%s: options of the loaded state replace the given ones: %s. To keep "
+            "yours, set them in param_groups after loading.",
             *(title, ", ".join(sorted(changed))),
         )
 
 
 def log_restarted(names: Sequence[str]) -> None:
-    """Log pairs whose B was set to zero, if there are any."""
+    """Log pairs whose B was set to zero, if any."""
     if names:
         log.warning(
             "B of %d LoRA pairs was set to zero, as by a merge into the base model; "
@@ -166,10 +166,10 @@ def _shown(names: Sequence[str]) -> str:
 
 
 class FirstSteps:
-    """Watch the first steps; then report pairs without gradients and odd rates, once.
+    """Report pairs without gradients and odd rates once, after the first steps.
 
-    Only the presence of gradients is looked at, never their values. Pairs are noted by
-    name, so that a copy of the optimizer can go on.
+    Only the presence of gradients is checked, never their values. Pairs are recorded by
+    name, so that a copy of the optimizer can continue.
     """
 
     def __init__(self, title: str, entry: Method, groups: Groups) -> None:
@@ -181,7 +181,7 @@ class FirstSteps:
 
     @property
     def over(self) -> bool:
-        """Whether the report was made."""
+        """Return whether the report was made."""
         return self._count >= _WATCHED
 
     def end_step(
@@ -206,7 +206,7 @@ class FirstSteps:
     def end_factor(
         self, name: str, role: str, pairs: Sequence[Pair], groups: Groups
     ) -> None:
-        """Count a factor that is stepped alone; its fourth call ends three steps."""
+        """Count a factor that is stepped alone; the fourth call ends three steps."""
         if self.over:
             return
         self._calls[name, role] += 1
@@ -221,7 +221,8 @@ class FirstSteps:
             log.warning(
                 "%s: %d of %d LoRA pairs had no gradient in %d steps and are not "
                 "trained: %s. Their adapter is inactive (peft's set_adapter), frozen "
-                "or without effect on the loss; make the optimizer after set_adapter.",
+                "or without effect on the loss; create the optimizer after "
+                "set_adapter.",
                 *(self._title, len(idle), len(pairs), _WATCHED, _shown(idle)),
             )
 
@@ -236,7 +237,7 @@ class FirstSteps:
                 log.warning("%s: %s", self._title, note)
 
     def _rate_note(self, index: int, group: Mapping[str, Any]) -> str | None:
-        """A rate counts as far off where a warm-up cannot be the reason."""
+        """Note on a rate that is far off even if a warm-up is taken into account."""
         rates = [group["lr"], *self._initial[index : index + 1]]
         if "initial_lr" in group:
             rates = [group["initial_lr"]]

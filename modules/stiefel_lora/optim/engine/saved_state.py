@@ -1,4 +1,4 @@
-"""States that another method, or an earlier version of this one, saved."""
+"""Loading of states saved by another method or by an earlier version of this one."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from .batching import size_of
 
 __all__ = ["check_shapes", "check_state", "fill_options", "keep_dtypes"]
 
-# Like the parameter in every method; others may be r x r or single numbers.
+# Shaped like the parameter in every method; others may be r x r or single numbers.
 _LIKE_PARAMETER = ("exp_avg", "exp_avg_sq", "master", "state1", "state2")
 
 
 def check_state(state_dict: Mapping[str, Any], entry: Method) -> None:
-    """Refuse the state of another optimizer.
+    """Reject the state of another optimizer.
 
-    Options that are missing are no reason: they may be younger than the state.
+    Missing options are accepted: they may be newer than the state.
 
     Raises:
-        CheckpointError: with the name of the method that saved the state.
+        CheckpointError: names the method that saved the state.
     """
     found = _saved_by(state_dict)
     if found is entry:
@@ -36,17 +36,17 @@ def check_state(state_dict: Mapping[str, Any], entry: Method) -> None:
     keys = _keys(state_dict)
     known = {option.name for option in entry.options}
     every = {o.name for other in CATALOGUE.values() for o in other.options}
-    # A plug-in may have options of other methods' names, and nothing but those.
+    # A plug-in may reuse option names of other methods, and have no others.
     if entry.name not in BUILT_IN and keys & every == known:
         return
     if entry.name in ("adamw", "adamw_8bit"):
         known = (known - {"beta1", "beta2"}) | {"betas"}
     if found is None and 2 * len(known & keys) >= len(known):
         return
-    saved = f"of {found.label}" if found else "of another optimizer"
+    saved = f"from {found.label}" if found else "from another optimizer"
     raise CheckpointError(
         f"state_dict: the state is {saved} and cannot be loaded into {entry.label}. "
-        "Create the optimizer that saved it, or begin with an empty state."
+        "Create the optimizer that saved it, or start with an empty state."
     )
 
 
@@ -55,17 +55,17 @@ def check_shapes(
     groups: Sequence[Mapping[str, Any]],
     shapes: Mapping[str, StateShape] = MappingProxyType({}),
 ) -> None:
-    """Refuse the state of other layers or of another rank.
+    """Reject the state of other layers or of another rank.
 
-    Kernels read the memory of a state without a look at its shape.
+    Kernels access the memory of a state without checking its shape.
 
     Args:
-        state_dict: what is to be loaded.
+        state_dict: the state to load.
         groups: the optimizer's groups.
         shapes: name -> shape of the states of the optimizer's rule.
 
     Raises:
-        CheckpointError: with the first parameter that does not fit.
+        CheckpointError: names the first parameter that does not fit.
     """
     for label, parameter, state in _matched(state_dict, groups):
         for key, value in _tensors(state):
@@ -83,16 +83,16 @@ def keep_dtypes(
     groups: Sequence[Mapping[str, Any]],
     wanted: Callable[[Tensor], bool] = lambda parameter: True,
 ) -> None:
-    """Give loaded tensors the dtype that they were saved in.
+    """Restore the dtypes that loaded tensors were saved with.
 
     Torch casts floating state to the parameter's dtype, which would turn float32
     moments of a bfloat16 parameter into bfloat16, and small squares into 0 in float16.
 
     Args:
         state: the optimizer's state after torch loaded it.
-        state_dict: what was loaded.
+        state_dict: the loaded state.
         groups: the optimizer's groups.
-        wanted: which parameters.
+        wanted: selects the parameters.
     """
     for _, parameter, saved in _matched(state_dict, groups):
         if not wanted(parameter):
@@ -106,7 +106,7 @@ def keep_dtypes(
 def _matched(
     state_dict: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]
 ) -> Iterator[tuple[str, Tensor, Mapping[str, Any]]]:
-    """Label, parameter and saved state, matched by order as torch matches them."""
+    """Label, parameter and saved state, matched by order as in torch."""
     saved = [i for group in state_dict["param_groups"] for i in group["params"]]
     named: list[tuple[str, Tensor]] = []
     for group in groups:
@@ -114,7 +114,7 @@ def _matched(
         for place, parameter in enumerate(group["params"]):
             label = names[place] if names else f"parameter {len(named)}"
             named.append((label, parameter))
-    # Torch refuses other numbers of parameters itself.
+    # Torch itself rejects a different number of parameters.
     for index, (label, parameter) in zip(saved, named, strict=False):
         yield label, parameter, state_dict["state"].get(index, {})
 
@@ -143,12 +143,12 @@ def _fits(key: str, value: Tensor, parameter: Tensor, shape: StateShape | None) 
 def fill_options(
     group: dict[str, Any], entry: Method, defaults: Mapping[str, Any]
 ) -> None:
-    """Give a group the options that did not exist yet when it was saved.
+    """Add options to a group that did not exist when it was saved.
 
     Args:
         group: changed in place.
         entry: the method.
-        defaults: options that the optimizer was made with.
+        defaults: options of the optimizer.
     """
     for option in entry.options:
         made_with = defaults.get(option.name, option.default)
@@ -157,20 +157,20 @@ def fill_options(
 
 
 def _saved_by(state_dict: Mapping[str, Any]) -> Method | None:
-    """The method whose own options are in the groups; AdamW has ``betas``."""
+    """Identify the method by the options in the groups; AdamW has ``betas``."""
     keys = _keys(state_dict)
     built_in = Counter(o.name for name in BUILT_IN for o in CATALOGUE[name].options)
     uses = Counter(o.name for entry in CATALOGUE.values() for o in entry.options)
     for entry in CATALOGUE.values():
-        # A plug-in takes no name away from the built-in methods.
+        # A plug-in cannot take a name from a built-in method.
         count = built_in if entry.name in BUILT_IN else uses
         own = {o.name for o in entry.options if count[o.name] == 1}
-        # Not all: some may be younger. Not one: SGD too has ``nesterov``.
+        # Not all, since some may be newer. Not just one: SGD has ``nesterov``, too.
         if own and 2 * len(own & keys) >= len(own):
             return entry
     if "betas" not in keys:
         return None
-    # Torch's own writes its switches into every group, bitsandbytes' does not.
+    # Torch's AdamW writes its switches into every group, that of bitsandbytes does not.
     return CATALOGUE["adamw" if "amsgrad" in keys else "adamw_8bit"]
 
 

@@ -1,8 +1,8 @@
-"""Bring pairs into the gauge of their method, before their first step and when changed.
+"""Bring pairs into the gauge of their method before their first step and after changes.
 
-A pair is *settled* while its factors are as the optimizer left them: B orthonormal
-where the rule needs it, and the rule's own preparation done. A load, a cast, a merge
-into the base model or a change in place unsettles it, and the next step looks again.
+A pair is *settled* while its factors are as the optimizer left them: B orthonormal if
+the rule needs it, and the rule's own preparation done. A load, a cast, a merge into the
+base model or an in-place change unsettles it, and the next step checks it again.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ __all__ = ["Settling"]
 
 
 class Settling:
-    """Which pairs of an optimizer are settled; the others are settled here.
+    """Tracks which pairs of an optimizer are settled, and settles the others.
 
-    The rule is passed in and not held, so that a pickle does not hold it either: a
-    plug-in's rule is found through its class.
+    The rule is an argument and not an attribute, so that a pickle does not contain it:
+    the rule of a plug-in is found through its class.
 
     Args:
-        title: name of the optimizer, for its lines in the log.
+        title: name of the optimizer, for log lines.
     """
 
     def __init__(self, title: str) -> None:
@@ -49,7 +49,7 @@ class Settling:
         self._frozen_seen = False
 
     def begin(self, pairs: Sequence[Pair]) -> None:
-        """Look at every pair again before its next step."""
+        """Check every pair again before its next step."""
         self._pairs = list(pairs)
         self._settled = [False] * len(self._pairs)
         self.note_marks()
@@ -57,26 +57,26 @@ class Settling:
         self._restarted = []
 
     def look_again(self, indices: Sequence[int]) -> None:
-        """Settle pairs again before their next step."""
+        """Settle the given pairs again before their next step."""
         for index in indices:
             self._settled[index] = False
 
     def leave_to_adamw(self, indices: Sequence[int]) -> None:
-        """Let pairs with one frozen factor leave the gauge; log it the first time."""
+        """Release pairs with a frozen factor from the gauge; log it the first time."""
         self.look_again(indices)
         if indices and not self._frozen_seen:
             self._frozen_seen = True
             log_frozen(self._title, [self._pairs[index].name for index in indices])
 
     def note_marks(self, index: int | None = None) -> None:
-        """Remember the factors as they are left, of one pair or of all."""
+        """Record the current factors of one pair or of all, to detect changes."""
         if index is None:
             self._marks = [_marks_of(pair) for pair in self._pairs]
         else:
             self._marks[index] = _marks_of(self._pairs[index])
 
     def log_restarted(self) -> None:
-        """Log pairs that start again, all of a step in one line."""
+        """Log the pairs that start again in one line per step."""
         log_restarted(self._restarted)
         self._restarted = []
 
@@ -94,11 +94,11 @@ class Settling:
         fresh = [member for member in members if not self._is_settled(member.index)]
         if not fresh:
             return members
-        # What starts at B = 0 comes by again next time, with gradients of its own.
+        # A pair that starts again from B = 0 steps next time, with new gradients.
         barred = {m.index for m in fresh if not self._enter_gauge(state, m, rule)}
         self.log_restarted()
         fresh = [member for member in fresh if member.index not in barred]
-        # Stacking costs as much as a step; most rules have nothing to prepare.
+        # Stacking costs as much as a step, and most rules have nothing to prepare.
         prepares = type(rule).prepare is not Rule.prepare
         for chunk in chunks_of(fresh if prepares else []):
             batch = stack_pairs(state, chunk, rule, width=width)
@@ -116,10 +116,10 @@ class Settling:
     def settle_alone(
         self, state: State, index: int, role: Role, rule: Rule, group: Mapping[str, Any]
     ) -> bool:
-        """Bring a pair into the gauge; False where its factors sit this step out.
+        """Bring a pair into the gauge; False if its factors must skip this step.
 
-        The gradients of a backward pass in which the gauge changes belong to the old
-        factors, and the partner's comes later or is gone already.
+        In a backward pass during which the gauge changes, gradients belong to the old
+        factors, and the partner's gradient comes later or is freed already.
         """
         partner: Role = "down" if role == "up" else "up"
         if (index, role) in self._sit_out:
@@ -130,21 +130,21 @@ class Settling:
         self._settled[index] = True
         pair = self._pairs[index]
         open_masters(state, pair)
-        # needs_gauge reads the device, which is why settled pairs are not asked again.
+        # needs_gauge synchronizes the device, so settled pairs skip it.
         if not rule.orthonormal_up or not needs_gauge(values(state, pair.up)):
             return True
         self._to_gauge(state, pair, rule, rule.choices(group))
         round_masters(state, (pair.up, pair.down))
-        # The partner's gradient of this backward pass was computed at the old factors.
-        # Its state moved along, so it joins at the next one.
+        # The partner's gradient of this backward pass was computed at the old factors,
+        # so the partner skips one step. Its state was translated along with the pair.
         self._sit_out.add((index, partner))
         return False
 
     def _enter_gauge(self, state: State, member: Member, rule: Rule) -> bool:
-        """Make B orthonormal where the rule needs it; False where no step can follow.
+        """Make B orthonormal if the rule needs it; False if no step can follow.
 
-        Gradients belong to the factors they were computed at, so they are translated;
-        ``.grad`` stays as the caller left it.
+        Gradients belong to the factors at which they were computed, so they are
+        translated into the new gauge; ``.grad`` is not modified.
         """
         pair = member.pair
         open_masters(state, pair)
@@ -152,7 +152,7 @@ class Settling:
             return True
         gauge = self._to_gauge(state, pair, rule, member.choices)
         if gauge is None:
-            # The gradients of B = 0 have no meaning at the new point.
+            # The gradients at B = 0 have no meaning at the new point.
             return False
         member.grad_up = gauge.to_up(member.grad_up)
         member.grad_down = gauge.to_down(member.grad_down)
@@ -161,13 +161,13 @@ class Settling:
     def _to_gauge(
         self, state: State, pair: Pair, rule: Rule, choices: dict[str, Any]
     ) -> Gauge | None:
-        """Change factors and moments of a pair; None where B was 0 and starts again.
+        """Change the gauge of factors and moments; None if B is 0 and starts again.
 
-        After steps B = 0 is that of a merge into the base in place: what is known of
-        the pair belongs to a product that is gone.
+        After the first step, B = 0 means that the LoRA was merged into the base in
+        place: the state of the pair belongs to a product that no longer exists.
         """
-        # The copies change, not their rounding: a bfloat16 B is orthonormal to 4e-3
-        # only.
+        # The float32 copies change, not their rounding: a bfloat16 B is orthonormal to
+        # 4e-3 only.
         work = work_pair(state, pair)
         gauge = enter_stiefel_gauge(work.up, work.down, pair.name)
         if gauge is None:
@@ -175,17 +175,17 @@ class Settling:
                 self._restarted.append(pair.name)
             return None
         states = rule.states(choices).items()
-        # Moments are gradients in the coordinates of the factors and follow them, so
-        # that a momentum from before a merge or an average keeps its direction.
+        # Moments are gradients in the coordinates of the factors and transform with
+        # them, so that momentum from before a merge or an average keeps its direction.
         moving = {k: v for k, v in states if k not in rule.gauge_free}
         _translate_state(gauge, state, pair, moving)
         return gauge
 
     def _is_settled(self, index: int) -> bool:
-        """Whether a pair is as it was left; one that was changed is looked at again.
+        """Return whether a pair is unchanged since the last step.
 
-        Casts are seen, and what was written in place. Only writes through ``.data``
-        are not: torch does not count them.
+        Detects casts and in-place writes, except for writes through ``.data``, which
+        do not increment torch's version counter.
         """
         marks = _marks_of(self._pairs[index])
         if marks != self._marks[index]:
@@ -195,7 +195,7 @@ class Settling:
 
 def _marks_of(pair: Pair) -> tuple[Any, ...]:
     up, down = pair.up, pair.down
-    # Comparing versions reads no memory; comparing values would wait for the device.
+    # Comparing versions reads no memory; comparing values would synchronize.
     return up.dtype, down.dtype, up._version, down._version
 
 
@@ -204,8 +204,8 @@ def _translate_state(
 ) -> None:
     """Express the moments of a pair in the coordinates of (Q, R A), in place.
 
-    ``shapes`` names the rule's own states that follow the gauge; A's moments under
-    torch's AdamW always do.
+    ``shapes`` lists the rule's own states that follow the gauge; A's moments of torch's
+    AdamW always do.
     """
     up_state, down_state = state.get(pair.up, {}), state.get(pair.down, {})
     for name, shape in shapes.items():

@@ -1,4 +1,4 @@
-"""Stack tensors of one shape, in chunks of bounded memory, and write them back."""
+"""Stacking of tensors of one shape in chunks of bounded memory, and writing back."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ __all__ = ["bucketed", "chunked", "column", "gather", "scatter"]
 
 Item = TypeVar("Item")
 
-# Elements of one stacked factor pair. A rule holds about eight such copies for a
-# moment: 2**23 floats are 32 MB, so some 270 MB at most.
+# Elements of one stacked factor pair. A rule temporarily holds about eight such copies:
+# 2**23 floats are 32 MB, so at most 270 MB.
 CHUNK_ELEMENTS = 2**23
 
 
@@ -31,12 +31,12 @@ def bucketed(
 def chunked(
     items: list[Item], elements_each: int, limit: int | None = None
 ) -> Iterator[list[Item]]:
-    """Cut a bucket so that no chunk stacks more elements than the limit.
+    """Split a bucket so that no chunk stacks more elements than the limit.
 
     Args:
         items: a bucket.
         elements_each: elements of one item.
-        limit: CHUNK_ELEMENTS, if not given.
+        limit: CHUNK_ELEMENTS by default.
     """
     size = max(1, (limit or CHUNK_ELEMENTS) // max(1, elements_each))
     for start in range(0, len(items), size):
@@ -46,9 +46,9 @@ def chunked(
 def column(values: Sequence[float | Tensor], like: Tensor) -> Tensor:
     """Make ``(K, 1, 1)`` on the device of ``like`` without a host synchronization.
 
-    A tensor built from a Python list is copied from pageable memory, which waits for
-    the device; ``torch.full`` passes the number as a kernel argument. A value that is a
-    tensor stays on its device.
+    A tensor built from a Python list is copied from pageable memory, which
+    synchronizes; ``torch.full`` passes the number as a kernel argument. Values that are
+    tensors stay on their device.
     """
     if any(isinstance(value, Tensor) for value in values):
         parts = [torch.as_tensor(v, device=like.device).to(like) for v in values]

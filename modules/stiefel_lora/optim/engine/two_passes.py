@@ -1,4 +1,4 @@
-"""Step factors in two passes: look at all, solve once, move all."""
+"""Step factors in two passes: reduce all, solve once, move all."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """How factors are stacked on a kind of device.
+    """Stacking of factors on one kind of device.
 
     Attributes:
-        elements: floats of one stack at most; a pass holds four such copies.
+        elements: maximum floats of one stack; a pass holds four such copies.
         in_pairs: the same where B and A step together. The r x r work of a round is
-            many small calls, which fewer and larger rounds save.
-        together: look at all stacks before any of them moves.
+            many small calls, so fewer and larger rounds are faster.
+        together: run the first pass on all stacks before any of them moves.
     """
 
     elements: int
@@ -50,17 +50,17 @@ class Layout:
     together: bool
 
 
-# Few launches count; 46 MB fill the device.
+# Launches dominate the cost; stacks of 46 MB fill the device.
 ACCELERATOR = Layout(elements=11 * 2**20, in_pairs=11 * 2**20, together=True)
 LAYOUTS = {
-    # A stack and its copies should stay in the cache from one pass to the next.
+    # A stack and its copies should stay in the CPU cache from one pass to the next.
     "cpu": Layout(elements=2**18, in_pairs=2**19, together=False)
 }
 
 
 @dataclasses.dataclass(eq=False)
 class Factor:
-    """One factor on its way through a step."""
+    """One factor during a step."""
 
     role: Role
     tensor: Tensor
@@ -73,9 +73,10 @@ class Factor:
 
 @dataclasses.dataclass(eq=False)
 class _Chunk:
-    """Factors of one shape, what was seen of them and, where it fits, their stack.
+    """Factors of one shape, their first-pass results and possibly their stack.
 
-    ``places``: of the factors' pairs among those that step together.
+    Attributes:
+        places: positions of the factors' pairs among those that step together.
     """
 
     factors: list[Factor]
@@ -91,7 +92,7 @@ class _Chunk:
 def factors_of(
     members: Iterable[Member], rule: Rule, only: Role | None = None
 ) -> Iterator[Factor]:
-    """The factors that the rule itself moves, of one role or of both."""
+    """Yield the factors that the rule itself moves, of one role or of both."""
     for member in members:
         pair = member.pair
         for role in rule.factor_rules(member.choices):
@@ -114,7 +115,7 @@ def step_factors(state: State, factors: Sequence[Factor], rule: Rule) -> None:
     buckets = bucketed(factors, _key)
     chunks = [_chunk(part, rule) for bucket in buckets for part in _cut(bucket)]
     for together in _rounds(chunks):
-        # One stack fits into memory; several are made again for the second pass.
+        # A single stack stays in memory; several are built again for the second pass.
         keep = len(together) == 1
         for chunk in together:
             if chunk.rule.looks:
@@ -128,12 +129,12 @@ def step_together(state: State, members: Sequence[Member], rule: Rule) -> None:
     """Move both factors of pairs whose rule has a solver, and update their state."""
     for together in _pair_rounds(members):
         ups, downs = ([*_role_chunks(together, role, rule)] for role in ROLES)
-        # Stacks of several shapes would be held side by side until the solver is done.
+        # With several shapes, all stacks would be in memory until the solver is done.
         keep = len(ups) == len(downs) == 1
         for chunk in (*ups, *downs):
             _look(state, chunk, rule, keep)
-        # B and A of one pair may be in stacks of other pairs: B by its outputs, A by
-        # its inputs. The solver gets both in the order of the pairs.
+        # B and A of one pair may be stacked with different pairs: B by its outputs, A
+        # by its inputs. The solver gets both in the order of the pairs.
         seen_up, seen_down = _in_order(ups), _in_order(downs)
         numbers = [rule.numbers(member.up_group) for member in together]
         like = next(iter(seen_up.values()))
@@ -153,7 +154,7 @@ def step_together(state: State, members: Sequence[Member], rule: Rule) -> None:
 
 
 def _pair_rounds(members: Sequence[Member]) -> Iterator[list[Member]]:
-    """The pairs that take each pass together, those of one shape side by side."""
+    """Groups of pairs that take each pass together, with equal shapes adjacent."""
     alike = (bucket for bucket in bucketed(members, bucket_key))
     ordered = [member for bucket in alike for member in bucket]
     for same in bucketed(ordered, _round_key):
@@ -168,13 +169,13 @@ def _pair_rounds(members: Sequence[Member]) -> Iterator[list[Member]]:
 
 
 def _round_key(member: Member) -> tuple[Any, ...]:
-    """Pairs whose r x r matrices can be stacked and that have one solver."""
+    """Key of pairs whose r x r matrices can be stacked and that share a solver."""
     up, choices = member.pair.up, tuple(sorted(member.choices.items()))
     return up.shape[1], up.dtype, up.device, choices
 
 
 def _role_chunks(members: Sequence[Member], role: Role, rule: Rule) -> Iterator[_Chunk]:
-    """Stacks of one role, each with the places of its factors among the members."""
+    """Stacks of one role, each with the positions of its factors among the members."""
     placed = list(enumerate(factors_of(members, rule, role)))
     for bucket in bucketed(placed, lambda entry: _key(entry[1])):
         tensor = bucket[0][1].tensor
@@ -194,9 +195,9 @@ def _runs(places: Sequence[int]) -> Iterator[tuple[int, int, int]]:
 
 
 def _in_order(chunks: Sequence[_Chunk]) -> Core:
-    """The first pass's matrices of all chunks, in the order of the pairs.
+    """Concatenate the first-pass matrices of all chunks in the order of the pairs.
 
-    Slices of few runs: an index list would have to be copied to the device.
+    Uses slices of runs: an index list would have to be copied to the device.
     """
     runs = sorted(
         (place, index, length, number)
@@ -210,7 +211,7 @@ def _in_order(chunks: Sequence[_Chunk]) -> Core:
 
 
 def _part(core: Core, chunk: _Chunk) -> Core:
-    """The rows of solved matrices that belong to a chunk."""
+    """Rows of the solved matrices that belong to a chunk."""
     runs = list(_runs(chunk.places))
     return {
         name: _joined([matrix[p : p + size] for p, _, size in runs])
@@ -223,7 +224,7 @@ def _joined(parts: list[Tensor]) -> Tensor:
 
 
 def _joint_lr(members: Sequence[Member], like: Tensor) -> Tensor:
-    """Rate of the product: geometric mean of its factors' rates."""
+    """Learning rate of the product: geometric mean of its factors' rates."""
     up = column([member.up_group["lr"] for member in members], like)
     if all(m.up_group["lr"] is m.down_group["lr"] for m in members):
         return up
@@ -254,7 +255,7 @@ def _chunk(factors: list[Factor], rule: Rule) -> _Chunk:
 
 
 def _rounds(chunks: list[_Chunk]) -> Iterator[list[_Chunk]]:
-    """The chunks that take each pass together."""
+    """Groups of chunks that take each pass together."""
     for same in bucketed(chunks, lambda chunk: chunk.factors[0].tensor.device):
         if _layout(same[0].factors[0].tensor).together:
             yield same
@@ -277,11 +278,11 @@ def _look(state: State, chunk: _Chunk, rule: Rule, keep: bool) -> None:
 
 
 def _solve(chunks: Sequence[_Chunk]) -> None:
-    """Replace the Gram matrices of all chunks by polar cores, a rank at a time."""
+    """Replace the Gram matrices of all chunks by polar cores, one call per rank."""
     waiting = [chunk for chunk in chunks if "gram" in chunk.core]
     for same in bucketed(waiting, lambda chunk: _gram_key(chunk.core["gram"])):
-        # One call for all layers of a rank: the iteration is dozens of small kernels,
-        # whose launches cost more than their arithmetic.
+        # One call for all layers of a rank: the iteration consists of dozens of small
+        # kernels, whose launches cost more than their arithmetic.
         grams = [chunk.core.pop("gram") for chunk in same]
         with full_precision(grams[0].device.type):
             polar = polar_core(torch.cat(grams))
@@ -295,11 +296,11 @@ def _gram_key(gram: Tensor) -> tuple[Any, ...]:
 
 
 def _move(state: State, chunk: _Chunk, rule: Rule) -> None:
-    # Let go of the stack that was kept as soon as it is used up.
+    # Drop the reference to the kept stack, so that it can be freed once it is used.
     kept, chunk.batch = chunk.batch, None
     batch = kept or _stack(state, chunk, rule)
     point = batch.point
-    # What the first pass wrote back already has been gathered again.
+    # Without a kept stack, the state was gathered again after the first pass wrote it.
     chunk.before = chunk.before if kept else dict(batch.state)
     with full_precision(batch.point.device.type):
         chunk.rule.move(batch, chunk.core)
@@ -310,7 +311,7 @@ def _move(state: State, chunk: _Chunk, rule: Rule) -> None:
 
 
 def _kept(chunk: _Chunk, new: Tensor, old: Tensor) -> Tensor:
-    """What a step made of a stack; factors that cannot take it stay as they were."""
+    """Select the moved factors; those that cannot take the step stay unchanged."""
     return new if chunk.usable is None else torch.where(chunk.usable, new, old)
 
 
@@ -321,8 +322,8 @@ def _stack(state: State, chunk: _Chunk, rule: Rule) -> FactorBatch:
         for name, shape in chunk.states.items():
             if name not in state[factor.tensor]:
                 state[factor.tensor][name] = new_state(shape, factor.tensor)
-    # The float32 copies where there are any: steps below the spacing of bfloat16 add
-    # up.
+    # The float32 copies where there are any: steps below the spacing of bfloat16
+    # accumulate there.
     point = gather([values(state, factor.tensor) for factor in factors], dtype)
     numbers = [_numbers(factor, rule) for factor in factors]
     return FactorBatch(
@@ -355,7 +356,7 @@ def _write_state(state: State, chunk: _Chunk, batch: FactorBatch) -> None:
 
 
 def _number(given: Sequence[float | Tensor], like: Tensor) -> Number:
-    """One number where all are the same; a tensor is not read, which would wait."""
+    """One number if all are equal; tensors are not read, which would synchronize."""
     first = given[0]
     if isinstance(first, Tensor) and all(number is first for number in given):
         return first.to(like)

@@ -31,7 +31,7 @@ class Branch:
     """Earlier branches, oldest first, each with the step at which it was left."""
 
     def holds(self, step: int, other: Branch) -> bool:
-        """Whether the checkpoint ``step`` of ``other`` lies before the end of this."""
+        """Return whether checkpoint ``step`` of ``other`` is before the end of this."""
         if other.name == self.name:
             return True
         return any(name == other.name and step <= last for name, last in self.parents)

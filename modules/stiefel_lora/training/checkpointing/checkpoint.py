@@ -125,7 +125,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def is_on_branch(path: Path, last: Checkpoint) -> bool:
-    """Whether ``path`` is ``last`` or a checkpoint that came before it.
+    """Return whether ``path`` is ``last`` or a checkpoint that came before it.
 
     One that cannot be read is judged by its number.
     """

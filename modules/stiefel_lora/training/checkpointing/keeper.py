@@ -149,7 +149,7 @@ class CheckpointKeeper:
 
 
 def _continues_elsewhere(folder: RunFolder, checkpoint: Checkpoint) -> bool:
-    """Whether later checkpoints of the same branch were moved aside before."""
+    """Return whether later checkpoints of the same branch were moved aside before."""
     return any(
         step_of(path) > checkpoint.step and branch_of(path) == checkpoint.branch
         for place in folder.abandoned.glob("*/checkpoints")

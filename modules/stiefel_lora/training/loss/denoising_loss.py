@@ -53,7 +53,7 @@ class Objective:
 
     @property
     def needs_levels(self) -> bool:
-        """Whether the signal-to-noise ratio of an image matters."""
+        """Return whether the signal-to-noise ratio of an image matters."""
         return self.level_weight is not constant
 
     def losses(self, found: Prediction, batch: Batch, ratio: Tensor | None) -> Tensor:

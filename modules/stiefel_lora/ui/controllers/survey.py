@@ -52,7 +52,7 @@ def survey(config: TrainConfig) -> Survey:
             sentences.append(title + str(error))
             continue
         wrong = dict.fromkeys(report.problems.values())
-        sentences += [title + sentence for sentence in (*wrong, *report.sentences())]
+        sentences += [title + sentence for sentence in (*wrong, *report.messages())]
         found.buckets.update(report.buckets)
         found.problems += _problems(report)
     found.summary = "\n".join(sentences)
