@@ -225,8 +225,7 @@ def test_hidden_folders_and_those_of_programs_are_passed_over(tmp_path: Path) ->
     assert found == ["@home/c.png", "a.png", "deep/b.png"]
     (remark,) = scan.remarks
     assert remark.startswith(
-        f"13 images in {folder} are hidden or in programs' folders and are "
-        f"skipped: "
+        f"13 images in {folder} are hidden or in programs' folders and are skipped: "
     )
     assert ".ipynb_checkpoints (1)" in remark
     flat = scan_concepts([Concept(path=folder)])

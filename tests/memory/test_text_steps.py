@@ -29,7 +29,7 @@ from stiefel_lora.memory.flux_steps import flux_steps
 from stiefel_lora.memory.settings import usual_settings
 from stiefel_lora.memory.steps import Step, Unit, layers_of
 from stiefel_lora.memory.text import clip_steps, t5_steps
-from stiefel_lora.memory.trained_text import told_layers, trained_text
+from stiefel_lora.memory.trained_text import conditioned_layers, trained_text
 from stiefel_lora.memory.unet_steps import unet_steps
 from stiefel_lora.memory.weight_bytes import parameters_of
 
@@ -200,7 +200,7 @@ DENOISERS: dict[str, tuple[str, Callable[[], Any]]] = {
 }
 
 
-def told(name: str, model: Any) -> Tensor:
+def conditioned(name: str, model: Any) -> Tensor:
     """A pass with gradients to what the trained encoder says."""
     config, time = model.config, torch.ones(BATCH)
     if name == "flux":
@@ -238,8 +238,8 @@ def test_a_denoiser_keeps_more_for_the_gradients_of_its_text(name: str) -> None:
     config = parse_config(family)
     if name == "flux":
         modulated, plain = (
-            flux_steps(dict(model.config), SIDE, TOKENS, told=told)
-            for told in (True, False)
+            flux_steps(dict(model.config), SIDE, TOKENS, conditioned=conditioned)
+            for conditioned in (True, False)
         )
         pieces = ("attn.", "ff", "proj_mlp")
     else:
@@ -248,9 +248,11 @@ def test_a_denoiser_keeps_more_for_the_gradients_of_its_text(name: str) -> None:
     targets = [n for n in layers_of(plain) if any(p in n for p in pieces)]
     with_lora(model, targets).train()
     without = Kind(dict.fromkeys(targets, 4), BATCH, 4, checkpointing=False)
-    kind = dataclasses.replace(without, told=told_layers(config, modulated))
+    kind = dataclasses.replace(
+        without, conditioned=conditioned_layers(config, modulated)
+    )
     estimate = activation_bytes(modulated, kind)
-    measured = kept_bytes(model, lambda: told(name, model))
+    measured = kept_bytes(model, lambda: conditioned(name, model))
     print(f"{name}: estimate {estimate:,}, autograd keeps {measured:,}")
     assert 0.8 * measured <= estimate <= 1.25 * measured
     assert estimate > 1.2 * activation_bytes(plain, without)

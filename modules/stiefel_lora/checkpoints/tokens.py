@@ -33,7 +33,7 @@ def tokens_of(
     whole = tokenizer(list(captions), verbose=False).input_ids
     for caption, tokens in zip(captions, whole, strict=True):
         if len(tokens) > length:
-            _tell(caption, length)
+            _log_cut(caption, length)
     return tokenizer(
         list(captions),
         padding="max_length",
@@ -44,7 +44,7 @@ def tokens_of(
 
 
 @functools.cache
-def _tell(caption: str, length: int) -> None:
+def _log_cut(caption: str, length: int) -> None:
     log.warning(
         "A text encoder reads %d tokens; the end of this caption is cut off: %s",
         length,

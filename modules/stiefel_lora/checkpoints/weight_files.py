@@ -69,7 +69,7 @@ def find_weights(
         if found is None:
             continue
         if variant:
-            _tell(folder, variant)
+            _log_variant(folder, variant)
         return dataclasses.replace(found, variant=variant)
     pickles = _pickles(folder, stem)
     if pickles is None:
@@ -190,11 +190,11 @@ def _pickled_table(path: Path) -> dict[str, Entry]:
         ) from error
 
 
-_told: set[tuple[Path, str]] = set()
+_logged: set[tuple[Path, str]] = set()
 
 
-def _tell(folder: Path, variant: str) -> None:
+def _log_variant(folder: Path, variant: str) -> None:
     """Log the use of a variant once per folder."""
-    if (folder, variant) not in _told:
-        _told.add((folder, variant))
+    if (folder, variant) not in _logged:
+        _logged.add((folder, variant))
         log.warning("%s: only the variant %s is there; it is used.", folder, variant)

@@ -1,4 +1,4 @@
-"""How much memory and disk a run will take, from shapes alone."""
+"""Estimates of the memory and disk space of a run, from shapes alone."""
 
 from __future__ import annotations
 

@@ -1,18 +1,18 @@
-"""What the backward pass needs of the forward pass, in bytes.
+"""Bytes that the forward pass stores for the backward pass.
 
-A frozen layer keeps nothing: its input's gradient needs its weight alone. For the
-backward pass are kept
+A frozen layer stores nothing: the gradient of its input only needs its weight. For the
+backward pass, these are stored:
 
 * by a LoRA: its input, and the r numbers between A and B for each position;
 * by normalizations and activation functions: their input;
-* by an attention: query, key, value and result, as the kernels of SDPA, flash and
-  xformers do, which never hold the matrix of all pairs.
+* by attention: query, key, value and result, as in the kernels of SDPA, flash and
+  xformers, which never store the matrix of all pairs.
 
-Under mixed precision most of it is in ``train_dtype``, the inputs of normalizations in
-float32, and a LoRA keeps a copy of its own even where several layers read one input.
-What lies before the first LoRA keeps nothing; a text encoder that is trained is before
-all that reads what it says. Gradient checkpointing keeps the inputs
-of the units alone, and for a moment all of the largest unit.
+With mixed precision most of it is in ``train_dtype``, the inputs of normalizations in
+float32, and a LoRA stores its own copy even if several layers share an input. Layers
+before the first LoRA store nothing; a trained text encoder comes before every layer
+that uses its output. Gradient checkpointing only stores the inputs of the units, and
+temporarily all of the largest unit.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ EXACT = 4
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """What is trained, and how.
+    """Trained layers and training settings.
 
     Attributes:
-        targets: names of the layers that have a LoRA, with its rank.
+        targets: names of the layers with a LoRA, and its rank.
         batch: images that go through the model together.
-        width: bytes of a number in ``train_dtype``.
-        checkpointing: whether units are computed again.
-        dora: whether the length of each row is trained too.
-        told: names of the layers that read what trained text encoders say.
+        width: bytes per number in ``train_dtype``.
+        checkpointing: whether units are recomputed.
+        dora: whether row magnitudes are trained, too.
+        conditioned: names of the layers that use the output of trained text encoders.
     """
 
     targets: Mapping[str, int]
@@ -45,11 +45,11 @@ class Kind:
     width: int
     checkpointing: bool
     dora: bool = False
-    told: Collection[str] = ()
+    conditioned: Collection[str] = ()
 
 
 def activation_bytes(model: Sequence[Step | Unit], kind: Kind) -> int:
-    """Largest number of bytes that are kept at a time."""
+    """Maximum number of bytes that are stored at a time."""
     total, largest, trained = 0, 0, False
     for part in model:
         steps = part.steps if isinstance(part, Unit) else (part,)
@@ -69,7 +69,7 @@ def activation_bytes(model: Sequence[Step | Unit], kind: Kind) -> int:
 def _begins(step: Step, kind: Kind) -> bool:
     """Return whether gradients are needed from this step on."""
     return isinstance(step, Layer) and (
-        step.name in kind.targets or step.name in kind.told
+        step.name in kind.targets or step.name in kind.conditioned
     )
 
 
@@ -84,7 +84,7 @@ def _kept(step: Step, kind: Kind) -> int:
 
 def _kept_by_lora(layer: Layer, kind: Kind) -> Iterator[int]:
     yield kind.targets[layer.name] * layer.places * kind.width
-    # In float32 nothing is converted, so several layers keep one tensor.
+    # In float32 there is no cast, so several layers share one tensor.
     if not (layer.shares and kind.width == EXACT):
         yield layer.input_numbers * kind.width
     if kind.dora:

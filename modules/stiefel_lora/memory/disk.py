@@ -1,4 +1,4 @@
-"""What a run will write, roughly: caches, checkpoints, LoRA files."""
+"""Rough estimate of the files that a run writes: caches, checkpoints, LoRA files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["DiskEstimate", "estimate_disk", "free_space"]
 
 FLOAT = 4
-# Head, checksum and names of a file in the cache.
+# Header, checksum and names of a file in the cache.
 HEAD = 1024
 
 
@@ -32,7 +32,7 @@ class DiskEstimate:
     """Encoded images and captions."""
 
     checkpoints: int
-    """Those that are kept, and the one that is being written."""
+    """Kept checkpoints, plus the one that is being written."""
 
     files: int
     """LoRA files of the finished run."""
@@ -50,7 +50,7 @@ def estimate_disk(
     factors: int,
     state: int,
 ) -> DiskEstimate:
-    """Estimate from the number of images, and from the bytes of factors and state."""
+    """Estimate from the number of images and the bytes of factors and state."""
     vae = settings["vae"]
     side = math.ceil(config.resolution / 2 ** (len(vae["block_out_channels"]) - 1))
     latents = vae["latent_channels"] * side**2 * FLOAT
@@ -68,7 +68,7 @@ def estimate_disk(
 
 
 def free_space(folder: Path) -> int:
-    """Free bytes where ``folder`` is or will be."""
+    """Free bytes on the disk of ``folder``, which need not exist yet."""
     there = next(place for place in (folder, *folder.parents) if place.exists())
     return shutil.disk_usage(there).free
 

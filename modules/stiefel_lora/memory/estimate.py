@@ -1,8 +1,8 @@
-"""What a run will need of a GPU, part by part, before anything is loaded.
+"""Estimate of the GPU memory of a run, part by part, before anything is loaded.
 
 Weights, factors, gradients and optimizer state are exact: they follow from shapes.
-Activations follow the rules in ``activations``, the VAE's largest moment those in
-``vae``. What the CUDA context and the libraries take is a habit of the field.
+Activations follow the rules in ``activations``, the peak of the VAE those in ``vae``.
+The memory of the CUDA context and the libraries is an empirical value.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from .steps import Architecture, Layer, Step, Unit
 from .trained_text import (
     PARTS,
     TrainedText,
+    conditioned_layers,
     has_frozen_text,
     text_steps,
-    told_layers,
     trained_text,
 )
 from .vae import decoding_bytes, encoding_bytes, vae_parameters
@@ -35,7 +35,7 @@ __all__ = ["GB", "MemoryEstimate", "Part", "estimate_memory", "walk"]
 
 GB = 1_000_000_000
 CONTEXT = 600_000_000
-"""CUDA context, kernels and the libraries' work space: habit of the field."""
+"""CUDA context, kernels and work space of the libraries; an empirical value."""
 
 FLOAT = 4
 Settings = Mapping[str, Any]
@@ -43,12 +43,12 @@ Settings = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """Something that takes memory while the run trains."""
+    """Memory that one part of the run takes during training."""
 
     name: str
     bytes: int
     exact: bool
-    """Whether it follows from shapes alone."""
+    """Whether it is exact, from shapes alone."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,28 +56,28 @@ class MemoryEstimate:
     """Bytes on the device.
 
     Attributes:
-        parts: of training.
-        encoding: while images and captions are encoded, before the denoiser is
+        parts: parts of training.
+        encoding: peak while images and captions are encoded, before the denoiser is
             loaded.
-        sampling: while a sample is decoded; 0 without samples.
+        sampling: peak while a sample is decoded; 0 without samples.
     """
 
     parts: tuple[Part, ...]
     encoding: int
     sampling: int
     factors: int
-    """Bytes of the LoRA; they are among the parts, like those of the state."""
+    """Bytes of the LoRA; included in the parts, like those of the state."""
 
     state: int
 
     @property
     def training(self) -> int:
-        """All parts together."""
+        """Sum of all parts."""
         return sum(part.bytes for part in self.parts)
 
     @property
     def total(self) -> int:
-        """What the GPU must have: the largest of the three."""
+        """Memory that the GPU needs: the largest of the three."""
         return max(self.training, self.encoding, self.sampling)
 
 
@@ -104,7 +104,7 @@ def estimate_memory(
     kept = _activations(config, model, own, texts)
     shapes = [(layer.outputs, layer.inputs, rank) for layer, rank in targets]
     state, work = state_bytes(config, shapes), work_bytes(config, shapes)
-    # Autocast keeps the factors in train_dtype too while a batch is computed.
+    # Autocast also keeps the factors in train_dtype while a batch is computed.
     copies = numbers * width if width < FLOAT else 0
     plain = config.plain_weight_dtype
     base = denoiser_bytes(model, config.weight_dtype, plain)
@@ -146,14 +146,14 @@ def _activations(
     targets: Mapping[Layer, int],
     texts: Sequence[TrainedText],
 ) -> int:
-    """What the denoiser and the text encoders that are trained keep together."""
+    """Activations of the denoiser and the trained text encoders together."""
     kind = Kind(
         targets={layer.name: rank for layer, rank in targets.items()},
         batch=config.batch_size,
         width=PLAIN[config.train_dtype],
         checkpointing=config.gradient_checkpointing,
         dora=config.use_dora,
-        told=told_layers(config, model),
+        conditioned=conditioned_layers(config, model),
     )
     said = sum(text.activation_bytes(kind) for text in texts)
     return activation_bytes(model, kind) + said
@@ -164,7 +164,7 @@ def _samples(config: TrainConfig) -> bool:
 
 
 def _encoding(config: TrainConfig, settings: Mapping[str, Settings]) -> int:
-    """All text encoders and the VAE together; without captions to cache it alone."""
+    """Text encoders and VAE together; only the VAE without captions to cache."""
     texts = 0
     if has_frozen_text(config, settings):
         steps = [

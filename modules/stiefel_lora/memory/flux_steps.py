@@ -17,30 +17,30 @@ Config = Mapping[str, Any]
 
 
 def flux_steps(
-    config: Config, side: int, text_tokens: int = 512, *, told: bool = False
+    config: Config, side: int, text_tokens: int = 512, *, conditioned: bool = False
 ) -> list[Step | Unit]:
-    """Walk through a FLUX transformer in the order in which it computes.
+    """List the steps of a FLUX transformer in the order of computation.
 
     Args:
         config: the transformer's ``config.json``.
-        side: of the latents of one square image; 2 x 2 of them are a token.
+        side: side of the latents of a square image; 2 x 2 of them are a token.
         text_tokens: length of an encoded caption.
-        told: whether CLIP is trained: scales, shifts and gates come from it, and what
-            they multiply is kept for its gradient.
+        conditioned: whether CLIP is trained: scales, shifts and gates depend on it, so
+            their multiplicands are stored for the gradient.
     """
-    return list(_Walk(config, max(1, side // 2) ** 2, text_tokens, told).steps())
+    return list(_Walk(config, max(1, side // 2) ** 2, text_tokens, conditioned).steps())
 
 
 class _Walk:
     def __init__(
-        self, config: Config, tokens: int, text_tokens: int, told: bool
+        self, config: Config, tokens: int, text_tokens: int, conditioned: bool
     ) -> None:
         self.config = config
         self.heads: int = config["num_attention_heads"]
         self.head: int = config["attention_head_dim"]
         self.width = self.heads * self.head
         self.tokens, self.text = tokens, text_tokens
-        self.told = told
+        self.conditioned = conditioned
 
     def steps(self) -> list[Step | Unit]:
         config, width = self.config, self.width
@@ -67,11 +67,11 @@ class _Walk:
         ]
 
     def _scaled_norm(self, places: int) -> list[Step]:
-        scaled = [Kept(self.width * places, exact=True)] if self.told else []
+        scaled = [Kept(self.width * places, exact=True)] if self.conditioned else []
         return [Norm(self.width, places, 0), *scaled]
 
     def _gate(self, places: int) -> list[Step]:
-        return [Kept(self.width * places)] if self.told else []
+        return [Kept(self.width * places)] if self.conditioned else []
 
     def _attention(self, names: list[str], prefix: str, places: int) -> list[Step]:
         """Query, key and value of one stream, with their norms and the result."""
@@ -126,8 +126,8 @@ class _Walk:
 
 def _walk(config: TrainConfig, transformer: Config, side: int) -> list[Step | Unit]:
     tokens = t5_tokens(transformer, config.text_encoder_2_sequence_length)
-    told = "text_encoder" in config.text_encoder_rates
-    return flux_steps(transformer, side, tokens, told=told)
+    conditioned = "text_encoder" in config.text_encoder_rates
+    return flux_steps(transformer, side, tokens, conditioned=conditioned)
 
 
 def _caption_numbers(config: TrainConfig, transformer: Config) -> int:

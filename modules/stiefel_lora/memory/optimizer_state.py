@@ -1,6 +1,6 @@
-"""What an optimizer keeps between two steps, measured on the optimizer itself.
+"""State that an optimizer keeps between steps, measured on the optimizer itself.
 
-One pair of each shape that the model has takes real steps; the rest is multiplication.
+One pair of each shape in the model takes real steps; the rest is multiplication.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def state_bytes(config: TrainConfig, shapes: Iterable[Shape]) -> int:
     """Bytes of the optimizer's state.
 
     Args:
-        config: names the optimizer and its options.
-        shapes: of every layer that has a LoRA.
+        config: its optimizer and options are used.
+        shapes: shapes of all layers with a LoRA.
     """
     counts = Counter(shapes)
     return sum(
@@ -44,7 +44,7 @@ def state_bytes(config: TrainConfig, shapes: Iterable[Shape]) -> int:
 
 
 def work_bytes(config: TrainConfig, shapes: Iterable[Shape]) -> int:
-    """Bytes that a step makes and frees again, at most."""
+    """Maximum bytes that a step allocates temporarily."""
     entry = config.optimizer.method
     if entry is None or entry.start == "lora":
         return 0
@@ -56,7 +56,7 @@ def work_bytes(config: TrainConfig, shapes: Iterable[Shape]) -> int:
 
 
 def _state_of_pair(config: TrainConfig, outputs: int, inputs: int, rank: int) -> int:
-    """Measured once in a process."""
+    """State of one pair, measured once per process."""
     key = (repr(config.optimizer), outputs, inputs, rank)
     if key not in _measured:
         _measured[key] = _measure(config, outputs, inputs, rank)
@@ -71,7 +71,7 @@ def _measure(config: TrainConfig, outputs: int, inputs: int, rank: int) -> int:
     down = nn.Parameter(torch.randn(rank, inputs, generator=generator))
     named = [("layer.lora_B.weight", up), ("layer.lora_A.weight", down)]
     optimizer = _make(config, named)
-    # What a method adds at its second step counts too.
+    # Includes state that a method creates at its second step.
     for _ in range(2):
         for parameter in (up, down):
             parameter.grad = torch.randn(parameter.shape, generator=generator)

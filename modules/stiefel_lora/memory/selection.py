@@ -1,4 +1,4 @@
-"""The layers that get a LoRA, chosen as training chooses them."""
+"""Layers that get a LoRA, selected as in training."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["stand_in_model", "trained_layers"]
 def trained_layers(
     config: TrainConfig, model: Sequence[Step | Unit]
 ) -> dict[Layer, int]:
-    """The layers of a denoiser that get a LoRA, in order, with its rank.
+    """Select the layers of a denoiser that get a LoRA, in order, with its rank.
 
     Raises:
         ConfigError: a layer filter that matches nothing, or too large a rank.
@@ -39,7 +39,7 @@ def trained_layers(
 
 
 def stand_in_model(layers: Mapping[str, Layer]) -> nn.Module:
-    """Make a model of these layers without their numbers; it cannot compute."""
+    """Build a model of these layers on the meta device; it cannot compute."""
     model = nn.Module()
     for name, layer in layers.items():
         parent = model

@@ -1,4 +1,4 @@
-"""Settings of the base model's parts, wherever they are."""
+"""Settings of the base model's parts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PARTS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2")
 
 
 def part_settings(source: ModelSource) -> dict[str, dict[str, Any]]:
-    """``config.json`` of every part that takes memory.
+    """Read ``config.json`` of every part that takes memory.
 
     Raises:
         ModelError: one of them is damaged.
@@ -25,7 +25,7 @@ def part_settings(source: ModelSource) -> dict[str, dict[str, Any]]:
 
 
 def usual_settings(family: str) -> dict[str, dict[str, Any]]:
-    """The same of a model that is not on this machine, as its family usually has it."""
+    """Usual settings of a family, for a model that is not on this machine."""
     folder = record_of(family).stock_folder
     files = {part: folder / f"{part}.json" for part in PARTS}
     return {

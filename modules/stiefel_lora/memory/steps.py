@@ -1,8 +1,8 @@
-"""What a denoiser computes, step by step, as far as memory goes; no torch.
+"""Steps of a denoiser, as far as they matter for memory; no torch.
 
-An architecture is a sequence of steps and of units, the pieces that gradient
-checkpointing computes again as a whole. ``places`` counts the positions of one image
-that a step works on: tokens, or pixels of a feature map.
+An architecture is a sequence of steps and units; gradient checkpointing recomputes a
+unit as a whole. ``places`` is the number of positions of one image in a step: tokens,
+or pixels of a feature map.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ class Layer:
     """A linear layer or convolution.
 
     Attributes:
-        name: as in diffusers.
+        name: name in diffusers.
         outputs: rows of its weight.
-        inputs: columns of its weight, of a convolution ``channels * kernel ** 2``.
-        places: outputs of one image, without the channels.
+        inputs: columns of its weight; ``channels * kernel ** 2`` for a convolution.
+        places: output positions of one image.
         kernel: side of a convolution's kernel, 0 for a linear layer.
         bias: whether it has one.
-        shares: whether a step before reads the same input.
-        stride: of a convolution.
+        shares: whether an earlier step has the same input.
+        stride: stride of a convolution.
     """
 
     name: str
@@ -58,34 +58,34 @@ class Layer:
 
     @property
     def input_numbers(self) -> int:
-        """Numbers that it reads for one image."""
+        """Size of its input for one image."""
         channels = self.inputs // max(self.kernel, 1) ** 2
         return channels * self.places * self.stride**2
 
 
 @dataclasses.dataclass(frozen=True)
 class Norm:
-    """A normalization: it keeps its input for the backward pass."""
+    """A normalization, which stores its input for the backward pass."""
 
     width: int
     places: int
     parameters: int
     exact: bool = True
-    """Computed in float32 under mixed precision."""
+    """Computed in float32 with mixed precision."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Kept:
-    """Numbers of one image that some other function keeps for the backward pass."""
+    """Numbers per image that another function stores for the backward pass."""
 
     numbers: int
     exact: bool = False
-    """In float32 under mixed precision."""
+    """In float32 with mixed precision."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Vectors that are looked up: the first step, which keeps nothing."""
+    """An embedding table: the first step, which stores nothing."""
 
     parameters: int
 
@@ -95,11 +95,11 @@ Step = Layer | Norm | Kept | Table
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
-    """What gradient checkpointing keeps the input of and computes again.
+    """A unit of gradient checkpointing: its input is stored, the rest recomputed.
 
     Attributes:
-        inputs: numbers of one image in that input.
-        steps: what it computes.
+        inputs: size of that input for one image.
+        steps: steps inside.
         repeated: whether it is one of the blocks whose linear layers are quantized.
     """
 
@@ -109,7 +109,7 @@ class Unit:
 
 
 def steps_of(model: Sequence[Step | Unit]) -> Iterator[Step]:
-    """All steps, those inside units too, in order."""
+    """All steps in order, including those inside units."""
     for part in model:
         yield from part.steps if isinstance(part, Unit) else (part,)
 
@@ -125,7 +125,7 @@ Settings = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """A kind of denoiser, as far as memory goes; families name theirs."""
+    """A kind of denoiser, as far as it matters for memory; families refer to theirs."""
 
     walk: Callable[[TrainConfig, Settings, int], list[Step | Unit]]
     """The steps of the denoiser, for latents of this side."""

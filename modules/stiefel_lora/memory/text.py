@@ -1,4 +1,4 @@
-"""CLIP's text encoder and T5's encoder (transformers' classes), step by step."""
+"""Steps of CLIP's text encoder and T5's encoder (transformers' classes)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .steps import Kept, Layer, Norm, Step, Table, Unit
 __all__ = ["clip_steps", "is_t5", "t5_steps"]
 
 Config = Mapping[str, Any]
-# What transformers leaves out of a config.json because it is its default.
+# Defaults that transformers leaves out of a config.json.
 CLIP = {
     "vocab_size": 49408,
     "hidden_size": 512,
@@ -29,10 +29,10 @@ T5 = {
     "num_heads": 8,
     "relative_attention_num_buckets": 32,
 }
-# x sigmoid(1.702 x) keeps both factors, torch's own gelu its input.
+# x sigmoid(1.702 x) stores both factors, torch's own gelu only its input.
 ACTIVATED = {"quick_gelu": 2, "gelu": 1}
-# gelu by tanh, written out, keeps its input, half of it, the tanh and 1 + tanh; the
-# gate keeps both factors.
+# The explicit tanh approximation of gelu stores its input, half of it, the tanh and
+# 1 + tanh; the gate stores both factors.
 GATED = 6
 
 
@@ -42,7 +42,7 @@ def is_t5(config: Config) -> bool:
 
 
 def clip_steps(config: Config, *, projection: bool) -> list[Step | Unit]:
-    """Walk through a CLIP text encoder.
+    """List the steps of a CLIP text encoder.
 
     Args:
         config: its ``config.json``.
@@ -61,7 +61,7 @@ def clip_steps(config: Config, *, projection: bool) -> list[Step | Unit]:
 
 
 def t5_steps(config: Config, tokens: int) -> list[Step | Unit]:
-    """Walk through T5's encoder (gated feed-forward).
+    """List the steps of T5's encoder (gated feed-forward).
 
     Args:
         config: its ``config.json``.
@@ -74,7 +74,7 @@ def t5_steps(config: Config, tokens: int) -> list[Step | Unit]:
         Table(config["vocab_size"] * width),
         Table(positions),
         *(_t5_block(config, i, tokens) for i in range(config["num_layers"])),
-        # The bias of the positions, which all blocks share; that of one caption.
+        # Position bias of one caption, shared by all blocks.
         Kept(config["num_heads"] * tokens**2),
         Norm(width, tokens, width),
     ]

@@ -1,4 +1,4 @@
-"""Text encoders that are trained beside the denoiser, as far as memory goes."""
+"""Memory of text encoders that are trained beside the denoiser."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 __all__ = [
     "PARTS",
     "TrainedText",
+    "conditioned_layers",
     "has_frozen_text",
     "text_steps",
-    "told_layers",
     "trained_text",
 ]
 
@@ -36,13 +36,13 @@ class TrainedText:
 
     steps: Sequence[Step | Unit]
     targets: Mapping[Layer, int]
-    """With the ranks of their LoRA."""
+    """Trained layers, with the ranks of their LoRA."""
 
     unread: int
-    """Blocks at its end that nothing reads: what they keep is freed at once."""
+    """Number of last blocks whose output is unused: their memory is freed at once."""
 
     def activation_bytes(self, kind: Kind) -> int:
-        """What it keeps for the backward pass; of ``kind`` all but the targets."""
+        """Bytes stored for the backward pass; ``kind`` without its targets is used."""
         own = dataclasses.replace(
             kind, targets={layer.name: rank for layer, rank in self.targets.items()}
         )
@@ -65,7 +65,7 @@ def trained_text(config: TrainConfig, settings: Settings) -> list[TrainedText]:
 
 
 def text_steps(config: TrainConfig, settings: Settings, part: str) -> list[Step | Unit]:
-    """The steps of a text encoder."""
+    """List the steps of a text encoder."""
     if is_t5(settings[part]):
         record = record_of(config.model_type)
         assert record.t5_tokens is not None, "T5 in a family without it"
@@ -75,8 +75,8 @@ def text_steps(config: TrainConfig, settings: Settings, part: str) -> list[Step 
     return clip_steps(settings[part], projection=part == "text_encoder_2")
 
 
-def told_layers(config: TrainConfig, model: Sequence[Step | Unit]) -> set[str]:
-    """The denoiser's layers that read what trained text encoders say."""
+def conditioned_layers(config: TrainConfig, model: Sequence[Step | Unit]) -> set[str]:
+    """Layers of the denoiser that use the output of trained text encoders."""
     readers = record_of(config.model_type).text_readers
     parts = [part for part in config.text_encoder_rates if part in readers]
     pieces = [piece for part in parts for piece in readers[part]]
@@ -84,5 +84,5 @@ def told_layers(config: TrainConfig, model: Sequence[Step | Unit]) -> set[str]:
 
 
 def has_frozen_text(config: TrainConfig, settings: Settings) -> bool:
-    """Return whether captions are encoded ahead: for an encoder that is not trained."""
+    """Return whether there is a frozen text encoder, so captions are cached."""
     return any(p in settings and p not in config.text_encoder_rates for p in PARTS)

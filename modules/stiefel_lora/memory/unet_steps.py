@@ -19,11 +19,11 @@ CLIP_TOKENS = 77
 def unet_steps(
     config: Config, side: int, text_tokens: int = CLIP_TOKENS
 ) -> list[Step | Unit]:
-    """Walk through a U-Net in the order in which it computes.
+    """List the steps of a U-Net in the order of computation.
 
     Args:
         config: the U-Net's ``config.json``.
-        side: of the latents of one square image.
+        side: side of the latents of a square image.
         text_tokens: length of an encoded caption.
     """
     return list(_Walk(config, side, text_tokens).steps())

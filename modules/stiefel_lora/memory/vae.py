@@ -1,4 +1,4 @@
-"""The VAE: its weights, and its largest moments."""
+"""Memory of the VAE: its weights and its peaks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["decoding_bytes", "encoding_bytes", "vae_parameters"]
 
 Config = Mapping[str, Any]
 FLOAT = 4
-# The input of a block's layer, its normalized and its activated form.
+# A layer's input, its normalized and its activated form.
 HELD = 3
 
 
@@ -19,12 +19,12 @@ def vae_parameters(config: Config) -> int:
 
 
 def encoding_bytes(config: Config, resolution: int) -> int:
-    """Largest moment of the VAE's encoder on one image, in float32."""
+    """Peak of the VAE's encoder on one image, in float32."""
     return HELD * config["block_out_channels"][0] * resolution**2 * FLOAT
 
 
 def decoding_bytes(config: Config, resolution: int) -> int:
-    """Largest moment of its decoder: the last block begins with more channels."""
+    """Peak of its decoder: the last block begins with more channels."""
     widths = config["block_out_channels"]
     return HELD * widths[min(1, len(widths) - 1)] * resolution**2 * FLOAT
 

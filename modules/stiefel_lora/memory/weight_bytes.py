@@ -1,4 +1,4 @@
-"""Bytes of frozen weights in the precisions that a base model can be held in."""
+"""Bytes of frozen weights in the supported precisions of a base model."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from .steps import Kept, Layer, Step, Unit, steps_of
 __all__ = ["PLAIN", "QUANTIZED", "denoiser_bytes", "parameters_of"]
 
 PLAIN = {"float32": 4, "bfloat16": 2, "float16": 2}
-"""Bytes of a number by dtype."""
+"""Bytes per number by dtype."""
 
-# Numbers that share a scale, and scales that share a scale of their own.
+# Numbers that share a scale, and scales that share a second-level scale.
 BLOCK, BLOCKS = 64, 256
 QUANTIZED = {"int8": 1.0, "nfloat4": 0.5 + 1 / BLOCK + 4 / (BLOCK * BLOCKS)}
-"""Bytes of a number in a quantized layer: bitsandbytes keeps one byte for each block of
-NF4 and a float32 for each 256 blocks; with int8 a float32 for each row."""
+"""Bytes per number in a quantized layer: bitsandbytes stores one byte per block of NF4
+and a float32 per 256 blocks; for int8, a float32 per row."""
 
 ROW = 4
 
@@ -31,7 +31,7 @@ def denoiser_bytes(model: Sequence[Step | Unit], dtype: str, others: str) -> int
     Args:
         model: its steps.
         dtype: ``weight_dtype``.
-        others: dtype of what is not in the linear layers of the repeated blocks, where
+        others: dtype of everything outside the linear layers of the repeated blocks, if
             ``dtype`` quantizes those.
     """
     if dtype in PLAIN:

@@ -1,4 +1,4 @@
-"""What an optimizer from outside the package is tested with; torch and nothing else."""
+"""Tests for optimizers from outside the package; needs only torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run the contract on one method."""
+"""Run the contract tests on one method."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .nets import LoraNet, backward, task, train
 
 __all__ = ["check_method"]
 
-# Multiples of default_lr: what suits a large model is slow on a small one.
+# Multiples of default_lr: a good rate for a large model is slow on a small one.
 _FASTER = (1, 3, 10, 30, 100, 300)
 _STEPS = 150
 
@@ -23,19 +23,19 @@ def check_method(
     lr: float | None = None,
     **options: Any,
 ) -> None:
-    """Check that a method does what hosts and the trainer expect of every method.
+    """Check that a method meets the expectations of hosts and the trainer.
 
-    It learns a small task, resumes to the bit, leaves alone what has no gradient,
-    follows schedules, and refuses options that it does not have. A few seconds.
+    It must learn a small task, resume to the bit, leave parameters without gradient
+    alone, follow schedules, and reject unknown options. Takes a few seconds.
 
     Args:
-        method_or_name: a class that was registered, or its name in the catalogue.
+        method_or_name: a registered class, or its name in the catalogue.
         lr: learning rate for a network of 16 columns and 150 steps; None tries
             ``default_lr`` and up to 300 times as much.
         options: options of the method.
 
     Raises:
-        AssertionError: a line for each check that fails, with the reason.
+        AssertionError: one line per failed check, with the reason.
         OptionError: no method has this name.
     """
     named = isinstance(method_or_name, str)
@@ -46,7 +46,7 @@ def check_method(
     for check in CHECKS:
         try:
             check(case)
-        # A method raises whatever its lines raise.
+        # The code of a method can raise anything.
         except Exception as error:
             first = first or error
             failed.append(f"  {check.__name__.replace('_', ' ')}: {_reason(error)}")
@@ -63,7 +63,7 @@ def _reason(error: Exception) -> str:
 
 
 def _rate(cls: type[LoraOptimizer], options: dict[str, Any]) -> float:
-    """The first rate at which a method learns; the default where none does."""
+    """First rate at which a method learns; the default if there is none."""
     usual, batch = method(cls.method).default_lr, task()
     for faster in _FASTER:
         model = LoraNet()

@@ -1,4 +1,4 @@
-"""The contract of every method: functions of one case that raise AssertionError.
+"""Contract of every method: functions of one case that raise AssertionError.
 
 The tests of the package run them on the methods of the catalogue, and
 :func:`~stiefel_lora.testing.check_method` on any other.
@@ -23,7 +23,7 @@ from .nets import LoraNet, backward, products, snapshot, task, train
 __all__ = ["CHECKS", "LEARNED", "Case"]
 
 LEARNED = 0.35
-"""Part of the loss at the start below which :func:`it_learns` ends."""
+"""Fraction of the initial loss below which :func:`it_learns` must end."""
 
 _LEARNING_STEPS = 150
 
@@ -57,12 +57,12 @@ def constructor_and_catalogue_agree(case: Case) -> None:
     }
     assert defaults == case.entry.defaults()
     assert parameters["lr"].default == case.entry.default_lr
-    # sd-scripts sends class names with these endings into branches of its own.
+    # sd-scripts handles class names with these endings by its own special cases.
     assert not case.cls.__name__.lower().endswith(("8bit", "schedulefree"))
 
 
 def it_learns(case: Case) -> None:
-    """150 steps bring the loss of a small network below 35 % of its start."""
+    """150 steps reduce the loss of a small network below 35 % of its start."""
     model, batch = LoraNet(), task()
     start = backward(model, batch)
     end = train(model, case.make(model), _LEARNING_STEPS, batch)
@@ -70,7 +70,7 @@ def it_learns(case: Case) -> None:
 
 
 def state_survives_a_file_and_resumes_to_the_bit(case: Case) -> None:
-    """Four steps, a file and four more give the bits of eight steps."""
+    """Four steps, a file and four more are identical to eight steps."""
     batch = task()
     whole = LoraNet()
     optimizer = case.make(whole)
@@ -135,7 +135,7 @@ def gradients_stay_as_the_caller_left_them(case: Case) -> None:
 
 
 def a_pair_without_gradients_is_left_alone(case: Case) -> None:
-    """A pair whose gradients are None keeps its bits while others move."""
+    """A pair whose gradients are None is not modified while others move."""
     model, batch = LoraNet(), task()
     optimizer = case.make(model)
     train(model, optimizer, 2, batch)
@@ -218,7 +218,7 @@ def float64_stays_float64(case: Case) -> None:
 
 
 def autocast_around_a_step_and_a_load_changes_nothing(case: Case) -> None:
-    """Steps inside autocast give the bits of steps outside of it."""
+    """Steps inside autocast are identical to steps outside of it."""
     results = []
     for enabled in (False, True):
         model, batch = LoraNet(), task()
@@ -234,22 +234,22 @@ def autocast_around_a_step_and_a_load_changes_nothing(case: Case) -> None:
 
 
 def pairs_are_those_of_the_model(case: Case) -> None:
-    """``pairs`` has every LoRA layer of the model, in order."""
+    """``pairs`` contains every LoRA layer of the model, in order."""
     names = [pair.name for pair in case.make(LoraNet()).pairs]
     assert names == ["first", "second", "third", "last"]
 
 
 def an_option_that_is_misspelled_is_refused(case: Case) -> None:
-    """The sentence names the nearest option."""
+    """The error suggests the nearest option."""
     names = [option.name for option in case.entry.options]
     wrong = f"{names[0]}_" if names else "no_such_option"
-    sentence = _refusal(case, **{wrong: 0})
-    assert repr(wrong) in sentence
-    assert not names or f"did you mean {names[0]!r}" in sentence
+    message = _refusal(case, **{wrong: 0})
+    assert repr(wrong) in message
+    assert not names or f"did you mean {names[0]!r}" in message
 
 
 def a_value_out_of_bounds_is_refused(case: Case) -> None:
-    """Every option with bounds refuses what lies beyond them."""
+    """Every option with bounds rejects values beyond them."""
     for option in case.entry.options:
         for value in _beyond(option):
             assert f"{option.name}={value!r}" in _refusal(case, **{option.name: value})

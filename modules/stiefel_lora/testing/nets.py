@@ -9,7 +9,7 @@ from torch import nn
 
 
 class LoraLinear(nn.Module):
-    """A frozen linear layer with a PEFT-style adapter (names as PEFT writes them)."""
+    """A frozen linear layer with a PEFT-style adapter (with PEFT's names)."""
 
     def __init__(self, width: int, out: int, rank: int) -> None:
         super().__init__()

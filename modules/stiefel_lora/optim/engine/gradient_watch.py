@@ -54,7 +54,7 @@ class Watch:
     def __init__(self, pairs: Sequence[Pair]) -> None:
         self._pairs = list(pairs)
         self._counts: dict[torch.device, Tensor] = {}
-        self._told = [0] * len(self._pairs)
+        self._reported = [0] * len(self._pairs)
         self._steps = 0
         self._flags: list[_Arrival] = []
         self._found: dict[torch.device, Tensor] = {}
@@ -135,7 +135,7 @@ class Watch:
     def report(self) -> None:
         """Warn of pairs that were skipped since the last read of the counts."""
         counts = self.read()
-        fresh = [i for i, n in enumerate(counts) if n > self._told[i]]
+        fresh = [i for i, n in enumerate(counts) if n > self._reported[i]]
         if not fresh:
             return
         shown = ", ".join(f"{self._pairs[i].name} ({counts[i]})" for i in fresh[:5])
@@ -147,7 +147,7 @@ class Watch:
             shown,
             ", ..." if len(fresh) > 5 else "",
         )
-        self._told = counts
+        self._reported = counts
 
     def save(self, state: State) -> None:
         """Write the counts into the state of the pairs that were skipped."""
@@ -160,10 +160,10 @@ class Watch:
     def load(self, state: Mapping[Any, dict[str, Any]]) -> None:
         """Read the counts of a loaded state."""
         self._counts, self._flags = {}, []
-        self._told = [
+        self._reported = [
             round(float(state.get(pair.up, {}).get(SKIPPED, 0))) for pair in self._pairs
         ]
-        for index, count in enumerate(self._told):
+        for index, count in enumerate(self._reported):
             if count:
                 self._counts_on(self._pairs[index].up.device)[index] = count
 

@@ -227,13 +227,13 @@ class FirstSteps:
             )
 
     def _report_rates(self, groups: Groups, factors: set[int]) -> None:
-        said = set()
+        noted = set()
         for index, group in enumerate(groups):
             if not any(id(p) in factors for p in group["params"]):
                 continue
             note = self._rate_note(index, group)
-            if note is not None and note not in said:
-                said.add(note)
+            if note is not None and note not in noted:
+                noted.add(note)
                 log.warning("%s: %s", self._title, note)
 
     def _rate_note(self, index: int, group: Mapping[str, Any]) -> str | None:
