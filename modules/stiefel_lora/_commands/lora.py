@@ -213,8 +213,9 @@ def merge(
     into: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE",
-            help="Checkpoint that the sum is added to; --output is then a checkpoint.",
+            metavar="PATH",
+            help="Checkpoint, or folder of diffusers, that the sum is added to; "
+            "--output is then one too.",
             show_default=False,
         ),
     ] = None,

@@ -32,7 +32,9 @@ def extract(
     base: Annotated[
         Path,
         typer.Argument(
-            metavar="BASE", help="Checkpoint before the training.", show_default=False
+            metavar="BASE",
+            help="Checkpoint before the training: a file, or a folder of diffusers.",
+            show_default=False,
         ),
     ],
     tuned: Annotated[

@@ -195,31 +195,116 @@ def test_a_checkpoint_in_eight_and_sixteen_bits_keeps_its_dtypes(made, tmp_path)
     assert family in ("sdxl", "sd15", "flux")
 
 
-def test_a_unet_with_diffusers_names_runs_as_with_the_lora_active(tmp_path):
-    parts = {"unet": parts_of("sdxl")["unet"]}
-    lora = lora_for(parts)
-    model = parts["unet"][0]
-    base, path = tmp_path / "unet.safetensors", tmp_path / "lora.safetensors"
-    save_file({k: v.clone() for k, v in model.state_dict().items()}, base)
-    save_peft(path, lora)
-    out = tmp_path / "out.safetensors"
-    add_into_checkpoint(open_lora(path), Checkpoint(base), out)
+def run_model(model: torch.nn.Module) -> torch.Tensor:
+    """Output of a denoiser for fixed inputs."""
     random = torch.Generator().manual_seed(2)
-    latents = torch.randn(1, 4, 16, 16, generator=random)
-    width = model.config.cross_attention_dim
-    states = torch.randn(1, 5, width, generator=random)
-    size = model.config.projection_class_embeddings_input_dim - 48
-    extra = {
-        "text_embeds": torch.randn(1, size, generator=random),
-        "time_ids": torch.tensor([[8.0, 8, 0, 0, 8, 8]]),
-    }
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=random)
+
+    if isinstance(model, FluxTransformer2DModel):
+        return model(
+            hidden_states=draw(1, 16, 16),
+            encoder_hidden_states=draw(1, 5, 32),
+            pooled_projections=draw(1, 32),
+            timestep=torch.tensor([0.3]),
+            img_ids=torch.zeros(16, 3),
+            txt_ids=torch.zeros(5, 3),
+            guidance=torch.tensor([3.5]),
+        ).sample
+    states = draw(1, 5, model.config.cross_attention_dim)
+    extra = {}
+    if model.config.addition_embed_type is not None:
+        size = model.config.projection_class_embeddings_input_dim - 48
+        times = torch.tensor([[8.0, 8, 0, 0, 8, 8]])
+        extra = {"added_cond_kwargs": {"text_embeds": draw(1, size), "time_ids": times}}
+    return model(draw(1, 4, 16, 16), 300, states, **extra).sample
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+@pytest.mark.parametrize("family", sorted(MODELS))
+def test_a_merged_model_runs_as_with_the_lora_active(tmp_path, family, shards):
+    (component, part), *_ = parts_of(family).items()
+    model, base = part[0], tmp_path / "base"
+    lora = lora_for({component: part})
+    size = sum(t.nbytes for t in model.state_dict().values())
+    model.save_pretrained(base, max_shard_size=size // shards + size // 10)
+    save_peft(tmp_path / "lora.safetensors", lora)
+    file, out = open_lora(tmp_path / "lora.safetensors"), tmp_path / "new" / "out"
+    checkpoint = Checkpoint(base)
+    assert (checkpoint.family, checkpoint.fused) == (family, False)
+    assert len(checkpoint.files) >= shards
+    report = add_into_checkpoint(file, checkpoint, out)
+    assert report.layers == len(lora)
+    assert sorted(p.name for p in out.iterdir()) == sorted(
+        p.name for p in base.iterdir()
+    )
     with torch.no_grad():
-        merged = tiny_unet()
-        merged.load_state_dict(load_file(out))
-        found = merged(latents, 300, states, added_cond_kwargs=extra).sample
-        model.load_lora_adapter(load_file(path), prefix="unet")
-        wanted = model(latents, 300, states, added_cond_kwargs=extra).sample
+        plain = run_model(model)
+        found = run_model(type(model).from_pretrained(out))
+        model.load_lora_adapter(load_file(file.path), prefix=component)
+        wanted = run_model(model)
     assert torch.allclose(found, wanted, rtol=0, atol=1e-5)
+    assert float((wanted - plain).abs().max()) > 1e-2
+    again = tmp_path / "again.safetensors"
+    goal = Rank(2, exact=True)
+    given = checkpoint, Checkpoint(out)
+    extracted = extract_lora(*given, again, goal, spelling="PEFT", dtype=torch.float32)
+    exact = stack(dense(file))
+    assert float((stack(dense(extracted.saved.file)) - exact).norm()) < 1e-4 * float(
+        exact.norm()
+    )
+
+
+@pytest.mark.parametrize("family", ["sdxl", "sd15"])
+def test_the_folder_of_a_pipeline(tmp_path, family):
+    parts = parts_of(family)
+    lora, base = lora_for(parts), tmp_path / "base"
+    before, after = with_lora(parts, lora)
+    for component, (model, *_) in parts.items():
+        model.save_pretrained(base / component)
+    (base / "vae").mkdir()
+    save_file({"x": torch.ones(3)}, base / "vae" / "x.safetensors")
+    (base / "model_index.json").write_text("{}")
+    path, out = tmp_path / "lora.safetensors", tmp_path / "out"
+    save_kohya(path, lora, family=family)
+    report = add_into_checkpoint(open_lora(path), Checkpoint(base), out)
+    assert report.layers == len(lora)
+    for component, (model, *_) in parts.items():
+        found = type(model).from_pretrained(out / component).state_dict()
+        for key, tensor in after[component].items():
+            assert torch.allclose(found[key], tensor, rtol=0, atol=1e-6), key
+    assert torch.equal(load_file(out / "vae" / "x.safetensors")["x"], torch.ones(3))
+    given = tmp_path / "tuned.safetensors"
+    save_file(single_file(after, parts), given)
+    saved = tmp_path / "back.safetensors"
+    goal = Rank(2, exact=True)
+    back = extract_lora(Checkpoint(base), Checkpoint(given), saved, goal)
+    assert back.saved.file.by_key.keys() == open_lora(path).by_key.keys()
+    assert before.keys() == after.keys()
+
+
+def test_folders_that_are_no_checkpoint_or_no_output(tmp_path):
+    part = parts_of("sd15")["unet"]
+    base = tmp_path / "base"
+    part[0].save_pretrained(base)
+    save_peft(tmp_path / "lora.safetensors", lora_for({"unet": part}))
+    file, checkpoint = open_lora(tmp_path / "lora.safetensors"), Checkpoint(base)
+    for out, sentence in (
+        (base, "exists. Name a new folder"),
+        (base / "new", "is inside"),
+        (tmp_path / "x.safetensors", "is the name of a file"),
+    ):
+        with pytest.raises(OutputError, match=sentence):
+            add_into_checkpoint(file, checkpoint, out, overwrite=True)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelError, match=r"has no \.safetensors files"):
+        Checkpoint(tmp_path / "empty")
+    (weights,) = base.glob("*.safetensors")
+    weights.with_name("model.fp16.safetensors").write_bytes(weights.read_bytes())
+    with pytest.raises(ModelError, match="has several sets of weights"):
+        Checkpoint(base)
+    assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith(".")) == []
 
 
 def test_what_does_not_fit_together(made, tmp_path):

@@ -1,7 +1,7 @@
 """A base model's checkpoint, tensor by tensor, and the place of every layer in it.
 
 Single files of SDXL, SD 1.5 and FLUX.1 with the names of the original checkpoint, and
-single files of a UNet or transformer with diffusers' names.
+files or folders of a UNet, a transformer or a pipeline with diffusers' names.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from ..._exceptions import ModelError
 from ...families.catalogue import listed, record_of, records
 from ..kohya_names import fusing_of
 from ..streamed import Spec
-from ..tensors import check_no_pickle, read_one, read_table
+from ..tensors import read_one
+from .checkpoint_files import checkpoint_files
 from .key_lists import rows_of, target_of
 from .respell import TRAINED, kohya_names
 
@@ -59,10 +60,10 @@ class Place:
 
 
 class Checkpoint:
-    """A safetensors file of a base model, opened without reading its numbers.
+    """A base model, opened without reading its numbers.
 
     Args:
-        path: of the file.
+        path: of a safetensors file, or of a folder in diffusers' format.
 
     Raises:
         ModelError: no such file, or no checkpoint of a family with a table.
@@ -70,23 +71,31 @@ class Checkpoint:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        check_no_pickle(path)
         try:
-            self._table, self.metadata = read_table(path)
+            self.files = checkpoint_files(self.path)
+        except ModelError:
+            raise
         except (OSError, SafetensorError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise ModelError(
                 f"{path} cannot be read as a checkpoint: {reason}. Give a .safetensors "
                 "file of a base model."
             ) from error
+        self.metadata = self.files[0].metadata
+        self._table = {
+            file.prefix + key: (file.path, place)
+            for file in self.files
+            for key, place in file.table.items()
+        }
         self.specs = {
-            key: Spec(place.dtype, place.shape) for key, place in self._table.items()
+            key: Spec(place.dtype, place.shape)
+            for key, (_, place) in self._table.items()
         }
         self.family, self.places, self.fused = self._recognized()
 
     def tensor(self, key: str) -> Tensor:
         """A tensor as it is stored; memory holds it once."""
-        return read_one(self.path, self._table[key])
+        return read_one(*self._table[key])
 
     def weight(self, name: str) -> Tensor | None:
         """Weight of a layer by its canonical name, float32; None where it has none."""
@@ -136,7 +145,7 @@ class Checkpoint:
             known = listed(record.short_label for record in records())
             raise ModelError(
                 f"{self.path} is no checkpoint of {known}: it holds "
-                f"{example!r}. Give a single file of one of these models."
+                f"{example!r}. Give a file or folder of one of these models."
             )
         fused = fusing_of(family) is not None and not own
         return self._told_apart(family), places, fused
@@ -160,13 +169,15 @@ class Checkpoint:
         return {
             name: Place(key)
             for name in _diffusers_names(family)
-            for key in self._own_keys(name)
+            for key in self._own_keys(name, record_of(family).denoiser)
         }
 
-    def _own_keys(self, name: str) -> Iterator[str]:
-        path = name.partition(".")[2]
-        for key in (f"{path}.weight", f"{name}.weight"):
-            if key in self.specs:
+    def _own_keys(self, name: str, denoiser: str) -> Iterator[str]:
+        component, _, path = name.partition(".")
+        # transformers 5 dropped a level of CLIP's names.
+        short = f"{component}.{path.removeprefix('text_model.')}"
+        for key in (name, path if component == denoiser else short):
+            if (key := f"{key}.weight") in self.specs:
                 yield key
                 return
 
@@ -189,5 +200,6 @@ def _diffusers_names(family: str) -> Iterator[str]:
     start, fusing = f"{record_of(family).denoiser}.", fusing_of(family)
     if fusing is not None:
         yield from (f"{start}{path}" for path in fusing.diffusers_paths())
-        return
-    yield from (name for name in kohya_names(family) if name.startswith(start))
+    for name in kohya_names(family):
+        if fusing is None or not name.startswith(start):
+            yield name

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -23,7 +26,7 @@ from .layer_names import canonical
 from .lora_file import LoraFile
 from .one_thread import one_thread
 from .respell import in_layout_of
-from .save_lora import Lineage, check_output
+from .save_lora import Lineage, check_new_folder, check_output
 
 __all__ = ["IntoReport", "add_into_checkpoint"]
 
@@ -58,7 +61,7 @@ def add_into_checkpoint(
     Args:
         file: of ``open_lora``, or the sum of several.
         base: the base model.
-        output: path to write.
+        output: path to write; a new folder where the base model is one.
         parents: the files that ``file`` is the sum of; by default itself.
         overwrite: replace a file that exists.
         command: for the metadata.
@@ -70,7 +73,11 @@ def add_into_checkpoint(
             not fit its dtype.
     """
     given = [*(parents or [file]), base]
-    check_output(output, [one.path for one in given], overwrite=overwrite)
+    inputs = [one.path for one in given]
+    if base.path.is_dir():
+        check_new_folder(output, inputs)
+    else:
+        check_output(output, inputs, overwrite=overwrite)
     if file.others:
         other = file.others[0]
         raise ModelError(
@@ -88,12 +95,54 @@ def add_into_checkpoint(
             sums[1] += change
         return stored
 
-    notes = dict(base.metadata)
-    lineage = Lineage(given, command).to_json()
-    notes["stiefel_lora_lineage"] = lineage
-    write_streamed(output, base.specs, tensor, notes)
+    lineage = {"stiefel_lora_lineage": Lineage(given, command).to_json()}
+    if base.path.is_dir():
+        _write_folder(Path(output), base, tensor, lineage)
+    else:
+        write_streamed(output, base.specs, tensor, {**base.metadata, **lineage})
     error = (sums[0] / sums[1]) ** 0.5 if sums[1] else 0.0
     return IntoReport(len(added), error)
+
+
+def _write_folder(
+    output: Path,
+    base: Checkpoint,
+    tensor: Callable[[str], Tensor],
+    lineage: Mapping[str, str],
+) -> None:
+    """Write a folder as that of the base model, in one step; other files are copied."""
+    target = Path(os.path.realpath(output))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(
+            prefix=f".{target.name}.", dir=target.parent
+        ) as name:
+            part = Path(name, target.name)
+            weights = {file.path for file in base.files}
+            shutil.copytree(
+                base.path,
+                part,
+                ignore=lambda folder, names: [
+                    name for name in names if Path(folder, name) in weights
+                ],
+            )
+            for file in base.files:
+                specs = {key: base.specs[file.prefix + key] for key in file.table}
+                place = part / file.path.relative_to(base.path)
+                prefix = file.prefix
+                write_streamed(
+                    place,
+                    specs,
+                    lambda key, prefix=prefix: tensor(prefix + key),
+                    {**file.metadata, **lineage},
+                )
+            part.replace(target)
+    except (OSError, shutil.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(
+            f"{target} could not be written: {reason}. Free space or choose another "
+            "folder."
+        ) from error
 
 
 _Added = list[tuple[Place, LoraFactors]]

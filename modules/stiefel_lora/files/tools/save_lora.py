@@ -33,7 +33,14 @@ from .lora_file import LoraFile, LoraLayer
 from .open_lora import open_lora
 from .planned import Planned
 
-__all__ = ["Lineage", "Saved", "check_output", "command_line", "save_lora"]
+__all__ = [
+    "Lineage",
+    "Saved",
+    "check_new_folder",
+    "check_output",
+    "command_line",
+    "save_lora",
+]
 
 _ADAPTER = "lora_adapter_metadata"
 _LINEAGE = "stiefel_lora_lineage"
@@ -55,10 +62,19 @@ class Lineage:
         """Names and hashes of the parents and the command, for the metadata."""
         parents = []
         for parent in self.parents:
-            with parent.path.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            digest = _digest(parent.path)
             parents.append({"name": parent.path.name, "sha256": digest})
         return json.dumps({"parents": parents, "command": self.command})
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of a file; of a folder, that of the list of those of its weights."""
+    if path.is_dir():
+        files = sorted(path.rglob("*.safetensors"))
+        listed = [f"{_digest(file)}  {file.relative_to(path)}" for file in files]
+        return hashlib.sha256("\n".join(listed).encode()).hexdigest()
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +120,31 @@ def check_output(
         raise OutputError(
             f"{option}: {path} exists. Add --overwrite, or name another file."
         )
+
+
+def check_new_folder(
+    path: str | os.PathLike[str], inputs: Sequence[Path], option: str = "--output"
+) -> None:
+    """Refuse a folder that exists, or that is inside an input or around it.
+
+    Raises:
+        OutputError: one of these, or a path that can only be a file.
+    """
+    path = Path(path)
+    if path.suffix == ".safetensors":
+        raise OutputError(
+            f"{option}: {path} is the name of a file. Name a new folder, as "
+            f"{path.with_suffix('')}."
+        )
+    if path.exists():
+        raise OutputError(f"{option}: {path} exists. Name a new folder.")
+    whole = Path(os.path.realpath(path))
+    for given in inputs:
+        if given.is_dir() and Path(os.path.realpath(given)) in whole.parents:
+            raise OutputError(
+                f"{option}: {path} is inside {given}, which is never changed. Name "
+                "another folder."
+            )
 
 
 def save_lora(

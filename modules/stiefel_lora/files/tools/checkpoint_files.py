@@ -1,0 +1,88 @@
+"""The safetensors files of a checkpoint: a single one, or those of a folder.
+
+A folder is that of one model in diffusers' format (``config.json`` beside one file or
+the shards of an index), or that of a pipeline with a folder for each model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..._exceptions import ModelError
+from ..tensors import Stored, check_no_pickle, read_table
+
+__all__ = ["CheckpointFile", "checkpoint_files"]
+
+_MODELS = ("unet", "transformer", "text_encoder", "text_encoder_2")
+_INDEX = ".safetensors.index.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointFile:
+    """One file and its table."""
+
+    path: Path
+    prefix: str
+    """In front of its keys, to tell the models of a pipeline apart: ``unet.``."""
+
+    table: Mapping[str, Stored]
+    """By the keys in the file."""
+
+    metadata: Mapping[str, str]
+
+
+def checkpoint_files(path: Path) -> list[CheckpointFile]:
+    """Open all files of a checkpoint, without reading their numbers.
+
+    Args:
+        path: file or folder.
+
+    Raises:
+        ModelError: a pickle, or a folder without weights or with two sets of them.
+        OSError: the system refused.
+        SafetensorError: a table does not fit its file.
+        ValueError: a dtype that torch has not, or an index that is no JSON.
+    """
+    if not path.is_dir():
+        return [_opened(path, "")]
+    own = _weights(path)
+    if own:
+        return [_opened(file, "") for file in own]
+    found = [
+        _opened(file, f"{model}.")
+        for model in _MODELS
+        if (path / model).is_dir()
+        for file in _weights(path / model)
+    ]
+    if not found:
+        raise ModelError(
+            f"{path} has no .safetensors files, nor have {', '.join(_MODELS)} in it. "
+            "Give a checkpoint file, or the folder of a model or pipeline of diffusers."
+        )
+    return found
+
+
+def _weights(folder: Path) -> list[Path]:
+    """Files of the one model in a folder."""
+    shards: set[Path] = set()
+    indices = sorted(folder.glob(f"*{_INDEX}"))
+    for index in indices:
+        listed = json.loads(index.read_text("utf-8")).get("weight_map", {})
+        shards |= {folder / name for name in listed.values()}
+    alone = set(folder.glob("*.safetensors")) - shards
+    if len(indices) + len(alone) > 1:
+        names = sorted(file.name for file in [*indices, *alone])
+        raise ModelError(
+            f"{folder} has several sets of weights: {', '.join(names)}. Move all but "
+            "one of them to another folder."
+        )
+    return sorted(shards | alone)
+
+
+def _opened(path: Path, prefix: str) -> CheckpointFile:
+    check_no_pickle(path)
+    table, metadata = read_table(path)
+    return CheckpointFile(path, prefix, table, metadata)
