@@ -253,7 +253,8 @@ def test_what_is_unset_is_a_remark_until_training_starts(tmp_path):
     [
         (
             {"validate_every": 5},
-            "validate_every: has no effect without validation_concepts.",
+            "validate_every: has no effect without validation_concepts or "
+            "validation_split.",
         ),
         ({"sample_every": 5}, "sample_every: has no effect without samples."),
         (

@@ -86,6 +86,7 @@ def test_run_ends_early_keeps_the_best_and_says_so(
 def test_it_needs_something_to_watch() -> None:
     with pytest.raises(ConfigError) as error:
         parse_config({"early_stop_patience": 3, "validate_every": 10})
-    assert "early_stop_patience: 3 needs validate_every and validation_concepts" in str(
-        error.value
-    )
+    assert (
+        "early_stop_patience: 3 needs validate_every and validation images, whose loss "
+        "it monitors. Set validation_split (or validation_concepts), or leave "
+    ) in str(error.value)

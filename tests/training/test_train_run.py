@@ -89,6 +89,16 @@ def test_held_out_loss_is_measured_first_and_last(
     assert result.validation_after != result.validation_before
 
 
+def test_the_loss_of_each_validation_image_is_logged(events: list[dict]) -> None:
+    means = [
+        e["values"]["validation/loss"] for e in events if e["type"] == "validation"
+    ]
+    by_image = [e["values"]["loss"] for e in events if e["type"] == "validation_images"]
+    assert len(by_image) == len(means) == 3
+    for losses, mean in zip(by_image, means, strict=True):
+        assert sum(losses) / len(losses) == pytest.approx(mean, abs=1e-6)
+
+
 def test_every_line_has_type_step_time_and_values(events: list[dict]) -> None:
     assert all(set(event) == {"type", "step", "time", "values"} for event in events)
     kinds = [event["type"] for event in events]

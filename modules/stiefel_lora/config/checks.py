@@ -95,8 +95,11 @@ def _unset(config: TrainConfig) -> Iterator[Violation]:
 
 
 def _without_effect(config: TrainConfig) -> Iterator[Violation]:
-    if config.validate_every and not config.validation_concepts:
-        yield Violation("validate_every", "has no effect without validation_concepts")
+    if config.validate_every and not config.has_validation_images:
+        yield Violation(
+            "validate_every",
+            "has no effect without validation_concepts or validation_split",
+        )
     if config.sample_every and not config.samples:
         yield Violation("sample_every", "has no effect without samples")
     if config.samples and not config.sample_every:

@@ -42,6 +42,11 @@ class Settings(
         return float(self.lora_rank if self.lora_alpha is None else self.lora_alpha)
 
     @property
+    def has_validation_images(self) -> bool:
+        """Whether folders of their own or a share of the training images validate."""
+        return bool(self.validation_concepts) or self.validation_split > 0
+
+    @property
     def rank_settings(self) -> dict[str, Any]:
         """Arguments of ``adapters`` that set the rank of each layer."""
         return {

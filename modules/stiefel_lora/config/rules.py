@@ -127,18 +127,27 @@ def _dora_over_int8_loses_its_scales(config: Settings) -> Violation | None:
 def _early_stop_has_something_to_watch(config: Settings) -> Violation | None:
     if not config.early_stop_patience:
         return None
-    missing = [
-        key
-        for key in ("validate_every", "validation_concepts")
-        if not getattr(config, key)
-    ]
+    missing = [] if config.validate_every else ["validate_every"]
+    if not config.has_validation_images:
+        missing.append("validation_split (or validation_concepts)")
     if not missing:
         return None
     return Violation(
         "early_stop_patience",
-        f"{config.early_stop_patience} needs validate_every and validation_concepts, "
+        f"{config.early_stop_patience} needs validate_every and validation images, "
         f"whose loss it monitors",
         f"Set {' and '.join(missing)}, or leave early_stop_patience out",
+    )
+
+
+def _split_is_measured(config: Settings) -> Violation | None:
+    if not config.validation_split or config.validate_every:
+        return None
+    return Violation(
+        "validation_split",
+        f"{config.validation_split:g} sets training images aside, and nothing measures "
+        f"them while validate_every is 0",
+        "Set validate_every, or leave validation_split out",
     )
 
 
@@ -195,6 +204,7 @@ RULES: tuple[Callable[[Settings], Violation | None], ...] = (
     _dora_starts_at_the_model,
     _dora_over_int8_loses_its_scales,
     _early_stop_has_something_to_watch,
+    _split_is_measured,
     _flash_needs_a_dispatcher,
     *FAMILY_RULES,
     *OBJECTIVE_RULES,

@@ -7,9 +7,10 @@ Importing this package does not import torch: forms and the command line use the
 from __future__ import annotations
 
 from .buckets import Buckets, buckets_of
-from .folder import CaptionedImage, Scan, scan_all, scan_concepts
+from .folder import CaptionedImage, Scan, scan_concepts
 from .framing import Frame, cover_frame, square_frame
 from .order import DataOrder, Visit
+from .split import scan_all
 
 __all__ = [
     "Buckets",

@@ -16,14 +16,13 @@ from .walking import walk
 from .wording import counted
 
 if TYPE_CHECKING:
-    from ..config import Concept, TrainConfig
+    from ..config import Concept
 
 __all__ = [
     "IMAGE_SUFFIXES",
     "CaptionedImage",
     "Scan",
     "refuse",
-    "scan_all",
     "scan_concepts",
     "scan_with_problems",
 ]
@@ -121,18 +120,6 @@ def scan_concepts(concepts: Iterable[Concept]) -> Scan:
     found = scan_with_problems(concepts)
     refuse(found.problems)
     return found
-
-
-def scan_all(config: TrainConfig) -> tuple[Scan, Scan]:
-    """List the training images and those of the validation set.
-
-    Raises:
-        DataError: as ``scan_concepts``, for both at once.
-    """
-    train = scan_with_problems(config.concepts)
-    validation = scan_with_problems(config.validation_concepts)
-    refuse({**train.problems, **validation.problems})
-    return train, validation
 
 
 def scan_with_problems(concepts: Iterable[Concept]) -> Scan:

@@ -18,8 +18,9 @@ from ..adapters import check_room, ranks_of, select_layers, select_text_layers
 from ..checkpoints import ModelSource
 from ..data.buckets import buckets_of
 from ..data.color_profiles import profile_remarks
-from ..data.folder import Scan, scan_all
+from ..data.folder import Scan
 from ..data.folder_report import sizes_of
+from ..data.split import scan_all
 from ..data.unreadable import check_some_readable
 from ..families import Family, check_model, open_family
 from ..memory import (

@@ -47,10 +47,14 @@ class Validation:
         self._family = family
         self._count = timesteps_per_image
         self._batch_size = batch_size
+        self.by_image: list[float] = []
+        """Loss of each image in the last measurement, in the order of the set."""
 
     def loss(self, denoiser: nn.Module) -> float:
-        """Mean over all images and timesteps."""
-        return float(self.losses(denoiser).mean())
+        """Mean over all images and timesteps, and of each image in ``by_image``."""
+        found = self.losses(denoiser)
+        self.by_image = found.mean(1).tolist()
+        return float(found.mean())
 
     @torch.no_grad()
     def losses(self, denoiser: nn.Module) -> Tensor:

@@ -94,7 +94,6 @@ KEYS = {
     "vae": "vae_model_name",
     "validate_every_n_epochs": "validate_every",
     "validate_every_n_steps": "validate_every",
-    "validation_split": "validation_concepts",
     "weighting_scheme": "timestep_distribution",
     "xformers": "attention_mechanism",
 }
@@ -173,7 +172,7 @@ WITHOUT = {
     why.SAMPLER: "sample_sampler",
     why.SNAPSHOTS: "save_n_epoch_ratio save_state_on_train_end use_safetensors",
     "the whole validation set is measured with the same noise every time": (
-        "max_validation_steps validation_seed"
+        "max_validation_steps"
     ),
     "a configuration is one JSON file, which extends can base on another": (
         "config_file output_config"

@@ -81,6 +81,8 @@ class Monitor:
             loss = self._validation.loss(denoiser)
         self.losses[step] = loss
         self._sink.scalars("validation", step, {"validation/loss": loss})
+        by_image = [round(value, 6) for value in self._validation.by_image]
+        self._sink.event("validation_images", step, {"loss": by_image})
         return loss
 
     def sample(self, step: int) -> None:

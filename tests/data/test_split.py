@@ -1,0 +1,124 @@
+"""validation_split: training images set aside, by name and seed alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from stiefel_lora import ConfigError, DataError
+from stiefel_lora.config import TrainConfig, parse_config
+from stiefel_lora.data import scan_all
+
+
+def folder(root: Path, name: str, count: int) -> Path:
+    made = root / name
+    made.mkdir()
+    for number in range(count):
+        Image.new("RGB", (32, 32), (number, 0, 0)).save(made / f"{number:03}.png")
+        (made / f"{number:03}.txt").write_text("a square", "utf-8")
+    return made
+
+
+def config(share: float, *concepts: object, **more: object) -> TrainConfig:
+    return parse_config(
+        {
+            "concepts": list(concepts),
+            "validation_split": share,
+            "validate_every": 5,
+            **more,
+        }
+    )
+
+
+def names(scan) -> set[str]:
+    return {f"{image.path.parent.name}/{image.path.name}" for image in scan.images}
+
+
+def test_a_share_of_each_concept_is_set_aside_and_reported(tmp_path):
+    large, small = folder(tmp_path, "large", 40), folder(tmp_path, "small", 3)
+    train, aside = scan_all(config(0.1, str(large), str(small)))
+    assert len(train.images) + len(aside.images) == 43
+    assert not names(train) & names(aside)
+    by_folder = sorted(name.split("/")[0] for name in names(aside))
+    assert by_folder == ["large"] * 4 + ["small"]
+    assert f"4 of 40 images in {large} are set aside" in " ".join(train.remarks)
+    assert f"1 of 3 images in {small} is set aside" in " ".join(train.remarks)
+
+
+def test_new_images_leave_old_ones_where_they_are(tmp_path):
+    images = folder(tmp_path, "cats", 20)
+    before = names(scan_all(config(0.5, str(images)))[1])
+    again = names(scan_all(config(0.5, str(images)))[1])
+    assert before == again
+    Image.new("RGB", (32, 32)).save(images / "new.png")
+    after = names(scan_all(config(0.5, str(images)))[1])
+    # Of 21 images 10 are set aside, as before: one may have made room for the new one.
+    assert len(before & after) >= 9
+
+
+def test_the_seed_chooses_others(tmp_path):
+    images = folder(tmp_path, "cats", 40)
+    found = [
+        names(scan_all(config(0.2, str(images), validation_seed=seed))[1])
+        for seed in (0, 1)
+    ]
+    assert found[0] != found[1]
+
+
+def test_regularization_images_and_own_validation_folders_stay_whole(tmp_path):
+    images, prior = folder(tmp_path, "cats", 10), folder(tmp_path, "prior", 10)
+    own = folder(tmp_path, "own", 2)
+    train, aside = scan_all(
+        config(
+            0.5,
+            str(images),
+            {"path": str(prior), "is_reg": True},
+            validation_concepts=[str(own)],
+        )
+    )
+    assert sum(name.startswith("prior/") for name in names(train)) == 10
+    assert {name for name in names(aside) if name.startswith("own/")} == names(
+        aside
+    ) - {name for name in names(aside) if name.startswith("cats/")}
+    assert len(aside.images) == 2 + 5
+
+
+def test_an_image_of_two_concepts_is_never_on_both_sides(tmp_path):
+    outer = folder(tmp_path, "all", 12)
+    inner = outer / "cats"
+    inner.mkdir()
+    for path in list(outer.glob("*.*"))[:16]:
+        path.rename(inner / path.name)
+    everything = {"path": str(outer), "include_subdirectories": True}
+    train, aside = scan_all(config(0.3, everything, str(inner)))
+    assert not {i.path for i in train.images} & {i.path for i in aside.images}
+
+
+def test_one_image_cannot_be_split(tmp_path):
+    images = folder(tmp_path, "single", 1)
+    with pytest.raises(DataError, match="has one image, which cannot be split"):
+        scan_all(config(0.1, str(images)))
+
+
+def test_uncaptioned_images_are_counted_on_their_side(tmp_path):
+    images = folder(tmp_path, "cats", 10)
+    for path in images.glob("*.txt"):
+        path.unlink()
+    train, aside = scan_all(config(0.3, str(images)))
+    assert (train.without_caption, aside.without_caption) == (7, 3)
+
+
+def test_a_split_that_nothing_measures_is_refused():
+    with pytest.raises(
+        ConfigError, match=r"validation_split: 0\.1 sets training images"
+    ):
+        parse_config({"validation_split": 0.1})
+
+
+def test_without_it_nothing_changes(tmp_path):
+    images = folder(tmp_path, "cats", 4)
+    train, aside = scan_all(parse_config({"concepts": str(images)}))
+    assert (len(train.images), len(aside.images)) == (4, 0)
+    assert train.remarks == ()
