@@ -69,7 +69,7 @@ class TestBeforeAnythingExpensive:
 
     def test_no_concepts(self, tiny_sdxl: Path, tmp_path: Path) -> None:
         assert sentence_of(ConfigError, tiny_sdxl, tmp_path, concepts=[]) == (
-            "concepts is not set; name a folder of captioned images to learn from."
+            "concepts is not set; name a folder of captioned images to train on."
         )
 
     def test_caption_that_is_not_utf8(self, tiny_sdxl: Path, tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_broken_pictures_are_named_skipped_and_counted(
         "09.webp",
     ]
     shown = capsys.readouterr().err
-    assert "2 of 4 images cannot be read and are left out" in shown
+    assert "2 of 4 images cannot be read and are skipped" in shown
     assert "1 of 4 images have no caption" in shown
 
 
@@ -215,7 +215,7 @@ def test_a_base_model_that_is_not_finite_is_named_not_the_settings(
     with pytest.raises(NonFiniteError) as error:
         train(tiny_config(model, tmp_path))
     assert str(error.value).startswith(
-        f"Step 1: the loss is nan; the base model holds NaN or infinity, first in "
+        f"Step 1: the loss is nan; the base model contains NaN or infinity, first in "
         f"{name}, so no setting"
     )
     assert "learning_rate" not in str(error.value)

@@ -290,7 +290,7 @@ def test_a_damaged_checkpoint_is_moved_aside_by_what_takes_its_place(
     shown = " ".join(capsys.readouterr().err.split())
     assert "(state.json is not as it was written)" in shown
     assert "Trying the one before it." in shown
-    assert "Going on from" in shown
+    assert "Resuming from" in shown
     assert result.step == 8
     assert names(folder.checkpoints) == ["step-6", "step-8"]
     assert names(folder.abandoned / "after-step-6" / "checkpoints") == ["step-8"]
@@ -318,7 +318,7 @@ def test_the_best_lora_of_the_left_branch_is_not_taken_for_that_of_this_one(
     ]
     assert writes[-1] > 1, "the loss falls in this run"
     result = train(config, resume=run / "checkpoints" / "step-1")
-    assert "held the best LoRA of the branch that was left" in capsys.readouterr().err
+    assert "contained the best LoRA of the abandoned branch" in capsys.readouterr().err
     assert result.best_step is not None
     assert result.best_step >= 2
     assert (run / "lora" / "tiny-best.safetensors").is_file()

@@ -133,7 +133,7 @@ def test_full_disk_leaves_the_previous_checkpoint(
             save_checkpoint(tmp_path, make(2), keep=1)
     assert str(error.value) == (
         f"The checkpoint {tmp_path / 'step-2'} cannot be written (No space left on "
-        f"device); the last good one is {last}. Make room on the disk and go on with "
+        f"device); the last good one is {last}. Make room on the disk and resume with "
         f"--resume."
     )
     assert [path.name for path in tmp_path.iterdir()] == ["step-1"]

@@ -59,7 +59,7 @@ def test_run_ends_early_keeps_the_best_and_says_so(
     assert (result.step, result.stopped_early, result.best_step) == (4, True, 0)
     assert not result.interrupted
     assert result.before_after is not None
-    assert "the held-out loss was lowest after step 0" in capsys.readouterr().err
+    assert "the validation loss was lowest after step 0" in capsys.readouterr().err
     assert result.checkpoint is not None
     assert result.checkpoint.name == "step-4"
     best = load_lora(result.run_dir / "lora" / "tiny-best.safetensors")

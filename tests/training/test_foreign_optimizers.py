@@ -56,7 +56,7 @@ REFUSED = [
     (f"{ODD}.ExitsInStep", {}, "(it ends the program: sys.exit(3)). Choose another"),
     (f"{ODD}.MakesNothing", {}, "failed (it returns NoneType, not an optimizer)"),
     (f"{ODD}.NeverInitialized", {}, "has no param_groups as torch.optim.Optimizer ma"),
-    (f"{ODD}.StateOfObjects", {}, "keeps objects in its state that a checkpoint"),
+    (f"{ODD}.StateOfObjects", {}, "has objects in its state that a checkpoint"),
 ]
 
 

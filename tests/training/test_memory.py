@@ -56,8 +56,8 @@ def test_it_names_three_settings_and_the_last_checkpoint(
     last = tmp_path / "runs" / "tiny" / "checkpoints" / "step-2"
     assert said.startswith("Out of memory (")
     assert (
-        "What would save most here: gradient_checkpointing=true, batch_size=1 with "
-        f"gradient_accumulation_steps=2, weight_dtype=bfloat16; go on from {last}."
+        "Most memory would be saved by: gradient_checkpointing=true, batch_size=1 with "
+        f"gradient_accumulation_steps=2, weight_dtype=bfloat16; resume from {last}."
     ) in said
     assert load_checkpoint(last).step == 2
     events = list(read_events(tmp_path / "runs" / "tiny" / "events.jsonl"))

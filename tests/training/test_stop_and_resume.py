@@ -34,7 +34,7 @@ def test_stopped_run_saves_says_how_to_go_on_and_ends_the_same(
     assert stopped.checkpoint == stopped.run_dir / "checkpoints" / "step-2"
     shown = capsys.readouterr().err
     assert (
-        f"Stopped after step 2 of 4 and saved. Go on with: stiefel-lora train "
+        f"Stopped after step 2 of 4 and saved. Resume with: stiefel-lora train "
         f'"{stopped.run_dir / "config.json"}" --resume "{stopped.run_dir}"' in shown
     )
     resumed = train(config, resume=stopped.run_dir)
@@ -109,7 +109,7 @@ def test_more_steps_and_another_rate_go_on_and_are_said(
     result = train(config, resume=finished / "runs" / "tiny" / "checkpoints" / "step-1")
     assert result.step == 2
     shown = capsys.readouterr().err
-    assert "Settings that differ from before" in shown
+    assert "Changed settings" in shown
     assert "learning_rate 0.01 -> 0.5" in shown
     values = [
         event["values"]["lr/unet"]

@@ -132,7 +132,7 @@ def test_a_config_that_an_editor_saved_is_read(root: Path, codec: str) -> None:
     assert [run.root.name for run in runs] == ["q"]
     result = resume(path)
     assert result.exit_code == 0, result.output
-    assert "Settings that differ from before: steps 1 -> 2." in result.stderr
+    assert "Changed settings: steps 1 -> 2." in result.stderr
 
 
 def test_last_of_a_config_elsewhere_is_the_run_that_began_last(root: Path) -> None:
@@ -172,18 +172,19 @@ def make(path: Path, seed: int = 9) -> None:
 CHANGES = {
     "added": (
         "concepts: images changed since the checkpoint: 1 added (new.png). After "
-        "step 2 the order is that of the images as they are now"
+        "step 2, the order is that of the current images"
     ),
     "removed": "concepts: images changed since the checkpoint: 1 removed (00.png).",
     "renamed": "changed since the checkpoint: 1 added (zz.png); 1 removed (00.png). A",
     "captions": (
-        "1 with other captions (01.png). The order stays; after step 2 the new"
+        "1 with changed captions (01.png). The order is unchanged; after step 2, the "
+        "new"
     ),
-    "content": "1 with another content or mask (01.png). The order stays, unless an",
-    "mask": "1 with another content or mask (02.png). The order stays, unless an",
+    "content": "1 with changed content or mask (01.png). The order is unchanged, unless",
+    "mask": "1 with changed content or mask (02.png). The order is unchanged,",
     "validation": (
         "validation_concepts: images changed since the checkpoint: 1 added (new.png). "
-        "Validation losses before and after step 2 do not compare."
+        "Validation losses before and after step 2 are not comparable."
     ),
 }
 

@@ -92,7 +92,7 @@ class ScanReport:
             )
         for what, paths in (
             ("have no caption", self.without_caption),
-            ("cannot be read and are left out", tuple(self.broken)),
+            ("cannot be read and are skipped", tuple(self.broken)),
             (
                 "are listed in a metadata.jsonl but do not exist",
                 self.listed_but_missing,

@@ -2,10 +2,10 @@
 
 In the order of a run: ``trainer`` (``train`` and the phases of a run), ``preflight``
 (all checks, shared with ``validate``), ``build`` (model, optimizer and data as a
-``state``), ``loop`` (step after step), ``export`` (LoRA files). ``checkpointing`` saves
-and resumes, ``loss`` holds noise and objective, ``logging`` measures and writes
-numbers, ``backend`` holds device, attention, compiler and memory. Folders of runs are
-in ``stiefel_lora.runs``.
+``state``), ``loop`` (the steps), ``export`` (LoRA files). ``checkpointing`` saves and
+resumes, ``loss`` has noise and objective, ``logging`` measures and writes numbers,
+``backend`` has device, attention, compiler and memory. Folders of runs are in
+``stiefel_lora.runs``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ __all__ = ["RunFolder", "TrainResult", "read_events", "send_command", "train"]
 
 
 def __getattr__(name: str) -> Any:
-    # torch and diffusers take seconds to import; watchers of a run need neither.
+    # torch and diffusers take seconds to import, and code that watches a run needs
+    # neither.
     if name == "train":
         return importlib.import_module(".trainer", __name__).train
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

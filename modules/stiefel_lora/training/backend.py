@@ -1,4 +1,4 @@
-"""The machine that a run computes on: device, attention, compiler and memory."""
+"""Device, attention, compiler and memory of a run."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ __all__ = [
 ]
 
 MIXED_PRECISION = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
-"""``train_dtype`` in the words of accelerate, which sd-scripts writes into files."""
+"""``train_dtype`` in accelerate's spelling, which sd-scripts writes into files."""
 
 
 # Device and precision -----------------------------------------------------------------
 
 
 def check_hardware(config: TrainConfig) -> None:
-    """Refuse what this machine does not have.
+    """Reject devices and precisions that this machine does not support.
 
     Raises:
         ConfigError: no such device, or float16 training without an NVIDIA GPU.
@@ -71,7 +71,7 @@ def check_hardware(config: TrainConfig) -> None:
 
 
 def check_quantization(config: TrainConfig) -> None:
-    """Refuse quantized weights without bitsandbytes.
+    """Reject quantized weights without bitsandbytes.
 
     Raises:
         ConfigError: it is not installed.
@@ -93,10 +93,10 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError(
-            "Training runs in one process for now; start it without torchrun or "
+            "Training runs in a single process for now; start it without torchrun or "
             "accelerate launch."
         )
-    # accelerate keeps the precision of the first run of a process for all later ones.
+    # accelerate keeps the precision of the first run in a process for all later ones.
     AcceleratorState._reset_state(reset_partial_state=True)
     before = os.environ.get("ACCELERATE_TORCH_DEVICE")
     if config.device not in ("auto", "cpu"):
@@ -123,7 +123,7 @@ _PACKAGES = {
 
 
 def check_attention(config: TrainConfig, device: torch.device) -> None:
-    """Refuse a mechanism that this machine does not have.
+    """Reject an attention mechanism that this machine does not support.
 
     Raises:
         ConfigError: no such package, or no NVIDIA GPU.
@@ -145,10 +145,10 @@ def check_attention(config: TrainConfig, device: torch.device) -> None:
 
 
 def set_attention(model: nn.Module, mechanism: str) -> None:
-    """Let a model of diffusers compute its attention in another way.
+    """Set the attention implementation of a diffusers model.
 
     Raises:
-        ConfigError: diffusers refuses it here; its reason is in the sentence.
+        ConfigError: diffusers does not support it here; the message has its reason.
     """
     if mechanism == "sdp":
         return
@@ -166,7 +166,7 @@ def set_attention(model: nn.Module, mechanism: str) -> None:
 
 
 def _dispatches(model: nn.Module) -> bool:
-    """Return whether the processors ask diffusers' dispatcher, as those of FLUX do."""
+    """Return whether the processors use diffusers' dispatcher, as those of FLUX do."""
     processors = getattr(model, "attn_processors", {}).values()
     return any(hasattr(processor, "_attention_backend") for processor in processors)
 
@@ -175,7 +175,7 @@ def _dispatches(model: nn.Module) -> bool:
 
 
 def check_compiler(device: torch.device) -> None:
-    """Refuse to compile where there is nothing to compile with.
+    """Reject compilation if there is no compiler.
 
     Raises:
         ConfigError: no C++ compiler for a CPU, no Triton for a GPU.
@@ -188,15 +188,15 @@ def check_compiler(device: torch.device) -> None:
         missing = None if has_triton() else "the package triton"
     if missing:
         raise ConfigError(
-            f"compile=true needs {missing}, which is not here: install it or leave "
-            f"compile out."
+            f"compile=true needs {missing}, which is not installed: install it or "
+            f"leave compile out."
         )
 
 
 def compile_blocks(model: nn.Module) -> None:
-    """Compile the blocks that repeat, each once for all its copies, at first use.
+    """Compile the repeated blocks on first use, once for all copies of a block.
 
-    In place: names of parameters stay as they are, in checkpoints and files too.
+    In place: parameter names do not change, also in checkpoints and files.
     """
     compiled: Any = model
     compiled.compile_repeated_blocks()
@@ -215,7 +215,7 @@ def _has_cpp() -> bool:
 
 # Out of memory ------------------------------------------------------------------------
 
-# What torch says on a CPU, where it has no class of its own for it.
+# Out-of-memory messages of torch on a CPU, where it has no exception class for them.
 _WORDS = ("can't allocate memory", "not enough memory")
 
 
@@ -223,15 +223,15 @@ _WORDS = ("can't allocate memory", "not enough memory")
 def advise_on_memory(
     config: TrainConfig, last_good: Callable[[], Path | None]
 ) -> Iterator[None]:
-    """Turn an out-of-memory into a sentence that helps.
+    """Convert an out-of-memory error to a message with advice.
 
     Args:
-        config: of the run.
-        last_good: gives the checkpoint to resume from, None without one.
+        config: configuration of the run.
+        last_good: returns the checkpoint to resume from, or None.
 
     Raises:
-        TrainingError: names the settings that would save most, and the checkpoint to
-            go on from.
+        TrainingError: the settings that would save the most memory, and the checkpoint
+            to resume from.
     """
     try:
         yield
@@ -239,9 +239,9 @@ def advise_on_memory(
         if not _is_out_of_memory(error):
             raise
         kept = last_good()
-        last = f"go on from {kept}" if kept else "there is no checkpoint yet"
+        last = f"resume from {kept}" if kept else "there is no checkpoint yet"
         raise TrainingError(
-            f"Out of memory ({reason_of(error)}). What would save most here: "
+            f"Out of memory ({reason_of(error)}). Most memory would be saved by: "
             f"{', '.join(savings(config)[:3])}; {last}."
         ) from error
 
@@ -253,13 +253,14 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def savings(config: TrainConfig) -> list[str]:
-    """Settings that save memory, those that save most first.
+    """List settings that save memory, those that save most first.
 
-    The order is that of sizes in a full SDXL or FLUX: activations, then the base
-    model, then what grows with the LoRA; a setting that is low already is left out.
+    The order follows the sizes in a full SDXL or FLUX: activations, then the base
+    model, then everything that grows with the LoRA. Settings that are already low are
+    left out.
     """
     found = (saving(config) for saving in _SAVINGS)
-    return [sentence for sentence in found if sentence]
+    return [text for text in found if text]
 
 
 def _checkpointing(config: TrainConfig) -> str | None:

@@ -1,4 +1,4 @@
-"""Build the parts of a run: encoded images, model with LoRAs, optimizer, schedule."""
+"""Building the parts of a run: encoded images, model, LoRAs, optimizer, schedule."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ __all__ = [
 def build_state(
     config: TrainConfig, inputs: Preflight, folder: RunFolder
 ) -> TrainingState:
-    """Encode the images, then load the denoiser and put the LoRA in.
+    """Encode the images, then load the denoiser and add the LoRA.
 
     Raises:
-        InputError: images that cannot be read, a disk that is full ...
+        InputError: unreadable images, a full disk ...
     """
     seed_all(config.seed)
     opened = inputs.model
@@ -66,9 +66,11 @@ def build_state(
     plan = plan_of(config, training=True, encodes_text=frozen_text)
     images = _encode("Encoding images", inputs.train, family, store, plan)
     plan = plan_of(config, training=False, encodes_text=frozen_text)
-    # What is never looked at is not encoded either.
-    held_out = inputs.validation if config.validate_every else scan_concepts(())
-    validation = _encode("Encoding held-out images", held_out, family, store, plan)
+    # Validation images that are never used are not encoded.
+    validation_set = inputs.validation if config.validate_every else scan_concepts(())
+    validation = _encode(
+        "Encoding validation images", validation_set, family, store, plan
+    )
     sampler = Sampler(
         config.samples,
         family,
@@ -77,7 +79,7 @@ def build_state(
         folder.samples,
         encodes_text=frozen_text,
     )
-    # Before the denoiser is loaded, which then has the memory that they took.
+    # Before the denoiser is loaded, which needs their memory.
     family.release_encoders()
     model = family.denoiser
     set_attention(model, config.attention_mechanism)
@@ -138,7 +140,7 @@ def _encode(
     if encoded.unreadable:
         say(
             f"{len(encoded.unreadable)} of {len(scan.images)} images cannot be "
-            f"read and are left out: {'; '.join(encoded.unreadable)}."
+            f"read and are skipped: {'; '.join(encoded.unreadable)}."
         )
     for remark in profile_remarks(image.path for image in encoded.images):
         say(remark)
@@ -146,12 +148,15 @@ def _encode(
 
 
 def _make_validation(
-    config: TrainConfig, family: Family, held_out: EncodedSet
+    config: TrainConfig, family: Family, validation_set: EncodedSet
 ) -> Validation | None:
-    if not len(held_out):
+    if not len(validation_set):
         return None
     return Validation(
-        held_out, family, config.validation_timesteps_per_picture, config.batch_size
+        validation_set,
+        family,
+        config.validation_timesteps_per_picture,
+        config.batch_size,
     )
 
 
@@ -173,10 +178,10 @@ def add_text_loras(
     targets: Mapping[str, list[str]],
     denoiser: nn.Module,
 ) -> nn.Module:
-    """Put LoRAs into text encoders; they stay in evaluation mode (T5 has dropout).
+    """Add LoRAs to text encoders; they stay in evaluation mode (T5 has dropout).
 
     Returns:
-        The denoiser if it is all that is trained, else all parts by their names.
+        The denoiser if nothing else is trained, otherwise all parts by their names.
     """
     if not targets:
         return denoiser
@@ -201,20 +206,21 @@ def add_text_loras(
 def make_optimizer(
     config: TrainConfig, family: Family, model: nn.Module
 ) -> torch.optim.Optimizer:
-    """Build the optimizer, with a group for each part where there are several.
+    """Create the optimizer, with one group per part if there are several.
 
     Args:
         config: the configuration.
-        family: of the base model.
-        model: what ``add_text_loras`` returned.
+        family: family of the base model.
+        model: result of ``add_text_loras``.
 
     Raises:
-        ConfigError: an optimizer of the user's own refuses its options.
+        ConfigError: a custom optimizer rejects its options.
     """
     options, rate = config.optimizer.arguments(), config.learning_rate
     rates = config.text_encoder_rates
     entry = config.optimizer.method
-    # Groups do not show it; for methods that own it, it is a rule of the configuration.
+    # Groups do not expose alpha; for methods that control it, the configuration checks
+    # it.
     is_rank = config.resolved_alpha == config.lora_rank
     seen_to = {ALPHA_IS_RANK: is_rank} if entry else {}
     groups: list[dict[str, Any]] = [

@@ -1,4 +1,4 @@
-"""When the held-out loss no longer falls."""
+"""Early stopping when the validation loss no longer falls."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ __all__ = ["EarlyStop"]
 
 
 class EarlyStop:
-    """Counts measurements without a better one.
+    """Counts validations in a row without improvement.
 
     Args:
-        patience: measurements in a row without improvement that end the run; 0: none.
-        min_delta: what a loss must be below the best one to be an improvement.
+        patience: number of validations without improvement that end the run; 0: off.
+        min_delta: minimum decrease below the best loss that counts as improvement.
     """
 
     def __init__(self, patience: int, min_delta: float) -> None:
@@ -35,7 +35,7 @@ class EarlyStop:
         return self.watches and self._waited >= self._patience
 
     def see(self, step: int, loss: float) -> bool:
-        """Take in a loss; True when it is the best so far."""
+        """Record a loss; True if it is the best so far."""
         better = loss < self._best - self._min_delta
         if better:
             self._best, self._waited, self.best_step = loss, 0, step
@@ -44,14 +44,14 @@ class EarlyStop:
         return better
 
     def state(self) -> dict[str, Any]:
-        """Numbers to go on from."""
+        """State to resume from."""
         return {"best": self._best, "waited": self._waited, "step": self.best_step}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what ``state`` returned."""
+        """Resume from a result of ``state``."""
         self._best, self._waited = float(state["best"]), int(state["waited"])
         self.best_step = None if state["step"] is None else int(state["step"])
 
     def forget_best(self) -> None:
-        """Let the next loss be the best so far: the LoRA of the best one is gone."""
+        """Make the next loss the best one, since the LoRA of the best one is gone."""
         self._best, self._waited, self.best_step = math.inf, 0, None

@@ -1,4 +1,4 @@
-r"""A moving average of the LoRA (EMA) that is an ordinary LoRA with orthonormal B.
+r"""Moving average of the LoRA (EMA), itself an ordinary LoRA with orthonormal B.
 
 After an update at step t, with decay :math:`d = \min(d_0, (1 + t) / (10 + t))`:
 
@@ -6,12 +6,12 @@ After an update at step t, with decay :math:`d = \min(d_0, (1 + t) / (10 + t))`:
           \bar A \leftarrow d \bar A + (1 - d) R^T A,\quad
           R = \mathrm{msign}(B^T \bar B)
 
-(B, A) and (B R, R^T A) are the same adapter for an orthogonal R. This one brings B
-closest to the average (orthogonal Procrustes): a method that turns the two factors
-against each other, or flips a sign, would otherwise average to nothing. The mean of
-orthonormal matrices is not orthonormal; where the average is used, (B, A) := (Q, R A)
-with the QR factors of its B, which keeps its product. Methods that leave B free do
-neither.
+(B, A) and (B R, R^T A) are the same adapter for an orthogonal R. This R brings B
+closest to the average (orthogonal Procrustes): for a method that rotates the two
+factors against each other, or flips a sign, they would otherwise average to nothing.
+The mean of orthonormal matrices is not orthonormal; where the average is used, (B, A)
+:= (Q, R A) with the QR factors of its B, which preserves its product. Methods that
+leave B free need neither.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["MovingAverage", "decay_at"]
 
 
 def decay_at(step: int, decay: float) -> float:
-    """Smaller at first, so that the start is forgotten (OneTrainer's warm-up).
+    """Decay at a step, smaller at first to forget the start (OneTrainer's warm-up).
 
     >>> decay_at(0, 0.999)
     0.1
@@ -41,14 +41,14 @@ def decay_at(step: int, decay: float) -> float:
 
 
 class MovingAverage:
-    """Copies of what is trained, float32, moved along every few steps.
+    """Float32 averages of the trained parameters, updated every few steps.
 
     Args:
-        model: with the adapter in it.
+        model: model with the adapter.
         pairs: blocks whose B is kept orthonormal; empty for methods that leave it free.
-        decay: share of the average that an update keeps, d0.
+        decay: fraction of the average that an update keeps, d0.
         every: steps between two updates.
-        device: where the copies are kept.
+        device: device of the averages.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class MovingAverage:
         return {n: value.to("cpu", copy=True) for n, value in self._values.items()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what ``state`` returned; from the LoRA as it is when empty."""
+        """Resume from a result of ``state``; if empty, start from the current LoRA."""
         self._values = self._copies()
         for name, value in state.items():
             self._values[name].copy_(value)
@@ -94,7 +94,7 @@ class MovingAverage:
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
-        """Put the averages into the model for a while; its own bits come back after."""
+        """Use the averages in the model temporarily; then restore it to the bit."""
         kept = self._copies()
         try:
             self._fill(self._values)
@@ -116,11 +116,11 @@ class MovingAverage:
             parameter.copy_(values[name])
 
     def _turned(self) -> dict[str, Tensor]:
-        """What is trained, constrained blocks turned towards their averages."""
+        """Trained parameters; constrained blocks are rotated towards their averages."""
         found: dict[str, Tensor] = {
             name: parameter.detach() for name, parameter in self._trained.items()
         }
-        # Blocks of one rank in one stack.
+        # Blocks of one rank are processed in one stack.
         for blocks in bucketed(self._blocks, lambda names: found[names[0]].shape[1]):
             turns = polar_factor(torch.stack([self._overlap(up) for up, _ in blocks]))
             for (up, down), turn in zip(blocks, turns, strict=True):

@@ -1,4 +1,4 @@
-"""The LoRA files of a run: weights, metadata, and the averaged and trained versions."""
+"""LoRA files of a run: weights, metadata, and the averaged and trained versions."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ BEST = "-best"
 
 
 class LoraWriter:
-    """Writes files named after the run into its folder.
+    """Writes files that are named after the run to its folder.
 
     Args:
-        config: formats, precision and what goes into the metadata.
-        state: whose LoRA it is.
-        folder: of the run.
-        sink: is told of every file.
-        started: when the run began.
+        config: formats, precision and metadata.
+        state: state with the LoRA.
+        folder: folder of the run.
+        sink: receives an event for every file.
+        started: start time of the run.
     """
 
     def __init__(
@@ -75,18 +75,18 @@ class LoraWriter:
 
     @property
     def best_stem(self) -> str:
-        """Name, without ending, of the file with the lowest validation loss."""
+        """Name, without extension, of the file with the lowest validation loss."""
         return f"{self._folder.root.name}{BEST}"
 
     def write(
         self, step: int, mark: str = "", extra: Mapping[str, Any] | None = None
     ) -> list[Path]:
-        """Write ``RUN<mark>`` in every format; with EMA that is the average.
+        """Write ``RUN<mark>`` in every format; with EMA, this is the average.
 
         Args:
             step: optimizer steps done.
-            mark: what the names have behind that of the run, as ``-step-100``.
-            extra: figures for the metadata.
+            mark: suffix of the names, such as ``-step-100``.
+            extra: numbers for the metadata.
 
         Raises:
             OutputError: a file cannot be written.
@@ -116,13 +116,13 @@ class LoraWriter:
         )
 
     def _base_lengths(self, name: str) -> Tensor:
-        """Of the rows of a layer that has no LoRA, by its name in files."""
+        """Row norms of a layer without LoRA, by its name in files."""
         state = self._state
         path = name if state.component is None else name.partition(".")[2]
         return base_lengths(state.model, path).cpu()
 
     def _weights(self) -> LoraWeights:
-        """What the model moves by; a start taken away costs rank, not exactness."""
+        """Effective updates; subtracting a start costs rank, not accuracy."""
         state, config = self._state, self._config
         model, component = state.model, state.component
         if config.lora_init != "loi":
@@ -131,7 +131,7 @@ class LoraWriter:
         weights, lost = compress(weights, config.resolved_file_rank)
         if config.resolved_file_rank < 2 * config.lora_rank:
             say(
-                f"The file holds rank {config.resolved_file_rank} and lost "
+                f"The file has rank {config.resolved_file_rank}, which lost "
                 f"{lost:.2%} of the update (Frobenius norm)."
             )
         return weights
@@ -143,11 +143,11 @@ class LoraWriter:
 def lora_weights(
     model: nn.Module, component: str | None, pairs: Sequence[Pair]
 ) -> LoraWeights:
-    """Factors under the names that files use, on the CPU.
+    """Collect factors under the names used in files, on the CPU.
 
-    Names of pairs begin with their component where ``component`` is None.
+    Names of pairs begin with their component if ``component`` is None.
 
-    Alpha is read from each layer: what the model computes with is what is written.
+    Alpha is read from each layer, so the file matches the model.
     """
     weights = {}
     for pair in pairs:
@@ -173,7 +173,7 @@ def _factors(model: nn.Module, pair: Pair) -> LoraFactors:
 
 
 def _usual_scale(weights: LoraWeights) -> tuple[int, float]:
-    """Rank and alpha that most layers have; patterns give some another."""
+    """Rank and alpha of most layers; patterns change some."""
     scales = collections.Counter((w.rank, w.alpha) for w in weights.values())
     return scales.most_common(1)[0][0]
 
@@ -191,19 +191,19 @@ def write_lora_files(
     extra: dict[str, Any],
     base_lengths: Callable[[str], Tensor],
 ) -> list[Path]:
-    """Write every format that the configuration names; each is read back and compared.
+    """Write every format of the configuration; each is read back and compared.
 
     Args:
-        folder: of the files.
-        stem: their name without ending.
+        folder: folder of the files.
+        stem: their name without extension.
         weights: the LoRA.
-        config: formats, precision and what the metadata tells.
+        config: formats, precision and metadata.
         step: optimizer steps done.
-        notes: metadata by their whole names (``run_notes``).
-        started: when the run began.
-        prediction_type: what the base model predicts, in the words of diffusers.
+        notes: metadata by their full names (``run_notes``).
+        started: start time of the run.
+        prediction_type: prediction of the base model, in diffusers' terms.
         extra: private metadata.
-        base_lengths: of the rows of a layer without a LoRA, by its name in files.
+        base_lengths: row norms of a layer without a LoRA, by its name in files.
 
     Raises:
         OutputError: a file cannot be written.
@@ -232,7 +232,7 @@ def write_lora_files(
     kohya = with_one_alpha(weights) if facts.one_alpha else weights
     paths = []
     for kind in config.output_formats:
-        # The plain name for the format that most tools read.
+        # The most widely supported format gets the plain name.
         path = folder / f"{stem}{'' if kind == 'kohya' else '_peft'}.safetensors"
         if kind == "kohya":
             save_kohya(
@@ -253,12 +253,12 @@ def write_lora_files(
 
 
 def run_notes(config: TrainConfig, images: EncodedSet) -> dict[str, object]:
-    """Entries by the names that sd-scripts gives them, for ``training_metadata``."""
+    """Entries under the names of sd-scripts, for ``training_metadata``."""
     return {**_settings(config), **_images(images)}
 
 
 def _settings(config: TrainConfig) -> dict[str, object]:
-    """Truth values are spelled as Python does, which readers of sd-scripts expect."""
+    """Booleans have Python's spelling, which readers of sd-scripts metadata expect."""
     rates = list(config.text_encoder_rates.values())
     asked = {
         "ss_noise_offset": config.offset_noise_weight,

@@ -1,4 +1,4 @@
-"""Say where NaN or infinity came from."""
+"""Detection of the origin of NaN and infinity."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def check_finite(
     last: Path | None,
     model: nn.Module | None = None,
 ) -> None:
-    """Stop a run whose loss or gradient norm is not a number.
+    """Stop a run whose loss or gradient norm is not finite.
 
     Args:
-        value: the number.
-        what: its name in the sentence.
-        step: the step that was being taken, from 1.
-        adapters: what was added to the model, by peft's names, to search.
+        value: the loss or norm.
+        what: its name in the message.
+        step: the current step, from 1.
+        adapters: parameters that were added to the model, by peft's names, to search.
         last: the last good checkpoint.
-        model: all of it; a base that is not finite makes everything else NaN.
+        model: the whole model; a base that is not finite makes everything else NaN.
 
     Raises:
         NonFiniteError: ``value`` is NaN or infinite.
@@ -40,7 +40,7 @@ def check_finite(
     origin = first_bad_weight(model, adapters) if model is not None else None
     if origin:
         raise NonFiniteError(
-            f"Step {step}: the {what} is {value}; the base model holds NaN or "
+            f"Step {step}: the {what} is {value}; the base model contains NaN or "
             f"infinity, first in {origin}, so no setting helps. Download or "
             f"convert the base model again, or choose another one."
         )
@@ -50,10 +50,10 @@ def check_finite(
 def check_blocks(
     adapters: Mapping[str, Tensor], *, step: int, last: Path | None
 ) -> None:
-    """Refuse to save weights that are not numbers: ``last`` stays the last good one.
+    """Refuse to save weights that are not finite: ``last`` stays the last good one.
 
     Raises:
-        NonFiniteError: a factor or magnitude holds NaN or infinity after ``step``.
+        NonFiniteError: a factor or magnitude contains NaN or infinity after ``step``.
     """
     found = first_bad_block(adapters)
     if found:
@@ -76,17 +76,17 @@ def _error(
 
 
 def first_bad_weight(model: nn.Module, adapters: Mapping[str, Tensor]) -> str | None:
-    """Name the first tensor of the base model that is not finite.
+    """Find the first tensor of the base model that is not finite.
 
     Args:
-        model: with its adapters.
-        adapters: what was added, which is passed over.
+        model: the model with its adapters.
+        adapters: added parameters, which are skipped.
     """
     added = {id(parameter) for parameter in adapters.values()}
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        # Whole numbers are quantized weights.
+        # Integers are quantized weights.
         if tensor.is_floating_point() and id(tensor) not in added:
-            # isfinite has no kernel for floats of 8 bits.
+            # isfinite has no kernel for 8-bit floats.
             numbers = tensor if tensor.element_size() > 1 else tensor.float()
             if not _all_finite(numbers):
                 return name.removeprefix("module.").replace(".base_layer.", ".")
@@ -94,7 +94,7 @@ def first_bad_weight(model: nn.Module, adapters: Mapping[str, Tensor]) -> str | 
 
 
 def first_bad_block(adapters: Mapping[str, Tensor]) -> str | None:
-    """Name the first block with a weight, or else a gradient, that is not finite."""
+    """Find the first block with a weight, or else a gradient, that is not finite."""
     for kind in ("weight", "gradient"):
         for name, parameter in adapters.items():
             tensor = parameter if kind == "weight" else parameter.grad

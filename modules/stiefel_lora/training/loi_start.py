@@ -1,4 +1,4 @@
-"""Start a run from the gradient of its first images (LOI), the model unchanged."""
+"""Initialization from the gradient of the first images (LOI), model unchanged."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ if TYPE_CHECKING:
 
 __all__ = ["start_from_gradient"]
 
-# At the defaults of init_loi_; a layer with short sides needs no more.
+# With the defaults of init_loi_; a layer with short sides needs no more.
 BACKWARD_PASSES = 12
 
 
 def start_from_gradient(state: TrainingState, config: TrainConfig) -> None:
-    """Put the trained adapter at X0 and the frozen one at -X0.
+    """Set the trained adapter to X0 and the frozen one to -X0.
 
     The gradient is that of the first ``loi_batches`` batches of the run, always with
-    the same noise and timesteps; the run's own random numbers are not touched.
+    the same noise and timesteps; the run's own random generators are not used.
 
     Raises:
         OptionError: the gradient is not finite.
     """
     size = config.batch_size
     batches = [state.order.batch(i * size, size) for i in range(config.loi_batches)]
-    with ProgressBar("Looking for a start", BACKWARD_PASSES) as bar:
+    with ProgressBar("Computing LOI", BACKWARD_PASSES) as bar:
 
         def backward() -> None:
             noise = make_noise_source(config, state.family)

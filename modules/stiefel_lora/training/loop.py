@@ -1,4 +1,4 @@
-"""The training loop: one optimizer step after the other, and what is due after each."""
+"""The training loop: optimizer steps, and the events that are due after each."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ _SMOOTHING = 0.98
 
 
 class Loop:
-    """Trains from ``step`` to the end, or until someone asks it to stop.
+    """Trains from ``step`` to the end, or until it is told to stop.
 
     Args:
         config: the configuration.
         state: model, optimizer and data.
         monitor: measurements.
         folder: the run's folder.
-        sink: where numbers go.
-        keeper: of checkpoints.
-        writer: of LoRA files.
+        sink: receives the numbers.
+        keeper: keeps checkpoints.
+        writer: writes LoRA files.
     """
 
     def __init__(
@@ -73,16 +73,16 @@ class Loop:
 
     @property
     def checkpoint(self) -> Path | None:
-        """The latest one of this process."""
+        """Latest checkpoint of this process."""
         return self._keeper.latest
 
     # Resume --------------------------------------------------------------------------
 
     def restore(self, checkpoint: Checkpoint, path: Path) -> None:
-        """Go on from a checkpoint, exactly.
+        """Resume from a checkpoint, identical to the bit.
 
         Raises:
-            CheckpointError: its parts do not fit this run.
+            CheckpointError: the checkpoint does not fit this run.
         """
         restore(self._state, checkpoint, path)
         self.step, self._position = checkpoint.step, checkpoint.position
@@ -92,10 +92,10 @@ class Loop:
                 self._early_stop.restore(checkpoint.training["early_stop"])
 
     def begin_branch(self, checkpoint: Checkpoint, path: Path) -> list[Path]:
-        """Make the checkpoint that was restored the last one of the run.
+        """Make the restored checkpoint the last one of the run.
 
         Returns:
-            Former paths of what was moved aside.
+            Former paths of the files that were moved aside.
 
         Raises:
             OutputError: later checkpoints cannot be moved.
@@ -105,7 +105,7 @@ class Loop:
         if lost and self._early_stop.best_step is not None:
             self._early_stop.forget_best()
             say(
-                f"{lost[0].name} held the best LoRA of the branch that was left; the "
+                f"{lost[0].name} contained the best LoRA of the abandoned branch; the "
                 f"next validation loss counts as the first."
             )
         return moved
@@ -114,7 +114,7 @@ class Loop:
         """Write a checkpoint of the state after ``step``.
 
         Raises:
-            NonFiniteError: there is nothing good to save.
+            NonFiniteError: the state is not finite.
             OutputError: the disk is full; older checkpoints stay.
         """
         figures = {
@@ -126,13 +126,13 @@ class Loop:
     # Training ------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Train to the last step, a stop order, Ctrl-C or SIGTERM."""
+        """Train to the last step, or to a stop request, Ctrl-C or SIGTERM."""
         total = self._config.steps
         with (
             InterruptWatch() as watch,
             ProgressBar("Training", total, self.step) as bar,
         ):
-            # A resumed run has the measurements of its start in its folder.
+            # A resumed run already has the initial measurements in its folder.
             if self.step == 0:
                 if self._config.sample_every:
                     self._monitor.sample(0)
@@ -141,23 +141,23 @@ class Loop:
                 began = time.perf_counter()
                 loss, norm = self._take_step()
                 self._log_step(loss, norm, time.perf_counter() - began)
-                # Orders come last: what they save holds the measurements of this step,
-                # so that a resume repeats none of them.
+                # Requests come last: checkpoints saved for them include the
+                # measurements of this step, so that a resume repeats none of them.
                 self._do_what_is_due()
-                self._obey(watch.wanted)
+                self._handle_requests(watch.wanted)
                 self._show(bar)
-        # The last step may have been saved by its interval or by an order.
+        # The last step may have been saved already, by its interval or on request.
         if self._at_end and self._keeper.latest_step != self.step:
             self.save()
 
     @property
     def stopped_early(self) -> bool:
-        """Return whether the held-out loss ended the run."""
+        """Return whether the validation loss ended the run."""
         return self._early_stop.wanted
 
     @property
     def best_step(self) -> int | None:
-        """Step of the lowest held-out loss, of a run that may end early."""
+        """Step of the lowest validation loss, for a run with early stopping."""
         return self._early_stop.best_step
 
     @property
@@ -165,24 +165,25 @@ class Loop:
         return self.step >= self._config.steps or self.stopped_early
 
     def _take_step(self) -> tuple[float, float]:
-        """One optimizer step; returns mean loss and gradient norm (before clipping)."""
+        """Take one optimizer step; return mean loss and gradient norm (unclipped)."""
         state, config = self._state, self._config
         total = torch.zeros((), device=state.accelerator.device)
         for _ in range(config.gradient_accumulation_steps):
             with state.accelerator.accumulate(state.model):
                 loss = self._loss_of_next_batch()
                 state.accelerator.backward(loss)
-                # Stays on the device: one wait for it a step, not one a batch.
+                # The sum stays on the device: one synchronization per step, not one
+                # per batch.
                 total += loss.detach()
         value = float(total) / config.gradient_accumulation_steps
-        # Before the optimizer steps: NaN would spread into every factor, and the block
-        # where it began could no longer be named.
+        # Checked before the optimizer steps: NaN would spread into every factor, and
+        # the block where it began could no longer be identified.
         self._keeper.check(value, "loss", self.step + 1)
         norm = state.accelerator.clip_grad_norm_(
             state.parameters, config.clip_grad_norm or math.inf
         )
         assert norm is not None
-        # Scaled float16 gradients may overflow: the scaler skips the step by itself.
+        # Scaled float16 gradients may overflow; the scaler then skips the step itself.
         if state.accelerator.scaler is None:
             self._keeper.check(float(norm), "gradient norm", self.step + 1)
         state.optimizer.step()
@@ -195,8 +196,8 @@ class Loop:
 
     def _loss_of_next_batch(self) -> Tensor:
         state, size = self._state, self._config.batch_size
-        # The order is a function of seed and position, so a position in a checkpoint is
-        # all that a resume needs (``data.order``).
+        # The order is a function of seed and position, so the position in a checkpoint
+        # is all that a resume needs (``data.order``).
         visits = state.order.batch(self._position, size)
         self._position += size
         return state.loss(visits, state.noise)
@@ -245,7 +246,7 @@ class Loop:
         if stop.wanted:
             self._sink.event("early_stop", self.step, {"best_step": stop.best_step})
 
-    def _obey(self, signalled: bool) -> None:
+    def _handle_requests(self, signalled: bool) -> None:
         orders = take_commands(self._folder.commands)
         if "sample" in orders:
             self._monitor.sample(self.step)
@@ -263,5 +264,5 @@ class Loop:
             loss=self._smooth,
             lr=float(self._state.optimizer.param_groups[0]["lr"]),
             rank=ranks.mean if ranks else None,
-            held_out=losses[max(losses)] if losses else None,
+            validation_loss=losses[max(losses)] if losses else None,
         )

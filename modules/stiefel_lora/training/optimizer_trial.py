@@ -1,4 +1,4 @@
-"""Find out before anything is loaded whether an optimizer can train this run."""
+"""Trial of an optimizer before anything is loaded."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_optimizer"]
 
-# A few of each: some optimizers treat the first parameter, or pairs, in their own way.
+# A few of each: some optimizers handle the first parameter, or pairs, differently.
 _COUNT = 8
 _SIDES = (8, 4, 1, 1)
 
@@ -33,19 +33,19 @@ _SIDES = (8, 4, 1, 1)
 def check_optimizer(
     config: TrainConfig, device: torch.device, dimensions: Iterable[int] = (2,)
 ) -> None:
-    """Import the optimizer; try one of another package on small tensors.
+    """Import the optimizer, and test one of another package on small tensors.
 
-    The trial is all that a run asks of it: steps, ``eval()`` and ``train()``, a state
-    that is saved and loaded.
+    The trial covers everything that a run needs: steps, ``eval()`` and ``train()``, and
+    saving and loading the state.
 
     Args:
-        config: names the optimizer and its options.
-        device: where the run trains; some optimizers work on one kind alone.
-        dimensions: number of dimensions that the trained parameters have.
+        config: configuration with the optimizer and its options.
+        device: device of the run; some optimizers only support one kind.
+        dimensions: numbers of dimensions of the trained parameters.
 
     Raises:
-        ConfigError: a package that is missing, a class that is no optimizer, options
-            that it does not accept, or a part of the protocol that fails here.
+        ConfigError: a missing package, a class that is not an optimizer, options that
+            it does not accept, or a part of the protocol that fails.
     """
     choice = config.optimizer
     if choice.method is not None:
@@ -79,7 +79,7 @@ def check_optimizer(
         with in_eval_mode(optimizer):
             pass
         _step(optimizer, parameters)
-    # A step may have dropped some.
+    # A step may have dropped some parameters.
     check_groups(optimizer, path, parameters)
     _try_resume(optimizer, path, create, parameters)
 
@@ -90,10 +90,10 @@ def _try_resume(
     create: Callable[[], torch.optim.Optimizer],
     parameters: list[nn.Parameter],
 ) -> None:
-    """Save the state of an optimizer and resume another one from it.
+    """Save the state of an optimizer and load it into another one.
 
     Raises:
-        ConfigError: no checkpoint could hold it, or no run resume from it.
+        ConfigError: a checkpoint cannot store it, or a run cannot resume from it.
     """
     with _trial(path, "state_dict(), as for a checkpoint,"):
         state = optimizer.state_dict()
@@ -109,10 +109,10 @@ def _try_resume(
 
 @contextlib.contextmanager
 def _trial(path: str, what: str) -> Iterator[None]:
-    """Turn what an optimizer raises into a sentence.
+    """Convert exceptions of an optimizer to an error message.
 
     Raises:
-        ConfigError: anything is raised inside.
+        ConfigError: an exception was raised inside.
     """
     try:
         yield
@@ -124,14 +124,14 @@ def _trial(path: str, what: str) -> Iterator[None]:
 
 
 def _through_checkpoint(state: dict[str, Any], path: str) -> dict[str, Any]:
-    """Refuse a state that a checkpoint could hold and no resume could read."""
+    """Reject a state that a checkpoint could store but a resume could not read."""
     try:
         return unpack_state(pack_state(state))
-    # torch's reason names an unsafe way to read it, so it is left out.
+    # torch's reason suggests an unsafe way to read it, so it is left out.
     except FAILURES as error:
         raise ConfigError(
-            f"optimizer.class={path!r} keeps objects in its state that a checkpoint "
-            f"cannot hold (only tensors, numbers, texts, lists and dicts). Choose "
+            f"optimizer.class={path!r} has objects in its state that a checkpoint "
+            f"cannot store (only tensors, numbers, texts, lists and dicts). Choose "
             f"another optimizer."
         ) from error
 

@@ -1,4 +1,4 @@
-"""The checks before a run, shared by ``train`` and ``validate``, and an estimate.
+"""Checks before a run, shared by ``train`` and ``validate``, and an estimate.
 
 Each check runs once, the cheap ones first; no weights and no pixels are read.
 """
@@ -65,29 +65,29 @@ class ModelLayers:
     """Layers of the denoiser."""
 
     ranks: dict[str, int]
-    """Rank of each of them."""
+    """Rank of each layer."""
 
     text_targets: dict[str, list[str]]
-    """Text encoders that are trained, and their layers."""
+    """Trained text encoders and their layers."""
 
     @property
     def count(self) -> int:
-        """Layers in all parts."""
+        """Number of layers in all parts."""
         return len(self.targets) + sum(map(len, self.text_targets.values()))
 
 
 @dataclasses.dataclass(frozen=True)
 class Preflight:
-    """Images, device and base model, found to be in order."""
+    """Images, device and base model that have passed all checks."""
 
     train: Scan
     validation: Scan
     accelerator: Accelerator
     source: ModelSource | None
-    """Where the base model was found; None where it is not on this machine yet."""
+    """Location of the base model; None if it has not been downloaded yet."""
 
     opened: ModelLayers | None
-    """None only for ``validate``, where the base model is not on this machine."""
+    """None only in ``validate``, if the base model has not been downloaded."""
 
     @property
     def model(self) -> ModelLayers:
@@ -97,20 +97,20 @@ class Preflight:
 
 
 def run_preflight(config: TrainConfig, *, for_training: bool = True) -> Preflight:
-    """Check everything that the user gave, each part once, the cheap ones first.
+    """Check all input of the user once, cheap checks first.
 
     Args:
         config: the whole configuration.
-        for_training: refuse a configuration without images, and download a base model
-            that is not on this machine. Otherwise what is not set or not here is
-            passed over.
+        for_training: reject a configuration without images, and download a base model
+            that is not on this machine. Otherwise, settings and files that are missing
+            are skipped.
 
     Raises:
-        InputError: one sentence on what cannot work.
+        InputError: the input that cannot work.
     """
     if for_training and not config.concepts:
         raise ConfigError(
-            "concepts is not set; name a folder of captioned images to learn from."
+            "concepts is not set; name a folder of captioned images to train on."
         )
     check_hardware(config)
     check_quantization(config)
@@ -125,7 +125,7 @@ def run_preflight(config: TrainConfig, *, for_training: bool = True) -> Prefligh
     if for_training or source is not None:
         opened = _open_model(config, device, source)
     else:
-        # Layers are not known: the trial is on matrices alone.
+        # The layers are unknown: the trial only uses matrices.
         check_optimizer(config, device)
         opened = None
     return Preflight(train, validation, accelerator, source, opened)
@@ -134,7 +134,7 @@ def run_preflight(config: TrainConfig, *, for_training: bool = True) -> Prefligh
 def _open_model(
     config: TrainConfig, device: torch.device, source: ModelSource | None
 ) -> ModelLayers:
-    """Select the layers on a model without weights, and try the optimizer on them."""
+    """Select the layers on a model without weights, and test the optimizer on them."""
     family = open_family(config, device, source)
     skeleton = family.skeleton()
     targets = select_layers(
@@ -153,7 +153,7 @@ def _open_model(
 
 
 def _dimensions(config: TrainConfig, layers: Sequence[nn.Module]) -> set[int]:
-    """How many dimensions the trained tensors have: those of weights, 1 with DoRA."""
+    """Numbers of dimensions of the trained tensors; includes 1 with DoRA."""
     found = {layer.get_parameter("weight").dim() for layer in layers}
     return {*found, 1} if config.use_dora else found
 
@@ -178,58 +178,58 @@ def text_targets(config: TrainConfig, family: Family) -> dict[str, list[str]]:
 
 
 def report_files(found: Preflight) -> None:
-    """Print what the folders hold beside images with captions; not in ``validate``."""
+    """Print remarks on the folders' other files; not used by ``validate``."""
     train = found.train
     for remark in (*train.remarks, *found.validation.remarks):
         say(remark)
     if train.without_caption:
         say(
             f"{train.without_caption} of {len(train.images)} images have no "
-            f"caption (.txt); they are learned with an empty one."
+            f"caption (.txt); they are trained with an empty one."
         )
 
 
 @dataclasses.dataclass(frozen=True)
 class RunEstimate:
-    """What a run would learn from, and what it will take."""
+    """Images, layers and resources of a run."""
 
     images: int
     held_out: int
     without_caption: int
     left_out: tuple[str, ...]
-    """Images of either kind that cannot be used, each with its reason."""
+    """Training and validation images that cannot be used, each with its reason."""
 
     remarks: tuple[str, ...]
-    """Sentences on files that are passed over, masks and color profiles."""
+    """Messages on skipped files, masks and color profiles."""
 
     layers: int | None
-    """Layers that get a LoRA; None where the base model is not on this machine."""
+    """Number of layers with a LoRA; None if the base model is not on this machine."""
 
     memory: MemoryEstimate
     disk: DiskEstimate
     free: int
-    """Bytes free where the run writes."""
+    """Free bytes on the disk of the run."""
 
 
 def estimate_run(config: TrainConfig) -> RunEstimate:
     """Run the checks of ``train`` and estimate memory and disk.
 
-    Nothing is downloaded: a model on the hub that is not on this machine is taken for
-    one of the usual sizes of its family, and its own layers are not checked.
+    Nothing is downloaded: a hub model that is not on this machine is assumed to have
+    the usual sizes of its family, and its own layers are not checked.
 
     Raises:
-        InputError: one sentence on what cannot work.
+        InputError: the input that cannot work.
     """
     found = run_preflight(config, for_training=False)
-    train, held_out, source = found.train, found.validation, found.source
-    left_out = (*_left_out(config, train), *_left_out(config, held_out))
+    train, validation_set, source = found.train, found.validation, found.source
+    left_out = (*_left_out(config, train), *_left_out(config, validation_set))
     remarks = [
         *train.remarks,
-        *held_out.remarks,
-        *profile_remarks(p.path for p in (*train.images, *held_out.images)),
+        *validation_set.remarks,
+        *profile_remarks(p.path for p in (*train.images, *validation_set.images)),
     ]
     settings = part_settings(source) if source else usual_settings(config.model_type)
-    count = len(train.images) + len(held_out.images)
+    count = len(train.images) + len(validation_set.images)
     memory, disk = _estimates(config, settings, count)
     free = free_space(config.output_dir)
     if disk.total > free:
@@ -240,7 +240,7 @@ def estimate_run(config: TrainConfig) -> RunEstimate:
         )
     return RunEstimate(
         len(train.images),
-        len(held_out.images),
+        len(validation_set.images),
         train.without_caption,
         left_out,
         tuple(remarks),
@@ -252,7 +252,7 @@ def estimate_run(config: TrainConfig) -> RunEstimate:
 
 
 def _left_out(config: TrainConfig, scan: Scan) -> list[str]:
-    """Those that training would leave out, by their headers alone."""
+    """Images that training would skip, according to their headers."""
     _, broken = sizes_of(scan.images, buckets_of(config))
     found = [f"{path} ({reason})" for path, reason in broken.items()]
     check_some_readable(len(scan.images), found)

@@ -1,4 +1,4 @@
-"""Sample images during a run, and the grid of first and last ones."""
+"""Sample images during a run, and the grid of the first and last ones."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 __all__ = ["Sampler", "before_after_grid", "unique_titles"]
 
 _MARGIN = 8
-# Small images (the demo's have 64 px) are enlarged, so that captions fit beside them.
+# Small images (those of the demo have 64 px) are enlarged to make room for captions.
 _SHOWN_SIDE = 160
 
 
 class Sampler:
-    """The samples of a configuration, their prompts encoded once as far as that goes.
+    """Samples of a configuration, with prompts encoded once where possible.
 
     Args:
-        samples: what to make.
-        family: who makes them; its text encoders may be released afterwards.
-        store: where encoded prompts are kept.
-        resolution: side of samples that name none.
-        folder: where ``step-N-I.png`` goes.
-        encodes_text: encode prompts ahead; not where all text encoders are trained.
+        samples: the samples to generate.
+        family: generates them; its text encoders may be released afterwards.
+        store: cache of encoded prompts.
+        resolution: default side of samples, in pixels.
+        folder: folder for ``step-N-I.png``.
+        encodes_text: encode prompts in advance; not if all text encoders are trained.
     """
 
     def __init__(
@@ -65,11 +65,11 @@ class Sampler:
         return len(self.prompts)
 
     def _encoded(self, text: str) -> dict[str, Tensor]:
-        """As the text encoders of now say it."""
+        """Encode with the text encoders in their current state."""
         return self._family.encode_caption(text, self._known.get(text))
 
     def make(self, step: int) -> list[Path]:
-        """Make all samples with the model as it is, and save them.
+        """Generate all samples with the current model, and save them.
 
         Raises:
             OutputError: the folder cannot be written.
@@ -87,7 +87,7 @@ class Sampler:
         """Save the samples of two steps side by side as ``before_after.png``.
 
         Returns:
-            The file, or None where the images of one of the steps are missing.
+            The file, or None if the images of one of the steps are missing.
         """
         first, last = self._images_of(before), self._images_of(after)
         if not first or not last:
@@ -148,7 +148,7 @@ def before_after_grid(
 
 
 def unique_titles(texts: Sequence[str]) -> list[str]:
-    """Number repeated texts; a number that gives another text of the list is skipped.
+    """Number repeated texts; a number that would duplicate another text is skipped.
 
     >>> unique_titles(["a cat", "a cat", "a cat (2)"])
     ['a cat', 'a cat (3)', 'a cat (2)']
@@ -186,7 +186,7 @@ def _request(
 
 
 def _save(image: Image.Image, path: Path) -> None:
-    # The suffix must stay .png for Pillow to know the format.
+    # Pillow derives the format from the suffix, so it must stay .png.
     temporary = path.with_name(f".{path.name}")
     try:
         image.save(temporary)

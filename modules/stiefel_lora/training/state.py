@@ -1,4 +1,4 @@
-"""The parts of a run that move, and the loss that moves them."""
+"""State of a run that changes during training, and its loss."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ __all__ = ["TrainingState"]
 
 @dataclasses.dataclass
 class TrainingState:
-    """The parts that move during training."""
+    """The parts of a run that change during training."""
 
     family: Family
     accelerator: Accelerator
     model: nn.Module
-    """All that is trained: the denoiser, or its parts by their names in files."""
+    """Everything that is trained: the denoiser, or parts by their names in files."""
 
     denoiser: nn.Module
     """The denoiser, prepared for mixed precision."""
@@ -52,7 +52,7 @@ class TrainingState:
     validation: Validation | None
     sampler: Sampler
     average: MovingAverage | None = None
-    """What is measured, shown and written in place of the trained LoRA."""
+    """Moving average used for validation, samples and files instead of the LoRA."""
 
     @property
     def constrained(self) -> bool:
@@ -61,7 +61,7 @@ class TrainingState:
 
     @property
     def component(self) -> str | None:
-        """Name of the only part that is trained; None where pairs begin with theirs."""
+        """Name of the only trained part; None if pair names begin with their part."""
         return self.family.component if self.model is self.denoiser else None
 
     def rate_tags(self) -> list[str]:
@@ -78,29 +78,29 @@ class TrainingState:
 
     @property
     def parameters(self) -> list[nn.Parameter]:
-        """What is trained."""
+        """Trainable parameters."""
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
     @functools.cached_property
     def adapters(self) -> dict[str, nn.Parameter]:
-        """What peft added to the model, by name; LoI's frozen offset is among it."""
+        """Parameters that peft added to the model, by name, including LoI's offset."""
         return lora_parameters(self.model)
 
     def effective_update(self) -> EffectiveUpdate:
-        """What the layers move by; ranks are those of its pairs."""
+        """Effective update of the layers; ranks are those of its pairs."""
         return effective_update(self.model, self.pairs)
 
     def averaged(self) -> contextlib.AbstractContextManager[None]:
-        """Compute with the average for a while; without one as ``evaluated`` does."""
+        """Use the average temporarily; without one, the same as ``evaluated``."""
         average = self.average
         return self.evaluated() if average is None else average.applied()
 
     def evaluated(self) -> contextlib.AbstractContextManager[None]:
-        """Compute for a while with the weights that the optimizer means to be used."""
+        """Use the optimizer's evaluation weights temporarily."""
         return in_eval_mode(self.optimizer.optimizer)
 
     def loss(self, visits: Iterable[Visit], noise: NoiseSource) -> Tensor:
-        """Mean loss of a batch of images, with noise and timesteps drawn for it."""
+        """Mean loss of a batch, with noise and timesteps drawn for it."""
         with self.accelerator.autocast():
             batch = batch_with_text(self.images, list(visits), self.family)
         drawn, timesteps = noise.draw(batch["latents"])

@@ -47,15 +47,15 @@ def train(config: TrainConfig, resume: str | Path | None = None) -> TrainResult:
 
     Args:
         config: the whole configuration, paths absolute.
-        resume: ``"last"``, a run folder or a checkpoint folder to go on from. Without
-            it a new run folder is made; an older one is never written into.
+        resume: ``"last"``, or a run folder or checkpoint folder to resume from. Without
+            it, a new run folder is created; an existing one is never written into.
 
     Returns:
-        Where everything is. ``interrupted`` tells a run that was stopped and saved.
+        Paths and figures; ``interrupted`` is true for a run that was stopped and saved.
 
     Raises:
-        InputError: what was given cannot work; raised before anything expensive.
-        TrainingError: NaN or infinity, or no memory left.
+        InputError: an input that cannot work; raised before anything expensive.
+        TrainingError: NaN or infinity, or out of memory.
     """
     started = datetime.datetime.now(datetime.timezone.utc)
     clock = time.monotonic()
@@ -66,18 +66,19 @@ def train(config: TrainConfig, resume: str | Path | None = None) -> TrainResult:
         return _new_run(config, inputs, identity, started, clock)
     folder, named = find_run(config, resume)
     with hold_run(folder.root, needed=False):
-        # Only with the lock: what looks left over may be half-written by its owner.
+        # Only with the lock: files that look left over may be half-written by its
+        # owner.
         remove_leftovers(folder.checkpoints)
         path, checkpoint = (
             (named, load_checkpoint(named)) if named else read_latest(folder)
         )
-        # Refusals come before the model is loaded, which takes long.
+        # Errors come before the model is loaded, which takes long.
         check_identity(checkpoint.identity, identity, path)
         check_steps(config, path, checkpoint)
         folder.make_parts()
-        for sentence in changes_since(checkpoint, inputs.train, inputs.validation):
-            say(sentence)
-        say(f"Going on from {path}, step {checkpoint.step} of {config.steps}.")
+        for message in changes_since(checkpoint, inputs.train, inputs.validation):
+            say(message)
+        say(f"Resuming from {path}, step {checkpoint.step} of {config.steps}.")
         run = Run(config, inputs, identity, folder, (path, checkpoint))
         return run.execute(started, clock)
 
@@ -96,7 +97,7 @@ def _new_run(
         try:
             run.prepare()
         except (InputError, TrainingError):
-            # Nothing was trained: no empty folder stays behind to take the name.
+            # Nothing was trained: no empty folder must stay behind and take the name.
             run.close()
             shutil.rmtree(folder.root, ignore_errors=True)
             raise
@@ -123,7 +124,7 @@ class Run:
         self.state: TrainingState | None = None
 
     def prepare(self) -> TrainingState:
-        """Open the sinks, encode images, load the model; a new run starts."""
+        """Open the sinks, encode images and load the model of a new run."""
         jsonl = JsonlSink(self.folder.events_file)
         self.sink = SinkGroup([jsonl])
         if self.resume is None:
@@ -165,7 +166,7 @@ class Run:
         self.sink.close()
 
     def execute(self, started: datetime.datetime, clock: float) -> TrainResult:
-        """Train, write the LoRA files and sum up."""
+        """Train, write the LoRA files and return the result."""
         state = self.state or self.prepare()
         monitor = Monitor(
             state.effective_update,
@@ -209,9 +210,9 @@ class Run:
     def _restore(
         self, loop: Loop, monitor: Monitor, path: Path, checkpoint: Checkpoint
     ) -> None:
-        """Go on from a checkpoint; the folder changes only when all of it fits."""
+        """Resume from a checkpoint; the folder changes only if all of it fits."""
         loop.restore(checkpoint, path)
-        # Compared before ``_write_config`` below replaces the older settings.
+        # Compared before ``_write_config`` below replaces the old settings.
         changed = self._changed()
         moved = loop.begin_branch(checkpoint, path)
         self._write_config()
@@ -263,10 +264,10 @@ class Run:
             unreadable=tuple(state.images.unreadable),
             wall_seconds=time.monotonic() - clock,
         )
-        self._say_goodbye(result)
+        self._report_end(result)
         return result
 
-    def _say_goodbye(self, result: TrainResult) -> None:
+    def _report_end(self, result: TrainResult) -> None:
         kind = "stop" if result.interrupted else "end"
         self.sink.event(
             kind,
@@ -283,34 +284,34 @@ class Run:
         )
         if result.stopped_early:
             say(
-                f"Ended after step {result.step} of {self.config.steps}: the held-out "
-                f"loss was lowest after step {result.best_step}, whose LoRA is "
-                f"{self.folder.root.name}-best."
+                f"Ended after step {result.step} of {self.config.steps}: the "
+                f"validation loss was lowest after step {result.best_step}, whose LoRA "
+                f"is {self.folder.root.name}-best."
             )
         if result.interrupted:
             root = self.folder.root
             say(
                 f"Stopped after step {result.step} of {self.config.steps} and saved. "
-                f'Go on with: stiefel-lora train "{self.folder.config_file}" '
+                f'Resume with: stiefel-lora train "{self.folder.config_file}" '
                 f'--resume "{root}"'
             )
         for path in result.lora_files:
             say(f"LoRA: {path}")
 
     def _changed(self) -> dict[str, str]:
-        """Settings that differ from those of before, also said."""
+        """Settings that differ from the earlier ones; prints them."""
         try:
             before = json.loads(read_text(self.folder.config_file))
             changed = changed_settings(before, json.loads(dump_full(self.config)))
         except (OSError, ValueError, TypeError):
             say(
-                f"{self.folder.config_file} cannot be read, so settings that differ "
-                f"from before are not known; it is written again."
+                f"{self.folder.config_file} cannot be read, so changed settings are "
+                f"unknown; it is written again."
             )
             return {}
         if changed:
             what = ", ".join(f"{key} {value}" for key, value in changed.items())
-            say(f"Settings that differ from before: {what}.")
+            say(f"Changed settings: {what}.")
         return changed
 
     def _write_config(self) -> None:

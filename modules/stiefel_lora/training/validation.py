@@ -1,4 +1,4 @@
-r"""The loss on images that are never learned from, comparable between all runs.
+r"""Loss on images that are never trained on, comparable between all runs.
 
 Image i is measured at K timesteps, one in each of K equal parts of the range
 (:math:`t_k = \lfloor (k + u_{ik}) T / K \rfloor`), with noise of its own. Both come
@@ -22,18 +22,18 @@ from .loss.text_batch import batch_with_text
 
 __all__ = ["Validation"]
 
-# Any constant does; it only has to stay, so that old and new numbers compare.
+# Any constant works, but it must not change, so that losses stay comparable.
 _SEED = 1_000_003
 
 
 class Validation:
-    """Held-out images with their fixed noise and timesteps.
+    """Validation images with their fixed noise and timesteps.
 
     Args:
-        images: the held-out set.
-        family: whose loss it is.
+        images: the validation set.
+        family: computes the loss.
         timesteps_per_picture: K.
-        batch_size: measurements that go through the model together.
+        batch_size: number of measurements that go through the model together.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Validation:
             )
 
     def _jobs(self) -> Iterator[list[tuple[int, int]]]:
-        """Pairs of image and number of its timestep; images of one size a batch."""
+        """Pairs of image and timestep index; all images of a batch have one size."""
         sizes = self._images.sizes
         by_size = sorted(range(len(sizes)), key=sizes.__getitem__)
         for _, images in itertools.groupby(by_size, key=sizes.__getitem__):

@@ -1,9 +1,9 @@
 """Checkpoints of a run, and an exact resume from one.
 
-``checkpoint`` is the format on disk, ``snapshot`` moves a state into it and back,
-``keeper`` writes and removes them, ``branches`` holds what a resume leaves behind,
-``resume`` finds where to start, ``identity`` and ``image_changes`` compare a checkpoint
-with the run that resumes from it.
+``checkpoint`` is the format on disk, ``snapshot`` converts between it and the state,
+``keeper`` writes and removes checkpoints, ``branches`` handles those that a resume
+abandons, ``resume`` finds the one to start from, ``identity`` and ``image_changes``
+compare a checkpoint with the run that resumes from it.
 """
 
 from __future__ import annotations

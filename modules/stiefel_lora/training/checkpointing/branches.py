@@ -1,8 +1,8 @@
-"""Which checkpoints of a run came before which, and what a resume leaves behind.
+"""Branches of the checkpoints of a run, and files that a resume abandons.
 
 A run that is resumed from an older checkpoint branches there. Later checkpoints belong
-to a branch that is abandoned: they are moved out of the way with the files that were
-written after that step, so that the folder holds one branch at a time.
+to an abandoned branch: they are moved away with the files that were written after that
+step, so that the folder contains one branch at a time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["Branch", "last_written", "move_aside"]
 
 @dataclasses.dataclass(frozen=True)
 class Branch:
-    """The branch that a checkpoint is on, and those it grew out of."""
+    """The branch of a checkpoint, and the branches before it."""
 
     name: str = ""
     """Empty for the first one."""
@@ -37,7 +37,7 @@ class Branch:
         return any(name == other.name and step <= last for name, last in self.parents)
 
     def shared_with(self, step: int, other: Branch) -> int:
-        """Last step that the checkpoint ``step`` of this has in common with ``other``.
+        """Last step that checkpoint ``step`` of this branch shares with ``other``.
 
         >>> fork = Branch().fork(4)
         >>> Branch().shared_with(8, fork), Branch().shared_with(2, fork)
@@ -54,21 +54,21 @@ class Branch:
         return shared
 
     def fork(self, step: int) -> Branch:
-        """Begin another branch after ``step`` of this one."""
-        # Not from the seeded generators, whose numbers belong to the training.
+        """Start another branch after ``step`` of this one."""
+        # Not from the seeded generators, which belong to the training.
         return Branch(secrets.token_hex(4), (*self.parents, (self.name, step)))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, which ``from_json`` reads."""
+        """Convert to plain values for ``from_json``."""
         return {"name": self.name, "parents": [list(p) for p in self.parents]}
 
     @classmethod
     def from_json(cls, data: Any) -> Branch:
-        """Read what ``to_json`` gave; None, from older checkpoints, is the first.
+        """Parse a result of ``to_json``; None, from older checkpoints, is the first.
 
         Raises:
-            TypeError: not such data.
-            ValueError: not such data.
+            TypeError: invalid data.
+            ValueError: invalid data.
         """
         if data is None:
             return cls()
@@ -82,7 +82,7 @@ class Branch:
 
 
 def last_written(folder: RunFolder) -> Path | None:
-    """Path of the checkpoint that the run wrote last, by its events."""
+    """Path of the checkpoint that the run wrote last, according to its events."""
     names = [
         Path(str(event["values"].get("path"))).name
         for event in current_events(folder.events_file)
@@ -97,18 +97,18 @@ def move_aside(
     """Move checkpoints of an abandoned branch, and files written after ``shared``.
 
     Args:
-        folder: of the run.
-        checkpoints: what to move, the last one first: should the process die in
-            between, those that are left are the beginning of that branch.
-        step: where the run branches; it names the new folder.
-        shared: LoRA files and samples of later steps go along. Below ``step`` where the
-            run returns to a branch that it had left.
+        folder: folder of the run.
+        checkpoints: checkpoints to move, the last one first: if the process dies in
+            between, the remaining ones are the beginning of that branch.
+        step: step at which the run branches; part of the new folder's name.
+        shared: LoRA files and samples of later steps are moved, too. Below ``step`` if
+            the run returns to a branch that it had left.
 
     Returns:
-        The new folder in ``abandoned``, and the former paths of what was moved.
+        The new folder in ``abandoned``, and the former paths of the moved files.
 
     Raises:
-        OutputError: it cannot be moved.
+        OutputError: they cannot be moved.
     """
     # Read before anything is marked as abandoned.
     files = list(_files_after(folder, shared))
@@ -135,7 +135,7 @@ def _files_after(folder: RunFolder, step: int) -> Iterator[Path]:
         place = {"lora": folder.lora, "sample": folder.samples}.get(event["type"])
         names = event["values"].get("files")
         if place is not None and isinstance(names, list):
-            # A name alone: an edited file of events leads nowhere else.
+            # A bare name: an edited events file must not lead to other folders.
             written |= {place / Path(str(name)).name: event["step"] for name in names}
     for path, last in written.items():
         if last > step and path.is_file():

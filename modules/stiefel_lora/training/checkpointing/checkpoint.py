@@ -1,8 +1,8 @@
-"""Checkpoints that are whole or not there, and from which a run goes on exactly.
+"""Checkpoints that are complete or absent, and from which a run resumes exactly.
 
-``step-N/`` holds ``lora.safetensors`` (factors, float32), with EMA ``ema.safetensors``
-(their averages), ``optimizer.pt`` and ``training.pt`` (read back with
-``weights_only=True``: no code is run), and ``state.json`` with what the run is, the
+``step-N/`` contains ``lora.safetensors`` (factors, float32), with EMA
+``ema.safetensors`` (their averages), ``optimizer.pt`` and ``training.pt`` (loaded with
+``weights_only=True``: no code is run), and ``state.json`` with the run's identity, the
 branch (see ``branches``) and a checksum of each file. It is written under a temporary
 name and renamed at the end.
 """
@@ -44,7 +44,7 @@ _FORMAT = 1
 _TEMPORARY = ".tmp"
 _AVERAGE = "ema.safetensors"
 _FACTORS = "lora.safetensors"
-# Files of states, and the keys that a resume reads in them.
+# Files of states, and the keys that a resume needs from them.
 _PARTS = {
     "optimizer.pt": {"state", "param_groups"},
     "training.pt": {"rng", "noise", "scaler", "smooth_loss"},
@@ -53,7 +53,7 @@ _PARTS = {
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """Everything that an exact resume takes."""
+    """Everything that an exact resume needs."""
 
     step: int
     """Optimizer steps done."""
@@ -62,7 +62,7 @@ class Checkpoint:
     """Images taken from the data order."""
 
     identity: dict[str, Any]
-    """What this run is: a checkpoint of another one is refused."""
+    """Identity of the run; a checkpoint of another run is rejected."""
 
     factors: dict[str, Tensor]
     """LoRA factors by parameter name."""
@@ -77,14 +77,14 @@ class Checkpoint:
     """EMA of the factors by parameter name; empty without one."""
 
     branch: Branch = dataclasses.field(default_factory=Branch)
-    """Which checkpoints of the run come before this one."""
+    """Branch, which determines the run's checkpoints before this one."""
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
-    """Write ``folder/step-N`` and remove all but the ``keep`` latest.
+    """Write ``folder/step-N`` and remove all except for the ``keep`` latest.
 
     Raises:
-        OutputError: disk full or not writable; older checkpoints stay as they are.
+        OutputError: disk full or not writable; older checkpoints are unchanged.
     """
     target = folder / f"step-{checkpoint.step}"
     temporary = folder / f".{target.name}{_TEMPORARY}"
@@ -97,7 +97,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
         shutil.rmtree(temporary, ignore_errors=True)
         kept = list_checkpoints(folder)
         last = f"the last good one is {kept[-1]}" if kept else "there is none yet"
-        then = "go on with --resume" if kept else "start again"
+        then = "resume with --resume" if kept else "start again"
         raise OutputError(
             f"The checkpoint {target} cannot be written ({error.strerror}); {last}. "
             f"Make room on the disk and {then}."
@@ -116,18 +116,18 @@ def load_checkpoint(path: Path) -> Checkpoint:
         return _read(path)
     except MemoryError:
         raise
-    # Damaged bytes make the readers below raise nearly anything.
+    # With damaged bytes, the readers below can raise nearly anything.
     except Exception as error:
         raise CheckpointError(
             f"The checkpoint {path} is missing or damaged ({reason_of(error)}); resume "
-            f"from an older one beside it."
+            f"from an older one next to it."
         ) from error
 
 
 def is_on_branch(path: Path, last: Checkpoint) -> bool:
     """Return whether ``path`` is ``last`` or a checkpoint that came before it.
 
-    One that cannot be read is judged by its number.
+    One that cannot be read is judged by its step.
     """
     step = step_of(path)
     if step > last.step:
@@ -137,7 +137,7 @@ def is_on_branch(path: Path, last: Checkpoint) -> bool:
 
 
 def branch_of(path: Path) -> Branch | None:
-    """Branch of the checkpoint in ``path``; None where it cannot be read."""
+    """Branch of the checkpoint in ``path``; None if it cannot be read."""
     try:
         return _read_state(path).branch
     except (OSError, ValueError):
@@ -160,7 +160,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what a killed process left half-written; put back what it moved."""
+    """Remove half-written files of a killed process, and restore files it moved."""
     for older in folder.glob(f".step-*-older{_TEMPORARY}"):
         target = folder / older.name[1:].removesuffix(f"-older{_TEMPORARY}")
         if not target.exists():
@@ -171,7 +171,7 @@ def remove_leftovers(folder: Path) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class _State:
-    """What ``state.json`` holds, each part of its type."""
+    """Content of ``state.json``, with checked types."""
 
     step: int
     position: int
@@ -205,7 +205,7 @@ def _read_state(path: Path) -> _State:
         and min(state.step, state.position) >= 0
         and isinstance(state.identity, dict)
         and isinstance(state.files, dict)
-        # Names alone: a checkpoint reads its own files only.
+        # Bare names: a checkpoint must only read its own files.
         and all(Path(name).name == name for name in state.files)
         and path.name == f"step-{state.step}"
     )
@@ -247,7 +247,7 @@ def _part(name: str, data: dict[str, bytes]) -> dict[str, Any]:
         found = unpack_state(data[name])
     except MemoryError:
         raise
-    # torch's own sentence goes on to advise an unsafe way to read the file.
+    # torch's own message suggests an unsafe way to read the file.
     except Exception as error:
         raise ValueError(f"{name} is not as it was written") from error
     if not isinstance(found, dict) or not _PARTS[name] <= found.keys():
@@ -280,7 +280,7 @@ def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def _swap_in(temporary: Path, target: Path) -> None:
-    """Rename in one step; a checkpoint of the same step makes way first."""
+    """Rename in one step; a checkpoint of the same step is moved away first."""
     if target.exists():
         older = target.with_name(f".{target.name}-older{_TEMPORARY}")
         shutil.rmtree(older, ignore_errors=True)
@@ -289,7 +289,7 @@ def _swap_in(temporary: Path, target: Path) -> None:
         shutil.rmtree(older, ignore_errors=True)
     else:
         temporary.rename(target)
-    # Not every system can flush a folder (Windows); the rename itself is done.
+    # Some systems cannot flush a folder (Windows); the rename itself is done.
     with contextlib.suppress(OSError):
         handle = os.open(target.parent, os.O_RDONLY)
         try:
@@ -308,7 +308,7 @@ def _remove_old(folder: Path, keep: int) -> None:
 
 
 def pack_state(value: dict[str, Any]) -> bytes:
-    """Bytes of a state dict as a checkpoint holds them."""
+    """Serialize a state dict as in a checkpoint."""
     # To memory first: torch's own file writer hides the reason of a full disk.
     buffer = io.BytesIO()
     torch.save(value, buffer)
@@ -316,8 +316,8 @@ def pack_state(value: dict[str, Any]) -> bytes:
 
 
 def unpack_state(data: bytes) -> dict[str, Any]:
-    """Read what ``pack_state`` returned, on the CPU; no code is run."""
+    """Load a result of ``pack_state`` on the CPU; no code is run."""
     with warnings.catch_warnings():
-        # torch remarks on damaged bytes before it raises.
+        # torch warns about damaged bytes before it raises.
         warnings.simplefilter("ignore")
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)

@@ -1,4 +1,4 @@
-"""What makes two runs the same for a checkpoint, and the sentence when they are not."""
+"""Identity of a run for its checkpoints, and the error when identities differ."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _WORDS = {
     "optimizer": "optimizer",
     "options": "optimizer options",
 }
-# The base model is compared by its fingerprint, wherever its files are.
+# The base model is compared by its fingerprint, independent of the location.
 _INNOCENT = {*NOTES_AND_PLACES, "allow_pickled_weights", *MODEL_SETTINGS}
 
 
@@ -44,7 +44,7 @@ def run_identity(
         "base_model": family.base_fingerprint[:12],
         "rank": config.lora_rank,
         "alpha": config.resolved_alpha,
-        # None where nothing is set, as in checkpoints from before there were patterns.
+        # None if nothing is set, as in checkpoints from before there were patterns.
         "rank_pattern": config.rank_pattern or None,
         "conv_rank": config.conv_rank,
         "init": config.lora_init,
@@ -57,16 +57,16 @@ def run_identity(
 
 
 def _text_identity(config: TrainConfig, family: Family) -> list[str] | None:
-    """None where no text encoder is trained, as in older checkpoints."""
+    """None if no text encoder is trained, as in older checkpoints."""
     trained = [*config.text_encoder_rates]
     return [*trained, family.text_fingerprint[:12]] if trained else None
 
 
 def check_identity(found: dict[str, Any], own: dict[str, Any], path: Path) -> None:
-    """Refuse a checkpoint of another run.
+    """Reject a checkpoint of another run.
 
     Raises:
-        CheckpointError: what differs, on both sides.
+        CheckpointError: the difference, with both values.
     """
     for key, value in own.items():
         if found.get(key) != value:

@@ -1,7 +1,7 @@
-"""What became of a run's images between a checkpoint and the resume from it.
+"""Changes of a run's images between a checkpoint and the resume from it.
 
 The order of images is a function of their number, repeats and buckets (``data.order``),
-so it is another one when images come or go; the run goes on, but not as it would have.
+so it changes when images are added or removed; the run continues, but differently.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["changes_since", "image_changes", "images_of"]
 Listing = dict[str, list[Any]]
 """Number of the concept and path in it -> sizes of files in bytes, hash of captions."""
 
-# Files of one kind that a sentence names.
+# Maximum number of files of one kind in a message.
 _SHOWN = 3
 
 
@@ -35,18 +35,18 @@ def images_of(train: Scan, validation: Scan) -> dict[str, Listing]:
 
 
 def changes_since(checkpoint: Checkpoint, train: Scan, validation: Scan) -> list[str]:
-    """Sentences of ``image_changes`` for a resume."""
+    """Messages of ``image_changes`` for a resume."""
     before = checkpoint.training.get("images")
     return image_changes(before, images_of(train, validation), checkpoint.step)
 
 
 def image_changes(before: Any, now: dict[str, Listing], step: int) -> list[str]:
-    """Sentences on what changed since a checkpoint, and what that means.
+    """Describe the changes since a checkpoint, and their consequences.
 
     Args:
-        before: what ``images_of`` returned then; None in older checkpoints.
-        now: what it returns now.
-        step: of the checkpoint.
+        before: earlier result of ``images_of``; None in older checkpoints.
+        now: its current result.
+        step: step of the checkpoint.
     """
     if not isinstance(before, dict):
         return []
@@ -77,7 +77,7 @@ def _listing(scan: Scan) -> Listing:
 
 
 def _bytes(image: CaptionedImage) -> list[int]:
-    """Sizes of the image and of its mask, -1 for what is not there."""
+    """Sizes of the image and of its mask, -1 if missing."""
 
     def size(path: Path | None) -> int:
         try:
@@ -99,8 +99,8 @@ def _differences(before: Listing, now: Listing) -> Iterator[tuple[str, str]]:
     words = {
         "added": "added",
         "removed": "removed",
-        "captions": "with other captions",
-        "content": "with another content or mask",
+        "captions": "with changed captions",
+        "content": "with changed content or mask",
     }
     for kind, names in kinds.items():
         if names:
@@ -114,16 +114,16 @@ def _shown(names: Sequence[str]) -> str:
 
 def _meaning(key: str, kinds: set[str], step: int) -> str:
     if key != "concepts":
-        return f"Validation losses before and after step {step} do not compare."
+        return f"Validation losses before and after step {step} are not comparable."
     if kinds & {"added", "removed"}:
         return (
-            f"After step {step} the order is that of the images as they are now: in "
-            f"the pass that was interrupted some come up twice and others not at all, "
-            f"and the run does not end as one that was never stopped."
+            f"After step {step}, the order is that of the current images: in the "
+            f"interrupted epoch, some are used twice and others not at all, and the "
+            f"result differs from that of a run that was never stopped."
         )
     if "content" in kinds:
         return (
-            f"The order stays, unless an image moves to another bucket; after step "
-            f"{step} the images are learned as they are now."
+            f"The order is unchanged, unless an image moves to another bucket; after "
+            f"step {step}, the current images are used."
         )
-    return f"The order stays; after step {step} the new captions are learned."
+    return f"The order is unchanged; after step {step}, the new captions are used."

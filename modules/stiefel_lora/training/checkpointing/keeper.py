@@ -1,4 +1,4 @@
-"""Keeps the checkpoints of a run: writes them, finds the last good one."""
+"""Writing and removing the checkpoints of a run, and finding the last good one."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class CheckpointKeeper:
     """Saves a run's state, unless it is not finite.
 
     Args:
-        config: how many checkpoints stay.
-        state: whose state it is.
+        config: configuration with the number of checkpoints to keep.
+        state: the state to save.
         folder: the run's folder.
-        sink: is told of every checkpoint.
-        identity: what this run is.
-        images: what it learns from, for a later resume to compare with.
+        sink: receives an event for every checkpoint.
+        identity: identity of this run.
+        images: its images, for comparison in a later resume.
     """
 
     def __init__(
@@ -56,10 +56,10 @@ class CheckpointKeeper:
         self._identity = identity
         self._images = images
         self.latest: Path | None = None
-        """The latest one that this process wrote or went on from."""
+        """Latest checkpoint that this process wrote or resumed from."""
 
         self.branch = Branch()
-        """The branch that the next ones are on."""
+        """Branch of the next checkpoints."""
 
     @property
     def latest_step(self) -> int | None:
@@ -69,13 +69,13 @@ class CheckpointKeeper:
         return step_of(self.latest)
 
     def begin_branch(self, path: Path, checkpoint: Checkpoint) -> list[Path]:
-        """Go on from a checkpoint; what came after it is moved aside, and said.
+        """Resume from a checkpoint; later ones are moved aside, with a message.
 
         Returns:
-            Former paths of what was moved.
+            Former paths of the files that were moved.
 
         Raises:
-            OutputError: it cannot be moved.
+            OutputError: they cannot be moved.
         """
         self.latest, self.branch = path, checkpoint.branch
         others = [
@@ -85,13 +85,13 @@ class CheckpointKeeper:
         ]
         if not others:
             # A process that was killed between moving them and its first checkpoint
-            # left no trace of its branch but what it moved.
+            # left no trace of its branch except for the moved files.
             if _continues_elsewhere(self._folder, checkpoint):
                 self.branch = checkpoint.branch.fork(checkpoint.step)
             return []
         shared, latest = checkpoint.step, last_written(self._folder)
-        # Files in the folder are of that branch: it may have left the one that is
-        # resumed before this step.
+        # Files in the folder belong to the latest branch, which may have split off
+        # before this step.
         if latest in others and (left := branch_of(latest)):
             shared = checkpoint.branch.shared_with(checkpoint.step, left)
         place, moved = move_aside(self._folder, others, checkpoint.step, shared)
@@ -110,13 +110,13 @@ class CheckpointKeeper:
         Args:
             step: optimizer steps done.
             position: images taken from the data order.
-            figures: the loop's own.
+            figures: numbers of the loop.
 
         Raises:
-            NonFiniteError: there is nothing good to save.
+            NonFiniteError: the state is not finite.
             OutputError: the disk is full; older checkpoints stay.
         """
-        # A checkpoint of NaN would become the last good one, and push good ones out.
+        # A checkpoint with NaN would become the last good one and replace good ones.
         check_blocks(self._state.adapters, step=step, last=self.last_good())
         figures = {**figures, "images": self._images}
         snapshot = take_snapshot(self._state, step, position, self._identity, figures)
@@ -128,10 +128,10 @@ class CheckpointKeeper:
         return self.latest
 
     def check(self, value: float, what: str, step: int) -> None:
-        """Stop a run whose loss or gradient norm is not a number.
+        """Stop a run whose loss or gradient norm is not finite.
 
         Raises:
-            NonFiniteError: ``value`` is NaN or infinite; names the last good one.
+            NonFiniteError: ``value`` is NaN or infinite; contains the last good one.
         """
         check_finite(
             value,
@@ -143,7 +143,7 @@ class CheckpointKeeper:
         )
 
     def last_good(self) -> Path | None:
-        """The latest checkpoint on the disk, None without one."""
+        """Latest checkpoint on disk, or None."""
         kept = list_checkpoints(self._folder.checkpoints)
         return kept[-1] if kept else None
 

@@ -1,4 +1,4 @@
-"""Find the checkpoint that a run shall go on from."""
+"""Search for the checkpoint to resume from."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ __all__ = ["check_steps", "find_run", "read_latest"]
 
 
 def find_run(config: TrainConfig, resume: str | Path) -> tuple[RunFolder, Path | None]:
-    """Folder of the run to go on with, and the checkpoint if one was named.
+    """Find the run folder to resume, and the checkpoint if one was named.
 
-    Nothing is read or tidied there yet: another process may be writing.
+    Nothing is read or cleaned up there yet: another process may be writing.
 
     Args:
-        config: names the run for ``"last"``: the newest run folder that has a
+        config: determines the run for ``"last"``: its newest run folder that has a
             checkpoint.
         resume: ``"last"``, a run folder, or a folder ``step-N`` in its checkpoints.
 
     Raises:
-        CheckpointError: there is none.
+        CheckpointError: there is no such checkpoint.
     """
     if str(resume) == "last":
         for folder in existing_run_folders(config.output_dir, config.run_name):
@@ -58,7 +58,7 @@ def find_run(config: TrainConfig, resume: str | Path) -> tuple[RunFolder, Path |
 
 
 def _run_of(path: Path) -> RunFolder:
-    """Give the run of a checkpoint by its place."""
+    """Find the run of a checkpoint by its location."""
     root = path.parent.parent
     _refuse_abandoned(root)
     if path.parent.name != "checkpoints" or not re.fullmatch(r"step-\d+", path.name):
@@ -73,14 +73,14 @@ def _refuse_abandoned(root: Path) -> None:
     run = RunFolder(root.parent.parent)
     if root.parent == run.abandoned and run.checkpoints.is_dir():
         raise CheckpointError(
-            f"{root} holds a branch that the run left when it was resumed from an "
+            f"{root} contains a branch that the run left when it was resumed from an "
             f"older checkpoint. Move its checkpoints back to {run.checkpoints}, then "
             f"resume from there."
         )
 
 
 def check_steps(config: TrainConfig, path: Path, checkpoint: Checkpoint) -> None:
-    """Refuse a run that would end before the checkpoint it is resumed from.
+    """Reject a run that would end before the checkpoint it resumes from.
 
     Raises:
         CheckpointError: ``steps`` is lower than the checkpoint's.
@@ -94,7 +94,7 @@ def check_steps(config: TrainConfig, path: Path, checkpoint: Checkpoint) -> None
 
 
 def read_latest(folder: RunFolder) -> tuple[Path, Checkpoint]:
-    """The run's latest checkpoint that is not damaged.
+    """Find the run's latest checkpoint that is not damaged.
 
     Raises:
         CheckpointError: there is none.

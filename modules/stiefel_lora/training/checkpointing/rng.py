@@ -1,4 +1,4 @@
-"""States of all global random generators, in a form that needs no pickle to read."""
+"""States of all global random generators, in a format that needs no pickle."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def capture_rng() -> dict[str, Any]:
 
 
 def restore_rng(states: dict[str, Any]) -> None:
-    """Go on from what ``capture_rng`` returned."""
+    """Restore a result of ``capture_rng``."""
     version, state, gauss = states["python"]
     random.setstate((version, tuple(state), gauss))
     kind, keys, position, has_gauss, cached = states["numpy"]

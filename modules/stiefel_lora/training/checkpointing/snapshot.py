@@ -1,4 +1,4 @@
-"""Between the moving parts of a run and a checkpoint, both ways, to the bit."""
+"""Conversion between the state of a run and a checkpoint, exact in both directions."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def take_snapshot(
     identity: dict[str, Any],
     figures: dict[str, Any],
 ) -> Checkpoint:
-    """Everything that an exact resume takes, after ``step`` optimizer steps.
+    """Collect everything that an exact resume needs after ``step`` optimizer steps.
 
-    ``figures`` are the loop's own: numbers, texts, lists and dicts of them.
+    ``figures`` belong to the loop: numbers, texts, lists and dicts of them.
     """
     scaler = state.accelerator.scaler
     return Checkpoint(
@@ -48,14 +48,14 @@ def take_snapshot(
 
 
 def restore(state: TrainingState, checkpoint: Checkpoint, path: Path) -> None:
-    """Set all parts to where ``checkpoint`` left them.
+    """Restore all parts from ``checkpoint``.
 
-    Learning rates of this run win over those in the checkpoint.
+    Learning rates of this run take precedence over those in the checkpoint.
 
     Args:
-        state: built from the same configuration.
-        checkpoint: what ``take_snapshot`` returned.
-        path: where it came from, for sentences.
+        state: state built from the same configuration.
+        checkpoint: result of ``take_snapshot``.
+        path: its path, for messages.
 
     Raises:
         CheckpointError: the parts do not fit.
@@ -68,20 +68,20 @@ def restore(state: TrainingState, checkpoint: Checkpoint, path: Path) -> None:
     _set_schedule(state.scheduler, checkpoint.step, rates)
     if state.average is not None:
         if not checkpoint.average:
-            say(f"{path} holds no EMA; it starts again at step {checkpoint.step}.")
+            say(f"{path} contains no EMA; it starts again at step {checkpoint.step}.")
         with fitting(path, "EMA"):
             state.average.restore(checkpoint.average)
     with fitting(path, "state of random numbers and gradient scaler"):
         state.noise.restore(training["noise"])
         if state.accelerator.scaler is not None and training["scaler"]:
             state.accelerator.scaler.load_state_dict(training["scaler"])
-        # Last: nothing that is restored above may shift them.
+        # Last: restoring the other parts may draw random numbers.
         restore_rng(training["rng"])
 
 
 @contextlib.contextmanager
 def fitting(path: Path, part: str) -> Iterator[None]:
-    """Restore a part of a checkpoint, whose content may be anything.
+    """Restore a part of a checkpoint with unchecked content.
 
     Raises:
         CheckpointError: it does not fit.
@@ -100,7 +100,7 @@ def fitting(path: Path, part: str) -> Iterator[None]:
 def _set_schedule(
     scheduler: torch.optim.lr_scheduler.LambdaLR, step: int, rates: list[float]
 ) -> None:
-    """Rates are a pure function of the step, so they are set, not loaded."""
+    """Set rates instead of loading them: they are a pure function of the step."""
     scheduler.last_epoch = step
     scheduler.base_lrs = [*rates]
     groups = scheduler.optimizer.param_groups

@@ -1,4 +1,4 @@
-"""What a run measures and shows beside training itself."""
+"""Measurements and samples of a run besides training itself."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ __all__ = ["Monitor"]
 
 
 class Monitor:
-    """Ranks, held-out loss and samples: measured, sent to the sinks, remembered.
+    """Measures ranks and validation loss, generates samples, and logs all of it.
 
     Args:
-        update: gives what the layers move by now.
+        update: returns the effective update.
         constrained: blocks whose B the optimizer keeps orthonormal.
-        validation: None for a run without held-out images.
-        sampler: makes no images when the configuration has none.
-        sink: where everything goes.
-        averaged: context in which the model computes with the average; losses and
-            samples are measured in it, ranks are those of what is trained.
+        validation: None for a run without validation images.
+        sampler: generates no images if the configuration has none.
+        sink: receives all results.
+        averaged: context in which the model uses the average; losses and samples are
+            computed in it, ranks are those of the trained LoRA.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Monitor:
         self._columns: dict[int, list[float]] = {}
         self.ranks: RankReport | None = None
         self.losses: dict[int, float] = {}
-        """Held-out loss by step."""
+        """Validation loss by step."""
 
     def measure_ranks(self, step: int) -> None:
         """Measure and log the rank of every block."""
@@ -74,7 +74,7 @@ class Monitor:
         self._sink.image("effective_rank/blocks_over_time", step, image)
 
     def validate(self, denoiser: nn.Module, step: int) -> float | None:
-        """Measure the held-out loss; None without held-out images."""
+        """Measure the validation loss; None without validation images."""
         if self._validation is None:
             return None
         with self._averaged():
@@ -86,7 +86,7 @@ class Monitor:
         return loss
 
     def sample(self, step: int) -> None:
-        """Make and show the sample images; nothing without samples."""
+        """Generate and log the samples; does nothing without samples."""
         if not len(self._sampler):
             return
         with self._averaged():
@@ -101,7 +101,7 @@ class Monitor:
         return self._sampler.grid(0, step)
 
     def restore(self, folder: RunFolder, step: int) -> None:
-        """Remember what an earlier process measured up to ``step``."""
+        """Load the measurements of earlier processes up to ``step``."""
         ranks = {
             tag_of("effective_rank", pair.name): pair.rank
             for pair in self._update().pairs

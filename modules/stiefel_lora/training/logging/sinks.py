@@ -1,4 +1,4 @@
-"""Where numbers and images of a run go; one small protocol, several sinks."""
+"""Destinations of the numbers and images of a run, behind one protocol."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ __all__ = ["MetricSink", "SinkGroup"]
 
 
 class MetricSink(Protocol):
-    """Takes what a run has to say; ``step`` counts optimizer steps done."""
+    """Receives the output of a run; ``step`` is the number of optimizer steps done."""
 
     def event(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
-        """Something happened: start, checkpoint, sample, end ... (JSON values)."""
+        """Record an event: start, checkpoint, sample, end ... (JSON values)."""
         ...
 
     def scalars(self, kind: str, step: int, values: Mapping[str, float]) -> None:
-        """Numbers by tag, such as ``loss/train``; ``kind`` names the measurement."""
+        """Record numbers by tag, e.g. ``loss/train``; ``kind`` is the measurement."""
         ...
 
     def histogram(self, tag: str, step: int, values: Sequence[float]) -> None:
-        """A distribution."""
+        """Record a distribution."""
         ...
 
     def image(self, tag: str, step: int, image: Image.Image) -> None:
-        """An image."""
+        """Record an image."""
         ...
 
     def close(self) -> None:
-        """Write what is still held back."""
+        """Write everything that is buffered."""
         ...
 
 
@@ -42,7 +42,7 @@ class SinkGroup:
         self._sinks = list(sinks)
 
     def add(self, sink: MetricSink) -> None:
-        """Pass on to one more from now on."""
+        """Add another sink."""
         self._sinks.append(sink)
 
     def event(self, kind: str, step: int, values: Mapping[str, Any]) -> None:

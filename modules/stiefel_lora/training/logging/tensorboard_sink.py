@@ -21,25 +21,25 @@ __all__ = ["TensorBoardSink"]
 
 
 class TensorBoardSink:
-    """Scalars, histograms and images under the tags they come with.
+    """Writes scalars, histograms and images under the given tags.
 
-    A disk that is full, or a folder that cannot be written, ends the curves with one
-    sentence, not the run: all numbers are in ``events.jsonl`` as well.
+    If the disk is full or the folder cannot be written, the curves end with one
+    message, but the run continues: all numbers are in ``events.jsonl`` as well.
 
     Args:
-        folder: where event files go.
-        resume_step: step that a resumed run goes on from; what an earlier process
-            wrote for later steps is hidden.
+        folder: folder of the event files.
+        resume_step: step from which the run is resumed; values that an earlier process
+            wrote for later steps are hidden.
     """
 
     def __init__(self, folder: Path, resume_step: int | None = None) -> None:
-        # Importing it takes seconds, and nothing before the first step needs it.
+        # Importing it takes seconds, so it is deferred until the first step.
         from torch.utils.tensorboard import SummaryWriter
 
         self._folder = folder
         self._writer: SummaryWriter | None = None
         purge = None if resume_step is None else resume_step + 1
-        # The thread that writes keeps its error for the next call, which reports it.
+        # The writer thread keeps its error for the next call, which reports it.
         self._previous_hook = threading.excepthook
         self._hook = self._in_thread
         threading.excepthook = self._hook
@@ -47,17 +47,17 @@ class TensorBoardSink:
             self._writer = SummaryWriter(str(folder), purge_step=purge)
 
     def event(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
-        """Nothing: TensorBoard shows curves, not happenings."""
+        """Ignore the event: TensorBoard shows curves only."""
 
     def scalars(self, kind: str, step: int, values: Mapping[str, float]) -> None:
-        """One curve a tag."""
+        """Write one curve per tag."""
         with self._writing():
             for tag, value in values.items():
                 if self._writer is not None:
                     self._writer.add_scalar(tag, value, step)
 
     def histogram(self, tag: str, step: int, values: Sequence[float]) -> None:
-        """Show a distribution over time; NaN has no place in it."""
+        """Write a distribution over time, without NaN."""
         numbers = np.asarray(values, dtype=np.float64)
         numbers = numbers[np.isfinite(numbers)]
         if numbers.size and self._writer is not None:
@@ -66,14 +66,14 @@ class TensorBoardSink:
                 self._writer.flush()
 
     def image(self, tag: str, step: int, image: Image.Image) -> None:
-        """Show an image in the tab of images."""
+        """Write an image."""
         pixels = np.asarray(image.convert("RGB"))
         if self._writer is not None:
             with self._writing():
                 self._writer.add_image(tag, pixels, step, dataformats="HWC")
 
     def close(self) -> None:
-        """Write what is still held back."""
+        """Write everything that is buffered."""
         if self._writer is not None:
             with self._writing():
                 self._writer.close()
@@ -81,14 +81,14 @@ class TensorBoardSink:
             threading.excepthook = self._previous_hook
 
     def _in_thread(self, args: threading.ExceptHookArgs) -> None:
-        """Leave out the traceback of an error that ``_writing`` reports."""
+        """Suppress the traceback of an error that ``_writing`` reports."""
         of_writer = type(args.thread).__module__.startswith("tensorboard.")
         if not (of_writer and issubclass(args.exc_type, OSError)):
             self._previous_hook(args)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        """Stop writing, once said, where the operating system refuses it.
+        """Stop writing after an error of the operating system, and report it once.
 
         Files are written by a thread, whose error appears in a later call.
         """
@@ -98,10 +98,10 @@ class TensorBoardSink:
             writer, self._writer = self._writer, None
             say(
                 f"{self._folder} cannot be written ({reason_of(error)}): TensorBoard "
-                f"shows nothing of the rest of this run, whose numbers are in "
+                f"does not show the rest of this run, whose numbers are in "
                 f"events.jsonl. Make room, then resume."
             )
-            # Its thread ends; the same error again is no news.
+            # The writer thread ends; the same error again is not reported.
             with contextlib.suppress(OSError):
                 if writer is not None:
                     writer.close()

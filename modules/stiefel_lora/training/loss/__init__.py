@@ -1,4 +1,4 @@
-"""The denoising loss: noise, noise levels and how images count."""
+"""The denoising loss: noise, timesteps and weights of images."""
 
 from __future__ import annotations
 

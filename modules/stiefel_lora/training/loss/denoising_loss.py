@@ -1,4 +1,4 @@
-r"""What a wrong prediction costs: from what a family predicts to a number an image.
+r"""The training loss: from the family's prediction to one number per image.
 
 For image i, drawn at a noise level of signal-to-noise ratio :math:`s_i` (power of
 signal over power of noise), with errors :math:`e = \text{predicted} - \text{target}`:
@@ -35,7 +35,7 @@ def image_losses(found: Prediction) -> Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """The loss that is trained with; held-out images are measured without it."""
+    """Training loss; the validation loss does not use it."""
 
     mse_strength: float = 1.0
     mae_strength: float = 0.0
@@ -46,24 +46,24 @@ class Objective:
     """Strength of ``level_weight``."""
 
     velocity: bool = False
-    """Whether the model predicts the velocity and not the noise."""
+    """Whether the model predicts the velocity instead of the noise."""
 
     unmasked_weight: float = 0.1
     normalize_masked_area: bool = False
 
     @property
     def needs_levels(self) -> bool:
-        """Return whether the signal-to-noise ratio of an image matters."""
+        """Return whether the loss depends on the signal-to-noise ratio."""
         return self.level_weight is not constant
 
     def losses(self, found: Prediction, batch: Batch, ratio: Tensor | None) -> Tensor:
         """Loss of each image, ``(batch,)`` float32.
 
         Args:
-            found: of the family, both ``(batch, channels, h, w)``.
-            batch: may hold ``mask (batch, 1, h, w)`` in [0, 1] and ``loss_weight
+            found: result of the family, both ``(batch, channels, h, w)``.
+            batch: may contain ``mask (batch, 1, h, w)`` in [0, 1] and ``loss_weight
                 (batch,)``.
-            ratio: signal-to-noise ratios ``(batch,)``; None where ``needs_levels`` is
+            ratio: signal-to-noise ratios ``(batch,)``; None if ``needs_levels`` is
                 False.
         """
         if self._is_plain and "mask" not in batch:
@@ -101,13 +101,13 @@ class Objective:
         weights = mask.float().clamp(self.unmasked_weight, 1)
         means = (losses * weights).flatten(1).mean(1)
         if self.normalize_masked_area:
-            # A mask that is empty, with unmasked_weight 0, must not divide by zero.
+            # An empty mask with unmasked_weight 0 must not divide by zero.
             means = means / weights.flatten(1).mean(1).clamp_min(1e-6)
         return means
 
 
 def make_objective(config: TrainConfig, prediction_type: str) -> Objective:
-    """Build the objective of a configuration for what the family predicts."""
+    """Build the objective of a configuration for the family's prediction."""
     return Objective(
         mse_strength=config.mse_strength,
         mae_strength=config.mae_strength,

@@ -2,7 +2,7 @@ r"""Weights of the noise levels: pure functions of the signal-to-noise ratio.
 
 A model that predicts the velocity v has the error
 :math:`\|e_v\|^2 = \frac{s + 1}{s}\,\|e_\epsilon\|^2` for the same image, where s is
-the ratio; a weight that was made for the noise is multiplied by s / (s + 1) for it.
+the ratio; weights defined for noise prediction are multiplied by s / (s + 1) for it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = [
 LevelWeight: TypeAlias = Callable[[Tensor, bool, float], Tensor]
 """(ratios ``(batch,)``, whether the model predicts the velocity, gamma) -> weights."""
 
-# Of the level with the least noise SDXL's ratio is 1176; kohya cuts here, too.
+# SDXL's largest ratio, at its lowest noise level, is 1176; kohya clips here, too.
 _LARGEST = 1e3
 
 
@@ -42,7 +42,7 @@ def min_snr_gamma(ratio: Tensor, velocity: bool, gamma: float) -> Tensor:
     """
     if velocity:
         return ratio.clamp_max(gamma) / (ratio + 1)
-    # Written so that a level without any signal gets 1 and not 0 / 0.
+    # In this form, a level without any signal gets 1 instead of 0 / 0.
     return (gamma / ratio).clamp_max(1)
 
 
@@ -50,14 +50,14 @@ def debiased_estimation(ratio: Tensor, velocity: bool, gamma: float) -> Tensor:
     """1 / sqrt(s), and sqrt(s) / (s + 1) for the velocity.
 
     Source: H. Yu et al., "Unmasking Bias in Diffusion Model Training", 2023,
-    arXiv:2310.08442. s is cut at 1000; below 1e-4 there is no signal to speak of.
+    arXiv:2310.08442. s is clipped to 1000; below 1e-4 there is practically no signal.
     """
     ratio = ratio.clamp(1e-4, _LARGEST)
     return ratio.sqrt() / (ratio + 1) if velocity else ratio.rsqrt()
 
 
 def sigma(ratio: Tensor, velocity: bool, gamma: float) -> Tensor:
-    """Share of noise sigma = 1 / (1 + sqrt(s)) of a flow x = (1 - sigma) x0 + sigma n.
+    """Noise level sigma = 1 / (1 + sqrt(s)) of a flow x = (1 - sigma) x0 + sigma n.
 
     OneTrainer's weight of this name.
     """

@@ -1,4 +1,4 @@
-"""Noise and timesteps of training, from a generator of their own.
+"""Noise and timesteps of training, from a separate generator.
 
 Drawn on the CPU, so that a run is the same whatever it computes on; nothing else draws
 from it (samples, validation and data order have their own), so its state in a
@@ -23,12 +23,12 @@ __all__ = ["NoiseSource", "make_noise_source"]
 
 
 class NoiseSource:
-    r"""Noise and timesteps of one batch after the other.
+    r"""Noise and timesteps of consecutive batches.
 
     Args:
-        seed: start of the random numbers.
-        draw: of the places between no noise and noise alone.
-        timesteps_at: the family's, from places to timesteps.
+        seed: seed of the generator.
+        draw: sampler of places between no noise and pure noise.
+        timesteps_at: the family's conversion of places to timesteps.
         offset_weight: strength w of offset noise,
             :math:`n_{c,i,j} = z_{c,i,j} + w\,y_c` with z and y standard normal
             (N. Guttenberg, "Diffusion with Offset Noise", 2023).
@@ -41,8 +41,8 @@ class NoiseSource:
         timesteps_at: Callable[[Tensor], Tensor],
         offset_weight: float = 0.0,
     ) -> None:
-        # Own, and on the CPU: samples and dropout do not shift the noise of training,
-        # which is the same on every device.
+        # A separate generator on the CPU: samples and dropout do not affect the noise
+        # of training, which is the same on every device.
         self._generator = torch.Generator("cpu").manual_seed(seed)
         self._places = draw
         self._timesteps_at = timesteps_at
@@ -62,12 +62,12 @@ class NoiseSource:
         return self._generator.get_state()
 
     def restore(self, state: Tensor) -> None:
-        """Go on from a state that ``state`` returned."""
+        """Resume from a result of ``state``."""
         self._generator.set_state(state.cpu())
 
 
 def make_noise_source(config: TrainConfig, family: Family) -> NoiseSource:
-    """Build the source of a configuration, at its start."""
+    """Build the source of a configuration in its initial state."""
     return NoiseSource(
         config.seed,
         make_draw(config, family.timesteps, family.resolution_shift),

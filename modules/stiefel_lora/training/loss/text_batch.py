@@ -1,4 +1,4 @@
-"""Captions of a batch: from the cache, or through text encoders that are trained."""
+"""Captions of a batch, from the cache or through trained text encoders."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["batch_with_text"]
 def batch_with_text(
     images: EncodedSet, visits: Sequence[Visit], family: Family
 ) -> Batch:
-    """Batch on the family's device, as the encoders of now say its captions.
+    """Batch on the family's device, with captions encoded in their current state.
 
-    What encoders say that are not trained comes from the cache.
+    Outputs of frozen encoders come from the cache.
     """
     batch = images.batch(visits)
     batch = {name: value.to(family.device) for name, value in batch.items()}

@@ -1,7 +1,8 @@
-r"""Which noise levels are drawn: distributions on [0, 1], their range and their shift.
+r"""Distributions of the sampled timesteps on [0, 1], their range and their shift.
 
-A place u in [0, 1) is a level, 0 without noise; the family turns it into a timestep.
-With weight w and bias b (OneTrainer's ``noising_weight`` and ``noising_bias``):
+A place u in [0, 1) is a noise level, 0 without noise; the family converts it to a
+timestep. With weight w and bias b (OneTrainer's ``noising_weight`` and
+``noising_bias``):
 
 .. math::
     \text{uniform}:\quad & p(u) = 1 \\
@@ -31,22 +32,22 @@ if TYPE_CHECKING:
 
 __all__ = ["DISTRIBUTIONS", "PlaceDraw", "make_draw", "shifted"]
 
-# Cells in which the densities without a closed inverse are drawn.
+# Number of cells for densities without a closed inverse.
 _CELLS = 1000
 
 
 @dataclasses.dataclass(frozen=True)
 class PlaceDraw:
-    """Draws places: distribution, then range, then shift.
+    """Samples places: distribution, then range, then shift.
 
     Args:
-        levels: single noise levels of the family, for the uniform distribution.
+        levels: number of discrete noise levels of the family, for ``uniform``.
         distribution: a name in ``DISTRIBUTIONS``.
         weight: w.
         bias: b.
         low: start of the range.
         high: end of the range.
-        shift: from height and width of the latents to the shift s.
+        shift: maps height and width of the latents to the shift s.
     """
 
     levels: int
@@ -63,7 +64,7 @@ class PlaceDraw:
         places = DISTRIBUTIONS[self.distribution](self, count, generator)
         places = self.low + (self.high - self.low) * places
         places = shifted(places, self.shift(height, width))
-        # Rounding may reach 1, which is a level beyond the last one.
+        # Rounding may give 1, a level beyond the last one.
         return places.clamp(0, 1 - 1e-9)
 
 
@@ -74,8 +75,8 @@ def make_draw(
 
     Args:
         config: the configuration.
-        levels: single noise levels of the family.
-        dynamic_shift: the family's shift at a height and width of the latents.
+        levels: number of discrete noise levels of the family.
+        dynamic_shift: the family's shift for a height and width of the latents.
     """
     fixed = config.timestep_shift
     return PlaceDraw(
@@ -97,7 +98,7 @@ def shifted(places: Tensor, shift: float) -> Tensor:
 
 
 def _uniform(draw: PlaceDraw, count: int, generator: Generator) -> Tensor:
-    # The middle of a single level: what a family rounds down to is that level.
+    # The center of a discrete level, which the family rounds down to that level.
     level = torch.randint(draw.levels, (count,), generator=generator)
     return (level.double() + 0.5) / draw.levels
 
@@ -133,7 +134,7 @@ def _middles() -> Tensor:
 
 
 def _from_density(density: Tensor, count: int, generator: Generator) -> Tensor:
-    # Far out a density may be 0 everywhere to rounding: all levels are then alike.
+    # With extreme settings the density may underflow to 0; all levels are then equal.
     density = density if density.sum() > 0 else torch.ones_like(density)
     cell = torch.multinomial(density, count, replacement=True, generator=generator)
     within = torch.rand(count, generator=generator, dtype=torch.float64)
