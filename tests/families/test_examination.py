@@ -499,7 +499,7 @@ class TestFiles:
         path = folder / "tokenizer" / "tokenizer_config.json"
         kept = json.loads(path.read_text())
         path.write_text(json.dumps({**kept, "model_max_length": length}))
-        assert "which is no whole number" in refusal(folder, "sd15")
+        assert "which is not a whole number" in refusal(folder, "sd15")
 
     @pytest.mark.parametrize(
         "changes",

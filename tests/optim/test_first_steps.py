@@ -266,7 +266,7 @@ def test_the_state_of_another_method_is_named(name, other):
         optimizer.load_state_dict(saved)
         return
     label = re.escape(CATALOGUE[other].label)
-    with pytest.raises(CheckpointError, match=f"is of {label} and"):
+    with pytest.raises(CheckpointError, match=f"is from {label} and"):
         optimizer.load_state_dict(saved)
 
 
@@ -274,7 +274,7 @@ def test_the_state_of_a_foreign_optimizer_is_refused():
     model = LoraNet()
     foreign = torch.optim.SGD([p for _, p in named(model)], lr=0.1, momentum=0.9)
     for name in ("stiefel_lora", "adamw"):
-        with pytest.raises(CheckpointError, match="of another optimizer"):
+        with pytest.raises(CheckpointError, match="from another optimizer"):
             make(name, model).load_state_dict(foreign.state_dict())
 
 

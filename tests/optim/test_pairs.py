@@ -320,10 +320,10 @@ def test_convolutions_in_one_or_three_dimensions_take_adamw(kind, caplog):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"q.lora_A.weight": torch.zeros(4, 16)}, "'q.lora_A.weight' is a str, no par"),
+        ({"q.lora_A.weight": torch.zeros(4, 16)}, "'q.lora_A.weight' is a str, not a"),
         ([None, torch.zeros(4, 16)], "None is a NoneType, not a parameter"),
         ([("q.lora_A.weight", 3)], "3 is a int, not a parameter"),
-        ([{"param": []}], "a group has 'param' and no 'params'"),
+        ([{"param": []}], "a group has 'param' but no 'params'"),
         (
             [{"params": tensors(A, B), "param_names": ["q.lora_A.weight"]}],
             "a group has 1 names for 2 parameters",

@@ -180,7 +180,7 @@ CHANGES = {
         "1 with changed captions (01.png). The order is unchanged; after step 2, the "
         "new"
     ),
-    "content": "1 with changed content or mask (01.png). The order is unchanged, unless",
+    "content": "1 with changed content or mask (01.png). The order is unchanged,",
     "mask": "1 with changed content or mask (02.png). The order is unchanged,",
     "validation": (
         "validation_concepts: images changed since the checkpoint: 1 added (new.png). "
