@@ -323,16 +323,16 @@ def timed(command: list[str]) -> tuple[float, float, str]:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     root = os.environ.get("SD_SCRIPTS", ".")
     environment["PYTHONPATH"] = os.pathsep.join([root, f"{root}/networks", str(HOSTS)])
-    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as told:
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         started = subprocess.Popen(
-            command, stdout=output, stderr=told, text=True, env=environment
+            command, stdout=output, stderr=errors, text=True, env=environment
         )
         _, status, usage = os.wait4(started.pid, 0)
         started.returncode = os.waitstatus_to_exitcode(status)
         output.seek(0)
-        told.seek(0)
+        errors.seek(0)
         if started.returncode:
-            return 0.0, 0.0, f"failed: {told.read().strip().splitlines()[-1]}"
+            return 0.0, 0.0, f"failed: {errors.read().strip().splitlines()[-1]}"
         found = output.read().split()[-2:]
     # Other scripts print their peak memory alone.
     seconds, peak = map(float, found) if len(found) == 2 else (0.0, math.nan)

@@ -92,7 +92,7 @@ PROPERTIES = {
         "test_state_survives_a_file_and_resumes_to_the_bit": (
             "resumes from a file, bit-identical"
         ),
-        "test_a_deep_copy_goes_on_by_itself": "a deep copy is independent",
+        "test_a_deep_copy_is_independent": "a deep copy is independent",
         "test_accelerate_saves_and_resumes_to_the_bit": (
             "resumes through accelerate, bit-identical"
         ),

@@ -1,4 +1,4 @@
-"""Which layers of the real, full-size SDXL get a LoRA (meta device: no numbers)."""
+"""Layers of the real, full-size SDXL that get a LoRA (meta device: no values)."""
 
 from __future__ import annotations
 

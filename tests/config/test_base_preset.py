@@ -61,7 +61,7 @@ def test_overrides_come_last(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("settings", "sentence"),
+    ("settings", "message"),
     [
         (
             {"extends": "sdxl_adamv"},
@@ -75,10 +75,10 @@ def test_overrides_come_last(tmp_path):
         ({"extends": "sdxl_adamw", "stpes": 3}, "Did you mean steps?"),
     ],
 )
-def test_bad_bases(tmp_path, settings, sentence):
+def test_bad_bases(tmp_path, settings, message):
     with pytest.raises(ConfigError) as error:
         load_config(write(tmp_path / "mine.json", **settings))
-    assert sentence in str(error.value)
+    assert message in str(error.value)
 
 
 def test_files_that_extend_each_other(tmp_path):

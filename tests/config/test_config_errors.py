@@ -14,7 +14,7 @@ from stiefel_lora.config.suggestions import FOREIGN_NAMES
 
 METHODS = ", ".join(OPTIMIZER_MODELS)
 
-SENTENCES = [
+MESSAGES = [
     ({"lora_rnk": 8}, "lora_rnk: there is no such key. Did you mean lora_rank?"),
     ({"xyzzy": 8}, "xyzzy: there is no such key. stiefel-lora schema lists all keys."),
     (
@@ -166,13 +166,11 @@ SENTENCES = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("data", "sentence"), SENTENCES, ids=lambda part: str(part)[:40]
-)
-def test_each_bad_input_has_its_sentence(data, sentence):
+@pytest.mark.parametrize(("data", "message"), MESSAGES, ids=lambda part: str(part)[:40])
+def test_each_bad_input_has_its_sentence(data, message):
     with pytest.raises(ConfigError) as error:
         parse_config(data)
-    assert str(error.value) == sentence
+    assert str(error.value) == message
 
 
 @pytest.mark.parametrize(

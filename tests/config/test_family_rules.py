@@ -9,7 +9,7 @@ from stiefel_lora.config import parse_config
 
 
 @pytest.mark.parametrize(
-    ("settings", "sentence"),
+    ("settings", "message"),
     [
         (
             {"resolution": 1032},
@@ -39,8 +39,8 @@ from stiefel_lora.config import parse_config
     ],
 )
 def test_what_a_family_can_not_do_is_said(
-    settings: dict[str, Any], sentence: str
+    settings: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigError) as error:
         parse_config({"model_type": "flux", **settings})
-    assert sentence in str(error.value)
+    assert message in str(error.value)

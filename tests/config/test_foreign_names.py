@@ -25,7 +25,7 @@ SECTIONS = {
 }
 
 
-def sentence_of(data: dict[str, object]) -> str:
+def message_of(data: dict[str, object]) -> str:
     with pytest.raises(ConfigError) as error:
         parse_config(data)
     return str(error.value)
@@ -47,7 +47,7 @@ def sentence_of(data: dict[str, object]) -> str:
     ],
 )
 def test_what_has_no_counterpart_gets_its_reason(key: str, trainer: str) -> None:
-    found = sentence_of({key: 1})
+    found = message_of({key: 1})
     assert found == (
         f"{key}: there is no such key. It has no counterpart here, because "
         f"{WITHOUT_COUNTERPART[key]}."
@@ -99,11 +99,11 @@ def test_the_key_is_named_where_it_stands(
     data: dict[str, object], path: str, ours: str | None
 ) -> None:
     hint = f"Did you mean {ours}?" if ours else "stiefel-lora schema lists all keys."
-    assert sentence_of(data).splitlines()[0] == f"{path}: there is no such key. {hint}"
+    assert message_of(data).splitlines()[0] == f"{path}: there is no such key. {hint}"
 
 
 def test_epochs_become_steps_with_a_word() -> None:
-    assert sentence_of({"save_every_n_epochs": 1}) == (
+    assert message_of({"save_every_n_epochs": 1}) == (
         "save_every_n_epochs: there is no such key. Did you mean checkpoint_every? It "
         "is a number of steps."
     )

@@ -229,7 +229,7 @@ def overrides_of(chance: random.Random) -> list[str]:
 
 
 def by_functions(path: Path, overrides: list[str]) -> str:
-    """Read a file with all Python functions; the sentences of what is wrong with it."""
+    """Read a file with all Python functions; return the error messages."""
     try:
         config = load_config(find_config(str(path)), overrides)
         remarks(config)
@@ -239,7 +239,7 @@ def by_functions(path: Path, overrides: list[str]) -> str:
         scan_all(config)
         check_complete(config)
     except StiefelLoraError as error:
-        return str(error) or "an error without a sentence"
+        return str(error) or "an error without a message"
     return ""
 
 

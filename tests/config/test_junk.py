@@ -1,4 +1,4 @@
-"""Whatever a file or ``--set`` holds: a configuration or sentences, nothing else."""
+"""Whatever a file or ``--set`` holds: a configuration or messages, nothing else."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ overrides = st.lists(
 )
 
 
-def sentences_for(file: dict[str, object], lines: list[str]) -> list[str]:
+def messages_for(file: dict[str, object], lines: list[str]) -> list[str]:
     try:
         return [str(found) for found in remarks(parse_config(file, overrides=lines))]
     except ConfigError as error:
@@ -49,6 +49,6 @@ def sentences_for(file: dict[str, object], lines: list[str]) -> list[str]:
 @given(files, overrides)
 @settings(max_examples=100, deadline=None)
 def test_junk_gets_sentences(file, lines):
-    found = sentences_for(file, lines)
+    found = messages_for(file, lines)
     assert all(line.endswith((".", "?")) for line in found), found
     assert not any("is not accepted" in line for line in found), found

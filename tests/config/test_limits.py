@@ -1,4 +1,4 @@
-"""Values of extreme length, depth or size: one sentence with the key, no traceback."""
+"""Values of extreme length, depth or size: one message with the key, no traceback."""
 
 from __future__ import annotations
 

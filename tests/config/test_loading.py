@@ -136,7 +136,7 @@ def test_missing_file(files):
 
 
 @pytest.mark.parametrize(
-    ("content", "sentence"),
+    ("content", "message"),
     [
         (
             b'{\n  "steps": 3,\n  "seed" 4\n}',
@@ -159,12 +159,12 @@ def test_missing_file(files):
         ),
     ],
 )
-def test_broken_files(files, content, sentence):
+def test_broken_files(files, content, message):
     path = files / "broken.json"
     path.write_bytes(content)
     with pytest.raises(ConfigError) as error:
         load_config(path)
-    assert str(error.value) == sentence.format(path=path)
+    assert str(error.value) == message.format(path=path)
 
 
 def test_errors_name_the_overrides_too(files):

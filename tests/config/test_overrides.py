@@ -75,7 +75,7 @@ def test_an_entry_of_a_list(concepts):
 
 
 @pytest.mark.parametrize(
-    ("data", "override", "sentence"),
+    ("data", "override", "message"),
     [
         (
             {"samples": [{"prompt": "a"}]},
@@ -100,10 +100,10 @@ def test_an_entry_of_a_list(concepts):
         ),
     ],
 )
-def test_paths_that_lead_nowhere(data, override, sentence):
+def test_paths_that_lead_nowhere(data, override, message):
     with pytest.raises(ConfigError) as error:
         parse_config(data, overrides=[override])
-    assert str(error.value) == sentence
+    assert str(error.value) == message
 
 
 def test_the_given_data_stay_as_they_are():

@@ -146,17 +146,17 @@ BROKEN = {
 def test_a_bad_plugin_is_one_sentence(text, tmp_path):
     plugin = write_plugin(tmp_path, text)
     for _ in range(2):
-        sentence = refusal({"plugins": [str(plugin)]})
-        assert sentence.startswith("plugins: ")
-        assert BROKEN[text] in sentence
-        assert "\n" not in sentence
+        message = refusal({"plugins": [str(plugin)]})
+        assert message.startswith("plugins: ")
+        assert BROKEN[text] in message
+        assert "\n" not in message
     assert refusal(CHOSEN).startswith(
         "optimizer.name: there is no optimizer 'sign_lora'"
     )
 
 
 @pytest.mark.parametrize(
-    ("value", "sentence"),
+    ("value", "message"),
     [
         (["gone.py"], "plugins: there is no file {}gone.py. Write its current path"),
         (["no_such_module"], "plugins: there is no module no_such_module. Install"),
@@ -169,9 +169,9 @@ def test_a_bad_plugin_is_one_sentence(text, tmp_path):
         ([""], "plugins.0: must not be empty."),
     ],
 )
-def test_a_plugin_that_is_not_there(value, sentence, tmp_path):
+def test_a_plugin_that_is_not_there(value, message, tmp_path):
     found = refusal({"plugins": value}, tmp_path)
-    assert found.startswith(sentence.format(f"{tmp_path}{os.sep}"))
+    assert found.startswith(message.format(f"{tmp_path}{os.sep}"))
 
 
 def test_no_option_hides_what_a_configuration_needs(tmp_path):
@@ -180,15 +180,15 @@ def test_no_option_hides_what_a_configuration_needs(tmp_path):
     for name in names:
         text = SIGN_LORA.replace("momentum", name)
         plugin = write_plugin(tmp_path, text, name=f"with_{name}.py")
-        sentence = refusal({"plugins": [str(plugin)]})
-        assert f"options: {name!r} cannot be a key of a configuration" in sentence
+        message = refusal({"plugins": [str(plugin)]})
+        assert f"options: {name!r} cannot be a key of a configuration" in message
 
 
 def test_two_plugins_cannot_share_a_name(tmp_path):
     one = write_plugin(tmp_path, name="one.py")
     two = write_plugin(tmp_path, name="two.py")
-    sentence = refusal({"plugins": [str(one), str(two)]})
-    assert f"plugins: {two}: name: 'sign_lora' is the name of the optimizer" in sentence
+    message = refusal({"plugins": [str(one), str(two)]})
+    assert f"plugins: {two}: name: 'sign_lora' is the name of the optimizer" in message
 
 
 def test_a_module_may_import_what_another_registers(tmp_path, monkeypatch):

@@ -97,7 +97,7 @@ def test_a_file_comes_before_a_preset(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "sentence"),
+    ("name", "message"),
     [
         (
             "demo_adamv",
@@ -109,10 +109,10 @@ def test_a_file_comes_before_a_preset(tmp_path, monkeypatch):
         ),
     ],
 )
-def test_neither_file_nor_preset(name, sentence):
+def test_neither_file_nor_preset(name, message):
     with pytest.raises(ConfigError) as error:
         find_config(name)
-    assert str(error.value) == sentence
+    assert str(error.value) == message
 
 
 def test_the_committed_json_schema_is_up_to_date():

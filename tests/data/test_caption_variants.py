@@ -187,7 +187,7 @@ def test_regularisation_comes_up_as_often_as_all_others() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "sentence"),
+    ("settings", "message"),
     [
         ({"repeats": 2, "balancing": 0.5}, "Leave one of them out"),
         ({"prompt_source": "concept"}, "needs prompt_path"),
@@ -195,7 +195,7 @@ def test_regularisation_comes_up_as_often_as_all_others() -> None:
     ],
 )
 def test_settings_that_contradict_each_other(
-    settings: dict[str, Any], sentence: str
+    settings: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(ValidationError, match=sentence):
+    with pytest.raises(ValidationError, match=message):
         Concept(path=Path("x"), **settings)

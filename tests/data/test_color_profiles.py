@@ -126,12 +126,12 @@ def test_a_broken_profile_is_reported_and_the_image_taken_as_it_is(
     with_one = save(tmp_path / "a.jpg", mode, "red", profile, **best)
     without = save(tmp_path / "b.jpg", mode, "red", None, **best)
     assert learned(with_one) == learned(without)
-    (sentence,) = profile_remarks([with_one, without])
-    assert sentence.startswith(
+    (message,) = profile_remarks([with_one, without])
+    assert message.startswith(
         "1 image has a color profile that cannot be used and is trained as if it had "
         "none: a.jpg ("
     )
-    assert reason in sentence
+    assert reason in message
 
 
 def test_a_profile_with_a_missing_piece_is_broken(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ FRACTIONS = st.fractions(min_value=0, max_value=3, max_denominator=6)
 
 @st.composite
 def orders(draw: st.DrawFn, rates: st.SearchStrategy = FRACTIONS):
-    """Rates, buckets, seed and batch size; at least one picture comes up."""
+    """Rates, buckets, seed and batch size; at least one image comes up."""
     count = draw(st.integers(1, 12))
     found = draw(st.lists(rates, min_size=count, max_size=count))
     if not any(found):
@@ -112,7 +112,7 @@ def test_seeds_and_passes_differ() -> None:
 
 
 def test_order_is_the_same_for_ever() -> None:
-    # A change here would make resumed runs see other pictures than before.
+    # A change here would make resumed runs see other images than before.
     shown = DataOrder([1] * 8, seed=42).batch(0, 10)
     assert [visit.image for visit in shown] == ORDER
     assert shown[-1] == Visit(0, 1)

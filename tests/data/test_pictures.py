@@ -135,5 +135,5 @@ def test_colours_change(
     look = Augmentation(square_frame((16, 16), 16), **change)
     pixels = read_image(tmp_path / "a.png", look)
     found = (pixels[:, 0, 0] + 1) * 127.5
-    # One of the 256 steps of the colour circle is 6 * 200 / 256 = 4.7 of 200.
+    # One of the 256 steps of the color circle is 6 * 200 / 256 = 4.7 of 200.
     assert torch.allclose(found, torch.tensor(expected).float(), atol=5.1)

@@ -29,7 +29,7 @@ class Twins:
 
 @pytest.fixture(scope="module")
 def twins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twins]:
-    """Settings that the package knows of SDXL are the tiny model's meanwhile."""
+    """Replace the known settings of SDXL by the tiny model's meanwhile."""
     root = tmp_path_factory.mktemp("single")
     folder = build_tiny_sdxl(root / "folder", real_words=True)
     file = write_single_file(folder, root / "model.safetensors", SDXL)
@@ -50,7 +50,7 @@ def found(model: Path, **changes: Any) -> ModelSource:
 
 
 def refusal(model: Path, **changes: Any) -> str:
-    """The sentence; numbers of the file must not have been read for it."""
+    """Return the error message; values of the file must not have been read for it."""
 
     def read(*args: Any, **options: Any) -> None:
         raise AssertionError("numbers were read before the file was checked")

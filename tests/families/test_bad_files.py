@@ -1,4 +1,4 @@
-"""Files that can not be the base model: one sentence each, from the table alone."""
+"""Files that cannot be the base model: one message each, from the header alone."""
 
 from __future__ import annotations
 

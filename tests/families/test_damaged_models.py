@@ -242,13 +242,13 @@ def test_single_files(twins: Twins, tmp_path: Path, start: int) -> None:
 
 
 def outcome(model: Path, family: str, chance: random.Random, seed: str) -> bool:
-    """Whether the model was refused; anything but a sentence fails with its seed."""
-    said = None
+    """Return whether the model was rejected; other exceptions fail with the seed."""
+    message = None
     try:
         use(model, family, chance)
     except ModelError as error:
-        said = str(error)
+        message = str(error)
     except Exception as error:
         pytest.fail(f"{seed}: {type(error).__name__}: {error}")
-    assert said is None or (len(said) < 2000 and "\n" not in said), seed
-    return said is not None
+    assert message is None or (len(message) < 2000 and "\n" not in message), seed
+    return message is not None

@@ -47,7 +47,7 @@ def copy(folders: dict[str, Path], tmp_path: Path) -> Callable[[str], Path]:
 
 
 def refusal(model: Path, family: str = "sdxl", **changes: Any) -> str:
-    """The sentence; no weights may have been loaded for it."""
+    """Return the error message; no weights may have been loaded for it."""
 
     def load(folder: Path, loader: Any, *args: Any, **options: Any) -> Any:
         assert not issubclass(loader, torch.nn.Module), "weights were loaded"

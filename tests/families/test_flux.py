@@ -145,7 +145,7 @@ def test_samples_are_those_of_the_stock_pipeline(
         max_sequence_length=512 if kind == "dev" else 256,
     ).images[0]
     # Two copies of the weights lie at other addresses, so sums may round differently
-    # and a value on the edge of two grey levels may fall to either side.
+    # and a value on the edge of two gray levels may fall to either side.
     gap = np.abs(np.asarray(family.sample(request), int) - np.asarray(theirs, int))
     assert gap.max() <= 1
     assert (gap > 0).mean() < 0.01

@@ -1,4 +1,4 @@
-"""What the package knows of the full-size models, built without numbers."""
+"""Facts about the full-size models, built on the meta device."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def test_samples_are_those_of_the_stock_pipeline(
         height=32,
         generator=torch.Generator("cpu").manual_seed(3),
     ).images[0]
-    # Sums may round differently at other addresses, so a value on the edge of two grey
+    # Sums may round differently at other addresses, so a value on the edge of two gray
     # levels may fall to either side.
     gap = np.abs(np.asarray(ours, int) - np.asarray(theirs, int))
     assert gap.max() <= 1

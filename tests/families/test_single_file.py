@@ -97,10 +97,10 @@ def test_a_file_says_that_it_predicts_velocities(twins: Twins, tmp_path: Path) -
     family = open_family(settings(marked), CPU)
     assert family.prediction_type == "v_prediction"
     assert found(marked).config("scheduler")["rescale_betas_zero_snr"] is True
-    said = open_family(settings(twins.file, prediction_type="v_prediction"), CPU)
-    assert said.prediction_type == "v_prediction"
+    message = open_family(settings(twins.file, prediction_type="v_prediction"), CPU)
+    assert message.prediction_type == "v_prediction"
     assert open_family(settings(twins.file), CPU).prediction_type == "epsilon"
-    assert said.base_fingerprint != family.base_fingerprint
+    assert message.base_fingerprint != family.base_fingerprint
 
 
 class TestEightBits:

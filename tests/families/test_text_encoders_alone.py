@@ -1,4 +1,4 @@
-"""Text encoders asked one by one, beside what the others said before training."""
+"""Single text encoders, combined with outputs of the others from before training."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ def test_a_caption_that_is_cut_off_is_said_once(
     with caplog.at_level(logging.WARNING, "stiefel_lora"):
         for _ in range(2):
             family.encode_captions(["short", caption])
-    said = [record.getMessage() for record in caplog.records]
-    assert said == [
+    message = [record.getMessage() for record in caplog.records]
+    assert message == [
         f"A text encoder reads 77 tokens; the end of this caption is cut off: {caption}"
     ]
 
@@ -83,8 +83,8 @@ def test_a_very_long_caption_is_not_logged_whole(
 ) -> None:
     with caplog.at_level(logging.WARNING, "stiefel_lora"):
         open_sd15(tiny_sd15).encode_captions(["a " * 5000])
-    (said,) = [record.getMessage() for record in caplog.records]
-    assert said.endswith(f": {'a ' * 1000} ...")
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message.endswith(f": {'a ' * 1000} ...")
 
 
 def train_a_little(family: Any, part: str) -> None:

@@ -266,7 +266,7 @@ def test_the_vae_needs_what_it_holds_at_its_widest(side: int) -> None:
         latents = vae.encode(torch.zeros(1, 3, side, side)).latent_dist.mode()
     with torch.no_grad(), Largest() as decoding:
         vae.decode(latents)
-    # Three tensors of that size are alive at a time: input, normalised, activated.
+    # Three tensors of that size are alive at a time: input, normalized, activated.
     assert 3 * encoding.bytes == pytest.approx(encoding_bytes(VAE, side), rel=0.25)
     assert 3 * decoding.bytes == pytest.approx(decoding_bytes(VAE, side), rel=0.25)
 

@@ -1,4 +1,4 @@
-"""A preset for a card exists only where the estimate fits the card, with room left."""
+"""A preset for a GPU exists only where the estimate fits the GPU, with room left."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_the_estimate_fits_the_card(preset: Preset) -> None:
 
 
 def test_each_size_has_all_optimizers() -> None:
-    """So that they can be compared on any card."""
+    """So that they can be compared on any GPU."""
     wanted = {"adamw", "stiefel_lora", "stella", "lora_rite", "riemannion"}
     for family, card in {(preset.family, preset.memory_gb) for preset in CARDS}:
         found = {

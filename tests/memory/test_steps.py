@@ -128,7 +128,7 @@ def test_the_usual_models_have_their_real_size(
 
 
 def places_of(name: str, model: Any) -> dict[str, int]:
-    """Positions of one picture at each layer, counted while the model computes."""
+    """Positions of one image at each layer, counted while the model computes."""
     seen: dict[str, int] = {}
 
     def watch(layer: str) -> Any:

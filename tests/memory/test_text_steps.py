@@ -133,7 +133,7 @@ def asked(encoder: Any) -> Any:
 
 
 def largest_unit(steps: Sequence[Step | Unit], kind: Kind) -> int:
-    """What a block keeps by itself."""
+    """Bytes that a single block keeps."""
     plain = dataclasses.replace(kind, checkpointing=False)
     units = [step for step in steps if isinstance(step, Unit)]
     return activation_bytes(units[:2], plain) - activation_bytes(units[:1], plain)
@@ -165,7 +165,7 @@ def test_activations_are_near_those_that_autograd_keeps(
 
 
 def test_what_nothing_reads_is_not_kept() -> None:
-    """SDXL is told the states before the last layer: three of four layers count."""
+    """SDXL reads the states before the last layer: three of four layers count."""
     encoder = ENCODERS["clip"]()
     layers = select_text_layers(encoder, family="sdxl", part="text_encoder")
     config = parse_config({"train_text_encoder": True, "lora_rank": 4})
@@ -201,7 +201,7 @@ DENOISERS: dict[str, tuple[str, Callable[[], Any]]] = {
 
 
 def conditioned(name: str, model: Any) -> Tensor:
-    """A pass with gradients to what the trained encoder says."""
+    """A pass with gradients to the output of the trained encoder."""
     config, time = model.config, torch.ones(BATCH)
     if name == "flux":
         side = SIDE // 2
@@ -230,7 +230,7 @@ def test_a_denoiser_keeps_more_for_the_gradients_of_its_text(name: str) -> None:
     """Within a fifth of what autograd keeps, and more than without trained text.
 
     The LoRA begins in the middle: what is before it, and FLUX's scales and gates, are
-    kept for the text encoder alone. Not SD 1.5's own UNet, but what is told is.
+    kept for the text encoder alone. Not SD 1.5's own UNet, but its layers are.
     """
     part, make = DENOISERS[name]
     model = make()

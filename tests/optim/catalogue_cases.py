@@ -49,7 +49,7 @@ def entry(name):
 
 
 def options(name):
-    """What makes a variant of its method."""
+    """Options that make a variant of its method."""
     return dict(VARIANTS[name][1]) if name in VARIANTS else {}
 
 

@@ -29,7 +29,7 @@ class Objective:
     floor: float
 
     def excess(self, product: Tensor) -> float:
-        """How far above the floor the product is, over all data."""
+        """Distance of the product above the floor, over all data."""
         with torch.no_grad():
             return float(self.loss(product, -1)) - self.floor
 

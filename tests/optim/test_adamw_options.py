@@ -1,4 +1,4 @@
-"""What a rule declares for all that its method leaves to torch's AdamW."""
+"""Options that a rule declares for everything left to torch's AdamW."""
 
 from __future__ import annotations
 

@@ -150,7 +150,7 @@ def test_the_averaged_product_is_near_the_average_of_the_products(name):
 
 
 def overlaps(rank, reach, seed):
-    """An orthogonal matrix that turns neighbours up to ``reach`` places apart."""
+    """An orthogonal matrix that turns neighbors up to ``reach`` places apart."""
     found = torch.eye(rank, dtype=F64)
     for start in range(0, rank, reach):
         size = min(reach, rank - start)

@@ -53,7 +53,7 @@ def test_what_breaks_it_is_named_all_at_once():
     assert text.splitlines()[0] == title
     for part in (
         "state survives a file and resumes to the bit: bits differ",
-        "a deep copy goes on by itself: bits differ",
+        "a deep copy is independent: bits differ",
         "zero gradients leave a fresh product alone: a product moved",
         "schedulers drive the rate: a product moved",
     ):

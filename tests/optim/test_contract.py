@@ -1,4 +1,4 @@
-"""What every method must do; a new method is tested by being in the catalogue."""
+"""Contract of every method; a new method is tested once it is in the catalogue."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def test_state_survives_a_file_and_resumes_to_the_bit(name):
 
 
 @every_method
-def test_a_deep_copy_goes_on_by_itself(name):
-    contract.a_deep_copy_goes_on_by_itself(case(name))
+def test_a_deep_copy_is_independent(name):
+    contract.a_deep_copy_is_independent(case(name))
 
 
 @every_method

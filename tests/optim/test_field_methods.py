@@ -1,4 +1,4 @@
-"""What the published methods promise beyond the contract (ids of the test list)."""
+"""Properties of the published methods beyond the contract (ids of the test list)."""
 
 from __future__ import annotations
 
@@ -393,7 +393,7 @@ def test_a_fused_backward_pass_is_refused(name, options):
 
 @pytest.mark.parametrize("name", PAIR_METHODS)
 def test_flat_buffers_in_place_of_factors_are_refused(name):
-    """What DeepSpeed ZeRO does to the groups of an optimizer that it wraps."""
+    """Changes of DeepSpeed ZeRO to the groups of an optimizer that it wraps."""
     model = LoraNet()
     optimizer = create_optimizer(name, model)
     flat = torch.nn.Parameter(torch.zeros(100))

@@ -1,4 +1,4 @@
-"""What an optimizer refuses or reports: no pairs, idle pairs, rates, states, groups."""
+"""Errors and reports of an optimizer: no pairs, idle pairs, rates, states, groups."""
 
 from __future__ import annotations
 

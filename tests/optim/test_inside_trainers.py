@@ -1,4 +1,4 @@
-"""What trainers put around an optimizer: scaling, accumulation, accelerate, DDP."""
+"""Optimizers inside trainers: scaling, accumulation, accelerate, DDP."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def test_t15_the_tangent_space_at_the_start_holds_the_best_approximation():
         right = torch.linalg.qr(record.offset_down.double().T)[0]
         p_left, p_right = left @ left.T, right @ right.T
         projected = p_left @ gradient + gradient @ p_right - p_left @ gradient @ p_right
-        # The bound of the randomised factorisation, as algorithms.md gives it.
+        # The bound of the randomized factorization, as algorithms.md gives it.
         assert torch.linalg.norm(projected - best) <= 1e-2 * torch.linalg.norm(best)
         gap = (record.singular_values.double() - s[: 2 * rank]).abs().max()
         assert gap <= 1e-2 * s[0]

@@ -119,7 +119,7 @@ def test_betas_mean_beta1_and_beta2(name, betas):
 
 
 @pytest.mark.parametrize(
-    ("given", "sentence"),
+    ("given", "message"),
     [
         ({"betas": (0.5, 0.9), "beta1": 0.9}, "is given beside beta1. Write beta1 and"),
         ({"betas": 0.9}, r"betas=0.9 must be two numbers. Write betas=\(0.9, 0.999\)"),
@@ -128,11 +128,11 @@ def test_betas_mean_beta1_and_beta2(name, betas):
         ({"betas": ("a", 0.9)}, "beta1='a' must be a number"),
     ],
 )
-def test_betas_that_cannot_be(given, sentence):
+def test_betas_that_cannot_be(given, message):
     for name in ("adamw", "stiefel_lora"):
-        with pytest.raises(OptionError, match=sentence):
+        with pytest.raises(OptionError, match=message):
             CATALOGUE[name].load()(LoraNet(), **given)
-        with pytest.raises(OptionError, match=sentence):
+        with pytest.raises(OptionError, match=message):
             create_optimizer(name, LoraNet(), **given)
 
 

@@ -58,7 +58,7 @@ def test_copies_are_orthonormal_and_parameters_their_rounding(name, options, dty
         assert torch.equal(factor, master.to(dtype))
 
 
-# Riemannion sorts its columns anew, so its entries move by more than the product.
+# Riemannion sorts its columns again, so its entries move by more than the product.
 @pytest.mark.parametrize(
     ("name", "options"), [c for c in CASES if c[0] != "riemannion"]
 )

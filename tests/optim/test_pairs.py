@@ -318,7 +318,7 @@ def test_convolutions_in_one_or_three_dimensions_take_adamw(kind, caplog):
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"q.lora_A.weight": torch.zeros(4, 16)}, "'q.lora_A.weight' is a str, not a"),
         ([None, torch.zeros(4, 16)], "None is a NoneType, not a parameter"),
@@ -334,9 +334,9 @@ def test_convolutions_in_one_or_three_dimensions_take_adamw(kind, caplog):
         ),
     ],
 )
-def test_what_is_no_list_of_parameters_is_a_sentence(given, said):
+def test_what_is_no_list_of_parameters_is_a_sentence(given, message):
     for name in ("stiefel_lora", "adamw"):
-        with pytest.raises(OptionError, match=said):
+        with pytest.raises(OptionError, match=message):
             create_optimizer(name, given)
 
 

@@ -304,16 +304,16 @@ def test_a_shared_factor_under_two_scales_is_refused_and_nothing_changed():
 
 
 @pytest.mark.parametrize(
-    ("options", "sentence"),
+    ("options", "message"),
     [
         ({"lora_alpha": 0}, "add nothing"),
         ({"init_lora_weights": "olora"}, "init_lora_weights='olora'"),
     ],
 )
-def test_a_scale_that_cannot_be_folded_is_refused(options, sentence):
+def test_a_scale_that_cannot_be_folded_is_refused(options, message):
     model = adapted(Net(), options)
     before = copy.deepcopy(model.state_dict())
-    with pytest.raises(OptionError, match=sentence):
+    with pytest.raises(OptionError, match=message):
         create_optimizer("stiefel_lora", model)
     after = model.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())

@@ -25,7 +25,7 @@ STEPS = 12
 # Two pairs of one shape, so that batching matters; a square, a rank-1 and a full one.
 SHAPES = [(9, 6, 3), (7, 12, 4), (7, 12, 4), (5, 5, 2), (8, 4, 1), (4, 9, 4)]
 
-# The fast path has no factorisation where it can do without, so it agrees to the
+# The fast path has no factorization where it can do without, so it agrees to the
 # accuracy of its Newton-Schulz iterations; QR, eigh and Adam agree to rounding. Below
 # RESOLVED of the norm the iterations shorten a direction on purpose.
 EXACT, ITERATED, RESOLVED = 1e-11, 1e-7, 1e-3

@@ -185,10 +185,10 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("record", "sentence"), REFUSED)
-def test_a_record_that_cannot_be(record, sentence):
+@pytest.mark.parametrize(("record", "message"), REFUSED)
+def test_a_record_that_cannot_be(record, message):
     before = dict(CATALOGUE)
     with pytest.raises(OptionError) as caught:
         registered(**record)
-    assert sentence in str(caught.value)
+    assert message in str(caught.value)
     assert before == CATALOGUE

@@ -470,6 +470,6 @@ def test_methods_that_leave_alpha_alone_say_so_of_bare_parameters(method, caplog
     assert f"{method.__name__.replace('Plus', '+')} leaves it" in caplog.text
     caplog.clear()
     alpha._warn_of_hidden_scale.cache_clear()
-    # A host that has seen to alpha says so, whatever it is.
+    # A host that handles alpha marks its groups, whatever it is.
     method([{"params": named(*pair()), alpha.ALPHA_IS_RANK: False}], lr=1e-4)
     assert "alpha" not in caplog.text

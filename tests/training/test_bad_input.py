@@ -1,4 +1,4 @@
-"""What bad input gets: one sentence, before anything expensive."""
+"""What bad input gets: one message, before anything expensive."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def nothing_expensive(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Sdxl, "denoiser", property(refuse))
 
 
-def sentence_of(kind: type[InputError], model: Path, root: Path, **changes: Any) -> str:
+def message_of(kind: type[InputError], model: Path, root: Path, **changes: Any) -> str:
     config = tiny_config(model, root, **changes)
     with pytest.raises(kind) as error:
         train(config)
@@ -51,7 +51,7 @@ class TestBeforeAnythingExpensive:
     def test_empty_picture_folder(self, tiny_sdxl: Path, tmp_path: Path) -> None:
         (tmp_path / "empty").mkdir()
         concepts = [{"path": str(tmp_path / "empty")}]
-        assert "has no images; put images" in sentence_of(
+        assert "has no images; put images" in message_of(
             DataError, tiny_sdxl, tmp_path, concepts=concepts
         )
 
@@ -62,20 +62,20 @@ class TestBeforeAnythingExpensive:
             monkeypatch.setitem(sys.modules, module, None)
         monkeypatch.delitem(sys.modules, "stiefel_lora.optim.adamw_8bit", raising=False)
         optimizer = {"name": "adamw_8bit"}
-        assert sentence_of(OptionError, tiny_sdxl, tmp_path, optimizer=optimizer) == (
+        assert message_of(OptionError, tiny_sdxl, tmp_path, optimizer=optimizer) == (
             "AdamW 8-bit needs bitsandbytes, which is not installed; run "
             "pip install 'stiefel-lora[quant]'."
         )
 
     def test_no_concepts(self, tiny_sdxl: Path, tmp_path: Path) -> None:
-        assert sentence_of(ConfigError, tiny_sdxl, tmp_path, concepts=[]) == (
+        assert message_of(ConfigError, tiny_sdxl, tmp_path, concepts=[]) == (
             "concepts is not set; name a folder of captioned images to train on."
         )
 
     def test_caption_that_is_not_utf8(self, tiny_sdxl: Path, tmp_path: Path) -> None:
         folder = make_pictures(tmp_path / "latin")
         (folder / "01.txt").write_bytes(b"\xff")
-        assert "01.txt is not UTF-8 (byte 0)" in sentence_of(
+        assert "01.txt is not UTF-8 (byte 0)" in message_of(
             DataError, tiny_sdxl, tmp_path, concepts=[{"path": str(folder)}]
         )
 
@@ -84,19 +84,19 @@ class TestBeforeAnythingExpensive:
         model.mkdir()
         index = {"_class_name": "FluxPipeline", "_diffusers_version": "0.42.1"}
         (model / "model_index.json").write_text(json.dumps(index))
-        assert sentence_of(ModelError, model, tmp_path).endswith(
+        assert message_of(ModelError, model, tmp_path).endswith(
             "(FluxPipeline), but model_type is 'sdxl'; give a model of SDXL."
         )
 
     def test_rank_larger_than_a_layer(self, tiny_sdxl: Path, tmp_path: Path) -> None:
-        assert sentence_of(ConfigError, tiny_sdxl, tmp_path, lora_rank=64) == (
+        assert message_of(ConfigError, tiny_sdxl, tmp_path, lora_rank=64) == (
             "lora_rank=64 exceeds the layer down_blocks.1.attentions.0.proj_in "
             "(32 x 32); use a rank of at most 32 or leave the layer out with "
             "layer_filter."
         )
 
     def test_unused_pattern(self, tiny_sdxl: Path, tmp_path: Path) -> None:
-        assert "layer_filter: 'attn3' matches no layer" in sentence_of(
+        assert "layer_filter: 'attn3' matches no layer" in message_of(
             ConfigError, tiny_sdxl, tmp_path, layer_filter=["attentions", "attn3"]
         )
 
@@ -105,20 +105,18 @@ class TestBeforeAnythingExpensive:
     ) -> None:
         (tmp_path / "file").write_text("")
         output = tmp_path / "file" / "runs"
-        assert sentence_of(
-            OutputError, tiny_sdxl, tmp_path, output_dir=str(output)
-        ) == (
+        assert message_of(OutputError, tiny_sdxl, tmp_path, output_dir=str(output)) == (
             f"The run folder {output / 'tiny'} can not be written (Not a directory); "
             f"set output_dir to a folder where you may write."
         )
 
     def test_float16_without_a_card(self, tiny_sdxl: Path, tmp_path: Path) -> None:
-        assert sentence_of(
+        assert message_of(
             ConfigError, tiny_sdxl, tmp_path, train_dtype="float16"
         ).startswith('train_dtype="float16" needs an NVIDIA card')
 
     def test_device_that_is_not_there(self, tiny_sdxl: Path, tmp_path: Path) -> None:
-        assert "has no xpu" in sentence_of(
+        assert "has no xpu" in message_of(
             ConfigError, tiny_sdxl, tmp_path, device="xpu"
         )
 
@@ -126,7 +124,7 @@ class TestBeforeAnythingExpensive:
         self, tiny_sdxl: Path, tmp_path: Path
     ) -> None:
         optimizer = {"name": "custom", "class": "no_such_module.Lion"}
-        assert "no_such_module.Lion" in sentence_of(
+        assert "no_such_module.Lion" in message_of(
             ConfigError, tiny_sdxl, tmp_path, optimizer=optimizer
         )
 
@@ -143,11 +141,11 @@ def test_no_picture_can_be_read(tiny_sdxl: Path, tmp_path: Path) -> None:
     folder = tmp_path / "broken"
     folder.mkdir()
     (folder / "a.png").write_bytes(b"no picture")
-    sentence = sentence_of(
+    message = message_of(
         DataError, tiny_sdxl, tmp_path, concepts=[{"path": str(folder)}]
     )
-    assert sentence.startswith("None of the 1 images can be read; the first is")
-    assert "a.png" in sentence
+    assert message.startswith("None of the 1 images can be read; the first is")
+    assert "a.png" in message
 
 
 def test_broken_pictures_are_named_skipped_and_counted(

@@ -162,7 +162,7 @@ def test_a_kill_before_the_first_checkpoint_of_a_branch_does_not_hide_it(
     # The branch is known now: a plain resume stays on it.
     train(settings(tiny_sdxl, root, steps=10), resume=run)
     assert load_checkpoint(checkpoints / "step-10").branch == branch
-    # The old one, moved back, is told from it.
+    # The old one, moved back, is distinguished from it.
     old = run / "abandoned" / "after-step-6" / "checkpoints" / "step-8"
     shutil.rmtree(checkpoints / "step-8")
     old.rename(checkpoints / "step-8")

@@ -1,4 +1,4 @@
-"""A run that ends when the held-out loss no longer falls."""
+"""A run that ends when the validation loss no longer falls."""
 
 from __future__ import annotations
 

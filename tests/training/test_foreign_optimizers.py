@@ -79,19 +79,19 @@ def test_what_cannot_train_is_refused_before_loading_by_train_and_validate_alike
     for name in ("encode_caption", "encode_image"):
         monkeypatch.setattr(Sdxl, name, refuse)
     monkeypatch.setattr(os, "system", refuse)
-    sentences = []
+    messages = []
     for model in (tiny_sdxl, Path("nobody/nothing")):
         config = tiny_config(model, tmp_path, optimizer=custom(path, **options))
         with pytest.raises(ConfigError) as error:
             estimate_run(config)
-        sentences.append(str(error.value))
+        messages.append(str(error.value))
     config = tiny_config(tiny_sdxl, tmp_path, optimizer=custom(path, **options))
     with pytest.raises(ConfigError) as error:
         train(config)
-    assert sentences == 2 * [str(error.value)]
-    assert words in sentences[0]
-    assert "weights_only" not in sentences[0]
-    assert "\n" not in sentences[0]
+    assert messages == 2 * [str(error.value)]
+    assert words in messages[0]
+    assert "weights_only" not in messages[0]
+    assert "\n" not in messages[0]
     assert not (tmp_path / "runs").exists()
 
 

@@ -1,4 +1,4 @@
-"""Images of very many pixels: one rule and one sentence, wherever they are met."""
+"""Images of very many pixels: one rule and one message, wherever they are met."""
 
 from __future__ import annotations
 

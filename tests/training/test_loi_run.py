@@ -1,4 +1,4 @@
-"""Runs that start from the gradient of their first pictures."""
+"""Runs that start from the gradient of their first images."""
 
 from __future__ import annotations
 

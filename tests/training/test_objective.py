@@ -1,4 +1,4 @@
-"""The loss of a picture: elementwise losses, masks, weights of noise levels."""
+"""The loss of an image: elementwise losses, masks, weights of noise levels."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_each_setting_reaches_the_run(
 
 
 @pytest.mark.parametrize(
-    ("settings", "sentence"),
+    ("settings", "message"),
     [
         (
             {"loss_weight_fn": "sigma"},
@@ -190,10 +190,10 @@ def test_each_setting_reaches_the_run(
         ),
     ],
 )
-def test_what_does_nothing_is_said(settings: dict[str, Any], sentence: str) -> None:
+def test_what_does_nothing_is_said(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as error:
         parse_config(settings)
-    assert sentence in str(error.value)
+    assert message in str(error.value)
 
 
 def test_what_is_idle_beside_others_is_remarked() -> None:

@@ -45,7 +45,7 @@ def test_orders_from_before_a_resume_are_void_and_said(
 
 
 def test_an_order_after_the_claim_is_followed(tmp_path: Path) -> None:
-    """While a run loads, its folder may be told to stop already."""
+    """A stop can be requested while a run is still loading."""
     folder = RunFolder(tmp_path / "run")
     send_command(folder.root, "stop")
     with hold_run(folder.root):

@@ -110,7 +110,7 @@ def test_it_is_near_the_model_and_resumes_to_the_bit(
     )
     whole = train(config)
     assert whole.validation_before is not None
-    # A random model; quantised it predicts something else, but not something wild.
+    # A random model; quantized it predicts something else, but not something wild.
     assert whole.validation_before == pytest.approx(plain.validation_before, rel=0.05)
     assert whole.validation_before != plain.validation_before
     before = factors_of(whole)

@@ -1,4 +1,4 @@
-"""What the files of a run tell other programs of its pictures and settings."""
+"""Metadata about images and settings in the files of a run."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_files_tell_of_folders_buckets_tags_and_settings(
             "few": {"n_repeats": 3, "img_count": 3},
             "many": {"n_repeats": 0.4, "img_count": 5},
         }
-        # As many as the others together: 9 + 2 visits of 4 pictures.
+        # As many as the others together: 9 + 2 visits of 4 images.
         reg = {"reg": {"n_repeats": 2.75, "img_count": 4}}
         assert json.loads(notes["ss_reg_dataset_dirs"]) == reg
         assert (notes["ss_num_train_images"], notes["ss_num_reg_images"]) == (
@@ -59,7 +59,7 @@ def test_files_tell_of_folders_buckets_tags_and_settings(
             "0": {"resolution": [32, 32], "count": 6 + 2 + 11},
             "1": {"resolution": [40, 24], "count": 3},
         }
-        said = {
+        message = {
             "ss_network_dim": "4",
             "ss_seed": "42",
             "ss_total_batch_size": "4",
@@ -68,6 +68,6 @@ def test_files_tell_of_folders_buckets_tags_and_settings(
             "ss_noise_offset": "0.05",
             "ss_enable_bucket": "True",
         }
-        assert said.items() <= notes.items()
+        assert message.items() <= notes.items()
         assert "ss_text_encoder_lr" not in notes
         assert str(tmp_path) not in str(notes)

@@ -33,7 +33,7 @@ def family(request: pytest.FixtureRequest) -> tuple[Path, Any, Any, Any]:
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch, family: Any) -> Counter[str]:
-    """How often blocks were computed, and pictures and captions encoded."""
+    """Count computed blocks, and encoded images and captions."""
     counted: Counter[str] = Counter()
     _, _, kind, block = family
 
@@ -72,7 +72,7 @@ def test_a_second_run_encodes_no_picture_and_no_caption(
     changes = {"steps": 1, "validate_every": 1, "cache_dir": str(tmp_path / "cache")}
     train(config(model, tmp_path, **changes))
     assert calls["encode_image"] == 6
-    # Those of the held-out pictures are among the four to learn from.
+    # Those of the validation images are among the four to learn from.
     assert calls["encode_caption"] == 4
     train(config(model, tmp_path, run_name="again", **changes))
     assert (calls["encode_image"], calls["encode_caption"]) == (6, 4)

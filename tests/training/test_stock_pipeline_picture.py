@@ -1,4 +1,4 @@
-"""A stock diffusers pipeline with the LoRA file shows the trainer's own picture."""
+"""A stock diffusers pipeline with the LoRA file shows the trainer's own image."""
 
 from __future__ import annotations
 

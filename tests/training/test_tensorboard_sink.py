@@ -1,4 +1,4 @@
-"""TensorBoard's files where the disk is full: said once, and the run goes on."""
+"""TensorBoard's files on a full disk: one message, and the run continues."""
 
 from __future__ import annotations
 

@@ -177,7 +177,7 @@ def test_an_encoder_that_is_not_trained_is_not_there(
     assert set(loaded) == {"vae", "scheduler"}
     assert [*machines[0].family._encoders] == [part]  # type: ignore[attr-defined]
     assert any(name.startswith(part) for name in factors_of(result))
-    # What the others said is of the caption that the trained one is asked for.
+    # Outputs of the others belong to the caption given to the trained one.
     pictures, opened = machines[0].images, open_family(config, torch.device("cpu"))
     for number in range(10):
         visits = [Visit(1, number)]
@@ -198,7 +198,7 @@ def test_an_encoder_that_the_model_does_not_have(
 
 
 @pytest.mark.parametrize(
-    ("settings", "sentence"),
+    ("settings", "message"),
     [
         (
             {"text_encoder_learning_rate": 0.1},
@@ -225,6 +225,6 @@ def test_an_encoder_that_the_model_does_not_have(
         ),
     ],
 )
-def test_what_does_not_go_together(settings: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(ConfigError, match=sentence):
+def test_what_does_not_go_together(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         parse_config(settings)

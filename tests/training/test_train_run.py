@@ -165,7 +165,7 @@ def test_tensorboard_can_be_read_back(result: TrainResult, events: list[dict]) -
 def test_pictures_that_are_never_looked_at_are_not_encoded(
     tiny_sdxl: Path, tmp_path: Path
 ) -> None:
-    """Two held-out pictures, with captions of the four that are trained."""
+    """Two validation images, with captions of the four that are trained."""
     entries = []
     for every in (0, 4):
         cache = tmp_path / f"cache-{every}"

@@ -12,7 +12,7 @@ from stiefel_lora.training.validation import Validation
 
 
 class Pictures:
-    """Three latents that can be told apart, the middle one of another shape."""
+    """Three distinguishable latents, the middle one of another shape."""
 
     sizes = ((16, 16), (8, 32), (16, 16))
     encodes_text = True

@@ -1,4 +1,4 @@
-"""Buckets, masks, changing pictures and captions in real runs that are cut in two."""
+"""Buckets, masks, changing images and captions in real runs that are cut in two."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def varied(model: Path, root: Path, **changes: Any) -> TrainConfig:
 def test_a_run_cut_inside_a_pass_ends_the_same(
     tiny_sdxl: Path, tmp_path: Path, stop_after: StopAfter, latent_caching: bool
 ) -> None:
-    """Ten visits are a pass: after step 3, of two pictures each, it is not over."""
+    """Ten visits are a pass: after step 3, of two images each, it is not over."""
     changes = {"latent_caching": latent_caching}
     whole = train(varied(tiny_sdxl, tmp_path, run_name="whole", **changes))
     config = varied(tiny_sdxl, tmp_path, **changes)
@@ -62,7 +62,7 @@ def test_batches_have_masks_weights_and_all_shapes(
     for mask, batch in zip(masks, batches, strict=True):
         assert mask.shape == (1, 1, *batch["latents"].shape[-2:])
         assert float(batch["loss_weight"]) in (1.0, 0.5)
-    # The mask of one picture covers a quarter of it, on the left or, mirrored, right.
+    # The mask of one image covers a quarter of it, on the left or, mirrored, right.
     assert {round(float(mask.mean()), 2) for mask in masks} == {1.0, 0.25}
 
 

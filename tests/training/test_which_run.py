@@ -1,4 +1,4 @@
-"""Which run a resume goes on with, and images that changed in between."""
+"""The run that a resume selects, and images that changed in between."""
 
 from __future__ import annotations
 
@@ -227,14 +227,14 @@ def test_changed_images_are_said_and_what_they_mean_for_the_order(
     result = train(config, resume="last")
     shown = " ".join(capsys.readouterr().err.split())
     events = read_events(result.run_dir / "events.jsonl")
-    said = [e for e in events if e["type"] == "resume"][-1]["values"]["images"]
+    message = [e for e in events if e["type"] == "resume"][-1]["values"]["images"]
     if what == "nothing":
-        assert said == []
+        assert message == []
         assert "since the checkpoint" not in shown
     else:
-        assert len(said) == 1
-        assert CHANGES[what] in said[0]
-        assert said[0] in shown
+        assert len(message) == 1
+        assert CHANGES[what] in message[0]
+        assert message[0] in shown
 
 
 def test_folders_that_moved_are_the_same_images(

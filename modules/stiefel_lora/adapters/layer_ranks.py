@@ -25,7 +25,7 @@ def ranks_of(
     Args:
         model: holds the layers.
         targets: their names.
-        rank: of a layer for which nothing else is said.
+        rank: default rank of a layer.
         rank_pattern: pattern -> rank; the last one that matches a layer counts.
         conv_rank: of convolutions with a kernel larger than one pixel.
 

@@ -44,7 +44,7 @@ def check_folder(
 
     Args:
         folder: in diffusers layout.
-        facts: of the family that the configuration says.
+        facts: facts of the configured family.
         others: of families that a wrong model may be of.
         elsewhere: parts that the folder need not have.
 
@@ -126,7 +126,7 @@ class FileBase:
 
     Args:
         path: the file.
-        facts: of the family that the configuration says.
+        facts: facts of the configured family.
         others: of families that a wrong model may be of.
         elsewhere: parts that are not taken from the file.
 

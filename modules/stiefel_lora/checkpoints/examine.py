@@ -53,7 +53,7 @@ def check_weights(
     """Check that a header contains the whole part with the right shapes.
 
     Args:
-        where: file or folder, for the sentences.
+        where: file or folder, for messages.
         part: its name.
         loader: class that it becomes.
         config: settings of the part.

@@ -44,7 +44,7 @@ def width_of(denoiser: str, key: str, encoder: str, *keys: tuple[str, str]) -> F
     Args:
         denoiser: name of the part.
         key: its setting.
-        encoder: the part that is named in the sentence.
+        encoder: the part named in the message.
         keys: part and setting of each width.
     """
 

@@ -49,7 +49,7 @@ def check_relative(
     """Reject a denoiser that belongs to a relative of the family.
 
     Args:
-        where: file or folder, for the sentence.
+        where: file or folder, for the message.
         facts: of the family that is wanted.
         entries: table of the denoiser or of a whole model.
         config: its settings, where it has its own.

@@ -22,7 +22,7 @@ def check_setting_values(where: object, loader: Any, config: Mapping[str, Any]) 
     """Check values that a class accepts without validation.
 
     Args:
-        where: file or folder, for the sentence.
+        where: file or folder, for the message.
         loader: class that the part becomes.
         config: its settings.
 

@@ -53,7 +53,7 @@ class ModelSource:
     """All parts of one base model.
 
     Args:
-        name: the model in sentences: what the user wrote.
+        name: name of the model in messages, as the user wrote it.
         parts: the parts by name.
     """
 

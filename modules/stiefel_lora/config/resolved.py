@@ -43,7 +43,7 @@ class Settings(
 
     @property
     def has_validation_images(self) -> bool:
-        """Whether folders of their own or a share of the training images validate."""
+        """Return whether there are validation images, in folders or split off."""
         return bool(self.validation_concepts) or self.validation_split > 0
 
     @property

@@ -2,7 +2,7 @@
 
 Each image gets a number from its path in the concept and the seed, and the images of
 the lowest numbers are set aside. A new image can so change places with one other image
-at most, where a shuffled list would be dealt anew.
+at most, where a shuffled list would be reshuffled.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ class Relative:
 
 @dataclasses.dataclass(frozen=True)
 class FamilyRecord:
-    """What differs between families.
+    """Differences between families.
 
     Targets are ``module:attribute``; ``load`` imports them.
     """

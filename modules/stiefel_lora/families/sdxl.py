@@ -74,19 +74,19 @@ class Sdxl(UNetFamily):
         """
         tokens = self._tokens(part, captions)
         found = self._encoder(part)(tokens, output_hidden_states=True)
-        said = {"embeds": found.hidden_states[-2]}
-        return said | ({"pooled": found.text_embeds} if part == _SECOND else {})
+        encoded = {"embeds": found.hidden_states[-2]}
+        return encoded | ({"pooled": found.text_embeds} if part == _SECOND else {})
 
-    def _joined(self, said: Mapping[str, Batch], known: Batch) -> Batch:
+    def _joined(self, encoded: Mapping[str, Batch], known: Batch) -> Batch:
         """Concatenated ``embeds`` of both encoders: ``(batch, 77, 2048)``."""
-        pieces = [batch["embeds"] for batch in said.values()]
+        pieces = [batch["embeds"] for batch in encoded.values()]
         if len(pieces) == 1:
             own, whole = pieces[0].shape[-1], known["embeds"]
-            if _SECOND in said:
+            if _SECOND in encoded:
                 pieces.insert(0, whole[..., :-own])
             else:
                 pieces.append(whole[..., own:])
-        joined = super()._joined(said, known)
+        joined = super()._joined(encoded, known)
         return joined | ({"embeds": torch.cat(pieces, dim=-1)} if pieces else {})
 
     def _about_frame(self, frame: Frame) -> dict[str, Tensor]:

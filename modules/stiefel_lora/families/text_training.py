@@ -50,9 +50,10 @@ class TrainableText:
         """Output of one encoder for captions."""
         raise NotImplementedError
 
-    def _joined(self, said: Mapping[str, Batch], known: Batch) -> Batch:
+    def _joined(self, encoded: Mapping[str, Batch], known: Batch) -> Batch:
         """Outputs of encoders, replacing the known ones."""
-        return {**known, **{n: t for batch in said.values() for n, t in batch.items()}}
+        merged = {n: t for batch in encoded.values() for n, t in batch.items()}
+        return {**known, **merged}
 
     def encode_captions(
         self, captions: Sequence[str], known: Batch | None = None
@@ -65,14 +66,14 @@ class TrainableText:
                 the trained encoders are run.
         """
         parts = self.text_models if known is None else self.trained_text
-        said = {
+        encoded = {
             part: {
                 n: t.to(self._dtype)
                 for n, t in self._encode_text(part, captions).items()
             }
             for part in parts
         }
-        return self._joined(said, known or {})
+        return self._joined(encoded, known or {})
 
     @torch.no_grad()
     def encode_caption(

@@ -155,8 +155,8 @@ def _activations(
         dora=config.use_dora,
         conditioned=conditioned_layers(config, model),
     )
-    said = sum(text.activation_bytes(kind) for text in texts)
-    return activation_bytes(model, kind) + said
+    of_texts = sum(text.activation_bytes(kind) for text in texts)
+    return activation_bytes(model, kind) + of_texts
 
 
 def _samples(config: TrainConfig) -> bool:

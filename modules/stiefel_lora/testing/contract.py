@@ -97,7 +97,7 @@ def state_survives_a_file_and_resumes_to_the_bit(case: Case) -> None:
     _assert_same(whole, fresh)
 
 
-def a_deep_copy_goes_on_by_itself(case: Case) -> None:
+def a_deep_copy_is_independent(case: Case) -> None:
     """A copy of model and optimizer takes the same step, bit by bit."""
     model, batch = LoraNet(), task()
     optimizer = case.make(model)
@@ -260,7 +260,7 @@ CHECKS: tuple[Callable[[Case], None], ...] = (
     pairs_are_those_of_the_model,
     it_learns,
     state_survives_a_file_and_resumes_to_the_bit,
-    a_deep_copy_goes_on_by_itself,
+    a_deep_copy_is_independent,
     zero_gradients_leave_a_fresh_product_alone,
     gradients_stay_as_the_caller_left_them,
     a_pair_without_gradients_is_left_alone,

@@ -32,7 +32,7 @@ _SMOOTHING = 0.98
 
 
 class Loop:
-    """Trains from ``step`` to the end, or until it is told to stop.
+    """Trains from ``step`` to the end, or until a stop is requested.
 
     Args:
         config: the configuration.
@@ -250,12 +250,12 @@ class Loop:
         orders = take_commands(self._folder.commands)
         if "sample" in orders:
             self._monitor.sample(self.step)
-        wants_stop = signalled or "stop" in orders
-        if ("save" in orders or wants_stop) and self._keeper.latest_step != self.step:
+        stopping = signalled or "stop" in orders
+        if ("save" in orders or stopping) and self._keeper.latest_step != self.step:
             self.save()
         if "save" in orders:
             self._writer.write(self.step, f"-step-{self.step}")
-        self.interrupted = wants_stop and not self._at_end
+        self.interrupted = stopping and not self._at_end
 
     def _show(self, bar: ProgressBar) -> None:
         ranks, losses = self._monitor.ranks, self._monitor.losses

@@ -1,4 +1,4 @@
-"""Textbook factorisations of single matrices."""
+"""Textbook factorizations of single matrices."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """LoRA-Muon as printed, with symmetric inverse roots and an SVD for msign.
 
 The paper averages gradients, and so does this: msign does not see the difference to a
-heavy ball. Gram matrices are damped by each other's inverses, as ``_gram_frames`` says.
+heavy ball. Gram matrices are damped by each other's inverses, as in ``_gram_frames``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Riemannion on dense matrices: every formula as it stands, m x n and all.
 
-Momentum and directions are held as m x n tangent matrices, so nothing here knows of the
+Momentum and directions are held as m x n tangent matrices, so nothing here uses the
 factored forms that the fast path uses.
 """
 

@@ -1,7 +1,7 @@
 """StiefelLoRA's step of the product on dense matrices: ``stiefel_product``'s docstring.
 
 The momentum is the m x n tangent vector itself, msign an SVD of it, and frames are
-symmetric inverse roots, so nothing here knows of Gram matrices, of coefficients or of
+symmetric inverse roots, so nothing here uses Gram matrices, of coefficients or of
 momenta that are kept as gradients.
 """
 
