@@ -70,6 +70,7 @@ def augmentation_at(
         return Augmentation(cover_frame(original, size))
     # Every other visit, starting at the first or second one depending on the image.
     mirrored = bool((number + random.Random(name).getrandbits(1)) % 2)
+    # Seeded by name and number, not by the run: the cache is valid for all runs.
     chance = random.Random(f"{name}/{number}")
     place = (chance.random(), chance.random())
     frame = cover_frame(

@@ -42,6 +42,7 @@ def caption_at(image: CaptionedImage, number: int) -> str:
     parts = (part.strip() for part in caption.split(concept.tag_delimiter))
     # Trailing and doubled delimiters leave empty parts, which are not tags.
     tags = [tag for tag in parts if tag]
+    # Seeded by the text: equal captions share their cached variants.
     chance = random.Random(f"{caption}/{number}")
     kept, others = tags[: concept.keep_tags_count], tags[concept.keep_tags_count :]
     if concept.enable_tag_shuffling:

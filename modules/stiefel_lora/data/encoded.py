@@ -111,6 +111,7 @@ class EncodedSet:
         entry = self._entries[visit.image]
         number = visit.number
         if self._plan.varied and self._plan.cached:
+            # Only this many versions are cached; visits use them in turn.
             number %= augmentation_count(entry.image.concept)
         augmentation = self._augmentation(entry, number)
         try:
@@ -150,12 +151,14 @@ class EncodedSet:
         if is_dropped(image, number):
             return ""
         if self._plan.encodes_text:
+            # As for images; captions of trained text encoders may vary without limit.
             number %= variation_count(image.concept, len(image.captions))
         return caption_at(image, number)
 
     def _mask_of_visit(
         self, entry: Entry, augmentation: Augmentation, latents: Tensor, visit: Visit
     ) -> Tensor:
+        # Seeded by name and visit, so that a resumed run draws the same.
         chance = random.Random(f"unmasked {entry.image.path.name}/{visit.number}")
         if chance.random() < self._plan.unmasked_probability:
             return torch.ones(1, *latents.shape[-2:])

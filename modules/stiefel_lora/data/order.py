@@ -81,6 +81,8 @@ class DataOrder:
         """
         if len(self._rows) == 1:
             return self._rows[0].visits(position, size)
+        # Every batch has the same size, so the position determines the number of the
+        # batch.
         number = position // size
         passes = _pass_of(number, lambda e: self._batches_until(e, size))
         before = self._batches_until(passes, size)
@@ -92,6 +94,7 @@ class DataOrder:
 
     def _batches_of(self, passes: int, size: int) -> list[tuple[int, int]]:
         """Bucket, and number of the batch in its bucket, of every batch of an epoch."""
+        # A batch that spans two epochs belongs to the epoch that completes it.
         done = [row.until(passes) // size for row in self._rows]
         new = [
             row.until(passes + 1) // size - n
@@ -131,6 +134,8 @@ class _Turns:
 
     def _round(self, turn: int) -> list[int]:
         shuffled = list(self._images)
+        # The first image identifies the group: groups of one bucket shuffle
+        # differently.
         random.Random(f"{self._seed}/round {turn}/{shuffled[0]}").shuffle(shuffled)
         return shuffled
 
@@ -172,6 +177,7 @@ class _Row:
 
 def _pass_of(place: int, until: Callable[[int], int]) -> int:
     """Find the epoch e with until(e) <= place < until(e + 1)."""
+    # until() is nondecreasing but has no closed inverse: double, then bisect.
     high = 1
     while until(high) <= place:
         high *= 2

@@ -345,6 +345,7 @@ class PairOptimizer(LoraOptimizer):
         entry = method(self.method)
         check_state(state_dict, entry)
         check_shapes(state_dict, self.param_groups, self._state_shapes())
+        # Copies, since loading replaces the options in the groups.
         before = [dict(group) for group in self.param_groups]
         super().load_state_dict(state_dict)
         log_replaced(type(self).__name__, entry, before, self.param_groups)

@@ -62,6 +62,7 @@ def build_state(
     opened = inputs.model
     family = opened.family
     store = TensorStore(config.cache_dir or config.output_dir / ".cache")
+    # Captions are only cached for frozen encoders; trained ones encode at every step.
     frozen_text = bool(family.text_models.keys() - opened.text_targets.keys())
     plan = plan_of(config, training=True, encodes_text=frozen_text)
     images = _encode("Encoding images", inputs.train, family, store, plan)

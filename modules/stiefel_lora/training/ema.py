@@ -95,6 +95,7 @@ class MovingAverage:
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
         """Use the averages in the model temporarily; then restore it to the bit."""
+        # Copies, since the parameters are overwritten in place.
         kept = self._copies()
         try:
             self._fill(self._values)

@@ -179,6 +179,7 @@ class Loop:
         # Checked before the optimizer steps: NaN would spread into every factor, and
         # the block where it began could no longer be identified.
         self._keeper.check(value, "loss", self.step + 1)
+        # With an infinite limit it only measures the norm.
         norm = state.accelerator.clip_grad_norm_(
             state.parameters, config.clip_grad_norm or math.inf
         )

@@ -90,6 +90,7 @@ class Validation:
     def _jobs(self) -> Iterator[list[tuple[int, int]]]:
         """Pairs of image and timestep index; all images of a batch have one size."""
         sizes = self._images.sizes
+        # Sorting is stable, so that images of one size keep their order.
         by_size = sorted(range(len(sizes)), key=sizes.__getitem__)
         for _, images in itertools.groupby(by_size, key=sizes.__getitem__):
             jobs = [(i, k) for i in images for k in range(self._count)]
@@ -97,6 +98,8 @@ class Validation:
                 yield jobs[start : start + self._batch_size]
 
     def _draw(self, i: int, k: int, shape: torch.Size) -> tuple[Tensor, Tensor]:
+        # One generator per image and timestep: independent of batch size, order and
+        # device.
         generator = torch.Generator("cpu").manual_seed(_SEED * (k + 1) + i)
         offset = torch.rand((), generator=generator, dtype=torch.float64)
         place = (k + offset) / self._count

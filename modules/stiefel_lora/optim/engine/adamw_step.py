@@ -111,6 +111,7 @@ def step_lone_factor(
 ) -> None:
     """Move B or A alone, unless its gradient is not ``usable``."""
     assert factor.grad is not None
+    # A group with this factor only, so that the shared code steps nothing else.
     own = [{**group, "params": [factor]}]
     found = usable.logical_not().float()
     factors = [(factor, factor.grad, role)]

@@ -70,6 +70,7 @@ def ready_members(
         if pair.up.grad is None or pair.down.grad is None or free_half(pair):
             continue
         up_group, down_group = owners[id(pair.up)], owners[id(pair.down)]
+        # Options that select code are those of the group of B (see check_agreement).
         choices = rule.choices(up_group)
         grads = pair.up.grad, pair.down.grad
         members.append(Member(index, pair, up_group, down_group, *grads, choices))

@@ -65,6 +65,7 @@ class Watch:
         self._found = {}
         for same in bucketed(members, lambda m: (m.pair.up.device, m.pair.up.dtype)):
             self._look(state, same, rule)
+        # Reading the counts synchronizes, hence only once every EVERY steps.
         if self._steps % EVERY == 1 and self._steps > 1:
             self.report()
 
@@ -79,13 +80,16 @@ class Watch:
         looked = rule.orthonormal_up or rule.factorizes
         tensors += copied if looked else []
         tensors += [values(state, m.pair.down) for m in members] if looked else []
+        # Rows: gradients of B, gradients of A and, if looked at, B and A themselves.
         sizes = _sizes(tensors).view(-1, len(members))
+        # Comparisons with NaN are false, so one test covers NaN, infinity and overflow.
         usable = (sizes < _limit(members[0].pair.up)).all(0)
         emptied = _follow_zeros([m.pair.up for m in members], copied)
         # One tensor for all pairs of a device: incrementing it is one launch, and it is
         # not read until EVERY steps have passed.
         counts = self._counts_on(usable.device)
         bad = usable.logical_not().to(counts.dtype)
+        # Usually all pairs have gradients, in order: one addition for all of them.
         if len(members) == len(self._pairs):
             counts += bad
         else:
@@ -95,6 +99,8 @@ class Watch:
             zero = sizes[2] == 0 if emptied is None else (sizes[2] == 0) | emptied
             usable = usable & ~zero
             self._flags.append(_Arrival(zero, [m.index for m in members]))
+        # As in torch's gradient scaler: the fused AdamW kernel reads it on the device,
+        # so factors left to AdamW skip the step together with the pairs.
         found = usable.all().logical_not().float()
         if usable.device in self._found:
             found = torch.maximum(found, self._found[usable.device])
@@ -177,6 +183,7 @@ class _Arrival:
     def __init__(self, flags: Tensor, indices: list[int]) -> None:
         self._indices = indices
         on_gpu = flags.device.type == "cuda"
+        # A non-blocking copy needs pinned memory; into pageable memory it synchronizes.
         self._host = torch.empty(len(flags), dtype=torch.bool, pin_memory=on_gpu)
         self._host.copy_(flags, non_blocking=True)
         self._event = None

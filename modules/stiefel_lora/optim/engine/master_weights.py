@@ -43,6 +43,7 @@ def open_masters(state: State, pair: Pair) -> None:
                 state[factor].pop(MASTER, None)
             continue
         master = state[factor].get(MASTER)
+        # The parameter is the rounding of its copy unless something else wrote to it.
         if master is None or not torch.equal(master.to(factor.dtype), factor):
             state[factor][MASTER] = factor.detach().float()
 

@@ -53,6 +53,7 @@ def column(values: Sequence[float | Tensor], like: Tensor) -> Tensor:
     if any(isinstance(value, Tensor) for value in values):
         parts = [torch.as_tensor(v, device=like.device).to(like) for v in values]
         return torch.stack([part.reshape(1, 1) for part in parts])
+    # Equal neighbors share one fill; usually all pairs have the same value.
     runs = [(value, len(list(run))) for value, run in groupby(map(float, values))]
     parts = [like.new_full((count, 1, 1), value) for value, count in runs]
     return parts[0] if len(parts) == 1 else torch.cat(parts)

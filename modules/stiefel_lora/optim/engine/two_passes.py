@@ -176,6 +176,8 @@ def _round_key(member: Member) -> tuple[Any, ...]:
 
 def _role_chunks(members: Sequence[Member], role: Role, rule: Rule) -> Iterator[_Chunk]:
     """Stacks of one role, each with the positions of its factors among the members."""
+    # Stacked by the shape of this factor alone: B depends on the outputs of a layer and
+    # A on its inputs, so layers of different shapes often share one of the two stacks.
     placed = list(enumerate(factors_of(members, rule, role)))
     for bucket in bucketed(placed, lambda entry: _key(entry[1])):
         tensor = bucket[0][1].tensor
@@ -226,9 +228,11 @@ def _joined(parts: list[Tensor]) -> Tensor:
 def _joint_lr(members: Sequence[Member], like: Tensor) -> Tensor:
     """Learning rate of the product: geometric mean of its factors' rates."""
     up = column([member.up_group["lr"] for member in members], like)
+    # Identity instead of equality: comparing tensors on a device would synchronize.
     if all(m.up_group["lr"] is m.down_group["lr"] for m in members):
         return up
     down = column([member.down_group["lr"] for member in members], like)
+    # Equal rates are kept as they are, since sqrt(lr * lr) may round differently.
     return torch.where(up == down, up, (up * down).sqrt())
 
 

@@ -271,11 +271,14 @@ def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
         "branch": checkpoint.branch.to_json(),
         "files": {name: hashlib.sha256(d).hexdigest() for name, d in data.items()},
     }
+    # Last: it holds the checksums of the others, and a folder without it is incomplete.
     data["state.json"] = json.dumps(state, indent=2).encode()
     for name, content in data.items():
         with (folder / name).open("wb") as file:
             file.write(content)
             file.flush()
+            # Before the folder is renamed: a power failure must not leave empty files
+            # in it.
             os.fsync(file.fileno())
 
 

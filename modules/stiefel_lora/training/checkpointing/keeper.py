@@ -77,6 +77,8 @@ class CheckpointKeeper:
         Raises:
             OutputError: they cannot be moved.
         """
+        # Other checkpoints are judged by their branch, not by their step: an abandoned
+        # branch may have fewer steps than this one.
         self.latest, self.branch = path, checkpoint.branch
         others = [
             found

@@ -62,6 +62,7 @@ def restore(state: TrainingState, checkpoint: Checkpoint, path: Path) -> None:
     """
     training = checkpoint.training
     rates = [float(rate) for rate in state.scheduler.base_lrs]
+    # Factors first: loading the optimizer records their versions, to detect changes.
     load_factors(state.model, checkpoint.factors)
     with fitting(path, "optimizer state"):
         state.optimizer.load_state_dict(checkpoint.optimizer)
