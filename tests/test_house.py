@@ -75,7 +75,7 @@ FORBIDDEN = {
     ),
 }
 
-# Written in pieces, so that this file does not contain what it looks for.
+# Written in pieces, so that this file does not contain what it searches for.
 PRIVATE_TEXT = re.compile(
     "|".join(
         [

@@ -54,7 +54,7 @@ def test_convolutions_have_a_rank_of_their_own() -> None:
     assert {ranks[name] for name, kernel in kernels.items() if kernel != (3, 3)} == {16}
 
 
-def test_a_rank_too_large_for_a_convolution_is_one_sentence() -> None:
+def test_a_rank_too_large_for_a_convolution_is_one_message() -> None:
     with pytest.raises(ConfigError) as error:
         targets_of(tiny_unet(), conv_rank=24)
     assert str(error.value) == (

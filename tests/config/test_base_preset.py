@@ -30,10 +30,10 @@ def test_only_the_difference_is_written(tmp_path):
 
 
 def test_paths_of_the_base_are_relative_to_the_base(tmp_path):
-    pictures = tmp_path / "base" / "pictures"
+    images = tmp_path / "base" / "pictures"
     write(tmp_path / "base" / "all.json", concepts=[{"path": "pictures"}])
     config = load_config(write(tmp_path / "mine.json", extends="base/all.json"))
-    assert [concept.path for concept in config.concepts] == [pictures]
+    assert [concept.path for concept in config.concepts] == [images]
 
 
 def test_a_preset_by_name_and_a_base_of_a_base(tmp_path):

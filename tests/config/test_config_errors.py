@@ -167,7 +167,7 @@ MESSAGES = [
 
 
 @pytest.mark.parametrize(("data", "message"), MESSAGES, ids=lambda part: str(part)[:40])
-def test_each_bad_input_has_its_sentence(data, message):
+def test_each_bad_input_has_its_message(data, message):
     with pytest.raises(ConfigError) as error:
         parse_config(data)
     assert str(error.value) == message

@@ -33,7 +33,7 @@ def refusal(data: dict[str, Any], *overrides: str) -> str:
     return str(error.value)
 
 
-def sentence(rule: str, name: str) -> str:
+def message(rule: str, name: str) -> str:
     """The rule and the value as a file has it, shortened."""
     text = json.dumps(name, ensure_ascii=not name.isprintable())
     return f"{rule}, not {text}." if len(text) <= 60 else f"{rule}, not {text[:57]}..."
@@ -63,16 +63,16 @@ class TestUnusablePaths:
     @pytest.mark.parametrize("key", PATH_KEYS)
     def test_of_a_key(self, name: str, rule: str, key: str) -> None:
         found = refusal({key: name})
-        assert found == f"{key}: {sentence(rule, name)}"
+        assert found == f"{key}: {message(rule, name)}"
 
     @pytest.mark.parametrize("key", ["concepts", "validation_concepts"])
     def test_of_a_folder(self, name: str, rule: str, key: str) -> None:
         found = refusal({key: [name]})
-        assert found == f"{key}.0.path: {sentence(rule, name)}"
+        assert found == f"{key}.0.path: {message(rule, name)}"
 
     def test_of_an_override(self, name: str, rule: str) -> None:
         found = refusal({}, f"vae_model_name={name}")
-        assert found == f"vae_model_name: {sentence(rule, name)}"
+        assert found == f"vae_model_name: {message(rule, name)}"
 
     def test_of_the_file_itself(self, name: str, rule: str) -> None:
         with pytest.raises(ConfigError, match=rule):

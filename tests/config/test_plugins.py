@@ -143,7 +143,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("text", BROKEN)
-def test_a_bad_plugin_is_one_sentence(text, tmp_path):
+def test_a_bad_plugin_is_one_message(text, tmp_path):
     plugin = write_plugin(tmp_path, text)
     for _ in range(2):
         message = refusal({"plugins": [str(plugin)]})

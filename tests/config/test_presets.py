@@ -60,7 +60,7 @@ FLUX_DEMOS = [name.replace("demo", "demo_flux") for name in DEMOS]
 
 
 @pytest.mark.parametrize("name", [*DEMOS, *FLUX_DEMOS])
-def test_demo_presets_show_the_first_concepts_held_out(name):
+def test_demo_presets_show_the_first_validation_concepts(name):
     config = load_config(find_config(name))
     captions = sorted(config.validation_concepts[0].path.glob("*.txt"))
     prompts = [sample.prompt for sample in config.samples]

@@ -53,7 +53,7 @@ def test_buckets_have_about_the_area_of_the_square(buckets: Buckets) -> None:
 
 
 @given(BUCKETS, SIDES, SIDES)
-def test_a_picture_goes_to_the_nearest_shape(
+def test_an_image_goes_to_the_nearest_shape(
     buckets: Buckets, width: int, height: int
 ) -> None:
     chosen = buckets.size_for((width, height))
@@ -65,7 +65,7 @@ def test_a_picture_goes_to_the_nearest_shape(
 
 
 @given(BUCKETS, st.integers(8, 2000))
-def test_square_pictures_stay_square(buckets: Buckets, side: int) -> None:
+def test_square_images_stay_square(buckets: Buckets, side: int) -> None:
     assert buckets.size_for((side, side)) == (buckets.resolution, buckets.resolution)
 
 
@@ -91,7 +91,7 @@ def test_nothing_is_enlarged_unless_asked(
     assert max(size) <= max(4 * min(size), step)
 
 
-def test_small_pictures_get_a_bucket_of_their_own_size() -> None:
+def test_small_images_get_a_bucket_of_their_own_size() -> None:
     buckets = Buckets(1024, enabled=True)
     assert buckets.size_for((700, 500)) == (640, 448)
     assert buckets.size_for((700, 70)) == (256, 64)

@@ -29,7 +29,7 @@ from stiefel_lora.data.framing import cover_frame
 NUMBERS = st.integers(0, 10_000)
 
 
-def picture(*captions: str, **settings: Any) -> CaptionedImage:
+def image(*captions: str, **settings: Any) -> CaptionedImage:
     return CaptionedImage(Path("a.png"), captions, Concept(path=Path("x"), **settings))
 
 
@@ -38,7 +38,7 @@ def test_shuffling_keeps_all_tags_and_the_first_in_place(
     number: int, keep: int
 ) -> None:
     tags = ["a", "b", "c", "d"]
-    changed = picture("a,b, c ,d", enable_tag_shuffling=True, keep_tags_count=keep)
+    changed = image("a,b, c ,d", enable_tag_shuffling=True, keep_tags_count=keep)
     found = caption_at(changed, number).split(", ")
     assert sorted(found) == tags
     assert found[:keep] == tags[:keep]
@@ -50,20 +50,20 @@ def test_shuffling_keeps_all_tags_and_the_first_in_place(
     [("a, b,", ","), (",a,,b, ,", ","), (" a  b ", " "), ("a;b;;", ";")],
 )
 def test_empty_tags_are_no_tags(caption: str, delimiter: str) -> None:
-    changed = picture(caption, tag_delimiter=delimiter, enable_tag_shuffling=True)
+    changed = image(caption, tag_delimiter=delimiter, enable_tag_shuffling=True)
     joined = {
         text.replace(" ", "") for text in map(partial(caption_at, changed), range(20))
     }
     mark = delimiter.strip()
     assert joined == {f"a{mark}b", f"b{mark}a"}
-    kept = picture(caption, tag_delimiter=delimiter, keep_tags_count=1,
+    kept = image(caption, tag_delimiter=delimiter, keep_tags_count=1,
                    tag_dropout_probability=1)  # fmt: skip
     assert caption_at(kept, 0) == "a"
 
 
 def test_a_caption_that_nothing_shuffles_stays_as_it_is() -> None:
-    assert caption_at(picture("a, b,"), 0) == "a, b,"
-    plain = picture("a, b, c", enable_tag_shuffling=True)
+    assert caption_at(image("a, b,"), 0) == "a, b,"
+    plain = image("a, b, c", enable_tag_shuffling=True)
     # Captions without empty tags come in the orders of before.
     assert [caption_at(plain, n) for n in range(3)] == [
         "b, c, a",
@@ -74,7 +74,7 @@ def test_a_caption_that_nothing_shuffles_stays_as_it_is() -> None:
 
 @given(NUMBERS)
 def test_dropped_tags_leave_the_kept_ones_and_the_order(number: int) -> None:
-    changed = picture("a b c d", tag_delimiter=" ", keep_tags_count=1,
+    changed = image("a b c d", tag_delimiter=" ", keep_tags_count=1,
                       tag_dropout_probability=0.5)  # fmt: skip
     found = caption_at(changed, number).split(" ")
     assert found[0] == "a"
@@ -82,13 +82,13 @@ def test_dropped_tags_leave_the_kept_ones_and_the_order(number: int) -> None:
 
 
 def test_shuffled_tags_come_in_every_order() -> None:
-    changed = picture("a, b, c, d", enable_tag_shuffling=True)
+    changed = image("a, b, c, d", enable_tag_shuffling=True)
     # Of 24 orders one is missing from 400 with a chance of 1e-6.
     assert len({caption_at(changed, number) for number in range(400)}) == 24
 
 
 def test_tags_are_dropped_as_often_as_asked() -> None:
-    changed = picture("a, b, c", tag_dropout_probability=0.2, keep_tags_count=1)
+    changed = image("a, b, c", tag_dropout_probability=0.2, keep_tags_count=1)
     texts = [caption_at(changed, number).split(", ") for number in range(2000)]
     left = sum(len(tags) - 1 for tags in texts)
     # Five standard deviations of a binomial count.
@@ -96,26 +96,26 @@ def test_tags_are_dropped_as_often_as_asked() -> None:
 
 
 def test_all_tags_go_and_none_goes() -> None:
-    assert caption_at(picture("a, b", tag_dropout_probability=1), 3) == ""
-    assert caption_at(picture("a,  b."), 3) == "a,  b."
+    assert caption_at(image("a, b", tag_dropout_probability=1), 3) == ""
+    assert caption_at(image("a,  b."), 3) == "a,  b."
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.1, 1.0])
 def test_captions_are_dropped_as_often_as_asked(rate: float) -> None:
-    changed = picture("a", caption_dropout_rate=rate)
+    changed = image("a", caption_dropout_rate=rate)
     dropped = sum(is_dropped(changed, number) for number in range(4000))
     # Five standard deviations of a binomial count.
     assert abs(dropped - 4000 * rate) <= 5 * (4000 * rate * (1 - rate)) ** 0.5
 
 
 def test_versions_of_a_caption_are_bounded() -> None:
-    assert caption_variants(picture("a, b")) == ["a, b"]
+    assert caption_variants(image("a, b")) == ["a, b"]
     tags = ", ".join("abcdefghij")
-    assert len(caption_variants(picture(tags, enable_tag_shuffling=True))) == 8
-    three = picture(tags, enable_tag_shuffling=True, text_variations=3)
+    assert len(caption_variants(image(tags, enable_tag_shuffling=True))) == 8
+    three = image(tags, enable_tag_shuffling=True, text_variations=3)
     assert len(caption_variants(three)) == 3
-    assert caption_variants(picture("a", caption_dropout_rate=0.1)) == ["a", ""]
-    assert caption_variants(picture("one", "two")) == ["one", "two"]
+    assert caption_variants(image("a", caption_dropout_rate=0.1)) == ["a", ""]
+    assert caption_variants(image("one", "two")) == ["one", "two"]
 
 
 def look(number: int, name: str = "a.png", **settings: Any) -> Augmentation:
@@ -136,7 +136,7 @@ def test_mirrored_every_other_time() -> None:
 
 
 @given(NUMBERS)
-def test_jitter_stays_inside_and_colours_within_their_strength(number: int) -> None:
+def test_jitter_stays_inside_and_colors_within_their_strength(number: int) -> None:
     changed = look(
         number,
         enable_crop_jitter=True,
@@ -169,18 +169,18 @@ def folders(*settings: tuple[int, dict[str, Any]]) -> list[CaptionedImage]:
 
 
 def test_repeats_and_balancing() -> None:
-    pictures = folders(
+    images = folders(
         (2, {"repeats": 3}),
         (4, {"balancing": 0.1}),
         (5, {"balancing": 12, "balancing_strategy": "SAMPLES"}),
     )
     expected = {Fraction(3): 2, Fraction(1, 10): 4, Fraction(12, 5): 5}
-    assert Counter(rates_of(pictures)) == expected
+    assert Counter(rates_of(images)) == expected
 
 
-def test_regularisation_comes_up_as_often_as_all_others() -> None:
-    pictures = folders((3, {"repeats": 4}), (8, {"is_reg": True}))
-    assert sum(rates_of(pictures)[3:]) == 12
+def test_regularization_comes_up_as_often_as_all_others() -> None:
+    images = folders((3, {"repeats": 4}), (8, {"is_reg": True}))
+    assert sum(rates_of(images)[3:]) == 12
     own = folders((3, {}), (8, {"is_reg": True, "repeats": 2}))
     assert rates_of(own)[3:] == [2] * 8
     assert rates_of(folders((2, {"is_reg": True}))) == [1, 1]

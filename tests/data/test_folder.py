@@ -21,7 +21,7 @@ def write(folder: Path, name: str, caption: bytes | None = None) -> None:
         (folder / name).with_suffix(".txt").write_bytes(caption)
 
 
-def test_pictures_come_by_name_with_their_captions(tmp_path: Path) -> None:
+def test_images_come_by_name_with_their_captions(tmp_path: Path) -> None:
     write(tmp_path, "b.PNG", b"  a bee \n")
     write(tmp_path, "a.jpeg", "\ufeffgr\u00fcn".encode())
     write(tmp_path, "notes.md")
@@ -79,8 +79,8 @@ def test_metadata_in_utf_16_and_with_line_separators_inside_texts(
     (tmp_path / "metadata.jsonl").write_bytes(
         '\ufeff{"file_name": "a.png", "text": "one\u2028two"}\r\n'.encode("utf-16-le")
     )
-    (picture,) = scan_concepts([Concept(path=tmp_path)]).images
-    assert picture.caption == "one\u2028two"
+    (image,) = scan_concepts([Concept(path=tmp_path)]).images
+    assert image.caption == "one\u2028two"
 
 
 def test_an_empty_caption_of_notepad_is_an_empty_caption(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_empty_folder_says_what_belongs_there(tmp_path: Path) -> None:
     )
 
 
-def test_pictures_one_level_too_deep_are_hinted_at(tmp_path: Path) -> None:
+def test_images_one_level_too_deep_are_hinted_at(tmp_path: Path) -> None:
     write(tmp_path / "inside", "a.png")
     with pytest.raises(DataError, match="folders inside it are not searched"):
         scan_concepts([Concept(path=tmp_path)])
@@ -191,12 +191,12 @@ def test_folders_inside_are_searched_when_asked(tmp_path: Path) -> None:
     assert scan.images[0].caption == "inside"
 
 
-def test_masks_are_no_pictures(tmp_path: Path) -> None:
+def test_masks_are_no_images(tmp_path: Path) -> None:
     write(tmp_path, "a.png")
     write(tmp_path, "a-masklabel.png")
-    (picture,) = scan_concepts([Concept(path=tmp_path)]).images
-    assert picture.path.name == "a.png"
-    assert picture.mask == tmp_path / "a-masklabel.png"
+    (image,) = scan_concepts([Concept(path=tmp_path)]).images
+    assert image.path.name == "a.png"
+    assert image.mask == tmp_path / "a-masklabel.png"
 
 
 HIDDEN = [
@@ -274,8 +274,8 @@ def test_a_folder_of_hidden_images_alone_says_so(tmp_path: Path) -> None:
 def test_masks_in_another_spelling(tmp_path: Path, mask: str) -> None:
     write(tmp_path, "a.jpg")
     write(tmp_path, mask)
-    (picture,) = scan_concepts([Concept(path=tmp_path)]).images
-    assert picture.mask == tmp_path / mask
+    (image,) = scan_concepts([Concept(path=tmp_path)]).images
+    assert image.mask == tmp_path / mask
 
 
 @pytest.mark.parametrize(
@@ -453,10 +453,8 @@ def test_damaged_line_of_metadata_is_named(tmp_path: Path, line: str) -> None:
 
 def test_captions_from_file_names_and_from_one_file(tmp_path: Path) -> None:
     write(tmp_path, "a red cat.png", b"not this")
-    (picture,) = scan_concepts(
-        [Concept(path=tmp_path, prompt_source="filename")]
-    ).images
-    assert picture.caption == "a red cat"
+    (image,) = scan_concepts([Concept(path=tmp_path, prompt_source="filename")]).images
+    assert image.caption == "a red cat"
     lines = tmp_path / "lines"
     lines.write_text("one\n\n two\n", encoding="utf-8")
     concept = Concept(path=tmp_path, prompt_source="concept", prompt_path=lines)

@@ -9,7 +9,7 @@ SIDES = st.integers(1, 5000)
 
 
 @given(SIDES, SIDES, st.integers(4, 128).map(lambda k: 8 * k))
-def test_square_lies_inside_the_scaled_picture(
+def test_square_lies_inside_the_scaled_image(
     width: int, height: int, side: int
 ) -> None:
     frame = square_frame((width, height), side)
@@ -29,7 +29,7 @@ def test_time_ids_are_height_before_width() -> None:
 
 
 @given(SIDES, SIDES, SIDES, SIDES, st.floats(0, 1), st.floats(0, 1))
-def test_the_piece_lies_inside_a_picture_that_just_covers_it(
+def test_the_piece_lies_inside_an_image_that_just_covers_it(
     width: int, height: int, wanted_width: int, wanted_height: int, x: float, y: float
 ) -> None:
     size = (wanted_width, wanted_height)

@@ -113,7 +113,7 @@ def test_damaged_lines_of_hashes_are_passed_over(tmp_path: Path) -> None:
     assert ContentHashes(tmp_path).of(path) == first
 
 
-def test_missing_picture_is_unreadable(tmp_path: Path) -> None:
+def test_missing_image_is_unreadable(tmp_path: Path) -> None:
     with pytest.raises(UnreadableImage):
         ContentHashes(tmp_path).of(tmp_path / "gone.png")
 

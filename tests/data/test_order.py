@@ -24,7 +24,7 @@ def orders(draw: st.DrawFn, rates: st.SearchStrategy = FRACTIONS):
 
 
 @given(RATES, st.integers(0, 2**32 - 1), st.integers(0, 40))
-def test_every_pass_shows_every_picture_as_often_as_it_repeats(
+def test_every_pass_shows_every_image_as_often_as_it_repeats(
     repeats: list[int], seed: int, epoch: int
 ) -> None:
     order = DataOrder(repeats, seed)
@@ -34,7 +34,7 @@ def test_every_pass_shows_every_picture_as_often_as_it_repeats(
 
 
 @given(orders(st.integers(1, 4)), st.integers(1, 6))
-def test_every_bucket_passes_through_all_its_pictures(settings, passes: int) -> None:
+def test_every_bucket_passes_through_all_its_images(settings, passes: int) -> None:
     """Nothing is lost or doubled at the end of a pass, where batches lie across it."""
     repeats, buckets, seed, size = settings
     order = DataOrder(repeats, seed, buckets)
@@ -79,7 +79,7 @@ def test_order_is_a_function_of_the_position_alone(settings, resumed_at: int) ->
 
 
 @given(orders(), st.integers(1, 30))
-def test_visits_of_a_picture_are_numbered(settings, batches: int) -> None:
+def test_visits_of_an_image_are_numbered(settings, batches: int) -> None:
     rates, buckets, seed, size = settings
     order = DataOrder(rates, seed, buckets)
     numbers: dict[int, list[int]] = {}
@@ -93,13 +93,12 @@ def test_visits_of_a_picture_are_numbered(settings, batches: int) -> None:
 
 
 @given(st.integers(1, 20), FRACTIONS.filter(bool), st.integers(1, 12))
-def test_fractions_take_turns(pictures: int, rate: Fraction, passes: int) -> None:
-    order = DataOrder([rate] * pictures, seed=3)
-    count = int(passes * pictures * rate)
+def test_fractions_take_turns(images: int, rate: Fraction, passes: int) -> None:
+    order = DataOrder([rate] * images, seed=3)
+    count = int(passes * images * rate)
     seen = Counter(visit.image for visit in order.batch(0, count) if count)
     assert (
-        max(seen.values(), default=0)
-        - min((seen[i] for i in range(pictures)), default=0)
+        max(seen.values(), default=0) - min((seen[i] for i in range(images)), default=0)
         <= 1
     )
 

@@ -21,7 +21,7 @@ def read(path: Path) -> torch.Tensor:
     return read_image(path, Augmentation(square_frame(upright_size(path), 16)))
 
 
-def colours(pixels: torch.Tensor) -> set[tuple[float, ...]]:
+def colors(pixels: torch.Tensor) -> set[tuple[float, ...]]:
     return {tuple(colour.tolist()) for colour in pixels.flatten(1).T}
 
 
@@ -30,31 +30,31 @@ def test_pixels_are_rgb_from_minus_one_to_one(tmp_path: Path) -> None:
     pixels = read(tmp_path / "a.png")
     assert pixels.shape == (3, 16, 16)
     assert pixels.dtype == torch.float32
-    assert colours(pixels) == {(1.0, -1.0, -1.0)}
+    assert colors(pixels) == {(1.0, -1.0, -1.0)}
 
 
 def test_middle_is_cut_out(tmp_path: Path) -> None:
-    picture = np.zeros((16, 48, 3), dtype=np.uint8)
-    picture[:, 16:32] = 255
-    Image.fromarray(picture).save(tmp_path / "a.bmp")
+    image = np.zeros((16, 48, 3), dtype=np.uint8)
+    image[:, 16:32] = 255
+    Image.fromarray(image).save(tmp_path / "a.bmp")
     pixels = read(tmp_path / "a.bmp")
-    assert colours(pixels) == {(1.0, 1.0, 1.0)}
+    assert colors(pixels) == {(1.0, 1.0, 1.0)}
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
 def test_transparency_becomes_white(tmp_path: Path, mode: str) -> None:
-    picture = Image.new("RGBA", (16, 16), (0, 0, 0, 0))
+    image = Image.new("RGBA", (16, 16), (0, 0, 0, 0))
     if mode == "P":
-        picture = Image.new("P", (16, 16), 0)
-        picture.putpalette([0, 0, 0])
-        picture.save(tmp_path / "a.png", transparency=0)
+        image = Image.new("P", (16, 16), 0)
+        image.putpalette([0, 0, 0])
+        image.save(tmp_path / "a.png", transparency=0)
     else:
-        picture.convert(mode).save(tmp_path / "a.png")
+        image.convert(mode).save(tmp_path / "a.png")
     pixels = read(tmp_path / "a.png")
-    assert colours(pixels) == {(1.0, 1.0, 1.0)}
+    assert colors(pixels) == {(1.0, 1.0, 1.0)}
 
 
-def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path: Path) -> None:
+def test_sixteen_bit_gray_is_scaled_not_clipped(tmp_path: Path) -> None:
     grey = np.full((16, 16), 65535 // 2, dtype=np.uint16)
     Image.fromarray(grey).save(tmp_path / "a.png")
     pixels = read(tmp_path / "a.png")
@@ -62,10 +62,10 @@ def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path: Path) -> None:
 
 
 def test_exif_orientation_is_followed(tmp_path: Path) -> None:
-    picture = Image.new("RGB", (32, 64))
+    image = Image.new("RGB", (32, 64))
     exif = Image.Exif()
     exif[0x0112] = 6
-    picture.save(tmp_path / "a.jpg", exif=exif)
+    image.save(tmp_path / "a.jpg", exif=exif)
     assert read(tmp_path / "a.jpg").shape == (3, 16, 16)
 
 
@@ -87,7 +87,7 @@ def test_truncated_files_are_refused(tmp_path: Path, suffix: str) -> None:
         read(path)
 
 
-def test_text_in_place_of_a_picture_is_refused(tmp_path: Path) -> None:
+def test_text_in_place_of_an_image_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("not a picture")
     with pytest.raises(UnreadableImage, match="cannot identify"):
         read(tmp_path / "a.png")
@@ -108,15 +108,13 @@ def test_a_format_that_pillow_does_not_decode_is_refused(tmp_path: Path) -> None
 
 
 def test_mirrored_before_it_is_cut(tmp_path: Path) -> None:
-    picture = np.zeros((16, 48, 3), dtype=np.uint8)
-    picture[:, :16] = 255
-    Image.fromarray(picture).save(tmp_path / "a.png")
+    image = np.zeros((16, 48, 3), dtype=np.uint8)
+    image[:, :16] = 255
+    Image.fromarray(image).save(tmp_path / "a.png")
     frame = cover_frame((48, 16), (16, 16), (1.0, 0.0))
-    assert colours(read_image(tmp_path / "a.png", Augmentation(frame))) == {
-        (-1, -1, -1)
-    }
+    assert colors(read_image(tmp_path / "a.png", Augmentation(frame))) == {(-1, -1, -1)}
     look = Augmentation(frame, mirrored=True)
-    assert colours(read_image(tmp_path / "a.png", look)) == {(1, 1, 1)}
+    assert colors(read_image(tmp_path / "a.png", look)) == {(1, 1, 1)}
 
 
 @pytest.mark.parametrize(
@@ -128,7 +126,7 @@ def test_mirrored_before_it_is_cut(tmp_path: Path) -> None:
         ({"hue": -2 / 3}, (0, 0, 200)),
     ],
 )
-def test_colours_change(
+def test_colors_change(
     tmp_path: Path, change: dict[str, float], expected: tuple[int, int, int]
 ) -> None:
     Image.new("RGB", (16, 16), (200, 0, 0)).save(tmp_path / "a.png")

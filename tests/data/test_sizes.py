@@ -42,7 +42,7 @@ def test_nothing_is_decoded(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"no picture at all", b"\x89PNG\r\n\x1a\n"])
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_what_is_no_picture_is_refused(
+def test_what_is_no_image_is_refused(
     tmp_path: Path, suffix: str, content: bytes
 ) -> None:
     path = tmp_path / f"a.{suffix}"

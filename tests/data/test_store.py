@@ -55,7 +55,7 @@ def test_a_cut_file_is_noticed(tmp_path: Path) -> None:
     assert store.read("ab12") is None
 
 
-def test_full_disk_is_a_sentence_and_leaves_nothing(
+def test_full_disk_is_a_message_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(self: Path, data: bytes) -> int:

@@ -61,7 +61,7 @@ def test_schnell_reads_256_tokens_and_a_setting_wins(
     assert short.text_fingerprint != open_flux(tiny_flux).text_fingerprint
 
 
-def test_pictures_become_shifted_and_scaled_latents(family: Flux) -> None:
+def test_images_become_shifted_and_scaled_latents(family: Flux) -> None:
     pixels = torch.rand(3, 32, 32) * 2 - 1
     found = family.encode_image(pixels, FRAME)
     assert list(found) == ["latents"]
@@ -70,7 +70,7 @@ def test_pictures_become_shifted_and_scaled_latents(family: Flux) -> None:
 
 
 @pytest.mark.parametrize("guided", [True, False])
-def test_loss_is_the_error_of_the_way_from_picture_to_noise(
+def test_loss_is_the_error_of_the_way_from_image_to_noise(
     tiny_flux: Path, schnell: Path, guided: bool
 ) -> None:
     family = open_flux(tiny_flux if guided else schnell)

@@ -41,7 +41,7 @@ def test_captions_are_encoded_as_the_stock_pipeline_does(
     assert torch.equal(found["pooled"], pooled[0])
 
 
-def test_pictures_become_scaled_latents_and_time_ids(family: Sdxl) -> None:
+def test_images_become_scaled_latents_and_time_ids(family: Sdxl) -> None:
     pixels = torch.rand(3, 32, 32) * 2 - 1
     found = family.encode_image(pixels, FRAME)
     vae = family._vae_on_device()

@@ -43,7 +43,7 @@ def test_every_part_is_that_of_the_folder(twins: Twins, part: str, dtype) -> Non
     assert_same(expected, weights(found(twins.file), part, dtype))
 
 
-def test_captions_and_pictures_are_encoded_alike(twins: Twins) -> None:
+def test_captions_and_images_are_encoded_alike(twins: Twins) -> None:
     pixels = torch.rand(3, 32, 32) * 2 - 1
     one, other = (
         open_family(settings(model, weight_dtype="float32"), CPU)

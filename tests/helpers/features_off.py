@@ -39,7 +39,7 @@ _VARIED = f"{_TRAINING}varied_pictures.py::test_each_setting_changes_what_is_lea
 _REACHES = f"{_TRAINING}objective.py::test_each_setting_reaches_the_run"
 _RESUME = (
     f"{_TRAINING}stop_and_resume.py::"
-    f"test_stopped_run_saves_says_how_to_go_on_and_ends_the_same"
+    f"test_stopped_run_saves_says_how_to_continue_and_ends_the_same"
 )
 _CUT = f"{_TRAINING}varied_pictures.py::test_a_run_cut_inside_a_pass_ends_the_same"
 _AVERAGE = (
@@ -130,7 +130,7 @@ OFF = (
         "aspect-ratio buckets",
         "data.buckets.Buckets.size_for",
         Call("abs", "0.0"),
-        (f"{_DATA}buckets.py::test_a_picture_goes_to_the_nearest_shape",),
+        (f"{_DATA}buckets.py::test_an_image_goes_to_the_nearest_shape",),
     ),
     Off(
         "aspect-ratio buckets",
@@ -208,7 +208,7 @@ OFF = (
         "validation loss",
         "training.logging.monitor.Monitor.validate",
         Returns(),
-        (f"{_TRAINING}train_run.py::test_held_out_loss_is_measured_first_and_last",),
+        (f"{_TRAINING}train_run.py::test_validation_loss_is_measured_first_and_last",),
     ),
     Off(
         "validation split",
@@ -273,7 +273,7 @@ OFF = (
         Call("holds", "False"),
         (
             f"{_TRAINING}settings_reach_the_blocks.py::"
-            f"test_a_second_run_encodes_no_picture_and_no_caption",
+            f"test_a_second_run_encodes_no_image_and_no_caption",
         ),
     ),
     Off(
@@ -282,7 +282,7 @@ OFF = (
         Call("holds", "False"),
         (
             f"{_TRAINING}settings_reach_the_blocks.py::"
-            f"test_a_second_run_encodes_no_picture_and_no_caption",
+            f"test_a_second_run_encodes_no_image_and_no_caption",
         ),
     ),
     Off(
@@ -337,7 +337,7 @@ OFF = (
         "training.build.build_state",
         Value("config.use_dora", "False"),
         (
-            f"{_TRAINING}dora_run.py::test_a_stock_pipeline_shows_the_trainers_own_picture",
+            f"{_TRAINING}dora_run.py::test_a_stock_pipeline_shows_the_trainers_own_image",
         ),
     ),
     Off(

@@ -172,7 +172,7 @@ def test_weights_are_those_of_the_model(dtype: str) -> None:
 
 
 @pytest.mark.parametrize("kind", QUANTIZED)
-def test_quantised_weights_are_those_of_bitsandbytes(kind: str) -> None:
+def test_quantized_weights_are_those_of_bitsandbytes(kind: str) -> None:
     """The bytes of a number, by the tensors that bitsandbytes makes of a layer."""
     functional = pytest.importorskip(
         "bitsandbytes.functional", reason="bitsandbytes is not installed"
@@ -190,7 +190,7 @@ def test_quantised_weights_are_those_of_bitsandbytes(kind: str) -> None:
     assert kept == QUANTIZED[kind] * weight.numel()
 
 
-def test_what_is_quantised_is_in_the_repeated_blocks() -> None:
+def test_what_is_quantized_is_in_the_repeated_blocks() -> None:
     steps = walk(run_of(), SETTINGS)
     blocks = [
         step

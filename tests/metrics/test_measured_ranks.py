@@ -77,13 +77,13 @@ def test_sections(name: str, section: str, rest: str) -> None:
 
 
 @pytest.mark.parametrize("blocks", [1, 12, 722])
-def test_heat_map_has_a_colour_for_every_block_and_time(blocks: int) -> None:
+def test_heat_map_has_a_color_for_every_block_and_time(blocks: int) -> None:
     names = [f"down_blocks.{i % 3}.q{i}" for i in range(blocks)]
     columns = [[0.0] * blocks, [1.0] * blocks]
-    picture = heat_map(names, columns, [5, 10])
-    row = 18 + (picture.height - 36) // 2
-    assert picture.getpixel((130 + 10, row)) == (68, 1, 84)
-    assert picture.getpixel((130 + 630, row)) == (253, 231, 37)
+    image = heat_map(names, columns, [5, 10])
+    row = 18 + (image.height - 36) // 2
+    assert image.getpixel((130 + 10, row)) == (68, 1, 84)
+    assert image.getpixel((130 + 630, row)) == (253, 231, 37)
 
 
 def test_a_block_that_is_not_finite_leaves_the_others_their_ranks() -> None:
@@ -106,5 +106,5 @@ def test_a_block_that_is_not_finite_leaves_the_others_their_ranks() -> None:
 
 
 def test_heat_map_leaves_a_block_without_a_rank_white() -> None:
-    picture = heat_map(["a.q", "a.k"], [[float("nan"), 1.0]], [5])
-    assert picture.getpixel((400, 20)) == (255, 255, 255)
+    image = heat_map(["a.q", "a.k"], [[float("nan"), 1.0]], [5])
+    assert image.getpixel((400, 20)) == (255, 255, 255)

@@ -71,6 +71,6 @@ def test_an_error_of_the_method_is_a_line_too():
         check_method(registered(Broken))
 
 
-def test_an_unknown_name_is_a_sentence():
+def test_an_unknown_name_is_a_message():
     with pytest.raises(OptionError, match="did you mean 'stella'"):
         check_method("stela")

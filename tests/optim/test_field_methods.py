@@ -413,7 +413,7 @@ def test_sharded_factors_are_refused(name):
         create_optimizer(name, [("x.lora_B", up), ("x.lora_A", down)])
 
 
-def test_a_missing_package_is_a_sentence(monkeypatch):
+def test_a_missing_package_is_a_message(monkeypatch):
     for module in ("bitsandbytes", "bitsandbytes.optim"):
         monkeypatch.setitem(sys.modules, module, None)
     monkeypatch.delitem(sys.modules, "stiefel_lora.optim.adamw_8bit", raising=False)

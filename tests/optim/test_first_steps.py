@@ -238,7 +238,7 @@ def test_options_younger_than_a_state_have_their_defaults(name):
     steps(resumed, model, 1)
 
 
-def test_a_pickle_from_before_an_option_existed_goes_on():
+def test_a_pickle_from_before_an_option_existed_continues():
     model = LoraNet()
     optimizer = make("stella", model)
     for group in optimizer.param_groups:

@@ -116,7 +116,7 @@ def test_an_error_leaves_the_factors_as_they_were():
         assert torch.equal(one, other)
 
 
-def test_an_offset_without_room_is_a_sentence():
+def test_an_offset_without_room_is_a_message():
     model = LoraNet()
     model.last = LoraLinear(16, 8, 5)
     with pytest.raises(OptionError, match="2 x rank <= 8 at 'last'"):

@@ -63,7 +63,7 @@ def test_the_attribute_original_name():
     assert find_pairs([b, a]).pairs[0].name == "q"
 
 
-def test_tags_settle_what_shapes_can_not():
+def test_tags_settle_what_shapes_cannot():
     first, second = tensors((4, 4), (4, 4))
     first._is_lora_B, second._is_lora_A = True, True
     pair = find_pairs([first, second]).pairs[0]
@@ -72,7 +72,7 @@ def test_tags_settle_what_shapes_can_not():
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-def test_neighbours_are_told_apart_by_shape(order):
+def test_neighbors_are_told_apart_by_shape(order):
     factors = tensors((4, 8), (6, 4))
     pair = find_pairs([factors[i] for i in order]).pairs[0]
     assert pair.up is factors[1]
@@ -105,7 +105,7 @@ def test_lora_plus_groups_pair_by_position():
     assert not found.rest
 
 
-def test_square_neighbours_without_names_are_refused():
+def test_square_neighbors_without_names_are_refused():
     with pytest.raises(PairingError, match=r"pass named_parameters\(\)"):
         find_pairs(tensors((4, 4), (4, 4)))
 
@@ -253,7 +253,7 @@ def test_a_grouped_convolution_is_no_pair_and_hides_no_other():
     assert set(found.reasons.values()) == {"grouped convolution"}
 
 
-def test_a_rank_of_zero_is_a_sentence():
+def test_a_rank_of_zero_is_a_message():
     a, b = tensors((0, 8), (6, 0))
     with pytest.raises(PairingError, match="'q' have rank 0"):
         find_pairs([("q.lora_A.weight", a), ("q.lora_B.weight", b)])
@@ -334,13 +334,13 @@ def test_convolutions_in_one_or_three_dimensions_take_adamw(kind, caplog):
         ),
     ],
 )
-def test_what_is_no_list_of_parameters_is_a_sentence(given, message):
+def test_what_is_no_list_of_parameters_is_a_message(given, message):
     for name in ("stiefel_lora", "adamw"):
         with pytest.raises(OptionError, match=message):
             create_optimizer(name, given)
 
 
 @pytest.mark.parametrize("lr", ["1e-3", None, float("nan"), -1.0, [1e-3]])
-def test_a_learning_rate_that_is_no_number_is_a_sentence(lr):
+def test_a_learning_rate_that_is_no_number_is_a_message(lr):
     with pytest.raises(OptionError, match=r"must be a number in \[0, inf\)"):
         create_optimizer("stiefel_lora", [{"params": tensors(A, B), "lr": lr}])

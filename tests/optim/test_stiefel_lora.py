@@ -432,7 +432,7 @@ def test_init_refuses_a_rank_above_the_layer():
         init_stiefel_(named(up, down))
 
 
-def test_init_without_pairs_is_a_sentence():
+def test_init_without_pairs_is_a_message():
     with pytest.raises(PairingError, match="there is no LoRA pair"):
         init_stiefel_(nn.Linear(3, 3))
 

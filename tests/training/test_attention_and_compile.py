@@ -43,7 +43,7 @@ def test_a_card_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     check_attention(config, torch.device("cuda"))
 
 
-def test_what_diffusers_refuses_becomes_a_sentence() -> None:
+def test_what_diffusers_refuses_becomes_a_message() -> None:
     """A U-Net asks for xformers itself; FLUX's processors ask the dispatcher."""
     from diffusers import FluxTransformer2DModel
 

@@ -48,7 +48,7 @@ def message_of(kind: type[InputError], model: Path, root: Path, **changes: Any) 
 
 @pytest.mark.usefixtures("nothing_expensive")
 class TestBeforeAnythingExpensive:
-    def test_empty_picture_folder(self, tiny_sdxl: Path, tmp_path: Path) -> None:
+    def test_empty_image_folder(self, tiny_sdxl: Path, tmp_path: Path) -> None:
         (tmp_path / "empty").mkdir()
         concepts = [{"path": str(tmp_path / "empty")}]
         assert "has no images; put images" in message_of(
@@ -137,7 +137,7 @@ class TestBeforeAnythingExpensive:
         )
 
 
-def test_no_picture_can_be_read(tiny_sdxl: Path, tmp_path: Path) -> None:
+def test_no_image_can_be_read(tiny_sdxl: Path, tmp_path: Path) -> None:
     folder = tmp_path / "broken"
     folder.mkdir()
     (folder / "a.png").write_bytes(b"no picture")
@@ -148,7 +148,7 @@ def test_no_picture_can_be_read(tiny_sdxl: Path, tmp_path: Path) -> None:
     assert "a.png" in message
 
 
-def test_broken_pictures_are_named_skipped_and_counted(
+def test_broken_images_are_named_skipped_and_counted(
     tiny_sdxl: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = make_pictures(tmp_path / "mixed", count=3)

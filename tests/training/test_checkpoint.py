@@ -76,7 +76,7 @@ def test_same_step_again_replaces(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-5"]
 
 
-def test_random_generators_go_on_where_they_were() -> None:
+def test_random_generators_continue_where_they_were() -> None:
     seed_all(7)
     states = capture_rng()
     first = (random.random(), np.random.rand(), float(torch.rand(())))  # noqa: NPY002

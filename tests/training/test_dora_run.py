@@ -51,7 +51,7 @@ def whole(tiny_sdxl: Path, root: Path) -> TrainResult:
     return train(dora_config(tiny_sdxl, root, run_name="whole"))
 
 
-def test_a_stock_pipeline_shows_the_trainers_own_picture(
+def test_a_stock_pipeline_shows_the_trainers_own_image(
     tiny_sdxl: Path, whole: TrainResult
 ) -> None:
     own = own_picture(tiny_sdxl, whole, alpha=4.0, use_dora=True)

@@ -40,7 +40,7 @@ def trained(tiny_flux: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainR
     return train(config)
 
 
-def test_both_files_give_the_trainers_own_picture(
+def test_both_files_give_the_trainers_own_image(
     tiny_flux: Path, trained: TrainResult
 ) -> None:
     own = own_picture(tiny_flux, trained, family="flux", alpha=4.0)

@@ -46,7 +46,7 @@ def test_every_level_of_every_schedule_can_be_drawn() -> None:
         assert torch.equal((exact * levels).long(), torch.arange(levels))
 
 
-def test_noise_goes_on_from_its_state() -> None:
+def test_noise_continues_from_its_state() -> None:
     latents = torch.zeros(2, 4, 3, 3)
     draw = PlaceDraw(1000, "sigmoid", weight=3.0)
     source = NoiseSource(5, draw, lambda u: u, offset_weight=0.1)

@@ -98,7 +98,7 @@ def test_masks_weigh_what_is_outside_less() -> None:
     assert empty.tolist() == [0, 0, 0]
 
 
-def test_pictures_have_weights_of_their_own() -> None:
+def test_images_have_weights_of_their_own() -> None:
     weights = torch.tensor([1.0, 0.0, 0.5])
     assert torch.equal(losses({"loss_weight": weights}), losses({}) * weights)
 

@@ -48,9 +48,7 @@ def test_what_is_found(
     assert 0 < found.disk.total < found.free
 
 
-def test_pictures_that_training_would_leave_out(
-    tiny_sdxl: Path, tmp_path: Path
-) -> None:
+def test_images_that_training_would_leave_out(tiny_sdxl: Path, tmp_path: Path) -> None:
     config = tiny_config(tiny_sdxl, tmp_path)
     (tmp_path / "train" / "01.png").write_bytes(b"no picture")
     found = estimate_run(config)

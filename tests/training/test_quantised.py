@@ -144,7 +144,7 @@ def test_dora_over_int8_is_refused() -> None:
         parse_config(settings)
 
 
-def test_without_the_package_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_package_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util,

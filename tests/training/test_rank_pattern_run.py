@@ -49,7 +49,7 @@ def trained(
     return family, model, train(config), config.resolved_alpha
 
 
-def test_a_stock_pipeline_shows_the_trainers_own_picture(
+def test_a_stock_pipeline_shows_the_trainers_own_image(
     trained: tuple[str, Path, TrainResult, float],
 ) -> None:
     family, model, result, alpha = trained

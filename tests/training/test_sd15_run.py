@@ -59,7 +59,7 @@ def result(tiny_sd15: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainRe
     return train(config)
 
 
-def own_picture(model: Path, result: TrainResult) -> torch.Tensor:
+def own_image(model: Path, result: TrainResult) -> torch.Tensor:
     factors = factors_of(result)
     config = sd15_config(model, result.run_dir)
     family: Any = open_family(config, torch.device("cpu"))
@@ -71,7 +71,7 @@ def own_picture(model: Path, result: TrainResult) -> torch.Tensor:
     return family.sample_pixels(request).clamp(-1, 1)
 
 
-def stock_picture(model: Path, lora: Path | None) -> torch.Tensor:
+def stock_image(model: Path, lora: Path | None) -> torch.Tensor:
     pipeline = StableDiffusionPipeline.from_pretrained(model)
     if lora is not None:
         pipeline.load_lora_weights(lora.parent, weight_name=lora.name)
@@ -87,14 +87,14 @@ def stock_picture(model: Path, lora: Path | None) -> torch.Tensor:
     return images[0] * 2 - 1
 
 
-def test_both_files_give_the_trainers_own_picture(
+def test_both_files_give_the_trainers_own_image(
     tiny_sd15: Path, result: TrainResult
 ) -> None:
-    own = own_picture(tiny_sd15, result)
-    assert (own - stock_picture(tiny_sd15, None)).abs().max() > 1e-2
+    own = own_image(tiny_sd15, result)
+    assert (own - stock_image(tiny_sd15, None)).abs().max() > 1e-2
     assert len(result.lora_files) == 2
     for path in result.lora_files:
-        found = stock_picture(tiny_sd15, path)
+        found = stock_image(tiny_sd15, path)
         assert (own - found).abs().max() <= 1e-4, path.name
 
 

@@ -65,7 +65,7 @@ def test_gradient_checkpointing_computes_blocks_twice(
     assert_same_factors(plain, checkpointed)
 
 
-def test_a_second_run_encodes_no_picture_and_no_caption(
+def test_a_second_run_encodes_no_image_and_no_caption(
     family: Any, calls: Counter[str], tmp_path: Path
 ) -> None:
     model, config, *_ = family
@@ -78,7 +78,7 @@ def test_a_second_run_encodes_no_picture_and_no_caption(
     assert (calls["encode_image"], calls["encode_caption"]) == (6, 4)
 
 
-def test_without_latent_caching_pictures_are_encoded_in_every_step(
+def test_without_latent_caching_images_are_encoded_in_every_step(
     family: Any, calls: Counter[str], tmp_path: Path
 ) -> None:
     model, config, *_ = family

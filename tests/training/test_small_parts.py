@@ -113,7 +113,7 @@ def test_samples_of_one_prompt_have_a_title_each(
 
 
 @pytest.mark.parametrize("side", [16, 64, 1024])
-def test_grid_enlarges_small_pictures_by_whole_numbers(side: int) -> None:
+def test_grid_enlarges_small_images_by_whole_numbers(side: int) -> None:
     red, blue = (Image.new("RGB", (side, side), c) for c in ("red", "blue"))
     caption = "a very long caption that has to be broken into several lines somehow"
     grid = before_after_grid([caption, "b"], [red, red], [blue, blue])

@@ -35,7 +35,7 @@ def result(
     return train(config), config.resolved_alpha
 
 
-def test_both_files_give_the_trainers_own_picture(
+def test_both_files_give_the_trainers_own_image(
     tiny_sdxl: Path, result: tuple[TrainResult, float]
 ) -> None:
     whole, alpha = result

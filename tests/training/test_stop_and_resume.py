@@ -17,7 +17,7 @@ from stiefel_lora.training.trainer import train
 
 
 @pytest.mark.parametrize("order", ["stop", signal.SIGINT, signal.SIGTERM])
-def test_stopped_run_saves_says_how_to_go_on_and_ends_the_same(
+def test_stopped_run_saves_says_how_to_continue_and_ends_the_same(
     tiny_sdxl: Path,
     tmp_path: Path,
     stop_after: StopAfter,
@@ -45,7 +45,7 @@ def test_stopped_run_saves_says_how_to_go_on_and_ends_the_same(
     assert [e["step"] for e in events if e["type"] == "train"] == [1, 2, 3, 4]
 
 
-def test_save_order_writes_checkpoint_and_lora_and_goes_on(
+def test_save_order_writes_checkpoint_and_lora_and_continues(
     tiny_sdxl: Path, tmp_path: Path, stop_after: StopAfter
 ) -> None:
     with stop_after(1, "save"):
@@ -102,7 +102,7 @@ def test_checkpoint_of_another_base_is_refused(finished: Path, tmp_path: Path) -
         train(tiny_config(other, finished, steps=2), resume="last")
 
 
-def test_more_steps_and_another_rate_go_on_and_are_said(
+def test_more_steps_and_another_rate_continue_and_are_said(
     tiny_sdxl: Path, finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = tiny_config(tiny_sdxl, finished, steps=2, learning_rate=0.5)
@@ -133,7 +133,7 @@ def test_damaged_checkpoint_gives_way_to_the_one_before(
     assert not (run / "checkpoints" / ".step-3.tmp").exists()
 
 
-def test_full_disk_stops_with_a_sentence_and_the_previous_checkpoint(
+def test_full_disk_stops_with_a_message_and_the_previous_checkpoint(
     tiny_sdxl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from stiefel_lora.training.checkpointing import checkpoint as module

@@ -80,7 +80,7 @@ def test_only_the_last_checkpoint_is_kept(result: TrainResult) -> None:
     assert [path.name for path in kept] == ["step-4"]
 
 
-def test_held_out_loss_is_measured_first_and_last(
+def test_validation_loss_is_measured_first_and_last(
     result: TrainResult, events: list[dict]
 ) -> None:
     steps = [event["step"] for event in events if event["type"] == "validation"]
@@ -162,7 +162,7 @@ def test_tensorboard_can_be_read_back(result: TrainResult, events: list[dict]) -
     assert [e.step for e in reader.Images("samples/thing 1 (2)")] == [0, 4]
 
 
-def test_pictures_that_are_never_looked_at_are_not_encoded(
+def test_images_that_are_never_looked_at_are_not_encoded(
     tiny_sdxl: Path, tmp_path: Path
 ) -> None:
     """Two validation images, with captions of the four that are trained."""

@@ -51,10 +51,10 @@ def measure(
         return Prediction(noise, -batch["latents"])
 
     family = family_with(predict)
-    pictures: Any = Pictures()
+    images: Any = Pictures()
     model = nn.Linear(1, 1).train()
     torch.manual_seed(batch_size)
-    value = Validation(pictures, family, count, batch_size).loss(model)
+    value = Validation(images, family, count, batch_size).loss(model)
     assert model.training
     return value, timesteps, noises
 
@@ -81,6 +81,6 @@ def test_measuring_leaves_the_global_generator_alone() -> None:
     before = torch.get_rng_state()
     torch.manual_seed(1)
     family = family_with(lambda m, b, n, t: Prediction(n, b["latents"]))
-    pictures: Any = Pictures()
-    Validation(pictures, family, 2, 2).loss(nn.Identity())
+    images: Any = Pictures()
+    Validation(images, family, 2, 2).loss(nn.Identity())
     assert torch.equal(before, torch.get_rng_state())

@@ -145,8 +145,8 @@ def _split_is_measured(config: Settings) -> Violation | None:
         return None
     return Violation(
         "validation_split",
-        f"{config.validation_split:g} sets training images aside, and nothing measures "
-        f"them while validate_every is 0",
+        f"{config.validation_split:g} has no effect while validate_every is 0: the "
+        "images would not be used at all",
         "Set validate_every, or leave validation_split out",
     )
 

@@ -1,8 +1,8 @@
-"""Setting images aside for validation.
+"""Splitting training images off for validation.
 
-Each image gets a number from its path in the concept and the seed, and the images of
-the lowest numbers are set aside. A new image can so change places with one other image
-at most, where a shuffled list would be reshuffled.
+Each image gets a number from its path in the concept and the seed, and the images with
+the lowest numbers are split off. Adding an image thus changes the choice of at most one
+other image, unlike shuffling.
 """
 
 from __future__ import annotations
@@ -40,25 +40,25 @@ def scan_all(config: TrainConfig) -> tuple[Scan, Scan]:
 
 
 def split_scan(scan: Scan, share: float, seed: int) -> tuple[Scan, Scan]:
-    """Set a share of the images of each concept aside.
+    """Split off a fraction of the images of each concept.
 
-    Regularization images are not split: they are not what a run is to learn.
+    Regularization images are not split: they are not the subject of the training.
 
     Args:
         scan: training images; problems and remarks stay with the first part.
-        share: in [0, 1); of a concept with images enough at least one is set aside.
-        seed: of the choice.
+        share: in [0, 1); at least one image of each concept is split off.
+        seed: seed of the choice.
 
     Returns:
-        What is left, and what was set aside.
+        The remaining images, and those that were split off.
 
     Raises:
         DataError: a concept with a single image.
     """
     if not share:
         return scan, dataclasses.replace(scan, images=(), uncaptioned=(), remarks=())
-    # By path: an image that two concepts list is set aside in both, or it would be
-    # trained on and validated on.
+    # By path: an image that is listed by two concepts is split off from both, or it
+    # would be used for training and validation.
     chosen: set[Path] = set()
     remarks = []
     for concept, images in _by_concept(scan):
@@ -83,7 +83,7 @@ def split_scan(scan: Scan, share: float, seed: int) -> tuple[Scan, Scan]:
 
 
 def _by_concept(scan: Scan) -> Iterator[tuple[Concept, list[CaptionedImage]]]:
-    """The images of each concept that is not of regularization, in order."""
+    """Images of each concept except for regularization, in order."""
     for _, group in itertools.groupby(scan.images, key=lambda image: id(image.concept)):
         images = list(group)
         if not images[0].concept.is_reg:

@@ -21,19 +21,19 @@ class DataSettings(StrictModel):
 
     validation_concepts: Concepts = setting((), label="Validation concepts")
     """Folders of images that are never trained on; the loss on them shows whether
-    training still generalizes. Without a folder of their own, see validation_split."""
+    training still generalizes. To split images off instead, see validation_split."""
 
     validation_split: Annotated[Number, Field(ge=0, le=0.9)] = setting(
         0.0, label="Validation split"
     )
-    """Share of the training images of each concept that is set aside for validation,
-    0.1 for a tenth; regularization images stay. The choice depends on the file names
-    and validation_seed alone, so new images do not move old ones. 0: none."""
+    """Fraction of the training images of each concept to use for validation instead,
+    0.1 for a tenth; not of regularization images. The choice only depends on file names
+    and validation_seed, so it is stable when images are added. 0: none."""
 
     validation_seed: Annotated[int, Field(strict=True, ge=0)] = setting(
         0, label="Validation seed"
     )
-    """Seed of the choice of validation_split."""
+    """Seed of the random choice of validation_split."""
 
     resolution: Side = setting(1024, label="Resolution")
     """Side of a square image in pixels, a multiple of 8; 1024 for SDXL. Buckets of
