@@ -19,6 +19,7 @@ import argparse
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -47,6 +48,7 @@ from stiefel_lora.files.tools.differences import compared
 from stiefel_lora.files.tools.merging import plan_merge
 from stiefel_lora.files.tools.respell import in_layout_of, is_fused
 
+_BLOCKS = {"double": 19, "single": 38}
 WEIGHTS = (0.5, 0.5, 0.5)
 # Layers of FLUX.1 in kohya-style files -> outputs, inputs.
 _FUSED = {
@@ -125,8 +127,10 @@ def _layers(model: str, every: int) -> Iterator[tuple[str, int, int]]:
     if model == "flux":
         kinds: dict[str, list[str]] = {}
         for stem in FLUX.kohya_names().values():
+            found = re.match(r"lora_unet_(double|single)_blocks_(\d+)_", stem)
             kind = next((end for end in _FUSED if stem.endswith(end)), None)
-            if kind is not None and stem.startswith("lora_unet_"):
+            # The table of names has room for more blocks.
+            if found and kind and int(found[2]) < _BLOCKS[found[1]]:
                 kinds.setdefault(kind, []).append(stem)
         for kind, stems in kinds.items():
             for stem in stems[: max(1, len(stems) // every)]:

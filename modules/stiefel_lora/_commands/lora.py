@@ -341,6 +341,7 @@ class SpellingName(str, Enum):
     kohya = "kohya"
     kohya_diffusers = "kohya-diffusers"
     peft = "peft"
+    peft_folder = "peft-folder"
     diffusers_old = "diffusers-old"
     onetrainer = "onetrainer"
     onetrainer_legacy = "onetrainer-legacy"
@@ -437,6 +438,7 @@ def spelling_of(name: SpellingName) -> str:
     names = {
         "kohya-diffusers": "kohya (diffusers names)",
         "peft": "PEFT",
+        "peft-folder": "PEFT (own)",
         "diffusers-old": "diffusers (old)",
         "onetrainer": "OneTrainer",
         "onetrainer-legacy": "OneTrainer (legacy)",

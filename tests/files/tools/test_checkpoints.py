@@ -277,9 +277,11 @@ def test_the_folder_of_a_pipeline(tmp_path, family):
     assert torch.equal(load_file(out / "vae" / "x.safetensors")["x"], torch.ones(3))
     given = tmp_path / "tuned.safetensors"
     save_file(single_file(after, parts), given)
-    saved = tmp_path / "back.safetensors"
-    goal = Rank(2, exact=True)
-    back = extract_lora(Checkpoint(base), Checkpoint(given), saved, goal)
+    saved, goal = tmp_path / "back", Rank(2, exact=True)
+    back = extract_lora(
+        Checkpoint(base), Checkpoint(given), saved, goal, spelling="PEFT (own)"
+    )
+    assert sorted(p.name for p in saved.iterdir()) == sorted(parts)
     assert back.saved.file.by_key.keys() == open_lora(path).by_key.keys()
     assert before.keys() == after.keys()
 
@@ -290,12 +292,12 @@ def test_folders_that_are_no_checkpoint_or_no_output(tmp_path):
     part[0].save_pretrained(base)
     save_peft(tmp_path / "lora.safetensors", lora_for({"unet": part}))
     file, checkpoint = open_lora(tmp_path / "lora.safetensors"), Checkpoint(base)
-    for out, sentence in (
+    for out, message in (
         (base, "exists. Name a new folder"),
         (base / "new", "is inside"),
         (tmp_path / "x.safetensors", "is the name of a file"),
     ):
-        with pytest.raises(OutputError, match=sentence):
+        with pytest.raises(OutputError, match=message):
             add_into_checkpoint(file, checkpoint, out, overwrite=True)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ModelError, match=r"has no \.safetensors files"):

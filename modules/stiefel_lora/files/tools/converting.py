@@ -20,8 +20,9 @@ from .finite_layers import check_finite
 from .lora_file import LoraFile, LoraLayer
 from .nearest_lora import Rank
 from .one_thread import one_thread
+from .peft_folder import check_place, save_as
 from .respell import SPELLINGS, TRAINED, in_layout_of, respelled
-from .save_lora import Lineage, Saved, check_output, save_lora
+from .save_lora import Lineage, Saved
 from .to_lora import as_plain_lora, with_both_lengths
 
 __all__ = ["convert_lora", "converted"]
@@ -44,7 +45,7 @@ def convert_lora(
 
     Args:
         file: of ``open_lora``.
-        output: path to write.
+        output: path to write; a new folder for ``PEFT (own)``.
         spelling: a key of ``respell.SPELLINGS``, as ``"kohya"`` or ``"PEFT"``.
         goal: make plain LoRAs of adapters of other kinds, of this size.
         base: the base model, for DoRAs that become plain, or whose spelling has another
@@ -57,7 +58,7 @@ def convert_lora(
         ModelError: a layer that the spelling cannot hold, NaN or infinity.
         OutputError: the output exists, is the input, or cannot be written.
     """
-    check_output(output, [file.path], overwrite=overwrite)
+    check_place(output, spelling, [file.path], overwrite=overwrite)
     check_finite(file)
     remarks: list[str] = []
     given = file
@@ -76,13 +77,8 @@ def convert_lora(
     elif base is not None:
         given = with_both_lengths(file, base)
     changed = converted(given, spelling)
-    saved = save_lora(
-        output,
-        changed,
-        dtype=dtype,
-        lineage=Lineage([file], command),
-        one_alpha=False,
-    )
+    lineage = Lineage([file], command)
+    saved = save_as(output, changed, dtype=dtype, lineage=lineage, one_alpha=False)
     remarks += [*saved.remarks, *_remarks(changed)]
     return dataclasses.replace(saved, remarks=tuple(remarks))
 

@@ -21,8 +21,9 @@ from .layer_names import canonical_key, parse_stem
 from .lora_file import LoraFile, LoraLayer
 from .nearest_lora import Nearest, Rank, nearest_lora
 from .one_thread import one_thread
+from .peft_folder import check_place, save_as
 from .respell import SPELLINGS, in_layout_of, kohya_names, respelled
-from .save_lora import Lineage, Saved, check_output, save_lora
+from .save_lora import Lineage, Saved
 
 __all__ = ["ExtractReport", "extract_lora"]
 
@@ -78,7 +79,7 @@ def extract_lora(
         ModelError: checkpoints of different families or shapes, or no difference.
         OutputError: the output exists, is an input, or cannot be written.
     """
-    check_output(output, [base.path, tuned.path], overwrite=overwrite)
+    check_place(output, spelling, [base.path, tuned.path], overwrite=overwrite)
     if (base.family, base.fused) != (tuned.family, tuned.fused):
         raise ModelError(
             f"{base.path} is {base.family} and {tuned.path} is {tuned.family}, or one "
@@ -110,7 +111,7 @@ def extract_lora(
     )
     file = in_layout_of(file, SPELLINGS[spelling].fused)
     own = tuple(respelled(layer, spelling, file.family) for layer in file.layers)
-    saved = save_lora(
+    saved = save_as(
         output,
         dataclasses.replace(file, layers=own),
         dtype=dtype,

@@ -7,7 +7,6 @@ name. This reader takes files of all tools: it needs the spelling, not the famil
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import os
 import re
@@ -27,6 +26,7 @@ from .differences import equal_numbers
 from .families import family_of
 from .layer_names import MODEL, StemName, canonical, canonical_key, parse_stem
 from .lora_file import LoraFile, LoraLayer, OtherLayer
+from .peft_folder_names import CONFIG, WEIGHTS, file_in, read_models, settings_in
 from .plain_factors import plain_factors
 from .spellings import spelling_of
 from .suffixes import OTHER_KINDS, Key, parse_key
@@ -51,11 +51,12 @@ def open_lora(path: str | os.PathLike[str]) -> LoraFile:
             incomplete or stored twice with different values.
     """
     path = Path(path)
-    tensors, metadata = read_tensors(path)
+    if path.is_dir():
+        path = file_in(path) or path
+    tensors, metadata, adapter, remarks, size = _read(path)
     stems, unknown = _sorted_keys(path, tensors)
     if not stems:
         raise ModelError(_no_lora(path, tensors))
-    adapter, remarks = _adapter_config(path, metadata)
     names = {stem: parse_stem(stem) for stem in stems}
     layers, others = [], []
     for stem, parts in stems.items():
@@ -87,10 +88,27 @@ def open_lora(path: str | os.PathLike[str]) -> LoraFile:
         metadata=metadata,
         family=family,
         spelling=spelling_of(named, family),
-        size=path.stat().st_size,
+        size=size,
         remarks=tuple(remarks),
         tensors=tensors,
     )
+
+
+def _read(
+    path: Path,
+) -> tuple[dict[str, Tensor], dict[str, str], dict[str, Any], list[str], int]:
+    """Tensors, metadata, settings of peft, remarks and size of a file or folder."""
+    if not path.is_dir():
+        tensors, metadata = read_tensors(path)
+        adapter, remarks = _adapter_config(path, metadata)
+        return tensors, metadata, adapter, remarks, path.stat().st_size
+    try:
+        tensors, metadata, adapter, size = read_models(path)
+    except (OSError, ValueError) as error:
+        if isinstance(error, ModelError):
+            raise
+        raise _bad_settings(path, error) from error
+    return tensors, metadata, adapter, [], size
 
 
 def _sorted_keys(
@@ -161,21 +179,22 @@ def _adapter_config(
     path: Path, metadata: Mapping[str, str]
 ) -> tuple[dict[str, Any], list[str]]:
     """Settings of ``peft.LoraConfig``: in the metadata, or beside a file of peft."""
-    beside = path.with_name("adapter_config.json")
     try:
         found = parse_adapter_metadata(metadata)
-        if found or not (path.stem == "adapter_model" and beside.is_file()):
+        if found or path.name != WEIGHTS:
             return found, []
-        found = json.loads(beside.read_text("utf-8"))
-        if not isinstance(found, dict):
-            raise ValueError("it is no JSON object")
+        found = settings_in(path.parent)
     except (OSError, ValueError) as error:
-        reason = str(error).rstrip(".")
-        raise ModelError(
-            f"{path}: its adapter settings: {reason}. Write the file again with the "
-            "tool that made it."
-        ) from error
-    return found, [f"alpha was read from {beside.name} beside the file."]
+        raise _bad_settings(path, error) from error
+    return found, [f"alpha was read from {CONFIG} beside the file."] if found else []
+
+
+def _bad_settings(path: Path, error: Exception) -> ModelError:
+    reason = str(error).rstrip(".")
+    return ModelError(
+        f"{path}: its adapter settings: {reason}. Write the file again with the tool "
+        "that made it."
+    )
 
 
 def _layer(

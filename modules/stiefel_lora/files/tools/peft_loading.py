@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Mapping
+from typing import Any
 
 from torch import nn
 
 from ..weights import LoraFactors
 from .diffusers_loading import hollow_layer, injected_factors
-from .lora_file import LoraFile
+from .lora_file import LoraFile, LoraLayer
+from .open_lora import open_lora
+from .peft_folder_names import CONFIG, models_in
 
 __all__ = ["PEFT", "load_by_peft"]
 
@@ -20,14 +23,35 @@ PEFT = f"peft {importlib.metadata.version('peft')}"
 def load_by_peft(
     file: LoraFile,
 ) -> tuple[Mapping[str, LoraFactors], tuple[str, ...]]:
-    """Load a file into a model that has its layers alone, without weights.
+    """Load a file into models that have its layers alone, without weights.
 
-    The settings are those of an ``adapter_config.json`` with the ranks and alphas of
-    the file.
+    The settings are those of ``adapter_config.json`` beside it, or, without it, ranks
+    and alphas of the file.
 
     Returns:
         Key of a layer -> factors as applied, and keys that peft does not expect.
     """
+    if not file.path.is_dir():
+        own, unused = _load(file)
+        return {x.key: own[x.stem] for x in file.layers if x.stem in own}, unused
+    found: dict[str, LoraFactors] = {}
+    left: list[str] = []
+    for name in models_in(file.path):
+        own, more = _load(open_lora(file.path / name))
+        left += more
+        # Alone, an encoder's layers have no name of the encoder.
+        start = f"base_model.model.{name}."
+        keys = {
+            x.stem.replace(start, "base_model.model.", 1): x.key
+            for x in file.layers
+            if x.stem.startswith(start)
+        }
+        found |= {keys[stem]: factors for stem, factors in own.items()}
+    return found, tuple(left)
+
+
+def _load(file: LoraFile) -> tuple[dict[str, LoraFactors], tuple[str, ...]]:
+    """Load one adapter; factors by the stems of the file's keys."""
     import peft
 
     model, names = nn.Module(), {}
@@ -35,8 +59,22 @@ def load_by_peft(
         path = layer.stem.removeprefix("base_model.model.")
         names[path] = layer
         _add(model, path, layer.factors)
-    first = file.layers[0].factors
-    config = peft.LoraConfig(
+    config: Any = _config(names)
+    if (file.path.parent / CONFIG).is_file():
+        config = peft.LoraConfig.from_pretrained(str(file.path.parent))
+    plain = {key.replace(".default.", "."): t for key, t in file.tensors.items()}
+    wrapped = peft.PeftModel(model, config, low_cpu_mem_usage=True)  # pyrefly: ignore
+    result = peft.set_peft_model_state_dict(wrapped, plain, low_cpu_mem_usage=True)
+    found = injected_factors(model, "default")
+    named = {names[path].stem: factors for path, factors in found.items()}
+    return named, tuple(result.unexpected_keys)
+
+
+def _config(names: Mapping[str, LoraLayer]) -> Any:
+    import peft
+
+    first = next(iter(names.values())).factors
+    return peft.LoraConfig(
         r=first.rank,
         lora_alpha=first.alpha,  # pyrefly: ignore
         target_modules=sorted(names),
@@ -44,12 +82,6 @@ def load_by_peft(
         alpha_pattern={f"^{p}": layer.factors.alpha for p, layer in names.items()},
         use_dora=first.is_dora,
     )
-    plain = {key.replace(".default.", "."): t for key, t in file.tensors.items()}
-    wrapped = peft.PeftModel(model, config, low_cpu_mem_usage=True)  # pyrefly: ignore
-    result = peft.set_peft_model_state_dict(wrapped, plain, low_cpu_mem_usage=True)
-    found = injected_factors(model, "default")
-    named = {names[path].key: factors for path, factors in found.items()}
-    return named, tuple(result.unexpected_keys)
 
 
 def _add(model: nn.Module, path: str, factors: LoraFactors) -> None:

@@ -46,7 +46,8 @@ class Spelling:
 
     names: str = "diffusers"
     """``diffusers``: canonical names; ``kohya``: the stems of its tables;
-    ``underscored``: canonical names behind a prefix of ``prefixes``, with underscores;
+    ``peft``: the path in its model, behind the name of an encoder; ``underscored``:
+    canonical names behind a prefix of ``prefixes``, with underscores;
     ``original``: names of the original checkpoint behind ``prefixes``."""
 
     prefixes: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -88,6 +89,7 @@ SPELLINGS = {
         _UP_DOWN, names="underscored", prefixes=_UNET_NAMES
     ),
     "PEFT": Spelling(_A_B),
+    "PEFT (own)": Spelling(_A_B, names="peft"),
     "diffusers (old)": Spelling(_OLD),
     "OneTrainer": Spelling(_UP_DOWN),
     "OneTrainer (legacy)": Spelling(
@@ -224,6 +226,8 @@ def _stem(layer: LoraLayer, style: Spelling, family: str | None) -> str | None:
         return f"{prefix}{path.replace('.', '_')}"
     if "." not in path:
         return None
+    if style.names == "peft":
+        return f"base_model.model.{path if component == MODEL else layer.name}"
     return f"{'transformer' if component == MODEL else component}.{path}"
 
 
@@ -231,6 +235,9 @@ def _stem_by_table(layer: LoraLayer, style: Spelling, family: str) -> str | None
     if style.names == "kohya":
         return _KEYS[family].to_kohya(layer.name)
     component, _, path = layer.name.partition(".")
+    if style.names == "peft":
+        own = component == record_of(family).denoiser
+        return f"base_model.model.{path if own else layer.name}"
     if style.names == "underscored":
         prefix = style.prefixes.get(component)
         return None if prefix is None else f"{prefix}{path.replace('.', '_')}"

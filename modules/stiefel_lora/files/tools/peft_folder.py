@@ -1,0 +1,180 @@
+"""Folders of peft: ``adapter_model.safetensors`` beside ``adapter_config.json``.
+
+A folder is the adapter of one model. A LoRA of several models has one in it for each:
+``unet``, ``text_encoder`` ...
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..atomic import atomic_write
+from ..peft import adapter_metadata
+from ..weights import COMPONENTS
+from .layer_names import MODEL, parse_stem
+from .lora_file import LoraFile, LoraLayer
+from .open_lora import open_lora
+from .peft_folder_names import CONFIG, WEIGHTS
+from .save_lora import Lineage, Saved, check_new_folder, check_output, save_lora
+
+__all__ = ["check_place", "save_as", "save_peft_folder"]
+
+_FOLDER = "PEFT (own)"
+
+_ROOT = "base_model.model."
+
+
+def check_place(
+    output: str | os.PathLike[str],
+    spelling: str,
+    inputs: Sequence[Path],
+    *,
+    overwrite: bool,
+) -> None:
+    """Refuse an output that exists or is an input; a new folder for peft's own names.
+
+    Raises:
+        OutputError: one of these.
+    """
+    if spelling == _FOLDER:
+        check_new_folder(output, inputs)
+    else:
+        check_output(output, inputs, overwrite=overwrite)
+
+
+def save_as(
+    output: str | os.PathLike[str],
+    file: LoraFile,
+    *,
+    dtype: torch.dtype | None,
+    lineage: Lineage,
+    one_alpha: bool = True,
+) -> Saved:
+    """Write the file or folder of a spelling; arguments are those of ``save_lora``.
+
+    Raises:
+        OutputError: the system refused, or a value does not fit ``dtype``.
+    """
+    if file.spelling == _FOLDER:
+        return save_peft_folder(output, file, dtype=dtype, lineage=lineage)
+    return save_lora(output, file, dtype=dtype, lineage=lineage, one_alpha=one_alpha)
+
+
+def save_peft_folder(
+    path: str | os.PathLike[str],
+    file: LoraFile,
+    *,
+    dtype: torch.dtype | None = None,
+    lineage: Lineage | None = None,
+) -> Saved:
+    """Write layers in peft's own names, with the settings beside them.
+
+    Args:
+        path: of a folder that does not exist.
+        file: in the spelling ``PEFT (own)``.
+        dtype: of the factors; by default the widest of the file.
+        lineage: written into the metadata.
+
+    Raises:
+        OutputError: the system refused, or a value does not fit ``dtype``.
+    """
+    folder = Path(path)
+    groups: dict[str, list[LoraLayer]] = {}
+    for layer in file.layers:
+        groups.setdefault(layer.parsed.component, []).append(layer)
+    try:
+        saved = {
+            component: _save(
+                folder if list(groups) == [MODEL] else folder / _name(component, file),
+                dataclasses.replace(file, layers=tuple(layers), others=()),
+                dtype,
+                lineage,
+            )
+            for component, layers in groups.items()
+        }
+    except BaseException:
+        # The folder is new, so that nothing else is in it.
+        with contextlib.suppress(OSError):
+            shutil.rmtree(folder)
+        raise
+    remarks = [remark for one in saved.values() for remark in one.remarks]
+    if file.others:
+        remarks.append(
+            f"Left out, because peft's format cannot hold them: {len(file.others)} "
+            f"vectors of trained words, as {file.others[0].name}."
+        )
+    if any(component != MODEL for component in groups):
+        remarks.append("Layers of text encoders have the names of transformers 5.")
+    return Saved(
+        open_lora(folder),
+        max(one.deviation for one in saved.values()),
+        tuple(dict.fromkeys(remarks)),
+        tuple(lost for one in saved.values() for lost in one.differences),
+        tuple(norm for one in saved.values() for norm in one.norms),
+    )
+
+
+def _name(component: str, file: LoraFile) -> str:
+    """Folder of a component: the first part of its canonical names."""
+    if component != MODEL:
+        return component
+    names = (layer.name for layer in file.layers if layer.parsed.component == MODEL)
+    first = next(names).partition(".")[0]
+    return first if first in COMPONENTS else "transformer"
+
+
+def _save(
+    folder: Path,
+    file: LoraFile,
+    dtype: torch.dtype | None,
+    lineage: Lineage | None,
+) -> Saved:
+    layers = []
+    for layer in file.layers:
+        stem = layer.stem
+        if layer.parsed.component != MODEL:
+            stem = stem.replace(f"{_ROOT}{layer.parsed.component}.", _ROOT, 1)
+            stem = stem.replace(f"{_ROOT}text_model.", _ROOT, 1)
+        parsed = parse_stem(stem)
+        layers.append(dataclasses.replace(layer, stem=stem, parsed=parsed))
+    file = dataclasses.replace(file, layers=tuple(layers))
+    saved = save_lora(folder / WEIGHTS, file, dtype=dtype, lineage=lineage)
+    ranks = {layer.stem: layer.factors.rank for layer in layers}
+    is_dora = any(layer.factors.is_dora for layer in layers)
+    with atomic_write(folder / CONFIG) as part:
+        part.write_text(json.dumps(_config(ranks, is_dora), indent=1) + "\n", "utf-8")
+    # Its remark on settings that have to be written is answered.
+    return dataclasses.replace(saved, remarks=())
+
+
+def _config(ranks: Mapping[str, int], is_dora: bool) -> dict[str, Any]:
+    """Settings as ``peft.LoraConfig`` saves them; alphas equal to the ranks."""
+    start = "transformer."
+    own = {start + stem.removeprefix(_ROOT): rank for stem, rank in ranks.items()}
+    found = {
+        key.removeprefix(start): value
+        for key, value in adapter_metadata(own, is_dora).items()
+    }
+    names = found["target_modules"]
+    if any(one != two and one.endswith(f".{two}") for one in names for two in names):
+        # peft compares the ends of names in a list, and all of a pattern.
+        found["target_modules"] = "|".join(map(re.escape, names))
+    return {
+        "peft_type": "LORA",
+        "base_model_name_or_path": None,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+        "lora_dropout": 0.0,
+        **found,
+    }

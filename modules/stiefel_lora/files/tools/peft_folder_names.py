@@ -1,0 +1,82 @@
+"""The one file to read in a folder, and the adapters of several models in it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ..._exceptions import ModelError
+from ..tensors import read_tensors
+from ..weights import COMPONENTS
+
+__all__ = ["CONFIG", "WEIGHTS", "file_in", "models_in", "read_models", "settings_in"]
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+# As diffusers' ``save_lora_weights`` names it.
+_DIFFUSERS = "pytorch_lora_weights.safetensors"
+_ROOT = "base_model.model."
+
+
+def file_in(folder: Path) -> Path | None:
+    """The LoRA file of a folder; None where it has one for each model.
+
+    Raises:
+        ModelError: neither.
+    """
+    for name in (WEIGHTS, _DIFFUSERS):
+        if (folder / name).is_file():
+            return folder / name
+    if models_in(folder):
+        return None
+    raise ModelError(
+        f"{folder} is a folder without {WEIGHTS} or {_DIFFUSERS}. Give a LoRA file."
+    )
+
+
+def models_in(folder: Path) -> list[str]:
+    """Names of the models that have an adapter in a folder."""
+    return [name for name in COMPONENTS if (folder / name / WEIGHTS).is_file()]
+
+
+def read_models(
+    folder: Path,
+) -> tuple[dict[str, Tensor], dict[str, str], dict[str, Any], int]:
+    """Read the adapters of all models.
+
+    Returns:
+        Tensors, with the model in their keys; metadata; settings by model, as diffusers
+        keeps them; bytes of the files.
+    """
+    tensors: dict[str, Tensor] = {}
+    settings: dict[str, Any] = {}
+    metadata: dict[str, str] = {}
+    size = 0
+    for name in models_in(folder):
+        path = folder / name / WEIGHTS
+        own, metadata = read_tensors(path)
+        tensors |= {
+            f"{_ROOT}{name}.{key.removeprefix(_ROOT)}": t for key, t in own.items()
+        }
+        config = settings_in(folder / name)
+        settings |= {f"{name}.{key}": value for key, value in config.items()}
+        size += path.stat().st_size
+    return tensors, metadata, settings, size
+
+
+def settings_in(folder: Path) -> dict[str, Any]:
+    """Arguments of ``peft.LoraConfig`` beside a file of peft; empty without any.
+
+    Raises:
+        OSError: the system refused.
+        ValueError: no JSON object.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        return {}
+    found = json.loads(path.read_text("utf-8"))
+    if not isinstance(found, dict):
+        raise ValueError(f"{CONFIG} is no JSON object")
+    return found
