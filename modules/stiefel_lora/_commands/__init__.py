@@ -7,7 +7,11 @@ from typing import Annotated
 import typer
 
 from .._version import __version__
-from . import lora_inspect, lora_models  # noqa: F401  (add their verbs to lora)
+from . import (  # noqa: F401  (add their verbs to lora)
+    lora_convert,
+    lora_inspect,
+    lora_models,
+)
 from .batch import batch
 from .catalogue import optimizers, presets, schema
 from .hosts import onetrainer

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, overload
 import typer
 
 from .._exceptions import InputError
-from ..families.catalogue import records
 from ._shared import sentences
 
 if TYPE_CHECKING:
@@ -21,14 +20,16 @@ if TYPE_CHECKING:
 __all__ = [
     "AllowOption",
     "Dtype",
+    "DtypeOption",
+    "FileArgument",
+    "JsonOption",
     "OutputOption",
     "OverwriteOption",
-    "SpellingName",
     "VerifyOption",
     "app",
     "check_known",
+    "print_json",
     "print_saved",
-    "spelling_of",
     "torch_dtype",
 ]
 
@@ -164,7 +165,7 @@ def resize(
             command=command_line("resize", file, *options),
         )
     if as_json:
-        _print_json(report.total_error, report.saved, verify)
+        print_json(report.total_error, report.saved, verify)
         return
     if layers:
         for row in report.layers:
@@ -303,7 +304,7 @@ def merge(
         parts.clear()
         del given
     if as_json:
-        _print_json(report.error, report.saved, verify)
+        print_json(report.error, report.saved, verify)
         return
     norms = " and ".join(f"{norm:.4g}" for norm in report.norms)
     typer.echo(f"Norm of the sum: {report.norm:.4g}; of the weighted parts: {norms}.")
@@ -335,119 +336,6 @@ def _merge_into(
     )
 
 
-class SpellingName(str, Enum):
-    """Spellings to convert to."""
-
-    kohya = "kohya"
-    kohya_diffusers = "kohya-diffusers"
-    peft = "peft"
-    peft_folder = "peft-folder"
-    diffusers_old = "diffusers-old"
-    onetrainer = "onetrainer"
-    onetrainer_legacy = "onetrainer-legacy"
-    comfyui = "comfyui"
-    original = "original"
-
-
-@app.command()
-def convert(
-    file: FileArgument,
-    to: Annotated[
-        SpellingName,
-        typer.Option("--to", help="Spelling of the output.", show_default=False),
-    ],
-    output: OutputOption,
-    rank: Annotated[
-        int | None,
-        typer.Option(
-            help="Make plain LoRAs of this rank of LoHa, LoKr, full differences and, "
-            "with --base, of DoRAs.",
-            show_default=False,
-        ),
-    ] = None,
-    error: Annotated[
-        float | None,
-        typer.Option(
-            help="The same, with this relative error at most in each layer.",
-            show_default=False,
-        ),
-    ] = None,
-    base: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Checkpoint of the base model, for DoRAs.",
-            show_default=False,
-        ),
-    ] = None,
-    dtype: DtypeOption = None,
-    overwrite: OverwriteOption = False,
-    allow_unknown: AllowOption = False,
-    verify: VerifyOption = True,
-) -> None:
-    """Write a LoRA under the keys of other tools; its updates stay the same."""
-    with sentences():
-        from ..files import Checkpoint, Rank, convert_lora, open_lora
-        from ..files.tools.save_lora import command_line
-
-        given = open_lora(file)
-        check_known(file, given, allow_unknown)
-        goals = {"--rank": rank, "--error": error, "--base": base}
-        options = [x for k, v in goals.items() if v is not None for x in (k, v)]
-        saved = convert_lora(
-            given,
-            output,
-            spelling_of(to),
-            goal=None if rank is None and error is None else Rank(rank, error),
-            base=None if base is None else Checkpoint(base),
-            dtype=torch_dtype(dtype),
-            overwrite=overwrite,
-            command=command_line("convert", file, "--to", to.value, *options),
-        )
-    print_saved(saved, verify)
-
-
-@app.command()
-def verify(file: FileArgument, allow_unknown: AllowOption = False) -> None:
-    """Load a LoRA with the code of other programs and compare its updates."""
-    with sentences():
-        from ..files import open_lora, verify_lora
-
-        given = open_lora(file)
-        check_known(file, given, allow_unknown)
-        checks = verify_lora(given)
-        for check in checks:
-            typer.echo(check.sentence())
-        if not checks:
-            family = given.family or "an unknown family"
-            known = ", ".join(record.short_label for record in records())
-            raise InputError(
-                f"{file}: no program can check a LoRA of {family} "
-                f"in the spelling {given.spelling}. {known} and "
-                "peft's own spelling can be checked."
-            )
-        if not any(check.is_right for check in checks):
-            raise InputError(
-                f"{file}: no program applies all of it as meant. Convert it to the "
-                "spelling of the program that you use."
-            )
-
-
-def spelling_of(name: SpellingName) -> str:
-    """The spelling's name in ``stiefel_lora.files``."""
-    names = {
-        "kohya-diffusers": "kohya (diffusers names)",
-        "peft": "PEFT",
-        "peft-folder": "PEFT (own)",
-        "diffusers-old": "diffusers (old)",
-        "onetrainer": "OneTrainer",
-        "onetrainer-legacy": "OneTrainer (legacy)",
-        "comfyui": "ComfyUI",
-        "original": "original names",
-    }
-    return names.get(name.value, name.value)
-
-
 @overload
 def torch_dtype(dtype: Dtype) -> torch.dtype: ...
 @overload
@@ -477,7 +365,8 @@ def print_saved(saved: Saved, verify: bool) -> None:
             typer.echo(check.sentence())
 
 
-def _print_json(error: float, saved: Saved, verify: bool) -> None:
+def print_json(error: float, saved: Saved, verify: bool) -> None:
+    """Print error, size, deviation, remarks and checks of a result."""
     from ..files import verify_lora
 
     checks = verify_lora(saved.file) if verify else ()

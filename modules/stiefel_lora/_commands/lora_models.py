@@ -13,16 +13,17 @@ from ._shared import sentences
 from .lora import (
     AllowOption,
     Dtype,
+    JsonOption,
     OutputOption,
     OverwriteOption,
-    SpellingName,
     VerifyOption,
     app,
     check_known,
+    print_json,
     print_saved,
-    spelling_of,
     torch_dtype,
 )
+from .lora_convert import SpellingName, spelling_of
 
 __all__: list[str] = []
 
@@ -62,6 +63,7 @@ def extract(
         SpellingName, typer.Option("--to", help="Spelling of the output.")
     ] = SpellingName.kohya,
     dtype: Annotated[Dtype, typer.Option(help="Of the factors.")] = Dtype.float16,
+    as_json: JsonOption = False,
     overwrite: OverwriteOption = False,
     verify: VerifyOption = True,
 ) -> None:
@@ -83,6 +85,9 @@ def extract(
             overwrite=overwrite,
             command=command_line("extract", base, tuned, *options),
         )
+    if as_json:
+        print_json(report.error, report.saved, verify)
+        return
     typer.echo(
         f"Relative error: {report.error:.6g} over {len(report.saved.file.layers)} "
         f"layers; norm of the difference: {report.norm:.4g}; {report.equal} layers are "

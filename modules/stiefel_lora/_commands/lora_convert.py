@@ -1,0 +1,157 @@
+"""``lora convert`` and ``lora verify``: keys of other programs."""
+
+from __future__ import annotations
+
+import json
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .._exceptions import InputError
+from ..families.catalogue import records
+from ._shared import sentences
+from .lora import (
+    AllowOption,
+    DtypeOption,
+    FileArgument,
+    JsonOption,
+    OutputOption,
+    OverwriteOption,
+    VerifyOption,
+    app,
+    check_known,
+    print_json,
+    print_saved,
+    torch_dtype,
+)
+
+__all__ = ["SpellingName", "spelling_of"]
+
+
+class SpellingName(str, Enum):
+    """Spellings to convert to."""
+
+    kohya = "kohya"
+    kohya_diffusers = "kohya-diffusers"
+    peft = "peft"
+    peft_folder = "peft-folder"
+    diffusers_old = "diffusers-old"
+    onetrainer = "onetrainer"
+    onetrainer_legacy = "onetrainer-legacy"
+    comfyui = "comfyui"
+    original = "original"
+
+
+@app.command()
+def convert(
+    file: FileArgument,
+    to: Annotated[
+        SpellingName,
+        typer.Option("--to", help="Spelling of the output.", show_default=False),
+    ],
+    output: OutputOption,
+    rank: Annotated[
+        int | None,
+        typer.Option(
+            help="Make plain LoRAs of this rank of LoHa, LoKr, full differences and, "
+            "with --base, of DoRAs.",
+            show_default=False,
+        ),
+    ] = None,
+    error: Annotated[
+        float | None,
+        typer.Option(
+            help="The same, with this relative error at most in each layer.",
+            show_default=False,
+        ),
+    ] = None,
+    base: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Checkpoint of the base model, for DoRAs.",
+            show_default=False,
+        ),
+    ] = None,
+    dtype: DtypeOption = None,
+    as_json: JsonOption = False,
+    overwrite: OverwriteOption = False,
+    allow_unknown: AllowOption = False,
+    verify: VerifyOption = True,
+) -> None:
+    """Write a LoRA under the keys of other tools; its updates stay the same."""
+    with sentences():
+        from ..files import Checkpoint, Rank, convert_lora, open_lora
+        from ..files.tools.save_lora import command_line
+
+        given = open_lora(file)
+        check_known(file, given, allow_unknown)
+        goals = {"--rank": rank, "--error": error, "--base": base}
+        options = [x for k, v in goals.items() if v is not None for x in (k, v)]
+        saved = convert_lora(
+            given,
+            output,
+            spelling_of(to),
+            goal=None if rank is None and error is None else Rank(rank, error),
+            base=None if base is None else Checkpoint(base),
+            dtype=torch_dtype(dtype),
+            overwrite=overwrite,
+            command=command_line("convert", file, "--to", to.value, *options),
+        )
+    if as_json:
+        print_json(saved.deviation, saved, verify)
+        return
+    print_saved(saved, verify)
+
+
+@app.command()
+def verify(
+    file: FileArgument,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the checks as JSON alone.")
+    ] = False,
+    allow_unknown: AllowOption = False,
+) -> None:
+    """Load a LoRA with the code of other programs and compare its updates."""
+    with sentences():
+        from ..files import open_lora, verify_lora
+
+        given = open_lora(file)
+        check_known(file, given, allow_unknown)
+        checks = verify_lora(given)
+        told = [check.sentence() for check in checks]
+        if as_json:
+            typer.echo(json.dumps({"checks": told}, indent=1))
+        else:
+            for line in told:
+                typer.echo(line)
+        if not checks:
+            family = given.family or "an unknown family"
+            known = ", ".join(record.short_label for record in records())
+            raise InputError(
+                f"{file}: no program can check a LoRA of {family} "
+                f"in the spelling {given.spelling}. {known} and "
+                "peft's own spelling can be checked."
+            )
+        if not any(check.is_right for check in checks):
+            raise InputError(
+                f"{file}: no program applies all of it as meant. Convert it to the "
+                "spelling of the program that you use."
+            )
+
+
+def spelling_of(name: SpellingName) -> str:
+    """The spelling's name in ``stiefel_lora.files``."""
+    names = {
+        "kohya-diffusers": "kohya (diffusers names)",
+        "peft": "PEFT",
+        "peft-folder": "PEFT (own)",
+        "diffusers-old": "diffusers (old)",
+        "onetrainer": "OneTrainer",
+        "onetrainer-legacy": "OneTrainer (legacy)",
+        "comfyui": "ComfyUI",
+        "original": "original names",
+    }
+    return names.get(name.value, name.value)
