@@ -328,7 +328,7 @@ class TestFiles:
             f"the first is {shards[1].name}. Download them again."
         )
         index.write_text(json.dumps({"weight_map": {"a": "../../other.safetensors"}}))
-        assert "is not a file beside it" in refusal(folder, family)
+        assert "is not a file next to it" in refusal(folder, family)
         index.write_text("{}")
         assert "it has no weight_map" in refusal(folder, family)
 

@@ -415,7 +415,7 @@ def test_an_option_for_a_alone_that_selects_the_rule_of_its_pair(name, option):
         ("stella", "beta1", 0.5, 1),
         ("riemannion", "lr", 0.03, 1),
         ("lora_rite", "lr", 3e-4, 0),
-        ("stiefel_lora", "momentum", 0.5, 0),
+        ("stiefel_lora", "momentum", 0.5, 1),
         ("lora_plus", "weight_decay", 0.1, 0),
     ],
 )

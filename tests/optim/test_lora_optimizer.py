@@ -121,7 +121,10 @@ def test_betas_mean_beta1_and_beta2(name, betas):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"betas": (0.5, 0.9), "beta1": 0.9}, "is given beside beta1. Write beta1 and"),
+        (
+            {"betas": (0.5, 0.9), "beta1": 0.9},
+            "is given in addition to beta1. Write",
+        ),
         ({"betas": 0.9}, r"betas=0.9 must be two numbers. Write betas=\(0.9, 0.999\)"),
         ({"betas": (0.9,)}, "must be two numbers"),
         ({"betas": (0.9, 1.0)}, r"beta2=1.0 must be in \[0, 1\)"),

@@ -341,7 +341,7 @@ def test_two_momenta_of_a_pair_are_that_of_b_and_are_reported(caplog):
     ]
     two.optimizer = StiefelLoRA(groups, lr=1e-2, step="product")
     assert "1 LoRA pair has two values of momentum" in caplog.text
-    assert "The one of B is used for both" in caplog.text
+    assert "The value of B is used for both" in caplog.text
     assert torch.equal(two.take(*gradients).product, plain)
 
 

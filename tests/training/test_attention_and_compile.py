@@ -38,7 +38,7 @@ def test_xformers_that_is_not_there_is_said_before_anything_is_loaded(
 def test_a_card_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda *_: object())
     config: Any = SimpleNamespace(attention_mechanism="flash")
-    with pytest.raises(ConfigError, match="needs an NVIDIA card"):
+    with pytest.raises(ConfigError, match="needs an NVIDIA GPU"):
         check_attention(config, CPU)
     check_attention(config, torch.device("cuda"))
 

@@ -113,7 +113,7 @@ class TestBeforeAnythingExpensive:
     def test_float16_without_a_card(self, tiny_sdxl: Path, tmp_path: Path) -> None:
         assert message_of(
             ConfigError, tiny_sdxl, tmp_path, train_dtype="float16"
-        ).startswith('train_dtype="float16" needs an NVIDIA card')
+        ).startswith('train_dtype="float16" needs an NVIDIA GPU')
 
     def test_device_that_is_not_there(self, tiny_sdxl: Path, tmp_path: Path) -> None:
         assert "has no xpu" in message_of(

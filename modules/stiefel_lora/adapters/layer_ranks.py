@@ -23,11 +23,11 @@ def ranks_of(
     """Rank of each layer, in the order of ``targets``.
 
     Args:
-        model: holds the layers.
-        targets: their names.
+        model: model with the layers.
+        targets: names of the layers.
         rank: default rank of a layer.
-        rank_pattern: pattern -> rank; the last one that matches a layer counts.
-        conv_rank: of convolutions with a kernel larger than one pixel.
+        rank_pattern: pattern -> rank; the last match counts.
+        conv_rank: rank of convolutions with a kernel larger than one pixel.
 
     Raises:
         ConfigError: a pattern matches none of the layers, or a rank is larger than a

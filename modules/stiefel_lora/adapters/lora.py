@@ -55,15 +55,15 @@ def add_lora(
         rank: r.
         alpha: the product is scaled by alpha / r.
         targets: full names of linear or convolution layers.
-        method: where it starts: B orthonormal and A zero for ``start="stiefel"``, A
-            tiny for ``start="riemannion"``, else (and for None) A uniform in
-            +-1/sqrt(in) and B zero. The product B A is at most 1e-7.
-        seed: of the start.
+        method: determines the initialization: B orthonormal and A zero for
+            ``start="stiefel"``, A tiny for ``start="riemannion"``, otherwise (and for
+            None) A uniform in +-1/sqrt(in) and B zero. The product B A is at most 1e-7.
+        seed: seed of the initialization.
         init: ``"stella"`` starts at two random frames instead, which changes the
             model; ``"loi"`` adds the frozen adapter that
             :func:`~stiefel_lora.adapters.offset.set_offset` fills.
-        use_dora: train the length of every row of a layer beside its LoRA.
-        ranks: layers whose rank is another than r; their scale is alpha / r too.
+        use_dora: train row magnitudes in addition to the LoRA.
+        ranks: layers with another rank than r; their scale is alpha / r, too.
 
     Returns:
         Names of the adapted layers, in the order of the model.

@@ -43,10 +43,10 @@ def check_folder(
     """Check that a folder holds a whole model of this family.
 
     Args:
-        folder: in diffusers layout.
+        folder: folder in diffusers layout.
         facts: facts of the configured family.
-        others: of families that a wrong model may be of.
-        elsewhere: parts that the folder need not have.
+        others: facts of other families, to name a wrong model.
+        elsewhere: parts that the folder may lack.
 
     Raises:
         ModelError: damaged, incomplete, of another family, or not in this layout.
@@ -127,8 +127,8 @@ class FileBase:
     Args:
         path: the file.
         facts: facts of the configured family.
-        others: of families that a wrong model may be of.
-        elsewhere: parts that are not taken from the file.
+        others: facts of other families, to name a wrong model.
+        elsewhere: parts that come from elsewhere.
 
     Raises:
         ModelError: not of this family.

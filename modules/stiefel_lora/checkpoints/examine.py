@@ -54,13 +54,13 @@ def check_weights(
 
     Args:
         where: file or folder, for messages.
-        part: its name.
-        loader: class that it becomes.
+        part: name of the part.
+        loader: class that loads it.
         config: settings of the part.
-        layout: how the tensors are named.
-        entries: the table, names without prefix.
-        whole: what to do where tensors are missing.
-        such: whose shapes are the right ones.
+        layout: naming scheme of the tensors.
+        entries: the header, names without prefix.
+        whole: advice if tensors are missing.
+        such: description of the model with the right shapes.
         own_settings: whether the settings came with the weights, so that they must
             make a model that uses all of them.
 

@@ -40,11 +40,11 @@ class FilePart:
     """Tensors of one part of a file, with settings that the file does not have.
 
     Args:
-        part: its name.
-        header: table of the file.
-        prefix: what stands before its names.
-        layout: how they are named.
-        facts: how the part becomes a model.
+        part: name of the part.
+        header: header of the file.
+        prefix: prefix of its tensor names.
+        layout: naming scheme of the tensors.
+        facts: conversion of the part to a model.
         config: settings of the model.
     """
 

@@ -33,10 +33,10 @@ def find_model(
     """Find and check the parts; no weights are read.
 
     Args:
-        config: names the base model, and perhaps parts that come from elsewhere.
-        facts: of its family.
-        others: of families that a wrong model may be of.
-        download: fetch from the hub what is not on this machine; False returns None.
+        config: configuration with the base model and parts from elsewhere.
+        facts: facts of its family.
+        others: facts of other families, to name a wrong model.
+        download: download missing files from the hub; if False, return None.
 
     Raises:
         ModelError: missing, damaged, incomplete or of another family.
@@ -76,7 +76,7 @@ def _check_tokenizers(facts: FamilyFacts, parts: Mapping[str, PartSource]) -> No
     """Compare tokenizers that were read from a folder with their text encoders.
 
     Raises:
-        ModelError: one that does not fit its encoder, or the other tokenizer.
+        ModelError: one does not match its encoder or the other tokenizer.
     """
     lengths: dict[str, int] = {}
     for part, loader in facts.tokenizers.items():

@@ -25,7 +25,7 @@ def latents_fit(denoiser: str, patch: int = 1) -> Fit:
 
     Args:
         denoiser: name of the part.
-        patch: latents along a side that are read as one.
+        patch: latents per side of a token.
     """
 
     def sizes(parts: Mapping[str, Settings]) -> tuple[Any, Any]:
@@ -61,7 +61,7 @@ def check_fits(fits: Iterable[Fit], parts: Mapping[str, Settings]) -> None:
     """Compare the settings of both sides, where known.
 
     Raises:
-        ModelError: with the part that belongs to another model.
+        ModelError: names the part that belongs to another model.
     """
     for denoiser, other, what, sizes in fits:
         own, theirs = sizes(parts)
@@ -78,11 +78,11 @@ def check_tokenizer(part: str, tokenizer: Any, encoder: Settings) -> None:
 
     Args:
         part: name of the tokenizer.
-        tokenizer: of transformers.
-        encoder: settings of the text encoder that reads its tokens.
+        tokenizer: tokenizer of transformers.
+        encoder: settings of the text encoder that uses its tokens.
 
     Raises:
-        ModelError: it makes no tokens, too many, or some that the encoder has not.
+        ModelError: it returns no tokens, too many, or unknown ones.
     """
     # T5 has no positions and takes any length, which its family chooses.
     places = encoder.get("max_position_embeddings")

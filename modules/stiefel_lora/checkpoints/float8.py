@@ -36,7 +36,7 @@ def check_scales(path: Path, entries: Mapping[str, Entry]) -> None:
     """Reject quantized formats other than one scale per tensor.
 
     Raises:
-        ModelError: of blocks, of integers, or with more factors.
+        ModelError: blocks, integers, or more factors.
     """
     for name, entry in entries.items():
         leaf = name.rpartition(".")[2]

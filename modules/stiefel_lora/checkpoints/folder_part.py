@@ -38,10 +38,10 @@ class FolderPart:
     """A folder of a model in diffusers layout.
 
     Args:
-        parent: folder that holds it.
+        parent: folder that contains it.
         part: name of the part.
-        name: name of the folder; unset: that of the part.
-        allow_pickled: read weights from a pickle where there is nothing else.
+        name: name of the folder; by default, that of the part.
+        allow_pickled: load weights from a pickle if there is nothing else.
     """
 
     def __init__(

@@ -20,7 +20,7 @@ def build(loader: Any, config: dict[str, Any]) -> Any:
     """Build a model with fresh weights on the current device.
 
     Raises:
-        ValueError: the settings are not such a model's; TypeError and KeyError alike.
+        ValueError: invalid settings; likewise TypeError and KeyError.
     """
     if issubclass(loader, transformers.PreTrainedModel):
         kind: Any = loader.config_class
@@ -40,11 +40,11 @@ def load_part(
     """Load ``folder/part`` with ``loader.from_pretrained``, never from the network.
 
     Args:
-        folder: of the model.
+        folder: folder of the model.
         loader: class of diffusers or transformers.
         part: folder inside it.
-        dtype: of the weights.
-        options: further arguments of ``from_pretrained``.
+        dtype: dtype of the weights.
+        options: other arguments of ``from_pretrained``.
 
     Raises:
         ModelError: its files are damaged.

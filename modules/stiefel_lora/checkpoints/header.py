@@ -98,7 +98,7 @@ def refuse_stand_in(path: Path) -> None:
     """Reject a git-lfs pointer or a web page in place of a file.
 
     Raises:
-        ModelError: with how to get the file itself.
+        ModelError: explains how to get the file itself.
     """
     try:
         with path.open("rb") as file:

@@ -15,11 +15,11 @@ def model_from_hub(name: str, *, download: bool) -> Path | None:
     """Find a model's folder in the cache of the hub's client.
 
     Args:
-        name: of the model on the hub.
-        download: fetch a model that is not on this machine; False returns None.
+        name: name of the model on the hub.
+        download: download a missing model; if False, return None.
 
     Raises:
-        ModelError: neither a name nor to be had.
+        ModelError: not a valid name, or not available.
     """
     if not is_hub_name(name):
         raise ModelError(
@@ -47,7 +47,7 @@ def part_from_hub(part: str, name: str, *, download: bool) -> Path | None:
     """Find the folder of one part in the cache of the hub's client.
 
     Raises:
-        ModelError: neither a name nor to be had.
+        ModelError: not a valid name, or not available.
     """
     if not is_hub_name(name):
         raise ModelError(

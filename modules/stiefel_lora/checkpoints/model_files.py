@@ -62,7 +62,7 @@ def sample_tensors(
 
     Args:
         path: the file.
-        entries: the tensors; the first ``skip`` letters of their names do not count.
+        entries: the tensors; the first ``skip`` letters of their names are ignored.
         skip: length of a prefix.
         digest: the hash to feed.
     """

@@ -35,10 +35,10 @@ def quantized_source(
     """Return the same model with ``part`` quantized when it is loaded.
 
     Args:
-        source: where the parts come from.
+        source: source of the parts.
         part: name of the denoiser.
         kind: a name in ``QUANTIZED``.
-        device: where each layer is quantized, and stays.
+        device: device on which each layer is quantized and stays.
     """
     wrap = functools.partial(_QuantizedPart, kind=kind, device=device)
     return source.with_part(part, wrap)

@@ -50,12 +50,12 @@ def check_relative(
 
     Args:
         where: file or folder, for the message.
-        facts: of the family that is wanted.
-        entries: table of the denoiser or of a whole model.
-        config: its settings, where it has its own.
+        facts: facts of the wanted family.
+        entries: header of the denoiser or of a whole model.
+        config: settings of the denoiser, if it has its own.
 
     Raises:
-        ModelError: with the name of the relative.
+        ModelError: names the relative.
     """
     by_table = _inputs_of_table(entries, facts.files[facts.denoiser].prefixes)
     name = _name(by_table) or _name(_inputs_of_config(config or {}))

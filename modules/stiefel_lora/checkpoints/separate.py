@@ -31,15 +31,15 @@ def separate_part(
     """Find a part by the value that the user set.
 
     Args:
-        part: its name.
+        part: name of the part.
         name: a file, a folder of this part or of a whole model, or a hub name.
-        facts: of the family.
-        settings: of the part, in case a file is given.
-        download: fetch from the hub what is not on this machine; False returns None.
-        allow_pickled: read weights of a folder from a pickle, if that is all it has.
+        facts: facts of the family.
+        settings: settings of the part, in case a file is given.
+        download: download missing files from the hub; if False, return None.
+        allow_pickled: load weights of a folder from a pickle if there is nothing else.
 
     Raises:
-        ModelError: missing, damaged, or something else than this part.
+        ModelError: missing, damaged, or another part.
     """
     path = Path(name)
     if path.is_file():

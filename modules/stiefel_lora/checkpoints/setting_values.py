@@ -23,11 +23,11 @@ def check_setting_values(where: object, loader: Any, config: Mapping[str, Any]) 
 
     Args:
         where: file or folder, for the message.
-        loader: class that the part becomes.
+        loader: class that loads the part.
         config: its settings.
 
     Raises:
-        ModelError: one that would end a run later, or make every latent NaN.
+        ModelError: a value that would end a run later, or make every latent NaN.
     """
     inside = config.get("text_config")
     values = inside if isinstance(inside, Mapping) else config

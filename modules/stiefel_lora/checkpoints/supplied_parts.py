@@ -48,7 +48,7 @@ class ClipTokenizer:
     """The tokenizer of CLIP's text encoders, as a part of a model.
 
     Args:
-        padding: token that fills up the 77 places.
+        padding: token that pads to 77 tokens.
     """
 
     def __init__(self, padding: str) -> None:
@@ -76,7 +76,7 @@ def clip_vocabulary(merges: str) -> dict[str, int]:
     """Number all tokens: bytes, bytes that end a word, merged pairs, two marks.
 
     Args:
-        merges: a line with the version, then one pair of tokens a line.
+        merges: a line with the version, then one pair of tokens per line.
     """
     # Printable bytes keep their letter and come first; others get letters from 256 on
     # (GPT-2's convention).

@@ -25,9 +25,9 @@ def tokens_of(
     Longer captions are cut off, with one log message per caption.
 
     Args:
-        tokenizer: of transformers.
+        tokenizer: tokenizer of transformers.
         captions: the texts.
-        length: of all; None for what the tokenizer itself takes.
+        length: number of tokens; None for the tokenizer's own maximum.
     """
     length = length or tokenizer.model_max_length
     whole = tokenizer(list(captions), verbose=False).input_ids

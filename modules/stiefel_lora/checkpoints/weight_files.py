@@ -55,10 +55,10 @@ def find_weights(
     """Find the weights as ``from_pretrained`` would, or else the only variant.
 
     Args:
-        folder: of the part.
-        part: its name.
+        folder: folder of the part.
+        part: name of the part.
         stem: ``model`` in transformers, ``diffusion_pytorch_model`` in diffusers.
-        allow_pickled: take pickles where there is nothing else.
+        allow_pickled: use pickles if there is nothing else.
 
     Raises:
         ModelError: no weights of these names, a missing shard, a damaged index, or
@@ -126,7 +126,7 @@ def _shards(index: Path, part: str) -> WeightFiles:
     for name in shards:
         if Path(name).name != name or not name.endswith((".safetensors", ".bin")):
             raise ModelError(
-                f"{index} is damaged: {name[:80]!a} is not a file beside it. Download "
+                f"{index} is damaged: {name[:80]!a} is not a file next to it. Download "
                 f"it again."
             )
     missing = [name for name in shards if not (index.parent / name).is_file()]

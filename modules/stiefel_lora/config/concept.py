@@ -75,7 +75,7 @@ def _set_twice(concept: Concept) -> Violation | None:
     return Violation(
         "balancing",
         f"{concept.balancing:g} and repeats={concept.repeats} both set how often an "
-        f"image comes up",
+        f"image is used",
         "Leave one of them out",
     )
 

@@ -35,7 +35,7 @@ class Preset:
     """A preset file.
 
     Attributes:
-        name: of the file, without its ending.
+        name: name of the file, without extension.
         family: folder of the preset.
         path: the file.
         comment: description; its first sentence is the purpose of the preset, the rest

@@ -93,7 +93,7 @@ OBJECTIVE_RULES = (
 
 
 def idle_objective(config: Settings) -> list[Violation]:
-    """Settings that have no effect beside the others."""
+    """Settings that have no effect with the other ones."""
     kind = config.resolved_timestep_distribution
     idle = {
         "noising_weight": config.noising_weight != 0 and kind not in _SHAPED,

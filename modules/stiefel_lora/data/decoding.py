@@ -22,7 +22,7 @@ def read_image(path: Path, augmentation: Augmentation) -> Tensor:
 
     Args:
         path: the image file.
-        augmentation: what to make of it, planned for its upright size.
+        augmentation: augmentation, computed for its upright size.
 
     Returns:
         ``(3, height, width)`` float32 in [-1, 1].

@@ -53,8 +53,8 @@ def cover_frame(
     Args:
         original: width and height of the upright image.
         size: width and height of the crop.
-        place: where the piece lies in what is left over, 0 (left, top) to 1 (right,
-            bottom); the middle by default.
+        place: position of the crop, from 0 (left, top) to 1 (right, bottom); by
+            default, the center.
 
     >>> cover_frame((200, 100), (64, 64)).box
     (32, 0, 96, 64)

@@ -11,8 +11,8 @@ def signal_to_noise(alphas_cumprod: Tensor, timesteps: Tensor) -> Tensor:
     r"""Power of signal over power of noise :math:`\bar\alpha_t / (1 - \bar\alpha_t)`.
 
     Args:
-        alphas_cumprod: of the schedule, ``(steps,)``.
-        timesteps: ``(batch,)`` whole numbers.
+        alphas_cumprod: table of the noise schedule, ``(steps,)``.
+        timesteps: integers ``(batch,)``.
 
     Returns:
         ``(batch,)`` float32 on the device of the timesteps.

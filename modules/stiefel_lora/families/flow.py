@@ -31,7 +31,7 @@ def dynamic_shift(tokens: int, scheduler: Mapping[str, Any]) -> float:
     ``max_shift`` (1.15) at ``max_image_seq_len`` (4096): 1024 px are shifted by 3.16.
 
     Args:
-        tokens: patches of the image that the transformer sees.
+        tokens: number of patches of the image in the transformer.
         scheduler: configuration of ``FlowMatchEulerDiscreteScheduler``.
     """
     few, many = scheduler["base_image_seq_len"], scheduler["max_image_seq_len"]

@@ -74,8 +74,8 @@ def flux_config(config: dict[str, Any], names: Mapping[str, object]) -> dict[str
     """Set depth and guidance from the file: dev, schnell and pruned relatives.
 
     Args:
-        config: of a FLUX.1 transformer.
-        names: of the file's tensors, without prefix, in this layout or diffusers'.
+        config: settings of a FLUX.1 transformer.
+        names: tensor names of the file, without prefix, in this layout or diffusers'.
     """
     doubles = _depth(names, "double_blocks") or _depth(names, "transformer_blocks")
     singles = _depth(names, "single_blocks")

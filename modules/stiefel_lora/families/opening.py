@@ -34,9 +34,9 @@ def open_family(
     """Open the base model of a configuration; weights are loaded when first needed.
 
     Args:
-        config: names the base model.
-        device: where it computes.
-        source: what ``check_model`` returned, so that nothing is examined twice.
+        config: configuration with the base model.
+        device: device of the model.
+        source: result of ``check_model``, so that nothing is examined twice.
 
     Raises:
         ModelError: missing, damaged or of another family.

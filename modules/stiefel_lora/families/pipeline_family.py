@@ -28,10 +28,10 @@ class StockFamily(TrainableText):
     denoiser.
 
     Args:
-        source: where the parts come from.
-        weight_dtype: of denoiser and text encoders.
-        device: where everything computes.
-        text_settings: what else changes the encoded captions.
+        source: source of the parts.
+        weight_dtype: dtype of denoiser and text encoders.
+        device: device of all parts.
+        text_settings: other settings that affect the encoded captions.
     """
 
     guidance_scale = 1.0

@@ -160,9 +160,9 @@ class Family(Protocol):
         """Add noise to the latents and run the denoiser.
 
         Args:
-            denoiser: ``self.denoiser``, perhaps wrapped for mixed precision.
-            batch: on the device.
-            noise: like ``batch["latents"]``.
+            denoiser: ``self.denoiser``, possibly wrapped for mixed precision.
+            batch: batch on the device.
+            noise: same shape as ``batch["latents"]``.
             timesteps: ``(batch,)``, from ``timesteps_at``.
         """
         ...

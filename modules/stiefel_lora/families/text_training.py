@@ -25,9 +25,9 @@ class TrainableText:
     encoder.
 
     Args:
-        source: where the parts come from.
-        weight_dtype: of the encoders and of what they say.
-        device: where they compute.
+        source: source of the parts.
+        weight_dtype: dtype of the encoders and their outputs.
+        device: device of the encoders.
     """
 
     text_models: ClassVar[Mapping[str, Any]]

@@ -99,7 +99,7 @@ def check_options(
 
     Raises:
         OptionError: unknown name (the nearest one is suggested), value out of bounds,
-            or an option that has no effect beside the others.
+            or an option that has no effect with the other ones.
     """
     known = {option.name: option for option in entry.options}
     for name, value in options.items():

@@ -187,7 +187,7 @@ class Method:
         return option, next(value for value in option.choices if value != joint)
 
     def idle(self, options: Mapping[str, Any]) -> Iterator[tuple[Option, str, str]]:
-        """Find options that are set but have no effect beside the others.
+        """Find options that are set but have no effect with the other ones.
 
         Yields:
             The option, and name and value of the other option that it needs.

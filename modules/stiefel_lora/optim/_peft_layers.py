@@ -48,7 +48,7 @@ class LoraPart:
         adapter: name of the adapter.
         up: B, with the embedding dimension first for embeddings.
         down: A.
-        bias: bias beside B (``lora_bias``), or None.
+        bias: bias next to B (``lora_bias``), or None.
         odd: reason why the update of the layer is not the product B A, or None.
         embedding: whether the layer is an embedding.
     """

@@ -81,7 +81,7 @@ def check_groups(
     """Check that an optimizer holds all given parameters, each with a learning rate.
 
     Args:
-        optimizer: of another package.
+        optimizer: optimizer of another package.
         path: its import path, for messages.
         params: parameters or groups of them, as passed to its class.
 

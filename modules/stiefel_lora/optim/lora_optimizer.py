@@ -133,7 +133,7 @@ def without_betas(entry: Method, options: dict[str, Any]) -> dict[str, Any]:
         )
     if own & set(rest):
         raise OptionError(
-            f"{entry.name}: betas={betas!r} is given beside "
+            f"{entry.name}: betas={betas!r} is given in addition to "
             f"{sorted(own & set(rest))[0]}. Write beta1 and beta2 alone."
         )
     if not isinstance(betas, tuple | list) or len(betas) != 2:

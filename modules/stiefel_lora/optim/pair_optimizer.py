@@ -64,7 +64,7 @@ __all__ = ["PairOptimizer"]
 
 log = logging.getLogger("stiefel_lora")
 
-# Attributes that a copy or a pickle keeps, beside torch's groups and state.
+# Attributes that a copy or a pickle keeps, in addition to torch's groups and state.
 _COPIED = (
     *("_pairs", "_rest", "_settling", "_width", "_odd", "_waiting", "_first_steps"),
     "_watch",

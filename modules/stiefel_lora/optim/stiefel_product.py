@@ -141,8 +141,8 @@ def solve_product(up: Core, down: Core, lr: Tensor, decay: Tensor) -> tuple[Core
     """Compute coefficients of the move from the Gram matrices of K pairs of one rank.
 
     Args:
-        up: of :meth:`ProductUp.look`, each ``(K, r, r)``.
-        down: of :meth:`ProductDown.look`.
+        up: result of :meth:`ProductUp.look`, each ``(K, r, r)``.
+        down: result of :meth:`ProductDown.look`.
         lr: eta, spectral norm of the product's step, ``(K, 1, 1)``.
         decay: lambda, weight decay of the product, ``(K, 1, 1)``.
 

@@ -68,10 +68,8 @@ def build_state(
     images = _encode("Encoding images", inputs.train, family, store, plan)
     plan = plan_of(config, training=False, encodes_text=frozen_text)
     # Validation images that are never used are not encoded.
-    validation_set = inputs.validation if config.validate_every else scan_concepts(())
-    validation = _encode(
-        "Encoding validation images", validation_set, family, store, plan
-    )
+    scan = inputs.validation if config.validate_every else scan_concepts(())
+    validation = _encode("Encoding validation images", scan, family, store, plan)
     sampler = Sampler(
         config.samples,
         family,

@@ -251,7 +251,7 @@ def _part(name: str, data: dict[str, bytes]) -> dict[str, Any]:
     except Exception as error:
         raise ValueError(f"{name} is not as it was written") from error
     if not isinstance(found, dict) or not _PARTS[name] <= found.keys():
-        raise ValueError(f"{name} does not hold what a run resumes from")
+        raise ValueError(f"{name} does not contain what a resume needs")
     return found
 
 
