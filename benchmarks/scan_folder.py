@@ -46,7 +46,7 @@ def measure(count: int, repeats: int) -> None:
     """Median, lowest and highest of ``repeats`` scans of ``count`` pictures."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        make_pictures(folder, count)
+        make_images(folder, count)
         size = sum(path.stat().st_size for path in folder.iterdir()) / 2**20
         command = [sys.executable, __file__, "--scan", name]
         found = [
@@ -82,7 +82,7 @@ def peak() -> float:
     return most / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def make_pictures(folder: Path, count: int) -> None:
+def make_images(folder: Path, count: int) -> None:
     """Smooth noise in many shapes, JPEG and PNG by turns."""
     chance = np.random.default_rng(0)
     shapes = random.Random(0)

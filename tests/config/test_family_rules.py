@@ -38,7 +38,7 @@ from stiefel_lora.config import parse_config
         ),
     ],
 )
-def test_what_a_family_cannot_do_is_said(
+def test_what_a_family_cannot_do_is_reported(
     settings: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigError) as error:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from helpers.runs import make_pictures
+from helpers.runs import make_images
 from stiefel_lora import StiefelLoraError
 from stiefel_lora._commands import app
 from stiefel_lora.config import (
@@ -34,7 +34,7 @@ from stiefel_lora.config import (
 from stiefel_lora.config.foreign import FOREIGN_NAMES, WITHOUT_COUNTERPART
 from stiefel_lora.config.optimizer import OPTIMIZER_MODELS
 from stiefel_lora.config.presets import find_config
-from stiefel_lora.data.folder import scan_all
+from stiefel_lora.data.split import scan_all
 
 OPTIONS = [name for model in OPTIMIZER_MODELS.values() for name in model.model_fields]
 KEYS = [
@@ -255,9 +255,9 @@ def by_command_line(verb: str, path: Path, overrides: list[str]) -> None:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     place = tmp_path / "home" / "runs"
-    make_pictures(place / "pictures", count=2)
+    make_images(place / "pictures", count=2)
     (place / "junk.safetensors").write_bytes(b"\xff" * 100)
-    odd = make_pictures(place / "odd", count=1) / "a.png"
+    odd = make_images(place / "odd", count=1) / "a.png"
     odd.mkdir()
     (odd / "metadata.jsonl").write_bytes(b"[" * 5000)
     (place / "odd" / "00.txt").write_bytes(b"\xff\xfe\0")
@@ -283,7 +283,7 @@ def check(number: int, path: Path) -> None:
         shown = [text[:80] for text in overrides], path.read_bytes()[:500]
         raise AssertionError(f"configuration {number}: {shown}") from error
     assert "is not accepted" not in wrong, number
-    assert "without a sentence" not in wrong, number
+    assert "without a message" not in wrong, number
 
 
 @pytest.mark.slow

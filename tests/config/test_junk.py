@@ -48,7 +48,7 @@ def messages_for(file: dict[str, object], lines: list[str]) -> list[str]:
 
 @given(files, overrides)
 @settings(max_examples=100, deadline=None)
-def test_junk_gets_sentences(file, lines):
+def test_junk_gets_messages(file, lines):
     found = messages_for(file, lines)
     assert all(line.endswith((".", "?")) for line in found), found
     assert not any("is not accepted" in line for line in found), found

@@ -30,7 +30,7 @@ def test_presets_whose_names_stay():
     }
 
 
-def test_every_preset_is_valid_and_says_where_its_values_come_from(preset):
+def test_every_preset_is_valid_and_names_the_source_of_its_values(preset):
     config = load_config(preset.path)
     assert config.run_name == preset.name
     assert preset.comment == config.comment

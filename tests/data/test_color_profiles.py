@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from helpers.icc import SRGB, cmyk_profile, grey_profile, rgb_profile
+from helpers.icc import SRGB, cmyk_profile, gray_profile, rgb_profile
 from stiefel_lora.config import parse_config
 from stiefel_lora.data import square_frame
 from stiefel_lora.data.augmentation import Augmentation
@@ -64,19 +64,19 @@ def test_a_palette_is_converted(tmp_path: Path) -> None:
 
 def test_gray_with_a_profile_of_its_own(tmp_path: Path) -> None:
     # Linear light: half of it is 188 in sRGB.
-    path = save(tmp_path / "a.png", "L", 128, grey_profile())
+    path = save(tmp_path / "a.png", "L", 128, gray_profile())
     assert learned(path) == pytest.approx([188] * 3, abs=1)
-    path = save(tmp_path / "b.png", "LA", (128, 255), grey_profile())
+    path = save(tmp_path / "b.png", "LA", (128, 255), gray_profile())
     assert learned(path) == pytest.approx([188] * 3, abs=1)
 
 
 def test_gray_of_sixteen_bit_keeps_its_shadows(tmp_path: Path) -> None:
-    grey = np.full((SIDE, SIDE), 65535 // 2, dtype=np.uint16)
-    Image.fromarray(grey).save(tmp_path / "a.png", icc_profile=grey_profile())
+    gray = np.full((SIDE, SIDE), 65535 // 2, dtype=np.uint16)
+    Image.fromarray(gray).save(tmp_path / "a.png", icc_profile=gray_profile())
     assert learned(tmp_path / "a.png") == pytest.approx([188] * 3, abs=1)
     # Between the first two of 256 levels, where one is 13 of sRGB.
     dark = np.full((SIDE, SIDE), 128, dtype=np.uint16)
-    Image.fromarray(dark).save(tmp_path / "b.png", icc_profile=grey_profile())
+    Image.fromarray(dark).save(tmp_path / "b.png", icc_profile=gray_profile())
     assert 4 <= learned(tmp_path / "b.png")[0] <= 9
 
 
@@ -115,7 +115,7 @@ def test_srgb_in_any_makers_rounding_keeps_the_bits(tmp_path: Path) -> None:
     [
         ("RGB", b"no profile at all", "cannot open profile"),
         ("RGB", rgb_profile()[:300], "cannot"),
-        ("RGB", grey_profile(), "it is for GRAY and not for RGB pixels"),
+        ("RGB", gray_profile(), "it is for GRAY and not for RGB pixels"),
         ("CMYK", rgb_profile(), "it is for RGB and not for CMYK pixels"),
     ],
 )
@@ -159,9 +159,9 @@ def test_cached_latents_are_keyed_by_the_conversion(
 
     def encoded(path: Path) -> Any:
         encoder = Encoder(_Family(), TensorStore(tmp_path / "cache"))  # type: ignore
-        picture = CaptionedImage(path, ("",), None)  # type: ignore
-        encoder.prepare_image(picture, LOOK)
-        return encoder.image(picture, LOOK)["latents"]
+        entry = CaptionedImage(path, ("",), None)  # type: ignore
+        encoder.prepare_image(entry, LOOK)
+        return encoder.image(entry, LOOK)["latents"]
 
     # As before profiles were read.
     with monkeypatch.context() as patch:

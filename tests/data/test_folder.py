@@ -153,7 +153,7 @@ def test_very_many_bad_files_are_counted(tmp_path: Path) -> None:
     assert lines[-1] == "And 5 more like these."
 
 
-def test_empty_folder_says_what_belongs_there(tmp_path: Path) -> None:
+def test_an_empty_folder_is_explained(tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         scan_concepts([Concept(path=tmp_path)])
     assert str(error.value) == (
@@ -255,7 +255,7 @@ def test_a_folder_of_formats_that_are_not_read_names_them(tmp_path: Path) -> Non
         scan_concepts([Concept(path=tmp_path)])
 
 
-def test_a_folder_of_hidden_images_alone_says_so(tmp_path: Path) -> None:
+def test_a_folder_of_hidden_images_alone_is_explained(tmp_path: Path) -> None:
     write(tmp_path / "__MACOSX", "._a.png")
     with pytest.raises(DataError, match=r"is skipped \(__MACOSX\)"):
         scan_concepts([Concept(path=tmp_path, include_subdirectories=True)])
@@ -321,7 +321,7 @@ def test_conditioning_images_are_neither_images_nor_masks(
     assert not scan.remarks
 
 
-def test_masks_go_to_their_own_image_and_the_rest_is_said(tmp_path: Path) -> None:
+def test_masks_go_to_their_own_image_and_the_rest_is_reported(tmp_path: Path) -> None:
     names = ["Cat.png", "cat.png", "dog.png", "a-masklabel-b.png"]
     names += ["cat-masklabel.png", "dog-masklabel.png", "dog-masklabel.jpg"]
     names += ["cow-masklabel.png", "deep/cat-masklabel.png"]

@@ -40,8 +40,8 @@ def test_every_bucket_passes_through_all_its_images(settings, passes: int) -> No
     order = DataOrder(repeats, seed, buckets)
     rows: dict[int, list[int]] = {bucket: [] for bucket in buckets}
     per_pass = Counter()
-    for picture, bucket in enumerate(buckets):
-        per_pass[bucket] += repeats[picture]
+    for image, bucket in enumerate(buckets):
+        per_pass[bucket] += repeats[image]
     total = sum(passes * n // size for n in per_pass.values())
     for k in range(total):
         for visit in order.batch(k * size, size):

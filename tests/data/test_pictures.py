@@ -22,7 +22,7 @@ def read(path: Path) -> torch.Tensor:
 
 
 def colors(pixels: torch.Tensor) -> set[tuple[float, ...]]:
-    return {tuple(colour.tolist()) for colour in pixels.flatten(1).T}
+    return {tuple(color.tolist()) for color in pixels.flatten(1).T}
 
 
 def test_pixels_are_rgb_from_minus_one_to_one(tmp_path: Path) -> None:
@@ -55,8 +55,8 @@ def test_transparency_becomes_white(tmp_path: Path, mode: str) -> None:
 
 
 def test_sixteen_bit_gray_is_scaled_not_clipped(tmp_path: Path) -> None:
-    grey = np.full((16, 16), 65535 // 2, dtype=np.uint16)
-    Image.fromarray(grey).save(tmp_path / "a.png")
+    gray = np.full((16, 16), 65535 // 2, dtype=np.uint16)
+    Image.fromarray(gray).save(tmp_path / "a.png")
     pixels = read(tmp_path / "a.png")
     assert abs(float(pixels.mean())) < 0.01
 

@@ -64,7 +64,7 @@ def test_a_listed_name_that_no_disk_takes_is_not_there(tmp_path: Path) -> None:
     assert missing.stem == "x" * 300
 
 
-def test_command_says_the_report(tmp_path: Path) -> None:
+def test_the_command_prints_the_report(tmp_path: Path) -> None:
     folder = folder_with_problems(tmp_path)
     config = tmp_path / "my.json"
     config.write_text("{}")

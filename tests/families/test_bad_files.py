@@ -130,7 +130,7 @@ class TestParts:
             {"middle_block.1.proj_in.weight_scale_2": torch.tensor(1.0)},
         ],
     )
-    def test_other_quantisation(self, twins, tmp_path, tensors) -> None:
+    def test_other_quantization(self, twins, tmp_path, tensors) -> None:
         changes = {UNET + name: tensor for name, tensor in tensors.items()}
         path = self.changed(twins, tmp_path, **changes)
         assert "is quantized in a way that is not supported" in refusal(path)

@@ -97,10 +97,10 @@ class TestTables:
         gone = sorted(tensors)[len(tensors) // 2]
         del tensors[gone]
         save_file(tensors, path)
-        said = refusal(folder, family)
-        assert said.startswith(f"{folder / part} does not hold a whole {part}: 1 of ")
-        assert gone.removeprefix("text_model.") in said
-        assert said.endswith("; download its weights again.")
+        shown = refusal(folder, family)
+        assert shown.startswith(f"{folder / part} does not hold a whole {part}: 1 of ")
+        assert gone.removeprefix("text_model.") in shown
+        assert shown.endswith("; download its weights again.")
 
     @pytest.mark.parametrize(
         ("family", "part"),
@@ -113,9 +113,9 @@ class TestTables:
         name = max(tensors, key=lambda name: tensors[name].numel())
         tensors[name] = tensors[name][:-1].contiguous()
         save_file(tensors, path)
-        said = refusal(folder, family)
-        assert f"{folder / part} holds another kind of {part}: " in said
-        assert ", but its config.json has " in said
+        shown = refusal(folder, family)
+        assert f"{folder / part} holds another kind of {part}: " in shown
+        assert ", but its config.json has " in shown
 
     @pytest.mark.parametrize("family", UNETS)
     @pytest.mark.parametrize(
@@ -158,21 +158,21 @@ class TestTables:
 
     def test_a_unet_of_the_other_family(self, copy) -> None:
         folder, other = copy("sdxl"), copy("sd15")
-        said = refusal(folder, unet_model_name=str(other / "unet"))
-        assert said == (
+        shown = refusal(folder, unet_model_name=str(other / "unet"))
+        assert shown == (
             f"{other / 'unet'} is not a unet of SDXL; give a folder that is."
         )
         file = weights_of(other, "unet")
-        said = refusal(folder, unet_model_name=str(file))
-        assert f"unet_model_name: {file} has no unet of SDXL" in said
+        shown = refusal(folder, unet_model_name=str(file))
+        assert f"unet_model_name: {file} has no unet of SDXL" in shown
 
     def test_settings_that_make_no_model(self, copy) -> None:
         folder = copy("sd15")
         settings(folder, "vae", layers_per_block=10**9)
         assert "have layers_per_block=1e+09, but there are" in refusal(folder, "sd15")
         settings(folder, "vae", layers_per_block=2, block_out_channels="x")
-        said = refusal(folder, "sd15")
-        assert "AutoencoderKL cannot be built from the settings of the vae (" in said
+        shown = refusal(folder, "sd15")
+        assert "AutoencoderKL cannot be built from the settings of the vae (" in shown
 
     def test_old_names_of_attention(self, twins: Twins, tmp_path: Path) -> None:
         names = {
@@ -212,10 +212,10 @@ class TestSettingsThatLeaveLayersOut:
     def test_are_refused(self, copy, family, part, changes, left) -> None:
         folder = copy(family)
         settings(folder, part, **changes)
-        said = refusal(folder, family)
-        assert said.startswith(f"{folder / part}: config.json makes a {part} without")
-        assert left in said
-        assert said.endswith("Download config.json again.")
+        shown = refusal(folder, family)
+        assert shown.startswith(f"{folder / part}: config.json makes a {part} without")
+        assert left in shown
+        assert shown.endswith("Download config.json again.")
 
     def test_what_other_classes_keep_in_the_file_is_none(self, copy) -> None:
         folder = copy("sd15")
@@ -241,8 +241,8 @@ class TestParts:
     def test_text_encoders_that_do_not_fit(self, copy) -> None:
         folder = copy("sdxl")
         second = str(folder / "text_encoder_2")
-        said = refusal(folder, text_encoder_model_name=second)
-        assert said.startswith(
+        shown = refusal(folder, text_encoder_model_name=second)
+        assert shown.startswith(
             "text_encoder_model_name: the text_encoder does not fit the unet, which "
             "reads 40 numbers a token; the text_encoder makes 48."
         )
@@ -348,9 +348,9 @@ class TestFiles:
         pickle = path.with_name(f"{stem}.bin")
         torch.save(load_file(path), pickle)
         path.unlink()
-        said = refusal(folder, family)
-        assert said.startswith(f"{pickle} is a pickle, which can run any program")
-        assert said.endswith("or write allow_pickled_weights=true where you trust it.")
+        shown = refusal(folder, family)
+        assert shown.startswith(f"{pickle} is a pickle, which can run any program")
+        assert shown.endswith("or write allow_pickled_weights=true where you trust it.")
         source = opened(folder, family, allow_pickled_weights=True)
         expected = state(folder_source(folders[family], [part]), family, part)
         assert_same(expected, state(source, family, part))
@@ -390,8 +390,8 @@ class TestFiles:
         path = weights_of(folder, part)
         torch.save(load_file(path), path.with_name(f"{stem}.bin"))
         path.unlink()
-        said = refusal(folder, "sd15", allow_pickled_weights=True)
-        assert f"among config.json, {stem}.bin." in said
+        shown = refusal(folder, "sd15", allow_pickled_weights=True)
+        assert f"among config.json, {stem}.bin." in shown
 
     @pytest.mark.parametrize(
         ("family", "part"), [("sd15", "unet"), ("flux", "text_encoder_2")]
@@ -403,8 +403,8 @@ class TestFiles:
         gone = max(table["weight_map"])
         del table["weight_map"][gone]
         index.write_text(json.dumps(table))
-        said = refusal(folder, family)
-        assert said.startswith(f"{folder / part} does not hold a whole {part}: ")
+        shown = refusal(folder, family)
+        assert shown.startswith(f"{folder / part} does not hold a whole {part}: ")
 
     def test_a_pickle_beside_the_weights_is_not_opened(self, copy) -> None:
         folder = copy("sd15")
@@ -433,8 +433,10 @@ class TestFiles:
         kept = json.loads(path.read_text())
         for length in (10**9, 78, 0):
             path.write_text(json.dumps({**kept, "model_max_length": length}))
-            said = refusal(folder, "sd15")
-            assert said.startswith(f"The tokenizer makes model_max_length={length:.3g}")
+            shown = refusal(folder, "sd15")
+            assert shown.startswith(
+                f"The tokenizer makes model_max_length={length:.3g}"
+            )
         path.write_text(json.dumps({**kept, "model_max_length": 7}))
         opened(folder, "sd15")
 
@@ -443,9 +445,9 @@ class TestFiles:
         path = folder / "tokenizer" / "tokenizer_config.json"
         kept = json.loads(path.read_text())
         path.write_text(json.dumps({**kept, "model_max_length": 5}))
-        said = refusal(folder)
-        assert "reads the same number of tokens from each text encoder" in said
-        assert "tokenizer makes 5, tokenizer_2 makes 77." in said
+        shown = refusal(folder)
+        assert "reads the same number of tokens from each text encoder" in shown
+        assert "tokenizer makes 5, tokenizer_2 makes 77." in shown
         other = folder / "tokenizer_2" / "tokenizer_config.json"
         changed = {**json.loads(other.read_text()), "model_max_length": 5}
         other.write_text(json.dumps(changed))
@@ -472,9 +474,9 @@ class TestFiles:
     ) -> None:
         folder = copy(family)
         settings(folder, part, **{key: value})
-        said = refusal(folder, family)
-        assert said.startswith(f"{folder / part}: {key}=")
-        assert said.endswith("Download config.json again.")
+        shown = refusal(folder, family)
+        assert shown.startswith(f"{folder / part}: {key}=")
+        assert shown.endswith("Download config.json again.")
 
     @pytest.mark.parametrize(
         "value", [{}, "nf4", {"quant_method": "nobody"}, {"quant_method": ["x"]}, [1]]
@@ -483,8 +485,8 @@ class TestFiles:
     def test_a_quantization_that_is_none(self, copy, part: str, value: Any) -> None:
         folder = copy("sdxl")
         settings(folder, part, quantization_config=value)
-        said = refusal(folder)
-        assert said.startswith(
+        shown = refusal(folder)
+        assert shown.startswith(
             f"{folder / part}: quantization_config is not a known quant"
         )
 
@@ -555,9 +557,9 @@ class TestSingleFiles:
     @pytest.mark.parametrize("leaf", ["0.weight", "0.bias", "2.weight", "2.bias"])
     def test_a_tensor_that_the_converter_asks_for(self, changed, leaf: str) -> None:
         path = changed(f"{UNET}label_emb.0.{leaf}")
-        said = refusal(path)
-        assert said.startswith(f"{path} does not hold a whole unet: ")
-        assert said.endswith("give the checkpoint of a whole model.")
+        shown = refusal(path)
+        assert shown.startswith(f"{path} does not hold a whole unet: ")
+        assert shown.endswith("give the checkpoint of a whole model.")
 
     @pytest.mark.parametrize(
         ("name", "part"),
@@ -577,7 +579,7 @@ class TestSingleFiles:
             ("conditioner.embedders.1.model.text_projection", "text_encoder_2"),
         ],
     )
-    def test_tensors_that_layouts_were_told_by(self, changed, name, part) -> None:
+    def test_tensors_that_identify_layouts(self, changed, name, part) -> None:
         path = changed(name)
         assert f"{path} does not hold a whole {part}: " in refusal(path)
 

@@ -50,7 +50,7 @@ def test_images_become_scaled_latents_and_time_ids(family: Sdxl) -> None:
     assert found["time_ids"].tolist() == [100, 200, 0, 16, 32, 32]
 
 
-def test_means_and_deviations_of_latents_are_honoured(family: Sdxl) -> None:
+def test_means_and_deviations_of_latents_are_applied(family: Sdxl) -> None:
     vae = family._vae_on_device()
     pixels = torch.rand(1, 3, 32, 32) * 2 - 1
     plain = encode_latents(vae, pixels) / vae.config.scaling_factor

@@ -90,7 +90,7 @@ def test_fingerprints_are_of_the_part_not_of_the_place(
         assert same == (part != "vae"), part
 
 
-def test_a_file_says_that_it_predicts_velocities(twins: Twins, tmp_path: Path) -> None:
+def test_a_file_marks_velocity_prediction(twins: Twins, tmp_path: Path) -> None:
     marked = tmp_path / "v.safetensors"
     empty = torch.tensor([])
     save_file({**load_file(twins.file), "v_pred": empty, "ztsnr": empty}, marked)

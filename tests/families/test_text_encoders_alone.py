@@ -65,7 +65,7 @@ def test_long_and_empty_captions_are_encoded_as_the_stock_pipelines_do(
         torch.testing.assert_close(tensor, expected[key], atol=1e-5, rtol=1e-5)
 
 
-def test_a_caption_that_is_cut_off_is_said_once(
+def test_a_caption_that_is_cut_off_is_logged_once(
     tiny_sd15: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     family, caption = open_sd15(tiny_sd15), f"once upon a time, {LONG}"

@@ -96,7 +96,7 @@ def test_polar_core_of_the_gram_matrix_gives_the_polar_factor(shape, seed, expon
 
 
 @pytest.mark.parametrize(("share", "tolerance"), [(1e-2, 4e-3), (1e-3, 0.25)])
-def test_float32_polar_core_resolves_what_it_says(share, tolerance):
+def test_float32_polar_core_resolves_what_is_documented(share, tolerance):
     values = torch.logspace(0, math.log10(share), 16, dtype=F64)
     values = values / values.norm()
     values[-1] = share
@@ -125,7 +125,7 @@ def test_nearest_orthonormal_of_a_bounded_step_is_there_to_rounding(
 
 
 @given(tall_shapes(), seeds, st.floats(0.0, 1e3), st.floats(-12.0, 12.0))
-def test_spectral_norm_is_low_by_no_more_than_it_says(shape, seed, crowding, exponent):
+def test_spectral_norm_error_is_as_documented(shape, seed, crowding, exponent):
     # Crowded just below the largest value is the worst place for the others.
     rows, columns = shape
     values = torch.full((columns,), 1 - crowding / 2**12, dtype=F64).clamp_min(0)
@@ -142,7 +142,7 @@ def test_spectral_norm_of_zero_is_zero():
 @pytest.mark.parametrize(
     ("share", "tolerance"), [(1e-4, 1e-8), (1e-5, 1e-8), (1e-6, 1e-6)]
 )
-def test_float64_polar_factor_resolves_what_it_says(share, tolerance):
+def test_float64_polar_factor_resolves_what_is_documented(share, tolerance):
     values = torch.tensor([1.0, 0.5, share, share], dtype=F64)
     matrix = with_singular_values(20, values / values.norm(), seed=4)
     found = polar_factor(matrix)

@@ -39,7 +39,7 @@ _VARIED = f"{_TRAINING}varied_pictures.py::test_each_setting_changes_what_is_lea
 _REACHES = f"{_TRAINING}objective.py::test_each_setting_reaches_the_run"
 _RESUME = (
     f"{_TRAINING}stop_and_resume.py::"
-    f"test_stopped_run_saves_says_how_to_continue_and_ends_the_same"
+    f"test_stopped_run_saves_explains_how_to_resume_and_ends_the_same"
 )
 _CUT = f"{_TRAINING}varied_pictures.py::test_a_run_cut_inside_a_pass_ends_the_same"
 _AVERAGE = (
@@ -220,7 +220,9 @@ OFF = (
         "validation loss",
         "training.early_stop.EarlyStop.wanted",
         Returns("False"),
-        (f"{_TRAINING}early_stop.py::test_run_ends_early_keeps_the_best_and_says_so",),
+        (
+            f"{_TRAINING}early_stop.py::test_run_ends_early_keeps_the_best_and_reports_it",
+        ),
     ),
     Off(
         "TensorBoard",
@@ -309,7 +311,7 @@ OFF = (
         Call("find_spec", "True"),
         (
             f"{_TRAINING}attention_and_compile.py::"
-            f"test_xformers_that_is_not_there_is_said_before_anything_is_loaded",
+            f"test_missing_xformers_are_reported_before_anything_is_loaded",
         ),
     ),
     Off(

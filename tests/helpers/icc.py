@@ -27,7 +27,7 @@ def rgb_profile(
     return _profile("RGB ", "XYZ ", tags)
 
 
-def grey_profile(curve: Sequence[float] = (1.0,)) -> bytes:
+def gray_profile(curve: Sequence[float] = (1.0,)) -> bytes:
     return _profile("GRAY", "XYZ ", {"wtpt": _xyz(D50), "kTRC": _curve(curve)})
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from helpers.runs import make_pictures, tiny_config
+from helpers.runs import make_images, tiny_config
 from stiefel_lora.config import dump_lean
 from stiefel_lora.jobs import Job, Queue
 from stiefel_lora.training import read_events
@@ -37,7 +37,7 @@ PATIENCE = 600.0
 def ready_config(folder: Path, name: str = "cats", **changes: Any) -> Path:
     """Write a config that passes all checks that need no model."""
     (folder / "sdxl").mkdir(exist_ok=True)
-    make_pictures(folder / "pictures", count=1)
+    make_images(folder / "pictures", count=1)
     path = folder / f"{name}.json"
     data = {
         "base_model_name": "./sdxl",

@@ -18,13 +18,13 @@ __all__ = [
     "assert_same_tensors",
     "factors_of",
     "last_ranks",
-    "make_pictures",
+    "make_images",
     "tiny_config",
     "tiny_flux_config",
 ]
 
 
-def make_pictures(folder: Path, count: int = 4, side: int = 32, seed: int = 0) -> Path:
+def make_images(folder: Path, count: int = 4, side: int = 32, seed: int = 0) -> Path:
     """Write ``count`` noisy PNG pictures with captions."""
     folder.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(seed)
@@ -41,9 +41,9 @@ def tiny_config(model: Path, root: Path, **changes: Any) -> TrainConfig:
         "run_name": "tiny",
         "output_dir": str(root / "runs"),
         "base_model_name": str(model),
-        "concepts": [{"path": str(make_pictures(root / "train"))}],
+        "concepts": [{"path": str(make_images(root / "train"))}],
         "validation_concepts": [
-            {"path": str(make_pictures(root / "held_out", count=2, seed=1))}
+            {"path": str(make_images(root / "held_out", count=2, seed=1))}
         ],
         "resolution": 32,
         "batch_size": 2,

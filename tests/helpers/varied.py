@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from helpers.runs import make_pictures
+from helpers.runs import make_images
 
 __all__ = ["SHAPES", "varied_settings"]
 
@@ -27,7 +27,7 @@ _EVERYTHING = {
 }
 
 
-def _pictures_of_all_shapes(folder: Path) -> Path:
+def _images_of_all_shapes(folder: Path) -> Path:
     folder.mkdir(parents=True)
     chance = np.random.default_rng(7)
     for number, (width, height) in enumerate(SHAPES):
@@ -43,8 +43,8 @@ def _pictures_of_all_shapes(folder: Path) -> Path:
 def varied_settings(root: Path) -> dict[str, Any]:
     """Two concepts, one of them regularisation: ten visits of pictures are a pass."""
     if not (root / "shapes").exists():
-        _pictures_of_all_shapes(root / "shapes")
-        make_pictures(root / "reg", count=3, seed=5)
+        _images_of_all_shapes(root / "shapes")
+        make_images(root / "reg", count=3, seed=5)
     return {
         "concepts": [
             {"path": str(root / "shapes"), **_EVERYTHING},

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from unmodified_host import UnmodifiedHost
 
-from helpers.runs import make_pictures
+from helpers.runs import make_images
 
 __all__ = ["EPOCHS", "PICTURES", "Runs", "assert_same_products", "products"]
 
@@ -24,7 +24,7 @@ class Runs:
 
     def __init__(self, host: UnmodifiedHost, folder: Path) -> None:
         self.host, self.folder = host, folder
-        make_pictures(folder / "pictures", count=PICTURES, side=64)
+        make_images(folder / "pictures", count=PICTURES, side=64)
         concept = {"name": "thing", "path": str(folder / "pictures"), "enabled": True}
         (folder / "concepts.json").write_text(json.dumps([concept]), "utf-8")
         (folder / "samples.json").write_text("[]", "utf-8")

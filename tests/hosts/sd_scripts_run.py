@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from unmodified_host import UnmodifiedHost
 
-from helpers.runs import make_pictures
+from helpers.runs import make_images
 
 __all__ = ["HERE", "HOST", "MARKS", "NETWORK", "make_folder", "refuse", "train"]
 
@@ -24,7 +24,7 @@ MARKS = [
 
 def make_folder(folder: Path) -> Path:
     """Put pictures and the tiny SDXL there."""
-    make_pictures(folder / "pictures" / "1_thing", count=3, side=64)
+    make_images(folder / "pictures" / "1_thing", count=3, side=64)
     HOST.run(HERE / "sd_scripts_model.py", folder / "made")
     return folder
 

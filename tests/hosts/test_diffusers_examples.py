@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 from unmodified_host import UnmodifiedHost
 
-from helpers.runs import assert_same_tensors, make_pictures
+from helpers.runs import assert_same_tensors, make_images
 from stiefel_lora import effective_rank
 from stiefel_lora.geometry import orthogonality_error
 
@@ -43,7 +43,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("diffusers")
-    make_pictures(folder / "pictures", count=PICTURES, side=64)
+    make_images(folder / "pictures", count=PICTURES, side=64)
     for caption in (folder / "pictures").glob("*.txt"):
         caption.unlink()
     HOST.run(HERE / "diffusers_flux_model.py", folder / "flux")

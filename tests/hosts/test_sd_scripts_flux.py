@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from sd_scripts_run import HERE, HOST, MARKS, train
 from unmodified_host import assert_goes_on, replay
 
-from helpers.runs import make_pictures
+from helpers.runs import make_images
 from stiefel_lora.geometry import orthogonality_error
 
 # Ten layers of a double block, two of each of two single blocks, one of CLIP's six.
@@ -24,7 +24,7 @@ pytestmark = MARKS
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("flux")
-    make_pictures(folder / "pictures" / "1_thing", count=3, side=64)
+    make_images(folder / "pictures" / "1_thing", count=3, side=64)
     HOST.run(HERE / "sd_scripts_flux_model.py", HOST.root, folder)
     return folder
 

@@ -157,10 +157,10 @@ def test_what_text_encoders_cost() -> None:
         for again in ({}, {"gradient_checkpointing": True})
     ]
     assert 0 < cost[1] < cost[0]
-    factors, pictures = {"factors": 0, "state": 0}, 10
+    factors, images = {"factors": 0, "state": 0}, 10
     config = run_of(train_text_encoder=True, train_text_encoder_2=True)
-    kept = estimate_disk(run_of(), SETTINGS, pictures, **factors).cache
-    assert estimate_disk(config, SETTINGS, pictures, **factors).cache < kept
+    kept = estimate_disk(run_of(), SETTINGS, images, **factors).cache
+    assert estimate_disk(config, SETTINGS, images, **factors).cache < kept
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

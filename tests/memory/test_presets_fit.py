@@ -8,14 +8,14 @@ from stiefel_lora.config import load_config
 from stiefel_lora.config.presets import Preset, list_presets
 from stiefel_lora.memory import estimate_memory, usual_settings
 
-CARDS = [preset for preset in list_presets() if preset.memory_gb]
+PRESETS = [preset for preset in list_presets() if preset.memory_gb]
 GIB = 2**30
 # For what a desktop and the allocator take, and for an estimate that is too low.
 ROOM = 0.05
 
 
-@pytest.mark.parametrize("preset", CARDS, ids=lambda preset: preset.name)
-def test_the_estimate_fits_the_card(preset: Preset) -> None:
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.name)
+def test_the_estimate_fits_the_gpu(preset: Preset) -> None:
     assert preset.memory_gb is not None
     config = load_config(preset.path, ["device=cuda"])
     if config.sample_every:
@@ -35,8 +35,8 @@ def test_the_estimate_fits_the_card(preset: Preset) -> None:
 def test_each_size_has_all_optimizers() -> None:
     """So that they can be compared on any GPU."""
     wanted = {"adamw", "stiefel_lora", "stella", "lora_rite", "riemannion"}
-    for family, card in {(preset.family, preset.memory_gb) for preset in CARDS}:
+    for family, memory in {(preset.family, preset.memory_gb) for preset in PRESETS}:
         found = {
-            p.optimizer for p in CARDS if (p.family, p.memory_gb) == (family, card)
+            p.optimizer for p in PRESETS if (p.family, p.memory_gb) == (family, memory)
         }
-        assert found == wanted, (family, card)
+        assert found == wanted, (family, memory)

@@ -61,7 +61,7 @@ def inputs(seed: int, condition: float = 1.0) -> Tensor:
     return scales[:, None] * x
 
 
-def factorise() -> Objective:
+def factorize() -> Objective:
     """Mean squared distance to a matrix whose singular values are 4, 1 and 1/4."""
     wanted = target((4.0, 1.0, 0.25), seed=1)
     return Objective(lambda product, _: (product - wanted).square().mean(), 0.0)
@@ -99,5 +99,5 @@ def small_batches() -> Objective:
 
 
 OBJECTIVES = {
-    build.__name__: build for build in (factorise, regress, classify, small_batches)
+    build.__name__: build for build in (factorize, regress, classify, small_batches)
 }

@@ -98,7 +98,7 @@ def test_an_unknown_method_names_the_nearest():
         create_optimizer("stiefel", LoraNet())
 
 
-def test_nothing_to_optimise_is_a_message():
+def test_nothing_to_optimize_is_a_message():
     with pytest.raises(OptionError, match="there are no parameters to optimize"):
         create_optimizer("adamw", LoraNet().requires_grad_(False))
 

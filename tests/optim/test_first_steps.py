@@ -173,7 +173,7 @@ def test_a_copy_reports_what_it_saw(caplog):
 
 
 @pytest.mark.parametrize(
-    ("name", "lr", "said"),
+    ("name", "lr", "shown"),
     [
         ("stiefel_lora", 1e-4, "lr=0.0001 is 100 times below 0.01"),
         ("stiefel_lora", 1.0, "lr=1 is 100 times above 0.01"),
@@ -182,12 +182,12 @@ def test_a_copy_reports_what_it_saw(caplog):
         ("stiefel_lora", 0.0, None),
     ],
 )
-def test_a_rate_in_another_unit_is_reported_once(name, lr, said, caplog):
+def test_a_rate_in_another_unit_is_reported_once(name, lr, shown, caplog):
     model = LoraNet()
     optimizer = create_optimizer(name, model, lr=lr)
     steps(optimizer, model, 5)
-    assert caplog.text.count("times ") == (0 if said is None else 1)
-    assert said is None or said in caplog.text
+    assert caplog.text.count("times ") == (0 if shown is None else 1)
+    assert shown is None or shown in caplog.text
 
 
 def test_a_warm_up_is_no_rate_in_another_unit(caplog):
@@ -289,7 +289,7 @@ def test_adamw_takes_the_state_of_torch():
 
 @every_method
 @pytest.mark.parametrize(
-    ("key", "value", "said"),
+    ("key", "value", "shown"),
     [
         ("beta1", 2.0, r"beta1=2.0 must be in \[0, 1\)"),
         ("betas", (0.9, 0.99), "Set beta1 and beta2"),
@@ -297,9 +297,9 @@ def test_adamw_takes_the_state_of_torch():
         ("lr", -1.0, "lr=-1.0 must be"),
     ],
 )
-def test_a_group_is_checked(name, key, value, said):
+def test_a_group_is_checked(name, key, value, shown):
     group = {"params": named(LoraNet()), key: value}
-    with pytest.raises(OptionError, match=said):
+    with pytest.raises(OptionError, match=shown):
         make(name, [group])
 
 

@@ -154,9 +154,9 @@ def test_b_zero_met_again_starts_again(name, through_data, caplog):
         # A step's size, not the size that the product had.
         assert torch.linalg.matrix_norm(moved, 2) <= 0.1
     assert orthogonality_error(pair.up.detach()) < 1e-5
-    said = [r.message for r in caplog.records if "start again" in r.message]
-    assert len(said) == 1
-    assert "second" in said[0]
+    shown = [r.message for r in caplog.records if "start again" in r.message]
+    assert len(shown) == 1
+    assert "second" in shown[0]
     assert orthogonality_error(other.up.detach()) < 1e-5
     assert train(model, optimizer, 20, batch) < 1.0
 
@@ -268,8 +268,8 @@ def test_a_fused_backward_pass_starts_merged_pairs_again(caplog):
             assert all(not product.any() for product in products(model))
     assert all(orthogonality_error(p.up.detach()) < 1e-5 for p in optimizer.pairs)
     assert all(product.any() for product in products(model))
-    said = [r.message for r in caplog.records if "start again" in r.message]
-    assert [text.split(" LoRA")[0] for text in said] == ["B of 4"]
+    shown = [r.message for r in caplog.records if "start again" in r.message]
+    assert [text.split(" LoRA")[0] for text in shown] == ["B of 4"]
 
 
 @parametrized([*ORTHONORMAL, "stiefel_lora_factors"])

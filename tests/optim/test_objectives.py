@@ -13,7 +13,7 @@ from stiefel_lora import create_optimizer
 STEPS = 100
 # Share of the first excess loss that may be left. Noise in the labels leaves some to
 # any method: the last steps are short but not zero.
-LIMITS = {"factorise": 0.01, "regress": 0.01, "classify": 0.01, "small_batches": 0.1}
+LIMITS = {"factorize": 0.01, "regress": 0.01, "classify": 0.01, "small_batches": 0.1}
 
 every_objective = pytest.mark.parametrize("objective", OBJECTIVES)
 

@@ -72,7 +72,7 @@ def test_tags_settle_what_shapes_cannot():
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-def test_neighbors_are_told_apart_by_shape(order):
+def test_neighbors_are_distinguished_by_shape(order):
     factors = tensors((4, 8), (6, 4))
     pair = find_pairs([factors[i] for i in order]).pairs[0]
     assert pair.up is factors[1]

@@ -390,7 +390,7 @@ def test_convolutions_train_flattened():
     assert down.abs().max() > 0
 
 
-def test_a_rank_above_the_layer_takes_adamw_and_says_so(caplog):
+def test_a_rank_above_the_layer_uses_adamw_and_is_logged(caplog):
     down, up = nn.Parameter(torch.randn(8, 20)), nn.Parameter(torch.zeros(4, 8))
     optimizer = Factors(named(up, down, "conv_out"), lr=1e-2)
     assert not optimizer.pairs
@@ -446,7 +446,7 @@ def test_a_spectral_rule_at_high_rank_keeps_the_product_full_rank():
         assert float(effective_rank(found.up, found.down)) > 0.7 * found.rank
 
 
-def test_bare_parameters_hide_alpha_and_that_is_said_once(caplog):
+def test_bare_parameters_hide_alpha_and_that_is_logged_once(caplog):
     from stiefel_lora.optim import alpha
 
     alpha._warn_of_hidden_alpha.cache_clear()

@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 @pytest.mark.skipif(
     importlib.util.find_spec("xformers") is not None, reason="xformers is installed"
 )
-def test_xformers_that_is_not_there_is_said_before_anything_is_loaded(
+def test_missing_xformers_are_reported_before_anything_is_loaded(
     tiny_sdxl: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError) as error:
@@ -35,7 +35,7 @@ def test_xformers_that_is_not_there_is_said_before_anything_is_loaded(
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_card_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda *_: object())
     config: Any = SimpleNamespace(attention_mechanism="flash")
     with pytest.raises(ConfigError, match="needs an NVIDIA GPU"):
@@ -71,7 +71,7 @@ def test_flash_is_for_flux() -> None:
         parse_config({"attention_mechanism": "flash"})
 
 
-def test_no_compiler_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_compiler_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stiefel_lora.training.backend._has_cpp", lambda: False)
     with pytest.raises(ConfigError, match=r"compile=true needs a C\+\+ compiler"):
         check_compiler(CPU)

@@ -170,7 +170,7 @@ def test_what_is_idle_without_ema_is_remarked() -> None:
     assert "save_without_ema" in [found.key for found in remarks(config)]
 
 
-def test_resume_of_a_run_without_average_starts_one_and_says_so(
+def test_resume_of_a_run_without_average_starts_one_and_reports_it(
     tiny_sdxl: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train(tiny_config(tiny_sdxl, tmp_path, steps=1))

@@ -1,4 +1,4 @@
-"""What bad input gets: one message, before anything expensive."""
+"""Bad input: one message, before anything expensive."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
-from helpers.runs import make_pictures, tiny_config
+from helpers.runs import make_images, tiny_config
 from stiefel_lora import (
     CheckpointError,
     ConfigError,
@@ -73,7 +73,7 @@ class TestBeforeAnythingExpensive:
         )
 
     def test_caption_that_is_not_utf8(self, tiny_sdxl: Path, tmp_path: Path) -> None:
-        folder = make_pictures(tmp_path / "latin")
+        folder = make_images(tmp_path / "latin")
         (folder / "01.txt").write_bytes(b"\xff")
         assert "01.txt is not UTF-8 (byte 0)" in message_of(
             DataError, tiny_sdxl, tmp_path, concepts=[{"path": str(folder)}]
@@ -110,7 +110,7 @@ class TestBeforeAnythingExpensive:
             f"set output_dir to a folder where you may write."
         )
 
-    def test_float16_without_a_card(self, tiny_sdxl: Path, tmp_path: Path) -> None:
+    def test_float16_without_a_gpu(self, tiny_sdxl: Path, tmp_path: Path) -> None:
         assert message_of(
             ConfigError, tiny_sdxl, tmp_path, train_dtype="float16"
         ).startswith('train_dtype="float16" needs an NVIDIA GPU')
@@ -151,7 +151,7 @@ def test_no_image_can_be_read(tiny_sdxl: Path, tmp_path: Path) -> None:
 def test_broken_images_are_named_skipped_and_counted(
     tiny_sdxl: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = make_pictures(tmp_path / "mixed", count=3)
+    folder = make_images(tmp_path / "mixed", count=3)
     (folder / "00.png").write_bytes((folder / "00.png").read_bytes()[:200])
     (folder / "09.webp").write_text("a web page")
     config = tiny_config(tiny_sdxl, tmp_path, concepts=[{"path": str(folder)}], steps=1)

@@ -260,7 +260,7 @@ def test_a_checkpoint_from_before_there_were_branches_is_on_the_first(
     assert load_checkpoint(path).branch == Branch()
 
 
-def test_a_branch_knows_what_came_before_it() -> None:
+def test_a_branch_contains_what_came_before_it() -> None:
     first = Branch()
     second = first.fork(4)
     third = second.fork(6)

@@ -9,7 +9,6 @@ import torch
 
 from helpers.families import open_flux, open_sdxl
 from helpers.fixtures import StopAfter
-from helpers.pictures import own_picture, stock_picture
 from helpers.ranks import entropy_rank
 from helpers.readers import weight_in_comfyui
 from helpers.runs import (
@@ -19,6 +18,7 @@ from helpers.runs import (
     tiny_config,
     tiny_flux_config,
 )
+from helpers.sampled import own_image, stock_image
 from stiefel_lora import ConfigError
 from stiefel_lora.config import TrainConfig
 from stiefel_lora.files import apply_lora, load_lora, read_tensors
@@ -54,10 +54,10 @@ def whole(tiny_sdxl: Path, root: Path) -> TrainResult:
 def test_a_stock_pipeline_shows_the_trainers_own_image(
     tiny_sdxl: Path, whole: TrainResult
 ) -> None:
-    own = own_picture(tiny_sdxl, whole, alpha=4.0, use_dora=True)
-    assert (own - stock_picture(tiny_sdxl, None)).abs().max() > 1e-2
+    own = own_image(tiny_sdxl, whole, alpha=4.0, use_dora=True)
+    assert (own - stock_image(tiny_sdxl, None)).abs().max() > 1e-2
     path = whole.lora_files[1]
-    assert (own - stock_picture(tiny_sdxl, path)).abs().max() <= 1e-4
+    assert (own - stock_image(tiny_sdxl, path)).abs().max() <= 1e-4
 
 
 def test_comfyui_and_forge_make_the_weights_that_were_trained(

@@ -49,7 +49,7 @@ def test_counting() -> None:
     assert not never.wanted
 
 
-def test_run_ends_early_keeps_the_best_and_says_so(
+def test_run_ends_early_keeps_the_best_and_reports_it(
     tiny_sdxl: Path,
     tmp_path: Path,
     stop_after: StopAfter,

@@ -10,12 +10,12 @@ import torch
 from helpers.families import open_flux
 from helpers.fixtures import StopAfter
 from helpers.full_size import linear_layers
-from helpers.pictures import own_picture, stock_picture
 from helpers.runs import (
     assert_same_factors,
     last_ranks,
     tiny_flux_config,
 )
+from helpers.sampled import own_image, stock_image
 from stiefel_lora.adapters import add_lora
 from stiefel_lora.optim.factory import create_optimizer
 from stiefel_lora.training import TrainResult, read_events
@@ -43,11 +43,11 @@ def trained(tiny_flux: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainR
 def test_both_files_give_the_trainers_own_image(
     tiny_flux: Path, trained: TrainResult
 ) -> None:
-    own = own_picture(tiny_flux, trained, family="flux", alpha=4.0)
-    plain = stock_picture(tiny_flux, None, family="flux")
+    own = own_image(tiny_flux, trained, family="flux", alpha=4.0)
+    plain = stock_image(tiny_flux, None, family="flux")
     assert (own - plain).abs().max() > 1e-2
     for path in trained.lora_files:
-        found = stock_picture(tiny_flux, path, family="flux")
+        found = stock_image(tiny_flux, path, family="flux")
         assert (own - found).abs().max() <= 1e-4, path.name
 
 

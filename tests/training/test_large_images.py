@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from helpers.runs import make_pictures, tiny_config
+from helpers.runs import make_images, tiny_config
 from stiefel_lora._commands import app
 from stiefel_lora.config import dump_full
 from stiefel_lora.data import Buckets, square_frame
@@ -45,7 +45,7 @@ def head_of_a_png(path: Path, width: int, height: int) -> None:
 def test_scan_validate_and_training_agree(
     tiny_sdxl: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = make_pictures(tmp_path / "large", count=2)
+    folder = make_images(tmp_path / "large", count=2)
     head_of_a_png(folder / "big.png", 20_000, 10_000)
     config = tiny_config(tiny_sdxl, tmp_path, concepts=[{"path": str(folder)}], steps=1)
     file = tmp_path / "my.json"

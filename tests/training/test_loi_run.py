@@ -81,7 +81,7 @@ def test_a_resumed_run_ends_the_same(
     assert_same_factors(whole, resumed)
 
 
-def test_a_lower_file_rank_says_what_it_loses(
+def test_a_lower_file_rank_reports_what_it_loses(
     tiny_sdxl: Path, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = {"run_name": "low", "steps": 1, "loi_file_rank": 3}

@@ -26,11 +26,11 @@ def too_large_for_this_machine(*_: Any) -> None:
     torch.empty(1 << 60, dtype=torch.uint8)
 
 
-def as_on_a_card(*_: Any) -> None:
+def as_on_a_gpu(*_: Any) -> None:
     raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
 
-@pytest.mark.parametrize("fail", [too_large_for_this_machine, as_on_a_card])
+@pytest.mark.parametrize("fail", [too_large_for_this_machine, as_on_a_gpu])
 def test_it_names_three_settings_and_the_last_checkpoint(
     tiny_sdxl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fail: Any
 ) -> None:
@@ -52,17 +52,17 @@ def test_it_names_three_settings_and_the_last_checkpoint(
     monkeypatch.setattr(Run, "prepare", prepare_and_hook)
     with pytest.raises(TrainingError) as error:
         train(tiny_config(tiny_sdxl, tmp_path, checkpoint_every=1))
-    said = str(error.value)
+    shown = str(error.value)
     last = tmp_path / "runs" / "tiny" / "checkpoints" / "step-2"
-    assert said.startswith("Out of memory (")
+    assert shown.startswith("Out of memory (")
     assert (
         "Most memory would be saved by: gradient_checkpointing=true, batch_size=1 with "
         f"gradient_accumulation_steps=2, weight_dtype=bfloat16; resume from {last}."
-    ) in said
+    ) in shown
     assert load_checkpoint(last).step == 2
     events = list(read_events(tmp_path / "runs" / "tiny" / "events.jsonl"))
     assert events[-1]["type"] == "error"
-    assert events[-1]["values"]["message"] == said
+    assert events[-1]["values"]["message"] == shown
 
 
 def test_without_a_checkpoint_and_before_the_first_step(

@@ -190,7 +190,7 @@ def test_each_setting_reaches_the_run(
         ),
     ],
 )
-def test_what_does_nothing_is_said(settings: dict[str, Any], message: str) -> None:
+def test_what_has_no_effect_is_reported(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as error:
         parse_config(settings)
     assert message in str(error.value)

@@ -19,7 +19,7 @@ from stiefel_lora.training.checkpointing.checkpoint import list_checkpoints
 from stiefel_lora.training.trainer import train
 
 
-def test_orders_from_before_a_resume_are_void_and_said(
+def test_orders_from_before_a_resume_are_void_and_reported(
     tiny_sdxl: Path,
     tmp_path: Path,
     stop_after: StopAfter,

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from helpers.runs import make_pictures, tiny_config
+from helpers.runs import make_images, tiny_config
 from stiefel_lora import ConfigError, DataError, OutputError
 from stiefel_lora._commands import app
 from stiefel_lora.families.sdxl import Sdxl
@@ -100,7 +100,7 @@ def command(config: Path, *more: str) -> Any:
 
 
 def test_the_command(tiny_sdxl: Path, tmp_path: Path) -> None:
-    make_pictures(tmp_path / "train")
+    make_images(tmp_path / "train")
     path = tmp_path / "mine.json"
     settings = {
         "base_model_name": str(tiny_sdxl),
@@ -158,7 +158,7 @@ def test_each_check_runs_once(
     verb: str, tiny_sdxl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("stiefel_lora.training.backend._has_cpp", lambda: True)
-    make_pictures(tmp_path / "train")
+    make_images(tmp_path / "train")
     settings = {
         "base_model_name": str(tiny_sdxl),
         "concepts": [{"path": "train"}],

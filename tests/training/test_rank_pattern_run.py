@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from helpers.pictures import own_picture, stock_picture
 from helpers.runs import tiny_config, tiny_flux_config
+from helpers.sampled import own_image, stock_image
 from stiefel_lora.files import load_lora
 from stiefel_lora.training import TrainResult
 from stiefel_lora.training.trainer import train
@@ -53,11 +53,11 @@ def test_a_stock_pipeline_shows_the_trainers_own_image(
     trained: tuple[str, Path, TrainResult, float],
 ) -> None:
     family, model, result, alpha = trained
-    own = own_picture(model, result, family=family, alpha=alpha)
-    plain = stock_picture(model, None, family=family)
+    own = own_image(model, result, family=family, alpha=alpha)
+    plain = stock_image(model, None, family=family)
     assert (own - plain).abs().max() > 1e-2
     for path in result.lora_files:
-        found = stock_picture(model, path, family=family)
+        found = stock_image(model, path, family=family)
         assert (own - found).abs().max() <= 1e-4, path.name
 
 

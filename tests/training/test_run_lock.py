@@ -24,7 +24,7 @@ with hold_run(pathlib.Path(sys.argv[1])):
 """
 
 
-def test_a_run_that_another_process_writes_is_not_gone_on_with(
+def test_a_run_that_another_process_writes_is_not_resumed(
     tiny_sdxl: Path, tmp_path: Path
 ) -> None:
     config = tiny_config(tiny_sdxl, tmp_path, steps=1)

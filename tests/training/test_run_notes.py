@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 from safetensors import safe_open
 
-from helpers.runs import make_pictures, tiny_config
+from helpers.runs import make_images, tiny_config
 from stiefel_lora.training.trainer import train
 
 
@@ -21,16 +21,16 @@ def notes_of(path: Path) -> dict[str, str]:
 def test_files_tell_of_folders_buckets_tags_and_settings(
     tiny_sdxl: Path, tmp_path: Path
 ) -> None:
-    few = make_pictures(tmp_path / "few", count=2)
+    few = make_images(tmp_path / "few", count=2)
     Image.fromarray(np.zeros((24, 48, 3), dtype=np.uint8)).save(few / "wide.png")
-    many = make_pictures(tmp_path / "many", count=5, seed=1)
+    many = make_images(tmp_path / "many", count=5, seed=1)
     config = tiny_config(
         tiny_sdxl,
         tmp_path,
         concepts=[
             {"path": str(few), "repeats": 3},
             {"path": str(many), "balancing": 2, "balancing_strategy": "SAMPLES"},
-            {"path": str(make_pictures(tmp_path / "reg", count=4)), "is_reg": True},
+            {"path": str(make_images(tmp_path / "reg", count=4)), "is_reg": True},
         ],
         bucket_step=8,
         steps=2,

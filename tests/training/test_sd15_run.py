@@ -10,7 +10,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from helpers.fixtures import StopAfter
-from helpers.runs import assert_same_factors, factors_of, make_pictures, tiny_config
+from helpers.runs import assert_same_factors, factors_of, make_images, tiny_config
 from stiefel_lora.adapters import add_lora, load_factors
 from stiefel_lora.config import TrainConfig
 from stiefel_lora.families import SampleRequest, open_family
@@ -27,7 +27,7 @@ def sd15_config(model: Path, root: Path, **changes: Any) -> TrainConfig:
 
 @pytest.mark.slow
 def test_it_learns_one_batch(tiny_sd15: Path, tmp_path: Path) -> None:
-    one = [{"path": str(make_pictures(tmp_path / "one", count=1))}]
+    one = [{"path": str(make_images(tmp_path / "one", count=1))}]
     result = train(
         sd15_config(
             tiny_sd15,

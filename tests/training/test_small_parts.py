@@ -118,5 +118,5 @@ def test_grid_enlarges_small_images_by_whole_numbers(side: int) -> None:
     caption = "a very long caption that has to be broken into several lines somehow"
     grid = before_after_grid([caption, "b"], [red, red], [blue, blue])
     scale = max(1, -(-160 // side))
-    colours = {colour: count for count, colour in grid.getcolors(1 << 24)}
-    assert colours[255, 0, 0] == colours[0, 0, 255] == 2 * (side * scale) ** 2
+    colors = {color: count for count, color in grid.getcolors(1 << 24)}
+    assert colors[255, 0, 0] == colors[0, 0, 255] == 2 * (side * scale) ** 2

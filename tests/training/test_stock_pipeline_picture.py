@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from helpers.pictures import own_picture, stock_picture
 from helpers.runs import tiny_config
+from helpers.sampled import own_image, stock_image
 from stiefel_lora.training import TrainResult
 from stiefel_lora.training.trainer import train
 
@@ -39,8 +39,8 @@ def test_both_files_give_the_trainers_own_image(
     tiny_sdxl: Path, result: tuple[TrainResult, float]
 ) -> None:
     whole, alpha = result
-    own = own_picture(tiny_sdxl, whole, alpha=alpha)
-    assert (own - stock_picture(tiny_sdxl, None)).abs().max() > 1e-2
+    own = own_image(tiny_sdxl, whole, alpha=alpha)
+    assert (own - stock_image(tiny_sdxl, None)).abs().max() > 1e-2
     for path in whole.lora_files:
-        found = stock_picture(tiny_sdxl, path)
+        found = stock_image(tiny_sdxl, path)
         assert (own - found).abs().max() <= 1e-4, path.name

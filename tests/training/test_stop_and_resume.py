@@ -17,7 +17,7 @@ from stiefel_lora.training.trainer import train
 
 
 @pytest.mark.parametrize("order", ["stop", signal.SIGINT, signal.SIGTERM])
-def test_stopped_run_saves_says_how_to_continue_and_ends_the_same(
+def test_stopped_run_saves_explains_how_to_resume_and_ends_the_same(
     tiny_sdxl: Path,
     tmp_path: Path,
     stop_after: StopAfter,
@@ -102,7 +102,7 @@ def test_checkpoint_of_another_base_is_refused(finished: Path, tmp_path: Path) -
         train(tiny_config(other, finished, steps=2), resume="last")
 
 
-def test_more_steps_and_another_rate_continue_and_are_said(
+def test_more_steps_and_another_rate_continue_and_are_reported(
     tiny_sdxl: Path, finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = tiny_config(tiny_sdxl, finished, steps=2, learning_rate=0.5)

@@ -45,9 +45,9 @@ def test_no_room_from_the_start(
 ) -> None:
     with no_room():
         use(TensorBoardSink(tmp_path / "tensorboard", resumed))
-    said = capsys.readouterr().err
-    assert said.count("cannot be written (") == 1
-    assert "numbers are in events.jsonl" in said
+    shown = capsys.readouterr().err
+    assert shown.count("cannot be written (") == 1
+    assert "numbers are in events.jsonl" in shown
 
 
 def test_a_file_in_place_of_the_folder(tmp_path: Path, capsys: Any) -> None:

@@ -17,7 +17,7 @@ from helpers.fixtures import StopAfter
 from helpers.runs import (
     assert_same_factors,
     factors_of,
-    make_pictures,
+    make_images,
     tiny_config,
     tiny_flux_config,
 )
@@ -168,7 +168,7 @@ def test_an_encoder_that_is_not_trained_is_not_there(
     monkeypatch.setattr(ModelSource, "load", watched_load)
     monkeypatch.setattr(Run, "prepare", watched_prepare)
     shuffled = {"enable_tag_shuffling": True, "tag_delimiter": " "}
-    concepts = [{"path": str(make_pictures(tmp_path / "train")), **shuffled}]
+    concepts = [{"path": str(make_images(tmp_path / "train")), **shuffled}]
     which = {"train_text_encoder": False, "train_text_encoder_2": False}
     which |= {f"train_{part}": True}
     rate = {"text_encoder_learning_rate": None}
@@ -178,11 +178,11 @@ def test_an_encoder_that_is_not_trained_is_not_there(
     assert [*machines[0].family._encoders] == [part]  # type: ignore[attr-defined]
     assert any(name.startswith(part) for name in factors_of(result))
     # Outputs of the others belong to the caption given to the trained one.
-    pictures, opened = machines[0].images, open_family(config, torch.device("cpu"))
+    images, opened = machines[0].images, open_family(config, torch.device("cpu"))
     for number in range(10):
         visits = [Visit(1, number)]
-        (caption,) = pictures.captions(visits)
-        held = pictures.batch(visits)
+        (caption,) = images.captions(visits)
+        held = images.batch(visits)
         for name, tensor in opened.encode_caption(caption).items():
             assert torch.equal(held[name][0], tensor)
 

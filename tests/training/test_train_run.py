@@ -47,7 +47,7 @@ def events(result: TrainResult) -> list[dict]:
     return list(read_events(result.run_dir / "events.jsonl"))
 
 
-def test_result_says_where_everything_is(result: TrainResult) -> None:
+def test_the_result_has_all_paths(result: TrainResult) -> None:
     assert result.step == 4
     assert not result.interrupted
     assert [path.name for path in result.lora_files] == [

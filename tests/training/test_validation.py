@@ -11,7 +11,7 @@ from stiefel_lora.families import Prediction
 from stiefel_lora.training.validation import Validation
 
 
-class Pictures:
+class Images:
     """Three distinguishable latents, the middle one of another shape."""
 
     sizes = ((16, 16), (8, 32), (16, 16))
@@ -51,7 +51,7 @@ def measure(
         return Prediction(noise, -batch["latents"])
 
     family = family_with(predict)
-    images: Any = Pictures()
+    images: Any = Images()
     model = nn.Linear(1, 1).train()
     torch.manual_seed(batch_size)
     value = Validation(images, family, count, batch_size).loss(model)
@@ -81,6 +81,6 @@ def test_measuring_leaves_the_global_generator_alone() -> None:
     before = torch.get_rng_state()
     torch.manual_seed(1)
     family = family_with(lambda m, b, n, t: Prediction(n, b["latents"]))
-    images: Any = Pictures()
+    images: Any = Images()
     Validation(images, family, 2, 2).loss(nn.Identity())
     assert torch.equal(before, torch.get_rng_state())

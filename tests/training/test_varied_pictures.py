@@ -79,7 +79,7 @@ def test_time_ids_follow_size_and_crop(
 
 
 @pytest.mark.parametrize(
-    "setting", ["masks", "weights", "captions", "shuffling", "tags", "colours"]
+    "setting", ["masks", "weights", "captions", "shuffling", "tags", "colors"]
 )
 def test_each_setting_changes_what_is_learned(
     tiny_sdxl: Path, tmp_path: Path, setting: str
@@ -92,7 +92,7 @@ def test_each_setting_changes_what_is_learned(
             "concepts": with_concept(tmp_path, 0, enable_tag_shuffling=False)
         },
         "tags": {"concepts": with_concept(tmp_path, 0, tag_dropout_probability=0)},
-        "colours": {"concepts": with_concept(tmp_path, 0, random_hue_max_strength=0)},
+        "colors": {"concepts": with_concept(tmp_path, 0, random_hue_max_strength=0)},
     }[setting]
     plain = varied(tiny_sdxl, tmp_path, run_name="plain", steps=3)
     first, second = train(plain), train(varied(tiny_sdxl, tmp_path, steps=3, **changes))
@@ -110,7 +110,7 @@ def same(first: TrainResult, second: TrainResult) -> bool:
     return all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_damaged_cache_is_said_and_rebuilt(tiny_sdxl: Path, tmp_path: Path) -> None:
+def test_damaged_cache_is_reported_and_rebuilt(tiny_sdxl: Path, tmp_path: Path) -> None:
     from stiefel_lora import DataError
 
     config = varied(tiny_sdxl, tmp_path, steps=1)

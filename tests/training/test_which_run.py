@@ -197,7 +197,7 @@ def stopped(tiny_sdxl: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("what", [*CHANGES, "nothing"])
-def test_changed_images_are_said_and_what_they_mean_for_the_order(
+def test_changed_images_are_reported_and_what_they_mean_for_the_order(
     tiny_sdxl: Path,
     stopped: Path,
     tmp_path: Path,

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from helpers.runs import make_pictures
+from helpers.runs import make_images
 from stiefel_lora.config import Concept
 from stiefel_lora.ui.controllers.memory import Memory, home
 from stiefel_lora.ui.controllers.pictures import caption_of, open_shelf, write_caption
@@ -11,7 +11,7 @@ def contents(folder):
 
 
 def test_looking_changes_nothing_and_saving_only_the_edited_caption(tmp_path):
-    folder = make_pictures(tmp_path / "Bilder mit Leerzeichen 写真")
+    folder = make_images(tmp_path / "Bilder mit Leerzeichen 写真")
     before = contents(folder)
     shelf = open_shelf(Concept(path=folder))
     texts = {path.name: text for path, text in shelf.captions.items()}
@@ -26,7 +26,7 @@ def test_looking_changes_nothing_and_saving_only_the_edited_caption(tmp_path):
 
 
 def test_an_empty_caption_makes_no_file(tmp_path):
-    folder = make_pictures(tmp_path / "p", count=1)
+    folder = make_images(tmp_path / "p", count=1)
     (folder / "00.txt").unlink()
     assert not write_caption(folder / "00.png", " ")
     assert not (folder / "00.txt").exists()
@@ -36,7 +36,7 @@ def test_what_is_wrong_with_a_folder_or_caption_is_said(tmp_path):
     nowhere = open_shelf(Concept(path=tmp_path / "nowhere"))
     assert "no image folder" in nowhere.message
     assert "has no images" in open_shelf(Concept(path=tmp_path)).message
-    folder = make_pictures(tmp_path / "p", count=1)
+    folder = make_images(tmp_path / "p", count=1)
     (folder / "00.txt").write_bytes(b"\xff\xfe\xff")
     text, wrong = caption_of(folder / "00.png")
     assert text is None
@@ -45,7 +45,7 @@ def test_what_is_wrong_with_a_folder_or_caption_is_said(tmp_path):
 
 
 def test_captions_from_elsewhere_are_shown_and_locked(tmp_path):
-    folder = make_pictures(tmp_path / "p", count=1)
+    folder = make_images(tmp_path / "p", count=1)
     shelf = open_shelf(Concept(path=folder, prompt_source="filename"))
     assert shelf.captions == {folder / "00.png": "00"}
     assert "names of the pictures" in shelf.locked

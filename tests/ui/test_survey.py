@@ -3,14 +3,14 @@ from __future__ import annotations
 import pytest
 from PIL import Image
 
-from helpers.runs import make_pictures
+from helpers.runs import make_images
 from stiefel_lora.config import parse_config
 from stiefel_lora.ui.controllers.survey import survey
 
 
 @pytest.fixture
 def folder(tmp_path):
-    found = make_pictures(tmp_path / "Bilder 猫", count=3, side=256)
+    found = make_images(tmp_path / "Bilder 猫", count=3, side=256)
     Image.new("RGB", (512, 128)).save(found / "wide.png")
     (found / "broken.jpg").write_bytes(b"no picture")
     (found / "broken.txt").write_text("a caption")
@@ -37,7 +37,7 @@ def test_what_is_wrong_is_named_by_file(folder):
 
 
 def test_held_out_pictures_are_looked_at_too(folder, tmp_path):
-    held_out = make_pictures(tmp_path / "v", side=256)
+    held_out = make_images(tmp_path / "v", side=256)
     found = look(folder, validation_concepts=[str(held_out)])
     assert sum(found.buckets.values()) == 8
     assert "Held out: 4 images" in found.summary

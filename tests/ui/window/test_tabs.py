@@ -3,7 +3,7 @@ from __future__ import annotations
 from PySide6.QtCore import QPointF
 from PySide6.QtGui import QImage
 
-from helpers.runs import make_pictures
+from helpers.runs import make_images
 from helpers.written_run import WrittenRun
 from stiefel_lora.config.presets import find_config
 from stiefel_lora.ui.controllers.tensorboard_server import TensorBoardServer
@@ -14,7 +14,7 @@ from stiefel_lora.ui.views.theme import apply_theme, is_dark
 def test_pictures_and_captions_are_shown_and_captions_saved(
     open_window, qtbot, tmp_path
 ):
-    folder = make_pictures(tmp_path / "katzen 猫")
+    folder = make_images(tmp_path / "katzen 猫")
     window = open_window()
     window.document.set("concepts", [{"path": str(folder)}])
     window.examine()
@@ -31,7 +31,7 @@ def test_pictures_and_captions_are_shown_and_captions_saved(
 
 
 def test_thumbnails_are_made_and_damaged_files_do_no_harm(open_window, qtbot, tmp_path):
-    folder = make_pictures(tmp_path / "p", count=2)
+    folder = make_images(tmp_path / "p", count=2)
     (folder / "01.png").write_bytes(b"\x89PNG broken")
     window = open_window()
     window.show_tab(window.data)
@@ -55,7 +55,7 @@ def blank(image: QImage) -> bool:
 def test_problems_of_pictures_are_listed_and_lead_to_the_picture(
     open_window, qtbot, tmp_path
 ):
-    folder = make_pictures(tmp_path / "p", count=3)
+    folder = make_images(tmp_path / "p", count=3)
     (folder / "02.txt").unlink()
     window = open_window()
     window.document.set("resolution", 32)

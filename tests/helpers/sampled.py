@@ -15,14 +15,14 @@ from stiefel_lora.training.checkpointing.checkpoint import load_checkpoint
 
 from .families import open_flux, open_sdxl
 
-__all__ = ["own_picture", "stock_picture"]
+__all__ = ["own_image", "stock_image"]
 
 CAPTION, SEED, STEPS, GUIDANCE, SIDE = "a thing", 1, 2, 5.0, 32
 OPEN: dict[str, Any] = {"sdxl": open_sdxl, "flux": open_flux}
 PIPELINES: dict[str, Any] = {"sdxl": StableDiffusionXLPipeline, "flux": FluxPipeline}
 
 
-def own_picture(
+def own_image(
     model: Path, result: TrainResult, *, family: str = "sdxl", **lora: Any
 ) -> torch.Tensor:
     """Pixels (3, 32, 32) in [-1, 1] with the factors of the run's checkpoint."""
@@ -42,7 +42,7 @@ def own_picture(
     return opened.sample_pixels(request).clamp(-1, 1)
 
 
-def stock_picture(
+def stock_image(
     model: Path, lora: Path | None, *, family: str = "sdxl"
 ) -> torch.Tensor:
     """The same, by the pipeline, with the LoRA file or without."""
