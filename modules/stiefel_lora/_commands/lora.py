@@ -358,24 +358,24 @@ def print_saved(saved: Saved, verify: bool) -> None:
         f"{file.path}: {file.size / 1e6:.2f} MB; read back, it differs from the exact "
         f"result by at most {saved.deviation:.1e} in any layer."
     )
-    if verify:
-        from ..files import verify_lora
+    for line in _checks(file) if verify else ():
+        typer.echo(line)
 
-        for check in verify_lora(file):
-            typer.echo(check.sentence())
+
+def _checks(file: LoraFile) -> list[str]:
+    from ..files import verify_lora
+
+    return [check.sentence() for check in verify_lora(file)]
 
 
 def print_json(error: float, saved: Saved, verify: bool) -> None:
     """Print error, size, deviation, remarks and checks of a result."""
-    from ..files import verify_lora
-
-    checks = verify_lora(saved.file) if verify else ()
     found = {
         "error": error,
         "size": saved.file.size,
         "deviation": saved.deviation,
         "remarks": list(saved.remarks),
-        "checks": [check.sentence() for check in checks],
+        "checks": _checks(saved.file) if verify else [],
     }
     typer.echo(json.dumps(found, indent=1))
 

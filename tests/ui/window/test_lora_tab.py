@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
+import torch
 
 from helpers.lora_files import dense as dense_updates
 from helpers.lora_files import make, stack, write
@@ -53,6 +55,50 @@ def test_inspect_resize_merge_and_save(qtbot, tab, tmp_path: Path):
     found = stack(dense_updates(open_lora(tmp_path / "sum.safetensors")))
     one, two = (stack(dense_updates(file)) for file in files)
     assert float((found - one - 0.5 * two).norm()) < 1e-5 * float(found.norm())
+
+
+@pytest.mark.slow
+def test_convert_verify_and_extract(qtbot, tab, tmp_path: Path):
+    from helpers.tiny_sd15 import _unet
+
+    path = tmp_path / "a.safetensors"
+    file = write(path, make())
+    tab.open_files([path])
+    settled(qtbot, tab, 1)
+    tab.verify.click()
+    settled(qtbot, tab, 1)
+    assert "ComfyUI" in tab.state.text()
+    assert "3 of 3 layers" in tab.state.text()
+    assert not tab.save.isEnabled()
+    exact = stack(dense_updates(file))
+    tab.spelling.setCurrentText("peft-folder")
+    tab.convert.click()
+    settled(qtbot, tab, 1)
+    assert "Not saved yet" in tab.state.text()
+    tab.save_to(tmp_path / "b")
+    found = open_lora(tmp_path / "b")
+    assert found.spelling == "PEFT (own)"
+    assert float((stack(dense_updates(found)) - exact).norm()) < 1e-5
+    told = []
+    tab.failed.connect(lambda what, why: told.append(why))
+    tab.save_to(tmp_path / "b")
+    assert len(told) == 1
+    assert not list(tmp_path.glob(".*"))
+    model = _unet()
+    base, tuned = tmp_path / "base.safetensors", tmp_path / "tuned.safetensors"
+    safetensors.torch.save_file(model.state_dict(), base)
+    key = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q.weight"
+    state = {k: t.clone() for k, t in model.state_dict().items()}
+    state[key] += torch.outer(torch.ones(state[key].shape[0]), state[key][0])
+    safetensors.torch.save_file(state, tuned)
+    tab.rank.setValue(1)
+    tab.start_extract(base, tuned)
+    settled(qtbot, tab, 1)
+    tab.save_to(tmp_path / "c.safetensors")
+    (layer,) = open_lora(tmp_path / "c.safetensors").layers
+    update = layer.factors.scale * layer.factors.up.float() @ layer.factors.down.float()
+    wanted = state[key] - model.state_dict()[key]
+    assert float((update - wanted).norm()) < 1e-2 * float(wanted.norm())
 
 
 def test_what_cannot_be_read_is_said(qtbot, tab, tmp_path: Path):

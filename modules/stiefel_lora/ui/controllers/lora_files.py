@@ -16,7 +16,28 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["LoraEntry", "Result", "command", "merge_arguments", "parse_entry"]
+__all__ = [
+    "SPELLINGS",
+    "LoraEntry",
+    "Result",
+    "command",
+    "merge_arguments",
+    "parse_checks",
+    "parse_entry",
+]
+
+SPELLINGS = (
+    "kohya",
+    "peft",
+    "peft-folder",
+    "comfyui",
+    "kohya-diffusers",
+    "onetrainer",
+    "onetrainer-legacy",
+    "diffusers-old",
+    "original",
+)
+"""Values of ``lora convert --to``."""
 
 _DECADES = 3.0
 
@@ -48,19 +69,21 @@ class LoraEntry:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What a resize or merge wrote."""
+    """What a command wrote."""
 
     error: float
     size: float
     """MB."""
 
     checks: tuple[str, ...]
+    remarks: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> Result:
         """From the output of ``--json``."""
         found = json.loads(text)
-        return cls(found["error"], found["size"] / 1e6, tuple(found["checks"]))
+        size, remarks = found["size"] / 1e6, found.get("remarks", ())
+        return cls(found["error"], size, tuple(found["checks"]), tuple(remarks))
 
     def sentence(self) -> str:
         """Error and size, for people."""
@@ -79,6 +102,11 @@ def merge_arguments(
     named = [f"{path}:{weight:g}" for path, weight in files]
     options = [] if rank is None else ["--rank", str(rank)]
     return ["merge", *named, *options, "--output", str(output), "--json"]
+
+
+def parse_checks(text: str) -> tuple[str, ...]:
+    """From the output of ``lora verify --json``."""
+    return tuple(json.loads(text)["checks"])
 
 
 def parse_entry(text: str) -> LoraEntry:

@@ -1,4 +1,4 @@
-"""The tab LoRA files: look at files, resize one, merge several, save the result."""
+"""The tab LoRA files: look at files, change one, merge several, save the result."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from PySide6.QtCore import QProcess, Qt, Signal
 from PySide6.QtGui import QDragEnterEvent, QDropEvent
 from PySide6.QtWidgets import (
     QAbstractItemView,
+    QComboBox,
     QFileDialog,
     QHBoxLayout,
     QHeaderView,
@@ -25,10 +26,12 @@ from PySide6.QtWidgets import (
 )
 
 from ..controllers.lora_files import (
+    SPELLINGS,
     LoraEntry,
     Result,
     command,
     merge_arguments,
+    parse_checks,
     parse_entry,
 )
 from .spectrum import Spectrum
@@ -40,9 +43,11 @@ _COLUMNS = ("File", "Weight", "Family", "Spelling", "Rank", "Effective rank")
 _COLUMNS += ("Norm", "MB", "Faults")
 _WEIGHT = 1
 _DROP = (
-    "Drop LoRA files here, or add them. Resize one, or merge all with their weights."
+    "Drop LoRA files here, or add them. Resize, convert or verify one, or merge all "
+    "with their weights. Extract makes a LoRA of two checkpoints."
 )
 _MAX_RANK = 1024
+_CHECKPOINTS = "Checkpoints (*.safetensors)"
 
 
 class LoraTab(QWidget):
@@ -58,6 +63,7 @@ class LoraTab(QWidget):
         self._process: QProcess | None = None
         self._waiting: list[Path] = []
         self._made: Path | None = None
+        self._target = Path()
         self.table = _table()
         self.spectrum = Spectrum()
         self.add = QPushButton("Add files")
@@ -71,6 +77,16 @@ class LoraTab(QWidget):
         self.merge.setToolTip("Add all files with their weights, exactly")
         self.merge_small = QPushButton("Merge to rank")
         self.merge_small.setToolTip("The same, truncated to this rank")
+        self.spelling = QComboBox()
+        self.spelling.addItems(SPELLINGS)
+        self.convert = QPushButton("Convert")
+        self.convert.setToolTip("Write the chosen file with the keys of this format")
+        self.verify = QPushButton("Verify")
+        self.verify.setToolTip("Load the chosen file with the code of other programs")
+        self.extract = QPushButton("Extract")
+        self.extract.setToolTip(
+            "Make a LoRA of this rank from the difference of two checkpoints"
+        )
         self.save = QPushButton("Save as")
         self.state = QLabel(_DROP)
         self.state.setWordWrap(True)
@@ -86,8 +102,14 @@ class LoraTab(QWidget):
         row.addWidget(QLabel("Rank"))
         for widget in (self.rank, self.resize_, self.merge, self.merge_small):
             row.addWidget(widget)
+        row.addWidget(self.extract)
         row.addStretch()
         row.addWidget(self.save)
+        second = QHBoxLayout()
+        second.addWidget(QLabel("Key format"))
+        for widget in (self.spelling, self.convert, self.verify):
+            second.addWidget(widget)
+        second.addStretch()
         halves = QSplitter(Qt.Orientation.Vertical)
         halves.addWidget(self.table)
         halves.addWidget(self.spectrum)
@@ -95,6 +117,7 @@ class LoraTab(QWidget):
         halves.setSizes([160, 400])
         column = QVBoxLayout(self)
         column.addLayout(row)
+        column.addLayout(second)
         column.addWidget(self.state)
         column.addWidget(halves, 1)
 
@@ -104,6 +127,9 @@ class LoraTab(QWidget):
         self.resize_.clicked.connect(self.start_resize)
         self.merge.clicked.connect(lambda: self.start_merge(None))
         self.merge_small.clicked.connect(lambda: self.start_merge(self.rank.value()))
+        self.convert.clicked.connect(self.start_convert)
+        self.verify.clicked.connect(self.start_verify)
+        self.extract.clicked.connect(self._choose_checkpoints)
         self.save.clicked.connect(self._save)
         self.table.itemSelectionChanged.connect(self._chosen_changed)
 
@@ -197,17 +223,57 @@ class LoraTab(QWidget):
         self.state.setText(f"Merging {len(files)} files …")
         self._run(merge_arguments(files, rank, self._output()), self._show_result)
 
-    def _output(self) -> Path:
+    def start_convert(self) -> None:
+        """Write the chosen file with the keys of the chosen format."""
+        row = self._row()
+        if row is not None:
+            path, to = self.entries[row].path, self.spelling.currentText()
+            output = self._output(folder=to == "peft-folder")
+            self.state.setText(f"Converting {path.name} to {to} …")
+            given = ["convert", str(path), "--to", to, "--output", str(output)]
+            self._run([*given, "--json"], self._show_result)
+
+    def start_verify(self) -> None:
+        """Show what other programs make of the chosen file."""
+        row = self._row()
+        if row is not None:
+            path = self.entries[row].path
+            self.state.setText(f"Verifying {path.name} …")
+            given = ["verify", str(path), "--json", "--allow-unknown"]
+            self._run(given, self._show_checks)
+
+    def start_extract(self, base: Path, tuned: Path) -> None:
+        """Write the difference of two checkpoints at the rank of the box."""
+        self.state.setText(f"Extracting {tuned.name} minus {base.name} …")
+        given = ["extract", str(base), str(tuned), "--rank", str(self.rank.value())]
+        given += ["--output", str(self._output()), "--json"]
+        self._run(given, self._show_result)
+
+    def _choose_checkpoints(self) -> None:
+        chosen = []
+        for title in ("Checkpoint before the training", "Checkpoint after it"):
+            path, _ = QFileDialog.getOpenFileName(self, title, "", _CHECKPOINTS)
+            if not path:
+                return
+            chosen.append(Path(path))
+        self.start_extract(*chosen)
+
+    def _output(self, *, folder: bool = False) -> Path:
         self._made = None
         path = Path(self._folder.name, "result.safetensors")
         path.unlink(missing_ok=True)
-        return path
+        shutil.rmtree(path.with_suffix(""), ignore_errors=True)
+        self._target = path.with_suffix("") if folder else path
+        return self._target
 
     def _show_result(self, text: str) -> None:
         result = Result.parse(text)
-        self._made = Path(self._folder.name, "result.safetensors")
-        lines = [f"{result.sentence()} Not saved yet.", *result.checks]
-        self.state.setText("\n".join(lines))
+        self._made = self._target
+        lines = [f"{result.sentence()} Not saved yet.", *result.remarks]
+        self.state.setText("\n".join([*lines, *result.checks]))
+
+    def _show_checks(self, text: str) -> None:
+        self.state.setText("\n".join(parse_checks(text)))
 
     def _save(self) -> None:
         chosen, _ = QFileDialog.getSaveFileName(self, "Save LoRA", "", _FILES)
@@ -218,13 +284,18 @@ class LoraTab(QWidget):
         """Copy the result to a file that the user chose."""
         if self._made is None:
             return
-        path = path if path.suffix else path.with_suffix(".safetensors")
+        folder = self._made.is_dir()
+        if not (path.suffix or folder):
+            path = path.with_suffix(".safetensors")
         part = path.with_name(f".{path.name}.part")
         try:
-            shutil.copyfile(self._made, part)
+            if folder:
+                shutil.copytree(self._made, part)
+            else:
+                shutil.copyfile(self._made, part)
             part.replace(path)
         except OSError as error:
-            part.unlink(missing_ok=True)
+            _discard(part)
             self.failed.emit("The file cannot be saved.", f"{path}: {error.strerror}.")
             return
         self.state.setText(f"Saved {path}.")
@@ -241,7 +312,9 @@ class LoraTab(QWidget):
             errors = bytes(process.readAllStandardError().data()).decode().strip()
             self._process = None
             process.deleteLater()
-            if code == 0:
+            # Verify ends in an error too where no program applies all of a file.
+            checked = arguments[0] == "verify" and output.strip()
+            if code == 0 or checked:
                 done(output)
             else:
                 self.state.setText(_DROP)
@@ -256,7 +329,9 @@ class LoraTab(QWidget):
     def _enable(self) -> None:
         free, row = self._process is None, self._row()
         self.remove.setEnabled(free and row is not None)
-        self.resize_.setEnabled(free and row is not None)
+        for button in (self.resize_, self.convert, self.verify):
+            button.setEnabled(free and row is not None)
+        self.extract.setEnabled(free)
         self.merge.setEnabled(free and len(self.entries) > 1)
         self.merge_small.setEnabled(free and len(self.entries) > 1)
         self.save.setEnabled(free and self._made is not None)
@@ -281,6 +356,13 @@ def _table() -> QTableWidget:
     header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
     header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
     return table
+
+
+def _discard(part: Path) -> None:
+    if part.is_dir():
+        shutil.rmtree(part, ignore_errors=True)
+    else:
+        part.unlink(missing_ok=True)
 
 
 def _dropped(event: QDropEvent) -> list[Path]:
