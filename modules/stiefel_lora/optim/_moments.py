@@ -12,7 +12,16 @@ from torch import Tensor
 
 from .rule import FactorBatch, Number, PairBatch, StateShape
 
-__all__ = ["BASE_RULES", "adam_direction", "ahead", "heavy_ball", "moment_states"]
+__all__ = [
+    "BASE_RULES",
+    "adam_direction",
+    "adamw_moved",
+    "ahead",
+    "heavy_ball",
+    "moment_states",
+]
+
+Batch = PairBatch | FactorBatch
 
 _KINDS = {"sgd": ("mean",), "adam": ("mean", "square"), "lion": ("mean",)}
 
@@ -28,8 +37,13 @@ def moment_states(
     }
 
 
-def adam_direction(batch: PairBatch, name: str, gradient: Tensor) -> Tensor:
+def adam_direction(batch: Batch, name: str, gradient: Tensor) -> Tensor:
     r"""Adam: :math:`\hat m / (\sqrt{\hat v} + \epsilon)` with bias correction."""
+    if isinstance(batch, FactorBatch) and _fuses(batch):
+        # What the kernel makes of 0 at a rate of 1 is the direction, negative.
+        return _fused(
+            batch, torch.zeros_like(gradient), name, gradient, 1.0, 0.0
+        ).neg_()
     numbers, state = batch.numbers, batch.state
     beta1, beta2 = numbers["beta1"], numbers["beta2"]
     mean = state[f"mean_{name}"] = state[f"mean_{name}"].lerp(gradient, 1 - beta1)
@@ -40,14 +54,59 @@ def adam_direction(batch: PairBatch, name: str, gradient: Tensor) -> Tensor:
     return mean / (square.sqrt() + numbers["eps"])
 
 
-def _sgd_direction(batch: PairBatch, name: str, gradient: Tensor) -> Tensor:
+def adamw_moved(batch: FactorBatch, name: str, gradient: Tensor) -> Tensor:
+    """Where torch's AdamW moves the point, with decoupled decay; updates moments."""
+    decay = batch.numbers["weight_decay"]
+    if _fuses(batch) and isinstance(batch.lr, float) and isinstance(decay, float):
+        return _fused(batch, batch.point, name, gradient, batch.lr, decay)
+    move = adam_direction(batch, name, gradient)
+    return batch.point - batch.lr * (move + decay * batch.point)
+
+
+def _fuses(batch: FactorBatch) -> bool:
+    """Whether torch's fused kernel can take the step: one number for all factors."""
+    names = ("beta1", "beta2", "eps")
+    numbers = [batch.step, *(batch.numbers[name] for name in names)]
+    on_cpu = batch.point.device.type == "cpu"
+    return on_cpu and batch.writable and all(isinstance(n, float) for n in numbers)
+
+
+def _fused(
+    batch: FactorBatch,
+    point: Tensor,
+    name: str,
+    gradient: Tensor,
+    lr: float,
+    decay: float,
+) -> Tensor:
+    """One pass over point and moments, all of them overwritten."""
+    beta1, beta2, eps = (float(batch.numbers[n]) for n in ("beta1", "beta2", "eps"))
+    torch._fused_adamw_(
+        [point],
+        [gradient],
+        [batch.state[f"mean_{name}"]],
+        [batch.state[f"square_{name}"]],
+        [],
+        [torch.tensor(float(batch.step))],
+        lr=lr,
+        beta1=beta1,
+        beta2=beta2,
+        weight_decay=decay,
+        eps=eps,
+        amsgrad=False,
+        maximize=False,
+    )
+    return point
+
+
+def _sgd_direction(batch: Batch, name: str, gradient: Tensor) -> Tensor:
     """Heavy-ball momentum: m <- beta1 m + g."""
     mean = batch.numbers["beta1"] * batch.state[f"mean_{name}"] + gradient
     batch.state[f"mean_{name}"] = mean
     return mean
 
 
-def _lion_direction(batch: PairBatch, name: str, gradient: Tensor) -> Tensor:
+def _lion_direction(batch: Batch, name: str, gradient: Tensor) -> Tensor:
     """Lion: sign(beta1 m + (1 - beta1) g), then m <- beta2 m + (1 - beta2) g."""
     mean = batch.state[f"mean_{name}"]
     batch.state[f"mean_{name}"] = mean.lerp(gradient, 1 - batch.numbers["beta2"])

@@ -27,6 +27,11 @@ directions are rounding errors, 1e5 times too short. So :math:`\bar M_B Q_i` and
 :math:`\bar M_A P_i` are multiplied by :math:`\min(1, 4 / \kappa_i)^{1/2}`, which does
 not depend on the basis and is 1 where the product is larger than a quarter of a step.
 
+**Cost.** Both passes over the tall matrices are products with r x r matrices. Frames
+come from the eigenvectors of :math:`X^T X` in float64, of all layers at once: the step
+does not depend on which orthonormal basis is used, and singular values below
+:math:`10^{-6}` of the largest count as 0, as in a pseudo-inverse of R.
+
 Eigenvalues are clamped at 0: in the reference code, a slightly negative one makes the
 step 0, which freezes pairs whose gradient has a rank below r.
 
@@ -37,17 +42,17 @@ References:
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..geometry import pseudo_inverse, qr_gauge, symmetric, thin_svd
+from ..geometry import spectral_norm, symmetric, thin_svd, trace
 from .groups import Source
 from .pair_optimizer import PairOptimizer
-from .rule import PairBatch, Rule, StateShape
+from .rule import Core, FactorBatch, FactorRule, Role, Rule, Solver, StateShape
 
 __all__ = ["LoRARITE"]
 
@@ -55,28 +60,60 @@ __all__ = ["LoRARITE"]
 _RCOND = 1e-6
 # Largest kappa_i of a direction, see the module's docstring.
 _LONGEST_CROSS = 4.0
-_SIDES = ("up", "down")
 
 
-@dataclasses.dataclass
-class _Side:
-    """One factor in the other factor's basis.
+class RiteFactor(FactorRule):
+    """One factor, transposed for A; B owns the r x r states of both."""
 
-    Attributes:
-        gradient: unmagnified gradient, ``(K, rows, r)``.
-        basis: U of the other factor, ``(K, columns, r)``.
-        inverse: pseudo-inverse of the other factor's R, ``(K, r, r)``.
-    """
+    looks_state = False
+    moves_state = True
 
-    gradient: Tensor
-    basis: Tensor
-    inverse: Tensor
+    def __init__(self, role: Role) -> None:
+        self.role = role
+
+    def look(self, batch: FactorBatch) -> Core:
+        """Return X^T U_old, X^T X and G^T G in float64, and the r x r states."""
+        point = self._tall(batch.point)
+        wide, grad = point.double(), self._tall(batch.grad).double()
+        seen = {
+            "size": wide.mT @ wide,
+            "turn": point.mT @ self._tall(batch.state[f"basis_{self.role}"]),
+            "grad": grad.mT @ grad,
+            "rows": torch.full_like(point[:, :1, :1], point.shape[-2]),
+        }
+        small = (name for name in batch.state if name.startswith(("square", "escape")))
+        return seen | {name: batch.state[name] for name in small}
+
+    def move(self, batch: FactorBatch, core: Core) -> None:
+        """M <- M P^T + G S; X moves by M; U is the basis of the old X."""
+        mean, basis = f"mean_{self.role}", f"basis_{self.role}"
+        point, grad = self._tall(batch.point), self._tall(batch.grad)
+        moved = torch.baddbmm(
+            self._tall(batch.state[mean]) @ core["of_mean"], grad, core["of_grad"]
+        )
+        decay = batch.lr * batch.numbers["weight_decay"]
+        left = point if isinstance(decay, float) and not decay else point * (1 - decay)
+        step = batch.lr * core["step"]
+        batch.state |= {name: core[name] for name in batch.state if name in core}
+        batch.state[mean] = self._tall(moved)
+        batch.state[basis] = self._tall(point @ core["frame"])
+        batch.point = self._tall(torch.baddbmm(left, moved, step, alpha=-1))
+
+    def _tall(self, matrix: Tensor) -> Tensor:
+        """A as the columns that B has by itself, and back."""
+        return matrix if self.role == "up" else matrix.mT
 
 
 class RiteRule(Rule):
-    """The update in the module's docstring, on stacked pairs."""
+    """The update in the module's docstring, in two passes."""
 
     factorizes = True
+    counts_steps = True
+
+    _rules: Mapping[Role, FactorRule] = {
+        "up": RiteFactor("up"),
+        "down": RiteFactor("down"),
+    }
 
     def choices(self, group: Mapping[str, Any]) -> dict[str, Any]:
         """Escape mass is compiled in or out."""
@@ -109,116 +146,147 @@ class RiteRule(Rule):
         """The joint norm is needed where it is clipped."""
         return group["clip_norm"] > 0
 
-    def measure(self, batch: PairBatch) -> Tensor:
+    def measure_seen(self, up: Core, down: Core, numbers: dict[str, Tensor]) -> Tensor:
         """Squared Frobenius norm of both unmagnified gradients."""
-        up, down = (side.gradient.square() for side in _unmagnified(batch))
-        return up.sum((-2, -1), keepdim=True) + down.sum((-2, -1), keepdim=True)
+        _unmagnify(up, down, numbers)
+        return trace(up["fresh"]) + trace(down["fresh"])
 
-    def update(self, batch: PairBatch) -> None:
-        """Step both factors from the bases of the old pair."""
-        sides = _unmagnified(batch)
-        scale = _clip_scale(batch)
-        means = [
-            _mean(batch, name, side, scale)
-            for name, side in zip(_SIDES, sides, strict=True)
-        ]
-        moves = _bounded_moves(batch, sides, means)
-        decay = batch.numbers["weight_decay"]
-        # _mean writes the basis of the factor that it divides by: B's side uses A's.
-        batch.up = batch.up - batch.lr_up * (moves[0] + decay * batch.up)
-        batch.down = batch.down - batch.lr_down * (moves[1].mT + decay * batch.down)
+    def factor_rules(self, choices: Mapping[str, Any]) -> Mapping[Role, FactorRule]:
+        """Both factors alike."""
+        return self._rules
+
+    def solver(self, choices: Mapping[str, Any]) -> Solver | None:
+        """Each factor needs the other's frame."""
+        return functools.partial(_solve, escape=choices["escape"])
 
 
-def _unmagnified(batch: PairBatch) -> tuple[_Side, _Side]:
-    """Both gradients divided by the other factor's R; skipped ones are zero."""
-    basis_b, r_b = qr_gauge(batch.up)
-    basis_a, r_a = qr_gauge(batch.down.mT)
-    inverse_a, inverse_b = (pseudo_inverse(r, _RCOND) for r in (r_a, r_b))
-    limit = batch.numbers["skip_above"]
-    up = _skip(batch.grad_up @ inverse_a, limit)
-    down = _skip(batch.grad_down.mT @ inverse_b, limit)
-    return _Side(up, basis_a, inverse_a), _Side(down, basis_b, inverse_b)
+def _solve(
+    up: Core, down: Core, lr: Tensor, numbers: Mapping[str, Tensor], *, escape: bool
+) -> tuple[Core, Core]:
+    """Turn the matrices of K pairs of one rank into coefficients of both moves."""
+    if "fresh" not in up:
+        _unmagnify(up, down, numbers)
+    dtype, count = lr.dtype, len(lr)
+    frames = torch.cat([down["frame"], up["frame"]]).to(dtype)
+    turn = _contracted(frames @ torch.cat([down["turn"], up["turn"]]))
+    scale = torch.cat([up["follows"], down["follows"]]).to(dtype)
+    scale = scale * torch.cat([_clip_scale(numbers, dtype)] * 2).expand_as(scale)
+    rows = torch.cat([up["rows"], down["rows"]])
+    fresh = torch.cat([up["fresh"], down["fresh"]]).to(dtype) * scale.square() / rows
+    old = torch.cat([up["square_up"], up["square_down"]])
+    beta1, beta2 = (
+        torch.cat([_corrected(numbers[name], numbers["step"])] * 2)
+        for name in ("beta1", "beta2")
+    )
+    carried = symmetric(turn @ old @ turn.mT)
+    square = symmetric(beta2 * carried + (1 - beta2) * fresh)
+    states = dict(zip(("square_up", "square_down"), square.split(count), strict=True))
+    escaped = torch.zeros_like(scale)
+    if escape:
+        escaped = torch.cat([up["escape_up"], up["escape_down"]])
+        escaped = beta2 * (escaped + _escaped(old, carried))
+        names = ("escape_up", "escape_down")
+        states |= dict(zip(names, escaped.split(count), strict=True))
+    root = _inverse_root(square, escaped, torch.cat([numbers["eps"]] * 2))
+    of_mean = beta1 * turn.mT
+    of_grad = (1 - beta1) * scale * (frames.mT @ root)
+    step = _bounded(up, down, lr, frames)
+    found = [
+        {"of_mean": m, "of_grad": g, "step": s, "frame": f.mT}
+        for m, g, s, f in zip(
+            of_mean.split(count),
+            of_grad.split(count),
+            step,
+            reversed(frames.split(count)),
+            strict=True,
+        )
+    ]
+    return found[0] | states, found[1]
 
 
-def _skip(gradient: Tensor, limit: Tensor) -> Tensor:
-    size = gradient.square().mean((-2, -1), keepdim=True).sqrt()
-    return torch.where((size > limit) & (limit > 0), 0.0, gradient)
+def _unmagnify(up: Core, down: Core, numbers: Mapping[str, Tensor]) -> None:
+    """Add frames and Gram matrices of the unmagnified gradients to the cores.
+
+    In float64: the rank cut and the squares of 1/R need its digits. With
+    X^T X = Q diag(sigma^2) Q^T and F = diag(1/sigma) Q^T the columns of X F^T are
+    orthonormal and R^-1 = F^T; a sigma that counts as 0 has neither.
+    """
+    sizes = torch.cat([up["size"], down["size"]])
+    values, vectors = torch.linalg.eigh(sizes)
+    least = _RCOND**2 * values[..., -1:].clamp_min(torch.finfo(values.dtype).tiny)
+    there = values > least
+    inverse = torch.where(there, torch.where(there, values, 1.0).rsqrt(), 0.0)
+    up["frame"], down["frame"] = (vectors * inverse.unsqueeze(-2)).mT.chunk(2)
+    limit = numbers["skip_above"]
+    for side, other in ((up, down), (down, up)):
+        # Pairs that cannot take the step have zeros everywhere.
+        side["rows"] = side["rows"].clamp_min(1)
+        frame, grad = other["frame"], side["grad"]
+        # Rounding errors of G, which 1/R amplifies. Without them in V, S would scale
+        # them up to the length of a step.
+        noise = (8 * torch.finfo(numbers["eps"].dtype).eps) ** 2 * trace(grad)
+        noise = noise.squeeze(-1) * frame.square().sum(-1)
+        fresh = frame @ grad @ frame.mT + torch.diag_embed(noise)
+        rank = fresh.shape[-1]
+        size = (trace(fresh).clamp_min(0) / (side["rows"] * rank)).sqrt()
+        follows = ~((size > limit) & (limit > 0))
+        side["fresh"] = torch.where(follows, fresh, 0.0)
+        side["follows"] = follows
 
 
-def _clip_scale(batch: PairBatch) -> Tensor:
-    limit = batch.numbers["clip_norm"]
-    norm = batch.joint.to(batch.up.dtype).sqrt()
+def _contracted(turn: Tensor) -> Tensor:
+    """Remove what rounding errors, amplified by 1/R, add to a norm of at most 1."""
+    return turn / spectral_norm(turn).clamp_min(1.0)
+
+
+def _clip_scale(numbers: Mapping[str, Tensor], dtype: torch.dtype) -> Tensor:
+    limit = numbers["clip_norm"]
+    if "joint" not in numbers:
+        return torch.ones_like(limit)
+    norm = numbers["joint"].sqrt()
     scale = limit / norm.clamp_min(torch.finfo(norm.dtype).tiny)
-    return torch.where(limit > 0, scale.clamp_max(1.0), 1.0)
+    return torch.where(limit > 0, scale.clamp_max(1.0), 1.0).to(dtype)
 
 
-def _bounded_moves(
-    batch: PairBatch, sides: tuple[_Side, _Side], means: list[Tensor]
-) -> list[Tensor]:
-    """Directions of both factors, shortened where their product would be too large.
+def _bounded(up: Core, down: Core, lr: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+    """R^-T of both moves, shortened where their product would be too large.
 
     Uses C instead of B A, whose smallest singular vectors are rounding errors;
-    directions that a pseudo-inverse leaves out are 0 in C and do not change.
+    directions that the rank cut leaves out are 0 in C and do not change.
     """
-    up, down = sides
+    over_up, over_down = frames.chunk(2)
     # Columns of the means have length sqrt(rows) once V has converged.
-    sizes = (means[0].shape[-2] * means[1].shape[-2]) ** 0.5
-    step = (batch.lr_up * batch.lr_down * sizes).sqrt()
-    core = torch.nan_to_num(step * (up.inverse.mT @ down.inverse))
+    sizes = (up["rows"] * down["rows"]).sqrt()
+    core = torch.nan_to_num(lr * sizes.sqrt() * (over_up @ over_down.mT))
+    # Usually nothing is too long. Reading this synchronizes, but a batched SVD is slow on
+    # a GPU.
+    long = torch.linalg.matrix_norm(core) > _LONGEST_CROSS
+    if not bool(long.any()):
+        return over_up, over_down
     left, ratio, right = thin_svd(core)
     share = (_LONGEST_CROSS / ratio).clamp_max(1).sqrt().unsqueeze(-2) - 1
-    means = [
-        mean + ((mean @ turn) * share) @ turn.mT
-        for mean, turn in zip(means, (left, right.mT), strict=True)
-    ]
-    return [mean @ side.inverse.mT for mean, side in zip(means, sides, strict=True)]
+    moves = (
+        over + (turn * share) @ (turn.mT @ over)
+        for over, turn in zip((over_up, over_down), (left, right.mT), strict=True)
+    )
+    first, second = moves
+    return first, second
 
 
-def _mean(batch: PairBatch, name: str, side: _Side, scale: Tensor) -> Tensor:
-    """First moment of one factor, ``(K, rows, r)``; updates both moments."""
-    state, other = batch.state, "down" if name == "up" else "up"
-    old_basis = state[f"basis_{other}"]
-    old_basis = old_basis.mT if other == "down" else old_basis
-    # P of the docstring: maps moments of the old basis into the new one.
-    turn = side.basis.mT @ old_basis
-    state[f"basis_{other}"] = side.basis.mT if other == "down" else side.basis
-    gradient = side.gradient * scale
-    inverse_root = _inverse_root(batch, name, gradient, turn)
-    mean = state[f"mean_{name}"]
-    mean = mean.mT if name == "down" else mean
-    beta = _corrected(batch.numbers["beta1"], batch.step)
-    mean = beta * (mean @ turn.mT) + (1 - beta) * (gradient @ inverse_root)
-    state[f"mean_{name}"] = mean.mT if name == "down" else mean
-    return mean
-
-
-def _inverse_root(
-    batch: PairBatch, name: str, gradient: Tensor, turn: Tensor
-) -> Tensor:
-    """Update V (and rho) and return V's damped inverse square root."""
-    state, numbers = batch.state, batch.numbers
-    beta = _corrected(numbers["beta2"], batch.step)
-    old = state[f"square_{name}"]
-    carried = symmetric(turn @ old @ turn.mT)
-    fresh = gradient.mT @ gradient / gradient.shape[-2]
-    square = symmetric(beta * carried + (1 - beta) * fresh)
-    state[f"square_{name}"] = square
+def _inverse_root(square: Tensor, escaped: Tensor, eps: Tensor) -> Tensor:
+    """V's damped inverse square root."""
     # Eigenvalues instead of an iteration, since eps is added to each, as in Adam.
     values, vectors = torch.linalg.eigh(square)
-    values = values.clamp_min(0).unsqueeze(-2)
-    if batch.choices["escape"]:
-        escaped = state[f"escape_{name}"] + _escaped(old, carried)
-        state[f"escape_{name}"] = escaped = beta * escaped
-        values = values + escaped
-    return vectors / (values.sqrt() + numbers["eps"]) @ vectors.mT
+    values = values.clamp_min(0).unsqueeze(-2) + escaped
+    return vectors / (values.sqrt() + eps) @ vectors.mT
 
 
 def _escaped(old: Tensor, carried: Tensor) -> Tensor:
     """Mass of V that left the basis: largest eigenvalue drop, capped by the trace's."""
     drop = torch.linalg.eigvalsh(old) - torch.linalg.eigvalsh(carried)
     largest = drop.amax(-1).clamp_min(0)
-    trace = (old - carried).diagonal(dim1=-2, dim2=-1).sum(-1).clamp_min(0)
-    return torch.minimum(largest, trace)[..., None, None]
+    lost = trace(old - carried).clamp_min(0)
+    return torch.minimum(largest[..., None, None], lost)
 
 
 def _corrected(beta: Tensor, step: Tensor) -> Tensor:

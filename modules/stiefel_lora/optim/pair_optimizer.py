@@ -53,7 +53,8 @@ from .engine.reports import (
 )
 from .engine.saved_state import check_shapes, check_state, fill_options, keep_dtypes
 from .engine.settling import Settling
-from .engine.two_passes import Factor, factors_of, step_factors, step_together
+from .engine.together import step_together
+from .engine.two_passes import Factor, factors_of, step_factors
 from .groups import Source, check_group, named_groups
 from .host_points import check_host
 from .lora_optimizer import LoraOptimizer
@@ -233,7 +234,7 @@ class PairOptimizer(LoraOptimizer):
         # options.
         paired = [m for m in members if self.rule.solver(m.choices) is not None]
         single = [m for m in members if self.rule.solver(m.choices) is None]
-        step_together(self.state, paired, self.rule)
+        step_together(self.state, paired, self.rule, self._width)
         # A rule has either factor rules or update(), for all of its pairs.
         own = list(factors_of(single, self.rule))
         step_factors(self.state, own, self.rule)
@@ -248,9 +249,14 @@ class PairOptimizer(LoraOptimizer):
             if free_half(pair) and len(self.rule.adamw_roles(owners[id(pair.up)])) < 2
         ]
 
+    def _measures(self, member: Member) -> bool:
+        """Whether a stacked pair is measured; solvers measure after the first pass."""
+        alone = self.rule.solver(member.choices) is None
+        return alone and self.rule.measures(member.up_group)
+
     def _measure(self, members: list[Member]) -> Tensor | None:
         """Sum the rule's measure over all pairs, on the first pair's device."""
-        wanted = [m for m in members if self.rule.measures(m.up_group)]
+        wanted = [m for m in members if self._measures(m)]
         total: Tensor | None = None
         for chunk in chunks_of(wanted):
             batch = stack_pairs(self.state, chunk, self.rule, width=self._width)

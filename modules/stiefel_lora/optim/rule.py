@@ -50,7 +50,8 @@ Core = dict[str, Tensor]
 
 Solver = Callable[[Core, Core, Tensor, dict[str, Tensor]], tuple[Core, Core]]
 """Maps the matrices of both first passes (B's, A's), the learning rate of the product
-and the numeric options (``(K, 1, 1)`` each) to the inputs of both second passes."""
+and the numeric options (``(K, 1, 1)`` each; with ``"step"`` where a rule counts steps)
+to the inputs of both second passes."""
 
 
 class AdamWOptions(TypedDict):
@@ -79,6 +80,9 @@ class Rule:
 
     factorizes: bool = False
     """Whether factors or gradients are passed to LAPACK, which raises on NaN."""
+
+    counts_steps: bool = False
+    """Whether passes over single factors need the number of a pair's step."""
 
     gauge_free: frozenset[str] = frozenset()
     """States that stay valid when the factors change coordinates."""
@@ -173,6 +177,14 @@ class Rule:
         """Return a number per pair, ``(K, 1, 1)``, to be summed over all pairs."""
         raise NotImplementedError
 
+    def measure_seen(self, up: Core, down: Core, numbers: dict[str, Tensor]) -> Tensor:
+        """Return the same number from the matrices of both first passes.
+
+        The solver gets what this adds to them, and the sum over all pairs as the number
+        ``"joint"``, ``(1, 1, 1)``.
+        """
+        raise NotImplementedError
+
     def update(self, batch: PairBatch) -> None:
         """Take one step on stacked pairs; changes factors and state of the batch."""
         raise NotImplementedError
@@ -232,6 +244,11 @@ class FactorBatch:
         lr: learning rates.
         numbers: numeric options.
         choices: options that are the same for all K factors.
+        step: number of this step, from 1, where the rule counts steps.
+        width: median of all layer sides, where both factors of a pair step together.
+        writable: whether a rule may write into the stacks of point and state that it
+            was given, which may be the parameters themselves; otherwise the old ones
+            are needed for factors that stay.
     """
 
     point: Tensor
@@ -240,6 +257,9 @@ class FactorBatch:
     lr: Number
     numbers: dict[str, Number]
     choices: dict[str, Any]
+    step: Number = 0.0
+    width: float = 0.0
+    writable: bool = False
 
     def release(self) -> None:
         """Free the memory of gradient and state in the second pass."""
@@ -252,11 +272,20 @@ class FactorRule:
     looks: bool = True
     """Whether there is a first pass; without it, :meth:`move` updates the state."""
 
+    looks_state: bool = True
+    """Whether :meth:`look` changes the state."""
+
+    looks_move: bool = False
+    """Whether :meth:`look` already replaces the point, which :meth:`move` then gets."""
+
     moves_state: bool = False
     """Whether :meth:`move` changes the state again."""
 
+    shared: frozenset[str] = frozenset()
+    """States of B that the passes of A change, where both step together."""
+
     def look(self, batch: FactorBatch) -> Core:
-        """First pass: update the state and return r x r matrices.
+        """First pass: update the state and return small matrices, such as r x r.
 
         The engine replaces ``"gram"``, the argument of
         :func:`~stiefel_lora.geometry.roots.polar_core`, by its result ``"polar"``.

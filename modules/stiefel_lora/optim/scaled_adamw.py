@@ -24,16 +24,50 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._moments import adam_direction, moment_states
+from ._moments import adamw_moved, moment_states
 from .groups import Source
 from .pair_optimizer import PairOptimizer
-from .rule import PairBatch, Rule, StateShape
+from .rule import Core, FactorBatch, FactorRule, Role, Rule, Solver, StateShape
 
 __all__ = ["ScaledAdamW"]
 
 
+class ScaledUp(FactorRule):
+    """B: its Gram matrix, then AdamW on its gradient over A's."""
+
+    looks_state = False
+    moves_state = True
+
+    def look(self, batch: FactorBatch) -> Core:
+        """Return B^T B."""
+        return {"gram": batch.point.mT @ batch.point}
+
+    def move(self, batch: FactorBatch, core: Core) -> None:
+        """AdamW on the gradient over A's Gram matrix."""
+        batch.point = adamw_moved(batch, "up", batch.grad @ core["over"])
+
+
+class ScaledDown(FactorRule):
+    """A, likewise."""
+
+    looks_state = False
+    moves_state = True
+
+    def look(self, batch: FactorBatch) -> Core:
+        """Return A A^T."""
+        return {"gram": batch.point @ batch.point.mT}
+
+    def move(self, batch: FactorBatch, core: Core) -> None:
+        """AdamW on the gradient over B's Gram matrix."""
+        batch.point = adamw_moved(batch, "down", core["over"] @ batch.grad)
+
+
 class ScaledAdamWRule(Rule):
-    """The update in the module's docstring, on stacked pairs."""
+    """The update in the module's docstring, in two passes."""
+
+    counts_steps = True
+
+    _rules: Mapping[Role, FactorRule] = {"up": ScaledUp(), "down": ScaledDown()}
 
     def numbers(self, group: Mapping[str, Any]) -> dict[str, float]:
         """Damping, moments' decay and weight decay."""
@@ -48,16 +82,22 @@ class ScaledAdamWRule(Rule):
         """Adam's two moments of each factor."""
         return moment_states("adam", {"up": "up", "down": "down"})
 
-    def update(self, batch: PairBatch) -> None:
-        """Precondition both gradients at the old pair, then AdamW."""
-        damping = batch.numbers["damping"]
-        over_b = _damped_inverse(batch.up.mT @ batch.up, damping)
-        over_a = _damped_inverse(batch.down @ batch.down.mT, damping)
-        move_up = adam_direction(batch, "up", batch.grad_up @ over_a)
-        move_down = adam_direction(batch, "down", over_b @ batch.grad_down)
-        decay = batch.numbers["weight_decay"]
-        batch.up = batch.up - batch.lr_up * (move_up + decay * batch.up)
-        batch.down = batch.down - batch.lr_down * (move_down + decay * batch.down)
+    def factor_rules(self, choices: Mapping[str, Any]) -> Mapping[Role, FactorRule]:
+        """The passes of B and of A."""
+        return self._rules
+
+    def solver(self, choices: Mapping[str, Any]) -> Solver | None:
+        """Each gradient is divided by the other factor's Gram matrix."""
+        return _solve
+
+
+def _solve(
+    up: Core, down: Core, lr: Tensor, numbers: dict[str, Tensor]
+) -> tuple[Core, Core]:
+    grams = torch.cat([up["gram"], down["gram"]])
+    over = _damped_inverse(grams, torch.cat([numbers["damping"]] * 2))
+    over_b, over_a = over.chunk(2)
+    return {"over": over_a}, {"over": over_b}
 
 
 def _damped_inverse(gram: Tensor, damping: Tensor) -> Tensor:

@@ -26,11 +26,13 @@ __all__ = [
     "chunks_of",
     "free_half",
     "new_state",
+    "open_count",
     "owner_of",
     "ready_members",
     "size_of",
     "stack_pairs",
     "step_usable",
+    "steps_taken",
     "work_dtype",
     "write_back",
     "write_gradients",
@@ -106,13 +108,18 @@ def work_dtype(tensor: Tensor) -> torch.dtype:
 
 def _create_state(state: State, pair: Pair, shapes: Mapping[str, StateShape]) -> None:
     """Create zero state for a pair where it is missing."""
-    if STEP not in state[pair.up]:
-        state[pair.up][STEP] = torch.zeros((), dtype=torch.float32)
+    open_count(state, pair)
     for name, shape in shapes.items():
         owner = getattr(pair, owner_of(shape))
         # A loaded state may come from a version without this tensor.
         if name not in state[owner]:
             state[owner][name] = new_state(shape, owner)
+
+
+def open_count(state: State, pair: Pair) -> None:
+    """Start the step count of a pair where it is missing."""
+    if STEP not in state[pair.up]:
+        state[pair.up][STEP] = torch.zeros((), dtype=torch.float32)
 
 
 def owner_of(shape: StateShape) -> Role:
@@ -168,14 +175,7 @@ def stack_pairs(
         _create_state(state, member.pair, shapes)
     dtype = work_dtype(first)
     up = gather([values(state, member.pair.up) for member in chunk], dtype)
-    # Step counts are on the CPU, as in torch's own optimizers, so reading them does not
-    # synchronize.
-    step = column([float(state[m.pair.up][STEP]) for m in chunk], up)
-    skipped = [m.skipped for m in chunk if m.skipped is not None]
-    if skipped:
-        # A skipped pair has already counted this step; its number is then unused.
-        left_out = torch.stack(skipped).to(step).view(step.shape)
-        step = (step - left_out).clamp_min(0)
+    step = steps_taken(state, chunk, up)
     numbers = [rule.numbers(member.up_group) for member in chunk]
     batch = PairBatch(
         up=up,
@@ -197,6 +197,19 @@ def stack_pairs(
     )
     _mask(batch, [m.usable for m in chunk if m.usable is not None], rule)
     return batch
+
+
+def steps_taken(state: State, members: Sequence[Member], like: Tensor) -> Tensor:
+    """Number of steps of each pair before this one, ``(K, 1, 1)``."""
+    # Step counts are on the CPU, as in torch's own optimizers, so reading them does not
+    # synchronize.
+    step = column([float(state[m.pair.up][STEP]) for m in members], like)
+    skipped = [m.skipped for m in members if m.skipped is not None]
+    if not skipped:
+        return step
+    # A skipped pair has already counted this step; its number is then unused.
+    left_out = torch.stack(skipped).to(step).view(step.shape)
+    return (step - left_out).clamp_min(0)
 
 
 def step_usable(rule: Rule, batch: PairBatch) -> None:

@@ -9,7 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-__all__ = ["bucketed", "chunked", "column", "gather", "scatter"]
+__all__ = ["bucketed", "chunked", "column", "gather", "scatter", "seen"]
 
 Item = TypeVar("Item")
 
@@ -59,6 +59,13 @@ def column(values: Sequence[float | Tensor], like: Tensor) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
+def seen(tensors: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+    """Stack K tensors to be read; a single one that lies in order is not copied."""
+    if len(tensors) == 1:
+        return tensors[0].detach().flatten(1).unsqueeze(0).to(dtype).contiguous()
+    return gather(tensors, dtype)
+
+
 def gather(tensors: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
     """Stack K tensors as ``(K, rows, columns)``; trailing axes are flattened."""
     return torch.stack([tensor.flatten(1) for tensor in tensors]).to(dtype)
@@ -66,6 +73,12 @@ def gather(tensors: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
 
 def scatter(stacked: Tensor, tensors: Sequence[Tensor]) -> None:
     """Copy the K slices of a stack back into their tensors, in place."""
+    if len(tensors) == 1:
+        tensor, part = tensors[0], stacked[0].view(tensors[0].shape)
+        # Where it was seen in place and written into there is nothing to copy.
+        if part.data_ptr() != tensor.data_ptr() or part.dtype != tensor.dtype:
+            tensor.copy_(part)
+        return
     # The slices take the shape of the tensors, not the other way round: splitting an
     # axis is a view under any strides, merging axes (channels_last) is not.
     slices = zip(stacked.unbind(0), tensors, strict=True)

@@ -1,0 +1,233 @@
+"""Step both factors of pairs together: reduce all, solve for both, move all.
+
+B and A of one pair may be stacked with different pairs: B by its outputs, A by its
+inputs. The solver gets both in the order of the pairs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...geometry import full_precision
+from ..rule import ROLES, Core, Role, Rule
+from .batching import STEP, Member, bucket_key, open_count, steps_taken
+from .master_weights import State
+from .stacking import bucketed, chunked, column
+from .two_passes import (
+    Chunk,
+    Factor,
+    factor_of,
+    layout_of,
+    look_at,
+    make_chunk,
+    move_chunk,
+    stack_key,
+)
+
+__all__ = ["step_together"]
+
+
+@dataclasses.dataclass(eq=False)
+class _Round:
+    """Pairs that take each pass together, and their first-pass results."""
+
+    members: list[Member]
+    ups: list[Chunk]
+    downs: list[Chunk]
+    up: Core
+    down: Core
+    lr: Tensor
+    numbers: dict[str, Tensor]
+
+
+def step_together(
+    state: State, members: Sequence[Member], rule: Rule, width: float = 0.0
+) -> None:
+    """Move both factors of pairs whose rule has a solver, and update their state.
+
+    Args:
+        state: the optimizer's state.
+        members: pairs with both gradients.
+        rule: the method.
+        width: median layer side, passed on.
+    """
+    if rule.counts_steps:
+        for member in members:
+            open_count(state, member.pair)
+    rounds = _pair_rounds(members)
+    if any(rule.measures(member.up_group) for member in members):
+        # The sum must be known before any pair moves. Stacks of all pairs would fill
+        # the memory, so they are built again for the second pass.
+        seen = []
+        for same in rounds:
+            with full_precision(same[0].pair.up.device.type):
+                seen.append(_look(state, same, rule, width, keep=False))
+        total = _measure(seen, rule)
+        for one in seen:
+            one.numbers["joint"] = total.to(one.lr.device)
+            with full_precision(one.lr.device.type):
+                _move(state, one, rule, width)
+    else:
+        for same in rounds:
+            with full_precision(same[0].pair.up.device.type):
+                one = _look(state, same, rule, width, keep=True)
+                _move(state, one, rule, width)
+    if rule.counts_steps and members:
+        torch._foreach_add_([state[m.pair.up][STEP] for m in members], 1)
+
+
+def _look(
+    state: State, members: list[Member], rule: Rule, width: float, keep: bool
+) -> _Round:
+    ups, downs = ([*_role_chunks(state, members, role, rule)] for role in ROLES)
+    if layout_of(members[0].pair.up).together:
+        # With several shapes, all stacks would be in memory until the solver is done.
+        keep = keep and len(ups) == len(downs) == 1
+    for chunk in (*ups, *downs):
+        look_at(state, chunk, rule, keep, width)
+    seen_up, seen_down = _in_order(ups), _in_order(downs)
+    numbers = [rule.numbers(member.up_group) for member in members]
+    point = members[0].pair.up
+    like = next(iter(seen_up.values())).new_empty(0, dtype=_number_dtype(point))
+    columns = {k: column([n[k] for n in numbers], like) for k in numbers[0]}
+    if rule.counts_steps:
+        columns["step"] = steps_taken(state, members, like) + 1
+    lr = _joint_lr(members, like)
+    return _Round(members, ups, downs, seen_up, seen_down, lr, columns)
+
+
+def _number_dtype(tensor: Tensor) -> torch.dtype:
+    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
+
+
+def _measure(seen: Sequence[_Round], rule: Rule) -> Tensor:
+    """Sum the rule's measure over all pairs, on the first pair's device."""
+    total: Tensor | None = None
+    for one in seen:
+        with full_precision(one.lr.device.type):
+            part = rule.measure_seen(one.up, one.down, one.numbers)
+        wanted = [rule.measures(member.up_group) for member in one.members]
+        if not all(wanted):
+            part = part * column([float(w) for w in wanted], part)
+        flags = [m.usable for m in one.members if m.usable is not None]
+        if flags:
+            usable = torch.stack(flags).view(-1, 1, 1)
+            part = torch.where(usable, part, 0.0)
+        part = part.sum(0, keepdim=True)
+        # On the device: reading the sum would wait for it once a step.
+        total = part if total is None else total + part.to(total)
+    assert total is not None
+    return total
+
+
+def _move(state: State, one: _Round, rule: Rule, width: float) -> None:
+    solver = rule.solver(one.members[0].choices)
+    assert solver is not None
+    solved = solver(one.up, one.down, one.lr, one.numbers)
+    for chunks, core in zip((one.ups, one.downs), solved, strict=True):
+        for chunk in chunks:
+            chunk.core = _part(core, chunk)
+            move_chunk(state, chunk, rule, width)
+
+
+def _pair_rounds(members: Sequence[Member]) -> Iterator[list[Member]]:
+    """Groups of pairs that take each pass together, with equal shapes adjacent."""
+    alike = (bucket for bucket in bucketed(members, bucket_key))
+    ordered = [member for bucket in alike for member in bucket]
+    for same in bucketed(ordered, _round_key):
+        layout = layout_of(same[0].pair.up)
+        if layout.together:
+            yield same
+            continue
+        for bucket in bucketed(same, bucket_key):
+            pair = bucket[0].pair
+            largest = max(pair.up.numel(), pair.down.numel())
+            yield from chunked(bucket, largest, layout.in_pairs)
+
+
+def _round_key(member: Member) -> tuple[Any, ...]:
+    """Key of pairs whose r x r matrices can be stacked and that share a solver."""
+    up, choices = member.pair.up, tuple(sorted(member.choices.items()))
+    return up.shape[1], up.dtype, up.device, choices
+
+
+def _role_chunks(
+    state: State, members: Sequence[Member], role: Role, rule: Rule
+) -> Iterator[Chunk]:
+    """Stacks of one role, each with the positions of its factors among the members."""
+    # Stacked by the shape of this factor alone: B depends on the outputs of a layer and
+    # A on its inputs, so layers of different shapes often share one of the two stacks.
+    placed = list(enumerate(_factors(state, members, role, rule)))
+    for bucket in bucketed(placed, lambda entry: stack_key(entry[1])):
+        tensor = bucket[0][1].tensor
+        for part in chunked(bucket, tensor.numel(), layout_of(tensor).stack):
+            chunk = make_chunk([factor for _, factor in part], rule)
+            chunk.places = [place for place, _ in part]
+            yield chunk
+
+
+def _factors(
+    state: State, members: Sequence[Member], role: Role, rule: Rule
+) -> Iterator[Factor]:
+    """Yield the factors of one role, with the number of the step."""
+    for member in members:
+        factor = factor_of(member, role)
+        factor.partner = member.pair.up
+        if rule.counts_steps:
+            factor.step = float(state[member.pair.up][STEP]) + 1
+            factor.skipped = member.skipped
+        yield factor
+
+
+def _runs(places: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """(first place, first index, length) of each run of consecutive places."""
+    start = 0
+    for end in range(1, len(places) + 1):
+        if end == len(places) or places[end] != places[end - 1] + 1:
+            yield places[start], start, end - start
+            start = end
+
+
+def _in_order(chunks: Sequence[Chunk]) -> Core:
+    """The first pass's matrices of all chunks, in the order of the pairs.
+
+    Slices of few runs: an index list would have to be copied to the device.
+    """
+    runs = sorted(
+        (place, index, length, number)
+        for number, chunk in enumerate(chunks)
+        for place, index, length in _runs(chunk.places)
+    )
+    return {
+        name: _joined([chunks[n].core[name][i : i + size] for _, i, size, n in runs])
+        for name in chunks[0].core
+    }
+
+
+def _part(core: Core, chunk: Chunk) -> Core:
+    """The rows of solved matrices that belong to a chunk."""
+    runs = list(_runs(chunk.places))
+    return {
+        name: _joined([matrix[p : p + size] for p, _, size in runs])
+        for name, matrix in core.items()
+    }
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _joint_lr(members: Sequence[Member], like: Tensor) -> Tensor:
+    """Rate of the product: geometric mean of its factors' rates."""
+    up = column([member.up_group["lr"] for member in members], like)
+    # Identity instead of equality: comparing tensors on a device would synchronize.
+    if all(m.up_group["lr"] is m.down_group["lr"] for m in members):
+        return up
+    down = column([member.down_group["lr"] for member in members], like)
+    # Equal rates are kept as they are, since sqrt(lr * lr) may round differently.
+    return torch.where(up == down, up, (up * down).sqrt())
