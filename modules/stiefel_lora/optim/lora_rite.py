@@ -258,8 +258,8 @@ def _bounded(up: Core, down: Core, lr: Tensor, frames: Tensor) -> tuple[Tensor, 
     # Columns of the means have length sqrt(rows) once V has converged.
     sizes = (up["rows"] * down["rows"]).sqrt()
     core = torch.nan_to_num(lr * sizes.sqrt() * (over_up @ over_down.mT))
-    # Usually nothing is too long. Reading this synchronizes, but a batched SVD is slow on
-    # a GPU.
+    # Usually nothing is too long. Reading this synchronizes, but a batched SVD is slow
+    # on a GPU.
     long = torch.linalg.matrix_norm(core) > _LONGEST_CROSS
     if not bool(long.any()):
         return over_up, over_down
