@@ -40,7 +40,7 @@ def moment_states(
 def adam_direction(batch: Batch, name: str, gradient: Tensor) -> Tensor:
     r"""Adam: :math:`\hat m / (\sqrt{\hat v} + \epsilon)` with bias correction."""
     if isinstance(batch, FactorBatch) and _fuses(batch):
-        # What the kernel makes of 0 at a rate of 1 is the direction, negative.
+        # A step of the kernel from 0 at a rate of 1 is the negative direction.
         return _fused(
             batch, torch.zeros_like(gradient), name, gradient, 1.0, 0.0
         ).neg_()
@@ -55,7 +55,7 @@ def adam_direction(batch: Batch, name: str, gradient: Tensor) -> Tensor:
 
 
 def adamw_moved(batch: FactorBatch, name: str, gradient: Tensor) -> Tensor:
-    """Where torch's AdamW moves the point, with decoupled decay; updates moments."""
+    """Step of torch's AdamW, with decoupled decay; updates the moments."""
     decay = batch.numbers["weight_decay"]
     if _fuses(batch) and isinstance(batch.lr, float) and isinstance(decay, float):
         return _fused(batch, batch.point, name, gradient, batch.lr, decay)
