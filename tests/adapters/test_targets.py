@@ -75,8 +75,8 @@ def test_unused_pattern_is_an_error_that_shows_a_name(unet: nn.Module) -> None:
         select(unet, "full", "*.attn1.to_q", "mid_block.attention.0.proj_in")
     assert str(error.value) == (
         "layer_filter: 'mid_block.attention.0.proj_in' matches no layer; a layer's "
-        "name is for example 'mid_block.attentions.0.proj_in', and * stands for any "
-        "letters."
+        "name is for example 'mid_block.attentions.0.proj_in', and * matches any "
+        "text."
     )
 
 

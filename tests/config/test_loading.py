@@ -149,7 +149,7 @@ def test_missing_file(files):
         (b"[]", "{path} must hold one JSON object in {{ }}."),
         (
             b'{"steps": 3, "steps": 4}',
-            "{path}: The key steps stands twice in one object: keep one.",
+            "{path}: The key steps occurs twice in one object. Keep one.",
         ),
         (b'{"steps": 0}', "{path}: steps: must be at least 1, not 0."),
         (

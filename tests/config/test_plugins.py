@@ -135,7 +135,7 @@ BROKEN = {
     ): "'stiefel lora' is the label of the built-in optimizer Stiefel LoRA",
     SIGN_LORA.replace("Sign LoRA", "Custom"): "'custom' is reserved for custom"
     " optimizer classes",
-    SIGN_LORA.replace("(PairOptimizer)", ""): "SignLoRA is no subclass of "
+    SIGN_LORA.replace("(PairOptimizer)", ""): "SignLoRA is not a subclass of "
     "PairOptimizer. Derive it from stiefel_lora.PairOptimizer;",
     SIGN_LORA.replace("momentum", "dict"): "options: 'dict' cannot be a key of a "
     "configuration. Choose another name.",

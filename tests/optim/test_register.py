@@ -159,7 +159,7 @@ class Idle(Rule):
 
 
 REFUSED = [
-    ({"base": torch.optim.SGD}, "Plain is no subclass of PairOptimizer"),
+    ({"base": torch.optim.SGD}, "Plain is not a subclass of PairOptimizer"),
     ({"rule": None}, "Plain has no rule. Write class rule"),
     ({"rule": 3}, "Plain has no rule"),
     ({"rule": Idle}, "rule of Plain moves nothing"),
@@ -169,8 +169,8 @@ REFUSED = [
     ({"name": "x", "label": "adamw"}, "'adamw' is the label of the built-in"),
     ({"name": "Has Space"}, "'Has Space' cannot be written in a configuration"),
     ({"label": "8 ball"}, "'8_ball' cannot be written"),
-    ({"default_lr": 0}, "0 is no learning rate"),
-    ({"default_lr": float("nan")}, "nan is no learning rate"),
+    ({"default_lr": 0}, "0 is not a learning rate"),
+    ({"default_lr": float("nan")}, "nan is not a learning rate"),
     ({"options": (MOMENTUM, MOMENTUM)}, "'momentum' is given twice"),
     ({"options": (Option("lr", 0.1, doc=""),)}, "'lr' has its own meaning"),
     ({"options": (Option("class", 0.1, doc=""),)}, "'class' is not a valid"),

@@ -41,8 +41,7 @@ def ranks_of(
         if not names:
             raise ConfigError(
                 f"rank_pattern: {pattern!r} matches none of the {len(targets)} layers "
-                f"that get a LoRA; one of them is {targets[0]!r}, and * stands for any "
-                f"letters."
+                f"that get a LoRA, such as {targets[0]!r}; * matches any text."
             )
         found.update(dict.fromkeys(names, own))
     for name, own in found.items():

@@ -113,5 +113,5 @@ def _matches(pattern: str, layers: dict[str, nn.Module]) -> list[str]:
     example = near[0] if near else next(iter(layers), "none")
     raise ConfigError(
         f"layer_filter: {pattern!r} matches no layer; a layer's name is for example "
-        f"{example!r}, and * stands for any letters."
+        f"{example!r}, and * matches any text."
     )

@@ -68,5 +68,5 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(data) < len(pairs):
         names = [name for name, _ in pairs]
         double = next(name for name in names if names.count(name) > 1)
-        raise ConfigError(f"The key {double} stands twice in one object: keep one.")
+        raise ConfigError(f"The key {double} occurs twice in one object. Keep one.")
     return data

@@ -19,6 +19,7 @@ def rates_of(images: Sequence[CaptionedImage]) -> list[Fraction]:
     counts: dict[int, int] = {}
     concepts: dict[int, Concept] = {}
     for image in images:
+        # By identity, since a folder may be listed twice with equal settings.
         place = id(image.concept)
         counts[place] = counts.get(place, 0) + 1
         concepts[place] = image.concept
@@ -46,4 +47,6 @@ def _rate(concept: Concept, count: int) -> Fraction | None:
 def _or_as_many(rate: Fraction | None, others: Fraction | int, count: int) -> Fraction:
     if rate is not None:
         return rate
+    # As many visits as of all other images together; every image once if there are
+    # none.
     return Fraction(others) / count if others else Fraction(1)

@@ -69,6 +69,7 @@ class Buckets:
             return (square,)
         found = {square}
         area, step = self.resolution**2, self._step
+        # From width * height <= area and width <= max_aspect * height.
         longest = math.isqrt(int(area * self.max_aspect))
         for width in range(self.resolution // step * step, longest + 1, step):
             height = area // width // step * step
@@ -87,6 +88,8 @@ class Buckets:
         aspect = math.log(original[0] / original[1])
         size = min(
             self.sizes,
+            # Logarithms treat portrait and landscape alike; the larger bucket breaks
+            # ties.
             key=lambda s: (abs(math.log(s[0] / s[1]) - aspect), -s[0] * s[1]),
         )
         fits = size[0] <= original[0] and size[1] <= original[1]

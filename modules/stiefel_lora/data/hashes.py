@@ -43,6 +43,8 @@ class ContentHashes:
             digest = sha256(path)
         except OSError as error:
             raise UnreadableImage(error.strerror or str(error)) from error
+        # The stamp was taken before hashing: a file that changes meanwhile is hashed
+        # again.
         if time.time_ns() - state.st_mtime_ns > _SETTLED_NS:
             self._remember(str(path), (*stamp, digest))
         return digest

@@ -60,6 +60,8 @@ class TensorStore:
             ]
         except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
             return False
+        # A safetensors file is 8 bytes of length, the header, and the bytes of the
+        # tensors.
         return bool(ends) and size == 8 + length + max(ends)
 
     def discard(self, key: str) -> None:
@@ -88,6 +90,8 @@ class TensorStore:
             name: value.detach().cpu().contiguous() for name, value in tensors.items()
         }
         data = safetensors.torch.save(whole, {"checksum": _checksum(whole)})
+        # With the process id, since several runs may share the folder. Two writers of
+        # one key write the same content, so the last rename wins harmlessly.
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -105,6 +109,7 @@ class TensorStore:
 
 def _checksum(tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
+    # Sorted, so that the checksum does not depend on the order in the file.
     for name in sorted(tensors):
         digest.update(name.encode())
         digest.update(safetensors.torch.save({name: tensors[name]}))

@@ -113,11 +113,14 @@ class StockFamily(TrainableText):
 
     def _vae_on_device(self) -> Any:
         if self._vae is None:
+            # Always float32: SDXL's VAE overflows in float16.
             vae = self._source.load("vae", diffusers.AutoencoderKL, torch.float32)
             self._vae = vae.requires_grad_(False).eval().to(self.device)
         return self._vae
 
     def _pipeline(self, **parts: Any) -> Any:
+        # Missing parts must be passed as None: the constructors have no defaults for
+        # them.
         names = ("vae", self.component, *self.text_models, *self.tokenizers)
         return self.pipeline(**{**dict.fromkeys(names), **parts})
 
@@ -137,6 +140,7 @@ class StockFamily(TrainableText):
         self._vae = None
         self._release_text()
         if self.device.type == "cuda":
+            # Return the memory to the device, since the denoiser needs larger blocks.
             torch.cuda.empty_cache()
 
     def sample(self, request: SampleRequest) -> Image.Image:

@@ -65,6 +65,8 @@ class TrainableText:
             known: the same captions as encoded before training, stacked; with it, only
                 the trained encoders are run.
         """
+        # Outputs of frozen encoders do not change during training, so known ones are
+        # reused.
         parts = self.text_models if known is None else self.trained_text
         encoded = {
             part: {

@@ -90,6 +90,7 @@ def init_loi_(
     pairs = startable_pairs(source)
     if offset:
         _check_room(pairs)
+    # The probes overwrite the factors; an error must not leave them changed.
     before = [(p.up.detach().clone(), p.down.detach().clone()) for p in pairs]
     try:
         frames = _gradient_frames(pairs, backward, oversampling, power, seed)
@@ -122,6 +123,7 @@ def _gradient_frames(
         left = [_orthonormal(y) for y in probe.times(right)]
     frames = []
     for q, c in zip(left, probe.transposed_times(left), strict=True):
+        # Q^T G is small, so its SVD is cheap; U of G is Q times U of Q^T G.
         u, sigma, vh = thin_svd(c.mT)
         frames.append((q @ u, sigma, vh))
     return frames
@@ -144,6 +146,8 @@ class _Probe:
     def _slices(self, rows: list[Tensor], role: str) -> list[Tensor]:
         """Put rows into one factor and zero into the other, then read its gradient."""
         parts: list[list[Tensor]] = [[] for _ in self.pairs]
+        # A probe holds r rows, so k directions need several backward passes; layers
+        # with fewer directions pad with zeros.
         longest = max(
             -(-len(r) // p.rank) for r, p in zip(rows, self.pairs, strict=True)
         )

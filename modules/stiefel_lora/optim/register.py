@@ -105,7 +105,7 @@ def register(
 def _rule_of(cls: type) -> Rule:
     if not (isinstance(cls, type) and issubclass(cls, PairOptimizer)):
         raise OptionError(
-            f"register: {getattr(cls, '__name__', cls)} is no subclass of "
+            f"register: {getattr(cls, '__name__', cls)} is not a subclass of "
             "PairOptimizer. Derive it from stiefel_lora.PairOptimizer; any other "
             'optimizer class trains with {"name": "custom", "class": ...}.'
         )
@@ -144,7 +144,7 @@ def _check(entry: Method, cls: type, rule: Rule) -> None:
         )
     if not (isinstance(entry.default_lr, int | float) and 0 < entry.default_lr < 1e3):
         raise OptionError(
-            f"default_lr: {entry.default_lr!r} is no learning rate. Write a number "
+            f"default_lr: {entry.default_lr!r} is not a learning rate. Write a number "
             "above 0."
         )
     if "__init__" in cls.__dict__ and not hasattr(cls.__init__, "__signature__"):

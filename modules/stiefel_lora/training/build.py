@@ -185,6 +185,7 @@ def add_text_loras(
     if not targets:
         return denoiser
     whole = nn.ModuleDict({family.component: denoiser})
+    # Each part has its own seed: equal layers must not start from equal factors.
     for number, (part, layers) in enumerate(targets.items(), start=1):
         encoder = family.text_encoder(part)
         add_lora(
@@ -235,9 +236,12 @@ def make_optimizer(
         for part in ((family.component, *rates) if rates else ())
     ]
     if config.optimizer.name != "custom":
+        # A model rather than its parameters where possible: names identify pairs, and
+        # alpha is visible.
         source = groups or model
         return create_optimizer(config.optimizer.name, source, lr=rate, **options)
     for group in groups:
+        # Optimizers of other packages do not accept names.
         group["params"] = [parameter for _, parameter in group["params"]]
     kind = config.optimizer.load()  # type: ignore[attr-defined]
     path = config.optimizer.class_path  # type: ignore[attr-defined]

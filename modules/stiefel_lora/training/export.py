@@ -125,6 +125,7 @@ class LoraWriter:
         """Effective updates; subtracting a start costs rank, not accuracy."""
         state, config = self._state, self._config
         model, component = state.model, state.component
+        # Only LOI has a second adapter to subtract, which doubles the rank.
         if config.lora_init != "loi":
             return lora_weights(model, component, state.pairs)
         weights = lora_weights(model, component, state.effective_update().pairs)

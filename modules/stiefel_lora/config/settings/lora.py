@@ -24,7 +24,7 @@ class LoraSettings(StrictModel):
     layer_filter: tuple[Annotated[str, Field(min_length=1)], ...] = setting(
         (), label="Layer filter"
     )
-    """Replaces the preset: full names of layers, with * for any characters, such as
+    """Replaces the preset: full names of layers, with * for any text, such as
     *.attn2.to_k, or parts of names. An entry that matches no layer is an error."""
 
     train_text_encoder: Flag = setting(False, label="Train text encoder")
@@ -52,7 +52,7 @@ class LoraSettings(StrictModel):
         Annotated[str, Field(min_length=1)], Annotated[Count, Field(ge=1, le=4096)]
     ] = setting(default_factory=dict, label="Rank pattern")
     """Layers with a different rank, such as {"mid_block.*": 32}: full names, with * for
-    any characters, or parts of names; the last match counts. alpha follows the rank. An
+    any text, or parts of names; the last match counts. alpha follows the rank. An
     entry that matches no layer is an error."""
 
     conv_rank: Annotated[Count, Field(ge=1, le=4096)] | None = setting(
@@ -67,8 +67,8 @@ class LoraSettings(StrictModel):
         label="LoRA alpha",
         unset_means="the rank",
     )
-    """Scale of the LoRA, which is multiplied by alpha / rank. Stiefel LoRA needs alpha
-    equal to the rank."""
+    """The LoRA is multiplied by alpha / rank. Stiefel LoRA needs alpha equal to the
+    rank."""
 
     use_dora: Flag = setting(False, label="Decompose weights (DoRA)")
     """Also train the magnitude of every row of the adapted weights (DoRA). Slower,

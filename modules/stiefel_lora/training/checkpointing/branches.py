@@ -48,6 +48,8 @@ class Branch:
         for (name, last), (others_name, others_last) in zip(
             mine, (*other.parents, (other.name, step)), strict=False
         ):
+            # Branches are compared from the oldest; they share steps up to the first
+            # difference.
             if name != others_name:
                 break
             shared = min(last, others_last)
@@ -112,6 +114,7 @@ def move_aside(
     """
     # Read before anything is marked as abandoned.
     files = list(_files_after(folder, shared))
+    # A run may be resumed from the same step several times; nothing is overwritten.
     target = _free_name(folder.abandoned / f"after-step-{step}")
     moved = []
     try:

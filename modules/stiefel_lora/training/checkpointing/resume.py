@@ -46,6 +46,7 @@ def find_run(config: TrainConfig, resume: str | Path) -> tuple[RunFolder, Path |
             f"folder step-N in its checkpoints."
         )
     path = Path(resume).resolve()
+    # Only a checkpoint has this file; a run folder has its checkpoints below it.
     if (path / "state.json").is_file():
         return _run_of(path), path
     _refuse_abandoned(path)
@@ -100,6 +101,7 @@ def read_latest(folder: RunFolder) -> tuple[Path, Checkpoint]:
         CheckpointError: there is none.
     """
     error = CheckpointError(f"The checkpoints in {folder.root} are gone.")
+    # Checkpoints are written atomically, but disks fail: fall back to older ones.
     for path in reversed(list_checkpoints(folder.checkpoints)):
         try:
             return path, load_checkpoint(path)

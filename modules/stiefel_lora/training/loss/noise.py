@@ -50,6 +50,7 @@ class NoiseSource:
 
     def draw(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """Noise like ``latents`` (float32) and ``(batch,)`` timesteps, on the CPU."""
+        # The order of these draws is fixed: changing it changes the noise of every run.
         noise = torch.randn(latents.shape, generator=self._generator)
         places = self._places.draw(latents, self._generator)
         if self._offset_weight:

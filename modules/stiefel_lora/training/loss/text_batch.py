@@ -21,6 +21,7 @@ def batch_with_text(
     batch = images.batch(visits)
     batch = {name: value.to(family.device) for name, value in batch.items()}
     if family.trained_text:
+        # If all encoders are trained, no caption was cached.
         known = batch if images.encodes_text else None
         batch |= family.encode_captions(images.captions(visits), known)
     return batch

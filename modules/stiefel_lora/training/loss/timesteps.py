@@ -104,6 +104,7 @@ def _uniform(draw: PlaceDraw, count: int, generator: Generator) -> Tensor:
 
 
 def _logit_normal(draw: PlaceDraw, count: int, generator: Generator) -> Tensor:
+    # In float64, so that places near 1 do not round to 1.
     normal = torch.randn(count, generator=generator, dtype=torch.float64)
     return (draw.bias + abs(1 + draw.weight) * normal).sigmoid()
 
@@ -136,6 +137,7 @@ def _middles() -> Tensor:
 def _from_density(density: Tensor, count: int, generator: Generator) -> Tensor:
     # With extreme settings the density may underflow to 0; all levels are then equal.
     density = density if density.sum() > 0 else torch.ones_like(density)
+    # Piecewise constant density: a random cell, then a uniform place within it.
     cell = torch.multinomial(density, count, replacement=True, generator=generator)
     within = torch.rand(count, generator=generator, dtype=torch.float64)
     return (cell.double() + within) / _CELLS
