@@ -17,7 +17,9 @@ import math
 import statistics
 from typing import Any
 
-from demo_runs import Rows, run_or_report, swept_rates, train_demo
+from demo_runs import Rows, run_or_report, train_demo
+
+from stiefel_lora.jobs.comparison import swept_rates
 
 RANKS = (16, 64)
 STEPS = 120

@@ -31,7 +31,6 @@ __all__ = [
     "run_missing",
     "run_or_report",
     "stable_ranks",
-    "swept_rates",
     "train_demo",
 ]
 
@@ -176,31 +175,3 @@ def stable_ranks(events: Path) -> list[float]:
     lines = [json.loads(line) for line in events.read_text("utf-8").splitlines()]
     last = [line["values"] for line in lines if line["type"] == "ranks"][-1]
     return [value for tag, value in last.items() if tag.startswith("stable_rank.")]
-
-
-def swept_rates(
-    center: float,
-    factor: float,
-    widest: int,
-    loss: Callable[[float], float],
-    first: int = 3,
-) -> list[float]:
-    """The first rates, and more on the side where the best so far lies at the edge.
-
-    Args:
-        center: the middle one of the first.
-        factor: ratio of neighbors.
-        widest: rates at most; a best rate still at the edge is to be reported as such.
-        loss: of a rate, NaN while it is not known.
-        first: rates to begin with, an odd number.
-    """
-    low, high = -(first // 2), first // 2 + 1
-    while True:
-        rates = [float(f"{center * factor**e:.3g}") for e in range(low, high)]
-        losses = [loss(rate) for rate in rates]
-        if high - low >= widest or any(math.isnan(value) for value in losses):
-            return rates
-        best = losses.index(min(losses))
-        if 0 < best < len(rates) - 1:
-            return rates
-        low, high = (low - 1, high) if best == 0 else (low, high + 1)

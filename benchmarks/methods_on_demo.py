@@ -14,7 +14,9 @@ import dataclasses
 import math
 from typing import Any
 
-from demo_runs import Rows, run_or_report, swept_rates, train_demo
+from demo_runs import Rows, run_or_report, train_demo
+
+from stiefel_lora.jobs.comparison import swept_rates
 
 RANK, STEPS, SEED = 16, 200, 1
 RATE_STEP, WIDEST = 3.0, 5

@@ -8,8 +8,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from demo_runs import Rows, swept_rates
+from demo_runs import Rows
 from one_run import NUMERICS, Method, Run
+
+from stiefel_lora.jobs.comparison import swept_rates
 
 __all__ = ["ADAMW", "BASES", "PRODUCT", "SEEDS", "STAGES", "Cell", "Stage"]
 

@@ -10,10 +10,9 @@ from collections.abc import Iterator, Mapping
 from demo_runs import Rows
 from stages import SEEDS, Cell, Stage
 
-__all__ = ["fill_page", "paired_interval", "report"]
+from stiefel_lora.jobs.comparison_table import paired_interval
 
-# Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom.
-T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+__all__ = ["fill_page", "paired_interval", "report"]
 
 
 def fill_page(text: str, stages: Mapping[str, Stage], done: Rows) -> str:
@@ -122,11 +121,3 @@ def _interval_text(differences: list[float]) -> Iterator[str]:
         return
     low, high = paired_interval(differences)
     yield f"({low:+.2f} to {high:+.2f})"
-
-
-def paired_interval(differences: list[float]) -> tuple[float, float]:
-    """95 % interval of the mean of paired differences, by Student's t."""
-    count = len(differences)
-    middle = statistics.fmean(differences)
-    half = T_95[count - 2] * statistics.stdev(differences) / count**0.5
-    return middle - half, middle + half

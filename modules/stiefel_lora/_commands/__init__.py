@@ -18,6 +18,7 @@ from .hosts import onetrainer
 from .lora import app as lora
 from .pictures import scan
 from .queue import app as queue
+from .study import study
 from .tell import tell
 from .training import OptionalValue, train
 from .validate import validate
@@ -39,6 +40,7 @@ app.command()(validate)
 app.command()(scan)
 app.command()(ui)
 app.command()(batch)
+app.command()(study)
 app.add_typer(queue, name="queue")
 app.add_typer(lora, name="lora")
 app.command()(presets)

@@ -201,7 +201,8 @@ class Run:
                 loop.run()
             result = self._finish(loop, monitor, writer, clock)
         except Exception as error:
-            self.sink.event("error", loop.step, {"message": str(error)})
+            kind = type(error).__name__
+            self.sink.event("error", loop.step, {"message": str(error), "kind": kind})
             raise
         finally:
             self.close()

@@ -1,0 +1,116 @@
+"""``study``: which optimizer makes the better LoRA of these images."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ._shared import (
+    FAILURE,
+    INTERRUPTED,
+    ConfigArgument,
+    PluginOption,
+    SetOption,
+    sentences,
+)
+from .batch import DevicesOption, JobsOption
+
+if TYPE_CHECKING:
+    from ..jobs.study_runs import Study
+
+__all__ = ["study"]
+
+
+def study(
+    config: ConfigArgument,
+    optimizers: Annotated[
+        str,
+        typer.Option(
+            metavar="A,B,...",
+            help="Optimizers to compare; the first is the baseline.",
+        ),
+    ] = "adamw,stiefel_lora",
+    rates: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|R1,R2,...",
+            help="Learning rates for every optimizer. auto: five around its usual "
+            "rate, and more while the best one is at the end.",
+        ),
+    ] = "auto",
+    seeds: Annotated[
+        int,
+        typer.Option(min=1, max=10, help="Runs of each optimizer at its best rate."),
+    ] = 3,
+    overrides: SetOption = None,
+    jobs: JobsOption = None,
+    devices: DevicesOption = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder of the table, the page and the logs. Default: a folder "
+            "beside the runs, the same for the same command.",
+            show_default=False,
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the first runs, start none.")
+    ] = False,
+    plugins: PluginOption = None,
+) -> None:
+    """Compare optimizers on your images: rates swept, several seeds, one table."""
+    with sentences():
+        from ..jobs.slots import parse_slots
+        from ..jobs.study_runs import make_study
+
+        slots = parse_slots(jobs, devices)
+        found = make_study(
+            config, optimizers, rates, seeds, overrides or (), plugins or ()
+        )
+        folder = folder or found.folder
+        for remark in found.remarks:
+            typer.echo(f"Remark: {remark}", err=True)
+        if dry_run:
+            _list(found, folder)
+            return
+        raise typer.Exit(_run(found, folder, slots))
+
+
+def _list(found: Study, folder: Path) -> None:
+    contests = found.comparison.wanted({})
+    for contest in contests:
+        typer.echo(found.plan(contest).config.run_dir)
+    more = (len(found.comparison.seeds) - 1) * len(found.comparison.usual)
+    typer.echo(
+        f"{len(contests)} runs for the learning rates, then {more} with other seeds; "
+        f"results go to {folder}."
+    )
+
+
+def _run(found: Study, folder: Path, slots: list[str]) -> int:
+    from ..files.atomic import atomic_write
+    from ..jobs.comparison_table import as_json, markdown, rows_of
+    from ..jobs.report import write_report
+
+    outcome = found.run(folder, slots)
+    rows = rows_of(found.comparison, outcome.known)
+    text = markdown(rows)
+    _, page = write_report(folder, outcome.jobs, folder.name)
+    for name, content in (
+        ("study.md", text),
+        ("study.json", json.dumps(as_json(rows), indent=1) + "\n"),
+    ):
+        with atomic_write(folder / name) as part:
+            part.write_text(content, "utf-8")
+    typer.echo(text)
+    typer.echo(f"Table: {folder / 'study.md'}; page of all runs: {page}")
+    for job in outcome.failed:
+        typer.echo(f"{job.name}: {job.state.value}. {job.message}", err=True)
+    if outcome.interrupted:
+        typer.echo("The same command resumes the study.", err=True)
+        return INTERRUPTED
+    return FAILURE if outcome.failed else 0

@@ -1,0 +1,156 @@
+"""The runs that compare optimizers fairly on a user's own images.
+
+Every optimizer sweeps learning rates with the first seed: a ladder around its usual
+rate, extended until the best one is not at its end. At its best rate it then trains
+with the other seeds. Rates are chosen on one half of the validation images and losses
+are reported on the other, so that an optimizer gains nothing from a longer search.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..runs.events import current_events
+from ..runs.run_folder import RunFolder
+from .evidence import is_finished
+
+__all__ = ["DIVERGED", "Comparison", "Contest", "Losses", "losses_of", "swept_rates"]
+
+# Ratio of neighboring rates, rates to begin with, and rates at most.
+LADDER, FIRST, WIDEST = 2.0, 5, 7
+
+
+@dataclasses.dataclass(frozen=True)
+class Losses:
+    """Final losses of a run on the two halves of the validation images."""
+
+    choose: float
+    report: float
+    effective_rank: float | None = None
+    seconds: float = 0.0
+
+
+DIVERGED = Losses(math.inf, math.inf)
+
+
+@dataclasses.dataclass(frozen=True)
+class Contest:
+    """One training: an optimizer at a rate with a seed."""
+
+    optimizer: str
+    rate: float
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Suffix of the run's name."""
+        return f"{self.optimizer}-lr_{self.rate:g}-seed_{self.seed}"
+
+
+Known = Mapping[Contest, Losses]
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Optimizers, their rates and the seeds; the first optimizer is the baseline."""
+
+    usual: Mapping[str, float]
+    """Optimizer -> its usual learning rate, the middle of the first ladder."""
+
+    seeds: Sequence[int]
+    rates: Sequence[float] | None = None
+    """Rates for every optimizer; None: the ladder."""
+
+    def sweep(self, optimizer: str, known: Known) -> list[float]:
+        """Rates of an optimizer as far as the losses so far decide them."""
+        if self.rates is not None:
+            return sorted(self.rates)
+
+        def chosen_on(rate: float) -> float:
+            found = known.get(Contest(optimizer, rate, self.seeds[0]))
+            return math.nan if found is None else found.choose
+
+        return swept_rates(self.usual[optimizer], LADDER, WIDEST, chosen_on, FIRST)
+
+    def best(self, optimizer: str, known: Known) -> float | None:
+        """The rate of the lowest loss; None while the sweep is not complete."""
+        found = {
+            rate: known.get(Contest(optimizer, rate, self.seeds[0]))
+            for rate in self.sweep(optimizer, known)
+        }
+        losses = {rate: loss.choose for rate, loss in found.items() if loss is not None}
+        if len(losses) < len(found) or math.isinf(min(losses.values())):
+            return None
+        return min(losses, key=losses.__getitem__)
+
+    def wanted(self, known: Known) -> list[Contest]:
+        """All runs that are known to be needed by now, finished ones among them."""
+        return list(dict.fromkeys(self._wanted(known)))
+
+    def _wanted(self, known: Known) -> Iterator[Contest]:
+        for optimizer in self.usual:
+            for rate in self.sweep(optimizer, known):
+                yield Contest(optimizer, rate, self.seeds[0])
+        for seed in self.seeds[1:]:
+            for optimizer in self.usual:
+                rate = self.best(optimizer, known)
+                if rate is not None:
+                    yield Contest(optimizer, rate, seed)
+
+
+def swept_rates(
+    center: float,
+    factor: float,
+    widest: int,
+    loss: Callable[[float], float],
+    first: int = 3,
+) -> list[float]:
+    """The first rates, and more on the side where the best so far lies at the edge.
+
+    Args:
+        center: the middle one of the first.
+        factor: ratio of neighbors.
+        widest: rates at most; a best rate still at the edge is to be reported as such.
+        loss: of a rate, NaN while it is not known.
+        first: rates to begin with, an odd number.
+    """
+    low, high = -(first // 2), first // 2 + 1
+    while True:
+        rates = [float(f"{center * factor**e:.3g}") for e in range(low, high)]
+        losses = [loss(rate) for rate in rates]
+        if high - low >= widest or any(math.isnan(value) for value in losses):
+            return rates
+        best = losses.index(min(losses))
+        if 0 < best < len(rates) - 1:
+            return rates
+        low, high = (low - 1, high) if best == 0 else (low, high + 1)
+
+
+def losses_of(run_dir: Path, steps: int) -> Losses | None:
+    """Read the final losses of a run; None where it has not ended, or failed.
+
+    A run that ended with NaN or infinity is ``DIVERGED``, which is a result too.
+    """
+    folder = RunFolder(run_dir)
+    found: dict[str, Any] = {}
+    for event in current_events(folder.events_file):
+        found[event["type"]] = event["values"]
+    if not is_finished(folder, steps):
+        error = found.get("error", {}).get("kind")
+        return DIVERGED if error == "NonFiniteError" else None
+    by_image = found.get("validation_images", {}).get("loss", [])
+    if None in by_image:
+        return DIVERGED
+    if len(by_image) < 2:
+        return None
+    choose, report = by_image[0::2], by_image[1::2]
+    return Losses(
+        math.fsum(choose) / len(choose),
+        math.fsum(report) / len(report),
+        found["end"].get("mean_effective_rank"),
+        found["end"].get("wall_seconds", 0.0),
+    )

@@ -1,0 +1,147 @@
+"""The result of a comparison as a table for people and as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from .comparison import Comparison, Contest, Losses
+
+__all__ = ["Row", "as_json", "markdown", "paired_interval", "rows_of"]
+
+# Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom.
+T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+
+HEADS = (
+    "optimizer",
+    "rates",
+    "best rate",
+    "seeds",
+    "final loss (min-max)",
+    "against the first",
+    "effective rank",
+    "time of a run",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One optimizer at its best rate."""
+
+    optimizer: str
+    rates: Sequence[float]
+    rate: float | None
+    at_edge: bool
+    """The best rate is the lowest or highest that was tried."""
+
+    losses: Mapping[int, Losses]
+    """By seed."""
+
+    differences: Sequence[float]
+    """From the baseline with the same seed, in percent; empty for the baseline."""
+
+
+def rows_of(comparison: Comparison, known: Mapping[Contest, Losses]) -> list[Row]:
+    """One row for each optimizer, in the order of the comparison."""
+    baseline: Mapping[int, Losses] | None = None
+    found = []
+    for optimizer in comparison.usual:
+        rates = comparison.sweep(optimizer, known)
+        rate = comparison.best(optimizer, known)
+        losses = {
+            seed: known[contest]
+            for seed in comparison.seeds
+            if rate is not None and (contest := Contest(optimizer, rate, seed)) in known
+        }
+        shared = [seed for seed in losses if seed in (baseline or {})]
+        differences = [
+            100 * (losses[seed].report / baseline[seed].report - 1)
+            for seed in shared
+            if baseline is not None and math.isfinite(baseline[seed].report)
+        ]
+        found.append(
+            Row(
+                optimizer,
+                rates,
+                rate,
+                rate in (min(rates), max(rates)),
+                losses,
+                differences,
+            )
+        )
+        baseline = losses if baseline is None else baseline
+    return found
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The table as Markdown, with what it means below it."""
+    lines = [
+        f"| {' | '.join(HEADS)} |",
+        f"|{'---|' * len(HEADS)}",
+        *(f"| {' | '.join(cells(row))} |" for row in rows),
+        "",
+        "Loss on the half of the validation images that no rate was chosen on; lower "
+        "is better. Against the first: mean of the differences of runs with the same "
+        "seed, and its 95 % interval; one that holds 0 decides nothing.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def cells(row: Row) -> Iterator[str]:
+    """The cells of one line."""
+    yield row.optimizer
+    yield str(len(row.rates))
+    if row.rate is None or not row.losses:
+        yield from ("none: every rate diverged", "0", "-", "-", "-", "-")
+        return
+    yield f"{row.rate:g}{' (edge)' if row.at_edge else ''}"
+    yield str(len(row.losses))
+    finals = [loss.report for loss in row.losses.values()]
+    middle = statistics.fmean(finals)
+    yield f"{middle:.4f} ({min(finals):.4f}-{max(finals):.4f})"
+    yield " ".join(_interval(row.differences)) if row.differences else "-"
+    ranks = [
+        loss.effective_rank
+        for loss in row.losses.values()
+        if loss.effective_rank is not None
+    ]
+    yield f"{statistics.fmean(ranks):.1f}" if ranks else "-"
+    yield f"{statistics.fmean(loss.seconds for loss in row.losses.values()):.0f} s"
+
+
+def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """The same as data; infinity, of a run that diverged, as null."""
+    return [
+        {
+            "optimizer": row.optimizer,
+            "rates": list(row.rates),
+            "best_rate": row.rate,
+            "at_edge": row.at_edge,
+            "loss_by_seed": {
+                str(seed): loss.report if math.isfinite(loss.report) else None
+                for seed, loss in row.losses.items()
+            },
+            "percent_against_first": list(row.differences),
+        }
+        for row in rows
+    ]
+
+
+def paired_interval(differences: Sequence[float]) -> tuple[float, float]:
+    """95 % interval of the mean of 2 to 10 paired differences, by Student's t."""
+    count = len(differences)
+    middle = statistics.fmean(differences)
+    half = T_95[count - 2] * statistics.stdev(differences) / count**0.5
+    return middle - half, middle + half
+
+
+def _interval(differences: Sequence[float]) -> Iterator[str]:
+    yield f"{statistics.fmean(differences):+.2f} %"
+    if len(differences) < 2:
+        yield "(one seed decides nothing)"
+    elif math.isfinite(sum(differences)):
+        low, high = paired_interval(differences)
+        yield f"({low:+.2f} to {high:+.2f})"
