@@ -189,6 +189,20 @@ STAGES = {
             *_cells(MOMENTA, (16, 64), 120, "large", rates=3),
         ),
     ),
+    "low_momentum": Stage(
+        "Hardly any momentum",
+        ADAMW,
+        _cells(
+            (
+                _trial("momentum 0.4", momentum=0.4, rate=2e-2),
+                _trial("momentum 0", momentum=0.0, rate=2e-2),
+            ),
+            (16, 64),
+            120,
+            "large",
+            rates=3,
+        ),
+    ),
     "trials": Stage(
         "Trials of the product's step",
         PRODUCT,
