@@ -84,3 +84,30 @@ def test_parameters_outside_pairs_take_the_declared_adamw(rule, options, expecte
     name = _registered(rule, options)
     found = _moved(lambda model: create_optimizer(name, model))
     assert torch.equal(found, _by_torch(**expected))
+
+
+@pytest.mark.parametrize("saved_by", ["ours", "foreach"])
+def test_adamw_is_the_fused_one_of_torch_to_the_bit(saved_by):
+    """A state that torch's foreach kernels saved continues in the fused one."""
+    results = []
+    for fused in (True, False):
+        model, batch = LoraNet(), task()
+        params = [p for p in model.parameters() if p.requires_grad]
+        options = {"lr": 1e-2, "weight_decay": 0.1}
+        optimizer = torch.optim.AdamW(params, foreach=True, **options)
+        for step in range(6):
+            if step == 3 or (step == 0 and saved_by == "ours"):
+                saved = optimizer.state_dict()
+                if fused:
+                    optimizer = torch.optim.AdamW(params, fused=True, **options)
+                    for group in saved["param_groups"]:
+                        group |= {"fused": True, "foreach": None}
+                else:
+                    optimizer = create_optimizer("adamw", params, **options)
+                if step:
+                    optimizer.load_state_dict(saved)
+            backward(model, batch)
+            optimizer.step()
+        results.append([parameter.detach() for parameter in params])
+    for one, other in zip(*results, strict=True):
+        assert torch.equal(one, other)

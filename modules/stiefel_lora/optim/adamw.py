@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from ..methods import check_options, method
-from .engine.adamw_step import ADAMW_STATE, adamw_step
+from .engine.adamw_step import adamw_step
 from .engine.refusals import check_lr
 from .engine.saved_state import check_shapes, check_state, keep_dtypes
+from .engine.stacking import bucketed
 from .groups import Source, check_group, named_groups, spare_magnitudes
 from .lora_optimizer import LoraOptimizer
 from .pairs import odd_ones
@@ -94,9 +95,10 @@ class SeparateBetas(LoraOptimizer):
 
 
 class AdamW(SeparateBetas, torch.optim.AdamW):
-    """Torch's AdamW, identical to the bit, with separate ``beta1`` and ``beta2``.
+    """Torch's fused AdamW, identical to the bit, with separate ``beta1`` and ``beta2``.
 
-    Float16 parameters have float32 moments, unlike in torch, where steps overflow.
+    Where torch has no fused kernel, its foreach one. Float16 parameters have float32
+    moments, unlike in torch, where steps overflow.
     """
 
     method = "adamw"
@@ -108,21 +110,10 @@ class AdamW(SeparateBetas, torch.optim.AdamW):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        held: list[tuple[Tensor, Tensor]] = []
         for group in self.param_groups:
-            halves = [p for p in group["params"] if p.dtype == torch.float16]
-            halves = [p for p in halves if p.grad is not None]
-            self._step_halves(group, halves)
-            held += [(p, p.grad) for p in halves]
-        for param, _ in held:
-            param.grad = None
-        self._follow_casts()
-        # If torch.optim.AdamW itself was used before, its step calls the hooks again;
-        # they have already been called and must run once per step.
-        base: Any = torch.optim.AdamW.step
-        (base.__wrapped__ if getattr(base, "hooked", False) else base)(self)
-        for param, gradient in held:
-            param.grad = gradient
+            trained = [p for p in group["params"] if p.grad is not None]
+            for params in bucketed(trained, lambda p: (p.device, p.dtype)):
+                self._step_alike(group, params)
         return loss
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -135,9 +126,8 @@ class AdamW(SeparateBetas, torch.optim.AdamW):
         groups = self.param_groups
         keep_dtypes(self.state, state_dict, groups, lambda p: p.dtype == torch.float16)
 
-    def _step_halves(self, group: dict[str, Any], params: list[Tensor]) -> None:
-        if not params:
-            return
+    def _step_alike(self, group: dict[str, Any], params: list[Tensor]) -> None:
+        """Step parameters of one device and dtype."""
         beta1, beta2 = group["betas"]
         adamw_step(
             params,
@@ -151,10 +141,3 @@ class AdamW(SeparateBetas, torch.optim.AdamW):
             },
             lr=group["lr"],
         )
-
-    def _follow_casts(self) -> None:
-        """Cast moments to the dtype of parameters that were cast between steps."""
-        for param, state in self.state.items():
-            for key in ADAMW_STATE[1:]:
-                if key in state and param.dtype not in (state[key].dtype, torch.half):
-                    state[key] = state[key].to(param.dtype)
