@@ -64,7 +64,7 @@ def adamw_moved(batch: FactorBatch, name: str, gradient: Tensor) -> Tensor:
 
 
 def _fuses(batch: FactorBatch) -> bool:
-    """Whether torch's fused kernel can take the step: one number for all factors."""
+    """Return whether torch's fused kernel applies: one number for all factors."""
     names = ("beta1", "beta2", "eps")
     numbers = [batch.step, *(batch.numbers[name] for name in names)]
     on_cpu = batch.point.device.type == "cpu"

@@ -65,7 +65,7 @@ _LONGEST_CROSS = 4.0
 class RiteFactor(FactorRule):
     """One factor, transposed for A; B owns the r x r states of both."""
 
-    looks_state = False
+    look_changes_state = False
     moves_state = True
 
     def __init__(self, role: Role) -> None:

@@ -250,7 +250,7 @@ class PairOptimizer(LoraOptimizer):
         ]
 
     def _measures(self, member: Member) -> bool:
-        """Whether a stacked pair is measured; solvers measure after the first pass."""
+        """Return whether a stacked pair is measured; solvers do it later."""
         alone = self.rule.solver(member.choices) is None
         return alone and self.rule.measures(member.up_group)
 

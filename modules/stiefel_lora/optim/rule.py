@@ -269,13 +269,13 @@ class FactorBatch:
 class FactorRule:
     """The mathematics of one factor, in two passes."""
 
-    looks: bool = True
+    has_look: bool = True
     """Whether there is a first pass; without it, :meth:`move` updates the state."""
 
-    looks_state: bool = True
+    look_changes_state: bool = True
     """Whether :meth:`look` changes the state."""
 
-    looks_move: bool = False
+    look_moves: bool = False
     """Whether :meth:`look` already replaces the point, which :meth:`move` then gets."""
 
     moves_state: bool = False

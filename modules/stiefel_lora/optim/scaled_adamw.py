@@ -35,7 +35,7 @@ __all__ = ["ScaledAdamW"]
 class ScaledUp(FactorRule):
     """B: its Gram matrix, then AdamW on its gradient over A's."""
 
-    looks_state = False
+    look_changes_state = False
     moves_state = True
 
     def look(self, batch: FactorBatch) -> Core:
@@ -50,7 +50,7 @@ class ScaledUp(FactorRule):
 class ScaledDown(FactorRule):
     """A, likewise."""
 
-    looks_state = False
+    look_changes_state = False
     moves_state = True
 
     def look(self, batch: FactorBatch) -> Core:

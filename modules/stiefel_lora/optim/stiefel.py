@@ -265,7 +265,7 @@ class SignDown(FactorRule):
     """A-rule "sign": entries of size 0.2 lr, the RMS of a typical AdamW step."""
 
     # Entries do not depend on one another.
-    looks = False
+    has_look = False
 
     def move(self, batch: FactorBatch, core: Core) -> None:
         """A <- (1 - decay) A - 0.2 lr sign(m)."""

@@ -60,7 +60,7 @@ def column(values: Sequence[float | Tensor], like: Tensor) -> Tensor:
 
 
 def seen(tensors: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
-    """Stack K tensors to be read; a single one that lies in order is not copied."""
+    """Stack K tensors to be read; a single contiguous one is not copied."""
     if len(tensors) == 1:
         return tensors[0].detach().flatten(1).unsqueeze(0).to(dtype).contiguous()
     return gather(tensors, dtype)
@@ -75,7 +75,7 @@ def scatter(stacked: Tensor, tensors: Sequence[Tensor]) -> None:
     """Copy the K slices of a stack back into their tensors, in place."""
     if len(tensors) == 1:
         tensor, part = tensors[0], stacked[0].view(tensors[0].shape)
-        # Where it was seen in place and written into there is nothing to copy.
+        # Nothing to copy if it was used and written in place.
         if part.data_ptr() != tensor.data_ptr() or part.dtype != tensor.dtype:
             tensor.copy_(part)
         return

@@ -119,7 +119,7 @@ def _measure(seen: Sequence[_Round], rule: Rule) -> Tensor:
             usable = torch.stack(flags).view(-1, 1, 1)
             part = torch.where(usable, part, 0.0)
         part = part.sum(0, keepdim=True)
-        # On the device: reading the sum would wait for it once a step.
+        # The sum stays on the device: reading it would synchronize once a step.
         total = part if total is None else total + part.to(total)
     assert total is not None
     return total

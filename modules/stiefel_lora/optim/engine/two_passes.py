@@ -147,7 +147,7 @@ def step_factors(state: State, factors: Sequence[Factor], rule: Rule) -> None:
         keep = len(together) == 1 or not layout_of(tensor).together
         with full_precision(tensor.device.type):
             for chunk in together:
-                if chunk.rule.looks:
+                if chunk.rule.has_look:
                     look_at(state, chunk, rule, keep)
             _solve(together)
             for chunk in together:
@@ -217,9 +217,9 @@ def look_at(
             name: torch.where(chunk.usable, matrix, 0.0)
             for name, matrix in chunk.core.items()
         }
-    if not keep and chunk.rule.looks_move:
+    if not keep and chunk.rule.look_moves:
         _write_point(state, chunk, _kept(chunk, batch.point, chunk.point))
-    if chunk.rule.looks_state and not (keep and chunk.rule.moves_state):
+    if chunk.rule.look_changes_state and not (keep and chunk.rule.moves_state):
         _write_state(state, chunk, batch)
     if keep:
         chunk.batch = batch
@@ -255,7 +255,7 @@ def move_chunk(state: State, chunk: Chunk, rule: Rule, width: float = 0.0) -> No
     chunk.before = chunk.before if kept else dict(batch.state)
     chunk.rule.move(batch, chunk.core)
     _write_point(state, chunk, _kept(chunk, batch.point, point))
-    if chunk.rule.moves_state or not chunk.rule.looks:
+    if chunk.rule.moves_state or not chunk.rule.has_look:
         _write_state(state, chunk, batch)
 
 
