@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from helpers.lora_files import SPELLINGS, dense_of, make, write
 from stiefel_lora import _commands
 from stiefel_lora.files import Check, LoraFile, convert_lora, verify_lora
+from stiefel_lora.files.tools.diffusers_loading import unexpected_keys
 from stiefel_lora.files.tools.key_lists import load_by_list
 
 ALIKE = {"ranks": (4, 4, 4), "alphas": (2.0, 2.0, 2.0)}
@@ -174,3 +175,30 @@ def test_a_sentence():
     refused = Check("X 1", 3, 0.0, problem="No.")
     assert refused.sentence() == "X 1: refuses the file: No."
     assert not refused.is_right
+
+
+def test_keys_that_diffusers_does_not_expect_are_counted():
+    keys = [f"unet.block.{n}.lora_A.weight" for n in range(5)]
+    line = "Loading adapter weights from state_dict led to unexpected keys found in "
+    line += f"the model: {', '.join(keys)}. "
+    assert unexpected_keys(line) == keys
+    assert unexpected_keys(f"unexpected keys: {keys!r}.") == keys
+    assert unexpected_keys("Unexpected keys") == ["Unexpected keys"]
+    assert unexpected_keys("another warning: x") == []
+    check = Check("diffusers", 5, 0.0, unused=tuple(unexpected_keys(line)))
+    assert check.sentence().endswith(f"unused: {keys[0]}, {keys[1]} and 3 more.")
+
+
+def test_layers_that_a_model_does_not_have_are_named_by_diffusers(tmp_path):
+    # The table of names has room for more blocks than the model has.
+    block = "unet.down_blocks.1.attentions.0.transformer_blocks"
+    tensors = make("PEFT") | {
+        f"{block}.{n}.attn1.to_q.lora_{x}.weight": torch.ones(2, 2)
+        for n in (6, 7, 8)
+        for x in "AB"
+    }
+    file = write(tmp_path / "a.safetensors", tensors)
+    (check,) = [c for c in verify_lora(file) if c.program.startswith("diffusers")]
+    assert len(check.unused) == 6
+    assert all("attn1.to_q.lora_" in key for key in check.unused)
+    assert len(check.sentence()) < 500

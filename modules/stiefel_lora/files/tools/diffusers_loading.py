@@ -29,6 +29,7 @@ __all__ = [
     "hollow_layer",
     "injected_factors",
     "load_by_diffusers",
+    "unexpected_keys",
 ]
 
 DIFFUSERS = (
@@ -83,7 +84,12 @@ def load_by_diffusers(
 
 
 def _loaded(file: LoraFile) -> tuple[Mapping[str, LoraFactors], tuple[str, ...]]:
-    pipeline = _pipeline(str(file.family))
+    # Notes of libraries on optional parts; those of loading are collected below.
+    logging.disable(logging.WARNING)
+    try:
+        pipeline = _pipeline(str(file.family))
+    finally:
+        logging.disable(logging.NOTSET)
     parts = {
         name: part
         for name, part in pipeline.components.items()
@@ -101,8 +107,20 @@ def _loaded(file: LoraFile) -> tuple[Mapping[str, LoraFactors], tuple[str, ...]]
             if component.startswith("text_encoder") and module.startswith("encoder.l"):
                 module = f"text_model.{module}"
             found[canonical_key(f"{component}.{module}")] = factors
-    unused = [line for line in told if "unexpected keys" in line.lower()]
-    return found, tuple(unused)
+    return found, tuple(key for line in told for key in unexpected_keys(line))
+
+
+def unexpected_keys(line: str) -> list[str]:
+    """Keys that a warning of diffusers lists; the line where it lists none.
+
+    >>> unexpected_keys("Loading led to unexpected keys found in the model: a.b, c. ")
+    ['a.b', 'c']
+    """
+    if "unexpected keys" not in line.lower():
+        return []
+    listed = line.partition(": ")[2].strip().rstrip(".")
+    keys = [key.strip(" []'\"") for key in listed.split(",")]
+    return [key for key in keys if key] or [line]
 
 
 def _reshape(model: nn.Module, path: str, factors: LoraFactors) -> None:
