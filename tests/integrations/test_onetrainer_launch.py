@@ -58,23 +58,45 @@ def test_the_dropin_works_without_the_launcher(tmp_path: Path) -> None:
     root = tmp_path / "host"
     shutil.copytree(HOST, root, ignore=shutil.ignore_patterns("__pycache__"))
     write(root / "config.json", "Stiefel LoRA")
+    write(root / "wrong.json", "Stifel LoRA")
     before = sorted(root.rglob("*.py"))
     assert launch(root, "install-dropin", cwd=tmp_path).returncode == 0
-    code = "import sys; sys.path.insert(0, '.'); import train; train.main()"
-    command = [sys.executable, "-c", code, "--config-path", "config.json"]
-    paths = os.pathsep.join([str(root / "scripts"), *sys.path])
-    environment = {**os.environ, "PYTHONPATH": paths}
+    code = (
+        "import sys; sys.path.insert(0, '.'); import train; train.main(); "
+        "sys.argv[-1] = 'wrong.json'; train.main()"
+    )
     done = subprocess.run(
-        command, cwd=root, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code, "--config-path", "config.json"],
+        cwd=root,
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(root / "scripts"), *sys.path]),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert "optimizer: StiefelLoRA" in done.stdout, done.stderr
-    write(root / "config.json", "Stifel LoRA")
-    done = subprocess.run(
-        command, cwd=root, env=environment, capture_output=True, text=True, check=False
-    )
     assert "ConfigError: There is no optimizer 'Stifel LoRA'" in done.stderr
     assert launch(root, "remove-dropin", cwd=tmp_path).returncode == 0
     assert sorted(root.rglob("*.py")) == before
     done = launch(root, "remove-dropin", cwd=tmp_path)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_what_trains_nothing_imports_no_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys; from stiefel_lora.integrations.onetrainer.launch import main; "
+        "code = main([sys.argv[1], 'install-dropin']); print('torch' in sys.modules); "
+        "sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "is no checkout of OneTrainer" in done.stderr
+    assert done.stdout == "False\n"

@@ -19,7 +19,6 @@ import sys
 from pathlib import Path
 
 from ..._exceptions import InputError, ModelError, StiefelLoraError
-from . import patch
 from ._choices import method_named
 from ._hooks import check_hooks, warn_of_all
 from ._names import named_in
@@ -104,6 +103,8 @@ def _absolute(arguments: list[str]) -> list[str]:
 
 def enter(root: Path) -> None:
     """Patch OneTrainer, and go where it finds its own files: into its checkout."""
+    from . import patch
+
     os.chdir(root)
     for folder in (root, root / "scripts"):
         sys.path.insert(0, str(folder))

@@ -1,0 +1,113 @@
+"""Every place of OneTrainer that is wrapped, and what is missing without it.
+
+The list of optimizers (``_choices``) and the names in configurations (``_names``),
+methods of plug-ins (``_plugins``), the window of their parameters (``_window``), the
+field of alpha (``_alpha_field``), the learning rate (``_rate``) and refusals
+(``_refusals``), the LoRA layers (``_layers``), the making of the trainer (``_trainer``)
+and of the optimizer (``_optimizer``), its state in backups (``_resume``), averages
+(``_averages``) and the curves (``_curves``).
+"""
+
+from __future__ import annotations
+
+from . import (
+    _alpha_field,
+    _averages,
+    _choices,
+    _curves,
+    _layers,
+    _names,
+    _optimizer,
+    _rate,
+    _refusals,
+    _resume,
+    _trainer,
+    _window,
+)
+from ._hooks import Hook, put_in
+from ._plugins import load_plugins
+
+__all__ = ["HOOKS", "patch"]
+
+_NO_RATE = "the learning rate is not proposed when an optimizer of ours is chosen"
+
+HOOKS = (
+    Hook("modules.util.enum.Optimizer", _choices.add_to_dropdown),
+    Hook(
+        "modules.util.enum.Optimizer",
+        _choices.add_fused_back_pass,
+        "the fused back pass does nothing with the optimizers of stiefel-lora",
+        needed=_choices.needs_fused_back_pass,
+    ),
+    Hook("modules.util.config.TrainConfig", _choices.add_to_config),
+    Hook("modules.util.config.TrainConfig", _names.watch_names),
+    Hook(
+        "modules.util.config.TrainConfig",
+        _choices.add_switch,
+        "the switch use_stiefel in a configuration does nothing",
+    ),
+    Hook(
+        "modules.util.optimizer_util",
+        _choices.add_defaults,
+        "the window does not fill in the defaults of the optimizers of stiefel-lora",
+    ),
+    Hook(
+        "modules.util.optimizer_util",
+        _resume.keep_counts,
+        "counts of steps move to the GPU, and every step waits for it",
+    ),
+    Hook(
+        "modules.ui.BaseOptimizerParamsWindowView",
+        _window.add_fields,
+        "the window shows no settings of the optimizers of stiefel-lora",
+    ),
+    Hook(
+        "modules.ui.BaseLoraTabView",
+        _alpha_field.lock_alpha,
+        "the LoRA tab shows alpha where training takes the rank for it",
+    ),
+    Hook("modules.ui.TrainingTabController", _rate.propose_in_tab, _NO_RATE),
+    Hook(
+        "modules.ui.OptimizerParamsWindowController", _rate.propose_in_dialog, _NO_RATE
+    ),
+    Hook(
+        "modules.ui.BaseTrainingTabView",
+        _rate.without_choice,
+        _NO_RATE,
+    ),
+    Hook(
+        "modules.ui.TrainUIController",
+        _refusals.remember_window,
+        "the window shows a refusal as a traceback in the console",
+    ),
+    Hook("modules.module.LoRAModule", _layers.wrap_layers),
+    Hook(
+        "modules.module.EMAModule",
+        _averages.wrap_averages,
+        needed=_averages.needs_averages,
+    ),
+    Hook("modules.util.create", _optimizer.wrap_optimizer),
+    Hook(
+        "modules.util.create",
+        _optimizer.wrap_averages_made,
+        "EMA goes on with the averages of a backup of another optimizer",
+        needed=_averages.needs_averages,
+    ),
+    Hook(
+        "modules.util.create",
+        _trainer.wrap_trainer,
+        "what can not be trained is refused only after the model was loaded",
+    ),
+    Hook(
+        "modules.modelSetup.BaseModelSetup",
+        _curves.add_ranks,
+        "TensorBoard shows no ranks",
+    ),
+)
+"""Every hook; the order is that of a module's hooks among themselves."""
+
+
+def patch() -> None:
+    """Put everything in place; calling it again does nothing."""
+    load_plugins()
+    put_in(HOOKS)
