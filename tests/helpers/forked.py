@@ -1,14 +1,19 @@
-"""Run pytest in a fork of a process that has the large libraries loaded already."""
+"""Processes that are forks of one which has the large libraries loaded already.
+
+Their import takes seconds of each process that trains; a fork takes milliseconds. The
+processes are real: they have their own number, locks and files, and can be killed.
+"""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-__all__ = ["HUNG", "run_forked"]
+__all__ = ["HUNG", "run_forked", "start_forked"]
 
 HUNG = "\nstopped, as it took too long"
 
@@ -35,10 +40,7 @@ def run_forked(
         log: file for what is printed.
         seconds: how long it may take.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(LIBRARIES)
-    run = context.Process(target=_pytest, args=(list(arguments), modules, log))
-    run.start()
+    run = start_forked(_pytest, list(arguments), modules, log=log)
     run.join(seconds)
     hung = run.is_alive()
     if hung:
@@ -47,10 +49,36 @@ def run_forked(
     return log.read_text("utf-8", "replace") + (HUNG if hung else "")
 
 
-def _pytest(arguments: list[str], modules: Path, log: Path) -> None:
+def start_forked(
+    target: Callable[..., object], *arguments: object, log: Path
+) -> ForkServerProcess:
+    """Start a process that calls ``target`` and prints into ``log``.
+
+    Args:
+        target: a function of a module; it may end the process with an exit code.
+        arguments: of the function.
+        log: file, which is written from its beginning.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(LIBRARIES)
+    # A daemon ends with the tests, whatever became of the one that started it.
+    process = context.Process(
+        target=_printing, args=(target, arguments, log), daemon=True
+    )
+    process.start()
+    return process
+
+
+def _printing(
+    target: Callable[..., object], arguments: tuple[object, ...], log: Path
+) -> None:
     with log.open("w", encoding="utf-8") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    target(*arguments)
+
+
+def _pytest(arguments: list[str], modules: Path) -> None:
     # For processes that tests start, and for this one.
     os.environ["PYTHONPATH"] = str(modules)
     sys.path.insert(0, str(modules))

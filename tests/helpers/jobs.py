@@ -8,17 +8,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+from helpers.forked import start_forked
 from helpers.runs import make_images, tiny_config
 from stiefel_lora.config import dump_lean
-from stiefel_lora.jobs import Job, Queue
+from stiefel_lora.jobs import Job, Queue, runner, worker
 from stiefel_lora.training import read_events
 
 __all__ = [
     "batch_command",
+    "forked_batch",
     "kill",
     "kinds",
     "pid_of",
@@ -68,6 +71,60 @@ def batch_command(*arguments: object) -> subprocess.Popen[str]:
         encoding="utf-8",
         env={**os.environ, "PYTHONPATH": MODULES, "OMP_NUM_THREADS": "1"},
     )
+
+
+def forked_batch(log: Path, *arguments: object) -> ForkServerProcess:
+    """Start ``stiefel-lora batch`` and its jobs as forks: no process imports torch.
+
+    Each is a process all the same, without terminal, with its own number, locks and
+    files. ``batch_command`` starts them as users do.
+    """
+    return start_forked(_batch, [*map(str, arguments)], log=log)
+
+
+def _batch(arguments: list[str]) -> None:
+    from stiefel_lora._commands import app
+
+    runner.start_detached = _fork_worker  # type: ignore[assignment]
+    app(["batch", *arguments], prog_name="stiefel-lora")
+
+
+class _Fork:
+    """As much of ``Popen`` as the runner uses."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+
+    def poll(self) -> int | None:
+        done, status = os.waitpid(self.pid, os.WNOHANG)
+        return os.waitstatus_to_exitcode(status) if done else None
+
+
+def _fork_worker(
+    module: str, arguments: Sequence[str], log: Path, env: Mapping[str, str]
+) -> _Fork:
+    assert module == worker.__name__
+    log.parent.mkdir(parents=True, exist_ok=True)
+    pid = os.fork()
+    if pid:
+        return _Fork(pid)
+    with log.open("ab") as output, open(os.devnull, "rb") as nothing:
+        for number, file in enumerate((nothing, output, output)):
+            os.dup2(file.fileno(), number)
+    # The lock of the runner stays its own.
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    os.setsid()
+    os.environ.update(env)
+    sys.argv = [module, *arguments]
+    code: Any = 1
+    try:
+        worker.main()
+    except SystemExit as end:
+        code = end.code
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def python_process(code: str, *arguments: object) -> subprocess.Popen[str]:

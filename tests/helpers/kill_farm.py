@@ -1,8 +1,10 @@
 """Kill training runs at random times, resume them, and compare with one left alone.
 
-Run as a program: it imports everything once and forks a child for each try, so that a
-kill costs no import. A child is ended by SIGKILL, which nothing can catch or tidy up
-after; the times are uniform over the length of the run that was left alone.
+A process of its own, which forks a child for each try, so that a kill costs no import.
+A child is ended by SIGKILL, which nothing can catch or tidy up after; the times are
+uniform over the length of the run that was left alone. As a program:
+
+    PYTHONPATH=modules:tests python -m helpers.kill_farm MODEL FOLDER [--seed N]
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +32,12 @@ from stiefel_lora.training.trainer import train
 CONFIGS = {"sdxl": tiny_config, "flux": tiny_flux_config}
 
 
-def main() -> None:
-    """Read the command line, run the farm, exit 1 if anything differs."""
+def main(given: Sequence[str] | None = None) -> None:
+    """Run the farm and exit 1 if anything differs.
+
+    Args:
+        given: options; without them, those of the command line.
+    """
     parser = argparse.ArgumentParser()
     parser.add_argument("model", type=Path)
     parser.add_argument("root", type=Path)
@@ -46,7 +53,7 @@ def main() -> None:
         action="store_true",
         help="buckets, masks, changing pictures and captions, text encoders",
     )
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
     print(f"seed {arguments.seed}", flush=True)
     chance = random.Random(arguments.seed)
     settings = {

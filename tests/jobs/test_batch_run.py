@@ -11,27 +11,20 @@ from typing import NamedTuple
 import pytest
 from safetensors.torch import load_file
 
-from helpers.jobs import (
-    batch_command,
-    kill,
-    kinds,
-    pid_of,
-    run_batch_command,
-    tiny_file,
-    until,
-)
+from helpers.jobs import forked_batch, kill, kinds, pid_of, tiny_file, until
 from helpers.runs import assert_same_tensors
-from stiefel_lora.config import parse_config
-from stiefel_lora.jobs import Queue
+from stiefel_lora.config import load_config, parse_config
+from stiefel_lora.jobs import JobState, Plan, Queue, add_jobs
+from stiefel_lora.jobs.runner import Runner
 from stiefel_lora.training import train
 
 
 class Batch(NamedTuple):
     """A batch that was killed twice on its way, and its end."""
 
-    arguments: tuple
+    arguments: tuple[object, ...]
     folder: Path
-    code: int
+    code: int | None
     output: str
 
 
@@ -52,17 +45,29 @@ def batch(tiny_sdxl: Path, tmp_path_factory: pytest.TempPathFactory) -> Batch:
     ]
     folder = root / "out"
     arguments = (*configs, "--folder", folder, "--devices", "cpu")
-    begun = batch_command(*arguments)
+    begun = forked_batch(root / "begun.txt", *arguments)
     queue = until(lambda: folder.is_dir() and Queue(folder), "a queue")
     job = until(queue.jobs, "jobs")[0]
     checkpoint = job.folder.checkpoints / "step-2" / "state.json"
     until(checkpoint.is_file, "a checkpoint")
-    kill(pid_of(queue, job.id))
-    until(lambda: queue.job(job.id).attempt == 2, "a second attempt")
-    kill(begun.pid)
-    begun.communicate()
-    code, output = run_batch_command(*arguments)
-    return Batch(arguments, folder, code, output)
+    first = pid_of(queue, job.id)
+    kill(first)
+    until(
+        lambda: (
+            (again := queue.job(job.id)).attempt == 2 and again.pid not in (None, first)
+        ),
+        "a second attempt",
+    )
+    begun.kill()
+    begun.join()
+    return Batch(arguments, folder, *run(root / "ended.txt", *arguments))
+
+
+def run(log: Path, *arguments: object) -> tuple[int | None, str]:
+    """Run a batch to its end; exit code and output."""
+    process = forked_batch(log, *arguments)
+    process.join()
+    return process.exitcode, log.read_text(encoding="utf-8")
 
 
 def rows(batch: Batch) -> list[dict[str, str]]:
@@ -173,11 +178,27 @@ def test_the_page_needs_no_other_file(batch):
     assert all("large" in file for file in missing)
 
 
-def test_the_same_command_again_tries_only_what_failed(batch):
+def test_the_same_command_again_tries_only_what_failed(batch, tmp_path):
     before = Queue(batch.folder).jobs()
-    code, output = run_batch_command(*batch.arguments)
+    code, output = run(tmp_path / "again.txt", *batch.arguments)
     assert code == 1, output
     after = Queue(batch.folder).jobs()
     more = [job.attempt - old.attempt for job, old in zip(after, before, strict=True)]
     assert more == [0, 0, 1]
     assert kinds(after[1], "start", "resume", "end") == ["start", "end"]
+
+
+def test_a_runner_starts_a_job_as_users_have_it(tmp_path):
+    """``python -m``, up to the refusal of a model that is gone by then."""
+    model = tmp_path / "model"
+    model.mkdir()
+    config = load_config(tiny_file(model, tmp_path))
+    queue = Queue(tmp_path / "queue")
+    add_jobs(queue, [Plan(config, "tiny.json", {})])
+    model.rmdir()
+    runner = Runner(queue, [""])
+    assert runner.lead()
+    until(lambda: not runner.tick(), "the end of the job")
+    (job,) = queue.jobs()
+    assert (job.state, job.attempt) == (JobState.FAILED, 1)
+    assert str(model) in job.message

@@ -10,8 +10,7 @@ from accelerate import Accelerator
 from catalogue_cases import NAMES, every_method, make
 from lora_net import LoraNet, backward, products, snapshot, task
 from torch import nn
-
-STEPS = 3
+from two_processes import STEPS, train_in_two
 
 
 def equal(one: nn.Module, other: nn.Module) -> bool:
@@ -108,32 +107,16 @@ def test_accelerate_saves_and_resumes_to_the_bit(name: str, tmp_path: Path) -> N
     assert equal(whole[1], resumed[1])
 
 
-def train_in_two(rank: int, port: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2
-    )
-    inputs, targets = (part.chunk(2)[rank] for part in task())
-    found = {}
-    for name in NAMES:
-        model = LoraNet()
-        parallel = nn.parallel.DistributedDataParallel(model)
-        # From the wrapped model: names begin with "module." there.
-        optimizer = make(name, parallel)
-        for _ in range(STEPS):
-            optimizer.zero_grad()
-            (parallel(inputs) - targets).square().mean().backward()
-            optimizer.step()
-        found[name] = snapshot(model)
-    torch.save(found, Path(folder) / f"{rank}.pt")
-    torch.distributed.destroy_process_group()
-
-
 def test_two_processes_keep_equal_weights_and_train_as_one_would(tmp_path: Path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    torch.multiprocessing.spawn(train_in_two, (port, str(tmp_path)), nprocs=2)
+    # This process is the other one: it has imported everything already.
+    first_one = torch.multiprocessing.spawn(
+        train_in_two, (port, str(tmp_path)), nprocs=1, join=False
+    )
+    train_in_two(1, port, str(tmp_path))
+    first_one.join()
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     for name in NAMES:
         for one, other in zip(first[name], second[name], strict=True):

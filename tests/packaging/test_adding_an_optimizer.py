@@ -8,7 +8,6 @@ import re
 import shlex
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import pytest
@@ -39,7 +38,7 @@ def blocks(language: str) -> list[str]:
 
 
 def python(
-    *arguments: str, cwd: Path, site: Path | None = None
+    *arguments: str, cwd: Path, site: Path | str | None = None
 ) -> subprocess.CompletedProcess[str]:
     paths = [str(site)] if site else []
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*paths, str(cwd)])}
@@ -121,31 +120,54 @@ def _pip(*arguments: str | Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+# Starts as if the method had not been seen; a process each would import torch each.
+AS_NEW = """
+import sys
+from typer.testing import CliRunner
+from helpers.plugin_methods import forgetting_plugins
+from stiefel_lora._commands import app
+from stiefel_lora.config import parse_config
+from stiefel_lora.methods import CATALOGUE
+
+parse_config({"optimizer": {"name": "adamw"}})
+print("torch" in sys.modules)
+for number, line in enumerate(["optimizers", "optimizers sign_lora", "schema"]):
+    assert "sign_lora" not in CATALOGUE
+    with forgetting_plugins():
+        done = CliRunner().invoke(app, line.split())
+        assert done.exit_code == 0, done.output
+        with open(f"{number}.txt", "w", encoding="utf-8") as file:
+            file.write(done.stdout)
+    del sys.modules["sign_methods.sign_lora"]
+config = parse_config({"optimizer": {"name": "sign_lora"}})
+print(config.plugins, config.learning_rate)
+del sys.modules["sign_methods.sign_lora"]
+with forgetting_plugins():
+    pass
+from stiefel_lora import create_optimizer
+from stiefel_lora.testing import LoraNet
+print(type(create_optimizer("sign_lora", LoraNet())).__name__)
+"""
+
+
 def test_an_installed_method_is_listed_and_found_by_its_name(
     site: Path, tmp_path: Path
 ) -> None:
-    assert "sign_lora" in command("stiefel-lora optimizers", tmp_path, site)
-    assert "momentum" in command("stiefel-lora optimizers sign_lora", tmp_path, site)
-    schema = json.loads(command("stiefel-lora schema", tmp_path, site))
-    tags = schema["properties"]["optimizer"]["discriminator"]["mapping"]
-    assert "sign_lora" in tags
-    code = """
-        import sys
-        from stiefel_lora.config import parse_config
-        parse_config({"optimizer": {"name": "adamw"}})
-        print("torch" in sys.modules)
-        config = parse_config({"optimizer": {"name": "sign_lora"}})
-        print(config.plugins, config.learning_rate)
-        from stiefel_lora import create_optimizer
-        from stiefel_lora.testing import LoraNet
-        print(type(create_optimizer("sign_lora", LoraNet())).__name__)
-    """
-    done = python("-c", textwrap.dedent(code), cwd=tmp_path, site=site)
+    place = os.pathsep.join([str(site), str(ROOT / "tests")])
+    done = python("-c", AS_NEW, cwd=tmp_path, site=place)
     assert done.stdout.splitlines() == [
         "False",
         "('sign_methods.sign_lora',) 0.001",
         "SignLoRA",
     ], done.stderr
+    listed, options, printed = (
+        (tmp_path / f"{number}.txt").read_text(encoding="utf-8") for number in range(3)
+    )
+    assert "sign_lora" in listed
+    assert "momentum" in options
+    schema = json.loads(printed)
+    tags = schema["properties"]["optimizer"]["discriminator"]["mapping"]
+    assert "sign_lora" in tags
 
 
 def test_a_configuration_names_the_package_that_is_gone(tmp_path: Path) -> None:

@@ -22,19 +22,14 @@ def _pytest(
     (folder / "test_it.py").write_text(test, encoding="utf-8")
     (folder / "skips.txt").write_text(allowed, encoding="utf-8")
     scripts = Path(_skip_gate.__file__).parent
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-p",
-        "_skip_gate",
-        "-p",
-        "no:cacheprovider",
-    ]
+    plugins = ["_skip_gate", "no:cacheprovider", "xdist.plugin"]
+    command = [sys.executable, "-m", "pytest", *(f"-p{name}" for name in plugins)]
+    # Other plug-ins that are installed would be imported by each process for nothing.
+    alone = {"PYTHONPATH": str(scripts), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     return subprocess.run(
         [*command, "--skip-list", "skips.txt", *more, "test_it.py"],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(scripts)},
+        env={**os.environ, **alone},
         capture_output=True,
         text=True,
         check=False,

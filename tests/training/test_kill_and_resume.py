@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from helpers import kill_farm
+from helpers.forked import start_forked
 
 
 def farm(model: Path, root: Path, *options: str) -> str:
-    path = os.pathsep.join([str(ROOT / "modules"), str(ROOT / "tests")])
-    done = subprocess.run(
-        [sys.executable, "-m", "helpers.kill_farm", str(model), str(root), *options],
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    print(done.stdout)
-    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
-    return done.stdout
+    log = root / "farm.txt"
+    run = start_forked(kill_farm.main, [str(model), str(root), *options], log=log)
+    run.join()
+    printed = log.read_text(encoding="utf-8")
+    print(printed)
+    assert run.exitcode == 0, printed
+    return printed
 
 
 # Runs are repeated from their checkpoints until the kills are spent: on a busy machine
@@ -33,7 +28,7 @@ def farm(model: Path, root: Path, *options: str) -> str:
 @pytest.mark.parametrize("family", ["sdxl", "flux"])
 def test_two_kills(request: pytest.FixtureRequest, tmp_path: Path, family: str) -> None:
     model = request.getfixturevalue(f"tiny_{family}")
-    printed = farm(model, tmp_path, "--kills", "2", "--family", family)
+    printed = farm(model, tmp_path, "--kills", "2", "--steps", "6", "--family", family)
     assert printed.count("killed after") == 2
 
 
