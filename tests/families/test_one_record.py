@@ -11,12 +11,14 @@ from typing import Any, get_args
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import stiefel_lora
 from stiefel_lora.adapters import select_layers
 from stiefel_lora.config import TrainConfig, parse_config
 from stiefel_lora.config.rules import violations_of
 from stiefel_lora.families import FamilyRecord, LoraFileFacts, catalogue, open_family
+from stiefel_lora.families.record import KNOWN
 from stiefel_lora.families.sd15 import Sd15
 from stiefel_lora.files import (
     LoraFactors,
@@ -26,7 +28,9 @@ from stiefel_lora.files import (
     save_kohya,
 )
 from stiefel_lora.files.kohya_names import KohyaNames
-from stiefel_lora.files.tools import verifying
+from stiefel_lora.files.tools.families import family_of
+from stiefel_lora.files.tools.layer_names import StemName
+from stiefel_lora.files.tools.verifying import verify_lora
 from stiefel_lora.memory import estimate_memory, part_settings
 from stiefel_lora.memory.steps import Architecture, Layer
 
@@ -37,8 +41,7 @@ ELSEWHERE = {
     "config/checks.py": "the file name of an example in an error",
     "config/settings/": "explanations of fields, which name the families they are for",
     "config/foreign/": "names of options of other trainers",
-    "files/tools/diffusers_loading.py": "empty models of the stock pipelines",
-    "files/tools/families.py": "names of models that are not trained here",
+    "files/tools/other_models.py": "names of models that are not trained here",
     "integrations/": "classes and modules of other trainers",
 }
 
@@ -125,10 +128,20 @@ def _walk(config: TrainConfig, settings: Any, side: int) -> list[Any]:
     return [Layer("attn2.to_q", 16, 16, side**2)]
 
 
+QUERY = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_q"
 MEMORY = Architecture(_walk, lambda config, settings: 7)
 NAMES = KohyaNames(
-    lambda: [("unet.mid_block.conv", "lora_unet_pretend_conv")],
+    lambda: [
+        ("unet.mid_block.conv", "lora_unet_pretend_conv"),
+        (f"unet.{QUERY}", "lora_unet_pretend_to_q"),
+    ],
     model="a pretend",
+    spelling="a spelling of its own",
+)
+WAN_QUERY = "blocks.0.cross_attn.q"
+WAN_NAMES = KohyaNames(
+    lambda: [(f"unet.{WAN_QUERY}", "lora_unet_blocks_0_cross_attn_q")],
+    model="a Wan",
     spelling="a spelling of its own",
 )
 RECORD = FamilyRecord(
@@ -148,6 +161,7 @@ RECORD = FamilyRecord(
         network="networks.lora",
         kohya=f"{__name__}:NAMES",
         marks=("lora_unet_pretend_",),
+        notes=("pretend",),
     ),
 )
 
@@ -210,14 +224,41 @@ def test_its_files_are_read_back(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("config")
 def test_programs_that_have_no_names_of_its_layers_are_not_asked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     path = tmp_path / "lora.safetensors"
     factors = LoraFactors(torch.ones(4, 2), torch.ones(2, 4), 2.0)
     save_kohya(path, {"unet.mid_block.conv": factors}, family="pretend")
-    monkeypatch.setattr(verifying, "TRAINED", ("pretend",))
-    file = dataclasses.replace(open_lora(path), family="pretend")
-    assert verifying.verify_lora(file) == ()
+    file = open_lora(path)
+    assert file.family == "pretend"
+    assert verify_lora(file) == ()
+
+
+def test_the_tools_of_files_recognize_and_verify_it(tmp_path: Path) -> None:
+    """By its names, or its metadata where another family has them too."""
+    factors = LoraFactors(torch.ones(320, 2), torch.ones(2, 320), 2.0)
+    with catalogue.adding(dataclasses.replace(RECORD, stock=KNOWN / "sd15")):
+        for metadata in ({}, {"ss_base_model_version": "pretend_v1"}):
+            path = tmp_path / f"{len(metadata)}.safetensors"
+            tensors = {
+                f"unet.{QUERY}.lora_A.weight": factors.down,
+                f"unet.{QUERY}.lora_B.weight": factors.up,
+            }
+            save_file(tensors, path, metadata)
+            file = open_lora(path)
+            assert file.family == ("pretend" if metadata else "sd15")
+        (check,) = verify_lora(file)
+    assert check.program.startswith("diffusers ")
+    assert (check.layers, check.deviation, check.is_right) == (1, 0.0, True)
+
+
+def test_a_model_that_is_trained_is_no_other_model() -> None:
+    stem = StemName("lora_unet_", "model", WAN_QUERY)
+    assert family_of({stem: (64, 64)}, {}) == "Wan"
+    files = dataclasses.replace(RECORD.lora_files, kohya=f"{__name__}:WAN_NAMES")
+    record = dataclasses.replace(RECORD, name="wan", label="Wan", lora_files=files)
+    with catalogue.adding(record):
+        assert family_of({stem: (64, 64)}, {}) == "wan"
 
 
 def test_it_is_gone_afterwards() -> None:

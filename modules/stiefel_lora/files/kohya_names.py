@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from .._exceptions import ModelError
-from ..families.catalogue import family_names, record_of, records
+from ..families.catalogue import family_names, record_of
 
-__all__ = ["KohyaNames", "fusing_of", "key_tables"]
+__all__ = ["KohyaNames", "fusing_of", "key_table"]
 
 Pairs = Iterable[tuple[str, str]]
 
@@ -83,9 +83,11 @@ class KohyaNames:
         return {stem: name for name, stem in self._names.items()}
 
 
-def key_tables() -> dict[str, KohyaNames]:
-    """The key tables of all families, by family."""
-    return {record.name: record.load(record.lora_files.kohya) for record in records()}
+def key_table(family: str) -> KohyaNames:
+    """The key table of a family."""
+    record = record_of(family)
+    table: KohyaNames = record.load(record.lora_files.kohya)
+    return table
 
 
 def fusing_of(family: str | None) -> Any:

@@ -17,13 +17,13 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from ..._exceptions import ModelError
-from ...families.catalogue import listed, record_of, records
+from ...families.catalogue import family_names, listed, record_of, records
 from ..kohya_names import fusing_of
 from ..streamed import Spec
 from ..tensors import read_one
 from .checkpoint_files import checkpoint_files
 from .key_lists import rows_of, target_of
-from .respell import TRAINED, kohya_names
+from .respell import kohya_names
 
 __all__ = ["Checkpoint", "Place"]
 
@@ -136,7 +136,7 @@ class Checkpoint:
         """
         found = [
             (family, self._places(family, own), own)
-            for family in TRAINED
+            for family in family_names()
             for own in (False, True)
         ]
         family, places, own = max(found, key=lambda entry: len(entry[1]))

@@ -13,7 +13,7 @@ import os
 import torch
 
 from ..._exceptions import ModelError
-from ...families.catalogue import record_of
+from ...families.catalogue import family_names, record_of
 from ..metadata import network_metadata
 from .base_checkpoint import Checkpoint
 from .finite_layers import check_finite
@@ -21,7 +21,7 @@ from .lora_file import LoraFile, LoraLayer
 from .nearest_lora import Rank
 from .one_thread import one_thread
 from .peft_folder import check_place, save_as
-from .respell import SPELLINGS, TRAINED, in_layout_of, respelled
+from .respell import SPELLINGS, in_layout_of, respelled
 from .save_lora import Lineage, Saved
 from .to_lora import as_plain_lora, with_both_lengths
 
@@ -108,7 +108,7 @@ def converted(file: LoraFile, spelling: str) -> LoraFile:
     apart = in_layout_of(file, style.fused)
     layers = [respelled(layer, spelling, file.family) for layer in apart.layers]
     metadata = dict(file.metadata)
-    if style.names == "kohya" and file.family in TRAINED:
+    if style.names == "kohya" and file.family in family_names():
         first = layers[0].factors
         own = network_metadata(file.family, first.rank, first.alpha)
         metadata = own | metadata
@@ -141,7 +141,7 @@ def _with_known_lengths(file: LoraFile, layer: LoraLayer, spelling: str) -> Lora
 def _remarks(file: LoraFile) -> list[str]:
     scales = {layer.factors.alpha for layer in file.layers}
     one_alpha = (
-        file.family in TRAINED
+        file.family in family_names()
         and record_of(file.family).lora_files.one_alpha
         and "alpha" in SPELLINGS[file.spelling].suffixes
     )

@@ -8,16 +8,20 @@ each layer is read back: A, B and the scale.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import importlib.metadata
+import inspect
+import json
 import logging
 import warnings
 from collections.abc import Generator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ...families.catalogue import record_of
+from ...families.record import FamilyRecord
 from ..weights import LoraFactors
 from .layer_names import canonical_key
 from .lora_file import LoraFile
@@ -25,9 +29,9 @@ from .respell import in_layout_of
 
 __all__ = [
     "DIFFUSERS",
-    "LOADABLE",
     "hollow_layer",
     "injected_factors",
+    "is_loadable",
     "load_by_diffusers",
     "unexpected_keys",
 ]
@@ -39,33 +43,26 @@ DIFFUSERS = (
 """Name and versions."""
 
 _ADAPTER = "checked"
-_UNETS: dict[str, dict[str, Any]] = {
-    "sdxl": {
-        "block_out_channels": (320, 640, 1280),
-        "down_block_types": ("DownBlock2D", *["CrossAttnDownBlock2D"] * 2),
-        "up_block_types": (*["CrossAttnUpBlock2D"] * 2, "UpBlock2D"),
-        "transformer_layers_per_block": [1, 2, 10],
-        "attention_head_dim": [5, 10, 20],
-        "cross_attention_dim": 2048,
-        "use_linear_projection": True,
-        "addition_embed_type": "text_time",
-        "addition_time_embed_dim": 256,
-        "projection_class_embeddings_input_dim": 2816,
-    },
-    "sd15": {"cross_attention_dim": 768},
-}
-LOADABLE = (*_UNETS, "flux")
-"""Families with an empty pipeline here."""
-
-_CLIP: dict[str, Any] = {"vocab_size": 8, "hidden_size": 8, "intermediate_size": 8}
-_CLIP |= {"num_attention_heads": 2, "projection_dim": 8}
-_T5: dict[str, Any] = {
+# Text encoders are real, and so they are narrow.
+_WIDTHS = {
     "vocab_size": 32,
+    "hidden_size": 8,
+    "intermediate_size": 8,
+    "num_attention_heads": 2,
+    "projection_dim": 8,
     "d_model": 64,
     "d_ff": 128,
-    "num_layers": 24,
     "num_heads": 4,
 }
+# Without them a pipeline remarks on parts that are left out here.
+_OFF = ("requires_safety_checker", "add_watermarker")
+
+
+def is_loadable(family: str) -> bool:
+    """Whether the models of a family can be made empty: their settings are known."""
+    record = record_of(family)
+    parts = (record.denoiser, *record.text_readers)
+    return all(_settings_file(record, part).is_file() for part in parts)
 
 
 def load_by_diffusers(
@@ -173,50 +170,30 @@ def _weight(module: Any) -> Tensor:
     return module.weight.detach()
 
 
+def _settings_file(record: FamilyRecord, part: str) -> Path:
+    return record.stock_folder / f"{part}.json"
+
+
 def _pipeline(family: str) -> Any:
-    from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
-
-    # Its annotations do not allow for parts that a pipeline can do without.
-    diffusers: Any = importlib.import_module("diffusers")
-
-    # transformers loads onto the device of the rest of a model, so these are real.
-    encoder = CLIPTextModel(CLIPTextConfig(**_CLIP, num_hidden_layers=12))
-    with torch.device("meta"):
-        if family == "flux":
-            return diffusers.FluxPipeline(
-                scheduler=None,
-                vae=None,
-                text_encoder=encoder,
-                tokenizer=None,
-                text_encoder_2=T5EncoderModel(T5Config(**_T5)),
-                tokenizer_2=None,
-                transformer=diffusers.FluxTransformer2DModel(guidance_embeds=True),
-            )
-        unet = diffusers.UNet2DConditionModel(**_UNETS[family])
-        if family == "sd15":
-            return diffusers.StableDiffusionPipeline(
-                vae=None,
-                text_encoder=encoder,
-                tokenizer=None,
-                unet=unet,
-                scheduler=None,
-                safety_checker=None,
-                feature_extractor=None,
-                requires_safety_checker=False,
-            )
-    from transformers import CLIPTextModelWithProjection
-
-    large = CLIPTextConfig(**_CLIP, num_hidden_layers=32)
-    return diffusers.StableDiffusionXLPipeline(
-        vae=None,
-        text_encoder=encoder,
-        text_encoder_2=CLIPTextModelWithProjection(large),
-        tokenizer=None,
-        tokenizer_2=None,
-        unet=unet,
-        scheduler=None,
-        add_watermarker=False,
+    """The stock pipeline of a family around its denoiser and text encoders."""
+    record = record_of(family)
+    model = record.load(record.model)
+    parts: dict[str, Any] = {}
+    for part in record.text_readers:
+        # transformers loads onto the device of the rest of a model, so these are real.
+        encoder = model.text_models[part]
+        known = json.loads(_settings_file(record, part).read_text(encoding="utf-8"))
+        narrow = {key: width for key, width in _WIDTHS.items() if key in known}
+        parts[part] = encoder(encoder.config_class(**{**known, **narrow}))
+    known = json.loads(
+        _settings_file(record, record.denoiser).read_text(encoding="utf-8")
     )
+    with torch.device("meta"):
+        parts[record.denoiser] = model.denoiser_class.from_config(known)
+    taken = inspect.signature(model.pipeline).parameters.values()
+    absent = {taker.name: None for taker in taken if taker.default is taker.empty}
+    off = {taker.name: False for taker in taken if taker.name in _OFF}
+    return model.pipeline(**{**absent, **off, **parts})
 
 
 @contextlib.contextmanager

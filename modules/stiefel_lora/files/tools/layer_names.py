@@ -13,7 +13,7 @@ import functools
 import re
 
 from ...families.catalogue import family_names, record_of
-from ..kohya_names import fusing_of, key_tables
+from ..kohya_names import fusing_of, key_table
 from .key_lists import target_of
 
 __all__ = ["MODEL", "StemName", "canonical", "canonical_key", "parse_stem"]
@@ -113,7 +113,9 @@ def canonical(name: StemName, family: str) -> str | None:
         t5 = name.path.replace(".", "_").startswith("encoder_block_")
         component = "text_encoder_2" if t5 else "text_encoder"
     path = name.path.replace(".", "_")
-    return _tables().get(family, {}).get(f"{component}:{path}")
+    if family not in family_names():
+        return None
+    return _names_by_key(family).get(f"{component}:{path}")
 
 
 def canonical_key(canonical_name: str) -> str:
@@ -143,23 +145,21 @@ def _encoder_path(path: str) -> str:
 
 
 @functools.cache
-def _tables() -> dict[str, dict[str, str]]:
-    """Family -> key of ``StemName`` -> canonical name."""
-    found: dict[str, dict[str, str]] = {}
-    for family, keys in key_tables().items():
-        table = found.setdefault(family, {})
-        for name, stem in keys.kohya_names().items():
-            table[canonical_key(name)] = name
-            # The same layer by the checkpoint's own name, as kohya's stem has it.
-            if stem.startswith("lora_unet_"):
-                table[f"{MODEL}:{stem.removeprefix('lora_unet_')}"] = name
-            # kohya has diffusers' names for some, ComfyUI those of the checkpoint.
-            original = target_of("comfyui", family, stem)
-            if original is not None and original.startswith("diffusion_model."):
-                path = original.removeprefix("diffusion_model.").replace(".", "_")
-                table[f"{MODEL}:{path}"] = name
-        fusing = fusing_of(family)
-        for path in fusing.diffusers_paths() if fusing else ():
-            name = f"{record_of(family).denoiser}.{path}"
-            table[canonical_key(name)] = name
-    return found
+def _names_by_key(family: str) -> dict[str, str]:
+    """Key of ``StemName`` -> canonical name, for every layer of a family."""
+    table = {}
+    for name, stem in key_table(family).kohya_names().items():
+        table[canonical_key(name)] = name
+        # The same layer by the checkpoint's own name, as kohya's stem has it.
+        if stem.startswith("lora_unet_"):
+            table[f"{MODEL}:{stem.removeprefix('lora_unet_')}"] = name
+        # kohya has diffusers' names for some, ComfyUI those of the checkpoint.
+        original = target_of("comfyui", family, stem)
+        if original is not None and original.startswith("diffusion_model."):
+            path = original.removeprefix("diffusion_model.").replace(".", "_")
+            table[f"{MODEL}:{path}"] = name
+    fusing = fusing_of(family)
+    for path in fusing.diffusers_paths() if fusing else ():
+        name = f"{record_of(family).denoiser}.{path}"
+        table[canonical_key(name)] = name
+    return table

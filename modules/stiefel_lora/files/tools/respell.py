@@ -10,8 +10,8 @@ import dataclasses
 from collections.abc import Mapping
 
 from ..._exceptions import ModelError
-from ...families.catalogue import record_of, records
-from ..kohya_names import fusing_of, key_tables
+from ...families.catalogue import family_names, record_of, records
+from ..kohya_names import fusing_of, key_table
 from ..weights import LoraFactors, LoraWeights
 from .key_lists import target_of
 from .layer_names import MODEL, StemName, canonical_key, parse_stem
@@ -19,7 +19,6 @@ from .lora_file import LoraFile, LoraLayer
 
 __all__ = [
     "SPELLINGS",
-    "TRAINED",
     "Spelling",
     "families_with",
     "in_layout_of",
@@ -29,11 +28,6 @@ __all__ = [
     "original_name",
     "respelled",
 ]
-
-_KEYS = key_tables()
-
-TRAINED = tuple(_KEYS)
-"""Families whose layers have names in tables."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,7 +200,7 @@ def _reason(layer: LoraLayer) -> str:
 
 def kohya_names(family: str) -> Mapping[str, str]:
     """Canonical name -> stem of kohya's key, for a family with a table."""
-    return _KEYS[family].kohya_names()
+    return key_table(family).kohya_names()
 
 
 def kohya_stem(layer: LoraLayer, family: str) -> str | None:
@@ -215,7 +209,7 @@ def kohya_stem(layer: LoraLayer, family: str) -> str | None:
 
 
 def _stem(layer: LoraLayer, style: Spelling, family: str | None) -> str | None:
-    if family in _KEYS and canonical_key(layer.name) == layer.key:
+    if family in family_names() and canonical_key(layer.name) == layer.key:
         return _stem_by_table(layer, style, str(family))
     component = layer.parsed.component
     path = layer.name.removeprefix("" if component == MODEL else f"{component}.")
@@ -233,7 +227,7 @@ def _stem(layer: LoraLayer, style: Spelling, family: str | None) -> str | None:
 
 def _stem_by_table(layer: LoraLayer, style: Spelling, family: str) -> str | None:
     if style.names == "kohya":
-        return _KEYS[family].to_kohya(layer.name)
+        return key_table(family).to_kohya(layer.name)
     component, _, path = layer.name.partition(".")
     if style.names == "peft":
         own = component == record_of(family).denoiser

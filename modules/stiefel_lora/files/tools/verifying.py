@@ -13,13 +13,14 @@ from collections.abc import Callable, Mapping
 import torch
 
 from ..._exceptions import ModelError
+from ...families.catalogue import family_names
 from ..weights import LoraFactors
 from .differences import compared, equal_numbers, relative
 from .finite_layers import check_finite
 from .key_lists import PROGRAMS, has_list, load_by_list, program_label, target_of
 from .lora_file import LoraFile
 from .one_thread import one_thread
-from .respell import TRAINED, in_layout_of, kohya_stem
+from .respell import in_layout_of, kohya_stem
 
 __all__ = ["Check", "verify_lora"]
 
@@ -91,14 +92,14 @@ def verify_lora(file: LoraFile, meant: LoraFile | None = None) -> tuple[Check, .
     check_finite(file)
     wanted = meant or file
     checks = []
-    if file.family in TRAINED:
+    if file.family in family_names():
         for program in PROGRAMS:
             if has_list(program, str(file.family)):
                 checks.append(_by_list(program, file, wanted))
         if _installed("diffusers", "peft", "transformers"):
-            from .diffusers_loading import DIFFUSERS, LOADABLE, load_by_diffusers
+            from .diffusers_loading import DIFFUSERS, is_loadable, load_by_diffusers
 
-            if file.family in LOADABLE:
+            if is_loadable(str(file.family)):
                 checks.append(_by_code(DIFFUSERS, file, wanted, load_by_diffusers))
     if file.spelling == "PEFT (own)" and _installed("peft"):
         from .peft_loading import PEFT, load_by_peft

@@ -1,0 +1,66 @@
+"""Models that are not trained here, by the names and sizes of layers in LoRA files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+
+__all__ = ["MARKS", "NOTES", "with_other_ratios", "with_the_same_names"]
+
+MARKS = {
+    "FLUX.2": r"to_qkv_mlp_proj|stream_modulation|_ff(_context)?_linear_(in|out)",
+    "HunyuanVideo": r"double_blocks_\d+_(img|txt)_(mlp_fc[12]|mod_linear)",
+    "Qwen-Image": r"^transformer_blocks_\d+_(img|txt)_(mlp|mod)_",
+    "Z-Image": r"^(layers|noise_refiner|context_refiner)_\d+_(attention|feed_forward)_",
+    "Wan": r"^blocks_\d+_(self_attn|cross_attn|ffn)_",
+    "Krea 2": r"^blocks_\d+_(attn_(wq|wk|wv|wo|gate)|mlp_(gate|up|down))$|^txtfusion",
+    "SD 3": r"^joint_blocks_\d+_",
+}
+"""Model -> pattern of underscored paths that no other model has. The label of a family
+with a record takes precedence over its row here."""
+
+NOTES = {
+    "FLUX.2": ("flux2", "flux-2", "flux.2"),
+    "Chroma": ("chroma",),
+    "HunyuanVideo": ("hunyuan-video", "hunyuan_video", "hunyuanvideo"),
+}
+"""Model -> beginnings of ``ss_base_model_version`` and ``modelspec.architecture``."""
+
+_BLOCK = re.compile(r"((?:single_)?transformer_blocks)_(\d+)_")
+_ATTENTION = re.compile(r"^transformer_blocks_\d+_attn_(to|add)_[qkv](_proj)?$")
+_SD3_WIDTHS = {1536, 2432}
+_QWEN_WIDTH = 3072
+# Rows of a fused layer for each of its inputs: FLUX.2 has gated MLPs.
+_FLUX2_RATIO = {r"^single_blocks_\d+_linear1$": 9, r"_mlp_0$": 6}
+
+Sizes = Collection[tuple[str, int, int]]
+"""Underscored paths of layers, with outputs and inputs."""
+
+
+def with_other_ratios(sizes: Sizes) -> str | None:
+    """A model that has the names of another family and layers of other shapes."""
+    for path, outputs, inputs in sizes:
+        for mark, ratio in _FLUX2_RATIO.items():
+            blocks = path.startswith(("single_blocks_", "double_blocks_"))
+            if blocks and re.search(mark, path) and outputs == ratio * inputs:
+                return "FLUX.2"
+    return None
+
+
+def with_the_same_names(sizes: Sizes, blocks: Mapping[str, int]) -> str | None:
+    """A model that has the names of a family and more blocks; empty for an unknown one.
+
+    None for the family with these blocks itself.
+    """
+    widths = {inputs for path, _, inputs in sizes if _ATTENTION.search(path)}
+    if widths and widths <= _SD3_WIDTHS:
+        return "SD 3"
+    most: dict[str, int] = {}
+    for found in (_BLOCK.match(path) for path, *_ in sizes):
+        if found is not None:
+            most[found[1]] = max(most.get(found[1], -1), int(found[2]))
+    if all(most.get(kind, -1) < number for kind, number in blocks.items()):
+        return None
+    if "single_transformer_blocks" in most:
+        return "HunyuanVideo"
+    return "Qwen-Image" if widths == {_QWEN_WIDTH} else ""
