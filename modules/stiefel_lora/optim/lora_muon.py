@@ -39,18 +39,16 @@ from torch import Tensor
 from ..geometry import polar_core
 from ._gram_frames import framed, frames, kept, over, unit
 from ._moments import heavy_ball
+from ._two_alike import AlikeFactor, AlikeRule
 from .groups import Source
 from .pair_optimizer import PairOptimizer
-from .rule import Core, FactorBatch, FactorRule, Role, Rule, Solver, StateShape
+from .rule import Core, FactorBatch, Solver
 
 __all__ = ["LoRAMuon"]
 
 
-class MuonFactor(FactorRule):
+class MuonFactor(AlikeFactor):
     """One factor and its momentum."""
-
-    def __init__(self, role: Role) -> None:
-        self.role = role
 
     def look(self, batch: FactorBatch) -> Core:
         """Add the gradient; return the Gram matrices of the factor and its momentum."""
@@ -83,37 +81,12 @@ def solve(
     return {"turn": turn_up, "keep": keep}, {"turn": turn_down, "keep": keep}
 
 
-class LoRAMuonRule(Rule):
+class LoRAMuonRule(AlikeRule):
     """The update in the module's docstring, in two passes."""
 
-    _rules: Mapping[Role, FactorRule] = {
-        "up": MuonFactor("up"),
-        "down": MuonFactor("down"),
-    }
-
-    def choices(self, group: Mapping[str, Any]) -> dict[str, Any]:
-        """No option selects code."""
-        return {}
-
-    def numbers(self, group: Mapping[str, Any]) -> dict[str, float]:
-        """Momentum, bound of growth and weight decay."""
-        return {name: group[name] for name in ("momentum", "growth", "weight_decay")}
-
-    def joint_numbers(self, choices: Mapping[str, Any]) -> tuple[str, ...]:
-        """Numbers of the step of the product."""
-        return ("lr", "growth", "weight_decay")
-
-    def states(self, choices: Mapping[str, Any]) -> dict[str, StateShape]:
-        """One momentum a factor."""
-        return {"momentum_up": "up", "momentum_down": "down"}
-
-    def rest_lr_ratio(self, group: Mapping[str, Any]) -> float:
-        """AdamW's share of lr, which is a spectral norm here."""
-        return group["rest_lr_ratio"]
-
-    def factor_rules(self, choices: Mapping[str, Any]) -> Mapping[Role, FactorRule]:
-        """The same rule for both factors."""
-        return self._rules
+    factor = MuonFactor
+    own = ("growth",)
+    of_pair = ("growth",)
 
     def solver(self, choices: Mapping[str, Any]) -> Solver | None:
         """Each factor needs the other's Gram matrix."""

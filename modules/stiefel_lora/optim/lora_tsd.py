@@ -55,9 +55,10 @@ from ..geometry import (
 )
 from ._gram_frames import SHARE, Frames, frames, kept, over, unit
 from ._moments import heavy_ball
+from ._two_alike import AlikeFactor, AlikeRule
 from .groups import Source
 from .pair_optimizer import PairOptimizer
-from .rule import Core, FactorBatch, FactorRule, Role, Rule, Solver, StateShape
+from .rule import Core, FactorBatch, Solver
 
 __all__ = ["LoRATSD"]
 
@@ -66,13 +67,10 @@ __all__ = ["LoRATSD"]
 _GROWTH = 0.5
 
 
-class TsdFactor(FactorRule):
+class TsdFactor(AlikeFactor):
     """One factor and its momentum, transposed for A."""
 
     moves_state = True
-
-    def __init__(self, role: Role) -> None:
-        self.role = role
 
     def look(self, batch: FactorBatch) -> Core:
         """Add the gradient; return X^T X, X^T M and M^T M."""
@@ -91,10 +89,6 @@ class TsdFactor(FactorRule):
         moved = self._tall(batch.point) @ core["of_point"]
         batch.point = self._tall(torch.baddbmm(moved, momentum, core["of_momentum"]))
         batch.state[name] = batch.state[name] * core["scale"]
-
-    def _tall(self, matrix: Tensor) -> Tensor:
-        """Transpose A to the orientation of B, and back."""
-        return matrix if self.role == "up" else matrix.mT
 
 
 class _Side(NamedTuple):
@@ -248,38 +242,16 @@ def _balance(tight: Frames) -> Tensor:
     return torch.ldexp(torch.ones_like(ratio), 4 * (exponent / 4).round())
 
 
-class LoRATSDRule(Rule):
+class LoRATSDRule(AlikeRule):
     """The update in the module's docstring, in two passes."""
 
-    _rules: Mapping[Role, FactorRule] = {
-        "up": TsdFactor("up"),
-        "down": TsdFactor("down"),
-    }
+    factor = TsdFactor
+    own = ("trust_region",)
+    of_pair = ("trust_region",)
 
     def choices(self, group: Mapping[str, Any]) -> dict[str, Any]:
         """The number of rounds."""
         return {"tau": group["tau"]}
-
-    def numbers(self, group: Mapping[str, Any]) -> dict[str, float]:
-        """Momentum, trust region and weight decay."""
-        names = ("momentum", "trust_region", "weight_decay")
-        return {name: group[name] for name in names}
-
-    def joint_numbers(self, choices: Mapping[str, Any]) -> tuple[str, ...]:
-        """Numbers of the step of the product."""
-        return ("lr", "trust_region", "weight_decay")
-
-    def states(self, choices: Mapping[str, Any]) -> dict[str, StateShape]:
-        """One momentum per factor."""
-        return {"momentum_up": "up", "momentum_down": "down"}
-
-    def rest_lr_ratio(self, group: Mapping[str, Any]) -> float:
-        """AdamW's share of lr, which is a spectral norm here."""
-        return group["rest_lr_ratio"]
-
-    def factor_rules(self, choices: Mapping[str, Any]) -> Mapping[Role, FactorRule]:
-        """The same rule for both factors."""
-        return self._rules
 
     def solver(self, choices: Mapping[str, Any]) -> Solver | None:
         """The step of the product needs both factors."""

@@ -44,16 +44,17 @@ from torch import Tensor
 from ..geometry import inverse_cholesky, polar_core, spectral_norm_of_gram
 from ._gram_frames import SHARE, framed, kept, over, unit
 from ._moments import ahead, heavy_ball
+from ._two_alike import AlikeFactor, AlikeRule
 from .groups import Source
 from .pair_optimizer import PairOptimizer
-from .rule import Core, FactorBatch, FactorRule, Role, Rule, Solver, StateShape
+from .rule import Core, FactorBatch, Solver, StateShape
 
 __all__ = ["PoLoRA"]
 
 _SQUARINGS = 8
 
 
-class PolarFactor(FactorRule):
+class PolarFactor(AlikeFactor):
     """One factor, its momentum and its weights, everything transposed for A.
 
     The momentum is that of a heavy ball, 1 / (1 - beta) times the average: D is divided
@@ -61,9 +62,6 @@ class PolarFactor(FactorRule):
     """
 
     moves_state = True
-
-    def __init__(self, role: Role) -> None:
-        self.role = role
 
     def look(self, batch: FactorBatch) -> Core:
         """Add the gradient; return Gram matrices of the factor and its momentum."""
@@ -89,10 +87,6 @@ class PolarFactor(FactorRule):
         decay, old = batch.numbers["curvature_decay"], self._state(batch)
         name = f"curvature_{self.role}"
         batch.state[name] = self._tall(decay * old + (1 - decay) * fresh)
-
-    def _tall(self, matrix: Tensor) -> Tensor:
-        """Transpose A to the orientation of B, and back."""
-        return matrix if self.role == "up" else matrix.mT
 
     def _state(self, batch: FactorBatch) -> Tensor:
         return self._tall(batch.state[f"curvature_{self.role}"])
@@ -133,43 +127,24 @@ def solve(
     )
 
 
-class PoLoRARule(Rule):
+class PoLoRARule(AlikeRule):
     """The update in the module's docstring, in two passes."""
 
-    _rules: Mapping[Role, FactorRule] = {
-        "up": PolarFactor("up"),
-        "down": PolarFactor("down"),
-    }
+    factor = PolarFactor
+    own = ("curvature_decay", "curvature_damping")
+    of_pair = ("curvature_damping",)
 
     def choices(self, group: Mapping[str, Any]) -> dict[str, Any]:
         """None: the momentum is always Nesterov's."""
         return {"nesterov": True}
 
-    def numbers(self, group: Mapping[str, Any]) -> dict[str, float]:
-        """Momentum, decay and damping of the curvature, and weight decay."""
-        names = ("momentum", "curvature_decay", "curvature_damping", "weight_decay")
-        return {name: group[name] for name in names}
-
-    def joint_numbers(self, choices: Mapping[str, Any]) -> tuple[str, ...]:
-        """Numbers of the step of the product."""
-        return ("lr", "curvature_damping", "weight_decay")
-
     def states(self, choices: Mapping[str, Any]) -> dict[str, StateShape]:
         """A momentum for each factor, p and q."""
-        return {
-            "momentum_up": "up",
-            "momentum_down": "down",
+        weights: dict[str, StateShape] = {
             "curvature_up": "rows",
             "curvature_down": "columns",
         }
-
-    def rest_lr_ratio(self, group: Mapping[str, Any]) -> float:
-        """AdamW's share of lr, which is a spectral norm here."""
-        return group["rest_lr_ratio"]
-
-    def factor_rules(self, choices: Mapping[str, Any]) -> Mapping[Role, FactorRule]:
-        """The same rule for both factors."""
-        return self._rules
+        return super().states(choices) | weights
 
     def solver(self, choices: Mapping[str, Any]) -> Solver | None:
         """Each factor needs the other's metric."""
