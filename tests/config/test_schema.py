@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import sys
@@ -19,7 +20,7 @@ from stiefel_lora.config import (
     parse_config,
 )
 from stiefel_lora.config.checks import remarks
-from stiefel_lora.config.optimizer import OPTIMIZER_MODELS
+from stiefel_lora.config.optimizer import OPTIMIZER_MODELS, _model_of
 from stiefel_lora.methods import CATALOGUE, Option, check_options
 
 NAMES = sorted(CATALOGUE)
@@ -199,3 +200,13 @@ def test_a_module_whose_parts_do_not_import(monkeypatch: pytest.MonkeyPatch) -> 
     config = parse_config({"optimizer": choice})
     with pytest.raises(ConfigError, match=r"cannot be imported \(Install more"):
         config.optimizer.load()  # type: ignore[attr-defined]
+
+
+def test_models_of_records_are_made_without_a_look_at_all_modules(monkeypatch):
+    """pydantic's search for docstrings of fields takes seconds beside torch."""
+    looked = []
+    find = inspect.getmodule
+    monkeypatch.setattr(inspect, "getmodule", lambda *x: looked.append(x) or find(*x))
+    model = _model_of(CATALOGUE["stella"])
+    assert not looked
+    assert model.model_fields["beta1"].description

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union
 
-from pydantic import Field, create_model, field_validator
+from pydantic import ConfigDict, Field, create_model, field_validator
 
 from .._exceptions import reason_of
 from ..methods import CATALOGUE, CUSTOM, Method, Option
@@ -136,6 +136,16 @@ def _option_field(option: Option) -> tuple[Any, Any]:
     )
 
 
+class _OfRecord(OptimizerConfig):
+    """Base of models whose fields come from a record, with their descriptions.
+
+    pydantic looks for docstrings of fields in the source. For a class that has none it
+    goes through all imported modules, which takes seconds beside torch and diffusers.
+    """
+
+    model_config = ConfigDict(use_attribute_docstrings=False)
+
+
 def _model_of(entry: Method) -> type[OptimizerConfig]:
     fields: dict[str, Any] = {
         "name": (_literal(entry.name), Field(description="Selects this optimizer.")),
@@ -143,7 +153,7 @@ def _model_of(entry: Method) -> type[OptimizerConfig]:
     }
     title = "".join(part.capitalize() for part in entry.name.split("_"))
     return create_model(
-        f"{title}Options", __base__=OptimizerConfig, __doc__=entry.summary, **fields
+        f"{title}Options", __base__=_OfRecord, __doc__=entry.summary, **fields
     )
 
 
