@@ -139,7 +139,7 @@ def _option_field(option: Option) -> tuple[Any, Any]:
 class _OfRecord(OptimizerConfig):
     """Base of models whose fields come from a record, with their descriptions.
 
-    pydantic looks for docstrings of fields in the source. For a class that has none it
+    pydantic searches the source for docstrings of fields. For a class that has none it
     goes through all imported modules, which takes seconds beside torch and diffusers.
     """
 
