@@ -59,7 +59,7 @@ _OFF = ("requires_safety_checker", "add_watermarker")
 
 
 def is_loadable(family: str) -> bool:
-    """True where the settings of all parts are known, so that they can be made empty."""
+    """Tell whether the published settings of all parts are known."""
     record = record_of(family)
     parts = (record.denoiser, *record.text_readers)
     return all(_settings_file(record, part).is_file() for part in parts)
