@@ -70,6 +70,7 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"min_noising_strength": 1.0}, "min_noising_strength"),
     ({"max_noising_strength": 0.0}, "max_noising_strength"),
     ({"mse_strength": 0.0}, "mse_strength"),
+    ({"validation_split": 0.1}, "validation_split"),
     ({"text_encoder_learning_rate": 1e-4}, "text_encoder_learning_rate"),
     ({"text_encoder_2_learning_rate": 1e-4}, "text_encoder_2_learning_rate"),
     ({**LOI, "train_text_encoder": True}, "train_text_encoder"),

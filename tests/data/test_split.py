@@ -112,7 +112,7 @@ def test_uncaptioned_images_are_counted_on_their_side(tmp_path):
 
 def test_a_split_that_nothing_measures_is_refused():
     with pytest.raises(
-        ConfigError, match=r"validation_split: 0\.1 sets training images"
+        ConfigError, match=r"validation_split: 0\.1 has no effect while validate_every"
     ):
         parse_config({"validation_split": 0.1})
 
