@@ -309,6 +309,40 @@ def test_folders_that_are_no_checkpoint_or_no_output(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith(".")) == []
 
 
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        ("{", "cannot be read as a checkpoint"),
+        ("[]", "has no weight_map"),
+        ('{"weight_map": []}', "has no weight_map"),
+        ('{"weight_map": {"a": "../b.safetensors"}}', "is no file beside it"),
+        ('{"weight_map": {"a": 3}}', "is no file beside it"),
+        ('{"weight_map": {"a": "missing.safetensors"}}', "No such file"),
+    ],
+)
+def test_an_index_that_is_none(tmp_path, index, message):
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "model.safetensors.index.json").write_text(index)
+    save_file({"x": torch.ones(1)}, tmp_path / "b.safetensors")
+    with pytest.raises(ModelError, match=message):
+        Checkpoint(tmp_path / "base")
+
+
+def test_a_full_disk_leaves_no_folder(tmp_path, monkeypatch):
+    part = parts_of("sd15")["unet"]
+    part[0].save_pretrained(tmp_path / "base")
+    save_peft(tmp_path / "lora.safetensors", lora_for({"unet": part}))
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("stiefel_lora.files.atomic._flush", full)
+    file, out = open_lora(tmp_path / "lora.safetensors"), tmp_path / "out"
+    with pytest.raises(OutputError, match=rf"^{out}/.* No space left on device"):
+        add_into_checkpoint(file, Checkpoint(tmp_path / "base"), out)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["base", "lora.safetensors"]
+
+
 def test_what_does_not_fit_together(made, tmp_path):
     family, path, base, tuned = made
     out = tmp_path / "out.safetensors"

@@ -70,8 +70,7 @@ def _weights(folder: Path) -> list[Path]:
     shards: set[Path] = set()
     indices = sorted(folder.glob(f"*{_INDEX}"))
     for index in indices:
-        listed = json.loads(index.read_text("utf-8")).get("weight_map", {})
-        shards |= {folder / name for name in listed.values()}
+        shards |= {folder / name for name in _listed(index)}
     alone = set(folder.glob("*.safetensors")) - shards
     if len(indices) + len(alone) > 1:
         names = sorted(file.name for file in [*indices, *alone])
@@ -80,6 +79,21 @@ def _weights(folder: Path) -> list[Path]:
             "one of them to another folder."
         )
     return sorted(shards | alone)
+
+
+def _listed(index: Path) -> set[str]:
+    """Names of the shards of an index."""
+    found = json.loads(index.read_text("utf-8"))
+    places = found.get("weight_map") if isinstance(found, dict) else None
+    if not isinstance(places, dict):
+        raise ModelError(f"{index} has no weight_map. Copy or write it again.")
+    names = set(places.values())
+    for name in names:
+        if not isinstance(name, str) or Path(name).name != name:
+            raise ModelError(
+                f"{index}: {name!r} is no file beside it. Copy or write it again."
+            )
+    return names
 
 
 def _opened(path: Path, prefix: str) -> CheckpointFile:

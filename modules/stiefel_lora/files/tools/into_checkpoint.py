@@ -111,7 +111,7 @@ def _write_folder(
     lineage: Mapping[str, str],
 ) -> None:
     """Write a folder as that of the base model, in one step; other files are copied."""
-    target = Path(os.path.realpath(output))
+    target = part = Path(os.path.realpath(output))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(
@@ -137,6 +137,9 @@ def _write_folder(
                     {**file.metadata, **lineage},
                 )
             part.replace(target)
+    except OutputError as error:
+        # The user knows the folder by its own name alone.
+        raise OutputError(str(error).replace(str(part), str(target))) from error
     except (OSError, shutil.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise OutputError(
