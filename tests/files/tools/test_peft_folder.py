@@ -16,8 +16,10 @@ from stiefel_lora import _commands
 from stiefel_lora._exceptions import ModelError, OutputError
 from stiefel_lora.files import (
     LoraFactors,
+    Target,
     convert_lora,
     open_lora,
+    resize_lora,
     save_kohya,
     save_peft,
     verify_lora,
@@ -96,6 +98,10 @@ def test_each_model_has_a_folder(tmp_path):
     assert float((stack(dense(again)) - exact).norm()) < 1e-6 * float(exact.norm())
     (check,) = [c for c in verify_lora(again) if c.program.startswith("peft")]
     assert (check.is_right, check.layers) == (True, len(weights))
+    small = resize_lora(again, tmp_path / "small.safetensors", Target(rank=9)).saved
+    assert float((stack(dense(small.file)) - exact).norm()) < 1e-6 * float(exact.norm())
+    lineage = json.loads(small.file.metadata["stiefel_lora_lineage"])
+    assert [parent["name"] for parent in lineage["parents"]] == ["adapter"]
     before = {k: t.clone() for k, t in encoder.state_dict().items()}
     folder = tmp_path / "adapter" / "text_encoder"
     merged = peft.PeftModel.from_pretrained(encoder, folder).merge_and_unload()
@@ -103,6 +109,15 @@ def test_each_model_has_a_folder(tmp_path):
         key = f"{name.removeprefix('text_encoder.')}.weight"
         wanted = before[key] + factors.scale * factors.up @ factors.down
         assert torch.allclose(merged.state_dict()[key], wanted, rtol=0, atol=1e-6)
+
+
+def test_the_folder_of_diffusers(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    file = write(folder / "pytorch_lora_weights.safetensors", make("PEFT"))
+    found = open_lora(folder)
+    assert found.path == file.path
+    assert torch.equal(stack(dense(found)), stack(dense(file)))
 
 
 def test_a_name_that_ends_another_is_matched_alone(tmp_path):

@@ -69,7 +69,7 @@ class LoraEntry:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What a command wrote."""
+    """Error, size and checks of a result."""
 
     error: float
     size: float
