@@ -13,9 +13,11 @@ from .._exceptions import InputError
 from ._shared import sentences
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
 
-    from ..files import LoraFile, Part, Saved
+    from ..files import Check, LoraFile, Part, Saved
 
 __all__ = [
     "AllowOption",
@@ -28,6 +30,7 @@ __all__ = [
     "VerifyOption",
     "app",
     "check_known",
+    "check_lines",
     "print_json",
     "print_saved",
     "torch_dtype",
@@ -365,7 +368,12 @@ def print_saved(saved: Saved, verify: bool) -> None:
 def _checks(file: LoraFile) -> list[str]:
     from ..files import verify_lora
 
-    return [check.sentence() for check in verify_lora(file)]
+    return check_lines(verify_lora(file))
+
+
+def check_lines(checks: Sequence[Check]) -> list[str]:
+    """One line of text for each program."""
+    return [check.sentence() for check in checks]
 
 
 def print_json(error: float, saved: Saved, verify: bool) -> None:

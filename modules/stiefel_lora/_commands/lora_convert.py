@@ -22,6 +22,7 @@ from .lora import (
     VerifyOption,
     app,
     check_known,
+    check_lines,
     print_json,
     print_saved,
     torch_dtype,
@@ -121,7 +122,7 @@ def verify(
         given = open_lora(file)
         check_known(file, given, allow_unknown)
         checks = verify_lora(given)
-        told = [check.sentence() for check in checks]
+        told = check_lines(checks)
         if as_json:
             typer.echo(json.dumps({"checks": told}, indent=1))
         else:

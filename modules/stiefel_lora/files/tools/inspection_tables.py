@@ -127,8 +127,8 @@ def _side_by_side(
 
 
 def _faults(report: LoraReport, prefix: str) -> Iterator[str]:
-    for sentence in report.file.remarks:
-        yield prefix + sentence
+    for remark in report.file.remarks:
+        yield prefix + remark
     for label, chosen in (
         ("Spikes", [layer for layer in report.layers if layer.is_spike]),
         ("Dead", [layer for layer in report.layers if layer.is_dead]),

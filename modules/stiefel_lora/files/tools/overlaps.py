@@ -81,7 +81,7 @@ class OverlapReport:
         }
 
     def advice(self) -> str:
-        """What the numbers predict for the sum, in one sentence."""
+        """Predict how the sum behaves, from the numbers."""
         one, two = self.total.norms
         size = max(one, two)
         growth = self.total.sum_norm / size if size else 0.0
