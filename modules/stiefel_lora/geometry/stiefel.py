@@ -103,11 +103,16 @@ def exponential_map(point: Tensor, step: Tensor) -> Tensor:
     rank = point.shape[-1]
     along = point.mT @ step
     along = 0.5 * (along - along.mT)
-    q, r = torch.linalg.qr(step - point @ (point.mT @ step))
-    top = torch.cat([along, -r.mT], dim=-1)
-    bottom = torch.cat([r, r.new_zeros(*r.shape[:-1], r.shape[-2])], dim=-1)
+    # No QR: with W = Q R and T = diag(I, R / |W|) the curve [B, Q] exp(K) [I; 0] is
+    # [B, W / |W|] exp(T^-1 K T) [I; 0], which holds R^T R = W^T W and no inverse.
+    outside = step - point @ (point.mT @ step)
+    size = torch.linalg.matrix_norm(outside, keepdim=True)
+    outside = outside / size.clamp_min(torch.finfo(step.dtype).tiny)
+    identity = torch.eye(rank, dtype=point.dtype, device=point.device)
+    top = torch.cat([along, -size * (outside.mT @ outside)], dim=-1)
+    bottom = torch.cat([size * identity, torch.zeros_like(along)], dim=-1)
     curve = torch.linalg.matrix_exp(torch.cat([top, bottom], dim=-2))[..., :rank]
-    moved = point @ curve[..., :rank, :] + q @ curve[..., rank:, :]
+    moved = point @ curve[..., :rank, :] + outside @ curve[..., rank:, :]
     return 1.5 * moved - 0.5 * moved @ (moved.mT @ moved)
 
 

@@ -40,10 +40,9 @@ def moment_states(
 def adam_direction(batch: Batch, name: str, gradient: Tensor) -> Tensor:
     r"""Adam: :math:`\hat m / (\sqrt{\hat v} + \epsilon)` with bias correction."""
     if isinstance(batch, FactorBatch) and _fuses(batch):
-        # A step of the kernel from 0 at a rate of 1 is the negative direction.
-        return _fused(
-            batch, torch.zeros_like(gradient), name, gradient, 1.0, 0.0
-        ).neg_()
+        # A step of the kernel from 0 at a rate of -1 is the direction.
+        zero = torch.zeros_like(gradient)
+        return _fused(batch, zero, name, gradient, -1.0, 0.0)
     numbers, state = batch.numbers, batch.state
     beta1, beta2 = numbers["beta1"], numbers["beta2"]
     mean = state[f"mean_{name}"] = state[f"mean_{name}"].lerp(gradient, 1 - beta1)

@@ -32,16 +32,25 @@ from torch import Tensor
 from ..geometry import (
     canonical_gradient,
     exponential_map,
+    inverse_sqrt,
     orthogonality_error,
     qr_gauge,
-    retract_polar,
-    tangent_project,
+    symmetric,
 )
 from ._moments import BASE_RULES, moment_states
 from .gauge import enter_svd_gauge, random_frame
 from .groups import Source
 from .pair_optimizer import PairOptimizer
-from .rule import PairBatch, Rule, StateShape
+from .rule import (
+    Core,
+    FactorBatch,
+    FactorRule,
+    PairBatch,
+    Role,
+    Rule,
+    Solver,
+    StateShape,
+)
 
 __all__ = ["StelLA", "random_right_frame"]
 
@@ -50,10 +59,57 @@ _AGREEMENT = 1e-5
 _NAMES: dict[str, StateShape] = {"u": "up", "s": "core", "v": "down"}
 
 
+class StellaUp(FactorRule):
+    """U, which is B."""
+
+    looks_move = True
+
+    def look(self, batch: FactorBatch) -> Core:
+        """Step along the tangent space; return the Gram matrix of the new columns."""
+        step = BASE_RULES[batch.choices["base_rule"]]
+        move = step(batch, "u", canonical_gradient(batch.point, batch.grad))
+        batch.point = _moved(batch, batch.point, move)
+        return {"gram": batch.point.mT @ batch.point}
+
+    def move(self, batch: FactorBatch, core: Core) -> None:
+        """Make the columns orthonormal."""
+        batch.point = batch.point @ core["root"]
+
+
+class StellaDown(FactorRule):
+    """S and V, and A = S V^T."""
+
+    moves_state = True
+    shared = frozenset({"s", "mean_s", "square_s"})
+
+    def look(self, batch: FactorBatch) -> Core:
+        """Move S, step V along its tangent space; return V's new Gram matrix."""
+        s, v, grad = batch.state["s"], batch.state["v"], batch.grad
+        step = BASE_RULES[batch.choices["base_rule"]]
+        whole = grad @ v.mT
+        diagonal = batch.choices["s_form"] == "diagonal"
+        move_s = step(batch, "s", _diagonal(whole) if diagonal else whole)
+        # The canonical gradient of V, transposed: V^T G_V is whole^T S.
+        gradient = torch.baddbmm(s.mT @ grad, whole.mT @ s, v, alpha=-1)
+        move_v = step(batch, "v", gradient)
+        moved = _moved(batch, v.mT, move_v.mT).mT
+        decay = 1 - batch.lr * batch.numbers["weight_decay"]
+        batch.state["s"], batch.state["v"] = s * decay - batch.lr * move_s, moved
+        return {"gram": moved @ moved.mT}
+
+    def move(self, batch: FactorBatch, core: Core) -> None:
+        """Make V orthonormal and write A."""
+        v = batch.state["v"] = core["root"] @ batch.state["v"]
+        batch.point = batch.state["s"] @ v
+
+
 class StellaRule(Rule):
-    """The update in the module's docstring, on stacked pairs."""
+    """The update in the module's docstring, in two passes."""
 
     orthonormal_up = True
+    counts_steps = True
+
+    _rules: Mapping[Role, FactorRule] = {"up": StellaUp(), "down": StellaDown()}
 
     def choices(self, group: Mapping[str, Any]) -> dict[str, Any]:
         """Base rule, form of S and retraction select code."""
@@ -82,36 +138,36 @@ class StellaRule(Rule):
             _refactor(batch, int(index))
         return None
 
-    def update(self, batch: PairBatch) -> None:
-        """Rotate U and V, move S, and write B = U, A = S V^T."""
-        u, s, v = batch.up, batch.state["s"], batch.state["v"].mT
-        gradient_s = batch.grad_down @ v
-        gradient_v = batch.grad_down.mT @ s
-        if batch.choices["s_form"] == "diagonal":
-            gradient_s = _diagonal(gradient_s)
-        step = BASE_RULES[batch.choices["base_rule"]]
-        move_s = step(batch, "s", gradient_s)
-        move_u = step(batch, "u", canonical_gradient(u, batch.grad_up))
-        # The state of V is shaped like A, so its gradient is passed transposed.
-        move_v = step(batch, "v", canonical_gradient(v, gradient_v).mT).mT
-        batch.up = _turn(batch, u, batch.lr_up * move_u)
-        v = _turn(batch, v, batch.lr_down * move_v)
-        decay = 1 - batch.lr_down * batch.numbers["weight_decay"]
-        s = s * decay - batch.lr_down * move_s
-        batch.state["s"], batch.state["v"] = s, v.mT
-        batch.down = s @ v.mT
+    def factor_rules(self, choices: Mapping[str, Any]) -> Mapping[Role, FactorRule]:
+        """The passes of U, and of S and V."""
+        return self._rules
+
+    def solver(self, choices: Mapping[str, Any]) -> Solver | None:
+        """Inverse roots for the retractions of all frames in one call."""
+        return _solve
 
 
-def _turn(batch: PairBatch, point: Tensor, move: Tensor) -> Tensor:
-    """Steps (c.4) to (c.6) of a frame ``(K, D, r)``."""
+def _solve(
+    up: Core, down: Core, lr: Tensor, numbers: dict[str, Tensor]
+) -> tuple[Core, Core]:
+    root_u, root_v = inverse_sqrt(torch.cat([up["gram"], down["gram"]])).chunk(2)
+    return {"root": root_u}, {"root": root_v}
+
+
+def _moved(batch: FactorBatch, point: Tensor, move: Tensor) -> Tensor:
+    """Steps (c.4) to (c.6) of a frame ``(K, D, r)``, without the inverse root."""
+    step = batch.lr
     if batch.choices["base_rule"] != "sgd":
-        move = move * (batch.width / point.shape[-2]) ** 0.5
+        step = step * (batch.width / point.shape[-2]) ** 0.5
     # Adam divides entry by entry, which leaves the tangent space, but a retraction
     # needs a tangent step.
-    move = tangent_project(point, move)
+    inside = symmetric(point.mT @ move)
     if batch.choices["retraction"] == "exponential":
-        return exponential_map(point, -move)
-    return retract_polar(point, -move)
+        return exponential_map(point, step * (point @ inside - move))
+    moved = torch.baddbmm(point, point, step * inside)
+    if isinstance(step, Tensor):
+        return moved.sub_(step * move)
+    return moved.sub_(move, alpha=step)
 
 
 def _refactor(batch: PairBatch, index: int) -> None:
