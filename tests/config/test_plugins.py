@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 import textwrap
+from importlib import metadata
 
 import pytest
 from typer.testing import CliRunner
@@ -17,7 +19,7 @@ from stiefel_lora._exceptions import ConfigError
 from stiefel_lora.config import dump_full, dump_lean, load_config, parse_config
 from stiefel_lora.config.json_schema import json_schema_text
 from stiefel_lora.config.optimizer import OptimizerConfig
-from stiefel_lora.methods import CATALOGUE
+from stiefel_lora.methods import CATALOGUE, plugins
 
 CHOSEN = {"optimizer": {"name": "sign_lora"}}
 
@@ -137,6 +139,35 @@ BROKEN = {
     " optimizer classes",
     SIGN_LORA.replace("(PairOptimizer)", ""): "SignLoRA is not a subclass of "
     "PairOptimizer. Derive it from stiefel_lora.PairOptimizer;",
+    SIGN_LORA.replace("1e-3", "True"): "default_lr: True is",
+    SIGN_LORA.replace('"Sign LoRA"', "3"): "label: must be a text, not 3. Write",
+    SIGN_LORA.replace('"Sign LoRA"', '" "'): "label: must be a text, not ' '. Write",
+    SIGN_LORA.replace(
+        "Sign LoRA", "\u65b9\u6cd5"
+    ): "name: none can be made of the label",
+    SIGN_LORA.replace('"Signs of the momentum of both factors."', "None"): "summary: "
+    "must be a text, not None. Write",
+    SIGN_LORA.replace('momentum."),)', 'momentum."))'): "options: must be a list or "
+    "tuple of Option(...). Write options=(Option(...),), with the comma",
+    SIGN_LORA.replace("(Option(", "('momentum', Option("): "options: must be a list or",
+    SIGN_LORA.replace('doc="Decay of the momentum."', "doc=3"): "options: 'momentum' "
+    "has the doc 3, which is no text.",
+    SIGN_LORA.replace("low=0", 'low="0"'): "has the bound low='0', which is no number.",
+    SIGN_LORA.replace("low=0, high=1", "low=1, high=0"): "has low=1 above high=0.",
+    SIGN_LORA.replace(
+        "0.9, low=0, high=1", '"a", choices="ab"'
+    ): "has choices that are no tuple of texts.",
+    SIGN_LORA.replace("0.9, low=0", "1.9, low=0"): "has the default 1.9, which must be",
+    SIGN_LORA.replace("1e-3,", '1e-3, alpha_policy="ranks",'): "alpha_policy: must be "
+    "one of rank, free, not 'ranks'.",
+    SIGN_LORA.replace(
+        "1e-3,", '1e-3, start="plain",'
+    ): "start: must be one of stiefel, riemannion, lora, not 'plain'.",
+    SIGN_LORA.replace("1e-3,", '1e-3, separable="no",'): "separable: must be True or",
+    SIGN_LORA.replace("1e-3,", "1e-3, separable=True,"): "separable: the rule of "
+    "SignLoRA steps B and A at once in update. Give it factor_rules or adamw_roles",
+    "import no_such_package_there.inner\n": "Install no_such_package_there, or fix",
+    "x = 1\0\n": "has a syntax error (source code string cannot contain null bytes). ",
     SIGN_LORA.replace("momentum", "dict"): "options: 'dict' cannot be a key of a "
     "configuration. Choose another name.",
 }
@@ -182,6 +213,58 @@ def test_no_option_hides_what_a_configuration_needs(tmp_path):
         plugin = write_plugin(tmp_path, text, name=f"with_{name}.py")
         message = refusal({"plugins": [str(plugin)]})
         assert f"options: {name!r} cannot be a key of a configuration" in message
+
+
+def test_a_folder_or_another_file_is_no_plugin(tmp_path):
+    (tmp_path / "folder.py").mkdir()
+    (tmp_path / "method.txt").write_text(SIGN_LORA)
+    for name in ("./folder.py", "./method.txt"):
+        error = refusal({"plugins": [name]}, tmp_path)
+        assert error.endswith(
+            f"{name[2:]} is no Python file. Write the path of a file whose name ends "
+            "in .py."
+        )
+
+
+def test_one_file_by_two_paths_is_one_plugin(tmp_path):
+    plugin = write_plugin(tmp_path)
+    (tmp_path / "link.py").symlink_to(plugin)
+    assert parse_config({**CHOSEN, "plugins": [str(plugin), str(tmp_path / "link.py")]})
+
+
+@pytest.mark.parametrize("name", ["my sign.py", "m\u00e9thode.py", "my.sign.v2.py"])
+def test_a_class_of_any_file_can_be_pickled(name, tmp_path):
+    plugin = write_plugin(tmp_path, name=name)
+    parse_config({**CHOSEN, "plugins": [str(plugin)]})
+    cls = CATALOGUE["sign_lora"].load()
+    assert pickle.loads(pickle.dumps(cls)) is cls
+
+
+def test_what_a_plugin_prints_is_in_no_output_of_a_command(tmp_path):
+    plugin = write_plugin(tmp_path, "print('hello')\n" + SIGN_LORA)
+    printed = run("schema", "--plugin", plugin)
+    assert json.loads(printed.stdout)
+    assert "hello" in printed.stderr
+
+
+def test_entry_points_of_taken_names_are_reported(monkeypatch):
+    entries = [
+        metadata.EntryPoint(name, value, plugins.GROUP)
+        for name, value in (
+            ("stella", "evil.stella"),
+            ("sign_lora", "one.sign"),
+            ("sign_lora", "two.sign"),
+        )
+    ]
+    monkeypatch.setattr(metadata, "entry_points", lambda group: entries)
+    monkeypatch.setattr(plugins, "find_installed", lambda name: None)
+    builtin, twice = plugins.load_installed()
+    assert builtin == (
+        "plugins: the entry point 'stella' of evil.stella is left out: the built-in "
+        "optimizer has this name. Rename it in the group stiefel_lora.methods of the "
+        "package."
+    )
+    assert "'sign_lora' of one.sign is left out: that of two.sign has this" in twice
 
 
 def test_two_plugins_cannot_share_a_name(tmp_path):

@@ -6,9 +6,17 @@ import pytest
 import torch
 
 from helpers.plugin_methods import forgetting_plugins, write_plugin
-from stiefel_lora import OptionError, PairOptimizer, Rule, register
+from stiefel_lora import (
+    OptionError,
+    PairOptimizer,
+    Rule,
+    StelLA,
+    create_optimizer,
+    init_lora_,
+    register,
+)
 from stiefel_lora.methods import load_plugin
-from stiefel_lora.testing import CHECKS, check_method
+from stiefel_lora.testing import CHECKS, LoraNet, check_method
 
 
 @pytest.fixture(autouse=True)
@@ -74,3 +82,52 @@ def test_an_error_of_the_method_is_a_line_too():
 def test_an_unknown_name_is_a_message():
     with pytest.raises(OptionError, match="did you mean 'stella'"):
         check_method("stela")
+
+
+def refused(*given, **options):
+    with pytest.raises(OptionError) as caught:
+        check_method(*given, **options)
+    return str(caught.value)
+
+
+def test_no_registered_class_is_one_error():
+    class Unregistered(PairOptimizer):
+        pass
+
+    for given, shown in (
+        (Unregistered, "Unregistered"),
+        (torch.optim.AdamW, "AdamW"),
+        (StelLA(LoraNet()), "'StelLA'"),
+        (3, "'int'"),
+    ):
+        assert refused(given) == (
+            f"check_method: {shown} is no registered optimizer class. Put "
+            "@register(...) above the class and give the class itself, or the name of "
+            "its method."
+        )
+
+
+def test_a_wrong_option_is_one_error():
+    assert refused("stella", momentun=1).startswith("stella has no option 'momentun'")
+    assert refused("polora", momentum=2).startswith("polora: momentum=2 must be in")
+
+
+@pytest.mark.parametrize(
+    ("given", "shown", "instead"),
+    [
+        (3, "an object of type int", "stiefel_lora"),
+        (None, "None", "stiefel_lora"),
+        (["stella"], "an object of type list", "stiefel_lora"),
+        (StelLA, "the class StelLA", "stella"),
+        (torch.optim.AdamW, "the class AdamW", "stiefel_lora"),
+        (LoraNet(), "an object of type LoraNet", "stiefel_lora"),
+    ],
+)
+def test_an_optimizer_is_chosen_by_its_name(given, shown, instead):
+    for use in (create_optimizer, lambda name, model: init_lora_(model, name)):
+        with pytest.raises(OptionError) as caught:
+            use(given, LoraNet())
+        assert str(caught.value) == (
+            f"An optimizer is chosen by its name, not by {shown}. Write {instead!r}, "
+            "in quotes."
+        )

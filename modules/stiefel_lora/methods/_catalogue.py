@@ -131,7 +131,7 @@ def _clash(entry: Method, same: str, other: Method) -> OptionError:
     kind = "built-in optimizer" if other.name in BUILT_IN else "optimizer of a plug-in"
     return OptionError(
         f"{same}: {getattr(entry, same)!r} is the {same} of the {kind} {other.label} "
-        f"({other.target}). Give {_class_of(entry)} another one."
+        f"({other.plugin or other.target}). Give {_class_of(entry)} another one."
     )
 
 

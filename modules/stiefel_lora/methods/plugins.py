@@ -7,12 +7,14 @@ of the group ``stiefel_lora.methods`` is named after its method.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
 import os
+import stat
 import sys
 import traceback
 from collections.abc import Callable
@@ -20,7 +22,7 @@ from pathlib import Path
 from types import ModuleType
 
 from .._exceptions import ConfigError, InputError, OptionError, reason_of
-from ._catalogue import CATALOGUE, name_plugin, remove_method, suggestion
+from ._catalogue import BUILT_IN, CATALOGUE, name_plugin, remove_method, suggestion
 from ._types import Method
 
 __all__ = [
@@ -51,6 +53,12 @@ def method(name: str) -> Method:
         OptionError: no method has this name; the message suggests the nearest one.
         ConfigError: the installed plug-in of that name cannot be imported.
     """
+    if not isinstance(name, str):
+        own = getattr(name, "method", None)
+        raise OptionError(
+            f"An optimizer is chosen by its name, not by {_kind(name)}. Write "
+            f"{own if isinstance(own, str) else 'stiefel_lora'!r}, in quotes."
+        )
     if name not in CATALOGUE:
         find_installed(name)
     if name in CATALOGUE:
@@ -63,6 +71,12 @@ def method(name: str) -> Method:
             "module with --plugin."
         )
     raise OptionError(message)
+
+
+def _kind(given: object) -> str:
+    if isinstance(given, type):
+        return f"the class {given.__name__}"
+    return "None" if given is None else f"an object of type {type(given).__name__}"
 
 
 def is_file_name(text: str) -> bool:
@@ -123,10 +137,22 @@ def load_installed() -> list[str]:
     """Import all installed plug-ins, to list optimizers.
 
     Returns:
-        A message for each plug-in that cannot be imported.
+        A message for each plug-in that cannot be imported, or that is left out because
+        its name is taken.
     """
     problems = []
-    for name in _entry_points():
+    found = _entry_points()
+    for entry in importlib.metadata.entry_points(group=GROUP):
+        name, other = entry.name, found[entry.name]
+        taken = f"that of {_package(other)}"
+        if name in BUILT_IN:
+            taken = "the built-in optimizer"
+        if name in BUILT_IN or other.value != entry.value:
+            problems.append(
+                f"plugins: the entry point {name!r} of {_package(entry)} is left out: "
+                f"{taken} has this name. Rename it in the group {GROUP} of the package."
+            )
+    for name in found:
         if name not in CATALOGUE:
             try:
                 find_installed(name)
@@ -200,15 +226,22 @@ def _missing_module(name: str) -> str | None:
 
 def _run_file(path: Path) -> str:
     """Run a file as its own module and return the module's name."""
-    name = f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     try:
-        status = path.stat()
+        status, real = path.stat(), path.resolve()
     except (OSError, ValueError):
         raise ConfigError(
             f"plugins: there is no file {_visible(path)}. Write its current path."
         ) from None
+    if path.suffix != ".py" or not stat.S_ISREG(status.st_mode):
+        raise ConfigError(
+            f"plugins: {_visible(path)} is no Python file. Write the path of a file "
+            "whose name ends in .py."
+        )
+    # One file by two paths, such as a link, is one module.
+    stem = "".join(letter if letter.isalnum() else "_" for letter in real.stem)
+    name = f"{stem}_{hashlib.sha256(str(real).encode()).hexdigest()[:8]}"
     stamp = status.st_mtime_ns, status.st_size
-    before, error = _files.get(path, (None, None))
+    before, error = _files.get(real, (None, None))
     if before != stamp:
         error = None
         for method_name in _methods_of(name):
@@ -219,7 +252,7 @@ def _run_file(path: Path) -> str:
             error = problem
             for method_name in _methods_of(name):
                 remove_method(method_name)
-        _files[path] = stamp, error
+        _files[real] = stamp, error
     if error is not None:
         raise error
     return name
@@ -244,24 +277,29 @@ def _execute(path: Path, name: str) -> ModuleType:
 
 
 def _guarded(shown: str, work: Callable[[], object]) -> None:
-    """Run code of the user, which can raise anything.
+    """Run code of the user, which can raise anything and print.
 
     Raises:
         ConfigError: the error, with the line that failed.
     """
     try:
-        work()
+        # The output of a command is read by programs: a schema, JSON.
+        with contextlib.redirect_stdout(sys.stderr):
+            work()
     except SyntaxError as error:
+        line = f" in line {error.lineno}" if error.lineno else ""
         raise ConfigError(
-            f"plugins: {error.filename or shown} has a syntax error in line "
-            f"{error.lineno} ({error.msg}). Fix that line."
+            f"plugins: {error.filename or shown} has a syntax error{line} "
+            f"({error.msg}). Fix {'that line' if line else 'the file'}."
         ) from error
     except InputError as error:
         raise ConfigError(f"plugins: {shown}: {error}") from error
     except (Exception, SystemExit) as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        fix = f"Install {missing.partition('.')[0]}, or fix" if missing else "Fix"
         raise ConfigError(
             f"plugins: {shown} cannot be imported{_line(shown, error)} "
-            f"({type(error).__name__}: {reason_of(error)}). Fix the plug-in."
+            f"({type(error).__name__}: {reason_of(error)}). {fix} the plug-in."
         ) from error
 
 

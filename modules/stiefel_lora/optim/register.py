@@ -7,8 +7,8 @@ import inspect
 import keyword
 import math
 import re
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar, get_args
 
 from .._exceptions import OptionError
 from ..methods import Method, Option, add_method
@@ -74,8 +74,19 @@ def register(
         OptionError: raised by the decorator: not such a class or rule, an invalid
             option, or a name or label that another method has.
     """
+    given = {
+        "label": label,
+        "summary": summary,
+        "lr_unit": lr_unit,
+        "name": name,
+        "options": options,
+        "alpha_policy": alpha_policy,
+        "start": start,
+        "separable": separable,
+    }
 
     def add(cls: _Class) -> _Class:
+        _check_kinds(given)
         rule = _rule_of(cls)
         usual: Start = "stiefel" if rule.orthonormal_up else "lora"
         entry = Method(
@@ -100,6 +111,44 @@ def register(
         return cls
 
     return add
+
+
+def _check_kinds(given: Mapping[str, Any]) -> None:
+    """Check the kinds of register's arguments, before anything is made of them.
+
+    Raises:
+        OptionError: the first that is of another kind.
+    """
+    for key in ("label", "summary", "lr_unit"):
+        if not (isinstance(given[key], str) and given[key].strip()):
+            raise OptionError(
+                f"{key}: must be a text, not {given[key]!r}. Write a few words in "
+                "double quotes."
+            )
+    name, options = given["name"], given["options"]
+    if name is None and not _name_of(given["label"]):
+        raise OptionError(
+            f"name: none can be made of the label {given['label']!r}. Add one, for "
+            "example name='sign_lora'."
+        )
+    if not (name is None or isinstance(name, str)):
+        raise OptionError(f"name: must be a text, not {name!r}. Write it in quotes.")
+    whole = isinstance(options, list | tuple)
+    if not (whole and all(isinstance(option, Option) for option in options)):
+        raise OptionError(
+            "options: must be a list or tuple of Option(...). Write "
+            "options=(Option(...),), with the comma also after a single one."
+        )
+    for key, known in (("alpha_policy", AlphaPolicy), ("start", Start)):
+        if given[key] not in (*get_args(known), *([None] if key == "start" else [])):
+            raise OptionError(
+                f"{key}: must be one of {', '.join(get_args(known))}, not "
+                f"{given[key]!r}. Write one of them or leave it out."
+            )
+    if not isinstance(given["separable"], bool):
+        raise OptionError(
+            f"separable: must be True or False, not {given['separable']!r}."
+        )
 
 
 def _rule_of(cls: type) -> Rule:
@@ -142,7 +191,8 @@ def _check(entry: Method, cls: type, rule: Rule) -> None:
             f"register: sd-scripts reserves class names that end like {cls.__name__} "
             "for its own optimizers. Rename the class."
         )
-    if not (isinstance(entry.default_lr, int | float) and 0 < entry.default_lr < 1e3):
+    lr = entry.default_lr
+    if isinstance(lr, bool) or not (isinstance(lr, int | float) and 0 < lr < 1e3):
         raise OptionError(
             f"default_lr: {entry.default_lr!r} is not a learning rate. Write a number "
             "above 0."
@@ -158,6 +208,13 @@ def _check(entry: Method, cls: type, rule: Rule) -> None:
             f"register: the rule of {cls.__name__} moves nothing. Give it a method "
             "update(self, batch)."
         )
+    if entry.separable and all(
+        getattr(type(rule), step) is getattr(Rule, step) for step in steps[1:]
+    ):
+        raise OptionError(
+            f"separable: the rule of {cls.__name__} steps B and A at once in update. "
+            "Give it factor_rules or adamw_roles, or leave separable out."
+        )
     names = [option.name for option in entry.options]
     for option in entry.options:
         problem = _option_problem(option, names)
@@ -168,7 +225,23 @@ def _check(entry: Method, cls: type, rule: Rule) -> None:
 def _option_problem(option: Option, names: list[str]) -> str | None:
     """End of an error about an invalid option, or None."""
     name = option.name
-    if not _NAME.fullmatch(name) or keyword.iskeyword(name):
+    for key in ("doc", "unit", "label", "unset_means"):
+        if not isinstance(getattr(option, key), str):
+            return f"has the {key} {getattr(option, key)!r}, which is no text."
+    for key in ("low", "high"):
+        bound = getattr(option, key)
+        if isinstance(bound, bool) or not isinstance(bound, int | float | None):
+            return f"has the bound {key}={bound!r}, which is no number."
+    if option.low is not None and option.high is not None and option.low > option.high:
+        return f"has low={option.low:g} above high={option.high:g}. Exchange them."
+    choices = option.choices
+    if not isinstance(choices, tuple) or not all(isinstance(c, str) for c in choices):
+        return 'has choices that are no tuple of texts. Write choices=("a", "b").'
+    if (
+        not isinstance(name, str)
+        or not _NAME.fullmatch(name)
+        or keyword.iskeyword(name)
+    ):
         return "is not a valid option name. Use lower-case letters, digits and _."
     if names.count(name) > 1:
         return "is given twice. Write it once."

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._exceptions import reason_of
-from ..methods import method
+from .._exceptions import OptionError, reason_of
+from ..methods import CATALOGUE, check_options, method
 from ..optim import LoraOptimizer
+from ..optim.lora_optimizer import without_betas
 from .contract import CHECKS, LEARNED, Case
 from .nets import LoraNet, backward, task, train
 
@@ -36,10 +37,10 @@ def check_method(
 
     Raises:
         AssertionError: one line per failed check, with the reason.
-        OptionError: no method has this name.
+        OptionError: no method has this name, or it has no such option.
     """
-    named = isinstance(method_or_name, str)
-    cls = method(method_or_name).load() if named else method_or_name
+    cls = _class_of(method_or_name)
+    check_options(method(cls.method), without_betas(method(cls.method), options))
     case = Case(cls, lr or _rate(cls, options), options)
     failed: list[str] = []
     first: Exception | None = None
@@ -54,6 +55,19 @@ def check_method(
         title = f"{cls.__name__} fails {len(failed)} of {len(CHECKS)} checks"
         title += f" at lr={case.lr:g}:"
         raise AssertionError("\n".join([title, *failed])) from first
+
+
+def _class_of(method_or_name: object) -> type[LoraOptimizer]:
+    if isinstance(method_or_name, str):
+        return method(method_or_name).load()
+    found: Any = method_or_name
+    if isinstance(found, type) and getattr(found, "method", None) in CATALOGUE:
+        return found
+    shown = found.__name__ if isinstance(found, type) else repr(type(found).__name__)
+    raise OptionError(
+        f"check_method: {shown} is no registered optimizer class. Put @register(...) "
+        "above the class and give the class itself, or the name of its method."
+    )
 
 
 def _reason(error: Exception) -> str:
