@@ -143,12 +143,12 @@ MESSAGES = [
     ),
     (
         {"schema_version": 99},
-        "schema_version: 99 is newer than 2, the latest of this stiefel-lora. "
+        "schema_version: 99 is newer than 3, the latest of this stiefel-lora. "
         "Update it with pip install -U stiefel-lora.",
     ),
     (
         {"schema_version": "1"},
-        "schema_version: must be a whole number from 1 to 2, not '1'. Leave it "
+        "schema_version: must be a whole number from 1 to 3, not '1'. Leave it "
         "out for a new file.",
     ),
     (
@@ -274,7 +274,7 @@ def test_what_is_unset_is_a_remark_until_training_starts(tmp_path):
         ),
         (
             {"optimizer": {"name": "stiefel_lora"}, "learning_rate": 1e-4},
-            "learning_rate: 0.0001 is 100 times below 0.01, where stiefel_lora usually "
+            "learning_rate: 0.0001 is 200 times below 0.02, where stiefel_lora usually "
             "begins; each optimizer has its own unit.",
         ),
     ],

@@ -54,7 +54,44 @@ def test_a_file_of_version_1_keeps_its_rule_and_rate():
     old = parse_config({**MINIMAL, "schema_version": 1})
     assert (old.optimizer.step, old.learning_rate) == ("factors", 0.02)
     new = parse_config(MINIMAL)
-    assert (new.optimizer.step, new.learning_rate) == ("product", 0.01)
+    assert (new.optimizer.step, new.learning_rate) == ("product", 0.02)
+
+
+PRODUCT = {"name": "stiefel_lora", "momentum": 0.9}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, {"optimizer": PRODUCT, "learning_rate": 0.01}),
+        ({"learning_rate": 0.05}, {"optimizer": PRODUCT, "learning_rate": 0.05}),
+        (
+            {"optimizer": {"name": "stiefel_lora", "momentum": 0.8}},
+            {"optimizer": {**PRODUCT, "momentum": 0.8}, "learning_rate": 0.01},
+        ),
+        (
+            {"optimizer": {"name": "stiefel_lora", "step": "factors"}},
+            {"optimizer": {"name": "stiefel_lora", "step": "factors"}},
+        ),
+        (
+            {"extends": "base.json", "optimizer": "stiefel_lora"},
+            {"extends": "base.json", "optimizer": PRODUCT},
+        ),
+        ({"extends": "base.json"}, {"extends": "base.json"}),
+        ({"optimizer": "adamw"}, {"optimizer": "adamw"}),
+        ({"optimizer": 3}, {"optimizer": 3}),
+    ],
+    ids=str,
+)
+def test_the_product_of_version_2_keeps_its_momentum_and_rate(before, after):
+    assert MIGRATIONS[1](dict(before)) == after
+
+
+def test_files_of_versions_1_and_2_keep_their_numbers():
+    for version, momentum, rate in ((1, None, 0.02), (2, 0.9, 0.01), (3, None, 0.02)):
+        config = parse_config({**MINIMAL, "schema_version": version})
+        assert config.optimizer.arguments().get("momentum") == momentum
+        assert config.learning_rate == rate
 
 
 @pytest.mark.parametrize(

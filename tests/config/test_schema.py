@@ -147,7 +147,7 @@ def test_learning_rate_unset_is_where_the_method_begins(name):
         ({"step": "factors"}, 2e-2),
         ({"step": "factors", "a_rule": "adamw"}, 1e-4),
         ({"step": "factors", "a_rule": "sign"}, 1e-3),
-        ({"step": "product"}, 1e-2),
+        ({"step": "product"}, 2e-2),
     ],
 )
 def test_learning_rate_unset_follows_the_options(option, rate):

@@ -48,6 +48,7 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({**LOI, "use_dora": True}, "use_dora"),
     ({"use_dora": True, "weight_dtype": "int8"}, "use_dora"),
     ({"early_stop_patience": 3}, "early_stop_patience"),
+    ({"validation_split": 0.1}, "validation_split"),
     ({"attention_mechanism": "flash"}, "attention_mechanism"),
     ({**FLUX, "resolution": 1032}, "resolution"),
     (

@@ -175,8 +175,8 @@ def test_a_copy_reports_what_it_saw(caplog):
 @pytest.mark.parametrize(
     ("name", "lr", "shown"),
     [
-        ("stiefel_lora", 1e-4, "lr=0.0001 is 100 times below 0.01"),
-        ("stiefel_lora", 1.0, "lr=1 is 100 times above 0.01"),
+        ("stiefel_lora", 1e-4, "lr=0.0001 is 200 times below 0.02"),
+        ("stiefel_lora", 2.0, "lr=2 is 100 times above 0.02"),
         ("stella", 0.02, "lr=0.02 is 40 times above 0.0005"),
         ("stiefel_lora", 0.1, None),
         ("stiefel_lora", 0.0, None),
@@ -201,7 +201,7 @@ def test_a_warm_up_is_no_rate_in_another_unit(caplog):
 @pytest.mark.parametrize(
     ("options", "rate"),
     [
-        ({}, 1e-2),
+        ({}, 2e-2),
         ({"step": "factors"}, 2e-2),
         ({"step": "factors", "a_rule": "adamw"}, 1e-4),
         ({"step": "factors", "a_rule": "sign"}, 1e-3),

@@ -56,6 +56,8 @@ class Run:
 
     def __init__(self, up, down, lr, **options):
         self.up, self.down = (torch.nn.Parameter(t.clone()) for t in (up, down))
+        # What the references below are given.
+        options = {"momentum": 0.9, **options}
         named = [("q.lora_A.weight", self.down), ("q.lora_B.weight", self.up)]
         self.optimizer = StiefelLoRA(named, lr=lr, step="product", **options)
 
@@ -451,11 +453,24 @@ def test_a_rate_of_0_moves_nothing_where_a_was_reset_to_0():
 
 @pytest.mark.parametrize(
     ("options", "rate"),
-    [({}, 1e-2), ({"step": "product"}, 1e-2), ({"step": "factors"}, 2e-2)],
+    [({}, 2e-2), ({"step": "product"}, 2e-2), ({"step": "factors"}, 2e-2)],
 )
 def test_without_a_rate_it_is_the_one_where_the_options_begin(options, rate):
     optimizer = create_optimizer("stiefel_lora", LoraNet(), **options)
     assert [group["lr"] for group in optimizer.param_groups] == [rate]
+
+
+def test_momentum_unset_is_that_of_the_step():
+    start, gradients = point(), forces(steps=3)
+    results = [
+        Run(*start, 1e-2, momentum=momentum).take(*gradients).product
+        for momentum in (None, 0.6)
+    ]
+    assert torch.equal(*results)
+    rule = StiefelLoRA.rule
+    group = Run(*start, 1e-2).optimizer.param_groups[0]
+    factors = {**group, "step": "factors", "momentum": None}
+    assert rule.numbers(factors)["momentum"] == 0.9
 
 
 def test_options_that_need_another_are_those_of_the_factors():

@@ -32,7 +32,31 @@ def _name_the_step_of_stiefel_lora(data: dict[str, Any]) -> dict[str, Any]:
     return {**data, "optimizer": {"step": "factors", **optimizer}}
 
 
-MIGRATIONS: list[Migration] = [_name_the_step_of_stiefel_lora]
+def _name_the_momentum_of_stiefel_lora(data: dict[str, Any]) -> dict[str, Any]:
+    """Version 3: momentum and learning rate of the step of the product changed.
+
+    Files of version 2 that leave them out keep 0.9 and 0.01. In a file that extends
+    another the learning rate may be that of the other, so it stays unset.
+    """
+    optimizer = data.get("optimizer")
+    if optimizer is None and "optimizer" not in data and "extends" not in data:
+        optimizer = "stiefel_lora"
+    if isinstance(optimizer, str):
+        optimizer = {"name": optimizer}
+    if (
+        not isinstance(optimizer, dict)
+        or optimizer.get("name") != "stiefel_lora"
+        or optimizer.get("step", "product") != "product"
+    ):
+        return data
+    data = {**data, "optimizer": {"momentum": 0.9, **optimizer}}
+    return data if "extends" in data else {"learning_rate": 0.01, **data}
+
+
+MIGRATIONS: list[Migration] = [
+    _name_the_step_of_stiefel_lora,
+    _name_the_momentum_of_stiefel_lora,
+]
 
 
 def latest_version(migrations: list[Migration] = MIGRATIONS) -> int:

@@ -20,7 +20,6 @@ LOWEST, HIGHEST = 1 / 30, 40
 _BY_OPTION = {
     ("stiefel_lora", "a_rule", "adamw"): 1e-4,
     ("stiefel_lora", "a_rule", "sign"): 1e-3,
-    ("stiefel_lora", "step", "factors"): 2e-2,
 }
 
 

@@ -14,7 +14,7 @@ STIEFEL_LORA = Method(
     label="Stiefel LoRA",
     summary="B stays orthonormal; each step moves the product B A by a set length.",
     target="stiefel_lora.optim.stiefel:StiefelLoRA",
-    default_lr=1e-2,
+    default_lr=2e-2,
     lr_unit="product step and muon: spectral norm of the product's step; adamw: "
     "AdamW's own; sign: five times the size of an entry's step",
     alpha_policy="rank",
@@ -30,10 +30,11 @@ STIEFEL_LORA = Method(
             older="factors",
             choices=("product", "factors"),
             doc="product: one step of the product B A, whose spectral norm is the "
-            "learning rate (start with 0.01); the rules of B and A, Nesterov and "
-            "angle_per_lr are not used, and a fused backward pass is not possible. "
-            "factors: B is rotated and A is moved, each by its own rule (start with "
-            "0.02); a third cheaper, and a fused backward pass is possible.",
+            "learning rate (start with 0.02, or 0.01 for thousands of steps); the "
+            "rules of B and A, Nesterov and angle_per_lr are not used, and a fused "
+            "backward pass is not possible. factors: B is rotated and A is moved, each "
+            "by its own rule (start with 0.02); a third cheaper, and a fused backward "
+            "pass is possible.",
         ),
         Option(
             name="b_rule",
@@ -104,13 +105,15 @@ STIEFEL_LORA = Method(
             name="momentum",
             label="Momentum",
             type=float,
-            default=0.9,
+            default=None,
             low=0.0,
             high=1.0,
             high_open=True,
+            optional=True,
+            unset_means="0.6 with step=product, 0.9 with step=factors",
             doc="Heavy-ball momentum of B, and of A with muon and sign; with "
-            "step=product, of the product. 0.8 is better for short runs (hundreds of "
-            "steps), 0.95 for long ones.",
+            "step=product, of the product. More momentum needs a lower learning rate: "
+            "0.9 with step=product half of it.",
         ),
         Option(
             name="nesterov",

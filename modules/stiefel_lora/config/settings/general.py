@@ -11,13 +11,13 @@ from .._base import FolderPath, Seed, StrictModel, Text, setting
 
 __all__ = ["SCHEMA_VERSION", "GeneralSettings"]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 class GeneralSettings(StrictModel):
     """General settings of a run: name, output folder, seed and device."""
 
-    schema_version: Literal[2] = setting(SCHEMA_VERSION, label="Format version")
+    schema_version: Literal[3] = setting(SCHEMA_VERSION, label="Format version")
     """Version of this format. Do not change it; older files are converted."""
 
     comment: Text = setting("", label="Comment")
