@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 
 import pytest
 import torch
@@ -11,7 +12,10 @@ from typer.testing import CliRunner
 from helpers.lora_files import SPELLINGS, dense_of, make, write
 from stiefel_lora import _commands
 from stiefel_lora.files import Check, LoraFile, convert_lora, verify_lora
-from stiefel_lora.files.tools.diffusers_loading import unexpected_keys
+from stiefel_lora.files.tools.diffusers_loading import (
+    unexpected_keys,
+    without_notes,
+)
 from stiefel_lora.files.tools.key_lists import load_by_list
 
 ALIKE = {"ranks": (4, 4, 4), "alphas": (2.0, 2.0, 2.0)}
@@ -199,3 +203,12 @@ def test_layers_that_a_model_does_not_have_are_named_by_diffusers(tmp_path):
     (check,) = [c for c in verify_lora(file) if c.program.startswith("diffusers")]
     assert len(check.unused) == 6
     assert all("attn1.to_q.lora_" in key for key in check.unused)
+
+
+def test_notes_while_importing_are_dropped_and_later_ones_are_not(caplog):
+    before = logging.root.manager.disable
+    with without_notes():
+        logging.getLogger("bitsandbytes").warning("an optional part is missing")
+    logging.getLogger("bitsandbytes").warning("this one counts")
+    assert [record.message for record in caplog.records] == ["this one counts"]
+    assert logging.root.manager.disable == before

@@ -34,6 +34,7 @@ __all__ = [
     "is_loadable",
     "load_by_diffusers",
     "unexpected_keys",
+    "without_notes",
 ]
 
 DIFFUSERS = (
@@ -81,12 +82,9 @@ def load_by_diffusers(
 
 
 def _loaded(file: LoraFile) -> tuple[Mapping[str, LoraFactors], tuple[str, ...]]:
-    # Notes of libraries on optional parts; those of loading are collected below.
-    logging.disable(logging.WARNING)
-    try:
+    # Those of loading are collected below.
+    with without_notes():
         pipeline = _pipeline(str(file.family))
-    finally:
-        logging.disable(logging.NOTSET)
     parts = {
         name: part
         for name, part in pipeline.components.items()
@@ -194,6 +192,17 @@ def _pipeline(family: str) -> Any:
     absent = {taker.name: None for taker in taken if taker.default is taker.empty}
     off = {taker.name: False for taker in taken if taker.name in _OFF}
     return model.pipeline(**{**absent, **off, **parts})
+
+
+@contextlib.contextmanager
+def without_notes() -> Generator[None, None, None]:
+    """Drop what libraries log about their optional parts while they are imported."""
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.WARNING))
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 @contextlib.contextmanager

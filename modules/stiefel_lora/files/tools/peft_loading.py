@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from ..weights import LoraFactors
-from .diffusers_loading import hollow_layer, injected_factors
+from .diffusers_loading import hollow_layer, injected_factors, without_notes
 from .lora_file import LoraFile, LoraLayer
 from .open_lora import open_lora
 from .peft_folder_names import CONFIG, models_in
@@ -52,7 +52,8 @@ def load_by_peft(
 
 def _load(file: LoraFile) -> tuple[dict[str, LoraFactors], tuple[str, ...]]:
     """Load one adapter; factors by the stems of the file's keys."""
-    import peft
+    with without_notes():
+        import peft
 
     model, names = nn.Module(), {}
     for layer in file.layers:
