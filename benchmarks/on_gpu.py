@@ -1,0 +1,243 @@
+"""Measure the optimizers on a GPU in one command: JSON and a Markdown table.
+
+Prices of all methods on the layers of SDXL and FLUX, launches, synchronizations, parity
+with the CPU, and a resume that must be exact to the bit::
+
+    python benchmarks/on_gpu.py --output results
+
+What does not fit into the memory is skipped with a line. On a CPU the same code runs on
+a few layers, which tests the script and measures nothing. The columns headed "computed"
+follow from counted operations: bytes over the bandwidth, plus 5 microseconds a launch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import copy
+import datetime
+import json
+import platform
+import statistics
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from layer_shapes import SHAPES, make_pairs
+from optimizer_step import BASELINE, Step, copied, named, open_rows, seconds
+from step_cost import step_cost
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from stiefel_lora import OptionError, create_optimizer
+from stiefel_lora.methods import CATALOGUE
+from stiefel_lora.optim.engine.two_passes import ACCELERATOR, LAYOUTS
+
+LAUNCH_SECONDS = 5e-6
+NOT_MEASURED = "not measured"
+
+Row = dict[str, Any]
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    found = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--device", default=found)
+    parser.add_argument("--output", type=Path, default=Path("results"))
+    parser.add_argument("--model", nargs="+", choices=list(SHAPES), default=[*SHAPES])
+    parser.add_argument("--rank", type=int, nargs="+", default=[16, 64, 128])
+    parser.add_argument("--every", type=int, help="one layer in so many; on a CPU 100")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--rows", nargs="+", help="names of rows, in place of all")
+    parser.add_argument("--bandwidth", type=float, default=1.0, help="TB/s, computed")
+    arguments = parser.parse_args()
+    device = torch.device(arguments.device)
+    record = {"machine": machine(device), "prices": [], "methods": check_all(arguments)}
+    for model in arguments.model:
+        for rank in arguments.rank:
+            try:
+                record["prices"] += prices(arguments, model, rank, device)
+            except torch.cuda.OutOfMemoryError:
+                torch.cuda.empty_cache()
+                print(f"{model}, rank {rank}: skipped, the memory of the GPU is full")
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(record, indent=1)
+    (arguments.output / "on_gpu.json").write_text(text, "utf-8")
+    (arguments.output / "on_gpu.md").write_text(markdown(record), "utf-8")
+    print(markdown(record))
+
+
+def machine(device: torch.device) -> Row:
+    """Names and versions, and the date."""
+    gpu = device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(device) if gpu else "CPU",
+        "processor": platform.machine(),
+        "torch": str(torch.__version__),
+        "cuda": torch.version.cuda if gpu else None,
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+    }
+
+
+def prices(
+    arguments: argparse.Namespace, model: str, rank: int, device: torch.device
+) -> list[Row]:
+    """One row a method, all measured in turn."""
+    gpu = device.type == "cuda"
+    every = arguments.every or (1 if gpu else 100)
+    rows = open_rows(make_pairs(model, rank, device, every=every), arguments.rows)
+    times: dict[str, list[float]] = {name: [] for name in rows}
+    for repeat in range(arguments.repeats + 1):
+        for name, (step, _) in rows.items():
+            spent = seconds(step, device)
+            # The first round sets up states and caches.
+            if repeat:
+                times[name].append(spent)
+    middle = {name: statistics.median(spent) for name, spent in times.items()}
+    found = []
+    for name, (step, state) in rows.items():
+        with mock.patch.dict(LAYOUTS, cpu=ACCELERATOR):
+            cost = step_cost(step)
+            moved = bytes_of(step)
+        computed = moved / (arguments.bandwidth * 1e12)
+        row: Row = {"model": model, "rank": rank, "method": name}
+        measured = gpu and BASELINE in middle
+        row["ms"] = 1e3 * middle[name] if gpu else NOT_MEASURED
+        row["times AdamW"] = (
+            middle[name] / middle[BASELINE] if measured else NOT_MEASURED
+        )
+        row["kernels"] = kernels(step) if gpu else NOT_MEASURED
+        row["synchronizes"] = synchronizes(step) if gpu else NOT_MEASURED
+        row |= {"state MB": state() / 1e6, "operations": cost.operations}
+        row["bytes MB"] = moved / 1e6
+        row["computed ms"] = 1e3 * (computed + LAUNCH_SECONDS * cost.operations)
+        found.append(row)
+    return found
+
+
+class _Bytes(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if not func.is_view:
+            leaves = tree_leaves((args, kwargs, result))
+            self.total += sum(t.nbytes for t in leaves if isinstance(t, torch.Tensor))
+        return result
+
+
+def bytes_of(step: Step) -> int:
+    """Bytes of all operands and results of one step, as if nothing was in a cache."""
+    with _Bytes() as counter:
+        step()
+    return counter.total
+
+
+def kernels(step: Step) -> int:
+    """Kernels and copies that one step launches, by the profiler."""
+    activity = torch.profiler.ProfilerActivity.CUDA
+    with torch.profiler.profile(activities=[activity]) as profile:
+        step()
+        torch.cuda.synchronize()
+    kind = torch.autograd.DeviceType.CUDA
+    return sum(event.device_type == kind for event in profile.events())
+
+
+def synchronizes(step: Step) -> bool:
+    """Whether a step waits for the GPU."""
+    with sync_errors():
+        try:
+            step()
+        except RuntimeError as error:
+            if "synchroniz" not in str(error):
+                raise
+            return True
+    return False
+
+
+@contextlib.contextmanager
+def sync_errors() -> Iterator[None]:
+    """Raise an error at each synchronization."""
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def check_all(arguments: argparse.Namespace) -> list[Row]:
+    """Parity with the CPU and an exact resume of every method on small layers."""
+    wanted = [n for n in CATALOGUE if not arguments.rows or n in arguments.rows]
+    found = []
+    for name in wanted:
+        try:
+            here, resumed = run(name, arguments.device), run(name, arguments.device, 3)
+            there = run(name, "cpu")
+        except (ImportError, OptionError) as error:
+            print(f"{name}: skipped ({error})")
+            continue
+        gaps = [relative(one, other) for one, other in zip(here, there, strict=True)]
+        same = all(torch.equal(a, b) for a, b in zip(here, resumed, strict=True))
+        found.append({"method": name, "gap to the CPU": max(gaps), "resume": same})
+    return found
+
+
+def run(name: str, device: str, resume_at: int | None = None) -> list[torch.Tensor]:
+    """Factors after six steps on fixed gradients, on the CPU."""
+    pairs = copied(make_pairs("sdxl", 4, torch.device("cpu"), every=400))
+    names = named(pairs)
+    owned = [
+        (key, torch.nn.Parameter(factor.detach().to(device))) for key, factor in names
+    ]
+    optimizer = create_optimizer(name, owned)
+    for step in range(6):
+        if step == resume_at:
+            saved = copy.deepcopy(optimizer.state_dict())
+            optimizer = create_optimizer(name, owned)
+            optimizer.load_state_dict(saved)
+        for (_, parameter), (_, factor) in zip(owned, names, strict=True):
+            assert factor.grad is not None
+            parameter.grad = (1.0 + step) * factor.grad.to(device)
+        optimizer.step()
+    return [parameter.detach().cpu() for _, parameter in owned]
+
+
+def relative(one: torch.Tensor, other: torch.Tensor) -> float:
+    """Norm of a difference over the norm."""
+    return float((one - other).norm() / other.norm().clamp_min(1e-30))
+
+
+def markdown(record: Row) -> str:
+    """Tables for the documentation."""
+    about = ", ".join(f"{k} {v}" for k, v in record["machine"].items() if v)
+    parts = [f"Measured on: {about}. Columns headed computed are not measured."]
+    parts += [table(record["prices"]), table(record["methods"])]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def table(rows: Sequence[Row]) -> str:
+    """One Markdown table."""
+    if not rows:
+        return ""
+    head = list(rows[0])
+    lines = [head, ["---"] * len(head)]
+    lines += [[shown(row[key]) for key in head] for row in rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def shown(value: Any) -> str:
+    """A cell."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    main()
