@@ -99,8 +99,8 @@ def _at_rate_of_rank_16(cell: Cell, done: Rows) -> str:
 
 
 def _difference(cell: Cell, stage: Stage, done: Rows) -> str:
-    rival = dataclasses.replace(cell, method=stage.baseline)
-    if cell == rival or rival not in stage.cells:
+    rival = _rival(cell, stage)
+    if rival is None:
         return "-"
     best, rate = cell.best(done), rival.best(done)
     if best is None or rate is None:
@@ -112,6 +112,16 @@ def _difference(cell: Cell, stage: Stage, done: Rows) -> str:
         if seed in other
     ]
     return " ".join(_interval_text(differences))
+
+
+def _rival(cell: Cell, stage: Stage) -> Cell | None:
+    """The baseline's cell of the same column, whatever its rates; None for itself."""
+    places = ("base", "rank", "steps", "task")
+    for other in stage.cells:
+        same = all(getattr(other, name) == getattr(cell, name) for name in places)
+        if same and other.method == stage.baseline != cell.method:
+            return other
+    return None
 
 
 def _interval_text(differences: list[float]) -> Iterator[str]:
