@@ -14,6 +14,7 @@ from catalogue_cases import entry, make, parametrized
 from lora_net import LoraNet, backward, products, task
 
 from stiefel_lora import (
+    CheckpointError,
     LoraOptimizer,
     OptionError,
     PairingError,
@@ -226,3 +227,24 @@ def test_the_8_bit_class_stays_where_hosts_look_for_it():
     import stiefel_lora
 
     assert stiefel_lora.EightBitAdamW is CATALOGUE["adamw_8bit"].load()
+
+
+@pytest.mark.parametrize("name", ["stella", "adamw"])
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [
+        ({}, "a dict without param_groups and state"),
+        (LoraNet().state_dict(), "a dict without param_groups and state"),
+        ({"state": {}}, "a dict without param_groups and state"),
+        (None, "of type NoneType"),
+        ([], "of type list"),
+    ],
+)
+def test_a_state_of_something_else_is_one_error(name, given, kind):
+    optimizer = create_optimizer(name, LoraNet())
+    with pytest.raises(CheckpointError) as caught:
+        optimizer.load_state_dict(given)
+    assert str(caught.value) == (
+        f"state_dict: the value is {kind}, not the state of an optimizer. Pass what "
+        "state_dict() of the optimizer returned."
+    )

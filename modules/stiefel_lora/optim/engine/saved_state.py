@@ -30,6 +30,14 @@ def check_state(state_dict: Mapping[str, Any], entry: Method) -> None:
     Raises:
         CheckpointError: names the method that saved the state.
     """
+    given: Any = state_dict
+    if not isinstance(given, Mapping) or not {"state", "param_groups"} <= given.keys():
+        kind = "a dict without param_groups and state"
+        kind = kind if isinstance(given, Mapping) else f"of type {type(given).__name__}"
+        raise CheckpointError(
+            f"state_dict: the value is {kind}, not the state of an optimizer. Pass "
+            "what state_dict() of the optimizer returned."
+        )
     found = _saved_by(state_dict)
     if found is entry:
         return
