@@ -38,7 +38,7 @@ def _best_at(rate: float) -> object:
 
     def loss(run: object) -> tuple[float, float]:
         away = abs(run.rate - rate) / rate
-        share = 0.99 if "product" in run.key else 1.0
+        share = 0.99 if "Stiefel" in run.key else 1.0
         return 0.25 + away / 10, share * (0.24 + run.seed / 1000)
 
     return loss
