@@ -467,7 +467,7 @@ def test_methods_that_leave_alpha_alone_say_so_of_bare_parameters(method, caplog
     for _ in range(2):
         method(named(*pair()), lr=1e-4)
     assert caplog.text.count("alpha / rank times as large") == 1
-    assert f"{method.__name__.replace('Plus', '+')} leaves it" in caplog.text
+    assert f"{method.__name__.replace('Plus', '+')} does not change it" in caplog.text
     caplog.clear()
     alpha._warn_of_hidden_scale.cache_clear()
     # A host that handles alpha marks its groups, whatever it is.
