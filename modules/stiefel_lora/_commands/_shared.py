@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,8 +19,21 @@ __all__ = [
     "SetOption",
     "load",
     "load_plugins",
+    "needed",
     "sentences",
+    "unset",
 ]
+
+
+def needed(metavar: str, text: str) -> Any:
+    """An argument that is required."""
+    return typer.Argument(metavar=metavar, help=text, show_default=False)
+
+
+def unset(text: str, *names: str, metavar: str | None = None) -> Any:
+    """An option without a default; its name is that of the parameter."""
+    return typer.Option(*names, metavar=metavar, help=text, show_default=False)
+
 
 ConfigArgument = Annotated[
     str,

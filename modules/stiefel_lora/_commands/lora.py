@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, overload
 import typer
 
 from .._exceptions import InputError
-from ._shared import sentences
+from ._shared import needed, sentences, unset
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,16 +42,14 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-FileArgument = Annotated[
-    Path, typer.Argument(metavar="FILE", help="A LoRA file.", show_default=False)
-]
+FileArgument = Annotated[Path, needed("FILE", "A LoRA file.")]
 AllowOption = Annotated[
     bool,
     typer.Option("--allow-unknown", help="Accept keys that belong to no adapter."),
 ]
 OutputOption = Annotated[
     Path,
-    typer.Option("--output", metavar="FILE", help="To write.", show_default=False),
+    unset("To write.", "--output", metavar="FILE"),
 ]
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace an output that exists.")
@@ -68,19 +66,15 @@ class Dtype(str, Enum):
 
 TotalErrorOption = Annotated[
     float | None,
-    typer.Option(
-        help="Largest relative error of all layers together.", show_default=False
-    ),
+    unset("Largest relative error of all layers together."),
 ]
 SizeOption = Annotated[
     float | None,
-    typer.Option(help="Largest size of the file in MB.", show_default=False),
+    unset("Largest size of the file in MB."),
 ]
 DtypeOption = Annotated[
     Dtype | None,
-    typer.Option(
-        help="Of the factors. Default: the widest that is given.", show_default=False
-    ),
+    unset("Of the factors. Default: the widest that is given."),
 ]
 
 
@@ -108,33 +102,25 @@ def resize(
     output: OutputOption,
     rank: Annotated[
         int | None,
-        typer.Option(
-            help="Rank of all layers; beside another goal the largest rank.",
-            show_default=False,
-        ),
+        unset("Rank of all layers; beside another goal the largest rank."),
     ] = None,
     error: Annotated[
         float | None,
-        typer.Option(
-            help="Largest relative error of each layer, as 0.1.", show_default=False
-        ),
+        unset("Largest relative error of each layer, as 0.1."),
     ] = None,
     total_error: TotalErrorOption = None,
     energy: Annotated[
         float | None,
-        typer.Option(
-            help="Share of the squared singular values that each layer keeps, as 0.95.",
-            show_default=False,
-        ),
+        unset("Share of the squared singular values that each layer keeps, as 0.95."),
     ] = None,
     size: SizeOption = None,
     max_sigma: Annotated[
         float | None,
-        typer.Option(help="Cap of the singular values.", show_default=False),
+        unset("Cap of the singular values."),
     ] = None,
     max_norm: Annotated[
         float | None,
-        typer.Option(help="Cap of the norm of all updates.", show_default=False),
+        unset("Cap of the norm of all updates."),
     ] = None,
     dtype: DtypeOption = None,
     layers: Annotated[
@@ -198,29 +184,23 @@ class MethodName(str, Enum):
 def merge(
     files: Annotated[
         list[str],
-        typer.Argument(
-            metavar="FILE[:WEIGHT]...",
-            help="LoRA files; the weight is 1 without one.",
-            show_default=False,
-        ),
+        needed("FILE[:WEIGHT]...", "LoRA files; the weight is 1 without one."),
     ],
     output: OutputOption,
     section: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="FILE:PATTERN=FACTOR",
-            help="A factor for sections of one file, counted from 1: "
+        unset(
+            "A factor for sections of one file, counted from 1: "
             "--section 1:down_blocks.*=0.5. May be given again and again.",
-            show_default=False,
+            metavar="FILE:PATTERN=FACTOR",
         ),
     ] = None,
     into: Annotated[
         Path | None,
-        typer.Option(
-            metavar="PATH",
-            help="Checkpoint, or folder of diffusers, that the sum is added to; "
+        unset(
+            "Checkpoint, or folder of diffusers, that the sum is added to; "
             "--output is then one too.",
-            show_default=False,
+            metavar="PATH",
         ),
     ] = None,
     method: Annotated[
@@ -236,17 +216,17 @@ def merge(
     seed: Annotated[int, typer.Option(help="Of dare.")] = 0,
     rank: Annotated[
         int | None,
-        typer.Option(help="Largest rank of the result.", show_default=False),
+        unset("Largest rank of the result."),
     ] = None,
     error: Annotated[
         float | None,
-        typer.Option(help="Largest relative error of each layer.", show_default=False),
+        unset("Largest relative error of each layer."),
     ] = None,
     total_error: TotalErrorOption = None,
     size: SizeOption = None,
     max_norm: Annotated[
         float | None,
-        typer.Option(help="Cap of the norm of the sum.", show_default=False),
+        unset("Cap of the norm of the sum."),
     ] = None,
     dtype: DtypeOption = None,
     as_json: JsonOption = False,

@@ -11,7 +11,7 @@ import typer
 
 from .._exceptions import InputError
 from ..families.catalogue import records
-from ._shared import sentences
+from ._shared import sentences, unset
 from .lora import (
     AllowOption,
     DtypeOption,
@@ -50,31 +50,23 @@ def convert(
     file: FileArgument,
     to: Annotated[
         SpellingName,
-        typer.Option("--to", help="Spelling of the output.", show_default=False),
+        unset("Spelling of the output.", "--to"),
     ],
     output: OutputOption,
     rank: Annotated[
         int | None,
-        typer.Option(
-            help="Make plain LoRAs of this rank of LoHa, LoKr, full differences and, "
-            "with --base, of DoRAs.",
-            show_default=False,
+        unset(
+            "Make plain LoRAs of this rank of LoHa, LoKr, full differences and, "
+            "with --base, of DoRAs."
         ),
     ] = None,
     error: Annotated[
         float | None,
-        typer.Option(
-            help="The same, with this relative error at most in each layer.",
-            show_default=False,
-        ),
+        unset("The same, with this relative error at most in each layer."),
     ] = None,
     base: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Checkpoint of the base model, for DoRAs.",
-            show_default=False,
-        ),
+        unset("Checkpoint of the base model, for DoRAs.", metavar="FILE"),
     ] = None,
     dtype: DtypeOption = None,
     as_json: JsonOption = False,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ._shared import sentences
+from ._shared import needed, sentences, unset
 from .lora import AllowOption, OverwriteOption, app, check_known
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ _WIDE = 240
 
 FilesArgument = Annotated[
     list[Path],
-    typer.Argument(metavar="FILE...", help="LoRA files.", show_default=False),
+    needed("FILE...", "LoRA files."),
 ]
 
 
@@ -35,11 +35,10 @@ def inspect(
     ] = False,
     page: Annotated[
         Path | None,
-        typer.Option(
+        unset(
+            "Write one HTML page with the spectra of all layers.",
             "--html",
             metavar="FILE",
-            help="Write one HTML page with the spectra of all layers.",
-            show_default=False,
         ),
     ] = None,
     overwrite: OverwriteOption = False,

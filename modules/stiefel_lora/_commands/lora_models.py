@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from .._exceptions import InputError
-from ._shared import sentences
+from ._shared import needed, sentences, unset
 from .lora import (
     AllowOption,
     Dtype,
@@ -32,28 +32,19 @@ __all__: list[str] = []
 def extract(
     base: Annotated[
         Path,
-        typer.Argument(
-            metavar="BASE",
-            help="Checkpoint before the training: a file, or a folder of diffusers.",
-            show_default=False,
+        needed(
+            "BASE", "Checkpoint before the training: a file, or a folder of diffusers."
         ),
     ],
     tuned: Annotated[
         Path,
-        typer.Argument(
-            metavar="TUNED", help="Checkpoint after it.", show_default=False
-        ),
+        needed("TUNED", "Checkpoint after it."),
     ],
     output: OutputOption,
-    rank: Annotated[
-        int | None, typer.Option(help="Rank of all layers.", show_default=False)
-    ] = None,
+    rank: Annotated[int | None, unset("Rank of all layers.")] = None,
     error: Annotated[
         float | None,
-        typer.Option(
-            help="Largest relative error of each layer; with --rank, which caps it.",
-            show_default=False,
-        ),
+        unset("Largest relative error of each layer; with --rank, which caps it."),
     ] = None,
     exact: Annotated[
         bool,
@@ -104,12 +95,8 @@ def extract(
 
 @app.command()
 def overlap(
-    one: Annotated[
-        Path, typer.Argument(metavar="A", help="A LoRA file.", show_default=False)
-    ],
-    two: Annotated[
-        Path, typer.Argument(metavar="B", help="Another one.", show_default=False)
-    ],
+    one: Annotated[Path, needed("A", "A LoRA file.")],
+    two: Annotated[Path, needed("B", "Another one.")],
     layers: Annotated[
         bool, typer.Option("--layers", help="One row for each layer.")
     ] = False,
