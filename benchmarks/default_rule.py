@@ -4,7 +4,7 @@ Every candidate trains the demo LoRA at ranks 16 and 64 with at least three lear
 rates, AdamW with at least five; a sweep whose best rate lies at its edge is extended.
 The best rate and its neighbors are run with three seeds. Judged by the loss on 160
 validation concepts; the best rate is chosen on the same ones, for all alike. It can be
-stopped at any time and started several times over::
+stopped at any time and started several times in parallel::
 
     python benchmarks/default_rule.py run --results benchmarks/results/rule.jsonl
     python benchmarks/default_rule.py report --results ...

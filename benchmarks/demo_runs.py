@@ -1,8 +1,7 @@
 """Runs of the demo for the benchmarks: resumable, and shared between processes.
 
-A run that is in the results file is not run again, and one that another process has
-begun is left to it, so a script can be stopped at any time and started several times
-over.
+A run in the results file is not repeated, and one that another process has started is
+skipped, so a script can be stopped at any time and started several times in parallel.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Every method trains the demo LoRA, at the best of a sweep of rates; one seed.
+"""Train the demo LoRA with every method, at the best learning rate of a sweep.
 
-Three rates a method, a factor of 3 apart; a sweep whose best rate lies at its edge goes
-on, to five rates at most. AdamW is swept like the others. Stiefel LoRA and AdamW train
-DoRA too. A look at all of them side by side, not a claim about quality::
+Three rates a method, a factor of 3 apart; a sweep whose best rate lies at its edge is
+extended, to five rates at most. AdamW is swept like the others. Stiefel LoRA and AdamW
+train DoRA too. This compares all methods with one seed; it is not a claim about
+quality::
 
     python benchmarks/methods_on_demo.py run --results benchmarks/results/methods.jsonl
     python benchmarks/methods_on_demo.py report --results ...
@@ -78,18 +79,18 @@ class Job:
 
 
 def next_job(done: Rows, tried: set[str]) -> Job | None:
-    """The first run that is missing."""
+    """Return the first missing run."""
     jobs = (Job(row, rate) for row in ROWS for rate in wanted_rates(row, done))
     return next((j for j in jobs if j.key not in done and j.key not in tried), None)
 
 
 def wanted_rates(row: Row, done: Rows) -> list[float]:
-    """The rates of a sweep as far as it is known."""
+    """Return the rates of a sweep that are known so far."""
     return swept_rates(row.rate, RATE_STEP, WIDEST, lambda rate: loss(row, rate, done))
 
 
 def loss(row: Row, rate: float, done: Rows) -> float:
-    """Held-out loss; NaN where it is not known."""
+    """Return the validation loss; NaN if unknown."""
     found = done.get(Job(row, rate).key)
     return math.nan if found is None else found["held_out"]
 

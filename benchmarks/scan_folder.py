@@ -30,7 +30,7 @@ from stiefel_lora.data.folder_report import report_on
 def main() -> None:
     """Measure and print a line a size of folder."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--pictures", type=int, nargs="+", default=[400, 4000])
+    parser.add_argument("--images", type=int, nargs="+", default=[400, 4000])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--scan", type=Path, help="scan this folder once, and stop")
     arguments = parser.parse_args()
@@ -38,12 +38,12 @@ def main() -> None:
         scan_once(arguments.scan)
         return
     print(f"{platform.machine()}, Python {platform.python_version()}")
-    for count in arguments.pictures:
+    for count in arguments.images:
         measure(count, arguments.repeats)
 
 
 def measure(count: int, repeats: int) -> None:
-    """Median, lowest and highest of ``repeats`` scans of ``count`` pictures."""
+    """Median, lowest and highest of ``repeats`` scans of ``count`` images."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_images(folder, count)
@@ -58,7 +58,7 @@ def measure(count: int, repeats: int) -> None:
         ]
     seconds, memory = ([run[i] for run in found] for i in (0, 1))
     print(
-        f"{count} pictures ({size:.0f} MB), {int(found[0][2])} buckets: "
+        f"{count} images ({size:.0f} MB), {int(found[0][2])} buckets: "
         f"{statistics.median(seconds):.2f} s ({min(seconds):.2f} .. "
         f"{max(seconds):.2f}), peak memory of the process "
         f"{statistics.median(memory):.0f} MB, "
@@ -92,7 +92,7 @@ def make_images(folder: Path, count: int) -> None:
         image = Image.fromarray(small).resize((width, height))
         path = folder / f"{number:05d}.{'jpg' if number % 2 else 'png'}"
         image.save(path, compress_level=1)
-        path.with_suffix(".txt").write_text(f"picture {number}, red, small")
+        path.with_suffix(".txt").write_text(f"image {number}, red, small")
 
 
 if __name__ == "__main__":

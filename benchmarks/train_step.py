@@ -3,7 +3,7 @@
     python scripts/setup_host.py diffusers CHECKOUT
     python benchmarks/train_step.py --diffusers CHECKOUT --family sdxl --rounds 5
 
-Same base model (the demo's), pictures, caption, layers, rank, AdamW, batch and
+Same base model (the demo's), images, caption, layers, rank, AdamW, batch and
 precision; the two trainers take turns, a process each, so that a busy machine slows
 both alike. A step is the time between the ends of two optimizer steps: data, forward
 and backward pass, update, logging. Processor time is that of the process, which other
@@ -37,7 +37,7 @@ __all__ = ["main"]
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / "modules" / "stiefel_lora" / "demo"
 TIMER = ROOT / "benchmarks" / "step_timer.py"
-PICTURES, RANK, BATCH, RESOLUTION = 32, 16, 8, 64
+IMAGES, RANK, BATCH, RESOLUTION = 32, 16, 8, 64
 TOKENS = 32
 """Of T5, as in the demo's presets."""
 CAPTION = "an emoji"
@@ -114,11 +114,11 @@ def _parse() -> argparse.Namespace:
 
 
 def _compare(arguments: argparse.Namespace, folder: Path) -> None:
-    pictures = _pictures(folder)
+    images = _images(folder)
     model = script_base(arguments.model or DEMO / arguments.family, folder)
-    trainers = {"diffusers' script": _script(arguments, model, pictures)}
+    trainers = {"diffusers' script": _script(arguments, model, images)}
     for optimizer in arguments.optimizers:
-        command = _ours(arguments, model, pictures, folder, optimizer)
+        command = _ours(arguments, model, images, folder, optimizer)
         trainers[f"stiefel-lora, {optimizer}"] = command
     runs: dict[str, list[Run]] = {name: [] for name in trainers}
     for number in range(arguments.rounds):
@@ -131,14 +131,14 @@ def _compare(arguments: argparse.Namespace, folder: Path) -> None:
     print(_table(runs, arguments))
 
 
-def _script(arguments: argparse.Namespace, model: Path, pictures: Path) -> list[str]:
+def _script(arguments: argparse.Namespace, model: Path, images: Path) -> list[str]:
     root = arguments.diffusers.resolve()
     own = root / ".venv" / "bin" / "python"
     python = arguments.python or str(own if own.is_file() else sys.executable)
     title = f"train_dreambooth_lora_{arguments.family}.py"
     settings = {
         "pretrained_model_name_or_path": model,
-        "instance_data_dir": pictures / "bare",
+        "instance_data_dir": images / "bare",
         "instance_prompt": CAPTION,
         "output_dir": "OUTPUT",
         "resolution": RESOLUTION,
@@ -167,7 +167,7 @@ def _script(arguments: argparse.Namespace, model: Path, pictures: Path) -> list[
 def _ours(
     arguments: argparse.Namespace,
     model: Path,
-    pictures: Path,
+    images: Path,
     folder: Path,
     optimizer: str,
 ) -> list[str]:
@@ -175,7 +175,7 @@ def _ours(
     config = {
         "model_type": arguments.family,
         "base_model_name": str(model),
-        "concepts": [{"path": str(pictures / "captioned")}],
+        "concepts": [{"path": str(images / "captioned")}],
         "resolution": RESOLUTION,
         "batch_size": BATCH,
         "steps": arguments.steps,
@@ -193,12 +193,12 @@ def _ours(
     return [*command, str(path), "--set", "output_dir=OUTPUT"]
 
 
-def _pictures(folder: Path) -> Path:
-    """The first pictures of the demo, with one caption for all, and without."""
+def _images(folder: Path) -> Path:
+    """The first images of the demo, with one caption for all, and without."""
     captioned, bare = folder / "pictures/captioned", folder / "pictures/bare"
     captioned.mkdir(parents=True)
     bare.mkdir()
-    for path in sorted((DEMO / "pictures" / "train").glob("*.png"))[:PICTURES]:
+    for path in sorted((DEMO / "pictures" / "train").glob("*.png"))[:IMAGES]:
         shutil.copy(path, captioned)
         shutil.copy(path, bare)
         (captioned / path.name).with_suffix(".txt").write_text(CAPTION, "utf-8")
@@ -260,7 +260,7 @@ def _table(runs: dict[str, list[Run]], arguments: argparse.Namespace) -> str:
     lines = [
         f"{arguments.family}, {arguments.dtype}, batch {BATCH}, rank {RANK}, "
         f"{arguments.rounds} rounds of {arguments.steps} steps",
-        "| | pictures/s | pictures/processor second | the same without encoders | "
+        "| | images/s | images/processor second | the same without encoders | "
         "resident MB |",
         "|---|---|---|---|---|",
     ]

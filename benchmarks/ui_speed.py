@@ -1,4 +1,4 @@
-"""The window opens in two seconds and draws 700 blocks x 1,000 events smoothly.
+"""Measure the start-up of the GUI and the drawing of 700 blocks x 1,000 events.
 
     python benchmarks/ui_speed.py
 
@@ -81,7 +81,7 @@ def timed(action: Callable[[], object]) -> float:
 
 
 def draw(blocks: int, events: int) -> dict[str, float]:
-    """Milliseconds of what the window does with a long run."""
+    """Measure the GUI's operations on a long run in milliseconds."""
     from stiefel_lora.ui.controllers.run_record import RunRecord
     from stiefel_lora.ui.views.app import make_application
     from stiefel_lora.ui.views.plots import Plots
@@ -96,9 +96,9 @@ def draw(blocks: int, events: int) -> dict[str, float]:
         write_events(root / "events.jsonl", blocks, events)
         megabytes = (root / "events.jsonl").stat().st_size / 1e6
         record = RunRecord(root)
-        looks = []
-        while not looks or record.behind:
-            looks.append(timed(record.look))
+        updates = []
+        while not updates or record.behind:
+            updates.append(timed(record.look))
 
     def redraw(step: int) -> None:
         values = {f"effective_rank.{name}": step % 16 for name in record.ranks.blocks}
@@ -118,8 +118,8 @@ def draw(blocks: int, events: int) -> dict[str, float]:
     ]
     return {
         "size of events.jsonl, MB": megabytes,
-        "read all of it, ms": sum(looks),
-        "longest look, ms": max(looks),
+        "read all of it, ms": sum(updates),
+        "longest update, ms": max(updates),
         "redraw with a new column, ms (median)": statistics.median(frames),
         "redraw with a new column, ms (longest)": max(frames),
         "numbers of a block under the pointer, ms": statistics.median(points),

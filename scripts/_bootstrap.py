@@ -1,17 +1,17 @@
-"""Make .venv in the checkout and install the package there; standard library only.
+"""Create .venv in the checkout and install the package there; standard library only.
 
-torch goes in first and alone, then the package with its extras under a constraint that
-holds torch where it is: resolved from an empty environment, a plain ``torch`` may pull
-gigabytes that the machine cannot use. A stamp in .venv remembers what was installed,
-so that the next call costs milliseconds.
+torch is installed first, then the package with its extras under a constraint that pins
+torch: in an empty environment, pip may resolve ``torch`` to gigabytes that the machine
+cannot use. A stamp in .venv records what was installed, so that the next call takes
+milliseconds.
 """
 
-# No future import here: the check must speak on a Python that does not know it.
+# No __future__ import: the version check must run on a Python that lacks it.
 import sys
 
 if sys.version_info < (3, 10):  # noqa: UP036
     sys.exit(
-        "stiefel-lora needs Python 3.10 or newer, this is Python "
+        "stiefel-lora needs Python 3.10 or newer, but this is Python "
         f"{sys.version_info[0]}.{sys.version_info[1]} ({sys.executable}). Run the "
         f"script with a newer one, for example: python3.11 {sys.argv[0]}"
     )
@@ -57,23 +57,23 @@ STAMPED_FILES = (
 
 
 class InstallError(Exception):
-    """The environment cannot be created; the message is for the user."""
+    """The environment could not be created; the message is shown to the user."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Checkout:
-    """Paths of one checkout."""
+    """Paths of a checkout."""
 
     root: Path
 
     @property
     def venv(self) -> Path:
-        """The virtual environment, made by this module."""
+        """The virtual environment."""
         return self.root / ".venv"
 
     @property
     def python(self) -> Path:
-        """The environment's interpreter."""
+        """Python interpreter of the environment."""
         if os.name == "nt":
             return self.venv / "Scripts" / "python.exe"
         return self.venv / "bin" / "python"
@@ -85,11 +85,11 @@ class Checkout:
 
     @property
     def log(self) -> Path:
-        """Everything pip printed in the last installation."""
+        """Complete output of pip in the last installation."""
         return self.venv / "stiefel_lora_install.log"
 
     def key(self) -> str:
-        """Hash of what decides an installation: the files and the place."""
+        """Hash of the files and the path that determine an installation."""
         digest = hashlib.sha256(str(self.root).encode())
         for name in STAMPED_FILES:
             digest.update((self.root / name).read_bytes())
@@ -97,20 +97,21 @@ class Checkout:
 
 
 def here() -> Checkout:
-    """The checkout that this script belongs to."""
+    """Return the checkout of this script."""
     return Checkout(Path(__file__).resolve().parent.parent)
 
 
 def install(
     checkout: Checkout, extras: Iterable[str], torch_index: "str | None" = None
 ) -> Path:
-    """Bring .venv up to date and return its interpreter.
+    """Update .venv and return its interpreter.
 
-    Extras that an earlier call installed stay. Without ``torch_index`` a torch that is
-    already there is kept, whatever its build.
+    Extras of an earlier call are kept. Without ``torch_index`` an installed torch is
+    kept, whatever its build.
 
     Raises:
-        InstallError: with the cause, the end of pip's output and the log's path.
+        InstallError: contains the cause, the end of pip's output and the path of the
+            log.
     """
     stamp = _read_stamp(checkout)
     wanted = sorted({*extras, *stamp.get("extras", [])})
@@ -131,7 +132,7 @@ def install(
 
 @contextlib.contextmanager
 def explained() -> Iterator[None]:
-    """Make a full disk, or another OSError of the block, an InstallError."""
+    """Convert OSError, such as a full disk, to InstallError."""
     try:
         yield
     except OSError as error:
@@ -143,17 +144,18 @@ def explained() -> Iterator[None]:
 def prepare(
     checkout: Checkout, torch_index: "str | None", *, replace_torch: bool = False
 ) -> Path:
-    """Make .venv with a torch in it; returns a constraint file that holds torch there.
+    """Create .venv with torch; return a constraint file that pins torch.
 
-    The file names torchvision too: another one than torch's own pair does not load.
+    The file also pins torchvision, which only loads with the matching torch.
 
     Raises:
-        InstallError: with the cause, the end of pip's output and the log's path.
+        InstallError: contains the cause, the end of pip's output and the path of the
+            log.
     """
     _make_venv(checkout)
     checkout.log.write_text("", encoding="utf-8")
     if replace_torch and _torch_version(checkout):
-        pip(checkout, ["uninstall", "--yes", "torch"], "Removing the present torch")
+        pip(checkout, ["uninstall", "--yes", "torch"], "Removing the installed torch")
     if not _torch_version(checkout):
         _install_torch(checkout, torch_index)
     version = _torch_version(checkout)
@@ -176,10 +178,11 @@ def _torchvision_pin(torch: str) -> "list[str]":
 
 
 def pip(checkout: Checkout, arguments: "list[str]", title: str) -> None:
-    """Run pip in .venv, its last line alive on the screen, all of it in the log.
+    """Run pip in .venv, with its last line on the screen and all output in the log.
 
     Raises:
-        InstallError: with the cause, the end of pip's output and the log's path.
+        InstallError: contains the cause, the end of pip's output and the path of the
+            log.
     """
     print(f"{title} (log: {checkout.log})", flush=True)
     command = [str(checkout.python), "-m", "pip", "--disable-pip-version-check"]
@@ -210,10 +213,10 @@ def pip(checkout: Checkout, arguments: "list[str]", title: str) -> None:
 def run(
     command: Sequence["str | Path"], *, cwd: Path, env: "dict[str, str] | None" = None
 ) -> int:
-    """Run a command, let Ctrl-C reach it alone, and return its exit code.
+    """Run a command that handles Ctrl-C itself, and return its exit code.
 
-    The child gets the same Ctrl-C from the terminal and needs its time to save, so
-    this process waits on.
+    The child also receives Ctrl-C from the terminal and needs time to save, so this
+    process keeps waiting.
     """
     child = subprocess.Popen(
         [str(part) for part in command], cwd=cwd, env={**os.environ, **(env or {})}
@@ -248,11 +251,11 @@ def _make_venv(checkout: Checkout) -> None:
     missing = [m for m in ("venv", "ensurepip") if not importlib.util.find_spec(m)]
     if missing:
         raise InstallError(
-            f"This Python ({sys.executable}) comes without its module {missing[0]}, "
-            "which makes virtual environments. On Debian and Ubuntu: sudo apt install "
-            "python3-venv. Then run the same command again."
+            f"This Python ({sys.executable}) lacks the module {missing[0]}, which is "
+            "needed to create virtual environments. On Debian and Ubuntu: sudo apt "
+            "install python3-venv. Then run the same command again."
         )
-    print(f"Making the virtual environment {checkout.venv}", flush=True)
+    print(f"Creating the virtual environment {checkout.venv}", flush=True)
     command = [sys.executable, "-m", "venv", str(checkout.venv)]
     if not usable:
         command.append("--clear")
@@ -260,8 +263,8 @@ def _make_venv(checkout: Checkout) -> None:
     if done.returncode:
         output = done.stdout + done.stderr
         raise InstallError(
-            f"The virtual environment could not be made. {_explain(output)}\n\n"
-            f"{_tail(output)}"
+            "The virtual environment could not be created. "
+            f"{_explain(output)}\n\n{_tail(output)}"
         )
 
 
@@ -290,7 +293,7 @@ def _say_build(checkout: Checkout) -> None:
 
 
 def _show(line: str) -> None:
-    """Keep one line alive on a terminal; a log file gets nothing."""
+    """Update one line on a terminal; print nothing to a log file."""
     if sys.stdout.isatty():
         width = shutil.get_terminal_size().columns - 3
         print("\r  " + line.strip()[:width].ljust(width), end="\r", flush=True)

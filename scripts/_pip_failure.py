@@ -4,8 +4,8 @@ import re
 
 __all__ = ["explain"]
 
-# The first pattern that occurs decides. A full disk and a missing network come first,
-# because both make pip end with misleading words about versions.
+# The first matching pattern is used. Full disk and missing network come first, because
+# both make pip end with misleading messages about versions.
 CAUSES = (
     (
         r"No space left on device|Errno 28|not enough space|WinError 112",
@@ -14,9 +14,9 @@ CAUSES = (
     ),
     (
         r"CERTIFICATE_VERIFY_FAILED|SSLError",
-        "The package server's certificate was refused: a proxy or an old certificate "
-        "store stands in between. Tell pip about it (pip config set global.cert FILE) "
-        "and run the same command again.",
+        "The certificate of the package server was rejected, probably because of a "
+        "proxy or an old certificate store. Set the certificate in pip (pip config "
+        "set global.cert FILE) and run the same command again.",
     ),
     (
         r"NewConnectionError|ConnectTimeout|ReadTimeout|Read timed out|ProxyError"
@@ -28,8 +28,8 @@ CAUSES = (
     ),
     (
         r"Permission denied|Errno 13|WinError 5\b|Access is denied",
-        "A file could not be written. Check that this folder is yours and that no "
-        "program uses .venv, then run the same command again.",
+        "A file could not be written. Check the permissions of this folder and that "
+        "no program uses .venv, then run the same command again.",
     ),
     (
         r"WinError 206|filename or extension is too long|long path",
@@ -38,35 +38,34 @@ CAUSES = (
     ),
     (
         r"ResolutionImpossible|conflicting dependencies|has requirement .+ but you",
-        "Two packages want different versions of a third; the lines below name them. "
-        "If you edited pyproject.toml or constraints.txt, undo that; if torch comes "
-        "from --torch-index, choose an address with a newer torch.",
+        "Two packages need different versions of a third; see the lines below. If you "
+        "edited pyproject.toml or constraints.txt, undo that; if torch comes from "
+        "--torch-index, choose an address with a newer torch.",
     ),
     (
         r"\(from versions: none\)[\s\S]*No matching distribution found for ([^\s(]+)",
-        "pip found no build at all of {found} for Python {python} on {platform}: "
-        "either there is none (run the script with another Python; 3.11 is the tested "
-        "one), or the package server cannot be reached (check the network, and the "
-        "address after --torch-index, if one was given).",
+        "pip found no build of {found} for Python {python} on {platform}. Either "
+        "there is none (run the script with another Python; 3.11 is tested), or the "
+        "package server cannot be reached (check the network, and the address after "
+        "--torch-index, if one was given).",
     ),
     (
         r"No matching distribution found for ([^\s(]+)",
         "There is no build of {found} for Python {python} on {platform}. Run the "
-        "script with another Python (3.11 is the tested one); for torch, --torch-index "
-        "with an address from PyTorch's 'Get Started' page may have one.",
+        "script with another Python (3.11 is tested); for torch, --torch-index with "
+        "an address from PyTorch's 'Get Started' page may have one.",
     ),
     (
         r"requires a different Python",
-        "A package refuses Python {python}. Run the script with another Python (3.11 "
-        "is the tested one).",
+        "A package does not support Python {python}. Run the script with another "
+        "Python (3.11 is tested).",
     ),
     (
         r"Microsoft Visual C\+\+|error: command .*(gcc|cc|clang|cl\.exe)"
         r"|Failed (?:to build|building wheel)|Failed to build installable wheels"
         r"|metadata-generation-failed|subprocess-exited-with-error",
-        "A package had to be compiled and that failed: there is no ready-made build "
-        "for Python {python} on {platform}. Run the script with another Python (3.11 "
-        "is the tested one).",
+        "A package without a prebuilt wheel for Python {python} on {platform} could "
+        "not be compiled. Run the script with another Python (3.11 is tested).",
     ),
     (
         r"MemoryError|\bKilled\b",
@@ -74,17 +73,15 @@ CAUSES = (
         "command again.",
     ),
 )
-UNKNOWN = (
-    "pip failed for a reason that this script does not know. The lines below are the "
-    "end of its output."
-)
+UNKNOWN = "pip failed for an unknown reason. The lines below are the end of its output."
 
 
 def explain(output: str, *, python: str, platform: str, gigabytes: int) -> str:
     """Return the cause of a failed pip call and the fix.
 
-    ``output`` is everything pip printed, ``python`` the version such as "3.11",
-    ``platform`` words for the machine, ``gigabytes`` what the installation needs.
+    ``output`` is the complete output of pip, ``python`` a version such as "3.11",
+    ``platform`` a description of the machine, ``gigabytes`` the disk space that the
+    installation needs.
     """
     for pattern, text in CAUSES:
         found = re.search(pattern, output, flags=re.IGNORECASE)

@@ -1,7 +1,7 @@
 """Pytest plugin: print every skip with its reason, fail on one that is not listed.
 
-The list, tests/skips.txt, has a line a skip: NODE-ID -- REASON. Both sides may hold
-the wildcards of ``fnmatch``; a line that matches nothing is fine, because a skip may
+The list, tests/skips.txt, has one line per skip: NODE-ID -- REASON. Both sides may
+contain ``fnmatch`` wildcards; a line without a match is allowed, because a skip may
 depend on the machine. scripts/run_tests.py loads this with ``-p _skip_gate``.
 """
 
@@ -33,24 +33,24 @@ def read_list(path: Path) -> list[tuple[str, str]]:
 
 
 class SkipGate:
-    """Collects skips; at the end prints the allowed ones and fails on the rest."""
+    """Collects skips; at the end prints them and fails if one is not listed."""
 
     def __init__(self, allowed: list[tuple[str, str]]) -> None:
         self.allowed = allowed
         self.skips: list[tuple[str, str]] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Note a skipped test; an expected failure is no skip."""
+        """Record a skipped test; an expected failure does not count."""
         if report.skipped and not hasattr(report, "wasxfail"):
             self.note(report)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """Note a module that skipped itself as a whole."""
+        """Record a module that was skipped as a whole."""
         if report.skipped:
             self.note(report)
 
     def note(self, report: pytest.TestReport | pytest.CollectReport) -> None:
-        """Remember node id and reason; a skip's longrepr is (file, line, reason)."""
+        """Record node id and reason; a skip's longrepr is (file, line, reason)."""
         detail = report.longrepr
         reason = detail[2] if isinstance(detail, tuple) else str(detail)
         self.skips.append((report.nodeid, reason.removeprefix("Skipped: ")))
@@ -63,14 +63,14 @@ class SkipGate:
         )
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Turn a green run with an unlisted skip into a red one."""
+        """Fail a passing run with an unlisted skip."""
         if not all(map(self.is_allowed, self.skips)) and session.exitstatus in (0, 5):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(
         self, terminalreporter: pytest.TerminalReporter
     ) -> None:
-        """Print a line a skip."""
+        """Print one line per skip."""
         for skip in self.skips:
             verdict = "listed" if self.is_allowed(skip) else "NOT LISTED: a failure"
             terminalreporter.write_line(f"skip ({verdict}): {skip[0]} -- {skip[1]}")
@@ -78,11 +78,11 @@ class SkipGate:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add ``--skip-list FILE``."""
-    parser.addoption("--skip-list", type=Path, help="skips that are no failure")
+    parser.addoption("--skip-list", type=Path, help="file with the allowed skips")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Switch the gate on where a list is given."""
+    """Enable the gate if a list is given."""
     path = config.getoption("--skip-list")
     if path is not None:
         config.pluginmanager.register(SkipGate(read_list(path)), "skip-gate")

@@ -1,6 +1,6 @@
-"""Run one verb of ``stiefel-lora`` in the checkout's own environment."""
+"""Run a ``stiefel-lora`` command in the checkout's own environment."""
 
-# No future import here: _bootstrap's check must speak on a Python too old for it.
+# No __future__ import: the check of _bootstrap must run on a Python too old for it.
 import sys
 from pathlib import Path
 
@@ -10,7 +10,7 @@ __all__ = ["run_verb"]
 
 
 def run_verb(verb: str) -> int:
-    """Install when needed, then hand all arguments to ``stiefel-lora VERB``."""
+    """Install if needed, then pass all arguments to ``stiefel-lora VERB``."""
     try:
         python = install(here(), ["train"])
     except InstallError as error:

@@ -1,11 +1,11 @@
-"""``stiefel-lora batch`` in the checkout's own environment, made when missing.
+"""Run ``stiefel-lora batch`` in the checkout's environment, created if missing.
 
     python scripts/batch_train.py CONFIG... --sweep lora_rank=8,16,32
 
-All arguments go to ``stiefel-lora batch``.
+All arguments are passed to ``stiefel-lora batch``.
 """
 
-# No future import here: _bootstrap's check must speak on a Python too old for it.
+# No __future__ import: the check of _bootstrap must run on a Python too old for it.
 import sys
 
 from _verb import run_verb

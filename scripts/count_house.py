@@ -1,4 +1,4 @@
-"""Count how the package is cut into files, and how many a contributor opens.
+"""Count the files of the package and those that typical contributions touch.
 
     python scripts/count_house.py               # the working tree
     python scripts/count_house.py 5684123 .     # a commit of this repository, beside it
@@ -37,7 +37,7 @@ HOST = "musubi"
 METHOD = ("lora_plus", "LoRAPlus")
 KOHYA = ("lora_unet", "lora_te")
 
-# Folders that read the keys and names of other programs: no task of ours adds there.
+# Folders that read the keys and names of other programs: not part of any task.
 IMPORTERS = "config/foreign/"
 
 Functions = ast.FunctionDef | ast.AsyncFunctionDef
@@ -220,7 +220,7 @@ def _source(name: str, text: str) -> Source:
 
 
 class Calls:
-    """What a definition uses, by name.
+    """Return the definitions that a definition uses, by name.
 
     A method that is called on anything but ``self`` can be that of every class within
     reach, which the files that the start imports are.

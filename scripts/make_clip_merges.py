@@ -26,7 +26,7 @@ def main() -> None:
     lines = gzip.decompress(parser.parse_args().vocabulary.read_bytes()).decode()
     rules = lines.split("\n")[1 : RULES + 1]
     text = "\n".join(["#version: 0.2", *rules, ""])
-    # No time and no name inside: the same input gives the same bytes.
+    # No time stamp and no name: the same input gives the same bytes.
     (FOLDER / "clip_merges.txt.gz").write_bytes(
         gzip.compress(text.encode(), 9, mtime=0)
     )

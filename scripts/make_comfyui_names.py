@@ -1,4 +1,4 @@
-"""List the LoRA key stems that ComfyUI accepts for SDXL: the truth of a test.
+"""List the LoRA key stems that ComfyUI accepts for SDXL, as a test reference.
 
     python scripts/make_comfyui_names.py PATH_TO_COMFYUI_CHECKOUT
 

@@ -1,11 +1,11 @@
-"""Make the demo models and the demo pictures again from pinned packages.
+"""Rebuild the demo models and the demo images from pinned packages.
 
     python scripts/make_demo.py all
 
-runs the stages in order; each can be run alone. `fetch` and `pictures` bring the data;
-`vae`, `fold`, `text`, `unet`, `pack` and `sheet` make the SDXL base; `flux-vae`,
-`flux-text`, `flux-transformer`, `flux-pack` and `flux-sheet` make the FLUX base, which
-takes its autoencoder and its CLIP from the SDXL folder. `vae`, `unet` and
+runs the stages in order; each can be run alone. `fetch` and `pictures` download and
+draw the data; `vae`, `fold`, `text`, `unet`, `pack` and `sheet` make the SDXL base;
+`flux-vae`, `flux-text`, `flux-transformer`, `flux-pack` and `flux-sheet` make the FLUX
+base, which takes its autoencoder and its CLIP from the SDXL folder. `vae`, `unet` and
 `flux-transformer` resume from their last checkpoint. The last two can take several
 processes, which then wait for each other less than threads do:
 
@@ -24,7 +24,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from demo_parts import packages, picture_set
+from demo_parts import image_set, packages
 from demo_parts.concepts import load_concepts
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def _run(stage: str, arguments: argparse.Namespace) -> None:
         return packages.fetch(arguments.packages)
     if stage == "pictures":
         target = DEMO / "pictures"
-        return picture_set.write_pictures(arguments.packages, target, SEED)
+        return image_set.write_images(arguments.packages, target, SEED)
     return _run_model_stage(stage, arguments)
 
 
@@ -74,7 +74,7 @@ def _run_model_stage(stage: str, arguments: argparse.Namespace) -> None:
         packages=arguments.packages,
         work=arguments.work,
         model=DEMO / "sdxl",
-        pictures=DEMO / "pictures",
+        images=DEMO / "pictures",
         sheet=ROOT / "docs" / "images" / "demo_base.png",
     )
     if stage == "vae":
@@ -152,7 +152,7 @@ def _parser() -> argparse.ArgumentParser:
         default=True,
         help="compile the transformer",
     )
-    add("--batch", type=int, default=32, help="pictures a step of UNet, transformer")
+    add("--batch", type=int, default=32, help="images a step of UNet, transformer")
     add("--lr", type=float, default=2e-3, help="learning rate of these")
     return parser
 

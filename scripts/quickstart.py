@@ -1,4 +1,4 @@
-"""Train the demo LoRA: make .venv, install, train some minutes on the CPU, sum up.
+"""Quickstart: create .venv, install, train the demo LoRA on the CPU, show results.
 
     python scripts/quickstart.py           when it is done: only show the results
     python scripts/quickstart.py --again   train again, into the next free folder
@@ -6,7 +6,7 @@
 Ctrl-C saves a checkpoint; the next call resumes.
 """
 
-# No future import here: _bootstrap's check must speak on a Python too old for it.
+# No __future__ import: the check of _bootstrap must run on a Python too old for it.
 import argparse
 import json
 import sys
@@ -18,12 +18,12 @@ from _bootstrap import Checkout, InstallError, here, install, run
 PRESET = "training_presets/SDXL/demo_stiefel_lora.json"
 OWN = (
     "python scripts/train.py sdxl_stiefel_lora \\\n"
-    "      --set base_model_name=SDXL_FOLDER_OR_HUB_NAME --set concepts=PICTURE_FOLDER"
+    "      --set base_model_name=SDXL_FOLDER_OR_HUB_NAME --set concepts=IMAGE_FOLDER"
 )
 
 
 def main() -> int:
-    """Install, train unless that is done, print the table."""
+    """Install, train unless that is done already, and print the table."""
     arguments = _parse()
     checkout = here()
     try:
@@ -41,7 +41,10 @@ def main() -> int:
         latest = _latest(runs)
     outcome = _outcome(latest) if latest else None
     if latest is None or outcome is None:
-        print(f"The training left no result in {runs}.", file=sys.stderr)
+        print(
+            f"The training did not write a result to {runs}. See the log above.",
+            file=sys.stderr,
+        )
         return 1
     print(_table(outcome, latest, checkout))
     return 0
@@ -51,9 +54,7 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--torch-index", metavar="URL", help="package index to take torch from"
-    )
+    parser.add_argument("--torch-index", metavar="URL", help="package index for torch")
     parser.add_argument(
         "--again", action="store_true", help="train again, into the next free folder"
     )
@@ -61,7 +62,7 @@ def _parse() -> argparse.Namespace:
 
 
 def _latest(runs: Path) -> "Path | None":
-    """The newest quickstart run; the trainer numbers them quickstart, quickstart-2."""
+    """Return the latest quickstart run; they are named quickstart, quickstart-2, ..."""
     latest, number = None, 1
     folder = runs / "quickstart"
     while folder.exists():
@@ -71,7 +72,7 @@ def _latest(runs: Path) -> "Path | None":
 
 
 def _outcome(folder: Path) -> "dict[str, Any] | None":
-    """Values of the event that ends a run; None while it is not finished."""
+    """Return the values of the final event of a run; None if it is not finished."""
     try:
         lines = (folder / "events.jsonl").read_text(encoding="utf-8").splitlines()
         last = json.loads(lines[-1])
@@ -104,7 +105,7 @@ def _table(outcome: "dict[str, Any]", folder: Path, checkout: Checkout) -> str:
         *(("LoRA file", place(path)) for path in outcome["lora_files"]),
         ("before/after images", place("samples/before_after.png")),
         ("TensorBoard log", place("tensorboard")),
-        ("time of the training", f"{outcome['wall_seconds']:.0f} s"),
+        ("training time", f"{outcome['wall_seconds']:.0f} s"),
     ]
     table = "\n".join(f"  {label:<24}{value}" for label, value in rows)
     board = (checkout.python.parent / "tensorboard").relative_to(checkout.root)
@@ -114,7 +115,7 @@ def _table(outcome: "dict[str, Any]", folder: Path, checkout: Checkout) -> str:
 See the effective rank of every block over time:
   {board} --logdir {place("tensorboard")}
 
-Train on your own pictures (captions in .txt files beside them; see docs/training.md):
+Train on your own images (captions in .txt files beside them; see docs/training.md):
   {OWN}
 """
 

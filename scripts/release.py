@@ -84,7 +84,7 @@ def release(
 
 
 def dated(text: str, version: str, day: datetime.date) -> str:
-    """Give the entries under *Unreleased* a version, or a version another date.
+    """Turn the entries under *Unreleased* into a version, or change its date.
 
     Raises:
         ValueError: neither has entries.

@@ -1,4 +1,4 @@
-"""Draw an HTML page with a real browser, light and dark, to look at it.
+"""Take screenshots of an HTML page in a browser, light and dark.
 
     python scripts/render_page.py PAGE.html --into FOLDER
 
@@ -17,28 +17,31 @@ import tempfile
 from pathlib import Path
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-# Blink's numbers of the color schemes that a page can ask for.
+# Blink's numbers of the color schemes.
 SCHEMES = {"light": 1, "dark": 0}
 
 
 def main() -> int:
-    """Draw the page in both schemes."""
+    """Take a screenshot in both schemes."""
     arguments = _parse()
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
-        print(f"There is none of {', '.join(BROWSERS)} on the PATH.", file=sys.stderr)
+        print(
+            f"None of {', '.join(BROWSERS)} is on the PATH. Install Chromium.",
+            file=sys.stderr,
+        )
         return 2
     if not arguments.page.is_file():
         print(f"There is no file {arguments.page}.", file=sys.stderr)
         return 2
     arguments.into.mkdir(parents=True, exist_ok=True)
     for scheme, number in SCHEMES.items():
-        picture = arguments.into / f"{arguments.page.stem}-{scheme}.png"
-        _draw(browser, arguments, picture, number)
-        if not picture.is_file():
-            print(f"{browser} drew nothing.", file=sys.stderr)
+        image = arguments.into / f"{arguments.page.stem}-{scheme}.png"
+        _draw(browser, arguments, image, number)
+        if not image.is_file():
+            print(f"{browser} did not write a screenshot.", file=sys.stderr)
             return 1
-        print(picture)
+        print(image)
     return 0
 
 
@@ -53,7 +56,7 @@ def _parse() -> argparse.Namespace:
 
 
 def _draw(
-    browser: str, arguments: argparse.Namespace, picture: Path, scheme: int
+    browser: str, arguments: argparse.Namespace, image: Path, scheme: int
 ) -> None:
     with tempfile.TemporaryDirectory() as profile:
         command = [
@@ -64,7 +67,7 @@ def _draw(
             f"--user-data-dir={profile}",
             f"--window-size={arguments.size}",
             f"--blink-settings=preferredColorScheme={scheme}",
-            f"--screenshot={picture.absolute()}",
+            f"--screenshot={image.absolute()}",
             arguments.page.absolute().as_uri(),
         ]
         if hasattr(os, "geteuid") and os.geteuid() == 0:

@@ -1,4 +1,4 @@
-"""Make .venv, install, then lint, check types, test and build the docs.
+"""Create .venv, install, then lint, check types, test and build the docs.
 
 python scripts/run_tests.py              all of that, with the fast tests
 python scripts/run_tests.py lint types   only these steps
@@ -7,7 +7,7 @@ python scripts/run_tests.py --soak       only the tests that take an hour and mo
 python scripts/run_tests.py --workers 1  tests one after another, not one on each core
 """
 
-# No future import here: _bootstrap's check must speak on a Python too old for it.
+# No __future__ import: the check of _bootstrap must run on a Python too old for it.
 import argparse
 import os
 import sys
@@ -20,10 +20,10 @@ EXTRAS = ("train", "ui", "test", "docs")
 PYTEST = ["-m", "pytest", "tests", "-p", "_skip_gate", "--skip-list", "tests/skips.txt"]
 SPHINX = ["-m", "sphinx", "--fail-on-warning", "--keep-going", "--quiet"]
 MOST_WORKERS = 8
-"""Each process of pytest loads torch and diffusers: about a gigabyte of memory."""
+"""Memory per pytest process, which loads torch and diffusers."""
 
 NO_TESTS = 5
-"""Exit code of pytest where nothing was selected."""
+"""Exit code of pytest if no test was selected."""
 
 STEPS = ("lint", "types", "tests", "docs")
 APART = ("slow", "soak")
@@ -45,8 +45,9 @@ def commands(step: str, workers: int) -> "list[list[str]]":
             [*SPHINX, "-b", "doctest", "docs", "build/docs/doctest"],
         ]
     mark = step if step in APART else "not slow and not soak"
-    # worksteal gives each worker files in a row, so that what a file prepares for its
-    # tests is seldom prepared twice; a worker that is done takes half of what is left.
+    # worksteal assigns consecutive files to a worker, so that the fixtures of a file
+    # are rarely set up twice; an idle worker takes half of the remaining tests of
+    # another.
     beside = ["-n", str(workers), "--dist", "worksteal", "--durations", "10"]
     return [
         [*PYTEST, *beside, "-m", f"({mark}) and not alone"],
@@ -55,14 +56,14 @@ def commands(step: str, workers: int) -> "list[list[str]]":
 
 
 def cores() -> int:
-    """Cores that this process may use, but no more workers than memory allows."""
+    """Return the number of workers, limited by the available cores and memory."""
     if hasattr(os, "sched_getaffinity"):
         return min(len(os.sched_getaffinity(0)), MOST_WORKERS)
     return min(os.cpu_count() or 1, MOST_WORKERS)
 
 
 def main() -> int:
-    """Run the chosen steps, all of them even after a failure, and sum up."""
+    """Run the selected steps, even after a failure, and print a summary."""
     arguments = _parse()
     checkout = here()
     try:
@@ -92,17 +93,15 @@ def _parse() -> argparse.Namespace:
             action="store_const",
             dest="apart",
             const=mark,
-            help=f"run the {mark} tests and nothing else",
+            help=f"run only the {mark} tests",
         )
-    parser.add_argument(
-        "--torch-index", metavar="URL", help="package index to take torch from"
-    )
+    parser.add_argument("--torch-index", metavar="URL", help="package index for torch")
     parser.add_argument(
         "--workers",
         type=int,
         default=cores(),
         metavar="N",
-        help="processes that run tests at the same time (default: %(default)s)",
+        help="number of parallel test processes (default: %(default)s)",
     )
     arguments = parser.parse_args()
     unknown = [name for name in arguments.steps if name not in STEPS]
@@ -110,7 +109,7 @@ def _parse() -> argparse.Namespace:
         parser.error(f"no step {unknown[0]!r}; there are {', '.join(STEPS)}")
     if arguments.apart and arguments.steps:
         mark = arguments.apart
-        parser.error(f"--{mark} runs the {mark} tests alone; leave the steps away")
+        parser.error(f"--{mark} only runs the {mark} tests; remove the steps")
     return arguments
 
 
@@ -121,10 +120,10 @@ def _step(
     codes = []
     for command in todo:
         print(f"\n== {name}: python {' '.join(command)}", flush=True)
-        # The plugin _skip_gate lies in scripts/; tests never ask a hub.
+        # The plugin _skip_gate is in scripts/; tests never access a hub.
         env = {"PYTHONPATH": str(root / "scripts"), "HF_HUB_OFFLINE": "1"}
         code = run([python, *command], cwd=root, env=env)
-        # Few tests run alone, and none of some marks.
+        # Some marks have no tests that must run alone.
         codes.append(
             0 if code == NO_TESTS and command[-1].endswith(") and alone") else code
         )

@@ -1,4 +1,4 @@
-"""Make the environment of another tool, with this package in it, to test inside it.
+"""Create the environment of another tool, with this package installed, for tests.
 
     python scripts/setup_host.py sd-scripts CHECKOUT
     python scripts/setup_host.py musubi-tuner CHECKOUT
@@ -9,14 +9,14 @@
     python scripts/setup_host.py forge CHECKOUT
     python scripts/setup_host.py diffsynth CHECKOUT
 
-makes CHECKOUT/.venv from the versions that the trainer asks for and installs this
-checkout there. Nothing else of CHECKOUT is changed. For OneTrainer it installs what
-training a LoRA on a CPU and its Qt window need, not all that it asks for; for diffusers
-what its DreamBooth examples need, for kohya_ss what its window needs, for ComfyUI and
-Forge what loading a model and a LoRA needs. Paths may be relative to where you are.
+creates CHECKOUT/.venv with the versions that the trainer requires and installs this
+checkout there. Nothing else in CHECKOUT is changed. Only the required packages are
+installed: for OneTrainer those for LoRA training on a CPU and its Qt GUI, for diffusers
+those of its DreamBooth examples, for kohya_ss those of its GUI, for ComfyUI and Forge
+those for loading a model and a LoRA. Paths may be relative to the current folder.
 """
 
-# No future import here: _bootstrap's check must speak on a Python too old for it.
+# No __future__ import: the check of _bootstrap must run on a Python too old for it.
 import argparse
 import dataclasses
 import subprocess
@@ -31,13 +31,13 @@ class Host:
     """Layout and requirements of a trainer's checkout."""
 
     script: str
-    """A file that is there in a checkout of it."""
+    """A file that every checkout contains."""
 
     requirements: "tuple[str, ...]"
-    """What pip install is given."""
+    """Arguments of pip install."""
 
     loose: "tuple[str, ...]" = ()
-    """What is installed without what it asks for, which is a torch of its own."""
+    """Packages that are installed without dependencies, because they pin torch."""
 
 
 MGDS = "mgds @ git+https://github.com/Nerogar/mgds.git@3a6994a"
@@ -106,14 +106,18 @@ def _install(
     host = HOSTS[name]
     held = ["-c", str(prepare(checkout, index))]
     wanted = ["install", *host.requirements, *held]
-    pip(checkout, wanted, f"Installing what {name} asks for")
+    pip(checkout, wanted, f"Installing the requirements of {name}")
     for package in host.loose:
-        # From the index of torch: builds of two indexes do not load together.
+        # From the same index as torch: builds of two indexes do not load together.
         source = ["--index-url", index] if index else []
         wanted = ["install", "--no-deps", package, *held, *source]
-        pip(checkout, wanted, f"Installing {package} alone")
+        pip(checkout, wanted, f"Installing {package} without dependencies")
     if mgds:
-        pip(checkout, ["install", "--no-deps", mgds], f"Installing {mgds} alone")
+        pip(
+            checkout,
+            ["install", "--no-deps", mgds],
+            f"Installing {mgds} without dependencies",
+        )
     own = ["install", "--editable", str(here().root), *held]
     pip(checkout, own, "Installing stiefel-lora")
 
@@ -121,20 +125,20 @@ def _install(
 def _checked(
     arguments: argparse.Namespace,
 ) -> "tuple[Checkout, str | None, str | None]":
-    """Return the checkout, what pip is given for mgds, and the index of torch.
+    """Return the checkout, the pip requirement of mgds, and the index of torch.
 
     Raises:
-        InstallError: an argument that would fail, or be ignored, minutes later.
+        InstallError: an argument that would fail or be ignored later.
     """
     name, root = arguments.host, arguments.checkout.resolve()
     if not (root / HOSTS[name].script).is_file():
         raise InstallError(
-            f"{root} is no checkout of {name}: it holds no {HOSTS[name].script}."
+            f"{root} is not a checkout of {name}: it does not contain "
+            f"{HOSTS[name].script}. Give the folder of the checkout."
         )
     if arguments.mgds is not None and name != "onetrainer":
         raise InstallError(
-            f"--mgds: it is for onetrainer alone, and the trainer is {name}; leave it "
-            "out."
+            f"--mgds: only used with onetrainer, not with {name}. Remove it."
         )
     mgds = _mgds(arguments.mgds or MGDS) if name == "onetrainer" else None
     return Checkout(root), mgds, _index(arguments.torch_index)
@@ -147,8 +151,9 @@ def _mgds(given: str) -> str:
     folder = Path(given).expanduser().resolve()
     if not (folder / "src" / "mgds").is_dir():
         raise InstallError(
-            f"--mgds: {folder} is no checkout of mgds: it holds no folder src/mgds. "
-            "Give the folder of one, or leave --mgds out to install it from GitHub."
+            f"--mgds: {folder} is not a checkout of mgds: it does not contain "
+            "src/mgds. Give the folder of a checkout, or remove --mgds to install it "
+            "from GitHub."
         )
     return str(folder)
 
@@ -161,22 +166,22 @@ def _index(given: "str | None") -> "str | None":
     if not folder.is_dir():
         raise InstallError(
             f"--torch-index: {given!r} is neither an address (https://...) nor a "
-            "folder; give the address that PyTorch's 'Get Started' page shows."
+            "folder. Give the address from PyTorch's 'Get Started' page."
         )
     return folder.as_uri()
 
 
 def _warn_of_torchvision(checkout: Checkout) -> None:
-    """Print why a torchvision that was installed does not load."""
+    """Print an error if the installed torchvision does not load."""
     code = "import importlib.util as u; u.find_spec('torchvision') and __import__("
     command = [str(checkout.python), "-c", f"{code}'torchvision')"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         cause = (done.stderr.strip().splitlines() or ["no error was printed"])[-1]
         print(
-            f"torchvision does not load beside this torch ({cause}). Delete "
-            f"{checkout.venv} and give --torch-index the address that PyTorch's 'Get "
-            "Started' page shows, so that both come from there.",
+            f"torchvision does not load with this torch ({cause}). Delete "
+            f"{checkout.venv} and set --torch-index to the address from PyTorch's 'Get "
+            "Started' page, so that both come from there.",
             file=sys.stderr,
         )
 
@@ -193,7 +198,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--torch-index",
         metavar="URL",
-        help="package index to take torch and torchvision from",
+        help="package index for torch and torchvision",
     )
     return parser.parse_args()
 

@@ -1,11 +1,11 @@
-"""``stiefel-lora train`` in the checkout's own environment, made when missing.
+"""Run ``stiefel-lora train`` in the checkout's environment, created if missing.
 
     python scripts/train.py CONFIG_OR_PRESET --set KEY=VALUE
 
-All arguments go to ``stiefel-lora train``.
+All arguments are passed to ``stiefel-lora train``.
 """
 
-# No future import here: _bootstrap's check must speak on a Python too old for it.
+# No __future__ import: the check of _bootstrap must run on a Python too old for it.
 import sys
 
 from _verb import run_verb

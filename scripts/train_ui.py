@@ -1,4 +1,4 @@
-"""Open the window in the checkout's own environment, made when missing.
+"""Open the GUI in the checkout's environment, created if missing.
 
     python scripts/train_ui.py                 install when needed, then the window
     python scripts/train_ui.py my.json         with these settings
@@ -7,7 +7,7 @@
 start-ui.sh and start-ui.bat call this.
 """
 
-# No future import here: _bootstrap's check must speak on a Python too old for it.
+# No __future__ import: the check of _bootstrap must run on a Python too old for it.
 import argparse
 import sys
 from pathlib import Path
@@ -16,7 +16,7 @@ from _bootstrap import InstallError, here, install, run
 
 
 def main() -> int:
-    """Install when needed, then show the window."""
+    """Install if needed, then open the GUI."""
     arguments = _parse()
     try:
         python = install(here(), ["train", "ui"], arguments.torch_index)
@@ -24,7 +24,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     if arguments.install_only:
-        print("Installed. Open the window with start-ui.sh or start-ui.bat.")
+        print("Installed. Open the GUI with start-ui.sh or start-ui.bat.")
         return 0
     config = [] if arguments.config is None else [arguments.config]
     return run([python, "-m", "stiefel_lora.cli", "ui", *config], cwd=Path.cwd())
@@ -34,12 +34,10 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("config", nargs="?", help="a config file or preset to open")
+    parser.add_argument("config", nargs="?", help="config file or preset to open")
+    parser.add_argument("--torch-index", metavar="URL", help="package index for torch")
     parser.add_argument(
-        "--torch-index", metavar="URL", help="package index to take torch from"
-    )
-    parser.add_argument(
-        "--install-only", action="store_true", help="install, open no window"
+        "--install-only", action="store_true", help="install only, do not open the GUI"
     )
     return parser.parse_args()
 

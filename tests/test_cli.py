@@ -96,8 +96,8 @@ def test_resume_before_the_config(config, trainer):
         (
             ModuleNotFoundError("no", name="diffusers.models"),
             2,
-            "This needs the package diffusers, which is not installed: "
-            'pip install "stiefel-lora[train]".',
+            "This needs the package diffusers, which is not installed. "
+            'Install it with: pip install "stiefel-lora[train]"',
         ),
     ],
 )
@@ -132,7 +132,7 @@ def test_validate():
     result = run("validate", "sdxl_adamw", "--set", "gradient_accumulation_steps=3")
     assert result.exit_code == 0
     assert result.stdout.startswith(
-        "sdxl_adamw is valid: adamw, rank 32, 2000 steps of 6 pictures.\n"
+        "sdxl_adamw is valid: adamw, rank 32, 2000 steps of 6 images.\n"
     )
 
 
@@ -140,7 +140,7 @@ def test_validate_a_preset_by_name():
     result = run("validate", "sdxl_stiefel_lora")
     assert result.exit_code == 0
     assert "sdxl_stiefel_lora is valid" in result.stdout
-    assert "Remark: base_model_name: is not set" in result.stdout
+    assert "Note: base_model_name: is not set" in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -208,15 +208,15 @@ def test_schema(tmp_path):
 def test_schema_into_a_folder_that_is_not_there(tmp_path):
     result = run("schema", "--output", tmp_path / "no" / "schema.json")
     assert result.exit_code == 2
-    assert "schema.json can not be written: " in result.stderr
+    assert "schema.json cannot be written: " in result.stderr
 
 
-def test_tell_drops_an_order_where_the_run_looks(tmp_path):
+def test_tell_writes_a_command_file(tmp_path):
     events = tmp_path / "events.jsonl"
     events.write_text('{"type": "start", "step": 0}\n{"type": "train", "step": 1}\n')
     result = run("tell", "sample", tmp_path)
     assert result.exit_code == 0
-    assert f"{tmp_path.name} will sample after the step it is in." in result.stdout
+    assert f"{tmp_path.name} will sample after the current step." in result.stdout
     assert [path.name for path in (tmp_path / "commands").iterdir()] == ["sample"]
 
 
@@ -225,10 +225,12 @@ def test_tell_knows_a_run_that_has_ended(tmp_path, last):
     (tmp_path / "events.jsonl").write_text(f'{{"type": "{last}", "step": 1}}\n')
     result = run("tell", "stop", tmp_path)
     assert result.exit_code == 2
-    assert "has ended; there is nobody to tell." in result.stderr
+    assert (
+        "has ended. Commands can only be sent to a running training." in result.stderr
+    )
     result = run("tell", "stop", tmp_path / "no")
     assert result.exit_code == 2
-    assert "is no folder of a run: it holds no events.jsonl." in result.stderr
+    assert "is not a run folder: it contains no events.jsonl." in result.stderr
 
 
 @pytest.mark.parametrize("events", ["", '{"type": "stop", "step": 1}\n'])
@@ -332,8 +334,8 @@ main()
     result = python(code)
     assert result.returncode == 2
     assert result.stderr == (
-        "The command line needs the package typer, which is not installed: "
-        'pip install "stiefel-lora[train]".\n'
+        "The command line needs the package typer, which is not installed. "
+        'Install it with: pip install "stiefel-lora[train]"\n'
     )
 
 
@@ -347,7 +349,7 @@ def test_python_dash_m():
 def test_onetrainer_is_started_by_its_launcher(tmp_path, capfd):
     result = run("onetrainer", tmp_path, "train", "--config-path", "x.json")
     assert result.exit_code == 2
-    assert "is no checkout of OneTrainer" in capfd.readouterr().err
+    assert "is not a OneTrainer checkout" in capfd.readouterr().err
 
 
 def test_a_mistake_found_by_the_trainer_is_the_only_line(tmp_path):

@@ -35,8 +35,8 @@ from demo_parts.concepts import (
     load_concepts,
     shared_single_concepts,
 )
-from demo_parts.picture_set import choose
-from demo_parts.rasters import SIDE, load_picture
+from demo_parts.image_set import choose
+from demo_parts.rasters import SIDE, load_image
 
 __all__ = ["TASKS", "task_settings"]
 
@@ -111,9 +111,9 @@ def _concepts() -> tuple[dict[str, list[Concept]], list[Concept], list[Concept]]
 
 
 def _drawing(concept: Concept, style: str) -> Image.Image:
-    key = concept.picture(style)
+    key = concept.image(style)
     assert key is not None
-    return load_picture(PACKAGES, style, key)
+    return load_image(PACKAGES, style, key)
 
 
 def _words(count: int) -> list[str]:

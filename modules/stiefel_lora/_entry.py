@@ -1,4 +1,4 @@
-"""Load, train and judge errors: shared by the command line and the worker of a queue.
+"""Load, train and report errors, for the command line and the queue's workers.
 
 Imports no torch and no typer before they are needed.
 """
@@ -39,16 +39,16 @@ def train_file(
     resume: str | None = None,
     plugins: Sequence[str] = (),
 ) -> TrainResult:
-    """Train the run that a config file or preset describes.
+    """Train a config file or preset.
 
     Args:
-        config: path of a file, or name of a preset.
-        overrides: ``KEY=VALUE``, as ``--set`` takes them.
+        config: path of a config file, or name of a preset.
+        overrides: ``KEY=VALUE`` texts as for ``--set``.
         resume: ``"last"``, a run folder or a checkpoint folder.
-        plugins: files or modules that hold optimizers.
+        plugins: files or modules that define optimizers.
 
     Raises:
-        InputError: an input that cannot work; raised before anything expensive.
+        InputError: invalid input; raised before anything expensive.
         TrainingError: NaN or infinity, or out of memory.
     """
     with _naming_plugins(config, overrides, resume):
@@ -57,8 +57,7 @@ def train_file(
 
     check_complete(settings)
     hush_libraries()
-    # torch is imported by the first use of ``train``, after every check that can do
-    # without it.
+    # The first use of ``train`` imports torch, so everything without torch comes first.
     from . import training
 
     if resume is not None:
@@ -67,7 +66,7 @@ def train_file(
 
 
 def outcome_of(error: BaseException) -> tuple[str, int] | None:
-    """Message and exit code of an error; None for a fault of the program itself."""
+    """Return message and exit code of an error; None for a bug."""
     if isinstance(error, InputError):
         return str(error), BAD_INPUT
     if isinstance(error, TrainingError):
@@ -78,8 +77,8 @@ def outcome_of(error: BaseException) -> tuple[str, int] | None:
         package = (error.name or "").partition(".")[0]
         if package not in ("", _PACKAGE):
             return (
-                f"This needs the package {package}, which is not installed: "
-                f'pip install "stiefel-lora[train]".',
+                f"This needs the package {package}, which is not installed. "
+                f'Install it with: pip install "stiefel-lora[train]"',
                 BAD_INPUT,
             )
     return None
@@ -98,9 +97,9 @@ def load(
 
 
 def hush_libraries() -> None:
-    """Hide remarks of libraries on packages that this program does not use.
+    """Hide messages of libraries about optional packages that are not used here.
 
-    They are printed on import, before anything about the user's settings.
+    They are printed during import. Log levels set by the user take precedence.
     """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
@@ -110,7 +109,7 @@ def hush_libraries() -> None:
 def _naming_plugins(
     config: str, overrides: Sequence[str], resume: str | None
 ) -> Iterator[None]:
-    """Add to an error the plug-ins that the run to resume was started with."""
+    """Add the plug-ins of the run to resume to an error message."""
     try:
         yield
     except ConfigError as error:
@@ -120,19 +119,19 @@ def _naming_plugins(
             raise
         options = " ".join(f"--plugin {text}" for text in missing)
         raise ConfigError(
-            f"{error} The run to resume was started with {options}."
+            f"{error} The run to resume was started with {options}. Add this option."
         ) from error
 
 
 def _plugins_of_run(config: str, overrides: Sequence[str], resume: str) -> list[str]:
-    """Plug-ins of the run to resume; none where it cannot be found."""
+    """Return the plug-ins of the run to resume; empty if it is not found."""
     from .config import load_config
     from .config.presets import find_config
     from .runs.run_folder import existing_run_folders, plugins_in
 
     if resume != "last":
         place = Path(resume).resolve()
-        # A checkpoint is two folders below its run.
+        # A checkpoint is two levels below its run folder.
         return plugins_in(place) or plugins_in(place.parent.parent)
     without = ["optimizer.name=adamw", "lora_init=auto", "plugins=[]"]
     # The method of a plug-in is unknown before the plug-in is loaded.
@@ -145,10 +144,10 @@ def _plugins_of_run(config: str, overrides: Sequence[str], resume: str) -> list[
 
 
 def _run_meant(config: str, resume: str) -> str:
-    """Value of ``--resume``: a configuration inside a run's folder selects that run.
+    """Resolve ``--resume``: the config.json of a run folder selects that run.
 
     Raises:
-        ConfigError: the configuration is of one run and the checkpoint of another.
+        ConfigError: the configuration and the checkpoint belong to different runs.
     """
     from .config.presets import find_config
     from .runs.run_folder import run_of_config
@@ -163,6 +162,6 @@ def _run_meant(config: str, resume: str) -> str:
         raise ConfigError(
             f"--resume {resume} belongs to another run than {config}, which is the "
             f"configuration of {own.root}. Give the config.json of the run to resume, "
-            f"or a copy outside of a run's folder."
+            "or a copy of it outside of the run folder."
         )
     return resume

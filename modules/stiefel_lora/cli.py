@@ -1,7 +1,7 @@
 """Entry point of the command ``stiefel-lora``.
 
-The commands themselves are in ``_commands``, which needs typer; this file needs the
-standard library alone, so that an installation without the extra ``train`` gets a
+The commands themselves are in ``_commands``, which needs typer; this file only needs
+the standard library, so that an installation without the extra ``train`` prints a
 message instead of a traceback.
 """
 
@@ -15,7 +15,7 @@ __all__ = ["main"]
 def main() -> None:
     """Run the command line and exit with its code.
 
-    0 done, 1 failure, 2 bad input, 130 interrupted and saved.
+    Exit codes: 0 success, 1 failure, 2 invalid input, 130 interrupted and saved.
     """
     try:
         from ._commands import app
@@ -24,8 +24,8 @@ def main() -> None:
         if package == __package__:
             raise
         sys.stderr.write(
-            f"The command line needs the package {package}, which is not installed: "
-            f'pip install "stiefel-lora[train]".\n'
+            f"The command line needs the package {package}, which is not installed. "
+            f'Install it with: pip install "stiefel-lora[train]"\n'
         )
         raise SystemExit(2) from None
     app(prog_name="stiefel-lora")

@@ -39,7 +39,7 @@ class BaseModel(nn.Module):
         self.unet = networks.build_unet()
         self.text_encoder = networks.build_text_encoder(tokenizers.first)
         self.text_encoder_2 = networks.build_text_encoder_2(tokenizers.second)
-        # The pipeline reads a hidden state that is not normalised. CLIP's tiny initial
+        # The pipeline reads a hidden state that is not normalized. CLIP's tiny initial
         # embeddings would leave cross-attention almost blind for the first steps.
         for name, parameter in self.named_parameters():
             if "token_embedding" in name or "position_embedding" in name:
@@ -47,7 +47,7 @@ class BaseModel(nn.Module):
 
     @torch.no_grad()
     def encode(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """What the pipeline reads from token ids (2, batch, length).
+        """Encode token ids (2, batch, length) as the pipeline does.
 
         Returns:
             Hidden states (batch, length, 224) and pooled captions (batch, 128).
@@ -76,9 +76,9 @@ class BaseModel(nn.Module):
 def build_scheduler() -> EulerDiscreteScheduler:
     """SDXL's noise schedule, and the velocity as what the network predicts.
 
-    SDXL itself predicts the noise, and its finetunes on velocity are as usual. Where
-    there is almost only noise the caption alone says what to draw; in the loss on noise
-    such an error counts SNR, 0.005 at the last timestep, in that on velocity fully.
+    SDXL itself predicts the noise, and its finetunes on velocity are as usual. At high
+    noise only the caption determines the image; the loss on noise weights such an error
+    by the SNR, 0.005 at the last timestep, the loss on velocity fully.
     """
     return EulerDiscreteScheduler(
         num_train_timesteps=STEPS,
@@ -92,7 +92,7 @@ def build_scheduler() -> EulerDiscreteScheduler:
 
 
 def signal_and_noise(timesteps: Tensor) -> tuple[Tensor, Tensor]:
-    """Factors of picture and noise at each timestep, shaped (batch, 1, 1, 1)."""
+    """Factors of image and noise at each timestep, shaped (batch, 1, 1, 1)."""
     alphas = _alphas_cumprod()[timesteps].view(-1, 1, 1, 1)
     return alphas.sqrt(), (1 - alphas).sqrt()
 

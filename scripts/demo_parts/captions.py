@@ -19,17 +19,17 @@ def caption_of(style: str, concept: Concept) -> str:
 
 
 def base_captions(concepts: list[Concept]) -> list[tuple[str, Concept]]:
-    """(style, concept) of every base picture: all Noto, then all Twemoji."""
+    """(style, concept) of every base image: all Noto, then all Twemoji."""
     return [
         (style, concept)
         for style in BASE_STYLES
         for concept in concepts
-        if concept.picture(style) is not None
+        if concept.image(style) is not None
     ]
 
 
 def tokenizer_corpus(concepts: list[Concept]) -> list[str]:
-    """What the tokenizers are learnt from: all captions and the word `fluent`."""
+    """Training texts of the tokenizers: all captions and the word `fluent`."""
     pairs = base_captions(concepts)
     return [caption_of(style, concept) for style, concept in pairs] + ["fluent"]
 
@@ -39,7 +39,7 @@ def token_table(
     pairs: list[tuple[str, Concept]],
     length: int | None = None,
 ) -> Tensor:
-    """Token ids (picture, 3, length): full caption, without style word, empty.
+    """Token ids (image, 3, length): full caption, without style word, empty.
 
     `length` is the tokenizer's own unless given.
     """
@@ -55,6 +55,6 @@ def token_table(
 
 
 def draw_variants(rng: np.random.Generator, count: int) -> Tensor:
-    """Which column of `token_table` each picture of a batch uses, as int64."""
+    """Draw the column of `token_table` for each image of a batch, as int64."""
     shares = [1 - PLAIN_SHARE - EMPTY_SHARE, PLAIN_SHARE, EMPTY_SHARE]
     return torch.from_numpy(rng.choice(3, size=count, p=shares))

@@ -1,4 +1,4 @@
-"""Join the packages on Unicode code points: one concept, its name, its pictures."""
+"""Join the packages on Unicode code points: one concept, its name, its images."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ FLAGS = frozenset({0x1F3C1, 0x1F6A9, 0x1F38C, 0x1F3F4, 0x1F3F3})
 
 @dataclass(frozen=True)
 class Concept:
-    """A named emoji and, for each style that draws it, the key of its picture."""
+    """A named emoji and, for each style that draws it, the key of its image."""
 
     points: tuple[int, ...]
     name: str
-    pictures: tuple[tuple[str, str], ...]
+    images: tuple[tuple[str, str], ...]
 
     @property
     def stem(self) -> str:
@@ -34,12 +34,12 @@ class Concept:
 
     @property
     def is_single(self) -> bool:
-        """Whether the emoji is one code point (a variation selector aside)."""
+        """True if the emoji is one code point, ignoring variation selectors."""
         return len(self.points) == 1
 
-    def picture(self, style: str) -> str | None:
-        """Key of the picture in `style`, or None where the style lacks it."""
-        return dict(self.pictures).get(style)
+    def image(self, style: str) -> str | None:
+        """Key of the image in `style`, or None where the style lacks it."""
+        return dict(self.images).get(style)
 
 
 def load_concepts(folder: Path) -> list[Concept]:
@@ -49,22 +49,22 @@ def load_concepts(folder: Path) -> list[Concept]:
         folder: where `packages.fetch` put the packages.
     """
     names = _names(packages.content(folder, packages.EMOJILIB))
-    keys = {style: _picture_keys(folder, style) for style in STYLES}
+    keys = {style: _image_keys(folder, style) for style in STYLES}
     found = []
     for points, name in sorted(names.items()):
         if _is_variant(points):
             continue
-        pictures = tuple(
+        images = tuple(
             (style, keys[style][points]) for style in STYLES if points in keys[style]
         )
-        if pictures:
-            found.append(Concept(points, name, pictures))
+        if images:
+            found.append(Concept(points, name, images))
     return found
 
 
 def shared_single_concepts(concepts: list[Concept]) -> list[Concept]:
     """Concepts of one code point that every style draws."""
-    return [c for c in concepts if c.is_single and len(c.pictures) == len(STYLES)]
+    return [c for c in concepts if c.is_single and len(c.images) == len(STYLES)]
 
 
 def _names(content: Path) -> dict[tuple[int, ...], str]:
@@ -81,7 +81,7 @@ def clean_name(text: str) -> str:
     return " ".join("".join(kept).lower().split())
 
 
-def _picture_keys(folder: Path, style: str) -> dict[tuple[int, ...], str]:
+def _image_keys(folder: Path, style: str) -> dict[tuple[int, ...], str]:
     """Map code points to the icon name (noto) or the file stem (others)."""
     if style == "noto":
         path = packages.content(folder, packages.NOTO) / "chars.json"
@@ -90,10 +90,10 @@ def _picture_keys(folder: Path, style: str) -> dict[tuple[int, ...], str]:
             for code, icon in json.loads(path.read_text("utf-8")).items()
         }
     if style == "twemoji":
-        pictures = packages.content(folder, packages.TWEMOJI) / "dist" / "svg"
-        return {_parse(p.stem): p.stem for p in sorted(pictures.glob("*.svg"))}
-    pictures = packages.content(folder, packages.FLUENT) / "assets"
-    return {_parse(p.stem): p.stem for p in sorted(pictures.glob("*.webp"))}
+        images = packages.content(folder, packages.TWEMOJI) / "dist" / "svg"
+        return {_parse(p.stem): p.stem for p in sorted(images.glob("*.svg"))}
+    images = packages.content(folder, packages.FLUENT) / "assets"
+    return {_parse(p.stem): p.stem for p in sorted(images.glob("*.webp"))}
 
 
 def _parse(code: str) -> tuple[int, ...]:

@@ -32,7 +32,7 @@ LossOf = Callable[[int, slice], Tensor]
 
 
 class Run:
-    """What a checkpoint holds: the network, its optimizers and the losses so far.
+    """Training state: the network, its optimizers and the losses so far.
 
     Args:
         network: trained in place.
@@ -102,7 +102,7 @@ class Run:
         partial.replace(path)
 
     def load(self, path: Path) -> None:
-        """Go on from a checkpoint, or do nothing where there is none."""
+        """Resume from a checkpoint if there is one."""
         if not path.is_file():
             return
         state = torch.load(path, weights_only=True)

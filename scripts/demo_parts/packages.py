@@ -1,4 +1,4 @@
-"""Pinned picture packages: download, check and unpack them."""
+"""Pinned image packages: download, check and unpack them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Turn the pictures of each style into 64-pixel RGB on white."""
+"""Turn the images of each style into 64-pixel RGB on white."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ SIDE = 64
 OVERSAMPLE = 128
 
 
-def load_picture(folder: Path, style: str, key: str) -> Image.Image:
-    """One picture as RGB on white, `SIDE` x `SIDE` pixels.
+def load_image(folder: Path, style: str, key: str) -> Image.Image:
+    """One image as RGB on white, `SIDE` x `SIDE` pixels.
 
     Args:
         folder: where the packages are.
         style: `noto`, `twemoji` or `fluent`.
-        key: the concept's picture key in that style.
+        key: the concept's image key in that style.
     """
     if style == "fluent":
         assets = packages.content(folder, packages.FLUENT) / "assets"
@@ -34,20 +34,20 @@ def load_picture(folder: Path, style: str, key: str) -> Image.Image:
 def load_rasters(
     folder: Path, cache: Path, concepts: list[Concept], style: str
 ) -> tuple[list[Concept], np.ndarray]:
-    """All pictures of a style, cached on disk.
+    """All images of a style, cached on disk.
 
     Returns:
         The concepts that the style draws and a uint8 array
         (concept, SIDE, SIDE, 3) in the same order.
     """
-    drawn = [c for c in concepts if c.picture(style) is not None]
+    drawn = [c for c in concepts if c.image(style) is not None]
     path = cache / f"{style}.npy"
     if path.is_file():
         pixels = np.load(path)
         if len(pixels) == len(drawn):
             return drawn, pixels
-    keys = [key for c in drawn if (key := c.picture(style)) is not None]
-    pixels = np.stack([np.asarray(load_picture(folder, style, key)) for key in keys])
+    keys = [key for c in drawn if (key := c.image(style)) is not None]
+    pixels = np.stack([np.asarray(load_image(folder, style, key)) for key in keys])
     cache.mkdir(parents=True, exist_ok=True)
     np.save(path, pixels)
     return drawn, pixels
@@ -69,17 +69,17 @@ def _render(svg: str) -> Image.Image:
     return Image.open(io.BytesIO(bytes(data)))
 
 
-def _on_white(picture: Image.Image) -> Image.Image:
-    picture = picture.convert("RGBA")
-    white = Image.new("RGBA", picture.size, "white")
-    flat = Image.alpha_composite(white, picture).convert("RGB")
+def _on_white(image: Image.Image) -> Image.Image:
+    image = image.convert("RGBA")
+    white = Image.new("RGBA", image.size, "white")
+    flat = Image.alpha_composite(white, image).convert("RGB")
     return flat.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
 
 
 def _svg(folder: Path, style: str, key: str) -> str:
     if style == "twemoji":
-        pictures = packages.content(folder, packages.TWEMOJI) / "dist" / "svg"
-        return (pictures / f"{key}.svg").read_text("utf-8")
+        images = packages.content(folder, packages.TWEMOJI) / "dist" / "svg"
+        return (images / f"{key}.svg").read_text("utf-8")
     icons = _noto_icons(packages.content(folder, packages.NOTO))
     return (
         '<svg xmlns="http://www.w3.org/2000/svg" '

@@ -1,4 +1,4 @@
-"""Draw captioned pictures with the stock pipeline, seed 0 each, nothing chosen."""
+"""Draw captioned images with the stock pipeline, seed 0 each, nothing chosen."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from demo_parts.captions import BASE_STYLES, caption_of
 from demo_parts.concepts import Concept
-from demo_parts.picture_set import choose
+from demo_parts.image_set import choose
 
 COUNT, COLUMNS = 24, 12
 STEPS, GUIDANCE, SEED = 20, 2.0, 0
@@ -36,7 +36,7 @@ def draw(
     guidance: float = GUIDANCE,
     **settings: Any,
 ) -> list[Image.Image]:
-    """One 64-pixel picture a prompt; every one starts from the same noise.
+    """One 64-pixel image a prompt; every one starts from the same noise.
 
     Args:
         pipeline: the stock SDXL or FLUX pipeline.
@@ -46,7 +46,7 @@ def draw(
         **settings: what else this pipeline takes.
     """
     pipeline.set_progress_bar_config(disable=True)
-    pictures: list[Image.Image] = []
+    images: list[Image.Image] = []
     for start in range(0, len(prompts), COLUMNS):
         part = prompts[start : start + COLUMNS]
         result = pipeline(
@@ -58,20 +58,20 @@ def draw(
             generator=[torch.Generator().manual_seed(SEED) for _ in part],
             **settings,
         )
-        pictures += result.images
-    return pictures
+        images += result.images
+    return images
 
 
 def lay_out(rows: list[list[tuple[str, Image.Image]]]) -> Image.Image:
-    """A white page with one row of captioned pictures after the other."""
+    """A white page with one row of captioned images after the other."""
     width = max(len(row) for row in rows) * CELL
     page = Image.new("RGB", (width, len(rows) * (SIDE + LABEL)), "white")
     pen = ImageDraw.Draw(page)
     font = ImageFont.load_default(size=9)
     for row_number, row in enumerate(rows):
-        for column, (label, picture) in enumerate(row):
+        for column, (label, image) in enumerate(row):
             left, top = column * CELL, row_number * (SIDE + LABEL)
-            page.paste(picture, (left + (CELL - SIDE) // 2, top))
+            page.paste(image, (left + (CELL - SIDE) // 2, top))
             text = "\n".join(_wrap(label))
             pen.multiline_text((left + 2, top + SIDE), text, "black", font, spacing=1)
     return page
@@ -90,7 +90,7 @@ def write_sheet(
         pipeline_name: diffusers' class that loads it.
         model_folder: its folder.
         concepts: what to draw.
-        target: the picture file.
+        target: the image file.
         **settings: of the call, see `draw`.
 
     Raises:
@@ -104,8 +104,8 @@ def write_sheet(
     pipeline_class = getattr(diffusers, pipeline_name)
     pipeline = pipeline_class.from_pretrained(model_folder, torch_dtype=torch.float32)
     prompts = [caption_of(style, c) for style in BASE_STYLES for c in concepts]
-    pictures = draw(pipeline, prompts, **settings)
-    captioned = list(zip(prompts, pictures, strict=True))
+    images = draw(pipeline, prompts, **settings)
+    captioned = list(zip(prompts, images, strict=True))
     rows = [captioned[i : i + COLUMNS] for i in range(0, len(captioned), COLUMNS)]
     target.parent.mkdir(parents=True, exist_ok=True)
     lay_out(rows).save(target, optimize=True)

@@ -21,9 +21,9 @@ from demo_parts.captions import (
     tokenizer_corpus,
 )
 from demo_parts.concepts import Concept, load_concepts
+from demo_parts.image_set import base_concepts
 from demo_parts.loop import train
 from demo_parts.pack import assemble, write_pipeline
-from demo_parts.picture_set import base_concepts
 from demo_parts.rasters import load_all_rasters
 from demo_parts.recipe import Recipe
 from demo_parts.sheet import draw, lay_out, preview_prompts
@@ -41,12 +41,12 @@ class Places:
     packages: Path
     work: Path
     model: Path
-    pictures: Path
+    images: Path
     sheet: Path
 
 
 def make_vae(places: Places, *, steps: int, batch: int, lr: float, seed: int) -> None:
-    """Train or resume the autoencoder on the pictures of all three styles."""
+    """Train or resume the autoencoder on the images of all three styles."""
     rasters = _rasters(places)
     pixels = np.concatenate([array for _, array in rasters.values()])
     recipe = Recipe(steps, batch, lr, seed, every=100)
@@ -54,7 +54,7 @@ def make_vae(places: Places, *, steps: int, batch: int, lr: float, seed: int) ->
 
 
 def make_fold(places: Places, seed: int) -> None:
-    """Fold the autoencoder, save it, and encode the pictures of the base model."""
+    """Fold the autoencoder, save it, and encode the images of the base model."""
     raw = places.work / "vae_raw"
     if not (raw / "config.json").is_file():
         raise ValueError(f"{raw} holds no config.json. Run `make_demo.py vae` first.")
@@ -71,9 +71,9 @@ def make_fold(places: Places, seed: int) -> None:
 def make_text(places: Places, recipe: Recipe, base_recipe: Recipe) -> None:
     """Train the text encoders in the base model's styles.
 
-    First on all single concepts, so that words are known from many pictures, then on
-    those of the base model, until a code tells most of its picture: what the code does
-    not tell, the UNet learns slowly.
+    First on all single concepts, so that words are learned from many images, then on
+    those of the base model, until a code describes most of its image: the UNet learns
+    anything else slowly.
     """
     concepts = load_concepts(places.packages)
     tokenizers = _tokenizers(places, write=True)
@@ -102,7 +102,7 @@ def _teach(
     tokens = _tokens(tokenizers, base_captions(concepts))
     targets = text_stage.coordinates(base_pixels(places, concepts))
     share = text_stage.train_text(model, tokens, targets, recipe)
-    print(f"text: {share:.1%} of {len(targets)} pictures' variance explained")
+    print(f"text: {share:.1%} of {len(targets)} images' variance explained")
 
 
 def make_unet(places: Places, recipe: Recipe) -> None:
@@ -124,8 +124,8 @@ def make_unet(places: Places, recipe: Recipe) -> None:
     def publish(done: int) -> None:
         model.eval()
         write_pipeline(model, vae, tokenizers, places.work / "preview")
-        pictures = draw(assemble(model, vae, tokenizers), prompts, PREVIEW_STEPS)
-        captioned = list(zip(prompts, pictures, strict=True))
+        images = draw(assemble(model, vae, tokenizers), prompts, PREVIEW_STEPS)
+        captioned = list(zip(prompts, images, strict=True))
         page = lay_out([captioned[:12], captioned[12:]])
         page.save(places.work / f"preview_{done:06d}.png")
         model.train()
@@ -157,7 +157,7 @@ def _rasters(places: Places) -> dict[str, tuple[list[Concept], np.ndarray]]:
 
 
 def base_pixels(places: Places, concepts: list[Concept]) -> np.ndarray:
-    """The pictures that `base_captions` names for these concepts, in its order."""
+    """The images that `base_captions` names for these concepts, in its order."""
     rasters = _rasters(places)
     known = set(concepts)
     parts = []

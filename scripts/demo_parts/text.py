@@ -1,8 +1,8 @@
 """Teach the text encoders what captions look like, before the UNet sees them.
 
-CLIP's encoders are trained on pictures before any UNet is. These learn the same in
-small: from a caption, the principal components of its picture at 16 x 16 pixels. The
-UNet then reads captions whose codes are near each other where their pictures are.
+CLIP's encoders are trained on images before any UNet is. These learn the same in
+small: from a caption, the principal components of its image at 16 x 16 pixels. The
+UNet then reads captions whose codes are near each other where their images are.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ REPORT_EVERY = 100
 
 
 def coordinates(pixels: np.ndarray) -> Tensor:
-    """Principal components of uint8 (picture, 64, 64, 3), as (picture, COMPONENTS).
+    """Principal components of uint8 (image, 64, 64, 3), as (image, COMPONENTS).
 
     The first has variance 1; the others keep the root of their share, so that small
     ones count too.
     """
-    pictures = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
-    small = nn.functional.adaptive_avg_pool2d(pictures, SIDE).flatten(1)
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
+    small = nn.functional.adaptive_avg_pool2d(images, SIDE).flatten(1)
     left, sizes, _ = torch.linalg.svd(small - small.mean(0), full_matrices=False)
     shares = (sizes / sizes[0]).sqrt()
     return (left * len(left) ** 0.5 * shares)[:, :COMPONENTS]
@@ -46,8 +46,8 @@ def train_text(
 
     Args:
         model: its text encoders are trained in place.
-        tokens: ids (2, picture, 3, length), as in `captions.token_table`.
-        targets: (picture, COMPONENTS).
+        tokens: ids (2, image, 3, length), as in `captions.token_table`.
+        targets: (image, COMPONENTS).
         recipe: settings.
 
     Returns:
@@ -73,10 +73,10 @@ def fit_codes(
 
     Args:
         encoders: trained in place.
-        codes_of: from the step, pictures (batch,) and caption variants (batch,) to one
+        codes_of: from the step, images (batch,) and caption variants (batch,) to one
             code (batch, width) a head.
         widths: of the codes.
-        targets: (picture, COMPONENTS).
+        targets: (image, COMPONENTS).
         recipe: settings.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What the UNet learns from: cached latents and captions, MSE of velocity."""
+"""Training of the UNet: cached latents and captions, MSE of the velocity."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from demo_parts.recipe import Recipe
 
 @dataclass(frozen=True)
 class BaseData:
-    """What the base model is trained on.
+    """Training data of the base model.
 
     Attributes:
-        latents: scaled latents (picture, 4, 16, 16), fp32.
-        states: encoded captions (picture, 3, length, 224): picture, caption variant.
-        pooled: pooled captions (picture, 3, 128).
+        latents: scaled latents (image, 4, 16, 16), fp32.
+        states: encoded captions (image, 3, length, 224): image, caption variant.
+        pooled: pooled captions (image, 3, 128).
     """
 
     latents: Tensor
@@ -30,7 +30,7 @@ class BaseData:
 
 
 def encode_captions(model: BaseModel, latents: Tensor, tokens: Tensor) -> BaseData:
-    """Encode token ids (2, picture, 3, length) once: the encoders stay as they are."""
+    """Encode token ids (2, image, 3, length) once: the encoders stay as they are."""
     encoded = [model.encode(tokens[:, :, variant]) for variant in range(3)]
     states, pooled = zip(*encoded, strict=True)
     return BaseData(latents, torch.stack(states, 1), torch.stack(pooled, 1))

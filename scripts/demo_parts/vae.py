@@ -35,7 +35,7 @@ def build_vae() -> AutoencoderKL:
         block_out_channels=(16, 32, 64),
         layers_per_block=1,
         latent_channels=4,
-        # Few groups: GroupNorm hides a group's level, and with it the colour of a page.
+        # Few groups: GroupNorm hides a group's level, and with it the color of a page.
         norm_num_groups=4,
         sample_size=64,
         force_upcast=False,
@@ -44,50 +44,50 @@ def build_vae() -> AutoencoderKL:
 
 def to_model_range(pixels: np.ndarray) -> Tensor:
     """Map uint8 (batch, height, width, 3) to float (batch, 3, h, w) in [-1, 1]."""
-    picture = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
+    image = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
     # Not channels_last: the backward pass of bf16 GroupNorm is six times slower there.
-    return picture.contiguous()
+    return image.contiguous()
 
 
-def vae_loss(vae: Any, pictures: Tensor, anchor: float) -> tuple[Tensor, Tensor]:
-    """L1 + MSE + edge L1 + colour + a little KL; pixel values are in [-1, 1].
+def vae_loss(vae: Any, images: Tensor, anchor: float) -> tuple[Tensor, Tensor]:
+    """L1 + MSE + edge L1 + color + a little KL; pixel values are in [-1, 1].
 
     Args:
         vae: the autoencoder.
-        pictures: (batch, 3, 64, 64).
+        images: (batch, 3, 64, 64).
         anchor: share of ANCHOR_WEIGHT that still holds.
 
     Returns:
         The loss and, for the log, the mean absolute error.
     """
     with torch.autocast("cpu", torch.bfloat16):
-        posterior = vae.encode(pictures).latent_dist
+        posterior = vae.encode(images).latent_dist
         rebuilt = vae.decode(posterior.sample()).sample
-    error = rebuilt.float() - pictures
+    error = rebuilt.float() - images
     kl = posterior.mean.float() ** 2 + posterior.var.float() - 1
     kl = 0.5 * (kl - posterior.logvar.float()).mean()
-    # Differences of neighbours: emoji are flat areas with sharp outlines.
+    # Differences of neighbors: emoji are flat areas with sharp outlines.
     edges = error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()
     l1 = error.abs().mean()
     loss = l1 + error.square().mean() + EDGE_WEIGHT * edges + KL_WEIGHT * kl
-    warm, leafy = colour_axes(error)
+    warm, leafy = color_axes(error)
     loss = loss + CHROMA_WEIGHT * (warm.abs().mean() + leafy.abs().mean())
-    _, green = colour_axes(pictures)
+    _, green = color_axes(images)
     lent = posterior.mean[:, -1].float() - ANCHOR_SCALE * green
     return loss + anchor * ANCHOR_WEIGHT * lent.abs().mean(), l1
 
 
-def colour_axes(pictures: Tensor) -> tuple[Tensor, Tensor]:
+def color_axes(images: Tensor) -> tuple[Tensor, Tensor]:
     """Red - blue and green - violet over blocks of pixels, (batch, 16, 16) each."""
-    blocks = torch.nn.functional.avg_pool2d(pictures, CHROMA_BLOCK)
+    blocks = torch.nn.functional.avg_pool2d(images, CHROMA_BLOCK)
     red, green, blue = blocks.unbind(1)
     return (red - blue) / 2**0.5, (2 * green - red - blue) / 6**0.5
 
 
 def train_vae(pixels: np.ndarray, target: Path, recipe: Recipe) -> AutoencoderKL:
-    """Train on uint8 (picture, 64, 64, 3), or resume; save into `target`.
+    """Train on uint8 (image, 64, 64, 3), or resume; save into `target`.
 
-    Pictures are never cropped: GroupNorm's statistics of a crop are not a picture's.
+    Images are never cropped: GroupNorm's statistics of a crop are not a image's.
     Batches and the latents' noise depend on the seed and the step alone.
     """
     torch.manual_seed(recipe.seed)
@@ -102,8 +102,8 @@ def train_vae(pixels: np.ndarray, target: Path, recipe: Recipe) -> AutoencoderKL
     started = time.monotonic()
     for step in range(first, recipe.steps):
         torch.manual_seed(int(recipe.random(step).integers(2**62)))
-        pictures = to_model_range(pixels[recipe.chosen(step, len(pixels))])
-        loss, l1 = vae_loss(vae, pictures, anchor=1 - step / recipe.steps)
+        images = to_model_range(pixels[recipe.chosen(step, len(pixels))])
+        loss, l1 = vae_loss(vae, images, anchor=1 - step / recipe.steps)
         for group in optimizer.param_groups:
             group["lr"] = recipe.rate(step, WARM_UP)
         optimizer.zero_grad()
@@ -146,16 +146,16 @@ def _resume(path: Path, vae: AutoencoderKL, optimizer: torch.optim.Optimizer) ->
 
 @torch.no_grad()
 def encode_means(vae: Any, pixels: np.ndarray, batch: int = 64) -> Tensor:
-    """Posterior means (picture, 4, 16, 16) of uint8 pictures, unscaled."""
+    """Posterior means (image, 4, 16, 16) of uint8 images, unscaled."""
     parts = []
     for start in range(0, len(pixels), batch):
-        pictures = to_model_range(pixels[start : start + batch])
-        parts.append(vae.encode(pictures).latent_dist.mean)
+        images = to_model_range(pixels[start : start + batch])
+        parts.append(vae.encode(images).latent_dist.mean)
     return torch.cat(parts)
 
 
 @torch.no_grad()
 def decode(vae: Any, latents: Tensor) -> np.ndarray:
-    """Decode unscaled latents (picture, 4, 16, 16) to uint8 (picture, 64, 64, 3)."""
-    pictures = vae.decode(latents).sample.clamp(-1, 1)
-    return ((pictures + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+    """Decode unscaled latents (image, 4, 16, 16) to uint8 (image, 64, 64, 3)."""
+    images = vae.decode(latents).sample.clamp(-1, 1)
+    return ((images + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()

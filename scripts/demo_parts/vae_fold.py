@@ -1,14 +1,14 @@
 """Fold a shift and a channel scale of the latents into the 1x1 convolutions.
 
 SDXL's noise schedule ends at a signal-to-noise ratio above zero, so what the sampler
-starts from (pure noise) differs from what training saw by a little of the picture. On
-a white page that remainder is the same for every picture: the sampler draws grey pages
-unless a white picture sits at latent 0. With z the trained latent,
+starts from (pure noise) differs from what training saw by a little of the image. On a
+white page that remainder is the same for every image: the sampler draws gray pages
+unless a white image sits at latent 0. With z the trained latent,
 
     z' = s * (z - shift),    shift = latent of white,    s = m / std(z - shift)
 
 per channel, where m is the mean of the standard deviations. `quant_conv` makes z' and
-`post_quant_conv` undoes it, so pictures are rebuilt as before, exactly.
+`post_quant_conv` undoes it, so images are rebuilt as before, exactly.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def fold(vae: AutoencoderKL, pixels: np.ndarray) -> float:
 
     Args:
         vae: a trained autoencoder.
-        pixels: uint8 (picture, 64, 64, 3), for the channel deviations.
+        pixels: uint8 (image, 64, 64, 3), for the channel deviations.
 
     Returns:
         The scaling factor, 1 / (standard deviation of the new latents), which is

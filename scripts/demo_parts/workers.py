@@ -27,12 +27,12 @@ class Workers:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process reports and saves."""
+        """True if this process reports and saves."""
         return self.rank == 0
 
     @property
     def share(self) -> slice:
-        """This process's pictures of a batch."""
+        """This process's images of a batch."""
         return slice(self.rank, None, self.count)
 
     @torch.no_grad()

@@ -64,7 +64,7 @@ def test_an_exception_leaves_the_old_file(tmp_path):
     assert leftovers(tmp_path) == []
 
 
-def test_a_full_disk_is_one_sentence(tmp_path):
+def test_a_full_disk_is_one_message(tmp_path):
     target = tmp_path / "file.bin"
     target.write_bytes(b"old")
 
@@ -72,7 +72,7 @@ def test_a_full_disk_is_one_sentence(tmp_path):
         with atomic_write(target):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with pytest.raises(OutputError, match=r"could not be written: .*untouched"):
+    with pytest.raises(OutputError, match=r"could not be written: .*unchanged"):
         save()
     assert target.read_bytes() == b"old"
     assert leftovers(tmp_path) == []

@@ -181,9 +181,9 @@ def test_a_spelling_that_needs_the_base_model_is_asked_for(tmp_path: Path) -> No
     with pytest.raises(ModelError, match=r"dora_scale.*not peft's magnitude"):
         save_peft(path, load_lora(path))
     name = f"{SINGLE}.attn.to_q"
-    with pytest.raises(ModelError, match=r"to_k is no DoRA.*base_lengths"):
+    with pytest.raises(ModelError, match=r"to_k is not a DoRA.*base_lengths"):
         save_kohya(path, {name: whole}, family="flux")
-    with pytest.raises(ModelError, match="does not go with factors for 8 outputs"):
+    with pytest.raises(ModelError, match="does not match factors for 8 outputs"):
         complete_dora(plain, draw(8, 9))
     lora = LoraFactors(draw(8, 2), draw(2, 8), 1.0)
     assert complete_dora(lora, base) is lora
@@ -200,7 +200,7 @@ def test_a_dora_of_columns_is_refused(tmp_path: Path, shape: tuple[int, ...]) ->
         f"{stem}.dora_scale": torch.ones(shape),
     }
     safetensors.torch.save_file(tensors, path)
-    with pytest.raises(ModelError, match="not one number for each"):
+    with pytest.raises(ModelError, match="not one number per row"):
         load_lora(path)
 
 

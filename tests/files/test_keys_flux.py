@@ -17,7 +17,7 @@ from stiefel_lora.files.weights import LoraFactors, LoraWeights, canonical_name
 
 from_kohya, kohya_names, to_kohya = FLUX.from_kohya, FLUX.kohya_names, FLUX.to_kohya
 
-NO_LAYER = r"no layer of a FLUX\.1 model"
+NO_LAYER = r"not a layer of a FLUX\.1 model"
 
 
 def original_layers() -> set[str]:

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from stiefel_lora.files.metadata import training_metadata
-from stiefel_lora.files.metadata_pictures import (
+from stiefel_lora.files.metadata_images import (
     LearnedFolder,
     image_metadata,
     tag_frequency,

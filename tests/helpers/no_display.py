@@ -27,6 +27,6 @@ def assert_one_sentence(variables: dict[str, str], *reasons: str) -> None:
     assert done.returncode == 2, done.stderr
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
-    assert line.startswith("The window can not be opened: ")
+    assert line.startswith("The GUI cannot be opened: ")
     assert any(reason in line for reason in reasons)
     assert "stiefel-lora train CONFIG" in line

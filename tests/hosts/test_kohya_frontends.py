@@ -66,7 +66,7 @@ def launch(root: Path, folder: Path, name: str, *files: str) -> str:
 
 
 def assert_trained(folder: Path, name: str, printed: str) -> None:
-    assert "--network_alpha was not --network_dim in 806 layers" in printed
+    assert "--network_alpha differs from --network_dim in 806 layers" in printed
     assert f"StiefelLoRA trains {LAYERS} LoRA pairs." in printed
     file = folder / name / f"{name}.safetensors"
     weights = load_file(file)

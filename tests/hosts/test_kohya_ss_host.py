@@ -101,7 +101,7 @@ def test_its_command_trains(folder: Path, printed: str) -> None:
         *(launch, SD_SCRIPTS.root, dump, Path(script).name, *arguments)
     )
     assert "StiefelLoRA trains 722 LoRA pairs" in output
-    assert "usually begins at" not in output
+    assert "while the default of" not in output
     weights = load_file(folder / "out" / "lora.safetensors")
     ups = [v for name, v in weights.items() if name.endswith("lora_up.weight")]
     assert ups

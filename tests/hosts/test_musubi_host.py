@@ -86,7 +86,7 @@ def product(weights: dict[str, torch.Tensor], up_name: str) -> torch.Tensor:
 
 
 def test_alpha_becomes_the_rank_with_a_warning(printed: str) -> None:
-    assert f"--network_alpha was not --network_dim in {LAYERS} layers" in printed
+    assert f"--network_alpha differs from --network_dim in {LAYERS} layers" in printed
 
 
 def test_the_file_holds_orthonormal_factors(folder: Path, printed: str) -> None:

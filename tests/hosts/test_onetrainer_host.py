@@ -55,7 +55,7 @@ def printed(runs: Runs) -> str:
 
 
 def test_alpha_becomes_the_rank_with_a_message(printed: str) -> None:
-    assert "LoRA alpha is 1 and is taken as 4, the rank" in printed
+    assert "LoRA alpha: 1 is replaced by the rank, 4" in printed
 
 
 def test_it_says_how_many_pairs_it_trains(printed: str) -> None:
@@ -222,7 +222,7 @@ def test_a_fused_back_pass_ends_with_the_same_factors(runs: Runs) -> None:
         (
             "StelLA",
             {"settings": {"fused_back_pass": True}},
-            "Fused back pass is on, and StelLA moves the two factors",
+            "Fused back pass: StelLA updates both factors",
         ),
         (
             "Stifel LoRA",
@@ -328,7 +328,7 @@ def test_the_window_shows_the_method(runs: Runs, changes_before: str) -> None:
     assert "rate with ADAMW: 0.0003 0.0003" in output
     assert "rate in a new tab: 0.0001 0.0001" in output
     message = output.partition("refused: ")[2]
-    assert "Stiefel LoRA trains LoRA factors, and a LOHA has none" in message
+    assert "Stiefel LoRA trains LoRA factors, which LOHA does not have" in message
     assert "Traceback" not in output
     for name in ("training_tab.png", "parameters.png", "lora_tab.png"):
         assert (runs.folder / name).stat().st_size > 10_000

@@ -48,7 +48,7 @@ def printed(folder: Path) -> str:
 
 def test_alpha_becomes_the_rank_with_a_warning(printed: str) -> None:
     layers = LAYERS + TEXT_LAYERS
-    assert f"--network_alpha was not --network_dim in {layers} layers" in printed
+    assert f"--network_alpha differs from --network_dim in {layers} layers" in printed
 
 
 def test_the_file_holds_orthonormal_factors(folder: Path, printed: str) -> None:

@@ -59,7 +59,7 @@ def printed(folder: Path) -> str:
 
 def test_the_file_holds_orthonormal_factors(folder: Path, printed: str) -> None:
     layers = LAYERS + TEXT_LAYERS
-    assert f"--network_alpha was not --network_dim in {layers} layers" in printed
+    assert f"--network_alpha differs from --network_dim in {layers} layers" in printed
     weights = load_file(folder / "whole" / "whole.safetensors")
     ups = [value for name, value in weights.items() if name.endswith("lora_up.weight")]
     assert len(ups) == LAYERS

@@ -150,7 +150,7 @@ def test_a_lora_is_merged_into_the_base(folder: Path, donor: Path) -> None:
 
 
 def test_what_breaks_b_is_refused(folder: Path) -> None:
-    refuse(folder, "--scale_weight_norms rescales the factors", scale_weight_norms=1.0)
+    refuse(folder, "--scale_weight_norms: rescales the factors", scale_weight_norms=1.0)
 
 
 def test_bfloat16_factors_are_trained(folder: Path) -> None:

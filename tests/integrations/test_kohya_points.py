@@ -148,7 +148,7 @@ def test_a_renamed_part_of_a_layer_is_named(host: str, name: str, caplog: Any) -
     with caplog.at_level(logging.WARNING):
         made(host).prepare_network(arguments(optimizer_type="AdamW"))
     (record,) = caplog.records
-    assert f"lacks Lora.{name}: the network is left" in record.message
+    assert f"lacks Lora.{name}: its network is used unchanged" in record.message
     # The host's own call would fail at its own old name; ours is not in its way.
     if name not in ("lora_name", "lora_down", "lora_up"):
         other = made(host)
@@ -213,7 +213,7 @@ def test_a_renamed_setting_that_is_nice_to_have_is_warned_of(
         network.apply_to(None, None, False, True)
         StiefelLoRA(groups_of(host, network), lr=2e-2)
     (record,) = caplog.records
-    assert f"--{name} was not found among the settings" in record.message
+    assert f"--{name} is not a setting of this trainer" in record.message
     assert TESTED[host] in record.message
     for lora in network.unet_loras:
         assert orthogonality_error(lora.lora_up.weight.detach()) <= 1e-5
@@ -308,6 +308,9 @@ def test_another_kind_of_network_says_what_it_lacks(
     module = types.ModuleType("networks.loha")
     module.create_network = lambda *_, **__: network  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "networks.loha", module)
-    words = "makes no LoRA network.*neither lora_down nor lora_up.*sd-scripts 48d368f"
+    words = (
+        "does not build a supported LoRA network.*neither lora_down nor lora_up"
+        ".*sd-scripts 48d368f"
+    )
     with pytest.raises(ConfigError, match=words):
         made("sdscripts", base_module="networks.loha")

@@ -60,7 +60,7 @@ def test_it_starts_orthonormal_with_alpha_the_rank(caplog: Any) -> None:
     assert names == ["lora_unet_blocks_0_q", "lora_unet_blocks_0_o"]
     assert [group["lr"] for group in optimizer.param_groups] == [2e-2, 0.32]
     alpha, rates = (record.message for record in caplog.records)
-    assert "--network_alpha was not --network_dim in 2 layers" in alpha
+    assert "--network_alpha differs from --network_dim in 2 layers" in alpha
     assert "2 LoRA pairs have two learning rates" in rates
 
 
@@ -124,7 +124,7 @@ def test_base_weights_get_the_hosts_own_network() -> None:
 
 
 def test_what_rescales_b_is_refused() -> None:
-    with pytest.raises(OptionError, match="--scale_weight_norms rescales the factors"):
+    with pytest.raises(OptionError, match="--scale_weight_norms: rescales the factors"):
         build_network(musubi, arguments(scale_weight_norms=1.0), WanModel())
 
 
@@ -140,5 +140,5 @@ def test_layers_of_another_kind_are_refused(monkeypatch: pytest.MonkeyPatch) -> 
     module.create_arch_network = lambda *_, **__: network  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "networks", types.ModuleType("networks"))
     monkeypatch.setitem(sys.modules, "networks.loha", module)
-    with pytest.raises(ConfigError, match="makes no LoRA network"):
+    with pytest.raises(ConfigError, match="does not build a supported LoRA network"):
         build_network(musubi, arguments(), WanModel(), base_module="networks.loha")

@@ -101,7 +101,7 @@ def test_layers_start_orthonormal_with_alpha_at_the_rank(
     host: Any, fuse: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trainer = started(host, "Stiefel LoRA", fuse=fuse)
-    assert "LoRA alpha is 1 and is taken as 4" in capsys.readouterr().out
+    assert "LoRA alpha: 1 is replaced by the rank, 4" in capsys.readouterr().out
     first, second, head = adapters_of(trainer.model.unet_lora)
     for layer in (first, second):
         assert float(layer.alpha) == 4
@@ -227,8 +227,8 @@ def test_tensorboard_shows_the_ranks(host: Any) -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"peft_type": "LOHA"}, "trains LoRA factors, and a LOHA has none"),
-        ({"lora_weight_dtype": "FLOAT_16"}, "float32 or bfloat16, it is FLOAT_16"),
+        ({"peft_type": "LOHA"}, "trains LoRA factors, which LOHA does not have"),
+        ({"lora_weight_dtype": "FLOAT_16"}, "float32 or bfloat16, not FLOAT_16"),
     ],
 )
 def test_what_can_not_work_is_a_sentence(
@@ -267,7 +267,7 @@ def test_the_cloud_is_refused_when_training_starts(host: Any) -> None:
     config = configured(host, "Stiefel LoRA")
     config.cloud.enabled = True
     trainer = host.create.create_trainer(config, None, None)
-    with pytest.raises(ConfigError, match="is not known on the cloud machine"):
+    with pytest.raises(ConfigError, match="is not available on the cloud machine"):
         trainer.start()
     trainer.end()
 
@@ -312,7 +312,9 @@ def test_what_trains_is_said_once(
     started(host, "LoRA-RITE", learning_rate=0.02, lora_rank=2)
     printed = capsys.readouterr().out
     assert printed.count("LoRA-RITE trains 3 LoRA pairs.") == 1
-    assert "The learning rate is 0.02; LoRA-RITE starts at 0.0002" in printed
+    assert (
+        "The learning rate is 0.02, while the default of LoRA-RITE is 0.0002" in printed
+    )
 
 
 @pytest.mark.parametrize(("a_rule", "usual"), [("adamw", "0.0001"), ("sign", "0.001")])
@@ -326,7 +328,10 @@ def test_the_usual_rate_is_that_of_the_options(
     assert "The learning rate is" not in capsys.readouterr().out
     config.learning_rate = 0.02
     host.Trainer(config).start()
-    assert f"Stiefel LoRA starts at {usual}, and" in capsys.readouterr().out
+    assert (
+        f"the default of Stiefel LoRA is {usual}. Learning rates"
+        in capsys.readouterr().out
+    )
 
 
 def test_a_rate_is_said_once(
@@ -335,7 +340,7 @@ def test_a_rate_is_said_once(
     trainer = started(host, "Stiefel LoRA", learning_rate=1e-4)
     trainer.train(4)
     assert capsys.readouterr().out.count("The learning rate is 0.0001;") == 1
-    assert "usually begins" not in caplog.text
+    assert "while the default of" not in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -367,11 +372,11 @@ def test_alpha_over_rank_is_said_once_where_it_stays(
 BAD: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("Stiefel LoRA", {"peft_type": "LOHA"}, {}, "and a LOHA has none"),
     ("Stiefel LoRA", {"training_method": "FINE_TUNE"}, {}, "method is FINE_TUNE"),
-    ("StelLA", {"lora_weight_dtype": "FLOAT_16"}, {}, "bfloat16, it is FLOAT_16"),
-    ("StelLA", {}, {"fused_back_pass": True}, "Fused back pass is on, and StelLA"),
-    ("Stiefel LoRA", {"learning_rate": None}, {}, "Learning rate: it is empty"),
-    ("LoRA+", {"learning_rate": -1.0}, {}, "Learning rate: it is -1"),
-    ("LoRA+", {"learning_rate": float("nan")}, {}, "Learning rate: it is nan"),
+    ("StelLA", {"lora_weight_dtype": "FLOAT_16"}, {}, "bfloat16, not FLOAT_16"),
+    ("StelLA", {}, {"fused_back_pass": True}, "Fused back pass: StelLA"),
+    ("Stiefel LoRA", {"learning_rate": None}, {}, "Learning rate: empty is not valid"),
+    ("LoRA+", {"learning_rate": -1.0}, {}, "Learning rate: -1 is not valid"),
+    ("LoRA+", {"learning_rate": float("nan")}, {}, "Learning rate: nan is not valid"),
     ("LoRA-RITE", {}, {"lora_rite_beta1": 2.0}, "lora_rite: beta1=2.0 must be in"),
 ]
 

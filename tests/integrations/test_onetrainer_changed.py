@@ -99,11 +99,12 @@ COSMETIC: dict[str, tuple[dict[str, Any], str]] = {
     "EMAModule without averages": ({"moved": {EMA: "modules.module.Averages"}}, ""),
     "BaseModelSetup": (
         {"moved": {NUMBERS: "modules.modelSetup.Numbers"}},
-        f"no module {NUMBERS}: TensorBoard shows no ranks",
+        f"no module {NUMBERS}: the ranks are not shown in TensorBoard",
     ),
     "report_to_tensorboard": (
         {"renamed": {"report_to_tensorboard": "report"}},
-        "no BaseModelSetup.report_to_tensorboard: TensorBoard shows no ranks",
+        "no BaseModelSetup.report_to_tensorboard: the ranks are not shown in"
+        " TensorBoard",
     ),
     "argument of report_to_tensorboard": (
         {"renamed": {r"(?<!self\.)(?<!trainer\.)tensorboard": "writer"}},
@@ -111,11 +112,11 @@ COSMETIC: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "train_progress": (
         {"renamed": {"train_progress": "progress"}},
-        "the ranks of its blocks are not in TensorBoard",
+        "the ranks of its blocks are not shown in TensorBoard",
     ),
     "create_trainer": (
         {"renamed": {"create_trainer": "make_trainer"}},
-        "create.create_trainer: what can not be trained is refused only after",
+        "create.create_trainer: settings that cannot be trained are only reported",
     ),
     "optimizer_util": (
         {"moved": {UTIL: "modules.util.optimizers"}},
@@ -123,11 +124,11 @@ COSMETIC: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "defaults": (
         {"renamed": {"OPTIMIZER_DEFAULT_PARAMETERS": "DEFAULTS"}},
-        "no modules.util.optimizer_util.OPTIMIZER_DEFAULT_PARAMETERS: the window",
+        "no modules.util.optimizer_util.OPTIMIZER_DEFAULT_PARAMETERS: the defaults of",
     ),
     "optimizer_to_device_": (
         {"renamed": {"optimizer_to_device_": "move_optimizer"}},
-        "no modules.util.optimizer_util.optimizer_to_device_: counts of steps",
+        "no modules.util.optimizer_util.optimizer_to_device_: step counts",
     ),
     "supports_fused_back_pass": (
         {"renamed": {"supports_fused_back_pass": "can_fuse"}},
@@ -205,7 +206,7 @@ def test_averages_of_a_free_b_need_none_of_our_points(
     assert host.train(label, learning_rate=1e-4, **ON) == 0
     printed = capsys.readouterr().out
     assert f"{label} trains 2 LoRA pairs" in printed
-    assert "no modules.util.create.create_ema: EMA goes on with" in printed
+    assert "no modules.util.create.create_ema: EMA continues with" in printed
 
 
 def test_several_missing_points_are_one_sentence(

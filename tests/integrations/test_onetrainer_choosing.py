@@ -62,7 +62,7 @@ def test_choosing_a_method_proposes_where_it_starts(
 ) -> None:
     window = Window(host, rate, dialog)
     assert window.choose("Stiefel LoRA") == 0.01
-    said = f"set to 0.01, where Stiefel LoRA starts; it was {rate:g}."
+    said = f"set to 0.01, the default of Stiefel LoRA; it was {rate:g}."
     assert said in capsys.readouterr().out
     assert window.choose("Riemannion") == 0.01
     assert window.choose("SGD") == rate
@@ -131,8 +131,12 @@ def train_in_window(host: Any, config: Any) -> View:
 @pytest.mark.parametrize(
     ("label", "changes", "sentence"),
     [
-        ("Stiefel LoRA", {"peft_type": "LOHA"}, "trains LoRA factors, and a LOHA has"),
-        ("StelLA", {"learning_rate": None}, "Learning rate: it is empty"),
+        (
+            "Stiefel LoRA",
+            {"peft_type": "LOHA"},
+            "trains LoRA factors, which LOHA does not",
+        ),
+        ("StelLA", {"learning_rate": None}, "Learning rate: empty is not valid"),
     ],
 )
 def test_a_refusal_is_a_message_of_the_window(

@@ -26,7 +26,7 @@ def fused(host: Any, label: str, **changes: Any) -> Any:
 @pytest.mark.parametrize("label", TOGETHER)
 def test_methods_that_move_pairs_refuse_it(host: Any, label: str) -> None:
     assert not host.Optimizer[label].supports_fused_back_pass()
-    sentence = f"Fused back pass is on, and {OFFERED[label].label.replace('+', '.')}"
+    sentence = f"Fused back pass: {OFFERED[label].label.replace('+', '.')}"
     with pytest.raises(OptionError, match=sentence):
         fused(host, label).start()
 
@@ -37,7 +37,7 @@ def test_the_hosts_own_answers_are_kept(host: Any) -> None:
 
 
 def test_the_step_of_the_product_names_the_step_that_can_be_fused(host: Any) -> None:
-    with pytest.raises(OptionError, match="switch it off, or set Step to factors"):
+    with pytest.raises(OptionError, match="Turn it off, or set Step to factors"):
         fused(host, "Stiefel LoRA").start()
 
 

@@ -32,7 +32,7 @@ def test_the_launcher_trains_with_a_method(tmp_path: Path) -> None:
     done = launch(HOST, "train", "--config-path", "my config.json", cwd=tmp_path)
     assert "optimizer: StiefelLoRA" in done.stdout, done.stderr
     assert "effective_rank/mean" in done.stdout
-    assert "The learning rate is 3e-06; Stiefel LoRA starts at" in done.stdout
+    assert "is 3e-06, while the default of Stiefel LoRA is" in done.stdout
     assert done.returncode == 0
 
 
@@ -51,7 +51,7 @@ def test_the_launcher_says_what_is_wrong(tmp_path: Path) -> None:
     )
     done = launch(tmp_path, "ui", cwd=tmp_path)
     assert done.returncode == 2
-    assert "is no checkout of OneTrainer" in done.stderr
+    assert "is not a OneTrainer checkout" in done.stderr
 
 
 def test_the_dropin_works_without_the_launcher(tmp_path: Path) -> None:

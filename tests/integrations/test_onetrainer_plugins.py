@@ -63,4 +63,4 @@ def test_the_launcher_trains_with_a_method_of_a_file(tmp_path: Path, more: str) 
     assert done.returncode == 2
     assert done.stderr.startswith("plugins: there is no file ")
     done = launch(HOST, "train", *options, cwd=tmp_path)
-    assert done.stderr.startswith("--plugin: nothing follows it.")
+    assert done.stderr.startswith("--plugin: the value is missing.")

@@ -95,14 +95,17 @@ def test_it_starts_orthonormal_with_alpha_the_rank(caplog: Any) -> None:
     # The host's metadata says what the file holds.
     assert args.network_alpha == RANK
     (record,) = caplog.records
-    assert "--network_alpha was not --network_dim in 2 layers" in record.message
+    assert "--network_alpha differs from --network_dim in 2 layers" in record.message
 
 
 @pytest.mark.parametrize(
     ("rates", "words"),
     [
-        ({"learning_rate": 2e-6}, "--learning_rate is 2e-06, where Stiefel LoRA"),
-        ({"unet_lr": 1e-4}, "--unet_lr is 0.0001, where Stiefel LoRA"),
+        (
+            {"learning_rate": 2e-6},
+            "--learning_rate is 2e-06, while the default of Stiefel LoRA",
+        ),
+        ({"unet_lr": 1e-4}, "--unet_lr is 0.0001, while the default of Stiefel LoRA"),
     ],
 )
 def test_a_rate_for_adamw_is_told(
@@ -131,7 +134,9 @@ def test_the_usual_rate_is_that_of_the_options(
         start(arguments(learning_rate=usual, **settings))
     assert not caplog.records
     start(arguments(learning_rate=usual / 20, **settings))
-    assert f"usually begins at {usual:g};" in caplog.records[0].message
+    assert (
+        f"while the default of Stiefel LoRA is {usual:g}." in caplog.records[0].message
+    )
 
 
 @pytest.mark.parametrize("rates", [{"learning_rate": 1e-4}, {"unet_lr": 1.0}])
@@ -142,7 +147,7 @@ def test_a_rate_is_told_once(rates: dict[str, float], caplog: Any) -> None:
         group["lr"] = next(iter(rates.values()))
     optimizer = StiefelLoRA(groups, lr=args.learning_rate)
     train(unet, optimizer, 4)
-    assert caplog.text.count("usually begins") == 1
+    assert caplog.text.count("while the default of") == 1
 
 
 def test_a_rate_of_another_part_is_told_by_the_optimizer(caplog: Any) -> None:
@@ -251,7 +256,7 @@ def test_a_trainer_that_changed_is_met_with_a_sentence(
 @pytest.mark.parametrize("name", ["StiefelLoRA", "StelLA", "Riemannion"])
 def test_what_breaks_an_orthonormal_factor_is_refused(name: str) -> None:
     changes = {"optimizer_type": f"stiefel_lora.{name}", "scale_weight_norms": 1.0}
-    with pytest.raises(OptionError, match="--scale_weight_norms rescales the factors"):
+    with pytest.raises(OptionError, match="--scale_weight_norms: rescales the factors"):
         start(arguments(**changes))
 
 
@@ -310,7 +315,7 @@ def test_a_network_that_is_no_lora_is_refused(monkeypatch: pytest.MonkeyPatch) -
     module.create_network = lambda *args, **kwargs: nn.Linear(2, 2)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "other", types.ModuleType("other"))
     monkeypatch.setitem(sys.modules, "other.kind", module)
-    with pytest.raises(ConfigError, match="makes no LoRA network"):
+    with pytest.raises(ConfigError, match="does not build a supported LoRA network"):
         sdscripts.create_network(
             1.0, RANK, 1, None, None, nn.Module(), base_module="other.kind"
         )

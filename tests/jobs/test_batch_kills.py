@@ -77,14 +77,14 @@ def test_after_a_restart_of_the_machine_the_queue_goes_on(tiny_sdxl, tmp_path):
         return done.stdout
 
     order("add", *configs)
-    assert "works in the background" in order("start")
+    assert "is running in the background" in order("start")
     queue = Queue(tmp_path / "queue")
     first = queue.jobs()[0]
     until(lambda: kinds(first, "checkpoint"), "a checkpoint")
     runner = _runner_of(queue)
     kill(runner)
     kill(queue.job(first.id).pid)
-    assert "No runner works on this queue" in order("list")
+    assert "The queue is not running" in order("list")
     order("start")
     until(lambda: len(queue.jobs(JobState.DONE)) == 2, "both jobs")
     assert kinds(first, "start", "resume", "end") == ["start", "resume", "end"]

@@ -28,7 +28,7 @@ def test_a_dry_run_lists_the_jobs_and_writes_nothing(config, tmp_path):
     assert first.endswith(f"cats-lora_rank_4  {config}  lora_rank=4")
     assert second.endswith(f"cats-lora_rank_8  {config}  lora_rank=8")
     assert total.startswith("2 jobs; results go to ")
-    assert remark.startswith("Remark: 2 of them set no checkpoint_every")
+    assert remark.startswith("Warning: 2 of them do not set checkpoint_every")
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -46,10 +46,10 @@ def test_the_folder_is_that_of_the_command(config):
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [
-        (["--sweep", "lora_rank"], "must look like KEY=V1,V2"),
+        (["--sweep", "lora_rank"], "does not have the form KEY=V1,V2"),
         (["--sweep", "lora_rnk=4"], "Did you mean lora_rank?"),
-        (["--jobs", "0"], "--jobs 0 must be at least 1."),
-        (["--devices", "zero"], "must list GPUs by number"),
+        (["--jobs", "0"], "--jobs: must be at least 1, not 0."),
+        (["--devices", "zero"], "is not a list of devices. Use GPU numbers"),
     ],
 )
 def test_bad_input_is_one_sentence_and_starts_nothing(config, tmp_path, args, sentence):
@@ -64,7 +64,7 @@ def test_a_broken_config_among_good_ones_is_named(config, broken, tmp_path):
     result = run("batch", tmp_path / "*.json")
     assert result.exit_code == 2
     assert result.stderr.count("\n") == 2
-    assert "Nothing was started" in result.stderr
+    assert "No job was started" in result.stderr
     assert "broken.json" in result.stderr
     assert not (tmp_path / "runs").exists()
 
@@ -77,10 +77,10 @@ def test_a_queue_through_its_commands(config, queue_folder):
     assert run("queue", "cancel", 2).stdout == "Cancelled: 2 cats-seed_2\n"
     listed = run("queue", "list").stdout
     assert all(word in listed for word in ("paused", "cancelled", "waiting", "0/1000"))
-    assert "No runner works on this queue" in listed
-    assert run("queue", "retry", 2).stdout == "Waits again: 2 cats-seed_2\n"
+    assert "The queue is not running" in listed
+    assert run("queue", "retry", 2).stdout == "Requeued: 2 cats-seed_2\n"
     assert run("queue", "cancel", "--all").stdout.count("Cancelled: ") == 3
-    assert run("queue", "clear").stdout.count("Forgot: ") == 3
+    assert run("queue", "clear").stdout.count("Removed: ") == 3
     assert Queue(queue_folder).jobs() == []
 
 
@@ -91,8 +91,8 @@ def test_start_beside_a_runner_starts_no_second_one(config, queue_folder):
     assert lock.claim()
     result = run("queue", "start")
     lock.release()
-    assert "Goes on: 1 cats" in result.stdout
-    assert "A runner works on this queue already" in result.stdout
+    assert "Resumed: 1 cats" in result.stdout
+    assert "The queue is already running" in result.stdout
     assert Queue(queue_folder).job(1).state is JobState.WAITING
 
 
@@ -100,7 +100,7 @@ def test_start_with_nothing_to_do(config, queue_folder):
     run("queue", "add", config)
     run("queue", "cancel", 1)
     assert run("queue", "start").stdout == (
-        "Nothing waits in this queue: add jobs first.\n"
+        "No jobs are waiting. Add jobs first: stiefel-lora queue add\n"
     )
 
 
@@ -118,11 +118,14 @@ def test_log(config, queue_folder):
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [
-        (["list", "--queue", "nowhere"], "There is no queue in nowhere yet"),
+        (
+            ["list", "--queue", "nowhere"],
+            "There is no queue in nowhere. Add jobs first",
+        ),
         (["log", "7"], "There is no job 7"),
-        (["retry", "1"], "is waiting, not failed"),
-        (["cancel"], "Name the jobs to cancel, or write --all."),
-        (["cancel", "1", "--all"], "Name the jobs to cancel, or write --all."),
+        (["retry", "1"], "is waiting. Only failed or cancelled jobs can be retried"),
+        (["cancel"], "No jobs given. Give job IDs or --all."),
+        (["cancel", "1", "--all"], "No jobs given. Give job IDs or --all."),
     ],
 )
 def test_orders_that_can_not_be_followed(config, queue_folder, args, sentence):
@@ -138,5 +141,5 @@ def test_two_configs_of_one_output_are_one_sentence(config, queue_folder, tmp_pa
     run("queue", "add", config)
     result = run("queue", "add", dogs)
     assert result.exit_code == 2
-    assert "Another job of this queue writes to" in result.stderr
+    assert "another job of this queue writes to" in result.stderr
     assert len(result.stderr.splitlines()) == 1

@@ -82,7 +82,7 @@ def test_all_broken_configs_are_named_and_the_good_ones_counted(
     with pytest.raises(ConfigError) as error:
         make_plans([str(config), str(broken), str(lost)])
     first, *others = str(error.value).splitlines()
-    assert first == "Nothing was started; mend first:"
+    assert first == "No job was started. Fix these errors:"
     assert "broken.json" in others[0]
     assert "Did you mean lora_rank?" in others[0]
     assert "lost.json" in others[1]
@@ -116,14 +116,14 @@ def test_the_same_config_twice(config):
 def test_the_same_training_twice(config, tmp_path):
     shutil.copy(config, tmp_path / "dogs.json")
     both = [str(config), str(tmp_path / "dogs.json")]
-    with pytest.raises(ConfigError, match="are the same training into"):
+    with pytest.raises(ConfigError, match="are the same training in"):
         make_plans(both, ["run_name=pets"])
 
 
 def test_patterns_are_spelled_out(config, tmp_path):
     ready_config(tmp_path, "dogs")
     assert names([str(tmp_path / "*.json")]) == ["cats", "dogs"]
-    with pytest.raises(ConfigError, match="No file matches"):
+    with pytest.raises(ConfigError, match="no file matches"):
         make_plans([str(tmp_path / "*.yaml")])
 
 

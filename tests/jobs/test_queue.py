@@ -54,7 +54,7 @@ def test_a_job_keeps_its_settings_whatever_becomes_of_the_file(queue, config):
 def test_all_or_none_are_added(queue, config, tmp_path):
     fill(queue, config, jobs=1)
     both = [str(ready_config(tmp_path, "dogs")), str(config)]
-    with pytest.raises(QueueError, match="Another job of this queue writes to"):
+    with pytest.raises(QueueError, match="another job of this queue writes to"):
         add_jobs(queue, make_plans(both, [], []))
     assert [job.name for job in queue.jobs()] == ["cats"]
 
@@ -62,7 +62,7 @@ def test_all_or_none_are_added(queue, config, tmp_path):
 def test_an_earlier_run_is_not_written_into(queue, config, tmp_path):
     (tmp_path / "runs" / "cats").mkdir(parents=True)
     plans = make_plans([str(config)])
-    with pytest.raises(QueueError, match="holds an earlier run"):
+    with pytest.raises(QueueError, match="contains an earlier run"):
         add_jobs(queue, plans)
     names = [add_jobs(queue, plans, rename=True)[0].name for _ in range(2)]
     assert names == ["cats-2", "cats-3"]
@@ -93,10 +93,10 @@ def test_orders_to_all(queue, config):
 @pytest.mark.parametrize(
     ("order", "sentence"),
     [
-        (pause_jobs, "is done already"),
-        (cancel_jobs, "is done already"),
-        (release_jobs, "is done: retry it"),
-        (retry_jobs, "is done, not failed"),
+        (pause_jobs, "is already done"),
+        (cancel_jobs, "is already done"),
+        (release_jobs, "is done. Use stiefel-lora queue retry"),
+        (retry_jobs, "is done. Only failed or cancelled jobs"),
     ],
 )
 def test_orders_to_a_job_that_is_over(queue, config, order, sentence):
@@ -104,7 +104,7 @@ def test_orders_to_a_job_that_is_over(queue, config, order, sentence):
     queue.settle(take(queue), 0)
     with pytest.raises(QueueError, match=sentence):
         order(queue, [number])
-    with pytest.raises(QueueError, match=f"no job 99.*there are: {number}"):
+    with pytest.raises(QueueError, match=f"no job 99.*Use one of: {number}"):
         order(queue, [99])
 
 
@@ -140,7 +140,7 @@ def test_a_job_whose_lock_is_free_is_dead(queue, config):
     lock.release()
     (dead,) = queue.reap_dead_jobs()
     assert (dead.state, dead.deaths, dead.pid) == (JobState.WAITING, 1, None)
-    assert "starts again" in dead.message
+    assert "starting again" in dead.message
 
 
 def test_it_is_given_up_after_three_deaths_without_progress(queue, config):
@@ -148,7 +148,7 @@ def test_it_is_given_up_after_three_deaths_without_progress(queue, config):
     deaths = [queue.settle(take(queue), -9) for _ in range(3)]
     assert [job.state.value for job in deaths] == ["waiting", "waiting", "failed"]
     assert "killed by signal 9" in deaths[0].message
-    assert "3 times without getting further" in deaths[2].message
+    assert "3 times without a new checkpoint" in deaths[2].message
     retry_jobs(queue)
     assert queue.settle(take(queue), -9).state is JobState.WAITING
 
@@ -159,7 +159,7 @@ def test_a_new_checkpoint_starts_the_count_of_deaths_anew(queue, config):
         job = take(queue)
         (job.folder.checkpoints / f"step-{step}").mkdir(parents=True, exist_ok=True)
         assert queue.settle(job, -9).state is JobState.WAITING
-    assert queue.job(1).message.endswith("it goes on from step 10.")
+    assert queue.job(1).message.endswith("resuming from step 10.")
 
 
 def test_a_failure_says_why(queue, config):
@@ -217,7 +217,7 @@ def test_racing_processes_never_claim_one_job_twice(queue, config):
 
 def test_a_file_that_is_no_database(tmp_path):
     (tmp_path / "queue.sqlite3").write_text("no database, but long enough" * 50)
-    with pytest.raises(OutputError, match=r"can not be used .*not a database"):
+    with pytest.raises(OutputError, match=r"cannot be used .*not a database"):
         Queue(tmp_path)
 
 

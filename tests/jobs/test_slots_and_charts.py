@@ -39,11 +39,11 @@ def test_slots(jobs, devices, slots):
 @pytest.mark.parametrize(
     ("jobs", "devices", "sentence"),
     [
-        (0, None, "--jobs 0 must be at least 1"),
-        (None, "gpu0", "must list GPUs by number"),
-        (None, "", "must list GPUs by number"),
-        (None, "0,0", "names 0 twice"),
-        (3, "0,1", "--jobs 3 must be from 1 to the 2 devices"),
+        (0, None, "--jobs: must be at least 1, not 0"),
+        (None, "gpu0", "is not a list of devices. Use GPU numbers"),
+        (None, "", "is not a list of devices. Use GPU numbers"),
+        (None, "0,0", "contains 0 twice"),
+        (3, "0,1", "--jobs: must be from 1 to the 2 devices of --devices, not 3"),
     ],
 )
 def test_slots_that_are_refused(jobs, devices, sentence):

@@ -34,12 +34,15 @@ def test_what_is_read(text, points):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("lora_rank", "must look like KEY=V1,V2"),
-        ("lora_rank=", "must look like KEY=V1,V2"),
-        ("=8", "must look like KEY=V1,V2"),
-        ("lora_rank=8,,16", "must look like KEY=V1,V2"),
-        ("lora_rank=8,16,8", "names 8 twice"),
-        ("a+b=1,2", "1 must have 2 values joined by +, one for each of a, b."),
+        ("lora_rank", "does not have the form KEY=V1,V2"),
+        ("lora_rank=", "does not have the form KEY=V1,V2"),
+        ("=8", "does not have the form KEY=V1,V2"),
+        ("lora_rank=8,,16", "does not have the form KEY=V1,V2"),
+        ("lora_rank=8,16,8", "contains 8 twice"),
+        (
+            "a+b=1,2",
+            "1 in 'a+b=1,2' must have 2 values joined by +, one for each of a, b.",
+        ),
         ("a..b=1", "must look like KEY=VALUE"),
     ],
 )
@@ -61,9 +64,9 @@ def test_no_sweep_is_one_job():
 @pytest.mark.parametrize(
     ("sweeps", "fixed", "sentence"),
     [
-        (["a=1", "a=2"], [], "--sweep a is given twice"),
-        (["a+b=1+2", "b=3"], [], "--sweep b is given twice"),
-        (["a=1,2"], ["a=3"], "a is in --set and in --sweep"),
+        (["a=1", "a=2"], [], "--sweep: a is given twice"),
+        (["a+b=1+2", "b=3"], [], "--sweep: b is given twice"),
+        (["a=1,2"], ["a=3"], "--sweep: a is also in --set"),
     ],
 )
 def test_a_key_has_one_place(sweeps, fixed, sentence):

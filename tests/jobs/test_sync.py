@@ -49,7 +49,7 @@ def test_what_another_command_finished_is_done(queue, config):
 def test_a_run_with_other_settings_is_in_the_way(queue, config):
     (plan,) = make_plans([str(config)], ["steps=5"])
     leave_run(plan, step=5, lora_rank=3)
-    with pytest.raises(QueueError, match="was trained with another lora_rank"):
+    with pytest.raises(QueueError, match="was trained with other values of lora_rank"):
         sync_jobs(queue, [plan])
     assert queue.jobs() == []
 
@@ -57,7 +57,9 @@ def test_a_run_with_other_settings_is_in_the_way(queue, config):
 def test_an_unfinished_run_of_someone_else_is_in_the_way(queue, config):
     (plan,) = make_plans([str(config)], ["steps=5"])
     leave_run(plan, step=4)
-    with pytest.raises(QueueError, match="is not finished and that this batch did not"):
+    with pytest.raises(
+        QueueError, match="unfinished run that this batch did not start"
+    ):
         sync_jobs(queue, [plan])
 
 
@@ -100,7 +102,7 @@ def test_jobs_that_are_not_planned_any_more(queue, config):
     three = make_plans([str(config)], [], ["seed=2,3"])
     assert [job.config["seed"] for job in sync_jobs(queue, three)] == [2, 3]
     running = queue.claim(lambda running: "")
-    with pytest.raises(QueueError, match=f"{running.name} still runs"):
+    with pytest.raises(QueueError, match=f"{running.name} is still running"):
         sync_jobs(queue, make_plans([str(config)], [], ["seed=3,4"]))
 
 

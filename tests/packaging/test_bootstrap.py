@@ -94,9 +94,7 @@ def test_missing_ensurepip_is_a_sentence(
     monkeypatch.setattr(
         _bootstrap.importlib.util, "find_spec", lambda name: name == "venv"
     )
-    with pytest.raises(
-        InstallError, match=r"without its module ensurepip.*python3-venv"
-    ):
+    with pytest.raises(InstallError, match=r"lacks the module ensurepip.*python3-venv"):
         install(checkout, ["train"])
 
 
@@ -122,7 +120,9 @@ def test_a_folder_that_is_no_checkout_of_the_host_is_a_sentence(tmp_path: Path) 
     command = [sys.executable, str(SCRIPTS / "setup_host.py"), "sd-scripts", tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "is no checkout of sd-scripts: it holds no sdxl_train" in done.stderr
+    assert (
+        "is not a checkout of sd-scripts: it does not contain sdxl_train" in done.stderr
+    )
     assert not list(tmp_path.iterdir())
 
 
@@ -148,7 +148,9 @@ def test_old_python_is_a_sentence(script: str) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert done.stderr.startswith("stiefel-lora needs Python 3.10 or newer, this is")
+    assert done.stderr.startswith(
+        "stiefel-lora needs Python 3.10 or newer, but this is"
+    )
     assert len(done.stderr.splitlines()) == 1
 
 

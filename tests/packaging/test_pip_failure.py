@@ -24,7 +24,7 @@ CASES = {
         "ERROR: Could not find a version that satisfies the requirement torch==2.13.0 "
         "(from versions: none)\n"
         "ERROR: No matching distribution found for torch==2.13.0",
-        "no build at all of torch==2.13.0 for Python 3.19",
+        "found no build of torch==2.13.0 for Python 3.19",
     ),
     "certificate": (
         "SSLError(SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED]'))",
@@ -39,16 +39,16 @@ CASES = {
     "old python": (
         "ERROR: Package 'stiefel-lora' requires a different Python: 3.9.1 not in "
         "'>=3.10'",
-        "refuses Python 3.19",
+        "does not support Python 3.19",
     ),
     "compiler": (
         "error: command '/usr/bin/gcc' failed with exit code 1\n"
         "ERROR: Failed building wheel for grpcio",
-        "had to be compiled",
+        "could not be compiled",
     ),
     "windows compiler": (
         "error: Microsoft Visual C++ 14.0 or greater is required.",
-        "had to be compiled",
+        "could not be compiled",
     ),
     "permission": (
         "ERROR: Could not install packages due to an OSError: [Errno 13] Permission "

@@ -85,12 +85,12 @@ def test_torchvision_is_held_at_the_pair_of_torch_from_its_index(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["onetrainer", "OneTrainer", "--mgds", "mgds"], "is no checkout of mgds"),
-        (["onetrainer", "OneTrainer", "--mgds", "wheels"], "is no checkout of mgds"),
-        (["onetrainer", "wheels"], "is no checkout of onetrainer"),
+        (["onetrainer", "OneTrainer", "--mgds", "mgds"], "is not a checkout of mgds"),
+        (["onetrainer", "OneTrainer", "--mgds", "wheels"], "is not a checkout of mgds"),
+        (["onetrainer", "wheels"], "is not a checkout of onetrainer"),
         (
             ["musubi-tuner", "OneTrainer/musubi", "--mgds", "data loader"],
-            "--mgds: it is for onetrainer alone",
+            "--mgds: only used with onetrainer",
         ),
         (
             ["onetrainer", "OneTrainer", "--torch-index", "cpu"],
@@ -152,7 +152,7 @@ def test_a_torchvision_that_does_not_load_is_said(
     )
     assert run(monkeypatch, "onetrainer", "OneTrainer") == 0
     printed = capsys.readouterr()
-    assert "torchvision does not load beside this torch (RuntimeError: ope" in (
+    assert "torchvision does not load with this torch (RuntimeError: ope" in (
         printed.err
     )
     assert "Done" in printed.out

@@ -106,8 +106,8 @@ class TestBeforeAnythingExpensive:
         (tmp_path / "file").write_text("")
         output = tmp_path / "file" / "runs"
         assert message_of(OutputError, tiny_sdxl, tmp_path, output_dir=str(output)) == (
-            f"The run folder {output / 'tiny'} can not be written (Not a directory); "
-            f"set output_dir to a folder where you may write."
+            f"output_dir: the run folder {output / 'tiny'} cannot be written (Not a "
+            "directory). Set output_dir to a writable folder."
         )
 
     def test_float16_without_a_gpu(self, tiny_sdxl: Path, tmp_path: Path) -> None:

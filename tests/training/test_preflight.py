@@ -112,8 +112,8 @@ def test_the_command(tiny_sdxl: Path, tmp_path: Path) -> None:
     path.write_text(json.dumps(settings), encoding="utf-8")
     done = command(path)
     assert done.exit_code == 0, done.output
-    assert "Pictures: 4, held out 0." in done.stdout
-    assert "unconfirmed: no run on a GPU has measured it" in done.stdout
+    assert "Images: 4, validation 0." in done.stdout
+    assert "estimate, not yet measured on a GPU" in done.stdout
     assert "state of stiefel_lora" in done.stdout
     assert not (tmp_path / "runs").exists()
     refused = command(path, "--set", 'layer_filter=["attn9"]')

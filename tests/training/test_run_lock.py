@@ -37,7 +37,9 @@ def test_a_run_that_another_process_writes_is_not_resumed(
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         for resume in ("last", run, run / "checkpoints" / "step-1"):
-            with pytest.raises(OutputError, match=r"Another process writes to .*tiny;"):
+            with pytest.raises(
+                OutputError, match=r"Another process writes to .*tiny\."
+            ):
                 train(more, resume=resume)
             # One wait for the lock is enough here.
             monkeypatch.setattr(Lock.claim, "__defaults__", (0.0,))
@@ -91,4 +93,4 @@ def test_a_disk_without_locks_stops_a_queue_but_no_training_by_hand(
         pass
     result = train(tiny_config(tiny_sdxl, tmp_path, steps=1))
     assert list_checkpoints(result.run_dir / "checkpoints")
-    assert "Nothing keeps a second process from" in capsys.readouterr().err
+    assert "not protected from a second process" in capsys.readouterr().err

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(
     ("variables", "reason"),
     [
         ({}, "there is no display (DISPLAY and WAYLAND_DISPLAY are not set)"),
-        ({"DISPLAY": ":54321"}, "the display DISPLAY=:54321 does not answer"),
+        ({"DISPLAY": ":54321"}, "the display DISPLAY=:54321 does not respond"),
         ({"QT_QPA_PLATFORM": "xcb"}, "there is no display"),
     ],
 )
@@ -48,7 +48,7 @@ def test_a_server_that_takes_the_connection_and_hangs(
     server: tuple[socket.socket, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(display, "_SECONDS", 0.1)
-    with pytest.raises(ConfigError, match="does not answer"):
+    with pytest.raises(ConfigError, match="does not respond"):
         display.check_display((), {"DISPLAY": server[1]})
 
 
@@ -92,5 +92,5 @@ def test_a_host_whose_port_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         number = listener.getsockname()[1] - 6000
         display.check_display((), {"DISPLAY": f"127.0.0.1:{number}.0"})
-    with pytest.raises(ConfigError, match="does not answer"):
+    with pytest.raises(ConfigError, match="does not respond"):
         display.check_display((), {"DISPLAY": f"127.0.0.1:{number}.0"})

@@ -2,8 +2,12 @@ from __future__ import annotations
 
 from helpers.runs import make_images
 from stiefel_lora.config import Concept
+from stiefel_lora.ui.controllers.image_captions import (
+    caption_of,
+    open_shelf,
+    write_caption,
+)
 from stiefel_lora.ui.controllers.memory import Memory, home
-from stiefel_lora.ui.controllers.pictures import caption_of, open_shelf, write_caption
 
 
 def contents(folder):
@@ -48,7 +52,7 @@ def test_captions_from_elsewhere_are_shown_and_locked(tmp_path):
     folder = make_images(tmp_path / "p", count=1)
     shelf = open_shelf(Concept(path=folder, prompt_source="filename"))
     assert shelf.captions == {folder / "00.png": "00"}
-    assert "names of the pictures" in shelf.locked
+    assert "are the image file names" in shelf.locked
     (folder / "00.txt").unlink()
     (folder / "metadata.jsonl").write_text('{"file_name": "00.png", "text": "a dog"}')
     shelf = open_shelf(Concept(path=folder))

@@ -30,9 +30,9 @@ def test_pictures_are_counted_by_the_size_they_are_cut_to(folder):
 
 
 def test_what_is_wrong_is_named_by_file(folder):
-    problems = {entry.path.name: entry.sentence for entry in look(folder).problems}
+    problems = {entry.path.name: entry.message for entry in look(folder).problems}
     assert problems.keys() == {"broken.jpg", "wide.png"}
-    assert "is left out" in problems["broken.jpg"]
+    assert "skipped" in problems["broken.jpg"]
     assert problems["wide.png"] == "no caption"
 
 
@@ -40,10 +40,10 @@ def test_held_out_pictures_are_looked_at_too(folder, tmp_path):
     held_out = make_images(tmp_path / "v", side=256)
     found = look(folder, validation_concepts=[str(held_out)])
     assert sum(found.buckets.values()) == 8
-    assert "Held out: 4 images" in found.summary
+    assert "Validation: 4 images" in found.summary
 
 
 def test_a_missing_folder_is_a_problem(tmp_path):
     found = look(tmp_path / "nowhere")
-    assert "no image folder" in found.problems[0].sentence
-    assert found.summary == found.problems[0].sentence
+    assert "no image folder" in found.problems[0].message
+    assert found.summary == found.problems[0].message

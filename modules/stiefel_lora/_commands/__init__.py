@@ -1,4 +1,4 @@
-"""The verbs of the command line, a file a topic; heavy imports stand in a verb."""
+"""Commands of the command line, one file per topic. Heavy imports are local."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from .batch import batch
 from .catalogue import optimizers, presets, schema
 from .hosts import onetrainer
 from .lora import app as lora
-from .pictures import scan
 from .queue import app as queue
+from .scan import scan
 from .study import study
 from .tell import tell
 from .training import OptionalValue, train
@@ -27,11 +27,11 @@ from .window import ui
 __all__ = ["app"]
 
 app = typer.Typer(
-    help="Train LoRAs whose rank you can see.",
+    help="Train LoRAs with geometry-aware optimizers.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    # Plain help: importing rich to draw frames would double the time of --help.
+    # Plain help: importing rich for frames would double the time of --help.
     rich_markup_mode=None,
 )
 
@@ -70,4 +70,4 @@ def _app(
         ),
     ] = False,
 ) -> None:
-    """Train LoRAs whose rank you can see."""
+    """Train LoRAs with geometry-aware optimizers."""

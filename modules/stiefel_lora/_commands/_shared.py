@@ -1,4 +1,4 @@
-"""What every verb has in common: exit codes, options, sentences for errors."""
+"""Options, exit codes and error messages shared by all commands."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ConfigArgument = Annotated[
     str,
     typer.Argument(
         metavar="CONFIG",
-        help="A config file, or the name of a preset.",
+        help="Config file or preset name.",
         show_default=False,
     ),
 ]
@@ -48,8 +48,8 @@ SetOption = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Change a setting: --set lora_rank=32 --set optimizer.momentum=0.8. "
-        "May be given again and again.",
+        help="Override a setting: --set lora_rank=32 --set optimizer.momentum=0.8. Can "
+        "be repeated.",
         show_default=False,
     ),
 ]
@@ -58,37 +58,37 @@ PluginOption = Annotated[
     typer.Option(
         "--plugin",
         metavar="FILE|MODULE",
-        help="Load optimizers from a Python file, or from a module: --plugin "
-        "my_method.py. May be given again and again.",
+        help="Load optimizers from a Python file or module: --plugin my_method.py. Can "
+        "be repeated.",
         show_default=False,
     ),
 ]
 
 
 def load_plugins(plugins: list[str] | None, *, installed: bool = False) -> None:
-    """Load the plug-ins that a command names, and those of installed packages.
+    """Load the plug-ins of the command line and of installed packages.
 
     Args:
         plugins: files, relative to the current folder, or modules.
-        installed: load those of entry points too; one that cannot be is reported.
+        installed: also load plug-ins from entry points; one that fails is reported.
     """
     from ..methods import load_installed, load_plugin
 
     for text in plugins or ():
         load_plugin(text)
     for problem in load_installed() if installed else ():
-        typer.echo(f"Remark: {problem}", err=True)
+        typer.echo(f"Warning: {problem}", err=True)
 
 
 @contextlib.contextmanager
-def sentences() -> Iterator[None]:
-    """Turn the errors that a user can mend into a sentence and an exit code."""
+def user_errors() -> Iterator[None]:
+    """Print user errors as one message and set the exit code."""
     try:
         yield
     except (Exception, KeyboardInterrupt) as error:
         outcome = outcome_of(error)
         if outcome is None:
             raise
-        sentence, code = outcome
-        typer.echo(sentence, err=True)
+        message, code = outcome
+        typer.echo(message, err=True)
         raise typer.Exit(code) from error

@@ -1,4 +1,4 @@
-"""``batch``: many trainings with one command."""
+"""``batch``: run many trainings with one command."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ._shared import FAILURE, INTERRUPTED, PluginOption, SetOption, sentences
+from ._shared import FAILURE, INTERRUPTED, PluginOption, SetOption, user_errors
 
 if TYPE_CHECKING:
     from ..jobs.job import Job
@@ -27,7 +27,7 @@ ConfigsArgument = Annotated[
     list[str],
     typer.Argument(
         metavar="CONFIG...",
-        help="Config files, patterns such as jobs/*.json, or names of presets.",
+        help="Config files, patterns such as jobs/*.json, or preset names.",
         show_default=False,
     ),
 ]
@@ -36,9 +36,9 @@ SweepOption = Annotated[
     typer.Option(
         "--sweep",
         metavar="KEY=V1,V2",
-        help="One job for each value: --sweep lora_rank=8,16,32. Given again, every "
-        "combination. Keys that change together: "
-        "--sweep optimizer.name+learning_rate=adamw+0.003,stiefel_lora+0.02.",
+        help="One job per value: --sweep lora_rank=8,16,32. Repeat it for all "
+        "combinations. Join keys that change together: --sweep "
+        "optimizer.name+learning_rate=adamw+0.003,stiefel_lora+0.02.",
         show_default=False,
     ),
 ]
@@ -47,7 +47,8 @@ JobsOption = Annotated[
     typer.Option(
         "--jobs",
         metavar="N",
-        help="Trainings at a time. Default: 1, or one on each of --devices.",
+        help="Number of trainings to run at once. Default: 1, or one per device of "
+        "--devices.",
         show_default=False,
     ),
 ]
@@ -56,7 +57,8 @@ DevicesOption = Annotated[
     typer.Option(
         "--devices",
         metavar="0,1",
-        help="GPUs by number, one job on each at a time; or cpu, mps, xpu:0.",
+        help="GPU numbers such as 0,1, each running one job at a time; or cpu, mps, "
+        "xpu:0.",
         show_default=False,
     ),
 ]
@@ -72,18 +74,21 @@ def batch(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Folder of the table, the page and the logs. Default: a folder "
-            "beside the runs, the same for the same command.",
+            help="Folder for results and logs. Default: a folder next to the runs, the "
+            "same for the same command.",
             show_default=False,
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check and list the jobs, start none.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Check and list the jobs without starting them."
+        ),
     ] = False,
     plugins: PluginOption = None,
 ) -> None:
-    """Train many LoRAs, one process each; the same command again goes on."""
-    with sentences():
+    """Train many LoRAs, one process each. Run the same command again to resume."""
+    with user_errors():
         from ..jobs.batch import batch_folder, run_batch
         from ..jobs.plan import make_plans
         from ..jobs.slots import parse_slots
@@ -108,8 +113,8 @@ def _list(plans: list[Plan], folder: Path) -> None:
     typer.echo(f"{len(plans)} jobs; results go to {folder}.")
     if without:
         typer.echo(
-            f"Remark: {without} of them set no checkpoint_every: when killed, such a "
-            f"job starts again from its beginning."
+            f"Warning: {without} of them do not set checkpoint_every. If such a job is "
+            "killed, it starts again from step 0."
         )
 
 
@@ -122,19 +127,19 @@ def _report(jobs: list[Job], folder: Path) -> None:
     results, page = write_report(folder, jobs, folder.name)
     console = Console()
     if not console.is_terminal:
-        # A file has no edge that the table would have to fit in.
+        # Output to a file is not limited to the width of the terminal.
         console.width = _WIDE
     console.print(result_table(results), markup=False)
     for job in jobs:
         if job.message:
             typer.echo(f"{job.name}: {job.state.value}. {job.message}", err=True)
-    typer.echo(f"Table and page: {page}")
+    typer.echo(f"Results: {page}")
 
 
 def _code(jobs: list[Job]) -> int:
     from ..jobs.job import OVER, JobState
 
     if any(job.state not in OVER for job in jobs):
-        typer.echo("The same command goes on where this one stopped.", err=True)
+        typer.echo("Run the same command again to resume.", err=True)
         return INTERRUPTED
     return 0 if all(job.state is JobState.DONE for job in jobs) else FAILURE

@@ -1,4 +1,4 @@
-"""``presets``, ``optimizers`` and ``schema``: what there is."""
+"""``presets``, ``optimizers`` and ``schema``: list what is available."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .._exceptions import OutputError
-from ._shared import PluginOption, load_plugins, sentences
+from ._shared import PluginOption, load_plugins, user_errors
 
 __all__ = ["optimizers", "presets", "schema"]
 
@@ -17,18 +17,20 @@ def presets(
     family: Annotated[
         str | None,
         typer.Option(
-            metavar="FAMILY", help="Those of a model family.", show_default=False
+            metavar="FAMILY",
+            help="Only presets of this model family.",
+            show_default=False,
         ),
     ] = None,
     optimizer: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="Those for an optimizer.", show_default=False
+            metavar="NAME", help="Only presets for this optimizer.", show_default=False
         ),
     ] = None,
 ) -> None:
     """List the presets that come with the package."""
-    with sentences():
+    with user_errors():
         from ..config.presets import select_presets
 
         found = select_presets(family, optimizer)
@@ -36,25 +38,29 @@ def presets(
     from rich.table import Table
 
     for group in dict.fromkeys(preset.family for preset in found):
-        table = Table("Preset", "Card", "What it is for", title=group)
+        table = Table("Preset", "GPU", "Description", title=group)
         table.columns[0].no_wrap = True
         members = [preset for preset in found if preset.family == group]
         for preset, after in zip(members, [*members[1:], None], strict=True):
-            card = f"{preset.memory_gb} GB" if preset.memory_gb else "any"
+            memory = f"{preset.memory_gb} GB" if preset.memory_gb else "any"
             last = after is None or after.optimizer != preset.optimizer
-            table.add_row(preset.name, card, preset.summary, end_section=last)
+            table.add_row(preset.name, memory, preset.summary, end_section=last)
         Console().print(table, markup=False)
 
 
 def optimizers(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME]", help="One optimizer.", show_default=False),
+        typer.Argument(
+            metavar="[NAME]",
+            help="Show the options of this optimizer.",
+            show_default=False,
+        ),
     ] = None,
     plugins: PluginOption = None,
 ) -> None:
     """List the optimizers, or the options of one."""
-    with sentences():
+    with user_errors():
         load_plugins(plugins, installed=name is None)
         from ..methods import CATALOGUE, method
 
@@ -63,13 +69,13 @@ def optimizers(
     from rich.table import Table
 
     if chosen is None:
-        table = Table("Name", "Start at", "Learning rate is", "What it does")
-        table.caption = "The rates to start at are meant for alpha = rank."
+        table = Table("Name", "Default LR", "Learning rate unit", "Description")
+        table.caption = "Default learning rates assume alpha = rank."
         for entry in CATALOGUE.values():
             rate = f"{entry.default_lr:g}"
             table.add_row(entry.name, rate, entry.lr_unit, entry.summary)
     else:
-        table = Table("Option", "Default", "Values", "What it does")
+        table = Table("Option", "Default", "Values", "Description")
         for option in chosen.options:
             values = ", ".join(option.choices) or option.type.__name__
             default = "" if option.default is None else str(option.default)
@@ -79,12 +85,15 @@ def optimizers(
 
 def schema(
     output: Annotated[
-        Path | None, typer.Option(help="File to write.", show_default=False)
+        Path | None,
+        typer.Option(
+            help="Output file. Default: print the schema.", show_default=False
+        ),
     ] = None,
     plugins: PluginOption = None,
 ) -> None:
     """Print the JSON Schema of config files, for editors."""
-    with sentences():
+    with user_errors():
         load_plugins(plugins, installed=True)
         from ..config.json_schema import json_schema_text
 
@@ -96,5 +105,5 @@ def schema(
             output.write_text(text, encoding="utf-8", newline="\n")
         except OSError as error:
             raise OutputError(
-                f"{output} can not be written: {error.strerror}."
+                f"{output} cannot be written: {error.strerror}. Choose another file."
             ) from error

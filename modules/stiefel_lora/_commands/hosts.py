@@ -1,4 +1,4 @@
-"""``onetrainer``: other trainers with our optimizers in them."""
+"""``onetrainer``: run OneTrainer with the optimizers of this package."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["onetrainer"]
 def onetrainer(
     context: typer.Context,
     checkout: Annotated[
-        Path, typer.Argument(help="Folder of OneTrainer.", show_default=False)
+        Path, typer.Argument(help="OneTrainer folder.", show_default=False)
     ],
 ) -> None:
-    """Start OneTrainer with our optimizers in it: CHECKOUT ui, CHECKOUT train ...
+    """Start OneTrainer with these optimizers: CHECKOUT ui, CHECKOUT train ...
 
-    Also install-dropin and remove-dropin, for other launchers. Run it in the
-    environment of OneTrainer.
+    install-dropin and remove-dropin are for other launchers. Run this command in the
+    Python environment of OneTrainer.
     """
     module = "stiefel_lora.integrations.onetrainer.launch"
     command = [sys.executable, "-m", module, str(checkout), *context.args]
@@ -30,6 +30,6 @@ def onetrainer(
         try:
             code = child.wait()
         except KeyboardInterrupt:
-            # OneTrainer got it too, and needs its time to save.
+            # OneTrainer received the signal too and needs time to save.
             continue
         raise typer.Exit(code)

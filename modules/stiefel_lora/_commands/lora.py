@@ -1,4 +1,4 @@
-"""``lora``: look into LoRA files of any tool and change them."""
+"""``lora``: inspect and change LoRA files of any tool."""
 
 from __future__ import annotations
 
@@ -45,19 +45,21 @@ app = typer.Typer(
 FileArgument = Annotated[Path, needed("FILE", "A LoRA file.")]
 AllowOption = Annotated[
     bool,
-    typer.Option("--allow-unknown", help="Accept keys that belong to no adapter."),
+    typer.Option(
+        "--allow-unknown", help="Ignore keys that are not part of an adapter."
+    ),
 ]
 OutputOption = Annotated[
     Path,
     unset("To write.", "--output", metavar="FILE"),
 ]
 OverwriteOption = Annotated[
-    bool, typer.Option("--overwrite", help="Replace an output that exists.")
+    bool, typer.Option("--overwrite", help="Overwrite an existing output file.")
 ]
 
 
 class Dtype(str, Enum):
-    """Number formats of LoRA files."""
+    """Dtypes of LoRA files."""
 
     float32 = "float32"
     float16 = "float16"
@@ -80,13 +82,13 @@ DtypeOption = Annotated[
 
 JsonOption = Annotated[
     bool,
-    typer.Option("--json", help="Print error, size and checks as JSON alone."),
+    typer.Option("--json", help="Print only JSON."),
 ]
 VerifyOption = Annotated[
     bool,
     typer.Option(
         "--verify/--no-verify",
-        help="Load the output with the code of other programs and compare.",
+        help="Check how other programs load the output.",
     ),
 ]
 
@@ -131,8 +133,8 @@ def resize(
     allow_unknown: AllowOption = False,
     verify: VerifyOption = True,
 ) -> None:
-    """Write a LoRA at a lower rank, with the least error, and print that error."""
-    with sentences():
+    """Reduce the rank of a LoRA with the smallest possible error, and print it."""
+    with user_errors():
         from ..files import Target, open_lora, resize_lora
         from ..files.tools.save_lora import command_line
 
@@ -161,7 +163,7 @@ def resize(
             typer.echo(f"{row.error:.3e}  {row.old_rank} -> {row.rank}  {row.name}")
     worst = max(report.layers, key=lambda row: row.error)
     typer.echo(
-        f"Relative error: {report.total_error:.6g} in all, at most {worst.error:.6g} "
+        f"Relative error: {report.total_error:.6g} in total, at most {worst.error:.6g} "
         f"({worst.name})."
     )
     before = sum(row.old_rank for row in report.layers)
@@ -171,7 +173,7 @@ def resize(
 
 
 class MethodName(str, Enum):
-    """Ways to merge."""
+    """Merge methods."""
 
     sum = "sum"
     norm = "norm"
@@ -206,14 +208,15 @@ def merge(
     method: Annotated[
         MethodName,
         typer.Option(
-            help="sum; norm: the sum at the mean norm of its parts; ties, dare and "
-            "magnitude on the entries of the products."
+            help="sum, norm (sum with the mean norm of its parts), ties, dare or "
+            "magnitude."
         ),
     ] = MethodName.sum,
     density: Annotated[
-        float, typer.Option(help="Share of the entries that the last three keep.")
+        float,
+        typer.Option(help="Share of entries kept by ties, dare and magnitude."),
     ] = 0.5,
-    seed: Annotated[int, typer.Option(help="Of dare.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of dare.")] = 0,
     rank: Annotated[
         int | None,
         unset("Largest rank of the result."),
@@ -234,8 +237,8 @@ def merge(
     allow_unknown: AllowOption = False,
     verify: VerifyOption = True,
 ) -> None:
-    """Add LoRAs with weights; exact, with the sum of the ranks, unless truncated."""
-    with sentences():
+    """Merge LoRAs with weights. Exact, with the sum of the ranks, unless truncated."""
+    with user_errors():
         from ..files import Method, Part, Target, merge_lora, open_lora
         from ..files.tools.merging import parse_part, parse_section
         from ..files.tools.save_lora import command_line
@@ -271,7 +274,7 @@ def merge(
         written = command_line("merge", *options)
         if into is not None:
             if goals or way.name != "sum":
-                raise InputError("--into: goes with the exact sum alone.")
+                raise InputError("--into: requires the exact sum. Drop other options.")
             _merge_into(parts, into, output, overwrite, written)
             return
         report = merge_lora(
@@ -283,7 +286,7 @@ def merge(
             overwrite=overwrite,
             command=written,
         )
-        # Their memory is needed for the check.
+        # Free their memory for the check.
         parts.clear()
         del given
     if as_json:
@@ -302,7 +305,7 @@ def _merge_into(
     from ..files.tools.merging import merged
 
     base = Checkpoint(into)
-    # A single file may be a DoRA.
+    # A single file may also be a DoRA.
     alone = len(parts) == 1 and parts[0].weight == 1 and not parts[0].sections
     file = parts[0].file if alone else merged(parts)
     report = add_into_checkpoint(
@@ -324,22 +327,22 @@ def torch_dtype(dtype: Dtype) -> torch.dtype: ...
 @overload
 def torch_dtype(dtype: Dtype | None) -> torch.dtype | None: ...
 def torch_dtype(dtype: Dtype | None) -> torch.dtype | None:
-    """Torch's number format."""
+    """Return the torch dtype."""
     import torch
 
     return None if dtype is None else getattr(torch, dtype.value)
 
 
 def print_saved(saved: Saved, verify: bool) -> None:
-    """Print remarks, size and deviation, and the view of other programs."""
+    """Print remarks, size, rounding error and the checks of other programs."""
     file = saved.file
     for remark in saved.remarks:
         typer.echo(remark, err=True)
     if file.others:
         typer.echo(f"Unchanged: {len(file.others)} adapters of other kinds.", err=True)
     typer.echo(
-        f"{file.path}: {file.size / 1e6:.2f} MB; read back, it differs from the exact "
-        f"result by at most {saved.deviation:.1e} in any layer."
+        f"{file.path}: {file.size / 1e6:.2f} MB; rounding error at most "
+        f"{saved.deviation:.1e} in any layer."
     )
     for line in _checks(file) if verify else ():
         typer.echo(line)
@@ -353,7 +356,7 @@ def _checks(file: LoraFile) -> list[str]:
 
 def check_lines(checks: Sequence[Check]) -> list[str]:
     """One line of text for each program."""
-    return [check.sentence() for check in checks]
+    return [check.summary() for check in checks]
 
 
 def print_json(error: float, saved: Saved, verify: bool) -> None:
@@ -369,11 +372,11 @@ def print_json(error: float, saved: Saved, verify: bool) -> None:
 
 
 def check_known(path: Path, file: LoraFile, allow: bool) -> None:
-    """Refuse a file with unknown keys, after naming some of them."""
+    """Raise for a file with unknown keys, and name some of them."""
     if file.unknown and not allow:
         names = sorted(file.unknown)
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         raise InputError(
-            f"{path}: {len(names)} keys belong to no adapter: {', '.join(names[:3])}"
-            f"{more}. Add --allow-unknown to leave them aside."
+            f"{path}: {len(names)} keys are not part of an adapter: "
+            f"{', '.join(names[:3])}{more}. Add --allow-unknown to ignore them."
         )

@@ -1,4 +1,4 @@
-"""``lora convert`` and ``lora verify``: keys of other programs."""
+"""``lora convert`` and ``lora verify``: key formats of other programs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = ["SpellingName", "spelling_of"]
 
 
 class SpellingName(str, Enum):
-    """Spellings to convert to."""
+    """Key formats to convert to."""
 
     kohya = "kohya"
     kohya_diffusers = "kohya-diffusers"
@@ -74,8 +74,8 @@ def convert(
     allow_unknown: AllowOption = False,
     verify: VerifyOption = True,
 ) -> None:
-    """Write a LoRA under the keys of other tools; its updates stay the same."""
-    with sentences():
+    """Convert a LoRA to the key format of another tool, with the same updates."""
+    with user_errors():
         from ..files import Checkpoint, Rank, convert_lora, open_lora
         from ..files.tools.save_lora import command_line
 
@@ -102,13 +102,11 @@ def convert(
 @app.command()
 def verify(
     file: FileArgument,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the checks as JSON alone.")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print only JSON.")] = False,
     allow_unknown: AllowOption = False,
 ) -> None:
-    """Load a LoRA with the code of other programs and compare its updates."""
-    with sentences():
+    """Check a LoRA by loading it with the code of other programs."""
+    with user_errors():
         from ..files import open_lora, verify_lora
 
         given = open_lora(file)
@@ -124,19 +122,18 @@ def verify(
             family = given.family or "an unknown family"
             known = ", ".join(record.short_label for record in records())
             raise InputError(
-                f"{file}: no program can check a LoRA of {family} "
-                f"in the spelling {given.spelling}. {known} and "
-                "peft's own spelling can be checked."
+                f"{file}: no program can check a LoRA of {family} in the key format "
+                f"{given.spelling}. Use {known} or peft's own format."
             )
         if not any(check.is_right for check in checks):
             raise InputError(
-                f"{file}: no program applies all of it as meant. Convert it to the "
-                "spelling of the program that you use."
+                f"{file}: no program applies the whole file correctly. Convert it to "
+                "the key format of the program that you use."
             )
 
 
 def spelling_of(name: SpellingName) -> str:
-    """The spelling's name in ``stiefel_lora.files``."""
+    """Return the name of a key format in ``stiefel_lora.files``."""
     names = {
         "kohya-diffusers": "kohya (diffusers names)",
         "peft": "PEFT",

@@ -1,4 +1,4 @@
-"""``lora inspect``: tables, JSON and a page about LoRA files."""
+"""``lora inspect``: tables, JSON and an HTML page for LoRA files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FilesArgument = Annotated[
 def inspect(
     files: FilesArgument,
     layers: Annotated[
-        bool, typer.Option("--layers", help="One row for each layer.")
+        bool, typer.Option("--layers", help="One row per layer.")
     ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print all numbers as JSON.")
@@ -44,8 +44,8 @@ def inspect(
     overwrite: OverwriteOption = False,
     allow_unknown: AllowOption = False,
 ) -> None:
-    """Show family, spelling, ranks, norms and faults; several files side by side."""
-    with sentences():
+    """Show family, key format, ranks, norms and defects of one or more files."""
+    with user_errors():
         from ..files import inspect_lora, open_lora
         from ..files.tools.finite_layers import check_finite
 
@@ -83,7 +83,7 @@ def _print(reports: list[LoraReport], layers: bool) -> None:
 
     console = Console()
     if not console.is_terminal:
-        # A file has no edge that the table would have to fit in.
+        # Output to a file is not limited to the width of the terminal.
         console.width = _WIDE
     for part in inspection_tables(reports, layers=layers):
         console.print(part, markup=False, highlight=False)

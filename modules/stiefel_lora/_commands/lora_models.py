@@ -1,4 +1,4 @@
-"""``lora extract`` and ``lora overlap``: verbs on two models or two LoRAs."""
+"""``lora extract`` and ``lora overlap``: compare two models or two LoRAs."""
 
 from __future__ import annotations
 
@@ -48,18 +48,20 @@ def extract(
     ] = None,
     exact: Annotated[
         bool,
-        typer.Option("--exact", help="Take the whole SVD instead of a randomized one."),
+        typer.Option(
+            "--exact", help="Compute the full SVD instead of a randomized one."
+        ),
     ] = False,
     to: Annotated[
-        SpellingName, typer.Option("--to", help="Spelling of the output.")
+        SpellingName, typer.Option("--to", help="Key format of the output.")
     ] = SpellingName.kohya,
-    dtype: Annotated[Dtype, typer.Option(help="Of the factors.")] = Dtype.float16,
+    dtype: Annotated[Dtype, typer.Option(help="Dtype of the factors.")] = Dtype.float16,
     as_json: JsonOption = False,
     overwrite: OverwriteOption = False,
     verify: VerifyOption = True,
 ) -> None:
-    """Write the difference of two checkpoints as a LoRA; nothing is clamped."""
-    with sentences():
+    """Extract the difference of two checkpoints as a LoRA, without clamping."""
+    with user_errors():
         from ..files import Checkpoint, Rank, extract_lora
         from ..files.tools.save_lora import command_line
 
@@ -81,13 +83,13 @@ def extract(
         return
     typer.echo(
         f"Relative error: {report.error:.6g} over {len(report.saved.file.layers)} "
-        f"layers; norm of the difference: {report.norm:.4g}; {report.equal} layers are "
-        "equal."
+        f"layers; norm of the difference: {report.norm:.4g}; {report.equal} layers do "
+        "not differ."
     )
     if report.others:
         typer.echo(
-            f"Not in the LoRA: {len(report.others)} tensors of biases, norms or other "
-            f"parts differ, as {report.others[0]}.",
+            f"Not in the LoRA: {len(report.others)} other tensors that differ (biases, "
+            f"norms, ...), for example {report.others[0]}.",
             err=True,
         )
     print_saved(report.saved, verify)
@@ -98,15 +100,15 @@ def overlap(
     one: Annotated[Path, needed("A", "A LoRA file.")],
     two: Annotated[Path, needed("B", "Another one.")],
     layers: Annotated[
-        bool, typer.Option("--layers", help="One row for each layer.")
+        bool, typer.Option("--layers", help="One row per layer.")
     ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print all numbers as JSON.")
     ] = False,
     allow_unknown: AllowOption = False,
 ) -> None:
-    """Compare two LoRAs: norms, cosine, and shared directions against chance."""
-    with sentences():
+    """Compare two LoRAs: norms, cosine, and shared directions relative to chance."""
+    with user_errors():
         from ..files import open_lora
         from ..files import overlap as compare
 

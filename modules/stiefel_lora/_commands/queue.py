@@ -1,4 +1,4 @@
-"""``queue``: trainings in the background, shared with the GUI."""
+"""``queue``: run trainings in the background. Shared with the GUI."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ._shared import PluginOption, SetOption, sentences
+from ._shared import PluginOption, SetOption, user_errors
 from .batch import ConfigsArgument, DevicesOption, JobsOption, SweepOption
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = typer.Typer(
-    help="Train in the background, one job after the other; shared with the GUI.",
+    help="Train in the background, one job after the other. Shared with the GUI.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -28,17 +28,17 @@ QueueOption = Annotated[
     typer.Option(
         "--queue",
         metavar="DIR",
-        help="Folder of the queue, or of a batch. Default: STIEFEL_LORA_QUEUE, or "
-        ".stiefel_lora/queue in the home folder.",
+        help="Folder of the queue or of a batch. Default: $STIEFEL_LORA_QUEUE or "
+        "~/.stiefel_lora/queue.",
         show_default=False,
     ),
 ]
 NumbersArgument = Annotated[
     list[int] | None,
-    typer.Argument(metavar="[ID]...", help="Numbers of jobs.", show_default=False),
+    typer.Argument(metavar="[ID]...", help="Job IDs.", show_default=False),
 ]
 NumberArgument = Annotated[
-    int, typer.Argument(metavar="ID", help="Number of a job.", show_default=False)
+    int, typer.Argument(metavar="ID", help="Job ID.", show_default=False)
 ]
 
 
@@ -50,25 +50,27 @@ def add(
     queue: QueueOption = None,
     plugins: PluginOption = None,
 ) -> None:
-    """Add jobs; start runs them."""
-    with sentences():
+    """Add jobs without starting them; see start."""
+    with user_errors():
         from ..jobs import add_jobs, make_plans
 
         plans = make_plans(configs, overrides or (), sweeps or (), plugins or ())
-        _say("Added", add_jobs(_open(queue, make=True), plans))
+        _print_jobs("Added", add_jobs(_open(queue, make=True), plans))
 
 
 @app.command("list")
 def list_jobs(queue: QueueOption = None) -> None:
-    """Show the jobs and where they stand."""
-    with sentences():
+    """List the jobs and their progress."""
+    with user_errors():
         from ..jobs import is_running
 
         opened = _open(queue)
         opened.reap_dead_jobs()
         _print_table(opened)
         if opened.unfinished() and not is_running(opened):
-            typer.echo("No runner works on this queue: stiefel-lora queue start.")
+            typer.echo(
+                "The queue is not running. Start it with: stiefel-lora queue start"
+            )
 
 
 @app.command()
@@ -78,70 +80,73 @@ def start(
     devices: DevicesOption = None,
     queue: QueueOption = None,
 ) -> None:
-    """Run the waiting jobs in the background; paused ones, or those named, go on."""
-    with sentences():
+    """Run waiting jobs in the background. Also resumes paused jobs, all or by ID."""
+    with user_errors():
         from ..jobs import parse_slots, release_jobs, start_runner
 
         opened, slots = _open(queue), parse_slots(jobs, devices)
         opened.reap_dead_jobs()
-        _say("Goes on", release_jobs(opened, numbers or ()))
+        _print_jobs("Resumed", release_jobs(opened, numbers or ()))
         if not opened.unfinished():
-            typer.echo("Nothing waits in this queue: add jobs first.")
+            typer.echo("No jobs are waiting. Add jobs first: stiefel-lora queue add")
         elif start_runner(opened, slots):
-            typer.echo("A runner works in the background; queue list shows how far.")
+            typer.echo(
+                "The queue is running in the background. Show its progress with: "
+                "stiefel-lora queue list"
+            )
         else:
-            typer.echo("A runner works on this queue already; it takes these jobs too.")
+            typer.echo("The queue is already running and will also run these jobs.")
 
 
 @app.command()
 def pause(numbers: NumbersArgument = None, queue: QueueOption = None) -> None:
-    """Hold jobs back, those named or all; running ones save and end."""
-    with sentences():
+    """Pause jobs, all or by ID. Running jobs save a checkpoint and stop."""
+    with user_errors():
         from ..jobs import pause_jobs
 
-        _say("Paused", pause_jobs(_open(queue), numbers or ()))
+        _print_jobs("Paused", pause_jobs(_open(queue), numbers or ()))
 
 
 @app.command()
 def cancel(
     numbers: NumbersArgument = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="All jobs that are not over.")
+        bool, typer.Option("--all", help="Cancel all unfinished jobs.")
     ] = False,
     now: Annotated[
-        bool, typer.Option("--now", help="Do not let running jobs save.")
+        bool, typer.Option("--now", help="Stop running jobs without saving.")
     ] = False,
     queue: QueueOption = None,
 ) -> None:
-    """Take jobs out of the queue; running ones save and end."""
-    with sentences():
+    """Cancel jobs. Running jobs save a checkpoint and stop."""
+    with user_errors():
         from .._exceptions import QueueError
         from ..jobs import cancel_jobs
 
         if bool(numbers) == everything:
-            raise QueueError("Name the jobs to cancel, or write --all.")
-        _say("Cancelled", cancel_jobs(_open(queue), numbers or (), now=now))
+            raise QueueError("No jobs given. Give job IDs or --all.")
+        _print_jobs("Cancelled", cancel_jobs(_open(queue), numbers or (), now=now))
 
 
 @app.command()
 def retry(numbers: NumbersArgument = None, queue: QueueOption = None) -> None:
-    """Let failed jobs, those named or all, wait again; start runs them."""
-    with sentences():
+    """Requeue failed jobs, all or by ID; see start."""
+    with user_errors():
         from ..jobs import retry_jobs
 
-        _say("Waits again", retry_jobs(_open(queue), numbers or ()))
+        _print_jobs("Requeued", retry_jobs(_open(queue), numbers or ()))
 
 
 @app.command()
 def log(
     number: NumberArgument,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on until the job ends.")
+        bool, typer.Option("--follow", "-f", help="Follow the log until the job ends.")
     ] = False,
     queue: QueueOption = None,
 ) -> None:
-    """Print what a job wrote."""
-    with sentences():
+    """Print the log of a job."""
+    with user_errors():
         from ..jobs import follow_log, read_log
 
         opened = _open(queue)
@@ -152,11 +157,11 @@ def log(
 
 @app.command()
 def clear(queue: QueueOption = None) -> None:
-    """Forget the jobs that are over; their folders and files stay."""
-    with sentences():
+    """Remove finished jobs from the list. Folders and files are kept."""
+    with user_errors():
         from ..jobs import clear_jobs
 
-        _say("Forgot", clear_jobs(_open(queue)))
+        _print_jobs("Removed", clear_jobs(_open(queue)))
 
 
 def _open(folder: Path | None, *, make: bool = False) -> Queue:
@@ -165,13 +170,15 @@ def _open(folder: Path | None, *, make: bool = False) -> Queue:
 
     folder = folder or default_folder()
     if not make and not (folder / "queue.sqlite3").is_file():
-        raise QueueError(f"There is no queue in {folder} yet: add jobs first.")
+        raise QueueError(
+            f"There is no queue in {folder}. Add jobs first: stiefel-lora queue add"
+        )
     return Queue(folder)
 
 
-def _say(verb: str, jobs: Sequence[Job]) -> None:
+def _print_jobs(verb: str, jobs: Sequence[Job]) -> None:
     for job in jobs:
-        state = "saves and ends" if job.wish else ""
+        state = "saving and stopping" if job.wish else ""
         typer.echo(f"{verb}: {job.id} {job.name} {state}".rstrip())
 
 
@@ -181,10 +188,10 @@ def _print_table(queue: Queue) -> None:
 
     from ..jobs import Watch
 
-    table = Table("id", "job", "state", "device", "step", "held-out loss", "remark")
+    table = Table("id", "job", "state", "device", "step", "validation loss", "remark")
     for job in queue.jobs():
         found = Watch(job).progress()
-        loss = "" if found.held_out is None else f"{found.held_out:.4f}"
+        loss = "" if found.validation_loss is None else f"{found.validation_loss:.4f}"
         state = f"{job.state.value} ({job.wish})" if job.wish else job.state.value
         steps = f"{found.step}/{job.steps}"
         table.add_row(

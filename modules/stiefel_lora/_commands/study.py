@@ -14,7 +14,7 @@ from ._shared import (
     ConfigArgument,
     PluginOption,
     SetOption,
-    sentences,
+    user_errors,
 )
 from .batch import DevicesOption, JobsOption
 
@@ -63,7 +63,7 @@ def study(
     plugins: PluginOption = None,
 ) -> None:
     """Compare optimizers on your images: rates swept, several seeds, one table."""
-    with sentences():
+    with user_errors():
         from ..jobs.slots import parse_slots
         from ..jobs.study_runs import make_study
 

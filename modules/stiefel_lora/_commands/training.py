@@ -8,16 +8,16 @@ import typer
 from typer.core import TyperCommand
 
 from .._entry import INTERRUPTED, train_file
-from ._shared import ConfigArgument, PluginOption, SetOption, sentences
+from ._shared import ConfigArgument, PluginOption, SetOption, user_errors
 
 __all__ = ["OptionalValue", "train"]
 
 
 class OptionalValue(TyperCommand):
-    """A command where ``--resume`` may stand without a value and then means last."""
+    """A command whose ``--resume`` option defaults to ``last`` if it has no value."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put the value behind a ``--resume`` that has none."""
+        """Insert the value after a ``--resume`` without one."""
         if "--resume" in args:
             after = args.index("--resume") + 1
             if after == len(args) or args[after].startswith("-"):
@@ -32,14 +32,14 @@ def train(
         str | None,
         typer.Option(
             metavar="[last|PATH]",
-            help="Go on from the last checkpoint of this run, or from the one at PATH.",
+            help="Resume from the last checkpoint of this run, or from PATH.",
             show_default=False,
         ),
     ] = None,
     plugins: PluginOption = None,
 ) -> None:
     """Train a LoRA."""
-    with sentences():
+    with user_errors():
         result = train_file(config, overrides or (), resume, plugins or ())
         if result.interrupted:
             raise typer.Exit(INTERRUPTED)

@@ -1,4 +1,4 @@
-"""``validate``: check a run without training, and say what it will take."""
+"""``validate``: check a configuration and estimate memory and disk space."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from .._entry import hush_libraries
-from ._shared import ConfigArgument, PluginOption, SetOption, load, sentences
+from ._shared import ConfigArgument, PluginOption, SetOption, load, user_errors
 
 if TYPE_CHECKING:
     from ..memory import MemoryEstimate
@@ -23,25 +23,25 @@ def validate(
     overrides: SetOption = None,
     plugins: PluginOption = None,
 ) -> None:
-    """Check all that can be checked without training, and estimate memory."""
-    with sentences():
+    """Check a configuration without training, and estimate memory and disk space."""
+    with user_errors():
         settings = load(config, overrides, plugins)
         from ..config import remarks
 
         found = None
-        # A preset alone is checked without torch, in a moment.
+        # A preset by itself is checked quickly, without torch.
         if settings.base_model_name or settings.concepts:
             hush_libraries()
             from ..training.preflight import estimate_run
 
             found = estimate_run(settings)
-        pictures = settings.batch_size * settings.gradient_accumulation_steps
+        batch = settings.batch_size * settings.gradient_accumulation_steps
         typer.echo(
             f"{config} is valid: {settings.optimizer.name}, rank {settings.lora_rank}, "
-            f"{settings.steps} steps of {pictures} pictures."
+            f"{settings.steps} steps of {batch} images."
         )
         for remark in remarks(settings):
-            typer.echo(f"Remark: {remark}")
+            typer.echo(f"Note: {remark}")
         if found is not None:
             _show(found)
 
@@ -50,23 +50,23 @@ def _show(found: RunEstimate) -> None:
     if found.images:
         bare = found.without_caption
         typer.echo(
-            f"Pictures: {found.images}"
+            f"Images: {found.images}"
             + (f" ({bare} without a caption)" if bare else "")
-            + f", held out {found.held_out}."
+            + f", validation {found.held_out}."
         )
     if found.left_out:
         typer.echo(
-            f"Remark: {len(found.left_out)} pictures can not be used and are left out; "
+            f"Warning: {len(found.left_out)} images cannot be used and are skipped; "
             f"the first is {found.left_out[0]}."
         )
     for remark in found.remarks:
-        typer.echo(f"Remark: {remark}")
+        typer.echo(f"Note: {remark}")
     if found.layers is not None:
-        typer.echo(f"Layers with a LoRA: {found.layers}.")
+        typer.echo(f"LoRA layers: {found.layers}.")
     else:
         typer.echo(
-            "Layers: not checked, for the base model is not on this machine; memory is "
-            "that of a usual model of the family."
+            "LoRA layers: not checked, because the base model is not on this machine. "
+            "The memory estimate assumes a standard model of the family."
         )
     _show_memory(found.memory)
     disk = found.disk
@@ -78,13 +78,13 @@ def _show(found: RunEstimate) -> None:
 
 
 def _show_memory(memory: MemoryEstimate) -> None:
-    """Each part on a line, exact ones marked, and the moments beside training."""
-    typer.echo("Memory of the card (unconfirmed: no run on a GPU has measured it):")
+    """Format one line per part, and the peaks outside of training."""
+    typer.echo("GPU memory (estimate, not yet measured on a GPU):")
     for part in memory.parts:
         how = "exact, from shapes" if part.exact else "estimated"
         typer.echo(f"  {part.name:<36} {_gb(part.bytes):>9}  {how}")
-    typer.echo(f"  {'training, all together':<36} {_gb(memory.training):>9}")
-    typer.echo(f"  {'before it: encoding pictures':<36} {_gb(memory.encoding):>9}")
+    typer.echo(f"  {'training, total':<36} {_gb(memory.training):>9}")
+    typer.echo(f"  {'encoding images (before training)':<36} {_gb(memory.encoding):>9}")
     if memory.sampling:
         typer.echo(f"  {'decoding a sample':<36} {_gb(memory.sampling):>9}")
     typer.echo(f"  {'largest':<36} {_gb(memory.total):>9}")

@@ -1,4 +1,4 @@
-"""``ui``: the desktop window."""
+"""``ui``: the graphical interface."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ._shared import PluginOption, load_plugins, sentences
+from ._shared import PluginOption, load_plugins, user_errors
 
 __all__ = ["ui"]
 
@@ -17,14 +17,15 @@ def ui(
         str | None,
         typer.Argument(
             metavar="[CONFIG]",
-            help="A config file or preset to open. Default: the settings of last time.",
+            help="Config file or preset to open. Default: the settings of the last "
+            "session.",
             show_default=False,
         ),
     ] = None,
     plugins: PluginOption = None,
 ) -> None:
-    """Open the window."""
-    with sentences():
+    """Open the graphical interface."""
+    with user_errors():
         load_plugins(plugins, installed=True)
         from ..config.plugins import offer_methods
         from ..config.presets import find_config

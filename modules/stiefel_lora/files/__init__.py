@@ -1,7 +1,7 @@
 """Read and write LoRA files: kohya-style for most tools, PEFT-style for diffusers.
 
-Names load on first use, so that ``files.atomic`` and ``files.metadata`` serve parts of
-the package that do not import torch.
+Names are imported on first use, so that the parts of the package that do not import
+torch can use ``files.atomic`` and ``files.metadata``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .kohya import save_kohya
     from .load import load_lora
     from .metadata import training_metadata
-    from .metadata_pictures import LearnedFolder, image_metadata, tag_frequency
+    from .metadata_images import LearnedFolder, image_metadata, tag_frequency
     from .peft import save_peft
     from .svd import compress
     from .tensors import read_tensors, write_tensors
@@ -90,7 +90,7 @@ _HOME = {
     "ExtractReport": "tools.extracting",
     "IntoReport": "tools.into_checkpoint",
     "LayerReport": "tools.inspection",
-    "LearnedFolder": "metadata_pictures",
+    "LearnedFolder": "metadata_images",
     "LoraFactors": "weights",
     "LoraFile": "tools.lora_file",
     "LoraLayer": "tools.lora_file",
@@ -119,14 +119,14 @@ _HOME = {
     "merge_lora": "tools.merging",
     "open_lora": "tools.open_lora",
     "overlap": "tools.overlaps",
-    "image_metadata": "metadata_pictures",
+    "image_metadata": "metadata_images",
     "read_tensors": "tensors",
     "resize_lora": "tools.resizing",
     "row_scale": "dora",
     "save_kohya": "kohya",
     "save_lora": "tools.save_lora",
     "save_peft": "peft",
-    "tag_frequency": "metadata_pictures",
+    "tag_frequency": "metadata_images",
     "training_metadata": "metadata",
     "verify_lora": "tools.verifying",
     "with_one_alpha": "weights",
@@ -134,7 +134,12 @@ _HOME = {
 }
 
 
+# Old name -> new name; the old ones work until 0.2.
+_RENAMED = {"picture_metadata": "image_metadata"}
+
+
 def __getattr__(name: str) -> Any:
+    name = _RENAMED.get(name, name)
     if name in _HOME:
         return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

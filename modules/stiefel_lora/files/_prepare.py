@@ -1,4 +1,4 @@
-"""From trained factors to the tensors that a file stores."""
+"""Convert trained factors to the tensors that a file stores."""
 
 from __future__ import annotations
 
@@ -16,16 +16,19 @@ _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 def check_weights(weights: LoraWeights, dtype: torch.dtype) -> None:
-    """Refuse an empty LoRA and a dtype that other tools can not load.
+    """Raise for an empty LoRA and for a dtype that other tools cannot load.
 
     Raises:
-        OutputError: one of the two.
+        OutputError: there are no weights, or the dtype is not supported.
     """
     if not weights:
-        raise OutputError("There is no LoRA to save: no layer was adapted.")
+        raise OutputError(
+            "The LoRA is empty: no layer was adapted. Choose layers with layer_filter "
+            "or get_peft_model."
+        )
     if dtype not in _DTYPES:
         raise OutputError(
-            f"A LoRA file can not be {dtype}; choose float32, float16 or bfloat16."
+            f"A LoRA file cannot store {dtype}. Choose float32, float16 or bfloat16."
         )
 
 

@@ -1,4 +1,4 @@
-"""Write a file whole or not at all; standard library only."""
+"""Atomic writes: a file is written completely or not at all. Standard library only."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ from .._exceptions import OutputError
 
 __all__ = ["atomic_write"]
 
-# Older leftovers can only come from a process that was killed while it wrote.
+# Older partial files come from a process that was killed during a write.
 _STALE_SECONDS = 3600.0
 
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Generator[Path, None, None]:
-    """Give a temporary path beside ``path``, which takes its name at the end.
+    """Yield a temporary path beside ``path`` and rename it to ``path`` at the end.
 
     The body writes the temporary file and may read it back. When the body ends, the
     file is flushed to the disk and renamed over ``path`` in one step; when it raises,
     the temporary file is removed and ``path`` stays as it was. Missing folders are
-    made.
+    created.
 
     Raises:
-        OutputError: the system refused (full disk, no permission, no such drive).
+        OutputError: the operating system reported an error (full disk, no permission,
+            missing drive).
     """
     target = Path(os.path.realpath(path))
     part = None
@@ -37,14 +38,14 @@ def atomic_write(path: str | os.PathLike[str]) -> Generator[Path, None, None]:
         yield part
         _flush(part)
         os.replace(part, target)
-        # From here on the name may belong to another writer.
+        # From here on another writer may use the temporary name.
         part = None
         _flush_folder(target.parent)
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(
-            f"{target} could not be written: {reason}; what stood there before is "
-            "untouched. Free space or choose another folder."
+            f"{target} could not be written: {reason}. The existing file, if any, is "
+            "unchanged. Free disk space or choose another folder."
         ) from error
     finally:
         if part is not None:
@@ -53,10 +54,10 @@ def atomic_write(path: str | os.PathLike[str]) -> Generator[Path, None, None]:
 
 
 def _reserve(target: Path) -> Path:
-    """Make an empty file beside ``target`` that no other writer has."""
+    """Create an empty file beside ``target`` that no other writer uses."""
     for number in itertools.count():
         part = target.with_name(f".{target.name}.{number}.part")
-        # Another writer may remove or rename its file while we look at it.
+        # Another writer may remove or rename its file between these calls.
         with contextlib.suppress(FileNotFoundError):
             if time.time() - part.stat().st_mtime > _STALE_SECONDS:
                 part.unlink()
@@ -67,13 +68,13 @@ def _reserve(target: Path) -> Path:
 
 
 def _flush(part: Path) -> None:
-    # Windows flushes only through a handle that may write.
+    # Windows can only flush through a handle that is open for writing.
     with part.open("r+b") as handle:
         os.fsync(handle.fileno())
 
 
 def _flush_folder(folder: Path) -> None:
-    # The rename is done; where folders can not be flushed, the system does it later.
+    # The rename is done; where folders cannot be flushed, the system writes them later.
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

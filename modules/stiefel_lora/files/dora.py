@@ -1,4 +1,4 @@
-r"""DoRA in its two spellings, and what it makes of a weight.
+r"""DoRA in the two file formats: conversion, and the resulting weight.
 
 Both scale the rows of :math:`W + s\,BA`. peft's magnitude :math:`m` is the length that
 a row is brought to,
@@ -11,8 +11,8 @@ ComfyUI (comfy/weight_adapter/base.py) and Forge (backend/patcher/lora.py) divid
 .. math:: W' = \mathrm{diag}(d_i / (\|W_i\| + \epsilon))\,(W + s\,BA),
 
 where its first size is the number of rows; :math:`\epsilon` is that of float32. With
-another first size they scale columns, which peft's DoRA can not be written as. For a
-known :math:`W` each number gives the other.
+another first size they scale columns, which peft's DoRA cannot express. For a known
+:math:`W` each number gives the other.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _EPSILON = torch.finfo(torch.float32).eps
 
 
 def row_scale(magnitude: Tensor, base: Tensor, merged: Tensor) -> Tensor:
-    """From peft's magnitude to ``dora_scale``.
+    """Convert peft's magnitude to ``dora_scale``.
 
     Args:
         magnitude: m of every row, (out,).
@@ -39,7 +39,7 @@ def row_scale(magnitude: Tensor, base: Tensor, merged: Tensor) -> Tensor:
         merged: lengths of the rows of W + s B A, (out,).
 
     Returns:
-        d of every row, (out,); a row of zeros stays one.
+        d of every row, (out,); a row of zeros stays zero.
     """
     scale = magnitude * (base + _EPSILON) / merged
     return torch.where(merged > 0, scale, base)
@@ -50,17 +50,17 @@ def apply_lora(weight: Tensor, factors: LoraFactors) -> Tensor:
 
     Args:
         weight: W of the base model, (out, in) or (out, in, k, k), floating.
-        factors: of this layer.
+        factors: LoRA or DoRA factors of this layer.
 
     Returns:
         W', of the shape and dtype of ``weight``.
 
     Raises:
-        ModelError: the factors are those of a layer of another shape.
+        ModelError: the factors do not fit the shape of the weight.
     """
     merged = _merged(weight, factors)
     if factors.magnitude is not None:
-        # A row of zeros stays one.
+        # A row of zeros stays zero.
         lengths = _lengths(merged).clamp_min(torch.finfo(weight.dtype).tiny)
         scale = _column(factors.magnitude, weight) / lengths
     elif factors.dora_scale is not None:
@@ -71,15 +71,15 @@ def apply_lora(weight: Tensor, factors: LoraFactors) -> Tensor:
 
 
 def complete_dora(factors: LoraFactors, weight: Tensor) -> LoraFactors:
-    """Add the spelling that is missing, so that a DoRA can be saved in both formats.
+    """Compute the missing row scale, so that a DoRA can be saved in both formats.
 
     Args:
-        factors: of one layer; a plain LoRA is returned as it is.
+        factors: factors of one layer; a plain LoRA is returned unchanged.
         weight: W of the base model that it was trained on, (out, in) or
             (out, in, k, k).
 
     Raises:
-        ModelError: the factors are those of a layer of another shape.
+        ModelError: the factors do not fit the shape of the weight.
     """
     if not factors.is_dora:
         return factors
@@ -95,14 +95,14 @@ def complete_dora(factors: LoraFactors, weight: Tensor) -> LoraFactors:
 
 
 def _merged(weight: Tensor, factors: LoraFactors) -> Tensor:
-    """W + s B A as a matrix, one row an output."""
+    """W + s B A as a matrix, one row per output."""
     rows = weight.flatten(1)
     up, down = (f.to(weight).flatten(1) for f in (factors.up, factors.down))
     if (up.shape[0], down.shape[1]) != tuple(rows.shape):
         raise ModelError(
-            f"A weight of shape {tuple(weight.shape)} does not go with factors for "
-            f"{up.shape[0]} outputs and {down.shape[1]} inputs. Give the weight of the "
-            "layer that they belong to."
+            f"A weight of shape {tuple(weight.shape)} does not match factors for "
+            f"{up.shape[0]} outputs and {down.shape[1]} inputs. Pass the weight of the "
+            "layer that was trained."
         )
     return torch.addmm(rows, up, down, alpha=factors.scale)
 

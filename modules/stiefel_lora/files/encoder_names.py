@@ -1,4 +1,4 @@
-"""Paths of the layers of text encoders, as files of all tools spell them."""
+"""Module paths of the text encoders, as all tools write them in LoRA files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 __all__ = ["clip_layers", "t5_layers"]
 
-# CLIP ViT-L has 12 layers, bigG 32, T5-XXL 24; more costs nothing.
+# CLIP ViT-L has 12 layers, bigG 32, T5-XXL 24; a higher limit costs nothing.
 _MAX_LAYERS = 48
 
 _CLIP_LAYER = (

@@ -1,18 +1,19 @@
-r"""FLUX.1's layers as diffusers keeps them, and as the original checkpoint fuses them.
+r"""Conversion between diffusers' separate layers of FLUX.1 and the fused originals.
 
-There q, k, v (and in single blocks the first layer of the MLP) are one layer. Separate
-LoRAs on its n parts are one LoRA on the whole: the A stacked, the B on the diagonal,
+In the original checkpoint, q, k, v (and in single blocks the first layer of the MLP)
+are one layer. Separate LoRAs on its n parts are one LoRA on the whole: the A stacked,
+the B on the diagonal,
 
 .. math::
     \begin{pmatrix} s B_1 A_1 \\ s B_2 A_2 \end{pmatrix}
     = s \begin{pmatrix} B_1 & 0 \\ 0 & B_2 \end{pmatrix}
         \begin{pmatrix} A_1 \\ A_2 \end{pmatrix},
 
-so its rank is :math:`\sum r_i`, and its alpha :math:`s \sum r_i`. That is what
-sd-scripts' own converter writes, and what ComfyUI, Forge, sd-scripts and diffusers
-read. A DoRA scales rows, so the ``dora_scale`` of the whole is that of the parts one
-after the other. Back, a part gets those columns of B that are not zero in its rows: its
-own factors, or all columns of a LoRA that was trained on the whole.
+so its rank is :math:`\sum r_i`, and its alpha :math:`s \sum r_i`. sd-scripts' own
+converter writes this form, and ComfyUI, Forge, sd-scripts and diffusers read it. A DoRA
+scales rows, so the ``dora_scale`` of the whole is the concatenation of its parts. In
+the other direction, a part gets the columns of B that are not zero in its rows: its own
+factors, or all columns of a LoRA that was trained on the fused layer.
 """
 
 from __future__ import annotations
@@ -56,9 +57,9 @@ class _Whole:
 def fuse(
     weights: LoraWeights, base_lengths: Callable[[str], Tensor] | None = None
 ) -> LoraWeights:
-    """From the layers of diffusers to those of the original checkpoint.
+    """Convert from the layers of diffusers to those of the original checkpoint.
 
-    Layers of text encoders stay as they are.
+    Layers of text encoders are unchanged.
 
     Args:
         weights: the LoRA.
@@ -79,8 +80,8 @@ def fuse(
         whole = diffusers_paths().get(path)
         if whole is None:
             raise ModelError(
-                f"{name!r} is no layer of a FLUX.1 model. Write the PEFT format "
-                f"instead."
+                f"{name!r} is not a layer of a FLUX.1 model. Use the PEFT format "
+                "instead."
             )
         if whole in _wholes():
             groups.setdefault(whole, {})[path] = factors
@@ -94,7 +95,7 @@ def fuse(
 
 
 def split(weights: LoraWeights) -> LoraWeights:
-    """From the layers of the original checkpoint to those of diffusers."""
+    """Convert from the layers of the original checkpoint to those of diffusers."""
     apart: LoraWeights = {}
     names = {whole: path for path, whole in diffusers_paths().items()}
     for name, factors in weights.items():
@@ -110,7 +111,7 @@ def split(weights: LoraWeights) -> LoraWeights:
 
 
 def _stack(whole: _Whole, parts: Mapping[str, LoraFactors]) -> LoraFactors:
-    """One LoRA on the whole layer; parts without a LoRA get rows of zeros."""
+    """Build one LoRA for the fused layer; parts without a LoRA get rows of zeros."""
     given = [parts.get(path) for path in whole.parts]
     present = [factors for factors in given if factors is not None]
     rank = sum(factors.rank for factors in present)
@@ -138,7 +139,7 @@ def _stacked_scale(
     parts: Mapping[str, LoraFactors],
     base_lengths: Callable[[str], Tensor] | None,
 ) -> Tensor | None:
-    """Scales of the rows of all parts; a part that is no DoRA keeps its lengths."""
+    """Concatenate the row scales of all parts; a part without DoRA keeps its norms."""
     if not any(factors.is_dora for factors in parts.values()):
         return None
     found = []
@@ -150,15 +151,15 @@ def _stacked_scale(
             found.append(base_lengths(_PREFIX + path))
         else:
             raise ModelError(
-                f"{_PREFIX}{path} is no DoRA, and a layer that the kohya format fuses "
-                "with it is one. Give save_kohya base_lengths, or write the PEFT "
-                "format instead."
+                f"{_PREFIX}{path} is not a DoRA layer, but the kohya format fuses it "
+                "with one. Pass base_lengths to save_kohya, or use the PEFT format "
+                "instead."
             )
     return torch.cat([lengths.float() for lengths in found])
 
 
 def _common_scale(parts: list[LoraFactors]) -> tuple[float, list[Tensor]]:
-    """One scale for all parts; where they differ, each goes into its A."""
+    """Find one scale for all parts; differing scales are multiplied into A."""
     scales = {factors.scale for factors in parts}
     if len(scales) == 1:
         return scales.pop(), [factors.down for factors in parts]
@@ -179,10 +180,10 @@ def _take_apart(
     if factors.dora_scale is not None:
         scales = factors.dora_scale.flatten().split(rows)
     ups = factors.up.split(rows)
-    # A part without columns had no LoRA: its rows keep their lengths.
+    # A part without columns had no LoRA: its rows keep their norms.
     for path, up, lengths in zip(whole.parts, ups, scales, strict=True):
         used = up.ne(0).any(dim=0).nonzero().flatten()
-        # A LoRA at its start, B zero, is one too.
+        # A LoRA at initialization (B = 0) has no columns either.
         if len(used) == 0 and not factors.up.any():
             used = torch.arange(factors.rank)
         if len(used):
@@ -194,7 +195,7 @@ def _take_apart(
 
 
 def _swapped(whole: str, factors: LoraFactors) -> LoraFactors:
-    """Where the original has shift before scale, diffusers has scale before shift."""
+    """Swap shift and scale, which diffusers stores in the opposite order."""
     if whole != HALVES_SWAPPED:
         return factors
     lengths = factors.dora_scale
@@ -222,7 +223,7 @@ def _wholes() -> dict[str, _Whole]:
         for block in range(MAX_BLOCKS):
             for whole, leaves in fused.items():
                 parts = tuple(f"{blocks}.{block}.{leaf}" for leaf in leaves)
-                # Query, key and value have the width of the model, an MLP more.
+                # Query, key and value have the width of the model, an MLP a larger one.
                 shares = tuple(
                     _MLP_RATIO if leaf == "proj_mlp" else 1 for leaf in leaves
                 )

@@ -1,7 +1,7 @@
 """Key table of FLUX.1: paths of the original checkpoint and kohya's.
 
-The transformer's layers have the names of the original here, which fuses what diffusers
-keeps apart: ``files.fused_flux`` goes between the two.
+The transformer's layers have the names of the original here, which fuses layers that
+diffusers keeps separate; ``files.fused_flux`` converts between the two.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .kohya_names import KohyaNames
 __all__ = ["FLUX", "MAX_BLOCKS"]
 
 MAX_BLOCKS = 64
-"""Blocks of a kind that have names; FLUX.1 has 19 double and 38 single ones."""
+"""Blocks of each kind in the table; FLUX.1 has 19 double and 38 single ones."""
 
 
 def _pairs() -> Iterator[tuple[str, str]]:
@@ -29,7 +29,7 @@ def _pairs() -> Iterator[tuple[str, str]]:
         yield f"transformer.{path}", f"lora_unet_{path}"
     for path in clip_layers():
         yield f"text_encoder.{path}", f"lora_te1_{path}"
-    # sd-scripts counts T5 as the third encoder in all families.
+    # sd-scripts numbers T5 as the third text encoder in all families.
     for path in t5_layers():
         yield f"text_encoder_2.{path}", f"lora_te3_{path}"
 
@@ -43,4 +43,4 @@ def _transformer() -> Iterator[str]:
             yield f"single_blocks.{block}.{leaf}"
 
 
-FLUX = KohyaNames(_pairs, model="a FLUX.1", spelling="kohya's spelling")
+FLUX = KohyaNames(_pairs, model="a FLUX.1", spelling="the kohya format")

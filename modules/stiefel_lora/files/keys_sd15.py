@@ -54,5 +54,5 @@ SD15 = KohyaNames(
     _pairs,
     model="an SD 1.5",
     structure=" (four levels of two layers)",
-    spelling="kohya's way",
+    spelling="the kohya format",
 )

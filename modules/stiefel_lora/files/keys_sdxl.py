@@ -1,7 +1,7 @@
 """Key table of SDXL: diffusers' paths and kohya's (SGM, underscored).
 
-It has every name that a model with SDXL's structure can have: three levels, two layers
-a level.
+It covers every name that a model with SDXL's structure can have: three levels with two
+layers each.
 """
 
 from __future__ import annotations
@@ -72,5 +72,5 @@ SDXL = KohyaNames(
     _pairs,
     model="an SDXL",
     structure=" (three levels of two layers)",
-    spelling="kohya's SGM spelling",
+    spelling="the kohya format (SGM names)",
 )

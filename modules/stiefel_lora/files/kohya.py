@@ -1,4 +1,4 @@
-"""Kohya-style files, which sd-scripts, ComfyUI, A1111, Forge and diffusers read.
+"""The kohya format, which sd-scripts, ComfyUI, A1111, Forge and diffusers read.
 
 A module has ``<stem>.lora_down.weight`` (A), ``<stem>.lora_up.weight`` (B) and
 ``<stem>.alpha`` (0-dim float32); tools apply (alpha / r) B A. B and A stay as trained.
@@ -38,25 +38,27 @@ def save_kohya(
     metadata: Mapping[str, str] | None = None,
     base_lengths: Callable[[str], Tensor] | None = None,
 ) -> None:
-    """Write a kohya-style file atomically and compare it with what was meant.
+    """Write a kohya-style file atomically and verify it by reading it back.
 
-    What tools need to tell the family is always in the metadata, as are the hashes of
-    the tensors; ``metadata`` adds to it. Adapter metadata of diffusers is left out,
-    because diffusers refuses a file that has both. Where alphas differ from layer to
-    layer, diffusers 0.42 misreads them in this format (``with_one_alpha`` helps).
+    The metadata always holds the entries by which tools recognize the family, and the
+    hashes of the tensors; ``metadata`` adds to them. Adapter metadata of diffusers is
+    left out, because diffusers refuses a file that has both. Where alphas differ from
+    layer to layer, diffusers 0.42 misreads them in this format (``with_one_alpha``
+    helps).
 
     Args:
-        path: of the file.
-        weights: the LoRA; a DoRA has its ``dora_scale``.
+        path: file to write.
+        weights: the LoRA; a DoRA needs its ``dora_scale``.
         family: name of the model family, as in ``model_type``.
-        dtype: of the factors.
-        metadata: more entries.
+        dtype: dtype of the stored factors.
+        metadata: additional entries.
         base_lengths: lengths of the rows of a layer's weight in the base model, (out,),
-            by its canonical name. Needed for a DoRA that leaves out a part of a layer
-            that the family's files fuse, whose rows must keep their length.
+            by its canonical name. Needed for a DoRA that adapts only some parts of a
+            layer which the family's files fuse, so that the other rows keep their norm.
 
     Raises:
-        ModelError: a module has no name in this family, or a DoRA no ``dora_scale``.
+        ModelError: a module has no name in this family, or a DoRA has no
+            ``dora_scale``.
         OutputError: the file could not be written, or a value does not fit ``dtype``.
     """
     check_weights(weights, dtype)
@@ -70,7 +72,8 @@ def save_kohya(
         tensors[f"{stem}.{_UP}"] = stored(name, factors.up, dtype)
         tensors[f"{stem}.{_ALPHA}"] = torch.tensor(factors.alpha, dtype=torch.float32)
         if factors.dora_scale is not None:
-            # It scales the whole weight, so that rounding it would outweigh the LoRA.
+            # Stays float32: it scales the whole weight, so rounding it would outweigh
+            # the LoRA.
             scale = factors.dora_scale.reshape(-1, *[1] * (factors.up.ndim - 1))
             tensors[f"{stem}.{_DORA}"] = stored(name, scale, torch.float32)
     first = next(iter(weights.values()))
@@ -88,18 +91,19 @@ def save_kohya(
 
 
 def parse_kohya(tensors: Mapping[str, Tensor], *, family: str = DEFAULT) -> LoraWeights:
-    """Tensors of a kohya-style file -> weights; a missing alpha means alpha = r.
+    """Parse the tensors of a kohya-style file; a missing alpha means alpha = r.
 
     Raises:
-        ModelError: a key that is no LoRA or DoRA of this family, half a pair, or a
-            ``dora_scale`` of columns.
+        ModelError: a key that is not a LoRA or DoRA of this family, a missing factor,
+            or a ``dora_scale`` along columns.
     """
     parts: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         stem, _, suffix = key.partition(".")
         if suffix not in (_DOWN, _UP, _ALPHA, _DORA):
             raise ModelError(
-                f"{key!r} belongs to no plain LoRA or DoRA; only those are read."
+                f"{key!r} is not part of a plain LoRA or DoRA, the only adapters that "
+                "are supported here."
             )
         parts.setdefault(stem, {})[suffix] = tensor
     keys = _keys(family)
@@ -119,7 +123,7 @@ def _check_scales(weights: LoraWeights) -> None:
 
 def _factors(stem: str, part: Mapping[str, Tensor]) -> LoraFactors:
     if _DOWN not in part or _UP not in part:
-        raise ModelError(f"{stem!r} has not both {_DOWN} and {_UP}.")
+        raise ModelError(f"{stem!r} does not have both {_DOWN} and {_UP}.")
     down = part[_DOWN]
     alpha = part.get(_ALPHA, torch.tensor(rank_of(down)))
     if alpha.numel() != 1:
@@ -128,7 +132,7 @@ def _factors(stem: str, part: Mapping[str, Tensor]) -> LoraFactors:
     if scale is not None and scale.shape[:1] != part[_UP].shape[:1]:
         raise ModelError(
             f"{stem!r} has a dora_scale of shape {tuple(scale.shape)}, which is not "
-            "one number for each row; a DoRA of columns is not read."
+            "one number per row; a DoRA along columns is not supported."
         )
     return LoraFactors(part[_UP], down, float(alpha), dora_scale=scale)
 
@@ -136,8 +140,7 @@ def _factors(stem: str, part: Mapping[str, Tensor]) -> LoraFactors:
 def _keys(family: str) -> KohyaNames:
     if family not in family_names():
         raise ModelError(
-            f"There are no kohya names for {family!r}; known: "
-            f"{', '.join(family_names())}."
+            f"{family!r} has no kohya names. Use one of {', '.join(family_names())}."
         )
     record = record_of(family)
     names: KohyaNames = record.load(record.lora_files.kohya)
@@ -145,7 +148,7 @@ def _keys(family: str) -> KohyaNames:
 
 
 def _fusing(family: str) -> Any:
-    """Module with ``fuse`` and ``split``; None for a family that fuses no layers."""
+    """Return the module with ``fuse`` and ``split``, or None for other families."""
     record = record_of(family)
     target = record.lora_files.fusing
     return None if target is None else record.load(target)

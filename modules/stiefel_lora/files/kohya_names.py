@@ -1,8 +1,8 @@
-"""Names of a family's layers in both spellings: canonical and kohya's.
+"""Canonical and kohya names of a family's layers.
 
-Underscores cannot be parsed back into dots without guessing. So both directions are
-one table of every name that a model of the family can have, made once and inverted as
-a whole. A key table (``files.keys_*``) gives its pairs and what its errors say.
+Underscores cannot be parsed back into dots without guessing. So both directions use one
+table of every name that a model of the family can have, built once and inverted as a
+whole. A key table (``files.keys_*``) supplies the pairs and the words for its errors.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ Pairs = Iterable[tuple[str, str]]
 
 
 class KohyaNames:
-    """The two directions of one key table.
+    """Name mapping of one key table, in both directions.
 
     Args:
         pairs: canonical name and stem of the kohya keys of every layer; dots of the
             stem become underscores.
-        model: the family in errors, with its article.
-        structure: what its models look like, for errors; empty or in brackets.
-        spelling: kohya's spelling of the family, for errors.
+        model: name of the family in errors, with its article.
+        structure: description of its models for errors; empty or in parentheses.
+        spelling: name of the key format for errors.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class KohyaNames:
         self._spelling = spelling
 
     def to_kohya(self, name: str) -> str:
-        """Canonical name -> stem of the kohya keys.
+        """Return the stem of the kohya keys for a canonical name.
 
         Raises:
             ModelError: the family has no such layer.
@@ -52,13 +52,13 @@ class KohyaNames:
         stem = self.kohya_names().get(name)
         if stem is None:
             raise ModelError(
-                f"{name!r} has no kohya name: it is no layer of {self._model} model"
-                f"{self._structure}. Write the PEFT format instead."
+                f"{name!r} has no kohya name: it is not a layer of {self._model} "
+                f"model{self._structure}. Use the PEFT format instead."
             )
         return stem
 
     def from_kohya(self, stem: str) -> str:
-        """Stem of the kohya keys -> canonical name, the inverse of ``to_kohya``.
+        """Return the canonical name for a stem of kohya keys.
 
         Raises:
             ModelError: no layer of the family has this stem.
@@ -66,7 +66,7 @@ class KohyaNames:
         name = self._inverse.get(stem)
         if name is None:
             raise ModelError(
-                f"{stem!r} names no layer of {self._model} model in {self._spelling}."
+                f"{stem!r} is not a layer of {self._model} model in {self._spelling}."
             )
         return name
 
@@ -91,9 +91,9 @@ def key_table(family: str) -> KohyaNames:
 
 
 def fusing_of(family: str | None) -> Any:
-    """Module with ``fuse``, ``split`` and ``diffusers_paths`` of a family that fuses.
+    """Return the module with ``fuse``, ``split`` and ``diffusers_paths`` of a family.
 
-    None for a family whose files fuse no layers, and one without a record.
+    None for a family whose files fuse no layers, and for an unknown family.
     """
     if family not in family_names():
         return None

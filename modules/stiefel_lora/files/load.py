@@ -1,4 +1,4 @@
-"""Read a LoRA file of either format."""
+"""Read a LoRA file in the kohya or PEFT format."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _KOHYA = ("lora_unet_", "lora_te1_", "lora_te2_", "lora_te3_", "lora_te_")
 
 
 def load_lora(path: str | os.PathLike[str]) -> LoraWeights:
-    """Read a kohya-style or PEFT-style LoRA of a known family as it is stored.
+    """Read a kohya-style or PEFT-style LoRA of a known family, factors as stored.
 
     Raises:
-        ModelError: the file is missing, damaged, or no such LoRA.
+        ModelError: the file is missing, damaged, or not such a LoRA.
     """
     tensors, metadata = read_tensors(path)
     try:
@@ -32,18 +32,18 @@ def load_lora(path: str | os.PathLike[str]) -> LoraWeights:
         if tensors and all(key.startswith(_PEFT) for key in tensors):
             return parse_peft(tensors, metadata)
     except (AttributeError, TypeError, ValueError, re.error) as error:
-        raise ModelError(f"{path} can not be read as a LoRA: {error}") from error
+        raise ModelError(f"{path} cannot be read as a LoRA: {error}") from error
     example = f", for example {next(iter(tensors))!r}" if tensors else ""
     families = listed(record.short_label for record in records())
     raise ModelError(
-        f"{path} is no kohya-style or PEFT-style LoRA of {families}: its "
-        f"{len(tensors)} keys are of another kind{example}."
+        f"{path} is not a kohya-style or PEFT-style LoRA of {families}: its "
+        f"{len(tensors)} keys do not match{example}."
     )
 
 
 def _family_of(keys: Collection[str]) -> str:
-    """Find the family by its marks; CLIP alone has none and is the same in several."""
-    # The last ones first: a file that mixes families is refused in their spelling.
+    """Detect the family by its key names; CLIP alone has the same names in several."""
+    # Later families first: a file that mixes families is reported under the later one.
     for record in reversed(records()):
         marks = record.lora_files.marks
         if marks and any(key.startswith(marks) for key in keys):

@@ -1,4 +1,4 @@
-"""What a LoRA file says of itself; no torch, the clock is the caller's.
+"""Training metadata of LoRA files; imports no torch, the caller passes the time.
 
 Three vocabularies, all values strings: ``ss_*`` of sd-scripts (A1111 and LoRA managers
 read them), ``modelspec.*`` (ModelSpec 1.0.1), ``stiefel_lora_*`` (our own).
@@ -14,7 +14,7 @@ from ..families.catalogue import DEFAULT, record_of
 
 __all__ = ["network_metadata", "training_metadata"]
 
-# diffusers' words to ModelSpec's, which has none for a flow.
+# diffusers' names to those of ModelSpec, which has none for flow matching.
 _PREDICTION = {"epsilon": "epsilon", "v_prediction": "v"}
 
 
@@ -49,13 +49,13 @@ def training_metadata(
         options: its options, JSON values.
         learning_rate: peak learning rate, in the optimizer's unit.
         steps: optimizer steps done.
-        resolution: side of the training pictures in pixels.
-        date: when the file is made.
+        resolution: side of the training images in pixels.
+        date: time at which the file is written.
         version: version of this package.
         family: name of the model family.
-        prediction_type: what the base model predicts, in the words of diffusers.
-        more: entries by their whole names, as those of ``image_metadata``.
-        started: when training began.
+        prediction_type: prediction type of the base model, by its name in diffusers.
+        more: entries by their full names, such as those of ``image_metadata``.
+        started: time at which training began.
         extra: more private entries, name without prefix -> JSON value.
     """
     files = record_of(family).lora_files
@@ -89,7 +89,7 @@ def training_metadata(
 
 
 def network_metadata(family: str, rank: int, alpha: float) -> dict[str, str]:
-    """The least that sd-scripts and A1111 need to know a LoRA and its family."""
+    """Return the minimum that sd-scripts and A1111 need to recognize a LoRA."""
     files = record_of(family).lora_files
     return {
         "ss_v2": "False",
@@ -114,8 +114,8 @@ def _last_part(base_model_name: str) -> str:
 def _text(value: object) -> str:
     if isinstance(value, str):
         return value
-    # JSON spells what Python's own text would not: true, null, quoted keys. It has no
-    # NaN and no infinity; a file is not refused for one in a note.
+    # JSON rather than str(): true, null and quoted keys are readable by other tools.
+    # JSON has no NaN and no infinity; such a value in a note must not prevent saving.
     try:
         return json.dumps(value, ensure_ascii=False, default=str, allow_nan=False)
     except ValueError:

@@ -1,8 +1,8 @@
-"""PEFT-style files, the native format of diffusers.
+"""The PEFT format, the native format of diffusers.
 
 A module has ``<name>.lora_A.weight`` (A) and ``<name>.lora_B.weight`` (B) and no alpha:
-loaders apply B A as it stands. So alpha / r is folded into A, which leaves B
-orthonormal, and the adapter metadata says lora_alpha = r. A DoRA has
+loaders apply B A without a scale. So alpha / r is folded into A, which leaves B
+orthonormal, and the adapter metadata has lora_alpha = r. A DoRA has
 ``<name>.lora_magnitude_vector`` too.
 """
 
@@ -43,11 +43,11 @@ def save_peft(
     dtype: torch.dtype = torch.float32,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a PEFT-style file atomically and compare it with what was meant.
+    """Write a PEFT-style file atomically and verify it by reading it back.
 
     Raises:
-        ModelError: a name begins with no component, some layers are DoRA and others
-            are not, or a DoRA has no magnitude.
+        ModelError: a name without a component, a mix of DoRA and plain LoRA layers, or
+            a DoRA without magnitude.
         OutputError: the file could not be written, or a value does not fit ``dtype``.
     """
     check_weights(weights, dtype)
@@ -65,7 +65,8 @@ def save_peft(
                     f"{name}: its rows have the dora_scale of a kohya-style file, not "
                     "peft's magnitude. Call complete_dora with the base model's weight."
                 )
-            # It scales the whole weight, so that rounding it would outweigh the LoRA.
+            # Stays float32: it scales the whole weight, so rounding it would outweigh
+            # the LoRA.
             tensors[name + _MAGNITUDE] = stored(name, factors.magnitude, torch.float32)
     adapter = adapter_metadata(ranks, _is_dora(weights))
     notes = {
@@ -83,14 +84,14 @@ def _is_dora(weights: LoraWeights) -> bool:
     doras = [name for name, factors in weights.items() if factors.is_dora]
     if 0 < len(doras) < len(weights):
         raise ModelError(
-            f"{doras[0]} is a DoRA and other layers are none, which peft can not "
-            f"express; save all of one kind."
+            f"{doras[0]} is a DoRA and other layers are not, which peft cannot "
+            "express. Use DoRA in all layers or in none."
         )
     return bool(doras)
 
 
 def adapter_metadata(ranks: Mapping[str, int], use_dora: bool) -> dict[str, Any]:
-    """Arguments of ``peft.LoraConfig`` for each component, prefixed by its name."""
+    """Build ``peft.LoraConfig`` arguments of each component, prefixed by its name."""
     result: dict[str, Any] = {}
     for component in COMPONENTS:
         prefix = f"{component}."
@@ -120,7 +121,7 @@ def adapter_metadata(ranks: Mapping[str, int], use_dora: bool) -> dict[str, Any]
 
 
 def _exactly(path: str, others: Iterable[str]) -> str:
-    """A pattern for one path; FLUX.1 has a proj_out that ends other paths too."""
+    """Escape one path; FLUX.1 has a proj_out that is the end of other paths too."""
     shared = any(other.endswith(f".{path}") for other in others)
     return f"^{path}" if shared else path
 
@@ -128,19 +129,19 @@ def _exactly(path: str, others: Iterable[str]) -> str:
 def parse_peft(
     tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
 ) -> LoraWeights:
-    """Tensors and metadata of a PEFT-style file -> weights.
+    """Parse the tensors and metadata of a PEFT-style file.
 
-    alpha comes from the adapter metadata where there is any, and is r otherwise.
+    alpha comes from the adapter metadata if present and is r otherwise.
 
     Raises:
-        ModelError: a key of another kind, half a pair, or a DoRA without magnitudes.
+        ModelError: an unknown key, a missing factor, or a DoRA without magnitudes.
     """
     config = parse_adapter_metadata(metadata)
     names = dict.fromkeys(_stem(key) for key in tensors)
     weights: LoraWeights = {}
     for stem in names:
         if stem + _DOWN not in tensors or stem + _UP not in tensors:
-            raise ModelError(f"{stem!r} has not both {_DOWN[1:]} and {_UP[1:]}.")
+            raise ModelError(f"{stem!r} does not have both {_DOWN[1:]} and {_UP[1:]}.")
         component, _, path = stem.partition(".")
         down = tensors[stem + _DOWN]
         alpha = alpha_of(config, component, path, rank_of(down))
@@ -153,10 +154,10 @@ def parse_peft(
 
 
 def parse_adapter_metadata(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """Arguments of ``peft.LoraConfig`` from a file's metadata; empty without any."""
+    """Read ``peft.LoraConfig`` arguments from the metadata; empty if none."""
     config = json.loads(metadata.get(_ADAPTER_METADATA, "{}"))
     if not isinstance(config, dict):
-        raise ModelError(f"its {_ADAPTER_METADATA} is no JSON object.")
+        raise ModelError(f"its {_ADAPTER_METADATA} is not a JSON object.")
     return config
 
 
@@ -164,14 +165,17 @@ def _stem(key: str) -> str:
     for suffix in (_DOWN, _UP, _MAGNITUDE):
         if key.endswith(suffix):
             return key.removesuffix(suffix)
-    raise ModelError(f"{key!r} belongs to no LoRA or DoRA; only those are read.")
+    raise ModelError(
+        f"{key!r} is not part of a LoRA or DoRA, the only adapters that are supported "
+        "here."
+    )
 
 
 def alpha_of(config: Mapping[str, Any], component: str, path: str, rank: int) -> float:
-    """Alpha of one module by the rules of ``peft.LoraConfig``."""
+    """Return the alpha of one module by the rules of ``peft.LoraConfig``."""
     patterns = config.get(f"{component}.alpha_pattern", {})
     matching = (v for p, v in patterns.items() if re.fullmatch(rf"(.*\.)?({p})", path))
     alpha = next(matching, config.get(f"{component}.lora_alpha", rank))
-    # Rank-stabilised LoRA scales by alpha / sqrt(r).
-    rank_stabilised = config.get(f"{component}.use_rslora", False)
-    return float(alpha * rank**0.5 if rank_stabilised else alpha)
+    # Rank-stabilized LoRA scales by alpha / sqrt(r).
+    rank_stabilized = config.get(f"{component}.use_rslora", False)
+    return float(alpha * rank**0.5 if rank_stabilized else alpha)

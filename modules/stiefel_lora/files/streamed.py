@@ -1,8 +1,8 @@
-"""Safetensors files written one tensor after the other, never whole in memory.
+"""Write safetensors files one tensor at a time, without holding them in memory.
 
-The bytes are those of ``safetensors.torch.save``: its order of tensors, its header. The
-hashes of the content stand in the header, before the content: room is left for them and
-filled at the end.
+The bytes equal those of ``safetensors.torch.save``, header and order included. The
+hashes of the content are part of the header, which precedes the content, so space is
+reserved for them and filled at the end.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .tensors import dtype_codes
 
 __all__ = ["Spec", "write_streamed"]
 
-# Bytes of a file that sd-scripts' first hash counts.
+# Range of bytes that sd-scripts' legacy hash covers.
 _LEGACY_PART = (0x100000, 0x110000)
 
 _MODELSPEC, _MODEL = "modelspec.hash_sha256", "sshs_model_hash"
@@ -42,12 +42,12 @@ class Spec:
 
     @classmethod
     def of(cls, tensor: Tensor) -> Spec:
-        """Those of a tensor."""
+        """Return the dtype and shape of a tensor."""
         return cls(tensor.dtype, tuple(tensor.shape))
 
     @property
     def nbytes(self) -> int:
-        """Bytes in the file."""
+        """Size in the file in bytes."""
         count = functools.reduce(lambda product, size: product * size, self.shape, 1)
         return count * self.dtype.itemsize
 
@@ -58,18 +58,18 @@ def write_streamed(
     make: Callable[[str], Tensor],
     metadata: Mapping[str, str],
 ) -> None:
-    """Write ``path`` in one step and check every byte before it takes the name.
+    """Write ``path`` atomically and verify every byte before the final rename.
 
     Args:
-        path: of the file.
+        path: file to write.
         specs: key of each tensor -> its dtype and shape.
-        make: gives the tensor of a key; called once for each, in the order of the file,
-            in which keys of one dtype are sorted.
-        metadata: of the file. Entries for hashes of the content get their values here.
+        make: returns the tensor of a key; called once per key in file order, which
+            sorts by dtype, then by key.
+        metadata: entries of the file. Hashes of the content are filled in here.
 
     Raises:
-        OutputError: the system refused, a tensor is not as announced, or the file read
-            back is not what was written.
+        OutputError: the operating system reported an error, a tensor differs from its
+            spec, or verification failed.
     """
     room_for = {_MODELSPEC: "0x" + 64 * "0", _MODEL: 64 * "0", _LEGACY: 8 * "0"}
     notes = {key: room_for.get(key, text) for key, text in metadata.items()}
@@ -84,13 +84,13 @@ def write_streamed(
             tensor = make(key).detach()
             if Spec.of(tensor) != specs[key]:
                 raise OutputError(
-                    f"{path}: {key} is {Spec.of(tensor)}, announced was {specs[key]}."
+                    f"{path}: {key} is {Spec.of(tensor)} instead of {specs[key]}."
                 )
             data = _bytes(tensor)
             digest.update(data)
             legacy.update(data)
             stream.write(data)
-            # Not beside the next one: it may be as large.
+            # Free it before the next tensor is made, which may be as large.
             del tensor, data
         sha = digest.hexdigest()
         known = {_MODELSPEC: f"0x{sha}", _MODEL: sha}
@@ -102,13 +102,13 @@ def write_streamed(
         stream.flush()
         if not _reads_back(part, header, sha):
             raise OutputError(
-                f"{path} read back differs from what was written, so it was thrown "
-                "away; the disk or the memory of this machine may be failing."
+                f"{path}: the file read back differs from what was written and was "
+                "deleted. Check the disk and the memory of this machine."
             )
 
 
 class _Part:
-    """Hash of the bytes between two places of a stream."""
+    """Hash the bytes between two positions of a stream."""
 
     def __init__(self, start: int, end: int) -> None:
         self.digest = hashlib.sha256()
@@ -140,7 +140,7 @@ def _header(
 
 def _place(dtype: torch.dtype) -> int:
     if dtype not in dtype_codes():
-        raise OutputError(f"A file cannot hold {dtype}.")
+        raise OutputError(f"A safetensors file cannot store {dtype}.")
     return list(dtype_codes()).index(dtype)
 
 

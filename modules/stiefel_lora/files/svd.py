@@ -1,8 +1,8 @@
-r"""The same LoRA at another rank: the SVD of each product, its scale folded in.
+r"""Change the rank of a LoRA by an SVD of each product, scale included.
 
-:math:`(\alpha/r)\,BA = U\Sigma V^T` becomes B = U, A = Sigma V^T with alpha = rank. At
-the rank of the product nothing is lost; below it this is the nearest LoRA in the
-Frobenius norm (Eckart and Young).
+:math:`(\alpha/r)\,BA = U\Sigma V^T` becomes B = U, A = Sigma V^T with alpha = rank.
+This is exact at the rank of the product, and the best approximation in the Frobenius
+norm below it (Eckart and Young).
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ __all__ = ["compress"]
 
 
 def compress(weights: LoraWeights, rank: int) -> tuple[LoraWeights, float]:
-    """Rewrite every layer at ``rank``, or at its own where that is smaller.
+    """Reduce every layer to ``rank``; layers of smaller rank keep theirs.
 
     Args:
-        weights: a LoRA.
-        rank: r of the result.
+        weights: LoRA to reduce.
+        rank: rank r of the result.
 
     Returns:
         The LoRA, with B orthonormal and factors in float64, and the share of the whole
@@ -33,7 +33,10 @@ def compress(weights: LoraWeights, rank: int) -> tuple[LoraWeights, float]:
     found, lost, whole = {}, 0.0, 0.0
     for name, factors in weights.items():
         if factors.is_dora:
-            raise ModelError(f"{name} is a DoRA, which no other rank can express.")
+            raise ModelError(
+                f"{name} is a DoRA, whose rank cannot be changed. Resize plain LoRAs "
+                "only."
+            )
         up = factors.up.flatten(1).double()
         down = factors.down.flatten(1).double() * factors.scale
         kept = min(rank, factors.rank, up.shape[0], down.shape[1])

@@ -1,4 +1,4 @@
-"""Safetensors files: written whole, read back before they count, hashed."""
+"""Read, write, verify and hash safetensors files."""
 
 from __future__ import annotations
 
@@ -41,48 +41,48 @@ def write_tensors(
     tensors: Mapping[str, Tensor],
     metadata: Mapping[str, str],
 ) -> None:
-    """Write ``path`` in one step and check every bit of it before it takes the name.
+    """Write ``path`` atomically and verify every bit before the final rename.
 
     Raises:
-        OutputError: the system refused, or the file read back is not what was meant.
+        OutputError: the operating system reported an error, or verification failed.
     """
     data = safetensors.torch.save(dict(tensors), dict(metadata))
     with atomic_write(path) as part:
         part.write_bytes(data)
-        # Twice the file in memory is enough.
+        # Keep at most two copies of the file in memory.
         del data
         stored, notes = _parse(part.read_bytes())
         if notes != dict(metadata) or not _same(stored, tensors):
             raise OutputError(
-                f"{path} read back differs from what was written, so it was thrown "
-                "away; the disk or the memory of this machine may be failing."
+                f"{path}: the file read back differs from what was written and was "
+                "deleted. Check the disk and the memory of this machine."
             )
 
 
 def read_tensors(
     path: str | os.PathLike[str],
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read tensors and metadata; the file is closed and free afterwards.
+    """Read tensors and metadata; the file is closed afterwards.
 
-    The tensors are parts of one buffer of the size of the file.
+    The tensors are views of one buffer of the size of the file.
 
     Raises:
-        ModelError: no such file, or it is no whole safetensors file.
+        ModelError: the file is missing or not a complete safetensors file.
     """
     check_no_pickle(path)
     try:
         return _views(Path(path))
     except OSError as error:
-        raise ModelError(f"{path} can not be read: {error.strerror}.") from error
+        raise ModelError(f"{path} cannot be read: {error.strerror}.") from error
     except (SafetensorError, ValueError) as error:
         raise ModelError(
-            f"{path} is damaged or no safetensors file ({error}); copy or write it "
+            f"{path} is damaged or not a safetensors file ({error}). Copy or write it "
             "again."
         ) from error
 
 
 def check_no_pickle(path: str | os.PathLike[str]) -> None:
-    """Refuse a file of ``torch.save``, which can run code when it is opened.
+    """Raise for a file of ``torch.save``, which can run code when it is opened.
 
     Raises:
         ModelError: the file starts as a zip archive or a pickle does.
@@ -103,16 +103,16 @@ def check_no_pickle(path: str | os.PathLike[str]) -> None:
 
 
 def tensor_hash(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256, in hex, of all a file holds after its header (the ModelSpec rule)."""
+    """Return the SHA-256, in hex, of the content after the header, as in ModelSpec."""
     data = safetensors.torch.save(dict(tensors))
     return hashlib.sha256(memoryview(data)[_header_end(data) :]).hexdigest()
 
 
 def legacy_hash(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
-    """First 8 hex digits of the SHA-256 of 64 KiB at 1 MiB, as sd-scripts counts it.
+    """Return 8 hex digits of the SHA-256 of 64 KiB at 1 MiB, as sd-scripts does.
 
-    It is that of the file with the ``ss_*`` entries of its metadata alone. Where the
-    file ends before 1 MiB, nothing is hashed: that is so in sd-scripts too.
+    The hash is that of the file with only the ``ss_*`` entries of its metadata. If the
+    file ends before 1 MiB, nothing is hashed, as in sd-scripts.
     """
     kept = {key: text for key, text in metadata.items() if key.startswith("ss_")}
     data = memoryview(safetensors.torch.save(dict(tensors), kept))
@@ -122,7 +122,7 @@ def legacy_hash(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> s
 
 @dataclasses.dataclass(frozen=True)
 class Stored:
-    """Dtype, shape and place of a tensor in a file."""
+    """Dtype, shape and byte range of a tensor in a file."""
 
     dtype: torch.dtype
     shape: tuple[int, ...]
@@ -135,12 +135,12 @@ class Stored:
 def read_table(
     path: str | os.PathLike[str],
 ) -> tuple[dict[str, Stored], dict[str, str]]:
-    """Read dtypes, shapes and places of all tensors, and the metadata.
+    """Read dtypes, shapes and byte ranges of all tensors, and the metadata.
 
     Raises:
-        OSError: the system refused.
-        SafetensorError: the table does not fit the file.
-        ValueError: a dtype that torch has not.
+        OSError: the file cannot be read.
+        SafetensorError: the header does not match the file.
+        ValueError: a dtype that torch does not have.
     """
     with safetensors.safe_open(path, "pt"):
         pass
@@ -160,7 +160,7 @@ def read_table(
 
 
 def read_one(path: str | os.PathLike[str], place: Stored) -> Tensor:
-    """Read one tensor; memory holds it once."""
+    """Read one tensor without a second copy in memory."""
     data = bytearray(place.end - place.start)
     with Path(path).open("rb") as stream:
         stream.seek(place.start)
@@ -169,10 +169,10 @@ def read_one(path: str | os.PathLike[str], place: Stored) -> Tensor:
 
 
 def _views(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors that share one buffer of the file's size, and the metadata."""
-    # The table first: a damaged file need not be read as a whole.
+    """Read all tensors as views of one buffer, and the metadata."""
+    # Read the table first, so that a damaged file is not read as a whole.
     table, metadata = read_table(path)
-    # Memory that no one fills with zeros first.
+    # np.empty, because bytearray would fill the memory with zeros.
     data = np.empty(path.stat().st_size, dtype=np.uint8)
     with path.open("rb") as stream:
         stream.readinto(data.data)
@@ -192,7 +192,7 @@ def _view(data: bytearray | np.ndarray, place: Stored) -> Tensor:
 
 @functools.cache
 def dtype_codes() -> dict[torch.dtype, str]:
-    """Name of each dtype in a header, in the order in which safetensors sorts them."""
+    """Return the header code of each dtype, in the sort order of safetensors."""
     known = (torch.float64, torch.int64, torch.float32, torch.int32, torch.bfloat16)
     known += (torch.float16, torch.int16, torch.float8_e4m3fn, torch.float8_e5m2)
     known += (torch.int8, torch.uint8, torch.bool)

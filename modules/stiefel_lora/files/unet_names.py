@@ -1,4 +1,4 @@
-"""Layers of a U-Net's blocks, for the key tables of all families with a U-Net."""
+"""Layer names of U-Net blocks, for the key tables of all families with a U-Net."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 __all__ = ["RESNET", "transformer_leaves"]
 
-# SDXL has up to 10 transformer blocks in a row; more costs nothing and lets relatives
-# pass.
+# SDXL has up to 10 transformer blocks in a row; a higher limit costs nothing and covers
+# derived models.
 _MAX_DEPTH = 32
 
 RESNET = {
@@ -16,7 +16,7 @@ RESNET = {
     "conv2": "out_layers.3",
     "conv_shortcut": "skip_connection",
 }
-"""Layers of a resnet: diffusers' name -> that of the original."""
+"""Layers of a resnet: diffusers' name -> original name."""
 
 _TRANSFORMER_BLOCK = (
     *(f"attn{n}.{leaf}" for n in (1, 2) for leaf in ("to_q", "to_k", "to_v")),
@@ -27,7 +27,7 @@ _TRANSFORMER_BLOCK = (
 
 
 def transformer_leaves() -> Iterator[str]:
-    """Layers of a spatial transformer, the same in both spellings."""
+    """Layers of a spatial transformer, named alike in diffusers and the original."""
     yield from ("proj_in", "proj_out")
     for depth in range(_MAX_DEPTH):
         yield from (f"transformer_blocks.{depth}.{leaf}" for leaf in _TRANSFORMER_BLOCK)

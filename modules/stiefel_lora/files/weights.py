@@ -1,4 +1,4 @@
-"""LoRA weights as plain data, and how their modules are named."""
+"""LoRA weights as plain data, with canonical module names."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ COMPONENTS = ("unet", "transformer", "text_encoder", "text_encoder_2")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LoraFactors:
-    """The factors of one layer: its weight moves by (alpha / r) B A.
+    """LoRA factors of one layer, whose weight changes by (alpha / r) B A.
 
     ``up`` is B, (out, r), or (out, r, 1, 1) for a convolution; ``down`` is A, (r, in)
-    or (r, in, k, k). Convolutions of one or three dimensions have one or three k. Dtype
-    and device are free. A DoRA has the length of every row too, as ``magnitude``
-    (peft's spelling), ``dora_scale`` (that of kohya-style files) or both: (out,) or one
-    number a row in any shape. :mod:`.dora` has the formulas.
+    or (r, in, k, k). Convolutions of one or three dimensions have one or three k. Any
+    dtype and device are allowed. A DoRA also has a scale per row, as ``magnitude``
+    (PEFT format), ``dora_scale`` (kohya format) or both: (out,) or one number per row
+    in any shape. The formulas are in :mod:`.dora`.
 
     Raises:
-        ModelError: the shapes do not belong together, or alpha is not a number.
+        ModelError: the shapes do not match, or alpha is not finite.
     """
 
     up: Tensor
@@ -54,20 +54,20 @@ class LoraFactors:
             )
         if 0 in (up[0], *down[1:]):
             raise ModelError(
-                f"up {up} and down {down} are empty; a layer has at least one output "
+                f"up {up} and down {down} are empty; a layer needs at least one output "
                 "and one input."
             )
         for kind in ("magnitude", "dora_scale"):
             lengths = getattr(self, kind)
             if lengths is not None and lengths.numel() != up[0]:
                 raise ModelError(
-                    f"A {kind} of shape {tuple(lengths.shape)} is not one number for "
-                    f"each of {up[0]} rows."
+                    f"A {kind} of shape {tuple(lengths.shape)} is not one number per "
+                    f"row ({up[0]} rows)."
                 )
         if self.rank == 0 or not math.isfinite(self.alpha):
             raise ModelError(
-                f"Rank {self.rank} with alpha {self.alpha} is no LoRA; the rank must "
-                "be at least 1 and alpha a finite number."
+                f"Rank {self.rank} with alpha {self.alpha} is not a LoRA; the rank "
+                "must be at least 1 and alpha a finite number."
             )
 
     @property
@@ -82,7 +82,7 @@ class LoraFactors:
 
     @property
     def is_dora(self) -> bool:
-        """Whether the lengths of the rows are part of it."""
+        """True if the layer has a DoRA scale."""
         return self.magnitude is not None or self.dora_scale is not None
 
 
@@ -91,25 +91,25 @@ LoraWeights = dict[str, LoraFactors]
 
 
 def rank_of(down: Tensor) -> int:
-    """Rank by the first size of A; 0 for a single number, which no factor is."""
+    """Return the rank, the first size of A; 0 for a scalar, which is not a factor."""
     return down.shape[0] if down.ndim else 0
 
 
 def canonical_name(component: str, module_path: str) -> str:
-    """Name a module: component, then its diffusers path.
+    """Return the canonical name of a module: component and diffusers path.
 
-    transformers 5 dropped the ``text_model.`` level of ``CLIPTextModel``; files of all
-    tools keep it, so it is put back.
+    transformers 5 dropped the ``text_model.`` level of ``CLIPTextModel``; LoRA files of
+    all tools keep it, so it is restored.
 
     Raises:
-        ModelError: the component is none that a LoRA file can hold.
+        ModelError: a LoRA file has no such component.
     """
     if component not in COMPONENTS:
         raise ModelError(
-            f"There is no component {component!r}; a LoRA file holds "
+            f"{component!r} is not a component of a LoRA file. Use one of "
             f"{', '.join(COMPONENTS)}."
         )
-    # T5's layers are encoder.block and have no such level.
+    # T5's layers are named encoder.block and have no such level.
     if component.startswith("text_encoder") and module_path.startswith(
         "encoder.layers."
     ):
@@ -118,10 +118,10 @@ def canonical_name(component: str, module_path: str) -> str:
 
 
 def with_one_alpha(weights: LoraWeights) -> LoraWeights:
-    """The same LoRA with the alpha of most layers in all; A makes up for it.
+    """Give all layers the most frequent alpha and rescale A, update unchanged.
 
-    For diffusers 0.42, which reads kohya-style alphas of a U-Net layer by layer under
-    names that its layers do not have, and gives them all the most frequent one.
+    Needed for diffusers 0.42, which searches the kohya-style alphas of a U-Net under
+    names that its layers do not have and applies the most frequent one to all.
     """
     if not weights:
         return weights
@@ -137,5 +137,5 @@ def with_one_alpha(weights: LoraWeights) -> LoraWeights:
 
 
 def commonest_alpha(alphas: Iterable[float]) -> float:
-    """The alpha that most layers have."""
+    """Return the most frequent alpha."""
     return collections.Counter(alphas).most_common(1)[0][0]

@@ -1,4 +1,4 @@
-"""Entrances for trainers that people already use: one file per host, no host code."""
+"""Integrations with other trainers: one module per trainer, none of their code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of kohya's LoRA layers as curves show them: the section of the model first."""
+"""Display names of kohya's LoRA layers, with the section of the model first."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 __all__ = ["shown_name"]
 
 _PREFIX = re.compile(r"^lora_(unet_)?")
-# Text encoders and middle blocks first: their layers are numbered further in.
+# Text encoders and middle blocks first, because their layer numbers come later.
 _SECTION = re.compile(
     r"^(te\d?|middle_block|mid_block|(?:[a-z0-9]+_)*?(?:blocks|layers)(?=_\d))"
     r"_(?:(\d+)_)?"
@@ -15,7 +15,7 @@ _SECTION = re.compile(
 
 
 def shown_name(name: str) -> str:
-    """Put dots around the section, which ``tag_of`` looks for.
+    """Put dots around the section, as expected by ``tag_of``.
 
     >>> shown_name("lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q")
     'input_blocks.4.1_transformer_blocks_0_attn1_to_q'

@@ -1,8 +1,8 @@
-"""A LoRA network of kohya's trainers with the start, alpha and names of a method.
+"""LoRA network of kohya's trainers with a method's initialization, alpha and names.
 
-sd-scripts and musubi-tuner make networks of one kind: a list of layers, each with
-``lora_down``, ``lora_up``, an ``alpha`` buffer and a ``scale``. The network stays the
-host's own; what is ours is put around the methods that the host calls.
+sd-scripts and musubi-tuner build the same kind of network: a list of layers, each with
+``lora_down``, ``lora_up``, an ``alpha`` buffer and a ``scale``. The host's network is
+kept; the methods that the host calls on it are wrapped.
 """
 
 from __future__ import annotations
@@ -53,23 +53,23 @@ def host_networks(
     """Import the host's network module for a model.
 
     Args:
-        model: what the host trains.
-        settings: ``--network_args``; ``base_module`` is taken out of them.
-        known: class of a model -> the host's network module.
-        makes: name of the function that is called in it.
-        tested: the host's version that these names are those of.
+        model: model that the host trains.
+        settings: ``--network_args``; ``base_module`` is removed.
+        known: model class -> the host's network module.
+        makes: name of the function that builds the network.
+        tested: host version with these names.
 
     Raises:
-        ConfigError: a model whose network module is not known, or a module that is not
-            there or lacks that function.
+        ConfigError: the network module of the model is not known, does not exist, or
+            lacks that function.
     """
     named = settings.pop("base_module", None)
     found = [known.get(kind.__name__) for kind in type(model).__mro__]
     name = named or next((module for module in found if module), None)
     if name is None:
         raise ConfigError(
-            f"The model is a {type(model).__name__}, for which no network module is "
-            "known; name the one of your trainer: --network_args "
+            f"The model is a {type(model).__name__}, whose network module is not "
+            "known. Give the one of your trainer: --network_args "
             "base_module=networks.NAME."
         )
     try:
@@ -78,29 +78,30 @@ def host_networks(
         if not f"{name}.".startswith(f"{error.name}."):
             raise
         raise ConfigError(
-            f"base_module: this trainer has no {name} (tested with {tested}). Name its "
+            f"base_module: this trainer has no {name} (tested with {tested}). Give its "
             "network module: --network_args base_module=networks.NAME."
         ) from error
     if not hasattr(host, makes):
         raise ConfigError(
             f"{name} has no {makes}, which the network module of stiefel_lora needs. "
-            f"Use {tested}, with which it was tested, or {name} itself."
+            f"Use {tested}, the tested version, or {name} itself."
         )
     return host
 
 
 def adopt(network: Any, watch: Watch, *, module: str, tested: str) -> Any:
-    """Put what is ours around the methods that the host calls.
+    """Wrap the methods of the network that the host calls.
 
     Args:
-        network: made by the host; changed in place.
-        watch: told how to get the pairs, whether B is kept orthonormal, and the host's
-            settings, to let the host's trackers show the ranks.
-        module: the host's network module that made it.
-        tested: the host's version that the adapter was tested with.
+        network: network built by the host; changed in place.
+        watch: called with a function that returns the pairs, whether B is kept
+            orthonormal, and the host's settings, to log the ranks to the host's
+            trackers.
+        module: the host's network module that built it.
+        tested: host version that this integration was tested with.
 
     Raises:
-        ConfigError: a network of another kind.
+        ConfigError: an unsupported kind of network.
     """
     adopted = _Adopted(network, watch, module, tested)
     network.prepare_network = adopted.prepare
@@ -113,7 +114,7 @@ def adopt(network: Any, watch: Watch, *, module: str, tested: str) -> Any:
 
 
 class _Adopted:
-    """What is put around the methods of one network."""
+    """Wrappers around the methods of one network."""
 
     def __init__(self, network: Any, watch: Watch, module: str, tested: str) -> None:
         self._network = network
@@ -122,11 +123,11 @@ class _Adopted:
         self._points = find_points(network, tested)
         self._earlier = getattr(network, "prepare_network", None)
         self._method: Method | None = None
-        self._told = False
+        self._logged = False
         self._noted_lr: float | None = None
 
     def prepare(self, args: Any) -> None:
-        """Start the layers for the optimizer that will train them.
+        """Initialize the layers for the optimizer that will train them.
 
         Raises:
             ConfigError: the host lacks a name that a method on pairs needs.
@@ -145,9 +146,8 @@ class _Adopted:
         name_own_module(args, self._module, points)
         if points.absent:
             log.warning(
-                "This version of the trainer lacks %s: the network is left as the "
-                "trainer made it, and the ranks of blocks are not logged; tested with "
-                "%s.",
+                "This version of the trainer lacks %s: its network is used unchanged "
+                "and the ranks of blocks are not logged. Tested with %s.",
                 *(", ".join(points.absent), points.tested),
             )
             return
@@ -162,7 +162,7 @@ class _Adopted:
         self._watch(functools.partial(_shown_pairs, self._network), constrained, args)
 
     def loading(self, load: Callable[[str], Any]) -> Callable[[str], Any]:
-        """Bring a loaded LoRA to alpha = rank where the method needs it."""
+        """Convert a loaded LoRA to alpha = rank if the method needs it."""
 
         def load_weights(file: str) -> Any:
             info = load(file)
@@ -173,7 +173,7 @@ class _Adopted:
         return load_weights
 
     def naming(self, grouping: Callable[..., Any]) -> Callable[..., Any]:
-        """Let the groups that the host makes name their parameters."""
+        """Add parameter names to the host's parameter groups."""
 
         def group(*args: Any, **kwargs: Any) -> Any:
             result = grouping(*args, **kwargs)
@@ -181,7 +181,7 @@ class _Adopted:
             if self._points.absent:
                 return result
             if self._owns_alpha:
-                # A host may load a LoRA in another way than by load_weights.
+                # A host may load a LoRA by other means than load_weights.
                 _fold_alpha(self._network)
             self._tell_alpha()
             groups = result[0] if isinstance(result, tuple) else result
@@ -197,23 +197,23 @@ class _Adopted:
         return self._method is not None and self._method.alpha_policy == "rank"
 
     def _tell_alpha(self) -> None:
-        """Say once what alpha does to the steps of a method that leaves it alone."""
+        """Log once how alpha affects the steps of a method that does not set it."""
         scales = [float(lora.alpha) / lora.lora_dim for lora in loras_of(self._network)]
         note = alpha_note(self._method, scales) if self._method is not None else None
-        if note and not self._told:
+        if note and not self._logged:
             log.warning(note)
-        self._told = True
+        self._logged = True
 
     def _take_rank_as_alpha(self, args: Any) -> None:
-        """Set alpha before anything is loaded: the product is zero, nothing to fold."""
+        """Set alpha before a LoRA is loaded, while the product is zero."""
         loras = loras_of(self._network)
         changed = [lora for lora in loras if float(lora.alpha) != lora.lora_dim]
         for lora in changed:
             _set_alpha(lora)
         if changed:
             log.warning(
-                "--network_alpha was not --network_dim in %d layers and is taken as "
-                "equal: the optimizer owns the scale of the product.",
+                "--network_alpha differs from --network_dim in %d layers and is set "
+                "to it: the optimizer sets the scale of the product.",
                 len(changed),
             )
         name_rank_as_alpha(args, self._points)
@@ -228,7 +228,7 @@ def _named_parameters(network: Any) -> Iterator[tuple[str, nn.Parameter]]:
 
 @torch.no_grad()
 def _fold_alpha(network: Any) -> None:
-    """Bring a loaded LoRA to alpha = rank; its product stays what it was."""
+    """Convert a loaded LoRA to alpha = rank, with the same product."""
     for lora in loras_of(network):
         scale = float(lora.alpha) / lora.lora_dim
         if scale != 1.0:
@@ -244,7 +244,7 @@ def _set_alpha(lora: Any) -> None:
 
 
 def _name(network: Any, groups: Sequence[dict[str, Any]]) -> None:
-    # Whatever else the host trains beside its pairs has no partner and takes AdamW.
+    # Other parameters that the host trains are no pairs and are trained by AdamW.
     names = {id(p): name for name, p in network.named_parameters()}
     names |= {id(p): name for name, p in _named_parameters(network)}
     settled = all(float(lora.alpha) == lora.lora_dim for lora in loras_of(network))

@@ -1,8 +1,8 @@
-"""Points of a kohya trainer that the network needs.
+"""Attributes and calls of a kohya trainer that the network needs.
 
-Names are looked at when the network is made, calls are awaited. With one of them
-missing a method on pairs would train another scale, another start or other pairs, so
-it is refused (:mod:`..optim.host_points`). Any other optimizer gets the host's own
+Names are checked when the network is built, calls when they happen. If one of them is
+missing, a method on pairs would train with another scale, initialization or pairs, so
+it raises an error (:mod:`..optim.host_points`). Other optimizers get the host's own
 network.
 """
 
@@ -31,16 +31,16 @@ _LAYER = ("lora_name", "lora_dim", "alpha", "scale", *_FACTORS)
 
 
 def loras_of(network: Any) -> list[Any]:
-    """The host's LoRA layers; before ``apply_to`` they are in these lists alone."""
+    """Return the LoRA layers; before ``apply_to`` they are only in these lists."""
     return [lora for name in _LISTS for lora in getattr(network, name, [])]
 
 
 def find_points(network: Any, tested: str) -> HostPoints:
-    """Look for all names that are needed, and mark the parameters of the network.
+    """Check all names that are needed, and mark the parameters of the network.
 
     Args:
-        network: made by the host.
-        tested: the host's version that the names are those of.
+        network: network built by the host.
+        tested: host version with these names.
 
     Raises:
         ConfigError: a network of another kind.
@@ -62,7 +62,7 @@ def find_points(network: Any, tested: str) -> HostPoints:
 
 
 def _check_kind(network: Any, tested: str) -> None:
-    """Refuse other networks: LoHa and LoKr use the same lists."""
+    """Raise for other networks: LoHa and LoKr use the same lists."""
     reason = None
     if not any(hasattr(network, name) for name in _LISTS):
         reason = f"its network has neither {_LISTS[0]} nor {_LISTS[1]}"
@@ -70,14 +70,14 @@ def _check_kind(network: Any, tested: str) -> None:
         reason = f"its layers have neither {_FACTORS[0]} nor {_FACTORS[1]}"
     if reason:
         raise ConfigError(
-            f"{type(network).__module__} makes no LoRA network that this module can "
-            f"start: {reason} (tested with {tested}). base_module must be one of the "
-            "trainer's own networks.lora modules."
+            f"base_module: {type(network).__module__} does not build a supported LoRA "
+            f"network: {reason} (tested with {tested}). Use one of the trainer's own "
+            "networks.lora modules."
         )
 
 
 def _parameters(network: Any) -> Iterator[nn.Parameter]:
-    """All of the network, those of layers in a list under whatever name too."""
+    """Return all parameters of the network, including those of layers in lists."""
     if isinstance(network, nn.Module):
         yield from network.parameters()
     for value in vars(network).values():

@@ -1,7 +1,7 @@
-"""Settings of a kohya trainer that the network reads or corrects.
+"""Settings of a kohya trainer that the network reads or changes.
 
-Only ``optimizer_type`` is needed. Where another one is gone, what it is read for is
-left out with a warning.
+Only ``optimizer_type`` is required. If another one is missing, the related feature is
+disabled with a warning.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ log = logging.getLogger("stiefel_lora")
 
 
 def method_of(args: Any, points: HostPoints) -> Method | None:
-    """The method that ``--optimizer_type`` names; None for a foreign optimizer.
+    """Return the method of ``--optimizer_type``; None for other optimizers.
 
-    Where the setting is gone, that is noted for the optimizer.
+    A missing setting is recorded for the optimizer.
     """
     if not hasattr(args, "optimizer_type"):
         points.absent.append("args.optimizer_type")
@@ -42,13 +42,13 @@ def method_of(args: Any, points: HostPoints) -> Method | None:
 def check_settings(
     args: Any, method: Method, constrained: bool, points: HostPoints
 ) -> float | None:
-    """Compare the learning rate with the method's, and refuse what breaks B.
+    """Check the learning rate, and raise for settings that break B.
 
     Returns:
-        The learning rate that was compared, if any.
+        The learning rate that was checked, if any.
 
     Raises:
-        OptionError: a setting that rescales an orthonormal B.
+        OptionError: a setting rescales an orthonormal B.
     """
     rate = _tell_rate(args, method, points)
     if constrained:
@@ -57,50 +57,51 @@ def check_settings(
 
 
 def seed_of(args: Any, points: HostPoints) -> int:
-    """Seed of the start; 0 where the user gave none."""
+    """Return the seed of the initialization; 0 by default."""
     if not hasattr(args, "seed"):
-        _lacks(points, "seed", "the LoRA starts from seed 0")
+        _lacks(points, "seed", "the LoRA is initialized with seed 0")
     return getattr(args, "seed", None) or 0
 
 
 def name_rank_as_alpha(args: Any, points: HostPoints) -> None:
-    """Let the host's metadata name the alpha that the file holds."""
+    """Write the actual alpha to the host's metadata."""
     if hasattr(args, "network_alpha") and hasattr(args, "network_dim"):
         args.network_alpha = args.network_dim
     else:
-        _lacks(points, "network_alpha", "metadata of the file may name another alpha")
+        _lacks(points, "network_alpha", "the metadata may contain another alpha")
 
 
 def name_own_module(args: Any, module: str, points: HostPoints) -> None:
-    """Let the host's metadata name the network module that made the layers.
+    """Write the network module that built the layers to the host's metadata.
 
-    Other programs decide by it how a file is read, and know the host's modules alone.
+    Other programs use it to decide how to read a file, and only support the host's
+    modules.
     """
     if hasattr(args, "network_module"):
         args.network_module = module.removeprefix("musubi_tuner.")
     else:
-        _lacks(points, "network_module", "metadata of the file may name another module")
+        _lacks(points, "network_module", "the metadata may contain another module")
 
 
 def _tell_rate(args: Any, method: Method, points: HostPoints) -> float | None:
-    # The host's own default is one for AdamW, and --unet_lr goes before it.
+    # The host's default is for AdamW, and --unet_lr takes precedence over it.
     name = "unet_lr" if getattr(args, "unet_lr", None) else "learning_rate"
     if not hasattr(args, name):
-        _lacks(points, name, "the rate is not compared with the method's")
+        _lacks(points, name, "the learning rate is not checked")
         return None
     rate = getattr(args, name)
     usual = usual_lr(method, _options_of(args))
     if rate and not 0.1 <= rate / usual <= 10:
         log.warning(
-            "--%s is %g, where %s usually begins at %g; each optimizer has its own "
-            "unit.",
+            "--%s is %g, while the default of %s is %g. Learning rates of optimizers "
+            "have different units.",
             *(name, rate, method.label, usual),
         )
     return rate
 
 
 def _options_of(args: Any) -> dict[str, str]:
-    """Texts of ``--optimizer_args``, whose words have quotes of their own."""
+    """Return the ``--optimizer_args`` texts, which contain quotes."""
     given = [
         str(text).partition("=") for text in getattr(args, "optimizer_args", None) or ()
     ]
@@ -109,23 +110,23 @@ def _options_of(args: Any) -> dict[str, str]:
 
 def _refuse_what_breaks_b(args: Any, method: Method, points: HostPoints) -> None:
     if not hasattr(args, "scale_weight_norms"):
-        _lacks(points, "scale_weight_norms", f"leave it off with {method.label}")
+        _lacks(points, "scale_weight_norms", f"do not use it with {method.label}")
     if getattr(args, "scale_weight_norms", None):
         raise OptionError(
-            f"--scale_weight_norms rescales the factors that {method.label} keeps "
-            "orthonormal; leave it out."
+            f"--scale_weight_norms: rescales the factors that {method.label} keeps "
+            "orthonormal. Remove it."
         )
     for name in ("full_bf16", "full_fp16"):
         if getattr(args, name, False):
             log.warning(
-                "--%s keeps the LoRA in half precision: %s moves float32 copies of it, "
-                "so that this saves no memory, and the file holds their rounding.",
+                "--%s keeps the LoRA in half precision, but %s updates float32 "
+                "copies: no memory is saved and the file is rounded.",
                 *(name, method.label),
             )
 
 
 def _lacks(points: HostPoints, name: str, consequence: str) -> None:
     log.warning(
-        "--%s was not found among the settings of this trainer: %s; tested with %s.",
+        "--%s is not a setting of this trainer: %s. Tested with %s.",
         *(name, consequence, points.tested),
     )

@@ -1,7 +1,7 @@
-"""Ranks of every block among the numbers that musubi-tuner sends to its trackers.
+"""Log the ranks of every block to musubi-tuner's trackers.
 
-Its trainer has a method that is told of every step of the optimizer, with the
-accelerator and the number of steps before it; it is wrapped when the network is made.
+Its trainer calls a method after every optimizer step, with the accelerator and the
+number of earlier steps; it is wrapped when the network is built.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ARGUMENTS = {"accelerator", "sync_gradients", "global_step"}
 
 
 def log_after_steps(pairs: Pairs, constrained: bool, args: Any) -> None:
-    """Let the trainer that is running log the ranks of these pairs.
+    """Make the running trainer log the ranks of these pairs.
 
     Args: as :class:`RankWatch`.
     """
@@ -34,13 +34,13 @@ def log_after_steps(pairs: Pairs, constrained: bool, args: Any) -> None:
         log.warning(
             "NetworkTrainer.on_post_optimizer_step(accelerator, sync_gradients, "
             "global_step, ...) was not found in this trainer, so the ranks of blocks "
-            "are not logged; tested with %s.",
+            "are not logged. Tested with %s.",
             TESTED,
         )
         return
     if lacks_steps(args, TESTED):
         return
-    # A second network of one process takes the place of the first.
+    # A second network in a process replaces the first.
     original = getattr(present, "host_method", present)
     trainer.on_post_optimizer_step = _with_ranks(
         original, RankWatch(pairs, constrained, args)
@@ -57,10 +57,10 @@ def _with_ranks(original: Any, watch: RankWatch) -> Any:
     @functools.wraps(original)
     def on_post_optimizer_step(*args: Any, **kwargs: Any) -> Any:
         result = original(*args, **kwargs)
-        told = signature.bind(*args, **kwargs).arguments
-        accelerator = told["accelerator"]
-        if told["sync_gradients"] and accelerator.trackers:
-            step = told["global_step"] + 1
+        arguments = signature.bind(*args, **kwargs).arguments
+        accelerator = arguments["accelerator"]
+        if arguments["sync_gradients"] and accelerator.trackers:
+            step = arguments["global_step"] + 1
             numbers = watch.numbers(step)
             if numbers:
                 accelerator.log(numbers, step=step)

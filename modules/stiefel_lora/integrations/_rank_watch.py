@@ -1,4 +1,4 @@
-"""Which numbers of the blocks are due after a step of a kohya trainer."""
+"""Values of the blocks to log after a step of a kohya trainer."""
 
 from __future__ import annotations
 
@@ -18,24 +18,25 @@ Pairs = Callable[[], Sequence[Pair]]
 
 
 def lacks_steps(args: Any, tested: str) -> bool:
-    """Whether a host's settings do not say how many steps there are; warn of it."""
+    """Return whether the host's settings lack the number of steps; warn if so."""
     if hasattr(args, "max_train_steps"):
         return False
     log.warning(
-        "--max_train_steps was not found among the settings of this trainer, so the "
-        "ranks of blocks are not logged; tested with %s.",
+        "--max_train_steps is not a setting of this trainer, so the ranks of blocks "
+        "are not logged. Tested with %s.",
         tested,
     )
     return True
 
 
 class RankWatch:
-    """Says what is to be logged in a step.
+    """Selects the values to log in a step.
 
     Args:
-        pairs: gives the blocks under the names that curves show.
-        constrained: whether B is kept orthonormal, so that its error is shown too.
-        args: the host's settings, of which ``max_train_steps`` is read.
+        pairs: returns the blocks by display name.
+        constrained: whether B is kept orthonormal, in which case its error is logged
+            too.
+        args: the host's settings; only ``max_train_steps`` is read.
     """
 
     def __init__(self, pairs: Pairs, constrained: bool, args: Any) -> None:
@@ -45,17 +46,18 @@ class RankWatch:
         self._last = 0
 
     def numbers(self, step: int) -> dict[str, float]:
-        """The ranks, once in every interval and in the last step.
+        """Return the ranks, once per interval and in the last step.
 
-        A host may ask for every part of an accumulated batch, and again to validate.
+        A host may call this for every part of an accumulated batch and for validation.
         """
-        # Read late: with --max_train_epochs the host counts steps after this network.
+        # Read late: with --max_train_epochs the host sets it after the network is
+        # built.
         steps = int(self._args.max_train_steps)
         due = step % rank_interval(steps) == 0 or step == steps
         if not due or step == self._last:
             return {}
         self._last = step
         pairs = self._pairs()
-        # A layer below the rank takes AdamW, whose B is free.
+        # A layer smaller than the rank is trained by AdamW, with unconstrained B.
         held = [pair for pair in pairs if self._constrained and not pair.too_wide]
         return measure_ranks(pairs, held).scalars()

@@ -1,4 +1,4 @@
-"""The start of the LoRA layers that a host has made."""
+"""Initialization of LoRA layers that a host has built."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Named = Iterable[tuple[str, nn.Parameter]]
 
 
 def start_layers(named: Named, method: Method, seed: int) -> list[Pair]:
-    """Start the pairs among named parameters as a method needs it, in place.
+    """Initialize the pairs among named parameters for a method, in place.
 
-    Layers below the rank are left as the host started them: they take AdamW. Where all
-    are, nothing is done.
+    Layers smaller than the rank keep the host's initialization: they are trained by
+    AdamW.
 
     Returns:
-        The pairs that were started.
+        The pairs that were initialized.
     """
     named = list(named)
     pairs = find_pairs(named).pairs

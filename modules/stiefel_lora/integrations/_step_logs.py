@@ -1,7 +1,7 @@
-"""Ranks of every block among the numbers that sd-scripts sends to its trackers.
+"""Log the ranks of every block to sd-scripts' trackers.
 
-The host has no entrance for numbers of a network, so the method of its trainer that
-sends a step's numbers is wrapped when the network is made.
+The host has no hook for values of a network, so the method of its trainer that logs a
+step is wrapped when the network is built.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ARGUMENTS = ["accelerator", "logs", "global_step"]
 
 
 def add_to_step_logs(pairs: Pairs, constrained: bool, args: Any) -> None:
-    """Let the trainer that is running log the ranks of these pairs.
+    """Make the running trainer log the ranks of these pairs.
 
     Args: as :class:`RankWatch`.
     """
@@ -32,15 +32,15 @@ def add_to_step_logs(pairs: Pairs, constrained: bool, args: Any) -> None:
     if trainer is None:
         log.warning(
             "NetworkTrainer.step_logging(accelerator, logs, global_step, ...) was not "
-            "found in this trainer, so the ranks of blocks are not logged; tested with "
-            "%s.",
+            "found in this trainer, so the ranks of blocks are not logged. Tested "
+            "with %s.",
             TESTED,
         )
         return
     if lacks_steps(args, TESTED):
         return
     present = trainer.step_logging
-    # A second network of one process takes the place of the first.
+    # A second network in a process replaces the first.
     original = getattr(present, "host_method", present)
     watch = RankWatch(pairs, constrained, args)
 

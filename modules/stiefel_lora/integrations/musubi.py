@@ -1,9 +1,9 @@
-"""musubi-tuner: its own LoRA network with the start, alpha and names a method needs.
+"""musubi-tuner: its LoRA network with a method's initialization, alpha and names.
 
     --network_module stiefel_lora.integrations.musubi
     --optimizer_type stiefel_lora.StiefelLoRA
 
-As :mod:`.sdscripts`, whose networks are of the same kind; the calls differ.
+Like :mod:`.sdscripts`, which has the same kind of networks; the calls differ.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = [
     "prepare_network",
 ]
 
-# Its models, and its network modules for them.
+# Model classes of the host -> its network modules.
 NETWORKS = {
     model: f"musubi_tuner.networks.{module}"
     for model, module in {
@@ -52,13 +52,13 @@ def create_arch_network(
     unet: Any,
     **settings: Any,
 ) -> Any:
-    """What musubi-tuner calls for ``--network_dim``; settings are ``--network_args``.
+    """Build a network for ``--network_dim``; called by musubi-tuner.
 
-    ``base_module=networks.NAME`` names the host's network module for a model that is
-    not in the list above.
+    Settings are ``--network_args``; ``base_module=networks.NAME`` selects the host's
+    network module for a model that is not in the list above.
 
     Raises:
-        ConfigError: a model whose network module is not known.
+        ConfigError: the network module of the model is not known.
     """
     host = _host(unet, settings, "create_arch_network")
     network = host.create_arch_network(
@@ -75,10 +75,10 @@ def create_arch_network_from_weights(
     for_inference: bool = False,
     **settings: Any,
 ) -> Any:
-    """What musubi-tuner calls for ``--base_weights`` and ``--dim_from_weights``.
+    """Build a network from weights, for ``--base_weights`` and ``--dim_from_weights``.
 
     Raises:
-        ConfigError: a model whose network module is not known.
+        ConfigError: the network module of the model is not known.
     """
     host = _host(unet, settings, "create_arch_network_from_weights")
     network = host.create_arch_network_from_weights(
@@ -88,7 +88,7 @@ def create_arch_network_from_weights(
 
 
 def prepare_network(network: Any, args: Any) -> None:
-    """Its presence makes musubi-tuner call the network's own ``prepare_network``."""
+    """Do nothing; its presence makes musubi-tuner call ``prepare_network``."""
     network.prepare_network(args)
 
 

@@ -1,12 +1,12 @@
-"""sd-scripts: its own LoRA network with the start, alpha and names that a method needs.
+"""sd-scripts: its LoRA network with a method's initialization, alpha and names.
 
     --network_module stiefel_lora.integrations.sdscripts
     --optimizer_type stiefel_lora.StiefelLoRA
 
-The network stays the host's own, so ``--network_args`` and the saved files stay what
-they were. What is added: layers start where the optimizer needs them, alpha is the rank
-for optimizers that own the scale of the product, the optimizer is told the names of its
-parameters, and the host's trackers get the ranks of every block.
+The host's network is used, so ``--network_args`` and the saved files are unchanged. In
+addition, layers are initialized for the optimizer, alpha equals the rank for optimizers
+that set the scale of the product, the optimizer gets the names of its parameters, and
+the ranks of every block are logged to the host's trackers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ._step_logs import TESTED, add_to_step_logs
 
 __all__ = ["create_network", "create_network_from_weights"]
 
-# The class of the denoiser that the host builds, and its network module for it.
+# Denoiser class of the host -> its network module.
 _NETWORKS = {
     "SdxlUNet2DConditionModel": "networks.lora",
     "UNet2DConditionModel": "networks.lora",
@@ -43,13 +43,13 @@ def create_network(
     unet: Any,
     **settings: Any,
 ) -> Any:
-    """What sd-scripts calls for ``--network_dim``; settings are ``--network_args``.
+    """Build a network for ``--network_dim``; called by sd-scripts.
 
-    ``base_module=networks.NAME`` names the host's network module for a model that is
-    not in the list above.
+    Settings are ``--network_args``; ``base_module=networks.NAME`` selects the host's
+    network module for a model that is not in the list above.
 
     Raises:
-        ConfigError: a model whose network module is not known.
+        ConfigError: the network module of the model is not known.
     """
     host = _host(unet, settings, "create_network")
     network = host.create_network(
@@ -68,12 +68,12 @@ def create_network_from_weights(
     for_inference: bool = False,
     **settings: Any,
 ) -> tuple[Any, Any]:
-    """What sd-scripts calls for ``--dim_from_weights`` and ``--base_weights``.
+    """Build a network from weights, for ``--dim_from_weights`` and ``--base_weights``.
 
-    For the latter it passes no ``--network_args``, so the model must be a listed one.
+    ``--base_weights`` passes no ``--network_args``, so the model must be in the list.
 
     Raises:
-        ConfigError: a model whose network module is not known.
+        ConfigError: the network module of the model is not known.
     """
     host = _host(unet, settings, "create_network_from_weights")
     network, weights = host.create_network_from_weights(

@@ -1,30 +1,31 @@
-"""Many trainings: a queue on disk, its runner, batches with results; no torch.
+"""Job queue on disk, its runner, and batches with results. Imports no torch.
 
-What a GUI needs of it:
+Usage from a GUI:
 
     queue = Queue()                                 # that of the CLI, or a folder
     plans = make_plans(["cats.json"], ["steps=500"], ["lora_rank=8,16"])
     jobs = add_jobs(queue, plans, rename=True)      # nothing starts yet
     start_runner(queue, parse_slots(None, "0,1"))   # in the background, detached
 
-    for job in queue.jobs():                        # read anew each time, cheap
+    for job in queue.jobs():                        # read again each time, cheap
         job.state, job.name, job.device, job.message
-    watch = Watch(job)                              # keep it: reads only what is new
+    watch = Watch(job)                              # keep it: reads only new events
     watch.progress().step, watch.progress().loss
-    Tail(job.folder.events_file).lines()            # every event of the training, raw
+    Tail(job.folder.events_file).lines()            # every event of the training
     read_log(queue, job, 50)
 
-    pause_jobs(queue, [3])      # running: saves and ends
-    release_jobs(queue, [3])    # waits again, from its checkpoint
+    pause_jobs(queue, [3])      # running: saves and stops
+    release_jobs(queue, [3])    # resumes from its checkpoint
     cancel_jobs(queue, [4], now=True)
     retry_jobs(queue, [5])
     clear_jobs(queue)
 
-Trainings and runner are processes of their own: a GUI that ends or crashes ends none of
-them, and one that opens the same folder finds them. Any number of processes may read
-and order at the same time; the runner lock lets one of them start jobs, and the lock of
-each run's folder lets one process write it. ``queue.reap_dead_jobs()`` enters what
-became of jobs that were killed while no runner looked.
+Trainings and runner are separate processes: a GUI that exits or crashes stops none of
+them, and finds them when it opens the same folder again. Any number of processes may
+read the queue and send commands at the same time. The runner lock allows only one of
+them to start jobs, and the lock of each run folder allows only one to write to it.
+``queue.reap_dead_jobs()`` records the result of jobs that were killed while no runner
+was active.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Put jobs into a queue, so that no two write to one folder and none runs twice."""
+"""Add jobs to a queue such that no two write to one folder and none runs twice."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ __all__ = ["add_jobs", "sync_jobs"]
 
 
 def add_jobs(queue: Queue, plans: Iterable[Plan], *, rename: bool = False) -> list[Job]:
-    """Add new jobs, all or none.
+    """Add new jobs, either all or none.
 
     Args:
         queue: the queue.
-        plans: what to train.
-        rename: take the next free name (``cats-2``) where a folder or job of this name
-            is there already; without it that is an error.
+        plans: settings of the jobs.
+        rename: use the next free name (``cats-2``) if a folder or job of this name
+            exists; otherwise that is an error.
 
     Raises:
-        QueueError: a job, or a run of an earlier training, has that folder.
+        QueueError: the folder belongs to another job or run.
     """
     plans = list(plans)
     if rename:
@@ -39,21 +39,22 @@ def add_jobs(queue: Queue, plans: Iterable[Plan], *, rename: bool = False) -> li
         run_dir = plan.config.run_dir
         if run_dir.exists():
             raise QueueError(
-                f"{run_dir} holds an earlier run: give {plan.source} another run_name "
-                f"or output_dir."
+                f"run_name: {run_dir} contains an earlier run. Give {plan.source} "
+                "another run_name or output_dir."
             )
     return _insert(queue, plans, lambda plan: JobState.WAITING)
 
 
 def sync_jobs(queue: Queue, plans: Sequence[Plan]) -> list[Job]:
-    """Make ``plans`` the jobs of this queue, keeping what was done of them.
+    """Make ``plans`` the jobs of this queue, keeping finished work.
 
-    Finished jobs stay finished, also those that another command trained with the same
-    settings; failed, paused and cancelled ones wait again; those that are not planned
-    any more are forgotten. The same batch may be started twice at one moment.
+    Finished jobs stay finished, including those that another command trained with the
+    same settings. Failed, paused and cancelled jobs are requeued, and jobs that are no
+    longer planned are removed. Two processes may start the same batch at the same time.
 
     Raises:
-        QueueError: a folder of another training, or a running job that is not planned.
+        QueueError: a folder belongs to another training, or a running job is not
+            planned.
     """
     before = {job.run_dir for job in queue.jobs()}
     try:
@@ -61,7 +62,7 @@ def sync_jobs(queue: Queue, plans: Sequence[Plan]) -> list[Job]:
     except QueueError:
         if {job.run_dir for job in queue.jobs()} == before:
             raise
-        # Another process added jobs meanwhile, and may have begun their folders.
+        # Another process added jobs in the meantime and may have created their folders.
         return _sync(queue, plans)
 
 
@@ -71,8 +72,8 @@ def _sync(queue: Queue, plans: Sequence[Plan]) -> list[Job]:
     for job in known.values():
         if job.run_dir not in planned and job.state is JobState.RUNNING:
             raise QueueError(
-                f"{job.name} still runs in {queue.folder} and is not part of this "
-                f"batch: wait for it, or choose another --folder."
+                f"{job.name} is still running in {queue.folder} and is not part of "
+                "this batch. Wait for it, or choose another --folder."
             )
     new = [plan for plan in plans if plan.config.run_dir not in known]
     states = {plan.config.run_dir: _state_on_disk(plan) for plan in new}
@@ -89,7 +90,7 @@ def _sync(queue: Queue, plans: Sequence[Plan]) -> list[Job]:
             db.execute(
                 "UPDATE job SET state = 'waiting', config = ?, source = ?, "
                 "changes = ?, deaths = 0, message = '' "
-                # Another runner may have taken or ended it since it was looked at.
+                # Another runner may have started or finished it in the meantime.
                 "WHERE id = ? AND state = ?",
                 (*_texts(plan), job.id, job.state.value),
             )
@@ -99,14 +100,14 @@ def _sync(queue: Queue, plans: Sequence[Plan]) -> list[Job]:
 
 
 def _goes_again(job: Job, plan: Plan) -> bool:
-    """Whether a known job waits again, with the settings of ``plan``."""
+    """Decide whether a known job is requeued with the settings of ``plan``."""
     if job.state is JobState.RUNNING:
         return False
     if job.state is not JobState.DONE:
         return True
     changed = different_settings(job.folder, plan.settings)
     if changed is None:
-        # The user moved or removed what it made: it is made anew.
+        # Its files were moved or removed, so it is trained again.
         return True
     if changed:
         raise _other_settings(plan, changed)
@@ -114,7 +115,7 @@ def _goes_again(job: Job, plan: Plan) -> bool:
 
 
 def _state_on_disk(plan: Plan) -> JobState:
-    """Finished already, or new; everything else is in the way."""
+    """Return whether the run is finished or new; raise if the folder is in use."""
     run = RunFolder(plan.config.run_dir)
     if not run.root.exists():
         return JobState.WAITING
@@ -124,15 +125,16 @@ def _state_on_disk(plan: Plan) -> JobState:
     if changed is not None and is_finished(run, plan.config.steps):
         return JobState.DONE
     raise QueueError(
-        f"{run.root} holds a run that is not finished and that this batch did not "
-        f"start: finish it with stiefel-lora train, or give another run_name."
+        f"run_name: {run.root} contains an unfinished run that this batch did not "
+        "start. Finish it with stiefel-lora train, or choose another run_name."
     )
 
 
 def _other_settings(plan: Plan, changed: Sequence[str]) -> QueueError:
     return QueueError(
-        f"{plan.config.run_dir} was trained with another {', '.join(changed)}: give "
-        f"{plan.source} another run_name or output_dir, or move that folder away."
+        f"run_name: {plan.config.run_dir} was trained with other values of "
+        f"{', '.join(changed)}. Give {plan.source} another run_name or output_dir, or "
+        "move that folder."
     )
 
 
@@ -165,8 +167,9 @@ def _insert(
                 )
             except sqlite3.IntegrityError:
                 raise QueueError(
-                    f"Another job of this queue writes to {plan.config.run_dir}: give "
-                    f"{plan.source} another run_name or output_dir."
+                    "run_name: another job of this queue writes to "
+                    f"{plan.config.run_dir}. Give {plan.source} another run_name or "
+                    "output_dir."
                 ) from None
             numbers.append(done.lastrowid)
     return [queue.job(number) for number in numbers if number is not None]

@@ -15,26 +15,26 @@ _TICK_SECONDS = 0.5
 
 
 def main() -> None:
-    """Work on the queue named on the command line until nothing is left."""
+    """Run the jobs of the queue given on the command line until none is left."""
     folder, *slots = sys.argv[1:]
     queue = Queue(folder)
     runner = Runner(queue, slots)
     try:
         _work(queue, runner)
     except StiefelLoraError as error:
-        queue.note(f"The runner ended: {error}")
+        queue.note(f"The runner stopped: {error}")
         sys.exit(str(error))
 
 
 def _work(queue: Queue, runner: Runner) -> None:
-    # A second try takes little, and one may look at the lock at this very moment.
+    # Retry: a process that only checks the lock may hold it for an instant.
     while runner.lead(seconds=1.0):
         try:
             while runner.tick():
                 time.sleep(_TICK_SECONDS)
         finally:
             runner.leave()
-        # A job that was added while we left found a runner, and started none.
+        # A job added just before exit relied on this runner, so look once more.
         if not queue.unfinished():
             return
 

@@ -1,4 +1,4 @@
-"""Many trainings with one command, which goes on where an earlier one was ended."""
+"""Run many trainings with one command, which resumes an earlier batch."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _TICK_SECONDS = 0.25
 def batch_folder(
     plans: Sequence[Plan], configs: Sequence[str], texts: Sequence[str]
 ) -> Path:
-    """Folder of a batch: the same for the same command, beside its runs.
+    """Return the folder of a batch, which is the same for the same command.
 
     Args:
-        plans: the jobs.
-        configs: as given on the command line.
-        texts: settings and sweeps, as given.
+        plans: settings of the jobs.
+        configs: config arguments as given on the command line.
+        texts: ``--set`` and ``--sweep`` arguments as given.
     """
     command = [*(str(Path(config).absolute()) for config in configs), "--", *texts]
     digest = hashlib.sha256(json.dumps(command).encode()).hexdigest()[:6]
@@ -38,17 +38,17 @@ def batch_folder(
 
 
 def run_batch(folder: Path, plans: Sequence[Plan], slots: Sequence[str]) -> list[Job]:
-    """Train all jobs that are not finished; Ctrl-C saves and ends.
+    """Train all unfinished jobs; Ctrl-C saves and stops.
 
-    When another process runs this batch already, its progress is shown, and its work is
-    taken over should it end.
+    If another process already runs this batch, its progress is shown, and its work is
+    taken over if it exits.
 
     Returns:
-        The jobs as they are at the end, in the order of ``plans``.
+        The final state of the jobs, in the order of ``plans``.
 
     Raises:
-        QueueError: the folder, or that of a run, is in use by another training.
-        OutputError: the disk is full; running jobs go on by themselves.
+        QueueError: the folder of the batch or of a run is in use by another training.
+        OutputError: the disk is full; running jobs continue.
     """
     queue = Queue(folder)
     jobs = sync_jobs(queue, plans)
@@ -65,18 +65,20 @@ def run_batch(folder: Path, plans: Sequence[Plan], slots: Sequence[str]) -> list
 
 def _stop(runner: Runner, view: View) -> None:
     runner.stop()
-    view.say("Stopping: the running jobs save first. Again: do not wait for them.")
+    view.say(
+        "Stopping: running jobs are saving. Press Ctrl-C again to exit without waiting."
+    )
 
 
 def _work(runner: Runner, view: View) -> None:
-    told = False
+    announced = False
     while True:
         if runner.lead():
             busy = runner.tick()
         else:
-            if not told:
-                view.say("Another process runs this batch; this one looks on.")
-            told = True
+            if not announced:
+                view.say("Another process is running this batch; showing its progress.")
+            announced = True
             busy = bool(runner.queue.unfinished()) and not runner.stopping
         view.show()
         if not busy:

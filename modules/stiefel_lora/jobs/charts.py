@@ -1,4 +1,4 @@
-"""Small line charts as SVG, drawn with the colours of the page that holds them."""
+"""Small line charts as SVG, in the colors of the page."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ __all__ = ["Chart", "Frame"]
 
 WIDTH, HEIGHT = 240, 110
 _LEFT, _RIGHT, _TOP, _BOTTOM = 34, 6, 8, 16
-# More points than this can not be told apart in that width.
+# More points cannot be distinguished at this width.
 _MOST_POINTS = 120
-# More marks than this hide the line.
+# More markers would hide the line.
 _MOST_MARKS = 12
 
 
 @dataclasses.dataclass(frozen=True)
 class Frame:
-    """The range that all charts of one figure share, so that they can be compared.
+    """Axis range shared by all charts of a quantity.
 
     Args:
-        title: what is drawn.
+        title: name of the quantity.
         steps: the last step on the horizontal axis.
         low: value at the bottom.
         high: value at the top.
@@ -37,12 +37,12 @@ class Frame:
     def around(
         cls, title: str, curves: Iterable[Curve], *, floor: float | None = None
     ) -> Frame | None:
-        """The range of some curves; None where there is nothing to draw.
+        """Compute the range of some curves; None if there is nothing to draw.
 
         Args:
-            title: what is drawn.
-            curves: everything that will be drawn in this range.
-            floor: a value that must be in it.
+            title: name of the quantity.
+            curves: all curves to be drawn in this range.
+            floor: a value that the range must include.
         """
         points = [point for curve in curves for point in curve]
         if not points:
@@ -55,35 +55,35 @@ class Frame:
         return cls(title, max(1, max(step for step, _ in points)), low, high)
 
     def path(self, curve: Curve) -> str:
-        """Points of a polyline."""
+        """Return the points of a polyline."""
         return " ".join(
             f"{self.x(step):.1f},{self.y(value):.1f}" for step, value in _thin(curve)
         )
 
     def x(self, step: float) -> float:
-        """Place of a step."""
+        """Return the x coordinate of a step."""
         return _LEFT + (WIDTH - _LEFT - _RIGHT) * step / self.steps
 
     def y(self, value: float) -> float:
-        """Place of a value; the screen counts from above."""
+        """Return the y coordinate of a value; y = 0 is at the top."""
         share = (value - self.low) / (self.high - self.low)
         return HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * share
 
     @property
     def ticks(self) -> list[tuple[float, str]]:
-        """Place and text of the values on the vertical axis."""
+        """Return y coordinate and label of the ticks."""
         middle = (self.low + self.high) / 2
         return [(self.y(v), f"{v:.3g}") for v in (self.low, middle, self.high)]
 
 
 @dataclasses.dataclass(frozen=True)
 class Chart:
-    """One job's curve in the frame of all."""
+    """Curve of one job in the shared range."""
 
     frame: Frame
     curve: Curve
     ceiling: float | None = None
-    """A value that can not be passed, drawn as a broken line."""
+    """Upper bound, drawn as a dashed line."""
 
     @property
     def points(self) -> str:
@@ -92,17 +92,17 @@ class Chart:
 
     @property
     def ceiling_y(self) -> float | None:
-        """Place of the ceiling."""
+        """Vertical position of the ceiling."""
         return None if self.ceiling is None else self.frame.y(self.ceiling)
 
     @property
     def last(self) -> str:
-        """The value at the end, as text."""
+        """Final value, as text."""
         return f"{self.curve[-1][1]:.4g}" if self.curve else "not measured"
 
     @property
     def marks(self) -> list[tuple[float, float, str]]:
-        """Places of single measurements, with their text; none on dense curves."""
+        """Markers of single measurements with labels; none on dense curves."""
         if len(self.curve) > _MOST_MARKS:
             return []
         return [
@@ -113,7 +113,7 @@ class Chart:
 
 
 def _thin(curve: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
-    """Every n-th point, the last one always."""
+    """Keep every n-th point, and always the last."""
     every = -(-len(curve) // _MOST_POINTS) or 1
     kept = list(curve[::every])
     return kept if not curve or kept[-1] == curve[-1] else [*kept, curve[-1]]

@@ -1,4 +1,4 @@
-"""What a run's folder tells about its training, without loading anything heavy."""
+"""Read the state of a training from its run folder, without heavy imports."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ __all__ = ["different_settings", "end_of", "is_finished", "newest_step"]
 
 
 def end_of(folder: RunFolder) -> dict[str, Any] | None:
-    """Values of the event that ended the training; None where it has not ended."""
+    """Return the values of the final event; None if the training has not ended."""
     ends = [e for e in current_events(folder.events_file) if e["type"] == "end"]
     return {**ends[-1]["values"], "step": ends[-1]["step"]} if ends else None
 
 
 def is_finished(folder: RunFolder, steps: int) -> bool:
-    """Whether it trained all its steps and wrote its files."""
+    """Return whether all steps were trained and the files written."""
     end = end_of(folder)
     return end is not None and end["step"] >= steps
 
 
 def newest_step(folder: RunFolder) -> int:
-    """Step of the newest checkpoint, 0 without one."""
+    """Return the step of the newest checkpoint, or 0."""
     names = [path.name.removeprefix("step-") for path in folder.checkpoints.glob("s*")]
     return max((int(name) for name in names if name.isdecimal()), default=0)
 
@@ -36,15 +36,15 @@ def newest_step(folder: RunFolder) -> int:
 def different_settings(
     folder: RunFolder, config: Mapping[str, Any]
 ) -> list[str] | None:
-    """Names of settings in which the run of this folder differs from ``config``.
+    """Return the settings in which a run differs from ``config``.
 
-    None where the folder does not tell: it has no readable ``config.json``.
+    None if the folder has no readable ``config.json``.
     """
     there = _config_in(folder.config_file)
     if there is None:
         return None
     here = _with_defaults(config)
-    # Two runs that differ in nothing else are the same training.
+    # Runs that only differ in these are the same training.
     keys = (there.keys() | here.keys()) - NOTES_AND_PLACES
     return sorted(key for key in keys if there.get(key) != here.get(key))
 
@@ -58,7 +58,7 @@ def _config_in(path: Path) -> dict[str, Any] | None:
 
 
 def _with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings as this version writes them: an older one had fewer."""
+    """Return the settings as this version writes them; older versions had fewer."""
     try:
         return json.loads(dump_full(parse_config(config)))
     except ConfigError:

@@ -1,4 +1,4 @@
-"""One job: a training with its settings, and where it stands."""
+"""A job: a training with its settings and state."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ PendingAction = Literal["pause", "cancel"]
 
 
 class JobState(str, enum.Enum):
-    """Where a job stands; the values are those in the database."""
+    """State of a job; the values are those in the database."""
 
     WAITING = "waiting"
-    """A runner starts it in its turn, from its checkpoint where it has one."""
+    """Will be started by a runner, from its checkpoint if it has one."""
 
     RUNNING = "running"
     PAUSED = "paused"
-    """Held back, by order, until it is started again."""
+    """Paused by the user until it is resumed."""
 
     DONE = "done"
     FAILED = "failed"
@@ -34,51 +34,51 @@ OVER = (JobState.DONE, JobState.FAILED, JobState.CANCELLED)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Job:
-    """A row of the queue as it was when read."""
+    """A row of the queue at the time of reading."""
 
     id: int
     run_dir: Path
-    """Folder that the training writes, its own alone."""
+    """Run folder, used by this job only."""
 
     config: dict[str, Any]
-    """All settings, resolved when the job was added: later edits change nothing."""
+    """All settings, resolved when the job was added; later edits have no effect."""
 
     source: str
     """Config file or preset that the settings came from."""
 
     changes: dict[str, Any]
-    """What a sweep set, by dotted key."""
+    """Settings from sweeps, by dotted key."""
 
     state: JobState
     wish: PendingAction | None
     """A command to the running job that has not taken effect; a column of the table."""
 
     device: str
-    """Where it runs or ran last; empty where the configuration decides."""
+    """Device of the current or last attempt; empty if set by the configuration."""
 
     attempt: int
-    """How often it was started."""
+    """Number of attempts."""
 
     deaths: int
-    """How often in a row it died without a word since its last new checkpoint."""
+    """Number of consecutive crashes without a new checkpoint."""
 
     pid: int | None
     pid_started: float | None
-    """When that process began, seconds since 1970; tells it from a later one."""
+    """Start time of that process, seconds since 1970; detects a reused process ID."""
 
     exit_code: int | None
     message: str
-    """Why it failed, or what happened to it last; empty when all is well."""
+    """Error message or last status message; empty if there is none."""
 
     added: float
     started: float | None
-    """When the last attempt began."""
+    """Start time of the last attempt."""
 
     seconds: float
-    """Time of all finished attempts together."""
+    """Total time of all finished attempts."""
 
     saved_step: int
-    """Step of the newest checkpoint when it last died."""
+    """Step of the newest checkpoint at the last crash."""
 
     @property
     def name(self) -> str:
@@ -92,5 +92,5 @@ class Job:
 
     @property
     def steps(self) -> int:
-        """Optimizer steps of the whole training."""
+        """Total number of optimizer steps."""
         return self.config["steps"]

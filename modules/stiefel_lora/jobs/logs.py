@@ -1,4 +1,4 @@
-"""Read the log of a job, and follow it while it grows."""
+"""Read and follow the log of a job."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ _LOOK_SECONDS = 0.5
 
 
 def read_log(queue: Queue, job: Job, lines: int = 0) -> list[str]:
-    """The last lines of a job's output, of all its attempts; 0: all of it."""
+    """Return the last lines of a job's log, over all attempts; 0 for all lines."""
     found = Tail(queue.log_path(job)).lines()
     return found[-lines:] if lines else found
 
 
 def follow_log(queue: Queue, job: Job) -> Iterator[str]:
-    """Yield the lines of a job's output until it is neither running nor waiting."""
-    tail, goes_on = Tail(queue.log_path(job)), True
-    while goes_on:
-        # Asked before reading, so that the last lines are not missed.
+    """Yield the lines of a job's log until it is neither running nor waiting."""
+    tail, active = Tail(queue.log_path(job)), True
+    while active:
+        # Check the state before reading, so that the last lines are not missed.
         state = queue.job(job.id).state
-        goes_on = state in (JobState.RUNNING, JobState.WAITING)
+        active = state in (JobState.RUNNING, JobState.WAITING)
         yield from tail.lines()
-        if goes_on:
+        if active:
             time.sleep(_LOOK_SECONDS)

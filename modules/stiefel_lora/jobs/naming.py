@@ -1,4 +1,4 @@
-"""Run names that no two jobs share, made of what differs between the jobs."""
+"""Unique run names, built from the settings that differ between jobs."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def unique_names(
     configs: Sequence[Mapping[str, Any]],
     swept: Sequence[Iterable[str]],
 ) -> list[str]:
-    """Give every job a name of its own.
+    """Give every job a unique name.
 
-    Jobs that share a name get what was swept behind it, and whatever else differs
-    between them if that is not enough: ``cats-lora_rank_8-adamw``.
+    Jobs with equal names get the swept values as a suffix, and other differing settings
+    if those are not enough: ``cats-lora_rank_8-adamw``.
 
     Args:
-        names: as configured, one a job; equal ones are the question here.
-        configs: the settings of the jobs.
-        swept: dotted keys that a sweep set, for each job.
+        names: configured run name of each job.
+        configs: settings of each job.
+        swept: dotted keys of the sweeps, for each job.
     """
     groups: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
     for place, name in enumerate(names):
@@ -44,7 +44,7 @@ def unique_names(
 
 
 def _taken(config: Mapping[str, Any], name: str) -> tuple[str, str]:
-    # Some systems take two names for one that differ in capitals alone.
+    # Some file systems are case-insensitive.
     return config["output_dir"], name.casefold()
 
 
@@ -76,7 +76,7 @@ def _word(key: str, value: Any) -> str:
     if isinstance(value, str):
         text = value.replace("\\", "/").rstrip("/").rpartition("/")[2]
     text = _UNSAFE.sub("_", text).strip("_.")[:_LONGEST_VALUE]
-    # The name of an optimizer speaks for itself.
+    # The name of an optimizer is clear without its key.
     return text if key == "optimizer.name" else f"{key.rpartition('.')[2]}_{text}"
 
 

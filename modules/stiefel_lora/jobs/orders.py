@@ -1,7 +1,7 @@
-"""Orders to a queue: start, pause, cancel, retry, clear.
+"""Commands to a queue: start, pause, cancel, retry, clear.
 
-A running training is asked by a file in its ``commands`` folder, finishes its step,
-saves and ends; nothing is lost. Each function gives back the jobs it changed.
+A running training is stopped by a file in its ``commands`` folder: it finishes its
+step, saves and exits. Each function returns the jobs that it changed.
 """
 
 from __future__ import annotations
@@ -28,23 +28,24 @@ _UNSUCCESSFUL = (JobState.FAILED, JobState.CANCELLED)
 
 
 def release_jobs(queue: Queue, numbers: Collection[int] = ()) -> list[Job]:
-    """Let paused jobs wait for their turn again: those named, or all.
+    """Requeue paused jobs, all or by number.
 
     Raises:
-        QueueError: no such job, or one that is over (``retry_jobs`` is for it).
+        QueueError: no such job, or a finished one (see ``retry_jobs``).
     """
     for job in _named(queue, numbers):
         if job.state in OVER:
             raise QueueError(
-                f"Job {job.id} ({job.name}) is {job.state.value}: retry it."
+                f"Job {job.id} ({job.name}) is {job.state.value}. Use stiefel-lora "
+                "queue retry."
             )
     return _to_waiting(queue, numbers, _HELD_BACK)
 
 
 def retry_jobs(queue: Queue, numbers: Collection[int] = ()) -> list[Job]:
-    """Let failed and cancelled jobs wait again, those named or all failed ones.
+    """Requeue failed and cancelled jobs, by number, or all failed ones.
 
-    They go on from their last checkpoint where they have one.
+    They resume from their last checkpoint if they have one.
 
     Raises:
         QueueError: no such job, or one that did not fail.
@@ -52,16 +53,17 @@ def retry_jobs(queue: Queue, numbers: Collection[int] = ()) -> list[Job]:
     for job in _named(queue, numbers):
         if job.state not in _UNSUCCESSFUL:
             raise QueueError(
-                f"Job {job.id} ({job.name}) is {job.state.value}, not failed."
+                f"Job {job.id} ({job.name}) is {job.state.value}. Only failed or "
+                "cancelled jobs can be retried."
             )
     return _to_waiting(queue, numbers, _UNSUCCESSFUL if numbers else (JobState.FAILED,))
 
 
 def pause_jobs(queue: Queue, numbers: Collection[int] = ()) -> list[Job]:
-    """Hold jobs back, those named or all: running ones save and end.
+    """Pause jobs, all or by number; running ones save and stop.
 
     Raises:
-        QueueError: no such job, or one that is over.
+        QueueError: no such job, or a finished one.
     """
     return _stop(queue, numbers, "pause")
 
@@ -69,16 +71,15 @@ def pause_jobs(queue: Queue, numbers: Collection[int] = ()) -> list[Job]:
 def cancel_jobs(
     queue: Queue, numbers: Collection[int] = (), *, now: bool = False
 ) -> list[Job]:
-    """Take jobs out, those named or all: running ones save and end.
+    """Cancel jobs, all or by number; running ones save and stop.
 
     Args:
         queue: the queue.
-        numbers: of the jobs; all that are not over when empty.
-        now: end running processes at once; what they did since their last checkpoint
-            is lost.
+        numbers: numbers of the jobs; empty for all unfinished ones.
+        now: kill running processes at once; progress since the last checkpoint is lost.
 
     Raises:
-        QueueError: no such job, or one that is over.
+        QueueError: no such job, or a finished one.
     """
     changed = _stop(queue, numbers, "cancel")
     for job in changed if now else ():
@@ -87,7 +88,7 @@ def cancel_jobs(
 
 
 def clear_jobs(queue: Queue, states: Iterable[JobState] = OVER) -> list[Job]:
-    """Forget jobs that are over; their folders, logs and files stay."""
+    """Remove finished jobs from the list; folders, logs and files are kept."""
     names = [state.value for state in states if state in OVER]
     marks = ", ".join("?" * len(names))
     found = queue.store.select(f"state IN ({marks})", *names)
@@ -100,11 +101,11 @@ def clear_jobs(queue: Queue, states: Iterable[JobState] = OVER) -> list[Job]:
 
 
 def remind(job: Job) -> None:
-    """Ask a running training to save and end."""
+    """Send a running training the command to save and stop."""
     if job.run_dir.exists():
         send_command(job.run_dir, "stop")
     else:
-        # It still loads, and has nothing to save.
+        # It is still loading and has nothing to save.
         send_end(job.pid, job.pid_started)
 
 
@@ -114,7 +115,7 @@ def _stop(queue: Queue, numbers: Collection[int], wish: PendingAction) -> list[J
         if job.state in OVER and not (
             wish == "cancel" and job.state is JobState.FAILED
         ):
-            raise QueueError(f"Job {job.id} ({job.name}) is {job.state.value} already.")
+            raise QueueError(f"Job {job.id} ({job.name}) is already {job.state.value}.")
     state = JobState.PAUSED if wish == "pause" else JobState.CANCELLED
     stoppable = ["waiting", "paused"] if wish == "cancel" else ["waiting"]
     stoppable += ["failed"] if wish == "cancel" and numbers else []
@@ -127,7 +128,7 @@ def _stop(queue: Queue, numbers: Collection[int], wish: PendingAction) -> list[J
                 f"WHERE id = ? AND state IN ({marks})",
                 (
                     state.value,
-                    f"{state.value.capitalize()} by order.",
+                    f"{state.value.capitalize()} by the user.",
                     number,
                     *stoppable,
                 ),

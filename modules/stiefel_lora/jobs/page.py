@@ -1,4 +1,4 @@
-"""The results as one HTML page that needs no other file and no network."""
+"""Results as a self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ __all__ = ["write_page"]
 _TEMPLATE = "page.html.jinja"
 _THUMBNAIL_SIDE = 160
 _MOST_SAMPLES = 8
-# Jobs of unlike configs differ in more than a table can hold; the cards name the rest.
+# Jobs of different configs may differ in too many settings for a table; the rest is
+# shown per job.
 _MOST_COLUMNS = 5
 _LONGEST_CELL = 32
 
@@ -35,13 +36,13 @@ def write_page(
     """Write the page.
 
     Args:
-        path: the file.
-        results: what to show, in order.
+        path: file to write.
+        results: results to show, in order.
         title: heading of the page.
-        links: point to run folders and files; without it the page can be given away.
+        links: link to run folders and files; omit to share the page.
 
     Raises:
-        OutputError: the file can not be written; an older one stays.
+        OutputError: the file cannot be written; an existing file is kept.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -79,8 +80,8 @@ def _frames(results: Sequence[Result]) -> dict[str, Frame]:
     for title in CURVES:
         curves = [result.curves[title] for result in results]
         is_rank = title == "effective rank"
-        if title == "held-out loss":
-            # The fall from the untrained model would hide what tells jobs apart.
+        if title == "validation loss":
+            # The initial drop would hide the differences between jobs.
             curves = [_trained(curve) for curve in curves]
         if is_rank:
             curves += [[(0, _rank(result))] for result in results if any(curves)]
@@ -116,14 +117,14 @@ def _charts(frames: dict[str, Frame], result: Result) -> list[Chart]:
 
 def _last_samples(result: Result) -> list[tuple[str, str]]:
     steps = [step for step in result.samples if step > 0]
-    return _pictures(result, max(steps)) if steps else []
+    return _images(result, max(steps)) if steps else []
 
 
 def _before(results: Sequence[Result]) -> list[tuple[str, str]]:
-    """Pictures of the base model, where all jobs began with the same ones."""
+    """Return the first samples if they are the same for all jobs."""
     with_samples = [result for result in results if result.samples.get(0)]
     kinds = {repr(_drawn_from(result.job.config)) for result in with_samples}
-    return _pictures(with_samples[0], 0) if len(kinds) == 1 else []
+    return _images(with_samples[0], 0) if len(kinds) == 1 else []
 
 
 def _drawn_from(config: dict[str, Any]) -> list[Any]:
@@ -131,15 +132,15 @@ def _drawn_from(config: dict[str, Any]) -> list[Any]:
     return [config.get(key) for key in keys]
 
 
-def _pictures(result: Result, step: int) -> list[tuple[str, str]]:
-    """Prompt and picture of the first samples of a step."""
+def _images(result: Result, step: int) -> list[tuple[str, str]]:
+    """Return prompt and image of the first samples of a step."""
     prompts = [sample["prompt"] for sample in result.job.config["samples"]]
     pairs = list(zip(prompts, result.samples[step], strict=False))[:_MOST_SAMPLES]
     return [(prompt, _embedded(path)) for prompt, path in pairs if path.is_file()]
 
 
 def _embedded(path: Path) -> str:
-    """A small copy of a picture as an address that holds the picture itself."""
+    """Encode a small copy of an image as a data URL."""
     from PIL import Image
 
     with Image.open(path) as image:
@@ -151,7 +152,7 @@ def _embedded(path: Path) -> str:
 
 
 def _common(results: Sequence[Result], keys: Sequence[str]) -> dict[str, str]:
-    """Settings that all jobs share and that are no place on this machine."""
+    """Return the settings that all jobs share, without local paths."""
     places = {"run_name", "output_dir", "cache_dir", "comment", "schema_version"}
     places |= {"base_model_name", "concepts", "validation_concepts"}
     flats = [flat(result.job.config) for result in results]
@@ -167,7 +168,7 @@ def _common(results: Sequence[Result], keys: Sequence[str]) -> dict[str, str]:
 
 
 def _short(value: Any) -> str:
-    """A setting in a table: of long ones, paths above all, the end tells most."""
+    """Format a setting for a table; of long values, such as paths, keep the end."""
     text = shown(value)
     return text if len(text) <= _LONGEST_CELL else f"...{text[3 - _LONGEST_CELL :]}"
 

@@ -1,4 +1,4 @@
-"""From config files and sweeps to jobs, all checked before anything starts."""
+"""Build jobs from config files and sweeps, and check them before any starts."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ __all__ = ["Plan", "make_plans"]
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """A job to be: its settings and where they came from."""
+    """A planned job: its settings and their source."""
 
     config: TrainConfig
     source: str
     changes: dict[str, Any]
-    """What a sweep set, by dotted key."""
+    """Settings from sweeps, by dotted key."""
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The settings as JSON data."""
+        """Return the settings as JSON data."""
         return json.loads(dump_full(self.config))
 
 
@@ -47,7 +47,7 @@ def make_plans(
     sweeps: Sequence[str] = (),
     plugins: Sequence[str] = (),
 ) -> list[Plan]:
-    """Combine configs and sweeps, with a run name of its own for every job.
+    """Combine configs and sweeps, with a unique run name for every job.
 
     Args:
         configs: config files, patterns such as ``jobs/*.json``, or names of presets.
@@ -56,7 +56,7 @@ def make_plans(
         plugins: files or modules for all jobs, beside those of the configs.
 
     Raises:
-        ConfigError: one line a broken config, by name; or two jobs that are the same.
+        ConfigError: invalid configs, one per line, or two identical jobs.
     """
     points = list(combinations(sweeps, overrides))
     scanned: dict[str, str] = {}
@@ -76,17 +76,17 @@ def make_plans(
 
 
 def _sources(configs: Iterable[str]) -> list[str]:
-    """Patterns spelled out, for shells that do not."""
+    """Expand patterns, for shells that do not."""
     found: list[str] = []
     for config in configs:
         is_pattern = any(sign in config for sign in "*?[") and not Path(config).exists()
         matches = sorted(glob.glob(config, recursive=True)) if is_pattern else [config]
         if not matches:
-            raise ConfigError(f"No file matches {config}.")
+            raise ConfigError(f"CONFIGS: no file matches {config}. Check the path.")
         found += matches
     doubles = [source for source in found if found.count(source) > 1]
     if doubles:
-        raise ConfigError(f"The config {doubles[0]} is given twice: give it once.")
+        raise ConfigError(f"CONFIGS: {doubles[0]} is given twice. Give it once.")
     return found
 
 
@@ -95,13 +95,13 @@ def _plan(
 ) -> Plan:
     check_paths(config)
     check_complete(config)
-    _check_pictures(config, scanned)
+    _check_images(config, scanned)
     changes = {".".join(keys): value for keys, value in map(parse_override, point)}
     return Plan(config, source, changes)
 
 
-def _check_pictures(config: TrainConfig, scanned: dict[str, str]) -> None:
-    """Look into every folder of pictures, once for all jobs."""
+def _check_images(config: TrainConfig, scanned: dict[str, str]) -> None:
+    """Check every image folder, once for all jobs."""
     found: dict[str, None] = {}
     for concept in (*config.concepts, *config.validation_concepts):
         key = str(concept.path)
@@ -121,15 +121,15 @@ def _complaint(concept: Any) -> str:
     return ""
 
 
-def _title(source: str, sentence: str) -> str:
-    return sentence if source in sentence else f"{source}: {sentence}"
+def _title(source: str, message: str) -> str:
+    return message if source in message else f"{source}: {message}"
 
 
 def _report(problems: Sequence[str], *, alone: bool) -> str:
     if alone and len(problems) == 1:
         return problems[0]
     lines = "\n".join(f"  {line}" for text in problems for line in text.splitlines())
-    return f"Nothing was started; mend first:\n{lines}"
+    return f"No job was started. Fix these errors:\n{lines}"
 
 
 def _named(plans: Sequence[Plan]) -> list[Plan]:
@@ -151,7 +151,7 @@ def _check_same(plans: Sequence[Plan], settings: Sequence[dict[str, Any]]) -> No
         text = json.dumps({**data, "comment": ""}, sort_keys=True)
         if text in seen:
             raise ConfigError(
-                f"{seen[text].source} and {plan.source} are the same training into "
-                f"{plan.config.run_dir}: drop one, or give it another seed."
+                f"{seen[text].source} and {plan.source} are the same training in "
+                f"{plan.config.run_dir}. Remove one of them, or give it another seed."
             )
         seen[text] = plan

@@ -1,4 +1,4 @@
-"""Processes that outlive the one that started them."""
+"""Detached processes, which outlive the one that started them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .._exceptions import OutputError
 
 __all__ = ["birth", "send_end", "start_detached"]
 
-# Two readings of one process's start may differ by rounding and by the clock being set.
+# Two readings of a start time may differ by rounding and clock adjustments.
 _SAME_START = 2.0
 
 
@@ -25,10 +25,10 @@ def start_detached(
 ) -> subprocess.Popen[bytes]:
     """Run ``python -m module`` with its output appended to ``log``.
 
-    The process has no terminal: neither Ctrl-C nor a closed window reaches it.
+    The process has no terminal, so Ctrl-C and a closed terminal do not affect it.
 
     Raises:
-        OutputError: the log can not be written, or no process can be started.
+        OutputError: the log cannot be written, or no process can be started.
     """
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -43,7 +43,8 @@ def start_detached(
             )
     except OSError as error:
         raise OutputError(
-            f"No process could be started with its log in {log} ({error.strerror})."
+            f"No process could be started with its log in {log} ({error.strerror}). "
+            "Check the folder and the free memory."
         ) from error
 
 
@@ -55,7 +56,7 @@ def _detached() -> dict[str, Any]:
 
 
 def birth(pid: int) -> float | None:
-    """When the process began, in seconds since 1970; None where there is none."""
+    """Return the start time of a process, seconds since 1970; None if it ended."""
     try:
         return psutil.Process(pid).create_time()
     except psutil.Error:
@@ -63,15 +64,15 @@ def birth(pid: int) -> float | None:
 
 
 def send_end(pid: int | None, started: float | None, *, force: bool = False) -> bool:
-    """End a process if it still is the one that began at ``started``.
+    """Terminate a process if it is still the one that started at ``started``.
 
     Args:
-        pid: its number.
-        started: what ``birth`` said when it was young.
-        force: leave it no time to tidy up.
+        pid: process ID.
+        started: result of ``birth`` right after the start.
+        force: kill it without time to clean up.
 
     Returns:
-        Whether there was such a process.
+        Whether the process existed.
     """
     if pid is None or started is None:
         return False

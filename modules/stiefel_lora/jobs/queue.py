@@ -1,4 +1,4 @@
-"""The queue: a folder with the table of jobs, their settings and their logs.
+"""Job queue: a folder with the table of jobs, their settings and their logs.
 
 ``<folder>/{queue.sqlite3, runner.lock, journal.txt, configs/, logs/}``
 """
@@ -21,25 +21,25 @@ from .verdict import verdict
 
 __all__ = ["Queue", "default_folder"]
 
-# From being claimed to holding its lock a job takes less than this.
+# Maximum time from claiming a job to holding its lock.
 _START_SECONDS = 20.0
 
 
 def default_folder() -> Path:
-    """The queue that command line and GUI share: ``STIEFEL_LORA_QUEUE``, or at home."""
+    """Return the default queue folder: ``STIEFEL_LORA_QUEUE``, or one in the home."""
     chosen = os.environ.get("STIEFEL_LORA_QUEUE")
     return Path(chosen) if chosen else Path.home() / ".stiefel_lora" / "queue"
 
 
 class Queue:
-    """Jobs in a folder, as seen and changed by any number of processes.
+    """Job queue in a folder, shared by any number of processes.
 
     Args:
-        folder: made when missing; a local disk.
+        folder: queue folder on a local disk; created if missing.
 
     Raises:
-        OutputError: it can not be written.
-        QueueError: a newer version wrote it.
+        OutputError: the folder cannot be written.
+        QueueError: the queue was written by a newer version.
     """
 
     def __init__(self, folder: str | Path | None = None) -> None:
@@ -50,61 +50,61 @@ class Queue:
 
     @property
     def runner_lock_path(self) -> Path:
-        """Held by the one process that starts jobs."""
+        """Lock file of the runner."""
         return self.folder / "runner.lock"
 
     @property
     def journal_path(self) -> Path:
-        """What happened, a line each."""
+        """Event log, one line per event."""
         return self.folder / "journal.txt"
 
     def log_path(self, job: Job) -> Path:
-        """Output of all attempts of a job."""
+        """Return the log file of a job, for all attempts."""
         return self.folder / "logs" / f"{job.id}-{job.name}.log"
 
     def config_path(self, job: Job) -> Path:
-        """The settings as ``train`` reads them."""
+        """Return the config file of a job."""
         return self.folder / "configs" / f"{job.id}.json"
 
     def jobs(self, *states: JobState) -> list[Job]:
-        """All jobs, or those in some states, in the order of their numbers."""
+        """Return all jobs, or those in some states, by number."""
         found = self.store.select()
         return [job for job in found if not states or job.state in states]
 
     def unfinished(self) -> list[Job]:
-        """Jobs that run or wait for their turn."""
+        """Return running and waiting jobs."""
         return self.jobs(JobState.RUNNING, JobState.WAITING)
 
     def job(self, number: int) -> Job:
         """Read one job.
 
         Raises:
-            QueueError: there is none with this number.
+            QueueError: there is no job with this number.
         """
         found = self.store.select("id = ?", number)
         if not found:
             known = ", ".join(str(job.id) for job in self.store.select()) or "none"
             raise QueueError(
-                f"There is no job {number} in {self.folder}; there are: {known}."
+                f"There is no job {number} in {self.folder}. Use one of: {known}."
             )
         return found[0]
 
-    def note(self, sentence: str) -> None:
-        """Append a line to the journal; a full disk costs the line, no more."""
+    def note(self, message: str) -> None:
+        """Append a line to the journal; errors such as a full disk are ignored."""
         now = datetime.datetime.now().strftime("%Y-%m-%d %H:%M:%S")
         with (
             contextlib.suppress(OSError),
             self.journal_path.open("a", encoding="utf-8") as file,
         ):
-            file.write(f"{now}  {sentence}\n")
+            file.write(f"{now}  {message}\n")
 
     # The life of an attempt ----------------------------------------------------------
 
     def claim(self, choose: Callable[[Iterable[Job]], str | None]) -> Job | None:
-        """Mark the first waiting job as running, for this caller alone.
+        """Atomically mark the first waiting job as running.
 
         Args:
-            choose: gets the running jobs and names a free device; None: none is free.
+            choose: maps the running jobs to a free device, or None.
         """
         with self.store.change() as db:
             running = db.execute("SELECT * FROM job WHERE state = 'running'")
@@ -124,7 +124,7 @@ class Queue:
             return to_job(found.fetchone())
 
     def enter(self, job: Job, pid: int, pid_started: float) -> bool:
-        """Note the process of an attempt; False where the attempt is not wanted now."""
+        """Record the process of an attempt; False if it is no longer needed."""
         with self.store.change() as db:
             done = db.execute(
                 "UPDATE job SET pid = ?, pid_started = ? "
@@ -134,7 +134,7 @@ class Queue:
             return done.rowcount == 1
 
     def settle(self, job: Job, code: int | None) -> Job | None:
-        """Enter what became of an attempt; None where another process has done so."""
+        """Record the result of an attempt; None if another process did so already."""
         ends = time.time()
         with self.store.change() as db:
             row = db.execute(
@@ -163,10 +163,10 @@ class Queue:
         return self.job(job.id)
 
     def reap_dead_jobs(self, except_ids: Iterable[int] = ()) -> list[Job]:
-        """Settle running jobs whose process is gone, whoever started it.
+        """Update running jobs whose process no longer exists.
 
         Args:
-            except_ids: jobs that the caller watches itself.
+            except_ids: jobs that the caller monitors itself.
         """
         watched, now = set(except_ids), time.time()
         settled = []

@@ -1,4 +1,4 @@
-"""Everything a batch leaves for people: ``results.csv``, ``results.json``, a page."""
+"""Batch results: ``results.csv``, ``results.json`` and an HTML page."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def write_report(
     """Collect the results of some jobs and write them to a folder.
 
     Args:
-        folder: made when missing.
-        jobs: whose results, in this order.
+        folder: output folder; created if missing.
+        jobs: jobs to report, in order.
         title: heading of the page.
         links: whether the page points to run folders and files.
 
@@ -28,7 +28,7 @@ def write_report(
         The results and the page.
 
     Raises:
-        OutputError: the folder can not be written.
+        OutputError: the folder cannot be written.
     """
     results, page = collect(jobs), folder / "index.html"
     write_csv(folder / "results.csv", results)

@@ -1,4 +1,4 @@
-"""What came out of each job, collected from the run folders."""
+"""Results of each job, collected from the run folders."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Curve = list[tuple[int, float]]
 """Pairs of step and value."""
 
 CURVES = {
-    "held-out loss": "validation/loss",
+    "validation loss": "validation/loss",
     "training loss": "loss/train_smooth",
     "effective rank": MEAN_RANK,
 }
-"""What the page draws, and the name under which a run's events hold it."""
+"""Curves of the page -> name of the value in the events of a run."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,14 +32,14 @@ class Result:
 
     job: Job
     differs: dict[str, Any]
-    """What this job has of the settings in which the jobs differ."""
+    """Values of the settings in which the jobs differ."""
 
     held_out_before: float | None
     held_out_loss: float | None
-    """Loss on held-out pictures at the end; None where it was not measured."""
+    """Final validation loss; None if not measured."""
 
     effective_rank: float | None
-    """Mean over the blocks at the end."""
+    """Final effective rank, mean over the blocks."""
 
     lowest_effective_rank: float | None
     seconds: float
@@ -48,11 +48,11 @@ class Result:
 
     curves: dict[str, Curve]
     samples: dict[int, list[Path]]
-    """Sample pictures by step."""
+    """Sample images by step."""
 
 
 def collect(jobs: Sequence[Job]) -> list[Result]:
-    """Read the run folders of all jobs."""
+    """Collect the results from the run folders of all jobs."""
     keys = different_keys([job.config for job in jobs])
     swept = dict.fromkeys(key for job in jobs for key in job.changes)
     ordered = [*(k for k in swept if k in keys), *(k for k in keys if k not in swept)]
@@ -71,9 +71,9 @@ def _result(job: Job, keys: Sequence[str]) -> Result:
         held_out_loss=end.get("validation_after"),
         effective_rank=end.get("mean_effective_rank"),
         lowest_effective_rank=end.get("lowest_effective_rank"),
-        # A job that an earlier command finished has no time in this queue.
+        # A job that an earlier command finished has no start time in this queue.
         seconds=job.seconds or end.get("wall_seconds", 0.0),
-        # Folders may have been moved since: names are kept, places are not.
+        # Folders may have been moved: use the file names, not the recorded paths.
         files=tuple(job.folder.lora / Path(f).name for f in end.get("lora_files", ())),
         curves=curves,
         samples=samples,
@@ -81,7 +81,7 @@ def _result(job: Job, keys: Sequence[str]) -> Result:
 
 
 def _history(job: Job) -> tuple[dict[str, Curve], dict[int, list[Path]]]:
-    """Curves by title and pictures by step; of steps done twice the later counts."""
+    """Read curves by title and images by step; repeated steps use the later value."""
     points: dict[str, dict[int, float]] = {title: {} for title in CURVES}
     samples: dict[int, list[Path]] = {}
     for event in current_events(job.folder.events_file):

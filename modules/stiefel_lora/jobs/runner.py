@@ -1,6 +1,6 @@
-"""The one process that starts a queue's jobs and looks after them.
+"""Runner: the process that starts and monitors the jobs of a queue.
 
-Jobs are processes of their own that no end of the runner touches: a later runner finds
+Jobs are separate processes that continue if the runner exits: a later runner finds
 them by their locks. Only the holder of the queue's runner lock starts any.
 """
 
@@ -19,44 +19,44 @@ from .slots import environment_of, free_device
 
 __all__ = ["Runner"]
 
-# How often jobs that are no children of ours are looked at, and orders repeated.
+# Seconds between checks of jobs started by another runner, and of commands.
 _LOOK_SECONDS = 1.0
 _REMIND_SECONDS = 5.0
 
 
 class Runner:
-    """Starts waiting jobs in free slots; ``tick`` again and again.
+    """Starts waiting jobs in free slots; call ``tick`` repeatedly.
 
     Args:
-        queue: whose jobs.
-        slots: devices, one a job at a time; see ``slots``.
+        queue: queue to run.
+        slots: devices, one job each; see ``slots``.
     """
 
     def __init__(self, queue: Queue, slots: Sequence[str]) -> None:
         self.queue = queue
         self.slots = list(slots)
         self.stopping = False
-        """Start no more jobs."""
+        """Stop starting jobs."""
 
         self._lock = Lock(queue.runner_lock_path)
         self._children: dict[int, tuple[Job, subprocess.Popen[bytes]]] = {}
         self._looked = self._reminded = -_REMIND_SECONDS
         self.leads = False
-        """Whether this is the runner; another process may be."""
+        """True if this process holds the runner lock."""
 
     def lead(self, seconds: float = 0.0) -> bool:
-        """Become the queue's runner unless another process is."""
+        """Take the runner lock unless another process holds it."""
         self.leads = self.leads or self._lock.claim(seconds)
         return self.leads
 
     def leave(self) -> None:
-        """Let another process be the runner; running jobs go on."""
+        """Release the runner lock; running jobs continue."""
         if self.leads:
             self._lock.release()
         self.leads = False
 
     def tick(self) -> bool:
-        """Settle what ended and start what can; False when nothing is left to do."""
+        """Record ended jobs and start new ones; False when nothing is left to do."""
         self._reap()
         now = time.monotonic()
         if now - self._looked >= _LOOK_SECONDS:
@@ -71,7 +71,7 @@ class Runner:
         )
 
     def stop(self) -> None:
-        """Start no more jobs; the next ``tick`` asks those that run to save and end."""
+        """Stop starting jobs; the next ``tick`` stops the running ones."""
         self.stopping = True
         self._reminded = -_REMIND_SECONDS
 
@@ -80,7 +80,7 @@ class Runner:
             code = child.poll()
             if code is not None:
                 del self._children[number]
-                # The job has done so itself, unless it was killed.
+                # The job records its own result, unless it was killed.
                 self.queue.settle(job, code)
 
     def _start_one(self) -> bool:
@@ -100,7 +100,7 @@ class Runner:
         return True
 
     def _repeat_orders(self, now: float) -> None:
-        """A job that was still loading may have missed its order."""
+        """Send a command again to jobs that were still loading."""
         if now - self._reminded < _REMIND_SECONDS:
             return
         self._reminded = now

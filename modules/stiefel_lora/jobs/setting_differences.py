@@ -1,4 +1,4 @@
-"""What differs between the settings of several jobs."""
+"""Differences between the settings of several jobs."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 __all__ = ["different_keys", "flat"]
 
-# Names and places, which say nothing about a training.
+# Names and paths, which do not affect the training.
 _NAMES = frozenset({"comment", "run_name", "output_dir", "cache_dir", "schema_version"})
 
 
 def flat(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings by dotted key; lists stay whole.
+    """Flatten settings to dotted keys; lists are kept.
 
     >>> flat({"steps": 4, "optimizer": {"name": "adamw", "eps": 1e-8}})
     {'steps': 4, 'optimizer.name': 'adamw', 'optimizer.eps': 1e-08}
@@ -27,10 +27,10 @@ def flat(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def different_keys(configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Dotted keys whose values differ, in the order of the schema.
+    """Return the dotted keys whose values differ, in schema order.
 
-    An optimizer's options are compared among the jobs of that optimizer alone: that
-    another one lacks them says no more than its name does.
+    An optimizer's options are only compared between jobs with that optimizer; for other
+    jobs, the name of the optimizer already shows the difference.
     """
     flats = [flat(config) for config in configs]
     keys = dict.fromkeys(key for values in flats for key in values)

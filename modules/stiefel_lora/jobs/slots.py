@@ -1,4 +1,4 @@
-"""Places where jobs can run: one a device, or a number of them."""
+"""Slots for parallel jobs: one per device, or a given number."""
 
 from __future__ import annotations
 
@@ -15,49 +15,50 @@ _DEVICE = re.compile(r"\d{1,3}|cpu|mps|(cuda|xpu)(:\d{1,3})?")
 
 
 def parse_slots(jobs: int | None, devices: str | None) -> list[str]:
-    """Names of devices, one a job at a time; "" lets the configuration decide.
+    """Parse devices, one job each; "" uses the device of the configuration.
 
     >>> from stiefel_lora.jobs import parse_slots
     >>> parse_slots(2, None), parse_slots(None, "0,1")
     (['', ''], ['0', '1'])
 
     Raises:
-        ConfigError: no device by that name, or more jobs than devices.
+        ConfigError: unknown device, or more jobs than devices.
     """
     if devices is None:
         count = 1 if jobs is None else jobs
         if count < 1:
-            raise ConfigError(f"--jobs {count} must be at least 1.")
+            raise ConfigError(f"--jobs: must be at least 1, not {count}.")
         return [""] * count
     names = [name.strip() for name in devices.split(",")]
     for name in names:
         if not _DEVICE.fullmatch(name):
             raise ConfigError(
-                f"--devices {devices!r} must list GPUs by number, such as 0,1, or "
-                f"names such as cpu, mps or xpu:0."
+                f"--devices: {devices!r} is not a list of devices. Use GPU numbers "
+                "such as 0,1, or names such as cpu, mps or xpu:0."
             )
         if names.count(name) > 1 and name != "cpu":
             raise ConfigError(
-                f"--devices {devices!r} names {name} twice: one job each."
+                f"--devices: {devices!r} contains {name} twice. Each device runs one "
+                "job at a time."
             )
     if jobs is not None and not 1 <= jobs <= len(names):
         raise ConfigError(
-            f"--jobs {jobs} must be from 1 to the {len(names)} devices of --devices: "
-            f"each runs one job at a time."
+            f"--jobs: must be from 1 to the {len(names)} devices of --devices, not "
+            f"{jobs}. Each device runs one job at a time."
         )
     return names[: jobs or len(names)]
 
 
 def free_device(slots: Iterable[str], running: Iterable[Job]) -> str | None:
-    """A slot that no running job holds; None when all are taken."""
+    """Return a slot without a running job; None if all are in use."""
     free = Counter(slots)
     for job in running:
-        # A job of an earlier runner may hold a device that this one does not name.
+        # A job of an earlier runner may use a device that is not in this list.
         held = job.device if free[job.device] > 0 else ""
         free[held] -= 1
     return next((device for device, count in free.items() if count > 0), None)
 
 
 def environment_of(device: str) -> dict[str, str]:
-    """Variables that show a process one GPU alone."""
+    """Return environment variables that make one GPU visible to a process."""
     return {"CUDA_VISIBLE_DEVICES": device} if device.isdecimal() else {}

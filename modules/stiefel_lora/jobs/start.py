@@ -1,4 +1,4 @@
-"""A runner in the background, for command line and GUI."""
+"""Start a background runner, for command line and GUI."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .._exceptions import OutputError
 from .._locks import is_held
 from .processes import start_detached
 from .queue import Queue
-from .verdict import last_words
+from .verdict import last_message
 
 __all__ = ["is_running", "start_runner"]
 
@@ -17,25 +17,25 @@ _START_SECONDS = 30.0
 
 
 def is_running(queue: Queue) -> bool:
-    """Whether a runner works on the queue."""
+    """Return whether a runner is active."""
     return is_held(queue.runner_lock_path)
 
 
 def start_runner(queue: Queue, slots: Sequence[str] = ("",)) -> bool:
-    """Let a process in the background run the waiting jobs until none is left.
+    """Start a background process that runs the waiting jobs until none is left.
 
-    It outlives the caller and its terminal. Add jobs first: a runner that is about to
-    end looks once more after it has given up its lock.
+    It outlives the caller and its terminal. Add jobs first: an exiting runner checks
+    for new jobs once more after releasing its lock.
 
     Args:
         queue: the queue.
-        slots: devices, one a job at a time; "" lets the configuration decide.
+        slots: devices, one job each; "" uses the device of the configuration.
 
     Returns:
-        False where a runner works on the queue already; it takes the jobs.
+        False if a runner is already active; it will run the jobs.
 
     Raises:
-        OutputError: the runner could not start; the sentence is its own.
+        OutputError: the runner could not start; the message is from the runner.
     """
     if is_running(queue):
         return False
@@ -47,8 +47,10 @@ def start_runner(queue: Queue, slots: Sequence[str] = ("",)) -> bool:
     while time.monotonic() < until:
         code = child.poll()
         if code:
-            raise OutputError(last_words(log) or f"The runner ended with code {code}.")
-        # One that ended well has found nothing left to do.
+            raise OutputError(
+                last_message(log) or f"The runner exited with code {code}."
+            )
+        # Exit code 0: it found no jobs to run.
         if code == 0 or is_running(queue):
             return True
         time.sleep(0.05)

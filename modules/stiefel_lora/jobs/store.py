@@ -1,7 +1,7 @@
-"""The table of jobs in one sqlite file that several processes read and write.
+"""SQLite table of jobs, shared by several processes.
 
-Write-ahead logging lets readers and a writer work side by side and survives a crash of
-any of them; every change is one transaction that is there wholly or not at all.
+Write-ahead logging allows readers and a writer at the same time and survives crashes;
+every change is one atomic transaction.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .job import Job, JobState
 __all__ = ["Store"]
 
 VERSION = 1
-# How long a writer waits for another one before it gives up.
+# Seconds that a writer waits for another one.
 BUSY_SECONDS = 30
 SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS job (
@@ -50,19 +50,20 @@ class Store:
     """Jobs on disk.
 
     Args:
-        path: the sqlite file; made when missing.
+        path: SQLite file; created if missing.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with self._sentences():
+        with self._storage_errors():
             path.parent.mkdir(parents=True, exist_ok=True)
             with contextlib.closing(self._connect()) as db:
                 found = db.execute("PRAGMA user_version").fetchone()[0]
                 if found > VERSION:
                     raise QueueError(
-                        f"The queue {path} was written by a newer stiefel-lora "
-                        f"(format {found}, this one knows {VERSION}): update it."
+                        f"The queue {path} was written by a newer stiefel-lora (format "
+                        f"{found}; this version supports {VERSION}). Update "
+                        "stiefel-lora."
                     )
                 if found < VERSION:
                     db.execute("PRAGMA journal_mode = WAL")
@@ -70,12 +71,12 @@ class Store:
 
     @contextlib.contextmanager
     def change(self) -> Iterator[sqlite3.Connection]:
-        """Open a transaction that no other writer comes between.
+        """Open an exclusive write transaction.
 
         Raises:
-            OutputError: the disk is full, or the file can not be written.
+            OutputError: the disk is full, or the file cannot be written.
         """
-        with self._sentences(), contextlib.closing(self._connect()) as db:
+        with self._storage_errors(), contextlib.closing(self._connect()) as db:
             db.execute("BEGIN IMMEDIATE")
             try:
                 yield db
@@ -85,12 +86,12 @@ class Store:
             db.commit()
 
     def select(self, where: str = "TRUE", *values: Any) -> list[Job]:
-        """Read the jobs that meet a condition, in the order of their numbers.
+        """Read the jobs that match a condition, by number.
 
         Raises:
-            OutputError: the file can not be read.
+            OutputError: the file cannot be read.
         """
-        with self._sentences(), contextlib.closing(self._connect()) as db:
+        with self._storage_errors(), contextlib.closing(self._connect()) as db:
             found = db.execute(f"SELECT * FROM job WHERE {where} ORDER BY id", values)
             return [to_job(row) for row in found]
 
@@ -100,20 +101,20 @@ class Store:
         return db
 
     @contextlib.contextmanager
-    def _sentences(self) -> Iterator[None]:
+    def _storage_errors(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.IntegrityError:
             raise
         except (sqlite3.Error, OSError) as error:
             raise OutputError(
-                f"The queue {self.path} can not be used ({error}); it needs room on a "
-                f"local disk. Trainings that run already go on without it."
+                f"The queue {self.path} cannot be used ({error}). It needs free space "
+                "on a local disk. Running trainings are not affected."
             ) from error
 
 
 def to_job(row: sqlite3.Row) -> Job:
-    """Make a ``Job`` of a row of the table."""
+    """Build a ``Job`` from a row of the table."""
     values: dict[str, Any] = dict(row)
     for key in ("config", "changes"):
         values[key] = json.loads(values[key])

@@ -1,7 +1,7 @@
-"""``--sweep KEY=V1,V2,...``: one job for each value, or combination of values.
+"""``--sweep KEY=V1,V2,...``: one job per value or combination of values.
 
-Values are read as those of ``--set``; commas inside brackets, braces or double quotes
-do not separate. Keys that change together are joined by ``+``, and so are their values:
+Values are parsed as for ``--set``; commas inside brackets, braces or double quotes do
+not separate. Keys that change together are joined by ``+``, and so are their values:
 ``optimizer.name+learning_rate=adamw+0.003,stiefel_lora+0.02``.
 """
 
@@ -18,37 +18,38 @@ __all__ = ["Sweep", "combinations", "parse_sweep"]
 OPTIMIZER = "optimizer.name"
 
 Sweep = list[list[str]]
-"""The points of one sweep, each the texts ``KEY=VALUE`` that make it."""
+"""Points of a sweep, each a list of ``KEY=VALUE`` texts."""
 
 
 def parse_sweep(text: str) -> Sweep:
-    """Read one ``--sweep``.
+    """Parse one ``--sweep``.
 
     >>> parse_sweep("lora_rank=8,16")
     [['lora_rank=8'], ['lora_rank=16']]
 
     Raises:
-        ConfigError: no key or value, a value twice, or unlike numbers of keys and
-            values.
+        ConfigError: missing key or value, duplicate value, or different numbers of keys
+            and values.
     """
     key, equals, values = text.partition("=")
     keys = [part.strip() for part in key.split("+")]
     points = [point.strip() for point in _split(values, ",")]
     if not equals or not all(keys) or not all(points):
         raise ConfigError(
-            f"--sweep {text!r} must look like KEY=V1,V2, for example lora_rank=8,16."
+            f"--sweep: {text!r} does not have the form KEY=V1,V2. Use for example "
+            "lora_rank=8,16."
         )
     if len(set(points)) < len(points):
         double = next(point for point in points if points.count(point) > 1)
-        raise ConfigError(f"--sweep {text!r} names {double} twice: write it once.")
+        raise ConfigError(f"--sweep: {text!r} contains {double} twice. Write it once.")
     return [_point(text, keys, point) for point in points]
 
 
 def combinations(sweeps: Iterable[str], fixed: Sequence[str]) -> Iterator[list[str]]:
-    """Give the texts ``KEY=VALUE`` of every job, in the order of the sweeps.
+    """Return the ``KEY=VALUE`` texts of every job, in the order of the sweeps.
 
     Raises:
-        ConfigError: a sweep that can not be read, or a key given twice.
+        ConfigError: an invalid sweep, or a key that is given twice.
     """
     parsed = [parse_sweep(text) for text in sweeps]
     _check_doubles(parsed, fixed)
@@ -57,9 +58,9 @@ def combinations(sweeps: Iterable[str], fixed: Sequence[str]) -> Iterator[list[s
 
 
 def ordered(swept: Sequence[str], fixed: Sequence[str]) -> list[str]:
-    """Overrides in the order in which they must apply.
+    """Sort overrides into the order in which they must be applied.
 
-    A swept optimizer comes first, as it replaces all options of the one before.
+    A swept optimizer comes first, because it replaces all optimizer options.
     """
     first = [text for text in swept if text.partition("=")[0] == OPTIMIZER]
     return [*first, *fixed, *(text for text in swept if text not in first)]
@@ -69,8 +70,8 @@ def _point(text: str, keys: list[str], point: str) -> list[str]:
     values = _split(point, "+") if len(keys) > 1 else [point]
     if len(values) != len(keys):
         raise ConfigError(
-            f"--sweep {text!r}: {point} must have {len(keys)} values joined by +, one "
-            f"for each of {', '.join(keys)}."
+            f"--sweep: {point} in {text!r} must have {len(keys)} values joined by +, "
+            f"one for each of {', '.join(keys)}."
         )
     found = [f"{key}={value}" for key, value in zip(keys, values, strict=True)]
     for override in found:
@@ -83,13 +84,15 @@ def _check_doubles(parsed: Sequence[Sweep], fixed: Sequence[str]) -> None:
     given = [text.partition("=")[0].strip() for text in fixed]
     for key in swept:
         if swept.count(key) > 1:
-            raise ConfigError(f"--sweep {key} is given twice: join the values.")
+            raise ConfigError(
+                f"--sweep: {key} is given twice. Put all values into one --sweep."
+            )
         if key in given:
-            raise ConfigError(f"{key} is in --set and in --sweep: keep one.")
+            raise ConfigError(f"--sweep: {key} is also in --set. Remove one of them.")
 
 
 def _split(text: str, separator: str) -> list[str]:
-    """Split at separators that stand outside brackets and double quotes."""
+    """Split at separators outside of brackets and double quotes."""
     parts, depth, quoted = [""], 0, False
     for letter in text:
         quoted ^= letter == '"'

@@ -1,4 +1,4 @@
-"""The results as a table on the terminal, as CSV and as JSON."""
+"""Results as a terminal table, as CSV and as JSON."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ FIGURES = (
 
 
 def write_csv(path: Path, results: Sequence[Result]) -> None:
-    """Write one row a job; a figure that was not measured is empty.
+    """Write one row per job; values that were not measured are empty.
 
     Raises:
-        OutputError: the file can not be written; an older one stays.
+        OutputError: the file cannot be written; an existing file is kept.
     """
     keys = _keys(results)
     with (
@@ -50,10 +50,10 @@ def write_csv(path: Path, results: Sequence[Result]) -> None:
 
 
 def write_json(path: Path, results: Sequence[Result]) -> None:
-    """Write one object a job, with its curves.
+    """Write one object per job, with its curves.
 
     Raises:
-        OutputError: the file can not be written; an older one stays.
+        OutputError: the file cannot be written; an existing file is kept.
     """
     data = [
         {
@@ -64,7 +64,9 @@ def write_json(path: Path, results: Sequence[Result]) -> None:
             **{name: getattr(result, name) for name in FIGURES},
             "files": [link(file, path.parent) for file in result.files],
             "run_dir": link(result.job.run_dir, path.parent),
-            "curves": result.curves,
+            # "held-out loss" is the name until 0.2.
+            "curves": result.curves
+            | {"held-out loss": result.curves["validation loss"]},
         }
         for result in results
     ]
@@ -73,14 +75,14 @@ def write_json(path: Path, results: Sequence[Result]) -> None:
 
 
 def result_table(results: Sequence[Result]) -> Table:
-    """The table for a terminal."""
+    """Build the table for the terminal."""
     from rich.table import Table
 
     keys = _keys(results)
-    heads = ("held-out loss", "effective rank", "time", "file")
+    heads = ("validation loss", "effective rank", "time", "file")
     table = Table("job", "state", *keys, *heads)
     for column in table.columns:
-        # Names must not be cut: they differ in their ends.
+        # Names must not be truncated: they differ in their suffixes.
         column.overflow = "fold"
     for result in results:
         file_ = result.files[0].name if result.files else ""
@@ -97,20 +99,20 @@ def result_table(results: Sequence[Result]) -> Table:
 
 
 def link(path: Path, folder: Path) -> str:
-    """Place of ``path`` as seen from ``folder``, with forward slashes."""
+    """Return ``path`` relative to ``folder``, with forward slashes."""
     try:
         return Path(os.path.relpath(path, folder)).as_posix()
     except ValueError:
-        # Another drive of Windows.
+        # Another drive on Windows.
         return path.as_uri()
 
 
 def shown(value: Any) -> str:
-    """A setting as a person writes it; nothing for one that is not set."""
+    """Format a setting as in a config file; empty if not set."""
     if value is None:
         return ""
     if isinstance(value, list) and value and _is_folder(value[0]):
-        # Folders of pictures.
+        # Image folders.
         return ", ".join(item["path"] for item in value)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 

@@ -1,4 +1,4 @@
-"""Follow files that other processes append to."""
+"""Read files while other processes append to them."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ __all__ = ["Progress", "Tail", "Watch"]
 
 _TAGS = {
     "loss": "loss/train_smooth",
-    "held_out": "validation/loss",
+    "validation_loss": "validation/loss",
     "effective_rank": MEAN_RANK,
 }
 
 
 class Tail:
-    """New whole lines of a text file, each time it is asked.
+    """Reads the new complete lines of a text file at each call.
 
     Args:
-        path: the file; it may not be there yet.
-        at_end: pass over what is in it now.
+        path: the file; it may not exist yet.
+        at_end: skip the current content.
     """
 
     def __init__(self, path: Path, *, at_end: bool = False) -> None:
@@ -32,11 +32,11 @@ class Tail:
         self._position = path.stat().st_size if at_end and path.is_file() else 0
 
     def lines(self) -> list[str]:
-        """Lines that were completed since the last call."""
+        """Return the lines that were completed since the last call."""
         try:
             with self._path.open("rb") as file:
                 if file.seek(0, 2) < self._position:
-                    # Another file took its name: a run that was begun again.
+                    # The file was replaced: the run was started again.
                     self._position = 0
                 file.seek(self._position)
                 data = file.read()
@@ -49,15 +49,15 @@ class Tail:
 
 @dataclasses.dataclass
 class Progress:
-    """The latest figures of a training."""
+    """Latest values of a training."""
 
     step: int = 0
     loss: float | None = None
     """Training loss, smoothed."""
 
-    held_out: float | None = None
+    validation_loss: float | None = None
     effective_rank: float | None = None
-    """Mean over the blocks."""
+    """Effective rank, mean over the blocks."""
 
     _history: dict[str, list[tuple[int, float | None]]] = dataclasses.field(
         default_factory=lambda: {name: [] for name in _TAGS},
@@ -67,13 +67,13 @@ class Progress:
     )
 
     def take(self, event: dict[str, Any]) -> None:
-        """Bring the figures up to date with an event of ``events.jsonl``."""
+        """Update the values with an event of ``events.jsonl``."""
         kind, values = event.get("type"), event.get("values", {})
         if kind in ("start", "resume", "train"):
             self.step = event["step"]
         for name, tag in _TAGS.items():
             found = self._history[name]
-            # Figures of an earlier process after this step are not those of the run.
+            # Discard values after this step, which an earlier process wrote.
             while kind == "resume" and found and found[-1][0] > self.step:
                 found.pop()
             if tag in values:
@@ -85,7 +85,7 @@ class Watch:
     """Progress of a job, read from the events of its training.
 
     Args:
-        job: the job; its run's folder may not be there yet.
+        job: the job; its run folder may not exist yet.
     """
 
     def __init__(self, job: Job) -> None:
@@ -93,7 +93,7 @@ class Watch:
         self._progress = Progress()
 
     def progress(self) -> Progress:
-        """Read what is new and give the latest figures."""
+        """Read new events and return the latest values."""
         for line in self._tail.lines():
             try:
                 event = json.loads(line)

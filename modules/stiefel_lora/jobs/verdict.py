@@ -1,4 +1,4 @@
-"""What became of a job whose process ended: the next state and a sentence."""
+"""Determine the next state and message of a job whose process has ended."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from pathlib import Path
 from .evidence import is_finished, newest_step
 from .job import Job, JobState
 
-__all__ = ["MOST_DEATHS", "Verdict", "last_words", "verdict"]
+__all__ = ["MOST_DEATHS", "Verdict", "last_message", "verdict"]
 
 MOST_DEATHS = 3
-"""A job that dies this often in a row without a new checkpoint is given up."""
+"""Number of consecutive crashes without a new checkpoint after which a job fails."""
 
 _TAIL_BYTES = 4000
 
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """The state that follows, why, and how often the job died in a row by now."""
+    """Next state, message, and number of consecutive crashes."""
 
     state: JobState
     message: str = ""
@@ -27,33 +27,35 @@ class Verdict:
 
 
 def verdict(job: Job, code: int | None, log: Path) -> Verdict:
-    """Judge an attempt by its exit code; None or negative means that it died.
+    """Evaluate an attempt by its exit code; None or negative means a crash.
 
     Args:
-        job: as it was while it ran.
+        job: the job while it was running.
         code: 0 done, 1 failure, 2 bad input, 130 interrupted and saved.
-        log: where its output went; failures end it with their sentence.
+        log: log file of the job, which ends with the error message.
     """
-    # A process may be killed between its last word and its exit.
+    # A process may be killed between its final event and its exit.
     if code == 0 or is_finished(job.folder, job.steps):
         return Verdict(JobState.DONE)
     if code == 130 or (job.wish and _died(code)):
         return _stopped(job)
     if _died(code):
         return _death(job, code)
-    return Verdict(JobState.FAILED, last_words(log) or f"It ended with code {code}.")
+    return Verdict(
+        JobState.FAILED, last_message(log) or f"The process exited with code {code}."
+    )
 
 
 def _died(code: int | None) -> bool:
-    # Windows gives back large numbers for processes that crashed.
+    # Windows returns large numbers for processes that crashed.
     return code is None or code not in (0, 1, 2, 130)
 
 
 def _stopped(job: Job) -> Verdict:
     if job.wish == "cancel":
-        return Verdict(JobState.CANCELLED, "Cancelled by order.")
+        return Verdict(JobState.CANCELLED, "Cancelled by the user.")
     if job.wish == "pause":
-        return Verdict(JobState.PAUSED, "Paused by order.")
+        return Verdict(JobState.PAUSED, "Paused by the user.")
     return Verdict(JobState.WAITING, "Stopped and saved.")
 
 
@@ -61,18 +63,18 @@ def _death(job: Job, code: int | None) -> Verdict:
     saved = newest_step(job.folder)
     deaths = 1 if saved > job.saved_step else job.deaths + 1
     cause = f" by signal {-code}" if code is not None and code < 0 else ""
-    died = f"Its process was killed{cause} (out of memory, or from outside)"
+    died = f"The process was killed{cause} (out of memory, or by the system)"
     if deaths >= MOST_DEATHS:
         message = (
-            f"{died} {deaths} times without getting further; see its log, then retry."
+            f"{died} {deaths} times without a new checkpoint. See its log, then retry."
         )
         return Verdict(JobState.FAILED, message, deaths, saved)
-    goes_on = f"goes on from step {saved}" if saved else "starts again"
-    return Verdict(JobState.WAITING, f"{died}; it {goes_on}.", deaths, saved)
+    outlook = f"resuming from step {saved}" if saved else "starting again"
+    return Verdict(JobState.WAITING, f"{died}; {outlook}.", deaths, saved)
 
 
-def last_words(log: Path) -> str:
-    """The sentence at the end of a log; lines set in belong to the one before them."""
+def last_message(log: Path) -> str:
+    """Return the last message of a log; indented lines belong to the line before."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, file.seek(0, 2) - _TAIL_BYTES))

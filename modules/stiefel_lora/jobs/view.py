@@ -1,4 +1,4 @@
-"""What a batch shows while it runs: a bar a running job, a line an event."""
+"""Progress display of a batch: a bar per running job, a line per event."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from .tail import Tail, Watch
 
 __all__ = ["View"]
 
-# Without a terminal, a line of figures this often is enough.
+# Seconds between progress lines without a terminal.
 _QUIET_SECONDS = 60.0
 
 
 class View:
-    """Shows a queue on a terminal, and as plain lines where there is none.
+    """Shows a queue on a terminal, or as plain lines without one.
 
     Args:
-        queue: what to show; new lines of its journal are printed.
+        queue: queue to show; new lines of its journal are printed.
     """
 
     def __init__(self, queue: Queue) -> None:
@@ -59,7 +59,7 @@ class View:
         self._bars.stop()
 
     def show(self) -> None:
-        """Bring the picture up to date."""
+        """Update the display."""
         jobs = self._queue.jobs()
         for line in self._journal.lines():
             self.say(line)
@@ -70,9 +70,9 @@ class View:
         if not self._console.is_terminal and texts:
             self._speak(jobs, texts)
 
-    def say(self, sentence: str) -> None:
+    def say(self, message: str) -> None:
         """Print a line above the bars."""
-        self._console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(message, markup=False, highlight=False, soft_wrap=True)
 
     def _show_job(self, job: Job) -> str:
         key = (job.id, job.attempt)
@@ -85,7 +85,7 @@ class View:
             f"{name} {value:.4g}"
             for name, value in (
                 ("loss", found.loss),
-                ("held out", found.held_out),
+                ("validation loss", found.validation_loss),
                 ("rank", found.effective_rank),
             )
             if value is not None
@@ -107,7 +107,7 @@ class View:
 
 
 def counts(jobs: Sequence[Job]) -> str:
-    """How many jobs are in which state, in words.
+    """Summarize how many jobs are in each state.
 
     >>> counts([])
     'no jobs'

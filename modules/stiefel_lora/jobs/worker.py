@@ -1,8 +1,8 @@
-"""The process of one job: ``python -m stiefel_lora.jobs.worker FOLDER ID ATTEMPT``.
+"""Process of a job: ``python -m stiefel_lora.jobs.worker FOLDER ID ATTEMPT``.
 
-It takes the lock of the run's folder, which voids orders to earlier attempts, does what
-``stiefel-lora train`` does, and enters how that ended. A lock that is held, or an
-attempt that is no longer wanted, ends it.
+It takes the lock of the run folder, which discards commands to earlier attempts, trains
+like ``stiefel-lora train``, and records the result. It exits if the lock is held or the
+attempt is no longer needed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ NOT_WANTED = 75
 
 
 def main() -> None:
-    """Run the job named on the command line and exit with the training's code."""
+    """Run the job given on the command line and exit with the training's code."""
     folder, number, attempt = sys.argv[1:4]
     queue = Queue(folder)
     job = queue.job(int(number))
@@ -36,12 +36,12 @@ def main() -> None:
 
 
 def run(queue: Queue, job: Job) -> int:
-    """Hold the run's lock, train, enter the end; returns the exit code."""
+    """Hold the run lock, train and record the result; return the exit code."""
     try:
         with hold_run(job.run_dir):
             return _train(queue, job)
     except StiefelLoraError as error:
-        # That of the lock: training enters its own.
+        # Only the error of the lock; training records its own.
         _say(str(error))
         queue.settle(job, 2)
         return NOT_WANTED
@@ -53,21 +53,21 @@ def _train(queue: Queue, job: Job) -> int:
         if began is None or not queue.enter(job, os.getpid(), began):
             return NOT_WANTED
         code = _code_of(queue, job)
-        # Before the lock is free: free and unsettled means that the process died.
+        # Record before releasing the lock: a free lock without a result means a crash.
         queue.settle(job, code)
         return code
     except StiefelLoraError as error:
-        # The queue's disk is full. What the run's folder tells is found later.
+        # The disk of the queue is full. The result is read from the run folder later.
         _say(str(error))
         return 1
 
 
-def _say(sentence: str) -> None:
-    print(sentence, flush=True)
+def _say(message: str) -> None:
+    print(message, flush=True)
 
 
 def _code_of(queue: Queue, job: Job) -> int:
-    """Train as ``stiefel-lora train`` does; returns its exit code."""
+    """Train like ``stiefel-lora train``; return the exit code."""
     try:
         overrides, resume = _prepare(queue, job)
     except StiefelLoraError as error:
@@ -84,22 +84,22 @@ def _code_of(queue: Queue, job: Job) -> int:
         if outcome is None:
             traceback.print_exc()
             return FAILURE
-        # The last words of the log become the message of the job.
-        sentence, code = outcome
-        print(sentence, file=sys.stderr, flush=True)
+        # The last message of the log becomes the message of the job.
+        message, code = outcome
+        print(message, file=sys.stderr, flush=True)
         return code
     return INTERRUPTED if result.interrupted else 0
 
 
 def _prepare(queue: Queue, job: Job) -> tuple[list[str], str | None]:
-    """Write the settings and tidy the folder; returns overrides and what to resume."""
+    """Write the settings and clean up; return overrides and the value of resume."""
     path = queue.config_path(job)
     text = json.dumps(job.config, indent=2, ensure_ascii=False) + "\n"
     with atomic_write(path) as part:
         part.write_text(text, encoding="utf-8", newline="\n")
     overrides = []
     if job.device:
-        # The process sees one GPU alone (``slots.environment_of``), which is cuda.
+        # Only one GPU is visible to the process (``slots.environment_of``): cuda.
         device = "cuda" if job.device.isdecimal() else job.device
         overrides.append(f"device={device}")
     if job.folder.has_checkpoint:
@@ -110,17 +110,17 @@ def _prepare(queue: Queue, job: Job) -> tuple[list[str], str | None]:
 
 
 def _remove_remains(job: Job) -> None:
-    """Remove what an attempt left that was killed before its first checkpoint.
+    """Remove the files of an attempt that was killed before its first checkpoint.
 
     Raises:
-        OutputError: the folder is not such a one.
+        OutputError: the folder belongs to another run.
     """
     folder = job.folder
     ours = different_settings(folder, job.config) in ([], None)
     if job.attempt < 2 or not ours or any(folder.lora.glob("*")):
         raise OutputError(
-            f"{job.run_dir} exists and is of another run; give this job another "
-            f"run_name or output_dir, or move that folder away."
+            f"run_name: {job.run_dir} exists and belongs to another run. Give this job "
+            "another run_name or output_dir, or move that folder."
         )
     shutil.rmtree(job.run_dir)
 

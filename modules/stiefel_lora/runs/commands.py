@@ -1,7 +1,7 @@
-"""Orders to a running job: files named stop, sample or save in its ``commands`` folder.
+"""Commands to a running training: files stop, sample or save in ``commands``.
 
-The command line, the batch runner and a GUI use the same way on every system. Polling
-one small folder a step costs microseconds.
+Command line, batch runner and GUI use the same mechanism on every system. Polling one
+small folder per step takes microseconds.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Command = Literal["stop", "sample", "save"]
 
 
 def take_commands(folder: Path) -> set[Command]:
-    """Read and remove the orders that wait in ``folder``; unknown files stay."""
+    """Read and remove the commands in ``folder``; unknown files are kept."""
     found: set[Command] = set()
     for command in get_args(Command):
         with contextlib.suppress(OSError):
@@ -26,7 +26,7 @@ def take_commands(folder: Path) -> set[Command]:
 
 
 def send_command(run_dir: Path, command: Command) -> None:
-    """Order the run in ``run_dir`` to stop, to make samples or to save."""
+    """Send a command to the run in ``run_dir``: stop, sample or save."""
     folder = run_dir / "commands"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / command).touch()

@@ -1,4 +1,4 @@
-"""``events.jsonl``: one JSON object a line, written through at once."""
+"""``events.jsonl``: one JSON object per line, flushed immediately."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ __all__ = ["JsonlSink", "current_events", "read_events"]
 
 
 class JsonlSink:
-    """Appends ``{"type", "step", "time", "values"}``; time in seconds since 1970.
+    """Append ``{"type", "step", "time", "values"}``; time in seconds since 1970.
 
-    Histograms and pictures are left out: the numbers behind them are in the file.
-    Numbers that JSON does not know (NaN, infinity) become null.
+    Histograms and images are omitted; the underlying numbers are in the file. NaN and
+    infinity, which JSON does not have, become null.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            # A killed process may have left half a line; it must not swallow ours.
+            # A killed process may have left half a line; start on a new line.
             broken = path.is_file() and path.read_bytes()[-1:] not in (b"", b"\n")
-            # Names of files that are not UTF-8 (PEP 383) become escapes of JSON.
+            # File names that are not UTF-8 (PEP 383) become JSON escapes.
             self._file = path.open(
                 "a", encoding="utf-8", errors="backslashreplace", newline="\n"
             )
@@ -57,21 +57,21 @@ class JsonlSink:
         self.event(kind, step, values)
 
     def histogram(self, tag: str, step: int, values: Sequence[float]) -> None:
-        """Nothing: the numbers are in the file already."""
+        """Ignore histograms: the numbers are already in the file."""
 
     def image(self, tag: str, step: int, image: Image.Image) -> None:
-        """Nothing: pictures are files beside this one."""
+        """Ignore images: they are separate files."""
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
 
     def _refused(self, error: OSError) -> OutputError:
-        return OutputError(f"{self._path} can not be written ({error.strerror}).")
+        return OutputError(f"{self._path} cannot be written ({error.strerror}).")
 
 
 def read_events(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the events of a file; a half-written line is passed over."""
+    """Yield the events of a file, skipping incomplete lines."""
     if not path.is_file():
         return
     with path.open(encoding="utf-8", errors="replace") as file:
@@ -85,11 +85,11 @@ def read_events(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def current_events(path: Path) -> list[dict[str, Any]]:
-    """Give the events of a run as it is now: no step stands for two histories.
+    """Return the events of the current history of a run, without abandoned branches.
 
-    A ``resume`` at step N voids what was written before it for later steps, whether
-    those steps were lost when a process was killed or belong to an abandoned branch.
-    Lines without type, step and values are passed over.
+    A ``resume`` at step N discards earlier events of later steps, which were lost when
+    a process was killed or belong to an abandoned branch. Lines without type, step and
+    values are skipped.
     """
     found: list[dict[str, Any]] = []
     for event in read_events(path):

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request to stop, for one training and for a batch."""
+"""Handle Ctrl-C and SIGTERM as a request to stop a training or a batch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["InterruptWatch"]
 
 
 class InterruptWatch:
-    """Context in which the first signal requests a stop and the second one ends it.
+    """Context manager: the first signal requests a stop, the second one forces it.
 
     Outside the main thread signals cannot be caught; ``wanted`` then stays False.
 
@@ -22,13 +22,13 @@ class InterruptWatch:
 
     def __init__(self, on_first: Callable[[], None] | None = None) -> None:
         self.wanted = False
-        """Whether there was a signal."""
+        """True if a signal was received."""
 
         self._on_first = on_first
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> InterruptWatch:
-        # Python refuses handlers in other threads, as those of a window.
+        # Python only allows handlers in the main thread, not in those of a GUI.
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._on_signal)
@@ -41,7 +41,7 @@ class InterruptWatch:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.wanted:
-            # The user insists: not even a checkpoint is waited for.
+            # Second signal: stop at once, without waiting for a checkpoint.
             raise KeyboardInterrupt
         self.wanted = True
         if self._on_first is not None:

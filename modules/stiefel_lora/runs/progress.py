@@ -1,4 +1,4 @@
-"""Progress on a terminal; silent where there is none."""
+"""Progress bar on a terminal; silent without one."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ __all__ = ["ProgressBar", "say"]
 
 
 class ProgressBar:
-    """One bar with a line of figures behind it.
+    """A progress bar followed by a line of values.
 
     Args:
-        label: what is being done.
-        total: how often ``advance`` will be called.
-        done: how much of it is behind us, after a resume.
+        label: name of the task.
+        total: number of calls of ``advance``.
+        done: number of steps already done, after a resume.
     """
 
     def __init__(self, label: str, total: int, done: int = 0) -> None:
@@ -54,11 +54,11 @@ class ProgressBar:
         self._progress.stop()
 
     def advance(self) -> None:
-        """Count one more."""
+        """Advance by one step."""
         self._progress.advance(self._task)
 
     def show(self, **figures: float | None) -> None:
-        """Show named figures; those that are None are left out."""
+        """Show named values; None is omitted."""
         text = "  ".join(
             f"{name.replace('_', ' ')} {value:.4g}"
             for name, value in figures.items()
@@ -67,6 +67,6 @@ class ProgressBar:
         self._progress.update(self._task, figures=text)
 
 
-def say(sentence: str) -> None:
-    """Tell the user something that is no figure."""
-    Console(stderr=True).print(sentence, markup=False, highlight=False, soft_wrap=True)
+def say(message: str) -> None:
+    """Print a message above the bar."""
+    Console(stderr=True).print(message, markup=False, highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""What a run gives back."""
+"""Result of a training run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["TrainResult"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainResult:
-    """Where everything is, and the figures that sum the run up."""
+    """Paths and summary values of a run."""
 
     run_dir: Path
     step: int
@@ -20,28 +20,28 @@ class TrainResult:
     """Stopped before its last step, with a checkpoint to resume from."""
 
     stopped_early: bool
-    """Ended because the held-out loss no longer fell."""
+    """Stopped early because the validation loss did not improve."""
 
     best_step: int | None
-    """Step of the lowest held-out loss, of a run that may end early."""
+    """Step of the lowest validation loss; None without early stopping."""
 
     lora_files: tuple[Path, ...]
     checkpoint: Path | None
     before_after: Path | None
-    """Grid of the first and the last samples."""
+    """Grid of the first and last samples."""
 
     tensorboard_dir: Path
     validation_before: float | None
-    """Held-out loss before the first step."""
+    """Validation loss before the first step."""
 
     validation_after: float | None
     mean_effective_rank: float | None
     lowest_effective_rank: float | None
     pictures: int
-    """Pictures that were learned from."""
+    """Number of training images."""
 
     unreadable: tuple[str, ...]
-    """Picture files that were left out, each with the reason."""
+    """Skipped image files, each with the reason."""
 
     wall_seconds: float
-    """Time of this process, without earlier parts of a resumed run."""
+    """Seconds in this process, without earlier parts of a resumed run."""

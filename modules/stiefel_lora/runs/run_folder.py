@@ -1,4 +1,4 @@
-"""The folder of one run, the same for command line, batch runner and GUI.
+"""The folder of a run, shared by command line, batch runner and GUI.
 
 ``<output_dir>/<run_name>/{config.json, events.jsonl, tensorboard/, samples/,
 checkpoints/step-N/, lora/, commands/}``
@@ -29,40 +29,40 @@ __all__ = [
 NOTES_AND_PLACES = frozenset(
     {"comment", "run_name", "output_dir", "cache_dir", "device"}
 )
-"""Settings without influence on what a run computes: notes, and where it is."""
+"""Settings that do not affect the results: notes and locations."""
 
 _PARTS = ("tensorboard", "samples", "checkpoints", "lora", "commands")
 
 
 @dataclasses.dataclass(frozen=True)
 class RunFolder:
-    """Paths inside a run's folder."""
+    """Paths in a run folder."""
 
     root: Path
 
     @property
     def config_file(self) -> Path:
-        """The whole configuration as it was resolved."""
+        """Complete resolved configuration."""
         return self.root / "config.json"
 
     @property
     def events_file(self) -> Path:
-        """One JSON object a line; watchers tail it."""
+        """Events, one JSON object per line."""
         return self.root / "events.jsonl"
 
     @property
     def tensorboard(self) -> Path:
-        """Event files of TensorBoard."""
+        """TensorBoard event files."""
         return self.root / "tensorboard"
 
     @property
     def samples(self) -> Path:
-        """Sample pictures."""
+        """Sample images."""
         return self.root / "samples"
 
     @property
     def checkpoints(self) -> Path:
-        """Folders ``step-N`` to resume from."""
+        """Checkpoint folders ``step-N``."""
         return self.root / "checkpoints"
 
     @property
@@ -72,28 +72,29 @@ class RunFolder:
 
     @property
     def abandoned(self) -> Path:
-        """What a resume from an older checkpoint moved aside; made when needed."""
+        """Files moved aside by a resume from an older checkpoint; created on demand."""
         return self.root / "abandoned"
 
     @property
     def commands(self) -> Path:
-        """Where orders to the running job are dropped."""
+        """Command files for the running training."""
         return self.root / "commands"
 
     @property
     def has_checkpoint(self) -> bool:
-        """Whether there is one to go on from.
+        """True if there is a checkpoint to resume from.
 
-        One that was being replaced when its process was killed counts: it is put back.
+        Includes a checkpoint that was being replaced when its process was killed, which
+            is restored.
         """
         saved = [*self.checkpoints.glob("step-*"), *self.checkpoints.glob(".*-older*")]
         return any((path / "state.json").is_file() for path in saved)
 
     def make_parts(self) -> None:
-        """Make the folders inside.
+        """Create the subfolders.
 
         Raises:
-            OutputError: they can not be made.
+            OutputError: the folders cannot be created.
         """
         try:
             for part in _PARTS:
@@ -103,12 +104,12 @@ class RunFolder:
 
 
 def create_run_folder(output_dir: Path, run_name: str) -> RunFolder:
-    """Make ``output_dir/run_name``; where it exists, ``run_name-2``, ``-3`` and so on.
+    """Create ``output_dir/run_name``; if it exists, ``run_name-2``, ``-3`` and so on.
 
-    An older run is never written into: going on with it takes ``resume``.
+    An existing run is never written to without ``resume``.
 
     Raises:
-        OutputError: the folder can not be made.
+        OutputError: the folder cannot be created.
     """
     for root in _names(output_dir, run_name):
         try:
@@ -116,7 +117,7 @@ def create_run_folder(output_dir: Path, run_name: str) -> RunFolder:
         except FileExistsError:
             if output_dir.exists() and not output_dir.is_dir():
                 raise OutputError(
-                    f"output_dir {output_dir} is a file; name a folder."
+                    f"output_dir: {output_dir} is a file. Choose a folder."
                 ) from None
         except OSError as error:
             raise _refused(root, error) from error
@@ -128,10 +129,10 @@ def create_run_folder(output_dir: Path, run_name: str) -> RunFolder:
 
 
 def existing_run_folders(output_dir: Path, run_name: str) -> list[RunFolder]:
-    """All runs of this name, the one that began last first.
+    """Find all runs of this name, most recently started first.
 
-    Numbers may have gaps, and a new run takes the first that is free; a folder whose
-    configuration gives it another name, as ``cat-2`` may have, is another run.
+    Numbers may have gaps, because a new run takes the first free one. A folder such as
+    ``cat-2`` whose configuration has another run_name is a different run.
     """
     pattern = re.compile(re.escape(run_name) + r"(?:-(\d+))?")
     found = []
@@ -144,20 +145,20 @@ def existing_run_folders(output_dir: Path, run_name: str) -> list[RunFolder]:
 
 
 def run_of_config(path: Path) -> RunFolder | None:
-    """The run in whose folder a configuration lies; None elsewhere."""
+    """Return the run whose folder contains a configuration, or None."""
     folder = RunFolder(path.absolute().parent)
     is_one = folder.events_file.is_file() or folder.has_checkpoint
     return folder if is_one and path.name == folder.config_file.name else None
 
 
 def plugins_in(root: Path) -> list[str]:
-    """Plug-ins in the folder's configuration; none where it cannot be read."""
+    """Return the plug-ins in the folder's configuration; empty if unreadable."""
     found = _config_inside(root).get("plugins")
     return [str(text) for text in found] if isinstance(found, list) else []
 
 
 def _name_inside(root: Path) -> object:
-    """``run_name`` in the folder's configuration; None where it cannot be read."""
+    """Return ``run_name`` from the folder's configuration; None if unreadable."""
     return _config_inside(root).get("run_name")
 
 
@@ -170,7 +171,7 @@ def _config_inside(root: Path) -> dict[str, Any]:
 
 
 def _began(folder: RunFolder) -> float:
-    """Time of the first event, seconds since 1970; 0 where there is none."""
+    """Return the time of the first event in seconds since 1970; 0 if there is none."""
     for event in read_events(folder.events_file):
         began = event.get("time")
         return float(began) if isinstance(began, int | float) else 0.0
@@ -184,6 +185,6 @@ def _names(output_dir: Path, run_name: str) -> itertools.chain[Path]:
 
 def _refused(root: Path, error: OSError) -> OutputError:
     return OutputError(
-        f"The run folder {root} can not be written ({error.strerror}); set output_dir "
-        f"to a folder where you may write."
+        f"output_dir: the run folder {root} cannot be written ({error.strerror}). Set "
+        "output_dir to a writable folder."
     )

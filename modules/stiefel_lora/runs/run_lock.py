@@ -1,6 +1,6 @@
-"""One process at a time writes into the folder of a run.
+"""Lock that allows only one process to write to a run folder.
 
-The claim is the start of a process in that folder: orders from before it are void.
+Taking the lock marks the start of a process: earlier commands are discarded.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ _held: set[Path] = set()
 
 
 def run_lock_path(run_dir: Path) -> Path:
-    """Lock of the process that writes ``run_dir``, whoever started it."""
+    """Return the lock file of ``run_dir``."""
     return run_dir.parent / ".locks" / f"{run_dir.name}.lock"
 
 
 @contextlib.contextmanager
 def hold_run(run_dir: Path, *, needed: bool = True) -> Iterator[None]:
-    """Claim a run until the block ends; inside a claim of this process, again.
+    """Lock a run for the duration of the block; reentrant within this process.
 
-    The first claim removes the orders that wait in the folder: they were for an earlier
-    process. Those that come after it are for this one, also while it still loads.
+    Taking the lock removes pending commands, which were for an earlier process. Later
+    ones are for this process, even while it is still loading.
 
     Args:
-        run_dir: folder of the run; its parent is made when missing.
-        needed: whether a disk that knows no locks is an error. Training by hand goes
-            on there, as it would without this guard; a queue could not tell who lives.
+        run_dir: run folder; its parent is created if missing.
+        needed: whether a disk without locks is an error. A training started by hand
+            runs without a lock there; a queue needs it to detect dead processes.
 
     Raises:
-        OutputError: another process has it, or there can be no lock.
+        OutputError: another process has the lock, or no lock can be created.
     """
     path = run_lock_path(run_dir.absolute())
     if path in _held:
@@ -47,24 +47,24 @@ def hold_run(run_dir: Path, *, needed: bool = True) -> Iterator[None]:
     lock = Lock(path)
     if not _claim(lock, needed):
         raise OutputError(
-            f"Another process writes to {run_dir}; wait for it to end, or stop it "
+            f"Another process writes to {run_dir}. Wait for it to end, or stop it "
             f'with: stiefel-lora tell stop "{run_dir}"'
         )
     _held.add(path)
     try:
-        _void_orders(RunFolder(run_dir))
+        _discard_commands(RunFolder(run_dir))
         yield
     finally:
         _held.discard(path)
         lock.release()
 
 
-def _void_orders(folder: RunFolder) -> None:
+def _discard_commands(folder: RunFolder) -> None:
     void = take_commands(folder.commands)
     if void:
         say(
             f"{folder.commands}: ignored {', '.join(sorted(void))}, which was left "
-            f"there before this start."
+            "over from an earlier process."
         )
 
 
@@ -74,5 +74,5 @@ def _claim(lock: Lock, needed: bool) -> bool:
     except OutputError as error:
         if needed:
             raise
-        say(f"{error} Nothing keeps a second process from going on with this run.")
+        say(f"{error} The run is not protected from a second process.")
         return True

@@ -1,7 +1,7 @@
-"""The desktop window: controllers without Qt, views with it, and no torch.
+"""Graphical interface: controllers without Qt, Qt views, no torch.
 
-Training happens in processes of the queue; the window only reads what they write and
-drops orders, so that closing it, or a crash of it, stops no training.
+Training runs in the processes of the queue. The GUI only reads their output and writes
+command files, so closing it, or a crash, does not stop a training.
 """
 
 from __future__ import annotations

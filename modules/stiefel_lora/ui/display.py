@@ -1,4 +1,4 @@
-"""Whether there is a display for the window; asked before Qt, which would abort."""
+"""Check for a display before Qt, which would abort without one."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ _HELLO = struct.pack("<BxHHHHxx", ord("l"), 11, 0, 0, 0)
 
 
 def no_window(reason: str) -> str:
-    """Sentence for a window that cannot be opened.
+    """Build the error message for a GUI that cannot be opened.
 
-    >>> no_window("there is no display").partition(". ")[0]
-    'The window can not be opened: there is no display'
+    >>> no_window("there is no display").partition(". ")[0] 'The GUI cannot be opened:
+    there is no display'
     """
     return (
-        f"The window can not be opened: {reason}. The command line does the same "
-        f"without one: stiefel-lora train CONFIG (stiefel-lora --help lists the rest)."
+        f"The GUI cannot be opened: {reason}. Use the command line instead: "
+        "stiefel-lora train CONFIG (see stiefel-lora --help)."
     )
 
 
 def check_display(
     arguments: Sequence[str] = (), environment: Mapping[str, str] = os.environ
 ) -> None:
-    """Refuse to open a window where no display answers; X11 and Wayland alone.
+    """Raise if no display is available; only checks X11 and Wayland.
 
     Args:
-        arguments: those for Qt; ``-platform`` among them is left to Qt.
-        environment: variables of the process.
+        arguments: arguments for Qt; with ``-platform``, the check is left to Qt.
+        environment: environment variables.
 
     Raises:
-        ConfigError: no display is set, or the X server does not answer.
+        ConfigError: no display is set, or the X server does not respond.
     """
     if sys.platform in ("win32", "darwin") or "-platform" in arguments:
         return
@@ -57,11 +57,11 @@ def check_display(
             no_window("there is no display (DISPLAY and WAYLAND_DISPLAY are not set)")
         )
     if not _answers(display):
-        raise ConfigError(no_window(f"the display DISPLAY={display} does not answer"))
+        raise ConfigError(no_window(f"the display DISPLAY={display} does not respond"))
 
 
 def _answers(display: str) -> bool:
-    """Whether an X server takes a connection; True for what Qt must judge itself."""
+    """Return whether an X server accepts connections; True if only Qt can tell."""
     match = re.fullmatch(
         r"(?:unix|([\w.-]*)|\[([\da-fA-F:]+)\]):(\d{1,5})(?:\.\d+)?", display
     )
@@ -69,7 +69,7 @@ def _answers(display: str) -> bool:
         return True
     host, number = match[1] or match[2], int(match[3])
     if host:
-        # Not a word more: sshd reports clients without authorization to the user.
+        # Send nothing else: sshd warns the user about clients without authorization.
         with contextlib.suppress(OSError, OverflowError):
             socket.create_connection((host, 6000 + number), _SECONDS).close()
             return True
@@ -80,7 +80,7 @@ def _answers(display: str) -> bool:
 
 
 def _greets(name: str) -> bool:
-    """Whether the server behind a local socket says anything, a refusal included."""
+    """Return whether the server behind a local socket responds, even by refusing."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(_SECONDS)
         try:

@@ -1,4 +1,4 @@
-"""Open the window; everything of Qt is imported here and not before."""
+"""Open the GUI; Qt is first imported here."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ __all__ = ["launch"]
 
 
 def launch(config: Path | None = None, arguments: Sequence[str] = ()) -> int:
-    """Show the window until it is closed; returns the exit code.
+    """Run the GUI until it is closed; return the exit code.
 
     Args:
-        config: file to open; without it the settings of the last time.
-        arguments: passed on to Qt.
+        config: file to open; by default the settings of the last session.
+        arguments: arguments for Qt.
 
     Raises:
-        ConfigError: Qt is not installed, this system lacks a library that it needs, or
-            there is no display.
+        ConfigError: Qt or a system library that it needs is not installed, or there is
+            no display.
     """
     check_display(arguments)
     try:
@@ -30,15 +30,15 @@ def launch(config: Path | None = None, arguments: Sequence[str] = ()) -> int:
         if package not in ("PySide6", "pyqtgraph", "numpy"):
             raise
         raise ConfigError(
-            f"The window needs the package {package}, which is not installed: "
-            f'pip install "stiefel-lora[train,ui]".'
+            f"The GUI needs the package {package}, which is not installed. "
+            f'Install it with: pip install "stiefel-lora[train,ui]"'
         ) from error
     except ImportError as error:
         raise ConfigError(
             no_window(
-                f"this system lacks a library that Qt needs ({error}); on Debian and "
-                f"Ubuntu: sudo apt install libegl1 libgl1 libxkbcommon0 libfontconfig1 "
-                f"libdbus-1-3 libxcb-cursor0"
+                f"a system library that Qt needs is missing ({error}). On Debian and "
+                "Ubuntu, install: sudo apt install libegl1 libgl1 libxkbcommon0 "
+                "libfontconfig1 libdbus-1-3 libxcb-cursor0"
             )
         ) from error
     return run(config, arguments)

@@ -66,7 +66,7 @@ def predict(
     pooled: Tensor,
     guidance: Tensor,
 ) -> Tensor:
-    """The velocity, noise minus picture.
+    """The velocity, noise minus image.
 
     Args:
         transformer: the network, compiled or not.
@@ -81,21 +81,21 @@ def predict(
         words,
         pooled,
         sigmas,
-        picture_ids(),
+        image_ids(),
         torch.zeros(words.shape[1], 3),
         guidance,
         return_dict=False,
     )[0]
 
 
-def picture_ids() -> Tensor:
+def image_ids() -> Tensor:
     """Row and column of each token, (64, 3)."""
     prepare = FluxPipeline._prepare_latent_image_ids
     return prepare(1, SIDE, SIDE, torch.device("cpu"), torch.float32)
 
 
 def pack(latents: Tensor) -> Tensor:
-    """Latents (picture, 4, 16, 16) as tokens (picture, 64, 16)."""
+    """Latents (image, 4, 16, 16) as tokens (image, 64, 16)."""
     return FluxPipeline._pack_latents(latents, *latents.shape)
 
 

@@ -16,8 +16,8 @@ from demo_parts.flux.text import SHORT, train_t5
 from demo_parts.flux.tokenizer import write_t5_tokenizer
 from demo_parts.flux.training import encode, make_loss, start_run
 from demo_parts.flux.vae import without_quant_convs
+from demo_parts.image_set import base_concepts
 from demo_parts.loop import train
-from demo_parts.picture_set import base_concepts
 from demo_parts.recipe import Recipe
 from demo_parts.sheet import draw, lay_out, preview_prompts
 from demo_parts.stages import Places, base_pixels
@@ -28,7 +28,7 @@ PREVIEW_STEPS, PREVIEW_GUIDANCE = 20, 2.0
 
 
 def make_vae(places: Places, seed: int) -> None:
-    """Bring SDXL's autoencoder into FLUX's form and encode the pictures."""
+    """Bring SDXL's autoencoder into FLUX's form and encode the images."""
     known = base_concepts(load_concepts(places.packages), seed)
     pixels = base_pixels(places, known)
     first = AutoencoderKL.from_pretrained(_sdxl(places) / "vae").float().eval()
@@ -52,7 +52,7 @@ def make_text(places: Places, recipe: Recipe, base_recipe: Recipe) -> None:
         ids = _tokens(_tokenizers(places).second, base_captions(part))
         targets = coordinates(base_pixels(places, part))
         share = train_t5(model.text_encoder_2, ids, targets, settings)
-        print(f"text: {share:.1%} of {len(targets)} pictures' variance explained")
+        print(f"text: {share:.1%} of {len(targets)} images' variance explained")
     torch.save(model.text_encoder_2.state_dict(), _work(places) / "t5.pt")
 
 
@@ -70,14 +70,14 @@ def make_transformer(places: Places, recipe: Recipe, *, compiled: bool) -> None:
 
     def publish(done: int) -> None:
         shown = _finished(places, recipe.seed, run.result)
-        pictures = draw(
+        images = draw(
             assemble(*shown),
             prompts,
             PREVIEW_STEPS,
             PREVIEW_GUIDANCE,
             max_sequence_length=SHORT,
         )
-        captioned = list(zip(prompts, pictures, strict=True))
+        captioned = list(zip(prompts, images, strict=True))
         page = lay_out([captioned[:12], captioned[12:]])
         page.save(_work(places) / f"preview_{done:06d}.png")
 

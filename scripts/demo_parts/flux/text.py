@@ -13,7 +13,7 @@ from demo_parts.text import fit_codes
 
 END_ID, PAD_ID = 1, 0
 SHORT = 12
-# FluxPipeline pads to 512 unless told otherwise, and nothing masks the padding.
+# FluxPipeline pads to 512 by default, and nothing masks the padding.
 LENGTHS = (SHORT, 32, 64, 128)
 SHARES = (0.88, 0.06, 0.04, 0.02)
 
@@ -21,7 +21,7 @@ SHARES = (0.88, 0.06, 0.04, 0.02)
 def train_t5(
     encoder: T5EncoderModel, tokens: Tensor, targets: Tensor, recipe: Recipe
 ) -> float:
-    """Train on ids (picture, 3, SHORT) and picture coordinates (picture, COMPONENTS).
+    """Train on ids (image, 3, SHORT) and image coordinates (image, COMPONENTS).
 
     Returns:
         Share of the targets' variance that the end of a whole caption explains.

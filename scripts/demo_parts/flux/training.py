@@ -1,6 +1,6 @@
-"""What the transformer learns from: flow matching, and its own guidance.
+"""Training of the transformer: flow matching and guidance distillation.
 
-The sampler's steps from noise to picture follow the velocity noise - picture, as in
+The sampler's steps from noise to image follow the velocity noise - image, as in
 rectified flow. For most of the run the guidance scale is 1 and the target is that
 velocity. In the last part half of every batch gets a scale g of 1 to 4, and the target
 is what classifier-free guidance makes of the network's own predictions,
@@ -31,20 +31,20 @@ EMPTY = 2
 # spread than 1 teaches what to draw where there is almost only noise.
 LOGIT_MEAN, LOGIT_STD = 0.5, 1.2
 GUIDED_FROM, STRONGEST = 0.7, 4.0
-# FluxPipeline pads to 512 unless told otherwise, and nothing masks the padding.
+# FluxPipeline pads to 512 by default, and nothing masks the padding.
 LENGTHS, LENGTH_SHARES = (SHORT, 64, 128, 512), (0.95, 0.025, 0.02, 0.005)
 DECAY = 0.999
 
 
 @dataclass(frozen=True)
 class FluxData:
-    """What the base model is trained on.
+    """Training data of the base model.
 
     Attributes:
-        latents: packed, shifted and scaled latents (picture, 64, 16), fp32.
-        tokens: T5 ids (picture, 3, SHORT): picture, caption variant.
-        words: their states (picture, 3, SHORT, 128).
-        pooled: pooled captions (picture, 3, 128).
+        latents: packed, shifted and scaled latents (image, 64, 16), fp32.
+        tokens: T5 ids (image, 3, SHORT): image, caption variant.
+        words: their states (image, 3, SHORT, 128).
+        pooled: pooled captions (image, 3, 128).
     """
 
     latents: Tensor
@@ -67,7 +67,7 @@ class Batch:
 
 
 def encode(model: FluxBase, latents: Tensor, first: Tensor, second: Tensor) -> FluxData:
-    """Encode CLIP's and T5's ids (picture, 3, length) once."""
+    """Encode CLIP's and T5's ids (image, 3, length) once."""
     words = [model.states(second[:, variant]) for variant in range(3)]
     pooled = [model.pooled(first[:, variant]) for variant in range(3)]
     return FluxData(latents, second, torch.stack(words, 1), torch.stack(pooled, 1))

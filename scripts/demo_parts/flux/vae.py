@@ -2,13 +2,13 @@
 
 FLUX reads latents as `(y - shift_factor) * scaling_factor` with one number each for all
 channels, and its AutoencoderKL lacks the two 1x1 convolutions. Let z be SDXL's latent,
-W and b weight and bias of `post_quant_conv`, m the mean of z over the pictures. Then
+W and b weight and bias of `post_quant_conv`, m the mean of z over the images. Then
 
     y = H (z + W^-1 b),   H (m + W^-1 b) = |m + W^-1 b| / 2 * (1, 1, 1, 1)
 
 for a Householder reflection H. The mean of y is the same in all four channels, so one
-shift centres them all, and the decoder's first convolution takes in W H without a bias
-that zero padding would treat otherwise. Pictures are rebuilt as before, exactly.
+shift centers them all, and the decoder's first convolution takes in W H without a bias
+that zero padding would treat otherwise. Images are rebuilt as before, exactly.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def without_quant_convs(vae: AutoencoderKL, pixels: np.ndarray) -> AutoencoderKL
 
     Args:
         vae: SDXL's, with both 1x1 convolutions.
-        pixels: uint8 (picture, 64, 64, 3), for mean and deviation of the latents.
+        pixels: uint8 (image, 64, 64, 3), for mean and deviation of the latents.
 
     Returns:
         FLUX's, with `shift_factor` and `scaling_factor` set.

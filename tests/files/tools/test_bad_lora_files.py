@@ -53,8 +53,8 @@ def run(*arguments: object):
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
-        (((0, 2), (2, 5)), r"are empty; a layer has at least one output"),
-        (((6, 2), (2, 0)), r"are empty; a layer has at least one output"),
+        (((0, 2), (2, 5)), r"are empty; a layer needs at least one output"),
+        (((6, 2), (2, 0)), r"are empty; a layer needs at least one output"),
         (((6, 0), (0, 5)), r"Rank 0 with alpha"),
     ],
 )
@@ -93,9 +93,9 @@ def test_every_verb_names_the_block_that_is_not_finite(tmp_path, part, value):
             with pytest.raises(ModelError, match=message):
                 act()
     assert inspect_lora(file).total.not_finite == 1
-    told = run("inspect", file.path)
-    assert told.exit_code == 2
-    assert "attn1.to_k. Use an earlier file" in told.stderr
+    result = run("inspect", file.path)
+    assert result.exit_code == 2
+    assert "attn1.to_k. Use an earlier checkpoint" in result.stderr
     assert not out.exists()
 
 
@@ -104,9 +104,9 @@ def test_nan_in_an_adapter_of_another_kind_is_named(tmp_path):
     loha = {f"{stem}.hada_w{n}_{x}": torch.ones(5, 5) for n in (1, 2) for x in "ab"}
     loha[f"{stem}.hada_w1_a"][0, 0] = float("nan")
     write(tmp_path / "a.safetensors", layer() | loha)
-    told = run("inspect", tmp_path / "a.safetensors")
-    assert told.exit_code == 2
-    assert f"NaN or infinity in {stem}." in told.stderr
+    result = run("inspect", tmp_path / "a.safetensors")
+    assert result.exit_code == 2
+    assert f"NaN or infinity in {stem}." in result.stderr
 
 
 @pytest.mark.parametrize("short", [torch.float8_e4m3fn, torch.float8_e5m2])
@@ -137,11 +137,11 @@ def test_eight_bits_beside_wider_floats(tmp_path, short, other):
 @pytest.mark.parametrize(
     ("metadata", "message"),
     [
-        ('{"a"', "its adapter settings: "),
-        ("[]", "is no JSON object. Write"),
-        ('{"unet.r": 4, "unet.lora_alpha": null}', "settings give no alpha"),
-        ('{"unet.r": 4, "unet.alpha_pattern": [1]}', "settings give no alpha"),
-        ('{"unet.r": 4, "unet.alpha_pattern": {"(": 2}}', "settings give no alpha"),
+        ('{"a"', "adapter settings: "),
+        ("[]", "is not a JSON object. Write"),
+        ('{"unet.r": 4, "unet.lora_alpha": null}', "settings have no alpha"),
+        ('{"unet.r": 4, "unet.alpha_pattern": [1]}', "settings have no alpha"),
+        ('{"unet.r": 4, "unet.alpha_pattern": {"(": 2}}', "settings have no alpha"),
     ],
 )
 def test_broken_adapter_settings(tmp_path, metadata, message):
@@ -181,7 +181,7 @@ def test_a_pickle_is_not_opened(tmp_path, name, protocol):
 
 
 @pytest.mark.parametrize("length", [0x280, 0x380, 0x480, 0x580])
-def test_a_header_whose_length_looks_like_a_pickle_is_read(tmp_path, length):
+def test_a_header_whose_length_resembles_a_pickle_is_read(tmp_path, length):
     path = tmp_path / "a.safetensors"
     save_file(layer(), path)
     data = path.read_bytes()
@@ -197,7 +197,7 @@ def test_a_header_longer_than_the_file_is_not_read(tmp_path, length):
     path = tmp_path / "a.safetensors"
     save_file(make(), path)
     path.write_bytes(struct.pack("<Q", length) + path.read_bytes()[8:])
-    with pytest.raises(ModelError, match="is damaged or no safetensors file"):
+    with pytest.raises(ModelError, match="is damaged or not a safetensors file"):
         open_lora(path)
 
 
@@ -205,7 +205,7 @@ def test_a_folder_as_output_or_input(tmp_path):
     file = write(tmp_path / "a.safetensors", make())
     (tmp_path / "folder").mkdir()
     for overwrite in (False, True):
-        with pytest.raises(OutputError, match=r"is a folder\. Name a file in it"):
+        with pytest.raises(OutputError, match=r"is a folder\. Give a file such as"):
             resize_lora(file, tmp_path / "folder", Target(rank=1), overwrite=overwrite)
     with pytest.raises(OutputError, match="could not be written"):
         resize_lora(file, file.path / "x.safetensors", Target(rank=1))
@@ -240,7 +240,9 @@ def test_colons_and_other_letters_in_paths(tmp_path, monkeypatch):
     assert parse_part(r"C:\x.safetensors") == (Path(r"C:\x.safetensors"), 1.0)
     assert parse_part("x" * 5000 + ":2") == (Path("x" * 5000), 2.0)
     for weight in ("", "70%", "0,7", "nan"):
-        with pytest.raises(OptionError, match=r"is no number\. Use one as"):
+        with pytest.raises(
+            OptionError, match=r"is not a finite number\. Use a number such as"
+        ):
             parse_part(f"a.safetensors:{weight}")
     saved = merge_lora([Part(open_lora(names[0]), 0.5)], "ñ.safetensors").saved
     exact = stack(dense(open_lora("a.safetensors")))
@@ -257,7 +259,7 @@ def test_files_that_cancel_out(tmp_path, weight):
     assert report.saved.deviation < 1e-6
     assert "cancel out: the sum is 0" in report.saved.remarks[-1]
     assert float(stack(dense(report.saved.file)).norm()) < 1e-6
-    with pytest.raises(OptionError, match="no sum is left to scale"):
+    with pytest.raises(OptionError, match="there is no sum to scale"):
         merge_lora(parts, out, method=Method("norm"), overwrite=True)
     ordinary = merge_lora([Part(file, weight), Part(file, weight)], out, overwrite=True)
     assert not any("cancel" in remark for remark in ordinary.saved.remarks)
@@ -270,9 +272,9 @@ def test_no_lora_to_resize(tmp_path):
     loha = {f"{stem}.hada_w{n}_{x}": torch.ones(5, 5) for n in (1, 2) for x in "ab"}
     write(tmp_path / "a.safetensors", loha)
     out = tmp_path / "out.safetensors"
-    told = run("resize", tmp_path / "a.safetensors", "--rank", 1, "--output", out)
-    assert told.exit_code == 2
-    assert "its adapters are LoHa, none is a LoRA" in told.stderr
+    result = run("resize", tmp_path / "a.safetensors", "--rank", 1, "--output", out)
+    assert result.exit_code == 2
+    assert "the adapters are LoHa, not LoRA" in result.stderr
     assert not out.exists()
 
 

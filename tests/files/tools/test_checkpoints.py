@@ -293,9 +293,9 @@ def test_folders_that_are_no_checkpoint_or_no_output(tmp_path):
     save_peft(tmp_path / "lora.safetensors", lora_for({"unet": part}))
     file, checkpoint = open_lora(tmp_path / "lora.safetensors"), Checkpoint(base)
     for out, message in (
-        (base, "exists. Name a new folder"),
+        (base, "exists. Choose a new folder"),
         (base / "new", "is inside"),
-        (tmp_path / "x.safetensors", "is the name of a file"),
+        (tmp_path / "x.safetensors", "is a file name"),
     ):
         with pytest.raises(OutputError, match=message):
             add_into_checkpoint(file, checkpoint, out, overwrite=True)
@@ -366,7 +366,7 @@ def test_what_does_not_fit_together(made, tmp_path):
         extract_lora(checkpoint, checkpoint, out, Rank(2))
     plain = {"a.lora_A.weight": torch.ones(1, 2), "a.lora_B.weight": torch.ones(2, 1)}
     write(tmp_path / "x.safetensors", plain)
-    with pytest.raises(ModelError, match=r"is no checkpoint of SDXL, SD 1\.5 or FLUX"):
+    with pytest.raises(ModelError, match=r"not a checkpoint of SDXL, SD 1\.5 or FLUX"):
         Checkpoint(tmp_path / "x.safetensors")
     (tmp_path / "cut.safetensors").write_bytes(base.read_bytes()[:-5])
     with pytest.raises(ModelError, match="cannot be read as a checkpoint"):

@@ -133,7 +133,7 @@ def test_other_families_go_from_dots_to_underscores_only(tmp_path):
     assert layer.stem == "lora_unet_layers_3_attention_to_q"
     peft = convert_lora(file, tmp_path / "peft.safetensors", "PEFT").file
     assert peft.layers[0].stem == "transformer.layers.3.attention.to_q"
-    with pytest.raises(ModelError, match="its own has underscores"):
+    with pytest.raises(ModelError, match="its own format has underscores"):
         convert_lora(saved.file, tmp_path / "no.safetensors", "PEFT")
 
 
@@ -162,17 +162,17 @@ def test_a_dora_keeps_its_spelling_of_lengths(tmp_path):
     saved = convert_lora(file, tmp_path / "out.safetensors", "OneTrainer")
     (dora,) = [layer for layer in saved.file.layers if layer.factors.is_dora]
     assert torch.equal(dora.factors.dora_scale, scale)
-    with pytest.raises(ModelError, match="is a DoRA whose dora_scale the spelling"):
+    with pytest.raises(ModelError, match="is a DoRA with dora_scale, which the key"):
         convert_lora(file, tmp_path / "no.safetensors", "PEFT")
 
 
 def test_what_cannot_be_converted(tmp_path):
     lokr = {"lora_unet_middle_block_1_proj_in.lokr_w1": torch.ones(2, 2)}
     file = write(tmp_path / "in.safetensors", make() | lokr)
-    with pytest.raises(ModelError, match="is LoKr, which has no other spelling"):
+    with pytest.raises(ModelError, match="is LoKr, which has no other key format"):
         convert_lora(file, tmp_path / "no.safetensors", "PEFT")
     plain = write(tmp_path / "plain.safetensors", make())
-    with pytest.raises(ModelError, match="'x' is no spelling to convert to"):
+    with pytest.raises(ModelError, match="'x' is not a supported key format"):
         convert_lora(plain, tmp_path / "no.safetensors", "x")
     with pytest.raises(OutputError, match="is an input"):
         convert_lora(plain, plain.path, "PEFT", overwrite=True)
@@ -234,7 +234,7 @@ def test_names_of_sdxl(tmp_path, to, stem, program):
     (check,) = [
         c for c in verify_lora(saved.file, file) if c.program.startswith(program)
     ]
-    assert check.is_right, check.sentence()
+    assert check.is_right, check.summary()
 
 
 @pytest.mark.parametrize("to", ["ComfyUI", "original names", "OneTrainer (legacy)"])
@@ -259,5 +259,5 @@ def test_names_of_flux(tmp_path, to):
 
 def test_a_spelling_of_another_family(tmp_path):
     file = write(tmp_path / "in.safetensors", make())
-    with pytest.raises(ModelError, match="original names is one of flux, not of sdxl"):
+    with pytest.raises(ModelError, match="original names supports flux, not sdxl"):
         convert_lora(file, tmp_path / "no.safetensors", "original names")

@@ -209,7 +209,7 @@ def test_unknown_keys_end_in_exit_code_2(write):
     path = write(layer(BLOCK.format(0), [1.0]) | {"emphasis": torch.ones(2)})
     result = run(path)
     assert result.exit_code == 2
-    assert "1 keys belong to no adapter: emphasis." in result.stderr
+    assert "1 keys are not part of an adapter: emphasis." in result.stderr
     assert "down_blocks.1" in result.stdout
     assert run(path, "--allow-unknown").exit_code == 0
 

@@ -507,12 +507,12 @@ def test_unknown_keys_are_listed(opened):
 @pytest.mark.parametrize(
     ("tensors", "sentence"),
     [
-        ({}, "holds no tensors"),
+        ({}, "contains no tensors"),
         (
             {"model.diffusion_model.out.2.weight": UP},
             "is a checkpoint or a part of a model, not a LoRA",
         ),
-        ({"a": UP}, "is no LoRA file: none of its 1 keys is known, for example 'a'"),
+        ({"a": UP}, "is not a LoRA file: none of its 1 keys is known, for example 'a'"),
         ({f"{SGM}.lora_up.weight": UP}, f"{SGM} is incomplete, its down factor"),
         ({f"{SGM}.lora_mid.weight": UP}, f"{SGM} is incomplete, its down factor"),
         (kohya(alpha=rand(3)), f"{SGM}: alpha has 3 numbers"),
@@ -528,14 +528,14 @@ def test_unknown_keys_are_listed(opened):
             },
             f"{SGM}: Rank 0",
         ),
-        ({key: t.int() for key, t in kohya().items()}, "a factor holds int32"),
+        ({key: t.int() for key, t in kohya().items()}, "a factor has dtype int32"),
         (
             conv(rand(6, 2, 3, 3), rand(2, 5, 3, 3)),
             "one of the two must be 1 x 1",
         ),
         (
             conv(rand(6, 2), rand(2, 5), **{"lora_mid.weight": rand(3, 3, 3, 3)}),
-            "does not stand between",
+            "does not fit up",
         ),
     ],
 )
@@ -547,7 +547,7 @@ def test_what_cannot_be_read_is_one_sentence(opened, tensors, sentence):
 def test_a_cut_off_file(tmp_path):
     path = tmp_path / "lora.safetensors"
     path.write_bytes(safetensors.torch.save(kohya())[:-7])
-    with pytest.raises(ModelError, match="is damaged or no safetensors file"):
+    with pytest.raises(ModelError, match="is damaged or not a safetensors file"):
         open_lora(path)
 
 
@@ -555,7 +555,7 @@ def test_broken_adapter_metadata_names_the_file(opened):
     stem = "unet.conv_in"
     tensors = {f"{stem}.lora_A.weight": DOWN, f"{stem}.lora_B.weight": UP}
     for text in ("{", "[]"):
-        with pytest.raises(ModelError, match=r"lora\.safetensors: its adapter setting"):
+        with pytest.raises(ModelError, match=r"lora\.safetensors: adapter setting"):
             opened(tensors, lora_adapter_metadata=text)
 
 

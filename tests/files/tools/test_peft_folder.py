@@ -91,7 +91,7 @@ def test_each_model_has_a_folder(tmp_path):
         "text_encoder",
         "unet",
     ]
-    assert any("names of transformers 5" in remark for remark in saved.remarks)
+    assert any("named as in transformers 5" in remark for remark in saved.remarks)
     exact = stack(dense(given))
     again = open_lora(tmp_path / "adapter")
     assert (again.family, again.by_key.keys()) == ("sdxl", given.by_key.keys())
@@ -149,11 +149,11 @@ def test_the_command_and_what_it_refuses(tmp_path):
     assert done.exit_code == 0, done.stderr
     assert "peft" in done.stdout
     again = run(path, "--output", out, "--overwrite")
-    assert "exists. Name a new folder" in again.stderr
+    assert "exists. Choose a new folder" in again.stderr
     named = run(path, "--output", tmp_path / "b.safetensors")
-    assert "is the name of a file" in named.stderr
+    assert "is a file name" in named.stderr
     (out / "adapter_config.json").write_text("[]")
-    with pytest.raises(ModelError, match=r"adapter_config\.json is no JSON object"):
+    with pytest.raises(ModelError, match=r"adapter_config\.json is not a JSON object"):
         open_lora(out)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ModelError, match=r"is a folder without adapter_model"):

@@ -98,5 +98,5 @@ def test_wrong_options(tmp_path):
         with pytest.raises(OptionError):
             Method(*wrong)
     target = Target(error=0.1)
-    with pytest.raises(OptionError, match="goes with --rank alone"):
+    with pytest.raises(OptionError, match="only --rank can be combined with it"):
         merge_lora(parts_in(tmp_path), tmp_path / "x", target, method=Method("ties"))

@@ -117,7 +117,7 @@ def test_a_size_is_kept_and_used(tmp_path):
         rest = float((stack(dense(even)) - old).norm() / old.norm())
         assert report.total_error < rest
     with pytest.raises(
-        OptionError, match=r"--size: even rank 1 in all 30 layers takes"
+        OptionError, match=r"--size: rank 1 in all 30 layers already needs"
     ):
         resize_lora(file, tmp_path / "no.safetensors", Target(size=0.05))
 
@@ -255,14 +255,14 @@ def test_what_cannot_be_resized(tmp_path):
 @pytest.mark.parametrize(
     ("goal", "sentence"),
     [
-        ({}, "--rank: no goal is given"),
-        ({"rank": 0}, "--rank: 0 is no rank"),
-        ({"error": 1.5}, "--error: 1.5 is no share"),
-        ({"total_error": -1}, "--total-error: -1 is no share"),
-        ({"energy": 2}, "--energy: 2 is no share"),
+        ({}, "--rank: no target given"),
+        ({"rank": 0}, "--rank: 0 is not a valid rank"),
+        ({"error": 1.5}, "--error: 1.5 is out of range"),
+        ({"total_error": -1}, "--total-error: -1 is out of range"),
+        ({"energy": 2}, "--energy: 2 is out of range"),
         ({"size": 0}, "--size: 0 is too small"),
         ({"max_sigma": float("nan")}, "--max-sigma: nan"),
-        ({"error": 0.1, "size": 3}, "--error, --size: these exclude one another"),
+        ({"error": 0.1, "size": 3}, "--error, --size: .* mutually exclusive"),
     ],
 )
 def test_goals_out_of_range(goal, sentence):
@@ -284,7 +284,7 @@ def test_the_command(tmp_path):
     for again, sentence in (
         ((), f"--output: {output} exists. Add --overwrite"),
         (("--output", path, "--overwrite"), f"{path} is an input"),
-        (("--rank", 0, "--overwrite"), "--rank: 0 is no rank"),
+        (("--rank", 0, "--overwrite"), "--rank: 0 is not a valid rank"),
     ):
         result = run(path, "--rank", 2, "--output", output, *again)
         assert result.exit_code == 2

@@ -125,7 +125,7 @@ def test_what_no_lora_can_hold_is_named(tmp_path):
         as_plain_lora(oft, Rank(2))
     bad = {f"{STEM}.hada_w1_a": rand(6, 2), f"{STEM}.hada_w1_b": rand(2, 8)}
     file = write(tmp_path / "bad.safetensors", bad)
-    with pytest.raises(ModelError, match="its LoHa is incomplete or of wrong shapes"):
+    with pytest.raises(ModelError, match="LoHa is incomplete or has mismatched shapes"):
         as_plain_lora(file, Rank(2))
     for wrong in ({}, {"rank": 0}, {"error": 1.0}):
         with pytest.raises(OptionError):
@@ -190,4 +190,4 @@ def test_the_command(tmp_path):
     assert "with a relative error of" in done.stderr
     assert not open_lora(out).layers[0].factors.is_dora
     no_base = run("--base", file.path, "--overwrite")
-    assert "is no checkpoint of SDXL, SD 1.5 or FLUX.1" in no_base.stderr
+    assert "is not a checkpoint of SDXL, SD 1.5 or FLUX.1" in no_base.stderr

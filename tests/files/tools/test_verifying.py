@@ -97,7 +97,7 @@ def test_flux_fused_and_apart(tmp_path, to):
     found = checks(saved.file, file)
     assert set(found) == {"ComfyUI", "Forge", "diffusers"}
     for check in found.values():
-        assert check.deviation < 1e-7, check.sentence()
+        assert check.deviation < 1e-7, check.summary()
     assert found["ComfyUI"].is_right
     # With kohya's keys diffusers 0.42 has a layer for parts that no one trained.
     assert found["diffusers"].is_right == (to == "PEFT")
@@ -115,7 +115,7 @@ def test_sd15_and_its_text_encoder(tmp_path):
     file = write(tmp_path / "x.safetensors", tensors)
     assert file.family == "sd15"
     for check in checks(file).values():
-        assert check.is_right, check.sentence()
+        assert check.is_right, check.summary()
 
 
 def test_lengths_of_a_dora_count(tmp_path):
@@ -165,7 +165,7 @@ def test_the_command(tmp_path):
     write(path, make("OneTrainer"))
     result = run(path)
     assert result.exit_code == 2
-    assert "no program applies all of it as meant" in result.stderr
+    assert "no program applies the whole file correctly" in result.stderr
     new = {"new.a.lora_A.weight": torch.ones(1, 2)}
     write(path, new | {"new.a.lora_B.weight": torch.ones(2, 1)})
     assert "no program can check a LoRA of an unknown family" in run(path).stderr
@@ -173,11 +173,11 @@ def test_the_command(tmp_path):
 
 def test_a_sentence():
     check = Check("X 1", 3, 0.25, "a", ("b", "c", "d"), ("e",))
-    assert check.sentence() == (
+    assert check.summary() == (
         "X 1: 0 of 3 layers; missing: b, c and 1 more; unused: e."
     )
     refused = Check("X 1", 3, 0.0, problem="No.")
-    assert refused.sentence() == "X 1: refuses the file: No."
+    assert refused.summary() == "X 1: rejects the file: No."
     assert not refused.is_right
 
 

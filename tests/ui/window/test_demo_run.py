@@ -87,7 +87,7 @@ def test_train_stop_resume_and_find_the_file(open_window, qtbot, small_demo, end
     stopped = window.runs.record.step
     assert 0 < stopped < SMALL["steps"]
     assert run.buttons["resume"].isEnabled()
-    assert "stopped and saved" in run.title.text()
+    assert "checkpoint saved" in run.title.text()
 
     run.buttons["resume"].click()
     qtbot.waitUntil(

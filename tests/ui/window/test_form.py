@@ -29,7 +29,7 @@ def test_the_form_has_an_editor_for_every_setting_and_shows_its_value(open_windo
     assert found["lora_rank"].editor.line.text() == "16"
     assert found["learning_rate"].editor.line.text() == "0.003"
     assert found["output_formats"].editor.boxes["peft"].isChecked()
-    assert len(found["samples"].editor.cards) == 6
+    assert len(found["samples"].editor.entries) == 6
     assert [window.tabs.tabText(i) for i in range(len(TABS))] == list(TABS)
 
 
@@ -66,7 +66,7 @@ def test_choosing_stiefel_lora_locks_alpha_with_the_reason(open_window):
     panel.combo.activated.emit(at)
     assert not alpha.editor.isEnabled()
     assert alpha.editor.line.text() == "16"
-    assert "always the rank" in alpha.note.text()
+    assert "Equal to the rank" in alpha.note.text()
     assert rows(window)["learning_rate"].editor.line.text() == "0.01"
     assert "b_rule" in panel.form.rows
     assert "weight_decay" in panel.form.rows
@@ -114,13 +114,13 @@ def test_records_are_added_moved_and_removed(open_window):
     editor = rows(window)["samples"].editor
     for prompt in ("a cat", "a dog"):
         editor.add.click()
-        editor.cards[-1].form.rows["prompt"].editor._typed(prompt)
-    editor.cards[1].moved.emit(-1)
+        editor.entries[-1].form.rows["prompt"].editor._typed(prompt)
+    editor.entries[1].moved.emit(-1)
     assert window.document.value("samples") == [
         {"prompt": "a dog"},
         {"prompt": "a cat"},
     ]
-    editor.cards[0].removed.emit()
+    editor.entries[0].removed.emit()
     assert window.document.value("samples") == [{"prompt": "a cat"}]
 
 

@@ -108,7 +108,7 @@ def test_what_cannot_be_read_is_said(qtbot, tab, tmp_path: Path):
     tab.failed.connect(lambda what, why: told.append(why))
     tab.open_files([path])
     qtbot.waitUntil(lambda: bool(told), timeout=120_000)
-    assert "is damaged or no safetensors file" in told[0]
+    assert "is damaged or not a safetensors file" in told[0]
     assert not tab.merge.isEnabled()
 
 
@@ -122,4 +122,4 @@ def test_levels_of_the_picture(tmp_path: Path):
         assert layer.name in entry.describe(0, row)
     assert entry.describe(99, 0) == ""
     result = Result.parse('{"error": 0.25, "size": 2000000, "checks": ["x"]}')
-    assert result.sentence() == "Relative error 0.25, 2.00 MB."
+    assert result.summary() == "Relative error 0.25, 2.00 MB."

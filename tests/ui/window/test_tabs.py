@@ -89,7 +89,7 @@ def test_the_run_tab_shows_curves_heat_map_and_samples(open_window, qtbot, tmp_p
     assert plots.heat_map.image.image.shape == (2, 6)
     assert runs.run_tab.gallery.count() == 1
     assert "a cat" in runs.run_tab.gallery.item(0).text()
-    assert "step 30 of 100" in runs.run_tab.figures.text()
+    assert "step 30/100" in runs.run_tab.figures.text()
     run.ranks(30)
     runs.look()
     assert plots.heat_map.image.image.shape == (3, 6)

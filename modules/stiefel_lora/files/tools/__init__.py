@@ -1,4 +1,4 @@
-"""Inspect, resize, merge, convert and verify LoRA files of every spelling."""
+"""Inspect, resize, merge, convert and verify LoRA files of every key format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A base model's checkpoint, tensor by tensor, and the place of every layer in it.
+"""Base model checkpoints, read tensor by tensor, with the location of every layer.
 
 Single files of SDXL, SD 1.5 and FLUX.1 with the names of the original checkpoint, and
 files or folders of a UNet, a transformer or a pipeline with diffusers' names.
@@ -53,7 +53,7 @@ _SCALES = ("scale_weight", "weight_scale")
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """A tensor that holds the weight of a layer, or a third of whose rows do."""
+    """Location of a layer's weight: a tensor, or one third of its rows."""
 
     key: str
     third: int | None = None
@@ -66,7 +66,7 @@ class Checkpoint:
         path: of a safetensors file, or of a folder in diffusers' format.
 
     Raises:
-        ModelError: no such file, or no checkpoint of a family with a table.
+        ModelError: the file is missing, or is not a checkpoint of a known family.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -94,11 +94,11 @@ class Checkpoint:
         self.family, self.places, self.fused = self._recognized()
 
     def tensor(self, key: str) -> Tensor:
-        """A tensor as it is stored; memory holds it once."""
+        """Read a tensor as it is stored."""
         return read_one(*self._table[key])
 
     def weight(self, name: str) -> Tensor | None:
-        """Weight of a layer by its canonical name, float32; None where it has none."""
+        """Read the float32 weight of a layer by its canonical name; None if absent."""
         place = self.places.get(name)
         if place is None:
             return self._part(name) if self.fused else None
@@ -106,7 +106,7 @@ class Checkpoint:
         return whole if place.third is None else whole.chunk(3)[place.third]
 
     def _part(self, name: str) -> Tensor | None:
-        """Rows of a fused weight, by diffusers' name of the part."""
+        """Read the rows of a fused weight by diffusers' name of the part."""
         target = target_of("comfyui", self.family, name)
         place = None if target is None else self._original(target)
         if place is None:
@@ -122,7 +122,7 @@ class Checkpoint:
         return whole[unit * first : unit * (first + count)]
 
     def scale(self, key: str) -> float:
-        """Factor of a scaled 8-bit tensor; 1 for all others."""
+        """Return the scale of a scaled 8-bit tensor; 1 for all others."""
         layer, _, leaf = key.rpartition(".")
         for scale in _SCALES:
             if leaf == "weight" and f"{layer}.{scale}" in self.specs:
@@ -130,9 +130,9 @@ class Checkpoint:
         return 1.0
 
     def _recognized(self) -> tuple[str, Mapping[str, Place], bool]:
-        """Family, places of its layers, and whether some are fused.
+        """Detect the family, the location of its layers, and whether some are fused.
 
-        The family whose names are most of the file.
+        The family with the most matching names is chosen.
         """
         found = [
             (family, self._places(family, own), own)
@@ -148,10 +148,10 @@ class Checkpoint:
                 f"{example!r}. Give a file or folder of one of these models."
             )
         fused = fusing_of(family) is not None and not own
-        return self._told_apart(family), places, fused
+        return self._family_by_width(family), places, fused
 
-    def _told_apart(self, family: str) -> str:
-        """Families that share names, by the width of the text that they read."""
+    def _family_by_width(self, family: str) -> str:
+        """Distinguish families with equal names by the text embedding width."""
         if record_of(family).text_width is None:
             return family
         widths = {record.text_width: record.name for record in records()}

@@ -1,8 +1,8 @@
-"""A LoRA file in another spelling, with the same updates.
+"""Convert a LoRA file to another key format, with the same updates.
 
-Where both spellings hold alpha, every bit of the factors stays. Where the new one does
-not (PEFT), the scale is multiplied into A. FLUX.1's q, k and v are fused for kohya's
-spelling, B block-diagonal, and taken apart for the others; both are exact.
+If both formats store alpha, the factors are copied bit for bit. If the new one does not
+(PEFT), the scale is multiplied into A. FLUX.1's q, k and v are fused for the kohya
+format, with a block-diagonal B, and separated for the others; both are exact.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ def convert_lora(
     overwrite: bool = False,
     command: str = "",
 ) -> Saved:
-    """Write a LoRA file in another spelling.
+    """Write a LoRA file in another key format.
 
     Args:
-        file: of ``open_lora``.
+        file: LoRA file from ``open_lora``.
         output: path to write; a new folder for ``PEFT (own)``.
         spelling: a key of ``respell.SPELLINGS``, as ``"kohya"`` or ``"PEFT"``.
-        goal: make plain LoRAs of adapters of other kinds, of this size.
-        base: the base model, for DoRAs that become plain, or whose spelling has another
-            number for the lengths of their rows.
-        dtype: of the factors; by default the widest of the file.
-        overwrite: replace a file that exists.
-        command: for the metadata.
+        goal: convert other kinds of adapters to plain LoRAs of this rank or error.
+        base: the base model, to convert DoRAs to plain LoRAs, or to a format with
+            another DoRA scale.
+        dtype: dtype of the factors; by default the widest of the file.
+        overwrite: replace an existing file.
+        command: command line to record in the metadata.
 
     Raises:
         ModelError: a layer that the spelling cannot hold, NaN or infinity.
@@ -84,24 +84,24 @@ def convert_lora(
 
 
 def converted(file: LoraFile, spelling: str) -> LoraFile:
-    """The same file with the keys of another spelling.
+    """Return the file with the keys of another format.
 
     Raises:
-        ModelError: a layer that the spelling cannot hold.
+        ModelError: the key format cannot express a layer.
     """
     if spelling not in SPELLINGS:
         raise ModelError(
-            f"{spelling!r} is no spelling to convert to. Use one of "
+            f"{spelling!r} is not a supported key format. Use one of "
             f"{', '.join(SPELLINGS)}."
         )
     style = SPELLINGS[spelling]
-    # Trained words have the same keys in all spellings.
+    # Embeddings have the same keys in all formats.
     foreign = [other for other in file.others if other.kind != "embedding"]
     if foreign:
         other = foreign[0]
         raise ModelError(
-            f"{file.path}: {other.name} is {other.kind}, which has no other spelling. "
-            "Add --rank or --error to make it a LoRA."
+            f"{file.path}: {other.name} is {other.kind}, which has no other key "
+            "format. Add --rank or --error to convert it to a LoRA."
         )
     fitting = [_with_known_lengths(file, layer, spelling) for layer in file.layers]
     file = dataclasses.replace(file, layers=tuple(fitting))
@@ -118,7 +118,7 @@ def converted(file: LoraFile, spelling: str) -> LoraFile:
 
 
 def _with_known_lengths(file: LoraFile, layer: LoraLayer, spelling: str) -> LoraLayer:
-    """A layer with that number for the lengths of its rows which the spelling has."""
+    """Keep the DoRA scale that the key format supports."""
     if not layer.factors.is_dora:
         return layer
     suffixes = SPELLINGS[spelling].suffixes
@@ -127,9 +127,9 @@ def _with_known_lengths(file: LoraFile, layer: LoraLayer, spelling: str) -> Lora
     if all(lengths is None for lengths in kept.values()):
         (part,) = [part for part, lengths in own.items() if lengths is not None]
         raise ModelError(
-            f"{file.path}: {layer.name} is a DoRA whose {part} the spelling "
-            f"{spelling} does not have; the other number needs the base model. "
-            "Add --base, or make plain LoRAs with --base and --rank."
+            f"{file.path}: {layer.name} is a DoRA with {part}, which the key format "
+            f"{spelling} does not support; converting it requires the base model. Add "
+            "--base, or convert to plain LoRAs with --base and --rank."
         )
     known = {p: s for p, s in layer.suffixes.items() if p not in own or p in suffixes}
     factors = dataclasses.replace(

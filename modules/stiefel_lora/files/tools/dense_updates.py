@@ -1,11 +1,11 @@
-r"""Dense updates of adapters that are no product of two factors.
+r"""Dense updates of LoHa, LoKr and full-difference adapters.
 
 LyCORIS' formulas, as ComfyUI applies them (comfy/weight_adapter/loha.py, lokr.py):
 
 * LoHa: :math:`\frac{\alpha}{r} (W_{1a} W_{1b}) \odot (W_{2a} W_{2b})`.
 * LoKr: :math:`\frac{\alpha}{r} W_1 \otimes W_2`, where each of the two may be a
-  product; without any product there is no rank, and alpha does not count.
-* full difference: itself.
+  product; if neither is, there is no rank and alpha is ignored.
+* full difference: the stored tensor.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ __all__ = ["dense_update"]
 
 
 def dense_update(layer: OtherLayer) -> Tensor | None:
-    """Update of a layer, (out, in) or (out, in, k, k), float64.
+    """Compute the float64 update of a layer, (out, in) or (out, in, k, k).
 
     Returns:
-        None where no weight of a layer changes: a bias, a norm, a trained word.
+        The update, or None for tensors that are not layer weights: biases, norms,
+            embeddings.
 
     Raises:
-        ModelError: another kind of adapter, or shapes that do not belong together.
+        ModelError: an unsupported kind of adapter, or mismatched shapes.
     """
     parts = {_last(key): tensor.double() for key, tensor in layer.tensors.items()}
     try:
@@ -40,7 +41,8 @@ def dense_update(layer: OtherLayer) -> Tensor | None:
             return parts["diff"] if parts.get("diff", torch.ones(1)).ndim > 1 else None
     except (KeyError, RuntimeError, IndexError) as error:
         raise ModelError(
-            f"{layer.name}: its {layer.kind} is incomplete or of wrong shapes: {error}."
+            f"{layer.name}: the {layer.kind} is incomplete or has mismatched shapes: "
+            f"{error}."
         ) from error
     if layer.kind in ("norm", "bias", "embedding"):
         return None

@@ -1,8 +1,8 @@
 r"""Frobenius norms of updates and of their differences, from small matrices.
 
-:math:`\|\sum_j s_j B_j A_j\|_F` is that of one product whose factors stand side by
-side, and :math:`\|B A\|_F^2 = \langle B^T B, A A^T \rangle`. Where the parts cancel,
-the Gram matrices lose digits; then the norm is taken from two thin QR.
+:math:`\|\sum_j s_j B_j A_j\|_F` is the norm of one product of the concatenated factors,
+and :math:`\|B A\|_F^2 = \langle B^T B, A A^T \rangle`. Where the parts cancel, the Gram
+matrices lose precision, so the norm is computed from two thin QR decompositions.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ __all__ = ["compared", "difference", "equal_numbers", "relative", "update_norm"]
 # Gram matrices in float64 resolve a difference down to 1e-8 of the parts, so that from
 # here on ten digits of it are right.
 _CANCELLED = 1e-3
-# Share of the squares of single columns and rows from which on float32 has six digits.
+# Share of the diagonal terms above which float32 is accurate to six digits.
 _PLAIN = 0.5
-# Squares between which float32 neither overflows nor loses small entries.
+# Range of squared norms in which float32 neither overflows nor underflows.
 _RANGE = (1e-20, 1e20)
 
 _Pair = tuple[Tensor, Tensor]
@@ -32,7 +32,8 @@ def update_norm(factors: LoraFactors, *, six_digits: bool = False) -> float:
 
     Args:
         factors: of a layer.
-        six_digits: be satisfied with them where float32 gives them, in half the time.
+        six_digits: accept six correct digits where float32 reaches them, in half the
+            time.
     """
     up, down = (f.detach().flatten(1) for f in (factors.up, factors.down))
     square = _quick_square(_gram(up), down.mT) if six_digits else None
@@ -51,7 +52,7 @@ def compared(one: LoraFactors, two: LoraFactors) -> tuple[float, float]:
     up, down = (f.detach().flatten(1) for f in (one.up, one.down))
     other_up, other_down = (f.detach().flatten(1) for f in (two.up, two.down))
     if equal_numbers(up, other_up):
-        # Only A was rounded: six digits of that are enough.
+        # Only A was rounded: six digits of the difference are enough.
         changed = _difference(down, one.scale, other_down, two.scale)
         gram = _gram(up)
         square = _quick_square(gram, changed.mT) if changed.any() else 0.0
@@ -80,7 +81,7 @@ def equal_numbers(one: Tensor, two: Tensor) -> bool:
 
 
 def relative(part: float, whole: float) -> float:
-    """A part of a norm, in [0, 1]; 0 / 0 is 0."""
+    """Return part / whole, with 0 / 0 = 0."""
     if whole == 0:
         return 0.0 if part == 0 else math.inf
     return part / whole
@@ -88,7 +89,7 @@ def relative(part: float, whole: float) -> float:
 
 def _difference(one: Tensor, scale: float, two: Tensor, other: float) -> Tensor:
     if scale == other and torch.float64 not in (one.dtype, two.dtype):
-        # Numbers of at most 32 bits that are nearly equal: nothing is rounded.
+        # Nearly equal numbers of at most 32 bits: the difference is exact.
         return (one.float() - two.float()) * scale
     return one.double() * scale - two.double() * other
 
@@ -119,7 +120,7 @@ def _gram(factor: Tensor) -> Tensor:
 
 
 def _quick_square(left: Tensor, down: Tensor) -> float | None:
-    """Square of a norm by float32, or None where that has no six digits.
+    """Compute a squared norm in float32; None if it may have fewer than six digits.
 
     Args:
         left: Gram matrix of B.

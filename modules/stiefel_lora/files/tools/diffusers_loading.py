@@ -1,8 +1,8 @@
-"""A LoRA file as the installed diffusers loads it.
+"""Load a LoRA file with the installed diffusers.
 
 ``load_lora_weights`` of the stock pipeline runs on models of the family without weights
-(meta device), whose adapted layers have the shapes of the file. What it puts beside
-each layer is read back: A, B and the scale.
+(meta device), whose adapted layers have the shapes of the file. The adapters that it
+injects are then read back: A, B and the scale.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ DIFFUSERS = (
     f"diffusers {importlib.metadata.version('diffusers')} "
     f"with peft {importlib.metadata.version('peft')}"
 )
-"""Name and versions."""
+"""Name and version of the libraries that load the file."""
 
 _ADAPTER = "checked"
 # Text encoders are real, and so they are narrow.
@@ -72,10 +72,10 @@ def load_by_diffusers(
     """Load a file into empty models.
 
     Args:
-        file: on the disk; its layers give the shapes of the models' layers.
+        file: file on disk; its layers determine the shapes of the models' layers.
 
     Returns:
-        Key of a layer -> factors as applied, and what diffusers does not expect.
+        Layer key -> factors as applied, and the keys that diffusers does not expect.
     """
     with _quiet_transformers():
         return _loaded(file)
@@ -94,7 +94,7 @@ def _loaded(file: LoraFile) -> tuple[Mapping[str, LoraFactors], tuple[str, ...]]
         component, _, module = layer.name.partition(".")
         if component in parts:
             _reshape(parts[component], module, layer.factors)
-    with _warnings() as told:
+    with _warnings() as messages:
         pipeline.load_lora_weights(file.path, adapter_name=_ADAPTER)
     found: dict[str, LoraFactors] = {}
     for component, part in parts.items():
@@ -102,7 +102,7 @@ def _loaded(file: LoraFile) -> tuple[Mapping[str, LoraFactors], tuple[str, ...]]
             if component.startswith("text_encoder") and module.startswith("encoder.l"):
                 module = f"text_model.{module}"
             found[canonical_key(f"{component}.{module}")] = factors
-    return found, tuple(key for line in told for key in unexpected_keys(line))
+    return found, tuple(key for line in messages for key in unexpected_keys(line))
 
 
 def unexpected_keys(line: str) -> list[str]:
@@ -119,7 +119,7 @@ def unexpected_keys(line: str) -> list[str]:
 
 
 def _reshape(model: nn.Module, path: str, factors: LoraFactors) -> None:
-    """Give one layer of a model without weights the shape that its factors have."""
+    """Replace a layer of an empty model by one that fits the factors."""
     if path.startswith("text_model.") and not hasattr(model, "text_model"):
         path = path.removeprefix("text_model.")
     try:
@@ -130,9 +130,9 @@ def _reshape(model: nn.Module, path: str, factors: LoraFactors) -> None:
 
 
 def hollow_layer(factors: LoraFactors, *, conv: bool) -> nn.Module:
-    """A layer whose weight has a shape and takes no memory, on the CPU.
+    """Build a layer on the CPU whose weight has a shape but takes no memory.
 
-    Adapters go to the device of a layer, which for this reason is not meta.
+    The device is not meta because adapters are created on the device of their layer.
     """
     outputs, (inputs, *kernel) = factors.up.shape[0], factors.down.shape[1:]
     height, width = kernel if len(kernel) == 2 else (1, 1)
@@ -149,7 +149,7 @@ def hollow_layer(factors: LoraFactors, *, conv: bool) -> nn.Module:
 
 
 def injected_factors(model: nn.Module, adapter: str) -> dict[str, LoraFactors]:
-    """Path of each layer with an adapter of peft -> its factors as applied."""
+    """Return the factors that peft applies, by module path."""
     found = {}
     for path, module in model.named_modules():
         downs, scaling = getattr(module, "lora_A", None), getattr(module, "scaling", {})
@@ -178,7 +178,8 @@ def _pipeline(family: str) -> Any:
     model = record.load(record.model)
     parts: dict[str, Any] = {}
     for part in record.text_readers:
-        # transformers loads onto the device of the rest of a model, so these are real.
+        # transformers loads adapters onto the device of the model, so this one is not
+        # meta.
         encoder = model.text_models[part]
         known = json.loads(_settings_file(record, part).read_text(encoding="utf-8"))
         narrow = {key: width for key, width in _WIDTHS.items() if key in known}
@@ -207,36 +208,36 @@ def without_notes() -> Generator[None, None, None]:
 
 @contextlib.contextmanager
 def _quiet_transformers() -> Generator[None, None, None]:
-    """Keep notes about the small encoders and progress bars off the screen."""
-    from transformers.utils import logging as told
+    """Hide progress bars and messages about the small encoders."""
+    from transformers.utils import logging as messages
 
-    level, bars = told.get_verbosity(), told.is_progress_bar_enabled()
-    told.set_verbosity_error()
-    told.disable_progress_bar()
+    level, bars = messages.get_verbosity(), messages.is_progress_bar_enabled()
+    messages.set_verbosity_error()
+    messages.disable_progress_bar()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        told.set_verbosity(level)
+        messages.set_verbosity(level)
         if bars:
-            told.enable_progress_bar()
+            messages.enable_progress_bar()
 
 
 @contextlib.contextmanager
 def _warnings() -> Generator[list[str], None, None]:
     """Collect the warnings of diffusers and peft instead of printing them."""
-    told: list[str] = []
+    messages: list[str] = []
 
     class Keep(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            told.append(record.getMessage())
+            messages.append(record.getMessage())
 
     logger = logging.getLogger("diffusers")
     handlers, propagates = logger.handlers, logger.propagate
     logger.handlers, logger.propagate = [], False
     logger.addHandler(Keep(logging.WARNING))
     try:
-        yield told
+        yield messages
     finally:
         logger.handlers, logger.propagate = handlers, propagates

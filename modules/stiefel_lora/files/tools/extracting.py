@@ -1,6 +1,6 @@
-"""The difference of two checkpoints as a LoRA, tensor by tensor.
+"""Extract the difference of two checkpoints as a LoRA, tensor by tensor.
 
-Nothing is clamped. Memory holds one weight of each checkpoint and the LoRA.
+No values are clamped. Memory use: one weight of each checkpoint and the LoRA.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .save_lora import Lineage, Saved
 
 __all__ = ["ExtractReport", "extract_lora"]
 
-# A change of the dtype alone, in numbers of 8 bits or more, is below that share.
+# A change of dtype alone, to 8 bits or more, stays below this relative difference.
 _ROUNDING = 1e-7
 
 
@@ -36,16 +36,16 @@ class ExtractReport:
     """Result of ``extract_lora``."""
 
     error: float
-    """Norm of the differences minus the LoRA, relative to the former."""
+    """Norm of the differences minus the LoRA, relative to the differences."""
 
     norm: float
     """Frobenius norm of all differences of layers."""
 
     equal: int
-    """Layers that do not differ, and have no LoRA."""
+    """Layers that do not differ and get no LoRA."""
 
     others: tuple[str, ...]
-    """Tensors that differ and that no LoRA can hold: biases, norms, a VAE."""
+    """Tensors that differ but cannot be part of a LoRA: biases, norms, the VAE."""
 
     saved: Saved
 
@@ -63,17 +63,17 @@ def extract_lora(
     overwrite: bool = False,
     command: str = "",
 ) -> ExtractReport:
-    """Write the LoRA that leads from one checkpoint to another.
+    """Write the LoRA that turns one checkpoint into another.
 
     Args:
-        base: before the training.
-        tuned: after it; of the same family and names.
-        output: path to write.
-        goal: rank, or relative error of each layer.
-        spelling: of the output, a key of ``respell.SPELLINGS``.
-        dtype: of the factors.
-        overwrite: replace a file that exists.
-        command: for the metadata.
+        base: checkpoint before training.
+        tuned: checkpoint after training; same family and key names.
+        output: file to write.
+        goal: rank, or maximum relative error of each layer.
+        spelling: key format of the output, a key of ``respell.SPELLINGS``.
+        dtype: dtype of the factors.
+        overwrite: replace an existing file.
+        command: command line to record in the metadata.
 
     Raises:
         ModelError: checkpoints of different families or shapes, or no difference.
@@ -83,7 +83,7 @@ def extract_lora(
     if (base.family, base.fused) != (tuned.family, tuned.fused):
         raise ModelError(
             f"{base.path} is {base.family} and {tuned.path} is {tuned.family}, or one "
-            "has diffusers' names. Give two checkpoints of one kind."
+            "has diffusers' names. Give two checkpoints of the same family and format."
         )
     layers, found, equal = [], [], 0
     for name in base.places.keys() & tuned.places.keys():
@@ -137,7 +137,7 @@ def _difference(
     if one.shape != two.shape:
         raise ModelError(
             f"{name} is {tuple(one.shape)} in {base.path} and {tuple(two.shape)} in "
-            f"{tuned.path}. Give two checkpoints of one model."
+            f"{tuned.path}. Give two checkpoints of the same model."
         )
     update = two - one
     if not all_finite(update):

@@ -1,4 +1,4 @@
-"""The model family of a LoRA file, by the names and sizes of its layers."""
+"""Detect the model family of a LoRA file by the names and sizes of its layers."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _CROSS = re.compile(r"attn2_to_[kv]$")
 _UNNUMBERED = "lora_te_"
 
 Shapes = Mapping[StemName, tuple[int, int]]
-"""Layer -> outputs and inputs."""
+"""Layer name -> outputs and inputs."""
 
 
 def family_of(shapes: Shapes, metadata: Mapping[str, str]) -> str | None:
-    """Find the family; None where names, sizes and metadata leave it open.
+    """Detect the family; None if names, sizes and metadata do not determine it.
 
-    The metadata decides only among the families that have all the layers' names.
+    The metadata only decides between families that have names for all layers.
 
     >>> family_of({StemName("", "model", "single_blocks.0.linear1"): (21504, 3072)}, {})
     'flux'
@@ -77,7 +77,7 @@ def _by_place(
         found = by_width.get(shapes[name][1]) if _CROSS.search(path) else None
         if found in possible:
             return found
-    # The default family comes last: its pattern fits paths of others too.
+    # The default family comes last because its pattern also matches paths of others.
     for family in sorted(possible, key=lambda family: family == DEFAULT):
         place = record_of(family).lora_files.places
         if place is not None and any(re.search(place, p) for p in paths.values()):
@@ -86,7 +86,7 @@ def _by_place(
 
 
 def _by_encoder(shapes: Shapes, possible: Collection[str]) -> str | None:
-    """The family of text encoders alone: with two CLIPs, or one without a number."""
+    """Detect the family from the text encoders: two CLIPs, or one without a number."""
     if any(name.component == "text_encoder_2" for name in shapes):
         for family in possible:
             record = record_of(family)

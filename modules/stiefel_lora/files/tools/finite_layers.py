@@ -1,4 +1,4 @@
-"""NaN and infinity in a LoRA file, by the names of its layers."""
+"""Find layers with NaN or infinity in a LoRA file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def is_finite(layer: LoraLayer) -> bool:
 
 
 def broken_layers(file: LoraFile) -> list[str]:
-    """Names of all layers with NaN or infinity, adapters of other kinds included."""
+    """Return the names of all layers with NaN or infinity, including other adapters."""
     found = [layer.name for layer in file.layers if not is_finite(layer)]
     for other in file.others:
         if not all(all_finite(tensor) for tensor in other.tensors.values()):
@@ -26,7 +26,7 @@ def broken_layers(file: LoraFile) -> list[str]:
 
 
 def check_finite(file: LoraFile) -> None:
-    """Refuse a file with NaN or infinity.
+    """Raise for a file with NaN or infinity.
 
     Raises:
         ModelError: names up to three layers.
@@ -36,5 +36,5 @@ def check_finite(file: LoraFile) -> None:
         more = f" and {len(broken) - 3} more" if len(broken) > 3 else ""
         raise ModelError(
             f"{file.path}: NaN or infinity in {', '.join(broken[:3])}{more}. Use an "
-            "earlier file of the training."
+            "earlier checkpoint of the training."
         )

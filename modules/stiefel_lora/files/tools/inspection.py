@@ -1,8 +1,8 @@
-"""Ranks, norms and faults of every layer of a LoRA file.
+"""Ranks, norms and defects of every layer of a LoRA file.
 
-All numbers are those of the update (alpha / r) B A, from r x r matrices in float64
-(:mod:`stiefel_lora.geometry.spectrum` has the definitions). A DoRA's lengths of rows
-are no part of them: they need the base model.
+All numbers describe the update (alpha / r) B A and are computed from r x r matrices in
+float64 (definitions: :mod:`stiefel_lora.geometry.spectrum`). The scale of a DoRA is
+ignored, because it requires the base model.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["LayerReport", "LoraReport", "Summary", "inspect_lora", "summarize"]
 SPIKE = 5.0
 """A layer is a spike where sigma_1 is this many times the median of its kind."""
 
-# A median over fewer layers is no measure of what is usual.
+# With fewer layers, the median does not describe the typical value.
 _FEWEST = 4
 
 
@@ -40,10 +40,10 @@ class LayerReport:
     section: str
     kind: str
     shape: tuple[int, ...]
-    """Outputs, inputs and the kernel."""
+    """Shape of the weight: outputs, inputs and kernel."""
 
     rank: int
-    """Of the stored factors."""
+    """Rank of the stored factors."""
 
     alpha: float
     effective_rank: float
@@ -63,31 +63,31 @@ class LayerReport:
 
     dtype: str
     size: int
-    """Bytes."""
+    """Size in bytes."""
 
     @property
     def is_finite(self) -> bool:
-        """Whether no factor has NaN or infinity."""
+        """True if no factor has NaN or infinity."""
         return math.isfinite(self.norm)
 
     @property
     def is_dead(self) -> bool:
-        """Whether the update is zero."""
+        """True if the update is zero."""
         return self.norm == 0
 
     @property
     def is_spike(self) -> bool:
-        """Whether sigma_1 stands out among layers of its kind."""
+        """True if sigma_1 stands out among layers of its kind."""
         return self.spike is not None and self.spike >= SPIKE
 
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """Numbers over several layers; means and norms are over the finite ones."""
+    """Statistics over several layers; means and norms cover the finite ones."""
 
     layers: int
     rank: float
-    """Mean of the stored ranks."""
+    """Mean stored rank."""
 
     effective_rank: float
     stable_rank: float
@@ -95,7 +95,7 @@ class Summary:
     """Mean of effective rank / rank."""
 
     sigma_1: float
-    """Largest of all layers."""
+    """Largest sigma_1 of all layers."""
 
     norm: float
     """Frobenius norm of all updates together."""
@@ -107,7 +107,7 @@ class Summary:
 
 @dataclasses.dataclass(frozen=True)
 class LoraReport:
-    """All that ``inspect_lora`` finds in one file."""
+    """Result of ``inspect_lora`` for one file."""
 
     file: LoraFile
     layers: tuple[LayerReport, ...]
@@ -118,18 +118,18 @@ class LoraReport:
 
     @property
     def ranks(self) -> dict[int, int]:
-        """Rank -> layers that have it, the commonest first."""
+        """Return rank -> number of layers, most frequent first."""
         found = collections.Counter(layer.rank for layer in self.layers)
         return dict(found.most_common())
 
     @property
     def alphas(self) -> dict[float, int]:
-        """Alpha -> layers that have it, the commonest first."""
+        """Return alpha -> number of layers, most frequent first."""
         found = collections.Counter(layer.alpha for layer in self.layers)
         return dict(found.most_common())
 
     def to_json(self) -> dict[str, Any]:
-        """Everything as JSON values; numbers that are not finite become null."""
+        """Convert the report to JSON values; non-finite numbers become null."""
         file = self.file
         return {
             "path": str(file.path),
@@ -177,7 +177,7 @@ def inspect_lora(file: LoraFile) -> LoraReport:
 
 
 def summarize(layers: Iterable[LayerReport]) -> Summary:
-    """Numbers over some layers."""
+    """Summarize some layers."""
     layers = list(layers)
     finite = [layer for layer in layers if layer.is_finite]
     return Summary(
@@ -228,7 +228,7 @@ def _kind(layer: LoraLayer) -> tuple[str, int, int]:
 def _usual_sigma(
     layers: Iterable[LoraLayer], reports: Iterable[LayerReport]
 ) -> dict[tuple[str, int, int], float]:
-    """Median of sigma_1 over the layers of a kind that are neither dead nor broken."""
+    """Compute the median sigma_1 of each kind over layers with a finite update."""
     found: dict[tuple[str, int, int], list[float]] = {}
     for layer, report in zip(layers, reports, strict=True):
         if report.is_finite and not report.is_dead:
@@ -245,7 +245,7 @@ def _ratio(sigma: float, usual: float | None) -> float | None:
 
 
 def _ordered(sections: Iterable[str]) -> list[str]:
-    """By name, with numbers as numbers."""
+    """Sort key by name, with numbers in numeric order."""
 
     def place(name: str) -> tuple[str, int]:
         blocks, _, number = name.rpartition(".")

@@ -1,4 +1,4 @@
-"""Facts about a LoRA file as readable texts."""
+"""Summary of a LoRA file as readable text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MOST = 12
 
 
 def facts_of(report: LoraReport) -> dict[str, str]:
-    """Facts about a whole file under readable labels."""
+    """Summarize a file as label -> text."""
     file, total = report.file, report.total
     facts = {
         "family": file.family or "unknown",
@@ -36,7 +36,7 @@ def facts_of(report: LoraReport) -> dict[str, str]:
 
 
 def _counted(counts: Mapping[Any, int]) -> str:
-    """``16`` for one value, ``16 (700), 8 (40)`` for several."""
+    """Format counts: ``16`` for one value, ``16 (700), 8 (40)`` for several."""
     if len(counts) == 1:
         return str(next(iter(counts)))
     shown = [f"{value} ({count})" for value, count in counts.items()]
@@ -45,5 +45,5 @@ def _counted(counts: Mapping[Any, int]) -> str:
 
 
 def number_text(value: float) -> str:
-    """Four digits, or NaN."""
+    """Format a number with four digits, or as NaN."""
     return f"{value:.4g}" if math.isfinite(value) else "NaN"

@@ -1,7 +1,7 @@
 """One self-contained HTML page about LoRA files: spectra as a heat map, a histogram.
 
-The numbers stand in the page as JSON and are drawn by a script in it; nothing is loaded
-from anywhere.
+The page contains the numbers as JSON and a script that draws them; it loads no external
+resources.
 """
 
 from __future__ import annotations
@@ -134,10 +134,10 @@ files.forEach((file, i) => {
 
 
 def inspection_page(reports: Sequence[LoraReport]) -> str:
-    """The page of one file, or of several one below the other, as HTML."""
+    """Render one or more files as an HTML page."""
     parts = [_file(report, place) for place, report in enumerate(reports)]
     numbers = json.dumps([_numbers(report) for report in reports], allow_nan=False)
-    # A name cannot end the element that holds the numbers.
+    # Escape "</", so that no name can close the script element.
     numbers = numbers.replace("<", "\\u003c")
     names = ", ".join(report.file.path.name for report in reports)
     return (

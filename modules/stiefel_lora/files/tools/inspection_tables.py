@@ -18,11 +18,11 @@ _MOST = 12
 def inspection_tables(
     reports: Sequence[LoraReport], *, layers: bool = False
 ) -> Iterator[Table | str]:
-    """Tables and lines for one file, or for several side by side.
+    """Build the tables and lines for one file, or for several side by side.
 
     Args:
-        reports: of ``inspect_lora``.
-        layers: one row for each layer instead of one for each section.
+        reports: results of ``inspect_lora``.
+        layers: one row per layer instead of one per section.
     """
     names = _short_names(reports)
     yield _files(reports, names)
@@ -98,7 +98,7 @@ def _layers(report: LoraReport) -> Table:
 def _side_by_side(
     reports: Sequence[LoraReport], names: Sequence[str], layers: bool
 ) -> Table:
-    """Norm and effective rank of each section, or layer, in every file."""
+    """Compare norm and effective rank of each section or layer across files."""
     cells: dict[str, dict[int, str]] = {}
     for place, report in enumerate(reports):
         if layers:

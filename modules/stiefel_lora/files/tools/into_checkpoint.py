@@ -1,7 +1,7 @@
-"""A LoRA added into the weights of a base model, tensor by tensor.
+"""Merge a LoRA into the weights of a base model, tensor by tensor.
 
-Memory holds the largest tensor twice and the LoRA. Every tensor keeps its dtype; those
-of scaled 8-bit checkpoints keep their scales.
+Memory use: twice the largest tensor, and the LoRA. Every tensor keeps its dtype, and
+scaled 8-bit tensors keep their scale.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .save_lora import Lineage, check_new_folder, check_output
 
 __all__ = ["IntoReport", "add_into_checkpoint"]
 
-# Numbers that are computed in float32 at a time.
+# Number of entries that are computed in float32 at a time.
 _BLOCK = 1 << 20
 
 
@@ -39,10 +39,10 @@ class IntoReport:
     """Result of ``add_into_checkpoint``."""
 
     layers: int
-    """Weights that were changed."""
+    """Number of weights that were changed."""
 
     error: float
-    """Norm of stored minus exact weights, relative to that of what was added."""
+    """Norm of the rounding error, relative to the norm of the added update."""
 
 
 @torch.no_grad()
@@ -56,19 +56,19 @@ def add_into_checkpoint(
     overwrite: bool = False,
     command: str = "",
 ) -> IntoReport:
-    """Write the base model with a LoRA or DoRA in its weights.
+    """Write the base model with a LoRA or DoRA merged into its weights.
 
     Args:
-        file: of ``open_lora``, or the sum of several.
-        base: the base model.
+        file: LoRA file from ``open_lora``, or the sum of several.
+        base: base model checkpoint.
         output: path to write; a new folder where the base model is one.
-        parents: the files that ``file`` is the sum of; by default itself.
-        overwrite: replace a file that exists.
-        command: for the metadata.
+        parents: the files whose sum is ``file``; by default ``file`` itself.
+        overwrite: replace an existing file.
+        command: command line to record in the metadata.
 
     Raises:
-        ModelError: a layer that the base model does not have, or of another shape, or
-            an adapter that is no LoRA.
+        ModelError: a layer is missing in the base model or has another shape, or an
+            adapter is not a LoRA.
         OutputError: the output exists, is an input, cannot be written, or a weight does
             not fit its dtype.
     """
@@ -152,7 +152,7 @@ _Added = list[tuple[Place, LoraFactors]]
 
 
 def _by_tensor(file: LoraFile, base: Checkpoint) -> Mapping[str, _Added]:
-    """Tensor of the base model -> what is added to it."""
+    """Map each tensor of the base model to the layers that are added to it."""
     file = in_layout_of(file, base.fused) if base.family == file.family else file
     found: dict[str, _Added] = {}
     missing = []
@@ -188,7 +188,7 @@ def _by_tensor(file: LoraFile, base: Checkpoint) -> Mapping[str, _Added]:
 def _change(
     key: str, stored: Tensor, scale: float, added: _Added
 ) -> tuple[float, float]:
-    """Change a weight in place, some rows at a time.
+    """Add the layers to a weight in place, a few rows at a time.
 
     Returns:
         Squared norms of the rounding and of the change.
@@ -208,8 +208,8 @@ def _change(
         kept = result.float() * scale
         if not all_finite(kept):
             raise OutputError(
-                f"{key}: a weight does not fit {stored.dtype}. Use a smaller weight of "
-                "the LoRA, or a base model of more bits."
+                f"{key}: a weight does not fit {stored.dtype}. Use a smaller weight "
+                "for the LoRA, or a base model with more bits."
             )
         stored[rows] = result
         lost += float((kept - new).double().square().sum())
@@ -220,7 +220,7 @@ def _change(
 def _with_rows(
     block: Tensor, place: Place, factors: LoraFactors, rows: slice, total: int
 ) -> Tensor:
-    """Some rows of a weight with a LoRA that adds to all, or to a third, of them."""
+    """Compute some rows of a weight with a LoRA on all, or on a third, of its rows."""
     start = 0 if place.third is None else total // 3 * place.third
     first = max(rows.start, start)
     last = min(rows.stop, start + factors.up.shape[0])

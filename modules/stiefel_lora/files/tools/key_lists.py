@@ -1,8 +1,8 @@
-"""A LoRA file as ComfyUI and Forge load it, by the lists of the names they accept.
+"""Emulate how ComfyUI and Forge load a LoRA file, from lists of their key names.
 
-``loader_names.json.gz`` has for each program, with the commit and date of its code, the
-stems of keys that it looks for and the weight that each of them changes. The order of
-the suffixes, the scale and the rows of fused weights are those of their loaders
+``loader_names.json.gz`` lists for each program, with commit and date, the stems of the
+keys that it reads and the weight that each of them changes. The order of the
+suffixes, the scale and the rows of fused weights follow their loaders
 (comfy/weight_adapter/lora.py, packages_3rdparty/comfyui_lora_collection/lora.py).
 """
 
@@ -33,9 +33,9 @@ __all__ = [
 ]
 
 PROGRAMS = {"comfyui": "ComfyUI", "forge": "Forge"}
-"""Programs with a list -> their names."""
+"""Programs with a list of names -> display name."""
 
-# Endings of B, of A and of a Tucker core; the first that a file has counts.
+# Suffixes of B, of A and of a Tucker core; the first one present is used.
 _SUFFIXES = (
     (".lora_up.weight", ".lora_down.weight", ".lora_mid.weight"),
     ("_lora.up.weight", "_lora.down.weight", None),
@@ -51,34 +51,34 @@ _NEWER = (".lora_B", ".lora_B.default.weight")
 
 @dataclasses.dataclass(frozen=True)
 class Loaded:
-    """Updates that a program takes from a file."""
+    """Updates that a program loads from a file."""
 
     factors: Mapping[str, LoraFactors]
-    """Name of a weight -> one product for all that is added to it."""
+    """Name of a weight -> the product that is added to it."""
 
     unused: tuple[str, ...]
-    """Keys that it leaves aside."""
+    """Keys that the program ignores."""
 
 
 def program_label(program: str) -> str:
-    """Name, commit and date of a program with a list."""
+    """Return name, commit and date of a program."""
     entry = _lists()[program]
     return f"{PROGRAMS[program]} {entry['commit'][:7]} ({entry['date']})"
 
 
 def has_list(program: str, family: str) -> bool:
-    """Whether there is a list of the names that a program has for a family."""
+    """Return whether a program's names are known for a family."""
     return family in _lists()[program]["names"]
 
 
 def target_of(program: str, family: str, stem: str) -> str | None:
-    """The weight that a stem changes; None where the program does not know it."""
+    """Return the weight that a stem changes; None if the program ignores the stem."""
     found = _lists()[program]["names"].get(family, {}).get(stem)
     return None if found is None else found[0]
 
 
 def rows_of(family: str, stem: str) -> tuple[str, int, int, int, bool] | None:
-    """A part of a fused weight, by ComfyUI's stem for it.
+    """Locate the part of a fused weight that a ComfyUI stem denotes.
 
     Returns:
         The weight, first row, rows and all rows in units of one share, and whether the
@@ -92,19 +92,19 @@ def rows_of(family: str, stem: str) -> tuple[str, int, int, int, bool] | None:
 
 
 def load_by_list(program: str, family: str, tensors: Mapping[str, Tensor]) -> Loaded:
-    """Take the updates of a file as the program does.
+    """Load the updates of a file as the program does.
 
     Args:
         program: a key of ``PROGRAMS``.
-        family: one with a list, see ``has_list``.
-        tensors: of the file.
+        family: a family for which ``has_list`` is true.
+        tensors: tensors of the file.
 
     Raises:
         ModelError: factors that the program cannot multiply.
     """
     names = _lists()[program]["names"][family]
     used: set[str] = set()
-    # As in the programs, the last stem of one weight and its rows counts.
+    # As in the programs, a later stem for the same rows replaces an earlier one.
     patches: dict[tuple[Any, ...], LoraFactors] = {}
     for stem in names:
         found = _patch(program, stem, tensors, used)
@@ -156,7 +156,7 @@ def _units(program: str, family: str) -> dict[str, int]:
 def _placed(
     factors: LoraFactors, units: int, first: int = 0, count: int = 0, swap: bool = False
 ) -> LoraFactors:
-    """The factors of some rows of a weight as those of the whole weight."""
+    """Extend the factors of some rows to the whole weight."""
     up = factors.up
     if swap:
         up = torch.cat(up.chunk(2)[::-1])

@@ -1,9 +1,10 @@
-"""Names of layers: from the stem of a key to component and path in the model.
+"""Parse the stem of a key into component and module path.
 
-Spellings differ in a prefix, in dots or underscores, and in the names of the original
-checkpoint or of diffusers. For SDXL, SD 1.5 and FLUX.1 the tables of ``files.keys_*``
-lead to one canonical name. For other families the path stays as the file has it; two
-spellings of one path still meet, because dots compare equal to underscores.
+Key formats differ in the prefix, in dots or underscores, and in using the names of the
+original checkpoint or of diffusers. For SDXL, SD 1.5 and FLUX.1 the tables of
+``files.keys_*`` map all of them to one canonical name. For other families the path is
+kept as in the file; dots compare equal to underscores, so that two formats of one path
+still match.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from .key_lists import target_of
 __all__ = ["MODEL", "StemName", "canonical", "canonical_key", "parse_stem"]
 
 MODEL = "model"
-"""Component of the denoiser, be it a UNet or a transformer."""
+"""Component of the denoiser, either a UNet or a transformer."""
 
 _PEFT_ROOT = "base_model.model."
-# The first prefix that fits counts.
+# The first matching prefix is used.
 _PREFIXES = {
     "model.diffusion_model.": MODEL,
     "diffusion_model.": MODEL,
@@ -59,18 +60,18 @@ _CLIP_LEAVES = {f"to_{x}": f"{x}_proj" for x in ("q", "k", "v", "out")}
 
 @dataclasses.dataclass(frozen=True)
 class StemName:
-    """Name of a layer, independent of the spelling as far as that is possible."""
+    """Name of a layer, independent of the key format as far as possible."""
 
     prefix: str
-    """As the file has it."""
+    """Prefix as in the file."""
 
     component: str
     path: str
-    """In the model; dotted where the file is."""
+    """Module path; dotted if the file's is."""
 
     @property
     def key(self) -> str:
-        """Text that is equal for the dotted and the underscored spelling."""
+        """Key that is equal for the dotted and the underscored form."""
         return f"{self.component}:{self.path.replace('.', '_')}"
 
 
@@ -101,14 +102,14 @@ def parse_stem(stem: str) -> StemName:
 
 
 def canonical(name: StemName, family: str) -> str | None:
-    """Canonical name of a layer of SDXL, SD 1.5 or FLUX.1; None for any other.
+    """Return the canonical name of a layer of SDXL, SD 1.5 or FLUX.1, else None.
 
-    A fused layer of FLUX.1 has the name ``transformer.<path in the original>``.
+    A fused layer of FLUX.1 is named ``transformer.<path in the original>``.
     """
     component = name.component
     has_t5 = family in family_names() and record_of(family).t5_tokens is not None
     if has_t5 and component.startswith("text_encoder"):
-        # sd-scripts counts T5 as the third encoder, OneTrainer and diffusers as the
+        # sd-scripts numbers T5 as the third encoder, OneTrainer and diffusers as the
         # second.
         t5 = name.path.replace(".", "_").startswith("encoder_block_")
         component = "text_encoder_2" if t5 else "text_encoder"
@@ -119,14 +120,14 @@ def canonical(name: StemName, family: str) -> str | None:
 
 
 def canonical_key(canonical_name: str) -> str:
-    """Key of ``StemName`` for the canonical name."""
+    """Return the ``StemName`` key of a canonical name."""
     component, _, path = canonical_name.partition(".")
     own = MODEL if component in ("unet", "transformer") else component
     return f"{own}:{path.replace('.', '_')}"
 
 
 def _without_processor(path: str) -> str:
-    """Undo the attention processors of old diffusers and of XLabs."""
+    """Convert paths of the attention processors of old diffusers and of XLabs."""
     before, middle, leaf = path.partition(".processor.")
     if not middle:
         return path
@@ -153,7 +154,7 @@ def _names_by_key(family: str) -> dict[str, str]:
         # The same layer by the checkpoint's own name, as kohya's stem has it.
         if stem.startswith("lora_unet_"):
             table[f"{MODEL}:{stem.removeprefix('lora_unet_')}"] = name
-        # kohya has diffusers' names for some, ComfyUI those of the checkpoint.
+        # kohya uses diffusers' names for some, ComfyUI those of the checkpoint.
         original = target_of("comfyui", family, stem)
         if original is not None and original.startswith("diffusion_model."):
             path = original.removeprefix("diffusion_model.").replace(".", "_")

@@ -1,4 +1,4 @@
-"""A LoRA file in memory: its layers, what else it holds, and its description."""
+"""In-memory representation of a LoRA file."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class LoraLayer:
     """One LoRA or DoRA layer: its factors and its names."""
 
     name: str
-    """Canonical where the family is known, else component and path as spelled."""
+    """Canonical name if the family is known, else component and path as in the file."""
 
     stem: str
-    """As the file spells it."""
+    """Stem of the keys in the file."""
 
     parsed: StemName
     factors: LoraFactors
-    """Always the two factors of one product; a Tucker core is multiplied into A."""
+    """The two factors of the product; a Tucker core is multiplied into A."""
 
     suffixes: Mapping[str, str]
     """Part (``down``, ``up``, ``alpha`` ...) -> suffix of its key."""
@@ -37,13 +37,13 @@ class LoraLayer:
     """Rank of the factors in the file."""
 
     dtype: torch.dtype
-    """Of B in the file."""
+    """Dtype of B in the file."""
 
     size: int
-    """Bytes of its tensors in the file."""
+    """Size of its tensors in bytes."""
 
     key: str = ""
-    """Equal in all files and spellings that hold this layer."""
+    """Key that is equal for this layer in all files and key formats."""
 
     @property
     def kind(self) -> str:
@@ -55,50 +55,49 @@ class LoraLayer:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class OtherLayer:
-    """A layer whose update is not one product B A: LoHa, LoKr, full difference ..."""
+    """A layer whose update is not a product B A: LoHa, LoKr, full difference ..."""
 
     name: str
     kind: str
     tensors: Mapping[str, Tensor]
-    """By their keys in the file."""
+    """Tensors by key."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LoraFile:
-    """All that was read from one file."""
+    """Contents of a LoRA file."""
 
     path: Path
     layers: tuple[LoraLayer, ...]
     others: tuple[OtherLayer, ...]
     unknown: Mapping[str, Tensor]
-    """Tensors whose keys belong to no adapter."""
+    """Tensors that are not part of an adapter."""
 
     metadata: Mapping[str, str]
     family: str | None
-    """``sdxl``, ``sd15``, ``flux``, the name of a family that is not trained here, or
-    None."""
+    """``sdxl``, ``sd15``, ``flux``, the name of another family, or None if unknown."""
 
     spelling: str
     size: int
-    """Bytes of the file."""
+    """Size of the file in bytes."""
 
     remarks: tuple[str, ...] = ()
     tensors: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
-    """All that the file holds, by key."""
+    """Return all tensors of the file by key."""
 
     @property
     def by_key(self) -> dict[str, LoraLayer]:
-        """Layers by the key that is equal in all spellings."""
+        """Return the layers by the key that is equal in all key formats."""
         return {layer.key: layer for layer in self.layers}
 
     @property
     def widest_dtype(self) -> torch.dtype:
-        """Of the factors; float32 for float64, float16 for 8 bits."""
+        """Dtype of computed factors: float32 for float64, float16 for 8 bits."""
         sizes = [layer.dtype.itemsize for layer in self.layers]
         widest = max(sizes, default=4)
         if widest >= 4:
             return torch.float32
-        # 8 bits keep too little of factors that were computed again.
+        # 8 bits are too few for recomputed factors.
         kinds = {layer.dtype for layer in self.layers if layer.dtype.itemsize == 2}
         if len(kinds) == 2:
             return torch.float32
@@ -106,13 +105,13 @@ class LoraFile:
 
     @property
     def dtypes(self) -> dict[str, int]:
-        """Name of a dtype -> layers that have it."""
+        """Return dtype name -> number of layers."""
         names = (str(layer.dtype).removeprefix("torch.") for layer in self.layers)
         return dict(collections.Counter(names).most_common())
 
     @property
     def kinds(self) -> dict[str, int]:
-        """Kind of adapter -> layers of it."""
+        """Return kind of adapter -> number of layers."""
         layers = [layer.kind for layer in self.layers]
         others = [other.kind for other in self.others]
         return dict(collections.Counter([*layers, *others]).most_common())

@@ -1,12 +1,12 @@
-r"""The weighted sum of LoRA files, exact, of any ranks and spellings.
+r"""The exact weighted sum of LoRA files with any ranks and key formats.
 
 .. math::
     \sum_j w_j s_j B_j A_j = \begin{pmatrix} B_1 & B_2 & \cdots \end{pmatrix}
         \begin{pmatrix} w_1 s_1 A_1 \\ w_2 s_2 A_2 \\ \vdots \end{pmatrix}
 
-has the sum of the ranks. Each weight and each alpha is applied once, to A, and alpha of
-the result is its rank. Summing the B and the A apart, as several tools do, adds cross
-terms :math:`B_i A_j` that no file holds.
+has the sum of the ranks. Each weight and each alpha is applied once, to A, and the
+alpha of the result is its rank. Summing B and A separately, as several tools do, adds
+cross terms :math:`B_i A_j` that are in none of the files.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ __all__ = [
     "plan_merge",
 ]
 
-# Share of the norms of the parts below which a sum is rounding.
+# Norm of a sum, relative to its parts, below which it is only rounding error.
 _CANCELLED = 1e-6
 _NOTHING_LEFT = (
     "The weighted files cancel out: the sum is 0, and errors are relative to the parts."
@@ -54,12 +54,12 @@ _NOTHING_LEFT = (
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """One summand."""
+    """One file of the sum, with its weight."""
 
     file: LoraFile
     weight: float = 1.0
     sections: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    """Pattern of sections -> factor beside ``weight``; the last that matches counts."""
+    """Section pattern -> factor on top of ``weight``; the last match is used."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,13 +74,13 @@ class MergeReport:
     """Frobenius norm of the exact sum."""
 
     norms: tuple[float, ...]
-    """Of the weighted parts."""
+    """Frobenius norm of each weighted part."""
 
     saved: Saved
 
 
 def parse_part(text: str) -> tuple[Path, float]:
-    """Path and weight: the weight is what follows the last colon, if it is a number.
+    """Parse ``PATH`` or ``PATH:WEIGHT``, where WEIGHT is a number.
 
     A file whose name is the whole text is taken as it is.
 
@@ -96,22 +96,26 @@ def parse_part(text: str) -> tuple[Path, float]:
         if not Path(path).is_file():
             return Path(text), 1.0
         raise OptionError(
-            f"{text}: a weight of {number or 'nothing'} is no number. Use one as 0.7."
+            f"{text}: the weight {number or 'after the colon'} is not a finite number. "
+            "Use a number such as 0.7."
         ) from None
     if not math.isfinite(weight):
-        raise OptionError(f"{text}: a weight of {number} is no number. Use one as 0.7.")
+        raise OptionError(
+            f"{text}: the weight {number} is not a finite number. Use a number such as "
+            "0.7."
+        )
     return Path(path), weight
 
 
 def parse_section(text: str, files: int) -> tuple[int, str, float]:
-    """Index of a file, pattern and factor from ``2:down_blocks.*=0.5``.
+    """Parse ``2:down_blocks.*=0.5`` into file index, pattern and factor.
 
     Args:
-        text: number of the file from 1, pattern of sections, factor.
-        files: how many there are.
+        text: number of the file from 1, section pattern, factor.
+        files: number of files.
 
     Raises:
-        OptionError: not of this form.
+        OptionError: the text does not have this form.
     """
     found = re.fullmatch(r"(\d+):(.+)=([^=]+)", text)
     try:
@@ -122,8 +126,8 @@ def parse_section(text: str, files: int) -> tuple[int, str, float]:
             raise ValueError
     except ValueError:
         raise OptionError(
-            f"--section: {text} is not of the form FILE:PATTERN=FACTOR with FILE from "
-            f"1 to {files}. Write as 1:down_blocks.*=0.5."
+            f"--section: {text} does not have the form FILE:PATTERN=FACTOR with FILE "
+            f"from 1 to {files}. Use for example 1:down_blocks.*=0.5."
         ) from None
     return int(found[1]) - 1, found[2], factor
 
@@ -140,31 +144,34 @@ def merge_lora(
     overwrite: bool = False,
     command: str = "",
 ) -> MergeReport:
-    """Write the weighted sum of LoRA files, in the spelling of the first.
+    """Write the weighted sum of LoRA files, in the key format of the first.
 
     Args:
         parts: files and their weights.
-        output: path to write.
-        target: truncate the sum to a rank, an error or a size; exact by default.
-        method: another way to merge than the sum. Those on entries take a rank alone
+        output: file to write.
+        target: truncate the sum to a rank, an error or a size; by default it is exact.
+        method: merge method; by default the sum. Methods on entries only support a rank
             as target.
-        dtype: of the factors; by default the widest of all files.
-        overwrite: replace a file that exists.
-        command: for the metadata.
+        dtype: dtype of the factors; by default the widest of all files.
+        overwrite: replace an existing file.
+        command: command line to record in the metadata.
 
     Raises:
-        ModelError: files of different families, layers of different shapes, a DoRA or
-            another adapter that is no LoRA, NaN or infinity.
+        ModelError: files of different families, layers of different shapes, an adapter
+            that is not a plain LoRA, NaN or infinity.
         OptionError: a section that no layer has.
         OutputError: the output exists, is an input, or cannot be written.
     """
     files = [part.file for part in parts]
     check_output(output, [file.path for file in files], overwrite=overwrite)
     if not parts:
-        raise OptionError("FILE: nothing to merge. Give at least one LoRA file.")
+        raise OptionError("FILE: no file to merge. Give at least one LoRA file.")
     method = method or Method()
     if method.on_entries and target is not None and target.needs_spectra:
-        raise OptionError(f"--method {method.name}: goes with --rank alone.")
+        raise OptionError(
+            f"--method {method.name}: only --rank can be combined with it. Remove the "
+            "other targets."
+        )
     norms = [_checked_norms(part) for part in parts]
     total = plan_merge(parts)
     if method.name == "norm":
@@ -201,7 +208,7 @@ def merge_lora(
 
 
 def _against(total: Planned, stored: LoraFile) -> tuple[list[float], list[float]]:
-    """Norms of stored minus exact updates, and of the exact ones."""
+    """Compute the norms of the rounding errors and of the exact updates."""
     own = stored.by_key
     lost, sizes = [], []
     for layer in total.file.layers:
@@ -212,14 +219,14 @@ def _against(total: Planned, stored: LoraFile) -> tuple[list[float], list[float]
 
 
 def merged(parts: Sequence[Part]) -> LoraFile:
-    """The exact sum as a file in memory, factors in float32 or as wide as given.
+    """Compute the exact sum in memory, with factors in float32 or wider.
 
     Raises:
         ModelError: see ``merge_lora``.
         OptionError: no file, or a section that no layer has.
     """
     if not parts:
-        raise OptionError("FILE: nothing to merge. Give at least one LoRA file.")
+        raise OptionError("FILE: no file to merge. Give at least one LoRA file.")
     for part in parts:
         _checked_norms(part)
     return plan_merge(parts).in_memory()
@@ -227,20 +234,20 @@ def merged(parts: Sequence[Part]) -> LoraFile:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SumPlan(Planned):
-    """The plan of a sum, with its summands."""
+    """An exact sum to be computed, with its summands."""
 
     summands: Mapping[str, Sequence[LoraLayer]] = dataclasses.field(
         default_factory=dict
     )
-    """Key of a layer -> the layers of the files, weights in their alphas."""
+    """Layer key -> layers of the files, with the weights in their alphas."""
 
 
 def _at_mean_norm(
     total: SumPlan, parts: Sequence[Part], norms: Sequence[Mapping[str, float]]
 ) -> SumPlan:
-    r"""The sum at the norm that one file has: :math:`\sum |w_j| n_j / \sum |w_j|`.
+    r"""Scale the sum to the norm :math:`\sum |w_j| n_j / \sum |w_j|` of one part.
 
-    N updates that do not overlap have a sum :math:`\sqrt N` times as long as one.
+    The sum of N updates that do not overlap has :math:`\sqrt N` times the norm of one.
     """
     whole = math.hypot(
         *(
@@ -253,8 +260,8 @@ def _at_mean_norm(
     weighted = [w * n for w, n in zip(weights, lengths, strict=True)]
     if whole <= _CANCELLED * math.hypot(*weighted):
         raise OptionError(
-            "--method norm: the weighted files cancel out, so that no sum is left to "
-            "scale. Give other weights."
+            "--method norm: the weighted files cancel out, so there is no sum to "
+            "scale. Use other weights."
         )
     factor = sum(weighted) / sum(weights) / whole
     summands = {
@@ -273,7 +280,7 @@ def _at_mean_norm(
 
 
 def plan_merge(parts: Sequence[Part]) -> SumPlan:
-    """The exact sum, whose factors are put together layer by layer.
+    """Plan the exact sum, whose factors are concatenated layer by layer.
 
     Raises:
         ModelError: files of different families, or layers of different shapes.
@@ -285,12 +292,12 @@ def plan_merge(parts: Sequence[Part]) -> SumPlan:
     summands: dict[str, list[tuple[Part, LoraLayer]]] = {}
     for part in parts:
         file = _weighted(part)
-        # A file of text encoders alone has no layout that could be kept.
+        # A file with only text encoders has no fused or separate layout to keep.
         file = in_layout_of(file, fused) if _has_model(first) else file
         for layer in file.layers:
             summands.setdefault(layer.key, []).append((part, layer))
     if not summands:
-        raise OptionError("FILE: all weights are 0. Give at least one other weight.")
+        raise OptionError("FILE: all weights are 0. Give at least one non-zero weight.")
     own = first.by_key
     layers = []
     for key, found in summands.items():
@@ -317,26 +324,26 @@ def plan_merge(parts: Sequence[Part]) -> SumPlan:
 
 
 def _checked_norms(part: Part) -> dict[str, float]:
-    """Norms of the updates of a file that can be a summand, without its weight."""
+    """Check that a file can be merged; return the norms of its updates, unweighted."""
     file = part.file
     norms: dict[str, float] = {}
     if file.others:
         other = file.others[0]
         raise ModelError(
-            f"{file.path}: {other.name} is {other.kind}, which is no sum of LoRAs. "
-            "Give files of plain LoRAs."
+            f"{file.path}: {other.name} is {other.kind}, which cannot be added to "
+            "LoRAs. Give plain LoRA files."
         )
     for layer in file.layers:
         if layer.factors.is_dora:
             raise ModelError(
-                f"{file.path}: {layer.name} is a DoRA, whose row lengths do not add "
-                "up. Give files of plain LoRAs."
+                f"{file.path}: {layer.name} is a DoRA, whose row scales cannot be "
+                "added. Give plain LoRA files."
             )
         norms[layer.key] = update_norm(layer.factors, six_digits=True)
         if not math.isfinite(norms[layer.key]):
             raise ModelError(
-                f"{file.path}: NaN or infinity in {layer.name}. Use an earlier file of "
-                "the training."
+                f"{file.path}: NaN or infinity in {layer.name}. Use an earlier "
+                "checkpoint of the training."
             )
     sections = sorted({section_of(layer.key) for layer in file.layers})
     for pattern in part.sections:
@@ -354,7 +361,7 @@ def _family(files: Sequence[LoraFile]) -> str | None:
         one, two, *_ = known.items()
         raise ModelError(
             f"{one[1].path} is a LoRA of {one[0]} and {two[1].path} one of {two[0]}; "
-            "no model can take their sum. Give files of one family."
+            "LoRAs of different families cannot be added. Give files of one family."
         )
     unknown = [file for file in files if file.family is None and _has_model(file)]
     if known and unknown:
@@ -372,7 +379,7 @@ def _has_model(file: LoraFile) -> bool:
 def _named_like(
     first: LoraFile, own: LoraFile, layer: LoraLayer, family: str | None
 ) -> LoraLayer:
-    """A layer that the first file does not have, in its spelling."""
+    """Rewrite a layer that the first file does not have in its key format."""
     if own.spelling == first.spelling and layer.key in own.by_key:
         return layer
     spelling = first.spelling.partition(" + ")[0]
@@ -380,7 +387,7 @@ def _named_like(
 
 
 def _weighted(part: Part) -> LoraFile:
-    """The file with its weights in the alphas, without layers of weight 0."""
+    """Multiply the weights into the alphas and drop layers of weight 0."""
     layers = []
     for layer in part.file.layers:
         factor = _factor(part, layer)
@@ -402,7 +409,7 @@ def _factor(part: Part, layer: LoraLayer) -> float:
 
 
 def _shapes_of_sum(summands: Sequence[tuple[Part, LoraLayer]]) -> LoraFactors:
-    """Shapes of the sum of a layer, or an error where the summands differ."""
+    """Return the shapes of a summed layer; raise if the summands differ."""
     first = summands[0][1].factors
     wanted = (first.up.shape[0], *first.down.shape[1:])
     for part, layer in summands:
@@ -410,7 +417,8 @@ def _shapes_of_sum(summands: Sequence[tuple[Part, LoraLayer]]) -> LoraFactors:
         if shapes != wanted:
             raise ModelError(
                 f"{layer.name}: {part.file.path} has a layer of {shapes}, "
-                f"{summands[0][0].file.path} one of {wanted}. Give files of one model."
+                f"{summands[0][0].file.path} one of {wanted}. Give files of the same "
+                "model."
             )
     rank = sum(layer.factors.rank for _, layer in summands)
     up = (first.up.shape[0], rank, *first.up.shape[2:])
@@ -422,7 +430,7 @@ def _sum(layers: Sequence[LoraLayer]) -> LoraFactors:
     for layer in layers:
         factors = layer.factors
         ups.append(_two_bytes(factors.up))
-        # Products in float64 are kept in float32 at most: files hold no more.
+        # The result has at most float32, like LoRA files.
         down = factors.down.double() * factors.scale
         wide = torch.promote_types(_two_bytes(factors.down).dtype, torch.float32)
         downs.append(down.to(wide))
@@ -432,5 +440,5 @@ def _sum(layers: Sequence[LoraLayer]) -> LoraFactors:
 
 
 def _two_bytes(factor: torch.Tensor) -> torch.Tensor:
-    """The same numbers in float16 where they have 8 bits, which torch cannot mix."""
+    """Convert 8-bit tensors to float16, because torch cannot mix 8-bit dtypes."""
     return factor.to(torch.float16) if factor.dtype.itemsize == 1 else factor

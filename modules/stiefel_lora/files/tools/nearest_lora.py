@@ -1,6 +1,6 @@
-r"""The nearest LoRA of a dense update: its truncated SVD, exact or randomized.
+r"""The best LoRA approximation of a dense update: its truncated SVD.
 
-B is orthonormal and :math:`A = B^T \Delta W`. Its error is measured on the product.
+B is orthonormal and :math:`A = B^T \Delta W`. The error is measured on the product.
 
 Reference:
     N. Halko, P.-G. Martinsson, J. Tropp, "Finding structure with randomness", SIAM
@@ -21,13 +21,13 @@ __all__ = ["Nearest", "Rank", "nearest_lora"]
 
 _OVERSAMPLED = 16
 _POWER_ITERATIONS = 3
-# Below that share of the smaller side a randomized SVD is faster.
+# Rank / smaller side below which a randomized SVD is faster.
 _RANDOM_BELOW = 0.25
 
 
 @dataclasses.dataclass(frozen=True)
 class Rank:
-    """How large a LoRA is made: to a rank, or to a relative error of each layer.
+    """Target size of a LoRA: a rank, or a relative error of each layer.
 
     Raises:
         OptionError: neither, both, or a value out of range.
@@ -36,22 +36,25 @@ class Rank:
     rank: int | None = None
     error: float | None = None
     exact: bool = False
-    """Take the whole SVD even where a randomized one is faster."""
+    """Always compute the full SVD, even where a randomized one is faster."""
 
     def __post_init__(self) -> None:
         if self.rank is None and self.error is None:
-            raise OptionError("--rank: no goal is given. Add --rank or --error.")
+            raise OptionError("--rank: no target given. Add --rank or --error.")
         if self.rank is not None and self.rank < 1:
-            raise OptionError(f"--rank: {self.rank} is no rank. Use at least 1.")
+            raise OptionError(
+                f"--rank: {self.rank} is not a valid rank. Use at least 1."
+            )
         if self.error is not None and not 0 <= self.error < 1:
             raise OptionError(
-                f"--error: {self.error:g} is no share. Use a number between 0 and 1."
+                f"--error: {self.error:g} is out of range. Use a number between 0 and "
+                "1."
             )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Nearest:
-    """A LoRA of one layer and what it leaves out."""
+    """A LoRA of one layer with its approximation error."""
 
     factors: LoraFactors
     norm: float
@@ -62,12 +65,12 @@ class Nearest:
 
 
 def nearest_lora(update: Tensor, goal: Rank, *, seed: int = 0) -> Nearest:
-    """Best LoRA of an update, alpha equal to its rank.
+    """Compute the best LoRA of an update, with alpha equal to its rank.
 
     Args:
         update: (out, in) or (out, in, k, k), floating.
-        goal: rank, or error.
-        seed: of the randomized SVD.
+        goal: rank or error to reach.
+        seed: seed of the randomized SVD.
     """
     matrix = update.flatten(1)
     norm = float(matrix.double().norm())
@@ -91,13 +94,13 @@ def nearest_lora(update: Tensor, goal: Rank, *, seed: int = 0) -> Nearest:
 
 
 def _left(matrix: Tensor) -> Tensor:
-    """All left singular vectors, largest first."""
+    """Compute all left singular vectors, largest singular value first."""
     u, _, _ = torch.linalg.svd(matrix.double(), full_matrices=False)
     return u.to(matrix.dtype)
 
 
 def _range(matrix: Tensor, rank: int, seed: int) -> Tensor:
-    """Leading left singular vectors by products with a random matrix."""
+    """Compute the leading left singular vectors by a randomized SVD."""
     generator = torch.Generator(matrix.device).manual_seed(seed)
     columns = min(rank + _OVERSAMPLED, *matrix.shape)
     shape = (matrix.shape[1], columns)

@@ -9,7 +9,7 @@ from typing import Any
 
 __all__ = ["training_notes", "trigger_words"]
 
-# Entry of the metadata -> its name in a report.
+# Metadata entry -> label in a report.
 _TRAINING = {
     "modelspec.title": "title",
     "ss_output_name": "title",
@@ -34,7 +34,7 @@ _FEW = 5
 
 
 def training_notes(metadata: Mapping[str, str]) -> dict[str, str]:
-    """Entries about the training under readable names, in a fixed order."""
+    """Return the training settings under readable labels, in a fixed order."""
     found: dict[str, str] = {}
     for entry, name in _TRAINING.items():
         text = metadata.get(entry, "").strip()
@@ -44,10 +44,10 @@ def training_notes(metadata: Mapping[str, str]) -> dict[str, str]:
 
 
 def trigger_words(metadata: Mapping[str, str]) -> list[str]:
-    """Words that the LoRA was trained on: the trigger phrase, or the commonest tags.
+    """Return the trigger phrase, or the most frequent tags.
 
-    sd-scripts' folders have the names ``<repeats>_<words>``; their words come before
-    the five commonest tags.
+    sd-scripts names folders ``<repeats>_<words>``; these words come before the five
+    most frequent tags.
     """
     phrase = metadata.get("modelspec.trigger_phrase", "").strip()
     if phrase:
@@ -65,7 +65,7 @@ def trigger_words(metadata: Mapping[str, str]) -> list[str]:
 
 
 def _object(text: str) -> dict[str, Any]:
-    """A JSON object; empty where another tool wrote something else."""
+    """Parse a JSON object; empty if another tool wrote something else."""
     try:
         found = json.loads(text) if text else {}
     except ValueError:

@@ -1,4 +1,4 @@
-"""Small matrices on one thread."""
+"""Single-threaded computation for small matrices."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["one_thread"]
 
 @contextlib.contextmanager
 def one_thread() -> Generator[None, None, None]:
-    """Let torch use one thread, and restore its number afterwards.
+    """Limit torch to one thread, and restore the setting afterwards.
 
-    A file has hundreds of products with an r x r side. Threads would wait for each
-    other after each of them: on two busy cores that took ten times the CPU time.
+    A file needs hundreds of products with one side of size r, and the threads would be
+    synchronized after each: on two busy cores that took ten times the CPU time.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)

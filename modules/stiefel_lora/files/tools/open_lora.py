@@ -1,7 +1,8 @@
-"""Read a LoRA file of any spelling and family.
+"""Read a LoRA file of any key format and family.
 
-:func:`~stiefel_lora.files.load_lora` reads what this package writes and checks every
-name. This reader takes files of all tools: it needs the spelling, not the family.
+:func:`~stiefel_lora.files.load_lora` reads the files of this package and checks every
+name. This reader accepts files of all tools: it must recognize the key format, not the
+family.
 """
 
 from __future__ import annotations
@@ -33,22 +34,21 @@ from .suffixes import OTHER_KINDS, Key, parse_key
 
 __all__ = ["open_lora"]
 
-_LINEAR1 = (
-    "XLabs' q, k and v of single blocks are read, and written, as rows of linear1."
-)
+_LINEAR1 = "XLabs' q, k and v of single blocks are converted to rows of linear1."
 
 _Parts = dict[str, tuple[Key, Tensor]]
 
 
 def open_lora(path: str | os.PathLike[str]) -> LoraFile:
-    """Read all layers of a LoRA file, whatever tool wrote it.
+    """Read all layers of a LoRA file from any tool.
 
-    A missing alpha is the rank, as in all loaders. A Tucker core (``lora_mid``) is
-    multiplied into A. NaN and infinity in the factors are kept: the caller decides.
+    A missing alpha defaults to the rank, as in all loaders. A Tucker core
+    (``lora_mid``) is multiplied into A. NaN and infinity in the factors are kept for
+    the caller to handle.
 
     Raises:
-        ModelError: the file is missing, damaged, no LoRA at all, or a layer of it is
-            incomplete or stored twice with different values.
+        ModelError: the file is missing, damaged or not a LoRA, or a layer is incomplete
+            or stored twice with different values.
     """
     path = Path(path)
     if path.is_dir():
@@ -76,7 +76,7 @@ def open_lora(path: str | os.PathLike[str]) -> LoraFile:
             continue
         layers.append(_layer(path, stem, names[stem], parts, adapter))
     shapes = {layer.parsed: _sides(layer) for layer in layers}
-    # Without a LoRA the names alone must do.
+    # Without a LoRA layer only the names are available.
     shapes = shapes or {names[x.name]: (0, 1) for x in others if x.name in names}
     family = family_of(shapes, metadata)
     named = [_whole_linear1(_named(x, family), remarks) for x in layers]
@@ -124,7 +124,7 @@ def _sorted_keys(
             continue
         adapters.add(key.adapter)
         parts = stems.setdefault(key.stem, {})
-        # LoHa and its kin have several tensors of one kind.
+        # LoHa and similar adapters have several tensors of one kind.
         part = key.part if key.part not in parts else key.suffix
         if key.part in parts and key.part not in OTHER_KINDS:
             first = parts[key.part][0]
@@ -139,7 +139,7 @@ def _sorted_keys(
     if len(adapters) > 1:
         raise ModelError(
             f"{path} holds {len(adapters)} adapters ({', '.join(sorted(adapters))}). "
-            "Save each to a file of its own."
+            "Save each to a separate file."
         )
     return _only_adapters(stems, unknown), unknown
 
@@ -147,7 +147,7 @@ def _sorted_keys(
 def _only_adapters(
     stems: dict[str, _Parts], unknown: dict[str, Tensor]
 ) -> dict[str, _Parts]:
-    """Move keys that merely resemble a part, as a lone ``alpha``, to the unknown."""
+    """Move keys that only resemble a part, such as a lone ``alpha``, to unknown."""
     found = {}
     for stem, parts in stems.items():
         kinds = {key.part for key, _ in parts.values()}
@@ -160,7 +160,7 @@ def _only_adapters(
 
 def _no_lora(path: Path, tensors: Mapping[str, Tensor]) -> str:
     if not tensors:
-        return f"{path} holds no tensors. Give a LoRA file."
+        return f"{path} contains no tensors. Give a LoRA file."
     example = f"{next(iter(tensors))!r}"
     weights = sum(key.endswith(".weight") for key in tensors)
     if weights > len(tensors) / 3:
@@ -170,15 +170,15 @@ def _no_lora(path: Path, tensors: Mapping[str, Tensor]) -> str:
             "LoRA file."
         )
     return (
-        f"{path} is no LoRA file: none of its {len(tensors)} keys is known, for "
-        f"example {example}."
+        f"{path} is not a LoRA file: none of its {len(tensors)} keys is known, for "
+        f"example {example}. Give a LoRA file."
     )
 
 
 def _adapter_config(
     path: Path, metadata: Mapping[str, str]
 ) -> tuple[dict[str, Any], list[str]]:
-    """Settings of ``peft.LoraConfig``: in the metadata, or beside a file of peft."""
+    """Read ``peft.LoraConfig`` settings from the metadata or adapter_config.json."""
     try:
         found = parse_adapter_metadata(metadata)
         if found or path.name != WEIGHTS:
@@ -192,8 +192,8 @@ def _adapter_config(
 def _bad_settings(path: Path, error: Exception) -> ModelError:
     reason = str(error).rstrip(".")
     return ModelError(
-        f"{path}: its adapter settings: {reason}. Write the file again with the tool "
-        "that made it."
+        f"{path}: adapter settings: {reason}. Write the file again with the tool that "
+        "created it."
     )
 
 
@@ -242,15 +242,15 @@ def _alpha(
             raise ModelError(f"alpha is {alpha}; it must be finite.")
         return alpha
     component = name.prefix.replace("base_model.model.", "").rstrip(".")
-    # The settings of peft's own files have no component in front.
+    # The settings of peft's own files have no component prefix.
     if f"{component}.r" not in adapter and "r" in adapter:
         adapter = {f"{component}.{key}": value for key, value in adapter.items()}
     try:
         return alpha_of(adapter, component, name.path, rank)
     except (AttributeError, TypeError, ValueError, re.error) as error:
         raise ModelError(
-            f"its adapter settings give no alpha ({error}). Write the file again with "
-            "the tool that made it."
+            f"the adapter settings have no alpha ({error}). Write the file again with "
+            "the tool that created it."
         ) from error
 
 
@@ -260,7 +260,7 @@ def _scales_columns(parts: _Parts) -> bool:
     scale, up = parts["dora_scale"][1], parts["up"][1]
     if up.ndim == 0 or scale.numel() != up.shape[0]:
         return True
-    # As many columns as rows: the first size tells which of the two it is.
+    # Square weight: the first dimension distinguishes rows from columns.
     return scale.ndim > 1 and scale.shape[0] != up.shape[0]
 
 
@@ -269,7 +269,7 @@ def _sides(layer: LoraLayer) -> tuple[int, int]:
 
 
 def _named(layer: LoraLayer, family: str | None) -> LoraLayer:
-    """Give a layer its name and key, now that the family is known."""
+    """Set name and key of a layer once the family is known."""
     name = canonical(layer.parsed, family) if family is not None else None
     if name is not None:
         return dataclasses.replace(layer, name=name, key=canonical_key(name))
@@ -287,7 +287,7 @@ def _encoder_name(name: StemName) -> str | None:
 
 
 def _whole_linear1(layer: LoraLayer, remarks: list[str]) -> LoraLayer:
-    """XLabs' q, k and v of a single block as the rows of the layer that holds them."""
+    """Convert XLabs' q, k and v of a single block to rows of the fused layer."""
     if not layer.stem.endswith(".processor.qkv_lora"):
         return layer
     factors, stem = layer.factors, layer.name.removeprefix("transformer.")
@@ -307,7 +307,7 @@ def _whole_linear1(layer: LoraLayer, remarks: list[str]) -> LoraLayer:
 def _without_doubles(
     path: Path, layers: list[LoraLayer], remarks: list[str]
 ) -> tuple[LoraLayer, ...]:
-    """One layer a key; a second spelling of the same values is left out."""
+    """Remove duplicate layers that differ only in their key format."""
     found: dict[str, LoraLayer] = {}
     doubles = 0
     for layer in layers:
@@ -327,12 +327,12 @@ def _without_doubles(
         doubles += 1
     if doubles:
         remarks.append(
-            f"{doubles} layers are stored twice, in two spellings; each counts once."
+            f"{doubles} layers are stored twice, in two key formats; each is used once."
         )
     return tuple(sorted(found.values(), key=_place))
 
 
 def _place(layer: LoraLayer) -> list[tuple[int, str]]:
-    """By name, with numbers as numbers: block 2 stands before block 10."""
+    """Sort key by name with numeric order: block 2 precedes block 10."""
     pieces = re.split(r"(\d+)", layer.key)
     return [(int(p), "") if p.isdigit() else (-1, p) for p in pieces]

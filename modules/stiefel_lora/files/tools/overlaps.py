@@ -1,4 +1,4 @@
-r"""Overlap of two LoRAs, layer by layer, against chance.
+r"""Overlap of two LoRAs, layer by layer, compared with chance.
 
 * cosine: :math:`\langle \Delta W_1, \Delta W_2 \rangle / (\|\Delta W_1\| \|\Delta
   W_2\|)`, which predicts the norm of the sum.
@@ -29,17 +29,17 @@ from .sections import section_of
 
 __all__ = ["LayerOverlap", "OverlapReport", "overlap"]
 
-# Singular values below that share of the largest span no direction.
+# Singular values below this fraction of the largest count as zero.
 _RANK_CUT = 1e-6
-# Above chance, or of a cosine, from which on two LoRAs share more than a little.
+# Threshold above chance, or of the cosine, for a notable overlap.
 _NOTABLE = 0.1
-# A sum so much longer than its longest part is over what a model was tried with.
+# Growth of the norm above which the sum is larger than LoRAs usually are.
 _LONG = 1.2
 
 
 @dataclasses.dataclass(frozen=True)
 class LayerOverlap:
-    """One layer, or a section: means over its layers, norms of all together."""
+    """Overlap of one layer, or of a section: mean over its layers, total norms."""
 
     name: str
     section: str
@@ -48,7 +48,7 @@ class LayerOverlap:
 
     cosine: float
     outputs: float
-    """Overlap of the spaces of outputs, in [0, 1]."""
+    """Overlap of the output spaces, in [0, 1]."""
 
     outputs_by_chance: float
     inputs: float
@@ -69,10 +69,10 @@ class OverlapReport:
     sections: Mapping[str, LayerOverlap]
     total: LayerOverlap
     alone: tuple[int, int]
-    """Layers that only one of the files has."""
+    """Layers that are in only one of the files."""
 
     def to_json(self) -> dict[str, Any]:
-        """All numbers as JSON values."""
+        """Convert the report to JSON values."""
         return {
             "total": dataclasses.asdict(self.total),
             "sections": {k: dataclasses.asdict(v) for k, v in self.sections.items()},
@@ -91,7 +91,7 @@ class OverlapReport:
             self.total.inputs - self.total.inputs_by_chance,
         )
         if shared > _NOTABLE or abs(self.total.cosine) > _NOTABLE:
-            text += "; the two share directions, so expect that they interfere"
+            text += "; the two share directions and will probably interfere"
         if growth > _LONG:
             text += "; use smaller weights, or lora merge --method norm"
         return f"{text}."
@@ -100,7 +100,7 @@ class OverlapReport:
 @torch.no_grad()
 @one_thread()
 def overlap(one: LoraFile, two: LoraFile) -> OverlapReport:
-    """Compare two LoRAs of one model; the length of a DoRA's rows is no part of it.
+    """Compare two LoRAs of one model; DoRA scales are ignored.
 
     Raises:
         ModelError: different families, no layer in common, layers of different shapes,
@@ -111,7 +111,7 @@ def overlap(one: LoraFile, two: LoraFile) -> OverlapReport:
     if None not in (one.family, two.family) and one.family != two.family:
         raise ModelError(
             f"{one.path} is a LoRA of {one.family} and {two.path} one of {two.family}. "
-            "Give two of one family."
+            "Give two LoRAs of the same family."
         )
     if any(layer.parsed.component == MODEL for layer in one.layers):
         two = in_layout_of(two, is_fused(one))
@@ -119,8 +119,8 @@ def overlap(one: LoraFile, two: LoraFile) -> OverlapReport:
     common = [layer for layer in one.layers if layer.key in others]
     if not common:
         raise ModelError(
-            f"{one.path} and {two.path} have no layer in common. Give two LoRAs of one "
-            "model."
+            f"{one.path} and {two.path} have no layer in common. Give two LoRAs of the "
+            "same model."
         )
     layers = []
     for layer in common:
@@ -128,7 +128,7 @@ def overlap(one: LoraFile, two: LoraFile) -> OverlapReport:
         if found is None:
             raise ModelError(
                 f"{layer.name}: the files have layers of different shapes. Give two "
-                "LoRAs of one model."
+                "LoRAs of the same model."
             )
         layers.append(
             dataclasses.replace(found, name=layer.name, section=section_of(layer.key))
@@ -168,7 +168,7 @@ def _layer(one: LoraFactors, two: LoraFactors) -> LayerOverlap | None:
 
 
 def _subspaces(one: Tensor, two: Tensor) -> tuple[float, float]:
-    """Overlap of the column spaces of two matrices, and that of random ones."""
+    """Compute the overlap of two column spaces, and that of random ones."""
     first, second = _basis(one), _basis(two)
     ranks = first.shape[1], second.shape[1]
     if min(ranks) == 0:
@@ -178,7 +178,7 @@ def _subspaces(one: Tensor, two: Tensor) -> tuple[float, float]:
 
 
 def _basis(matrix: Tensor) -> Tensor:
-    """Orthonormal basis of the column space, from the SVD of a small factor."""
+    """Compute an orthonormal basis of the column space from a small SVD."""
     tall, small = torch.linalg.qr(matrix)
     u, sigma, _ = torch.linalg.svd(small)
     kept = int((sigma > _RANK_CUT * sigma[:1]).sum())

@@ -1,6 +1,7 @@
-"""Folders of peft: ``adapter_model.safetensors`` beside ``adapter_config.json``.
+"""PEFT folders: ``adapter_model.safetensors`` and ``adapter_config.json``.
 
-A folder is the adapter of one model. A LoRA of several models has one in it for each:
+A folder contains the adapter of one model. A LoRA of several models has a subfolder per
+    model:
 ``unet``, ``text_encoder`` ...
 """
 
@@ -41,10 +42,10 @@ def check_place(
     *,
     overwrite: bool,
 ) -> None:
-    """Refuse an output that exists or is an input; a new folder for peft's own names.
+    """Raise if the output exists or is an input; peft's own format needs a new folder.
 
     Raises:
-        OutputError: one of these.
+        OutputError: the output cannot be used.
     """
     if spelling == _FOLDER:
         check_new_folder(output, inputs)
@@ -60,10 +61,11 @@ def save_as(
     lineage: Lineage,
     one_alpha: bool = True,
 ) -> Saved:
-    """Write the file or folder of a spelling; arguments are those of ``save_lora``.
+    """Write a file or folder in a key format; arguments as in ``save_lora``.
 
     Raises:
-        OutputError: the system refused, or a value does not fit ``dtype``.
+        OutputError: the operating system reported an error, or a value does not fit
+            ``dtype``.
     """
     if file.spelling == _FOLDER:
         return save_peft_folder(output, file, dtype=dtype, lineage=lineage)
@@ -77,16 +79,17 @@ def save_peft_folder(
     dtype: torch.dtype | None = None,
     lineage: Lineage | None = None,
 ) -> Saved:
-    """Write layers in peft's own names, with the settings beside them.
+    """Write layers in peft's own format, with adapter_config.json.
 
     Args:
-        path: of a folder that does not exist.
-        file: in the spelling ``PEFT (own)``.
-        dtype: of the factors; by default the widest of the file.
-        lineage: written into the metadata.
+        path: new folder.
+        file: LoRA file in the key format ``PEFT (own)``.
+        dtype: dtype of the factors; by default the widest of the file.
+        lineage: origin to record in the metadata.
 
     Raises:
-        OutputError: the system refused, or a value does not fit ``dtype``.
+        OutputError: the operating system reported an error, or a value does not fit
+            ``dtype``.
     """
     folder = Path(path)
     groups: dict[str, list[LoraLayer]] = {}
@@ -103,18 +106,18 @@ def save_peft_folder(
             for component, layers in groups.items()
         }
     except BaseException:
-        # The folder is new, so that nothing else is in it.
+        # Created here, so the folder contains nothing else.
         with contextlib.suppress(OSError):
             shutil.rmtree(folder)
         raise
     remarks = [remark for one in saved.values() for remark in one.remarks]
     if file.others:
         remarks.append(
-            f"Left out, because peft's format cannot hold them: {len(file.others)} "
-            f"vectors of trained words, as {file.others[0].name}."
+            "Not written, because the PEFT format does not support them: "
+            f"{len(file.others)} embeddings, for example {file.others[0].name}."
         )
     if any(component != MODEL for component in groups):
-        remarks.append("Layers of text encoders have the names of transformers 5.")
+        remarks.append("Layers of text encoders are named as in transformers 5.")
     return Saved(
         open_lora(folder),
         max(one.deviation for one in saved.values()),
@@ -125,7 +128,7 @@ def save_peft_folder(
 
 
 def _name(component: str, file: LoraFile) -> str:
-    """Folder of a component: the first part of its canonical names."""
+    """Return the folder of a component: the first part of its canonical names."""
     if component != MODEL:
         return component
     names = (layer.name for layer in file.layers if layer.parsed.component == MODEL)
@@ -153,12 +156,13 @@ def _save(
     is_dora = any(layer.factors.is_dora for layer in layers)
     with atomic_write(folder / CONFIG) as part:
         part.write_text(json.dumps(_config(ranks, is_dora), indent=1) + "\n", "utf-8")
-    # Its remark on settings that have to be written is answered.
+    # Its remark about adapter_config.json does not apply, because the file is written
+    # here.
     return dataclasses.replace(saved, remarks=())
 
 
 def _config(ranks: Mapping[str, int], is_dora: bool) -> dict[str, Any]:
-    """Settings as ``peft.LoraConfig`` saves them; alphas equal to the ranks."""
+    """Build settings as saved by ``peft.LoraConfig``; alphas equal the ranks."""
     start = "transformer."
     own = {start + stem.removeprefix(_ROOT): rank for stem, rank in ranks.items()}
     found = {

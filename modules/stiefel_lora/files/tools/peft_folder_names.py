@@ -1,4 +1,4 @@
-"""The one file to read in a folder, and the adapters of several models in it."""
+"""Find the LoRA file or the adapters of several models in a folder."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from ..weights import COMPONENTS
 __all__ = ["CONFIG", "WEIGHTS", "file_in", "models_in", "read_models", "settings_in"]
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-# As diffusers' ``save_lora_weights`` names it.
+# File name of diffusers' ``save_lora_weights``.
 _DIFFUSERS = "pytorch_lora_weights.safetensors"
 _ROOT = "base_model.model."
 
 
 def file_in(folder: Path) -> Path | None:
-    """The LoRA file of a folder; None where it has one for each model.
+    """Return the LoRA file of a folder; None if it has one per model.
 
     Raises:
-        ModelError: neither.
+        ModelError: the folder contains neither.
     """
     for name in (WEIGHTS, _DIFFUSERS):
         if (folder / name).is_file():
@@ -32,12 +32,13 @@ def file_in(folder: Path) -> Path | None:
     if models_in(folder):
         return None
     raise ModelError(
-        f"{folder} is a folder without {WEIGHTS} or {_DIFFUSERS}. Give a LoRA file."
+        f"{folder} is a folder without {WEIGHTS} or {_DIFFUSERS}. Give a LoRA file or "
+        "a PEFT folder."
     )
 
 
 def models_in(folder: Path) -> list[str]:
-    """Names of the models that have an adapter in a folder."""
+    """Return the names of the models that have an adapter in a folder."""
     return [name for name in COMPONENTS if (folder / name / WEIGHTS).is_file()]
 
 
@@ -67,16 +68,16 @@ def read_models(
 
 
 def settings_in(folder: Path) -> dict[str, Any]:
-    """Arguments of ``peft.LoraConfig`` beside a file of peft; empty without any.
+    """Read the ``peft.LoraConfig`` arguments of a folder; empty without any.
 
     Raises:
-        OSError: the system refused.
-        ValueError: no JSON object.
+        OSError: the file cannot be read.
+        ValueError: the file is not a JSON object.
     """
     path = folder / CONFIG
     if not path.is_file():
         return {}
     found = json.loads(path.read_text("utf-8"))
     if not isinstance(found, dict):
-        raise ValueError(f"{CONFIG} is no JSON object")
+        raise ValueError(f"{CONFIG} is not a JSON object")
     return found

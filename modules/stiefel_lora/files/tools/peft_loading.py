@@ -1,4 +1,4 @@
-"""A LoRA file of peft's own spelling as the installed peft loads it."""
+"""Load a LoRA file in peft's own format with the installed peft."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ PEFT = f"peft {importlib.metadata.version('peft')}"
 def load_by_peft(
     file: LoraFile,
 ) -> tuple[Mapping[str, LoraFactors], tuple[str, ...]]:
-    """Load a file into models that have its layers alone, without weights.
+    """Load a file into empty models that have only the adapted layers.
 
     The settings are those of ``adapter_config.json`` beside it, or, without it, ranks
     and alphas of the file.
 
     Returns:
-        Key of a layer -> factors as applied, and keys that peft does not expect.
+        Layer key -> factors as applied, and the keys that peft does not expect.
     """
     if not file.path.is_dir():
         own, unused = _load(file)
@@ -39,7 +39,7 @@ def load_by_peft(
     for name in models_in(file.path):
         own, more = _load(open_lora(file.path / name))
         left += more
-        # Alone, an encoder's layers have no name of the encoder.
+        # In a separate file, an encoder's layers have no component prefix.
         start = f"base_model.model.{name}."
         keys = {
             x.stem.replace(start, "base_model.model.", 1): x.key

@@ -1,12 +1,12 @@
-r"""The two factors of a layer's update, from every way in which files keep them.
+r"""Convert every stored form of a LoRA layer to two factors.
 
 * A Tucker core of LyCORIS and sd-scripts, ``lora_mid`` (r, r, k, k) between a 1 x 1
   ``lora_down`` and a 1 x 1 ``lora_up``:
   :math:`W_{oikl} = \sum_{pq} U_{op} M_{pqkl} D_{qi}`. M D is the A of a plain LoRA of
   the same rank.
-* The kernel in B, (out, r, k, k), and A 1 x 1: as one product it has rank
+* The kernel in B, (out, r, k, k), and a 1 x 1 A: as one product it has rank
   :math:`r k^2`.
-* One factor of a 1 x 1 convolution kept as a matrix, the other not.
+* One factor of a 1 x 1 convolution stored as a matrix, the other not.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ def plain_factors(
     magnitude: Tensor | None = None,
     dora_scale: Tensor | None = None,
 ) -> LoraFactors:
-    """Factors (out, r) and (r, in), or with 1 x 1 and k x k kernels, of one layer.
+    """Build the factors (out, r) and (r, in), with kernels for convolutions.
 
     Args:
         up: ``lora_up`` or ``lora_B``.
         down: ``lora_down`` or ``lora_A``; its first size is the rank that alpha is
             divided by.
         mid: ``lora_mid``.
-        alpha: of the file.
-        magnitude: of a DoRA, peft's spelling.
-        dora_scale: of a DoRA, kohya's spelling.
+        alpha: alpha stored in the file.
+        magnitude: DoRA scale in the PEFT format.
+        dora_scale: DoRA scale in the kohya format.
 
     Raises:
-        ModelError: the shapes do not belong together or a factor holds no floats.
+        ModelError: the shapes do not match, or a factor is not floating point.
     """
     for factor in (up, down, *(() if mid is None else (mid,))):
         if not factor.is_floating_point():
             raise ModelError(
-                f"a factor holds {str(factor.dtype).removeprefix('torch.')}, which no "
-                "LoRA is trained in; it must be a float."
+                f"a factor has dtype {str(factor.dtype).removeprefix('torch.')}; it "
+                "must be floating point."
             )
     rank = down.shape[0] if down.ndim else 0
     if mid is not None:
@@ -56,7 +56,8 @@ def plain_factors(
     if up.ndim > 2 and any(size != 1 for size in up.shape[2:]):
         up, down = _kernel_in_down(up, down)
     if rank and down.shape[:1] != (rank,):
-        # Loaders divide by the rank of the stored A; the scale alpha / r stays.
+        # Loaders divide by the rank of the stored A, so alpha is adjusted to keep alpha
+        # / r.
         alpha = alpha * down.shape[0] / rank
     return LoraFactors(up, down, alpha, magnitude, dora_scale)
 
@@ -69,12 +70,12 @@ def _with_core(up: Tensor, mid: Tensor, down: Tensor) -> Tensor:
     )
     if not fits or thin.numel() != down.shape[0] * down.shape[1]:
         raise ModelError(
-            f"lora_mid {tuple(mid.shape)} does not stand between up "
-            f"{tuple(up.shape)} and down {tuple(down.shape)}."
+            f"lora_mid {tuple(mid.shape)} does not fit up {tuple(up.shape)} and down "
+            f"{tuple(down.shape)}."
         )
     product = torch.einsum("pqk,qi->pik", core.double(), thin.double())
     wide = product.reshape(mid.shape[0], down.shape[1], *mid.shape[2:])
-    # A product of two short floats needs more digits than either.
+    # A product of two low-precision factors needs more digits than either.
     return wide.to(torch.promote_types(down.dtype, torch.float32))
 
 
@@ -87,7 +88,7 @@ def _same_dimensions(up: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _kernel_in_down(up: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
-    """Move the kernel from B to A: one rank for each place of the kernel."""
+    """Move the kernel from B to A: r ranks per kernel position."""
     kernel = up.shape[2:]
     if any(size != 1 for size in down.shape[2:]) or up.shape[1] != down.shape[0]:
         raise ModelError(
@@ -97,6 +98,6 @@ def _kernel_in_down(up: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
     places = kernel.numel()
     wide_up = up.reshape(up.shape[0], -1, *[1] * len(kernel))
     one_each = torch.eye(places, dtype=torch.float32).to(down.dtype)
-    # (r, places, in, places): factor (q, place) reaches its own place alone.
+    # (r, places, in, places): factor (q, place) acts on its own kernel position only.
     spread = down.reshape(down.shape[0], 1, -1, 1) * one_each[None, :, None, :]
     return wide_up, spread.reshape(-1, down.shape[1], *kernel)

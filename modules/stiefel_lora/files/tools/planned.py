@@ -1,4 +1,4 @@
-"""A LoRA file to be written, whose factors are computed layer by layer."""
+"""A LoRA file to be written, with factors computed layer by layer."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ __all__ = ["Planned", "announced"]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Planned:
-    """All of a file but the numbers of its factors.
+    """A LoRA file whose factors are computed on demand.
 
-    Memory holds the factors of one layer at a time, so that a result needs no more than
-    its inputs.
+    Only the factors of one layer are in memory at a time, so a result needs no more
+    memory than its inputs.
     """
 
     file: LoraFile
-    """Its factors may be shapes alone (:func:`announced`)."""
+    """Layers and metadata; the factors may be meta tensors (:func:`announced`)."""
 
     factors: Callable[[LoraLayer], LoraFactors]
-    """Factors of a layer of ``file``, computed at each call."""
+    """Computes the factors of a layer of ``file``."""
 
     @classmethod
     def of(cls, file: LoraFile) -> Planned:
-        """A file as it is in memory."""
+        """Wrap a file whose factors are in memory."""
         return cls(file, lambda layer: layer.factors)
 
     def in_memory(self) -> LoraFile:
-        """The same file with all of its factors."""
+        """Return the file with all factors computed."""
         layers = [
             dataclasses.replace(layer, factors=self.factors(layer))
             for layer in self.file.layers
@@ -44,7 +44,7 @@ class Planned:
 def announced(
     up: tuple[int, ...], down: tuple[int, ...], alpha: float, dtype: torch.dtype
 ) -> LoraFactors:
-    """Shapes and alpha of factors that do not exist yet, on the meta device."""
+    """Build factors on the meta device: shapes and alpha only."""
     return LoraFactors(
         up=torch.empty(up, dtype=dtype, device="meta"),
         down=torch.empty(down, dtype=dtype, device="meta"),

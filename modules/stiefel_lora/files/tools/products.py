@@ -1,4 +1,4 @@
-r"""Merge methods that act on the entries of the products, not on A and B apart.
+r"""Merge methods that act on the entries of the products B A.
 
 For updates :math:`w_j \Delta W_j` of one layer and a density d:
 
@@ -9,7 +9,7 @@ For updates :math:`w_j \Delta W_j` of one layer and a density d:
   their sum, and the mean of those that have this sign (P. Yadav et al., 2023,
   arXiv:2306.01708).
 
-The result has full rank; the nearest LoRA of the wanted rank is kept.
+The result has full rank and is truncated to the requested rank.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from .planned import Planned, announced
 __all__ = ["METHODS", "Method", "ProductPlan", "combined", "plan_products"]
 
 METHODS = ("sum", "norm", "ties", "dare", "magnitude")
-"""Ways to merge; the first two are exact."""
+"""Merge methods; the first two are exact."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """A way to merge.
+    """A merge method and its settings.
 
     Raises:
-        OptionError: no such method, or a value out of range.
+        OptionError: unknown method, or a value out of range.
     """
 
     name: str = "sum"
@@ -46,34 +46,35 @@ class Method:
     one of ``ties``, ``dare`` and ``magnitude``."""
 
     density: float = 0.5
-    """Share of the entries that the last three keep."""
+    """Share of the entries that ``ties``, ``dare`` and ``magnitude`` keep."""
 
     seed: int = 0
-    """Of ``dare``."""
+    """Seed of ``dare``."""
 
     def __post_init__(self) -> None:
         if self.name not in METHODS:
             raise OptionError(
-                f"--method: {self.name} is none. Use one of {', '.join(METHODS)}."
+                f"--method: {self.name} is not a merge method. Use one of "
+                f"{', '.join(METHODS)}."
             )
         if not 0 < self.density <= 1:
             raise OptionError(
-                f"--density: {self.density:g} is no share. Use a number above 0, at "
-                "most 1."
+                f"--density: {self.density:g} is out of range. Use a number above 0 "
+                "and at most 1."
             )
 
     @property
     def on_entries(self) -> bool:
-        """Whether it needs dense products."""
+        """True if the method needs dense products."""
         return self.name in ("ties", "dare", "magnitude")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ProductPlan(Planned):
-    """A plan that keeps what the nearest LoRAs leave out."""
+    """A plan that records the truncation error of each layer."""
 
     found: dict[str, Nearest] = dataclasses.field(default_factory=dict)
-    """Key of a layer -> its norm and loss, once it was computed."""
+    """Layer key -> norm and truncation error, filled in when it is computed."""
 
 
 def plan_products(
@@ -85,10 +86,10 @@ def plan_products(
     """Merge entry by entry, layer by layer.
 
     Args:
-        total: the exact sum, whose names and shapes the result has.
-        summands: key of a layer -> the layers of the files, weights in their alphas.
-        method: one of the three on entries.
-        rank: of the result; by default that of the exact sum.
+        total: exact sum, which provides names and shapes.
+        summands: layer key -> layers of the files, with the weights in their alphas.
+        method: ``ties``, ``dare`` or ``magnitude``.
+        rank: rank of the result; by default that of the exact sum.
     """
     found: dict[str, Nearest] = {}
     layers = []
@@ -117,9 +118,9 @@ def combined(updates: Sequence[Tensor], method: Method, seed: int = 0) -> Tensor
     """Merge weighted dense updates of one layer.
 
     Args:
-        updates: of equal shapes.
-        method: one of the three on entries.
-        seed: of ``dare``.
+        updates: updates of equal shapes.
+        method: ``ties``, ``dare`` or ``magnitude``.
+        seed: seed of ``dare``.
     """
     if method.name == "dare":
         generator = torch.Generator().manual_seed(seed)
@@ -143,7 +144,7 @@ def combined(updates: Sequence[Tensor], method: Method, seed: int = 0) -> Tensor
 
 
 def _largest(update: Tensor, density: float) -> Tensor:
-    """The share of the entries with the largest magnitude; zeros for the others."""
+    """Keep the given share of the largest entries and set the others to zero."""
     count = update.numel()
     dropped = count - max(1, round(density * count))
     if dropped == 0:

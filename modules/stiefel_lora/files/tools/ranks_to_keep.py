@@ -1,7 +1,7 @@
-"""Choose a rank for every layer, by rank, error, energy or size.
+"""Choose the rank of every layer by rank, error, energy or size.
 
-Dropping singular values costs their squares, so that the error of a choice is known
-before anything is computed. Every layer keeps a rank of at least 1.
+The squared error is the sum of the dropped squared singular values, so the error of a
+choice is known in advance. Every layer keeps a rank of at least 1.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["capped", "ranks_by_error", "ranks_by_size", "ranks_by_total_error"]
 
 
 def ranks_by_error(spectra: Sequence[Tensor], error: float) -> list[int]:
-    """Smallest ranks whose relative error is at most ``error`` in each layer.
+    """Find the smallest ranks with a relative error of at most ``error`` per layer.
 
     Args:
         spectra: singular values of each layer, largest first.
@@ -33,12 +33,12 @@ def ranks_by_error(spectra: Sequence[Tensor], error: float) -> list[int]:
 
 
 def ranks_by_total_error(spectra: Sequence[Tensor], error: float) -> list[int]:
-    """Smallest sum of ranks whose relative error over all layers is at most ``error``.
+    """Find the smallest ranks whose total relative error is at most ``error``.
 
     The largest singular values of all layers together are kept.
     """
     squares, owner = _candidates(spectra)
-    # Smallest first: that many can go.
+    # Sorted ascending: count how many can be dropped.
     order = squares.argsort(stable=True)
     allowed = error**2 * float(sum(values.square().sum() for values in spectra))
     gone = int((squares[order].cumsum(0) <= allowed).sum())
@@ -50,14 +50,14 @@ def ranks_by_total_error(spectra: Sequence[Tensor], error: float) -> list[int]:
 def ranks_by_size(
     spectra: Sequence[Tensor], costs: Sequence[int], budget: int
 ) -> list[int]:
-    """Ranks that keep most energy in ``budget`` bytes.
+    """Find the ranks that keep the most energy within ``budget`` bytes.
 
-    Singular values are taken in the order of energy for each byte, until the next one
-    does not fit.
+    Singular values are added in order of energy per byte until the next one does not
+    fit.
 
     Args:
         spectra: singular values of each layer, largest first.
-        costs: bytes of one rank of each layer.
+        costs: bytes per rank of each layer.
         budget: bytes for all factors.
 
     Raises:
@@ -66,7 +66,7 @@ def ranks_by_size(
     least = sum(costs)
     if least > budget:
         raise OptionError(
-            f"--size: even rank 1 in all {len(costs)} layers takes "
+            f"--size: rank 1 in all {len(costs)} layers already needs "
             f"{(least - budget) / 1e6:.2f} MB more. Choose a larger size."
         )
     squares, owner = _candidates(spectra)
@@ -77,12 +77,12 @@ def ranks_by_size(
 
 
 def capped(ranks: Sequence[int], limit: int | None) -> list[int]:
-    """At most ``limit`` each."""
+    """Limit each rank to ``limit``."""
     return [rank if limit is None else min(rank, limit) for rank in ranks]
 
 
 def _candidates(spectra: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Squares of all singular values but the first of each layer, and their layers."""
+    """Return all squared singular values except the first of each layer."""
     squares = torch.cat([values[1:].square() for values in spectra])
     counts = torch.tensor([len(values) - 1 for values in spectra])
     owner = torch.repeat_interleave(torch.arange(len(spectra)), counts)
@@ -90,5 +90,5 @@ def _candidates(spectra: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def _counted(owner: Tensor, layers: int) -> list[int]:
-    """Rank of each layer: its first singular value and those that were chosen."""
+    """Count the ranks: the first singular value of each layer and the chosen ones."""
     return [1 + n for n in torch.bincount(owner, minlength=layers).tolist()]

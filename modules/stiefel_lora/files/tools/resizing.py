@@ -1,8 +1,9 @@
-r"""A LoRA file at another rank, with the least error, and the true error of the result.
+r"""Resize a LoRA file to other ranks with the smallest error, and report the error.
 
-Each update :math:`(\alpha/r) B A = U \Sigma V^T` comes from two thin QR and the SVD of
-an r x r matrix; B becomes U and A becomes :math:`\Sigma V^T` of the largest singular
-values. No other LoRA of that rank is nearer in the Frobenius norm (Eckart and Young).
+Each update :math:`(\alpha/r) B A = U \Sigma V^T` is computed from two thin QR
+decompositions and the SVD of an r x r matrix; B becomes U and A becomes :math:`\Sigma
+V^T` of the largest singular values. This is the best approximation of that rank in the
+Frobenius norm (Eckart and Young).
 """
 
 from __future__ import annotations
@@ -35,35 +36,36 @@ __all__ = [
     "resized",
 ]
 
-# For the lineage in the metadata and a header that grew by some digits.
+# Reserve for the lineage in the metadata and a slightly longer header.
 _HEADER_SLACK = 4096
-# Bytes of one alpha: the number, its key and its place in the header.
+# Bytes per alpha tensor: the number, its key and its header entry.
 _ALPHA_BYTES = 200
 
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """Goal of a resize.
+    """Target of a resize.
 
-    Exactly one of ``error``, ``total_error``, ``energy`` and ``size``, beside which
-    ``rank`` is the largest rank; or ``rank`` alone. The caps go with all of them.
+    Either ``rank`` alone, or exactly one of ``error``, ``total_error``, ``energy`` and
+    ``size``, in which case ``rank`` is the maximum rank. The caps can be combined with
+    all.
 
     Raises:
-        OptionError: none, two of them, or a value out of range.
+        OptionError: no target, two targets, or a value out of range.
     """
 
     rank: int | None = None
     error: float | None = None
-    """Largest relative error of each layer."""
+    """Maximum relative error of each layer."""
 
     total_error: float | None = None
-    """Largest relative error of all layers together."""
+    """Maximum relative error of all layers together."""
 
     energy: float | None = None
-    """Share of the squared singular values that each layer keeps: 0.95."""
+    """Share of the squared singular values that each layer keeps, for example 0.95."""
 
     size: float | None = None
-    """Largest size of the file in MB (10^6 bytes)."""
+    """Maximum file size in MB (10^6 bytes)."""
 
     max_sigma: float | None = None
     """Cap of the singular values."""
@@ -73,7 +75,7 @@ class Target:
 
     @property
     def needs_spectra(self) -> bool:
-        """Whether singular values decide; a rank alone does without."""
+        """True if the singular values are needed to choose the ranks."""
         values = (value for name, value in vars(self).items() if name != "rank")
         return any(value is not None for value in values)
 
@@ -83,20 +85,24 @@ class Target:
         caps = (self.rank, self.max_sigma, self.max_norm)
         if len(given) > 1:
             names = ", ".join(_option(name) for name in given)
-            raise OptionError(f"{names}: these exclude one another. Give one of them.")
+            raise OptionError(
+                f"{names}: these options are mutually exclusive. Give one of them."
+            )
         if not given and all(cap is None for cap in caps):
             raise OptionError(
-                "--rank: no goal is given. Add --rank, --error, --total-error, "
+                "--rank: no target given. Add --rank, --error, --total-error, "
                 "--energy, --size, --max-sigma or --max-norm."
             )
         if self.rank is not None and self.rank < 1:
-            raise OptionError(f"--rank: {self.rank} is no rank. Use at least 1.")
+            raise OptionError(
+                f"--rank: {self.rank} is not a valid rank. Use at least 1."
+            )
         for name in ("error", "total_error", "energy"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1 + (name == "energy"):
                 raise OptionError(
-                    f"{_option(name)}: {value:g} is no share. Use a number between 0 "
-                    "and 1."
+                    f"{_option(name)}: {value:g} is out of range. Use a number between "
+                    "0 and 1."
                 )
         for name in ("size", "max_sigma", "max_norm"):
             value = getattr(self, name)
@@ -114,7 +120,7 @@ class LayerError:
     old_rank: int
     rank: int
     norm: float
-    """Frobenius norm of the update before."""
+    """Frobenius norm of the old update."""
 
     error: float
     """Frobenius norm of the stored update minus the old one, relative to ``norm``."""
@@ -144,19 +150,19 @@ def resize_lora(
 ) -> ResizeReport:
     """Write a LoRA file at other ranks.
 
-    Adapters that are no LoRA are written as they are.
+    Adapters other than LoRA are copied unchanged.
 
     Args:
-        file: of ``open_lora``.
-        output: path to write, in the spelling of ``file``.
-        target: goal.
-        dtype: of the factors; by default the widest of the file.
-        overwrite: replace a file that exists.
-        command: for the metadata.
+        file: LoRA file from ``open_lora``.
+        output: file to write, in the key format of ``file``.
+        target: target ranks, error or size.
+        dtype: dtype of the factors; by default the widest of the file.
+        overwrite: replace an existing file.
+        command: command line to record in the metadata.
 
     Raises:
         ModelError: a layer is a DoRA or not finite.
-        OptionError: the goal cannot be reached.
+        OptionError: the target cannot be reached.
         OutputError: the output exists, is the input, or cannot be written.
     """
     check_output(output, [file.path], overwrite=overwrite)
@@ -171,9 +177,9 @@ def resize_lora(
 
 
 def resized(file: LoraFile, target: Target, *, itemsize: int = 4) -> LoraFile:
-    """The same file with factors of other ranks, float64, and alpha = rank.
+    """Resize a file in memory, with float64 factors and alpha = rank.
 
-    Arguments and errors are those of ``plan_resize``.
+    Arguments and errors as in ``plan_resize``.
     """
     return plan_resize(Planned.of(file), target, itemsize=itemsize).in_memory()
 
@@ -185,19 +191,19 @@ def plan_resize(plan: Planned, target: Target, *, itemsize: int = 4) -> Planned:
 
     Args:
         plan: layers and their factors.
-        target: goal.
-        itemsize: bytes of a number in the file to be written.
+        target: target ranks, error or size.
+        itemsize: bytes per number in the output file.
 
     Raises:
         ModelError: a layer is a DoRA or not finite.
-        OptionError: the goal cannot be reached.
+        OptionError: the target cannot be reached.
     """
     file = plan.file
     if not file.layers:
         kinds = ", ".join(sorted({other.kind for other in file.others}))
         raise ModelError(
-            f"{file.path}: its adapters are {kinds}, none is a LoRA. Make LoRAs of "
-            "them first: lora convert --to kohya --rank."
+            f"{file.path}: the adapters are {kinds}, not LoRA. Convert them first: "
+            "stiefel-lora lora convert --to kohya --rank."
         )
     for layer in file.layers:
         _check_kind(file, layer)
@@ -250,15 +256,15 @@ def _option(name: str) -> str:
 def _check_kind(file: LoraFile, layer: LoraLayer) -> None:
     if layer.factors.is_dora:
         raise ModelError(
-            f"{file.path}: {layer.name} is a DoRA, whose row lengths no other rank can "
-            "keep. Give a plain LoRA."
+            f"{file.path}: {layer.name} is a DoRA, which cannot be resized. Give a "
+            "plain LoRA."
         )
 
 
 def _not_finite(file: LoraFile, layer: LoraLayer) -> ModelError:
     return ModelError(
-        f"{file.path}: NaN or infinity in {layer.name}. Use an earlier file of the "
-        "training."
+        f"{file.path}: NaN or infinity in {layer.name}. Use an earlier checkpoint of "
+        "the training."
     )
 
 

@@ -1,7 +1,7 @@
-"""A layer's key in another spelling.
+"""Conversion of layer keys to another key format.
 
-For SDXL, SD 1.5 and FLUX.1 the names come from tables. A layer of another family keeps
-its path: dots can become underscores, but not the other way round.
+For SDXL, SD 1.5 and FLUX.1 the names come from tables. For other families the path is
+kept: dots can become underscores, but not the reverse.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True)
 class Spelling:
-    """Suffixes of a way to write keys."""
+    """Key suffixes of a format."""
 
     suffixes: Mapping[str, str]
     fused: bool = False
-    """Whether layers are fused as in the original checkpoint."""
+    """True if layers are fused as in the original checkpoint."""
 
     names: str = "diffusers"
     """``diffusers``: canonical names; ``kohya``: the stems of its tables;
@@ -45,7 +45,7 @@ class Spelling:
     ``original``: names of the original checkpoint behind ``prefixes``."""
 
     prefixes: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """First part of a canonical name -> prefix."""
+    """Component of a canonical name -> prefix."""
 
 
 _UP_DOWN = {
@@ -59,7 +59,7 @@ _A_B = {
     "up": ".lora_B.weight",
     "magnitude": ".lora_magnitude_vector",
 }
-# ComfyUI reads the kohya number of a DoRA beside these too.
+# ComfyUI also reads kohya's dora_scale beside these.
 _COMFYUI = {
     "down": ".lora_A.weight",
     "up": ".lora_B.weight",
@@ -102,16 +102,16 @@ SPELLINGS = {
         prefixes={"diffusion_model": ""},
     ),
 }
-"""Spellings that layers can be written in, by the names of ``LoraFile.spelling``."""
+"""Key formats that can be written, by the names of ``LoraFile.spelling``."""
 
 
 def families_with(spelling: str) -> list[str]:
-    """Families whose records name a spelling; none: all families have it."""
+    """Return the families that a key format is limited to; empty for all."""
     return [r.name for r in records() if spelling in r.lora_files.spellings]
 
 
 def is_fused(file: LoraFile) -> bool:
-    """Whether the file has layers as the original checkpoint fuses them."""
+    """Return whether the file has layers fused as in the original checkpoint."""
     if fusing_of(file.family) is None:
         return False
     names = kohya_names(str(file.family))
@@ -121,9 +121,9 @@ def is_fused(file: LoraFile) -> bool:
 
 
 def in_layout_of(file: LoraFile, fused: bool) -> LoraFile:
-    """The same file with q, k and v fused, or apart; exact in both ways.
+    """Fuse or separate q, k and v of a file; exact in both directions.
 
-    Files of families that fuse nothing stay as they are.
+    Files of families without fused layers are returned unchanged.
 
     Raises:
         ModelError: a file that mixes both layouts.
@@ -139,8 +139,8 @@ def in_layout_of(file: LoraFile, fused: bool) -> LoraFile:
         changed = fusing.split(weights)
     else:
         raise ModelError(
-            f"{file.path} holds fused and separate layers of "
-            f"{record_of(str(file.family)).label}. Write each to a file of its own."
+            f"{file.path} has both fused and separate layers of "
+            f"{record_of(str(file.family)).label}. Write them to separate files."
         )
     example = next(layer for layer in file.layers if layer.parsed.component == MODEL)
     old = {layer.name: layer for layer in file.layers}
@@ -154,34 +154,34 @@ def in_layout_of(file: LoraFile, fused: bool) -> LoraFile:
 
 
 def respelled(layer: LoraLayer, spelling: str, family: str | None) -> LoraLayer:
-    """The same layer under the key of another spelling.
+    """Rename a layer to another key format.
 
     Args:
-        layer: of a file of ``family``; FLUX.1's in the layout of the spelling.
+        layer: layer of ``family``; for FLUX.1, fused or separate as the format
+            requires.
         spelling: a key of ``SPELLINGS``.
-        family: of the file.
+        family: family of the file.
 
     Raises:
-        ModelError: the spelling has no name for the layer.
+        ModelError: the key format has no name for the layer.
     """
     if spelling not in SPELLINGS:
         raise ModelError(
-            f"{layer.name} cannot be written in the spelling {spelling}; known are "
+            f"{layer.name} cannot be written in the key format {spelling}. Use one of "
             f"{', '.join(SPELLINGS)}."
         )
     style = SPELLINGS[spelling]
     families = families_with(spelling)
     if families and family not in families:
         raise ModelError(
-            f"{layer.name}: the spelling {spelling} is one of "
-            f"{', '.join(families)}, not of {family or 'an unknown family'}. "
-            "Use kohya or PEFT."
+            f"{layer.name}: the key format {spelling} supports {', '.join(families)}, "
+            f"not {family or 'an unknown family'}. Use kohya or PEFT."
         )
     stem = _stem(layer, style, family)
     if stem is None:
         raise ModelError(
-            f"{layer.name} has no name in the spelling {spelling}"
-            f"{_reason(layer)}. Use kohya."
+            f"{layer.name} has no name in the key format {spelling}{_reason(layer)}. "
+            "Use kohya."
         )
     suffixes = {part: style.suffixes.get(part, s) for part, s in layer.suffixes.items()}
     found = {**style.suffixes, **suffixes} if "alpha" in style.suffixes else suffixes
@@ -195,16 +195,16 @@ def respelled(layer: LoraLayer, spelling: str, family: str | None) -> LoraLayer:
 def _reason(layer: LoraLayer) -> str:
     if "." in layer.name:
         return ""
-    return ": its own has underscores where that needs dots"
+    return ": its own format has underscores where this one needs dots"
 
 
 def kohya_names(family: str) -> Mapping[str, str]:
-    """Canonical name -> stem of kohya's key, for a family with a table."""
+    """Return canonical name -> kohya stem for a family with a table."""
     return key_table(family).kohya_names()
 
 
 def kohya_stem(layer: LoraLayer, family: str) -> str | None:
-    """Stem of kohya's key for a layer of a family with a table; None if it has none."""
+    """Return the kohya stem of a layer; None if it has none."""
     return kohya_names(family).get(layer.name)
 
 
@@ -247,7 +247,7 @@ def _stem_by_table(layer: LoraLayer, style: Spelling, family: str) -> str | None
 
 
 def original_name(layer: LoraLayer, family: str) -> str | None:
-    """The weight of a layer as ComfyUI names it; None where its list has none.
+    """Return ComfyUI's name of a layer's weight; None if it has none.
 
     ``diffusion_model.<path in the original checkpoint>``, or
     ``clip_l.transformer.<path>`` of an encoder.

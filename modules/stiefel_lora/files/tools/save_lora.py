@@ -1,10 +1,10 @@
-"""Write a LoRA file in the spelling that its layers have.
+"""Write a LoRA file in the key format of its layers.
 
-Loaders differ in their treatment of alpha, so the scale is written where each of them
-applies it alike:
+Loaders treat alpha differently, so the scale is stored in the form that all of them
+apply alike:
 
-* Files with alpha tensors (kohya and its kin) get one alpha for all layers, A making up
-  for it: diffusers 0.42 gives some layers of a U-Net the alpha of others.
+* Files with alpha tensors (kohya and similar) get one alpha for all layers, with A
+  rescaled: diffusers 0.42 gives some layers of a U-Net the alpha of others.
 * Files without alpha tensors (PEFT) get the scale multiplied into A, so that alpha is
   the rank of each layer, and adapter metadata to match where diffusers reads it.
 """
@@ -53,13 +53,13 @@ class _OnDisk(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Lineage:
-    """Origin of a file that was made from others."""
+    """Origin of a file that was derived from others."""
 
     parents: Sequence[_OnDisk]
     command: str
 
     def to_json(self) -> str:
-        """Names and hashes of the parents and the command, for the metadata."""
+        """Return names and hashes of the parents, and the command, for the metadata."""
         parents = []
         for parent in self.parents:
             digest = _digest(parent.path)
@@ -68,7 +68,7 @@ class Lineage:
 
 
 def _digest(path: Path) -> str:
-    """SHA-256 of a file; of a folder, that of the list of those of its weights."""
+    """Return the SHA-256 of a file, or of the list of hashes of a folder's weights."""
     if path.is_dir():
         files = sorted(path.rglob("*.safetensors"))
         listed = [f"{_digest(file)}  {file.relative_to(path)}" for file in files]
@@ -79,19 +79,18 @@ def _digest(path: Path) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Saved:
-    """A file that was written and read back."""
+    """Result of ``save_lora``: a file that was written and verified."""
 
     file: LoraFile
     deviation: float
-    """Largest over the layers: norm of stored minus meant update, relative to the
-    latter."""
+    """Largest relative rounding error of a layer's update (Frobenius norm)."""
 
     remarks: tuple[str, ...]
     differences: tuple[float, ...] = ()
-    """Frobenius norm of stored minus meant update of each layer."""
+    """Frobenius norm of the rounding error of each layer's update."""
 
     norms: tuple[float, ...] = ()
-    """Frobenius norm of the meant update of each layer."""
+    """Frobenius norm of each layer's exact update."""
 
 
 def check_output(
@@ -101,49 +100,50 @@ def check_output(
     overwrite: bool,
     option: str = "--output",
 ) -> None:
-    """Refuse an output that exists or is an input, before any work is done.
+    """Raise if the output exists or is an input, before any work is done.
 
     Raises:
-        OutputError: one of the two, or a folder.
+        OutputError: the output exists, is an input or is a folder.
     """
     path = Path(path)
     if path.is_dir():
         raise OutputError(
-            f"{option}: {path} is a folder. Name a file in it, as "
+            f"{option}: {path} is a folder. Give a file such as "
             f"{path / 'lora.safetensors'}."
         )
     if any(path.exists() and path.samefile(given) for given in inputs):
         raise OutputError(
-            f"{option}: {path} is an input, which is never changed. Name another file."
+            f"{option}: {path} is an input, and inputs are never changed. Choose "
+            "another file."
         )
     if path.exists() and not overwrite:
         raise OutputError(
-            f"{option}: {path} exists. Add --overwrite, or name another file."
+            f"{option}: {path} exists. Add --overwrite or choose another file."
         )
 
 
 def check_new_folder(
     path: str | os.PathLike[str], inputs: Sequence[Path], option: str = "--output"
 ) -> None:
-    """Refuse a folder that exists, or that is inside an input or around it.
+    """Raise for a folder that exists, or that contains or is inside an input.
 
     Raises:
-        OutputError: one of these, or a path that can only be a file.
+        OutputError: the folder cannot be used, or the path is a file name.
     """
     path = Path(path)
     if path.suffix == ".safetensors":
         raise OutputError(
-            f"{option}: {path} is the name of a file. Name a new folder, as "
+            f"{option}: {path} is a file name. Give a new folder such as "
             f"{path.with_suffix('')}."
         )
     if path.exists():
-        raise OutputError(f"{option}: {path} exists. Name a new folder.")
+        raise OutputError(f"{option}: {path} exists. Choose a new folder.")
     whole = Path(os.path.realpath(path))
     for given in inputs:
         if given.is_dir() and Path(os.path.realpath(given)) in whole.parents:
             raise OutputError(
-                f"{option}: {path} is inside {given}, which is never changed. Name "
-                "another folder."
+                f"{option}: {path} is inside {given}, and inputs are never changed. "
+                "Choose another folder."
             )
 
 
@@ -155,19 +155,19 @@ def save_lora(
     lineage: Lineage | None = None,
     one_alpha: bool = True,
 ) -> Saved:
-    """Write layers, other adapters and metadata of a file; read them back.
+    """Write layers, other adapters and metadata of a file, and verify them.
 
     Args:
-        path: to write, in one step.
-        given: layers with their spelling, as ``open_lora`` gives them; their factors
-            may have been replaced, or be computed when their turn comes. Unknown
-            tensors are left out.
-        dtype: of the factors; by default the widest of the file.
-        lineage: written into the metadata.
-        one_alpha: give all layers one alpha, A making up for it; else keep theirs.
+        path: file to write, atomically.
+        given: file from ``open_lora``, or a plan; factors may have been replaced or may
+            be computed on demand. Unknown tensors are not written.
+        dtype: dtype of the factors; by default the widest of the file.
+        lineage: origin to record in the metadata.
+        one_alpha: give all layers one alpha and rescale A; otherwise keep the alphas.
 
     Raises:
-        OutputError: the system refused, or a value does not fit ``dtype``.
+        OutputError: the operating system reported an error, or a value does not fit
+            ``dtype``.
     """
     plan = given if isinstance(given, Planned) else Planned.of(given)
     file = plan.file
@@ -179,7 +179,10 @@ def save_lora(
     written = open_lora(path)
     order = [layer.stem for layer in written.layers]
     if set(order) != set(writer.compared):
-        raise OutputError(f"{path}: the layers read back are not those written.")
+        raise OutputError(
+            f"{path}: the layers read back differ from those written. Check the disk "
+            "and write the file again."
+        )
     lost = tuple(writer.compared[stem][0] for stem in order)
     norms = tuple(writer.compared[stem][1] for stem in order)
     deviation = max(map(relative, lost, norms), default=0.0)
@@ -187,20 +190,20 @@ def save_lora(
 
 
 def command_line(verb: str, *arguments: object) -> str:
-    """The command that makes a file, with names of files instead of paths."""
+    """Return the command line with file names instead of paths."""
     texts = [a.name if isinstance(a, Path) else str(a) for a in arguments]
     return shlex.join(["stiefel-lora", "lora", verb, *texts])
 
 
 def _holds_alpha(layer: LoraLayer) -> bool:
-    """Whether loaders of this spelling look for an alpha beside the factors."""
+    """Return whether loaders of this key format read an alpha tensor."""
     return "alpha" in layer.suffixes or "." not in layer.stem
 
 
 def _as_stored(layers: Sequence[LoraLayer], one_alpha: bool) -> list[LoraLayer]:
-    """Layers with the alphas of the file; the rank where that has none."""
+    """Return the layers with the alphas of the file, or the rank if it has none."""
     own = [layer.factors.alpha for layer in layers if _holds_alpha(layer)]
-    # An alpha of 0 cannot stand for another.
+    # An alpha of 0 cannot be rescaled.
     own = [alpha for alpha in own if alpha] or own
     common = commonest_alpha(own) if own and one_alpha else None
     found = []
@@ -213,7 +216,7 @@ def _as_stored(layers: Sequence[LoraLayer], one_alpha: bool) -> list[LoraLayer]:
 
 
 class _Writer:
-    """Tensors of a file, computed when they are asked for, and their rounding."""
+    """Tensors of a file, computed on demand, and their rounding errors."""
 
     def __init__(
         self, plan: Planned, layers: Sequence[LoraLayer], dtype: torch.dtype
@@ -223,7 +226,7 @@ class _Writer:
         self._others = {k: t for o in plan.file.others for k, t in o.tensors.items()}
         self._pair: dict[str, Tensor] = {}
         self.compared: dict[str, tuple[float, float]] = {}
-        """Stem -> norms of stored minus meant update, and of the meant update."""
+        """Stem -> norm of the rounding error, and of the exact update."""
         self.specs = {key: Spec.of(tensor) for key, tensor in self._others.items()}
         for given, layer in zip(plan.file.layers, layers, strict=True):
             for part, (suffix, spec) in _specs(layer, dtype).items():
@@ -231,7 +234,7 @@ class _Writer:
                 self.specs[layer.stem + suffix] = spec
 
     def tensor(self, key: str) -> Tensor:
-        """The tensor of a key, as it is stored."""
+        """Return the tensor of a key, as it is stored."""
         if key in self._others:
             return self._others[key]
         given, layer, part = self._own[key]
@@ -241,7 +244,7 @@ class _Writer:
             lengths = getattr(given.factors, part)
             return stored(layer.name, lengths, lengths.dtype)
         if key not in self._pair:
-            # Both factors stand together in a file.
+            # Both factors are adjacent in the file.
             self._pair = self._factors(given, layer)
         return self._pair.pop(key)
 
@@ -251,7 +254,7 @@ class _Writer:
         up = stored(layer.name, meant.up, self._dtype)
         scale = 1.0 if meant.alpha == alpha else meant.alpha / alpha
         down = stored(layer.name, meant.down, self._dtype, scale=scale)
-        # Alphas have 32 bits.
+        # Alphas are float32.
         exact = float(torch.tensor(alpha, dtype=torch.float32))
         kept = LoraFactors(up, down, exact)
         plain = LoraFactors(meant.up, meant.down, meant.alpha)
@@ -261,7 +264,7 @@ class _Writer:
 
 
 def _specs(layer: LoraLayer, dtype: torch.dtype) -> dict[str, tuple[str, Spec]]:
-    """Part of a layer -> its suffix, dtype and shape."""
+    """Return part of a layer -> suffix, dtype and shape."""
     factors, suffixes = layer.factors, layer.suffixes
     found = {
         part: (suffixes[part], Spec(dtype, tuple(getattr(factors, part).shape)))
@@ -289,7 +292,7 @@ def _metadata(
     if "ss_network_dim" in found and layers:
         ranks = {layer.factors.rank for layer in layers}
         alphas = {layer.factors.alpha for layer in layers}
-        # sd-scripts' own word for ranks that differ.
+        # sd-scripts' value for ranks that differ between layers.
         found["ss_network_dim"] = str(ranks.pop()) if len(ranks) == 1 else "Dynamic"
         found["ss_network_alpha"] = str(alphas.pop()) if len(alphas) == 1 else "Dynamic"
     if lineage is not None:
@@ -298,7 +301,7 @@ def _metadata(
 
 
 def _describe_ranks(metadata: dict[str, str], layers: Sequence[LoraLayer]) -> list[str]:
-    """Adapter metadata where diffusers reads it; a remark where nothing can help."""
+    """Build adapter metadata for diffusers, or a remark if it cannot help."""
     ranks = {layer.stem: layer.factors.rank for layer in layers}
     prefixes = tuple(f"{component}." for component in COMPONENTS)
     if all(stem.startswith(prefixes) for stem in ranks):
@@ -308,7 +311,7 @@ def _describe_ranks(metadata: dict[str, str], layers: Sequence[LoraLayer]) -> li
         return []
     if layers[0].stem.startswith("base_model.model."):
         return [
-            "The scale is in the weights: adapter_config.json beside this file must "
-            "have the ranks of the file, and alphas equal to them."
+            "The scale is folded into the weights: adapter_config.json beside this "
+            "file must have the ranks of this file and equal alphas."
         ]
     return []

@@ -15,10 +15,10 @@ _NUMBER = re.compile(r"(?<![a-z])\d+(?=_|$)")
 
 
 def section_of(key: str) -> str:
-    """Section that a layer belongs to; a text encoder is one section.
+    """Return the section of a layer; a text encoder is one section.
 
     Args:
-        key: of the layer, equal in all spellings (``LoraLayer.key``).
+        key: key of the layer (``LoraLayer.key``).
 
     >>> section_of("model:down_blocks_1_attentions_0_proj_in")
     'down_blocks.1'
@@ -32,11 +32,11 @@ def section_of(key: str) -> str:
 
 
 def layer_kind(key: str) -> str:
-    """The layer's name without numbers of blocks, for medians over equal layers.
+    """Return the layer's name without block numbers, to group equal layers.
 
     >>> layer_kind("model:down_blocks_1_attentions_0_proj_in")
     'model:attentions_#_proj_in'
     """
     kind = _NUMBER.sub("#", key)
-    # Layers of one kind stand in all parts of a UNet.
+    # Layers of one kind occur in all parts of a UNet.
     return re.sub(r"(?<=:)(?:down_blocks_#|up_blocks_#|mid_block)_", "", kind)

@@ -1,4 +1,4 @@
-"""Names of the spellings of LoRA files, as users and tools call them."""
+"""Names of the key formats of LoRA files, as users and tools call them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _DIFFUSERS_BLOCKS = ("down_blocks_", "up_blocks_", "mid_block_")
 
 
 def spelling_of(layers: Iterable[LoraLayer], family: str | None) -> str:
-    """Name the spelling of a file; several joined by ``+`` where it mixes them."""
+    """Name the key format of a file; mixed formats are joined by ``+``."""
     found = dict.fromkeys(_spelling(layer, family) for layer in layers)
     return " + ".join(found) or "none"
 
@@ -31,7 +31,7 @@ def _spelling(layer: LoraLayer, family: str | None) -> str:
             return "OneTrainer (legacy)"
         if prefix == "lycoris_":
             return "LyCORIS"
-        # sd-scripts names SDXL's blocks as the checkpoint does, SD 1.5's as diffusers.
+        # sd-scripts names SDXL's blocks as in the checkpoint, SD 1.5's as in diffusers.
         if _has(family, _DIFFUSERS_NAMES) and layer.parsed.path.startswith(
             _DIFFUSERS_BLOCKS
         ):
@@ -47,6 +47,6 @@ def _spelling(layer: LoraLayer, family: str | None) -> str:
 
 
 def _has(family: str | None, spelling: str) -> bool:
-    """Whether a spelling that not every family has is one of this family."""
+    """Return whether a family-specific key format belongs to this family."""
     known = family in family_names()
     return known and spelling in record_of(str(family)).lora_files.spellings

@@ -1,7 +1,7 @@
-"""Suffixes of tensor keys: the part after the layer's name, in every spelling.
+"""Suffixes of tensor keys: the part after the layer's name, in every key format.
 
-A key is ``<stem><suffix>``, as ``lora_unet_middle_block_1_proj_in`` +
-``.lora_down.weight``. The suffix says which part of the adapter the tensor is.
+A key is ``<stem><suffix>``, for example ``lora_unet_middle_block_1_proj_in`` +
+``.lora_down.weight``. The suffix identifies the part of the adapter.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import re
 
 __all__ = ["OTHER_KINDS", "Key", "parse_key"]
 
-# An adapter's name may stand inside PEFT's suffixes: .lora_A.default.weight.
+# PEFT's suffixes may contain the name of the adapter: .lora_A.default.weight.
 _ADAPTER = r"(?:\.(?P<adapter>(?!(?:weight|bias)$)[^.]+))?"
-# Part -> endings that denote it. Longer ones stand first where one contains another.
+# Part -> its suffixes. Longer ones come first where one contains another.
 _PARTS = {
     "down": (
         rf"\.lora_A{_ADAPTER}(?:\.weight)?",
@@ -44,22 +44,22 @@ _PARTS = {
     "bias": (r"\.lora_B(?:\.[^.]+)?\.bias", r"\.lora_up\.bias"),
     "embedding": (r"\.lora_embedding_[AB](?:\.[^.]+)?",),
 }
-# XLabs numbers the streams behind the word: qkv_lora1.down.weight.
+# XLabs appends the number of the stream: qkv_lora1.down.weight.
 _XLABS = re.compile(r"(?P<stem>.+\.(?:qkv|proj)_lora[12]?)\.(?P<part>down|up)\.weight")
-# Vectors of trained words in files of OneTrainer: bundle_emb.<word>.<encoder>.
+# Embeddings in files of OneTrainer: bundle_emb.<placeholder>.<encoder>.
 _BUNDLE = "bundle_emb."
 _LORA_PARTS = ("down", "up", "mid", "alpha", "dora_scale", "magnitude")
 
 OTHER_KINDS = tuple(part for part in _PARTS if part not in _LORA_PARTS)
-"""Kinds of adapters whose update is not one product B A of two stored factors."""
+"""Kinds of adapters whose update is not a product of two stored factors."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Key:
-    """A tensor's key, taken apart."""
+    """A parsed tensor key."""
 
     stem: str
-    """Name of the layer as the file spells it."""
+    """Name of the layer in the file."""
 
     part: str
     """``down``, ``up``, ``mid``, ``alpha``, ``dora_scale``, ``magnitude`` or one of
@@ -67,11 +67,11 @@ class Key:
 
     suffix: str
     adapter: str = ""
-    """Name of PEFT's adapter inside the suffix."""
+    """Name of the PEFT adapter in the suffix."""
 
 
 def parse_key(key: str) -> Key | None:
-    """Take a key apart; None for one that no adapter has.
+    """Parse a key; None if it is not part of an adapter.
 
     >>> parse_key("unet.conv_in.lora_A.default.weight")
     Key(stem='unet.conv_in', part='down', suffix='.lora_A.default.weight', \

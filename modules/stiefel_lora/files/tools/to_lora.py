@@ -1,8 +1,8 @@
-r"""Adapters of other kinds as plain LoRAs, with the error that this makes.
+r"""Convert adapters of other kinds to plain LoRAs, and report the error.
 
-LoHa, LoKr and full differences have a dense update of their own. A DoRA has one beside
-a base model: :math:`\Delta W = W' - W`, rows scaled and all. Each becomes the nearest
-LoRA of its layer.
+LoHa, LoKr and full differences define a dense update. A DoRA defines one relative to a
+base model, :math:`\Delta W = W' - W`. Each is replaced by the best LoRA approximation
+of its layer.
 """
 
 from __future__ import annotations
@@ -28,31 +28,31 @@ _SUFFIXES = {"down": ".lora_down.weight", "up": ".lora_up.weight", "alpha": ".al
 
 @dataclasses.dataclass(frozen=True)
 class MadePlain:
-    """A file of plain LoRAs and what was lost on the way."""
+    """A file of plain LoRAs with its approximation error."""
 
     file: LoraFile
     layers: int
-    """Layers that were of another kind."""
+    """Number of layers that were converted."""
 
     error: float
-    """Norm of what these lost, relative to that of their updates."""
+    """Norm of the approximation error, relative to the converted updates."""
 
     left_out: tuple[str, ...]
-    """Tensors that no LoRA can hold: biases and norms."""
+    """Tensors that cannot be part of a LoRA: biases and norms."""
 
 
 def as_plain_lora(
     file: LoraFile, goal: Rank, base: Checkpoint | None = None
 ) -> MadePlain:
-    """Turn all adapters of a file into plain LoRAs.
+    """Convert all adapters of a file to plain LoRAs.
 
     Args:
-        file: of ``open_lora``.
-        goal: of the layers that are no LoRA yet.
-        base: the base model, for DoRAs.
+        file: LoRA file from ``open_lora``.
+        goal: rank or error of the converted layers.
+        base: base model, required for DoRAs.
 
     Raises:
-        ModelError: an adapter that has no dense update, or a DoRA without base model.
+        ModelError: an adapter without a dense update, or a DoRA without base model.
     """
     made: list[Nearest] = []
     layers, kept, left_out = [], [], []
@@ -78,10 +78,10 @@ def as_plain_lora(
 
 
 def with_both_lengths(file: LoraFile, base: Checkpoint) -> LoraFile:
-    """The same file, its DoRAs with the lengths of rows in both spellings.
+    """Add the missing DoRA scale, so that DoRAs can be written in both formats.
 
     Raises:
-        ModelError: a layer that the base model does not have.
+        ModelError: the base model does not have a layer.
     """
     layers = []
     for layer in file.layers:
@@ -97,15 +97,15 @@ def with_both_lengths(file: LoraFile, base: Checkpoint) -> LoraFile:
 def _folded(file: LoraFile, layer: LoraLayer, base: Checkpoint | None) -> Tensor:
     if base is None:
         raise ModelError(
-            f"{file.path}: {layer.name} is a DoRA, whose row lengths count beside its "
-            "base model alone. Add --base, or convert without --rank and --error."
+            f"{file.path}: {layer.name} is a DoRA, which can only be converted with "
+            "its base model. Add --base, or convert without --rank and --error."
         )
     weight = _weight(file, layer, base)
     return apply_lora(weight, layer.factors) - weight
 
 
 def _weight(file: LoraFile, layer: LoraLayer, base: Checkpoint) -> Tensor:
-    # A few layers can be of several families; the base model is of one.
+    # A few layers match several families; the base model determines the one.
     name = canonical(layer.parsed, base.family) or layer.name
     weight = base.weight(name)
     if weight is None:

@@ -1,7 +1,7 @@
-"""A LoRA file as other programs load it, compared with what it is meant to be.
+"""Verify how other programs load a LoRA file.
 
-Each program's updates come from its own code (diffusers, peft) or from the list of the
-names that its code accepts (ComfyUI, Forge); never from the reader of this package.
+The updates come from each program's own code (diffusers, peft) or from lists of the key
+names that it accepts (ComfyUI, Forge), never from the reader of this package.
 """
 
 from __future__ import annotations
@@ -25,44 +25,44 @@ from .respell import in_layout_of, kohya_stem
 __all__ = ["Check", "verify_lora"]
 
 CLOSE = 1e-5
-"""Relative deviation up to which a program applies what is meant."""
+"""Relative deviation up to which an update counts as correct."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """One program's view of a file."""
+    """Result for one program."""
 
     program: str
-    """Name and version."""
+    """Name and version of the program."""
 
     layers: int
-    """Layers that it should change."""
+    """Number of layers that it should change."""
 
     deviation: float
-    """Largest relative deviation of the update of a layer that it loads."""
+    """Largest relative deviation of a loaded layer's update."""
 
     worst: str = ""
-    """That layer."""
+    """Layer with the largest deviation."""
 
     missing: tuple[str, ...] = ()
-    """Layers that it does not change, or that it changes but should not."""
+    """Layers that it does not change, or changes although it should not."""
 
     unused: tuple[str, ...] = ()
-    """Keys that it leaves aside."""
+    """Keys that it ignores."""
 
     problem: str = ""
-    """Its error, where it refuses the file."""
+    """Its error if it rejects the file, else empty."""
 
     @property
     def is_right(self) -> bool:
-        """Whether it applies all of the file as meant."""
+        """True if the program applies the whole file correctly."""
         whole = not (self.missing or self.unused or self.problem)
         return whole and self.deviation <= CLOSE
 
-    def sentence(self) -> str:
-        """One line for people."""
+    def summary(self) -> str:
+        """Return a one-line summary."""
         if self.problem:
-            return f"{self.program}: refuses the file: {self.problem}"
+            return f"{self.program}: rejects the file: {self.problem}"
         loaded = self.layers - len(self.missing)
         text = f"{self.program}: {loaded} of {self.layers} layers"
         if loaded:
@@ -73,18 +73,21 @@ class Check:
                 text += f"; {label}: {', '.join(names[:2])}{more}"
         return f"{text}."
 
+    # The old name works until 0.2.
+    sentence = summary
+
 
 @torch.no_grad()
 @one_thread()
 def verify_lora(file: LoraFile, meant: LoraFile | None = None) -> tuple[Check, ...]:
-    """Load a file with the code of other programs, as far as that is at hand.
+    """Load a file the way other programs do and compare the updates.
 
     Args:
-        file: of ``open_lora``, on the disk.
-        meant: layers that the programs should apply; by default those of ``file``.
+        file: LoRA file from ``open_lora``, on disk.
+        meant: expected layers; by default those of ``file``.
 
     Returns:
-        One result for each program that knows the family.
+        One result per program that supports the family.
 
     Raises:
         ModelError: NaN or infinity in a layer.
@@ -133,7 +136,7 @@ def _by_code(
     meant: LoraFile,
     load: Callable[[LoraFile], tuple[Mapping[str, LoraFactors], tuple[str, ...]]],
 ) -> Check:
-    """Compare by the names that modules have in diffusers and peft."""
+    """Compare by the module names of diffusers and peft."""
     apart = in_layout_of(meant, fused=False)
     wanted = {layer.key: layer.factors for layer in apart.layers}
     try:

@@ -1,4 +1,4 @@
-"""OneTrainer: our optimizers in its dropdown, from outside its checkout.
+"""OneTrainer: add these optimizers to its dropdown without changing its files.
 
     python -m stiefel_lora.integrations.onetrainer.launch CHECKOUT ui
     python -m stiefel_lora.integrations.onetrainer.launch CHECKOUT train --config-path F

@@ -1,7 +1,7 @@
-"""LoRA alpha in OneTrainer's window: the rank, while a method owns the scale.
+"""LoRA alpha field of OneTrainer: shows the rank if the method sets the scale.
 
-The field of alpha gives way to a locked one that shows the rank. Alpha itself keeps
-what the user typed, so that it comes back with another optimizer.
+The alpha field is replaced by a read-only one that shows the rank. The value that the
+user entered is kept and shown again with another optimizer.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ __all__ = ["lock_alpha"]
 _WANTED = ("master", "controller", "ui_state", "peft_type")
 _NOTE = "= LoRA rank"
 _TOOLTIP = (
-    "The chosen optimizer owns the scale of the product, so alpha is taken as the "
-    "rank. Your own alpha comes back when another optimizer is chosen."
+    "The selected optimizer sets the scale of the LoRA, so alpha always equals the "
+    "rank. Your alpha is restored when another optimizer is selected."
 )
 
 
 def lock_alpha(module: ModuleType) -> None:
-    """Let the LoRA tab show the rank in place of alpha, as the optimizer asks."""
+    """Show the rank instead of alpha in the LoRA tab if the optimizer needs it."""
 
     def with_rank(original: Any, self: Any, *args: Any, **kwargs: Any) -> None:
         given = arguments_of(original, (self, *args), kwargs)
@@ -35,7 +35,7 @@ def lock_alpha(module: ModuleType) -> None:
             original(self, *args, **kwargs)
         finally:
             self.components = components
-        with tolerated("the LoRA tab shows alpha, and training takes the rank for it"):
+        with tolerated("the LoRA tab shows alpha although training uses the rank"):
             if given["peft_type"].name == "LORA":
                 _add_rank(components, given, seen)
 
@@ -43,7 +43,7 @@ def lock_alpha(module: ModuleType) -> None:
 
 
 class _Watched:
-    """The toolkit's components; remembers the field of alpha and its place."""
+    """Toolkit components that record the alpha field and its position."""
 
     def __init__(self, components: Any) -> None:
         self._components = components
@@ -54,7 +54,7 @@ class _Watched:
 
     def entry(self, *args: Any, **kwargs: Any) -> Any:
         widget = self._components.entry(*args, **kwargs)
-        with tolerated("the LoRA tab shows alpha, and training takes the rank for it"):
+        with tolerated("the LoRA tab shows alpha although training uses the rank"):
             given = arguments_of(self._components.entry, args, kwargs)
             if given["var_name"] == "lora_alpha":
                 self.alpha = widget, given["row"], given["column"]

@@ -1,9 +1,9 @@
-"""OneTrainer's EMA where B is orthonormal.
+"""OneTrainer's EMA for methods with orthonormal B.
 
-It averages A and B each on its own, and an average of orthonormal matrices is not
-orthonormal. Wherever it is put into the model, to be saved or sampled, B is brought
-back by QR, (B, A) := (Q, R A): the product of the averages stays what it was. Neither
-the running averages nor the weights in training are touched.
+It averages A and B separately, and an average of orthonormal matrices is not
+orthonormal. Whenever the averages are copied into the model, to save or sample, B is
+orthonormalized by QR, (B, A) := (Q, R A), which keeps the product of the averages. The
+running averages and the trained weights are not changed.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ from ._gauge import enter_gauge
 from ._layers import layers_holding
 from ._points import arguments_of, point, wrap
 
-__all__ = ["averaged", "begin_anew", "needs_averages", "wrap_averages"]
+__all__ = ["averaged", "discard_averages", "needs_averages", "wrap_averages"]
 
 _layers: weakref.WeakKeyDictionary[Any, list[nn.Module]] = weakref.WeakKeyDictionary()
-_anew: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+_discarded: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 
 
 def needs_averages(method: Method, config: Any) -> bool:
-    """Whether a run has averages whose B must be brought back."""
+    """Return whether a run has averages whose B must be orthonormalized."""
     averages = str(getattr(config, "ema", "OFF")) != "OFF"
     return averages and keeps_orthonormal(method.load())
 
 
-def begin_anew(layers: Iterable[nn.Module]) -> None:
-    """Forget averages of a backup: they are of factors in other coordinates."""
-    _anew.update(layers)
+def discard_averages(layers: Iterable[nn.Module]) -> None:
+    """Discard the averages of a backup, which belong to other factors."""
+    _discarded.update(layers)
 
 
 def averaged(
     method: Method, original: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    """``create_ema`` for a method of ours; None where EMA is off."""
+    """Create the EMA for one of our methods; None if EMA is off."""
     given = dict(arguments_of(original, args, kwargs))
     given["parameters"] = list(given["parameters"])
     layers = layers_holding(given["parameters"])
-    if given["state_dict"] is not None and any(layer in _anew for layer in layers):
-        say("The backup's EMA is of another optimizer; it begins anew.")
+    if given["state_dict"] is not None and any(layer in _discarded for layer in layers):
+        say("The EMA of the backup belongs to another optimizer. EMA starts again.")
         given["state_dict"] = None
     ema = original(**given)
     if ema is not None and keeps_orthonormal(method.load()):
@@ -56,7 +56,7 @@ def averaged(
 
 
 def wrap_averages(module: ModuleType) -> None:
-    """Bring B back wherever the averages are copied into the model."""
+    """Orthonormalize B whenever the averages are copied into the model."""
 
     def copy_ema_to(original: Any, self: Any, *args: Any, **kwargs: Any) -> None:
         layers = _layers.get(self)
@@ -68,8 +68,8 @@ def wrap_averages(module: ModuleType) -> None:
         original(self, *args, **kwargs)
         enter_gauge(layers)
         if self.temp_stored_parameters is not None:
-            # What the host keeps of a parameter on the CPU is the parameter itself,
-            # so that the average would go on in training.
+            # For a parameter on the CPU, the host's backup is the parameter itself, so
+            # training would continue with the average.
             self.temp_stored_parameters = trained
 
     wrap(point(module, "EMAModuleWrapper"), "copy_ema_to", copy_ema_to, "parameters")

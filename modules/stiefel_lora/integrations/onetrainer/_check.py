@@ -1,7 +1,7 @@
-"""Refuse what a configuration alone shows to be impossible, before a model is loaded.
+"""Check a configuration for unsupported settings before a model is loaded.
 
-The host asks for a trainer first, then for LoRA layers, then for the optimizer. All
-three lead through :func:`check`, so that a host without one of them still refuses.
+The host creates the trainer first, then the LoRA layers, then the optimizer. All three
+call :func:`check`, so that the check still runs if one of them is missing.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ def check(config: Any) -> Method | None:
     """Return the method of a TrainConfig; None for an optimizer of the host.
 
     Raises:
-        ConfigError: the optimizer that was asked for is not the one that would train,
-            OneTrainer lacks what the method needs, or there is no LoRA to train.
-        OptionError: a setting that the method can not train with.
+        ConfigError: OneTrainer would use another optimizer than requested, it lacks
+            what the method needs, or there is no LoRA to train.
+        OptionError: a setting is not supported by the method.
     """
     refusal = refusal_of(config)
     if refusal is not None:
@@ -46,19 +46,19 @@ def _check_kind(config: Any, method: Method) -> None:
     training, peft = point(config, "training_method"), point(config, "peft_type")
     if str(training) != "LORA":
         raise ConfigError(
-            f"{method.label} trains LoRA layers, and the training method is "
-            f"{training}; choose LoRA, or another optimizer."
+            f"Training method: {method.label} trains LoRA layers, but the training "
+            f"method is {training}. Select LoRA, or another optimizer."
         )
     if str(peft) != "LORA":
         raise ConfigError(
-            f"{method.label} trains LoRA factors, and a {peft} has none; "
-            "choose LoRA in the LoRA tab, or another optimizer."
+            f"PEFT type: {method.label} trains LoRA factors, which {peft} does not "
+            "have. Select LoRA in the LoRA tab, or another optimizer."
         )
     if point(config, "cloud.enabled"):
         raise ConfigError(
-            f"{method.label} is not known on the cloud machine, which starts its own "
-            "OneTrainer: install stiefel-lora and the drop-in there, and start the "
-            "training there; or choose an optimizer of OneTrainer."
+            f"Cloud: {method.label} is not available on the cloud machine, which runs "
+            "its own OneTrainer. Install stiefel-lora and the drop-in there and start "
+            "the training there, or select an optimizer of OneTrainer."
         )
 
 
@@ -66,30 +66,31 @@ def _check_settings(config: Any, method: Method) -> None:
     kind = str(point(config, "lora_weight_dtype"))
     if kind not in KINDS:
         raise OptionError(
-            f"{method.label} needs the LoRA weight data type float32 or bfloat16, it "
-            f"is {kind}; change it in the LoRA tab (the base model may stay as it is)."
+            f"LoRA weight data type: {method.label} needs float32 or bfloat16, not "
+            f"{kind}. Change it in the LoRA tab (the data type of the base model can "
+            "stay the same)."
         )
     rate = point(config, "learning_rate")
     if rate is None or not 0 <= rate < math.inf:
         shown = "empty" if rate is None else f"{rate:g}"
         usual = usual_lr(method, options_of(method, config))
         raise OptionError(
-            f"Learning rate: it is {shown}. Set it to a number of at least 0; "
-            f"{method.label} starts at {usual:g}."
+            f"Learning rate: {shown} is not valid. Use a number of at least 0; the "
+            f"default of {method.label} is {usual:g}."
         )
     options = options_of(method, config)
     if point(config, "optimizer.fused_back_pass") and not method.steps_alone(options):
         choice = method.joint_choice(options)
-        other = f"set {choice[0].label} to {choice[1]}" if choice else "choose another"
+        other = f"set {choice[0].label} to {choice[1]}" if choice else "select another"
         raise OptionError(
-            f"Fused back pass is on, and {method.label} moves the two factors of a "
-            f"layer together; switch it off, or {other}"
-            f"{'' if choice else ' optimizer'}."
+            f"Fused back pass: {method.label} updates both factors of a layer "
+            "together, which this does not support. Turn it off, or "
+            f"{other}{'' if choice else ' optimizer'}."
         )
 
 
 def options_of(method: Method, config: Any) -> dict[str, Any]:
-    """What the window holds; an empty field takes the default."""
+    """Return the value of a field; an empty field has the default."""
     options = {}
     for option in method.options:
         value = getattr(config.optimizer, key_of(method, option), None)

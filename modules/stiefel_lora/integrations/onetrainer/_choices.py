@@ -1,4 +1,4 @@
-"""Our methods among OneTrainer's optimizers: dropdown, configuration, defaults."""
+"""Add our methods to OneTrainer's optimizers: dropdown, configuration, defaults."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ __all__ = [
 OFFERED: dict[str, Method] = {}
 """Methods in the dropdown, by label."""
 
-# OneTrainer has its own, by these names: ADAMW and ADAMW_8BIT.
+# OneTrainer has its own ADAMW and ADAMW_8BIT.
 _ITS_OWN = ("adamw", "adamw_8bit")
 
-# What pull request 1333 called it.
+# Name in OneTrainer's pull request 1333.
 _ALIASES = {"Stiefel_LoRA": "stiefel_lora"}
 _BY_NAME: dict[str, Method] = {}
 
 
 def offer_methods() -> None:
-    """Offer every method of the catalogue, plug-ins that were loaded included."""
+    """Add every method of the catalogue, including loaded plug-ins."""
     entries = [entry for name, entry in CATALOGUE.items() if name not in _ITS_OWN]
     for known, key in ((OFFERED, "label"), (_BY_NAME, "name")):
         known.clear()
@@ -47,30 +47,30 @@ offer_methods()
 
 
 def method_of(config: Any) -> Method | None:
-    """The method that a TrainConfig names; None for an optimizer of the host."""
+    """Return the method of a TrainConfig; None for an optimizer of the host."""
     settings = getattr(config, "optimizer", None)
     return OFFERED.get(str(getattr(settings, "optimizer", None)))
 
 
 def names() -> tuple[str, ...]:
-    """Everything that a configuration may call our methods."""
+    """Return all names and aliases of our methods in configurations."""
     return (*OFFERED, *_BY_NAME, *_ALIASES)
 
 
 def method_named(name: object) -> Method | None:
-    """The method that a configuration file names, by label, name or alias."""
+    """Find a method by label, name or alias."""
     if not isinstance(name, str):
         return None
     return OFFERED.get(name) or _BY_NAME.get(_ALIASES.get(name, name))
 
 
 def key_of(method: Method, option: Option) -> str:
-    """The key of an option in OneTrainer's configuration, where all share one space."""
+    """Return the key of an option in OneTrainer's flat configuration."""
     return f"{method.name}_{option.name}"
 
 
 def add_to_dropdown(module: ModuleType) -> None:
-    """Add a member for every method; its name and its value are the label."""
+    """Add an enum member for every method, with the label as name and value."""
     members = point(module, "Optimizer")
     for label, entry in OFFERED.items():
         member = _member(members, label)
@@ -79,12 +79,12 @@ def add_to_dropdown(module: ModuleType) -> None:
         for name in (label, entry.name, *aliases):
             members._member_map_[name] = member
             members._value2member_map_[name] = member
-        # What unpickling in another process looks for.
+        # Needed for unpickling in another process.
         type.__setattr__(members, label, member)
 
 
 def add_fused_back_pass(module: ModuleType) -> None:
-    """Offer the fused back pass with the methods that can follow it."""
+    """Enable the fused back pass for the methods that support it."""
 
     def supports_fused_back_pass(original: Any, self: Any) -> bool:
         method = OFFERED.get(str(self))
@@ -95,7 +95,7 @@ def add_fused_back_pass(module: ModuleType) -> None:
 
 
 def needs_fused_back_pass(method: Method, config: Any) -> bool:
-    """Whether the fused back pass is on."""
+    """Return whether the fused back pass is on."""
     settings = getattr(config, "optimizer", None)
     return bool(getattr(settings, "fused_back_pass", False))
 
@@ -109,7 +109,7 @@ def _member(members: Any, label: str) -> Any:
 
 
 def add_to_config(module: ModuleType) -> None:
-    """Add a field for every option."""
+    """Add a config field for every option."""
     fields = [
         (key_of(entry, option), option.default, option.type, True)
         for entry in OFFERED.values()
@@ -125,7 +125,7 @@ def add_to_config(module: ModuleType) -> None:
 
 
 def add_switch(module: ModuleType) -> None:
-    """Read the pull request's switch ``use_stiefel``, which forced its optimizer."""
+    """Read the pull request's setting ``use_stiefel``, which selected its optimizer."""
     wrap(point(module, "TrainConfig"), "from_dict", _with_switch)
 
 
@@ -134,7 +134,7 @@ def _with_switch(
 ) -> Any:
     if data.get("use_stiefel"):
         settings = data.get("optimizer", {})
-        # Before version 1 of its configurations it was a name alone.
+        # Before version 1 of its configurations, the optimizer was only a name.
         chosen = "Stiefel LoRA"
         if isinstance(settings, Mapping):
             chosen = {**settings, "optimizer": chosen}
@@ -143,7 +143,7 @@ def _with_switch(
 
 
 def add_defaults(module: ModuleType) -> None:
-    """Add the defaults, whose keys decide which fields the window shows."""
+    """Add the defaults, whose keys determine the fields of the parameters window."""
     members, table = (
         point(module, "Optimizer"),
         point(module, "OPTIMIZER_DEFAULT_PARAMETERS"),

@@ -1,10 +1,10 @@
-"""Lines for the console of OneTrainer, which shows what is printed."""
+"""Messages to OneTrainer's console."""
 
 from __future__ import annotations
 
 __all__ = ["say"]
 
 
-def say(sentence: str) -> None:
-    """Print a sentence that names who says it."""
-    print(f"stiefel-lora: {sentence}", flush=True)
+def say(message: str) -> None:
+    """Print a message with the name of this package."""
+    print(f"stiefel-lora: {message}", flush=True)

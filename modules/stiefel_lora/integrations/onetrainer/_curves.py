@@ -25,11 +25,11 @@ _last: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 
 
 def add_ranks(module: ModuleType) -> None:
-    """Send the ranks with the numbers of a step, where one of our methods trains."""
+    """Log the ranks with the values of a step if one of our methods trains."""
 
     def with_ranks(original: Any, self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
-        with tolerated("the ranks of its blocks are not in TensorBoard"):
+        with tolerated("the ranks of its blocks are not shown in TensorBoard"):
             _send(arguments_of(original, (self, *args), kwargs))
 
     reported = point(module, "BaseModelSetup")
@@ -52,13 +52,13 @@ def _send(given: Mapping[str, Any]) -> None:
 
 
 def _due(model: Any, step: int) -> bool:
-    """Seldomer as the run grows: how long it will be is not known here."""
+    """Log less often as the run proceeds, because its length is not known here."""
     last = _last.get(model)
     return last is None or step - last >= max(FIRST, step // SHARE)
 
 
 def shown_pairs(model: Any) -> list[Pair]:
-    """The pairs under the names that curves bear: the section of the model first."""
+    """Return the pairs by display name, with the section of the model first."""
     layers = [
         layer
         for wrapper in point(model, "adapters")()

@@ -1,4 +1,4 @@
-"""Make B orthonormal in OneTrainer's layers; the product stays what it was."""
+"""Orthonormalize B in OneTrainer's layers without changing the product."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["enter_gauge"]
 
 @torch.no_grad()
 def enter_gauge(layers: Iterable[nn.Module]) -> None:
-    """(B, A) := (Q, R A) in place, where B = Q R is not orthonormal.
+    """Set (B, A) := (Q, R A) in place if B = Q R is not orthonormal.
 
-    Layers below the rank are left alone: they take AdamW.
+    Layers smaller than the rank are not changed: they are trained by AdamW.
     """
     pairs = find_pairs(named_parameters(layers)).pairs
     enter_where_needed(pair for pair in pairs if not pair.too_wide)

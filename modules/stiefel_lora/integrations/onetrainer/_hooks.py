@@ -1,8 +1,8 @@
-"""Put hooks into OneTrainer, and remember which of them found nothing to hold on to.
+"""Install hooks in OneTrainer, and record which of them could not be installed.
 
-A hook is put in while the host imports its modules, also in a run that names one of the
-host's own optimizers. So it raises nothing there: what is missing is remembered, and
-:func:`check_hooks` refuses or warns once one of our methods is chosen.
+Hooks are installed while the host imports its modules, including runs with the host's
+own optimizers. So they do not raise there: failures are recorded, and
+:func:`check_hooks` raises or warns when one of our methods is selected.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ def _always(_method: Method, _config: Any) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Hook:
-    """What is done to one module of the host.
+    """A change to one module of the host.
 
     Attributes:
         module: the host's module.
-        put: does it, given the module.
-        lost: what does not work without it, in words that follow a colon; empty where
-            a method can not train without it.
-        needed: for a method and a TrainConfig, whether the method can not train
-            without it. By default every hook that names no loss is needed.
+        put: function that installs the hook in the module.
+        lost: feature that does not work without it, as text after a colon; empty if no
+            method can train without it.
+        needed: whether a method with a TrainConfig requires the hook. By default, hooks
+            with empty ``lost`` are required.
     """
 
     module: str
@@ -49,7 +49,7 @@ class Hook:
     needed: Condition | None = None
 
     def is_needed(self, method: Method, config: Any) -> bool:
-        """Whether the method can not train this configuration without the hook."""
+        """Return whether the method requires the hook for this configuration."""
         condition = self.needed or (_never if self.lost else _always)
         return condition(method, config)
 
@@ -58,14 +58,14 @@ def _never(_method: Method, _config: Any) -> bool:
     return False
 
 
-# What each hook of this process found missing; None where it is in place.
+# Missing name per hook of this process; None if the hook is installed.
 _found: dict[Hook, str | None] = {}
 _hooks: list[Hook] = []
 _warned: set[str] = set()
 
 
 def put_in(hooks: Sequence[Hook]) -> None:
-    """Put every hook in as soon as the host has imported its module."""
+    """Install every hook as soon as the host has imported its module."""
     for hook in hooks:
         if hook not in _hooks:
             _hooks.append(hook)
@@ -85,7 +85,7 @@ def _put_all(name: str) -> Callable[[ModuleType], None]:
 def _put(hook: Hook, module: ModuleType) -> str | None:
     try:
         hook.put(module)
-    # Whatever the host has become, its own optimizers go on training.
+    # The host's own optimizers must work even if the host has changed.
     except Exception as error:
         return _what(error, module.__name__)
     return None
@@ -98,16 +98,16 @@ def _what(error: Exception, place: str) -> str:
 
 
 def check_hooks(method: Method, config: Any) -> None:
-    """Refuse a method whose hooks are not in place; warn of what it does without.
+    """Raise if required hooks are missing; warn of missing optional ones.
 
     Raises:
-        MissingPoint: it names every point that is missing and the tested version.
+        MissingPoint: contains every missing name and the tested version.
     """
     finish_late()
     needed = [hook for hook in _hooks if hook.is_needed(method, config)]
     for hook in needed:
         if hook not in _found:
-            # Not imported so far, or moved; importing it puts the hook in.
+            # Not imported yet, or moved; importing it installs the hook.
             with contextlib.suppress(ImportError):
                 importlib.import_module(hook.module)
     missing = [problem for hook in needed if (problem := _problem(hook, imported=True))]
@@ -120,40 +120,40 @@ def check_hooks(method: Method, config: Any) -> None:
 
 
 def warn_of_all() -> None:
-    """Say what this host lacks, before anything is chosen in its window."""
+    """Report missing hooks before anything is selected in the GUI."""
     for hook in _hooks:
         problem = _problem(hook, imported=False)
         if problem:
-            lost = hook.lost or "the optimizers of stiefel-lora are refused"
+            lost = hook.lost or "the optimizers of stiefel-lora cannot be used"
             _warn(f"This OneTrainer has no {problem}", lost)
 
 
 def lost_points() -> list[str]:
-    """Everything that this host is known to lack."""
+    """Return all names that are known to be missing."""
     problems = (_problem(hook, imported=False) for hook in _hooks)
     return list(dict.fromkeys(problem for problem in problems if problem))
 
 
 @contextlib.contextmanager
 def tolerated(lost: str) -> Iterator[None]:
-    """Let the host go on where something fails that a run can do without; say it."""
+    """Continue and report an error in an optional feature."""
     try:
         yield
-    # As at import: a changed host must not lose a run over what is only shown.
+    # As on import: a display feature must not stop a run if the host has changed.
     except Exception as error:
         _warn(f"This OneTrainer has no {_what(error, 'module')}", lost)
 
 
 def _warn(problem: str, lost: str) -> None:
-    """Say once what does not work, and why."""
-    sentence = f"{problem}: {lost}. It was tested with {TESTED}."
-    if sentence not in _warned:
-        _warned.add(sentence)
-        say(sentence)
+    """Report once what does not work, and why."""
+    message = f"{problem}: {lost}. It was tested with {TESTED}."
+    if message not in _warned:
+        _warned.add(message)
+        say(message)
 
 
 def _problem(hook: Hook, *, imported: bool) -> str | None:
-    """What of a hook is missing; a module that only lies there will do, or not."""
+    """Return the missing name of a hook; an existing module may suffice."""
     if hook in _found:
         return _found[hook]
     if not imported and _is_there(hook.module):
@@ -162,7 +162,7 @@ def _problem(hook: Hook, *, imported: bool) -> str | None:
 
 
 def _is_there(name: str) -> bool:
-    """Whether a module could be imported, without importing it."""
+    """Return whether a module could be imported, without importing it."""
     parent, _, _ = name.rpartition(".")
     try:
         found = importlib.import_module(parent)

@@ -1,4 +1,4 @@
-"""Act on modules of a host as they are imported."""
+"""Call actions on the modules of a host when they are imported."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _late: list[tuple[ModuleType, Action]] = []
 
 
 def when_imported(actions: Mapping[str, Action]) -> None:
-    """Call each action once with its module, after that has been executed.
+    """Call each action once with its module, after the module was executed.
 
-    A module that is in the middle of its import waits for :func:`finish_late`. Actions
-    raise nothing: they run inside imports of the host.
+    A module that is currently being imported is handled by :func:`finish_late`. Actions
+    must not raise, because they run inside imports of the host.
     """
     waiting = {}
     for name, action in actions.items():
@@ -41,14 +41,14 @@ def when_imported(actions: Mapping[str, Action]) -> None:
 
 
 def finish_late() -> None:
-    """Act on modules that were in the middle of their import."""
+    """Call the actions of modules that were being imported."""
     while _late:
         module, action = _late.pop()
         action(module)
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Lets the other finders find a module, and adds the action to its execution."""
+    """Import finder that delegates to the other finders and adds the action."""
 
     def __init__(self, waiting: dict[str, Action]) -> None:
         self._waiting = waiting
@@ -74,7 +74,7 @@ class _Finder(importlib.abc.MetaPathFinder):
 
         def execute_and_act(module: ModuleType) -> None:
             execute(module)
-            # Only now: a spec may be asked for without an import.
+            # Not earlier: a spec may be requested without an import.
             action = self._waiting.pop(fullname, None)
             if action is not None:
                 action(module)

@@ -1,4 +1,4 @@
-"""OneTrainer's LoRA layers: started as a method needs it, alpha equal to the rank."""
+"""OneTrainer's LoRA layers with a method's initialization and alpha = rank."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ _TAGS = {
     "dora_scale": "_is_dora_scale",
 }
 
-# The optimizer is made without the model; these lead from its parameters to the layers.
+# The optimizer is created without the model; these map its parameters to layers.
 _made: list[weakref.ref[nn.Module]] = []
 
 
 def wrap_layers(module: ModuleType) -> None:
-    """Start the layers of one model part right after the host has made them."""
+    """Initialize the layers of a model part right after the host created them."""
 
     def with_start(original: Any, self: Any, *args: Any, **kwargs: Any) -> None:
         config = arguments_of(original, (self, *args), kwargs)["config"]
@@ -58,12 +58,12 @@ def wrap_layers(module: ModuleType) -> None:
 
 @contextlib.contextmanager
 def _alpha_at_rank(config: Any, method: Method) -> Iterator[None]:
-    """Let layers be made with alpha = rank; the window's own config keeps its alpha."""
+    """Create layers with alpha = rank without changing the config of the GUI."""
     given, rank = point(config, "lora_alpha"), point(config, "lora_rank")
     if method.alpha_policy == "rank" and given != rank:
         say(
-            f"LoRA alpha is {given:g} and is taken as {rank}, the rank: "
-            f"{method.label} owns the scale of the product."
+            f"LoRA alpha: {given:g} is replaced by the rank, {rank}, because "
+            f"{method.label} sets the scale of the LoRA."
         )
         config.lora_alpha = float(rank)
     try:
@@ -73,13 +73,13 @@ def _alpha_at_rank(config: Any, method: Method) -> Iterator[None]:
 
 
 def adapters_of(wrapper: Any) -> Iterator[nn.Module]:
-    """The layers of a LoRAModuleWrapper; where q, k and v share one, it is inside."""
+    """Return the layers of a LoRAModuleWrapper, including those of fused q, k and v."""
     for entry in point(wrapper, "lora_modules").values():
         yield entry if isinstance(entry, nn.Module) else point(entry, "module")
 
 
 def named_parameters(layers: Iterable[nn.Module]) -> Iterator[tuple[str, nn.Parameter]]:
-    """``unet.….lora_up.weight`` and its like, with what it names."""
+    """Yield names such as ``unet.….lora_up.weight`` with their parameters."""
     for layer in layers:
         for name, parameter in layer.named_parameters():
             yield f"{point(layer, 'prefix')}{name}", parameter
@@ -90,7 +90,7 @@ def _tag(name: str) -> str:
 
 
 def layers_holding(parameters: Iterable[torch.Tensor]) -> list[nn.Module]:
-    """The layers that were made here and own some of these parameters."""
+    """Return the layers created here that own some of these parameters."""
     wanted = {id(parameter) for parameter in parameters}
     _made[:] = [found for found in _made if found() is not None]
     layers = (found() for found in _made)
@@ -102,13 +102,13 @@ def layers_holding(parameters: Iterable[torch.Tensor]) -> list[nn.Module]:
 
 
 def scale_of(layer: Any) -> float:
-    """The scale alpha / rank of a layer."""
+    """Return the scale alpha / rank of a layer."""
     return float(layer.alpha) / layer.rank
 
 
 @torch.no_grad()
 def fold_alpha(layers: Iterable[Any]) -> None:
-    """Bring a loaded LoRA to alpha = rank; its product stays what it was."""
+    """Convert a loaded LoRA to alpha = rank, with the same product."""
     folded = 0
     for layer in layers:
         scale = scale_of(layer)
@@ -118,6 +118,6 @@ def fold_alpha(layers: Iterable[Any]) -> None:
             folded += 1
     if folded:
         say(
-            "The loaded LoRA has an alpha that is not its rank in "
-            f"{folded} layers; the scale is folded into A."
+            f"The loaded LoRA has alpha != rank in {folded} layers; the scale is "
+            "folded into A."
         )

@@ -1,9 +1,9 @@
-"""The optimizer that a configuration names, and whether OneTrainer took it.
+"""Detect configurations whose optimizer OneTrainer replaced by its default.
 
-The host reads a configuration field by field, prints what it could not set and goes on
-with its default: an optimizer that it does not know becomes ADAMW, at the learning rate
-of the one that was asked for. Whether that happened is looked at afterwards, because an
-exception inside the reading is swallowed too.
+The host reads a configuration field by field, prints fields that it could not set and
+uses their default: an unknown optimizer becomes ADAMW, at the learning rate of the
+requested one. This is checked afterwards, because an exception while reading is
+swallowed too.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ __all__ = ["named_in", "refusal_of", "watch_names"]
 
 _REFUSED = "_stiefel_lora_refusal"
 
-# Of our methods, noted once more for all configurations: the window copies what it has
-# loaded field by field, and with it goes ADAMW but no attribute of ours.
+# Also recorded globally for our methods: the GUI copies a loaded configuration field by
+# field, which copies ADAMW but none of our attributes.
 _not_taken: list[tuple[weakref.ref[Any], str]] = []
 
 
 def watch_names(module: ModuleType) -> None:
-    """Note a configuration whose optimizer the host does not take."""
+    """Record a configuration whose optimizer the host does not accept."""
 
     def with_known_optimizer(
         original: Any, self: Any, data: Mapping[str, Any], *rest: Any, **more: Any
     ) -> Any:
-        # Every way to a training leads through here.
+        # Every training passes through here.
         finish_late()
         result = original(self, data, *rest, **more)
         if "optimizer" in data:
@@ -52,7 +52,7 @@ def _note(settings: Any, name: object) -> None:
     refusal = _refusal(getattr(settings, "optimizer", None), name)
     setattr(settings, _REFUSED, refusal)
     if refusal is None:
-        # The same settings have taken another one, as from --config-value.
+        # The same settings got another optimizer later, for example by --config-value.
         _not_taken[:] = [one for one in _not_taken if one[0]() is not settings]
         return
     say(refusal)
@@ -68,7 +68,7 @@ def _refusal(taken: Any, name: object) -> str | None:
         return _lost(name, taken)
     shown = [str(member) for member in members.values()]
     near = difflib.get_close_matches(name, shown, n=1, cutoff=0.5)
-    meant = f"did you mean {near[0]}?" if near else "choose one of the dropdown."
+    meant = f"did you mean {near[0]}?" if near else "select one from the dropdown."
     return f"There is no optimizer {name!r}; {meant}"
 
 
@@ -76,23 +76,24 @@ def _lost(name: object, taken: object) -> str:
     lacks = " and no ".join(lost_points())
     cause = f"it has no {lacks}; " if lacks else ""
     return (
-        f"The configuration names the optimizer {name!r}, and this OneTrainer took "
-        f"{taken}: {cause}stiefel-lora was tested with {TESTED}. Update stiefel-lora, "
-        "or go back to that version, or choose another optimizer and its learning rate."
+        f"Optimizer: the configuration has {name!r}, but this OneTrainer uses {taken} "
+        f"instead: {cause}stiefel-lora was tested with {TESTED}. Update stiefel-lora, "
+        "use that version of OneTrainer, or select another optimizer and its learning "
+        "rate."
     )
 
 
 def refusal_of(config: Any) -> str | None:
-    """Return the sentence on an optimizer that a configuration names and did not get.
+    """Return the error for a configuration whose optimizer was replaced.
 
-    The host takes its default for it and goes on, so that the rest of a configuration
-    is not lost; training with the default is what must not happen.
+    The host continues with its default, so that the rest of a configuration is not
+    lost; but it must not train with that default.
     """
     refusal = getattr(getattr(config, "optimizer", None), _REFUSED, None)
     if refusal is not None or method_of(config) is not None:
         return refusal
     if _not_taken:
-        # Refused once: in the window another optimizer can then be trained.
+        # Raise only once: in the GUI another optimizer can then be trained.
         return _not_taken.pop()[1]
     name = named_in(sys.argv[1:])
     if method_named(name) is None:
@@ -101,9 +102,10 @@ def refusal_of(config: Any) -> str | None:
 
 
 def named_in(arguments: Sequence[str]) -> str | None:
-    """Return the optimizer that the files and values of a command line name last.
+    """Return the last optimizer given by the files and values of a command line.
 
-    None without ``--config-path``, and where a file cannot be read: the host says so.
+    None without ``--config-path``, and if a file cannot be read, which the host
+    reports.
     """
     named = None
     for option in ("--preset-path", "--config-path"):
@@ -130,7 +132,7 @@ def _named_by(path: Path) -> str | None:
         if data.get("use_stiefel"):
             return "Stiefel LoRA"
         settings = data.get("optimizer")
-        # Before version 1 of the host's configurations it was a name alone.
+        # Before version 1 of the host's configurations, the optimizer was only a name.
         return settings if isinstance(settings, str) else settings.get("optimizer")
     except (OSError, ValueError, AttributeError):
         return None

@@ -1,4 +1,4 @@
-"""Make one of our optimizers where OneTrainer makes its own."""
+"""Create one of our optimizers where OneTrainer creates its own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ...methods import Method, usual_lr
 from ...optim.alpha import ALPHA_IS_RANK, alpha_note
 from ...optim.groups import NOTED_LR
 from ...optim.rule import keeps_orthonormal
-from ._averages import averaged, begin_anew
+from ._averages import averaged, discard_averages
 from ._check import check, options_of
 from ._choices import method_of
 from ._console import say
@@ -28,7 +28,7 @@ _NAMES = "lora_param_names"
 
 
 def wrap_optimizer(module: ModuleType) -> None:
-    """Make the optimizer where it is one of ours."""
+    """Create the optimizer if it is one of ours."""
 
     def create_optimizer(original: Any, *args: Any, **kwargs: Any) -> Any:
         given = arguments_of(original, args, kwargs)
@@ -41,7 +41,7 @@ def wrap_optimizer(module: ModuleType) -> None:
 
 
 def wrap_averages_made(module: ModuleType) -> None:
-    """Make the averages of a run of ours."""
+    """Create the EMA of a run with one of our methods."""
 
     def create_ema(original: Any, *args: Any, **kwargs: Any) -> Any:
         method = method_of(arguments_of(original, args, kwargs)["config"])
@@ -81,10 +81,11 @@ def _create(
         optimizer.load_state_dict(state)
         resumed = bool(state["state"])
         if not resumed:
-            begin_anew(layers)
+            discard_averages(layers)
     fused = config.optimizer.fused_back_pass
     if fused and not resumed and keeps_orthonormal(method.load()):
-        # Stepped one by one, a pair that enters it in training loses a step.
+        # If it is updated separately, a pair that is added during training loses a
+        # step.
         enter_gauge(layers)
     note = alpha_note(method, map(scale_of, layers))
     if note:
@@ -96,23 +97,23 @@ def _create(
 def _say_kind(config: Any) -> None:
     if str(config.lora_weight_dtype) != "FLOAT_32":
         say(
-            "LoRA weight data type is bfloat16: float32 copies of the factors are "
-            "trained, so that this saves no memory, and the file holds their rounding."
+            "LoRA weight data type is bfloat16, but float32 copies of the factors are "
+            "trained: no memory is saved and the file is rounded."
         )
 
 
 def _has_rate_of_its_own(
     group: Mapping[str, Any], config: Any, names: Mapping[int, str]
 ) -> bool:
-    """Whether a group of embeddings has the learning rate of embeddings."""
+    """Return whether a group uses the learning rate of embeddings."""
     given = getattr(config, "embedding_learning_rate", None) is not None
     return given and not any(id(p) in names for p in group["params"])
 
 
 def _named(group: Mapping[str, Any], names: Mapping[int, str]) -> list[dict[str, Any]]:
-    """Name the parameters, and put the magnitudes of a DoRA into a group of their own.
+    """Add parameter names, and put DoRA magnitudes into a separate group.
 
-    The host pairs learning rates with groups one to one, unless groups say their
+    The host assigns learning rates to groups one to one unless groups have an
     ``optim_type``.
     """
     found: dict[str, list[tuple[str, torch.Tensor]]] = {"factors": [], "magnitudes": []}
@@ -146,6 +147,7 @@ def _say_start(method: Method, config: Any, optimizer: Any) -> None:
     usual = usual_lr(method, options_of(method, config))
     if is_far(usual, config.learning_rate):
         say(
-            f"The learning rate is {config.learning_rate:g}; {method.label} starts at "
-            f"{usual:g}, and each optimizer has its own unit."
+            f"The learning rate is {config.learning_rate:g}, while the default of "
+            f"{method.label} is {usual:g}. Learning rates of optimizers have different "
+            "units."
         )

@@ -1,7 +1,7 @@
-"""Methods from outside the package in OneTrainer.
+"""Plug-in methods in OneTrainer.
 
-Those of installed packages are offered by themselves. Files and modules are named with
-``--plugin`` of the launcher, or in the environment variable ``STIEFEL_LORA_PLUGINS``,
+Methods of installed packages are added automatically. Files and modules are given by
+``--plugin`` of the launcher or by the environment variable ``STIEFEL_LORA_PLUGINS``,
 which child processes of a training read too.
 """
 
@@ -21,10 +21,10 @@ VARIABLE = "STIEFEL_LORA_PLUGINS"
 
 
 def take_plugins(arguments: list[str]) -> list[str]:
-    """Load what ``--plugin`` names, and note it for child processes.
+    """Load the plug-ins of ``--plugin`` and pass them on to child processes.
 
     Returns:
-        The arguments without it.
+        The arguments without ``--plugin``.
 
     Raises:
         ConfigError: a plug-in that is missing, broken, or registers no method.
@@ -43,7 +43,7 @@ def take_plugins(arguments: list[str]) -> list[str]:
         else:
             waiting = True
     if waiting:
-        raise ConfigError("--plugin: nothing follows it. Write a file or a module.")
+        raise ConfigError("--plugin: the value is missing. Give a file or a module.")
     for text in named:
         load_plugin(text)
     os.environ[VARIABLE] = os.pathsep.join(named)
@@ -51,7 +51,7 @@ def take_plugins(arguments: list[str]) -> list[str]:
 
 
 def load_plugins() -> None:
-    """Load the plug-ins that are installed or noted, and offer their methods."""
+    """Load installed and requested plug-ins, and add their methods."""
     problems = load_installed()
     for text in _named():
         try:
@@ -68,5 +68,5 @@ def _named() -> list[str]:
 
 
 def _whole(text: str) -> str:
-    """A path by its whole path: OneTrainer runs in its checkout."""
+    """Make a path absolute, because OneTrainer runs in its checkout."""
     return os.path.abspath(os.path.expanduser(text)) if is_file_name(text) else text

@@ -1,4 +1,4 @@
-"""Find the points of OneTrainer that are wrapped; say which one is gone."""
+"""Find and wrap attributes of OneTrainer, and report missing ones."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ TESTED = "OneTrainer 23df3832 of 2026-08-19"
 
 
 class MissingPoint(ConfigError):
-    """OneTrainer has changed; ``what`` names all that it no longer has."""
+    """OneTrainer has changed; ``what`` lists the missing names."""
 
     def __init__(self, what: str) -> None:
         self.what = what
         super().__init__(
-            f"This OneTrainer has no {what}, which stiefel-lora builds on; it was "
-            f"tested with {TESTED}. Update stiefel-lora, or go back to that version."
+            f"This OneTrainer has no {what}, which stiefel-lora needs. It was tested "
+            f"with {TESTED}. Update stiefel-lora, or use that version of OneTrainer."
         )
 
 
@@ -29,7 +29,7 @@ def point(owner: Any, path: str) -> Any:
     """Follow a dotted path of attributes.
 
     Raises:
-        MissingPoint: OneTrainer has changed there.
+        MissingPoint: the attribute does not exist.
     """
     found = owner
     for name in path.split("."):
@@ -44,12 +44,12 @@ def wrap(owner: Any, name: str, around: Callable[..., Any], *wanted: str) -> Non
 
     Args:
         owner: a module or a class.
-        name: what is replaced.
-        around: called in its place.
-        wanted: arguments that ``around`` looks at.
+        name: name of the attribute to replace.
+        around: function that is called instead.
+        wanted: arguments that ``around`` uses.
 
     Raises:
-        MissingPoint: there is no such name, or it lacks one of these arguments.
+        MissingPoint: the name does not exist, or lacks one of these arguments.
     """
     original = point(owner, name)
     for argument in wanted:
@@ -66,7 +66,7 @@ def wrap(owner: Any, name: str, around: Callable[..., Any], *wanted: str) -> Non
 def arguments_of(
     function: Callable[..., Any], args: Any, kwargs: Any
 ) -> Mapping[str, Any]:
-    """All arguments of a call by name, whatever their order is; defaults too."""
+    """Return all arguments of a call by name, including defaults."""
     bound = inspect.signature(function).bind(*args, **kwargs)
     bound.apply_defaults()
     return bound.arguments

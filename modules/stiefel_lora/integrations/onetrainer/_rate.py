@@ -1,4 +1,4 @@
-"""The learning rate where a method starts, proposed when it is chosen in the window."""
+"""Suggest a method's default learning rate when it is selected in the GUI."""
 
 from __future__ import annotations
 
@@ -22,39 +22,38 @@ __all__ = [
 ]
 
 FAR = 10.0
-_LOST = "its learning rate is not proposed when it is chosen"
+_LOST = "its default learning rate is not suggested when it is selected"
 
-# By configuration: the rate that was proposed last, and the one that it took the place
-# of.
+# By configuration: the last suggested rate, and the rate that it replaced.
 _proposed: weakref.WeakKeyDictionary[Any, tuple[float, str]] = (
     weakref.WeakKeyDictionary()
 )
 
-# Whether the host is building the tab; unknown until the hook for that is in place.
+# True while the host builds the tab; None until that hook is installed.
 _building: list[bool] = []
 
 
 def is_far(usual: float, rate: float | None) -> bool:
-    """Whether a rate is empty, or more than ten times off the usual one."""
+    """Return whether a rate is empty or differs from the default by more than 10x."""
     if rate is None:
         return True
     return rate != 0 and not 1 / FAR <= rate / usual <= FAR
 
 
 def propose_in_tab(module: ModuleType) -> None:
-    """Propose a rate when an optimizer is chosen in the training tab."""
+    """Suggest a rate when an optimizer is selected in the training tab."""
     _propose(point(module, "TrainingTabController"))
 
 
 def propose_in_dialog(module: ModuleType) -> None:
-    """Propose a rate when an optimizer is chosen in the dialog of its settings."""
+    """Suggest a rate when an optimizer is selected in the optimizer window."""
     _propose(point(module, "OptimizerParamsWindowController"))
 
 
 def without_choice(module: ModuleType) -> None:
-    """Leave the rate of a loaded configuration while the host builds the tab.
+    """Keep the rate of a loaded configuration while the host builds the tab.
 
-    Building calls the dropdown's command too, though nobody has chosen anything.
+    Building also calls the dropdown's command, although nothing was selected.
     """
 
     def build(original: Any, *args: Any, **kwargs: Any) -> Any:
@@ -88,7 +87,7 @@ def _settle(controller: Any, given: Mapping[str, Any]) -> None:
     if method is None:
         if untouched:
             field.set(before)
-            say(f"The learning rate is {before or 'empty'} again.")
+            say(f"Learning rate restored to {before or 'empty'}.")
         _proposed.pop(config, None)
         return
     usual = usual_lr(method, options_of(method, config))
@@ -101,6 +100,6 @@ def _settle(controller: Any, given: Mapping[str, Any]) -> None:
         field.set(str(usual))
         was = "empty" if rate is None else f"{rate:g}"
         say(
-            f"The learning rate is set to {usual:g}, where {method.label} "
-            f"starts; it was {was}."
+            f"Learning rate set to {usual:g}, the default of {method.label}; it was "
+            f"{was}."
         )

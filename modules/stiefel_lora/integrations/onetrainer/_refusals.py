@@ -1,4 +1,4 @@
-"""Show a refusal in OneTrainer's window as the message that it shows for its own."""
+"""Show errors in OneTrainer's GUI like its own error messages."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ._points import point, wrap
 
 __all__ = ["remember_window", "shown_in_window"]
 
-# What started the last training of this process from a window.
+# Controller that started the last training of this process.
 _windows: list[weakref.ref[Any]] = []
 
 
 def remember_window(module: ModuleType) -> None:
-    """Remember which window starts a training, to show a refusal there."""
+    """Record which controller starts a training, to show errors there."""
 
     def start_training(original: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
         _windows[:] = [weakref.ref(self)]
@@ -27,9 +27,9 @@ def remember_window(module: ModuleType) -> None:
 
 
 def shown_in_window(trainer: Any, config: Any) -> Any:
-    """Let a trainer that a window starts show its refusal there, in place of raising.
+    """Show the error of a trainer in the GUI that started it, instead of raising.
 
-    What is raised in the thread of a window ends as a traceback in the console.
+    An exception in the training thread of the GUI ends as a traceback in the console.
     """
     window = _windows[0]() if _windows else None
     if window is None or getattr(window, "train_config", None) is not config:
@@ -40,11 +40,11 @@ def shown_in_window(trainer: Any, config: Any) -> Any:
         try:
             start()
         except StiefelLoraError as error:
-            sentence = str(error)
+            message = str(error)
             view = point(window, "view")
             show = point(view, "show_validation_errors")
-            point(view, "schedule_on_main_thread")(lambda: show([sentence]))
-            say(sentence)
+            point(view, "schedule_on_main_thread")(lambda: show([message]))
+            say(message)
             trainer.train = _nothing
 
     trainer.start = start_or_show
@@ -52,4 +52,4 @@ def shown_in_window(trainer: Any, config: Any) -> Any:
 
 
 def _nothing() -> None:
-    """Train nothing: the window goes on to it where a start returns."""
+    """Do nothing: the GUI calls this after a start that returns."""

@@ -1,4 +1,4 @@
-"""The optimizer's state in OneTrainer's backups."""
+"""Optimizer state in OneTrainer's backups."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def matching_state(
     method: Method,
     mapping: list[str],
 ) -> dict[str, Any]:
-    """State of the groups that the saved run had too, for the same optimizer.
+    """Select the saved state of groups that also exist now, for the same optimizer.
 
-    Groups are told apart by name, as the host does; learning rates are those of the
+    Groups are matched by name, as in the host; learning rates come from the
     configuration.
     """
     fresh = optimizer.state_dict()
@@ -52,7 +52,7 @@ def matching_state(
 
 
 def _group_names(optimizer: torch.optim.Optimizer, mapping: list[str]) -> list[str]:
-    """The names under which the host saves groups."""
+    """Return the names under which the host saves groups."""
     groups = optimizer.param_groups
     if any("optim_type" in group for group in groups):
         return [f"{g.get('name')}_{g.get('optim_type', 'unknown')}" for g in groups]
@@ -60,9 +60,9 @@ def _group_names(optimizer: torch.optim.Optimizer, mapping: list[str]) -> list[s
 
 
 def keep_counts(module: ModuleType) -> None:
-    """Leave step counts where they are when the host moves state to its device.
+    """Keep step counts on the CPU when the host moves the state to its device.
 
-    They are read on the CPU at every step, and each reading would wait for a GPU.
+    They are read at every step, and each read would synchronize with the GPU.
     """
 
     def move(original: Any, *args: Any, **kwargs: Any) -> None:

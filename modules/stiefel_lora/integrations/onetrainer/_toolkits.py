@@ -1,4 +1,4 @@
-"""What OneTrainer's two toolkits, PySide6 and customtkinter, call differently."""
+"""Common functions for OneTrainer's toolkits PySide6 and customtkinter."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["lock", "show", "when_gone"]
 
 
 def show(widget: Any, visible: bool) -> None:
-    """Show or hide a widget; its place in the grid stays its own."""
+    """Show or hide a widget, keeping its grid cell."""
     if hasattr(widget, "setVisible"):
         widget.setVisible(visible)
     elif visible:
@@ -19,7 +19,7 @@ def show(widget: Any, visible: bool) -> None:
 
 
 def lock(widget: Any) -> None:
-    """Let a widget show a value that can not be typed over."""
+    """Show a read-only value in a widget."""
     if hasattr(widget, "setEnabled"):
         widget.setEnabled(False)
     else:

@@ -1,4 +1,4 @@
-"""Refuse when OneTrainer asks for a trainer: before a model is loaded."""
+"""Raise errors when OneTrainer creates a trainer, before a model is loaded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["wrap_trainer"]
 
 
 def wrap_trainer(module: ModuleType) -> None:
-    """Give a trainer that refuses to start, where a method of ours can not train."""
+    """Return a trainer that fails on start if one of our methods cannot train."""
 
     def create_trainer(original: Any, *args: Any, **kwargs: Any) -> Any:
         config = arguments_of(original, args, kwargs)["config"]
@@ -29,7 +29,7 @@ def wrap_trainer(module: ModuleType) -> None:
 
 
 class _Refused:
-    """A trainer that fails where the window of the host expects it: when it starts."""
+    """A trainer that fails on start, where the host's GUI expects errors."""
 
     def __init__(self, error: StiefelLoraError) -> None:
         self._error = error
@@ -38,4 +38,4 @@ class _Refused:
         raise self._error
 
     def end(self) -> None:
-        """The window ends what it failed to start."""
+        """Do nothing; the GUI also ends a trainer that failed to start."""

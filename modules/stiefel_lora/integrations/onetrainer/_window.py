@@ -1,4 +1,4 @@
-"""The options of our methods in OneTrainer's window of optimizer parameters."""
+"""Options of our methods in OneTrainer's optimizer parameters window."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _WANTED = ("master", "controller", "optimizer_ui_state", "update_user_pref_cb")
 
 
 def add_fields(module: ModuleType) -> None:
-    """Let the window show our options, which the host skips: it knows no title."""
+    """Add our options, which the host skips because it has no titles for them."""
 
     def with_ours(original: Any, self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
-        with tolerated("the window does not show its options, which keep their values"):
+        with tolerated("its options are not shown and keep their values"):
             _add(self, arguments_of(original, (self, *args), kwargs))
 
     view = point(module, "BaseOptimizerParamsWindowView")
@@ -33,7 +33,7 @@ def _add(view: Any, given: Mapping[str, Any]) -> None:
     if method is None:
         return
     for index, option in enumerate(method.options):
-        # The host's own arrangement: two fields a row, below the dropdown.
+        # The host's layout: two fields per row, below the dropdown.
         place = index // 2 + 1, 3 * (index % 2)
         key = key_of(method, option)
         _show(point(view, "components"), given, place, option, key)
@@ -64,4 +64,4 @@ def _title(option: Option) -> str:
 def _tooltip(option: Option) -> str:
     if option.low is None and option.high is None:
         return option.text
-    return f"{option.text} In {option.bounds}."
+    return f"{option.text} Range: {option.bounds}."

@@ -1,4 +1,4 @@
-"""One file in a checkout of OneTrainer, for those who start it by other means."""
+"""A drop-in file for OneTrainer checkouts that are started by other launchers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ._choices import names
 
 __all__ = ["install", "remove"]
 
-# OneTrainer imports every file of this folder; git leaves unknown ones alone.
+# OneTrainer imports every file of this folder; git ignores untracked ones.
 _PLACE = Path("modules", "modelSetup", "stiefel_lora_dropin.py")
 
 _TEXT = '''\
@@ -44,13 +44,13 @@ def install(root: Path) -> Path:
     """Write the file into the checkout at ``root`` and return its path.
 
     Raises:
-        OutputError: the checkout can not be written to.
+        OutputError: the checkout cannot be written.
     """
     path = root / _PLACE
     try:
         path.write_text(_TEXT.format(names=names()), encoding="utf-8")
     except OSError as error:
-        raise OutputError(f"{path} can not be written: {error.strerror}.") from error
+        raise OutputError(f"{path} cannot be written: {error.strerror}.") from error
     return path
 
 
@@ -58,11 +58,11 @@ def remove(root: Path) -> Path:
     """Delete the file and return its path.
 
     Raises:
-        OutputError: there is none, or it can not be deleted.
+        OutputError: the file does not exist or cannot be deleted.
     """
     path = root / _PLACE
     try:
         path.unlink()
     except OSError as error:
-        raise OutputError(f"{path} can not be removed: {error.strerror}.") from error
+        raise OutputError(f"{path} cannot be removed: {error.strerror}.") from error
     return path

@@ -1,11 +1,11 @@
-"""Start OneTrainer from its checkout, with our optimizers in it.
+"""Start OneTrainer from its checkout with these optimizers.
 
     python -m stiefel_lora.integrations.onetrainer.launch CHECKOUT ui
     python -m stiefel_lora.integrations.onetrainer.launch CHECKOUT train --config-path F
     python -m stiefel_lora.integrations.onetrainer.launch CHECKOUT install-dropin
     python -m stiefel_lora.integrations.onetrainer.launch CHECKOUT remove-dropin
 
-``--plugin my_method.py`` behind a verb adds optimizers from a file or a module.
+``--plugin my_method.py`` after the command adds optimizers from a file or a module.
 
 Run it with the Python of OneTrainer's environment. What follows ``train`` goes to
 OneTrainer's own ``scripts/train.py``; paths may be relative to where you are.
@@ -28,7 +28,7 @@ from .dropin import install, remove
 
 __all__ = ["enter", "main"]
 
-# Multi-GPU training starts this module again in every child, without arguments of ours.
+# Multi-GPU training starts this module again in every child, without our arguments.
 _ROOT = "STIEFEL_LORA_ONETRAINER"
 
 _SCRIPTS = {"ui": "train_ui_qt", "ui-ctk": "train_ui_ctk", "train": "train"}
@@ -36,7 +36,7 @@ _FILES = ("--config-path", "--preset-path", "--secrets-path")
 
 
 def main(arguments: list[str]) -> int:
-    """Run one verb; 0 done, 1 failure, 2 bad input."""
+    """Run a command; return 0 for success, 1 for failure, 2 for invalid input."""
     try:
         return _run(arguments)
     except StiefelLoraError as error:
@@ -52,19 +52,19 @@ def _run(arguments: list[str]) -> int:
     root, verb, rest = Path(arguments[0]).absolute(), arguments[1], arguments[2:]
     if not all((root / folder).is_dir() for folder in ("modules/util", "scripts")):
         raise ModelError(
-            f"{root} is no checkout of OneTrainer: it holds no modules/util and "
-            "scripts."
+            f"{root} is not a OneTrainer checkout: it has no modules/util and scripts. "
+            "Give the OneTrainer folder."
         )
     if verb == "install-dropin":
-        print(f"Written: {install(root)}")
+        print(f"Installed {install(root)}")
         return 0
     if verb == "remove-dropin":
-        print(f"Removed: {remove(root)}")
+        print(f"Removed {remove(root)}")
         return 0
     script = root / "scripts" / f"{_SCRIPTS[verb]}.py"
     if not script.is_file():
         raise ModelError(
-            f"This OneTrainer has no {script.relative_to(root)}; stiefel-lora was "
+            f"This OneTrainer has no {script.relative_to(root)}. stiefel-lora was "
             f"tested with {TESTED}."
         )
     sys.argv = [str(script), *_absolute(take_plugins(rest))]
@@ -80,9 +80,9 @@ def _run(arguments: list[str]) -> int:
 
 
 def _check_named(arguments: list[str]) -> None:
-    """Refuse a method that this OneTrainer can not train; all is imported by now.
+    """Raise if this OneTrainer cannot train the method, after all imports.
 
-    It is refused again where the host asks for a trainer, if it still asks there.
+    The check is repeated when the host creates a trainer.
     """
     method = method_named(named_in(arguments))
     if method is not None:
@@ -90,7 +90,7 @@ def _check_named(arguments: list[str]) -> None:
 
 
 def _absolute(arguments: list[str]) -> list[str]:
-    """Files by their whole path: OneTrainer runs in its checkout."""
+    """Make file paths absolute, because OneTrainer runs in its checkout."""
     result = list(arguments)
     for index, argument in enumerate(arguments):
         name, given, path = argument.partition("=")
@@ -102,7 +102,7 @@ def _absolute(arguments: list[str]) -> list[str]:
 
 
 def enter(root: Path) -> None:
-    """Patch OneTrainer, and go where it finds its own files: into its checkout."""
+    """Patch OneTrainer and change to its checkout."""
     from . import patch
 
     os.chdir(root)

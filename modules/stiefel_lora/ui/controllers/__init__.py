@@ -1,4 +1,4 @@
-"""What the window knows and does, without Qt: tested without a display."""
+"""Controllers of the GUI, without Qt and tested without a display."""
 
 from __future__ import annotations
 

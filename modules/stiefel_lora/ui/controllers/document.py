@@ -1,6 +1,7 @@
-"""The settings being edited: undo, presets, files.
+"""The edited settings, with undo, presets and files.
 
-Data are those of a lean configuration file: keys at their default are absent, paths are
+The data has the form of a minimal config file: keys at their default are absent, paths
+    are
 absolute.
 """
 
@@ -25,25 +26,25 @@ from .pages import all_fields, optimizer_fields
 
 __all__ = ["Document"]
 
-# Letters typed into one field within this time are one step of undo.
+# Seconds within which typing into one field is one undo step.
 _TYPING_SECONDS = 1.0
 _MOST_STEPS = 500
 
 
 class Document:
-    """Settings with a history, compared with the preset they came from.
+    """Settings with undo history, compared with their preset.
 
-    Keys are those of the schema; ``optimizer.momentum`` is an option of the optimizer.
-    ``subscribe`` takes functions that are called after every change.
+    Keys follow the schema; ``optimizer.momentum`` is an optimizer option. Functions
+    passed to ``subscribe`` are called after every change.
     """
 
     def __init__(self) -> None:
         self.data: dict[str, Any] = {}
         self.baseline: dict[str, Any] = {}
-        """The data of the preset or file that was loaded last."""
+        """Data of the preset or file that was loaded last."""
 
         self.source: Path | None = None
-        """Where ``baseline`` came from; None for the defaults."""
+        """Source of ``baseline``; None for the defaults."""
 
         self._undo: list[dict[str, Any]] = []
         self._redo: list[dict[str, Any]] = []
@@ -58,21 +59,21 @@ class Document:
 
     @property
     def optimizer(self) -> str:
-        """Name of the chosen optimizer."""
+        """Name of the selected optimizer."""
         return self.data.get("optimizer", {}).get("name", DEFAULT_OPTIMIZER)
 
     def value(self, key: str) -> Any:
-        """What is set, or else the default."""
+        """Return the value of a field, or its default."""
         container, last = self._container(key)
         return container[last] if last in container else self.default(key)
 
     def is_set(self, key: str) -> bool:
-        """Whether the value differs from the default."""
+        """Return whether a value differs from the default."""
         container, last = self._container(key)
         return last in container
 
     def default(self, key: str) -> Any:
-        """The value of a field that is not set."""
+        """Return the value of a field that is not set."""
         head, _, option = key.partition(".")
         if option:
             known = {field.key: field for field in optimizer_fields(self.optimizer)}
@@ -101,12 +102,12 @@ class Document:
     # Changes -------------------------------------------------------------------------
 
     def set(self, key: str, value: Any, *, typing: bool = False) -> None:
-        """Set one value; the default unsets it.
+        """Set a value; setting the default removes the key.
 
         Args:
-            key: which.
+            key: key of the field.
             value: JSON data.
-            typing: one letter of many, which undo takes back together.
+            typing: part of continuous typing, which is one undo step.
         """
         if value == self.value(key) and type(value) is type(self.value(key)):
             return
@@ -117,7 +118,7 @@ class Document:
         else:
             container = after
         last = option or head
-        # An emptied field that has no empty value means its default.
+        # An empty field without an empty value is set to its default.
         emptied = value is None and not option and not all_fields()[head].optional
         if emptied or value == self.default(key):
             container.pop(last, None)
@@ -126,9 +127,9 @@ class Document:
         self._apply(after, key if typing else None)
 
     def choose_optimizer(self, name: str) -> None:
-        """Take another optimizer with its defaults and its own learning rate.
+        """Switch to another optimizer with its default options and learning rate.
 
-        Alpha goes back to the rank where the optimizer owns the scale.
+        Alpha is reset to the rank if the optimizer sets the scale.
         """
         if name == self.optimizer:
             return
@@ -141,13 +142,13 @@ class Document:
         if entry is not None and entry.alpha_policy == "rank":
             after.pop("lora_alpha", None)
         if entry is not None and entry.plugin is not None:
-            # The job is trained in another process, which must load it too.
+            # The training process must load the plug-in too.
             named = after.get("plugins", [])
             after["plugins"] = [*named, *({entry.plugin} - {*named})]
         self._apply(after, None)
 
     def reset(self, key: str) -> None:
-        """Give one top-level field the value that it has in the preset."""
+        """Reset a top-level field to its value in the preset."""
         after = copy.deepcopy(self.data)
         if key in self.baseline:
             after[key] = copy.deepcopy(self.baseline[key])
@@ -160,8 +161,8 @@ class Document:
             return
         now = time.monotonic()
         last = self._typed
-        goes_on = last and typed == last[0] and now - last[1] < _TYPING_SECONDS
-        if not goes_on:
+        continues = last and typed == last[0] and now - last[1] < _TYPING_SECONDS
+        if not continues:
             self._undo.append(self.data)
             del self._undo[:-_MOST_STEPS]
         self._typed = (typed, now) if typed else None
@@ -177,20 +178,20 @@ class Document:
 
     @property
     def can_undo(self) -> bool:
-        """Whether there is something to take back."""
+        """True if there is a change to undo."""
         return bool(self._undo)
 
     @property
     def can_redo(self) -> bool:
-        """Whether something was taken back."""
+        """True if there is a change to redo."""
         return bool(self._redo)
 
     def undo(self) -> None:
-        """Take the last change back."""
+        """Undo the last change."""
         self._move(self._undo, self._redo)
 
     def redo(self) -> None:
-        """Do again what was taken back."""
+        """Redo the last undone change."""
         self._move(self._redo, self._undo)
 
     def _move(self, come: list[dict[str, Any]], go: list[dict[str, Any]]) -> None:
@@ -203,10 +204,10 @@ class Document:
     # Files ---------------------------------------------------------------------------
 
     def load(self, path: Path) -> None:
-        """Read a preset or file; undo brings the former settings back.
+        """Load a preset or file; undo restores the previous settings.
 
         Raises:
-            ConfigError: the file breaks a rule; one sentence a line.
+            ConfigError: the file is invalid; one error per line.
         """
         data = lean(load_config(path))
         data.pop("schema_version")
@@ -215,22 +216,22 @@ class Document:
         self._become(self.data)
 
     def restore(self, data: dict[str, Any], source: Path | None) -> None:
-        """Take up settings of an earlier time, valid or not, with no history."""
+        """Restore earlier settings, valid or not, without history."""
         self.baseline = {}
         if source is not None and source.is_file():
             self.load(source)
             self._undo.clear()
-        # A plug-in that is missing by now is shown at its field.
+        # A plug-in that no longer exists is reported at its field.
         with contextlib.suppress(ConfigError):
             load_named_plugins(data)
         self._become({key: data[key] for key in data if key in all_fields()})
 
     def save(self, path: Path) -> None:
-        """Write the settings as a lean file, whole or not at all.
+        """Save the settings as a minimal config file, atomically.
 
         Raises:
-            ConfigError: they break a rule.
-            OutputError: the file can not be written.
+            ConfigError: the settings are invalid.
+            OutputError: the file cannot be written.
         """
         config = self.config()
         with atomic_write(path) as part:
@@ -239,10 +240,10 @@ class Document:
         self._become(self.data)
 
     def config(self) -> TrainConfig:
-        """The checked configuration.
+        """Return the validated configuration.
 
         Raises:
-            ConfigError: the settings break a rule; one sentence a line.
+            ConfigError: the settings are invalid; one error per line.
         """
         from ...config import parse_config
 

@@ -1,6 +1,6 @@
-"""Form fields, read from the JSON Schema of the settings.
+"""Form fields, built from the JSON Schema of the settings.
 
-A field that is new in the schema appears in the form by itself, with the editor of its
+A new field of the schema appears in the form automatically, with the editor for its
 kind.
 """
 
@@ -19,7 +19,7 @@ _SCALARS = {"boolean": "FLAG", "integer": "INTEGER", "number": "NUMBER"}
 
 
 class Kind(enum.Enum):
-    """What sort of value a field holds, and so which editor it gets."""
+    """Kind of value of a field, which determines its editor."""
 
     FLAG = "flag"
     INTEGER = "integer"
@@ -28,38 +28,38 @@ class Kind(enum.Enum):
     CHOICE = "choice"
     PATH = "path"
     CHOICES = "choices"
-    """Several of a closed list."""
+    """Several of a fixed list of values."""
 
     LINES = "lines"
-    """A list of texts or numbers."""
+    """List of texts or numbers."""
 
     RECORDS = "records"
-    """A list of objects, each with ``parts``."""
+    """List of objects, each with ``parts``."""
 
     RECORD = "record"
     """One object with ``parts``."""
 
     VARIANT = "variant"
-    """One of several objects, told apart by its name: the optimizer."""
+    """One of several objects, distinguished by name: the optimizer."""
 
     JSON = "json"
-    """Anything else, written as JSON."""
+    """Anything else, edited as JSON."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Field:
-    """One setting as a form shows it; values are JSON data."""
+    """A setting as shown in a form; values are JSON data."""
 
     key: str
     label: str
     doc: str
     kind: Kind
     unset_means: str = ""
-    """What an empty editor means."""
+    """Value of an empty editor."""
 
     default: Any = None
     optional: bool = False
-    """Whether null is a value of its own."""
+    """True if null is a valid value."""
 
     low: float | None = None
     high: float | None = None
@@ -70,12 +70,12 @@ class Field:
 
     @property
     def required(self) -> bool:
-        """Whether there is no value that could stand in."""
+        """True if the field has no default."""
         return self.default is None and not self.optional
 
     @property
     def explanation(self) -> str:
-        """Documentation for a tooltip, with what the field means when it is empty.
+        """Tooltip text, including the meaning of an empty field.
 
         >>> Field(key="a", label="A", doc="Scale.", kind=Kind.NUMBER,
         ...       unset_means="the rank").explanation
@@ -87,7 +87,7 @@ class Field:
 
 
 def fields_of(node: Node, definitions: Mapping[str, Node]) -> tuple[Field, ...]:
-    """All fields of an object's schema, in its order; fixed values are left out."""
+    """Return the fields of an object schema, in order, without constants."""
     properties = _resolved(node, definitions)["properties"]
     return tuple(
         read_field(key, part, definitions)
@@ -97,7 +97,7 @@ def fields_of(node: Node, definitions: Mapping[str, Node]) -> tuple[Field, ...]:
 
 
 def read_field(key: str, node: Node, definitions: Mapping[str, Node]) -> Field:
-    """Make a field of its schema."""
+    """Build a field from its schema."""
     node = _resolved(node, definitions)
     options = [_resolved(option, definitions) for option in node.get("anyOf", ())]
     optional = any(option.get("type") == "null" for option in options)
@@ -116,7 +116,7 @@ def read_field(key: str, node: Node, definitions: Mapping[str, Node]) -> Field:
 
 
 def _details(node: Node, definitions: Mapping[str, Node]) -> dict[str, Any]:
-    """Kind and limits of a schema that allows one type."""
+    """Return kind and limits of a schema with one type."""
     if "enum" in node:
         return {"kind": Kind.CHOICE, "choices": tuple(node["enum"])}
     if "discriminator" in node:
@@ -150,7 +150,7 @@ def _list_details(item: Node, definitions: Mapping[str, Node]) -> dict[str, Any]
 
 
 def _resolved(node: Node, definitions: Mapping[str, Node]) -> Node:
-    """Follow a reference; what stands beside it stays."""
+    """Resolve a reference and keep the entries next to it."""
     reference = node.get("$ref")
     if reference is None:
         return node

@@ -1,4 +1,4 @@
-"""What is wrong with the settings, at the field where it is."""
+"""Errors and warnings of the settings, by field."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MODULES = {"quant": "bitsandbytes", "xformers": "xformers"}
 
 @dataclasses.dataclass(frozen=True)
 class Findings:
-    """Texts by field; an error forbids Start, a remark does not."""
+    """Messages by field; errors prevent a start, remarks do not."""
 
     config: TrainConfig | None
     errors: dict[str, list[str]]
@@ -29,7 +29,7 @@ class Findings:
 
     @property
     def missing(self) -> list[str]:
-        """Keys that must be set before a training can start."""
+        """Keys that must be set before training."""
         if self.config is None:
             return []
         return [
@@ -40,12 +40,12 @@ class Findings:
 
     @property
     def ready(self) -> bool:
-        """Whether a training could start."""
+        """True if training can start."""
         return not self.errors and not self.missing
 
 
 def examine(data: Mapping[str, Any]) -> Findings:
-    """Check settings as a training would, the paths on disk included."""
+    """Check settings as training does, including paths on disk."""
     from ...config import parse_config
 
     method = dict(data.get("optimizer", {})).get("name", DEFAULT_OPTIMIZER)
@@ -62,23 +62,22 @@ def examine(data: Mapping[str, Any]) -> Findings:
 
 
 def locks(data: Mapping[str, Any]) -> dict[str, str]:
-    """Fields that another setting decides, each with the reason."""
+    """Return fields that are determined by another setting, with the reason."""
     name = data.get("optimizer", {}).get("name", DEFAULT_OPTIMIZER)
     entry = CATALOGUE.get(name)
     if entry is None or entry.alpha_policy != "rank":
         return {}
     return {
-        "lora_alpha": f"Follows the rank: {entry.label} sets the scale of the LoRA "
-        f"itself, so alpha is always the rank."
+        "lora_alpha": f"Equal to the rank: {entry.label} sets the LoRA scale itself."
     }
 
 
 def field_of(key: str, method: str) -> str:
-    """The field that shows ``key``; "" for a key that no field shows.
+    """Return the field that shows ``key``, or "".
 
     Args:
-        key: dotted, as ``samples.0.prompt``, whose field is ``samples``.
-        method: the chosen optimizer, whose options have fields.
+        key: dotted key such as ``samples.0.prompt``, whose field is ``samples``.
+        method: selected optimizer, whose options have fields.
     """
     head, _, option = key.partition(".")
     if head == "optimizer" and option in {f.key for f in optimizer_fields(method)}:
@@ -95,13 +94,13 @@ def _missing_packages(config: TrainConfig) -> list[Violation]:
         Violation(
             "optimizer",
             f"{entry.label} needs the package {module}, which is not installed",
-            f'Install it: pip install "stiefel-lora[{entry.extra}]"',
+            f'Install it with: pip install "stiefel-lora[{entry.extra}]"',
         )
     ]
 
 
 def _by_field(violations: Iterable[Violation], method: str) -> dict[str, list[str]]:
-    """Texts by field, without the command line's way out."""
+    """Group messages by field, without hints for the command line."""
     found: dict[str, list[str]] = {}
     for violation in violations:
         field = field_of(violation.key, method)

@@ -1,4 +1,4 @@
-"""Presets to choose from: those of the package and the user's own."""
+"""Available presets: those of the package and of the user."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DEMO = "demo_stiefel_lora"
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A preset in the chooser."""
+    """A preset in the list."""
 
     name: str
     group: str
@@ -30,25 +30,25 @@ class Entry:
     summary: str
 
     def matches(self, words: str) -> bool:
-        """Whether each of ``words`` is in the name, group or summary."""
+        """Return whether all ``words`` are in the name, group or summary."""
         text = f"{self.name} {self.group} {self.summary}".casefold()
         return all(word in text for word in words.casefold().split())
 
 
 def user_presets() -> Path:
-    """Folder of the presets that the user saved."""
+    """Return the folder of the user's presets."""
     return home() / "presets"
 
 
 def entries(words: str = "") -> list[Entry]:
-    """Presets that match a search, the user's own first."""
+    """Return the presets that match a search, the user's own first."""
     found = sorted(list_presets(), key=_place)
     ours = [Entry(p.name, p.family, p.path, p.summary) for p in found]
     return [entry for entry in [*_own(), *ours] if entry.matches(words)]
 
 
 def demo() -> Path | None:
-    """The preset that trains without anything else, where its model is there."""
+    """Return the demo preset if its model is available."""
     for preset in list_presets():
         if preset.name == DEMO:
             model = load_config(preset.path).base_model_name
@@ -57,7 +57,7 @@ def demo() -> Path | None:
 
 
 def _place(preset: Preset) -> tuple[str, int, int]:
-    """By family, our optimizers first, small cards first."""
+    """Sort key: family, our optimizers first, less GPU memory first."""
     order = [*CATALOGUE]
     known = preset.optimizer in order
     place = order.index(preset.optimizer) if known else len(order)

@@ -1,7 +1,7 @@
-"""LoRA files in the window: commands of ``stiefel-lora lora`` and what they print.
+"""LoRA files in the GUI, processed by ``stiefel-lora lora`` commands.
 
-The work is done by the command in a process of its own, so that the window needs no
-torch and stays free.
+The commands run in a separate process, so that the GUI needs no torch and stays
+responsive.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ _DECADES = 3.0
 
 @dataclasses.dataclass(frozen=True)
 class LoraEntry:
-    """One file and its numbers."""
+    """A LoRA file and its statistics."""
 
     path: Path
     facts: tuple[str, ...]
-    """Family, ranks, size and faults, as texts of a table."""
+    """Family, ranks, size and defects as table texts."""
 
     layers: tuple[str, ...]
     sections: tuple[tuple[int, str], ...]
@@ -60,7 +60,7 @@ class LoraEntry:
     spectra: tuple[tuple[float, ...], ...]
 
     def describe(self, column: int, row: int) -> str:
-        """Text about one singular value; empty beside the picture."""
+        """Return the text for one singular value; empty outside of the plot."""
         if not 0 <= row < len(self.layers) or not 0 <= column < len(self.spectra[row]):
             return ""
         value = self.spectra[row][column]
@@ -73,32 +73,32 @@ class Result:
 
     error: float
     size: float
-    """MB."""
+    """File size in MB."""
 
     checks: tuple[str, ...]
     remarks: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> Result:
-        """From the output of ``--json``."""
+        """Parse the output of ``--json``."""
         found = json.loads(text)
         size, remarks = found["size"] / 1e6, found.get("remarks", ())
         return cls(found["error"], size, tuple(found["checks"]), tuple(remarks))
 
-    def sentence(self) -> str:
-        """Error and size, for people."""
+    def summary(self) -> str:
+        """Return error and size as text."""
         return f"Relative error {self.error:.4g}, {self.size:.2f} MB."
 
 
 def command(*arguments: object) -> list[str]:
-    """Program and arguments of a verb of ``stiefel-lora lora``."""
+    """Return program and arguments of a ``stiefel-lora lora`` command."""
     return [sys.executable, "-m", "stiefel_lora", "lora", *map(str, arguments)]
 
 
 def merge_arguments(
     files: Sequence[tuple[Path, float]], rank: int | None, output: Path
 ) -> list[str]:
-    """Arguments of a merge; the rank truncates the sum."""
+    """Return the arguments of a merge; ``rank`` truncates the sum."""
     named = [f"{path}:{weight:g}" for path, weight in files]
     options = [] if rank is None else ["--rank", str(rank)]
     return ["merge", *named, *options, "--output", str(output), "--json"]
@@ -110,7 +110,7 @@ def parse_checks(text: str) -> tuple[str, ...]:
 
 
 def parse_entry(text: str) -> LoraEntry:
-    """From the output of ``lora inspect --json`` for one file."""
+    """Parse the output of ``lora inspect --json`` for one file."""
     found = json.loads(text)
     layers = found["layers"]
     spectra = tuple(

@@ -1,4 +1,4 @@
-"""What the window remembers between two starts, in one small file."""
+"""GUI state saved between sessions."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ __all__ = ["Memory", "home"]
 
 
 def home() -> Path:
-    """Folder of the window's own files: ``STIEFEL_LORA_UI``, or at home."""
+    """Return the folder of GUI files: ``STIEFEL_LORA_UI``, or in the home folder."""
     chosen = os.environ.get("STIEFEL_LORA_UI")
     return Path(chosen) if chosen else Path.home() / ".stiefel_lora"
 
 
 @dataclasses.dataclass
 class Memory:
-    """Settings being edited, their preset, looks, and the run shown last."""
+    """Edited settings, their preset, the theme, and the last shown run."""
 
     data: dict[str, Any] = dataclasses.field(default_factory=dict)
     source: str = ""
@@ -32,11 +32,11 @@ class Memory:
     tab: int = 0
     run: str = ""
     first: bool = True
-    """Whether the window was never opened before."""
+    """True if the GUI was never opened before."""
 
     @classmethod
     def load(cls) -> Memory:
-        """Read the file; a missing or damaged one gives a fresh start."""
+        """Load the state; a missing or damaged file gives the defaults."""
         try:
             found = json.loads((home() / "window.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -49,7 +49,7 @@ class Memory:
         return fresh
 
     def save(self) -> None:
-        """Write the file whole or not at all; a full disk costs the memory alone."""
+        """Save the state atomically; errors such as a full disk are ignored."""
         text = json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False)
         with (
             contextlib.suppress(OutputError),

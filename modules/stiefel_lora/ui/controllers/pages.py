@@ -1,4 +1,4 @@
-"""Which settings stand on which tab, by the topics of the schema."""
+"""Assignment of settings to tabs, by the groups of the schema."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from .fields import Field, fields_of
 __all__ = ["TABS", "Section", "all_fields", "label_of", "optimizer_fields", "sections"]
 
 TABS = ("General", "Data", "Training", "LoRA", "Optimizer", "Sampling")
-"""The tabs that hold settings; Queue and Run follow them."""
+"""Tabs with settings; the tabs Queue and Run follow."""
 
 _TOPICS = {
     "GeneralSettings": ("General", "Run"),
     "ModelSettings": ("General", "Model"),
     "SavingSettings": ("General", "Output"),
-    "DataSettings": ("Data", "Pictures"),
-    "OptimizationSettings": ("Training", "Batches and steps"),
+    "DataSettings": ("Data", "Images"),
+    "OptimizationSettings": ("Training", "Batch size and steps"),
     "LoraSettings": ("LoRA", "LoRA"),
-    "WatchingSettings": ("Training", "Watching"),
+    "WatchingSettings": ("Training", "Logging and validation"),
 }
-# Settings that stand apart from their topic, by the start of their key.
+# Settings that are shown elsewhere than their group, by key prefix.
 _MOVED = (
     ("optimizer", ("Optimizer", "Optimizer")),
     ("plugins", ("Optimizer", "Plug-ins")),
     ("learning_rate", ("Optimizer", "Learning rate")),
     ("clip_grad_norm", ("Optimizer", "Learning rate")),
-    ("sample", ("Sampling", "Sample pictures")),
+    ("sample", ("Sampling", "Sample images")),
 )
 _HIDDEN = ("schema_version",)
 
@@ -46,20 +46,20 @@ class Section:
 
 @functools.cache
 def all_fields() -> dict[str, Field]:
-    """Every setting of the schema by key."""
+    """Return every setting of the schema by key."""
     schema = TrainConfig.model_json_schema(by_alias=True, mode="serialization")
     found = fields_of(schema, schema.get("$defs", {}))
     return {field.key: field for field in found if field.key not in _HIDDEN}
 
 
 def optimizer_fields(name: str) -> tuple[Field, ...]:
-    """The options of one optimizer; none of one whose plug-in is missing."""
+    """Return the options of an optimizer; empty if its plug-in is missing."""
     model = OPTIMIZER_MODELS.get(name)
     return () if model is None else _fields_of_model(model)
 
 
 def label_of(key: str, method: str) -> str:
-    """Label of a setting, or of ``optimizer.`` and an option of ``method``.
+    """Return the label of a setting, or of an optimizer option of ``method``.
 
     >>> label_of("lora_rank", "adamw"), label_of("optimizer.eps", "adamw")
     ('LoRA rank', 'EPS')
@@ -79,7 +79,7 @@ def _fields_of_model(model: type[OptimizerConfig]) -> tuple[Field, ...]:
 
 @functools.cache
 def sections() -> tuple[Section, ...]:
-    """All fields in groups, each field in one of them, in the order of the schema."""
+    """Return all fields in sections, in the order of the schema."""
     found: dict[tuple[str, str], list[Field]] = {}
     topics = _topic_of_key()
     for key, field in all_fields().items():
@@ -100,11 +100,11 @@ def _topic_of_key() -> dict[str, str]:
 
 def _place(key: str, topic: str) -> tuple[str, str]:
     if key.endswith("_model_name") and key != "base_model_name":
-        return "General", "Parts of the model from elsewhere"
+        return "General", "Model component overrides"
     for start, place in _MOVED:
         if key.startswith(start):
             return place
     if topic in _TOPICS:
         return _TOPICS[topic]
-    # A topic that is new in the schema: its own group beside training.
+    # A new group of the schema gets a section on the Training tab.
     return "Training", topic.removesuffix("Settings")

@@ -1,4 +1,4 @@
-"""What differs between the settings and the preset they came from."""
+"""Differences between the settings and their preset."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Difference", "differences", "shown"]
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """A setting with its value in the preset and its value now, as text."""
+    """A setting with its preset value and current value, as text."""
 
     key: str
     label: str
@@ -24,7 +24,7 @@ class Difference:
 
 
 def differences(document: Document) -> list[Difference]:
-    """All settings that differ from the preset, in the order of the schema."""
+    """Return the settings that differ from the preset, in schema order."""
     before = Document()
     before.data = document.baseline
     return [
@@ -38,7 +38,7 @@ def differences(document: Document) -> list[Difference]:
 def _pairs(
     key: str, before: Document, after: Document
 ) -> Iterator[tuple[str, Any, Any]]:
-    """The setting as one, or the optimizer option by option."""
+    """Compare a setting as a whole, or the optimizer option by option."""
     then, now, name = before.value(key), after.value(key), after.optimizer
     if key != "optimizer" or then["name"] != now["name"]:
         yield label_of(key, name), then, now
@@ -49,7 +49,7 @@ def _pairs(
 
 
 def shown(value: Any) -> str:
-    """A value as short text."""
+    """Format a value as short text."""
     if value is None:
         return "not set"
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""Effective rank of every block over time, as the picture of a heat map."""
+"""Effective rank of every block over time, as data of a heat map."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _FIRST_ROOM = 64
 
 
 class RankTable:
-    """A column a measurement, a row a block, in the order of the model.
+    """Matrix with a column per measurement and a row per block, in model order.
 
     Attributes:
-        rank: what every block pays for; 0 while it is unknown.
-        blocks: names, ``down_blocks.1/attentions.0.proj_in``.
-        steps: at which step each column was measured.
+        rank: LoRA rank; 0 while unknown.
+        blocks: block names such as ``down_blocks.1/attentions.0.proj_in``.
+        steps: step of each column.
     """
 
     def __init__(self) -> None:
@@ -38,13 +38,13 @@ class RankTable:
         return self._shares[: len(self.steps)]
 
     def add(self, step: int, values: Mapping[str, Any]) -> None:
-        """Append the measurement of ``step``; a second one of a step replaces it."""
+        """Append the measurement of ``step``, replacing one of the same step."""
         start = f"{_KINDS[0]}."
         names = [tag.removeprefix(start) for tag in values if tag.startswith(start)]
         if not names:
             return
         if names != self.blocks:
-            # Another model than before: nothing to compare with.
+            # The blocks have changed: a new model, so start a new table.
             self.blocks, self.steps = names, []
             self._shares = np.zeros((0, len(names)), dtype=np.uint8)
             self._numbers = {kind: _nothing(0, len(names)) for kind in _KINDS}
@@ -54,7 +54,7 @@ class RankTable:
             self._grow(max(_FIRST_ROOM, 2 * place))
         for kind, array in self._numbers.items():
             found = [values.get(f"{kind}.{name}") for name in names]
-            # JSON has null for what is no number.
+            # NaN is null in JSON.
             array[place] = np.array(found, dtype=np.float32)
         effective = np.nan_to_num(self._numbers[_KINDS[0]][place])
         rank = self.rank or float(effective.max()) or 1.0
@@ -68,7 +68,7 @@ class RankTable:
             self.steps.pop()
 
     def describe(self, column: int, row: int) -> str:
-        """What is known of one block at one measurement, in a line."""
+        """Describe one block at one measurement in one line."""
         effective, stable, error = (
             float(self._numbers[kind][column, row]) for kind in _KINDS
         )
@@ -84,7 +84,7 @@ class RankTable:
         return "   ".join(parts)
 
     def sections(self) -> Sequence[tuple[int, str]]:
-        """First row of each section of the model with its name."""
+        """Return first row and name of each section of the model."""
         found: list[tuple[int, str]] = []
         for row, name in enumerate(self.blocks):
             section = name.partition("/")[0]

@@ -1,7 +1,7 @@
-"""What a run has written so far, kept ready to be drawn.
+"""Data of a run for display.
 
-``events.jsonl`` is read on from where the last look ended, so that a look costs what is
-new and not what there is.
+``events.jsonl`` is read incrementally, so that an update only costs as much as the new
+events.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ from .series import Series
 __all__ = ["RunRecord", "SampleRound"]
 
 _ENDS = {"end": "done", "stop": "stopped", "error": "failed"}
-# The speed that tells the time left is that of the latest steps.
+# Number of recent steps for the estimate of the remaining time.
 _RECENT_STEPS = 50
-# A look reads at most this much, so that a long run does not hold the window up.
+# Maximum bytes per update, so that a long run does not block the GUI.
 _MOST_BYTES = 2 << 20
 
 
 @dataclasses.dataclass(frozen=True)
 class SampleRound:
-    """Sample pictures of one step."""
+    """Sample images of one step."""
 
     step: int
     files: tuple[Path, ...]
 
 
 class RunRecord:
-    """The numbers, pictures and state of the run in a folder.
+    """Values, images and state of the run in a folder.
 
     Args:
-        root: the run's folder; it may not be there yet.
+        root: run folder; it may not exist yet.
     """
 
     def __init__(self, root: Path) -> None:
         self.folder = RunFolder(root)
         self.series: dict[str, Series] = {}
-        """Numbers over steps by tag, those of single blocks left out."""
+        """Values over steps by tag, without those of single blocks."""
 
         self.ranks = RankTable()
         self.rounds: list[SampleRound] = []
@@ -50,20 +50,20 @@ class RunRecord:
         self.step = 0
         self.steps = int(self.config.get("steps") or 0)
         self.state = "waiting"
-        """waiting, running, stopped, done or failed, by the run's own words."""
+        """State by the run's events: waiting, running, stopped, done or failed."""
 
         self.message = ""
         self.lora_files: list[Path] = []
         self.checkpoint_step: int | None = None
         self.behind = False
-        """Whether the last look left something unread."""
+        """True if there is unread data."""
 
         self._position = 0
         self._written: dict[Path, int] = {}
         self._pace: list[tuple[int, float]] = []
 
     def look(self) -> bool:
-        """Read what is new; whether there was anything."""
+        """Read new events; return whether there were any."""
         found = False
         for line in self._new_lines():
             try:
@@ -77,7 +77,7 @@ class RunRecord:
 
     @property
     def seconds_left(self) -> float | None:
-        """How long the rest will take at the present speed."""
+        """Estimated remaining time in seconds at the current speed."""
         if self.state != "running" or len(self._pace) < 2:
             return None
         (first, began), (last, now) = self._pace[0], self._pace[-1]
@@ -86,7 +86,7 @@ class RunRecord:
         return (now - began) / (last - first) * max(0, self.steps - self.step)
 
     def latest(self, tag: str) -> float | None:
-        """The newest number of a tag."""
+        """Return the latest value of a tag."""
         found = self.series.get(tag)
         return found.last if found else None
 
@@ -125,7 +125,7 @@ class RunRecord:
             self.config = _read_object(self.folder.config_file)
 
     def _take_resume(self, step: int, values: dict[str, Any], event: Any) -> None:
-        """Forget what was measured after the checkpoint that the run goes on from."""
+        """Drop values after the checkpoint that the run was resumed from."""
         self._take_start(step, values, event)
         for series in self.series.values():
             series.cut(step)
@@ -133,7 +133,7 @@ class RunRecord:
         self.rounds = [found for found in self.rounds if found.step <= step]
         self.checkpoint_step = step
         if values.get("abandoned"):
-            # Files of later steps were moved aside; without a branch they stay.
+            # Files of later steps were moved aside; without a branch they are kept.
             late = {path for path, last in self._written.items() if last > step}
             self.lora_files = [path for path in self.lora_files if path not in late]
 

@@ -1,4 +1,4 @@
-"""Numbers over steps in arrays that grow."""
+"""Values over steps in growing arrays."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["Series"]
 
 
 class Series:
-    """Pairs of step and value, in the order they came."""
+    """Pairs of step and value, in order of arrival."""
 
     def __init__(self) -> None:
         self._steps = np.empty(256, dtype=np.float64)
@@ -31,7 +31,7 @@ class Series:
 
     @property
     def last(self) -> float | None:
-        """The newest value."""
+        """Latest value."""
         return float(self._values[self._count - 1]) if self._count else None
 
     def add(self, step: int, value: float) -> None:

@@ -1,4 +1,4 @@
-"""The state of a training in words."""
+"""Status texts of a training."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from .run_record import RunRecord
 __all__ = ["duration", "figures", "headline", "memory_of"]
 
 _WORDS = {
-    JobState.WAITING: "waits for its turn",
-    JobState.RUNNING: "runs",
-    JobState.PAUSED: "stopped and saved",
+    JobState.WAITING: "waiting in the queue",
+    JobState.RUNNING: "running",
+    JobState.PAUSED: "paused (checkpoint saved)",
     JobState.DONE: "done",
     JobState.FAILED: "failed",
     JobState.CANCELLED: "cancelled",
@@ -21,26 +21,29 @@ _WORDS = {
 
 
 def headline(record: RunRecord, job: Job | None) -> str:
-    """What the training does now, in a few words."""
+    """Return a short description of the current activity."""
     if job is None:
         return record.state
     if job.wish:
-        return "finishes its step, saves and ends"
+        return "stopping: finishing the current step and saving"
     if job.state is JobState.RUNNING and record.state != "running":
         since = duration(max(0.0, time.time() - (job.started or time.time())))
-        return f"starts: loads the model and prepares the pictures ({since})"
+        return f"starting: loading the model and caching images ({since})"
     return _WORDS[job.state]
 
 
 def figures(record: RunRecord, job: Job | None) -> str:
-    """The newest numbers in a line; what is not known is left out."""
+    """Format the latest values in one line; unknown ones are omitted."""
     parts = []
     if record.steps:
-        parts.append(f"step {record.step} of {record.steps}")
+        parts.append(f"step {record.step}/{record.steps}")
     left = record.seconds_left
     if left is not None:
         parts.append(f"{duration(left)} left")
-    for tag, name in (("loss/train_smooth", "loss"), ("validation/loss", "held out")):
+    for tag, name in (
+        ("loss/train_smooth", "loss"),
+        ("validation/loss", "validation loss"),
+    ):
         value = record.latest(tag)
         if value is not None:
             parts.append(f"{name} {value:.4f}")
@@ -55,7 +58,7 @@ def figures(record: RunRecord, job: Job | None) -> str:
 
 
 def memory_of(job: Job | None) -> str:
-    """Memory that the job's process holds now; "" where there is none."""
+    """Return the current memory use of the job's process, or ""."""
     if job is None or job.pid is None:
         return ""
     import psutil
@@ -64,11 +67,11 @@ def memory_of(job: Job | None) -> str:
         held = psutil.Process(job.pid).memory_info().rss
     except psutil.Error:
         return ""
-    return f"memory {held / 1e9:.1f} GB"
+    return f"RAM {held / 1e9:.1f} GB"
 
 
 def duration(seconds: float) -> str:
-    """Time in hours, minutes and seconds.
+    """Format a time in hours, minutes and seconds.
 
     >>> duration(65), duration(3700)
     ('1:05', '1:01:40')

@@ -1,4 +1,4 @@
-"""Which bucket each picture goes to, and what is wrong with pictures and captions."""
+"""Survey of the images: buckets, and problems of images and captions."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ Size = tuple[int, int]
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """A picture, or a folder, and what is wrong with it."""
+    """Problem of an image or folder."""
 
     path: Path
-    sentence: str
+    message: str
 
 
 @dataclasses.dataclass
 class Survey:
-    """What the pictures are like.
+    """Buckets and problems of the images.
 
     Attributes:
-        summary: in sentences.
-        buckets: how many pictures are cut to each size (width, height).
-        problems: one a picture, or a folder.
+        summary: summary text.
+        buckets: number of images per bucket (width, height).
+        problems: problems, each of an image or folder.
     """
 
     summary: str = ""
@@ -39,9 +39,9 @@ class Survey:
 
 
 def survey(config: TrainConfig) -> Survey:
-    """Look at the pictures to learn from, and then at those held out."""
-    found, sentences = Survey(), []
-    for key, title in (("concepts", ""), ("validation_concepts", "Held out: ")):
+    """Survey the training images and the validation images."""
+    found, lines = Survey(), []
+    for key, title in (("concepts", ""), ("validation_concepts", "Validation: ")):
         concepts = getattr(config, key)
         if not concepts:
             continue
@@ -49,29 +49,29 @@ def survey(config: TrainConfig) -> Survey:
             report = report_on(config.model_copy(update={"concepts": concepts}))
         except DataError as error:
             found.problems.append(Problem(concepts[0].path, str(error)))
-            sentences.append(title + str(error))
+            lines.append(title + str(error))
             continue
         wrong = dict.fromkeys(report.problems.values())
-        sentences += [title + sentence for sentence in (*wrong, *report.messages())]
+        lines += [title + line for line in (*wrong, *report.messages())]
         found.buckets.update(report.buckets)
         found.problems += _problems(report)
-    found.summary = "\n".join(sentences)
+    found.summary = "\n".join(lines)
     return found
 
 
 def _problems(report: ScanReport) -> list[Problem]:
     groups = [
         *report.problems.items(),
-        *((path, f"is left out: {reason}") for path, reason in report.broken.items()),
+        *((path, f"skipped: {reason}") for path, reason in report.broken.items()),
         *((path, "no caption") for path in report.without_caption),
         *(
-            (path, "is in metadata.jsonl and not there")
+            (path, "listed in metadata.jsonl but missing")
             for path in report.listed_but_missing
         ),
         *(
-            (path, f"is the same as {first.name}")
+            (path, f"duplicate of {first.name}")
             for first, *others in report.duplicates
             for path in others
         ),
     ]
-    return [Problem(path, sentence) for path, sentence in groups]
+    return [Problem(path, text) for path, text in groups]

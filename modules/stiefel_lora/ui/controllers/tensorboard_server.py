@@ -1,4 +1,4 @@
-"""TensorBoard as a process of its own, as long as the window is open."""
+"""TensorBoard in a separate process, while the GUI is open."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["TensorBoardServer"]
 
 
 class TensorBoardServer:
-    """A process of TensorBoard that shows one folder."""
+    """A TensorBoard process that shows one folder."""
 
     def __init__(self) -> None:
         self._child: subprocess.Popen[bytes] | None = None
@@ -22,14 +22,14 @@ class TensorBoardServer:
 
     @property
     def address(self) -> str:
-        """Where a browser finds it."""
+        """URL of the server."""
         return f"http://localhost:{self._port}/"
 
     def start(self, folder: Path) -> None:
-        """Show ``folder``, in place of what was shown before.
+        """Show ``folder`` instead of the previous one.
 
         Raises:
-            OutputError: no process can be started.
+            OutputError: the process cannot be started.
         """
         self.stop()
         self._port = _free_port()
@@ -43,11 +43,11 @@ class TensorBoardServer:
             )
         except OSError as error:
             raise OutputError(
-                f"TensorBoard can not be started ({error.strerror})."
+                f"TensorBoard cannot be started ({error.strerror})."
             ) from error
 
     def answers(self) -> bool:
-        """Whether it can be opened by now."""
+        """True if the server accepts connections."""
         with contextlib.suppress(OSError):
             socket.create_connection(("localhost", self._port), timeout=0.2).close()
             return True
@@ -55,11 +55,11 @@ class TensorBoardServer:
 
     @property
     def ended(self) -> bool:
-        """Whether there is no such process, or it ended by itself."""
+        """True if the server is not running."""
         return self._child is None or self._child.poll() is not None
 
     def stop(self) -> None:
-        """End it."""
+        """Stop the server."""
         if self._child is not None:
             self._child.terminate()
             self._child.wait(10)

@@ -1,6 +1,6 @@
-"""Start and stop trainings: jobs of the queue that the command line has too.
+"""Start and stop trainings: jobs of the queue shared with the command line.
 
-They are processes of their own, started by a runner that is one too: the window may
+They run in separate processes, started by a separate runner: the GUI may
 close or crash, and finds them again.
 """
 
@@ -34,30 +34,30 @@ _RESUMABLE = (JobState.PAUSED, JobState.FAILED, JobState.CANCELLED)
 
 
 class Trainings:
-    """The queue, seen from the window.
+    """Queue of trainings for the GUI.
 
     Raises:
-        OutputError: its folder can not be written.
+        OutputError: the queue folder cannot be written.
     """
 
     def __init__(self) -> None:
         self.queue = Queue()
 
     def jobs(self) -> list[Job]:
-        """All jobs in the order of the queue."""
+        """Return all jobs in queue order."""
         return self.queue.jobs()
 
     def job_of(self, run_dir: Path) -> Job | None:
-        """The job that writes a run's folder."""
+        """Return the job of a run folder."""
         found = [job for job in self.queue.jobs() if job.run_dir == run_dir]
         return found[0] if found else None
 
     def running(self) -> list[Job]:
-        """Jobs that run now."""
+        """Return the running jobs."""
         return self.queue.jobs(JobState.RUNNING)
 
     def settle(self) -> None:
-        """Enter what became of jobs that died, and see that waiting ones get a turn."""
+        """Record the result of dead jobs, and start a runner for waiting ones."""
         if is_running(self.queue):
             return
         self.queue.reap_dead_jobs()
@@ -65,13 +65,13 @@ class Trainings:
             self._run()
 
     def add(self, config: TrainConfig, source: str) -> Job:
-        """Put a training at the end of the queue and see that it is worked on.
+        """Append a training to the queue and start a runner.
 
-        A run name that is taken gets a number behind it.
+        A run name that is already used gets a numeric suffix.
 
         Raises:
-            ConfigError: model or pictures are not set, or a path is missing.
-            DataError: a folder has no pictures.
+            ConfigError: model or images are not set, or a path does not exist.
+            DataError: a folder has no images.
             OutputError: the disk is full.
         """
         check_complete(config)
@@ -82,15 +82,15 @@ class Trainings:
         return job
 
     def stop(self, job: Job) -> None:
-        """Let a job save and end; it can be resumed."""
+        """Stop a job after saving; it can be resumed."""
         pause_jobs(self.queue, [job.id])
 
     def can_resume(self, job: Job) -> bool:
-        """Whether a job was stopped or failed."""
+        """Return whether a job was stopped or failed."""
         return job.state in _RESUMABLE
 
     def resume(self, job: Job) -> None:
-        """Let a stopped or failed job go on from its last checkpoint."""
+        """Resume a stopped or failed job from its last checkpoint."""
         wake: Callable[..., object] = (
             release_jobs if job.state is JobState.PAUSED else retry_jobs
         )
@@ -98,19 +98,19 @@ class Trainings:
         self._run()
 
     def cancel(self, job: Job) -> None:
-        """Take a job out of the queue; a running one saves and ends."""
+        """Cancel a job; a running one saves and stops."""
         cancel_jobs(self.queue, [job.id])
 
     def clear(self) -> None:
-        """Forget jobs that are over; their files stay."""
+        """Remove finished jobs from the list; their files are kept."""
         clear_jobs(self.queue)
 
     def send(self, run_dir: Path, command: Command) -> None:
-        """Drop an order into the folder of a running training."""
+        """Send a command to a running training."""
         send_command(run_dir, command)
 
     def log_of(self, job: Job) -> Path:
-        """Where the job's output goes."""
+        """Return the log file of a job."""
         return self.queue.log_path(job)
 
     def _run(self) -> None:

@@ -1,4 +1,4 @@
-"""What the window shows: Qt widgets over the controllers."""
+"""Qt widgets of the GUI."""
 
 from __future__ import annotations
 

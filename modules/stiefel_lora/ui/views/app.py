@@ -1,4 +1,4 @@
-"""The application: style, numbers, looks, the window."""
+"""The Qt application: style, locale, theme and main window."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ __all__ = ["make_application", "run"]
 
 
 def make_application(arguments: Sequence[str] = ()) -> QApplication:
-    """Give the one application, looking and counting the same on every system."""
+    """Return the application, with the same style and locale on every system."""
     with StartGuard():
         app = QApplication.instance() or QApplication(["stiefel-lora", *arguments])
     assert isinstance(app, QApplication)
     app.setStyle("Fusion")
     app.setApplicationName("stiefel-lora")
     app.setApplicationDisplayName("Stiefel LoRA")
-    # Qt takes up the locale of the system; numbers in files have a decimal point.
+    # Qt uses the locale of the system, but numbers in files have a decimal point.
     QLocale.setDefault(QLocale.c())
     locale.setlocale(locale.LC_NUMERIC, "C")
     return app
 
 
 def run(config: Path | None, arguments: Sequence[str]) -> int:
-    """Show the window until it is closed."""
+    """Show the main window until it is closed."""
     app = make_application(arguments)
     memory = Memory.load()
     apply_theme(memory.theme)
@@ -43,7 +43,7 @@ def run(config: Path | None, arguments: Sequence[str]) -> int:
     if config is not None:
         window.open_file(config)
     signal.signal(signal.SIGINT, lambda *_: window.close())
-    # Python sees Ctrl-C only when it gets to run.
+    # The timer lets the Python interpreter run, so that it receives Ctrl-C.
     waker = QTimer(window, interval=500)
     waker.timeout.connect(lambda: None)
     waker.start()

@@ -1,4 +1,4 @@
-"""Small widgets with the behaviour that every form here needs."""
+"""Basic widgets used by all forms."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Columns", "Combo", "Note", "PathLine", "repolish", "scrolled"]
 
 
 class Combo(QComboBox):
-    """A combo box that the wheel does not change while one scrolls past it."""
+    """A combo box that passes the mouse wheel on, to scroll the page."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,12 +31,12 @@ class Combo(QComboBox):
         self.setMinimumContentsLength(10)
 
     def wheelEvent(self, event: QWheelEvent) -> None:
-        """Leave the wheel to the page."""
+        """Pass the wheel event to the page."""
         event.ignore()
 
 
 class PathLine(QLineEdit):
-    """A line that takes a dropped file or folder as its path."""
+    """A line edit that accepts dropped files and folders as a path."""
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
         """Accept files."""
@@ -46,7 +46,7 @@ class PathLine(QLineEdit):
             super().dragEnterEvent(event)
 
     def dropEvent(self, event: QDropEvent) -> None:
-        """Write the path of what was dropped."""
+        """Insert the path of the dropped file."""
         urls = event.mimeData().urls()
         if urls and urls[0].isLocalFile():
             self.setText(urls[0].toLocalFile())
@@ -56,7 +56,7 @@ class PathLine(QLineEdit):
 
 
 class Note(QLabel):
-    """A sentence under a field, hidden while there is none."""
+    """A message under a field, hidden if empty."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class Note(QLabel):
         self.hide()
 
     def say(self, text: str, tone: str) -> None:
-        """Show ``text`` in the colour of ``tone``."""
+        """Show ``text`` in the color of ``tone``."""
         if self.text() == text and self.property("tone") == tone:
             return
         self.setText(text)
@@ -76,7 +76,7 @@ class Note(QLabel):
 
 
 class Columns(QWidget):
-    """Widgets in as many columns as there is room for."""
+    """Layout with as many columns as fit."""
 
     def __init__(self, column_letters: int = 62) -> None:
         super().__init__()
@@ -86,17 +86,17 @@ class Columns(QWidget):
         self._shown: tuple[int, int] = (0, 0)
 
     def add(self, widget: QWidget) -> None:
-        """Put one more behind the others."""
+        """Append a widget."""
         self._widgets.append(widget)
         self._arrange()
 
     def resizeEvent(self, event: QResizeEvent) -> None:
-        """Count the columns anew."""
+        """Recompute the number of columns."""
         super().resizeEvent(event)
         self._arrange()
 
     def minimumSizeHint(self) -> QSize:
-        """Room for one column."""
+        """Minimum size: one column."""
         hint = super().minimumSizeHint()
         widest = max((w.minimumSizeHint().width() for w in self._widgets), default=0)
         return QSize(widest + 2 * self._grid.contentsMargins().left(), hint.height())
@@ -126,7 +126,7 @@ class Columns(QWidget):
 
 
 def scrolled(widget: QWidget) -> QScrollArea:
-    """Put a page into an area that scrolls when the window is small."""
+    """Wrap a page in a scroll area."""
     area = QScrollArea()
     area.setWidgetResizable(True)
     area.setFrameShape(QFrame.Shape.NoFrame)
@@ -137,6 +137,6 @@ def scrolled(widget: QWidget) -> QScrollArea:
 
 
 def repolish(widget: QWidget) -> None:
-    """Let the style sheet look at a changed property."""
+    """Reapply the style sheet after a property change."""
     widget.style().unpolish(widget)
     widget.style().polish(widget)

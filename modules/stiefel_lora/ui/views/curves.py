@@ -1,4 +1,4 @@
-"""Live curves of loss and learning rate."""
+"""Live plots of loss, effective rank and learning rate."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from .theme import is_dark
 
 __all__ = ["Curves", "style_plot"]
 
-# Thick lines in pieces go through memory that Qt's bindings may take for an object that
-# was there before; the curve is then not drawn.
+# pyqtgraph draws thick lines in segments through memory that Qt's bindings may mistake
+# for an earlier object; the curve is then missing.
 pg.setConfigOption("segmentedLineMode", "off")
 
-# Tag, name in the legend, colour on light and on dark.
+# Tag, name in the legend, color in the light and dark theme.
 _LOSS = (
     ("loss/train", "loss", "#9db7d6", "#4f6a8c"),
     ("loss/train_smooth", "smooth", "#1f5fae", "#7fb4f0"),
-    ("validation/loss", "held out", "#c2410c", "#ff9e5e"),
+    ("validation/loss", "validation loss", "#c2410c", "#ff9e5e"),
 )
 _RANK = (
     (MEAN_RANK, "mean", "#1f5fae", "#7fb4f0"),
     (LOWEST_RANK, "lowest", "#c2410c", "#ff9e5e"),
 )
-_RATE_COLOURS = ("#1f5fae", "#7fb4f0")
+_RATE_COLORS = ("#1f5fae", "#7fb4f0")
 
 
 class Curves(QWidget):
-    """Three plots over steps: loss, effective rank, learning rate."""
+    """Plots over steps: loss, effective rank, learning rate."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,13 +44,13 @@ class Curves(QWidget):
         self._lines: dict[str, pg.PlotDataItem] = {}
 
     def clear(self) -> None:
-        """Forget the curves of the last run."""
+        """Clear the curves of the previous run."""
         for plot in (self.loss, self.rank, self.rate):
             plot.clear()
         self._lines.clear()
 
     def show_record(self, record: RunRecord) -> None:
-        """Draw what ``record`` holds."""
+        """Draw the values of ``record``."""
         for plot in (self.loss, self.rank, self.rate):
             plot.setXRange(0, max(1, record.steps, record.step), padding=0.01)
         if record.ranks.rank:
@@ -60,10 +60,10 @@ class Curves(QWidget):
                 self._draw(plot, record, tag, name, (light, dark))
         for tag in record.series:
             if tag.startswith("lr/"):
-                self._draw(self.rate, record, tag, tag[3:], _RATE_COLOURS)
+                self._draw(self.rate, record, tag, tag[3:], _RATE_COLORS)
 
     def restyle(self) -> None:
-        """Take up the colours of the present theme; curves are drawn anew."""
+        """Apply the colors of the current theme and redraw the curves."""
         self.clear()
         for plot in (self.loss, self.rank, self.rate):
             style_plot(plot)
@@ -74,7 +74,7 @@ class Curves(QWidget):
         record: RunRecord,
         tag: str,
         name: str,
-        colours: tuple[str, str],
+        colors: tuple[str, str],
     ) -> None:
         series = record.series.get(tag)
         if series is None:
@@ -82,12 +82,12 @@ class Curves(QWidget):
         line = self._lines.get(tag)
         if line is None:
             width = 1 if tag == "loss/train" else 2
-            pen = pg.mkPen(colours[is_dark()], width=width)
+            pen = pg.mkPen(colors[is_dark()], width=width)
             few = tag == "validation/loss"
             line = plot.plot(name=name, pen=pen, symbol="o" if few else None)
             if few:
                 line.setSymbolSize(5)
-                line.setSymbolBrush(colours[is_dark()])
+                line.setSymbolBrush(colors[is_dark()])
                 line.setSymbolPen(None)
             self._lines[tag] = line
         line.setData(series.steps, series.values)
@@ -101,7 +101,7 @@ def _plot(title: str, legend: tuple[int, int] = (-8, 8)) -> pg.PlotWidget:
     plot.plotItem.setClipToView(True)
     plot.plotItem.addLegend(offset=legend, labelTextSize="8pt")
     plot.plotItem.showGrid(x=False, y=True, alpha=0.2)
-    # The wheel belongs to the page; dragging still zooms.
+    # The wheel scrolls the page; dragging still zooms.
     plot.setMouseEnabled(x=False, y=False)
     plot.plotItem.hideButtons()
     plot.setMenuEnabled(False)
@@ -110,7 +110,7 @@ def _plot(title: str, legend: tuple[int, int] = (-8, 8)) -> pg.PlotWidget:
 
 
 def style_plot(plot: pg.PlotWidget) -> None:
-    """Give a plot the colours of the window."""
+    """Apply the colors of the window to a plot."""
     palette = QApplication.palette()
     text = palette.color(QPalette.ColorRole.WindowText)
     plot.setBackground(palette.color(QPalette.ColorRole.Base))

@@ -1,4 +1,4 @@
-"""The Data tab: settings of the pictures, thumbnails, captions, problems."""
+"""The Data tab: data settings, thumbnails, captions, problems."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from PySide6.QtWidgets import (
 from ..._exceptions import OutputError
 from ...config import Concept, TrainConfig
 from ...data import buckets_of
-from ..controllers.pictures import Shelf, caption_of, open_shelf, write_caption
+from ..controllers.image_captions import Shelf, caption_of, open_shelf, write_caption
 from ..controllers.survey import Survey
 from .basics import Combo, Note, scrolled
 from .survey_page import SurveyPage
@@ -30,12 +30,12 @@ __all__ = ["DataTab"]
 
 _SAVE_MS = 800
 _BIG = 200
-_NOTHING = "Add a picture folder on the left; its pictures and captions appear here."
-_MISSING = "No caption yet: what you write is saved beside the picture."
+_NOTHING = "Add an image folder on the left to show its images and captions here."
+_MISSING = "No caption yet. It is saved next to the image."
 
 
 class DataTab(QSplitter):
-    """Settings on the left, the pictures of a chosen folder on the right.
+    """Settings on the left, the images of a folder on the right.
 
     Args:
         settings: the form of the data settings.
@@ -44,15 +44,15 @@ class DataTab(QSplitter):
     def __init__(self, settings: QWidget) -> None:
         super().__init__(Qt.Orientation.Horizontal)
         self.folders = Combo()
-        self.folders.setAccessibleName("Picture folder")
+        self.folders.setAccessibleName("Image folder")
         self.folders.currentIndexChanged.connect(self._open_folder)
         self.model = ThumbnailModel(self)
         self.list = thumbnail_view(self.model)
-        self.list.selectionModel().currentChanged.connect(self._show_picture)
+        self.list.selectionModel().currentChanged.connect(self._show_image)
         self.message = Note()
-        self.picture = QLabel()
-        self.picture.setFixedSize(QSize(_BIG, _BIG))
-        self.picture.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self.preview = QLabel()
+        self.preview.setFixedSize(QSize(_BIG, _BIG))
+        self.preview.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self.caption = QPlainTextEdit()
         self.caption.setAccessibleName("Caption")
         self.caption.setTabChangesFocus(True)
@@ -71,10 +71,10 @@ class DataTab(QSplitter):
         self._arrange(settings)
 
     def take_up(self, config: TrainConfig | None) -> None:
-        """Take up the folders of the document.
+        """Show the folders of the document.
 
         Args:
-            config: the checked settings, for the survey; None while they are wrong.
+            config: validated settings for the survey; None if they are invalid.
         """
         if config is None:
             return
@@ -89,10 +89,10 @@ class DataTab(QSplitter):
         count = len(found.problems)
         title = f"Buckets and problems ({count})" if count else "Buckets"
         self.below.setTabText(1, title)
-        self.model.mark({problem.path: problem.sentence for problem in found.problems})
+        self.model.mark({problem.path: problem.message for problem in found.problems})
 
     def _go_to(self, path: Path) -> None:
-        """Show the picture of a problem."""
+        """Show the image of a problem."""
         for row in range(self.folders.count()):
             if Path(self.folders.itemData(row)) == path.parent:
                 self.folders.setCurrentIndex(row)
@@ -110,8 +110,8 @@ class DataTab(QSplitter):
         self.folders.blockSignals(True)
         self.folders.clear()
         for place, concept in enumerate(found):
-            held_out = "" if place < len(config.concepts) else "  (held out)"
-            self.folders.addItem(concept.path.name + held_out, str(concept.path))
+            suffix = "" if place < len(config.concepts) else "  (validation)"
+            self.folders.addItem(concept.path.name + suffix, str(concept.path))
             self.folders.setItemData(
                 place, str(concept.path), Qt.ItemDataRole.ToolTipRole
             )
@@ -120,7 +120,7 @@ class DataTab(QSplitter):
         self._open_folder()
 
     def save_caption(self) -> None:
-        """Write the caption that was edited, if it was."""
+        """Save the caption if it was edited."""
         self._save_timer.stop()
         if self._shown is None or not self.caption.document().isModified():
             return
@@ -134,7 +134,7 @@ class DataTab(QSplitter):
         self.saved.say(f"Saved {self._shown.with_suffix('.txt').name}.", QUIET)
 
     def finish(self) -> None:
-        """Write what is unsaved and let the thread end."""
+        """Save unsaved changes and stop the thread."""
         self.save_caption()
         self.model.wait()
         self.survey.finish()
@@ -154,24 +154,24 @@ class DataTab(QSplitter):
 
     def _show_nothing(self) -> None:
         self._shown = None
-        self.picture.clear()
+        self.preview.clear()
         self._show_text("", enabled=False)
         self.saved.say("", QUIET)
 
-    def _show_picture(self, index: QModelIndex, _before: QModelIndex) -> None:
+    def _show_image(self, index: QModelIndex, _before: QModelIndex) -> None:
         self.save_caption()
         if not index.isValid():
             self._show_nothing()
             return
         path = self._shown = self.model.paths[index.row()]
-        picture = QPixmap(str(path))
-        if not picture.isNull():
-            picture = picture.scaled(
-                self.picture.size(),
+        image = QPixmap(str(path))
+        if not image.isNull():
+            image = image.scaled(
+                self.preview.size(),
                 Qt.AspectRatioMode.KeepAspectRatio,
                 Qt.TransformationMode.SmoothTransformation,
             )
-        self.picture.setPixmap(picture)
+        self.preview.setPixmap(image)
         text, wrong = caption_of(path)
         text = self._shelf.captions[path] if text is None else text
         locked = self._shelf.locked
@@ -195,13 +195,13 @@ class DataTab(QSplitter):
         editor.addWidget(self.caption, 1)
         editor.addWidget(self.saved)
         detail = QHBoxLayout()
-        detail.addWidget(self.picture)
+        detail.addWidget(self.preview)
         detail.addLayout(editor, 1)
-        pictures = QWidget()
-        column = QVBoxLayout(pictures)
+        images = QWidget()
+        column = QVBoxLayout(images)
         column.addWidget(self.list, 1)
         column.addLayout(detail)
-        self.below.addTab(pictures, "Pictures and captions")
+        self.below.addTab(images, "Images and captions")
         self.below.addTab(self.survey, "Buckets")
         right = QWidget()
         column = QVBoxLayout(right)
@@ -218,5 +218,5 @@ class DataTab(QSplitter):
 def _count(shelf: Shelf) -> str:
     without = sum(not caption for caption in shelf.captions.values())
     count = len(shelf.captions)
-    pictures = "1 picture" if count == 1 else f"{count} pictures"
-    return f"{pictures}, {without} without a caption." if without else f"{pictures}."
+    images = "1 image" if count == 1 else f"{count} images"
+    return f"{images}, {without} without caption." if without else f"{images}."

@@ -1,4 +1,4 @@
-"""What differs from the preset, with a way back for each setting."""
+"""Dialog with the differences from the preset and a reset for each setting."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from .preset_chooser import source_name
 
 __all__ = ["DifferenceDialog"]
 
-_HEADINGS = ("Setting", "Preset", "Now")
+_HEADINGS = ("Setting", "Preset", "Current")
 
 
 class DifferenceDialog(QDialog):
-    """A table of settings, their value in the preset and now."""
+    """Table of settings with their preset and current values."""
 
     def __init__(self, document: Document, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.setWindowTitle("What differs from the preset")
+        self.setWindowTitle("Differences from the preset")
         self._document = document
         self._found: list[Difference] = []
         self.title = QLabel()
@@ -43,8 +43,8 @@ class DifferenceDialog(QDialog):
         self.table.setWordWrap(True)
         header = self.table.horizontalHeader()
         header.setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
-        self.back = QPushButton("Back to the preset")
-        self.back.setToolTip("Give the chosen settings their value in the preset")
+        self.back = QPushButton("Reset to preset")
+        self.back.setToolTip("Reset the selected settings to their value in the preset")
         self.back.clicked.connect(self._reset)
         buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close)
         buttons.addButton(self.back, QDialogButtonBox.ButtonRole.ActionRole)

@@ -1,7 +1,7 @@
-"""Editors of values, one for each kind of field but objects, which hold forms.
+"""Value editors for every kind of field except objects, which use forms.
 
-An editor shows a JSON value and says what the user made of it. Text that is no valid
-value is passed on as it is: the schema answers with a sentence at the field.
+An editor shows a JSON value and emits the edited value. Invalid text is passed on
+unchanged, and the schema validation reports it at the field.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ __all__ = [
 ]
 
 NOT_SET = "not set"
-# Texts that have usual values, offered beside free input.
+# Text fields with common values that are offered as suggestions.
 SUGGESTIONS = {"device": ("auto", "cpu", "cuda", "cuda:0", "cuda:1", "mps", "xpu")}
 
 
 class Editor(QWidget):
-    """Shows a value of one field.
+    """Editor of the value of a field.
 
-    ``edited`` gives a new value and whether it is one letter of many.
+    ``edited`` emits the new value and whether the user is typing.
     """
 
     edited = Signal(object, bool)
@@ -56,14 +56,14 @@ class Editor(QWidget):
         self._value: Any = ...
 
     def show_value(self, value: Any) -> None:
-        """Show ``value``, unless it is what the user just entered."""
+        """Show ``value``, unless the user just entered it."""
         if type(value) is type(self._value) and value == self._value:
             return
         self._value = value
         self._render(value)
 
     def mark_wrong(self, wrong: bool) -> None:
-        """Frame the input in the colour of errors."""
+        """Mark the input as invalid."""
         target = self.focusProxy() or self
         if target.property("wrong") != wrong:
             target.setProperty("wrong", wrong)
@@ -77,7 +77,7 @@ class Editor(QWidget):
         self.edited.emit(value, typing)
 
     def _place(self, *widgets: QWidget) -> None:
-        """Put widgets in a row; the first takes the focus and the room."""
+        """Arrange widgets in a row; the first one takes focus and space."""
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         for index, widget in enumerate(widgets):
@@ -86,7 +86,7 @@ class Editor(QWidget):
 
 
 class FlagEditor(Editor):
-    """On or off."""
+    """Checkbox."""
 
     def __init__(self, field: Field) -> None:
         super().__init__(field)
@@ -100,7 +100,7 @@ class FlagEditor(Editor):
 
 
 class ChoiceEditor(Editor):
-    """One of a closed list."""
+    """Drop-down list."""
 
     def __init__(self, field: Field) -> None:
         super().__init__(field)
@@ -119,7 +119,7 @@ class ChoiceEditor(Editor):
 
 
 class LineEditor(Editor):
-    """A number, a text, or anything as JSON; empty means not set."""
+    """Line edit for numbers, text or JSON; empty means not set."""
 
     def __init__(self, field: Field, line: QLineEdit | None = None) -> None:
         super().__init__(field)
@@ -147,7 +147,7 @@ class LineEditor(Editor):
         self._emit(self._read(text), True)
 
     def _finished(self) -> None:
-        # An emptied field goes back to what it means.
+        # An empty field shows its default again.
         if not self.line.text() and self._value is not None:
             self._render(self._value)
 
@@ -172,7 +172,7 @@ class LineEditor(Editor):
 
 
 class PathEditor(LineEditor):
-    """A path with a button to choose it."""
+    """Path with a browse button."""
 
     def __init__(self, field: Field) -> None:
         super().__init__(field, PathLine())
@@ -190,7 +190,7 @@ class PathEditor(LineEditor):
 
     def _render(self, value: Any) -> None:
         super()._render(value)
-        # The end of a path tells more than its beginning.
+        # Show the end of a long path, which is more informative.
         self.line.end(False)
 
     def _choose_folder(self) -> None:
@@ -212,7 +212,7 @@ class PathEditor(LineEditor):
 
 
 class StackEditor(Editor):
-    """An editor made of several parts, one under the other."""
+    """Editor made of several widgets in a column."""
 
     def __init__(self, field: Field) -> None:
         super().__init__(field)
@@ -221,7 +221,7 @@ class StackEditor(Editor):
 
 
 class ChoicesEditor(StackEditor):
-    """A tick for each of a closed list."""
+    """A checkbox for each value of a fixed list."""
 
     def __init__(self, field: Field) -> None:
         super().__init__(field)
@@ -239,14 +239,14 @@ class ChoicesEditor(StackEditor):
 
 
 class LinesEditor(StackEditor):
-    """Texts or numbers, one a line."""
+    """Multi-line editor for texts or numbers, one per line."""
 
     def __init__(self, field: Field) -> None:
         super().__init__(field)
         self.text = QPlainTextEdit()
         self.text.setAccessibleName(field.label)
         self.text.setTabChangesFocus(True)
-        self.text.setPlaceholderText("one a line")
+        self.text.setPlaceholderText("one per line")
         self.text.setFixedHeight(self.fontMetrics().lineSpacing() * 3 + 14)
         self.text.textChanged.connect(self._typed)
         self.stack.addWidget(self.text)
@@ -268,7 +268,7 @@ class LinesEditor(StackEditor):
 
 
 def number_of(text: str, *, whole: bool) -> Any:
-    """Read a number, whatever sign divides the decimals; other text stays text.
+    """Parse a number with decimal point or comma; return other text unchanged.
 
     >>> number_of("1e-4", whole=False), number_of("0,5", whole=False)
     (0.0001, 0.5)

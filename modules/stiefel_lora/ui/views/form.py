@@ -1,4 +1,4 @@
-"""A form of fields: label, editor and note, row by row, and forms of records."""
+"""Forms of fields with label, editor and message per row, and forms of records."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ from .theme import ERROR, QUIET, REMARK
 
 __all__ = ["FieldsForm", "Row"]
 
-# Texts that name a file or folder, or a model on a hub.
+# Fields for a file, folder or hub model.
 _MODEL = "model_name"
 _WIDE = (Kind.RECORDS, Kind.RECORD)
-# Records with more fields than this show what they need; the others wait behind a
-# button.
+# Records with more fields than this only show the required ones; a button shows the
+# others.
 _FEW = 2
 
 
 class Row:
-    """The widgets of one field.
+    """Widgets of one field.
 
     Args:
-        field: what is edited.
-        parent: whose grid the widgets go into.
+        field: field to edit.
+        parent: form whose grid contains the widgets.
     """
 
     def __init__(self, field: Field, parent: QWidget) -> None:
@@ -69,7 +69,7 @@ class Row:
         lock: str | None,
         changed: bool,
     ) -> None:
-        """Show what is wrong, what is only odd, and whether the value is set here."""
+        """Show errors, remarks, and whether the value is set."""
         self.locked = lock is not None
         self.editor.setEnabled(not self.locked)
         self.editor.mark_wrong(bool(errors))
@@ -85,14 +85,14 @@ class Row:
             self.label.setFont(font)
 
     def set_visible(self, visible: bool) -> None:
-        """Show or hide the whole row."""
+        """Show or hide the row."""
         self.label.setVisible(visible)
         self.editor.setVisible(visible)
         self.note.setVisible(visible and bool(self.note.text()))
 
 
 class FieldsForm(QWidget):
-    """Rows for fields; ``edited`` gives key, value and whether it is being typed."""
+    """Rows of fields; ``edited`` emits key, value and whether the user is typing."""
 
     edited = Signal(str, object, bool)
 
@@ -116,7 +116,7 @@ class FieldsForm(QWidget):
             self.rows[key].set_visible(visible)
 
     def focus_first(self) -> None:
-        """Put the cursor into the first field."""
+        """Focus the first field."""
         next(iter(self.rows.values())).editor.setFocus()
 
     def _add(self, field: Field, grid: QGridLayout) -> None:
@@ -138,7 +138,7 @@ class FieldsForm(QWidget):
 
 
 class RecordEditor(StackEditor):
-    """One object with fields of its own."""
+    """Editor of an object with fields."""
 
     def __init__(self, field: Field) -> None:
         super().__init__(field)
@@ -155,11 +155,11 @@ class RecordEditor(StackEditor):
 
 
 class RecordsEditor(StackEditor):
-    """A list of objects, each on a card; cards are added, moved and removed."""
+    """Editor of a list of objects that can be added, moved and removed."""
 
     def __init__(self, field: Field) -> None:
         super().__init__(field)
-        self.cards: list[Card] = []
+        self.entries: list[EntryBox] = []
         self._shelf = QVBoxLayout()
         self.add = QPushButton(f"Add to {field.label.lower()}")
         self.add.clicked.connect(self._add)
@@ -173,58 +173,58 @@ class RecordsEditor(StackEditor):
     def _add(self) -> None:
         blank = {part.key: "" for part in self.field.parts if part.required}
         self._replace([*self._records(), blank])
-        self.cards[-1].form.focus_first()
+        self.entries[-1].form.focus_first()
 
     def _replace(self, records: list[dict[str, Any]], typing: bool = False) -> None:
         self._render(records)
         self._emit(records, typing)
 
-    def _edited(self, card: Card, key: str, value: Any, typing: bool) -> None:
-        records, place = self._records(), self.cards.index(card)
+    def _edited(self, entry: EntryBox, key: str, value: Any, typing: bool) -> None:
+        records, place = self._records(), self.entries.index(entry)
         parts = {part.key: part for part in self.field.parts}
         records[place] = changed_record(records[place], parts[key], value)
         self._replace(records, typing)
 
-    def _moved(self, card: Card, by: int) -> None:
-        records, place = self._records(), self.cards.index(card)
+    def _moved(self, entry: EntryBox, by: int) -> None:
+        records, place = self._records(), self.entries.index(entry)
         if 0 <= place + by < len(records):
             records.insert(place + by, records.pop(place))
             self._replace(records)
 
-    def _removed(self, card: Card) -> None:
+    def _removed(self, entry: EntryBox) -> None:
         records = self._records()
-        del records[self.cards.index(card)]
+        del records[self.entries.index(entry)]
         self._replace(records)
 
     def _render(self, value: Any) -> None:
         records = value if isinstance(value, list) else []
-        while len(self.cards) > len(records):
-            self.cards.pop().deleteLater()
-        while len(self.cards) < len(records):
-            self._new_card()
-        for card, record in zip(self.cards, records, strict=True):
-            card.form.show_values(filled_record(record, self.field.parts))
+        while len(self.entries) > len(records):
+            self.entries.pop().deleteLater()
+        while len(self.entries) < len(records):
+            self._new_entry()
+        for entry, record in zip(self.entries, records, strict=True):
+            entry.form.show_values(filled_record(record, self.field.parts))
 
-    def _new_card(self) -> None:
-        card = Card(self.field)
-        card.form.edited.connect(
-            lambda key, value, typing: self._edited(card, key, value, typing)
+    def _new_entry(self) -> None:
+        entry = EntryBox(self.field)
+        entry.form.edited.connect(
+            lambda key, value, typing: self._edited(entry, key, value, typing)
         )
-        card.moved.connect(lambda by: self._moved(card, by))
-        card.removed.connect(lambda: self._removed(card))
-        self.cards.append(card)
-        self._shelf.addWidget(card)
+        entry.moved.connect(lambda by: self._moved(entry, by))
+        entry.removed.connect(lambda: self._removed(entry))
+        self.entries.append(entry)
+        self._shelf.addWidget(entry)
 
 
-class Card(QFrame):
-    """One record: its first fields, the others behind a button, and its orders."""
+class EntryBox(QFrame):
+    """Editor of one record, with buttons for more fields, moving and removing."""
 
     moved = Signal(int)
     removed = Signal()
 
     def __init__(self, field: Field) -> None:
         super().__init__()
-        self.setObjectName("card")
+        self.setObjectName("entry")
         parts = sorted(field.parts, key=lambda part: not part.required)
         self.form = FieldsForm(parts)
         many = len(parts) > _FEW
@@ -251,7 +251,7 @@ class Card(QFrame):
 
 
 def make_editor(field: Field) -> Editor:
-    """The editor for the kind of ``field``."""
+    """Return the editor for the kind of ``field``."""
     if field.kind is Kind.FLAG:
         return ChoiceEditor(field) if field.optional else FlagEditor(field)
     if field.key.endswith(_MODEL):
@@ -268,7 +268,7 @@ def make_editor(field: Field) -> Editor:
 
 
 def tooltip(field: Field) -> str:
-    """Documentation of a field, wrapped, with its key in files and its limits."""
+    """Return the tooltip of a field: documentation, config key and limits."""
     limits = ""
     if field.low is not None and field.high is not None:
         limits = f" ({field.low:g} to {field.high:.12g})"
@@ -277,12 +277,12 @@ def tooltip(field: Field) -> str:
 
 
 def filled_record(record: dict[str, Any], parts: tuple[Field, ...]) -> dict[str, Any]:
-    """A record with the defaults of what it does not set."""
+    """Fill in the defaults of a record."""
     return {part.key: record.get(part.key, part.default) for part in parts}
 
 
 def changed_record(record: dict[str, Any], part: Field, value: Any) -> dict[str, Any]:
-    """A record with one value changed; a default is left out."""
+    """Change one value of a record; a default is removed."""
     changed = {key: old for key, old in record.items() if key != part.key}
     if value != part.default:
         changed[part.key] = value

@@ -1,4 +1,4 @@
-"""Sample pictures as they come, the newest round first."""
+"""Gallery of sample images, newest first."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SIDE = 132
 
 
 class Gallery(QListWidget):
-    """Thumbnails with step and prompt; a double click opens the picture."""
+    """Thumbnails with step and prompt; a double click opens the image."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -25,12 +25,12 @@ class Gallery(QListWidget):
         self.setIconSize(QSize(_SIDE, _SIDE))
         self.setSpacing(6)
         self.setWordWrap(True)
-        self.setAccessibleName("Sample pictures")
+        self.setAccessibleName("Sample images")
         self.itemActivated.connect(_open)
         self._shown: list[str] = []
 
     def show_record(self, record: RunRecord) -> None:
-        """Show the pictures of all rounds, if there are new ones."""
+        """Show all sample images if there are new ones."""
         rounds = sorted(record.rounds, key=lambda found: -found.step)
         paths = [str(path) for found in rounds for path in found.files]
         if paths == self._shown:
@@ -44,18 +44,18 @@ class Gallery(QListWidget):
                 self._add(str(path), found.step, prompt)
 
     def _add(self, path: str, step: int, prompt: str) -> None:
-        picture = QPixmap(path)
-        if picture.isNull():
+        image = QPixmap(path)
+        if image.isNull():
             return
-        # Small pictures grow by whole steps, as the sheets of the command line do.
-        side = max(picture.width(), picture.height())
-        target = picture.size() * max(1, _SIDE // side)
+        # Small images are scaled by integer factors, as in the sample sheets.
+        side = max(image.width(), image.height())
+        target = image.size() * max(1, _SIDE // side)
         if side > _SIDE:
-            target = picture.size().scaled(
+            target = image.size().scaled(
                 _SIDE, _SIDE, Qt.AspectRatioMode.KeepAspectRatio
             )
         icon = QIcon(
-            picture.scaled(target, mode=Qt.TransformationMode.SmoothTransformation)
+            image.scaled(target, mode=Qt.TransformationMode.SmoothTransformation)
         )
         item = QListWidgetItem(icon, f"step {step}\n{prompt[:60]}")
         item.setData(_PATH, path)

@@ -1,4 +1,4 @@
-"""The live heat map: effective rank of every block over time."""
+"""Live heat map of the effective rank of every block."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ from .image_plot import ImagePlot
 __all__ = ["HeatMap"]
 
 _HINT = (
-    "Effective rank / rank: dark 0, bright 1. Rows are blocks, columns measurements; "
-    "point at one."
+    "Effective rank / rank, from dark (0) to bright (1). Rows are blocks, columns are "
+    "measurements. Hover for values."
 )
 _EMPTY = (
-    "The heat map fills while a training runs: a column each time the ranks are "
-    "measured."
+    "The heat map gets a new column each time the ranks are measured during training."
 )
 
 
 class HeatMap(ImagePlot):
-    """A picture with a column a measurement; pointing at it tells the numbers."""
+    """Heat map with a column per measurement; hovering shows the values."""
 
     def __init__(self) -> None:
         super().__init__("Effective rank of every block", "viridis", _EMPTY)
@@ -27,7 +26,7 @@ class HeatMap(ImagePlot):
         self.show_axes(False)
 
     def show_table(self, table: RankTable) -> None:
-        """Draw ``table`` if it has changed."""
+        """Draw ``table`` if it changed."""
         key = (len(table.steps), table.steps[-1] if table.steps else -1)
         if table is self._table and key == self._shown:
             return
@@ -46,11 +45,11 @@ class HeatMap(ImagePlot):
             self.name_sections(table.sections(), len(table.blocks) / 16)
 
     def describe(self, column: int, row: int) -> None:
-        """Tell the numbers of one block at one measurement."""
+        """Show the values of one block at one measurement."""
         self.label.setText(self._table.describe(column, row))
 
     def hovered(self, column: int, row: int) -> None:
-        """Give the numbers of a block, or the hint outside of the image."""
+        """Return the values of a block, or the hint outside of the image."""
         if not self._table.steps:
             return
         columns, rows = self._table.shares.shape

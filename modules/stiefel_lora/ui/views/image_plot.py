@@ -15,12 +15,12 @@ __all__ = ["ImagePlot"]
 
 
 class ImagePlot(QWidget):
-    """Rows from top to bottom, columns from left to right, a cell under the mouse.
+    """Matrix plot with a text for the cell under the mouse.
 
     Args:
-        title: above the plot.
-        colormap: pyqtgraph's name of it.
-        text: below the plot at first.
+        title: title of the plot.
+        colormap: pyqtgraph colormap name.
+        text: initial text below the plot.
     """
 
     def __init__(self, title: str, colormap: str, text: str) -> None:
@@ -46,7 +46,7 @@ class ImagePlot(QWidget):
         self.restyle()
 
     def restyle(self) -> None:
-        """Take up the colors of the present theme."""
+        """Apply the colors of the current theme."""
         self.plot.plotItem.setTitle(self._title, size="9pt")
         style_plot(self.plot)
 
@@ -67,13 +67,13 @@ class ImagePlot(QWidget):
             self.plot.showAxis(side, shown)
 
     def name_columns(self, names: Sequence[str], most: int) -> None:
-        """Name at most ``most`` columns, evenly spaced."""
+        """Label at most ``most`` columns, evenly spaced."""
         at = np.unique(np.linspace(0, len(names) - 1, most).round().astype(int))
         ticks = [(float(i) + 0.5, names[i]) for i in at]
         self.plot.getAxis("bottom").setTicks([ticks])
 
     def name_sections(self, sections: Iterable[tuple[int, str]], apart: float) -> None:
-        """Name sections at their first row, at least ``apart`` rows from another."""
+        """Label sections at their first row, at least ``apart`` rows apart."""
         ticks, free = [], -1.0
         for row, name in sections:
             if row >= free:

@@ -39,8 +39,8 @@ from .spectrum import Spectrum
 __all__ = ["LoraTab"]
 
 _FILES = "LoRA files (*.safetensors)"
-_COLUMNS = ("File", "Weight", "Family", "Spelling", "Rank", "Effective rank")
-_COLUMNS += ("Norm", "MB", "Faults")
+_COLUMNS = ("File", "Weight", "Family", "Key format", "Rank", "Effective rank")
+_COLUMNS += ("Norm", "MB", "Defects")
 _WEIGHT = 1
 _DROP = (
     "Drop LoRA files here, or add them. Resize, convert or verify one, or merge all "
@@ -51,7 +51,7 @@ _CHECKPOINTS = "Checkpoints (*.safetensors)"
 
 
 class LoraTab(QWidget):
-    """Files, their spectrum, and the verbs on them."""
+    """Table of files, their spectrum, and the actions on them."""
 
     failed = Signal(str, str)
 
@@ -72,11 +72,13 @@ class LoraTab(QWidget):
         self.rank.setRange(1, _MAX_RANK)
         self.rank.setValue(16)
         self.resize_ = QPushButton("Resize")
-        self.resize_.setToolTip("Truncate the chosen file to this rank")
+        self.resize_.setToolTip("Reduce the selected file to this rank")
         self.merge = QPushButton("Merge")
-        self.merge.setToolTip("Add all files with their weights, exactly")
+        self.merge.setToolTip("Merge all files with their weights, without truncation")
         self.merge_small = QPushButton("Merge to rank")
-        self.merge_small.setToolTip("The same, truncated to this rank")
+        self.merge_small.setToolTip(
+            "Merge all files and reduce the result to this rank"
+        )
         self.spelling = QComboBox()
         self.spelling.addItems(SPELLINGS)
         self.convert = QPushButton("Convert")
@@ -145,7 +147,7 @@ class LoraTab(QWidget):
         self.open_files(_dropped(event))
 
     def open_files(self, paths: list[Path]) -> None:
-        """Inspect files one after the other and add them to the table."""
+        """Inspect files and add them to the table."""
         self._waiting += [path for path in paths if path not in self._waiting]
         self._next_file()
 
@@ -201,7 +203,7 @@ class LoraTab(QWidget):
     # Verbs ---------------------------------------------------------------------------
 
     def start_resize(self) -> None:
-        """Write the chosen file at the rank of the box to a temporary file."""
+        """Resize the selected file to the chosen rank, into a temporary file."""
         row = self._row()
         if row is not None:
             path, output = self.entries[row].path, self._output()
@@ -211,14 +213,17 @@ class LoraTab(QWidget):
             self._run([*given, "--json"], self._show_result)
 
     def start_merge(self, rank: int | None) -> None:
-        """Write the weighted sum of all files to a temporary file."""
+        """Merge all files into a temporary file."""
         try:
             files = [
                 (entry.path, float(self._text(row, _WEIGHT)))
                 for row, entry in enumerate(self.entries)
             ]
         except ValueError:
-            self.failed.emit("The files cannot be merged.", "A weight is no number.")
+            self.failed.emit(
+                "The files cannot be merged.",
+                "A weight is not a number. Use for example 0.7.",
+            )
             return
         self.state.setText(f"Merging {len(files)} files …")
         self._run(merge_arguments(files, rank, self._output()), self._show_result)
@@ -269,7 +274,7 @@ class LoraTab(QWidget):
     def _show_result(self, text: str) -> None:
         result = Result.parse(text)
         self._made = self._target
-        lines = [f"{result.sentence()} Not saved yet.", *result.remarks]
+        lines = [f"{result.summary()} Not saved yet.", *result.remarks]
         self.state.setText("\n".join([*lines, *result.checks]))
 
     def _show_checks(self, text: str) -> None:
@@ -281,7 +286,7 @@ class LoraTab(QWidget):
             self.save_to(Path(chosen))
 
     def save_to(self, path: Path) -> None:
-        """Copy the result to a file that the user chose."""
+        """Copy the result to a file chosen by the user."""
         if self._made is None:
             return
         folder = self._made.is_dir()
@@ -318,7 +323,9 @@ class LoraTab(QWidget):
                 done(output)
             else:
                 self.state.setText(_DROP)
-                self.failed.emit("This is not possible.", errors or "It was ended.")
+                self.failed.emit(
+                    "The command failed.", errors or "The process was terminated."
+                )
             self._enable()
             self._next_file()
 
@@ -337,7 +344,7 @@ class LoraTab(QWidget):
         self.save.setEnabled(free and self._made is not None)
 
     def close_files(self) -> None:
-        """End a running process and remove temporary files."""
+        """Stop a running process and remove temporary files."""
         if self._process is not None:
             self._process.finished.disconnect()
             self._process.kill()

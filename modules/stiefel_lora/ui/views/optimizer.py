@@ -1,4 +1,4 @@
-"""The optimizer: a dropdown with a description, and exactly its options below."""
+"""Optimizer selection: dropdown, description, and the options of the optimizer."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _CUSTOM_SUMMARY = "Any subclass of torch.optim.Optimizer."
 
 
 class OptimizerPanel(QGroupBox):
-    """Chooses the optimizer and edits its options."""
+    """Selects the optimizer and edits its options."""
 
     chosen = Signal(str)
     edited = Signal(str, object, bool)
-    """Key, value, and whether it is being typed."""
+    """Emits key, value, and whether the user is typing."""
 
     def __init__(self) -> None:
         super().__init__("Optimizer")
@@ -48,7 +48,7 @@ class OptimizerPanel(QGroupBox):
         self._name = ""
 
     def refresh(self, document: Document, findings: Findings) -> None:
-        """Show the optimizer of ``document`` and what is wrong with it."""
+        """Show the optimizer of ``document`` and its errors."""
         name = document.optimizer
         listed = self._list_methods()
         if name != self._name or listed:
@@ -64,7 +64,7 @@ class OptimizerPanel(QGroupBox):
         self.note.say("\n".join(errors or remarks), ERROR if errors else REMARK)
 
     def _list_methods(self) -> bool:
-        """Fill the dropdown; True where plug-ins have changed the list."""
+        """Fill the dropdown; return True if plug-ins changed the list."""
         names = [*CATALOGUE, CUSTOM]
         if names == self.names:
             return False
@@ -82,18 +82,18 @@ class OptimizerPanel(QGroupBox):
         return True
 
     def _take(self, name: str) -> None:
-        """Exchange the options for those of another optimizer."""
+        """Show the options of another optimizer."""
         self._name = name
         entry = CATALOGUE.get(name)
-        # -1 leaves it empty for one whose plug-in is missing.
+        # -1 shows an empty entry if the plug-in is missing.
         place = self.names.index(name) if name in self.names else -1
         self.combo.setCurrentIndex(place)
         self.summary.setText(entry.summary if entry else _CUSTOM_SUMMARY)
         self.unit.setText(
-            f"Learning rate: start at {entry.default_lr:g}, at alpha = rank. "
-            f"Unit: {entry.lr_unit}."
+            f"Default learning rate: {entry.default_lr:g} (for alpha = rank). Unit: "
+            f"{entry.lr_unit}."
             if entry
-            else "Learning rate: in the unit of that class."
+            else "The learning rate has the unit of this class."
         )
         if self.form is not None:
             self._drop(self.form)

@@ -1,4 +1,4 @@
-"""Curves and heat map together; importing this imports pyqtgraph."""
+"""Curves and heat map; importing this module imports pyqtgraph."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Plots"]
 
 @dataclasses.dataclass
 class Plots:
-    """The plots of the tab Run."""
+    """The plots of the Run tab."""
 
     curves: Curves = dataclasses.field(default_factory=Curves)
     heat_map: HeatMap = dataclasses.field(default_factory=HeatMap)

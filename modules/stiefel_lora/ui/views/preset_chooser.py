@@ -1,4 +1,4 @@
-"""The button that names the present preset and opens a list to choose another."""
+"""Button with the current preset, which opens the list of presets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PATH = Qt.ItemDataRole.UserRole
 
 
 class PresetList(QFrame):
-    """A search line over the list of presets; Enter or a click takes one."""
+    """Searchable list of presets; Enter or a click selects one."""
 
     chosen = Signal(Path)
 
@@ -48,7 +48,7 @@ class PresetList(QFrame):
         self.resize(letter * 76, self.fontMetrics().lineSpacing() * 24)
 
     def open_at(self, place: QPoint) -> None:
-        """Show the list with all presets."""
+        """Open the list with all presets."""
         self.search.clear()
         self._fill("")
         self.move(place)
@@ -56,7 +56,7 @@ class PresetList(QFrame):
         self.search.setFocus()
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """Let the arrow keys move through the list while one searches."""
+        """Forward arrow keys from the search field to the list."""
         moves = (Qt.Key.Key_Up, Qt.Key.Key_Down)
         pressed = event.type() == QEvent.Type.KeyPress
         if pressed and isinstance(event, QKeyEvent) and event.key() in moves:
@@ -85,14 +85,14 @@ class PresetList(QFrame):
 
 
 def source_name(source: Path | None) -> str:
-    """What to call the settings that were loaded: of a run, its folder's name."""
+    """Return the name of loaded settings; for a run, the name of its folder."""
     if source is None:
         return "defaults"
     return source.parent.name if source.name == "config.json" else source.stem
 
 
 class PresetChooser(QPushButton):
-    """Shows the name of the present preset."""
+    """Button with the name of the current preset."""
 
     chosen = Signal(Path)
 
@@ -110,6 +110,6 @@ class PresetChooser(QPushButton):
         self.list.open_at(self.mapToGlobal(QPoint(0, self.height())))
 
     def show_name(self, source: Path | None, *, changed: bool) -> None:
-        """Name the preset, with a mark when settings differ from it."""
+        """Show the name of the preset and whether settings were changed."""
         name = source_name(source)
         self.setText(f"Preset: {name}{' (changed)' if changed else ''}  ▾")

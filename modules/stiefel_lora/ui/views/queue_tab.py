@@ -1,4 +1,4 @@
-"""The Queue tab: all trainings, in turn."""
+"""The Queue tab: list of all trainings."""
 
 from __future__ import annotations
 
@@ -21,24 +21,44 @@ from ...jobs import Job, JobState, Watch
 
 __all__ = ["QueueTab"]
 
-_HEADINGS = ("Name", "State", "Steps", "Loss", "Held out", "Effective rank", "Message")
+_HEADINGS = (
+    "Name",
+    "State",
+    "Steps",
+    "Loss",
+    "Validation loss",
+    "Effective rank",
+    "Message",
+)
 _ORDERS = (
-    ("add", "Add to queue", "Put a training with the present settings at the end"),
-    ("show", "Show", "Show this training on the tab Run"),
-    ("stop", "Stop", "Finish the step, save, and end"),
-    ("resume", "Resume", "Go on from the last checkpoint"),
-    ("cancel", "Cancel", "Take it out of the queue; a running one saves and ends"),
-    ("clear", "Clear finished", "Forget trainings that are over; their files stay"),
+    (
+        "add",
+        "Add to queue",
+        "Add a training with the current settings to the end of the queue",
+    ),
+    ("show", "Show", "Show this training on the Run tab"),
+    ("stop", "Stop", "Save after the current step and stop"),
+    ("resume", "Resume", "Resume from the last checkpoint"),
+    (
+        "cancel",
+        "Cancel",
+        "Remove this training from the queue; a running one saves and stops",
+    ),
+    (
+        "clear",
+        "Clear finished",
+        "Remove finished trainings from the list; their files are kept",
+    ),
 )
 _HINT = (
-    "Trainings run one after the other, in processes of their own: closing this window "
-    "stops none of them. The command line sees the same queue: stiefel-lora queue list."
+    "Trainings run one at a time in separate processes and continue when this window "
+    "is closed. The queue is shared with the command line: stiefel-lora queue list."
 )
 _NUMBER = Qt.ItemDataRole.UserRole
 
 
 class QueueTab(QWidget):
-    """A table of jobs; ``ordered`` gives an order and the number of a job, or 0."""
+    """Table of jobs; ``ordered`` emits a command and a job number, or 0."""
 
     ordered = Signal(str, int)
 
@@ -68,12 +88,12 @@ class QueueTab(QWidget):
 
     @property
     def chosen(self) -> Job | None:
-        """The job whose row is chosen."""
+        """Return the selected job."""
         row = self.table.currentRow()
         return self._jobs[row] if 0 <= row < len(self._jobs) else None
 
     def show_jobs(self, jobs: list[Job]) -> None:
-        """Bring the table up to date."""
+        """Update the table."""
         self._jobs = jobs
         self.table.setRowCount(len(jobs))
         for row, job in enumerate(jobs):
@@ -90,7 +110,7 @@ class QueueTab(QWidget):
             state,
             f"{found.step} / {job.steps}",
             _number(found.loss, 4),
-            _number(found.held_out, 4),
+            _number(found.validation_loss, 4),
             _number(found.effective_rank, 1),
             job.message,
         )

@@ -1,4 +1,4 @@
-"""Connection of the tabs Run and Queue with the runs on disk and the queue."""
+"""Controller of the Run and Queue tabs."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from .run_tab import RunTab
 __all__ = ["RunController"]
 
 _LOOK_MS = 500
-# While a long run is being read there is always more.
+# Milliseconds between updates while a long run is being read.
 _READ_ON_MS = 20
-# How often jobs that died are looked for, in looks.
+# Updates between checks for dead jobs.
 _SETTLE_EVERY = 10
 _SERVER_MS = 400
 
 
 class RunController(QObject):
-    """Read the runs, show them on the tabs Run and Queue, and carry out orders.
+    """Read the runs, show them on the Run and Queue tabs, and execute commands.
 
-    The signals are for what the window alone can do:
+    Signals to the main window:
 
     ``start_wanted`` to train with its settings; whether to show the run then,
     ``tab_wanted`` to bring a tab to the front,
@@ -57,15 +57,15 @@ class RunController(QObject):
         self.trainings: Trainings | None = None
         self._front: QWidget | None = None
         self._log: Tail | None = None
-        self._looks = 0
+        self._updates = 0
         self._timer = QTimer(self, interval=_LOOK_MS)
         self._timer.timeout.connect(self.look)
         self._server_timer = QTimer(self, interval=_SERVER_MS)
         self._server_timer.timeout.connect(self._open_browser)
 
     def open(self, run: str) -> None:
-        """Open the queue; show a running training, or else the run of last time."""
-        if not self._try(self._open_queue, "The queue cannot be opened."):
+        """Open the queue; show a running training, or the run of the last session."""
+        if not self._try(self._open_queue, "The queue could not be opened."):
             return
         assert self.trainings is not None
         running = self.trainings.running()
@@ -77,13 +77,13 @@ class RunController(QObject):
         self.look()
 
     def close(self) -> None:
-        """Let go of what only the window needs; trainings go on."""
+        """Release the resources of the GUI; trainings continue."""
         self._timer.stop()
         self._server_timer.stop()
         self.server.stop()
 
     def show(self, run_dir: Path) -> None:
-        """Show the run in a folder."""
+        """Show the run of a folder."""
         self.record = RunRecord(run_dir)
         job = self._job()
         if job is not None:
@@ -94,17 +94,17 @@ class RunController(QObject):
         self.look()
 
     def bring(self, page: QWidget) -> None:
-        """Keep ``page``, the tab at the front, up to date from now on."""
+        """Update ``page``, the visible tab, from now on."""
         self._front = page
         self.look()
 
     def look(self) -> None:
-        """Read what is new and show it."""
+        """Read and show new data."""
         if self.trainings is None:
             return
-        self._looks += 1
+        self._updates += 1
         try:
-            if self._looks % _SETTLE_EVERY == 1:
+            if self._updates % _SETTLE_EVERY == 1:
                 self.trainings.settle()
             self._show_all(self.trainings)
         except StiefelLoraError as error:
@@ -126,7 +126,7 @@ class RunController(QObject):
     # Orders --------------------------------------------------------------------------
 
     def order(self, name: str) -> None:
-        """Do what a button of the tab Run says."""
+        """Execute a command of the Run tab."""
         own: dict[str, Callable[[], None]] = {
             "start": lambda: self.start_wanted.emit(True),
             "board": self._show_tensorboard,
@@ -135,14 +135,14 @@ class RunController(QObject):
         own.get(name, lambda: self._order(name, self._job()))()
 
     def order_job(self, name: str, number: int) -> None:
-        """Do what a button of the tab Queue says."""
+        """Execute a command of the Queue tab."""
         trainings = self.trainings
         if trainings is None:
             return
         if name == "add":
             self.start_wanted.emit(False)
         elif name == "clear":
-            self._try(trainings.clear, "The list cannot be cleared.")
+            self._try(trainings.clear, "The list could not be cleared.")
             self.look()
         else:
             job = next((job for job in trainings.jobs() if job.id == number), None)
@@ -158,9 +158,9 @@ class RunController(QObject):
         """Queue a training.
 
         Args:
-            settings: gives the checked configuration, or raises.
-            source: name of the preset or file that they came from.
-            show: bring the run to the front.
+            settings: returns the validated configuration, or raises.
+            source: name of the preset or file.
+            show: switch to the Run tab.
         """
         trainings = self.trainings
         if trainings is None:
@@ -168,7 +168,7 @@ class RunController(QObject):
         added: list[Job] = []
         done = self._try(
             lambda: added.append(trainings.add(settings(), source)),
-            "This training cannot start.",
+            "The training could not be started.",
         )
         if done and show:
             self.tab_wanted.emit(self.run_tab)
@@ -189,16 +189,17 @@ class RunController(QObject):
             "sample": lambda: trainings.send(job.run_dir, "sample"),
             "save": lambda: trainings.send(job.run_dir, "save"),
         }
-        self._try(orders[name], "This order cannot be followed.")
+        self._try(orders[name], "The command could not be executed.")
         self.look()
 
     def _order_foreign(self, trainings: Trainings, name: str) -> None:
-        """An order to a run that is not in the queue."""
+        """Send a command to a run that is not in the queue."""
         if self.record is not None and name in get_args(Command):
             run_dir = self.record.folder.root
             command = cast("Command", name)
             self._try(
-                lambda: trainings.send(run_dir, command), "This order cannot be given."
+                lambda: trainings.send(run_dir, command),
+                "The command could not be sent.",
             )
 
     def _job(self) -> Job | None:
@@ -228,11 +229,13 @@ class RunController(QObject):
         if self.record is None:
             return
         folder = self.record.folder.tensorboard
-        if self._try(lambda: self.server.start(folder), "TensorBoard does not start."):
+        if self._try(
+            lambda: self.server.start(folder), "TensorBoard could not be started."
+        ):
             self._server_timer.start()
 
     def _open_browser(self) -> None:
-        """Open the browser as soon as TensorBoard answers."""
+        """Open the browser as soon as TensorBoard responds."""
         if self.server.answers():
             QDesktopServices.openUrl(QUrl(self.server.address))
         elif not self.server.ended:

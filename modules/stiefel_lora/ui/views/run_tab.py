@@ -1,4 +1,4 @@
-"""The Run tab: orders, progress, curves, heat map, pictures, log."""
+"""The Run tab: commands, progress, curves, heat map, samples, log."""
 
 from __future__ import annotations
 
@@ -30,19 +30,25 @@ if TYPE_CHECKING:
 __all__ = ["RunTab"]
 
 _ORDERS = (
-    ("start", "Start training", "Train with the present settings (Ctrl+R)"),
-    ("stop", "Stop", "Finish the step, save, and end; Resume goes on from there"),
-    ("resume", "Resume", "Go on from the last checkpoint"),
-    ("sample", "Sample now", "Make the sample pictures after this step"),
-    ("save", "Save now", "Write a checkpoint and a LoRA file after this step"),
-    ("board", "TensorBoard", "Open TensorBoard on this run in the browser"),
-    ("folder", "Open folder", "Open the run's folder; the LoRA files are in lora"),
+    ("start", "Start training", "Train with the current settings (Ctrl+R)"),
+    ("stop", "Stop", "Save after the current step and stop; can be resumed"),
+    ("resume", "Resume", "Resume from the last checkpoint"),
+    ("sample", "Sample now", "Generate sample images after the current step"),
+    ("save", "Save now", "Save a checkpoint and a LoRA file after the current step"),
+    ("board", "TensorBoard", "Open TensorBoard for this run in the browser"),
+    (
+        "folder",
+        "Open folder",
+        "Open the run folder; LoRA files are in the subfolder lora",
+    ),
 )
-_NO_RUN = "No training yet. Choose a preset, a model and pictures, then press Start."
+_NO_RUN = (
+    "No training yet. Choose a preset, a model and images, then press Start training."
+)
 
 
 class RunTab(QWidget):
-    """Shows one run and takes orders to it; ``ordered`` gives the order's name."""
+    """View of one run; ``ordered`` emits the name of a command."""
 
     ordered = Signal(str)
 
@@ -66,7 +72,7 @@ class RunTab(QWidget):
         self._arrange()
 
     def show_run(self, record: RunRecord | None, job: Job | None) -> None:
-        """Bring everything up to date with ``record``."""
+        """Update the view with ``record``."""
         self._allow(record, job)
         if record is None:
             self.title.setText(_NO_RUN)
@@ -84,7 +90,7 @@ class RunTab(QWidget):
         self.gallery.show_record(record)
 
     def draw(self) -> Plots:
-        """Make the plots when they are first needed: they take long to import."""
+        """Create the plots on first use, because they are slow to import."""
         if self.plots is None:
             from .plots import Plots
 
@@ -96,24 +102,24 @@ class RunTab(QWidget):
         return self.plots
 
     def clear(self) -> None:
-        """Make room for another run."""
+        """Clear the view for another run."""
         if self.plots is not None:
             self.plots.curves.clear()
         self.log.clear()
 
     def add_log(self, lines: list[str]) -> None:
-        """Append to the log; one that is read further up stays where it is."""
+        """Append to the log without changing the scroll position."""
         if lines:
             self.log.appendPlainText("\n".join(lines))
 
     def restyle(self) -> None:
-        """Take up the colours of the present theme."""
+        """Apply the colors of the current theme."""
         if self.plots is not None:
             self.plots.curves.restyle()
             self.plots.heat_map.restyle()
 
     def _allow(self, record: RunRecord | None, job: Job | None) -> None:
-        """Enable the orders that make sense now."""
+        """Enable the buttons that apply to the current state."""
         runs = job is not None and job.state is JobState.RUNNING and not job.wish
         waits = job is not None and job.state is JobState.WAITING
         stopped = job is not None and job.state in (
@@ -121,7 +127,7 @@ class RunTab(QWidget):
             JobState.FAILED,
             JobState.CANCELLED,
         )
-        # A run that another program started follows orders in its folder too.
+        # Runs started by another program also accept command files.
         foreign = job is None and record is not None and record.state == "running"
         trains = foreign or (runs and record is not None and record.state == "running")
         allowed = {
@@ -161,7 +167,7 @@ class RunTab(QWidget):
 
 
 def _complaint(record: RunRecord, job: Job | None) -> str:
-    """Why a run failed; "" when nothing is wrong."""
+    """Return the error message of a run, or ""."""
     if job is not None and job.state is JobState.FAILED:
         return job.message
     if record.state == "failed" and (job is None or job.state is not JobState.RUNNING):

@@ -1,4 +1,4 @@
-"""The tabs of settings, built from the schema and kept in step with the document."""
+"""Settings tabs, built from the schema and synchronized with the document."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["SettingsPages"]
 
 
 class SettingsPages:
-    """Pages by tab name.
+    """Settings pages by tab name.
 
     Args:
-        document: what the pages show and change.
+        document: settings to show and edit.
     """
 
     def __init__(self, document: Document) -> None:
@@ -34,12 +34,12 @@ class SettingsPages:
             self._add(section)
 
     def rows(self) -> Iterator[tuple[str, Row]]:
-        """All rows of top-level settings with their keys."""
+        """Return all rows of top-level settings by key."""
         for form in self.forms:
             yield from form.rows.items()
 
     def tab_of(self, key: str) -> str:
-        """The tab on which a setting stands."""
+        """Return the tab of a setting."""
         head = key.partition(".")[0]
         for section in sections():
             if any(field.key == head for field in section.fields):
@@ -47,7 +47,7 @@ class SettingsPages:
         return TABS[0]
 
     def focus(self, key: str) -> None:
-        """Put the cursor into the editor of a setting; its tab must be shown."""
+        """Focus the editor of a setting; its tab must be visible."""
         rows = dict(self.rows())
         if self.optimizer.form is not None:
             options = self.optimizer.form.rows.items()
@@ -57,7 +57,7 @@ class SettingsPages:
         target.setFocus()
 
     def refresh(self, findings: Findings) -> None:
-        """Show values, and what is wrong with them."""
+        """Show values and their errors."""
         document, locked = self.document, locks(self.document.data)
         for form in self.forms:
             form.show_values({key: self._shown(key, locked) for key in form.rows})

@@ -1,4 +1,4 @@
-"""The spectrum of a LoRA file: a row for each layer, a column for each value."""
+"""Spectrum of a LoRA file: a row per layer, a column per singular value."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from .image_plot import ImagePlot
 
 __all__ = ["Spectrum"]
 
-_EMPTY = "Add a LoRA file to see its singular values, layer by layer."
+_EMPTY = "Add a LoRA file to see the singular values of its layers."
 _HINT = (
-    "Singular values of each layer, largest first: bright is the largest of the file, "
-    "black 1/1000 of it. Point at one for its number."
+    "Singular values of each layer, largest first, from black (1/1000 of the largest "
+    "in the file) to bright. Hover for values."
 )
 
 
 class Spectrum(ImagePlot):
-    """Heat map of one file."""
+    """Heat map of the singular values of one file."""
 
     def __init__(self) -> None:
         super().__init__("Spectrum of each layer", "inferno", _EMPTY)
@@ -23,7 +23,7 @@ class Spectrum(ImagePlot):
         self.show_entry(None)
 
     def show_entry(self, entry: LoraEntry | None) -> None:
-        """Draw a file, or nothing."""
+        """Draw a file; None clears the plot."""
         self._entry = entry
         self.show_axes(entry is not None)
         self.label.setText(_EMPTY if entry is None else _HINT)
@@ -36,6 +36,6 @@ class Spectrum(ImagePlot):
         self.name_sections(entry.sections, rows / 24)
 
     def hovered(self, column: int, row: int) -> None:
-        """Give the number of a singular value."""
+        """Return the text for a singular value."""
         if self._entry is not None:
             self.label.setText(self._entry.describe(column, row) or _HINT)

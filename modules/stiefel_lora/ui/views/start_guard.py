@@ -1,4 +1,4 @@
-"""A sentence in place of the abort with which Qt ends when it finds no display."""
+"""Error message instead of Qt's abort when there is no display."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ BAD_INPUT = 2
 
 
 class StartGuard:
-    """Context around the making of the application.
+    """Context manager for the creation of the application.
 
-    Qt aborts inside its constructor, where nothing can be raised; what it reports
-    before is the last chance to end the process in good order.
+    Qt aborts inside its constructor, where no exception can be raised. Its last message
+    before is the only opportunity to exit with an error message.
     """
 
     def __init__(self) -> None:
@@ -40,7 +40,8 @@ class StartGuard:
         self._messages.append(message)
 
     def _end(self, message: str) -> NoReturn:
-        # The first report names the cause, the fatal one lists what to reinstall.
+        # The first message contains the cause; the fatal one lists packages to
+        # reinstall.
         reason = (self._messages or [message])[0].strip().splitlines()[0].rstrip(".")
         print(no_window(reason), file=sys.stderr, flush=True)
         os._exit(BAD_INPUT)

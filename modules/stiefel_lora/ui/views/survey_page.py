@@ -1,4 +1,4 @@
-"""Buckets as a histogram, problems as a list; looked up in a thread."""
+"""Histogram of buckets and list of problems, computed in a thread."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from ..controllers.survey import Survey, survey
 
 __all__ = ["SurveyPage"]
 
-_HEADINGS = ("Size", "Pictures", "")
+_HEADINGS = ("Size", "Images", "")
 _PATH = Qt.ItemDataRole.UserRole
-# Ten thousand lines help nobody.
+# Maximum number of problems in the list.
 _MOST_PROBLEMS = 1000
 
 
 class SurveyPage(QWidget):
-    """Shows a survey; ``chosen`` gives the picture of a problem that was clicked."""
+    """View of a survey; ``chosen`` emits the image of a clicked problem."""
 
     chosen = Signal(Path)
     surveyed = Signal(object)
@@ -65,14 +65,14 @@ class SurveyPage(QWidget):
         self._mail.done.connect(self._arrived)
 
     def look(self, config: TrainConfig) -> None:
-        """Survey the pictures of ``config`` in place of what was asked for before."""
+        """Start a survey of the images of ``config``, replacing an earlier one."""
         self._turn += 1
-        self.summary.setText("Looking at the pictures…")
+        self.summary.setText("Scanning images…")
         self._pool.clear()
         self._pool.start(_Work(config, self._turn, self._mail))
 
     def finish(self) -> None:
-        """End the thread."""
+        """Stop the thread."""
         self._turn += 1
         self._pool.clear()
         self._pool.waitForDone()
@@ -84,7 +84,7 @@ class SurveyPage(QWidget):
         self._show_buckets(found)
         self.problems.clear()
         for problem in found.problems[:_MOST_PROBLEMS]:
-            item = QListWidgetItem(f"{problem.path.name}: {problem.sentence}")
+            item = QListWidgetItem(f"{problem.path.name}: {problem.message}")
             item.setToolTip(str(problem.path))
             item.setData(_PATH, str(problem.path))
             self.problems.addItem(item)

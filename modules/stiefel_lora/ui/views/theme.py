@@ -1,4 +1,4 @@
-"""Light and dark: one palette each, the same on every system."""
+"""Light and dark theme with fixed palettes on every system."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = [
     "THEMES",
     "application",
     "apply_theme",
-    "colour",
+    "color",
     "is_dark",
 ]
 
@@ -55,41 +55,41 @@ _DARK = {
 _DISABLED = {"light": "#8a929c", "dark": "#737c87"}
 
 ERROR, REMARK, QUIET = "error", "remark", "quiet"
-_COLOURS = {
+_COLORS = {
     "light": {ERROR: "#b3261e", REMARK: "#7a5200", QUIET: "#59626d"},
     "dark": {ERROR: "#ff8a80", REMARK: "#ffc766", QUIET: "#a3acb8"},
 }
 
 
 def application() -> QApplication:
-    """Give the one application, which must have been made."""
+    """Return the application, which must exist."""
     app = QApplication.instance()
     assert isinstance(app, QApplication)
     return app
 
 
 def apply_theme(theme: str) -> None:
-    """Colour the whole application; ``system`` follows the desktop."""
+    """Set the theme of the application; ``system`` follows the desktop."""
     app = application()
     dark = theme == "dark" or (theme == "system" and _system_is_dark(app))
     palette = QPalette()
     for role, name in (_DARK if dark else _LIGHT).items():
         palette.setColor(role, QColor(name))
-    grey = QColor(_DISABLED["dark" if dark else "light"])
+    gray = QColor(_DISABLED["dark" if dark else "light"])
     for role in (Role.WindowText, Role.Text, Role.ButtonText):
-        palette.setColor(QPalette.ColorGroup.Disabled, role, grey)
+        palette.setColor(QPalette.ColorGroup.Disabled, role, gray)
     app.setPalette(palette)
     app.setStyleSheet(_sheet("dark" if dark else "light"))
 
 
 def is_dark() -> bool:
-    """Whether the window is dark now."""
+    """Return whether the dark theme is active."""
     return QApplication.palette().color(Role.Window).lightness() < 128
 
 
-def colour(name: str) -> str:
-    """Colour of a message in the present theme."""
-    return _COLOURS["dark" if is_dark() else "light"][name]
+def color(name: str) -> str:
+    """Return the color of a message in the current theme."""
+    return _COLORS["dark" if is_dark() else "light"][name]
 
 
 def _system_is_dark(app: QApplication) -> bool:
@@ -97,20 +97,19 @@ def _system_is_dark(app: QApplication) -> bool:
 
 
 def _sheet(name: str) -> str:
-    colours = _COLOURS[name]
+    colors = _COLORS[name]
     frame = (_DARK if name == "dark" else _LIGHT)[Role.Mid]
     messages = "\n".join(
-        f'QLabel[tone="{tone}"] {{ color: {value}; }}'
-        for tone, value in colours.items()
+        f'QLabel[tone="{tone}"] {{ color: {value}; }}' for tone, value in colors.items()
     )
     return f"""
     {messages}
     QLineEdit[wrong="true"], QComboBox[wrong="true"], QPlainTextEdit[wrong="true"]
-        {{ border: 1px solid {colours[ERROR]}; }}
+        {{ border: 1px solid {colors[ERROR]}; }}
     QGroupBox {{ border: 1px solid {frame}; border-radius: 4px; margin-top: 1.2em;
         padding-top: 0.4em; font-weight: 600; }}
     QGroupBox::title {{ subcontrol-origin: margin; left: 8px; padding: 0 4px; }}
-    QFrame#card {{ border: 1px solid {frame}; border-radius: 4px; }}
+    QFrame#entry {{ border: 1px solid {frame}; border-radius: 4px; }}
     QToolButton::menu-indicator, QPushButton::menu-indicator {{ image: none; }}
     QToolTip {{ padding: 4px; }}
     """

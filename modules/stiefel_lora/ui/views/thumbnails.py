@@ -1,4 +1,4 @@
-"""Thumbnails of a folder, made in a thread for what is in view."""
+"""Thumbnails of a folder, loaded in a thread for visible items."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ Index = QModelIndex | QPersistentModelIndex
 
 
 class ThumbnailModel(QAbstractListModel):
-    """Picture files as a list; a thumbnail is made when it is first looked at."""
+    """List model of image files; thumbnails are loaded when first shown."""
 
     def __init__(self, parent: QObject) -> None:
         super().__init__(parent)
         self.paths: list[Path] = []
         self.marks: dict[Path, str] = {}
-        """What is wrong with pictures, for their tooltip and a red name."""
+        """Problems by image, shown as tooltip and red name."""
 
         self._ready: OrderedDict[Path, QPixmap] = OrderedDict()
         self._wanted: set[Path] = set()
@@ -47,7 +47,7 @@ class ThumbnailModel(QAbstractListModel):
         self._blank.fill(QColor(0, 0, 0, 0))
 
     def show_paths(self, paths: list[Path]) -> None:
-        """List other pictures."""
+        """Show other images."""
         self._pool.clear()
         self.beginResetModel()
         self.paths = paths
@@ -55,23 +55,23 @@ class ThumbnailModel(QAbstractListModel):
         self.endResetModel()
 
     def mark(self, marks: dict[Path, str]) -> None:
-        """Say what is wrong with which pictures."""
+        """Set the problems by image."""
         self.marks = marks
         if self.paths:
             last = self.index(len(self.paths) - 1)
             self.dataChanged.emit(self.index(0), last)
 
     def unmark(self, path: Path) -> None:
-        """A picture's problem is mended."""
+        """Clear the problem of an image."""
         if self.marks.pop(path, None):
             self.mark(self.marks)
 
     def rowCount(self, parent: Index = QModelIndex()) -> int:  # noqa: B008
-        """How many pictures there are."""
+        """Return the number of images."""
         return 0 if parent.isValid() else len(self.paths)
 
     def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
-        """What the view asks for."""
+        """Return the data of an item for the view."""
         path = self.paths[index.row()]
         if role == Qt.ItemDataRole.DisplayRole:
             return path.name
@@ -84,7 +84,7 @@ class ThumbnailModel(QAbstractListModel):
         return None
 
     def wait(self) -> None:
-        """Let the thread finish."""
+        """Stop the thread."""
         self._pool.clear()
         self._pool.waitForDone()
 
@@ -109,7 +109,7 @@ class ThumbnailModel(QAbstractListModel):
 
 
 class _Mail(QObject):
-    """Carries images from the thread."""
+    """Signals of the loader thread."""
 
     done = Signal(object, QImage)
 
@@ -124,12 +124,12 @@ class _Maker(QRunnable):
 
 
 def _make(path: Path) -> QImage:
-    """A thumbnail; an empty image where the file is damaged."""
+    """Load a thumbnail; a damaged file gives an empty image."""
     try:
         with Image.open(path) as opened:
             opened.draft("RGB", (2 * SIDE, 2 * SIDE))
             image = ImageOps.exif_transpose(opened).convert("RGBA")
-    # Damaged files raise whatever their decoder meets first.
+    # Decoders raise many kinds of exceptions for damaged files.
     except Exception:
         return QImage()
     scale = min(SIDE / image.width, SIDE / image.height)
@@ -142,7 +142,7 @@ def _make(path: Path) -> QImage:
 
 
 def thumbnail_view(model: ThumbnailModel) -> QListView:
-    """A list that shows thumbnails in rows."""
+    """List view with thumbnails in rows."""
     view = QListView()
     view.setModel(model)
     view.setViewMode(QListView.ViewMode.IconMode)
@@ -152,5 +152,5 @@ def thumbnail_view(model: ThumbnailModel) -> QListView:
     view.setIconSize(QSize(SIDE, SIDE))
     view.setGridSize(QSize(SIDE + 18, SIDE + 30))
     view.setTextElideMode(Qt.TextElideMode.ElideMiddle)
-    view.setAccessibleName("Pictures")
+    view.setAccessibleName("Images")
     return view

@@ -25,10 +25,10 @@ __all__ = ["TopBar"]
 
 
 class TopBar(QWidget):
-    """Buttons for what concerns all tabs; the window carries out what they ask for.
+    """Buttons for all tabs; the main window executes their commands.
 
     Args:
-        theme: the present one.
+        theme: current theme.
     """
 
     preset_chosen = Signal(Path)
@@ -39,7 +39,7 @@ class TopBar(QWidget):
     differences_wanted = Signal()
     start_wanted = Signal()
     setting_wanted = Signal(str)
-    """Key of a setting with a problem."""
+    """Emits the key of a setting with a problem."""
 
     theme_wanted = Signal(str)
 
@@ -52,17 +52,17 @@ class TopBar(QWidget):
             "Load…", "Load settings from a file", "Ctrl+O", self.load_wanted
         )
         self.save = self._button(
-            "Save…", "Save these settings as a preset", "Ctrl+S", self.save_wanted
+            "Save…", "Save the settings as a preset", "Ctrl+S", self.save_wanted
         )
         self.undo = self._button(
             "Undo", "Undo the last change", "Ctrl+Z", self.undo_wanted
         )
         self.redo = self._button(
-            "Redo", "Redo the change", "Ctrl+Shift+Z", self.redo_wanted
+            "Redo", "Redo the last undone change", "Ctrl+Shift+Z", self.redo_wanted
         )
         self.differ = self._button(
             "Differences",
-            "Show what differs from the preset",
+            "Show the differences from the preset",
             "Ctrl+D",
             self.differences_wanted,
         )
@@ -70,7 +70,7 @@ class TopBar(QWidget):
         self.problems.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         self.problems.setAccessibleName("Problems")
         self.start = QPushButton("Start training")
-        self.start.setToolTip("Train with the present settings (Ctrl+R)")
+        self.start.setToolTip("Train with the current settings (Ctrl+R)")
         self.start.clicked.connect(lambda: self.start_wanted.emit())
         self.themes = self._theme_button(theme)
         self._arrange()
@@ -90,7 +90,7 @@ class TopBar(QWidget):
             self._entry(menu, key, label_of(key, method), texts[0])
         for key in findings.missing:
             label = label_of(key, method)
-            self._entry(menu, key, label, "choose one before you start")
+            self._entry(menu, key, label, "required before training")
         count = len(menu.actions())
         old = self.problems.menu()
         self.problems.setMenu(menu)

@@ -1,4 +1,4 @@
-"""The main window: top bar, tabs, and the line that explains the present field."""
+"""Main window: top bar, tabs, and a help line for the focused field."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ from .top_bar import TopBar
 
 __all__ = ["MainWindow"]
 
-# Long enough for a word to be typed, short enough to be at once.
+# Milliseconds after the last keystroke before the settings are checked.
 _EXAMINE_MS = 150
 _REMEMBER_MS = 1000
-_HELP = "Click into a field to read here what it does; point at it for its limits."
+_HELP = "Click a field to show its description here. Hover over it for its limits."
 _WELCOME = (
-    "Welcome. These are the settings of the demo: press Start training, and it trains "
-    "on the pictures that came with the program. For your own, choose another preset."
+    "Welcome! This is the demo preset: press Start training to train on the included "
+    "images. To train on your own images, choose another preset."
 )
 
 
 class MainWindow(QMainWindow):
-    """The whole program.
+    """The main window.
 
     Args:
-        memory: what it remembers of the last time.
+        memory: state saved by the last session.
     """
 
     def __init__(self, memory: Memory) -> None:
@@ -77,12 +77,12 @@ class MainWindow(QMainWindow):
         application().focusChanged.connect(self._explain)
 
     def _build(self) -> None:
-        centre = QWidget()
-        column = QVBoxLayout(centre)
+        central = QWidget()
+        column = QVBoxLayout(central)
         column.setContentsMargins(0, 0, 0, 0)
         for widget in (self.top, self.tabs, self.help):
             column.addWidget(widget)
-        self.setCentralWidget(centre)
+        self.setCentralWidget(central)
         for tab in TABS:
             page = self.settings.pages[tab]
             self.tabs.addTab(self.data if tab == "Data" else scrolled(page), tab)
@@ -95,7 +95,7 @@ class MainWindow(QMainWindow):
         self.resize(*self.memory.size[:2])
 
     def _wire(self) -> None:
-        """Connect what the parts ask for with what the window does."""
+        """Connect signals and actions."""
         top, runs = self.top, self.runs
         top.preset_chosen.connect(self.open_file)
         top.load_wanted.connect(self.ask_for_file)
@@ -115,12 +115,12 @@ class MainWindow(QMainWindow):
     # Settings ------------------------------------------------------------------------
 
     def restore(self) -> None:
-        """Take up the settings of the last time."""
+        """Restore the settings of the last session."""
         source = Path(self.memory.source) if self.memory.source else None
         try:
             self.document.restore(self.memory.data, source)
         except StiefelLoraError:
-            # The preset has gone or changed; the settings themselves are what counts.
+            # The preset was removed or changed; keep the settings themselves.
             self.document.restore(self.memory.data, None)
         if self.memory.first:
             self._welcome()
@@ -129,7 +129,7 @@ class MainWindow(QMainWindow):
         self.runs.open(self.memory.run)
 
     def _welcome(self) -> None:
-        """Show the demo, which needs nothing but Start, to who is here first."""
+        """Load the demo preset on the first start."""
         self.memory.first = False
         path = demo()
         if path is not None:
@@ -142,11 +142,11 @@ class MainWindow(QMainWindow):
         try:
             self.document.load(path)
         except StiefelLoraError as error:
-            self.complain("These settings can not be loaded.", str(error))
+            self.complain("The settings could not be loaded.", str(error))
         self.examine()
 
     def ask_for_file(self) -> None:
-        """Let the user choose a file to load."""
+        """Show the dialog to load a file."""
         chosen, _ = QFileDialog.getOpenFileName(
             self, "Load settings", str(user_presets()), "Settings (*.json)"
         )
@@ -154,7 +154,7 @@ class MainWindow(QMainWindow):
             self.open_file(Path(chosen))
 
     def save_as(self) -> None:
-        """Let the user choose where to save the settings."""
+        """Show the dialog to save the settings."""
         folder = user_presets()
         folder.mkdir(parents=True, exist_ok=True)
         name = str(self.document.value("run_name")) or "settings"
@@ -165,30 +165,30 @@ class MainWindow(QMainWindow):
             self.save_to(Path(chosen))
 
     def save_to(self, path: Path) -> None:
-        """Save the settings in a file."""
+        """Save the settings to a file."""
         path = path if path.suffix else path.with_suffix(".json")
         try:
             self.document.save(path)
         except StiefelLoraError as error:
-            self.complain("These settings can not be saved.", str(error))
+            self.complain("The settings could not be saved.", str(error))
 
     def show_differences(self) -> None:
-        """Open the table of what differs from the preset."""
+        """Open the dialog with the differences from the preset."""
         DifferenceDialog(self.document, self).exec()
 
     def go_to(self, key: str) -> None:
-        """Show the tab of a setting and put the cursor there."""
+        """Show the tab of a setting and focus its editor."""
         self.tabs.setCurrentIndex(TABS.index(self.settings.tab_of(key)))
         self.settings.focus(key)
 
     def go_to_problem(self) -> None:
-        """Show the first thing that keeps a training from starting."""
+        """Show the first error that prevents a start."""
         keys = [*self.findings.errors, *self.findings.missing]
         if keys:
             self.go_to(keys[0])
 
     def start(self, *, show: bool = True) -> None:
-        """Train with the settings of the window, or show what is wrong with them."""
+        """Train with the current settings, or show the first error."""
         self.examine()
         if not self.findings.ready:
             self.go_to_problem()
@@ -197,7 +197,7 @@ class MainWindow(QMainWindow):
         self.runs.train(self.document.config, source, show=show)
 
     def set_theme(self, theme: str) -> None:
-        """Color the window again."""
+        """Change the theme."""
         self.memory.theme = theme
         apply_theme(theme)
         self.runs.run_tab.restyle()
@@ -206,17 +206,17 @@ class MainWindow(QMainWindow):
         self.remember()
 
     def show_tab(self, page: QWidget) -> None:
-        """Bring the tab of ``page`` to the front."""
+        """Switch to the tab of ``page``."""
         self.tabs.setCurrentWidget(page)
 
     def complain(self, what: str, why: str) -> None:
-        """Say in a dialog what can not be done, and why."""
+        """Show an error dialog."""
         box = QMessageBox(QMessageBox.Icon.Warning, self.windowTitle(), what)
         box.setInformativeText(why)
         box.exec()
 
     def examine(self) -> None:
-        """Check the settings and mark the fields."""
+        """Check the settings and show errors at the fields."""
         self._examine.stop()
         self.findings = examine(self.document.data)
         self.settings.refresh(self.findings)
@@ -230,7 +230,7 @@ class MainWindow(QMainWindow):
         self._remember.start()
 
     def _explain(self, _old: QWidget | None, new: QWidget | None) -> None:
-        """Show the documentation of the field that has the focus."""
+        """Show the description of the focused field."""
         while new is not None:
             doc = new.property("doc")
             if doc:
@@ -245,7 +245,7 @@ class MainWindow(QMainWindow):
         self.memory.run = run
 
     def remember(self) -> None:
-        """Write down what the next start shall find."""
+        """Save the state for the next session."""
         self._remember.stop()
         self.memory.data = self.document.data
         self.memory.source = str(self.document.source or "")
@@ -254,7 +254,7 @@ class MainWindow(QMainWindow):
         self.memory.save()
 
     def closeEvent(self, event: QCloseEvent) -> None:
-        """Remember, and let trainings go on."""
+        """Save the state; trainings continue."""
         self.runs.close()
         self.data.finish()
         self.lora.close_files()

@@ -1,8 +1,8 @@
-"""What a LoRA file says of the pictures it was learned from, in sd-scripts' words.
+"""Metadata on the training images, in sd-scripts' format.
 
-Forge and A1111 show the buckets, the number of pictures and the tags; their parsers
-take JSON objects of exactly these shapes (sd-scripts, ``train_network.py`` and
-``BaseDataset.make_buckets``). Folders go by their names: no path gets into a file.
+Forge and A1111 show the buckets, the number of images and the tags; their parsers take
+JSON objects of exactly these shapes (sd-scripts, ``train_network.py`` and
+``BaseDataset.make_buckets``). Folders are stored by name: no path gets into a file.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ __all__ = ["LearnedFolder", "image_metadata", "tag_frequency"]
 
 @dataclasses.dataclass(frozen=True)
 class LearnedFolder:
-    """A folder of pictures, as far as files tell of it."""
+    """An image folder, as described in the metadata."""
 
     name: str
-    """Its own name, without the folders above."""
+    """Name of the folder, without its parents."""
 
     captions: Sequence[str]
-    """One a picture."""
+    """One caption per image."""
 
     repeats: float = 1
-    """How often each picture comes up in a pass, on average."""
+    """Average number of times that each image is used per epoch."""
 
     is_reg: bool = False
-    """Whether it holds regularisation pictures."""
+    """True if the images are regularization images."""
 
     tag_delimiter: str = ","
 
@@ -36,11 +36,11 @@ class LearnedFolder:
 def image_metadata(
     folders: Sequence[LearnedFolder], buckets: Mapping[tuple[int, int], float]
 ) -> dict[str, object]:
-    """Entries on pictures, their folders, buckets and tags.
+    """Build the entries for images, folders, buckets and tags.
 
     Args:
-        folders: those that were learned from.
-        buckets: (width, height) -> pictures a pass, repeats counted.
+        folders: image folders that were trained on.
+        buckets: (width, height) -> images per epoch, repeats counted.
     """
     named = _distinct(folders)
     return {
@@ -48,8 +48,8 @@ def image_metadata(
             name: tag_frequency(folder.captions, folder.tag_delimiter)
             for name, folder in named.items()
         },
-        "ss_dataset_dirs": _told(named, is_reg=False),
-        "ss_reg_dataset_dirs": _told(named, is_reg=True),
+        "ss_dataset_dirs": _folder_entries(named, is_reg=False),
+        "ss_reg_dataset_dirs": _folder_entries(named, is_reg=True),
         "ss_num_train_images": _visits(folders, is_reg=False),
         "ss_num_reg_images": _visits(folders, is_reg=True),
         "ss_bucket_info": {
@@ -73,7 +73,7 @@ def tag_frequency(captions: Iterable[str], delimiter: str = ",") -> dict[str, in
 
 
 def _distinct(folders: Sequence[LearnedFolder]) -> dict[str, LearnedFolder]:
-    """By name; a second folder of one name gets a number, so that none is lost."""
+    """Index folders by name; a duplicate name gets a number, so that none is lost."""
     named: dict[str, LearnedFolder] = {}
     for folder in folders:
         name, number = folder.name, 1
@@ -84,7 +84,9 @@ def _distinct(folders: Sequence[LearnedFolder]) -> dict[str, LearnedFolder]:
     return named
 
 
-def _told(named: Mapping[str, LearnedFolder], is_reg: bool) -> dict[str, object]:
+def _folder_entries(
+    named: Mapping[str, LearnedFolder], is_reg: bool
+) -> dict[str, object]:
     return {
         name: {"n_repeats": _short(folder.repeats), "img_count": len(folder.captions)}
         for name, folder in named.items()

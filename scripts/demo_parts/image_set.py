@@ -1,4 +1,4 @@
-"""The demo pictures: Fluent 3D concepts to train on and others held out."""
+"""The demo images: Fluent 3D concepts for training and for validation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from demo_parts.concepts import Concept, load_concepts, shared_single_concepts
-from demo_parts.rasters import load_picture
+from demo_parts.rasters import load_image
 
 COUNT = 160
 SUBSETS = ("train", "validation")
@@ -34,7 +34,7 @@ def choose(concepts: list[Concept], seed: int) -> dict[str, list[Concept]]:
 
 
 def base_concepts(concepts: list[Concept], seed: int) -> list[Concept]:
-    """What the base model knows, in code-point order: the concepts of both subsets.
+    """Return the concepts of the base model in code-point order: both subsets.
 
     An hour of two CPU cores teaches 320 concepts well or 1,600 badly.
     """
@@ -43,7 +43,7 @@ def base_concepts(concepts: list[Concept], seed: int) -> list[Concept]:
     return sorted(both, key=lambda concept: concept.points)
 
 
-def write_pictures(packages_folder: Path, target: Path, seed: int) -> None:
+def write_images(packages_folder: Path, target: Path, seed: int) -> None:
     """Write `<target>/<subset>/<stem>.png` with a caption file beside each."""
     chosen = choose(load_concepts(packages_folder), seed)
     for subset, concepts in chosen.items():
@@ -52,10 +52,10 @@ def write_pictures(packages_folder: Path, target: Path, seed: int) -> None:
             shutil.rmtree(folder)
         folder.mkdir(parents=True)
         for concept in concepts:
-            key = concept.picture("fluent")
+            key = concept.image("fluent")
             assert key is not None
-            picture = load_picture(packages_folder, "fluent", key)
-            picture.save(folder / f"{concept.stem}.png", optimize=True)
+            image = load_image(packages_folder, "fluent", key)
+            image.save(folder / f"{concept.stem}.png", optimize=True)
             caption = folder / f"{concept.stem}.txt"
             caption.write_text(concept.name + "\n", "utf-8")
-        print(f"{subset}: {len(concepts)} pictures in {folder}")
+        print(f"{subset}: {len(concepts)} images in {folder}")

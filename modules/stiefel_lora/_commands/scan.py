@@ -1,4 +1,4 @@
-"""``scan``: what the pictures of a configuration are like."""
+"""``scan``: check the training images of a configuration."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ._shared import ConfigArgument, PluginOption, SetOption, load, sentences
+from ._shared import ConfigArgument, PluginOption, SetOption, load, user_errors
 
 __all__ = ["scan"]
 
@@ -16,17 +16,19 @@ def scan(
     overrides: SetOption = None,
     decode: Annotated[
         bool,
-        typer.Option("--decode", help="Read all pixels: finds files that are cut off."),
+        typer.Option(
+            "--decode", help="Decode every image to find truncated files. Slower."
+        ),
     ] = False,
     plugins: PluginOption = None,
 ) -> None:
-    """Say what the pictures are like, and what is wrong with them."""
-    with sentences():
+    """Report sizes, buckets and problems of the training images."""
+    with user_errors():
         settings = load(config, overrides, plugins)
         from ..data.folder import refuse
         from ..data.folder_report import report_on
 
         report = report_on(settings, decode=decode)
-        for sentence in report.messages():
-            typer.echo(sentence)
+        for line in report.messages():
+            typer.echo(line)
         refuse(report.problems)

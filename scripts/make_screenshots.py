@@ -1,9 +1,9 @@
-"""Draw every tab of the window, light and dark, for the documentation.
+"""Take screenshots of every tab of the GUI, light and dark, for the documentation.
 
-    python scripts/make_ui_pictures.py RUN [--into docs/images] [--scale 1.5]
+    python scripts/make_screenshots.py RUN [--into docs/images] [--scale 1.5]
 
-RUN is the folder of a run, which the tab Run shows; the settings on the other tabs are
-those of that run, and the tab Queue shows the queue (STIEFEL_LORA_QUEUE, or at home).
+RUN is a run folder. The Run tab shows it, the other tabs show its settings, and the
+Queue tab shows the queue (STIEFEL_LORA_QUEUE, or in the home folder).
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 THEMES = ("light", "dark")
 SIZE = (1180, 800)
-# Enough for text, and a quarter of the bytes.
+# Sufficient for text, with a quarter of the file size.
 COLORS = 256
-# Tabs with images on them, which fewer colors would falsify.
-PICTURED = ("ui_data", "ui_run")
+# Tabs with images, which need all colors.
+IMAGED = ("ui_data", "ui_run")
 
 
 def main() -> int:
-    """Draw all tabs in both themes."""
+    """Take screenshots of all tabs in both themes."""
     arguments = _parse()
     os.environ["QT_QPA_PLATFORM"] = "offscreen"
     os.environ["QT_SCALE_FACTOR"] = str(arguments.scale)
@@ -73,7 +73,7 @@ def _draw(theme: str, run: Path, into: Path) -> None:
 
 
 def _settle(app: object, window: MainWindow) -> None:
-    """Let thumbnails arrive and layouts come to rest."""
+    """Wait for thumbnails and layouts."""
     from PySide6.QtWidgets import QApplication
 
     assert isinstance(app, QApplication)
@@ -92,10 +92,10 @@ def _save(window: MainWindow, path: Path) -> None:
         plain = Path(folder) / "window.png"
         window.grab().save(str(plain))
         with Image.open(plain) as image:
-            picture = image.convert("RGB")
-            if not path.name.startswith(PICTURED):
-                picture = picture.quantize(COLORS)
-            picture.save(path, optimize=True)
+            image = image.convert("RGB")
+            if not path.name.startswith(IMAGED):
+                image = image.quantize(COLORS)
+            image.save(path, optimize=True)
     print(path)
 
 
