@@ -98,5 +98,5 @@ def test_what_trains_nothing_imports_no_torch(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 2
-    assert "is no checkout of OneTrainer" in done.stderr
+    assert "is not a OneTrainer checkout" in done.stderr
     assert done.stdout == "False\n"

@@ -27,7 +27,7 @@ SPLIT, MEASUREMENTS = 0.2, 6
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What is known when a study ends."""
+    """Result of a study."""
 
     known: dict[Contest, Losses]
     jobs: list[Job]

@@ -90,13 +90,13 @@ HOOKS = (
     Hook(
         "modules.util.create",
         _optimizer.wrap_averages_made,
-        "EMA goes on with the averages of a backup of another optimizer",
+        "EMA continues with the averages of a backup of another optimizer",
         needed=_averages.needs_averages,
     ),
     Hook(
         "modules.util.create",
         _trainer.wrap_trainer,
-        "what can not be trained is refused only after the model was loaded",
+        "settings that cannot be trained are only reported after the model was loaded",
     ),
     Hook(
         "modules.modelSetup.BaseModelSetup",
