@@ -112,11 +112,11 @@ def verify(
         given = open_lora(file)
         check_known(file, given, allow_unknown)
         checks = verify_lora(given)
-        told = check_lines(checks)
+        lines = check_lines(checks)
         if as_json:
-            typer.echo(json.dumps({"checks": told}, indent=1))
+            typer.echo(json.dumps({"checks": lines}, indent=1))
         else:
-            for line in told:
+            for line in lines:
                 typer.echo(line)
         if not checks:
             family = given.family or "an unknown family"

@@ -138,7 +138,7 @@ def _write_folder(
                 )
             part.replace(target)
     except OutputError as error:
-        # The user knows the folder by its own name alone.
+        # Use the name that the user gave, not the temporary one.
         raise OutputError(str(error).replace(str(part), str(target))) from error
     except (OSError, shutil.Error) as error:
         reason = getattr(error, "strerror", None) or error
