@@ -151,7 +151,7 @@ def kernels(step: Step) -> int:
 
 
 def synchronizes(step: Step) -> bool:
-    """Whether a step waits for the GPU."""
+    """Return whether a step waits for the GPU."""
     with sync_errors():
         try:
             step()

@@ -1,4 +1,4 @@
-"""Which optimizer makes the better LoRA: runs on the demo bases, and their tables.
+"""Compare optimizers by the LoRAs that they train on the demo bases.
 
     python benchmarks/study run --stage product --minutes 60
     python benchmarks/study report [--into docs/evidence.md]

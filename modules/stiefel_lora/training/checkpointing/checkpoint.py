@@ -303,7 +303,7 @@ def _swap_in(temporary: Path, target: Path) -> None:
 
 def _remove_old(folder: Path, keep: int) -> None:
     for path in list_checkpoints(folder)[:-keep]:
-        # Renamed first: a kill in between must not leave a checkpoint that looks whole.
+        # Renamed first: a kill in between must not leave one that seems whole.
         doomed = path.with_name(f".{path.name}-old{_TEMPORARY}")
         with contextlib.suppress(OSError):
             path.rename(doomed)
