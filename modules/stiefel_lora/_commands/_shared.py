@@ -20,8 +20,8 @@ __all__ = [
     "load",
     "load_plugins",
     "needed",
-    "sentences",
     "unset",
+    "user_errors",
 ]
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, overload
 import typer
 
 from .._exceptions import InputError
-from ._shared import needed, sentences, unset
+from ._shared import needed, unset, user_errors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

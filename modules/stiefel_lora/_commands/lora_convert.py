@@ -11,7 +11,7 @@ import typer
 
 from .._exceptions import InputError
 from ..families.catalogue import records
-from ._shared import sentences, unset
+from ._shared import unset, user_errors
 from .lora import (
     AllowOption,
     DtypeOption,

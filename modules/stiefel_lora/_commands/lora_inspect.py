@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ._shared import needed, sentences, unset
+from ._shared import needed, unset, user_errors
 from .lora import AllowOption, OverwriteOption, app, check_known
 
 if TYPE_CHECKING:

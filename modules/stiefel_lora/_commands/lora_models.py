@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from .._exceptions import InputError
-from ._shared import needed, sentences, unset
+from ._shared import needed, unset, user_errors
 from .lora import (
     AllowOption,
     Dtype,
