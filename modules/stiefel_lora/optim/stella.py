@@ -62,7 +62,7 @@ _NAMES: dict[str, StateShape] = {"u": "up", "s": "core", "v": "down"}
 class StellaUp(FactorRule):
     """U, which is B."""
 
-    looks_move = True
+    look_moves = True
 
     def look(self, batch: FactorBatch) -> Core:
         """Step along the tangent space; return the Gram matrix of the new columns."""
