@@ -26,12 +26,12 @@ __all__ = [
 
 
 def needed(metavar: str, text: str) -> Any:
-    """An argument that is required."""
+    """Build a required argument."""
     return typer.Argument(metavar=metavar, help=text, show_default=False)
 
 
 def unset(text: str, *names: str, metavar: str | None = None) -> Any:
-    """An option without a default; its name is that of the parameter."""
+    """Build an option without a default, named like the parameter."""
     return typer.Option(*names, metavar=metavar, help=text, show_default=False)
 
 

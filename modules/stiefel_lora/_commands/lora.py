@@ -42,7 +42,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-FileArgument = Annotated[Path, needed("FILE", "A LoRA file.")]
+FileArgument = Annotated[Path, needed("FILE", "LoRA file.")]
 AllowOption = Annotated[
     bool,
     typer.Option(
@@ -51,7 +51,7 @@ AllowOption = Annotated[
 ]
 OutputOption = Annotated[
     Path,
-    unset("To write.", "--output", metavar="FILE"),
+    unset("Output file.", "--output", metavar="FILE"),
 ]
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Overwrite an existing output file.")
@@ -68,15 +68,15 @@ class Dtype(str, Enum):
 
 TotalErrorOption = Annotated[
     float | None,
-    unset("Largest relative error of all layers together."),
+    unset("Maximum total relative error."),
 ]
 SizeOption = Annotated[
     float | None,
-    unset("Largest size of the file in MB."),
+    unset("Maximum file size in MB."),
 ]
 DtypeOption = Annotated[
     Dtype | None,
-    unset("Of the factors. Default: the widest that is given."),
+    unset("Dtype of the factors. Default: widest input."),
 ]
 
 
@@ -104,25 +104,25 @@ def resize(
     output: OutputOption,
     rank: Annotated[
         int | None,
-        unset("Rank of all layers; beside another goal the largest rank."),
+        unset("Rank; with another target, the maximum rank."),
     ] = None,
     error: Annotated[
         float | None,
-        unset("Largest relative error of each layer, as 0.1."),
+        unset("Maximum relative error per layer, e.g. 0.1."),
     ] = None,
     total_error: TotalErrorOption = None,
     energy: Annotated[
         float | None,
-        unset("Share of the squared singular values that each layer keeps, as 0.95."),
+        unset("Share of squared singular values to keep, e.g. 0.95."),
     ] = None,
     size: SizeOption = None,
     max_sigma: Annotated[
         float | None,
-        unset("Cap of the singular values."),
+        unset("Clamp singular values to this maximum."),
     ] = None,
     max_norm: Annotated[
         float | None,
-        unset("Cap of the norm of all updates."),
+        unset("Maximum total norm; scales the LoRA down."),
     ] = None,
     dtype: DtypeOption = None,
     layers: Annotated[
@@ -186,22 +186,21 @@ class MethodName(str, Enum):
 def merge(
     files: Annotated[
         list[str],
-        needed("FILE[:WEIGHT]...", "LoRA files; the weight is 1 without one."),
+        needed("FILE[:WEIGHT]...", "LoRA files with optional weights; default 1."),
     ],
     output: OutputOption,
     section: Annotated[
         list[str] | None,
         unset(
-            "A factor for sections of one file, counted from 1: "
-            "--section 1:down_blocks.*=0.5. May be given again and again.",
+            "Factor for sections of a file, numbered from 1: --section "
+            "1:down_blocks.*=0.5. Can be repeated.",
             metavar="FILE:PATTERN=FACTOR",
         ),
     ] = None,
     into: Annotated[
         Path | None,
         unset(
-            "Checkpoint, or folder of diffusers, that the sum is added to; "
-            "--output is then one too.",
+            "Merge into this checkpoint or diffusers folder; --output is one too.",
             metavar="PATH",
         ),
     ] = None,
@@ -219,17 +218,17 @@ def merge(
     seed: Annotated[int, typer.Option(help="Random seed of dare.")] = 0,
     rank: Annotated[
         int | None,
-        unset("Largest rank of the result."),
+        unset("Maximum rank of the result."),
     ] = None,
     error: Annotated[
         float | None,
-        unset("Largest relative error of each layer."),
+        unset("Maximum relative error per layer."),
     ] = None,
     total_error: TotalErrorOption = None,
     size: SizeOption = None,
     max_norm: Annotated[
         float | None,
-        unset("Cap of the norm of the sum."),
+        unset("Maximum norm; scales the sum down."),
     ] = None,
     dtype: DtypeOption = None,
     as_json: JsonOption = False,

@@ -50,23 +50,23 @@ def convert(
     file: FileArgument,
     to: Annotated[
         SpellingName,
-        unset("Spelling of the output.", "--to"),
+        unset("Key format of the output.", "--to"),
     ],
     output: OutputOption,
     rank: Annotated[
         int | None,
         unset(
-            "Make plain LoRAs of this rank of LoHa, LoKr, full differences and, "
-            "with --base, of DoRAs."
+            "Convert LoHa, LoKr, full differences and (with --base) DoRA to LoRAs of "
+            "this rank."
         ),
     ] = None,
     error: Annotated[
         float | None,
-        unset("The same, with this relative error at most in each layer."),
+        unset("Like --rank, with this maximum error per layer."),
     ] = None,
     base: Annotated[
         Path | None,
-        unset("Checkpoint of the base model, for DoRAs.", metavar="FILE"),
+        unset("Base model, required for DoRAs.", metavar="FILE"),
     ] = None,
     dtype: DtypeOption = None,
     as_json: JsonOption = False,

@@ -36,7 +36,7 @@ def inspect(
     page: Annotated[
         Path | None,
         unset(
-            "Write one HTML page with the spectra of all layers.",
+            "Write an HTML page with the spectra of all layers.",
             "--html",
             metavar="FILE",
         ),

@@ -32,19 +32,17 @@ __all__: list[str] = []
 def extract(
     base: Annotated[
         Path,
-        needed(
-            "BASE", "Checkpoint before the training: a file, or a folder of diffusers."
-        ),
+        needed("BASE", "Checkpoint before training: file or diffusers folder."),
     ],
     tuned: Annotated[
         Path,
-        needed("TUNED", "Checkpoint after it."),
+        needed("TUNED", "Checkpoint after training."),
     ],
     output: OutputOption,
     rank: Annotated[int | None, unset("Rank of all layers.")] = None,
     error: Annotated[
         float | None,
-        unset("Largest relative error of each layer; with --rank, which caps it."),
+        unset("Maximum relative error of each layer; --rank limits the rank."),
     ] = None,
     exact: Annotated[
         bool,
@@ -97,8 +95,8 @@ def extract(
 
 @app.command()
 def overlap(
-    one: Annotated[Path, needed("A", "A LoRA file.")],
-    two: Annotated[Path, needed("B", "Another one.")],
+    one: Annotated[Path, needed("A", "LoRA file.")],
+    two: Annotated[Path, needed("B", "Second LoRA file.")],
     layers: Annotated[
         bool, typer.Option("--layers", help="One row per layer.")
     ] = False,
