@@ -256,6 +256,18 @@ def test_the_verbs_and_their_options_are_frozen():
     assert surface == {
         "train": ("config", "overrides", "resume", "plugins"),
         "validate": ("config", "overrides", "plugins"),
+        "study": (
+            "config",
+            "optimizers",
+            "rates",
+            "seeds",
+            "overrides",
+            "jobs",
+            "devices",
+            "folder",
+            "dry_run",
+            "plugins",
+        ),
         "scan": ("config", "overrides", "decode", "plugins"),
         "ui": ("config", "plugins"),
         "batch": (
