@@ -165,7 +165,7 @@ def _role_chunks(
     placed = list(enumerate(_factors(state, members, role, rule)))
     for bucket in bucketed(placed, lambda entry: stack_key(entry[1])):
         tensor = bucket[0][1].tensor
-        for part in chunked(bucket, tensor.numel(), layout_of(tensor).stack):
+        for part in chunked(bucket, tensor.numel(), layout_of(tensor).stack_in_pairs):
             chunk = make_chunk([factor for _, factor in part], rule)
             chunk.places = [place for place, _ in part]
             yield chunk

@@ -49,27 +49,28 @@ class Layout:
     """Stacking of factors on one kind of device.
 
     Attributes:
-        stack: maximum floats of one stack; a single factor is used without a copy.
-        held: maximum floats of the factors of one shape that take each pass together.
-        in_pairs: the same where B and A step together. The r x r work of a round is
-            many small calls, so fewer and larger rounds are faster.
+        stack: maximum floats of one stack.
+        stack_in_pairs: the same where B and A step together; a single factor is used
+            without a copy.
+        in_pairs: maximum floats of the factors of one shape in one round of pairs. The
+            r x r work of a round is many small calls, so fewer and larger rounds are
+            faster.
         together: run the first pass on all factors before any of them moves.
     """
 
     stack: int
-    held: int
+    stack_in_pairs: int
     in_pairs: int
     together: bool
 
 
 # Launches dominate the cost; stacks of 46 MB fill the device.
-ACCELERATOR = Layout(
-    stack=11 * 2**20, held=11 * 2**20, in_pairs=11 * 2**20, together=True
-)
+ACCELERATOR = Layout(11 * 2**20, 11 * 2**20, 11 * 2**20, together=True)
 LAYOUTS = {
     # Products of single factors are as fast as those of stacks, which would be copies.
-    # What the first pass reads should stay in the CPU cache for the second.
-    "cpu": Layout(stack=1, held=2**18, in_pairs=2**19, together=False)
+    # Where r x r work is not solved for all at once, stacks save calls. What the first
+    # pass reads should stay in the CPU cache for the second.
+    "cpu": Layout(2**18, 1, 2**19, together=False)
 }
 
 
@@ -142,9 +143,8 @@ def step_factors(state: State, factors: Sequence[Factor], rule: Rule) -> None:
     """Move factors in place and update their state."""
     for together in _rounds(factors, rule):
         tensor = together[0].factors[0].tensor
-        # A single copied stack stays in memory; several are built again for the second
-        # pass.
-        keep = len(together) == 1 or not layout_of(tensor).together
+        # A single stack stays in memory; several are built again for the second pass.
+        keep = len(together) == 1
         with full_precision(tensor.device.type):
             for chunk in together:
                 if chunk.rule.has_look:
@@ -185,9 +185,9 @@ def _rounds(factors: Sequence[Factor], rule: Rule) -> Iterator[list[Chunk]]:
         layout = layout_of(same[0].tensor)
         buckets = bucketed(same, stack_key)
         rounds = [
-            [make_chunk(cut, rule) for cut in cut_by(part, layout.stack)]
+            [make_chunk(part, rule)]
             for bucket in buckets
-            for part in cut_by(bucket, layout.held)
+            for part in cut_by(bucket, layout.stack)
         ]
         if layout.together:
             rounds = [[chunk for chunks in rounds for chunk in chunks]]
