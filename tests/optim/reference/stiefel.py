@@ -28,8 +28,12 @@ class StiefelReference:
             a, ma = self._move(a, ma, ga, i)
             self.pairs[i], self.momenta[i] = (b, a), (mb, ma)
 
+    @property
+    def _mu(self) -> float:
+        return 0.9 if self.o["momentum"] is None else self.o["momentum"]
+
     def _turn(self, b: Tensor, m: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
-        mu = self.o["momentum"]
+        mu = self._mu
         m = tangent(b, mu * m + g) if self.o["transport"] else mu * m + g
         xi = tangent(b, g + mu * m if self.o["nesterov"] else m)
         step = self._length(b, xi)
@@ -52,7 +56,7 @@ class StiefelReference:
         }[self.o["b_length"]]()
 
     def _move(self, a: Tensor, m: Tensor, g: Tensor, i: int) -> tuple[Tensor, Tensor]:
-        rule, mu, decay = self.o["a_rule"], self.o["momentum"], self.o["weight_decay"]
+        rule, mu, decay = self.o["a_rule"], self._mu, self.o["weight_decay"]
         if rule == "adamw":
             move = self.adams[i].direction(g)
             return a * (1 - self.lr * decay) - self.lr * move, m

@@ -32,7 +32,8 @@ class StiefelProductReference:
     def step(self, gradients):
         for i, (gb, ga) in enumerate(gradients):
             b, a = self.pairs[i]
-            old = self.o["momentum"] * self.momenta[i]
+            mu = 0.6 if self.o["momentum"] is None else self.o["momentum"]
+            old = mu * self.momenta[i]
             root = inverse_root(a @ a.T, (self.lr / STEEPEST) ** 2)
             right = a.T @ root
             outside = torch.eye(b.shape[0], dtype=b.dtype) - b @ b.T
