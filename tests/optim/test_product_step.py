@@ -241,6 +241,22 @@ def test_float32_steps_stay_bounded_where_a_and_the_gradient_are_singular(rank, 
     assert left_over**2 <= 0.07
 
 
+@pytest.mark.parametrize("lr", [1e-10, 2e-2])
+@pytest.mark.parametrize("length", [0.0, 1.0])
+@pytest.mark.parametrize("scale", [1e-19, 1e-16, 1e-12])
+def test_gradients_whose_squares_underflow_give_finite_bounded_steps(scale, length, lr):
+    """The coefficients of a gradient of 1e-19 have squares beyond float32."""
+    up, down = point(48, 40, 3, sizes=(1.0, 1e-4), dtype=torch.float32)
+    run = Run(up, length * down, lr, momentum=0.6)
+    for gradient in forces(48, 40, 4):
+        before = run.product
+        run.take((scale * gradient).float())
+        assert orthogonality_error(run.factors[0]) <= 1e-5
+        moved = torch.linalg.matrix_norm(run.product - before, 2)
+        # Beside the step, rounding of a product of norm 1.
+        assert float(moved) <= 1.3 * lr + 1e-5
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
 def test_a_gradient_of_rank_one_moves_one_direction(dtype):
     up, down = point(dtype=dtype)

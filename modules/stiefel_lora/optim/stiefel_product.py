@@ -253,9 +253,14 @@ def _triangle(down: Core) -> tuple[Tensor, Tensor, Tensor]:
 def _resolved(turn: Tensor, whole: Tensor) -> Tensor:
     """Shorten a turn whose Gram matrix would be a rounding error of large numbers.
 
-    The entries of X^T X are accurate to eps tr(M^T M), so those of the step's Gram
-    matrix to eps tr(M^T M) ||turn||_F^2; at 1e-3, reorthonormalizing B still succeeds.
+    The entries of X^T X are accurate to eps tr(M^T M), or to the smallest normal number
+    where squares underflow, so those of the step's Gram matrix to ||turn||_F^2 times
+    that; at 1e-3, reorthonormalizing B still succeeds.
     """
-    eps = torch.finfo(turn.dtype).eps
-    error = eps * trace(whole) * turn.square().sum((-2, -1), keepdim=True)
+    info = torch.finfo(turn.dtype)
+    # A turn of tiny gradients is so large that its square, and at tiny rates itself,
+    # is infinite.
+    turn = turn.nan_to_num(0.0, 0.0, 0.0)
+    accuracy = (info.eps * trace(whole) + info.tiny).sqrt()
+    error = (turn * accuracy).square().sum((-2, -1), keepdim=True)
     return turn * (1e-3 / error.clamp_min(1e-3)).sqrt()
