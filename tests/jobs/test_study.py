@@ -7,8 +7,10 @@ import math
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from stiefel_lora import InputError
+from stiefel_lora.jobs import study_runs
 from stiefel_lora.jobs.comparison import (
     DIVERGED,
     Comparison,
@@ -18,7 +20,9 @@ from stiefel_lora.jobs.comparison import (
     swept_rates,
 )
 from stiefel_lora.jobs.comparison_table import as_json, markdown, rows_of
-from stiefel_lora.jobs.study_runs import make_study
+from stiefel_lora.jobs.job import Job, JobState
+from stiefel_lora.jobs.plan import Plan
+from stiefel_lora.jobs.study_runs import Study, make_study
 
 USUAL = {"adamw": 1e-3, "stiefel_lora": 1e-2}
 
@@ -86,6 +90,25 @@ def test_a_diverged_rate_counts_and_loses():
     json.dumps(as_json(rows), allow_nan=False)
 
 
+def test_a_seed_that_diverged_is_null_in_every_list_of_the_json():
+    comparison = Comparison(USUAL, (1, 2), rates=(1e-3,))
+    known = {
+        Contest(name, 1e-3, seed): Losses(0.3, 0.3) for name in USUAL for seed in (1, 2)
+    }
+    known[Contest("stiefel_lora", 1e-3, 2)] = DIVERGED
+    found = json.loads(json.dumps(as_json(rows_of(comparison, known)), allow_nan=False))
+    assert found[1]["percent_against_first"] == [0.0, None]
+    assert found[1]["loss_by_seed"] == {"1": 0.3, "2": None}
+
+
+def test_an_incomplete_sweep_is_not_reported_as_diverged():
+    comparison = Comparison({"adamw": 1e-3}, (1,), rates=(1e-3, 1e-2))
+    known = {Contest("adamw", 1e-3, 1): Losses(0.3, 0.3)}
+    text = markdown(rows_of(comparison, known))
+    assert "none: not all rates were run" in text
+    assert "diverged" not in text
+
+
 def test_the_sweep_of_rates_is_the_ladder():
     assert swept_rates(1e-2, 2.0, 7, lambda rate: math.nan, 5) == [
         *(0.0025, 0.005, 0.01, 0.02, 0.04)
@@ -145,3 +168,111 @@ def test_the_options_of_the_configured_optimizer_stay(tmp_path):
         0.7,
     )
     assert (own.learning_rate, own.seed) == (0.02, 5)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "optimizer.momentum=0.7",
+        "optimizer.name=stiefel_lora",
+        'optimizer={"name":"stiefel_lora"}',
+        "optimizer.weight_decay=0.1",
+    ],
+)
+def test_options_from_set_are_those_of_the_configured_optimizer(tmp_path, setting):
+    settings = (f"output_dir={json.dumps(str(tmp_path))}", setting)
+    study = make_study("demo_stiefel_lora", "adamw,stiefel_lora", "auto", 1, settings)
+    for name in study.comparison.usual:
+        assert study.plan(Contest(name, 1e-3, 1)).config.optimizer.name == name
+    other = study.plan(Contest("adamw", 1e-3, 1)).config
+    assert other.optimizer.arguments()["weight_decay"] == 0
+    assert any("apply to stiefel_lora alone" in text for text in study.remarks)
+
+
+def test_a_learning_rate_from_set_is_refused():
+    with pytest.raises(InputError, match="--rates"):
+        make_study("demo_adamw", "adamw", "auto", 1, ("learning_rate=0.1",))
+
+
+@pytest.mark.parametrize("source", ["validation_concepts", "validation_split"])
+def test_a_single_validation_image_is_refused_before_any_training(tmp_path, source):
+    images, one = tmp_path / "images", tmp_path / "one"
+    for folder, count in ((images, 4), (one, 1)):
+        folder.mkdir()
+        for number in range(count):
+            Image.new("RGB", (64, 64), (number, 0, 0)).save(folder / f"{number}.png")
+    settings = (
+        f"concepts={json.dumps([str(images)])}",
+        f"validation_concepts={json.dumps([str(one)])}"
+        if source == "validation_concepts"
+        else "validation_concepts=[]",
+    )
+    with pytest.raises(InputError, match=f"{source}: 1 validation image"):
+        make_study("demo_adamw", "adamw", "auto", 1, settings)
+    wide = (*settings, "validation_split=0.5")
+    assert make_study("demo_adamw", "adamw", "auto", 1, wide)
+
+
+def test_a_diverged_run_of_other_settings_is_refused(tmp_path):
+    def study(*more: str) -> Study:
+        settings = (f"output_dir={json.dumps(str(tmp_path))}", *more)
+        return make_study("demo_adamw", "adamw", "0.001", 1, settings)
+
+    first = study("clip_grad_norm=0")
+    plan = first.plan(Contest("adamw", 1e-3, first.comparison.seeds[0]))
+    plan.config.run_dir.mkdir(parents=True)
+    text = json.dumps(plan.settings)
+    (plan.config.run_dir / "config.json").write_text(text, "utf-8")
+    write(plan.config.run_dir, event("error", 2, message="NaN", kind="NonFiniteError"))
+    assert list(first.known().values()) == [DIVERGED]
+    with pytest.raises(InputError, match="clip_grad_norm"):
+        study().known()
+
+
+def test_an_optimizer_that_fails_keeps_no_other_from_its_seeds(tmp_path, monkeypatch):
+    settings = (f"output_dir={json.dumps(str(tmp_path))}",)
+    names = "adamw,lora_rite"
+    study = make_study("demo_adamw", names, "0.001", 2, settings)
+    rounds: list[int] = []
+
+    def run_batch(folder: Path, plans: list[Plan], slots: list[str]) -> list[Job]:
+        rounds.append(len(plans))
+        return [finish(plan, "lora_rite") for plan in plans]
+
+    monkeypatch.setattr(study_runs, "run_batch", run_batch)
+    outcome = study.run(tmp_path / "study", ["cpu"])
+    assert rounds == [2, 3]
+    assert {contest.optimizer for contest in outcome.known} == {"adamw"}
+    assert {contest.seed for contest in outcome.known} == set(study.comparison.seeds)
+    assert [job.state for job in outcome.failed] == [JobState.FAILED]
+    assert not outcome.interrupted
+
+
+def finish(plan: Plan, failing: str) -> Job:
+    """The job of a plan as its training leaves it."""
+    folder, steps = plan.config.run_dir, plan.config.steps
+    fails = plan.config.optimizer.name == failing
+    if not fails:
+        folder.mkdir(parents=True, exist_ok=True)
+        losses = event("validation_images", steps, loss=[1.0, 2.0])
+        write(folder, losses, event("end", steps))
+    return Job(
+        id=1,
+        config=plan.settings,
+        source=plan.source,
+        changes=plan.changes,
+        run_dir=folder,
+        state=JobState.FAILED if fails else JobState.DONE,
+        wish=None,
+        device="cpu",
+        attempt=1,
+        deaths=0,
+        pid=None,
+        pid_started=None,
+        exit_code=int(fails),
+        message="",
+        added=0.0,
+        started=0.0,
+        seconds=1.0,
+        saved_step=0,
+    )

@@ -16,7 +16,7 @@ from .job import Job, JobState
 from .plan import Plan
 from .queue import Queue
 
-__all__ = ["add_jobs", "sync_jobs"]
+__all__ = ["add_jobs", "check_same_settings", "sync_jobs"]
 
 
 def add_jobs(queue: Queue, plans: Iterable[Plan], *, rename: bool = False) -> list[Job]:
@@ -97,6 +97,17 @@ def _sync(queue: Queue, plans: Sequence[Plan]) -> list[Job]:
     _insert(queue, new, lambda plan: states[plan.config.run_dir])
     order = {plan.config.run_dir: place for place, plan in enumerate(plans)}
     return sorted(queue.jobs(), key=lambda job: order[job.run_dir])
+
+
+def check_same_settings(plan: Plan) -> None:
+    """Check that the run in a plan's folder, if there is one, had its settings.
+
+    Raises:
+        QueueError: it had others.
+    """
+    changed = different_settings(RunFolder(plan.config.run_dir), plan.settings)
+    if changed:
+        raise _other_settings(plan, changed)
 
 
 def _goes_again(job: Job, plan: Plan) -> bool:

@@ -37,6 +37,9 @@ class Row:
     at_edge: bool
     """The best rate is the lowest or highest that was tried."""
 
+    swept: bool
+    """All rates were run; without it there is no best rate yet."""
+
     losses: Mapping[int, Losses]
     """By seed."""
 
@@ -68,6 +71,7 @@ def rows_of(comparison: Comparison, known: Mapping[Contest, Losses]) -> list[Row
                 rates,
                 rate,
                 rate in (min(rates), max(rates)),
+                all(Contest(optimizer, r, comparison.seeds[0]) in known for r in rates),
                 losses,
                 differences,
             )
@@ -95,7 +99,8 @@ def cells(row: Row) -> Iterator[str]:
     yield row.optimizer
     yield str(len(row.rates))
     if row.rate is None or not row.losses:
-        yield from ("none: every rate diverged", "0", "-", "-", "-", "-")
+        reason = "every rate diverged" if row.swept else "not all rates were run"
+        yield from (f"none: {reason}", "0", "-", "-", "-", "-")
         return
     yield f"{row.rate:g}{' (edge)' if row.at_edge else ''}"
     yield str(len(row.losses))
@@ -121,13 +126,16 @@ def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
             "best_rate": row.rate,
             "at_edge": row.at_edge,
             "loss_by_seed": {
-                str(seed): loss.report if math.isfinite(loss.report) else None
-                for seed, loss in row.losses.items()
+                str(seed): _finite(loss.report) for seed, loss in row.losses.items()
             },
-            "percent_against_first": list(row.differences),
+            "percent_against_first": [_finite(value) for value in row.differences],
         }
         for row in rows
     ]
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def paired_interval(differences: Sequence[float]) -> tuple[float, float]:

@@ -10,11 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .._exceptions import ConfigError
-from ..config import load_config
+from ..config import TrainConfig, load_config
+from ..config.overrides import parse_override
 from ..config.presets import find_config
+from ..data import scan_all
 from ..methods import method, usual_lr
+from .adding import check_same_settings
 from .batch import run_batch
-from .comparison import Comparison, Contest, Losses, losses_of
+from .comparison import DIVERGED, Comparison, Contest, Losses, losses_of
 from .job import OVER, Job
 from .plan import Plan, make_plans
 
@@ -61,8 +64,9 @@ class Study:
             f"run_name={json.dumps(f'{self.run_name}-{contest.name}')}",
         ]
         if contest.optimizer != self.own:
-            # First: it replaces all options of the other optimizer.
-            settings.insert(0, f"optimizer.name={contest.optimizer}")
+            # Its own defaults replace all options of the configured optimizer.
+            settings = [text for text in settings if not _is_of_optimizer(text)]
+            settings.append(f"optimizer.name={contest.optimizer}")
         (plan,) = make_plans([self.source], settings, (), self.plugins)
         changes = {"optimizer.name": contest.optimizer, "learning_rate": contest.rate}
         return dataclasses.replace(plan, changes={**changes, "seed": contest.seed})
@@ -70,12 +74,14 @@ class Study:
     def run(self, folder: Path, slots: Sequence[str]) -> Outcome:
         """Train whatever is missing; the same call again resumes.
 
+        A run that fails does not keep other optimizers from their runs.
+
         Raises:
-            InputError: as ``run_batch``.
+            InputError: as ``run_batch``; a diverged run of other settings.
         """
         jobs: dict[Path, Job] = {}
         while True:
-            known = self._known()
+            known = self.known()
             # Finished ones too, for the page. Diverged runs are decided, and a batch
             # would start them again.
             plans = [
@@ -85,22 +91,35 @@ class Study:
             ]
             done = run_batch(folder, plans, slots)
             jobs |= {job.run_dir: job for job in done}
-            known = self._known()
+            known = self.known()
             dirs = {self.plan(contest).config.run_dir for contest in known}
             failed = [job for job in done if job.run_dir not in dirs]
-            missing = [c for c in self.comparison.wanted(known) if c not in known]
-            if failed or not missing:
-                stopped = any(job.state not in OVER for job in done)
+            stopped = any(job.state not in OVER for job in done)
+            tried = {plan.config.run_dir for plan in plans}
+            new = [
+                contest
+                for contest in self.comparison.wanted(known)
+                if contest not in known
+                and self.plan(contest).config.run_dir not in tried
+            ]
+            if stopped or not new:
                 return Outcome(known, list(jobs.values()), failed, stopped)
 
-    def _known(self) -> dict[Contest, Losses]:
-        """Losses of all runs whose folders hold them."""
+    def known(self) -> dict[Contest, Losses]:
+        """Losses of all runs whose folders hold them.
+
+        Raises:
+            QueueError: a run that diverged with other settings.
+        """
         known: dict[Contest, Losses] = {}
         while True:
             before = len(known)
             for contest in self.comparison.wanted(known):
-                config = self.plan(contest).config
-                losses = losses_of(config.run_dir, config.steps)
+                plan = self.plan(contest)
+                losses = losses_of(plan.config.run_dir, plan.config.steps)
+                if losses == DIVERGED:
+                    # A batch compares the settings of all others.
+                    check_same_settings(plan)
                 if losses is not None:
                     known[contest] = losses
             if len(known) == before:
@@ -135,6 +154,12 @@ def make_study(
             f"--optimizers {optimizers!r} must list different optimizers. Write for "
             f"example adamw,stiefel_lora"
         )
+    if any(parse_override(text)[0] == ["learning_rate"] for text in overrides):
+        raise ConfigError(
+            "--set learning_rate has no effect here, as every optimizer is run at "
+            "several learning rates. Write them as --rates, for example --rates "
+            "0.001,0.003"
+        )
     own = config.optimizer.name
     usual = {
         name: usual_lr(
@@ -143,6 +168,12 @@ def make_study(
         for name in names
     }
     remarks, settings = [], list(overrides)
+    others = [name for name in names if name != own]
+    if others and any(map(_is_of_optimizer, overrides)):
+        remarks.append(
+            f"optimizer: options from --set apply to {own} alone; "
+            f"{', '.join(others)} run with their defaults"
+        )
     if not config.has_validation_images:
         settings.append(f"validation_split={SPLIT}")
         remarks.append(
@@ -155,6 +186,7 @@ def make_study(
         settings.append("early_stop_patience=0")
         remarks.append("early_stop_patience: off, so that all runs have equal steps")
     chosen = _rates(rates)
+    _check_validation_images(load_config(find_config(source), settings, list(plugins)))
     command = [str(Path(source).absolute()), *names, rates, str(seeds), *overrides]
     digest = hashlib.sha256(json.dumps(command).encode()).hexdigest()[:6]
     return Study(
@@ -169,6 +201,25 @@ def make_study(
         folder=config.output_dir / f"study-{config.run_name}-{digest}",
         run_name=config.run_name,
     )
+
+
+def _is_of_optimizer(setting: str) -> bool:
+    return parse_override(setting)[0][0] == "optimizer"
+
+
+def _check_validation_images(config: TrainConfig) -> None:
+    """Refuse a configuration whose validation images do not make two halves."""
+    _, validation = scan_all(config)
+    count = len(validation.images)
+    if count < 2:
+        key = (
+            "validation_concepts" if config.validation_concepts else "validation_split"
+        )
+        raise ConfigError(
+            f"{key}: {count} validation image is too few for a study, which chooses "
+            f"rates on one half and compares on the other. Add images, or set aside "
+            f"more with --set validation_split=0.5"
+        )
 
 
 def _rates(text: str) -> list[float] | None:
