@@ -339,7 +339,7 @@ def test_a_rate_is_said_once(
 ) -> None:
     trainer = started(host, "Stiefel LoRA", learning_rate=1e-4)
     trainer.train(4)
-    assert capsys.readouterr().out.count("The learning rate is 0.0001;") == 1
+    assert capsys.readouterr().out.count("The learning rate is 0.0001, while") == 1
     assert "while the default of" not in caplog.text
 
 
@@ -370,7 +370,12 @@ def test_alpha_over_rank_is_said_once_where_it_stays(
 
 
 BAD: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
-    ("Stiefel LoRA", {"peft_type": "LOHA"}, {}, "and a LOHA has none"),
+    (
+        "Stiefel LoRA",
+        {"peft_type": "LOHA"},
+        {},
+        "factors, which LOHA does not have",
+    ),
     ("Stiefel LoRA", {"training_method": "FINE_TUNE"}, {}, "method is FINE_TUNE"),
     ("StelLA", {"lora_weight_dtype": "FLOAT_16"}, {}, "bfloat16, not FLOAT_16"),
     ("StelLA", {}, {"fused_back_pass": True}, "Fused back pass: StelLA"),

@@ -99,12 +99,11 @@ COSMETIC: dict[str, tuple[dict[str, Any], str]] = {
     "EMAModule without averages": ({"moved": {EMA: "modules.module.Averages"}}, ""),
     "BaseModelSetup": (
         {"moved": {NUMBERS: "modules.modelSetup.Numbers"}},
-        f"no module {NUMBERS}: the ranks are not shown in TensorBoard",
+        f"no module {NUMBERS}: TensorBoard shows no ranks",
     ),
     "report_to_tensorboard": (
         {"renamed": {"report_to_tensorboard": "report"}},
-        "no BaseModelSetup.report_to_tensorboard: the ranks are not shown in"
-        " TensorBoard",
+        "no BaseModelSetup.report_to_tensorboard: TensorBoard shows no ranks",
     ),
     "argument of report_to_tensorboard": (
         {"renamed": {r"(?<!self\.)(?<!trainer\.)tensorboard": "writer"}},
@@ -124,11 +123,11 @@ COSMETIC: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "defaults": (
         {"renamed": {"OPTIMIZER_DEFAULT_PARAMETERS": "DEFAULTS"}},
-        "no modules.util.optimizer_util.OPTIMIZER_DEFAULT_PARAMETERS: the defaults of",
+        "no modules.util.optimizer_util.OPTIMIZER_DEFAULT_PARAMETERS: the window does",
     ),
     "optimizer_to_device_": (
         {"renamed": {"optimizer_to_device_": "move_optimizer"}},
-        "no modules.util.optimizer_util.optimizer_to_device_: step counts",
+        "no modules.util.optimizer_util.optimizer_to_device_: counts of steps",
     ),
     "supports_fused_back_pass": (
         {"renamed": {"supports_fused_back_pass": "can_fuse"}},
@@ -271,7 +270,9 @@ def test_a_window_whose_host_lost_our_optimizer_refuses_once(
         loaded = settings.default_values().from_dict(saved)
         shown = settings.default_values().from_dict(loaded.to_dict())
         assert str(shown.optimizer.optimizer) == "ADAMW"
-        with pytest.raises(ConfigError, match=rf"took ADAMW: it has no module {ENUM}"):
+        with pytest.raises(
+            ConfigError, match=rf"uses ADAMW instead: it has no module {ENUM}"
+        ):
             create.create_trainer(shown, None, None).start()
         create.create_trainer(shown, None, None).start()
 

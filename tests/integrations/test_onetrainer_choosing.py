@@ -61,8 +61,8 @@ def test_choosing_a_method_proposes_where_it_starts(
     host: Any, dialog: bool, rate: float, capsys: pytest.CaptureFixture[str]
 ) -> None:
     window = Window(host, rate, dialog)
-    assert window.choose("Stiefel LoRA") == 0.01
-    said = f"set to 0.01, the default of Stiefel LoRA; it was {rate:g}."
+    assert window.choose("Stiefel LoRA") == 0.02
+    said = f"set to 0.02, the default of Stiefel LoRA; it was {rate:g}."
     assert said in capsys.readouterr().out
     assert window.choose("Riemannion") == 0.01
     assert window.choose("SGD") == rate
@@ -81,7 +81,7 @@ def test_a_rate_that_suits_the_method_is_kept(host: Any) -> None:
     window = Window(host, 3e-4)
     assert window.choose("LoRA-RITE") == 3e-4
     assert window.choose("LoRA+") == 3e-4
-    assert window.choose("Stiefel LoRA") == 0.01
+    assert window.choose("Stiefel LoRA") == 0.02
 
 
 def test_a_rate_that_was_typed_after_the_proposal_is_kept(host: Any) -> None:
@@ -163,7 +163,7 @@ def test_a_refusal_after_the_model_was_loaded_is_a_message_too(
     config.peft_type = Late("LORA")
     view = train_in_window(host, config)
     ((shown,),) = view.shown
-    assert "a LOHA has none" in shown
+    assert "LoRA factors, which LOHA does not have" in shown
     printed = capsys.readouterr()
     assert "loading the model" in printed.out
     assert "Traceback" not in printed.err

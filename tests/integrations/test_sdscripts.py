@@ -123,7 +123,7 @@ def test_a_rate_for_adamw_is_told(
         (["step='factors'", "a_rule='adamw'"], 1e-4),
         (["step='factors'", "momentum=0.9", 'a_rule = "sign"'], 1e-3),
         (["step='factors'"], 2e-2),
-        (None, 1e-2),
+        (None, 2e-2),
     ],
 )
 def test_the_usual_rate_is_that_of_the_options(
@@ -156,7 +156,7 @@ def test_a_rate_of_another_part_is_told_by_the_optimizer(caplog: Any) -> None:
     for group in groups:
         group["lr"] = 1e-4
     train(unet, StiefelLoRA(groups, lr=args.learning_rate), 4)
-    assert caplog.text.count("lr=0.0001 is 100 times below 0.01") == 1
+    assert caplog.text.count("lr=0.0001 is 200 times below 0.02") == 1
 
 
 def test_names_and_pairs_reach_the_optimizer() -> None:

@@ -290,7 +290,7 @@ def test_a_model_with_frozen_factors_trains_the_others(frozen, caplog):
     for name, parameter in model.named_parameters():
         moves = "lora_" in name and frozen not in name
         assert torch.equal(parameter, start[name]) != moves
-    line = "2 of 2 parameters use AdamW at a learning rate of 0.0005 = 0.05 x 0.01 "
+    line = "2 of 2 parameters use AdamW at a learning rate of 0.001 = 0.05 x 0.02 "
     assert f"{line}(other factor frozen)" in caplog.text
 
 

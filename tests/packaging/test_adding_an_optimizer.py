@@ -195,7 +195,7 @@ def test_an_installed_method_that_is_broken_is_a_remark_in_lists(
     done = python("-c", MAIN, "optimizers", cwd=tmp_path, site=broken)
     assert done.returncode == 0
     assert "stiefel_lora" in done.stdout
-    assert done.stderr.startswith("Remark: plugins: sign_methods.sign_lora cannot be ")
+    assert done.stderr.startswith("Warning: plugins: sign_methods.sign_lora cannot be ")
     done = python("-c", MAIN, "optimizers", "sign_lora", cwd=tmp_path, site=broken)
     assert done.returncode == 2
     assert done.stderr.startswith("plugins: sign_methods.sign_lora cannot be imported")

@@ -215,11 +215,11 @@ def test_readers_of_events_follow_the_branch(
     job = job_of(folder, config)
     (result,) = collect([job])
     assert [step for step, _ in result.curves["training loss"]] == [*range(1, 8)]
-    assert [step for step, _ in result.curves["held-out loss"]] == [0]
+    assert [step for step, _ in result.curves["validation loss"]] == [0]
     assert [*result.samples] == [0]
     progress = Watch(job).progress()
     first = next(e for e in now if e["type"] == "validation")
-    assert (progress.step, progress.held_out) == (
+    assert (progress.step, progress.validation_loss) == (
         7,
         first["values"]["validation/loss"],
     )

@@ -110,7 +110,7 @@ def test_more_steps_and_another_rate_continue_and_are_reported(
     assert result.step == 2
     shown = capsys.readouterr().err
     assert "Changed settings" in shown
-    assert "learning_rate 0.01 -> 0.5" in shown
+    assert "learning_rate 0.02 -> 0.5" in shown
     values = [
         event["values"]["lr/unet"]
         for event in read_events(result.run_dir / "events.jsonl")

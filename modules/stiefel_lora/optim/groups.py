@@ -80,7 +80,7 @@ class ParamGroup(_Params, total=False):
     transport: bool
     a_rule: str
     angle_per_lr: float | None
-    momentum: float
+    momentum: float | None
     nesterov: bool
     rest_lr_ratio: float | None
     decay_rule: str

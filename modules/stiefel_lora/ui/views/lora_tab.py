@@ -11,7 +11,6 @@ from PySide6.QtCore import QProcess, Qt, Signal
 from PySide6.QtGui import QDragEnterEvent, QDropEvent
 from PySide6.QtWidgets import (
     QAbstractItemView,
-    QComboBox,
     QFileDialog,
     QHBoxLayout,
     QHeaderView,
@@ -34,6 +33,7 @@ from ..controllers.lora_files import (
     parse_checks,
     parse_entry,
 )
+from .basics import Combo
 from .spectrum import Spectrum
 
 __all__ = ["LoraTab"]
@@ -79,7 +79,7 @@ class LoraTab(QWidget):
         self.merge_small.setToolTip(
             "Merge all files and reduce the result to this rank"
         )
-        self.spelling = QComboBox()
+        self.spelling = Combo()
         self.spelling.addItems(SPELLINGS)
         self.convert = QPushButton("Convert")
         self.convert.setToolTip("Write the chosen file with the keys of this format")
