@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .._exceptions import InputError
 from ._shared import needed, unset, user_errors
 from .lora import AllowOption, OverwriteOption, app, check_known
 
@@ -46,10 +47,9 @@ def inspect(
 ) -> None:
     """Show family, key format, ranks, norms and defects of one or more files."""
     with user_errors():
-        from ..files import inspect_lora, open_lora
-        from ..files.tools.finite_layers import check_finite
-
-        reports = [inspect_lora(open_lora(path)) for path in files]
+        reports, errors = _opened(files)
+        if errors and (as_json or not reports):
+            raise errors[0]
         if as_json:
             found = [report.to_json() for report in reports]
             typer.echo(json.dumps(found[0] if len(found) == 1 else found, indent=1))
@@ -57,10 +57,42 @@ def inspect(
             _print(reports, layers)
         if page is not None:
             _write_page(page, reports, overwrite)
-        for report in reports:
+        _raise_all(errors + _file_errors(reports, allow_unknown))
+
+
+def _opened(files: list[Path]) -> tuple[list[LoraReport], list[InputError]]:
+    """Inspect all files that can be opened; return the errors of the others."""
+    from ..files import inspect_lora, open_lora
+
+    reports: list[LoraReport] = []
+    errors: list[InputError] = []
+    for path in files:
+        try:
+            reports.append(inspect_lora(open_lora(path)))
+        except InputError as error:
+            errors.append(error)
+    return reports, errors
+
+
+def _file_errors(reports: list[LoraReport], allow_unknown: bool) -> list[InputError]:
+    from ..files.tools.finite_layers import check_finite
+
+    errors: list[InputError] = []
+    for report in reports:
+        try:
             check_finite(report.file)
-        for path, report in zip(files, reports, strict=True):
-            check_known(path, report.file, allow_unknown)
+            check_known(report.file.path, report.file, allow_unknown)
+        except InputError as error:
+            errors.append(error)
+    return errors
+
+
+def _raise_all(errors: list[InputError]) -> None:
+    """Print all errors but the last, and raise that one."""
+    for error in errors[:-1]:
+        typer.echo(str(error), err=True)
+    if errors:
+        raise errors[-1]
 
 
 def _write_page(page: Path, reports: list[LoraReport], overwrite: bool) -> None:

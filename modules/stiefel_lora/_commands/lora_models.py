@@ -129,4 +129,6 @@ def overlap(
             f"{row.cosine:7.3f}  {row.outputs:7.3f} ({row.outputs_by_chance:.3f})  "
             f"{row.inputs:7.3f} ({row.inputs_by_chance:.3f})  {row.name}"
         )
+    if left_out := report.left_out():
+        typer.echo(left_out)
     typer.echo(report.advice())

@@ -72,8 +72,12 @@ def read_tensors(
     check_no_pickle(path)
     try:
         return _views(Path(path))
+    except FileNotFoundError as error:
+        # safetensors raises it without errno and strerror.
+        raise ModelError(f"{path} does not exist. Check the path.") from error
     except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror}.") from error
+        reason = error.strerror or error
+        raise ModelError(f"{path} cannot be read: {reason}.") from error
     except (SafetensorError, ValueError) as error:
         raise ModelError(
             f"{path} is damaged or not a safetensors file ({error}). Copy or write it "

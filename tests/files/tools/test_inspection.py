@@ -205,6 +205,25 @@ def test_several_files_side_by_side(write):
     assert len(json.loads(run(one, two, "--json").stdout)) == 2
 
 
+def test_one_bad_file_does_not_hide_the_others(write, tmp_path):
+    good = write(layer(BLOCK.format(0), [4.0, 3.0]), "good")
+    nan = layer(BLOCK.format(0), [1.0])
+    nan[f"{BLOCK.format(0)}.lora_up.weight"][0, 0] = torch.nan
+    bad = write(nan, "bad")
+    odd = write(layer(BLOCK.format(0), [1.0]) | {"emphasis": torch.ones(2)}, "odd")
+    result = run(tmp_path / "no.safetensors", bad, good, odd)
+    assert result.exit_code == 2
+    lines = result.stderr.splitlines()
+    assert len(lines) == 3
+    assert lines[0].endswith("no.safetensors does not exist. Check the path.")
+    assert "NaN or infinity" in lines[1]
+    assert "emphasis" in lines[2]
+    assert "5 (1.98)" in result.stdout
+    # JSON is complete or absent.
+    result = run(tmp_path / "no.safetensors", good, "--json")
+    assert (result.exit_code, result.stdout) == (2, "")
+
+
 def test_unknown_keys_end_in_exit_code_2(write):
     path = write(layer(BLOCK.format(0), [1.0]) | {"emphasis": torch.ones(2)})
     result = run(path)

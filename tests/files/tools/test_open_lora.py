@@ -12,6 +12,7 @@ import torch
 from stiefel_lora._exceptions import ModelError
 from stiefel_lora.files import LoraFile, LoraLayer, open_lora
 from stiefel_lora.files.tools.layer_names import parse_stem
+from stiefel_lora.files.tools.save_lora import Lineage, save_lora
 from stiefel_lora.files.tools.suffixes import parse_key
 
 SGM = "lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q"
@@ -406,6 +407,16 @@ def test_the_same_layer_in_two_spellings_counts_once(opened):
     file = opened(kohya() | peft)
     assert only(file).name == QUERY
     assert "1 layers are stored twice" in file.remarks[0]
+    stem = next(iter(kohya())).partition(".")[0]
+    one_stem = {f"{stem}.lora_A.weight": DOWN, f"{stem}.lora_B.weight": UP}
+    file = opened(kohya() | one_stem)
+    assert only(file).name == QUERY
+    assert [text[:26] for text in file.remarks] == ["1 layers are stored twice,"]
+    saved = save_lora(
+        file.path.with_name("once.safetensors"), file, lineage=Lineage([file], "")
+    )
+    assert "1 layers are stored twice" in saved.remarks[0]
+    assert not saved.file.remarks
     with pytest.raises(ModelError, match="same layer with different values"):
         opened(kohya() | peft | {f"{QUERY}.lora_B.weight": 2 * UP})
     with pytest.raises(ModelError, match="same layer with different values"):

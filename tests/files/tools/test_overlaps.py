@@ -106,3 +106,9 @@ def test_the_command(tmp_path):
     assert found["total"]["cosine"] == pytest.approx(report.total.cosine)
     assert len(found["layers"]) == 3
     assert "proj_in" in run("--layers").stdout
+    assert "Not compared" not in run().stdout
+    stem = SPELLINGS["kohya"][0][0]
+    rest = {k: t for k, t in make(seed=1).items() if not k.startswith(stem)}
+    write(paths[1], rest)
+    line = "Not compared: 1 layers that only A has, 0 that only B has."
+    assert line in run().stdout.splitlines()

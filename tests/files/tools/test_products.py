@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from hypothesis import given
@@ -91,6 +93,16 @@ def test_the_norm_of_one_file_is_kept(tmp_path_factory, seed):
     assert float(found.norm()) == pytest.approx(mean, rel=1e-5)
     direction = sums * (mean / sums.norm())
     assert torch.allclose(found, direction, rtol=0, atol=1e-5 * mean)
+
+
+def test_factors_of_sections_count_in_the_mean_norm(tmp_path):
+    parts = parts_in(tmp_path, 0, (0.5,))
+    halved = dataclasses.replace(parts[0], weight=1.0, sections={"*": 0.5})
+    for number, part in enumerate((halved, dataclasses.replace(halved, weight=2.0))):
+        output = tmp_path / f"out{number}.safetensors"
+        report = merge_lora([part], output, method=Method("norm"))
+        exact = weighted(parts).sum(0)
+        assert torch.allclose(stack(dense(report.saved.file)), exact, atol=1e-5)
 
 
 def test_wrong_options(tmp_path):

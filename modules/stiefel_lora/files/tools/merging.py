@@ -247,6 +247,7 @@ def _at_mean_norm(
 ) -> SumPlan:
     r"""Scale the sum to the norm :math:`\sum |w_j| n_j / \sum |w_j|` of one part.
 
+    :math:`n_j` includes the factors of sections, so that one part alone is not changed.
     The sum of N updates that do not overlap has :math:`\sqrt N` times the norm of one.
     """
     whole = math.hypot(
@@ -256,7 +257,15 @@ def _at_mean_norm(
         )
     )
     weights = [abs(part.weight) for part in parts]
-    lengths = [math.hypot(*own.values()) for own in norms]
+    lengths = [
+        math.hypot(
+            *(
+                _section_factor(part, layer) * own[layer.key]
+                for layer in part.file.layers
+            )
+        )
+        for part, own in zip(parts, norms, strict=True)
+    ]
     weighted = [w * n for w, n in zip(weights, lengths, strict=True)]
     if whole <= _CANCELLED * math.hypot(*weighted):
         raise OptionError(
@@ -399,13 +408,17 @@ def _weighted(part: Part) -> LoraFile:
 
 
 def _factor(part: Part, layer: LoraLayer) -> float:
-    section, weight = section_of(layer.key), part.weight
+    return part.weight * _section_factor(part, layer)
+
+
+def _section_factor(part: Part, layer: LoraLayer) -> float:
+    section = section_of(layer.key)
     found = [
         factor
         for pattern, factor in part.sections.items()
         if fnmatch.fnmatchcase(section, pattern)
     ]
-    return weight * found[-1] if found else weight
+    return found[-1] if found else 1.0
 
 
 def _shapes_of_sum(summands: Sequence[tuple[Part, LoraLayer]]) -> LoraFactors:

@@ -54,7 +54,7 @@ def open_lora(path: str | os.PathLike[str]) -> LoraFile:
     if path.is_dir():
         path = file_in(path) or path
     tensors, metadata, adapter, remarks, size = _read(path)
-    stems, unknown = _sorted_keys(path, tensors)
+    stems, unknown = _sorted_keys(path, tensors, remarks)
     if not stems:
         raise ModelError(_no_lora(path, tensors))
     names = {stem: parse_stem(stem) for stem in stems}
@@ -112,9 +112,11 @@ def _read(
 
 
 def _sorted_keys(
-    path: Path, tensors: Mapping[str, Tensor]
+    path: Path, tensors: Mapping[str, Tensor], remarks: list[str]
 ) -> tuple[dict[str, _Parts], dict[str, Tensor]]:
+    """Group the keys by layer; equal tensors for one factor count once."""
     stems: dict[str, _Parts] = {}
+    doubles: set[str] = set()
     unknown: dict[str, Tensor] = {}
     adapters = set()
     for text, tensor in tensors.items():
@@ -131,10 +133,14 @@ def _sorted_keys(
             if not equal_numbers(parts[key.part][1], tensor):
                 raise ModelError(
                     f"{path}: {key.stem} has two different tensors for one factor, "
-                    f"{first.suffix} and {key.suffix}. Remove one of them."
+                    f"{first.suffix} and {key.suffix}. Remove one of the two keys from "
+                    "the file."
                 )
+            doubles.add(key.stem)
             continue
         parts[part] = key, tensor
+    if doubles:
+        remarks.append(_stored_twice(len(doubles)))
     adapters.discard("")
     if len(adapters) > 1:
         raise ModelError(
@@ -322,14 +328,16 @@ def _without_doubles(
         if not same or first.factors.scale != layer.factors.scale:
             raise ModelError(
                 f"{path}: {first.stem} and {layer.stem} are the same layer with "
-                "different values. Remove one of them."
+                "different values. Remove the keys of one of them from the file."
             )
         doubles += 1
     if doubles:
-        remarks.append(
-            f"{doubles} layers are stored twice, in two key formats; each is used once."
-        )
+        remarks.append(_stored_twice(doubles))
     return tuple(sorted(found.values(), key=_place))
+
+
+def _stored_twice(doubles: int) -> str:
+    return f"{doubles} layers are stored twice, in two key formats; each is used once."
 
 
 def _place(layer: LoraLayer) -> list[tuple[int, str]]:

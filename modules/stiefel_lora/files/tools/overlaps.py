@@ -80,6 +80,13 @@ class OverlapReport:
             "alone": list(self.alone),
         }
 
+    def left_out(self) -> str:
+        """Name the number of layers that were not compared; empty if there is none."""
+        if not any(self.alone):
+            return ""
+        one, two = self.alone
+        return f"Not compared: {one} layers that only A has, {two} that only B has."
+
     def advice(self) -> str:
         """Predict how the sum behaves, from the numbers."""
         one, two = self.total.norms

@@ -186,7 +186,11 @@ def save_lora(
     lost = tuple(writer.compared[stem][0] for stem in order)
     norms = tuple(writer.compared[stem][1] for stem in order)
     deviation = max(map(relative, lost, norms), default=0.0)
-    return Saved(written, deviation, tuple(remarks), lost, norms)
+    parents = lineage.parents if lineage else ()
+    # The others are checkpoints.
+    inputs = [parent for parent in parents if isinstance(parent, LoraFile)]
+    read = [f"{x.path.name}: {remark}" for x in inputs for remark in x.remarks]
+    return Saved(written, deviation, (*read, *remarks), lost, norms)
 
 
 def command_line(verb: str, *arguments: object) -> str:
