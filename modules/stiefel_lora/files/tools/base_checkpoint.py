@@ -144,7 +144,7 @@ class Checkpoint:
             example = next(iter(self.specs), "nothing")
             known = listed(record.short_label for record in records())
             raise ModelError(
-                f"{self.path} is no checkpoint of {known}: it holds "
+                f"{self.path} is not a checkpoint of {known}: it holds "
                 f"{example!r}. Give a file or folder of one of these models."
             )
         fused = fusing_of(family) is not None and not own
