@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from helpers.jobs import ready_config
 from stiefel_lora import ConfigError, DataError
 from stiefel_lora.config import TrainConfig, parse_config
 from stiefel_lora.data import scan_all
+from stiefel_lora.jobs.plan import make_plans
 
 
 def folder(root: Path, name: str, count: int) -> Path:
     made = root / name
     made.mkdir()
     for number in range(count):
-        Image.new("RGB", (32, 32), (number, 0, 0)).save(made / f"{number:03}.png")
+        # Other images in every folder: copies of one image count once.
+        color = (number, sum(name.encode()) % 256, 0)
+        Image.new("RGB", (32, 32), color).save(made / f"{number:03}.png")
         (made / f"{number:03}.txt").write_text("a square", "utf-8")
     return made
 
@@ -122,3 +127,61 @@ def test_without_it_nothing_changes(tmp_path):
     train, aside = scan_all(parse_config({"concepts": str(images)}))
     assert (len(train.images), len(aside.images)) == (4, 0)
     assert train.remarks == ()
+
+
+def contents(scan) -> set[bytes]:
+    return {image.path.read_bytes() for image in scan.images}
+
+
+def test_copies_and_links_of_an_image_are_on_one_side(tmp_path):
+    images, linked = folder(tmp_path, "cats", 10), tmp_path / "linked"
+    linked.mkdir()
+    for path in images.glob("*.png"):
+        (linked / f"link-{path.name}").symlink_to(path)
+        (images / f"copy-{path.name}").write_bytes(path.read_bytes())
+    for seed in range(3):
+        split = config(0.5, str(images), str(linked), validation_seed=seed)
+        train, aside = scan_all(split)
+        assert not contents(train) & contents(aside)
+        # Each once, so that it counts once in the loss.
+        assert len(aside.images) == len(contents(aside)) == 5
+        assert len(train.images) == 15
+
+
+def test_a_folder_and_one_inside_it_leave_images_to_train_on(tmp_path):
+    outer = tmp_path / "all"
+    outer.mkdir()
+    inner = folder(outer, "cats", 2)
+    everything = {"path": str(outer), "include_subdirectories": True}
+    for seed in range(4):
+        split = config(0.5, everything, str(inner), validation_seed=seed)
+        train, aside = scan_all(split)
+        assert (len(train.images), len(aside.images)) == (2, 1)
+
+
+def test_a_regularization_image_is_never_in_the_validation_set(tmp_path):
+    images = folder(tmp_path, "cats", 10)
+    train, aside = scan_all(
+        config(0.5, str(images), {"path": str(images), "is_reg": True})
+    )
+    assert len(aside.images) == 5
+    assert not any(image.concept.is_reg for image in aside.images)
+    assert not contents(train) & contents(aside)
+
+
+def test_regularization_images_alone_and_copies_alone_cannot_be_split(tmp_path):
+    images = folder(tmp_path, "cats", 1)
+    (images / "copy.png").write_bytes((images / "000.png").read_bytes())
+    with pytest.raises(DataError, match="copies count once"):
+        scan_all(config(0.5, str(images)))
+    with pytest.raises(DataError, match="all concepts are regularization images"):
+        scan_all(config(0.5, {"path": str(images), "is_reg": True}))
+
+
+def test_a_batch_refuses_a_folder_that_cannot_be_split_before_any_training(tmp_path):
+    path = ready_config(tmp_path)
+    settings = [f"concepts={json.dumps([str(folder(tmp_path, 'single', 1))])}"]
+    assert make_plans([str(path)], settings)
+    settings += ["validation_split=0.5", "validate_every=5"]
+    with pytest.raises(ConfigError, match="has one image, which cannot be split"):
+        make_plans([str(path)], settings)

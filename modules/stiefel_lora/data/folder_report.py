@@ -10,7 +10,7 @@ import collections
 import contextlib
 import dataclasses
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +19,8 @@ from .balance import rates_of
 from .buckets import Buckets, Size, buckets_of
 from .captions import listed_in
 from .color_profiles import profile_remarks
+from .duplicates import duplicates
 from .folder import CaptionedImage, refuse, scan_with_problems
-from .hashes import sha256
 from .image_file import open_image
 from .sizes import upright_size
 from .unreadable import UnreadableImage
@@ -150,7 +150,7 @@ def report_on(config: TrainConfig, *, decode: bool = False) -> ScanReport:
         },
         without_caption=scan.uncaptioned,
         broken=broken,
-        duplicates=_duplicates(good),
+        duplicates=duplicates(image.path for image in good),
         listed_but_missing=_listed_but_missing(scan.images),
         remarks=(*scan.remarks, *profile_remarks(image.path for image in good)),
         problems=scan.problems,
@@ -186,25 +186,6 @@ def _sizes_of(path: Path, buckets: Buckets, decode: bool) -> tuple[Size, Size]:
 
 def _area(size: Size) -> int:
     return size[0] * size[1]
-
-
-def _duplicates(images: Sequence[CaptionedImage]) -> tuple[tuple[Path, ...], ...]:
-    """Find files with equal content; only files of equal length are read."""
-    paths = dict.fromkeys(image.path for image in images)
-    same_length = _grouped((path.stat().st_size, path) for path in paths)
-    return tuple(
-        tuple(same)
-        for group in same_length
-        for same in _grouped((sha256(path), path) for path in group)
-    )
-
-
-def _grouped(pairs: Iterable[tuple[object, Path]]) -> list[list[Path]]:
-    """Groups of two or more with the same key."""
-    groups: dict[object, list[Path]] = {}
-    for key, path in pairs:
-        groups.setdefault(key, []).append(path)
-    return [group for group in groups.values() if len(group) > 1]
 
 
 def _listed_but_missing(images: Sequence[CaptionedImage]) -> tuple[Path, ...]:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._exceptions import DataError
+from .duplicates import duplicates
 from .folder import CaptionedImage, Scan, refuse, scan_with_problems
 
 if TYPE_CHECKING:
@@ -53,33 +54,68 @@ def split_scan(scan: Scan, share: float, seed: int) -> tuple[Scan, Scan]:
         The remaining images, and those that were split off.
 
     Raises:
-        DataError: a concept with a single image.
+        DataError: a concept with a single image, or nothing but regularization images.
     """
     if not share:
         return scan, dataclasses.replace(scan, images=(), uncaptioned=(), remarks=())
-    # By path: an image that is listed by two concepts is split off from both, or it
-    # would be used for training and validation.
-    chosen: set[Path] = set()
+    # By content: an image that is there twice, as a copy, as a link or in two concepts,
+    # would otherwise be used for training and validation.
+    same = {
+        path: group[0]
+        for group in duplicates(image.path for image in scan.images)
+        for path in group
+    }
+    contents = {i.path: same.get(i.path, i.path) for i in scan.images}
+    aside, remarks = _decide(scan, contents, share, seed)
+
+    kept = [i for i in scan.images if not aside.get(contents[i.path], False)]
+    # Once each, however many concepts have them, and not as regularization images.
+    measured = {
+        contents[image.path]: image
+        for image in reversed(scan.images)
+        if aside.get(contents[image.path], False) and not image.concept.is_reg
+    }
+    chosen = list(reversed(measured.values()))
+    return (
+        dataclasses.replace(_part(scan, kept), remarks=(*scan.remarks, *remarks)),
+        dataclasses.replace(_part(scan, chosen), remarks=(), problems={}),
+    )
+
+
+def _decide(
+    scan: Scan, contents: Mapping[Path, Path], share: float, seed: int
+) -> tuple[dict[Path, bool], list[str]]:
+    """Return whether each content is set aside, and a remark for each concept.
+
+    What one concept decides, later ones keep.
+    """
+    aside: dict[Path, bool] = {}
     remarks = []
     for concept, images in _by_concept(scan):
-        if len(images) < 2:
+        first = {contents[image.path]: image for image in reversed(images)}
+        if len(first) < 2:
+            copies = "" if len(images) == 1 else " (copies count once)"
             raise DataError(
-                f"validation_split: the folder {concept.path} has one image, which "
-                f"cannot be split. Add images, or write validation_split 0"
+                f"validation_split: the folder {concept.path} has one image{copies}, "
+                f"which cannot be split. Add images, or write validation_split 0"
             )
-        count = min(max(1, round(share * len(images))), len(images) - 1)
-        ordered = sorted(images, key=lambda image: _number(image, seed))
-        chosen |= {image.path for image in ordered[:count]}
+        count = min(max(1, round(share * len(first))), len(first) - 1)
+        count -= sum(aside.get(content, False) for content in first)
+        new = [content for content in first if content not in aside]
+        numbers = {content: _number(first[content], seed) for content in new}
+        new.sort(key=numbers.__getitem__)
+        aside |= {content: place < count for place, content in enumerate(new)}
+        count = sum(aside[contents[image.path]] for image in images)
         remarks.append(
             f"validation_split: {count} of {len(images)} images in {concept.path} "
             f"{'is' if count == 1 else 'are'} set aside for validation."
         )
-    kept = _part(scan, [image for image in scan.images if image.path not in chosen])
-    aside = _part(scan, [image for image in scan.images if image.path in chosen])
-    return (
-        dataclasses.replace(kept, remarks=(*scan.remarks, *remarks)),
-        dataclasses.replace(aside, remarks=(), problems={}),
-    )
+    if not aside:
+        raise DataError(
+            "validation_split: all concepts are regularization images (is_reg), which "
+            "are not split. Add a concept, or write validation_split 0"
+        )
+    return aside, remarks
 
 
 def _by_concept(scan: Scan) -> Iterator[tuple[Concept, list[CaptionedImage]]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import glob
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from ..config import (
 from ..config.overrides import parse_override
 from ..config.presets import find_config
 from ..data.folder import scan_concepts
+from ..data.split import scan_all
 from .naming import unique_names
 from .sweep import combinations, ordered
 
@@ -104,18 +106,26 @@ def _check_images(config: TrainConfig, scanned: dict[str, str]) -> None:
     """Check every image folder, once for all jobs."""
     found: dict[str, None] = {}
     for concept in (*config.concepts, *config.validation_concepts):
-        key = str(concept.path)
+        # The key holds all fields, as include_subdirectories also counts.
+        key = concept.model_dump_json()
         if key not in scanned:
-            scanned[key] = _complaint(concept)
+            scanned[key] = _complaint(partial(scan_concepts, [concept]))
         found[scanned[key]] = None
     found.pop("", None)
+    if config.validation_split and not found:
+        concepts = [concept.model_dump_json() for concept in config.concepts]
+        key = json.dumps([config.validation_split, concepts])
+        if key not in scanned:
+            scanned[key] = _complaint(partial(scan_all, config))
+        if scanned[key]:
+            found[scanned[key]] = None
     if found:
         raise ConfigError("\n".join(found))
 
 
-def _complaint(concept: Any) -> str:
+def _complaint(scan: Callable[[], object]) -> str:
     try:
-        scan_concepts([concept])
+        scan()
     except InputError as error:
         return str(error)
     return ""
