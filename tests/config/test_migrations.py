@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from stiefel_lora._exceptions import ConfigError
-from stiefel_lora.config import parse_config
+from stiefel_lora.config import load_config, parse_config
 from stiefel_lora.config.migrations import MIGRATIONS, latest_version, migrate
 from stiefel_lora.config.schema import SCHEMA_VERSION
 
@@ -75,7 +77,7 @@ PRODUCT = {"name": "stiefel_lora", "momentum": 0.9}
         ),
         (
             {"extends": "base.json", "optimizer": "stiefel_lora"},
-            {"extends": "base.json", "optimizer": PRODUCT},
+            {"extends": "base.json", "optimizer": PRODUCT, "learning_rate": 0.01},
         ),
         ({"extends": "base.json"}, {"extends": "base.json"}),
         ({"optimizer": "adamw"}, {"optimizer": "adamw"}),
@@ -92,6 +94,22 @@ def test_files_of_versions_1_and_2_keep_their_numbers():
         config = parse_config({**MINIMAL, "schema_version": version})
         assert config.optimizer.arguments().get("momentum") == momentum
         assert config.learning_rate == rate
+
+
+@pytest.mark.parametrize("base", [{}, {"optimizer": {"name": "adamw"}}])
+@pytest.mark.parametrize("rate", [{}, {"learning_rate": 0.005}])
+def test_a_file_of_version_2_that_extends_another_keeps_its_numbers(
+    tmp_path, base, rate
+):
+    """The rate of the base is not taken, so the default of version 2 counts."""
+    lower = {"schema_version": 2, **base, **rate}
+    (tmp_path / "base.json").write_text(json.dumps(lower), "utf-8")
+    upper = {"extends": "base.json", "optimizer": {"name": "stiefel_lora"}}
+    path = tmp_path / "own.json"
+    path.write_text(json.dumps({"schema_version": 2, **upper}), "utf-8")
+    config = load_config(path)
+    assert config.learning_rate == 0.01
+    assert config.optimizer.arguments()["momentum"] == 0.9
 
 
 @pytest.mark.parametrize(

@@ -35,8 +35,8 @@ def _name_the_step_of_stiefel_lora(data: dict[str, Any]) -> dict[str, Any]:
 def _name_the_momentum_of_stiefel_lora(data: dict[str, Any]) -> dict[str, Any]:
     """Version 3: momentum and learning rate of the step of the product changed.
 
-    Files of version 2 that leave them out keep 0.9 and 0.01. In a file that extends
-    another the learning rate may be that of the other, so it stays unset.
+    Files of version 2 that leave them out keep 0.9 and 0.01, also those that extend
+    another: a file that names an optimizer does not take the other's learning rate.
     """
     optimizer = data.get("optimizer")
     if optimizer is None and "optimizer" not in data and "extends" not in data:
@@ -49,8 +49,8 @@ def _name_the_momentum_of_stiefel_lora(data: dict[str, Any]) -> dict[str, Any]:
         or optimizer.get("step", "product") != "product"
     ):
         return data
-    data = {**data, "optimizer": {"momentum": 0.9, **optimizer}}
-    return data if "extends" in data else {"learning_rate": 0.01, **data}
+    optimizer = {"momentum": 0.9, **optimizer}
+    return {"learning_rate": 0.01, **data, "optimizer": optimizer}
 
 
 MIGRATIONS: list[Migration] = [
