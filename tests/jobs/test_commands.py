@@ -27,16 +27,14 @@ def test_a_dry_run_lists_the_jobs_and_writes_nothing(config, tmp_path):
     first, second, total, remark = result.stdout.splitlines()
     assert first.endswith(f"cats-lora_rank_4  {config}  lora_rank=4")
     assert second.endswith(f"cats-lora_rank_8  {config}  lora_rank=8")
-    assert total.startswith("2 jobs; results go to ")
+    assert total.startswith("2 jobs. The results will be written to ")
     assert remark.startswith("Warning: 2 of them do not set checkpoint_every")
     assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_the_folder_is_that_of_the_command(config):
     def folder(*args: str) -> str:
-        return run("batch", config, *args, "--dry-run").stdout.split("results go to ")[
-            1
-        ]
+        return run("batch", config, *args, "--dry-run").stdout.split("written to ")[1]
 
     ranks = ("--sweep", "lora_rank=4,8", "--set", "checkpoint_every=5")
     assert folder(*ranks) == folder(*ranks, "--jobs", "2")

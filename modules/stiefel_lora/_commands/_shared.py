@@ -39,7 +39,7 @@ ConfigArgument = Annotated[
     str,
     typer.Argument(
         metavar="CONFIG",
-        help="Config file or preset name.",
+        help="Path of a config file, or the name of a preset.",
         show_default=False,
     ),
 ]

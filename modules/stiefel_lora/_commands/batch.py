@@ -27,7 +27,8 @@ ConfigsArgument = Annotated[
     list[str],
     typer.Argument(
         metavar="CONFIG...",
-        help="Config files, patterns such as jobs/*.json, or preset names.",
+        help="Paths of config files, patterns such as jobs/*.json, or names of "
+        "presets.",
         show_default=False,
     ),
 ]
@@ -36,8 +37,9 @@ SweepOption = Annotated[
     typer.Option(
         "--sweep",
         metavar="KEY=V1,V2",
-        help="One job per value: --sweep lora_rank=8,16,32. Repeat it for all "
-        "combinations. Join keys that change together: --sweep "
+        help="Train one job for each value, e.g. --sweep lora_rank=8,16,32. If the "
+        "option is repeated, all combinations are trained. Join keys that "
+        "change together: --sweep "
         "optimizer.name+learning_rate=adamw+0.003,stiefel_lora+0.02.",
         show_default=False,
     ),
@@ -47,8 +49,8 @@ JobsOption = Annotated[
     typer.Option(
         "--jobs",
         metavar="N",
-        help="Number of trainings to run at once. Default: 1, or one per device of "
-        "--devices.",
+        help="Number of trainings to run at once. The default is 1, or one per "
+        "device if --devices is given.",
         show_default=False,
     ),
 ]
@@ -57,8 +59,8 @@ DevicesOption = Annotated[
     typer.Option(
         "--devices",
         metavar="0,1",
-        help="GPU numbers such as 0,1, each running one job at a time; or cpu, mps, "
-        "xpu:0.",
+        help="Devices to train on, e.g. 0,1 for two GPUs, or cpu, mps or xpu:0. "
+        "Each device runs one job at a time.",
         show_default=False,
     ),
 ]
@@ -74,8 +76,9 @@ def batch(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Folder for results and logs. Default: a folder next to the runs, the "
-            "same for the same command.",
+            help="Folder for the results and logs. By default, a folder next to the "
+            "run folders is used, and the same command always uses the same "
+            "one.",
             show_default=False,
         ),
     ] = None,
@@ -87,7 +90,7 @@ def batch(
     ] = False,
     plugins: PluginOption = None,
 ) -> None:
-    """Train many LoRAs, one process each. Run the same command again to resume."""
+    """Train many LoRAs, each in its own process. Run it again to resume."""
     with user_errors():
         from ..jobs.batch import batch_folder, run_batch
         from ..jobs.plan import make_plans
@@ -110,7 +113,7 @@ def _list(plans: list[Plan], folder: Path) -> None:
         changes = "  ".join(f"{key}={value}" for key, value in plan.changes.items())
         typer.echo(f"{plan.config.run_dir}  {plan.source}  {changes}".rstrip())
     without = sum(not plan.config.checkpoint_every for plan in plans)
-    typer.echo(f"{len(plans)} jobs; results go to {folder}.")
+    typer.echo(f"{len(plans)} jobs. The results will be written to {folder}.")
     if without:
         typer.echo(
             f"Warning: {without} of them do not set checkpoint_every. If such a job is "

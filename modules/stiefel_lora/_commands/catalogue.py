@@ -18,14 +18,16 @@ def presets(
         str | None,
         typer.Option(
             metavar="FAMILY",
-            help="Only presets of this model family.",
+            help="Only list presets for this model family.",
             show_default=False,
         ),
     ] = None,
     optimizer: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="Only presets for this optimizer.", show_default=False
+            metavar="NAME",
+            help="Only list presets that use this optimizer.",
+            show_default=False,
         ),
     ] = None,
 ) -> None:
@@ -59,7 +61,7 @@ def optimizers(
     ] = None,
     plugins: PluginOption = None,
 ) -> None:
-    """List the optimizers, or the options of one."""
+    """List all optimizers, or the options of one optimizer."""
     with user_errors():
         load_plugins(plugins, installed=name is None)
         from ..methods import CATALOGUE, method
@@ -87,12 +89,13 @@ def schema(
     output: Annotated[
         Path | None,
         typer.Option(
-            help="Output file. Default: print the schema.", show_default=False
+            help="Path of the output file. If not given, the schema is printed.",
+            show_default=False,
         ),
     ] = None,
     plugins: PluginOption = None,
 ) -> None:
-    """Print the JSON Schema of config files, for editors."""
+    """Print the JSON Schema that editors use to check config files."""
     with user_errors():
         load_plugins(plugins, installed=True)
         from ..config.json_schema import json_schema_text

@@ -15,12 +15,12 @@ __all__ = ["onetrainer"]
 def onetrainer(
     context: typer.Context,
     checkout: Annotated[
-        Path, typer.Argument(help="OneTrainer folder.", show_default=False)
+        Path, typer.Argument(help="Path of the OneTrainer folder.", show_default=False)
     ],
 ) -> None:
-    """Start OneTrainer with these optimizers: CHECKOUT ui, CHECKOUT train ...
+    """Start OneTrainer with the stiefel-lora optimizers, for example CHECKOUT ui.
 
-    install-dropin and remove-dropin are for other launchers. Run this command in the
+    Use install-dropin and remove-dropin for other launchers. Run this command in the
     Python environment of OneTrainer.
     """
     module = "stiefel_lora.integrations.onetrainer.launch"

@@ -37,12 +37,12 @@ __all__ = [
 ]
 
 app = typer.Typer(
-    help="Inspect and change LoRA files of every tool and family.",
+    help="Inspect and edit LoRA files of any training tool and model family.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 
-FileArgument = Annotated[Path, needed("FILE", "LoRA file.")]
+FileArgument = Annotated[Path, needed("FILE", "Path of the LoRA file.")]
 AllowOption = Annotated[
     bool,
     typer.Option(
@@ -51,7 +51,7 @@ AllowOption = Annotated[
 ]
 OutputOption = Annotated[
     Path,
-    unset("Output file.", "--output", metavar="FILE"),
+    unset("Path of the output file.", "--output", metavar="FILE"),
 ]
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Overwrite an existing output file.")
@@ -68,7 +68,7 @@ class Dtype(str, Enum):
 
 TotalErrorOption = Annotated[
     float | None,
-    unset("Maximum total relative error."),
+    unset("Maximum relative error of the whole LoRA."),
 ]
 SizeOption = Annotated[
     float | None,
@@ -76,7 +76,7 @@ SizeOption = Annotated[
 ]
 DtypeOption = Annotated[
     Dtype | None,
-    unset("Dtype of the factors. Default: widest input."),
+    unset("Dtype of the saved tensors. The default is the widest dtype of the input."),
 ]
 
 
@@ -88,7 +88,7 @@ VerifyOption = Annotated[
     bool,
     typer.Option(
         "--verify/--no-verify",
-        help="Check how other programs load the output.",
+        help="Load the output with the code of other programs and check the result.",
     ),
 ]
 
@@ -104,7 +104,10 @@ def resize(
     output: OutputOption,
     rank: Annotated[
         int | None,
-        unset("Rank; with another target, the maximum rank."),
+        unset(
+            "Rank of the output. If a size or error limit is also given, this is "
+            "the maximum rank."
+        ),
     ] = None,
     error: Annotated[
         float | None,
@@ -113,7 +116,7 @@ def resize(
     total_error: TotalErrorOption = None,
     energy: Annotated[
         float | None,
-        unset("Share of squared singular values to keep, e.g. 0.95."),
+        unset("Fraction of the squared singular values to keep, e.g. 0.95."),
     ] = None,
     size: SizeOption = None,
     max_sigma: Annotated[
@@ -122,18 +125,21 @@ def resize(
     ] = None,
     max_norm: Annotated[
         float | None,
-        unset("Maximum total norm; scales the LoRA down."),
+        unset(
+            "Maximum norm of the output. If the norm is larger, the LoRA is scaled "
+            "down."
+        ),
     ] = None,
     dtype: DtypeOption = None,
     layers: Annotated[
-        bool, typer.Option("--layers", help="Print rank and error of each layer.")
+        bool, typer.Option("--layers", help="Print the rank and error of each layer.")
     ] = False,
     as_json: JsonOption = False,
     overwrite: OverwriteOption = False,
     allow_unknown: AllowOption = False,
     verify: VerifyOption = True,
 ) -> None:
-    """Reduce the rank of a LoRA with the smallest possible error, and print it."""
+    """Reduce the rank of a LoRA with the smallest possible error."""
     with user_errors():
         from ..files import Target, open_lora, resize_lora
         from ..files.tools.save_lora import command_line
@@ -186,39 +192,47 @@ class MethodName(str, Enum):
 def merge(
     files: Annotated[
         list[str],
-        needed("FILE[:WEIGHT]...", "LoRA files with optional weights; default 1."),
+        needed(
+            "FILE[:WEIGHT]...",
+            "LoRA files to merge, each with an optional weight. The default weight "
+            "is 1.",
+        ),
     ],
     output: OutputOption,
     section: Annotated[
         list[str] | None,
         unset(
-            "Factor for sections of a file, numbered from 1: --section "
-            "1:down_blocks.*=0.5. Can be repeated.",
+            "Multiplier for the layers of a file that match a pattern, e.g. "
+            "--section 1:down_blocks.*=0.5. Files are numbered from 1. Can be "
+            "repeated.",
             metavar="FILE:PATTERN=FACTOR",
         ),
     ] = None,
     into: Annotated[
         Path | None,
         unset(
-            "Merge into this checkpoint or diffusers folder; --output is one too.",
+            "Merge into this checkpoint or diffusers folder. The output is then a "
+            "model, too.",
             metavar="PATH",
         ),
     ] = None,
     method: Annotated[
         MethodName,
         typer.Option(
-            help="sum, norm (sum with the mean norm of its parts), ties, dare or "
-            "magnitude."
+            help="Merge method. The method norm scales the sum to the mean norm of "
+            "its parts."
         ),
     ] = MethodName.sum,
     density: Annotated[
         float,
-        typer.Option(help="Share of entries kept by ties, dare and magnitude."),
+        typer.Option(
+            help="Fraction of the entries that ties, dare and magnitude keep."
+        ),
     ] = 0.5,
-    seed: Annotated[int, typer.Option(help="Random seed of dare.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed for the method dare.")] = 0,
     rank: Annotated[
         int | None,
-        unset("Maximum rank of the result."),
+        unset("Maximum rank of the output."),
     ] = None,
     error: Annotated[
         float | None,
@@ -228,7 +242,9 @@ def merge(
     size: SizeOption = None,
     max_norm: Annotated[
         float | None,
-        unset("Maximum norm; scales the sum down."),
+        unset(
+            "Maximum norm of the output. If the norm is larger, the sum is scaled down."
+        ),
     ] = None,
     dtype: DtypeOption = None,
     as_json: JsonOption = False,
@@ -236,7 +252,10 @@ def merge(
     allow_unknown: AllowOption = False,
     verify: VerifyOption = True,
 ) -> None:
-    """Merge LoRAs with weights. Exact, with the sum of the ranks, unless truncated."""
+    """Merge LoRAs as a weighted sum.
+
+    The sum is exact and the ranks add up unless the rank, error or size is limited.
+    """
     with user_errors():
         from ..files import Method, Part, Target, merge_lora, open_lora
         from ..files.tools.merging import parse_part, parse_section
@@ -273,7 +292,9 @@ def merge(
         written = command_line("merge", *options)
         if into is not None:
             if goals or way.name != "sum":
-                raise InputError("--into: requires the exact sum. Drop other options.")
+                raise InputError(
+                    "--into: the sum must be exact. Remove the other options."
+                )
             _merge_into(parts, into, output, overwrite, written)
             return
         report = merge_lora(
@@ -292,7 +313,7 @@ def merge(
         print_json(report.error, report.saved, verify)
         return
     norms = " and ".join(f"{norm:.4g}" for norm in report.norms)
-    typer.echo(f"Norm of the sum: {report.norm:.4g}; of the weighted parts: {norms}.")
+    typer.echo(f"Norm of the sum: {report.norm:.4g}. Norms of its parts: {norms}.")
     typer.echo(f"Relative error of the stored sum: {report.error:.6g}.")
     print_saved(report.saved, verify)
 
@@ -316,8 +337,8 @@ def _merge_into(
         command=f"{command} --into {into.name}",
     )
     typer.echo(
-        f"{output}: {report.layers} weights of {base.family} changed; rounding lost "
-        f"{report.error:.1e} of the change."
+        f"{output}: {report.layers} weights of {base.family} were changed. Relative "
+        f"rounding error of the change: {report.error:.1e}."
     )
 
 
@@ -338,10 +359,12 @@ def print_saved(saved: Saved, verify: bool) -> None:
     for remark in saved.remarks:
         typer.echo(remark, err=True)
     if file.others:
-        typer.echo(f"Unchanged: {len(file.others)} adapters of other kinds.", err=True)
+        typer.echo(
+            f"{len(file.others)} adapters of other kinds are unchanged.", err=True
+        )
     typer.echo(
-        f"{file.path}: {file.size / 1e6:.2f} MB; rounding error at most "
-        f"{saved.deviation:.1e} in any layer."
+        f"{file.path}: {file.size / 1e6:.2f} MB. Maximum rounding error of a layer: "
+        f"{saved.deviation:.1e}."
     )
     for line in _checks(file) if verify else ():
         typer.echo(line)

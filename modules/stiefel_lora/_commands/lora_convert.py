@@ -56,17 +56,23 @@ def convert(
     rank: Annotated[
         int | None,
         unset(
-            "Convert LoHa, LoKr, full differences and (with --base) DoRA to LoRAs of "
-            "this rank."
+            "Convert LoHa, LoKr and full-difference layers to LoRA layers of this "
+            "rank. If --base is given, DoRA layers are converted, too."
         ),
     ] = None,
     error: Annotated[
         float | None,
-        unset("Like --rank, with this maximum error per layer."),
+        unset(
+            "Like --rank, but with a maximum relative error per layer instead of a "
+            "rank."
+        ),
     ] = None,
     base: Annotated[
         Path | None,
-        unset("Base model, required for DoRAs.", metavar="FILE"),
+        unset(
+            "Path of the base model, which is required to convert DoRA layers.",
+            metavar="FILE",
+        ),
     ] = None,
     dtype: DtypeOption = None,
     as_json: JsonOption = False,
@@ -74,7 +80,7 @@ def convert(
     allow_unknown: AllowOption = False,
     verify: VerifyOption = True,
 ) -> None:
-    """Convert a LoRA to the key format of another tool, with the same updates."""
+    """Convert a LoRA to the key format of another tool, keeping its weight deltas."""
     with user_errors():
         from ..files import Checkpoint, Rank, convert_lora, open_lora
         from ..files.tools.save_lora import command_line

@@ -21,7 +21,7 @@ _WIDE = 240
 
 FilesArgument = Annotated[
     list[Path],
-    needed("FILE...", "LoRA files."),
+    needed("FILE...", "Paths of the LoRA files."),
 ]
 
 
@@ -29,7 +29,7 @@ FilesArgument = Annotated[
 def inspect(
     files: FilesArgument,
     layers: Annotated[
-        bool, typer.Option("--layers", help="One row per layer.")
+        bool, typer.Option("--layers", help="Print one row per layer.")
     ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print all numbers as JSON.")
@@ -45,7 +45,7 @@ def inspect(
     overwrite: OverwriteOption = False,
     allow_unknown: AllowOption = False,
 ) -> None:
-    """Show family, key format, ranks, norms and defects of one or more files."""
+    """Show the model family, key format, ranks, norms and defects of LoRA files."""
     with user_errors():
         reports, errors = _opened(files)
         if errors and (as_json or not reports):

@@ -32,17 +32,20 @@ __all__: list[str] = []
 def extract(
     base: Annotated[
         Path,
-        needed("BASE", "Checkpoint before training: file or diffusers folder."),
+        needed("BASE", "Checkpoint before training, as a file or a diffusers folder."),
     ],
     tuned: Annotated[
         Path,
         needed("TUNED", "Checkpoint after training."),
     ],
     output: OutputOption,
-    rank: Annotated[int | None, unset("Rank of all layers.")] = None,
+    rank: Annotated[int | None, unset("Rank of every layer.")] = None,
     error: Annotated[
         float | None,
-        unset("Maximum relative error of each layer; --rank limits the rank."),
+        unset(
+            "Maximum relative error of each layer. If --rank is also given, it "
+            "limits the rank."
+        ),
     ] = None,
     exact: Annotated[
         bool,
@@ -53,12 +56,14 @@ def extract(
     to: Annotated[
         SpellingName, typer.Option("--to", help="Key format of the output.")
     ] = SpellingName.kohya,
-    dtype: Annotated[Dtype, typer.Option(help="Dtype of the factors.")] = Dtype.float16,
+    dtype: Annotated[
+        Dtype, typer.Option(help="Dtype of the saved tensors.")
+    ] = Dtype.float16,
     as_json: JsonOption = False,
     overwrite: OverwriteOption = False,
     verify: VerifyOption = True,
 ) -> None:
-    """Extract the difference of two checkpoints as a LoRA, without clamping."""
+    """Extract the difference between two checkpoints as a LoRA."""
     with user_errors():
         from ..files import Checkpoint, Rank, extract_lora
         from ..files.tools.save_lora import command_line
@@ -81,13 +86,13 @@ def extract(
         return
     typer.echo(
         f"Relative error: {report.error:.6g} over {len(report.saved.file.layers)} "
-        f"layers; norm of the difference: {report.norm:.4g}; {report.equal} layers do "
+        f"layers. Norm of the difference: {report.norm:.4g}. {report.equal} layers do "
         "not differ."
     )
     if report.others:
         typer.echo(
-            f"Not in the LoRA: {len(report.others)} other tensors that differ (biases, "
-            f"norms, ...), for example {report.others[0]}.",
+            f"{len(report.others)} other tensors also differ (biases, norms, ...) and "
+            f"are not in the LoRA, for example {report.others[0]}.",
             err=True,
         )
     print_saved(report.saved, verify)
@@ -95,17 +100,17 @@ def extract(
 
 @app.command()
 def overlap(
-    one: Annotated[Path, needed("A", "LoRA file.")],
+    one: Annotated[Path, needed("A", "First LoRA file.")],
     two: Annotated[Path, needed("B", "Second LoRA file.")],
     layers: Annotated[
-        bool, typer.Option("--layers", help="One row per layer.")
+        bool, typer.Option("--layers", help="Print one row per layer.")
     ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print all numbers as JSON.")
     ] = False,
     allow_unknown: AllowOption = False,
 ) -> None:
-    """Compare two LoRAs: norms, cosine, and shared directions relative to chance."""
+    """Compare the norms, the cosine similarity and the directions of two LoRAs."""
     with user_errors():
         from ..files import open_lora
         from ..files import overlap as compare

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = typer.Typer(
-    help="Train in the background, one job after the other. Shared with the GUI.",
+    help="Train jobs in the background, one after the other. The GUI uses the same "
+    "queue.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -28,8 +29,8 @@ QueueOption = Annotated[
     typer.Option(
         "--queue",
         metavar="DIR",
-        help="Folder of the queue or of a batch. Default: $STIEFEL_LORA_QUEUE or "
-        "~/.stiefel_lora/queue.",
+        help="Folder of the queue or batch. The default is $STIEFEL_LORA_QUEUE if "
+        "it is set, and ~/.stiefel_lora/queue otherwise.",
         show_default=False,
     ),
 ]
@@ -50,7 +51,7 @@ def add(
     queue: QueueOption = None,
     plugins: PluginOption = None,
 ) -> None:
-    """Add jobs without starting them; see start."""
+    """Add jobs without starting them. Run 'queue start' to start them."""
     with user_errors():
         from ..jobs import add_jobs, make_plans
 
@@ -80,7 +81,10 @@ def start(
     devices: DevicesOption = None,
     queue: QueueOption = None,
 ) -> None:
-    """Run waiting jobs in the background. Also resumes paused jobs, all or by ID."""
+    """Run waiting jobs in the background.
+
+    Paused jobs are resumed, too: all of them, or only those whose IDs are given.
+    """
     with user_errors():
         from ..jobs import parse_slots, release_jobs, start_runner
 
@@ -100,7 +104,10 @@ def start(
 
 @app.command()
 def pause(numbers: NumbersArgument = None, queue: QueueOption = None) -> None:
-    """Pause jobs, all or by ID. Running jobs save a checkpoint and stop."""
+    """Pause the given jobs, or all jobs if no ID is given.
+
+    Running jobs save a checkpoint and stop.
+    """
     with user_errors():
         from ..jobs import pause_jobs
 
@@ -118,7 +125,7 @@ def cancel(
     ] = False,
     queue: QueueOption = None,
 ) -> None:
-    """Cancel jobs. Running jobs save a checkpoint and stop."""
+    """Cancel the given jobs. Running jobs save a checkpoint and stop."""
     with user_errors():
         from .._exceptions import QueueError
         from ..jobs import cancel_jobs
@@ -130,7 +137,7 @@ def cancel(
 
 @app.command()
 def retry(numbers: NumbersArgument = None, queue: QueueOption = None) -> None:
-    """Requeue failed jobs, all or by ID; see start."""
+    """Requeue the given jobs, or all failed jobs if no ID is given."""
     with user_errors():
         from ..jobs import retry_jobs
 

@@ -17,12 +17,13 @@ def scan(
     decode: Annotated[
         bool,
         typer.Option(
-            "--decode", help="Decode every image to find truncated files. Slower."
+            "--decode",
+            help="Decode every image to find truncated files. This is slower.",
         ),
     ] = False,
     plugins: PluginOption = None,
 ) -> None:
-    """Report sizes, buckets and problems of the training images."""
+    """Report the sizes, buckets and problems of the training images."""
     with user_errors():
         settings = load(config, overrides, plugins)
         from ..data.folder import refuse

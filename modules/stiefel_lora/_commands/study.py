@@ -30,20 +30,25 @@ def study(
         str,
         typer.Option(
             metavar="A,B,...",
-            help="Optimizers to compare; the first is the baseline.",
+            help="Optimizers to compare. The first one is the baseline.",
         ),
     ] = "adamw,stiefel_lora",
     rates: Annotated[
         str,
         typer.Option(
             metavar="auto|R1,R2,...",
-            help="Learning rates for every optimizer. auto: five around its usual "
-            "rate, and more while the best one is at the end.",
+            help="Learning rates to try for every optimizer. With auto, five rates "
+            "around the usual rate of the optimizer are tried, and more as "
+            "long as the best rate is at either end.",
         ),
     ] = "auto",
     seeds: Annotated[
         int,
-        typer.Option(min=1, max=10, help="Runs of each optimizer at its best rate."),
+        typer.Option(
+            min=1,
+            max=10,
+            help="Number of runs of each optimizer at its best learning rate.",
+        ),
     ] = 3,
     overrides: SetOption = None,
     jobs: JobsOption = None,
@@ -52,17 +57,19 @@ def study(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Folder of the table, the page and the logs. Default: a folder "
-            "beside the runs, the same for the same command.",
+            help="Folder for the table, the HTML page and the logs. By default, a "
+            "folder next to the run folders is used, and the same command "
+            "always uses the same one.",
             show_default=False,
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="List the first runs, start none.")
+        bool,
+        typer.Option("--dry-run", help="List the first runs without starting them."),
     ] = False,
     plugins: PluginOption = None,
 ) -> None:
-    """Compare optimizers on your images: rates swept, several seeds, one table."""
+    """Compare optimizers on your images over several learning rates and seeds."""
     with user_errors():
         from ..jobs.slots import parse_slots
         from ..jobs.study_runs import make_study
@@ -86,8 +93,8 @@ def _list(found: Study, folder: Path) -> None:
         typer.echo(found.plan(contest).config.run_dir)
     more = (len(found.comparison.seeds) - 1) * len(found.comparison.usual)
     typer.echo(
-        f"{len(contests)} runs for the learning rates, then {more} with other seeds; "
-        f"results go to {folder}."
+        f"{len(contests)} runs compare learning rates, then {more} runs use other "
+        f"seeds. The results will be written to {folder}."
     )
 
 
@@ -107,10 +114,10 @@ def _run(found: Study, folder: Path, slots: list[str]) -> int:
         with atomic_write(folder / name) as part:
             part.write_text(content, "utf-8")
     typer.echo(text)
-    typer.echo(f"Table: {folder / 'study.md'}; page of all runs: {page}")
+    typer.echo(f"Table: {folder / 'study.md'}. HTML page of all runs: {page}")
     for job in outcome.failed:
         typer.echo(f"{job.name}: {job.state.value}. {job.message}", err=True)
     if outcome.interrupted:
-        typer.echo("The same command resumes the study.", err=True)
+        typer.echo("Run the same command again to resume the study.", err=True)
         return INTERRUPTED
     return FAILURE if outcome.failed else 0

@@ -34,9 +34,11 @@ def tell(
             show_default=False,
         ),
     ],
-    run: Annotated[Path, typer.Argument(help="Run folder.", show_default=False)],
+    run: Annotated[
+        Path, typer.Argument(help="Path of the run folder.", show_default=False)
+    ],
 ) -> None:
-    """Send sample, save or stop to a run; takes effect after the current step."""
+    """Make a run generate samples, save or stop after its current step."""
     with user_errors():
         from ..runs import send_command
 

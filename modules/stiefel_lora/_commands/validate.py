@@ -56,8 +56,8 @@ def _show(found: RunEstimate) -> None:
         )
     if found.left_out:
         typer.echo(
-            f"Warning: {len(found.left_out)} images cannot be used and are skipped; "
-            f"the first is {found.left_out[0]}."
+            f"Warning: {len(found.left_out)} images cannot be used and are skipped. "
+            f"The first one is {found.left_out[0]}."
         )
     for remark in found.remarks:
         typer.echo(f"Note: {remark}")
@@ -65,8 +65,8 @@ def _show(found: RunEstimate) -> None:
         typer.echo(f"LoRA layers: {found.layers}.")
     else:
         typer.echo(
-            "LoRA layers: not checked, because the base model is not on this machine. "
-            "The memory estimate assumes a standard model of the family."
+            "The LoRA layers were not checked because the base model was not found on "
+            "this machine. The memory estimate assumes the standard architecture."
         )
     _show_memory(found.memory)
     disk = found.disk

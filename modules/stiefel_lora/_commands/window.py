@@ -17,8 +17,8 @@ def ui(
         str | None,
         typer.Argument(
             metavar="[CONFIG]",
-            help="Config file or preset to open. Default: the settings of the last "
-            "session.",
+            help="Config file or preset to open. By default, the settings of the "
+            "last session are opened.",
             show_default=False,
         ),
     ] = None,
