@@ -19,27 +19,29 @@ class Concept(ImageVariation, CaptionVariation):
     """A folder of images with captions."""
 
     path: FolderPath = setting(label="Path")
-    """Folder with the images. The caption of cat.png is the text of cat.txt, or of its
+    """Folder with the images. The caption of cat.png is read from cat.txt, or from its
     line in metadata.jsonl."""
 
     include_subdirectories: Flag = setting(False, label="Include subdirectories")
-    """Also use the images in folders inside the folder."""
+    """Also use the images in subfolders."""
 
     repeats: Annotated[Count, Field(ge=1, le=10_000)] = setting(1, label="Repeats")
-    """How often each image is used in one epoch; more for a small folder that should
-    count as much as a large one."""
+    """Number of times that each image is used in one epoch. Use a higher number if a
+    small folder should count as much as a large one."""
 
     balancing: Annotated[Number, Field(gt=0, le=1e6)] | None = setting(
         None, label="Balancing"
     )
-    """Replaces repeats and need not be whole: how often each image is used in one epoch
-    (0.5: every second epoch), or how many images are; see balancing_strategy."""
+    """Used instead of repeats, and can be a fraction. It is the number of times that
+    each image is used in one epoch (0.5 is every second epoch), or the number of images
+    to use, depending on balancing_strategy."""
 
     balancing_strategy: Literal["REPEATS", "SAMPLES"] = setting(
         "REPEATS", label="Balancing strategy"
     )
-    """Meaning of balancing. REPEATS: how often each image is used in one epoch;
-    SAMPLES: how many images of this folder are used."""
+    """Meaning of balancing. With REPEATS, it is the number of times that each image
+    is used in one epoch. With SAMPLES, it is the number of images of this folder to
+    use."""
 
     loss_weight: Annotated[Number, Field(ge=0, le=100)] = setting(
         1.0, label="Loss weight"
@@ -47,19 +49,20 @@ class Concept(ImageVariation, CaptionVariation):
     """Weight of these images in the loss."""
 
     is_reg: Flag = setting(False, label="Regularization")
-    """Regularization images, which show what the model should not forget. One epoch
-    uses as many of them as images of all other folders together, unless repeats or
-    balancing is set. Their loss_weight is the prior loss weight of other trainers."""
+    """Use these images for regularization. They show what the model should not forget.
+    In one epoch, as many of them are used as images of all other folders together,
+    unless repeats or balancing is set. Their loss_weight is the prior loss weight of
+    other trainers."""
 
     prompt_source: Literal["sample", "concept", "filename"] = setting(
         "sample", label="Prompt source"
     )
-    """Source of the captions. sample: cat.txt next to cat.png, or metadata.jsonl;
-    concept: the lines of the file prompt_path, in turn, for every image; filename: the
-    name of the image without its extension."""
+    """Source of the captions. sample reads cat.txt next to cat.png, or metadata.jsonl.
+    concept uses the lines of the file prompt_path in turn for every image. filename
+    uses the file name of the image without its extension."""
 
     prompt_path: FolderPath | None = setting(None, label="Prompt file")
-    """Text file with one caption per line, for prompt_source concept."""
+    """Text file with one caption per line. It is used if prompt_source is concept."""
 
     @model_validator(mode="after")
     def _rules(self) -> Concept:

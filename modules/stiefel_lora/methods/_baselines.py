@@ -7,12 +7,12 @@ from ._types import Method, Option
 
 __all__ = ["ADAMW", "ADAMW_8BIT", "LORA_PLUS", "SCALED_ADAMW"]
 
-_LR_UNIT = "AdamW's own: about the size of the step of one parameter"
+_LR_UNIT = "same as AdamW: about the size of the step of one parameter"
 
 ADAMW = Method(
     name="adamw",
     label="AdamW",
-    summary="Torch's own AdamW for A and B.",
+    summary="AdamW of torch for A and B.",
     target="stiefel_lora.optim.adamw:AdamW",
     default_lr=1e-4,
     lr_unit=_LR_UNIT,
@@ -38,7 +38,7 @@ LORA_PLUS = Method(
     summary="AdamW with a higher learning rate for B.",
     target="stiefel_lora.optim.lora_plus:LoRAPlus",
     default_lr=5e-5,
-    lr_unit="AdamW's own, for A; B uses lr_ratio times as much",
+    lr_unit="same as AdamW for A, and lr_ratio times as much for B",
     separable=True,
     options=(
         Option(
@@ -48,7 +48,8 @@ LORA_PLUS = Method(
             default=16.0,
             low=0.0,
             low_open=True,
-            doc="Learning rate of B as a multiple of A's. 1 is plain AdamW.",
+            doc="Learning rate of B as a multiple of the learning rate of A. With "
+            "1, the method is the same as AdamW.",
         ),
         WEIGHT_DECAY,
         *ADAM_OPTIONS,
@@ -70,8 +71,9 @@ SCALED_ADAMW = Method(
             default=1e-2,
             low=0.0,
             low_open=True,
-            doc="Fraction of the mean eigenvalue that is added to a Gram matrix before "
-            "it is inverted. Large values turn the method into AdamW.",
+            doc="Damping of the Gram matrices before they are inverted, as a "
+            "fraction of their mean eigenvalue. With large values, the method "
+            "becomes AdamW.",
         ),
         WEIGHT_DECAY,
         *ADAM_OPTIONS,

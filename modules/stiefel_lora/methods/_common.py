@@ -28,7 +28,7 @@ def adam_options(eps: float = 1e-8) -> tuple[Option, ...]:
             low=0.0,
             high=1.0,
             high_open=True,
-            doc="Decay of the running mean of gradients.",
+            doc="Decay rate of the running average of the gradient.",
         ),
         Option(
             name="beta2",
@@ -38,7 +38,7 @@ def adam_options(eps: float = 1e-8) -> tuple[Option, ...]:
             low=0.0,
             high=1.0,
             high_open=True,
-            doc="Decay of the running mean of squared gradients.",
+            doc="Decay rate of the running average of the squared gradient.",
         ),
         Option(
             name="eps",
@@ -47,7 +47,8 @@ def adam_options(eps: float = 1e-8) -> tuple[Option, ...]:
             default=eps,
             low=0.0,
             low_open=True,
-            doc="Added to the square root of the second moment.",
+            doc="Term that is added to the square root of the second moment for "
+            "numerical stability.",
         ),
     )
 

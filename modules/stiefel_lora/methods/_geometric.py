@@ -10,7 +10,8 @@ __all__ = ["LORA_RITE", "RIEMANNION", "STELLA"]
 STELLA = Method(
     name="stella",
     label="StelLA",
-    summary="Orthonormal B and right factor, with a small matrix S between them.",
+    summary="The left and right factors stay orthonormal, with a small matrix S "
+    "between them.",
     target="stiefel_lora.optim.stella:StelLA",
     default_lr=5e-4,
     lr_unit="4 to 8 times AdamW's",
@@ -23,8 +24,8 @@ STELLA = Method(
             type=str,
             default="adam",
             choices=("adam", "sgd", "lion"),
-            doc="Euclidean optimizer whose step is mapped onto the manifold. sgd is "
-            "heavy-ball momentum with beta1, without damping.",
+            doc="Euclidean optimizer whose step is mapped onto the manifold. sgd "
+            "uses heavy-ball momentum with beta1 and without damping.",
         ),
         Option(
             name="s_form",
@@ -32,8 +33,8 @@ STELLA = Method(
             type=str,
             default="full",
             choices=("full", "diagonal"),
-            doc="Matrix between the orthonormal factors: full as in the paper's "
-            "tables, or diagonal as in its released script.",
+            doc="Form of the matrix between the orthonormal factors. It is full in "
+            "the tables of the paper and diagonal in the released script.",
         ),
         Option(
             name="retraction",
@@ -41,8 +42,8 @@ STELLA = Method(
             type=str,
             default="polar",
             choices=("polar", "exponential"),
-            doc="Map of a factor back to the manifold. polar is cheaper; the results "
-            "are similar.",
+            doc="Retraction that maps a factor back to the manifold. polar is "
+            "cheaper, and the results are similar.",
         ),
         WEIGHT_DECAY,
         *ADAM_OPTIONS,
@@ -62,8 +63,9 @@ LORA_RITE = Method(
             label="Escape",
             type=bool,
             default=False,
-            doc="Add the second moment that a change of basis loses to every direction "
-            "(in the paper; off in its released code).",
+            doc="Add the part of the second moment that is lost in a change of "
+            "basis to every direction. The paper does this, but the released "
+            "code does not.",
         ),
         Option(
             name="clip_norm",
@@ -71,7 +73,8 @@ LORA_RITE = Method(
             type=float,
             default=1.0,
             low=0.0,
-            doc="Maximum joint norm of all unmagnified gradients. 0: no clipping.",
+            doc="Maximum joint norm of all unmagnified gradients. Set to 0 to "
+            "disable clipping.",
         ),
         Option(
             name="skip_above",
@@ -79,8 +82,9 @@ LORA_RITE = Method(
             type=float,
             default=1.0,
             low=0.0,
-            doc="Skip the step of a factor whose unmagnified gradient has a larger "
-            "root mean square. 0: never.",
+            doc="Skip the step of a factor if the root mean square of its "
+            "unmagnified gradient exceeds this value. If 0, no step is "
+            "skipped.",
         ),
         WEIGHT_DECAY,
         *adam_options(eps=1e-6),
@@ -105,7 +109,7 @@ RIEMANNION = Method(
             low=0.0,
             high=1.0,
             high_open=True,
-            doc="Momentum in the tangent space.",
+            doc="Momentum factor in the tangent space.",
         ),
         Option(
             name="momentum_form",
@@ -113,9 +117,9 @@ RIEMANNION = Method(
             type=str,
             default="raw",
             choices=("raw", "orthogonal"),
-            doc="Store the momentum before (raw) or after orthogonalization "
-            "(orthogonal). The paper prints both; with orthogonal, gradients have "
-            "little weight.",
+            doc="Store the momentum before (raw) or after (orthogonal) "
+            "orthogonalization. The paper gives both forms. With orthogonal, "
+            "gradients have little weight.",
         ),
         Option(
             name="rest_lr_ratio",
@@ -123,8 +127,9 @@ RIEMANNION = Method(
             type=float,
             default=0.05,
             low=0.0,
-            doc="AdamW learning rate of parameters outside LoRA pairs (DoRA "
-            "magnitudes, biases) as a multiple of the learning rate.",
+            doc="AdamW learning rate of parameters that are not part of a LoRA "
+            "pair (DoRA magnitudes, biases), as a multiple of the learning "
+            "rate.",
         ),
         WEIGHT_DECAY,
         *ADAM_OPTIONS,

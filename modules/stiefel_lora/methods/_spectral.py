@@ -16,21 +16,22 @@ _MOMENTUM = Option(
     low=0.0,
     high=1.0,
     high_open=True,
-    doc="Decay of the momentum of both factors.",
+    doc="Momentum factor for A and B.",
 )
 _REST_LR_RATIO = Option(
     name="rest_lr_ratio",
     label="Learning rate ratio of other parameters",
     default=0.05,
     low=0.0,
-    doc="AdamW learning rate of parameters outside LoRA pairs (DoRA magnitudes, "
-    "biases) as a multiple of the learning rate.",
+    doc="AdamW learning rate of parameters that are not part of a LoRA pair (DoRA "
+    "magnitudes, biases), as a multiple of the learning rate.",
 )
 
 LORA_MUON = Method(
     name="lora_muon",
     label="LoRA-Muon",
-    summary="Orthogonalized steps of both factors, each in the metric of the other.",
+    summary="A and B take orthogonalized steps, each in the metric of the other "
+    "factor.",
     target="stiefel_lora.optim.lora_muon:LoRAMuon",
     default_lr=1e-2,
     lr_unit=_LR_UNIT,
@@ -43,8 +44,9 @@ LORA_MUON = Method(
             default=0.5,
             low=0.0,
             low_open=True,
-            doc="Maximum change of any direction of a factor in a step, in any basis, "
-            "as a multiple of its length. It shortens steps of a small product.",
+            doc="Maximum change of any direction of a factor in one step, in any "
+            "basis, as a multiple of its length. If the product is small, this makes "
+            "steps shorter.",
         ),
         _REST_LR_RATIO,
         WEIGHT_DECAY,
@@ -55,7 +57,8 @@ LORA_MUON = Method(
 POLORA = Method(
     name="polora",
     label="PoLoRA",
-    summary="Orthogonalized steps of both factors under a diagonal curvature.",
+    summary="A and B take orthogonalized steps, preconditioned by a diagonal "
+    "curvature.",
     target="stiefel_lora.optim.polora:PoLoRA",
     default_lr=1e-2,
     lr_unit=_LR_UNIT,
@@ -69,7 +72,7 @@ POLORA = Method(
             low=0.0,
             high=1.0,
             high_open=True,
-            doc="Decay of the running means of the curvature of inputs and outputs.",
+            doc="Decay rate of the running averages of the input and output curvature.",
         ),
         Option(
             name="curvature_damping",
@@ -77,8 +80,9 @@ POLORA = Method(
             default=1e-4,
             low=0.0,
             low_open=True,
-            doc="Added to the curvature as a fraction of its largest entry, and to the "
-            "Gram matrices as a fraction of their largest eigenvalue.",
+            doc="Damping that is added to the curvature, as a fraction of its "
+            "largest entry, and to the Gram matrices, as a fraction of their "
+            "largest eigenvalue.",
         ),
         _REST_LR_RATIO,
         WEIGHT_DECAY,
@@ -89,7 +93,7 @@ POLORA = Method(
 LORA_TSD = Method(
     name="lora_tsd",
     label="LoRA-TSD",
-    summary="Spectral descent in the tangent space of the product.",
+    summary="The product takes spectral descent steps in its tangent space.",
     target="stiefel_lora.optim.lora_tsd:LoRATSD",
     default_lr=5e-3,
     lr_unit="spectral norm of the product's step",
@@ -101,7 +105,8 @@ LORA_TSD = Method(
             default=1,
             low=1,
             high=8,
-            doc="Rounds of orthogonalization and projection onto the tangent space.",
+            doc="Number of rounds of orthogonalization and projection onto the "
+            "tangent space.",
         ),
         Option(
             name="trust_region",

@@ -12,11 +12,12 @@ PER_FACTOR = ("step", "factors")
 STIEFEL_LORA = Method(
     name="stiefel_lora",
     label="Stiefel LoRA",
-    summary="B stays orthonormal; each step moves the product B A by a set length.",
+    summary="B stays orthonormal, and each step changes the product B A by a set "
+    "length.",
     target="stiefel_lora.optim.stiefel:StiefelLoRA",
     default_lr=2e-2,
-    lr_unit="product step and muon: spectral norm of the product's step; adamw: "
-    "AdamW's own; sign: five times the size of an entry's step",
+    lr_unit="spectral norm of the product's step (product and muon), same as AdamW "
+    "(adamw), or five times the step of an entry (sign)",
     alpha_policy="rank",
     start="stiefel",
     separable=True,
@@ -29,12 +30,14 @@ STIEFEL_LORA = Method(
             default="product",
             older="factors",
             choices=("product", "factors"),
-            doc="product: one step of the product B A, whose spectral norm is the "
-            "learning rate (start with 0.02, or 0.01 for thousands of steps); the "
-            "rules of B and A, Nesterov and angle_per_lr are not used, and a fused "
-            "backward pass is not possible. factors: B is rotated and A is moved, each "
-            "by its own rule (start with 0.02); a third cheaper, and a fused backward "
-            "pass is possible.",
+            doc="How the product B A is updated. With product, each step changes "
+            "the product itself, and the spectral norm of the step is the "
+            "learning rate. Start with 0.02, or with 0.01 for thousands of "
+            "steps. The rules of B and A, Nesterov and angle_per_lr are not "
+            "used, and a fused backward pass is not supported. With factors, B "
+            "is rotated and A is updated, each by its own rule. Start with "
+            "0.02. This is a third cheaper, and a fused backward pass is "
+            "supported.",
         ),
         Option(
             name="b_rule",
@@ -43,9 +46,9 @@ STIEFEL_LORA = Method(
             default="spectral",
             choices=("spectral", "momentum"),
             needs=PER_FACTOR,
-            doc="Direction of the rotation of B. spectral: all directions of the "
-            "tangent momentum rotate by the same angle; momentum: the tangent momentum "
-            "itself, scaled to b_length.",
+            doc="Direction of the rotation of B. With spectral, all directions of "
+            "the tangent momentum rotate by the same angle. With momentum, the "
+            "tangent momentum is used as is and scaled to b_length.",
         ),
         Option(
             name="b_length",
@@ -54,11 +57,13 @@ STIEFEL_LORA = Method(
             default="angle",
             choices=("angle", "rms", "spectral", "raw"),
             needs=PER_FACTOR,
-            doc="Length of the rotation of B with b_rule momentum. angle: the root "
-            "mean square angle of the columns is angle_per_lr x learning rate; "
-            "spectral: the largest angle is; rms: entries with RMS 0.2 x learning rate "
-            "(the pull request's rule; wider layers rotate more); raw: angle_per_lr x "
-            "learning rate times the norm of the gradient (the paper's rule).",
+            doc="Length of the rotation of B if b_rule is momentum. With angle, "
+            "the root mean square angle of the columns is angle_per_lr x "
+            "learning rate. With spectral, the largest angle has this value. "
+            "With rms, the entries have an RMS of 0.2 x learning rate, so "
+            "wider layers rotate more (the rule of the pull request). With "
+            "raw, the length is angle_per_lr x learning rate times the norm of "
+            "the gradient (the rule of the paper).",
         ),
         Option(
             name="retraction",
@@ -67,8 +72,9 @@ STIEFEL_LORA = Method(
             default="polar",
             choices=("polar", "qr"),
             needs=PER_FACTOR,
-            doc="Map of B back to the manifold. qr is for comparison with published "
-            "code: its result depends on the order of B's columns.",
+            doc="Retraction that maps B back to the manifold. Use qr only for "
+            "comparison with published code, because its result depends on the "
+            "order of the columns of B.",
         ),
         Option(
             name="transport",
@@ -76,8 +82,9 @@ STIEFEL_LORA = Method(
             type=bool,
             default=True,
             needs=PER_FACTOR,
-            doc="Transport B's momentum to the new tangent space at every step. Off: "
-            "it is left as it is (published code).",
+            doc="Transport the momentum of B to the new tangent space at every "
+            "step. If disabled, the momentum is left unchanged, as in "
+            "published code.",
         ),
         Option(
             name="a_rule",
@@ -86,8 +93,10 @@ STIEFEL_LORA = Method(
             default="muon",
             choices=("muon", "adamw", "sign"),
             needs=PER_FACTOR,
-            doc="Optimizer of A. muon: the learning rate is the spectral norm of the "
-            "product's step; adamw: AdamW's own unit; sign: RMS 0.2 x learning rate.",
+            doc="Optimizer for A. With muon, the learning rate is the spectral "
+            "norm of the step of the product. With adamw, it has the same unit "
+            "as in AdamW. With sign, the RMS of the step is 0.2 x learning "
+            "rate.",
         ),
         Option(
             name="angle_per_lr",
@@ -99,7 +108,8 @@ STIEFEL_LORA = Method(
             unit="radians",
             needs=PER_FACTOR,
             unset_means="0.5 with muon, 2 with adamw, 7 with sign",
-            doc="B rotates by angle_per_lr x learning rate radians per step.",
+            doc="Rotation angle of B per step in radians, as a multiple of the "
+            "learning rate.",
         ),
         Option(
             name="momentum",
@@ -111,9 +121,10 @@ STIEFEL_LORA = Method(
             high_open=True,
             optional=True,
             unset_means="0.6 with step=product, 0.9 with step=factors",
-            doc="Heavy-ball momentum of B, and of A with muon and sign; with "
-            "step=product, of the product. More momentum needs a lower learning rate: "
-            "0.9 with step=product half of it.",
+            doc="Heavy-ball momentum factor. With step=product, it applies to the "
+            "product. With step=factors, it applies to B, and to A if a_rule "
+            "is muon or sign. A higher momentum needs a lower learning rate. "
+            "For example, 0.9 with step=product needs half of it.",
         ),
         Option(
             name="nesterov",
@@ -121,7 +132,7 @@ STIEFEL_LORA = Method(
             type=bool,
             default=True,
             needs=PER_FACTOR,
-            doc="Nesterov momentum (for B, and for A with muon).",
+            doc="Use Nesterov momentum for B, and for A if a_rule is muon.",
         ),
         Option(
             name="rest_lr_ratio",
@@ -130,8 +141,9 @@ STIEFEL_LORA = Method(
             default=None,
             low=0.0,
             optional=True,
-            doc="AdamW learning rate of parameters outside LoRA pairs (DoRA "
-            "magnitudes, biases) as a multiple of the learning rate.",
+            doc="AdamW learning rate of parameters that are not part of a LoRA "
+            "pair (DoRA magnitudes, biases), as a multiple of the learning "
+            "rate.",
             unset_means="0.05 with muon and with step=product, else 1",
         ),
         WEIGHT_DECAY,
@@ -142,9 +154,10 @@ STIEFEL_LORA = Method(
             default="adamw",
             choices=("adamw", "over_rank"),
             needs=PER_FACTOR,
-            doc="Weight decay of A with muon and sign. adamw: multiplied by the "
-            "learning rate; over_rank: weight_decay / rank, scaled by the schedule "
-            "only (the pull request's rule).",
+            doc="Form of the weight decay of A if a_rule is muon or sign. With "
+            "adamw, weight_decay is multiplied by the learning rate. With "
+            "over_rank, it is divided by the rank and only scaled by the "
+            "schedule (the rule of the pull request).",
         ),
         *ADAM_OPTIONS,
     ),

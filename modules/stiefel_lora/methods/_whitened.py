@@ -10,7 +10,7 @@ __all__ = ["WHITENED_LORA"]
 WHITENED_LORA = Method(
     name="whitened_lora",
     label="Whitened LoRA",
-    summary="B stays orthonormal; both factors take whitened adaptive steps.",
+    summary="B stays orthonormal, and both factors take whitened adaptive steps.",
     target="stiefel_lora.optim.whitened_lora:WhitenedLoRA",
     default_lr=1e-3,
     lr_unit="RMS of the entries of A's step",
@@ -24,7 +24,7 @@ WHITENED_LORA = Method(
             low=0.0,
             high=1.0,
             low_open=True,
-            doc="Tangent of the maximum angle by which B rotates in a step.",
+            doc="Tangent of the maximum angle by which B rotates in one step.",
         ),
         WEIGHT_DECAY,
         *ADAM_OPTIONS,

@@ -66,7 +66,7 @@ def test_choosing_stiefel_lora_locks_alpha_with_the_reason(open_window):
     panel.combo.activated.emit(at)
     assert not alpha.editor.isEnabled()
     assert alpha.editor.line.text() == "16"
-    assert "Equal to the rank" in alpha.note.text()
+    assert "Set to the rank" in alpha.note.text()
     assert rows(window)["learning_rate"].editor.line.text() == "0.02"
     assert "b_rule" in panel.form.rows
     assert "weight_decay" in panel.form.rows

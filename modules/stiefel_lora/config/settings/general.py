@@ -18,10 +18,11 @@ class GeneralSettings(StrictModel):
     """General settings of a run: name, output folder, seed and device."""
 
     schema_version: Literal[3] = setting(SCHEMA_VERSION, label="Format version")
-    """Version of this format. Do not change it; older files are converted."""
+    """Version of the config format. Do not change it. Older files are converted
+    automatically."""
 
     comment: Text = setting("", label="Comment")
-    """Notes for people; ignored by training."""
+    """Notes for your own use. Training ignores them."""
 
     run_name: Annotated[str, Field(min_length=1, max_length=100)] = setting(
         "run",
@@ -33,13 +34,13 @@ class GeneralSettings(StrictModel):
     output_dir: FolderPath = setting(
         Path("runs"), label="Output directory", unset_means="runs in the current folder"
     )
-    """Folder that contains the folders of all runs."""
+    """Folder in which the run folders are created."""
 
     seed: Seed = setting(42, label="Seed")
-    """Seed of all random numbers; the same seed reproduces a run."""
+    """Seed for all random numbers. With the same seed, a run can be reproduced."""
 
     device: Annotated[
         str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d{1,3})?|xpu(:\d{1,3})?)$")
     ] = setting("auto", label="Train device")
-    """Device to train on: auto, cpu, cuda, cuda:1, mps, xpu. auto uses a GPU if there
-    is one."""
+    """Device to train on, such as auto, cpu, cuda, cuda:1, mps or xpu. auto uses a GPU
+    if one is available."""

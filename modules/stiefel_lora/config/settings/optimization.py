@@ -36,44 +36,44 @@ class OptimizationSettings(StrictModel):
     """Optimization: batches, steps, optimizer and learning rate."""
 
     batch_size: Annotated[Count, Field(ge=1, le=4096)] = setting(1, label="Batch size")
-    """Images that go through the model together; more need more memory."""
+    """Number of images per batch. A larger batch needs more memory."""
 
     gradient_accumulation_steps: Annotated[Count, Field(ge=1, le=4096)] = setting(
         1, label="Accumulation steps"
     )
-    """Number of batches whose gradients are averaged for one step: a larger effective
-    batch in the same memory, but slower."""
+    """Number of batches whose gradients are averaged for one step. This gives a larger
+    effective batch without more memory, but each step is slower."""
 
     steps: Annotated[Count, Field(ge=1)] = setting(1000, label="Steps")
-    """Number of optimizer steps of the whole run."""
+    """Total number of optimizer steps of the run."""
 
     optimizer: OptimizerChoice = setting(
         default_factory=_default_optimizer, label="Optimizer"
     )
-    """Optimizer and its options; the defaults are a good starting point."""
+    """Optimizer and its options. The defaults are a good starting point."""
 
     plugins: tuple[Annotated[str, Field(min_length=1)], ...] = setting(
         (), label="Plug-ins"
     )
-    """Optimizers from outside the package: Python files that register one, such as
-    my_method.py, or names of modules."""
+    """Plug-ins that register additional optimizers. Each entry is a Python file, such
+    as my_method.py, or the name of a module."""
 
     learning_rate: Annotated[Number, Field(gt=0, le=100)] = setting(
         default_factory=_default_learning_rate,
         label="Learning rate",
         unset_means="the usual value of the optimizer",
     )
-    """Step size in the unit of the optimizer: a good value for one optimizer is wrong
-    for another."""
+    """Step size in the unit of the optimizer. A good learning rate for one optimizer is
+    not a good one for another optimizer."""
 
     learning_rate_scheduler: LearningRateScheduler = setting(
         "constant", label="Learning rate scheduler"
     )
-    """Learning rate schedule after the warm-up."""
+    """Learning rate schedule that is used after the warmup."""
 
     learning_rate_warmup_steps: Count = setting(0, label="Learning rate warmup steps")
-    """Steps over which the learning rate rises from zero; at most the steps of the
-    run."""
+    """Number of steps over which the learning rate rises from zero. It cannot exceed
+    the steps of the run."""
 
     learning_rate_min_factor: Annotated[Number, Field(ge=0, le=1)] = setting(
         0.0, label="Learning rate min factor"
@@ -83,22 +83,23 @@ class OptimizationSettings(StrictModel):
     clip_grad_norm: Annotated[Number, Field(ge=0, le=1e6)] = setting(
         1.0, label="Clip grad norm"
     )
-    """Maximum norm of all gradients together; larger gradients are scaled down. 0 turns
-    it off. Beginners should leave it at 1."""
+    """Maximum norm of all gradients together. If the norm is larger, the gradients are
+    scaled down. Set to 0 to disable clipping. Beginners should leave it at 1."""
 
     ema: EmaMode = setting("off", label="EMA")
-    """Average the LoRA over many steps; validation, samples and the LoRA file use the
-    average. gpu or cpu: where the average is stored."""
+    """Average the LoRA over many steps and use the average for validation, samples and
+    the LoRA file. The average is stored on the GPU (gpu) or in RAM (cpu)."""
 
     ema_decay: Annotated[Number, Field(ge=0, lt=1)] = setting(0.999, label="EMA decay")
-    """Fraction of the average that each update keeps; 0.999 for a few hundred images,
-    0.998 for fewer, 0.9999 for thousands."""
+    """Fraction of the average that each EMA update keeps. Use 0.999 for a few hundred
+    images, 0.998 for fewer images and 0.9999 for thousands."""
 
     ema_update_step_interval: Annotated[Count, Field(ge=1, le=1000)] = setting(
         5, label="EMA update step interval"
     )
-    """Steps between two updates of the average."""
+    """Number of steps between updates of the EMA."""
 
     gradient_checkpointing: Flag = setting(False, label="Gradient checkpointing")
-    """Compute activations twice instead of storing them, in trained text encoders too:
-    much less memory, about a third slower."""
+    """Compute activations a second time in the backward pass instead of storing them,
+    also in trained text encoders. This needs much less memory, but is about a third
+    slower."""

@@ -16,8 +16,8 @@ class SavingSettings(StrictModel):
     """Checkpoints to resume from, and the files of the finished LoRA."""
 
     checkpoint_every: Count = setting(0, label="Checkpoint every")
-    """Steps between two checkpoints to resume from. 0: only when a run stops or
-    ends."""
+    """Number of steps between checkpoints, from which a run can be resumed. If 0, a
+    checkpoint is only saved when the run stops or ends."""
 
     keep_checkpoints: Annotated[Count, Field(ge=1, le=1000)] = setting(
         3, label="Checkpoints kept"
@@ -31,11 +31,11 @@ class SavingSettings(StrictModel):
         ),
         label="Output formats",
     )
-    """File formats of the finished LoRA. kohya: ComfyUI, Forge and others; peft:
-    diffusers."""
+    """File formats of the finished LoRA. ComfyUI, Forge and others load kohya files,
+    and diffusers loads peft files."""
 
     save_without_ema: Flag = setting(False, label="Save without EMA")
-    """With ema: also save the LoRA that was not averaged, as NAME_without_ema."""
+    """If ema is used, also save the LoRA without averaging, as NAME_without_ema."""
 
     output_dtype: DType = setting("float16", label="Output data type")
     """Precision of the numbers in the LoRA file."""

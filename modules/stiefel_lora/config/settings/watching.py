@@ -16,34 +16,36 @@ class WatchingSettings(StrictModel):
     """Validation, samples and measurements during a run."""
 
     validate_every: Count = setting(0, label="Validate every")
-    """Steps between two measurements of the validation loss. 0: never."""
+    """Number of steps between measurements of the validation loss. Set to 0 to disable
+    validation."""
 
     validation_timesteps_per_picture: Annotated[Count, Field(ge=1, le=1000)] = setting(
         4, label="Validation timesteps per image"
     )
-    """Number of noise levels at which each validation image is measured; more are
-    slower and less noisy."""
+    """Number of noise levels at which each validation image is measured. A higher
+    number is slower, but gives a less noisy loss."""
 
     early_stop_patience: Count = setting(0, label="Early stop patience")
-    """Stop the run after this many validations in a row without a lower loss; the LoRA
-    of the lowest loss is kept as NAME-best. 0: train to the last step."""
+    """Stop the run after this many validations in a row without a lower loss. The LoRA
+    with the lowest loss is kept as NAME-best. If 0, all steps are trained."""
 
     early_stop_min_delta: Annotated[Number, Field(ge=0, le=100)] = setting(
         0.0, label="Early stop min delta"
     )
-    """Minimum decrease of the loss that counts as lower."""
+    """Minimum decrease of the validation loss that counts as an improvement."""
 
     sample_every: Count = setting(0, label="Sample every")
-    """Steps between two rounds of samples, with one before the first step and one after
-    the last. 0: only on request (stiefel-lora tell sample)."""
+    """Number of steps between sample images. They are also generated before the first
+    step and after the last one. If 0, samples are only generated on request
+    (stiefel-lora tell sample)."""
 
     samples: tuple[Sample, ...] = setting((), label="Samples")
-    """Images to generate during training."""
+    """Prompts and settings of the sample images to generate during training."""
 
     rank_every: Count | None = setting(
         None,
         label="Measure ranks every",
         unset_means="a fortieth of the run, at least 5",
     )
-    """Steps between two measurements of every block's effective rank. 0: only at the
-    end."""
+    """Number of steps between measurements of the effective rank of every block. If 0,
+    the rank is only measured at the end."""

@@ -68,7 +68,7 @@ def locks(data: Mapping[str, Any]) -> dict[str, str]:
     if entry is None or entry.alpha_policy != "rank":
         return {}
     return {
-        "lora_alpha": f"Equal to the rank: {entry.label} sets the LoRA scale itself."
+        "lora_alpha": f"Set to the rank, because {entry.label} controls the LoRA scale."
     }
 
 

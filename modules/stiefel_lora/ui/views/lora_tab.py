@@ -43,8 +43,9 @@ _COLUMNS = ("File", "Weight", "Family", "Key format", "Rank", "Effective rank")
 _COLUMNS += ("Norm", "MB", "Defects")
 _WEIGHT = 1
 _DROP = (
-    "Drop LoRA files here, or add them. Resize, convert or verify one, or merge all "
-    "with their weights. Extract makes a LoRA of two checkpoints."
+    "Drop LoRA files here, or click Add files. You can resize, convert or verify "
+    "the selected file, or merge all files with their weights. Extract creates a "
+    "LoRA from two checkpoints."
 )
 _MAX_RANK = 1024
 _CHECKPOINTS = "Checkpoints (*.safetensors)"
@@ -72,22 +73,26 @@ class LoraTab(QWidget):
         self.rank.setRange(1, _MAX_RANK)
         self.rank.setValue(16)
         self.resize_ = QPushButton("Resize")
-        self.resize_.setToolTip("Reduce the selected file to this rank")
+        self.resize_.setToolTip("Reduce the selected LoRA to this rank")
         self.merge = QPushButton("Merge")
-        self.merge.setToolTip("Merge all files with their weights, without truncation")
+        self.merge.setToolTip(
+            "Merge all files as a weighted sum without reducing the rank"
+        )
         self.merge_small = QPushButton("Merge to rank")
         self.merge_small.setToolTip(
-            "Merge all files and reduce the result to this rank"
+            "Merge all files as a weighted sum and reduce the result to this rank"
         )
         self.spelling = Combo()
         self.spelling.addItems(SPELLINGS)
         self.convert = QPushButton("Convert")
-        self.convert.setToolTip("Write the chosen file with the keys of this format")
+        self.convert.setToolTip("Convert the selected file to this key format")
         self.verify = QPushButton("Verify")
-        self.verify.setToolTip("Load the chosen file with the code of other programs")
+        self.verify.setToolTip(
+            "Check the selected file by loading it with the code of other programs"
+        )
         self.extract = QPushButton("Extract")
         self.extract.setToolTip(
-            "Make a LoRA of this rank from the difference of two checkpoints"
+            "Create a LoRA of this rank from the difference between two checkpoints"
         )
         self.save = QPushButton("Save as")
         self.state = QLabel(_DROP)

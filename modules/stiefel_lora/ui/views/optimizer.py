@@ -93,7 +93,7 @@ class OptimizerPanel(QGroupBox):
             f"Default learning rate: {entry.default_lr:g} (for alpha = rank). Unit: "
             f"{entry.lr_unit}."
             if entry
-            else "The learning rate has the unit of this class."
+            else "The unit of the learning rate depends on this class."
         )
         if self.form is not None:
             self._drop(self.form)

@@ -42,12 +42,12 @@ _ORDERS = (
     (
         "cancel",
         "Cancel",
-        "Remove this training from the queue; a running one saves and stops",
+        "Remove this training from the queue. If it is running, it saves and stops",
     ),
     (
         "clear",
         "Clear finished",
-        "Remove finished trainings from the list; their files are kept",
+        "Remove finished trainings from the list. Their files are kept",
     ),
 )
 _HINT = (

@@ -31,7 +31,11 @@ __all__ = ["RunTab"]
 
 _ORDERS = (
     ("start", "Start training", "Train with the current settings (Ctrl+R)"),
-    ("stop", "Stop", "Save after the current step and stop; can be resumed"),
+    (
+        "stop",
+        "Stop",
+        "Save after the current step and stop. The training can be resumed later",
+    ),
     ("resume", "Resume", "Resume from the last checkpoint"),
     ("sample", "Sample now", "Generate sample images after the current step"),
     ("save", "Save now", "Save a checkpoint and a LoRA file after the current step"),
@@ -39,7 +43,7 @@ _ORDERS = (
     (
         "folder",
         "Open folder",
-        "Open the run folder; LoRA files are in the subfolder lora",
+        "Open the run folder. LoRA files are in the subfolder lora",
     ),
 )
 _NO_RUN = (

@@ -36,7 +36,9 @@ __all__ = ["MainWindow"]
 # Milliseconds after the last keystroke before the settings are checked.
 _EXAMINE_MS = 150
 _REMEMBER_MS = 1000
-_HELP = "Click a field to show its description here. Hover over it for its limits."
+_HELP = (
+    "Click a field to show its description here. Hover over a field to show its limits."
+)
 _WELCOME = (
     "Welcome! This is the demo preset: press Start training to train on the included "
     "images. To train on your own images, choose another preset."
