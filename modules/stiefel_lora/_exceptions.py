@@ -37,51 +37,51 @@ __all__ = [
 
 
 class StiefelLoraError(Exception):
-    """Base of all errors that this package raises on purpose."""
+    """Base class of all errors that this package raises."""
 
 
 class InputError(StiefelLoraError, ValueError):
-    """An input that cannot work."""
+    """Raised if an input is invalid."""
 
 
 class ConfigError(InputError):
-    """A preset, a config file or a ``--set`` that breaks a rule of the schema."""
+    """Raised if a preset, a config file or ``--set`` breaks a rule of the schema."""
 
 
 class OptionError(InputError):
-    """An optimizer option or parameter group out of bounds."""
+    """Raised if an optimizer option or parameter group is invalid."""
 
 
 class PairingError(InputError):
-    """Parameters whose LoRA roles cannot be determined without guessing."""
+    """Raised if the LoRA roles of parameters cannot be determined."""
 
 
 class ModelError(InputError):
-    """A base model that is missing, damaged or of another family."""
+    """Raised if a base model is missing, damaged or of another family."""
 
 
 class DataError(InputError):
-    """Images, captions or caches that cannot be used."""
+    """Raised if images, captions or caches cannot be used."""
 
 
 class CheckpointError(InputError):
-    """A checkpoint that is damaged or belongs to another run."""
+    """Raised if a checkpoint is damaged or belongs to another run."""
 
 
 class QueueError(InputError):
-    """A request that a queue of jobs cannot carry out."""
+    """Raised if a job queue cannot carry out a request."""
 
 
 class OutputError(InputError):
-    """A folder or file that cannot be written."""
+    """Raised if a folder or file cannot be written."""
 
 
 class TrainingError(StiefelLoraError, RuntimeError):
-    """A run that started from valid input and cannot continue."""
+    """Raised if a run with valid input cannot continue."""
 
 
 class NonFiniteError(TrainingError):
-    """NaN or infinity in loss, gradient or weight."""
+    """Raised if a loss, gradient or weight is NaN or infinite."""
 
 
 def reason_of(error: BaseException) -> str:

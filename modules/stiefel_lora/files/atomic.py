@@ -19,7 +19,7 @@ _STALE_SECONDS = 3600.0
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Generator[Path, None, None]:
-    """Yield a temporary path beside ``path`` and rename it to ``path`` at the end.
+    """Yield a temporary path next to ``path`` and rename it to ``path`` at the end.
 
     The body writes the temporary file and may read it back. When the body ends, the
     file is flushed to the disk and renamed over ``path`` in one step; when it raises,

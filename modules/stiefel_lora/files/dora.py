@@ -31,7 +31,7 @@ _EPSILON = torch.finfo(torch.float32).eps
 
 
 def row_scale(magnitude: Tensor, base: Tensor, merged: Tensor) -> Tensor:
-    """Convert peft's magnitude to ``dora_scale``.
+    """Convert the magnitude of peft to ``dora_scale``.
 
     Args:
         magnitude: m of every row, (out,).
@@ -46,7 +46,7 @@ def row_scale(magnitude: Tensor, base: Tensor, merged: Tensor) -> Tensor:
 
 
 def apply_lora(weight: Tensor, factors: LoraFactors) -> Tensor:
-    """Compute the weight of a layer with its LoRA or DoRA.
+    """Compute the weight of a layer with its LoRA or DoRA applied.
 
     Args:
         weight: W of the base model, (out, in) or (out, in, k, k), floating.

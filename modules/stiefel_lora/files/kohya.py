@@ -38,7 +38,7 @@ def save_kohya(
     metadata: Mapping[str, str] | None = None,
     base_lengths: Callable[[str], Tensor] | None = None,
 ) -> None:
-    """Write a kohya-style file atomically and verify it by reading it back.
+    """Save a kohya-style file atomically and verify it by reading it back.
 
     The metadata always holds the entries by which tools recognize the family, and the
     hashes of the tensors; ``metadata`` adds to them. Adapter metadata of diffusers is

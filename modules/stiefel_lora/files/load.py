@@ -20,7 +20,7 @@ _KOHYA = ("lora_unet_", "lora_te1_", "lora_te2_", "lora_te3_", "lora_te_")
 
 
 def load_lora(path: str | os.PathLike[str]) -> LoraWeights:
-    """Read a kohya-style or PEFT-style LoRA of a known family, factors as stored.
+    """Load a kohya-style or PEFT-style LoRA of a known family.
 
     Raises:
         ModelError: the file is missing, damaged, or not such a LoRA.

@@ -37,7 +37,7 @@ def training_metadata(
     started: datetime.datetime | None = None,
     extra: Mapping[str, object] | None = None,
 ) -> dict[str, str]:
-    """Describe a training run in all three vocabularies.
+    """Build the metadata of a training run in all three vocabularies.
 
     Args:
         title: name of the LoRA, shown by tools.

@@ -16,7 +16,7 @@ __all__ = ["LearnedFolder", "image_metadata", "tag_frequency"]
 
 @dataclasses.dataclass(frozen=True)
 class LearnedFolder:
-    """An image folder, as described in the metadata."""
+    """Image folder as described in the metadata of a LoRA file."""
 
     name: str
     """Name of the folder, without its parents."""
@@ -36,7 +36,7 @@ class LearnedFolder:
 def image_metadata(
     folders: Sequence[LearnedFolder], buckets: Mapping[tuple[int, int], float]
 ) -> dict[str, object]:
-    """Build the entries for images, folders, buckets and tags.
+    """Build the metadata entries for images, folders, buckets and tags.
 
     Args:
         folders: image folders that were trained on.
@@ -62,7 +62,7 @@ def image_metadata(
 
 
 def tag_frequency(captions: Iterable[str], delimiter: str = ",") -> dict[str, int]:
-    """Count the tags of captions, most frequent first."""
+    """Count the tags in captions, most frequent first."""
     counts = collections.Counter(
         tag
         for caption in captions

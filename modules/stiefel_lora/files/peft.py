@@ -43,7 +43,7 @@ def save_peft(
     dtype: torch.dtype = torch.float32,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a PEFT-style file atomically and verify it by reading it back.
+    """Save a PEFT-style file atomically and verify it by reading it back.
 
     Raises:
         ModelError: a name without a component, a mix of DoRA and plain LoRA layers, or

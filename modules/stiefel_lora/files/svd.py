@@ -17,7 +17,7 @@ __all__ = ["compress"]
 
 
 def compress(weights: LoraWeights, rank: int) -> tuple[LoraWeights, float]:
-    """Reduce every layer to ``rank``; layers of smaller rank keep theirs.
+    """Reduce every layer to at most ``rank``.
 
     Args:
         weights: LoRA to reduce.

@@ -41,7 +41,7 @@ def write_tensors(
     tensors: Mapping[str, Tensor],
     metadata: Mapping[str, str],
 ) -> None:
-    """Write ``path`` atomically and verify every bit before the final rename.
+    """Write a file atomically and verify every bit before the final rename.
 
     Raises:
         OutputError: the operating system reported an error, or verification failed.
@@ -62,7 +62,7 @@ def write_tensors(
 def read_tensors(
     path: str | os.PathLike[str],
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read tensors and metadata; the file is closed afterwards.
+    """Read the tensors and metadata of a file and close it.
 
     The tensors are views of one buffer of the size of the file.
 

@@ -26,7 +26,7 @@ COMPONENTS = ("unet", "transformer", "text_encoder", "text_encoder_2")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LoraFactors:
-    """LoRA factors of one layer, whose weight changes by (alpha / r) B A.
+    """LoRA factors of one layer, which add (alpha / r) B A to its weight.
 
     ``up`` is B, (out, r), or (out, r, 1, 1) for a convolution; ``down`` is A, (r, in)
     or (r, in, k, k). Convolutions of one or three dimensions have one or three k. Any
@@ -96,7 +96,7 @@ def rank_of(down: Tensor) -> int:
 
 
 def canonical_name(component: str, module_path: str) -> str:
-    """Return the canonical name of a module: component and diffusers path.
+    """Return the canonical name of a module, which is component and diffusers path.
 
     transformers 5 dropped the ``text_model.`` level of ``CLIPTextModel``; LoRA files of
     all tools keep it, so it is restored.
@@ -118,7 +118,7 @@ def canonical_name(component: str, module_path: str) -> str:
 
 
 def with_one_alpha(weights: LoraWeights) -> LoraWeights:
-    """Give all layers the most frequent alpha and rescale A, update unchanged.
+    """Give all layers the most frequent alpha and rescale A to compensate.
 
     Needed for diffusers 0.42, which searches the kohya-style alphas of a U-Net under
     names that its layers do not have and applies the most frequent one to all.

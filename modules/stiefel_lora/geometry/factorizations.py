@@ -43,7 +43,7 @@ def thin_svd(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def pseudo_inverse(matrix: Tensor, rtol: float) -> Tensor:
-    """Pseudo-inverse; singular values up to rtol times the largest count as 0.
+    """Compute the pseudo-inverse (singular values up to rtol x the largest: 0).
 
     Raises:
         torch.linalg.LinAlgError: NaN in the matrix.

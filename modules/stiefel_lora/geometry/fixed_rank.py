@@ -25,7 +25,7 @@ __all__ = ["factored_msign", "project_factored", "truncate_factored"]
 def project_factored(
     left: Tensor, right: Tensor, p: Tensor, q: Tensor
 ) -> tuple[Tensor, Tensor]:
-    r"""Tangent projection of :math:`P Q^T` at frames (L, R).
+    r"""Project :math:`P Q^T` onto the tangent space at frames (L, R).
 
     Args:
         left: L, ``(*batch, m, r)``, orthonormal.
@@ -41,13 +41,13 @@ def project_factored(
 
 
 def factored_msign(p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Factors of :math:`\mathrm{msign}(P Q^T)`; rounding errors of 0 stay near 0."""
+    r"""Compute factors of :math:`\mathrm{msign}(P Q^T)` from P and Q."""
     left, core, right = _core(p, q)
     return left @ polar_factor(_not_above_one(core)), right
 
 
 def truncate_factored(p: Tensor, q: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
-    r"""Best rank-r approximation of :math:`P Q^T`: U, sigma ``(*batch, r)`` and V.
+    r"""Compute the best rank-r approximation of :math:`P Q^T` as U, sigma and V.
 
     Columns of U and V are orthonormal even where sigma is 0.
     """

@@ -171,7 +171,7 @@ def damped_cholesky(gram: Tensor, shift: Tensor) -> Tensor:
 
 
 def inverse_cholesky(gram: Tensor, shift: Tensor) -> Tensor:
-    """Compute L^-1 of K + shift I = L L^T, see :func:`damped_cholesky`.
+    """Compute L^-1 of K + shift I = L L^T (see :func:`damped_cholesky`).
 
     For K = M M^T, the rows of L^-1 M are an orthonormal frame of M's rows, except for
     rows that are short compared to the root of the shift.
@@ -212,12 +212,12 @@ def polar_factor(matrix: Tensor) -> Tensor:
 
 
 def spectral_norm(matrix: Tensor, squarings: int = 10) -> Tensor:
-    """Largest singular value of ``(*batch, m, r)``, as ``(*batch, 1, 1)``."""
+    """Compute the spectral norm of ``(*batch, m, r)``, as ``(*batch, 1, 1)``."""
     return spectral_norm_of_gram(matrix.mT @ matrix, squarings)
 
 
 def spectral_norm_of_gram(gram: Tensor, squarings: int = 10) -> Tensor:
-    """Largest singular value of M from K = M^T M, ``(*batch, r, r)``.
+    """Compute the largest singular value of M from K = M^T M, ``(*batch, r, r)``.
 
     With K / tr and Z = (K / tr)^(2^n) the Rayleigh quotient tr(Z K) / tr(Z) lies below
     the largest eigenvalue by a share of at most about log(r) / 2^n, 0.4 % at rank 64.
@@ -235,7 +235,7 @@ def spectral_norm_of_gram(gram: Tensor, squarings: int = 10) -> Tensor:
 
 
 def trace(matrix: Tensor) -> Tensor:
-    """Sum of the diagonal of ``(*batch, r, r)``, as ``(*batch, 1, 1)``."""
+    """Compute the trace of ``(*batch, r, r)``, as ``(*batch, 1, 1)``."""
     return matrix.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
 
 

@@ -32,7 +32,7 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True)
 class RankSummary:
-    """Ranks of a batch of spectra; every field has the batch's shape."""
+    """Ranks of a batch of spectra. Every field has the batch shape."""
 
     effective: Tensor
     stable: Tensor
@@ -44,7 +44,7 @@ _RESOLUTION = 5e-7
 
 
 def product_singular_values(up: Tensor, down: Tensor) -> Tensor:
-    """Singular values of B A, largest first; those below 5e-7 sigma_1 are set to 0.
+    """Compute the singular values of B A, largest first (below 5e-7 sigma_1: 0).
 
     Args:
         up: B, ``(*batch, out, r)``, any float dtype.
@@ -82,7 +82,7 @@ def _gram(tall: Tensor) -> Tensor:
 
 
 def spectrum_summary(values: Tensor) -> RankSummary:
-    """Effective rank, stable rank and k95 of spectra ``(*batch, r)``; 0 for B A = 0.
+    """Compute the effective rank, stable rank and k95 of spectra ``(*batch, r)``.
 
     A spectrum of NaN has NaN for both ranks, and k95 = 0.
     """
@@ -105,7 +105,7 @@ def spectrum_summary(values: Tensor) -> RankSummary:
 
 @torch.no_grad()
 def effective_rank(up: Tensor, down: Tensor) -> Tensor:
-    """Entropy rank of the product B A, between 1 and r (0 for a zero product).
+    """Compute the entropy rank of B A, between 1 and r (0 for a zero product).
 
     Args:
         up: B, ``(*batch, out, r)``; a convolution's ``(out, r, 1, 1)`` is flattened.

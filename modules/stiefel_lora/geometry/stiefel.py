@@ -32,19 +32,19 @@ __all__ = [
 
 
 def symmetric(matrix: Tensor) -> Tensor:
-    """Symmetric part (M + M^T) / 2 of ``(*batch, r, r)``."""
+    """Compute the symmetric part (M + M^T) / 2 of ``(*batch, r, r)``."""
     return 0.5 * (matrix + matrix.mT)
 
 
 def tangent_project(point: Tensor, vector: Tensor) -> Tensor:
-    r"""Orthogonal projection onto the tangent space: Z - B sym(B^T Z)."""
+    r"""Project onto the tangent space: Z - B sym(B^T Z)."""
     core = symmetric(point.mT @ vector)
     parts = [part.reshape(-1, *part.shape[-2:]) for part in (vector, point, core)]
     return torch.baddbmm(*parts, alpha=-1).view(vector.shape)
 
 
 def retract_polar(point: Tensor, step: Tensor) -> Tensor:
-    r"""Polar retraction :math:`(B+\xi)\,[(B+\xi)^T(B+\xi)]^{-1/2}`, of second order.
+    r"""Retract by :math:`(B+\xi)\,[(B+\xi)^T(B+\xi)]^{-1/2}`, to second order.
 
     Uses the Gram matrix of B + xi itself instead of I + xi^T xi, so that an existing
     error of orthonormality in B is removed instead of propagated.
@@ -57,7 +57,7 @@ def retract_polar(point: Tensor, step: Tensor) -> Tensor:
 
 
 def nearest_orthonormal(moved: Tensor, longest: float | None = None) -> Tensor:
-    r"""Polar factor :math:`Y (Y^T Y)^{-1/2}` of Y = B + xi with a tangent step xi.
+    r"""Compute the polar factor :math:`Y (Y^T Y)^{-1/2}` of Y = B + xi.
 
     Args:
         moved: Y, ``(*batch, m, r)``.
@@ -76,17 +76,17 @@ def nearest_orthonormal(moved: Tensor, longest: float | None = None) -> Tensor:
 
 
 def retract_qr(point: Tensor, step: Tensor) -> Tensor:
-    """QR retraction qf(B + xi), of first order; depends on the basis of B."""
+    """Retract by QR, qf(B + xi), to first order; depends on the basis of B."""
     return qr_gauge(point + step)[0]
 
 
 def canonical_gradient(point: Tensor, gradient: Tensor) -> Tensor:
-    r"""Riemannian gradient in the canonical metric: :math:`G - B\,G^T B`, tangent."""
+    r"""Compute the gradient in the canonical metric: :math:`G - B\,G^T B`."""
     return gradient - point @ (gradient.mT @ point)
 
 
 def exponential_map(point: Tensor, step: Tensor) -> Tensor:
-    r"""Geodesic end point of the canonical metric.
+    r"""Compute the end point of a geodesic in the canonical metric.
 
     With :math:`QR = \xi - B B^T\xi`, the point is :math:`B M + Q N`, where
     :math:`[M; N] = \exp([[B^T\xi, -R^T], [R, 0]])\,[I; 0]`. One Newton-Schulz step
@@ -117,14 +117,14 @@ def exponential_map(point: Tensor, step: Tensor) -> Tensor:
 
 
 def orthogonality_error(point: Tensor) -> Tensor:
-    r"""Largest entry of |B^T B - I| of each ``(m, r)`` matrix in ``(*batch, m, r)``."""
+    r"""Compute the largest entry of |B^T B - I| of each matrix ``(*batch, m, r)``."""
     gram = point.mT @ point
     identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
     return (gram - identity).abs().amax(dim=(-2, -1))
 
 
 def qr_gauge(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Thin QR with a positive diagonal: M = Q R, unique for full column rank."""
+    """Compute the thin QR with a positive diagonal: M = Q R."""
     q, r = torch.linalg.qr(matrix)
     diagonal = torch.diagonal(r, dim1=-2, dim2=-1)
     # torch.sign(0) = 0 would delete a column of a rank-deficient matrix.

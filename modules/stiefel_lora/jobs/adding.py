@@ -20,7 +20,7 @@ __all__ = ["add_jobs", "check_same_settings", "sync_jobs"]
 
 
 def add_jobs(queue: Queue, plans: Iterable[Plan], *, rename: bool = False) -> list[Job]:
-    """Add new jobs, either all or none.
+    """Add new jobs. If one cannot be added, none is added.
 
     Args:
         queue: the queue.
@@ -46,7 +46,7 @@ def add_jobs(queue: Queue, plans: Iterable[Plan], *, rename: bool = False) -> li
 
 
 def sync_jobs(queue: Queue, plans: Sequence[Plan]) -> list[Job]:
-    """Make ``plans`` the jobs of this queue, keeping finished work.
+    """Replace the jobs of this queue with ``plans`` and keep finished work.
 
     Finished jobs stay finished, including those that another command trained with the
     same settings. Failed, paused and cancelled jobs are requeued, and jobs that are no

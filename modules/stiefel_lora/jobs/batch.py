@@ -38,7 +38,7 @@ def batch_folder(
 
 
 def run_batch(folder: Path, plans: Sequence[Plan], slots: Sequence[str]) -> list[Job]:
-    """Train all unfinished jobs; Ctrl-C saves and stops.
+    """Train all unfinished jobs. Ctrl-C saves and stops them.
 
     If another process already runs this batch, its progress is shown, and its work is
     taken over if it exits.

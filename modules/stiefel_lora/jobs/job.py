@@ -15,7 +15,7 @@ PendingAction = Literal["pause", "cancel"]
 
 
 class JobState(str, enum.Enum):
-    """State of a job; the values are those in the database."""
+    """State of a job. The values are those in the database."""
 
     WAITING = "waiting"
     """Will be started by a runner, from its checkpoint if it has one."""
@@ -34,7 +34,7 @@ OVER = (JobState.DONE, JobState.FAILED, JobState.CANCELLED)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Job:
-    """A row of the queue at the time of reading."""
+    """Job of a queue as it was when it was read."""
 
     id: int
     run_dir: Path
@@ -82,7 +82,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        """Name of the run's folder and of its LoRA file."""
+        """Name of the run folder and of the LoRA file."""
         return self.run_dir.name
 
     @property

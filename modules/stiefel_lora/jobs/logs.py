@@ -15,7 +15,7 @@ _LOOK_SECONDS = 0.5
 
 
 def read_log(queue: Queue, job: Job, lines: int = 0) -> list[str]:
-    """Return the last lines of a job's log, over all attempts; 0 for all lines."""
+    """Return the last lines of a job's log, or all lines if ``lines`` is 0."""
     found = Tail(queue.log_path(job)).lines()
     return found[-lines:] if lines else found
 

@@ -28,7 +28,7 @@ _UNSUCCESSFUL = (JobState.FAILED, JobState.CANCELLED)
 
 
 def release_jobs(queue: Queue, numbers: Collection[int] = ()) -> list[Job]:
-    """Requeue paused jobs, all or by number.
+    """Requeue the given paused jobs, or all paused jobs.
 
     Raises:
         QueueError: no such job, or a finished one (see ``retry_jobs``).
@@ -43,7 +43,7 @@ def release_jobs(queue: Queue, numbers: Collection[int] = ()) -> list[Job]:
 
 
 def retry_jobs(queue: Queue, numbers: Collection[int] = ()) -> list[Job]:
-    """Requeue failed and cancelled jobs, by number, or all failed ones.
+    """Requeue the given failed or cancelled jobs, or all failed jobs.
 
     They resume from their last checkpoint if they have one.
 
@@ -60,7 +60,7 @@ def retry_jobs(queue: Queue, numbers: Collection[int] = ()) -> list[Job]:
 
 
 def pause_jobs(queue: Queue, numbers: Collection[int] = ()) -> list[Job]:
-    """Pause jobs, all or by number; running ones save and stop.
+    """Pause the given jobs, or all jobs. Running jobs save and stop.
 
     Raises:
         QueueError: no such job, or a finished one.
@@ -71,7 +71,7 @@ def pause_jobs(queue: Queue, numbers: Collection[int] = ()) -> list[Job]:
 def cancel_jobs(
     queue: Queue, numbers: Collection[int] = (), *, now: bool = False
 ) -> list[Job]:
-    """Cancel jobs, all or by number; running ones save and stop.
+    """Cancel the given jobs, or all jobs. Running jobs save and stop.
 
     Args:
         queue: the queue.
@@ -88,7 +88,7 @@ def cancel_jobs(
 
 
 def clear_jobs(queue: Queue, states: Iterable[JobState] = OVER) -> list[Job]:
-    """Remove finished jobs from the list; folders, logs and files are kept."""
+    """Remove finished jobs from the list. Folders, logs and files are kept."""
     names = [state.value for state in states if state in OVER]
     marks = ", ".join("?" * len(names))
     found = queue.store.select(f"state IN ({marks})", *names)

@@ -30,7 +30,7 @@ __all__ = ["Plan", "make_plans"]
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """A planned job: its settings and their source."""
+    """Planned job with its settings and their source."""
 
     config: TrainConfig
     source: str
@@ -49,7 +49,7 @@ def make_plans(
     sweeps: Sequence[str] = (),
     plugins: Sequence[str] = (),
 ) -> list[Plan]:
-    """Combine configs and sweeps, with a unique run name for every job.
+    """Combine configs and sweeps into jobs with unique run names.
 
     Args:
         configs: config files, patterns such as ``jobs/*.json``, or names of presets.

@@ -26,13 +26,13 @@ _START_SECONDS = 20.0
 
 
 def default_folder() -> Path:
-    """Return the default queue folder: ``STIEFEL_LORA_QUEUE``, or one in the home."""
+    """Return ``STIEFEL_LORA_QUEUE``, or the default queue folder if it is not set."""
     chosen = os.environ.get("STIEFEL_LORA_QUEUE")
     return Path(chosen) if chosen else Path.home() / ".stiefel_lora" / "queue"
 
 
 class Queue:
-    """Job queue in a folder, shared by any number of processes.
+    """Job queue in a folder, which any number of processes can share.
 
     Args:
         folder: queue folder on a local disk; created if missing.
@@ -50,16 +50,16 @@ class Queue:
 
     @property
     def runner_lock_path(self) -> Path:
-        """Lock file of the runner."""
+        """Path of the lock file of the runner."""
         return self.folder / "runner.lock"
 
     @property
     def journal_path(self) -> Path:
-        """Event log, one line per event."""
+        """Path of the event log, which has one line per event."""
         return self.folder / "journal.txt"
 
     def log_path(self, job: Job) -> Path:
-        """Return the log file of a job, for all attempts."""
+        """Return the log file of a job, which is shared by all attempts."""
         return self.folder / "logs" / f"{job.id}-{job.name}.log"
 
     def config_path(self, job: Job) -> Path:
@@ -67,7 +67,7 @@ class Queue:
         return self.folder / "configs" / f"{job.id}.json"
 
     def jobs(self, *states: JobState) -> list[Job]:
-        """Return all jobs, or those in some states, by number."""
+        """Return all jobs, or only those in the given states, sorted by number."""
         found = self.store.select()
         return [job for job in found if not states or job.state in states]
 
@@ -90,7 +90,7 @@ class Queue:
         return found[0]
 
     def note(self, message: str) -> None:
-        """Append a line to the journal; errors such as a full disk are ignored."""
+        """Append a line to the journal. Errors such as a full disk are ignored."""
         now = datetime.datetime.now().strftime("%Y-%m-%d %H:%M:%S")
         with (
             contextlib.suppress(OSError),
@@ -124,7 +124,7 @@ class Queue:
             return to_job(found.fetchone())
 
     def enter(self, job: Job, pid: int, pid_started: float) -> bool:
-        """Record the process of an attempt; False if it is no longer needed."""
+        """Record the process of an attempt. Return False if it is not needed."""
         with self.store.change() as db:
             done = db.execute(
                 "UPDATE job SET pid = ?, pid_started = ? "
@@ -134,7 +134,7 @@ class Queue:
             return done.rowcount == 1
 
     def settle(self, job: Job, code: int | None) -> Job | None:
-        """Record the result of an attempt; None if another process did so already."""
+        """Record the result of an attempt. Return None if it was already recorded."""
         ends = time.time()
         with self.store.change() as db:
             row = db.execute(

@@ -16,7 +16,7 @@ __all__ = ["write_report"]
 def write_report(
     folder: Path, jobs: Sequence[Job], title: str, *, links: bool = True
 ) -> tuple[list[Result], Path]:
-    """Collect the results of some jobs and write them to a folder.
+    """Collect the results of the given jobs and write them to a folder.
 
     Args:
         folder: output folder; created if missing.

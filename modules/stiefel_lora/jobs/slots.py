@@ -15,7 +15,7 @@ _DEVICE = re.compile(r"\d{1,3}|cpu|mps|(cuda|xpu)(:\d{1,3})?")
 
 
 def parse_slots(jobs: int | None, devices: str | None) -> list[str]:
-    """Parse devices, one job each; "" uses the device of the configuration.
+    """Parse a list of devices. If empty, the device of the configuration is used.
 
     >>> from stiefel_lora.jobs import parse_slots
     >>> parse_slots(2, None), parse_slots(None, "0,1")

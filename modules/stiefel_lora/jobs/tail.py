@@ -20,7 +20,7 @@ _TAGS = {
 
 
 class Tail:
-    """Reads the new complete lines of a text file at each call.
+    """Reader for the new complete lines of a text file.
 
     Args:
         path: the file; it may not exist yet.
@@ -67,7 +67,7 @@ class Progress:
     )
 
     def take(self, event: dict[str, Any]) -> None:
-        """Update the values with an event of ``events.jsonl``."""
+        """Update the values from an event in ``events.jsonl``."""
         kind, values = event.get("type"), event.get("values", {})
         if kind in ("start", "resume", "train"):
             self.step = event["step"]
@@ -82,7 +82,7 @@ class Progress:
 
 
 class Watch:
-    """Progress of a job, read from the events of its training.
+    """Progress of a job according to its training events.
 
     Args:
         job: the job; its run folder may not exist yet.

@@ -21,7 +21,7 @@ class _OfDefault:
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """One keyword argument of an optimizer, with the data for forms and schemas.
+    """Keyword argument of an optimizer, with the data for forms and schemas.
 
     ``Option("momentum", 0.9, low=0, high=1, doc="...")``.
 
@@ -62,13 +62,13 @@ class Option:
 
     @property
     def text(self) -> str:
-        """``doc``, and the value that the method fills in when unset."""
+        """Return ``doc``, including the value that is used if the option is unset."""
         return (
             f"{self.doc} Unset: {self.unset_means}." if self.unset_means else self.doc
         )
 
     def violation(self, value: object) -> str | None:
-        """Return the rule that ``value`` breaks, as the end of a message, or None."""
+        """Return the rule that ``value`` violates as the end of a message, or None."""
         if value is None:
             return None if self.optional else "must not be empty"
         if self.choices:
@@ -98,7 +98,7 @@ class Option:
 
     @property
     def bounds(self) -> str:
-        """The interval of valid numbers as text, for example ``(0, 1]``."""
+        """Interval of valid numbers as text, for example ``(0, 1]``."""
         left = "(" if self.low is None or self.low_open else "["
         right = ")" if self.high is None or self.high_open else "]"
         low = "-inf" if self.low is None else f"{self.low:g}"
@@ -108,7 +108,7 @@ class Option:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Method:
-    """One optimizer: its names, its class, its options and its requirements.
+    """Catalogue entry of an optimizer: names, class, options and requirements.
 
     Attributes:
         alpha_policy: "rank": the method owns the scale of the product, so LoRA alpha

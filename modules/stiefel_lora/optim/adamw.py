@@ -95,10 +95,11 @@ class SeparateBetas(LoraOptimizer):
 
 
 class AdamW(SeparateBetas, torch.optim.AdamW):
-    """Torch's fused AdamW, identical to the bit, with separate ``beta1`` and ``beta2``.
+    """Fused AdamW of torch with separate ``beta1`` and ``beta2``.
 
-    Where torch has no fused kernel, its foreach one. Float16 parameters have float32
-    moments, unlike in torch, where steps overflow.
+    The results are identical to torch, bit for bit. If torch has no fused kernel for a
+    device, its foreach implementation is used. Float16 parameters have float32
+    moments, because steps would overflow otherwise.
     """
 
     method = "adamw"
@@ -117,7 +118,7 @@ class AdamW(SeparateBetas, torch.optim.AdamW):
         return loss
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a state; moments of float16 parameters stay float32.
+        """Load a state. The moments of float16 parameters stay in float32.
 
         Raises:
             CheckpointError: the state of another method or of other layers.

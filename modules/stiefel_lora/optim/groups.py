@@ -53,7 +53,7 @@ class _Params(TypedDict):
 
 
 class ParamGroup(_Params, total=False):
-    """A parameter group of the optimizers in the catalogue.
+    """Parameter group of the optimizers in the catalogue.
 
     Only ``params`` is required: tensors, or ``(name, tensor)`` pairs, which identify
     LoRA pairs unambiguously. A method rejects options that it does not have. Groups of

@@ -136,7 +136,7 @@ STARTS: dict[str, Callable[..., list[Pair]]] = {
 def init_lora_(
     source: Source, method: str = "stiefel_lora", *, seed: int = 0
 ) -> list[Pair]:
-    """Initialize every LoRA pair as a method of the catalogue needs it, in place.
+    """Initialize every LoRA pair in place as the given method requires.
 
     The model's output does not change: the product is zero (``riemannion``: at most
     1e-7).

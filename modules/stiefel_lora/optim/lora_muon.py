@@ -94,7 +94,7 @@ class LoRAMuonRule(AlikeRule):
 
 
 class LoRAMuon(PairOptimizer):
-    """Orthogonalized steps of both factors, each in the metric of the other.
+    """Train A and B with orthogonalized steps, each in the metric of the other.
 
     Steps of the product do not depend on how it is factored. LoRA alpha must equal the
     rank, which an optimizer cannot check by itself.

@@ -24,7 +24,7 @@ _WIDTH = 76
 
 
 class LoraOptimizer(torch.optim.Optimizer):
-    """A torch optimizer that has a record in the catalogue and LoRA pairs.
+    """Base class of the torch optimizers in the catalogue, which train LoRA pairs.
 
     Constructors accept ``betas=(beta1, beta2)`` instead of ``beta1`` and ``beta2``.
     """
@@ -40,12 +40,12 @@ class LoraOptimizer(torch.optim.Optimizer):
 
     @property
     def entry(self) -> Method:
-        """Record of the method in the catalogue."""
+        """Catalogue entry of the method."""
         return method(self.method)
 
     @property
     def pairs(self) -> list[Pair]:
-        """The LoRA pairs among the parameters, in order of appearance.
+        """LoRA pairs among the parameters, in order of appearance.
 
         Raises:
             PairingError: parameters without names that can be paired in several ways.

@@ -28,7 +28,7 @@ class LoRAPlusRule(Rule):
 
 
 class LoRAPlus(PairOptimizer):
-    """AdamW whose learning rate of B is ``lr_ratio`` times that of A.
+    """AdamW with a learning rate for B that is ``lr_ratio`` times the one for A.
 
     One parameter group and one schedule serve both factors.
 

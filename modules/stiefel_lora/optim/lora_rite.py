@@ -295,7 +295,7 @@ def _corrected(beta: Tensor, step: Tensor) -> Tensor:
 
 
 class LoRARITE(PairOptimizer):
-    """Adaptive steps on B A that are invariant to the basis between B and A.
+    """Train B A with adaptive steps that do not depend on its factorization.
 
     It clips and skips by itself: turn the trainer's own gradient clipping off.
 

@@ -259,7 +259,7 @@ class LoRATSDRule(AlikeRule):
 
 
 class LoRATSD(PairOptimizer):
-    """Spectral descent in the tangent space of the product.
+    """Train the product B A with spectral descent in its tangent space.
 
     Steps of the product do not depend on how it is factored. LoRA alpha must equal the
     rank, which an optimizer cannot check by itself.

@@ -73,7 +73,7 @@ _COPIED = (
 
 
 class PairOptimizer(LoraOptimizer):
-    """Base class of all methods; a subclass sets its catalogue entry and its rule.
+    """Base class of all methods. A subclass sets its catalogue entry and its rule.
 
     Args:
         params: a module, tensors, ``(name, tensor)`` pairs or groups of either. With a
@@ -118,11 +118,11 @@ class PairOptimizer(LoraOptimizer):
 
     @property
     def pairs(self) -> list[Pair]:
-        """The pairs that the method trains, in order of appearance."""
+        """LoRA pairs that the method trains, in order of appearance."""
         return list(self._pairs)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group; checks its options and searches for pairs again."""
+        """Add a parameter group, check its options and search for pairs again."""
         check_group(method(self.method), param_group, self.defaults)
         check_lr(param_group.get("lr", 0.0))
         super().add_param_group(param_group)
@@ -181,7 +181,7 @@ class PairOptimizer(LoraOptimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update every pair that has both gradients, and other parameters by AdamW.
+        """Update all pairs with both gradients, and other parameters with AdamW.
 
         If one factor of a pair is frozen, AdamW moves the other one.
 
@@ -343,7 +343,7 @@ class PairOptimizer(LoraOptimizer):
         return self._place
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a state; its tensors keep their dtypes, and B is checked again.
+        """Load a state. Its tensors keep their dtypes, and B is checked again.
 
         Raises:
             CheckpointError: the state of another method or of other layers.
@@ -368,7 +368,7 @@ class PairOptimizer(LoraOptimizer):
         return {name: shape for states in each for name, shape in states.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state, with the skip count of each pair (synchronizes)."""
+        """Return the state, including the skip count of each pair (synchronizes)."""
         self._watch.save(self.state)
         return super().state_dict()
 

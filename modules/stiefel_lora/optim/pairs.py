@@ -49,7 +49,7 @@ _BETWEEN = re.compile(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Pair:
-    """B and A of one LoRA layer (a *block* in logs and charts).
+    """Factors B and A of one LoRA layer (a *block* in logs and charts).
 
     Attributes:
         name: path of the layer, such as
@@ -74,7 +74,7 @@ class Pair:
 
     @property
     def sides(self) -> tuple[int, int]:
-        """Outputs and inputs of the layer: rows of B and columns of A."""
+        """Numbers of outputs and inputs of the layer: rows of B and columns of A."""
         up, down = self.matrices
         return up.shape[0], down.shape[1]
 
@@ -86,7 +86,7 @@ class Pair:
 
 @dataclasses.dataclass(frozen=True)
 class PairMap:
-    """All pairs of a source.
+    """All pairs that were found, and the other parameters.
 
     Attributes:
         pairs: in order of appearance.
@@ -104,7 +104,7 @@ class PairMap:
     waiting: bool = False
 
     def with_odd(self) -> PairMap:
-        """Return a map that counts ``odd`` as pairs, whatever their layers compute."""
+        """Return a map in which ``odd`` are pairs, whatever their layers compute."""
         taken = {id(p) for pair in self.odd for p in (pair.up, pair.down)}
         rest = [(name, p) for name, p in self.rest if id(p) not in taken]
         return dataclasses.replace(self, pairs=[*self.pairs, *self.odd], rest=rest)

@@ -152,7 +152,7 @@ class PoLoRARule(AlikeRule):
 
 
 class PoLoRA(PairOptimizer):
-    """Orthogonalized steps of both factors under a diagonal curvature.
+    """Train A and B with orthogonalized steps under a diagonal curvature.
 
     LoRA alpha must equal the rank, which an optimizer cannot check by itself.
 

@@ -228,7 +228,7 @@ def tiny_right_factor(name: str, rank: int, width: int, seed: int = 0) -> Tensor
 
 
 class Riemannion(PairOptimizer):
-    """Orthogonalized momentum in the tangent space of the rank-r matrices.
+    """Train B A with orthogonalized momentum in the tangent space.
 
     The adapter must start away from zero: call
     :func:`~stiefel_lora.optim.init.init_riemannion_` or

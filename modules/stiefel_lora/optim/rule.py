@@ -67,7 +67,7 @@ _USUAL = {option.name: option.default for option in adam_options()}
 
 
 class Rule:
-    """The mathematics of one method; the defaults suit factors without constraints.
+    """Update rule of one method. The defaults suit factors without constraints.
 
     A rule needs only :meth:`update`, and :meth:`states` if it keeps any.
     """
@@ -88,21 +88,21 @@ class Rule:
     """States that stay valid when the factors change coordinates."""
 
     def choices(self, group: Mapping[str, Any]) -> dict[str, Any]:
-        """Options that select code; pairs are batched by them.
+        """Return the options that select code. Pairs are batched by their values.
 
         By default, the :attr:`options` that are not numbers or may be None.
         """
         return {o.name: group[o.name] for o in self.options if not _is_number(o)}
 
     def numbers(self, group: Mapping[str, Any]) -> dict[str, float]:
-        """Numeric options of a parameter group, with defaults filled in.
+        """Return the numeric options of a parameter group, with defaults filled in.
 
         By default, the :attr:`options` that always have a value.
         """
         return {o.name: group[o.name] for o in self.options if _is_number(o)}
 
     def states(self, choices: Mapping[str, Any]) -> dict[str, StateShape]:
-        """Name -> shape of each state tensor.
+        """Return the shape of each state tensor by name.
 
         ``"up"`` and ``"down"`` have the shape of B and A, ``"core"`` is r x r,
         ``"scalar"`` is 1 x 1, ``"rows"`` is a column with one number per row of B,
@@ -112,21 +112,21 @@ class Rule:
         return {}
 
     def adamw_roles(self, group: Mapping[str, Any]) -> dict[Role, float]:
-        """Factors that torch's AdamW moves -> rate as a multiple of the group's.
+        """Return the factors that AdamW trains, with their learning rate multiples.
 
         If both are named, :meth:`update` is not called.
         """
         return {}
 
     def factor_rules(self, choices: Mapping[str, Any]) -> Mapping[Role, FactorRule]:
-        """Rules of the factors that are moved separately.
+        """Return the rules of the factors that are updated separately.
 
         A method has either these or :meth:`update`.
         """
         return {}
 
     def solver(self, choices: Mapping[str, Any]) -> Solver | None:
-        """Solver between the two passes, for methods that move B and A jointly.
+        """Return the solver between the two passes, if B and A are updated jointly.
 
         None for separable factors: each moves as soon as its gradient is available.
         Otherwise both factors must have a factor rule.
@@ -134,14 +134,14 @@ class Rule:
         return None
 
     def joint_numbers(self, choices: Mapping[str, Any]) -> tuple[str, ...]:
-        """Numbers that have one value per pair, taken from the group of B.
+        """Return the options with one value per pair, taken from the group of B.
 
         With a solver, a learning rate among them is the geometric mean of both.
         """
         return ()
 
     def adamw_options(self, group: Mapping[str, Any]) -> AdamWOptions:
-        """Options of torch's AdamW for everything that the method leaves to it.
+        """Return the AdamW options for all parameters that the rule does not update.
 
         These are the factors of :meth:`adamw_roles` and the parameters outside pairs.
         By default, the method's own options of these names; without them, Adam's
@@ -155,7 +155,7 @@ class Rule:
         }
 
     def rest_lr_ratio(self, group: Mapping[str, Any]) -> float:
-        """Learning rate of parameters outside pairs, as a multiple of the group's."""
+        """Return the learning rate multiple of parameters outside of pairs."""
         return 1.0
 
     def prepare(self, batch: PairBatch) -> Tensor | None:
@@ -174,7 +174,7 @@ class Rule:
         return False
 
     def measure(self, batch: PairBatch) -> Tensor:
-        """Return a number per pair, ``(K, 1, 1)``, to be summed over all pairs."""
+        """Return one number per pair, ``(K, 1, 1)``, which is summed over all pairs."""
         raise NotImplementedError
 
     def measure_seen(self, up: Core, down: Core, numbers: dict[str, Tensor]) -> Tensor:
@@ -186,13 +186,13 @@ class Rule:
         raise NotImplementedError
 
     def update(self, batch: PairBatch) -> None:
-        """Take one step on stacked pairs; changes factors and state of the batch."""
+        """Take one step on stacked pairs and update their factors and state."""
         raise NotImplementedError
 
 
 @dataclasses.dataclass
 class PairBatch:
-    """K stacked pairs of one shape; a rule replaces factors and state by new tensors.
+    """Batch of K stacked pairs of one shape, whose tensors a rule replaces.
 
     A rule must never write into the given tensors: they are restored for pairs that
     cannot take the step.

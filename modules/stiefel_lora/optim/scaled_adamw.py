@@ -113,7 +113,7 @@ def _damped_inverse(gram: Tensor, damping: Tensor) -> Tensor:
 
 
 class ScaledAdamW(PairOptimizer):
-    """AdamW on factor gradients preconditioned by the other factor's Gram matrix.
+    """AdamW on gradients preconditioned by the Gram matrix of the other factor.
 
     Args:
         params: model, named parameters, parameters or groups of them.

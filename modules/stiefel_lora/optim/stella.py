@@ -206,7 +206,7 @@ def _diagonal(matrix: Tensor) -> Tensor:
 
 
 class StelLA(PairOptimizer):
-    """Train U S V^T with orthonormal U and V, as an ordinary LoRA.
+    """Train a LoRA as U S V^T with orthonormal U and V.
 
     A LoRA that starts with B = 0 or A = 0 starts here with S = 0; the paper's S = I
     changes the model's output at step 0 and is available as

@@ -376,7 +376,7 @@ def _schedule(group: Mapping[str, Any]) -> float:
 
 
 class StiefelLoRA(PairOptimizer):
-    """Train LoRA with orthonormal B, so that the full rank is used.
+    """Train a LoRA with orthonormal B, so that the full rank is used.
 
     B is made orthonormal at the first step and after every load without changing the
     product; B = 0 gets a seeded orthonormal start and A = 0. LoRA alpha must equal the

@@ -246,7 +246,7 @@ class WhitenedRule(Rule):
 
 
 class WhitenedLoRA(PairOptimizer):
-    """LoRA-RITE's second moments with B orthonormal, in r x r matrices.
+    """Train a LoRA with orthonormal B and the second moments of LoRA-RITE.
 
     LoRA alpha must equal the rank, which an optimizer cannot check by itself.
 

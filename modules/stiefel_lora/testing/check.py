@@ -24,7 +24,7 @@ def check_method(
     lr: float | None = None,
     **options: Any,
 ) -> None:
-    """Check that a method meets the expectations of hosts and the trainer.
+    """Check that a method meets the requirements of hosts and the trainer.
 
     It must learn a small task, resume to the bit, leave parameters without gradient
     alone, follow schedules, and reject unknown options. Takes a few seconds.

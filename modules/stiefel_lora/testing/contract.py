@@ -30,7 +30,7 @@ _LEARNING_STEPS = 150
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """An optimizer class with a rate at which it trains small things."""
+    """Optimizer class with a learning rate that suits small test problems."""
 
     cls: type[LoraOptimizer]
     lr: float
@@ -38,11 +38,11 @@ class Case:
 
     @property
     def entry(self) -> Method:
-        """Record of the method."""
+        """Catalogue entry of the method."""
         return method(self.cls.method)
 
     def make(self, params: Any, **given: Any) -> LoraOptimizer:
-        """Create the optimizer; ``given`` are more options."""
+        """Create the optimizer with the additional options ``given``."""
         build: Callable[..., LoraOptimizer] = self.cls
         return build(params, lr=self.lr, **{**self.options, **given})
 

@@ -9,7 +9,7 @@ from torch import nn
 
 
 class LoraLinear(nn.Module):
-    """A frozen linear layer with a PEFT-style adapter (with PEFT's names)."""
+    """Frozen linear layer with a PEFT-style adapter and the names of PEFT."""
 
     def __init__(self, width: int, out: int, rank: int) -> None:
         super().__init__()
@@ -20,21 +20,21 @@ class LoraLinear(nn.Module):
 
     @property
     def up(self) -> Any:
-        """B, ``(out, rank)``."""
+        """Factor B, ``(out, rank)``."""
         return self.lora_B["default"].weight
 
     @property
     def down(self) -> Any:
-        """A, ``(rank, width)``."""
+        """Factor A, ``(rank, width)``."""
         return self.lora_A["default"].weight
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """W x + B A x."""
+        """Compute W x + B A x."""
         return self.base(x) + self.lora_B["default"](self.lora_A["default"](x))
 
 
 class LoraNet(nn.Module):
-    """Four adapted layers, two of one shape, unequal ranks, and a free bias."""
+    """Network with four adapted layers of unequal ranks and a trained bias."""
 
     def __init__(self, seed: int = 0, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
@@ -47,14 +47,14 @@ class LoraNet(nn.Module):
         self.to(dtype)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Outputs ``(batch, 8)`` of inputs ``(batch, 12)``."""
+        """Compute outputs ``(batch, 8)`` from inputs ``(batch, 12)``."""
         for layer in (self.first, self.second, self.third):
             x = torch.tanh(layer(x))
         return self.last(x) + self.shift
 
 
 def task(dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tensor]:
-    """Inputs and targets of a teacher whose frozen weights differ a little."""
+    """Create inputs and targets from a teacher with slightly different weights."""
     teacher = LoraNet(seed=0, dtype=dtype)
     generator = torch.Generator().manual_seed(1)
     for parameter in teacher.parameters():
@@ -66,7 +66,7 @@ def task(dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tensor
 
 
 def backward(model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> float:
-    """Fill gradients of the mean squared error; return it."""
+    """Compute the gradients of the mean squared error and return the error."""
     for parameter in model.parameters():
         parameter.grad = None
     loss = (model(batch[0]) - batch[1]).square().mean()
@@ -80,7 +80,7 @@ def train(
     steps: int,
     batch: tuple[torch.Tensor, torch.Tensor] | None = None,
 ) -> float:
-    """Take steps with the rate falling linearly to zero; return the last loss."""
+    """Train with a linearly decaying learning rate and return the last loss."""
     batch = batch or task(next(model.parameters()).dtype)
     rates = [group["lr"] for group in optimizer.param_groups]
     loss = float("nan")
@@ -95,12 +95,12 @@ def train(
 
 
 def snapshot(model: nn.Module) -> list[torch.Tensor]:
-    """Copies of all trainable parameters."""
+    """Copy all trainable parameters."""
     return [p.detach().clone() for p in model.parameters() if p.requires_grad]
 
 
 def products(model: nn.Module) -> list[torch.Tensor]:
-    """B A of every adapted layer, in float64."""
+    """Compute B A of every adapted layer in float64."""
     return [
         layer.up.detach().double() @ layer.down.detach().double()
         for layer in model.modules()

@@ -60,7 +60,7 @@ class Place:
 
 
 class Checkpoint:
-    """A base model, opened without reading its numbers.
+    """Base model that is opened without loading its weights.
 
     Args:
         path: of a safetensors file, or of a folder in diffusers' format.
@@ -98,7 +98,7 @@ class Checkpoint:
         return read_one(*self._table[key])
 
     def weight(self, name: str) -> Tensor | None:
-        """Read the float32 weight of a layer by its canonical name; None if absent."""
+        """Read the float32 weight of a layer by its name, or None if missing."""
         place = self.places.get(name)
         if place is None:
             return self._part(name) if self.fused else None
@@ -122,7 +122,7 @@ class Checkpoint:
         return whole[unit * first : unit * (first + count)]
 
     def scale(self, key: str) -> float:
-        """Return the scale of a scaled 8-bit tensor; 1 for all others."""
+        """Return the scale of a scaled 8-bit tensor, or 1 for all other tensors."""
         layer, _, leaf = key.rpartition(".")
         for scale in _SCALES:
             if leaf == "weight" and f"{layer}.{scale}" in self.specs:

@@ -41,7 +41,7 @@ def convert_lora(
     overwrite: bool = False,
     command: str = "",
 ) -> Saved:
-    """Write a LoRA file in another key format.
+    """Convert a LoRA file to another key format.
 
     Args:
         file: LoRA file from ``open_lora``.

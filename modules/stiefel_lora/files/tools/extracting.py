@@ -63,7 +63,7 @@ def extract_lora(
     overwrite: bool = False,
     command: str = "",
 ) -> ExtractReport:
-    """Write the LoRA that turns one checkpoint into another.
+    """Extract the difference between two checkpoints as a LoRA file.
 
     Args:
         base: checkpoint before training.

@@ -34,7 +34,7 @@ _FEWEST = 4
 
 @dataclasses.dataclass(frozen=True)
 class LayerReport:
-    """Numbers of one layer; NaN where its factors are not finite."""
+    """Statistics of one layer, which are NaN if its factors are not finite."""
 
     name: str
     section: str
@@ -67,23 +67,23 @@ class LayerReport:
 
     @property
     def is_finite(self) -> bool:
-        """True if no factor has NaN or infinity."""
+        """True if all values of the factors are finite."""
         return math.isfinite(self.norm)
 
     @property
     def is_dead(self) -> bool:
-        """True if the update is zero."""
+        """True if the weight delta of the layer is zero."""
         return self.norm == 0
 
     @property
     def is_spike(self) -> bool:
-        """True if sigma_1 stands out among layers of its kind."""
+        """True if sigma_1 is much larger than in other layers of the same kind."""
         return self.spike is not None and self.spike >= SPIKE
 
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """Statistics over several layers; means and norms cover the finite ones."""
+    """Statistics over several layers. Means and norms only include finite layers."""
 
     layers: int
     rank: float
@@ -118,18 +118,18 @@ class LoraReport:
 
     @property
     def ranks(self) -> dict[int, int]:
-        """Return rank -> number of layers, most frequent first."""
+        """Count the layers of each rank, most frequent first."""
         found = collections.Counter(layer.rank for layer in self.layers)
         return dict(found.most_common())
 
     @property
     def alphas(self) -> dict[float, int]:
-        """Return alpha -> number of layers, most frequent first."""
+        """Count the layers of each alpha, most frequent first."""
         found = collections.Counter(layer.alpha for layer in self.layers)
         return dict(found.most_common())
 
     def to_json(self) -> dict[str, Any]:
-        """Convert the report to JSON values; non-finite numbers become null."""
+        """Convert the report to JSON values. Non-finite numbers become null."""
         file = self.file
         return {
             "path": str(file.path),
@@ -156,7 +156,7 @@ class LoraReport:
 @torch.no_grad()
 @one_thread()
 def inspect_lora(file: LoraFile) -> LoraReport:
-    """Measure every layer of a file that ``open_lora`` read."""
+    """Compute the statistics of every layer of a LoRA file."""
     measured = [_measured(layer) for layer in file.layers]
     usual = _usual_sigma(file.layers, measured)
     layers = tuple(

@@ -56,7 +56,7 @@ def add_into_checkpoint(
     overwrite: bool = False,
     command: str = "",
 ) -> IntoReport:
-    """Write the base model with a LoRA or DoRA merged into its weights.
+    """Merge a LoRA or DoRA into the weights of a base model and save the model.
 
     Args:
         file: LoRA file from ``open_lora``, or the sum of several.

@@ -18,7 +18,7 @@ __all__ = ["LoraFile", "LoraLayer", "OtherLayer"]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LoraLayer:
-    """One LoRA or DoRA layer: its factors and its names."""
+    """LoRA or DoRA layer with its factors and names."""
 
     name: str
     """Canonical name if the family is known, else component and path as in the file."""
@@ -55,7 +55,7 @@ class LoraLayer:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class OtherLayer:
-    """A layer whose update is not a product B A: LoHa, LoKr, full difference ..."""
+    """Layer whose weight delta is not a product B A, such as LoHa or LoKr."""
 
     name: str
     kind: str
@@ -87,12 +87,12 @@ class LoraFile:
 
     @property
     def by_key(self) -> dict[str, LoraLayer]:
-        """Return the layers by the key that is equal in all key formats."""
+        """Return the layers by a key that is the same in all key formats."""
         return {layer.key: layer for layer in self.layers}
 
     @property
     def widest_dtype(self) -> torch.dtype:
-        """Dtype of computed factors: float32 for float64, float16 for 8 bits."""
+        """Dtype for computed factors: float32 for float64, float16 for 8-bit dtypes."""
         sizes = [layer.dtype.itemsize for layer in self.layers]
         widest = max(sizes, default=4)
         if widest >= 4:
@@ -105,13 +105,13 @@ class LoraFile:
 
     @property
     def dtypes(self) -> dict[str, int]:
-        """Return dtype name -> number of layers."""
+        """Count the layers of each dtype name."""
         names = (str(layer.dtype).removeprefix("torch.") for layer in self.layers)
         return dict(collections.Counter(names).most_common())
 
     @property
     def kinds(self) -> dict[str, int]:
-        """Return kind of adapter -> number of layers."""
+        """Count the layers of each kind of adapter."""
         layers = [layer.kind for layer in self.layers]
         others = [other.kind for other in self.others]
         return dict(collections.Counter([*layers, *others]).most_common())

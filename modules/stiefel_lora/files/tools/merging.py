@@ -54,7 +54,7 @@ _NOTHING_LEFT = (
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """One file of the sum, with its weight."""
+    """LoRA file to merge, with its weight."""
 
     file: LoraFile
     weight: float = 1.0
@@ -144,7 +144,7 @@ def merge_lora(
     overwrite: bool = False,
     command: str = "",
 ) -> MergeReport:
-    """Write the weighted sum of LoRA files, in the key format of the first.
+    """Merge LoRA files as a weighted sum, in the key format of the first one.
 
     Args:
         parts: files and their weights.

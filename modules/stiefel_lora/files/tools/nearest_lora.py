@@ -27,7 +27,7 @@ _RANDOM_BELOW = 0.25
 
 @dataclasses.dataclass(frozen=True)
 class Rank:
-    """Target size of a LoRA: a rank, or a relative error of each layer.
+    """Target rank of a LoRA, or target relative error of each layer.
 
     Raises:
         OptionError: neither, both, or a value out of range.

@@ -88,7 +88,7 @@ class OverlapReport:
         return f"Not compared: {one} layers that only A has, {two} that only B has."
 
     def advice(self) -> str:
-        """Predict how the sum behaves, from the numbers."""
+        """Predict from the statistics how a sum of the two LoRAs behaves."""
         one, two = self.total.norms
         size = max(one, two)
         growth = self.total.sum_norm / size if size else 0.0
@@ -107,7 +107,7 @@ class OverlapReport:
 @torch.no_grad()
 @one_thread()
 def overlap(one: LoraFile, two: LoraFile) -> OverlapReport:
-    """Compare two LoRAs of one model; DoRA scales are ignored.
+    """Compare two LoRAs of the same model. DoRA scales are ignored.
 
     Raises:
         ModelError: different families, no layer in common, layers of different shapes,

@@ -65,7 +65,7 @@ class Method:
 
     @property
     def on_entries(self) -> bool:
-        """True if the method needs dense products."""
+        """True if the method computes dense weight deltas."""
         return self.name in ("ties", "dare", "magnitude")
 
 

@@ -44,7 +44,7 @@ _ALPHA_BYTES = 200
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """Target of a resize.
+    """Target rank, error or size of a resized LoRA.
 
     Either ``rank`` alone, or exactly one of ``error``, ``total_error``, ``energy`` and
     ``size``, in which case ``rank`` is the maximum rank. The caps can be combined with
@@ -75,7 +75,7 @@ class Target:
 
     @property
     def needs_spectra(self) -> bool:
-        """True if the singular values are needed to choose the ranks."""
+        """True if singular values are needed to choose the ranks."""
         values = (value for name, value in vars(self).items() if name != "rank")
         return any(value is not None for value in values)
 
@@ -148,7 +148,7 @@ def resize_lora(
     overwrite: bool = False,
     command: str = "",
 ) -> ResizeReport:
-    """Write a LoRA file at other ranks.
+    """Reduce the ranks of a LoRA file and save the result.
 
     Adapters other than LoRA are copied unchanged.
 

@@ -79,7 +79,7 @@ def _digest(path: Path) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Saved:
-    """Result of ``save_lora``: a file that was written and verified."""
+    """Result of ``save_lora``, which is a written and verified file."""
 
     file: LoraFile
     deviation: float
@@ -155,7 +155,7 @@ def save_lora(
     lineage: Lineage | None = None,
     one_alpha: bool = True,
 ) -> Saved:
-    """Write layers, other adapters and metadata of a file, and verify them.
+    """Write the layers, other adapters and metadata of a file and verify them.
 
     Args:
         path: file to write, atomically.

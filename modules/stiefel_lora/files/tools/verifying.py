@@ -30,7 +30,7 @@ CLOSE = 1e-5
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """Result for one program."""
+    """Result of checking a LoRA file with one program."""
 
     program: str
     """Name and version of the program."""
@@ -80,7 +80,7 @@ class Check:
 @torch.no_grad()
 @one_thread()
 def verify_lora(file: LoraFile, meant: LoraFile | None = None) -> tuple[Check, ...]:
-    """Load a file the way other programs do and compare the updates.
+    """Load a LoRA file with other programs and compare the weight deltas.
 
     Args:
         file: LoRA file from ``open_lora``, on disk.
