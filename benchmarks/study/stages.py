@@ -184,7 +184,7 @@ STAGES = {
     "concepts": Stage(
         "New concepts under invented words",
         ADAMW,
-        _cells((*RIVALS, FACTORS), (16,), 120, "concepts"),
+        _cells((*RIVALS, HEAVY, FACTORS), (16,), 120, "concepts"),
     ),
     "factors": Stage(
         "Steps per factor beside the step of the product",
@@ -224,7 +224,7 @@ STAGES = {
     "long": Stage(
         "The same at 400 steps",
         ADAMW,
-        _cells(RIVALS, (16,), 400, "large", rates=3),
+        _cells((*RIVALS, HEAVY), (16,), 400, "large", rates=3),
     ),
     "long_momentum": Stage(
         "Less momentum at 400 steps",
@@ -248,6 +248,6 @@ STAGES = {
     "style": Stage(
         "The small set of the demo, which is learned by heart",
         ADAMW,
-        _cells(RIVALS, (16, 64, 4), 120, "style"),
+        _cells((*RIVALS, HEAVY), (16, 64, 4), 120, "style"),
     ),
 }

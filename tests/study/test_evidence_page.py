@@ -33,8 +33,8 @@ def _second_half(rows: dict[str, dict], *parts: str) -> dict[str, float]:
 def _compared(
     rows: dict[str, dict], base: str, rank: int, own: str, other: str
 ) -> list[float]:
-    """Differences in percent of the product's step at a rate from AdamW at another."""
-    label = "Stiefel LoRA, product"
+    """Differences in percent of Stiefel LoRA at a rate from AdamW at another."""
+    label = "Stiefel LoRA"
     cell = (f"rank {rank}", "120 steps")
     ours = _second_half(rows, base, "large", label, cell[0], f"lr {own}", cell[1])
     adamw = _second_half(rows, base, "large", "AdamW", cell[0], f"lr {other}", cell[1])
@@ -51,13 +51,13 @@ def test_tables_are_those_of_the_rows(study: ModuleType, rows: dict[str, dict]) 
 @pytest.mark.parametrize(
     ("base", "rank", "own", "other"),
     [
-        ("sdxl", 16, "0.01", "0.003"),
-        ("flux", 16, "0.01", "0.003"),
-        ("sdxl", 64, "0.01", "0.0015"),
-        ("flux", 64, "0.005", "0.003"),
+        ("sdxl", 16, "0.02", "0.003"),
+        ("flux", 16, "0.02", "0.003"),
+        ("sdxl", 64, "0.02", "0.0015"),
+        ("flux", 64, "0.02", "0.003"),
     ],
 )
-def test_the_product_ends_2_to_3_percent_below_adamw(
+def test_stiefel_lora_ends_3_7_to_4_9_percent_below_adamw(
     study: ModuleType,
     rows: dict[str, dict],
     base: str,
@@ -66,7 +66,7 @@ def test_the_product_ends_2_to_3_percent_below_adamw(
     other: str,
 ) -> None:
     differences = _compared(rows, base, rank, own, other)
-    assert -3.05 < statistics.fmean(differences) < -1.95
+    assert -4.95 < statistics.fmean(differences) < -3.65
     assert study.tables.paired_interval(differences)[1] < 0
 
 
@@ -74,8 +74,8 @@ def test_the_product_ends_2_to_3_percent_below_adamw(
 def test_rank_16_ends_below_adamw_at_rank_64(
     rows: dict[str, dict], base: str, chosen: str
 ) -> None:
-    label, steps = "Stiefel LoRA, product", "120 steps"
-    ours = _second_half(rows, base, "large", label, "rank 16", "lr 0.01", steps)
+    label, steps = "Stiefel LoRA", "120 steps"
+    ours = _second_half(rows, base, "large", label, "rank 16", "lr 0.02", steps)
     adamw = _second_half(rows, base, "large", "AdamW", "rank 64", f"lr {chosen}", steps)
     assert set(ours) == set(adamw)
     assert statistics.fmean(ours.values()) < statistics.fmean(adamw.values())
@@ -90,11 +90,11 @@ def test_one_rate_is_within_1_percent_of_the_best(
             rows,
             base,
             "large",
-            "Stiefel LoRA, product",
+            "Stiefel LoRA",
             f"rank {rank}",
             f"lr {lr}",
             "120 steps",
         )["seed 1"]
-        for lr in ("0.0025", "0.005", "0.01", "0.02", "0.04")
+        for lr in ("0.005", "0.01", "0.02", "0.04", "0.08")
     ]
     assert losses[2] < 1.01 * min(losses)
