@@ -37,7 +37,7 @@ class GeneralSettings(StrictModel):
     """Folder in which the run folders are created."""
 
     seed: Seed = setting(42, label="Seed")
-    """Seed for all random numbers. With the same seed, a run can be reproduced."""
+    """Seed for all random numbers. The same seed reproduces a run."""
 
     device: Annotated[
         str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d{1,3})?|xpu(:\d{1,3})?)$")
