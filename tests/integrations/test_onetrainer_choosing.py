@@ -66,7 +66,7 @@ def test_choosing_a_method_proposes_where_it_starts(
     assert said in capsys.readouterr().out
     assert window.choose("Riemannion") == 0.01
     assert window.choose("SGD") == rate
-    assert f"The learning rate is {rate} again" in capsys.readouterr().out
+    assert f"Learning rate restored to {rate}" in capsys.readouterr().out
     assert window.choose("ADAMW") == rate
     assert capsys.readouterr().out == ""
 

@@ -366,7 +366,7 @@ def test_what_does_not_fit_together(made, tmp_path):
         extract_lora(checkpoint, checkpoint, out, Rank(2))
     plain = {"a.lora_A.weight": torch.ones(1, 2), "a.lora_B.weight": torch.ones(2, 1)}
     write(tmp_path / "x.safetensors", plain)
-    with pytest.raises(ModelError, match=r"no checkpoint of SDXL, SD 1\.5 or FLUX"):
+    with pytest.raises(ModelError, match=r"not a checkpoint of SDXL, SD 1\.5 or FLUX"):
         Checkpoint(tmp_path / "x.safetensors")
     (tmp_path / "cut.safetensors").write_bytes(base.read_bytes()[:-5])
     with pytest.raises(ModelError, match="cannot be read as a checkpoint"):

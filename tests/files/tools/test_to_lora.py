@@ -190,4 +190,4 @@ def test_the_command(tmp_path):
     assert "with a relative error of" in done.stderr
     assert not open_lora(out).layers[0].factors.is_dora
     no_base = run("--base", file.path, "--overwrite")
-    assert "is no checkpoint of SDXL, SD 1.5 or FLUX.1" in no_base.stderr
+    assert "is not a checkpoint of SDXL, SD 1.5 or FLUX.1" in no_base.stderr

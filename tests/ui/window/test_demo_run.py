@@ -69,7 +69,7 @@ def test_train_stop_resume_and_find_the_file(open_window, qtbot, small_demo, end
     panel.combo.activated.emit(panel.combo.findText("Stiefel LoRA"))
     alpha = dict(window.settings.rows())["lora_alpha"]
     assert not alpha.editor.isEnabled()
-    assert "Stiefel LoRA sets the scale" in alpha.note.text()
+    assert "because Stiefel LoRA controls the LoRA scale" in alpha.note.text()
 
     run = window.runs.run_tab
     run.buttons["start"].click()
