@@ -54,9 +54,17 @@ class Study:
     remarks: tuple[str, ...]
     folder: Path
     run_name: str
+    _plans: dict[Contest, Plan] = dataclasses.field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def plan(self, contest: Contest) -> Plan:
-        """The job of one run."""
+        """The job of one run; made once, since it scans the image folders."""
+        if contest not in self._plans:
+            self._plans[contest] = self._make_plan(contest)
+        return self._plans[contest]
+
+    def _make_plan(self, contest: Contest) -> Plan:
         settings = [
             *self.settings,
             f"learning_rate={contest.rate}",
