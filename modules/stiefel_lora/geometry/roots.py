@@ -230,6 +230,7 @@ def spectral_norm_of_gram(gram: Tensor, squarings: int = 10) -> Tensor:
     power = gram
     for _ in range(squarings):
         power = power @ power
+        # Otherwise, powers underflow in float32: 0.9^1024 is 1e-47.
         power = power / (trace(power) + torch.finfo(gram.dtype).tiny)
     return (size * trace(power @ gram)).clamp_min(0).sqrt()
 

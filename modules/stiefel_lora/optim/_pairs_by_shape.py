@@ -197,6 +197,8 @@ def _parses(
             ways[i] += [(i, rest) for rest in ways[i + 2]]
         elif kind == "wide":
             ways[i] += ways[i + 2]
+        # Two ways already show that the order is ambiguous, and the number of all ways
+        # can grow exponentially with the length.
         del ways[i][2:]
     return [_places(chain) for chain in ways[0]]
 

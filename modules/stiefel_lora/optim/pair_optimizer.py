@@ -108,6 +108,8 @@ class PairOptimizer(LoraOptimizer):
         check_lr(lr)
         groups = named_groups(params)
         super().__init__(groups, {"lr": lr, **options})
+        # Only a module shows how its layers use the factors, such as one factor in
+        # several layers. Tensors and names alone do not.
         self._odd = odd_ones(params) if isinstance(params, nn.Module) else []
         self._settling = Settling(type(self).__name__)
         found = self._find_pairs()
@@ -189,12 +191,16 @@ class PairOptimizer(LoraOptimizer):
             PairingError: named factors whose partners are still in no group.
         """
         if self._waiting:
+            # A host may add the two factors of a layer in two groups, one after the
+            # other, so a missing partner is an error only now.
             found = find_pairs(self.param_groups, self._odd)
             check_found(found, type(self).__name__, last=True)
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        # Built again at every step: load_state_dict and some hosts replace the group
+        # dicts, and an old one would keep its old learning rate.
         owners = self._owners()
         check_ownership(self._pairs, owners, type(self).__name__)
         # The order matters. Pairs leave the gauge before it is checked. B is made
@@ -279,6 +285,8 @@ class PairOptimizer(LoraOptimizer):
             step_usable(self.rule, batch)
         own = [role for role in ("up", "down") if role not in roles]
         write_back(self.state, chunk, self.rule, batch, own)
+        # Also for pairs that skip this step, since only the device has their flags. The
+        # skipped steps are subtracted where the count is used (steps_taken).
         torch._foreach_add_([self.state[m.pair.up][STEP] for m in chunk], 1)
 
     @torch.no_grad()

@@ -155,12 +155,16 @@ def solve_product(up: Core, down: Core, lr: Tensor, decay: Tensor) -> tuple[Core
     outside = up["whole"] - along.mT @ along
     found = _direction(outside, up["whole"], down, lr)
     turn = _resolved(lr * found.turn, up["whole"])
+    # S = Xi^T Xi with Xi = X turn. From here on, ``turn`` contains eta.
     square = turn.mT @ outside @ turn
     identity = torch.eye(square.shape[-1], dtype=square.dtype, device=square.device)
     root = inverse_sqrt_of_retraction(square + identity, STEEPEST)
     # B_new = B u1 + X u2 and A_new = t1 A + t2 M; of the momentum, B v1 + X v2 and
     # t3 A + root M.
     u1, u2 = root, -turn @ root
+    # A_new = B_new^T (W - eta D - eta lambda W), term by term: B_new^T W = root A; the
+    # part of eta D outside of B is X turn A, and B_new^T X turn = -root S; the part
+    # inside is eta B D_R^T with D_R^T = inside A + along M_A.
     t1 = root @ ((1 - lr * decay) * identity + square - lr * found.inside)
     t2 = -lr * (root @ found.along)
     # The transported momentum is xi = X F^T F A + B M_A with the frame F, in the form
@@ -168,6 +172,7 @@ def solve_product(up: Core, down: Core, lr: Tensor, decay: Tensor) -> tuple[Core
     # xi.
     v2 = found.inverse @ (size @ t1.mT + cross @ t2.mT)
     v1 = cross.mT @ t1.mT + down["force"] @ t2.mT
+    # So far, X v2 + B v1 is xi A_new^T, and ``inside`` is B_new^T times it.
     seen = u2.mT @ outside
     inside = seen @ v2 + root @ v1
     v1, v2 = v1 - u1 @ inside, v2 - u2 @ inside
@@ -192,9 +197,12 @@ def _direction(outside: Tensor, whole: Tensor, down: Core, lr: Tensor) -> _Direc
     # delta^2 of the docstring, and above it the resolution of A A^T in float32: a
     # direction below either one counts as having no length.
     shift = ((lr / STEEPEST) ** 2 + share * trace(size)).clamp_min(_LEAST_SHIFT)
+    # R^T = F A and X_L = X F^T: F stands for H^-1 in another basis of the rows.
     frame = inverse_cholesky(size, shift)
     inverse = frame.mT @ frame
     rows, momentum, rest = _triangle(down)
+    # [A; M_A] = [L_11, 0; L_21, L_22] Q with orthonormal rows of Q, on which msign does
+    # not depend. In this basis, R^T = [F L_11, 0] Q = [seen, 0] Q.
     seen = frame @ rows
     left = frame @ outside @ frame.mT
     # Gradients are tiny compared to unit frames, and only their ratio matters. If both
@@ -206,13 +214,18 @@ def _direction(outside: Tensor, whole: Tensor, down: Core, lr: Tensor) -> _Direc
     overlap, cross = seen @ seen.mT, seen @ momentum.mT
     # tr(F M^T M F^T), whose rounding errors are in the entries of X_L^T X_L.
     noise = share * (inverse * whole).sum((-2, -1), keepdim=True)
+    # X_L^T X_L = C C^T, so that U = X_L C^-T is orthonormal.
     factor = damped_cholesky(left / square, noise / square + tiny)
     top = factor.mT @ overlap
+    # Y in the basis Q: C^T R^T above, M_A = X_R^T below.
     upper = torch.cat([factor.mT @ seen, torch.zeros_like(rest)], -1)
     both = torch.cat([upper, torch.cat([momentum, rest], -1)], -2)
     core = joint_polar_core(both @ both.mT)
     rank = size.shape[-1]
     above, below = core.split(rank, dim=-2)
+    # D_L = (I - B B^T) msign(xi) R = U times the upper half of (Y Y^T)^(-1/2) Y R,
+    # where Y R = [top; cross^T]; U = X F^T C^-T makes it a multiple of X. D_R^T = B^T
+    # msign(xi) is the lower half times Y.
     found = torch.linalg.solve_triangular(
         factor.mT, above[..., :rank] @ top + above[..., rank:] @ cross.mT, upper=True
     )

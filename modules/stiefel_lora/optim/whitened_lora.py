@@ -128,9 +128,12 @@ def solve(
     # delta^2 I; A = 0 has no frame, so B takes no step.
     damp = (lr / numbers["longest_turn"]).square() * up["rows"]
     there = trace(size) > torch.finfo(size.dtype).tiny
+    # H^-1 and (H^2 + delta^2 I)^(-1/2), by one call for both.
     over, damped = polar_core(torch.cat([size, size + damp * one])).split(len(lr))
     over, damped = torch.where(there, over, 0.0), torch.where(there, damped, 0.0)
 
+    # Gram matrix of (I - B B^T) G_B without forming it. The states of B are stored as
+    # M_B H and H V_B H, so ``over`` is a factor wherever they are used.
     inside, carried = up["grad_inside"], up["mean_inside"]
     outside = up["grad"] - inside.mT @ inside
     # Whitening would amplify a gradient that is only rounding inside of B to a step.
@@ -151,6 +154,7 @@ def solve(
     # M_B = (M - B B^T M) kept + (G - B B^T G) new.
     kept, new = beta1 * over, (1 - beta1) * over @ root_up
     gram = _gram_of_mean(up, outside, kept, new)
+    # Xi = M_B step, and turn = Xi^T Xi.
     step = lr * damped
     turn = symmetric(step @ gram @ step)
     longest = spectral_norm_of_gram(turn)
@@ -160,10 +164,14 @@ def solve(
 
     share = 1 - beta1
     keep = 1 - lr * numbers["weight_decay"]
+    # A M_A^T with the new momentum, and A A'^T with the moved A'.
     along = beta1 * down["mean"] + share * down["cross"] @ root_down
     moved = keep * size - lr * along
+    # Transport to A': the stored M_B H times (A A^T)^-1 A A'^T is M_B carry, and H V_B
+    # H becomes carry^T V_B carry. A's states are rotated by B'^T B = root.
     carry = over @ moved
     turned = -step @ root
+    # The first r columns make B', the others the stored momentum.
     mean, grad = (torch.cat([x @ turned, x @ carry], -1) for x in (kept, new))
     point = torch.cat([root, torch.zeros_like(root)], -1)
     return (

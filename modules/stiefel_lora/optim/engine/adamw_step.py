@@ -64,6 +64,8 @@ def step_rest(
             params = [entry[0] for entry in bucket]
             _, _, ratio, decays, in_pair = bucket[0]
             adamw_step(
+                # The float32 copies move where there are any; moments stay under the
+                # parameter, as in checkpoints of torch.
                 [values(state, param) for param in params],
                 [entry[1] for entry in bucket],
                 [state[param] for param in params],

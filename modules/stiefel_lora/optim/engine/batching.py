@@ -90,6 +90,7 @@ def free_half(pair: Pair) -> Role | None:
 def bucket_key(member: Member) -> tuple[Any, ...]:
     """Key of members that can be stacked together."""
     up, down = member.pair.matrices
+    # Choices select code, so pairs with other ones need a call of their own.
     choices = tuple(sorted(member.choices.items()))
     return up.shape, down.shape, up.dtype, up.device, choices
 
@@ -129,6 +130,8 @@ def owner_of(shape: StateShape) -> Role:
 
 def new_state(shape: StateShape, owner: Tensor) -> Tensor:
     """Zeros of the given state shape for its owner."""
+    # Not in the dtype of a half-precision owner: in bfloat16, 0.999 v rounds to v, so
+    # that a second moment would never decay.
     return owner.new_zeros(size_of(shape, owner), dtype=work_dtype(owner))
 
 

@@ -228,6 +228,8 @@ def _follow_zeros(factors: Sequence[Tensor], copies: Sequence[Tensor]) -> Tensor
     # A copy below the smallest number of the parameter's dtype also rounds to zero.
     large = _sizes(copies) > torch.finfo(factors[0].dtype).smallest_normal
     emptied = empty & large
+    # All copies are multiplied by 1 or 0, which leaves the others as they are to the
+    # bit. To select the emptied ones, the host would have to read the mask.
     torch._foreach_mul_(list(copies), list(emptied.logical_not().float().unbind()))
     return emptied
 

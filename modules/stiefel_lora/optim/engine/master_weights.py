@@ -42,6 +42,8 @@ def open_masters(state: State, pair: Pair) -> None:
             if factor in state:
                 state[factor].pop(MASTER, None)
             continue
+        # The comparison below synchronizes, so only pairs whose factors may have
+        # changed since their last step (see Settling) come here.
         master = state[factor].get(MASTER)
         # The parameter is the rounding of its copy unless something else wrote to it.
         if master is None or not torch.equal(master.to(factor.dtype), factor):
@@ -53,6 +55,7 @@ def forget(state: State, pair: Pair) -> bool:
     found = False
     for factor in (pair.up, pair.down):
         own = state.get(factor, {})
+        # The copies hold the factors themselves, not their past.
         for key in [key for key in own if key != MASTER]:
             del own[key]
             found = True

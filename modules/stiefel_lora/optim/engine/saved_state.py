@@ -107,6 +107,7 @@ def keep_dtypes(
             continue
         for key, value in saved.items():
             if isinstance(value, Tensor):
+                # Step counts stay on the CPU, where reading them does not synchronize.
                 device = value.device if "step" in key else parameter.device
                 state[parameter][key] = value.detach().clone().to(device)
 

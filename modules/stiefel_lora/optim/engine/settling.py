@@ -97,6 +97,7 @@ class Settling:
         # A pair that starts again from B = 0 steps next time, with new gradients.
         barred = {m.index for m in fresh if not self._enter_gauge(state, m, rule)}
         self.log_restarted()
+        # They stay unsettled: the rule prepares them at that step, at their new point.
         fresh = [member for member in fresh if member.index not in barred]
         # Stacking costs as much as a step, and most rules have nothing to prepare.
         prepares = type(rule).prepare is not Rule.prepare
@@ -147,6 +148,8 @@ class Settling:
         translated into the new gauge; ``.grad`` is not modified.
         """
         pair = member.pair
+        # First, since the copy is what is checked: the bfloat16 parameter is
+        # orthonormal to 4e-3 at best and would fail the check at every load.
         open_masters(state, pair)
         if not rule.orthonormal_up or not needs_gauge(values(state, pair.up)):
             return True

@@ -38,6 +38,7 @@ def chunked(
         elements_each: elements of one item.
         limit: CHUNK_ELEMENTS by default.
     """
+    # An item that exceeds the limit by itself is a chunk of its own.
     size = max(1, (limit or CHUNK_ELEMENTS) // max(1, elements_each))
     for start in range(0, len(items), size):
         yield items[start : start + size]
@@ -62,12 +63,15 @@ def column(values: Sequence[float | Tensor], like: Tensor) -> Tensor:
 def seen(tensors: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
     """Stack K tensors to be read; a single contiguous one is not copied."""
     if len(tensors) == 1:
+        # A float32 parameter itself, seen as a stack of one. A rule may write into it
+        # only where FactorBatch.writable is set.
         return tensors[0].detach().flatten(1).unsqueeze(0).to(dtype).contiguous()
     return gather(tensors, dtype)
 
 
 def gather(tensors: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
     """Stack K tensors as ``(K, rows, columns)``; trailing axes are flattened."""
+    # Cast after stacking: one conversion for all K tensors instead of K.
     return torch.stack([tensor.flatten(1) for tensor in tensors]).to(dtype)
 
 

@@ -209,6 +209,8 @@ def look_at(
 ) -> None:
     """Run the first pass; store its matrices in ``core`` and the stack if kept."""
     batch = _stack(state, chunk, rule, width)
+    # A copy of the dict without copies of its tensors is enough: where a factor may
+    # have to stay, the batch is not writable, so the rule replaces tensors.
     chunk.before, chunk.point = dict(batch.state), batch.point
     chunk.core = chunk.rule.look(batch)
     if rule.factorizes and chunk.usable is not None:
@@ -217,6 +219,9 @@ def look_at(
             name: torch.where(chunk.usable, matrix, 0.0)
             for name, matrix in chunk.core.items()
         }
+    # Without a kept stack, the second pass gathers factors and state again, so what the
+    # first pass changed must be in them by then. With one, a state that move() changes
+    # again is written once, at the end.
     if not keep and chunk.rule.look_moves:
         _write_point(state, chunk, _kept(chunk, batch.point, chunk.point))
     if chunk.rule.look_changes_state and not (keep and chunk.rule.moves_state):
@@ -329,6 +334,8 @@ def _step(factors: Sequence[Factor], like: Tensor) -> Number:
     if like.device.type == "cpu":
         taken = [float(number) for number in skipped]
         steps = zip(factors, taken, strict=True)
+        # At least 1: at 0, a bias correction divides by 1 - beta^0 = 0. Only a pair
+        # that skips its first steps gets there, and its result is discarded.
         return _number([max(1.0, f.step - number) for f, number in steps], like)
     whole = column([factor.step for factor in factors], like)
     return (whole - torch.stack(skipped).to(whole).view(whole.shape)).clamp_min(1)
@@ -345,6 +352,8 @@ def _number(given: Sequence[float | Tensor], like: Tensor) -> Number:
     first = given[0]
     if isinstance(first, Tensor) and all(number is first for number in given):
         return first.to(like)
+    # A Python number where it is the same for all: it is passed to kernels as an
+    # argument, and the fused AdamW kernel accepts nothing else.
     plain = not any(isinstance(number, Tensor) for number in given)
     if plain and all(number == first for number in given):
         return float(first)
