@@ -75,6 +75,8 @@ def parse_config(
     overrides = list(overrides)
     check_plain(data)
     raw = {key: value for key, value in data.items() if key not in IGNORED}
+    # Per file, before files are combined: a version and relative paths belong to the
+    # file that contains them.
     raw = with_base(resolve_paths(migrate(raw), Path(folder)), Path(folder))
     model = raw.get("base_model_name")
     raw = apply_overrides(raw, overrides, default_optimizer=DEFAULT_OPTIMIZER)

@@ -43,6 +43,7 @@ def parse_override(text: str) -> tuple[list[str], Any]:
         found = json.loads(value)
     except RecursionError:
         raise SettingsError([nested_too_deep(key.strip())]) from None
+    # Not JSON, so it is a text, which shells pass without quotes.
     except ValueError:
         return keys, value
     check_plain({key.strip(): found})
@@ -60,6 +61,7 @@ def apply_overrides(
     data = copy.deepcopy(data)
     for text in overrides:
         keys, value = parse_override(text)
+        # Another optimizer has other options, so those of the former one are dropped.
         if keys == ["optimizer", "name"]:
             data["optimizer"] = {"name": value}
             continue

@@ -71,6 +71,7 @@ class Buckets:
         area, step = self.resolution**2, self._step
         # From width * height <= area and width <= max_aspect * height.
         longest = math.isqrt(int(area * self.max_aspect))
+        # Landscape from the square on; each is added with its mirrored portrait size.
         for width in range(self.resolution // step * step, longest + 1, step):
             height = area // width // step * step
             if 0 < height <= width <= self.max_aspect * height:
@@ -99,6 +100,7 @@ class Buckets:
 
     @property
     def _step(self) -> int:
+        # A larger step would round every size down to 0.
         return min(self.step, self.resolution)
 
     def _own_size(self, original: Size) -> Size:

@@ -149,6 +149,8 @@ class Encoder:
 
     def _remember(self, key: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         size = sum(value.numel() * value.element_size() for value in tensors.values())
+        # Nothing is evicted: all images are used about equally often, so that replacing
+        # entries would not raise the number of hits.
         if key not in self._memory and self._used + size <= _MEMORY_BYTES:
             self._memory[key] = tensors
             self._used += size

@@ -116,6 +116,9 @@ class _Turns:
 
     def until(self, passes: int) -> int:
         """Number of visits in the first ``passes`` epochs."""
+        # Exact, since rates are fractions: as floats, 100 images at a rate of 0.29
+        # would have 28 visits in the first epoch, because 0.29 * 100 is
+        # 28.999999999999996.
         return int(passes * self._together)
 
     def of_pass(self, number: int) -> list[Visit]:
@@ -168,6 +171,8 @@ class _Row:
         return found
 
     def _shuffled(self, passes: int) -> list[Visit]:
+        # Sorted first: a shuffle permutes places, so its result would depend on how the
+        # images are grouped by rate.
         visits = sorted(v for turns in self._turns for v in turns.of_pass(passes))
         # A string seed is hashed by SHA-512: independent of machine and version, and
         # neighboring seeds and epochs are uncorrelated.

@@ -54,6 +54,7 @@ def _may_be_turned(file: BinaryIO) -> bool:
     if head.startswith(b"\x89PNG"):
         return _has_exif_chunk(file)
     extended = head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X"
+    # Byte 20 has the flags of the VP8X chunk; 0x08 stands for EXIF data.
     return extended and len(head) > 20 and bool(head[20] & 0x08)
 
 
@@ -67,4 +68,5 @@ def _has_exif_chunk(file: BinaryIO) -> bool:
             return False
         if head[4:] == b"eXIf":
             return True
+        # Length, type and checksum of the chunk are 4 bytes each.
         place += 12 + int.from_bytes(head[:4], "big")

@@ -92,6 +92,7 @@ def _decide(
     aside: dict[Path, bool] = {}
     remarks = []
     for concept, images in _by_concept(scan):
+        # Reversed, so that the first of several copies remains.
         first = {contents[image.path]: image for image in reversed(images)}
         if len(first) < 2:
             copies = "" if len(images) == 1 else " (copies count once)"
@@ -100,6 +101,7 @@ def _decide(
                 f"which cannot be split. Add images, or write validation_split 0"
             )
         count = min(max(1, round(share * len(first))), len(first) - 1)
+        # What an earlier concept set aside counts towards the share of this one.
         count -= sum(aside.get(content, False) for content in first)
         new = [content for content in first if content not in aside]
         numbers = {content: _number(first[content], seed) for content in new}
@@ -136,5 +138,6 @@ def _part(scan: Scan, images: list[CaptionedImage]) -> Scan:
 
 
 def _number(image: CaptionedImage, seed: int) -> bytes:
+    # Relative to the concept: a moved or renamed folder keeps its split.
     name = image.path.relative_to(image.concept.path).as_posix()
     return hashlib.sha256(f"{seed}/{name}".encode("utf-8", "surrogateescape")).digest()

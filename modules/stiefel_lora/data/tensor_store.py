@@ -95,6 +95,8 @@ class TensorStore:
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            # Not flushed to the disk: an entry that a power failure damages has the
+            # wrong length or checksum, and is encoded again by this run or the next.
             temporary.write_bytes(data)
             temporary.replace(path)
         except OSError as error:

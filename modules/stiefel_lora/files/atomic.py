@@ -30,12 +30,17 @@ def atomic_write(path: str | os.PathLike[str]) -> Generator[Path, None, None]:
         OutputError: the operating system reported an error (full disk, no permission,
             missing drive).
     """
+    # A rename over a link would replace the link instead of the file behind it. The
+    # temporary file is in the same folder, since a rename is atomic only within one
+    # file system.
     target = Path(os.path.realpath(path))
     part = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         part = _reserve(target)
         yield part
+        # Before the rename: otherwise, after a power failure, the new name may belong
+        # to a file without content.
         _flush(part)
         os.replace(part, target)
         # From here on another writer may use the temporary name.

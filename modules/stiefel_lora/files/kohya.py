@@ -86,6 +86,7 @@ def save_kohya(
         "sshs_model_hash": digest,
     }
     notes.pop("lora_adapter_metadata", None)
+    # Last, since it covers the ss_ entries of the metadata.
     notes["sshs_legacy_hash"] = legacy_hash(tensors, notes)
     write_tensors(path, tensors, notes)
 

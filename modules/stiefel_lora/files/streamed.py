@@ -71,11 +71,15 @@ def write_streamed(
         OutputError: the operating system reported an error, a tensor differs from its
             spec, or verification failed.
     """
+    # Placeholders of the length of the hashes, so that the final header has the length
+    # of the reserved space.
     room_for = {_MODELSPEC: "0x" + 64 * "0", _MODEL: 64 * "0", _LEGACY: 8 * "0"}
     notes = {key: room_for.get(key, text) for key, text in metadata.items()}
     order = sorted(specs, key=lambda key: (_place(specs[key].dtype), key))
     room = len(_header(order, specs, notes))
     own = {key: text for key, text in notes.items() if key.startswith("ss_")}
+    # The bytes are counted in a file with the ss_ entries alone, whose header is
+    # shorter than the one written here.
     legacy = _Part(*(edge - len(_header(order, specs, own)) for edge in _LEGACY_PART))
     digest = hashlib.sha256()
     with atomic_write(path) as part, part.open("r+b") as stream:

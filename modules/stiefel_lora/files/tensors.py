@@ -146,6 +146,7 @@ def read_table(
         SafetensorError: the header does not match the file.
         ValueError: a dtype that torch does not have.
     """
+    # Opening checks the header: the ranges are contiguous and end with the file.
     with safetensors.safe_open(path, "pt"):
         pass
     with Path(path).open("rb") as stream:
@@ -187,6 +188,8 @@ def _view(data: bytearray | np.ndarray, place: Stored) -> Tensor:
     if place.start == place.end:
         return torch.empty(place.shape, dtype=place.dtype)
     own, offset = data, place.start
+    # A header of any length is valid, so tensors may begin at odd addresses. torch
+    # accepts those, but its kernels may assume alignment.
     if offset % place.dtype.itemsize:
         own, offset = bytearray(data[place.start : place.end]), 0
     count = (place.end - place.start) // place.dtype.itemsize

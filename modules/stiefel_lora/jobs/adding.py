@@ -176,6 +176,8 @@ def _insert(
                         time.time(),
                     ),
                 )
+            # The column run_dir is unique. A check before the insertion would miss a
+            # job that another process adds in between.
             except sqlite3.IntegrityError:
                 raise QueueError(
                     "run_name: another job of this queue writes to "

@@ -121,6 +121,8 @@ def _stop(queue: Queue, numbers: Collection[int], wish: PendingAction) -> list[J
     stoppable += ["failed"] if wish == "cancel" and numbers else []
     ids = [job.id for job in named or queue.jobs()]
     marks = ", ".join("?" * len(stoppable))
+    # The state is part of the conditions, since a runner may have started a job after
+    # it was read above. It is then stopped by the second statement instead.
     with queue.store.change() as db:
         for number in ids:
             db.execute(

@@ -77,6 +77,7 @@ def send_end(pid: int | None, started: float | None, *, force: bool = False) -> 
     if pid is None or started is None:
         return False
     with contextlib.suppress(psutil.Error):
+        # The system reuses process IDs, so the time of the start must match, too.
         process = psutil.Process(pid)
         if abs(process.create_time() - started) < _SAME_START:
             process.kill() if force else process.terminate()

@@ -106,6 +106,7 @@ class Queue:
         Args:
             choose: maps the running jobs to a free device, or None.
         """
+        # Reading and writing in one transaction: two runners never claim the same job.
         with self.store.change() as db:
             running = db.execute("SELECT * FROM job WHERE state = 'running'")
             device = choose([to_job(row) for row in running])
@@ -171,6 +172,7 @@ class Queue:
         watched, now = set(except_ids), time.time()
         settled = []
         for job in self.jobs(JobState.RUNNING):
+            # Between its claim and its lock, there is no sign of life of a job yet.
             young = job.pid is None and now - (job.started or 0) < _START_SECONDS
             if job.id in watched or young or is_held(run_lock_path(job.run_dir)):
                 continue

@@ -57,6 +57,8 @@ class Runner:
 
     def tick(self) -> bool:
         """Record ended jobs and start new ones; False when nothing is left to do."""
+        # Own children first, with their exit codes. Without one, a job counts as
+        # crashed.
         self._reap()
         now = time.monotonic()
         if now - self._looked >= _LOOK_SECONDS:

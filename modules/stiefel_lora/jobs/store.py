@@ -66,6 +66,7 @@ class Store:
                         "stiefel-lora."
                     )
                 if found < VERSION:
+                    # Once: the mode is stored in the file.
                     db.execute("PRAGMA journal_mode = WAL")
                     db.executescript(SCHEMA)
 
@@ -96,6 +97,10 @@ class Store:
             return [to_job(row) for row in found]
 
     def _connect(self) -> sqlite3.Connection:
+        # isolation_level=None: transactions begin where ``change`` says so. The default
+        # of the module begins a deferred one, and if another process writes between its
+        # first read and its first write, it fails at once, without waiting for the
+        # timeout.
         db = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
         db.row_factory = sqlite3.Row
         return db

@@ -42,6 +42,8 @@ class Tail:
                 data = file.read()
         except OSError:
             return []
+        # A line that is being written is left for the next call: its JSON, and even its
+        # last character, may be incomplete.
         whole = data[: data.rfind(b"\n") + 1]
         self._position += len(whole)
         return whole.decode("utf-8", errors="replace").splitlines()

@@ -37,6 +37,8 @@ def verdict(job: Job, code: int | None, log: Path) -> Verdict:
     # A process may be killed between its final event and its exit.
     if code == 0 or is_finished(job.folder, job.steps):
         return Verdict(JobState.DONE)
+    # A process that is killed after a command (cancel --now, a shutdown) has done what
+    # was requested, and does not count as crashed.
     if code == 130 or (job.wish and _died(code)):
         return _stopped(job)
     if _died(code):
@@ -61,6 +63,7 @@ def _stopped(job: Job) -> Verdict:
 
 def _death(job: Job, code: int | None) -> Verdict:
     saved = newest_step(job.folder)
+    # A new checkpoint since the last crash is progress: a long run may crash often.
     deaths = 1 if saved > job.saved_step else job.deaths + 1
     cause = f" by signal {-code}" if code is not None and code < 0 else ""
     died = f"The process was killed{cause} (out of memory, or by the system)"

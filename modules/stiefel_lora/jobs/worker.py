@@ -24,6 +24,8 @@ from .queue import Queue
 
 __all__ = ["main", "run"]
 
+# Exit code EX_TEMPFAIL. It never becomes the result of a job: at this exit, the attempt
+# has its result already, or is not the current one.
 NOT_WANTED = 75
 
 
@@ -73,6 +75,8 @@ def _code_of(queue: Queue, job: Job) -> int:
     except StiefelLoraError as error:
         _say(str(error))
         return BAD_INPUT
+    # Paused or cancelled while this process was starting: taking the lock of the run
+    # discarded the command.
     if queue.job(job.id).wish:
         return INTERRUPTED
     try:

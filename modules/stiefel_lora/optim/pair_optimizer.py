@@ -337,6 +337,8 @@ class PairOptimizer(LoraOptimizer):
                 one = (role, parameter, parameter.grad, group, choices, group, usable)
                 step_factors(self.state, [Factor(*one)], self.rule)
             round_masters(self.state, (parameter,))
+        # Of this pair alone: a change of another pair from outside must still be
+        # visible when its own factors are stepped.
         settling.note_marks(index)
         self._first_steps.end_factor(pair.name, role, self._pairs, self.param_groups)
 

@@ -131,7 +131,6 @@ def solve(
     # H^-1 and (H^2 + delta^2 I)^(-1/2), by one call for both.
     over, damped = polar_core(torch.cat([size, size + damp * one])).split(len(lr))
     over, damped = torch.where(there, over, 0.0), torch.where(there, damped, 0.0)
-
     # Gram matrix of (I - B B^T) G_B without forming it. The states of B are stored as
     # M_B H and H V_B H, so ``over`` is a factor wherever they are used.
     inside, carried = up["grad_inside"], up["mean_inside"]
@@ -139,16 +138,9 @@ def solve(
     # Whitening would amplify a gradient that is only rounding inside of B to a step.
     resolved = trace(outside) > 8 * SHARE[size.dtype] * trace(up["grad"])
     outside = torch.where(resolved, outside, 0.0)
-    fresh = over @ outside @ over / up["rows"]
-    square_up = beta2 * (over @ up["square_up"] @ over) + (1 - beta2) * fresh
+    square_up = _square_up(up, over, outside, beta2)
     square_down = beta2 * up["square_down"]
     square_down = square_down + (1 - beta2) * down["grad"] / down["columns"]
-    # Rounding of the Gram matrices, which A's inverse root magnifies.
-    whole = (
-        beta2 * trace(up["square_up"]) + (1 - beta2) * trace(up["grad"]) / up["rows"]
-    )
-    noise = 8 * torch.finfo(size.dtype).eps * over.square().sum((-2, -1), keepdim=True)
-    square_up = symmetric(square_up) + noise * whole * one
     root_up = _inverse_root(square_up, one)
     root_down = _inverse_root(square_down, one)
     # M_B = (M - B B^T M) kept + (G - B B^T G) new.
@@ -190,6 +182,18 @@ def solve(
             "turn": root,
         },
     )
+
+
+def _square_up(up: Core, over: Tensor, outside: Tensor, beta2: Tensor) -> Tensor:
+    """V_B with the gradient of this step."""
+    size = up["grad"]
+    one = torch.eye(size.shape[-1], dtype=size.dtype, device=size.device)
+    fresh = over @ outside @ over / up["rows"]
+    square = beta2 * (over @ up["square_up"] @ over) + (1 - beta2) * fresh
+    # Rounding of the Gram matrices, which A's inverse root magnifies.
+    whole = beta2 * trace(up["square_up"]) + (1 - beta2) * trace(size) / up["rows"]
+    noise = 8 * torch.finfo(size.dtype).eps * over.square().sum((-2, -1), keepdim=True)
+    return symmetric(square) + noise * whole * one
 
 
 def _gram_of_mean(up: Core, outside: Tensor, kept: Tensor, new: Tensor) -> Tensor:

@@ -19,6 +19,8 @@ def take_commands(folder: Path) -> set[Command]:
     """Read and remove the commands in ``folder``; unknown files are kept."""
     found: set[Command] = set()
     for command in get_args(Command):
+        # Removing the file is the test for it: a command that is sent in between is
+        # found at the next step, and none is lost or found twice.
         with contextlib.suppress(OSError):
             (folder / command).unlink()
             found.add(command)

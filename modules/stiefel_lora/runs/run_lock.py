@@ -22,6 +22,8 @@ _held: set[Path] = set()
 
 def run_lock_path(run_dir: Path) -> Path:
     """Return the lock file of ``run_dir``."""
+    # Beside the run folder: a job holds its lock before the folder exists, and while it
+    # removes what a killed attempt left in it (jobs.worker).
     return run_dir.parent / ".locks" / f"{run_dir.name}.lock"
 
 

@@ -58,6 +58,8 @@ def build_state(
     Raises:
         InputError: unreadable images, a full disk ...
     """
+    # First, before any library draws from a global generator. Noise, the order of
+    # images and the start of the LoRA have generators of their own.
     seed_all(config.seed)
     opened = inputs.model
     family = opened.family
@@ -97,6 +99,7 @@ def build_state(
     model.train()
     whole = add_text_loras(config, family, opened.text_targets, model)
     optimizer = make_optimizer(config, family, whole)
+    # Not the text encoders, which run within autocast (TrainingState.loss).
     prepared = inputs.accelerator.prepare(model, optimizer)
     state = TrainingState(
         family=family,
@@ -168,6 +171,9 @@ def _make_scheduler(
         warmup=config.learning_rate_warmup_steps,
         floor=config.learning_rate_min_factor,
     )
+    # Not prepared by accelerate, whose wrapper leaves a step out where the optimizer
+    # skips one (overflow in float16). The schedule would then lag behind the number of
+    # steps, from which a resume sets it.
     return torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
 
 

@@ -103,6 +103,8 @@ class MovingAverage:
                 orthonormalize_(self._model)
             yield
         finally:
+            # These writes raise the version counters, so that B is checked again at the
+            # next step. That changes nothing: the factors are the same to the bit.
             self._fill(kept)
 
     def _copies(self) -> dict[str, Tensor]:

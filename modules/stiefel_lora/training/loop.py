@@ -88,6 +88,7 @@ class Loop:
         self.step, self._position = checkpoint.step, checkpoint.position
         with fitting(path, "state of the loop"):
             self._smooth = float(checkpoint.training["smooth_loss"])
+            # Checkpoints from before early stopping existed have no such entry.
             if "early_stop" in checkpoint.training:
                 self._early_stop.restore(checkpoint.training["early_stop"])
 
@@ -169,8 +170,13 @@ class Loop:
         state, config = self._state, self._config
         total = torch.zeros((), device=state.accelerator.device)
         for _ in range(config.gradient_accumulation_steps):
+            # accumulate() counts batches and makes the optimizer step on every N-th
+            # only. N of them per call keep the two counts in line, also after a resume,
+            # which begins between two steps.
             with state.accelerator.accumulate(state.model):
                 loss = self._loss_of_next_batch()
+                # Divides the loss by N: gradients are means over the batches of a step,
+                # while ``total`` sums the losses themselves.
                 state.accelerator.backward(loss)
                 # The sum stays on the device: one synchronization per step, not one
                 # per batch.
@@ -188,6 +194,8 @@ class Loop:
         if state.accelerator.scaler is None:
             self._keeper.check(float(norm), "gradient norm", self.step + 1)
         state.optimizer.step()
+        # Also where the scaler skipped the step: the rate is a function of the number
+        # of steps, by which a resume sets it.
         state.scheduler.step()
         state.optimizer.zero_grad()
         self.step += 1
@@ -230,11 +238,14 @@ class Loop:
             self._validate()
         if self._due(config.sample_every):
             monitor.sample(self.step)
+        # Last, so that the checkpoint includes the effect of this validation on early
+        # stopping. Not due at the end, where ``run`` saves anyway.
         if config.checkpoint_every and self.step % config.checkpoint_every == 0:
             self.save()
 
     def _due(self, every: int) -> bool:
         """Return whether an event of every ``every`` steps (0: never) is due now."""
+        # The last step is always due, so that the end of every run is measured.
         return bool(every) and (self._at_end or self.step % every == 0)
 
     def _validate(self) -> None:
@@ -256,6 +267,7 @@ class Loop:
             self.save()
         if "save" in orders:
             self._writer.write(self.step, f"-step-{self.step}")
+        # A stop during the last step changes nothing: the run is complete.
         self.interrupted = stopping and not self._at_end
 
     def _show(self, bar: ProgressBar) -> None:

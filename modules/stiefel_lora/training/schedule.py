@@ -38,6 +38,7 @@ def learning_rate_factor(
         return (step + 1) / warmup
     if shape == "constant":
         return 1.0
+    # The last step, steps - 1, is at u = 1. LambdaLR also evaluates the one after it.
     u = min(1.0, (step - warmup) / max(1, steps - warmup - 1))
     return floor + (1.0 - floor) * SHAPES[shape](u)
 

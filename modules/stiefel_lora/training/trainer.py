@@ -59,6 +59,7 @@ def train(config: TrainConfig, resume: str | Path | None = None) -> TrainResult:
     """
     started = datetime.datetime.now(datetime.timezone.utc)
     clock = time.monotonic()
+    # Before the run folder is created: a run that cannot start leaves nothing behind.
     inputs = run_preflight(config)
     report_files(inputs)
     identity = run_identity(config, inputs.model.family, inputs.model.targets)
@@ -130,8 +131,11 @@ class Run:
         if self.resume is None:
             self._write_config()
         path = self.resume[0] if self.resume else None
+        # The settings are written before this, the long part: later commands recognize
+        # a run by them, even if it is killed while it encodes images.
         with advise_on_memory(self.config, lambda: path):
             self.state = build_state(self.config, self.inputs, self.folder)
+        # On a resume, both adapters come from the checkpoint.
         if self.config.lora_init == "loi" and self.resume is None:
             start_from_gradient(self.state, self.config)
         if self.resume is None:
@@ -227,6 +231,8 @@ class Run:
                 checkpoint, self.inputs.train, self.inputs.validation
             ),
         }
+        # Before the monitor is restored: this event is what separates the current
+        # history of the run from an abandoned one in the same file.
         self._announce("resume", checkpoint.step, more)
         monitor.restore(self.folder, checkpoint.step)
 

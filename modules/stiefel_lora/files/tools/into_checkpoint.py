@@ -204,6 +204,8 @@ def _change(
             new = _with_rows(new, place, factors, rows, len(stored))
         if not all_finite(new):
             raise ModelError(f"{key}: NaN or infinity in the LoRA or the base model.")
+        # Rounded once, from the sum of all layers: one rounding per layer would lose
+        # updates below the spacing of the stored dtype one by one.
         result = (new / scale).to(stored.dtype)
         kept = result.float() * scale
         if not all_finite(kept):

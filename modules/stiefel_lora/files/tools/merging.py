@@ -401,6 +401,8 @@ def _weighted(part: Part) -> LoraFile:
     for layer in part.file.layers:
         factor = _factor(part, layer)
         if factor:
+            # Into alpha, which is a Python float, and not into the factors: 0.7 times a
+            # float16 tensor would be rounded.
             alpha = layer.factors.alpha * factor
             factors = dataclasses.replace(layer.factors, alpha=alpha)
             layers.append(dataclasses.replace(layer, factors=factors))
@@ -443,7 +445,8 @@ def _sum(layers: Sequence[LoraLayer]) -> LoraFactors:
     for layer in layers:
         factors = layer.factors
         ups.append(_two_bytes(factors.up))
-        # The result has at most float32, like LoRA files.
+        # Summands have different scales, so each goes into its A: in float64, so that
+        # the product is rounded once. The result has at most float32, like LoRA files.
         down = factors.down.double() * factors.scale
         wide = torch.promote_types(_two_bytes(factors.down).dtype, torch.float32)
         downs.append(down.to(wide))

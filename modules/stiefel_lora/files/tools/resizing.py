@@ -287,6 +287,7 @@ def _ranks(
     if target.error is not None:
         return ranks_by_error(spectra, target.error)
     if target.energy is not None:
+        # By Pythagoras, the squared relative error is the share that is left out.
         return ranks_by_error(spectra, math.sqrt(1 - target.energy))
     if target.total_error is not None:
         return ranks_by_total_error(spectra, target.total_error)
@@ -311,6 +312,8 @@ def _truncated(
     sigma = sigma[:rank].clamp_max(cap) * shrink
     return LoraFactors(
         up=u[:, :rank].reshape(-1, rank, *factors.up.shape[2:]),
+        # All of sigma in A leaves B orthonormal, as the optimizers of this package need
+        # it.
         down=(sigma[:, None] * v[:, :rank].mT).reshape(rank, *factors.down.shape[1:]),
         alpha=float(rank),
     )

@@ -156,6 +156,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
         number = path.name.removeprefix("step-")
         if number.isdigit() and (path / "state.json").is_file():
             found.append((int(number), path))
+    # By number: as text, step-1000 precedes step-200.
     return [path for _, path in sorted(found)]
 
 
@@ -165,6 +166,7 @@ def remove_leftovers(folder: Path) -> None:
         target = folder / older.name[1:].removesuffix(f"-older{_TEMPORARY}")
         if not target.exists():
             older.rename(target)
+    # Second, since this pattern also matches the names above.
     for path in folder.glob(f".step-*{_TEMPORARY}"):
         shutil.rmtree(path, ignore_errors=True)
 
@@ -216,6 +218,7 @@ def _read_state(path: Path) -> _State:
 
 def _read(path: Path) -> Checkpoint:
     state = _read_state(path)
+    # All files are read and verified before any of them is parsed.
     data = {name: (path / name).read_bytes() for name in state.files}
     for name, expected in state.files.items():
         if hashlib.sha256(data[name]).hexdigest() != expected:
@@ -284,6 +287,8 @@ def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
 
 def _swap_in(temporary: Path, target: Path) -> None:
     """Rename in one step; a checkpoint of the same step is moved away first."""
+    # A process that dies between the two renames leaves the older checkpoint under its
+    # temporary name, from which remove_leftovers restores it.
     if target.exists():
         older = target.with_name(f".{target.name}-older{_TEMPORARY}")
         shutil.rmtree(older, ignore_errors=True)

@@ -26,6 +26,7 @@ def capture_rng() -> dict[str, Any]:
         "python": [version, list(state), gauss],
         "numpy": [
             kind,
+            # A tensor: torch.load(weights_only=True) rejects arrays of NumPy.
             torch.from_numpy(np.asarray(keys)),
             position,
             has_gauss,
@@ -43,5 +44,7 @@ def restore_rng(states: dict[str, Any]) -> None:
     kind, keys, position, has_gauss, cached = states["numpy"]
     np.random.set_state((kind, keys.numpy(), position, has_gauss, cached))  # noqa: NPY002
     torch.set_rng_state(states["torch"].cpu())
+    # On another number of GPUs, the states cannot be assigned. Noise and timesteps are
+    # still the same: their generator is on the CPU (loss.noise).
     if torch.cuda.is_available() and len(states["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all([value.cpu() for value in states["cuda"]])

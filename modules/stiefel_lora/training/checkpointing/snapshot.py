@@ -67,6 +67,7 @@ def restore(state: TrainingState, checkpoint: Checkpoint, path: Path) -> None:
     with fitting(path, "optimizer state"):
         state.optimizer.load_state_dict(checkpoint.optimizer)
     _set_schedule(state.scheduler, checkpoint.step, rates)
+    # After the factors: without an average in the checkpoint, it starts from them.
     if state.average is not None:
         if not checkpoint.average:
             say(f"{path} contains no EMA; it starts again at step {checkpoint.step}.")
@@ -74,6 +75,7 @@ def restore(state: TrainingState, checkpoint: Checkpoint, path: Path) -> None:
             state.average.restore(checkpoint.average)
     with fitting(path, "state of random numbers and gradient scaler"):
         state.noise.restore(training["noise"])
+        # Empty if the checkpoint was written without a scaler; train_dtype may change.
         if state.accelerator.scaler is not None and training["scaler"]:
             state.accelerator.scaler.load_state_dict(training["scaler"])
         # Last: restoring the other parts may draw random numbers.
@@ -104,6 +106,8 @@ def _set_schedule(
     """Set rates instead of loading them: they are a pure function of the step."""
     scheduler.last_epoch = step
     scheduler.base_lrs = [*rates]
+    # Loading the optimizer replaced the rates of its groups by those in the checkpoint,
+    # but learning_rate may have been changed for this resume.
     groups = scheduler.optimizer.param_groups
     for group, rate, factor in zip(groups, rates, scheduler.lr_lambdas, strict=True):
         group["initial_lr"] = rate
