@@ -29,6 +29,7 @@ from stiefel_lora.files import (
     resize_lora,
     verify_lora,
 )
+from stiefel_lora.files.tools.inspection_page import inspection_page
 from stiefel_lora.files.tools.merging import parse_part
 
 STEM = "lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_{}"
@@ -100,6 +101,7 @@ def test_every_verb_names_the_block_that_is_not_finite(tmp_path, part, value):
 
 
 def test_nan_in_an_adapter_of_another_kind_is_named(tmp_path):
+    out = tmp_path / "out.safetensors"
     stem = STEM.format("v")
     loha = {f"{stem}.hada_w{n}_{x}": torch.ones(5, 5) for n in (1, 2) for x in "ab"}
     loha[f"{stem}.hada_w1_a"][0, 0] = float("nan")
@@ -107,6 +109,14 @@ def test_nan_in_an_adapter_of_another_kind_is_named(tmp_path):
     result = run("inspect", tmp_path / "a.safetensors")
     assert result.exit_code == 2
     assert f"NaN or infinity in {stem}." in result.stderr
+    assert f"NaN or infinity: {stem}" in result.stdout
+    found = inspect_lora(open_lora(tmp_path / "a.safetensors"))
+    assert found.to_json()["not_finite"] == [stem]
+    assert f"NaN or infinity: {stem}" in inspection_page([found])
+    result = run("resize", tmp_path / "a.safetensors", "--rank", 1, "--output", out)
+    assert result.exit_code == 2
+    assert f"NaN or infinity in {stem}." in result.stderr
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("short", [torch.float8_e4m3fn, torch.float8_e5m2])

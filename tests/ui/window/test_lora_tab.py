@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import safetensors.torch
 import torch
+from PySide6.QtCore import QObject
 
 from helpers.lora_files import dense as dense_updates
 from helpers.lora_files import make, stack, write
 from stiefel_lora.files import inspect_lora, open_lora
 from stiefel_lora.ui.controllers.lora_files import Result, parse_entry
+from stiefel_lora.ui.views.command_process import CommandProcess
 
 
 @pytest.fixture
@@ -28,7 +34,8 @@ def tab(qtbot):
 
 def settled(qtbot, tab, count: int) -> None:
     qtbot.waitUntil(
-        lambda: tab._process is None and len(tab.entries) == count, timeout=120_000
+        lambda: not tab._process.is_running and len(tab.entries) == count,
+        timeout=120_000,
     )
 
 
@@ -110,6 +117,116 @@ def test_what_cannot_be_read_is_said(qtbot, tab, tmp_path: Path):
     qtbot.waitUntil(lambda: bool(told), timeout=120_000)
     assert "is damaged or not a safetensors file" in told[0]
     assert not tab.merge.isEnabled()
+
+
+def broken(path: Path) -> str:
+    """A file with NaN in its second layer, whose name is returned."""
+    tensors = make()
+    up = [key for key in tensors if ".lora_up." in key][1]
+    tensors[up][0, 0] = float("nan")
+    return write(path, tensors | {"strange.key": torch.ones(1)}).layers[1].name
+
+
+@pytest.mark.slow
+def test_a_file_with_nan_is_shown_and_only_that(qtbot, tab, tmp_path: Path):
+    name = broken(tmp_path / "b.safetensors")
+    write(tmp_path / "a.safetensors", make())
+    write(tmp_path / "c.safetensors", make(seed=1))
+    cut = (tmp_path / "a.safetensors").read_bytes()[:300]
+    (tmp_path / "cut.safetensors").write_bytes(cut)
+    errors: list[str] = []
+    tab.failed.connect(lambda what, why: errors.append(why))
+    tab.open_files([tmp_path / f"{x}.safetensors" for x in ("a", "cut", "b", "c")])
+    settled(qtbot, tab, 3)
+    assert len(errors) == 1
+    assert errors[0].count(". ") == 1
+    assert "cut.safetensors is damaged" in errors[0]
+    names = [tab.table.item(row, 0).text() for row in range(3)]
+    assert names == ["a.safetensors", "b.safetensors", "c.safetensors"]
+    changing = (tab.resize_, tab.convert, tab.verify, tab.merge, tab.merge_small)
+    tab.table.selectRow(0)
+    assert [button.isEnabled() for button in changing] == [True] * 3 + [False] * 2
+    assert f"b.safetensors: NaN or infinity in {name}" in tab.merge.toolTip()
+    assert tab.notes.text() == ""
+    tab.table.selectRow(1)
+    assert not any(button.isEnabled() for button in changing)
+    assert f"NaN or infinity in {name}." in tab.notes.text()
+    assert "left out of results: strange.key." in tab.notes.text()
+    assert tab.table.item(1, 8).text() == "1 not finite"
+    entry = tab.entries[1]
+    report = inspect_lora(open_lora(tmp_path / "b.safetensors"))
+    assert entry.describe(0, 1) == f"{name}: NaN or infinity"
+    assert np.isnan(entry.levels[:3, 1]).all()
+    for row in (0, 2):
+        assert entry.spectra[row] == pytest.approx(report.layers[row].spectrum)
+        assert entry.levels[0, row] > 0
+    tab.remove.click()
+    assert all(button.isEnabled() for button in changing)
+    assert tab.merge.toolTip().startswith("Merge all files")
+
+
+def test_a_program_that_does_not_start_is_an_error(qtbot):
+    owner = QObject()
+    process = CommandProcess(owner)
+    found: list[tuple[int, str]] = []
+    process.ended.connect(lambda code, _, errors: found.append((code, errors)))
+    process.start(["/no/such/program"])
+    qtbot.waitUntil(lambda: bool(found))
+    assert found[0][0] != 0
+    assert "could not be started" in found[0][1]
+    assert not process.is_running
+
+
+_LATE = """
+import sys
+from pathlib import Path
+from PySide6.QtCore import QTimer
+from stiefel_lora.ui.controllers.memory import Memory
+from stiefel_lora.ui.views.app import make_application
+from stiefel_lora.ui.views.window import MainWindow
+
+app = make_application()
+window = MainWindow(Memory.load())
+window.restore()
+window.show()
+window.runs._timer.stop()
+files = [Path(path) for path in sys.argv[2:]]
+ends = {"close": window.close, "exit": app.exit, "delete": window.deleteLater}
+
+def end():
+    assert window.lora._process.is_running
+    print(window.lora._process._process.processId(), window.lora._folder.name)
+    QTimer.singleShot(200, app.exit)
+    ends[sys.argv[1]]()
+
+def begin():
+    window.lora.open_files(files)
+    window.lora._process._process.started.connect(end)
+
+QTimer.singleShot(0, begin)
+app.exec()
+"""
+
+
+@pytest.mark.parametrize("way", ["close", "exit", "delete"])
+def test_the_window_ends_while_a_file_is_inspected(way, tmp_path: Path):
+    paths = [tmp_path / f"{name}.safetensors" for name in "ab"]
+    for path in paths:
+        write(path, make())
+    ran = subprocess.run(
+        [sys.executable, "-c", _LATE, way, *map(str, paths)],
+        env=os.environ | {"QT_QPA_PLATFORM": "offscreen"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "Error" not in ran.stderr
+    if way != "delete":
+        assert "still running" not in ran.stderr
+    number, folder = ran.stdout.split()
+    assert not psutil.pid_exists(int(number))
+    assert not Path(folder).exists()
 
 
 def test_levels_of_the_picture(tmp_path: Path):

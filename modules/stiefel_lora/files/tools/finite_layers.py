@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
+
 from ..._exceptions import ModelError
 from .._prepare import all_finite
 from .lora_file import LoraFile, LoraLayer
 
-__all__ = ["broken_layers", "check_finite", "is_finite"]
+__all__ = ["broken_layers", "check_finite", "check_finite_lengths", "is_finite"]
 
 
 def is_finite(layer: LoraLayer) -> bool:
@@ -31,7 +34,25 @@ def check_finite(file: LoraFile) -> None:
     Raises:
         ModelError: names up to three layers.
     """
-    broken = broken_layers(file)
+    _raise_for(file, broken_layers(file))
+
+
+def check_finite_lengths(file: LoraFile, norms: Mapping[str, float]) -> None:
+    """Raise for a file with NaN or infinity, without reading its factors again.
+
+    Args:
+        file: file whose layers are all plain LoRAs.
+        norms: layer key -> Frobenius norm of its update in float64, which overflows for
+            no finite factors.
+
+    Raises:
+        ModelError: names up to three layers.
+    """
+    layers = file.layers
+    _raise_for(file, [x.name for x in layers if not math.isfinite(norms[x.key])])
+
+
+def _raise_for(file: LoraFile, broken: Sequence[str]) -> None:
     if broken:
         more = f" and {len(broken) - 3} more" if len(broken) > 3 else ""
         raise ModelError(

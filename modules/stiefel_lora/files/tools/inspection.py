@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from ...geometry import product_singular_values, spectrum_summary
-from .finite_layers import is_finite
+from .finite_layers import broken_layers, is_finite
 from .lora_file import LoraFile, LoraLayer
 from .notes import training_notes, trigger_words
 from .one_thread import one_thread
@@ -115,6 +115,8 @@ class LoraReport:
     sections: Mapping[str, Summary]
     trigger_words: tuple[str, ...]
     notes: Mapping[str, str]
+    not_finite: tuple[str, ...] = ()
+    """Names of all layers with NaN or infinity, including other adapters."""
 
     @property
     def ranks(self) -> dict[int, int]:
@@ -143,6 +145,7 @@ class LoraReport:
             "metadata": dict(file.metadata),
             "remarks": list(file.remarks),
             "unknown_keys": sorted(file.unknown),
+            "not_finite": list(self.not_finite),
             "other_layers": [{"name": o.name, "kind": o.kind} for o in file.others],
             "total": _plain(dataclasses.asdict(self.total)),
             "sections": {
@@ -173,6 +176,7 @@ def inspect_lora(file: LoraFile) -> LoraReport:
         sections={name: summarize(sections[name]) for name in _ordered(sections)},
         trigger_words=tuple(trigger_words(file.metadata)),
         notes=training_notes(file.metadata),
+        not_finite=tuple(broken_layers(file)),
     )
 
 

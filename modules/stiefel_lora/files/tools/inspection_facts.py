@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .inspection import LoraReport
 
-__all__ = ["facts_of", "number_text"]
+__all__ = ["defects_of", "facts_of", "number_text"]
 
 _MOST = 12
 
 
 def facts_of(report: LoraReport) -> dict[str, str]:
     """Summarize a file as label -> text."""
-    file, total = report.file, report.total
+    file, total, broken = report.file, report.total, len(report.not_finite)
     facts = {
         "family": file.family or "unknown",
         "spelling": file.spelling,
@@ -30,9 +30,19 @@ def facts_of(report: LoraReport) -> dict[str, str]:
         "largest sigma_1": number_text(total.sigma_1),
         "mean effective rank": number_text(total.effective_rank),
         "mean share of the rank": f"{total.share:.1%}",
-        "spikes, dead, not finite": f"{total.spikes}, {total.dead}, {total.not_finite}",
+        "spikes, dead, not finite": f"{total.spikes}, {total.dead}, {broken}",
     }
     return {label: text for label, text in facts.items() if text}
+
+
+def defects_of(report: LoraReport) -> dict[str, Sequence[str]]:
+    """Return the layers of each defect as label -> names; only defects that occur."""
+    found: dict[str, Sequence[str]] = {
+        "Spikes": [layer.name for layer in report.layers if layer.is_spike],
+        "Dead": [layer.name for layer in report.layers if layer.is_dead],
+        "NaN or infinity": report.not_finite,
+    }
+    return {label: names for label, names in found.items() if names}
 
 
 def _counted(counts: Mapping[Any, int]) -> str:

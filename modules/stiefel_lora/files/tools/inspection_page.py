@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .inspection import LoraReport
-from .inspection_facts import facts_of, number_text
+from .inspection_facts import defects_of, facts_of, number_text
 
 __all__ = ["inspection_page"]
 
@@ -75,7 +75,8 @@ function heat(canvas, file) {
   let section = "", last = -99;
   rows.forEach((row, y) => {
     row.s.forEach((s, x) => {
-      g.fillStyle = css(level(s)); g.fillRect(left + x * wide, y * tall, wide, tall);
+      g.fillStyle = s === null ? "#888" : css(level(s));
+      g.fillRect(left + x * wide, y * tall, wide, tall);
     });
     if (row.section !== section) {
       section = row.section;
@@ -94,7 +95,8 @@ function heat(canvas, file) {
     const row = rows[Math.floor((e.clientY - box.top) / tall)];
     tip.style.display = row && x >= 0 && x < row.s.length ? "block" : "none";
     if (tip.style.display === "none") return;
-    tip.textContent = `${row.name}: sigma_${x + 1} = ${row.s[x]}`;
+    tip.textContent = row.s[x] === null ? `${row.name}: NaN or infinity`
+      : `${row.name}: sigma_${x + 1} = ${row.s[x]}`;
     tip.style.left = `${Math.min(e.clientX + 14, innerWidth - 420)}px`;
     tip.style.top = `${e.clientY + 14}px`;
   };
@@ -154,13 +156,15 @@ def _file(report: LoraReport, place: int) -> str:
         f"<tr><td>{html.escape(label)}</td><td>{html.escape(text)}</td></tr>"
         for label, text in facts_of(report).items()
     )
+    gray = "Layers with NaN or infinity are gray." if report.not_finite else ""
     return (
         f"<h1>{html.escape(report.file.path.name)}</h1>\n"
         f"<table class='facts'>{facts}</table>\n{_faults(report)}"
         "<h2>Sections</h2>\n" + _sections(report) + "<h2>Singular values</h2>\n"
         f"<canvas id='histogram-{place}' role='img' aria-label='histogram'></canvas>\n"
         "<h2>Spectrum of each layer</h2>\n"
-        "<p>A row for each layer, a column for each singular value, largest first.</p>"
+        "<p>A row for each layer, a column for each singular value, largest first. "
+        f"{gray}</p>"
         "<div class='legend'>1/1000 of the largest <span></span> largest</div>\n"
         f"<div class='plot'><canvas id='heat-{place}' role='img' "
         "aria-label='heat map'></canvas></div>\n"
@@ -181,13 +185,8 @@ def _sections(report: LoraReport) -> str:
 
 def _faults(report: LoraReport) -> str:
     lines = [html.escape(remark) for remark in report.file.remarks]
-    for label, names in (
-        ("Spikes", [x.name for x in report.layers if x.is_spike]),
-        ("Dead", [x.name for x in report.layers if x.is_dead]),
-        ("NaN or infinity", [x.name for x in report.layers if not x.is_finite]),
-    ):
-        if names:
-            lines.append(f"{label}: {html.escape(', '.join(names))}")
+    for label, names in defects_of(report).items():
+        lines.append(f"{label}: {html.escape(', '.join(names))}")
     return "".join(f"<p class='mark'>{line}</p>\n" for line in lines)
 
 
@@ -204,5 +203,5 @@ def _numbers(report: LoraReport) -> dict[str, Any]:
     }
 
 
-def _short(value: float) -> float:
-    return float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else 0.0
+def _short(value: float) -> float | None:
+    return float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else None

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from rich.table import Table
 
 from .inspection import LayerReport, LoraReport, Summary
-from .inspection_facts import facts_of, number_text
+from .inspection_facts import defects_of, facts_of, number_text
 
 __all__ = ["inspection_tables"]
 
@@ -129,15 +129,9 @@ def _side_by_side(
 def _faults(report: LoraReport, prefix: str) -> Iterator[str]:
     for remark in report.file.remarks:
         yield prefix + remark
-    for label, chosen in (
-        ("Spikes", [layer for layer in report.layers if layer.is_spike]),
-        ("Dead", [layer for layer in report.layers if layer.is_dead]),
-        ("NaN or infinity", [layer for layer in report.layers if not layer.is_finite]),
-    ):
-        if chosen:
-            more = f" and {len(chosen) - _MOST} more" if len(chosen) > _MOST else ""
-            listed = ", ".join(layer.name for layer in chosen[:_MOST])
-            yield f"{prefix}{label}: {listed}{more}"
+    for label, names in defects_of(report).items():
+        more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
+        yield f"{prefix}{label}: {', '.join(names[:_MOST])}{more}"
 
 
 def _fault(layer: LayerReport) -> str:

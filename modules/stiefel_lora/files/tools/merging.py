@@ -25,6 +25,7 @@ import torch
 from ..._exceptions import ModelError, OptionError
 from ..weights import LoraFactors
 from .differences import compared, relative, update_norm
+from .finite_layers import check_finite_lengths
 from .layer_names import MODEL
 from .lora_file import LoraFile, LoraLayer
 from .one_thread import one_thread
@@ -349,11 +350,7 @@ def _checked_norms(part: Part) -> dict[str, float]:
                 "added. Give plain LoRA files."
             )
         norms[layer.key] = update_norm(layer.factors, six_digits=True)
-        if not math.isfinite(norms[layer.key]):
-            raise ModelError(
-                f"{file.path}: NaN or infinity in {layer.name}. Use an earlier "
-                "checkpoint of the training."
-            )
+    check_finite_lengths(file, norms)
     sections = sorted({section_of(layer.key) for layer in file.layers})
     for pattern in part.sections:
         if not fnmatch.filter(sections, pattern):

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from ..._exceptions import ModelError, OptionError
 from ...geometry import product_singular_values, truncate_factored
-from .._prepare import all_finite
 from ..weights import LoraFactors
 from .differences import compared, relative
+from .finite_layers import check_finite
 from .lora_file import LoraFile, LoraLayer
 from .one_thread import one_thread
 from .planned import Planned, announced
@@ -161,11 +161,12 @@ def resize_lora(
         command: command line to record in the metadata.
 
     Raises:
-        ModelError: a layer is a DoRA or not finite.
+        ModelError: a layer is a DoRA; NaN or infinity in any adapter.
         OptionError: the target cannot be reached.
         OutputError: the output exists, is the input, or cannot be written.
     """
     check_output(output, [file.path], overwrite=overwrite)
+    check_finite(file)
     dtype = dtype or file.widest_dtype
     plan = plan_resize(Planned.of(file), target, itemsize=dtype.itemsize)
     saved = save_lora(output, plan, dtype=dtype, lineage=Lineage([file], command))
@@ -179,8 +180,9 @@ def resize_lora(
 def resized(file: LoraFile, target: Target, *, itemsize: int = 4) -> LoraFile:
     """Resize a file in memory, with float64 factors and alpha = rank.
 
-    Arguments and errors as in ``plan_resize``.
+    Arguments and errors as in ``plan_resize``; NaN and infinity are errors, too.
     """
+    check_finite(file)
     return plan_resize(Planned.of(file), target, itemsize=itemsize).in_memory()
 
 
@@ -190,12 +192,12 @@ def plan_resize(plan: Planned, target: Target, *, itemsize: int = 4) -> Planned:
     A layer that keeps its rank and its singular values keeps its factors.
 
     Args:
-        plan: layers and their factors.
+        plan: layers and their factors, all of them finite.
         target: target ranks, error or size.
         itemsize: bytes per number in the output file.
 
     Raises:
-        ModelError: a layer is a DoRA or not finite.
+        ModelError: a layer is a DoRA.
         OptionError: the target cannot be reached.
     """
     file = plan.file
@@ -209,7 +211,7 @@ def plan_resize(plan: Planned, target: Target, *, itemsize: int = 4) -> Planned:
         _check_kind(file, layer)
     ranks, spectra = [_full_rank(layer.factors) for layer in file.layers], []
     if target.needs_spectra:
-        spectra = [_spectrum(file, layer, plan.factors(layer)) for layer in file.layers]
+        spectra = [_spectrum(plan.factors(layer)) for layer in file.layers]
         ranks = _ranks(file, spectra, target, itemsize)
     ranks = capped(ranks, target.rank)
     cap = math.inf if target.max_sigma is None else target.max_sigma
@@ -235,8 +237,6 @@ def plan_resize(plan: Planned, target: Target, *, itemsize: int = 4) -> Planned:
 
     def factors(layer: LoraLayer) -> LoraFactors:
         given, rank = plan.factors(old[layer.key]), wanted[layer.key]
-        if not (all_finite(given.up) and all_finite(given.down)):
-            raise _not_finite(file, layer)
         return given if rank is None else _truncated(given, rank, cap, shrink)
 
     small = dataclasses.replace(file, layers=tuple(layers))
@@ -261,23 +261,14 @@ def _check_kind(file: LoraFile, layer: LoraLayer) -> None:
         )
 
 
-def _not_finite(file: LoraFile, layer: LoraLayer) -> ModelError:
-    return ModelError(
-        f"{file.path}: NaN or infinity in {layer.name}. Use an earlier checkpoint of "
-        "the training."
-    )
-
-
 def _full_rank(factors: LoraFactors) -> int:
     inputs = factors.down[0].numel()
     return min(factors.rank, factors.up.shape[0], inputs)
 
 
-def _spectrum(file: LoraFile, layer: LoraLayer, factors: LoraFactors) -> Tensor:
+def _spectrum(factors: LoraFactors) -> Tensor:
     up, down = factors.up.flatten(1), factors.down.flatten(1)
     values = product_singular_values(up, down) * abs(factors.scale)
-    if not values.isfinite().all():
-        raise _not_finite(file, layer)
     return values[: _full_rank(factors)]
 
 

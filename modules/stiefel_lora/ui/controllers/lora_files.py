@@ -40,6 +40,8 @@ SPELLINGS = (
 """Values of ``lora convert --to``."""
 
 _DECADES = 3.0
+# Maximum number of names in a text.
+_MOST = 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,15 +57,25 @@ class LoraEntry:
     """First row and name of each section."""
 
     levels: np.ndarray
-    """(singular values, layers): logarithm of sigma over the largest, in [0, 1]."""
+    """(singular values, layers): logarithm of sigma over the largest, in [0, 1], or
+    NaN."""
 
     spectra: tuple[tuple[float, ...], ...]
+    """Singular values of each layer; NaN for a layer with NaN or infinity."""
+
+    not_finite: tuple[str, ...] = ()
+    """Layers with NaN or infinity; no command but ``inspect`` accepts such a file."""
+
+    notes: tuple[str, ...] = ()
+    """Texts to show when the file is selected."""
 
     def describe(self, column: int, row: int) -> str:
         """Return the text for one singular value; empty outside of the plot."""
         if not 0 <= row < len(self.layers) or not 0 <= column < len(self.spectra[row]):
             return ""
         value = self.spectra[row][column]
+        if math.isnan(value):
+            return f"{self.layers[row]}: NaN or infinity"
         return f"{self.layers[row]}: sigma_{column + 1} = {value:.4g}"
 
 
@@ -114,7 +126,8 @@ def parse_entry(text: str) -> LoraEntry:
     found = json.loads(text)
     layers = found["layers"]
     spectra = tuple(
-        tuple(value or 0.0 for value in layer["spectrum"]) for layer in layers
+        tuple(math.nan if s is None else s for s in layer["spectrum"])
+        for layer in layers
     )
     sections: list[tuple[int, str]] = []
     for row, layer in enumerate(layers):
@@ -127,21 +140,44 @@ def parse_entry(text: str) -> LoraEntry:
         sections=tuple(sections),
         levels=_levels(spectra),
         spectra=spectra,
+        not_finite=tuple(found["not_finite"]),
+        notes=_notes(found),
     )
+
+
+def _notes(found: dict[str, Any]) -> tuple[str, ...]:
+    notes = list(found["remarks"])
+    if found["not_finite"]:
+        notes.append(
+            f"NaN or infinity in {_listed(found['not_finite'])}. This file can only be "
+            "inspected. Use an earlier checkpoint of the training."
+        )
+    if found["unknown_keys"]:
+        notes.append(
+            "Keys that are not part of an adapter and that are left out of results: "
+            f"{_listed(found['unknown_keys'])}."
+        )
+    return tuple(notes)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
+    return ", ".join(names[:_MOST]) + more
 
 
 def _facts(found: dict[str, Any]) -> tuple[str, ...]:
     total = found["total"]
     ranks = sorted({layer["rank"] for layer in found["layers"]})
     ends = f"{ranks[0]} to {ranks[-1]}" if len(ranks) > 1 else "".join(map(str, ranks))
+    broken = len(found["not_finite"])
     faults = [
-        f"{total[key]} {label.removesuffix('s') if total[key] == 1 else label}"
-        for key, label in (
-            ("spikes", "spikes"),
-            ("dead", "dead"),
-            ("not_finite", "not finite"),
+        f"{count} {label.removesuffix('s') if count == 1 else label}"
+        for count, label in (
+            (total["spikes"], "spikes"),
+            (total["dead"], "dead"),
+            (broken, "not finite"),
         )
-        if total[key]
+        if count
     ]
     effective = total["effective_rank"]
     return (
@@ -157,11 +193,14 @@ def _facts(found: dict[str, Any]) -> tuple[str, ...]:
 
 def _levels(spectra: Sequence[Sequence[float]]) -> np.ndarray:
     most = max(map(len, spectra), default=0)
-    top = max((values[0] for values in spectra if values), default=0.0)
+    largest = [values[0] for values in spectra if values]
+    top = max((sigma for sigma in largest if sigma > 0), default=0.0)
     levels = np.zeros((max(most, 1), max(len(spectra), 1)))
     for row, values in enumerate(spectra):
         for column, value in enumerate(values):
-            if value > 0:
+            if math.isnan(value):
+                levels[column, row] = math.nan
+            elif value > 0:
                 level = 1 + math.log10(value / top) / _DECADES
                 levels[column, row] = min(max(level, 0.0), 1.0)
     return levels

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from PySide6.QtCore import QProcess, Qt, Signal
+from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QDragEnterEvent, QDropEvent
 from PySide6.QtWidgets import (
     QAbstractItemView,
@@ -33,8 +33,10 @@ from ..controllers.lora_files import (
     parse_checks,
     parse_entry,
 )
-from .basics import Combo
+from .basics import Combo, Note
+from .command_process import CommandProcess
 from .spectrum import Spectrum
+from .theme import ERROR, REMARK
 
 __all__ = ["LoraTab"]
 
@@ -42,6 +44,7 @@ _FILES = "LoRA files (*.safetensors)"
 _COLUMNS = ("File", "Weight", "Family", "Key format", "Rank", "Effective rank")
 _COLUMNS += ("Norm", "MB", "Defects")
 _WEIGHT = 1
+_DEFECTS = len(_COLUMNS) - 1
 _DROP = (
     "Drop LoRA files here, or click Add files. You can resize, convert or verify "
     "the selected file, or merge all files with their weights. Extract creates a "
@@ -61,7 +64,10 @@ class LoraTab(QWidget):
         self.setAcceptDrops(True)
         self.entries: list[LoraEntry] = []
         self._folder = tempfile.TemporaryDirectory(prefix="stiefel_lora_")
-        self._process: QProcess | None = None
+        self._process = CommandProcess(self)
+        self._process.ended.connect(self._ended)
+        self._verb = ""
+        self._done: Callable[[str], None] = self._add_entry
         self._waiting: list[Path] = []
         self._made: Path | None = None
         self._target = Path()
@@ -97,6 +103,7 @@ class LoraTab(QWidget):
         self.save = QPushButton("Save as")
         self.state = QLabel(_DROP)
         self.state.setWordWrap(True)
+        self.notes = Note()
         self._build()
         self._wire()
         self._enable()
@@ -126,6 +133,7 @@ class LoraTab(QWidget):
         column.addLayout(row)
         column.addLayout(second)
         column.addWidget(self.state)
+        column.addWidget(self.notes)
         column.addWidget(halves, 1)
 
     def _wire(self) -> None:
@@ -157,11 +165,11 @@ class LoraTab(QWidget):
         self._next_file()
 
     def _next_file(self) -> None:
-        if self._process is not None or not self._waiting:
+        if self._process.is_running or not self._waiting:
             return
         path = self._waiting.pop(0)
         self.state.setText(f"Inspecting {path.name} …")
-        self._run(["inspect", str(path), "--json", "--allow-unknown"], self._add_entry)
+        self._run(["inspect", str(path), "--json"], self._add_entry)
 
     def _add_entry(self, text: str) -> None:
         entry = parse_entry(text)
@@ -174,6 +182,8 @@ class LoraTab(QWidget):
                 item.setFlags(item.flags() & ~Qt.ItemFlag.ItemIsEditable)
             if column == 0:
                 item.setToolTip(str(entry.path))
+            if column == _DEFECTS:
+                item.setToolTip("\n".join(entry.not_finite))
             self.table.setItem(row, column, item)
         self.table.selectRow(row)
         self.state.setText(_DROP)
@@ -200,9 +210,10 @@ class LoraTab(QWidget):
     def _chosen_changed(self) -> None:
         row = self._row()
         known = row is not None and row < len(self.entries)
-        self.spectrum.show_entry(
-            self.entries[row] if known and row is not None else None
-        )
+        entry = self.entries[row] if known and row is not None else None
+        self.spectrum.show_entry(entry)
+        notes = "" if entry is None else "\n".join(entry.notes)
+        self.notes.say(notes, ERROR if entry and entry.not_finite else REMARK)
         self._enable()
 
     # Verbs ---------------------------------------------------------------------------
@@ -249,8 +260,7 @@ class LoraTab(QWidget):
         if row is not None:
             path = self.entries[row].path
             self.state.setText(f"Verifying {path.name} …")
-            given = ["verify", str(path), "--json", "--allow-unknown"]
-            self._run(given, self._show_checks)
+            self._run(["verify", str(path), "--json"], self._show_checks)
 
     def start_extract(self, base: Path, tuned: Path) -> None:
         """Write the difference of two checkpoints at the rank of the box."""
@@ -313,49 +323,48 @@ class LoraTab(QWidget):
     # The process ---------------------------------------------------------------------
 
     def _run(self, arguments: list[str], done: Callable[[str], None]) -> None:
-        program, *given = command(*arguments)
-        process = QProcess(self)
-        self._process = process
-
-        def finished(code: int, _status: object = None) -> None:
-            output = bytes(process.readAllStandardOutput().data()).decode()
-            errors = bytes(process.readAllStandardError().data()).decode().strip()
-            self._process = None
-            process.deleteLater()
-            # Verify ends in an error too where no program applies all of a file.
-            checked = arguments[0] == "verify" and output.strip()
-            if code == 0 or checked:
-                done(output)
-            else:
-                self.state.setText(_DROP)
-                self.failed.emit(
-                    "The command failed.", errors or "The process was terminated."
-                )
-            self._enable()
-            self._next_file()
-
-        process.finished.connect(finished)
-        process.start(program, given)
+        self._verb, self._done = arguments[0], done
+        # Unknown keys are named below the buttons, and left out.
+        allow = [] if self._verb == "extract" else ["--allow-unknown"]
+        self._process.start(command(*arguments, *allow))
         self._enable()
 
+    def _ended(self, code: int, output: str, errors: str) -> None:
+        # These print their result and end in an error for a file with defects.
+        if code == 0 or (self._verb in ("inspect", "verify") and output.strip()):
+            self._done(output)
+        else:
+            self.state.setText(_DROP)
+            self.failed.emit("The command failed.", errors)
+        self._enable()
+        self._next_file()
+
     def _enable(self) -> None:
-        free, row = self._process is None, self._row()
+        free, row = not self._process.is_running, self._row()
         self.remove.setEnabled(free and row is not None)
+        chosen = self.entries[row : row + 1] if row is not None else []
         for button in (self.resize_, self.convert, self.verify):
-            button.setEnabled(free and row is not None)
+            _allow(button, free and bool(chosen), chosen)
         self.extract.setEnabled(free)
-        self.merge.setEnabled(free and len(self.entries) > 1)
-        self.merge_small.setEnabled(free and len(self.entries) > 1)
+        for button in (self.merge, self.merge_small):
+            _allow(button, free and len(self.entries) > 1, self.entries)
         self.save.setEnabled(free and self._made is not None)
 
     def close_files(self) -> None:
         """Stop a running process and remove temporary files."""
-        if self._process is not None:
-            self._process.finished.disconnect()
-            self._process.kill()
-            self._process.waitForFinished(1000)
-            self._process = None
+        self._waiting.clear()
+        self._process.stop()
         self._folder.cleanup()
+
+
+def _allow(button: QPushButton, allowed: bool, entries: Sequence[LoraEntry]) -> None:
+    """Enable a button unless a file has NaN or infinity, which its tooltip names."""
+    broken = [entry for entry in entries if entry.not_finite]
+    button.setEnabled(allowed and not broken)
+    usual = button.property("usual") or button.toolTip()
+    button.setProperty("usual", usual)
+    where = [f"{x.path.name}: NaN or infinity in {x.not_finite[0]}" for x in broken]
+    button.setToolTip("\n".join(where) or usual)
 
 
 def _table() -> QTableWidget:

@@ -77,6 +77,7 @@ class MainWindow(QMainWindow):
         self._wire()
         self.document.subscribe(self._changed)
         application().focusChanged.connect(self._explain)
+        application().aboutToQuit.connect(self.release)
 
     def _build(self) -> None:
         central = QWidget()
@@ -257,11 +258,19 @@ class MainWindow(QMainWindow):
 
     def closeEvent(self, event: QCloseEvent) -> None:
         """Save the state; trainings continue."""
+        self.release()
+        super().closeEvent(event)
+
+    def release(self) -> None:
+        """Save the state and end all processes and threads of the window.
+
+        Called when the window is closed and again when the application ends, which it
+        may do without closing its windows.
+        """
         self.runs.close()
         self.data.finish()
         self.lora.close_files()
         self.remember()
-        super().closeEvent(event)
 
 
 def _timer(parent: QMainWindow, milliseconds: int, call: object) -> QTimer:

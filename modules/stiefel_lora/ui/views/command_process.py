@@ -1,0 +1,76 @@
+"""One command at a time in a separate process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from PySide6.QtCore import QObject, QProcess, Signal
+
+__all__ = ["CommandProcess"]
+
+_KILL_MS = 1000
+
+
+class CommandProcess(QObject):
+    """Run commands one after another; ``ended`` emits exit code, output and errors.
+
+    All connections are to methods of this object. Qt removes them when the object is
+    deleted, which is before its running process is deleted and killed. A function would
+    still be called then, with a process that no longer exists.
+    """
+
+    ended = Signal(int, str, str)
+
+    def __init__(self, parent: QObject) -> None:
+        super().__init__(parent)
+        self._process: QProcess | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """True from ``start`` until just before ``ended``."""
+        return self._process is not None
+
+    def start(self, command: Sequence[str]) -> None:
+        """Start a program with arguments; no other one may be running."""
+        assert self._process is None
+        self._process = QProcess(self)
+        self._process.finished.connect(self._finished)
+        self._process.errorOccurred.connect(self._failed)
+        self._process.start(command[0], list(command[1:]))
+
+    def stop(self) -> None:
+        """Kill a running process; ``ended`` is not emitted."""
+        process = self._take()
+        if process is not None:
+            process.kill()
+            process.waitForFinished(_KILL_MS)
+
+    def _finished(self, code: int, status: QProcess.ExitStatus) -> None:
+        process = self._take()
+        if process is None:
+            return
+        output, errors = (
+            bytes(data.data()).decode(errors="replace")
+            for data in (
+                process.readAllStandardOutput(),
+                process.readAllStandardError(),
+            )
+        )
+        if status is QProcess.ExitStatus.CrashExit:
+            errors = errors.strip() or "The process was terminated."
+            code = code or -1
+        self.ended.emit(code, output, errors.strip())
+
+    def _failed(self, error: QProcess.ProcessError) -> None:
+        # After all other errors, ``finished`` is emitted.
+        if error is QProcess.ProcessError.FailedToStart:
+            process = self._take()
+            reason = process.errorString() if process is not None else ""
+            self.ended.emit(-1, "", f"The process could not be started: {reason}.")
+
+    def _take(self) -> QProcess | None:
+        """Return the process and forget it, so that its signals have no effect."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.deleteLater()
+        return process
