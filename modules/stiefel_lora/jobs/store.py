@@ -97,10 +97,9 @@ class Store:
             return [to_job(row) for row in found]
 
     def _connect(self) -> sqlite3.Connection:
-        # isolation_level=None: transactions begin where ``change`` says so. The default
-        # of the module begins a deferred one, and if another process writes between its
-        # first read and its first write, it fails at once, without waiting for the
-        # timeout.
+        # isolation_level=None: ``change`` begins the transactions. By default, sqlite3
+        # begins deferred ones. Such a transaction fails at once, without waiting for
+        # the timeout, if another process writes between its first read and first write.
         db = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
         db.row_factory = sqlite3.Row
         return db
