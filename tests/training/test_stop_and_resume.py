@@ -8,6 +8,7 @@ import pytest
 from helpers.fixtures import StopAfter
 from helpers.runs import assert_same_factors, tiny_config
 from stiefel_lora import CheckpointError, OutputError
+from stiefel_lora.metrics.tags import AVERAGE_LOSS
 from stiefel_lora.training import read_events
 from stiefel_lora.training.checkpointing.checkpoint import (
     list_checkpoints,
@@ -37,12 +38,19 @@ def test_stopped_run_saves_explains_how_to_resume_and_ends_the_same(
         f"Stopped after step 2 of 4 and saved. Resume with: stiefel-lora train "
         f'"{stopped.run_dir / "config.json"}" --resume "{stopped.run_dir}"' in shown
     )
+    assert ("Press Ctrl-C again to abort" in shown) == (order != "stop")
     resumed = train(config, resume=stopped.run_dir)
     assert resumed.run_dir == stopped.run_dir
     assert not resumed.interrupted
     assert_same_factors(whole, resumed)
     events = list(read_events(resumed.run_dir / "events.jsonl"))
     assert [e["step"] for e in events if e["type"] == "train"] == [1, 2, 3, 4]
+    assert _averages(resumed.run_dir) == _averages(whole.run_dir)
+
+
+def _averages(run_dir: Path) -> list[float]:
+    events = read_events(run_dir / "events.jsonl")
+    return [e["values"][AVERAGE_LOSS] for e in events if e["type"] == "train"]
 
 
 def test_save_order_writes_checkpoint_and_lora_and_continues(

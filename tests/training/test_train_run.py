@@ -11,6 +11,7 @@ from PIL import Image
 
 from helpers.runs import factors_of, last_ranks, tiny_config
 from stiefel_lora.files import load_lora
+from stiefel_lora.metrics.tags import AVERAGE_LOSS
 from stiefel_lora.training import TrainResult, read_events
 from stiefel_lora.training.trainer import train
 
@@ -160,6 +161,16 @@ def test_tensorboard_can_be_read_back(result: TrainResult, events: list[dict]) -
     assert {"samples/thing 1", "samples/another thing"} <= set(tags["images"])
     # Two samples of one prompt have a tag each.
     assert [e.step for e in reader.Images("samples/thing 1 (2)")] == [0, 4]
+
+
+def test_the_average_of_the_loss_is_bias_corrected(events: list[dict]) -> None:
+    """Each loss counts 0.98 as much as the one after it; the weights add up to 1."""
+    values = [e["values"] for e in events if e["type"] == "train"]
+    losses = [value["loss/train"] for value in values]
+    for n, value in enumerate(values, 1):
+        weights = [0.98 ** (n - 1 - i) for i in range(n)]
+        expected = sum(w * x for w, x in zip(weights, losses, strict=False))
+        assert value[AVERAGE_LOSS] == pytest.approx(expected / sum(weights), rel=1e-12)
 
 
 def test_images_that_are_never_looked_at_are_not_encoded(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..metrics.tags import MEAN_RANK
+from ..metrics.tags import AVERAGE_LOSS, MEAN_RANK
 from ..runs.events import current_events
 from .evidence import end_of
 from .job import Job, JobState
@@ -20,7 +20,7 @@ Curve = list[tuple[int, float]]
 
 CURVES = {
     "validation loss": "validation/loss",
-    "training loss": "loss/train_smooth",
+    "training loss": AVERAGE_LOSS,
     "effective rank": MEAN_RANK,
 }
 """Curves of the page -> name of the value in the events of a run."""

@@ -7,13 +7,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..metrics.tags import MEAN_RANK
+from ..metrics.tags import AVERAGE_LOSS, MEAN_RANK
 from .job import Job
 
 __all__ = ["Progress", "Tail", "Watch"]
 
 _TAGS = {
-    "loss": "loss/train_smooth",
+    "loss": AVERAGE_LOSS,
     "validation_loss": "validation/loss",
     "effective_rank": MEAN_RANK,
 }
@@ -55,7 +55,7 @@ class Progress:
 
     step: int = 0
     loss: float | None = None
-    """Training loss, smoothed."""
+    """Training loss, averaged."""
 
     validation_loss: float | None = None
     effective_rank: float | None = None

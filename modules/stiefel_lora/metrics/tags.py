@@ -1,9 +1,12 @@
-"""Names of the rank curves, which a run writes and tables and charts read."""
+"""Names of the curves, which a run writes and tables and charts read."""
 
 from __future__ import annotations
 
 __all__ = [
+    "AVERAGE_LOSS",
     "EFFECTIVE",
+    "LOSS_LABEL",
+    "LOSS_WINDOW",
     "LOWEST_RANK",
     "MAGNITUDE_CHANGE",
     "MEAN_RANK",
@@ -17,6 +20,15 @@ __all__ = [
 # Kinds of curves with one curve per block: ``effective_rank.<section>/<block>``.
 EFFECTIVE, STABLE = "effective_rank", "stable_rank"
 ORTHOGONALITY, MAGNITUDE_CHANGE = "orthogonality", "magnitude_change"
+
+AVERAGE_LOSS = "loss/train_smooth"
+"""Exponential average of the training loss, bias-corrected."""
+
+LOSS_WINDOW = 50
+"""Steps that the average spans: each further step has 49/50 of the weight before."""
+
+LOSS_LABEL = f"loss ({LOSS_WINDOW}-step average)"
+"""Name of the average where it is shown."""
 
 MEAN_RANK = "effective_rank/mean"
 """Mean effective rank of all blocks."""

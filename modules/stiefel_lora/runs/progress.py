@@ -1,7 +1,10 @@
-"""Progress bar on a terminal; silent without one."""
+"""Progress of a long task: a bar on a terminal, and lines in a log file."""
 
 from __future__ import annotations
 
+import datetime
+import time
+from collections.abc import Callable, Mapping
 from types import TracebackType
 
 from rich.console import Console
@@ -16,9 +19,17 @@ from rich.progress import (
 
 __all__ = ["ProgressBar", "say"]
 
+SECONDS_PER_LINE = 10.0
+
+Figures = Mapping[str, float | None]
+"""Values by label; None is omitted."""
+
 
 class ProgressBar:
     """A progress bar followed by a line of values.
+
+    Without a terminal, a line is printed at the beginning, after the first step, every
+    10 seconds and at the end, so that a log file shows how far a run is.
 
     Args:
         label: name of the task.
@@ -28,6 +39,9 @@ class ProgressBar:
 
     def __init__(self, label: str, total: int, done: int = 0) -> None:
         console = Console(stderr=True)
+        self._lines = (
+            None if console.is_terminal else _Lines(label, total, done, time.monotonic)
+        )
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
@@ -42,6 +56,8 @@ class ProgressBar:
         )
 
     def __enter__(self) -> ProgressBar:
+        if self._lines:
+            self._lines.write()
         self._progress.start()
         return self
 
@@ -51,20 +67,56 @@ class ProgressBar:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self._lines:
+            self._lines.end()
         self._progress.stop()
 
-    def advance(self) -> None:
-        """Advance by one step."""
-        self._progress.advance(self._task)
-
-    def show(self, **figures: float | None) -> None:
-        """Show named values; None is omitted."""
+    def advance(self, figures: Figures | None = None) -> None:
+        """Advance by one step and show its values."""
         text = "  ".join(
-            f"{name.replace('_', ' ')} {value:.4g}"
-            for name, value in figures.items()
+            f"{name} {value:.4g}"
+            for name, value in (figures or {}).items()
             if value is not None
         )
-        self._progress.update(self._task, figures=text)
+        self._progress.update(self._task, advance=1, figures=text)
+        if self._lines:
+            self._lines.advance(text)
+
+
+class _Lines:
+    """The same as lines of text."""
+
+    def __init__(
+        self, label: str, total: int, done: int, clock: Callable[[], float]
+    ) -> None:
+        self._label, self._total = label, total
+        self._first = self._done = done
+        self._clock, self._began = clock, clock()
+        self._written_at, self._written = -1.0, -1
+        self._text = ""
+
+    def advance(self, text: str) -> None:
+        """Count a step; write a line if one is due."""
+        self._done, self._text = self._done + 1, text
+        # Without values, a line after the first step adds nothing to that of the start.
+        is_first = self._done == self._first + 1 and text
+        if is_first or self._clock() - self._written_at >= SECONDS_PER_LINE:
+            self.write()
+
+    def end(self) -> None:
+        """Write the last step, unless that was done."""
+        if self._done != self._written:
+            self.write()
+
+    def write(self) -> None:
+        """Write where the task is, and an estimate of the time that is left."""
+        self._written_at, self._written = self._clock(), self._done
+        parts = [f"{self._label}: {self._done} of {self._total}", self._text]
+        taken, left = self._done - self._first, self._total - self._done
+        if taken and left:
+            seconds = (self._written_at - self._began) / taken * left
+            parts.append(f"{datetime.timedelta(seconds=round(seconds))} left")
+        say("  ".join(part for part in parts if part))
 
 
 def say(message: str) -> None:

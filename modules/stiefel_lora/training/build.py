@@ -80,11 +80,7 @@ def build_state(
         folder.samples,
         encodes_text=frozen_text,
     )
-    # Before the denoiser is loaded, which needs their memory.
-    family.release_encoders()
-    model = family.denoiser
-    set_attention(model, config.attention_mechanism)
-    family.set_gradient_checkpointing(config.gradient_checkpointing)
+    model = _load_denoiser(config, family)
     add_lora(
         model,
         rank=config.lora_rank,
@@ -120,6 +116,16 @@ def build_state(
     if config.compile:
         compile_blocks(state.denoiser)
     return state
+
+
+def _load_denoiser(config: TrainConfig, family: Family) -> nn.Module:
+    # The denoiser needs the memory of the encoders.
+    family.release_encoders()
+    say(f"Loading {config.base_model_name}.")
+    model = family.denoiser
+    set_attention(model, config.attention_mechanism)
+    family.set_gradient_checkpointing(config.gradient_checkpointing)
+    return model
 
 
 def _make_average(config: TrainConfig, state: TrainingState) -> MovingAverage | None:

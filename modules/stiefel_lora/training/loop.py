@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ..metrics.tags import AVERAGE_LOSS, LOSS_LABEL, LOSS_WINDOW
 from ..runs.commands import take_commands
 from ..runs.interrupts import InterruptWatch
 from ..runs.progress import ProgressBar, say
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Loop"]
 
-_SMOOTHING = 0.98
+# Weight of the past in the average of the loss.
+_SMOOTHING = 1 - 1 / LOSS_WINDOW
 
 
 class Loop:
@@ -130,7 +132,7 @@ class Loop:
         """Train to the last step, or to a stop request, Ctrl-C or SIGTERM."""
         total = self._config.steps
         with (
-            InterruptWatch() as watch,
+            InterruptWatch(_say_stopping) as watch,
             ProgressBar("Training", total, self.step) as bar,
         ):
             # A resumed run already has the initial measurements in its folder.
@@ -214,16 +216,18 @@ class Loop:
     # After a step --------------------------------------------------------------------
 
     def _log_step(self, loss: float, norm: float, seconds: float) -> None:
+        # Bias-corrected, as Adam's moments are: of the first n steps, each has the
+        # weight 0.98^age / sum(0.98^age). Starting from the first loss instead would
+        # leave that single loss visible for hundreds of steps.
+        weight = (1 - _SMOOTHING) / (1 - _SMOOTHING**self.step)
         known = math.isfinite(self._smooth)
-        self._smooth = (
-            _SMOOTHING * self._smooth + (1 - _SMOOTHING) * loss if known else loss
-        )
+        self._smooth = self._smooth + weight * (loss - self._smooth) if known else loss
         groups = self._state.optimizer.param_groups
         tags = self._state.rate_tags()
         rates = {tag: group["lr"] for tag, group in zip(tags, groups, strict=True)}
         values = {
             "loss/train": loss,
-            "loss/train_smooth": self._smooth,
+            AVERAGE_LOSS: self._smooth,
             "gradient/norm": norm,
             "time/seconds_per_step": seconds,
             **{tag: float(rate) for tag, rate in rates.items()},
@@ -272,10 +276,18 @@ class Loop:
 
     def _show(self, bar: ProgressBar) -> None:
         ranks, losses = self._monitor.ranks, self._monitor.losses
-        bar.advance()
-        bar.show(
-            loss=self._smooth,
-            lr=float(self._state.optimizer.param_groups[0]["lr"]),
-            rank=ranks.mean if ranks else None,
-            validation_loss=losses[max(losses)] if losses else None,
+        bar.advance(
+            {
+                LOSS_LABEL: self._smooth,
+                "lr": float(self._state.optimizer.param_groups[0]["lr"]),
+                "effective rank": ranks.mean if ranks else None,
+                "validation loss": losses[max(losses)] if losses else None,
+            }
         )
+
+
+def _say_stopping() -> None:
+    say(
+        "Stopping after this step, with a checkpoint. Press Ctrl-C again to abort at "
+        "once, without one."
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from ...jobs import Job, JobState
-from ...metrics.tags import MEAN_RANK
+from ...metrics.tags import AVERAGE_LOSS, LOSS_LABEL, MEAN_RANK
 from .run_record import RunRecord
 
 __all__ = ["duration", "figures", "headline", "memory_of"]
@@ -41,7 +41,7 @@ def figures(record: RunRecord, job: Job | None) -> str:
     if left is not None:
         parts.append(f"{duration(left)} left")
     for tag, name in (
-        ("loss/train_smooth", "loss"),
+        (AVERAGE_LOSS, LOSS_LABEL),
         ("validation/loss", "validation loss"),
     ):
         value = record.latest(tag)

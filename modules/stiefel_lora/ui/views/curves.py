@@ -6,7 +6,7 @@ import pyqtgraph as pg
 from PySide6.QtGui import QPalette
 from PySide6.QtWidgets import QApplication, QVBoxLayout, QWidget
 
-from ...metrics.tags import LOWEST_RANK, MEAN_RANK
+from ...metrics.tags import AVERAGE_LOSS, LOSS_WINDOW, LOWEST_RANK, MEAN_RANK
 from ..controllers.run_record import RunRecord
 from .theme import is_dark
 
@@ -19,7 +19,7 @@ pg.setConfigOption("segmentedLineMode", "off")
 # Tag, name in the legend, color in the light and dark theme.
 _LOSS = (
     ("loss/train", "loss", "#9db7d6", "#4f6a8c"),
-    ("loss/train_smooth", "smooth", "#1f5fae", "#7fb4f0"),
+    (AVERAGE_LOSS, f"average of {LOSS_WINDOW} steps", "#1f5fae", "#7fb4f0"),
     ("validation/loss", "validation loss", "#c2410c", "#ff9e5e"),
 )
 _RANK = (
