@@ -10,6 +10,7 @@ from .._version import __version__
 from . import (  # noqa: F401  (add their verbs to lora)
     lora_convert,
     lora_inspect,
+    lora_merge,
     lora_models,
 )
 from .batch import batch

@@ -12,7 +12,8 @@ import typer
 from .._exceptions import InputError
 from ..families.catalogue import records
 from ._shared import unset, user_errors
-from .lora import (
+from .lora import app, check_known, check_lines, print_result
+from .lora_options import (
     AllowOption,
     DtypeOption,
     FileArgument,
@@ -20,11 +21,6 @@ from .lora import (
     OutputOption,
     OverwriteOption,
     VerifyOption,
-    app,
-    check_known,
-    check_lines,
-    print_json,
-    print_saved,
     torch_dtype,
 )
 
@@ -87,8 +83,6 @@ def convert(
 
         given = open_lora(file)
         check_known(file, given, allow_unknown)
-        goals = {"--rank": rank, "--error": error, "--base": base}
-        options = [x for k, v in goals.items() if v is not None for x in (k, v)]
         saved = convert_lora(
             given,
             output,
@@ -97,18 +91,17 @@ def convert(
             base=None if base is None else Checkpoint(base),
             dtype=torch_dtype(dtype),
             overwrite=overwrite,
-            command=command_line("convert", file, "--to", to.value, *options),
+            command=command_line(
+                "convert", file, to=to, rank=rank, error=error, base=base, dtype=dtype
+            ),
         )
-    if as_json:
-        print_json(saved.deviation, saved, verify)
-        return
-    print_saved(saved, verify)
+    print_result(saved, saved.deviation, (), as_json, verify)
 
 
 @app.command()
 def verify(
     file: FileArgument,
-    as_json: Annotated[bool, typer.Option("--json", help="Print only JSON.")] = False,
+    as_json: JsonOption = False,
     allow_unknown: AllowOption = False,
 ) -> None:
     """Check a LoRA by loading it with the code of other programs."""

@@ -10,7 +10,8 @@ import typer
 
 from .._exceptions import InputError
 from ._shared import needed, unset, user_errors
-from .lora import AllowOption, OverwriteOption, app, check_known
+from .lora import app, check_known
+from .lora_options import AllowOption, LayersOption, NumbersOption, OverwriteOption
 
 if TYPE_CHECKING:
     from ..files import LoraReport
@@ -28,12 +29,8 @@ FilesArgument = Annotated[
 @app.command()
 def inspect(
     files: FilesArgument,
-    layers: Annotated[
-        bool, typer.Option("--layers", help="Print one row per layer.")
-    ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print all numbers as JSON.")
-    ] = False,
+    layers: LayersOption = False,
+    as_json: NumbersOption = False,
     page: Annotated[
         Path | None,
         unset(
@@ -98,14 +95,18 @@ def _raise_all(errors: list[InputError]) -> None:
 def _write_page(page: Path, reports: list[LoraReport], overwrite: bool) -> None:
     from ..files.atomic import atomic_write
     from ..files.tools.inspection_page import inspection_page
-    from ..files.tools.save_lora import check_output
+    from ..files.tools.output_path import check_output
 
     inputs = [report.file.path for report in reports]
-    check_output(page, inputs, overwrite=overwrite, option="--html")
+    place = check_output(
+        page, inputs, overwrite=overwrite, option="--html", suffix=".html"
+    )
+    for remark in place.remarks:
+        typer.echo(remark, err=True)
     text = inspection_page(reports)
-    with atomic_write(page) as part:
+    with atomic_write(place.path) as part:
         part.write_text(text, "utf-8")
-    typer.echo(f"{page}: {len(text) / 1e6:.2f} MB", err=True)
+    typer.echo(f"{place.path}: {len(text) / 1e6:.2f} MB", err=True)
 
 
 def _print(reports: list[LoraReport], layers: bool) -> None:

@@ -10,20 +10,19 @@ import typer
 
 from .._exceptions import InputError
 from ._shared import needed, unset, user_errors
-from .lora import (
+from .lora import app, check_known, print_result
+from .lora_convert import SpellingName, spelling_of
+from .lora_options import (
     AllowOption,
     Dtype,
     JsonOption,
+    LayersOption,
+    NumbersOption,
     OutputOption,
     OverwriteOption,
     VerifyOption,
-    app,
-    check_known,
-    print_json,
-    print_saved,
     torch_dtype,
 )
-from .lora_convert import SpellingName, spelling_of
 
 __all__: list[str] = []
 
@@ -69,8 +68,7 @@ def extract(
         from ..files.tools.save_lora import command_line
 
         goal = Rank(rank, error, exact)
-        given = {"--rank": rank, "--error": error, "--to": to.value}
-        options = [x for k, v in given.items() if v is not None for x in (k, v)]
+        options = {"rank": rank, "error": error, "exact": exact, "to": to}
         report = extract_lora(
             Checkpoint(base),
             Checkpoint(tuned),
@@ -79,35 +77,28 @@ def extract(
             spelling=spelling_of(to),
             dtype=torch_dtype(dtype),
             overwrite=overwrite,
-            command=command_line("extract", base, tuned, *options),
+            command=command_line("extract", base, tuned, **options, dtype=dtype),
         )
-    if as_json:
-        print_json(report.error, report.saved, verify)
-        return
-    typer.echo(
+    lines = [
         f"Relative error: {report.error:.6g} over {len(report.saved.file.layers)} "
         f"layers. Norm of the difference: {report.norm:.4g}. {report.equal} layers do "
         "not differ."
-    )
-    if report.others:
+    ]
+    if report.others and not as_json:
         typer.echo(
             f"{len(report.others)} other tensors also differ (biases, norms, ...) and "
             f"are not in the LoRA, for example {report.others[0]}.",
             err=True,
         )
-    print_saved(report.saved, verify)
+    print_result(report.saved, report.error, lines, as_json, verify)
 
 
 @app.command()
 def overlap(
     one: Annotated[Path, needed("A", "First LoRA file.")],
     two: Annotated[Path, needed("B", "Second LoRA file.")],
-    layers: Annotated[
-        bool, typer.Option("--layers", help="Print one row per layer.")
-    ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print all numbers as JSON.")
-    ] = False,
+    layers: LayersOption = False,
+    as_json: NumbersOption = False,
     allow_unknown: AllowOption = False,
 ) -> None:
     """Compare the norms, the cosine similarity and the directions of two LoRAs."""

@@ -55,6 +55,18 @@ def test_inspect_resize_merge_and_save(qtbot, tab, tmp_path: Path):
     tab.save_to(tmp_path / "small")
     small = open_lora(tmp_path / "small.safetensors")
     assert {layer.factors.rank for layer in small.layers} == {1}
+    before = paths[1].read_bytes()
+    errors: list[str] = []
+    tab.failed.connect(lambda what, why: errors.append(why))
+    tab.save_to(tmp_path / "small")
+    tab.save_to(tmp_path / "small.ckpt")
+    tab.save_to(paths[1])
+    assert "small.safetensors exists. Choose another name" in errors[0]
+    assert "has the suffix of another format" in errors[1]
+    assert "is an input" in errors[2]
+    assert paths[1].read_bytes() == before
+    tab.save_to(tmp_path / "small.safetensors")
+    assert len(errors) == 3
     tab.table.item(1, 1).setText("0.5")
     tab.merge.click()
     settled(qtbot, tab, 2)

@@ -58,9 +58,9 @@ def convert_lora(
         ModelError: a layer that the spelling cannot hold, NaN or infinity.
         OutputError: the output exists, is the input, or cannot be written.
     """
-    check_place(output, spelling, [file.path], overwrite=overwrite)
+    place = check_place(output, spelling, [file.path], overwrite=overwrite)
     check_finite(file)
-    remarks: list[str] = []
+    remarks = list(place.remarks)
     given = file
     if goal is not None:
         plain = as_plain_lora(file, goal, base)
@@ -78,7 +78,7 @@ def convert_lora(
         given = with_both_lengths(file, base)
     changed = converted(given, spelling)
     lineage = Lineage([file], command)
-    saved = save_as(output, changed, dtype=dtype, lineage=lineage, one_alpha=False)
+    saved = save_as(place.path, changed, dtype=dtype, lineage=lineage, one_alpha=False)
     remarks += [*saved.remarks, *_remarks(changed)]
     return dataclasses.replace(saved, remarks=tuple(remarks))
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from pathlib import Path
 
 import torch
 
@@ -79,7 +78,8 @@ def extract_lora(
         ModelError: checkpoints of different families or shapes, or no difference.
         OutputError: the output exists, is an input, or cannot be written.
     """
-    check_place(output, spelling, [base.path, tuned.path], overwrite=overwrite)
+    inputs = [base.path, tuned.path]
+    place = check_place(output, spelling, inputs, overwrite=overwrite)
     if (base.family, base.fused) != (tuned.family, tuned.fused):
         raise ModelError(
             f"{base.path} is {base.family} and {tuned.path} is {tuned.family}, or one "
@@ -100,7 +100,7 @@ def extract_lora(
         )
     layers.sort(key=lambda layer: layer.key)
     file = LoraFile(
-        path=Path(output),
+        path=place.path,
         layers=tuple(layers),
         others=(),
         unknown={},
@@ -112,7 +112,7 @@ def extract_lora(
     file = in_layout_of(file, SPELLINGS[spelling].fused)
     own = tuple(respelled(layer, spelling, file.family) for layer in file.layers)
     saved = save_as(
-        output,
+        place.path,
         dataclasses.replace(file, layers=own),
         dtype=dtype,
         lineage=Lineage([base, tuned], command),
@@ -124,7 +124,7 @@ def extract_lora(
         norm=norm,
         equal=equal,
         others=_others(base, tuned),
-        saved=saved,
+        saved=saved.with_remarks(place.remarks),
     )
 
 

@@ -25,8 +25,9 @@ from .base_checkpoint import Checkpoint, Place
 from .layer_names import canonical
 from .lora_file import LoraFile
 from .one_thread import one_thread
+from .output_path import check_new_folder, check_output
 from .respell import in_layout_of
-from .save_lora import Lineage, check_new_folder, check_output
+from .save_lora import Lineage
 
 __all__ = ["IntoReport", "add_into_checkpoint"]
 
@@ -38,11 +39,16 @@ _BLOCK = 1 << 20
 class IntoReport:
     """Result of ``add_into_checkpoint``."""
 
+    path: Path
+    """File or folder that was written."""
+
     layers: int
     """Number of weights that were changed."""
 
     error: float
     """Norm of the rounding error, relative to the norm of the added update."""
+
+    remarks: tuple[str, ...] = ()
 
 
 @torch.no_grad()
@@ -75,9 +81,9 @@ def add_into_checkpoint(
     given = [*(parents or [file]), base]
     inputs = [one.path for one in given]
     if base.path.is_dir():
-        check_new_folder(output, inputs)
+        place = check_new_folder(output, inputs)
     else:
-        check_output(output, inputs, overwrite=overwrite)
+        place = check_output(output, inputs, overwrite=overwrite)
     if file.others:
         other = file.others[0]
         raise ModelError(
@@ -97,11 +103,11 @@ def add_into_checkpoint(
 
     lineage = {"stiefel_lora_lineage": Lineage(given, command).to_json()}
     if base.path.is_dir():
-        _write_folder(Path(output), base, tensor, lineage)
+        _write_folder(place.path, base, tensor, lineage)
     else:
-        write_streamed(output, base.specs, tensor, {**base.metadata, **lineage})
+        write_streamed(place.path, base.specs, tensor, {**base.metadata, **lineage})
     error = (sums[0] / sums[1]) ** 0.5 if sums[1] else 0.0
-    return IntoReport(len(added), error)
+    return IntoReport(place.path, len(added), error, place.remarks)
 
 
 def _write_folder(

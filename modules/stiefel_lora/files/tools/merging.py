@@ -29,11 +29,12 @@ from .finite_layers import check_finite_lengths
 from .layer_names import MODEL
 from .lora_file import LoraFile, LoraLayer
 from .one_thread import one_thread
+from .output_path import check_output
 from .planned import Planned, announced
 from .products import Method, ProductPlan, plan_products
 from .resizing import Target, plan_resize
 from .respell import in_layout_of, is_fused, respelled
-from .save_lora import Lineage, Saved, check_output, save_lora
+from .save_lora import Lineage, Saved, save_lora
 from .sections import section_of
 
 __all__ = [
@@ -164,7 +165,7 @@ def merge_lora(
         OutputError: the output exists, is an input, or cannot be written.
     """
     files = [part.file for part in parts]
-    check_output(output, [file.path for file in files], overwrite=overwrite)
+    place = check_output(output, [x.path for x in files], overwrite=overwrite)
     if not parts:
         raise OptionError("FILE: no file to merge. Give at least one LoRA file.")
     method = method or Method()
@@ -186,7 +187,8 @@ def merge_lora(
         small = plan_products(total, total.summands, method, rank)
     elif target is not None:
         small = plan_resize(total, target, itemsize=dtype.itemsize)
-    saved = save_lora(output, small, dtype=dtype, lineage=Lineage(files, command))
+    saved = save_lora(place.path, small, dtype=dtype, lineage=Lineage(files, command))
+    saved = saved.with_remarks(place.remarks)
     if isinstance(small, ProductPlan):
         lost = [small.found[layer.key].lost for layer in saved.file.layers]
         sizes = [small.found[layer.key].norm for layer in saved.file.layers]

@@ -25,8 +25,9 @@ from ..weights import COMPONENTS
 from .layer_names import MODEL, parse_stem
 from .lora_file import LoraFile, LoraLayer
 from .open_lora import open_lora
+from .output_path import Output, check_new_folder, check_output
 from .peft_folder_names import CONFIG, WEIGHTS
-from .save_lora import Lineage, Saved, check_new_folder, check_output, save_lora
+from .save_lora import Lineage, Saved, save_lora
 
 __all__ = ["check_place", "save_as", "save_peft_folder"]
 
@@ -41,16 +42,15 @@ def check_place(
     inputs: Sequence[Path],
     *,
     overwrite: bool,
-) -> None:
-    """Raise if the output exists or is an input; peft's own format needs a new folder.
+) -> Output:
+    """Return the path to write, which is a new folder for peft's own format.
 
     Raises:
-        OutputError: the output cannot be used.
+        OutputError: the output exists, is an input, or cannot be used.
     """
     if spelling == _FOLDER:
-        check_new_folder(output, inputs)
-    else:
-        check_output(output, inputs, overwrite=overwrite)
+        return check_new_folder(output, inputs)
+    return check_output(output, inputs, overwrite=overwrite)
 
 
 def save_as(

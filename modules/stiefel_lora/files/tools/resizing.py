@@ -23,9 +23,10 @@ from .differences import compared, relative
 from .finite_layers import check_finite
 from .lora_file import LoraFile, LoraLayer
 from .one_thread import one_thread
+from .output_path import check_output
 from .planned import Planned, announced
 from .ranks_to_keep import capped, ranks_by_error, ranks_by_size, ranks_by_total_error
-from .save_lora import Lineage, Saved, check_output, save_lora
+from .save_lora import Lineage, Saved, save_lora
 
 __all__ = [
     "LayerError",
@@ -165,11 +166,12 @@ def resize_lora(
         OptionError: the target cannot be reached.
         OutputError: the output exists, is the input, or cannot be written.
     """
-    check_output(output, [file.path], overwrite=overwrite)
+    place = check_output(output, [file.path], overwrite=overwrite)
     check_finite(file)
     dtype = dtype or file.widest_dtype
     plan = plan_resize(Planned.of(file), target, itemsize=dtype.itemsize)
-    saved = save_lora(output, plan, dtype=dtype, lineage=Lineage([file], command))
+    saved = save_lora(place.path, plan, dtype=dtype, lineage=Lineage([file], command))
+    saved = saved.with_remarks(place.remarks)
     stored = saved.file.by_key
     layers = [_compared(layer, stored[layer.key]) for layer in file.layers]
     lost = math.hypot(*(layer.error * layer.norm for layer in layers))

@@ -17,6 +17,7 @@ import json
 import os
 import shlex
 from collections.abc import Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
@@ -36,8 +37,6 @@ from .planned import Planned
 __all__ = [
     "Lineage",
     "Saved",
-    "check_new_folder",
-    "check_output",
     "command_line",
     "save_lora",
 ]
@@ -92,59 +91,9 @@ class Saved:
     norms: tuple[float, ...] = ()
     """Frobenius norm of each layer's exact update."""
 
-
-def check_output(
-    path: str | os.PathLike[str],
-    inputs: Sequence[Path],
-    *,
-    overwrite: bool,
-    option: str = "--output",
-) -> None:
-    """Raise if the output exists or is an input, before any work is done.
-
-    Raises:
-        OutputError: the output exists, is an input or is a folder.
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise OutputError(
-            f"{option}: {path} is a folder. Give a file such as "
-            f"{path / 'lora.safetensors'}."
-        )
-    if any(path.exists() and path.samefile(given) for given in inputs):
-        raise OutputError(
-            f"{option}: {path} is an input, and inputs are never changed. Choose "
-            "another file."
-        )
-    if path.exists() and not overwrite:
-        raise OutputError(
-            f"{option}: {path} exists. Add --overwrite or choose another file."
-        )
-
-
-def check_new_folder(
-    path: str | os.PathLike[str], inputs: Sequence[Path], option: str = "--output"
-) -> None:
-    """Raise for a folder that exists, or that contains or is inside an input.
-
-    Raises:
-        OutputError: the folder cannot be used, or the path is a file name.
-    """
-    path = Path(path)
-    if path.suffix == ".safetensors":
-        raise OutputError(
-            f"{option}: {path} is a file name. Give a new folder such as "
-            f"{path.with_suffix('')}."
-        )
-    if path.exists():
-        raise OutputError(f"{option}: {path} exists. Choose a new folder.")
-    whole = Path(os.path.realpath(path))
-    for given in inputs:
-        if given.is_dir() and Path(os.path.realpath(given)) in whole.parents:
-            raise OutputError(
-                f"{option}: {path} is inside {given}, and inputs are never changed. "
-                "Choose another folder."
-            )
+    def with_remarks(self, remarks: Sequence[str]) -> Saved:
+        """Return the result with further remarks before its own."""
+        return dataclasses.replace(self, remarks=(*remarks, *self.remarks))
 
 
 def save_lora(
@@ -193,10 +142,27 @@ def save_lora(
     return Saved(written, deviation, (*read, *remarks), lost, norms)
 
 
-def command_line(verb: str, *arguments: object) -> str:
-    """Return the command line with file names instead of paths."""
-    texts = [a.name if isinstance(a, Path) else str(a) for a in arguments]
+def command_line(verb: str, *arguments: object, **options: object) -> str:
+    """Return the command line with file names instead of paths.
+
+    Options that are None or False are left out, True is an option without a value, and
+    a list gives its option several times.
+    """
+    texts = list(map(_word, arguments))
+    for name, value in options.items():
+        option = f"--{name.replace('_', '-')}"
+        for one in value if isinstance(value, list) else [value]:
+            if one is True:
+                texts.append(option)
+            elif one is not None and one is not False:
+                texts += [option, _word(one)]
     return shlex.join(["stiefel-lora", "lora", verb, *texts])
+
+
+def _word(value: object) -> str:
+    if isinstance(value, Enum):
+        return str(value.value)
+    return value.name if isinstance(value, Path) else str(value)
 
 
 def _holds_alpha(layer: LoraLayer) -> bool:

@@ -24,6 +24,8 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from ..._exceptions import OutputError
+from ...files.tools.output_path import check_new_folder, check_output, with_suffix
 from ..controllers.lora_files import (
     SPELLINGS,
     LoraEntry,
@@ -71,6 +73,7 @@ class LoraTab(QWidget):
         self._waiting: list[Path] = []
         self._made: Path | None = None
         self._target = Path()
+        self._inputs: list[Path] = []
         self.table = _table()
         self.spectrum = Spectrum()
         self.add = QPushButton("Add files")
@@ -222,7 +225,7 @@ class LoraTab(QWidget):
         """Resize the selected file to the chosen rank, into a temporary file."""
         row = self._row()
         if row is not None:
-            path, output = self.entries[row].path, self._output()
+            path, output = self.entries[row].path, self._output(self.entries[row].path)
             rank = str(self.rank.value())
             self.state.setText(f"Resizing {path.name} to rank {rank} …")
             given = ["resize", str(path), "--rank", rank, "--output", str(output)]
@@ -242,14 +245,15 @@ class LoraTab(QWidget):
             )
             return
         self.state.setText(f"Merging {len(files)} files …")
-        self._run(merge_arguments(files, rank, self._output()), self._show_result)
+        output = self._output(*(path for path, _ in files))
+        self._run(merge_arguments(files, rank, output), self._show_result)
 
     def start_convert(self) -> None:
         """Write the chosen file with the keys of the chosen format."""
         row = self._row()
         if row is not None:
             path, to = self.entries[row].path, self.spelling.currentText()
-            output = self._output(folder=to == "peft-folder")
+            output = self._output(path, folder=to == "peft-folder")
             self.state.setText(f"Converting {path.name} to {to} …")
             given = ["convert", str(path), "--to", to, "--output", str(output)]
             self._run([*given, "--json"], self._show_result)
@@ -266,7 +270,7 @@ class LoraTab(QWidget):
         """Write the difference of two checkpoints at the rank of the box."""
         self.state.setText(f"Extracting {tuned.name} minus {base.name} …")
         given = ["extract", str(base), str(tuned), "--rank", str(self.rank.value())]
-        given += ["--output", str(self._output()), "--json"]
+        given += ["--output", str(self._output(base, tuned)), "--json"]
         self._run(given, self._show_result)
 
     def _choose_checkpoints(self) -> None:
@@ -278,8 +282,8 @@ class LoraTab(QWidget):
             chosen.append(Path(path))
         self.start_extract(*chosen)
 
-    def _output(self, *, folder: bool = False) -> Path:
-        self._made = None
+    def _output(self, *inputs: Path, folder: bool = False) -> Path:
+        self._made, self._inputs = None, list(inputs)
         path = Path(self._folder.name, "result.safetensors")
         path.unlink(missing_ok=True)
         shutil.rmtree(path.with_suffix(""), ignore_errors=True)
@@ -305,8 +309,11 @@ class LoraTab(QWidget):
         if self._made is None:
             return
         folder = self._made.is_dir()
-        if not (path.suffix or folder):
-            path = path.with_suffix(".safetensors")
+        try:
+            path = self._checked(path, folder=folder)
+        except OutputError as error:
+            self.failed.emit("The file cannot be saved.", str(error))
+            return
         part = path.with_name(f".{path.name}.part")
         try:
             if folder:
@@ -319,6 +326,22 @@ class LoraTab(QWidget):
             self.failed.emit("The file cannot be saved.", f"{path}: {error.strerror}.")
             return
         self.state.setText(f"Saved {path}.")
+
+    def _checked(self, path: Path, *, folder: bool) -> Path:
+        """Append a missing suffix; raise for a name that cannot be used.
+
+        The dialog has asked before an existing file is replaced, but only for the name
+        that was typed.
+        """
+        if folder:
+            return check_new_folder(path, self._inputs, "Save as").path
+        return check_output(
+            path,
+            self._inputs,
+            overwrite=with_suffix(path, option="Save as").path == path,
+            option="Save as",
+            advice="Choose another name, or the whole name to replace the file.",
+        ).path
 
     # The process ---------------------------------------------------------------------
 
@@ -387,5 +410,5 @@ def _discard(part: Path) -> None:
 
 
 def _dropped(event: QDropEvent) -> list[Path]:
-    paths = [Path(url.toLocalFile()) for url in event.mimeData().urls()]
-    return [path for path in paths if path.suffix == ".safetensors"]
+    # Files of other kinds get an error message like any that cannot be read.
+    return [Path(url.toLocalFile()) for url in event.mimeData().urls()]

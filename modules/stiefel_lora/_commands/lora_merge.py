@@ -1,0 +1,211 @@
+"""``lora merge``: weighted sums of LoRAs, as a LoRA or in a checkpoint."""
+
+from __future__ import annotations
+
+import json
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .._exceptions import InputError
+from ._shared import needed, unset, user_errors
+from .lora import app, check_known, print_result
+from .lora_options import (
+    AllowOption,
+    DtypeOption,
+    JsonOption,
+    MaxNormOption,
+    OutputOption,
+    OverwriteOption,
+    SizeOption,
+    TotalErrorOption,
+    VerifyOption,
+    torch_dtype,
+)
+
+if TYPE_CHECKING:
+    from ..files import Part
+
+__all__: list[str] = []
+
+
+class MethodName(str, Enum):
+    """Merge methods."""
+
+    sum = "sum"
+    norm = "norm"
+    ties = "ties"
+    dare = "dare"
+    magnitude = "magnitude"
+
+
+@app.command()
+def merge(
+    files: Annotated[
+        list[str],
+        needed(
+            "FILE[:WEIGHT]...",
+            "LoRA files to merge, each with an optional weight. The default weight "
+            "is 1.",
+        ),
+    ],
+    output: OutputOption,
+    section: Annotated[
+        list[str] | None,
+        unset(
+            "Multiplier for the layers of a file that match a pattern, e.g. "
+            "--section 1:down_blocks.*=0.5. Files are numbered from 1. Can be "
+            "repeated.",
+            metavar="FILE:PATTERN=FACTOR",
+        ),
+    ] = None,
+    into: Annotated[
+        Path | None,
+        unset(
+            "Merge into this checkpoint or diffusers folder. The output is then a "
+            "model, too.",
+            metavar="PATH",
+        ),
+    ] = None,
+    method: Annotated[
+        MethodName,
+        typer.Option(
+            help="Merge method. The method norm scales the sum to the mean norm of "
+            "its parts."
+        ),
+    ] = MethodName.sum,
+    density: Annotated[
+        float,
+        typer.Option(
+            help="Fraction of the entries that ties, dare and magnitude keep."
+        ),
+    ] = 0.5,
+    seed: Annotated[int, typer.Option(help="Random seed for the method dare.")] = 0,
+    rank: Annotated[
+        int | None,
+        unset("Maximum rank of the output."),
+    ] = None,
+    error: Annotated[
+        float | None,
+        unset("Maximum relative error per layer."),
+    ] = None,
+    total_error: TotalErrorOption = None,
+    size: SizeOption = None,
+    max_norm: MaxNormOption = None,
+    dtype: DtypeOption = None,
+    as_json: JsonOption = False,
+    overwrite: OverwriteOption = False,
+    allow_unknown: AllowOption = False,
+    verify: VerifyOption = True,
+) -> None:
+    """Merge LoRAs as a weighted sum.
+
+    The sum is exact and the ranks add up unless the rank, error or size is limited.
+    """
+    with user_errors():
+        from ..files import Method, Part, Target, merge_lora, open_lora
+        from ..files.tools.merging import parse_part, parse_section
+        from ..files.tools.save_lora import command_line
+
+        named = [parse_part(text) for text in files]
+        way = Method(method.value, density, seed)
+        factors: list[dict[str, float]] = [{} for _ in named]
+        for text in section or ():
+            place, pattern, factor = parse_section(text, len(named))
+            factors[place][pattern] = factor
+        goals = {
+            "rank": rank,
+            "error": error,
+            "total_error": total_error,
+            "size": size,
+            "max_norm": max_norm,
+        }
+        given = [name for name, value in goals.items() if value is not None]
+        target = Target(**goals) if given else None
+        special = {"method": way.name, "density": density, "seed": seed}
+        special = {} if way.name == "sum" else special
+        if into is not None:
+            _check_exact([*list(special)[:1], *given, *(["dtype"] if dtype else [])])
+        parts = []
+        for (path, weight), own in zip(named, factors, strict=True):
+            file = open_lora(path)
+            check_known(path, file, allow_unknown)
+            parts.append(Part(file, weight, own))
+        written = command_line(
+            "merge",
+            *(f"{path.name}:{weight:g}" for path, weight in named),
+            section=section,
+            **goals,
+            **special,
+            dtype=dtype,
+            into=into,
+        )
+        if into is not None:
+            _merge_into(parts, into, output, overwrite, written, as_json)
+            return
+        report = merge_lora(
+            parts,
+            output,
+            target,
+            method=way,
+            dtype=torch_dtype(dtype),
+            overwrite=overwrite,
+            command=written,
+        )
+        # Free their memory for the check.
+        parts.clear()
+        del file
+    norms = " and ".join(f"{norm:.4g}" for norm in report.norms)
+    lines = (
+        f"Norm of the sum: {report.norm:.4g}. Norms of its parts: {norms}.",
+        f"Relative error of the stored sum: {report.error:.6g}.",
+    )
+    print_result(report.saved, report.error, lines, as_json, verify)
+
+
+def _check_exact(options: list[str]) -> None:
+    """Raise if options that change the sum or its dtype are given with ``--into``."""
+    if options:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in options)
+        raise InputError(
+            f"{names}: not supported with --into, which adds the exact sum to weights "
+            f"that keep their dtype. Remove {names}."
+        )
+
+
+def _merge_into(
+    parts: list[Part],
+    into: Path,
+    output: Path,
+    overwrite: bool,
+    command: str,
+    as_json: bool,
+) -> None:
+    from ..files import Checkpoint, add_into_checkpoint
+    from ..files.tools.merging import merged
+
+    base = Checkpoint(into)
+    # A single file may also be a DoRA.
+    alone = len(parts) == 1 and parts[0].weight == 1 and not parts[0].sections
+    file = parts[0].file if alone else merged(parts)
+    report = add_into_checkpoint(
+        file,
+        base,
+        output,
+        parents=[part.file for part in parts],
+        overwrite=overwrite,
+        command=command,
+    )
+    if as_json:
+        found = {"layers": report.layers, "error": report.error}
+        found |= {"path": str(report.path), "remarks": list(report.remarks)}
+        typer.echo(json.dumps(found, indent=1))
+        return
+    for remark in report.remarks:
+        typer.echo(remark, err=True)
+    typer.echo(
+        f"{report.path}: {report.layers} weights of {base.family} were changed. "
+        f"Relative rounding error of the change: {report.error:.1e}."
+    )

@@ -1,0 +1,118 @@
+"""Path of an output: its suffix, and what may not be there. Standard library only."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..._exceptions import OutputError
+
+__all__ = ["Output", "check_new_folder", "check_output", "with_suffix"]
+
+_KINDS = {".safetensors": (".safetensors", ".sft"), ".html": (".html", ".htm")}
+# Suffixes that other programs open as something else.
+_PICKLES = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
+
+
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """Path to write, and remarks about it."""
+
+    path: Path
+    remarks: tuple[str, ...] = ()
+
+
+def with_suffix(
+    path: str | os.PathLike[str],
+    *,
+    option: str = "--output",
+    suffix: str = ".safetensors",
+) -> Output:
+    """Append the suffix of the file format to a name without it.
+
+    What follows a dot in ``style_v1.5`` is no suffix, so it is kept.
+
+    Raises:
+        OutputError: the name ends in the suffix of another format of weights.
+    """
+    path = Path(path)
+    if path.name.lower().endswith(_KINDS[suffix]):
+        return Output(path)
+    longer = path.with_name(path.name.rstrip(".") + suffix) if path.name else path
+    if path.suffix.lower() in _PICKLES:
+        raise OutputError(
+            f"{option}: {path} has the suffix of another format than {suffix}. Use "
+            f"{path.with_suffix(suffix)}."
+        )
+    return Output(longer, (f"{option}: {suffix} was appended to {path.name}.",))
+
+
+def check_output(
+    path: str | os.PathLike[str],
+    inputs: Sequence[Path],
+    *,
+    overwrite: bool,
+    option: str = "--output",
+    suffix: str = ".safetensors",
+    advice: str = "Add --overwrite or choose another file.",
+) -> Output:
+    """Return the file to write; raise if it exists or is an input, before any work.
+
+    Args:
+        path: file, whose suffix may be missing.
+        inputs: files and folders that are read.
+        overwrite: allow an existing file that is no input.
+        option: start of all messages.
+        suffix: appended to names without it.
+        advice: end of the message about an existing file.
+
+    Raises:
+        OutputError: the output exists, is an input or a folder, or its suffix is that
+            of another format.
+    """
+    given = Path(path)
+    if given.is_dir():
+        raise OutputError(
+            f"{option}: {given} is a folder. Give a file such as "
+            f"{given / f'lora{suffix}'}."
+        )
+    output = with_suffix(given, option=option, suffix=suffix)
+    path = output.path
+    if path.is_dir():
+        raise OutputError(f"{option}: {path} is a folder. Choose another file.")
+    if any(path.exists() and path.samefile(one) for one in inputs if one.exists()):
+        raise OutputError(
+            f"{option}: {path} is an input, and inputs are never changed. Choose "
+            "another file."
+        )
+    if path.exists() and not overwrite:
+        raise OutputError(f"{option}: {path} exists. {advice}")
+    return output
+
+
+def check_new_folder(
+    path: str | os.PathLike[str], inputs: Sequence[Path], option: str = "--output"
+) -> Output:
+    """Raise for a folder that exists, or that contains or is inside an input.
+
+    Raises:
+        OutputError: the folder cannot be used, or the path is a file name.
+    """
+    path = Path(path)
+    if path.suffix == ".safetensors":
+        raise OutputError(
+            f"{option}: {path} is a file name. Give a new folder such as "
+            f"{path.with_suffix('')}."
+        )
+    if path.exists():
+        raise OutputError(f"{option}: {path} exists. Choose a new folder.")
+    whole = Path(os.path.realpath(path))
+    for given in inputs:
+        if given.is_dir() and Path(os.path.realpath(given)) in whole.parents:
+            raise OutputError(
+                f"{option}: {path} is inside {given}, and inputs are never changed. "
+                "Choose another folder."
+            )
+    return Output(path)

@@ -1,0 +1,121 @@
+"""Names of outputs: the suffix, and what may not be replaced."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from helpers.lora_files import make, write
+from stiefel_lora import _commands
+from stiefel_lora._exceptions import OutputError
+from stiefel_lora.files import Part, Target, convert_lora, merge_lora, open_lora
+from stiefel_lora.files import resize_lora as resize
+from stiefel_lora.files.tools.output_path import check_output, with_suffix
+
+_run = CliRunner().invoke
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ("r8", "r8.safetensors"),
+        ("style_v1.5", "style_v1.5.safetensors"),
+        ("r8.", "r8.safetensors"),
+        ("r8.txt", "r8.txt.safetensors"),
+        ("r8.safetensors", "r8.safetensors"),
+        ("R8.SafeTensors", "R8.SafeTensors"),
+        ("r8.sft", "r8.sft"),
+    ],
+)
+def test_the_suffix_is_appended_where_it_is_missing(given: str, used: str):
+    found = with_suffix(Path("folder", given))
+    assert found.path == Path("folder", used)
+    assert bool(found.remarks) == (given != used)
+
+
+@pytest.mark.parametrize("name", ["a.ckpt", "a.PT", "b.bin"])
+def test_a_suffix_of_another_format_is_refused(tmp_path: Path, name: str):
+    wanted = f"Use {tmp_path / name[0]}.safetensors."
+    with pytest.raises(OutputError, match="has the suffix of another format") as error:
+        check_output(tmp_path / name, [], overwrite=True)
+    assert str(error.value).endswith(wanted)
+
+
+def test_every_verb_appends_it_and_prints_that_once(tmp_path: Path):
+    source = tmp_path / "a.safetensors"
+    write(source, make())
+    goals = {
+        "resize": ["--rank", "1"],
+        "merge": [str(source)],
+        "convert": ["--to", "peft"],
+    }
+    for verb, options in goals.items():
+        out = tmp_path / verb
+        command = ["lora", verb, str(source), *options, "--output", str(out)]
+        ran = _run(_commands.app, [*command, "--no-verify"])
+        assert ran.exit_code == 0, ran.output
+        line = f"--output: .safetensors was appended to {verb}."
+        assert ran.stderr.count(line) == 1
+        assert f"{out}.safetensors: " in ran.stdout
+        assert not out.exists()
+        assert open_lora(f"{out}.safetensors").layers
+        again = _run(_commands.app, [*command, "--no-verify"])
+        assert again.exit_code == 2
+        assert f"{out}.safetensors exists. Add --overwrite" in again.stderr
+    page = ["lora", "inspect", str(source), "--html", str(tmp_path / "page")]
+    ran = _run(_commands.app, page)
+    assert ran.stderr.count(".html was appended to page.") == 1
+    assert (tmp_path / "page.html").exists()
+
+
+def test_the_functions_do_the_same(tmp_path: Path):
+    file = write(tmp_path / "a.safetensors", make())
+    saved = [
+        resize(file, tmp_path / "r", Target(rank=1)).saved,
+        merge_lora([Part(file)], tmp_path / "m").saved,
+        convert_lora(file, tmp_path / "c", "PEFT"),
+    ]
+    for name, one in zip("rmc", saved, strict=True):
+        assert one.file.path == tmp_path / f"{name}.safetensors"
+        assert one.remarks[0] == f"--output: .safetensors was appended to {name}."
+    with pytest.raises(OutputError, match="is an input"):
+        resize(file, tmp_path / "a", Target(rank=1), overwrite=True)
+
+
+def test_the_recorded_command_has_every_option(tmp_path: Path):
+    write(tmp_path / "a.safetensors", make())
+    write(tmp_path / "b.safetensors", make(seed=1))
+    given = [f"{tmp_path}/a.safetensors:0.5", f"{tmp_path}/b.safetensors"]
+    options = ["--section", "1:down_blocks.*=0.5", "--section", "2:*=2", "--rank", "3"]
+    options += ["--method", "dare", "--density", "0.7", "--seed", "5"]
+    options += ["--dtype", "float32"]
+    out = tmp_path / "out.safetensors"
+    command = ["lora", "merge", *given, *options, "--output", str(out), "--no-verify"]
+    assert _run(_commands.app, command).exit_code == 0
+    recorded = json.loads(open_lora(out).metadata["stiefel_lora_lineage"])["command"]
+    words = shlex.split(recorded)
+    assert words[:5] == [
+        *("stiefel-lora", "lora", "merge", "a.safetensors:0.5", "b.safetensors:1")
+    ]
+    pairs = set(zip(options[::2], options[1::2], strict=True))
+    assert set(zip(words[5::2], words[6::2], strict=True)) == pairs
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--rank", "3", "--dtype", "float16"], "--rank, --dtype"),
+        (["--method", "norm"], "--method"),
+    ],
+)
+def test_into_takes_the_exact_sum_only(tmp_path: Path, options, named):
+    write(tmp_path / "a.safetensors", make())
+    base = ["--into", str(tmp_path / "no.safetensors"), "--output", "x.safetensors"]
+    command = ["lora", "merge", str(tmp_path / "a.safetensors"), *base, *options]
+    ran = _run(_commands.app, command)
+    assert ran.exit_code == 2
+    assert ran.stderr.startswith(f"{named}: not supported with --into")
