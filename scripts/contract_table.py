@@ -166,10 +166,11 @@ def page(outcomes: Outcomes) -> Iterator[str]:
     yield ""
     yield (
         "Every optimizer passes the same tests. A check mark means that a test passed, "
-        "for all its shapes, options and seeds; a number refers to a note. Tests of a "
-        "single method, such as comparisons with published implementations, are in "
-        "`tests/optim`. To test a method of your own against the same contract, see "
-        "[add an optimizer](adding-an-optimizer.md)."
+        "for all its shapes, options and seeds; a number refers to a note below. A row "
+        "without a number holds for every method. Tests of a single method, such as "
+        "comparisons with published implementations, are in `tests/optim`. To test a "
+        "method of your own against the same contract, see [add an "
+        "optimizer](adding-an-optimizer.md)."
     )
     notes: list[str] = []
     for group, tests in grouped(outcomes).items():
