@@ -117,6 +117,8 @@ def read_caption(image: Path, odd: Mapping[Path, Path] | None = None) -> str | N
     Raises:
         DataError: the file is neither UTF-8 nor in the encoding of its byte order mark.
     """
+    # By its name first: a list of the folder for every image would take time that grows
+    # with the square of their number.
     path = image.with_suffix(".txt")
     try:
         return _read(path, "caption").strip()
@@ -134,7 +136,7 @@ def _in_other_case(files: Iterable[Path]) -> dict[Path, Path]:
     """Files in ``.TXT`` and similar, by the name in lower case."""
     found: dict[Path, Path] = {}
     for path in files:
-        if path.suffix.lower() == ".txt" != path.suffix:
+        if path.suffix != ".txt" and path.suffix.lower() == ".txt":
             found.setdefault(path.with_suffix(".txt"), path)
     return found
 

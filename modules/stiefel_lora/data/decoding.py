@@ -37,6 +37,9 @@ def read_image(path: Path, augmentation: Augmentation) -> Tensor:
         image.load()
         upright = ImageOps.exif_transpose(image)
         _check_size(upright.size, augmentation.frame.original)
+        # With reducing_gap, Pillow first reduces a large photo by a whole factor, to no
+        # less than three times the size; its documentation calls the result nearly that
+        # of resampling alone.
         scaled = _on_white(to_srgb(upright)).resize(
             augmentation.frame.scaled, Image.Resampling.LANCZOS, reducing_gap=3.0
         )

@@ -115,6 +115,7 @@ class EncodedSet:
             number %= augmentation_count(entry.image.concept)
         augmentation = self._augmentation(entry, number)
         try:
+            # A copy: the encoder keeps its dict in memory, and more entries follow.
             item = dict(self.encoder.image(entry.image, augmentation))
             if self._plan.masked:
                 item["mask"] = self._mask_of_visit(

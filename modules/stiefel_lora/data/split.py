@@ -68,6 +68,7 @@ def split_scan(scan: Scan, share: float, seed: int) -> tuple[Scan, Scan]:
     contents = {i.path: same.get(i.path, i.path) for i in scan.images}
     aside, remarks = _decide(scan, contents, share, seed)
 
+    # A content that is set aside leaves all concepts, regularization images included.
     kept = [i for i in scan.images if not aside.get(contents[i.path], False)]
     # Once each, however many concepts have them, and not as regularization images.
     measured = {
@@ -122,6 +123,7 @@ def _decide(
 
 def _by_concept(scan: Scan) -> Iterator[tuple[Concept, list[CaptionedImage]]]:
     """Images of each concept except for regularization, in order."""
+    # By identity, since a folder may be listed twice with equal settings.
     for _, group in itertools.groupby(scan.images, key=lambda image: id(image.concept)):
         images = list(group)
         if not images[0].concept.is_reg:

@@ -115,6 +115,7 @@ def _stack(whole: _Whole, parts: Mapping[str, LoraFactors]) -> LoraFactors:
     given = [parts.get(path) for path in whole.parts]
     present = [factors for factors in given if factors is not None]
     rank = sum(factors.rank for factors in present)
+    # The width of the model, which the parts without a LoRA need, too.
     unit = next(
         factors.up.shape[0] // share
         for factors, share in zip(given, whole.shares, strict=True)
@@ -187,6 +188,7 @@ def _take_apart(
         if len(used) == 0 and not factors.up.any():
             used = torch.arange(factors.rank)
         if len(used):
+            # Fewer columns have a lower rank, at which this alpha gives the same scale.
             alpha = factors.scale * len(used)
             found[path] = LoraFactors(
                 up[:, used], factors.down[used], alpha, dora_scale=lengths

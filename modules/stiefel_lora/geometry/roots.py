@@ -112,6 +112,8 @@ def polar_core(gram: Tensor) -> Tensor:
     Returns:
         ``(*batch, r, r)``, symmetric to rounding.
     """
+    # The trace bounds the largest eigenvalue without a factorization, and the
+    # polynomials need singular values in [0, 1].
     size = trace(gram) + torch.finfo(gram.dtype).tiny
     polish = _POLISH if gram.dtype == torch.float64 else _POLISH[:1]
     core = _polynomials(_flat(gram / size), _LIFT + polish)
@@ -145,6 +147,8 @@ def inverse_sqrt_of_retraction(gram: Tensor, steepest: float) -> Tensor:
     K / (1 + steepest^2) has its eigenvalues in [0.1, 1], where three polynomials reach
     4e-10.
     """
+    # Directions from joint_polar_core are up to 5e-3 longer than 1, so S may exceed
+    # steepest^2 by 1 %.
     bound = 1.02 * (1 + steepest**2)
     polish = _POLISH[:1] if gram.dtype == torch.float64 else ()
     return _polynomials(_flat(gram / bound), _LIFT_NEAR + polish) * bound**-0.5

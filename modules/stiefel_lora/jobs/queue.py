@@ -145,6 +145,8 @@ class Queue:
             if row is None:
                 return None
             now = to_job(row)
+            # Within the transaction: a command that comes now either is part of this
+            # verdict, or finds that the attempt is over.
             found = verdict(now, code, self.log_path(now))
             db.execute(
                 "UPDATE job SET state = ?, message = ?, deaths = ?, saved_step = ?, "

@@ -52,6 +52,8 @@ def pairs_in_order(params: Sequence[Tensor]) -> list[Oriented]:
     if not trained or len(trained) == len(params):
         return _in_order(params)
     try:
+        # First without the frozen tensors, which may be weights of the base model that
+        # stand between the factors.
         found = _in_order(trained)
     except PairingError:
         return _in_order(params)
@@ -62,6 +64,7 @@ def pairs_in_order(params: Sequence[Tensor]) -> list[Oriented]:
             raise
         return found
     kept = {(id(up), id(down)) for up, down in whole}
+    # With the frozen tensors, a factor has another neighbor: either may be its partner.
     if any((id(up), id(down)) not in kept for up, down in found):
         raise _refusal(params, [True] * len(params))
     return [pair for pair in whole if any(factor.requires_grad for factor in pair)]
@@ -81,6 +84,8 @@ def _in_order(params: Sequence[Tensor]) -> list[Oriented]:
                 return None
             if chosen[i] and chosen[i + 1]:
                 return "pair" if _may_be_up(up) and _may_be_down(down) else None
+            # One of the two is no candidate, because the rank exceeds a side of the
+            # layer.
             return "wide" if chosen[i] != chosen[i + 1] else None
 
         return joined
@@ -187,6 +192,8 @@ def _parses(
     Returns:
         First places of the pairs, one list per way.
     """
+    # From the end: ways[i] are the parses of everything from i on. As linked lists,
+    # they share their tails.
     ways: list[list[_Chain]] = [[] for _ in range(count + 1)]
     ways[count] = [()]
     for i in reversed(range(count)):
@@ -217,6 +224,7 @@ def _candidates(params: Sequence[Tensor]) -> list[bool]:
     downs = Counter((p.dim(), p.shape[0]) for p in params if _may_be_down(p))
 
     def has_partner(p: Tensor) -> bool:
+        # A square tensor counts as a B and as an A, but is not its own partner.
         itself = int(_square(p))
         as_up = _may_be_up(p) and downs[p.dim(), p.shape[1]] > itself
         as_down = _may_be_down(p) and ups[p.dim(), p.shape[0]] > itself

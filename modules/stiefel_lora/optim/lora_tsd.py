@@ -112,6 +112,8 @@ def solve(
     up: Core, down: Core, lr: Tensor, numbers: Mapping[str, Tensor], *, rounds: int
 ) -> tuple[Core, Core]:
     """Compute coefficients of both moves from Gram matrices of K pairs of one rank."""
+    # Without damping: X itself is exact, and only the two moves are shortened
+    # (_shares).
     tight = frames(up["size"], down["size"], torch.zeros_like(lr))
     sizes = tight.up_size.sqrt(), tight.down_size.sqrt()
     left = _side(up, tight, sizes[0])
@@ -127,6 +129,8 @@ def solve(
     )
     above, below = core.split(rank, -2)
     outer, inner = shares[0] @ tight.over_up, shares[1] @ tight.over_down
+    # B moves the columns of V, that is both blocks on the left. What remains for A is
+    # the block of (U, R).
     moves = (
         _move(left, above[..., :rank] @ outer, below[..., :rank] @ outer, tight, sizes),
         _move(

@@ -135,6 +135,7 @@ def odd_ones(model: nn.Module) -> list[Odd]:
     """List the trainable factors of a model that are in no pair, with the reasons."""
     found = odd_factors(model)
     blocks: dict[str, list[Tensor]] = {}
+    # With duplicates, to see a factor in each of the layers that share it.
     for name, parameter in model.named_parameters(remove_duplicate=False):
         match = _ROLE.match(name)
         if match is not None and 2 <= parameter.dim() <= 5:
@@ -234,6 +235,7 @@ class _Finder:
     def _read_tagged(self, params: list[Tensor]) -> set[int]:
         ups = [p for p in params if getattr(p, "_is_lora_B", False)]
         downs = [p for p in params if getattr(p, "_is_lora_A", False)]
+        # Tags without a match are ignored, and shapes decide.
         if len(ups) != len(downs) or not all(map(fits, ups, downs)):
             return set()
         for up, down in zip(ups, downs, strict=True):
@@ -245,6 +247,8 @@ class _Finder:
         for up, down in found:
             self._add_unnamed(up, down)
         taken = {id(p) for oriented in found for p in oriented}
+        # A group that could not be paired by itself is no error if another group has
+        # the partners of all its factors, as with LoRA+.
         if self.refused and not all(
             id(p) in taken for group in self.open_groups for p in group if p.dim() > 1
         ):

@@ -98,6 +98,8 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
         )
     # accelerate keeps the precision of the first run in a process for all later ones.
     AcceleratorState._reset_state(reset_partial_state=True)
+    # accelerate takes a certain GPU only from the environment, which is restored, since
+    # other runs of this process may use another one.
     before = os.environ.get("ACCELERATE_TORCH_DEVICE")
     if config.device not in ("auto", "cpu"):
         os.environ["ACCELERATE_TORCH_DEVICE"] = config.device

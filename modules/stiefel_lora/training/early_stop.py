@@ -36,6 +36,8 @@ class EarlyStop:
 
     def see(self, step: int, loss: float) -> bool:
         """Record a loss; True if it is the best so far."""
+        # A smaller improvement also leaves the best loss as it is, so that many small
+        # ones add up to one that counts.
         better = loss < self._best - self._min_delta
         if better:
             self._best, self._waited, self.best_step = loss, 0, step

@@ -37,6 +37,8 @@ def decay_at(step: int, decay: float) -> float:
     >>> decay_at(0, 0.999)
     0.1
     """
+    # At a decay of 0.999, the LoRA of the first steps, close to zero, would otherwise
+    # make up more than a third of the average after 1,000 steps.
     return min(decay, (1 + step) / (10 + step))
 
 
@@ -89,6 +91,7 @@ class MovingAverage:
         if step % self._every:
             return
         share = 1 - decay_at(step, self._decay)
+        # Parameters without a pair, such as DoRA magnitudes, are averaged as they are.
         for name, value in self._turned().items():
             self._values[name].lerp_(value.to(self._device), share)
 

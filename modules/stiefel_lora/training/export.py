@@ -92,6 +92,8 @@ class LoraWriter:
             OutputError: a file cannot be written.
         """
         stem = f"{self._folder.root.name}{mark}"
+        # Outside of this block the model holds the trained weights, with which training
+        # continues.
         with self._state.averaged():
             paths = self._write(stem, step, extra or {})
         if self._state.average is not None and self._config.save_without_ema:
@@ -230,6 +232,7 @@ def write_lora_files(
     )
     dtype = getattr(torch, config.output_dtype)
     facts = record_of(config.model_type).lora_files
+    # Only for this format: PEFT files have no alpha, so A is scaled there anyway.
     kohya = with_one_alpha(weights) if facts.one_alpha else weights
     paths = []
     for kind in config.output_formats:

@@ -255,6 +255,7 @@ class Loop:
     def _validate(self) -> None:
         loss = self._monitor.validate(self._state.denoiser, self.step)
         stop = self._early_stop
+        # Only with early stopping, which needs it, the LoRA of the lowest loss is kept.
         if loss is None or not stop.watches:
             return
         if stop.see(self.step, loss):

@@ -80,6 +80,7 @@ class Sampler:
             path = self._folder / f"step-{step:06d}-{index}.png"
             _save(self._family.sample(request), path)
             paths.append(path)
+        # A sample may have loaded the VAE, which training does not need.
         self._family.release_encoders()
         return paths
 

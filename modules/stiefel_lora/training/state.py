@@ -103,6 +103,7 @@ class TrainingState:
         """Mean loss of a batch, with noise and timesteps drawn for it."""
         with self.accelerator.autocast():
             batch = batch_with_text(self.images, list(visits), self.family)
+        # Drawn on the CPU and moved: the same noise on every device.
         drawn, timesteps = noise.draw(batch["latents"])
         device = self.accelerator.device
         timesteps = timesteps.to(device)

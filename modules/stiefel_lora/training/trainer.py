@@ -77,6 +77,8 @@ def train(config: TrainConfig, resume: str | Path | None = None) -> TrainResult:
         check_identity(checkpoint.identity, identity, path)
         check_steps(config, path, checkpoint)
         folder.make_parts()
+        # Changed images are allowed, unlike a changed identity: the run continues, but
+        # is no longer that of an uninterrupted one.
         for message in changes_since(checkpoint, inputs.train, inputs.validation):
             say(message)
         say(f"Resuming from {path}, step {checkpoint.step} of {config.steps}.")
@@ -203,6 +205,8 @@ class Run:
         try:
             with advise_on_memory(self.config, keeper.last_good):
                 loop.run()
+            # Within the try: a disk that is full while the LoRA is written is an error
+            # of the run as well, with an event.
             result = self._finish(loop, monitor, writer, clock)
         except Exception as error:
             kind = type(error).__name__

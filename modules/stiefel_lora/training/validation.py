@@ -70,6 +70,8 @@ class Validation:
                     timesteps.to(self._family.device),
                 )
                 places = torch.tensor(jobs).unbind(1)
+                # At the place of image and timestep: the mean does not depend on the
+                # order, which follows from sizes and batches.
                 found[places] = image_losses(predicted).double().cpu()
         return found
 

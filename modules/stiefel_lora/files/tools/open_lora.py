@@ -187,6 +187,8 @@ def _adapter_config(
     """Read ``peft.LoraConfig`` settings from the metadata or adapter_config.json."""
     try:
         found = parse_adapter_metadata(metadata)
+        # The settings in a folder belong to the file that peft names so, not to any
+        # other LoRA that lies beside it.
         if found or path.name != WEIGHTS:
             return found, []
         found = settings_in(path.parent)

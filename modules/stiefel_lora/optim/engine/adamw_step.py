@@ -60,6 +60,7 @@ def step_rest(
         options = rule.adamw_options(group)
         without_decay: AdamWOptions = {**options, "weight_decay": 0.0}
         entries = list(_entries(group, rule, free, by_id))
+        # The kernel takes one rate, one decay, one dtype and one device per call.
         for bucket in bucketed(entries, _key):
             params = [entry[0] for entry in bucket]
             _, _, ratio, decays, in_pair = bucket[0]
@@ -71,6 +72,7 @@ def step_rest(
                 [state[param] for param in params],
                 options if decays else without_decay,
                 lr=group["lr"] * ratio,
+                # Parameters outside pairs step even if a pair on their device cannot.
                 found=found(params[0].device) if in_pair else None,
             )
 

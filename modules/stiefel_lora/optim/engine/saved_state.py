@@ -49,6 +49,7 @@ def check_state(state_dict: Mapping[str, Any], entry: Method) -> None:
         return
     if entry.name in ("adamw", "adamw_8bit"):
         known = (known - {"beta1", "beta2"}) | {"betas"}
+    # Not all of them, since options are added from version to version.
     if found is None and 2 * len(known & keys) >= len(known):
         return
     saved = f"from {found.label}" if found else "from another optimizer"

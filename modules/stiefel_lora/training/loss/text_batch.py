@@ -19,6 +19,7 @@ def batch_with_text(
     Outputs of frozen encoders come from the cache.
     """
     batch = images.batch(visits)
+    # Before the encoders run: known outputs must be on their device.
     batch = {name: value.to(family.device) for name, value in batch.items()}
     if family.trained_text:
         # If all encoders are trained, no caption was cached.
