@@ -167,8 +167,9 @@ def gradient_in_half_precision(turn, sigma, seed):
     gradient = torch.randn(40, 48, generator=generator, dtype=F64)
     down = ((turn.mT * sigma) @ frame.mT).float()
     grad_up = gradient.float() @ down.bfloat16().float().mT
-    right, found = riemannion._right_frame(down[None], grad_up.bfloat16().float()[None])
-    return (found @ right.mT)[0].double(), gradient @ frame @ frame.mT
+    over = riemannion._frame(down.double() @ down.double().mT).float()
+    found = grad_up.bfloat16().float() @ over.mT @ (over @ down)
+    return found.double(), gradient @ frame @ frame.mT
 
 
 @pytest.mark.parametrize("seed", range(5))

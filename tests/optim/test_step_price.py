@@ -11,8 +11,10 @@ from stiefel_lora.optim.engine import two_passes
 
 # Products and r x r problems only; the other methods still factor tall matrices.
 CHEAP = ["scaled_adamw", "lora_rite", "stella", "stiefel_lora", "lora_muon"]
-CHEAP += ["lora_tsd"]
+CHEAP += ["lora_tsd", "riemannion"]
 FEW = ["scaled_adamw", "lora_rite", "stella", "stiefel_lora", "lora_muon"]
+FEW += ["riemannion"]
+STACKED = ["scaled_adamw", "lora_rite", "stella", "riemannion"]
 RANK = 4
 # The eight shapes of SDXL's layers, a twentieth of their size.
 SHAPES = [
@@ -74,7 +76,7 @@ def test_a_step_on_all_shapes_of_sdxl_is_few_operations(name, monkeypatch):
     assert count_of_step(name).operations <= 600
 
 
-@pytest.mark.parametrize("name", ["scaled_adamw", "lora_rite", "stella"])
+@pytest.mark.parametrize("name", STACKED)
 @pytest.mark.parametrize("rates", [(1e-3, 1e-3), (1e-3, 2e-3)])
 def test_stacks_as_on_a_gpu_give_the_same_numbers(name, rates, monkeypatch):
     results = []

@@ -16,7 +16,8 @@ from __future__ import annotations
 import dataclasses
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -30,7 +31,7 @@ from ..geometry import (
     thin_svd,
 )
 from .pairs import Pair
-from .rule import PairBatch
+from .rule import PairBatch, StateShape
 
 __all__ = [
     "Gauge",
@@ -44,6 +45,7 @@ __all__ = [
     "stiefel_gauge",
 ]
 
+_NO_MOMENTS: Mapping[str, StateShape] = MappingProxyType({})
 _WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+|(?<=\.)_orig_mod\.")
 
 TOLERANCE = 1e-4
@@ -116,10 +118,17 @@ def orthonormal_start(up: Tensor, down: Tensor, name: str, seed: int = 0) -> Non
     down.zero_()
 
 
-def enter_svd_gauge(batch: PairBatch, index: int) -> tuple[Tensor, Tensor]:
+def enter_svd_gauge(
+    batch: PairBatch, index: int, moments: Mapping[str, StateShape] = _NO_MOMENTS
+) -> tuple[Tensor, Tensor]:
     """Give A of one pair orthogonal rows: (B, A) := (B P, Sigma W^T), in place.
 
     The gradients are transformed as well; B^T B does not change.
+
+    Args:
+        batch: stacked pairs.
+        index: the pair.
+        moments: states that transform like the gradients, with their shapes.
 
     Returns:
         Sigma ``(r,)`` and W^T ``(r, in)``, float64.
@@ -132,6 +141,9 @@ def enter_svd_gauge(batch: PairBatch, index: int) -> tuple[Tensor, Tensor]:
     batch.up[index] = batch.up[index] @ turn
     batch.grad_up[index] = batch.grad_up[index] @ turn
     batch.grad_down[index] = turn.mT @ batch.grad_down[index]
+    for name, shape in moments.items():
+        old = batch.state[name][index]
+        batch.state[name][index] = old @ turn if shape == "up" else turn.mT @ old
     batch.down[index] = (sigma.unsqueeze(-1) * right).to(down.dtype)
     return sigma, right
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NamedTuple, TypedDict
 
 from torch import Tensor
 
@@ -29,6 +29,7 @@ __all__ = [
     "Core",
     "FactorBatch",
     "FactorRule",
+    "HeldFactor",
     "Number",
     "PairBatch",
     "Role",
@@ -111,6 +112,13 @@ class Rule:
         """
         return {}
 
+    def adopt(self, up: HeldFactor, down: HeldFactor) -> None:
+        """Convert the state that an older version saved for a pair, in place.
+
+        Called before :meth:`prepare`, at the factors that the pair will be trained
+        from.
+        """
+
     def adamw_roles(self, group: Mapping[str, Any]) -> dict[Role, float]:
         """Return the factors that AdamW trains, with their learning rate multiples.
 
@@ -188,6 +196,13 @@ class Rule:
     def update(self, batch: PairBatch) -> None:
         """Take one step on stacked pairs and update their factors and state."""
         raise NotImplementedError
+
+
+class HeldFactor(NamedTuple):
+    """One factor, ``(out, r)`` or ``(r, in)``, and everything stored for it."""
+
+    value: Tensor
+    state: dict[str, Any]
 
 
 @dataclasses.dataclass

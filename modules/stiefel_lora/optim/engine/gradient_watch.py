@@ -241,10 +241,15 @@ def _sizes(tensors: Sequence[Tensor]) -> Tensor:
     else:
         # Same value; torch's norm is 13 times slower on a CPU.
         ends = [torch.aminmax(tensor) for tensor in tensors]
-        sizes = [torch.maximum(-low, high) for low, high in ends]
-    if len({size.dtype for size in sizes}) > 1:
-        sizes = [size.double() for size in sizes]
-    return torch.stack(sizes)
+        lows, highs = zip(*ends, strict=True)
+        return torch.maximum(-_stacked(lows), _stacked(highs))
+    return _stacked(sizes)
+
+
+def _stacked(numbers: Sequence[Tensor]) -> Tensor:
+    if len({number.dtype for number in numbers}) > 1:
+        numbers = [number.double() for number in numbers]
+    return torch.stack(list(numbers))
 
 
 def _stacks_all(tensor: Tensor) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 from ...geometry import full_precision
 from ..gauge import Gauge, enter_stiefel_gauge, needs_gauge
 from ..pairs import Pair
-from ..rule import Role, Rule, StateShape
+from ..rule import HeldFactor, Role, Rule, StateShape
 from .adamw_step import ADAMW_STATE
 from .batching import Member, chunks_of, stack_pairs, write_back, write_gradients
 from .master_weights import (
@@ -99,6 +99,9 @@ class Settling:
         self.log_restarted()
         # They stay unsettled: the rule prepares them at that step, at their new point.
         fresh = [member for member in fresh if member.index not in barred]
+        if type(rule).adopt is not Rule.adopt:
+            for member in fresh:
+                _adopt(state, member.pair, rule)
         # Stacking costs as much as a step, and most rules have nothing to prepare.
         prepares = type(rule).prepare is not Rule.prepare
         for chunk in chunks_of(fresh if prepares else []):
@@ -194,6 +197,15 @@ class Settling:
         if marks != self._marks[index]:
             self._marks[index], self._settled[index] = marks, False
         return self._settled[index]
+
+
+def _adopt(state: State, pair: Pair, rule: Rule) -> None:
+    """Convert the state of a pair that an older version saved."""
+    up, down = (
+        HeldFactor(values(state, factor).detach().flatten(1), state[factor])
+        for factor in (pair.up, pair.down)
+    )
+    rule.adopt(up, down)
 
 
 def _marks_of(pair: Pair) -> tuple[Any, ...]:

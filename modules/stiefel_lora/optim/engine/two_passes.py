@@ -70,7 +70,7 @@ LAYOUTS = {
     # Products of single factors are as fast as those of stacks, which would be copies.
     # Where r x r work is not solved for all at once, stacks save calls. What the first
     # pass reads should stay in the CPU cache for the second.
-    "cpu": Layout(2**18, 1, 2**19, together=False)
+    "cpu": Layout(2**18, 1, 2**20, together=False)
 }
 
 
