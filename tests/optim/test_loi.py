@@ -121,3 +121,17 @@ def test_an_offset_without_room_is_a_message():
     model.last = LoraLinear(16, 8, 5)
     with pytest.raises(OptionError, match="2 x rank <= 8 at 'last'"):
         loi(model, task(), offset=True)
+
+
+def test_no_svd_is_larger_than_the_directions(monkeypatch):
+    real, sizes = torch.linalg.svd, []
+
+    def svd(matrix, **options):
+        sizes.append(matrix.shape)
+        return real(matrix, **options)
+
+    monkeypatch.setattr(torch.linalg, "svd", svd)
+    model, batch = LoraNet(), task()
+    found = loi(model, batch)
+    counts = {min(3 * record.pair.rank, *record.pair.sides) for record in found}
+    assert {side for shape in sizes for side in shape} == counts

@@ -123,9 +123,11 @@ def _gradient_frames(
         left = [_orthonormal(y) for y in probe.times(right)]
     frames = []
     for q, c in zip(left, probe.transposed_times(left), strict=True):
-        # Q^T G is small, so its SVD is cheap; U of G is Q times U of Q^T G.
-        u, sigma, vh = thin_svd(c.mT)
-        frames.append((q @ u, sigma, vh))
+        # G^T Q = P R and R = W Sigma Z^T, so G is approximately (Q Z) Sigma (P W)^T. An
+        # SVD of R has k x k entries, and no Gram matrix squares the singular values.
+        p, r = torch.linalg.qr(c)
+        w, sigma, zh = thin_svd(r)
+        frames.append((q @ zh.mT, sigma, (p @ w).mT))
     return frames
 
 
