@@ -166,9 +166,5 @@ def check_lines(checks: Sequence[Check]) -> list[str]:
 def check_known(path: Path, file: LoraFile, allow: bool) -> None:
     """Raise for a file with unknown keys, and name some of them."""
     if file.unknown and not allow:
-        names = sorted(file.unknown)
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        raise InputError(
-            f"{path}: {len(names)} keys are not part of an adapter: "
-            f"{', '.join(names[:3])}{more}. Add --allow-unknown to ignore them."
-        )
+        text = file.unknown_text
+        raise InputError(f"{path}: {text} Add --allow-unknown to ignore them.")

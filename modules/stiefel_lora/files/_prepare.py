@@ -45,19 +45,31 @@ def all_finite(tensor: Tensor) -> bool:
 
 
 def stored(
-    name: str, factor: Tensor, dtype: torch.dtype, *, scale: float = 1.0
+    name: str,
+    factor: Tensor,
+    dtype: torch.dtype,
+    *,
+    scale: float = 1.0,
+    copy: bool = True,
 ) -> Tensor:
-    """Copy ``scale`` x ``factor`` to the CPU in ``dtype``, rounded once.
+    """Convert ``scale`` x ``factor`` to ``dtype`` on the CPU, rounded once.
+
+    Args:
+        name: layer, for messages.
+        factor: tensor of any dtype.
+        dtype: dtype of the result.
+        scale: multiplied in float64.
+        copy: always copy; otherwise the result may share the memory of ``factor``.
 
     Raises:
         OutputError: a value is not finite, or too large for ``dtype``.
     """
-    copy = factor.detach().to("cpu", copy=True)
+    exact = factor.detach().to("cpu", copy=copy)
     if scale != 1.0:
-        copy = copy.double() * scale
-    result = copy.to(dtype).contiguous()
+        exact = exact.double() * scale
+    result = exact.to(dtype).contiguous()
     if not all_finite(result):
-        fits = all_finite(copy)
+        fits = all_finite(exact)
         reason = f"does not fit {dtype}; choose float32" if fits else "is not finite"
         raise OutputError(f"{name} was not saved: a value of its factors {reason}.")
     return result

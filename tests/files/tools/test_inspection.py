@@ -184,6 +184,8 @@ def test_json_has_every_number_and_no_nan(write):
 
     found = json.loads(result.stdout, parse_constant=refuse)
     assert found["family"] == "sdxl"
+    assert found["key_format"] == "kohya"
+    assert "spelling" not in result.stdout
     assert found["layers"][0]["spectrum"] == pytest.approx([4, 3])
     assert found["layers"][1]["norm"] is None
     assert found["total"]["not_finite"] == 1
@@ -228,7 +230,7 @@ def test_unknown_keys_end_in_exit_code_2(write):
     path = write(layer(BLOCK.format(0), [1.0]) | {"emphasis": torch.ones(2)})
     result = run(path)
     assert result.exit_code == 2
-    assert "1 keys are not part of an adapter: emphasis." in result.stderr
+    assert "1 key is not part of an adapter: emphasis." in result.stderr
     assert "down_blocks.1" in result.stdout
     assert run(path, "--allow-unknown").exit_code == 0
 

@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from helpers.lora_files import make, write
@@ -119,3 +120,19 @@ def test_into_takes_the_exact_sum_only(tmp_path: Path, options, named):
     ran = _run(_commands.app, command)
     assert ran.exit_code == 2
     assert ran.stderr.startswith(f"{named}: not supported with --into")
+
+
+def test_unknown_keys_are_named_where_they_are_left_out(tmp_path: Path):
+    path = tmp_path / "a.safetensors"
+    write(path, make() | {f"strange.{n}": torch.ones(1) for n in range(5)})
+    names = "5 keys are not part of an adapter: strange.0, strange.1, strange.2 and 2"
+    given = ["--allow-unknown", "--no-verify", "--output"]
+    verbs = (["resize", str(path), "--rank", "1"], ["merge", str(path), str(path)])
+    for words in (*verbs, ["convert", str(path), "--to", "peft"]):
+        out = str(tmp_path / f"{words[0]}.safetensors")
+        ran = _run(_commands.app, ["lora", *words, *given, out])
+        assert ran.exit_code == 0
+        assert f"a.safetensors: left out: {names} more." in ran.stderr
+    ran = _run(_commands.app, ["lora", "inspect", str(path), "--allow-unknown"])
+    assert ran.exit_code == 0
+    assert names in ran.stdout

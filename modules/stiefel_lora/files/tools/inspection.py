@@ -136,7 +136,7 @@ class LoraReport:
         return {
             "path": str(file.path),
             "family": file.family,
-            "spelling": file.spelling,
+            "key_format": file.spelling,
             "kinds": file.kinds,
             "dtypes": file.dtypes,
             "size": file.size,

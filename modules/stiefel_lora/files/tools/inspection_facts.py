@@ -18,7 +18,7 @@ def facts_of(report: LoraReport) -> dict[str, str]:
     file, total, broken = report.file, report.total, len(report.not_finite)
     facts = {
         "family": file.family or "unknown",
-        "spelling": file.spelling,
+        "key format": file.spelling,
         "adapter": _counted(file.kinds),
         "rank": _counted(report.ranks),
         "alpha": _counted({f"{a:g}": n for a, n in report.alphas.items()}),
@@ -26,6 +26,7 @@ def facts_of(report: LoraReport) -> dict[str, str]:
         "size": f"{file.size / 1e6:.2f} MB",
         "trigger words": ", ".join(report.trigger_words),
         **report.notes,
+        "unknown keys": file.unknown_text,
         "norm of the update": number_text(total.norm),
         "largest sigma_1": number_text(total.sigma_1),
         "mean effective rank": number_text(total.effective_rank),

@@ -86,6 +86,16 @@ class LoraFile:
     """Return all tensors of the file by key."""
 
     @property
+    def unknown_text(self) -> str:
+        """Number and up to three names of the unknown tensors, or an empty text."""
+        names = sorted(self.unknown)
+        if not names:
+            return ""
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        count = "1 key is" if len(names) == 1 else f"{len(names)} keys are"
+        return f"{count} not part of an adapter: {', '.join(names[:3])}{more}."
+
+    @property
     def by_key(self) -> dict[str, LoraLayer]:
         """Return the layers by a key that is the same in all key formats."""
         return {layer.key: layer for layer in self.layers}

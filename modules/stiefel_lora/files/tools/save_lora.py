@@ -139,6 +139,9 @@ def save_lora(
     # The others are checkpoints.
     inputs = [parent for parent in parents if isinstance(parent, LoraFile)]
     read = [f"{x.path.name}: {remark}" for x in inputs for remark in x.remarks]
+    read += [
+        f"{x.path.name}: left out: {x.unknown_text}" for x in inputs if x.unknown_text
+    ]
     return Saved(written, deviation, (*read, *remarks), lost, norms)
 
 
@@ -221,9 +224,9 @@ class _Writer:
     def _factors(self, given: LoraLayer, layer: LoraLayer) -> dict[str, Tensor]:
         meant = self._plan.factors(given)
         alpha = layer.factors.alpha
-        up = stored(layer.name, meant.up, self._dtype)
+        up = stored(layer.name, meant.up, self._dtype, copy=False)
         scale = 1.0 if meant.alpha == alpha else meant.alpha / alpha
-        down = stored(layer.name, meant.down, self._dtype, scale=scale)
+        down = stored(layer.name, meant.down, self._dtype, scale=scale, copy=False)
         # Alphas are float32.
         exact = float(torch.tensor(alpha, dtype=torch.float32))
         kept = LoraFactors(up, down, exact)

@@ -182,7 +182,7 @@ def _facts(found: dict[str, Any]) -> tuple[str, ...]:
     effective = total["effective_rank"]
     return (
         found["family"] or "unknown",
-        found["spelling"],
+        found["key_format"],
         ends,
         "" if effective is None else f"{effective:.3g}",
         "" if total["norm"] is None else f"{total['norm']:.4g}",
