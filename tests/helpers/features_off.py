@@ -289,7 +289,7 @@ OFF = (
     ),
     Off(
         "gradient checkpointing",
-        "training.build.build_state",
+        "training.build._load_denoiser",
         Value("config.gradient_checkpointing", "False"),
         (
             f"{_TRAINING}settings_reach_the_blocks.py::"
