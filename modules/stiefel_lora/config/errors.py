@@ -34,6 +34,8 @@ def violations_in(error: ValidationError, top_level: list[str]) -> list[Violatio
 
 def _follows_from_another(detail: ErrorDetails) -> bool:
     """Recognize errors caused by another one, which is reported itself."""
+    # pydantic does not compute a default from an invalid field, and a list whose
+    # entries are all invalid counts as too short.
     emptied = detail["type"] == "too_short" and detail["input"]
     return bool(detail["type"] == "default_factory_not_called" or emptied)
 

@@ -104,6 +104,7 @@ class Study:
             failed = [job for job in done if job.run_dir not in dirs]
             stopped = any(job.state not in OVER for job in done)
             tried = {plan.config.run_dir for plan in plans}
+            # A run that failed is not tried again by the same call.
             new = [
                 contest
                 for contest in self.comparison.wanted(known)
@@ -121,6 +122,8 @@ class Study:
         """
         known: dict[Contest, Losses] = {}
         while True:
+            # Repeated until nothing new is found: the wanted runs depend on the known
+            # losses (more rates at an edge, then seeds at the best rate).
             before = len(known)
             for contest in self.comparison.wanted(known):
                 plan = self.plan(contest)

@@ -98,6 +98,8 @@ def extract_lora(
             f"{tuned.path} has the same weights as {base.path} in all {equal} layers. "
             "Give a checkpoint that was trained further."
         )
+    # The names above are a set: without sorting, the order would change from process to
+    # process, and with it the rank in the metadata.
     layers.sort(key=lambda layer: layer.key)
     file = LoraFile(
         path=place.path,

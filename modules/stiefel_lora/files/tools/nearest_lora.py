@@ -80,6 +80,8 @@ def nearest_lora(update: Tensor, goal: Rank, *, seed: int = 0) -> Nearest:
     up = _range(matrix, rank, seed) if few else _left(matrix)
     down = up.mT @ matrix
     if goal.error is not None:
+        # Rows of A are as long as the singular values, since B is orthonormal. The
+        # slack lets an error of 0 be reached in spite of rounding.
         energy = down.double().square().sum(1).cumsum(0)
         enough = energy >= (1 - goal.error**2) * norm**2 - 1e-12 * norm**2
         needed = int((~enough).sum()) + 1
@@ -105,6 +107,8 @@ def _range(matrix: Tensor, rank: int, seed: int) -> Tensor:
     columns = min(rank + _OVERSAMPLED, *matrix.shape)
     shape = (matrix.shape[1], columns)
     start = torch.randn(shape, generator=generator, dtype=matrix.dtype)
+    # Subspace iteration (Halko, Martinsson, Tropp 2011, algorithm 4.4): without a QR
+    # after each product, small directions would drown in the rounding of large ones.
     basis = torch.linalg.qr(matrix @ start).Q
     for _ in range(_POWER_ITERATIONS):
         back = torch.linalg.qr(matrix.mT @ basis).Q
