@@ -51,6 +51,16 @@ PATTERNS = {
     "says": r"\b(?:says|said|tells|told|knows|wants|obeys|speaks)\b",
     "sentence": r"\bsentences?\b",
     "habit": r"\bhabit of the field\b",
+    "; give": (
+        r";(?:\s|\"|\bf\b)*"
+        r"\b(?:give|use|set|write|choose|put|leave|correct|download|fetch|resume)\b"
+    ),
+    "as it is": r"\bas (?:it is|they are)\b(?! (?:given|used|passed|trained|read))",
+    "of its own": r"\bof (?:its|their) own\b",
+    "nothing but": r"\bnothing but\b",
+    "no one": r"\bno one\b",
+    "likewise": r"\blikewise\b",
+    "plug-in": r"\bplug-ins?\b",
     "British": (
         r"\b\w*(?:colour|behaviour|favour|neighbour|honour)\w*|\bgr(?:ey)\w*|\bcentres?\b"
         r"|\blicen[c]e\w*|\bartefact\w*|\banalys(?:e|ed|es|ing)\b|\blabelled\b"

@@ -87,7 +87,7 @@ def test_resume_before_the_config(config, trainer):
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "sentence"),
+    ("error", "code", "message"),
     [
         (ModelError("This is a FLUX model."), 2, "This is a FLUX model."),
         (CheckpointError("It has rank 16."), 2, "It has rank 16."),
@@ -96,18 +96,16 @@ def test_resume_before_the_config(config, trainer):
         (
             ModuleNotFoundError("no", name="diffusers.models"),
             2,
-            "This needs the package diffusers, which is not installed. "
-            'Install it with: pip install "stiefel-lora[train]"',
+            "This requires the package diffusers, which is not installed. Install "
+            'it with: pip install "stiefel-lora[train]"',
         ),
     ],
 )
-def test_failures_are_a_sentence_and_an_exit_code(
-    config, trainer, error, code, sentence
-):
+def test_failures_are_a_message_and_an_exit_code(config, trainer, error, code, message):
     trainer.error = error
     result = run("train", config)
     assert result.exit_code == code
-    assert result.stderr == sentence + "\n"
+    assert result.stderr == message + "\n"
     assert result.stdout == ""
 
 
@@ -144,19 +142,19 @@ def test_validate_a_preset_by_name():
 
 
 @pytest.mark.parametrize(
-    ("args", "sentence"),
+    ("args", "message"),
     [
-        (["demo_adamv"], "did you mean the preset demo_adamw?"),
+        (["demo_adamv"], "Did you mean the preset demo_adamw?"),
         (["sdxl_adamw", "--set", "lora_rnk=3"], "Did you mean lora_rank?"),
-        (["sdxl_adamw", "--set", "steps"], "must look like KEY=VALUE"),
-        (["sdxl_stiefel_lora", "--set", "lora_alpha=1"], "Leave lora_alpha out"),
-        (["sdxl_adamw", "--set", "base_model_name=./no"], "no file or folder"),
+        (["sdxl_adamw", "--set", "steps"], "must have the form KEY=VALUE"),
+        (["sdxl_stiefel_lora", "--set", "lora_alpha=1"], "Set lora_alpha to"),
+        (["sdxl_adamw", "--set", "base_model_name=./no"], "does not exist"),
     ],
 )
-def test_bad_input(args, sentence):
+def test_bad_input(args, message):
     result = run("validate", *args)
     assert result.exit_code == 2
-    assert sentence in result.stderr
+    assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert result.stdout == ""
 
@@ -178,7 +176,7 @@ def test_presets_of_a_family_and_optimizer():
 def test_presets_that_are_not_there():
     result = run("presets", "--family", "sd9")
     assert result.exit_code == 2
-    assert result.stderr.startswith("There is no preset with the family 'sd9'; there ")
+    assert result.stderr.startswith("There is no preset with the family 'sd9'. ")
     assert "SDXL" in result.stderr
 
 
@@ -193,7 +191,7 @@ def test_optimizers():
 def test_an_unknown_optimizer_names_the_nearest():
     result = run("optimizers", "stela")
     assert result.exit_code == 2
-    assert "did you mean 'stella'" in result.stderr
+    assert "Did you mean 'stella'" in result.stderr
 
 
 def test_schema(tmp_path):
@@ -221,7 +219,7 @@ def test_tell_writes_a_command_file(tmp_path):
 
 
 @pytest.mark.parametrize("last", ["end", "stop", "error"])
-def test_tell_knows_a_run_that_has_ended(tmp_path, last):
+def test_tell_detects_a_run_that_has_ended(tmp_path, last):
     (tmp_path / "events.jsonl").write_text(f'{{"type": "{last}", "step": 1}}\n')
     result = run("tell", "stop", tmp_path)
     assert result.exit_code == 2
@@ -337,7 +335,7 @@ except SystemExit:
     assert python(code).stdout.splitlines()[-1] == "[]"
 
 
-def test_without_typer_there_is_a_sentence():
+def test_without_typer_there_is_a_message():
     code = """
 sys.modules["typer"] = None
 from stiefel_lora.cli import main
@@ -346,8 +344,8 @@ main()
     result = python(code)
     assert result.returncode == 2
     assert result.stderr == (
-        "The command line needs the package typer, which is not installed. "
-        'Install it with: pip install "stiefel-lora[train]"\n'
+        "The command line requires the package typer, which is not installed. "
+        'Install it with: pip install "stiefel-lora[train]"'
     )
 
 
@@ -361,7 +359,7 @@ def test_python_dash_m():
 def test_onetrainer_is_started_by_its_launcher(tmp_path, capfd):
     result = run("onetrainer", tmp_path, "train", "--config-path", "x.json")
     assert result.exit_code == 2
-    assert "is not a OneTrainer checkout" in capfd.readouterr().err
+    assert "is not a OneTrainer folder" in capfd.readouterr().err
 
 
 def test_a_mistake_found_by_the_trainer_is_the_only_line(tmp_path):
@@ -379,5 +377,5 @@ def test_a_mistake_found_by_the_trainer_is_the_only_line(tmp_path):
         check=False,
     )
     assert result.returncode == 2
-    assert "has no images" in result.stderr
+    assert "contains no images" in result.stderr
     assert len(result.stderr.splitlines()) == 1, result.stderr

@@ -1,4 +1,4 @@
-r"""Trials of StiefelLoRA's step of the product, as a plug-in of the package.
+r"""Trials of StiefelLoRA's step of the product, as a plugin of the package.
 
 The same step as :mod:`stiefel_lora.optim.stiefel_product`, written with the tall
 matrices themselves instead of one pass of linear combinations, so that each part can be

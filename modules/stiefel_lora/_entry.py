@@ -48,8 +48,9 @@ def train_file(
         plugins: files or modules that define optimizers.
 
     Raises:
-        InputError: invalid input; raised before anything expensive.
-        TrainingError: NaN or infinity, or out of memory.
+        InputError: If an input is invalid. Inputs are checked before anything
+            expensive.
+        TrainingError: If the loss or a weight is not finite, or memory is exhausted.
     """
     with _naming_plugins(config, overrides, resume):
         settings = load(config, overrides, plugins)
@@ -66,7 +67,7 @@ def train_file(
 
 
 def outcome_of(error: BaseException) -> tuple[str, int] | None:
-    """Return message and exit code of an error; None for a bug."""
+    """Return message and exit code of an error, or None for a bug."""
     if isinstance(error, InputError):
         return str(error), BAD_INPUT
     if isinstance(error, TrainingError):
@@ -77,8 +78,8 @@ def outcome_of(error: BaseException) -> tuple[str, int] | None:
         package = (error.name or "").partition(".")[0]
         if package not in ("", _PACKAGE):
             return (
-                f"This needs the package {package}, which is not installed. "
-                f'Install it with: pip install "stiefel-lora[train]"',
+                f"This requires the package {package}, which is not installed. "
+                'Install it with: pip install "stiefel-lora[train]"',
                 BAD_INPUT,
             )
     return None
@@ -109,7 +110,7 @@ def hush_libraries() -> None:
 def _naming_plugins(
     config: str, overrides: Sequence[str], resume: str | None
 ) -> Iterator[None]:
-    """Add the plug-ins of the run to resume to an error message."""
+    """Add the plugins of the run to resume to an error message."""
     try:
         yield
     except ConfigError as error:
@@ -119,12 +120,12 @@ def _naming_plugins(
             raise
         options = " ".join(f"--plugin {text}" for text in missing)
         raise ConfigError(
-            f"{error} The run to resume was started with {options}. Add this option."
+            f"{error} The run was started with {options}. Add this option to resume it."
         ) from error
 
 
 def _plugins_of_run(config: str, overrides: Sequence[str], resume: str) -> list[str]:
-    """Return the plug-ins of the run to resume; empty if it is not found."""
+    """Return the plugins of the run to resume, or empty if it is not found."""
     from .config import load_config
     from .config.presets import find_config
     from .runs.run_folder import existing_run_folders, plugins_in
@@ -134,7 +135,7 @@ def _plugins_of_run(config: str, overrides: Sequence[str], resume: str) -> list[
         # A checkpoint is two levels below its run folder.
         return plugins_in(place) or plugins_in(place.parent.parent)
     without = ["optimizer.name=adamw", "lora_init=auto", "plugins=[]"]
-    # The method of a plug-in is unknown before the plug-in is loaded.
+    # The method of a plugin is unknown before the plugin is loaded.
     try:
         settings = load_config(find_config(config), [*overrides, *without])
     except ConfigError:
@@ -147,7 +148,7 @@ def _run_meant(config: str, resume: str) -> str:
     """Resolve ``--resume``: the config.json of a run folder selects that run.
 
     Raises:
-        ConfigError: the configuration and the checkpoint belong to different runs.
+        ConfigError: If the configuration and the checkpoint belong to different runs.
     """
     from .config.presets import find_config
     from .runs.run_folder import run_of_config
@@ -160,8 +161,8 @@ def _run_meant(config: str, resume: str) -> str:
     named = Path(resume).resolve()
     if own.root.resolve() not in (named, *named.parents):
         raise ConfigError(
-            f"--resume {resume} belongs to another run than {config}, which is the "
-            f"configuration of {own.root}. Give the config.json of the run to resume, "
-            "or a copy of it outside of the run folder."
+            f"--resume {resume} is a run of {own.root}, which was not started with "
+            f"{config}. Use the config.json of the run, or a copy of it outside of "
+            "the run folder."
         )
     return resume

@@ -87,6 +87,6 @@ class NonFiniteError(TrainingError):
 def reason_of(error: BaseException) -> str:
     """First line of an error, to stand inside a message; its type where it is empty."""
     if isinstance(error, SystemExit):
-        return f"it ends the program: sys.exit({error.code!r})"
+        return f"it exits the program: sys.exit({error.code!r})"
     lines = str(error).strip().splitlines()
     return (lines[0].rstrip(".") if lines else "") or type(error).__name__

@@ -25,10 +25,11 @@ class Lock:
         self._lock = FileLock(path, thread_local=False)
 
     def claim(self, seconds: float = _CLAIM_SECONDS) -> bool:
-        """Take the lock; False where another process keeps it.
+        """Take the lock. Return False if another process keeps it.
 
         Raises:
-            OutputError: the file cannot be written, or its disk supports no locks.
+            OutputError: If the file cannot be written, or its disk does not support
+                locks.
         """
         path = Path(self._lock.lock_file)
         try:
@@ -38,13 +39,13 @@ class Lock:
             return False
         except (OSError, NotImplementedError) as error:
             raise OutputError(
-                f"The lock {path} cannot be taken ({error}); it needs a folder on a "
-                f"local disk where you may write."
+                f"The lock {path} could not be acquired ({error}). It requires a "
+                "writable folder on a local disk."
             ) from error
         return True
 
     def release(self) -> None:
-        """Release the lock; its file stays, since deleting it would let two in."""
+        """Release the lock. Its file stays, since deleting it would let two in."""
         self._lock.release()
 
 

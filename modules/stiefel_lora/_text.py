@@ -19,11 +19,12 @@ _MARKS = (
 
 
 def read_text(path: Path) -> str:
-    r"""Read a text file; its lines end in ``\n``, whatever they end in on the disk.
+    r"""Read a text file. Its lines end in ``\n``, whatever they end in on the disk.
 
     Raises:
-        UnicodeDecodeError: bytes that are not text; ``not_text`` describes it.
-        OSError: the file is missing or cannot be read.
+        UnicodeDecodeError: If the bytes are not text. See ``not_text`` for a
+            description of the error.
+        OSError: If the file is missing or cannot be read.
     """
     data = path.read_bytes()
     mark, name, codec = _encoding_of(data)

@@ -1,6 +1,6 @@
 """Entry point of the command ``stiefel-lora``.
 
-The commands themselves are in ``_commands``, which needs typer; this file only needs
+The commands themselves are in ``_commands``, which needs typer. This file only needs
 the standard library, so that an installation without the extra ``train`` prints a
 message instead of a traceback.
 """
@@ -24,8 +24,8 @@ def main() -> None:
         if package == __package__:
             raise
         sys.stderr.write(
-            f"The command line needs the package {package}, which is not installed. "
-            f'Install it with: pip install "stiefel-lora[train]"\n'
+            f"The command line requires the package {package}, which is not "
+            'installed. Install it with: pip install "stiefel-lora[train]"'
         )
         raise SystemExit(2) from None
     app(prog_name="stiefel-lora")

@@ -38,7 +38,9 @@ def test_a_pattern_that_matches_nothing_is_an_error() -> None:
 
 
 def test_a_rank_that_is_too_large_names_layer_and_limit() -> None:
-    with pytest.raises(ConfigError, match="The rank 64 exceeds the layer mid_"):
+    with pytest.raises(
+        ConfigError, match="The rank 64 exceeds the size of the layer mid_"
+    ):
         targets_of(tiny_unet(), rank_pattern={"mid_block": 64})
 
 
@@ -58,18 +60,18 @@ def test_a_rank_too_large_for_a_convolution_is_one_message() -> None:
     with pytest.raises(ConfigError) as error:
         targets_of(tiny_unet(), conv_rank=24)
     assert str(error.value) == (
-        "The rank 24 exceeds the layer down_blocks.0.resnets.0.conv1 "
-        "(16 x 144); use a rank of at most 16 or leave the layer out with layer_filter."
+        "The rank 24 exceeds the size of the layer down_blocks.0.resnets.0.conv1 (16 "
+        "x 144). Use a rank of at most 16, or exclude the layer with layer_filter."
     )
 
 
 def test_flux_has_no_convolutions() -> None:
-    with pytest.raises(ConfigError, match="'flux' has no convolutions"):
+    with pytest.raises(ConfigError, match="'flux' models have no convolutions"):
         select_layers(
             flux_transformer(), family="flux", preset="full", rank=4, conv_rank=4
         )
 
 
 def test_a_start_from_the_gradient_has_one_rank() -> None:
-    with pytest.raises(ConfigError, match="starts all layers at one rank"):
+    with pytest.raises(ConfigError, match="requires the same rank for all layers"):
         parse_config({"lora_init": "loi", "rank_pattern": {"mid_block": 8}})

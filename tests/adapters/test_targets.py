@@ -74,9 +74,8 @@ def test_unused_pattern_is_an_error_that_shows_a_name(unet: nn.Module) -> None:
     with pytest.raises(ConfigError) as error:
         select(unet, "full", "*.attn1.to_q", "mid_block.attention.0.proj_in")
     assert str(error.value) == (
-        "layer_filter: 'mid_block.attention.0.proj_in' matches no layer; a layer's "
-        "name is for example 'mid_block.attentions.0.proj_in', and * matches any "
-        "text."
+        "layer_filter: 'mid_block.attention.0.proj_in' matches no layer. Layer names "
+        "look like 'mid_block.attentions.0.proj_in'. Use * to match any text."
     )
 
 
@@ -84,7 +83,7 @@ def test_too_large_rank_names_the_layer_and_the_limit(unet: nn.Module) -> None:
     with pytest.raises(ConfigError) as error:
         select(unet, "attn-only", "down_blocks.1.attentions.0.proj_in", rank=641)
     assert str(error.value) == (
-        "lora_rank=641 exceeds the layer down_blocks.1.attentions.0.proj_in "
-        "(640 x 640); use a rank of at most 640 or leave the layer out with "
-        "layer_filter."
+        "lora_rank=641 exceeds the size of the layer "
+        "down_blocks.1.attentions.0.proj_in (640 x 640). Use a rank of at most 640, "
+        "or exclude the layer with layer_filter."
     )

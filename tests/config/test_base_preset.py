@@ -65,12 +65,13 @@ def test_overrides_come_last(tmp_path):
     [
         (
             {"extends": "sdxl_adamv"},
-            "extends: There is no file sdxl_adamv; did you mean the preset sdxl_adamw?",
+            "extends: The file sdxl_adamv does not exist. Did you mean the preset "
+            "sdxl_adamw?",
         ),
         (
             {"extends": 3},
-            "extends: must be the path of a file or the name of a preset, in double "
-            "quotes, not 3.",
+            "extends: must be the path of a file or the name of a preset in double "
+            "quotes, but got 3.",
         ),
         ({"extends": "sdxl_adamw", "stpes": 3}, "Did you mean steps?"),
     ],
@@ -84,7 +85,9 @@ def test_bad_bases(tmp_path, settings, message):
 def test_files_that_extend_each_other(tmp_path):
     write(tmp_path / "one.json", extends="two.json")
     two = write(tmp_path / "two.json", extends="one.json")
-    with pytest.raises(ConfigError, match=r"extends: leads from .*two.json back"):
+    with pytest.raises(
+        ConfigError, match=r"extends: the file extends itself through .*two.json"
+    ):
         load_config(tmp_path / "one.json")
     assert two.is_file()
 

@@ -15,153 +15,158 @@ from stiefel_lora.config.suggestions import FOREIGN_NAMES
 METHODS = ", ".join(OPTIMIZER_MODELS)
 
 MESSAGES = [
-    ({"lora_rnk": 8}, "lora_rnk: there is no such key. Did you mean lora_rank?"),
-    ({"xyzzy": 8}, "xyzzy: there is no such key. stiefel-lora schema lists all keys."),
+    ({"lora_rnk": 8}, "lora_rnk: unknown key. Did you mean lora_rank?"),
+    ({"xyzzy": 8}, "xyzzy: unknown key. All keys are listed by stiefel-lora schema."),
     (
         {"momentum": 0.9},
-        "momentum: there is no such key. Did you mean optimizer.momentum?",
+        "momentum: unknown key. Did you mean optimizer.momentum?",
     ),
     (
         {"concepts": [{"path": "a", "repeat": 2}]},
-        "concepts.0.repeat: there is no such key. Did you mean concepts.0.repeats?",
+        "concepts.0.repeat: unknown key. Did you mean concepts.0.repeats?",
     ),
     (
         {"samples": [{"prompt": "a", "cfg_scale": 2}]},
-        "samples.0.cfg_scale: there is no such key. Did you mean samples.0.guidance?",
+        "samples.0.cfg_scale: unknown key. Did you mean samples.0.guidance?",
     ),
     (
         {"optimizer": {"name": "adamw", "beta_1": 0.5}},
-        "optimizer.beta_1: there is no such key. Did you mean optimizer.beta1?",
+        "optimizer.beta_1: unknown key. Did you mean optimizer.beta1?",
     ),
     (
         {"optimizer": {"name": "adamw", "xyzzy": 0.5}},
-        "optimizer.xyzzy: there is no such key. Valid keys are name, weight_decay, "
-        "beta1, beta2, eps.",
+        "optimizer.xyzzy: unknown key. Valid keys are name, weight_decay, beta1, "
+        "beta2, eps.",
     ),
     (
         {"optimizer": {"name": "adamw", "class": "torch.optim.RAdam"}},
-        "optimizer.class: there is no such key. It is an option of custom, not "
-        "of adamw.",
+        "optimizer.class: unknown key. It is an option of custom, but not of adamw.",
     ),
     (
         {"optimizer": {"name": "adamw", "transport": "none"}},
-        "optimizer.transport: there is no such key. It is an option of "
-        "stiefel_lora, not of adamw.",
+        "optimizer.transport: unknown key. It is an option of stiefel_lora, but not "
+        "of adamw.",
     ),
     (
         {"optimizer": {"name": "adamv"}},
-        "optimizer.name: there is no optimizer 'adamv'. Did you mean adamw?",
+        "optimizer.name: unknown optimizer 'adamv'. Did you mean adamw?",
     ),
     (
         {"optimizer": {"name": "StiefelLoRA"}},
-        "optimizer.name: there is no optimizer 'StiefelLoRA'. Did you mean "
-        "stiefel_lora?",
+        "optimizer.name: unknown optimizer 'StiefelLoRA'. Did you mean stiefel_lora?",
     ),
     (
         {"optimizer": {"name": "xyzzy"}},
-        f"optimizer.name: there is no optimizer 'xyzzy'. Available are {METHODS}. "
-        "If a plug-in adds it, name the file or module of the plug-in in "
-        "plugins, or with --plugin.",
+        f"optimizer.name: unknown optimizer 'xyzzy'. Available are {METHODS}. If it "
+        "is defined in a plugin, add the file or module of the plugin to plugins or "
+        "pass it with --plugin.",
     ),
-    ({"optimizer": {}}, f"optimizer.name: is missing. Write one of {METHODS}."),
+    ({"optimizer": {}}, f"optimizer.name: is missing. Set it to one of {METHODS}."),
     (
         {"optimizer": "adamw"},
-        'optimizer: must be an object such as {"name": "adamw"}, not "adamw".',
+        'optimizer: must be an object such as {"name": "adamw"}, but got "adamw".',
     ),
     (
         {"optimizer": {"name": "custom", "class": "RAdam"}},
-        "optimizer.class: must be a module and a class with a dot between them, not "
-        "'RAdam'. Write it as \"torch.optim.RAdam\".",
+        "optimizer.class: must be the full name of a class, but got 'RAdam'. Use "
+        'for example "torch.optim.RAdam".',
     ),
     (
         {"optimizer": {"name": "custom"}},
-        "optimizer.class: is missing and has no default. Write it.",
+        "optimizer.class: is missing and has no default. Set it.",
     ),
     (
         {"optimizer": {"name": "adamw", "beta1": 1}},
-        "optimizer.beta1: must be less than 1, not 1.",
+        "optimizer.beta1: must be less than 1, but got 1.",
     ),
     (
         {"optimizer": {"name": "adamw", "eps": 0}},
-        "optimizer.eps: must be more than 0, not 0.",
+        "optimizer.eps: must be greater than 0, but got 0.",
     ),
     (
         {"lora_rank": 16, "lora_alpha": 1},
-        "lora_alpha: must equal lora_rank=16, not 1, with stiefel_lora, which "
-        "sets the scale of the LoRA itself. Leave lora_alpha out or write 16.",
+        "lora_alpha: must be equal to lora_rank=16 because stiefel_lora controls the "
+        "scale of the LoRA, but got 1. Set lora_alpha to 16 or remove it.",
     ),
     (
         {"steps": 10, "learning_rate_warmup_steps": 11},
-        "learning_rate_warmup_steps: must not be more than steps=10, as 11 is. "
-        "Write at most 10.",
+        "learning_rate_warmup_steps: must be at most steps=10, but got 11. Use at "
+        "most 10.",
     ),
     (
         {"output_formats": ["kohya", "kohya"]},
-        "output_formats: names 'kohya' twice. Write it once.",
+        "output_formats: contains 'kohya' twice. Remove one of them.",
     ),
     ({"output_formats": []}, "output_formats: must not be empty."),
     (
         {"output_formats": ["khoya"]},
-        'output_formats.0: must be one of kohya, peft, not "khoya". Did you '
+        'output_formats.0: must be one of kohya, peft, but got "khoya". Did you '
         "mean kohya?",
     ),
-    ({"samples": [{}]}, "samples.0.prompt: is missing and has no default. Write it."),
+    ({"samples": [{}]}, "samples.0.prompt: is missing and has no default. Set it."),
     ({"samples": [{"prompt": ""}]}, "samples.0.prompt: must not be empty."),
-    ({"samples": ["a"]}, 'samples.0: must be an object in { }, not "a".'),
+    ({"samples": ["a"]}, 'samples.0: must be an object in { }, but got "a".'),
     ({"concepts": [""]}, "concepts.0.path: must not be empty."),
-    ({"concepts": 3}, "concepts: must be a list in [ ], not 3."),
+    ({"concepts": 3}, "concepts: must be a list in [ ], but got 3."),
     (
         {"concepts": [{"path": 3}]},
-        "concepts.0.path: must be a path in double quotes, not 3.",
+        "concepts.0.path: must be a path in double quotes, but got 3.",
     ),
-    ({"steps": "200"}, 'steps: must be a whole number, not "200".'),
-    ({"steps": True}, "steps: must be a whole number, not true."),
-    ({"steps": 10**9}, "steps: must be at most 100000000, not 1000000000."),
-    ({"learning_rate": 0}, "learning_rate: must be more than 0, not 0."),
-    ({"learning_rate": math.nan}, "learning_rate: must be a finite number, not NaN."),
-    ({"learning_rate": "fast"}, 'learning_rate: must be a number, not "fast".'),
+    ({"steps": "200"}, 'steps: must be an integer, but got "200".'),
+    ({"steps": True}, "steps: must be an integer, but got true."),
+    ({"steps": 10**9}, "steps: must be at most 100000000, but got 1000000000."),
+    ({"learning_rate": 0}, "learning_rate: must be greater than 0, but got 0."),
+    (
+        {"learning_rate": math.nan},
+        "learning_rate: must be a finite number, but got NaN.",
+    ),
+    ({"learning_rate": "fast"}, 'learning_rate: must be a number, but got "fast".'),
     (
         {"gradient_checkpointing": 1},
-        "gradient_checkpointing: must be true or false, not 1.",
+        "gradient_checkpointing: must be true or false, but got 1.",
     ),
-    ({"resolution": 100}, "resolution: must be a multiple of 8, not 100."),
+    ({"resolution": 100}, "resolution: must be a multiple of 8, but got 100."),
     (
         {"train_dtype": "bf16"},
-        'train_dtype: must be one of float32, bfloat16, float16, not "bf16". '
+        'train_dtype: must be one of float32, bfloat16, float16, but got "bf16". '
         "Did you mean bfloat16?",
     ),
-    ({"model_type": "sd4"}, 'model_type: must be one of sdxl, sd15, flux, not "sd4".'),
+    (
+        {"model_type": "sd4"},
+        'model_type: must be one of sdxl, sd15, flux, but got "sd4".',
+    ),
     (
         {"device": "gpu"},
-        'device: must be auto, cpu, cuda, cuda:0 (a number), mps or xpu, not "gpu".',
+        "device: must be auto, cpu, cuda, cuda:0 (with any number), mps or xpu, but "
+        'got "gpu".',
     ),
-    ({"comment": 3}, "comment: must be a text in double quotes, not 3."),
+    ({"comment": 3}, "comment: must be a string in double quotes, but got 3."),
     (
         {"run_name": "a/b"},
-        "run_name: 'a/b' cannot be the name of a folder on every system. Use "
-        "letters, digits, spaces inside, - and _.",
+        "run_name: 'a/b' is not a valid folder name on all operating systems. Use "
+        "letters, digits, - and _. Spaces are allowed inside the name.",
     ),
     (
         {"schema_version": 99},
-        "schema_version: 99 is newer than 3, the latest of this stiefel-lora. "
-        "Update it with pip install -U stiefel-lora.",
+        "schema_version: version 99 is newer than 3, the latest version that is "
+        "supported. Update stiefel-lora with pip install -U stiefel-lora.",
     ),
     (
         {"schema_version": "1"},
-        "schema_version: must be a whole number from 1 to 3, not '1'. Leave it "
-        "out for a new file.",
+        "schema_version: must be an integer from 1 to 3, but got '1'. Remove it "
+        "from new files.",
     ),
     (
         {"steps": 0, "lora_rnk": 3, "seed": -1},
-        "seed: must be at least 0, not -1.\nsteps: must be at least 1, not 0.\n"
-        "lora_rnk: there is no such key. Did you mean lora_rank?",
+        "seed: must be at least 0, but got -1.\nsteps: must be at least 1, but got "
+        "0.\nlora_rnk: unknown key. Did you mean lora_rank?",
     ),
     (
         {"run_name": "con", "lora_alpha": 2.5},
-        "run_name: 'con' cannot be the name of a folder on every system. Use "
-        "letters, digits, spaces inside, - and _.\nlora_alpha: must equal "
-        "lora_rank=16, not 2.5, with stiefel_lora, which sets the scale of the "
-        "LoRA itself. Leave lora_alpha out or write 16.",
+        "run_name: 'con' is not a valid folder name on all operating systems. Use "
+        "letters, digits, - and _. Spaces are allowed inside the name.\nlora_alpha: "
+        "must be equal to lora_rank=16 because stiefel_lora controls the scale of "
+        "the LoRA, but got 2.5. Set lora_alpha to 16 or remove it.",
     ),
 ]
 
@@ -192,7 +197,7 @@ def test_each_bad_input_has_its_message(data, message):
 def test_names_of_other_trainers(foreign, ours):
     with pytest.raises(ConfigError) as error:
         parse_config({foreign: 1})
-    assert str(error.value) == f"{foreign}: there is no such key. Did you mean {ours}?"
+    assert str(error.value) == f"{foreign}: unknown key. Did you mean {ours}?"
 
 
 def test_foreign_names_lead_to_keys_and_are_none_themselves():
@@ -228,10 +233,10 @@ def test_paths_that_are_set_and_missing(tmp_path):
     with pytest.raises(ConfigError) as error:
         check_paths(parse_config(data, folder=tmp_path))
     assert str(error.value).splitlines() == [
-        f"base_model_name: there is no file or folder {tmp_path / 'sdxl'}.",
-        f"concepts.1.path: there is no folder {tmp_path / 'dogs'}.",
-        f"validation_concepts.0.path: there is no folder {tmp_path / 'file'}.",
-        f"output_dir: {tmp_path / 'file'} is a file. Write a folder.",
+        f"base_model_name: the file or folder {tmp_path / 'sdxl'} does not exist.",
+        f"concepts.1.path: the folder {tmp_path / 'dogs'} does not exist.",
+        f"validation_concepts.0.path: the folder {tmp_path / 'file'} does not exist.",
+        f"output_dir: {tmp_path / 'file'} is a file. Use a folder.",
     ]
     check_paths(parse_config({"base_model_name": "org/hub", "concepts": str(tmp_path)}))
 
@@ -251,31 +256,35 @@ def test_what_is_unset_is_a_remark_until_training_starts(tmp_path):
     [
         (
             {"validate_every": 5},
-            "validate_every: has no effect without validation_concepts or "
-            "validation_split.",
+            "validate_every: has no effect because neither validation_concepts nor "
+            "validation_split is set.",
         ),
-        ({"sample_every": 5}, "sample_every: has no effect without samples."),
+        ({"sample_every": 5}, "sample_every: has no effect because samples is empty."),
         (
             {"samples": [{"prompt": "a"}]},
-            "samples: no samples are generated during training while sample_every "
+            "samples: no images are generated during training because sample_every "
             "is 0.",
         ),
-        ({"alpha_mask": True}, "alpha_mask: has no effect with masked_training off."),
+        (
+            {"alpha_mask": True},
+            "alpha_mask: has no effect because masked_training is off.",
+        ),
         (
             {"concepts": ["a", "b"], "validation_concepts": ["c", "b"]},
-            "validation_concepts.1: is among concepts too: its loss also falls when "
-            "the LoRA only memorizes images.",
+            "validation_concepts.1: is also one of the training concepts. Its "
+            "validation loss does not show overfitting.",
         ),
         (
             {"optimizer": {"name": "adamw"}, "learning_rate": 2e-2},
-            "learning_rate: 0.02 is 200 times above 0.0001, where adamw usually "
-            "begins; "
-            "each optimizer has its own unit.",
+            "learning_rate: 0.02 is 200 times above 0.0001, which is the usual "
+            "learning rate of adamw. Learning rates of optimizers have different "
+            "units.",
         ),
         (
             {"optimizer": {"name": "stiefel_lora"}, "learning_rate": 1e-4},
-            "learning_rate: 0.0001 is 200 times below 0.02, where stiefel_lora usually "
-            "begins; each optimizer has its own unit.",
+            "learning_rate: 0.0001 is 200 times below 0.02, which is the usual "
+            "learning rate of stiefel_lora. Learning rates of optimizers have "
+            "different units.",
         ),
     ],
 )

@@ -13,28 +13,29 @@ from stiefel_lora.config import parse_config
     [
         (
             {"resolution": 1032},
-            "resolution: must be a multiple of 16 with FLUX.1, not 1032. Write 1024.",
+            "resolution: must be a multiple of 16 for FLUX.1, but got 1032. Use 1024.",
         ),
         (
             {"samples": [{"prompt": "x", "height": 40}]},
-            "samples.0.height: must be a multiple of 16 with FLUX.1, not 40. Write 32.",
+            "samples.0.height: must be a multiple of 16 for FLUX.1, but got 40. Use "
+            "32.",
         ),
         (
             {"bucket_step": 24},
-            "bucket_step: must be a multiple of 16 with FLUX.1, not 24. Write 16.",
+            "bucket_step: must be a multiple of 16 for FLUX.1, but got 24. Use 16.",
         ),
         (
             {"samples": [{"prompt": "x", "negative_prompt": "y"}]},
-            "samples.0.negative_prompt: has no effect with FLUX.1",
+            "samples.0.negative_prompt: has no effect for FLUX.1",
         ),
         (
             {"model_type": "sdxl", "text_encoder_2_sequence_length": 256},
-            "is for T5 of FLUX.1; sdxl has no T5",
+            "is only supported for models with T5 (FLUX.1), but model_type is sdxl",
         ),
         (
             {"prediction_type": "v_prediction"},
-            "prediction_type: 'v_prediction' is for SDXL and SD 1.5; FLUX.1 always "
-            "predicts a flow. Leave it out.",
+            "prediction_type: 'v_prediction' is only supported for SDXL and SD 1.5. "
+            "FLUX.1 always uses flow prediction. Remove it.",
         ),
     ],
 )

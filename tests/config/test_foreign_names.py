@@ -49,7 +49,7 @@ def message_of(data: dict[str, object]) -> str:
 def test_what_has_no_counterpart_gets_its_reason(key: str, trainer: str) -> None:
     found = message_of({key: 1})
     assert found == (
-        f"{key}: there is no such key. It has no counterpart here, because "
+        f"{key}: unknown key. This setting is not supported: "
         f"{WITHOUT_COUNTERPART[key]}."
     )
 
@@ -98,14 +98,18 @@ def test_what_has_no_counterpart_gets_its_reason(key: str, trainer: str) -> None
 def test_the_key_is_named_where_it_stands(
     data: dict[str, object], path: str, ours: str | None
 ) -> None:
-    hint = f"Did you mean {ours}?" if ours else "stiefel-lora schema lists all keys."
-    assert message_of(data).splitlines()[0] == f"{path}: there is no such key. {hint}"
+    hint = (
+        f"Did you mean {ours}?"
+        if ours
+        else "All keys are listed by stiefel-lora schema."
+    )
+    assert message_of(data).splitlines()[0] == f"{path}: unknown key. {hint}"
 
 
 def test_epochs_become_steps_with_a_word() -> None:
     assert message_of({"save_every_n_epochs": 1}) == (
-        "save_every_n_epochs: there is no such key. Did you mean checkpoint_every? It "
-        "is a number of steps."
+        "save_every_n_epochs: unknown key. Did you mean checkpoint_every? It is a "
+        "number of steps."
     )
 
 

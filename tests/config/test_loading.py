@@ -131,7 +131,8 @@ def test_missing_file(files):
     with pytest.raises(ConfigError) as error:
         load_config(files / "no.json")
     assert str(error.value) == (
-        f"There is no file {files / 'no.json'}; stiefel-lora presets lists the presets."
+        f"The file {files / 'no.json'} does not exist. Run stiefel-lora presets to "
+        "list all presets."
     )
 
 
@@ -144,18 +145,19 @@ def test_missing_file(files):
         ),
         (
             b'{"comment": "\xff"}',
-            "{path} is not UTF-8 text (byte 13): save it as UTF-8.",
+            "{path} is not UTF-8 text (byte 13). Save it as UTF-8.",
         ),
-        (b"[]", "{path} must hold one JSON object in {{ }}."),
+        (b"[]", "{path} must contain a JSON object in {{ }}."),
         (
             b'{"steps": 3, "steps": 4}',
-            "{path}: The key steps occurs twice in one object. Keep one.",
+            "{path}: The key steps occurs twice in the same object. Remove one of "
+            "them.",
         ),
-        (b'{"steps": 0}', "{path}: steps: must be at least 1, not 0."),
+        (b'{"steps": 0}', "{path}: steps: must be at least 1, but got 0."),
         (
             b'{"steps": 0, "lora_rank": 0}',
-            "{path}:\n  steps: must be at least 1, not 0.\n"
-            "  lora_rank: must be at least 1, not 0.",
+            "{path}:\n  steps: must be at least 1, but got 0.\n  lora_rank: must be "
+            "at least 1, but got 0.",
         ),
     ],
 )

@@ -30,7 +30,7 @@ def test_what_is_not_an_override(text):
     with pytest.raises(ConfigError) as error:
         parse_override(text)
     assert str(error.value) == (
-        f"--set {text!r} must look like KEY=VALUE, for example lora_rank=32."
+        f"--set {text!r} must have the form KEY=VALUE, for example lora_rank=32."
     )
 
 
@@ -80,23 +80,25 @@ def test_an_entry_of_a_list(concepts):
         (
             {"samples": [{"prompt": "a"}]},
             "samples.1.seed=3",
-            "samples.1.seed: samples has 1 entry, counted from 0; 1 is none of them.",
+            "samples.1.seed: samples has 1 entry, but the index is 1. The first "
+            "index is 0.",
         ),
         (
             {},
             "samples.0.seed=3",
-            "samples.0.seed: samples has 0 entries, counted from 0; 0 is none of them.",
+            "samples.0.seed: samples has 0 entries, but the index is 0. The first "
+            "index is 0.",
         ),
         (
             {"samples": [{"prompt": "a"}]},
             "samples.first.seed=3",
-            "samples.first.seed: samples has 1 entry, counted from 0; first is "
-            "none of them.",
+            "samples.first.seed: samples has 1 entry, but the index is first. The "
+            "first index is 0.",
         ),
         (
             {"steps": 3},
             "steps.more=3",
-            "steps.more: steps is a single value and has no more inside.",
+            "steps.more: steps is a single value and has no key more.",
         ),
     ],
 )

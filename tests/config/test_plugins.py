@@ -73,7 +73,7 @@ def test_its_options_are_checked_as_those_of_any_method(tmp_path):
     plugins = {"plugins": [str(write_plugin(tmp_path))]}
     wrong = {"name": "sign_lora", "momentum": 1.5}
     assert refusal({**plugins, "optimizer": wrong}) == (
-        "optimizer.momentum: must be at most 1, not 1.5."
+        "optimizer.momentum: must be at most 1, but got 1.5."
     )
     assert "Did you mean optimizer.momentum?" in refusal(
         {**plugins, "optimizer": {"name": "sign_lora", "momentun": 0.5}}
@@ -88,7 +88,7 @@ def test_a_changed_file_is_read_again(tmp_path):
     write_plugin(tmp_path, SIGN_LORA.replace("1e-3", "2.5e-3"))
     assert parse_config(data).learning_rate == 2.5e-3
     write_plugin(tmp_path, SIGN_LORA.replace("Sign LoRA", "Other Sign"))
-    assert "there is no optimizer 'sign_lora'" in refusal(data)
+    assert "unknown optimizer 'sign_lora'" in refusal(data)
     assert parse_config(data | {"optimizer": {"name": "other_sign"}})
 
 
@@ -114,8 +114,8 @@ def test_every_verb_that_reads_a_config_takes_the_option(verb, tmp_path):
     path = write_config(tmp_path, output_dir=str(tmp_path / "runs"))
     without = run(verb, path)
     assert without.exit_code == 2
-    assert "there is no optimizer 'sign_lora'" in without.stderr
-    assert "If a plug-in adds it" in without.stderr
+    assert "unknown optimizer 'sign_lora'" in without.stderr
+    assert "If it is defined in a plugin" in without.stderr
     found = run(verb, path, "--plugin", plugin)
     assert "optimizer" not in found.stderr
     if verb == "validate":
@@ -125,51 +125,58 @@ def test_every_verb_that_reads_a_config_takes_the_option(verb, tmp_path):
 BROKEN = {
     "def f(:\n": "has a syntax error in line 1 (invalid syntax). Fix that line.",
     "x = 1\ny = undefined\n": "cannot be imported, line 2 (NameError: name 'undefined'"
-    " is not defined). Fix the plug-in.",
+    " is not defined). Fix the plugin.",
     "import no_such_package_here\n": "cannot be imported, line 1 (ModuleNotFoundError:",
-    "raise SystemExit(3)\n": "cannot be imported, line 1 (SystemExit: it ends the "
+    "raise SystemExit(3)\n": "cannot be imported, line 1 (SystemExit: it exits the "
     "program: sys.exit(3)).",
-    "x = 1\n": "registers no optimizer. Put @register(...) from stiefel_lora above",
-    SIGN_LORA.replace("Sign LoRA", "StelLA"): "'stella' is the name of the built-in "
-    "optimizer StelLA (stiefel_lora.optim.stella:StelLA). Give SignLoRA another one.",
+    "x = 1\n": "registers no optimizer. Add the decorator @register(...)",
+    SIGN_LORA.replace("Sign LoRA", "StelLA"): "'stella' is already used by the "
+    "built-in optimizer StelLA (stiefel_lora.optim.stella:StelLA). Use another one "
+    "for SignLoRA.",
     SIGN_LORA.replace("    label=", '    name="sign",\n    label=').replace(
         "Sign LoRA", "stiefel lora"
-    ): "'stiefel lora' is the label of the built-in optimizer Stiefel LoRA",
+    ): "'stiefel lora' is already used by the built-in optimizer Stiefel LoRA",
     SIGN_LORA.replace("Sign LoRA", "Custom"): "'custom' is reserved for custom"
     " optimizer classes",
     SIGN_LORA.replace("(PairOptimizer)", ""): "SignLoRA is not a subclass of "
-    "PairOptimizer. Derive it from stiefel_lora.PairOptimizer;",
-    SIGN_LORA.replace("1e-3", "True"): "default_lr: True is",
-    SIGN_LORA.replace('"Sign LoRA"', "3"): "label: must be a text, not 3. Write",
-    SIGN_LORA.replace('"Sign LoRA"', '" "'): "label: must be a text, not ' '. Write",
+    "PairOptimizer. Derive it from stiefel_lora.PairOptimizer.",
+    SIGN_LORA.replace("1e-3", "True"): "default_lr: must be a number",
+    SIGN_LORA.replace('"Sign LoRA"', "3"): "label: must be a string, but got 3.",
+    SIGN_LORA.replace('"Sign LoRA"', '" "'): "label: must be a string, but got ' '.",
     SIGN_LORA.replace(
         "Sign LoRA", "\u65b9\u6cd5"
-    ): "name: none can be made of the label",
-    SIGN_LORA.replace('"Signs of the momentum of both factors."', "None"): "summary: "
-    "must be a text, not None. Write",
+    ): "name: no name can be derived from the label",
+    SIGN_LORA.replace(
+        '"Signs of the momentum of both factors."', "None"
+    ): "summary: must be a string, but got None.",
     SIGN_LORA.replace('momentum."),)', 'momentum."))'): "options: must be a list or "
-    "tuple of Option(...). Write options=(Option(...),), with the comma",
+    "tuple of Option(...). Use options=(Option(...),), with a comma",
     SIGN_LORA.replace("(Option(", "('momentum', Option("): "options: must be a list or",
-    SIGN_LORA.replace('doc="Decay of the momentum."', "doc=3"): "options: 'momentum' "
-    "has the doc 3, which is no text.",
-    SIGN_LORA.replace("low=0", 'low="0"'): "has the bound low='0', which is no number.",
-    SIGN_LORA.replace("low=0, high=1", "low=1, high=0"): "has low=1 above high=0.",
+    SIGN_LORA.replace(
+        'doc="Decay of the momentum."', "doc=3"
+    ): "options: 'momentum' has doc=3, which is not a string.",
+    SIGN_LORA.replace("low=0", 'low="0"'): "has low='0', which is not a number.",
+    SIGN_LORA.replace(
+        "low=0, high=1", "low=1, high=0"
+    ): "has low=1, which is greater than high=0.",
     SIGN_LORA.replace(
         "0.9, low=0, high=1", '"a", choices="ab"'
-    ): "has choices that are no tuple of texts.",
+    ): "has choices that are not a tuple of strings.",
     SIGN_LORA.replace("0.9, low=0", "1.9, low=0"): "has the default 1.9, which must be",
-    SIGN_LORA.replace("1e-3,", '1e-3, alpha_policy="ranks",'): "alpha_policy: must be "
-    "one of rank, free, not 'ranks'.",
+    SIGN_LORA.replace(
+        "1e-3,", '1e-3, alpha_policy="ranks",'
+    ): "alpha_policy: must be one of rank, free, but got 'ranks'.",
     SIGN_LORA.replace(
         "1e-3,", '1e-3, start="plain",'
-    ): "start: must be one of stiefel, riemannion, lora, not 'plain'.",
+    ): "start: must be one of stiefel, riemannion, lora, but got 'plain'.",
     SIGN_LORA.replace("1e-3,", '1e-3, separable="no",'): "separable: must be True or",
     SIGN_LORA.replace("1e-3,", "1e-3, separable=True,"): "separable: the rule of "
-    "SignLoRA steps B and A at once in update. Give it factor_rules or adamw_roles",
+    "SignLoRA updates B and A together in update. Define factor_rules or adamw_roles",
     "import no_such_package_there.inner\n": "Install no_such_package_there, or fix",
     "x = 1\0\n": "has a syntax error (source code string cannot contain null bytes). ",
-    SIGN_LORA.replace("momentum", "dict"): "options: 'dict' cannot be a key of a "
-    "configuration. Choose another name.",
+    SIGN_LORA.replace("momentum", "dict"): (
+        "options: 'dict' cannot be used as a key of a configuration. Use another name."
+    ),
 }
 
 
@@ -181,22 +188,23 @@ def test_a_bad_plugin_is_one_message(text, tmp_path):
         assert message.startswith("plugins: ")
         assert BROKEN[text] in message
         assert "\n" not in message
-    assert refusal(CHOSEN).startswith(
-        "optimizer.name: there is no optimizer 'sign_lora'"
-    )
+    assert refusal(CHOSEN).startswith("optimizer.name: unknown optimizer 'sign_lora'")
 
 
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (["gone.py"], "plugins: there is no file {}gone.py. Write its current path"),
-        (["no_such_module"], "plugins: there is no module no_such_module. Install"),
-        (["json.no_such"], "plugins: there is no module json.no_such. Install"),
-        (["os.path.none"], "plugins: there is no module os.path.none. Install"),
-        (["json"], "plugins: json registers no optimizer. Put @register"),
-        (["my method"], "plugins: 'my method' is neither a file nor the name of a mod"),
-        ("my_sign.py", 'plugins: must be a list in [ ], not "my_sign.py".'),
-        ([3], "plugins.0: must be a text in double quotes, not 3."),
+        (["gone.py"], "plugins: the file {}gone.py does not exist. Correct the path"),
+        (
+            ["no_such_module"],
+            "plugins: the module no_such_module does not exist. Install",
+        ),
+        (["json.no_such"], "plugins: the module json.no_such does not exist. Install"),
+        (["os.path.none"], "plugins: the module os.path.none does not exist. Install"),
+        (["json"], "plugins: json registers no optimizer. Add the decorator"),
+        (["my method"], "plugins: 'my method' is neither a file nor a module name"),
+        ("my_sign.py", 'plugins: must be a list in [ ], but got "my_sign.py".'),
+        ([3], "plugins.0: must be a string in double quotes, but got 3."),
         ([""], "plugins.0: must not be empty."),
     ],
 )
@@ -212,7 +220,9 @@ def test_no_option_hides_what_a_configuration_needs(tmp_path):
         text = SIGN_LORA.replace("momentum", name)
         plugin = write_plugin(tmp_path, text, name=f"with_{name}.py")
         message = refusal({"plugins": [str(plugin)]})
-        assert f"options: {name!r} cannot be a key of a configuration" in message
+        assert (
+            f"options: {name!r} cannot be used as a key of a configuration" in message
+        )
 
 
 def test_a_folder_or_another_file_is_no_plugin(tmp_path):
@@ -221,8 +231,7 @@ def test_a_folder_or_another_file_is_no_plugin(tmp_path):
     for name in ("./folder.py", "./method.txt"):
         error = refusal({"plugins": [name]}, tmp_path)
         assert error.endswith(
-            f"{name[2:]} is no Python file. Write the path of a file whose name ends "
-            "in .py."
+            f"{name[2:]} is not a Python file. Use the path of a file that ends in .py."
         )
 
 
@@ -260,18 +269,20 @@ def test_entry_points_of_taken_names_are_reported(monkeypatch):
     monkeypatch.setattr(plugins, "find_installed", lambda name: None)
     builtin, twice = plugins.load_installed()
     assert builtin == (
-        "plugins: the entry point 'stella' of evil.stella is left out: the built-in "
-        "optimizer has this name. Rename it in the group stiefel_lora.methods of the "
-        "package."
+        "plugins: the entry point 'stella' of evil.stella is ignored, because the "
+        "built-in optimizer has the same name. Rename it in the group "
+        "stiefel_lora.methods of the package."
     )
-    assert "'sign_lora' of one.sign is left out: that of two.sign has this" in twice
+    assert "'sign_lora' of one.sign is ignored, because that of two.sign" in twice
 
 
 def test_two_plugins_cannot_share_a_name(tmp_path):
     one = write_plugin(tmp_path, name="one.py")
     two = write_plugin(tmp_path, name="two.py")
     message = refusal({"plugins": [str(one), str(two)]})
-    assert f"plugins: {two}: name: 'sign_lora' is the name of the optimizer" in message
+    assert (
+        f"plugins: {two}: name: 'sign_lora' is already used by the optimizer" in message
+    )
 
 
 def test_a_module_may_import_what_another_registers(tmp_path, monkeypatch):
@@ -314,11 +325,11 @@ def test_resume_names_the_plugin_that_the_run_had(tmp_path):
     (config.run_dir / "config.json").write_text(dump_full(config))
     with forgetting_plugins():
         pass
-    hint = f"The run to resume was started with --plugin {plugin}."
+    hint = f"The run was started with --plugin {plugin}."
     for place in ("last", config.run_dir, saved):
         found = run("train", path, "--resume", place)
         assert found.exit_code == 2
         assert hint in found.stderr
     plugin.unlink()
     found = run("train", config.run_dir / "config.json", "--resume")
-    assert f"plugins: there is no file {plugin}. Write" in found.stderr
+    assert f"plugins: the file {plugin} does not exist. Correct" in found.stderr

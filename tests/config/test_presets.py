@@ -101,11 +101,12 @@ def test_a_file_comes_before_a_preset(tmp_path, monkeypatch):
     [
         (
             "demo_adamv",
-            "There is no file demo_adamv; did you mean the preset demo_adamw?",
+            "The file demo_adamv does not exist. Did you mean the preset demo_adamw?",
         ),
         (
             "xyzzy.json",
-            "There is no file xyzzy.json; stiefel-lora presets lists the presets.",
+            "The file xyzzy.json does not exist. Run stiefel-lora presets to list "
+            "all presets.",
         ),
     ],
 )

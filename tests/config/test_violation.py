@@ -127,7 +127,7 @@ def test_every_rule_is_broken_by_a_case_above() -> None:
 def test_the_second_text_encoder_is_named() -> None:
     (found,) = violations({}, "train_text_encoder_2=true", "lora_init=loi")
     assert str(found) == (
-        "train_text_encoder_2: does not work with lora_init=loi. Leave one of them out."
+        "train_text_encoder_2: is not supported with lora_init=loi. Remove one of them."
     )
 
 

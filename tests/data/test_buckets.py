@@ -81,7 +81,7 @@ def test_nothing_is_enlarged_unless_asked(
     buckets = Buckets(resolution, enabled=True, step=step, max_aspect=4.0)
     step = min(step, resolution)
     if min(width, height) < step:
-        with pytest.raises(UnreadableImage, match="set allow_upscaling"):
+        with pytest.raises(UnreadableImage, match="Set allow_upscaling"):
             buckets.size_for((width, height))
         return
     size = buckets.size_for((width, height))

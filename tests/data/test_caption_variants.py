@@ -189,9 +189,9 @@ def test_regularization_comes_up_as_often_as_all_others() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"repeats": 2, "balancing": 0.5}, "Leave one of them out"),
-        ({"prompt_source": "concept"}, "needs prompt_path"),
-        ({"prompt_path": "a.txt"}, "has no effect with prompt_source='sample'"),
+        ({"repeats": 2, "balancing": 0.5}, "Remove one of them"),
+        ({"prompt_source": "concept"}, "is required if prompt_source"),
+        ({"prompt_path": "a.txt"}, "has no effect if prompt_source is 'sample'"),
     ],
 )
 def test_settings_that_contradict_each_other(

@@ -115,8 +115,8 @@ def test_srgb_in_any_makers_rounding_keeps_the_bits(tmp_path: Path) -> None:
     [
         ("RGB", b"no profile at all", "cannot open profile"),
         ("RGB", rgb_profile()[:300], "cannot"),
-        ("RGB", gray_profile(), "it is for GRAY and not for RGB pixels"),
-        ("CMYK", rgb_profile(), "it is for RGB and not for CMYK pixels"),
+        ("RGB", gray_profile(), "it is a profile for GRAY, but the image is RGB"),
+        ("CMYK", rgb_profile(), "it is a profile for RGB, but the image is CMYK"),
     ],
 )
 def test_a_broken_profile_is_reported_and_the_image_taken_as_it_is(
@@ -128,8 +128,7 @@ def test_a_broken_profile_is_reported_and_the_image_taken_as_it_is(
     assert learned(with_one) == learned(without)
     (message,) = profile_remarks([with_one, without])
     assert message.startswith(
-        "1 image has a color profile that cannot be used and is trained as if it had "
-        "none: a.jpg ("
+        "1 image has an invalid color profile, which is ignored: a.jpg ("
     )
     assert reason in message
 
@@ -182,7 +181,7 @@ def test_scan_names_what_is_converted(tmp_path: Path) -> None:
         {"concepts": str(tmp_path), "resolution": 32, "bucket_step": 8}
     )
     assert report_on(config).messages()[-2:] == [
-        "1 image is converted from its color profile to sRGB: a.png.",
-        "1 image has a color profile that cannot be used and is trained as if it had "
-        "none: b.png (cannot open profile from string).",
+        "1 image was converted from its color profile to sRGB: a.png.",
+        "1 image has an invalid color profile, which is ignored: b.png (cannot open "
+        "profile from string).",
     ]

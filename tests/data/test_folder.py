@@ -45,8 +45,8 @@ def test_caption_that_is_not_utf8_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         scan_concepts([Concept(path=tmp_path)])
     assert str(error.value) == (
-        f"The caption {tmp_path / 'a.txt'} is not UTF-8 (byte 3); save it as UTF-8 in "
-        f"a text editor."
+        f"The caption {tmp_path / 'a.txt'} is not UTF-8 (byte 3). Save it as UTF-8 "
+        "in a text editor."
     )
 
 
@@ -106,8 +106,8 @@ def test_what_is_no_text_is_not_learned(
     with pytest.raises(DataError) as error:
         scan_concepts([Concept(path=tmp_path)])
     assert str(error.value) == (
-        f"The caption {tmp_path / 'a.txt'} is {reason}; save it as UTF-8 in a text "
-        f"editor."
+        f"The caption {tmp_path / 'a.txt'} is {reason}. Save it as UTF-8 in a text "
+        "editor."
     )
 
 
@@ -127,17 +127,14 @@ def test_one_bad_file_hides_no_other(tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         scan_all(config)
     found = str(error.value).splitlines()
-    assert [line.split(";")[0].replace(str(tmp_path), "") for line in found] == [
+    assert [line.split(". ")[0].replace(str(tmp_path), "") for line in found] == [
         "The caption /cats/a.txt is not UTF-8 (byte 3)",
         "The caption /cats/c.txt is not UTF-8 (byte 3)",
-        "There is no image folder /gone",
-        *(
-            f"Line {n} of /dogs/metadata.jsonl is not a valid entry"
-            for n in range(1, 6)
-        ),
-        "2 more lines of /dogs/metadata.jsonl are not valid, either.",
+        "The image folder /gone does not exist",
+        *(f"Line {n} of /dogs/metadata.jsonl is not valid" for n in range(1, 6)),
+        "/dogs/metadata.jsonl has 2 more lines that are not valid.",
         "The caption /dogs/a.txt is not UTF-8 (byte 0)",
-        "There is no image folder /nowhere",
+        "The image folder /nowhere does not exist",
     ]
     rest = scan_with_problems(config.concepts)
     assert [p.caption for p in rest.images] == ["", "fine", "", ""]
@@ -150,21 +147,21 @@ def test_very_many_bad_files_are_counted(tmp_path: Path) -> None:
         scan_concepts([Concept(path=tmp_path)])
     lines = str(error.value).splitlines()
     assert len(lines) == 21
-    assert lines[-1] == "And 5 more like these."
+    assert lines[-1] == "5 more messages like these are not shown."
 
 
 def test_an_empty_folder_is_explained(tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         scan_concepts([Concept(path=tmp_path)])
     assert str(error.value) == (
-        f"The folder {tmp_path} has no images; put images (.avif, .bmp, .jpeg, "
-        f".jpg, .png, .webp) into it."
+        f"The folder {tmp_path} contains no images. Put images (.avif, .bmp, .jpeg, "
+        ".jpg, .png, .webp) into it."
     )
 
 
 def test_images_one_level_too_deep_are_hinted_at(tmp_path: Path) -> None:
     write(tmp_path / "inside", "a.png")
-    with pytest.raises(DataError, match="folders inside it are not searched"):
+    with pytest.raises(DataError, match="Its subfolders are not searched"):
         scan_concepts([Concept(path=tmp_path)])
 
 
@@ -172,13 +169,14 @@ def test_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         scan_concepts([Concept(path=tmp_path / "gone")])
     assert str(error.value) == (
-        f"There is no image folder {tmp_path / 'gone'}; correct the path in concepts."
+        f"The image folder {tmp_path / 'gone'} does not exist. Correct the path in "
+        "concepts."
     )
 
 
 def test_file_in_place_of_a_folder_is_named(tmp_path: Path) -> None:
     write(tmp_path, "a.png")
-    with pytest.raises(DataError, match="is a file; concepts lists folders"):
+    with pytest.raises(DataError, match="is a file, but concepts must be folders"):
         scan_concepts([Concept(path=tmp_path / "a.png")])
 
 
@@ -224,15 +222,12 @@ def test_hidden_folders_and_those_of_programs_are_passed_over(tmp_path: Path) ->
     found = [p.path.relative_to(folder).as_posix() for p in scan.images]
     assert found == ["@home/c.png", "a.png", "deep/b.png"]
     (remark,) = scan.remarks
-    assert remark.startswith(
-        f"13 images in {folder} are hidden or in programs' folders and are skipped: "
-    )
+    assert remark.startswith(f"13 hidden images in {folder} are skipped: ")
     assert ".ipynb_checkpoints (1)" in remark
     flat = scan_concepts([Concept(path=folder)])
     assert [p.path.name for p in flat.images] == ["a.png"]
     assert flat.remarks == (
-        f"1 image in {folder} is hidden or in a program's folder and is "
-        f"skipped: hidden files (1).",
+        f"1 hidden image in {folder} is skipped: hidden files (1).",
     )
 
 
@@ -251,7 +246,7 @@ def test_formats_that_are_not_read_are_counted(tmp_path: Path) -> None:
 
 def test_a_folder_of_formats_that_are_not_read_names_them(tmp_path: Path) -> None:
     write(tmp_path, "a.heic")
-    with pytest.raises(DataError, match=r"\(\.heic \(1\)\) are not supported: conv"):
+    with pytest.raises(DataError, match=r"\(\.heic \(1\)\) are not supported\. Conv"):
         scan_concepts([Concept(path=tmp_path)])
 
 
@@ -297,10 +292,12 @@ def test_masks_of_no_image_in_particular_are_not_learned(
     scan = scan_concepts([Concept(path=tmp_path)])
     assert [(p.path.name, p.mask) for p in scan.images] == [("a.png", None)]
     assert scan.remarks == (
-        f"1 mask belongs to no image, for example {tmp_path / name}.",
+        f"1 mask has no matching image, for example {tmp_path / name}.",
     )
     (tmp_path / "a.png").unlink()
-    with pytest.raises(DataError, match="files named as masks are not training images"):
+    with pytest.raises(
+        DataError, match="Files named as masks are not used as training images"
+    ):
         scan_concepts([Concept(path=tmp_path)])
 
 
@@ -336,9 +333,10 @@ def test_masks_go_to_their_own_image_and_the_rest_is_reported(tmp_path: Path) ->
         "dog.png": "dog-masklabel.png",
     }
     assert scan.remarks == (
-        f"{tmp_path / 'dog.png'} has more than one mask: dog-masklabel.png is used, "
-        f"dog-masklabel.jpg is not.",
-        f"2 masks belong to no image, for example {tmp_path / 'cow-masklabel.png'}.",
+        f"{tmp_path / 'dog.png'} has more than one mask. dog-masklabel.png is used, "
+        "and dog-masklabel.jpg is ignored.",
+        "2 masks have no matching image, for example "
+        f"{tmp_path / 'cow-masklabel.png'}.",
     )
 
 
@@ -361,25 +359,25 @@ def test_links_to_nothing_and_linked_folders_are_counted(tmp_path: Path) -> None
     scan = scan_concepts([Concept(path=folder, include_subdirectories=True)])
     assert [p.path.name for p in scan.images] == ["a.png", "linked.png"]
     assert scan.remarks == (
-        f"{folder}: 4 links lead to nothing that exists and are skipped (b.png, "
-        f"{Path('deep', 'a-masklabel.png')}, {Path('deep', 'unmounted')} ...). Restore "
-        f"the files that they link to, or correct them.",
-        f"{folder}: 1 folder inside is a link and is not searched (more). Name their "
-        f"targets as separate concepts.",
+        f"{folder}: 4 broken symbolic links are skipped (b.png, "
+        f"{Path('deep', 'a-masklabel.png')}, {Path('deep', 'unmounted')} ...). "
+        "Restore or correct the link targets.",
+        f"{folder}: 1 subfolder is a symbolic link and is not searched (more). Add "
+        "the link targets as separate concepts.",
     )
     flat = scan_concepts([Concept(path=folder)])
     assert len(flat.remarks) == 1
-    assert "2 links lead to nothing that exists" in flat.remarks[0]
+    assert "2 broken symbolic links are skipped" in flat.remarks[0]
 
 
 def test_folders_of_links_alone_say_so(tmp_path: Path) -> None:
     annex, linked = tmp_path / "annex", tmp_path / "linked"
     link(annex / "a.png", ".git/annex/objects/a")
-    with pytest.raises(DataError, match="1 file in it is a link to nothing that"):
+    with pytest.raises(DataError, match="1 broken symbolic link was found"):
         scan_concepts([Concept(path=annex)])
     write(tmp_path / "real", "a.png")
     link(linked / "inside", tmp_path / "real")
-    with pytest.raises(DataError, match="that are links are not searched, so name"):
+    with pytest.raises(DataError, match="that are symbolic links are not searched"):
         scan_concepts([Concept(path=linked, include_subdirectories=True)])
 
 
@@ -408,9 +406,9 @@ def test_texts_with_other_endings_are_hinted_at_once(tmp_path: Path) -> None:
     scan = scan_concepts([Concept(path=tmp_path)])
     assert [path.stem for path in scan.uncaptioned] == ["a", "b", "c", "d", "f"]
     assert scan.remarks == (
-        f"{tmp_path}: 4 images without a caption have a text next to them that is not "
-        f"read: .caption (2), .png.txt (1), .txt.txt (1). Name the caption of a.png "
-        f"a.txt.",
+        f"{tmp_path}: 4 images without a caption have a text file with a similar "
+        "name, which is not used: .caption (2), .png.txt (1), .txt.txt (1). Rename "
+        "the caption of a.png to a.txt.",
     )
 
 
@@ -446,7 +444,7 @@ def test_damaged_line_of_metadata_is_named(tmp_path: Path, line: str) -> None:
     with pytest.raises(DataError) as error:
         scan_concepts([Concept(path=tmp_path)])
     assert str(error.value) == (
-        f"Line 2 of {path} is not a valid entry; write for example "
+        f"Line 2 of {path} is not valid. Use for example "
         f'{{"file_name": "cat.jpg", "text": "a cat"}}.'
     )
 
@@ -460,10 +458,10 @@ def test_captions_from_file_names_and_from_one_file(tmp_path: Path) -> None:
     concept = Concept(path=tmp_path, prompt_source="concept", prompt_path=lines)
     assert scan_concepts([concept]).images[0].captions == ("one", "two")
     lines.write_text("\n", encoding="utf-8")
-    with pytest.raises(DataError, match="is empty; write one caption per line"):
+    with pytest.raises(DataError, match=r"is empty\. Add one caption per line"):
         scan_concepts([concept])
     lines.unlink()
-    with pytest.raises(DataError, match="correct prompt_path in concepts"):
+    with pytest.raises(DataError, match="Correct prompt_path in concepts"):
         scan_concepts([concept])
 
 
@@ -486,8 +484,8 @@ def test_a_name_that_is_not_utf8_is_an_image_and_no_caption(tmp_path: Path) -> N
     with pytest.raises(DataError) as error:
         scan_concepts([named])
     assert str(error.value) == (
-        f"The name of the image {str(path)!a} is not UTF-8, so it cannot be a caption; "
-        f"rename the file."
+        f"The file name of the image {str(path)!a} is not valid UTF-8 and cannot be "
+        "used as a caption. Rename the file."
     )
 
 

@@ -71,7 +71,9 @@ def test_exif_orientation_is_followed(tmp_path: Path) -> None:
 
 def test_pixels_that_disagree_with_the_head_are_refused(tmp_path: Path) -> None:
     Image.new("RGB", (32, 16)).save(tmp_path / "a.png")
-    with pytest.raises(UnreadableImage, match="32 x 16 pixels, but 16"):
+    with pytest.raises(
+        UnreadableImage, match="32 x 16 pixels, but its header specifies 16"
+    ):
         read_image(tmp_path / "a.png", Augmentation(square_frame((16, 32), 16)))
 
 

@@ -48,8 +48,10 @@ def test_a_share_of_each_concept_is_set_aside_and_reported(tmp_path):
     assert not names(train) & names(aside)
     by_folder = sorted(name.split("/")[0] for name in names(aside))
     assert by_folder == ["large"] * 4 + ["small"]
-    assert f"4 of 40 images in {large} are set aside" in " ".join(train.remarks)
-    assert f"1 of 3 images in {small} is set aside" in " ".join(train.remarks)
+    assert f"4 of 40 images in {large} are used for validation" in " ".join(
+        train.remarks
+    )
+    assert f"1 of 3 images in {small} is used for validation" in " ".join(train.remarks)
 
 
 def test_new_images_leave_old_ones_where_they_are(tmp_path):
@@ -103,7 +105,7 @@ def test_an_image_of_two_concepts_is_never_on_both_sides(tmp_path):
 
 def test_one_image_cannot_be_split(tmp_path):
     images = folder(tmp_path, "single", 1)
-    with pytest.raises(DataError, match="has one image, which cannot be split"):
+    with pytest.raises(DataError, match="has only one image, which cannot be split"):
         scan_all(config(0.1, str(images)))
 
 
@@ -117,7 +119,7 @@ def test_uncaptioned_images_are_counted_on_their_side(tmp_path):
 
 def test_a_split_that_nothing_measures_is_refused():
     with pytest.raises(
-        ConfigError, match=r"validation_split: 0\.1 has no effect while validate_every"
+        ConfigError, match=r"validation_split: 0\.1 has no effect if validate_every"
     ):
         parse_config({"validation_split": 0.1})
 
@@ -183,5 +185,5 @@ def test_a_batch_refuses_a_folder_that_cannot_be_split_before_any_training(tmp_p
     settings = [f"concepts={json.dumps([str(folder(tmp_path, 'single', 1))])}"]
     assert make_plans([str(path)], settings)
     settings += ["validation_split=0.5", "validate_every=5"]
-    with pytest.raises(ConfigError, match="has one image, which cannot be split"):
+    with pytest.raises(ConfigError, match="has only one image, which cannot be split"):
         make_plans([str(path)], settings)

@@ -127,7 +127,7 @@ def test_t5_tokens_are_words_and_spell_the_rest() -> None:
 
 
 @pytest.mark.parametrize("length", [12, 512])
-def test_captions_decide_the_picture(pipeline: FluxPipeline, length: int) -> None:
+def test_captions_decide_the_image(pipeline: FluxPipeline, length: int) -> None:
     lemon = draw(pipeline, "noto lemon", length)
     square = draw(pipeline, "noto black large square", length)
     assert np.isfinite(lemon).all()

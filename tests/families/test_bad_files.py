@@ -21,8 +21,8 @@ UNET = "model.diffusion_model."
 def test_pickles_are_not_opened(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"cos\nsystem\n")
     assert refusal(tmp_path / name) == (
-        f"{tmp_path / name} is a pickle, which can run any program when loaded, so "
-        f"it is not opened; convert it to .safetensors and give that file."
+        f"{tmp_path / name} is a pickle file, which can execute arbitrary code when "
+        "it is loaded, and is not opened. Convert it to .safetensors."
     )
 
 
@@ -44,7 +44,7 @@ def test_other_kinds_of_file(tmp_path: Path) -> None:
 def test_damaged_beginnings(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "model.safetensors"
     path.write_bytes(content)
-    assert "is damaged: it does not begin as a .safetensors" in refusal(path)
+    assert "is damaged: it does not start with a safetensors" in refusal(path)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_damaged_tables(tmp_path: Path, entry: object) -> None:
     path = tmp_path / "model.safetensors"
     table = json.dumps({"weight": entry}).encode()
     path.write_bytes(struct.pack("<Q", len(table)) + table + b"\0" * 8)
-    assert "its table of tensors cannot be read" in refusal(path)
+    assert "its header cannot be read" in refusal(path)
 
 
 def test_cut_off(twins: Twins, tmp_path: Path) -> None:
@@ -68,23 +68,26 @@ def test_cut_off(twins: Twins, tmp_path: Path) -> None:
     whole = twins.file.read_bytes()
     path.write_bytes(whole[:-1])
     assert refusal(path) == (
-        f"{path} is cut off: it has {len(whole) - 1:,} bytes of {len(whole):,}; fetch "
-        f"it again."
+        f"{path} is incomplete: it has {len(whole) - 1:,} of {len(whole):,} bytes. "
+        "Download it again."
     )
 
 
 def test_a_lora(tmp_path: Path) -> None:
     path = tmp_path / "lora.safetensors"
     save_file({"lora_unet_mid_block.lora_down.weight": torch.zeros(2, 2)}, path)
-    assert "is a LoRA (it contains lora_unet_mid_block.lora_down.weight)" in refusal(
-        path
+    assert (
+        "is a LoRA and not a base model, because it contains "
+        "lora_unet_mid_block.lora_down.weight" in refusal(path)
     )
 
 
 def test_something_else(tmp_path: Path) -> None:
     path = tmp_path / "other.safetensors"
     save_file({"embeddings.weight": torch.zeros(2, 2)}, path)
-    assert refusal(path).startswith(f"{path} is not a SDXL model; give a checkpoint of")
+    assert refusal(path).startswith(
+        f"{path} is not a SDXL model. Use a SDXL checkpoint"
+    )
 
 
 class TestParts:
@@ -99,27 +102,28 @@ class TestParts:
         alone = {n: t for n, t in every.items() if n.startswith(UNET)}
         save_file(alone, tmp_path / "unet.safetensors")
         assert refusal(tmp_path / "unet.safetensors") == (
-            f"{tmp_path / 'unet.safetensors'} holds no vae, text_encoder, "
-            f"text_encoder_2; set vae_model_name and text_encoder_model_name and "
-            f"text_encoder_2_model_name to a file, folder or hub name that has them."
+            f"{tmp_path / 'unet.safetensors'} contains no vae, text_encoder, "
+            "text_encoder_2. Set vae_model_name and text_encoder_model_name and "
+            "text_encoder_2_model_name to a file, folder or model on the Hugging "
+            "Face Hub that contains them."
         )
 
     def test_missing_tensors(self, twins: Twins, tmp_path: Path) -> None:
         name = f"{UNET}middle_block.1.proj_in.bias"
         path = self.changed(twins, tmp_path, **{name: None})
         assert refusal(path) == (
-            f"{path} does not hold a whole unet: 1 of 498 tensors are missing, the "
-            f"first is mid_block.attentions.0.proj_in.bias; give the checkpoint of a "
-            f"whole model."
+            f"{path} does not contain a complete unet: 1 of 498 tensors are missing, "
+            "for example mid_block.attentions.0.proj_in.bias. Use a checkpoint that "
+            "contains all parts of the model."
         )
 
     def test_an_inpainting_model(self, twins: Twins, tmp_path: Path) -> None:
         name = f"{UNET}input_blocks.0.0.weight"
         path = self.changed(twins, tmp_path, **{name: torch.zeros(16, 9, 3, 3)})
         assert refusal(path) == (
-            f"{path} is an inpainting model (it reads 9 channels and predicts 4), but "
-            f"model_type is 'sdxl'. LoRAs for it cannot be trained; give a "
-            f"text-to-image model of SDXL."
+            f"{path} is an inpainting model (9 input channels, 4 output channels), "
+            "but model_type is 'sdxl'. Training a LoRA for it is not supported. Use "
+            "a text-to-image SDXL model."
         )
 
     @pytest.mark.parametrize(
@@ -133,33 +137,35 @@ class TestParts:
     def test_other_quantization(self, twins, tmp_path, tensors) -> None:
         changes = {UNET + name: tensor for name, tensor in tensors.items()}
         path = self.changed(twins, tmp_path, **changes)
-        assert "is quantized in a way that is not supported" in refusal(path)
+        assert "uses a quantization that is not supported" in refusal(path)
 
     def test_a_part_that_the_family_does_not_have(self, twins: Twins) -> None:
         assert refusal(twins.file, transformer_model_name=twins.file) == (
-            "transformer_model_name is set, but a model of SDXL has no transformer; "
-            "leave it out."
+            "transformer_model_name is set, but SDXL models have no transformer. "
+            "Remove it."
         )
 
     def test_a_file_without_the_part(self, twins: Twins, tmp_path: Path) -> None:
         path = tmp_path / "vae.safetensors"
         save_file({"decoder.weight": torch.zeros(1)}, path)
         assert refusal(twins.file, vae_model_name=path) == (
-            f"vae_model_name: {path} has no vae of SDXL; give a file that does."
+            f"vae_model_name: {path} contains no vae for SDXL. Use a file that "
+            "contains one."
         )
 
     def test_a_folder_without_the_part(self, twins: Twins, tmp_path: Path) -> None:
         assert refusal(twins.file, vae_model_name=tmp_path) == (
-            f"vae_model_name: the folder {tmp_path} has no vae; give a folder with "
-            f"its files, or a whole model in diffusers layout."
+            f"vae_model_name: the folder {tmp_path} contains no vae. Use the folder "
+            "of the vae, or a complete model in the diffusers format."
         )
 
     def test_a_tokenizer_in_a_file(self, twins: Twins) -> None:
-        assert "is a file, but a tokenizer_2 is a folder" in refusal(
+        assert "is a file, but the tokenizer_2 must be a folder" in refusal(
             twins.folder, tokenizer_2_model_name=twins.file
         )
 
     def test_no_path_and_no_name(self, twins: Twins) -> None:
         assert refusal(twins.file, vae_model_name="/no/such/file") == (
-            "vae_model_name: there is no file or folder /no/such/file; correct it."
+            "vae_model_name: the file or folder /no/such/file does not exist. Correct "
+            "the path."
         )

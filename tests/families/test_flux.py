@@ -165,7 +165,7 @@ def test_a_model_with_other_inputs_is_refused(tiny_flux: Path, tmp_path: Path) -
     index = folder / "model_index.json"
     changed = json.loads(index.read_text()) | {"_class_name": "FluxFillPipeline"}
     index.write_text(json.dumps(changed))
-    with pytest.raises(ModelError, match="another kind of model"):
+    with pytest.raises(ModelError, match="a model of another architecture"):
         check_model(config)
 
 

@@ -91,11 +91,12 @@ def test_the_full_size_transformer_alone_needs_the_rest(tmp_path: Path) -> None:
     with pytest.raises(ModelError) as error:
         found(path)
     assert str(error.value) == (
-        f"{path} holds no vae, text_encoder, text_encoder_2, tokenizer_2; set "
-        f"vae_model_name and text_encoder_model_name and text_encoder_2_model_name and "
-        f"tokenizer_2_model_name to a file, folder or hub name that has them; no "
-        f"checkpoint contains T5's tokenizer: a folder tokenizer_2 of any FLUX.1 "
-        f"model, or google/t5-v1_1-xxl on the hub, has it."
+        f"{path} contains no vae, text_encoder, text_encoder_2, tokenizer_2. Set "
+        "vae_model_name and text_encoder_model_name and text_encoder_2_model_name "
+        "and tokenizer_2_model_name to a file, folder or model on the Hugging Face "
+        "Hub that contains them. Single-file checkpoints do not contain the T5 "
+        "tokenizer. It is in the folder tokenizer_2 of any FLUX.1 model, and in "
+        "google/t5-v1_1-xxl on the Hugging Face Hub."
     )
 
 
@@ -103,7 +104,7 @@ def test_a_full_size_file_of_flux_as_sdxl(tmp_path: Path) -> None:
     path = tmp_path / "flux1-dev.safetensors"
     write_empty(path, full_size())
     config = parse_config({"base_model_name": str(path)})
-    with pytest.raises(ModelError, match=r"is a model of FLUX\.1, but model_type is"):
+    with pytest.raises(ModelError, match=r"is a FLUX\.1 model, but model_type is"):
         check_model(config)
 
 

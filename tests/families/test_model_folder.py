@@ -38,14 +38,13 @@ def test_good_folder_is_found(tiny_sdxl: Path) -> None:
 
 def test_unset_name() -> None:
     assert refusal(None).startswith(
-        "base_model_name is not set; give a .safetensors checkpoint"
+        "base_model_name is not set. Use a .safetensors checkpoint"
     )
 
 
 def test_missing_folder(tmp_path: Path) -> None:
     assert refusal(tmp_path / "gone") == (
-        f"There is no base model file or folder {tmp_path / 'gone'}; correct "
-        f"base_model_name."
+        f"The base model {tmp_path / 'gone'} does not exist. Correct base_model_name."
     )
 
 
@@ -54,7 +53,9 @@ def test_hub_name_that_is_not_here_is_left_for_later() -> None:
 
 
 def test_hub_name_without_a_network() -> None:
-    with pytest.raises(ModelError, match="neither a folder here nor available from"):
+    with pytest.raises(
+        ModelError, match="is not a local folder and cannot be loaded from"
+    ):
         open_family(config("nobody/no-such-model"), torch.device("cpu"))
 
 
@@ -62,7 +63,7 @@ def test_hub_name_without_a_network() -> None:
 def test_a_path_is_not_asked_of_the_hub(name: str) -> None:
     # parse_config would have made it absolute; a TrainConfig can be made without.
     unresolved = config(None).model_copy(update={"base_model_name": name})
-    with pytest.raises(ModelError, match="There is no base model file or folder"):
+    with pytest.raises(ModelError, match="does not exist"):
         check_model(unresolved)
 
 
@@ -75,13 +76,16 @@ def test_folder_of_something_else(tmp_path: Path) -> None:
     [
         (
             "FluxPipeline",
-            "(FluxPipeline), but model_type is 'sdxl'; give a model of SDXL",
+            "(FluxPipeline), but model_type is 'sdxl'. Use a SDXL model",
         ),
         (
             "StableDiffusionPipeline",
-            "(StableDiffusionPipeline), but model_type is 'sdxl'; give a model of SDXL",
+            "(StableDiffusionPipeline), but model_type is 'sdxl'. Use a SDXL model",
         ),
-        ("StableCascadeCombinedPipeline", "is another kind of model (StableCascade"),
+        (
+            "StableCascadeCombinedPipeline",
+            "is a model of another architecture (StableCascade",
+        ),
     ],
 )
 def test_other_families(tmp_path: Path, kind: str, words: str) -> None:
@@ -98,12 +102,12 @@ def test_damaged_index(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder_2", "tokenizer"])
 def test_missing_part_is_named(copy: Path, part: str) -> None:
     shutil.rmtree(copy / part)
-    assert refusal(copy).endswith(f"is incomplete: its part {part} is missing.")
+    assert refusal(copy).endswith(f"is incomplete: the folder {part} is missing.")
 
 
 def test_missing_weights_are_named(copy: Path) -> None:
     (copy / "vae" / "diffusion_pytorch_model.safetensors").unlink()
-    assert refusal(copy).endswith("is incomplete: vae has no weights.")
+    assert refusal(copy).endswith("is incomplete: the folder vae contains no weights.")
 
 
 def fingerprint(folder: Path, part: str) -> str:

@@ -202,9 +202,9 @@ def test_its_model_is_opened(config: TrainConfig) -> None:
 def test_its_rules_hold(config: TrainConfig) -> None:
     found = {v.key: str(v) for v in violations_of(config)}
     assert found["resolution"] == (
-        "resolution: must be a multiple of 64 with Pretend 1, not 32. Write 64."
+        "resolution: must be a multiple of 64 for Pretend 1, but got 32. Use 64."
     )
-    assert "has no effect with Pretend 1" in found["samples.0.negative_prompt"]
+    assert "has no effect for Pretend 1" in found["samples.0.negative_prompt"]
 
 
 def test_its_memory_is_its_own(config: TrainConfig) -> None:

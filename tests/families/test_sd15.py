@@ -123,8 +123,8 @@ def test_a_single_file_is_the_model_of_its_folder(tiny_sd15: Path, file: Path) -
 class TestWrongModels:
     def test_a_file_of_sd15_as_sdxl(self, file: Path) -> None:
         assert refusal(file, "sdxl") == (
-            f"{file} is a model of Stable Diffusion 1.5, but model_type is 'sdxl'; "
-            f"give a model of SDXL, or write model_type 'sd15'."
+            f"{file} is a Stable Diffusion 1.5 model, but model_type is 'sdxl'. Use "
+            "a SDXL model, or set model_type to 'sd15'."
         )
 
     def test_a_file_of_sdxl_as_sd15(self, tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ class TestWrongModels:
         names = ("input_blocks.0.0.weight", "label_emb.0.0.weight")
         tensors = {f"model.diffusion_model.{n}": torch.zeros(1) for n in names}
         save_file(tensors, path)
-        assert f"{path} is a model of SDXL, but model_type is 'sd15'" in refusal(path)
+        assert f"{path} is a SDXL model, but model_type is 'sd15'" in refusal(path)
 
     def test_a_folder_of_sdxl_as_sd15(self, tmp_path: Path) -> None:
         index = {"_class_name": "StableDiffusionXLPipeline"}
@@ -151,4 +151,4 @@ class TestWrongModels:
         path = tmp_path / "cut.safetensors"
         tensors = load_file(file)
         save_file({n: t for n, t in tensors.items() if "cond_stage" not in n}, path)
-        assert "holds no text_encoder; set text_encoder_model_name" in refusal(path)
+        assert "contains no text_encoder. Set text_encoder_model_name" in refusal(path)

@@ -147,5 +147,5 @@ def test_damaged_weights_name_the_part(tiny_sdxl: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(tiny_sdxl, tmp_path / "model"))
     weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(ModelError, match="The part unet of the base model"):
+    with pytest.raises(ModelError, match="The unet of the base model"):
         _ = open_sdxl(folder).denoiser

@@ -74,7 +74,8 @@ def test_a_caption_that_is_cut_off_is_logged_once(
             family.encode_captions(["short", caption])
     message = [record.getMessage() for record in caplog.records]
     assert message == [
-        f"A text encoder reads 77 tokens; the end of this caption is cut off: {caption}"
+        "The following caption was truncated because the text encoder is limited to "
+        f"77 tokens: {caption}"
     ]
 
 

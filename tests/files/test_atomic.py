@@ -72,7 +72,7 @@ def test_a_full_disk_is_one_message(tmp_path):
         with atomic_write(target):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with pytest.raises(OutputError, match=r"could not be written: .*unchanged"):
+    with pytest.raises(OutputError, match=r"could not be written: .*not changed"):
         save()
     assert target.read_bytes() == b"old"
     assert leftovers(tmp_path) == []

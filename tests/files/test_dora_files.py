@@ -178,7 +178,7 @@ def test_a_spelling_that_needs_the_base_model_is_asked_for(tmp_path: Path) -> No
     with pytest.raises(ModelError, match=r"not the dora_scale.*complete_dora"):
         save_kohya(path, {SQUARE: plain})
     save_kohya(path, {SQUARE: whole})
-    with pytest.raises(ModelError, match=r"dora_scale.*not peft's magnitude"):
+    with pytest.raises(ModelError, match=r"dora_scale.*not the magnitude of peft"):
         save_peft(path, load_lora(path))
     name = f"{SINGLE}.attn.to_q"
     with pytest.raises(ModelError, match=r"to_k is not a DoRA.*base_lengths"):
@@ -200,7 +200,7 @@ def test_a_dora_of_columns_is_refused(tmp_path: Path, shape: tuple[int, ...]) ->
         f"{stem}.dora_scale": torch.ones(shape),
     }
     safetensors.torch.save_file(tensors, path)
-    with pytest.raises(ModelError, match="not one number per row"):
+    with pytest.raises(ModelError, match="must have one number per row"):
         load_lora(path)
 
 

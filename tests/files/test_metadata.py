@@ -84,7 +84,7 @@ def test_what_the_lora_was_learned_from():
 @pytest.mark.parametrize(
     ("kind", "word"), [("epsilon", "epsilon"), ("v_prediction", "v")]
 )
-def test_what_the_base_predicts_is_said_in_modelspecs_words(kind, word):
+def test_the_prediction_type_has_the_name_of_modelspec(kind, word):
     assert metadata(prediction_type=kind)["modelspec.prediction_type"] == word
 
 

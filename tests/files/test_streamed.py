@@ -81,7 +81,7 @@ def test_what_reads_back_otherwise_is_thrown_away(tmp_path, monkeypatch):
     path = tmp_path / "x.safetensors"
     path.write_bytes(b"old")
     monkeypatch.setattr(streamed, "_sha", lambda stream: "0")
-    with pytest.raises(OutputError, match="differs from what was written"):
+    with pytest.raises(OutputError, match="differs from the data written"):
         written(path, {"a": torch.ones(2)}, {})
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
@@ -91,7 +91,7 @@ def test_a_tensor_that_was_not_announced(tmp_path):
     specs = {"a": Spec(torch.float32, (2,))}
     with pytest.raises(OutputError, match="a is Spec"):
         write_streamed(tmp_path / "x", specs, lambda key: torch.ones(3), {})
-    with pytest.raises(OutputError, match=r"file cannot store torch\.complex128"):
+    with pytest.raises(OutputError, match=r"torch\.complex128 is not supported"):
         written(tmp_path / "x", {"a": torch.ones(1, dtype=torch.complex128)}, {})
     assert not list(tmp_path.iterdir())
 

@@ -27,7 +27,7 @@ def factors(draw: st.DrawFn) -> LoraFactors:
 
 
 @given(factors(), st.integers(1, 12))
-def test_it_is_the_best_lora_of_that_rank_and_says_what_is_lost(given_factors, rank):
+def test_it_is_the_best_lora_of_that_rank_and_returns_the_error(given_factors, rank):
     whole = product(given_factors)
     found, lost = compress({"unet.a": given_factors}, rank)
     kept = found["unet.a"]

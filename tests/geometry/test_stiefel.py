@@ -134,7 +134,9 @@ def test_random_point_depends_on_the_seed_alone():
 
 
 def test_more_columns_than_rows_are_refused():
-    with pytest.raises(ValueError, match="5 orthonormal columns do not fit into 4"):
+    with pytest.raises(
+        ValueError, match="Cannot create 5 orthonormal columns with only 4"
+    ):
         random_orthonormal(4, 5, seed=0)
 
 

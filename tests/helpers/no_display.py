@@ -7,13 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-__all__ = ["assert_one_sentence"]
+__all__ = ["assert_one_message"]
 
 _MODULES = str(Path(__file__).resolve().parents[2] / "modules")
 _OUT = {"DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM"}
 
 
-def assert_one_sentence(variables: dict[str, str], *reasons: str) -> None:
+def assert_one_message(variables: dict[str, str], *reasons: str) -> None:
     """``stiefel-lora ui`` must end with code 2 and a line with one of the reasons."""
     environment = {k: v for k, v in os.environ.items() if k not in _OUT}
     environment |= {"XDG_RUNTIME_DIR": "/nonexistent", "PYTHONPATH": _MODULES}

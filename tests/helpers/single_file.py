@@ -1,4 +1,4 @@
-"""The original layouts, written from models in diffusers layout.
+"""The original layouts, written from models in the diffusers format.
 
 The names are put together here from the published structure (an input block a layer,
 a downsampler after two, and so on), not by inverting what the package uses.
@@ -56,7 +56,7 @@ _OPEN_CLIP = {
 
 
 def part_of(folder: Path, part: str) -> Tensors:
-    """Weights of a part in diffusers layout."""
+    """Weights of a part in the diffusers format."""
     (path,) = (folder / part).glob("*.safetensors")
     return load_file(path)
 

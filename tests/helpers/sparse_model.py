@@ -54,7 +54,7 @@ def write_sparse(path: Path, shapes: Mapping[str, Sequence[int]]) -> Path:
 def write_sparse_folder(
     folder: Path, facts: FamilyFacts, kind: str, t5_tokenizer: Path | None = None
 ) -> Path:
-    """Write a model of a family in diffusers layout at its published size.
+    """Write a model of a family in the diffusers format at its published size.
 
     Args:
         folder: new folder.

@@ -75,8 +75,8 @@ def train(
     return HOST.run(*command, *more)
 
 
-def refuse(folder: Path, sentence: str, *more: str | Path, **changes: Any) -> None:
-    """Expect that the host ends with this sentence instead of training."""
-    with pytest.raises(AssertionError, match=sentence):
+def refuse(folder: Path, message: str, *more: str | Path, **changes: Any) -> None:
+    """Expect that the host ends with this message instead of training."""
+    with pytest.raises(AssertionError, match=message):
         train(folder, "refused", *more, **changes)
     assert not (folder / "refused").exists()

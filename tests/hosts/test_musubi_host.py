@@ -127,7 +127,7 @@ def test_lora_plus_and_the_optimizer_alone(folder: Path) -> None:
     """LoRA+ groups of the host's own network, alpha said to be the rank."""
     host = {"network_module": "networks.lora_zimage", "network_alpha": 4}
     printed = train(folder, "alone", "--network_args", "loraplus_lr_ratio=4", **host)
-    assert printed.count("LoRA alpha cannot be seen from parameters alone") == 1
+    assert printed.count("LoRA alpha cannot be read from parameters alone") == 1
     weights = load_file(folder / "alone" / "alone.safetensors")
     assert all(orthogonality_error(weights[up]) <= 1e-5 for up in ups_of(weights))
 

@@ -58,7 +58,7 @@ def test_alpha_becomes_the_rank_with_a_message(printed: str) -> None:
     assert "LoRA alpha: 1 is replaced by the rank, 4" in printed
 
 
-def test_it_says_how_many_pairs_it_trains(printed: str) -> None:
+def test_it_logs_how_many_pairs_it_trains(printed: str) -> None:
     assert f"stiefel-lora: Stiefel LoRA trains {LAYERS} LoRA pairs." in printed
 
 
@@ -227,7 +227,7 @@ def test_a_fused_back_pass_ends_with_the_same_factors(runs: Runs) -> None:
         (
             "Stifel LoRA",
             {},
-            "There is no optimizer 'Stifel LoRA'; did you mean Stiefel",
+            "There is no optimizer 'Stifel LoRA'. Did you mean Stiefel",
         ),
     ],
 )

@@ -19,7 +19,7 @@ from stiefel_lora.methods import CATALOGUE
 from stiefel_lora.optim.rule import keeps_orthonormal
 
 TEXT_LAYERS = 84
-HIDDEN_ALPHA = "LoRA alpha cannot be seen from parameters alone"
+HIDDEN_ALPHA = "LoRA alpha cannot be read from parameters alone"
 
 pytestmark = MARKS
 
@@ -84,7 +84,7 @@ def test_every_method_trains(folder: Path, name: str) -> None:
         assert kind.rpartition(".")[2] in file.metadata()["ss_optimizer"]
 
 
-def test_the_optimizer_alone_says_what_it_can_not_see(folder: Path) -> None:
+def test_the_optimizer_alone_warns_about_alpha(folder: Path) -> None:
     printed = train(folder, "alone", network_module="networks.lora", network_alpha=4)
     assert printed.count(HIDDEN_ALPHA) == 1
     assert_orthonormal(saved(folder, "alone"))

@@ -116,7 +116,9 @@ def test_a_host_that_calls_nothing_is_refused_by_the_optimizer(
     make = getattr(stiefel_lora, method)
     with pytest.raises(ConfigError, match=r"prepare_network.*prepare_optimizer_params"):
         make(network.parameters(), lr=1e-2)
-    with pytest.raises(ConfigError, match=rf"{method} was not.*{TESTED[host]}"):
+    with pytest.raises(
+        ConfigError, match=rf"{method} is not available.*{TESTED[host]}"
+    ):
         make(groups_of(host, network), lr=1e-2)
     # Any other optimizer trains the host's own network, as before.
     torch.optim.AdamW(groups_of(host, network), lr=1e-3)
@@ -142,13 +144,13 @@ def test_a_host_that_makes_groups_itself_is_refused(host: str) -> None:
 def test_a_renamed_part_of_a_layer_is_named(host: str, name: str, caplog: Any) -> None:
     change_host(host, rename_in_layers(name))
     network = made(host)
-    words = rf"Stiefel LoRA was not started.*Lora\.{name}.*{TESTED[host]}"
+    words = rf"Stiefel LoRA is not available.*Lora\.{name}.*{TESTED[host]}"
     with pytest.raises(ConfigError, match=words):
         network.prepare_network(arguments())
     with caplog.at_level(logging.WARNING):
         made(host).prepare_network(arguments(optimizer_type="AdamW"))
     (record,) = caplog.records
-    assert f"lacks Lora.{name}: its network is used unchanged" in record.message
+    assert f"lacks Lora.{name}. Its network is used without changes" in record.message
     # The host's own call would fail at its own old name; ours is not in its way.
     if name not in ("lora_name", "lora_down", "lora_up"):
         other = made(host)
@@ -165,7 +167,7 @@ def test_a_renamed_list_is_named(host: str, name: str, caplog: Any) -> None:
     with caplog.at_level(logging.WARNING):
         made(host).prepare_network(arguments(optimizer_type="AdamW"))
     (record,) = caplog.records
-    assert f"lacks network.{name}: " in record.message
+    assert f"lacks network.{name}. " in record.message
     # Even where the host does not call it either.
     network = made(host)
     layers = [
@@ -268,7 +270,7 @@ def test_metadata_names_the_network_of_the_host(
 
 @pytest.mark.parametrize("host", list(TESTED))
 @pytest.mark.parametrize(("alpha", "shown"), [(1.0, "0.25"), (2.0, "0.5"), (8.0, "2")])
-def test_alpha_and_what_it_does_to_the_rate_is_said_once(
+def test_alpha_and_its_effect_on_the_rate_are_logged_once(
     host: str, alpha: float, shown: str, caplog: Any
 ) -> None:
     method = {"sdscripts": StelLA, "musubi": LoRAPlus}[host]
@@ -290,7 +292,9 @@ def test_alpha_and_what_it_does_to_the_rate_is_said_once(
 
 
 @pytest.mark.parametrize("host", list(TESTED))
-def test_nothing_is_said_of_alpha_where_it_is_the_rank(host: str, caplog: Any) -> None:
+def test_nothing_is_logged_about_alpha_if_it_is_the_rank(
+    host: str, caplog: Any
+) -> None:
     args = arguments(optimizer_type="stiefel_lora.StelLA", network_alpha=RANK)
     args.learning_rate = 5e-4
     network = made(host, alpha=RANK)
@@ -301,7 +305,7 @@ def test_nothing_is_said_of_alpha_where_it_is_the_rank(host: str, caplog: Any) -
     assert not caplog.records
 
 
-def test_another_kind_of_network_says_what_it_lacks(
+def test_another_network_is_refused_with_what_it_lacks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     network = types.SimpleNamespace(text_encoder_loras=[], unet_loras=[nn.Module()])
@@ -309,7 +313,7 @@ def test_another_kind_of_network_says_what_it_lacks(
     module.create_network = lambda *_, **__: network  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "networks.loha", module)
     words = (
-        "does not build a supported LoRA network.*neither lora_down nor lora_up"
+        "does not create a supported LoRA network.*neither lora_down nor lora_up"
         ".*sd-scripts 48d368f"
     )
     with pytest.raises(ConfigError, match=words):

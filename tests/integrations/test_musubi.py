@@ -101,7 +101,7 @@ def test_nothing_is_measured_without_trackers(host: type[NetworkTrainer]) -> Non
     assert not accelerator.sent
 
 
-def test_a_trainer_that_changed_is_met_with_a_sentence(
+def test_a_changed_trainer_is_refused_with_a_message(
     host: type[NetworkTrainer], caplog: Any
 ) -> None:
     host.on_post_optimizer_step = lambda self, step: None  # type: ignore[assignment]
@@ -128,8 +128,10 @@ def test_what_rescales_b_is_refused() -> None:
         build_network(musubi, arguments(scale_weight_norms=1.0), WanModel())
 
 
-def test_an_unknown_model_says_what_to_name() -> None:
-    with pytest.raises(ConfigError, match=r"model is a Linear.*base_module=networks"):
+def test_an_unknown_model_needs_base_module() -> None:
+    with pytest.raises(
+        ConfigError, match=r"module of Linear is unknown.*base_module=networks"
+    ):
         build_network(musubi, arguments(), nn.Linear(2, 2))
 
 
@@ -140,5 +142,5 @@ def test_layers_of_another_kind_are_refused(monkeypatch: pytest.MonkeyPatch) -> 
     module.create_arch_network = lambda *_, **__: network  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "networks", types.ModuleType("networks"))
     monkeypatch.setitem(sys.modules, "networks.loha", module)
-    with pytest.raises(ConfigError, match="does not build a supported LoRA network"):
+    with pytest.raises(ConfigError, match="does not create a supported LoRA network"):
         build_network(musubi, arguments(), WanModel(), base_module="networks.loha")

@@ -70,7 +70,7 @@ def test_an_unknown_optimizer_is_refused_and_the_rest_is_kept(
         config.from_dict({"optimizer": given, "lora_rank": 8})
         assert config.lora_rank == 8
     assert "There is no optimizer 'Stiefel_Lora'" in capsys.readouterr().out
-    with pytest.raises(ConfigError, match="did you mean Stiefel LoRA"):
+    with pytest.raises(ConfigError, match="Did you mean Stiefel LoRA"):
         host.create.create_trainer(config, None, None).start()
     config.optimizer.from_dict({"optimizer": "ADAMW"})
     host.create.create_trainer(config, None, None).start()
@@ -225,16 +225,16 @@ def test_tensorboard_shows_the_ranks(host: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "sentence"),
+    ("changes", "message"),
     [
         ({"peft_type": "LOHA"}, "trains LoRA factors, which LOHA does not have"),
-        ({"lora_weight_dtype": "FLOAT_16"}, "float32 or bfloat16, not FLOAT_16"),
+        ({"lora_weight_dtype": "FLOAT_16"}, "float32 or bfloat16, but got FLOAT_16"),
     ],
 )
-def test_what_can_not_work_is_a_sentence(
-    host: Any, changes: Any, sentence: str
+def test_settings_that_cannot_work_are_one_message(
+    host: Any, changes: Any, message: str
 ) -> None:
-    with pytest.raises((ConfigError, OptionError), match=sentence):
+    with pytest.raises((ConfigError, OptionError), match=message):
         started(host, "Stiefel LoRA", **changes)
 
 
@@ -302,7 +302,7 @@ def test_all_points_of_the_host_are_seen(host: Any) -> None:
     assert set(_hooks._found.values()) == {None}
 
 
-def test_what_trains_is_said_once(
+def test_trained_pairs_are_logged_once(
     host: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     started(host, "Stiefel LoRA", learning_rate=0.02)
@@ -334,7 +334,7 @@ def test_the_usual_rate_is_that_of_the_options(
     )
 
 
-def test_a_rate_is_said_once(
+def test_a_rate_is_logged_once(
     host: Any, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     trainer = started(host, "Stiefel LoRA", learning_rate=1e-4)
@@ -349,7 +349,7 @@ def test_a_rate_is_said_once(
 @pytest.mark.parametrize(
     "label", [x for x in LABELS if OFFERED[x].alpha_policy != "rank"]
 )
-def test_alpha_over_rank_is_said_once_where_it_stays(
+def test_alpha_over_rank_is_logged_once_if_it_stays(
     host: Any,
     capsys: pytest.CaptureFixture[str],
     label: str,
@@ -359,7 +359,7 @@ def test_alpha_over_rank_is_said_once_where_it_stays(
     times: str,
 ) -> None:
     trainer = started(host, label, lora_alpha=alpha, lora_rank=rank)
-    line = f"alpha / rank is {scale} in 3 layers and {label} does not change it."
+    line = f"alpha / rank is {scale} in 3 layers, and {label} does not change it."
     printed = capsys.readouterr().out
     assert printed.count(line) == 1
     assert f"rank or multiply the learning rate by {times}." in printed
@@ -377,29 +377,49 @@ BAD: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
         "factors, which LOHA does not have",
     ),
     ("Stiefel LoRA", {"training_method": "FINE_TUNE"}, {}, "method is FINE_TUNE"),
-    ("StelLA", {"lora_weight_dtype": "FLOAT_16"}, {}, "bfloat16, not FLOAT_16"),
-    ("StelLA", {}, {"fused_back_pass": True}, "Fused back pass: StelLA"),
-    ("Stiefel LoRA", {"learning_rate": None}, {}, "Learning rate: empty is not valid"),
-    ("LoRA+", {"learning_rate": -1.0}, {}, "Learning rate: -1 is not valid"),
-    ("LoRA+", {"learning_rate": float("nan")}, {}, "Learning rate: nan is not valid"),
+    ("StelLA", {"lora_weight_dtype": "FLOAT_16"}, {}, "bfloat16, but got FLOAT_16"),
+    (
+        "StelLA",
+        {},
+        {"fused_back_pass": True},
+        "Fused back pass: not supported by StelLA",
+    ),
+    (
+        "Stiefel LoRA",
+        {"learning_rate": None},
+        {},
+        "Learning rate: must be a number of at least 0, but got empty",
+    ),
+    (
+        "LoRA+",
+        {"learning_rate": -1.0},
+        {},
+        "Learning rate: must be a number of at least 0, but got -1",
+    ),
+    (
+        "LoRA+",
+        {"learning_rate": float("nan")},
+        {},
+        "Learning rate: must be a number of at least 0, but got nan",
+    ),
     ("LoRA-RITE", {}, {"lora_rite_beta1": 2.0}, "lora_rite: beta1=2.0 must be in"),
 ]
 
 
-@pytest.mark.parametrize(("label", "changes", "settings", "sentence"), BAD)
+@pytest.mark.parametrize(("label", "changes", "settings", "message"), BAD)
 def test_what_a_config_alone_forbids_is_refused_before_the_model_is_loaded(
     host: Any,
     capsys: pytest.CaptureFixture[str],
     label: str,
     changes: dict[str, Any],
     settings: dict[str, Any],
-    sentence: str,
+    message: str,
 ) -> None:
     config = configured(host, label, **changes)
     for name, value in settings.items():
         setattr(config.optimizer, name, value)
     trainer = host.create.create_trainer(config, None, None)
-    with pytest.raises((ConfigError, OptionError), match=sentence):
+    with pytest.raises((ConfigError, OptionError), match=message):
         trainer.start()
     assert "loading the model" not in capsys.readouterr().out
     trainer.end()

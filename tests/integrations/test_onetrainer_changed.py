@@ -111,11 +111,11 @@ COSMETIC: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "train_progress": (
         {"renamed": {"train_progress": "progress"}},
-        "the ranks of its blocks are not shown in TensorBoard",
+        "the ranks of blocks are not shown in TensorBoard",
     ),
     "create_trainer": (
         {"renamed": {"create_trainer": "make_trainer"}},
-        "create.create_trainer: settings that cannot be trained are only reported",
+        "create.create_trainer: unsupported settings are only reported",
     ),
     "optimizer_util": (
         {"moved": {UTIL: "modules.util.optimizers"}},
@@ -123,11 +123,11 @@ COSMETIC: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "defaults": (
         {"renamed": {"OPTIMIZER_DEFAULT_PARAMETERS": "DEFAULTS"}},
-        "no modules.util.optimizer_util.OPTIMIZER_DEFAULT_PARAMETERS: the window does",
+        "no modules.util.optimizer_util.OPTIMIZER_DEFAULT_PARAMETERS: the defaults",
     ),
     "optimizer_to_device_": (
         {"renamed": {"optimizer_to_device_": "move_optimizer"}},
-        "no modules.util.optimizer_util.optimizer_to_device_: counts of steps",
+        "no modules.util.optimizer_util.optimizer_to_device_: the step count",
     ),
     "supports_fused_back_pass": (
         {"renamed": {"supports_fused_back_pass": "can_fuse"}},
@@ -166,7 +166,7 @@ def test_a_needed_point_refuses_our_method_and_not_the_hosts_own(
 def test_a_point_that_a_run_can_do_without_is_warned_of(
     case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    change, sentence = COSMETIC[case]
+    change, message = COSMETIC[case]
     host = Changed(tmp_path, **change)
     assert host.train("Stiefel LoRA", learning_rate=0.02, steps=7) == 0
     printed = capsys.readouterr()
@@ -174,7 +174,7 @@ def test_a_point_that_a_run_can_do_without_is_warned_of(
     warnings = [line for line in printed.out.splitlines() if TESTED in line]
     assert len(warnings) == len(set(warnings))
     assert all("This OneTrainer has no" in line for line in warnings)
-    assert any(sentence in line for line in warnings) if sentence else not warnings
+    assert any(message in line for line in warnings) if message else not warnings
     assert host.train("ADAMW", learning_rate=1e-4) == 0
     printed = capsys.readouterr()
     assert "optimizer: AdamW" in printed.out
@@ -208,7 +208,7 @@ def test_averages_of_a_free_b_need_none_of_our_points(
     assert "no modules.util.create.create_ema: EMA continues with" in printed
 
 
-def test_several_missing_points_are_one_sentence(
+def test_several_missing_points_are_one_message(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     renamed = {"create_optimizer": "make_optimizer", "LoRAModuleWrapper": "Adapters"}
@@ -252,7 +252,7 @@ def test_an_unknown_optimizer_is_refused_without_create_trainer(
     host = Changed(tmp_path, {"create_trainer": "make_trainer"})
     assert host.train("Stifel LoRA", learning_rate=0.02) == 2
     printed = capsys.readouterr()
-    assert "did you mean Stiefel LoRA" in printed.err
+    assert "Did you mean Stiefel LoRA" in printed.err
     assert "optimizer:" not in printed.out
 
 

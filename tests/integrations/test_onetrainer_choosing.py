@@ -129,14 +129,18 @@ def train_in_window(host: Any, config: Any) -> View:
 
 
 @pytest.mark.parametrize(
-    ("label", "changes", "sentence"),
+    ("label", "changes", "message"),
     [
         (
             "Stiefel LoRA",
             {"peft_type": "LOHA"},
             "trains LoRA factors, which LOHA does not",
         ),
-        ("StelLA", {"learning_rate": None}, "Learning rate: empty is not valid"),
+        (
+            "StelLA",
+            {"learning_rate": None},
+            "Learning rate: must be a number of at least 0, but got empty",
+        ),
     ],
 )
 def test_a_refusal_is_a_message_of_the_window(
@@ -144,14 +148,14 @@ def test_a_refusal_is_a_message_of_the_window(
     capsys: pytest.CaptureFixture[str],
     label: str,
     changes: dict[str, Any],
-    sentence: str,
+    message: str,
 ) -> None:
     view = train_in_window(host, configured(host, label, **changes))
     ((shown,),) = view.shown
-    assert sentence in shown
+    assert message in shown
     printed = capsys.readouterr()
     assert "Traceback" not in printed.err
-    assert printed.out.count(sentence) == 1
+    assert printed.out.count(message) == 1
     assert "loading the model" not in printed.out
 
 

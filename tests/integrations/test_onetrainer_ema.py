@@ -90,7 +90,7 @@ def test_averages_of_another_optimizer_begin_anew(
     begun.train(6)
     saved = begun.backup(tmp_path / "backup.pt")
     resumed = started(host, "Stiefel LoRA", saved, ema="CPU")
-    assert "EMA starts again" in capsys.readouterr().out
+    assert "EMA is reset" in capsys.readouterr().out
     current = factors(resumed).values()
     for mean, value in zip(averages(resumed), current, strict=True):
         assert torch.equal(mean, value)

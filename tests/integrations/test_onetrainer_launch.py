@@ -42,16 +42,16 @@ def test_children_of_the_launcher_know_the_method(tmp_path: Path) -> None:
     assert "child: StelLA" in done.stdout, done.stderr
 
 
-def test_the_launcher_says_what_is_wrong(tmp_path: Path) -> None:
+def test_the_launcher_explains_errors(tmp_path: Path) -> None:
     write(tmp_path / "config.json", "Stifel LoRA")
     done = launch(HOST, "train", "--config-path", "config.json", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.strip() == (
-        "There is no optimizer 'Stifel LoRA'; did you mean Stiefel LoRA?"
+        "There is no optimizer 'Stifel LoRA'. Did you mean Stiefel LoRA?"
     )
     done = launch(tmp_path, "ui", cwd=tmp_path)
     assert done.returncode == 2
-    assert "is not a OneTrainer checkout" in done.stderr
+    assert "is not a OneTrainer folder" in done.stderr
 
 
 def test_the_dropin_works_without_the_launcher(tmp_path: Path) -> None:
@@ -98,5 +98,5 @@ def test_what_trains_nothing_imports_no_torch(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 2
-    assert "is not a OneTrainer checkout" in done.stderr
+    assert "is not a OneTrainer folder" in done.stderr
     assert done.stdout == "False\n"

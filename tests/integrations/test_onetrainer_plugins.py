@@ -1,4 +1,4 @@
-"""Methods of plug-ins in OneTrainer, on the stand-in."""
+"""Methods of plugins in OneTrainer, on the stand-in."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def test_a_plugin_that_is_gone_is_reported_and_the_host_runs(
     hosts = patched_host()
     host = next(hosts)
     assert "Stiefel LoRA" in host.Optimizer.__members__
-    sentence = f"stiefel-lora: plugins: there is no file {gone}. Write its current path"
-    assert sentence in capsys.readouterr().out
+    message = f"stiefel-lora: plugins: the file {gone} does not exist. Correct the path"
+    assert message in capsys.readouterr().out
     next(hosts, None)
 
 
@@ -61,6 +61,6 @@ def test_the_launcher_trains_with_a_method_of_a_file(tmp_path: Path, more: str) 
     assert done.returncode == 0
     done = launch(HOST, "train", *options, "gone.py", cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr.startswith("plugins: there is no file ")
+    assert done.stderr.startswith("plugins: the file ")
     done = launch(HOST, "train", *options, cwd=tmp_path)
-    assert done.stderr.startswith("--plugin: the value is missing.")
+    assert done.stderr.startswith("--plugin requires a file or a module.")

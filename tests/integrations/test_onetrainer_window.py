@@ -171,7 +171,7 @@ def test_layers_without_factors_keep_their_alpha(host: Any) -> None:
     assert not state.traces
 
 
-def test_a_tab_without_alpha_is_a_sentence(
+def test_a_tab_without_alpha_is_a_message(
     host: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Renamed(Toolkit):

@@ -108,7 +108,7 @@ def test_it_starts_orthonormal_with_alpha_the_rank(caplog: Any) -> None:
         ({"unet_lr": 1e-4}, "--unet_lr is 0.0001, while the default of Stiefel LoRA"),
     ],
 )
-def test_a_rate_for_adamw_is_told(
+def test_a_rate_for_adamw_is_logged(
     rates: dict[str, float], words: str, caplog: Any
 ) -> None:
     with caplog.at_level(logging.WARNING):
@@ -140,7 +140,7 @@ def test_the_usual_rate_is_that_of_the_options(
 
 
 @pytest.mark.parametrize("rates", [{"learning_rate": 1e-4}, {"unet_lr": 1.0}])
-def test_a_rate_is_told_once(rates: dict[str, float], caplog: Any) -> None:
+def test_a_rate_is_logged_once(rates: dict[str, float], caplog: Any) -> None:
     args = arguments(network_alpha=RANK, **rates)
     _, unet, groups = start(args)
     for group in groups:
@@ -150,7 +150,7 @@ def test_a_rate_is_told_once(rates: dict[str, float], caplog: Any) -> None:
     assert caplog.text.count("while the default of") == 1
 
 
-def test_a_rate_of_another_part_is_told_by_the_optimizer(caplog: Any) -> None:
+def test_a_rate_of_another_part_is_logged_by_the_optimizer(caplog: Any) -> None:
     args = arguments(network_alpha=RANK)
     _, unet, groups = start(args)
     for group in groups:
@@ -242,7 +242,7 @@ def test_a_second_network_of_the_process_replaces_the_first(
     assert sum(name.startswith("effective_rank.") for name in logs) == 2
 
 
-def test_a_trainer_that_changed_is_met_with_a_sentence(
+def test_a_changed_trainer_is_refused_with_a_message(
     host: type[NetworkTrainer], caplog: Any
 ) -> None:
     del sys.modules["train_network"].NetworkTrainer  # type: ignore[attr-defined]
@@ -302,11 +302,13 @@ def test_layers_below_the_rank_are_left_to_adamw(
     assert "orthogonality.input_blocks.0/to_out_0" not in logs
 
 
-def test_an_unknown_model_says_what_to_name() -> None:
+def test_an_unknown_model_needs_base_module() -> None:
     class Other(nn.Module):
         pass
 
-    with pytest.raises(ConfigError, match=r"model is a Other.*base_module=networks"):
+    with pytest.raises(
+        ConfigError, match=r"module of Other is unknown.*base_module=networks"
+    ):
         sdscripts.create_network(1.0, RANK, 1, None, None, Other())
 
 
@@ -315,7 +317,7 @@ def test_a_network_that_is_no_lora_is_refused(monkeypatch: pytest.MonkeyPatch) -
     module.create_network = lambda *args, **kwargs: nn.Linear(2, 2)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "other", types.ModuleType("other"))
     monkeypatch.setitem(sys.modules, "other.kind", module)
-    with pytest.raises(ConfigError, match="does not build a supported LoRA network"):
+    with pytest.raises(ConfigError, match="does not create a supported LoRA network"):
         sdscripts.create_network(
             1.0, RANK, 1, None, None, nn.Module(), base_module="other.kind"
         )

@@ -75,7 +75,7 @@ def rows(batch: Batch) -> list[dict[str, str]]:
     return list(csv.DictReader(text.splitlines()))
 
 
-def test_the_others_are_done_and_the_failure_has_its_sentence(batch):
+def test_the_others_are_done_and_the_failure_has_its_message(batch):
     assert batch.code == 1, batch.output
     found = {row["job"]: row["state"] for row in rows(batch)}
     assert found == {"first": "done", "second": "done", "large": "failed"}

@@ -42,18 +42,18 @@ def test_the_folder_is_that_of_the_command(config):
 
 
 @pytest.mark.parametrize(
-    ("args", "sentence"),
+    ("args", "message"),
     [
         (["--sweep", "lora_rank"], "does not have the form KEY=V1,V2"),
         (["--sweep", "lora_rnk=4"], "Did you mean lora_rank?"),
-        (["--jobs", "0"], "--jobs: must be at least 1, not 0."),
+        (["--jobs", "0"], "--jobs: must be at least 1, but got 0."),
         (["--devices", "zero"], "is not a list of devices. Use GPU numbers"),
     ],
 )
-def test_bad_input_is_one_sentence_and_starts_nothing(config, tmp_path, args, sentence):
+def test_bad_input_is_one_message_and_starts_nothing(config, tmp_path, args, message):
     result = run("batch", config, *args)
     assert result.exit_code == 2
-    assert sentence in result.stderr
+    assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert not (tmp_path / "runs").exists()
 
@@ -114,7 +114,7 @@ def test_log(config, queue_folder):
 
 
 @pytest.mark.parametrize(
-    ("args", "sentence"),
+    ("args", "message"),
     [
         (
             ["list", "--queue", "nowhere"],
@@ -126,18 +126,18 @@ def test_log(config, queue_folder):
         (["cancel", "1", "--all"], "No jobs given. Give job IDs or --all."),
     ],
 )
-def test_orders_that_can_not_be_followed(config, queue_folder, args, sentence):
+def test_orders_that_cannot_be_executed(config, queue_folder, args, message):
     run("queue", "add", config)
     result = run("queue", *args)
     assert result.exit_code == 2
-    assert sentence in result.stderr
+    assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_two_configs_of_one_output_are_one_sentence(config, queue_folder, tmp_path):
+def test_two_configs_of_one_output_are_one_message(config, queue_folder, tmp_path):
     dogs = ready_config(tmp_path, "dogs", run_name="cats", seed=5)
     run("queue", "add", config)
     result = run("queue", "add", dogs)
     assert result.exit_code == 2
-    assert "another job of this queue writes to" in result.stderr
+    assert "another job of this queue uses" in result.stderr
     assert len(result.stderr.splitlines()) == 1

@@ -32,7 +32,7 @@ def test_names_tell_what_was_swept(config):
     ]
 
 
-def test_configs_of_one_name_are_told_apart_by_what_differs(tmp_path):
+def test_configs_of_one_name_get_their_differences_as_suffix(tmp_path):
     configs = []
     for number, seed in enumerate((3, 4)):
         folder = tmp_path / str(number)
@@ -86,20 +86,20 @@ def test_all_broken_configs_are_named_and_the_good_ones_counted(
     assert "broken.json" in others[0]
     assert "Did you mean lora_rank?" in others[0]
     assert "lost.json" in others[1]
-    assert "there is no folder" in others[1]
+    assert "does not exist" in others[1]
     assert len(others) == 2
 
 
-def test_a_mistake_of_a_sweep_is_said_once(config):
+def test_a_mistake_of_a_sweep_is_reported_once(config):
     with pytest.raises(ConfigError) as error:
         make_plans([str(config)], [], ["lora_rank=0,4", "seed=1,2,3"])
-    assert str(error.value).count("lora_rank: must be at least 1, not 0") == 1
+    assert str(error.value).count("lora_rank: must be at least 1, but got 0") == 1
 
 
-def test_a_folder_without_pictures(config, tmp_path):
+def test_a_folder_without_images(config, tmp_path):
     shutil.rmtree(tmp_path / "pictures")
     (tmp_path / "pictures").mkdir()
-    with pytest.raises(ConfigError, match="has no images"):
+    with pytest.raises(ConfigError, match="contains no images"):
         make_plans([str(config)])
 
 

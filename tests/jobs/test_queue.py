@@ -54,7 +54,7 @@ def test_a_job_keeps_its_settings_whatever_becomes_of_the_file(queue, config):
 def test_all_or_none_are_added(queue, config, tmp_path):
     fill(queue, config, jobs=1)
     both = [str(ready_config(tmp_path, "dogs")), str(config)]
-    with pytest.raises(QueueError, match="another job of this queue writes to"):
+    with pytest.raises(QueueError, match="another job of this queue uses"):
         add_jobs(queue, make_plans(both, [], []))
     assert [job.name for job in queue.jobs()] == ["cats"]
 
@@ -104,7 +104,7 @@ def test_orders_to_a_job_that_is_over(queue, config, order, sentence):
     queue.settle(take(queue), 0)
     with pytest.raises(QueueError, match=sentence):
         order(queue, [number])
-    with pytest.raises(QueueError, match=f"no job 99.*Use one of: {number}"):
+    with pytest.raises(QueueError, match=f"no job 99.*Available jobs: {number}"):
         order(queue, [99])
 
 
@@ -162,7 +162,7 @@ def test_a_new_checkpoint_starts_the_count_of_deaths_anew(queue, config):
     assert queue.job(1).message.endswith("resuming from step 10.")
 
 
-def test_a_failure_says_why(queue, config):
+def test_a_failure_has_a_reason(queue, config):
     fill(queue, config, jobs=1)
     job = take(queue)
     log = queue.log_path(job)
@@ -224,11 +224,11 @@ def test_a_file_that_is_no_database(tmp_path):
 def test_a_queue_of_a_newer_version(queue):
     with sqlite3.connect(queue.store.path) as db:
         db.execute("PRAGMA user_version = 99")
-    with pytest.raises(QueueError, match=r"newer stiefel-lora \(format 99"):
+    with pytest.raises(QueueError, match=r"newer version of stiefel-lora \(format 99"):
         Queue(queue.folder)
 
 
-def test_a_full_disk_is_a_sentence_and_loses_nothing(queue, config, monkeypatch):
+def test_a_full_disk_is_a_message_and_loses_nothing(queue, config, monkeypatch):
     fill(queue, config, jobs=2)
     connect = queue.store._connect
 

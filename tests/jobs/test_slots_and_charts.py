@@ -37,17 +37,17 @@ def test_slots(jobs, devices, slots):
 
 
 @pytest.mark.parametrize(
-    ("jobs", "devices", "sentence"),
+    ("jobs", "devices", "message"),
     [
-        (0, None, "--jobs: must be at least 1, not 0"),
+        (0, None, "--jobs: must be at least 1, but got 0"),
         (None, "gpu0", "is not a list of devices. Use GPU numbers"),
         (None, "", "is not a list of devices. Use GPU numbers"),
         (None, "0,0", "contains 0 twice"),
-        (3, "0,1", "--jobs: must be from 1 to the 2 devices of --devices, not 3"),
+        (3, "0,1", "--jobs: must be at most the number of --devices .2., but got 3"),
     ],
 )
-def test_slots_that_are_refused(jobs, devices, sentence):
-    with pytest.raises(ConfigError, match=sentence):
+def test_slots_that_are_refused(jobs, devices, message):
+    with pytest.raises(ConfigError, match=message):
         parse_slots(jobs, devices)
 
 

@@ -145,8 +145,8 @@ def test_a_run_that_ended_with_nan_has_diverged_and_another_failure_has_not(tmp_
 @pytest.mark.parametrize(
     ("optimizers", "rates", "problem"),
     [
-        ("adamw,adamw", "auto", "must list different optimizers"),
-        ("", "auto", "must list different optimizers"),
+        ("adamw,adamw", "auto", "must be a list of different optimizers"),
+        ("", "auto", "must be a list of different optimizers"),
         ("adamw,stiefel_lroa", "auto", "stiefel_lroa"),
         ("adamw", "0.1,-1", "different positive numbers"),
         ("adamw", "fast", "different positive numbers"),
@@ -186,7 +186,7 @@ def test_options_from_set_are_those_of_the_configured_optimizer(tmp_path, settin
         assert study.plan(Contest(name, 1e-3, 1)).config.optimizer.name == name
     other = study.plan(Contest("adamw", 1e-3, 1)).config
     assert other.optimizer.arguments()["weight_decay"] == 0
-    assert any("apply to stiefel_lora alone" in text for text in study.remarks)
+    assert any("only used for stiefel_lora" in text for text in study.remarks)
 
 
 def test_a_learning_rate_from_set_is_refused():

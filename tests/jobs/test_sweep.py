@@ -32,7 +32,7 @@ def test_what_is_read(text, points):
 
 
 @pytest.mark.parametrize(
-    ("text", "sentence"),
+    ("text", "message"),
     [
         ("lora_rank", "does not have the form KEY=V1,V2"),
         ("lora_rank=", "does not have the form KEY=V1,V2"),
@@ -43,13 +43,13 @@ def test_what_is_read(text, points):
             "a+b=1,2",
             "1 in 'a+b=1,2' must have 2 values joined by +, one for each of a, b.",
         ),
-        ("a..b=1", "must look like KEY=VALUE"),
+        ("a..b=1", "must have the form KEY=VALUE"),
     ],
 )
-def test_what_is_refused(text, sentence):
+def test_what_is_refused(text, message):
     with pytest.raises(ConfigError) as error:
         parse_sweep(text)
-    assert sentence in str(error.value)
+    assert message in str(error.value)
 
 
 def test_every_combination_in_order():
@@ -62,15 +62,15 @@ def test_no_sweep_is_one_job():
 
 
 @pytest.mark.parametrize(
-    ("sweeps", "fixed", "sentence"),
+    ("sweeps", "fixed", "message"),
     [
         (["a=1", "a=2"], [], "--sweep: a is given twice"),
         (["a+b=1+2", "b=3"], [], "--sweep: b is given twice"),
         (["a=1,2"], ["a=3"], "--sweep: a is also in --set"),
     ],
 )
-def test_a_key_has_one_place(sweeps, fixed, sentence):
-    with pytest.raises(ConfigError, match=sentence):
+def test_a_key_has_one_place(sweeps, fixed, message):
+    with pytest.raises(ConfigError, match=message):
         list(combinations(sweeps, fixed))
 
 

@@ -58,7 +58,7 @@ def test_an_unfinished_run_of_someone_else_is_in_the_way(queue, config):
     (plan,) = make_plans([str(config)], ["steps=5"])
     leave_run(plan, step=4)
     with pytest.raises(
-        QueueError, match="unfinished run that this batch did not start"
+        QueueError, match="unfinished run that was not started by this batch"
     ):
         sync_jobs(queue, [plan])
 

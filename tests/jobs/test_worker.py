@@ -25,8 +25,8 @@ ENDS = [
     (
         ModuleNotFoundError("No module named 'peft'", name="peft"),
         2,
-        "This needs the package peft, which is not installed. "
-        'Install it with: pip install "stiefel-lora[train]"',
+        "This requires the package peft, which is not installed. Install it with: "
+        'pip install "stiefel-lora[train]"',
     ),
     (ZeroDivisionError("division by zero"), 1, "ZeroDivisionError: division by zero"),
     (None, 0, ""),

@@ -74,7 +74,7 @@ def bytes_of(tensors: Any) -> int:
 
 
 @pytest.mark.parametrize("method", CATALOGUE)
-@pytest.mark.parametrize("ranks", [{}, MANY_RANKS], ids=["one rank", "many"])
+@pytest.mark.parametrize("ranks", [{}, MANY_RANKS], ids=["same rank", "many"])
 def test_factors_and_state_are_those_of_a_real_run(
     method: str, ranks: dict[str, Any]
 ) -> None:

@@ -80,7 +80,7 @@ def test_an_error_of_the_method_is_a_line_too():
 
 
 def test_an_unknown_name_is_a_message():
-    with pytest.raises(OptionError, match="did you mean 'stella'"):
+    with pytest.raises(OptionError, match="Did you mean 'stella'"):
         check_method("stela")
 
 
@@ -101,9 +101,9 @@ def test_no_registered_class_is_one_error():
         (3, "'int'"),
     ):
         assert refused(given) == (
-            f"check_method: {shown} is no registered optimizer class. Put "
-            "@register(...) above the class and give the class itself, or the name of "
-            "its method."
+            f"check_method: {shown} is not a registered optimizer class. Add the "
+            "decorator @register(...) to the class, and pass the class or the name "
+            "of its method."
         )
 
 
@@ -128,6 +128,6 @@ def test_an_optimizer_is_chosen_by_its_name(given, shown, instead):
         with pytest.raises(OptionError) as caught:
             use(given, LoraNet())
         assert str(caught.value) == (
-            f"An optimizer is chosen by its name, not by {shown}. Write {instead!r}, "
-            "in quotes."
+            f"The optimizer must be the name of a method, but got {shown}. Use "
+            f"{instead!r}, as a string."
         )

@@ -83,7 +83,7 @@ def test_float64_stays_float64(name):
 
 @every_method
 def test_an_unknown_option_names_the_nearest(name):
-    with pytest.raises(OptionError, match="did you mean 'weight_decay'"):
+    with pytest.raises(OptionError, match="Did you mean 'weight_decay'"):
         make(name, LoraNet(), weight_dacay=0.1)
 
 
@@ -94,12 +94,12 @@ def test_a_value_out_of_bounds_is_refused(name):
 
 
 def test_an_unknown_method_names_the_nearest():
-    with pytest.raises(OptionError, match="did you mean 'stiefel_lora'"):
+    with pytest.raises(OptionError, match="Did you mean 'stiefel_lora'"):
         create_optimizer("stiefel", LoraNet())
 
 
 def test_nothing_to_optimize_is_a_message():
-    with pytest.raises(OptionError, match="there are no parameters to optimize"):
+    with pytest.raises(OptionError, match="got an empty parameter list"):
         create_optimizer("adamw", LoraNet().requires_grad_(False))
 
 

@@ -387,7 +387,7 @@ def test_a_fused_backward_pass_is_refused(name, options):
     model = LoraNet()
     optimizer = create_optimizer(name, model, **options)
     parameter = next(model.parameters())
-    with pytest.raises(OptionError, match="switch the fused backward pass off"):
+    with pytest.raises(OptionError, match="Disable the fused backward pass"):
         optimizer.step_parameter(parameter, optimizer.param_groups[0], 0)
 
 
@@ -409,7 +409,7 @@ def test_sharded_factors_are_refused(name):
         pass
 
     up, down = DTensor(torch.zeros(8, 2)), DTensor(torch.zeros(2, 8))
-    with pytest.raises(OptionError, match="needs whole factors"):
+    with pytest.raises(OptionError, match="does not support sharded LoRA parameters"):
         create_optimizer(name, [("x.lora_B", up), ("x.lora_A", down)])
 
 

@@ -36,7 +36,7 @@ def test_a_model_without_lora_is_refused(name):
 
 def test_one_parameter_a_time_is_refused():
     for _, parameter in named(LoraNet()):
-        with pytest.raises(PairingError, match="found no LoRA pair among 1 param"):
+        with pytest.raises(PairingError, match="found no LoRA pairs in 1 param"):
             create_optimizer("stiefel_lora", [parameter])
 
 
@@ -73,10 +73,12 @@ def test_every_optimizer_names_what_takes_adamw_its_rate_and_reason(caplog):
     for _ in range(2):
         create_optimizer("stiefel_lora", LoraNet(), lr=0.04)
     line = "1 of 9 parameters use AdamW at a learning rate of 0.002 = 0.05 x 0.04"
-    assert caplog.text.count(f"{line} (in no LoRA pair): shift") == 2
+    assert caplog.text.count(f"{line} (not part of a LoRA pair): shift") == 2
     caplog.clear()
     create_optimizer("stella", LoraNet(), lr=0.04)
-    assert "use AdamW at a learning rate of 0.04 (in no LoRA pair)" in caplog.text
+    assert (
+        "use AdamW at a learning rate of 0.04 (not part of a LoRA pair)" in caplog.text
+    )
 
 
 # Frozen factors.
@@ -158,7 +160,7 @@ def test_idle_pairs_are_reported_once_after_three_steps(fused, caplog):
     steps(optimizer, model, 2, fused)
     assert "no gradient" not in caplog.text
     steps(optimizer, model, 4, fused)
-    line = "1 of 4 LoRA pairs had no gradient in 3 steps and are not trained: second."
+    line = "1 of 4 LoRA pairs had no gradient for 3 steps and are not trained: second."
     assert caplog.text.count(line) == 1
     assert "set_adapter" in caplog.text
 
@@ -293,8 +295,8 @@ def test_adamw_takes_the_state_of_torch():
     [
         ("beta1", 2.0, r"beta1=2.0 must be in \[0, 1\)"),
         ("betas", (0.9, 0.99), "Set beta1 and beta2"),
-        ("weight_dacay", 0.1, "did you mean 'weight_decay'"),
-        ("lr", -1.0, "lr=-1.0 must be"),
+        ("weight_dacay", 0.1, "Did you mean 'weight_decay'"),
+        ("lr", -1.0, "lr must be in"),
     ],
 )
 def test_a_group_is_checked(name, key, value, shown):
@@ -306,7 +308,10 @@ def test_a_group_is_checked(name, key, value, shown):
 @every_method
 def test_an_unknown_key_of_a_group_is_reported(name, caplog):
     make(name, [{"params": named(LoraNet()), "zzz": 1, "name": "unet"}])
-    assert caplog.text.count("'zzz' in a group is not an option and is ignored") == 1
+    assert (
+        caplog.text.count("'zzz' in a parameter group is not an option and is ignored")
+        == 1
+    )
     assert "'name'" not in caplog.text
 
 
@@ -398,7 +403,9 @@ def split(model, up=None, down=None):
 def test_an_option_for_a_alone_that_selects_the_rule_of_its_pair(name, option):
     """It was ignored; in a fused backward pass A alone followed it."""
     key = next(iter(option))
-    with pytest.raises(OptionError, match=rf"^{key}: A of 'first' is in a group with"):
+    with pytest.raises(
+        OptionError, match=rf"^{key}: the A factor of 'first' is in a group"
+    ):
         create_optimizer(name, split(LoraNet(), down=option))
     for accepted in (
         split(LoraNet(), option, option),
@@ -423,7 +430,7 @@ def test_a_number_of_a_that_its_pair_does_not_use_is_reported(
     name, key, value, times, caplog
 ):
     create_optimizer(name, split(LoraNet(), down={key: value}))
-    assert caplog.text.count("The value of B is used for both.") == times
+    assert caplog.text.count("The value of B is used for both factors.") == times
     assert caplog.text.count("4 LoRA pairs have two") == times
 
 
@@ -449,9 +456,9 @@ def test_options_that_a_state_brings_along_are_logged(caplog):
     optimizer.load_state_dict(saved)
     assert optimizer.param_groups[0]["step"] == "factors"
     assert [record.message for record in caplog.records] == [
-        "StiefelLoRA: options of the loaded state replace the given ones: "
-        "step='factors' instead of 'product'. To keep yours, set them in "
-        "param_groups after loading."
+        "StiefelLoRA: the options of the loaded state replace the current options: "
+        "step='factors' instead of 'product'. To keep the current options, set them "
+        "in param_groups after loading."
     ]
     caplog.clear()
     optimizer.load_state_dict(saved)

@@ -264,7 +264,7 @@ def test_a_tensor_under_two_names_is_refused():
     named = [("p.lora_A.weight", a), ("p.lora_B.weight", b), ("q.lora_A.weight", a)]
     with pytest.raises(OptionError, match=r"as 'p.lora_A.weight' and as 'q.lora_A"):
         find_pairs(named)
-    with pytest.raises(OptionError, match="a tensor occurs twice"):
+    with pytest.raises(OptionError, match="a tensor was passed twice"):
         find_pairs([{"params": [a]}, {"params": [b, a]}])
 
 
@@ -320,10 +320,13 @@ def test_convolutions_in_one_or_three_dimensions_take_adamw(kind, caplog):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"q.lora_A.weight": torch.zeros(4, 16)}, "'q.lora_A.weight' is a str, not a"),
-        ([None, torch.zeros(4, 16)], "None is a NoneType, not a parameter"),
-        ([("q.lora_A.weight", 3)], "3 is a int, not a parameter"),
-        ([{"param": []}], "a group has 'param' but no 'params'"),
+        (
+            {"q.lora_A.weight": torch.zeros(4, 16)},
+            "'q.lora_A.weight' is not a parameter",
+        ),
+        ([None, torch.zeros(4, 16)], "None is not a parameter"),
+        ([("q.lora_A.weight", 3)], "3 is not a parameter"),
+        ([{"param": []}], "a parameter group has 'param' but no 'params'"),
         (
             [{"params": tensors(A, B), "param_names": ["q.lora_A.weight"]}],
             "a group has 1 names for 2 parameters",
@@ -342,5 +345,5 @@ def test_what_is_no_list_of_parameters_is_a_message(given, message):
 
 @pytest.mark.parametrize("lr", ["1e-3", None, float("nan"), -1.0, [1e-3]])
 def test_a_learning_rate_that_is_no_number_is_a_message(lr):
-    with pytest.raises(OptionError, match=r"must be a number in \[0, inf\)"):
+    with pytest.raises(OptionError, match=r"must be in \[0, inf\)"):
         create_optimizer("stiefel_lora", [{"params": tensors(A, B), "lr": lr}])

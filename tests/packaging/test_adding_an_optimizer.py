@@ -176,7 +176,8 @@ def test_a_configuration_names_the_package_that_is_gone(tmp_path: Path) -> None:
     done = python("-c", MAIN, "validate", "gone.json", cwd=tmp_path)
     assert done.returncode == 2
     assert (
-        "plugins: there is no module sign_methods. Install the package" in done.stderr
+        "plugins: the module sign_methods does not exist. Install its package"
+        in done.stderr
     )
 
 

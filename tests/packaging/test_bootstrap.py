@@ -1,4 +1,4 @@
-"""The installer: quick when nothing changed, a sentence when something is wrong."""
+"""The installer: quick when nothing changed, a message when something is wrong."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_damaged_stamp_builds_again(checkout: Checkout, builds: list) -> None:
     assert len(builds) == 2
 
 
-def test_full_disk_is_a_sentence(
+def test_full_disk_is_a_message(
     checkout: Checkout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:
@@ -88,7 +88,7 @@ def test_full_disk_is_a_sentence(
     assert not checkout.stamp.exists()
 
 
-def test_missing_ensurepip_is_a_sentence(
+def test_missing_ensurepip_is_a_message(
     checkout: Checkout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
@@ -99,7 +99,7 @@ def test_missing_ensurepip_is_a_sentence(
 
 
 @pytest.mark.timeout(900)  # ensurepip crawls on a busy machine
-def test_unreachable_index_is_a_sentence_with_the_log(
+def test_unreachable_index_is_a_message_with_the_log(
     checkout: Checkout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A real environment and a real pip, which finds nobody at the index."""
@@ -116,7 +116,7 @@ def test_unreachable_index_is_a_sentence_with_the_log(
     assert not checkout.stamp.exists()
 
 
-def test_a_folder_that_is_no_checkout_of_the_host_is_a_sentence(tmp_path: Path) -> None:
+def test_a_folder_that_is_no_checkout_of_the_host_is_a_message(tmp_path: Path) -> None:
     command = [sys.executable, str(SCRIPTS / "setup_host.py"), "sd-scripts", tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
@@ -136,7 +136,7 @@ OUR_SCRIPTS = [
 
 
 @pytest.mark.parametrize("script", OUR_SCRIPTS)
-def test_old_python_is_a_sentence(script: str) -> None:
+def test_old_python_is_a_message(script: str) -> None:
     code = (
         "import runpy, sys\n"
         "sys.version_info = (3, 9, 1, 'final', 0)\n"

@@ -1,4 +1,4 @@
-"""What pip prints on a failure becomes a sentence with cause and way out."""
+"""What pip prints on a failure becomes a message with cause and way out."""
 
 from __future__ import annotations
 
@@ -66,10 +66,10 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_cause(case: str) -> None:
     output, expected = CASES[case]
-    sentence = explain(output, python="3.19", platform="Plan9 mips", gigabytes=3)
-    assert expected in sentence
+    message = explain(output, python="3.19", platform="Plan9 mips", gigabytes=3)
+    assert expected in message
 
 
 def test_unknown_cause_points_to_the_output() -> None:
-    sentence = explain("boom", python="3.11", platform="Linux", gigabytes=3)
-    assert sentence == UNKNOWN
+    message = explain("boom", python="3.11", platform="Linux", gigabytes=3)
+    assert message == UNKNOWN

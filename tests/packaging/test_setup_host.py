@@ -83,7 +83,7 @@ def test_torchvision_is_held_at_the_pair_of_torch_from_its_index(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("arguments", "message"),
     [
         (["onetrainer", "OneTrainer", "--mgds", "mgds"], "is not a checkout of mgds"),
         (["onetrainer", "OneTrainer", "--mgds", "wheels"], "is not a checkout of mgds"),
@@ -98,17 +98,17 @@ def test_torchvision_is_held_at_the_pair_of_torch_from_its_index(
         ),
     ],
 )
-def test_a_bad_argument_is_a_sentence_before_anything_is_made(
+def test_a_bad_argument_is_a_message_before_anything_is_made(
     root: Path,
     calls: list[list[str]],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     arguments: list[str],
-    sentence: str,
+    message: str,
 ) -> None:
     assert run(monkeypatch, *arguments) == 2
     error = capsys.readouterr().err
-    assert sentence in error
+    assert message in error
     assert len(error.splitlines()) == 1
     assert calls == []
 
@@ -138,7 +138,7 @@ def test_the_constraints_hold_both(
     assert held.read_text() == "torch==2.13.0+cpu\ntorchvision==0.28.0\n"
 
 
-def test_a_torchvision_that_does_not_load_is_said(
+def test_a_torchvision_that_does_not_load_is_reported(
     root: Path,
     calls: list[list[str]],
     monkeypatch: pytest.MonkeyPatch,

@@ -24,7 +24,7 @@ def _pytest(
     scripts = Path(_skip_gate.__file__).parent
     plugins = ["_skip_gate", "no:cacheprovider", "xdist.plugin"]
     command = [sys.executable, "-m", "pytest", *(f"-p{name}" for name in plugins)]
-    # Other plug-ins that are installed would be imported by each process for nothing.
+    # Other plugins that are installed would be imported by each process for nothing.
     alone = {"PYTHONPATH": str(scripts), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     return subprocess.run(
         [*command, "--skip-list", "skips.txt", *more, "test_it.py"],

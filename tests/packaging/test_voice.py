@@ -22,6 +22,13 @@ EXAMPLES = {
     "says": ("the file says nothing", "the file has no value"),
     "sentence": ("refused with a sentence", "refused with an error"),
     "habit": ("a habit of the field", "common practice"),
+    "; give": ("not a file; give a folder", "not a file. Use a folder; it is read"),
+    "as it is": ("the text stays as it is", "the text is unchanged"),
+    "of its own": ("a folder of its own", "a separate folder"),
+    "nothing but": ("nothing but zeros", "only zeros"),
+    "no one": ("no one has run it", "it was not run"),
+    "likewise": ("B likewise", "B in the same way"),
+    "plug-in": ("a plug-in", "a plugin"),
     "British": ("initialise the neighbouring colour", "initialize; precise noise"),
 }
 

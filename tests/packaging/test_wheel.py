@@ -96,7 +96,7 @@ def test_installed_wheel_has_every_preset(installed: Path) -> None:
     assert presets, "training_presets/ holds no preset"
 
 
-def test_installed_wheel_knows_the_models(installed: Path) -> None:
+def test_installed_wheel_has_the_models(installed: Path) -> None:
     package = ROOT / "modules" / "stiefel_lora"
     known = package / "families" / "known"
     expected = {p.relative_to(package) for p in known.rglob("*.*")}

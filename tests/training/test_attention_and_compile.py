@@ -29,8 +29,8 @@ def test_missing_xformers_are_reported_before_anything_is_loaded(
     with pytest.raises(ConfigError) as error:
         train(tiny_config(tiny_sdxl, tmp_path, attention_mechanism="xformers"))
     assert str(error.value) == (
-        "attention_mechanism='xformers' needs the package xformers, which is not "
-        'installed: pip install "stiefel-lora[xformers]", or write "sdp".'
+        "attention_mechanism='xformers' requires the package xformers, which is not "
+        'installed. Run pip install "stiefel-lora[xformers]", or use "sdp".'
     )
     assert not (tmp_path / "runs").exists()
 
@@ -38,7 +38,7 @@ def test_missing_xformers_are_reported_before_anything_is_loaded(
 def test_a_gpu_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda *_: object())
     config: Any = SimpleNamespace(attention_mechanism="flash")
-    with pytest.raises(ConfigError, match="needs an NVIDIA GPU"):
+    with pytest.raises(ConfigError, match="requires an NVIDIA GPU"):
         check_attention(config, CPU)
     check_attention(config, torch.device("cuda"))
 
@@ -59,7 +59,9 @@ def test_what_diffusers_refuses_becomes_a_message() -> None:
     )
     for model, mechanism in ((tiny_unet(), "xformers"), (flux, "flash")):
         set_attention(model, "sdp")
-        with pytest.raises(ConfigError, match=r"does not work here \(.+\): write"):
+        with pytest.raises(
+            ConfigError, match=r"is not supported on this machine \(.+\)\. Use"
+        ):
             set_attention(model, mechanism)
     set_attention(flux, "native")
     processor: Any = next(iter(flux.attn_processors.values()))
@@ -67,13 +69,15 @@ def test_what_diffusers_refuses_becomes_a_message() -> None:
 
 
 def test_flash_is_for_flux() -> None:
-    with pytest.raises(ConfigError, match="attention_mechanism: 'flash' is for FLUX"):
+    with pytest.raises(
+        ConfigError, match="attention_mechanism: 'flash' is only supported for FLUX"
+    ):
         parse_config({"attention_mechanism": "flash"})
 
 
 def test_a_missing_compiler_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stiefel_lora.training.backend._has_cpp", lambda: False)
-    with pytest.raises(ConfigError, match=r"compile=true needs a C\+\+ compiler"):
+    with pytest.raises(ConfigError, match=r"compile=true requires a C\+\+ compiler"):
         check_compiler(CPU)
 
 

@@ -176,7 +176,7 @@ def test_resume_of_a_run_without_average_starts_one_and_reports_it(
     train(tiny_config(tiny_sdxl, tmp_path, steps=1))
     config = tiny_config(tiny_sdxl, tmp_path, steps=2, ema="gpu")
     result = train(config, resume="last")
-    assert "contains no EMA; it starts again at step 1." in capsys.readouterr().err
+    assert "contains no EMA weights. EMA starts at step 1." in capsys.readouterr().err
     assert result.checkpoint is not None
     kept = load_checkpoint(result.checkpoint)
     assert kept.average.keys() == kept.factors.keys()

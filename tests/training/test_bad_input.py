@@ -51,7 +51,7 @@ class TestBeforeAnythingExpensive:
     def test_empty_image_folder(self, tiny_sdxl: Path, tmp_path: Path) -> None:
         (tmp_path / "empty").mkdir()
         concepts = [{"path": str(tmp_path / "empty")}]
-        assert "has no images; put images" in message_of(
+        assert "contains no images. Put images" in message_of(
             DataError, tiny_sdxl, tmp_path, concepts=concepts
         )
 
@@ -63,13 +63,13 @@ class TestBeforeAnythingExpensive:
         monkeypatch.delitem(sys.modules, "stiefel_lora.optim.adamw_8bit", raising=False)
         optimizer = {"name": "adamw_8bit"}
         assert message_of(OptionError, tiny_sdxl, tmp_path, optimizer=optimizer) == (
-            "AdamW 8-bit needs bitsandbytes, which is not installed; run "
-            "pip install 'stiefel-lora[quant]'."
+            "AdamW 8-bit requires bitsandbytes, which is not installed. Run pip "
+            "install 'stiefel-lora[quant]'."
         )
 
     def test_no_concepts(self, tiny_sdxl: Path, tmp_path: Path) -> None:
         assert message_of(ConfigError, tiny_sdxl, tmp_path, concepts=[]) == (
-            "concepts is not set; name a folder of captioned images to train on."
+            "concepts is not set. Add a folder of images with captions."
         )
 
     def test_caption_that_is_not_utf8(self, tiny_sdxl: Path, tmp_path: Path) -> None:
@@ -85,14 +85,14 @@ class TestBeforeAnythingExpensive:
         index = {"_class_name": "FluxPipeline", "_diffusers_version": "0.42.1"}
         (model / "model_index.json").write_text(json.dumps(index))
         assert message_of(ModelError, model, tmp_path).endswith(
-            "(FluxPipeline), but model_type is 'sdxl'; give a model of SDXL."
+            "(FluxPipeline), but model_type is 'sdxl'. Use a SDXL model."
         )
 
     def test_rank_larger_than_a_layer(self, tiny_sdxl: Path, tmp_path: Path) -> None:
         assert message_of(ConfigError, tiny_sdxl, tmp_path, lora_rank=64) == (
-            "lora_rank=64 exceeds the layer down_blocks.1.attentions.0.proj_in "
-            "(32 x 32); use a rank of at most 32 or leave the layer out with "
-            "layer_filter."
+            "lora_rank=64 exceeds the size of the layer "
+            "down_blocks.1.attentions.0.proj_in (32 x 32). Use a rank of at most "
+            "32, or exclude the layer with layer_filter."
         )
 
     def test_unused_pattern(self, tiny_sdxl: Path, tmp_path: Path) -> None:
@@ -106,17 +106,17 @@ class TestBeforeAnythingExpensive:
         (tmp_path / "file").write_text("")
         output = tmp_path / "file" / "runs"
         assert message_of(OutputError, tiny_sdxl, tmp_path, output_dir=str(output)) == (
-            f"output_dir: the run folder {output / 'tiny'} cannot be written (Not a "
+            f"output_dir: the run folder {output / 'tiny'} is not writable (Not a "
             "directory). Set output_dir to a writable folder."
         )
 
     def test_float16_without_a_gpu(self, tiny_sdxl: Path, tmp_path: Path) -> None:
         assert message_of(
             ConfigError, tiny_sdxl, tmp_path, train_dtype="float16"
-        ).startswith('train_dtype="float16" needs an NVIDIA GPU')
+        ).startswith('train_dtype="float16" requires an NVIDIA GPU')
 
     def test_device_that_is_not_there(self, tiny_sdxl: Path, tmp_path: Path) -> None:
-        assert "has no xpu" in message_of(
+        assert "xpu is not available" in message_of(
             ConfigError, tiny_sdxl, tmp_path, device="xpu"
         )
 
@@ -132,8 +132,8 @@ class TestBeforeAnythingExpensive:
         with pytest.raises(CheckpointError) as error:
             train(tiny_config(tiny_sdxl, tmp_path), resume="last")
         assert str(error.value) == (
-            f"There is no checkpoint of 'tiny' in {tmp_path / 'runs'} to resume from; "
-            f"start without --resume."
+            f"There is no checkpoint of 'tiny' in {tmp_path / 'runs'} to resume "
+            "from. Start without --resume."
         )
 
 
@@ -144,7 +144,7 @@ def test_no_image_can_be_read(tiny_sdxl: Path, tmp_path: Path) -> None:
     message = message_of(
         DataError, tiny_sdxl, tmp_path, concepts=[{"path": str(folder)}]
     )
-    assert message.startswith("None of the 1 images can be read; the first is")
+    assert message.startswith("None of the 1 images can be read. The first error is:")
     assert "a.png" in message
 
 
@@ -180,8 +180,8 @@ def test_nan_stops_the_run_and_the_last_good_checkpoint_stays(
     run = tmp_path / "runs" / "tiny"
     block = "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
     assert str(error.value).startswith(
-        f"Step 2: the weights are not finite; the first block that is not finite is "
-        f"{block} (weight of A); the last good checkpoint is "
+        "Step 2: the weights contain NaN or infinity. The first block with NaN or "
+        f"infinity is {block} (weight of A). The last valid checkpoint is "
         f"{run / 'checkpoints' / 'step-1'}."
     )
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-1"]
@@ -198,8 +198,9 @@ def test_nan_loss_names_step_and_block(tiny_sdxl: Path, tmp_path: Path) -> None:
     with pytest.raises(NonFiniteError) as error:
         train(tiny_config(tiny_sdxl, tmp_path, optimizer=optimizer))
     assert str(error.value).startswith(
-        "Step 2: the loss is nan; the first block that is not finite is "
-        "down_blocks.1.attentions.0.proj_in (weight of B); there is no checkpoint."
+        "Step 2: the loss is nan. The first block with NaN or infinity is "
+        "down_blocks.1.attentions.0.proj_in (weight of B). No checkpoint has been "
+        "saved."
     )
 
 
@@ -213,8 +214,8 @@ def test_a_base_model_that_is_not_finite_is_named_not_the_settings(
     with pytest.raises(NonFiniteError) as error:
         train(tiny_config(model, tmp_path))
     assert str(error.value).startswith(
-        f"Step 1: the loss is nan; the base model contains NaN or infinity, first in "
-        f"{name}, so no setting"
+        "Step 1: the loss is nan because the base model contains NaN or infinity, "
+        f"first in {name}. Changing settings does not"
     )
     assert "learning_rate" not in str(error.value)
 

@@ -77,7 +77,10 @@ def test_later_checkpoints_make_way_and_the_next_resume_stays_on_the_branch(
         stopped = train(config, resume=folder.checkpoints / "step-6")
     aside = folder.abandoned / "after-step-6"
     shown = " ".join(capsys.readouterr().err.split())
-    assert f"step-8 and files written after step 6 were moved to {aside};" in shown
+    assert (
+        f"step-8 and the files that were written after step 6 were moved to {aside}."
+        in shown
+    )
     assert names(folder.checkpoints) == ["step-6", "step-7"]
     assert names(aside / "checkpoints") == ["step-8"]
     assert (aside / "lora" / "tiny.safetensors").read_bytes() == before
@@ -139,7 +142,7 @@ def test_files_of_the_other_branch_make_way_when_the_first_one_is_had_back(
     capsys.readouterr()
     train(config.model_copy(update={"steps": 9}), resume="last")
     shown = " ".join(capsys.readouterr().err.split())
-    assert "step-7 and files written after step 6 were moved to " in shown
+    assert "step-7 and the files that were written after step 6 were moved to " in shown
     aside = folder.abandoned / "after-step-8"
     assert (aside / "lora" / "tiny.safetensors").read_bytes() == other
 
@@ -275,7 +278,7 @@ def test_nan_after_a_branch_names_a_checkpoint_that_is_there(
         (path / "state.json").write_text(json.dumps(state))
     with pytest.raises(NonFiniteError) as error:
         train(config(6, 2), resume=run / "checkpoints" / "step-2")
-    assert f"the last good checkpoint is {run / 'checkpoints' / 'step-3'}." in str(
+    assert f"The last valid checkpoint is {run / 'checkpoints' / 'step-3'}." in str(
         error.value
     )
     assert names(run / "checkpoints") == ["step-2", "step-3"]
@@ -288,8 +291,8 @@ def test_a_damaged_checkpoint_is_moved_aside_by_what_takes_its_place(
     (folder.checkpoints / "step-8" / "state.json").write_text('{"step": "8"}')
     result = train(settings(tiny_sdxl, root), resume="last")
     shown = " ".join(capsys.readouterr().err.split())
-    assert "(state.json is not as it was written)" in shown
-    assert "Trying the one before it." in shown
+    assert "(state.json is damaged)" in shown
+    assert "Trying the previous one." in shown
     assert "Resuming from" in shown
     assert result.step == 8
     assert names(folder.checkpoints) == ["step-6", "step-8"]
@@ -338,8 +341,8 @@ def test_steps_below_the_checkpoint_are_refused_and_nothing_is_written(
         with pytest.raises(CheckpointError) as error:
             train(settings(tiny_sdxl, root, steps=7), resume=resume)
         assert str(error.value) == (
-            f"steps=7: the checkpoint {run / 'checkpoints' / 'step-8'} is at step 8 "
-            f"already. Set steps to 8 or more, or resume from an older checkpoint."
+            f"steps=7: the checkpoint {run / 'checkpoints' / 'step-8'} is already at "
+            "step 8. Set steps to at least 8, or resume from an older checkpoint."
         )
     command = ["train", str(run / "config.json"), "--resume", "--set", "steps=7"]
     done = CliRunner().invoke(app, command)
@@ -362,7 +365,7 @@ def test_a_state_that_does_not_fit_leaves_the_folder_as_it_was(
     checkpoint.training["rng"] = {"python": "?"}
     save_checkpoint(folder.checkpoints, checkpoint, keep=9)
     events, config = folder.events_file.read_bytes(), folder.config_file.read_bytes()
-    with pytest.raises(CheckpointError, match="does not fit this run"):
+    with pytest.raises(CheckpointError, match="does not match this run"):
         train(settings(tiny_sdxl, root, seed=3), resume=path)
     assert names(folder.checkpoints) == ["step-6", "step-8"]
     assert folder.events_file.read_bytes() == events
@@ -382,7 +385,7 @@ def test_a_checkpoint_outside_of_a_run_writes_nowhere(
 def test_what_cannot_be_moved_stops_before_a_step(tiny_sdxl: Path, root: Path) -> None:
     folder = RunFolder(root / "runs" / "tiny")
     folder.abandoned.write_text("in the way")
-    with pytest.raises(OutputError, match=r"cannot be moved there \("):
+    with pytest.raises(OutputError, match=r"cannot be moved to this folder \("):
         train(settings(tiny_sdxl, root), resume=folder.checkpoints / "step-6")
     assert names(folder.checkpoints) == ["step-6", "step-8"]
 

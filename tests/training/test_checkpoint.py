@@ -132,9 +132,9 @@ def test_full_disk_leaves_the_previous_checkpoint(
         with pytest.raises(OutputError) as error:
             save_checkpoint(tmp_path, make(2), keep=1)
     assert str(error.value) == (
-        f"The checkpoint {tmp_path / 'step-2'} cannot be written (No space left on "
-        f"device); the last good one is {last}. Make room on the disk and resume with "
-        f"--resume."
+        f"The checkpoint {tmp_path / 'step-2'} could not be written (No space left "
+        f"on device). The last valid checkpoint is {last}. Free disk space and "
+        "resume with --resume."
     )
     assert [path.name for path in tmp_path.iterdir()] == ["step-1"]
     assert load_checkpoint(last).step == 1
@@ -149,7 +149,7 @@ def test_a_full_disk_before_the_first_checkpoint_advises_no_resume(
         with pytest.raises(OutputError) as error:
             save_checkpoint(tmp_path, make(2), keep=1)
     assert str(error.value).endswith(
-        "; there is none yet. Make room on the disk and start again."
+        ". No checkpoint has been saved yet. Free disk space and start again."
     )
 
 
@@ -169,7 +169,7 @@ def test_a_flipped_bit_is_noticed(tmp_path: Path, name: str) -> None:
     data = bytearray((path / name).read_bytes())
     data[len(data) // 2] ^= 1
     (path / name).write_bytes(data)
-    with pytest.raises(CheckpointError, match=f"{name} is not as it was written"):
+    with pytest.raises(CheckpointError, match=f"{name} is damaged"):
         load_checkpoint(path)
 
 
@@ -207,7 +207,7 @@ def test_a_state_of_wrong_types_is_damaged(tmp_path: Path, key: str) -> None:
         "far": json.dumps({**state, "files": {"../x": "0"}}),
     }.get(key, json.dumps(state))
     (path / "state.json").write_text(text)
-    with pytest.raises(CheckpointError, match=r"damaged \(state.json is not as it was"):
+    with pytest.raises(CheckpointError, match=r"damaged \(state.json is damaged"):
         load_checkpoint(path)
 
 

@@ -138,8 +138,8 @@ def test_a_resumed_run_ends_the_same(
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"weight_dtype": "int8"}, "does not work with weight_dtype='int8'"),
-        ({"lora_init": "loi"}, "does not work with lora_init='loi'"),
+        ({"weight_dtype": "int8"}, "is not supported with weight_dtype='int8'"),
+        ({"lora_init": "loi"}, "is not supported with lora_init='loi'"),
     ],
 )
 def test_settings_that_contradict_each_other(

@@ -59,7 +59,7 @@ def test_run_ends_early_keeps_the_best_and_reports_it(
     assert (result.step, result.stopped_early, result.best_step) == (4, True, 0)
     assert not result.interrupted
     assert result.before_after is not None
-    assert "the validation loss was lowest after step 0" in capsys.readouterr().err
+    assert "The lowest validation loss was at step 0" in capsys.readouterr().err
     assert result.checkpoint is not None
     assert result.checkpoint.name == "step-4"
     best = load_lora(result.run_dir / "lora" / "tiny-best.safetensors")
@@ -87,6 +87,6 @@ def test_it_needs_something_to_watch() -> None:
     with pytest.raises(ConfigError) as error:
         parse_config({"early_stop_patience": 3, "validate_every": 10})
     assert (
-        "early_stop_patience: 3 needs validate_every and validation images, whose loss "
-        "it monitors. Set validation_split (or validation_concepts), or leave "
+        "early_stop_patience: 3 has no effect without validate_every and validation "
+        "images. Set validation_split (or validation_concepts), or remove "
     ) in str(error.value)

@@ -22,7 +22,7 @@ from stiefel_lora.training.validation import Validation
 
 ODD = "helpers.odd_optimizers"
 REFUSED = [
-    ("os.system", {}, "is not a subclass of torch.optim.Optimizer. Name an optimizer"),
+    ("os.system", {}, "is not a subclass of torch.optim.Optimizer. Use an optimizer"),
     ("torch.nn.Linear", {"out_features": 3}, "is not a subclass of torch.optim.Opti"),
     ("torch.optim.lr_scheduler.LambdaLR", {}, "is not a subclass of torch.optim.Opti"),
     ("math.pi", {}, "is not a subclass of torch.optim.Optimizer."),
@@ -37,9 +37,9 @@ REFUSED = [
     (
         f"{ODD}.NoStep",
         {},
-        "a trial step with dense gradients (NotImplemented",
+        "in a test of a step with dense gradients (NotImpl",
     ),
-    ("torch.optim.LBFGS", {}, "needs a closure that computes the loss again"),
+    ("torch.optim.LBFGS", {}, "requires a closure, which is not supported"),
     (
         f"{ODD}.WantsClosure",
         {},
@@ -47,16 +47,28 @@ REFUSED = [
     ),
     ("torch.optim.SparseAdam", {}, "(SparseAdam does not support dense gradients"),
     (f"{ODD}.TrainWantsMode", {}, "missing 1 required positional argument: 'mode'"),
-    (f"{ODD}.EvalRaises", {}, "in a trial eval() and train(), as around a validation"),
-    (f"{ODD}.LoadRaises", {}, "in a trial load_state_dict(), as for a resume, (NotIm"),
-    (f"{ODD}.StateIsBare", {}, "(its result has no state and no param_groups). Choos"),
-    (f"{ODD}.DropsParameters", {}, "leaves 7 of 8 parameters out of its param_groups"),
-    (f"{ODD}.DropsInStep", {}, "leaves 7 of 8 parameters out of its param_groups"),
-    (f"{ODD}.ExitsWhenMade", {}, "(it ends the program: sys.exit('no license'))"),
-    (f"{ODD}.ExitsInStep", {}, "(it ends the program: sys.exit(3)). Choose another"),
+    (
+        f"{ODD}.EvalRaises",
+        {},
+        "in a test of eval() and train()",
+    ),
+    (
+        f"{ODD}.LoadRaises",
+        {},
+        "in a test of load_state_dict() (NotIm",
+    ),
+    (f"{ODD}.StateIsBare", {}, "(its result has no state and no param_groups). Use"),
+    (f"{ODD}.DropsParameters", {}, "does not train 7 of 8 parameters"),
+    (f"{ODD}.DropsInStep", {}, "does not train 7 of 8 parameters"),
+    (f"{ODD}.ExitsWhenMade", {}, "(it exits the program: sys.exit('no license'))"),
+    (f"{ODD}.ExitsInStep", {}, "(it exits the program: sys.exit(3)). Use another"),
     (f"{ODD}.MakesNothing", {}, "failed (it returns NoneType, not an optimizer)"),
-    (f"{ODD}.NeverInitialized", {}, "has no param_groups as torch.optim.Optimizer ma"),
-    (f"{ODD}.StateOfObjects", {}, "has objects in its state that a checkpoint"),
+    (
+        f"{ODD}.NeverInitialized",
+        {},
+        "does not have the param_groups of a torch.optim.Optimizer",
+    ),
+    (f"{ODD}.StateOfObjects", {}, "has objects in its state that cannot be saved"),
 ]
 
 

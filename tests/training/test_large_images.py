@@ -22,8 +22,8 @@ from stiefel_lora.data.unreadable import UnreadableImage
 from stiefel_lora.training.trainer import train
 
 RULE = (
-    "it has 20000 x 10000 = 200.0 million pixels, more than max_image_megapixels=179; "
-    "make it smaller, or raise max_image_megapixels"
+    "its size of 20000 x 10000 = 200.0 million pixels is larger than "
+    "max_image_megapixels=179. Resize the image, or increase max_image_megapixels"
 )
 
 
@@ -84,7 +84,7 @@ def test_pillows_own_limit_decides_nothing(
 def test_a_head_that_lies_costs_no_memory(tmp_path: Path) -> None:
     head_of_a_png(tmp_path / "a.png", 60_000, 60_000)
     look = Augmentation(square_frame((64, 64), 8))
-    with pytest.raises(UnreadableImage, match="but 64 x 64 according to its header"):
+    with pytest.raises(UnreadableImage, match="but its header specifies 64 x 64"):
         read_image(tmp_path / "a.png", look)
-    with pytest.raises(UnreadableImage, match=r"its mask a\.png: it has 60000 x"):
+    with pytest.raises(UnreadableImage, match=r"its mask a\.png: its size of 60000 x"):
         read_mask(tmp_path / "a.png", look, (1, 1), alpha=False)

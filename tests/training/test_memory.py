@@ -56,8 +56,9 @@ def test_it_names_three_settings_and_the_last_checkpoint(
     last = tmp_path / "runs" / "tiny" / "checkpoints" / "step-2"
     assert shown.startswith("Out of memory (")
     assert (
-        "Most memory would be saved by: gradient_checkpointing=true, batch_size=1 with "
-        f"gradient_accumulation_steps=2, weight_dtype=bfloat16; resume from {last}."
+        "These changes save the most memory: gradient_checkpointing=true, batch_size=1 "
+        "with gradient_accumulation_steps=2, weight_dtype=bfloat16. Resume from "
+        f"{last}."
     ) in shown
     assert load_checkpoint(last).step == 2
     events = list(read_events(tmp_path / "runs" / "tiny" / "events.jsonl"))
@@ -71,7 +72,7 @@ def test_without_a_checkpoint_and_before_the_first_step(
     from stiefel_lora.families.sdxl import Sdxl
 
     monkeypatch.setattr(Sdxl, "encode_image", too_large_for_this_machine)
-    with pytest.raises(TrainingError, match="there is no checkpoint yet"):
+    with pytest.raises(TrainingError, match="No checkpoint has been saved yet"):
         train(tiny_config(tiny_sdxl, tmp_path))
     assert not (tmp_path / "runs" / "tiny").exists()
 

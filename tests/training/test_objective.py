@@ -164,29 +164,29 @@ def test_each_setting_reaches_the_run(
     [
         (
             {"loss_weight_fn": "sigma"},
-            "loss_weight_fn: 'sigma' is not defined for model_type='sdxl'. Write "
+            "loss_weight_fn: 'sigma' is not supported for model_type='sdxl'. Use "
             "constant or min_snr_gamma or debiased_estimation.",
         ),
         (
             {"dynamic_timestep_shifting": True},
-            "dynamic_timestep_shifting: true has no effect with model_type='sdxl'; it "
-            "is for FLUX.1. Leave it out.",
+            "dynamic_timestep_shifting: true has no effect for model_type='sdxl'. It "
+            "is only supported for FLUX.1. Remove it.",
         ),
         (
             {"guidance_scale": 3.5},
-            "guidance_scale: 3.5 has no effect with model_type='sdxl'",
+            "guidance_scale: 3.5 has no effect for model_type='sdxl'",
         ),
         (
             {"min_noising_strength": 0.5, "max_noising_strength": 0.5},
-            "min_noising_strength: must be below max_noising_strength=0.5, not 0.5",
+            "min_noising_strength: must be below max_noising_strength=0.5, but got 0.5",
         ),
         (
             {"max_noising_strength": 0},
-            "max_noising_strength: must be above min_noising_strength=0, not 0",
+            "max_noising_strength: must be above min_noising_strength=0, but got 0",
         ),
         (
             {"mse_strength": 0},
-            "mse_strength: is 0, and so are mae_strength and huber_strength. Write a ",
+            "mse_strength: is 0, and mae_strength and huber_strength are 0 too. Set ",
         ),
     ],
 )

@@ -59,9 +59,9 @@ def test_images_that_training_would_leave_out(tiny_sdxl: Path, tmp_path: Path) -
     with pytest.raises(DataError) as error:
         estimate_run(large)
     assert str(error.value) == (
-        f"None of the 4 images can be read; the first is {tmp_path}/train/00.png "
-        f"(32 x 32 pixels are less than a bucket's step of 64; set allow_upscaling to "
-        f"enlarge it)."
+        "None of the 4 images can be read. The first error is: "
+        f"{tmp_path}/train/00.png (its size of 32 x 32 pixels is smaller than the "
+        "bucket step of 64. Set allow_upscaling to enlarge it)."
     )
     estimate_run(large.model_copy(update={"allow_upscaling": True}))
 
@@ -82,7 +82,7 @@ def test_a_package_that_is_missing(
         lambda name, *more: None if name == "bitsandbytes" else find(name, *more),
     )
     for model in (tiny_sdxl, Path("nobody/nothing")):
-        with pytest.raises(ConfigError, match="needs the package bitsandbytes"):
+        with pytest.raises(ConfigError, match="requires the package bitsandbytes"):
             estimate_run(tiny_config(model, tmp_path, weight_dtype="nfloat4"))
 
 
@@ -91,7 +91,7 @@ def test_no_room_on_the_disk(
 ) -> None:
     full = shutil._ntuple_diskusage(10**9, 10**9, 0)  # type: ignore[attr-defined]
     monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
-    with pytest.raises(OutputError, match=r"The run will write about .* GB free at"):
+    with pytest.raises(OutputError, match=r"The run requires about .* GB are free at"):
         estimate_run(tiny_config(tiny_sdxl, tmp_path))
 
 
@@ -184,7 +184,7 @@ def test_each_check_runs_once(
     assert found == dict.fromkeys(CHECKS, 1)
 
 
-@pytest.mark.parametrize("model", ["here", "on the hub"])
+@pytest.mark.parametrize("model", ["here", "on the Hugging Face Hub"])
 def test_without_images_the_rest_is_checked(
     model: str, tiny_sdxl: Path, tmp_path: Path
 ) -> None:

@@ -140,7 +140,7 @@ def test_layers_hold_a_quarter_of_the_bytes(tiny_sdxl: Path, tmp_path: Path) -> 
 
 def test_dora_over_int8_is_refused() -> None:
     settings = {"use_dora": True, "output_formats": ["peft"], "weight_dtype": "int8"}
-    with pytest.raises(ConfigError, match="use_dora: does not work with"):
+    with pytest.raises(ConfigError, match="use_dora: is not supported with"):
         parse_config(settings)
 
 
@@ -154,5 +154,5 @@ def test_without_the_package_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "bitsandbytes", raising=False)
     with pytest.raises(ConfigError) as error:
         check_quantization(parse_config({"weight_dtype": "int8"}))
-    assert "weight_dtype='int8' needs the package bitsandbytes" in str(error.value)
+    assert "weight_dtype='int8' requires the package bitsandbytes" in str(error.value)
     assert 'pip install "stiefel-lora[quant]"' in str(error.value)

@@ -37,9 +37,7 @@ def test_a_run_that_another_process_writes_is_not_resumed(
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         for resume in ("last", run, run / "checkpoints" / "step-1"):
-            with pytest.raises(
-                OutputError, match=r"Another process writes to .*tiny\."
-            ):
+            with pytest.raises(OutputError, match=r"Another process is using .*tiny\."):
                 train(more, resume=resume)
             # One wait for the lock is enough here.
             monkeypatch.setattr(Lock.claim, "__defaults__", (0.0,))
@@ -86,11 +84,14 @@ def test_a_disk_without_locks_stops_a_queue_but_no_training_by_hand(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     def refuse(self: Lock, seconds: float = 0) -> bool:
-        raise OutputError("The lock x cannot be taken (no locks here).")
+        raise OutputError("The lock x could not be acquired (no locks here).")
 
     monkeypatch.setattr(Lock, "claim", refuse)
-    with pytest.raises(OutputError, match="cannot be taken"), hold_run(tmp_path / "x"):
+    with (
+        pytest.raises(OutputError, match="could not be acquired"),
+        hold_run(tmp_path / "x"),
+    ):
         pass
     result = train(tiny_config(tiny_sdxl, tmp_path, steps=1))
     assert list_checkpoints(result.run_dir / "checkpoints")
-    assert "not protected from a second process" in capsys.readouterr().err
+    assert "not protected from other processes" in capsys.readouterr().err

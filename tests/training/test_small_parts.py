@@ -80,9 +80,9 @@ def test_first_bad_gradient_is_named_after_weights() -> None:
     with pytest.raises(NonFiniteError) as error:
         check_finite(math.inf, "loss", step=7, adapters=adapters, last=Path("step-5"))
     assert str(error.value) == (
-        "Step 7: the loss is inf; the first block that is not finite is layer.1 "
-        "(gradient of B); the last good checkpoint is step-5. Lower learning_rate, or "
-        'set train_dtype and weight_dtype to "bfloat16" or "float32".'
+        "Step 7: the loss is inf. The first block with NaN or infinity is layer.1 "
+        "(gradient of B). The last valid checkpoint is step-5. Lower learning_rate, "
+        'or set train_dtype and weight_dtype to "bfloat16" or "float32".'
     )
     with torch.no_grad():
         adapters["layer.2.lora_magnitude_vector.default.weight"][0] = math.nan

@@ -35,7 +35,7 @@ def test_stopped_run_saves_explains_how_to_resume_and_ends_the_same(
     assert stopped.checkpoint == stopped.run_dir / "checkpoints" / "step-2"
     shown = capsys.readouterr().err
     assert (
-        f"Stopped after step 2 of 4 and saved. Resume with: stiefel-lora train "
+        "Stopped and saved at step 2 of 4. Resume with: stiefel-lora train "
         f'"{stopped.run_dir / "config.json"}" --resume "{stopped.run_dir}"' in shown
     )
     assert ("Press Ctrl-C again to abort" in shown) == (order != "stop")

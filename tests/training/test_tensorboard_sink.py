@@ -46,14 +46,14 @@ def test_no_room_from_the_start(
     with no_room():
         use(TensorBoardSink(tmp_path / "tensorboard", resumed))
     shown = capsys.readouterr().err
-    assert shown.count("cannot be written (") == 1
-    assert "numbers are in events.jsonl" in shown
+    assert shown.count("is not writable (") == 1
+    assert "logged to events.jsonl" in shown
 
 
 def test_a_file_in_place_of_the_folder(tmp_path: Path, capsys: Any) -> None:
     (tmp_path / "tensorboard").write_text("not a folder")
     use(TensorBoardSink(tmp_path / "tensorboard"))
-    assert capsys.readouterr().err.count("cannot be written (") == 1
+    assert capsys.readouterr().err.count("is not writable (") == 1
 
 
 @pytest.mark.parametrize(

@@ -202,26 +202,27 @@ def test_an_encoder_that_the_model_does_not_have(
     [
         (
             {"text_encoder_learning_rate": 0.1},
-            "has no effect without train_text_encoder=true",
+            "has no effect if train_text_encoder is not true",
         ),
         (
             {"text_encoder_2_learning_rate": 0.1, "train_text_encoder": True},
-            "text_encoder_2_learning_rate: 0.1 has no effect without "
-            "train_text_encoder_2=true",
+            "text_encoder_2_learning_rate: 0.1 has no effect if train_text_encoder_2 "
+            "is not true",
         ),
         (
             {"train_text_encoder": True, "lora_init": "loi"},
-            "^train_text_encoder: does not work with lora_init=loi. Leave one of them",
+            "^train_text_encoder: is not supported with lora_init=loi. Remove one "
+            "of them",
         ),
         (
             {"train_text_encoder_2": True, "lora_init": "loi"},
-            "^train_text_encoder_2: does not work with lora_init=loi. Leave one of "
-            "them",
+            "^train_text_encoder_2: is not supported with lora_init=loi. Remove one "
+            "of them",
         ),
         (
             {"train_text_encoder_2": True, "use_dora": True},
-            "^train_text_encoder_2: does not work with use_dora=true. Leave one of "
-            "them",
+            "^train_text_encoder_2: is not supported with use_dora=true. Remove one "
+            "of them",
         ),
     ],
 )

@@ -120,5 +120,5 @@ def test_damaged_cache_is_reported_and_rebuilt(tiny_sdxl: Path, tmp_path: Path) 
         data[-1] ^= 1
         path.write_bytes(data)
     # One damaged file is found and removed a run, whatever its content was.
-    with pytest.raises(DataError, match="start again with --resume, it will be"):
+    with pytest.raises(DataError, match="Resume with --resume to create it"):
         train(varied(tiny_sdxl, tmp_path, steps=1, masked_training=False))

@@ -95,9 +95,7 @@ def test_a_config_of_one_run_and_a_checkpoint_of_another(root: Path) -> None:
     for place in (runs / "q-2", runs / "q-2" / "checkpoints" / "step-1"):
         done = resume(runs / "q" / "config.json", str(place))
         assert done.exit_code == 2
-        assert (
-            f"belongs to another run than {runs / 'q' / 'config.json'}" in done.stderr
-        )
+        assert f"was not started with {runs / 'q' / 'config.json'}" in done.stderr
     assert (runs / "q-2" / "config.json").read_bytes() == before
     own = runs / "q" / "checkpoints" / "step-1"
     assert resume(runs / "q" / "config.json", str(own)).exit_code == 0
@@ -106,16 +104,16 @@ def test_a_config_of_one_run_and_a_checkpoint_of_another(root: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "rule"),
     [
-        ("x" * 300, "must have at most 255 bytes in each file or folder name;"),
-        ("a\0b", "must be text without a null character;"),
-        ("\ud800", "must be valid Unicode text;"),
+        ("x" * 300, "must have at most 255 bytes in each file or folder name."),
+        ("a\0b", "must not contain a null character."),
+        ("\ud800", "must be valid Unicode text."),
     ],
 )
 def test_a_resume_from_what_is_no_path(tmp_path: Path, name: str, rule: str) -> None:
     config = parse_config({"run_name": "q", "output_dir": str(tmp_path)})
     with pytest.raises(CheckpointError) as error:
         find_run(config, name)
-    assert str(error.value).startswith(f"--resume {name!a} {rule} it takes 'last'")
+    assert str(error.value).startswith(f"--resume {name!a} {rule} It must be 'last'")
 
 
 def test_an_order_to_what_is_no_path() -> None:
@@ -173,13 +171,12 @@ def make(path: Path, seed: int = 9) -> None:
 CHANGES = {
     "added": (
         "concepts: images changed since the checkpoint: 1 added (new.png). After "
-        "step 2, the order is that of the current images"
+        "step 2, the images are in the order of the changed dataset"
     ),
     "removed": "concepts: images changed since the checkpoint: 1 removed (00.png).",
     "renamed": "changed since the checkpoint: 1 added (zz.png); 1 removed (00.png). A",
     "captions": (
-        "1 with changed captions (01.png). The order is unchanged; after step 2, the "
-        "new"
+        "1 with changed captions (01.png). The order is unchanged. The changed "
     ),
     "content": "1 with changed content or mask (01.png). The order is unchanged,",
     "mask": "1 with changed content or mask (02.png). The order is unchanged,",

@@ -1,4 +1,4 @@
-"""``stiefel-lora ui`` where no window can be opened: one sentence, no abort."""
+"""``stiefel-lora ui`` where no window can be opened: one message, no abort."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from helpers.no_display import assert_one_sentence
+from helpers.no_display import assert_one_message
 from stiefel_lora import ConfigError
 from stiefel_lora.ui import display
 
@@ -21,15 +21,15 @@ pytestmark = pytest.mark.skipif(
 @pytest.mark.parametrize(
     ("variables", "reason"),
     [
-        ({}, "there is no display (DISPLAY and WAYLAND_DISPLAY are not set)"),
+        ({}, "no display was found (DISPLAY and WAYLAND_DISPLAY are not set)"),
         ({"DISPLAY": ":54321"}, "the display DISPLAY=:54321 does not respond"),
-        ({"QT_QPA_PLATFORM": "xcb"}, "there is no display"),
+        ({"QT_QPA_PLATFORM": "xcb"}, "no display was found"),
     ],
 )
-def test_the_command_ends_in_one_sentence_that_names_the_command_line(
+def test_the_command_ends_with_one_message_on_the_command_line(
     variables: dict[str, str], reason: str
 ) -> None:
-    assert_one_sentence(variables, reason)
+    assert_one_message(variables, reason)
 
 
 @pytest.fixture

@@ -90,7 +90,7 @@ def test_settings_of_last_time_whose_plugin_is_gone_are_shown(tmp_path):
         assert document.value("optimizer.momentum") is None
         assert document.value("learning_rate") > 0
         found = examine(document.data)
-        assert found.errors["plugins"][0].startswith("There is no file ")
+        assert found.errors["plugins"][0].startswith("The file ")
 
 
 def test_a_default_is_not_kept(document):

@@ -90,7 +90,7 @@ def test_every_kind_of_type_has_its_kind_of_field(fields):
     assert {key: field.kind for key, field in fields.items()} == KINDS
 
 
-def test_a_field_knows_its_bounds_choices_and_parts(fields):
+def test_a_field_has_its_bounds_choices_and_parts(fields):
     assert (fields["whole"].low, fields["whole"].high) == (1, 9)
     assert (fields["maybe"].low, fields["maybe"].high) == (0, 2)
     assert fields["maybe_choice"].choices == ("x", "y")

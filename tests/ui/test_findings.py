@@ -9,30 +9,34 @@ from stiefel_lora.ui.controllers.findings import examine, locks
     ("data", "key", "part"),
     [
         ({"lora_rank": 0}, "lora_rank", "at least 1"),
-        ({"steps": "many"}, "steps", "whole number"),
-        ({"lora_alpha": 1.0}, "lora_alpha", "Must equal lora_rank"),
+        ({"steps": "many"}, "steps", "integer"),
+        ({"lora_alpha": 1.0}, "lora_alpha", "Must be equal to lora_rank"),
         (
             {"optimizer": {"name": "adamw", "beta1": 2.0}},
             "optimizer.beta1",
             "less than 1",
         ),
-        ({"lora_init": "stella"}, "lora_init", "belongs to the optimizer stella"),
+        (
+            {"lora_init": "stella"},
+            "lora_init",
+            "is only supported by the optimizer stella",
+        ),
         ({"samples": [{"prompt": ""}]}, "samples", "must not be empty"),
-        ({"concepts": [{"path": "/no/such place"}]}, "concepts", "there is no folder"),
+        ({"concepts": [{"path": "/no/such place"}]}, "concepts", "does not exist"),
         (
             {"steps": 5, "learning_rate_warmup_steps": 9},
             "learning_rate_warmup_steps",
-            "more than steps",
+            "at most steps",
         ),
     ],
 )
-def test_a_mistake_is_told_at_its_field(data, key, part):
+def test_a_mistake_is_shown_at_its_field(data, key, part):
     errors = examine(data).errors
     assert list(errors) == [key]
     assert part in errors[key][0]
 
 
-def test_several_mistakes_are_told_at_once():
+def test_several_mistakes_are_shown_together():
     found = examine({"lora_alpha": 1.0, "use_dora": True, "weight_dtype": "int8"})
     assert set(found.errors) == {"lora_alpha", "use_dora"}
     assert not found.ready
@@ -54,7 +58,7 @@ def test_complete_settings_are_ready(tmp_path):
 
 def test_a_far_rate_is_a_remark():
     found = examine({"optimizer": {"name": "adamw"}, "learning_rate": 0.5})
-    assert "usually begins" in found.remarks["learning_rate"][0]
+    assert "usual learning rate" in found.remarks["learning_rate"][0]
     assert not found.errors
 
 

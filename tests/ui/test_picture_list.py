@@ -36,10 +36,10 @@ def test_an_empty_caption_makes_no_file(tmp_path):
     assert not (folder / "00.txt").exists()
 
 
-def test_what_is_wrong_with_a_folder_or_caption_is_said(tmp_path):
+def test_problems_of_a_folder_or_caption_are_shown(tmp_path):
     nowhere = open_shelf(Concept(path=tmp_path / "nowhere"))
-    assert "no image folder" in nowhere.message
-    assert "has no images" in open_shelf(Concept(path=tmp_path)).message
+    assert "does not exist" in nowhere.message
+    assert "contains no images" in open_shelf(Concept(path=tmp_path)).message
     folder = make_images(tmp_path / "p", count=1)
     (folder / "00.txt").write_bytes(b"\xff\xfe\xff")
     text, wrong = caption_of(folder / "00.png")

@@ -22,7 +22,7 @@ def look(folder, **settings):
     return survey(parse_config(config))
 
 
-def test_pictures_are_counted_by_the_size_they_are_cut_to(folder):
+def test_images_are_counted_by_bucket(folder):
     found = look(folder)
     assert found.buckets == {(256, 256): 3, (512, 128): 1}
     assert "in 2 buckets" in found.summary
@@ -36,7 +36,7 @@ def test_what_is_wrong_is_named_by_file(folder):
     assert problems["wide.png"] == "no caption"
 
 
-def test_held_out_pictures_are_looked_at_too(folder, tmp_path):
+def test_validation_images_are_included(folder, tmp_path):
     held_out = make_images(tmp_path / "v", side=256)
     found = look(folder, validation_concepts=[str(held_out)])
     assert sum(found.buckets.values()) == 8
@@ -45,5 +45,5 @@ def test_held_out_pictures_are_looked_at_too(folder, tmp_path):
 
 def test_a_missing_folder_is_a_problem(tmp_path):
     found = look(tmp_path / "nowhere")
-    assert "no image folder" in found.problems[0].message
+    assert "does not exist" in found.problems[0].message
     assert found.summary == found.problems[0].message

@@ -66,11 +66,11 @@ PluginOption = Annotated[
 
 
 def load_plugins(plugins: list[str] | None, *, installed: bool = False) -> None:
-    """Load the plug-ins of the command line and of installed packages.
+    """Load the plugins of the command line and of installed packages.
 
     Args:
         plugins: files, relative to the current folder, or modules.
-        installed: also load plug-ins from entry points; one that fails is reported.
+        installed: whether to load plugins from entry points, too. Errors are reported.
     """
     from ..methods import load_installed, load_plugin
 

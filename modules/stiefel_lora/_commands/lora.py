@@ -159,7 +159,7 @@ def _checks(file: LoraFile) -> list[str]:
 
 
 def check_lines(checks: Sequence[Check]) -> list[str]:
-    """One line of text for each program."""
+    """Return one line of text for each program."""
     return [check.summary() for check in checks]
 
 

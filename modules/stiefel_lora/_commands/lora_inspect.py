@@ -58,7 +58,7 @@ def inspect(
 
 
 def _opened(files: list[Path]) -> tuple[list[LoraReport], list[InputError]]:
-    """Inspect all files that can be opened; return the errors of the others."""
+    """Inspect all files that can be opened. Return the errors of the others."""
     from ..files import inspect_lora, open_lora
 
     reports: list[LoraReport] = []

@@ -111,10 +111,10 @@ def row_lengths(model: nn.Module, pair: Pair) -> RowLengths:
 
 @torch.no_grad()
 def base_lengths(model: nn.Module, name: str) -> Tensor:
-    """Norms of the rows of a layer without LoRA, (out,)."""
+    """Return the norms of the rows of a layer without LoRA, (out,)."""
     return _matrix(model.get_submodule(name)).norm(dim=1)
 
 
 def _matrix(layer: nn.Module) -> Tensor:
-    """The weight with one row per output, in float32."""
+    """Return the weight with one row per output, in float32."""
     return dequantize_module_weight(layer).detach().flatten(1).float()

@@ -20,18 +20,18 @@ def ranks_of(
     rank_pattern: Mapping[str, int] | None = None,
     conv_rank: int | None = None,
 ) -> dict[str, int]:
-    """Rank of each layer, in the order of ``targets``.
+    """Return the rank of each layer, in the order of ``targets``.
 
     Args:
         model: model with the layers.
         targets: names of the layers.
         rank: default rank of a layer.
-        rank_pattern: pattern -> rank; the last match counts.
+        rank_pattern: pattern -> rank. If several patterns match, the last one is used.
         conv_rank: rank of convolutions with a kernel larger than one pixel.
 
     Raises:
-        ConfigError: a pattern matches none of the layers, or a rank is larger than a
-            side of its layer.
+        ConfigError: If a pattern matches no layer, or a rank exceeds a side of its
+            layer.
     """
     found = {
         name: _usual(model.get_submodule(name), rank, conv_rank) for name in targets
@@ -40,8 +40,9 @@ def ranks_of(
         names = matching(pattern, targets)
         if not names:
             raise ConfigError(
-                f"rank_pattern: {pattern!r} matches none of the {len(targets)} layers "
-                f"that get a LoRA, such as {targets[0]!r}; * matches any text."
+                f"rank_pattern: {pattern!r} matches none of the {len(targets)} "
+                f"layers that have a LoRA, for example {targets[0]!r}. Use * to "
+                "match any text."
             )
         found.update(dict.fromkeys(names, own))
     for name, own in found.items():
@@ -50,7 +51,7 @@ def ranks_of(
 
 
 def matching(pattern: str, names: Sequence[str]) -> list[str]:
-    """Names that match a pattern, or contain it if it has no ``*``."""
+    """Return the names that match a pattern, or contain it if it has no ``*``."""
     if any(letter in pattern for letter in "*?["):
         return [name for name in names if fnmatch.fnmatchcase(name, pattern)]
     return [name for name in names if pattern in name]
@@ -74,7 +75,7 @@ def _check(name: str, layer: nn.Module, own: int, rank: int) -> None:
         return
     given = f"lora_rank={own}" if own == rank else f"The rank {own}"
     raise ConfigError(
-        f"{given} exceeds the layer {name} ({outputs} x {inputs}); use a "
-        f"rank of at most {min(outputs, inputs)} or leave the layer out with "
-        f"layer_filter."
+        f"{given} exceeds the size of the layer {name} ({outputs} x {inputs}). Use "
+        f"a rank of at most {min(outputs, inputs)}, or exclude the layer with "
+        "layer_filter."
     )

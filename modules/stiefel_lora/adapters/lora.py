@@ -55,15 +55,17 @@ def add_lora(
         rank: r.
         alpha: the product is scaled by alpha / r.
         targets: full names of linear or convolution layers.
-        method: determines the initialization: B orthonormal and A zero for
-            ``start="stiefel"``, A tiny for ``start="riemannion"``, otherwise (and for
-            None) A uniform in +-1/sqrt(in) and B zero. The product B A is at most 1e-7.
+        method: method that determines the initialization. For ``start="stiefel"``, B is
+            orthonormal and A is zero. For ``start="riemannion"``, A is tiny. Otherwise
+            (and for None), A is uniform in +-1/sqrt(in) and B is zero. The product B A
+            is at most 1e-7.
         seed: seed of the initialization.
-        init: ``"stella"`` starts at two random frames instead, which changes the
-            model; ``"loi"`` adds the frozen adapter that
+        init: with ``"stella"``, both factors are random frames instead, which changes
+            the model. With ``"loi"``, a frozen adapter is added, which
             :func:`~stiefel_lora.adapters.offset.set_offset` fills.
-        use_dora: train row magnitudes in addition to the LoRA.
-        ranks: layers with another rank than r; their scale is alpha / r, too.
+        use_dora: whether to train row magnitudes in addition to the LoRA.
+        ranks: ranks of layers with a rank other than r. The scale of these layers is
+            also alpha / r.
 
     Returns:
         Names of the adapted layers, in the order of the model.
@@ -114,13 +116,13 @@ def pairs_of(model: nn.Module) -> list[Pair]:
 
 
 def alpha_of(model: nn.Module, pair: Pair) -> float:
-    """Effective alpha of a layer: its scale times the rank."""
+    """Return the effective alpha of a layer: its scale times the rank."""
     layer: Any = model.get_submodule(pair.name)
     return float(layer.scaling["default"]) * pair.rank
 
 
 def factors_of(model: nn.Module) -> dict[str, Tensor]:
-    """All tensors of the LoRA by name, on the CPU, as stored in a checkpoint."""
+    """Return all tensors of the LoRA by name, on the CPU, as stored in a checkpoint."""
     return {
         name: parameter.detach().cpu().contiguous()
         for name, parameter in lora_parameters(model).items()
@@ -132,26 +134,26 @@ def load_factors(model: nn.Module, factors: Mapping[str, Tensor]) -> None:
     """Restore the tensors of ``factors_of``, identical to the bit.
 
     Raises:
-        CheckpointError: names or shapes differ from this model's.
+        CheckpointError: If names or shapes differ from those of this model.
     """
     own = lora_parameters(model)
     if own.keys() != factors.keys():
         odd = sorted(own.keys() ^ factors.keys())[0]
         raise CheckpointError(
-            f"The checkpoint's LoRA has other layers than this run's; {odd} is in only "
-            f"one of them."
+            "The LoRA of the checkpoint has other layers than this run. The layer "
+            f"{odd} is in only one of them."
         )
     for name, parameter in own.items():
         if parameter.shape != factors[name].shape:
             raise CheckpointError(
-                f"The checkpoint's {name} is {tuple(factors[name].shape)}, this run's "
-                f"{tuple(parameter.shape)}."
+                f"{name} has shape {tuple(factors[name].shape)} in the checkpoint, "
+                f"but {tuple(parameter.shape)} in this run."
             )
         parameter.copy_(factors[name])
 
 
 def lora_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """All parameters that peft added, trained or frozen, by name."""
+    """Return all parameters that peft added, trained or frozen, by name."""
     return {
         name: parameter
         for name, parameter in model.named_parameters()

@@ -2,7 +2,7 @@
 
 The presets have OneTrainer's names. On SDXL: ``attn-only`` 560 layers, ``attn-mlp`` 722
 (attention, feed-forward, proj_in and proj_out), ``full`` all 743 linear layers.
-OneTrainer's ``full`` includes the 51 convolutions; the last one has 4 outputs, so every
+OneTrainer's ``full`` includes the 51 convolutions. The last one has 4 outputs, so every
 rank above 4 would be rejected. Custom patterns can select convolutions.
 
 On FLUX.1: ``attn-only`` 266 layers, ``attn-mlp`` 342 (attention, and the feed-forward
@@ -39,13 +39,13 @@ def select_layers(
 ) -> list[str]:
     """Select the layers that get a LoRA, in the order of the model.
 
-    A pattern with ``*``, ``?`` or ``[`` must match the whole name; any other must be a
+    A pattern with ``*``, ``?`` or ``[`` must match the whole name. Any other must be a
     part of it, as in OneTrainer. With ``conv_rank``, a preset includes the convolutions
     of residual blocks and samplers, as in sd-scripts with ``conv_dim``.
 
     Raises:
-        ConfigError: a pattern matches no layer, nothing is selected, or the rank is
-            larger than a side of a layer; or ``conv_rank`` for a model without
+        ConfigError: If a pattern matches no layer, no layer is selected, the rank
+            exceeds a side of a layer, or ``conv_rank`` is set for a model without
             convolutions.
     """
     if patterns:
@@ -72,16 +72,17 @@ def check_room(model: nn.Module, targets: Sequence[str], rank: int) -> None:
     """Reject layers that are too small for the start from the gradient (LOI).
 
     Raises:
-        ConfigError: a layer with a side below 2 x rank.
+        ConfigError: If a side of a layer is smaller than 2 x rank.
     """
     for name in targets:
         outputs, inputs = layer_sides(model.get_submodule(name))
         side = min(outputs, inputs)
         if 2 * rank > side:
             raise ConfigError(
-                f"lora_init='loi' needs 2 x lora_rank = {2 * rank} rows and columns, "
-                f"but the layer {name} is {outputs} x {inputs}; use a rank of at most "
-                f"{side // 2} or leave the layer out with layer_filter."
+                "lora_init='loi' requires layers with at least 2 x lora_rank = "
+                f"{2 * rank} rows and columns, but the layer {name} is {outputs} x "
+                f"{inputs}. Use a rank of at most {side // 2}, or exclude the layer "
+                "with layer_filter."
             )
 
 
@@ -99,8 +100,7 @@ def _convolutions(layers: Mapping[str, nn.Module], family: str) -> set[str]:
     }
     if not found:
         raise ConfigError(
-            f"conv_rank is set, but a model of the family {family!r} has no "
-            f"convolutions: leave it out."
+            f"conv_rank is set, but {family!r} models have no convolutions. Remove it."
         )
     return found
 
@@ -112,6 +112,6 @@ def _matches(pattern: str, layers: dict[str, nn.Module]) -> list[str]:
     near = difflib.get_close_matches(pattern, layers, n=1, cutoff=0.3)
     example = near[0] if near else next(iter(layers), "none")
     raise ConfigError(
-        f"layer_filter: {pattern!r} matches no layer; a layer's name is for example "
-        f"{example!r}, and * matches any text."
+        f"layer_filter: {pattern!r} matches no layer. Layer names look like "
+        f"{example!r}. Use * to match any text."
     )

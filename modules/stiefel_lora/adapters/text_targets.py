@@ -20,9 +20,9 @@ def select_text_layers(encoder: nn.Module, *, family: str, part: str) -> list[st
     Layers whose output the denoiser does not use are left out: they would not train.
 
     Args:
-        encoder: text encoder of CLIP's or T5's kind.
-        family: name of the model's family.
-        part: name of the encoder.
+        encoder: CLIP or T5 text encoder.
+        family: name of the model family.
+        part: name of the text encoder.
     """
     unread = record_of(family).unread_text_layers
     levels = {

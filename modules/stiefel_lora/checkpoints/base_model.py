@@ -26,11 +26,11 @@ class Base(Protocol):
     """The model at ``base_model_name``."""
 
     def part(self, name: str) -> PartSource | None:
-        """The part, or None where the base model does not have it."""
+        """Return the part, or None where the base model does not have it."""
         ...
 
     def settings(self, name: str) -> dict[str, Any]:
-        """Settings for a file that replaces this part."""
+        """Return the settings for a file that replaces this part."""
         ...
 
 
@@ -43,19 +43,21 @@ def check_folder(
     """Check that a folder holds a whole model of this family.
 
     Args:
-        folder: folder in diffusers layout.
+        folder: folder in the diffusers format.
         facts: facts of the configured family.
-        others: facts of other families, to name a wrong model.
-        elsewhere: parts that the folder may lack.
+        others: facts of other families, to identify a wrong model.
+        elsewhere: parts that are loaded from other places and may be missing.
 
     Raises:
-        ModelError: damaged, incomplete, of another family, or not in this layout.
+        ModelError: If the folder is damaged, incomplete, of another family, or has
+            another layout.
     """
     index = folder / "model_index.json"
     if not index.is_file():
         raise ModelError(
-            f"The base model folder {folder} has no model_index.json, so it is not in "
-            f"diffusers layout; give the folder that holds unet, vae and text_encoder."
+            f"The base model folder {folder} has no model_index.json, so it is not "
+            "in the diffusers format. Use the folder that contains unet, vae and "
+            "text_encoder."
         )
     kind = read_model_json(index).get("_class_name")
     if facts.denoiser not in elsewhere:
@@ -64,10 +66,10 @@ def check_folder(
         raise ModelError(f"{index} is damaged: it has no _class_name.")
     if not facts.is_pipeline(kind):
         other = next((family for family in others if family.is_pipeline(kind)), None)
-        what = f"a {other.label} model" if other else "another kind of model"
+        what = f"a {other.label} model" if other else "a model of another architecture"
         raise ModelError(
             f"The base model {folder} is {what} ({kind}), but model_type is "
-            f"{facts.name!r}; give a model of {facts.label}."
+            f"{facts.name!r}. Use a {facts.label} model."
         )
     for part in facts.parts:
         if part not in elsewhere:
@@ -85,7 +87,7 @@ def _check_part(folder: Path, part: str) -> None:
     inside = folder / part
     if not inside.is_dir():
         raise ModelError(
-            f"The base model {folder} is incomplete: its part {part} is missing."
+            f"The base model {folder} is incomplete: the folder {part} is missing."
         )
     if part.startswith("tokenizer"):
         return
@@ -93,12 +95,13 @@ def _check_part(folder: Path, part: str) -> None:
     read_model_json(inside / name)
     if part != "scheduler" and not has_weights(inside):
         raise ModelError(
-            f"The base model {folder} is incomplete: {part} has no weights."
+            f"The base model {folder} is incomplete: the folder {part} contains no "
+            "weights."
         )
 
 
 class FolderBase:
-    """A model in diffusers layout that has been checked."""
+    """A model in the diffusers format that has been checked."""
 
     def __init__(
         self, folder: Path, facts: FamilyFacts, *, allow_pickled: bool = False
@@ -114,7 +117,7 @@ class FolderBase:
         return found
 
     def settings(self, name: str) -> dict[str, Any]:
-        """Settings of the folder, or the usual ones of such a model."""
+        """Return the settings of the folder, or the usual ones of such a model."""
         path = self._folder / name / "config.json"
         if path.is_file():
             return read_model_json(path)
@@ -127,11 +130,11 @@ class FileBase:
     Args:
         path: the file.
         facts: facts of the configured family.
-        others: facts of other families, to name a wrong model.
-        elsewhere: parts that come from elsewhere.
+        others: facts of other families, to identify a wrong model.
+        elsewhere: parts that are loaded from other places.
 
     Raises:
-        ModelError: not of this family.
+        ModelError: If the checkpoint is of another family.
     """
 
     def __init__(
@@ -157,7 +160,7 @@ class FileBase:
         return self._in_file(name)
 
     def settings(self, name: str) -> dict[str, Any]:
-        """Usual settings of such a model."""
+        """Return the usual settings of such a model."""
         return known_settings(self._facts, name)
 
     def _in_file(self, name: str) -> FilePart | None:
@@ -171,7 +174,7 @@ class FileBase:
 
 
 def known_settings(facts: FamilyFacts, part: str) -> dict[str, Any]:
-    """Default settings of a model of this family."""
+    """Return the default settings of a model of this family."""
     return read_model_json(facts.record.stock_folder / f"{part}.json")
 
 
@@ -183,10 +186,10 @@ def _check_family(
     other = next((family for family in others if family.is_file(header)), None)
     if other is None:
         raise ModelError(
-            f"{header.path} is not a {facts.label} model; give a checkpoint of "
-            f"{facts.label} or a folder in diffusers layout."
+            f"{header.path} is not a {facts.label} model. Use a {facts.label} "
+            "checkpoint or a diffusers folder."
         )
     raise ModelError(
-        f"{header.path} is a model of {other.label}, but model_type is {facts.name!r}; "
-        f"give a model of {facts.label}, or write model_type {other.name!r}."
+        f"{header.path} is a {other.label} model, but model_type is {facts.name!r}. "
+        f"Use a {facts.label} model, or set model_type to {other.name!r}."
     )

@@ -53,19 +53,20 @@ def check_weights(
     """Check that a header contains the whole part with the right shapes.
 
     Args:
-        where: file or folder, for messages.
+        where: file or folder to name in error messages.
         part: name of the part.
-        loader: class that loads it.
+        loader: class that loads the part.
         config: settings of the part.
         layout: naming scheme of the tensors.
-        entries: the header, names without prefix.
-        whole: advice if tensors are missing.
+        entries: the header, with names without prefix.
+        whole: advice to add to the message if tensors are missing.
         such: description of the model with the right shapes.
-        own_settings: whether the settings came with the weights, so that they must
-            make a model that uses all of them.
+        own_settings: whether the settings belong to the weights, in which case the
+            model must use all of the weights.
 
     Raises:
-        ModelError: another model, incomplete, or settings that make no such model.
+        ModelError: If the weights are incomplete, belong to another model, or do not
+            match the settings.
     """
     model = _skeleton(where, part, loader, config, len(entries))
     found = _converted(where, part, layout, entries, model, whole, such)
@@ -75,14 +76,14 @@ def check_weights(
     missing = [name for name in wanted if name not in found]
     if missing:
         raise ModelError(
-            f"{where} does not hold a whole {part}: {len(missing)} of {len(wanted)} "
-            f"tensors are missing, the first is {missing[0]}; {whole}."
+            f"{where} does not contain a complete {part}: {len(missing)} of "
+            f"{len(wanted)} tensors are missing, for example {missing[0]}. {whole}."
         )
     for name, tensor in wanted.items():
         if found[name].shape != tensor.shape:
             raise ModelError(
-                f"{where} holds another kind of {part}: {name} is "
-                f"{_sides(found[name])}, but {such} has {_sides(tensor)}."
+                f"{where} contains a {part} of another architecture: {name} has "
+                f"shape {_sides(found[name])}, but {such} has {_sides(tensor)}."
             )
 
 
@@ -107,14 +108,14 @@ def _check_nothing_left(
     ]
     if left:
         raise ModelError(
-            f"{where}: config.json makes a {part} without {len(left)} of the layers "
-            f"that its weights contain, the first is {left[0]}. Download config.json "
-            f"again."
+            f"{where}: the {part} that is described by config.json lacks "
+            f"{len(left)} layers of the weights, for example {left[0]}. Download "
+            "config.json again."
         )
 
 
 def wanted_of(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters that a file must contain, under each of their names."""
+    """Return the parameters that a file must contain, under each of their names."""
     return dict(model.named_parameters(remove_duplicate=False))
 
 
@@ -126,7 +127,7 @@ def _skeleton(
         deep = [depth for depth in _numbers(config.get(key)) if depth > most]
         if deep:
             raise ModelError(
-                f"{where}: the settings of the {part} have {key}={deep[0]:.3g}, but "
+                f"{where}: the config of the {part} has {key}={deep[0]:.3g}, but "
                 f"there are {tensors} tensors. Download config.json again."
             )
     try:
@@ -135,7 +136,7 @@ def _skeleton(
     except Exception as error:
         # The classes check settings themselves, each with its own exceptions.
         raise ModelError(
-            f"{where}: {loader.__name__} cannot be built from the settings of the "
+            f"{where}: {loader.__name__} cannot be created from the config of the "
             f"{part} ({_reason(error)}). Download config.json again."
         ) from error
 
@@ -159,14 +160,14 @@ def _converted(
     except KeyError as error:
         # Converters access some names directly.
         raise ModelError(
-            f"{where} does not hold a whole {part}: the tensor {error.args[0]} is "
-            f"missing; {whole}."
+            f"{where} does not contain a complete {part}: the tensor "
+            f"{error.args[0]} is missing. {whole}."
         ) from error
     except Exception as error:
         # Exceptions of converters on unexpected shapes are not documented.
         raise ModelError(
-            f"{where} holds another kind of {part}: its tensors have shapes that "
-            f"{such} does not have ({_reason(error)})."
+            f"{where} contains a {part} of another architecture: its tensor shapes "
+            f"do not match {such} ({_reason(error)})."
         ) from error
 
 

@@ -37,7 +37,7 @@ class InFiles:
     """Naming schemes of its tensors."""
 
     adapt: Callable[[Settings, Header, str], Settings] = _as_it_is
-    """Adapts the known settings to a file; the last argument is the prefix."""
+    """Adapts the known settings to a file. The last argument is the prefix."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,7 @@ class FamilyFacts:
     """Regular expression that matches ``_class_name`` in ``model_index.json``."""
 
     parts: tuple[str, ...]
-    """Parts that training needs, by the names of the diffusers layout."""
+    """Parts that training needs, by the names of the diffusers format."""
 
     files: Mapping[str, InFiles] = dataclasses.field(default_factory=dict)
     """Parts that can come from a file; empty: none."""

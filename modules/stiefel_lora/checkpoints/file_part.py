@@ -77,7 +77,8 @@ class FilePart:
         """Compare names and shapes with those of the model, without reading values.
 
         Raises:
-            ModelError: of another model, incomplete, or quantized in an unknown way.
+            ModelError: If the weights are incomplete, belong to another model, or use
+                an unknown quantization.
         """
         check_scales(self._path, self._entries)
         # For a file that replaces a folder's part, the settings are that folder's.
@@ -89,7 +90,7 @@ class FilePart:
             self._config,
             self._layout,
             {name[len(self._prefix) :]: e for name, e in self._entries.items()},
-            whole="give the checkpoint of a whole model",
+            whole="Use a checkpoint that contains all parts of the model",
             such="such a model",
         )
 
@@ -99,7 +100,7 @@ class FilePart:
         Values that already have the wanted ``dtype`` stay memory-mapped until used.
 
         Raises:
-            ModelError: the file was changed or damaged since it was checked.
+            ModelError: If the file was changed or damaged after it was checked.
         """
         wanted = dtype or torch.float32
         with _damage(self._path, self._part):
@@ -132,7 +133,7 @@ class FilePart:
 def find_part(
     part: str, header: Header, facts: InFiles, config: dict[str, Any]
 ) -> FilePart | None:
-    """Find a part in a file; None if the file does not contain it."""
+    """Find a part in a file, or None if the file does not contain it."""
     for prefix in (*facts.prefixes, ""):
         for layout in facts.layouts:
             if header.any(prefix + layout.start):
@@ -163,6 +164,5 @@ def _damage(path: Any, part: str) -> Iterator[None]:
     except (OSError, KeyError, ValueError, RuntimeError) as error:
         reason = str(error).strip().split("\n")[0]
         raise ModelError(
-            f"The part {part} of {path} cannot be read ({reason}); fetch the file "
-            f"again."
+            f"The {part} in {path} cannot be read ({reason}). Download the file again."
         ) from error

@@ -30,16 +30,18 @@ def find_model(
     *,
     download: bool,
 ) -> ModelSource | None:
-    """Find and check the parts; no weights are read.
+    """Find and check the parts. No weights are read.
 
     Args:
-        config: configuration with the base model and parts from elsewhere.
-        facts: facts of its family.
-        others: facts of other families, to name a wrong model.
-        download: download missing files from the hub; if False, return None.
+        config: configuration with the base model and the parts that are loaded from
+            other places.
+        facts: facts of the family.
+        others: facts of other families, to identify a wrong model.
+        download: whether to download missing files from the Hugging Face Hub. If False,
+            None is returned.
 
     Raises:
-        ModelError: missing, damaged, incomplete or of another family.
+        ModelError: If a part is missing, damaged, incomplete or of another family.
     """
     named = _named_parts(config, facts)
     base = _open_base(config, facts, others, list(named), download)
@@ -76,7 +78,8 @@ def _check_tokenizers(facts: FamilyFacts, parts: Mapping[str, PartSource]) -> No
     """Compare tokenizers that were read from a folder with their text encoders.
 
     Raises:
-        ModelError: one does not match its encoder or the other tokenizer.
+        ModelError: If a tokenizer does not match its text encoder or the other
+            tokenizer.
     """
     lengths: dict[str, int] = {}
     for part, loader in facts.tokenizers.items():
@@ -93,9 +96,9 @@ def _check_tokenizers(facts: FamilyFacts, parts: Mapping[str, PartSource]) -> No
     if len(set(lengths.values())) > 1:
         found = ", ".join(f"{part} makes {n}" for part, n in lengths.items())
         raise ModelError(
-            f"{facts.label} reads the same number of tokens from each text encoder, "
+            f"{facts.label} uses the same sequence length for all text encoders, "
             f"but {found}. Correct model_max_length in tokenizer_config.json, or "
-            f"download it again."
+            "download it again."
         )
 
 
@@ -106,8 +109,8 @@ def _named_parts(config: TrainConfig, facts: FamilyFacts) -> dict[str, str]:
     strange = next((part for part in named if part not in facts.parts), None)
     if strange is not None:
         raise ModelError(
-            f"{strange}_model_name is set, but a model of {facts.label} has no "
-            f"{strange}; leave it out."
+            f"{strange}_model_name is set, but {facts.label} models have no "
+            f"{strange}. Remove it."
         )
     return named
 
@@ -122,8 +125,8 @@ def _open_base(
     name = config.base_model_name
     if not name:
         raise ModelError(
-            "base_model_name is not set; give a .safetensors checkpoint, a folder in "
-            "diffusers layout, or a name on the Hugging Face hub."
+            "base_model_name is not set. Use a .safetensors checkpoint, a diffusers "
+            "folder, or a model on the Hugging Face Hub."
         )
     path = Path(name)
     if path.is_file():
@@ -145,8 +148,8 @@ def _complete(
         return {part: found for part, found in parts.items() if found is not None}
     keys = " and ".join(f"{part}_model_name" for part in missing)
     has = "them" if len(missing) > 1 else "it"
-    hint = "".join(f"; {text}" for part, text in sources.items() if part in missing)
+    hint = "".join(f". {text}" for part, text in sources.items() if part in missing)
     raise ModelError(
-        f"{config.base_model_name} holds no {', '.join(missing)}; set {keys} to a "
-        f"file, folder or hub name that has {has}{hint}."
+        f"{config.base_model_name} contains no {', '.join(missing)}. Set {keys} to "
+        f"a file, folder or model on the Hugging Face Hub that contains {has}{hint}."
     )

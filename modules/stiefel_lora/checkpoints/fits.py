@@ -43,8 +43,8 @@ def width_of(denoiser: str, key: str, encoder: str, *keys: tuple[str, str]) -> F
 
     Args:
         denoiser: name of the part.
-        key: its setting.
-        encoder: the part named in the message.
+        key: name of the setting.
+        encoder: part to name in the error message.
         keys: part and setting of each width.
     """
 
@@ -61,15 +61,15 @@ def check_fits(fits: Iterable[Fit], parts: Mapping[str, Settings]) -> None:
     """Compare the settings of both sides, where known.
 
     Raises:
-        ModelError: names the part that belongs to another model.
+        ModelError: If a part belongs to another model. The message contains its name.
     """
     for denoiser, other, what, sizes in fits:
         own, theirs = sizes(parts)
         if isinstance(own, int) and isinstance(theirs, int) and own != theirs:
             raise ModelError(
-                f"{other}_model_name: the {other} does not fit the {denoiser}, which "
-                f"reads {own} {what}; the {other} makes {theirs}. Give the {other} of "
-                f"this model."
+                f"{other}_model_name: the {other} does not match the {denoiser}. "
+                f"The {denoiser} expects {own} {what}, but the {other} has "
+                f"{theirs}. Use the {other} of this model."
             )
 
 
@@ -82,32 +82,32 @@ def check_tokenizer(part: str, tokenizer: Any, encoder: Settings) -> None:
         encoder: settings of the text encoder that uses its tokens.
 
     Raises:
-        ModelError: it returns no tokens, too many, or unknown ones.
+        ModelError: If the tokenizer returns no tokens, too many, or unknown ones.
     """
     # T5 has no positions and takes any length, which its family chooses.
     places = encoder.get("max_position_embeddings")
     length = tokenizer.model_max_length if isinstance(places, int) else _FEW
     if not isinstance(length, int):
         raise ModelError(
-            f"The {part} has model_max_length={str(length)[:40]!a}, which is not a "
-            f"whole number. Download tokenizer_config.json again."
+            f"The {part} has model_max_length={str(length)[:40]!a}, which is not an "
+            "integer. Download tokenizer_config.json again."
         )
     if isinstance(places, int) and not 0 < length <= places:
         raise ModelError(
-            f"The {part} makes model_max_length={length:.3g} tokens, but its text "
-            f"encoder reads {places}. Download tokenizer_config.json again."
+            f"The {part} has model_max_length={length:.3g}, but its text encoder "
+            f"supports {places} tokens. Download tokenizer_config.json again."
         )
     try:
         most = int(tokens_of(tokenizer, ["a"], length).max())
     except Exception as error:
         # Tokenizers use their settings unchecked, in Python and in Rust.
         raise ModelError(
-            f"The {part} does not tokenize ({type(error).__name__}: "
+            f"The {part} failed to tokenize a caption ({type(error).__name__}: "
             f"{str(error)[:100]!r}). Download it again."
         ) from error
     known = encoder.get("vocab_size")
     if isinstance(known, int) and most >= known:
         raise ModelError(
-            f"The {part} makes the token {most}, but its text encoder has {known}. "
-            f"Give the {part} of this model."
+            f"The {part} returns the token {most}, but its text encoder has a "
+            f"vocabulary of {known}. Use the {part} of this model."
         )

@@ -36,7 +36,7 @@ def check_scales(path: Path, entries: Mapping[str, Entry]) -> None:
     """Reject quantized formats other than one scale per tensor.
 
     Raises:
-        ModelError: blocks, integers, or more factors.
+        ModelError: If the quantization uses blocks, integers, or additional factors.
     """
     for name, entry in entries.items():
         leaf = name.rpartition(".")[2]
@@ -44,8 +44,8 @@ def check_scales(path: Path, entries: Mapping[str, Entry]) -> None:
         packed = leaf == "weight" and entry.dtype in _INTEGERS
         if several or packed or leaf in _REFUSED:
             raise ModelError(
-                f"{path} is quantized in a way that is not supported ({name}); give a "
-                f"checkpoint in float16, bfloat16, float32 or float8_e4m3fn."
+                f"{path} uses a quantization that is not supported ({name}). Use a "
+                "checkpoint in float16, bfloat16, float32 or float8_e4m3fn."
             )
 
 

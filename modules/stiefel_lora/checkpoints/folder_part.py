@@ -35,13 +35,14 @@ _MOST_TIMESTEPS = 100_000
 
 
 class FolderPart:
-    """A folder of a model in diffusers layout.
+    """A folder of a model in the diffusers format.
 
     Args:
         parent: folder that contains it.
         part: name of the part.
-        name: name of the folder; by default, that of the part.
-        allow_pickled: load weights from a pickle if there is nothing else.
+        name: name of the folder. The default is the name of the part.
+        allow_pickled: whether to load weights from a pickle file if there is no other
+            file.
     """
 
     def __init__(
@@ -72,7 +73,8 @@ class FolderPart:
         """Examine settings, names and shapes, without reading values.
 
         Raises:
-            ModelError: damaged, incomplete, of another model, or a pickle.
+            ModelError: If the file is damaged, incomplete, of another model, or a
+                pickle.
         """
         if self._part in facts.files:
             self._check_weights(facts)
@@ -114,8 +116,8 @@ class FolderPart:
             check_relative(self.folder, facts, entries, config)
             if not facts.is_file(Header(self.folder, entries, {})):
                 raise ModelError(
-                    f"{self.folder} is not a {self._part} of {facts.label}; give a "
-                    f"folder that is."
+                    f"{self.folder} is not a {self._part} of {facts.label}. Use a "
+                    "folder that contains one."
                 )
         check_setting_values(self.folder, in_files.loader, config)
         if config.get("quantization_config") is not None:
@@ -129,7 +131,7 @@ class FolderPart:
             config,
             self._layout(in_files.layouts, entries),
             entries,
-            whole="download its weights again",
+            whole="Download the weights again",
             such="its config.json",
             own_settings=True,
         )
@@ -145,8 +147,8 @@ class FolderPart:
         read = [layout for layout in known if layout.in_folders]
         if known and not read:
             raise ModelError(
-                f"{self.folder} has weights named as in a single file, which is not "
-                f"diffusers layout; give that file itself."
+                f"{self.folder} is not in the diffusers format: its weights have "
+                "the names of a single-file checkpoint. Use that file instead."
             )
         # If no name is known, all of them are missing.
         return (read or [layout for layout in layouts if layout.in_folders])[0]
@@ -160,8 +162,8 @@ class FolderPart:
             for names in _VOCABULARIES
         ):
             raise ModelError(
-                f"{self.folder} has no vocabulary; it needs tokenizer.json, "
-                f"spiece.model, or vocab.json and merges.txt. Download them again."
+                f"{self.folder} contains no vocabulary. It requires tokenizer.json, "
+                "spiece.model, or vocab.json and merges.txt. Download them again."
             )
         # Loaded for the examination and kept, since loading is most of its cost.
         self._tokenizer = self.load(loader, None)
@@ -174,26 +176,28 @@ class FolderPart:
             isinstance(loader, type) and issubclass(loader, diffusers.SchedulerMixin)
         ):
             raise ModelError(
-                f"{self.folder}: _class_name={kind!a} is no scheduler of diffusers "
-                f"{diffusers.__version__}. Download scheduler_config.json again."
+                f"{self.folder}: _class_name={kind!a} is not a scheduler of "
+                f"diffusers {diffusers.__version__}. Download scheduler_config.json "
+                "again."
             )
         steps = config.get("num_train_timesteps", 1000)
         if not isinstance(steps, int) or not 1 <= steps <= _MOST_TIMESTEPS:
             raise ModelError(
-                f"{self.folder}: num_train_timesteps={steps!a} must be a whole number "
-                f"from 1 to {_MOST_TIMESTEPS}. Download scheduler_config.json again."
+                f"{self.folder}: num_train_timesteps must be an integer from 1 to "
+                f"{_MOST_TIMESTEPS}, but got {steps!a}. Download "
+                "scheduler_config.json again."
             )
         noise = getattr(self.load(loader, None), "alphas_cumprod", ())
         if facts.has_betas and len(noise) != steps:
             raise ModelError(
-                f"{self.folder}: {kind} has no table of {steps} betas, by which noise "
-                f"is added to a model of {facts.label}; flow and EDM models are "
-                "trained in another way. Give a model with such a table."
+                f"{self.folder}: the scheduler {kind} has no {steps} betas, which "
+                f"{facts.label} requires. Flow matching and EDM models are not "
+                "supported. Use a model with a beta schedule."
             )
 
 
 def has_weights(folder: Path) -> bool:
-    """Return whether a folder has weights; False if it does not exist."""
+    """Return whether a folder has weights, or False if it does not exist."""
     return folder.is_dir() and any(
         path.suffix in WEIGHT_SUFFIXES for path in folder.iterdir()
     )

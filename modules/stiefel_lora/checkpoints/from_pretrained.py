@@ -20,7 +20,8 @@ def build(loader: Any, config: dict[str, Any]) -> Any:
     """Build a model with fresh weights on the current device.
 
     Raises:
-        ValueError: invalid settings; likewise TypeError and KeyError.
+        ValueError: If the settings are invalid. TypeError and KeyError are raised for
+            the same reason.
     """
     if issubclass(loader, transformers.PreTrainedModel):
         kind: Any = loader.config_class
@@ -47,7 +48,7 @@ def load_part(
         options: other arguments of ``from_pretrained``.
 
     Raises:
-        ModelError: its files are damaged.
+        ModelError: If the files are damaged.
     """
     options |= {"subfolder": part, "local_files_only": True}
     if dtype is not None:
@@ -64,8 +65,8 @@ def load_part(
         lines = str(error).strip().splitlines() or [type(error).__name__]
         reason = lines[0][:200]
         raise ModelError(
-            f"The part {part} of the base model {folder} cannot be read ({reason}); "
-            f"fetch the model again."
+            f"The {part} of the base model {folder} cannot be read ({reason}). "
+            "Download the model again."
         ) from error
 
 

@@ -69,17 +69,18 @@ def read_header(path: Path) -> Header:
     """Read the header of a checkpoint of a base model.
 
     Raises:
-        ModelError: another kind of file, damaged, cut off, or a LoRA.
+        ModelError: If the file is damaged, incomplete, a LoRA, or not a safetensors
+            file.
     """
     suffix = path.suffix.lower()
     if suffix in _PICKLES:
         raise ModelError(
-            f"{path} is a pickle, which can run any program when loaded, so it "
-            f"is not opened; convert it to .safetensors and give that file."
+            f"{path} is a pickle file, which can execute arbitrary code when it is "
+            "loaded, and is not opened. Convert it to .safetensors."
         )
     if suffix not in _SAFE:
         raise ModelError(
-            f"{path} is not a .safetensors file; give a checkpoint in that format."
+            f"{path} is not a .safetensors file. Use a checkpoint in this format."
         )
     refuse_stand_in(path)
     table, end = _read_table(path)
@@ -88,8 +89,8 @@ def read_header(path: Path) -> Header:
     mark = next((name for name in entries if any(m in name for m in _LORA_MARKS)), None)
     if mark is not None:
         raise ModelError(
-            f"{path} is a LoRA (it contains {mark}), not a base model; give the "
-            f"checkpoint that LoRAs are trained on."
+            f"{path} is a LoRA and not a base model, because it contains {mark}. "
+            "Use the checkpoint that the LoRA was trained on."
         )
     return Header(path, entries, table.get("__metadata__") or {})
 
@@ -98,7 +99,8 @@ def refuse_stand_in(path: Path) -> None:
     """Reject a git-lfs pointer or a web page in place of a file.
 
     Raises:
-        ModelError: explains how to get the file itself.
+        ModelError: If the file is only a pointer or a web page. The message explains
+            how to download it.
     """
     try:
         with path.open("rb") as file:
@@ -107,30 +109,30 @@ def refuse_stand_in(path: Path) -> None:
         raise ModelError(f"{path} cannot be read ({error.strerror}).") from error
     if begin.startswith(_POINTER):
         raise ModelError(
-            f"{path} is a git-lfs pointer, not the file itself. Run git lfs pull in "
-            f"its folder, or download the file."
+            f"{path} is a Git LFS pointer. Run git lfs pull in its folder, or "
+            "download the file."
         )
     if begin.lstrip().lower().startswith(_PAGES):
         raise ModelError(
-            f"{path} is a web page, not the file itself. Download the file again; a "
-            f"model may require signing in first."
+            f"{path} is a web page, not a model. Download the file again. Some "
+            "models require you to log in first."
         )
 
 
 def _open(path: Path) -> None:
-    """Let safetensors validate the header by its own rules; reads no values."""
+    """Let safetensors validate the header by its own rules. It reads no values."""
     try:
         with safe_open(str(path), framework="pt"):
             pass
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelError(
-            f"{path} is damaged: its table of tensors cannot be read "
-            f"({str(error)[:200]}); fetch it again."
+            f"{path} is damaged: its header cannot be read ({str(error)[:200]}). "
+            "Download it again."
         ) from error
 
 
 def _read_table(path: Path) -> tuple[dict[str, Any], int]:
-    """The header, and the offset of the tensors' bytes."""
+    """Return the header, and the offset of the tensors' bytes."""
     try:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
@@ -141,8 +143,8 @@ def _read_table(path: Path) -> tuple[dict[str, Any], int]:
                 raise ValueError
     except (OSError, ValueError, RecursionError, struct.error) as error:
         raise ModelError(
-            f"{path} is damaged: it does not begin as a .safetensors file does; fetch "
-            f"it again."
+            f"{path} is damaged: it does not start with a safetensors header. "
+            "Download it again."
         ) from error
     return table, 8 + length
 
@@ -156,18 +158,19 @@ def _entries(path: Path, table: dict[str, Any], begin: int) -> dict[str, Entry]:
         }
     except (KeyError, OverflowError, TypeError, ValueError) as error:
         raise ModelError(
-            f"{path} is damaged: its table of tensors cannot be read; fetch it again."
+            f"{path} is damaged: its header cannot be read. Download it again."
         ) from error
     end = max((entry.start + entry.size for entry in entries.values()), default=begin)
     size = path.stat().st_size
     if size < end:
         raise ModelError(
-            f"{path} is cut off: it has {size:,} bytes of {end:,}; fetch it again."
+            f"{path} is incomplete: it has {size:,} of {end:,} bytes. Download it "
+            "again."
         )
     if size > end:
         raise ModelError(
-            f"{path} is damaged: it has {size:,} bytes, but its table ends at {end:,}; "
-            f"fetch it again."
+            f"{path} is damaged: it has {size:,} bytes, but should have {end:,}. "
+            "Download it again."
         )
     return entries
 

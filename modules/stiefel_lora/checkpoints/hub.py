@@ -1,4 +1,4 @@
-"""Whole models and single parts from the Hugging Face hub, through its own client."""
+"""Whole models and single parts from the Hugging Face Hub, through its own client."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def model_from_hub(name: str, *, download: bool) -> Path | None:
 
     Args:
         name: name of the model on the hub.
-        download: download a missing model; if False, return None.
+        download: whether to download a missing model. If False, None is returned.
 
     Raises:
-        ModelError: not a valid name, or not available.
+        ModelError: If the name is not valid or not available.
     """
     if not is_hub_name(name):
         raise ModelError(
-            f"There is no base model file or folder {name}; correct base_model_name."
+            f"The base model {name} does not exist. Correct base_model_name."
         )
     import diffusers
     from huggingface_hub import try_to_load_from_cache
@@ -38,8 +38,8 @@ def model_from_hub(name: str, *, download: bool) -> Path | None:
     except Exception as error:
         # The hub's client raises a dozen unrelated classes, all for the same reason.
         raise ModelError(
-            f"The base model {name!r} is neither a folder here nor available from the "
-            f"hub ({_reason(error)}); correct base_model_name."
+            f"The base model {name!r} is not a local folder and cannot be loaded "
+            f"from the Hugging Face Hub ({_reason(error)}). Correct base_model_name."
         ) from error
 
 
@@ -47,11 +47,12 @@ def part_from_hub(part: str, name: str, *, download: bool) -> Path | None:
     """Find the folder of one part in the cache of the hub's client.
 
     Raises:
-        ModelError: not a valid name, or not available.
+        ModelError: If the name is not valid or not available.
     """
     if not is_hub_name(name):
         raise ModelError(
-            f"{part}_model_name: there is no file or folder {name}; correct it."
+            f"{part}_model_name: the file or folder {name} does not exist. Correct "
+            "the path."
         )
     from huggingface_hub import snapshot_download
 
@@ -66,8 +67,8 @@ def part_from_hub(part: str, name: str, *, download: bool) -> Path | None:
         if not download:
             return None
         raise ModelError(
-            f"{part}_model_name: {name!r} is neither a file or folder here nor "
-            f"available from the hub ({_reason(error)}); correct it."
+            f"{part}_model_name: {name!r} is not a local file or folder and cannot "
+            f"be loaded from the Hugging Face Hub ({_reason(error)}). Correct it."
         ) from error
     return Path(folder)
 

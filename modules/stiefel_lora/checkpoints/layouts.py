@@ -1,4 +1,4 @@
-"""Names of the parts of a model in files that are not in diffusers layout.
+"""Names of the parts of a model in files that are not in the diffusers format.
 
 A layout is recognized by prefixes, and converted to the names of diffusers (U-Net, VAE)
 and transformers (text encoders) by their own converters if they have one. Converters

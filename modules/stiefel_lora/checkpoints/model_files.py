@@ -26,16 +26,16 @@ def read_model_json(path: Path) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
-        ModelError: missing, unreadable or not a JSON object.
+        ModelError: If the file is missing, unreadable or not a JSON object.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(
-            f"{path} is missing or damaged; fetch the base model again."
+            f"{path} is missing or damaged. Download the base model again."
         ) from error
     if not isinstance(value, dict):
-        raise ModelError(f"{path} is damaged: it is not a JSON object.")
+        raise ModelError(f"{path} is damaged: it does not contain a JSON object.")
     return value
 
 
@@ -62,7 +62,7 @@ def sample_tensors(
 
     Args:
         path: the file.
-        entries: the tensors; the first ``skip`` letters of their names are ignored.
+        entries: the tensors. The first ``skip`` characters of their names are ignored.
         skip: length of a prefix.
         digest: the hash to feed.
     """

@@ -2,7 +2,7 @@
 
 They are recognized by a few names and shapes of the denoiser, in the original layouts
 and in that of diffusers, or by their settings. Families list their relatives in their
-records; the relatives of all families are checked, whichever family is wanted.
+records. The relatives of all families are checked, whichever family is wanted.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _STRANGERS = {"joint_blocks.": "Stable Diffusion 3"}
 
 @dataclasses.dataclass(frozen=True)
 class _Inputs:
-    """Inputs and outputs of a denoiser; None where unknown."""
+    """Inputs and outputs of a denoiser, or None if unknown."""
 
     channels: int | None = None
     predicted: int | None = None
@@ -49,21 +49,22 @@ def check_relative(
     """Reject a denoiser that belongs to a relative of the family.
 
     Args:
-        where: file or folder, for the message.
+        where: file or folder to name in the error message.
         facts: facts of the wanted family.
         entries: header of the denoiser or of a whole model.
         config: settings of the denoiser, if it has its own.
 
     Raises:
-        ModelError: names the relative.
+        ModelError: If the model belongs to a related architecture, whose name is in the
+            message.
     """
     by_table = _inputs_of_table(entries, facts.files[facts.denoiser].prefixes)
     name = _name(by_table) or _name(_inputs_of_config(config or {}))
     if name is None:
         return
     raise ModelError(
-        f"{where} is {name}, but model_type is {facts.name!r}. LoRAs for it cannot be "
-        f"trained; give a text-to-image model of {facts.label}."
+        f"{where} is {name}, but model_type is {facts.name!r}. Training a LoRA for "
+        f"it is not supported. Use a text-to-image {facts.label} model."
     )
 
 
@@ -122,5 +123,5 @@ def _name(found: _Inputs) -> str | None:
     if channels is None or predicted is None or channels == predicted:
         return None
     kinds = (r.name for r in relatives if r.channels == channels)
-    kind = next(kinds, "a model with further inputs")
-    return f"{kind} (it reads {channels} channels and predicts {predicted})"
+    kind = next(kinds, "a model with additional inputs")
+    return f"{kind} ({channels} input channels, {predicted} output channels)"

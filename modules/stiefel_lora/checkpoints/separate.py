@@ -35,11 +35,13 @@ def separate_part(
         name: a file, a folder of this part or of a whole model, or a hub name.
         facts: facts of the family.
         settings: settings of the part, in case a file is given.
-        download: download missing files from the hub; if False, return None.
-        allow_pickled: load weights of a folder from a pickle if there is nothing else.
+        download: whether to download missing files from the Hugging Face Hub. If False,
+            None is returned.
+        allow_pickled: whether to load weights of a folder from a pickle file if there
+            is no other file.
 
     Raises:
-        ModelError: missing, damaged, or another part.
+        ModelError: If the part is missing, damaged, or of another type.
     """
     path = Path(name)
     if path.is_file():
@@ -58,7 +60,7 @@ def _from_file(
     in_files = facts.files.get(part)
     if in_files is None:
         raise ModelError(
-            f"{part}_model_name: {path} is a file, but a {part} is a folder; give that."
+            f"{part}_model_name: {path} is a file, but the {part} must be a folder."
         )
     header = read_header(path)
     if part == facts.denoiser:
@@ -66,8 +68,8 @@ def _from_file(
     found = find_part(part, header, in_files, settings)
     if found is None or (part == facts.denoiser and not facts.is_file(header)):
         raise ModelError(
-            f"{part}_model_name: {path} has no {part} of {facts.label}; give a file "
-            f"that does."
+            f"{part}_model_name: {path} contains no {part} for {facts.label}. Use a "
+            "file that contains one."
         )
     found.check()
     return found
@@ -81,6 +83,6 @@ def _from_folder(part: str, folder: Path, allow_pickled: bool) -> FolderPart:
             name = inside.name
             return FolderPart(inside.parent, part, name, allow_pickled=allow_pickled)
     raise ModelError(
-        f"{part}_model_name: the folder {folder} has no {part}; give a folder with "
-        f"its files, or a whole model in diffusers layout."
+        f"{part}_model_name: the folder {folder} contains no {part}. Use the folder "
+        f"of the {part}, or a complete model in the diffusers format."
     )

@@ -22,12 +22,12 @@ def check_setting_values(where: object, loader: Any, config: Mapping[str, Any]) 
     """Check values that a class accepts without validation.
 
     Args:
-        where: file or folder, for the message.
+        where: file or folder to name in the error message.
         loader: class that loads the part.
-        config: its settings.
+        config: settings of the part.
 
     Raises:
-        ModelError: a value that would end a run later, or make every latent NaN.
+        ModelError: If a value would stop a run later, or make every latent NaN.
     """
     inside = config.get("text_config")
     values = inside if isinstance(inside, Mapping) else config
@@ -36,8 +36,8 @@ def check_setting_values(where: object, loader: Any, config: Mapping[str, Any]) 
             continue
         if not test(values[key]):
             raise ModelError(
-                f"{where}: {key}={str(values[key])[:40]!a} must be {rule}. Download "
-                f"config.json again."
+                f"{where}: {key} must be {rule}, but got {str(values[key])[:40]!a}. "
+                "Download config.json again."
             )
     _check_quantization(where, loader, config.get("quantization_config"))
 
@@ -53,9 +53,8 @@ def _check_quantization(where: object, loader: Any, given: Any) -> None:
         # Each method has its own checks, with its own exceptions.
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:100]
         raise ModelError(
-            f"{where}: quantization_config is not a known quantization "
-            f"({reason}). Download config.json again, or give weights that are not "
-            f"quantized."
+            f"{where}: the quantization_config is not supported ({reason}). "
+            "Download config.json again, or use weights that are not quantized."
         ) from error
 
 
@@ -91,6 +90,6 @@ _RULES: tuple[tuple[type, str, Test, str], ...] = (
     (_VAE, "shift_factor", _is_shift, "a number or null"),
     (_VAE, "latents_mean", _are_shifts, "a list of numbers or null"),
     (_VAE, "latents_std", _are_factors, "a list of numbers above 0 or null"),
-    (_CLIP, "eos_token_id", _is_token, "the number of a token, usually 2"),
+    (_CLIP, "eos_token_id", _is_token, "a token ID, usually 2"),
 )
 """Class, key, its test, and the rule in words."""

@@ -1,6 +1,6 @@
 """Sources of the parts of a base model, independent of families.
 
-A family requests each part by its name in the diffusers layout ("unet", "transformer",
+A family requests each part by its name in the diffusers format ("unet", "transformer",
 "vae", "text_encoder", "tokenizer_2", "scheduler" ...), whatever the user gave::
 
     unet = source.load("unet", diffusers.UNet2DConditionModel, torch.bfloat16)
@@ -37,7 +37,7 @@ class PartSource(Protocol):
     """One part of a base model, from any kind of source."""
 
     def config(self) -> dict[str, Any]:
-        """Settings of the part, as in its ``config.json``."""
+        """Return the settings of the part, as in its ``config.json``."""
         ...
 
     def load(self, loader: Any, dtype: torch.dtype | None) -> Any:
@@ -69,7 +69,7 @@ class ModelSource:
         """Settings of a part: its ``config.json``, or ``scheduler_config.json``.
 
         Raises:
-            ModelError: missing or damaged.
+            ModelError: If the part is missing or damaged.
         """
         return self._parts[part].config()
 
@@ -78,11 +78,11 @@ class ModelSource:
 
         Args:
             part: name of the part.
-            loader: class of diffusers or transformers that loads it.
+            loader: class of diffusers or transformers that loads the part.
             dtype: dtype of the weights; None for tokenizers and schedulers.
 
         Raises:
-            ModelError: its files are damaged.
+            ModelError: If the files are damaged.
         """
         return self._parts[part].load(loader, dtype)
 
@@ -90,7 +90,7 @@ class ModelSource:
         """Build a part from its settings alone, on the meta device.
 
         Raises:
-            ModelError: the settings do not belong to such a part.
+            ModelError: If the settings do not belong to such a part.
         """
         config = self.config(part)
         try:
@@ -98,7 +98,7 @@ class ModelSource:
                 return build(loader, config)
         except (ValueError, TypeError, KeyError) as error:
             raise ModelError(
-                f"The part {part} of the base model {self.name} cannot be built from "
+                f"The {part} of the base model {self.name} cannot be created from "
                 f"its config.json ({error})."
             ) from error
 
@@ -111,7 +111,7 @@ class ModelSource:
     def fingerprint(self, parts: Iterable[str], *settings: str) -> str:
         """Hash some parts and the settings that change their output.
 
-        Independent of their location; 64 pieces of 64 KiB of large files are read.
+        Independent of their location. 64 pieces of 64 KiB of large files are read.
         """
         digest = hashlib.sha256("/".join(settings).encode())
         for part in parts:
@@ -120,5 +120,5 @@ class ModelSource:
 
 
 def folder_source(folder: Path, parts: Iterable[str]) -> ModelSource:
-    """Take all parts from one folder in diffusers layout, without checks."""
+    """Take all parts from one diffusers folder, without checks."""
     return ModelSource(str(folder), {part: FolderPart(folder, part) for part in parts})

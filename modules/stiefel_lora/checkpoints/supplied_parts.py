@@ -32,7 +32,7 @@ class SettingsPart:
         self._config = config
 
     def config(self) -> dict[str, Any]:
-        """All of them."""
+        """Return all of them."""
         return dict(self._config)
 
     def load(self, loader: Any, dtype: torch.dtype | None) -> Any:
@@ -68,7 +68,7 @@ class ClipTokenizer:
             return loader(str(vocabulary), str(rules), **self.config())
 
     def digest_into(self, digest: _Hash) -> None:
-        """Feed the padding; the vocabulary is always the same."""
+        """Feed the padding. The vocabulary is always the same."""
         digest.update(f"clip/{self._padding}".encode())
 
 

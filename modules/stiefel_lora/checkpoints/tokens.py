@@ -46,7 +46,8 @@ def tokens_of(
 @functools.cache
 def _log_cut(caption: str, length: int) -> None:
     log.warning(
-        "A text encoder reads %d tokens; the end of this caption is cut off: %s",
+        "The following caption was truncated because the text encoder is limited to "
+        "%d tokens: %s",
         length,
         caption if len(caption) <= _SHOWN else f"{caption[:_SHOWN]} ...",
     )

@@ -40,13 +40,13 @@ _DTYPES = {
 
 @dataclasses.dataclass(frozen=True)
 class WeightFiles:
-    """The files of one part that are read; others are ignored."""
+    """The files of one part that are read. Others are ignored."""
 
     files: tuple[Path, ...]
     variant: str | None = None
     pickled: bool = False
     listed: frozenset[str] | None = None
-    """Tensors in the index of the shards; no other is read."""
+    """Tensors in the index of the shards. No other is read."""
 
 
 def find_weights(
@@ -58,11 +58,11 @@ def find_weights(
         folder: folder of the part.
         part: name of the part.
         stem: ``model`` in transformers, ``diffusion_pytorch_model`` in diffusers.
-        allow_pickled: use pickles if there is nothing else.
+        allow_pickled: whether to use pickle files if there are no other files.
 
     Raises:
-        ModelError: no weights of these names, a missing shard, a damaged index, or
-            pickles that were not allowed.
+        ModelError: If no weights with these names exist, a shard is missing, the index
+            is damaged, or pickle files are not allowed.
     """
     for variant in (None, *_variants(folder, stem)):
         found = _files(folder, part, stem, variant)
@@ -75,24 +75,25 @@ def find_weights(
     if pickles is None:
         there = sorted(path.name for path in folder.iterdir() if path.is_file())
         raise ModelError(
-            f"{folder} has no weights of the {part}: there is no {stem}.safetensors "
-            f"among {', '.join(there[:8]) or 'its files'}. Download the folder again, "
-            f"or rename the file."
+            f"{folder} contains no weights for the {part}: {stem}.safetensors is "
+            f"missing, and the folder has {', '.join(there[:8]) or 'its files'}. "
+            "Download the folder again, or rename the file."
         )
     if not allow_pickled:
         raise ModelError(
-            f"{folder / pickles.files[0].name} is a pickle, which can run any program "
-            f"when it is read, so it is not opened. Use a model with {stem}"
-            f".safetensors, or write allow_pickled_weights=true where you trust it."
+            f"{folder / pickles.files[0].name} is a pickle file, which can execute "
+            "arbitrary code when it is loaded, and is not opened. Use a model with "
+            f"{stem}.safetensors, or set allow_pickled_weights to true if you trust "
+            "it."
         )
     return pickles
 
 
 def table_of(found: WeightFiles) -> dict[str, Entry]:
-    """Names and shapes of all tensors; no values are read.
+    """Return the names and shapes of all tensors. No values are read.
 
     Raises:
-        ModelError: a file is damaged, cut off or not the file itself.
+        ModelError: If a file is damaged, incomplete, or only a pointer to the file.
     """
     entries: dict[str, Entry] = {}
     for path in found.files:
@@ -120,27 +121,28 @@ def _shards(index: Path, part: str) -> WeightFiles:
     names = read_model_json(index).get("weight_map")
     if not isinstance(names, dict) or not names:
         raise ModelError(
-            f"{index} is damaged: it has no weight_map. Download it again."
+            f"{index} is damaged: it contains no weight_map. Download it again."
         )
     shards = sorted({str(name) for name in names.values()})
     for name in shards:
         if Path(name).name != name or not name.endswith((".safetensors", ".bin")):
             raise ModelError(
-                f"{index} is damaged: {name[:80]!a} is not a file next to it. Download "
-                f"it again."
+                f"{index} is damaged: the file {name[:80]!a} does not exist. "
+                "Download it again."
             )
     missing = [name for name in shards if not (index.parent / name).is_file()]
     if missing:
         raise ModelError(
-            f"{index.parent} is incomplete: {len(missing)} of {len(shards)} files of "
-            f"the {part} are missing, the first is {missing[0]}. Download them again."
+            f"{index.parent} is incomplete: {len(missing)} of {len(shards)} files "
+            f"of the {part} are missing, for example {missing[0]}. Download them "
+            "again."
         )
     files = tuple(index.parent / name for name in shards)
     return WeightFiles(files, listed=frozenset(names))
 
 
 def _variants(folder: Path, stem: str) -> list[str]:
-    """Variants with weights, the preferred one first."""
+    """Return the variants with weights, the preferred one first."""
     pattern = rf"{stem}\.(?:safetensors\.index\.)?([\w]+)\.(?:safetensors|json)"
     found = {
         match[1]
@@ -185,8 +187,8 @@ def _pickled_table(path: Path) -> dict[str, Entry]:
     except Exception as error:
         # A damaged pickle can raise any exception.
         raise ModelError(
-            f"{path} cannot be read as weights ({type(error).__name__}). Download it "
-            f"again, or use a .safetensors file."
+            f"The weights in {path} cannot be read ({type(error).__name__}). "
+            "Download them again, or use a .safetensors file."
         ) from error
 
 
@@ -197,4 +199,6 @@ def _log_variant(folder: Path, variant: str) -> None:
     """Log the use of a variant once per folder."""
     if (folder, variant) not in _logged:
         _logged.add((folder, variant))
-        log.warning("%s: only the variant %s is there; it is used.", folder, variant)
+        log.warning(
+            "%s: only the variant %s was found, and it is used.", folder, variant
+        )

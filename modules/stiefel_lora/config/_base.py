@@ -60,7 +60,7 @@ PathText = Annotated[str, Field(min_length=1), AfterValidator(_usable)]
 
 
 def _encodable(value: Any) -> Any:
-    """Reject lone surrogates; pydantic does so only where a text has limits."""
+    """Reject lone surrogates. Pydantic does so only where a text has limits."""
     try:
         json.dumps(value, ensure_ascii=False, default=str).encode("utf-8")
     except UnicodeEncodeError:
@@ -88,11 +88,11 @@ def setting(
     """Declare a field with what forms and the docs show about it.
 
     Args:
-        default: its value when unset; without one, the field is required.
-        label: its name in a form; OneTrainer's label where it has the setting.
-        unset_means: effect of leaving it unset, shown in the empty editor.
-        default_factory: computes the default from the fields before it.
-        description: its documentation, for a field without a text below it.
+        default: value if the field is not set. A field without a default is required.
+        label: label in forms, equal to the label in OneTrainer if it has the setting.
+        unset_means: effect if the field is not set, shown in the empty editor.
+        default_factory: function that computes the default from the preceding fields.
+        description: documentation of a field without a docstring.
     """
     extra: dict[str, Any] = {"unset_means": unset_means} if unset_means else {}
     shown: dict[str, Any] = {
@@ -121,7 +121,7 @@ class StrictModel(BaseModel):
 
 
 def broken_rule(*violations: Violation) -> PydanticCustomError:
-    """Make the error of a validator; keys are relative to the model it validates."""
+    """Make the error of a validator. Keys are relative to the model it validates."""
     message = "\n".join(str(violation) for violation in violations)
     context = {"message": message, "violations": violations}
     return PydanticCustomError("rule", "{message}", context)

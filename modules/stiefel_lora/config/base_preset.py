@@ -2,7 +2,7 @@
 
 ``"extends": "base/12gb.json"`` (a path relative to the file) or ``"extends":
 "sdxl_stiefel_lora"`` (a preset) puts the settings of that file under this one's. Each
-key of this file replaces the base's key as a whole; the result has no key ``extends``.
+key of this file replaces the base's key as a whole. The result has no key ``extends``.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ def with_base(
     """Put the settings of the file that ``data`` extends, if any, under its own.
 
     Args:
-        data: settings of a file, its paths absolute.
+        data: settings of a file, with absolute paths.
         folder: folder of that file.
-        below: files that extend each other down to this one.
+        below: chain of files that extend each other, ending with this one.
 
     Raises:
-        ConfigError: no such file, invalid JSON, or files that extend each other in a
-            circle.
+        ConfigError: If a file does not exist, is not valid JSON, or extends itself
+            through other files.
     """
     if EXTENDS not in data:
         return data
     own = {key: value for key, value in data.items() if key != EXTENDS}
     path = _file_of(data[EXTENDS], folder)
     if path in below:
-        problem = f"leads from {path} back to itself"
-        raise SettingsError([Violation(EXTENDS, problem, "Leave one out")])
+        problem = f"the file extends itself through {path}"
+        raise SettingsError([Violation(EXTENDS, problem, "Remove one of them")])
     base = read_json(path)
     check_plain(base)
     base = resolve_paths(migrate(base), path.parent)
@@ -64,14 +64,14 @@ def with_base(
 def _file_of(name: Any, folder: Path) -> Path:
     if not isinstance(name, str) or not name:
         problem = (
-            "must be the path of a file or the name of a preset, in double quotes, not "
-            f"{shown_value(name)}"
+            "must be the path of a file or the name of a preset in double quotes, "
+            f"but got {shown_value(name)}"
         )
         raise SettingsError([Violation(EXTENDS, problem)])
     problem = path_problem(name)
     if problem:
         shown = shown_value(name)
-        raise SettingsError([Violation(EXTENDS, f"{problem}, not {shown}")])
+        raise SettingsError([Violation(EXTENDS, f"{problem}, but got {shown}")])
     try:
         return folder / name if os.path.isfile(folder / name) else find_preset(name)
     except ConfigError as error:

@@ -25,7 +25,7 @@ def check_paths(config: TrainConfig) -> None:
     """Reject paths that are set but do not exist.
 
     Raises:
-        SettingsError: one line for each missing path.
+        SettingsError: If a path does not exist. The error has one line per path.
     """
     found = missing_paths(config)
     if found:
@@ -36,7 +36,8 @@ def check_complete(config: TrainConfig) -> None:
     """Reject a configuration without base model or images, which cannot train.
 
     Raises:
-        SettingsError: the settings that are missing, and how to set them.
+        SettingsError: If required settings are missing. The message explains how to set
+            them.
     """
     found = list(_unset(config))
     if found:
@@ -62,18 +63,16 @@ def _missing(config: TrainConfig) -> Iterator[Violation]:
     for key in MODEL_SETTINGS:
         model = getattr(config, key)
         if model and is_local_model(model) and not os.path.exists(model):
-            yield Violation(key, f"there is no file or folder {model}")
+            yield Violation(key, f"the file or folder {model} does not exist")
     for key in ("concepts", "validation_concepts"):
         for number, concept in enumerate(getattr(config, key)):
             if not os.path.isdir(concept.path):
                 yield Violation(
-                    f"{key}.{number}.path", f"there is no folder {concept.path}"
+                    f"{key}.{number}.path", f"the folder {concept.path} does not exist"
                 )
     output = config.output_dir
     if os.path.exists(output) and not os.path.isdir(output):
-        yield Violation(
-            "output_dir", f"{config.output_dir} is a file", "Write a folder"
-        )
+        yield Violation("output_dir", f"{config.output_dir} is a file", "Use a folder")
 
 
 def _unset(config: TrainConfig) -> Iterator[Violation]:
@@ -81,15 +80,15 @@ def _unset(config: TrainConfig) -> Iterator[Violation]:
         yield Violation(
             "base_model_name",
             "is not set",
-            "Write a .safetensors checkpoint, the folder of a diffusers model or a hub "
-            "name",
+            "Set it to a .safetensors checkpoint, a diffusers folder or a model on "
+            "the Hugging Face Hub",
             "--set base_model_name=./my_sdxl.safetensors",
         )
     if not config.concepts:
         yield Violation(
             "concepts",
             "is not set",
-            "Write a folder of captioned images",
+            "Add a folder of images with captions",
             "--set concepts=./my_images",
         )
 
@@ -98,21 +97,22 @@ def _without_effect(config: TrainConfig) -> Iterator[Violation]:
     if config.validate_every and not config.has_validation_images:
         yield Violation(
             "validate_every",
-            "has no effect without validation_concepts or validation_split",
+            "has no effect because neither validation_concepts nor validation_split "
+            "is set",
         )
     if config.sample_every and not config.samples:
-        yield Violation("sample_every", "has no effect without samples")
+        yield Violation("sample_every", "has no effect because samples is empty")
     if config.samples and not config.sample_every:
         yield Violation(
             "samples",
-            "no samples are generated during training while sample_every is 0",
+            "no images are generated during training because sample_every is 0",
         )
     if config.save_without_ema and config.ema == "off":
-        yield Violation("save_without_ema", "has no effect with ema off")
+        yield Violation("save_without_ema", "has no effect because ema is off")
     if not config.masked_training:
         for name in _OF_MASKS:
             if getattr(config, name) != type(config).model_fields[name].default:
-                yield Violation(name, "has no effect with masked_training off")
+                yield Violation(name, "has no effect because masked_training is off")
     yield from idle_objective(config)
 
 
@@ -122,8 +122,8 @@ def _measured_on_what_is_learned(config: TrainConfig) -> Iterator[Violation]:
         if concept.path in learned:
             yield Violation(
                 f"validation_concepts.{number}",
-                "is among concepts too: its loss also falls when the LoRA only "
-                "memorizes images",
+                "is also one of the training concepts. Its validation loss does not "
+                "show overfitting",
             )
 
 

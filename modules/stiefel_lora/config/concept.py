@@ -77,9 +77,9 @@ def _set_twice(concept: Concept) -> Violation | None:
         return None
     return Violation(
         "balancing",
-        f"{concept.balancing:g} and repeats={concept.repeats} both set how often an "
-        f"image is used",
-        "Leave one of them out",
+        f"balancing={concept.balancing:g} and repeats={concept.repeats} both set "
+        "how often an image is used",
+        "Remove one of them",
     )
 
 
@@ -90,13 +90,14 @@ def _prompt_path_fits(concept: Concept) -> Violation | None:
     if wanted:
         return Violation(
             "prompt_source",
-            "'concept' needs prompt_path, a text file with one caption per line",
+            "is required if prompt_source is 'concept'. It is a text file with one "
+            "caption per line",
             "Set prompt_path",
         )
     return Violation(
         "prompt_path",
-        f"has no effect with prompt_source={concept.prompt_source!r}",
-        "Write prompt_source 'concept', or leave it out",
+        f"has no effect if prompt_source is {concept.prompt_source!r}",
+        "Set prompt_source to 'concept', or remove it",
     )
 
 

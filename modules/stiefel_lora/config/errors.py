@@ -45,7 +45,7 @@ def _violation(detail: ErrorDetails, top_level: list[str]) -> Violation:
     if kind == "extra_forbidden":
         return _unknown_key(detail["loc"], top_level)
     if kind == "missing":
-        return Violation(path, "is missing and has no default", "Write it")
+        return Violation(path, "is missing and has no default", "Set it")
     if path == "optimizer":
         return _optimizer(detail)
     shown = shown_value(detail["input"])
@@ -63,13 +63,13 @@ def _path(loc: Location) -> str:
 
 
 def _word(key: str) -> str:
-    """A key as it is, or quoted where it would be invisible otherwise."""
+    """Return a key as it is, or quoted where it would be invisible otherwise."""
     visible = key.isprintable() and key.strip() == key and key
     return key if visible else ascii(key)
 
 
 def shown_value(value: Any) -> str:
-    """Value as written in the file, shortened to 60 characters."""
+    """Return the value as written in the file, shortened to 60 characters."""
     try:
         text = json.dumps(value, ensure_ascii=False)
         text = text if text.isprintable() else json.dumps(value)
@@ -80,7 +80,7 @@ def shown_value(value: Any) -> str:
 
 def _unknown_key(loc: Location, top_level: list[str]) -> Violation:
     path = _path(loc)
-    return Violation(path, "there is no such key", _instead_of(loc, path, top_level))
+    return Violation(path, "unknown key", _instead_of(loc, path, top_level))
 
 
 def _instead_of(loc: Location, path: str, top_level: list[str]) -> str:
@@ -96,12 +96,12 @@ def _instead_of(loc: Location, path: str, top_level: list[str]) -> str:
         return f"Did you mean {place}{near}?{unit}"
     reason = no_counterpart(key)
     if reason:
-        return f"It has no counterpart here, because {reason}"
+        return f"This setting is not supported: {reason}"
     if not parent:
-        return "stiefel-lora schema lists all keys"
+        return "All keys are listed by stiefel-lora schema"
     owners = _methods_with(key) if section == "optimizer" else []
     if owners:
-        return f"It is an option of {', '.join(owners)}, not of {loc[1]}"
+        return f"It is an option of {', '.join(owners)}, but not of {loc[1]}"
     return f"Valid keys are {', '.join(sections[section])}"
 
 
@@ -130,7 +130,7 @@ def _sections(loc: Location, top_level: list[str]) -> dict[str, list[str]]:
 
 
 def _methods_with(option: str) -> list[str]:
-    """Names of the optimizers that have ``option``."""
+    """Return the names of the optimizers that have ``option``."""
     return [
         name
         for name, model in OPTIMIZER_MODELS.items()
@@ -146,12 +146,14 @@ def _optimizer(detail: ErrorDetails) -> Violation:
     if detail["type"] == "union_tag_invalid":
         return _unknown_optimizer(str(detail.get("ctx", {}).get("tag")), known)
     if detail["type"] == "union_tag_not_found":
-        return Violation("optimizer.name", "is missing", f"Write one of {known}")
+        return Violation("optimizer.name", "is missing", f"Set it to one of {known}")
     value = detail["input"]
     name = nearest(value, OPTIMIZER_MODELS) if isinstance(value, str) else None
     example = json.dumps({"name": name or "stiefel_lora"})
     shown = shown_value(value)
-    return Violation("optimizer", f"must be an object such as {example}, not {shown}")
+    return Violation(
+        "optimizer", f"must be an object such as {example}, but got {shown}"
+    )
 
 
 def _unknown_optimizer(name: str, known: str) -> Violation:
@@ -159,10 +161,10 @@ def _unknown_optimizer(name: str, known: str) -> Violation:
     fix = f"Did you mean {near}?" if near else f"Available are {known}."
     if nearest(name, OPTIMIZER_MODELS, TYPO) is None:
         fix += (
-            " If a plug-in adds it, name the file or module of the plug-in in plugins, "
-            "or with --plugin."
+            " If it is defined in a plugin, add the file or module of the plugin to "
+            "plugins or pass it with --plugin."
         )
-    return Violation("optimizer.name", f"there is no optimizer {name!r}", fix)
+    return Violation("optimizer.name", f"unknown optimizer {name!r}", fix)
 
 
 def _choice(path: str, shown: str, detail: ErrorDetails) -> Violation:
@@ -171,33 +173,35 @@ def _choice(path: str, shown: str, detail: ErrorDetails) -> Violation:
     near = nearest(str(detail["input"]), words)
     rule = f"one of {', '.join(words)}" if len(words) > 1 else words[0]
     fix = f"Did you mean {near}?" if near else ""
-    return Violation(path, f"must be {rule}, not {shown}", fix)
+    return Violation(path, f"must be {rule}, but got {shown}", fix)
 
 
 # Rule by pydantic's error type; braces are filled from its context and the value.
 RULES = {
-    "bool_type": "must be true or false, not {shown}",
-    "dict_type": "must be an object in {{ }}, not {shown}",
-    "finite_number": "must be a finite number, not {shown}",
-    "float_type": "must be a number, not {shown}",
-    "greater_than": "must be more than {gt:g}, not {shown}",
-    "greater_than_equal": "must be at least {ge:g}, not {shown}",
-    "int_type": "must be a whole number, not {shown}",
-    "less_than": "must be less than {lt:g}, not {shown}",
-    "less_than_equal": "must be at most {le:.12g}, not {shown}",
-    "model_type": "must be an object in {{ }}, not {shown}",
-    "multiple_of": "must be a multiple of {multiple_of:g}, not {shown}",
-    "path_type": "must be a path in double quotes, not {shown}",
+    "bool_type": "must be true or false, but got {shown}",
+    "dict_type": "must be an object in {{ }}, but got {shown}",
+    "finite_number": "must be a finite number, but got {shown}",
+    "float_type": "must be a number, but got {shown}",
+    "greater_than": "must be greater than {gt:g}, but got {shown}",
+    "greater_than_equal": "must be at least {ge:g}, but got {shown}",
+    "int_type": "must be an integer, but got {shown}",
+    "less_than": "must be less than {lt:g}, but got {shown}",
+    "less_than_equal": "must be at most {le:.12g}, but got {shown}",
+    "model_type": "must be an object in {{ }}, but got {shown}",
+    "multiple_of": "must be a multiple of {multiple_of:g}, but got {shown}",
+    "path_type": "must be a path in double quotes, but got {shown}",
     "string_too_long": "must have at most {max_length} characters",
     "string_too_short": "must not be empty",
-    "string_type": "must be a text in double quotes, not {shown}",
-    "string_unicode": "must be valid Unicode text, not {shown}",
+    "string_type": "must be a string in double quotes, but got {shown}",
+    "string_unicode": "must be valid Unicode text, but got {shown}",
     "too_short": "must not be empty",
-    "tuple_type": "must be a list in [ ], not {shown}",
-    "unusable_path": "{problem}, not {shown}",
+    "tuple_type": "must be a list in [ ], but got {shown}",
+    "unusable_path": "{problem}, but got {shown}",
 }
 PATTERN_RULES = {
-    "device": "must be auto, cpu, cuda, cuda:0 (a number), mps or xpu, not {shown}"
+    "device": (
+        "must be auto, cpu, cuda, cuda:0 (with any number), mps or xpu, but got {shown}"
+    )
 }
 
 
@@ -206,4 +210,4 @@ def _rule(kind: str, path: str, shown: str, detail: ErrorDetails) -> str:
         return PATTERN_RULES[path].format(shown=shown)
     if kind in RULES:
         return RULES[kind].format(**detail.get("ctx", {}), shown=shown)
-    return f"{shown} is not accepted ({detail['msg']})"
+    return f"invalid value {shown} ({detail['msg']})"

@@ -20,7 +20,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 def json_schema() -> dict[str, Any]:
     """JSON Schema of a config file, the keys ``$schema`` and ``extends`` included.
 
-    Methods of loaded plug-ins are included.
+    Methods of loaded plugins are included.
     """
     offer_methods()
     schema = _unwrapped(TrainConfig.model_json_schema(by_alias=True))
@@ -43,7 +43,7 @@ def json_schema_text() -> str:
 
 
 def _unwrapped(node: Any) -> Any:
-    """Join the lines of every description; add what an unset setting means."""
+    """Join the lines of every description. Add what an unset setting means."""
     if isinstance(node, list):
         return [_unwrapped(item) for item in node]
     if not isinstance(node, dict):

@@ -30,7 +30,7 @@ IGNORED = ("$schema",)
 def load_config(
     path: str | Path, overrides: Iterable[str] = (), plugins: Iterable[str] = ()
 ) -> TrainConfig:
-    """Read a configuration file; all paths in the result are absolute.
+    """Read a configuration file. All paths in the result are absolute.
 
     Args:
         path: JSON file. Paths in it are relative to its folder. If unset, ``run_name``
@@ -42,8 +42,8 @@ def load_config(
             paths are relative to the current folder.
 
     Raises:
-        SettingsError: the content breaks rules; one line per rule.
-        ConfigError: the file cannot be read.
+        SettingsError: If the content breaks rules. The error has one line per rule.
+        ConfigError: If the file cannot be read.
     """
     path, overrides = expanded(path), list(overrides)
     for text in overrides:
@@ -70,7 +70,7 @@ def parse_config(
     """Check a dictionary as ``load_config`` checks a file in ``folder``.
 
     Raises:
-        SettingsError: the content breaks rules; one line per rule.
+        SettingsError: If the content breaks rules. The error has one line per rule.
     """
     overrides = list(overrides)
     check_plain(data)
@@ -91,7 +91,7 @@ def parse_config(
 
 
 def _with_plugins(raw: dict[str, Any], plugins: Iterable[str]) -> dict[str, Any]:
-    """Add plug-ins to the file's own; a value that is no list is left to the schema."""
+    """Add plugins to the file's own; a value that is no list is left to the schema."""
     named = raw.get("plugins", [])
     added = list(plugins)
     if not added or not isinstance(named, list):

@@ -70,17 +70,21 @@ def migrate(
     """Migrate ``data`` to the latest version; without a version it counts as latest.
 
     Raises:
-        SettingsError: a version that is not a number, or newer than this package.
+        SettingsError: If the version is not a number, or newer than the latest
+            supported one.
     """
     latest = latest_version(migrations)
     version = data.get("schema_version", latest)
     if isinstance(version, bool) or not isinstance(version, int) or version < 1:
-        problem = f"must be a whole number from 1 to {latest}, not {version!r}"
-        fix = "Leave it out for a new file"
+        problem = f"must be an integer from 1 to {latest}, but got {version!r}"
+        fix = "Remove it from new files"
         raise SettingsError([Violation("schema_version", problem, fix)])
     if version > latest:
-        problem = f"{version} is newer than {latest}, the latest of this stiefel-lora"
-        fix = "Update it with pip install -U stiefel-lora"
+        problem = (
+            f"version {version} is newer than {latest}, the latest version "
+            "that is supported"
+        )
+        fix = "Update stiefel-lora with pip install -U stiefel-lora"
         raise SettingsError([Violation("schema_version", problem, fix)])
     for step in migrations[version - 1 :]:
         data = step(dict(data))

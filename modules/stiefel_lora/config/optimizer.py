@@ -32,11 +32,11 @@ class OptimizerConfig(StrictModel):
 
     @property
     def method(self) -> Method | None:
-        """Record of the catalogue; None for a custom class."""
+        """Record of the catalogue. Return None for a custom class."""
         return CATALOGUE.get(self.name)
 
     def arguments(self) -> dict[str, Any]:
-        """Keyword arguments for the optimizer, without the learning rate."""
+        """Return the keyword arguments for the optimizer, without the learning rate."""
         return self.model_dump(exclude={"name"})
 
 
@@ -50,7 +50,7 @@ class CustomOptimizer(OptimizerConfig):
     """Import path of the class, for example torch.optim.RAdam."""
 
     options: Values = setting(default_factory=dict, label="Options")
-    """Keyword arguments for the class, without the learning rate."""
+    """Return the keyword arguments for the class, without the learning rate."""
 
     @field_validator("class_path")
     @classmethod
@@ -60,9 +60,8 @@ class CustomOptimizer(OptimizerConfig):
             raise broken_rule(
                 Violation(
                     "",
-                    "must be a module and a class with a dot between them, not "
-                    f"{value!r}",
-                    'Write it as "torch.optim.RAdam"',
+                    f"must be the full name of a class, but got {value!r}",
+                    'Use for example "torch.optim.RAdam"',
                 )
             )
         return value
@@ -72,10 +71,10 @@ class CustomOptimizer(OptimizerConfig):
         return dict(self.options)
 
     def load(self) -> type[Any]:
-        """Import the class ``class_path``; its type is not checked.
+        """Import the class ``class_path``. Its type is not checked.
 
         Raises:
-            SettingsError: no such module, or no such class in it.
+            SettingsError: If the module does not exist, or has no such class.
         """
         module_name, _, class_name = self.class_path.rpartition(".")
         try:
@@ -96,7 +95,7 @@ class CustomOptimizer(OptimizerConfig):
     def _not_imported(self, error: BaseException) -> SettingsError:
         return _class_error(
             f"{self.class_path!r} cannot be imported ({reason_of(error)})",
-            "Install the package that holds it or correct the name",
+            "Check the name, or install the package that provides it",
         )
 
 
@@ -105,13 +104,13 @@ def _class_error(message: str, fix: str = "") -> SettingsError:
 
 
 def _literal(*choices: str) -> Any:
-    """A Literal of values that are only known at run time."""
+    """Return a Literal of values that are only known at run time."""
     literal: Any = Literal
     return literal[choices]
 
 
 def _option_field(option: Option) -> tuple[Any, Any]:
-    """Annotation and Field of an option, for ``create_model``."""
+    """Return the annotation and Field of an option, for ``create_model``."""
     annotation: Any = _literal(*option.choices) if option.choices else option.type
     strict = True if annotation in (bool, int, float) else None
     constrained: Any = Annotated[
@@ -161,19 +160,19 @@ OPTIMIZER_MODELS: dict[str, type[OptimizerConfig]] = {
     **{name: _model_of(entry) for name, entry in CATALOGUE.items()},
     CUSTOM: CustomOptimizer,
 }
-"""Members of the union by name, those of loaded plug-ins included."""
+"""Members of the union by name, those of loaded plugins included."""
 
 _entries = dict(CATALOGUE)
 
 
 def optimizer_union() -> Any:
-    """The union of :data:`OPTIMIZER_MODELS` in its current state."""
+    """Return the union of :data:`OPTIMIZER_MODELS` in its current state."""
     union: Any = Union
     return union[tuple(OPTIMIZER_MODELS.values())]
 
 
 def follow_catalogue() -> bool:
-    """Update :data:`OPTIMIZER_MODELS`; True if something changed."""
+    """Update :data:`OPTIMIZER_MODELS`. Return True if something changed."""
     if _entries == CATALOGUE:
         return False
     made = {

@@ -30,14 +30,14 @@ def parse_override(text: str) -> tuple[list[str], Any]:
     (['optimizer', 'momentum'], 0.8)
 
     Raises:
-        ConfigError: no equals sign, an empty part of the key, or a value that
-            ``check_plain`` rejects.
+        ConfigError: If there is no equals sign, a part of the key is empty, or
+            ``check_plain`` rejects the value.
     """
     key, equals, value = text.partition("=")
     keys = key.strip().split(".")
     if not equals or not all(keys):
         raise ConfigError(
-            f"--set {text!r} must look like KEY=VALUE, for example lora_rank=32."
+            f"--set {text!r} must have the form KEY=VALUE, for example lora_rank=32."
         )
     try:
         found = json.loads(value)
@@ -56,7 +56,7 @@ def apply_overrides(
     """Return a copy of ``data`` with all overrides applied in order.
 
     Raises:
-        ConfigError: an override that cannot be parsed, or a path that leads nowhere.
+        ConfigError: If an override cannot be parsed, or its path does not exist.
     """
     data = copy.deepcopy(data)
     for text in overrides:
@@ -91,10 +91,10 @@ def _place(container: Any, keys: list[str], depth: int) -> Any:
         return key
     if not isinstance(container, list):
         raise SettingsError(
-            [Violation(whole, f"{parent} is a single value and has no {key} inside")]
+            [Violation(whole, f"{parent} is a single value and has no key {key}")]
         )
     if key.isdecimal() and int(key) < len(container):
         return int(key)
     entries = "1 entry" if len(container) == 1 else f"{len(container)} entries"
-    problem = f"{parent} has {entries}, counted from 0; {key} is none of them"
+    problem = f"{parent} has {entries}, but the index is {key}. The first index is 0"
     raise SettingsError([Violation(whole, problem)])

@@ -23,10 +23,10 @@ class Sample(StrictModel):
     """Content to avoid in the image."""
 
     seed: Seed = setting(0, label="Seed")
-    """Seed of the noise; the same seed makes images of different steps comparable."""
+    """Seed of the noise. The same seed makes images of different steps comparable."""
 
     steps: Annotated[Count, Field(ge=1, le=1000)] = setting(30, label="Steps")
-    """Denoising steps; more are slower, and more than 50 are hardly better."""
+    """Denoising steps. More are slower, and more than 50 are hardly better."""
 
     guidance: Annotated[Number, Field(ge=0, le=100)] = setting(5.0, label="CFG scale")
     """How closely the image follows the prompt; 1 turns guidance off."""

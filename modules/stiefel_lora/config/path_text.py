@@ -1,4 +1,4 @@
-"""Paths as text: valid paths, the home folder, and names on the Hugging Face hub."""
+"""Paths as text: valid paths, the home folder, and names on the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _LONGEST_PATH = 4096
 
 
 def path_problem(text: str) -> str | None:
-    """Return the rule that a text breaks as a path; None for a valid path."""
+    """Return the rule that a text breaks as a path, or None for a valid path."""
     if "\0" in text:
-        return "must be text without a null character"
+        return "must not contain a null character"
     try:
         encoded = os.fsencode(text)
         # A name of other bytes cannot be stored in JSON, metadata or databases.
@@ -38,7 +38,7 @@ def path_problem(text: str) -> str | None:
 
 
 def expanded(path: str | Path) -> Path:
-    """Replace ``~`` by the home folder; text that cannot be a path stays as it is."""
+    """Replace ``~`` by the home folder. Text that cannot be a path stays as it is."""
     return Path(path if path_problem(str(path)) else os.path.expanduser(path))
 
 

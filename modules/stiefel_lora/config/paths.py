@@ -1,8 +1,8 @@
 """Resolution of the paths in a configuration.
 
 A relative path is relative to the folder of its file, or to the current folder when it
-comes from the command line; ``~`` is the home folder. ``base_model_name`` and the names
-of its parts (``vae_model_name`` ...) may also be names on the Hugging Face hub. Such a
+comes from the command line. ``~`` is the home folder. ``base_model_name`` and the names
+of its parts (``vae_model_name`` ...) may also be names on the Hugging Face Hub. Such a
 name is a path when it
 
 * is absolute or starts with ``.`` or ``~``, or
@@ -30,7 +30,7 @@ MODEL_SETTINGS = ("base_model_name", *(f"{part}_model_name" for part in PART_SET
 
 
 def resolve_paths(data: dict[str, Any], base: Path) -> dict[str, Any]:
-    """Make the paths in raw data absolute; invalid values are left to the schema."""
+    """Make the paths in raw data absolute. Invalid values are left to the schema."""
     data = dict(data)
     for key in ("output_dir", "cache_dir"):
         if data.get(key) and isinstance(data[key], str | Path):
@@ -47,7 +47,7 @@ def resolve_paths(data: dict[str, Any], base: Path) -> dict[str, Any]:
 
 
 def absolute(path: str, base: Path) -> str:
-    """Expand ``~`` and resolve ``..``; symbolic links are kept."""
+    """Expand ``~`` and resolve ``..``. Symbolic links are kept."""
     if path_problem(path):
         # The schema rejects it and shows the value; the code below would raise.
         return path

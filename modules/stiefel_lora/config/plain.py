@@ -20,33 +20,34 @@ def check_plain(data: Mapping[str, Any]) -> None:
     """Check that values are nested only a few levels and numbers have a normal size.
 
     Raises:
-        ConfigError: the top-level key of the value; or the data is no mapping at all.
+        ConfigError: If a value is invalid, with its top-level key, or the data is not a
+            mapping.
     """
     if not isinstance(data, Mapping):
         raise ConfigError(
-            f"A configuration is an object of keys and values, not "
-            f"{type(data).__name__}. Give a dictionary."
+            "A configuration must be a dictionary of keys and values, but got "
+            f"{type(data).__name__}."
         )
     for key, value in data.items():
         for depth, inner in _walk(value):
             if depth > DEEPEST:
                 raise SettingsError([nested_too_deep(key)])
             if isinstance(inner, int) and abs(inner) >= _LARGEST:
-                problem = "a whole number has more than 300 digits"
-                raise SettingsError([Violation(key, problem, "Write a smaller one")])
+                problem = "integers can have at most 300 digits"
+                raise SettingsError([Violation(key, problem, "Use a smaller number")])
 
 
 def nested_too_deep(key: str) -> Violation:
-    """Violation of a value that is nested too deeply."""
+    """Return the violation of a value that is nested too deeply."""
     return Violation(
         key,
-        f"lists and objects are nested more than {DEEPEST} levels deep",
-        "Write a value as stiefel-lora schema shows it",
+        f"lists and objects can be nested at most {DEEPEST} levels deep",
+        "The expected form of each value is shown by stiefel-lora schema",
     )
 
 
 def _walk(value: Any) -> Iterator[tuple[int, Any]]:
-    """Depth and value of everything inside; stops soon after ``DEEPEST``."""
+    """Yield the depth and value of everything inside; stops soon after ``DEEPEST``."""
     waiting = [(1, value)]
     while waiting:
         depth, inner = waiting.pop()

@@ -1,4 +1,4 @@
-"""Load the plug-ins that a configuration names, and add their methods to the schema."""
+"""Load the plugins that a configuration names, and add their methods to the schema."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def load_named_plugins(data: dict[str, Any]) -> dict[str, Any]:
     """Load the modules in ``plugins``, and the installed method in ``optimizer``.
 
     Args:
-        data: raw settings with absolute paths; values of other types are left to the
+        data: raw settings with absolute paths. Values of other types are checked by the
             schema.
 
     Returns:
@@ -30,7 +30,8 @@ def load_named_plugins(data: dict[str, Any]) -> dict[str, Any]:
         configuration saved with a run then names everything that it needs.
 
     Raises:
-        SettingsError: a plug-in that is missing, broken, or registers no method.
+        SettingsError: If a plugin is missing, cannot be imported, or registers no
+            method.
     """
     named = data.get("plugins", [])
     if not isinstance(named, list) or not all(isinstance(t, str) and t for t in named):
@@ -53,7 +54,7 @@ def load_named_plugins(data: dict[str, Any]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _at_its_key() -> Iterator[None]:
-    """Attribute errors of plug-ins to the setting that named them."""
+    """Attribute errors of plugins to the setting that named them."""
     try:
         yield
     except ConfigError as error:

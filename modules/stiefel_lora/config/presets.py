@@ -51,7 +51,7 @@ class Preset:
 
     @property
     def memory_gb(self) -> int | None:
-        """GPU memory in GB that it is made for, from its name; None for any."""
+        """GPU memory in GB that it is made for, from its name, or None for any."""
         found = re.search(r"_(\d+)gb$", self.name)
         return int(found[1]) if found else None
 
@@ -62,10 +62,10 @@ class Preset:
 
 
 def presets_folder() -> Path:
-    """Folder that contains one folder of presets per model family.
+    """Return the folder that contains one folder of presets per model family.
 
     Raises:
-        ConfigError: a broken installation that has no presets.
+        ConfigError: If the presets are missing from the installation.
     """
     spec = importlib.util.find_spec(PACKAGE)
     installed = list(spec.submodule_search_locations or []) if spec else []
@@ -73,7 +73,7 @@ def presets_folder() -> Path:
         if folder.is_dir():
             return folder
     raise ConfigError(
-        "The presets are missing from this installation: install stiefel-lora again."
+        "The presets are missing from this installation. Reinstall stiefel-lora."
     )
 
 
@@ -81,7 +81,7 @@ def list_presets() -> list[Preset]:
     """List all presets, sorted by family, optimizer and GPU memory.
 
     Raises:
-        ConfigError: a preset file that is not JSON.
+        ConfigError: If a preset is not valid JSON.
     """
     found = [_read(path) for path in presets_folder().glob("*/*.json")]
     return sorted(found, key=_place)
@@ -93,7 +93,7 @@ def select_presets(
     """List the presets of a family, for an optimizer, or both.
 
     Raises:
-        ConfigError: no such preset; the available names are listed.
+        ConfigError: If no preset matches. The message lists the available names.
     """
     chosen = list_presets()
     for what, wanted in (("family", family), ("optimizer", optimizer)):
@@ -103,7 +103,7 @@ def select_presets(
         chosen = [p for p in chosen if getattr(p, what).lower() == wanted.lower()]
         if not chosen:
             raise ConfigError(
-                f"There is no preset with the {what} {wanted!r}; there are "
+                f"There is no preset with the {what} {wanted!r}. Available: "
                 f"{', '.join(known)}."
             )
     return chosen
@@ -113,7 +113,7 @@ def find_config(name: str | Path) -> Path:
     """Find the file for ``name``: a path, or else the name of a preset.
 
     Raises:
-        ConfigError: neither; the nearest preset is named.
+        ConfigError: If neither exists. The message suggests the nearest preset.
     """
     path = expanded(name)
     return path if os.path.exists(path) else find_preset(name)
@@ -123,18 +123,18 @@ def find_preset(name: str | Path) -> Path:
     """Find the file of a preset.
 
     Raises:
-        ConfigError: no such preset; the nearest one is named.
+        ConfigError: If the preset does not exist. The message suggests the nearest one.
     """
     known = {preset.name: preset.path for preset in list_presets()}
     if str(name) in known:
         return known[str(name)]
     near = nearest(Path(name).stem, known)
     hint = (
-        f"did you mean the preset {near}?"
+        f"Did you mean the preset {near}?"
         if near
-        else "stiefel-lora presets lists the presets."
+        else "Run stiefel-lora presets to list all presets."
     )
-    raise ConfigError(f"There is no file {name}; {hint}")
+    raise ConfigError(f"The file {name} does not exist. {hint}")
 
 
 def _read(path: Path) -> Preset:

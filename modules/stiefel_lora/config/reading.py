@@ -17,8 +17,8 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object from a file.
 
     Raises:
-        ConfigError: no such file, not UTF-8, invalid JSON (with line and column), a
-            duplicate key, or a value other than an object.
+        ConfigError: If the file does not exist, is not UTF-8, is not valid JSON (with
+            line and column), contains a duplicate key, or is not an object.
     """
     text = _read_text(path)
     try:
@@ -30,18 +30,18 @@ def read_json(path: Path) -> dict[str, Any]:
         ) from None
     except RecursionError:
         raise ConfigError(
-            f"{path}: lists and objects are nested too deep to be read. Write the "
-            f"values as stiefel-lora schema shows them."
+            f"{path}: lists and objects are nested too deep. The expected form of "
+            "each value is shown by stiefel-lora schema."
         ) from None
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     except ValueError:
         # int() rejects numbers of more than 4,300 digits; json passes that error on.
         raise ConfigError(
-            f"{path}: a whole number has thousands of digits. Write a smaller one."
+            f"{path}: an integer has too many digits. Use a smaller number."
         ) from None
     if not isinstance(data, dict):
-        raise ConfigError(f"{path} must hold one JSON object in {{ }}.")
+        raise ConfigError(f"{path} must contain a JSON object in {{ }}.")
     return data
 
 
@@ -53,11 +53,12 @@ def _read_text(path: Path) -> str:
         return read_text(path)
     except FileNotFoundError:
         raise ConfigError(
-            f"There is no file {path}; stiefel-lora presets lists the presets."
+            f"The file {path} does not exist. Run stiefel-lora presets to list all "
+            "presets."
         ) from None
     except UnicodeDecodeError as error:
         raise ConfigError(
-            f"{path} is {not_text(error, 'UTF-8 text')}: save it as UTF-8."
+            f"{path} is {not_text(error, 'UTF-8 text')}. Save it as UTF-8."
         ) from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
@@ -68,5 +69,7 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(data) < len(pairs):
         names = [name for name, _ in pairs]
         double = next(name for name in names if names.count(name) > 1)
-        raise ConfigError(f"The key {double} occurs twice in one object. Keep one.")
+        raise ConfigError(
+            f"The key {double} occurs twice in the same object. Remove one of them."
+        )
     return data

@@ -34,7 +34,7 @@ class Settings(
     ModelSettings,
     GeneralSettings,
 ):
-    """All settings of a run, each checked on its own; rules between them read this."""
+    """All settings of a run, each checked on its own. Rules between them read this."""
 
     @property
     def resolved_alpha(self) -> float:
@@ -81,7 +81,7 @@ class Settings(
 
     @property
     def resolved_rank_every(self) -> int:
-        """Steps between two rank measurements; 0 for never."""
+        """Steps between two rank measurements, or 0 for never."""
         return rank_interval(self.steps) if self.rank_every is None else self.rank_every
 
     @property

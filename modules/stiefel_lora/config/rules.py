@@ -29,9 +29,10 @@ def _alpha_is_rank(config: Settings) -> Violation | None:
         return None
     return Violation(
         "lora_alpha",
-        f"must equal lora_rank={config.lora_rank}, not {config.lora_alpha:g}, with "
-        f"{config.optimizer.name}, which sets the scale of the LoRA itself",
-        f"Leave lora_alpha out or write {config.lora_rank}",
+        f"must be equal to lora_rank={config.lora_rank} because "
+        f"{config.optimizer.name} controls the scale of the LoRA, but got "
+        f"{config.lora_alpha:g}",
+        f"Set lora_alpha to {config.lora_rank} or remove it",
     )
 
 
@@ -41,8 +42,8 @@ def _warmup_fits(config: Settings) -> Violation | None:
         return None
     return Violation(
         "learning_rate_warmup_steps",
-        f"must not be more than steps={config.steps}, as {warmup} is",
-        f"Write at most {config.steps}",
+        f"must be at most steps={config.steps}, but got {warmup}",
+        f"Use at most {config.steps}",
     )
 
 
@@ -51,7 +52,9 @@ def _formats_differ(config: Settings) -> Violation | None:
     if len(set(formats)) == len(formats):
         return None
     double = next(name for name in formats if formats.count(name) > 1)
-    return Violation("output_formats", f"names {double!r} twice", "Write it once")
+    return Violation(
+        "output_formats", f"contains {double!r} twice", "Remove one of them"
+    )
 
 
 def _run_name_is_a_folder(config: Settings) -> Violation | None:
@@ -61,15 +64,15 @@ def _run_name_is_a_folder(config: Settings) -> Violation | None:
     if too_long and not bad:
         return Violation(
             "run_name",
-            f"{name!r} is too long for the name of a folder",
+            f"{name!r} is too long for a folder name",
             f"Use at most {255 - _ROOM} bytes",
         )
     if not bad:
         return None
     return Violation(
         "run_name",
-        f"{name!r} cannot be the name of a folder on every system",
-        "Use letters, digits, spaces inside, - and _",
+        f"{name!r} is not a valid folder name on all operating systems",
+        "Use letters, digits, - and _. Spaces are allowed inside the name",
     )
 
 
@@ -78,8 +81,9 @@ def _stella_starts_stella(config: Settings) -> Violation | None:
         return None
     return Violation(
         "lora_init",
-        f"'stella' belongs to the optimizer stella, not to {config.optimizer.name}",
-        "Write auto or loi",
+        "'stella' is only supported by the optimizer stella, but the optimizer is "
+        f"{config.optimizer.name}",
+        "Use auto or loi",
     )
 
 
@@ -90,15 +94,15 @@ def _loi_file_rank_fits(config: Settings) -> Violation | None:
     if config.lora_init != "loi":
         return Violation(
             "loi_file_rank",
-            f"{rank} needs lora_init='loi'; without it the file has the rank of the "
-            f"LoRA",
-            "Leave loi_file_rank out",
+            f"{rank} is only supported with lora_init='loi'. Without it, the saved "
+            "file always has the rank of the LoRA",
+            "Remove loi_file_rank",
         )
     return Violation(
         "loi_file_rank",
-        f"must be at most 2 x lora_rank = {most}, which already loses nothing, not "
-        f"{rank}",
-        f"Write at most {most}, or leave it out",
+        f"must be at most 2 x lora_rank = {most}, but got {rank}. The conversion is "
+        "already exact at this rank",
+        f"Use at most {most}, or remove it",
     )
 
 
@@ -107,9 +111,9 @@ def _dora_starts_at_the_model(config: Settings) -> Violation | None:
         return None
     return Violation(
         "use_dora",
-        "does not work with lora_init='loi': two adapters, one of them a DoRA, do not "
-        "add up to the base model at the start",
-        "Leave one of them out",
+        "is not supported with lora_init='loi', because the sum of a DoRA and a "
+        "second adapter is not the base model at the start of training",
+        "Remove one of them",
     )
 
 
@@ -118,9 +122,9 @@ def _dora_over_int8_loses_its_scales(config: Settings) -> Violation | None:
         return None
     return Violation(
         "use_dora",
-        "does not work with weight_dtype='int8': peft reads the norms of the rows "
-        "without their scales",
-        "Write weight_dtype nfloat4, or leave one of them out",
+        "is not supported with weight_dtype='int8', because peft ignores the scales "
+        "when it computes the weight norms",
+        "Set weight_dtype to nfloat4, or remove one of them",
     )
 
 
@@ -134,9 +138,9 @@ def _early_stop_has_something_to_watch(config: Settings) -> Violation | None:
         return None
     return Violation(
         "early_stop_patience",
-        f"{config.early_stop_patience} needs validate_every and validation images, "
-        f"whose loss it monitors",
-        f"Set {' and '.join(missing)}, or leave early_stop_patience out",
+        f"{config.early_stop_patience} has no effect without validate_every and "
+        "validation images",
+        f"Set {' and '.join(missing)}, or remove early_stop_patience",
     )
 
 
@@ -145,9 +149,9 @@ def _split_is_measured(config: Settings) -> Violation | None:
         return None
     return Violation(
         "validation_split",
-        f"{config.validation_split:g} has no effect while validate_every is 0: the "
-        "images would not be used at all",
-        "Set validate_every, or leave validation_split out",
+        f"{config.validation_split:g} has no effect if validate_every is 0, and the "
+        "images of the split would not be used",
+        "Set validate_every, or remove validation_split",
     )
 
 
@@ -157,9 +161,9 @@ def _flash_needs_a_dispatcher(config: Settings) -> Violation | None:
     able = listed(r.short_label for r in records() if r.dispatches_attention)
     return Violation(
         "attention_mechanism",
-        f"'flash' is for {able}; with model_type={config.model_type!r}, sdp uses "
-        f"torch's own FlashAttention",
-        "Write sdp or xformers",
+        f"'flash' is only supported for {able}. With "
+        f"model_type={config.model_type!r}, sdp uses the FlashAttention of torch",
+        "Use sdp or xformers",
     )
 
 
@@ -170,9 +174,9 @@ def _loi_has_one_rank(config: Settings) -> Violation | None:
         if getattr(config, key):
             return Violation(
                 key,
-                "does not work with lora_init='loi', which starts all layers at one "
-                "rank",
-                f"Leave {key} out, or write lora_init auto",
+                "is not supported with lora_init='loi', which requires the same "
+                "rank for all layers",
+                f"Remove {key}, or set lora_init to auto",
             )
     return None
 
@@ -185,9 +189,9 @@ def _optimizer_options_have_an_effect(config: Settings) -> Violation | None:
     for option, name, value in entry.idle(given):
         return Violation(
             f"optimizer.{option.name}",
-            f"{given[option.name]!r} has no effect with "
-            f"optimizer.{name}={given[name]!r}",
-            f"Remove it, or write optimizer.{name}={value!r}",
+            f"{given[option.name]!r} has no effect if optimizer.{name} is "
+            f"{given[name]!r}",
+            f"Remove it, or set optimizer.{name} to {value!r}",
         )
     return None
 

@@ -17,8 +17,9 @@ def _sides_are_whole_patches(config: Settings) -> Violation | None:
         if value is not None and value % step:
             return Violation(
                 key,
-                f"must be a multiple of {step} with {config.family.label}, not {value}",
-                f"Write {max(value // step, 1) * step}",
+                f"must be a multiple of {step} for {config.family.label}, but got "
+                f"{value}",
+                f"Use {max(value // step, 1) * step}",
             )
     return None
 
@@ -38,9 +39,9 @@ def _negative_prompts_are_read(config: Settings) -> Violation | None:
         if sample.negative_prompt:
             return Violation(
                 f"samples.{number}.negative_prompt",
-                f"has no effect with {config.family.label}, which generates an image "
-                f"without a negative prompt",
-                "Leave it out",
+                f"has no effect for {config.family.label}, which does not use a "
+                "negative prompt",
+                "Remove it",
             )
     return None
 
@@ -52,8 +53,9 @@ def _a_length_has_its_t5(config: Settings) -> Violation | None:
     able = listed(r.short_label for r in records() if r.t5_tokens is not None)
     return Violation(
         "text_encoder_2_sequence_length",
-        f"{length} is for T5 of {able}; {config.model_type} has no T5",
-        "Leave it out",
+        f"{length} is only supported for models with T5 ({able}), but model_type is "
+        f"{config.model_type}",
+        "Remove it",
     )
 
 
@@ -63,9 +65,9 @@ def _a_flow_has_one_prediction(config: Settings) -> Violation | None:
     others = listed((r.short_label for r in records() if not r.predicts_flow), "and")
     return Violation(
         "prediction_type",
-        f"{config.prediction_type!r} is for {others}; {config.family.label} always "
-        f"predicts a flow",
-        "Leave it out",
+        f"{config.prediction_type!r} is only supported for {others}. "
+        f"{config.family.label} always uses flow prediction",
+        "Remove it",
     )
 
 

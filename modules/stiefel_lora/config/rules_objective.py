@@ -24,8 +24,8 @@ def _weight_fits_the_family(config: Settings) -> Violation | None:
     other = "sigma" if flow else "min_snr_gamma or debiased_estimation"
     return Violation(
         "loss_weight_fn",
-        f"{weight!r} is not defined for model_type={config.model_type!r}",
-        f"Write constant or {other}",
+        f"{weight!r} is not supported for model_type={config.model_type!r}",
+        f"Use constant or {other}",
     )
 
 
@@ -38,9 +38,9 @@ def _flow_settings_need_a_flow(config: Settings) -> Violation | None:
         if value != default:
             return Violation(
                 name,
-                f"{_shown(value)} has no effect with model_type={config.model_type!r}; "
-                f"it is for {flows}",
-                "Leave it out",
+                f"{_shown(value)} has no effect for "
+                f"model_type={config.model_type!r}. It is only supported for {flows}",
+                "Remove it",
             )
     return None
 
@@ -50,8 +50,8 @@ def _one_shift(config: Settings) -> Violation | None:
         return None
     return Violation(
         "timestep_shift",
-        f"{config.timestep_shift:g} has no effect with dynamic_timestep_shifting=true",
-        "Leave one of them out",
+        f"{config.timestep_shift:g} has no effect if dynamic_timestep_shifting is true",
+        "Remove one of them",
     )
 
 
@@ -66,8 +66,8 @@ def _range_is_not_empty(config: Settings) -> Violation | None:
         key, rule = "min_noising_strength", f"below max_noising_strength={high:g}"
     return Violation(
         key,
-        f"must be {rule}, not {getattr(config, key):g}, or no noise level is left to "
-        f"train on",
+        f"must be {rule}, but got {getattr(config, key):g}. Otherwise no noise "
+        "level is left to train on",
     )
 
 
@@ -78,8 +78,8 @@ def _some_loss(config: Settings) -> Violation | None:
     key, *others = _STRENGTHS
     return Violation(
         key,
-        f"is 0, and so are {' and '.join(others)}",
-        "Write a value above 0 for one of them",
+        f"is 0, and {' and '.join(others)} are 0 too",
+        "Set one of them to a value above 0",
     )
 
 
@@ -93,7 +93,7 @@ OBJECTIVE_RULES = (
 
 
 def idle_objective(config: Settings) -> list[Violation]:
-    """Settings that have no effect with the other ones."""
+    """Return the settings that have no effect with the other ones."""
     kind = config.resolved_timestep_distribution
     idle = {
         "noising_weight": config.noising_weight != 0 and kind not in _SHAPED,

@@ -16,8 +16,8 @@ def _a_rate_has_its_encoder(config: Settings) -> Violation | None:
         if rate is not None and part not in config.text_encoder_rates:
             return Violation(
                 f"{part}_learning_rate",
-                f"{rate:g} has no effect without train_{part}=true",
-                "Set both or neither",
+                f"{rate:g} has no effect if train_{part} is not true",
+                "Set both, or remove both",
             )
     return None
 
@@ -29,8 +29,8 @@ def _text_starts_at_the_model(config: Settings) -> Violation | None:
             if getattr(config, key) == value:
                 return Violation(
                     f"train_{part}",
-                    f"does not work with {key}={str(value).lower()}",
-                    "Leave one of them out",
+                    f"is not supported with {key}={str(value).lower()}",
+                    "Remove one of them",
                 )
     return None
 

@@ -14,7 +14,7 @@ __all__ = ["DEFAULT_OPTIMIZER", "SCHEMA_VERSION", "TrainConfig"]
 
 
 class TrainConfig(Settings):
-    """All settings of a run; ``load_config`` reads it from a file."""
+    """All settings of a run. ``load_config`` reads it from a file."""
 
     @model_validator(mode="after")
     def _rules(self) -> TrainConfig:

@@ -10,7 +10,7 @@ from .foreign import FOREIGN_NAMES, WITHOUT_COUNTERPART, WORDS
 __all__ = ["FOREIGN_NAMES", "nearest", "no_counterpart", "suggest_key"]
 
 Sections = Mapping[str, Iterable[str]]
-"""Keys by section; "" is the top level."""
+"""Keys by section. "" is the top level."""
 
 # difflib's ratio above which two keys count as the same. At its default of 0.6, every
 # fourth option of other trainers resembles one of ours (network_weights and
@@ -20,7 +20,7 @@ _ALIKE, _ALIKE_SHORT, _SHORT = 0.8, 0.6, 4
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """The known word most similar to ``word``, or None where none is similar."""
+    """Return the known word most similar to ``word``, or None where none is similar."""
     lower = {name.lower(): name for name in known}
     found = difflib.get_close_matches(word.lower(), list(lower), n=1, cutoff=cutoff)
     return lower[found[0]] if found else None
@@ -59,12 +59,12 @@ def suggest_key(key: str, section: str, sections: Sections) -> str | None:
 
 
 def no_counterpart(key: str) -> str | None:
-    """Reason why an option of another trainer has no key here; None for other words."""
+    """Return the reason why an option of another trainer is not supported, or None."""
     return WITHOUT_COUNTERPART.get(_plain(key))
 
 
 def _plain(key: str) -> str:
-    """The key as in a config file, also if it was copied from a command line."""
+    """Return the key as in a config file, also if it was copied from a command line."""
     return key.strip().lstrip("-").replace("-", "_").lower()
 
 
@@ -75,7 +75,7 @@ def _elsewhere(place: str, name: str) -> str:
 
 
 def _part_of(word: str, known: list[str]) -> str | None:
-    """The only key that contains the words of ``word`` in sequence."""
+    """Return the only key that contains the words of ``word`` in sequence."""
     if "_" not in word.strip("_"):
         return None
     found = [name for name in known if f"_{word}_" in f"_{name}_"]

@@ -77,5 +77,6 @@ class ImageVariation(StrictModel):
         label="Image variations",
         unset_means="4 where anything here is random, else 1",
     )
-    """Number of versions of each image that are encoded and used in turn; each takes
-    its own space on disk. Without latent_caching there is no limit."""
+    """Number of versions of each image that are encoded and used in turn. Each takes
+    its own space on disk. Without latent_caching there is no limit.
+    """

@@ -18,10 +18,13 @@ class Violation:
     reworded.
 
     Args:
-        key: the setting, dotted: ``lora_rank``, ``concepts.0.path``; "" for all.
-        message: the problem, starting in lower case, without a period at the end.
-        fix: what to write instead; "" where the problem makes it clear.
-        example: the fix on the command line, ``--set steps=100``; forms leave it out.
+        key: dotted key of the setting, such as ``lora_rank`` or ``concepts.0.path``. ""
+            for the whole configuration.
+        message: description of the problem, starting in lower case and without a period
+            at the end.
+        fix: description of the fix, "" if it is obvious.
+        example: the fix on the command line, such as ``--set steps=100``. It is not
+            shown in forms.
     """
 
     key: str
@@ -34,8 +37,8 @@ class Violation:
         """Problem and fix, for a place that shows the setting itself.
 
         >>> from stiefel_lora.config import Violation
-        >>> Violation("steps", "must be at least 1, not 0").text
-        'Must be at least 1, not 0.'
+        >>> Violation("steps", "must be at least 1, but got 0").text
+        'Must be at least 1, but got 0.'
         """
         whole = self._problem_and_fix(self.fix)
         return whole[:1].upper() + whole[1:]
@@ -48,8 +51,8 @@ class Violation:
     def __str__(self) -> str:
         """Key, problem and fix, for a file or a command line.
 
-        >>> str(Violation("steps", "0 steps train nothing", "Write 1 or more"))
-        'steps: 0 steps train nothing. Write 1 or more.'
+        >>> str(Violation("steps", "must be at least 1", "Use for example 100"))
+        'steps: must be at least 1. Use for example 100.'
         """
         example = f", for example {self.example}" if self.example else ""
         text = self._problem_and_fix(f"{self.fix}{example}")

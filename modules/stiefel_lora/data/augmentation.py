@@ -38,7 +38,7 @@ class Augmentation:
 
     @property
     def colors(self) -> list[float]:
-        """Factors and hue rotation; [1, 1, 1, 0] changes nothing."""
+        """Factors and hue rotation. [1, 1, 1, 0] changes nothing."""
         return [self.brightness, self.contrast, self.saturation, self.hue]
 
     @property
@@ -48,7 +48,7 @@ class Augmentation:
 
 
 def augmentation_count(concept: Concept) -> int:
-    """Number of versions of an image that are encoded."""
+    """Return the number of versions of an image that are encoded."""
     if not _varies(concept):
         return 1
     return concept.image_variations or _VARIATIONS
@@ -60,9 +60,9 @@ def augmentation_at(
     """Compute version ``number`` of an image.
 
     Args:
-        name: name of its file.
+        name: name of the file.
         original: width and height of the upright image.
-        size: its bucket.
+        size: bucket of the image.
         concept: the allowed variations.
         number: number of the version.
     """

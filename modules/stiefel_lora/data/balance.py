@@ -15,7 +15,7 @@ __all__ = ["rates_of"]
 
 
 def rates_of(images: Sequence[CaptionedImage]) -> list[Fraction]:
-    """Visits of each image per epoch; an integer with ``repeats``."""
+    """Return the visits of each image per epoch; an integer with ``repeats``."""
     counts: dict[int, int] = {}
     concepts: dict[int, Concept] = {}
     for image in images:
@@ -34,7 +34,7 @@ def rates_of(images: Sequence[CaptionedImage]) -> list[Fraction]:
 
 
 def _rate(concept: Concept, count: int) -> Fraction | None:
-    """Rate of a concept; None for regularization images without a rate of their own."""
+    """Rate of a concept, or None for regularization images without a rate."""
     if concept.balancing is not None:
         # Exactly as written: 0.1, not the nearest binary fraction.
         given = Fraction(str(concept.balancing))

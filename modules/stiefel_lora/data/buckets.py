@@ -53,7 +53,7 @@ class Buckets:
     """Sides are multiples of it, except for the square's."""
 
     max_aspect: float = 4.0
-    """Longest side over shortest; longer images are cropped."""
+    """Longest side over shortest. Longer images are cropped."""
 
     allow_upscaling: bool = False
     """Whether images smaller than their bucket are enlarged."""
@@ -79,11 +79,11 @@ class Buckets:
         return tuple(sorted(found, key=lambda size: (size[0] / size[1], size)))
 
     def size_for(self, original: Size) -> Size:
-        """Size to which an upright image of ``original`` pixels is cropped.
+        """Return the size to which an upright image of ``original`` pixels is cropped.
 
         Raises:
-            UnreadableImage: larger than allowed, or smaller than the smallest bucket,
-                which only matters where images are not enlarged.
+            UnreadableImage: If the image is larger than allowed, or smaller than the
+                smallest bucket and upscaling is disabled.
         """
         check_pixels(original, self.max_megapixels)
         aspect = math.log(original[0] / original[1])
@@ -108,8 +108,8 @@ class Buckets:
         width, height = (side // step * step for side in original)
         if not width or not height:
             raise UnreadableImage(
-                f"{original[0]} x {original[1]} pixels are less than a bucket's step "
-                f"of {step}; set allow_upscaling to enlarge it"
+                f"its size of {original[0]} x {original[1]} pixels is smaller than "
+                f"the bucket step of {step}. Set allow_upscaling to enlarge it"
             )
         # Images beyond the maximum aspect ratio or area are cropped.
         longest = max(step, int(self.max_aspect * min(width, height)) // step * step)
@@ -117,7 +117,7 @@ class Buckets:
 
 
 def megapixels(size: Size) -> float:
-    """Number of pixels in millions."""
+    """Return the number of pixels in millions."""
     return size[0] * size[1] / 1e6
 
 
@@ -125,18 +125,18 @@ def check_pixels(size: Size, most: float) -> None:
     """Reject images of more than ``most`` million pixels.
 
     Raises:
-        UnreadableImage: the image has more.
+        UnreadableImage: If the image has more pixels.
     """
     if megapixels(size) > most:
         raise UnreadableImage(
-            f"it has {size[0]} x {size[1]} = {megapixels(size):.1f} million pixels, "
-            f"more than max_image_megapixels={most:g}; make it smaller, or raise "
-            f"max_image_megapixels"
+            f"its size of {size[0]} x {size[1]} = {megapixels(size):.1f} million "
+            f"pixels is larger than max_image_megapixels={most:g}. Resize the "
+            "image, or increase max_image_megapixels"
         )
 
 
 def buckets_of(config: TrainConfig) -> Buckets:
-    """Buckets according to the configuration."""
+    """Return the buckets according to the configuration."""
     return Buckets(
         resolution=config.resolution,
         enabled=config.aspect_ratio_bucketing,

@@ -19,7 +19,7 @@ _VARIATIONS, _MOST_LINES = 8, 64
 
 
 def variation_count(concept: Concept, captions: int) -> int:
-    """Number of versions of an image's caption that are encoded."""
+    """Return the number of versions of an image's caption that are encoded."""
     if concept.text_variations is not None:
         return concept.text_variations
     if concept.enable_tag_shuffling or concept.tag_dropout_probability:
@@ -54,7 +54,7 @@ def caption_at(image: CaptionedImage, number: int) -> str:
 
 
 def caption_variants(image: CaptionedImage) -> list[str]:
-    """All texts that visits of an image may get, without duplicates."""
+    """Return all texts that visits of an image may get, without duplicates."""
     count = variation_count(image.concept, len(image.captions))
     texts = [caption_at(image, number) for number in range(count)]
     empty = [""] if image.concept.caption_dropout_rate else []

@@ -52,13 +52,13 @@ def captions_of(
     problems: dict[Path, str],
     files: Iterable[Path],
 ) -> list[Captions | None]:
-    """Read the captions of every image, used in turn; None where there are none.
+    """Read the captions of every image, used in turn, or None if there are none.
 
     Args:
         images: the files.
-        concept: the source of their captions.
-        problems: receives a message for each file that cannot be used; its images get
-            an empty caption.
+        concept: concept with the source of the captions.
+        problems: list to which a message is added for each file that cannot be used.
+            The captions of its images are empty.
         files: all files of the folders, including captions in ``.TXT``.
     """
     if concept.prompt_source == "filename":
@@ -90,8 +90,8 @@ def _name_of(image: Path, problems: dict[Path, str]) -> Captions:
     if is_text(image.stem):
         return (image.stem,)
     problems[image] = (
-        f"The name of the image {str(image)!a} is not UTF-8, so it cannot be a "
-        "caption; rename the file."
+        f"The file name of the image {str(image)!a} is not valid UTF-8 and cannot "
+        "be used as a caption. Rename the file."
     )
     return ("",)
 
@@ -107,15 +107,16 @@ def _listed_in_any(folders: set[Path], problems: dict[Path, str]) -> dict[Path, 
 
 
 def read_caption(image: Path, odd: Mapping[Path, Path] | None = None) -> str | None:
-    """Read the .txt file next to ``image``; None if there is none.
+    """Read the .txt file next to ``image``, or None if there is none.
 
     Args:
         image: the image.
-        odd: caption files with another case (``.TXT``), by their lower-case name; by
-            default, the folder is searched. A lower-case file takes precedence.
+        odd: caption files with another case (``.TXT``), by their lowercase name. By
+            default, the folder is searched. A lowercase file takes precedence.
 
     Raises:
-        DataError: the file is neither UTF-8 nor in the encoding of its byte order mark.
+        DataError: If the file is neither UTF-8 nor in the encoding of its byte order
+            mark.
     """
     # By its name first: a list of the folder for every image would take time that grows
     # with the square of their number.
@@ -133,7 +134,7 @@ def read_caption(image: Path, odd: Mapping[Path, Path] | None = None) -> str | N
 
 
 def _in_other_case(files: Iterable[Path]) -> dict[Path, Path]:
-    """Files in ``.TXT`` and similar, by the name in lower case."""
+    """Return the files in ``.TXT`` and similar, by the name in lower case."""
     found: dict[Path, Path] = {}
     for path in files:
         if path.suffix != ".txt" and path.suffix.lower() == ".txt":
@@ -156,7 +157,7 @@ def unread_captions(
     Args:
         uncaptioned: the images.
         files: all files of the folders.
-        folder: name for the message.
+        folder: name of the folder in messages.
     """
     by_name: dict[Path, list[str]] = {}
     for path in files:
@@ -177,11 +178,12 @@ def unread_captions(
         image, _ = found[0]
         counts = collections.Counter(ending for _, ending in found).most_common()
         named = ", ".join(f"{ending} ({count})" for ending, count in counts)
-        one = "image without a caption has a text next to it"
-        many = "images without a caption have a text next to them"
+        one = "image without a caption has a text file with a similar name"
+        many = "images without a caption have a text file with a similar name"
         yield (
-            f"{folder}: {counted(len(found), one, many)} that is not read: {named}. "
-            f"Name the caption of {image.name} {image.with_suffix('.txt').name}."
+            f"{folder}: {counted(len(found), one, many)}, which is not used: "
+            f"{named}. Rename the caption of {image.name} to "
+            f"{image.with_suffix('.txt').name}."
         )
 
 
@@ -190,21 +192,19 @@ def _lines_of(path: Path) -> Captions:
         text = _read(path, "caption file")
     except FileNotFoundError:
         raise DataError(
-            f"There is no caption file {path}; correct prompt_path in concepts."
+            f"The caption file {path} does not exist. Correct prompt_path in concepts."
         ) from None
     lines = tuple(line.strip() for line in text.splitlines() if line.strip())
     if not lines:
-        raise DataError(
-            f"The caption file {path} is empty; write one caption per line."
-        )
+        raise DataError(f"The caption file {path} is empty. Add one caption per line.")
     return lines
 
 
 def listed_in(folder: Path) -> dict[Path, str]:
-    """Captions of a folder's ``metadata.jsonl``, by image; empty without the file.
+    """Captions of a folder's ``metadata.jsonl``, by image, or empty without the file.
 
     Raises:
-        DataError: invalid lines, with one message per line.
+        DataError: If lines are invalid. The error has one message per line.
     """
     path = folder / METADATA
     try:
@@ -223,15 +223,15 @@ def listed_in(folder: Path) -> dict[Path, str]:
 def _messages_on(path: Path, wrong: Sequence[int]) -> Iterator[str]:
     for number in wrong[:_SHOWN]:
         yield (
-            f"Line {number} of {path} is not a valid entry; write for example "
+            f"Line {number} of {path} is not valid. Use for example "
             f'{{"file_name": "cat.jpg", "text": "a cat"}}.'
         )
     if len(wrong) > _SHOWN:
-        yield f"{len(wrong) - _SHOWN} more lines of {path} are not valid, either."
+        yield f"{path} has {len(wrong) - _SHOWN} more lines that are not valid."
 
 
 def _metadata_entry(line: str) -> tuple[str, str] | None:
-    """File name and caption; None if a line does not have both."""
+    """Return the file name and caption, or None if a line does not have both."""
     try:
         entry = json.loads(line)
     except (ValueError, RecursionError):
@@ -255,8 +255,8 @@ def _read(path: Path, what: str) -> str:
         raise
     except UnicodeDecodeError as error:
         raise DataError(
-            f"The {what} {path} is {not_text(error)}; save it as UTF-8 in a text "
-            f"editor."
+            f"The {what} {path} is {not_text(error)}. Save it as UTF-8 in a text "
+            "editor."
         ) from error
     except OSError as error:
         raise DataError(

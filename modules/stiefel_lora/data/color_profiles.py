@@ -50,10 +50,10 @@ class Conversion:
     """Conversion of an image to sRGB."""
 
     key: str = ""
-    """Identifies the profile in cache keys; "" if the image is not changed."""
+    """Identifies the profile in cache keys, or "" if the image is not changed."""
 
     problem: str = ""
-    """Reason why its profile cannot be used; the image then counts as having none."""
+    """Reason why its profile cannot be used. The image then counts as having none."""
 
     mode: str = ""
     """Mode of Pillow that ``transform`` takes."""
@@ -65,7 +65,7 @@ _NONE = Conversion()
 
 
 def conversion_of(image: Image.Image) -> Conversion:
-    """Find the conversion of an opened image to sRGB; reads no pixels."""
+    """Find the conversion of an opened image to sRGB. It reads no pixels."""
     if "icc_profile" not in image.info:
         return _NONE
     profile = image.info["icc_profile"]
@@ -79,7 +79,7 @@ def conversion_of_file(path: Path) -> Conversion:
     """Find the conversion of an image file to sRGB, from its header.
 
     Raises:
-        UnreadableImage: not an image, or cut off before its pixels.
+        UnreadableImage: If the file is not an image, or is truncated before its pixels.
     """
     if not _may_have_profile(path):
         return _NONE
@@ -108,7 +108,7 @@ def profile_remarks(paths: Iterable[Path]) -> list[str]:
     """Remarks on images that are converted and on profiles that cannot be used.
 
     Args:
-        paths: image files; those that cannot be read are not counted.
+        paths: image files. Unreadable files are not counted.
     """
     converted: list[str] = []
     broken: list[str] = []
@@ -123,15 +123,13 @@ def profile_remarks(paths: Iterable[Path]) -> list[str]:
             converted.append(path.name)
     messages = (
         (
-            "image is converted from its color profile to sRGB",
-            "images are converted from their color profile to sRGB",
+            "image was converted from its color profile to sRGB",
+            "images were converted from their color profile to sRGB",
             converted,
         ),
         (
-            "image has a color profile that cannot be used and is trained as if it "
-            "had none",
-            "images have a color profile that cannot be used and are trained as if "
-            "they had none",
+            "image has an invalid color profile, which is ignored",
+            "images have an invalid color profile, which is ignored",
             broken,
         ),
     )
@@ -166,7 +164,7 @@ def _applied(conversion: Conversion, image: Image.Image) -> Image.Image:
 
 
 def _along(curve: np.ndarray, gray: np.ndarray) -> Image.Image:
-    """RGB of gray levels, interpolated between integer levels."""
+    """Return the RGB of gray levels, interpolated between integer levels."""
     if gray.dtype == np.uint8:
         return Image.fromarray(curve[gray])
     levels = np.arange(256)
@@ -175,7 +173,7 @@ def _along(curve: np.ndarray, gray: np.ndarray) -> Image.Image:
 
 
 def _curve(conversion: Conversion) -> np.ndarray:
-    """RGB of the 256 gray levels, ``(256, 3)``."""
+    """Return the RGB of the 256 gray levels, ``(256, 3)``."""
     ramp = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
     return np.asarray(_transformed(conversion, ramp))[0]
 
@@ -203,7 +201,9 @@ def _conversion(data: bytes, base: str) -> Conversion:
         mode = _MODES.get(space)
         # In a gray image with an RGB profile, gray stands for equal R, G and B.
         if mode is None or (mode != base and (mode, base) != ("RGB", "L")):
-            return Conversion(problem=f"it is for {space} and not for {base} pixels")
+            return Conversion(
+                problem=f"it is a profile for {space}, but the image is {base}"
+            )
         flags = ImageCms.Flags.BLACKPOINTCOMPENSATION
         if mode == "L":
             # LittleCMS would replace the curve by a table of few points.

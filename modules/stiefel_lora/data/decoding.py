@@ -22,13 +22,14 @@ def read_image(path: Path, augmentation: Augmentation) -> Tensor:
 
     Args:
         path: the image file.
-        augmentation: augmentation, computed for its upright size.
+        augmentation: augmentation for the upright size of the image.
 
     Returns:
         ``(3, height, width)`` float32 in [-1, 1].
 
     Raises:
-        UnreadableImage: truncated, not an image, or not of the size of the frame.
+        UnreadableImage: If the file is truncated, not an image, or does not have the
+            size of the frame.
     """
     with open_image(path) as image:
         # Before decoding: a wrong header must not cost memory.
@@ -56,7 +57,7 @@ def cut_out(scaled: Image.Image, augmentation: Augmentation) -> Image.Image:
 
 
 def to_gray(image: Image.Image) -> Image.Image:
-    """Convert to 8-bit gray; 16-bit gray is scaled, where Pillow would clip it."""
+    """Convert to 8-bit gray. 16-bit gray is scaled, where Pillow would clip it."""
     if not image.mode.startswith("I"):
         return image.convert("L")
     gray = np.asarray(image).astype(np.float64) / 257.0
@@ -83,13 +84,13 @@ def _check_size(found: tuple[int, int], expected: tuple[int, int]) -> None:
     """Check that the pixels match the header, from which the frame was computed."""
     if found != expected:
         raise UnreadableImage(
-            f"it has {found[0]} x {found[1]} pixels, but {expected[0]} x {expected[1]} "
-            f"according to its header; save it again with an image editor"
+            f"it has {found[0]} x {found[1]} pixels, but its header specifies "
+            f"{expected[0]} x {expected[1]}. Save it again with an image editor"
         )
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    """RGB with white behind transparent parts."""
+    """Return the RGB with white behind transparent parts."""
     if image.mode.startswith("I"):
         return to_gray(image).convert("RGB")
     if image.has_transparency_data:

@@ -11,7 +11,7 @@ __all__ = ["duplicates"]
 
 
 def duplicates(paths: Iterable[Path]) -> tuple[tuple[Path, ...], ...]:
-    """Group files of equal content; only files of equal length are read.
+    """Group files of equal content. Only files of equal length are read.
 
     Files that cannot be read are not compared.
     """
@@ -38,7 +38,7 @@ def _content(path: Path) -> object:
 
 
 def _grouped(pairs: Iterable[tuple[object, Path]]) -> list[list[Path]]:
-    """Groups of two or more with the same key."""
+    """Return the groups of two or more with the same key."""
     groups: dict[object, list[Path]] = {}
     for key, path in pairs:
         groups.setdefault(key, []).append(path)

@@ -45,7 +45,7 @@ class EncodedSet:
 
     Args:
         entries: the images.
-        encoder: source of their tensors.
+        encoder: encoder that provides the tensors.
         plan: processing of the images.
         unreadable: file name and reason of every image that was skipped.
     """
@@ -80,7 +80,7 @@ class EncodedSet:
         """Encode all versions of an image before training.
 
         Raises:
-            UnreadableImage: the image or its mask cannot be used.
+            UnreadableImage: If the image or its mask cannot be used.
         """
         count = augmentation_count(entry.image.concept) if self._plan.varied else 1
         for number in range(count if self._plan.cached else 1):
@@ -101,7 +101,7 @@ class EncodedSet:
         return {name: torch.stack([item[name] for item in items]) for name in items[0]}
 
     def captions(self, visits: Iterable[Visit]) -> list[str]:
-        """Caption of each visit, for trained text encoders.
+        """Return the caption of each visit, for trained text encoders.
 
         One of the versions that are encoded in advance, if there are any.
         """
@@ -123,8 +123,8 @@ class EncodedSet:
                 )
         except UnreadableImage as error:
             raise DataError(
-                f"The image {entry.image.path} can no longer be read ({error}); "
-                f"restore it and resume with --resume."
+                f"The image {entry.image.path} can no longer be read ({error}). "
+                "Restore it, and resume with --resume."
             ) from error
         if self._weighted:
             item["loss_weight"] = torch.tensor(entry.image.concept.loss_weight)

@@ -35,9 +35,10 @@ class Encoder:
     model.
 
     Args:
-        family: encoders, loaded only when something is missing.
+        family: model family with the encoders, which are only loaded if cached tensors
+            are missing.
         store: cache of encoded tensors.
-        cached: whether images are cached; captions always are.
+        cached: whether images are cached. Captions are always cached.
     """
 
     def __init__(self, family: Family, store: TensorStore, cached: bool = True) -> None:
@@ -53,7 +54,7 @@ class Encoder:
         """Make sure that the store contains an image.
 
         Raises:
-            UnreadableImage: the file cannot be decoded.
+            UnreadableImage: If the file cannot be decoded.
         """
         key = self._image_key(image.path, augmentation)
         if not self._store.holds(key):
@@ -85,10 +86,10 @@ class Encoder:
         latents: Tensor,
         alpha: bool,
     ) -> Tensor:
-        """Mask of an image, ``(1, h, w)`` like its latents; ones if it has none.
+        """Mask of an image, ``(1, h, w)`` like its latents, or ones if it has none.
 
         Raises:
-            UnreadableImage: the mask cannot be used.
+            UnreadableImage: If the mask cannot be used.
         """
         height, width = latents.shape[-2:]
         if image.mask is None and not alpha:
@@ -142,8 +143,8 @@ class Encoder:
         if tensors is None:
             self._store.discard(key)
             raise DataError(
-                f"The cache file {self._store.path(key)} disappeared or was damaged; "
-                f"start again with --resume, it will be rebuilt."
+                f"The cache file {self._store.path(key)} was deleted or damaged "
+                "during training. Resume with --resume to create it again."
             )
         return self._remember(key, tensors)
 
@@ -161,14 +162,14 @@ def _check_finite(found: dict[str, Tensor], part: str, what: str) -> None:
     """Keep NaN and infinity out of the cache, where they would outlive the model.
 
     Raises:
-        ModelError: a value is not finite.
+        ModelError: If a value is not finite.
     """
     if all(bool(tensor.isfinite().all()) for tensor in found.values()):
         return
     raise ModelError(
-        f"The {part} of the base model returns NaN or infinity for {what}; its weights "
-        f"are damaged, or overflow. Download or convert the base model again, or give "
-        f"another {part}."
+        f"The {part} of the base model returns NaN or infinity for {what}. Its "
+        "weights are damaged, or they overflow in this dtype. Download or convert "
+        f"the base model again, or use another {part}."
     )
 
 

@@ -114,8 +114,8 @@ def scan_concepts(concepts: Iterable[Concept]) -> Scan:
     """List the images of every folder, without decoding them.
 
     Raises:
-        DataError: folders that are missing or have no image, or captions that cannot be
-            read, with one message each.
+        DataError: If a folder is missing or contains no images, or captions cannot be
+            read. The error has one message for each of them.
     """
     found = scan_with_problems(concepts)
     refuse(found.problems)
@@ -184,7 +184,7 @@ def _files_in(folder: Path, deep: bool) -> _Files:
     )
     if found.images:
         return found
-    raise DataError(f"The folder {folder} has no images; {_hint(found, deep)}.")
+    raise DataError(f"The folder {folder} contains no images. {_hint(found, deep)}.")
 
 
 def _hint(found: _Files, deep: bool) -> str:
@@ -192,36 +192,40 @@ def _hint(found: _Files, deep: bool) -> str:
     inside = [path for path in found.seen if path.is_dir()]
     if inside and not deep:
         return (
-            f"folders inside it are not searched, so set include_subdirectories or "
-            f"name them one by one ({inside[0]})"
+            "Its subfolders are not searched. Set include_subdirectories, or add "
+            f"them as separate concepts ({inside[0]})"
         )
     if found.links.broken:
         broken = found.links.broken
-        what = counted(len(broken), "file in it is a link", "files in it are links")
-        return (
-            f"{what} to nothing that exists ({broken[0].name}): restore the files that "
-            f"they link to, or correct them"
+        what = counted(
+            len(broken),
+            "broken symbolic link was found",
+            "broken symbolic links were found",
         )
+        return f"{what} ({broken[0].name}). Restore or correct the link targets"
     if found.links.folders:
         return (
-            f"folders inside it that are links are not searched, so name them as "
-            f"separate concepts ({found.links.folders[0]})"
+            "Subfolders that are symbolic links are not searched. Add their targets "
+            f"as separate concepts ({found.links.folders[0]})"
         )
     if found.passed_over:
         hint = counted(
             len(found.passed_over),
-            "image is hidden or in a program's folder and is skipped",
-            "images are hidden or in programs' folders and are skipped",
+            "hidden image is skipped",
+            "hidden images are skipped",
         )
         return f"{hint} ({found.passed_over[0]})"
     if found.unread:
         return (
-            f"images in other formats ({_formats(found.unread)}) are not supported: "
-            f"convert them to one of {', '.join(sorted(IMAGE_SUFFIXES))}"
+            f"Images in other formats ({_formats(found.unread)}) are not supported. "
+            f"Convert them to one of {', '.join(sorted(IMAGE_SUFFIXES))}"
         )
     if found.labels:
-        return f"files named as masks are not training images ({found.labels[0].name})"
-    return "put images (" + ", ".join(sorted(IMAGE_SUFFIXES)) + ") into it"
+        return (
+            "Files named as masks are not used as training images "
+            f"({found.labels[0].name})"
+        )
+    return "Put images (" + ", ".join(sorted(IMAGE_SUFFIXES)) + ") into it"
 
 
 def _is_image(path: Path) -> bool:
@@ -256,8 +260,8 @@ def _passed_over(reasons: Sequence[str], folder: Path) -> Iterator[str]:
     more = " ..." if len(counts) > 3 else ""
     found = counted(
         len(reasons),
-        f"image in {folder} is hidden or in a program's folder and is skipped",
-        f"images in {folder} are hidden or in programs' folders and are skipped",
+        f"hidden image in {folder} is skipped",
+        f"hidden images in {folder} are skipped",
     )
     yield f"{found}: {places}{more}."
 
@@ -266,11 +270,13 @@ def refuse(problems: Mapping[Path, str]) -> None:
     """Reject a scan with problems.
 
     Raises:
-        DataError: all problems, one message per line.
+        DataError: If there are problems. The error has one message per line.
     """
     if not problems:
         return
     messages = list(dict.fromkeys(problems.values()))
     more = len(messages) - _SHOWN
-    shown = messages[:_SHOWN] + ([f"And {more} more like these."] if more > 0 else [])
+    shown = messages[:_SHOWN] + (
+        [f"{more} more messages like these are not shown."] if more > 0 else []
+    )
     raise DataError("\n".join(shown))

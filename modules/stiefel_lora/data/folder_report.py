@@ -75,7 +75,7 @@ class ScanReport:
     """Folders and caption files that training rejects, each with a message."""
 
     def messages(self) -> list[str]:
-        """The report as text: a summary, then one line per kind of problem."""
+        """Return the report as text: a summary, then one line per kind of problem."""
         found = [
             f"{self.images} images, {self.per_pass:g} per epoch, in "
             f"{len(self.buckets)} buckets of "
@@ -87,14 +87,15 @@ class ScanReport:
         ]
         if self.small_buckets:
             found.append(
-                f"{len(self.small_buckets)} buckets have fewer images per epoch than a "
-                f"batch: some batches contain an image of theirs twice."
+                f"{len(self.small_buckets)} buckets have fewer images per epoch "
+                "than the batch size. Some of their batches contain the same image "
+                "twice."
             )
         for what, paths in (
             ("have no caption", self.without_caption),
             ("cannot be read and are skipped", tuple(self.broken)),
             (
-                "are listed in a metadata.jsonl but do not exist",
+                "are listed in metadata.jsonl but do not exist",
                 self.listed_but_missing,
             ),
         ):
@@ -109,8 +110,8 @@ class ScanReport:
         if self.duplicates:
             first = " = ".join(path.name for path in self.duplicates[0])
             found.append(
-                f"{len(self.duplicates)} images exist more than once: {first}"
-                f"{' ...' if len(self.duplicates) > 1 else ''}."
+                f"{len(self.duplicates)} images have duplicates: "
+                f"{first}{' ...' if len(self.duplicates) > 1 else ''}."
             )
         return [*found, *self.remarks]
 
@@ -119,11 +120,12 @@ def report_on(config: TrainConfig, *, decode: bool = False) -> ScanReport:
     """Scan all training images.
 
     Args:
-        config: its folders and buckets are used.
-        decode: also decode the pixels, which finds truncated files; slow.
+        config: configuration with the folders and buckets.
+        decode: whether to decode the pixels, too. This finds truncated files, but is
+            slow.
 
     Raises:
-        DataError: no folder has images.
+        DataError: If no folder contains images.
     """
     scan = scan_with_problems(config.concepts)
     if not scan.images:

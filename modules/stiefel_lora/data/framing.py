@@ -1,6 +1,6 @@
 """Scaling and cropping of an image for training; standard library only.
 
-A function maps an image's size to its ``Frame``; code that decodes images only needs
+A function maps an image's size to its ``Frame``. Code that decodes images only needs
 the frame.
 """
 
@@ -53,8 +53,8 @@ def cover_frame(
     Args:
         original: width and height of the upright image.
         size: width and height of the crop.
-        place: position of the crop, from 0 (left, top) to 1 (right, bottom); by
-            default, the center.
+        place: position of the crop, from 0 (left, top) to 1 (right, bottom). The
+            default is the center.
 
     >>> cover_frame((200, 100), (64, 64)).box
     (32, 0, 96, 64)

@@ -1,6 +1,6 @@
 """Hashes of file contents, cached by path, size and modification time.
 
-Each line of ``hashes.jsonl`` in the cache folder is a file; the last line for a path is
+Each line of ``hashes.jsonl`` in the cache folder is a file. The last line for a path is
 valid. Lines are only appended, so a kill or a second run costs at most one hash.
 """
 
@@ -22,7 +22,7 @@ _SETTLED_NS = 2_000_000_000
 
 
 class ContentHashes:
-    """SHA-256 of files; each is read once until it changes."""
+    """SHA-256 of files. Each is read once until it changes."""
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "hashes.jsonl"
@@ -32,7 +32,7 @@ class ContentHashes:
         """Hash of the file's content.
 
         Raises:
-            UnreadableImage: the file cannot be read.
+            UnreadableImage: If the file cannot be read.
         """
         try:
             state = path.stat()

@@ -24,12 +24,12 @@ _LOCK = threading.Lock()
 
 @contextlib.contextmanager
 def open_image(path: Path) -> Iterator[Image.Image]:
-    """Open an image file; exceptions from damaged files become one error.
+    """Open an image file. Exceptions from damaged files become one error.
 
     Pixels are not decoded until they are accessed: check ``size`` first.
 
     Raises:
-        UnreadableImage: not an image, or cut off.
+        UnreadableImage: If the file is not an image, or is truncated.
     """
     try:
         with _opened(path) as image:

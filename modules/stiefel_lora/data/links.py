@@ -41,22 +41,22 @@ def link_remarks(links: Links, folder: Path) -> Iterator[str]:
     if links.broken:
         what = counted(
             len(links.broken),
-            "link leads to nothing that exists and is skipped",
-            "links lead to nothing that exists and are skipped",
+            "broken symbolic link is skipped",
+            "broken symbolic links are skipped",
         )
         yield (
-            f"{folder}: {what} ({_some(links.broken, folder)}). Restore the files that "
-            f"they link to, or correct them."
+            f"{folder}: {what} ({_some(links.broken, folder)}). Restore or correct "
+            "the link targets."
         )
     if links.folders:
         what = counted(
             len(links.folders),
-            "folder inside is a link and is not searched",
-            "folders inside are links and are not searched",
+            "subfolder is a symbolic link and is not searched",
+            "subfolders are symbolic links and are not searched",
         )
         yield (
-            f"{folder}: {what} ({_some(links.folders, folder)}). Name their targets as "
-            f"separate concepts."
+            f"{folder}: {what} ({_some(links.folders, folder)}). Add the link "
+            "targets as separate concepts."
         )
 
 

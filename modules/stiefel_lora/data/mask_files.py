@@ -1,6 +1,6 @@
 """Mask files and their images: ``cat-masklabel.png`` is the mask of ``cat.jpg``.
 
-The names are OneTrainer's. Its own spelling takes precedence; another case or another
+The names are OneTrainer's. Its own spelling takes precedence. Another case or another
 image format is also a mask. Images that condition a model (``cat-condlabel.png``) are
 labels, too: they are never used as training images.
 """
@@ -75,14 +75,14 @@ def pair_masks(
         if len(masks) > 1:
             others = ", ".join(path.name for path in masks[1:])
             messages.append(
-                f"{image} has more than one mask: {masks[0].name} is used, {others} is "
-                f"not."
+                f"{image} has more than one mask. {masks[0].name} is used, and "
+                f"{others} is ignored."
             )
     used = {(image.parent, image.stem.lower()) for image in found}
     lonely += [path for key in folded if key not in used for path in folded[key]]
     if lonely:
-        what = counted(len(lonely), "mask belongs", "masks belong")
-        messages.append(f"{what} to no image, for example {lonely[0]}.")
+        what = counted(len(lonely), "mask has", "masks have")
+        messages.append(f"{what} no matching image, for example {lonely[0]}.")
     return found, messages
 
 

@@ -30,14 +30,15 @@ def read_mask(
         path: the mask, or the image whose alpha channel is the mask.
         augmentation: augmentation of the image.
         size: height and width of the latents.
-        alpha: whether ``path`` is the image.
+        alpha: whether ``path`` is the image, whose alpha channel is the mask.
 
     Returns:
         ``(1, height, width)`` float32 from 0 (ignored) to 1, averaged over the pixels
         of each latent.
 
     Raises:
-        UnreadableImage: not an image, or with another aspect ratio than its image.
+        UnreadableImage: If the mask is not an image, or has another aspect ratio than
+            the image.
     """
     try:
         with open_image(path) as image:
@@ -67,6 +68,6 @@ def _check_shape(mask: tuple[int, int], image: tuple[int, int], path: Path) -> N
     found, expected = mask[0] / mask[1], image[0] / image[1]
     if abs(found / expected - 1) > _SHAPE_TOLERANCE:
         raise UnreadableImage(
-            f"its mask {path.name} has {mask[0]} x {mask[1]} pixels, another aspect "
-            f"ratio than {image[0]} x {image[1]}"
+            f"its mask {path.name} has {mask[0]} x {mask[1]} pixels, but the image "
+            f"has {image[0]} x {image[1]}, which is another aspect ratio"
         )

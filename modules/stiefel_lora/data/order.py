@@ -39,16 +39,18 @@ class Visit(NamedTuple):
     """Index of the image."""
 
     number: int
-    """Number of earlier visits; 0 for the first."""
+    """Number of earlier visits, or 0 for the first."""
 
 
 class DataOrder:
     """Endless seeded order of images, in batches of one bucket each.
 
     Args:
-        rates: visits of each image per epoch; fractions are allowed.
+        rates: number of times that each image is used per epoch, which can be a
+            fraction.
         seed: seed of the run.
-        buckets: key that all images of a batch share; by default, any images mix.
+        buckets: bucket of each image. All images of a batch have the same bucket. By
+            default, all images can be mixed.
     """
 
     def __init__(
@@ -115,14 +117,14 @@ class _Turns:
         self._seed = seed
 
     def until(self, passes: int) -> int:
-        """Number of visits in the first ``passes`` epochs."""
+        """Return the number of visits in the first ``passes`` epochs."""
         # Exact, since rates are fractions: as floats, 100 images at a rate of 0.29
         # would have 28 visits in the first epoch, because 0.29 * 100 is
         # 28.999999999999996.
         return int(passes * self._together)
 
     def of_pass(self, number: int) -> list[Visit]:
-        """Visits of one epoch, sorted by image."""
+        """Return the visits of one epoch, sorted by image."""
         count = len(self._images)
         start, end = self.until(number), self.until(number + 1)
         rounds = range(start // count, -(-end // count))
@@ -156,7 +158,7 @@ class _Row:
         self._shuffle = functools.lru_cache(maxsize=2)(self._shuffled)
 
     def until(self, passes: int) -> int:
-        """Number of images in the first ``passes`` epochs."""
+        """Return the number of images in the first ``passes`` epochs."""
         return sum(turns.until(passes) for turns in self._turns)
 
     def visits(self, position: int, count: int) -> list[Visit]:

@@ -15,7 +15,7 @@ __all__ = ["Plan", "plan_of"]
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Processing of images; by default, every image is used unchanged."""
+    """Processing of images. By default, every image is used unchanged."""
 
     buckets: Buckets
     varied: bool = False
@@ -26,11 +26,11 @@ class Plan:
     alpha_mask: bool = False
     unmasked_probability: float = 0.0
     encodes_text: bool = True
-    """Whether captions are encoded in advance; not if all text encoders are trained."""
+    """Whether captions are encoded in advance. Not if all text encoders are trained."""
 
 
 def plan_of(config: TrainConfig, *, training: bool, encodes_text: bool) -> Plan:
-    """Plan of a configuration; validation images are never varied."""
+    """Plan of a configuration. Validation images are never varied."""
     buckets = buckets_of(config)
     if not training:
         return Plan(buckets, encodes_text=encodes_text)

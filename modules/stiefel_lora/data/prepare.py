@@ -29,13 +29,14 @@ def encode_set(
 
     Args:
         scan: images and captions.
-        family: encoders, loaded only when something is missing.
+        family: model family with the encoders, which are only loaded if cached tensors
+            are missing.
         store: cache of encoded tensors.
         plan: processing of the images.
         tick: called after each image.
 
     Raises:
-        DataError: none of the images can be read.
+        DataError: If none of the images can be read.
     """
     entries: list[Entry] = []
     unreadable: list[str] = []

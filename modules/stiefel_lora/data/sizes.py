@@ -1,7 +1,7 @@
 """Width and height of an upright image from the header of its file.
 
 ``imagesize`` reads a size in the time it takes to open the file, and applies the EXIF
-orientation of JPEG; other cases are left to Pillow, which does not decode pixels for
+orientation of JPEG. Other cases are left to Pillow, which does not decode pixels for
 it, either.
 """
 
@@ -23,10 +23,10 @@ _SWAPPED = (5, 6, 7, 8)
 
 
 def upright_size(path: Path) -> tuple[int, int]:
-    """Width and height in pixels as displayed.
+    """Return the width and height in pixels as displayed.
 
     Raises:
-        UnreadableImage: not an image, or cut off before its size.
+        UnreadableImage: If the file is not an image, or is truncated before its size.
     """
     try:
         with path.open("rb") as file:

@@ -29,7 +29,8 @@ def scan_all(config: TrainConfig) -> tuple[Scan, Scan]:
     """List the images to train on and those of the validation set.
 
     Raises:
-        DataError: as ``scan_concepts``, for both at once; an image that is to be split.
+        DataError: If ``scan_concepts`` fails for either list, or a concept to split has
+            only one image.
     """
     train = scan_with_problems(config.concepts)
     validation = scan_with_problems(config.validation_concepts)
@@ -46,15 +47,17 @@ def split_scan(scan: Scan, share: float, seed: int) -> tuple[Scan, Scan]:
     Regularization images are not split: they are not the subject of the training.
 
     Args:
-        scan: training images; problems and remarks stay with the first part.
-        share: in [0, 1); at least one image of each concept is split off.
+        scan: training images. Problems and remarks stay with the first part.
+        share: fraction of the images to split off, in [0, 1). At least one image of
+            each concept is split off.
         seed: seed of the choice.
 
     Returns:
         The remaining images, and those that were split off.
 
     Raises:
-        DataError: a concept with a single image, or nothing but regularization images.
+        DataError: If a concept has only one image, or all concepts are regularization
+            images.
     """
     if not share:
         return scan, dataclasses.replace(scan, images=(), uncaptioned=(), remarks=())
@@ -98,8 +101,9 @@ def _decide(
         if len(first) < 2:
             copies = "" if len(images) == 1 else " (copies count once)"
             raise DataError(
-                f"validation_split: the folder {concept.path} has one image{copies}, "
-                f"which cannot be split. Add images, or write validation_split 0"
+                f"validation_split: the folder {concept.path} has only one "
+                f"image{copies}, which cannot be split. Add images, or set "
+                "validation_split to 0"
             )
         count = min(max(1, round(share * len(first))), len(first) - 1)
         # What an earlier concept set aside counts towards the share of this one.
@@ -111,18 +115,18 @@ def _decide(
         count = sum(aside[contents[image.path]] for image in images)
         remarks.append(
             f"validation_split: {count} of {len(images)} images in {concept.path} "
-            f"{'is' if count == 1 else 'are'} set aside for validation."
+            f"{'is' if count == 1 else 'are'} used for validation."
         )
     if not aside:
         raise DataError(
-            "validation_split: all concepts are regularization images (is_reg), which "
-            "are not split. Add a concept, or write validation_split 0"
+            "validation_split: all concepts are regularization images (is_reg), "
+            "which are never split. Add a concept, or set validation_split to 0"
         )
     return aside, remarks
 
 
 def _by_concept(scan: Scan) -> Iterator[tuple[Concept, list[CaptionedImage]]]:
-    """Images of each concept except for regularization, in order."""
+    """Yield the images of each concept except for regularization, in order."""
     # By identity, since a folder may be listed twice with equal settings.
     for _, group in itertools.groupby(scan.images, key=lambda image: id(image.concept)):
         images = list(group)

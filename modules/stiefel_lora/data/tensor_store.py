@@ -22,7 +22,7 @@ _MAX_HEADER = 1 << 20
 
 
 def cache_key(**parts: str | int | float | list[int] | list[float]) -> str:
-    """Hash named parts; equal for equal content, settings and model.
+    """Hash named parts. Equal for equal content, settings and model.
 
     >>> cache_key(a=1, b="x") == cache_key(b="x", a=1)
     True
@@ -42,11 +42,11 @@ class TensorStore:
         self.folder = folder
 
     def path(self, key: str) -> Path:
-        """Path of the entry, whether it exists or not."""
+        """Return the path of the entry, whether it exists or not."""
         return self.folder / key[:2] / f"{key}.safetensors"
 
     def holds(self, key: str) -> bool:
-        """Return whether an entry of full length exists; its content is not checked."""
+        """Return whether an entry of full length exists. Its content is not checked."""
         try:
             with self.path(key).open("rb") as file:
                 length = int.from_bytes(file.read(8), "little")
@@ -70,7 +70,7 @@ class TensorStore:
             self.path(key).unlink()
 
     def read(self, key: str) -> dict[str, Tensor] | None:
-        """Read the tensors of an entry; None if it is missing or damaged."""
+        """Read the tensors of an entry, or None if it is missing or damaged."""
         try:
             data = self.path(key).read_bytes()
             tensors = safetensors.torch.load(data)
@@ -83,7 +83,7 @@ class TensorStore:
         """Write an entry, replacing an older or damaged one.
 
         Raises:
-            OutputError: the folder cannot be written, or the disk is full.
+            OutputError: If the folder is not writable, or the disk is full.
         """
         path = self.path(key)
         whole = {
@@ -103,9 +103,9 @@ class TensorStore:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
             raise OutputError(
-                f"The cache folder {self.folder} cannot be written "
-                f"({error.strerror}); make room there or set cache_dir to another "
-                f"folder."
+                f"The cache folder {self.folder} is not writable "
+                f"({error.strerror}). Free disk space, or set cache_dir to another "
+                "folder."
             ) from error
 
 

@@ -27,7 +27,7 @@ DAMAGE = (
 
 
 class UnreadableImage(Exception):
-    """A file that cannot be decoded or used; its text is the reason.
+    """A file that cannot be decoded or used. Its text is the reason.
 
     Internal to ``data``.
     """
@@ -38,12 +38,13 @@ def check_some_readable(count: int, unreadable: Sequence[str]) -> None:
 
     Args:
         count: number of all images.
-        unreadable: the skipped ones, each with its reason.
+        unreadable: skipped images, each with the reason.
 
     Raises:
-        DataError: all of them are unreadable.
+        DataError: If all images are unreadable.
     """
     if count and len(unreadable) == count:
         raise DataError(
-            f"None of the {count} images can be read; the first is {unreadable[0]}."
+            f"None of the {count} images can be read. The first error is: "
+            f"{unreadable[0]}."
         )

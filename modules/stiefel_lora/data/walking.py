@@ -52,7 +52,7 @@ def walk(folder: Path, *, deep: bool) -> list[tuple[Path, str]]:
         hidden, otherwise "". Hidden parents of ``folder`` do not count.
 
     Raises:
-        DataError: a folder that is missing or cannot be read.
+        DataError: If a folder is missing or cannot be read.
     """
     found: list[tuple[Path, str]] = []
     for place, folders, files in os.walk(folder, onerror=_refuser(folder)):
@@ -67,7 +67,7 @@ def walk(folder: Path, *, deep: bool) -> list[tuple[Path, str]]:
 
 
 def _hidden_part(place: Path, folder: Path) -> str:
-    """Name of the first folder on the way that is not the user's."""
+    """Return the name of the first folder on the way that is not the user's."""
     parts = place.relative_to(folder).parts
     return next((part for part in parts if _is_of_programs(part)), "")
 
@@ -97,8 +97,8 @@ def _refuser(top: Path) -> Callable[[OSError], None]:
 def _problem(folder: Path, error: OSError) -> DataError:
     if isinstance(error, FileNotFoundError):
         return DataError(
-            f"There is no image folder {folder}; correct the path in concepts."
+            f"The image folder {folder} does not exist. Correct the path in concepts."
         )
     if isinstance(error, NotADirectoryError):
-        return DataError(f"{folder} is a file; concepts lists folders of images.")
+        return DataError(f"{folder} is a file, but concepts must be folders of images.")
     return DataError(f"The image folder {folder} cannot be read ({error.strerror}).")

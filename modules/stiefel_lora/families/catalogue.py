@@ -1,4 +1,4 @@
-"""Families by name; importing this module does not load torch.
+"""Families by name. Importing this module does not load torch.
 
 A family is a member of ``ModelType`` and a module ``families/<name>_record.py`` with a
 ``RECORD``, which names everything else. There is no other list of families.
@@ -31,7 +31,7 @@ _added: dict[str, FamilyRecord] = {}
 
 
 def family_names() -> tuple[str, ...]:
-    """Names of all families, in a fixed order."""
+    """Return the names of all families, in a fixed order."""
     return (*get_args(ModelType), *_added)
 
 
@@ -39,7 +39,7 @@ def record_of(name: str) -> FamilyRecord:
     """Record of a family.
 
     Raises:
-        KeyError: no such family.
+        KeyError: If there is no such family.
     """
     if name in _added:
         return _added[name]
@@ -51,7 +51,7 @@ def record_of(name: str) -> FamilyRecord:
 
 
 def records() -> list[FamilyRecord]:
-    """Records of all families."""
+    """Return the records of all families."""
     return [record_of(name) for name in family_names()]
 
 

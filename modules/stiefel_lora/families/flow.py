@@ -16,7 +16,7 @@ __all__ = ["dynamic_shift", "flow_signal_to_noise"]
 
 
 def flow_signal_to_noise(sigmas: Tensor) -> Tensor:
-    r"""Power of signal over power of noise :math:`((1 - \sigma) / \sigma)^2`.
+    r"""Return the signal power over noise power :math:`((1 - \sigma) / \sigma)^2`.
 
     Args:
         sigmas: ``(batch,)`` in (0, 1].

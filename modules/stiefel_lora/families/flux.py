@@ -78,8 +78,12 @@ class Flux(StockFamily):
         ),
         clip_padding={"tokenizer": "<|endoftext|>"},
         sources={
-            "tokenizer_2": "no checkpoint contains T5's tokenizer: a folder "
-            "tokenizer_2 of any FLUX.1 model, or google/t5-v1_1-xxl on the hub, has it"
+            "tokenizer_2": (
+                "Single-file checkpoints do not contain the T5 "
+                "tokenizer. It is in the folder tokenizer_2 of any "
+                "FLUX.1 model, and in google/t5-v1_1-xxl on the "
+                "Hugging Face Hub"
+            )
         },
     )
 
@@ -99,8 +103,8 @@ class Flux(StockFamily):
         kind = self._source.config("scheduler").get("_class_name", "")
         if not kind.startswith("FlowMatch"):
             raise ModelError(
-                f"The base model {self._source.name} has the scheduler {kind!r}; "
-                f"FLUX.1 needs FlowMatchEulerDiscreteScheduler."
+                f"The base model {self._source.name} has the scheduler {kind!r}, "
+                "but FLUX.1 requires FlowMatchEulerDiscreteScheduler."
             )
         return self._sampling_schedule()
 
@@ -120,7 +124,7 @@ class Flux(StockFamily):
     # Denoising -----------------------------------------------------------------------
 
     def timesteps_at(self, places: Tensor) -> Tensor:
-        """Timesteps of any value, float32: a place is the noise level."""
+        """Return the timesteps of any value, float32: a place is the noise level."""
         return (places.double() * self.timesteps).float()
 
     def signal_to_noise(self, timesteps: Tensor) -> Tensor:

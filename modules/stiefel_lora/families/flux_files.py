@@ -1,8 +1,8 @@
 """FLUX.1 models in single files; used by the facts of ``families.flux``.
 
-Checkpoints of Black Forest Labs contain only the transformer; ComfyUI's "all in one"
+Checkpoints of Black Forest Labs contain only the transformer. ComfyUI's "all in one"
 files contain the other parts too, under their own prefixes. The converter of diffusers
-assumes the width 3072 and copies every tensor; this one reads the width from the file
+assumes the width 3072 and copies every tensor. This one reads the width from the file
 and slices, so that weights stay memory-mapped.
 """
 
@@ -75,7 +75,8 @@ def flux_config(config: dict[str, Any], names: Mapping[str, object]) -> dict[str
 
     Args:
         config: settings of a FLUX.1 transformer.
-        names: tensor names of the file, without prefix, in this layout or diffusers'.
+        names: tensor names of the file without prefix, in this layout or in that of
+            diffusers.
     """
     doubles = _depth(names, "double_blocks") or _depth(names, "transformer_blocks")
     singles = _depth(names, "single_blocks")

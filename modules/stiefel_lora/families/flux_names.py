@@ -1,6 +1,6 @@
 """Layer names of FLUX.1's transformer in the original checkpoint and in diffusers.
 
-This is the only table of them; base models (``families.flux_files``) and LoRA files
+This is the only table of them. Base models (``families.flux_files``) and LoRA files
 (``files.keys_flux``, ``files.fused_flux``) both use it. Keys are the names of Black
 Forest Labs, values those of diffusers.
 """

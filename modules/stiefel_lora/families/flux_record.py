@@ -20,11 +20,11 @@ def is_guided(transformer: Mapping[str, Any]) -> bool:
 
 
 def t5_tokens(transformer: Mapping[str, Any], asked: int | None) -> int:
-    """Length of captions encoded by T5: as set, or as the model was trained.
+    """Return the length of captions encoded by T5: as set, or as the model was trained.
 
     Args:
-        transformer: its ``config.json``.
-        asked: ``text_encoder_2_sequence_length``.
+        transformer: content of ``config.json`` of the transformer.
+        asked: value of ``text_encoder_2_sequence_length``.
     """
     return asked or (_DEV_TOKENS if is_guided(transformer) else _SCHNELL_TOKENS)
 

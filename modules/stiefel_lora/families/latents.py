@@ -34,7 +34,7 @@ def decode_latents(vae: Any, latents: Tensor) -> Tensor:
 
 
 def image_of(pixels: Tensor) -> Image.Image:
-    """Convert ``(3, height, width)`` in [-1, 1] to an image; values are clipped."""
+    """Convert ``(3, height, width)`` in [-1, 1] to an image. Values are clipped."""
     levels = (pixels / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)
     return Image.fromarray(levels.permute(1, 2, 0).cpu().numpy())
 

@@ -23,7 +23,7 @@ def check_model(config: TrainConfig) -> ModelSource | None:
         Its parts; None for a hub name that has not been downloaded yet.
 
     Raises:
-        ModelError: missing, damaged or of another family.
+        ModelError: If a part is missing, damaged or of another family.
     """
     return _find_model(config, download=False)
 
@@ -31,15 +31,15 @@ def check_model(config: TrainConfig) -> ModelSource | None:
 def open_family(
     config: TrainConfig, device: torch.device, source: ModelSource | None = None
 ) -> Family:
-    """Open the base model of a configuration; weights are loaded when first needed.
+    """Open the base model of a configuration. Weights are loaded when first needed.
 
     Args:
         config: configuration with the base model.
         device: device of the model.
-        source: result of ``check_model``, so that nothing is examined twice.
+        source: result of ``check_model``, to avoid a second check.
 
     Raises:
-        ModelError: missing, damaged or of another family.
+        ModelError: If a part is missing, damaged or of another family.
     """
     source = source or _find_model(config, download=True)
     assert source is not None

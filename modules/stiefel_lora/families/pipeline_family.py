@@ -21,9 +21,9 @@ __all__ = ["StockFamily"]
 
 
 class StockFamily(TrainableText):
-    """Base of families; each part is loaded when it is first needed.
+    """Base of families. Each part is loaded when it is first needed.
 
-    Denoiser and text encoders have ``weight_dtype``; the VAE is always float32, since
+    Denoiser and text encoders have ``weight_dtype``. The VAE is always float32, since
     SDXL's overflows in float16. A family defines its parts and the inputs of its
     denoiser.
 
@@ -42,7 +42,7 @@ class StockFamily(TrainableText):
     denoiser_class: ClassVar[Any]
 
     pipeline: ClassVar[Any]
-    """Stock pipeline class; parts are passed one by one, absent ones as None."""
+    """Stock pipeline class. Parts are passed one by one, absent ones as None."""
 
     def __init__(
         self,
@@ -64,15 +64,15 @@ class StockFamily(TrainableText):
     # Differences between families ---------------------------------------------------
 
     def _training_schedule(self) -> Any:
-        """Checked noise schedule of training."""
+        """Return the checked noise schedule of training."""
         raise NotImplementedError
 
     def _about_frame(self, frame: Frame) -> dict[str, Tensor]:
-        """Inputs of the denoiser for an image besides its latents."""
+        """Return the inputs of the denoiser for an image besides its latents."""
         return {}
 
     def _prompts(self, request: SampleRequest) -> dict[str, Any]:
-        """Encoded prompts in the form that the stock pipeline takes."""
+        """Return the encoded prompts in the form that the stock pipeline takes."""
         raise NotImplementedError
 
     def _unpacked(self, latents: Tensor, request: SampleRequest, scale: int) -> Tensor:
@@ -91,12 +91,12 @@ class StockFamily(TrainableText):
         return model.requires_grad_(False).to(self.device)
 
     def skeleton(self) -> nn.Module:
-        """The denoiser on the meta device."""
+        """Return the denoiser on the meta device."""
         return self._source.skeleton(self.component, self.denoiser_class)
 
     @property
     def timesteps(self) -> int:
-        """Number of noise levels; timesteps are below it."""
+        """Number of noise levels. Timesteps are below it."""
         return int(self._schedule.config.num_train_timesteps)
 
     def set_gradient_checkpointing(self, enabled: bool) -> None:

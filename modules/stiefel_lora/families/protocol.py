@@ -27,7 +27,7 @@ everything else that the family's encoders return."""
 class Prediction:
     """Model prediction and target, both float32.
 
-    Both have the shape of the latents; the loss between them is computed in
+    Both have the shape of the latents. The loss between them is computed in
     ``training.loss``.
     """
 
@@ -39,7 +39,7 @@ class Prediction:
 class SampleRequest:
     """One sample image with its encoded prompt.
 
-    ``positive`` and ``negative`` are results of ``Family.encode_caption``; without
+    ``positive`` and ``negative`` are results of ``Family.encode_caption``. Without
     ``negative``, the model's own unconditional prompt is used.
     """
 
@@ -92,11 +92,11 @@ class Family(Protocol):
 
     @property
     def denoiser(self) -> nn.Module:
-        """The trained part on the device, frozen; loaded on first use."""
+        """The trained part on the device, frozen. Loaded on first use."""
         ...
 
     def skeleton(self) -> nn.Module:
-        """The trained part on the meta device, to inspect its layers."""
+        """Return the trained part on the meta device, to inspect its layers."""
         ...
 
     @property
@@ -105,7 +105,7 @@ class Family(Protocol):
         ...
 
     def text_skeleton(self, part: str) -> nn.Module:
-        """A text encoder on the meta device."""
+        """Return a text encoder on the meta device."""
         ...
 
     def text_encoder(self, part: str) -> nn.Module:
@@ -117,7 +117,7 @@ class Family(Protocol):
     ) -> Batch:
         """Encode captions on the device, with gradients if enabled.
 
-        ``known`` are the same captions as encoded before training; with it, only the
+        ``known`` are the same captions as encoded before training. With it, only the
         trained encoders are run.
         """
         ...
@@ -125,7 +125,7 @@ class Family(Protocol):
     def encode_caption(
         self, caption: str, known: dict[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
-        """Encode one caption; ``known`` is the result from before training."""
+        """Encode one caption. ``known`` is the result from before training."""
         ...
 
     def encode_image(self, pixels: Tensor, frame: Frame) -> dict[str, Tensor]:
@@ -133,7 +133,7 @@ class Family(Protocol):
         ...
 
     def release_encoders(self) -> None:
-        """Free the text encoders and the VAE; they are loaded again when needed."""
+        """Free the text encoders and the VAE. They are loaded again when needed."""
         ...
 
     def timesteps_at(self, places: Tensor) -> Tensor:
@@ -148,7 +148,7 @@ class Family(Protocol):
         ...
 
     def resolution_shift(self, height: int, width: int) -> float:
-        """Shift of the noise levels for a size of the latents; 1 if there is none.
+        """Shift of the noise levels for a size of the latents, or 1 if there is none.
 
         Places u become s u / (1 + (s - 1) u).
         """

@@ -55,7 +55,8 @@ class LoraFileFacts:
 
     places: str | None = None
     """Pattern of underscored paths that identifies the family among those with the same
-    names; the default family's may also match others."""
+    names. The default family's may also match others.
+    """
 
     blocks: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """List of blocks -> their number, where other models with the same names have
@@ -87,7 +88,7 @@ class Relative:
 class FamilyRecord:
     """Differences between families.
 
-    Targets are ``module:attribute``; ``load`` imports them.
+    Targets are ``module:attribute``. ``load`` imports them.
     """
 
     name: str
@@ -100,7 +101,7 @@ class FamilyRecord:
     """Target of the class that trains and samples (``families.protocol.Family``)."""
 
     denoiser: str
-    """Trained part, by its name in the diffusers layout."""
+    """Trained part, by its name in the diffusers format."""
 
     memory: str
     """Target of the :class:`~stiefel_lora.memory.steps.Architecture`."""
@@ -147,7 +148,8 @@ class FamilyRecord:
 
     t5_tokens: Callable[[Mapping[str, Any], int | None], int] | None = None
     """Number of T5 tokens of a caption, from the settings of the denoiser and
-    ``text_encoder_2_sequence_length``; None for a family without T5."""
+    ``text_encoder_2_sequence_length``, or None for a family without T5.
+    """
 
     stock: Path | None = None
     """Folder of the stock settings; by default, the one in ``KNOWN``."""

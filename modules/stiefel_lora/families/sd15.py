@@ -37,7 +37,7 @@ def _is_file(header: Header) -> bool:
 
 
 class Sd15(UNetFamily):
-    """Stable Diffusion 1.5; the caption is the only other input of its U-Net."""
+    """Stable Diffusion 1.5. The caption is the only other input of its U-Net."""
 
     name = RECORD.name
     facts = FamilyFacts(

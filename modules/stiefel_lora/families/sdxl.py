@@ -47,7 +47,7 @@ def _is_file(header: Header) -> bool:
 
 
 class Sdxl(UNetFamily):
-    """Stable Diffusion XL; its U-Net also gets the pooled caption, sizes and crop."""
+    """Stable Diffusion XL. Its U-Net also gets the pooled caption, sizes and crop."""
 
     name = RECORD.name
     facts = FamilyFacts(
@@ -90,7 +90,7 @@ class Sdxl(UNetFamily):
         return joined | ({"embeds": torch.cat(pieces, dim=-1)} if pieces else {})
 
     def _about_frame(self, frame: Frame) -> dict[str, Tensor]:
-        """The six ``time_ids`` int64."""
+        """Return the six ``time_ids`` int64."""
         return {"time_ids": torch.tensor(frame.time_ids, dtype=torch.int64)}
 
     def _conditions(self, batch: Batch) -> dict[str, Any]:

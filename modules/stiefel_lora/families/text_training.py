@@ -47,11 +47,11 @@ class TrainableText:
         self._tokenizers: dict[str, Any] = {}
 
     def _encode_text(self, part: str, captions: Sequence[str]) -> Batch:
-        """Output of one encoder for captions."""
+        """Return the output of one encoder for captions."""
         raise NotImplementedError
 
     def _joined(self, encoded: Mapping[str, Batch], known: Batch) -> Batch:
-        """Outputs of encoders, replacing the known ones."""
+        """Return the outputs of encoders, replacing the known ones."""
         merged = {n: t for batch in encoded.values() for n, t in batch.items()}
         return {**known, **merged}
 
@@ -62,8 +62,8 @@ class TrainableText:
 
         Args:
             captions: the texts.
-            known: the same captions as encoded before training, stacked; with it, only
-                the trained encoders are run.
+            known: stacked encodings of the same captions from before training. If
+                given, only the trained encoders are run.
         """
         # Outputs of frozen encoders do not change during training, so known ones are
         # reused.
@@ -87,7 +87,7 @@ class TrainableText:
 
         Args:
             caption: the text.
-            known: result from before training; with it, only the trained encoders are
+            known: result from before training. If given, only the trained encoders are
                 run.
         """
         batch = None
@@ -97,7 +97,7 @@ class TrainableText:
         return {name: value[0].cpu() for name, value in found.items()}
 
     def text_skeleton(self, part: str) -> nn.Module:
-        """A text encoder on the meta device."""
+        """Return a text encoder on the meta device."""
         return self._source.skeleton(part, self.text_models[part])
 
     def text_encoder(self, part: str) -> nn.Module:
@@ -115,7 +115,7 @@ class TrainableText:
     def _tokens(
         self, part: str, captions: Sequence[str], length: int | None = None
     ) -> Tensor:
-        """Tokens of an encoder, on the device."""
+        """Return the tokens of an encoder, on the device."""
         if part not in self._tokenizers:
             name = dict(zip(self.text_models, self.tokenizers, strict=True))[part]
             self._tokenizers[part] = self._source.load(name, self.tokenizers[name])

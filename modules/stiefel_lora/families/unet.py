@@ -39,7 +39,7 @@ def unet_fits(*encoders: str) -> tuple[Fit, ...]:
 
 
 def v_prediction_marks(known: dict[str, Any], header: Header) -> dict[str, Any]:
-    """Marks of v-prediction models in files, as ComfyUI reads them."""
+    """Return the marks of v-prediction models in files, as ComfyUI reads them."""
     if not header.has("v_pred"):
         return known
     changed = {**known, "prediction_type": "v_prediction"}
@@ -62,7 +62,7 @@ class UNetFamily(StockFamily):
         self.prediction_type = self._schedule.config.prediction_type
 
     def _conditions(self, batch: Batch) -> dict[str, Any]:
-        """Additional arguments of the U-Net."""
+        """Return the additional arguments of the U-Net."""
         return {}
 
     def _training_schedule(self) -> Any:
@@ -70,8 +70,8 @@ class UNetFamily(StockFamily):
         kind = schedule.config.prediction_type
         if kind not in ("epsilon", "v_prediction"):
             raise ModelError(
-                f"The base model {self._source.name} predicts {kind!r}; training "
-                f"supports 'epsilon' and 'v_prediction'."
+                f"The base model {self._source.name} has prediction type {kind!r}, "
+                "but only 'epsilon' and 'v_prediction' are supported."
             )
         return schedule
 
@@ -82,7 +82,7 @@ class UNetFamily(StockFamily):
         return (places.double() * self.timesteps).long()
 
     def signal_to_noise(self, timesteps: Tensor) -> Tensor:
-        """Signal-to-noise ratio of the power."""
+        """Return the signal-to-noise ratio of the power."""
         return signal_to_noise(self._schedule.alphas_cumprod, timesteps)
 
     def resolution_shift(self, height: int, width: int) -> float:

@@ -1,4 +1,4 @@
-"""Facts shared by all families with a U-Net; their records use them."""
+"""Facts shared by all families with a U-Net. Their records use them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ UNET_PRESETS: dict[str, tuple[str, ...]] = {
     "attn-mlp": ("attentions",),
     "full": (),
 }
-"""Layer presets; the names are OneTrainer's."""
+"""Layer presets. The names are OneTrainer's."""
 
 UNET_RELATIVES = (
     Relative("Stable Diffusion 2", context=1024),

@@ -19,16 +19,17 @@ def check_weights(weights: LoraWeights, dtype: torch.dtype) -> None:
     """Raise for an empty LoRA and for a dtype that other tools cannot load.
 
     Raises:
-        OutputError: there are no weights, or the dtype is not supported.
+        OutputError: If there are no weights, or the dtype is not supported.
     """
     if not weights:
         raise OutputError(
-            "The LoRA is empty: no layer was adapted. Choose layers with layer_filter "
-            "or get_peft_model."
+            "The LoRA is empty because no layer was adapted. Select layers with "
+            "layer_filter or get_peft_model."
         )
     if dtype not in _DTYPES:
         raise OutputError(
-            f"A LoRA file cannot store {dtype}. Choose float32, float16 or bfloat16."
+            f"{dtype} is not supported for LoRA files. Use float32, float16 or "
+            "bfloat16."
         )
 
 
@@ -62,7 +63,7 @@ def stored(
         copy: always copy; otherwise the result may share the memory of ``factor``.
 
     Raises:
-        OutputError: a value is not finite, or too large for ``dtype``.
+        OutputError: If a value is not finite, or exceeds the range of ``dtype``.
     """
     exact = factor.detach().to("cpu", copy=copy)
     if scale != 1.0:
@@ -70,6 +71,8 @@ def stored(
     result = exact.to(dtype).contiguous()
     if not all_finite(result):
         fits = all_finite(exact)
-        reason = f"does not fit {dtype}; choose float32" if fits else "is not finite"
+        reason = (
+            f"exceeds the range of {dtype}. Use float32" if fits else "is not finite"
+        )
         raise OutputError(f"{name} was not saved: a value of its factors {reason}.")
     return result

@@ -22,12 +22,12 @@ def atomic_write(path: str | os.PathLike[str]) -> Generator[Path, None, None]:
     """Yield a temporary path next to ``path`` and rename it to ``path`` at the end.
 
     The body writes the temporary file and may read it back. When the body ends, the
-    file is flushed to the disk and renamed over ``path`` in one step; when it raises,
+    file is flushed to the disk and renamed over ``path`` in one step. When it raises,
     the temporary file is removed and ``path`` stays as it was. Missing folders are
     created.
 
     Raises:
-        OutputError: the operating system reported an error (full disk, no permission,
+        OutputError: If the operating system reports an error (full disk, no permission,
             missing drive).
     """
     # A rename over a link would replace the link instead of the file behind it. The
@@ -49,8 +49,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Generator[Path, None, None]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(
-            f"{target} could not be written: {reason}. The existing file, if any, is "
-            "unchanged. Free disk space or choose another folder."
+            f"{target} could not be written: {reason}. The existing file, if any, "
+            "was not changed. Free disk space, or use another folder."
         ) from error
     finally:
         if part is not None:
@@ -69,7 +69,7 @@ def _reserve(target: Path) -> Path:
         with contextlib.suppress(FileExistsError):
             part.touch(exist_ok=False)
             return part
-    raise AssertionError("unreachable: the loop ends by returning")
+    raise AssertionError("unreachable: the loop always returns")
 
 
 def _flush(part: Path) -> None:

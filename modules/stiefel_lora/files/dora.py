@@ -56,7 +56,7 @@ def apply_lora(weight: Tensor, factors: LoraFactors) -> Tensor:
         W', of the shape and dtype of ``weight``.
 
     Raises:
-        ModelError: the factors do not fit the shape of the weight.
+        ModelError: If the factors do not match the shape of the weight.
     """
     merged = _merged(weight, factors)
     if factors.magnitude is not None:
@@ -74,12 +74,12 @@ def complete_dora(factors: LoraFactors, weight: Tensor) -> LoraFactors:
     """Compute the missing row scale, so that a DoRA can be saved in both formats.
 
     Args:
-        factors: factors of one layer; a plain LoRA is returned unchanged.
+        factors: factors of one layer. A plain LoRA is returned unchanged.
         weight: W of the base model that it was trained on, (out, in) or
             (out, in, k, k).
 
     Raises:
-        ModelError: the factors do not fit the shape of the weight.
+        ModelError: If the factors do not match the shape of the weight.
     """
     if not factors.is_dora:
         return factors
@@ -101,14 +101,14 @@ def _merged(weight: Tensor, factors: LoraFactors) -> Tensor:
     if (up.shape[0], down.shape[1]) != tuple(rows.shape):
         raise ModelError(
             f"A weight of shape {tuple(weight.shape)} does not match factors for "
-            f"{up.shape[0]} outputs and {down.shape[1]} inputs. Pass the weight of the "
-            "layer that was trained."
+            f"{up.shape[0]} outputs and {down.shape[1]} inputs. Pass the weight of "
+            "the trained layer."
         )
     return torch.addmm(rows, up, down, alpha=factors.scale)
 
 
 def _lengths(weight: Tensor) -> Tensor:
-    """Lengths of the rows, (out, 1)."""
+    """Return the lengths of the rows, (out, 1)."""
     return weight.flatten(1).norm(dim=1, keepdim=True)
 
 

@@ -20,13 +20,13 @@ _T5_LAYER = (
 
 
 def clip_layers() -> Iterator[str]:
-    """Linear layers of ``CLIPTextModel`` with the ``text_model`` level."""
+    """Yield the linear layers of ``CLIPTextModel`` with the ``text_model`` level."""
     yield "text_projection"
     for layer in range(_MAX_LAYERS):
         yield from (f"text_model.encoder.layers.{layer}.{leaf}" for leaf in _CLIP_LAYER)
 
 
 def t5_layers() -> Iterator[str]:
-    """Linear layers of ``T5EncoderModel``."""
+    """Yield the linear layers of ``T5EncoderModel``."""
     for layer in range(_MAX_LAYERS):
         yield from (f"encoder.block.{layer}.{leaf}" for leaf in _T5_LAYER)

@@ -63,12 +63,12 @@ def fuse(
 
     Args:
         weights: the LoRA.
-        base_lengths: lengths of the rows of a layer's weight, (out,), by its name; for
-            parts of a fused DoRA that have none.
+        base_lengths: norms of the rows of the weight of a layer, (out,), by its name.
+            They are used for parts of a fused DoRA that have no DoRA scale.
 
     Raises:
-        ModelError: a layer that FLUX.1 does not have, or a fused DoRA of which some
-            parts have none, without ``base_lengths``.
+        ModelError: If FLUX.1 does not have a layer, or only some parts of a fused layer
+            are DoRA layers and ``base_lengths`` is not given.
     """
     fused: LoraWeights = {}
     groups: dict[str, dict[str, LoraFactors]] = {}
@@ -80,8 +80,7 @@ def fuse(
         whole = diffusers_paths().get(path)
         if whole is None:
             raise ModelError(
-                f"{name!r} is not a layer of a FLUX.1 model. Use the PEFT format "
-                "instead."
+                f"{name!r} is not a layer of a FLUX.1 model. Use the PEFT format."
             )
         if whole in _wholes():
             groups.setdefault(whole, {})[path] = factors
@@ -111,7 +110,7 @@ def split(weights: LoraWeights) -> LoraWeights:
 
 
 def _stack(whole: _Whole, parts: Mapping[str, LoraFactors]) -> LoraFactors:
-    """Build one LoRA for the fused layer; parts without a LoRA get rows of zeros."""
+    """Build one LoRA for the fused layer. Parts without a LoRA get rows of zeros."""
     given = [parts.get(path) for path in whole.parts]
     present = [factors for factors in given if factors is not None]
     rank = sum(factors.rank for factors in present)
@@ -152,15 +151,15 @@ def _stacked_scale(
             found.append(base_lengths(_PREFIX + path))
         else:
             raise ModelError(
-                f"{_PREFIX}{path} is not a DoRA layer, but the kohya format fuses it "
-                "with one. Pass base_lengths to save_kohya, or use the PEFT format "
-                "instead."
+                f"{_PREFIX}{path} is not a DoRA layer, but the kohya format fuses "
+                "it with a DoRA layer. Pass base_lengths to save_kohya, or use the "
+                "PEFT format."
             )
     return torch.cat([lengths.float() for lengths in found])
 
 
 def _common_scale(parts: list[LoraFactors]) -> tuple[float, list[Tensor]]:
-    """Find one scale for all parts; differing scales are multiplied into A."""
+    """Find one scale for all parts. Differing scales are multiplied into A."""
     scales = {factors.scale for factors in parts}
     if len(scales) == 1:
         return scales.pop(), [factors.down for factors in parts]
@@ -173,7 +172,8 @@ def _take_apart(
     outputs, total = factors.up.shape[0], sum(whole.shares)
     if outputs % total:
         raise ModelError(
-            f"{name!r} has {outputs} outputs, which are not {total} equal parts."
+            f"{name!r} has {outputs} outputs, which cannot be split into {total} "
+            "equal parts."
         )
     rows = [outputs // total * share for share in whole.shares]
     found: dict[str, LoraFactors] = {}

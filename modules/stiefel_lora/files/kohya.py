@@ -41,25 +41,27 @@ def save_kohya(
     """Save a kohya-style file atomically and verify it by reading it back.
 
     The metadata always holds the entries by which tools recognize the family, and the
-    hashes of the tensors; ``metadata`` adds to them. Adapter metadata of diffusers is
+    hashes of the tensors. ``metadata`` adds to them. Adapter metadata of diffusers is
     left out, because diffusers refuses a file that has both. Where alphas differ from
     layer to layer, diffusers 0.42 misreads them in this format (``with_one_alpha``
     helps).
 
     Args:
         path: file to write.
-        weights: the LoRA; a DoRA needs its ``dora_scale``.
+        weights: the LoRA. A DoRA must have its ``dora_scale``.
         family: name of the model family, as in ``model_type``.
         dtype: dtype of the stored factors.
         metadata: additional entries.
-        base_lengths: lengths of the rows of a layer's weight in the base model, (out,),
-            by its canonical name. Needed for a DoRA that adapts only some parts of a
-            layer which the family's files fuse, so that the other rows keep their norm.
+        base_lengths: norms of the rows of a weight of the base model, (out,), by the
+            canonical name of the layer. They are required for a DoRA that only adapts
+            some parts of a layer that is fused in files of the family, so that the
+            other rows keep their norm.
 
     Raises:
-        ModelError: a module has no name in this family, or a DoRA has no
+        ModelError: If a module has no name in this family, or a DoRA has no
             ``dora_scale``.
-        OutputError: the file could not be written, or a value does not fit ``dtype``.
+        OutputError: If the file could not be written, or a value exceeds the range of
+            ``dtype``.
     """
     check_weights(weights, dtype)
     _check_scales(weights)
@@ -95,16 +97,16 @@ def parse_kohya(tensors: Mapping[str, Tensor], *, family: str = DEFAULT) -> Lora
     """Parse the tensors of a kohya-style file; a missing alpha means alpha = r.
 
     Raises:
-        ModelError: a key that is not a LoRA or DoRA of this family, a missing factor,
-            or a ``dora_scale`` along columns.
+        ModelError: If a key is not part of a LoRA or DoRA of this family, a factor is
+            missing, or a ``dora_scale`` has another axis.
     """
     parts: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         stem, _, suffix = key.partition(".")
         if suffix not in (_DOWN, _UP, _ALPHA, _DORA):
             raise ModelError(
-                f"{key!r} is not part of a plain LoRA or DoRA, the only adapters that "
-                "are supported here."
+                f"{key!r} is not part of a LoRA or DoRA. Other adapters are not "
+                "supported."
             )
         parts.setdefault(stem, {})[suffix] = tensor
     keys = _keys(family)
@@ -117,8 +119,9 @@ def _check_scales(weights: LoraWeights) -> None:
     for name, factors in weights.items():
         if factors.is_dora and factors.dora_scale is None:
             raise ModelError(
-                f"{name}: its rows have peft's magnitude, not the dora_scale of a "
-                "kohya-style file. Call complete_dora with the base model's weight."
+                f"{name}: the row norms are the magnitude of peft, and not the "
+                "dora_scale of kohya. Call complete_dora with the weight of the "
+                "base model."
             )
 
 
@@ -128,12 +131,14 @@ def _factors(stem: str, part: Mapping[str, Tensor]) -> LoraFactors:
     down = part[_DOWN]
     alpha = part.get(_ALPHA, torch.tensor(rank_of(down)))
     if alpha.numel() != 1:
-        raise ModelError(f"{stem!r} has an alpha of {alpha.numel()} numbers, not 1.")
+        raise ModelError(
+            f"The alpha of {stem!r} must be one number, but it has {alpha.numel()}."
+        )
     scale = part.get(_DORA)
     if scale is not None and scale.shape[:1] != part[_UP].shape[:1]:
         raise ModelError(
-            f"{stem!r} has a dora_scale of shape {tuple(scale.shape)}, which is not "
-            "one number per row; a DoRA along columns is not supported."
+            f"The dora_scale of {stem!r} has shape {tuple(scale.shape)}, but must "
+            "have one number per row. DoRA along columns is not supported."
         )
     return LoraFactors(part[_UP], down, float(alpha), dora_scale=scale)
 
@@ -141,7 +146,8 @@ def _factors(stem: str, part: Mapping[str, Tensor]) -> LoraFactors:
 def _keys(family: str) -> KohyaNames:
     if family not in family_names():
         raise ModelError(
-            f"{family!r} has no kohya names. Use one of {', '.join(family_names())}."
+            f"{family!r} is not supported by the kohya format. Use one of "
+            f"{', '.join(family_names())}."
         )
     record = record_of(family)
     names: KohyaNames = record.load(record.lora_files.kohya)

@@ -23,10 +23,10 @@ class KohyaNames:
     """Name mapping of one key table, in both directions.
 
     Args:
-        pairs: canonical name and stem of the kohya keys of every layer; dots of the
-            stem become underscores.
+        pairs: canonical name of every layer and stem of its kohya keys. Dots in the
+            stem are replaced by underscores.
         model: name of the family in errors, with its article.
-        structure: description of its models for errors; empty or in parentheses.
+        structure: description of its models for errors, empty or in parentheses.
         spelling: name of the key format for errors.
     """
 
@@ -47,13 +47,13 @@ class KohyaNames:
         """Return the stem of the kohya keys for a canonical name.
 
         Raises:
-            ModelError: the family has no such layer.
+            ModelError: If the family has no such layer.
         """
         stem = self.kohya_names().get(name)
         if stem is None:
             raise ModelError(
-                f"{name!r} has no kohya name: it is not a layer of {self._model} "
-                f"model{self._structure}. Use the PEFT format instead."
+                f"{name!r} has no kohya name, because it is not a layer of "
+                f"{self._model} model{self._structure}. Use the PEFT format."
             )
         return stem
 
@@ -61,7 +61,7 @@ class KohyaNames:
         """Return the canonical name for a stem of kohya keys.
 
         Raises:
-            ModelError: no layer of the family has this stem.
+            ModelError: If the family has no layer with this stem.
         """
         name = self._inverse.get(stem)
         if name is None:
@@ -84,7 +84,7 @@ class KohyaNames:
 
 
 def key_table(family: str) -> KohyaNames:
-    """The key table of a family."""
+    """Return the key table of a family."""
     record = record_of(family)
     table: KohyaNames = record.load(record.lora_files.kohya)
     return table

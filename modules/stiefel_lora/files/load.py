@@ -23,7 +23,7 @@ def load_lora(path: str | os.PathLike[str]) -> LoraWeights:
     """Load a kohya-style or PEFT-style LoRA of a known family.
 
     Raises:
-        ModelError: the file is missing, damaged, or not such a LoRA.
+        ModelError: If the file is missing, damaged, or not a LoRA of these families.
     """
     tensors, metadata = read_tensors(path)
     try:
@@ -36,13 +36,13 @@ def load_lora(path: str | os.PathLike[str]) -> LoraWeights:
     example = f", for example {next(iter(tensors))!r}" if tensors else ""
     families = listed(record.short_label for record in records())
     raise ModelError(
-        f"{path} is not a kohya-style or PEFT-style LoRA of {families}: its "
-        f"{len(tensors)} keys do not match{example}."
+        f"{path} is not a kohya or PEFT LoRA of {families}: its {len(tensors)} keys "
+        f"do not match{example}."
     )
 
 
 def _family_of(keys: Collection[str]) -> str:
-    """Detect the family by its key names; CLIP alone has the same names in several."""
+    """Detect the family by its key names. CLIP alone has the same names in several."""
     # Later families first: a file that mixes families is reported under the later one.
     for record in reversed(records()):
         marks = record.lora_files.marks

@@ -1,4 +1,4 @@
-"""Training metadata of LoRA files; imports no torch, the caller passes the time.
+"""Training metadata of LoRA files. It imports no torch, the caller passes the time.
 
 Three vocabularies, all values strings: ``ss_*`` of sd-scripts (A1111 and LoRA managers
 read them), ``modelspec.*`` (ModelSpec 1.0.1), ``stiefel_lora_*`` (our own).
@@ -41,14 +41,14 @@ def training_metadata(
 
     Args:
         title: name of the LoRA, shown by tools.
-        base_model_name: folder or hub id; only its last part is written, so that no
-            path of the machine gets into the file.
+        base_model_name: folder or repository ID. Only the last part is written, so that
+            the file contains no local paths.
         rank: LoRA rank r.
         alpha: LoRA alpha; the product is scaled by alpha / r.
         optimizer: catalogue name or class path.
-        options: its options, JSON values.
-        learning_rate: peak learning rate, in the optimizer's unit.
-        steps: optimizer steps done.
+        options: options of the optimizer as JSON values.
+        learning_rate: peak learning rate, in the unit of the optimizer.
+        steps: number of completed optimizer steps.
         resolution: side of the training images in pixels.
         date: time at which the file is written.
         version: version of this package.

@@ -1,6 +1,6 @@
 """Metadata on the training images, in sd-scripts' format.
 
-Forge and A1111 show the buckets, the number of images and the tags; their parsers take
+Forge and A1111 show the buckets, the number of images and the tags. Their parsers take
 JSON objects of exactly these shapes (sd-scripts, ``train_network.py`` and
 ``BaseDataset.make_buckets``). Folders are stored by name: no path gets into a file.
 """

@@ -46,9 +46,10 @@ def save_peft(
     """Save a PEFT-style file atomically and verify it by reading it back.
 
     Raises:
-        ModelError: a name without a component, a mix of DoRA and plain LoRA layers, or
-            a DoRA without magnitude.
-        OutputError: the file could not be written, or a value does not fit ``dtype``.
+        ModelError: If a name has no component, DoRA and plain LoRA layers are mixed, or
+            a DoRA has no magnitude.
+        OutputError: If the file could not be written, or a value exceeds the range of
+            ``dtype``.
     """
     check_weights(weights, dtype)
     tensors: dict[str, Tensor] = {}
@@ -62,8 +63,9 @@ def save_peft(
         if factors.is_dora:
             if factors.magnitude is None:
                 raise ModelError(
-                    f"{name}: its rows have the dora_scale of a kohya-style file, not "
-                    "peft's magnitude. Call complete_dora with the base model's weight."
+                    f"{name}: the row norms are the dora_scale of kohya, and not "
+                    "the magnitude of peft. Call complete_dora with the weight of "
+                    "the base model."
                 )
             # Stays float32: it scales the whole weight, so rounding it would outweigh
             # the LoRA.
@@ -84,8 +86,8 @@ def _is_dora(weights: LoraWeights) -> bool:
     doras = [name for name, factors in weights.items() if factors.is_dora]
     if 0 < len(doras) < len(weights):
         raise ModelError(
-            f"{doras[0]} is a DoRA and other layers are not, which peft cannot "
-            "express. Use DoRA in all layers or in none."
+            f"{doras[0]} is a DoRA, but other layers are not, which peft does not "
+            "support. Use DoRA in all layers or in none."
         )
     return bool(doras)
 
@@ -121,7 +123,7 @@ def adapter_metadata(ranks: Mapping[str, int], use_dora: bool) -> dict[str, Any]
 
 
 def _exactly(path: str, others: Iterable[str]) -> str:
-    """Escape one path; FLUX.1 has a proj_out that is the end of other paths too."""
+    """Escape one path. FLUX.1 has a proj_out that is the end of other paths too."""
     shared = any(other.endswith(f".{path}") for other in others)
     return f"^{path}" if shared else path
 
@@ -134,7 +136,8 @@ def parse_peft(
     alpha comes from the adapter metadata if present and is r otherwise.
 
     Raises:
-        ModelError: an unknown key, a missing factor, or a DoRA without magnitudes.
+        ModelError: If a key is unknown, a factor is missing, or a DoRA has no
+            magnitude.
     """
     config = parse_adapter_metadata(metadata)
     names = dict.fromkeys(_stem(key) for key in tensors)
@@ -154,7 +157,7 @@ def parse_peft(
 
 
 def parse_adapter_metadata(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """Read ``peft.LoraConfig`` arguments from the metadata; empty if none."""
+    """Read ``peft.LoraConfig`` arguments from the metadata, or empty if none."""
     config = json.loads(metadata.get(_ADAPTER_METADATA, "{}"))
     if not isinstance(config, dict):
         raise ModelError(f"its {_ADAPTER_METADATA} is not a JSON object.")
@@ -166,8 +169,7 @@ def _stem(key: str) -> str:
         if key.endswith(suffix):
             return key.removesuffix(suffix)
     raise ModelError(
-        f"{key!r} is not part of a LoRA or DoRA, the only adapters that are supported "
-        "here."
+        f"{key!r} is not part of a LoRA or DoRA. Other adapters are not supported."
     )
 
 

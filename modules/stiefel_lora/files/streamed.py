@@ -63,13 +63,13 @@ def write_streamed(
     Args:
         path: file to write.
         specs: key of each tensor -> its dtype and shape.
-        make: returns the tensor of a key; called once per key in file order, which
-            sorts by dtype, then by key.
+        make: function that returns the tensor of a key. It is called once per key in
+            the order of the file, which is sorted by dtype and then by key.
         metadata: entries of the file. Hashes of the content are filled in here.
 
     Raises:
-        OutputError: the operating system reported an error, a tensor differs from its
-            spec, or verification failed.
+        OutputError: If the operating system reports an error, a tensor differs from its
+            spec, or verification fails.
     """
     # Placeholders of the length of the hashes, so that the final header has the length
     # of the reserved space.
@@ -106,8 +106,8 @@ def write_streamed(
         stream.flush()
         if not _reads_back(part, header, sha):
             raise OutputError(
-                f"{path}: the file read back differs from what was written and was "
-                "deleted. Check the disk and the memory of this machine."
+                f"{path}: the data read back differs from the data written, and the "
+                "file was deleted. Check the disk and the memory of this machine."
             )
 
 
@@ -144,7 +144,7 @@ def _header(
 
 def _place(dtype: torch.dtype) -> int:
     if dtype not in dtype_codes():
-        raise OutputError(f"A safetensors file cannot store {dtype}.")
+        raise OutputError(f"{dtype} is not supported by safetensors files.")
     return list(dtype_codes()).index(dtype)
 
 

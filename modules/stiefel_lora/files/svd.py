@@ -28,14 +28,14 @@ def compress(weights: LoraWeights, rank: int) -> tuple[LoraWeights, float]:
         update's Frobenius norm that is lost.
 
     Raises:
-        ModelError: a layer is a DoRA.
+        ModelError: If a layer is a DoRA.
     """
     found, lost, whole = {}, 0.0, 0.0
     for name, factors in weights.items():
         if factors.is_dora:
             raise ModelError(
-                f"{name} is a DoRA, whose rank cannot be changed. Resize plain LoRAs "
-                "only."
+                f"{name} is a DoRA, whose rank cannot be changed. Only plain LoRAs "
+                "can be resized."
             )
         up = factors.up.flatten(1).double()
         down = factors.down.flatten(1).double() * factors.scale

@@ -44,7 +44,7 @@ def write_tensors(
     """Write a file atomically and verify every bit before the final rename.
 
     Raises:
-        OutputError: the operating system reported an error, or verification failed.
+        OutputError: If the operating system reports an error, or verification fails.
     """
     data = safetensors.torch.save(dict(tensors), dict(metadata))
     with atomic_write(path) as part:
@@ -54,8 +54,8 @@ def write_tensors(
         stored, notes = _parse(part.read_bytes())
         if notes != dict(metadata) or not _same(stored, tensors):
             raise OutputError(
-                f"{path}: the file read back differs from what was written and was "
-                "deleted. Check the disk and the memory of this machine."
+                f"{path}: the data read back differs from the data written, and the "
+                "file was deleted. Check the disk and the memory of this machine."
             )
 
 
@@ -67,7 +67,7 @@ def read_tensors(
     The tensors are views of one buffer of the size of the file.
 
     Raises:
-        ModelError: the file is missing or not a complete safetensors file.
+        ModelError: If the file is missing or not a complete safetensors file.
     """
     check_no_pickle(path)
     try:
@@ -80,8 +80,8 @@ def read_tensors(
         raise ModelError(f"{path} cannot be read: {reason}.") from error
     except (SafetensorError, ValueError) as error:
         raise ModelError(
-            f"{path} is damaged or not a safetensors file ({error}). Copy or write it "
-            "again."
+            f"{path} is damaged or not a safetensors file ({error}). Download or "
+            "save it again."
         ) from error
 
 
@@ -89,7 +89,7 @@ def check_no_pickle(path: str | os.PathLike[str]) -> None:
     """Raise for a file of ``torch.save``, which can run code when it is opened.
 
     Raises:
-        ModelError: the file starts as a zip archive or a pickle does.
+        ModelError: If the file is a zip archive or a pickle.
     """
     try:
         with Path(path).open("rb") as stream:
@@ -101,8 +101,9 @@ def check_no_pickle(path: str | os.PathLike[str]) -> None:
     # In a safetensors file these are the length of its header.
     if start.startswith(_PICKLES) and int.from_bytes(start, "little") > size:
         raise ModelError(
-            f"{path} is a pickle of torch.save (.pt, .ckpt, .bin), which can run code "
-            "and is not opened. Convert it to .safetensors with the tool that wrote it."
+            f"{path} is a pickle file of torch.save (.pt, .ckpt, .bin), which can "
+            "execute arbitrary code, and is not opened. Convert it to .safetensors "
+            "with the program that created it."
         )
 
 
@@ -142,9 +143,9 @@ def read_table(
     """Read dtypes, shapes and byte ranges of all tensors, and the metadata.
 
     Raises:
-        OSError: the file cannot be read.
-        SafetensorError: the header does not match the file.
-        ValueError: a dtype that torch does not have.
+        OSError: If the file cannot be read.
+        SafetensorError: If the header does not match the file.
+        ValueError: If torch does not have the dtype.
     """
     # Opening checks the header: the ranges are contiguous and end with the file.
     with safetensors.safe_open(path, "pt"):

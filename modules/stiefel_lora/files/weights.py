@@ -28,14 +28,14 @@ COMPONENTS = ("unet", "transformer", "text_encoder", "text_encoder_2")
 class LoraFactors:
     """LoRA factors of one layer, which add (alpha / r) B A to its weight.
 
-    ``up`` is B, (out, r), or (out, r, 1, 1) for a convolution; ``down`` is A, (r, in)
+    ``up`` is B, (out, r), or (out, r, 1, 1) for a convolution. ``down`` is A, (r, in)
     or (r, in, k, k). Convolutions of one or three dimensions have one or three k. Any
     dtype and device are allowed. A DoRA also has a scale per row, as ``magnitude``
     (PEFT format), ``dora_scale`` (kohya format) or both: (out,) or one number per row
     in any shape. The formulas are in :mod:`.dora`.
 
     Raises:
-        ModelError: the shapes do not match, or alpha is not finite.
+        ModelError: If the shapes do not match, or alpha is not finite.
     """
 
     up: Tensor
@@ -49,25 +49,25 @@ class LoraFactors:
         same_kind = len(up) == len(down) and 2 <= len(up) <= 5
         if not same_kind or up[1] != down[0] or any(size != 1 for size in up[2:]):
             raise ModelError(
-                f"up {up} and down {down} are not the factors of one layer; they must "
-                "be (out, r) and (r, in), or (out, r, 1, 1) and (r, in, k, k)."
+                "up and down must have shapes (out, r) and (r, in), or (out, r, 1, "
+                f"1) and (r, in, k, k), but got {up} and {down}."
             )
         if 0 in (up[0], *down[1:]):
             raise ModelError(
-                f"up {up} and down {down} are empty; a layer needs at least one output "
-                "and one input."
+                "up and down must have at least one output and one input, but got "
+                f"shapes {up} and {down}."
             )
         for kind in ("magnitude", "dora_scale"):
             lengths = getattr(self, kind)
             if lengths is not None and lengths.numel() != up[0]:
                 raise ModelError(
-                    f"A {kind} of shape {tuple(lengths.shape)} is not one number per "
-                    f"row ({up[0]} rows)."
+                    f"The {kind} must have one number per row ({up[0]} rows), but "
+                    f"has shape {tuple(lengths.shape)}."
                 )
         if self.rank == 0 or not math.isfinite(self.alpha):
             raise ModelError(
-                f"Rank {self.rank} with alpha {self.alpha} is not a LoRA; the rank "
-                "must be at least 1 and alpha a finite number."
+                "The rank must be at least 1 and alpha must be finite, but got rank "
+                f"{self.rank} and alpha {self.alpha}."
             )
 
     @property
@@ -91,18 +91,18 @@ LoraWeights = dict[str, LoraFactors]
 
 
 def rank_of(down: Tensor) -> int:
-    """Return the rank, the first size of A; 0 for a scalar, which is not a factor."""
+    """Return the rank, which is the first size of A, or 0 for a scalar."""
     return down.shape[0] if down.ndim else 0
 
 
 def canonical_name(component: str, module_path: str) -> str:
     """Return the canonical name of a module, which is component and diffusers path.
 
-    transformers 5 dropped the ``text_model.`` level of ``CLIPTextModel``; LoRA files of
+    transformers 5 dropped the ``text_model.`` level of ``CLIPTextModel``. LoRA files of
     all tools keep it, so it is restored.
 
     Raises:
-        ModelError: a LoRA file has no such component.
+        ModelError: If a LoRA file has no such component.
     """
     if component not in COMPONENTS:
         raise ModelError(

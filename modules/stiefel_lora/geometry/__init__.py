@@ -1,4 +1,4 @@
-"""Pure functions of tensors with leading batch dimensions; needs only torch."""
+"""Pure functions of tensors with leading batch dimensions. Needs only torch."""
 
 from __future__ import annotations
 

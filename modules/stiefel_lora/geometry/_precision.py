@@ -1,7 +1,7 @@
 """Full float32 matrix products, whatever precision the host program has set.
 
-TF32 keeps 10 bits of mantissa, so a Gram matrix loses three digits of orthonormality;
-autocast is worse. Therefore all geometry runs inside this context.
+TF32 keeps 10 bits of mantissa, so a Gram matrix loses three digits of orthonormality.
+Autocast is worse. Therefore all geometry runs inside this context.
 """
 
 from __future__ import annotations

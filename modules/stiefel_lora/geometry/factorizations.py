@@ -1,7 +1,7 @@
 """LAPACK's iterative factorizations, with a fallback if one does not converge.
 
 Divide and conquer (gesdd) can fail on a finite matrix with clusters of equal singular
-values, depending on the build of LAPACK; steps by msign make all singular values nearly
+values, depending on the build of LAPACK. Steps by msign make all singular values nearly
 equal. The batch is then factored again in float64, and by another algorithm if that
 fails, too. If the first attempt succeeds, its result is returned unchanged.
 """
@@ -27,7 +27,7 @@ def thin_svd(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         ``(*batch, k, n)``.
 
     Raises:
-        torch.linalg.LinAlgError: NaN in M.
+        torch.linalg.LinAlgError: If M contains NaN.
     """
     try:
         return torch.linalg.svd(matrix, full_matrices=False)
@@ -46,7 +46,7 @@ def pseudo_inverse(matrix: Tensor, rtol: float) -> Tensor:
     """Compute the pseudo-inverse (singular values up to rtol x the largest: 0).
 
     Raises:
-        torch.linalg.LinAlgError: NaN in the matrix.
+        torch.linalg.LinAlgError: If the matrix contains NaN.
     """
     try:
         return torch.linalg.pinv(matrix, rtol=rtol)

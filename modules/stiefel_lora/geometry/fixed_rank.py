@@ -1,9 +1,9 @@
 r"""The manifold of m x n matrices of rank r, in factors.
 
-A matrix is stored as :math:`P Q^T` with P ``(*batch, m, k)`` and Q ``(*batch, n, k)``;
-its m x n entries are never formed. At :math:`X = L Y^T` with orthonormal L and right
-frame R = qf(Y), a tangent vector is a pair :math:`(\dot X_L, \dot X_R)` with
-:math:`\xi = \dot X_L R^T + L \dot X_R^T` and :math:`L^T \dot X_L = 0`.
+A matrix is stored as :math:`P Q^T` with P ``(*batch, m, k)`` and Q ``(*batch, n, k)``.
+Its m x n entries are never formed. At :math:`X = L Y^T` with orthonormal L and right
+frame R = qf(Y), a tangent vector is a pair :math:`(\dot X_L, \dot X_R)` with :math:`\xi
+= \dot X_L R^T + L \dot X_R^T` and :math:`L^T \dot X_L = 0`.
 
 References:
     B. Vandereycken, "Low-Rank Matrix Completion by Riemannian Optimization", 2013,

@@ -71,7 +71,7 @@ def inverse_sqrt(
 
     Args:
         gram: ``(*batch, r, r)``.
-        iterations: default 12, in float64 14.
+        iterations: number of iterations. The default is 12, or 14 in float64.
         center: middle of an interval that is known to hold all eigenvalues; K is
             divided by it, and e = max|1 - lambda / center| becomes (3 e^2 + e^3) / 4
             in each iteration. None: K is divided by its largest row sum.
@@ -155,7 +155,7 @@ def inverse_sqrt_of_retraction(gram: Tensor, steepest: float) -> Tensor:
 
 
 def damped_cholesky(gram: Tensor, shift: Tensor) -> Tensor:
-    """Factor K + shift I = L L^T; return L, ``(*batch, r, r)``.
+    """Factor K + shift I = L L^T. Return L, ``(*batch, r, r)``.
 
     Nothing is read back, so nothing synchronizes. If rounding makes K + shift I
     indefinite, the shift grows by a hundredth of the trace.
@@ -190,13 +190,13 @@ def polar_factor(matrix: Tensor) -> Tensor:
 
     Two passes over the Gram matrix: the first lifts small singular values, the second
     handles what float32 could not resolve in the first. In float32, a singular value
-    above 1e-3 ||M||_F comes out as 1 to rounding, one of 1e-4 ||M||_F above 1/2;
-    smaller ones are rounding errors of M and are shortened instead of amplified. In
+    above 1e-3 ||M||_F comes out as 1 to rounding, one of 1e-4 ||M||_F above 1/2.
+    Smaller ones are rounding errors of M and are shortened instead of amplified. In
     float64, with one more lifting pass, these limits are 1e-6 and 1e-7. M = 0 gives 0.
 
     Args:
-        matrix: ``(*batch, m, r)`` with m >= r for orthonormal columns; a wide matrix
-            is handled through its transpose.
+        matrix: ``(*batch, m, r)`` with m >= r for orthonormal columns. A wide matrix is
+            transposed.
 
     Returns:
         ``(*batch, m, r)``, singular values in [0, 1 + 1e-5].
@@ -256,7 +256,7 @@ def _identity(like: Tensor) -> Tensor:
 def _polynomials(
     gram: Tensor, polynomials: tuple[tuple[float, float, float], ...]
 ) -> Tensor:
-    """Product of p(K) over odd polynomials s p(s^2) that follow one another.
+    """Return the product of p(K) over odd polynomials s p(s^2) that follow one another.
 
     X p(X^T X) for one p after the other needs only K = X^T X: K <- p(K) K p(K). With
     p(K) = a I + Q every product by p(K) is a times its operand plus one by Q.

@@ -108,7 +108,8 @@ def effective_rank(up: Tensor, down: Tensor) -> Tensor:
     """Compute the entropy rank of B A, between 1 and r (0 for a zero product).
 
     Args:
-        up: B, ``(*batch, out, r)``; a convolution's ``(out, r, 1, 1)`` is flattened.
+        up: B, ``(*batch, out, r)``. The ``(out, r, 1, 1)`` of a convolution is
+            flattened.
         down: A, ``(*batch, r, in)`` or ``(r, in, k, k)``.
     """
     if up.dim() == 4 and down.dim() == 4 and up.shape[-2:] == (1, 1):

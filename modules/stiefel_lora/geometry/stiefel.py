@@ -62,9 +62,9 @@ def nearest_orthonormal(moved: Tensor, longest: float | None = None) -> Tensor:
     Args:
         moved: Y, ``(*batch, m, r)``.
         longest: bound of the spectral norm of xi, at most 0.5. The eigenvalues of Y^T Y
-            are then in [1, 1 + longest^2]; 4 iterations (5 in float64) bring even
-            [0.9, 1.35] to rounding, so xi only needs to be tangent to a few per cent.
-            Without it, there are 12 (14) iterations.
+            are then in [1, 1 + longest^2]. As 4 iterations (5 in float64) converge to
+            rounding errors even for [0.9, 1.35], xi only needs to be tangent to a few
+            percent. Without it, 12 (14) iterations are used.
     """
     gram = moved.mT @ moved
     if longest is None:
@@ -76,7 +76,7 @@ def nearest_orthonormal(moved: Tensor, longest: float | None = None) -> Tensor:
 
 
 def retract_qr(point: Tensor, step: Tensor) -> Tensor:
-    """Retract by QR, qf(B + xi), to first order; depends on the basis of B."""
+    """Retract by QR, qf(B + xi), to first order. Depends on the basis of B."""
     return qr_gauge(point + step)[0]
 
 
@@ -140,12 +140,12 @@ def random_orthonormal(
     The same seed gives the same point on every device and in every precision.
 
     Raises:
-        ValueError: more columns than rows.
+        ValueError: If there are more columns than rows.
     """
     if columns > rows:
         raise ValueError(
-            f"{columns} orthonormal columns do not fit into {rows} rows; "
-            "the rank must not exceed the layer's output width."
+            f"Cannot create {columns} orthonormal columns with only {rows} rows. "
+            "The rank must not exceed the output width of the layer."
         )
     generator = torch.Generator().manual_seed(seed)
     gauss = torch.randn(rows, columns, generator=generator, dtype=torch.float64)

@@ -2,7 +2,7 @@
 
 sd-scripts and musubi-tuner build the same kind of network: a list of layers, each with
 ``lora_down``, ``lora_up``, an ``alpha`` buffer and a ``scale``. The host's network is
-kept; the methods that the host calls on it are wrapped.
+kept. The methods that the host calls on it are wrapped.
 """
 
 from __future__ import annotations
@@ -53,24 +53,23 @@ def host_networks(
     """Import the host's network module for a model.
 
     Args:
-        model: model that the host trains.
-        settings: ``--network_args``; ``base_module`` is removed.
-        known: model class -> the host's network module.
-        makes: name of the function that builds the network.
-        tested: host version with these names.
+        model: model that the trainer trains.
+        settings: ``--network_args``. ``base_module`` is removed.
+        known: model class -> network module of the trainer.
+        makes: name of the function that creates the network.
+        tested: version of the trainer that has these names.
 
     Raises:
-        ConfigError: the network module of the model is not known, does not exist, or
-            lacks that function.
+        ConfigError: If the network module of the model is unknown, does not exist, or
+            lacks the function.
     """
     named = settings.pop("base_module", None)
     found = [known.get(kind.__name__) for kind in type(model).__mro__]
     name = named or next((module for module in found if module), None)
     if name is None:
         raise ConfigError(
-            f"The model is a {type(model).__name__}, whose network module is not "
-            "known. Give the one of your trainer: --network_args "
-            "base_module=networks.NAME."
+            f"The network module of {type(model).__name__} is unknown. Specify the "
+            "one of your trainer with --network_args base_module=networks.NAME."
         )
     try:
         host = importlib.import_module(name)
@@ -78,13 +77,15 @@ def host_networks(
         if not f"{name}.".startswith(f"{error.name}."):
             raise
         raise ConfigError(
-            f"base_module: this trainer has no {name} (tested with {tested}). Give its "
-            "network module: --network_args base_module=networks.NAME."
+            f"base_module: this trainer has no {name} (tested with {tested}). "
+            "Specify its network module with --network_args "
+            "base_module=networks.NAME."
         ) from error
     if not hasattr(host, makes):
         raise ConfigError(
-            f"{name} has no {makes}, which the network module of stiefel_lora needs. "
-            f"Use {tested}, the tested version, or {name} itself."
+            f"{name} has no {makes}, which the network module of stiefel_lora "
+            f"requires. Use the tested version ({tested}), or {name} without "
+            "stiefel_lora."
         )
     return host
 
@@ -93,15 +94,15 @@ def adopt(network: Any, watch: Watch, *, module: str, tested: str) -> Any:
     """Wrap the methods of the network that the host calls.
 
     Args:
-        network: network built by the host; changed in place.
-        watch: called with a function that returns the pairs, whether B is kept
-            orthonormal, and the host's settings, to log the ranks to the host's
-            trackers.
-        module: the host's network module that built it.
-        tested: host version that this integration was tested with.
+        network: network that was created by the trainer. It is changed in place.
+        watch: function that logs the ranks to the trackers of the trainer. Its
+            arguments are a function that returns the pairs, whether B is kept
+            orthonormal, and the settings of the trainer.
+        module: network module of the trainer that created the network.
+        tested: version of the trainer that this integration was tested with.
 
     Raises:
-        ConfigError: an unsupported kind of network.
+        ConfigError: If the network is not supported.
     """
     adopted = _Adopted(network, watch, module, tested)
     network.prepare_network = adopted.prepare
@@ -130,8 +131,9 @@ class _Adopted:
         """Initialize the layers for the optimizer that will train them.
 
         Raises:
-            ConfigError: the host lacks a name that a method on pairs needs.
-            OptionError: a setting that rescales an orthonormal B.
+            ConfigError: If the trainer lacks a name that a method for LoRA pairs
+                requires.
+            OptionError: If a setting rescales an orthonormal B.
         """
         if self._earlier is not None:
             self._earlier(args)
@@ -146,8 +148,8 @@ class _Adopted:
         name_own_module(args, self._module, points)
         if points.absent:
             log.warning(
-                "This version of the trainer lacks %s: its network is used unchanged "
-                "and the ranks of blocks are not logged. Tested with %s.",
+                "This version of the trainer lacks %s. Its network is used without "
+                "changes, and the ranks of blocks are not logged. Tested with %s.",
                 *(", ".join(points.absent), points.tested),
             )
             return
@@ -213,7 +215,7 @@ class _Adopted:
         if changed:
             log.warning(
                 "--network_alpha differs from --network_dim in %d layers and is set "
-                "to it: the optimizer sets the scale of the product.",
+                "to it, because the optimizer controls the scale of the product.",
                 len(changed),
             )
         name_rank_as_alpha(args, self._points)

@@ -31,7 +31,7 @@ _LAYER = ("lora_name", "lora_dim", "alpha", "scale", *_FACTORS)
 
 
 def loras_of(network: Any) -> list[Any]:
-    """Return the LoRA layers; before ``apply_to`` they are only in these lists."""
+    """Return the LoRA layers. Before ``apply_to`` they are only in these lists."""
     return [lora for name in _LISTS for lora in getattr(network, name, [])]
 
 
@@ -39,11 +39,11 @@ def find_points(network: Any, tested: str) -> HostPoints:
     """Check all names that are needed, and mark the parameters of the network.
 
     Args:
-        network: network built by the host.
-        tested: host version with these names.
+        network: network that was created by the trainer.
+        tested: version of the trainer that has these names.
 
     Raises:
-        ConfigError: a network of another kind.
+        ConfigError: If the network is not supported.
     """
     _check_kind(network, tested)
     absent = [f"network.{name}" for name in _LISTS if not hasattr(network, name)]
@@ -70,9 +70,9 @@ def _check_kind(network: Any, tested: str) -> None:
         reason = f"its layers have neither {_FACTORS[0]} nor {_FACTORS[1]}"
     if reason:
         raise ConfigError(
-            f"base_module: {type(network).__module__} does not build a supported LoRA "
-            f"network: {reason} (tested with {tested}). Use one of the trainer's own "
-            "networks.lora modules."
+            f"base_module: {type(network).__module__} does not create a supported "
+            f"LoRA network: {reason} (tested with {tested}). Use one of the "
+            "networks.lora modules of the trainer."
         )
 
 

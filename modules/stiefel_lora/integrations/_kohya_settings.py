@@ -25,7 +25,7 @@ log = logging.getLogger("stiefel_lora")
 
 
 def method_of(args: Any, points: HostPoints) -> Method | None:
-    """Return the method of ``--optimizer_type``; None for other optimizers.
+    """Return the method of ``--optimizer_type``, or None for other optimizers.
 
     A missing setting is recorded for the optimizer.
     """
@@ -48,7 +48,7 @@ def check_settings(
         The learning rate that was checked, if any.
 
     Raises:
-        OptionError: a setting rescales an orthonormal B.
+        OptionError: If a setting rescales an orthonormal B.
     """
     rate = _tell_rate(args, method, points)
     if constrained:
@@ -113,14 +113,14 @@ def _refuse_what_breaks_b(args: Any, method: Method, points: HostPoints) -> None
         _lacks(points, "scale_weight_norms", f"do not use it with {method.label}")
     if getattr(args, "scale_weight_norms", None):
         raise OptionError(
-            f"--scale_weight_norms: rescales the factors that {method.label} keeps "
-            "orthonormal. Remove it."
+            f"--scale_weight_norms: rescales the factors, which {method.label} "
+            "keeps orthonormal. Remove it."
         )
     for name in ("full_bf16", "full_fp16"):
         if getattr(args, name, False):
             log.warning(
-                "--%s keeps the LoRA in half precision, but %s updates float32 "
-                "copies: no memory is saved and the file is rounded.",
+                "--%s keeps the LoRA in half precision, but %s trains float32 "
+                "copies. No memory is saved, and the file is rounded.",
                 *(name, method.label),
             )
 

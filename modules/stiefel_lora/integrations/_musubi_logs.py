@@ -1,7 +1,7 @@
 """Log the ranks of every block to musubi-tuner's trackers.
 
 Its trainer calls a method after every optimizer step, with the accelerator and the
-number of earlier steps; it is wrapped when the network is built.
+number of earlier steps. It is wrapped when the network is built.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ Pairs = Callable[[], Sequence[Pair]]
 
 
 def lacks_steps(args: Any, tested: str) -> bool:
-    """Return whether the host's settings lack the number of steps; warn if so."""
+    """Return whether the host's settings lack the number of steps. Warn if so."""
     if hasattr(args, "max_train_steps"):
         return False
     log.warning(
@@ -33,10 +33,9 @@ class RankWatch:
     """Selects the values to log in a step.
 
     Args:
-        pairs: returns the blocks by display name.
-        constrained: whether B is kept orthonormal, in which case its error is logged
-            too.
-        args: the host's settings; only ``max_train_steps`` is read.
+        pairs: function that returns the blocks by display name.
+        constrained: whether B is kept orthonormal. If True, its error is logged, too.
+        args: settings of the trainer. Only ``max_train_steps`` is used.
     """
 
     def __init__(self, pairs: Pairs, constrained: bool, args: Any) -> None:

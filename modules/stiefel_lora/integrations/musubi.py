@@ -58,7 +58,7 @@ def create_arch_network(
     network module for a model that is not in the list above.
 
     Raises:
-        ConfigError: the network module of the model is not known.
+        ConfigError: If the network module of the model is unknown.
     """
     host = _host(unet, settings, "create_arch_network")
     network = host.create_arch_network(
@@ -78,7 +78,7 @@ def create_arch_network_from_weights(
     """Build a network from weights, for ``--base_weights`` and ``--dim_from_weights``.
 
     Raises:
-        ConfigError: the network module of the model is not known.
+        ConfigError: If the network module of the model is unknown.
     """
     host = _host(unet, settings, "create_arch_network_from_weights")
     network = host.create_arch_network_from_weights(
@@ -88,7 +88,7 @@ def create_arch_network_from_weights(
 
 
 def prepare_network(network: Any, args: Any) -> None:
-    """Do nothing; its presence makes musubi-tuner call ``prepare_network``."""
+    """Do nothing. Its presence makes musubi-tuner call ``prepare_network``."""
     network.prepare_network(args)
 
 

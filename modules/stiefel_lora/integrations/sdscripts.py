@@ -49,7 +49,7 @@ def create_network(
     network module for a model that is not in the list above.
 
     Raises:
-        ConfigError: the network module of the model is not known.
+        ConfigError: If the network module of the model is unknown.
     """
     host = _host(unet, settings, "create_network")
     network = host.create_network(
@@ -73,7 +73,7 @@ def create_network_from_weights(
     ``--base_weights`` passes no ``--network_args``, so the model must be in the list.
 
     Raises:
-        ConfigError: the network module of the model is not known.
+        ConfigError: If the network module of the model is unknown.
     """
     host = _host(unet, settings, "create_network_from_weights")
     network, weights = host.create_network_from_weights(

@@ -25,11 +25,11 @@ def add_jobs(queue: Queue, plans: Iterable[Plan], *, rename: bool = False) -> li
     Args:
         queue: the queue.
         plans: settings of the jobs.
-        rename: use the next free name (``cats-2``) if a folder or job of this name
-            exists; otherwise that is an error.
+        rename: whether to use the next free name (``cats-2``) if a folder or job of
+            this name exists. If False, an error is raised.
 
     Raises:
-        QueueError: the folder belongs to another job or run.
+        QueueError: If the folder belongs to another job or run.
     """
     plans = list(plans)
     if rename:
@@ -39,8 +39,8 @@ def add_jobs(queue: Queue, plans: Iterable[Plan], *, rename: bool = False) -> li
         run_dir = plan.config.run_dir
         if run_dir.exists():
             raise QueueError(
-                f"run_name: {run_dir} contains an earlier run. Give {plan.source} "
-                "another run_name or output_dir."
+                f"run_name: {run_dir} contains an earlier run. Set another run_name "
+                f"or output_dir in {plan.source}."
             )
     return _insert(queue, plans, lambda plan: JobState.WAITING)
 
@@ -53,8 +53,8 @@ def sync_jobs(queue: Queue, plans: Sequence[Plan]) -> list[Job]:
     longer planned are removed. Two processes may start the same batch at the same time.
 
     Raises:
-        QueueError: a folder belongs to another training, or a running job is not
-            planned.
+        QueueError: If a folder belongs to another training, or a running job is not
+            part of the plan.
     """
     before = {job.run_dir for job in queue.jobs()}
     try:
@@ -73,7 +73,7 @@ def _sync(queue: Queue, plans: Sequence[Plan]) -> list[Job]:
         if job.run_dir not in planned and job.state is JobState.RUNNING:
             raise QueueError(
                 f"{job.name} is still running in {queue.folder} and is not part of "
-                "this batch. Wait for it, or choose another --folder."
+                "this batch. Wait until it ends, or use another --folder."
             )
     new = [plan for plan in plans if plan.config.run_dir not in known]
     states = {plan.config.run_dir: _state_on_disk(plan) for plan in new}
@@ -103,7 +103,7 @@ def check_same_settings(plan: Plan) -> None:
     """Check that the run in a plan's folder, if there is one, had its settings.
 
     Raises:
-        QueueError: it had others.
+        QueueError: If the batch had other jobs.
     """
     changed = different_settings(RunFolder(plan.config.run_dir), plan.settings)
     if changed:
@@ -126,7 +126,7 @@ def _goes_again(job: Job, plan: Plan) -> bool:
 
 
 def _state_on_disk(plan: Plan) -> JobState:
-    """Return whether the run is finished or new; raise if the folder is in use."""
+    """Return whether the run is finished or new. Raise if the folder is in use."""
     run = RunFolder(plan.config.run_dir)
     if not run.root.exists():
         return JobState.WAITING
@@ -136,16 +136,16 @@ def _state_on_disk(plan: Plan) -> JobState:
     if changed is not None and is_finished(run, plan.config.steps):
         return JobState.DONE
     raise QueueError(
-        f"run_name: {run.root} contains an unfinished run that this batch did not "
-        "start. Finish it with stiefel-lora train, or choose another run_name."
+        f"run_name: {run.root} contains an unfinished run that was not started by "
+        "this batch. Finish it with stiefel-lora train, or use another run_name."
     )
 
 
 def _other_settings(plan: Plan, changed: Sequence[str]) -> QueueError:
     return QueueError(
         f"run_name: {plan.config.run_dir} was trained with other values of "
-        f"{', '.join(changed)}. Give {plan.source} another run_name or output_dir, or "
-        "move that folder."
+        f"{', '.join(changed)}. Set another run_name or output_dir in "
+        f"{plan.source}, or move that folder."
     )
 
 
@@ -180,9 +180,9 @@ def _insert(
             # job that another process adds in between.
             except sqlite3.IntegrityError:
                 raise QueueError(
-                    "run_name: another job of this queue writes to "
-                    f"{plan.config.run_dir}. Give {plan.source} another run_name or "
-                    "output_dir."
+                    "run_name: another job of this queue uses "
+                    f"{plan.config.run_dir}. Set another run_name or output_dir in "
+                    f"{plan.source}."
                 ) from None
             numbers.append(done.lastrowid)
     return [queue.job(number) for number in numbers if number is not None]

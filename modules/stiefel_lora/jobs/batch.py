@@ -47,8 +47,8 @@ def run_batch(folder: Path, plans: Sequence[Plan], slots: Sequence[str]) -> list
         The final state of the jobs, in the order of ``plans``.
 
     Raises:
-        QueueError: the folder of the batch or of a run is in use by another training.
-        OutputError: the disk is full; running jobs continue.
+        QueueError: If the folder of the batch or of a run is used by another training.
+        OutputError: If the disk is full. Running jobs are not affected.
     """
     queue = Queue(folder)
     jobs = sync_jobs(queue, plans)

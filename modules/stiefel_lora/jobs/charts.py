@@ -37,12 +37,12 @@ class Frame:
     def around(
         cls, title: str, curves: Iterable[Curve], *, floor: float | None = None
     ) -> Frame | None:
-        """Compute the range of some curves; None if there is nothing to draw.
+        """Compute the range of some curves, or None if there is nothing to draw.
 
         Args:
             title: name of the quantity.
             curves: all curves to be drawn in this range.
-            floor: a value that the range must include.
+            floor: value that the range must include.
         """
         points = [point for curve in curves for point in curve]
         if not points:

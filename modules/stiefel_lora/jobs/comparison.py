@@ -56,7 +56,7 @@ Known = Mapping[Contest, Losses]
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Optimizers, their rates and the seeds; the first optimizer is the baseline."""
+    """Optimizers, their rates and the seeds. The first optimizer is the baseline."""
 
     usual: Mapping[str, float]
     """Optimizer -> its usual learning rate, the middle of the first ladder."""
@@ -66,7 +66,7 @@ class Comparison:
     """Rates for every optimizer; None: the ladder."""
 
     def sweep(self, optimizer: str, known: Known) -> list[float]:
-        """Rates of an optimizer as far as the losses so far decide them."""
+        """Return the rates of an optimizer as far as the losses so far decide them."""
         if self.rates is not None:
             return sorted(self.rates)
 
@@ -77,7 +77,7 @@ class Comparison:
         return swept_rates(self.usual[optimizer], LADDER, WIDEST, chosen_on, FIRST)
 
     def best(self, optimizer: str, known: Known) -> float | None:
-        """The rate of the lowest loss; None while the sweep is not complete."""
+        """Return the rate of the lowest loss; None while the sweep is not complete."""
         found = {
             rate: known.get(Contest(optimizer, rate, self.seeds[0]))
             for rate in self.sweep(optimizer, known)
@@ -112,11 +112,12 @@ def swept_rates(
     """The first rates, and more on the side where the best so far lies at the edge.
 
     Args:
-        center: the middle one of the first.
-        factor: ratio of neighbors.
-        widest: rates at most; a best rate still at the edge is to be reported as such.
-        loss: of a rate, NaN while it is not known.
-        first: rates to begin with, an odd number.
+        center: middle of the first learning rates.
+        factor: ratio of adjacent learning rates.
+        widest: maximum number of learning rates. If the best one is still at the edge,
+            this is reported.
+        loss: loss of a learning rate, NaN if it is not known yet.
+        first: number of initial learning rates, which must be odd.
     """
     low, high = -(first // 2), first // 2 + 1
     while True:
@@ -131,7 +132,7 @@ def swept_rates(
 
 
 def losses_of(run_dir: Path, steps: int) -> Losses | None:
-    """Read the final losses of a run; None where it has not ended, or failed.
+    """Read the final losses of a run, or None if it has not ended, or failed.
 
     A run that ended with NaN or infinity is ``DIVERGED``, which is a result too.
     """

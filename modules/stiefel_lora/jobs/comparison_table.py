@@ -38,17 +38,17 @@ class Row:
     """The best rate is the lowest or highest that was tried."""
 
     swept: bool
-    """All rates were run; without it there is no best rate yet."""
+    """All rates were run. Without it there is no best rate yet."""
 
     losses: Mapping[int, Losses]
     """By seed."""
 
     differences: Sequence[float]
-    """From the baseline with the same seed, in percent; empty for the baseline."""
+    """From the baseline with the same seed, in percent, or empty for the baseline."""
 
 
 def rows_of(comparison: Comparison, known: Mapping[Contest, Losses]) -> list[Row]:
-    """One row for each optimizer, in the order of the comparison."""
+    """Return one row for each optimizer, in the order of the comparison."""
     baseline: Mapping[int, Losses] | None = None
     found = []
     for optimizer in comparison.usual:
@@ -81,21 +81,22 @@ def rows_of(comparison: Comparison, known: Mapping[Contest, Losses]) -> list[Row
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """The table as Markdown, with what it means below it."""
+    """Return the table as Markdown, with what it means below it."""
     lines = [
         f"| {' | '.join(HEADS)} |",
         f"|{'---|' * len(HEADS)}",
         *(f"| {' | '.join(cells(row))} |" for row in rows),
         "",
-        "Loss on the half of the validation images that no rate was chosen on; lower "
-        "is better. Against the first: mean of the differences of runs with the same "
-        "seed, and its 95 % interval; one that holds 0 decides nothing.",
+        "Loss on the half of the validation images that was not used to select the "
+        'learning rates. Lower is better. "Against the first" is the mean of the '
+        "differences between runs with the same seed, with its 95 % interval. If "
+        "the interval contains 0, there is no significant difference.",
     ]
     return "\n".join(lines) + "\n"
 
 
 def cells(row: Row) -> Iterator[str]:
-    """The cells of one line."""
+    """Yield the cells of one line."""
     yield row.optimizer
     yield str(len(row.rates))
     if row.rate is None or not row.losses:
@@ -118,7 +119,7 @@ def cells(row: Row) -> Iterator[str]:
 
 
 def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """The same as data; infinity, of a run that diverged, as null."""
+    """Return the same as data; infinity, of a run that diverged, as null."""
     return [
         {
             "optimizer": row.optimizer,
@@ -149,7 +150,7 @@ def paired_interval(differences: Sequence[float]) -> tuple[float, float]:
 def _interval(differences: Sequence[float]) -> Iterator[str]:
     yield f"{statistics.fmean(differences):+.2f} %"
     if len(differences) < 2:
-        yield "(one seed decides nothing)"
+        yield "(not significant with one seed)"
     elif math.isfinite(sum(differences)):
         low, high = paired_interval(differences)
         yield f"({low:+.2f} to {high:+.2f})"

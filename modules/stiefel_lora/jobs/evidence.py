@@ -16,7 +16,7 @@ __all__ = ["different_settings", "end_of", "is_finished", "newest_step"]
 
 
 def end_of(folder: RunFolder) -> dict[str, Any] | None:
-    """Return the values of the final event; None if the training has not ended."""
+    """Return the values of the final event, or None if the training has not ended."""
     ends = [e for e in current_events(folder.events_file) if e["type"] == "end"]
     return {**ends[-1]["values"], "step": ends[-1]["step"]} if ends else None
 

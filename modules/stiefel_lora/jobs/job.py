@@ -41,7 +41,7 @@ class Job:
     """Run folder, used by this job only."""
 
     config: dict[str, Any]
-    """All settings, resolved when the job was added; later edits have no effect."""
+    """All settings, resolved when the job was added. Later edits have no effect."""
 
     source: str
     """Config file or preset that the settings came from."""
@@ -54,7 +54,7 @@ class Job:
     """A command to the running job that has not taken effect; a column of the table."""
 
     device: str
-    """Device of the current or last attempt; empty if set by the configuration."""
+    """Device of the current or last attempt, or empty if set by the configuration."""
 
     attempt: int
     """Number of attempts."""
@@ -68,7 +68,7 @@ class Job:
 
     exit_code: int | None
     message: str
-    """Error message or last status message; empty if there is none."""
+    """Error message or last status message, or empty if there is none."""
 
     added: float
     started: float | None

@@ -28,7 +28,7 @@ def unique_names(
     if those are not enough: ``cats-lora_rank_8-adamw``.
 
     Args:
-        names: configured run name of each job.
+        names: run names of the jobs.
         configs: settings of each job.
         swept: dotted keys of the sweeps, for each job.
     """

@@ -31,7 +31,7 @@ def release_jobs(queue: Queue, numbers: Collection[int] = ()) -> list[Job]:
     """Requeue the given paused jobs, or all paused jobs.
 
     Raises:
-        QueueError: no such job, or a finished one (see ``retry_jobs``).
+        QueueError: If there is no such job, or it has ended (see ``retry_jobs``).
     """
     for job in _named(queue, numbers):
         if job.state in OVER:
@@ -48,7 +48,7 @@ def retry_jobs(queue: Queue, numbers: Collection[int] = ()) -> list[Job]:
     They resume from their last checkpoint if they have one.
 
     Raises:
-        QueueError: no such job, or one that did not fail.
+        QueueError: If there is no such job, or it did not fail.
     """
     for job in _named(queue, numbers):
         if job.state not in _UNSUCCESSFUL:
@@ -63,7 +63,7 @@ def pause_jobs(queue: Queue, numbers: Collection[int] = ()) -> list[Job]:
     """Pause the given jobs, or all jobs. Running jobs save and stop.
 
     Raises:
-        QueueError: no such job, or a finished one.
+        QueueError: If there is no such job, or it has ended.
     """
     return _stop(queue, numbers, "pause")
 
@@ -75,11 +75,12 @@ def cancel_jobs(
 
     Args:
         queue: the queue.
-        numbers: numbers of the jobs; empty for all unfinished ones.
-        now: kill running processes at once; progress since the last checkpoint is lost.
+        numbers: IDs of the jobs. If empty, all unfinished jobs are used.
+        now: whether to kill running processes immediately. Progress since the last
+            checkpoint is lost.
 
     Raises:
-        QueueError: no such job, or a finished one.
+        QueueError: If there is no such job, or it has ended.
     """
     changed = _stop(queue, numbers, "cancel")
     for job in changed if now else ():

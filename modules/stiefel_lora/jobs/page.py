@@ -39,10 +39,10 @@ def write_page(
         path: file to write.
         results: results to show, in order.
         title: heading of the page.
-        links: link to run folders and files; omit to share the page.
+        links: whether to link to run folders and files. Disable it to share the page.
 
     Raises:
-        OutputError: the file cannot be written; an existing file is kept.
+        OutputError: If the file cannot be written. An existing file is not changed.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 

@@ -53,12 +53,14 @@ def make_plans(
 
     Args:
         configs: config files, patterns such as ``jobs/*.json``, or names of presets.
-        overrides: ``KEY=VALUE`` for all jobs.
+        overrides: ``KEY=VALUE`` texts for all jobs.
         sweeps: see ``sweep``.
-        plugins: files or modules for all jobs, beside those of the configs.
+        plugins: plugin files or modules for all jobs, in addition to those of the
+            configurations.
 
     Raises:
-        ConfigError: invalid configs, one per line, or two identical jobs.
+        ConfigError: If configurations are invalid, with one line for each, or two jobs
+            are identical.
     """
     points = list(combinations(sweeps, overrides))
     scanned: dict[str, str] = {}
@@ -88,7 +90,7 @@ def _sources(configs: Iterable[str]) -> list[str]:
         found += matches
     doubles = [source for source in found if found.count(source) > 1]
     if doubles:
-        raise ConfigError(f"CONFIGS: {doubles[0]} is given twice. Give it once.")
+        raise ConfigError(f"CONFIGS: {doubles[0]} is given twice. Remove one of them.")
     return found
 
 
@@ -162,6 +164,6 @@ def _check_same(plans: Sequence[Plan], settings: Sequence[dict[str, Any]]) -> No
         if text in seen:
             raise ConfigError(
                 f"{seen[text].source} and {plan.source} are the same training in "
-                f"{plan.config.run_dir}. Remove one of them, or give it another seed."
+                f"{plan.config.run_dir}. Remove one of them, or change its seed."
             )
         seen[text] = plan

@@ -28,7 +28,7 @@ def start_detached(
     The process has no terminal, so Ctrl-C and a closed terminal do not affect it.
 
     Raises:
-        OutputError: the log cannot be written, or no process can be started.
+        OutputError: If the log cannot be written, or the process cannot be started.
     """
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -43,8 +43,8 @@ def start_detached(
             )
     except OSError as error:
         raise OutputError(
-            f"No process could be started with its log in {log} ({error.strerror}). "
-            "Check the folder and the free memory."
+            f"The process could not be started with its log in {log} "
+            f"({error.strerror}). Check the folder and the free memory."
         ) from error
 
 
@@ -56,7 +56,7 @@ def _detached() -> dict[str, Any]:
 
 
 def birth(pid: int) -> float | None:
-    """Return the start time of a process, seconds since 1970; None if it ended."""
+    """Return the start time of a process, seconds since 1970, or None if it ended."""
     try:
         return psutil.Process(pid).create_time()
     except psutil.Error:
@@ -68,8 +68,8 @@ def send_end(pid: int | None, started: float | None, *, force: bool = False) -> 
 
     Args:
         pid: process ID.
-        started: result of ``birth`` right after the start.
-        force: kill it without time to clean up.
+        started: result of ``birth`` immediately after the start.
+        force: whether to kill the process without time to clean up.
 
     Returns:
         Whether the process existed.

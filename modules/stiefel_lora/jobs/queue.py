@@ -35,11 +35,11 @@ class Queue:
     """Job queue in a folder, which any number of processes can share.
 
     Args:
-        folder: queue folder on a local disk; created if missing.
+        folder: queue folder on a local disk. It is created if missing.
 
     Raises:
-        OutputError: the folder cannot be written.
-        QueueError: the queue was written by a newer version.
+        OutputError: If the folder is not writable.
+        QueueError: If the queue was written by a newer version.
     """
 
     def __init__(self, folder: str | Path | None = None) -> None:
@@ -79,13 +79,13 @@ class Queue:
         """Read one job.
 
         Raises:
-            QueueError: there is no job with this number.
+            QueueError: If there is no job with this number.
         """
         found = self.store.select("id = ?", number)
         if not found:
             known = ", ".join(str(job.id) for job in self.store.select()) or "none"
             raise QueueError(
-                f"There is no job {number} in {self.folder}. Use one of: {known}."
+                f"There is no job {number} in {self.folder}. Available jobs: {known}."
             )
         return found[0]
 
@@ -104,7 +104,7 @@ class Queue:
         """Atomically mark the first waiting job as running.
 
         Args:
-            choose: maps the running jobs to a free device, or None.
+            choose: function that returns a free device for the running jobs, or None.
         """
         # Reading and writing in one transaction: two runners never claim the same job.
         with self.store.change() as db:
@@ -169,7 +169,7 @@ class Queue:
         """Update running jobs whose process no longer exists.
 
         Args:
-            except_ids: jobs that the caller monitors itself.
+            except_ids: IDs of jobs that the caller monitors.
         """
         watched, now = set(except_ids), time.time()
         settled = []

@@ -19,16 +19,16 @@ def write_report(
     """Collect the results of the given jobs and write them to a folder.
 
     Args:
-        folder: output folder; created if missing.
+        folder: output folder. It is created if missing.
         jobs: jobs to report, in order.
         title: heading of the page.
-        links: whether the page points to run folders and files.
+        links: whether the page links to run folders and files.
 
     Returns:
         The results and the page.
 
     Raises:
-        OutputError: the folder cannot be written.
+        OutputError: If the folder is not writable.
     """
     results, page = collect(jobs), folder / "index.html"
     write_csv(folder / "results.csv", results)

@@ -36,7 +36,7 @@ class Result:
 
     held_out_before: float | None
     held_out_loss: float | None
-    """Final validation loss; None if not measured."""
+    """Final validation loss, or None if not measured."""
 
     effective_rank: float | None
     """Final effective rank, mean over the blocks."""
@@ -81,7 +81,7 @@ def _result(job: Job, keys: Sequence[str]) -> Result:
 
 
 def _history(job: Job) -> tuple[dict[str, Curve], dict[int, list[Path]]]:
-    """Read curves by title and images by step; repeated steps use the later value."""
+    """Read curves by title and images by step. Repeated steps use the later value."""
     points: dict[str, dict[int, float]] = {title: {} for title in CURVES}
     samples: dict[int, list[Path]] = {}
     for event in current_events(job.folder.events_file):

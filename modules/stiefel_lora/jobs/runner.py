@@ -25,11 +25,11 @@ _REMIND_SECONDS = 5.0
 
 
 class Runner:
-    """Starts waiting jobs in free slots; call ``tick`` repeatedly.
+    """Starts waiting jobs in free slots. Call ``tick`` repeatedly.
 
     Args:
         queue: queue to run.
-        slots: devices, one job each; see ``slots``.
+        slots: devices, each of which runs one job. See ``slots``.
     """
 
     def __init__(self, queue: Queue, slots: Sequence[str]) -> None:
@@ -50,13 +50,13 @@ class Runner:
         return self.leads
 
     def leave(self) -> None:
-        """Release the runner lock; running jobs continue."""
+        """Release the runner lock. Running jobs continue."""
         if self.leads:
             self._lock.release()
         self.leads = False
 
     def tick(self) -> bool:
-        """Record ended jobs and start new ones; False when nothing is left to do."""
+        """Record ended jobs and start new ones. Return False if all jobs ended."""
         # Own children first, with their exit codes. Without one, a job counts as
         # crashed.
         self._reap()

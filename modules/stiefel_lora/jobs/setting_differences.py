@@ -12,7 +12,7 @@ _NAMES = frozenset({"comment", "run_name", "output_dir", "cache_dir", "schema_ve
 
 
 def flat(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Flatten settings to dotted keys; lists are kept.
+    """Flatten settings to dotted keys. Lists are kept.
 
     >>> flat({"steps": 4, "optimizer": {"name": "adamw", "eps": 1e-8}})
     {'steps': 4, 'optimizer.name': 'adamw', 'optimizer.eps': 1e-08}

@@ -22,12 +22,12 @@ def parse_slots(jobs: int | None, devices: str | None) -> list[str]:
     (['', ''], ['0', '1'])
 
     Raises:
-        ConfigError: unknown device, or more jobs than devices.
+        ConfigError: If a device is unknown, or there are more jobs than devices.
     """
     if devices is None:
         count = 1 if jobs is None else jobs
         if count < 1:
-            raise ConfigError(f"--jobs: must be at least 1, not {count}.")
+            raise ConfigError(f"--jobs: must be at least 1, but got {count}.")
         return [""] * count
     names = [name.strip() for name in devices.split(",")]
     for name in names:
@@ -38,19 +38,19 @@ def parse_slots(jobs: int | None, devices: str | None) -> list[str]:
             )
         if names.count(name) > 1 and name != "cpu":
             raise ConfigError(
-                f"--devices: {devices!r} contains {name} twice. Each device runs one "
-                "job at a time."
+                f"--devices: {devices!r} contains {name} twice. Each device runs "
+                "one job at a time."
             )
     if jobs is not None and not 1 <= jobs <= len(names):
         raise ConfigError(
-            f"--jobs: must be from 1 to the {len(names)} devices of --devices, not "
-            f"{jobs}. Each device runs one job at a time."
+            f"--jobs: must be at most the number of --devices ({len(names)}), but "
+            f"got {jobs}. Each device runs one job at a time."
         )
     return names[: jobs or len(names)]
 
 
 def free_device(slots: Iterable[str], running: Iterable[Job]) -> str | None:
-    """Return a slot without a running job; None if all are in use."""
+    """Return a slot without a running job, or None if all are in use."""
     free = Counter(slots)
     for job in running:
         # A job of an earlier runner may use a device that is not in this list.

@@ -29,13 +29,15 @@ def start_runner(queue: Queue, slots: Sequence[str] = ("",)) -> bool:
 
     Args:
         queue: the queue.
-        slots: devices, one job each; "" uses the device of the configuration.
+        slots: devices, each of which runs one job. "" is the device of the
+            configuration.
 
     Returns:
         False if a runner is already active; it will run the jobs.
 
     Raises:
-        OutputError: the runner could not start; the message is from the runner.
+        OutputError: If the runner could not be started. The message is that of the
+            runner.
     """
     if is_running(queue):
         return False

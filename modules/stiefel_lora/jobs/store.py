@@ -1,7 +1,7 @@
 """SQLite table of jobs, shared by several processes.
 
-Write-ahead logging allows readers and a writer at the same time and survives crashes;
-every change is one atomic transaction.
+Write-ahead logging allows readers and a writer at the same time and survives crashes.
+Every change is one atomic transaction.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Store:
     """Jobs on disk.
 
     Args:
-        path: SQLite file; created if missing.
+        path: SQLite file. It is created if missing.
     """
 
     def __init__(self, path: Path) -> None:
@@ -61,9 +61,9 @@ class Store:
                 found = db.execute("PRAGMA user_version").fetchone()[0]
                 if found > VERSION:
                     raise QueueError(
-                        f"The queue {path} was written by a newer stiefel-lora (format "
-                        f"{found}; this version supports {VERSION}). Update "
-                        "stiefel-lora."
+                        f"The queue {path} was written by a newer version of "
+                        f"stiefel-lora (format {found}, but only {VERSION} is "
+                        "supported). Update stiefel-lora."
                     )
                 if found < VERSION:
                     # Once: the mode is stored in the file.
@@ -75,7 +75,7 @@ class Store:
         """Open an exclusive write transaction.
 
         Raises:
-            OutputError: the disk is full, or the file cannot be written.
+            OutputError: If the disk is full, or the file cannot be written.
         """
         with self._storage_errors(), contextlib.closing(self._connect()) as db:
             db.execute("BEGIN IMMEDIATE")
@@ -90,7 +90,7 @@ class Store:
         """Read the jobs that match a condition, by number.
 
         Raises:
-            OutputError: the file cannot be read.
+            OutputError: If the file cannot be read.
         """
         with self._storage_errors(), contextlib.closing(self._connect()) as db:
             found = db.execute(f"SELECT * FROM job WHERE {where} ORDER BY id", values)
@@ -112,8 +112,8 @@ class Store:
             raise
         except (sqlite3.Error, OSError) as error:
             raise OutputError(
-                f"The queue {self.path} cannot be used ({error}). It needs free space "
-                "on a local disk. Running trainings are not affected."
+                f"The queue {self.path} cannot be used ({error}). It requires free "
+                "space on a local disk. Running jobs are not affected."
             ) from error
 
 

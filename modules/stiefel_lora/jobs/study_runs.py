@@ -59,7 +59,7 @@ class Study:
     )
 
     def plan(self, contest: Contest) -> Plan:
-        """The job of one run; made once, since it scans the image folders."""
+        """Return the job of one run; made once, since it scans the image folders."""
         if contest not in self._plans:
             self._plans[contest] = self._make_plan(contest)
         return self._plans[contest]
@@ -85,7 +85,8 @@ class Study:
         A run that fails does not keep other optimizers from their runs.
 
         Raises:
-            InputError: as ``run_batch``; a diverged run of other settings.
+            InputError: See ``run_batch``. Also raised if a run with other settings
+                diverged.
         """
         jobs: dict[Path, Job] = {}
         while True:
@@ -115,10 +116,10 @@ class Study:
                 return Outcome(known, list(jobs.values()), failed, stopped)
 
     def known(self) -> dict[Contest, Losses]:
-        """Losses of all runs whose folders hold them.
+        """Return the losses of all runs whose folders hold them.
 
         Raises:
-            QueueError: a run that diverged with other settings.
+            QueueError: If a run with other settings diverged.
         """
         known: dict[Contest, Losses] = {}
         while True:
@@ -149,27 +150,28 @@ def make_study(
 
     Args:
         source: config file or preset.
-        optimizers: names, separated by commas; the first is the baseline.
+        optimizers: comma-separated names. The first optimizer is the baseline.
         rates: ``auto``, or learning rates for every optimizer.
-        seeds: runs of each optimizer at its best rate, 1 to 10.
-        overrides: ``KEY=VALUE`` for all runs.
-        plugins: files or modules with more optimizers.
+        seeds: number of runs of each optimizer at its best learning rate, from 1 to 10.
+        overrides: ``KEY=VALUE`` texts for all runs.
+        plugins: plugin files or modules with additional optimizers.
 
     Raises:
-        ConfigError: a broken configuration, an unknown optimizer, rates that are none.
+        ConfigError: If the configuration is invalid, an optimizer is unknown, or the
+            learning rates are not numbers.
     """
     config = load_config(find_config(source), list(overrides), list(plugins))
     names = [name.strip() for name in optimizers.split(",") if name.strip()]
     if not names or len(set(names)) < len(names):
         raise ConfigError(
-            f"--optimizers {optimizers!r} must list different optimizers. Write for "
-            f"example adamw,stiefel_lora"
+            f"--optimizers {optimizers!r} must be a list of different optimizers. "
+            "Use for example adamw,stiefel_lora"
         )
     if any(parse_override(text)[0] == ["learning_rate"] for text in overrides):
         raise ConfigError(
-            "--set learning_rate has no effect here, as every optimizer is run at "
-            "several learning rates. Write them as --rates, for example --rates "
-            "0.001,0.003"
+            "--set learning_rate has no effect, because every optimizer is trained "
+            "with several learning rates. Set them with --rates, for example "
+            "--rates 0.001,0.003"
         )
     own = config.optimizer.name
     usual = {
@@ -182,20 +184,23 @@ def make_study(
     others = [name for name in names if name != own]
     if others and any(map(_is_of_optimizer, overrides)):
         remarks.append(
-            f"optimizer: options from --set apply to {own} alone; "
-            f"{', '.join(others)} run with their defaults"
+            f"optimizer: options from --set are only used for {own}. The other "
+            f"optimizers ({', '.join(others)}) use their defaults"
         )
     if not config.has_validation_images:
         settings.append(f"validation_split={SPLIT}")
         remarks.append(
-            f"validation_split: {SPLIT:g} of the images is set aside, as the "
-            f"configuration has no validation images"
+            f"validation_split: {SPLIT:g} of the images are used for validation, "
+            "because the configuration has no validation images"
         )
     if not config.validate_every:
         settings.append(f"validate_every={math.ceil(config.steps / MEASUREMENTS)}")
     if config.early_stop_patience:
         settings.append("early_stop_patience=0")
-        remarks.append("early_stop_patience: off, so that all runs have equal steps")
+        remarks.append(
+            "early_stop_patience: ignored, so that all runs have the "
+            "same number of steps"
+        )
     chosen = _rates(rates)
     _check_validation_images(load_config(find_config(source), settings, list(plugins)))
     command = [str(Path(source).absolute()), *names, rates, str(seeds), *overrides]
@@ -227,9 +232,10 @@ def _check_validation_images(config: TrainConfig) -> None:
             "validation_concepts" if config.validation_concepts else "validation_split"
         )
         raise ConfigError(
-            f"{key}: {count} validation image is too few for a study, which chooses "
-            f"rates on one half and compares on the other. Add images, or set aside "
-            f"more with --set validation_split=0.5"
+            f"{key}: {count} validation image is not enough for a study, which uses "
+            "one half to select learning rates and the other half to compare. Add "
+            "images, or use more images for validation with --set "
+            "validation_split=0.5"
         )
 
 
@@ -246,7 +252,7 @@ def _rates(text: str) -> list[float] | None:
         or not all(0 < rate < math.inf for rate in found)
     ):
         raise ConfigError(
-            f"--rates {text!r} must be auto or different positive numbers. Write for "
-            f"example 0.001,0.003,0.01"
+            "--rates must be auto or a list of different positive numbers, but got "
+            f"{text!r}. Use for example 0.001,0.003,0.01"
         )
     return found

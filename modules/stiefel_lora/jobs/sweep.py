@@ -1,6 +1,6 @@
 """``--sweep KEY=V1,V2,...``: one job per value or combination of values.
 
-Values are parsed as for ``--set``; commas inside brackets, braces or double quotes do
+Values are parsed as for ``--set``. Commas inside brackets, braces or double quotes do
 not separate. Keys that change together are joined by ``+``, and so are their values:
 ``optimizer.name+learning_rate=adamw+0.003,stiefel_lora+0.02``.
 """
@@ -28,8 +28,8 @@ def parse_sweep(text: str) -> Sweep:
     [['lora_rank=8'], ['lora_rank=16']]
 
     Raises:
-        ConfigError: missing key or value, duplicate value, or different numbers of keys
-            and values.
+        ConfigError: If the key or a value is missing, a value occurs twice, or the
+            numbers of keys and values differ.
     """
     key, equals, values = text.partition("=")
     keys = [part.strip() for part in key.split("+")]
@@ -41,7 +41,9 @@ def parse_sweep(text: str) -> Sweep:
         )
     if len(set(points)) < len(points):
         double = next(point for point in points if points.count(point) > 1)
-        raise ConfigError(f"--sweep: {text!r} contains {double} twice. Write it once.")
+        raise ConfigError(
+            f"--sweep: {text!r} contains {double} twice. Remove one of them."
+        )
     return [_point(text, keys, point) for point in points]
 
 
@@ -49,7 +51,7 @@ def combinations(sweeps: Iterable[str], fixed: Sequence[str]) -> Iterator[list[s
     """Return the ``KEY=VALUE`` texts of every job, in the order of the sweeps.
 
     Raises:
-        ConfigError: an invalid sweep, or a key that is given twice.
+        ConfigError: If a sweep is invalid, or a key is given twice.
     """
     parsed = [parse_sweep(text) for text in sweeps]
     _check_doubles(parsed, fixed)
@@ -85,7 +87,7 @@ def _check_doubles(parsed: Sequence[Sweep], fixed: Sequence[str]) -> None:
     for key in swept:
         if swept.count(key) > 1:
             raise ConfigError(
-                f"--sweep: {key} is given twice. Put all values into one --sweep."
+                f"--sweep: {key} is given twice. Use one --sweep with all values."
             )
         if key in given:
             raise ConfigError(f"--sweep: {key} is also in --set. Remove one of them.")

@@ -27,10 +27,10 @@ FIGURES = (
 
 
 def write_csv(path: Path, results: Sequence[Result]) -> None:
-    """Write one row per job; values that were not measured are empty.
+    """Write one row per job. Values that were not measured are empty.
 
     Raises:
-        OutputError: the file cannot be written; an existing file is kept.
+        OutputError: If the file cannot be written. An existing file is not changed.
     """
     keys = _keys(results)
     with (
@@ -53,7 +53,7 @@ def write_json(path: Path, results: Sequence[Result]) -> None:
     """Write one object per job, with its curves.
 
     Raises:
-        OutputError: the file cannot be written; an existing file is kept.
+        OutputError: If the file cannot be written. An existing file is not changed.
     """
     data = [
         {
@@ -108,7 +108,7 @@ def link(path: Path, folder: Path) -> str:
 
 
 def shown(value: Any) -> str:
-    """Format a setting as in a config file; empty if not set."""
+    """Format a setting as in a config file, or empty if not set."""
     if value is None:
         return ""
     if isinstance(value, list) and value and _is_folder(value[0]):

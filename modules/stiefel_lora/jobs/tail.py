@@ -23,8 +23,8 @@ class Tail:
     """Reader for the new complete lines of a text file.
 
     Args:
-        path: the file; it may not exist yet.
-        at_end: skip the current content.
+        path: the file, which does not have to exist yet.
+        at_end: whether to skip the current content.
     """
 
     def __init__(self, path: Path, *, at_end: bool = False) -> None:
@@ -87,7 +87,7 @@ class Watch:
     """Progress of a job according to its training events.
 
     Args:
-        job: the job; its run folder may not exist yet.
+        job: the job, whose run folder does not have to exist yet.
     """
 
     def __init__(self, job: Job) -> None:

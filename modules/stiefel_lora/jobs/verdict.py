@@ -31,8 +31,9 @@ def verdict(job: Job, code: int | None, log: Path) -> Verdict:
 
     Args:
         job: the job while it was running.
-        code: 0 done, 1 failure, 2 bad input, 130 interrupted and saved.
-        log: log file of the job, which ends with the error message.
+        code: exit code. 0 is success, 1 is a failure, 2 is invalid input, and 130 means
+            interrupted and saved.
+        log: log file of the job. Its last line is the error message.
     """
     # A process may be killed between its final event and its exit.
     if code == 0 or is_finished(job.folder, job.steps):
@@ -69,7 +70,8 @@ def _death(job: Job, code: int | None) -> Verdict:
     died = f"The process was killed{cause} (out of memory, or by the system)"
     if deaths >= MOST_DEATHS:
         message = (
-            f"{died} {deaths} times without a new checkpoint. See its log, then retry."
+            f"{died} {deaths} times without a new checkpoint. Check its log, then "
+            "retry."
         )
         return Verdict(JobState.FAILED, message, deaths, saved)
     outlook = f"resuming from step {saved}" if saved else "starting again"
@@ -77,7 +79,7 @@ def _death(job: Job, code: int | None) -> Verdict:
 
 
 def last_message(log: Path) -> str:
-    """Return the last message of a log; indented lines belong to the line before."""
+    """Return the last message of a log. Indented lines belong to the line before."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, file.seek(0, 2) - _TAIL_BYTES))

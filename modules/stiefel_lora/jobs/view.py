@@ -30,7 +30,7 @@ class View:
     """Shows a queue on a terminal, or as plain lines without one.
 
     Args:
-        queue: queue to show; new lines of its journal are printed.
+        queue: queue to show. New lines of its journal are printed.
     """
 
     def __init__(self, queue: Queue) -> None:

@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def run(queue: Queue, job: Job) -> int:
-    """Hold the run lock, train and record the result; return the exit code."""
+    """Hold the run lock, train and record the result. Return the exit code."""
     try:
         with hold_run(job.run_dir):
             return _train(queue, job)
@@ -69,7 +69,7 @@ def _say(message: str) -> None:
 
 
 def _code_of(queue: Queue, job: Job) -> int:
-    """Train like ``stiefel-lora train``; return the exit code."""
+    """Train like ``stiefel-lora train``. Return the exit code."""
     try:
         overrides, resume = _prepare(queue, job)
     except StiefelLoraError as error:
@@ -96,7 +96,7 @@ def _code_of(queue: Queue, job: Job) -> int:
 
 
 def _prepare(queue: Queue, job: Job) -> tuple[list[str], str | None]:
-    """Write the settings and clean up; return overrides and the value of resume."""
+    """Write the settings and clean up. Return overrides and the value of resume."""
     path = queue.config_path(job)
     text = json.dumps(job.config, indent=2, ensure_ascii=False) + "\n"
     with atomic_write(path) as part:
@@ -117,14 +117,14 @@ def _remove_remains(job: Job) -> None:
     """Remove the files of an attempt that was killed before its first checkpoint.
 
     Raises:
-        OutputError: the folder belongs to another run.
+        OutputError: If the folder belongs to another run.
     """
     folder = job.folder
     ours = different_settings(folder, job.config) in ([], None)
     if job.attempt < 2 or not ours or any(folder.lora.glob("*")):
         raise OutputError(
-            f"run_name: {job.run_dir} exists and belongs to another run. Give this job "
-            "another run_name or output_dir, or move that folder."
+            f"run_name: {job.run_dir} already exists and belongs to another run. "
+            "Set another run_name or output_dir for this job, or move that folder."
         )
     shutil.rmtree(job.run_dir)
 

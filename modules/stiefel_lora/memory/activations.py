@@ -49,7 +49,7 @@ class Kind:
 
 
 def activation_bytes(model: Sequence[Step | Unit], kind: Kind) -> int:
-    """Maximum number of bytes that are stored at a time."""
+    """Return the maximum number of bytes that are stored at a time."""
     total, largest, trained = 0, 0, False
     for part in model:
         steps = part.steps if isinstance(part, Unit) else (part,)

@@ -76,7 +76,7 @@ def free_space(folder: Path) -> int:
 def _text_numbers(
     config: TrainConfig, settings: Mapping[str, Mapping[str, Any]]
 ) -> int:
-    """Numbers of one encoded caption."""
+    """Return the numbers of one encoded caption."""
     record = record_of(config.model_type)
     architecture: Architecture = record.load(record.memory)
     return architecture.caption_numbers(config, settings[record.denoiser])

@@ -87,12 +87,12 @@ def estimate_memory(
     """Estimate from the settings of the base model's parts.
 
     Args:
-        config: the run.
+        config: configuration of the run.
         settings: ``config.json`` of ``unet`` or ``transformer``, of ``vae`` and of the
             text encoders.
 
     Raises:
-        ConfigError: a layer filter that matches nothing, or too large a rank.
+        ConfigError: If a layer filter matches no layer, or the rank is too large.
     """
     model, texts = walk(config, settings), trained_text(config, settings)
     own = trained_layers(config, model)
@@ -132,7 +132,7 @@ def estimate_memory(
 
 
 def walk(config: TrainConfig, settings: Mapping[str, Settings]) -> list[Step | Unit]:
-    """The steps of the denoiser at the resolution of the run."""
+    """Return the steps of the denoiser at the resolution of the run."""
     shrink = 2 ** (len(settings["vae"]["block_out_channels"]) - 1)
     side = math.ceil(config.resolution / shrink)
     record = record_of(config.model_type)
@@ -146,7 +146,7 @@ def _activations(
     targets: Mapping[Layer, int],
     texts: Sequence[TrainedText],
 ) -> int:
-    """Activations of the denoiser and the trained text encoders together."""
+    """Return the activations of the denoiser and the trained text encoders together."""
     kind = Kind(
         targets={layer.name: rank for layer, rank in targets.items()},
         batch=config.batch_size,

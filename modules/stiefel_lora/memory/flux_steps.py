@@ -22,10 +22,10 @@ def flux_steps(
     """List the steps of a FLUX transformer in the order of computation.
 
     Args:
-        config: the transformer's ``config.json``.
-        side: side of the latents of a square image; 2 x 2 of them are a token.
+        config: content of ``config.json`` of the transformer.
+        side: side of the latents of a square image. A token has 2 x 2 latents.
         text_tokens: length of an encoded caption.
-        conditioned: whether CLIP is trained: scales, shifts and gates depend on it, so
+        conditioned: whether CLIP is trained. Scales, shifts and gates depend on it, so
             their multiplicands are stored for the gradient.
     """
     return list(_Walk(config, max(1, side // 2) ** 2, text_tokens, conditioned).steps())

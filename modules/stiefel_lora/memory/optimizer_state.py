@@ -1,6 +1,6 @@
 """State that an optimizer keeps between steps, measured on the optimizer itself.
 
-One pair of each shape in the model takes real steps; the rest is multiplication.
+One pair of each shape in the model takes real steps. The rest is multiplication.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _measured: dict[tuple[str, int, int, int], int] = {}
 
 
 def state_bytes(config: TrainConfig, shapes: Iterable[Shape]) -> int:
-    """Bytes of the optimizer's state.
+    """Return the bytes of the optimizer's state.
 
     Args:
-        config: its optimizer and options are used.
+        config: configuration with the optimizer and its options.
         shapes: shapes of all layers with a LoRA.
     """
     counts = Counter(shapes)
@@ -44,7 +44,7 @@ def state_bytes(config: TrainConfig, shapes: Iterable[Shape]) -> int:
 
 
 def work_bytes(config: TrainConfig, shapes: Iterable[Shape]) -> int:
-    """Maximum bytes that a step allocates temporarily."""
+    """Return the maximum bytes that a step allocates temporarily."""
     entry = config.optimizer.method
     if entry is None or entry.start == "lora":
         return 0
@@ -56,7 +56,7 @@ def work_bytes(config: TrainConfig, shapes: Iterable[Shape]) -> int:
 
 
 def _state_of_pair(config: TrainConfig, outputs: int, inputs: int, rank: int) -> int:
-    """State of one pair, measured once per process."""
+    """Return the state of one pair, measured once per process."""
     key = (repr(config.optimizer), outputs, inputs, rank)
     if key not in _measured:
         _measured[key] = _measure(config, outputs, inputs, rank)

@@ -23,7 +23,7 @@ def trained_layers(
     """Select the layers of a denoiser that get a LoRA, in order, with its rank.
 
     Raises:
-        ConfigError: a layer filter that matches nothing, or too large a rank.
+        ConfigError: If a layer filter matches no layer, or the rank is too large.
     """
     layers = layers_of(model)
     stand_in = stand_in_model(layers)
@@ -39,7 +39,7 @@ def trained_layers(
 
 
 def stand_in_model(layers: Mapping[str, Layer]) -> nn.Module:
-    """Build a model of these layers on the meta device; it cannot compute."""
+    """Build a model of these layers on the meta device. It cannot compute."""
     model = nn.Module()
     for name, layer in layers.items():
         parent = model

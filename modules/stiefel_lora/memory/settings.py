@@ -19,7 +19,7 @@ def part_settings(source: ModelSource) -> dict[str, dict[str, Any]]:
     """Read ``config.json`` of every part that takes memory.
 
     Raises:
-        ModelError: one of them is damaged.
+        ModelError: If one of the files is damaged.
     """
     return {part: source.config(part) for part in PARTS if source.has(part)}
 

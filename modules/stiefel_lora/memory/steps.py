@@ -109,13 +109,13 @@ class Unit:
 
 
 def steps_of(model: Sequence[Step | Unit]) -> Iterator[Step]:
-    """All steps in order, including those inside units."""
+    """Yield all steps in order, including those inside units."""
     for part in model:
         yield from part.steps if isinstance(part, Unit) else (part,)
 
 
 def layers_of(model: Sequence[Step | Unit]) -> dict[str, Layer]:
-    """All layers by name, in order."""
+    """Return all layers by name, in order."""
     return {step.name: step for step in steps_of(model) if isinstance(step, Layer)}
 
 
@@ -125,7 +125,7 @@ Settings = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """A kind of denoiser, as far as it matters for memory; families refer to theirs."""
+    """A kind of denoiser, as far as it matters for memory. Families refer to theirs."""
 
     walk: Callable[[TrainConfig, Settings, int], list[Step | Unit]]
     """The steps of the denoiser, for latents of this side."""

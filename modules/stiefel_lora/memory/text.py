@@ -45,8 +45,8 @@ def clip_steps(config: Config, *, projection: bool) -> list[Step | Unit]:
     """List the steps of a CLIP text encoder.
 
     Args:
-        config: its ``config.json``.
-        projection: whether it has a text projection.
+        config: content of its ``config.json``.
+        projection: whether the text encoder has a text projection.
     """
     config = {**CLIP, **config}
     width, places = config["hidden_size"], config["max_position_embeddings"]
@@ -64,7 +64,7 @@ def t5_steps(config: Config, tokens: int) -> list[Step | Unit]:
     """List the steps of T5's encoder (gated feed-forward).
 
     Args:
-        config: its ``config.json``.
+        config: content of its ``config.json``.
         tokens: length of a caption.
     """
     config = {**T5, **config}

@@ -42,7 +42,7 @@ class TrainedText:
     """Number of last blocks whose output is unused: their memory is freed at once."""
 
     def activation_bytes(self, kind: Kind) -> int:
-        """Bytes stored for the backward pass; ``kind`` without its targets is used."""
+        """Bytes stored for the backward pass. ``kind`` without its targets is used."""
         own = dataclasses.replace(
             kind, targets={layer.name: rank for layer, rank in self.targets.items()}
         )
@@ -52,7 +52,7 @@ class TrainedText:
 
 
 def trained_text(config: TrainConfig, settings: Settings) -> list[TrainedText]:
-    """The text encoders that a run trains."""
+    """Return the text encoders that a run trains."""
     found = []
     for part in (part for part in config.text_encoder_rates if part in settings):
         steps = text_steps(config, settings, part)

@@ -22,7 +22,7 @@ def unet_steps(
     """List the steps of a U-Net in the order of computation.
 
     Args:
-        config: the U-Net's ``config.json``.
+        config: content of ``config.json`` of the U-Net.
         side: side of the latents of a square image.
         text_tokens: length of an encoded caption.
     """

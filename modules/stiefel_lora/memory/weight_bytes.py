@@ -21,18 +21,18 @@ ROW = 4
 
 
 def parameters_of(model: Sequence[Step | Unit]) -> int:
-    """Numbers in all weights."""
+    """Return the numbers in all weights."""
     return sum(map(_parameters, steps_of(model)))
 
 
 def denoiser_bytes(model: Sequence[Step | Unit], dtype: str, others: str) -> int:
-    """Bytes of all weights.
+    """Return the bytes of all weights.
 
     Args:
-        model: its steps.
+        model: sizes of the step of the model.
         dtype: ``weight_dtype``.
-        others: dtype of everything outside the linear layers of the repeated blocks, if
-            ``dtype`` quantizes those.
+        others: dtype of all weights except for the linear layers of the repeated
+            blocks, if ``dtype`` is a quantized type.
     """
     if dtype in PLAIN:
         return PLAIN[dtype] * parameters_of(model)

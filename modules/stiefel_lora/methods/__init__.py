@@ -2,7 +2,7 @@
 
 Config, command line, GUI, docs and host adapters are built from these records; a test
 compares them with the constructors. Importing this package does not import torch; a
-plug-in, which does, is imported only when it is named.
+plugin, which does, is imported only when it is named.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""All methods by name: the built-in ones, and those that plug-ins register."""
+"""All methods by name: the built-in ones, and those that plugins register."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ CUSTOM = "custom"
 
 
 def add_method(entry: Method) -> None:
-    """Add the record of a method; one for the same class is replaced.
+    """Add the record of a method. One for the same class is replaced.
 
     Raises:
-        OptionError: another method has its name or its label.
+        OptionError: If another method has the same name or label.
     """
     for other in CATALOGUE.values():
         if other.target == entry.target and other.name not in BUILT_IN:
@@ -64,8 +64,8 @@ def add_method(entry: Method) -> None:
             raise _clash(entry, same, other)
     if entry.name == CUSTOM:
         raise OptionError(
-            f"name: {CUSTOM!r} is reserved for custom optimizer classes. "
-            f"Give {_class_of(entry)} another name or label."
+            f"name: {CUSTOM!r} is reserved for custom optimizer classes. Use "
+            f"another name or label for {_class_of(entry)}."
         )
     for name, other in list(CATALOGUE.items()):
         if other.target == entry.target:
@@ -74,7 +74,7 @@ def add_method(entry: Method) -> None:
 
 
 def remove_method(name: str) -> None:
-    """Remove a registered method; built-in ones stay."""
+    """Remove a registered method. Built-in ones stay."""
     if name not in BUILT_IN:
         CATALOGUE.pop(name, None)
 
@@ -95,17 +95,18 @@ def check_options(
     Args:
         entry: the method.
         options: the options to check.
-        inherited: values of options that are not given here; otherwise, defaults.
+        inherited: values of options that are not in ``options``. Defaults are used if
+            it is None.
 
     Raises:
-        OptionError: unknown name (the nearest one is suggested), value out of bounds,
-            or an option that has no effect with the other ones.
+        OptionError: If the name is unknown (the nearest one is suggested), a value is
+            out of bounds, or an option has no effect because of other options.
     """
     known = {option.name: option for option in entry.options}
     for name, value in options.items():
         if name not in known:
             raise OptionError(
-                f"{entry.name} has no option {name!r}; {suggestion(name, list(known))}"
+                f"{entry.name} has no option {name!r}. {suggestion(name, list(known))}"
             )
         violation = known[name].violation(value)
         if violation:
@@ -114,8 +115,9 @@ def check_options(
     for option, name, value in entry.idle(values):
         if option.name in options:
             raise OptionError(
-                f"{entry.name}: {option.name}={options[option.name]!r} has no effect "
-                f"with {name}={values[name]!r}. Remove it, or set {name}={value!r}."
+                f"{entry.name}: {option.name}={options[option.name]!r} has no "
+                f"effect if {name} is {values[name]!r}. Remove it, or set "
+                f"{name}={value!r}."
             )
 
 
@@ -123,15 +125,16 @@ def suggestion(name: str, known: list[str]) -> str:
     """End of a message about an unknown name: the nearest name, or all of them."""
     near = difflib.get_close_matches(name, known, n=1)
     if near:
-        return f"did you mean {near[0]!r}?"
-    return f"available: {', '.join(known)}." if known else "it has none."
+        return f"Did you mean {near[0]!r}?"
+    return f"Available: {', '.join(known)}." if known else "It has no options."
 
 
 def _clash(entry: Method, same: str, other: Method) -> OptionError:
-    kind = "built-in optimizer" if other.name in BUILT_IN else "optimizer of a plug-in"
+    kind = "built-in optimizer" if other.name in BUILT_IN else "optimizer of a plugin"
     return OptionError(
-        f"{same}: {getattr(entry, same)!r} is the {same} of the {kind} {other.label} "
-        f"({other.plugin or other.target}). Give {_class_of(entry)} another one."
+        f"{same}: {getattr(entry, same)!r} is already used by the {kind} "
+        f"{other.label} ({other.plugin or other.target}). Use another one for "
+        f"{_class_of(entry)}."
     )
 
 

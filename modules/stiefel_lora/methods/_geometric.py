@@ -57,7 +57,7 @@ LORA_RITE = Method(
     "factored.",
     target="stiefel_lora.optim.lora_rite:LoRARITE",
     default_lr=2e-4,
-    lr_unit="an adaptive step in the other factor's basis",
+    lr_unit="an adaptive step in the basis of the other factor",
     options=(
         Option(
             name="escape",
@@ -98,7 +98,7 @@ RIEMANNION = Method(
     summary="The product takes steps of orthogonalized momentum in its tangent space.",
     target="stiefel_lora.optim.riemannion:Riemannion",
     default_lr=1e-2,
-    lr_unit="spectral norm of the product's step",
+    lr_unit="spectral norm of the step of the product",
     alpha_policy="rank",
     start="riemannion",
     options=(

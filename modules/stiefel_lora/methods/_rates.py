@@ -24,7 +24,7 @@ _BY_OPTION = {
 
 
 def usual_lr(entry: Method, options: Mapping[str, Any]) -> float:
-    """Usual learning rate of a method with these options."""
+    """Return the usual learning rate of a method with these options."""
     return next(
         (
             rate
@@ -42,8 +42,8 @@ def rate_note(
 
     Args:
         entry: the method.
-        lr: learning rate; 0 trains nothing and gets no remark.
-        options: options of the method; defaults apply to missing ones.
+        lr: learning rate. There is no remark on 0.
+        options: options of the method. Defaults are used for missing ones.
         key: name of the setting.
     """
     problem = far_rate(entry, lr, options)
@@ -51,12 +51,12 @@ def rate_note(
 
 
 def far_rate(entry: Method, lr: float, options: Mapping[str, Any]) -> str | None:
-    """Distance of a learning rate from the usual one as text; None if it is close.
+    """Distance of a learning rate from the usual one as text, or None if it is close.
 
     Args:
         entry: the method.
-        lr: learning rate; 0 trains nothing and gets no remark.
-        options: options of the method; defaults apply to missing ones.
+        lr: learning rate. There is no remark on 0.
+        options: options of the method. Defaults are used for missing ones.
     """
     usual = usual_lr(entry, options)
     ratio = lr / usual
@@ -64,6 +64,6 @@ def far_rate(entry: Method, lr: float, options: Mapping[str, Any]) -> str | None
         return None
     times, word = (ratio, "above") if ratio > 1 else (1 / ratio, "below")
     return (
-        f"{lr:g} is {times:.0f} times {word} {usual:g}, where {entry.name} "
-        "usually begins; each optimizer has its own unit"
+        f"{lr:g} is {times:.0f} times {word} {usual:g}, which is the usual learning "
+        f"rate of {entry.name}. Learning rates of optimizers have different units"
     )

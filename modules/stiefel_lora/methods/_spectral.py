@@ -7,7 +7,7 @@ from ._types import Method, Option
 
 __all__ = ["LORA_MUON", "LORA_TSD", "POLORA"]
 
-_LR_UNIT = "maximum spectral norm of the product's step"
+_LR_UNIT = "maximum spectral norm of the step of the product"
 
 _MOMENTUM = Option(
     name="momentum",
@@ -96,7 +96,7 @@ LORA_TSD = Method(
     summary="The product takes spectral descent steps in its tangent space.",
     target="stiefel_lora.optim.lora_tsd:LoRATSD",
     default_lr=5e-3,
-    lr_unit="spectral norm of the product's step",
+    lr_unit="spectral norm of the step of the product",
     alpha_policy="rank",
     options=(
         Option(

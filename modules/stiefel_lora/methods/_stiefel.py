@@ -16,8 +16,8 @@ STIEFEL_LORA = Method(
     "length.",
     target="stiefel_lora.optim.stiefel:StiefelLoRA",
     default_lr=2e-2,
-    lr_unit="spectral norm of the product's step (product and muon), same as AdamW "
-    "(adamw), or five times the step of an entry (sign)",
+    lr_unit="spectral norm of the step of the product (product and muon), same as "
+    "AdamW (adamw), or five times the step of an entry (sign)",
     alpha_policy="rank",
     start="stiefel",
     separable=True,

@@ -77,14 +77,14 @@ class Option:
         if self.type is bool:
             return None if isinstance(value, bool) else "must be true or false"
         if self.type is str:
-            return None if isinstance(value, str) else "must be a text"
+            return None if isinstance(value, str) else "must be a string"
         return self._number_violation(value)
 
     def _number_violation(self, value: object) -> str | None:
         if isinstance(value, bool) or not isinstance(value, int | float):
             return "must be a number"
         if self.type is int and not isinstance(value, int):
-            return "must be a whole number"
+            return "must be an integer"
         below = self.low is not None and (
             value < self.low or (self.low_open and value == self.low)
         )
@@ -144,7 +144,7 @@ class Method:
         """Import the optimizer class of ``target`` ("module:Class").
 
         Raises:
-            OptionError: the package that the method needs is not installed.
+            OptionError: If the package that the method requires is not installed.
         """
         if self.implementation is not None:
             return self.implementation
@@ -156,16 +156,16 @@ class Method:
             if self.extra is None or package == "stiefel_lora":
                 raise
             raise OptionError(
-                f"{self.label} needs {package}, which is not installed; run "
-                f"pip install 'stiefel-lora[{self.extra}]'."
+                f"{self.label} requires {package}, which is not installed. Run pip "
+                f"install 'stiefel-lora[{self.extra}]'."
             ) from error
 
     def steps_alone(self, options: Mapping[str, Any]) -> bool:
         """Return whether single parameters can be stepped with these options.
 
         Args:
-            options: option name -> value; other keys are ignored, and defaults apply to
-                missing ones.
+            options: option name -> value. Other keys are ignored, and defaults are used
+                for missing ones.
         """
         values = self.defaults() | dict(options)
         return self.separable and not any(

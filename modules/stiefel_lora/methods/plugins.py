@@ -1,6 +1,6 @@
 """Methods from outside the package: files, modules and installed packages.
 
-A plug-in is Python code that calls :func:`~stiefel_lora.optim.register.register`. It is
+A plugin is Python code that calls :func:`~stiefel_lora.optim.register.register`. It is
 imported, and torch with it, when a configuration or a command names it. An entry point
 of the group ``stiefel_lora.methods`` is named after its method.
 """
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 GROUP = "stiefel_lora.methods"
-"""Entry-point group; an entry is ``name of the method = module``."""
+"""Entry-point group. An entry is ``name of the method = module``."""
 
 TYPO = 0.8
 """difflib's ratio above which a name counts as a misspelled known one."""
@@ -47,28 +47,28 @@ _files: dict[Path, tuple[_Stamp, ConfigError | None]] = {}
 
 
 def method(name: str) -> Method:
-    """Look up a method by name, including installed plug-ins.
+    """Look up a method by name, including installed plugins.
 
     Raises:
-        OptionError: no method has this name; the message suggests the nearest one.
-        ConfigError: the installed plug-in of that name cannot be imported.
+        OptionError: If no method has this name. The message suggests the nearest one.
+        ConfigError: If the installed plugin with this name cannot be imported.
     """
     if not isinstance(name, str):
         own = getattr(name, "method", None)
         raise OptionError(
-            f"An optimizer is chosen by its name, not by {_kind(name)}. Write "
-            f"{own if isinstance(own, str) else 'stiefel_lora'!r}, in quotes."
+            f"The optimizer must be the name of a method, but got {_kind(name)}. "
+            f"Use {own if isinstance(own, str) else 'stiefel_lora'!r}, as a string."
         )
     if name not in CATALOGUE:
         find_installed(name)
     if name in CATALOGUE:
         return CATALOGUE[name]
     known = [*CATALOGUE, *_entry_points()]
-    message = f"There is no optimizer {name!r}; {suggestion(name, known)}"
+    message = f"Unknown optimizer {name!r}. {suggestion(name, known)}"
     if not difflib.get_close_matches(name, known, n=1, cutoff=TYPO):
         message += (
-            " If a plug-in adds it, import its module first, or name its file or "
-            "module with --plugin."
+            " If it is defined in a plugin, import its module first, or pass its "
+            "file or module with --plugin."
         )
     raise OptionError(message)
 
@@ -85,7 +85,7 @@ def is_file_name(text: str) -> bool:
 
 
 def load_plugin(text: str) -> list[Method]:
-    """Import a plug-in; an unchanged file is not run again.
+    """Import a plugin. An unchanged file is not run again.
 
     Args:
         text: path of a Python file, or name of a module or package.
@@ -94,7 +94,7 @@ def load_plugin(text: str) -> list[Method]:
         The methods that it registers.
 
     Raises:
-        ConfigError: no such file or module, one that cannot be imported, or one that
+        ConfigError: If a file or module does not exist, cannot be imported, or
             registers no method.
     """
     if is_file_name(text):
@@ -108,8 +108,8 @@ def load_plugin(text: str) -> list[Method]:
         plugin, shown = module, text
     if not found:
         raise ConfigError(
-            f"plugins: {shown} registers no optimizer. Put @register(...) from "
-            "stiefel_lora above its class."
+            f"plugins: {shown} registers no optimizer. Add the decorator "
+            "@register(...) from stiefel_lora to its class."
         )
     for name in found:
         name_plugin(name, plugin)
@@ -117,10 +117,10 @@ def load_plugin(text: str) -> list[Method]:
 
 
 def find_installed(name: str) -> None:
-    """Import the installed plug-in whose entry point has the name of a method, if any.
+    """Import the installed plugin whose entry point has the name of a method, if any.
 
     Raises:
-        ConfigError: it cannot be imported, or registers no such method.
+        ConfigError: If the plugin cannot be imported, or does not register the method.
     """
     entry = _entry_points().get(name)
     if entry is None:
@@ -129,15 +129,15 @@ def find_installed(name: str) -> None:
     if name not in CATALOGUE:
         raise ConfigError(
             f"plugins: the entry point {name!r} of {_package(entry)} registers no "
-            f"optimizer of that name. Correct the name in its group {GROUP}."
+            f"optimizer with this name. Correct its name in the group {GROUP}."
         )
 
 
 def load_installed() -> list[str]:
-    """Import all installed plug-ins, to list optimizers.
+    """Import all installed plugins, to list optimizers.
 
     Returns:
-        A message for each plug-in that cannot be imported, or that is left out because
+        A message for each plugin that cannot be imported, or that is left out because
         its name is taken.
     """
     problems = []
@@ -149,8 +149,9 @@ def load_installed() -> list[str]:
             taken = "the built-in optimizer"
         if name in BUILT_IN or other.value != entry.value:
             problems.append(
-                f"plugins: the entry point {name!r} of {_package(entry)} is left out: "
-                f"{taken} has this name. Rename it in the group {GROUP} of the package."
+                f"plugins: the entry point {name!r} of {_package(entry)} is "
+                f"ignored, because {taken} has the same name. Rename it in the "
+                f"group {GROUP} of the package."
             )
     for name in found:
         if name not in CATALOGUE:
@@ -188,16 +189,16 @@ def _import(name: str) -> str:
     """Import a module, directly or by its entry point, and return its name."""
     if not all(part.isidentifier() for part in name.split(".")):
         raise ConfigError(
-            f"plugins: {name!r} is neither a file nor the name of a module. Write a "
-            f"path that ends in .py, or a name such as my_package.my_method."
+            f"plugins: {name!r} is neither a file nor a module name. Use a path "
+            "that ends in .py, or a name such as my_package.my_method."
         )
     missing = _missing_module(name)
     if missing is not None:
         entry = _entry_points().get(name)
         if entry is None or entry.module == name:
             raise ConfigError(
-                f"plugins: there is no module {missing}. Install the package that "
-                f"holds it, or write the path of a file such as {name}.py."
+                f"plugins: the module {missing} does not exist. Install its "
+                f"package, or use the path of a file such as {name}.py."
             )
         return _import(entry.module)
     _guarded(name, lambda: importlib.import_module(name))
@@ -205,7 +206,7 @@ def _import(name: str) -> str:
 
 
 def _missing_module(name: str) -> str | None:
-    """First part of a dotted name that does not exist; parents are imported."""
+    """First part of a dotted name that does not exist. Parents are imported."""
     parts = name.split(".")
     for end in range(1, len(parts) + 1):
         part = ".".join(parts[:end])
@@ -230,12 +231,12 @@ def _run_file(path: Path) -> str:
         status, real = path.stat(), path.resolve()
     except (OSError, ValueError):
         raise ConfigError(
-            f"plugins: there is no file {_visible(path)}. Write its current path."
+            f"plugins: the file {_visible(path)} does not exist. Correct the path."
         ) from None
     if path.suffix != ".py" or not stat.S_ISREG(status.st_mode):
         raise ConfigError(
-            f"plugins: {_visible(path)} is no Python file. Write the path of a file "
-            "whose name ends in .py."
+            f"plugins: {_visible(path)} is not a Python file. Use the path of a "
+            "file that ends in .py."
         )
     # One file by two paths, such as a link, is one module.
     stem = "".join(letter if letter.isalnum() else "_" for letter in real.stem)
@@ -280,7 +281,7 @@ def _guarded(shown: str, work: Callable[[], object]) -> None:
     """Run code of the user, which can raise anything and print.
 
     Raises:
-        ConfigError: the error, with the line that failed.
+        ConfigError: If the plugin raises an error. The message contains the line.
     """
     try:
         # The output of a command is read by programs: a schema, JSON.
@@ -299,12 +300,12 @@ def _guarded(shown: str, work: Callable[[], object]) -> None:
         fix = f"Install {missing.partition('.')[0]}, or fix" if missing else "Fix"
         raise ConfigError(
             f"plugins: {shown} cannot be imported{_line(shown, error)} "
-            f"({type(error).__name__}: {reason_of(error)}). {fix} the plug-in."
+            f"({type(error).__name__}: {reason_of(error)}). {fix} the plugin."
         ) from error
 
 
 def _line(shown: str, error: BaseException) -> str:
-    """Last line of the plug-in's own file that led to an error."""
+    """Return the last line of the plugin's own file that led to an error."""
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == shown]
     return f", line {lines[-1]}" if lines else ""

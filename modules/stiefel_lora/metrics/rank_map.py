@@ -38,8 +38,9 @@ def heat_map(
     """Draw effective rank / rank of all blocks over time.
 
     Args:
-        names: blocks, in the order of the model.
-        columns: for each measurement, a value in [0, 1] per block; NaN stays white.
+        names: names of the blocks, in the order of the model.
+        columns: for each measurement, one value in [0, 1] per block. NaN is drawn
+            white.
         steps: step of each measurement.
     """
     given = np.asarray(columns, dtype=np.float64).T

@@ -42,7 +42,7 @@ _CHUNK_ELSEWHERE = 1 << 25
 class RankReport:
     """Ranks of all blocks, in the order of the model.
 
-    A block whose factors are not finite has ranks of NaN; summaries are over the other
+    A block whose factors are not finite has ranks of NaN. Summaries are over the other
     blocks, and NaN if there are none.
     """
 
@@ -51,7 +51,7 @@ class RankReport:
     """Rank r of each block."""
 
     effective: list[float]
-    """Entropy rank of B A; 0 for a product that is still zero."""
+    """Entropy rank of B A, or 0 for a product that is still zero."""
 
     stable: list[float]
     constrained: list[str]
@@ -61,7 +61,7 @@ class RankReport:
     """Largest entry of \\|B^T B - I\\| of each of these."""
 
     magnitude_changes: list[float]
-    """Change of a layer by a DoRA's magnitudes besides B A; empty without DoRA."""
+    """Change of each layer by the magnitudes of a DoRA. Empty without DoRA."""
 
     @property
     def mean(self) -> float:
@@ -120,7 +120,7 @@ def measure_ranks(
         pairs: LoRA blocks, where B A is the update of the layer.
         constrained: the blocks, as they are trained, whose B should be orthonormal; the
             report includes their error of orthonormality.
-        magnitude_changes: included in the report.
+        magnitude_changes: relative changes of DoRA magnitudes to include in the report.
     """
     effective, stable = [0.0] * len(pairs), [0.0] * len(pairs)
     for chunk in _stackable(pairs):
@@ -147,7 +147,7 @@ def measure_ranks(
 
 
 def _stackable(pairs: Sequence[Pair]) -> Iterator[list[int]]:
-    """Indices of pairs of one shape, in chunks of bounded memory."""
+    """Yield the indices of pairs of one shape, in chunks of bounded memory."""
 
     def shape(i: int) -> tuple[object, ...]:
         up, down = pairs[i].matrices

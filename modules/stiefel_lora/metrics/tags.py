@@ -41,7 +41,7 @@ SHARE_OF_RANK = "effective_rank/share_of_rank"
 
 
 def tag_of(kind: str, name: str) -> str:
-    """Tag of a block, with its section of the model before the slash.
+    """Return the tag of a block, with its section of the model before the slash.
 
     >>> tag_of("effective_rank", "down_blocks.1.attentions.0.proj_in")
     'effective_rank.down_blocks.1/attentions.0.proj_in'

@@ -1,4 +1,4 @@
-"""Optimizers for plain LoRA pairs; needs only torch.
+"""Optimizers for plain LoRA pairs. Needs only torch.
 
 ==================================  ================================================
 a method and its mathematics        ``stiefel``, ``stella``, ``lora_rite``, ... : one

@@ -39,7 +39,7 @@ _MOST = 1e12
 
 
 class Frames(NamedTuple):
-    """Frames of K pairs; ``over_up`` is F_A, by which B's gradients are divided.
+    """Frames of K pairs. ``over_up`` is F_A, by which B's gradients are divided.
 
     Both are those of Gram matrices of trace 1, ``(K, r, r)``, and ``up_size`` and
     ``down_size`` are the traces of S_B and S_A, ``(K, 1, 1)``.
@@ -51,7 +51,7 @@ class Frames(NamedTuple):
     down_size: Tensor
 
     def swapped(self) -> Frames:
-        """The same frames with B and A exchanged."""
+        """Return the same frames with B and A exchanged."""
         return Frames(self.over_down, self.over_up, self.down_size, self.up_size)
 
 
@@ -60,7 +60,7 @@ def frames(up: Tensor, down: Tensor, step: Tensor) -> Frames:
 
     Args:
         up: S_B, ``(K, r, r)``.
-        down: S_A, likewise.
+        down: S_A, ``(K, r, r)``.
         step: delta, ``(K, 1, 1)``.
     """
     count, share = len(up), SHARE[up.dtype]
@@ -83,7 +83,7 @@ def frames(up: Tensor, down: Tensor, step: Tensor) -> Frames:
 def framed(frame: Tensor, gram: Tensor) -> Tensor:
     """F K F^T of a Gram matrix K of trace 1, kept positive definite.
 
-    Entries of K are accurate to rounding of its trace, which F magnifies; the shift
+    Entries of K are accurate to rounding of its trace, which F magnifies. The shift
     covers that rounding.
     """
     noise = 4 * torch.finfo(gram.dtype).eps * frame.square().sum((-2, -1), keepdim=True)
@@ -92,14 +92,14 @@ def framed(frame: Tensor, gram: Tensor) -> Tensor:
 
 
 def unit(gram: Tensor) -> tuple[Tensor, Tensor]:
-    """Divide by the trace; 0 stays 0. Also return the trace, ``(K, 1, 1)``."""
+    """Divide by the trace. 0 stays 0. Also return the trace, ``(K, 1, 1)``."""
     size = trace(gram).clamp_min(0)
     tiny = torch.finfo(gram.dtype).tiny
     return gram / size.clamp_min(tiny), torch.where(size > tiny, size, 0.0)
 
 
 def over(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """Ratio that is 0 where the denominator is 0."""
+    """Return the ratio that is 0 where the denominator is 0."""
     tiny = torch.finfo(denominator.dtype).tiny
     ratio = numerator / denominator.clamp_min(tiny)
     return torch.where(denominator > tiny, ratio, 0.0)

@@ -1,6 +1,6 @@
 """Moments of gradients on stacked tensors, for rules that keep their own.
 
-Base rules map a gradient of a pair to a direction, to be multiplied by -lr; their
+Base rules map a gradient of a pair to a direction, to be multiplied by -lr. Their
 moments are in the batch's state under ``<kind>_<name>``. ``heavy_ball`` and ``ahead``
 are the momentum of rules that step factors separately.
 """

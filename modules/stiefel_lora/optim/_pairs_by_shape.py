@@ -38,14 +38,14 @@ def fits(up: Tensor, down: Tensor) -> bool:
 
 
 def pairs_in_order(params: Sequence[Tensor]) -> list[Oriented]:
-    """Find the pairs of one list of parameters; others between pairs are skipped.
+    """Find the pairs of one list of parameters. Others between pairs are skipped.
 
     A layer that is narrower than its rank is skipped, too. Frozen weights among trained
     parameters may belong to the base model or be the other factors: they count if no
     pairing contradicts that of the trained parameters alone.
 
     Raises:
-        PairingError: no pairing, or more than one, uses all candidates.
+        PairingError: If no pairing, or more than one pairing, uses all candidates.
     """
     params = [p for p in params if p.dim() in (2, 4)]
     trained = [p for p in params if p.requires_grad]
@@ -107,7 +107,7 @@ def pairs_across_groups(groups: Sequence[Sequence[Tensor]]) -> list[Oriented]:
     Groups without a match are skipped.
 
     Raises:
-        PairingError: a group fits several others, and their order is ambiguous.
+        PairingError: If a group matches several others, and their order is ambiguous.
     """
     lists = [[p for p in group if p.dim() in (2, 4)] for group in groups]
     lists = [group for group in lists if group]
@@ -160,7 +160,7 @@ def _sorted(
 
 
 def _joins(first: Sequence[Tensor], second: Sequence[Tensor]) -> list[_Order]:
-    """Orders in which two groups fit one by one."""
+    """Return the orders in which two groups fit one by one."""
     if len(first) != len(second):
         return []
     return [
@@ -249,8 +249,8 @@ def _refusal(params: Sequence[Tensor], chosen: Sequence[bool]) -> PairingError:
     shapes = [tuple(p.shape) for p, take in zip(params, chosen, strict=True) if take]
     shown = ", ".join(map(str, shapes[:6])) + (", ..." if len(shapes) > 6 else "")
     return PairingError(
-        f"params: {len(shapes)} parameters without names could be LoRA factors, and "
-        f"it is ambiguous from shapes and order which B belongs to which A ({shown}). "
-        "Pass the model, or pass named_parameters() instead of parameters(); LoKr has "
-        "no such pairs and needs another optimizer."
+        f"params: {len(shapes)} parameters without names could be LoRA factors, but "
+        "their shapes and order do not determine which A belongs to which B "
+        f"({shown}). Pass the model, or pass named_parameters() instead of "
+        "parameters(). LoKr is not supported."
     )

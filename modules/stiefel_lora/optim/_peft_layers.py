@@ -108,7 +108,7 @@ def _part(layer: Any, adapter: str) -> LoraPart | None:
 
 
 def _held(table: Any, adapter: str) -> Any:
-    """Entry of a dictionary of modules or parameters, or None."""
+    """Return the entry of a dictionary of modules or parameters, or None."""
     if not isinstance(table, _TABLES) or adapter not in table:
         return None
     return table[adapter]
@@ -119,7 +119,7 @@ def _weight(factor: Any) -> Tensor:
 
 
 def _oddity(layer: Any, adapter: str, up: Any) -> str | None:
-    """Reason why (B, A) and (B C^-1, C A) would not be the same adapter."""
+    """Return the reason why (B, A) and (B C^-1, C A) would not be the same adapter."""
     if getattr(layer, "num_experts", 1) > 1:
         return "one LoRA for several experts"
     if getattr(up, "groups", 1) > 1:

@@ -16,7 +16,7 @@ __all__ = ["AlikeFactor", "AlikeRule"]
 
 
 class AlikeFactor(FactorRule):
-    """One factor; A can be written as B by transposing it."""
+    """One factor. A can be written as B by transposing it."""
 
     def __init__(self, role: Role) -> None:
         self.role = role
@@ -50,17 +50,17 @@ class AlikeRule(Rule):
         return {name: group[name] for name in ("momentum", *self.own, "weight_decay")}
 
     def joint_numbers(self, choices: Mapping[str, Any]) -> tuple[str, ...]:
-        """Numbers of the step of the product."""
+        """Return the numbers of the step of the product."""
         return ("lr", *self.of_pair, "weight_decay")
 
     def states(self, choices: Mapping[str, Any]) -> dict[str, StateShape]:
-        """One momentum a factor."""
+        """Return one momentum a factor."""
         return {"momentum_up": "up", "momentum_down": "down"}
 
     def rest_lr_ratio(self, group: Mapping[str, Any]) -> float:
-        """AdamW's share of lr, which is a spectral norm here."""
+        """Return AdamW's share of lr, which is a spectral norm here."""
         return group["rest_lr_ratio"]
 
     def factor_rules(self, choices: Mapping[str, Any]) -> Mapping[Role, FactorRule]:
-        """The same rule for both factors."""
+        """Return the same rule for both factors."""
         return self._rules

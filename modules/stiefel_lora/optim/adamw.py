@@ -26,15 +26,18 @@ class SeparateBetas(LoraOptimizer):
     Groups have ``beta1`` and ``beta2``, which are checked, instead of ``betas``.
 
     Args:
-        params: model, named parameters, parameters or groups of them.
+        params: model, named parameters, or iterable of parameters or parameter groups
+            to optimize.
         lr: learning rate.
-        weight_decay: decoupled decay, multiplied by lr; not for DoRA magnitudes.
-        beta1: decay of the running mean of gradients.
-        beta2: decay of the running mean of squared gradients.
-        eps: added to the square root of the second moment.
+        weight_decay: decoupled weight decay, multiplied by lr. DoRA magnitudes do not
+            decay.
+        beta1: decay rate of the running average of the gradient.
+        beta2: decay rate of the running average of the squared gradient.
+        eps: term that is added to the square root of the second moment for numerical
+            stability.
 
     Raises:
-        OptionError: an option out of bounds, or nothing to optimize.
+        OptionError: If an option is out of bounds, or there are no parameters.
     """
 
     _tensor_rates: bool = True
@@ -72,7 +75,7 @@ class SeparateBetas(LoraOptimizer):
         """Add a group and check its options.
 
         Raises:
-            OptionError: an option out of bounds, or unknown.
+            OptionError: If an option is unknown or out of bounds.
         """
         check_group(method(self.method), param_group, self.defaults)
         check_lr(param_group.get("lr", 0.0))
@@ -87,7 +90,7 @@ class SeparateBetas(LoraOptimizer):
         """Load a state.
 
         Raises:
-            CheckpointError: the state of another method or of other layers.
+            CheckpointError: If the state belongs to another method or to other layers.
         """
         check_state(state_dict, method(self.method))
         check_shapes(state_dict, self.param_groups)
@@ -121,7 +124,7 @@ class AdamW(SeparateBetas, torch.optim.AdamW):
         """Load a state. The moments of float16 parameters stay in float32.
 
         Raises:
-            CheckpointError: the state of another method or of other layers.
+            CheckpointError: If the state belongs to another method or to other layers.
         """
         super().load_state_dict(state_dict)
         groups = self.param_groups

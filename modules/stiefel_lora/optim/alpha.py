@@ -1,8 +1,8 @@
 """LoRA alpha: set it to the rank where a model exposes it.
 
 A Stiefel-type method controls the scale of the product, so a scale alpha / r on top of
-it would only rescale the learning rate. PEFT layers store the scale as ``scaling``;
-they are recognized by attribute names, so that peft itself is not imported. Methods
+it would only rescale the learning rate. PEFT layers store the scale as ``scaling``.
+They are recognized by attribute names, so that peft itself is not imported. Methods
 that do not control alpha report it, since it multiplies their steps.
 """
 
@@ -70,11 +70,12 @@ def settle_alpha(
 
     Args:
         entry: the method.
-        source: argument of the optimizer; only a module exposes its alpha.
-        groups: the same as parameter groups.
+        source: the ``params`` argument of the optimizer. Only a module exposes its
+            alpha.
+        groups: parameter groups of ``source``.
 
     Raises:
-        OptionError: a scale that cannot be folded.
+        OptionError: If a scale cannot be merged into a factor.
     """
     if entry.alpha_policy == "rank":
         if isinstance(source, nn.Module):
@@ -100,7 +101,7 @@ def alpha_note(
     Args:
         entry: the method.
         scales: multiplier of the product in every trained layer.
-        other: whether a layer has a scale other than alpha / rank.
+        other: whether any layer has a scale other than alpha / rank.
 
     Returns:
         None if the method controls alpha or every scale is 1.
@@ -120,18 +121,20 @@ def alpha_note(
         name, meant = "the scale of the product", "at a scale of 1"
         fix = fix.replace("Set alpha to the rank", _SET_SCALE)
     return (
-        f"alpha: {name} is {shown} in {len(known)} layers and {entry.label} does not "
-        f"change it. A step of the product is {shown} times as large as {meant}, for "
-        f"which the learning rate {entry.default_lr:g} is intended. {fix}"
+        f"alpha: {name} is {shown} in {len(known)} layers, and {entry.label} does "
+        f"not change it. The step of the product is {shown} times as large as "
+        f"{meant}, which the default learning rate of {entry.default_lr:g} assumes. "
+        f"{fix}"
     )
 
 
 @functools.cache
 def _warn_of_hidden_scale(label: str, rate: float) -> None:
     log.warning(
-        "LoRA alpha cannot be seen from parameters alone, and %s does not change it: a "
-        "step of the product is alpha / rank times as large as the learning rate %g is "
-        "intended for. Set alpha equal to the rank in your trainer.",
+        "The LoRA alpha cannot be read from parameters alone, and %s does not "
+        "change it. The step of the product is scaled by alpha / rank, but the "
+        "default learning rate of %g assumes alpha = rank. Set alpha to the rank in "
+        "your trainer.",
         *(label, rate),
     )
 
@@ -139,7 +142,7 @@ def _warn_of_hidden_scale(label: str, rate: float) -> None:
 @functools.cache
 def _warn_of_hidden_alpha() -> None:
     log.warning(
-        "LoRA alpha cannot be seen from parameters alone; set alpha equal to the rank "
+        "The LoRA alpha cannot be read from parameters alone. Set alpha to the rank "
         "in your trainer, because this optimizer controls the scale of the product."
     )
 
@@ -156,7 +159,8 @@ def fold_alpha_(model: nn.Module) -> int:
         Number of layers whose alpha was not their rank.
 
     Raises:
-        OptionError: a scale that cannot be folded; nothing has been changed then.
+        OptionError: If a scale cannot be merged into a factor. No factor is changed in
+            this case.
     """
     adapters = list(_trained_adapters(model))
     for adapter in adapters:
@@ -174,8 +178,8 @@ def fold_alpha_(model: nn.Module) -> int:
             adapter.configs[adapter.name] = _rewritten(adapter.config)
     if folded:
         log.warning(
-            "%s in %d layers; the scale was folded into A and %s. The model output is "
-            "unchanged.",
+            "%s in %d layers. The scale was folded into A and %s. The model output "
+            "is unchanged.",
             *(
                 ("The scale of the LoRA was not 1", folded, _SCALE_IS_SET)
                 if otherwise
@@ -187,7 +191,7 @@ def fold_alpha_(model: nn.Module) -> int:
 
 
 def _trained_adapters(model: nn.Module) -> Iterator[_Adapter]:
-    """Adapters with a trained factor; AdaLoRA is skipped, which scales its own way."""
+    """Adapters with a trained factor. AdaLoRA is skipped, which scales its own way."""
     seen: set[tuple[int, str]] = set()
     for root, configs in _roots(model):
         found: dict[str, list[LoraPart]] = {}
@@ -202,7 +206,7 @@ def _trained_adapters(model: nn.Module) -> Iterator[_Adapter]:
 
 
 def _roots(model: nn.Module) -> Iterator[tuple[nn.Module, MutableMapping[str, Any]]]:
-    """Modules with adapter configs, each table once; the model itself comes last."""
+    """Modules with adapter configs, each table once. The model itself comes last."""
     seen: set[int] = set()
     for module in model.modules():
         configs = getattr(module, "peft_config", None)
@@ -219,22 +223,23 @@ def _check_foldable(adapter: _Adapter) -> None:
     if any(part.scale == 0.0 for part in rescaled):
         raise OptionError(
             f"lora_alpha: the scale of adapter {adapter.name!r} is 0, so its layers "
-            "add nothing and get no gradient. Set lora_alpha to r."
+            "have no effect and receive no gradient. Set lora_alpha to r."
         )
     ours = [p for p in rescaled if type(p.layer).__module__.startswith("peft.")]
     if adapter.config is None and ours:
         raise OptionError(
             f"lora_alpha: the scale is not 1 in {len(ours)} layers of adapter "
-            f"{adapter.name!r}, and the module that was passed does not contain the "
-            "config that is saved with them. Pass the whole model, or set lora_alpha "
+            f"{adapter.name!r}, and the config that is saved with them is not part "
+            "of the module that was passed. Pass the whole model, or set lora_alpha "
             "to r (and use_rslora to False)."
         )
     start = getattr(adapter.config, "init_lora_weights", None)
     if start in _BASE_DEPENDS_ON_ALPHA:
         raise OptionError(
-            f"lora_alpha: with init_lora_weights={start!r} the base weights depend on "
-            "lora_alpha, so that it cannot be changed afterwards. Set lora_alpha to r "
-            "(and use_rslora to False) in the LoraConfig."
+            "lora_alpha: the base weights depend on lora_alpha because "
+            f"init_lora_weights is {start!r}, so it cannot be changed after "
+            "initialization. Set lora_alpha to r (and use_rslora to False) in the "
+            "LoraConfig."
         )
 
 
@@ -244,14 +249,14 @@ def _check_shared(adapter: _Adapter, scaled: dict[tuple[int, int], float]) -> No
         key = memory_of(_carrier(part))
         if scaled.setdefault(key, part.scale) != part.scale:
             raise OptionError(
-                f"lora_alpha: layers of adapter {adapter.name!r} share a factor and "
-                f"have the scales {scaled[key]:g} and {part.scale:g}. Set lora_alpha "
-                "to r for all of them."
+                f"lora_alpha: layers of adapter {adapter.name!r} share a factor, "
+                f"but have different scales ({scaled[key]:g} and {part.scale:g}). "
+                "Set lora_alpha to r for all of them."
             )
 
 
 def _carrier(part: LoraPart) -> Tensor:
-    """The factor that absorbs the scale.
+    """Return the factor that absorbs the scale.
 
     Scaling A keeps an orthonormal B orthonormal. B absorbs it where A does not enter
     linearly (noise is added to it, or the norms of its columns are limited).
@@ -297,6 +302,7 @@ def _warn_of_converted_starts(adapters: Iterable[_Adapter]) -> None:
             log.warning(
                 "init_lora_weights=%r: save the initial adapter for "
                 "path_initial_model_for_weight_conversion after creating the "
-                "optimizer; an adapter saved before has the old alpha.",
+                "optimizer, because an adapter that was saved earlier has the old "
+                "alpha.",
                 start,
             )

@@ -29,16 +29,17 @@ def create_optimizer(
     Args:
         name: ``"stiefel_lora"``, ``"adamw"``, ...: a key of
             :data:`stiefel_lora.methods.CATALOGUE`, or the method of an installed
-            plug-in.
+            plugin.
         model_or_named_parameters: a module, ``(name, tensor)`` pairs, or groups.
-        lr: learning rate in the method's unit; None uses the method's usual rate for
-            these options.
-        options: options of the catalogue entry; ``betas=(b1, b2)`` for beta1, beta2.
+        lr: learning rate in the unit of the method. If None, the default of the method
+            for these options is used.
+        options: options of the method. ``betas=(b1, b2)`` can be used instead of beta1
+            and beta2.
 
     Raises:
-        ConfigError: an installed plug-in that cannot be imported.
-        OptionError: unknown name or option, or a value out of bounds.
-        PairingError: ambiguous pairs.
+        ConfigError: If an installed plugin cannot be imported.
+        OptionError: If a name or option is unknown, or a value is out of bounds.
+        PairingError: If the pairs are ambiguous.
     """
     entry = method(name)
     options = without_betas(entry, options)

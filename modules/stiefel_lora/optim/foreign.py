@@ -3,7 +3,7 @@
 Besides ``step`` and parameter groups with an ``lr``, there is an optional part of the
 protocol: schedule-free optimizers keep two sets of weights and switch between them with
 ``train()`` and ``eval()``. The weights of ``eval()`` are for validation, samples and
-files; steps are taken with those of ``train()``.
+files. Steps are taken with those of ``train()``.
 """
 
 from __future__ import annotations
@@ -41,21 +41,21 @@ def create_foreign(
     """Build an optimizer of another package, ready to train.
 
     Args:
-        kind: the object at ``path``; only called if it is an optimizer class.
-        path: its import path, for messages.
-        params: parameters or groups of them.
+        kind: object at ``path``, which is only called if it is an optimizer class.
+        path: import path to name in error messages.
+        params: iterable of parameters or parameter groups.
         lr: learning rate.
         options: other keyword arguments.
 
     Raises:
-        ConfigError: not a subclass of ``torch.optim.Optimizer``, options that it does
-            not accept, no learning rate for a schedule to set, or parameters that it
-            leaves out.
+        ConfigError: If the class is not a subclass of ``torch.optim.Optimizer``, does
+            not accept the options, has no learning rate for the scheduler, or does not
+            train all parameters.
     """
     if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
         raise ConfigError(
             f"optimizer.class={path!r} is not a subclass of torch.optim.Optimizer. "
-            f'Name an optimizer class, for example "torch.optim.RAdam".'
+            'Use an optimizer class, for example "torch.optim.RAdam".'
         )
     build: Callable[..., torch.optim.Optimizer] = kind
     try:
@@ -68,8 +68,8 @@ def create_foreign(
         raise ConfigError(
             f"optimizer.options: {kind.__name__}(parameters, "
             f"{', '.join(f'{key}=...' for key in ('lr', *options))}) failed "
-            f"({reason_of(error)}). Correct the options, or choose another "
-            f"optimizer.class."
+            f"({reason_of(error)}). Correct the options, or use another "
+            "optimizer.class."
         ) from error
     check_groups(optimizer, path, params)
     return optimizer
@@ -82,12 +82,12 @@ def check_groups(
 
     Args:
         optimizer: optimizer of another package.
-        path: its import path, for messages.
-        params: parameters or groups of them, as passed to its class.
+        path: import path to name in error messages.
+        params: parameters or parameter groups that were passed to its class.
 
     Raises:
-        ConfigError: groups that are not torch's, a group without ``lr``, or parameters
-            that would not be trained.
+        ConfigError: If the groups do not have the format of torch, a group has no
+            ``lr``, or a parameter would not be trained.
     """
     try:
         groups = [
@@ -95,13 +95,13 @@ def check_groups(
         ]
     except FAILURES as error:
         raise ConfigError(
-            f"optimizer.class={path!r} has no param_groups as torch.optim.Optimizer "
-            f"makes them ({reason_of(error)}). Choose another optimizer."
+            f"optimizer.class={path!r} does not have the param_groups of a "
+            f"torch.optim.Optimizer ({reason_of(error)}). Use another optimizer."
         ) from error
     if not all("lr" in keys for keys, _ in groups):
         raise ConfigError(
-            f"optimizer.class={path!r} has no lr in its parameter groups, but the "
-            f"learning rate schedule sets it. Choose another optimizer."
+            f"optimizer.class={path!r} has no lr in its parameter groups, which the "
+            "learning rate scheduler requires. Use another optimizer."
         )
     given = [
         parameter
@@ -112,9 +112,9 @@ def check_groups(
     lost = sum(id(parameter) not in held for parameter in given)
     if lost:
         raise ConfigError(
-            f"optimizer.class={path!r} leaves {lost} of {len(given)} parameters out of "
-            f"its param_groups, so they would not be trained. Choose another optimizer "
-            f"or other options."
+            f"optimizer.class={path!r} does not train {lost} of {len(given)} "
+            "parameters, because they are missing from its param_groups. Use "
+            "another optimizer or other options."
         )
 
 
@@ -127,7 +127,7 @@ def needs_closure(optimizer: torch.optim.Optimizer) -> bool:
 
 @contextlib.contextmanager
 def in_eval_mode(optimizer: torch.optim.Optimizer) -> Iterator[None]:
-    """Switch to the optimizer's evaluation weights; does nothing for most optimizers.
+    """Switch to the optimizer's evaluation weights. Does nothing for most optimizers.
 
     The training weights are restored exactly: ``eval()`` and ``train()`` interpolate
     back and forth, and with their rounding a run would depend on how often it was

@@ -54,16 +54,16 @@ TOLERANCE = 1e-4
 
 @dataclasses.dataclass(frozen=True)
 class Gauge:
-    """Change of coordinates B = Q R, in float64; ``r`` is ``(r, r)``."""
+    """Change of coordinates B = Q R, in float64. ``r`` is ``(r, r)``."""
 
     r: Tensor
 
     def to_up(self, tensor: Tensor) -> Tensor:
-        """Gradient or momentum of B in the new coordinates: G R^T."""
+        """Return the gradient or momentum of B in the new coordinates: G R^T."""
         return (tensor.flatten(1).double() @ self.r.mT).to(tensor.dtype).view_as(tensor)
 
     def to_down(self, tensor: Tensor) -> Tensor:
-        """Gradient or momentum of A in the new coordinates: R^-T G."""
+        """Return the gradient or momentum of A in the new coordinates: R^-T G."""
         moved = self._inverse_transpose() @ tensor.flatten(1).double()
         return moved.to(tensor.dtype).view_as(tensor)
 
@@ -85,7 +85,7 @@ def needs_gauge(up: Tensor) -> bool:
 
 
 def stiefel_gauge(up: Tensor, down: Tensor) -> Gauge:
-    """Replace (B, A) by (Q, R A) in place; the product keeps its value to rounding."""
+    """Replace (B, A) by (Q, R A) in place. The product keeps its value to rounding."""
     # In float64, since the product must be preserved: with columns of very different
     # lengths in B, R holds small entries beside large ones.
     q, r = qr_gauge(up.flatten(1).double())
@@ -95,7 +95,7 @@ def stiefel_gauge(up: Tensor, down: Tensor) -> Gauge:
 
 
 def enter_stiefel_gauge(up: Tensor, down: Tensor, name: str) -> Gauge | None:
-    """Make B orthonormal in place; None if B is 0 and starts again, with A = 0."""
+    """Make B orthonormal in place. Return None if B is 0, and set A to 0."""
     if not up.any():
         orthonormal_start(up, down, name)
         return None
@@ -103,7 +103,7 @@ def enter_stiefel_gauge(up: Tensor, down: Tensor, name: str) -> Gauge | None:
 
 
 def enter_where_needed(pairs: Iterable[Pair]) -> list[Pair]:
-    """Make every B orthonormal in place; return the pairs that were changed."""
+    """Make every B orthonormal in place. Return the pairs that were changed."""
     changed = [pair for pair in pairs if needs_gauge(pair.up)]
     for pair in changed:
         enter_stiefel_gauge(pair.up, pair.down, pair.name)
@@ -123,7 +123,7 @@ def enter_svd_gauge(
 ) -> tuple[Tensor, Tensor]:
     """Give A of one pair orthogonal rows: (B, A) := (B P, Sigma W^T), in place.
 
-    The gradients are transformed as well; B^T B does not change.
+    The gradients are transformed as well. B^T B does not change.
 
     Args:
         batch: stacked pairs.
@@ -149,7 +149,7 @@ def enter_svd_gauge(
 
 
 def random_frame(name: str, rows: int, columns: int, seed: int = 0) -> Tensor:
-    """Random point of St(rows, columns), float64 on the CPU."""
+    """Return a random point of St(rows, columns), float64 on the CPU."""
     key = name_seed(name, seed)
     return random_orthonormal(rows, columns, seed=key, dtype=torch.float64)
 

@@ -57,12 +57,12 @@ class ParamGroup(_Params, total=False):
 
     Only ``params`` is required: tensors, or ``(name, tensor)`` pairs, which identify
     LoRA pairs unambiguously. A method rejects options that it does not have. Groups of
-    plug-ins may have more keys.
+    plugins may have more keys.
     """
 
     lr: float | Tensor
     name: str
-    """Name for logs; hosts use it to distinguish groups."""
+    """Name for logs. Hosts use it to distinguish groups."""
 
     param_names: list[str]
     """Names of ``params`` if those are bare tensors."""
@@ -127,16 +127,16 @@ def named_groups(source: Source) -> list[dict[str, Any]]:
     a group of unnamed tensors has none.
 
     Raises:
-        OptionError: nothing to optimize, no ``params``, names for only some parameters,
-            or one tensor twice.
+        OptionError: If there are no parameters, ``params`` is missing, only some
+            parameters have names, or a tensor is passed twice.
     """
     if isinstance(source, nn.Module):
         source = [(n, p) for n, p in source.named_parameters() if p.requires_grad]
     entries: list[Any] = [source] if isinstance(source, Tensor) else list(source)
     if not entries:
         raise OptionError(
-            "params: there are no parameters to optimize. Pass a model with trainable "
-            "LoRA layers, its named_parameters() or a list of parameter groups."
+            "params: got an empty parameter list. Pass a model with trainable LoRA "
+            "layers, its named_parameters() or a list of parameter groups."
         )
     if not isinstance(entries[0], Mapping):
         entries = [{"params": entries}]
@@ -152,15 +152,15 @@ def _check_each_once(groups: Sequence[Mapping[str, Any]]) -> None:
         if len(names) != len(group["params"]):
             raise OptionError(
                 f"param_names: a group has {len(names)} names for "
-                f"{len(group['params'])} parameters. Give every parameter one name, "
-                "in the same order."
+                f"{len(group['params'])} parameters. Pass one name for each "
+                "parameter, in the same order."
             )
         for name, tensor in zip(names, group["params"], strict=True):
             label = repr(name) if name else f"shape {tuple(tensor.shape)}"
             if id(tensor) in seen:
                 raise OptionError(
-                    f"params: a tensor occurs twice, as {seen[id(tensor)]} and as "
-                    f"{label}. Pass it once."
+                    f"params: a tensor was passed twice, as {seen[id(tensor)]} and "
+                    f"as {label}. Pass it once."
                 )
             seen[id(tensor)] = label
 
@@ -173,10 +173,11 @@ def check_group(
     Args:
         entry: the method.
         group: the group as given.
-        defaults: options of the optimizer, for those that the group does not have.
+        defaults: options of the optimizer, used if the group does not set them.
 
     Raises:
-        OptionError: an option out of bounds, ``betas``, or a misspelled option.
+        OptionError: If an option is out of bounds or misspelled, or a group has
+            ``betas``.
     """
     known = {option.name for option in entry.options}
     given = {key: group[key] for key in group if key in known}
@@ -186,17 +187,19 @@ def check_group(
             continue
         if key == "betas":
             raise OptionError(
-                f"{entry.name}: a group has betas={group[key]!r}, which has no effect "
-                "here. Set beta1 and beta2."
+                f"{entry.name}: betas={group[key]!r} in a parameter group has no "
+                "effect. Set beta1 and beta2."
             )
         near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.75)
         if near:
             raise OptionError(
-                f"{entry.name} has no option {key!r} for a group; did you mean "
-                f"{near[0]!r}?"
+                f"{entry.name} has no option {key!r} for parameter groups. Did you "
+                f"mean {near[0]!r}?"
             )
         log.warning(
-            "%s: %r in a group is not an option and is ignored.", entry.name, key
+            "%s: %r in a parameter group is not an option and is ignored.",
+            entry.name,
+            key,
         )
 
 
@@ -204,8 +207,9 @@ def _as_group(entry: Mapping[str, Any]) -> dict[str, Any]:
     group = dict(entry)
     if "params" not in group:
         raise OptionError(
-            f"params: a group has {', '.join(map(repr, group)) or 'no keys'} but no "
-            "'params'. Give every group its list of parameters under that key."
+            "params: a parameter group has "
+            f"{', '.join(map(repr, group)) or 'no keys'} but no 'params'. Add the "
+            "parameters of each group under this key."
         )
     given = group["params"]
     members = [given] if isinstance(given, Tensor) else list(given)
@@ -217,8 +221,8 @@ def _as_group(entry: Mapping[str, Any]) -> dict[str, Any]:
         return group
     if len(named) != len(members):
         raise OptionError(
-            f"params: {len(named)} of {len(members)} parameters of a group have names. "
-            "Name all of them or none."
+            f"params: only {len(named)} of {len(members)} parameters of a group "
+            "have names. Pass names for all of them or for none."
         )
     group["params"] = [tensor for _, tensor in members]
     group["param_names"] = [name for name, _ in members]
@@ -230,9 +234,9 @@ def _check_member(member: object) -> None:
     if isinstance(entry, Tensor):
         return
     raise OptionError(
-        f"params: {entry!r:.60} is a {type(entry).__name__}, not a parameter. Pass a "
-        "model, its named_parameters() or a list of parameters; of a dict pass "
-        "items()."
+        f"params: {entry!r:.60} is not a parameter, but a {type(entry).__name__}. "
+        "Pass a model, its named_parameters() or a list of parameters. For a dict, "
+        "pass items()."
     )
 
 

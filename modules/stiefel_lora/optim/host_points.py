@@ -34,7 +34,7 @@ class HostPoints:
     """Calls that have not been made yet."""
 
     def called(self, point: str) -> None:
-        """Record a call; it may occur more than once."""
+        """Record a call. It may occur more than once."""
         if point in self.awaited:
             self.awaited.remove(point)
 
@@ -49,9 +49,10 @@ class HostPoints:
         if not named:
             return None
         return (
-            f"{method} was not started: this version of the trainer lacks {named}, "
-            f"which the network module of stiefel_lora needs. Use {self.tested}, with "
-            "which it was tested, or the trainer's own network module and optimizer."
+            f"{method} is not available: this version of the trainer lacks {named}, "
+            "which the network module of stiefel_lora requires. Use the tested "
+            f"version ({self.tested}), or the network module and optimizer of the "
+            "trainer."
         )
 
 
@@ -65,7 +66,8 @@ def check_host(tensors: Iterable[Tensor], method: str) -> None:
     """Reject parameters whose host lacks an entry point that its adapter needs.
 
     Raises:
-        ConfigError: lists the missing entry points and the tested version.
+        ConfigError: If entry points are missing. The message contains them and the
+            tested version.
     """
     for tensor in tensors:
         points = getattr(tensor, _MARK, None)

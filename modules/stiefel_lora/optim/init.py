@@ -43,7 +43,7 @@ def init_stiefel_(source: Source, seed: int = 0) -> list[Pair]:
         The pairs, in order of appearance.
 
     Raises:
-        PairingError: no pair found, or a rank that exceeds a side of its layer.
+        PairingError: If no pair is found, or a rank exceeds a side of its layer.
     """
     pairs = startable_pairs(source)
     for pair in pairs:
@@ -55,10 +55,10 @@ def init_stiefel_(source: Source, seed: int = 0) -> list[Pair]:
 def orthonormalize_(source: Source) -> list[Pair]:
     """Make every B orthonormal without changing its product, in place.
 
-    For factors that were averaged (EMA), rounded or trained by another optimizer:
-    (B, A) := (Q, R A) with B = Q R. Pairs that are orthonormal to 1e-4 are not
-    modified; B = 0 gets a random start and A = 0. Optimizers that need an orthonormal B
-    do this themselves at their first step and after every load.
+    For factors that were averaged (EMA), rounded or trained by another optimizer: (B,
+    A) := (Q, R A) with B = Q R. Pairs that are orthonormal to 1e-4 are not modified. B
+    = 0 gets a random start and A = 0. Optimizers that need an orthonormal B do this
+    themselves at their first step and after every load.
 
     Args:
         source: a model with trainable LoRA layers, named parameters or groups.
@@ -67,7 +67,7 @@ def orthonormalize_(source: Source) -> list[Pair]:
         The pairs that were changed.
 
     Raises:
-        PairingError: no pair found, or a rank that exceeds a side of its layer.
+        PairingError: If no pair is found, or a rank exceeds a side of its layer.
     """
     return enter_where_needed(startable_pairs(source))
 
@@ -111,7 +111,7 @@ def init_riemannion_(source: Source, seed: int = 0) -> list[Pair]:
 def init_plain_(source: Source, seed: int = 0) -> list[Pair]:
     """Initialize every LoRA pair as plain LoRA: A uniform in +-1/sqrt(in), B zero.
 
-    Args, Returns: as :func:`init_stiefel_`; A depends only on seed and order.
+    Args, Returns: as :func:`init_stiefel_`. A depends only on seed and order.
     """
     generator = torch.Generator("cpu").manual_seed(seed)
     pairs = find_pairs(source).pairs
@@ -130,7 +130,7 @@ STARTS: dict[str, Callable[..., list[Pair]]] = {
     "riemannion": init_riemannion_,
     "stella": init_stella_,
 }
-"""By the catalogue's ``Method.start``; ``stella`` is only used when named."""
+"""By the catalogue's ``Method.start``. ``stella`` is only used when named."""
 
 
 def init_lora_(
@@ -150,31 +150,31 @@ def init_lora_(
         The pairs, in order of appearance.
 
     Raises:
-        OptionError: no method has this name.
-        PairingError: no pair found, or a rank that exceeds a side of its layer where
-            the method needs an orthonormal B.
+        OptionError: If no method has this name.
+        PairingError: If no pair is found, or a rank exceeds a side of its layer and the
+            method requires an orthonormal B.
     """
     return STARTS[find_method(method).start](source, seed=seed)
 
 
 def startable_pairs(source: Source) -> list[Pair]:
-    """Find the pairs of a source; there must be some, each of full rank.
+    """Find the pairs of a source. There must be some, each of full rank.
 
     Raises:
-        PairingError: no pair found, or a rank that exceeds a side of its layer.
+        PairingError: If no pair is found, or a rank exceeds a side of its layer.
     """
     pairs = find_pairs(source).pairs
     if not pairs:
         raise PairingError(
-            "params: there is no LoRA pair among the trainable parameters. Add LoRA "
+            "params: there are no LoRA pairs in the trainable parameters. Add LoRA "
             "layers first, for example with model.add_adapter(LoraConfig(...))."
         )
     for pair in pairs:
         if pair.too_wide:
             up, down = pair.matrices
             raise PairingError(
-                f"Rank {pair.rank} exceeds the layer {pair.name!r} of "
-                f"{up.shape[0]} x {down.shape[1]}. Choose a rank of at most "
-                f"{min(up.shape[0], down.shape[1])}, or leave this layer out."
+                f"The rank {pair.rank} exceeds the size of the layer {pair.name!r} "
+                f"({up.shape[0]} x {down.shape[1]}). Use a rank of at most "
+                f"{min(up.shape[0], down.shape[1])}, or exclude this layer."
             )
     return pairs

@@ -6,8 +6,8 @@ For the gradient :math:`G = U \Sigma V^T` of a layer's weight the point
 
 makes the tangent projection of G equal to its best approximation of rank 2r. The
 singular vectors come from products of G with thin matrices, and those from ordinary
-backward passes: with B = 0 and :math:`A = \Omega^T` the gradient of B is
-:math:`G \Omega`; with A = 0 and B = Q the gradient of A is :math:`Q^T G`.
+backward passes: with B = 0 and :math:`A = \Omega^T` the gradient of B is :math:`G
+\Omega`. With A = 0 and B = Q the gradient of A is :math:`Q^T G`.
 
 References:
     "Riemannion", 2025, arXiv:2507.12142, section on locally optimal initialization and
@@ -65,25 +65,26 @@ def init_loi_(
 
     Args:
         source: a model with trainable LoRA layers, named parameters or groups.
-        backward: computes the loss of one fixed batch (same images, noise and
-            timesteps at every call) and calls ``backward()``. It is called
-            2 (power + 1) ceil(k / r) times, k = 2r + oversampling.
-        offset: False starts at B = first r left singular vectors, A = 0, so that the
-            model is unchanged. True starts at :math:`X^0`; the caller must compensate
-            for it in the base by a second, frozen adapter with B = -``offset_up`` and
-            A = ``offset_down``.
-        scale: c; default 1 / sqrt(r), the paper's value for diffusion.
-        oversampling: number of extra random directions; default r.
+        backward: function that computes the loss of one fixed batch (same images, noise
+            and timesteps at every call) and calls ``backward()``. It is called 2 (power
+            + 1) ceil(k / r) times, where k = 2r + oversampling.
+        offset: If False, B is set to the first r left singular vectors and A to 0, so
+            that the model is unchanged. If True, the product is set to :math:`X^0`, and
+            the caller must compensate for it with a second, frozen adapter with B =
+            -``offset_up`` and A = ``offset_down``.
+        scale: c. The default is 1 / sqrt(r), the value of the paper for diffusion
+            models.
+        oversampling: number of additional random directions. The default is r.
         power: number of power iterations q.
-        seed: seed of the random directions, which also depend on the layer's name.
+        seed: seed of the random directions, which also depend on the name of the layer.
 
     Returns:
         One record per pair, in order of appearance.
 
     Raises:
-        OptionError: ``backward`` leaves a pair without a finite gradient, or 2r exceeds
-            a side of a layer and ``offset`` is set.
-        PairingError: no pair found, or a rank that exceeds a side of its layer.
+        OptionError: If a gradient is missing or not finite after ``backward``, or 2r
+            exceeds a side of a layer and ``offset`` is set.
+        PairingError: If no pair is found, or a rank exceeds a side of its layer.
 
     After an error in ``backward``, the factors are unchanged.
     """
@@ -186,14 +187,16 @@ def _gradient(pair: Pair, role: str, count: int) -> Tensor:
     other = pair.up if role == "down" else pair.down
     if other.grad is None:
         raise OptionError(
-            f"The backward function left {pair.name!r} without a gradient. It must "
-            "compute the loss of a batch with this adapter active and call backward()."
+            f"{pair.name!r} has no gradient after the backward function. The "
+            "function must compute the loss of a batch with this adapter active and "
+            "call backward()."
         )
     gradient = other.grad.detach().flatten(1).float()
     if not gradient.isfinite().all():
         raise OptionError(
-            f"The gradient of {pair.name!r} is not finite, so LOI cannot use it. "
-            "Compute in bfloat16 or float32 (train_dtype of a configuration)."
+            f"The gradient of {pair.name!r} contains NaN or infinity, which LOI "
+            "does not support. Use bfloat16 or float32 (train_dtype in a "
+            "configuration)."
         )
     pair.up.grad = pair.down.grad = None
     return gradient[:, :count] if role == "down" else gradient[:count]
@@ -226,8 +229,9 @@ def _check_room(pairs: Sequence[Pair]) -> None:
         side = min(up.shape[0], down.shape[1])
         if 2 * pair.rank > side:
             raise OptionError(
-                f"LOI with an offset needs 2 x rank <= {side} at {pair.name!r}, whose "
-                f"rank is {pair.rank}. Lower the rank or use offset=False."
+                f"LOI with an offset requires 2 x rank <= {side} in the layer "
+                f"{pair.name!r}, but its rank is {pair.rank}. Lower the rank, or "
+                "use offset=False."
             )
 
 

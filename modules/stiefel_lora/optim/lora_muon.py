@@ -51,7 +51,7 @@ class MuonFactor(AlikeFactor):
     """One factor and its momentum."""
 
     def look(self, batch: FactorBatch) -> Core:
-        """Add the gradient; return the Gram matrices of the factor and its momentum."""
+        """Add the gradient. Return the Gram matrices of the factor and its momentum."""
         point, momentum = batch.point, heavy_ball(batch, f"momentum_{self.role}")
         if self.role == "up":
             return {"size": point.mT @ point, "force": momentum.mT @ momentum}
@@ -100,20 +100,24 @@ class LoRAMuon(PairOptimizer):
     rank, which an optimizer cannot check by itself.
 
     Args:
-        params: model, named parameters, parameters or groups of them.
-        lr: largest spectral norm of the product's step, half of it for each factor.
-        momentum: mu in [0, 1), of both factors.
-        growth: maximum change of a direction of a factor in a step, in any basis, as a
-            multiple of its length.
-        rest_lr_ratio: AdamW rate of parameters outside pairs, as a multiple of lr.
-        weight_decay: decay of the product (times lr), half of it for each factor.
-        beta1: AdamW, for parameters outside pairs.
-        beta2: likewise.
-        eps: likewise.
+        params: model, named parameters, or iterable of parameters or parameter groups
+            to optimize.
+        lr: maximum spectral norm of the step of the product. Each factor contributes
+            half of it.
+        momentum: momentum factor mu of both factors, in [0, 1).
+        growth: maximum change of any direction of a factor in one step, in any basis,
+            as a multiple of its length.
+        rest_lr_ratio: AdamW learning rate of parameters outside pairs, as a multiple of
+            lr.
+        weight_decay: weight decay of the product (times lr). Each factor contributes
+            half of it.
+        beta1: beta1 of AdamW for parameters outside pairs.
+        beta2: beta2 of AdamW for parameters outside pairs.
+        eps: epsilon of AdamW for parameters outside pairs.
 
     Raises:
-        OptionError: an option out of bounds.
-        PairingError: parameters whose roles are ambiguous.
+        OptionError: If an option is out of bounds.
+        PairingError: If the roles of parameters are ambiguous.
     """
 
     method = "lora_muon"

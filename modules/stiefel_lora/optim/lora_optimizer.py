@@ -48,7 +48,7 @@ class LoraOptimizer(torch.optim.Optimizer):
         """LoRA pairs among the parameters, in order of appearance.
 
         Raises:
-            PairingError: parameters without names that can be paired in several ways.
+            PairingError: If parameters without names can be paired in several ways.
         """
         return find_pairs(self.param_groups, getattr(self, "_odd", ())).pairs
 
@@ -76,7 +76,7 @@ class LoraOptimizer(torch.optim.Optimizer):
         return f"{len(pairs)} LoRA {kinds}{of_rank}, {others} other {rest}"
 
     def _options(self) -> dict[str, Any]:
-        """Options that all groups share; others are in the lines of the groups."""
+        """Options that all groups share. Others are in the lines of the groups."""
         return {
             name: self.param_groups[0][name]
             for name in self._option_names()
@@ -114,11 +114,11 @@ def understanding_betas(init: Callable[..., None]) -> Callable[..., None]:
 
 
 def without_betas(entry: Method, options: dict[str, Any]) -> dict[str, Any]:
-    """Options with ``beta1`` and ``beta2`` in place of ``betas``.
+    """Return the options with ``beta1`` and ``beta2`` in place of ``betas``.
 
     Raises:
-        OptionError: the method has no such options, both are given, or betas are not
-            two numbers.
+        OptionError: If the method has no such options, both forms are passed, or betas
+            are not two numbers.
     """
     if "betas" not in options:
         return options
@@ -128,17 +128,18 @@ def without_betas(entry: Method, options: dict[str, Any]) -> dict[str, Any]:
     if len(own) < 2:
         known = ", ".join(entry.defaults()) or "none"
         raise OptionError(
-            f"{entry.name}: betas={betas!r} needs a method with beta1 and beta2. Leave "
-            f"betas out; the options are {known}."
+            f"{entry.name}: betas={betas!r} is not supported, because this method "
+            "has no beta1 and beta2. Remove betas. The available options are "
+            f"{known}."
         )
     if own & set(rest):
         raise OptionError(
-            f"{entry.name}: betas={betas!r} is given in addition to "
-            f"{sorted(own & set(rest))[0]}. Write beta1 and beta2 alone."
+            f"{entry.name}: betas={betas!r} and {sorted(own & set(rest))[0]} are "
+            "mutually exclusive. Pass only beta1 and beta2."
         )
     if not isinstance(betas, tuple | list) or len(betas) != 2:
         raise OptionError(
-            f"{entry.name}: betas={betas!r} must be two numbers. Write "
+            f"{entry.name}: betas must be two numbers, but got {betas!r}. Pass "
             "betas=(0.9, 0.999), or beta1=0.9, beta2=0.999."
         )
     given = {"beta1": betas[0], "beta2": betas[1]}

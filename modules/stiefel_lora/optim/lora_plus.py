@@ -33,18 +33,21 @@ class LoRAPlus(PairOptimizer):
     One parameter group and one schedule serve both factors.
 
     Args:
-        params: model, named parameters, parameters or groups of them.
-        lr: learning rate of A, and of parameters outside pairs.
-        lr_ratio: learning rate of B as a multiple of lr; 1 is torch's fused AdamW to
-            the bit.
-        weight_decay: decoupled decay, multiplied by the factor's rate.
-        beta1: decay of the running mean of gradients.
-        beta2: decay of the running mean of squared gradients.
-        eps: added to the square root of the second moment.
+        params: model, named parameters, or iterable of parameters or parameter groups
+            to optimize.
+        lr: learning rate of A and of parameters outside pairs.
+        lr_ratio: learning rate of B as a multiple of lr. With 1, the results are
+            identical to the fused AdamW of torch, bit for bit.
+        weight_decay: decoupled weight decay, multiplied by the learning rate of the
+            factor.
+        beta1: decay rate of the running average of the gradient.
+        beta2: decay rate of the running average of the squared gradient.
+        eps: term that is added to the square root of the second moment for numerical
+            stability.
 
     Raises:
-        OptionError: an option out of bounds.
-        PairingError: parameters whose roles are ambiguous.
+        OptionError: If an option is out of bounds.
+        PairingError: If the roles of parameters are ambiguous.
     """
 
     method = "lora_plus"

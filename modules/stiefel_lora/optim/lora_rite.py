@@ -125,7 +125,7 @@ class RiteRule(Rule):
         return {name: group[name] for name in names}
 
     def joint_numbers(self, choices: Mapping[str, Any]) -> tuple[str, ...]:
-        """Numbers of the pair; each factor has its own learning rate."""
+        """Numbers of the pair. Each factor has its own learning rate."""
         return ("beta1", "beta2", "eps", "clip_norm", "skip_above", "weight_decay")
 
     def states(self, choices: Mapping[str, Any]) -> dict[str, StateShape]:
@@ -251,8 +251,8 @@ def _clip_scale(numbers: Mapping[str, Tensor], dtype: torch.dtype) -> Tensor:
 def _bounded(up: Core, down: Core, lr: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
     """R^-T of both moves, shortened where their product would be too large.
 
-    Uses C instead of B A, whose smallest singular vectors are rounding errors;
-    directions that the rank cut leaves out are 0 in C and do not change.
+    Uses C instead of B A, whose smallest singular vectors are rounding errors.
+    Directions that the rank cut leaves out are 0 in C and do not change.
     """
     over_up, over_down = frames.chunk(2)
     # Columns of the means have length sqrt(rows) once V has converged.
@@ -300,20 +300,25 @@ class LoRARITE(PairOptimizer):
     It clips and skips by itself: turn the trainer's own gradient clipping off.
 
     Args:
-        params: model, named parameters, parameters or groups of them.
-        lr: learning rate; published values range from 1e-4 to 20 times Adam's.
-        escape: add the second moment that a changing basis loses to every direction.
-        clip_norm: joint norm of all unmagnified gradients; 0: no clipping.
-        skip_above: a factor whose unmagnified gradient has a larger RMS is skipped
-            for the step; 0: never.
-        weight_decay: added to the direction, so multiplied by lr.
-        beta1: decay of the first moment.
-        beta2: decay of the second moment.
-        eps: added to the square root of the second moment.
+        params: model, named parameters, or iterable of parameters or parameter groups
+            to optimize.
+        lr: learning rate. Published values range from 1e-4 to 20 times the learning
+            rate of Adam.
+        escape: whether to add the part of the second moment that is lost in a change of
+            basis to every direction.
+        clip_norm: maximum joint norm of all unmagnified gradients. 0 disables clipping.
+        skip_above: maximum RMS of the unmagnified gradient of a factor. The step of the
+            factor is skipped if it is larger. 0 disables this check.
+        weight_decay: weight decay, which is added to the direction and therefore
+            multiplied by lr.
+        beta1: decay rate of the first moment.
+        beta2: decay rate of the second moment.
+        eps: term that is added to the square root of the second moment for numerical
+            stability.
 
     Raises:
-        OptionError: an option out of bounds.
-        PairingError: parameters whose roles are ambiguous.
+        OptionError: If an option is out of bounds.
+        PairingError: If the roles of parameters are ambiguous.
     """
 
     method = "lora_rite"

@@ -22,9 +22,9 @@ depends on neither. The paper's momentum is 0.95, which is slow for runs of a hu
 steps. Weight decay, which the paper does not have, shrinks the product by
 :math:`\lambda\eta`.
 
-**Two differences.** msign is Polar Express, which shortens unresolved directions; the
+**Two differences.** msign is Polar Express, which shortens unresolved directions. The
 code has five quintics that reach singular values of 0.3 to 1.3. There, a larger tau
-improves msign; here, it brings X closer to a tangent vector whose singular values are
+improves msign. Here, it brings X closer to a tangent vector whose singular values are
 all 1. And where the product is smaller than a step, moves are shortened as described in
 :mod:`._gram_frames`: from B = 0, the directions that the first gradients leave at
 rounding level would cause steps of A of any length.
@@ -73,7 +73,7 @@ class TsdFactor(AlikeFactor):
     moves_state = True
 
     def look(self, batch: FactorBatch) -> Core:
-        """Add the gradient; return X^T X, X^T M and M^T M."""
+        """Add the gradient. Return X^T X, X^T M and M^T M."""
         momentum = self._tall(heavy_ball(batch, f"momentum_{self.role}"))
         point = self._tall(batch.point)
         return {
@@ -83,7 +83,7 @@ class TsdFactor(AlikeFactor):
         }
 
     def move(self, batch: FactorBatch, core: Core) -> None:
-        """X <- X u + M v; the momentum is scaled by the inverse scale of the factor."""
+        """X <- X u + M v. The momentum is scaled by the inverse scale of the factor."""
         name = f"momentum_{self.role}"
         momentum = self._tall(batch.state[name])
         moved = self._tall(batch.point) @ core["of_point"]
@@ -239,7 +239,7 @@ def _coefficients(
 
 
 def _balance(tight: Frames) -> Tensor:
-    """Power of 16 by which A grows and B shrinks; 1 if a factor is 0."""
+    """Return the power of 16 by which A grows and B shrinks, or 1 if a factor is 0."""
     ratio = over(tight.up_size, tight.down_size)
     usable = ratio > 0
     exponent = 0.25 * torch.where(usable, ratio, 1.0).log2()
@@ -254,7 +254,7 @@ class LoRATSDRule(AlikeRule):
     of_pair = ("trust_region",)
 
     def choices(self, group: Mapping[str, Any]) -> dict[str, Any]:
-        """The number of rounds."""
+        """Return the number of rounds."""
         return {"tau": group["tau"]}
 
     def solver(self, choices: Mapping[str, Any]) -> Solver | None:
@@ -269,21 +269,23 @@ class LoRATSD(PairOptimizer):
     rank, which an optimizer cannot check by itself.
 
     Args:
-        params: model, named parameters, parameters or groups of them.
-        lr: spectral norm of the product's step, up to 2 / sqrt(3).
-        tau: rounds of msign and projection; 1 needs the fewest products of r x r
-            matrices.
-        trust_region: largest Frobenius norm of the product's step.
-        momentum: mu in [0, 1), of both factors.
-        rest_lr_ratio: AdamW rate of parameters outside pairs, as a multiple of lr.
-        weight_decay: decay of the product (times lr), half of it for each factor.
-        beta1: AdamW, for parameters outside pairs.
-        beta2: likewise.
-        eps: likewise.
+        params: model, named parameters, or iterable of parameters or parameter groups
+            to optimize.
+        lr: spectral norm of the step of the product, up to 2 / sqrt(3).
+        tau: number of rounds of msign and projection. 1 is the fastest.
+        trust_region: maximum Frobenius norm of the step of the product.
+        momentum: momentum factor mu of both factors, in [0, 1).
+        rest_lr_ratio: AdamW learning rate of parameters outside pairs, as a multiple of
+            lr.
+        weight_decay: weight decay of the product (times lr). Each factor contributes
+            half of it.
+        beta1: beta1 of AdamW for parameters outside pairs.
+        beta2: beta2 of AdamW for parameters outside pairs.
+        eps: epsilon of AdamW for parameters outside pairs.
 
     Raises:
-        OptionError: an option out of bounds.
-        PairingError: parameters whose roles are ambiguous.
+        OptionError: If an option is out of bounds.
+        PairingError: If the roles of parameters are ambiguous.
     """
 
     method = "lora_tsd"

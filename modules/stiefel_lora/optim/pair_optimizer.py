@@ -83,8 +83,9 @@ class PairOptimizer(LoraOptimizer):
         options: all options of the catalogue entry. Groups may override any of them.
 
     Raises:
-        OptionError: unknown option, option out of bounds, or nothing to optimize.
-        PairingError: ambiguous pairs, or none at all.
+        OptionError: If an option is unknown or out of bounds, or there are no
+            parameters.
+        PairingError: If pairs are ambiguous, or there are none.
     """
 
     rule: Rule
@@ -146,7 +147,10 @@ class PairOptimizer(LoraOptimizer):
         for pair in found.pairs:
             if pair.too_wide:
                 out, into = pair.sides
-                reason = f"rank {pair.rank} exceeds the layer of {out} x {into}"
+                reason = (
+                    f"the rank {pair.rank} exceeds the size of the layer "
+                    f"({out} x {into})"
+                )
                 for role in ROLES:
                     factor = getattr(pair, role)
                     found.rest.append((f"{pair.name}.{role}", factor))
@@ -188,7 +192,8 @@ class PairOptimizer(LoraOptimizer):
         If one factor of a pair is frozen, AdamW moves the other one.
 
         Raises:
-            PairingError: named factors whose partners are still in no group.
+            PairingError: If a factor has a name, but its partner is not in any group
+                yet.
         """
         if self._waiting:
             # A host may add the two factors of a layer in two groups, one after the
@@ -256,7 +261,7 @@ class PairOptimizer(LoraOptimizer):
         ]
 
     def _measures(self, member: Member) -> bool:
-        """Return whether a stacked pair is measured; solvers do it later."""
+        """Return whether a stacked pair is measured. Solvers do it later."""
         alone = self.rule.solver(member.choices) is None
         return alone and self.rule.measures(member.up_group)
 
@@ -296,21 +301,21 @@ class PairOptimizer(LoraOptimizer):
         """Update one parameter as soon as its gradient is complete (fused backward).
 
         Args:
-            parameter: one of this optimizer's, with its gradient.
+            parameter: parameter of this optimizer with its gradient.
             group: the parameter group that contains it.
-            index: unused; accepted because hosts pass it.
+            index: unused. It is accepted because trainers pass it.
 
         Raises:
-            OptionError: the method moves the two factors of a pair together.
+            OptionError: If the method updates both factors of a pair together.
         """
         entry = method(self.method)
         if not entry.steps_alone(group):
             choice = entry.joint_choice(group)
             other = f", or set {choice[0].name}={choice[1]!r}" if choice else ""
             raise OptionError(
-                f"{type(self).__name__} moves the two factors of a pair together and "
-                "cannot step single parameters; switch the fused backward pass "
-                f"off{other}."
+                f"{type(self).__name__} updates both factors of a LoRA pair "
+                "together and does not support a fused backward pass. Disable the "
+                f"fused backward pass{other}."
             )
         if parameter.grad is None:
             return
@@ -343,7 +348,7 @@ class PairOptimizer(LoraOptimizer):
         self._first_steps.end_factor(pair.name, role, self._pairs, self.param_groups)
 
     def _places(self) -> dict[int, tuple[int, Role]]:
-        """Index of the pair and role, by the id of a factor."""
+        """Return the index of the pair and role, by the id of a factor."""
         if "_place" not in self.__dict__:
             self._place = {
                 id(getattr(pair, role)): (index, role)
@@ -356,7 +361,7 @@ class PairOptimizer(LoraOptimizer):
         """Load a state. Its tensors keep their dtypes, and B is checked again.
 
         Raises:
-            CheckpointError: the state of another method or of other layers.
+            CheckpointError: If the state belongs to another method or to other layers.
         """
         entry = method(self.method)
         check_state(state_dict, entry)
@@ -372,7 +377,7 @@ class PairOptimizer(LoraOptimizer):
         self._watch.load(self.state)
 
     def _state_shapes(self) -> dict[str, StateShape]:
-        """Shapes of the rule's states, by name."""
+        """Return the shapes of the rule's states, by name."""
         rule, groups = self.rule, self.param_groups
         each = (rule.states(rule.choices(group)) for group in groups)
         return {name: shape for states in each for name, shape in states.items()}

@@ -116,11 +116,11 @@ def find_pairs(source: Source, odd: Iterable[Odd] = ()) -> PairMap:
     Args:
         source: a module (frozen parameters are ignored), tensors, ``(name, tensor)``
             pairs, or groups of either.
-        odd: factors that are in no pair; those of a module are added.
+        odd: factors that are not part of a pair. The odd factors of a module are added.
 
     Raises:
-        PairingError: shapes that contradict names, a rank of 0, or parameters without
-            names that can be paired in several ways or in none.
+        PairingError: If shapes contradict names, a rank is 0, or parameters without
+            names cannot be paired in exactly one way.
     """
     if isinstance(source, nn.Module):
         odd = [*odd, *odd_ones(source)]
@@ -155,7 +155,7 @@ def odd_ones(model: nn.Module) -> list[Odd]:
 
 
 def _block(match: re.Match[str]) -> str:
-    """Name of a layer, with the adapter unless it is the default one."""
+    """Return the name of a layer, with the adapter unless it is the default one."""
     adapter = match["adapter"]
     plain = adapter in (None, "default", "weight")
     return match["block"] if plain else f"{match['block']}[{adapter}]"
@@ -219,8 +219,8 @@ class _Finder:
         if other_is_up == is_up:
             role = "B" if is_up else "A"
             raise PairingError(
-                f"Two parameters claim to be the {role} of {block!r}; give every "
-                "adapter its own name."
+                f"Two parameters are the {role} of {block!r}. Use a different name "
+                "for each adapter."
             )
         up, down = (tensor, other) if is_up else (other, tensor)
         self._add_named(block, up, down)
@@ -287,10 +287,10 @@ def _check_shapes(block: str, up: Tensor, down: Tensor) -> None:
     if not fits(up, down):
         raise PairingError(
             f"The factors of {block!r} have shapes {tuple(up.shape)} (B) and "
-            f"{tuple(down.shape)} (A); B must be (out, r) and A (r, in)."
+            f"{tuple(down.shape)} (A), but they must be (out, r) and (r, in)."
         )
     if down.shape[0] == 0:
         raise PairingError(
-            f"The factors of {block!r} have rank 0, so there is nothing to train. "
-            "Leave the layer out, or give it a rank of at least 1."
+            f"The factors of {block!r} have rank 0. Exclude the layer, or use a "
+            "rank of at least 1."
         )

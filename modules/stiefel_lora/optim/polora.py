@@ -64,7 +64,7 @@ class PolarFactor(AlikeFactor):
     moves_state = True
 
     def look(self, batch: FactorBatch) -> Core:
-        """Add the gradient; return Gram matrices of the factor and its momentum."""
+        """Add the gradient. Return Gram matrices of the factor and its momentum."""
         heavy_ball(batch, f"momentum_{self.role}")
         point, weights = self._tall(batch.point), self._weights(batch)
         force = self._tall(ahead(batch, f"momentum_{self.role}"))
@@ -139,7 +139,7 @@ class PoLoRARule(AlikeRule):
         return {"nesterov": True}
 
     def states(self, choices: Mapping[str, Any]) -> dict[str, StateShape]:
-        """A momentum for each factor, p and q."""
+        """Return a momentum for each factor, p and q."""
         weights: dict[str, StateShape] = {
             "curvature_up": "rows",
             "curvature_down": "columns",
@@ -157,21 +157,25 @@ class PoLoRA(PairOptimizer):
     LoRA alpha must equal the rank, which an optimizer cannot check by itself.
 
     Args:
-        params: model, named parameters, parameters or groups of them.
-        lr: largest spectral norm of the product's step, to first order.
-        momentum: beta in [0, 1), of both factors.
-        curvature_decay: beta2 of the running means p and q.
-        curvature_damping: delta: added to p and q as a share of their largest entry,
-            and to their Gram matrices as a share of the largest eigenvalue.
-        rest_lr_ratio: AdamW rate of parameters outside pairs, as a multiple of lr.
-        weight_decay: decay of the product (times lr), half of it for each factor.
-        beta1: AdamW, for parameters outside pairs.
-        beta2: likewise.
-        eps: likewise.
+        params: model, named parameters, or iterable of parameters or parameter groups
+            to optimize.
+        lr: maximum spectral norm of the step of the product, to first order.
+        momentum: momentum factor beta of both factors, in [0, 1).
+        curvature_decay: beta2, decay rate of the running averages p and q.
+        curvature_damping: delta, which is added to p and q as a fraction of their
+            largest entry, and to the Gram matrices as a fraction of their largest
+            eigenvalue.
+        rest_lr_ratio: AdamW learning rate of parameters outside pairs, as a multiple of
+            lr.
+        weight_decay: weight decay of the product (times lr). Each factor contributes
+            half of it.
+        beta1: beta1 of AdamW for parameters outside pairs.
+        beta2: beta2 of AdamW for parameters outside pairs.
+        eps: epsilon of AdamW for parameters outside pairs.
 
     Raises:
-        OptionError: an option out of bounds.
-        PairingError: parameters whose roles are ambiguous.
+        OptionError: If an option is out of bounds.
+        PairingError: If the roles of parameters are ambiguous.
     """
 
     method = "polora"

@@ -57,22 +57,24 @@ def register(
         summary: one sentence that describes the method.
         default_lr: learning rate for a first run.
         options: keyword arguments of the constructor, in this order.
-        name: name in configurations, in lower case; derived from the label by default.
+        name: lowercase name in configurations. By default, it is derived from the
+            label.
         lr_unit: unit of the learning rate, in a few words.
-        alpha_policy: ``"rank"`` where the method owns the scale of the product, so that
-            LoRA alpha must equal the rank.
+        alpha_policy: ``"rank"`` if the method controls the scale of the product, so
+            that LoRA alpha must be equal to the rank.
         start: ``"stiefel"`` (B orthonormal, A zero), ``"riemannion"`` (A tiny) or
             ``"lora"`` (A random, B zero). By default ``"stiefel"`` if the rule has
             ``orthonormal_up``, otherwise ``"lora"``.
-        separable: whether a parameter can be stepped without its partner, as a fused
-            backward pass does; such a rule has ``factor_rules`` or ``adamw_roles``.
+        separable: whether a factor can be updated without the other factor, which a
+            fused backward pass requires. The rule then has ``factor_rules`` or
+            ``adamw_roles``.
 
     Returns:
         A decorator that returns the class.
 
     Raises:
-        OptionError: raised by the decorator: not such a class or rule, an invalid
-            option, or a name or label that another method has.
+        OptionError: If the class or its rule is invalid, an option is invalid, or
+            another method has the same name or label. Raised by the decorator.
     """
     given = {
         "label": label,
@@ -117,37 +119,34 @@ def _check_kinds(given: Mapping[str, Any]) -> None:
     """Check the kinds of register's arguments, before anything is made of them.
 
     Raises:
-        OptionError: the first that is of another kind.
+        OptionError: If an argument has another type. The first one is reported.
     """
     for key in ("label", "summary", "lr_unit"):
         if not (isinstance(given[key], str) and given[key].strip()):
-            raise OptionError(
-                f"{key}: must be a text, not {given[key]!r}. Write a few words in "
-                "double quotes."
-            )
+            raise OptionError(f"{key}: must be a string, but got {given[key]!r}.")
     name, options = given["name"], given["options"]
     if name is None and not _name_of(given["label"]):
         raise OptionError(
-            f"name: none can be made of the label {given['label']!r}. Add one, for "
-            "example name='sign_lora'."
+            f"name: no name can be derived from the label {given['label']!r}. Pass "
+            "a name, for example name='sign_lora'."
         )
     if not (name is None or isinstance(name, str)):
-        raise OptionError(f"name: must be a text, not {name!r}. Write it in quotes.")
+        raise OptionError(f"name: must be a string, but got {name!r}.")
     whole = isinstance(options, list | tuple)
     if not (whole and all(isinstance(option, Option) for option in options)):
         raise OptionError(
-            "options: must be a list or tuple of Option(...). Write "
-            "options=(Option(...),), with the comma also after a single one."
+            "options: must be a list or tuple of Option(...). Use "
+            "options=(Option(...),), with a comma after a single option."
         )
     for key, known in (("alpha_policy", AlphaPolicy), ("start", Start)):
         if given[key] not in (*get_args(known), *([None] if key == "start" else [])):
             raise OptionError(
-                f"{key}: must be one of {', '.join(get_args(known))}, not "
-                f"{given[key]!r}. Write one of them or leave it out."
+                f"{key}: must be one of {', '.join(get_args(known))}, but got "
+                f"{given[key]!r}."
             )
     if not isinstance(given["separable"], bool):
         raise OptionError(
-            f"separable: must be True or False, not {given['separable']!r}."
+            f"separable: must be True or False, but got {given['separable']!r}."
         )
 
 
@@ -155,8 +154,9 @@ def _rule_of(cls: type) -> Rule:
     if not (isinstance(cls, type) and issubclass(cls, PairOptimizer)):
         raise OptionError(
             f"register: {getattr(cls, '__name__', cls)} is not a subclass of "
-            "PairOptimizer. Derive it from stiefel_lora.PairOptimizer; any other "
-            'optimizer class trains with {"name": "custom", "class": ...}.'
+            "PairOptimizer. Derive it from stiefel_lora.PairOptimizer. Other "
+            "optimizer classes can be used with "
+            f'{{"name": "custom", "class": ...}}.'
         )
     rule = getattr(cls, "rule", None)
     if isinstance(rule, type) and issubclass(rule, Rule):
@@ -165,8 +165,8 @@ def _rule_of(cls: type) -> Rule:
         # A base class's rule keeps the options of that class.
         return copy.copy(rule)
     raise OptionError(
-        f"register: {cls.__name__} has no rule. Write class rule(Rule) inside of it, "
-        "with a method update(self, batch)."
+        f"register: {cls.__name__} has no rule. Define class rule(Rule) in it, with "
+        "a method update(self, batch)."
     )
 
 
@@ -178,42 +178,41 @@ def _check(entry: Method, cls: type, rule: Rule) -> None:
     """Check a record that the tests of this package cannot cover.
 
     Raises:
-        OptionError: the first rule that it breaks.
+        OptionError: If a rule is broken. The first one is reported.
     """
     if not _NAME.fullmatch(entry.name):
         raise OptionError(
-            f"name: {entry.name!r} cannot be written in a configuration. Use small "
-            "letters, digits and _, beginning with a letter, for example "
+            f"name: {entry.name!r} cannot be used in a configuration. Use lowercase "
+            "letters, digits and _, starting with a letter, for example "
             "name='sign_lora'."
         )
     if cls.__name__.lower().endswith(_FOREIGN_ENDINGS):
         raise OptionError(
-            f"register: sd-scripts reserves class names that end like {cls.__name__} "
-            "for its own optimizers. Rename the class."
+            f"register: class names that end like {cls.__name__} are reserved for "
+            "the optimizers of sd-scripts. Rename the class."
         )
     lr = entry.default_lr
     if isinstance(lr, bool) or not (isinstance(lr, int | float) and 0 < lr < 1e3):
         raise OptionError(
-            f"default_lr: {entry.default_lr!r} is not a learning rate. Write a number "
-            "above 0."
+            f"default_lr: must be a number above 0, but got {entry.default_lr!r}."
         )
     if "__init__" in cls.__dict__ and not hasattr(cls.__init__, "__signature__"):
         raise OptionError(
-            f"register: {cls.__name__} has an __init__, but it is generated from the "
-            "options. Remove it, and add an Option for each argument."
+            f"register: {cls.__name__} defines __init__, which is generated from "
+            "the options. Remove it, and add an Option for each argument."
         )
     steps = ("update", "factor_rules", "adamw_roles")
     if all(getattr(type(rule), step) is getattr(Rule, step) for step in steps):
         raise OptionError(
-            f"register: the rule of {cls.__name__} moves nothing. Give it a method "
-            "update(self, batch)."
+            f"register: the rule of {cls.__name__} does not update any factor. "
+            "Define a method update(self, batch)."
         )
     if entry.separable and all(
         getattr(type(rule), step) is getattr(Rule, step) for step in steps[1:]
     ):
         raise OptionError(
-            f"separable: the rule of {cls.__name__} steps B and A at once in update. "
-            "Give it factor_rules or adamw_roles, or leave separable out."
+            f"separable: the rule of {cls.__name__} updates B and A together in "
+            "update. Define factor_rules or adamw_roles, or remove separable."
         )
     names = [option.name for option in entry.options]
     for option in entry.options:
@@ -227,40 +226,46 @@ def _option_problem(option: Option, names: list[str]) -> str | None:
     name = option.name
     for key in ("doc", "unit", "label", "unset_means"):
         if not isinstance(getattr(option, key), str):
-            return f"has the {key} {getattr(option, key)!r}, which is no text."
+            return f"has {key}={getattr(option, key)!r}, which is not a string."
     for key in ("low", "high"):
         bound = getattr(option, key)
         if isinstance(bound, bool) or not isinstance(bound, int | float | None):
-            return f"has the bound {key}={bound!r}, which is no number."
+            return f"has {key}={bound!r}, which is not a number."
     if option.low is not None and option.high is not None and option.low > option.high:
-        return f"has low={option.low:g} above high={option.high:g}. Exchange them."
+        return f"has low={option.low:g}, which is greater than high={option.high:g}."
     choices = option.choices
     if not isinstance(choices, tuple) or not all(isinstance(c, str) for c in choices):
-        return 'has choices that are no tuple of texts. Write choices=("a", "b").'
+        return (
+            "has choices that are not a tuple of strings. Use for example "
+            'choices=("a", "b").'
+        )
     if (
         not isinstance(name, str)
         or not _NAME.fullmatch(name)
         or keyword.iskeyword(name)
     ):
-        return "is not a valid option name. Use lower-case letters, digits and _."
+        return "is not a valid option name. Use lowercase letters, digits and _."
     if names.count(name) > 1:
-        return "is given twice. Write it once."
+        return "is defined twice. Remove one of them."
     if name in RESERVED:
-        return "has its own meaning in a parameter group. Choose another name."
+        return "is reserved in parameter groups. Use another name."
     if name in _NO_KEYS or name.startswith("model_"):
-        return "cannot be a key of a configuration. Choose another name."
+        return "cannot be used as a key of a configuration. Use another name."
     if option.type not in (float, int, bool, str):
         return (
-            "has a type that cannot be derived from its default. Write type=float (or "
+            "has a default from which no type can be derived. Pass type=float (or "
             "int, bool, str), and optional=True if None is allowed."
         )
     if option.type is str and not option.choices:
-        return "is a text without choices. Write choices=(...)."
+        return "is a string without choices. Pass choices=(...)."
     violation = option.violation(option.default)
     if violation:
-        return f"has the default {option.default!r}, which {violation}. Change one."
+        return (
+            f"has the default {option.default!r}, which {violation}. Change "
+            "one of them."
+        )
     if isinstance(option.default, float) and not math.isfinite(option.default):
-        return "has a default that is not finite. Write a finite one."
+        return "has a default that is not finite."
     return None
 
 

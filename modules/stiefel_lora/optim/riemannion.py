@@ -171,7 +171,7 @@ class RiemannionRule(Rule):
         down.state["momentum_down"] = m_down.to(right.dtype).view(right.shape)
 
     def prepare(self, batch: PairBatch) -> Tensor | None:
-        """Rotate A where its rows are oblique; A = 0 gets a tiny start and waits."""
+        """Rotate A where its rows are oblique. A = 0 gets a tiny start and waits."""
         ready = batch.down.flatten(1).any(1)
         oblique = _oblique(batch.down, 0.9 * _UPRIGHT)
         for index in torch.nonzero(oblique).flatten().tolist():
@@ -381,20 +381,23 @@ class Riemannion(PairOptimizer):
     only writes a tiny seeded start. LoRA alpha must equal the rank.
 
     Args:
-        params: model, named parameters, parameters or groups of them.
-        lr: spectral norm of the product's step.
-        momentum: beta in [0, 1).
+        params: model, named parameters, or iterable of parameters or parameter groups
+            to optimize.
+        lr: spectral norm of the step of the product.
+        momentum: momentum factor beta, in [0, 1).
         momentum_form: ``"raw"`` stores the momentum before msign (equation 10 of the
             paper), ``"orthogonal"`` after it (its algorithm 4).
         weight_decay: decay of the product inside the retraction (times lr).
-        rest_lr_ratio: AdamW rate of parameters outside pairs, as a multiple of lr.
-        beta1: AdamW, for parameters outside pairs.
-        beta2: likewise.
-        eps: likewise.
+        rest_lr_ratio: AdamW learning rate of parameters outside pairs, as a multiple of
+            lr.
+        beta1: beta1 of AdamW for parameters outside pairs.
+        beta2: beta2 of AdamW for parameters outside pairs.
+        eps: epsilon of AdamW for parameters outside pairs.
 
     Raises:
-        OptionError: an option out of bounds; at the first step, B not in float32.
-        PairingError: parameters whose roles are ambiguous.
+        OptionError: If an option is out of bounds, or B is not in float32 at the first
+            step.
+        PairingError: If the roles of parameters are ambiguous.
     """
 
     method = "riemannion"

@@ -4,13 +4,13 @@ A rule does not see modules, devices, groups or checkpoints. The optimizer
 (:class:`~stiefel_lora.optim.pair_optimizer.PairOptimizer`) stacks pairs of one shape,
 calls the rule and writes the result back. A method has one of two forms:
 
-- :meth:`Rule.update` steps K pairs of one shape at once (:class:`PairBatch`);
-- :meth:`Rule.factor_rules` splits the step of each factor into two passes
-  (:class:`FactorRule`). The first pass reduces the tall matrices to r x r ones; those
-  of all layers are processed in one stack, since the cost of a step on a GPU is
-  dominated by many small kernel launches; the second pass moves the factors. No tall
-  matrix is kept between the passes. In a separable method the factors do not depend on
-  each other; otherwise :meth:`Rule.solver` gets the r x r matrices of both.
+- :meth:`Rule.update` steps K pairs of one shape at once (:class:`PairBatch`); -
+:meth:`Rule.factor_rules` splits the step of each factor into two passes
+(:class:`FactorRule`). The first pass reduces the tall matrices to r x r ones. Those of
+all layers are processed in one stack, since the cost of a step on a GPU is dominated by
+many small kernel launches; the second pass moves the factors. No tall matrix is kept
+between the passes. In a separable method the factors do not depend on each other.
+Otherwise :meth:`Rule.solver` gets the r x r matrices of both.
 """
 
 from __future__ import annotations
@@ -308,7 +308,7 @@ class FactorRule:
         raise NotImplementedError
 
     def move(self, batch: FactorBatch, core: Core) -> None:
-        """Second pass: overwrite the point; ``state`` is as left by the first pass.
+        """Second pass: overwrite the point. ``state`` is as left by the first pass.
 
         ``core`` is the result of the first pass, or of the solver.
         """

@@ -75,7 +75,7 @@ class ScaledAdamWRule(Rule):
         return {name: group[name] for name in names}
 
     def joint_numbers(self, choices: Mapping[str, Any]) -> tuple[str, ...]:
-        """Numbers of the pair; each factor has its own learning rate."""
+        """Numbers of the pair. Each factor has its own learning rate."""
         return ("damping", "beta1", "beta2", "eps", "weight_decay")
 
     def states(self, choices: Mapping[str, Any]) -> dict[str, StateShape]:
@@ -101,7 +101,7 @@ def _solve(
 
 
 def _damped_inverse(gram: Tensor, damping: Tensor) -> Tensor:
-    """(K r / tr K + delta I)^-1; K = 0 counts as K = I."""
+    """(K r / tr K + delta I)^-1. K = 0 counts as K = I."""
     mean = gram.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]
     identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
     empty = mean <= torch.finfo(gram.dtype).tiny
@@ -116,17 +116,19 @@ class ScaledAdamW(PairOptimizer):
     """AdamW on gradients preconditioned by the Gram matrix of the other factor.
 
     Args:
-        params: model, named parameters, parameters or groups of them.
-        lr: learning rate in AdamW's unit.
+        params: model, named parameters, or iterable of parameters or parameter groups
+            to optimize.
+        lr: learning rate in the unit of AdamW.
         damping: fraction of the mean Gram eigenvalue that is added before inversion.
         weight_decay: decoupled decay of both factors (times lr).
-        beta1: decay of the running mean of gradients.
-        beta2: decay of the running mean of squared gradients.
-        eps: added to the square root of the second moment.
+        beta1: decay rate of the running average of the gradient.
+        beta2: decay rate of the running average of the squared gradient.
+        eps: term that is added to the square root of the second moment for numerical
+            stability.
 
     Raises:
-        OptionError: an option out of bounds.
-        PairingError: parameters whose roles are ambiguous.
+        OptionError: If an option is out of bounds.
+        PairingError: If the roles of parameters are ambiguous.
     """
 
     method = "scaled_adamw"

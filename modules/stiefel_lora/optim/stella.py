@@ -1,9 +1,9 @@
 r"""StelLA: :math:`\Delta W = U S V^T` with U and V on Stiefel manifolds.
 
-The pair holds B = U and A = S V^T, so the adapter is an ordinary LoRA; S and V are
-state. The chain rule gives their gradients from the pair's own:
-:math:`G_U = G_B`, :math:`G_S = G_A V`, :math:`G_V = G_A^T S`. For Y in {U, V}, with D
-rows, d the median layer side and ``step`` any Euclidean optimizer:
+The pair holds B = U and A = S V^T, so the adapter is an ordinary LoRA. S and V are
+state. The chain rule gives their gradients from the pair's own: :math:`G_U = G_B`,
+:math:`G_S = G_A V`, :math:`G_V = G_A^T S`. For Y in {U, V}, with D rows, d the median
+layer side and ``step`` any Euclidean optimizer:
 
 .. math::
     g_Y &= G_Y - Y G_Y^T Y \\
@@ -12,7 +12,7 @@ rows, d the median layer side and ``step`` any Euclidean optimizer:
     Y &\leftarrow \mathrm{uf}(Y+\Delta) \quad\text{or}\quad \exp_Y(\Delta)
 
 and S takes the plain step. The factor :math:`\sqrt{d/D}` applies to adam and lion,
-whose steps have entries of one size; the paper's d is the model's hidden size, which a
+whose steps have entries of one size. The paper's d is the model's hidden size, which a
 UNet does not have, so d is the median side here.
 
 References:
@@ -65,7 +65,7 @@ class StellaUp(FactorRule):
     look_moves = True
 
     def look(self, batch: FactorBatch) -> Core:
-        """Step along the tangent space; return the Gram matrix of the new columns."""
+        """Step along the tangent space. Return the Gram matrix of the new columns."""
         step = BASE_RULES[batch.choices["base_rule"]]
         move = step(batch, "u", canonical_gradient(batch.point, batch.grad))
         batch.point = _moved(batch, batch.point, move)
@@ -83,7 +83,7 @@ class StellaDown(FactorRule):
     shared = frozenset({"s", "mean_s", "square_s"})
 
     def look(self, batch: FactorBatch) -> Core:
-        """Move S, step V along its tangent space; return V's new Gram matrix."""
+        """Move S, step V along its tangent space. Return V's new Gram matrix."""
         s, v, grad = batch.state["s"], batch.state["v"], batch.grad
         step = BASE_RULES[batch.choices["base_rule"]]
         whole = grad @ v.mT
@@ -120,7 +120,7 @@ class StellaRule(Rule):
         return {k: group[k] for k in ("beta1", "beta2", "eps", "weight_decay")}
 
     def joint_numbers(self, choices: Mapping[str, Any]) -> tuple[str, ...]:
-        """Numbers of the pair; each factor has its own learning rate."""
+        """Numbers of the pair. Each factor has its own learning rate."""
         return ("beta1", "beta2", "eps", "weight_decay")
 
     def states(self, choices: Mapping[str, Any]) -> dict[str, StateShape]:
@@ -208,27 +208,30 @@ def _diagonal(matrix: Tensor) -> Tensor:
 class StelLA(PairOptimizer):
     """Train a LoRA as U S V^T with orthonormal U and V.
 
-    A LoRA that starts with B = 0 or A = 0 starts here with S = 0; the paper's S = I
+    A LoRA that starts with B = 0 or A = 0 starts here with S = 0. The paper's S = I
     changes the model's output at step 0 and is available as
     :func:`~stiefel_lora.optim.init.init_stella_`.
 
     Args:
-        params: model, named parameters, parameters or groups of them.
-        lr: learning rate of the base rule, 4 to 8 times that of AdamW.
-        base_rule: ``"adam"``, ``"sgd"`` or ``"lion"``, the Euclidean step; ``"sgd"`` is
-            heavy-ball momentum, m <- beta1 m + g, without damping: steps of 1 / (1 -
-            beta1) times lr in the long run. beta1 = 0 is plain SGD.
-        s_form: ``"full"`` (the paper's tables) or ``"diagonal"`` (its released
-            script).
+        params: model, named parameters, or iterable of parameters or parameter groups
+            to optimize.
+        lr: learning rate of the base rule, usually 4 to 8 times the learning rate of
+            AdamW.
+        base_rule: Euclidean optimizer, ``"adam"``, ``"sgd"`` or ``"lion"``. ``"sgd"``
+            is heavy-ball momentum, m <- beta1 m + g, without damping, so that steps
+            approach 1 / (1 - beta1) times lr. With beta1 = 0, it is plain SGD.
+        s_form: ``"full"`` (tables of the paper) or ``"diagonal"`` (released script).
         retraction: ``"polar"`` or ``"exponential"``.
-        weight_decay: decoupled decay of S (times lr); U and V never decay.
-        beta1: decay of the running mean of gradients.
-        beta2: decay of the mean of squares (adam), of the momentum (lion).
-        eps: added to the square root of the second moment.
+        weight_decay: decoupled weight decay of S (times lr). U and V never decay.
+        beta1: decay rate of the running average of the gradient.
+        beta2: decay rate of the mean of squares (adam) or of the momentum (lion).
+        eps: term that is added to the square root of the second moment for numerical
+            stability.
 
     Raises:
-        OptionError: an option out of bounds; at the first step, B not in float32.
-        PairingError: parameters whose roles are ambiguous.
+        OptionError: If an option is out of bounds, or B is not in float32 at the first
+            step.
+        PairingError: If the roles of parameters are ambiguous.
     """
 
     method = "stella"

@@ -16,10 +16,10 @@ The projection transports the old momentum into the current tangent space. ``mom
 rotates the columns of B by :math:`\theta` radians in the root mean square, ``spectral``
 rotates every direction by about :math:`\theta` (after the second projection, the
 spectral norm is at most :math:`\sqrt2\,\theta` and the Frobenius norm at most
-:math:`\theta\sqrt r`). A follows AdamW (``lr`` is AdamW's),
-``sign`` (:math:`A \leftarrow A - 0.2\,lr\,\mathrm{sign}(m)`) or ``muon``
-(:math:`A \leftarrow A - lr\,\mathrm{msign}(m)`; B is orthonormal, so ``lr`` is the
-spectral norm of the product's step).
+:math:`\theta\sqrt r`). A follows AdamW (``lr`` is AdamW's), ``sign`` (:math:`A
+\leftarrow A - 0.2\,lr\,\mathrm{sign}(m)`) or ``muon`` (:math:`A \leftarrow A -
+lr\,\mathrm{msign}(m)`. B is orthonormal, so ``lr`` is the spectral norm of the
+product's step).
 
 References:
     "Riemannian Optimization for LoRA on the Stiefel Manifold", 2025,
@@ -79,7 +79,7 @@ PULL_REQUEST_OPTIONS = {
 The factors match that optimizer step by step, from the same start. Deliberate
 differences: DoRA magnitudes and biases use AdamW instead of 0.2 x lr x sign, and
 bfloat16 factors have float32 copies instead of stochastic rounding. There, a norm below
-1e-12 is replaced by 1e-12, so that smaller momenta move B by less; here, every length
+1e-12 is replaced by 1e-12, so that smaller momenta move B by less. Here, every length
 except for 0 is scaled to a full step.
 """
 
@@ -123,7 +123,7 @@ class TurnUp(FactorRule):
     """B-rules "spectral" and "momentum", with both retractions."""
 
     def look(self, batch: FactorBatch) -> Core:
-        """Update the momentum; return B^T U, and the Gram matrix of xi."""
+        """Update the momentum. Return B^T U, and the Gram matrix of xi."""
         point, momentum = batch.point, heavy_ball(batch, _MOMENTUM_UP)
         if batch.choices["transport"]:
             # M is projected to the tangent space of the current B before it is stored.
@@ -201,29 +201,29 @@ def _momentum(batch: FactorBatch, core: Core, ambient: Tensor) -> Tensor:
 
 
 def _angle_length(batch: FactorBatch, core: Core) -> Tensor:
-    """Frobenius length theta sqrt(r)."""
+    """Return the Frobenius length theta sqrt(r)."""
     rank = batch.point.shape[-1]
     return _angle(batch) * rank**0.5 / _divisor(core["size"], core)
 
 
 def _rms_length(batch: FactorBatch, core: Core) -> Tensor:
-    """Entries of RMS 0.2 lr: Frobenius length 0.2 lr sqrt(out r)."""
+    """Return the entries of RMS 0.2 lr: Frobenius length 0.2 lr sqrt(out r)."""
     rows, rank = batch.point.shape[-2:]
     return 0.2 * batch.lr * (rows * rank) ** 0.5 / _divisor(core["size"], core)
 
 
 def _spectral_length(batch: FactorBatch, core: Core) -> Tensor:
-    """Spectral length theta."""
+    """Return the spectral length theta."""
     return _angle(batch) / _divisor(spectral_norm_of_gram(core["own_gram"]), core)
 
 
 def _raw_length(batch: FactorBatch, core: Core) -> Tensor:
-    """The direction's own length times theta."""
+    """Return the direction's own length times theta."""
     return torch.ones_like(core["size"]) * _angle(batch)
 
 
 def _divisor(norm: Tensor, core: Core) -> Tensor:
-    """The norm of a direction that is used, 1 for the others."""
+    """Return the norm of a direction that is used, 1 for the others."""
     return torch.where(core["moves"], norm, 1.0)
 
 
@@ -251,7 +251,7 @@ class MuonDown(FactorRule):
     """A-rule "muon": the polar factor of the momentum, spectral norm 1."""
 
     def look(self, batch: FactorBatch) -> Core:
-        """Carry the momentum on; return U U^T of the direction U."""
+        """Carry the momentum on. Return U U^T of the direction U."""
         heavy_ball(batch, _MOMENTUM_DOWN)
         direction = ahead(batch, _MOMENTUM_DOWN)
         return {"gram": direction @ direction.mT}
@@ -314,7 +314,7 @@ class StiefelRule(Rule):
         return {name: group[name] for name in _CHOICES}
 
     def numbers(self, group: Mapping[str, Any]) -> dict[str, float]:
-        """Angle per lr, momentum and weight decay."""
+        """Return the angle per lr, momentum and weight decay."""
         angle, momentum = group["angle_per_lr"], group["momentum"]
         return {
             "angle_per_lr": ANGLE_PER_LR[group["a_rule"]] if angle is None else angle,
@@ -324,12 +324,12 @@ class StiefelRule(Rule):
         }
 
     def joint_numbers(self, choices: Mapping[str, Any]) -> tuple[str, ...]:
-        """Numbers of the step of the product."""
+        """Return the numbers of the step of the product."""
         joint = ("lr", "momentum", "weight_decay")
         return joint if choices["step"] == "product" else ()
 
     def states(self, choices: Mapping[str, Any]) -> dict[str, StateShape]:
-        """One momentum for B, one for A unless AdamW holds A's."""
+        """Return one momentum for B, one for A unless AdamW holds A's."""
         if choices["a_rule"] == "adamw" and choices["step"] == "factors":
             return {_MOMENTUM_UP: "up"}
         return {_MOMENTUM_UP: "up", _MOMENTUM_DOWN: "down"}
@@ -341,7 +341,7 @@ class StiefelRule(Rule):
         return {"down": 1.0} if alone else {}
 
     def rest_lr_ratio(self, group: Mapping[str, Any]) -> float:
-        """AdamW's share of lr."""
+        """Return AdamW's share of lr."""
         ratio = group["rest_lr_ratio"]
         return REST_LR_RATIO[group["a_rule"]] if ratio is None else ratio
 
@@ -365,7 +365,7 @@ def _solve(
 
 
 def _schedule(group: Mapping[str, Any]) -> float:
-    """Current fraction of the initial rate; 1 if no scheduler has recorded it.
+    """Current fraction of the initial rate, or 1 if no scheduler has recorded it.
 
     Only "over_rank" needs it, and reading a rate on the GPU synchronizes.
     """
@@ -379,42 +379,47 @@ class StiefelLoRA(PairOptimizer):
     """Train a LoRA with orthonormal B, so that the full rank is used.
 
     B is made orthonormal at the first step and after every load without changing the
-    product; B = 0 gets a seeded orthonormal start and A = 0. LoRA alpha must equal the
+    product. B = 0 gets a seeded orthonormal start and A = 0. LoRA alpha must equal the
     rank, which an optimizer cannot check by itself.
 
     Args:
-        params: model, named parameters, parameters or groups of them.
-        lr: spectral norm of the product's step. With ``step="factors"`` the unit of
-            the A-rule; muon: likewise; adamw: AdamW's; sign: RMS 0.2 x lr of A's
-            entries.
-        step: ``"product"``: one step of the product B A (:mod:`.stiefel_product`); of
-            the options only ``momentum``, ``rest_lr_ratio``, ``weight_decay`` (of the
-            product, times lr) and AdamW's for other parameters are used.
-            ``"factors"``: B is rotated and A is moved, each by its own rule, with the
-            options from ``b_rule`` to ``nesterov``.
-        b_rule: ``"spectral"`` or ``"momentum"``, direction and length of B's step.
-        b_length: length of the momentum rule's step: ``"angle"``, ``"rms"``,
+        params: model, named parameters, or iterable of parameters or parameter groups
+            to optimize.
+        lr: spectral norm of the step of the product. With ``step="factors"``, the unit
+            depends on ``a_rule``: with muon, it is the same, with adamw, it is the unit
+            of AdamW, and with sign, the entries of the step of A have an RMS of 0.2 x
+            lr.
+        step: with ``"product"``, each step updates the product B A
+            (:mod:`.stiefel_product`). The only options that are used are ``momentum``,
+            ``rest_lr_ratio``, ``weight_decay`` (of the product, times lr) and those of
+            AdamW for other parameters. With ``"factors"``, B is rotated and A is
+            updated, each by its own rule, with the options from ``b_rule`` to
+            ``nesterov``.
+        b_rule: direction and length of the step of B, ``"spectral"`` or ``"momentum"``.
+        b_length: length of the step of the momentum rule, ``"angle"``, ``"rms"``,
             ``"spectral"`` or ``"raw"``.
         retraction: ``"polar"`` or ``"qr"``.
-        transport: carry B's momentum into the new tangent space.
+        transport: whether to transport the momentum of B to the new tangent space.
         a_rule: ``"muon"``, ``"adamw"`` or ``"sign"``.
-        angle_per_lr: radians that B turns per unit of lr; None: 0.5 with muon, 2 with
-            adamw, 7 with sign. With b_length "raw" a plain factor.
-        momentum: mu in [0, 1), of B and of A under muon and sign, or of the product;
-            None: 0.6 for the step of the product, 0.9 per factor.
-        nesterov: look one momentum step ahead (B, and A under muon).
-        rest_lr_ratio: AdamW rate of parameters outside pairs, as a multiple of lr;
-            None: 0.05 with muon, else 1.
-        weight_decay: decoupled decay of A; B never decays.
-        decay_rule: ``"adamw"`` (times lr) or ``"over_rank"`` (weight_decay / rank,
-            times the schedule), under muon and sign.
-        beta1: AdamW, for A and for parameters outside pairs.
-        beta2: likewise.
-        eps: likewise.
+        angle_per_lr: rotation angle of B in radians per unit of lr. If None, it is 0.5
+            with muon, 2 with adamw and 7 with sign. With b_length "raw", it is a plain
+            factor.
+        momentum: mu in [0, 1), momentum factor of B, and of A with muon and sign, or of
+            the product. If None, it is 0.6 for the step of the product and 0.9 for
+            factors.
+        nesterov: whether to use Nesterov momentum (for B, and for A with muon).
+        rest_lr_ratio: AdamW learning rate of parameters outside pairs, as a multiple of
+            lr. If None, it is 0.05 with muon and 1 otherwise.
+        weight_decay: decoupled weight decay of A. B never decays.
+        decay_rule: form of the weight decay of A with muon and sign, ``"adamw"`` (times
+            lr) or ``"over_rank"`` (weight_decay / rank, times the schedule).
+        beta1: beta1 of AdamW for A and for parameters outside pairs.
+        beta2: beta2 of AdamW for parameters outside pairs.
+        eps: epsilon of AdamW for parameters outside pairs.
 
     Raises:
-        OptionError: an option out of bounds.
-        PairingError: parameters whose roles are ambiguous.
+        OptionError: If an option is out of bounds.
+        PairingError: If the roles of parameters are ambiguous.
     """
 
     method = "stiefel_lora"

@@ -20,11 +20,11 @@ vectors, a change of gauge transforms moments like gradients, and the transport,
 projection of :math:`\xi_{\mathrm{old}}` at the new point, is one linear combination per
 factor at the end of the step, where both points are available. No frame is stored.
 
-**Cost.** Both passes over the tall matrices are products with r x r matrices; between
+**Cost.** Both passes over the tall matrices are products with r x r matrices. Between
 them everything is r x r or 2r x 2r, for all layers in one stack, without synchronizing.
-Frames come from Cholesky factors of Gram matrices:
-:math:`R^T = C^{-1} A` with :math:`C C^T = A A^T + \delta^2 I`. msign does not depend on
-the chosen basis, so neither does the step.
+Frames come from Cholesky factors of Gram matrices: :math:`R^T = C^{-1} A` with :math:`C
+C^T = A A^T + \delta^2 I`. msign does not depend on the chosen basis, so neither does
+the step.
 
 **Small singular values.** A direction of A below :math:`\delta = \eta / 3` is smaller
 than a step, and B could rotate it by any angle without changing the product much. The
@@ -76,7 +76,7 @@ class ProductUp(FactorRule):
     moves_state = True
 
     def look(self, batch: FactorBatch) -> Core:
-        """Add the gradient; return B^T M and M^T M."""
+        """Add the gradient. Return B^T M and M^T M."""
         point, momentum = batch.point, heavy_ball(batch, "momentum_up")
         return {"along": point.mT @ momentum, "whole": momentum.mT @ momentum}
 
@@ -104,7 +104,7 @@ class ProductDown(FactorRule):
     moves_state = True
 
     def look(self, batch: FactorBatch) -> Core:
-        """Add the gradient; return A A^T, A M^T and M M^T."""
+        """Add the gradient. Return A A^T, A M^T and M M^T."""
         point, momentum = batch.point, heavy_ball(batch, "momentum_down")
         return {
             "size": point @ point.mT,
@@ -143,7 +143,7 @@ def solve_product(up: Core, down: Core, lr: Tensor, decay: Tensor) -> tuple[Core
     Args:
         up: result of :meth:`ProductUp.look`, each ``(K, r, r)``.
         down: result of :meth:`ProductDown.look`.
-        lr: eta, spectral norm of the product's step, ``(K, 1, 1)``.
+        lr: eta, spectral norm of the step of the product, ``(K, 1, 1)``.
         decay: lambda, weight decay of the product, ``(K, 1, 1)``.
 
     Returns:

@@ -205,7 +205,7 @@ def _gram_of_mean(up: Core, outside: Tensor, kept: Tensor, new: Tensor) -> Tenso
 
 
 def _inverse_root(square: Tensor, one: Tensor) -> Tensor:
-    """(V + 1e-4 lambda_max I)^(-1/2); 0 where V = 0."""
+    """(V + 1e-4 lambda_max I)^(-1/2), or 0 if V = 0."""
     size = trace(square)
     unit = square / size.clamp_min(torch.finfo(size.dtype).tiny)
     largest = spectral_norm_of_gram(unit).square()
@@ -215,7 +215,7 @@ def _inverse_root(square: Tensor, one: Tensor) -> Tensor:
 
 
 def _corrected(beta: Tensor, count: Tensor) -> Tensor:
-    """Adafactor's decay: 0 at the first step, converging to beta."""
+    """Return Adafactor's decay: 0 at the first step, converging to beta."""
     return beta * (1 - beta ** (count - 1)) / (1 - beta**count)
 
 
@@ -235,7 +235,7 @@ class WhitenedRule(Rule):
         return {name: group[name] for name in names}
 
     def joint_numbers(self, choices: Mapping[str, Any]) -> tuple[str, ...]:
-        """Numbers of the pair."""
+        """Return the numbers of the pair."""
         return ("lr", "beta1", "beta2", "longest_turn", "weight_decay")
 
     def states(self, choices: Mapping[str, Any]) -> dict[str, StateShape]:
@@ -249,7 +249,7 @@ class WhitenedRule(Rule):
         }
 
     def factor_rules(self, choices: Mapping[str, Any]) -> Mapping[Role, FactorRule]:
-        """The passes of B and of A."""
+        """Return the passes of B and of A."""
         return self._rules
 
     def solver(self, choices: Mapping[str, Any]) -> Solver | None:
@@ -263,18 +263,20 @@ class WhitenedLoRA(PairOptimizer):
     LoRA alpha must equal the rank, which an optimizer cannot check by itself.
 
     Args:
-        params: model, named parameters, parameters or groups of them.
-        lr: root mean square of the entries of A's step.
-        longest_turn: maximum spectral norm of B's step before normalization, the
-            tangent of an angle.
-        weight_decay: decoupled decay of A (times lr), and so of the product.
-        beta1: decay of the first moment.
-        beta2: decay of the second moment.
-        eps: AdamW, for parameters outside pairs.
+        params: model, named parameters, or iterable of parameters or parameter groups
+            to optimize.
+        lr: root mean square of the entries of the step of A.
+        longest_turn: maximum spectral norm of the step of B before normalization, which
+            is the tangent of an angle.
+        weight_decay: decoupled weight decay of A (times lr), and therefore of the
+            product.
+        beta1: decay rate of the first moment.
+        beta2: decay rate of the second moment.
+        eps: epsilon of AdamW for parameters outside pairs.
 
     Raises:
-        OptionError: an option out of bounds.
-        PairingError: parameters whose roles are ambiguous.
+        OptionError: If an option is out of bounds.
+        PairingError: If the roles of parameters are ambiguous.
     """
 
     method = "whitened_lora"

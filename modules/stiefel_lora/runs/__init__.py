@@ -1,4 +1,4 @@
-"""The folder of a run: its layout, lock, events and commands; imports no torch."""
+"""The folder of a run: its layout, lock, events and commands. It imports no torch."""
 
 from __future__ import annotations
 

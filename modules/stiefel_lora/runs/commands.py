@@ -16,7 +16,7 @@ Command = Literal["stop", "sample", "save"]
 
 
 def take_commands(folder: Path) -> set[Command]:
-    """Read and remove the commands in ``folder``; unknown files are kept."""
+    """Read and remove the commands in ``folder``. Unknown files are kept."""
     found: set[Command] = set()
     for command in get_args(Command):
         # Removing the file is the test for it: a command that is sent in between is

@@ -20,7 +20,7 @@ __all__ = ["JsonlSink", "current_events", "read_events"]
 class JsonlSink:
     """Append ``{"type", "step", "time", "values"}``; time in seconds since 1970.
 
-    Histograms and images are omitted; the underlying numbers are in the file. NaN and
+    Histograms and images are omitted. The underlying numbers are in the file. NaN and
     infinity, which JSON does not have, become null.
     """
 
@@ -67,7 +67,7 @@ class JsonlSink:
         self._file.close()
 
     def _refused(self, error: OSError) -> OutputError:
-        return OutputError(f"{self._path} cannot be written ({error.strerror}).")
+        return OutputError(f"{self._path} is not writable ({error.strerror}).")
 
 
 def read_events(path: Path) -> Iterator[dict[str, Any]]:

@@ -14,10 +14,10 @@ __all__ = ["InterruptWatch"]
 class InterruptWatch:
     """Context manager: the first signal requests a stop, the second one forces it.
 
-    Outside the main thread signals cannot be caught; ``wanted`` then stays False.
+    Outside the main thread signals cannot be caught. ``wanted`` then stays False.
 
     Args:
-        on_first: called within the handler of the first signal.
+        on_first: function that is called in the handler of the first signal.
     """
 
     def __init__(self, on_first: Callable[[], None] | None = None) -> None:

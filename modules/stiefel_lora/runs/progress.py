@@ -34,7 +34,7 @@ class ProgressBar:
     Args:
         label: name of the task.
         total: number of calls of ``advance``.
-        done: number of steps already done, after a resume.
+        done: number of steps that were completed before a resume.
     """
 
     def __init__(self, label: str, total: int, done: int = 0) -> None:

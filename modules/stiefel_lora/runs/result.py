@@ -23,7 +23,7 @@ class TrainResult:
     """Stopped early because the validation loss did not improve."""
 
     best_step: int | None
-    """Step of the lowest validation loss; None without early stopping."""
+    """Step of the lowest validation loss, or None without early stopping."""
 
     lora_files: tuple[Path, ...]
     checkpoint: Path | None

@@ -94,7 +94,7 @@ class RunFolder:
         """Create the subfolders.
 
         Raises:
-            OutputError: the folders cannot be created.
+            OutputError: If the folders cannot be created.
         """
         try:
             for part in _PARTS:
@@ -109,7 +109,7 @@ def create_run_folder(output_dir: Path, run_name: str) -> RunFolder:
     An existing run is never written to without ``resume``.
 
     Raises:
-        OutputError: the folder cannot be created.
+        OutputError: If the folder cannot be created.
     """
     for root in _names(output_dir, run_name):
         try:
@@ -117,7 +117,7 @@ def create_run_folder(output_dir: Path, run_name: str) -> RunFolder:
         except FileExistsError:
             if output_dir.exists() and not output_dir.is_dir():
                 raise OutputError(
-                    f"output_dir: {output_dir} is a file. Choose a folder."
+                    f"output_dir: {output_dir} is a file. Use a folder."
                 ) from None
         except OSError as error:
             raise _refused(root, error) from error
@@ -152,13 +152,13 @@ def run_of_config(path: Path) -> RunFolder | None:
 
 
 def plugins_in(root: Path) -> list[str]:
-    """Return the plug-ins in the folder's configuration; empty if unreadable."""
+    """Return the plugins in the folder's configuration, or empty if unreadable."""
     found = _config_inside(root).get("plugins")
     return [str(text) for text in found] if isinstance(found, list) else []
 
 
 def _name_inside(root: Path) -> object:
-    """Return ``run_name`` from the folder's configuration; None if unreadable."""
+    """Return ``run_name`` from the folder's configuration, or None if unreadable."""
     return _config_inside(root).get("run_name")
 
 
@@ -171,7 +171,7 @@ def _config_inside(root: Path) -> dict[str, Any]:
 
 
 def _began(folder: RunFolder) -> float:
-    """Return the time of the first event in seconds since 1970; 0 if there is none."""
+    """Return the time of the first event in seconds since 1970, or 0."""
     for event in read_events(folder.events_file):
         began = event.get("time")
         return float(began) if isinstance(began, int | float) else 0.0
@@ -185,6 +185,6 @@ def _names(output_dir: Path, run_name: str) -> itertools.chain[Path]:
 
 def _refused(root: Path, error: OSError) -> OutputError:
     return OutputError(
-        f"output_dir: the run folder {root} cannot be written ({error.strerror}). Set "
+        f"output_dir: the run folder {root} is not writable ({error.strerror}). Set "
         "output_dir to a writable folder."
     )

@@ -35,12 +35,13 @@ def hold_run(run_dir: Path, *, needed: bool = True) -> Iterator[None]:
     ones are for this process, even while it is still loading.
 
     Args:
-        run_dir: run folder; its parent is created if missing.
-        needed: whether a disk without locks is an error. A training started by hand
-            runs without a lock there; a queue needs it to detect dead processes.
+        run_dir: run folder. Its parent is created if missing.
+        needed: whether it is an error if the disk does not support locks. A training
+            that was started by hand then runs without a lock, but a queue requires it
+            to detect dead processes.
 
     Raises:
-        OutputError: another process has the lock, or no lock can be created.
+        OutputError: If another process holds the lock, or no lock can be created.
     """
     path = run_lock_path(run_dir.absolute())
     if path in _held:
@@ -49,7 +50,7 @@ def hold_run(run_dir: Path, *, needed: bool = True) -> Iterator[None]:
     lock = Lock(path)
     if not _claim(lock, needed):
         raise OutputError(
-            f"Another process writes to {run_dir}. Wait for it to end, or stop it "
+            f"Another process is using {run_dir}. Wait until it ends, or stop it "
             f'with: stiefel-lora tell stop "{run_dir}"'
         )
     _held.add(path)
@@ -76,5 +77,5 @@ def _claim(lock: Lock, needed: bool) -> bool:
     except OutputError as error:
         if needed:
             raise
-        say(f"{error} The run is not protected from a second process.")
+        say(f"{error} The run folder is not protected from other processes.")
         return True

@@ -1,4 +1,4 @@
-"""Tests for optimizers from outside the package; needs only torch."""
+"""Tests for optimizers from outside the package. Needs only torch."""
 
 from __future__ import annotations
 

@@ -31,13 +31,13 @@ def check_method(
 
     Args:
         method_or_name: a registered class, or its name in the catalogue.
-        lr: learning rate for a network of 16 columns and 150 steps; None tries
-            ``default_lr`` and up to 300 times as much.
+        lr: learning rate for a network of 16 columns and 150 steps. If None, learning
+            rates from ``default_lr`` to 300 times as much are tried.
         options: options of the method.
 
     Raises:
-        AssertionError: one line per failed check, with the reason.
-        OptionError: no method has this name, or it has no such option.
+        AssertionError: If a check fails. The message has one line per failed check.
+        OptionError: If no method has this name, or it has no such option.
     """
     cls = _class_of(method_or_name)
     check_options(method(cls.method), without_betas(method(cls.method), options))
@@ -65,8 +65,9 @@ def _class_of(method_or_name: object) -> type[LoraOptimizer]:
         return found
     shown = found.__name__ if isinstance(found, type) else repr(type(found).__name__)
     raise OptionError(
-        f"check_method: {shown} is no registered optimizer class. Put @register(...) "
-        "above the class and give the class itself, or the name of its method."
+        f"check_method: {shown} is not a registered optimizer class. Add the "
+        "decorator @register(...) to the class, and pass the class or the name of "
+        "its method."
     )
 
 
@@ -77,7 +78,7 @@ def _reason(error: Exception) -> str:
 
 
 def _rate(cls: type[LoraOptimizer], options: dict[str, Any]) -> float:
-    """First rate at which a method learns; the default if there is none."""
+    """Return the first rate at which a method learns; the default if there is none."""
     usual, batch = method(cls.method).default_lr, task()
     for faster in _FASTER:
         model = LoraNet()

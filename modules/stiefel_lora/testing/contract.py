@@ -245,7 +245,7 @@ def an_option_that_is_misspelled_is_refused(case: Case) -> None:
     wrong = f"{names[0]}_" if names else "no_such_option"
     message = _refusal(case, **{wrong: 0})
     assert repr(wrong) in message
-    assert not names or f"did you mean {names[0]!r}" in message
+    assert not names or f"Did you mean {names[0]!r}" in message
 
 
 def a_value_out_of_bounds_is_refused(case: Case) -> None:
@@ -291,7 +291,7 @@ def _refusal(case: Case, **given: Any) -> str:
 
 
 def _gradient(parameter: torch.Tensor) -> torch.Tensor:
-    assert parameter.grad is not None, "a gradient is gone"
+    assert parameter.grad is not None, "a gradient was removed"
     return parameter.grad
 
 

@@ -43,7 +43,8 @@ def check_hardware(config: TrainConfig) -> None:
     """Reject devices and precisions that this machine does not support.
 
     Raises:
-        ConfigError: no such device, or float16 training without an NVIDIA GPU.
+        ConfigError: If the device is not available, or float16 is used without an
+            NVIDIA GPU.
     """
     kind = config.device.partition(":")[0]
     present = {
@@ -53,20 +54,20 @@ def check_hardware(config: TrainConfig) -> None:
     }
     if not present.get(kind, True):
         raise ConfigError(
-            f"device={config.device!r}: this machine, or this build of torch, has no "
-            f'{kind}; write "auto" or "cpu".'
+            f"device={config.device!r}: {kind} is not available on this machine or "
+            'in this build of torch. Use "auto" or "cpu".'
         )
     index = config.device.partition(":")[2]
     if index and kind == "cuda" and int(index) >= torch.cuda.device_count():
         raise ConfigError(
             f"device={config.device!r}: this machine has "
-            f"{torch.cuda.device_count()} CUDA devices, counted from 0."
+            f"{torch.cuda.device_count()} CUDA devices, and the first one is cuda:0."
         )
     on_cuda = kind == "cuda" or (kind == "auto" and present["cuda"])
     if config.train_dtype == "float16" and not on_cuda:
         raise ConfigError(
-            'train_dtype="float16" needs an NVIDIA GPU (its gradients are scaled); '
-            'write "bfloat16" or "float32".'
+            'train_dtype="float16" requires an NVIDIA GPU, because gradients are '
+            'scaled. Use "bfloat16" or "float32".'
         )
 
 
@@ -74,14 +75,14 @@ def check_quantization(config: TrainConfig) -> None:
     """Reject quantized weights without bitsandbytes.
 
     Raises:
-        ConfigError: it is not installed.
+        ConfigError: If the package is not installed.
     """
     quantized = config.weight_dtype != config.plain_weight_dtype
     if quantized and importlib.util.find_spec("bitsandbytes") is None:
         raise ConfigError(
-            f"weight_dtype={config.weight_dtype!r} needs the package bitsandbytes, "
-            f'which is not installed: pip install "stiefel-lora[quant]", or write '
-            f'"bfloat16".'
+            f"weight_dtype={config.weight_dtype!r} requires the package "
+            "bitsandbytes, which is not installed. Run pip install "
+            '"stiefel-lora[quant]", or use "bfloat16".'
         )
 
 
@@ -89,12 +90,12 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
     """Set up accelerate for one process.
 
     Raises:
-        ConfigError: started as several processes.
+        ConfigError: If several processes were started.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError(
-            "Training runs in a single process for now; start it without torchrun or "
-            "accelerate launch."
+            "Training on several processes is not supported. Start training without "
+            "torchrun or accelerate launch."
         )
     # accelerate keeps the precision of the first run in a process for all later ones.
     AcceleratorState._reset_state(reset_partial_state=True)
@@ -128,7 +129,7 @@ def check_attention(config: TrainConfig, device: torch.device) -> None:
     """Reject an attention mechanism that this machine does not support.
 
     Raises:
-        ConfigError: no such package, or no NVIDIA GPU.
+        ConfigError: If the package is not installed, or there is no NVIDIA GPU.
     """
     mechanism = config.attention_mechanism
     if mechanism == "sdp":
@@ -136,13 +137,13 @@ def check_attention(config: TrainConfig, device: torch.device) -> None:
     package, command = _PACKAGES[mechanism]
     if importlib.util.find_spec(package) is None:
         raise ConfigError(
-            f"attention_mechanism={mechanism!r} needs the package {package}, which is "
-            f'not installed: {command}, or write "sdp".'
+            f"attention_mechanism={mechanism!r} requires the package {package}, "
+            f'which is not installed. Run {command}, or use "sdp".'
         )
     if device.type != "cuda":
         raise ConfigError(
-            f"attention_mechanism={mechanism!r} needs an NVIDIA GPU, and this run "
-            f'computes on {device.type}: write "sdp".'
+            f"attention_mechanism={mechanism!r} requires an NVIDIA GPU, but the "
+            f'device is {device.type}. Use "sdp".'
         )
 
 
@@ -150,7 +151,8 @@ def set_attention(model: nn.Module, mechanism: str) -> None:
     """Set the attention implementation of a diffusers model.
 
     Raises:
-        ConfigError: diffusers does not support it here; the message has its reason.
+        ConfigError: If diffusers does not support it on this machine. The message
+            contains the reason.
     """
     if mechanism == "sdp":
         return
@@ -162,8 +164,8 @@ def set_attention(model: nn.Module, mechanism: str) -> None:
             chosen.enable_xformers_memory_efficient_attention()
     except (ImportError, RuntimeError, ValueError) as error:
         raise ConfigError(
-            f"attention_mechanism={mechanism!r} does not work here "
-            f'({str(error).strip()}): write "sdp".'
+            f"attention_mechanism={mechanism!r} is not supported on this machine "
+            f'({str(error).strip()}). Use "sdp".'
         ) from error
 
 
@@ -180,7 +182,7 @@ def check_compiler(device: torch.device) -> None:
     """Reject compilation if there is no compiler.
 
     Raises:
-        ConfigError: no C++ compiler for a CPU, no Triton for a GPU.
+        ConfigError: If there is no C++ compiler for a CPU, or no Triton for a GPU.
     """
     if device.type == "cpu":
         missing = None if _has_cpp() else "a C++ compiler (g++, clang or MSVC)"
@@ -190,8 +192,8 @@ def check_compiler(device: torch.device) -> None:
         missing = None if has_triton() else "the package triton"
     if missing:
         raise ConfigError(
-            f"compile=true needs {missing}, which is not installed: install it or "
-            f"leave compile out."
+            f"compile=true requires {missing}, which is not installed. Install it, "
+            "or disable compile."
         )
 
 
@@ -229,11 +231,11 @@ def advise_on_memory(
 
     Args:
         config: configuration of the run.
-        last_good: returns the checkpoint to resume from, or None.
+        last_good: function that returns the checkpoint to resume from, or None.
 
     Raises:
-        TrainingError: the settings that would save the most memory, and the checkpoint
-            to resume from.
+        TrainingError: If memory is exhausted. The message contains the settings that
+            save the most memory, and the checkpoint to resume from.
     """
     try:
         yield
@@ -241,10 +243,10 @@ def advise_on_memory(
         if not _is_out_of_memory(error):
             raise
         kept = last_good()
-        last = f"resume from {kept}" if kept else "there is no checkpoint yet"
+        last = f"Resume from {kept}" if kept else "No checkpoint has been saved yet"
         raise TrainingError(
-            f"Out of memory ({reason_of(error)}). Most memory would be saved by: "
-            f"{', '.join(savings(config)[:3])}; {last}."
+            f"Out of memory ({reason_of(error)}). These changes save the most "
+            f"memory: {', '.join(savings(config)[:3])}. {last}."
         ) from error
 
 

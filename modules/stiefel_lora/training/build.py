@@ -56,7 +56,8 @@ def build_state(
     """Encode the images, then load the denoiser and add the LoRA.
 
     Raises:
-        InputError: unreadable images, a full disk ...
+        InputError: If an image is unreadable, the disk is full, or another input is
+            invalid.
     """
     # First, before any library draws from a global generator. Noise, the order of
     # images and the start of the LoRA have generators of their own.
@@ -147,8 +148,8 @@ def _encode(
         encoded = encode_set(scan, family, store, plan, bar.advance)
     if encoded.unreadable:
         say(
-            f"{len(encoded.unreadable)} of {len(scan.images)} images cannot be "
-            f"read and are skipped: {'; '.join(encoded.unreadable)}."
+            f"{len(encoded.unreadable)} of {len(scan.images)} images cannot be read "
+            f"and are skipped: {'; '.join(encoded.unreadable)}."
         )
     for remark in profile_remarks(image.path for image in encoded.images):
         say(remark)
@@ -189,7 +190,7 @@ def add_text_loras(
     targets: Mapping[str, list[str]],
     denoiser: nn.Module,
 ) -> nn.Module:
-    """Add LoRAs to text encoders; they stay in evaluation mode (T5 has dropout).
+    """Add LoRAs to text encoders. They stay in evaluation mode (T5 has dropout).
 
     Returns:
         The denoiser if nothing else is trained, otherwise all parts by their names.
@@ -226,7 +227,7 @@ def make_optimizer(
         model: result of ``add_text_loras``.
 
     Raises:
-        ConfigError: a custom optimizer rejects its options.
+        ConfigError: If a custom optimizer rejects its options.
     """
     options, rate = config.optimizer.arguments(), config.learning_rate
     rates = config.text_encoder_rates

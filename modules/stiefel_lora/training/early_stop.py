@@ -12,8 +12,9 @@ class EarlyStop:
     """Counts validations in a row without improvement.
 
     Args:
-        patience: number of validations without improvement that end the run; 0: off.
-        min_delta: minimum decrease below the best loss that counts as improvement.
+        patience: number of validations without improvement after which the run ends. 0
+            disables early stopping.
+        min_delta: minimum decrease of the loss that counts as an improvement.
     """
 
     def __init__(self, patience: int, min_delta: float) -> None:
@@ -35,7 +36,7 @@ class EarlyStop:
         return self.watches and self._waited >= self._patience
 
     def see(self, step: int, loss: float) -> bool:
-        """Record a loss; True if it is the best so far."""
+        """Record a loss. Return True if it is the best so far."""
         # A smaller improvement also leaves the best loss as it is, so that many small
         # ones add up to one that counts.
         better = loss < self._best - self._min_delta
@@ -46,7 +47,7 @@ class EarlyStop:
         return better
 
     def state(self) -> dict[str, Any]:
-        """State to resume from."""
+        """Return the state to resume from."""
         return {"best": self._best, "waited": self._waited, "step": self.best_step}
 
     def restore(self, state: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ After an update at step t, with decay :math:`d = \min(d_0, (1 + t) / (10 + t))`:
 (B, A) and (B R, R^T A) are the same adapter for an orthogonal R. This R brings B
 closest to the average (orthogonal Procrustes): for a method that rotates the two
 factors against each other, or flips a sign, they would otherwise average to nothing.
-The mean of orthonormal matrices is not orthonormal; where the average is used, (B, A)
+The mean of orthonormal matrices is not orthonormal. Where the average is used, (B, A)
 := (Q, R A) with the QR factors of its B, which preserves its product. Methods that
 leave B free need neither.
 """
@@ -47,9 +47,9 @@ class MovingAverage:
 
     Args:
         model: model with the adapter.
-        pairs: blocks whose B is kept orthonormal; empty for methods that leave it free.
-        decay: fraction of the average that an update keeps, d0.
-        every: steps between two updates.
+        pairs: blocks whose B is kept orthonormal. Empty for other methods.
+        decay: d0, fraction of the average that is kept in an update.
+        every: number of steps between two updates.
         device: device of the averages.
     """
 
@@ -76,11 +76,11 @@ class MovingAverage:
         self._values = self._copies()
 
     def state(self) -> dict[str, Tensor]:
-        """The averages by name, on the CPU."""
+        """Return the averages by name, on the CPU."""
         return {n: value.to("cpu", copy=True) for n, value in self._values.items()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Resume from a result of ``state``; if empty, start from the current LoRA."""
+        """Resume from a result of ``state``. If empty, start from the current LoRA."""
         self._values = self._copies()
         for name, value in state.items():
             self._values[name].copy_(value)
@@ -122,7 +122,7 @@ class MovingAverage:
             parameter.copy_(values[name])
 
     def _turned(self) -> dict[str, Tensor]:
-        """Trained parameters; constrained blocks are rotated towards their averages."""
+        """Trained parameters. Constrained blocks are rotated towards their averages."""
         found: dict[str, Tensor] = {
             name: parameter.detach() for name, parameter in self._trained.items()
         }

@@ -52,10 +52,10 @@ class LoraWriter:
     """Writes files that are named after the run to its folder.
 
     Args:
-        config: formats, precision and metadata.
+        config: configuration with formats, precision and metadata.
         state: state with the LoRA.
         folder: folder of the run.
-        sink: receives an event for every file.
+        sink: sink to which an event is written for every file.
         started: start time of the run.
     """
 
@@ -81,15 +81,15 @@ class LoraWriter:
     def write(
         self, step: int, mark: str = "", extra: Mapping[str, Any] | None = None
     ) -> list[Path]:
-        """Write ``RUN<mark>`` in every format; with EMA, this is the average.
+        """Write ``RUN<mark>`` in every format. With EMA, this is the average.
 
         Args:
-            step: optimizer steps done.
+            step: number of completed optimizer steps.
             mark: suffix of the names, such as ``-step-100``.
-            extra: numbers for the metadata.
+            extra: additional numbers for the metadata.
 
         Raises:
-            OutputError: a file cannot be written.
+            OutputError: If a file cannot be written.
         """
         stem = f"{self._folder.root.name}{mark}"
         # Outside of this block the model holds the trained weights, with which training
@@ -124,7 +124,7 @@ class LoraWriter:
         return base_lengths(state.model, path).cpu()
 
     def _weights(self) -> LoraWeights:
-        """Effective updates; subtracting a start costs rank, not accuracy."""
+        """Effective updates. Subtracting a start costs rank, not accuracy."""
         state, config = self._state, self._config
         model, component = state.model, state.component
         # Only LOI has a second adapter to subtract, which doubles the rank.
@@ -134,8 +134,8 @@ class LoraWriter:
         weights, lost = compress(weights, config.resolved_file_rank)
         if config.resolved_file_rank < 2 * config.lora_rank:
             say(
-                f"The file has rank {config.resolved_file_rank}, which lost "
-                f"{lost:.2%} of the update (Frobenius norm)."
+                f"The file has rank {config.resolved_file_rank}. The truncation "
+                f"error of the update is {lost:.2%} (relative Frobenius norm)."
             )
         return weights
 
@@ -176,7 +176,7 @@ def _factors(model: nn.Module, pair: Pair) -> LoraFactors:
 
 
 def _usual_scale(weights: LoraWeights) -> tuple[int, float]:
-    """Rank and alpha of most layers; patterns change some."""
+    """Return the rank and alpha of most layers. Patterns change some."""
     scales = collections.Counter((w.rank, w.alpha) for w in weights.values())
     return scales.most_common(1)[0][0]
 
@@ -194,22 +194,22 @@ def write_lora_files(
     extra: dict[str, Any],
     base_lengths: Callable[[str], Tensor],
 ) -> list[Path]:
-    """Write every format of the configuration; each is read back and compared.
+    """Write every format of the configuration. Each is read back and compared.
 
     Args:
         folder: folder of the files.
-        stem: their name without extension.
+        stem: file name without extension.
         weights: the LoRA.
-        config: formats, precision and metadata.
-        step: optimizer steps done.
-        notes: metadata by their full names (``run_notes``).
+        config: configuration with formats, precision and metadata.
+        step: number of completed optimizer steps.
+        notes: metadata entries by their full names (``run_notes``).
         started: start time of the run.
-        prediction_type: prediction of the base model, in diffusers' terms.
+        prediction_type: prediction type of the base model, by its name in diffusers.
         extra: private metadata.
-        base_lengths: row norms of a layer without a LoRA, by its name in files.
+        base_lengths: row norms of layers without a LoRA, by their names in files.
 
     Raises:
-        OutputError: a file cannot be written.
+        OutputError: If a file cannot be written.
     """
     rank, alpha = _usual_scale(weights)
     metadata = training_metadata(
@@ -257,7 +257,7 @@ def write_lora_files(
 
 
 def run_notes(config: TrainConfig, images: EncodedSet) -> dict[str, object]:
-    """Entries under the names of sd-scripts, for ``training_metadata``."""
+    """Return the entries under the names of sd-scripts, for ``training_metadata``."""
     return {**_settings(config), **_images(images)}
 
 

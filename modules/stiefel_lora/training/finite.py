@@ -26,23 +26,24 @@ def check_finite(
 
     Args:
         value: the loss or norm.
-        what: its name in the message.
+        what: name of the value in the message.
         step: the current step, from 1.
-        adapters: parameters that were added to the model, by peft's names, to search.
-        last: the last good checkpoint.
-        model: the whole model; a base that is not finite makes everything else NaN.
+        adapters: parameters that were added to the model, by their names in peft.
+        last: the last valid checkpoint.
+        model: the whole model. If its base weights are not finite, all other values are
+            NaN.
 
     Raises:
-        NonFiniteError: ``value`` is NaN or infinite.
+        NonFiniteError: If ``value`` is NaN or infinite.
     """
     if math.isfinite(value):
         return
     origin = first_bad_weight(model, adapters) if model is not None else None
     if origin:
         raise NonFiniteError(
-            f"Step {step}: the {what} is {value}; the base model contains NaN or "
-            f"infinity, first in {origin}, so no setting helps. Download or "
-            f"convert the base model again, or choose another one."
+            f"Step {step}: the {what} is {value} because the base model contains "
+            f"NaN or infinity, first in {origin}. Changing settings does not help. "
+            "Download or convert the base model again, or use another one."
         )
     raise _error(f"the {what} is {value}", first_bad_block(adapters), step, last)
 
@@ -53,25 +54,30 @@ def check_blocks(
     """Refuse to save weights that are not finite: ``last`` stays the last good one.
 
     Raises:
-        NonFiniteError: a factor or magnitude contains NaN or infinity after ``step``.
+        NonFiniteError: If a factor or magnitude contains NaN or infinity after
+            ``step``.
     """
     found = first_bad_block(adapters)
     if found:
-        raise _error("the weights are not finite", found, step, last)
+        raise _error("the weights contain NaN or infinity", found, step, last)
 
 
 def _error(
     what: str, found: str | None, step: int, last: Path | None
 ) -> NonFiniteError:
     where = (
-        f"the first block that is not finite is {found}"
+        f"The first block with NaN or infinity is {found}"
         if found
-        else "no LoRA block is the origin, so the base model overflows"
+        else "All LoRA blocks are finite, so the base model overflows"
     )
-    kept = f"the last good checkpoint is {last}" if last else "there is no checkpoint"
+    kept = (
+        f"The last valid checkpoint is {last}"
+        if last
+        else "No checkpoint has been saved"
+    )
     return NonFiniteError(
-        f"Step {step}: {what}; {where}; {kept}. Lower learning_rate, or "
-        f'set train_dtype and weight_dtype to "bfloat16" or "float32".'
+        f"Step {step}: {what}. {where}. {kept}. Lower learning_rate, or set "
+        'train_dtype and weight_dtype to "bfloat16" or "float32".'
     )
 
 

@@ -23,10 +23,10 @@ def start_from_gradient(state: TrainingState, config: TrainConfig) -> None:
     """Set the trained adapter to X0 and the frozen one to -X0.
 
     The gradient is that of the first ``loi_batches`` batches of the run, always with
-    the same noise and timesteps; the run's own random generators are not used.
+    the same noise and timesteps. The run's own random generators are not used.
 
     Raises:
-        OptionError: the gradient is not finite.
+        OptionError: If the gradient is not finite.
     """
     size = config.batch_size
     batches = [state.order.batch(i * size, size) for i in range(config.loi_batches)]

@@ -40,8 +40,8 @@ class Loop:
         config: the configuration.
         state: model, optimizer and data.
         monitor: measurements.
-        folder: the run's folder.
-        sink: receives the numbers.
+        folder: folder of the run.
+        sink: sink to which the numbers are written.
         keeper: keeps checkpoints.
         writer: writes LoRA files.
     """
@@ -84,7 +84,7 @@ class Loop:
         """Resume from a checkpoint, identical to the bit.
 
         Raises:
-            CheckpointError: the checkpoint does not fit this run.
+            CheckpointError: If the checkpoint does not match this run.
         """
         restore(self._state, checkpoint, path)
         self.step, self._position = checkpoint.step, checkpoint.position
@@ -101,15 +101,15 @@ class Loop:
             Former paths of the files that were moved aside.
 
         Raises:
-            OutputError: later checkpoints cannot be moved.
+            OutputError: If later checkpoints cannot be moved.
         """
         moved = self._keeper.begin_branch(path, checkpoint)
         lost = [file for file in moved if file.stem == self._writer.best_stem]
         if lost and self._early_stop.best_step is not None:
             self._early_stop.forget_best()
             say(
-                f"{lost[0].name} contained the best LoRA of the abandoned branch; the "
-                f"next validation loss counts as the first."
+                f"{lost[0].name} contained the best LoRA of the abandoned branch. "
+                "The best validation loss is reset."
             )
         return moved
 
@@ -117,8 +117,8 @@ class Loop:
         """Write a checkpoint of the state after ``step``.
 
         Raises:
-            NonFiniteError: the state is not finite.
-            OutputError: the disk is full; older checkpoints stay.
+            NonFiniteError: If the state is not finite.
+            OutputError: If the disk is full. Older checkpoints are not changed.
         """
         figures = {
             "smooth_loss": self._smooth,
@@ -168,7 +168,7 @@ class Loop:
         return self.step >= self._config.steps or self.stopped_early
 
     def _take_step(self) -> tuple[float, float]:
-        """Take one optimizer step; return mean loss and gradient norm (unclipped)."""
+        """Take one optimizer step. Return mean loss and gradient norm (unclipped)."""
         state, config = self._state, self._config
         total = torch.zeros((), device=state.accelerator.device)
         for _ in range(config.gradient_accumulation_steps):

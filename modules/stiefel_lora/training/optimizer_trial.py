@@ -40,12 +40,12 @@ def check_optimizer(
 
     Args:
         config: configuration with the optimizer and its options.
-        device: device of the run; some optimizers only support one kind.
+        device: device of the run. Some optimizers only support some devices.
         dimensions: numbers of dimensions of the trained parameters.
 
     Raises:
-        ConfigError: a missing package, a class that is not an optimizer, options that
-            it does not accept, or a part of the protocol that fails.
+        ConfigError: If a package is missing, the class is not an optimizer, it does not
+            accept the options, or a method of the optimizer fails.
     """
     choice = config.optimizer
     if choice.method is not None:
@@ -66,16 +66,16 @@ def check_optimizer(
         options=choice.arguments(),
     )
     optimizer = create()
-    with _trial(path, "step with dense gradients"):
+    with _trial(path, "a step with dense gradients"):
         closure = needs_closure(optimizer)
         if not closure:
             _step(optimizer, parameters)
     if closure:
         raise ConfigError(
-            f"optimizer.class={path!r} needs a closure that computes the loss again in "
-            f"each step, which this trainer does not have. Choose another optimizer."
+            f"optimizer.class={path!r} requires a closure, which is not supported. "
+            "Use another optimizer."
         )
-    with _trial(path, "eval() and train(), as around a validation,"):
+    with _trial(path, "eval() and train()"):
         with in_eval_mode(optimizer):
             pass
         _step(optimizer, parameters)
@@ -93,16 +93,16 @@ def _try_resume(
     """Save the state of an optimizer and load it into another one.
 
     Raises:
-        ConfigError: a checkpoint cannot store it, or a run cannot resume from it.
+        ConfigError: If the state cannot be saved or restored.
     """
-    with _trial(path, "state_dict(), as for a checkpoint,"):
+    with _trial(path, "state_dict()"):
         state = optimizer.state_dict()
         missing = [key for key in ("state", "param_groups") if key not in state]
         if missing:
             raise TypeError(f"its result has no {' and no '.join(missing)}")
     state = _through_checkpoint(state, path)
     resumed = create()
-    with _trial(path, "load_state_dict(), as for a resume,"):
+    with _trial(path, "load_state_dict()"):
         resumed.load_state_dict(state)
         _step(resumed, parameters)
 
@@ -112,14 +112,14 @@ def _trial(path: str, what: str) -> Iterator[None]:
     """Convert exceptions of an optimizer to an error message.
 
     Raises:
-        ConfigError: an exception was raised inside.
+        ConfigError: If an exception is raised inside.
     """
     try:
         yield
     except FAILURES as error:
         raise ConfigError(
-            f"optimizer.class={path!r} failed in a trial {what} ({reason_of(error)}). "
-            f"Choose another optimizer or other options."
+            f"optimizer.class={path!r} failed in a test of {what} "
+            f"({reason_of(error)}). Use another optimizer or other options."
         ) from error
 
 
@@ -130,9 +130,9 @@ def _through_checkpoint(state: dict[str, Any], path: str) -> dict[str, Any]:
     # torch's reason suggests an unsafe way to read it, so it is left out.
     except FAILURES as error:
         raise ConfigError(
-            f"optimizer.class={path!r} has objects in its state that a checkpoint "
-            f"cannot store (only tensors, numbers, texts, lists and dicts). Choose "
-            f"another optimizer."
+            f"optimizer.class={path!r} has objects in its state that cannot be "
+            "saved. Only tensors, numbers, strings, lists and dicts are supported. "
+            "Use another optimizer."
         ) from error
 
 

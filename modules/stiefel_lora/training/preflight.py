@@ -1,6 +1,6 @@
 """Checks before a run, shared by ``train`` and ``validate``, and an estimate.
 
-Each check runs once, the cheap ones first; no weights and no pixels are read.
+Each check runs once, the cheap ones first. No weights and no pixels are read.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Preflight:
     validation: Scan
     accelerator: Accelerator
     source: ModelSource | None
-    """Location of the base model; None if it has not been downloaded yet."""
+    """Location of the base model, or None if it has not been downloaded yet."""
 
     opened: ModelLayers | None
     """None only in ``validate``, if the base model has not been downloaded."""
@@ -101,17 +101,14 @@ def run_preflight(config: TrainConfig, *, for_training: bool = True) -> Prefligh
 
     Args:
         config: the whole configuration.
-        for_training: reject a configuration without images, and download a base model
-            that is not on this machine. Otherwise, settings and files that are missing
-            are skipped.
+        for_training: whether to reject a configuration without images and to download a
+            missing base model. If False, missing settings and files are skipped.
 
     Raises:
-        InputError: the input that cannot work.
+        InputError: If an input is invalid.
     """
     if for_training and not config.concepts:
-        raise ConfigError(
-            "concepts is not set; name a folder of captioned images to train on."
-        )
+        raise ConfigError("concepts is not set. Add a folder of images with captions.")
     check_hardware(config)
     check_quantization(config)
     train, validation = scan_all(config)
@@ -153,7 +150,7 @@ def _open_model(
 
 
 def _dimensions(config: TrainConfig, layers: Sequence[nn.Module]) -> set[int]:
-    """Numbers of dimensions of the trained tensors; includes 1 with DoRA."""
+    """Return the numbers of dimensions of the trained tensors; includes 1 with DoRA."""
     found = {layer.get_parameter("weight").dim() for layer in layers}
     return {*found, 1} if config.use_dora else found
 
@@ -162,14 +159,15 @@ def text_targets(config: TrainConfig, family: Family) -> dict[str, list[str]]:
     """Text encoder -> its layers that get a LoRA: attention and feed-forward.
 
     Raises:
-        ConfigError: the model has no such encoder, or the rank is too large for it.
+        ConfigError: If the model has no such text encoder, or the rank is too large for
+            it.
     """
     found = {}
     for part in config.text_encoder_rates:
         if part not in family.text_models:
             raise ConfigError(
-                f"train_{part}=true, but a model of {family.facts.label} has no "
-                f"{part}: leave it out."
+                f"train_{part}=true is not supported, because {family.facts.label} "
+                f"models have no {part}. Remove it."
             )
         skeleton = family.text_skeleton(part)
         found[part] = select_text_layers(skeleton, family=family.name, part=part)
@@ -184,8 +182,8 @@ def report_files(found: Preflight) -> None:
         say(remark)
     if train.without_caption:
         say(
-            f"{train.without_caption} of {len(train.images)} images have no "
-            f"caption (.txt); they are trained with an empty one."
+            f"{train.without_caption} of {len(train.images)} images have no caption "
+            "(.txt) and are trained with an empty caption."
         )
 
 
@@ -203,7 +201,7 @@ class RunEstimate:
     """Messages on skipped files, masks and color profiles."""
 
     layers: int | None
-    """Number of layers with a LoRA; None if the base model is not on this machine."""
+    """Number of layers with a LoRA, or None if the base model is not available."""
 
     memory: MemoryEstimate
     disk: DiskEstimate
@@ -218,7 +216,7 @@ def estimate_run(config: TrainConfig) -> RunEstimate:
     the usual sizes of its family, and its own layers are not checked.
 
     Raises:
-        InputError: the input that cannot work.
+        InputError: If an input is invalid.
     """
     found = run_preflight(config, for_training=False)
     train, validation_set, source = found.train, found.validation, found.source
@@ -234,9 +232,9 @@ def estimate_run(config: TrainConfig) -> RunEstimate:
     free = free_space(config.output_dir)
     if disk.total > free:
         raise OutputError(
-            f"The run will write about {disk.total / 1e9:.1f} GB, but there are "
-            f"{free / 1e9:.1f} GB free at {config.output_dir}; make room, or set "
-            f"output_dir."
+            f"The run requires about {disk.total / 1000000000.0:.1f} GB, but only "
+            f"{free / 1000000000.0:.1f} GB are free at {config.output_dir}. Free "
+            "disk space, or change output_dir."
         )
     return RunEstimate(
         len(train.images),
@@ -252,7 +250,7 @@ def estimate_run(config: TrainConfig) -> RunEstimate:
 
 
 def _left_out(config: TrainConfig, scan: Scan) -> list[str]:
-    """Images that training would skip, according to their headers."""
+    """Return the images that training would skip, according to their headers."""
     _, broken = sizes_of(scan.images, buckets_of(config))
     found = [f"{path} ({reason})" for path, reason in broken.items()]
     check_some_readable(len(scan.images), found)

@@ -30,11 +30,13 @@ class Sampler:
 
     Args:
         samples: the samples to generate.
-        family: generates them; its text encoders may be released afterwards.
+        family: family that generates the samples. Its text encoders can be released
+            afterwards.
         store: cache of encoded prompts.
-        resolution: default side of samples, in pixels.
-        folder: folder for ``step-N-I.png``.
-        encodes_text: encode prompts in advance; not if all text encoders are trained.
+        resolution: default width and height of samples in pixels.
+        folder: folder in which ``step-N-I.png`` is written.
+        encodes_text: whether to encode prompts in advance. False if all text encoders
+            are trained.
     """
 
     def __init__(
@@ -72,7 +74,7 @@ class Sampler:
         """Generate all samples with the current model, and save them.
 
         Raises:
-            OutputError: the folder cannot be written.
+            OutputError: If the folder is not writable.
         """
         paths = []
         for index, sample in enumerate(self._samples):
@@ -114,7 +116,7 @@ def before_after_grid(
     after: Sequence[Image.Image],
     headings: tuple[str, str] = ("before", "after"),
 ) -> Image.Image:
-    """Two rows of images, captions above; images of one column have one size."""
+    """Two rows of images, captions above. Images of one column have one size."""
     scale = max(1, -(-_SHOWN_SIDE // max(image.width for image in before)))
     sizes = [(p.width * scale, p.height * scale) for p in before]
     font = ImageFont.load_default(13)
@@ -194,5 +196,5 @@ def _save(image: Image.Image, path: Path) -> None:
         temporary.replace(path)
     except OSError as error:
         raise OutputError(
-            f"The image {path} cannot be written ({error.strerror})."
+            f"The image {path} could not be written ({error.strerror})."
         ) from error

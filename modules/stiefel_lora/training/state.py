@@ -61,7 +61,7 @@ class TrainingState:
 
     @property
     def component(self) -> str | None:
-        """Name of the only trained part; None if pair names begin with their part."""
+        """Name of the only trained part, or None if there are several."""
         return self.family.component if self.model is self.denoiser else None
 
     def rate_tags(self) -> list[str]:
@@ -87,7 +87,7 @@ class TrainingState:
         return lora_parameters(self.model)
 
     def effective_update(self) -> EffectiveUpdate:
-        """Effective update of the layers; ranks are those of its pairs."""
+        """Return the effective update of the layers. Ranks are those of its pairs."""
         return effective_update(self.model, self.pairs)
 
     def averaged(self) -> contextlib.AbstractContextManager[None]:
@@ -100,7 +100,7 @@ class TrainingState:
         return in_eval_mode(self.optimizer.optimizer)
 
     def loss(self, visits: Iterable[Visit], noise: NoiseSource) -> Tensor:
-        """Mean loss of a batch, with noise and timesteps drawn for it."""
+        """Return the mean loss of a batch, with noise and timesteps drawn for it."""
         with self.accelerator.autocast():
             batch = batch_with_text(self.images, list(visits), self.family)
         # Drawn on the CPU and moved: the same noise on every device.

@@ -46,16 +46,17 @@ def train(config: TrainConfig, resume: str | Path | None = None) -> TrainResult:
     """Train a LoRA and write it to files.
 
     Args:
-        config: the whole configuration, paths absolute.
+        config: the whole configuration with absolute paths.
         resume: ``"last"``, or a run folder or checkpoint folder to resume from. Without
-            it, a new run folder is created; an existing one is never written into.
+            it, a new run folder is created. Existing run folders are never overwritten.
 
     Returns:
         Paths and figures; ``interrupted`` is true for a run that was stopped and saved.
 
     Raises:
-        InputError: an input that cannot work; raised before anything expensive.
-        TrainingError: NaN or infinity, or out of memory.
+        InputError: If an input is invalid. Inputs are checked before anything
+            expensive.
+        TrainingError: If the loss or a weight is not finite, or memory is exhausted.
     """
     started = datetime.datetime.now(datetime.timezone.utc)
     clock = time.monotonic()
@@ -81,7 +82,7 @@ def train(config: TrainConfig, resume: str | Path | None = None) -> TrainResult:
         # is no longer that of an uninterrupted one.
         for message in changes_since(checkpoint, inputs.train, inputs.validation):
             say(message)
-        say(f"Resuming from {path}, step {checkpoint.step} of {config.steps}.")
+        say(f"Resuming from {path} at step {checkpoint.step} of {config.steps}.")
         run = Run(config, inputs, identity, folder, (path, checkpoint))
         return run.execute(started, clock)
 
@@ -219,7 +220,7 @@ class Run:
     def _restore(
         self, loop: Loop, monitor: Monitor, path: Path, checkpoint: Checkpoint
     ) -> None:
-        """Resume from a checkpoint; the folder changes only if all of it fits."""
+        """Resume from a checkpoint. The folder changes only if all of it fits."""
         loop.restore(checkpoint, path)
         # Compared before ``_write_config`` below replaces the old settings.
         changed = self._changed()
@@ -295,14 +296,14 @@ class Run:
         )
         if result.stopped_early:
             say(
-                f"Ended after step {result.step} of {self.config.steps}: the "
-                f"validation loss was lowest after step {result.best_step}, whose LoRA "
-                f"is {self.folder.root.name}-best."
+                f"Stopped early at step {result.step} of {self.config.steps}. The "
+                f"lowest validation loss was at step {result.best_step}, and its "
+                f"LoRA is {self.folder.root.name}-best."
             )
         if result.interrupted:
             root = self.folder.root
             say(
-                f"Stopped after step {result.step} of {self.config.steps} and saved. "
+                f"Stopped and saved at step {result.step} of {self.config.steps}. "
                 f'Resume with: stiefel-lora train "{self.folder.config_file}" '
                 f'--resume "{root}"'
             )
@@ -310,14 +311,14 @@ class Run:
             say(f"LoRA: {path}")
 
     def _changed(self) -> dict[str, str]:
-        """Settings that differ from the earlier ones; prints them."""
+        """Return the settings that differ from the earlier ones; prints them."""
         try:
             before = json.loads(read_text(self.folder.config_file))
             changed = changed_settings(before, json.loads(dump_full(self.config)))
         except (OSError, ValueError, TypeError):
             say(
                 f"{self.folder.config_file} cannot be read, so changed settings are "
-                f"unknown; it is written again."
+                "not reported. The file is written again."
             )
             return {}
         if changed:

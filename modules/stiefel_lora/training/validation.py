@@ -31,9 +31,9 @@ class Validation:
 
     Args:
         images: the validation set.
-        family: computes the loss.
-        timesteps_per_picture: K.
-        batch_size: number of measurements that go through the model together.
+        family: family that computes the loss.
+        timesteps_per_picture: number of timesteps per image, K.
+        batch_size: number of measurements per forward pass.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Validation:
             )
 
     def _jobs(self) -> Iterator[list[tuple[int, int]]]:
-        """Pairs of image and timestep index; all images of a batch have one size."""
+        """Pairs of image and timestep index. All images of a batch have one size."""
         sizes = self._images.sizes
         # Sorting is stable, so that images of one size keep their order.
         by_size = sorted(range(len(sizes)), key=sizes.__getitem__)

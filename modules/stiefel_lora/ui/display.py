@@ -38,11 +38,11 @@ def check_display(
     """Raise if no display is available; only checks X11 and Wayland.
 
     Args:
-        arguments: arguments for Qt; with ``-platform``, the check is left to Qt.
+        arguments: arguments for Qt. With ``-platform``, the check is skipped.
         environment: environment variables.
 
     Raises:
-        ConfigError: no display is set, or the X server does not respond.
+        ConfigError: If no display is set, or the X server does not respond.
     """
     if sys.platform in ("win32", "darwin") or "-platform" in arguments:
         return
@@ -54,14 +54,14 @@ def check_display(
         return
     if not display:
         raise ConfigError(
-            no_window("there is no display (DISPLAY and WAYLAND_DISPLAY are not set)")
+            no_window("no display was found (DISPLAY and WAYLAND_DISPLAY are not set)")
         )
     if not _answers(display):
         raise ConfigError(no_window(f"the display DISPLAY={display} does not respond"))
 
 
 def _answers(display: str) -> bool:
-    """Return whether an X server accepts connections; True if only Qt can tell."""
+    """Return whether an X server accepts connections, or True if only Qt can tell."""
     match = re.fullmatch(
         r"(?:unix|([\w.-]*)|\[([\da-fA-F:]+)\]):(\d{1,5})(?:\.\d+)?", display
     )

@@ -1,4 +1,4 @@
-"""Open the GUI; Qt is first imported here."""
+"""Open the GUI. Qt is first imported here."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ __all__ = ["launch"]
 
 
 def launch(config: Path | None = None, arguments: Sequence[str] = ()) -> int:
-    """Run the GUI until it is closed; return the exit code.
+    """Run the GUI until it is closed. Return the exit code.
 
     Args:
-        config: file to open; by default the settings of the last session.
+        config: file to open. The default is the settings of the last session.
         arguments: arguments for Qt.
 
     Raises:
-        ConfigError: Qt or a system library that it needs is not installed, or there is
-            no display.
+        ConfigError: If Qt or a system library that it needs is not installed, or there
+            is no display.
     """
     check_display(arguments)
     try:

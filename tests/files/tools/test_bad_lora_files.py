@@ -54,9 +54,9 @@ def run(*arguments: object):
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
-        (((0, 2), (2, 5)), r"are empty; a layer needs at least one output"),
-        (((6, 2), (2, 0)), r"are empty; a layer needs at least one output"),
-        (((6, 0), (0, 5)), r"Rank 0 with alpha"),
+        (((0, 2), (2, 5)), r"must have at least one output"),
+        (((6, 2), (2, 0)), r"must have at least one output"),
+        (((6, 0), (0, 5)), r"The rank must be at least 1"),
     ],
 )
 def test_empty_factors_name_file_and_layer(tmp_path, sizes, message):
@@ -147,8 +147,8 @@ def test_eight_bits_beside_wider_floats(tmp_path, short, other):
 @pytest.mark.parametrize(
     ("metadata", "message"),
     [
-        ('{"a"', "adapter settings: "),
-        ("[]", "is not a JSON object. Write"),
+        ('{"a"', "adapter settings are not valid: "),
+        ("[]", "is not a JSON object. Create"),
         ('{"unet.r": 4, "unet.lora_alpha": null}', "settings have no alpha"),
         ('{"unet.r": 4, "unet.alpha_pattern": [1]}', "settings have no alpha"),
         ('{"unet.r": 4, "unet.alpha_pattern": {"(": 2}}', "settings have no alpha"),
@@ -185,7 +185,7 @@ def test_a_pickle_is_not_opened(tmp_path, name, protocol):
     else:
         path.write_bytes(pickle.dumps(_Touch(str(mark)), protocol))
     for act in (open_lora, Checkpoint):
-        with pytest.raises(ModelError, match=r"is a pickle of torch\.save"):
+        with pytest.raises(ModelError, match=r"is a pickle file of torch\.save"):
             act(path)
     assert not mark.exists()
 
@@ -215,7 +215,7 @@ def test_a_folder_as_output_or_input(tmp_path):
     file = write(tmp_path / "a.safetensors", make())
     (tmp_path / "folder").mkdir()
     for overwrite in (False, True):
-        with pytest.raises(OutputError, match=r"is a folder\. Give a file such as"):
+        with pytest.raises(OutputError, match=r"is a folder\. Use a file such as"):
             resize_lora(file, tmp_path / "folder", Target(rank=1), overwrite=overwrite)
     with pytest.raises(OutputError, match="could not be written"):
         resize_lora(file, file.path / "x.safetensors", Target(rank=1))
@@ -267,9 +267,9 @@ def test_files_that_cancel_out(tmp_path, weight):
     assert report.norm < 1e-6
     assert report.error < 1e-6
     assert report.saved.deviation < 1e-6
-    assert "cancel out: the sum is 0" in report.saved.remarks[-1]
+    assert "cancel out. Their sum is 0" in report.saved.remarks[-1]
     assert float(stack(dense(report.saved.file)).norm()) < 1e-6
-    with pytest.raises(OptionError, match="there is no sum to scale"):
+    with pytest.raises(OptionError, match="their sum cannot be scaled"):
         merge_lora(parts, out, method=Method("norm"), overwrite=True)
     ordinary = merge_lora([Part(file, weight), Part(file, weight)], out, overwrite=True)
     assert not any("cancel" in remark for remark in ordinary.saved.remarks)

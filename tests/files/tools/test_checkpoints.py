@@ -293,18 +293,18 @@ def test_folders_that_are_no_checkpoint_or_no_output(tmp_path):
     save_peft(tmp_path / "lora.safetensors", lora_for({"unet": part}))
     file, checkpoint = open_lora(tmp_path / "lora.safetensors"), Checkpoint(base)
     for out, message in (
-        (base, "exists. Choose a new folder"),
-        (base / "new", "is inside"),
-        (tmp_path / "x.safetensors", "is a file name"),
+        (base, "exists. Use a new folder"),
+        (base / "new", "is in the input folder"),
+        (tmp_path / "x.safetensors", "is a file"),
     ):
         with pytest.raises(OutputError, match=message):
             add_into_checkpoint(file, checkpoint, out, overwrite=True)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ModelError, match=r"has no \.safetensors files"):
+    with pytest.raises(ModelError, match=r"contains no \.safetensors files"):
         Checkpoint(tmp_path / "empty")
     (weights,) = base.glob("*.safetensors")
     weights.with_name("model.fp16.safetensors").write_bytes(weights.read_bytes())
-    with pytest.raises(ModelError, match="has several sets of weights"):
+    with pytest.raises(ModelError, match="contains several sets of weights"):
         Checkpoint(base)
     assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith(".")) == []
 
@@ -313,10 +313,10 @@ def test_folders_that_are_no_checkpoint_or_no_output(tmp_path):
     ("index", "message"),
     [
         ("{", "cannot be read as a checkpoint"),
-        ("[]", "has no weight_map"),
-        ('{"weight_map": []}', "has no weight_map"),
-        ('{"weight_map": {"a": "../b.safetensors"}}', "is no file beside it"),
-        ('{"weight_map": {"a": 3}}', "is no file beside it"),
+        ("[]", "contains no weight_map"),
+        ('{"weight_map": []}', "contains no weight_map"),
+        ('{"weight_map": {"a": "../b.safetensors"}}', "does not exist"),
+        ('{"weight_map": {"a": 3}}', "does not exist"),
         ('{"weight_map": {"a": "missing.safetensors"}}', "No such file"),
     ],
 )
@@ -360,7 +360,7 @@ def test_what_does_not_fit_together(made, tmp_path):
     with pytest.raises(ModelError, match="has no weight for"):
         add_into_checkpoint(file, Checkpoint(tmp_path / "fewer.safetensors"), out)
     save_file(tensors | {name: torch.ones(9, 9)}, tmp_path / "wrong.safetensors")
-    with pytest.raises(ModelError, match="which does not fit"):
+    with pytest.raises(ModelError, match="which does not match"):
         add_into_checkpoint(file, Checkpoint(tmp_path / "wrong.safetensors"), out)
     with pytest.raises(ModelError, match="has the same weights as"):
         extract_lora(checkpoint, checkpoint, out, Rank(2))

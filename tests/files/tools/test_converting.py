@@ -152,7 +152,7 @@ def test_alphas_that_differ_are_kept_with_a_remark(tmp_path):
     file = write(tmp_path / "in.safetensors", make("OneTrainer"))
     saved = convert_lora(file, tmp_path / "out.safetensors", "kohya")
     assert {x.factors.alpha for x in saved.file.layers} == {1, 2, 3}
-    assert "The alphas differ" in saved.remarks[0]
+    assert "The layers have different alphas" in saved.remarks[0]
 
 
 def test_a_dora_keeps_its_spelling_of_lengths(tmp_path):
@@ -169,7 +169,9 @@ def test_a_dora_keeps_its_spelling_of_lengths(tmp_path):
 def test_what_cannot_be_converted(tmp_path):
     lokr = {"lora_unet_middle_block_1_proj_in.lokr_w1": torch.ones(2, 2)}
     file = write(tmp_path / "in.safetensors", make() | lokr)
-    with pytest.raises(ModelError, match="is LoKr, which has no other key format"):
+    with pytest.raises(
+        ModelError, match="is LoKr, which is only supported in the key format"
+    ):
         convert_lora(file, tmp_path / "no.safetensors", "PEFT")
     plain = write(tmp_path / "plain.safetensors", make())
     with pytest.raises(ModelError, match="'x' is not a supported key format"):

@@ -244,7 +244,7 @@ def test_other_adapters_are_counted(write):
 
 
 @pytest.mark.parametrize("name", ["no.safetensors", "cut.safetensors"])
-def test_bad_files_are_one_sentence(tmp_path, name):
+def test_bad_files_are_one_message(tmp_path, name):
     (tmp_path / "cut.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{")
     result = run(tmp_path / name)
     assert result.exit_code == 2

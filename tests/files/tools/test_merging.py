@@ -240,14 +240,14 @@ def test_what_cannot_be_merged(tmp_path):
     out = tmp_path / "out.safetensors"
     flux = "lora_unet_double_blocks_0_img_attn_qkv"
     cases = {
-        "is a LoRA of sdxl and .* one of flux": {
+        "is a LoRA of sdxl, but .* is a LoRA of flux": {
             f"{flux}.lora_up.weight": torch.ones(6, 1),
             f"{flux}.lora_down.weight": torch.ones(1, 2),
         },
         "proj_in is a DoRA, whose row": make() | {f"{stem}.dora_scale": torch.ones(7)},
-        "is LoKr, which cannot be added": make()
+        "is LoKr, which cannot be merged": make()
         | {"lora_unet_middle_block_1_proj_in.lokr_w1": torch.ones(2, 2)},
-        r"proj_in: .* has a layer of \(7, 8\), .* one of \(7, 6\)": make()
+        r"proj_in has shape \(7, 8\) in .*, but \(7, 6\) in ": make()
         | {f"{stem}.lora_down.weight": torch.ones(4, 8)},
         r"NaN or infinity in unet\.down_blocks\.1": make()
         | {f"{stem}.lora_down.weight": torch.full((4, 6), torch.nan)},
@@ -256,9 +256,9 @@ def test_what_cannot_be_merged(tmp_path):
             "new.lora_B.weight": torch.ones(2, 1),
         },
     }
-    for place, (sentence, tensors) in enumerate(cases.items()):
+    for place, (message, tensors) in enumerate(cases.items()):
         other = write(tmp_path / f"{place}.safetensors", tensors)
-        with pytest.raises(ModelError, match=sentence):
+        with pytest.raises(ModelError, match=message):
             merge_lora([Part(plain), Part(other)], out)
     with pytest.raises(OutputError, match="is an input"):
         merge_lora([Part(plain)], plain.path, overwrite=True)
@@ -288,7 +288,7 @@ def test_numbers_that_are_none():
         parse_part("a:nan")
     assert parse_section("2:down_blocks.*=0.5", 2) == (1, "down_blocks.*", 0.5)
     for text in ("down=1", "3:x=1", "0:x=1", "1:x=y", "1:x=inf", "1:=2"):
-        with pytest.raises(OptionError, match="not have the form FILE:PATTERN=FACTOR"):
+        with pytest.raises(OptionError, match="must have the form FILE:PATTERN=FACTOR"):
             parse_section(text, 2)
 
 

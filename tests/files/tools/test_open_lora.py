@@ -314,7 +314,7 @@ def test_an_adapters_name_in_the_key(opened):
 
 def test_two_adapters_in_one_file_are_refused(opened):
     stem = "unet.conv_in"
-    with pytest.raises(ModelError, match=r"holds 2 adapters \(one, two\)"):
+    with pytest.raises(ModelError, match=r"contains 2 adapters \(one, two\)"):
         opened(
             {
                 f"{stem}.lora_{x}.{name}.weight": value
@@ -417,9 +417,9 @@ def test_the_same_layer_in_two_spellings_counts_once(opened):
     )
     assert "1 layers are stored twice" in saved.remarks[0]
     assert not saved.file.remarks
-    with pytest.raises(ModelError, match="same layer with different values"):
+    with pytest.raises(ModelError, match="same layer, but have different values"):
         opened(kohya() | peft | {f"{QUERY}.lora_B.weight": 2 * UP})
-    with pytest.raises(ModelError, match="same layer with different values"):
+    with pytest.raises(ModelError, match="same layer, but have different values"):
         opened(kohya(alpha=torch.tensor(1.0)) | peft)
 
 
@@ -453,7 +453,7 @@ def test_a_dora_of_columns_is_kept_apart(opened, shape):
     assert len(file.others[0].tensors) == 3
 
 
-def test_columns_of_a_square_dora_are_told_by_the_first_size(opened):
+def test_columns_of_a_square_dora_are_detected_by_the_first_size(opened):
     square = {f"{SGM}.lora_up.weight": rand(5, 2), f"{SGM}.lora_down.weight": DOWN}
     assert opened(square | {f"{SGM}.dora_scale": rand(5, 1)}).layers
     assert opened(square | {f"{SGM}.dora_scale": rand(1, 5)}).others
@@ -516,7 +516,7 @@ def test_unknown_keys_are_listed(opened):
 
 
 @pytest.mark.parametrize(
-    ("tensors", "sentence"),
+    ("tensors", "message"),
     [
         ({}, "contains no tensors"),
         (
@@ -524,34 +524,43 @@ def test_unknown_keys_are_listed(opened):
             "is a checkpoint or a part of a model, not a LoRA",
         ),
         ({"a": UP}, "is not a LoRA file: none of its 1 keys is known, for example 'a'"),
-        ({f"{SGM}.lora_up.weight": UP}, f"{SGM} is incomplete, its down factor"),
-        ({f"{SGM}.lora_mid.weight": UP}, f"{SGM} is incomplete, its down factor"),
-        (kohya(alpha=rand(3)), f"{SGM}: alpha has 3 numbers"),
-        (kohya(alpha=torch.tensor(torch.nan)), f"{SGM}: alpha is nan"),
+        ({f"{SGM}.lora_up.weight": UP}, f"{SGM} is incomplete because its down factor"),
+        (
+            {f"{SGM}.lora_mid.weight": UP},
+            f"{SGM} is incomplete because its down factor",
+        ),
+        (kohya(alpha=rand(3)), f"{SGM}: alpha must be one number"),
+        (
+            kohya(alpha=torch.tensor(torch.nan)),
+            f"{SGM}: alpha must be finite, but got nan",
+        ),
         (
             kohya() | {f"{SGM}.lora_down.weight": rand(3, 5)},
-            f"{SGM}: up .6, 2. and down .3, 5. are not the factors of one layer",
+            f"{SGM}: up and down must have shapes .* got .6, 2. and .3, 5.",
         ),
         (
             {
                 f"{SGM}.lora_up.weight": rand(6, 0),
                 f"{SGM}.lora_down.weight": rand(0, 5),
             },
-            f"{SGM}: Rank 0",
+            f"{SGM}: The rank must be at least 1",
         ),
-        ({key: t.int() for key, t in kohya().items()}, "a factor has dtype int32"),
+        (
+            {key: t.int() for key, t in kohya().items()},
+            "factors must have a floating point dtype, but got int32",
+        ),
         (
             conv(rand(6, 2, 3, 3), rand(2, 5, 3, 3)),
-            "one of the two must be 1 x 1",
+            "neither of them is 1 x 1",
         ),
         (
             conv(rand(6, 2), rand(2, 5), **{"lora_mid.weight": rand(3, 3, 3, 3)}),
-            "does not fit up",
+            "does not match the shapes of up",
         ),
     ],
 )
-def test_what_cannot_be_read_is_one_sentence(opened, tensors, sentence):
-    with pytest.raises(ModelError, match=sentence):
+def test_what_cannot_be_read_is_one_message(opened, tensors, message):
+    with pytest.raises(ModelError, match=message):
         opened(tensors)
 
 
@@ -566,7 +575,7 @@ def test_broken_adapter_metadata_names_the_file(opened):
     stem = "unet.conv_in"
     tensors = {f"{stem}.lora_A.weight": DOWN, f"{stem}.lora_B.weight": UP}
     for text in ("{", "[]"):
-        with pytest.raises(ModelError, match=r"lora\.safetensors: adapter setting"):
+        with pytest.raises(ModelError, match=r"lora\.safetensors: the adapter setting"):
             opened(tensors, lora_adapter_metadata=text)
 
 

@@ -66,7 +66,7 @@ def test_every_verb_appends_it_and_prints_that_once(tmp_path: Path):
         assert open_lora(f"{out}.safetensors").layers
         again = _run(_commands.app, [*command, "--no-verify"])
         assert again.exit_code == 2
-        assert f"{out}.safetensors exists. Add --overwrite" in again.stderr
+        assert f"{out}.safetensors already exists. Add --overwrite" in again.stderr
     page = ["lora", "inspect", str(source), "--html", str(tmp_path / "page")]
     ran = _run(_commands.app, page)
     assert ran.stderr.count(".html was appended to page.") == 1

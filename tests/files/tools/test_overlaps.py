@@ -55,7 +55,7 @@ def test_a_file_and_itself_and_random_subspaces(tmp_path):
     one, two = file("a.safetensors", 0), file("b.safetensors", 1)
     same = overlap(one, one).total
     assert (same.cosine, same.outputs, same.inputs) == pytest.approx((1, 1, 1))
-    assert "the two share directions" in overlap(one, one).advice()
+    assert "The LoRAs share directions" in overlap(one, one).advice()
     apart = overlap(one, two).total
     assert abs(apart.cosine) < 0.01
     assert apart.outputs == pytest.approx(apart.outputs_by_chance, abs=0.02)
@@ -74,18 +74,20 @@ def test_what_cannot_be_compared(tmp_path):
             f"{flux}.lora_down.weight": torch.ones(1, 2),
         },
     )
-    with pytest.raises(ModelError, match="is a LoRA of sdxl and"):
+    with pytest.raises(ModelError, match="is a LoRA of sdxl, but"):
         overlap(one, other)
     stem = SPELLINGS["kohya"][0][0]
     wrong = make() | {f"{stem}.lora_down.weight": torch.full((4, 6), torch.nan)}
     with pytest.raises(ModelError, match=r"c\.safetensors: NaN or infinity in unet"):
         overlap(one, write(tmp_path / "c.safetensors", wrong))
     wide = make() | {f"{stem}.lora_down.weight": torch.ones(4, 8)}
-    with pytest.raises(ModelError, match=r"layers of different shapes\. Give two"):
+    with pytest.raises(
+        ModelError, match=r"different shapes in the two files\. Use two"
+    ):
         overlap(one, write(tmp_path / "e.safetensors", wide))
     few = {key: t for key, t in make().items() if key.startswith(stem)}
     alone = {key.replace("4_1", "5_1"): t for key, t in few.items()}
-    with pytest.raises(ModelError, match="have no layer in common"):
+    with pytest.raises(ModelError, match="have no layers in common"):
         overlap(one, write(tmp_path / "d.safetensors", alone))
 
 
@@ -110,5 +112,5 @@ def test_the_command(tmp_path):
     stem = SPELLINGS["kohya"][0][0]
     rest = {k: t for k, t in make(seed=1).items() if not k.startswith(stem)}
     write(paths[1], rest)
-    line = "Not compared: 1 layers that only A has, 0 that only B has."
+    line = "Not compared: 1 layers that are only in A, 0 that are only in B."
     assert line in run().stdout.splitlines()

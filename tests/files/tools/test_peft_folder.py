@@ -91,7 +91,7 @@ def test_each_model_has_a_folder(tmp_path):
         "text_encoder",
         "unet",
     ]
-    assert any("named as in transformers 5" in remark for remark in saved.remarks)
+    assert any("have the names of transformers 5" in remark for remark in saved.remarks)
     exact = stack(dense(given))
     again = open_lora(tmp_path / "adapter")
     assert (again.family, again.by_key.keys()) == ("sdxl", given.by_key.keys())
@@ -149,16 +149,16 @@ def test_the_command_and_what_it_refuses(tmp_path):
     assert done.exit_code == 0, done.stderr
     assert "peft" in done.stdout
     again = run(path, "--output", out, "--overwrite")
-    assert "exists. Choose a new folder" in again.stderr
+    assert "exists. Use a new folder" in again.stderr
     named = run(path, "--output", tmp_path / "b.safetensors")
-    assert "is a file name" in named.stderr
+    assert "is a file" in named.stderr
     (out / "adapter_config.json").write_text("[]")
     with pytest.raises(ModelError, match=r"adapter_config\.json is not a JSON object"):
         open_lora(out)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ModelError, match=r"is a folder without adapter_model"):
+    with pytest.raises(ModelError, match=r"contains neither adapter_model"):
         open_lora(tmp_path / "empty")
     file = write(tmp_path / "c.safetensors", make(alphas=(1e9, 1.0, 1.0)))
-    with pytest.raises(OutputError, match="does not fit"):
+    with pytest.raises(OutputError, match="exceeds the range"):
         convert_lora(file, tmp_path / "new", "PEFT (own)", dtype=torch.float16)
     assert not (tmp_path / "new").exists()

@@ -71,7 +71,10 @@ def test_a_full_rank_loses_nothing(tmp_path, made):
     matrix = update.flatten(1).double()
     assert torch.allclose(dense(saved.file)[KEY], matrix, rtol=0, atol=1e-5)
     assert saved.file.spelling == "PEFT"
-    assert "1 layers became plain LoRAs, with a relative error of" in saved.remarks[0]
+    assert (
+        "1 layers were converted to plain LoRAs, with a relative error of"
+        in saved.remarks[0]
+    )
 
 
 @given(st.integers(1, 6), st.integers(0, 999))
@@ -121,7 +124,7 @@ def test_what_no_lora_can_hold_is_named(tmp_path):
     assert "bundle_emb.word.clip_l" in saved.file.tensors
     assert any("w_norm" in remark for remark in saved.remarks)
     oft = write(tmp_path / "oft.safetensors", {f"{STEM}.oft_blocks": rand(2, 2, 2)})
-    with pytest.raises(ModelError, match="is OFT, which cannot become a LoRA"):
+    with pytest.raises(ModelError, match="is OFT, which cannot be converted to a LoRA"):
         as_plain_lora(oft, Rank(2))
     bad = {f"{STEM}.hada_w1_a": rand(6, 2), f"{STEM}.hada_w1_b": rand(2, 8)}
     file = write(tmp_path / "bad.safetensors", bad)

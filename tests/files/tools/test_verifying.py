@@ -171,7 +171,7 @@ def test_the_command(tmp_path):
     assert "no program can check a LoRA of an unknown family" in run(path).stderr
 
 
-def test_a_sentence():
+def test_a_message():
     check = Check("X 1", 3, 0.25, "a", ("b", "c", "d"), ("e",))
     assert check.summary() == (
         "X 1: 0 of 3 layers; missing: b, c and 1 more; unused: e."

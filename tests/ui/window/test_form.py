@@ -47,7 +47,7 @@ def test_a_mistake_is_marked_at_the_field_and_mended_there(open_window, qtbot):
     row = rows(window)["learning_rate"]
     write(qtbot, row.editor.line, "much")
     window.examine()
-    assert row.note.text() == 'Must be a number, not "much".'
+    assert row.note.text() == 'Must be a number, but got "much".'
     assert not row.note.isHidden()
     write(qtbot, row.editor.line, "1e-3")
     window.examine()
@@ -104,7 +104,7 @@ def test_the_wheel_over_a_closed_combo_box_changes_nothing(open_window):
         assert combo.currentIndex() == before
 
 
-def test_numbers_have_a_decimal_point_whatever_the_desktop_says(open_window):
+def test_numbers_have_a_decimal_point_in_every_locale(open_window):
     open_window()
     assert locale.localeconv()["decimal_point"] == "."
 

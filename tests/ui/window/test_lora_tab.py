@@ -120,7 +120,7 @@ def test_convert_verify_and_extract(qtbot, tab, tmp_path: Path):
     assert float((update - wanted).norm()) < 1e-2 * float(wanted.norm())
 
 
-def test_what_cannot_be_read_is_said(qtbot, tab, tmp_path: Path):
+def test_unreadable_files_are_reported(qtbot, tab, tmp_path: Path):
     path = tmp_path / "bad.safetensors"
     path.write_bytes(b"no")
     told = []
@@ -241,7 +241,7 @@ def test_the_window_ends_while_a_file_is_inspected(way, tmp_path: Path):
     assert not Path(folder).exists()
 
 
-def test_levels_of_the_picture(tmp_path: Path):
+def test_levels_of_the_image(tmp_path: Path):
     report = inspect_lora(write(tmp_path / "a.safetensors", make()))
     entry = parse_entry(json.dumps(report.to_json()))
     top = max(layer.spectrum[0] for layer in report.layers)

@@ -1,4 +1,4 @@
-"""Optimizers of plug-ins in the dropdown of the window."""
+"""Optimizers of plugins in the dropdown of the window."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Qt alone can find out about the display: a sentence, no abort."""
+"""What Qt alone can find out about the display: a message, no abort."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from helpers.no_display import assert_one_sentence
+from helpers.no_display import assert_one_message
 
 
 @pytest.mark.parametrize(
@@ -19,12 +19,12 @@ from helpers.no_display import assert_one_sentence
         ({"QT_QPA_PLATFORM": "nonsense"}, ('"nonsense"',)),
     ],
 )
-def test_a_platform_that_cannot_start_is_one_sentence(
+def test_a_platform_that_cannot_start_is_one_message(
     variables: dict[str, str], reasons: tuple[str, ...]
 ) -> None:
     if sys.platform in ("win32", "darwin") and "QT_QPA_PLATFORM" not in variables:
         pytest.skip("needs X11 or Wayland")
-    assert_one_sentence(variables, *reasons)
+    assert_one_message(variables, *reasons)
 
 
 def test_reports_of_a_start_that_went_well_are_shown(

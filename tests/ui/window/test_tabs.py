@@ -11,9 +11,7 @@ from stiefel_lora.ui.views.difference_dialog import DifferenceDialog
 from stiefel_lora.ui.views.theme import apply_theme, is_dark
 
 
-def test_pictures_and_captions_are_shown_and_captions_saved(
-    open_window, qtbot, tmp_path
-):
+def test_images_and_captions_are_shown_and_captions_saved(open_window, qtbot, tmp_path):
     folder = make_images(tmp_path / "katzen 猫")
     window = open_window()
     window.document.set("concepts", [{"path": str(folder)}])
@@ -52,7 +50,7 @@ def blank(image: QImage) -> bool:
     )
 
 
-def test_problems_of_pictures_are_listed_and_lead_to_the_picture(
+def test_problems_of_images_are_listed_and_lead_to_the_image(
     open_window, qtbot, tmp_path
 ):
     folder = make_images(tmp_path / "p", count=3)
@@ -121,9 +119,7 @@ def test_start_with_something_missing_goes_to_it(open_window):
     assert window.top.problems.text().startswith("2 problems")
 
 
-def test_start_with_a_folder_without_pictures_says_so(
-    open_window, tmp_path, monkeypatch
-):
+def test_start_with_a_folder_without_images_says_so(open_window, tmp_path, monkeypatch):
     window = open_window()
     said = []
     monkeypatch.setattr(window, "complain", lambda *texts: said.append(texts))

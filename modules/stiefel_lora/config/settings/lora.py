@@ -79,9 +79,10 @@ class LoraSettings(StrictModel):
 
     lora_init: LoraInit = setting("auto", label="LoRA initialization")
     """Initialization of the LoRA. auto uses the initialization of the optimizer and
-    leaves the model unchanged at first. loi uses the gradient of the first images; it
+    leaves the model unchanged at first. loi uses the gradient of the first images. It
     also leaves the model unchanged at first, and the file has up to twice the rank.
-    stella uses the initialization of StelLA, which changes the model at step 0."""
+    stella uses the initialization of StelLA, which changes the model at step 0.
+    """
 
     loi_batches: Annotated[Count, Field(ge=1, le=1000)] = setting(
         4, label="LOI batches"

@@ -26,7 +26,7 @@ PART_SETTINGS = (
     "text_encoder_2",
     "tokenizer_2",
 )
-"""Parts of a model that may come from elsewhere; each has its ``<part>_model_name``."""
+"""Parts of a model that may come from elsewhere. Each has its ``<part>_model_name``."""
 
 PartName = PathText | None
 
@@ -38,8 +38,8 @@ class ModelSettings(StrictModel):
     """Family of the base model. Use flux for FLUX.1 dev and schnell."""
 
     base_model_name: PathText | None = setting(None, label="Base model")
-    """Path of a .safetensors checkpoint or of a folder in diffusers layout, or a name
-    on the Hugging Face hub such as stabilityai/stable-diffusion-xl-base-1.0."""
+    """Path of a .safetensors checkpoint or of a diffusers folder, or a name
+    on the Hugging Face Hub such as stabilityai/stable-diffusion-xl-base-1.0."""
 
     unet_model_name: PartName = setting(None, label="UNet override")
     """UNet to use instead of the base model's, for SDXL and SD 1.5. Like all parts, it

@@ -24,7 +24,7 @@ def _default_optimizer() -> OptimizerConfig:
 
 
 def _default_learning_rate(fields: dict[str, Any]) -> float:
-    """Return the method's usual rate; ``fields`` are the fields validated so far."""
+    """Return the method's usual rate. ``fields`` are the fields validated so far."""
     optimizer = fields.get("optimizer")
     entry = optimizer.method if optimizer else None
     if optimizer is None or entry is None:
@@ -53,9 +53,9 @@ class OptimizationSettings(StrictModel):
     """Optimizer and its options. The defaults are a good starting point."""
 
     plugins: tuple[Annotated[str, Field(min_length=1)], ...] = setting(
-        (), label="Plug-ins"
+        (), label="Plugins"
     )
-    """Plug-ins that register additional optimizers. Each entry is a Python file, such
+    """Plugins that register additional optimizers. Each entry is a Python file, such
     as my_method.py, or the name of a module."""
 
     learning_rate: Annotated[Number, Field(gt=0, le=100)] = setting(

@@ -63,10 +63,10 @@ class Checkpoint:
     """Base model that is opened without loading its weights.
 
     Args:
-        path: of a safetensors file, or of a folder in diffusers' format.
+        path: path of a safetensors file, or of a folder in the diffusers format.
 
     Raises:
-        ModelError: the file is missing, or is not a checkpoint of a known family.
+        ModelError: If the file is missing, or is not a checkpoint of a known family.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -78,8 +78,8 @@ class Checkpoint:
         except (OSError, SafetensorError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise ModelError(
-                f"{path} cannot be read as a checkpoint: {reason}. Give a .safetensors "
-                "file of a base model."
+                f"{path} cannot be read as a checkpoint: {reason}. Use a "
+                ".safetensors file of a base model."
             ) from error
         self.metadata = self.files[0].metadata
         self._table = {
@@ -144,8 +144,8 @@ class Checkpoint:
             example = next(iter(self.specs), "nothing")
             known = listed(record.short_label for record in records())
             raise ModelError(
-                f"{self.path} is not a checkpoint of {known}: it holds "
-                f"{example!r}. Give a file or folder of one of these models."
+                f"{self.path} is not a checkpoint of {known}. It contains, for "
+                f"example, {example!r}. Use a file or folder of one of these models."
             )
         fused = fusing_of(family) is not None and not own
         return self._family_by_width(family), places, fused

@@ -41,10 +41,11 @@ def checkpoint_files(path: Path) -> list[CheckpointFile]:
         path: file or folder.
 
     Raises:
-        ModelError: a pickle, or a folder without weights or with two sets of them.
-        OSError: the system refused.
-        SafetensorError: a table does not fit its file.
-        ValueError: a dtype that torch has not, or an index that is no JSON.
+        ModelError: If the file is a pickle, or the folder contains no weights or
+            several sets of weights.
+        OSError: If the operating system reports an error.
+        SafetensorError: If a header does not match its file.
+        ValueError: If torch does not have a dtype, or an index is not valid JSON.
     """
     if not path.is_dir():
         return [_opened(path, "")]
@@ -59,14 +60,15 @@ def checkpoint_files(path: Path) -> list[CheckpointFile]:
     ]
     if not found:
         raise ModelError(
-            f"{path} has no .safetensors files, nor have {', '.join(_MODELS)} in it. "
-            "Give a checkpoint file, or the folder of a model or pipeline of diffusers."
+            f"{path} contains no .safetensors files, and none of the folders "
+            f"{', '.join(_MODELS)}. Use a checkpoint file, or the folder of a "
+            "diffusers model or pipeline."
         )
     return found
 
 
 def _weights(folder: Path) -> list[Path]:
-    """Files of the one model in a folder."""
+    """Return the files of the one model in a folder."""
     shards: set[Path] = set()
     indices = sorted(folder.glob(f"*{_INDEX}"))
     for index in indices:
@@ -75,23 +77,23 @@ def _weights(folder: Path) -> list[Path]:
     if len(indices) + len(alone) > 1:
         names = sorted(file.name for file in [*indices, *alone])
         raise ModelError(
-            f"{folder} has several sets of weights: {', '.join(names)}. Move all but "
-            "one of them to another folder."
+            f"{folder} contains several sets of weights: {', '.join(names)}. Move "
+            "all but one of them to another folder."
         )
     return sorted(shards | alone)
 
 
 def _listed(index: Path) -> set[str]:
-    """Names of the shards of an index."""
+    """Return the names of the shards of an index."""
     found = json.loads(index.read_text("utf-8"))
     places = found.get("weight_map") if isinstance(found, dict) else None
     if not isinstance(places, dict):
-        raise ModelError(f"{index} has no weight_map. Copy or write it again.")
+        raise ModelError(f"{index} contains no weight_map. Download or save it again.")
     names = set(places.values())
     for name in names:
         if not isinstance(name, str) or Path(name).name != name:
             raise ModelError(
-                f"{index}: {name!r} is no file beside it. Copy or write it again."
+                f"{index}: the file {name!r} does not exist. Download or save it again."
             )
     return names
 

@@ -2,7 +2,7 @@
 
 If both formats store alpha, the factors are copied bit for bit. If the new one does not
 (PEFT), the scale is multiplied into A. FLUX.1's q, k and v are fused for the kohya
-format, with a block-diagonal B, and separated for the others; both are exact.
+format, with a block-diagonal B, and separated for the others. Both are exact.
 """
 
 from __future__ import annotations
@@ -45,18 +45,19 @@ def convert_lora(
 
     Args:
         file: LoRA file from ``open_lora``.
-        output: path to write; a new folder for ``PEFT (own)``.
-        spelling: a key of ``respell.SPELLINGS``, as ``"kohya"`` or ``"PEFT"``.
+        output: path of the output file, or of a new folder for ``PEFT (own)``.
+        spelling: a key of ``respell.SPELLINGS``, such as ``"kohya"`` or ``"PEFT"``.
         goal: convert other kinds of adapters to plain LoRAs of this rank or error.
         base: the base model, to convert DoRAs to plain LoRAs, or to a format with
             another DoRA scale.
-        dtype: dtype of the factors; by default the widest of the file.
-        overwrite: replace an existing file.
+        dtype: dtype of the factors. The default is the widest dtype of the file.
+        overwrite: whether to replace an existing file.
         command: command line to record in the metadata.
 
     Raises:
-        ModelError: a layer that the spelling cannot hold, NaN or infinity.
-        OutputError: the output exists, is the input, or cannot be written.
+        ModelError: If the key format does not support a layer, or a layer contains NaN
+            or infinity.
+        OutputError: If the output exists, is the input, or cannot be written.
     """
     place = check_place(output, spelling, [file.path], overwrite=overwrite)
     check_finite(file)
@@ -66,13 +67,14 @@ def convert_lora(
         plain = as_plain_lora(file, goal, base)
         given = plain.file
         remarks.append(
-            f"{plain.layers} layers became plain LoRAs, with a relative error of "
-            f"{plain.error:.6g}."
+            f"{plain.layers} layers were converted to plain LoRAs, with a relative "
+            f"error of {plain.error:.6g}."
         )
         if plain.left_out:
             remarks.append(
-                f"Left out, because no LoRA can hold them: {len(plain.left_out)} "
-                f"tensors of biases and norms, as {plain.left_out[0]}."
+                f"{len(plain.left_out)} tensors of biases and norms were omitted, "
+                "because a LoRA cannot represent them, for example "
+                f"{plain.left_out[0]}."
             )
     elif base is not None:
         given = with_both_lengths(file, base)
@@ -87,7 +89,7 @@ def converted(file: LoraFile, spelling: str) -> LoraFile:
     """Return the file with the keys of another format.
 
     Raises:
-        ModelError: the key format cannot express a layer.
+        ModelError: If the key format does not support a layer.
     """
     if spelling not in SPELLINGS:
         raise ModelError(
@@ -100,8 +102,9 @@ def converted(file: LoraFile, spelling: str) -> LoraFile:
     if foreign:
         other = foreign[0]
         raise ModelError(
-            f"{file.path}: {other.name} is {other.kind}, which has no other key "
-            "format. Add --rank or --error to convert it to a LoRA."
+            f"{file.path}: {other.name} is {other.kind}, which is only supported in "
+            "the key format of the file. Add --rank or --error to convert it to a "
+            "LoRA."
         )
     fitting = [_with_known_lengths(file, layer, spelling) for layer in file.layers]
     file = dataclasses.replace(file, layers=tuple(fitting))
@@ -147,7 +150,8 @@ def _remarks(file: LoraFile) -> list[str]:
     )
     if one_alpha and len(scales) > 1:
         return [
-            "The alphas differ from layer to layer: diffusers 0.42 applies one of them "
-            "to all. Convert to peft for diffusers."
+            "The layers have different alphas, but diffusers 0.42 uses the same "
+            "alpha for all of them. Convert the file to the key format peft for "
+            "diffusers."
         ]
     return []

@@ -2,10 +2,9 @@ r"""Dense updates of LoHa, LoKr and full-difference adapters.
 
 LyCORIS' formulas, as ComfyUI applies them (comfy/weight_adapter/loha.py, lokr.py):
 
-* LoHa: :math:`\frac{\alpha}{r} (W_{1a} W_{1b}) \odot (W_{2a} W_{2b})`.
-* LoKr: :math:`\frac{\alpha}{r} W_1 \otimes W_2`, where each of the two may be a
-  product; if neither is, there is no rank and alpha is ignored.
-* full difference: the stored tensor.
+* LoHa: :math:`\frac{\alpha}{r} (W_{1a} W_{1b}) \odot (W_{2a} W_{2b})`. * LoKr:
+:math:`\frac{\alpha}{r} W_1 \otimes W_2`, where each of the two may be a product. If
+neither is, there is no rank and alpha is ignored. * full difference: the stored tensor.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ def dense_update(layer: OtherLayer) -> Tensor | None:
             embeddings.
 
     Raises:
-        ModelError: an unsupported kind of adapter, or mismatched shapes.
+        ModelError: If the adapter is not supported, or its shapes do not match.
     """
     parts = {_last(key): tensor.double() for key, tensor in layer.tensors.items()}
     try:
@@ -47,8 +46,8 @@ def dense_update(layer: OtherLayer) -> Tensor | None:
     if layer.kind in ("norm", "bias", "embedding"):
         return None
     raise ModelError(
-        f"{layer.name} is {layer.kind}, which cannot become a LoRA. Give a file of "
-        "LoRA, LoHa, LoKr or full differences."
+        f"{layer.name} is {layer.kind}, which cannot be converted to a LoRA. Use a "
+        "file with LoRA, LoHa, LoKr or full-difference layers."
     )
 
 

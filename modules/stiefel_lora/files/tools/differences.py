@@ -31,12 +31,12 @@ _Pair = tuple[Tensor, Tensor]
 
 
 def update_norm(factors: LoraFactors, *, six_digits: bool = False) -> float:
-    """Frobenius norm of (alpha / r) B A.
+    """Return the Frobenius norm of (alpha / r) B A.
 
     Args:
-        factors: of a layer.
-        six_digits: accept six correct digits where float32 reaches them, in half the
-            time.
+        factors: factors of a layer.
+        six_digits: whether six correct digits are sufficient, which float32 can reach
+            in half the time.
     """
     up, down = (f.detach().flatten(1) for f in (factors.up, factors.down))
     square = _quick_square(_gram(up), down.mT) if six_digits else None
@@ -46,7 +46,7 @@ def update_norm(factors: LoraFactors, *, six_digits: bool = False) -> float:
 
 
 def difference(one: LoraFactors, two: LoraFactors) -> float:
-    """Frobenius norm of the difference of two updates of one layer."""
+    """Return the Frobenius norm of the difference of two updates of one layer."""
     return compared(one, two)[0]
 
 
@@ -101,7 +101,7 @@ def _difference(one: Tensor, scale: float, two: Tensor, other: float) -> Tensor:
 
 
 def _norm(one: _Pair, two: _Pair | None = None) -> float:
-    """Norm of one product, or of the sum of two, in float64."""
+    """Return the norm of one product, or of the sum of two, in float64."""
     if two is None:
         return _root(_inner(one, one))
     first, second = _inner(one, one), _inner(two, two)
@@ -115,12 +115,12 @@ def _norm(one: _Pair, two: _Pair | None = None) -> float:
 
 
 def _inner(one: _Pair, two: _Pair) -> float:
-    """Inner product of two products."""
+    """Return the inner product of two products."""
     return float(((one[0].mT @ two[0]) * (one[1] @ two[1].mT)).sum())
 
 
 def _gram(factor: Tensor) -> Tensor:
-    """Inner products of the columns, float32."""
+    """Return the inner products of the columns, float32."""
     return _symmetric(factor.float())
 
 
@@ -136,7 +136,7 @@ def _symmetric(factor: Tensor) -> Tensor:
 
 
 def _quick_square(left: Tensor, down: Tensor) -> float | None:
-    """Compute a squared norm in float32; None if it may have fewer than six digits.
+    """Compute a squared norm in float32, or None if it may have fewer than six digits.
 
     Args:
         left: Gram matrix of B.

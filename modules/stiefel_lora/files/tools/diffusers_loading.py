@@ -72,7 +72,7 @@ def load_by_diffusers(
     """Load a file into empty models.
 
     Args:
-        file: file on disk; its layers determine the shapes of the models' layers.
+        file: file on disk. Its layers determine the shapes of the layers of the models.
 
     Returns:
         Layer key -> factors as applied, and the keys that diffusers does not expect.
@@ -106,7 +106,7 @@ def _loaded(file: LoraFile) -> tuple[Mapping[str, LoraFactors], tuple[str, ...]]
 
 
 def unexpected_keys(line: str) -> list[str]:
-    """Keys that a warning of diffusers lists; the line where it lists none.
+    """Return the keys that a warning of diffusers lists; the line where it lists none.
 
     >>> unexpected_keys("Loading led to unexpected keys found in the model: a.b, c. ")
     ['a.b', 'c']
@@ -173,7 +173,7 @@ def _settings_file(record: FamilyRecord, part: str) -> Path:
 
 
 def _pipeline(family: str) -> Any:
-    """The stock pipeline of a family around its denoiser and text encoders."""
+    """Return the stock pipeline of a family around its denoiser and text encoders."""
     record = record_of(family)
     model = record.load(record.model)
     parts: dict[str, Any] = {}

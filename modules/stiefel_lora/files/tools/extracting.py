@@ -66,24 +66,26 @@ def extract_lora(
 
     Args:
         base: checkpoint before training.
-        tuned: checkpoint after training; same family and key names.
+        tuned: checkpoint after training, with the same family and key names.
         output: file to write.
         goal: rank, or maximum relative error of each layer.
         spelling: key format of the output, a key of ``respell.SPELLINGS``.
         dtype: dtype of the factors.
-        overwrite: replace an existing file.
+        overwrite: whether to replace an existing file.
         command: command line to record in the metadata.
 
     Raises:
-        ModelError: checkpoints of different families or shapes, or no difference.
-        OutputError: the output exists, is an input, or cannot be written.
+        ModelError: If the checkpoints have different families or shapes, or do not
+            differ.
+        OutputError: If the output exists, is an input, or cannot be written.
     """
     inputs = [base.path, tuned.path]
     place = check_place(output, spelling, inputs, overwrite=overwrite)
     if (base.family, base.fused) != (tuned.family, tuned.fused):
         raise ModelError(
-            f"{base.path} is {base.family} and {tuned.path} is {tuned.family}, or one "
-            "has diffusers' names. Give two checkpoints of the same family and format."
+            f"{base.path} is {base.family} and {tuned.path} is {tuned.family}, or "
+            "one of them has the key names of diffusers. Use two checkpoints of the "
+            "same family and format."
         )
     layers, found, equal = [], [], 0
     for name in base.places.keys() & tuned.places.keys():
@@ -95,8 +97,8 @@ def extract_lora(
         layers.append(_layer(base, name, nearest, dtype))
     if not layers:
         raise ModelError(
-            f"{tuned.path} has the same weights as {base.path} in all {equal} layers. "
-            "Give a checkpoint that was trained further."
+            f"{tuned.path} has the same weights as {base.path} in all {equal} "
+            "layers. Use a checkpoint that was fine-tuned from it."
         )
     # The names above are a set: without sorting, the order would change from process to
     # process, and with it the rank in the metadata.
@@ -138,12 +140,15 @@ def _difference(
     assert two is not None
     if one.shape != two.shape:
         raise ModelError(
-            f"{name} is {tuple(one.shape)} in {base.path} and {tuple(two.shape)} in "
-            f"{tuned.path}. Give two checkpoints of the same model."
+            f"{name} has shape {tuple(one.shape)} in {base.path}, but "
+            f"{tuple(two.shape)} in {tuned.path}. Use two checkpoints of the same "
+            "model."
         )
     update = two - one
     if not all_finite(update):
-        raise ModelError(f"{name}: NaN or infinity in {base.path} or {tuned.path}.")
+        raise ModelError(
+            f"{name} contains NaN or infinity in {base.path} or {tuned.path}."
+        )
     if float(update.norm()) <= _ROUNDING * float(one.norm()):
         return None
     return nearest_lora(update, goal)
@@ -169,7 +174,7 @@ def _layer(
 
 
 def _others(base: Checkpoint, tuned: Checkpoint) -> tuple[str, ...]:
-    """Tensors outside the layers that differ."""
+    """Return the tensors outside the layers that differ."""
     held = {place.key for place in base.places.values()}
     found = []
     for key in sorted(base.specs.keys() & tuned.specs.keys()):

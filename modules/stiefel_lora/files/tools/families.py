@@ -20,7 +20,7 @@ Shapes = Mapping[StemName, tuple[int, int]]
 
 
 def family_of(shapes: Shapes, metadata: Mapping[str, str]) -> str | None:
-    """Detect the family; None if names, sizes and metadata do not determine it.
+    """Detect the family, or None if names, sizes and metadata do not determine it.
 
     The metadata only decides between families that have names for all layers.
 

@@ -32,7 +32,8 @@ def check_finite(file: LoraFile) -> None:
     """Raise for a file with NaN or infinity.
 
     Raises:
-        ModelError: names up to three layers.
+        ModelError: If layers contain NaN or infinity. The message contains up to three
+            names.
     """
     _raise_for(file, broken_layers(file))
 

@@ -1,4 +1,4 @@
-"""Tables of ``stiefel-lora lora inspect``; needs rich."""
+"""Tables of ``stiefel-lora lora inspect``. Needs rich."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def inspection_tables(
 
     Args:
         reports: results of ``inspect_lora``.
-        layers: one row per layer instead of one per section.
+        layers: whether to show one row per layer instead of one row per section.
     """
     names = _short_names(reports)
     yield _files(reports, names)

@@ -67,16 +67,17 @@ def add_into_checkpoint(
     Args:
         file: LoRA file from ``open_lora``, or the sum of several.
         base: base model checkpoint.
-        output: path to write; a new folder where the base model is one.
-        parents: the files whose sum is ``file``; by default ``file`` itself.
-        overwrite: replace an existing file.
+        output: path of the output file, or of a new folder if the base model is a
+            folder.
+        parents: the files whose sum is ``file``. The default is ``file`` itself.
+        overwrite: whether to replace an existing file.
         command: command line to record in the metadata.
 
     Raises:
-        ModelError: a layer is missing in the base model or has another shape, or an
+        ModelError: If a layer is missing in the base model or has another shape, or an
             adapter is not a LoRA.
-        OutputError: the output exists, is an input, cannot be written, or a weight does
-            not fit its dtype.
+        OutputError: If the output exists, is an input or cannot be written, or a weight
+            exceeds the range of its dtype.
     """
     given = [*(parents or [file]), base]
     inputs = [one.path for one in given]
@@ -116,7 +117,7 @@ def _write_folder(
     tensor: Callable[[str], Tensor],
     lineage: Mapping[str, str],
 ) -> None:
-    """Write a folder as that of the base model, in one step; other files are copied."""
+    """Write a folder as that of the base model, in one step. Other files are copied."""
     target = part = Path(os.path.realpath(output))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -149,8 +150,8 @@ def _write_folder(
     except (OSError, shutil.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise OutputError(
-            f"{target} could not be written: {reason}. Free space or choose another "
-            "folder."
+            f"{target} could not be written: {reason}. Free disk space, or use "
+            "another folder."
         ) from error
 
 
@@ -176,17 +177,17 @@ def _by_tensor(file: LoraFile, base: Checkpoint) -> Mapping[str, _Added]:
         size = torch.Size(others).numel()
         if factors.up.shape[0] != rows or inputs.numel() != size:
             raise ModelError(
-                f"{base.path}: {place.key} is {base.specs[place.key].shape}, which "
-                f"does not fit {layer.name} of {file.path.name}. Give the base model "
-                "that it was trained on."
+                f"{base.path}: {place.key} has shape {base.specs[place.key].shape}, "
+                f"which does not match {layer.name} of {file.path.name}. Use the "
+                "base model that the LoRA was trained on."
             )
         found.setdefault(place.key, []).append((place, factors))
     if missing:
         more = f" and {len(missing) - 2} more" if len(missing) > 2 else ""
         raise ModelError(
             f"{base.path} has no weight for {', '.join(missing[:2])}{more} of "
-            f"{file.path.name}. Give the base model that it was trained on; a layer of "
-            "a text encoder needs a file that holds it."
+            f"{file.path.name}. Use the base model that the LoRA was trained on. "
+            "Layers of a text encoder require a file that contains it."
         )
     return found
 
@@ -209,15 +210,17 @@ def _change(
         for place, factors in added:
             new = _with_rows(new, place, factors, rows, len(stored))
         if not all_finite(new):
-            raise ModelError(f"{key}: NaN or infinity in the LoRA or the base model.")
+            raise ModelError(
+                f"{key} contains NaN or infinity in the LoRA or the base model."
+            )
         # Rounded once, from the sum of all layers: one rounding per layer would lose
         # updates below the spacing of the stored dtype one by one.
         result = (new / scale).to(stored.dtype)
         kept = result.float() * scale
         if not all_finite(kept):
             raise OutputError(
-                f"{key}: a weight does not fit {stored.dtype}. Use a smaller weight "
-                "for the LoRA, or a base model with more bits."
+                f"{key}: a weight exceeds the range of {stored.dtype}. Use a "
+                "smaller weight for the LoRA, or a base model with a wider dtype."
             )
         stored[rows] = result
         lost += float((kept - new).double().square().sum())

@@ -72,7 +72,7 @@ def has_list(program: str, family: str) -> bool:
 
 
 def target_of(program: str, family: str, stem: str) -> str | None:
-    """Return the weight that a stem changes; None if the program ignores the stem."""
+    """Return the weight that a stem changes, or None if the stem is ignored."""
     found = _lists()[program]["names"].get(family, {}).get(stem)
     return None if found is None else found[0]
 
@@ -100,7 +100,7 @@ def load_by_list(program: str, family: str, tensors: Mapping[str, Tensor]) -> Lo
         tensors: tensors of the file.
 
     Raises:
-        ModelError: factors that the program cannot multiply.
+        ModelError: If the program cannot multiply the factors.
     """
     names = _lists()[program]["names"][family]
     used: set[str] = set()

@@ -3,7 +3,7 @@
 Key formats differ in the prefix, in dots or underscores, and in using the names of the
 original checkpoint or of diffusers. For SDXL, SD 1.5 and FLUX.1 the tables of
 ``files.keys_*`` map all of them to one canonical name. For other families the path is
-kept as in the file; dots compare equal to underscores, so that two formats of one path
+kept as in the file. Dots compare equal to underscores, so that two formats of one path
 still match.
 """
 

@@ -50,7 +50,8 @@ __all__ = [
 # Norm of a sum, relative to its parts, below which it is only rounding error.
 _CANCELLED = 1e-6
 _NOTHING_LEFT = (
-    "The weighted files cancel out: the sum is 0, and errors are relative to the parts."
+    "The weighted files cancel out. Their sum is 0, and errors are relative to the "
+    "norms of the files."
 )
 
 
@@ -61,7 +62,7 @@ class Part:
     file: LoraFile
     weight: float = 1.0
     sections: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    """Section pattern -> factor on top of ``weight``; the last match is used."""
+    """Section pattern -> factor on top of ``weight``. The last match is used."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +118,7 @@ def parse_section(text: str, files: int) -> tuple[int, str, float]:
         files: number of files.
 
     Raises:
-        OptionError: the text does not have this form.
+        OptionError: If the text does not have this form.
     """
     found = re.fullmatch(r"(\d+):(.+)=([^=]+)", text)
     try:
@@ -128,8 +129,8 @@ def parse_section(text: str, files: int) -> tuple[int, str, float]:
             raise ValueError
     except ValueError:
         raise OptionError(
-            f"--section: {text} does not have the form FILE:PATTERN=FACTOR with FILE "
-            f"from 1 to {files}. Use for example 1:down_blocks.*=0.5."
+            f"--section: {text} must have the form FILE:PATTERN=FACTOR with FILE "
+            f"from 1 to {files}, for example 1:down_blocks.*=0.5."
         ) from None
     return int(found[1]) - 1, found[2], factor
 
@@ -151,23 +152,24 @@ def merge_lora(
     Args:
         parts: files and their weights.
         output: file to write.
-        target: truncate the sum to a rank, an error or a size; by default it is exact.
-        method: merge method; by default the sum. Methods on entries only support a rank
-            as target.
-        dtype: dtype of the factors; by default the widest of all files.
-        overwrite: replace an existing file.
+        target: rank, error or size to which the sum is truncated. By default, the sum
+            is exact.
+        method: merge method. The default is the sum. Methods that work on entries only
+            support a rank as target.
+        dtype: dtype of the factors. The default is the widest dtype of all files.
+        overwrite: whether to replace an existing file.
         command: command line to record in the metadata.
 
     Raises:
-        ModelError: files of different families, layers of different shapes, an adapter
-            that is not a plain LoRA, NaN or infinity.
-        OptionError: a section that no layer has.
-        OutputError: the output exists, is an input, or cannot be written.
+        ModelError: If the files have different families or layers of different shapes,
+            an adapter is not a plain LoRA, or a layer contains NaN or infinity.
+        OptionError: If no layer has the section.
+        OutputError: If the output exists, is an input, or cannot be written.
     """
     files = [part.file for part in parts]
     place = check_output(output, [x.path for x in files], overwrite=overwrite)
     if not parts:
-        raise OptionError("FILE: no file to merge. Give at least one LoRA file.")
+        raise OptionError("FILE: no file to merge. Specify at least one LoRA file.")
     method = method or Method()
     if method.on_entries and target is not None and target.needs_spectra:
         raise OptionError(
@@ -225,11 +227,11 @@ def merged(parts: Sequence[Part]) -> LoraFile:
     """Compute the exact sum in memory, with factors in float32 or wider.
 
     Raises:
-        ModelError: see ``merge_lora``.
-        OptionError: no file, or a section that no layer has.
+        ModelError: See ``merge_lora``.
+        OptionError: If there are no files, or no layer has the section.
     """
     if not parts:
-        raise OptionError("FILE: no file to merge. Give at least one LoRA file.")
+        raise OptionError("FILE: no file to merge. Specify at least one LoRA file.")
     for part in parts:
         _checked_norms(part)
     return plan_merge(parts).in_memory()
@@ -272,8 +274,8 @@ def _at_mean_norm(
     weighted = [w * n for w, n in zip(weights, lengths, strict=True)]
     if whole <= _CANCELLED * math.hypot(*weighted):
         raise OptionError(
-            "--method norm: the weighted files cancel out, so there is no sum to "
-            "scale. Use other weights."
+            "--method norm: the weighted files cancel out, so their sum cannot be "
+            "scaled. Use other weights."
         )
     factor = sum(weighted) / sum(weights) / whole
     summands = {
@@ -295,8 +297,8 @@ def plan_merge(parts: Sequence[Part]) -> SumPlan:
     """Plan the exact sum, whose factors are concatenated layer by layer.
 
     Raises:
-        ModelError: files of different families, or layers of different shapes.
-        OptionError: all weights are 0.
+        ModelError: If the files have different families, or layers of different shapes.
+        OptionError: If all weights are 0.
     """
     first = parts[0].file
     family = _family([part.file for part in parts])
@@ -309,7 +311,7 @@ def plan_merge(parts: Sequence[Part]) -> SumPlan:
         for layer in file.layers:
             summands.setdefault(layer.key, []).append((part, layer))
     if not summands:
-        raise OptionError("FILE: all weights are 0. Give at least one non-zero weight.")
+        raise OptionError("FILE: all weights are 0. Use at least one non-zero weight.")
     own = first.by_key
     layers = []
     for key, found in summands.items():
@@ -336,20 +338,20 @@ def plan_merge(parts: Sequence[Part]) -> SumPlan:
 
 
 def _checked_norms(part: Part) -> dict[str, float]:
-    """Check that a file can be merged; return the norms of its updates, unweighted."""
+    """Check that a file can be merged. Return the norms of its updates, unweighted."""
     file = part.file
     norms: dict[str, float] = {}
     if file.others:
         other = file.others[0]
         raise ModelError(
-            f"{file.path}: {other.name} is {other.kind}, which cannot be added to "
-            "LoRAs. Give plain LoRA files."
+            f"{file.path}: {other.name} is {other.kind}, which cannot be merged. "
+            "Use plain LoRA files."
         )
     for layer in file.layers:
         if layer.factors.is_dora:
             raise ModelError(
                 f"{file.path}: {layer.name} is a DoRA, whose row scales cannot be "
-                "added. Give plain LoRA files."
+                "merged. Use plain LoRA files."
             )
         norms[layer.key] = update_norm(layer.factors, six_digits=True)
     check_finite_lengths(file, norms)
@@ -357,8 +359,8 @@ def _checked_norms(part: Part) -> dict[str, float]:
     for pattern in part.sections:
         if not fnmatch.filter(sections, pattern):
             raise OptionError(
-                f"--section: {pattern} matches no section of {file.path.name}; it has "
-                f"{', '.join(sections)}."
+                f"--section: {pattern} matches no section of {file.path.name}. "
+                f"Available sections: {', '.join(sections)}."
             )
     return norms
 
@@ -368,14 +370,15 @@ def _family(files: Sequence[LoraFile]) -> str | None:
     if len(known) > 1:
         one, two, *_ = known.items()
         raise ModelError(
-            f"{one[1].path} is a LoRA of {one[0]} and {two[1].path} one of {two[0]}; "
-            "LoRAs of different families cannot be added. Give files of one family."
+            f"{one[1].path} is a LoRA of {one[0]}, but {two[1].path} is a LoRA of "
+            f"{two[0]}. LoRAs of different families cannot be merged."
         )
     unknown = [file for file in files if file.family is None and _has_model(file)]
     if known and unknown:
         raise ModelError(
-            f"{unknown[0].path} is a LoRA of an unknown family, others are of "
-            f"{next(iter(known))}. Give files of one family."
+            f"{unknown[0].path} is a LoRA of an unknown family, but other files are "
+            f"LoRAs of {next(iter(known))}. LoRAs of different families cannot be "
+            "merged."
         )
     return next(iter(known), None)
 
@@ -423,16 +426,15 @@ def _section_factor(part: Part, layer: LoraLayer) -> float:
 
 
 def _shapes_of_sum(summands: Sequence[tuple[Part, LoraLayer]]) -> LoraFactors:
-    """Return the shapes of a summed layer; raise if the summands differ."""
+    """Return the shapes of a summed layer. Raise if the summands differ."""
     first = summands[0][1].factors
     wanted = (first.up.shape[0], *first.down.shape[1:])
     for part, layer in summands:
         shapes = (layer.factors.up.shape[0], *layer.factors.down.shape[1:])
         if shapes != wanted:
             raise ModelError(
-                f"{layer.name}: {part.file.path} has a layer of {shapes}, "
-                f"{summands[0][0].file.path} one of {wanted}. Give files of the same "
-                "model."
+                f"{layer.name} has shape {shapes} in {part.file.path}, but {wanted} "
+                f"in {summands[0][0].file.path}. Use files of the same model."
             )
     rank = sum(layer.factors.rank for _, layer in summands)
     up = (first.up.shape[0], rank, *first.up.shape[2:])

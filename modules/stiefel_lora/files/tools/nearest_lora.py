@@ -30,7 +30,7 @@ class Rank:
     """Target rank of a LoRA, or target relative error of each layer.
 
     Raises:
-        OptionError: neither, both, or a value out of range.
+        OptionError: If neither or both are set, or a value is out of range.
     """
 
     rank: int | None = None
@@ -40,15 +40,12 @@ class Rank:
 
     def __post_init__(self) -> None:
         if self.rank is None and self.error is None:
-            raise OptionError("--rank: no target given. Add --rank or --error.")
+            raise OptionError("Either --rank or --error is required.")
         if self.rank is not None and self.rank < 1:
-            raise OptionError(
-                f"--rank: {self.rank} is not a valid rank. Use at least 1."
-            )
+            raise OptionError(f"--rank: must be at least 1, but got {self.rank}.")
         if self.error is not None and not 0 <= self.error < 1:
             raise OptionError(
-                f"--error: {self.error:g} is out of range. Use a number between 0 and "
-                "1."
+                f"--error: must be between 0 and 1, but got {self.error:g}."
             )
 
 

@@ -46,7 +46,7 @@ def training_notes(metadata: Mapping[str, str]) -> dict[str, str]:
 def trigger_words(metadata: Mapping[str, str]) -> list[str]:
     """Return the trigger phrase, or the most frequent tags.
 
-    sd-scripts names folders ``<repeats>_<words>``; these words come before the five
+    sd-scripts names folders ``<repeats>_<words>``. These words come before the five
     most frequent tags.
     """
     phrase = metadata.get("modelspec.trigger_phrase", "").strip()
@@ -65,7 +65,7 @@ def trigger_words(metadata: Mapping[str, str]) -> list[str]:
 
 
 def _object(text: str) -> dict[str, Any]:
-    """Parse a JSON object; empty if another tool wrote something else."""
+    """Parse a JSON object. Return an empty dict if it is not valid."""
     try:
         found = json.loads(text) if text else {}
     except ValueError:

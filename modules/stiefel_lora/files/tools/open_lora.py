@@ -34,7 +34,10 @@ from .suffixes import OTHER_KINDS, Key, parse_key
 
 __all__ = ["open_lora"]
 
-_LINEAR1 = "XLabs' q, k and v of single blocks are converted to rows of linear1."
+_LINEAR1 = (
+    "The q, k and v layers of single blocks in the XLabs format are "
+    "converted to rows of linear1."
+)
 
 _Parts = dict[str, tuple[Key, Tensor]]
 
@@ -47,8 +50,8 @@ def open_lora(path: str | os.PathLike[str]) -> LoraFile:
     the caller to handle.
 
     Raises:
-        ModelError: the file is missing, damaged or not a LoRA, or a layer is incomplete
-            or stored twice with different values.
+        ModelError: If the file is missing, damaged or not a LoRA, or a layer is
+            incomplete or stored twice with different values.
     """
     path = Path(path)
     if path.is_dir():
@@ -114,7 +117,7 @@ def _read(
 def _sorted_keys(
     path: Path, tensors: Mapping[str, Tensor], remarks: list[str]
 ) -> tuple[dict[str, _Parts], dict[str, Tensor]]:
-    """Group the keys by layer; equal tensors for one factor count once."""
+    """Group the keys by layer. Equal tensors for one factor count once."""
     stems: dict[str, _Parts] = {}
     doubles: set[str] = set()
     unknown: dict[str, Tensor] = {}
@@ -132,9 +135,9 @@ def _sorted_keys(
             first = parts[key.part][0]
             if not equal_numbers(parts[key.part][1], tensor):
                 raise ModelError(
-                    f"{path}: {key.stem} has two different tensors for one factor, "
-                    f"{first.suffix} and {key.suffix}. Remove one of the two keys from "
-                    "the file."
+                    f"{path}: {key.stem} has two different tensors for the same "
+                    f"factor, {first.suffix} and {key.suffix}. Remove one of the "
+                    "two keys from the file."
                 )
             doubles.add(key.stem)
             continue
@@ -144,8 +147,8 @@ def _sorted_keys(
     adapters.discard("")
     if len(adapters) > 1:
         raise ModelError(
-            f"{path} holds {len(adapters)} adapters ({', '.join(sorted(adapters))}). "
-            "Save each to a separate file."
+            f"{path} contains {len(adapters)} adapters "
+            f"({', '.join(sorted(adapters))}). Save each of them to a separate file."
         )
     return _only_adapters(stems, unknown), unknown
 
@@ -166,18 +169,18 @@ def _only_adapters(
 
 def _no_lora(path: Path, tensors: Mapping[str, Tensor]) -> str:
     if not tensors:
-        return f"{path} contains no tensors. Give a LoRA file."
+        return f"{path} contains no tensors. Use a LoRA file."
     example = f"{next(iter(tensors))!r}"
     weights = sum(key.endswith(".weight") for key in tensors)
     if weights > len(tensors) / 3:
         return (
             f"{path} is a checkpoint or a part of a model, not a LoRA: none of its "
-            f"{len(tensors)} tensors is a LoRA factor, for example {example}. Give a "
+            f"{len(tensors)} tensors is a LoRA factor, for example {example}. Use a "
             "LoRA file."
         )
     return (
         f"{path} is not a LoRA file: none of its {len(tensors)} keys is known, for "
-        f"example {example}. Give a LoRA file."
+        f"example {example}. Use a LoRA file."
     )
 
 
@@ -194,14 +197,16 @@ def _adapter_config(
         found = settings_in(path.parent)
     except (OSError, ValueError) as error:
         raise _bad_settings(path, error) from error
-    return found, [f"alpha was read from {CONFIG} beside the file."] if found else []
+    return found, [
+        f"alpha was read from {CONFIG} in the folder of the file."
+    ] if found else []
 
 
 def _bad_settings(path: Path, error: Exception) -> ModelError:
     reason = str(error).rstrip(".")
     return ModelError(
-        f"{path}: adapter settings: {reason}. Write the file again with the tool that "
-        "created it."
+        f"{path}: the adapter settings are not valid: {reason}. Create the file "
+        "again with the original program."
     )
 
 
@@ -211,8 +216,8 @@ def _layer(
     for part in ("down", "up"):
         if part not in parts:
             raise ModelError(
-                f"{path}: {stem} is incomplete, its {part} factor is missing. Copy or "
-                "write the file again."
+                f"{path}: {stem} is incomplete because its {part} factor is "
+                "missing. Download or save the file again."
             )
     values = {part: tensor for part, (_, tensor) in parts.items()}
     rank = rank_of(values["down"])
@@ -244,10 +249,10 @@ def _alpha(
 ) -> float:
     if stored is not None:
         if stored.numel() != 1:
-            raise ModelError(f"alpha has {stored.numel()} numbers; it must have one.")
+            raise ModelError(f"alpha must be one number, but it has {stored.numel()}.")
         alpha = float(stored.double())
         if not math.isfinite(alpha):
-            raise ModelError(f"alpha is {alpha}; it must be finite.")
+            raise ModelError(f"alpha must be finite, but got {alpha}.")
         return alpha
     component = name.prefix.replace("base_model.model.", "").rstrip(".")
     # The settings of peft's own files have no component prefix.
@@ -257,8 +262,8 @@ def _alpha(
         return alpha_of(adapter, component, name.path, rank)
     except (AttributeError, TypeError, ValueError, re.error) as error:
         raise ModelError(
-            f"the adapter settings have no alpha ({error}). Write the file again with "
-            "the tool that created it."
+            f"the adapter settings have no alpha ({error}). Create the file again "
+            "with the original program."
         ) from error
 
 
@@ -289,7 +294,7 @@ def _named(layer: LoraLayer, family: str | None) -> LoraLayer:
 
 
 def _encoder_name(name: StemName) -> str | None:
-    """Name of a layer of an encoder that families share, as CLIP-L."""
+    """Return the name of a layer of an encoder that families share, as CLIP-L."""
     found = {canonical(name, family) for family in family_names()} - {None}
     return found.pop() if len(found) == 1 else None
 
@@ -329,8 +334,9 @@ def _without_doubles(
         same = all(equal_numbers(*pair) for pair in pairs)
         if not same or first.factors.scale != layer.factors.scale:
             raise ModelError(
-                f"{path}: {first.stem} and {layer.stem} are the same layer with "
-                "different values. Remove the keys of one of them from the file."
+                f"{path}: {first.stem} and {layer.stem} are the same layer, but "
+                "have different values. Remove the keys of one of them from the "
+                "file."
             )
         doubles += 1
     if doubles:
@@ -339,7 +345,10 @@ def _without_doubles(
 
 
 def _stored_twice(doubles: int) -> str:
-    return f"{doubles} layers are stored twice, in two key formats; each is used once."
+    return (
+        f"{doubles} layers are stored twice, in two key formats. Each of them "
+        "is used once."
+    )
 
 
 def _place(layer: LoraLayer) -> list[tuple[int, str]]:

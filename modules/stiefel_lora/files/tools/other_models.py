@@ -48,7 +48,7 @@ def with_other_ratios(sizes: Sizes) -> str | None:
 
 
 def with_the_same_names(sizes: Sizes, blocks: Mapping[str, int]) -> str | None:
-    """A model that has the names of a family and more blocks; empty for an unknown one.
+    """Return a model that has the names of a family and more blocks, or "" if unknown.
 
     None for the family with these blocks itself.
     """

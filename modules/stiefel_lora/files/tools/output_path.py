@@ -32,10 +32,10 @@ def with_suffix(
 ) -> Output:
     """Append the suffix of the file format to a name without it.
 
-    What follows a dot in ``style_v1.5`` is no suffix, so it is kept.
+    The part after the dot in ``style_v1.5`` is not a suffix and is kept.
 
     Raises:
-        OutputError: the name ends in the suffix of another format of weights.
+        OutputError: If the name has the suffix of another format of weights.
     """
     path = Path(path)
     if path.name.lower().endswith(_KINDS[suffix]):
@@ -43,7 +43,7 @@ def with_suffix(
     longer = path.with_name(path.name.rstrip(".") + suffix) if path.name else path
     if path.suffix.lower() in _PICKLES:
         raise OutputError(
-            f"{option}: {path} has the suffix of another format than {suffix}. Use "
+            f"{option}: {path} has the suffix of another format, not {suffix}. Use "
             f"{path.with_suffix(suffix)}."
         )
     return Output(longer, (f"{option}: {suffix} was appended to {path.name}.",))
@@ -56,39 +56,39 @@ def check_output(
     overwrite: bool,
     option: str = "--output",
     suffix: str = ".safetensors",
-    advice: str = "Add --overwrite or choose another file.",
+    advice: str = "Add --overwrite, or use another file.",
 ) -> Output:
-    """Return the file to write; raise if it exists or is an input, before any work.
+    """Return the file to write. Raise if it exists or is an input.
 
     Args:
-        path: file, whose suffix may be missing.
+        path: path of the file. The suffix can be missing.
         inputs: files and folders that are read.
-        overwrite: allow an existing file that is no input.
+        overwrite: whether an existing file can be replaced.
         option: start of all messages.
         suffix: appended to names without it.
         advice: end of the message about an existing file.
 
     Raises:
-        OutputError: the output exists, is an input or a folder, or its suffix is that
-            of another format.
+        OutputError: If the output exists, is an input or a folder, or has the suffix of
+            another format.
     """
     given = Path(path)
     if given.is_dir():
         raise OutputError(
-            f"{option}: {given} is a folder. Give a file such as "
+            f"{option}: {given} is a folder. Use a file such as "
             f"{given / f'lora{suffix}'}."
         )
     output = with_suffix(given, option=option, suffix=suffix)
     path = output.path
     if path.is_dir():
-        raise OutputError(f"{option}: {path} is a folder. Choose another file.")
+        raise OutputError(f"{option}: {path} is a folder. Use another file.")
     if any(path.exists() and path.samefile(one) for one in inputs if one.exists()):
         raise OutputError(
-            f"{option}: {path} is an input, and inputs are never changed. Choose "
+            f"{option}: {path} is an input file, which is never overwritten. Use "
             "another file."
         )
     if path.exists() and not overwrite:
-        raise OutputError(f"{option}: {path} exists. {advice}")
+        raise OutputError(f"{option}: {path} already exists. {advice}")
     return output
 
 
@@ -98,21 +98,21 @@ def check_new_folder(
     """Raise for a folder that exists, or that contains or is inside an input.
 
     Raises:
-        OutputError: the folder cannot be used, or the path is a file name.
+        OutputError: If the folder cannot be used, or the path is a file.
     """
     path = Path(path)
     if path.suffix == ".safetensors":
         raise OutputError(
-            f"{option}: {path} is a file name. Give a new folder such as "
+            f"{option}: {path} is a file. Use a new folder such as "
             f"{path.with_suffix('')}."
         )
     if path.exists():
-        raise OutputError(f"{option}: {path} exists. Choose a new folder.")
+        raise OutputError(f"{option}: {path} already exists. Use a new folder.")
     whole = Path(os.path.realpath(path))
     for given in inputs:
         if given.is_dir() and Path(os.path.realpath(given)) in whole.parents:
             raise OutputError(
-                f"{option}: {path} is inside {given}, and inputs are never changed. "
-                "Choose another folder."
+                f"{option}: {path} is in the input folder {given}, which is never "
+                "changed. Use another folder."
             )
     return Output(path)

@@ -81,26 +81,28 @@ class OverlapReport:
         }
 
     def left_out(self) -> str:
-        """Name the number of layers that were not compared; empty if there is none."""
+        """Return a message on layers that were not compared, or ""."""
         if not any(self.alone):
             return ""
         one, two = self.alone
-        return f"Not compared: {one} layers that only A has, {two} that only B has."
+        return (
+            f"Not compared: {one} layers that are only in A, {two} that are only in B."
+        )
 
     def advice(self) -> str:
         """Predict from the statistics how a sum of the two LoRAs behaves."""
         one, two = self.total.norms
         size = max(one, two)
         growth = self.total.sum_norm / size if size else 0.0
-        text = f"The sum has {growth:.2f} times the norm of the larger one"
+        text = f"The norm of the sum is {growth:.2f} times the norm of the larger LoRA"
         shared = max(
             self.total.outputs - self.total.outputs_by_chance,
             self.total.inputs - self.total.inputs_by_chance,
         )
         if shared > _NOTABLE or abs(self.total.cosine) > _NOTABLE:
-            text += "; the two share directions and will probably interfere"
+            text += ". The LoRAs share directions and will probably interfere"
         if growth > _LONG:
-            text += "; use smaller weights, or lora merge --method norm"
+            text += ". Use smaller weights, or lora merge --method norm"
         return f"{text}."
 
 
@@ -110,15 +112,15 @@ def overlap(one: LoraFile, two: LoraFile) -> OverlapReport:
     """Compare two LoRAs of the same model. DoRA scales are ignored.
 
     Raises:
-        ModelError: different families, no layer in common, layers of different shapes,
-            or NaN.
+        ModelError: If the files have different families, no layers in common, layers of
+            different shapes, or NaN.
     """
     check_finite(one)
     check_finite(two)
     if None not in (one.family, two.family) and one.family != two.family:
         raise ModelError(
-            f"{one.path} is a LoRA of {one.family} and {two.path} one of {two.family}. "
-            "Give two LoRAs of the same family."
+            f"{one.path} is a LoRA of {one.family}, but {two.path} is a LoRA of "
+            f"{two.family}. Use two LoRAs of the same family."
         )
     if any(layer.parsed.component == MODEL for layer in one.layers):
         two = in_layout_of(two, is_fused(one))
@@ -126,16 +128,16 @@ def overlap(one: LoraFile, two: LoraFile) -> OverlapReport:
     common = [layer for layer in one.layers if layer.key in others]
     if not common:
         raise ModelError(
-            f"{one.path} and {two.path} have no layer in common. Give two LoRAs of the "
-            "same model."
+            f"{one.path} and {two.path} have no layers in common. Use two LoRAs of "
+            "the same model."
         )
     layers = []
     for layer in common:
         found = _layer(layer.factors, others[layer.key].factors)
         if found is None:
             raise ModelError(
-                f"{layer.name}: the files have layers of different shapes. Give two "
-                "LoRAs of the same model."
+                f"{layer.name} has different shapes in the two files. Use two LoRAs "
+                "of the same model."
             )
         layers.append(
             dataclasses.replace(found, name=layer.name, section=section_of(layer.key))

@@ -46,7 +46,7 @@ def check_place(
     """Return the path to write, which is a new folder for peft's own format.
 
     Raises:
-        OutputError: the output exists, is an input, or cannot be used.
+        OutputError: If the output exists, is an input, or cannot be used.
     """
     if spelling == _FOLDER:
         return check_new_folder(output, inputs)
@@ -64,8 +64,8 @@ def save_as(
     """Write a file or folder in a key format; arguments as in ``save_lora``.
 
     Raises:
-        OutputError: the operating system reported an error, or a value does not fit
-            ``dtype``.
+        OutputError: If the operating system reports an error, or a value exceeds the
+            range of ``dtype``.
     """
     if file.spelling == _FOLDER:
         return save_peft_folder(output, file, dtype=dtype, lineage=lineage)
@@ -84,12 +84,12 @@ def save_peft_folder(
     Args:
         path: new folder.
         file: LoRA file in the key format ``PEFT (own)``.
-        dtype: dtype of the factors; by default the widest of the file.
+        dtype: dtype of the factors. The default is the widest dtype of the file.
         lineage: origin to record in the metadata.
 
     Raises:
-        OutputError: the operating system reported an error, or a value does not fit
-            ``dtype``.
+        OutputError: If the operating system reports an error, or a value exceeds the
+            range of ``dtype``.
     """
     folder = Path(path)
     groups: dict[str, list[LoraLayer]] = {}
@@ -113,11 +113,11 @@ def save_peft_folder(
     remarks = [remark for one in saved.values() for remark in one.remarks]
     if file.others:
         remarks.append(
-            "Not written, because the PEFT format does not support them: "
-            f"{len(file.others)} embeddings, for example {file.others[0].name}."
+            f"{len(file.others)} embeddings were not written, because the PEFT "
+            f"format does not support them, for example {file.others[0].name}."
         )
     if any(component != MODEL for component in groups):
-        remarks.append("Layers of text encoders are named as in transformers 5.")
+        remarks.append("Text encoder layers have the names of transformers 5.")
     return Saved(
         open_lora(folder),
         max(one.deviation for one in saved.values()),
@@ -162,7 +162,7 @@ def _save(
 
 
 def _config(ranks: Mapping[str, int], is_dora: bool) -> dict[str, Any]:
-    """Build settings as saved by ``peft.LoraConfig``; alphas equal the ranks."""
+    """Build settings as saved by ``peft.LoraConfig``. Alphas equal the ranks."""
     start = "transformer."
     own = {start + stem.removeprefix(_ROOT): rank for stem, rank in ranks.items()}
     found = {

@@ -21,10 +21,10 @@ _ROOT = "base_model.model."
 
 
 def file_in(folder: Path) -> Path | None:
-    """Return the LoRA file of a folder; None if it has one per model.
+    """Return the LoRA file of a folder, or None if it has one per model.
 
     Raises:
-        ModelError: the folder contains neither.
+        ModelError: If the folder contains neither of them.
     """
     for name in (WEIGHTS, _DIFFUSERS):
         if (folder / name).is_file():
@@ -32,7 +32,7 @@ def file_in(folder: Path) -> Path | None:
     if models_in(folder):
         return None
     raise ModelError(
-        f"{folder} is a folder without {WEIGHTS} or {_DIFFUSERS}. Give a LoRA file or "
+        f"{folder} contains neither {WEIGHTS} nor {_DIFFUSERS}. Use a LoRA file or "
         "a PEFT folder."
     )
 
@@ -68,11 +68,11 @@ def read_models(
 
 
 def settings_in(folder: Path) -> dict[str, Any]:
-    """Read the ``peft.LoraConfig`` arguments of a folder; empty without any.
+    """Read the ``peft.LoraConfig`` arguments of a folder, or empty without any.
 
     Raises:
-        OSError: the file cannot be read.
-        ValueError: the file is not a JSON object.
+        OSError: If the file cannot be read.
+        ValueError: If the file is not a JSON object.
     """
     path = folder / CONFIG
     if not path.is_file():

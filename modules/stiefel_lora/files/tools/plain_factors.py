@@ -33,21 +33,22 @@ def plain_factors(
 
     Args:
         up: ``lora_up`` or ``lora_B``.
-        down: ``lora_down`` or ``lora_A``; its first size is the rank that alpha is
-            divided by.
+        down: ``lora_down`` or ``lora_A``. Its first dimension is the rank by which
+            alpha is divided.
         mid: ``lora_mid``.
         alpha: alpha stored in the file.
         magnitude: DoRA scale in the PEFT format.
         dora_scale: DoRA scale in the kohya format.
 
     Raises:
-        ModelError: the shapes do not match, or a factor is not floating point.
+        ModelError: If the shapes do not match, or a factor does not have a floating
+            point dtype.
     """
     for factor in (up, down, *(() if mid is None else (mid,))):
         if not factor.is_floating_point():
             raise ModelError(
-                f"a factor has dtype {str(factor.dtype).removeprefix('torch.')}; it "
-                "must be floating point."
+                "factors must have a floating point dtype, but got "
+                f"{str(factor.dtype).removeprefix('torch.')}."
             )
     rank = down.shape[0] if down.ndim else 0
     if mid is not None:
@@ -70,8 +71,8 @@ def _with_core(up: Tensor, mid: Tensor, down: Tensor) -> Tensor:
     )
     if not fits or thin.numel() != down.shape[0] * down.shape[1]:
         raise ModelError(
-            f"lora_mid {tuple(mid.shape)} does not fit up {tuple(up.shape)} and down "
-            f"{tuple(down.shape)}."
+            f"the shape of lora_mid, {tuple(mid.shape)}, does not match the shapes "
+            f"of up, {tuple(up.shape)}, and down, {tuple(down.shape)}."
         )
     product = torch.einsum("pqk,qi->pik", core.double(), thin.double())
     wide = product.reshape(mid.shape[0], down.shape[1], *mid.shape[2:])
@@ -92,8 +93,8 @@ def _kernel_in_down(up: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
     kernel = up.shape[2:]
     if any(size != 1 for size in down.shape[2:]) or up.shape[1] != down.shape[0]:
         raise ModelError(
-            f"up {tuple(up.shape)} and down {tuple(down.shape)} are not the factors of "
-            "one convolution; one of the two must be 1 x 1."
+            f"up {tuple(up.shape)} and down {tuple(down.shape)} are not the factors "
+            "of a convolution, because neither of them is 1 x 1."
         )
     places = kernel.numel()
     wide_up = up.reshape(up.shape[0], -1, *[1] * len(kernel))

@@ -22,7 +22,7 @@ class Planned:
     """
 
     file: LoraFile
-    """Layers and metadata; the factors may be meta tensors (:func:`announced`)."""
+    """Layers and metadata. The factors may be meta tensors (:func:`announced`)."""
 
     factors: Callable[[LoraLayer], LoraFactors]
     """Computes the factors of a layer of ``file``."""

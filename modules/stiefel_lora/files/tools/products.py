@@ -4,10 +4,9 @@ For updates :math:`w_j \Delta W_j` of one layer and a density d:
 
 * magnitude: of each, the share d of entries with the largest magnitude; then their sum.
 * dare: of each, every entry with probability d, divided by d; then their sum (L. Yu et
-  al., "Language Models are Super Mario", 2023, arXiv:2311.03099).
-* ties: of each, the share d with the largest magnitude; each entry takes the sign of
-  their sum, and the mean of those that have this sign (P. Yadav et al., 2023,
-  arXiv:2306.01708).
+al., "Language Models are Super Mario", 2023, arXiv:2311.03099). * ties: of each, the
+share d with the largest magnitude. Each entry takes the sign of their sum, and the mean
+of those that have this sign (P. Yadav et al., 2023, arXiv:2306.01708).
 
 The result has full rank and is truncated to the requested rank.
 """
@@ -30,7 +29,7 @@ from .planned import Planned, announced
 __all__ = ["METHODS", "Method", "ProductPlan", "combined", "plan_products"]
 
 METHODS = ("sum", "norm", "ties", "dare", "magnitude")
-"""Merge methods; the first two are exact."""
+"""Merge methods. The first two are exact."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Method:
     """A merge method and its settings.
 
     Raises:
-        OptionError: unknown method, or a value out of range.
+        OptionError: If the method is unknown, or a value is out of range.
     """
 
     name: str = "sum"
@@ -54,13 +53,12 @@ class Method:
     def __post_init__(self) -> None:
         if self.name not in METHODS:
             raise OptionError(
-                f"--method: {self.name} is not a merge method. Use one of "
-                f"{', '.join(METHODS)}."
+                f"--method: must be one of {', '.join(METHODS)}, but got {self.name}."
             )
         if not 0 < self.density <= 1:
             raise OptionError(
-                f"--density: {self.density:g} is out of range. Use a number above 0 "
-                "and at most 1."
+                "--density: must be greater than 0 and at most 1, but got "
+                f"{self.density:g}."
             )
 
     @property
@@ -89,7 +87,7 @@ def plan_products(
         total: exact sum, which provides names and shapes.
         summands: layer key -> layers of the files, with the weights in their alphas.
         method: ``ties``, ``dare`` or ``magnitude``.
-        rank: rank of the result; by default that of the exact sum.
+        rank: rank of the result. The default is the rank of the exact sum.
     """
     found: dict[str, Nearest] = {}
     layers = []

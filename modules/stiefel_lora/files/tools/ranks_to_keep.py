@@ -21,7 +21,7 @@ def ranks_by_error(spectra: Sequence[Tensor], error: float) -> list[int]:
 
     Args:
         spectra: singular values of each layer, largest first.
-        error: Frobenius norm of the loss over that of the layer.
+        error: relative error in the Frobenius norm of the layer.
     """
     found = []
     for values in spectra:
@@ -61,13 +61,13 @@ def ranks_by_size(
         budget: bytes for all factors.
 
     Raises:
-        OptionError: even rank 1 in all layers does not fit.
+        OptionError: If the size is exceeded even with rank 1 in all layers.
     """
     least = sum(costs)
     if least > budget:
         raise OptionError(
-            f"--size: rank 1 in all {len(costs)} layers already needs "
-            f"{(least - budget) / 1e6:.2f} MB more. Choose a larger size."
+            f"--size: rank 1 in all {len(costs)} layers already requires "
+            f"{(least - budget) / 1000000.0:.2f} MB more. Use a larger size."
         )
     squares, owner = _candidates(spectra)
     price = torch.tensor(costs, dtype=torch.float64)[owner]

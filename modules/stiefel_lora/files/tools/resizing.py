@@ -1,7 +1,7 @@
 r"""Resize a LoRA file to other ranks with the smallest error, and report the error.
 
 Each update :math:`(\alpha/r) B A = U \Sigma V^T` is computed from two thin QR
-decompositions and the SVD of an r x r matrix; B becomes U and A becomes :math:`\Sigma
+decompositions and the SVD of an r x r matrix. B becomes U and A becomes :math:`\Sigma
 V^T` of the largest singular values. This is the best approximation of that rank in the
 Frobenius norm (Eckart and Young).
 """
@@ -52,7 +52,8 @@ class Target:
     all.
 
     Raises:
-        OptionError: no target, two targets, or a value out of range.
+        OptionError: If no target or several targets are set, or a value is out of
+            range.
     """
 
     rank: int | None = None
@@ -86,30 +87,25 @@ class Target:
         caps = (self.rank, self.max_sigma, self.max_norm)
         if len(given) > 1:
             names = ", ".join(_option(name) for name in given)
-            raise OptionError(
-                f"{names}: these options are mutually exclusive. Give one of them."
-            )
+            raise OptionError(f"{names}: these options are mutually exclusive.")
         if not given and all(cap is None for cap in caps):
             raise OptionError(
-                "--rank: no target given. Add --rank, --error, --total-error, "
-                "--energy, --size, --max-sigma or --max-norm."
+                "One of --rank, --error, --total-error, --energy, --size, "
+                "--max-sigma or --max-norm is required."
             )
         if self.rank is not None and self.rank < 1:
-            raise OptionError(
-                f"--rank: {self.rank} is not a valid rank. Use at least 1."
-            )
+            raise OptionError(f"--rank: must be at least 1, but got {self.rank}.")
         for name in ("error", "total_error", "energy"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1 + (name == "energy"):
                 raise OptionError(
-                    f"{_option(name)}: {value:g} is out of range. Use a number between "
-                    "0 and 1."
+                    f"{_option(name)}: must be between 0 and 1, but got {value:g}."
                 )
         for name in ("size", "max_sigma", "max_norm"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise OptionError(
-                    f"{_option(name)}: {value:g} is too small. Use a number above 0."
+                    f"{_option(name)}: must be greater than 0, but got {value:g}."
                 )
 
 
@@ -157,14 +153,14 @@ def resize_lora(
         file: LoRA file from ``open_lora``.
         output: file to write, in the key format of ``file``.
         target: target ranks, error or size.
-        dtype: dtype of the factors; by default the widest of the file.
-        overwrite: replace an existing file.
+        dtype: dtype of the factors. The default is the widest dtype of the file.
+        overwrite: whether to replace an existing file.
         command: command line to record in the metadata.
 
     Raises:
-        ModelError: a layer is a DoRA; NaN or infinity in any adapter.
-        OptionError: the target cannot be reached.
-        OutputError: the output exists, is the input, or cannot be written.
+        ModelError: If a layer is a DoRA, or an adapter contains NaN or infinity.
+        OptionError: If the target cannot be reached.
+        OutputError: If the output exists, is the input, or cannot be written.
     """
     place = check_output(output, [file.path], overwrite=overwrite)
     check_finite(file)
@@ -189,7 +185,7 @@ def resized(file: LoraFile, target: Target, *, itemsize: int = 4) -> LoraFile:
 
 
 def plan_resize(plan: Planned, target: Target, *, itemsize: int = 4) -> Planned:
-    """Choose ranks; the factors, float64 with alpha = rank, are computed on demand.
+    """Choose ranks. The factors, float64 with alpha = rank, are computed on demand.
 
     A layer that keeps its rank and its singular values keeps its factors.
 
@@ -199,8 +195,8 @@ def plan_resize(plan: Planned, target: Target, *, itemsize: int = 4) -> Planned:
         itemsize: bytes per number in the output file.
 
     Raises:
-        ModelError: a layer is a DoRA.
-        OptionError: the target cannot be reached.
+        ModelError: If a layer is a DoRA.
+        OptionError: If the target cannot be reached.
     """
     file = plan.file
     if not file.layers:
@@ -258,7 +254,7 @@ def _option(name: str) -> str:
 def _check_kind(file: LoraFile, layer: LoraLayer) -> None:
     if layer.factors.is_dora:
         raise ModelError(
-            f"{file.path}: {layer.name} is a DoRA, which cannot be resized. Give a "
+            f"{file.path}: {layer.name} is a DoRA, which cannot be resized. Use a "
             "plain LoRA."
         )
 

@@ -106,7 +106,7 @@ SPELLINGS = {
 
 
 def families_with(spelling: str) -> list[str]:
-    """Return the families that a key format is limited to; empty for all."""
+    """Return the families that a key format is limited to, or empty for all."""
     return [r.name for r in records() if spelling in r.lora_files.spellings]
 
 
@@ -126,7 +126,7 @@ def in_layout_of(file: LoraFile, fused: bool) -> LoraFile:
     Files of families without fused layers are returned unchanged.
 
     Raises:
-        ModelError: a file that mixes both layouts.
+        ModelError: If the file contains both layouts.
     """
     fusing = fusing_of(file.family)
     if fusing is None or is_fused(file) == fused:
@@ -140,7 +140,7 @@ def in_layout_of(file: LoraFile, fused: bool) -> LoraFile:
     else:
         raise ModelError(
             f"{file.path} has both fused and separate layers of "
-            f"{record_of(str(file.family)).label}. Write them to separate files."
+            f"{record_of(str(file.family)).label}. Save them to separate files."
         )
     example = next(layer for layer in file.layers if layer.parsed.component == MODEL)
     old = {layer.name: layer for layer in file.layers}
@@ -157,18 +157,18 @@ def respelled(layer: LoraLayer, spelling: str, family: str | None) -> LoraLayer:
     """Rename a layer to another key format.
 
     Args:
-        layer: layer of ``family``; for FLUX.1, fused or separate as the format
-            requires.
+        layer: layer of ``family``. For FLUX.1, it must be fused or separate as required
+            by the format.
         spelling: a key of ``SPELLINGS``.
         family: family of the file.
 
     Raises:
-        ModelError: the key format has no name for the layer.
+        ModelError: If the key format has no name for the layer.
     """
     if spelling not in SPELLINGS:
         raise ModelError(
-            f"{layer.name} cannot be written in the key format {spelling}. Use one of "
-            f"{', '.join(SPELLINGS)}."
+            f"{layer.name} is not supported by the key format {spelling}. Use one "
+            f"of {', '.join(SPELLINGS)}."
         )
     style = SPELLINGS[spelling]
     families = families_with(spelling)
@@ -195,7 +195,7 @@ def respelled(layer: LoraLayer, spelling: str, family: str | None) -> LoraLayer:
 def _reason(layer: LoraLayer) -> str:
     if "." in layer.name:
         return ""
-    return ": its own format has underscores where this one needs dots"
+    return ", because its own format has underscores instead of dots"
 
 
 def kohya_names(family: str) -> Mapping[str, str]:
@@ -204,7 +204,7 @@ def kohya_names(family: str) -> Mapping[str, str]:
 
 
 def kohya_stem(layer: LoraLayer, family: str) -> str | None:
-    """Return the kohya stem of a layer; None if it has none."""
+    """Return the kohya stem of a layer, or None if it has none."""
     return kohya_names(family).get(layer.name)
 
 
@@ -247,7 +247,7 @@ def _stem_by_table(layer: LoraLayer, style: Spelling, family: str) -> str | None
 
 
 def original_name(layer: LoraLayer, family: str) -> str | None:
-    """Return ComfyUI's name of a layer's weight; None if it has none.
+    """Return ComfyUI's name of a layer's weight, or None if it has none.
 
     ``diffusion_model.<path in the original checkpoint>``, or
     ``clip_l.transformer.<path>`` of an encoder.

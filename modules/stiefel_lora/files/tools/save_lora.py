@@ -108,15 +108,16 @@ def save_lora(
 
     Args:
         path: file to write, atomically.
-        given: file from ``open_lora``, or a plan; factors may have been replaced or may
-            be computed on demand. Unknown tensors are not written.
-        dtype: dtype of the factors; by default the widest of the file.
+        given: file from ``open_lora``, or a plan. Factors can be replaced or computed
+            on demand. Unknown tensors are not written.
+        dtype: dtype of the factors. The default is the widest dtype of the file.
         lineage: origin to record in the metadata.
-        one_alpha: give all layers one alpha and rescale A; otherwise keep the alphas.
+        one_alpha: whether all layers get the same alpha, with A rescaled. Otherwise,
+            the alphas are kept.
 
     Raises:
-        OutputError: the operating system reported an error, or a value does not fit
-            ``dtype``.
+        OutputError: If the operating system reports an error, or a value exceeds the
+            range of ``dtype``.
     """
     plan = given if isinstance(given, Planned) else Planned.of(given)
     file = plan.file
@@ -129,8 +130,8 @@ def save_lora(
     order = [layer.stem for layer in written.layers]
     if set(order) != set(writer.compared):
         raise OutputError(
-            f"{path}: the layers read back differ from those written. Check the disk "
-            "and write the file again."
+            f"{path}: the layers read back differ from the layers written. Check "
+            "the disk, and save the file again."
         )
     lost = tuple(writer.compared[stem][0] for stem in order)
     norms = tuple(writer.compared[stem][1] for stem in order)
@@ -284,7 +285,8 @@ def _describe_ranks(metadata: dict[str, str], layers: Sequence[LoraLayer]) -> li
         return []
     if layers[0].stem.startswith("base_model.model."):
         return [
-            "The scale is folded into the weights: adapter_config.json beside this "
-            "file must have the ranks of this file and equal alphas."
+            "The scale is merged into the weights. The adapter_config.json in the "
+            "folder of this file must have the ranks of this file, and alphas equal "
+            "to them."
         ]
     return []

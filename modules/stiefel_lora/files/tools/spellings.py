@@ -14,7 +14,7 @@ _DIFFUSERS_BLOCKS = ("down_blocks_", "up_blocks_", "mid_block_")
 
 
 def spelling_of(layers: Iterable[LoraLayer], family: str | None) -> str:
-    """Name the key format of a file; mixed formats are joined by ``+``."""
+    """Name the key format of a file. Mixed formats are joined by ``+``."""
     found = dict.fromkeys(_spelling(layer, family) for layer in layers)
     return " + ".join(found) or "none"
 

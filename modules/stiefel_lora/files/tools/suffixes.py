@@ -71,7 +71,7 @@ class Key:
 
 
 def parse_key(key: str) -> Key | None:
-    """Parse a key; None if it is not part of an adapter.
+    """Parse a key. Return None if it is not part of an adapter.
 
     >>> parse_key("unet.conv_in.lora_A.default.weight")
     Key(stem='unet.conv_in', part='down', suffix='.lora_A.default.weight', \

@@ -52,7 +52,7 @@ def as_plain_lora(
         base: base model, required for DoRAs.
 
     Raises:
-        ModelError: an adapter without a dense update, or a DoRA without base model.
+        ModelError: If an adapter has no dense update, or a DoRA has no base model.
     """
     made: list[Nearest] = []
     layers, kept, left_out = [], [], []
@@ -81,7 +81,7 @@ def with_both_lengths(file: LoraFile, base: Checkpoint) -> LoraFile:
     """Add the missing DoRA scale, so that DoRAs can be written in both formats.
 
     Raises:
-        ModelError: the base model does not have a layer.
+        ModelError: If a layer is missing in the base model.
     """
     layers = []
     for layer in file.layers:
@@ -97,8 +97,8 @@ def with_both_lengths(file: LoraFile, base: Checkpoint) -> LoraFile:
 def _folded(file: LoraFile, layer: LoraLayer, base: Checkpoint | None) -> Tensor:
     if base is None:
         raise ModelError(
-            f"{file.path}: {layer.name} is a DoRA, which can only be converted with "
-            "its base model. Add --base, or convert without --rank and --error."
+            f"{file.path}: {layer.name} is a DoRA, which requires the base model to "
+            "be converted. Add --base, or convert without --rank and --error."
         )
     weight = _weight(file, layer, base)
     return apply_lora(weight, layer.factors) - weight
@@ -110,14 +110,15 @@ def _weight(file: LoraFile, layer: LoraLayer, base: Checkpoint) -> Tensor:
     weight = base.weight(name)
     if weight is None:
         raise ModelError(
-            f"{base.path} has no weight for {layer.name} of {file.path.name}. Give the "
-            "base model that it was trained on."
+            f"{base.path} has no weight for {layer.name} of {file.path.name}. Use "
+            "the base model that the LoRA was trained on."
         )
     inputs = layer.factors.down.shape[1]
     if (weight.shape[0], weight.shape[1]) != (layer.factors.up.shape[0], inputs):
         raise ModelError(
-            f"{base.path}: {layer.name} is {tuple(weight.shape)}, which does not fit "
-            f"{file.path.name}. Give the base model that it was trained on."
+            f"{base.path}: {layer.name} has shape {tuple(weight.shape)}, which does "
+            f"not match {file.path.name}. Use the base model that the LoRA was "
+            "trained on."
         )
     return weight
 

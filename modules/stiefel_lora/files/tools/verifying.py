@@ -84,13 +84,13 @@ def verify_lora(file: LoraFile, meant: LoraFile | None = None) -> tuple[Check, .
 
     Args:
         file: LoRA file from ``open_lora``, on disk.
-        meant: expected layers; by default those of ``file``.
+        meant: expected layers. The default is the layers of ``file``.
 
     Returns:
         One result per program that supports the family.
 
     Raises:
-        ModelError: NaN or infinity in a layer.
+        ModelError: If a layer contains NaN or infinity.
     """
     check_finite(file)
     wanted = meant or file

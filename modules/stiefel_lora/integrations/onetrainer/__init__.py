@@ -4,7 +4,7 @@
     python -m stiefel_lora.integrations.onetrainer.launch CHECKOUT train --config-path F
 
 Nothing of the checkout is changed. When one of its modules is imported, the one class
-or function that a feature needs is wrapped; ``_all_hooks`` lists which. Configurations
+or function that a feature needs is wrapped. ``_all_hooks`` lists which. Configurations
 that name another optimizer behave as they did, also where OneTrainer has changed:
 ``_hooks`` refuses or warns once one of our methods is chosen.
 """

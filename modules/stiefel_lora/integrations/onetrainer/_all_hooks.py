@@ -1,7 +1,7 @@
 """Every place of OneTrainer that is wrapped, and what is missing without it.
 
 The list of optimizers (``_choices``) and the names in configurations (``_names``),
-methods of plug-ins (``_plugins``), the window of their parameters (``_window``), the
+methods of plugins (``_plugins``), the window of their parameters (``_window``), the
 field of alpha (``_alpha_field``), the learning rate (``_rate``) and refusals
 (``_refusals``), the LoRA layers (``_layers``), the making of the trainer (``_trainer``)
 and of the optimizer (``_optimizer``), its state in backups (``_resume``), averages
@@ -29,14 +29,14 @@ from ._plugins import load_plugins
 
 __all__ = ["HOOKS", "patch"]
 
-_NO_RATE = "the learning rate is not proposed when an optimizer of ours is chosen"
+_NO_RATE = "the learning rate is not suggested when one of its optimizers is selected"
 
 HOOKS = (
     Hook("modules.util.enum.Optimizer", _choices.add_to_dropdown),
     Hook(
         "modules.util.enum.Optimizer",
         _choices.add_fused_back_pass,
-        "the fused back pass does nothing with the optimizers of stiefel-lora",
+        "the fused back pass has no effect for the optimizers of stiefel-lora",
         needed=_choices.needs_fused_back_pass,
     ),
     Hook("modules.util.config.TrainConfig", _choices.add_to_config),
@@ -44,27 +44,27 @@ HOOKS = (
     Hook(
         "modules.util.config.TrainConfig",
         _choices.add_switch,
-        "the switch use_stiefel in a configuration does nothing",
+        "use_stiefel in a configuration has no effect",
     ),
     Hook(
         "modules.util.optimizer_util",
         _choices.add_defaults,
-        "the window does not fill in the defaults of the optimizers of stiefel-lora",
+        "the defaults of the optimizers of stiefel-lora are not filled in",
     ),
     Hook(
         "modules.util.optimizer_util",
         _resume.keep_counts,
-        "counts of steps move to the GPU, and every step waits for it",
+        "the step count is moved to the GPU, and every step waits for it",
     ),
     Hook(
         "modules.ui.BaseOptimizerParamsWindowView",
         _window.add_fields,
-        "the window shows no settings of the optimizers of stiefel-lora",
+        "the settings of the optimizers of stiefel-lora are not shown",
     ),
     Hook(
         "modules.ui.BaseLoraTabView",
         _alpha_field.lock_alpha,
-        "the LoRA tab shows alpha where training takes the rank for it",
+        "the LoRA tab shows alpha, although training uses the rank",
     ),
     Hook("modules.ui.TrainingTabController", _rate.propose_in_tab, _NO_RATE),
     Hook(
@@ -78,7 +78,7 @@ HOOKS = (
     Hook(
         "modules.ui.TrainUIController",
         _refusals.remember_window,
-        "the window shows a refusal as a traceback in the console",
+        "an error is shown as a traceback in the console",
     ),
     Hook("modules.module.LoRAModule", _layers.wrap_layers),
     Hook(
@@ -96,7 +96,7 @@ HOOKS = (
     Hook(
         "modules.util.create",
         _trainer.wrap_trainer,
-        "settings that cannot be trained are only reported after the model was loaded",
+        "unsupported settings are only reported after the model was loaded",
     ),
     Hook(
         "modules.modelSetup.BaseModelSetup",
@@ -104,10 +104,10 @@ HOOKS = (
         "TensorBoard shows no ranks",
     ),
 )
-"""Every hook; the order is that of a module's hooks among themselves."""
+"""Every hook. The order is that of a module's hooks among themselves."""
 
 
 def patch() -> None:
-    """Put everything in place; calling it again does nothing."""
+    """Put everything in place. Calling it again does nothing."""
     load_plugins()
     put_in(HOOKS)

@@ -35,7 +35,7 @@ def lock_alpha(module: ModuleType) -> None:
             original(self, *args, **kwargs)
         finally:
             self.components = components
-        with tolerated("the LoRA tab shows alpha although training uses the rank"):
+        with tolerated("the LoRA tab shows alpha, although training uses the rank"):
             if given["peft_type"].name == "LORA":
                 _add_rank(components, given, seen)
 
@@ -54,7 +54,7 @@ class _Watched:
 
     def entry(self, *args: Any, **kwargs: Any) -> Any:
         widget = self._components.entry(*args, **kwargs)
-        with tolerated("the LoRA tab shows alpha although training uses the rank"):
+        with tolerated("the LoRA tab shows alpha, although training uses the rank"):
             given = arguments_of(self._components.entry, args, kwargs)
             if given["var_name"] == "lora_alpha":
                 self.alpha = widget, given["row"], given["column"]

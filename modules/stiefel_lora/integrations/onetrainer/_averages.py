@@ -42,12 +42,12 @@ def discard_averages(layers: Iterable[nn.Module]) -> None:
 def averaged(
     method: Method, original: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    """Create the EMA for one of our methods; None if EMA is off."""
+    """Create the EMA for one of our methods, or None if EMA is off."""
     given = dict(arguments_of(original, args, kwargs))
     given["parameters"] = list(given["parameters"])
     layers = layers_holding(given["parameters"])
     if given["state_dict"] is not None and any(layer in _discarded for layer in layers):
-        say("The EMA of the backup belongs to another optimizer. EMA starts again.")
+        say("The EMA of the backup belongs to another optimizer. EMA is reset.")
         given["state_dict"] = None
     ema = original(**given)
     if ema is not None and keeps_orthonormal(method.load()):

@@ -22,12 +22,12 @@ KINDS = ("FLOAT_32", "BFLOAT_16")
 
 
 def check(config: Any) -> Method | None:
-    """Return the method of a TrainConfig; None for an optimizer of the host.
+    """Return the method of a TrainConfig, or None for an optimizer of the host.
 
     Raises:
-        ConfigError: OneTrainer would use another optimizer than requested, it lacks
-            what the method needs, or there is no LoRA to train.
-        OptionError: a setting is not supported by the method.
+        ConfigError: If OneTrainer would use another optimizer than requested, lacks
+            something that the method requires, or there is no LoRA to train.
+        OptionError: If the method does not support a setting.
     """
     refusal = refusal_of(config)
     if refusal is not None:
@@ -56,9 +56,9 @@ def _check_kind(config: Any, method: Method) -> None:
         )
     if point(config, "cloud.enabled"):
         raise ConfigError(
-            f"Cloud: {method.label} is not available on the cloud machine, which runs "
-            "its own OneTrainer. Install stiefel-lora and the drop-in there and start "
-            "the training there, or select an optimizer of OneTrainer."
+            f"Cloud: {method.label} is not available on the cloud machine, which "
+            "has its own OneTrainer. Install stiefel-lora and the drop-in there and "
+            "start the training there, or select an optimizer of OneTrainer."
         )
 
 
@@ -66,16 +66,16 @@ def _check_settings(config: Any, method: Method) -> None:
     kind = str(point(config, "lora_weight_dtype"))
     if kind not in KINDS:
         raise OptionError(
-            f"LoRA weight data type: {method.label} needs float32 or bfloat16, not "
-            f"{kind}. Change it in the LoRA tab (the data type of the base model can "
-            "stay the same)."
+            f"LoRA weight data type: {method.label} requires float32 or bfloat16, "
+            f"but got {kind}. Change it in the LoRA tab. The data type of the base "
+            "model does not need to change."
         )
     rate = point(config, "learning_rate")
     if rate is None or not 0 <= rate < math.inf:
         shown = "empty" if rate is None else f"{rate:g}"
         usual = usual_lr(method, options_of(method, config))
         raise OptionError(
-            f"Learning rate: {shown} is not valid. Use a number of at least 0; the "
+            f"Learning rate: must be a number of at least 0, but got {shown}. The "
             f"default of {method.label} is {usual:g}."
         )
     options = options_of(method, config)
@@ -83,14 +83,14 @@ def _check_settings(config: Any, method: Method) -> None:
         choice = method.joint_choice(options)
         other = f"set {choice[0].label} to {choice[1]}" if choice else "select another"
         raise OptionError(
-            f"Fused back pass: {method.label} updates both factors of a layer "
-            "together, which this does not support. Turn it off, or "
+            f"Fused back pass: not supported by {method.label}, which updates both "
+            "factors of a layer together. Turn it off, or "
             f"{other}{'' if choice else ' optimizer'}."
         )
 
 
 def options_of(method: Method, config: Any) -> dict[str, Any]:
-    """Return the value of a field; an empty field has the default."""
+    """Return the value of a field. An empty field has the default."""
     options = {}
     for option in method.options:
         value = getattr(config.optimizer, key_of(method, option), None)

@@ -36,7 +36,7 @@ _BY_NAME: dict[str, Method] = {}
 
 
 def offer_methods() -> None:
-    """Add every method of the catalogue, including loaded plug-ins."""
+    """Add every method of the catalogue, including loaded plugins."""
     entries = [entry for name, entry in CATALOGUE.items() if name not in _ITS_OWN]
     for known, key in ((OFFERED, "label"), (_BY_NAME, "name")):
         known.clear()
@@ -47,7 +47,7 @@ offer_methods()
 
 
 def method_of(config: Any) -> Method | None:
-    """Return the method of a TrainConfig; None for an optimizer of the host."""
+    """Return the method of a TrainConfig, or None for an optimizer of the host."""
     settings = getattr(config, "optimizer", None)
     return OFFERED.get(str(getattr(settings, "optimizer", None)))
 

@@ -29,7 +29,7 @@ def add_ranks(module: ModuleType) -> None:
 
     def with_ranks(original: Any, self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
-        with tolerated("the ranks of its blocks are not shown in TensorBoard"):
+        with tolerated("the ranks of blocks are not shown in TensorBoard"):
             _send(arguments_of(original, (self, *args), kwargs))
 
     reported = point(module, "BaseModelSetup")

@@ -98,10 +98,11 @@ def _what(error: Exception, place: str) -> str:
 
 
 def check_hooks(method: Method, config: Any) -> None:
-    """Raise if required hooks are missing; warn of missing optional ones.
+    """Raise if required hooks are missing. Warn of missing optional ones.
 
     Raises:
-        MissingPoint: contains every missing name and the tested version.
+        MissingPoint: If names are missing. The message contains all of them and the
+            tested version.
     """
     finish_late()
     needed = [hook for hook in _hooks if hook.is_needed(method, config)]
@@ -153,7 +154,7 @@ def _warn(problem: str, lost: str) -> None:
 
 
 def _problem(hook: Hook, *, imported: bool) -> str | None:
-    """Return the missing name of a hook; an existing module may suffice."""
+    """Return the missing name of a hook. An existing module may suffice."""
     if hook in _found:
         return _found[hook]
     if not imported and _is_there(hook.module):

@@ -118,6 +118,6 @@ def fold_alpha(layers: Iterable[Any]) -> None:
             folded += 1
     if folded:
         say(
-            f"The loaded LoRA has alpha != rank in {folded} layers; the scale is "
-            "folded into A."
+            f"The loaded LoRA has an alpha other than the rank in {folded} layers. "
+            "The scale is merged into A."
         )

@@ -68,18 +68,18 @@ def _refusal(taken: Any, name: object) -> str | None:
         return _lost(name, taken)
     shown = [str(member) for member in members.values()]
     near = difflib.get_close_matches(name, shown, n=1, cutoff=0.5)
-    meant = f"did you mean {near[0]}?" if near else "select one from the dropdown."
-    return f"There is no optimizer {name!r}; {meant}"
+    meant = f"Did you mean {near[0]}?" if near else "Select one from the dropdown."
+    return f"There is no optimizer {name!r}. {meant}"
 
 
 def _lost(name: object, taken: object) -> str:
     lacks = " and no ".join(lost_points())
     cause = f"it has no {lacks}; " if lacks else ""
     return (
-        f"Optimizer: the configuration has {name!r}, but this OneTrainer uses {taken} "
-        f"instead: {cause}stiefel-lora was tested with {TESTED}. Update stiefel-lora, "
-        "use that version of OneTrainer, or select another optimizer and its learning "
-        "rate."
+        f"Optimizer: the configuration has {name!r}, but this OneTrainer uses "
+        f"{taken} instead: {cause}stiefel-lora was tested with {TESTED}. Update "
+        "stiefel-lora, use that version of OneTrainer, or select another optimizer "
+        "and its learning rate."
     )
 
 
@@ -87,7 +87,7 @@ def refusal_of(config: Any) -> str | None:
     """Return the error for a configuration whose optimizer was replaced.
 
     The host continues with its default, so that the rest of a configuration is not
-    lost; but it must not train with that default.
+    lost. But it must not train with that default.
     """
     refusal = getattr(getattr(config, "optimizer", None), _REFUSED, None)
     if refusal is not None or method_of(config) is not None:

@@ -97,8 +97,8 @@ def _create(
 def _say_kind(config: Any) -> None:
     if str(config.lora_weight_dtype) != "FLOAT_32":
         say(
-            "LoRA weight data type is bfloat16, but float32 copies of the factors are "
-            "trained: no memory is saved and the file is rounded."
+            "The LoRA weight data type is bfloat16, but float32 copies of the "
+            "factors are trained. No memory is saved, and the file is rounded."
         )
 
 

@@ -1,4 +1,4 @@
-"""Plug-in methods in OneTrainer.
+"""Plugin methods in OneTrainer.
 
 Methods of installed packages are added automatically. Files and modules are given by
 ``--plugin`` of the launcher or by the environment variable ``STIEFEL_LORA_PLUGINS``,
@@ -21,13 +21,13 @@ VARIABLE = "STIEFEL_LORA_PLUGINS"
 
 
 def take_plugins(arguments: list[str]) -> list[str]:
-    """Load the plug-ins of ``--plugin`` and pass them on to child processes.
+    """Load the plugins of ``--plugin`` and pass them on to child processes.
 
     Returns:
         The arguments without ``--plugin``.
 
     Raises:
-        ConfigError: a plug-in that is missing, broken, or registers no method.
+        ConfigError: If a plugin is missing, cannot be imported, or registers no method.
     """
     rest, named = [], _named()
     waiting = False
@@ -43,7 +43,7 @@ def take_plugins(arguments: list[str]) -> list[str]:
         else:
             waiting = True
     if waiting:
-        raise ConfigError("--plugin: the value is missing. Give a file or a module.")
+        raise ConfigError("--plugin requires a file or a module.")
     for text in named:
         load_plugin(text)
     os.environ[VARIABLE] = os.pathsep.join(named)
@@ -51,7 +51,7 @@ def take_plugins(arguments: list[str]) -> list[str]:
 
 
 def load_plugins() -> None:
-    """Load installed and requested plug-ins, and add their methods."""
+    """Load installed and requested plugins, and add their methods."""
     problems = load_installed()
     for text in _named():
         try:

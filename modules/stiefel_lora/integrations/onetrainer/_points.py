@@ -15,13 +15,14 @@ TESTED = "OneTrainer 23df3832 of 2026-08-19"
 
 
 class MissingPoint(ConfigError):
-    """OneTrainer has changed; ``what`` lists the missing names."""
+    """OneTrainer has changed. ``what`` lists the missing names."""
 
     def __init__(self, what: str) -> None:
         self.what = what
         super().__init__(
-            f"This OneTrainer has no {what}, which stiefel-lora needs. It was tested "
-            f"with {TESTED}. Update stiefel-lora, or use that version of OneTrainer."
+            f"This OneTrainer has no {what}, which stiefel-lora requires. It was "
+            f"tested with {TESTED}. Update stiefel-lora, or use that version of "
+            "OneTrainer."
         )
 
 
@@ -29,7 +30,7 @@ def point(owner: Any, path: str) -> Any:
     """Follow a dotted path of attributes.
 
     Raises:
-        MissingPoint: the attribute does not exist.
+        MissingPoint: If the attribute does not exist.
     """
     found = owner
     for name in path.split("."):
@@ -49,7 +50,7 @@ def wrap(owner: Any, name: str, around: Callable[..., Any], *wanted: str) -> Non
         wanted: arguments that ``around`` uses.
 
     Raises:
-        MissingPoint: the name does not exist, or lacks one of these arguments.
+        MissingPoint: If the name does not exist, or lacks one of the arguments.
     """
     original = point(owner, name)
     for argument in wanted:

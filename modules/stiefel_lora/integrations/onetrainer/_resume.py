@@ -24,7 +24,7 @@ def matching_state(
 ) -> dict[str, Any]:
     """Select the saved state of groups that also exist now, for the same optimizer.
 
-    Groups are matched by name, as in the host; learning rates come from the
+    Groups are matched by name, as in the host. Learning rates come from the
     configuration.
     """
     fresh = optimizer.state_dict()

@@ -38,4 +38,4 @@ class _Refused:
         raise self._error
 
     def end(self) -> None:
-        """Do nothing; the GUI also ends a trainer that failed to start."""
+        """Do nothing. The GUI also ends a trainer that failed to start."""

@@ -44,7 +44,7 @@ def install(root: Path) -> Path:
     """Write the file into the checkout at ``root`` and return its path.
 
     Raises:
-        OutputError: the checkout cannot be written.
+        OutputError: If the OneTrainer folder is not writable.
     """
     path = root / _PLACE
     try:
@@ -58,7 +58,7 @@ def remove(root: Path) -> Path:
     """Delete the file and return its path.
 
     Raises:
-        OutputError: the file does not exist or cannot be deleted.
+        OutputError: If the file does not exist or cannot be deleted.
     """
     path = root / _PLACE
     try:

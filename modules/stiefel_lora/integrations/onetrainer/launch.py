@@ -8,7 +8,7 @@
 ``--plugin my_method.py`` after the command adds optimizers from a file or a module.
 
 Run it with the Python of OneTrainer's environment. What follows ``train`` goes to
-OneTrainer's own ``scripts/train.py``; paths may be relative to where you are.
+OneTrainer's own ``scripts/train.py``. Paths may be relative to where you are.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _FILES = ("--config-path", "--preset-path", "--secrets-path")
 
 
 def main(arguments: list[str]) -> int:
-    """Run a command; return 0 for success, 1 for failure, 2 for invalid input."""
+    """Run a command. Return 0 for success, 1 for failure, 2 for invalid input."""
     try:
         return _run(arguments)
     except StiefelLoraError as error:
@@ -52,8 +52,8 @@ def _run(arguments: list[str]) -> int:
     root, verb, rest = Path(arguments[0]).absolute(), arguments[1], arguments[2:]
     if not all((root / folder).is_dir() for folder in ("modules/util", "scripts")):
         raise ModelError(
-            f"{root} is not a OneTrainer checkout: it has no modules/util and scripts. "
-            "Give the OneTrainer folder."
+            f"{root} is not a OneTrainer folder, because it has no modules/util and "
+            "scripts."
         )
     if verb == "install-dropin":
         print(f"Installed {install(root)}")

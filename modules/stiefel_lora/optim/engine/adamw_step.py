@@ -47,12 +47,13 @@ def step_rest(
     """Take a step of AdamW on factors the rule leaves to it, and on the rest.
 
     Args:
-        state: the optimizer's state.
-        groups: parameter groups, for rates and options.
+        state: state of the optimizer.
+        groups: parameter groups with learning rates and options.
         rule: the method.
-        rest: (name, parameter) of parameters outside pairs.
-        factors: (factor, gradient, role).
-        found: device -> 1.0 if no factor on it may step, otherwise 0.0.
+        rest: (name, parameter) of all parameters outside pairs.
+        factors: (factor, gradient, role) of the factors that AdamW trains.
+        found: device -> 1.0 if the step is skipped for all factors on it, otherwise
+            0.0.
     """
     by_id = {id(factor): (gradient, role) for factor, gradient, role in factors}
     free = {id(param): _decays(name, param) for name, param in rest}
@@ -165,18 +166,19 @@ def adamw_step(
     lr: float | Tensor,
     found: Tensor | None = None,
 ) -> None:
-    """Take one AdamW step in place; missing state is created as in torch.
+    """Take one AdamW step in place. Missing state is created as in torch.
 
     Args:
-        params: any shapes, one device.
-        grads: same shapes; cast to the parameter's dtype where it differs.
-        states: dicts with ``step``, ``exp_avg`` and ``exp_avg_sq``. Moments of float16
-            parameters are float32, since squares of gradients below 2e-4 underflow to
-            0 in float16, which makes steps infinite.
+        params: parameters of any shape on one device.
+        grads: gradients with the same shapes. They are cast to the dtype of the
+            parameters.
+        states: dicts with ``step``, ``exp_avg`` and ``exp_avg_sq``. The moments of
+            float16 parameters are float32, because squares of gradients below 2e-4
+            underflow to 0 in float16 and make the step infinite.
         options: decays of the moments, eps, and weight decay, multiplied by ``lr``.
-        lr: learning rate in AdamW's unit.
-        found: 1.0 on the device if nothing may move, otherwise 0.0; used by the fused
-            kernel only.
+        lr: learning rate in the unit of AdamW.
+        found: 1.0 on the device if the step is skipped, otherwise 0.0. Only used by the
+            fused kernel.
     """
     moved = [_movable(param) for param in params]
     for param, state in zip(moved, states, strict=True):
@@ -213,7 +215,7 @@ def adamw_step(
 
 
 def _movable(param: Tensor) -> Tensor:
-    """The parameter, or a copy if the fused kernel cannot move it in place.
+    """Return the parameter, or a copy if the fused kernel cannot move it in place.
 
     Copies are float32 for float16, and contiguous for strided memory.
     """
@@ -225,7 +227,7 @@ def _movable(param: Tensor) -> Tensor:
 
 
 def _laid_out(param: Tensor, other: Tensor) -> Tensor:
-    """A gradient or moment in the dtype and memory order of its parameter.
+    """Return a gradient or moment in the dtype and memory order of its parameter.
 
     The fused kernel iterates over raw memory and ignores strides, and the model may
     have been cast or laid out differently since the moments were created.

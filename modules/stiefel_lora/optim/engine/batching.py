@@ -80,7 +80,7 @@ def ready_members(
 
 
 def free_half(pair: Pair) -> Role | None:
-    """The factor with a gradient whose partner is frozen, if any."""
+    """Return the factor with a gradient whose partner is frozen, if any."""
     if pair.up.requires_grad == pair.down.requires_grad:
         return None
     role: Role = "up" if pair.up.requires_grad else "down"
@@ -88,7 +88,7 @@ def free_half(pair: Pair) -> Role | None:
 
 
 def bucket_key(member: Member) -> tuple[Any, ...]:
-    """Key of members that can be stacked together."""
+    """Return the key of members that can be stacked together."""
     up, down = member.pair.matrices
     # Choices select code, so pairs with other ones need a call of their own.
     choices = tuple(sorted(member.choices.items()))
@@ -96,7 +96,7 @@ def bucket_key(member: Member) -> tuple[Any, ...]:
 
 
 def chunks_of(members: Sequence[Member]) -> Iterator[list[Member]]:
-    """Members of one shape, in chunks of bounded memory."""
+    """Yield the members of one shape, in chunks of bounded memory."""
     for bucket in bucketed(members, bucket_key):
         each = bucket[0].pair.up.numel() + bucket[0].pair.down.numel()
         yield from chunked(bucket, each)
@@ -124,19 +124,19 @@ def open_count(state: State, pair: Pair) -> None:
 
 
 def owner_of(shape: StateShape) -> Role:
-    """The factor that owns a state of this shape."""
+    """Return the factor that owns a state of this shape."""
     return "down" if shape in ("down", "columns") else "up"
 
 
 def new_state(shape: StateShape, owner: Tensor) -> Tensor:
-    """Zeros of the given state shape for its owner."""
+    """Return zeros of the given state shape for its owner."""
     # Not in the dtype of a half-precision owner: in bfloat16, 0.999 v rounds to v, so
     # that a second moment would never decay.
     return owner.new_zeros(size_of(shape, owner), dtype=work_dtype(owner))
 
 
 def size_of(shape: StateShape, owner: Tensor) -> torch.Size:
-    """Size of a state tensor of the given shape for its owner."""
+    """Return the size of a state tensor of the given shape for its owner."""
     size = owner.shape
     if shape == "core":
         return torch.Size((size[1], size[1]))
@@ -150,7 +150,7 @@ def size_of(shape: StateShape, owner: Tensor) -> torch.Size:
 def _state_tensors(
     state: State, members: Sequence[Member], name: str, shape: StateShape
 ) -> list[Tensor]:
-    """State tensors named ``name`` of several pairs."""
+    """Return the state tensors named ``name`` of several pairs."""
     role = owner_of(shape)
     return [state[getattr(m.pair, role)][name] for m in members]
 
@@ -163,14 +163,14 @@ def stack_pairs(
     width: float,
     joint: Tensor | None = None,
 ) -> PairBatch:
-    """Stack pairs of one bucket; missing state is created as zeros.
+    """Stack pairs of one bucket. Missing state is created as zeros.
 
     Args:
-        state: the optimizer's state.
-        chunk: pairs that share shapes, dtype, device and choices.
-        rule: the method, for options and state shapes.
-        width: median layer side, passed on to the rule.
-        joint: sum of the rule's measure, passed on to the rule.
+        state: state of the optimizer.
+        chunk: pairs with the same shapes, dtype, device and choices.
+        rule: the method, which defines options and state shapes.
+        width: median side of the layers, passed to the rule.
+        joint: sum of the measure of the rule, passed to the rule.
     """
     first, choices = chunk[0].pair.up, chunk[0].choices
     shapes = rule.states(choices)
@@ -203,7 +203,7 @@ def stack_pairs(
 
 
 def steps_taken(state: State, members: Sequence[Member], like: Tensor) -> Tensor:
-    """Number of steps of each pair before this one, ``(K, 1, 1)``."""
+    """Return the number of steps of each pair before this one, ``(K, 1, 1)``."""
     # Step counts are on the CPU, as in torch's own optimizers, so reading them does not
     # synchronize.
     step = column([float(state[m.pair.up][STEP]) for m in members], like)
@@ -216,7 +216,7 @@ def steps_taken(state: State, members: Sequence[Member], like: Tensor) -> Tensor
 
 
 def step_usable(rule: Rule, batch: PairBatch) -> None:
-    """Run the rule; pairs that are not usable keep factors and state."""
+    """Run the rule. Pairs that are not usable keep factors and state."""
     # References suffice: a rule replaces tensors and never writes into given ones.
     # ``kept`` has the real factors where the rule got zeros.
     before = {"up": batch.up, "down": batch.down} | batch.state | batch.kept
@@ -260,7 +260,7 @@ def write_back(
 
 
 def write_gradients(chunk: Sequence[Member], batch: PairBatch) -> None:
-    """Set the members' gradients from the batch; ``.grad`` is not modified."""
+    """Set the members' gradients from the batch. ``.grad`` is not modified."""
     for index, member in enumerate(chunk):
         member.grad_up = batch.grad_up[index].view_as(member.pair.up)
         member.grad_down = batch.grad_down[index].view_as(member.pair.down)

@@ -2,7 +2,7 @@
 
 A pair whose gradient is NaN or infinite, or so large that its square overflows, is left
 unchanged: the step is computed for all pairs and kept for the usable ones. Skipped
-steps are counted on the device; the counts are read every 100 steps and when a state is
+steps are counted on the device. The counts are read every 100 steps and when a state is
 saved. B = 0 after the first step means that a LoRA was merged into its base: the pair
 skips a step until the flag has reached the host, and then starts again. If a trainer
 sets a parameter to zero, its float32 copy follows.
@@ -39,7 +39,7 @@ def _limit(tensor: Tensor) -> float:
     """Largest allowed gradient entry: sums of squares of momenta stay finite below it.
 
     Args:
-        tensor: its dtype determines the dtype of the computation.
+        tensor: tensor whose dtype determines the dtype of the computation.
     """
     return 1e-6 * torch.finfo(work_dtype(tensor)).max ** 0.5
 
@@ -48,7 +48,7 @@ class Watch:
     """Flags and counts of the pairs of one optimizer.
 
     Args:
-        pairs: the optimizer's pairs, in its order.
+        pairs: pairs of the optimizer, in its order.
     """
 
     def __init__(self, pairs: Sequence[Pair]) -> None:
@@ -60,7 +60,7 @@ class Watch:
         self._found: dict[torch.device, Tensor] = {}
 
     def look(self, state: State, members: Sequence[Member], rule: Rule) -> None:
-        """Set a flag, bool ``()`` on its device, for every member; count the others."""
+        """Set a flag, bool ``()`` on its device, for every member. Count the others."""
         self._steps += 1
         self._found = {}
         for same in bucketed(members, lambda m: (m.pair.up.device, m.pair.up.dtype)):
@@ -123,7 +123,7 @@ class Watch:
         return self._counts[device]
 
     def zeroed(self) -> list[int]:
-        """Indices of pairs whose B was 0 at the last check.
+        """Return the indices of pairs whose B was 0 at the last check.
 
         Reads what the previous step sent, which the device finished long ago.
         """
@@ -132,7 +132,7 @@ class Watch:
         return found
 
     def read(self) -> list[int]:
-        """Number of skipped steps of each pair (synchronizes the device)."""
+        """Return the number of skipped steps of each pair (synchronizes the device)."""
         total = [0.0] * len(self._pairs)
         for counts in self._counts.values():
             total = [a + b for a, b in zip(total, counts.tolist(), strict=True)]
@@ -146,8 +146,8 @@ class Watch:
             return
         shown = ", ".join(f"{self._pairs[i].name} ({counts[i]})" for i in fresh[:5])
         log.warning(
-            "Gradients of %d LoRA pairs were not finite; these pairs skipped so many "
-            "steps: %s%s. Lower the learning rate, or compute in bfloat16 or "
+            "The gradients of %d LoRA pairs contained NaN or infinity. Number of "
+            "skipped steps: %s%s. Lower the learning rate, or use bfloat16 or "
             "float32.",
             len(fresh),
             shown,
@@ -201,7 +201,7 @@ class _Arrival:
             self._event.synchronize()
 
     def read(self) -> list[int]:
-        """Indices whose flag is set."""
+        """Return the indices whose flag is set."""
         self._wait()
         flags = self._host.numpy()
         return [i for i, flag in zip(self._indices, flags, strict=True) if flag]
@@ -235,7 +235,7 @@ def _follow_zeros(factors: Sequence[Tensor], copies: Sequence[Tensor]) -> Tensor
 
 
 def _sizes(tensors: Sequence[Tensor]) -> Tensor:
-    """Largest absolute entry of each tensor; NaN if it contains NaN."""
+    """Return the largest absolute entry of each tensor; NaN if it contains NaN."""
     if _stacks_all(tensors[0]):
         sizes = torch._foreach_norm(list(tensors), float("inf"))
     else:

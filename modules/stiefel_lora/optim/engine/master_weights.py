@@ -51,7 +51,7 @@ def open_masters(state: State, pair: Pair) -> None:
 
 
 def forget(state: State, pair: Pair) -> bool:
-    """Drop all state of a pair except for the copies; return whether there was any."""
+    """Drop all state of a pair except for the copies. Return whether there was any."""
     found = False
     for factor in (pair.up, pair.down):
         own = state.get(factor, {})
@@ -63,14 +63,14 @@ def forget(state: State, pair: Pair) -> bool:
 
 
 def values(state: State, factor: Tensor) -> Tensor:
-    """The tensor to move: the float32 copy if there is one."""
+    """Return the tensor to move: the float32 copy if there is one."""
     if factor.dtype in _FULL or factor not in state:
         return factor
     return state[factor].get(MASTER, factor)
 
 
 def work_pair(state: State, pair: Pair) -> Pair:
-    """The pair with float32 copies in place of its parameters."""
+    """Return the pair with float32 copies in place of its parameters."""
     return Pair(pair.name, values(state, pair.up), values(state, pair.down))
 
 

@@ -40,10 +40,10 @@ def check_found(found: PairMap, method: str, *, last: bool = False) -> None:
     names = [name for name, _ in found.rest]
     shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
     raise PairingError(
-        f"params: {method} found no LoRA pair among {len(names)} parameters ({shown}). "
-        "Add the LoRA before creating the optimizer (get_peft_model of peft, or "
-        "add_adapter), and pass the whole model, or both factors of every layer with "
-        "their names."
+        f"params: {method} found no LoRA pairs in {len(names)} parameters "
+        f"({shown}). Add the LoRA before creating the optimizer (get_peft_model in "
+        "peft, or add_adapter), and pass the model, or the named parameters of A "
+        "and B of every layer."
     )
 
 
@@ -52,16 +52,16 @@ def check_lr(lr: float | Tensor) -> None:
     if isinstance(lr, Tensor):
         return
     if not isinstance(lr, numbers.Real) or not 0.0 <= lr < float("inf"):
-        raise OptionError(f"lr={lr!r} must be a number in [0, inf).")
+        raise OptionError(f"lr must be in [0, inf), but got {lr!r}.")
 
 
 def check_whole(tensors: Iterable[Tensor], method: str) -> None:
     """Reject parameters of which this process holds only a shard (DTensor)."""
     if any(_is_sharded(tensor) for tensor in tensors):
         raise OptionError(
-            f"params: {method} needs whole factors, but a parameter is sharded "
-            "(DTensor). Exclude the LoRA parameters from FSDP's or tensor-parallel "
-            "sharding; the base model may stay sharded."
+            f"params: {method} does not support sharded LoRA parameters (DTensor). "
+            "Exclude them from FSDP or tensor parallelism. The base model can be "
+            "sharded."
         )
 
 
@@ -72,10 +72,9 @@ def check_ownership(
     for pair in pairs:
         if id(pair.up) not in owners or id(pair.down) not in owners:
             raise OptionError(
-                f"The factors of {pair.name!r} are no longer in the optimizer's "
-                f"groups, as under DeepSpeed ZeRO, which steps flat buffers; {method} "
-                "needs the factors themselves. Use DDP, or FSDP2 for the base model "
-                "alone."
+                f"The factors of {pair.name!r} are no longer in the parameter "
+                f"groups. {method} does not support optimizers with flat buffers, "
+                "such as DeepSpeed ZeRO. Use DDP, or FSDP2 for the base model only."
             )
 
 
@@ -103,9 +102,9 @@ def check_agreement(
         for name, value in theirs.items():
             if value != mine[name] and value != defaults.get(name, value):
                 raise OptionError(
-                    f"{name}: A of {pair.name!r} is in a group with {name}={value!r} "
-                    f"and B in one with {name}={mine[name]!r}, which the pair uses. "
-                    "Set the same value in both groups."
+                    f"{name}: the A factor of {pair.name!r} is in a group with "
+                    f"{name}={value!r}, but its B factor has {name}={mine[name]!r}, "
+                    "which is used for both. Set the same value in both groups."
                 )
 
 

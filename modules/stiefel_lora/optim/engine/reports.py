@@ -50,7 +50,7 @@ def log_pairs(
         pairs: pairs that the method trains.
         rest: names and tensors of all other parameters.
         reasons: id of a factor -> reason why it is in no pair.
-        groups: parameter groups, for the rates.
+        groups: parameter groups with the learning rates.
         rule: the method.
     """
     log.info("%s trains %d LoRA pairs.", title, len(pairs))
@@ -62,7 +62,7 @@ def log_pairs(
     rates = {id(p): _rate(group, rule) for group in groups for p in group["params"]}
     kinds: dict[tuple[str, str], list[str]] = {}
     for name, tensor in plain:
-        why = reasons.get(id(tensor), "in no LoRA pair")
+        why = reasons.get(id(tensor), "not part of a LoRA pair")
         kinds.setdefault((why, rates[id(tensor)]), []).append(name)
     total = len(plain) + 2 * len(pairs)
     for (why, rate), names in kinds.items():
@@ -109,16 +109,18 @@ def log_joint(
                 count,
                 "pair has" if count == 1 else "pairs have",
                 "learning rates" if name == "lr" else f"values of {name}",
-                "The product has a single step: their geometric mean is used."
+                "The geometric mean is used, because the product has a single "
+                "learning rate."
                 if name in mean
-                else "The value of B is used for both.",
+                else "The value of B is used for both factors.",
             )
 
 
 def log_frozen(title: str, names: Sequence[str]) -> None:
     """Log pairs of which one factor was frozen after creating the optimizer."""
     log.warning(
-        "%s: one factor of %d LoRA pairs is frozen; the other one uses AdamW: %s",
+        "%s: one factor of %d LoRA pairs is frozen. The other one is trained with "
+        "AdamW: %s",
         *(title, len(names), _shown(names)),
     )
 
@@ -140,8 +142,8 @@ def log_replaced(title: str, entry: Method, before: Groups, after: Groups) -> No
     }
     if changed:
         log.warning(
-            "%s: options of the loaded state replace the given ones: %s. To keep "
-            "yours, set them in param_groups after loading.",
+            "%s: the options of the loaded state replace the current options: %s. "
+            "To keep the current options, set them in param_groups after loading.",
             *(title, ", ".join(sorted(changed))),
         )
 
@@ -150,8 +152,8 @@ def log_restarted(names: Sequence[str]) -> None:
     """Log pairs whose B was set to zero, if any."""
     if names:
         log.warning(
-            "B of %d LoRA pairs was set to zero, as by a merge into the base model; "
-            "these pairs start again as at the first step: %s",
+            "B of %d LoRA pairs is zero, probably because the LoRA was merged into "
+            "the base model. The state of these pairs is reset: %s",
             *(len(names), _shown(names)),
         )
 
@@ -187,7 +189,7 @@ class FirstSteps:
     def end_step(
         self, trained: Iterable[str], pairs: Sequence[Pair], groups: Groups
     ) -> None:
-        """Count a step in which the named pairs had gradients; report after the third.
+        """Count a step in which the named pairs had gradients. Report after the third.
 
         Args:
             trained: names of pairs.
@@ -206,7 +208,7 @@ class FirstSteps:
     def end_factor(
         self, name: str, role: str, pairs: Sequence[Pair], groups: Groups
     ) -> None:
-        """Count a factor that is stepped alone; the fourth call ends three steps."""
+        """Count a factor that is stepped alone. The fourth call ends three steps."""
         if self.over:
             return
         self._calls[name, role] += 1
@@ -219,10 +221,10 @@ class FirstSteps:
         idle = [pair.name for pair in pairs if pair.name not in self._trained]
         if idle:
             log.warning(
-                "%s: %d of %d LoRA pairs had no gradient in %d steps and are not "
-                "trained: %s. Their adapter is inactive (peft's set_adapter), frozen "
-                "or without effect on the loss; create the optimizer after "
-                "set_adapter.",
+                "%s: %d of %d LoRA pairs had no gradient for %d steps and are not "
+                "trained: %s. Their adapter is inactive (see set_adapter of peft), "
+                "frozen, or does not affect the loss. Create the optimizer after "
+                "calling set_adapter.",
                 *(self._title, len(idle), len(pairs), _WATCHED, _shown(idle)),
             )
 

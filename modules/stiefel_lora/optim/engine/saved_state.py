@@ -28,15 +28,16 @@ def check_state(state_dict: Mapping[str, Any], entry: Method) -> None:
     Missing options are accepted: they may be newer than the state.
 
     Raises:
-        CheckpointError: names the method that saved the state.
+        CheckpointError: If another method saved the state. The message contains its
+            name.
     """
     given: Any = state_dict
     if not isinstance(given, Mapping) or not {"state", "param_groups"} <= given.keys():
         kind = "a dict without param_groups and state"
         kind = kind if isinstance(given, Mapping) else f"of type {type(given).__name__}"
         raise CheckpointError(
-            f"state_dict: the value is {kind}, not the state of an optimizer. Pass "
-            "what state_dict() of the optimizer returned."
+            f"state_dict: must be the state of an optimizer, but got {kind}. Pass "
+            "the result of state_dict()."
         )
     found = _saved_by(state_dict)
     if found is entry:
@@ -44,7 +45,7 @@ def check_state(state_dict: Mapping[str, Any], entry: Method) -> None:
     keys = _keys(state_dict)
     known = {option.name for option in entry.options}
     every = {o.name for other in CATALOGUE.values() for o in other.options}
-    # A plug-in may reuse option names of other methods, and have no others.
+    # A plugin may reuse option names of other methods, and have no others.
     if entry.name not in BUILT_IN and keys & every == known:
         return
     if entry.name in ("adamw", "adamw_8bit"):
@@ -70,19 +71,21 @@ def check_shapes(
 
     Args:
         state_dict: the state to load.
-        groups: the optimizer's groups.
-        shapes: name -> shape of the states of the optimizer's rule.
+        groups: parameter groups of the optimizer.
+        shapes: name -> shape of the states of the rule.
 
     Raises:
-        CheckpointError: names the first parameter that does not fit.
+        CheckpointError: If the state of a parameter has another shape. The message
+            contains its name.
     """
     for label, parameter, state in _matched(state_dict, groups):
         for key, value in _tensors(state):
             if not _fits(key, value, parameter, shapes.get(key)):
                 raise CheckpointError(
-                    f"state_dict: the state of {label} has shape {tuple(value.shape)}, "
-                    f"the parameter {tuple(parameter.shape)}. Create the optimizer on "
-                    "the same layers with the same rank, in the same order."
+                    f"state_dict: the state of {label} has shape "
+                    f"{tuple(value.shape)}, but the parameter has shape "
+                    f"{tuple(parameter.shape)}. Create the optimizer with the same "
+                    "layers and ranks in the same order."
                 )
 
 
@@ -98,10 +101,10 @@ def keep_dtypes(
     moments of a bfloat16 parameter into bfloat16, and small squares into 0 in float16.
 
     Args:
-        state: the optimizer's state after torch loaded it.
+        state: state of the optimizer after it was loaded by torch.
         state_dict: the loaded state.
-        groups: the optimizer's groups.
-        wanted: selects the parameters.
+        groups: parameter groups of the optimizer.
+        wanted: function that selects the parameters.
     """
     for _, parameter, saved in _matched(state_dict, groups):
         if not wanted(parameter):
@@ -130,7 +133,7 @@ def _matched(
 
 
 def _tensors(state: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
-    """Names and tensors of a state; bitsandbytes nests some of them."""
+    """Yield the names and tensors of a state; bitsandbytes nests some of them."""
     for key, value in state.items():
         if isinstance(value, Mapping):
             yield from _tensors(value)
@@ -156,7 +159,7 @@ def fill_options(
     """Add options to a group that did not exist when it was saved.
 
     Args:
-        group: changed in place.
+        group: parameter group, which is changed in place.
         entry: the method.
         defaults: options of the optimizer.
     """
@@ -167,12 +170,12 @@ def fill_options(
 
 
 def _saved_by(state_dict: Mapping[str, Any]) -> Method | None:
-    """Identify the method by the options in the groups; AdamW has ``betas``."""
+    """Identify the method by the options in the groups. AdamW has ``betas``."""
     keys = _keys(state_dict)
     built_in = Counter(o.name for name in BUILT_IN for o in CATALOGUE[name].options)
     uses = Counter(o.name for entry in CATALOGUE.values() for o in entry.options)
     for entry in CATALOGUE.values():
-        # A plug-in cannot take a name from a built-in method.
+        # A plugin cannot take a name from a built-in method.
         count = built_in if entry.name in BUILT_IN else uses
         own = {o.name for o in entry.options if count[o.name] == 1}
         # Not all, since some may be newer. Not just one: SGD has ``nesterov``, too.

@@ -33,10 +33,10 @@ class Settling:
     """Tracks which pairs of an optimizer are settled, and settles the others.
 
     The rule is an argument and not an attribute, so that a pickle does not contain it:
-    the rule of a plug-in is found through its class.
+    the rule of a plugin is found through its class.
 
     Args:
-        title: name of the optimizer, for log lines.
+        title: name of the optimizer in log messages.
     """
 
     def __init__(self, title: str) -> None:
@@ -62,7 +62,7 @@ class Settling:
             self._settled[index] = False
 
     def leave_to_adamw(self, indices: Sequence[int]) -> None:
-        """Release pairs with a frozen factor from the gauge; log it the first time."""
+        """Release pairs with a frozen factor from the gauge. Log it the first time."""
         self.look_again(indices)
         if indices and not self._frozen_seen:
             self._frozen_seen = True
@@ -83,13 +83,13 @@ class Settling:
     def settle(
         self, state: State, members: list[Member], rule: Rule, width: float
     ) -> list[Member]:
-        """Prepare pairs that are new or were loaded; return those that may step.
+        """Prepare pairs that are new or were loaded. Return those that may step.
 
         Args:
-            state: the optimizer's state.
+            state: state of the optimizer.
             members: pairs with both gradients.
             rule: the method.
-            width: median layer side, passed on.
+            width: median side of the layers, passed to the rule.
         """
         fresh = [member for member in members if not self._is_settled(member.index)]
         if not fresh:
@@ -120,7 +120,7 @@ class Settling:
     def settle_alone(
         self, state: State, index: int, role: Role, rule: Rule, group: Mapping[str, Any]
     ) -> bool:
-        """Bring a pair into the gauge; False if its factors must skip this step.
+        """Bring a pair into the gauge. Return False if its factors must skip this step.
 
         In a backward pass during which the gauge changes, gradients belong to the old
         factors, and the partner's gradient comes later or is freed already.
@@ -145,10 +145,10 @@ class Settling:
         return False
 
     def _enter_gauge(self, state: State, member: Member, rule: Rule) -> bool:
-        """Make B orthonormal if the rule needs it; False if no step can follow.
+        """Make B orthonormal if the rule needs it. Return False if no step can follow.
 
         Gradients belong to the factors at which they were computed, so they are
-        translated into the new gauge; ``.grad`` is not modified.
+        translated into the new gauge. ``.grad`` is not modified.
         """
         pair = member.pair
         # First, since the copy is what is checked: the bfloat16 parameter is
@@ -167,7 +167,7 @@ class Settling:
     def _to_gauge(
         self, state: State, pair: Pair, rule: Rule, choices: dict[str, Any]
     ) -> Gauge | None:
-        """Change the gauge of factors and moments; None if B is 0 and starts again.
+        """Change the gauge of factors and moments. Return None if B is 0.
 
         After the first step, B = 0 means that the LoRA was merged into the base in
         place: the state of the pair belongs to a product that no longer exists.
@@ -219,7 +219,7 @@ def _translate_state(
 ) -> None:
     """Express the moments of a pair in the coordinates of (Q, R A), in place.
 
-    ``shapes`` lists the rule's own states that follow the gauge; A's moments of torch's
+    ``shapes`` lists the rule's own states that follow the gauge. A's moments of torch's
     AdamW always do.
     """
     up_state, down_state = state.get(pair.up, {}), state.get(pair.down, {})

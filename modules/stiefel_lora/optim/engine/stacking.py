@@ -36,7 +36,7 @@ def chunked(
     Args:
         items: a bucket.
         elements_each: elements of one item.
-        limit: CHUNK_ELEMENTS by default.
+        limit: maximum number of elements, ``CHUNK_ELEMENTS`` by default.
     """
     # An item that exceeds the limit by itself is a chunk of its own.
     size = max(1, (limit or CHUNK_ELEMENTS) // max(1, elements_each))
@@ -70,7 +70,7 @@ def seen(tensors: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
 
 
 def gather(tensors: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
-    """Stack K tensors as ``(K, rows, columns)``; trailing axes are flattened."""
+    """Stack K tensors as ``(K, rows, columns)``. Trailing axes are flattened."""
     # Cast after stacking: one conversion for all K tensors instead of K.
     return torch.stack([tensor.flatten(1) for tensor in tensors]).to(dtype)
 

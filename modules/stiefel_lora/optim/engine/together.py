@@ -51,10 +51,10 @@ def step_together(
     """Move both factors of pairs whose rule has a solver, and update their state.
 
     Args:
-        state: the optimizer's state.
+        state: state of the optimizer.
         members: pairs with both gradients.
         rule: the method.
-        width: median layer side, passed on.
+        width: median side of the layers, passed to the rule.
     """
     if rule.counts_steps:
         for member in members:
@@ -200,7 +200,7 @@ def _runs(places: Sequence[int]) -> Iterator[tuple[int, int, int]]:
 
 
 def _in_order(chunks: Sequence[Chunk]) -> Core:
-    """The first pass's matrices of all chunks, in the order of the pairs.
+    """Return the first pass's matrices of all chunks, in the order of the pairs.
 
     Slices of few runs: an index list would have to be copied to the device.
     """
@@ -216,7 +216,7 @@ def _in_order(chunks: Sequence[Chunk]) -> Core:
 
 
 def _part(core: Core, chunk: Chunk) -> Core:
-    """The rows of solved matrices that belong to a chunk."""
+    """Return the rows of solved matrices that belong to a chunk."""
     runs = list(_runs(chunk.places))
     return {
         name: _joined([matrix[p : p + size] for p, _, size in runs])
@@ -229,7 +229,7 @@ def _joined(parts: list[Tensor]) -> Tensor:
 
 
 def _joint_lr(members: Sequence[Member], like: Tensor) -> Tensor:
-    """Rate of the product: geometric mean of its factors' rates."""
+    """Return the rate of the product: geometric mean of its factors' rates."""
     up = column([member.up_group["lr"] for member in members], like)
     # Identity instead of equality: comparing tensors on a device would synchronize.
     if all(m.up_group["lr"] is m.down_group["lr"] for m in members):

@@ -126,7 +126,7 @@ def factors_of(
 
 
 def factor_of(member: Member, role: Role) -> Factor:
-    """One factor of a pair."""
+    """Return one factor of a pair."""
     pair, up = member.pair, role == "up"
     return Factor(
         role,
@@ -155,7 +155,7 @@ def step_factors(state: State, factors: Sequence[Factor], rule: Rule) -> None:
 
 
 def stack_key(factor: Factor) -> tuple[Any, ...]:
-    """Key of factors that can be stacked."""
+    """Return the key of factors that can be stacked."""
     tensor = factor.tensor
     choices = tuple(sorted(factor.choices.items()))
     shape = tensor.flatten(1).shape
@@ -180,7 +180,7 @@ def make_chunk(factors: list[Factor], rule: Rule) -> Chunk:
 
 
 def _rounds(factors: Sequence[Factor], rule: Rule) -> Iterator[list[Chunk]]:
-    """Groups of chunks that take each pass together."""
+    """Yield the groups of chunks that take each pass together."""
     for same in bucketed(factors, lambda factor: factor.tensor.device):
         layout = layout_of(same[0].tensor)
         buckets = bucketed(same, stack_key)
@@ -207,7 +207,7 @@ def layout_of(tensor: Tensor) -> Layout:
 def look_at(
     state: State, chunk: Chunk, rule: Rule, keep: bool, width: float = 0.0
 ) -> None:
-    """Run the first pass; store its matrices in ``core`` and the stack if kept."""
+    """Run the first pass. Store its matrices in ``core`` and the stack if kept."""
     batch = _stack(state, chunk, rule, width)
     # A copy of the dict without copies of its tensors is enough: where a factor may
     # have to stay, the batch is not writable, so the rule replaces tensors.
@@ -269,7 +269,7 @@ def _write_point(state: State, chunk: Chunk, moved: Tensor) -> None:
 
 
 def _kept(chunk: Chunk, new: Tensor, old: Tensor | None) -> Tensor:
-    """Select the moved factors; those that cannot take the step stay unchanged."""
+    """Select the moved factors. Those that cannot take the step stay unchanged."""
     if chunk.usable is None or old is None:
         return new
     return torch.where(chunk.usable, new, old)
@@ -303,7 +303,7 @@ def _stack(state: State, chunk: Chunk, rule: Rule, width: float) -> FactorBatch:
 
 
 def _numbers(factor: Factor, rule: Rule) -> dict[str, float]:
-    """Numbers of the factor's group; those of a pair are the ones of B's group."""
+    """Numbers of the factor's group. Those of a pair are the ones of B's group."""
     own = rule.numbers(factor.group)
     if factor.up_group is factor.group:
         return own
@@ -313,7 +313,7 @@ def _numbers(factor: Factor, rule: Rule) -> dict[str, float]:
 
 
 def _holders(chunk: Chunk, name: str, shape: StateShape) -> list[Tensor]:
-    """Parameters that own a state of a chunk."""
+    """Return the parameters that own a state of a chunk."""
     lent = chunk.factors[0].role == "down" and owner_of(shape) == "up"
     if not lent:
         return [factor.tensor for factor in chunk.factors]
@@ -327,7 +327,7 @@ def _states(state: State, chunk: Chunk, name: str) -> list[dict[str, Any]]:
 
 
 def _step(factors: Sequence[Factor], like: Tensor) -> Number:
-    """Number of this step, computed on the device unless that is the CPU."""
+    """Return the number of this step, computed on the device unless that is the CPU."""
     if factors[0].skipped is None:
         return _number([factor.step for factor in factors], like)
     skipped = [factor.skipped for factor in factors if factor.skipped is not None]
@@ -348,7 +348,7 @@ def _write_state(state: State, chunk: Chunk, batch: FactorBatch) -> None:
 
 
 def _number(given: Sequence[float | Tensor], like: Tensor) -> Number:
-    """One number if all are equal; tensors are not read, which would synchronize."""
+    """One number if all are equal. Tensors are not read, which would synchronize."""
     first = given[0]
     if isinstance(first, Tensor) and all(number is first for number in given):
         return first.to(like)

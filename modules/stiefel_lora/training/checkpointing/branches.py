@@ -69,8 +69,8 @@ class Branch:
         """Parse a result of ``to_json``; None, from older checkpoints, is the first.
 
         Raises:
-            TypeError: invalid data.
-            ValueError: invalid data.
+            TypeError: If the data is invalid.
+            ValueError: If the data is invalid.
         """
         if data is None:
             return cls()
@@ -100,17 +100,19 @@ def move_aside(
 
     Args:
         folder: folder of the run.
-        checkpoints: checkpoints to move, the last one first: if the process dies in
-            between, the remaining ones are the beginning of that branch.
-        step: step at which the run branches; part of the new folder's name.
-        shared: LoRA files and samples of later steps are moved, too. Below ``step`` if
-            the run returns to a branch that it had left.
+        checkpoints: checkpoints to move, starting with the last one. If the process is
+            killed, the remaining ones are the beginning of that branch.
+        step: step at which the run branches, which is part of the name of the new
+            folder.
+        shared: last step that both branches have in common. LoRA files and samples of
+            later steps are moved, too. It is lower than ``step`` if the run returns to
+            an abandoned branch.
 
     Returns:
         The new folder in ``abandoned``, and the former paths of the moved files.
 
     Raises:
-        OutputError: they cannot be moved.
+        OutputError: If the files cannot be moved.
     """
     # Read before anything is marked as abandoned.
     files = list(_files_after(folder, shared))
@@ -125,8 +127,8 @@ def move_aside(
             moved.append(path)
     except OSError as error:
         raise OutputError(
-            f"{folder.abandoned}: the later checkpoints cannot be moved there "
-            f"({error.strerror}). Move them away yourself, then resume."
+            f"{folder.abandoned}: the later checkpoints cannot be moved to this "
+            f"folder ({error.strerror}). Move them manually, then resume."
         ) from error
     return target, moved
 

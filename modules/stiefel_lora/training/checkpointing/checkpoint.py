@@ -74,7 +74,7 @@ class Checkpoint:
     """Random generators, gradient scaler, early stop, running figures."""
 
     average: dict[str, Tensor] = dataclasses.field(default_factory=dict)
-    """EMA of the factors by parameter name; empty without one."""
+    """EMA of the factors by parameter name, or empty without one."""
 
     branch: Branch = dataclasses.field(default_factory=Branch)
     """Branch, which determines the run's checkpoints before this one."""
@@ -84,7 +84,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
     """Write ``folder/step-N`` and remove all except for the ``keep`` latest.
 
     Raises:
-        OutputError: disk full or not writable; older checkpoints are unchanged.
+        OutputError: If the disk is full or not writable. Older checkpoints are not
+            changed.
     """
     target = folder / f"step-{checkpoint.step}"
     temporary = folder / f".{target.name}{_TEMPORARY}"
@@ -96,11 +97,15 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         kept = list_checkpoints(folder)
-        last = f"the last good one is {kept[-1]}" if kept else "there is none yet"
+        last = (
+            f"The last valid checkpoint is {kept[-1]}"
+            if kept
+            else "No checkpoint has been saved yet"
+        )
         then = "resume with --resume" if kept else "start again"
         raise OutputError(
-            f"The checkpoint {target} cannot be written ({error.strerror}); {last}. "
-            f"Make room on the disk and {then}."
+            f"The checkpoint {target} could not be written ({error.strerror}). "
+            f"{last}. Free disk space and {then}."
         ) from error
     _remove_old(folder, keep)
     return target
@@ -110,7 +115,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read a ``step-N`` folder.
 
     Raises:
-        CheckpointError: missing, incomplete or damaged.
+        CheckpointError: If the checkpoint is missing, incomplete or damaged.
     """
     try:
         return _read(path)
@@ -119,8 +124,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     # With damaged bytes, the readers below can raise nearly anything.
     except Exception as error:
         raise CheckpointError(
-            f"The checkpoint {path} is missing or damaged ({reason_of(error)}); resume "
-            f"from an older one next to it."
+            f"The checkpoint {path} is missing or damaged ({reason_of(error)}). "
+            "Resume from an older checkpoint."
         ) from error
 
 
@@ -137,7 +142,7 @@ def is_on_branch(path: Path, last: Checkpoint) -> bool:
 
 
 def branch_of(path: Path) -> Branch | None:
-    """Branch of the checkpoint in ``path``; None if it cannot be read."""
+    """Branch of the checkpoint in ``path``, or None if it cannot be read."""
     try:
         return _read_state(path).branch
     except (OSError, ValueError):
@@ -145,12 +150,12 @@ def branch_of(path: Path) -> Branch | None:
 
 
 def step_of(path: Path) -> int:
-    """The number N of a folder ``step-N``."""
+    """Return the number N of a folder ``step-N``."""
     return int(path.name.removeprefix("step-"))
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Complete checkpoints of a run, oldest first; half-written ones are not listed."""
+    """Complete checkpoints of a run, oldest first. Half-written ones are not listed."""
     found = []
     for path in folder.glob("step-*"):
         number = path.name.removeprefix("step-")
@@ -186,8 +191,8 @@ def _read_state(path: Path) -> _State:
     """Read ``state.json``.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: it is not what ``save_checkpoint`` wrote.
+        OSError: If the file cannot be read.
+        ValueError: If the file was not written by ``save_checkpoint``.
     """
     text = (path / "state.json").read_text(encoding="utf-8")
     try:
@@ -200,7 +205,7 @@ def _read_state(path: Path) -> _State:
             branch=Branch.from_json(data.get("branch")),
         )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        raise ValueError("state.json is not as it was written") from None
+        raise ValueError("state.json is damaged") from None
     right = (
         type(state.step) is int
         and type(state.position) is int
@@ -212,7 +217,7 @@ def _read_state(path: Path) -> _State:
         and path.name == f"step-{state.step}"
     )
     if not right:
-        raise ValueError("state.json is not as it was written")
+        raise ValueError("state.json is damaged")
     return state
 
 
@@ -222,10 +227,10 @@ def _read(path: Path) -> Checkpoint:
     data = {name: (path / name).read_bytes() for name in state.files}
     for name, expected in state.files.items():
         if hashlib.sha256(data[name]).hexdigest() != expected:
-            raise ValueError(f"{name} is not as it was written")
+            raise ValueError(f"{name} is damaged")
     missing = sorted({_FACTORS, *_PARTS} - data.keys())
     if missing:
-        raise ValueError(f"state.json does not list {missing[0]}")
+        raise ValueError(f"{missing[0]} is missing from state.json")
     return Checkpoint(
         step=state.step,
         position=state.position,
@@ -242,7 +247,7 @@ def _tensors(name: str, data: dict[str, bytes]) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load(data[name])
     except SafetensorError as error:
-        raise ValueError(f"{name} is no safetensors file ({error})") from error
+        raise ValueError(f"{name} is not a safetensors file ({error})") from error
 
 
 def _part(name: str, data: dict[str, bytes]) -> dict[str, Any]:
@@ -252,9 +257,9 @@ def _part(name: str, data: dict[str, bytes]) -> dict[str, Any]:
         raise
     # torch's own message suggests an unsafe way to read the file.
     except Exception as error:
-        raise ValueError(f"{name} is not as it was written") from error
+        raise ValueError(f"{name} is damaged") from error
     if not isinstance(found, dict) or not _PARTS[name] <= found.keys():
-        raise ValueError(f"{name} does not contain what a resume needs")
+        raise ValueError(f"{name} lacks entries that are required to resume")
     return found
 
 
@@ -324,7 +329,7 @@ def pack_state(value: dict[str, Any]) -> bytes:
 
 
 def unpack_state(data: bytes) -> dict[str, Any]:
-    """Load a result of ``pack_state`` on the CPU; no code is run."""
+    """Load a result of ``pack_state`` on the CPU. No code is run."""
     with warnings.catch_warnings():
         # torch warns about damaged bytes before it raises.
         warnings.simplefilter("ignore")

@@ -38,7 +38,7 @@ _INNOCENT = {*NOTES_AND_PLACES, "allow_pickled_weights", *MODEL_SETTINGS}
 def run_identity(
     config: TrainConfig, family: Family, targets: Sequence[str]
 ) -> dict[str, Any]:
-    """Everything that factors and optimizer state of a checkpoint depend on."""
+    """Return everything that factors and optimizer state of a checkpoint depend on."""
     return {
         "model_type": config.model_type,
         "base_model": family.base_fingerprint[:12],
@@ -66,14 +66,14 @@ def check_identity(found: dict[str, Any], own: dict[str, Any], path: Path) -> No
     """Reject a checkpoint of another run.
 
     Raises:
-        CheckpointError: the difference, with both values.
+        CheckpointError: If there is a difference. The message contains both values.
     """
     for key, value in own.items():
         if found.get(key) != value:
             raise CheckpointError(
-                f"The checkpoint {path} has {_WORDS[key]} {found.get(key)!r}, but this "
-                f"run has {value!r}; resume with the settings it was made with, or "
-                f"start a new run without --resume."
+                f"The checkpoint {path} has {_WORDS[key]} {found.get(key)!r}, but "
+                f"this run has {value!r}. Resume with the settings of the "
+                "checkpoint, or start a new run without --resume."
             )
 
 

@@ -35,7 +35,7 @@ def images_of(train: Scan, validation: Scan) -> dict[str, Listing]:
 
 
 def changes_since(checkpoint: Checkpoint, train: Scan, validation: Scan) -> list[str]:
-    """Messages of ``image_changes`` for a resume."""
+    """Return the messages of ``image_changes`` for a resume."""
     before = checkpoint.training.get("images")
     return image_changes(before, images_of(train, validation), checkpoint.step)
 
@@ -44,8 +44,8 @@ def image_changes(before: Any, now: dict[str, Listing], step: int) -> list[str]:
     """Describe the changes since a checkpoint, and their consequences.
 
     Args:
-        before: earlier result of ``images_of``; None in older checkpoints.
-        now: its current result.
+        before: earlier result of ``images_of``. None in older checkpoints.
+        now: current result of ``images_of``.
         step: step of the checkpoint.
     """
     if not isinstance(before, dict):
@@ -77,7 +77,7 @@ def _listing(scan: Scan) -> Listing:
 
 
 def _bytes(image: CaptionedImage) -> list[int]:
-    """Sizes of the image and of its mask, -1 if missing."""
+    """Return the sizes of the image and of its mask, -1 if missing."""
 
     def size(path: Path | None) -> int:
         try:
@@ -117,13 +117,14 @@ def _meaning(key: str, kinds: set[str], step: int) -> str:
         return f"Validation losses before and after step {step} are not comparable."
     if kinds & {"added", "removed"}:
         return (
-            f"After step {step}, the order is that of the current images: in the "
-            f"interrupted epoch, some are used twice and others not at all, and the "
-            f"result differs from that of a run that was never stopped."
+            f"After step {step}, the images are in the order of the changed "
+            "dataset. In the interrupted epoch, some images are used twice and "
+            "others are not used. The result differs from that of an uninterrupted "
+            "run."
         )
     if "content" in kinds:
         return (
-            f"The order is unchanged, unless an image moves to another bucket; after "
-            f"step {step}, the current images are used."
+            "The order is unchanged, unless an image moves to another bucket. The "
+            f"changed images are used after step {step}."
         )
-    return f"The order is unchanged; after step {step}, the new captions are used."
+    return f"The order is unchanged. The changed captions are used after step {step}."

@@ -34,10 +34,10 @@ class CheckpointKeeper:
     Args:
         config: configuration with the number of checkpoints to keep.
         state: the state to save.
-        folder: the run's folder.
-        sink: receives an event for every checkpoint.
+        folder: folder of the run.
+        sink: sink to which an event is written for every checkpoint.
         identity: identity of this run.
-        images: its images, for comparison in a later resume.
+        images: images of this run, for comparison in a later resume.
     """
 
     def __init__(
@@ -69,13 +69,13 @@ class CheckpointKeeper:
         return step_of(self.latest)
 
     def begin_branch(self, path: Path, checkpoint: Checkpoint) -> list[Path]:
-        """Resume from a checkpoint; later ones are moved aside, with a message.
+        """Resume from a checkpoint. Later ones are moved aside, with a message.
 
         Returns:
             Former paths of the files that were moved.
 
         Raises:
-            OutputError: they cannot be moved.
+            OutputError: If the files cannot be moved.
         """
         # Other checkpoints are judged by their branch, not by their step: an abandoned
         # branch may have fewer steps than this one.
@@ -100,9 +100,9 @@ class CheckpointKeeper:
         self.branch = checkpoint.branch.fork(checkpoint.step)
         names = ", ".join(found.name for found in others)
         say(
-            f"Resuming from {path.name} leaves another branch of this run: {names} and "
-            f"files written after step {shared} were moved to {place}; delete "
-            f"it if you do not need it."
+            f"Resuming from {path.name} creates a new branch of this run. {names} "
+            f"and the files that were written after step {shared} were moved to "
+            f"{place}. Delete it if you do not need it."
         )
         return moved
 
@@ -110,13 +110,13 @@ class CheckpointKeeper:
         """Write a checkpoint of the state after ``step``.
 
         Args:
-            step: optimizer steps done.
-            position: images taken from the data order.
-            figures: numbers of the loop.
+            step: number of completed optimizer steps.
+            position: number of images that were taken from the data order.
+            figures: running averages and counters of the loop.
 
         Raises:
-            NonFiniteError: the state is not finite.
-            OutputError: the disk is full; older checkpoints stay.
+            NonFiniteError: If the state is not finite.
+            OutputError: If the disk is full. Older checkpoints are not changed.
         """
         # A checkpoint with NaN would become the last good one and replace good ones.
         check_blocks(self._state.adapters, step=step, last=self.last_good())
@@ -133,7 +133,8 @@ class CheckpointKeeper:
         """Stop a run whose loss or gradient norm is not finite.
 
         Raises:
-            NonFiniteError: ``value`` is NaN or infinite; contains the last good one.
+            NonFiniteError: If ``value`` is NaN or infinite. The message contains the
+                last valid checkpoint.
         """
         check_finite(
             value,
@@ -145,7 +146,7 @@ class CheckpointKeeper:
         )
 
     def last_good(self) -> Path | None:
-        """Latest checkpoint on disk, or None."""
+        """Return the latest checkpoint on disk, or None."""
         kept = list_checkpoints(self._folder.checkpoints)
         return kept[-1] if kept else None
 

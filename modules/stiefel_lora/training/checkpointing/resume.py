@@ -24,26 +24,26 @@ def find_run(config: TrainConfig, resume: str | Path) -> tuple[RunFolder, Path |
     Nothing is read or cleaned up there yet: another process may be writing.
 
     Args:
-        config: determines the run for ``"last"``: its newest run folder that has a
-            checkpoint.
+        config: configuration that determines the run for ``"last"``, which is its
+            newest run folder that has a checkpoint.
         resume: ``"last"``, a run folder, or a folder ``step-N`` in its checkpoints.
 
     Raises:
-        CheckpointError: there is no such checkpoint.
+        CheckpointError: If there is no such checkpoint.
     """
     if str(resume) == "last":
         for folder in existing_run_folders(config.output_dir, config.run_name):
             if folder.has_checkpoint:
                 return folder, None
         raise CheckpointError(
-            f"There is no checkpoint of {config.run_name!r} in {config.output_dir} to "
-            f"resume from; start without --resume."
+            f"There is no checkpoint of {config.run_name!r} in {config.output_dir} "
+            "to resume from. Start without --resume."
         )
     problem = path_problem(str(resume))
     if problem:
         raise CheckpointError(
-            f"--resume {str(resume)!a} {problem}; it takes 'last', a run folder or a "
-            f"folder step-N in its checkpoints."
+            f"--resume {str(resume)!a} {problem}. It must be 'last', a run folder "
+            "or one of its checkpoints (a folder step-N)."
         )
     path = Path(resume).resolve()
     # Only a checkpoint has this file; a run folder has its checkpoints below it.
@@ -53,8 +53,8 @@ def find_run(config: TrainConfig, resume: str | Path) -> tuple[RunFolder, Path |
     if RunFolder(path).has_checkpoint:
         return RunFolder(path), None
     raise CheckpointError(
-        f"There is no checkpoint in {path}; --resume takes 'last', a run folder or "
-        f"a folder step-N in its checkpoints."
+        f"There is no checkpoint in {path}. --resume must be 'last', a run folder "
+        "or one of its checkpoints (a folder step-N)."
     )
 
 
@@ -64,8 +64,8 @@ def _run_of(path: Path) -> RunFolder:
     _refuse_abandoned(root)
     if path.parent.name != "checkpoints" or not re.fullmatch(r"step-\d+", path.name):
         raise CheckpointError(
-            f"{path} is a checkpoint outside of a run. Move it to "
-            f"RUN_FOLDER/checkpoints/step-N, then resume from there."
+            f"{path} is a checkpoint outside of a run folder. Move it to "
+            "RUN_FOLDER/checkpoints/step-N, then resume from there."
         )
     return RunFolder(root)
 
@@ -74,9 +74,9 @@ def _refuse_abandoned(root: Path) -> None:
     run = RunFolder(root.parent.parent)
     if root.parent == run.abandoned and run.checkpoints.is_dir():
         raise CheckpointError(
-            f"{root} contains a branch that the run left when it was resumed from an "
-            f"older checkpoint. Move its checkpoints back to {run.checkpoints}, then "
-            f"resume from there."
+            f"{root} is a branch that was abandoned when the run was resumed from "
+            f"an older checkpoint. Move its checkpoints back to {run.checkpoints}, "
+            "then resume from there."
         )
 
 
@@ -84,13 +84,13 @@ def check_steps(config: TrainConfig, path: Path, checkpoint: Checkpoint) -> None
     """Reject a run that would end before the checkpoint it resumes from.
 
     Raises:
-        CheckpointError: ``steps`` is lower than the checkpoint's.
+        CheckpointError: If ``steps`` is lower than the step of the checkpoint.
     """
     if config.steps < checkpoint.step:
         raise CheckpointError(
-            f"steps={config.steps}: the checkpoint {path} is at step "
-            f"{checkpoint.step} already. Set steps to {checkpoint.step} or more, or "
-            f"resume from an older checkpoint."
+            f"steps={config.steps}: the checkpoint {path} is already at step "
+            f"{checkpoint.step}. Set steps to at least {checkpoint.step}, or resume "
+            "from an older checkpoint."
         )
 
 
@@ -98,14 +98,14 @@ def read_latest(folder: RunFolder) -> tuple[Path, Checkpoint]:
     """Find the run's latest checkpoint that is not damaged.
 
     Raises:
-        CheckpointError: there is none.
+        CheckpointError: If there is no checkpoint.
     """
-    error = CheckpointError(f"The checkpoints in {folder.root} are gone.")
+    error = CheckpointError(f"The checkpoints in {folder.root} no longer exist.")
     # Checkpoints are written atomically, but disks fail: fall back to older ones.
     for path in reversed(list_checkpoints(folder.checkpoints)):
         try:
             return path, load_checkpoint(path)
         except CheckpointError as damaged:
-            say(f"{damaged} Trying the one before it.")
+            say(f"{damaged} Trying the previous one.")
             error = damaged
     raise error

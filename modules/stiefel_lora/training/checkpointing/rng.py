@@ -19,7 +19,7 @@ def seed_all(seed: int) -> None:
 
 
 def capture_rng() -> dict[str, Any]:
-    """States as tensors, numbers, texts and lists only."""
+    """Return the states as tensors, numbers, texts and lists only."""
     version, state, gauss = random.getstate()
     kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002
     return {

@@ -55,10 +55,10 @@ def restore(state: TrainingState, checkpoint: Checkpoint, path: Path) -> None:
     Args:
         state: state built from the same configuration.
         checkpoint: result of ``take_snapshot``.
-        path: its path, for messages.
+        path: path of the checkpoint for error messages.
 
     Raises:
-        CheckpointError: the parts do not fit.
+        CheckpointError: If the state does not match this run.
     """
     training = checkpoint.training
     rates = [float(rate) for rate in state.scheduler.base_lrs]
@@ -70,7 +70,9 @@ def restore(state: TrainingState, checkpoint: Checkpoint, path: Path) -> None:
     # After the factors: without an average in the checkpoint, it starts from them.
     if state.average is not None:
         if not checkpoint.average:
-            say(f"{path} contains no EMA; it starts again at step {checkpoint.step}.")
+            say(
+                f"{path} contains no EMA weights. EMA starts at step {checkpoint.step}."
+            )
         with fitting(path, "EMA"):
             state.average.restore(checkpoint.average)
     with fitting(path, "state of random numbers and gradient scaler"):
@@ -87,7 +89,7 @@ def fitting(path: Path, part: str) -> Iterator[None]:
     """Restore a part of a checkpoint with unchecked content.
 
     Raises:
-        CheckpointError: it does not fit.
+        CheckpointError: If the state does not match this run.
     """
     try:
         yield
@@ -95,8 +97,8 @@ def fitting(path: Path, part: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise CheckpointError(
-            f"The {part} of {path} does not fit this run ({reason_of(error)}). Resume "
-            f"from an older checkpoint."
+            f"The {part} of {path} does not match this run ({reason_of(error)}). "
+            "Resume from an older checkpoint."
         ) from error
 
 

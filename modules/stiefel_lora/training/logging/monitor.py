@@ -27,13 +27,14 @@ class Monitor:
     """Measures ranks and validation loss, generates samples, and logs all of it.
 
     Args:
-        update: returns the effective update.
+        update: function that returns the effective update.
         constrained: blocks whose B the optimizer keeps orthonormal.
         validation: None for a run without validation images.
-        sampler: generates no images if the configuration has none.
-        sink: receives all results.
-        averaged: context in which the model uses the average; losses and samples are
-            computed in it, ranks are those of the trained LoRA.
+        sampler: sampler, which generates no images if the configuration has no samples.
+        sink: sink to which all results are written.
+        averaged: context manager in which the model uses the averaged weights. Losses
+            and samples are computed with them, but ranks are measured on the trained
+            LoRA.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class Monitor:
         self._sink.image("effective_rank/blocks_over_time", step, image)
 
     def validate(self, denoiser: nn.Module, step: int) -> float | None:
-        """Measure the validation loss; None without validation images."""
+        """Measure the validation loss. Return None without validation images."""
         if self._validation is None:
             return None
         with self._averaged():
@@ -86,7 +87,7 @@ class Monitor:
         return loss
 
     def sample(self, step: int) -> None:
-        """Generate and log the samples; does nothing without samples."""
+        """Generate and log the samples. Does nothing without samples."""
         if not len(self._sampler):
             return
         with self._averaged():

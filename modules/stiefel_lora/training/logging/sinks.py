@@ -12,14 +12,14 @@ __all__ = ["MetricSink", "SinkGroup"]
 
 
 class MetricSink(Protocol):
-    """Receives the output of a run; ``step`` is the number of optimizer steps done."""
+    """Receives the output of a run. ``step`` is the number of optimizer steps done."""
 
     def event(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
         """Record an event: start, checkpoint, sample, end ... (JSON values)."""
         ...
 
     def scalars(self, kind: str, step: int, values: Mapping[str, float]) -> None:
-        """Record numbers by tag, e.g. ``loss/train``; ``kind`` is the measurement."""
+        """Record numbers by tag, e.g. ``loss/train``. ``kind`` is the measurement."""
         ...
 
     def histogram(self, tag: str, step: int, values: Sequence[float]) -> None:

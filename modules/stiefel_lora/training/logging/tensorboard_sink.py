@@ -28,7 +28,7 @@ class TensorBoardSink:
 
     Args:
         folder: folder of the event files.
-        resume_step: step from which the run is resumed; values that an earlier process
+        resume_step: step from which the run is resumed. Values that an earlier process
             wrote for later steps are hidden.
     """
 
@@ -97,9 +97,9 @@ class TensorBoardSink:
         except OSError as error:
             writer, self._writer = self._writer, None
             say(
-                f"{self._folder} cannot be written ({reason_of(error)}): TensorBoard "
-                f"does not show the rest of this run, whose numbers are in "
-                f"events.jsonl. Make room, then resume."
+                f"{self._folder} is not writable ({reason_of(error)}). The rest of "
+                "this run is not shown in TensorBoard, but it is logged to "
+                "events.jsonl. Free disk space, then resume."
             )
             # The writer thread ends; the same error again is not reported.
             with contextlib.suppress(OSError):

@@ -29,13 +29,13 @@ __all__ = ["Objective", "image_losses", "make_objective"]
 
 
 def image_losses(found: Prediction) -> Tensor:
-    """Mean squared error of each image, ``(batch,)`` float32."""
+    """Return the mean squared error of each image, ``(batch,)`` float32."""
     return (found.predicted - found.target).square().flatten(1).mean(1)
 
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """Training loss; the validation loss does not use it."""
+    """Training loss. The validation loss does not use it."""
 
     mse_strength: float = 1.0
     mae_strength: float = 0.0
@@ -57,13 +57,14 @@ class Objective:
         return self.level_weight is not constant
 
     def losses(self, found: Prediction, batch: Batch, ratio: Tensor | None) -> Tensor:
-        """Loss of each image, ``(batch,)`` float32.
+        """Return the loss of each image, ``(batch,)`` float32.
 
         Args:
-            found: result of the family, both ``(batch, channels, h, w)``.
-            batch: may contain ``mask (batch, 1, h, w)`` in [0, 1] and ``loss_weight
-                (batch,)``.
-            ratio: signal-to-noise ratios ``(batch,)``; None if ``needs_levels`` is
+            found: prediction and target of the family, both ``(batch, channels, h,
+                w)``.
+            batch: batch, which can contain ``mask (batch, 1, h, w)`` in [0, 1] and
+                ``loss_weight (batch,)``.
+            ratio: signal-to-noise ratios ``(batch,)``. None if ``needs_levels`` is
                 False.
         """
         if self._is_plain and "mask" not in batch:

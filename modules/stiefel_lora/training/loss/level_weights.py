@@ -50,7 +50,7 @@ def debiased_estimation(ratio: Tensor, velocity: bool, gamma: float) -> Tensor:
     """1 / sqrt(s), and sqrt(s) / (s + 1) for the velocity.
 
     Source: H. Yu et al., "Unmasking Bias in Diffusion Model Training", 2023,
-    arXiv:2310.08442. s is clipped to 1000; below 1e-4 there is practically no signal.
+    arXiv:2310.08442. s is clipped to 1000. Below 1e-4 there is practically no signal.
     """
     ratio = ratio.clamp(1e-4, _LARGEST)
     return ratio.sqrt() / (ratio + 1) if velocity else ratio.rsqrt()

@@ -1,6 +1,6 @@
 """Noise and timesteps of training, from a separate generator.
 
-Drawn on the CPU, so that a run is the same whatever it computes on; nothing else draws
+Drawn on the CPU, so that a run is the same whatever it computes on. Nothing else draws
 from it (samples, validation and data order have their own), so its state in a
 checkpoint is enough for an exact resume.
 """
@@ -27,8 +27,8 @@ class NoiseSource:
 
     Args:
         seed: seed of the generator.
-        draw: sampler of places between no noise and pure noise.
-        timesteps_at: the family's conversion of places to timesteps.
+        draw: sampler of positions between no noise and pure noise.
+        timesteps_at: function of the family that converts these positions to timesteps.
         offset_weight: strength w of offset noise,
             :math:`n_{c,i,j} = z_{c,i,j} + w\,y_c` with z and y standard normal
             (N. Guttenberg, "Diffusion with Offset Noise", 2023).
@@ -59,7 +59,7 @@ class NoiseSource:
         return noise, self._timesteps_at(places)
 
     def state(self) -> Tensor:
-        """State of the generator."""
+        """Return the state of the generator."""
         return self._generator.get_state()
 
     def restore(self, state: Tensor) -> None:

@@ -1,6 +1,6 @@
 r"""Distributions of the sampled timesteps on [0, 1], their range and their shift.
 
-A place u in [0, 1) is a noise level, 0 without noise; the family converts it to a
+A place u in [0, 1) is a noise level, 0 without noise. The family converts it to a
 timestep. With weight w and bias b (OneTrainer's ``noising_weight`` and
 ``noising_bias``):
 
@@ -43,11 +43,11 @@ class PlaceDraw:
     Args:
         levels: number of discrete noise levels of the family, for ``uniform``.
         distribution: a name in ``DISTRIBUTIONS``.
-        weight: w.
-        bias: b.
+        weight: weight w of the distribution.
+        bias: bias b of the distribution.
         low: start of the range.
         high: end of the range.
-        shift: maps height and width of the latents to the shift s.
+        shift: function that returns the shift s for a height and width of the latents.
     """
 
     levels: int
@@ -76,7 +76,8 @@ def make_draw(
     Args:
         config: the configuration.
         levels: number of discrete noise levels of the family.
-        dynamic_shift: the family's shift for a height and width of the latents.
+        dynamic_shift: function that returns the shift of the family for a height and
+            width of the latents.
     """
     fixed = config.timestep_shift
     return PlaceDraw(
@@ -151,4 +152,4 @@ DISTRIBUTIONS: dict[str, Callable[[PlaceDraw, int, Generator], Tensor]] = {
     "sigmoid": _sigmoid,
     "inverted_parabola": _inverted_parabola,
 }
-"""By the name in configurations; each returns ``(count,)`` places."""
+"""By the name in configurations. Each returns ``(count,)`` places."""

@@ -34,7 +34,7 @@ _MOST_STEPS = 500
 class Document:
     """Settings with undo history, compared with their preset.
 
-    Keys follow the schema; ``optimizer.momentum`` is an optimizer option. Functions
+    Keys follow the schema. ``optimizer.momentum`` is an optimizer option. Functions
     passed to ``subscribe`` are called after every change.
     """
 
@@ -44,7 +44,7 @@ class Document:
         """Data of the preset or file that was loaded last."""
 
         self.source: Path | None = None
-        """Source of ``baseline``; None for the defaults."""
+        """Source of ``baseline``, or None for the defaults."""
 
         self._undo: list[dict[str, Any]] = []
         self._redo: list[dict[str, Any]] = []
@@ -77,7 +77,7 @@ class Document:
         head, _, option = key.partition(".")
         if option:
             known = {field.key: field for field in optimizer_fields(self.optimizer)}
-            # The plug-in of the optimizer may be missing.
+            # The plugin of the optimizer may be missing.
             return copy.deepcopy(known[option].default) if option in known else None
         if head == "optimizer":
             return {"name": DEFAULT_OPTIMIZER}
@@ -102,12 +102,13 @@ class Document:
     # Changes -------------------------------------------------------------------------
 
     def set(self, key: str, value: Any, *, typing: bool = False) -> None:
-        """Set a value; setting the default removes the key.
+        """Set a value. Setting the default removes the key.
 
         Args:
             key: key of the field.
             value: JSON data.
-            typing: part of continuous typing, which is one undo step.
+            typing: whether the change is part of continuous typing, which is one undo
+                step.
         """
         if value == self.value(key) and type(value) is type(self.value(key)):
             return
@@ -142,7 +143,7 @@ class Document:
         if entry is not None and entry.alpha_policy == "rank":
             after.pop("lora_alpha", None)
         if entry is not None and entry.plugin is not None:
-            # The training process must load the plug-in too.
+            # The training process must load the plugin too.
             named = after.get("plugins", [])
             after["plugins"] = [*named, *({entry.plugin} - {*named})]
         self._apply(after, None)
@@ -207,7 +208,7 @@ class Document:
         """Load a preset or file; undo restores the previous settings.
 
         Raises:
-            ConfigError: the file is invalid; one error per line.
+            ConfigError: If the file is invalid. The error has one line per problem.
         """
         data = lean(load_config(path))
         data.pop("schema_version")
@@ -221,7 +222,7 @@ class Document:
         if source is not None and source.is_file():
             self.load(source)
             self._undo.clear()
-        # A plug-in that no longer exists is reported at its field.
+        # A plugin that no longer exists is reported at its field.
         with contextlib.suppress(ConfigError):
             load_named_plugins(data)
         self._become({key: data[key] for key in data if key in all_fields()})
@@ -230,8 +231,8 @@ class Document:
         """Save the settings as a minimal config file, atomically.
 
         Raises:
-            ConfigError: the settings are invalid.
-            OutputError: the file cannot be written.
+            ConfigError: If the settings are invalid.
+            OutputError: If the file cannot be written.
         """
         config = self.config()
         with atomic_write(path) as part:
@@ -243,7 +244,8 @@ class Document:
         """Return the validated configuration.
 
         Raises:
-            ConfigError: the settings are invalid; one error per line.
+            ConfigError: If the settings are invalid. The error has one line per
+                problem.
         """
         from ...config import parse_config
 

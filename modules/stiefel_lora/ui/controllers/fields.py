@@ -48,7 +48,7 @@ class Kind(enum.Enum):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Field:
-    """A setting as shown in a form; values are JSON data."""
+    """A setting as shown in a form. Values are JSON data."""
 
     key: str
     label: str

@@ -21,7 +21,7 @@ _MODULES = {"quant": "bitsandbytes", "xformers": "xformers"}
 
 @dataclasses.dataclass(frozen=True)
 class Findings:
-    """Messages by field; errors prevent a start, remarks do not."""
+    """Messages by field. Errors prevent a start, remarks do not."""
 
     config: TrainConfig | None
     errors: dict[str, list[str]]

@@ -1,4 +1,4 @@
-"""Images of a folder with their captions; only captions are written."""
+"""Images of a folder with their captions. Only captions are written."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def open_shelf(concept: Concept) -> Shelf:
 
 
 def caption_of(image: Path) -> tuple[str | None, str]:
-    """Read a caption file; return the text, None if missing, and an error message."""
+    """Read a caption file. Return the text, None if missing, and an error message."""
     try:
         return read_caption(image), ""
     except DataError as error:
@@ -52,10 +52,10 @@ def caption_of(image: Path) -> tuple[str | None, str]:
 
 
 def write_caption(image: Path, text: str) -> bool:
-    """Write the caption file of an image if its text changed; return whether it did.
+    """Write the caption file of an image if its text changed. Return whether it did.
 
     Raises:
-        OutputError: the file cannot be written; an existing file is unchanged.
+        OutputError: If the file cannot be written. An existing file is not changed.
     """
     before, _ = caption_of(image)
     after = text.strip()

@@ -49,7 +49,7 @@ class Memory:
         return fresh
 
     def save(self) -> None:
-        """Save the state atomically; errors such as a full disk are ignored."""
+        """Save the state atomically. Errors such as a full disk are ignored."""
         text = json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False)
         with (
             contextlib.suppress(OutputError),

@@ -13,7 +13,7 @@ from .fields import Field, fields_of
 __all__ = ["TABS", "Section", "all_fields", "label_of", "optimizer_fields", "sections"]
 
 TABS = ("General", "Data", "Training", "LoRA", "Optimizer", "Sampling")
-"""Tabs with settings; the tabs Queue and Run follow."""
+"""Tabs with settings. The tabs Queue and Run follow."""
 
 _TOPICS = {
     "GeneralSettings": ("General", "Run"),
@@ -27,7 +27,7 @@ _TOPICS = {
 # Settings that are shown elsewhere than their group, by key prefix.
 _MOVED = (
     ("optimizer", ("Optimizer", "Optimizer")),
-    ("plugins", ("Optimizer", "Plug-ins")),
+    ("plugins", ("Optimizer", "Plugins")),
     ("learning_rate", ("Optimizer", "Learning rate")),
     ("clip_grad_norm", ("Optimizer", "Learning rate")),
     ("sample", ("Sampling", "Sample images")),
@@ -53,7 +53,7 @@ def all_fields() -> dict[str, Field]:
 
 
 def optimizer_fields(name: str) -> tuple[Field, ...]:
-    """Return the options of an optimizer; empty if its plug-in is missing."""
+    """Return the options of an optimizer, or empty if its plugin is missing."""
     model = OPTIMIZER_MODELS.get(name)
     return () if model is None else _fields_of_model(model)
 

@@ -36,7 +36,7 @@ class RunRecord:
     """Values, images and state of the run in a folder.
 
     Args:
-        root: run folder; it may not exist yet.
+        root: run folder, which does not have to exist yet.
     """
 
     def __init__(self, root: Path) -> None:
@@ -63,7 +63,7 @@ class RunRecord:
         self._pace: list[tuple[int, float]] = []
 
     def look(self) -> bool:
-        """Read new events; return whether there were any."""
+        """Read new events. Return whether there were any."""
         found = False
         for line in self._new_lines():
             try:

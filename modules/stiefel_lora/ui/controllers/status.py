@@ -33,7 +33,7 @@ def headline(record: RunRecord, job: Job | None) -> str:
 
 
 def figures(record: RunRecord, job: Job | None) -> str:
-    """Format the latest values in one line; unknown ones are omitted."""
+    """Format the latest values in one line. Unknown ones are omitted."""
     parts = []
     if record.steps:
         parts.append(f"step {record.step}/{record.steps}")

@@ -29,7 +29,7 @@ class TensorBoardServer:
         """Show ``folder`` instead of the previous one.
 
         Raises:
-            OutputError: the process cannot be started.
+            OutputError: If the process cannot be started.
         """
         self.stop()
         self._port = _free_port()

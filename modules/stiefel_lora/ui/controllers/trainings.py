@@ -37,7 +37,7 @@ class Trainings:
     """Queue of trainings for the GUI.
 
     Raises:
-        OutputError: the queue folder cannot be written.
+        OutputError: If the queue folder is not writable.
     """
 
     def __init__(self) -> None:
@@ -70,9 +70,10 @@ class Trainings:
         A run name that is already used gets a numeric suffix.
 
         Raises:
-            ConfigError: model or images are not set, or a path does not exist.
-            DataError: a folder has no images.
-            OutputError: the disk is full.
+            ConfigError: If the model or the images are not set, or a path does not
+                exist.
+            DataError: If a folder contains no images.
+            OutputError: If the disk is full.
         """
         check_complete(config)
         check_paths(config)
@@ -82,7 +83,7 @@ class Trainings:
         return job
 
     def stop(self, job: Job) -> None:
-        """Stop a job after saving; it can be resumed."""
+        """Stop a job after saving. It can be resumed."""
         pause_jobs(self.queue, [job.id])
 
     def can_resume(self, job: Job) -> bool:
@@ -102,7 +103,7 @@ class Trainings:
         cancel_jobs(self.queue, [job.id])
 
     def clear(self) -> None:
-        """Remove finished jobs from the list; their files are kept."""
+        """Remove finished jobs from the list. Their files are kept."""
         clear_jobs(self.queue)
 
     def send(self, run_dir: Path, command: Command) -> None:

@@ -96,7 +96,7 @@ class Columns(QWidget):
         self._arrange()
 
     def minimumSizeHint(self) -> QSize:
-        """Minimum size: one column."""
+        """Return the minimum size: one column."""
         hint = super().minimumSizeHint()
         widest = max((w.minimumSizeHint().width() for w in self._widgets), default=0)
         return QSize(widest + 2 * self._grid.contentsMargins().left(), hint.height())

@@ -74,7 +74,7 @@ class DataTab(QSplitter):
         """Show the folders of the document.
 
         Args:
-            config: validated settings for the survey; None if they are invalid.
+            config: validated settings for the survey. None if they are invalid.
         """
         if config is None:
             return

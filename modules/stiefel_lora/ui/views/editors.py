@@ -77,7 +77,7 @@ class Editor(QWidget):
         self.edited.emit(value, typing)
 
     def _place(self, *widgets: QWidget) -> None:
-        """Arrange widgets in a row; the first one takes focus and space."""
+        """Arrange widgets in a row. The first one takes focus and space."""
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         for index, widget in enumerate(widgets):
@@ -119,7 +119,7 @@ class ChoiceEditor(Editor):
 
 
 class LineEditor(Editor):
-    """Line edit for numbers, text or JSON; empty means not set."""
+    """Line edit for numbers, text or JSON. Empty means not set."""
 
     def __init__(self, field: Field, line: QLineEdit | None = None) -> None:
         super().__init__(field)
@@ -268,7 +268,7 @@ class LinesEditor(StackEditor):
 
 
 def number_of(text: str, *, whole: bool) -> Any:
-    """Parse a number with decimal point or comma; return other text unchanged.
+    """Parse a number with decimal point or comma. Return other text unchanged.
 
     >>> number_of("1e-4", whole=False), number_of("0,5", whole=False)
     (0.0001, 0.5)

@@ -92,7 +92,7 @@ class Row:
 
 
 class FieldsForm(QWidget):
-    """Rows of fields; ``edited`` emits key, value and whether the user is typing."""
+    """Rows of fields. ``edited`` emits key, value and whether the user is typing."""
 
     edited = Signal(str, object, bool)
 

@@ -17,7 +17,7 @@ _EMPTY = (
 
 
 class HeatMap(ImagePlot):
-    """Heat map with a column per measurement; hovering shows the values."""
+    """Heat map with a column per measurement. Hovering shows the values."""
 
     def __init__(self) -> None:
         super().__init__("Effective rank of every block", "viridis", _EMPTY)

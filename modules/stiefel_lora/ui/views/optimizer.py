@@ -64,7 +64,7 @@ class OptimizerPanel(QGroupBox):
         self.note.say("\n".join(errors or remarks), ERROR if errors else REMARK)
 
     def _list_methods(self) -> bool:
-        """Fill the dropdown; return True if plug-ins changed the list."""
+        """Fill the dropdown. Return True if plugins changed the list."""
         names = [*CATALOGUE, CUSTOM]
         if names == self.names:
             return False
@@ -85,7 +85,7 @@ class OptimizerPanel(QGroupBox):
         """Show the options of another optimizer."""
         self._name = name
         entry = CATALOGUE.get(name)
-        # -1 shows an empty entry if the plug-in is missing.
+        # -1 shows an empty entry if the plugin is missing.
         place = self.names.index(name) if name in self.names else -1
         self.combo.setCurrentIndex(place)
         self.summary.setText(entry.summary if entry else _CUSTOM_SUMMARY)

@@ -1,4 +1,4 @@
-"""Curves and heat map; importing this module imports pyqtgraph."""
+"""Curves and heat map. Importing this module imports pyqtgraph."""
 
 from __future__ import annotations
 

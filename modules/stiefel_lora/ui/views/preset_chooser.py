@@ -23,7 +23,7 @@ _PATH = Qt.ItemDataRole.UserRole
 
 
 class PresetList(QFrame):
-    """Searchable list of presets; Enter or a click selects one."""
+    """Searchable list of presets. Enter or a click selects one."""
 
     chosen = Signal(Path)
 

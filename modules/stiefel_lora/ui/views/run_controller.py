@@ -35,10 +35,9 @@ class RunController(QObject):
 
     Signals to the main window:
 
-    ``start_wanted`` to train with its settings; whether to show the run then,
-    ``tab_wanted`` to bring a tab to the front,
-    ``run_shown`` with the folder of the run on the tab Run,
-    ``failed`` with what cannot be done, and why.
+    ``start_wanted`` to train with its settings. Whether to show the run then,
+    ``tab_wanted`` to bring a tab to the front, ``run_shown`` with the folder of the run
+    on the tab Run, ``failed`` with what cannot be done, and why.
     """
 
     start_wanted = Signal(bool)
@@ -64,7 +63,7 @@ class RunController(QObject):
         self._server_timer.timeout.connect(self._open_browser)
 
     def open(self, run: str) -> None:
-        """Open the queue; show a running training, or the run of the last session."""
+        """Open the queue. Show a running training, or the run of the last session."""
         if not self._try(self._open_queue, "The queue could not be opened."):
             return
         assert self.trainings is not None
@@ -77,7 +76,7 @@ class RunController(QObject):
         self.look()
 
     def close(self) -> None:
-        """Release the resources of the GUI; trainings continue."""
+        """Release the resources of the GUI. Trainings continue."""
         self._timer.stop()
         self._server_timer.stop()
         self.server.stop()
@@ -158,9 +157,10 @@ class RunController(QObject):
         """Queue a training.
 
         Args:
-            settings: returns the validated configuration, or raises.
+            settings: function that returns the validated configuration, or raises an
+                error.
             source: name of the preset or file.
-            show: switch to the Run tab.
+            show: function that switches to the Run tab.
         """
         trainings = self.trainings
         if trainings is None:

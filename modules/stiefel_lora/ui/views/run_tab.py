@@ -52,7 +52,7 @@ _NO_RUN = (
 
 
 class RunTab(QWidget):
-    """View of one run; ``ordered`` emits the name of a command."""
+    """View of one run. ``ordered`` emits the name of a command."""
 
     ordered = Signal(str)
 

@@ -47,7 +47,7 @@ class SettingsPages:
         return TABS[0]
 
     def focus(self, key: str) -> None:
-        """Focus the editor of a setting; its tab must be visible."""
+        """Focus the editor of a setting. Its tab must be visible."""
         rows = dict(self.rows())
         if self.optimizer.form is not None:
             options = self.optimizer.form.rows.items()

@@ -69,7 +69,7 @@ def application() -> QApplication:
 
 
 def apply_theme(theme: str) -> None:
-    """Set the theme of the application; ``system`` follows the desktop."""
+    """Set the theme of the application. ``system`` follows the desktop."""
     app = application()
     dark = theme == "dark" or (theme == "system" and _system_is_dark(app))
     palette = QPalette()

@@ -29,7 +29,7 @@ Index = QModelIndex | QPersistentModelIndex
 
 
 class ThumbnailModel(QAbstractListModel):
-    """List model of image files; thumbnails are loaded when first shown."""
+    """List model of image files. Thumbnails are loaded when first shown."""
 
     def __init__(self, parent: QObject) -> None:
         super().__init__(parent)

@@ -257,7 +257,7 @@ class MainWindow(QMainWindow):
         self.memory.save()
 
     def closeEvent(self, event: QCloseEvent) -> None:
-        """Save the state; trainings continue."""
+        """Save the state. Trainings continue."""
         self.release()
         super().closeEvent(event)
 
