@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from stiefel_lora import _commands, cli
 from stiefel_lora._exceptions import CheckpointError, ModelError, NonFiniteError
+from stiefel_lora._install import install_command
 from stiefel_lora._version import __version__
 from stiefel_lora.methods import CATALOGUE
 from stiefel_lora.runs.run_lock import hold_run
@@ -96,8 +97,8 @@ def test_resume_before_the_config(config, trainer):
         (
             ModuleNotFoundError("no", name="diffusers.models"),
             2,
-            "This requires the package diffusers, which is not installed. Install "
-            'it with: pip install "stiefel-lora[train]"',
+            "This requires the package diffusers, which is not installed. "
+            f"Install it with: {install_command('train')}",
         ),
     ],
 )
@@ -252,6 +253,7 @@ def test_the_verbs_and_their_options_are_frozen():
         for info in _commands.app.registered_commands
     }
     assert surface == {
+        "doctor": ("as_json",),
         "train": ("config", "overrides", "resume", "plugins"),
         "validate": ("config", "overrides", "plugins"),
         "study": (
@@ -345,7 +347,7 @@ main()
     assert result.returncode == 2
     assert result.stderr == (
         "The command line requires the package typer, which is not installed. "
-        'Install it with: pip install "stiefel-lora[train]"'
+        f"Install it with: {install_command('train')}\n"
     )
 
 

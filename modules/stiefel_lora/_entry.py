@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ._exceptions import ConfigError, InputError, TrainingError
+from ._install import install_command
 
 if TYPE_CHECKING:
     from .config import TrainConfig
@@ -79,7 +80,7 @@ def outcome_of(error: BaseException) -> tuple[str, int] | None:
         if package not in ("", _PACKAGE):
             return (
                 f"This requires the package {package}, which is not installed. "
-                'Install it with: pip install "stiefel-lora[train]"',
+                f"Install it with: {install_command('train')}",
                 BAD_INPUT,
             )
     return None

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import sys
 
+from ._install import install_command
+
 __all__ = ["main"]
 
 
@@ -24,8 +26,8 @@ def main() -> None:
         if package == __package__:
             raise
         sys.stderr.write(
-            f"The command line requires the package {package}, which is not "
-            'installed. Install it with: pip install "stiefel-lora[train]"'
+            f"The command line requires the package {package}, which is not installed. "
+            f"Install it with: {install_command('train')}\n"
         )
         raise SystemExit(2) from None
     app(prog_name="stiefel-lora")

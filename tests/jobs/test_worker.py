@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from helpers.jobs import ready_config
 from stiefel_lora import ConfigError, NonFiniteError
 from stiefel_lora._commands import app
+from stiefel_lora._install import install_command
 from stiefel_lora.config import load_config
 from stiefel_lora.jobs import Plan, Queue, add_jobs, worker
 from stiefel_lora.runs.interrupts import InterruptWatch
@@ -25,8 +26,8 @@ ENDS = [
     (
         ModuleNotFoundError("No module named 'peft'", name="peft"),
         2,
-        "This requires the package peft, which is not installed. Install it with: "
-        'pip install "stiefel-lora[train]"',
+        "This requires the package peft, which is not installed. "
+        f"Install it with: {install_command('train')}",
     ),
     (ZeroDivisionError("division by zero"), 1, "ZeroDivisionError: division by zero"),
     (None, 0, ""),

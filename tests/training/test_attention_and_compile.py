@@ -13,6 +13,7 @@ import torch
 from helpers.runs import factors_of, tiny_config
 from helpers.tiny_sdxl import tiny_unet
 from stiefel_lora import ConfigError
+from stiefel_lora._install import install_command
 from stiefel_lora.config import parse_config
 from stiefel_lora.training.backend import check_attention, check_compiler, set_attention
 from stiefel_lora.training.trainer import train
@@ -30,7 +31,7 @@ def test_missing_xformers_are_reported_before_anything_is_loaded(
         train(tiny_config(tiny_sdxl, tmp_path, attention_mechanism="xformers"))
     assert str(error.value) == (
         "attention_mechanism='xformers' requires the package xformers, which is not "
-        'installed. Run pip install "stiefel-lora[xformers]", or use "sdp".'
+        'installed. Use "sdp", or install it with: ' + install_command("xformers")
     )
     assert not (tmp_path / "runs").exists()
 

@@ -23,6 +23,7 @@ from stiefel_lora import (
     OptionError,
     OutputError,
 )
+from stiefel_lora._install import install_command
 from stiefel_lora.families.sdxl import Sdxl
 from stiefel_lora.training import read_events
 from stiefel_lora.training.trainer import train
@@ -63,8 +64,8 @@ class TestBeforeAnythingExpensive:
         monkeypatch.delitem(sys.modules, "stiefel_lora.optim.adamw_8bit", raising=False)
         optimizer = {"name": "adamw_8bit"}
         assert message_of(OptionError, tiny_sdxl, tmp_path, optimizer=optimizer) == (
-            "AdamW 8-bit requires bitsandbytes, which is not installed. Run pip "
-            "install 'stiefel-lora[quant]'."
+            "AdamW 8-bit requires the package bitsandbytes, which is not installed. "
+            f"Install it with: {install_command('quant')}"
         )
 
     def test_no_concepts(self, tiny_sdxl: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from helpers.runs import (
     tiny_flux_config,
 )
 from stiefel_lora import ConfigError
+from stiefel_lora._install import install_command
 from stiefel_lora.config import TrainConfig, parse_config
 from stiefel_lora.families import open_family
 from stiefel_lora.files import load_lora
@@ -155,4 +156,4 @@ def test_without_the_package_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError) as error:
         check_quantization(parse_config({"weight_dtype": "int8"}))
     assert "weight_dtype='int8' requires the package bitsandbytes" in str(error.value)
-    assert 'pip install "stiefel-lora[quant]"' in str(error.value)
+    assert install_command("quant") in str(error.value)

@@ -15,6 +15,7 @@ from . import (  # noqa: F401  (add their verbs to lora)
 )
 from .batch import batch
 from .catalogue import optimizers, presets, schema
+from .doctor import doctor
 from .hosts import onetrainer
 from .lora import app as lora
 from .queue import app as queue
@@ -47,6 +48,7 @@ app.add_typer(lora, name="lora")
 app.command()(presets)
 app.command()(optimizers)
 app.command()(schema)
+app.command()(doctor)
 app.command()(tell)
 app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True}

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from .._exceptions import OptionError
+from .._install import install_command
 
 __all__ = ["Method", "Option"]
 
@@ -156,8 +157,8 @@ class Method:
             if self.extra is None or package == "stiefel_lora":
                 raise
             raise OptionError(
-                f"{self.label} requires {package}, which is not installed. Run pip "
-                f"install 'stiefel-lora[{self.extra}]'."
+                f"{self.label} requires the package {package}, which is not installed. "
+                f"Install it with: {install_command(self.extra)}"
             ) from error
 
     def steps_alone(self, options: Mapping[str, Any]) -> bool:

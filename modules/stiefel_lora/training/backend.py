@@ -15,6 +15,7 @@ from accelerate.state import AcceleratorState
 from torch import nn
 
 from .._exceptions import ConfigError, TrainingError, reason_of
+from .._install import install_command, pip_command
 
 if TYPE_CHECKING:
     from ..config import TrainConfig
@@ -80,9 +81,9 @@ def check_quantization(config: TrainConfig) -> None:
     quantized = config.weight_dtype != config.plain_weight_dtype
     if quantized and importlib.util.find_spec("bitsandbytes") is None:
         raise ConfigError(
-            f"weight_dtype={config.weight_dtype!r} requires the package "
-            "bitsandbytes, which is not installed. Run pip install "
-            '"stiefel-lora[quant]", or use "bfloat16".'
+            f"weight_dtype={config.weight_dtype!r} requires the package bitsandbytes, "
+            f'which is not installed. Use "bfloat16", or install it with: '
+            f"{install_command('quant')}"
         )
 
 
@@ -119,10 +120,7 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
 
 # Attention ----------------------------------------------------------------------------
 
-_PACKAGES = {
-    "xformers": ("xformers", 'pip install "stiefel-lora[xformers]"'),
-    "flash": ("flash_attn", "pip install flash-attn"),
-}
+_PACKAGES = {"xformers": "xformers", "flash": "flash_attn"}
 
 
 def check_attention(config: TrainConfig, device: torch.device) -> None:
@@ -134,11 +132,16 @@ def check_attention(config: TrainConfig, device: torch.device) -> None:
     mechanism = config.attention_mechanism
     if mechanism == "sdp":
         return
-    package, command = _PACKAGES[mechanism]
+    package = _PACKAGES[mechanism]
     if importlib.util.find_spec(package) is None:
+        command = (
+            pip_command("flash-attn")
+            if mechanism == "flash"
+            else install_command("xformers")
+        )
         raise ConfigError(
-            f"attention_mechanism={mechanism!r} requires the package {package}, "
-            f'which is not installed. Run {command}, or use "sdp".'
+            f"attention_mechanism={mechanism!r} requires the package {package}, which is "
+            f'not installed. Use "sdp", or install it with: {command}'
         )
     if device.type != "cuda":
         raise ConfigError(

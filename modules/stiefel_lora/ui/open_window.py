@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .._exceptions import ConfigError
+from .._install import install_command
 from .display import check_display, no_window
 
 __all__ = ["launch"]
@@ -31,7 +32,7 @@ def launch(config: Path | None = None, arguments: Sequence[str] = ()) -> int:
             raise
         raise ConfigError(
             f"The GUI needs the package {package}, which is not installed. "
-            f'Install it with: pip install "stiefel-lora[train,ui]"'
+            f"Install it with: {install_command('train', 'ui')}"
         ) from error
     except ImportError as error:
         raise ConfigError(

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..._exceptions import ConfigError
+from ..._install import install_command
 from ...config import SettingsError, TrainConfig, Violation, remarks
 from ...config.checks import missing_paths
 from ...config.schema import DEFAULT_OPTIMIZER
@@ -94,7 +95,7 @@ def _missing_packages(config: TrainConfig) -> list[Violation]:
         Violation(
             "optimizer",
             f"{entry.label} needs the package {module}, which is not installed",
-            f'Install it with: pip install "stiefel-lora[{entry.extra}]"',
+            f"Install it with: {install_command(entry.extra or '')}",
         )
     ]
 

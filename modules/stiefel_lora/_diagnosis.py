@@ -1,0 +1,239 @@
+"""Facts about this environment: versions, devices, and what is missing for what."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib
+import importlib.metadata
+import importlib.util
+import io
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+from ._install import EXTRAS, install_command, requirements_of
+from ._version import __version__
+
+__all__ = ["Diagnosis", "Part", "diagnose"]
+
+# What a part imports at its first use; an installed package can still be broken.
+_IMPORTED = {
+    "train": ("accelerate", "diffusers", "peft", "transformers", "tensorboard"),
+    "ui": ("PySide6.QtWidgets", "pyqtgraph"),
+    "quant": ("bitsandbytes",),
+    "xformers": ("xformers.ops",),
+}
+NEEDED = ("train",)
+"""Parts without which nothing can be trained."""
+
+_SMI = ("nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv")
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """A part of the package that needs further packages."""
+
+    extra: str
+    purpose: str
+    missing: list[str]
+    """Requirements that are not installed, or in a version that is not supported."""
+
+    broken: str = ""
+    """Error of an import, where nothing is missing."""
+
+    @property
+    def works(self) -> bool:
+        """Return whether it can be used."""
+        return not self.missing and not self.broken
+
+
+@dataclasses.dataclass(frozen=True)
+class Diagnosis:
+    """Result of :func:`diagnose`."""
+
+    version: str
+    folder: str
+    python: str
+    system: str
+    torch: str
+    """Version and build of torch, or the error of its import."""
+
+    devices: list[str]
+    """Devices that torch can use beside the CPU."""
+
+    parts: list[Part]
+    problems: list[str]
+    """What prevents training, each with its fix."""
+
+    notes: list[str]
+    """What is worth knowing, each with its fix."""
+
+    @property
+    def is_broken(self) -> bool:
+        """Return whether training cannot work."""
+        return bool(self.problems)
+
+
+def diagnose() -> Diagnosis:
+    """Look at this environment; imports torch and the packages of every part."""
+    with _quiet():
+        torch, problem = _torch()
+        devices = _devices(torch) if torch else []
+        parts = [_part(extra) for extra in EXTRAS]
+    problems = [problem] if problem else []
+    notes = []
+    for part in parts:
+        if not part.works:
+            place = problems if part.extra in NEEDED else notes
+            place.append(_advice(part))
+    notes += _about_gpu(torch)
+    return Diagnosis(
+        version=__version__,
+        folder=str(Path(__file__).parent),
+        python=f"{platform.python_version()} ({sys.executable})",
+        system=f"{platform.system()} {platform.release()} {platform.machine()}",
+        torch=_build(torch) if torch else "not usable",
+        devices=devices,
+        parts=parts,
+        problems=problems,
+        notes=notes,
+    )
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    """Discard what libraries print and warn about at import."""
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _torch() -> tuple[Any, str]:
+    """The module torch, or None and why there is none."""
+    try:
+        return importlib.import_module("torch"), ""
+    except Exception as error:
+        return None, (
+            f"torch cannot be imported ({_first_line(error)}). Install it as PyTorch's "
+            f"'Get Started' page shows for this machine."
+        )
+
+
+def _build(torch: Any) -> str:
+    version = torch.version
+    if getattr(version, "cuda", None):
+        build = f"CUDA {version.cuda}"
+    elif getattr(version, "hip", None):
+        build = f"ROCm {version.hip}"
+    else:
+        build = "no GPU support" if sys.platform != "darwin" else "Apple"
+    return f"{torch.__version__} ({build})"
+
+
+def _devices(torch: Any) -> list[str]:
+    found = []
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            gigabytes = torch.cuda.get_device_properties(index).total_memory / 2**30
+            name = torch.cuda.get_device_name(index)
+            found.append(f"cuda:{index} {name}, {gigabytes:.1f} GB")
+    if torch.backends.mps.is_available():
+        found.append("mps (Apple)")
+    return found
+
+
+def _about_gpu(torch: Any) -> list[str]:
+    """A GPU that is there but cannot be used."""
+    driver = _nvidia()
+    if not driver or torch is None or torch.cuda.is_available():
+        return []
+    if torch.version.cuda is None:
+        return [
+            f"This machine has an NVIDIA GPU ({driver}), but torch has no GPU support. "
+            "Run the script install again with --torch-index and the address that "
+            "PyTorch's 'Get Started' page shows for this system."
+        ]
+    return [
+        f"torch is built for CUDA {torch.version.cuda}, but cannot use the GPU "
+        f"({driver}). Update the driver, or install a torch for an older CUDA."
+    ]
+
+
+def _nvidia() -> str:
+    """Name, driver and memory of the first NVIDIA GPU, or "" without one."""
+    if not shutil.which(_SMI[0]):
+        return ""
+    try:
+        done = subprocess.run(
+            _SMI, capture_output=True, text=True, check=False, timeout=20
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    lines = done.stdout.splitlines()
+    if done.returncode or len(lines) < 2:
+        return ""
+    name, version, memory = (part.strip() for part in lines[1].split(","))
+    return f"{name}, driver {version}, {memory}"
+
+
+def _part(extra: str) -> Part:
+    missing = [text for text in map(_missing, requirements_of(extra)) if text]
+    broken = "" if missing else _import_error(extra)
+    return Part(extra, EXTRAS[extra], missing, broken)
+
+
+def _missing(requirement: tuple[str, str]) -> str:
+    """Describe a requirement that is not met; "" if it is."""
+    name, versions = requirement
+    try:
+        installed = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return name
+    try:
+        from packaging.specifiers import SpecifierSet
+    except ImportError:
+        # It comes with transformers, which is then missing itself.
+        return ""
+    if SpecifierSet(versions).contains(installed, prereleases=True):
+        return ""
+    return f"{name}{versions} (installed: {installed})"
+
+
+def _import_error(extra: str) -> str:
+    # Without a display, Qt would end the process here.
+    if extra == "ui":
+        os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+    for module in _IMPORTED[extra]:
+        try:
+            importlib.import_module(module)
+        # Native libraries raise anything, such as OSError or RuntimeError.
+        except Exception as error:
+            return f"{module}: {_first_line(error)}"
+    return ""
+
+
+def _advice(part: Part) -> str:
+    if part.broken:
+        return (
+            f"{part.purpose}: {part.broken}. The package is installed, but cannot be "
+            f"loaded here."
+        )
+    return (
+        f"{part.purpose}: {', '.join(part.missing)} missing. Install with: "
+        f"{install_command(part.extra)}"
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0]

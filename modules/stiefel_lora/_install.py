@@ -1,0 +1,97 @@
+"""Commands that install what is missing into this environment.
+
+The package is in no index, so ``pip install "stiefel-lora[quant]"`` cannot work. pip
+records the folder that a package was installed from (``direct_url.json``, PEP 610);
+where that folder is gone, the requirements of the extra are named one by one.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import sys
+from pathlib import Path
+
+__all__ = ["EXTRAS", "Requirement", "install_command", "pip_command", "requirements_of"]
+
+DISTRIBUTION = "stiefel-lora"
+EXTRAS = {
+    "train": "training and the command line",
+    "ui": "graphical interface",
+    "quant": "8-bit and 4-bit base models, AdamW 8-bit",
+    "xformers": "attention by xformers",
+}
+"""Extra -> what it is for."""
+
+Requirement = tuple[str, str]
+"""Name of a distribution, and the versions that are supported, such as ``>=0.35``."""
+
+
+def install_command(*extras: str) -> str:
+    """Return the shell command that installs extras into this environment.
+
+    Args:
+        extras: names in ``EXTRAS``.
+    """
+    folder, editable = _source()
+    if folder is not None:
+        target = f'"{folder}[{",".join(extras)}]"'
+        return pip_command(f"--editable {target}" if editable else target)
+    wanted = [
+        f'"{name}{versions}"'
+        for extra in extras
+        for name, versions in requirements_of(extra)
+    ]
+    return pip_command(" ".join(wanted))
+
+
+def pip_command(arguments: str) -> str:
+    """Return the shell command that runs ``pip install`` for this Python."""
+    python = sys.executable or "python"
+    if importlib.util.find_spec("pip") is None:
+        # Environments of uv contain no pip.
+        return f'uv pip install --python "{python}" {arguments}'
+    quoted = f'"{python}"' if re.search(r"[^\w./\\:-]", python) else python
+    return f"{quoted} -m pip install {arguments}"
+
+
+def requirements_of(extra: str) -> list[Requirement]:
+    """Return what an extra requires, from the metadata of the installed package."""
+    # Imported here: these two take longer than the rest of the package without torch.
+    import importlib.metadata
+
+    try:
+        lines = importlib.metadata.requires(DISTRIBUTION) or []
+    except importlib.metadata.PackageNotFoundError:
+        return []
+    found = []
+    for line in lines:
+        requirement, _, marker = line.partition(";")
+        if re.search(rf"extra\s*==\s*['\"]{extra}['\"]", marker):
+            matched = re.match(r"\s*([\w.-]+)\s*(.*?)\s*$", requirement)
+            assert matched is not None
+            found.append((matched[1], matched[2].replace(" ", "")))
+    return found
+
+
+def _source() -> tuple[Path | None, bool]:
+    """Folder that the package was installed from, and whether it is editable."""
+    import importlib.metadata
+    from urllib.parse import urlparse
+    from urllib.request import url2pathname
+
+    try:
+        text = importlib.metadata.distribution(DISTRIBUTION).read_text(
+            "direct_url.json"
+        )
+    except importlib.metadata.PackageNotFoundError:
+        text = None
+    if text is None:
+        return None, False
+    record = json.loads(text)
+    url = urlparse(record.get("url", ""))
+    folder = Path(url2pathname(url.path))
+    if url.scheme != "file" or not (folder / "pyproject.toml").is_file():
+        return None, False
+    return folder, bool(record.get("dir_info", {}).get("editable"))
