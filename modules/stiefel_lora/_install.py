@@ -7,7 +7,6 @@ where that folder is gone, the requirements of the extra are named one by one.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import sys
@@ -49,7 +48,7 @@ def install_command(*extras: str) -> str:
 def pip_command(arguments: str) -> str:
     """Return the shell command that runs ``pip install`` for this Python."""
     python = sys.executable or "python"
-    if importlib.util.find_spec("pip") is None:
+    if not _has_pip():
         # Environments of uv contain no pip.
         return f'uv pip install --python "{python}" {arguments}'
     quoted = f'"{python}"' if re.search(r"[^\w./\\:-]", python) else python
@@ -73,6 +72,18 @@ def requirements_of(extra: str) -> list[Requirement]:
             assert matched is not None
             found.append((matched[1], matched[2].replace(" ", "")))
     return found
+
+
+def _has_pip() -> bool:
+    # Not find_spec("pip"): setuptools takes that for a start of pip and switches this
+    # process to the distutils of the standard library, which breaks torch.compile.
+    import importlib.metadata
+
+    try:
+        importlib.metadata.version("pip")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def _source() -> tuple[Path | None, bool]:

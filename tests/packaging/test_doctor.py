@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import subprocess
 import sys
 from types import SimpleNamespace
 from typing import Any
@@ -145,8 +146,21 @@ class TestInstallCommand:
         monkeypatch.setattr(sys, "executable", "/home/a b/bin/python")
         assert _install.pip_command("x") == '"/home/a b/bin/python" -m pip install x'
 
+    def test_leaves_the_import_of_distutils_as_it_is(self) -> None:
+        code = (
+            "import setuptools._distutils.core as ours, sys\n"
+            "from stiefel_lora._install import install_command\n"
+            "install_command('quant')\n"
+            "import distutils.core as found\n"
+            "print(found.__file__ == ours.__file__)\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
+        assert done.stdout == "True\n"
+
     def test_an_environment_of_uv(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(_install.importlib.util, "find_spec", lambda _: None)
+        _without(monkeypatch, {"pip": None})
         monkeypatch.setattr(sys, "executable", "/v/bin/python")
         expected = 'uv pip install --python "/v/bin/python" x'
         assert _install.pip_command("x") == expected
