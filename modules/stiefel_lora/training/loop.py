@@ -131,27 +131,29 @@ class Loop:
     def run(self) -> None:
         """Train to the last step, or to a stop request, Ctrl-C or SIGTERM."""
         total = self._config.steps
-        with (
-            InterruptWatch(_say_stopping) as watch,
-            ProgressBar("Training", total, self.step) as bar,
-        ):
+        with InterruptWatch(_say_stopping) as watch:
             # A resumed run already has the initial measurements in its folder.
             if self.step == 0:
                 if self._config.sample_every:
                     self._monitor.sample(0)
                 self._validate()
-            while not self._at_end and not self.interrupted:
-                began = time.perf_counter()
-                loss, norm = self._take_step()
-                self._log_step(loss, norm, time.perf_counter() - began)
-                # Requests come last: checkpoints saved for them include the
-                # measurements of this step, so that a resume repeats none of them.
-                self._do_what_is_due()
-                self._handle_requests(watch.wanted)
-                self._show(bar)
+            # After them, so that the time left is estimated from steps alone.
+            with ProgressBar("Training", total, self.step) as bar:
+                self._train(watch, bar)
         # The last step may have been saved already, by its interval or on request.
         if self._at_end and self._keeper.latest_step != self.step:
             self.save()
+
+    def _train(self, watch: InterruptWatch, bar: ProgressBar) -> None:
+        while not self._at_end and not self.interrupted:
+            began = time.perf_counter()
+            loss, norm = self._take_step()
+            self._log_step(loss, norm, time.perf_counter() - began)
+            # Requests come last: checkpoints saved for them include the
+            # measurements of this step, so that a resume repeats none of them.
+            self._do_what_is_due()
+            self._handle_requests(watch.wanted)
+            self._show(bar)
 
     @property
     def stopped_early(self) -> bool:
