@@ -146,7 +146,7 @@ class TestInstallCommand:
         monkeypatch.setattr(sys, "executable", "/home/a b/bin/python")
         assert _install.pip_command("x") == '"/home/a b/bin/python" -m pip install x'
 
-    def test_leaves_the_import_of_distutils_as_it_is(self) -> None:
+    def test_does_not_change_which_distutils_is_imported(self) -> None:
         code = (
             "import setuptools._distutils.core as ours, sys\n"
             "from stiefel_lora._install import install_command\n"

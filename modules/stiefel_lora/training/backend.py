@@ -140,8 +140,8 @@ def check_attention(config: TrainConfig, device: torch.device) -> None:
             else install_command("xformers")
         )
         raise ConfigError(
-            f"attention_mechanism={mechanism!r} requires the package {package}, which is "
-            f'not installed. Use "sdp", or install it with: {command}'
+            f"attention_mechanism={mechanism!r} requires the package {package}, "
+            f'which is not installed. Use "sdp", or install it with: {command}'
         )
     if device.type != "cuda":
         raise ConfigError(
