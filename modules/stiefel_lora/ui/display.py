@@ -23,8 +23,8 @@ _HELLO = struct.pack("<BxHHHHxx", ord("l"), 11, 0, 0, 0)
 def no_window(reason: str) -> str:
     """Build the error message for a GUI that cannot be opened.
 
-    >>> no_window("there is no display").partition(". ")[0] 'The GUI cannot be opened:
-    there is no display'
+    >>> no_window("no display was found").partition(". ")[0]
+    'The GUI cannot be opened: no display was found'
     """
     return (
         f"The GUI cannot be opened: {reason}. Use the command line instead: "
