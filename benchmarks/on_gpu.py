@@ -1,13 +1,14 @@
 """Measure the optimizers on a GPU in one command: JSON and a Markdown table.
 
-Prices of all methods on the layers of SDXL and FLUX, launches, synchronizations, parity
-with the CPU, and a resume that must be exact to the bit::
+Prices of all methods on the layers of SDXL and FLUX, also as CUDA graphs, launches,
+synchronizations, parity with the CPU, a resume that must be exact to the bit, and steps
+of both models at full size with random weights::
 
     python benchmarks/on_gpu.py --output results
 
 What does not fit into the memory is skipped with a line. On a CPU the same code runs on
 a few layers, which tests the script and measures nothing. The columns headed "computed"
-follow from counted operations: bytes over the bandwidth, plus 5 microseconds a launch.
+follow from counted operations and the published figures of ``--card`` (roofline.py).
 """
 
 from __future__ import annotations
@@ -27,15 +28,13 @@ from unittest import mock
 import torch
 from layer_shapes import SHAPES, make_pairs
 from optimizer_step import BASELINE, Step, copied, named, open_rows, seconds
+from roofline import CARDS, computed
 from step_cost import step_cost
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from stiefel_lora import OptionError, create_optimizer
 from stiefel_lora.methods import CATALOGUE
 from stiefel_lora.optim.engine.two_passes import ACCELERATOR, LAYOUTS
 
-LAUNCH_SECONDS = 5e-6
 NOT_MEASURED = "not measured"
 
 Row = dict[str, Any]
@@ -52,7 +51,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, help="one layer in so many; on a CPU 100")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--rows", nargs="+", help="names of rows, in place of all")
-    parser.add_argument("--bandwidth", type=float, default=1.0, help="TB/s, computed")
+    parser.add_argument("--card", choices=list(CARDS), default="RTX 4090")
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
     record = {"machine": machine(device), "prices": [], "methods": check_all(arguments)}
@@ -63,6 +62,7 @@ def main() -> None:
             except torch.cuda.OutOfMemoryError:
                 torch.cuda.empty_cache()
                 print(f"{model}, rank {rank}: skipped, the memory of the GPU is full")
+    record["steps"] = model_steps(arguments, device)
     arguments.output.mkdir(parents=True, exist_ok=True)
     text = json.dumps(record, indent=1)
     (arguments.output / "on_gpu.json").write_text(text, "utf-8")
@@ -86,7 +86,7 @@ def prices(
     arguments: argparse.Namespace, model: str, rank: int, device: torch.device
 ) -> list[Row]:
     """One row a method, all measured in turn."""
-    gpu = device.type == "cuda"
+    gpu, card = device.type == "cuda", CARDS[arguments.card]
     every = arguments.every or (1 if gpu else 100)
     rows = open_rows(make_pairs(model, rank, device, every=every), arguments.rows)
     times: dict[str, list[float]] = {name: [] for name in rows}
@@ -101,43 +101,67 @@ def prices(
     for name, (step, state) in rows.items():
         with mock.patch.dict(LAYOUTS, cpu=ACCELERATOR):
             cost = step_cost(step)
-            moved = bytes_of(step)
-        computed = moved / (arguments.bandwidth * 1e12)
+            expected = computed(step, card)
         row: Row = {"model": model, "rank": rank, "method": name}
         measured = gpu and BASELINE in middle
         row["ms"] = 1e3 * middle[name] if gpu else NOT_MEASURED
         row["times AdamW"] = (
             middle[name] / middle[BASELINE] if measured else NOT_MEASURED
         )
+        row["graph ms"] = graph_ms(step, arguments.repeats) if gpu else NOT_MEASURED
         row["kernels"] = kernels(step) if gpu else NOT_MEASURED
         row["synchronizes"] = synchronizes(step) if gpu else NOT_MEASURED
         row |= {"state MB": state() / 1e6, "operations": cost.operations}
-        row["bytes MB"] = moved / 1e6
-        row["computed ms"] = 1e3 * (computed + LAUNCH_SECONDS * cost.operations)
+        row["bytes MB"] = expected.bytes / 1e6
+        row["computed ms"] = 1e3 * expected.seconds
         found.append(row)
     return found
 
 
-class _Bytes(TorchDispatchMode):
-    def __init__(self) -> None:
-        super().__init__()
-        self.total = 0
+def graph_ms(step: Step, repeats: int) -> float | str:
+    """Time of a step that is replayed as a CUDA graph, where it can be captured."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    graph = torch.cuda.CUDAGraph()
+    try:
+        with torch.cuda.stream(stream):
+            step()
+        torch.cuda.current_stream().wait_stream(stream)
+        with torch.cuda.graph(graph):
+            step()
+    except RuntimeError:
+        torch.cuda.synchronize()
+        return "not capturable"
+    device = torch.device("cuda")
+    spent = [seconds(graph.replay, device) for _ in range(repeats)]
+    return 1e3 * statistics.median(spent)
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if not func.is_view:
-            leaves = tree_leaves((args, kwargs, result))
-            self.total += sum(t.nbytes for t in leaves if isinstance(t, torch.Tensor))
-        return result
 
-
-def bytes_of(step: Step) -> int:
-    """Bytes of all operands and results of one step, as if nothing was in a cache."""
-    with _Bytes() as counter:
-        step()
-    return counter.total
+def model_steps(arguments: argparse.Namespace, device: torch.device) -> list[Row]:
+    """Training steps of whole models: full size on a GPU, the demo's on a CPU."""
+    try:
+        from full_size_step import full_size_step
+    except ImportError as error:
+        print(f"steps of whole models: skipped ({error})")
+        return []
+    gpu, found = device.type == "cuda", []
+    wanted = [
+        m for m in ("adamw", "stiefel_lora") if m in (arguments.rows or CATALOGUE)
+    ]
+    for model in arguments.model:
+        for name in wanted:
+            steps = arguments.repeats
+            try:
+                row = full_size_step(model, name, device, toy=not gpu, steps=steps)
+            except torch.cuda.OutOfMemoryError:
+                print(f"step of {model}: skipped, the memory of the GPU is full")
+                continue
+            finally:
+                if gpu:
+                    torch.cuda.empty_cache()
+            times = ("step ms", "optimizer ms", "optimizer share", "peak GB")
+            found.append(row if gpu else row | dict.fromkeys(times, NOT_MEASURED))
+    return found
 
 
 def kernels(step: Step) -> int:
@@ -218,7 +242,7 @@ def markdown(record: Row) -> str:
     """Tables for the documentation."""
     about = ", ".join(f"{k} {v}" for k, v in record["machine"].items() if v)
     parts = [f"Measured on: {about}. Columns headed computed are not measured."]
-    parts += [table(record["prices"]), table(record["methods"])]
+    parts += [table(record[key]) for key in ("prices", "methods", "steps")]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

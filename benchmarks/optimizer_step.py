@@ -10,27 +10,34 @@ busy machine slows them alike::
 ``--every 10`` takes a tenth of the layers of each shape, which is what two CPU cores
 can hold; leave it at 1 on a GPU. Operations, waits and work memory are counted as the
 layers are stacked on a GPU, on whatever device. torch alone suffices: rows whose
-package is absent say so.
+package is absent say so. ``--computed`` adds a table of the time on a GPU that follows
+from bytes, products and launches of all layers (roofline.py).
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import gc
 import importlib
+import json
 import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import torch
 from layer_shapes import SHAPES, make_pairs
+from roofline import CARDS, Card, Computed, computed
 from step_cost import StepCost, step_cost
 
 from stiefel_lora import OptionError, create_optimizer
 from stiefel_lora.methods import CATALOGUE
 from stiefel_lora.optim import PULL_REQUEST_OPTIONS
+from stiefel_lora.optim.engine import stacking
 from stiefel_lora.optim.engine.stacking import bucketed
 from stiefel_lora.optim.engine.two_passes import ACCELERATOR, LAYOUTS
 from stiefel_lora.optim.pairs import Pair
@@ -39,7 +46,10 @@ from stiefel_lora.optim.pairs import Pair
 AS_ADV_OPTM = {**PULL_REQUEST_OPTIONS, "retraction": "polar"}
 Step = Callable[[], object]
 BASELINE, FLOOR = "torch AdamW fused", "floor of stiefel_lora"
-PRODUCT = "stiefel_lora product"
+FACTORS = "stiefel_lora factors"
+
+# These launch kernels for each layer, so counts of a tenth are not those of all.
+BY_LAYER = ("torch AdamW foreach", "adv_optm", "adamw_8bit")
 
 # Products of an (out, r) or (in, r) matrix with an r x r or its own transpose in one
 # step of the defaults. B: projections of momentum and of Nesterov's vector (2 each),
@@ -58,8 +68,11 @@ def main() -> None:
     )
     if device.type != "cuda":
         print("On a GPU: not measured here.")
-    for rank in arguments.rank:
-        report(arguments, rank, device)
+    found = [report(arguments, rank, device) for rank in arguments.rank]
+    if arguments.json:
+        given = {key: str(value) for key, value in vars(arguments).items()}
+        record = {"arguments": given, "torch": str(torch.__version__), "ranks": found}
+        arguments.json.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -71,11 +84,15 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rows", nargs="+", help="names of rows, in place of all")
+    parser.add_argument("--computed", choices=list(CARDS), help="a GPU, for a table")
+    parser.add_argument("--json", type=Path, help="file for all numbers")
     return parser.parse_args()
 
 
-def report(arguments: argparse.Namespace, rank: int, device: torch.device) -> None:
-    """Print the table of one rank."""
+def report(
+    arguments: argparse.Namespace, rank: int, device: torch.device
+) -> dict[str, Any]:
+    """Print the tables of one rank; return their numbers."""
     pairs = make_pairs(arguments.model, rank, device, every=arguments.every)
     print(f"\nrank {rank}, {len(pairs)} pairs")
     rows = open_rows(pairs, arguments.rows)
@@ -96,13 +113,56 @@ def report(arguments: argparse.Namespace, rank: int, device: torch.device) -> No
     for name, (_, state) in rows.items():
         print(line(name, times[name], middle, state(), costs[name]))
     for top, bottom in (
-        ("stiefel_lora", FLOOR),
-        (PRODUCT, "stiefel_lora"),
-        ("adv_optm", "stiefel_lora"),
+        (FACTORS, FLOOR),
+        ("stiefel_lora", FACTORS),
+        ("adv_optm", FACTORS),
         ("adv_optm", "stiefel_lora as adv_optm"),
     ):
         if top in middle and bottom in middle:
             print(f"{top} / {bottom} = {middle[top] / middle[bottom]:.2f}")
+    found: dict[str, Any] = {"rank": rank, "pairs": len(pairs), "seconds": times}
+    if arguments.computed:
+        card = CARDS[arguments.computed]
+        expected = {
+            name: on_card(step, card, arguments.every)
+            for name, (step, _) in rows.items()
+            if name not in BY_LAYER
+        }
+        print(computed_table(card, expected))
+        found["computed"] = {k: dataclasses.asdict(v) for k, v in expected.items()}
+    return found
+
+
+def on_card(step: Step, card: Card, every: int) -> Computed:
+    """Count a step on all layers, of which one in ``every`` is there."""
+    limits = ("stack", "stack_in_pairs", "in_pairs")
+    # Stacks are cut where those of all layers would be, so launches are theirs.
+    parts = {name: getattr(ACCELERATOR, name) // every for name in limits}
+    layout = dataclasses.replace(ACCELERATOR, **parts)
+    limit = stacking.CHUNK_ELEMENTS // every
+    with (
+        mock.patch.dict(LAYOUTS, cpu=layout),
+        mock.patch.object(stacking, "CHUNK_ELEMENTS", limit),
+    ):
+        return computed(step, card, every)
+
+
+def computed_table(card: Card, expected: dict[str, Computed]) -> str:
+    """Markdown table of expected times, not measured."""
+    head = (
+        "| | GB moved, computed | TFLOP (of it float64), computed "
+        "| launches, computed | factorizations | ms, computed | x AdamW, computed |"
+    )
+    lines = [f"{card.name}, all layers, computed and not measured:", head]
+    lines.append("|---" * 7 + "|")
+    base = expected[BASELINE].seconds if BASELINE in expected else float("nan")
+    lines += [
+        f"| {name} | {one.bytes / 1e9:.2f} | {one.flops / 1e12:.3f} "
+        f"({one.flops64 / 1e12:.3f}) | {one.launches} | {one.factorizations} "
+        f"| {1e3 * one.seconds:.1f} | {one.seconds / base:.1f} |"
+        for name, one in expected.items()
+    ]
+    return "\n".join(lines)
 
 
 def line(
@@ -153,8 +213,8 @@ def open_rows(
         name: lambda own, name=name: create_optimizer(name, named(own), lr=1e-4)
         for name in CATALOGUE
     }
-    makers[PRODUCT] = lambda own: create_optimizer(
-        "stiefel_lora", named(own), lr=1e-4, step="product"
+    makers[FACTORS] = lambda own: create_optimizer(
+        "stiefel_lora", named(own), lr=1e-4, step="factors"
     )
     rows: dict[str, tuple[Step, Callable[[], int]]] = {}
     for name, make in makers.items():

@@ -11,11 +11,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-__all__ = ["StepCost", "step_cost"]
+__all__ = ["VIEWS", "StepCost", "step_cost"]
 
 # Operations that only describe memory launch nothing.
-_VIEWS = ("view", "t", "transpose", "unbind", "slice", "select", "expand", "detach")
-_VIEWS += ("alias", "_unsafe_view", "unsqueeze", "squeeze", "diagonal", "as_strided")
+VIEWS = ("view", "t", "transpose", "unbind", "slice", "select", "expand", "detach")
+VIEWS += ("alias", "_unsafe_view", "unsqueeze", "squeeze", "diagonal", "as_strided")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +58,7 @@ class _Counter(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         name = func.overloadpacket.__name__
         self.waits += name in ("_local_scalar_dense", "equal", "nonzero")
-        self.operations += name not in _VIEWS
+        self.operations += name not in VIEWS
         for leaf in tree_leaves(result):
             if isinstance(leaf, torch.Tensor):
                 self._hold(leaf.untyped_storage())

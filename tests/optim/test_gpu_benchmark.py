@@ -7,8 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
+
 ROOT = Path(__file__).resolve().parents[2]
-ROWS = ["torch AdamW fused", "lora_rite", "scaled_adamw"]
+ROWS = ["torch AdamW fused", "lora_rite", "stiefel_lora"]
 
 
 def test_it_runs_whole_on_a_cpu(tmp_path):
@@ -17,15 +19,59 @@ def test_it_runs_whole_on_a_cpu(tmp_path):
     options = ["--device", "cpu", *size, "--output", str(tmp_path), "--rows", *ROWS]
     subprocess.run([*script, *options], check=True, capture_output=True)
     record = json.loads((tmp_path / "on_gpu.json").read_text("utf-8"))
-    assert [row["method"] for row in record["methods"]] == ["lora_rite", "scaled_adamw"]
+    assert [row["method"] for row in record["methods"]] == ["stiefel_lora", "lora_rite"]
     assert all(row["resume"] for row in record["methods"])
     assert all(row["gap to the CPU"] == 0 for row in record["methods"])
     prices = record["prices"]
     assert {row["rank"] for row in prices} == {2, 4}
     assert {row["method"] for row in prices} == set(ROWS)
     # A CPU is no GPU: nothing of it may look like a measurement.
-    for key in ("ms", "times AdamW", "kernels", "synchronizes"):
+    for key in ("ms", "times AdamW", "graph ms", "kernels", "synchronizes"):
         assert {row[key] for row in prices} == {"not measured"}
     assert all(row["computed ms"] > 0 for row in prices)
+    (step,) = record["steps"]
+    assert (step["model"], step["method"], step["finite"]) == (
+        *("sdxl", "stiefel_lora"),
+        True,
+    )
+    assert step["step ms"] == step["peak GB"] == "not measured"
     table = (tmp_path / "on_gpu.md").read_text("utf-8")
-    assert table.count("\n| sdxl |") == len(prices)
+    assert table.count("\n| sdxl |") == len(prices) + 1
+
+
+def test_the_computed_time_is_that_of_the_longest_bound(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from roofline import LAUNCH_SECONDS, Card, computed
+
+    card = Card("a card", bytes_per_second=1e9, float32=1e12, float64=1e9)
+    one, two = torch.zeros(1000, 2000), torch.zeros(2000, 3000)
+    moved = 4 * (2e6 + 6e6 + 3e6)
+    found = computed(lambda: one @ two, card)
+    assert (found.launches, found.bytes, found.flops) == (1, moved, 12e9)
+    assert found.seconds == max(moved / 1e9, 12e9 / 1e12)
+    # Ten layers of which one is there: the same launches.
+    found = computed(lambda: one @ two, card, layers=10)
+    assert (found.launches, found.bytes) == (1, 10 * moved)
+    # A small operation takes a launch, a view nothing, and LAPACK is counted apart.
+    small = torch.eye(4, dtype=torch.float64)
+    found = computed(lambda: torch.linalg.eigh(small.mT @ small), card)
+    assert (found.launches, found.factorizations) == (2, 1)
+    assert found.flops == found.flops64 == 128
+    assert found.seconds == 2 * LAUNCH_SECONDS
+
+
+def test_the_table_of_computed_times_covers_the_methods(tmp_path):
+    script = [sys.executable, str(ROOT / "benchmarks" / "optimizer_step.py")]
+    size = ["--rank", "2", "--every", "400", "--repeats", "1", "--rows", *ROWS]
+    path = tmp_path / "prices.json"
+    options = ["--computed", "RTX 4090", "--json", str(path)]
+    run = subprocess.run(
+        [*script, *size, *options], check=True, capture_output=True, text=True
+    )
+    (found,) = json.loads(path.read_text("utf-8"))["ranks"]
+    assert set(found["computed"]) == set(found["seconds"]) == set(ROWS)
+    assert found["computed"]["lora_rite"]["flops64"] > 0
+    head = next(line for line in run.stdout.splitlines() if line.startswith("| | GB"))
+    # No number of this table may look like a measurement.
+    cells = [cell for cell in head.strip("|").split("|")[1:] if "factor" not in cell]
+    assert all("computed" in cell for cell in cells)

@@ -62,11 +62,13 @@ def step_together(
     rounds = _pair_rounds(members)
     if any(rule.measures(member.up_group) for member in members):
         # The sum must be known before any pair moves. Stacks of all pairs would fill
-        # the memory, so they are built again for the second pass.
+        # the memory, so they are built again for the second pass unless they are the
+        # tensors themselves.
         seen = []
         for same in rounds:
+            keep = _is_free_to_keep(same)
             with full_precision(same[0].pair.up.device.type):
-                seen.append(_look(state, same, rule, width, keep=False))
+                seen.append(_look(state, same, rule, width, keep))
         total = _measure(seen, rule)
         for one in seen:
             one.numbers["joint"] = total.to(one.lr.device)
@@ -79,6 +81,16 @@ def step_together(
                 _move(state, one, rule, width)
     if rule.counts_steps and members:
         torch._foreach_add_([state[m.pair.up][STEP] for m in members], 1)
+
+
+def _is_free_to_keep(members: Sequence[Member]) -> bool:
+    """Return whether the stacks of a round are views that take no memory."""
+    pair = members[0].pair
+    return layout_of(pair.up).stack_in_pairs == 1 and all(
+        tensor.dtype == _number_dtype(pair.up)
+        for m in members
+        for tensor in (m.pair.up, m.pair.down, m.grad_up, m.grad_down)
+    )
 
 
 def _look(
