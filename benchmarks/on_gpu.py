@@ -8,7 +8,7 @@ of both models at full size with random weights::
 
 What does not fit into the memory is skipped with a line. On a CPU the same code runs on
 a few layers, which tests the script and measures nothing. The columns headed "computed"
-follow from counted operations and the published figures of ``--card`` (roofline.py).
+follow from counted operations and the published figures of ``--gpu`` (roofline.py).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from unittest import mock
 import torch
 from layer_shapes import SHAPES, make_pairs
 from optimizer_step import BASELINE, Step, copied, named, open_rows, seconds
-from roofline import CARDS, computed
+from roofline import GPUS, computed
 from step_cost import step_cost
 
 from stiefel_lora import OptionError, create_optimizer
@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, help="one layer in so many; on a CPU 100")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--rows", nargs="+", help="names of rows, in place of all")
-    parser.add_argument("--card", choices=list(CARDS), default="RTX 4090")
+    parser.add_argument("--gpu", choices=list(GPUS), default="RTX 4090")
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
     record = {"machine": machine(device), "prices": [], "methods": check_all(arguments)}
@@ -86,7 +86,7 @@ def prices(
     arguments: argparse.Namespace, model: str, rank: int, device: torch.device
 ) -> list[Row]:
     """One row a method, all measured in turn."""
-    gpu, card = device.type == "cuda", CARDS[arguments.card]
+    gpu, named_gpu = device.type == "cuda", GPUS[arguments.gpu]
     every = arguments.every or (1 if gpu else 100)
     rows = open_rows(make_pairs(model, rank, device, every=every), arguments.rows)
     times: dict[str, list[float]] = {name: [] for name in rows}
@@ -101,7 +101,7 @@ def prices(
     for name, (step, state) in rows.items():
         with mock.patch.dict(LAYOUTS, cpu=ACCELERATOR):
             cost = step_cost(step)
-            expected = computed(step, card)
+            expected = computed(step, named_gpu)
         row: Row = {"model": model, "rank": rank, "method": name}
         measured = gpu and BASELINE in middle
         row["ms"] = 1e3 * middle[name] if gpu else NOT_MEASURED

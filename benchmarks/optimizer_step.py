@@ -31,7 +31,7 @@ from unittest import mock
 
 import torch
 from layer_shapes import SHAPES, make_pairs
-from roofline import CARDS, Card, Computed, computed
+from roofline import GPUS, Computed, Gpu, computed
 from step_cost import StepCost, step_cost
 
 from stiefel_lora import OptionError, create_optimizer
@@ -84,7 +84,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rows", nargs="+", help="names of rows, in place of all")
-    parser.add_argument("--computed", choices=list(CARDS), help="a GPU, for a table")
+    parser.add_argument("--computed", choices=list(GPUS), help="a GPU, for a table")
     parser.add_argument("--json", type=Path, help="file for all numbers")
     return parser.parse_args()
 
@@ -122,18 +122,18 @@ def report(
             print(f"{top} / {bottom} = {middle[top] / middle[bottom]:.2f}")
     found: dict[str, Any] = {"rank": rank, "pairs": len(pairs), "seconds": times}
     if arguments.computed:
-        card = CARDS[arguments.computed]
+        gpu = GPUS[arguments.computed]
         expected = {
-            name: on_card(step, card, arguments.every)
+            name: for_gpu(step, gpu, arguments.every)
             for name, (step, _) in rows.items()
             if name not in BY_LAYER
         }
-        print(computed_table(card, expected))
+        print(computed_table(gpu, expected))
         found["computed"] = {k: dataclasses.asdict(v) for k, v in expected.items()}
     return found
 
 
-def on_card(step: Step, card: Card, every: int) -> Computed:
+def for_gpu(step: Step, gpu: Gpu, every: int) -> Computed:
     """Count a step on all layers, of which one in ``every`` is there."""
     limits = ("stack", "stack_in_pairs", "in_pairs")
     # Stacks are cut where those of all layers would be, so launches are theirs.
@@ -144,16 +144,16 @@ def on_card(step: Step, card: Card, every: int) -> Computed:
         mock.patch.dict(LAYOUTS, cpu=layout),
         mock.patch.object(stacking, "CHUNK_ELEMENTS", limit),
     ):
-        return computed(step, card, every)
+        return computed(step, gpu, every)
 
 
-def computed_table(card: Card, expected: dict[str, Computed]) -> str:
+def computed_table(gpu: Gpu, expected: dict[str, Computed]) -> str:
     """Markdown table of expected times, not measured."""
     head = (
         "| | GB moved, computed | TFLOP (of it float64), computed "
         "| launches, computed | factorizations | ms, computed | x AdamW, computed |"
     )
-    lines = [f"{card.name}, all layers, computed and not measured:", head]
+    lines = [f"{gpu.name}, all layers, computed and not measured:", head]
     lines.append("|---" * 7 + "|")
     base = expected[BASELINE].seconds if BASELINE in expected else float("nan")
     lines += [

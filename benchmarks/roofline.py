@@ -19,7 +19,7 @@ from step_cost import VIEWS
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-__all__ = ["CARDS", "LAUNCH_SECONDS", "Card", "Computed", "computed"]
+__all__ = ["GPUS", "LAUNCH_SECONDS", "Computed", "Gpu", "computed"]
 
 LAUNCH_SECONDS = 5e-6
 # Numbers that the host reads: step counts, which are on the CPU on every device.
@@ -28,7 +28,7 @@ _PRODUCTS = ("mm", "bmm", "addmm", "baddbmm")
 
 
 @dataclasses.dataclass(frozen=True)
-class Card:
+class Gpu:
     """Published figures of a GPU, without sparsity and tensor cores."""
 
     name: str
@@ -37,11 +37,11 @@ class Card:
     float64: float
 
 
-CARDS = {
-    card.name: card
-    for card in (
-        Card("RTX 4090", 1.008e12, 82.6e12, 1.29e12),
-        Card("H200", 4.8e12, 67e12, 34e12),
+GPUS = {
+    gpu.name: gpu
+    for gpu in (
+        Gpu("RTX 4090", 1.008e12, 82.6e12, 1.29e12),
+        Gpu("H200", 4.8e12, 67e12, 34e12),
     )
 }
 
@@ -67,16 +67,16 @@ class Computed:
     seconds: float
 
 
-def computed(step: Callable[[], object], card: Card, layers: float = 1.0) -> Computed:
+def computed(step: Callable[[], object], gpu: Gpu, layers: float = 1.0) -> Computed:
     """Count one call.
 
     Args:
         step: the call.
-        card: the GPU.
+        gpu: the GPU.
         layers: factor for bytes and products, if the call works on one layer in so
             many in the same number of launches.
     """
-    with _Counter(card, layers) as counter:
+    with _Counter(gpu, layers) as counter:
         step()
     return Computed(
         counter.launches,
@@ -89,9 +89,9 @@ def computed(step: Callable[[], object], card: Card, layers: float = 1.0) -> Com
 
 
 class _Counter(TorchDispatchMode):
-    def __init__(self, card: Card, layers: float) -> None:
+    def __init__(self, gpu: Gpu, layers: float) -> None:
         super().__init__()
-        self._card, self._layers = card, layers
+        self._gpu, self._layers = gpu, layers
         self.launches = self.factorizations = 0
         self.bytes = self.flops = self.flops64 = self.seconds = 0.0
 
@@ -105,7 +105,7 @@ class _Counter(TorchDispatchMode):
         moved = self._layers * _bytes(func, args, kwargs or {}, result)
         flops = self._layers * _flops(name, args)
         wide = isinstance(result, torch.Tensor) and result.dtype == torch.float64
-        rate = self._card.float64 if wide else self._card.float32
+        rate = self._gpu.float64 if wide else self._gpu.float32
         self.launches += 1
         self.factorizations += name.removeprefix("_").startswith("linalg_") and (
             "norm" not in name
@@ -114,7 +114,7 @@ class _Counter(TorchDispatchMode):
         self.flops64 += flops if wide else 0.0
         self.flops += 0.0 if wide else flops
         self.seconds += max(
-            moved / self._card.bytes_per_second, flops / rate, LAUNCH_SECONDS
+            moved / self._gpu.bytes_per_second, flops / rate, LAUNCH_SECONDS
         )
         return result
 

@@ -41,20 +41,20 @@ def test_it_runs_whole_on_a_cpu(tmp_path):
 
 def test_the_computed_time_is_that_of_the_longest_bound(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    from roofline import LAUNCH_SECONDS, Card, computed
+    from roofline import LAUNCH_SECONDS, Gpu, computed
 
-    card = Card("a card", bytes_per_second=1e9, float32=1e12, float64=1e9)
+    gpu = Gpu("a gpu", bytes_per_second=1e9, float32=1e12, float64=1e9)
     one, two = torch.zeros(1000, 2000), torch.zeros(2000, 3000)
     moved = 4 * (2e6 + 6e6 + 3e6)
-    found = computed(lambda: one @ two, card)
+    found = computed(lambda: one @ two, gpu)
     assert (found.launches, found.bytes, found.flops) == (1, moved, 12e9)
     assert found.seconds == max(moved / 1e9, 12e9 / 1e12)
     # Ten layers of which one is there: the same launches.
-    found = computed(lambda: one @ two, card, layers=10)
+    found = computed(lambda: one @ two, gpu, layers=10)
     assert (found.launches, found.bytes) == (1, 10 * moved)
     # A small operation takes a launch, a view nothing, and LAPACK is counted apart.
     small = torch.eye(4, dtype=torch.float64)
-    found = computed(lambda: torch.linalg.eigh(small.mT @ small), card)
+    found = computed(lambda: torch.linalg.eigh(small.mT @ small), gpu)
     assert (found.launches, found.factorizations) == (2, 1)
     assert found.flops == found.flops64 == 128
     assert found.seconds == 2 * LAUNCH_SECONDS
