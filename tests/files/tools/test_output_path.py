@@ -136,3 +136,17 @@ def test_unknown_keys_are_named_where_they_are_left_out(tmp_path: Path):
     ran = _run(_commands.app, ["lora", "inspect", str(path), "--allow-unknown"])
     assert ran.exit_code == 0
     assert names in ran.stdout
+
+
+def test_no_file_is_written_into_a_folder_that_is_read(tmp_path: Path):
+    folder = tmp_path / "lora"
+    part = folder / "unet" / "adapter_model.safetensors"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"weights")
+    link = tmp_path / "link"
+    link.symlink_to(folder)
+    for path in (part, folder / "new.safetensors", link / "unet" / part.name):
+        with pytest.raises(OutputError, match=r"is in the input folder .*, which is never"):
+            check_output(path, [folder], overwrite=True)
+    assert part.read_bytes() == b"weights"
+    assert check_output(tmp_path / "lora.safetensors", [folder], overwrite=False)

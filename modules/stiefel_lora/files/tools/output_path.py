@@ -87,6 +87,7 @@ def check_output(
             f"{option}: {path} is an input file, which is never overwritten. Use "
             "another file."
         )
+    _check_not_inside(path, inputs, option, "file")
     if path.exists() and not overwrite:
         raise OutputError(f"{option}: {path} already exists. {advice}")
     return output
@@ -108,11 +109,17 @@ def check_new_folder(
         )
     if path.exists():
         raise OutputError(f"{option}: {path} already exists. Use a new folder.")
+    _check_not_inside(path, inputs, option, "folder")
+    return Output(path)
+
+
+def _check_not_inside(
+    path: Path, inputs: Sequence[Path], option: str, kind: str
+) -> None:
     whole = Path(os.path.realpath(path))
     for given in inputs:
         if given.is_dir() and Path(os.path.realpath(given)) in whole.parents:
             raise OutputError(
                 f"{option}: {path} is in the input folder {given}, which is never "
-                "changed. Use another folder."
+                f"changed. Use another {kind}."
             )
-    return Output(path)
