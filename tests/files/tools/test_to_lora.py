@@ -194,3 +194,44 @@ def test_the_command(tmp_path):
     assert not open_lora(out).layers[0].factors.is_dora
     no_base = run("--base", file.path, "--overwrite")
     assert "is not a checkpoint of SDXL, SD 1.5 or FLUX.1" in no_base.stderr
+
+
+@pytest.mark.parametrize("made", [loha, lokr, difference])
+def test_other_kinds_with_a_dora_scale_are_folded_at_the_base_model(tmp_path, made):
+    parts, update = made()
+    weight = rand(6, 8, seed=7)
+    base = tmp_path / "base.safetensors"
+    safetensors.torch.save_file({LDM: weight}, base)
+    scale = rand(6, 1, seed=8).abs() + 0.5
+    tensors = {f"{STEM}.{part}": tensor for part, tensor in parts.items()}
+    tensors[f"{STEM}.dora_scale"] = scale
+    file = write(tmp_path / "in.safetensors", tensors)
+    with pytest.raises(ModelError, match=r"with a DoRA scale.* Add --base"):
+        as_plain_lora(file, Rank(6))
+    (layer,) = as_plain_lora(file, Rank(6), Checkpoint(base)).file.layers
+    lengths = weight.norm(dim=1, keepdim=True)
+    meant = scale / lengths * (weight + update) - weight
+    assert torch.allclose(dense_of(layer.factors).float(), meant, atol=1e-5)
+    for wrong in (rand(1, 8), rand(8, 1), rand(1)):
+        tensors[f"{STEM}.dora_scale"] = wrong
+        file = write(tmp_path / "in.safetensors", tensors)
+        with pytest.raises(ModelError, match="is not one number per row"):
+            as_plain_lora(file, Rank(6), Checkpoint(base))
+
+
+def test_two_adapters_of_one_layer_are_refused(tmp_path):
+    """One of them would be lost in the output."""
+    names = ("lora_up.weight", "lora_down.weight")
+    lora = {
+        f"{STEM}.{n}": t for n, t in zip(names, (rand(6, 2), rand(2, 8)), strict=True)
+    }
+    full = {f"{STEM}.diff": rand(6, 8)}
+    parts, _ = loha()
+    hadamard = {f"{STEM}.{part}": tensor for part, tensor in parts.items()}
+    other = "unet.down_blocks.1.attentions.0.proj_in.diff"
+    for tensors in (lora | full, hadamard | {other: rand(6, 8)}):
+        file = write(tmp_path / "in.safetensors", tensors)
+        out = tmp_path / "out.safetensors"
+        with pytest.raises(ModelError, match=r"stored as .* and as another adapter"):
+            convert_lora(file, out, "kohya", goal=Rank(6))
+        assert not out.exists()

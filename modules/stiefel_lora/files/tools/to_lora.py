@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import torch
 from torch import Tensor
 
 from ..._exceptions import ModelError
@@ -17,7 +18,7 @@ from ..dora import apply_lora, complete_dora
 from .base_checkpoint import Checkpoint
 from .dense_updates import dense_update
 from .differences import relative
-from .layer_names import canonical, canonical_key, parse_stem
+from .layer_names import StemName, canonical, canonical_key, parse_stem
 from .lora_file import LoraFile, LoraLayer, OtherLayer
 from .nearest_lora import Nearest, Rank, nearest_lora
 
@@ -52,10 +53,12 @@ def as_plain_lora(
         base: base model, required for DoRAs.
 
     Raises:
-        ModelError: If an adapter has no dense update, or a DoRA has no base model.
+        ModelError: If an adapter has no dense update, a DoRA has no base model, or a
+            layer has two adapters.
     """
     made: list[Nearest] = []
     layers, kept, left_out = [], [], []
+    taken = {layer.key for layer in file.layers}
     for layer in file.layers:
         if layer.factors.is_dora:
             found = nearest_lora(_folded(file, layer, base), goal)
@@ -69,8 +72,17 @@ def as_plain_lora(
         elif update is None:
             left_out += list(other.tensors)
         else:
+            update = _with_row_scale(file, other, update, base)
             made.append(nearest_lora(update, goal))
-            layers.append(_layer(file, other, made[-1]))
+            layer = _layer(file, other, made[-1])
+            if layer.key in taken:
+                raise ModelError(
+                    f"{file.path}: {other.name} is stored as {other.kind} and as "
+                    "another adapter, of which loaders apply one. Remove the keys of "
+                    "the other from the file."
+                )
+            taken.add(layer.key)
+            layers.append(layer)
     lost = math.hypot(*(found.lost for found in made))
     norm = math.hypot(*(found.norm for found in made))
     plain = dataclasses.replace(file, layers=tuple(layers), others=tuple(kept))
@@ -104,23 +116,61 @@ def _folded(file: LoraFile, layer: LoraLayer, base: Checkpoint | None) -> Tensor
     return apply_lora(weight, layer.factors) - weight
 
 
-def _weight(file: LoraFile, layer: LoraLayer, base: Checkpoint) -> Tensor:
-    # A few layers match several families; the base model determines the one.
-    name = canonical(layer.parsed, base.family) or layer.name
-    weight = base.weight(name)
-    if weight is None:
+def _with_row_scale(
+    file: LoraFile, other: OtherLayer, update: Tensor, base: Checkpoint | None
+) -> Tensor:
+    """Apply the DoRA scale of a LoHa or LoKr, as ComfyUI does."""
+    ends = (".dora_scale", ".lora_magnitude_vector", ".magnitude")
+    found = [t for key, t in other.tensors.items() if key.endswith(ends)]
+    if not found:
+        return update
+    if base is None:
         raise ModelError(
-            f"{base.path} has no weight for {layer.name} of {file.path.name}. Use "
-            "the base model that the LoRA was trained on."
+            f"{file.path}: {other.name} is {other.kind} with a DoRA scale, which can "
+            "only be converted with its base model. Add --base."
         )
+    weight = _weight_of(file, parse_stem(other.name), other.name, base).double()
+    lengths = found[0].double()
+    by_rows = lengths.ndim > 0 and lengths.numel() == lengths.shape[0] == len(weight)
+    if f"{other.name}.dora_scale" not in other.tensors or not by_rows:
+        raise ModelError(
+            f"{file.path}: the DoRA scale of {other.name} is not one number per row, "
+            "so it cannot become a LoRA. Use a file of another kind."
+        )
+    if (len(update), update.numel()) != (len(weight), weight.numel()):
+        raise _misfit(file, other.name, weight, base)
+    update = update.reshape(weight.shape)
+    rows = weight.flatten(1).norm(dim=1) + torch.finfo(torch.float32).eps
+    scale = (lengths.flatten() / rows).reshape(-1, *[1] * (weight.ndim - 1))
+    return scale * (weight + update) - weight
+
+
+def _weight(file: LoraFile, layer: LoraLayer, base: Checkpoint) -> Tensor:
+    weight = _weight_of(file, layer.parsed, layer.name, base)
     inputs = layer.factors.down.shape[1]
     if (weight.shape[0], weight.shape[1]) != (layer.factors.up.shape[0], inputs):
+        raise _misfit(file, layer.name, weight, base)
+    return weight
+
+
+def _weight_of(
+    file: LoraFile, parsed: StemName, given: str, base: Checkpoint
+) -> Tensor:
+    # A few layers match several families; the base model determines the one.
+    weight = base.weight(canonical(parsed, base.family) or given)
+    if weight is None:
         raise ModelError(
-            f"{base.path}: {layer.name} has shape {tuple(weight.shape)}, which does "
-            f"not match {file.path.name}. Use the base model that the LoRA was "
-            "trained on."
+            f"{base.path} has no weight for {given} of {file.path.name}. Use "
+            "the base model that the LoRA was trained on."
         )
     return weight
+
+
+def _misfit(file: LoraFile, name: str, weight: Tensor, base: Checkpoint) -> ModelError:
+    return ModelError(
+        f"{base.path}: {name} has shape {tuple(weight.shape)}, which does not match "
+        f"{file.path.name}. Use the base model that the LoRA was trained on."
+    )
 
 
 def _with(layer: LoraLayer, found: Nearest) -> LoraLayer:
