@@ -301,3 +301,17 @@ def test_an_encoder_that_families_share_has_its_dotted_name(tmp_path):
     back = convert_lora(saved.file, tmp_path / "c.safetensors", "kohya").file
     assert [x.stem for x in back.layers] == [stem]
     assert torch.equal(dense_of(back.layers[0].factors), stack(dense(file)).view(6, 5))
+
+
+def test_settings_that_are_nested_too_deeply(tmp_path):
+    deep = "[" * 100_000
+    write(tmp_path / "a.safetensors", layer(), ss_tag_frequency=deep)
+    assert run("inspect", tmp_path / "a.safetensors").exit_code == 0
+    save_file(layer(), tmp_path / "b.safetensors", {"lora_adapter_metadata": deep})
+    with pytest.raises(ModelError, match="adapter settings"):
+        open_lora(tmp_path / "b.safetensors")
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "x.safetensors.index.json").write_text(deep)
+    with pytest.raises(ModelError, match="cannot be read as a checkpoint"):
+        Checkpoint(folder)

@@ -7,6 +7,7 @@ files or folders of a UNet, a transformer or a pipeline with diffusers' names.
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -75,7 +76,7 @@ class Checkpoint:
             self.files = checkpoint_files(self.path)
         except ModelError:
             raise
-        except (OSError, SafetensorError, ValueError) as error:
+        except (OSError, RecursionError, SafetensorError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise ModelError(
                 f"{path} cannot be read as a checkpoint: {reason}. Use a "
@@ -102,6 +103,7 @@ class Checkpoint:
         place = self.places.get(name)
         if place is None:
             return self._part(name) if self.fused else None
+        self.check_numbers(place.key)
         whole = self.tensor(place.key).float() * self.scale(place.key)
         return whole if place.third is None else whole.chunk(3)[place.third]
 
@@ -111,6 +113,7 @@ class Checkpoint:
         place = None if target is None else self._original(target)
         if place is None:
             return None
+        self.check_numbers(place.key)
         whole = self.tensor(place.key).float() * self.scale(place.key)
         rows = rows_of(self.family, name)
         if rows is None:
@@ -128,6 +131,27 @@ class Checkpoint:
             if leaf == "weight" and f"{layer}.{scale}" in self.specs:
                 return float(self.tensor(f"{layer}.{scale}").float())
         return 1.0
+
+    def check_numbers(self, key: str) -> None:
+        """Check that a weight is stored as numbers with at most one scale.
+
+        Raises:
+            ModelError: integers, or a scale for each row or block.
+        """
+        dtype = self.specs[key].dtype
+        if not dtype.is_floating_point:
+            raise ModelError(
+                f"{self.path}: {key} holds {str(dtype).removeprefix('torch.')}, not "
+                "floating-point numbers. Give the checkpoint before it was quantized."
+            )
+        for scale in _SCALES:
+            name = f"{key.removesuffix('weight')}{scale}"
+            count = math.prod(self.specs[name].shape) if name in self.specs else 1
+            if key.endswith(".weight") and count != 1:
+                raise ModelError(
+                    f"{self.path}: {name} holds {count} scales; only one for each "
+                    "weight is supported. Give the checkpoint before it was quantized."
+                )
 
     def _recognized(self) -> tuple[str, Mapping[str, Place], bool]:
         """Detect the family, the location of its layers, and whether some are fused.

@@ -28,6 +28,7 @@ __all__ = ["ExtractReport", "extract_lora"]
 
 # A change of dtype alone, to 8 bits or more, stays below this relative difference.
 _ROUNDING = 1e-7
+_SCALES = ("scale_weight", "weight_scale")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +36,7 @@ class ExtractReport:
     """Result of ``extract_lora``."""
 
     error: float
-    """Norm of the differences minus the LoRA, relative to the differences."""
+    """Norm of the differences minus the stored LoRA, relative to the differences."""
 
     norm: float
     """Frobenius norm of all differences of layers."""
@@ -122,13 +123,14 @@ def extract_lora(
         lineage=Lineage([base, tuned], command),
     )
     norm = math.hypot(*(one.norm for one in found))
-    lost = math.hypot(*(one.lost for one in found))
+    # Rounding is orthogonal to what the SVD cuts off.
+    lost = math.hypot(*(one.lost for one in found), *saved.differences)
     return ExtractReport(
         error=relative(lost, norm),
         norm=norm,
         equal=equal,
         others=_others(base, tuned),
-        saved=saved.with_remarks(place.remarks),
+        saved=saved.with_remarks([*place.remarks, *_alone(base, tuned)]),
     )
 
 
@@ -173,15 +175,33 @@ def _layer(
     )
 
 
+def _alone(base: Checkpoint, tuned: Checkpoint) -> list[str]:
+    """Return a remark for each checkpoint with tensors that the other one lacks."""
+    remarks = []
+    for one, two in ((base, tuned), (tuned, base)):
+        names = sorted(key for key in one.specs.keys() - two.specs.keys())
+        names = [key for key in names if not key.endswith(_SCALES)]
+        if names:
+            count = "1 tensor" if len(names) == 1 else f"{len(names)} tensors"
+            remarks.append(
+                f"Only in {one.path.name} and not compared: {count}, for example "
+                f"{names[0]}."
+            )
+    return remarks
+
+
 def _others(base: Checkpoint, tuned: Checkpoint) -> tuple[str, ...]:
     """Return the tensors outside the layers that differ."""
     held = {place.key for place in base.places.values()}
     found = []
     for key in sorted(base.specs.keys() & tuned.specs.keys()):
-        if key in held or key.endswith(("scale_weight", "weight_scale")):
+        if key in held or key.endswith(_SCALES):
             continue
         one, two = base.tensor(key), tuned.tensor(key)
-        same = one.shape == two.shape and torch.equal(one.float(), two.float())
+        # NaN in both is no difference.
+        same = one.shape == two.shape and torch.allclose(
+            one.float(), two.float(), rtol=0, atol=0, equal_nan=True
+        )
         if not same:
             found.append(key)
     return tuple(found)

@@ -169,6 +169,7 @@ def _by_tensor(file: LoraFile, base: Checkpoint) -> Mapping[str, _Added]:
         if place is None:
             missing.append(layer.name)
             continue
+        base.check_numbers(place.key)
         rows, *others = base.specs[place.key].shape
         if place.third is not None:
             rows //= 3

@@ -68,6 +68,6 @@ def _object(text: str) -> dict[str, Any]:
     """Parse a JSON object. Return an empty dict if it is not valid."""
     try:
         found = json.loads(text) if text else {}
-    except ValueError:
+    except (RecursionError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -107,7 +107,7 @@ def _read(
         return tensors, metadata, adapter, remarks, path.stat().st_size
     try:
         tensors, metadata, adapter, size = read_models(path)
-    except (OSError, ValueError) as error:
+    except (OSError, RecursionError, ValueError) as error:
         if isinstance(error, ModelError):
             raise
         raise _bad_settings(path, error) from error
@@ -195,7 +195,7 @@ def _adapter_config(
         if found or path.name != WEIGHTS:
             return found, []
         found = settings_in(path.parent)
-    except (OSError, ValueError) as error:
+    except (OSError, RecursionError, ValueError) as error:
         raise _bad_settings(path, error) from error
     return found, [
         f"alpha was read from {CONFIG} in the folder of the file."
