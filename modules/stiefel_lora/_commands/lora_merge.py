@@ -26,7 +26,7 @@ from .lora_options import (
 )
 
 if TYPE_CHECKING:
-    from ..files import Part
+    from ..files import Method, Part
 
 __all__: list[str] = []
 
@@ -77,12 +77,15 @@ def merge(
         ),
     ] = MethodName.sum,
     density: Annotated[
-        float,
-        typer.Option(
-            help="Fraction of the entries that ties, dare and magnitude keep."
+        float | None,
+        unset(
+            "Fraction of the entries that ties, dare and magnitude keep. The default "
+            "is 0.5."
         ),
-    ] = 0.5,
-    seed: Annotated[int, typer.Option(help="Random seed for the method dare.")] = 0,
+    ] = None,
+    seed: Annotated[
+        int | None, unset("Random seed for the method dare. The default is 0.")
+    ] = None,
     rank: Annotated[
         int | None,
         unset("Maximum rank of the output."),
@@ -105,12 +108,12 @@ def merge(
     The sum is exact and the ranks add up unless the rank, error or size is limited.
     """
     with user_errors():
-        from ..files import Method, Part, Target, merge_lora, open_lora
+        from ..files import Part, Target, merge_lora, open_lora
         from ..files.tools.merging import parse_part, parse_section
         from ..files.tools.save_lora import command_line
 
         named = [parse_part(text) for text in files]
-        way = Method(method.value, density, seed)
+        way = _method(method.value, density, seed)
         factors: list[dict[str, float]] = [{} for _ in named]
         for text in section or ():
             place, pattern, factor = parse_section(text, len(named))
@@ -124,10 +127,11 @@ def merge(
         }
         given = [name for name, value in goals.items() if value is not None]
         target = Target(**goals) if given else None
-        special = {"method": way.name, "density": density, "seed": seed}
-        special = {} if way.name == "sum" else special
+        special = {"method": None if way.name == "sum" else way.name}
+        special |= {"density": density, "seed": seed}
+        used = [name for name, value in special.items() if value is not None]
         if into is not None:
-            _check_exact([*list(special)[:1], *given, *(["dtype"] if dtype else [])])
+            _check_exact([*used[:1], *given, *(["dtype"] if dtype else [])])
         parts = []
         for (path, weight), own in zip(named, factors, strict=True):
             file = open_lora(path)
@@ -163,6 +167,23 @@ def merge(
         f"Relative error of the stored sum: {report.error:.6g}.",
     )
     print_result(report.saved, report.error, lines, as_json, verify)
+
+
+def _method(name: str, density: float | None, seed: int | None) -> Method:
+    """Build the method; raise for a setting that it does not have."""
+    from ..files import Method
+
+    for option, value, users in (
+        ("--density", density, ("ties", "dare", "magnitude")),
+        ("--seed", seed, ("dare",)),
+    ):
+        if value is not None and name not in users:
+            raise InputError(
+                f"{option}: the method {name} does not use it. Remove {option}, or "
+                f"use it with {', '.join(users)}."
+            )
+    share = Method.density if density is None else density
+    return Method(name, share, Method.seed if seed is None else seed)
 
 
 def _check_exact(options: list[str]) -> None:

@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 from helpers.lora_files import SPELLINGS, dense, make, stack, write
 from stiefel_lora import _commands
 from stiefel_lora._exceptions import ModelError, OptionError, OutputError
-from stiefel_lora.files import Part, Target, load_lora, merge_lora, open_lora
+from stiefel_lora.files import Method, Part, Target, load_lora, merge_lora, open_lora
 from stiefel_lora.files.tools.merging import merged, parse_part, parse_section
+from stiefel_lora.files.tools.products import combined
 
 SEEDS = st.integers(0, 2**31)
 WEIGHTS = st.lists(
@@ -315,3 +316,92 @@ def test_the_command(tmp_path):
     )
     assert small.exit_code == 0, small.stderr
     assert {layer.factors.rank for layer in open_lora(out).layers} == {2}
+
+
+def test_the_name_of_the_adapter_is_that_of_the_first_file(tmp_path):
+    """A file with two names of adapters could not be read by any program."""
+    start, generator = (
+        "unet.down_blocks.1.attentions.0",
+        torch.Generator().manual_seed(0),
+    )
+
+    def made(leaf: str, adapter: str):
+        stem = f"{start}.{leaf}"
+        tensors = {
+            f"{stem}.lora_A{adapter}.weight": torch.randn(2, 6, generator=generator),
+            f"{stem}.lora_B{adapter}.weight": torch.randn(7, 2, generator=generator),
+        }
+        path = tmp_path / f"{leaf}{adapter}.safetensors"
+        return Part(write(path, tensors, ss_base_model_version="sdxl_base_v1-0"))
+
+    for one, two in ((".a", ".b"), (".a", ""), ("", ".b")):
+        parts = [made("proj_in", one), made("proj_out", two)]
+        out = tmp_path / "out.safetensors"
+        merge_lora(parts, out, overwrite=True)
+        found, sums = open_lora(out), wanted(parts)
+        assert {key.endswith(f"{one}.weight") for key in found.tensors} == {True}
+        assert len(found.layers) == 2
+        assert torch.allclose(stack(dense(found)), stack(sums), atol=1e-6)
+    other = [made("proj_in", ".a"), Part(write(tmp_path / "k.safetensors", make()))]
+    file = merge_lora(other, tmp_path / "mixed.safetensors").saved.file
+    assert all(".a.weight" in key for key in file.tensors)
+
+
+@pytest.mark.parametrize(
+    ("density", "kept"), [(0.5, 24), (0.01, 1), (0.99, 48), (1.0, 48)]
+)
+def test_entries_of_equal_size_keep_their_share(density, kept):
+    update = torch.ones(6, 8)
+    update[0] *= -1
+    for name in ("magnitude", "ties"):
+        found = combined([update], Method(name, density))
+        assert int((found != 0).sum()) == kept
+    mixed = combined([update * torch.arange(8)], Method("magnitude", 0.25))
+    assert sorted(mixed.abs().unique().tolist()) == [0.0, 6.0, 7.0]
+    assert int((mixed != 0).sum()) == 12
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--density", 0.3], "--density: the method sum does not use it"),
+        (["--seed", 3], "--seed: the method sum does not use it"),
+        (["--method", "norm", "--density", 1], "--density: the method norm"),
+        (["--method", "ties", "--seed", 0], "--seed: the method ties"),
+    ],
+)
+def test_a_setting_of_another_method_is_refused(tmp_path, options, message):
+    write(tmp_path / "a.safetensors", make())
+    out = tmp_path / "out.safetensors"
+    ran = run(tmp_path / "a.safetensors", "--output", out, *options)
+    assert (ran.exit_code, out.exists()) == (2, False)
+    assert message in ran.stderr
+
+
+def test_the_error_of_methods_on_entries_includes_rounding(tmp_path):
+    file = write(tmp_path / "a.safetensors", make())
+    whole = stack(dense(file))
+    for dtype in (torch.float16, torch.bfloat16):
+        report = merge_lora(
+            [Part(file)],
+            tmp_path / "out.safetensors",
+            method=Method("magnitude", 1.0),
+            dtype=dtype,
+            overwrite=True,
+        )
+        true = float((stack(dense(report.saved.file)) - whole).norm() / whole.norm())
+        assert report.error == pytest.approx(true, rel=1e-3)
+
+
+def test_a_size_is_used_by_the_sum_of_many_files(tmp_path):
+    """Their headers are not part of the output."""
+    tensors = {}
+    for place in range(40):
+        stem = f"layer.{'x' * 150}.{place}"
+        tensors[f"{stem}.lora_A.weight"] = torch.randn(4, 64)
+        tensors[f"{stem}.lora_B.weight"] = torch.randn(64, 4)
+    parts = [
+        Part(write(tmp_path / f"{place}.safetensors", tensors)) for place in range(20)
+    ]
+    report = merge_lora(parts, tmp_path / "out.safetensors", Target(size=0.12))
+    assert 0.07e6 < report.saved.file.size <= 0.12e6

@@ -146,7 +146,9 @@ def test_no_file_is_written_into_a_folder_that_is_read(tmp_path: Path):
     link = tmp_path / "link"
     link.symlink_to(folder)
     for path in (part, folder / "new.safetensors", link / "unet" / part.name):
-        with pytest.raises(OutputError, match=r"is in the input folder .*, which is never"):
+        with pytest.raises(
+            OutputError, match=r"is in the input folder .*, which is never"
+        ):
             check_output(path, [folder], overwrite=True)
     assert part.read_bytes() == b"weights"
     assert check_output(tmp_path / "lora.safetensors", [folder], overwrite=False)

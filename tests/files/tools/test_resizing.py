@@ -327,3 +327,19 @@ def test_small_differences_keep_their_digits(exponent, seed):
     found = difference(LoraFactors(up, down, 3.0), moved)
     assert found == pytest.approx(true, rel=1e-6, abs=1e-14 * float((up @ down).norm()))
     assert update_norm(moved) == pytest.approx(float((up @ moved.down).norm()))
+
+
+def test_a_file_stored_twice_needs_half_of_its_size(tmp_path):
+    up, down = torch.randn(64, 16), torch.randn(16, 64)
+    tensors = {}
+    for stem, names in (
+        ("lora_unet_input_blocks_4_1_proj_in", ("lora_up", "lora_down")),
+        ("unet.down_blocks.1.attentions.0.proj_in", ("lora_B", "lora_A")),
+    ):
+        for name, factor in zip(names, (up, down), strict=True):
+            tensors[f"{stem}.{name}.weight"] = factor.clone()
+    file = write(tmp_path / "in.safetensors", tensors)
+    out = tmp_path / "out.safetensors"
+    report = resize_lora(file, out, Target(size=0.012))
+    assert report.layers[0].rank >= 10
+    assert report.saved.file.size <= 12000

@@ -136,13 +136,13 @@ class Checkpoint:
         """Check that a weight is stored as numbers with at most one scale.
 
         Raises:
-            ModelError: integers, or a scale for each row or block.
+            ModelError: If it holds integers, or has a scale for each row or block.
         """
         dtype = self.specs[key].dtype
         if not dtype.is_floating_point:
             raise ModelError(
                 f"{self.path}: {key} holds {str(dtype).removeprefix('torch.')}, not "
-                "floating-point numbers. Give the checkpoint before it was quantized."
+                "floating-point numbers. Use the checkpoint before quantization."
             )
         for scale in _SCALES:
             name = f"{key.removesuffix('weight')}{scale}"
@@ -150,7 +150,7 @@ class Checkpoint:
             if key.endswith(".weight") and count != 1:
                 raise ModelError(
                     f"{self.path}: {name} holds {count} scales; only one for each "
-                    "weight is supported. Give the checkpoint before it was quantized."
+                    "weight is supported. Use the checkpoint before quantization."
                 )
 
     def _recognized(self) -> tuple[str, Mapping[str, Place], bool]:

@@ -36,6 +36,7 @@ from .resizing import Target, plan_resize
 from .respell import in_layout_of, is_fused, respelled
 from .save_lora import Lineage, Saved, save_lora
 from .sections import section_of
+from .suffixes import adapter_in, with_adapter
 
 __all__ = [
     "MergeReport",
@@ -188,11 +189,14 @@ def merge_lora(
         rank = None if target is None else target.rank
         small = plan_products(total, total.summands, method, rank)
     elif target is not None:
-        small = plan_resize(total, target, itemsize=dtype.itemsize)
+        bytes_each = dtype.itemsize
+        small = plan_resize(total, target, itemsize=bytes_each, parents=len(files))
     saved = save_lora(place.path, small, dtype=dtype, lineage=Lineage(files, command))
     saved = saved.with_remarks(place.remarks)
     if isinstance(small, ProductPlan):
         lost = [small.found[layer.key].lost for layer in saved.file.layers]
+        # Rounding is orthogonal to what an SVD cuts off.
+        lost = [math.hypot(*both) for both in zip(lost, saved.differences, strict=True)]
         sizes = [small.found[layer.key].norm for layer in saved.file.layers]
     elif target is None:
         lost, sizes = list(saved.differences), list(saved.norms)
@@ -328,10 +332,7 @@ def plan_merge(parts: Sequence[Part]) -> SumPlan:
                 suffixes={p: s for p, s in layer.suffixes.items() if p != "mid"},
             )
         )
-    headers = sum(
-        part.file.size - sum(layer.size for layer in part.file.layers) for part in parts
-    )
-    size = headers + sum(layer.size for layer in layers)
+    size = sum(layer.size for layer in layers)
     total = dataclasses.replace(first, layers=tuple(layers), family=family, size=size)
     layers_of = {key: [x for _, x in found] for key, found in summands.items()}
     return SumPlan(total, lambda layer: _sum(layers_of[layer.key]), layers_of)
@@ -391,10 +392,13 @@ def _named_like(
     first: LoraFile, own: LoraFile, layer: LoraLayer, family: str | None
 ) -> LoraLayer:
     """Rewrite a layer that the first file does not have in its key format."""
-    if own.spelling == first.spelling and layer.key in own.by_key:
-        return layer
-    spelling = first.spelling.partition(" + ")[0]
-    return respelled(layer, spelling, family)
+    if own.spelling != first.spelling or layer.key not in own.by_key:
+        layer = respelled(layer, first.spelling.partition(" + ")[0], family)
+    # A file holds one adapter of peft, whose name may be in all keys.
+    named = {adapter_in(x.suffixes["down"]) for x in first.layers} - {""}
+    adapter = next(iter(named), "")
+    suffixes = {part: with_adapter(s, adapter) for part, s in layer.suffixes.items()}
+    return dataclasses.replace(layer, suffixes=suffixes)
 
 
 def _weighted(part: Part) -> LoraFile:

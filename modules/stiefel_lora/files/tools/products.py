@@ -149,7 +149,13 @@ def _largest(update: Tensor, density: float) -> Tensor:
         return update
     size = update.abs()
     limit = size.flatten().kthvalue(dropped).values
-    return torch.where(size > limit, update, 0.0)
+    kept = size > limit
+    # Of entries as large as the limit, the first ones fill the share.
+    missing = count - dropped - int(kept.sum())
+    if missing and limit > 0:
+        equal = (size == limit).flatten().nonzero().flatten()
+        kept.view(-1)[equal[:missing]] = True
+    return torch.where(kept, update, 0.0)
 
 
 def _dense(layer: LoraLayer) -> Tensor:

@@ -9,6 +9,7 @@ Frobenius norm (Eckart and Young).
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import os
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ from .one_thread import one_thread
 from .output_path import check_output
 from .planned import Planned, announced
 from .ranks_to_keep import capped, ranks_by_error, ranks_by_size, ranks_by_total_error
-from .save_lora import Lineage, Saved, save_lora
+from .save_lora import Lineage, Saved, holds_alpha, save_lora
 
 __all__ = [
     "LayerError",
@@ -37,10 +38,10 @@ __all__ = [
     "resized",
 ]
 
-# Reserve for the lineage in the metadata and a slightly longer header.
-_HEADER_SLACK = 4096
-# Bytes per alpha tensor: the number, its key and its header entry.
-_ALPHA_BYTES = 200
+# Reserve for the lineage of up to three parents in the metadata.
+_SLACK = 4096
+# Bytes of an entry of the header without its key and its numbers.
+_FIXED = 51
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,7 +185,9 @@ def resized(file: LoraFile, target: Target, *, itemsize: int = 4) -> LoraFile:
     return plan_resize(Planned.of(file), target, itemsize=itemsize).in_memory()
 
 
-def plan_resize(plan: Planned, target: Target, *, itemsize: int = 4) -> Planned:
+def plan_resize(
+    plan: Planned, target: Target, *, itemsize: int = 4, parents: int = 1
+) -> Planned:
     """Choose ranks. The factors, float64 with alpha = rank, are computed on demand.
 
     A layer that keeps its rank and its singular values keeps its factors.
@@ -193,6 +196,7 @@ def plan_resize(plan: Planned, target: Target, *, itemsize: int = 4) -> Planned:
         plan: layers and their factors, all of them finite.
         target: target ranks, error or size.
         itemsize: bytes per number in the output file.
+        parents: number of files that its lineage names.
 
     Raises:
         ModelError: If a layer is a DoRA.
@@ -210,7 +214,7 @@ def plan_resize(plan: Planned, target: Target, *, itemsize: int = 4) -> Planned:
     ranks, spectra = [_full_rank(layer.factors) for layer in file.layers], []
     if target.needs_spectra:
         spectra = [_spectrum(plan.factors(layer)) for layer in file.layers]
-        ranks = _ranks(file, spectra, target, itemsize)
+        ranks = _ranks(file, spectra, target, itemsize, parents)
     ranks = capped(ranks, target.rank)
     cap = math.inf if target.max_sigma is None else target.max_sigma
     shrink = 1.0
@@ -271,7 +275,11 @@ def _spectrum(factors: LoraFactors) -> Tensor:
 
 
 def _ranks(
-    file: LoraFile, spectra: Sequence[Tensor], target: Target, itemsize: int
+    file: LoraFile,
+    spectra: Sequence[Tensor],
+    target: Target,
+    itemsize: int,
+    parents: int,
 ) -> list[int]:
     if target.error is not None:
         return ranks_by_error(spectra, target.error)
@@ -285,11 +293,38 @@ def _ranks(
             itemsize * (layer.factors.up[:, 0].numel() + layer.factors.down[0].numel())
             for layer in file.layers
         ]
-        held = sum(layer.size for layer in file.layers)
-        alphas = _ALPHA_BYTES * sum("alpha" not in x.suffixes for x in file.layers)
-        header = file.size - held + _HEADER_SLACK + alphas + 4 * len(file.layers)
-        return ranks_by_size(spectra, costs, int(target.size * 1e6) - header)
+        size = int(target.size * 1e6)
+        beside = _bytes_beside(file, parents, len(str(size)))
+        return ranks_by_size(spectra, costs, size - beside)
     return [_full_rank(layer.factors) for layer in file.layers]
+
+
+def _bytes_beside(file: LoraFile, parents: int, digits: int) -> int:
+    """Bound the bytes of the output that are not factors."""
+    found = _SLACK * (1 + parents // 4)
+    found += len(json.dumps(dict(file.metadata), ensure_ascii=False).encode())
+    for layer in file.layers:
+        factors, suffixes = layer.factors, layer.suffixes
+        for part in ("up", "down"):
+            shape = tuple(getattr(factors, part).shape)
+            found += _entry(layer.stem + suffixes[part], shape, digits)
+        if holds_alpha(layer):
+            # Four bytes of float32.
+            found += 4 + _entry(
+                layer.stem + suffixes.get("alpha", ".alpha"), (), digits
+            )
+        else:
+            # peft's settings have the name up to three times.
+            found += 3 * len(layer.stem) + 40
+    for other in file.others:
+        for key, tensor in other.tensors.items():
+            found += tensor.nbytes + _entry(key, tuple(tensor.shape), digits)
+    return found
+
+
+def _entry(key: str, shape: tuple[int, ...], digits: int) -> int:
+    """Bound the bytes of a tensor in the header; its offsets have so many digits."""
+    return _FIXED + len(key.encode()) + len(json.dumps(shape)) + 2 * digits
 
 
 def _truncated(

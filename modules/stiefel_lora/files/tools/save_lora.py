@@ -38,6 +38,7 @@ __all__ = [
     "Lineage",
     "Saved",
     "command_line",
+    "holds_alpha",
     "save_lora",
 ]
 
@@ -169,21 +170,21 @@ def _word(value: object) -> str:
     return value.name if isinstance(value, Path) else str(value)
 
 
-def _holds_alpha(layer: LoraLayer) -> bool:
+def holds_alpha(layer: LoraLayer) -> bool:
     """Return whether loaders of this key format read an alpha tensor."""
     return "alpha" in layer.suffixes or "." not in layer.stem
 
 
 def _as_stored(layers: Sequence[LoraLayer], one_alpha: bool) -> list[LoraLayer]:
     """Return the layers with the alphas of the file, or the rank if it has none."""
-    own = [layer.factors.alpha for layer in layers if _holds_alpha(layer)]
+    own = [layer.factors.alpha for layer in layers if holds_alpha(layer)]
     # An alpha of 0 cannot be rescaled.
     own = [alpha for alpha in own if alpha] or own
     common = commonest_alpha(own) if own and one_alpha else None
     found = []
     for layer in layers:
         alpha = layer.factors.alpha if common is None else common
-        alpha = alpha if _holds_alpha(layer) else float(layer.factors.rank)
+        alpha = alpha if holds_alpha(layer) else float(layer.factors.rank)
         factors = dataclasses.replace(layer.factors, alpha=alpha)
         found.append(dataclasses.replace(layer, factors=factors))
     return found
@@ -244,7 +245,7 @@ def _specs(layer: LoraLayer, dtype: torch.dtype) -> dict[str, tuple[str, Spec]]:
         part: (suffixes[part], Spec(dtype, tuple(getattr(factors, part).shape)))
         for part in ("up", "down")
     }
-    if _holds_alpha(layer):
+    if holds_alpha(layer):
         found["alpha"] = suffixes.get("alpha", ".alpha"), Spec(torch.float32, ())
     for part in ("dora_scale", "magnitude"):
         lengths = getattr(factors, part)
@@ -261,7 +262,7 @@ def _metadata(
     found = {"format": "pt", **file.metadata}
     found.pop(_ADAPTER, None)
     remarks: list[str] = []
-    if layers and not any(map(_holds_alpha, layers)):
+    if layers and not any(map(holds_alpha, layers)):
         remarks += _describe_ranks(found, layers)
     if "ss_network_dim" in found and layers:
         ranks = {layer.factors.rank for layer in layers}

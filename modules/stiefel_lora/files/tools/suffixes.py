@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 
-__all__ = ["OTHER_KINDS", "Key", "parse_key"]
+__all__ = ["OTHER_KINDS", "Key", "adapter_in", "parse_key", "with_adapter"]
 
 # PEFT's suffixes may contain the name of the adapter: .lora_A.default.weight.
 _ADAPTER = r"(?:\.(?P<adapter>(?!(?:weight|bias)$)[^.]+))?"
@@ -90,6 +90,27 @@ adapter='default')
     return None
 
 
+def adapter_in(suffix: str) -> str:
+    """Return the name of peft's adapter in a suffix, or an empty text."""
+    found = _PEFT_SUFFIX.fullmatch(suffix)
+    return (found["adapter"] or "") if found else ""
+
+
+def with_adapter(suffix: str, adapter: str) -> str:
+    """Give a suffix of peft the name of another adapter, or none.
+
+    >>> with_adapter(".lora_A.style.weight", "default")
+    '.lora_A.default.weight'
+    """
+    found = _PEFT_SUFFIX.fullmatch(suffix)
+    if found is None:
+        return suffix
+    return f"{found['part']}{'.' if adapter else ''}{adapter}{found['end']}"
+
+
+_PEFT_SUFFIX = re.compile(
+    rf"(?P<part>\.lora_(?:A|B|magnitude_vector)){_ADAPTER}(?P<end>(?:\.weight)?)"
+)
 _PATTERNS = [
     (part, re.compile(rf"(?P<stem>.+?)(?P<suffix>{ending})"))
     for part, endings in _PARTS.items()
