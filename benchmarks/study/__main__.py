@@ -1,6 +1,7 @@
 """Compare optimizers by the LoRAs that they train on the demo bases.
 
     python benchmarks/study run --stage product --minutes 60
+    python benchmarks/study stack
     python benchmarks/study report [--into docs/evidence.md]
     python benchmarks/study sheet --base flux --output sheet.png
 
@@ -22,8 +23,9 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 from demo_runs import read_rows, run_missing  # noqa: E402
 from sheet import write_sheet  # noqa: E402
+from stack import next_stack, stack_table  # noqa: E402
 from stages import BASES, STAGES  # noqa: E402
-from tables import fill_page, report  # noqa: E402
+from tables import fill_page, fill_table, report  # noqa: E402
 
 RESULTS = HERE / "results"
 
@@ -31,7 +33,7 @@ RESULTS = HERE / "results"
 def main() -> None:
     """Run what is missing of a stage, or print all tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("action", choices=("run", "report", "sheet"))
+    parser.add_argument("action", choices=("run", "stack", "report", "sheet"))
     parser.add_argument("--stage", choices=list(STAGES), default=next(iter(STAGES)))
     parser.add_argument("--minutes", type=float, default=math.inf)
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -43,15 +45,20 @@ def main() -> None:
     if arguments.action == "run":
         run_missing(path, arguments.minutes, STAGES[arguments.stage].next_run)
         return
+    if arguments.action == "stack":
+        run_missing(path, arguments.minutes, next_stack)
+        return
     if arguments.action == "sheet":
         write_sheet(arguments.base, read_rows(path), arguments.output)
         return
     if arguments.into:
         page = fill_page(arguments.into.read_text("utf-8"), STAGES, read_rows(path))
+        page = fill_table(page, "stack", stack_table(read_rows(path)))
         arguments.into.write_text(page, "utf-8")
         return
     for stage in STAGES.values():
         print(report(stage, read_rows(path)))
+    print("\n".join(stack_table(read_rows(path))))
 
 
 if __name__ == "__main__":

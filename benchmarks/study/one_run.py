@@ -10,17 +10,21 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from demo_runs import PRESETS, ROOT, stable_ranks
 from tasks import task_settings
 
-__all__ = ["NUMERICS", "Method", "Run", "halves"]
+__all__ = ["NUMERICS", "Method", "Run", "halves_of"]
 
 NUMERICS = 1
 """Raised when a change of the package changes the numbers of any run."""
+
+# Neighbors in the validation set, which is sorted by name.
+IMAGES_OF_CONCEPT = {"concepts": 2}
 
 # Losses do not depend on it, but for rounding; small batches are slow.
 VALIDATION_BATCH = 80
@@ -70,27 +74,19 @@ class Run:
     def train(self) -> dict[str, Any]:
         """Train; a run that diverged is a result too."""
         from stiefel_lora._exceptions import NonFiniteError
-        from stiefel_lora.config import load_config
-        from stiefel_lora.training import train
 
-        logging.disable(logging.INFO)
         began, processor = time.monotonic(), time.process_time()
         with tempfile.TemporaryDirectory() as folder, _LossesByImage() as seen:
-            settings = {**self.own_settings(), **task_settings(self.task)}
-            settings["output_dir"] = folder
-            pairs = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
             try:
-                result = train(load_config(PRESETS[self.base], pairs))
+                result = self.trained(Path(folder))
             except NonFiniteError:
-                return {"held_out": 9.0, "diverged": True, **self._origin()}
+                return {"held_out": 9.0, "diverged": True, **self.origin()}
             if len(seen.curve) != EVALUATIONS + 1:
                 raise RuntimeError(f"{len(seen.curve)} evaluations of {self.key}")
             ranks = stable_ranks(result.run_dir / "events.jsonl")
-        if result.interrupted:
-            raise SystemExit("Stopped; the run that was under way is not recorded.")
         return {
             "held_out": result.validation_after,
-            "final": [round(part, 6) for part in halves(seen.by_image)],
+            "final": [round(part, 6) for part in _halves(seen.by_image)],
             "curve": [[round(part, 6) for part in point] for point in seen.curve],
             "by_image": [round(loss, 5) for loss in seen.by_image],
             "effective_rank_mean": result.mean_effective_rank,
@@ -98,8 +94,26 @@ class Run:
             "stable_rank_mean": statistics.fmean(ranks),
             "seconds": round(time.monotonic() - began, 1),
             "processor_seconds": round(time.process_time() - processor, 1),
-            **self._origin(),
+            **self.origin(),
         }
+
+    def trained(self, folder: Path, settings: Mapping[str, Any] | None = None) -> Any:
+        """Train into a folder, with settings in place of the run's own.
+
+        Raises:
+            SystemExit: stopped before the last step.
+        """
+        from stiefel_lora.config import load_config
+        from stiefel_lora.training import train
+
+        logging.disable(logging.INFO)
+        values = {**self.own_settings(), **task_settings(self.task), **(settings or {})}
+        values["output_dir"] = str(folder)
+        pairs = [f"{key}={json.dumps(value)}" for key, value in values.items()]
+        result = train(load_config(PRESETS[self.base], pairs))
+        if result.interrupted:
+            raise SystemExit("Stopped; the run that was under way is not recorded.")
+        return result
 
     def own_settings(self) -> dict[str, Any]:
         """Settings that make this run what it is, without those of its task."""
@@ -120,7 +134,8 @@ class Run:
             **dict(self.method.settings),
         }
 
-    def _origin(self) -> dict[str, Any]:
+    def origin(self) -> dict[str, Any]:
+        """Commit and numerics of a row."""
         commit = subprocess.run(
             ["git", "rev-parse", "--short=12", "HEAD"],
             cwd=ROOT,
@@ -131,12 +146,23 @@ class Run:
         return {"numerics": NUMERICS, "commit": commit.stdout.strip() or "unknown"}
 
 
-def halves(losses: list[float]) -> tuple[float, float]:
-    """Means over the images of even and of odd number.
+def halves_of(row: Mapping[str, Any], task: str) -> tuple[float, float]:
+    """Final losses on the two halves of the validation concepts.
 
-    A rate is chosen on the first half and reported on the second.
+    A rate is chosen on the first half and reported on the second. Both images of an
+    invented word are in one half; split by image, the halves would be Noto's drawings
+    and Twemoji's.
     """
-    return statistics.fmean(losses[0::2]), statistics.fmean(losses[1::2])
+    if row.get("diverged"):
+        return row["held_out"], row["held_out"]
+    return _halves(row["by_image"], IMAGES_OF_CONCEPT.get(task, 1))
+
+
+def _halves(losses: Sequence[float], together: int = 1) -> tuple[float, float]:
+    parts: tuple[list[float], list[float]] = [], []
+    for index, loss in enumerate(losses):
+        parts[index // together % 2].append(loss)
+    return statistics.fmean(parts[0]), statistics.fmean(parts[1])
 
 
 class _Recorder:
@@ -160,7 +186,7 @@ class _Recorder:
             validation._jobs = lambda: _only(jobs(), set(some))
         found = validation.losses(denoiser).mean(1).tolist()
         validation._jobs = jobs
-        self.curve.append(halves([found[i] for i in some]))
+        self.curve.append(_halves([found[i] for i in some]))
         if last:
             self.by_image = found
         return statistics.fmean(found if last else [found[i] for i in some])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from demo_runs import Rows
-from one_run import NUMERICS, Method, Run
+from one_run import NUMERICS, Method, Run, halves_of
 
 from stiefel_lora.jobs.comparison import swept_rates
 
@@ -61,6 +61,68 @@ TRIALS = (
     _trial("rate by sqrt(out / in)", width=True),
     _trial("warm-up of 12 steps", ("learning_rate_warmup_steps", 12)),
 )
+# Parts added to the default one at a time. Those above were tried at momentum 0.9.
+ADDED = (
+    _trial("momentum 0.6, kappa 0.3", momentum=0.6, softness=0.3, rate=2e-2),
+    _trial("momentum 0.6, kappa 1", momentum=0.6, softness=1.0, rate=2e-2),
+    _trial(
+        "momentum 0.6, kappa 1 of the running noise",
+        momentum=0.6,
+        softness=1.0,
+        noise="running",
+        rate=2e-2,
+    ),
+    _trial("momentum 0.6, Nesterov", momentum=0.6, nesterov=True, rate=2e-2),
+    _trial("momentum 0.6, rate by sqrt(out / in)", momentum=0.6, width=True, rate=2e-2),
+    _trial(
+        "momentum 0.6, warm-up of 12 steps",
+        ("learning_rate_warmup_steps", 12),
+        momentum=0.6,
+        rate=2e-2,
+    ),
+    Method(
+        "Stiefel LoRA, weight decay 0.1",
+        "stiefel_lora",
+        2e-2,
+        (*PRODUCT.options, ("weight_decay", 0.1)),
+    ),
+    Method(
+        "Stiefel LoRA, weight decay 0.01",
+        "stiefel_lora",
+        2e-2,
+        (*PRODUCT.options, ("weight_decay", 0.01)),
+    ),
+)
+# The options of the baseline, each swept once around its default.
+ADAMW_OPTIONS = tuple(
+    Method(f"AdamW, {label}", "adamw", 3e-3, options)
+    for label, options in (
+        ("beta2 0.99", (("beta2", 0.99),)),
+        ("beta2 0.95", (("beta2", 0.95),)),
+        ("beta1 0.8, beta2 0.99", (("beta1", 0.8), ("beta2", 0.99))),
+        ("weight decay 0.1", (("weight_decay", 0.1),)),
+        ("weight decay 1", (("weight_decay", 1.0),)),
+    )
+)
+# The rest of the catalog and what users bring, each around its own best guess.
+OTHERS = (
+    Method("LoRA+", "lora_plus", 1.5e-3),
+    Method("Scaled AdamW", "scaled_adamw", 3e-3),
+    Method("StelLA", "stella", 1e-2),
+    Method("LoRA-RITE", "lora_rite", 4e-3),
+    Method("Riemannion", "riemannion", 1e-2),
+    Method("LoRA-Muon", "lora_muon", 2e-2),
+    Method("PoLoRA", "polora", 1e-1),
+    Method("LoRA-TSD", "lora_tsd", 1e-2),
+    Method("Whitened LoRA", "whitened_lora", 2e-3),
+    Method(
+        "Muon per factor",
+        "custom",
+        1e-2,
+        (("class", "torch.optim.Muon"), ("options", {"weight_decay": 0.0})),
+    ),
+    Method("Prodigy", "custom", 1.0, (("class", "prodigyopt.Prodigy"),)),
+)
 RATE_STEP, FIRST, WIDEST = 2.0, 5, 7
 SEEDS = (1, 2, 3)
 
@@ -97,7 +159,7 @@ class Cell:
         Of the first seed alone: other seeds have not run at every rate.
         """
         row = self.rows(done, rate).get(SEEDS[0])
-        return _first_half(row) if row else math.nan
+        return halves_of(row, self.task)[0] if row else math.nan
 
     def sweep(self, done: Rows) -> list[float]:
         """Rates of the sweep as far as it is known: extended until one is interior."""
@@ -118,10 +180,6 @@ class Cell:
         return rates[losses.index(min(losses))]
 
 
-def _first_half(row: dict) -> float:
-    return row["held_out"] if row.get("diverged") else row["final"][0]
-
-
 @dataclasses.dataclass(frozen=True)
 class Stage:
     """A set of cells, in the order of what is wanted first."""
@@ -129,6 +187,7 @@ class Stage:
     title: str
     baseline: Method
     cells: tuple[Cell, ...]
+    seeds: int = len(SEEDS)
 
     def next_run(self, done: Rows, tried: set[str]) -> Run | None:
         """The first run that is missing: sweeps of all cells before further seeds."""
@@ -141,7 +200,7 @@ class Stage:
         for cell in self.cells:
             for rate in cell.sweep(done):
                 yield cell.runs(rate)[0]
-        for further in range(1, len(SEEDS)):
+        for further in range(1, self.seeds):
             for cell in self.cells:
                 rate = cell.best(done)
                 if rate is not None:
@@ -226,6 +285,48 @@ STAGES = {
         ADAMW,
         _cells((*RIVALS, HEAVY), (16,), 400, "large", rates=3),
     ),
+    "long_ranks": Stage(
+        "Ranks 64 and 4 at 400 steps",
+        ADAMW,
+        _cells(RIVALS, (64, 4), 400, "large", rates=3),
+    ),
+    "catalog": Stage(
+        "The whole catalog at 60 steps",
+        ADAMW,
+        tuple(
+            Cell("sdxl", method, 16, 60, task)
+            for task in ("large", "concepts")
+            for method in (ADAMW, PRODUCT, HEAVY, FACTORS, *OTHERS)
+        ),
+        seeds=1,
+    ),
+    "adamw": Stage(
+        "AdamW's own options",
+        ADAMW,
+        (
+            *_cells(RIVALS, (16, 64), 120, "large"),
+            *_cells((MOMENTA[2],), (16, 64), 120, "large", rates=3),
+            *_cells(ADAMW_OPTIONS, (16,), 120, "large", rates=3),
+        ),
+    ),
+    "tuned": Stage(
+        "AdamW with its best beta1",
+        MOMENTA[2],
+        (
+            *_cells((MOMENTA[2],), (16, 64), 120, "large", rates=3),
+            *_cells((PRODUCT,), (16, 64), 120, "large"),
+        ),
+    ),
+    "additions": Stage(
+        "Additions to the default",
+        PRODUCT,
+        (
+            *_cells((PRODUCT,), (16, 64), 120, "large"),
+            *_cells(ADDED, (16,), 120, "large", rates=3),
+            *_cells(ADDED[:3], (64,), 120, "large", rates=3),
+        ),
+    ),
+    "rank_128": Stage("Rank 128", ADAMW, _cells(RIVALS, (128,), 120, "large", rates=3)),
     "long_momentum": Stage(
         "Less momentum at 400 steps",
         ADAMW,

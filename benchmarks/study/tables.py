@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 import math
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from demo_runs import Rows
+from one_run import halves_of
 from stages import SEEDS, Cell, Stage
 
 from stiefel_lora.jobs.comparison_table import paired_interval
 
-__all__ = ["fill_page", "paired_interval", "report"]
+__all__ = ["fill_page", "fill_table", "interval_text", "paired_interval", "report"]
 
 
 def fill_page(text: str, stages: Mapping[str, Stage], done: Rows) -> str:
@@ -21,13 +22,18 @@ def fill_page(text: str, stages: Mapping[str, Stage], done: Rows) -> str:
     The marks are ``<!-- study NAME -->`` and ``<!-- end -->``.
     """
     for name, stage in stages.items():
-        head = f"<!-- study {name} -->"
-        if head in text:
-            before, rest = text.split(head, 1)
-            after = rest.split("<!-- end -->", 1)[1]
-            table = "\n".join(_table(stage, done, finished=True))
-            text = f"{before}{head}\n{table}\n<!-- end -->{after}"
+        text = fill_table(text, name, _table(stage, done, finished=True))
     return text
+
+
+def fill_table(text: str, name: str, table: Sequence[str]) -> str:
+    """Put one table between its two marks, if the page has them."""
+    head = f"<!-- study {name} -->"
+    if head not in text:
+        return text
+    before, rest = text.split(head, 1)
+    after = rest.split("<!-- end -->", 1)[1]
+    return f"{before}{head}\n" + "\n".join(table) + f"\n<!-- end -->{after}"
 
 
 def report(stage: Stage, done: Rows) -> str:
@@ -67,7 +73,7 @@ def _line(cell: Cell, stage: Stage, done: Rows) -> str:
     if best is None:
         return head + f"| {len(rates)} | not run | - | not run | - | - | - | - |"
     rows = cell.rows(done, best)
-    finals = [_reported(row) for row in rows.values()]
+    finals = [halves_of(row, cell.task)[1] for row in rows.values()]
     risen = [_risen(row) for row in rows.values()]
     ranks = [row.get("effective_rank_mean", math.nan) for row in rows.values()]
     at_edge = best in (min(rates), max(rates))
@@ -79,15 +85,11 @@ def _line(cell: Cell, stage: Stage, done: Rows) -> str:
     )
 
 
-def _reported(row: dict) -> float:
-    return row["held_out"] if row.get("diverged") else row["final"][1]
-
-
 def _risen(row: dict) -> float:
     """By how many percent the end of the curve lies above its lowest point."""
     if row.get("diverged"):
         return math.inf
-    curve = [part[1] for part in row["curve"]]
+    curve = [sum(halves) for halves in row["curve"]]
     return 100 * (curve[-1] / min(curve) - 1)
 
 
@@ -95,7 +97,7 @@ def _at_rate_of_rank_16(cell: Cell, done: Rows) -> str:
     """Loss of the first seed at the rate that was best at rank 16."""
     rate = dataclasses.replace(cell, rank=16).best(done)
     row = cell.rows(done, rate).get(SEEDS[0]) if rate else None
-    return f"{_reported(row):.4f}" if row else "not run"
+    return f"{halves_of(row, cell.task)[1]:.4f}" if row else "not run"
 
 
 def _difference(cell: Cell, stage: Stage, done: Rows) -> str:
@@ -107,11 +109,15 @@ def _difference(cell: Cell, stage: Stage, done: Rows) -> str:
         return "not run"
     own, other = cell.rows(done, best), rival.rows(done, rate)
     differences = [
-        100 * (_reported(own[seed]) / _reported(other[seed]) - 1)
+        100
+        * (
+            halves_of(own[seed], cell.task)[1] / halves_of(other[seed], cell.task)[1]
+            - 1
+        )
         for seed in own
         if seed in other
     ]
-    return " ".join(_interval_text(differences))
+    return " ".join(interval_text(differences))
 
 
 def _rival(cell: Cell, stage: Stage) -> Cell | None:
@@ -124,7 +130,8 @@ def _rival(cell: Cell, stage: Stage) -> Cell | None:
     return None
 
 
-def _interval_text(differences: list[float]) -> Iterator[str]:
+def interval_text(differences: list[float]) -> Iterator[str]:
+    """Mean of paired differences in percent, and its interval."""
     yield f"{statistics.fmean(differences):+.2f} %"
     if len(differences) < 2:
         yield "(one seed, not a quality claim)"

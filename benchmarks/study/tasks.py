@@ -13,6 +13,9 @@
     under an invented word, all in one LoRA: they compete for its capacity. Validated on
     Twemoji's drawing of the same concepts, and on Noto's, mirrored and cropped. The
     text encoders know the real names, but not the words.
+``stack``
+    Nothing to train on: the same 48 emoji as Fluent 3D draws them, each under its word
+    alone, to measure a LoRA of ``large`` and one of ``concepts`` together.
 """
 
 from __future__ import annotations
@@ -38,7 +41,7 @@ from demo_parts.concepts import (
 from demo_parts.image_set import choose
 from demo_parts.rasters import SIDE, load_image
 
-__all__ = ["TASKS", "task_settings"]
+__all__ = ["TASKS", "task_folder", "task_settings"]
 
 PACKAGES = ROOT / "build" / "packages"
 DATA = ROOT / "build" / "study_data"
@@ -53,20 +56,26 @@ Entry = tuple[str, str, Image.Image]
 
 def task_settings(task: str) -> dict[str, Any]:
     """Settings of a config that train on `task`, whose images are made if missing."""
-    make = TASKS[task]
-    if make is None:
+    if TASKS[task] is None:
         return {}
-    folder = DATA / task
-    if not (folder / "complete").exists():
-        packages.fetch(PACKAGES)
-        for subset, entries in make().items():
-            _write(folder / subset, entries)
-        (folder / "complete").touch()
+    folder = task_folder(task)
     train = {"path": str(folder / "train"), "enable_random_flip": task == "concepts"}
     return {
         "concepts": [train],
         "validation_concepts": [{"path": str(folder / "validation")}],
     }
+
+
+def task_folder(task: str) -> Path:
+    """Folder of a task with its subsets, made if it is missing."""
+    folder, make = DATA / task, TASKS[task]
+    assert make is not None
+    if not (folder / "complete").exists():
+        packages.fetch(PACKAGES)
+        for subset, entries in make().items():
+            _write(folder / subset, entries)
+        (folder / "complete").touch()
+    return folder
 
 
 def _write(folder: Path, entries: Iterable[Entry]) -> None:
@@ -100,6 +109,13 @@ def _invented() -> dict[str, list[Entry]]:
     return {"train": train, "validation": validation}
 
 
+def _stacked() -> dict[str, list[Entry]]:
+    reserved = _concepts()[2]
+    words = _words(len(reserved))
+    named = zip(reserved, words, strict=True)
+    return {"validation": [(word, word, _drawing(c, "fluent")) for c, word in named]}
+
+
 def _concepts() -> tuple[dict[str, list[Concept]], list[Concept], list[Concept]]:
     """Those of the base by subset; new ones; new ones kept for the invented words."""
     found = load_concepts(PACKAGES)
@@ -131,4 +147,4 @@ def _mirrored_crop(image: Image.Image) -> Image.Image:
     return cropped.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
 
 
-TASKS = {"style": None, "large": _large, "concepts": _invented}
+TASKS = {"style": None, "large": _large, "concepts": _invented, "stack": _stacked}

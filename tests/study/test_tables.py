@@ -20,7 +20,7 @@ def stage(study: ModuleType) -> object:
 
 def _row(study: ModuleType, first: float, second: float, **more: object) -> dict:
     curve = [[1.0, 1.0], [first, second]]
-    row = {"curve": curve, "final": curve[-1], "numerics": study.one_run.NUMERICS}
+    row = {"curve": curve, "by_image": curve[-1], "numerics": study.one_run.NUMERICS}
     return {**row, "effective_rank_mean": 8.0, **more}
 
 
@@ -85,7 +85,7 @@ def test_a_run_that_diverged_counts(study: ModuleType, stage: object) -> None:
     done = _run_all(study, stage, _best_at(3e-3))
     for key, row in done.items():
         if "AdamW" in key and "seed 2" in key:
-            del row["curve"], row["final"], row["effective_rank_mean"]
+            del row["curve"], row["by_image"], row["effective_rank_mean"]
             row |= {"held_out": 9.0, "diverged": True}
     assert "-9.00" in study.tables.report(stage, done).replace("0.2410-9.0000", "-9.00")
 
