@@ -31,13 +31,19 @@ def _second_half(rows: dict[str, dict], *parts: str) -> dict[str, float]:
 
 
 def _compared(
-    rows: dict[str, dict], base: str, rank: int, own: str, other: str
+    rows: dict[str, dict],
+    base: str,
+    rank: int,
+    own: str,
+    other: str,
+    rival: str = "AdamW",
+    steps: int = 120,
 ) -> list[float]:
-    """Differences in percent of Stiefel LoRA at a rate from AdamW at another."""
+    """Differences in percent of Stiefel LoRA at a rate from a rival at another."""
+    cell = (f"rank {rank}", f"{steps} steps")
     label = "Stiefel LoRA"
-    cell = (f"rank {rank}", "120 steps")
     ours = _second_half(rows, base, "large", label, cell[0], f"lr {own}", cell[1])
-    adamw = _second_half(rows, base, "large", "AdamW", cell[0], f"lr {other}", cell[1])
+    adamw = _second_half(rows, base, "large", rival, cell[0], f"lr {other}", cell[1])
     assert set(ours) == set(adamw) == {"seed 1", "seed 2", "seed 3"}
     return [100 * (ours[seed] / adamw[seed] - 1) for seed in ours]
 
@@ -45,6 +51,7 @@ def _compared(
 def test_tables_are_those_of_the_rows(study: ModuleType, rows: dict[str, dict]) -> None:
     text = PAGE.read_text("utf-8")
     filled = study.tables.fill_page(text, study.stages.STAGES, rows)
+    filled = study.tables.fill_table(filled, "stack", study.stack.stack_table(rows))
     assert text == filled, "run: python benchmarks/study report --into docs/evidence.md"
 
 
@@ -68,6 +75,54 @@ def test_stiefel_lora_ends_3_7_to_4_9_percent_below_adamw(
     differences = _compared(rows, base, rank, own, other)
     assert -4.95 < statistics.fmean(differences) < -3.65
     assert study.tables.paired_interval(differences)[1] < 0
+
+
+@pytest.mark.parametrize(
+    ("base", "rank", "own", "other"),
+    [
+        ("sdxl", 16, "0.02", "0.003"),
+        ("flux", 16, "0.02", "0.006"),
+        ("sdxl", 64, "0.02", "0.003"),
+        ("flux", 64, "0.02", "0.0015"),
+    ],
+)
+def test_2_9_to_3_6_percent_remain_where_adamw_has_its_best_beta1(
+    study: ModuleType,
+    rows: dict[str, dict],
+    base: str,
+    rank: int,
+    own: str,
+    other: str,
+) -> None:
+    differences = _compared(rows, base, rank, own, other, "AdamW, beta1 0.8")
+    assert -3.65 < statistics.fmean(differences) < -2.85
+    assert study.tables.paired_interval(differences)[1] < 0
+
+
+@pytest.mark.parametrize(
+    ("base", "own", "other", "expected"),
+    [("sdxl", "0.08", "0.006", -8.7), ("flux", "0.04", "0.006", 3.4)],
+)
+def test_new_concepts_are_better_on_sdxl_and_worse_on_flux(
+    study: ModuleType,
+    rows: dict[str, dict],
+    base: str,
+    own: str,
+    other: str,
+    expected: float,
+) -> None:
+    """Losses of every other concept, both drawings of it."""
+
+    def losses(label: str, rate: str) -> list[float]:
+        head = f"{base} | concepts | {label} | rank 16 | lr {rate} | 120 steps"
+        images = [rows[f"{head} | seed {seed}"]["by_image"] for seed in (1, 2, 3)]
+        return [statistics.fmean([*one[2::4], *one[3::4]]) for one in images]
+
+    pairs = zip(losses("Stiefel LoRA", own), losses("AdamW", other), strict=True)
+    differences = [100 * (ours / adamw - 1) for ours, adamw in pairs]
+    assert statistics.fmean(differences) == pytest.approx(expected, abs=0.05)
+    low, high = study.tables.paired_interval(differences)
+    assert low > 0 or high < 0
 
 
 @pytest.mark.parametrize(("base", "chosen"), [("sdxl", "0.0015"), ("flux", "0.003")])
