@@ -154,7 +154,7 @@ def halves_of(row: Mapping[str, Any], task: str) -> tuple[float, float]:
     and Twemoji's.
     """
     if row.get("diverged"):
-        return row["held_out"], row["held_out"]
+        return (row["held_out"],) * 2
     return _halves(row["by_image"], IMAGES_OF_CONCEPT.get(task, 1))
 
 
