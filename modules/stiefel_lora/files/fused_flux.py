@@ -120,8 +120,9 @@ def _stack(whole: _Whole, parts: Mapping[str, LoraFactors]) -> LoraFactors:
         for factors, share in zip(given, whole.shares, strict=True)
         if factors is not None
     )
-    first = present[0].up
-    up = first.new_zeros(unit * sum(whole.shares), rank)
+    dtypes = {factors.up.dtype for factors in present}
+    dtype = dtypes.pop() if len(dtypes) == 1 else torch.float32
+    up = present[0].up.new_zeros(unit * sum(whole.shares), rank, dtype=dtype)
     row = column = 0
     for factors, share in zip(given, whole.shares, strict=True):
         rows = unit * share
@@ -163,7 +164,10 @@ def _common_scale(parts: list[LoraFactors]) -> tuple[float, list[Tensor]]:
     scales = {factors.scale for factors in parts}
     if len(scales) == 1:
         return scales.pop(), [factors.down for factors in parts]
-    return 1.0, [(f.down.double() * f.scale).to(f.down.dtype) for f in parts]
+    # At least float32, so that a file of two bytes is rounded once, when it is written.
+    wide = [torch.promote_types(f.down.dtype, torch.float32) for f in parts]
+    scaled = [f.down.double() * f.scale for f in parts]
+    return 1.0, [d.to(dtype) for d, dtype in zip(scaled, wide, strict=True)]
 
 
 def _take_apart(

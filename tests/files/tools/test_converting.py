@@ -14,9 +14,10 @@ from helpers.lora_files import SPELLINGS, dense, make, stack, write
 from stiefel_lora import _commands
 from stiefel_lora._exceptions import ModelError, OutputError
 from stiefel_lora.files import convert_lora, load_lora, open_lora, verify_lora
+from stiefel_lora.files.tools.differences import compared, relative
 from stiefel_lora.files.tools.one_thread import one_thread
 from stiefel_lora.files.tools.respell import SPELLINGS as TARGETS
-from stiefel_lora.files.tools.respell import families_with
+from stiefel_lora.files.tools.respell import families_with, in_layout_of
 
 SEEDS = st.integers(0, 2**31)
 
@@ -263,3 +264,28 @@ def test_a_spelling_of_another_family(tmp_path):
     file = write(tmp_path / "in.safetensors", make())
     with pytest.raises(ModelError, match="original names supports flux, not sdxl"):
         convert_lora(file, tmp_path / "no.safetensors", "original names")
+
+
+@pytest.mark.parametrize(
+    "dtypes", [["bfloat16"] * 3, ["float16", "float32", "float32"]]
+)
+def test_fused_parts_of_other_scales_and_dtypes_are_rounded_once(tmp_path, dtypes):
+    tensors, generator = {}, torch.Generator().manual_seed(0)
+    for leaf, rank, alpha, name in zip(
+        "qkv", (2, 3, 4), (1.3, 5.0, 0.5), dtypes, strict=True
+    ):
+        stem = f"transformer.single_transformer_blocks.0.attn.to_{leaf}"
+        up = torch.randn(3072, rank, generator=generator)
+        down = torch.randn(rank, 3072, generator=generator)
+        tensors[f"{stem}.lora_B.weight"] = up.to(getattr(torch, name))
+        tensors[f"{stem}.lora_A.weight"] = down.to(getattr(torch, name))
+        tensors[f"{stem}.alpha"] = torch.tensor(alpha)
+    file = write(tmp_path / "in.safetensors", tensors)
+    for dtype, limit in ((torch.float32, 1e-7), (torch.bfloat16, 5e-3)):
+        out = tmp_path / "out.safetensors"
+        saved = convert_lora(file, out, "kohya", dtype=dtype, overwrite=True)
+        back = {layer.name: layer for layer in in_layout_of(saved.file, False).layers}
+        for layer in file.layers:
+            found, meant = back[layer.name].factors, layer.factors
+            assert relative(*compared(found, meant)) < limit
+        assert (saved.deviation > 1e-4) == (dtype == torch.bfloat16)
