@@ -92,12 +92,12 @@ def _source() -> tuple[Path | None, bool]:
     from urllib.parse import urlparse
     from urllib.request import url2pathname
 
-    try:
-        text = importlib.metadata.distribution(DISTRIBUTION).read_text(
-            "direct_url.json"
-        )
-    except importlib.metadata.PackageNotFoundError:
-        text = None
+    # In a checkout, the metadata of the last build may come first, without a record.
+    texts = (
+        found.read_text("direct_url.json")
+        for found in importlib.metadata.distributions(name=DISTRIBUTION)
+    )
+    text = next(filter(None, texts), None)
     if text is None:
         return None, False
     record = json.loads(text)

@@ -173,7 +173,7 @@ def test_errors_name_the_overrides_too(files):
     path = write(files / "c.json")
     with pytest.raises(ConfigError, match=r"c\.json with --set: steps: must"):
         load_config(path, ["steps=0"])
-    with pytest.raises(ConfigError, match=r"^--set 'steps' must look like"):
+    with pytest.raises(ConfigError, match=r"^--set 'steps' must have the form"):
         load_config(files / "c.json", ["steps"])
 
 

@@ -420,7 +420,6 @@ def test_an_option_for_a_alone_that_selects_the_rule_of_its_pair(name, option):
     [
         ("scaled_adamw", "weight_decay", 0.1, 1),
         ("stella", "beta1", 0.5, 1),
-        ("riemannion", "lr", 0.03, 1),
         ("lora_rite", "lr", 3e-4, 0),
         ("stiefel_lora", "momentum", 0.5, 1),
         ("lora_plus", "weight_decay", 0.1, 0),
@@ -434,8 +433,14 @@ def test_a_number_of_a_that_its_pair_does_not_use_is_reported(
     assert caplog.text.count("4 LoRA pairs have two") == times
 
 
+@pytest.mark.parametrize("name", ["riemannion", "stiefel_lora"])
+def test_two_rates_of_a_pair_are_one_for_the_product(name, caplog):
+    create_optimizer(name, split(LoraNet(), down={"lr": 0.03}))
+    assert caplog.text.count("The geometric mean is used, because the product") == 1
+
+
 def test_an_option_of_a_group_without_effect_beside_inherited_ones_is_refused():
-    with pytest.raises(OptionError, match="no effect with step='product'"):
+    with pytest.raises(OptionError, match="no effect if step is 'product'"):
         create_optimizer(
             "stiefel_lora",
             [{"params": named(LoraNet()), "b_rule": "momentum"}],

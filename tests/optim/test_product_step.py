@@ -379,7 +379,7 @@ def test_stacks_as_on_a_gpu_give_the_same_numbers(monkeypatch):
 
 
 def test_rules_of_the_factors_are_refused_beside_it():
-    with pytest.raises(OptionError, match="b_rule='momentum' has no effect with step"):
+    with pytest.raises(OptionError, match="b_rule='momentum' has no effect if step"):
         StiefelLoRA(LoraNet(), step="product", b_rule="momentum")
     with pytest.raises(OptionError, match="Remove it, or set step='factors'"):
         create_optimizer("stiefel_lora", LoraNet(), step="product", nesterov=False)

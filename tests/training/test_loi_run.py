@@ -87,7 +87,7 @@ def test_a_lower_file_rank_reports_what_it_loses(
     settings = {"run_name": "low", "steps": 1, "loi_file_rank": 3}
     result = train(loi_config(tiny_sdxl, root, **settings))
     assert load_lora(result.lora_files[0])[f"unet.{LAYER}"].rank == 3
-    assert "The file has rank 3, which lost" in capsys.readouterr().err
+    assert "The file has rank 3. The truncation" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

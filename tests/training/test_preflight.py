@@ -198,5 +198,5 @@ def test_a_compiler_is_needed_for_a_model_that_is_not_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("stiefel_lora.training.backend._has_cpp", lambda: False)
-    with pytest.raises(ConfigError, match="compile=true needs a C"):
+    with pytest.raises(ConfigError, match="compile=true requires a C"):
         estimate_run(tiny_config(Path("nobody/nothing"), tmp_path, compile=True))

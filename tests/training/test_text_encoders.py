@@ -192,7 +192,7 @@ def test_an_encoder_that_the_model_does_not_have(
 ) -> None:
     config = config_of(request, "sd15", tmp_path, train_text_encoder_2=True)
     with pytest.raises(
-        ConfigError, match=r"Stable Diffusion 1\.5 has no text_encoder_2"
+        ConfigError, match=r"Stable Diffusion 1\.5 models have no text_encoder_2"
     ):
         train(config)
 
