@@ -61,7 +61,7 @@ def test_inspect_resize_merge_and_save(qtbot, tab, tmp_path: Path):
     tab.save_to(tmp_path / "small")
     tab.save_to(tmp_path / "small.ckpt")
     tab.save_to(paths[1])
-    assert "small.safetensors exists. Choose another name" in errors[0]
+    assert "small.safetensors already exists. Choose another name" in errors[0]
     assert "has the suffix of another format" in errors[1]
     assert "is an input" in errors[2]
     assert paths[1].read_bytes() == before

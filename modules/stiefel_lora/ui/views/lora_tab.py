@@ -340,7 +340,7 @@ class LoraTab(QWidget):
             self._inputs,
             overwrite=with_suffix(path, option="Save as").path == path,
             option="Save as",
-            advice="Choose another name, or the whole name to replace the file.",
+            advice="Choose another name, or add .safetensors to replace the file.",
         ).path
 
     # The process ---------------------------------------------------------------------
