@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -10,7 +11,7 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -18,7 +19,7 @@ from unittest import mock
 from demo_runs import PRESETS, ROOT, stable_ranks
 from tasks import task_settings
 
-__all__ = ["NUMERICS", "Method", "Run", "halves_of"]
+__all__ = ["NUMERICS", "Method", "Run", "halves_of", "validating_with"]
 
 NUMERICS = 1
 """Raised when a change of the package changes the numbers of any run."""
@@ -76,7 +77,8 @@ class Run:
         from stiefel_lora._exceptions import NonFiniteError
 
         began, processor = time.monotonic(), time.process_time()
-        with tempfile.TemporaryDirectory() as folder, _LossesByImage() as seen:
+        seen = _Recorder()
+        with tempfile.TemporaryDirectory() as folder, validating_with(seen.loss):
             try:
                 result = self.trained(Path(folder))
             except NonFiniteError:
@@ -200,16 +202,14 @@ def _only(
             yield kept
 
 
-class _LossesByImage:
-    def __enter__(self) -> _Recorder:
-        from stiefel_lora.training.validation import Validation
+@contextlib.contextmanager
+def validating_with(measure: Callable[[Any, Any], float]) -> Iterator[None]:
+    """Call ``measure(validation, denoiser)`` in place of ``Validation.loss``."""
+    from stiefel_lora.training.validation import Validation
 
-        recorder = _Recorder()
-        self._patch = mock.patch.object(
-            Validation, "loss", lambda own, denoiser: recorder.loss(own, denoiser)
-        )
-        self._patch.start()
-        return recorder
+    # A plain function, so that it becomes a method of the class.
+    def loss(validation: Any, denoiser: Any) -> float:
+        return measure(validation, denoiser)
 
-    def __exit__(self, *_: object) -> None:
-        self._patch.stop()
+    with mock.patch.object(Validation, "loss", loss):
+        yield
