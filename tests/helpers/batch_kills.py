@@ -29,6 +29,10 @@ from helpers.tiny_sdxl import build_tiny_sdxl
 from stiefel_lora.jobs import Queue
 
 JOBS = 4
+STEPS = 40
+"""Far more than a fast machine trains in the 0.2 s between a step and the kill."""
+
+KILLED_BEFORE = 8
 
 
 def main() -> None:
@@ -42,7 +46,7 @@ def main() -> None:
     arguments.folder.mkdir(parents=True, exist_ok=True)
     model = build_tiny_sdxl(arguments.folder / "model")
     configs = [
-        tiny_file(model, arguments.folder, f"job_{number}", seed=number, steps=12)
+        tiny_file(model, arguments.folder, f"job_{number}", seed=number, steps=STEPS)
         for number in range(JOBS)
     ]
     command = (*configs, "--folder", arguments.folder / "batch")
@@ -70,12 +74,12 @@ def run_and_kill(command: tuple[object, ...], chance: random.Random) -> None:
     folder = Path(str(command[-1]))
     queue = until(lambda: folder.is_dir() and Queue(folder), "a queue")
     first = until(queue.jobs, "jobs")[0]
-    # Some steps are left, so that the job is not over before the kill.
-    step = chance.randrange(first.steps - 4)
+    step = chance.randrange(KILLED_BEFORE)
     pid = pid_of(queue, first.id)
     until(lambda: kinds(first, "train")[step:], f"step {step}")
     time.sleep(chance.uniform(0, 0.2))
     kill(pid)
+    assert not kinds(first, "end"), "the job ended before the kill"
     say(f"$ kill -9 of the job, near its step {step}")
     number = chance.choice((first.id, first.id + 1))
     until(lambda: queue.job(number).attempt >= 3 - number, "the next process")
