@@ -42,7 +42,7 @@ def test_two_runners_run_no_job_twice_and_the_second_takes_over(tiny_sdxl, tmp_p
     command = (*configs, "--folder", folder, "--jobs", 2)
     runners = [batch_command(*command), batch_command(*command)]
     queue = until(lambda: folder.is_dir() and Queue(folder), "a queue")
-    # Two jobs run side by side and can end between two looks.
+    # Two jobs run side by side and can end between two polls.
     until(lambda: queue.jobs(JobState.DONE), "the first job")
     doomed = random.SystemRandom().choice(runners)
     kill(doomed.pid)
