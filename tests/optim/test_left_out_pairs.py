@@ -96,8 +96,9 @@ def test_counts_are_in_the_state_and_warned_about(name, options, caplog, monkeyp
         with caplog.at_level(logging.WARNING, logger="stiefel_lora"):
             optimizer.step()
     assert [record.message for record in caplog.records] == [
-        "The gradients of 1 LoRA pairs contained NaN or infinity. Number of skipped "
-        "steps: first (2). Lower the learning rate, or use bfloat16 or float32."
+        "The gradients of 1 LoRA pair contained NaN, infinity or numbers above 2e+13. "
+        "Number of skipped steps: first (2). Lower the learning rate, or use bfloat16 "
+        "or float32."
     ]
     saved = optimizer.state_dict()
     counts = [

@@ -146,10 +146,12 @@ class Watch:
             return
         shown = ", ".join(f"{self._pairs[i].name} ({counts[i]})" for i in fresh[:5])
         log.warning(
-            "The gradients of %d LoRA pairs contained NaN or infinity. Number of "
-            "skipped steps: %s%s. Lower the learning rate, or use bfloat16 or "
-            "float32.",
+            "The gradients of %d LoRA %s contained NaN, infinity or numbers above "
+            "%.0e. Number of skipped steps: %s%s. Lower the learning rate, or use "
+            "bfloat16 or float32.",
             len(fresh),
+            "pair" if len(fresh) == 1 else "pairs",
+            min(_limit(self._pairs[i].up) for i in fresh),
             shown,
             ", ..." if len(fresh) > 5 else "",
         )
