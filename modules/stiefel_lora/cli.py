@@ -7,6 +7,7 @@ message instead of a traceback.
 
 from __future__ import annotations
 
+import io
 import sys
 
 from ._install import install_command
@@ -19,6 +20,7 @@ def main() -> None:
 
     Exit codes: 0 success, 1 failure, 2 invalid input, 130 interrupted and saved.
     """
+    _print_any_name()
     try:
         from ._commands import app
     except ModuleNotFoundError as error:
@@ -31,6 +33,13 @@ def main() -> None:
         )
         raise SystemExit(2) from None
     app(prog_name="stiefel-lora")
+
+
+def _print_any_name() -> None:
+    r"""Print bytes of file names that are not text as ``\udcff``, as stderr does."""
+    stream = sys.stdout
+    if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+        stream.reconfigure(errors="backslashreplace")
 
 
 if __name__ == "__main__":

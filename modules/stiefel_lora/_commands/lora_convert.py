@@ -95,36 +95,52 @@ def convert(
                 "convert", file, to=to, rank=rank, error=error, base=base, dtype=dtype
             ),
         )
-    print_result(saved, saved.deviation, (), as_json, verify)
+    error = saved.deviation if saved.error is None else saved.error
+    print_result(saved, error, (), as_json, verify)
 
 
 @app.command()
 def verify(
     file: FileArgument,
+    against: Annotated[
+        Path | None,
+        unset(
+            "Compare with the weight deltas of this LoRA, e.g. the file before a "
+            "conversion.",
+            metavar="FILE",
+        ),
+    ] = None,
     as_json: JsonOption = False,
     allow_unknown: AllowOption = False,
 ) -> None:
     """Check a LoRA by loading it with the code of other programs."""
     with user_errors():
         from ..files import open_lora, verify_lora
+        from ..files.tools.verifying import compare_loras
 
         given = open_lora(file)
         check_known(file, given, allow_unknown)
         checks = verify_lora(given)
-        lines = check_lines(checks)
+        own = () if against is None else (compare_loras(given, open_lora(against)),)
+        lines = check_lines([*own, *checks])
         if as_json:
             typer.echo(json.dumps({"checks": lines}, indent=1))
         else:
             for line in lines:
                 typer.echo(line)
-        if not checks:
+        if not all(check.is_right for check in own):
+            raise InputError(
+                f"{file}: the weight deltas differ from those of {against}. Create "
+                "the file again."
+            )
+        if not checks and not own:
             family = given.family or "an unknown family"
             known = ", ".join(record.short_label for record in records())
             raise InputError(
                 f"{file}: no program can check a LoRA of {family} in the key format "
                 f"{given.spelling}. Use {known} or peft's own format."
             )
-        if not any(check.is_right for check in checks):
+        if checks and not any(check.is_right for check in checks):
             raise InputError(
                 f"{file}: no program applies the whole file correctly. Convert it to "
                 "the key format of the program that you use."

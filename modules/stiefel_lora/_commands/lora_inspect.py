@@ -105,7 +105,8 @@ def _write_page(page: Path, reports: list[LoraReport], overwrite: bool) -> None:
         typer.echo(remark, err=True)
     text = inspection_page(reports)
     with atomic_write(place.path) as part:
-        part.write_text(text, "utf-8")
+        # File names may contain bytes that are not text.
+        part.write_text(text, "utf-8", "backslashreplace")
     typer.echo(f"{place.path}: {len(text) / 1e6:.2f} MB", err=True)
 
 

@@ -62,6 +62,10 @@ class LoraFileFacts:
     """List of blocks -> their number, where other models with the same names have
     more."""
 
+    convolutions: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """Pattern of the ends of canonical names -> side of the kernel. All other layers
+    are linear."""
+
     one_alpha: bool = True
     """Whether a kohya-style file has one alpha for all layers, since diffusers applies
     one of them to all."""

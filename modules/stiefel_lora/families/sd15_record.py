@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .record import FamilyRecord, LoraFileFacts
-from .unet_facts import UNET_PRESETS, UNET_RELATIVES
+from .unet_facts import UNET_CONVOLUTIONS, UNET_PRESETS, UNET_RELATIVES
 
 __all__ = ["RECORD"]
 
@@ -25,6 +25,8 @@ RECORD = FamilyRecord(
         network="networks.lora",
         kohya="stiefel_lora.files.keys_sd15:SD15",
         spellings=("ComfyUI",),
+        # Linear in later models.
+        convolutions={**UNET_CONVOLUTIONS, r"\.proj_(in|out)": 1},
         notes=("sd_v1", "sd_1", "stable-diffusion-v1"),
         places=(
             r"^down_blocks_(0_attentions|3_)|^up_blocks_3_|"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .record import FamilyRecord, LoraFileFacts, Relative
-from .unet_facts import UNET_PRESETS, UNET_RELATIVES
+from .unet_facts import UNET_CONVOLUTIONS, UNET_PRESETS, UNET_RELATIVES
 
 __all__ = ["RECORD"]
 
@@ -34,6 +34,7 @@ RECORD = FamilyRecord(
         network="networks.lora",
         kohya="stiefel_lora.files.keys_sdxl:SDXL",
         spellings=("kohya (diffusers names)", "ComfyUI"),
+        convolutions=UNET_CONVOLUTIONS,
         notes=("sdxl", "stable-diffusion-xl"),
         places=(
             r"^(in|out)put_blocks_|^middle_block_|^(label_emb|add_embedding)|"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .record import Relative
 
-__all__ = ["UNET_PRESETS", "UNET_RELATIVES"]
+__all__ = ["UNET_CONVOLUTIONS", "UNET_PRESETS", "UNET_RELATIVES"]
 
 UNET_PRESETS: dict[str, tuple[str, ...]] = {
     "attn-only": ("attn",),
@@ -21,3 +21,9 @@ UNET_RELATIVES = (
     Relative("an inpainting model", channels=9),
 )
 """From the published configs of these models."""
+
+UNET_CONVOLUTIONS = {
+    r"\.(conv|conv1|conv2|conv_in|conv_out)": 3,
+    r"\.conv_shortcut": 1,
+}
+"""Kernels of residual blocks, samplers, and the first and last layer."""

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from .._exceptions import ModelError, OutputError
 from .atomic import atomic_write
+from .utf8_path import utf8_path
 
 __all__ = [
     "Stored",
@@ -148,7 +149,7 @@ def read_table(
         ValueError: If torch does not have the dtype.
     """
     # Opening checks the header: the ranges are contiguous and end with the file.
-    with safetensors.safe_open(path, "pt"):
+    with utf8_path(path) as known, safetensors.safe_open(known, "pt"):
         pass
     with Path(path).open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")

@@ -12,6 +12,7 @@ from helpers.lora_files import make, write
 from stiefel_lora import _commands
 from stiefel_lora.files import inspect_lora, open_lora
 from stiefel_lora.files.tools.inspection_page import inspection_page
+from stiefel_lora.files.tools.inspection_tables import inspection_tables
 
 
 def numbers_of(page: str) -> list[dict]:
@@ -37,6 +38,24 @@ def test_all_spectra_are_in_it_and_nothing_is_loaded(tmp_path):
             )
     assert "a&lt;b&gt;" in page
     assert "a<b>" not in page
+
+
+def test_the_sections_are_those_of_the_table(tmp_path):
+    report = inspect_lora(write(tmp_path / "x.safetensors", make()))
+    table = next(
+        part
+        for part in inspection_tables([report])
+        if not isinstance(part, str) and part.columns[0].header == "Section"
+    )
+    cells = [[str(cell) for cell in column.cells] for column in table.columns]
+    shown = inspection_page([report]).partition("<h2>Sections</h2>")[2]
+    rows = re.findall(r"<tr>(.*?)</tr>", shown.partition("</table>")[0])
+    found = [re.findall(r"<t[hd]>(.*?)</t[hd]>", row) for row in rows]
+    assert found[0] == [str(column.header) for column in table.columns]
+    assert found[1:] == [list(row) for row in zip(*cells, strict=True)]
+    share = found[-1][found[0].index("Share")]
+    assert share == f"{report.total.share:.1%}"
+    assert f"<td>{share}</td>" in inspection_page([report]).partition("<h2>")[0]
 
 
 def test_names_and_nan_do_no_harm(tmp_path):

@@ -131,6 +131,22 @@ def test_unreadable_files_are_reported(qtbot, tab, tmp_path: Path):
     assert not tab.merge.isEnabled()
 
 
+@pytest.mark.slow
+def test_many_unreadable_files_are_one_message(qtbot, tab, tmp_path: Path):
+    paths = [tmp_path / f"bad{n}.safetensors" for n in range(2)]
+    for path in paths:
+        path.write_bytes(b"no")
+    shown = []
+    tab.failed.connect(lambda what, why: shown.append((what, why)))
+    tab.open_files(paths)
+    qtbot.waitUntil(lambda: bool(shown), timeout=120_000)
+    ((what, why),) = shown
+    assert what == "2 files cannot be read."
+    assert [line.partition(" is ")[0] for line in why.splitlines()] == [
+        *map(str, paths)
+    ]
+
+
 def broken(path: Path) -> str:
     """A file with NaN in its second layer, whose name is returned."""
     tensors = make()

@@ -23,7 +23,7 @@ from .one_thread import one_thread
 from .peft_folder import check_place, save_as
 from .respell import SPELLINGS, in_layout_of, respelled
 from .save_lora import Lineage, Saved
-from .to_lora import as_plain_lora, with_both_lengths
+from .to_lora import MadePlain, as_plain_lora, with_both_lengths
 
 __all__ = ["convert_lora", "converted"]
 
@@ -62,27 +62,41 @@ def convert_lora(
     place = check_place(output, spelling, [file.path], overwrite=overwrite)
     check_finite(file)
     remarks = list(place.remarks)
-    given = file
+    given, plain = file, None
     if goal is not None:
         plain = as_plain_lora(file, goal, base)
         given = plain.file
-        remarks.append(
-            f"{plain.layers} layers were converted to plain LoRAs, with a relative "
-            f"error of {plain.error:.6g}."
-        )
-        if plain.left_out:
-            remarks.append(
-                f"{len(plain.left_out)} tensors of biases and norms were omitted, "
-                "because a LoRA cannot represent them, for example "
-                f"{plain.left_out[0]}."
-            )
     elif base is not None:
         given = with_both_lengths(file, base)
     changed = converted(given, spelling)
     lineage = Lineage([file], command)
     saved = save_as(place.path, changed, dtype=dtype, lineage=lineage, one_alpha=False)
+    if plain is not None:
+        error = plain.stored_error(saved)
+        remarks += _approximations(file, plain, error)
+        saved = dataclasses.replace(saved, error=error)
     remarks += [*saved.remarks, *_remarks(changed)]
     return dataclasses.replace(saved, remarks=tuple(remarks))
+
+
+def _approximations(file: LoraFile, plain: MadePlain, error: float) -> list[str]:
+    found = [
+        f"{len(plain.made)} layers were converted to plain LoRAs, with a relative "
+        f"error of {error:.6g}."
+    ]
+    if plain.unknown_kernels:
+        found.append(
+            f"The kernels of {len(plain.unknown_kernels)} layers are unknown, because "
+            f"there is no table of {file.family or 'this family'}, so these layers "
+            f"were written as linear, for example {plain.unknown_kernels[0]}. Only "
+            "ComfyUI and Forge apply them to a convolution."
+        )
+    if plain.left_out:
+        found.append(
+            f"{len(plain.left_out)} tensors of biases and norms were omitted, "
+            f"because a LoRA cannot represent them, for example {plain.left_out[0]}."
+        )
+    return found
 
 
 def converted(file: LoraFile, spelling: str) -> LoraFile:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from ...families.catalogue import record_of
 from ...families.record import FamilyRecord
+from ..utf8_path import utf8_path
 from ..weights import LoraFactors
 from .layer_names import canonical_key
 from .lora_file import LoraFile
@@ -94,8 +95,8 @@ def _loaded(file: LoraFile) -> tuple[Mapping[str, LoraFactors], tuple[str, ...]]
         component, _, module = layer.name.partition(".")
         if component in parts:
             _reshape(parts[component], module, layer.factors)
-    with _warnings() as messages:
-        pipeline.load_lora_weights(file.path, adapter_name=_ADAPTER)
+    with _warnings() as messages, utf8_path(file.path) as path:
+        pipeline.load_lora_weights(path, adapter_name=_ADAPTER)
     found: dict[str, LoraFactors] = {}
     for component, part in parts.items():
         for module, factors in injected_factors(part, _ADAPTER).items():

@@ -6,9 +6,22 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .inspection import LoraReport
+from .inspection import LoraReport, Summary
 
-__all__ = ["defects_of", "facts_of", "number_text"]
+__all__ = [
+    "SUMMARY_HEADS",
+    "defects_of",
+    "facts_of",
+    "number_text",
+    "share_text",
+    "summary_cells",
+]
+
+SUMMARY_HEADS = (
+    *("Layers", "Rank", "Effective", "Stable", "Share", "sigma_1", "Norm"),
+    *("Spikes", "Dead"),
+)
+"""Columns of ``summary_cells``."""
 
 _MOST = 12
 
@@ -30,7 +43,7 @@ def facts_of(report: LoraReport) -> dict[str, str]:
         "norm of the update": number_text(total.norm),
         "largest sigma_1": number_text(total.sigma_1),
         "mean effective rank": number_text(total.effective_rank),
-        "mean share of the rank": f"{total.share:.1%}",
+        "mean share of the rank": share_text(total.share),
         "spikes, dead, not finite": f"{total.spikes}, {total.dead}, {broken}",
     }
     return {label: text for label, text in facts.items() if text}
@@ -46,6 +59,21 @@ def defects_of(report: LoraReport) -> dict[str, Sequence[str]]:
     return {label: names for label, names in found.items() if names}
 
 
+def summary_cells(part: Summary) -> list[str]:
+    """Format the statistics of a section for the table and the page."""
+    return [
+        str(part.layers),
+        number_text(part.rank),
+        number_text(part.effective_rank),
+        number_text(part.stable_rank),
+        share_text(part.share),
+        number_text(part.sigma_1),
+        number_text(part.norm),
+        str(part.spikes or ""),
+        str(part.dead or ""),
+    ]
+
+
 def _counted(counts: Mapping[Any, int]) -> str:
     """Format counts: ``16`` for one value, ``16 (700), 8 (40)`` for several."""
     if len(counts) == 1:
@@ -58,3 +86,8 @@ def _counted(counts: Mapping[Any, int]) -> str:
 def number_text(value: float) -> str:
     """Format a number with four digits, or as NaN."""
     return f"{value:.4g}" if math.isfinite(value) else "NaN"
+
+
+def share_text(value: float) -> str:
+    """Format a share in percent, or as NaN."""
+    return f"{value:.1%}" if math.isfinite(value) else "NaN"

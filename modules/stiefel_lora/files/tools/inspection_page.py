@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .inspection import LoraReport
-from .inspection_facts import defects_of, facts_of, number_text
+from .inspection_facts import SUMMARY_HEADS, defects_of, facts_of, summary_cells
 
 __all__ = ["inspection_page"]
 
@@ -172,13 +172,9 @@ def _file(report: LoraReport, place: int) -> str:
 
 
 def _sections(report: LoraReport) -> str:
-    heads = ("Section", "Layers", "Rank", "Effective", "Stable", "Share", "sigma_1")
-    rows = ["".join(f"<th>{head}</th>" for head in (*heads, "Norm", "Spikes", "Dead"))]
+    rows = ["".join(f"<th>{head}</th>" for head in ("Section", *SUMMARY_HEADS))]
     for name, part in (*report.sections.items(), ("all", report.total)):
-        numbers = [part.rank, part.effective_rank, part.stable_rank, part.share]
-        cells = [html.escape(name), str(part.layers)]
-        cells += [number_text(x) for x in (*numbers, part.sigma_1, part.norm)]
-        cells += [str(part.spikes or ""), str(part.dead or "")]
+        cells = [html.escape(name), *summary_cells(part)]
         rows.append("".join(f"<td>{cell}</td>" for cell in cells))
     return "<table>" + "".join(f"<tr>{row}</tr>" for row in rows) + "</table>\n"
 

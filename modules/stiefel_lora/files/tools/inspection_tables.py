@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 
 from rich.table import Table
 
-from .inspection import LayerReport, LoraReport, Summary
-from .inspection_facts import defects_of, facts_of, number_text
+from .inspection import LayerReport, LoraReport
+from .inspection_facts import (
+    SUMMARY_HEADS,
+    defects_of,
+    facts_of,
+    number_text,
+    summary_cells,
+)
 
 __all__ = ["inspection_tables"]
 
@@ -46,30 +51,12 @@ def _files(reports: Sequence[LoraReport], names: Sequence[str]) -> Table:
 
 
 def _sections(report: LoraReport) -> Table:
-    table = Table(
-        "Section",
-        *("Layers", "Rank", "Effective", "Stable", "Share", "sigma_1", "Norm"),
-        *("Spikes", "Dead"),
-    )
+    table = Table("Section", *SUMMARY_HEADS)
     for name, part in report.sections.items():
-        table.add_row(name, *_summary_cells(part))
+        table.add_row(name, *summary_cells(part))
     table.add_section()
-    table.add_row("all", *_summary_cells(report.total))
+    table.add_row("all", *summary_cells(report.total))
     return table
-
-
-def _summary_cells(part: Summary) -> list[str]:
-    return [
-        str(part.layers),
-        f"{part.rank:.4g}",
-        number_text(part.effective_rank),
-        number_text(part.stable_rank),
-        f"{part.share:.0%}" if math.isfinite(part.share) else "",
-        number_text(part.sigma_1),
-        number_text(part.norm),
-        str(part.spikes or ""),
-        str(part.dead or ""),
-    ]
 
 
 def _layers(report: LoraReport) -> Table:

@@ -92,6 +92,9 @@ class Saved:
     norms: tuple[float, ...] = ()
     """Frobenius norm of each layer's exact update."""
 
+    error: float | None = None
+    """Relative error of layers that were approximated, with rounding, or None."""
+
     def with_remarks(self, remarks: Sequence[str]) -> Saved:
         """Return the result with further remarks before its own."""
         return dataclasses.replace(self, remarks=(*remarks, *self.remarks))

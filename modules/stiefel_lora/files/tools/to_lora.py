@@ -9,21 +9,27 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from ..._exceptions import ModelError
+from ...families.catalogue import family_names
 from ..dora import apply_lora, complete_dora
 from .base_checkpoint import Checkpoint
 from .dense_updates import dense_update
 from .differences import relative
+from .kernels import kernel_of, with_kernel
 from .layer_names import StemName, canonical, canonical_key, parse_stem
 from .lora_file import LoraFile, LoraLayer, OtherLayer
 from .nearest_lora import Nearest, Rank, nearest_lora
+from .save_lora import Saved
 
 __all__ = ["MadePlain", "as_plain_lora", "with_both_lengths"]
 
+# Kinds that store a convolution as a matrix.
+_FLAT = ("LoHa", "LoKr")
 _SUFFIXES = {"down": ".lora_down.weight", "up": ".lora_up.weight", "alpha": ".alpha"}
 
 
@@ -32,14 +38,40 @@ class MadePlain:
     """A file of plain LoRAs with its approximation error."""
 
     file: LoraFile
-    layers: int
-    """Number of layers that were converted."""
-
-    error: float
-    """Norm of the approximation error, relative to the converted updates."""
+    made: Mapping[str, Nearest]
+    """Key of each converted layer -> its LoRA and its error."""
 
     left_out: tuple[str, ...]
     """Tensors that cannot be part of a LoRA: biases and norms."""
+
+    unknown_kernels: tuple[str, ...] = ()
+    """Layers that were read as linear because their kernels are unknown."""
+
+    @property
+    def error(self) -> float:
+        """Norm of the approximation error, relative to the converted updates."""
+        lost = math.hypot(*(found.lost for found in self.made.values()))
+        return relative(lost, self.norm)
+
+    @property
+    def norm(self) -> float:
+        """Norm of all converted updates."""
+        return math.hypot(*(found.norm for found in self.made.values()))
+
+    def stored_error(self, saved: Saved) -> float:
+        """Return the error of the converted layers, with the rounding of a file.
+
+        Layers whose q, k and v were fused or split are counted as converted.
+        """
+        kept = {layer.key for layer in self.file.layers} - self.made.keys()
+        rounding = (
+            lost
+            for layer, lost in zip(saved.file.layers, saved.differences, strict=True)
+            if layer.key not in kept
+        )
+        # Rounding is orthogonal to what the SVD cuts off.
+        lost = math.hypot(self.error * self.norm, *rounding)
+        return relative(lost, self.norm)
 
 
 def as_plain_lora(
@@ -56,14 +88,13 @@ def as_plain_lora(
         ModelError: If an adapter has no dense update, a DoRA has no base model, or a
             layer has two adapters.
     """
-    made: list[Nearest] = []
-    layers, kept, left_out = [], [], []
+    made: dict[str, Nearest] = {}
+    layers, kept, left_out, unknown = [], [], [], []
     taken = {layer.key for layer in file.layers}
     for layer in file.layers:
         if layer.factors.is_dora:
-            found = nearest_lora(_folded(file, layer, base), goal)
-            made.append(found)
-            layer = _with(layer, found)
+            made[layer.key] = nearest_lora(_folded(file, layer, base), goal)
+            layer = _with(layer, made[layer.key])
         layers.append(layer)
     for other in file.others:
         update = dense_update(other)
@@ -72,9 +103,13 @@ def as_plain_lora(
         elif update is None:
             left_out += list(other.tensors)
         else:
+            kernel = _kernel(file, other, base)
+            if kernel is None and update.ndim == 2 and other.kind in _FLAT:
+                unknown.append(other.name)
+            update = _shaped(file, other, update, kernel or ())
             update = _with_row_scale(file, other, update, base)
-            made.append(nearest_lora(update, goal))
-            layer = _layer(file, other, made[-1])
+            found = nearest_lora(update, goal)
+            layer = _layer(file, other, found)
             if layer.key in taken:
                 raise ModelError(
                     f"{file.path}: {other.name} is stored as {other.kind} and as "
@@ -82,11 +117,10 @@ def as_plain_lora(
                     "the other from the file."
                 )
             taken.add(layer.key)
+            made[layer.key] = found
             layers.append(layer)
-    lost = math.hypot(*(found.lost for found in made))
-    norm = math.hypot(*(found.norm for found in made))
     plain = dataclasses.replace(file, layers=tuple(layers), others=tuple(kept))
-    return MadePlain(plain, len(made), relative(lost, norm), tuple(left_out))
+    return MadePlain(plain, made, tuple(left_out), tuple(unknown))
 
 
 def with_both_lengths(file: LoraFile, base: Checkpoint) -> LoraFile:
@@ -114,6 +148,27 @@ def _folded(file: LoraFile, layer: LoraLayer, base: Checkpoint | None) -> Tensor
         )
     weight = _weight(file, layer, base)
     return apply_lora(weight, layer.factors) - weight
+
+
+def _kernel(
+    file: LoraFile, other: OtherLayer, base: Checkpoint | None
+) -> tuple[int, ...] | None:
+    given = file.family if base is None else base.family
+    parsed = parse_stem(other.name)
+    # A name that several families have is enough if they have one kernel for it.
+    families = family_names() if given is None else (given,)
+    names = {family: canonical(parsed, family) for family in families}
+    found = {kernel_of(n, family, base) for family, n in names.items() if n}
+    return found.pop() if len(found) == 1 else None
+
+
+def _shaped(
+    file: LoraFile, other: OtherLayer, update: Tensor, kernel: tuple[int, ...]
+) -> Tensor:
+    try:
+        return with_kernel(update, kernel)
+    except ModelError as error:
+        raise ModelError(f"{file.path}: {other.name} {error}") from error
 
 
 def _with_row_scale(

@@ -20,9 +20,9 @@ from .finite_layers import check_finite
 from .key_lists import PROGRAMS, has_list, load_by_list, program_label, target_of
 from .lora_file import LoraFile
 from .one_thread import one_thread
-from .respell import in_layout_of, kohya_stem
+from .respell import in_layout_of, is_fused, kohya_stem
 
-__all__ = ["Check", "verify_lora"]
+__all__ = ["Check", "compare_loras", "verify_lora"]
 
 CLOSE = 1e-5
 """Relative deviation up to which an update counts as correct."""
@@ -67,6 +67,7 @@ class Check:
         text = f"{self.program}: {loaded} of {self.layers} layers"
         if loaded:
             text += f", largest relative deviation {self.deviation:.1e}"
+            text += f" ({self.worst})" if not self.deviation <= CLOSE else ""
         for label, names in (("missing", self.missing), ("unused", self.unused)):
             if names:
                 more = f" and {len(names) - 2} more" if len(names) > 2 else ""
@@ -109,6 +110,33 @@ def verify_lora(file: LoraFile, meant: LoraFile | None = None) -> tuple[Check, .
 
         checks.append(_by_code(PEFT, file, wanted, load_by_peft))
     return tuple(checks)
+
+
+@torch.no_grad()
+@one_thread()
+def compare_loras(file: LoraFile, meant: LoraFile) -> Check:
+    """Compare the weight deltas of two files in any key formats.
+
+    Raises:
+        ModelError: If a layer contains NaN or infinity or is not a LoRA, or the
+            families differ.
+    """
+    for one in (file, meant):
+        check_finite(one)
+        if one.others:
+            raise ModelError(
+                f"{one.path}: {one.others[0].name} is {one.others[0].kind}, which "
+                "cannot be compared. Use plain LoRA files."
+            )
+    if None not in (file.family, meant.family) and file.family != meant.family:
+        raise ModelError(
+            f"{file.path} is a LoRA of {file.family}, but {meant.path} is a LoRA of "
+            f"{meant.family}. Use two LoRAs of the same family."
+        )
+    one_layout = in_layout_of(meant, is_fused(file))
+    wanted = {layer.key: layer.factors for layer in one_layout.layers}
+    found = {layer.key: layer.factors for layer in file.layers}
+    return _compared("stiefel-lora", wanted, found, tuple(sorted(file.unknown)))
 
 
 def _installed(*names: str) -> bool:
@@ -174,7 +202,7 @@ def _deviation(loaded: LoraFactors, meant: LoraFactors) -> float:
     shapes = [
         (factors.up.shape[0], factors.down[0].numel()) for factors in (loaded, meant)
     ]
-    if shapes[0] != shapes[1]:
+    if shapes[0] != shapes[1] or loaded.is_dora != meant.is_dora:
         return float("inf")
     found = 0.0 if _equal(loaded, meant) else relative(*compared(loaded, meant))
     for part in ("dora_scale", "magnitude"):

@@ -71,6 +71,7 @@ class LoraTab(QWidget):
         self._verb = ""
         self._done: Callable[[str], None] = self._add_entry
         self._waiting: list[Path] = []
+        self._unread: list[str] = []
         self._made: Path | None = None
         self._target = Path()
         self._inputs: list[Path] = []
@@ -358,9 +359,20 @@ class LoraTab(QWidget):
             self._done(output)
         else:
             self.state.setText(_DROP)
-            self.failed.emit("The command failed.", errors)
+            if self._verb == "inspect":
+                self._unread.append(errors.strip())
+            else:
+                self.failed.emit("The command failed.", errors)
         self._enable()
         self._next_file()
+        self._report_unread()
+
+    def _report_unread(self) -> None:
+        """Show the errors of all files that cannot be read, once none is left."""
+        if self._unread and not self._waiting and not self._process.is_running:
+            errors, self._unread = self._unread, []
+            what = "A file" if len(errors) == 1 else f"{len(errors)} files"
+            self.failed.emit(f"{what} cannot be read.", "\n".join(errors))
 
     def _enable(self) -> None:
         free, row = not self._process.is_running, self._row()
