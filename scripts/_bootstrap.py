@@ -17,83 +17,26 @@ if sys.version_info < (3, 10):  # noqa: UP036
     )
 
 import contextlib
-import dataclasses
 import errno
-import hashlib
 import importlib.util
 import json
-import os
-import platform
 import re
-import shutil
 import subprocess
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from _pip_failure import explain
-
-__all__ = [
-    "TORCH",
-    "Checkout",
-    "InstallError",
-    "explained",
-    "here",
-    "install",
-    "pip",
-    "prepare",
-    "run",
-]
-
-TORCH = "torch==2.13.0"
-TORCH_FROM_INDEX = "torch>=2.4"
-GIGABYTES = 3
-STAMPED_FILES = (
-    "pyproject.toml",
-    "setup.py",
-    "constraints.txt",
-    "modules/stiefel_lora/_version.py",
+from _environment import Checkout, InstallError, explained_by, output_of, pip, tail
+from _python_choice import NEWEST, OLDEST, base_python
+from _torch_build import (
+    ANY_SOURCE,
+    TorchSource,
+    describe_torch,
+    install_torch,
+    torch_version,
 )
 
-
-class InstallError(Exception):
-    """The environment could not be created; the message is shown to the user."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Checkout:
-    """Paths of a checkout."""
-
-    root: Path
-
-    @property
-    def venv(self) -> Path:
-        """The virtual environment."""
-        return self.root / ".venv"
-
-    @property
-    def python(self) -> Path:
-        """Python interpreter of the environment."""
-        if os.name == "nt":
-            return self.venv / "Scripts" / "python.exe"
-        return self.venv / "bin" / "python"
-
-    @property
-    def stamp(self) -> Path:
-        """Record of the installation, as JSON; missing after a failure."""
-        return self.venv / "stiefel_lora_stamp.json"
-
-    @property
-    def log(self) -> Path:
-        """Complete output of pip in the last installation."""
-        return self.venv / "stiefel_lora_install.log"
-
-    def key(self) -> str:
-        """Hash of the files and the path that determine an installation."""
-        digest = hashlib.sha256(str(self.root).encode())
-        for name in STAMPED_FILES:
-            digest.update((self.root / name).read_bytes())
-        return digest.hexdigest()
+__all__ = ["explained", "here", "install", "prepare"]
 
 
 def here() -> Checkout:
@@ -102,12 +45,12 @@ def here() -> Checkout:
 
 
 def install(
-    checkout: Checkout, extras: Iterable[str], torch_index: "str | None" = None
+    checkout: Checkout, extras: Iterable[str], source: TorchSource = ANY_SOURCE
 ) -> Path:
     """Update .venv and return its interpreter.
 
-    Extras of an earlier call are kept. Without ``torch_index`` an installed torch is
-    kept, whatever its build.
+    Extras of an earlier call are kept. An installed torch is kept, whatever its build,
+    unless ``source`` differs from that of the last call that gave one.
 
     Raises:
         InstallError: contains the cause, the end of pip's output and the path of the
@@ -115,16 +58,17 @@ def install(
     """
     stamp = _read_stamp(checkout)
     wanted = sorted({*extras, *stamp.get("extras", [])})
-    same_torch = torch_index is None or torch_index == stamp.get("torch_index")
+    chosen = stamp.get("torch_source", stamp.get("torch_index"))
+    same_torch = source.key is None or source.key == chosen
     current = stamp.get("key") == checkout.key() and stamp["extras"] == wanted
     if current and same_torch and checkout.python.exists():
         return checkout.python
     with explained():
-        _build(checkout, wanted, torch_index, replace_torch=not same_torch)
+        _build(checkout, wanted, source, replace_torch=not same_torch)
         stamp = {
             "key": checkout.key(),
             "extras": wanted,
-            "torch_index": torch_index or stamp.get("torch_index"),
+            "torch_source": source.key or chosen,
         }
         checkout.stamp.write_text(json.dumps(stamp), encoding="utf-8")
     return checkout.python
@@ -138,11 +82,11 @@ def explained() -> Iterator[None]:
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise InstallError(f"The installation stopped: {error}") from error
-        raise InstallError(_explain("No space left on device")) from error
+        raise InstallError(explained_by("No space left on device")) from error
 
 
 def prepare(
-    checkout: Checkout, torch_index: "str | None", *, replace_torch: bool = False
+    checkout: Checkout, source: TorchSource, *, replace_torch: bool = False
 ) -> Path:
     """Create .venv with torch; return a constraint file that pins torch.
 
@@ -154,11 +98,9 @@ def prepare(
     """
     _make_venv(checkout)
     checkout.log.write_text("", encoding="utf-8")
-    if replace_torch and _torch_version(checkout):
-        pip(checkout, ["uninstall", "--yes", "torch"], "Removing the installed torch")
-    if not _torch_version(checkout):
-        _install_torch(checkout, torch_index)
-    version = _torch_version(checkout)
+    if replace_torch or not torch_version(checkout):
+        install_torch(checkout, source)
+    version = torch_version(checkout)
     pinned = checkout.venv / "torch_constraint.txt"
     pins = [f"torch=={version}\n", *_torchvision_pin(version)]
     pinned.write_text("".join(pins), encoding="utf-8")
@@ -177,75 +119,24 @@ def _torchvision_pin(torch: str) -> "list[str]":
     return [f"torchvision==0.{int(release[1]) + 15}.{release[2]}\n"]
 
 
-def pip(checkout: Checkout, arguments: "list[str]", title: str) -> None:
-    """Run pip in .venv, with its last line on the screen and all output in the log.
-
-    Raises:
-        InstallError: contains the cause, the end of pip's output and the path of the
-            log.
-    """
-    print(f"{title} (log: {checkout.log})", flush=True)
-    command = [str(checkout.python), "-m", "pip", "--disable-pip-version-check"]
-    child = subprocess.Popen(
-        [*command, "--no-input", *arguments],
-        cwd=checkout.root,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-    )
-    assert child.stdout is not None
-    lines: list[str] = []
-    with child, checkout.log.open("a", 1, encoding="utf-8") as log:
-        for line in child.stdout:
-            lines.append(line)
-            log.write(line)
-            _show(line)
-    _show("")
-    if child.returncode:
-        output = "".join(lines)
-        raise InstallError(
-            f"{_explain(output)}\n\n{_tail(output)}\n\nThe whole log: {checkout.log}"
-        )
-
-
-def run(
-    command: Sequence["str | Path"], *, cwd: Path, env: "dict[str, str] | None" = None
-) -> int:
-    """Run a command that handles Ctrl-C itself, and return its exit code.
-
-    The child also receives Ctrl-C from the terminal and needs time to save, so this
-    process keeps waiting.
-    """
-    child = subprocess.Popen(
-        [str(part) for part in command], cwd=cwd, env={**os.environ, **(env or {})}
-    )
-    while True:
-        try:
-            code = child.wait()
-            return code if code >= 0 else 128 - code
-        except KeyboardInterrupt:
-            continue
-
-
 def _build(
     checkout: Checkout,
     extras: "list[str]",
-    torch_index: "str | None",
+    source: TorchSource,
     *,
     replace_torch: bool,
 ) -> None:
     checkout.stamp.unlink(missing_ok=True)
-    pinned = prepare(checkout, torch_index, replace_torch=replace_torch)
+    pinned = prepare(checkout, source, replace_torch=replace_torch)
     names = ",".join(extras)
     arguments = ["install", "--editable", f".[{names}]", "-c", "constraints.txt"]
     pip(checkout, [*arguments, "-c", str(pinned)], f"Installing stiefel-lora[{names}]")
-    _say_build(checkout)
+    print(describe_torch(checkout))
 
 
 def _make_venv(checkout: Checkout) -> None:
-    usable = _answers(checkout, "import sys; assert sys.version_info >= (3, 10)")
+    suitable = f"import sys; assert {OLDEST} <= sys.version_info[:2] <= {NEWEST}"
+    usable = _answers(checkout, suitable)
     if usable and _answers(checkout, "import pip"):
         return
     missing = [m for m in ("venv", "ensurepip") if not importlib.util.find_spec(m)]
@@ -255,8 +146,9 @@ def _make_venv(checkout: Checkout) -> None:
             "needed to create virtual environments. On Debian and Ubuntu: sudo apt "
             "install python3-venv. Then run the same command again."
         )
+    python = base_python(checkout)
     print(f"Creating the virtual environment {checkout.venv}", flush=True)
-    command = [sys.executable, "-m", "venv", str(checkout.venv)]
+    command = [python, "-m", "venv", str(checkout.venv)]
     if not usable:
         command.append("--clear")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -264,63 +156,13 @@ def _make_venv(checkout: Checkout) -> None:
         output = done.stdout + done.stderr
         raise InstallError(
             "The virtual environment could not be created. "
-            f"{_explain(output)}\n\n{_tail(output)}"
+            f"{explained_by(output)}\n\n{tail(output)}"
         )
-
-
-def _install_torch(checkout: Checkout, index: "str | None") -> None:
-    arguments = ["install", TORCH]
-    if index is not None:
-        arguments = ["install", TORCH_FROM_INDEX, "--index-url", index]
-    elif sys.platform == "linux" and not shutil.which("nvidia-smi"):
-        print(
-            "No NVIDIA GPU was found. On Linux pip's torch usually brings several GB "
-            "of CUDA\npackages all the same; to avoid that, stop here and give "
-            "--torch-index the CPU\naddress from PyTorch's 'Get Started' page."
-        )
-    pip(checkout, arguments, f"Installing {arguments[1]}")
-
-
-def _say_build(checkout: Checkout) -> None:
-    if shutil.which("nvidia-smi") and not _answers(
-        checkout, "import torch; assert torch.version.cuda or torch.version.hip"
-    ):
-        print(
-            "This machine has an NVIDIA GPU, but the installed torch is a CPU build. "
-            "Run the\nscript again with --torch-index and the address that PyTorch's "
-            "'Get Started' page\nshows for your system and CUDA version."
-        )
-
-
-def _show(line: str) -> None:
-    """Update one line on a terminal; print nothing to a log file."""
-    if sys.stdout.isatty():
-        width = shutil.get_terminal_size().columns - 3
-        print("\r  " + line.strip()[:width].ljust(width), end="\r", flush=True)
-
-
-def _explain(output: str) -> str:
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    machine = f"{platform.system()} {platform.machine()}"
-    return explain(output, python=version, platform=machine, gigabytes=GIGABYTES)
-
-
-def _tail(output: str, lines: int = 12) -> str:
-    return "\n".join("  | " + line for line in output.strip().splitlines()[-lines:])
 
 
 def _answers(checkout: Checkout, code: str) -> bool:
-    if not checkout.python.exists():
-        return False
-    command = [str(checkout.python), "-c", code]
-    return not subprocess.run(command, capture_output=True, check=False).returncode
-
-
-def _torch_version(checkout: Checkout) -> str:
-    code = "import importlib.metadata as m; print(m.version('torch'))"
-    command = [str(checkout.python), "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip() if not done.returncode else ""
+    """Return whether some code runs in .venv."""
+    return bool(output_of([checkout.python, "-c", f"{code}; print(1)"]))
 
 
 def _read_stamp(checkout: Checkout) -> "dict[str, Any]":

@@ -4,7 +4,8 @@
 import sys
 from pathlib import Path
 
-from _bootstrap import InstallError, here, install, run
+from _bootstrap import here, install
+from _environment import InstallError, run
 
 __all__ = ["run_verb"]
 

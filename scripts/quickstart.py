@@ -13,7 +13,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from _bootstrap import Checkout, InstallError, here, install, run
+from _bootstrap import here, install
+from _environment import Checkout, InstallError, run
+from _torch_build import add_torch_options, torch_source
 
 PRESET = "training_presets/SDXL/demo_stiefel_lora.json"
 OWN = (
@@ -27,7 +29,7 @@ def main() -> int:
     arguments = _parse()
     checkout = here()
     try:
-        python = install(checkout, ["train"], arguments.torch_index)
+        python = install(checkout, ["train"], torch_source(arguments))
     except InstallError as error:
         print(error, file=sys.stderr)
         return 1
@@ -54,7 +56,7 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--torch-index", metavar="URL", help="package index for torch")
+    add_torch_options(parser)
     parser.add_argument(
         "--again", action="store_true", help="train again, into the next free folder"
     )

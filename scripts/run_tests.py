@@ -14,7 +14,9 @@ import sys
 import time
 from pathlib import Path
 
-from _bootstrap import InstallError, here, install, run
+from _bootstrap import here, install
+from _environment import InstallError, run
+from _torch_build import add_torch_options, torch_source
 
 EXTRAS = ("train", "ui", "test", "docs")
 PYTEST = ["-m", "pytest", "tests", "-p", "_skip_gate", "--skip-list", "tests/skips.txt"]
@@ -67,7 +69,7 @@ def main() -> int:
     arguments = _parse()
     checkout = here()
     try:
-        python = install(checkout, EXTRAS, arguments.torch_index)
+        python = install(checkout, EXTRAS, torch_source(arguments))
     except InstallError as error:
         print(error, file=sys.stderr)
         return 1
@@ -95,7 +97,7 @@ def _parse() -> argparse.Namespace:
             const=mark,
             help=f"run only the {mark} tests",
         )
-    parser.add_argument("--torch-index", metavar="URL", help="package index for torch")
+    add_torch_options(parser)
     parser.add_argument(
         "--workers",
         type=int,

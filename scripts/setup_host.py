@@ -23,7 +23,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from _bootstrap import Checkout, InstallError, explained, here, pip, prepare
+from _bootstrap import explained, here, prepare
+from _environment import Checkout, InstallError, pip
+from _torch_build import (
+    TorchSource,
+    add_torch_options,
+    install_beside_torch,
+    torch_source,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,13 +92,13 @@ def main() -> int:
     """Check all arguments, install, and print the next command."""
     arguments = _parse()
     try:
-        checkout, mgds, index = _checked(arguments)
+        checkout, mgds, source = _checked(arguments)
     except InstallError as error:
         print(error, file=sys.stderr)
         return 2
     try:
         with explained():
-            _install(arguments.host, checkout, mgds, index)
+            _install(arguments.host, checkout, mgds, source)
     except InstallError as error:
         print(error, file=sys.stderr)
         return 1
@@ -101,17 +108,16 @@ def main() -> int:
 
 
 def _install(
-    name: str, checkout: Checkout, mgds: "str | None", index: "str | None"
+    name: str, checkout: Checkout, mgds: "str | None", source: TorchSource
 ) -> None:
     host = HOSTS[name]
-    held = ["-c", str(prepare(checkout, index))]
+    pinned = prepare(checkout, source)
+    held = ["-c", str(pinned)]
     wanted = ["install", *host.requirements, *held]
     pip(checkout, wanted, f"Installing the requirements of {name}")
     for package in host.loose:
         # From the same index as torch: builds of two indexes do not load together.
-        source = ["--index-url", index] if index else []
-        wanted = ["install", "--no-deps", package, *held, *source]
-        pip(checkout, wanted, f"Installing {package} without dependencies")
+        install_beside_torch(checkout, package, pinned, source)
     if mgds:
         pip(
             checkout,
@@ -124,8 +130,8 @@ def _install(
 
 def _checked(
     arguments: argparse.Namespace,
-) -> "tuple[Checkout, str | None, str | None]":
-    """Return the checkout, the pip requirement of mgds, and the index of torch.
+) -> "tuple[Checkout, str | None, TorchSource]":
+    """Return the checkout, the pip requirement of mgds, and the source of torch.
 
     Raises:
         InstallError: an argument that would fail or be ignored later.
@@ -141,7 +147,8 @@ def _checked(
             f"--mgds: only used with onetrainer, not with {name}. Remove it."
         )
     mgds = _mgds(arguments.mgds or MGDS) if name == "onetrainer" else None
-    return Checkout(root), mgds, _index(arguments.torch_index)
+    source = torch_source(arguments)
+    return Checkout(root), mgds, dataclasses.replace(source, index=_index(source.index))
 
 
 def _mgds(given: str) -> str:
@@ -195,11 +202,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--mgds", help=f"OneTrainer's data loader: a checkout of it, or {MGDS}"
     )
-    parser.add_argument(
-        "--torch-index",
-        metavar="URL",
-        help="package index for torch and torchvision",
-    )
+    add_torch_options(parser)
     return parser.parse_args()
 
 

@@ -12,14 +12,16 @@ import argparse
 import sys
 from pathlib import Path
 
-from _bootstrap import InstallError, here, install, run
+from _bootstrap import here, install
+from _environment import InstallError, run
+from _torch_build import add_torch_options, torch_source
 
 
 def main() -> int:
     """Install if needed, then open the GUI."""
     arguments = _parse()
     try:
-        python = install(here(), ["train", "ui"], arguments.torch_index)
+        python = install(here(), ["train", "ui"], torch_source(arguments))
     except InstallError as error:
         print(error, file=sys.stderr)
         return 1
@@ -35,7 +37,7 @@ def _parse() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("config", nargs="?", help="config file or preset to open")
-    parser.add_argument("--torch-index", metavar="URL", help="package index for torch")
+    add_torch_options(parser)
     parser.add_argument(
         "--install-only", action="store_true", help="install only, do not open the GUI"
     )

@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 import _bootstrap
-from _bootstrap import Checkout, InstallError, install
+import _environment
+from _bootstrap import install
+from _environment import Checkout, InstallError
+from _torch_build import TorchSource
 
 SCRIPTS = Path(_bootstrap.__file__).parent
 
@@ -20,7 +23,7 @@ SCRIPTS = Path(_bootstrap.__file__).parent
 def checkout(tmp_path: Path) -> Checkout:
     """A folder with a space in its name that holds what the stamp looks at."""
     root = tmp_path / "my checkout"
-    for name in _bootstrap.STAMPED_FILES:
+    for name in _environment.STAMPED_FILES:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(name, encoding="utf-8")
@@ -63,10 +66,13 @@ def test_changed_constraints_build_again(checkout: Checkout, builds: list) -> No
 
 def test_another_torch_index_builds_again(checkout: Checkout, builds: list) -> None:
     install(checkout, ["train"])
-    install(checkout, ["train"], "https://index.invalid/cu130")
-    install(checkout, ["train"], "https://index.invalid/cu130")
+    other = TorchSource(index="https://index.invalid/cu130")
+    install(checkout, ["train"], other)
+    install(checkout, ["train"], other)
     install(checkout, ["train"])
     assert len(builds) == 2
+    install(checkout, ["train"], TorchSource(backend="cpu"))
+    assert len(builds) == 3
 
 
 def test_damaged_stamp_builds_again(checkout: Checkout, builds: list) -> None:
@@ -157,7 +163,7 @@ def test_old_python_is_a_message(script: str) -> None:
 @pytest.mark.parametrize("code", [0, 1, 130])
 def test_run_returns_the_exit_code(code: int, tmp_path: Path) -> None:
     command = [sys.executable, "-c", f"raise SystemExit({code})"]
-    assert _bootstrap.run(command, cwd=tmp_path) == code
+    assert _environment.run(command, cwd=tmp_path) == code
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
@@ -176,7 +182,7 @@ def test_ctrl_c_leaves_the_child_its_time_to_save(tmp_path: Path) -> None:
     parent = (
         f"import sys; sys.path.insert(0, {str(SCRIPTS)!r})\n"
         "from pathlib import Path\n"
-        "from _bootstrap import run\n"
+        "from _environment import run\n"
         f"sys.exit(run([sys.executable, '-c', {child!r}], cwd=Path.cwd()))\n"
     )
     process = subprocess.Popen(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import quickstart
-from _bootstrap import Checkout
+from _environment import Checkout
 
 OUTCOME = {
     "lora_files": [],

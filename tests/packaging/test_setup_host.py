@@ -11,6 +11,8 @@ import pytest
 
 import _bootstrap
 import setup_host
+from _environment import Checkout
+from _torch_build import ANY_SOURCE, TorchSource
 
 
 @pytest.fixture
@@ -31,11 +33,17 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """What pip would have been given."""
     made: list[list[str]] = []
 
-    def prepare(checkout: Any, index: str | None) -> Path:
-        made.append(["torch", str(index)])
+    def prepare(checkout: Any, source: TorchSource) -> Path:
+        made.append(["torch", str(source.index)])
         return Path("held.txt")
 
+    def beside(
+        checkout: Any, package: str, constraints: Path, source: TorchSource
+    ) -> None:
+        made.append([package, "beside torch", str(constraints), str(source.index)])
+
     monkeypatch.setattr(setup_host, "prepare", prepare)
+    monkeypatch.setattr(setup_host, "install_beside_torch", beside)
     monkeypatch.setattr(setup_host, "pip", lambda _, wanted, title: made.append(wanted))
     done = SimpleNamespace(returncode=0)
     run = SimpleNamespace(run=lambda *_, **__: done)
@@ -70,12 +78,12 @@ def test_torchvision_is_held_at_the_pair_of_torch_from_its_index(
     root: Path, calls: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert run(monkeypatch, "onetrainer", "OneTrainer") == 0
-    alone = ["install", "--no-deps", "torchvision", "-c", "held.txt"]
-    assert alone in calls
+    beside = ["torchvision", "beside torch", "held.txt"]
+    assert [*beside, "None"] in calls
     address = "https://index.invalid/cpu"
     given = ("onetrainer", "OneTrainer", "--torch-index")
     assert run(monkeypatch, *given, address) == 0
-    assert [*alone, "--index-url", address] in calls
+    assert [*beside, address] in calls
     # pip runs in the checkout, where a relative folder is another one.
     assert run(monkeypatch, *given, "wheels") == 0
     folder = (root / "wheels").resolve().as_uri()
@@ -133,8 +141,8 @@ def test_the_constraints_hold_both(
 ) -> None:
     (tmp_path / ".venv").mkdir()
     monkeypatch.setattr(_bootstrap, "_make_venv", lambda _: None)
-    monkeypatch.setattr(_bootstrap, "_torch_version", lambda _: "2.13.0+cpu")
-    held = _bootstrap.prepare(_bootstrap.Checkout(tmp_path), None)
+    monkeypatch.setattr(_bootstrap, "torch_version", lambda _: "2.13.0+cpu")
+    held = _bootstrap.prepare(Checkout(tmp_path), ANY_SOURCE)
     assert held.read_text() == "torch==2.13.0+cpu\ntorchvision==0.28.0\n"
 
 
