@@ -1,9 +1,8 @@
 """Install the torch that fits the machine.
 
-uv knows which builds of torch exist and which of them the GPU and its driver can use
-(``--torch-backend=auto``): NVIDIA by the version of the driver, AMD, Intel, or none.
-If uv or the index of PyTorch cannot be reached, pip installs the build of its own
-index, and a line on the screen says so.
+uv selects the build that the GPU and its driver can use (``--torch-backend=auto``):
+NVIDIA by the version of the driver, AMD, Intel, or none. If uv or the index of PyTorch
+cannot be reached, the reason is printed, and pip installs its default build.
 """
 
 # No __future__ import: the version check of _bootstrap must run on older Pythons.
@@ -38,7 +37,7 @@ INSTALL = ("install", "--force-reinstall")
 
 @dataclasses.dataclass(frozen=True)
 class TorchSource:
-    """Where torch comes from: a package index, or the index of a backend."""
+    """Source of torch: a package index, or the index of a backend."""
 
     index: "str | None" = None
     """Address or folder, for pip's ``--index-url``."""

@@ -18,7 +18,8 @@ __all__ = ["release"]
 
 ROOT = Path(__file__).resolve().parent.parent
 VERSION = re.compile(r"\d+\.\d+\.\d+(?:(?:a|b|rc)\d+)?")
-PLACEHOLDER = "THIS_REPOSITORY"
+CLONE = re.compile(r"(?m)^(git clone \S+ stiefel-lora && )?cd stiefel-lora\b.*$")
+"""First command of the README, without and with the address."""
 
 
 def main() -> int:
@@ -37,7 +38,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     print("\n".join(f"changed {path.relative_to(ROOT)}" for path in changed))
-    if PLACEHOLDER in (ROOT / "README.md").read_text(encoding="utf-8"):
+    if "git clone" not in (ROOT / "README.md").read_text(encoding="utf-8"):
         print("README.md has no clone address yet: give --repository.")
     print(
         "\nNext:\n"
@@ -113,12 +114,11 @@ def cited(text: str, version: str, day: datetime.date, repository: str | None) -
 
 
 def addressed(text: str, repository: str | None) -> str:
-    """Set the address in the command that clones the repository."""
+    """Make the first command one that clones the repository."""
     if repository is None:
         return text
-    return re.sub(
-        r"git clone \S+ stiefel-lora", f"git clone {repository} stiefel-lora", text
-    )
+    command = f"git clone {repository} stiefel-lora && cd stiefel-lora"
+    return CLONE.sub(lambda _: command, text, count=1)
 
 
 def linked(text: str, repository: str | None) -> str:

@@ -160,7 +160,7 @@ def _about_gpu(torch: Any) -> list[str]:
     if torch.version.cuda is None:
         return [
             f"This machine has an NVIDIA GPU ({driver}), but torch has no GPU support. "
-            "Run the script install again with --torch-index and the address that "
+            "Run the script install with --torch-backend auto, or install torch as "
             "PyTorch's 'Get Started' page shows for this system."
         ]
     return [

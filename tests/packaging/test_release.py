@@ -50,7 +50,12 @@ def test_version_date_and_address_are_set_everywhere(checkout: Path) -> None:
     assert "\nversion: 9.8.7\n" in citation
     assert "\ndate-released: 2027-01-02\n" in citation
     assert '\nrepository-code: "https://example.org/us/stiefel-lora"\n' in citation
-    assert f"git clone {ADDRESS} stiefel-lora" in read(checkout, "README.md")
+    command = f"\ngit clone {ADDRESS} stiefel-lora && cd stiefel-lora\n"
+    assert command in read(checkout, "README.md")
+    release.release(checkout, "9.8.7", DAY, "https://example.org/moved.git")
+    text = read(checkout, "README.md")
+    assert command.replace(ADDRESS, "https://example.org/moved.git") in text
+    assert text.count("git clone") == 1
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib is new in 3.11")

@@ -1,4 +1,7 @@
-"""Which torch is installed, with outputs of uv 0.13.9 recorded on a real machine."""
+"""The selected torch, with outputs of uv 0.13.9, recorded on a machine without network.
+
+Only the host in the addresses was replaced.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,8 @@ from _torch_build import TorchSource, add_torch_options, install_torch, torch_so
 
 UNREACHABLE = """Using Python 3.11.7 environment at: v
 error: Request failed after 3 retries in 10.9s
-  cause: Failed to fetch: https://download.pytorch.org/whl/cpu/torch/
-  cause: error sending request for url (https://download.pytorch.org/whl/cpu/torch/)
+  cause: Failed to fetch: https://index.invalid/cpu/torch/
+  cause: error sending request for url (https://index.invalid/cpu/torch/)
   cause: client error (Connect)
   cause: dns error
   cause: error resolving DNS
@@ -96,7 +99,7 @@ def test_an_old_driver_gets_an_older_torch(start) -> None:
         (Machine(uv_installs=False), "The package server cannot be reached."),
     ],
 )
-def test_without_uv_or_its_index_pip_installs_and_a_line_says_so(
+def test_without_uv_or_its_index_pip_installs_and_the_reason_is_printed(
     start, capsys: pytest.CaptureFixture[str], machine: Machine, reason: str
 ) -> None:
     start(machine)
