@@ -87,6 +87,35 @@ def test_resume_before_the_config(config, trainer):
     assert trainer.calls[0][1] == "last"
 
 
+@pytest.mark.parametrize("place", ["", "checkpoints/step-000005"])
+def test_a_run_folder_is_enough_to_resume(config, trainer, tmp_path, place):
+    folder = tmp_path / "runs" / "cats"
+    (folder / "checkpoints" / "step-000005").mkdir(parents=True)
+    (folder / "events.jsonl").touch()
+    data = json.loads(config.read_text("utf-8"))
+    data |= {"base_model_name": str(tmp_path / "sdxl"), "concepts": str(tmp_path)}
+    (folder / "config.json").write_text(json.dumps({**data, "steps": 9}), "utf-8")
+    assert run("train", "--resume", folder / place).exit_code == 0
+    ((settings, resume),) = trainer.calls
+    assert settings.steps == 9
+    assert Path(resume) == folder / place
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ([], "CONFIG: missing."),
+        (["--resume"], "CONFIG: missing."),
+        (["--resume", "nowhere"], "--resume nowhere: not the folder of a run"),
+    ],
+)
+def test_without_config_there_must_be_a_run(trainer, args, message):
+    result = run("train", *args)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(message)
+    assert trainer.calls == []
+
+
 @pytest.mark.parametrize(
     ("error", "code", "message"),
     [
@@ -288,7 +317,7 @@ def test_the_verbs_and_their_options_are_frozen():
     }
 
 
-@pytest.mark.parametrize("args", [["validate"], ["bogus"], ["train", "--resume"]])
+@pytest.mark.parametrize("args", [["validate"], ["bogus"]])
 def test_misuse_is_bad_input(args):
     result = run(*args)
     assert result.exit_code == 2

@@ -73,8 +73,8 @@ def test_the_command_prints_the_report(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     first, *problems = done.output.splitlines()
     assert first == "6 images, 5 per epoch, in 2 buckets of 64 x 64 (4), 88 x 40 (1)."
-    assert "1 images cannot be read and are skipped: broken.jpg." in problems
-    assert "1 images have duplicates: a.png = copy.png." in problems
+    assert "1 image cannot be read and is skipped: broken.jpg." in problems
+    assert "1 image has duplicates: a.png = copy.png." in problems
 
 
 def test_scan_reports_the_rest_and_then_refuses_bad_captions(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_scan_reports_the_rest_and_then_refuses_bad_captions(tmp_path: Path) -> 
     sets = [f"--set={key}={value}" for key, value in settings(folder).items()]
     done = CliRunner().invoke(app, ["scan", str(config), *sets])
     assert done.exit_code == 2
-    assert "cannot be read and are skipped: broken.jpg." in done.stdout
+    assert "cannot be read and is skipped: broken.jpg." in done.stdout
     assert done.stderr.splitlines() == [
         f"The caption {folder / 'a.txt'} is not UTF-8 (byte 3). Save it as UTF-8 in "
         "a text editor.",

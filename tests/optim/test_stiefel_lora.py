@@ -420,7 +420,7 @@ def test_peft_alpha_is_folded_into_a(caplog):
     optimizer = create_optimizer("stiefel_lora", layer, lr=0.0)
     assert layer.scaling == {"default": 1.0}
     assert layer.lora_alpha == {"default": 4}
-    assert "alpha was not the rank in 1 layers" in caplog.text
+    assert "alpha was not the rank in 1 layer." in caplog.text
     layer(x).square().sum().backward()
     optimizer.step()
     torch.testing.assert_close(layer(x), before, rtol=1e-5, atol=1e-5)

@@ -145,7 +145,7 @@ def test_no_image_can_be_read(tiny_sdxl: Path, tmp_path: Path) -> None:
     message = message_of(
         DataError, tiny_sdxl, tmp_path, concepts=[{"path": str(folder)}]
     )
-    assert message.startswith("None of the 1 images can be read. The first error is:")
+    assert message.startswith("The only image cannot be read. The first error is:")
     assert "a.png" in message
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .._wording import counted
 from ._shared import FAILURE, INTERRUPTED, PluginOption, SetOption, user_errors
 
 if TYPE_CHECKING:
@@ -113,7 +114,8 @@ def _list(plans: list[Plan], folder: Path) -> None:
         changes = "  ".join(f"{key}={value}" for key, value in plan.changes.items())
         typer.echo(f"{plan.config.run_dir}  {plan.source}  {changes}".rstrip())
     without = sum(not plan.config.checkpoint_every for plan in plans)
-    typer.echo(f"{len(plans)} jobs. The results will be written to {folder}.")
+    jobs = counted(len(plans), "job", "jobs")
+    typer.echo(f"{jobs}. The results will be written to {folder}.")
     if without:
         typer.echo(
             f"Warning: {without} of them do not set checkpoint_every. If such a job is "

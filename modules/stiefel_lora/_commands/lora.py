@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .._exceptions import InputError
+from .._wording import counted
 from ._shared import unset, user_errors
 from .lora_options import (
     AllowOption,
@@ -105,7 +106,7 @@ def resize(
     lines = [
         f"Relative error: {report.total_error:.6g} in total, at most {worst.error:.6g} "
         f"({worst.name}).",
-        f"Ranks: {before} -> {after} over {len(rows)} layers.",
+        f"Ranks: {before} -> {after} over {counted(len(rows), 'layer', 'layers')}.",
     ]
     if layers:
         each = (f"{x.error:.3e}  {x.old_rank} -> {x.rank}  {x.name}" for x in rows)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from .._exceptions import InputError
+from .._wording import counted
 from ._shared import needed, unset, user_errors
 from .lora import app, check_known, print_result
 from .lora_convert import SpellingName, spelling_of
@@ -80,9 +81,10 @@ def extract(
             command=command_line("extract", base, tuned, **options, dtype=dtype),
         )
     lines = [
-        f"Relative error: {report.error:.6g} over {len(report.saved.file.layers)} "
-        f"layers. Norm of the difference: {report.norm:.4g}. {report.equal} layers do "
-        "not differ."
+        f"Relative error: {report.error:.6g} over "
+        f"{counted(len(report.saved.file.layers), 'layer', 'layers')}. Norm of the "
+        f"difference: {report.norm:.4g}. "
+        f"{counted(report.equal, 'layer does', 'layers do')} not differ."
     ]
     if report.others and not as_json:
         typer.echo(

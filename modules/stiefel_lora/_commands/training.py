@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
 from .._entry import INTERRUPTED, train_file
-from ._shared import ConfigArgument, PluginOption, SetOption, user_errors
+from .._exceptions import ConfigError
+from ._shared import PluginOption, SetOption, user_errors
 
 __all__ = ["OptionalValue", "train"]
 
@@ -26,7 +28,15 @@ class OptionalValue(TyperCommand):
 
 
 def train(
-    config: ConfigArgument,
+    config: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[CONFIG]",
+            help="Path of a config file, or the name of a preset. Can be omitted if "
+            "--resume names the folder of a run.",
+            show_default=False,
+        ),
+    ] = None,
     overrides: SetOption = None,
     resume: Annotated[
         str | None,
@@ -40,6 +50,30 @@ def train(
 ) -> None:
     """Train a LoRA."""
     with user_errors():
+        config = _config_of(resume) if config is None else config
         result = train_file(config, overrides or (), resume, plugins or ())
         if result.interrupted:
             raise typer.Exit(INTERRUPTED)
+
+
+def _config_of(resume: str | None) -> str:
+    """Return the config of the run to resume.
+
+    Raises:
+        ConfigError: If ``--resume`` names no run.
+    """
+    if resume is None or resume == "last":
+        raise ConfigError(
+            "CONFIG: missing. Give a config file or the name of a preset; "
+            "`stiefel-lora presets` lists them. To resume a run, give its folder: "
+            "train --resume FOLDER."
+        )
+    from ..runs.run_folder import config_of_run
+
+    found = config_of_run(Path(resume))
+    if found is None:
+        raise ConfigError(
+            f"--resume {resume}: not the folder of a run or of a checkpoint, so CONFIG "
+            "is required. Give the folder that contains config.json and checkpoints."
+        )
+    return str(found)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from .._entry import hush_libraries
+from .._wording import counted
 from ._shared import ConfigArgument, PluginOption, SetOption, load, user_errors
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def validate(
         batch = settings.batch_size * settings.gradient_accumulation_steps
         typer.echo(
             f"{config} is valid: {settings.optimizer.name}, rank {settings.lora_rank}, "
-            f"{settings.steps} steps of {batch} images."
+            f"{counted(settings.steps, 'step', 'steps')} of "
+            f"{counted(batch, 'image', 'images')}."
         )
         for remark in remarks(settings):
             typer.echo(f"Note: {remark}")
@@ -56,8 +58,13 @@ def _show(found: RunEstimate) -> None:
         )
     if found.left_out:
         typer.echo(
-            f"Warning: {len(found.left_out)} images cannot be used and are skipped. "
-            f"The first one is {found.left_out[0]}."
+            "Warning: "
+            + counted(
+                len(found.left_out),
+                "image cannot be used and is skipped. It",
+                "images cannot be used and are skipped. The first one",
+            )
+            + f" is {found.left_out[0]}."
         )
     for remark in found.remarks:
         typer.echo(f"Note: {remark}")

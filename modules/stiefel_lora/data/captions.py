@@ -11,7 +11,7 @@ from typing import Protocol
 
 from .._exceptions import DataError
 from .._text import is_text, not_text, read_text
-from .wording import counted
+from .._wording import counted
 
 __all__ = [
     "CaptionSource",

@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageCms
 
+from .._wording import counted
 from .image_file import open_image
 from .unreadable import UnreadableImage
-from .wording import counted
 
 __all__ = [
     "Conversion",

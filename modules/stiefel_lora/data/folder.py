@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._exceptions import DataError
+from .._wording import counted
 from .captions import captions_of, unread_captions
 from .links import Links, find_links, link_remarks
 from .mask_files import is_label, pair_masks
 from .walking import walk
-from .wording import counted
 
 if TYPE_CHECKING:
     from ..config import Concept

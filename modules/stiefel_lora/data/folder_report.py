@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._exceptions import DataError
+from .._wording import counted
 from .balance import rates_of
 from .buckets import Buckets, Size, buckets_of
 from .captions import listed_in
@@ -77,8 +78,8 @@ class ScanReport:
     def messages(self) -> list[str]:
         """Return the report as text: a summary, then one line per kind of problem."""
         found = [
-            f"{self.images} images, {self.per_pass:g} per epoch, in "
-            f"{len(self.buckets)} buckets of "
+            f"{counted(self.images, 'image', 'images')}, {self.per_pass:g} per "
+            f"epoch, in {counted(len(self.buckets), 'bucket', 'buckets')} of "
             + ", ".join(
                 f"{w} x {h} ({n})" for (w, h), n in list(self.buckets.items())[:8]
             )
@@ -87,20 +88,27 @@ class ScanReport:
         ]
         if self.small_buckets:
             found.append(
-                f"{len(self.small_buckets)} buckets have fewer images per epoch "
-                "than the batch size. Some of their batches contain the same image "
-                "twice."
+                counted(len(self.small_buckets), "bucket has", "buckets have")
+                + " fewer images per epoch than the batch size. Some of their batches "
+                "contain the same image twice."
             )
-        for what, paths in (
-            ("have no caption", self.without_caption),
-            ("cannot be read and are skipped", tuple(self.broken)),
+        listed = "listed in metadata.jsonl but"
+        for one, many, paths in (
+            ("has no caption", "have no caption", self.without_caption),
             (
-                "are listed in metadata.jsonl but do not exist",
+                "cannot be read and is skipped",
+                "cannot be read and are skipped",
+                tuple(self.broken),
+            ),
+            (
+                f"is {listed} does not exist",
+                f"are {listed} do not exist",
                 self.listed_but_missing,
             ),
         ):
             if paths:
-                found.append(f"{len(paths)} images {what}: {_some(paths)}.")
+                count = counted(len(paths), f"image {one}", f"images {many}")
+                found.append(f"{count}: {_some(paths)}.")
         if self.broken:
             reasons = [f"{path.name} ({why})" for path, why in self.broken.items()]
             found.append(
@@ -110,7 +118,8 @@ class ScanReport:
         if self.duplicates:
             first = " = ".join(path.name for path in self.duplicates[0])
             found.append(
-                f"{len(self.duplicates)} images have duplicates: "
+                f"{counted(len(self.duplicates), 'image has', 'images have')} "
+                "duplicates: "
                 f"{first}{' ...' if len(self.duplicates) > 1 else ''}."
             )
         return [*found, *self.remarks]

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from .wording import counted
+from .._wording import counted
 
 __all__ = ["Links", "find_links", "link_remarks"]
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from .wording import counted
+from .._wording import counted
 
 __all__ = ["LABEL_SUFFIXES", "is_label", "pair_masks"]
 

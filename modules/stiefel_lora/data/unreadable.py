@@ -45,6 +45,7 @@ def check_some_readable(count: int, unreadable: Sequence[str]) -> None:
     """
     if count and len(unreadable) == count:
         raise DataError(
-            f"None of the {count} images can be read. The first error is: "
+            f"{'The only image' if count == 1 else f'None of the {count} images'} "
+            f"can{'not' if count == 1 else ''} be read. The first error is: "
             f"{unreadable[0]}."
         )

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from .._exceptions import OptionError
+from .._wording import counted
 from ..methods import Method
 from ._peft_layers import ADALORA, LoraPart, lora_parts, memory_of
 from .groups import Source
@@ -177,13 +178,14 @@ def fold_alpha_(model: nn.Module) -> int:
         if adapter.config is not None:
             adapter.configs[adapter.name] = _rewritten(adapter.config)
     if folded:
+        layers = counted(folded, "layer", "layers")
         log.warning(
-            "%s in %d layers. The scale was folded into A and %s. The model output "
+            "%s in %s. The scale was folded into A and %s. The model output "
             "is unchanged.",
             *(
-                ("The scale of the LoRA was not 1", folded, _SCALE_IS_SET)
+                ("The scale of the LoRA was not 1", layers, _SCALE_IS_SET)
                 if otherwise
-                else ("LoRA alpha was not the rank", folded, "alpha set to the rank")
+                else ("LoRA alpha was not the rank", layers, "alpha set to the rank")
             ),
         )
         _warn_of_converted_starts(adapters)

@@ -20,6 +20,7 @@ from .events import read_events
 __all__ = [
     "NOTES_AND_PLACES",
     "RunFolder",
+    "config_of_run",
     "create_run_folder",
     "existing_run_folders",
     "plugins_in",
@@ -149,6 +150,17 @@ def run_of_config(path: Path) -> RunFolder | None:
     folder = RunFolder(path.absolute().parent)
     is_one = folder.events_file.is_file() or folder.has_checkpoint
     return folder if is_one and path.name == folder.config_file.name else None
+
+
+def config_of_run(place: Path) -> Path | None:
+    """Return the config.json of a run, given its folder or that of a checkpoint."""
+    place = place.absolute()
+    # A checkpoint is two levels below its run folder.
+    for root in (place, place.parent.parent):
+        path = RunFolder(root).config_file
+        if path.is_file() and run_of_config(path):
+            return path
+    return None
 
 
 def plugins_in(root: Path) -> list[str]:

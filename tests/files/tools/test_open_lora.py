@@ -406,16 +406,16 @@ def test_the_same_layer_in_two_spellings_counts_once(opened):
     peft = {f"{QUERY}.lora_A.weight": DOWN, f"{QUERY}.lora_B.weight": UP}
     file = opened(kohya() | peft)
     assert only(file).name == QUERY
-    assert "1 layers are stored twice" in file.remarks[0]
+    assert "1 layer is stored twice" in file.remarks[0]
     stem = next(iter(kohya())).partition(".")[0]
     one_stem = {f"{stem}.lora_A.weight": DOWN, f"{stem}.lora_B.weight": UP}
     file = opened(kohya() | one_stem)
     assert only(file).name == QUERY
-    assert [text[:26] for text in file.remarks] == ["1 layers are stored twice,"]
+    assert [text[:26] for text in file.remarks] == ["1 layer is stored twice, i"]
     saved = save_lora(
         file.path.with_name("once.safetensors"), file, lineage=Lineage([file], "")
     )
-    assert "1 layers are stored twice" in saved.remarks[0]
+    assert "1 layer is stored twice" in saved.remarks[0]
     assert not saved.file.remarks
     with pytest.raises(ModelError, match="same layer, but have different values"):
         opened(kohya() | peft | {f"{QUERY}.lora_B.weight": 2 * UP})

@@ -112,5 +112,5 @@ def test_the_command(tmp_path):
     stem = SPELLINGS["kohya"][0][0]
     rest = {k: t for k, t in make(seed=1).items() if not k.startswith(stem)}
     write(paths[1], rest)
-    line = "Not compared: 1 layers that are only in A, 0 that are only in B."
+    line = "Not compared: 1 layer only in A, 0 only in B."
     assert line in run().stdout.splitlines()

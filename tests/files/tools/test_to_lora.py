@@ -72,7 +72,7 @@ def test_a_full_rank_loses_nothing(tmp_path, made):
     assert torch.allclose(dense(saved.file)[KEY], matrix, rtol=0, atol=1e-5)
     assert saved.file.spelling == "PEFT"
     assert (
-        "1 layers were converted to plain LoRAs, with a relative error of"
+        "1 layer was converted to a plain LoRA, with a relative error of"
         in saved.remarks[0]
     )
 

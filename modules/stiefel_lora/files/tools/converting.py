@@ -13,6 +13,7 @@ import os
 import torch
 
 from ..._exceptions import ModelError
+from ..._wording import counted
 from ...families.catalogue import family_names, record_of
 from ..metadata import network_metadata
 from .base_checkpoint import Checkpoint
@@ -81,8 +82,12 @@ def convert_lora(
 
 def _approximations(file: LoraFile, plain: MadePlain, error: float) -> list[str]:
     found = [
-        f"{len(plain.made)} layers were converted to plain LoRAs, with a relative "
-        f"error of {error:.6g}."
+        counted(
+            len(plain.made),
+            "layer was converted to a plain LoRA",
+            "layers were converted to plain LoRAs",
+        )
+        + f", with a relative error of {error:.6g}."
     ]
     if plain.unknown_kernels:
         found.append(
@@ -93,8 +98,13 @@ def _approximations(file: LoraFile, plain: MadePlain, error: float) -> list[str]
         )
     if plain.left_out:
         found.append(
-            f"{len(plain.left_out)} tensors of biases and norms were omitted, "
-            f"because a LoRA cannot represent them, for example {plain.left_out[0]}."
+            counted(
+                len(plain.left_out),
+                "tensor of biases and norms was",
+                "tensors of biases and norms were",
+            )
+            + " omitted, because a LoRA contains only products of two factors, for "
+            f"example {plain.left_out[0]}."
         )
     return found
 

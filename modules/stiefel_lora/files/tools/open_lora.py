@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ..._exceptions import ModelError
+from ..._wording import counted
 from ...families.catalogue import family_names
 from ..peft import alpha_of, parse_adapter_metadata
 from ..tensors import read_tensors
@@ -346,8 +347,8 @@ def _without_doubles(
 
 def _stored_twice(doubles: int) -> str:
     return (
-        f"{doubles} layers are stored twice, in two key formats. Each of them "
-        "is used once."
+        counted(doubles, "layer is stored twice", "layers are stored twice")
+        + ", in two key formats. Each of them is used once."
     )
 
 

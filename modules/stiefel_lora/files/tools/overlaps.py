@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..._exceptions import ModelError
+from ..._wording import counted
 from ..weights import LoraFactors
 from .differences import update_norm
 from .finite_layers import check_finite
@@ -86,7 +87,8 @@ class OverlapReport:
             return ""
         one, two = self.alone
         return (
-            f"Not compared: {one} layers that are only in A, {two} that are only in B."
+            f"Not compared: {counted(one, 'layer', 'layers')} only in A, {two} only in "
+            "B."
         )
 
     def advice(self) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..._wording import counted
 from ...methods import Method
 from .._start import start_layers
 from ._check import check
@@ -118,6 +119,6 @@ def fold_alpha(layers: Iterable[Any]) -> None:
             folded += 1
     if folded:
         say(
-            f"The loaded LoRA has an alpha other than the rank in {folded} layers. "
-            "The scale is merged into A."
+            "The loaded LoRA has an alpha other than the rank in "
+            f"{counted(folded, 'layer', 'layers')}. The scale is merged into A."
         )
