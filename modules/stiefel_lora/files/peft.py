@@ -28,6 +28,7 @@ __all__ = [
     "alpha_of",
     "parse_adapter_metadata",
     "parse_peft",
+    "peft_scale",
     "save_peft",
 ]
 
@@ -175,9 +176,26 @@ def _stem(key: str) -> str:
 
 def alpha_of(config: Mapping[str, Any], component: str, path: str, rank: int) -> float:
     """Return the alpha of one module by the rules of ``peft.LoraConfig``."""
-    patterns = config.get(f"{component}.alpha_pattern", {})
-    matching = (v for p, v in patterns.items() if re.fullmatch(rf"(.*\.)?({p})", path))
-    alpha = next(matching, config.get(f"{component}.lora_alpha", rank))
+    usual = config.get(f"{component}.lora_alpha", rank)
+    alpha = _by_pattern(config.get(f"{component}.alpha_pattern"), path, usual)
     # Rank-stabilized LoRA scales by alpha / sqrt(r).
     rank_stabilized = config.get(f"{component}.use_rslora", False)
     return float(alpha * rank**0.5 if rank_stabilized else alpha)
+
+
+def peft_scale(config: Mapping[str, Any], path: str) -> float | None:
+    """Return alpha / r of a LoHa or LoKr module by its settings in peft.
+
+    None without settings of this kind.
+    """
+    if "alpha" not in config or "r" not in config:
+        return None
+    alpha = _by_pattern(config.get("alpha_pattern"), path, config["alpha"])
+    return float(alpha) / _by_pattern(config.get("rank_pattern"), path, config["r"])
+
+
+def _by_pattern(patterns: Mapping[str, Any] | None, path: str, usual: Any) -> Any:
+    """Return the value of the first pattern that matches the end of a path."""
+    found = (patterns or {}).items()
+    matching = (v for p, v in found if re.fullmatch(rf"(.*\.)?({p})", path))
+    return next(matching, usual)

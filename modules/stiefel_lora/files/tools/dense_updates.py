@@ -5,6 +5,8 @@ LyCORIS' formulas, as ComfyUI applies them (comfy/weight_adapter/loha.py, lokr.p
 * LoHa: :math:`\frac{\alpha}{r} (W_{1a} W_{1b}) \odot (W_{2a} W_{2b})`. * LoKr:
 :math:`\frac{\alpha}{r} W_1 \otimes W_2`, where each of the two may be a product. If
 neither is, there is no rank and alpha is ignored. * full difference: the stored tensor.
+
+peft stores no alpha: its settings have alpha and r, which scale every LoHa and LoKr.
 """
 
 from __future__ import annotations
@@ -33,9 +35,9 @@ def dense_update(layer: OtherLayer) -> Tensor | None:
     parts = {_last(key): tensor.double() for key, tensor in layer.tensors.items()}
     try:
         if layer.kind == "LoHa":
-            return _loha(parts)
+            return _loha(parts, layer.scale)
         if layer.kind == "LoKr":
-            return _lokr(parts)
+            return _lokr(parts, layer.scale)
         if layer.kind == "full difference" and "set_weight" not in parts:
             return parts["diff"] if parts.get("diff", torch.ones(1)).ndim > 1 else None
     except (KeyError, RuntimeError, IndexError) as error:
@@ -55,16 +57,18 @@ def _last(key: str) -> str:
     return key.removesuffix(".weight").rpartition(".")[2]
 
 
-def _loha(parts: Mapping[str, Tensor]) -> Tensor:
+def _loha(parts: Mapping[str, Tensor], scale: float | None) -> Tensor:
     one, two = (
         _product(parts[f"hada_w{n}_a"], parts[f"hada_w{n}_b"], parts.get(f"hada_t{n}"))
         for n in (1, 2)
     )
     rank = parts["hada_w1_b"].shape[0]
-    return one * two * _alpha(parts, rank) / rank
+    if scale is None:
+        scale = _alpha(parts, rank) / rank
+    return one * two * scale
 
 
-def _lokr(parts: Mapping[str, Tensor]) -> Tensor:
+def _lokr(parts: Mapping[str, Tensor], scale: float | None) -> Tensor:
     rank = None
     sides = []
     for n in (1, 2):
@@ -76,7 +80,8 @@ def _lokr(parts: Mapping[str, Tensor]) -> Tensor:
         sides.append(whole)
     one, two = sides
     one = one.reshape(*one.shape, *[1] * (two.ndim - one.ndim))
-    scale = 1.0 if rank is None else _alpha(parts, rank) / rank
+    if scale is None:
+        scale = 1.0 if rank is None else _alpha(parts, rank) / rank
     return torch.kron(one.contiguous(), two.contiguous()) * scale
 
 

@@ -7,6 +7,7 @@ matrices lose precision, so the norm is computed from two thin QR decompositions
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
@@ -24,6 +25,8 @@ _PLAIN = 0.5
 # Range of squared norms in which float32 neither overflows nor underflows.
 _RANGE = (1e-20, 1e20)
 
+# Rows of a factor that fit into the cache.
+_ROWS = 1024
 # Columns from which two blocks are faster than one product.
 _BLOCK = 48
 
@@ -39,7 +42,7 @@ def update_norm(factors: LoraFactors, *, six_digits: bool = False) -> float:
             in half the time.
     """
     up, down = (f.detach().flatten(1) for f in (factors.up, factors.down))
-    square = _quick_square(_gram(up), down.mT) if six_digits else None
+    square = _quick_square(_gram(up), _gram(down.mT)) if six_digits else None
     if square is None:
         square = _inner((up.double(), down.double()), (up.double(), down.double()))
     return abs(factors.scale) * _root(square)
@@ -56,12 +59,14 @@ def compared(one: LoraFactors, two: LoraFactors) -> tuple[float, float]:
     other_up, other_down = (f.detach().flatten(1) for f in (two.up, two.down))
     if equal_numbers(up, other_up):
         # Only A was rounded: six digits of the difference are enough.
-        changed = _difference(down, one.scale, other_down, two.scale)
+        scales = one.scale, two.scale
         gram = _gram(up)
-        square = _quick_square(gram, changed.mT) if changed.any() else 0.0
-        size = _quick_square(gram, other_down.mT)
+        apart = _gram_of_difference(down.mT, other_down.mT, *scales)
+        square = _quick_square(gram, apart) if apart.any() else 0.0
+        size = _quick_square(gram, _gram(other_down.mT))
         if square is not None and size is not None:
             return _root(square), abs(two.scale) * _root(size)
+        changed = _difference(down, other_down, *scales)
         return _norm((up.double(), changed.double())), update_norm(two)
     wide = up.double(), down.double() * one.scale
     other = other_up.double(), other_down.double() * two.scale
@@ -93,7 +98,7 @@ def relative(part: float, whole: float) -> float:
     return part / whole
 
 
-def _difference(one: Tensor, scale: float, two: Tensor, other: float) -> Tensor:
+def _difference(one: Tensor, two: Tensor, scale: float, other: float) -> Tensor:
     if scale == other and torch.float64 not in (one.dtype, two.dtype):
         # Nearly equal numbers of at most 32 bits: the difference is exact.
         return (one.float() - two.float()).mul_(scale)
@@ -121,7 +126,16 @@ def _inner(one: _Pair, two: _Pair) -> float:
 
 def _gram(factor: Tensor) -> Tensor:
     """Return the inner products of the columns, float32."""
-    return _symmetric(factor.float())
+    # Rows at a time stay in the cache, and large temporary copies cost page faults.
+    parts = (_symmetric(rows.float()) for rows in factor.split(_ROWS))
+    return functools.reduce(torch.add, parts)
+
+
+def _gram_of_difference(one: Tensor, two: Tensor, scale: float, other: float) -> Tensor:
+    """Return the inner products of the columns of ``_difference``, float32."""
+    pairs = zip(one.split(_ROWS), two.split(_ROWS), strict=True)
+    parts = (_symmetric(_difference(*pair, scale, other).float()) for pair in pairs)
+    return functools.reduce(torch.add, parts)
 
 
 def _symmetric(factor: Tensor) -> Tensor:
@@ -135,14 +149,13 @@ def _symmetric(factor: Tensor) -> Tensor:
     return torch.cat([upper, torch.cat([across.mT, _symmetric(second)], dim=1)])
 
 
-def _quick_square(left: Tensor, down: Tensor) -> float | None:
+def _quick_square(left: Tensor, right: Tensor) -> float | None:
     """Compute a squared norm in float32, or None if it may have fewer than six digits.
 
     Args:
-        left: Gram matrix of B.
-        down: transpose of A.
+        left: Gram matrix of the columns of B.
+        right: Gram matrix of the rows of A.
     """
-    right = _gram(down)
     square = float((left * right).sum(dtype=torch.float64))
     # Square of the norm if no two columns of B overlapped.
     alone = float((left.diagonal().double() * right.diagonal().double()).sum())

@@ -18,6 +18,12 @@ from .inspection_facts import (
 __all__ = ["inspection_tables"]
 
 _MOST = 12
+# More files have a row each, because their columns would not fit.
+_MOST_COLUMNS = 6
+_ROW_FACTS = (
+    *("family", "key format", "rank", "size", "mean effective rank"),
+    *("norm of the update", "spikes, dead, not finite"),
+)
 
 
 def inspection_tables(
@@ -30,8 +36,14 @@ def inspection_tables(
         layers: whether to show one row per layer instead of one row per section.
     """
     names = _short_names(reports)
-    yield _files(reports, names)
-    if len(reports) > 1:
+    many = len(reports) > _MOST_COLUMNS
+    yield _row_each(reports, names) if many else _files(reports, names)
+    if many:
+        yield (
+            f"Sections and layers are shown for up to {_MOST_COLUMNS} files. Use "
+            "--json or --html for more."
+        )
+    elif len(reports) > 1:
         yield _side_by_side(reports, names, layers)
     elif layers:
         yield _layers(reports[0])
@@ -47,6 +59,14 @@ def _files(reports: Sequence[LoraReport], names: Sequence[str]) -> Table:
     table = Table("", *names)
     for label in labels:
         table.add_row(label, *(found.get(label, "") for found in facts))
+    return table
+
+
+def _row_each(reports: Sequence[LoraReport], names: Sequence[str]) -> Table:
+    table = Table("File", *_ROW_FACTS)
+    for name, report in zip(names, reports, strict=True):
+        found = facts_of(report)
+        table.add_row(name, *(found.get(label, "") for label in _ROW_FACTS))
     return table
 
 

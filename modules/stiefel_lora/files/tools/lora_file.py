@@ -62,6 +62,9 @@ class OtherLayer:
     tensors: Mapping[str, Tensor]
     """Tensors by key."""
 
+    scale: float | None = None
+    """Factor of the update by the settings of peft; None if alpha is in the tensors."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LoraFile:

@@ -446,18 +446,21 @@ def _shapes_of_sum(summands: Sequence[tuple[Part, LoraLayer]]) -> LoraFactors:
 
 
 def _sum(layers: Sequence[LoraLayer]) -> LoraFactors:
-    ups, downs = [], []
-    for layer in layers:
-        factors = layer.factors
-        ups.append(_two_bytes(factors.up))
-        # Summands have different scales, so each goes into its A: in float64, so that
-        # the product is rounded once. The result has at most float32, like LoRA files.
-        down = factors.down.double() * factors.scale
-        wide = torch.promote_types(_two_bytes(factors.down).dtype, torch.float32)
-        downs.append(down.to(wide))
+    ups = [_two_bytes(layer.factors.up) for layer in layers]
+    downs = [layer.factors.down for layer in layers]
     widest = functools.reduce(torch.promote_types, (up.dtype for up in ups))
     up = torch.cat([up.to(widest) for up in ups], dim=1)
-    return LoraFactors(up, torch.cat(downs), float(up.shape[1]))
+    # The result has at least float32 and at most the precision of a LoRA file.
+    kinds = (_two_bytes(down[:0]).dtype for down in downs)
+    wide = functools.reduce(torch.promote_types, kinds, torch.float32)
+    down = torch.empty(up.shape[1], *downs[0].shape[1:], dtype=wide)
+    rows = iter(down)
+    for layer, given in zip(layers, downs, strict=True):
+        # Summands have different scales, so each goes into its A: in float64, so that
+        # the product is rounded once. Row by row stays in the cache.
+        for row in given:
+            next(rows).copy_(row.double().mul_(layer.factors.scale))
+    return LoraFactors(up, down, float(up.shape[1]))
 
 
 def _two_bytes(factor: torch.Tensor) -> torch.Tensor:

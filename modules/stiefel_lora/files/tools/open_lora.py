@@ -21,7 +21,7 @@ from torch import Tensor
 from ..._exceptions import ModelError
 from ..._wording import counted
 from ...families.catalogue import family_names
-from ..peft import alpha_of, parse_adapter_metadata
+from ..peft import alpha_of, parse_adapter_metadata, peft_scale
 from ..tensors import read_tensors
 from ..weights import rank_of
 from .differences import equal_numbers
@@ -39,6 +39,8 @@ _LINEAR1 = (
     "The q, k and v layers of single blocks in the XLabs format are "
     "converted to rows of linear1."
 )
+
+_BAD_SETTINGS = (AttributeError, TypeError, ValueError, re.error)
 
 _Parts = dict[str, tuple[Key, Tensor]]
 
@@ -68,7 +70,8 @@ def open_lora(path: str | os.PathLike[str]) -> LoraFile:
         if kinds and not {"down", "up"} & set(parts):
             held = {key.stem + key.suffix: t for key, t in parts.values()}
             kind = next(k for k in OTHER_KINDS if k in kinds)
-            others.append(OtherLayer(stem, kind, held))
+            scale = _scale(path, names[stem], adapter)
+            others.append(OtherLayer(stem, kind, held, scale))
             continue
         for part in kinds:
             key, tensor = parts.pop(part)
@@ -255,17 +258,31 @@ def _alpha(
         if not math.isfinite(alpha):
             raise ModelError(f"alpha must be finite, but got {alpha}.")
         return alpha
-    component = name.prefix.replace("base_model.model.", "").rstrip(".")
-    # The settings of peft's own files have no component prefix.
+    component, path = _in_model(name).rstrip("."), name.path
+    # The settings of peft's own files have no component prefix, and paths from the root
+    # of the model.
     if f"{component}.r" not in adapter and "r" in adapter:
         adapter = {f"{component}.{key}": value for key, value in adapter.items()}
+        path = f"{_in_model(name)}{path}"
     try:
-        return alpha_of(adapter, component, name.path, rank)
-    except (AttributeError, TypeError, ValueError, re.error) as error:
+        return alpha_of(adapter, component, path, rank)
+    except _BAD_SETTINGS as error:
         raise ModelError(
             f"the adapter settings have no alpha ({error}). Create the file again "
             "with the original program."
         ) from error
+
+
+def _in_model(name: StemName) -> str:
+    return name.prefix.replace("base_model.model.", "")
+
+
+def _scale(path: Path, name: StemName, adapter: Mapping[str, Any]) -> float | None:
+    """Return the scale of a LoHa or LoKr of peft, which is not in its tensors."""
+    try:
+        return peft_scale(adapter, f"{_in_model(name)}{name.path}")
+    except (ZeroDivisionError, *_BAD_SETTINGS) as error:
+        raise _bad_settings(path, error) from error
 
 
 def _scales_columns(parts: _Parts) -> bool:
