@@ -91,16 +91,16 @@ def prices(
     rows = open_rows(make_pairs(model, rank, device, every=every), arguments.rows)
     times: dict[str, list[float]] = {name: [] for name in rows}
     for repeat in range(arguments.repeats + 1):
-        for name, (step, _) in rows.items():
-            spent = seconds(step, device)
+        for name, row in rows.items():
+            spent = seconds(row.step, device)
             # The first round sets up states and caches.
             if repeat:
                 times[name].append(spent)
     middle = {name: statistics.median(spent) for name, spent in times.items()}
     found = []
-    for name, (step, state) in rows.items():
+    for name, (step, state, counters) in rows.items():
         with mock.patch.dict(LAYOUTS, cpu=ACCELERATOR):
-            cost = step_cost(step)
+            cost = step_cost(step, counters())
             expected = computed(step, named_gpu)
         row: Row = {"model": model, "rank": rank, "method": name}
         measured = gpu and BASELINE in middle

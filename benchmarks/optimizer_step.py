@@ -26,7 +26,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from unittest import mock
 
 import torch
@@ -38,6 +38,7 @@ from stiefel_lora import OptionError, create_optimizer
 from stiefel_lora.methods import CATALOGUE
 from stiefel_lora.optim import PULL_REQUEST_OPTIONS
 from stiefel_lora.optim.engine import stacking
+from stiefel_lora.optim.engine.batching import STEP
 from stiefel_lora.optim.engine.stacking import bucketed
 from stiefel_lora.optim.engine.two_passes import ACCELERATOR, LAYOUTS
 from stiefel_lora.optim.pairs import Pair
@@ -45,6 +46,16 @@ from stiefel_lora.optim.pairs import Pair
 # The rules of the pull request with a retraction that has no QR in it.
 AS_ADV_OPTM = {**PULL_REQUEST_OPTIONS, "retraction": "polar"}
 Step = Callable[[], object]
+
+
+class OpenRow(NamedTuple):
+    """One row of the table: its step, the bytes of its state and its step counters."""
+
+    step: Step
+    state: Callable[[], int] = lambda: 0
+    counters: Callable[[], list[torch.Tensor]] = list
+
+
 BASELINE, FLOOR = "torch AdamW fused", "floor of stiefel_lora"
 FACTORS = "stiefel_lora factors"
 
@@ -98,20 +109,20 @@ def report(
     rows = open_rows(pairs, arguments.rows)
     times: dict[str, list[float]] = {name: [] for name in rows}
     for repeat in range(arguments.repeats + 1):
-        for name, (step, _) in rows.items():
-            spent = seconds(step, device)
+        for name, row in rows.items():
+            spent = seconds(row.step, device)
             # The first round sets up states and caches.
             if repeat:
                 times[name].append(spent)
     with mock.patch.dict(LAYOUTS, cpu=ACCELERATOR):
-        costs = {name: step_cost(step) for name, (step, _) in rows.items()}
+        costs = {n: step_cost(row.step, row.counters()) for n, row in rows.items()}
     middle = {name: statistics.median(values) for name, values in times.items()}
     print(
         f"{'':24s}{'ms':>10s}{'min .. max':>20s}{'x AdamW':>9s}"
         f"{'state MB':>10s}{'work MB':>9s}{'ops':>7s}{'waits':>7s}"
     )
-    for name, (_, state) in rows.items():
-        print(line(name, times[name], middle, state(), costs[name]))
+    for name, row in rows.items():
+        print(line(name, times[name], middle, row.state(), costs[name]))
     for top, bottom in (
         (FACTORS, FLOOR),
         ("stiefel_lora", FACTORS),
@@ -124,8 +135,8 @@ def report(
     if arguments.computed:
         gpu = GPUS[arguments.computed]
         expected = {
-            name: for_gpu(step, gpu, arguments.every)
-            for name, (step, _) in rows.items()
+            name: for_gpu(row.step, gpu, arguments.every)
+            for name, row in rows.items()
             if name not in BY_LAYER
         }
         print(computed_table(gpu, expected))
@@ -195,10 +206,8 @@ def seconds(step: Step, device: torch.device) -> float:
     return clock() - began
 
 
-def open_rows(
-    pairs: list[Pair], wanted: Sequence[str] | None
-) -> dict[str, tuple[Step, Callable[[], int]]]:
-    """Name -> (step, bytes of state), each with factors and gradients of its own."""
+def open_rows(pairs: list[Pair], wanted: Sequence[str] | None) -> dict[str, OpenRow]:
+    """Open the rows by name, each with factors and gradients of its own."""
     makers: dict[str, Callable[[list[Pair]], torch.optim.Optimizer]] = {
         BASELINE: lambda own: torch.optim.AdamW(factors(own), lr=1e-4, fused=True),
         "torch AdamW foreach": lambda own: torch.optim.AdamW(
@@ -216,7 +225,7 @@ def open_rows(
     makers[FACTORS] = lambda own: create_optimizer(
         "stiefel_lora", named(own), lr=1e-4, step="factors"
     )
-    rows: dict[str, tuple[Step, Callable[[], int]]] = {}
+    rows: dict[str, OpenRow] = {}
     for name, make in makers.items():
         if wanted and name not in wanted:
             continue
@@ -225,9 +234,13 @@ def open_rows(
         except (ImportError, OptionError) as error:
             print(f"{name}: not measured ({error})")
             continue
-        rows[name] = (optimizer.step, lambda found=optimizer: state_bytes(found))
+        rows[name] = OpenRow(
+            optimizer.step,
+            lambda found=optimizer: state_bytes(found),
+            lambda found=optimizer: step_counters(found),
+        )
     if not wanted or FLOOR in wanted:
-        rows[FLOOR] = (floor(pairs), lambda: 0)
+        rows[FLOOR] = OpenRow(floor(pairs))
     return rows
 
 
@@ -286,6 +299,16 @@ def named(pairs: Sequence[Pair]) -> list[tuple[str, torch.Tensor]]:
         (f"{pair.name}.lora_{role}.default.weight", factor)
         for pair in pairs
         for role, factor in (("A", pair.down), ("B", pair.up))
+    ]
+
+
+def step_counters(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
+    """Step counters of an optimizer, which are on the CPU on every device."""
+    return [
+        value
+        for state in optimizer.state.values()
+        for name, value in state.items()
+        if name in ("step", STEP) and isinstance(value, torch.Tensor)
     ]
 
 

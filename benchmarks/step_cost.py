@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -25,8 +25,7 @@ class StepCost:
     Attributes:
         operations: ATen operations that compute or copy; on a GPU each is at least
             one launch.
-        waits: reads of a number by Python, for which a GPU must finish first. Step
-            counters, which torch keeps on the CPU on every device, count too.
+        waits: reads of a number by Python, for which a GPU must finish first.
         work_bytes: largest total of tensors that the call made and held at a time.
     """
 
@@ -35,16 +34,26 @@ class StepCost:
     work_bytes: int
 
 
-def step_cost(work: Callable[[], object]) -> StepCost:
-    """Run ``work`` once and count."""
-    with _Counter() as counter:
+def step_cost(
+    work: Callable[[], object], on_host: Iterable[torch.Tensor] = ()
+) -> StepCost:
+    """Run ``work`` once and count.
+
+    Args:
+        work: the call.
+        on_host: tensors that are on the CPU on every device, such as step counters.
+            Operations on these alone launch nothing, and reading them never waits.
+    """
+    with _Counter(on_host) as counter:
         work()
     return StepCost(counter.operations, counter.waits, counter.peak)
 
 
 class _Counter(TorchDispatchMode):
-    def __init__(self) -> None:
+    def __init__(self, on_host: Iterable[torch.Tensor]) -> None:
         super().__init__()
+        # References, since an address may be used again once its tensor is gone.
+        self._host = {tensor.untyped_storage()._cdata: tensor for tensor in on_host}
         self.operations = self.waits = self.live = self.peak = 0
         self._known: set[int] = set()
 
@@ -52,10 +61,14 @@ class _Counter(TorchDispatchMode):
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         # What was there before the call is not the call's own.
-        for leaf in tree_leaves((args, kwargs)):
-            if isinstance(leaf, torch.Tensor):
-                self._known.add(leaf.untyped_storage()._cdata)
+        given = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
+        keys = {tensor.untyped_storage()._cdata for tensor in given}
+        self._known |= keys
         result = func(*args, **(kwargs or {}))
+        if keys and keys <= self._host.keys():
+            made = (t for t in tree_leaves(result) if isinstance(t, torch.Tensor))
+            self._host |= {t.untyped_storage()._cdata: t for t in made}
+            return result
         name = func.overloadpacket.__name__
         self.waits += name in ("_local_scalar_dense", "equal", "nonzero")
         self.operations += name not in VIEWS

@@ -7,7 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
+
+from stiefel_lora.optim.engine.two_passes import ACCELERATOR, LAYOUTS
 
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = ["torch AdamW fused", "lora_rite", "stiefel_lora"]
@@ -75,3 +78,23 @@ def test_the_table_of_computed_times_covers_the_methods(tmp_path):
     # No number of this table may look like a measurement.
     cells = [cell for cell in head.strip("|").split("|")[1:] if "factor" not in cell]
     assert all("computed" in cell for cell in cells)
+
+
+@pytest.mark.parametrize("name", ["stella", "adamw", "stiefel_lora"])
+def test_step_counters_cost_no_launch_and_no_wait(name, monkeypatch):
+    """They are on the CPU on every device, also where the other tensors are not."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    monkeypatch.setitem(LAYOUTS, "cpu", ACCELERATOR)
+    from layer_shapes import make_pairs
+    from optimizer_step import open_rows
+    from step_cost import step_cost
+
+    row = open_rows(make_pairs("sdxl", 2, torch.device("cpu"), every=400), [name])[name]
+    row.step()
+    assert row.counters() or name == "stiefel_lora"
+    assert step_cost(row.step, row.counters()).waits == 0
+    # Any other number that Python reads is a wait.
+    number = torch.zeros(())
+    assert step_cost(lambda: float(number + 1), row.counters()).waits == 1
+    found = step_cost(lambda: float(number + 1), [number])
+    assert (found.waits, found.operations) == (0, 0)

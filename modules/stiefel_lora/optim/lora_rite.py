@@ -30,7 +30,14 @@ not depend on the basis and is 1 where the product is larger than a quarter of a
 **Cost.** Both passes over the tall matrices are products with r x r matrices. Frames
 come from the eigenvectors of :math:`X^T X` in float64, of all layers at once: the step
 does not depend on which orthonormal basis is used, and singular values below
-:math:`10^{-6}` of the largest count as 0, as in a pseudo-inverse of R.
+:math:`10^{-6}` of the largest count as 0, as in a pseudo-inverse of R. No basis is
+stored. With the frame F of the last step, :math:`U_{t-1} = X_{t-1} F^T`, and X moved by
+:math:`-\eta \bar M S`, so two r x r matrices determine P,
+
+.. math::
+    U_t^T U_{t-1} = F_t\,(X_t^T X_t\,F^T + X_t^T \bar M\,(\eta S F^T)),
+
+with an error of rounding over the smallest singular value, as from a stored basis.
 
 Eigenvalues are clamped at 0: in the reference code, a slightly negative one makes the
 step 0, which freezes pairs whose gradient has a rank below r.
@@ -52,7 +59,17 @@ from torch import Tensor
 from ..geometry import spectral_norm, symmetric, thin_svd, trace
 from .groups import Source
 from .pair_optimizer import PairOptimizer
-from .rule import Core, FactorBatch, FactorRule, Role, Rule, Solver, StateShape
+from .rule import (
+    Core,
+    FactorBatch,
+    FactorRule,
+    HeldFactor,
+    Number,
+    Role,
+    Rule,
+    Solver,
+    StateShape,
+)
 
 __all__ = ["LoRARITE"]
 
@@ -60,6 +77,10 @@ __all__ = ["LoRARITE"]
 _RCOND = 1e-6
 # Largest kappa_i of a direction, see the module's docstring.
 _LONGEST_CROSS = 4.0
+# Least share of a factor that the decay of one step leaves, in P.
+_LEAST_KEPT = 1e-2
+# What is stored for each factor: moment, last frame, and last move in that frame.
+_BY_ROLE = ("mean", "frame", "reach")
 
 
 class RiteFactor(FactorRule):
@@ -72,36 +93,61 @@ class RiteFactor(FactorRule):
         self.role = role
 
     def look(self, batch: FactorBatch) -> Core:
-        """Return X^T U_old, X^T X and G^T G in float64, and the r x r states."""
-        point = self._tall(batch.point)
-        wide, grad = point.double(), self._tall(batch.grad).double()
+        """Return X^T X and G^T G in float64, X^T M, and the r x r states."""
+        point, grad = batch.point.double(), batch.grad.double()
+        rows = point.shape[-2 if self.role == "up" else -1]
         seen = {
-            "size": wide.mT @ wide,
-            "turn": point.mT @ self._tall(batch.state[f"basis_{self.role}"]),
-            "grad": grad.mT @ grad,
-            "rows": torch.full_like(point[:, :1, :1], point.shape[-2]),
+            "size": self._gram(point, point),
+            "cross": self._gram(batch.point, batch.state[f"mean_{self.role}"]),
+            "grad": self._gram(grad, grad),
+            "rows": batch.point.new_full((len(point), 1, 1), rows),
         }
-        small = (name for name in batch.state if name.startswith(("square", "escape")))
+        small = (name for name in batch.state if not name.startswith("mean"))
         return seen | {name: batch.state[name] for name in small}
 
     def move(self, batch: FactorBatch, core: Core) -> None:
-        """M <- M P^T + G S; X moves by M; U is the basis of the old X."""
-        mean, basis = f"mean_{self.role}", f"basis_{self.role}"
-        point, grad = self._tall(batch.point), self._tall(batch.grad)
-        moved = torch.baddbmm(
-            self._tall(batch.state[mean]) @ core["of_mean"], grad, core["of_grad"]
-        )
-        decay = batch.lr * batch.numbers["weight_decay"]
-        left = point if isinstance(decay, float) and not decay else point * (1 - decay)
+        """M <- M P^T + G S; X moves by M."""
+        mean, frame, reach = (f"{name}_{self.role}" for name in _BY_ROLE)
+        moved = self._times(batch.state[mean], core["of_mean"])
+        moved = self._added(moved, batch.grad, core["of_grad"])
+        kept = 1 - batch.lr * batch.numbers["weight_decay"]
         step = batch.lr * core["step"]
+        batch.point = self._added(
+            _scaled(batch.point, kept), moved, step, -1, batch.writable
+        )
         batch.state |= {name: core[name] for name in batch.state if name in core}
-        batch.state[mean] = self._tall(moved)
-        batch.state[basis] = self._tall(point @ core["frame"])
-        batch.point = self._tall(torch.baddbmm(left, moved, step, alpha=-1))
+        batch.state[mean] = moved
+        # Old X, in terms of the new one: (X + M step) / kept.
+        old = _inverse(kept)
+        batch.state[frame] = _scaled(core["frame"], old)
+        batch.state[reach] = _scaled(core["reach"], old * batch.lr)
 
-    def _tall(self, matrix: Tensor) -> Tensor:
-        """A as the columns that B has by itself, and back."""
-        return matrix if self.role == "up" else matrix.mT
+    def _gram(self, one: Tensor, other: Tensor) -> Tensor:
+        """One^T Other of columns, which A has as rows."""
+        return one.mT @ other if self.role == "up" else one @ other.mT
+
+    def _times(self, columns: Tensor, core: Tensor) -> Tensor:
+        return columns @ core if self.role == "up" else core.mT @ columns
+
+    def _added(
+        self,
+        to: Tensor,
+        columns: Tensor,
+        core: Tensor,
+        alpha: float = 1,
+        in_place: bool = True,
+    ) -> Tensor:
+        """Add a product without a copy of A's columns."""
+        one, other = (columns, core) if self.role == "up" else (core.mT, columns)
+        if in_place:
+            return to.baddbmm_(one, other, alpha=alpha)
+        return torch.baddbmm(to, one, other, alpha=alpha)
+
+
+class RiteDown(RiteFactor):
+    """A, whose r x r states are B's."""
+
+    shared = frozenset({"frame_down", "reach_down"})
 
 
 class RiteRule(Rule):
@@ -112,7 +158,7 @@ class RiteRule(Rule):
 
     _rules: Mapping[Role, FactorRule] = {
         "up": RiteFactor("up"),
-        "down": RiteFactor("down"),
+        "down": RiteDown("down"),
     }
 
     def choices(self, group: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,18 +175,34 @@ class RiteRule(Rule):
         return ("beta1", "beta2", "eps", "clip_norm", "skip_above", "weight_decay")
 
     def states(self, choices: Mapping[str, Any]) -> dict[str, StateShape]:
-        """First moments and old bases like the factors, r x r second moments."""
+        """First moments like the factors; r x r second moments, frames and steps."""
         shapes: dict[str, StateShape] = {
             "mean_up": "up",
             "mean_down": "down",
-            "basis_up": "up",
-            "basis_down": "down",
             "square_up": "core",
             "square_down": "core",
+            "frame_up": "core",
+            "frame_down": "core",
+            "reach_up": "core",
+            "reach_down": "core",
         }
         if choices["escape"]:
             shapes |= {"escape_up": "scalar", "escape_down": "scalar"}
         return shapes
+
+    def adopt(self, up: HeldFactor, down: HeldFactor) -> None:
+        """Convert the bases U that version 0.1 stored: a frame with X F^T = U."""
+        for role, held in (("up", up), ("down", down)):
+            basis = held.state.pop(f"basis_{role}", None)
+            if basis is None:
+                continue
+            point, old = held.value.double(), basis.flatten(1).double()
+            point, old = (point, old) if role == "up" else (point.mT, old.mT)
+            size = point.mT @ point
+            frame = (torch.linalg.pinv(size, _RCOND**2, hermitian=True)) @ (
+                point.mT @ old
+            )
+            up.state[f"frame_{role}"] = frame.mT.to(basis.dtype).contiguous()
 
     def measures(self, group: Mapping[str, Any]) -> bool:
         """The joint norm is needed where it is clipped."""
@@ -168,7 +230,7 @@ def _solve(
         _unmagnify(up, down, numbers)
     dtype, count = lr.dtype, len(lr)
     frames = torch.cat([down["frame"], up["frame"]]).to(dtype)
-    turn = _contracted(frames @ torch.cat([down["turn"], up["turn"]]))
+    turn = _contracted(_turn(up, down, frames))
     scale = torch.cat([up["follows"], down["follows"]]).to(dtype)
     scale = scale * torch.cat([_clip_scale(numbers, dtype)] * 2).expand_as(scale)
     rows = torch.cat([up["rows"], down["rows"]])
@@ -191,17 +253,30 @@ def _solve(
     of_mean = beta1 * turn.mT
     of_grad = (1 - beta1) * scale * (frames.mT @ root)
     step = _bounded(up, down, lr, frames)
+    of_down, of_up = frames.split(count)
+    reach = torch.cat(step) @ torch.cat([of_up, of_down]).mT
     found = [
-        {"of_mean": m, "of_grad": g, "step": s, "frame": f.mT}
-        for m, g, s, f in zip(
+        {"of_mean": m, "of_grad": g, "step": s, "frame": f, "reach": n}
+        for m, g, s, f, n in zip(
             of_mean.split(count),
             of_grad.split(count),
             step,
-            reversed(frames.split(count)),
+            (of_up, of_down),
+            reach.split(count),
             strict=True,
         )
     ]
     return found[0] | states, found[1]
+
+
+def _turn(up: Core, down: Core, frames: Tensor) -> Tensor:
+    """U^T U_old of A and of B, as in the module's docstring."""
+    # F X^T X is F's inverse, transposed: scaled eigenvectors, which float32 holds.
+    root = torch.cat([down["root"], up["root"]]).to(frames.dtype)
+    old = torch.cat([down["frame_down"], up["frame_up"]])
+    cross = torch.cat([down["cross"], up["cross"]])
+    reach = torch.cat([down["reach_down"], up["reach_up"]])
+    return torch.baddbmm(frames @ cross @ reach, root, old.mT)
 
 
 def _unmagnify(up: Core, down: Core, numbers: Mapping[str, Tensor]) -> None:
@@ -217,6 +292,8 @@ def _unmagnify(up: Core, down: Core, numbers: Mapping[str, Tensor]) -> None:
     there = values > least
     inverse = torch.where(there, torch.where(there, values, 1.0).rsqrt(), 0.0)
     up["frame"], down["frame"] = (vectors * inverse.unsqueeze(-2)).mT.chunk(2)
+    lengths = torch.where(there, values, 0.0).sqrt()
+    up["root"], down["root"] = (vectors * lengths.unsqueeze(-2)).mT.chunk(2)
     limit = numbers["skip_above"]
     for side, other in ((up, down), (down, up)):
         # Pairs that cannot take the step have zeros everywhere.
@@ -232,6 +309,17 @@ def _unmagnify(up: Core, down: Core, numbers: Mapping[str, Tensor]) -> None:
         follows = ~((size > limit) & (limit > 0))
         side["fresh"] = torch.where(follows, fresh, 0.0)
         side["follows"] = follows
+
+
+def _scaled(matrix: Tensor, factor: Number) -> Tensor:
+    return matrix if isinstance(factor, float) and factor == 1.0 else matrix * factor
+
+
+def _inverse(kept: Number) -> Number:
+    """1 / kept, bounded where a decay leaves nothing of the old point."""
+    if isinstance(kept, Tensor):
+        return 1 / kept.clamp_min(_LEAST_KEPT)
+    return 1 / max(kept, _LEAST_KEPT)
 
 
 def _contracted(turn: Tensor) -> Tensor:

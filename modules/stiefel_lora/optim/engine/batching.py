@@ -26,8 +26,8 @@ __all__ = [
     "chunks_of",
     "free_half",
     "new_state",
-    "open_count",
     "owner_of",
+    "read_counts",
     "ready_members",
     "size_of",
     "stack_pairs",
@@ -49,7 +49,9 @@ class Member:
     Attributes:
         index: position in the optimizer's list of pairs.
         usable: flag of a :class:`~stiefel_lora.optim.engine.gradient_watch.Watch`.
-        skipped: its count of skipped steps.
+        skipped: its count of skipped steps; a number where reading it does not
+            synchronize.
+        taken: steps before this one, with the skipped ones (:func:`read_counts`).
     """
 
     index: int
@@ -60,7 +62,8 @@ class Member:
     grad_down: Tensor
     choices: dict[str, Any]
     usable: Tensor | None = None
-    skipped: Tensor | None = None
+    skipped: Tensor | float | None = None
+    taken: float = 0.0
 
 
 def ready_members(
@@ -109,7 +112,6 @@ def work_dtype(tensor: Tensor) -> torch.dtype:
 
 def _create_state(state: State, pair: Pair, shapes: Mapping[str, StateShape]) -> None:
     """Create zero state for a pair where it is missing."""
-    open_count(state, pair)
     for name, shape in shapes.items():
         owner = getattr(pair, owner_of(shape))
         # A loaded state may come from a version without this tensor.
@@ -117,10 +119,17 @@ def _create_state(state: State, pair: Pair, shapes: Mapping[str, StateShape]) ->
             state[owner][name] = new_state(shape, owner)
 
 
-def open_count(state: State, pair: Pair) -> None:
-    """Start the step count of a pair where it is missing."""
-    if STEP not in state[pair.up]:
-        state[pair.up][STEP] = torch.zeros((), dtype=torch.float32)
+def read_counts(state: State, members: Sequence[Member]) -> None:
+    """Read the step counts of all members at once; start those that are missing."""
+    held = [state[member.pair.up] for member in members]
+    for own in held:
+        if STEP not in own:
+            own[STEP] = torch.zeros((), dtype=torch.float32)
+    # Step counts are on the CPU, as in torch's own optimizers, so reading them does not
+    # synchronize. One by one, it costs as much as the r x r work of a step.
+    counts = torch.stack([own[STEP] for own in held]).tolist() if held else []
+    for member, count in zip(members, counts, strict=True):
+        member.taken = count
 
 
 def owner_of(shape: StateShape) -> Role:
@@ -176,9 +185,10 @@ def stack_pairs(
     shapes = rule.states(choices)
     for member in chunk:
         _create_state(state, member.pair, shapes)
+    read_counts(state, chunk)
     dtype = work_dtype(first)
     up = gather([values(state, member.pair.up) for member in chunk], dtype)
-    step = steps_taken(state, chunk, up)
+    step = steps_taken(chunk, up)
     numbers = [rule.numbers(member.up_group) for member in chunk]
     batch = PairBatch(
         up=up,
@@ -202,15 +212,13 @@ def stack_pairs(
     return batch
 
 
-def steps_taken(state: State, members: Sequence[Member], like: Tensor) -> Tensor:
+def steps_taken(members: Sequence[Member], like: Tensor) -> Tensor:
     """Return the number of steps of each pair before this one, ``(K, 1, 1)``."""
-    # Step counts are on the CPU, as in torch's own optimizers, so reading them does not
-    # synchronize.
-    step = column([float(state[m.pair.up][STEP]) for m in members], like)
-    skipped = [m.skipped for m in members if m.skipped is not None]
-    if not skipped:
-        return step
+    skipped = [m.skipped for m in members if isinstance(m.skipped, Tensor)]
     # A skipped pair has already counted this step; its number is then unused.
+    if not skipped:
+        return column([max(0.0, m.taken - (m.skipped or 0.0)) for m in members], like)
+    step = column([member.taken for member in members], like)
     left_out = torch.stack(skipped).to(step).view(step.shape)
     return (step - left_out).clamp_min(0)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ...geometry import full_precision
 from ..rule import ROLES, Core, Role, Rule
-from .batching import STEP, Member, bucket_key, open_count, steps_taken
+from .batching import STEP, Member, bucket_key, read_counts, steps_taken
 from .master_weights import State
 from .stacking import bucketed, chunked, column
 from .two_passes import (
@@ -57,8 +57,7 @@ def step_together(
         width: median side of the layers, passed to the rule.
     """
     if rule.counts_steps:
-        for member in members:
-            open_count(state, member.pair)
+        read_counts(state, members)
     rounds = _pair_rounds(members)
     if any(rule.measures(member.up_group) for member in members):
         # The sum must be known before any pair moves. Stacks of all pairs would fill
@@ -96,7 +95,7 @@ def _is_free_to_keep(members: Sequence[Member]) -> bool:
 def _look(
     state: State, members: list[Member], rule: Rule, width: float, keep: bool
 ) -> _Round:
-    ups, downs = ([*_role_chunks(state, members, role, rule)] for role in ROLES)
+    ups, downs = ([*_role_chunks(members, role, rule)] for role in ROLES)
     if layout_of(members[0].pair.up).together:
         # With several shapes, all stacks would be in memory until the solver is done.
         keep = keep and len(ups) == len(downs) == 1
@@ -110,7 +109,7 @@ def _look(
     like = next(iter(seen_up.values())).new_empty(0, dtype=_number_dtype(point))
     columns = {k: column([n[k] for n in numbers], like) for k in numbers[0]}
     if rule.counts_steps:
-        columns["step"] = steps_taken(state, members, like) + 1
+        columns["step"] = steps_taken(members, like) + 1
     lr = _joint_lr(members, like)
     return _Round(members, ups, downs, seen_up, seen_down, lr, columns)
 
@@ -146,8 +145,8 @@ def _move(state: State, one: _Round, rule: Rule, width: float) -> None:
     assert solver is not None
     solved = solver(one.up, one.down, one.lr, one.numbers)
     for chunks, core in zip((one.ups, one.downs), solved, strict=True):
-        for chunk in chunks:
-            chunk.core = _part(core, chunk)
+        for chunk, part in zip(chunks, _parts(core, chunks), strict=True):
+            chunk.core = part
             move_chunk(state, chunk, rule, width)
 
 
@@ -162,10 +161,22 @@ def _pair_rounds(members: Sequence[Member]) -> Iterator[list[Member]]:
         if layout.together:
             yield same
             continue
-        for bucket in bucketed(same, bucket_key):
-            pair = bucket[0].pair
-            largest = max(pair.up.numel(), pair.down.numel())
-            yield from chunked(bucket, largest, layout.in_pairs)
+        yield from _filled(same, layout.in_pairs)
+
+
+def _filled(members: Sequence[Member], limit: int) -> Iterator[list[Member]]:
+    """Cut into runs whose larger factors have at most so many floats together."""
+    part: list[Member] = []
+    floats = 0
+    for member in members:
+        size = max(member.pair.up.numel(), member.pair.down.numel())
+        if part and floats + size > limit:
+            yield part
+            part, floats = [], 0
+        part.append(member)
+        floats += size
+    if part:
+        yield part
 
 
 def _round_key(member: Member) -> tuple[Any, ...]:
@@ -174,13 +185,11 @@ def _round_key(member: Member) -> tuple[Any, ...]:
     return up.shape[1], up.dtype, up.device, choices
 
 
-def _role_chunks(
-    state: State, members: Sequence[Member], role: Role, rule: Rule
-) -> Iterator[Chunk]:
+def _role_chunks(members: Sequence[Member], role: Role, rule: Rule) -> Iterator[Chunk]:
     """Stacks of one role, each with the positions of its factors among the members."""
     # Stacked by the shape of this factor alone: B depends on the outputs of a layer and
     # A on its inputs, so layers of different shapes often share one of the two stacks.
-    placed = list(enumerate(_factors(state, members, role, rule)))
+    placed = list(enumerate(_factors(members, role, rule)))
     for bucket in bucketed(placed, lambda entry: stack_key(entry[1])):
         tensor = bucket[0][1].tensor
         for part in chunked(bucket, tensor.numel(), layout_of(tensor).stack_in_pairs):
@@ -189,15 +198,13 @@ def _role_chunks(
             yield chunk
 
 
-def _factors(
-    state: State, members: Sequence[Member], role: Role, rule: Rule
-) -> Iterator[Factor]:
+def _factors(members: Sequence[Member], role: Role, rule: Rule) -> Iterator[Factor]:
     """Yield the factors of one role, with the number of the step."""
     for member in members:
         factor = factor_of(member, role)
         factor.partner = member.pair.up
         if rule.counts_steps:
-            factor.step = float(state[member.pair.up][STEP]) + 1
+            factor.step = member.taken + 1
             factor.skipped = member.skipped
         yield factor
 
@@ -221,10 +228,30 @@ def _in_order(chunks: Sequence[Chunk]) -> Core:
         for number, chunk in enumerate(chunks)
         for place, index, length in _runs(chunk.places)
     )
+    # Usually whole chunks, one after the other.
+    whole = all(size == len(chunks[n].factors) for _, _, size, n in runs)
     return {
-        name: _joined([chunks[n].core[name][i : i + size] for _, i, size, n in runs])
+        name: _joined(
+            [
+                chunks[n].core[name] if whole else chunks[n].core[name][i : i + size]
+                for _, i, size, n in runs
+            ]
+        )
         for name in chunks[0].core
     }
+
+
+def _parts(core: Core, chunks: Sequence[Chunk]) -> Iterator[Core]:
+    """Yield the rows of solved matrices that belong to each chunk."""
+    places = [place for chunk in chunks for place in chunk.places]
+    if places != list(range(len(places))):
+        yield from (_part(core, chunk) for chunk in chunks)
+        return
+    # One call for all chunks in place of one for each.
+    sizes = [len(chunk.places) for chunk in chunks]
+    split = {name: matrix.split(sizes) for name, matrix in core.items()}
+    for number in range(len(chunks)):
+        yield {name: parts[number] for name, parts in split.items()}
 
 
 def _part(core: Core, chunk: Chunk) -> Core:

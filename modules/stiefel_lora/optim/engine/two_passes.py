@@ -52,9 +52,9 @@ class Layout:
         stack: maximum floats of one stack.
         stack_in_pairs: the same where B and A step together; a single factor is used
             without a copy.
-        in_pairs: maximum floats of the factors of one shape in one round of pairs. The
-            r x r work of a round is many small calls, so fewer and larger rounds are
-            faster.
+        in_pairs: maximum floats of the larger factors of one round of pairs, of any
+            shapes. The r x r work of a round is many small calls, so fewer and larger
+            rounds are faster.
         together: run the first pass on all factors before any of them moves.
     """
 
@@ -70,7 +70,7 @@ LAYOUTS = {
     # Products of single factors are as fast as those of stacks, which would be copies.
     # Where r x r work is not solved for all at once, stacks save calls. What the first
     # pass reads should stay in the CPU cache for the second.
-    "cpu": Layout(2**18, 1, 2**20, together=False)
+    "cpu": Layout(2**18, 1, 2**21, together=False)
 }
 
 
@@ -92,7 +92,7 @@ class Factor:
     usable: Tensor | None = None
     partner: Tensor | None = None
     step: float = 0.0
-    skipped: Tensor | None = None
+    skipped: Tensor | float | None = None
 
 
 @dataclasses.dataclass(eq=False)
@@ -214,10 +214,11 @@ def look_at(
     chunk.before, chunk.point = dict(batch.state), batch.point
     chunk.core = chunk.rule.look(batch)
     if rule.factorizes and chunk.usable is not None:
-        # LAPACK raises an error for NaN, and one bad layer would stop the run.
+        # LAPACK raises an error for NaN, and one bad layer would stop the run. States
+        # that are passed on stay finite: a step that is not taken never changes them.
         chunk.core = {
-            name: torch.where(chunk.usable, matrix, 0.0)
-            for name, matrix in chunk.core.items()
+            name: m if name in batch.state else torch.where(chunk.usable, m, 0.0)
+            for name, m in chunk.core.items()
         }
     # Without a kept stack, the second pass gathers factors and state again, so what the
     # first pass changed must be in them by then. With one, a state that move() changes
@@ -285,7 +286,12 @@ def _stack(state: State, chunk: Chunk, rule: Rule, width: float) -> FactorBatch:
     # The float32 copies where there are any: steps below the spacing of bfloat16
     # accumulate there.
     point = seen([values(state, factor.tensor) for factor in factors], dtype)
-    numbers = [_numbers(factor, rule) for factor in factors]
+    alike = all(f.group is factors[0].group for f in factors) and all(
+        f.up_group is factors[0].up_group for f in factors
+    )
+    # Options are read once where all factors are in one group, as they usually are.
+    read = factors[:1] if alike else factors
+    numbers = [_numbers(factor, rule) for factor in read]
     return FactorBatch(
         point=point,
         grad=seen([factor.grad for factor in factors], dtype),
@@ -293,7 +299,7 @@ def _stack(state: State, chunk: Chunk, rule: Rule, width: float) -> FactorBatch:
             name: seen([h[name] for h in _states(state, chunk, name)], dtype)
             for name in chunk.states
         },
-        lr=_number([factor.group["lr"] for factor in factors], point),
+        lr=_number([factor.group["lr"] for factor in read], point),
         numbers={k: _number([n[k] for n in numbers], point) for k in numbers[0]},
         choices=factors[0].choices,
         step=_step(factors, point),
@@ -327,16 +333,13 @@ def _states(state: State, chunk: Chunk, name: str) -> list[dict[str, Any]]:
 
 
 def _step(factors: Sequence[Factor], like: Tensor) -> Number:
-    """Return the number of this step, computed on the device unless that is the CPU."""
-    if factors[0].skipped is None:
-        return _number([factor.step for factor in factors], like)
-    skipped = [factor.skipped for factor in factors if factor.skipped is not None]
-    if like.device.type == "cpu":
-        taken = [float(number) for number in skipped]
-        steps = zip(factors, taken, strict=True)
-        # At least 1: at 0, a bias correction divides by 1 - beta^0 = 0. Only a pair
-        # that skips its first steps gets there, and its result is discarded.
-        return _number([max(1.0, f.step - number) for f, number in steps], like)
+    """Return the number of this step, on the device if the skipped steps are there."""
+    skipped = [f.skipped for f in factors if isinstance(f.skipped, Tensor)]
+    # At least 1: at 0, a bias correction divides by 1 - beta^0 = 0. Only a pair that
+    # skips its first steps gets there, and its result is discarded.
+    if not skipped:
+        steps = [max(1.0, f.step - (f.skipped or 0.0)) for f in factors]
+        return _number(steps, like)
     whole = column([factor.step for factor in factors], like)
     return (whole - torch.stack(skipped).to(whole).view(whole.shape)).clamp_min(1)
 
