@@ -11,8 +11,11 @@ from manifold_cases import F64, gaussian, seeds
 from helpers.ranks import entropy_rank
 from stiefel_lora.geometry import (
     effective_rank,
+    gram_matrices,
     product_singular_values,
+    product_spectrum,
     random_orthonormal,
+    spectrum,
     spectrum_summary,
 )
 
@@ -121,3 +124,35 @@ def test_a_bad_item_leaves_the_batch_alone():
     found = effective_rank(b, a)
     assert found.isnan().tolist() == [False, True, False]
     assert torch.equal(found[[0, 2]], good[[0, 2]])
+
+
+def columns(smallest: float, seed: int = 0) -> torch.Tensor:
+    """Columns whose unit Gram matrix is singular to ``smallest``."""
+    generator = torch.Generator().manual_seed(seed)
+    found = torch.randn(500, 8, generator=generator, dtype=torch.float64)
+    found[:, 1] = found[:, 0] + smallest * found[:, 1]
+    # Lengths differ by 1e4, which float32 holds.
+    return found * torch.logspace(-4, 0, 8, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("smallest", [1.0, 0.3, 1e-2, 1e-3, 1e-5])
+@pytest.mark.parametrize("scale", [1.0, 1e-18, 1e18])
+def test_gram_matrices_resolve_what_float32_factors_hold(smallest, scale):
+    up, down = (scale * columns(smallest, seed) for seed in (0, 1))
+    up, down = up.float(), down.float()
+    grams = (gram_matrices([side[None], side[None]]) for side in (up, down))
+    found = product_spectrum(*grams)
+    exact = product_singular_values(up, down.mT).expand(2, -1)
+    torch.testing.assert_close(found, exact, rtol=1e-5, atol=0)
+
+
+def test_only_columns_that_are_nearly_parallel_need_float64(monkeypatch):
+    wide = []
+    monkeypatch.setattr(spectrum, "_gram", lambda tall: wide.append(tall) or 0.0)
+    sides = [columns(smallest).float()[None] for smallest in (1.0, 0.5, 1e-2, 1e-4)]
+    gram_matrices(sides)
+    assert len(wide) == 2
+    wide.clear()
+    empty, broken = torch.zeros(1, 9, 3), torch.full((1, 9, 3), float("nan"))
+    gram_matrices([empty, broken])
+    assert len(wide) == 2

@@ -20,7 +20,9 @@ from .roots import (
 from .spectrum import (
     RankSummary,
     effective_rank,
+    gram_matrices,
     product_singular_values,
+    product_spectrum,
     spectrum_summary,
 )
 from .stiefel import (
@@ -44,6 +46,7 @@ __all__ = [
     "exponential_map",
     "factored_msign",
     "full_precision",
+    "gram_matrices",
     "inverse_cholesky",
     "inverse_sqrt",
     "inverse_sqrt_of_retraction",
@@ -53,6 +56,7 @@ __all__ = [
     "polar_core",
     "polar_factor",
     "product_singular_values",
+    "product_spectrum",
     "project_factored",
     "pseudo_inverse",
     "qr_gauge",

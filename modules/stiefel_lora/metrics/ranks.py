@@ -1,7 +1,8 @@
 """Measurement of the effective rank of every LoRA block.
 
-Blocks of one shape are stacked, so a measurement is a few batched products and one
-batch of small eigenvalue problems, not one call per block.
+On a GPU, blocks of one shape are stacked, so a measurement is a few batched products
+and one batch of small eigenvalue problems, not one call per block. Each Gram matrix is
+computed once, for the spectrum and for the orthonormality of B.
 """
 
 from __future__ import annotations
@@ -12,11 +13,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from ..geometry import (
-    orthogonality_error,
-    product_singular_values,
-    spectrum_summary,
-)
+from ..geometry import gram_matrices, product_spectrum, spectrum_summary
 from ..optim.engine.stacking import bucketed, chunked
 from ..optim.pairs import Pair
 from .tags import (
@@ -32,10 +29,8 @@ from .tags import (
 
 __all__ = ["RankReport", "measure_ranks"]
 
-# Elements of the stacked factors at a time. On a CPU, their 8 MB in float64 stay in the
-# cache; on other devices, few launches matter more.
-_CHUNK_ELEMENTS = {"cpu": 1 << 20}
-_CHUNK_ELSEWHERE = 1 << 25
+# Elements of the stacked factors at a time, where launches cost more than copies.
+_CHUNK_ELEMENTS = 1 << 25
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,18 +118,19 @@ def measure_ranks(
         magnitude_changes: relative changes of DoRA magnitudes to include in the report.
     """
     effective, stable = [0.0] * len(pairs), [0.0] * len(pairs)
-    for chunk in _stackable(pairs):
-        up = torch.stack([pairs[i].matrices[0].detach() for i in chunk])
-        down = torch.stack([pairs[i].matrices[1].detach() for i in chunk])
-        summary = spectrum_summary(product_singular_values(up, down))
-        for place, i in enumerate(chunk):
-            effective[i] = float(summary.effective[place])
-            stable[i] = float(summary.stable[place])
-    errors = [0.0] * len(constrained)
-    for chunk in _stackable(constrained):
-        up = torch.stack([constrained[i].matrices[0].detach() for i in chunk])
-        for i, error in zip(chunk, orthogonality_error(up).tolist(), strict=True):
-            errors[i] = error
+    ups = [pair.matrices[0].detach() for pair in pairs]
+    downs = [pair.matrices[1].detach().mT for pair in pairs]
+    known: dict[int, torch.Tensor] = {}
+    # One call for all blocks of a rank: LAPACK solves small problems one by one anyway,
+    # but the operations around it are as many as the calls.
+    for same in bucketed(range(len(pairs)), lambda i: pairs[i].rank):
+        left, right = (_grams([side[i] for i in same]) for side in (ups, downs))
+        known |= {id(pairs[i].up): gram for i, gram in zip(same, left, strict=True)}
+        summary = spectrum_summary(product_spectrum(left, right))
+        found = summary.effective.tolist(), summary.stable.tolist()
+        for i, entropy, energy in zip(same, *found, strict=True):
+            effective[i], stable[i] = entropy, energy
+    errors = _orthogonality(constrained, known)
     return RankReport(
         names=[pair.name for pair in pairs],
         ranks=[pair.rank for pair in pairs],
@@ -146,14 +142,49 @@ def measure_ranks(
     )
 
 
-def _stackable(pairs: Sequence[Pair]) -> Iterator[list[int]]:
-    """Yield the indices of pairs of one shape, in chunks of bounded memory."""
+def _orthogonality(
+    constrained: Sequence[Pair], known: dict[int, torch.Tensor]
+) -> list[float]:
+    """Return the largest entry of |B^T B - I| of each pair.
 
-    def shape(i: int) -> tuple[object, ...]:
-        up, down = pairs[i].matrices
-        return up.shape, down.shape, up.device
+    ``known`` has B^T B by the id of B, as far as the spectra needed it.
+    """
+    errors = [0.0] * len(constrained)
+    for same in bucketed(range(len(constrained)), lambda i: constrained[i].rank):
+        new = [i for i in same if id(constrained[i].up) not in known]
+        if new:
+            grams = _grams([constrained[i].matrices[0].detach() for i in new])
+            ids = (id(constrained[i].up) for i in new)
+            known = known | dict(zip(ids, grams, strict=True))
+        gram = torch.stack([known[id(constrained[i].up)] for i in same])
+        identity = torch.eye(gram.shape[-1], dtype=gram.dtype)
+        largest = (gram - identity).abs().amax((-2, -1)).tolist()
+        for i, error in zip(same, largest, strict=True):
+            errors[i] = error
+    return errors
 
-    for bucket in bucketed(range(len(pairs)), shape):
-        up, down = pairs[bucket[0]].matrices
-        limit = _CHUNK_ELEMENTS.get(up.device.type, _CHUNK_ELSEWHERE)
-        yield from chunked(bucket, up.numel() + down.numel(), limit)
+
+def _grams(columns: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Gram matrices of matrices ``(m, r)`` with one r, in their order."""
+    chunks = list(_stackable(columns))
+    stacks = [
+        torch.stack([columns[i] for i in chunk])
+        if len(chunk) > 1
+        # Not a copy: the reading of all factors is a good part of the time.
+        else columns[chunk[0]].unsqueeze(0)
+        for chunk in chunks
+    ]
+    order = torch.tensor([i for chunk in chunks for i in chunk])
+    return gram_matrices(stacks)[order.argsort()]
+
+
+def _stackable(columns: Sequence[torch.Tensor]) -> Iterator[list[int]]:
+    """Yield the indices of matrices of one shape, in chunks of bounded memory."""
+
+    def kind(i: int) -> tuple[object, ...]:
+        return columns[i].shape, columns[i].dtype, columns[i].device
+
+    for bucket in bucketed(range(len(columns)), kind):
+        first = columns[bucket[0]]
+        limit = 1 if first.device.type == "cpu" else _CHUNK_ELEMENTS
+        yield from chunked(bucket, first.numel(), limit)

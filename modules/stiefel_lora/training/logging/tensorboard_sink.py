@@ -50,11 +50,18 @@ class TensorBoardSink:
         """Ignore the event: TensorBoard shows curves only."""
 
     def scalars(self, kind: str, step: int, values: Mapping[str, float]) -> None:
-        """Write one curve per tag."""
+        """Write one curve per tag, all of them in one event of the file."""
+        from torch.utils.tensorboard.summary import scalar
+
+        # A rank event has two curves a block. As separate events, each of them would be
+        # serialized, checked and passed to the writer thread.
+        parts = [scalar(tag, value) for tag, value in values.items()]
+        for part in parts[1:]:
+            parts[0].MergeFrom(part)
         with self._writing():
-            for tag, value in values.items():
-                if self._writer is not None:
-                    self._writer.add_scalar(tag, value, step)
+            if self._writer is not None and parts:
+                writer: Any = self._writer._get_file_writer()
+                writer.add_summary(parts[0], step)
 
     def histogram(self, tag: str, step: int, values: Sequence[float]) -> None:
         """Write a distribution over time, without NaN."""
