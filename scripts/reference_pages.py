@@ -157,6 +157,8 @@ def values_of(node: Node) -> str:
         choices = node.get("enum", [node.get("const")])
         return ", ".join(f"`{choice}`" for choice in choices)
     kind = str(node.get("type", ""))
+    if node.get("format") == "interval":
+        return 'text such as `"2 epochs"`, `"10 minutes"`'
     if kind == "array":
         inner = values_of(node.get("items", {}))
         return f"list of {inner}" if inner else "list"

@@ -106,10 +106,15 @@ def test_the_key_is_named_where_it_stands(
     assert message_of(data).splitlines()[0] == f"{path}: unknown key. {hint}"
 
 
-def test_epochs_become_steps_with_a_word() -> None:
+def test_epochs_have_a_key_or_are_the_unit_of_an_interval() -> None:
     assert message_of({"save_every_n_epochs": 1}) == (
-        "save_every_n_epochs: unknown key. Did you mean checkpoint_every? It is a "
-        "number of steps."
+        "save_every_n_epochs: unknown key. Did you mean checkpoint_every? Write the "
+        'unit as well: "2 epochs".'
+    )
+    for key in ("max_train_epochs", "num_train_epochs", "num_epochs"):
+        assert message_of({key: 1}) == f"{key}: unknown key. Did you mean epochs?"
+    assert 'part of an interval, such as "2 epochs"' in message_of(
+        {"sample_after_unit": "EPOCH"}
     )
 
 

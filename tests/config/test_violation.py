@@ -34,6 +34,15 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"run_name": "con"}, "run_name"),
     ({"run_name": "\U0001f600" * 70}, "run_name"),
     ({"steps": 5, "learning_rate_warmup_steps": 6}, "learning_rate_warmup_steps"),
+    ({"epochs": 2, "steps": 1000}, "epochs"),
+    (
+        {
+            "early_stop_patience": 3,
+            "validation_split": 0.1,
+            "validate_every": "5 minutes",
+        },
+        "validate_every",
+    ),
     ({"lora_alpha": 3.0}, "lora_alpha"),
     (
         {"optimizer": {"name": "stiefel_lora", "step": "product", "a_rule": "sign"}},

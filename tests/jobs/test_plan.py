@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from helpers.jobs import ready_config
+from helpers.runs import make_images
 from stiefel_lora import ConfigError
 from stiefel_lora.config import TrainConfig
 from stiefel_lora.jobs import make_plans
+from stiefel_lora.jobs import plan as plan_module
 from stiefel_lora.jobs.naming import LONGEST, unique_names
 from stiefel_lora.jobs.setting_differences import different_keys
 
@@ -155,3 +157,28 @@ def test_a_pattern_or_sweep_leaves_no_trace(config, tmp_path):
     before = sorted(Path(tmp_path).rglob("*"))
     make_plans([str(config)], [], ["lora_rank=4,8"])
     assert sorted(Path(tmp_path).rglob("*")) == before
+
+
+def test_jobs_show_steps_for_epochs_and_count_the_images_once(tmp_path, monkeypatch):
+    path = ready_config(tmp_path, steps=7, resolution=32, bucket_step=8)
+    folder = json.loads(path.read_text())["concepts"]
+    make_images(tmp_path / folder, count=5)
+    counted = []
+    real = plan_module.images_per_epoch
+    monkeypatch.setattr(
+        plan_module,
+        "images_per_epoch",
+        lambda *given: counted.append(1) or real(*given),
+    )
+    plans = make_plans([str(path)], ["batch_size=1"], ["epochs=1,2,3"])
+    assert [plan.config.steps for plan in plans] == [5, 10, 15]
+    assert [plan.settings["epochs"] for plan in plans] == [None] * 3
+    assert [plan.changes for plan in plans] == [{"epochs": n} for n in (1, 2, 3)]
+    assert len({plan.config.run_name for plan in plans}) == 3
+    assert counted == [1]
+    other = make_plans([str(path)], ["batch_size=1"], ["bucket_step=8,16", "epochs=1"])
+    assert len(other) == 2
+    assert counted == [1, 1, 1]
+    (tmp_path / folder / "00.png").unlink()
+    with pytest.raises(ConfigError, match="None of the 4 images can be read"):
+        make_plans([str(path)], ["bucket_step=64", "resolution=64", "epochs=1"])

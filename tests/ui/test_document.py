@@ -141,3 +141,16 @@ def test_watchers_hear_of_every_change(document):
     document.set("seed", 5)
     document.undo()
     assert heard == [5, 42]
+
+
+def test_a_length_replaces_the_other_in_one_undo_step():
+    document = Document()
+    document.set("steps", 500)
+    document.set("epochs", 3)
+    assert document.data == {"epochs": 3}
+    document.undo()
+    assert document.data == {"steps": 500}
+    document.redo()
+    document.set("epochs", None)
+    document.set("steps", 20)
+    assert document.data == {"steps": 20}

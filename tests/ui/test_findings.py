@@ -65,3 +65,8 @@ def test_a_far_rate_is_a_remark():
 def test_alpha_is_locked_while_the_optimizer_owns_the_scale():
     assert "Stiefel LoRA" in locks({})["lora_alpha"]
     assert locks({"optimizer": {"name": "adamw"}}) == {}
+
+
+def test_steps_are_locked_while_epochs_determine_them():
+    assert "steps" not in locks({"steps": 7})
+    assert "epochs" in locks({"epochs": 2})["steps"]

@@ -11,6 +11,7 @@ from .._wording import counted
 from ._shared import ConfigArgument, PluginOption, SetOption, load, user_errors
 
 if TYPE_CHECKING:
+    from ..config import TrainConfig
     from ..memory import MemoryEstimate
     from ..training.preflight import RunEstimate
 
@@ -36,16 +37,24 @@ def validate(
             from ..training.preflight import estimate_run
 
             found = estimate_run(settings)
+            settings = found.config
         batch = settings.batch_size * settings.gradient_accumulation_steps
         typer.echo(
             f"{config} is valid: {settings.optimizer.name}, rank {settings.lora_rank}, "
-            f"{counted(settings.steps, 'step', 'steps')} of "
-            f"{counted(batch, 'image', 'images')}."
+            f"{_length(settings, batch)}."
         )
         for remark in remarks(settings):
             typer.echo(f"Note: {remark}")
         if found is not None:
             _show(found)
+
+
+def _length(settings: TrainConfig, images: int) -> str:
+    from ..config.epochs import length_text
+
+    # Without images, the number of steps in an epoch is unknown.
+    joint = "in steps of" if settings.epochs else "of"
+    return f"{length_text(settings)} {joint} {counted(images, 'image', 'images')}"
 
 
 def _show(found: RunEstimate) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .._exceptions import ConfigError
+from .epochs import newest_length
 from .errors import shown_value
 from .migrations import migrate
 from .path_text import path_problem
@@ -55,6 +56,7 @@ def with_base(
     base = resolve_paths(migrate(base), path.parent)
     base = with_base(base, path.parent, (*below, path))
     inherited = {key: base[key] for key in base if key not in NOT_INHERITED}
+    inherited = newest_length(inherited, own)
     if "optimizer" in own:
         # The base's rate is in the unit of the base's optimizer.
         inherited.pop("learning_rate", None)

@@ -23,7 +23,11 @@ def dump_lean(config: TrainConfig) -> str:
 
 def dump_full(config: TrainConfig) -> str:
     """Return every key with its value as text, the form that a run folder keeps."""
-    return _text(config.model_dump(mode="json", by_alias=True))
+    data = config.model_dump(mode="json", by_alias=True)
+    if config.epochs is not None:
+        # Not known yet; the default would be a second length.
+        del data["steps"]
+    return _text(data)
 
 
 def _text(data: dict[str, Any]) -> str:

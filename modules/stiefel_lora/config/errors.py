@@ -10,6 +10,7 @@ from pydantic_core import ErrorDetails
 
 from ..methods.plugins import TYPO
 from .concept import Concept
+from .epochs import INTERVALS
 from .optimizer import OPTIMIZER_MODELS
 from .parts import Sample
 from .suggestions import nearest, no_counterpart, suggest_key
@@ -92,7 +93,8 @@ def _instead_of(loc: Location, path: str, top_level: list[str]) -> str:
     near = suggest_key(key, section, sections)
     if near:
         place = parent if near in sections[section] else ""
-        unit = " It is a number of steps." if "epoch" in key.lower() else ""
+        counts_epochs = "epoch" in key.lower() and near in INTERVALS
+        unit = ' Write the unit as well: "2 epochs".' if counts_epochs else ""
         return f"Did you mean {place}{near}?{unit}"
     reason = no_counterpart(key)
     if reason:
@@ -183,6 +185,7 @@ RULES = {
     "finite_number": "must be a finite number, but got {shown}",
     "float_type": "must be a number, but got {shown}",
     "greater_than": "must be greater than {gt:g}, but got {shown}",
+    "interval": "{problem}, but got {shown}",
     "greater_than_equal": "must be at least {ge:g}, but got {shown}",
     "int_type": "must be an integer, but got {shown}",
     "less_than": "must be less than {lt:g}, but got {shown}",

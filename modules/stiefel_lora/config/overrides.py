@@ -15,6 +15,7 @@ from typing import Any
 
 from .._exceptions import ConfigError
 from .concept import spell_out_concepts
+from .epochs import newest_length
 from .plain import check_plain, nested_too_deep
 from .violation import SettingsError, Violation
 
@@ -58,7 +59,11 @@ def apply_overrides(
     Raises:
         ConfigError: If an override cannot be parsed, or its path does not exist.
     """
-    data = copy.deepcopy(data)
+    overrides = list(overrides)
+    parsed = map(parse_override, overrides)
+    data = newest_length(
+        copy.deepcopy(data), {keys[0]: value for keys, value in parsed}
+    )
     for text in overrides:
         keys, value = parse_override(text)
         # Another optimizer has other options, so those of the former one are dropped.

@@ -80,8 +80,8 @@ class Settings(
         return 2 * self.lora_rank if self.loi_file_rank is None else self.loi_file_rank
 
     @property
-    def resolved_rank_every(self) -> int:
-        """Steps between two rank measurements, or 0 for never."""
+    def resolved_rank_every(self) -> int | str:
+        """Interval between two rank measurements, or 0 for never."""
         return rank_interval(self.steps) if self.rank_every is None else self.rank_every
 
     @property

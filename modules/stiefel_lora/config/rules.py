@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 
 from ..families.catalogue import listed, records
+from .interval import is_in
 from .path_text import path_problem
 from .resolved import Settings
 from .rules_family import FAMILY_RULES
@@ -38,12 +39,24 @@ def _alpha_is_rank(config: Settings) -> Violation | None:
 
 def _warmup_fits(config: Settings) -> Violation | None:
     warmup = config.learning_rate_warmup_steps
-    if warmup <= config.steps:
+    # With epochs, this is checked once the steps are known.
+    if config.epochs is not None or warmup <= config.steps:
         return None
     return Violation(
         "learning_rate_warmup_steps",
         f"must be at most steps={config.steps}, but got {warmup}",
         f"Use at most {config.steps}",
+    )
+
+
+def _one_length(config: Settings) -> Violation | None:
+    if config.epochs is None or "steps" not in config.model_fields_set:
+        return None
+    return Violation(
+        "epochs",
+        f"{config.epochs:g} is set together with steps={config.steps}, and both "
+        "determine the length of the run",
+        "Remove one of them",
     )
 
 
@@ -144,6 +157,17 @@ def _early_stop_has_something_to_watch(config: Settings) -> Violation | None:
     )
 
 
+def _early_stop_is_reproducible(config: Settings) -> Violation | None:
+    if not config.early_stop_patience or not is_in(config.validate_every, "minutes"):
+        return None
+    return Violation(
+        "validate_every",
+        f"{config.validate_every!r} is not supported with early_stop_patience, because "
+        "the step at which the run stops would depend on the speed of the machine",
+        "Use steps or epochs",
+    )
+
+
 def _split_is_measured(config: Settings) -> Violation | None:
     if not config.validation_split or config.validate_every:
         return None
@@ -198,6 +222,7 @@ def _optimizer_options_have_an_effect(config: Settings) -> Violation | None:
 
 RULES: tuple[Callable[[Settings], Violation | None], ...] = (
     _run_name_is_a_folder,
+    _one_length,
     _warmup_fits,
     _alpha_is_rank,
     _optimizer_options_have_an_effect,
@@ -208,6 +233,7 @@ RULES: tuple[Callable[[Settings], Violation | None], ...] = (
     _dora_starts_at_the_model,
     _dora_over_int8_loses_its_scales,
     _early_stop_has_something_to_watch,
+    _early_stop_is_reproducible,
     _split_is_measured,
     _flash_needs_a_dispatcher,
     *FAMILY_RULES,

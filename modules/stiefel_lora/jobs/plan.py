@@ -6,6 +6,7 @@ import dataclasses
 import glob
 import json
 from collections.abc import Callable, Iterable, Sequence
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,11 @@ from ..config import (
     dump_full,
     load_config,
 )
+from ..config.epochs import has_epochs, in_steps
 from ..config.overrides import parse_override
 from ..config.presets import find_config
+from ..data.buckets import buckets_of
+from ..data.epoch_length import images_per_epoch, steps_per_epoch
 from ..data.folder import scan_concepts
 from ..data.split import scan_all
 from .naming import unique_names
@@ -64,6 +68,7 @@ def make_plans(
     """
     points = list(combinations(sweeps, overrides))
     scanned: dict[str, str] = {}
+    lengths: dict[str, Fraction] = {}
     plans: list[Plan] = []
     problems: dict[str, None] = {}
     for source in _sources(configs):
@@ -71,7 +76,8 @@ def make_plans(
             try:
                 settings = ordered(point, overrides)
                 config = load_config(find_config(source), settings, plugins)
-                plans.append(_plan(config, source, point, scanned))
+                plan = _plan(config, source, point, scanned)
+                plans.append(_in_steps(plan, lengths))
             except InputError as error:
                 problems[_title(source, str(error))] = None
     if problems:
@@ -102,6 +108,22 @@ def _plan(
     _check_images(config, scanned)
     changes = {".".join(keys): value for keys, value in map(parse_override, point)}
     return Plan(config, source, changes)
+
+
+def _in_steps(plan: Plan, lengths: dict[str, Fraction]) -> Plan:
+    """Convert epochs to steps. The images of an epoch are counted once for all jobs."""
+    config = plan.config
+    if not has_epochs(config):
+        return plan
+    concepts = [concept.model_dump_json() for concept in config.concepts]
+    split = [config.validation_split, config.validation_seed]
+    others = [concept.model_dump_json() for concept in config.validation_concepts]
+    key = json.dumps([concepts, others, split, str(buckets_of(config))])
+    if key not in lengths:
+        train, _ = scan_all(config)
+        lengths[key] = images_per_epoch(config, train.images)
+    resolved, _ = in_steps(config, steps_per_epoch(config, lengths[key]))
+    return dataclasses.replace(plan, config=resolved)
 
 
 def _check_images(config: TrainConfig, scanned: dict[str, str]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from .._exceptions import ConfigError
 from ..config import TrainConfig, load_config
+from ..config.interval import is_in
 from ..config.overrides import parse_override
 from ..config.presets import find_config
 from ..data import scan_all
@@ -193,8 +194,9 @@ def make_study(
             f"validation_split: {SPLIT:g} of the images are used for validation, "
             "because the configuration has no validation images"
         )
-    if not config.validate_every:
-        settings.append(f"validate_every={math.ceil(config.steps / MEASUREMENTS)}")
+    # Minutes would measure each run at other steps.
+    if not config.validate_every or is_in(config.validate_every, "minutes"):
+        settings.append(f"validate_every={_interval(config)}")
     if config.early_stop_patience:
         settings.append("early_stop_patience=0")
         remarks.append(
@@ -217,6 +219,13 @@ def make_study(
         folder=config.output_dir / f"study-{config.run_name}-{digest}",
         run_name=config.run_name,
     )
+
+
+def _interval(config: TrainConfig) -> int | str:
+    """Return the interval that divides a run into MEASUREMENTS parts."""
+    if config.epochs is None:
+        return math.ceil(config.steps / MEASUREMENTS)
+    return f"{config.epochs / MEASUREMENTS:.6f} epochs"
 
 
 def _is_of_optimizer(setting: str) -> bool:

@@ -18,6 +18,7 @@ from ..runs.run_folder import RunFolder
 from .checkpointing.checkpoint import Checkpoint
 from .checkpointing.keeper import CheckpointKeeper
 from .checkpointing.snapshot import fitting, restore
+from .due import DueEvents
 from .early_stop import EarlyStop
 from .export import BEST, LoraWriter
 from .logging.monitor import Monitor
@@ -44,6 +45,7 @@ class Loop:
         sink: sink to which the numbers are written.
         keeper: keeps checkpoints.
         writer: writes LoRA files.
+        due: decides which events are due.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Loop:
         sink: MetricSink,
         keeper: CheckpointKeeper,
         writer: LoraWriter,
+        due: DueEvents,
     ) -> None:
         self._config = config
         self._state = state
@@ -63,6 +66,7 @@ class Loop:
         self._sink = sink
         self._keeper = keeper
         self._writer = writer
+        self._events = due
         self._early_stop = EarlyStop(
             config.early_stop_patience, config.early_stop_min_delta
         )
@@ -238,21 +242,23 @@ class Loop:
 
     def _do_what_is_due(self) -> None:
         config, monitor = self._config, self._monitor
-        if self._due(config.resolved_rank_every):
+        if self._due("rank_every", config.resolved_rank_every):
             monitor.measure_ranks(self.step)
-        if self._due(config.validate_every):
+        if self._due("validate_every", config.validate_every):
             self._validate()
-        if self._due(config.sample_every):
+        if self._due("sample_every", config.sample_every):
             monitor.sample(self.step)
         # Last, so that the checkpoint includes the effect of this validation on early
         # stopping. Not due at the end, where ``run`` saves anyway.
-        if config.checkpoint_every and self.step % config.checkpoint_every == 0:
+        key = "checkpoint_every"
+        if self._events.is_due(key, config.checkpoint_every, self.step):
             self.save()
 
-    def _due(self, every: int) -> bool:
-        """Return whether an event of every ``every`` steps (0: never) is due now."""
+    def _due(self, key: str, every: int | str) -> bool:
+        """Return whether a measurement (``every`` 0: never) is due now."""
         # The last step is always due, so that the end of every run is measured.
-        return bool(every) and (self._at_end or self.step % every == 0)
+        is_due = self._events.is_due(key, every, self.step)
+        return bool(every) and (self._at_end or is_due)
 
     def _validate(self) -> None:
         loss = self._monitor.validate(self._state.denoiser, self.step)

@@ -18,6 +18,7 @@ from ..adapters import check_room, ranks_of, select_layers, select_text_layers
 from ..checkpoints import ModelSource
 from ..data.buckets import buckets_of
 from ..data.color_profiles import profile_remarks
+from ..data.epoch_length import without_epochs
 from ..data.folder import Scan
 from ..data.folder_report import sizes_of
 from ..data.split import scan_all
@@ -80,6 +81,12 @@ class ModelLayers:
 class Preflight:
     """Images, device and base model that have passed all checks."""
 
+    config: TrainConfig
+    """The configuration, with epochs converted to steps if there are images."""
+
+    length: str
+    """Line about that conversion, or ""."""
+
     train: Scan
     validation: Scan
     accelerator: Accelerator
@@ -112,6 +119,7 @@ def run_preflight(config: TrainConfig, *, for_training: bool = True) -> Prefligh
     check_hardware(config)
     check_quantization(config)
     train, validation = scan_all(config)
+    config, length = without_epochs(config, train)
     named = for_training or config.base_model_name
     source = check_model(config) if named else None
     accelerator = make_accelerator(config)
@@ -125,7 +133,7 @@ def run_preflight(config: TrainConfig, *, for_training: bool = True) -> Prefligh
         # The layers are unknown: the trial only uses matrices.
         check_optimizer(config, device)
         opened = None
-    return Preflight(train, validation, accelerator, source, opened)
+    return Preflight(config, length, train, validation, accelerator, source, opened)
 
 
 def _open_model(
@@ -178,6 +186,8 @@ def text_targets(config: TrainConfig, family: Family) -> dict[str, list[str]]:
 def report_files(found: Preflight) -> None:
     """Print remarks on the folders' other files; not used by ``validate``."""
     train = found.train
+    if found.length:
+        say(found.length)
     for remark in (*train.remarks, *found.validation.remarks):
         say(remark)
     if train.without_caption:
@@ -190,6 +200,9 @@ def report_files(found: Preflight) -> None:
 @dataclasses.dataclass(frozen=True)
 class RunEstimate:
     """Images, layers and resources of a run."""
+
+    config: TrainConfig
+    """The configuration, with epochs converted to steps if there are images."""
 
     images: int
     held_out: int
@@ -221,7 +234,9 @@ def estimate_run(config: TrainConfig) -> RunEstimate:
     found = run_preflight(config, for_training=False)
     train, validation_set, source = found.train, found.validation, found.source
     left_out = (*_left_out(config, train), *_left_out(config, validation_set))
+    config = found.config
     remarks = [
+        *([found.length] if found.length else []),
         *train.remarks,
         *validation_set.remarks,
         *profile_remarks(p.path for p in (*train.images, *validation_set.images)),
@@ -237,6 +252,7 @@ def estimate_run(config: TrainConfig) -> RunEstimate:
             "disk space, or change output_dir."
         )
     return RunEstimate(
+        config,
         len(train.images),
         len(validation_set.images),
         train.without_caption,

@@ -27,6 +27,7 @@ from .checkpointing.identity import changed_settings, check_identity, run_identi
 from .checkpointing.image_changes import changes_since, images_of
 from .checkpointing.keeper import CheckpointKeeper
 from .checkpointing.resume import check_steps, find_run, read_latest
+from .due import DueEvents
 from .export import LoraWriter
 from .logging.monitor import Monitor
 from .logging.sinks import SinkGroup
@@ -62,6 +63,7 @@ def train(config: TrainConfig, resume: str | Path | None = None) -> TrainResult:
     clock = time.monotonic()
     # Before the run folder is created: a run that cannot start leaves nothing behind.
     inputs = run_preflight(config)
+    config = inputs.config
     report_files(inputs)
     identity = run_identity(config, inputs.model.family, inputs.model.targets)
     if resume is None:
@@ -200,6 +202,7 @@ class Run:
             self.sink,
             keeper,
             writer,
+            DueEvents(clock),
         )
         if self.resume is not None:
             self._restore(loop, monitor, *self.resume)

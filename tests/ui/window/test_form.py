@@ -164,3 +164,29 @@ def test_presets_are_found_by_search_and_chosen(open_window, qtbot):
     assert list_.list.count() == 1
     qtbot.keyClick(list_.search, Qt.Key.Key_Return)
     assert window.document.source.stem == "demo_adamw"
+
+
+def test_an_interval_has_a_number_and_a_unit(open_window, qtbot):
+    window = open_window()
+    document = window.document
+    editor = rows(window)["sample_every"].editor
+    assert rows(window)["rank_every"].editor.field.kind is Kind.INTERVAL
+    document.set("sample_every", "10 minutes")
+    assert (editor.line.text(), editor.unit.currentText()) == ("10", "minutes")
+    write(qtbot, editor.line, "0,5")
+    assert document.value("sample_every") == "0.5 minutes"
+    editor.unit.setCurrentText("epochs")
+    editor.unit.activated.emit(1)
+    assert document.value("sample_every") == "0.5 epochs"
+    editor.unit.setCurrentText("steps")
+    editor.unit.activated.emit(0)
+    write(qtbot, editor.line, "250")
+    assert document.value("sample_every") == 250
+    document.set("sample_every", "1 epoch")
+    assert (editor.line.text(), editor.unit.currentText()) == ("1", "epochs")
+    editor.line.clear()
+    editor.line.textEdited.emit("")
+    assert document.value("sample_every") == 0
+    rank = rows(window)["rank_every"].editor
+    rank.unit.activated.emit(1)
+    assert not document.is_set("rank_every")

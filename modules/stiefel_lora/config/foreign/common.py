@@ -31,7 +31,7 @@ KEYS = {
     "name": "run_name",
     "negative": "samples.negative_prompt",
     "network_rank": "lora_rank",
-    "num_epochs": "steps",
+    "num_epochs": "epochs",
     "num_steps": "steps",
     "optimizer_name": "optimizer.name",
     "output": "output_dir",

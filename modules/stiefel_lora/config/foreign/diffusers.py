@@ -21,7 +21,7 @@ KEYS = {
     "lora_layers": "layer_filter",
     "max_sequence_length": "text_encoder_2_sequence_length",
     "num_inference_steps": "samples.steps",
-    "num_train_epochs": "steps",
+    "num_train_epochs": "epochs",
     "output_kohya_format": "output_formats",
     "pretrained_vae_model_name_or_path": "vae_model_name",
     "random_flip": "concepts.enable_random_flip",

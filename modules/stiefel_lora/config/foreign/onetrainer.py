@@ -17,7 +17,6 @@ KEYS = {
     "enable_random_contrast": "concepts.random_contrast_max_strength",
     "enable_random_hue": "concepts.random_hue_max_strength",
     "enable_random_saturation": "concepts.random_saturation_max_strength",
-    "epochs": "steps",
     "force_epsilon_prediction": "prediction_type",
     "force_v_prediction": "prediction_type",
     "layer_filter_regex": "layer_filter",
@@ -46,7 +45,7 @@ KEYS = {
 }
 
 WITHOUT = {
-    "backup_after, sample_after, save_every and validate_after count steps here": """
+    'the unit is part of an interval, such as "2 epochs" or "10 minutes"': """
         backup_after_unit sample_after_unit save_every_unit validate_after_unit
     """,
     why.ADAPTERS: """

@@ -48,8 +48,7 @@ BUCKETS = (
 CACHE = "the cache in cache_dir is updated automatically when files change"
 CAPTIONS = "captions are used as they are in .txt files or metadata.jsonl"
 CHECKPOINTS = (
-    "checkpoints are written every checkpoint_every steps and limited by "
-    "keep_checkpoints"
+    "checkpoints are written every checkpoint_every and limited by keep_checkpoints"
 )
 CLOUD = "nothing is uploaded, and runs stay on this machine"
 CONDITIONS = "training uses captioned images only, no video, audio or control inputs"

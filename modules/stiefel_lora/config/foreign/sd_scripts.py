@@ -45,7 +45,7 @@ KEYS = {
     "masked_loss": "masked_training",
     "max_grad_norm": "clip_grad_norm",
     "max_timestep": "max_noising_strength",
-    "max_train_epochs": "steps",
+    "max_train_epochs": "epochs",
     "max_train_steps": "steps",
     "mem_eff_attn": "attention_mechanism",
     "min_snr_gamma": "loss_weight_strength",

@@ -45,7 +45,15 @@ class OptimizationSettings(StrictModel):
     effective batch without more memory, but each step is slower."""
 
     steps: Annotated[Count, Field(ge=1)] = setting(1000, label="Steps")
-    """Total number of optimizer steps of the run."""
+    """Total number of optimizer steps of the run. To count epochs instead, set
+    epochs."""
+
+    epochs: Annotated[Number, Field(gt=0, le=1e6)] | None = setting(
+        None, label="Epochs", unset_means="the length is set by steps"
+    )
+    """Length of the run in epochs, instead of steps. In an epoch, every image is used
+    as often as its repeats. The number of steps is computed when the images are known,
+    and rounded up."""
 
     optimizer: OptimizerChoice = setting(
         default_factory=_default_optimizer, label="Optimizer"

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from .._base import Count, Flag, StrictModel, setting
 from ..enums import DType, OutputFormat
+from ..interval import Interval
 
 __all__ = ["SavingSettings"]
 
@@ -15,9 +16,10 @@ __all__ = ["SavingSettings"]
 class SavingSettings(StrictModel):
     """Checkpoints to resume from, and the files of the finished LoRA."""
 
-    checkpoint_every: Count = setting(0, label="Checkpoint every")
-    """Number of steps between checkpoints, from which a run can be resumed. If 0, a
-    checkpoint is only saved when the run stops or ends."""
+    checkpoint_every: Interval = setting(0, label="Checkpoint every")
+    """Interval between checkpoints, from which a run can be resumed, such as 250
+    (steps), "2 epochs" or "10 minutes". If 0, a checkpoint is only saved when the run
+    stops or ends."""
 
     keep_checkpoints: Annotated[Count, Field(ge=1, le=1000)] = setting(
         3, label="Checkpoints kept"

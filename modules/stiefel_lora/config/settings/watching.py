@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from .._base import Count, Number, StrictModel, setting
+from ..interval import Interval
 from ..parts import Sample
 
 __all__ = ["WatchingSettings"]
@@ -15,9 +16,9 @@ __all__ = ["WatchingSettings"]
 class WatchingSettings(StrictModel):
     """Validation, samples and measurements during a run."""
 
-    validate_every: Count = setting(0, label="Validate every")
-    """Number of steps between measurements of the validation loss. Set to 0 to disable
-    validation."""
+    validate_every: Interval = setting(0, label="Validate every")
+    """Interval between measurements of the validation loss, such as 250 (steps),
+    "2 epochs" or "10 minutes". Set to 0 to disable validation."""
 
     validation_timesteps_per_picture: Annotated[Count, Field(ge=1, le=1000)] = setting(
         4, label="Validation timesteps per image"
@@ -34,18 +35,18 @@ class WatchingSettings(StrictModel):
     )
     """Minimum decrease of the validation loss that counts as an improvement."""
 
-    sample_every: Count = setting(0, label="Sample every")
-    """Number of steps between sample images. They are also generated before the first
-    step and after the last one. If 0, samples are only generated on request
-    (stiefel-lora tell sample)."""
+    sample_every: Interval = setting(0, label="Sample every")
+    """Interval between sample images, such as 250 (steps), "2 epochs" or "10 minutes".
+    They are also generated before the first step and after the last one. If 0, samples
+    are only generated on request (stiefel-lora tell sample)."""
 
     samples: tuple[Sample, ...] = setting((), label="Samples")
     """Prompts and settings of the sample images to generate during training."""
 
-    rank_every: Count | None = setting(
+    rank_every: Interval | None = setting(
         None,
         label="Measure ranks every",
         unset_means="a fortieth of the run, at least 5",
     )
-    """Number of steps between measurements of the effective rank of every block. If 0,
-    the rank is only measured at the end."""
+    """Interval between measurements of the effective rank of every block, such as 50
+    (steps), "1 epoch" or "10 minutes". If 0, the rank is only measured at the end."""

@@ -17,6 +17,7 @@ from typing import Any
 from ..._exceptions import ConfigError
 from ...config import TrainConfig, lean, load_config
 from ...config.dump import dump_lean
+from ...config.epochs import newest_length
 from ...config.optimizer import OPTIMIZER_MODELS
 from ...config.plugins import load_named_plugins
 from ...config.schema import DEFAULT_OPTIMIZER
@@ -121,6 +122,9 @@ class Document:
         last = option or head
         # An empty field without an empty value is set to its default.
         emptied = value is None and not option and not all_fields()[head].optional
+        if head in ("steps", "epochs") and value is not None:
+            # A second length would be an error.
+            after = container = newest_length(after, {head: value})
         if emptied or value == self.default(key):
             container.pop(last, None)
         else:

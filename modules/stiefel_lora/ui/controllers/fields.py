@@ -42,6 +42,9 @@ class Kind(enum.Enum):
     VARIANT = "variant"
     """One of several objects, distinguished by name: the optimizer."""
 
+    INTERVAL = "interval"
+    """Number of steps, or a text with a unit."""
+
     JSON = "json"
     """Anything else, edited as JSON."""
 
@@ -110,6 +113,8 @@ def read_field(key: str, node: Node, definitions: Mapping[str, Node]) -> Field:
         "default": node.get("default"),
         "optional": optional,
     }
+    if any(option.get("format") == "interval" for option in inner):
+        return Field(**common, kind=Kind.INTERVAL)
     if len(inner) > 1:
         return Field(**common, kind=Kind.JSON)
     return Field(**common, **_details(inner[0] if inner else node, definitions))

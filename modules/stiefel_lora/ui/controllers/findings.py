@@ -66,11 +66,14 @@ def locks(data: Mapping[str, Any]) -> dict[str, str]:
     """Return fields that are determined by another setting, with the reason."""
     name = data.get("optimizer", {}).get("name", DEFAULT_OPTIMIZER)
     entry = CATALOGUE.get(name)
-    if entry is None or entry.alpha_policy != "rank":
-        return {}
-    return {
-        "lora_alpha": f"Set to the rank, because {entry.label} controls the LoRA scale."
-    }
+    found = {}
+    if entry is not None and entry.alpha_policy == "rank":
+        found["lora_alpha"] = (
+            f"Set to the rank, because {entry.label} controls the LoRA scale."
+        )
+    if data.get("epochs") is not None:
+        found["steps"] = "Computed from epochs when the training is started."
+    return found
 
 
 def field_of(key: str, method: str) -> str:

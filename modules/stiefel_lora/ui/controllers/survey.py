@@ -6,8 +6,11 @@ import dataclasses
 from collections import Counter
 from pathlib import Path
 
-from ..._exceptions import DataError
+from ..._exceptions import ConfigError, DataError
 from ...config import TrainConfig
+from ...config.epochs import has_epochs
+from ...data import scan_all
+from ...data.epoch_length import without_epochs
 from ...data.folder_report import ScanReport, report_on
 
 __all__ = ["Problem", "Survey", "survey"]
@@ -55,8 +58,22 @@ def survey(config: TrainConfig) -> Survey:
         lines += [title + line for line in (*wrong, *report.messages())]
         found.buckets.update(report.buckets)
         found.problems += _problems(report)
+    lines += _length(config)
     found.summary = "\n".join(lines)
     return found
+
+
+def _length(config: TrainConfig) -> list[str]:
+    """Return the length in steps of a run that is given in epochs."""
+    if not has_epochs(config):
+        return []
+    try:
+        return [without_epochs(config, scan_all(config)[0])[1]]
+    # Problems of the folders are listed already.
+    except DataError:
+        return []
+    except ConfigError as error:
+        return [str(error)]
 
 
 def _problems(report: ScanReport) -> list[Problem]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ...config import TrainConfig, check_complete, check_paths
 from ...data import scan_all
+from ...data.epoch_length import without_epochs
 from ...jobs import (
     Job,
     JobState,
@@ -77,7 +78,8 @@ class Trainings:
         """
         check_complete(config)
         check_paths(config)
-        scan_all(config)
+        train, _ = scan_all(config)
+        config, _ = without_epochs(config, train)
         job = add_jobs(self.queue, [Plan(config, source, {})], rename=True)[0]
         self._run()
         return job

@@ -22,6 +22,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from ...config.interval import UNITS
 from ..controllers.fields import Field, Kind
 from .basics import Combo, PathLine, repolish
 
@@ -30,6 +31,7 @@ __all__ = [
     "ChoicesEditor",
     "Editor",
     "FlagEditor",
+    "IntervalEditor",
     "LineEditor",
     "LinesEditor",
     "PathEditor",
@@ -169,6 +171,42 @@ class LineEditor(Editor):
             text = json.dumps(value, ensure_ascii=False)
         self.line.setText(text if isinstance(text, str) else repr(text))
         self.line.setCursorPosition(0)
+
+
+class IntervalEditor(LineEditor):
+    """A number and its unit: steps, epochs or minutes."""
+
+    def __init__(self, field: Field) -> None:
+        super().__init__(field)
+        self.unit = Combo()
+        self.unit.addItems(list(UNITS))
+        self.unit.setAccessibleName(f"Unit of {field.label}")
+        self.unit.activated.connect(self._chosen)
+        self._place(self.line, self.unit)
+
+    def _chosen(self) -> None:
+        # An empty field has no unit that could change.
+        if self.line.text().strip():
+            self._emit(self._read(self.line.text()))
+
+    def _read(self, text: str) -> Any:
+        if not text.strip():
+            return None if self.field.optional else self.field.default
+        unit = self.unit.currentText()
+        if unit == "steps":
+            return number_of(text, whole=True)
+        number = number_of(text, whole=False)
+        shown = number if isinstance(number, str) else f"{number:.12g}"
+        return f"{shown.strip()} {unit}"
+
+    def _render(self, value: Any) -> None:
+        number, _, unit = str("" if value is None else value).rpartition(" ")
+        found = [name for name in UNITS if unit and name.startswith(unit.lower())]
+        if number and found:
+            self.unit.setCurrentText(found[0])
+        elif not isinstance(value, str):
+            self.unit.setCurrentText("steps")
+        super()._render(number if number and found else value)
 
 
 class PathEditor(LineEditor):
