@@ -42,7 +42,7 @@ def message_of(data: dict[str, object]) -> str:
         ("tensorboard_port", "OneTrainer"),
         ("resume_from_checkpoint", "diffusers"),
         ("center_crop", "diffusers"),
-        ("trigger_word", "ai-toolkit"),
+        ("default_caption", "ai-toolkit"),
         ("low_vram", "ai-toolkit"),
     ],
 )

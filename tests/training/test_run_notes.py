@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 from safetensors import safe_open
 
 from helpers.runs import make_images, tiny_config
+from stiefel_lora.families.sdxl import Sdxl
+from stiefel_lora.files import inspect_lora, open_lora
+from stiefel_lora.files.tools.inspection_facts import facts_of
 from stiefel_lora.training.trainer import train
 
 
@@ -71,3 +76,33 @@ def test_files_tell_of_folders_buckets_tags_and_settings(
         assert message.items() <= notes.items()
         assert "ss_text_encoder_lr" not in notes
         assert str(tmp_path) not in str(notes)
+
+
+def test_files_hold_the_trigger_word_and_inspect_shows_it(
+    tiny_sdxl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts: list[str] = []
+    real = Sdxl.encode_caption
+
+    def noted(family: Sdxl, text: str, *more: Any) -> Any:
+        prompts.append(text)
+        return real(family, text, *more)
+
+    monkeypatch.setattr(Sdxl, "encode_caption", noted)
+    config = tiny_config(
+        tiny_sdxl,
+        tmp_path,
+        steps=1,
+        trigger_word="ohwx",
+        validate_every=1,
+        sample_every=1,
+        samples=[{"prompt": "[trigger], a hill", "steps": 1}],
+    )
+    result = train(config)
+    seen = {f"ohwx, thing {number}" for number in range(4)}
+    assert set(prompts) - {""} == {*seen, "ohwx, a hill"}
+    for path in result.lora_files:
+        notes = notes_of(path)
+        assert notes["modelspec.trigger_phrase"] == "ohwx"
+        assert json.loads(notes["ss_tag_frequency"])["train"]["ohwx"] == 4
+        assert facts_of(inspect_lora(open_lora(path)))["trigger words"] == "ohwx"

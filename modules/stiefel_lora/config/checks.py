@@ -9,6 +9,7 @@ from ..methods import far_rate
 from .paths import MODEL_SETTINGS, is_local_model
 from .rules_objective import idle_objective
 from .schema import TrainConfig
+from .trigger import PLACEHOLDER
 from .violation import SettingsError, Violation
 
 __all__ = ["check_complete", "check_paths", "missing_paths", "remarks"]
@@ -54,6 +55,7 @@ def remarks(config: TrainConfig) -> list[Violation]:
     return [
         *_unset(config),
         *_without_effect(config),
+        *_prompts_without_trigger(config),
         *_measured_on_what_is_learned(config),
         *_far_rate(config),
     ]
@@ -114,6 +116,19 @@ def _without_effect(config: TrainConfig) -> Iterator[Violation]:
             if getattr(config, name) != type(config).model_fields[name].default:
                 yield Violation(name, "has no effect because masked_training is off")
     yield from idle_objective(config)
+
+
+def _prompts_without_trigger(config: TrainConfig) -> Iterator[Violation]:
+    if config.trigger_word is None and any(
+        PLACEHOLDER in sample.prompt for sample in config.samples
+    ):
+        yield Violation(
+            "trigger_word",
+            f"is not set, so {PLACEHOLDER} is removed from the prompts of samples",
+            "Set it to the word that your captions have in common, or that they are to "
+            "get",
+            "--set trigger_word=ohwx",
+        )
 
 
 def _measured_on_what_is_learned(config: TrainConfig) -> Iterator[Violation]:

@@ -198,6 +198,7 @@ RULES = {
     "string_type": "must be a string in double quotes, but got {shown}",
     "string_unicode": "must be valid Unicode text, but got {shown}",
     "too_short": "must not be empty",
+    "trigger": "{problem}, but got {shown}",
     "tuple_type": "must be a list in [ ], but got {shown}",
     "unusable_path": "{problem}, but got {shown}",
 }

@@ -9,6 +9,7 @@ from .._intervals import rank_interval
 from ..families.catalogue import record_of
 from ..families.record import FamilyRecord
 from .enums import DType, TimestepDistribution
+from .parts import Sample
 from .settings import (
     DataSettings,
     GeneralSettings,
@@ -19,6 +20,7 @@ from .settings import (
     SavingSettings,
     WatchingSettings,
 )
+from .trigger import PLACEHOLDER, with_trigger
 
 __all__ = ["Settings"]
 
@@ -45,6 +47,22 @@ class Settings(
     def has_validation_images(self) -> bool:
         """Return whether there are validation images, in folders or split off."""
         return bool(self.validation_concepts) or self.validation_split > 0
+
+    @property
+    def resolved_samples(self) -> tuple[Sample, ...]:
+        """Samples with the trigger word in their prompts."""
+        return tuple(
+            sample.model_copy(
+                update={
+                    "prompt": with_trigger(sample.prompt, self.trigger_word),
+                    # Only replaced: a word to avoid is not to be added.
+                    "negative_prompt": sample.negative_prompt.replace(
+                        PLACEHOLDER, self.trigger_word or ""
+                    ),
+                }
+            )
+            for sample in self.samples
+        )
 
     @property
     def rank_settings(self) -> dict[str, Any]:

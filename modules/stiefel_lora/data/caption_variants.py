@@ -9,6 +9,8 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
+from ..config.trigger import has_trigger
+
 if TYPE_CHECKING:
     from ..config import Concept
     from .folder import CaptionedImage
@@ -44,13 +46,24 @@ def caption_at(image: CaptionedImage, number: int) -> str:
     tags = [tag for tag in parts if tag]
     # Seeded by the text: equal captions share their cached variants.
     chance = random.Random(f"{caption}/{number}")
+    # The trigger word comes first, and keep_tags_count counts the caption's own tags.
+    front = [tag for tag in tags if _is_trigger(tag, image)]
+    tags = [tag for tag in tags if tag not in front] if front else tags
     kept, others = tags[: concept.keep_tags_count], tags[concept.keep_tags_count :]
+    kept = [*front, *kept]
     if concept.enable_tag_shuffling:
         chance.shuffle(others)
     rate = concept.tag_dropout_probability
     kept += [tag for tag in others if not (rate and chance.random() < rate)]
     blank = "" if concept.tag_delimiter.isspace() else " "
     return f"{concept.tag_delimiter}{blank}".join(kept)
+
+
+def _is_trigger(tag: str, image: CaptionedImage) -> bool:
+    word = image.trigger.lower()
+    # A word of several tags, or with spaces where these separate tags, is split.
+    parts = {part.strip() for part in word.split(image.concept.tag_delimiter)}
+    return bool(word) and (has_trigger(tag, word) or tag.lower() in parts)
 
 
 def caption_variants(image: CaptionedImage) -> list[str]:

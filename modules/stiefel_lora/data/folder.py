@@ -83,6 +83,9 @@ class CaptionedImage:
     mask: Path | None = None
     """Its mask file, if there is one."""
 
+    trigger: str = ""
+    """Trigger word that its captions contain, or ""."""
+
     @property
     def caption(self) -> str:
         """The first caption."""

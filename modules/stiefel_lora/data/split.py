@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from .._exceptions import DataError
 from .duplicates import duplicates
 from .folder import CaptionedImage, Scan, refuse, scan_with_problems
+from .trigger_captions import add_trigger
 
 if TYPE_CHECKING:
     from ..config import TrainConfig
@@ -32,8 +33,9 @@ def scan_all(config: TrainConfig) -> tuple[Scan, Scan]:
         DataError: If ``scan_concepts`` fails for either list, or a concept to split has
             only one image.
     """
-    train = scan_with_problems(config.concepts)
-    validation = scan_with_problems(config.validation_concepts)
+    word = config.trigger_word
+    train = add_trigger(scan_with_problems(config.concepts), word)
+    validation = add_trigger(scan_with_problems(config.validation_concepts), word)
     refuse({**train.problems, **validation.problems})
     kept, aside = split_scan(train, config.validation_split, config.validation_seed)
     images = (*validation.images, *aside.images)

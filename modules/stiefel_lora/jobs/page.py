@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .._version import __version__
+from ..config.trigger import with_trigger
 from ..files.atomic import atomic_write
 from .charts import Chart, Frame
 from .results import CURVES, Curve, Result
@@ -129,12 +130,14 @@ def _before(results: Sequence[Result]) -> list[tuple[str, str]]:
 
 def _drawn_from(config: dict[str, Any]) -> list[Any]:
     keys = ("base_model_name", "samples", "resolution", "lora_init", "model_type")
-    return [config.get(key) for key in keys]
+    return [config.get(key) for key in (*keys, "trigger_word")]
 
 
 def _images(result: Result, step: int) -> list[tuple[str, str]]:
     """Return prompt and image of the first samples of a step."""
-    prompts = [sample["prompt"] for sample in result.job.config["samples"]]
+    word = result.job.config.get("trigger_word")
+    samples = result.job.config["samples"]
+    prompts = [with_trigger(sample["prompt"], word) for sample in samples]
     pairs = list(zip(prompts, result.samples[step], strict=False))[:_MOST_SAMPLES]
     return [(prompt, _embedded(path)) for prompt, path in pairs if path.is_file()]
 

@@ -74,7 +74,7 @@ def build_state(
     scan = inputs.validation if config.validate_every else scan_concepts(())
     validation = _encode("Encoding validation images", scan, family, store, plan)
     sampler = Sampler(
-        config.samples,
+        config.resolved_samples,
         family,
         store,
         config.resolution,

@@ -270,6 +270,7 @@ def _settings(config: TrainConfig) -> dict[str, object]:
             config.loss_weight_fn == "min_snr_gamma" and config.loss_weight_strength
         ),
         "ss_text_encoder_lr": rates[0] if len(rates) == 1 else rates,
+        "modelspec.trigger_phrase": config.trigger_word,
     }
     return {
         "ss_seed": config.seed,

@@ -191,9 +191,11 @@ def report_files(found: Preflight) -> None:
     for remark in (*train.remarks, *found.validation.remarks):
         say(remark)
     if train.without_caption:
+        word = found.config.trigger_word
+        instead = f"the trigger word {word!r} alone" if word else "an empty caption"
         say(
             f"{train.without_caption} of {len(train.images)} images have no caption "
-            "(.txt) and are trained with an empty caption."
+            f"(.txt) and are trained with {instead}."
         )
 
 

@@ -47,6 +47,7 @@ KEYS = {
     "timestep_type": "timestep_distribution",
     "token_dropout_rate": "concepts.tag_dropout_probability",
     "training_folder": "output_dir",
+    "trigger": "trigger_word",
     "unet_path": "unet_model_name",
     "use_ema": "ema",
     "vae_path": "vae_model_name",
@@ -69,8 +70,7 @@ WITHOUT = {
     """,
     why.CAPTIONS: """
         caption_ext caption_type default_caption prompt_dropout_prob random_triggers
-        random_triggers_max replacements short_and_long_captions trigger trigger_word
-        use_short_captions
+        random_triggers_max replacements short_and_long_captions use_short_captions
     """,
     why.AUGMENTATION: """
         augmentations augments flip_y random_crop_scale random_scale square_crop

@@ -46,7 +46,7 @@ BUCKETS = (
     "set their shapes"
 )
 CACHE = "the cache in cache_dir is updated automatically when files change"
-CAPTIONS = "captions are used as they are in .txt files or metadata.jsonl"
+CAPTIONS = "captions come from .txt files or metadata.jsonl, with trigger_word in front"
 CHECKPOINTS = (
     "checkpoints are written every checkpoint_every and limited by keep_checkpoints"
 )

@@ -14,6 +14,7 @@ KEYS = {
     "cache_latents": "latent_caching",
     "cache_latents_to_disk": "latent_caching",
     "caption_dropout_every_n_epochs": "concepts.caption_dropout_rate",
+    "caption_prefix": "trigger_word",
     "caption_separator": "concepts.tag_delimiter",
     "caption_tag_dropout_rate": "concepts.tag_dropout_probability",
     "clip_l": "text_encoder_model_name",
@@ -112,7 +113,7 @@ WITHOUT = {
     ),
     why.DROPOUT: "module_dropout network_dropout rank_dropout",
     why.CAPTIONS: """
-        caption_extension caption_extention caption_prefix caption_suffix class_tokens
+        caption_extension caption_extention caption_suffix class_tokens
         enable_wildcard in_json keep_tokens_separator metadata_file secondary_separator
         token_warmup_min token_warmup_step weighted_captions
     """,

@@ -9,6 +9,7 @@ from pydantic import Field
 from .._base import Flag, FolderPath, Number, StrictModel, setting
 from ..concept import Concepts
 from ..parts import Side
+from ..trigger import TriggerWord
 
 __all__ = ["DataSettings"]
 
@@ -19,6 +20,14 @@ class DataSettings(StrictModel):
     concepts: Concepts = setting((), label="Concepts")
     """Folders with training images and their captions, which are .txt files next to the
     images."""
+
+    trigger_word: TriggerWord | None = setting(
+        None, label="Trigger word", unset_means="captions are not changed"
+    )
+    """Word that calls up the LoRA, such as ohwx. It replaces [trigger] in captions and
+    sample prompts, and is put in front of those that do not contain it. Regularization
+    images do not get it. It stays in front when tags are shuffled, is never dropped as
+    a tag, and is written to the LoRA file."""
 
     validation_concepts: Concepts = setting((), label="Validation concepts")
     """Folders with images that are only used for validation, not for training. The
