@@ -156,7 +156,8 @@ def print_result(
 def _checks(file: LoraFile) -> list[str]:
     from ..files import verify_lora
 
-    return check_lines(verify_lora(file))
+    with user_errors():
+        return check_lines(verify_lora(file))
 
 
 def check_lines(checks: Sequence[Check]) -> list[str]:

@@ -212,3 +212,25 @@ def test_notes_while_importing_are_dropped_and_later_ones_are_not(caplog):
     logging.getLogger("bitsandbytes").warning("this one counts")
     assert [record.message for record in caplog.records] == ["this one counts"]
     assert logging.root.manager.disable == before
+
+
+def test_other_adapters_that_a_program_applies_are_not_unused(tmp_path):
+    """ComfyUI and Forge apply them; they are only not compared."""
+    stem = "lora_unet_middle_block_1_proj_in"
+    parts = ("w1_a", "w1_b", "w2_a", "w2_b")
+    shapes = zip(parts, ((6, 2), (2, 6)) * 2, strict=True)
+    tensors = make(**ALIKE) | {
+        **{f"{stem}.hada_{part}": torch.rand(shape) for part, shape in shapes},
+        f"{stem}.alpha": torch.tensor(1.0),
+        "lora_unet_output_blocks_3_1_proj_in.diff": torch.rand(6, 6),
+        "lora_unet_output_blocks_3_1_proj_in.diff_b": torch.rand(6),
+        "lora_unet_no_such_layer.diff": torch.rand(6, 6),
+        "lora_unet_output_blocks_4_1_proj_in.oft_blocks": torch.rand(2, 3, 3),
+    }
+    found = checks(write(tmp_path / "x.safetensors", tensors))
+    comfy, forge = found["ComfyUI"], found["Forge"]
+    assert comfy.unused == ("lora_unet_no_such_layer.diff",)
+    assert comfy.not_compared == 8
+    assert "8 keys of other adapters not compared" in comfy.summary()
+    assert "lora_unet_output_blocks_4_1_proj_in.oft_blocks" in forge.unused
+    assert forge.not_compared == 7

@@ -135,10 +135,15 @@ def converted(file: LoraFile, spelling: str) -> LoraFile:
     apart = in_layout_of(file, style.fused)
     layers = [respelled(layer, spelling, file.family) for layer in apart.layers]
     metadata = dict(file.metadata)
-    if style.names == "kohya" and file.family in family_names():
-        first = layers[0].factors
-        own = network_metadata(file.family, first.rank, first.alpha)
-        metadata = own | metadata
+    if layers and file.family in family_names():
+        if style.names == "kohya":
+            first = layers[0].factors
+            own = network_metadata(file.family, first.rank, first.alpha)
+            metadata = own | metadata
+        elif "ss_base_model_version" not in metadata:
+            # Some names are those of several families, as in a text encoder alone.
+            architecture = record_of(file.family).lora_files.architecture
+            metadata.setdefault("modelspec.architecture", architecture)
     return dataclasses.replace(
         apart, layers=tuple(layers), metadata=metadata, spelling=spelling
     )

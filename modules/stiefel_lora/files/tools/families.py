@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import collections
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
-from ...families.catalogue import DEFAULT, family_names, record_of, records
+from ...families.catalogue import DEFAULT, family_names, listed, record_of, records
 from .layer_names import MODEL, StemName, canonical
 from .other_models import MARKS, NOTES, with_other_ratios, with_the_same_names
 
-__all__ = ["family_of"]
+__all__ = ["families_apart", "family_of"]
 
 _CROSS = re.compile(r"attn2_to_[kv]$")
 # Prefix of kohya keys of a text encoder that has no number.
@@ -53,6 +54,24 @@ def family_of(shapes: Shapes, metadata: Mapping[str, str]) -> str | None:
     if noted is not None and (noted in possible or noted not in family_names()):
         return noted
     return _by_place(shapes, paths, possible)
+
+
+def families_apart(names: Iterable[StemName]) -> dict[str, int]:
+    """Count the layers of families that have no family in common, by label.
+
+    Returns:
+        Empty if one family has the names of all layers that any family has.
+    """
+    own = [
+        [family for family in family_names() if canonical(name, family) is not None]
+        for name in names
+        if name.component == MODEL
+    ]
+    own = [families for families in own if families]
+    if not own or set.intersection(*map(set, own)):
+        return {}
+    labels = (listed(record_of(x).short_label for x in families) for families in own)
+    return dict(collections.Counter(labels))
 
 
 def _noted(metadata: Mapping[str, str]) -> str | None:

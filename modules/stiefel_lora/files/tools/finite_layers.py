@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+import torch
+from torch import Tensor
+
 from ..._exceptions import ModelError
 from .._prepare import all_finite
 from .lora_file import LoraFile, LoraLayer
@@ -16,7 +19,12 @@ def is_finite(layer: LoraLayer) -> bool:
     """Check the factors of a layer, and the lengths of a DoRA."""
     factors = layer.factors
     parts = (factors.up, factors.down, factors.magnitude, factors.dora_scale)
-    return all(part is None or all_finite(part) for part in parts)
+    return all(part is None or all_finite(_as_loaded(part)) for part in parts)
+
+
+def _as_loaded(part: Tensor) -> Tensor:
+    """Round float64, which no loader computes in, to float32."""
+    return part.float() if part.dtype == torch.float64 else part
 
 
 def broken_layers(file: LoraFile) -> list[str]:

@@ -47,6 +47,14 @@ _SUFFIXES = (
 )
 # Forge's loader is older.
 _NEWER = (".lora_B", ".lora_B.default.weight")
+# Suffixes of other adapters that both read, and that only ComfyUI reads.
+_OTHERS = (
+    *(f".hada_{part}" for part in ("w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2")),
+    *(f".lokr_{part}" for part in ("w1", "w2", "w1_a", "w1_b", "w2_a", "w2_b", "t2")),
+    *(f".{part}.weight" for part in ("a1", "a2", "b1", "b2")),
+    *(".diff", ".diff_b", ".w_norm", ".b_norm", ".alpha", ".dora_scale"),
+)
+_NEWER_OTHERS = (".oft_blocks", ".rescale", ".set_weight", ".reshape_weight")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +66,9 @@ class Loaded:
 
     unused: tuple[str, ...]
     """Keys that the program ignores."""
+
+    others: tuple[str, ...] = ()
+    """Keys of other adapters than LoRA that it applies."""
 
 
 def program_label(program: str) -> str:
@@ -115,8 +126,21 @@ def load_by_list(program: str, family: str, tensors: Mapping[str, Tensor]) -> Lo
     for (target, *rows), factors in patches.items():
         placed = _placed(factors, units.get(target, 0), *rows)
         whole.setdefault(target, []).append(placed)
-    unused = tuple(sorted(tensors.keys() - used))
-    return Loaded({target: _side_by_side(own) for target, own in whole.items()}, unused)
+    left = sorted(tensors.keys() - used)
+    others = tuple(key for key in left if _is_other(program, key, names))
+    return Loaded(
+        {target: _side_by_side(own) for target, own in whole.items()},
+        tuple(key for key in left if key not in others),
+        others,
+    )
+
+
+def _is_other(program: str, key: str, names: Mapping[str, Any]) -> bool:
+    suffixes = _OTHERS if program == "forge" else (*_OTHERS, *_NEWER_OTHERS)
+    return any(
+        key.endswith(suffix) and key.removesuffix(suffix) in names
+        for suffix in suffixes
+    )
 
 
 def _patch(

@@ -97,7 +97,7 @@ def parse_part(text: str) -> tuple[Path, float]:
     try:
         weight = float(number)
     except ValueError:
-        if not Path(path).is_file():
+        if not os.path.isfile(path):
             return Path(text), 1.0
         raise OptionError(
             f"{text}: the weight {number or 'after the colon'} is not a finite number. "

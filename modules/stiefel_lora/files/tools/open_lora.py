@@ -25,7 +25,7 @@ from ..peft import alpha_of, parse_adapter_metadata, peft_scale
 from ..tensors import read_tensors
 from ..weights import rank_of
 from .differences import equal_numbers
-from .families import family_of
+from .families import families_apart, family_of
 from .layer_names import MODEL, StemName, canonical, canonical_key, parse_stem
 from .lora_file import LoraFile, LoraLayer, OtherLayer
 from .peft_folder_names import CONFIG, WEIGHTS, file_in, read_models, settings_in
@@ -57,7 +57,8 @@ def open_lora(path: str | os.PathLike[str]) -> LoraFile:
             incomplete or stored twice with different values.
     """
     path = Path(path)
-    if path.is_dir():
+    # Unlike Path.is_dir, this raises nothing for names that are too long.
+    if os.path.isdir(path):
         path = file_in(path) or path
     tensors, metadata, adapter, remarks, size = _read(path)
     stems, unknown = _sorted_keys(path, tensors, remarks)
@@ -86,6 +87,11 @@ def open_lora(path: str | os.PathLike[str]) -> LoraFile:
     # Without a LoRA layer only the names are available.
     shapes = shapes or {names[x.name]: (0, 1) for x in others if x.name in names}
     family = family_of(shapes, metadata)
+    if apart := families_apart(names.values()):
+        shares = ", ".join(f"{count} to {label}" for label, count in apart.items())
+        remarks.append(
+            f"Layers belong to different models: {shares}. Save them to separate files."
+        )
     named = [_whole_linear1(_named(x, family), remarks) for x in layers]
     return LoraFile(
         path=path,
@@ -105,7 +111,7 @@ def _read(
     path: Path,
 ) -> tuple[dict[str, Tensor], dict[str, str], dict[str, Any], list[str], int]:
     """Tensors, metadata, settings of peft, remarks and size of a file or folder."""
-    if not path.is_dir():
+    if not os.path.isdir(path):
         tensors, metadata = read_tensors(path)
         adapter, remarks = _adapter_config(path, metadata)
         return tensors, metadata, adapter, remarks, path.stat().st_size
@@ -234,7 +240,7 @@ def _layer(
             magnitude=values.get("magnitude"),
             dora_scale=values.get("dora_scale"),
         )
-    except (ModelError, TypeError, ValueError) as error:
+    except (IndexError, ModelError, RuntimeError, TypeError, ValueError) as error:
         raise ModelError(f"{path}: {stem}: {error}") from error
     return LoraLayer(
         name=stem,
@@ -257,6 +263,9 @@ def _alpha(
         alpha = float(stored.double())
         if not math.isfinite(alpha):
             raise ModelError(f"alpha must be finite, but got {alpha}.")
+        # Loaders multiply float32 or shorter numbers by it.
+        if abs(alpha) > torch.finfo(torch.float32).max:
+            raise ModelError(f"alpha must fit into float32, but got {alpha}.")
         return alpha
     component, path = _in_model(name).rstrip("."), name.path
     # The settings of peft's own files have no component prefix, and paths from the root

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -73,6 +74,7 @@ def check_output(
             another format.
     """
     given = Path(path)
+    _check_name(given, option)
     if given.is_dir():
         raise OutputError(
             f"{option}: {given} is a folder. Use a file such as "
@@ -80,6 +82,7 @@ def check_output(
         )
     output = with_suffix(given, option=option, suffix=suffix)
     path = output.path
+    _check_name(path, option)
     if path.is_dir():
         raise OutputError(f"{option}: {path} is a folder. Use another file.")
     if any(path.exists() and path.samefile(one) for one in inputs if one.exists()):
@@ -102,6 +105,7 @@ def check_new_folder(
         OutputError: If the folder cannot be used, or the path is a file.
     """
     path = Path(path)
+    _check_name(path, option)
     if path.suffix == ".safetensors":
         raise OutputError(
             f"{option}: {path} is a file. Use a new folder such as "
@@ -111,6 +115,18 @@ def check_new_folder(
         raise OutputError(f"{option}: {path} already exists. Use a new folder.")
     _check_not_inside(path, inputs, option, "folder")
     return Output(path)
+
+
+def _check_name(path: Path, option: str) -> None:
+    """Raise for a path that the operating system refuses, such as one too long."""
+    try:
+        path.stat()
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            reason = error.strerror or str(error)
+            raise OutputError(
+                f"{option}: {path} cannot be used: {reason}. Use another path."
+            ) from error
 
 
 def _check_not_inside(

@@ -64,16 +64,15 @@ def plain_factors(
 
 
 def _with_core(up: Tensor, mid: Tensor, down: Tensor) -> Tensor:
-    core, thin = mid.flatten(2), down.flatten(1)
-    fits = mid.ndim > 2 and (up.shape[1:2], down.shape[:1]) == (
-        mid.shape[:1],
-        mid.shape[1:2],
+    fits = min(mid.ndim - 1, up.ndim, down.ndim) > 1 and (
+        (up.shape[1:2], down.shape[:1]) == (mid.shape[:1], mid.shape[1:2])
     )
-    if not fits or thin.numel() != down.shape[0] * down.shape[1]:
+    if not fits or down.numel() != down.shape[0] * down.shape[1]:
         raise ModelError(
             f"the shape of lora_mid, {tuple(mid.shape)}, does not match the shapes "
             f"of up, {tuple(up.shape)}, and down, {tuple(down.shape)}."
         )
+    core, thin = mid.flatten(2), down.flatten(1)
     product = torch.einsum("pqk,qi->pik", core.double(), thin.double())
     wide = product.reshape(mid.shape[0], down.shape[1], *mid.shape[2:])
     # A product of two low-precision factors needs more digits than either.

@@ -33,6 +33,7 @@ from .differences import compared, relative
 from .lora_file import LoraFile, LoraLayer
 from .open_lora import open_lora
 from .planned import Planned
+from .suffixes import is_of_peft
 
 __all__ = [
     "Lineage",
@@ -175,7 +176,9 @@ def _word(value: object) -> str:
 
 def holds_alpha(layer: LoraLayer) -> bool:
     """Return whether loaders of this key format read an alpha tensor."""
-    return "alpha" in layer.suffixes or "." not in layer.stem
+    # A layer of the original FLUX.1 such as img_in has no dot in its name either.
+    underscored = "." not in layer.stem and not is_of_peft(layer.suffixes["down"])
+    return "alpha" in layer.suffixes or underscored
 
 
 def _as_stored(layers: Sequence[LoraLayer], one_alpha: bool) -> list[LoraLayer]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from ...families.catalogue import family_names, record_of
 from .lora_file import LoraLayer
+from .suffixes import is_of_peft
 
 __all__ = ["spelling_of"]
 
@@ -26,7 +27,7 @@ def _spelling(layer: LoraLayer, family: str | None) -> str:
         return "XLabs" if xlabs else "diffusers (old)"
     if down.startswith((".lora.", ".lora_linear_layer", "_lora.")):
         return "diffusers (old)"
-    if "." not in layer.stem:
+    if "." not in layer.stem and not (is_of_peft(down) and not prefix):
         if prefix == "lora_transformer_":
             return "OneTrainer (legacy)"
         if prefix == "lycoris_":

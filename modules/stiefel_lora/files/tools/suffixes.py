@@ -9,7 +9,14 @@ from __future__ import annotations
 import dataclasses
 import re
 
-__all__ = ["OTHER_KINDS", "Key", "adapter_in", "parse_key", "with_adapter"]
+__all__ = [
+    "OTHER_KINDS",
+    "Key",
+    "adapter_in",
+    "is_of_peft",
+    "parse_key",
+    "with_adapter",
+]
 
 # PEFT's suffixes may contain the name of the adapter: .lora_A.default.weight.
 _ADAPTER = r"(?:\.(?P<adapter>(?!(?:weight|bias)$)[^.]+))?"
@@ -42,6 +49,7 @@ _PARTS = {
     "full difference": (r"\.diff(?:_b)?", r"\.set_weight"),
     "norm": (r"\.[wb]_norm",),
     "bias": (r"\.lora_B(?:\.[^.]+)?\.bias", r"\.lora_up\.bias"),
+    "weight shape": (r"\.reshape_weight",),
     "embedding": (r"\.lora_embedding_[AB](?:\.[^.]+)?",),
 }
 # XLabs appends the number of the stream: qkv_lora1.down.weight.
@@ -94,6 +102,11 @@ def adapter_in(suffix: str) -> str:
     """Return the name of peft's adapter in a suffix, or an empty text."""
     found = _PEFT_SUFFIX.fullmatch(suffix)
     return (found["adapter"] or "") if found else ""
+
+
+def is_of_peft(suffix: str) -> bool:
+    """Return whether a suffix is one of peft, such as ``.lora_A.weight``."""
+    return _PEFT_SUFFIX.fullmatch(suffix) is not None
 
 
 def with_adapter(suffix: str, adapter: str) -> str:

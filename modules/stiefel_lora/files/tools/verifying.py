@@ -50,13 +50,20 @@ class Check:
     unused: tuple[str, ...] = ()
     """Keys that it ignores."""
 
+    without_scale: tuple[str, ...] = ()
+    """DoRA layers that it applies without their scale, or the reverse."""
+
+    not_compared: int = 0
+    """Keys of other adapters that it applies, which are not compared."""
+
     problem: str = ""
     """Its error if it rejects the file, else empty."""
 
     @property
     def is_right(self) -> bool:
         """True if the program applies the whole file correctly."""
-        whole = not (self.missing or self.unused or self.problem)
+        left_out = self.missing or self.unused or self.without_scale
+        whole = not (left_out or self.problem)
         return whole and self.deviation <= CLOSE
 
     def summary(self) -> str:
@@ -68,10 +75,16 @@ class Check:
         if loaded:
             text += f", largest relative deviation {self.deviation:.1e}"
             text += f" ({self.worst})" if not self.deviation <= CLOSE else ""
-        for label, names in (("missing", self.missing), ("unused", self.unused)):
+        for label, names in (
+            ("missing", self.missing),
+            ("unused", self.unused),
+            ("DoRA scale ignored", self.without_scale),
+        ):
             if names:
                 more = f" and {len(names) - 2} more" if len(names) > 2 else ""
                 text += f"; {label}: {', '.join(names[:2])}{more}"
+        if self.not_compared:
+            text += f"; {self.not_compared} keys of other adapters not compared"
         return f"{text}."
 
     # The old name works until 0.2.
@@ -145,17 +158,18 @@ def _installed(*names: str) -> bool:
 
 def _by_list(program: str, file: LoraFile, meant: LoraFile) -> Check:
     label, family = program_label(program), str(file.family)
-    fused = in_layout_of(meant, fused=True)
     try:
+        fused = in_layout_of(meant, fused=True)
         loaded = load_by_list(program, family, file.tensors)
     except ModelError as error:
-        return Check(label, len(fused.layers), 0.0, problem=str(error))
+        return Check(label, len(meant.layers), 0.0, problem=str(error))
     wanted = {}
     for layer in fused.layers:
         stem = kohya_stem(layer, family)
         target = target_of(program, family, stem) if stem else None
         wanted[target or layer.name] = layer.factors
-    return _compared(label, wanted, loaded.factors, loaded.unused)
+    found = _compared(label, wanted, loaded.factors, loaded.unused)
+    return dataclasses.replace(found, not_compared=len(loaded.others))
 
 
 def _by_code(
@@ -165,13 +179,15 @@ def _by_code(
     load: Callable[[LoraFile], tuple[Mapping[str, LoraFactors], tuple[str, ...]]],
 ) -> Check:
     """Compare by the module names of diffusers and peft."""
-    apart = in_layout_of(meant, fused=False)
-    wanted = {layer.key: layer.factors for layer in apart.layers}
+    count = len(meant.layers)
     try:
+        apart = in_layout_of(meant, fused=False)
+        count = len(apart.layers)
         loaded, unused = load(file)
     except Exception as error:
         text = str(error).strip().splitlines() or [type(error).__name__]
-        return Check(label, len(wanted), 0.0, problem=text[0])
+        return Check(label, count, 0.0, problem=text[0])
+    wanted = {layer.key: layer.factors for layer in apart.layers}
     return _compared(label, wanted, loaded, unused)
 
 
@@ -182,14 +198,18 @@ def _compared(
     unused: tuple[str, ...],
 ) -> Check:
     worst, deviation = "", 0.0
+    without_scale = []
     for name, factors in wanted.items():
         if name not in loaded:
             continue
+        if loaded[name].is_dora != factors.is_dora:
+            without_scale.append(name)
         found = _deviation(loaded[name], factors)
         if found > deviation or found != found:
             worst, deviation = name, found
     apart = tuple(sorted(wanted.keys() ^ loaded.keys()))
-    return Check(label, len(wanted), deviation, worst, apart, unused)
+    scales = tuple(without_scale)
+    return Check(label, len(wanted), deviation, worst, apart, unused, scales)
 
 
 def _equal(one: LoraFactors, two: LoraFactors) -> bool:
@@ -202,7 +222,7 @@ def _deviation(loaded: LoraFactors, meant: LoraFactors) -> float:
     shapes = [
         (factors.up.shape[0], factors.down[0].numel()) for factors in (loaded, meant)
     ]
-    if shapes[0] != shapes[1] or loaded.is_dora != meant.is_dora:
+    if shapes[0] != shapes[1]:
         return float("inf")
     found = 0.0 if _equal(loaded, meant) else relative(*compared(loaded, meant))
     for part in ("dora_scale", "magnitude"):
