@@ -1,7 +1,7 @@
-"""Train LoRAs for diffusion models with optimizers that know their geometry.
+"""Training of LoRAs for diffusion models with geometry-aware optimizers.
 
-Public names are imported on first use, so that ``import stiefel_lora`` costs nothing
-and parts that need no torch (config, catalogue, command line) never load it.
+Public names are imported on first use, so that ``import stiefel_lora`` does not import
+torch.
 """
 
 from __future__ import annotations

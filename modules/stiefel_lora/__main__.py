@@ -1,4 +1,4 @@
-"""``python -m stiefel_lora`` is the command ``stiefel-lora``."""
+"""Entry point of ``python -m stiefel_lora``, which is the command ``stiefel-lora``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Facts about this environment: versions, devices, and what is missing for what."""
+"""Diagnosis of the environment: versions, devices, and missing packages."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ _IMPORTED = {
     "xformers": ("xformers.ops",),
 }
 NEEDED = ("train",)
-"""Parts without which nothing can be trained."""
+"""Parts of the package that are required for training."""
 
 _SMI = ("nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv")
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """A part of the package that needs further packages."""
+    """Part of the package that requires additional packages."""
 
     extra: str
     purpose: str
     missing: list[str]
-    """Requirements that are not installed, or in a version that is not supported."""
+    """Requirements that are not installed, or whose version is not supported."""
 
     broken: str = ""
-    """Error of an import, where nothing is missing."""
+    """Error message of an import, if no requirement is missing."""
 
     @property
     def works(self) -> bool:
-        """Return whether it can be used."""
+        """Return whether this part can be used."""
         return not self.missing and not self.broken
 
 
@@ -65,23 +65,23 @@ class Diagnosis:
     """Version and build of torch, or the error of its import."""
 
     devices: list[str]
-    """Devices that torch can use beside the CPU."""
+    """Devices that torch can use in addition to the CPU."""
 
     parts: list[Part]
     problems: list[str]
-    """What prevents training, each with its fix."""
+    """Problems that prevent training, with their fixes."""
 
     notes: list[str]
-    """What is worth knowing, each with its fix."""
+    """Other problems, with their fixes."""
 
     @property
     def is_broken(self) -> bool:
-        """Return whether training cannot work."""
+        """Return whether training is not possible."""
         return bool(self.problems)
 
 
 def diagnose() -> Diagnosis:
-    """Look at this environment; imports torch and the packages of every part."""
+    """Check the environment. All packages are imported."""
     with _quiet():
         torch, problem = _torch()
         devices = _devices(torch) if torch else []
@@ -108,7 +108,7 @@ def diagnose() -> Diagnosis:
 
 @contextlib.contextmanager
 def _quiet() -> Any:
-    """Discard what libraries print and warn about at import."""
+    """Suppress output and warnings of libraries during import."""
     with (
         warnings.catch_warnings(),
         contextlib.redirect_stdout(io.StringIO()),
@@ -119,13 +119,13 @@ def _quiet() -> Any:
 
 
 def _torch() -> tuple[Any, str]:
-    """The module torch, or None and why there is none."""
+    """Import torch. Return the module, or None and the reason."""
     try:
         return importlib.import_module("torch"), ""
     except Exception as error:
         return None, (
-            f"torch cannot be imported ({_first_line(error)}). Install it as PyTorch's "
-            f"'Get Started' page shows for this machine."
+            f"torch cannot be imported ({_first_line(error)}). Install it as described "
+            "on the 'Get Started' page of PyTorch."
         )
 
 
@@ -153,7 +153,7 @@ def _devices(torch: Any) -> list[str]:
 
 
 def _about_gpu(torch: Any) -> list[str]:
-    """A GPU that is there but cannot be used."""
+    """Return a message about a GPU that cannot be used, if there is one."""
     driver = _nvidia()
     if not driver or torch is None or torch.cuda.is_available():
         return []
@@ -161,7 +161,7 @@ def _about_gpu(torch: Any) -> list[str]:
         return [
             f"This machine has an NVIDIA GPU ({driver}), but torch has no GPU support. "
             "Run the script install with --torch-backend auto, or install torch as "
-            "PyTorch's 'Get Started' page shows for this system."
+            "described on the 'Get Started' page of PyTorch."
         ]
     return [
         f"torch is built for CUDA {torch.version.cuda}, but cannot use the GPU "
@@ -170,7 +170,7 @@ def _about_gpu(torch: Any) -> list[str]:
 
 
 def _nvidia() -> str:
-    """Name, driver and memory of the first NVIDIA GPU, or "" without one."""
+    """Return name, driver and memory of the first NVIDIA GPU, or ""."""
     if not shutil.which(_SMI[0]):
         return ""
     try:
@@ -193,7 +193,7 @@ def _part(extra: str) -> Part:
 
 
 def _missing(requirement: tuple[str, str]) -> str:
-    """Describe a requirement that is not met; "" if it is."""
+    """Return a description of a requirement that is not met, or ""."""
     name, versions = requirement
     try:
         installed = importlib.metadata.version(name)

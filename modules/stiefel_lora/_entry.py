@@ -1,7 +1,4 @@
-"""Load, train and report errors, for the command line and the queue's workers.
-
-Imports no torch and no typer before they are needed.
-"""
+"""Training of a config file with error messages, for the command line and the queue."""
 
 from __future__ import annotations
 
@@ -44,14 +41,14 @@ def train_file(
 
     Args:
         config: path of a config file, or name of a preset.
-        overrides: ``KEY=VALUE`` texts as for ``--set``.
+        overrides: ``KEY=VALUE`` settings as for ``--set``.
         resume: ``"last"``, a run folder or a checkpoint folder.
         plugins: files or modules that define optimizers.
 
     Raises:
-        InputError: If an input is invalid. Inputs are checked before anything
-            expensive.
-        TrainingError: If the loss or a weight is not finite, or memory is exhausted.
+        InputError: If an input is invalid. Inputs are checked before a model is loaded.
+        TrainingError: If the loss or a weight contains NaN or infinity, or memory is
+            exhausted.
     """
     with _naming_plugins(config, overrides, resume):
         settings = load(config, overrides, plugins)
@@ -68,7 +65,7 @@ def train_file(
 
 
 def outcome_of(error: BaseException) -> tuple[str, int] | None:
-    """Return message and exit code of an error, or None for a bug."""
+    """Return the message and exit code of an error. None for unexpected errors."""
     if isinstance(error, InputError):
         return str(error), BAD_INPUT
     if isinstance(error, TrainingError):
@@ -89,7 +86,7 @@ def outcome_of(error: BaseException) -> tuple[str, int] | None:
 def load(
     config: str, overrides: Sequence[str] | None, plugins: Sequence[str] | None = None
 ) -> TrainConfig:
-    """Read and check a config file or preset, its paths included."""
+    """Load a config file or preset, and check its paths."""
     from .config import check_paths, load_config
     from .config.presets import find_config
 
@@ -99,9 +96,9 @@ def load(
 
 
 def hush_libraries() -> None:
-    """Hide messages of libraries about optional packages that are not used here.
+    """Suppress messages of libraries about optional packages.
 
-    They are printed during import. Log levels set by the user take precedence.
+    Log levels that were set by the user are not changed.
     """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
@@ -126,7 +123,7 @@ def _naming_plugins(
 
 
 def _plugins_of_run(config: str, overrides: Sequence[str], resume: str) -> list[str]:
-    """Return the plugins of the run to resume, or empty if it is not found."""
+    """Return the plugins of the run to resume. Empty if the run is not found."""
     from .config import load_config
     from .config.presets import find_config
     from .runs.run_folder import existing_run_folders, plugins_in
@@ -146,7 +143,7 @@ def _plugins_of_run(config: str, overrides: Sequence[str], resume: str) -> list[
 
 
 def _run_meant(config: str, resume: str) -> str:
-    """Resolve ``--resume``: the config.json of a run folder selects that run.
+    """Return the value of ``--resume``, or the run folder of a config.json.
 
     Raises:
         ConfigError: If the configuration and the checkpoint belong to different runs.

@@ -1,20 +1,20 @@
-"""Every error this package raises on purpose.
+"""Exceptions of this package.
 
     StiefelLoraError
-    |-- InputError (also ValueError)   an input that cannot work: exit code 2
+    |-- InputError (also ValueError)   invalid input: exit code 2
     |   |-- ConfigError                a preset, a config file or ``--set``
     |   |-- OptionError                an optimizer option or a parameter group
     |   |-- PairingError               parameters that cannot be identified as A and B
     |   |-- ModelError                 a model folder or checkpoint of the base model
     |   |-- DataError                  images, captions, caches
     |   |-- CheckpointError            a checkpoint that is damaged or of another run
-    |   |-- QueueError                 a request that a queue cannot carry out
+    |   |-- QueueError                 a request to a queue that is not possible
     |   `-- OutputError                a folder or file that cannot be written
     `-- TrainingError (RuntimeError)   a run that cannot continue: exit code 1
         `-- NonFiniteError             NaN or infinity, with the step and the block
 
-A message gives the value, the rule and what to write instead, in one or two sentences.
-The command line prints it without a traceback.
+Messages contain the invalid value, the reason, and the fix. The command line prints
+them without a traceback.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ __all__ = [
 
 
 class StiefelLoraError(Exception):
-    """Base class of all errors that this package raises."""
+    """Base class of all exceptions of this package."""
 
 
 class InputError(StiefelLoraError, ValueError):
@@ -45,7 +45,7 @@ class InputError(StiefelLoraError, ValueError):
 
 
 class ConfigError(InputError):
-    """Raised if a preset, a config file or ``--set`` breaks a rule of the schema."""
+    """Raised if a config file, a preset or ``--set`` contains invalid settings."""
 
 
 class OptionError(InputError):
@@ -53,7 +53,7 @@ class OptionError(InputError):
 
 
 class PairingError(InputError):
-    """Raised if the LoRA roles of parameters cannot be determined."""
+    """Raised if parameters cannot be identified as A and B of LoRA layers."""
 
 
 class ModelError(InputError):
@@ -69,7 +69,7 @@ class CheckpointError(InputError):
 
 
 class QueueError(InputError):
-    """Raised if a job queue cannot carry out a request."""
+    """Raised if a request to a job queue is not possible."""
 
 
 class OutputError(InputError):
@@ -85,7 +85,7 @@ class NonFiniteError(TrainingError):
 
 
 def reason_of(error: BaseException) -> str:
-    """First line of an error, to stand inside a message; its type where it is empty."""
+    """Return the first line of an error message, or its type if it is empty."""
     if isinstance(error, SystemExit):
         return f"it exits the program: sys.exit({error.code!r})"
     lines = str(error).strip().splitlines()

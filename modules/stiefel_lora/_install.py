@@ -1,8 +1,9 @@
-"""Commands that install what is missing into this environment.
+"""Commands for installing missing packages.
 
-The package is in no index, so ``pip install "stiefel-lora[quant]"`` cannot work. pip
-records the folder that a package was installed from (``direct_url.json``, PEP 610);
-where that folder is gone, the requirements of the extra are named one by one.
+This package is not in a package index, so ``pip install "stiefel-lora[quant]"`` is not
+possible. The extra is installed from the folder of the package (``direct_url.json``,
+PEP 610). If that folder does not exist, the command contains the requirements of the
+extra.
 """
 
 from __future__ import annotations
@@ -21,17 +22,17 @@ EXTRAS = {
     "quant": "8-bit and 4-bit base models, AdamW 8-bit",
     "xformers": "attention by xformers",
 }
-"""Extra -> what it is for."""
+"""Purpose of each extra."""
 
 Requirement = tuple[str, str]
-"""Name of a distribution, and the versions that are supported, such as ``>=0.35``."""
+"""Name of a package and its supported versions, such as ``>=0.35``."""
 
 
 def install_command(*extras: str) -> str:
-    """Return the shell command that installs extras into this environment.
+    """Return the shell command that installs extras.
 
     Args:
-        extras: names in ``EXTRAS``.
+        extras: names of extras, see ``EXTRAS``.
     """
     folder, editable = _source()
     if folder is not None:
@@ -56,7 +57,7 @@ def pip_command(arguments: str) -> str:
 
 
 def requirements_of(extra: str) -> list[Requirement]:
-    """Return what an extra requires, from the metadata of the installed package."""
+    """Return the requirements of an extra from the metadata of the package."""
     # Imported here: these two take longer than the rest of the package without torch.
     import importlib.metadata
 
@@ -87,7 +88,7 @@ def _has_pip() -> bool:
 
 
 def _source() -> tuple[Path | None, bool]:
-    """Folder that the package was installed from, and whether it is editable."""
+    """Return the installation folder of the package, and whether it is editable."""
     import importlib.metadata
     from urllib.parse import urlparse
     from urllib.request import url2pathname

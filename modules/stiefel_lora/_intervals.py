@@ -1,4 +1,4 @@
-"""Default intervals between measurements; no torch."""
+"""Default intervals between measurements."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ __all__ = ["rank_interval"]
 
 
 def rank_interval(steps: int) -> int:
-    """Steps between two rank measurements: 40 in a run, but not more than every 5th."""
+    """Return the steps between rank measurements: 1/40 of the run, at least 5."""
     return max(5, steps // 40)

@@ -1,7 +1,6 @@
-"""Locks that the operating system releases when their holder dies, however it dies.
+"""File locks that are released by the operating system when a process ends.
 
-Process ids are reused and clocks are changed, but a lock is either held or not: a held
-lock is the proof that a run or a runner is alive.
+A held lock shows that a process is still running, unlike process IDs and times.
 """
 
 from __future__ import annotations
@@ -19,17 +18,17 @@ _CLAIM_SECONDS = 2.0
 
 
 class Lock:
-    """A claim on something that one process may have at a time."""
+    """Lock that only one process can hold at a time."""
 
     def __init__(self, path: Path) -> None:
         self._lock = FileLock(path, thread_local=False)
 
     def claim(self, seconds: float = _CLAIM_SECONDS) -> bool:
-        """Take the lock. Return False if another process keeps it.
+        """Acquire the lock. Return False if another process holds it.
 
         Raises:
-            OutputError: If the file cannot be written, or its disk does not support
-                locks.
+            OutputError: If the file cannot be written, or the file system does not
+                support locks.
         """
         path = Path(self._lock.lock_file)
         try:
@@ -45,12 +44,12 @@ class Lock:
         return True
 
     def release(self) -> None:
-        """Release the lock. Its file stays, since deleting it would let two in."""
+        """Release the lock. The file is not deleted."""
         self._lock.release()
 
 
 def is_held(path: Path) -> bool:
-    """Return whether some process, this one included, holds the lock."""
+    """Return whether any process holds the lock, including this one."""
     if not path.exists():
         return False
     lock = Lock(path)

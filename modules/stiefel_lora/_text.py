@@ -1,4 +1,4 @@
-"""Text files as editors write them: UTF-8, or what their byte order mark names."""
+"""Reading of text files in UTF-8, or in the encoding of their byte order mark."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ _MARKS = (
 
 
 def read_text(path: Path) -> str:
-    r"""Read a text file. Its lines end in ``\n``, whatever they end in on the disk.
+    r"""Read a text file. Line endings are converted to ``\n``.
 
     Raises:
-        UnicodeDecodeError: If the bytes are not text. See ``not_text`` for a
-            description of the error.
+        UnicodeDecodeError: If the bytes are not valid text. See :func:`not_text`.
         OSError: If the file is missing or cannot be read.
     """
     data = path.read_bytes()
@@ -42,7 +41,9 @@ def read_text(path: Path) -> str:
 
 
 def is_text(value: str) -> bool:
-    r"""Return whether a text file could hold ``value``: no NUL, no lone surrogate.
+    r"""Return whether a string can be written to a text file.
+
+    It must not contain null characters or lone surrogates.
 
     File names that are not UTF-8 contain lone surrogates (PEP 383).
 
@@ -56,14 +57,14 @@ def is_text(value: str) -> bool:
 
 
 def not_text(error: UnicodeDecodeError, what: str = "UTF-8") -> str:
-    """Describe bytes that are not text, to stand after "is": ``not UTF-8 (byte 3)``."""
+    """Return a description of invalid text, such as ``not UTF-8 (byte 3)``."""
     if error.encoding == "UTF-8":
         return f"not {what} (byte {error.start})"
     return f"damaged {error.encoding} (byte {error.start}) and not {what}"
 
 
 def _encoding_of(data: bytes) -> tuple[bytes, str, str]:
-    """Mark, name and codec; UTF-8 without a mark."""
+    """Return byte order mark, name and codec of an encoding. The default is UTF-8."""
     for mark, name, codec in _MARKS:
         if data.startswith(mark):
             return mark, name, codec

@@ -1,4 +1,4 @@
-"""Version of the package; pyproject.toml reads it from here."""
+"""Version of the package."""
 
 from __future__ import annotations
 

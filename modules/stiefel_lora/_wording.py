@@ -1,4 +1,4 @@
-"""Agreement of a count with noun and verb in messages about files."""
+"""Singular and plural forms in messages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ __all__ = ["counted"]
 
 
 def counted(count: int, one: str, many: str) -> str:
-    """Combine a count with the words that agree with it.
+    """Return a count with the singular or plural form of a text.
 
     >>> counted(1, "image is", "images are"), counted(2, "image is", "images are")
     ('1 image is', '2 images are')

@@ -1,8 +1,8 @@
 """Entry point of the command ``stiefel-lora``.
 
-The commands themselves are in ``_commands``, which needs typer. This file only needs
-the standard library, so that an installation without the extra ``train`` prints a
-message instead of a traceback.
+The commands are defined in ``_commands``, which requires typer. This module only
+requires the standard library, so that an installation without the extra ``train``
+prints an error message instead of a traceback.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Run the command line and exit with its code.
+    """Run the command line and exit.
 
-    Exit codes: 0 success, 1 failure, 2 invalid input, 130 interrupted and saved.
+    Exit codes: 0 for success, 1 for failure, 2 for invalid input, and 130 if training
+    was interrupted and saved.
     """
     _print_any_name()
     try:

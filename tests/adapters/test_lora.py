@@ -77,5 +77,5 @@ def test_other_layers_or_shapes_are_refused() -> None:
     with pytest.raises(CheckpointError, match=f"{name} has shape \\(2, 2\\) in"):
         load_factors(unet, {**saved, name: torch.zeros(2, 2)})
     saved.pop(name)
-    with pytest.raises(CheckpointError, match="other layers"):
+    with pytest.raises(CheckpointError, match="different layers"):
         load_factors(unet, saved)

@@ -114,7 +114,7 @@ def test_the_command(tiny_sdxl: Path, tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "Images: 4, validation 0." in done.stdout
     assert "estimate, not yet measured on a GPU" in done.stdout
-    assert "state of stiefel_lora" in done.stdout
+    assert "optimizer state (stiefel_lora)" in done.stdout
     assert not (tmp_path / "runs").exists()
     refused = command(path, "--set", 'layer_filter=["attn9"]')
     assert refused.exit_code == 2

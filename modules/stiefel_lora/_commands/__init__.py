@@ -1,4 +1,4 @@
-"""Commands of the command line, one file per topic. Heavy imports are local."""
+"""Commands of the command line."""
 
 from __future__ import annotations
 

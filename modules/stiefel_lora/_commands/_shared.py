@@ -1,4 +1,4 @@
-"""Options, exit codes and error messages shared by all commands."""
+"""Common options, exit codes and error messages of all commands."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ __all__ = [
 
 
 def needed(metavar: str, text: str) -> Any:
-    """Build a required argument."""
+    """Create a required argument."""
     return typer.Argument(metavar=metavar, help=text, show_default=False)
 
 
 def unset(text: str, *names: str, metavar: str | None = None) -> Any:
-    """Build an option without a default, named like the parameter."""
+    """Create an option without a default, with the name of the parameter."""
     return typer.Option(*names, metavar=metavar, help=text, show_default=False)
 
 
@@ -70,7 +70,7 @@ def load_plugins(plugins: list[str] | None, *, installed: bool = False) -> None:
 
     Args:
         plugins: files, relative to the current folder, or modules.
-        installed: whether to load plugins from entry points, too. Errors are reported.
+        installed: whether to load plugins of installed packages, too.
     """
     from ..methods import load_installed, load_plugin
 
@@ -82,7 +82,7 @@ def load_plugins(plugins: list[str] | None, *, installed: bool = False) -> None:
 
 @contextlib.contextmanager
 def user_errors() -> Iterator[None]:
-    """Print user errors as one message and set the exit code."""
+    """Print errors as messages and set the exit code, inside a ``with`` block."""
     try:
         yield
     except (Exception, KeyboardInterrupt) as error:

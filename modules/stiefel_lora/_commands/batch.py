@@ -1,4 +1,4 @@
-"""``batch``: run many trainings with one command."""
+"""Command ``batch``: run several trainings."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ SweepOption = Annotated[
     typer.Option(
         "--sweep",
         metavar="KEY=V1,V2",
-        help="Train one job for each value, e.g. --sweep lora_rank=8,16,32. If the "
-        "option is repeated, all combinations are trained. Join keys that "
-        "change together: --sweep "
+        help="Train a job for each value, e.g. --sweep lora_rank=8,16,32. If the "
+        "option is repeated, all combinations are trained. Join keys and values "
+        "with + to change several keys together: --sweep "
         "optimizer.name+learning_rate=adamw+0.003,stiefel_lora+0.02.",
         show_default=False,
     ),
@@ -50,7 +50,7 @@ JobsOption = Annotated[
     typer.Option(
         "--jobs",
         metavar="N",
-        help="Number of trainings to run at once. The default is 1, or one per "
+        help="Number of parallel trainings. The default is 1, or one per "
         "device if --devices is given.",
         show_default=False,
     ),
@@ -78,8 +78,8 @@ def batch(
         typer.Option(
             metavar="DIR",
             help="Folder for the results and logs. By default, a folder next to the "
-            "run folders is used, and the same command always uses the same "
-            "one.",
+            "run folders is used. It is the same each time a command is "
+            "repeated.",
             show_default=False,
         ),
     ] = None,
@@ -91,7 +91,7 @@ def batch(
     ] = False,
     plugins: PluginOption = None,
 ) -> None:
-    """Train many LoRAs, each in its own process. Run it again to resume."""
+    """Train several LoRAs in separate processes. Run the command again to resume."""
     with user_errors():
         from ..jobs.batch import batch_folder, run_batch
         from ..jobs.plan import make_plans

@@ -1,4 +1,4 @@
-"""``presets``, ``optimizers`` and ``schema``: list what is available."""
+"""Commands ``presets``, ``optimizers`` and ``schema``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def presets(
         ),
     ] = None,
 ) -> None:
-    """List the presets that come with the package."""
+    """List the presets of the package."""
     with user_errors():
         from ..config.presets import select_presets
 
@@ -95,7 +95,7 @@ def schema(
     ] = None,
     plugins: PluginOption = None,
 ) -> None:
-    """Print the JSON Schema that editors use to check config files."""
+    """Print the JSON schema of config files, for validation in editors."""
     with user_errors():
         load_plugins(plugins, installed=True)
         from ..config.json_schema import json_schema_text

@@ -1,4 +1,4 @@
-"""``doctor``: what is installed, and what is missing for what."""
+"""Command ``doctor``: check the installation."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def doctor(
         bool, typer.Option("--json", help="Print JSON instead of text.")
     ] = False,
 ) -> None:
-    """Check the installation and print how to add what is missing.
+    """Check the installation and print how to install missing packages.
 
-    The exit code is 0 unless training cannot work.
+    The exit code is 0 if training is possible.
     """
     from .._diagnosis import diagnose
 

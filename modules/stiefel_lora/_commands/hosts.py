@@ -1,4 +1,4 @@
-"""``onetrainer``: run OneTrainer with the optimizers of this package."""
+"""Command ``onetrainer``: run OneTrainer with the optimizers of this package."""
 
 from __future__ import annotations
 

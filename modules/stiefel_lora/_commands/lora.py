@@ -1,4 +1,4 @@
-"""``lora``: inspect and change LoRA files of any tool."""
+"""Command ``lora``: inspect and edit LoRA files."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ app = typer.Typer(
 
 @app.callback()
 def _lora() -> None:
-    """Inspect and change LoRA files of every tool and family."""
+    """Inspect and edit LoRA files of any training tool and model family."""
 
 
 @app.command()
@@ -117,14 +117,14 @@ def resize(
 def print_result(
     saved: Saved, error: float, lines: Iterable[str], as_json: bool, verify: bool
 ) -> None:
-    """Print a written LoRA: what is special to a command, then what all print.
+    """Print information about a written LoRA file.
 
     Args:
-        saved: the written file.
+        saved: written file.
         error: relative error, for JSON.
-        lines: text of the command, printed first; not part of the JSON.
-        as_json: print JSON only.
-        verify: also load the file with the code of other programs.
+        lines: text of the command, which is printed first and is not part of the JSON.
+        as_json: whether to print JSON only.
+        verify: whether to check that other programs can load the file.
     """
     file = saved.file
     if as_json:
@@ -161,12 +161,12 @@ def _checks(file: LoraFile) -> list[str]:
 
 
 def check_lines(checks: Sequence[Check]) -> list[str]:
-    """Return one line of text for each program."""
+    """Return a line of text for each program."""
     return [check.summary() for check in checks]
 
 
 def check_known(path: Path, file: LoraFile, allow: bool) -> None:
-    """Raise for a file with unknown keys, and name some of them."""
+    """Raise an error if a file has unknown keys, unless they are allowed."""
     if file.unknown and not allow:
         text = file.unknown_text
         raise InputError(f"{path}: {text} Add --allow-unknown to ignore them.")

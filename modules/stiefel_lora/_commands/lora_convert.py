@@ -1,4 +1,4 @@
-"""``lora convert`` and ``lora verify``: key formats of other programs."""
+"""Commands ``lora convert`` and ``lora verify``."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def convert(
     allow_unknown: AllowOption = False,
     verify: VerifyOption = True,
 ) -> None:
-    """Convert a LoRA to the key format of another tool, keeping its weight deltas."""
+    """Convert a LoRA to the key format of another tool. Its updates do not change."""
     with user_errors():
         from ..files import Checkpoint, Rank, convert_lora, open_lora
         from ..files.tools.save_lora import command_line
@@ -113,7 +113,7 @@ def verify(
     as_json: JsonOption = False,
     allow_unknown: AllowOption = False,
 ) -> None:
-    """Check a LoRA by loading it with the code of other programs."""
+    """Check that other programs can load a LoRA."""
     with user_errors():
         from ..files import open_lora, verify_lora
         from ..files.tools.verifying import compare_loras
@@ -142,8 +142,8 @@ def verify(
             )
         if checks and not any(check.is_right for check in checks):
             raise InputError(
-                f"{file}: no program applies the whole file correctly. Convert it to "
-                "the key format of the program that you use."
+                f"{file}: no program loads the whole file correctly. Convert it to the "
+                "key format of the program that you use."
             )
 
 

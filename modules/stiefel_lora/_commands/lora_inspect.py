@@ -1,4 +1,4 @@
-"""``lora inspect``: tables, JSON and an HTML page for LoRA files."""
+"""Command ``lora inspect``."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def inspect(
     page: Annotated[
         Path | None,
         unset(
-            "Write an HTML page with the spectra of all layers.",
+            "Write an HTML page with the singular values of all layers.",
             "--html",
             metavar="FILE",
         ),
@@ -58,7 +58,7 @@ def inspect(
 
 
 def _opened(files: list[Path]) -> tuple[list[LoraReport], list[InputError]]:
-    """Inspect all files that can be opened. Return the errors of the others."""
+    """Inspect all files that can be opened. Return the errors of other files."""
     from ..files import inspect_lora, open_lora
 
     reports: list[LoraReport] = []
@@ -85,7 +85,7 @@ def _file_errors(reports: list[LoraReport], allow_unknown: bool) -> list[InputEr
 
 
 def _raise_all(errors: list[InputError]) -> None:
-    """Print all errors but the last, and raise that one."""
+    """Print all errors except for the last one, which is raised."""
     for error in errors[:-1]:
         typer.echo(str(error), err=True)
     if errors:

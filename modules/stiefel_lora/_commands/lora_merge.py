@@ -1,4 +1,4 @@
-"""``lora merge``: weighted sums of LoRAs, as a LoRA or in a checkpoint."""
+"""Command ``lora merge``."""
 
 from __future__ import annotations
 
@@ -105,7 +105,8 @@ def merge(
 ) -> None:
     """Merge LoRAs as a weighted sum.
 
-    The sum is exact and the ranks add up unless the rank, error or size is limited.
+    The sum is exact, and its rank is the sum of the ranks, unless the rank, error or
+    size is limited.
     """
     with user_errors():
         from ..files import Part, Target, merge_lora, open_lora
@@ -170,7 +171,7 @@ def merge(
 
 
 def _method(name: str, density: float | None, seed: int | None) -> Method:
-    """Build the method; raise for a setting that it does not have."""
+    """Create the merge method. Raise an error for options that it does not use."""
     from ..files import Method
 
     for option, value, users in (
@@ -187,7 +188,7 @@ def _method(name: str, density: float | None, seed: int | None) -> Method:
 
 
 def _check_exact(options: list[str]) -> None:
-    """Raise if options that change the sum or its dtype are given with ``--into``."""
+    """Raise an error for options that are not supported with ``--into``."""
     if options:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in options)
         raise InputError(

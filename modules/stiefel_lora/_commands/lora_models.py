@@ -1,4 +1,4 @@
-"""``lora extract`` and ``lora overlap``: compare two models or two LoRAs."""
+"""Commands ``lora extract`` and ``lora overlap``."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def extract(
     exact: Annotated[
         bool,
         typer.Option(
-            "--exact", help="Compute the full SVD instead of a randomized one."
+            "--exact", help="Compute the full SVD instead of a randomized SVD."
         ),
     ] = False,
     to: Annotated[

@@ -1,4 +1,4 @@
-"""Arguments and options that several ``lora`` commands share."""
+"""Common arguments and options of ``lora`` commands."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ JsonOption = Annotated[
     typer.Option("--json", help="Print only JSON."),
 ]
 NumbersOption = Annotated[
-    bool, typer.Option("--json", help="Print all numbers as JSON.")
+    bool, typer.Option("--json", help="Print all statistics as JSON.")
 ]
 LayersOption = Annotated[
     bool, typer.Option("--layers", help="Print one row per layer.")
@@ -87,7 +87,7 @@ VerifyOption = Annotated[
     bool,
     typer.Option(
         "--verify/--no-verify",
-        help="Load the output with the code of other programs and check the result.",
+        help="Check that other programs can load the output.",
     ),
 ]
 

@@ -1,4 +1,4 @@
-"""``queue``: run trainings in the background. Shared with the GUI."""
+"""Command ``queue``: run trainings in the background."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def start(
 ) -> None:
     """Run waiting jobs in the background.
 
-    Paused jobs are resumed, too: all of them, or only those whose IDs are given.
+    Paused jobs are resumed, too. If IDs are given, only these jobs are resumed.
     """
     with user_errors():
         from ..jobs import parse_slots, release_jobs, start_runner
@@ -164,7 +164,7 @@ def log(
 
 @app.command()
 def clear(queue: QueueOption = None) -> None:
-    """Remove finished jobs from the list. Folders and files are kept."""
+    """Remove finished jobs from the list. Run folders and files are kept."""
     with user_errors():
         from ..jobs import clear_jobs
 

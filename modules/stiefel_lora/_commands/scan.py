@@ -1,4 +1,4 @@
-"""``scan``: check the training images of a configuration."""
+"""Command ``scan``: check the training images of a configuration."""
 
 from __future__ import annotations
 

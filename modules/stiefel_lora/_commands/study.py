@@ -1,4 +1,4 @@
-"""``study``: which optimizer makes the better LoRA of these images."""
+"""Command ``study``: compare optimizers."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def study(
         str,
         typer.Option(
             metavar="auto|R1,R2,...",
-            help="Learning rates to try for every optimizer. With auto, five rates "
-            "around the usual rate of the optimizer are tried, and more as "
-            "long as the best rate is at either end.",
+            help="Learning rates to try for every optimizer. With auto, five "
+            "learning rates around the usual one of the optimizer are tried, "
+            "and more as long as the best one is the lowest or highest.",
         ),
     ] = "auto",
     seeds: Annotated[
@@ -58,8 +58,8 @@ def study(
         typer.Option(
             metavar="DIR",
             help="Folder for the table, the HTML page and the logs. By default, a "
-            "folder next to the run folders is used, and the same command "
-            "always uses the same one.",
+            "folder next to the run folders is used. It is the same each time a "
+            "command is repeated.",
             show_default=False,
         ),
     ] = None,

@@ -1,4 +1,4 @@
-"""``tell``: send commands to a run in another process."""
+"""Command ``tell``: send commands to a running training."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def tell(
     order: Annotated[
         Order,
         typer.Argument(
-            help="sample: generate sample images. save: write a checkpoint and a LoRA "
-            "file. stop: save and stop training.",
+            help="sample: generate sample images. save: write a checkpoint and a "
+            "LoRA file. stop: write a checkpoint and stop training.",
             show_default=False,
         ),
     ],
@@ -38,7 +38,7 @@ def tell(
         Path, typer.Argument(help="Path of the run folder.", show_default=False)
     ],
 ) -> None:
-    """Make a run generate samples, save or stop after its current step."""
+    """Send a command to a running training. It is executed after the current step."""
     with user_errors():
         from ..runs import send_command
 
@@ -49,7 +49,7 @@ def tell(
 
 
 def _has_process(run: Path) -> bool:
-    """Check the lock: a process that is still loading has not written an event yet."""
+    """Return whether a process holds the lock of a run folder."""
     from ..runs.run_lock import run_lock_path
 
     # For names too long for a lock, and disks without locks, the events are checked.
@@ -59,7 +59,7 @@ def _has_process(run: Path) -> bool:
 
 
 def _check_events(run: Path) -> None:
-    """Raise for folders without events and for runs that have ended."""
+    """Raise an error for folders without events and for runs that have ended."""
     from ..runs import read_events
 
     events = run / "events.jsonl"

@@ -1,4 +1,4 @@
-"""``train``."""
+"""Command ``train``."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["OptionalValue", "train"]
 
 
 class OptionalValue(TyperCommand):
-    """A command whose ``--resume`` option defaults to ``last`` if it has no value."""
+    """Command whose option ``--resume`` has an optional value (default ``last``)."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Insert the value after a ``--resume`` without one."""
+        """Add the default value to ``--resume`` without a value."""
         if "--resume" in args:
             after = args.index("--resume") + 1
             if after == len(args) or args[after].startswith("-"):

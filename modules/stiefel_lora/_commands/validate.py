@@ -1,4 +1,4 @@
-"""``validate``: check a configuration and estimate memory and disk space."""
+"""Command ``validate``: check a configuration and estimate its resources."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def _show(found: RunEstimate) -> None:
 
 
 def _show_memory(memory: MemoryEstimate) -> None:
-    """Format one line per part, and the peaks outside of training."""
+    """Format the memory estimate, with a line per component."""
     typer.echo("GPU memory (estimate, not yet measured on a GPU):")
     for part in memory.parts:
         how = "exact, from shapes" if part.exact else "estimated"
@@ -103,7 +103,7 @@ def _show_memory(memory: MemoryEstimate) -> None:
     typer.echo(f"  {'encoding images (before training)':<36} {_gb(memory.encoding):>9}")
     if memory.sampling:
         typer.echo(f"  {'decoding a sample':<36} {_gb(memory.sampling):>9}")
-    typer.echo(f"  {'largest':<36} {_gb(memory.total):>9}")
+    typer.echo(f"  {'peak':<36} {_gb(memory.total):>9}")
 
 
 def _gb(number: int) -> str:

@@ -1,4 +1,4 @@
-"""``ui``: the graphical interface."""
+"""Command ``ui``: the graphical user interface."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def ui(
     ] = None,
     plugins: PluginOption = None,
 ) -> None:
-    """Open the graphical interface."""
+    """Open the graphical user interface."""
     with user_errors():
         load_plugins(plugins, installed=True)
         from ..config.plugins import offer_methods

@@ -1,4 +1,4 @@
-"""LoRA layers for a model: selection, initialization, and float32 factors."""
+"""Creation of LoRA layers: selection of layers, initialization, and factors."""
 
 from __future__ import annotations
 

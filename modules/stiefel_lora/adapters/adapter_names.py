@@ -1,11 +1,11 @@
-"""Names of the adapters inside peft's layers."""
+"""Names of the adapters in peft layers."""
 
 from __future__ import annotations
 
 __all__ = ["OFFSET", "TRAINED"]
 
 TRAINED = "default"
-"""The trained adapter, with peft's default name."""
+"""Name of the trained adapter, which is the default of peft."""
 
 OFFSET = "offset"
-"""The frozen adapter that compensates for a nonzero start."""
+"""Name of the frozen adapter that subtracts a nonzero initial product."""

@@ -1,9 +1,9 @@
-r"""DoRA: the weight is (W + s B A) with every row rescaled to a trained length.
+r"""DoRA layers: W + s B A with every row rescaled to a trained norm (magnitude).
 
 :math:`W' = D\,(W + s\,BA)` with :math:`D = \mathrm{diag}(m_i / \|W_i + s (BA)_i\|)`,
 one magnitude :math:`m_i` per output row (arXiv:2402.09353, section 4; same axis as in
-peft and diffusers). The update of a layer splits exactly into :math:`W(D - I)` and
-:math:`s\,(DB)A`: the first part can have any rank, so ranks are those of the second.
+peft and diffusers). The update of a layer is the sum of :math:`W(D - I)`, which can
+have any rank, and :math:`s\,(DB)A`, whose rank is reported.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ __all__ = [
 
 
 def magnitude_of(model: nn.Module, pair: Pair) -> nn.Parameter | None:
-    """Magnitudes of a layer: (out,), or (1, out, 1, 1) for a convolution, or None."""
+    """Return the magnitudes of a layer, or None without DoRA.
+
+    The shape is ``(out,)``, or ``(1, out, 1, 1)`` for a convolution.
+    """
     layer: Any = model.get_submodule(pair.name)
     if TRAINED not in layer.lora_magnitude_vector:
         return None
@@ -40,11 +43,10 @@ def magnitude_of(model: nn.Module, pair: Pair) -> nn.Parameter | None:
 
 @torch.no_grad()
 def prepare_dora(model: nn.Module, pairs: Iterable[Pair]) -> None:
-    """Set every magnitude to the norm of its row, and compute norms in float32.
+    """Initialize every magnitude to the norm of its row, computed in float32.
 
-    peft sums the squares of a row in the dtype of the weights, at the start and in
-    convolutions in the dtype of the base model. One rounding to bfloat16 is up to 0.4
-    %, and the tool that loads the file rounds again.
+    peft computes norms in the dtype of the weights. In bfloat16, their error is up to
+    0.4 %. The forward pass is changed to compute norms in float32 as well.
     """
     for pair in pairs:
         layer: Any = model.get_submodule(pair.name)
@@ -66,10 +68,10 @@ def _in_float32(
 
 @torch.no_grad()
 def split_move(model: nn.Module, pair: Pair) -> tuple[Pair, float]:
-    r"""Split the update of a layer into its two parts.
+    r"""Split the update of a layer into a low-rank part and a change of magnitudes.
 
     Returns:
-        Pair of D B and A; :math:`\|W(D - I)\|_F / \|W\|_F`.
+        Pair of D B and A, and :math:`\|W(D - I)\|_F / \|W\|_F`.
     """
     rows = row_lengths(model, pair)
     up = pair.up.detach()
@@ -80,7 +82,7 @@ def split_move(model: nn.Module, pair: Pair) -> tuple[Pair, float]:
 
 @dataclasses.dataclass(frozen=True)
 class RowLengths:
-    """Norms of the rows of a layer."""
+    """Row norms of a layer."""
 
     base: Tensor
     """Norms of the rows of W, (out,)."""
@@ -89,17 +91,17 @@ class RowLengths:
     """Norms of the rows of W + s B A, (out,)."""
 
     magnitude: Tensor
-    """Target norms of the rows, (out,)."""
+    """Trained norms of the rows (magnitudes), (out,)."""
 
     @property
     def scales(self) -> Tensor:
-        """Entries of D."""
+        """Return the diagonal entries of D."""
         return self.magnitude / self.lengths
 
 
 @torch.no_grad()
 def row_lengths(model: nn.Module, pair: Pair) -> RowLengths:
-    """Compute norms of a layer's rows, with and without its LoRA."""
+    """Compute the row norms of a layer, with and without its LoRA."""
     layer: Any = model.get_submodule(pair.name)
     weight = _matrix(layer.get_base_layer()).to(pair.up.device)
     up, down = pair.matrices

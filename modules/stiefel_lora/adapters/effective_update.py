@@ -1,4 +1,4 @@
-"""Effective update of every layer of a model as a product of two factors."""
+"""Effective updates of all layers of a model, as products of two factors."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ __all__ = ["EffectiveUpdate", "effective_update"]
 
 @dataclasses.dataclass(frozen=True)
 class EffectiveUpdate:
-    """Effective updates of the layers of a model."""
+    """Effective updates of all layers of a model."""
 
     pairs: Sequence[Pair]
-    """Pairs whose products, times alpha / r, are the updates.
+    """Pairs whose products, multiplied by alpha / r, are the updates.
 
-    For a plain LoRA, these are the trained pairs; for a start from the gradient,
-    stacked copies of rank 2r with the start subtracted; for a DoRA, the low-rank part D
-    B A.
+    For a plain LoRA, these are the trained pairs. For LOI initialization, they are
+    stacked copies of rank 2r, in which the initial product is subtracted. For DoRA,
+    they are D B and A.
     """
 
     magnitude_changes: Sequence[float] = ()
-    """Update of each layer by DoRA magnitudes, as a fraction of its weight's norm."""
+    """Change of each layer by DoRA magnitudes, relative to the norm of its weight."""
 
 
 def effective_update(model: nn.Module, pairs: Iterable[Pair]) -> EffectiveUpdate:

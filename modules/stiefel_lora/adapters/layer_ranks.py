@@ -1,4 +1,4 @@
-"""Rank of every layer: a default, one for convolutions, and others by pattern."""
+"""Rank of every layer, from the default, the rank of convolutions, and patterns."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def ranks_of(
         conv_rank: rank of convolutions with a kernel larger than one pixel.
 
     Raises:
-        ConfigError: If a pattern matches no layer, or a rank exceeds a side of its
-            layer.
+        ConfigError: If a pattern matches no layer, or a rank exceeds the number of
+            inputs or outputs of a layer.
     """
     found = {
         name: _usual(model.get_submodule(name), rank, conv_rank) for name in targets
@@ -51,14 +51,14 @@ def ranks_of(
 
 
 def matching(pattern: str, names: Sequence[str]) -> list[str]:
-    """Return the names that match a pattern, or contain it if it has no ``*``."""
+    """Return the names that match a pattern. Without ``*``, names must contain it."""
     if any(letter in pattern for letter in "*?["):
         return [name for name in names if fnmatch.fnmatchcase(name, pattern)]
     return [name for name in names if pattern in name]
 
 
 def layer_sides(layer: nn.Module) -> tuple[int, int]:
-    """Outputs, and inputs times kernel, of a linear layer or convolution."""
+    """Return the number of outputs, and of inputs times kernel elements, of a layer."""
     weight = layer.weight
     assert isinstance(weight, nn.Parameter)
     return weight.shape[0], weight[0].numel()

@@ -1,8 +1,8 @@
-"""Standard LoRA layers of peft with float32 factors and a seeded initialization.
+"""LoRA layers of peft with float32 factors and seeded initialization.
 
-peft initializes in the dtype of the base and from the global generator. So the factors
-are initialized again here: in float32, on the CPU, depending only on seed and layer
-order.
+peft initializes factors in the dtype of the base model with the global random number
+generator. They are initialized again in float32 on the CPU, so that they depend only on
+the seed and the order of the layers.
 """
 
 from __future__ import annotations
@@ -52,20 +52,19 @@ def add_lora(
 
     Args:
         model: a diffusers model.
-        rank: r.
-        alpha: the product is scaled by alpha / r.
+        rank: default rank r of the layers.
+        alpha: LoRA alpha. The product B A is multiplied by alpha / r.
         targets: full names of linear or convolution layers.
-        method: method that determines the initialization. For ``start="stiefel"``, B is
-            orthonormal and A is zero. For ``start="riemannion"``, A is tiny. Otherwise
-            (and for None), A is uniform in +-1/sqrt(in) and B is zero. The product B A
-            is at most 1e-7.
+        method: method that determines the initialization. With ``start="stiefel"``, B
+            is orthonormal and A is zero. With ``start="riemannion"``, B is orthonormal
+            and A is tiny (1e-7). Otherwise, and if None, A is uniform in +-1/sqrt(in)
+            and B is zero.
         seed: seed of the initialization.
-        init: with ``"stella"``, both factors are random frames instead, which changes
-            the model. With ``"loi"``, a frozen adapter is added, which
-            :func:`~stiefel_lora.adapters.offset.set_offset` fills.
+        init: with ``"stella"``, both factors are random orthonormal matrices instead,
+            which changes the output of the model. With ``"loi"``, a frozen adapter is
+            added, see :func:`~stiefel_lora.adapters.offset.set_offset`.
         use_dora: whether to train row magnitudes in addition to the LoRA.
-        ranks: ranks of layers with a rank other than r. The scale of these layers is
-            also alpha / r.
+        ranks: ranks of layers whose rank is not r. Their scale is also alpha / r.
 
     Returns:
         Names of the adapted layers, in the order of the model.
@@ -99,7 +98,8 @@ def add_lora(
 def _whole_names(targets: Sequence[str]) -> str:
     """Build a pattern that only matches whole names.
 
-    In a list, peft would apply FLUX's proj_out to every name with this ending.
+    With a list of names, peft would also select all layers whose name ends with one of
+    them, such as ``proj_out`` of FLUX.
     """
     return "|".join(re.escape(name) for name in targets)
 
@@ -111,7 +111,7 @@ def _patterns(rank: int, alpha: float, ranks: Mapping[str, int]) -> dict[str, An
 
 
 def pairs_of(model: nn.Module) -> list[Pair]:
-    """B and A of every adapted layer, in the order of the model."""
+    """Return B and A of every adapted layer, in the order of the model."""
     return find_pairs(model).pairs
 
 
@@ -131,7 +131,7 @@ def factors_of(model: nn.Module) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def load_factors(model: nn.Module, factors: Mapping[str, Tensor]) -> None:
-    """Restore the tensors of ``factors_of``, identical to the bit.
+    """Load the tensors returned by :func:`factors_of`.
 
     Raises:
         CheckpointError: If names or shapes differ from those of this model.
@@ -140,8 +140,8 @@ def load_factors(model: nn.Module, factors: Mapping[str, Tensor]) -> None:
     if own.keys() != factors.keys():
         odd = sorted(own.keys() ^ factors.keys())[0]
         raise CheckpointError(
-            "The LoRA of the checkpoint has other layers than this run. The layer "
-            f"{odd} is in only one of them."
+            "The LoRA in the checkpoint has different layers than the LoRA of this "
+            f"run. For example, the layer {odd} exists in only one of them."
         )
     for name, parameter in own.items():
         if parameter.shape != factors[name].shape:

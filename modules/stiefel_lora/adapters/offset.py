@@ -1,8 +1,9 @@
-"""A second, frozen adapter that subtracts a nonzero start: W + s (B A - B0 A0).
+"""Frozen adapter that subtracts a nonzero initial product: W + s (B A - B0 A0).
 
-A LoRA that starts at B0 A0 instead of zero would change the model. Subtracting the
-start from the base weights would tie the LoRA to that copy of the base, so the offset
-is a separate adapter, and the saved LoRA is the difference of the two.
+A LoRA that is initialized with B0 A0 instead of zero would change the output of the
+model. If the initial product were subtracted from the base weights, the LoRA could only
+be used with the modified base model. Therefore it is subtracted by a second adapter,
+and the saved LoRA is the difference of both.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ __all__ = ["add_offset", "has_offset", "set_offset", "stack_offset"]
 
 
 def add_offset(model: nn.Module, config: LoraConfig) -> None:
-    """Add the frozen adapter, zero at first and active beside the trained one."""
+    """Add the frozen adapter, initialized to zero."""
     adaptable: Any = model
     with warnings.catch_warnings():
         # peft warns about a second adapter, which is intended here.
@@ -38,7 +39,7 @@ def add_offset(model: nn.Module, config: LoraConfig) -> None:
 
 @torch.no_grad()
 def set_offset(model: nn.Module, starts: Iterable[Loi]) -> None:
-    """Make the frozen adapter cancel the starts: B = -B0 and A = A0 of each layer."""
+    """Set the frozen adapter of each layer to B = -B0 and A = A0."""
     for start in starts:
         up, down = _offset_of(model, start.pair.name)
         up.copy_(-start.offset_up.view_as(up))
@@ -52,7 +53,7 @@ def has_offset(model: nn.Module, pair: Pair) -> bool:
 
 
 def stack_offset(model: nn.Module, pair: Pair) -> Pair:
-    """Copies [B, -B0] and [A; A0] of rank 2r, whose product is the update."""
+    """Return copies [B, -B0] and [A; A0] of rank 2r, whose product is the update."""
     up, down = _offset_of(model, pair.name)
     return Pair(
         pair.name,

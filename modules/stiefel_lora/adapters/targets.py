@@ -1,14 +1,15 @@
-"""Selection of the layers that get a LoRA, by preset or by custom patterns.
+"""Selection of layers for LoRA by a preset or by patterns.
 
-The presets have OneTrainer's names. On SDXL: ``attn-only`` 560 layers, ``attn-mlp`` 722
-(attention, feed-forward, proj_in and proj_out), ``full`` all 743 linear layers.
-OneTrainer's ``full`` includes the 51 convolutions. The last one has 4 outputs, so every
-rank above 4 would be rejected. Custom patterns can select convolutions.
+The presets have the names of OneTrainer. For SDXL, ``attn-only`` selects 560 layers,
+``attn-mlp`` 722 layers (attention, feed-forward, proj_in and proj_out), and ``full``
+all 743 linear layers. In OneTrainer, ``full`` includes 51 convolutions, the last of
+which has 4 outputs and does not support ranks above 4. Here, convolutions can be
+selected by patterns.
 
-On FLUX.1: ``attn-only`` 266 layers, ``attn-mlp`` 342 (attention, and the feed-forward
-layers of the image stream: ``ff.net`` and ``proj_mlp``), ``full`` all 504. As in
-OneTrainer, the feed-forward layers of the text stream and ``proj_out`` are only in
-``full``.
+For FLUX.1, ``attn-only`` selects 266 layers, ``attn-mlp`` 342 layers (attention, and
+the feed-forward layers ``ff.net`` and ``proj_mlp`` of the image stream), and ``full``
+all 504 layers. As in OneTrainer, only ``full`` includes the feed-forward layers of the
+text stream and ``proj_out``.
 """
 
 from __future__ import annotations
@@ -37,16 +38,17 @@ def select_layers(
     rank_pattern: Mapping[str, int] | None = None,
     conv_rank: int | None = None,
 ) -> list[str]:
-    """Select the layers that get a LoRA, in the order of the model.
+    """Select layers for LoRA, in the order of the model.
 
-    A pattern with ``*``, ``?`` or ``[`` must match the whole name. Any other must be a
-    part of it, as in OneTrainer. With ``conv_rank``, a preset includes the convolutions
-    of residual blocks and samplers, as in sd-scripts with ``conv_dim``.
+    A pattern with ``*``, ``?`` or ``[`` must match the whole name of a layer. Other
+    patterns must be a part of the name, as in OneTrainer. With ``conv_rank``, a preset
+    includes the convolutions of residual blocks and samplers, as in sd-scripts with
+    ``conv_dim``.
 
     Raises:
         ConfigError: If a pattern matches no layer, no layer is selected, the rank
-            exceeds a side of a layer, or ``conv_rank`` is set for a model without
-            convolutions.
+            exceeds the number of inputs or outputs of a layer, or ``conv_rank`` is set
+            for a model without convolutions.
     """
     if patterns:
         layers = _layers(model, (nn.Linear, nn.Conv2d))
@@ -69,10 +71,10 @@ def select_layers(
 
 
 def check_room(model: nn.Module, targets: Sequence[str], rank: int) -> None:
-    """Reject layers that are too small for the start from the gradient (LOI).
+    """Check that all layers are large enough for LOI initialization.
 
     Raises:
-        ConfigError: If a side of a layer is smaller than 2 x rank.
+        ConfigError: If the number of inputs or outputs of a layer is below 2 x rank.
     """
     for name in targets:
         outputs, inputs = layer_sides(model.get_submodule(name))

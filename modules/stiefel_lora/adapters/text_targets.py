@@ -1,4 +1,4 @@
-"""Selection of the layers of a text encoder that get a LoRA."""
+"""Selection of the layers of a text encoder for LoRA."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LEVEL = re.compile(r"\bencoder\.(?:layers|block)\.(\d+)\.")
 def select_text_layers(encoder: nn.Module, *, family: str, part: str) -> list[str]:
     """Select the attention and feed-forward layers, in the order of the model.
 
-    Layers whose output the denoiser does not use are left out: they would not train.
+    Layers whose output is not used by the denoiser are not selected.
 
     Args:
         encoder: CLIP or T5 text encoder.

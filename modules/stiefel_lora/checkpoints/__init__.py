@@ -1,4 +1,4 @@
-"""Weights of base models: found, checked by their headers, and loaded part by part."""
+"""Finding, checking and loading the weights of base models."""
 
 from __future__ import annotations
 

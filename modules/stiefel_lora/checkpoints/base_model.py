@@ -1,4 +1,4 @@
-"""The base model in a folder or a file: checked, then read through one interface."""
+"""Base models in a folder or a single file."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ __all__ = ["Base", "FileBase", "FolderBase", "check_folder", "known_settings"]
 
 
 class Base(Protocol):
-    """The model at ``base_model_name``."""
+    """Base model at ``base_model_name``."""
 
     def part(self, name: str) -> PartSource | None:
-        """Return the part, or None where the base model does not have it."""
+        """Return a component, or None if the base model does not contain it."""
         ...
 
     def settings(self, name: str) -> dict[str, Any]:
-        """Return the settings for a file that replaces this part."""
+        """Return the settings that are used for a file that replaces a component."""
         ...
 
 
@@ -40,17 +40,17 @@ def check_folder(
     others: Sequence[FamilyFacts],
     elsewhere: Sequence[str] = (),
 ) -> None:
-    """Check that a folder holds a whole model of this family.
+    """Check that a folder contains a complete model of the family.
 
     Args:
         folder: folder in the diffusers format.
-        facts: facts of the configured family.
-        others: facts of other families, to identify a wrong model.
-        elsewhere: parts that are loaded from other places and may be missing.
+        facts: properties of the configured family.
+        others: properties of other families, to identify another model.
+        elsewhere: components that are loaded from other files and may be missing.
 
     Raises:
-        ModelError: If the folder is damaged, incomplete, of another family, or has
-            another layout.
+        ModelError: If the folder is damaged, incomplete, of another family, or not in
+            the diffusers format.
     """
     index = folder / "model_index.json"
     if not index.is_file():
@@ -77,7 +77,7 @@ def check_folder(
 
 
 def _check_denoiser(folder: Path, facts: FamilyFacts) -> None:
-    """Reject relatives before complaining about parts that they do not have."""
+    """Check that the denoiser is not that of a similar unsupported model."""
     settings = folder / facts.denoiser / "config.json"
     if settings.is_file():
         check_relative(folder, facts, {}, read_model_json(settings))
@@ -101,7 +101,7 @@ def _check_part(folder: Path, part: str) -> None:
 
 
 class FolderBase:
-    """A model in the diffusers format that has been checked."""
+    """Base model in the diffusers format."""
 
     def __init__(
         self, folder: Path, facts: FamilyFacts, *, allow_pickled: bool = False
@@ -111,13 +111,13 @@ class FolderBase:
         self._allow_pickled = allow_pickled
 
     def part(self, name: str) -> PartSource | None:
-        """One of its folders, examined."""
+        """Return the component in a subfolder after checking it."""
         found = FolderPart(self._folder, name, allow_pickled=self._allow_pickled)
         found.check(self._facts)
         return found
 
     def settings(self, name: str) -> dict[str, Any]:
-        """Return the settings of the folder, or the usual ones of such a model."""
+        """Return the settings of a component, or the default settings of the family."""
         path = self._folder / name / "config.json"
         if path.is_file():
             return read_model_json(path)
@@ -125,13 +125,13 @@ class FolderBase:
 
 
 class FileBase:
-    """A checkpoint in one file, identified by its header alone.
+    """Base model in a single file. Only its header is read.
 
     Args:
-        path: the file.
-        facts: facts of the configured family.
-        others: facts of other families, to identify a wrong model.
-        elsewhere: parts that are loaded from other places.
+        path: path of the file.
+        facts: properties of the configured family.
+        others: properties of other families, to identify another model.
+        elsewhere: components that are loaded from other files.
 
     Raises:
         ModelError: If the checkpoint is of another family.
@@ -151,7 +151,7 @@ class FileBase:
         _check_family(self._header, facts, others)
 
     def part(self, name: str) -> PartSource | None:
-        """Its tensors, a bundled tokenizer, or the settings of the family."""
+        """Return a component from the file, or a bundled tokenizer or scheduler."""
         if name == "scheduler":
             known = known_settings(self._facts, name)
             return SettingsPart(self._facts.scheduler(known, self._header))
@@ -160,7 +160,7 @@ class FileBase:
         return self._in_file(name)
 
     def settings(self, name: str) -> dict[str, Any]:
-        """Return the usual settings of such a model."""
+        """Return the default settings of the family."""
         return known_settings(self._facts, name)
 
     def _in_file(self, name: str) -> FilePart | None:
@@ -174,7 +174,7 @@ class FileBase:
 
 
 def known_settings(facts: FamilyFacts, part: str) -> dict[str, Any]:
-    """Return the default settings of a model of this family."""
+    """Return the default settings of a component of the family."""
     return read_model_json(facts.record.stock_folder / f"{part}.json")
 
 

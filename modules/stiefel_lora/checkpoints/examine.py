@@ -1,8 +1,4 @@
-"""Comparison of the header of a part, from a file or a folder, with its model class.
-
-This is the only check of weights: it compares names and shapes, never values. A
-full-size U-Net takes a fraction of a second.
-"""
+"""Check of the tensor names and shapes of a component against its model class."""
 
 from __future__ import annotations
 
@@ -50,19 +46,19 @@ def check_weights(
     such: str,
     own_settings: bool = False,
 ) -> None:
-    """Check that a header contains the whole part with the right shapes.
+    """Check that a header contains all tensors of a component with the correct shapes.
 
     Args:
-        where: file or folder to name in error messages.
-        part: name of the part.
-        loader: class that loads the part.
-        config: settings of the part.
+        where: file or folder for error messages.
+        part: name of the component.
+        loader: class that loads the component.
+        config: settings of the component.
         layout: naming scheme of the tensors.
-        entries: the header, with names without prefix.
-        whole: advice to add to the message if tensors are missing.
-        such: description of the model with the right shapes.
-        own_settings: whether the settings belong to the weights, in which case the
-            model must use all of the weights.
+        entries: header, with names without prefix.
+        whole: advice that is added to the message if tensors are missing.
+        such: description of the expected model for error messages.
+        own_settings: whether the settings were saved with the weights. In this case,
+            the model must use all weights.
 
     Raises:
         ModelError: If the weights are incomplete, belong to another model, or do not
@@ -90,11 +86,12 @@ def check_weights(
 def _check_nothing_left(
     where: object, part: str, model: nn.Module, found: Tensors
 ) -> None:
-    """Reject settings that leave out layers, which loaders accept without an error.
+    """Check that the model uses all layers of the weights.
 
-    A layer is left out if the model has one of the same kind (``layers.0`` of a list
-    without ``layers.1``) or a place for it (``mid_block``). Weights of other classes in
-    the same file, such as the image encoder of a whole CLIP, do not count.
+    Loaders ignore additional layers without an error. A layer is reported if the model
+    has layers of the same kind (``layers.0``, but not ``layers.1``) or an attribute for
+    it (``mid_block``). Weights of other models in the same file, such as the image
+    encoder of CLIP, are ignored.
     """
     places = {name for name, _ in model.named_children()} | _OPTIONAL
     places |= {name for name in dir(model) if getattr(model, name, "") is None}
@@ -115,7 +112,7 @@ def _check_nothing_left(
 
 
 def wanted_of(model: nn.Module) -> dict[str, Tensor]:
-    """Return the parameters that a file must contain, under each of their names."""
+    """Return the parameters that a file must contain, by name."""
     return dict(model.named_parameters(remove_duplicate=False))
 
 

@@ -1,4 +1,4 @@
-"""Properties that identify a model family before any weight is read."""
+"""Properties by which the model family of a checkpoint is identified."""
 
 from __future__ import annotations
 
@@ -24,65 +24,63 @@ def _as_it_is(config: Settings, header: Header, prefix: str) -> Settings:
 
 @dataclasses.dataclass(frozen=True)
 class InFiles:
-    """Storage of a part of a model in ``.safetensors`` files."""
+    """Format of a component in ``.safetensors`` files."""
 
     loader: Any
-    """Class of diffusers or transformers that loads the part."""
+    """Class of diffusers or transformers that loads the component."""
 
     prefixes: tuple[str, ...]
-    """Prefix of its names in a file of a whole model; a file of its own may have
-    none."""
+    """Prefix of the tensor names in a file of a complete model."""
 
     layouts: tuple[Layout, ...]
-    """Naming schemes of its tensors."""
+    """Naming schemes of the tensors."""
 
     adapt: Callable[[Settings, Header, str], Settings] = _as_it_is
-    """Adapts the known settings to a file. The last argument is the prefix."""
+    """Function that adapts the default settings to a file with the given prefix."""
 
 
 @dataclasses.dataclass(frozen=True)
 class FamilyFacts:
     """Properties of a family for finding and checking a base model.
 
-    A family's class has it as ``facts``: the part of its record that refers to classes
-    of diffusers and transformers.
+    They are the attribute ``facts`` of the class of the family.
     """
 
     record: FamilyRecord
-    """Record of the family, which needs no torch."""
+    """Record of the family."""
 
     pipeline: str
     """Regular expression that matches ``_class_name`` in ``model_index.json``."""
 
     parts: tuple[str, ...]
-    """Parts that training needs, by the names of the diffusers format."""
+    """Names of the required components in the diffusers format."""
 
     files: Mapping[str, InFiles] = dataclasses.field(default_factory=dict)
-    """Parts that can come from a file; empty: none."""
+    """Formats of components that can be loaded from a file."""
 
     is_file: Callable[[Header], bool] = lambda header: False
-    """Recognizes a file with this family's denoiser by names and shapes."""
+    """Function that returns whether a file contains a denoiser of this family."""
 
     scheduler: Callable[[Settings, Header], Settings] = lambda config, header: config
-    """Adapts the known settings of the scheduler to a file."""
+    """Function that adapts the default settings of the scheduler to a file."""
 
     clip_padding: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """CLIP's tokenizers by part, and the token that pads them to 77 tokens."""
+    """Padding tokens of the CLIP tokenizers, by component."""
 
     tokenizers: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """Classes of the tokenizers by part."""
+    """Classes of the tokenizers, by component."""
 
     sources: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """Part that no checkpoint contains -> where to get it, to end a message."""
+    """Hints for error messages about components that are not in single files."""
 
     has_betas: bool = False
-    """Whether noise follows a table of betas with one number per timestep."""
+    """Whether the noise schedule is defined by betas."""
 
     fits: tuple[Fit, ...] = ()
-    """Constraints between its parts."""
+    """Constraints between the components."""
 
     settings: tuple[str, ...] = ()
-    """Fields of a configuration that the family's class takes as arguments."""
+    """Settings of a configuration that are arguments of the class of the family."""
 
     @property
     def name(self) -> str:
@@ -96,7 +94,7 @@ class FamilyFacts:
 
     @property
     def denoiser(self) -> str:
-        """Trained part."""
+        """Name of the denoiser."""
         return self.record.denoiser
 
     def is_pipeline(self, kind: str) -> bool:

@@ -1,4 +1,4 @@
-"""A part of a base model in a safetensors file, alone or with others."""
+"""Component of a base model in a safetensors file."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ _DTYPES = {
 
 
 class FilePart:
-    """Tensors of one part of a file, with settings that the file does not have.
+    """Component of a base model in a safetensors file.
 
     Args:
-        part: name of the part.
+        part: name of the component.
         header: header of the file.
-        prefix: prefix of its tensor names.
+        prefix: prefix of the tensor names.
         layout: naming scheme of the tensors.
-        facts: conversion of the part to a model.
-        config: settings of the model.
+        facts: format of the component.
+        config: settings of the component.
     """
 
     def __init__(
@@ -70,15 +70,15 @@ class FilePart:
         }
 
     def config(self) -> dict[str, Any]:
-        """Known settings of the family, or those given with the model's folder."""
+        """Return the settings of the component."""
         return self._config
 
     def check(self) -> None:
-        """Compare names and shapes with those of the model, without reading values.
+        """Check the names and shapes of the tensors. Values are not read.
 
         Raises:
             ModelError: If the weights are incomplete, belong to another model, or use
-                an unknown quantization.
+                an unsupported quantization.
         """
         check_scales(self._path, self._entries)
         # For a file that replaces a folder's part, the settings are that folder's.
@@ -95,9 +95,9 @@ class FilePart:
         )
 
     def load(self, loader: Any, dtype: torch.dtype | None) -> Any:
-        """Load the part tensor by tensor, so that there is never a second copy.
+        """Load the component tensor by tensor, without a second copy in memory.
 
-        Values that already have the wanted ``dtype`` stay memory-mapped until used.
+        Tensors that already have the requested dtype stay memory-mapped.
 
         Raises:
             ModelError: If the file was changed or damaged after it was checked.
@@ -117,7 +117,7 @@ class FilePart:
         return model.eval()
 
     def digest_into(self, digest: _Hash) -> None:
-        """Feed settings, names and samples of the values of this part alone."""
+        """Update a hash with the settings, names and samples of the values."""
         digest.update(f"{self._part}/{sorted(self._config.items())}".encode())
         sample_tensors(self._path, self._entries, len(self._prefix), digest)
 
@@ -133,7 +133,7 @@ class FilePart:
 def find_part(
     part: str, header: Header, facts: InFiles, config: dict[str, Any]
 ) -> FilePart | None:
-    """Find a part in a file, or None if the file does not contain it."""
+    """Find a component in a file. None if the file does not contain it."""
     for prefix in (*facts.prefixes, ""):
         for layout in facts.layouts:
             if header.any(prefix + layout.start):
@@ -142,7 +142,7 @@ def find_part(
 
 
 def _cast(state: Tensors, dtype: torch.dtype, precise: tuple[str, ...]) -> None:
-    """Cast values in place; a tensor with two names stays shared."""
+    """Cast tensors in place. Shared tensors stay shared."""
     done: dict[int, Tensor] = {}
     for name, tensor in state.items():
         keep = any(piece in name for piece in precise)
@@ -152,7 +152,7 @@ def _cast(state: Tensors, dtype: torch.dtype, precise: tuple[str, ...]) -> None:
 
 
 def _kept_precise(loader: Any, dtype: torch.dtype) -> tuple[str, ...]:
-    """Layers whose values would overflow in float16, as declared by their class."""
+    """Return the layers that must stay in float32, as declared by their class."""
     kept = getattr(loader, "_keep_in_fp32_modules", None) or ()
     return tuple(kept) if dtype == torch.float16 else ()
 

@@ -1,4 +1,4 @@
-"""Find every part of the base model that a configuration names."""
+"""Search for the components of the base model of a configuration."""
 
 from __future__ import annotations
 
@@ -30,18 +30,17 @@ def find_model(
     *,
     download: bool,
 ) -> ModelSource | None:
-    """Find and check the parts. No weights are read.
+    """Find and check the components of the base model. Weights are not read.
 
     Args:
-        config: configuration with the base model and the parts that are loaded from
-            other places.
-        facts: facts of the family.
-        others: facts of other families, to identify a wrong model.
+        config: configuration with the base model and overrides of components.
+        facts: properties of the family.
+        others: properties of other families, to identify another model.
         download: whether to download missing files from the Hugging Face Hub. If False,
             None is returned.
 
     Raises:
-        ModelError: If a part is missing, damaged, incomplete or of another family.
+        ModelError: If a component is missing, damaged, incomplete or of another family.
     """
     named = _named_parts(config, facts)
     base = _open_base(config, facts, others, list(named), download)
@@ -75,7 +74,7 @@ def find_model(
 
 
 def _check_tokenizers(facts: FamilyFacts, parts: Mapping[str, PartSource]) -> None:
-    """Compare tokenizers that were read from a folder with their text encoders.
+    """Check that tokenizers match their text encoders.
 
     Raises:
         ModelError: If a tokenizer does not match its text encoder or the other
@@ -103,7 +102,7 @@ def _check_tokenizers(facts: FamilyFacts, parts: Mapping[str, PartSource]) -> No
 
 
 def _named_parts(config: TrainConfig, facts: FamilyFacts) -> dict[str, str]:
-    """Part -> value that the user set for it."""
+    """Return the overrides of components in a configuration."""
     given = {part: getattr(config, f"{part}_model_name") for part in PART_SETTINGS}
     named = {part: name for part, name in given.items() if name}
     strange = next((part for part in named if part not in facts.parts), None)

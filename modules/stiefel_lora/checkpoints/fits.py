@@ -1,7 +1,7 @@
-"""Check that the parts of a model fit together, by their settings.
+"""Checks that the components of a model match, according to their settings.
 
-Each part may be complete and valid by itself, but belong to another model: a VAE of
-FLUX.1 with SDXL's U-Net, or CLIP-G in place of CLIP-L.
+Components can be valid, but belong to different models, such as a VAE of FLUX.1 and a
+U-Net of SDXL.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ __all__ = ["Fit", "check_fits", "check_tokenizer", "latents_fit", "width_of"]
 Settings = Mapping[str, Any]
 _FEW = 16
 Fit = tuple[str, str, str, Callable[[Mapping[str, Settings]], tuple[Any, Any]]]
-"""Denoiser, the other part, what they share, and its size by both settings."""
+"""Constraint: names of two components, and functions that return the size in common."""
 
 
 def latents_fit(denoiser: str, patch: int = 1) -> Fit:
-    """Constraint: the denoiser reads all channels of the VAE's latents.
+    """Create the constraint that the denoiser has the latent channels of the VAE.
 
     Args:
-        denoiser: name of the part.
-        patch: latents per side of a token.
+        denoiser: name of the denoiser.
+        patch: height and width of a token in latents.
     """
 
     def sizes(parts: Mapping[str, Settings]) -> tuple[Any, Any]:
@@ -39,13 +39,13 @@ def latents_fit(denoiser: str, patch: int = 1) -> Fit:
 
 
 def width_of(denoiser: str, key: str, encoder: str, *keys: tuple[str, str]) -> Fit:
-    """Constraint: setting ``key`` of the denoiser is the sum of text encoder widths.
+    """Create the constraint that a denoiser setting is the sum of encoder widths.
 
     Args:
-        denoiser: name of the part.
+        denoiser: name of the denoiser.
         key: name of the setting.
-        encoder: part to name in the error message.
-        keys: part and setting of each width.
+        encoder: name of the text encoder for error messages.
+        keys: names of the component and setting of each width.
     """
 
     def sizes(parts: Mapping[str, Settings]) -> tuple[Any, Any]:
@@ -58,10 +58,10 @@ def width_of(denoiser: str, key: str, encoder: str, *keys: tuple[str, str]) -> F
 
 
 def check_fits(fits: Iterable[Fit], parts: Mapping[str, Settings]) -> None:
-    """Compare the settings of both sides, where known.
+    """Check all constraints whose settings are known.
 
     Raises:
-        ModelError: If a part belongs to another model. The message contains its name.
+        ModelError: If a component belongs to another model.
     """
     for denoiser, other, what, sizes in fits:
         own, theirs = sizes(parts)
@@ -74,15 +74,15 @@ def check_fits(fits: Iterable[Fit], parts: Mapping[str, Settings]) -> None:
 
 
 def check_tokenizer(part: str, tokenizer: Any, encoder: Settings) -> None:
-    """Tokenize a letter and check that the encoder accepts the result.
+    """Check that the tokens of a tokenizer are supported by its text encoder.
 
     Args:
         part: name of the tokenizer.
         tokenizer: tokenizer of transformers.
-        encoder: settings of the text encoder that uses its tokens.
+        encoder: settings of the text encoder.
 
     Raises:
-        ModelError: If the tokenizer returns no tokens, too many, or unknown ones.
+        ModelError: If the tokenizer returns no tokens, too many, or unknown tokens.
     """
     # T5 has no positions and takes any length, which its family chooses.
     places = encoder.get("max_position_embeddings")

@@ -1,10 +1,9 @@
-"""Removal of the scaling of 8-bit checkpoints.
+"""Support for scaled 8-bit checkpoints (float8_e4m3fn).
 
-A float8_e4m3fn weight is stored as W / s with its scale s, one number per tensor:
-``<layer>.scale_weight`` in files with the mark ``scaled_fp8``, ``<layer>.weight_scale``
-in ComfyUI's later format (its QUANTIZATION.md). Scales of activations
-(``scale_input``, ``input_scale``) and descriptions of the format do not matter for
-weights.
+A weight W is stored as W / s, and the scale s is a number. It has the name
+``<layer>.scale_weight`` in files with the key ``scaled_fp8``, and
+``<layer>.weight_scale`` in the later format of ComfyUI (QUANTIZATION.md). Scales of
+activations (``scale_input``, ``input_scale``) are ignored.
 """
 
 from __future__ import annotations
@@ -28,12 +27,12 @@ _INTEGERS = ("I8", "U8")
 
 
 def is_scale(name: str) -> bool:
-    """Return whether a tensor only describes other tensors."""
+    """Return whether a tensor is a scale or a description of other tensors."""
     return name.rpartition(".")[2] in (*_WEIGHT_SCALES, *_OTHERS)
 
 
 def check_scales(path: Path, entries: Mapping[str, Entry]) -> None:
-    """Reject quantized formats other than one scale per tensor.
+    """Check that quantized weights have one scale per tensor.
 
     Raises:
         ModelError: If the quantization uses blocks, integers, or additional factors.
@@ -50,9 +49,9 @@ def check_scales(path: Path, entries: Mapping[str, Entry]) -> None:
 
 
 def unscaled(tensors: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
-    """Multiply scaled weights by their scales in float32, and drop the scales.
+    """Multiply scaled weights by their scales in float32, and remove the scales.
 
-    Tensors without a scale are passed through unchanged.
+    Tensors without a scale are not changed.
     """
     return {
         name: _times(tensor, _scale_of(name, tensors), dtype)

@@ -1,4 +1,4 @@
-"""A part of a base model in a folder with its own settings."""
+"""Component of a base model in a folder in the diffusers format."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ _MOST_TIMESTEPS = 100_000
 
 
 class FolderPart:
-    """A folder of a model in the diffusers format.
+    """Component of a base model in a folder in the diffusers format.
 
     Args:
-        parent: folder that contains it.
-        part: name of the part.
-        name: name of the folder. The default is the name of the part.
+        parent: parent folder.
+        part: name of the component.
+        name: name of the folder. The default is ``part``.
         allow_pickled: whether to load weights from a pickle file if there is no other
             file.
     """
@@ -61,20 +61,19 @@ class FolderPart:
 
     @property
     def folder(self) -> Path:
-        """Location of its files."""
+        """Folder of the component."""
         return self._parent / self._name
 
     def config(self) -> dict[str, Any]:
-        """Read ``config.json``, or its counterpart for a scheduler."""
+        """Read ``config.json``, or ``scheduler_config.json``."""
         name = "scheduler_config.json" if self._part == "scheduler" else "config.json"
         return read_model_json(self.folder / name)
 
     def check(self, facts: FamilyFacts) -> None:
-        """Examine settings, names and shapes, without reading values.
+        """Check settings, tensor names and shapes. Values are not read.
 
         Raises:
-            ModelError: If the file is damaged, incomplete, of another model, or a
-                pickle.
+            ModelError: If a file is damaged, incomplete, of another model, or a pickle.
         """
         if self._part in facts.files:
             self._check_weights(facts)
@@ -84,7 +83,7 @@ class FolderPart:
             self._check_scheduler(facts)
 
     def load(self, loader: Any, dtype: torch.dtype | None) -> Any:
-        """Call ``from_pretrained`` with the examined files."""
+        """Load the component with ``from_pretrained``."""
         if self._tokenizer is not None:
             return self._tokenizer
         options: dict[str, Any] = {}
@@ -94,7 +93,7 @@ class FolderPart:
         return load_part(self._parent, loader, self._name, dtype, **options)
 
     def digest_into(self, digest: _Hash) -> None:
-        """Feed settings, vocabularies and weights, each with its name and size."""
+        """Update a hash with the settings, vocabularies and samples of the weights."""
         for path in sorted(self.folder.rglob("*")):
             # READMEs and licenses do not affect the model.
             if path.is_file() and path.suffix in (".json", ".txt", *WEIGHT_SUFFIXES):
@@ -197,7 +196,7 @@ class FolderPart:
 
 
 def has_weights(folder: Path) -> bool:
-    """Return whether a folder has weights, or False if it does not exist."""
+    """Return whether a folder exists and contains weights."""
     return folder.is_dir() and any(
         path.suffix in WEIGHT_SUFFIXES for path in folder.iterdir()
     )

@@ -1,4 +1,4 @@
-"""Build or load one part of a model with its class of diffusers or transformers."""
+"""Creation and loading of components with classes of diffusers or transformers."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ __all__ = ["build", "load_part"]
 
 
 def build(loader: Any, config: dict[str, Any]) -> Any:
-    """Build a model with fresh weights on the current device.
+    """Create a model with random weights on the current device.
 
     Raises:
-        ValueError: If the settings are invalid. TypeError and KeyError are raised for
-            the same reason.
+        ValueError: If the settings are invalid. TypeError and KeyError are also
+            possible.
     """
     if issubclass(loader, transformers.PreTrainedModel):
         kind: Any = loader.config_class
@@ -38,12 +38,12 @@ def load_part(
     dtype: torch.dtype | None = None,
     **options: Any,
 ) -> Any:
-    """Load ``folder/part`` with ``loader.from_pretrained``, never from the network.
+    """Load ``folder/part`` with ``loader.from_pretrained``, from local files only.
 
     Args:
         folder: folder of the model.
         loader: class of diffusers or transformers.
-        part: folder inside it.
+        part: name of the subfolder.
         dtype: dtype of the weights.
         options: other arguments of ``from_pretrained``.
 
@@ -72,7 +72,7 @@ def load_part(
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Turn off the progress bars of transformers temporarily."""
+    """Disable the progress bars of transformers inside a ``with`` block."""
     was_shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:

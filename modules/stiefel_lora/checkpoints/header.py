@@ -1,8 +1,7 @@
-"""Inspection of a checkpoint file without reading its values.
+"""Reading of the header of a checkpoint file.
 
-A safetensors file begins with the length of a JSON header (8 bytes, little endian) and
-the header itself: name -> dtype, shape, byte range. It is enough to determine family,
-completeness and damage.
+A safetensors file begins with the length of a JSON header (8 bytes, little endian),
+followed by the header, which contains the dtype, shape and byte range of each tensor.
 """
 
 from __future__ import annotations
@@ -35,14 +34,14 @@ _PAGES = (b"<!doctype", b"<html", b"<?xml")
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One tensor of a file."""
+    """Entry of a tensor in a header."""
 
     dtype: str
-    """Spelling of safetensors: F16, BF16, F8_E4M3 ..."""
+    """Dtype in safetensors format, such as F16, BF16 or F8_E4M3."""
 
     shape: tuple[int, ...]
     start: int
-    """Offset of its first byte in the file."""
+    """Offset of the first byte in the file."""
 
     size: int
     """Number of bytes."""
@@ -50,14 +49,14 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """The header of a safetensors file."""
+    """Header of a safetensors file."""
 
     path: Path
     entries: dict[str, Entry]
     metadata: dict[str, str]
 
     def has(self, name: str) -> bool:
-        """Return whether the file contains a tensor of this name."""
+        """Return whether the file contains a tensor with this name."""
         return name in self.entries
 
     def any(self, start: str) -> bool:
@@ -96,11 +95,10 @@ def read_header(path: Path) -> Header:
 
 
 def refuse_stand_in(path: Path) -> None:
-    """Reject a git-lfs pointer or a web page in place of a file.
+    """Check that a file is not a Git LFS pointer or a web page.
 
     Raises:
-        ModelError: If the file is only a pointer or a web page. The message explains
-            how to download it.
+        ModelError: If the file is a pointer or a web page.
     """
     try:
         with path.open("rb") as file:
@@ -120,7 +118,7 @@ def refuse_stand_in(path: Path) -> None:
 
 
 def _open(path: Path) -> None:
-    """Let safetensors validate the header by its own rules. It reads no values."""
+    """Open a file with safetensors to validate its header. Values are not read."""
     try:
         with safe_open(str(path), framework="pt"):
             pass
@@ -132,7 +130,7 @@ def _open(path: Path) -> None:
 
 
 def _read_table(path: Path) -> tuple[dict[str, Any], int]:
-    """Return the header, and the offset of the tensors' bytes."""
+    """Return the header and the offset of the tensor data."""
     try:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))

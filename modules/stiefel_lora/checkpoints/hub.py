@@ -1,4 +1,4 @@
-"""Whole models and single parts from the Hugging Face Hub, through its own client."""
+"""Models and components from the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["model_from_hub", "part_from_hub"]
 
 
 def model_from_hub(name: str, *, download: bool) -> Path | None:
-    """Find a model's folder in the cache of the hub's client.
+    """Return the folder of a model in the cache of huggingface_hub.
 
     Args:
-        name: name of the model on the hub.
+        name: name of the model on the Hugging Face Hub.
         download: whether to download a missing model. If False, None is returned.
 
     Raises:
@@ -44,7 +44,7 @@ def model_from_hub(name: str, *, download: bool) -> Path | None:
 
 
 def part_from_hub(part: str, name: str, *, download: bool) -> Path | None:
-    """Find the folder of one part in the cache of the hub's client.
+    """Return the folder of a component in the cache of huggingface_hub.
 
     Raises:
         ModelError: If the name is not valid or not available.

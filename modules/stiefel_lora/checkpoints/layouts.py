@@ -1,9 +1,9 @@
-"""Names of the parts of a model in files that are not in the diffusers format.
+"""Naming schemes of tensors in files that are not in the diffusers format.
 
-A layout is recognized by prefixes, and converted to the names of diffusers (U-Net, VAE)
-and transformers (text encoders) by their own converters if they have one. Converters
-only rename and slice, so they work on real tensors and on the meta device alike: what
-is checked is exactly what is loaded.
+A layout is recognized by prefixes. Names are converted to those of diffusers (U-Net,
+VAE) and transformers (text encoders), with the converters of these packages if there
+are any. Converters only rename and slice tensors, so that they can also be used on the
+meta device to check a file.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ _OLD_ATTENTION = re.compile(rf"(\.attentions\.0\.)({'|'.join(_NEW_NAMES)})(?=\.)
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """A naming scheme for the tensors of a part."""
+    """Naming scheme of the tensors of a component."""
 
     start: str
-    """Name prefixes that only this layout has, after the part's own prefix."""
+    """Prefixes of names that are specific to this layout."""
 
     convert: Callable[[Tensors, Any], Tensors]
-    """Converts names without prefix to those of the model, the second argument."""
+    """Function that converts tensors with names of this layout to those of a model."""
 
     in_folders: bool = False
-    """Whether ``from_pretrained`` supports it, too."""
+    """Whether ``from_pretrained`` supports this layout."""
 
 
 def own(start: str, convert: Callable[[Tensors, Any], Tensors] | None = None) -> Layout:
-    """Layout of diffusers or transformers itself."""
+    """Create the layout of diffusers or transformers."""
     return Layout(start, convert or (lambda tensors, model: tensors), in_folders=True)
 
 

@@ -1,4 +1,4 @@
-"""Reading settings and sampling large files of a base model."""
+"""Reading of settings, and hashing of large files, of a base model."""
 
 from __future__ import annotations
 
@@ -40,11 +40,7 @@ def read_model_json(path: Path) -> dict[str, Any]:
 
 
 def sample_file(path: Path, digest: _Hash) -> None:
-    """Hash a small file as a whole, and 64 pieces of 64 KiB of a large one.
-
-    Reading gigabytes is avoided: the header of a safetensors file (names, shapes) and
-    pieces from all over it distinguish trained models.
-    """
+    """Update a hash with a file. Of large files, 64 pieces of 64 KiB are used."""
     size = path.stat().st_size
     with path.open("rb") as file:
         if size <= _CHUNK * _CHUNKS:
@@ -58,13 +54,13 @@ def sample_file(path: Path, digest: _Hash) -> None:
 def sample_tensors(
     path: Path, entries: Mapping[str, Entry], skip: int, digest: _Hash
 ) -> None:
-    """Hash some tensors of a safetensors file: whole if few, otherwise their ends.
+    """Update a hash with tensors of a safetensors file. Only parts are used if many.
 
     Args:
-        path: the file.
-        entries: the tensors. The first ``skip`` characters of their names are ignored.
-        skip: length of a prefix.
-        digest: the hash to feed.
+        path: path of the file.
+        entries: tensors to use.
+        skip: length of the prefix of their names, which is ignored.
+        digest: hash to update.
     """
     whole = sum(entry.size for entry in entries.values()) <= _CHUNK * _CHUNKS
     with path.open("rb") as file:

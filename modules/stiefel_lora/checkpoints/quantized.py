@@ -1,8 +1,8 @@
 """Quantization of the linear layers of a denoiser's blocks to 4 or 8 bits.
 
-bitsandbytes quantizes the blocks that diffusers calls repeated (attention and
-feed-forward of a U-Net, all of FLUX's double and single blocks): they contain nearly
-all weights, and the layers before and after them are small and sensitive.
+The linear layers of the repeated blocks of diffusers are quantized with bitsandbytes
+(attention and feed-forward of a U-Net, double and single blocks of FLUX). They contain
+nearly all weights, while other layers are small and sensitive to quantization.
 
 References:
     T. Dettmers, A. Pagnoni, A. Holtzman, L. Zettlemoyer, "QLoRA", 2023,
@@ -32,23 +32,20 @@ _OUTLIERS = 6.0
 def quantized_source(
     source: ModelSource, part: str, kind: str, device: torch.device
 ) -> ModelSource:
-    """Return the same model with ``part`` quantized when it is loaded.
+    """Return a source whose component ``part`` is quantized when it is loaded.
 
     Args:
-        source: source of the parts.
+        source: source of the components.
         part: name of the denoiser.
-        kind: a name in ``QUANTIZED``.
-        device: device on which each layer is quantized and stays.
+        kind: name in ``QUANTIZED``.
+        device: device of the quantized layers.
     """
     wrap = functools.partial(_QuantizedPart, kind=kind, device=device)
     return source.with_part(part, wrap)
 
 
 def quantize_(model: nn.Module, kind: str, device: torch.device) -> None:
-    """Replace the linear layers of the repeated blocks, one by one, in place.
-
-    peft then creates matching LoRA layers, whose factors are ordinary float32 pairs.
-    """
+    """Quantize the linear layers of the repeated blocks of a model, in place."""
     blocks = set(getattr(model, "_repeated_blocks", ()))
     make = QUANTIZED[kind]
     for block in model.modules():
@@ -104,11 +101,11 @@ def _int8(layer: nn.Linear) -> nn.Module:
 
 
 QUANTIZED = {"nfloat4": _nfloat4, "int8": _int8}
-"""By ``weight_dtype``: builds a layer that is quantized when moved to a device."""
+"""Functions that create a quantized layer, by ``weight_dtype``."""
 
 
 class _QuantizedPart:
-    """A part that is quantized after loading."""
+    """Component that is quantized after loading."""
 
     def __init__(self, part: PartSource, kind: str, device: torch.device) -> None:
         self._part = part

@@ -1,8 +1,7 @@
-"""Recognition of relatives of the supported models, which cannot be trained.
+"""Detection of models that are similar to supported models, but are not supported.
 
-They are recognized by a few names and shapes of the denoiser, in the original layouts
-and in that of diffusers, or by their settings. Families list their relatives in their
-records. The relatives of all families are checked, whichever family is wanted.
+They are recognized by names and shapes of the denoiser or by its settings. The records
+of the families contain the similar models.
 """
 
 from __future__ import annotations
@@ -30,14 +29,14 @@ _STRANGERS = {"joint_blocks.": "Stable Diffusion 3"}
 
 @dataclasses.dataclass(frozen=True)
 class _Inputs:
-    """Inputs and outputs of a denoiser, or None if unknown."""
+    """Sizes of the inputs and outputs of a denoiser. None if unknown."""
 
     channels: int | None = None
     predicted: int | None = None
     context: int | None = None
     reads_sizes: bool = False
     stranger: str | None = None
-    """Name of a model that is no relative at all."""
+    """Name of another model that was detected."""
 
 
 def check_relative(
@@ -46,17 +45,16 @@ def check_relative(
     entries: Mapping[str, Entry],
     config: Mapping[str, Any] | None = None,
 ) -> None:
-    """Reject a denoiser that belongs to a relative of the family.
+    """Check that a denoiser is not that of a similar, unsupported model.
 
     Args:
-        where: file or folder to name in the error message.
-        facts: facts of the wanted family.
-        entries: header of the denoiser or of a whole model.
-        config: settings of the denoiser, if it has its own.
+        where: file or folder for the error message.
+        facts: properties of the configured family.
+        entries: header of the denoiser or a complete model.
+        config: settings of the denoiser, if there are any.
 
     Raises:
-        ModelError: If the model belongs to a related architecture, whose name is in the
-            message.
+        ModelError: If the model is not supported. The message contains its name.
     """
     by_table = _inputs_of_table(entries, facts.files[facts.denoiser].prefixes)
     name = _name(by_table) or _name(_inputs_of_config(config or {}))

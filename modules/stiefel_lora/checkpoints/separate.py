@@ -1,4 +1,4 @@
-"""Parts that the user names separately: a file, a folder or a hub name."""
+"""Overrides of components: a file, a folder or a name on the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -28,20 +28,21 @@ def separate_part(
     download: bool,
     allow_pickled: bool = False,
 ) -> PartSource | None:
-    """Find a part by the value that the user set.
+    """Find a component by the value of its setting.
 
     Args:
-        part: name of the part.
-        name: a file, a folder of this part or of a whole model, or a hub name.
-        facts: facts of the family.
-        settings: settings of the part, in case a file is given.
+        part: name of the component.
+        name: path of a file, of a folder of this component or of a complete model, or
+            name on the Hugging Face Hub.
+        facts: properties of the family.
+        settings: settings of the component, which are used for files.
         download: whether to download missing files from the Hugging Face Hub. If False,
             None is returned.
         allow_pickled: whether to load weights of a folder from a pickle file if there
             is no other file.
 
     Raises:
-        ModelError: If the part is missing, damaged, or of another type.
+        ModelError: If the component is missing, damaged, or of another type.
     """
     path = Path(name)
     if path.is_file():

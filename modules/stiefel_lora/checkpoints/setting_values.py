@@ -1,4 +1,4 @@
-"""Checks of settings that no loader validates and that fail only when used."""
+"""Checks of settings that are not validated when a component is loaded."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ Test = Callable[[Any], bool]
 
 
 def check_setting_values(where: object, loader: Any, config: Mapping[str, Any]) -> None:
-    """Check values that a class accepts without validation.
+    """Check settings that the class of a component does not validate.
 
     Args:
-        where: file or folder to name in the error message.
-        loader: class that loads the part.
-        config: settings of the part.
+        where: file or folder for the error message.
+        loader: class that loads the component.
+        config: settings of the component.
 
     Raises:
-        ModelError: If a value would stop a run later, or make every latent NaN.
+        ModelError: If a value is invalid.
     """
     inside = config.get("text_config")
     values = inside if isinstance(inside, Mapping) else config
@@ -92,4 +92,4 @@ _RULES: tuple[tuple[type, str, Test, str], ...] = (
     (_VAE, "latents_std", _are_factors, "a list of numbers above 0 or null"),
     (_CLIP, "eos_token_id", _is_token, "a token ID, usually 2"),
 )
-"""Class, key, its test, and the rule in words."""
+"""Class, key, function that checks the value, and the rule as text."""

@@ -1,7 +1,8 @@
-"""Sources of the parts of a base model, independent of families.
+"""Sources of the components of a base model.
 
-A family requests each part by its name in the diffusers format ("unet", "transformer",
-"vae", "text_encoder", "tokenizer_2", "scheduler" ...), whatever the user gave::
+Components are loaded by their names in the diffusers format ("unet", "transformer",
+"vae", "text_encoder", "tokenizer_2", "scheduler", ...), for all formats of the base
+model::
 
     unet = source.load("unet", diffusers.UNet2DConditionModel, torch.bfloat16)
     layers = source.skeleton("unet", diffusers.UNet2DConditionModel)
@@ -34,27 +35,27 @@ __all__ = ["ModelSource", "PartSource", "folder_source"]
 
 
 class PartSource(Protocol):
-    """One part of a base model, from any kind of source."""
+    """Interface of a component of a base model."""
 
     def config(self) -> dict[str, Any]:
-        """Return the settings of the part, as in its ``config.json``."""
+        """Return the settings of the component, as in ``config.json``."""
         ...
 
     def load(self, loader: Any, dtype: torch.dtype | None) -> Any:
-        """Read the part with a class of diffusers or transformers."""
+        """Load the component with a class of diffusers or transformers."""
         ...
 
     def digest_into(self, digest: _Hash) -> None:
-        """Feed a hash with the part's content, independent of its location."""
+        """Update a hash with the content of the component."""
         ...
 
 
 class ModelSource:
-    """All parts of one base model.
+    """Components of a base model.
 
     Args:
-        name: name of the model in messages, as the user wrote it.
-        parts: the parts by name.
+        name: name of the model for messages.
+        parts: components by name.
     """
 
     def __init__(self, name: str, parts: Mapping[str, PartSource]) -> None:
@@ -62,24 +63,24 @@ class ModelSource:
         self._parts = dict(parts)
 
     def has(self, part: str) -> bool:
-        """Return whether the model has this part."""
+        """Return whether the model has a component."""
         return part in self._parts
 
     def config(self, part: str) -> dict[str, Any]:
-        """Settings of a part: its ``config.json``, or ``scheduler_config.json``.
+        """Return the settings of a component.
 
         Raises:
-            ModelError: If the part is missing or damaged.
+            ModelError: If the component is missing or damaged.
         """
         return self._parts[part].config()
 
     def load(self, part: str, loader: Any, dtype: torch.dtype | None = None) -> Any:
-        """Load a part on the CPU with all values in ``dtype``, never from the network.
+        """Load a component on the CPU from local files.
 
         Args:
-            part: name of the part.
-            loader: class of diffusers or transformers that loads the part.
-            dtype: dtype of the weights; None for tokenizers and schedulers.
+            part: name of the component.
+            loader: class of diffusers or transformers that loads the component.
+            dtype: dtype of the weights. None for tokenizers and schedulers.
 
         Raises:
             ModelError: If the files are damaged.
@@ -87,10 +88,10 @@ class ModelSource:
         return self._parts[part].load(loader, dtype)
 
     def skeleton(self, part: str, loader: Any) -> nn.Module:
-        """Build a part from its settings alone, on the meta device.
+        """Create a component on the meta device from its settings.
 
         Raises:
-            ModelError: If the settings do not belong to such a part.
+            ModelError: If the settings are invalid for the component.
         """
         config = self.config(part)
         try:
@@ -105,13 +106,13 @@ class ModelSource:
     def with_part(
         self, part: str, wrap: Callable[[PartSource], PartSource]
     ) -> ModelSource:
-        """Return the same model with one part replaced by ``wrap(part)``."""
+        """Return a copy in which a component is replaced by ``wrap(component)``."""
         return ModelSource(self.name, {**self._parts, part: wrap(self._parts[part])})
 
     def fingerprint(self, parts: Iterable[str], *settings: str) -> str:
-        """Hash some parts and the settings that change their output.
+        """Return a hash of the weights and settings of some components.
 
-        Independent of their location. 64 pieces of 64 KiB of large files are read.
+        The hash does not depend on their location. Only parts of large files are read.
         """
         digest = hashlib.sha256("/".join(settings).encode())
         for part in parts:
@@ -120,5 +121,5 @@ class ModelSource:
 
 
 def folder_source(folder: Path, parts: Iterable[str]) -> ModelSource:
-    """Take all parts from one diffusers folder, without checks."""
+    """Create a source from a folder in the diffusers format, without checks."""
     return ModelSource(str(folder), {part: FolderPart(folder, part) for part in parts})

@@ -1,7 +1,7 @@
-"""Parts that are supplied for a single file that does not have them.
+"""Components that are not in single files: the scheduler and the CLIP tokenizer.
 
-These are the settings of a scheduler, and CLIP's tokenizer with a bundled vocabulary.
-T5's tokenizer must be named by the user.
+The vocabulary of the CLIP tokenizer is part of this package. The T5 tokenizer must be
+set by the user.
 """
 
 from __future__ import annotations
@@ -26,40 +26,40 @@ _FIRST, _LAST = "<|startoftext|>", "<|endoftext|>"
 
 
 class SettingsPart:
-    """Settings without weights, kept in memory."""
+    """Component that has settings, but no weights."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         self._config = config
 
     def config(self) -> dict[str, Any]:
-        """Return all of them."""
+        """Return the settings."""
         return dict(self._config)
 
     def load(self, loader: Any, dtype: torch.dtype | None) -> Any:
-        """Call ``from_config``."""
+        """Create the component with ``from_config``."""
         return loader.from_config(self._config)
 
     def digest_into(self, digest: _Hash) -> None:
-        """Feed all of them."""
+        """Update a hash with the settings."""
         digest.update(f"{sorted(self._config.items())}".encode())
 
 
 class ClipTokenizer:
-    """The tokenizer of CLIP's text encoders, as a part of a model.
+    """Tokenizer of the CLIP text encoders.
 
     Args:
-        padding: token that pads to 77 tokens.
+        padding: padding token.
     """
 
     def __init__(self, padding: str) -> None:
         self._padding = padding
 
     def config(self) -> dict[str, Any]:
-        """Its own settings."""
+        """Return the settings of the tokenizer."""
         return {"pad_token": self._padding, "model_max_length": _PLACES}
 
     def load(self, loader: Any, dtype: torch.dtype | None) -> Any:
-        """Make a ``transformers.CLIPTokenizer``."""
+        """Create a ``transformers.CLIPTokenizer``."""
         merges = gzip.decompress(_MERGES.read_bytes()).decode("utf-8")
         with tempfile.TemporaryDirectory() as place:
             vocabulary, rules = Path(place, "vocab.json"), Path(place, "merges.txt")
@@ -68,15 +68,15 @@ class ClipTokenizer:
             return loader(str(vocabulary), str(rules), **self.config())
 
     def digest_into(self, digest: _Hash) -> None:
-        """Feed the padding. The vocabulary is always the same."""
+        """Update a hash with the padding token. The vocabulary is constant."""
         digest.update(f"clip/{self._padding}".encode())
 
 
 def clip_vocabulary(merges: str) -> dict[str, int]:
-    """Number all tokens: bytes, bytes that end a word, merged pairs, two marks.
+    """Create the vocabulary of CLIP from its merges.
 
     Args:
-        merges: a line with the version, then one pair of tokens per line.
+        merges: line with the version, followed by lines with pairs of tokens.
     """
     # Printable bytes keep their letter and come first; others get letters from 256 on
     # (GPT-2's convention).

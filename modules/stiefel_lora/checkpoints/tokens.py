@@ -1,4 +1,4 @@
-"""Token ids of captions, computed as in the stock pipelines."""
+"""Tokenization of captions as in the pipelines of diffusers."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _SHOWN = 2000
 def tokens_of(
     tokenizer: Any, captions: Sequence[str], length: int | None = None
 ) -> Tensor:
-    """Return token ids, ``(captions, length)`` int64 on the CPU, padded.
+    """Return padded token IDs, ``(captions, length)`` int64 on the CPU.
 
-    Longer captions are cut off, with one log message per caption.
+    Longer captions are truncated, and a message is logged once per caption.
 
     Args:
         tokenizer: tokenizer of transformers.
-        captions: the texts.
-        length: number of tokens; None for the tokenizer's own maximum.
+        captions: captions as text.
+        length: number of tokens. If None, the maximum of the tokenizer is used.
     """
     length = length or tokenizer.model_max_length
     whole = tokenizer(list(captions), verbose=False).input_ids

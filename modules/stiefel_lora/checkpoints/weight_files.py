@@ -1,8 +1,8 @@
-"""Selection of the weight files of a part in a folder, and their headers.
+"""Selection of the weight files of a component in a folder.
 
-Names are those that diffusers and transformers write: ``<stem>.safetensors`` or
-``<stem>.safetensors.index.json`` beside its shards, with a variant such as ``fp16``
-before the ending, or a pickle of the same stem.
+File names are those of diffusers and transformers: ``<stem>.safetensors``, or
+``<stem>.safetensors.index.json`` with its shards, optionally with a variant such as
+``fp16`` before the suffix, or a pickle file with the same stem.
 """
 
 from __future__ import annotations
@@ -40,29 +40,31 @@ _DTYPES = {
 
 @dataclasses.dataclass(frozen=True)
 class WeightFiles:
-    """The files of one part that are read. Others are ignored."""
+    """Weight files of a component."""
 
     files: tuple[Path, ...]
     variant: str | None = None
     pickled: bool = False
     listed: frozenset[str] | None = None
-    """Tensors in the index of the shards. No other is read."""
+    """Names of the tensors in the index of the shards. Other tensors are ignored."""
 
 
 def find_weights(
     folder: Path, part: str, stem: str, *, allow_pickled: bool
 ) -> WeightFiles:
-    """Find the weights as ``from_pretrained`` would, or else the only variant.
+    """Find the weight files of a component, as ``from_pretrained`` does.
+
+    If there are only files of a variant, they are used.
 
     Args:
-        folder: folder of the part.
-        part: name of the part.
+        folder: folder of the component.
+        part: name of the component.
         stem: ``model`` in transformers, ``diffusion_pytorch_model`` in diffusers.
         allow_pickled: whether to use pickle files if there are no other files.
 
     Raises:
-        ModelError: If no weights with these names exist, a shard is missing, the index
-            is damaged, or pickle files are not allowed.
+        ModelError: If there are no weight files, a shard is missing, the index is
+            damaged, or pickle files are not allowed.
     """
     for variant in (None, *_variants(folder, stem)):
         found = _files(folder, part, stem, variant)
@@ -90,10 +92,10 @@ def find_weights(
 
 
 def table_of(found: WeightFiles) -> dict[str, Entry]:
-    """Return the names and shapes of all tensors. No values are read.
+    """Return the names and shapes of all tensors. Values are not read.
 
     Raises:
-        ModelError: If a file is damaged, incomplete, or only a pointer to the file.
+        ModelError: If a file is damaged, incomplete, or a Git LFS pointer.
     """
     entries: dict[str, Entry] = {}
     for path in found.files:
@@ -142,7 +144,7 @@ def _shards(index: Path, part: str) -> WeightFiles:
 
 
 def _variants(folder: Path, stem: str) -> list[str]:
-    """Return the variants with weights, the preferred one first."""
+    """Return the variants of the weights, in order of preference."""
     pattern = rf"{stem}\.(?:safetensors\.index\.)?([\w]+)\.(?:safetensors|json)"
     found = {
         match[1]

@@ -1,7 +1,8 @@
-"""Configuration of a training run: schema, files, overrides, presets; no torch.
+"""Configuration of a training run: schema, files, overrides and presets.
 
-``load_config`` reads a file into a ``TrainConfig``; ``check_paths`` and
-``check_complete`` check the disk before a run; ``dump_lean`` and ``dump_full`` write.
+``load_config`` reads a file into a ``TrainConfig``. ``check_paths`` and
+``check_complete`` check paths and required settings before a run. ``dump_lean`` and
+``dump_full`` convert a configuration to text. This package does not import torch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Types and declarations that every part of the schema shares."""
+"""Common types and functions of the schema."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ FolderPath = Annotated[
     AfterValidator(_usable),
 ]
 PathText = Annotated[str, Field(min_length=1), AfterValidator(_usable)]
-"""A path, or a name that may also be one."""
+"""A path, or a name on the Hugging Face Hub."""
 
 
 def _encodable(value: Any) -> Any:
-    """Reject lone surrogates. Pydantic does so only where a text has limits."""
+    """Check that a text is valid Unicode, without lone surrogates."""
     try:
         json.dumps(value, ensure_ascii=False, default=str).encode("utf-8")
     except UnicodeEncodeError:
@@ -71,10 +71,10 @@ def _encodable(value: Any) -> Any:
 
 
 Text = Annotated[str, AfterValidator(_encodable)]
-"""Any text that can be written to a file."""
+"""A text that is valid Unicode."""
 
 Values = Annotated[dict[str, Any], AfterValidator(_encodable)]
-"""Values of any kind by name."""
+"""Mapping of names to JSON values."""
 
 
 def setting(
@@ -85,14 +85,15 @@ def setting(
     default_factory: Callable[..., Any] | None = None,
     description: str | None = None,
 ) -> Any:
-    """Declare a field with what forms and the docs show about it.
+    """Declare a setting with its default, label and documentation.
 
     Args:
-        default: value if the field is not set. A field without a default is required.
-        label: label in forms, equal to the label in OneTrainer if it has the setting.
-        unset_means: effect if the field is not set, shown in the empty editor.
-        default_factory: function that computes the default from the preceding fields.
-        description: documentation of a field without a docstring.
+        default: default value. A setting without a default is required.
+        label: label in forms. It is the same as in OneTrainer if it has the setting.
+        unset_means: value that is used if the setting is not set, displayed in the
+            empty editor.
+        default_factory: function that computes the default from the previous settings.
+        description: documentation of a setting without a docstring.
     """
     extra: dict[str, Any] = {"unset_means": unset_means} if unset_means else {}
     shown: dict[str, Any] = {
@@ -106,9 +107,9 @@ def setting(
 
 
 class StrictModel(BaseModel):
-    """Base of all models: frozen, no extra keys, finite numbers.
+    """Base class of all models of the schema: frozen, without extra keys.
 
-    The text below a field is its description.
+    Numbers must be finite. The docstring of a field is its description.
     """
 
     model_config = ConfigDict(
@@ -121,7 +122,7 @@ class StrictModel(BaseModel):
 
 
 def broken_rule(*violations: Violation) -> PydanticCustomError:
-    """Make the error of a validator. Keys are relative to the model it validates."""
+    """Create the error of a validator. Keys are relative to the validated model."""
     message = "\n".join(str(violation) for violation in violations)
     context = {"message": message, "violations": violations}
     return PydanticCustomError("rule", "{message}", context)

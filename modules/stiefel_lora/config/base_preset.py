@@ -1,8 +1,8 @@
-"""Configuration files that extend another one and hold only what differs.
+"""Configuration files that extend another file with ``extends``.
 
-``"extends": "base/12gb.json"`` (a path relative to the file) or ``"extends":
-"sdxl_stiefel_lora"`` (a preset) puts the settings of that file under this one's. Each
-key of this file replaces the base's key as a whole. The result has no key ``extends``.
+With ``"extends": "base/12gb.json"`` (a path relative to the file) or ``"extends":
+"sdxl_stiefel_lora"`` (a preset), a file contains only the settings that differ from the
+other file. Each key replaces the value of the other file as a whole.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ NOT_INHERITED = ("$schema", "comment", "run_name")
 def with_base(
     data: dict[str, Any], folder: Path, below: tuple[Path, ...] = ()
 ) -> dict[str, Any]:
-    """Put the settings of the file that ``data`` extends, if any, under its own.
+    """Merge the settings of a file with those of the file that it extends, if any.
 
     Args:
         data: settings of a file, with absolute paths.
-        folder: folder of that file.
-        below: chain of files that extend each other, ending with this one.
+        folder: folder of the file.
+        below: files that extend this file, including itself.
 
     Raises:
         ConfigError: If a file does not exist, is not valid JSON, or extends itself

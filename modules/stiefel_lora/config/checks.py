@@ -1,4 +1,4 @@
-"""Checks of a configuration against the disk, and remarks on unusual settings."""
+"""Checks of paths and required settings, and notes on unusual settings."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _OF_MASKS = (
 
 
 def check_paths(config: TrainConfig) -> None:
-    """Reject paths that are set but do not exist.
+    """Check that all paths in the configuration exist.
 
     Raises:
-        SettingsError: If a path does not exist. The error has one line per path.
+        SettingsError: If a path does not exist. The message has a line for each path.
     """
     found = missing_paths(config)
     if found:
@@ -34,11 +34,10 @@ def check_paths(config: TrainConfig) -> None:
 
 
 def check_complete(config: TrainConfig) -> None:
-    """Reject a configuration without base model or images, which cannot train.
+    """Check that the base model and the training images are set.
 
     Raises:
-        SettingsError: If required settings are missing. The message explains how to set
-            them.
+        SettingsError: If a required setting is missing.
     """
     found = list(_unset(config))
     if found:
@@ -46,12 +45,12 @@ def check_complete(config: TrainConfig) -> None:
 
 
 def missing_paths(config: TrainConfig) -> list[Violation]:
-    """Collect paths that are set but do not exist."""
+    """Collect the paths that do not exist."""
     return list(_missing(config))
 
 
 def remarks(config: TrainConfig) -> list[Violation]:
-    """Collect remarks on settings that are allowed but probably unintended."""
+    """Collect notes on settings that are valid, but probably not intended."""
     return [
         *_unset(config),
         *_without_effect(config),
@@ -143,7 +142,7 @@ def _measured_on_what_is_learned(config: TrainConfig) -> Iterator[Violation]:
 
 
 def _far_rate(config: TrainConfig) -> Iterator[Violation]:
-    """Remark on a rate in another method's unit, left from a change of optimizer."""
+    """Return a note on a learning rate that is unusual for the optimizer."""
     entry = config.optimizer.method
     if entry is None:
         return

@@ -1,4 +1,4 @@
-"""A folder of images: its place, its weight, and the source of its captions."""
+"""Settings of a folder of images (concept)."""
 
 from __future__ import annotations
 
@@ -26,22 +26,26 @@ class Concept(ImageVariation, CaptionVariation):
     """Also use the images in subfolders."""
 
     repeats: Annotated[Count, Field(ge=1, le=10_000)] = setting(1, label="Repeats")
-    """Number of times that each image is used in one epoch. Use a higher number if a
-    small folder should count as much as a large one."""
+    """Number of times that each image is used per epoch. Use a higher number to give a
+    small folder the same weight as a large one.
+    """
 
     balancing: Annotated[Number, Field(gt=0, le=1e6)] | None = setting(
         None, label="Balancing"
     )
-    """Used instead of repeats, and can be a fraction. It is the number of times that
-    each image is used in one epoch (0.5 is every second epoch), or the number of images
-    to use, depending on balancing_strategy."""
+    """Replaces repeats and can be a fraction. With balancing_strategy REPEATS, it is
+    the number of times that each image is used per epoch. For example, with 0.5, each
+    image is used in every second epoch. With SAMPLES, it is the number of images to use
+    per epoch.
+    """
 
     balancing_strategy: Literal["REPEATS", "SAMPLES"] = setting(
         "REPEATS", label="Balancing strategy"
     )
-    """Meaning of balancing. With REPEATS, it is the number of times that each image
-    is used in one epoch. With SAMPLES, it is the number of images of this folder to
-    use."""
+    """Unit of balancing. With REPEATS, it is the number of times that each image is
+    used per epoch. With SAMPLES, it is the number of images of this folder to use per
+    epoch.
+    """
 
     loss_weight: Annotated[Number, Field(ge=0, le=100)] = setting(
         1.0, label="Loss weight"
@@ -49,20 +53,23 @@ class Concept(ImageVariation, CaptionVariation):
     """Weight of these images in the loss."""
 
     is_reg: Flag = setting(False, label="Regularization")
-    """Use these images for regularization. They show what the model should not forget.
-    In one epoch, as many of them are used as images of all other folders together,
-    unless repeats or balancing is set. Their loss_weight is the prior loss weight of
-    other trainers."""
+    """Use these images as regularization images, to preserve the abilities of the base
+    model. The number of regularization images per epoch is the same as that of all
+    other images, unless repeats or balancing is set. loss_weight is the prior loss
+    weight of other trainers.
+    """
 
     prompt_source: Literal["sample", "concept", "filename"] = setting(
         "sample", label="Prompt source"
     )
-    """Source of the captions. sample reads cat.txt next to cat.png, or metadata.jsonl.
-    concept uses the lines of the file prompt_path in turn for every image. filename
-    uses the file name of the image without its extension."""
+    """Source of the captions. With sample, the caption of cat.png is read from cat.txt
+    or metadata.jsonl. With concept, each line of the file prompt_path is a caption, and
+    they are used in turn for all images. With filename, the caption is the file name of
+    the image without its extension.
+    """
 
     prompt_path: FolderPath | None = setting(None, label="Prompt file")
-    """Text file with one caption per line. It is used if prompt_source is concept."""
+    """Text file with one caption per line, for prompt_source concept."""
 
     @model_validator(mode="after")
     def _rules(self) -> Concept:

@@ -1,4 +1,4 @@
-"""A configuration as text: lean for people, full for a run folder."""
+"""Conversion of a configuration to JSON."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ __all__ = ["dump_full", "dump_lean", "lean"]
 
 
 def lean(config: TrainConfig) -> dict[str, Any]:
-    """Return only what differs from the defaults, as JSON data for ``parse_config``."""
+    """Return the settings that differ from the defaults, as JSON data."""
     data = config.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     return {"schema_version": config.schema_version, **data}
 
 
 def dump_lean(config: TrainConfig) -> str:
-    """Return the text of ``lean``, the form of a preset."""
+    """Return the settings that differ from the defaults as text, as in presets."""
     return _text(lean(config))
 
 
 def dump_full(config: TrainConfig) -> str:
-    """Return every key with its value as text, the form that a run folder keeps."""
+    """Return all settings as text, as saved in run folders."""
     data = config.model_dump(mode="json", by_alias=True)
     if config.epochs is not None:
         # Not known yet; the default would be a second length.

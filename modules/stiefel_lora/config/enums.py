@@ -1,4 +1,4 @@
-"""Closed choices of the schema, as literals: plain text in JSON and in Python."""
+"""Literal types of settings with a fixed list of values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Conversion of pydantic's errors to violations in the user's terms."""
+"""Conversion of pydantic errors to violations with error messages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Location = tuple[int | str, ...]
 
 
 def violations_in(error: ValidationError, top_level: list[str]) -> list[Violation]:
-    """Convert each error to a violation; ``top_level``: the top-level keys."""
+    """Convert pydantic errors to violations. ``top_level``: the top-level keys."""
     found: list[Violation] = []
     for detail in error.errors():
         if detail["type"] == "rule":
@@ -34,7 +34,7 @@ def violations_in(error: ValidationError, top_level: list[str]) -> list[Violatio
 
 
 def _follows_from_another(detail: ErrorDetails) -> bool:
-    """Recognize errors caused by another one, which is reported itself."""
+    """Return whether an error is caused by another error, which is also reported."""
     # pydantic does not compute a default from an invalid field, and a list whose
     # entries are all invalid counts as too short.
     emptied = detail["type"] == "too_short" and detail["input"]
@@ -56,7 +56,7 @@ def _violation(detail: ErrorDetails, top_level: list[str]) -> Violation:
 
 
 def _path(loc: Location) -> str:
-    """Dotted path, without the tag that pydantic inserts behind the key of a union."""
+    """Return the dotted key, without the tags that pydantic adds for unions."""
     parts = list(loc)
     if len(parts) > 1 and parts[0] == "optimizer" and parts[1] in OPTIMIZER_MODELS:
         del parts[1]
@@ -64,13 +64,13 @@ def _path(loc: Location) -> str:
 
 
 def _word(key: str) -> str:
-    """Return a key as it is, or quoted where it would be invisible otherwise."""
+    """Return a key, with quotes if it is empty or contains spaces."""
     visible = key.isprintable() and key.strip() == key and key
     return key if visible else ascii(key)
 
 
 def shown_value(value: Any) -> str:
-    """Return the value as written in the file, shortened to 60 characters."""
+    """Return a value as in a config file, shortened to 60 characters."""
     try:
         text = json.dumps(value, ensure_ascii=False)
         text = text if text.isprintable() else json.dumps(value)
@@ -85,7 +85,7 @@ def _unknown_key(loc: Location, top_level: list[str]) -> Violation:
 
 
 def _instead_of(loc: Location, path: str, top_level: list[str]) -> str:
-    """Fix for a key that does not exist."""
+    """Return the fix for a key that does not exist."""
     key = str(loc[-1])
     parent = path[: len(path) - len(_word(key))]
     section = _section(loc)
@@ -114,7 +114,7 @@ def _section(loc: Location) -> str:
 
 
 def _sections(loc: Location, top_level: list[str]) -> dict[str, list[str]]:
-    """Keys of all sections; for an optimizer, only those of its own method."""
+    """Return the keys of all sections, with the options of the selected method."""
     models = OPTIMIZER_MODELS
     if _section(loc) == "optimizer":
         models = {str(loc[1]): OPTIMIZER_MODELS[str(loc[1])]}
@@ -132,7 +132,7 @@ def _sections(loc: Location, top_level: list[str]) -> dict[str, list[str]]:
 
 
 def _methods_with(option: str) -> list[str]:
-    """Return the names of the optimizers that have ``option``."""
+    """Return the names of the optimizers that have an option."""
     return [
         name
         for name, model in OPTIMIZER_MODELS.items()

@@ -1,6 +1,6 @@
-"""JSON Schema of the configuration, for completion and checks in editors.
+"""JSON schema of the configuration, for completion and validation in editors.
 
-A file names it in its first key: ``"$schema": "../train_config.schema.json"``.
+A config file can refer to it with ``"$schema": "../train_config.schema.json"``.
 """
 
 from __future__ import annotations
@@ -18,16 +18,18 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def json_schema() -> dict[str, Any]:
-    """JSON Schema of a config file, the keys ``$schema`` and ``extends`` included.
+    """Return the JSON schema of a config file.
 
-    Methods of loaded plugins are included.
+    The keys ``$schema`` and ``extends``, and methods of loaded plugins are included.
     """
     offer_methods()
     schema = _unwrapped(TrainConfig.model_json_schema(by_alias=True))
     about_the_file = {
-        "$schema": "Path of this schema, for editors.",
-        EXTENDS: "File, relative to this one, or preset that provides all other "
-        "settings.",
+        "$schema": "Path of the JSON schema, used by editors.",
+        EXTENDS: (
+            "Config file (relative to this file) or preset whose settings are used "
+            "for all keys that are not set in this file."
+        ),
     }
     properties = {
         key: {"type": "string", "description": text}
@@ -43,7 +45,7 @@ def json_schema_text() -> str:
 
 
 def _unwrapped(node: Any) -> Any:
-    """Join the lines of every description. Add what an unset setting means."""
+    """Join the lines of every description, and add the meaning of unset settings."""
     if isinstance(node, list):
         return [_unwrapped(item) for item in node]
     if not isinstance(node, dict):

@@ -1,4 +1,4 @@
-"""Loading and checking a configuration from a file and ``--set``."""
+"""Loading of a configuration from a file and ``--set`` arguments."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ IGNORED = ("$schema",)
 def load_config(
     path: str | Path, overrides: Iterable[str] = (), plugins: Iterable[str] = ()
 ) -> TrainConfig:
-    """Read a configuration file. All paths in the result are absolute.
+    """Load a configuration file. All paths in the result are absolute.
 
     Args:
-        path: JSON file. Paths in it are relative to its folder. If unset, ``run_name``
-            is the name of the file and ``output_dir`` is ``runs`` in the current
-            folder.
-        overrides: ``KEY=VALUE`` texts, see ``overrides``. Paths in them are relative to
-            the current folder.
-        plugins: files or modules to load in addition to the file's own ``plugins``;
-            paths are relative to the current folder.
+        path: path of a JSON file. Paths in the file are relative to its folder. The
+            default of ``run_name`` is the name of the file, and the default of
+            ``output_dir`` is ``runs`` in the current folder.
+        overrides: ``KEY=VALUE`` settings that replace those of the file. Paths in them
+            are relative to the current folder.
+        plugins: plugin files or modules to load in addition to ``plugins`` in the file.
+            Paths are relative to the current folder.
 
     Raises:
-        SettingsError: If the content breaks rules. The error has one line per rule.
+        SettingsError: If settings are invalid. The message has a line for each of them.
         ConfigError: If the file cannot be read.
     """
     path, overrides = expanded(path), list(overrides)
@@ -67,10 +67,10 @@ def parse_config(
     overrides: Iterable[str] = (),
     plugins: Iterable[str] = (),
 ) -> TrainConfig:
-    """Check a dictionary as ``load_config`` checks a file in ``folder``.
+    """Create a configuration from a dictionary, as for a file in ``folder``.
 
     Raises:
-        SettingsError: If the content breaks rules. The error has one line per rule.
+        SettingsError: If settings are invalid. The message has a line for each of them.
     """
     overrides = list(overrides)
     check_plain(data)
@@ -91,7 +91,7 @@ def parse_config(
 
 
 def _with_plugins(raw: dict[str, Any], plugins: Iterable[str]) -> dict[str, Any]:
-    """Add plugins to the file's own; a value that is no list is left to the schema."""
+    """Add plugins to the key ``plugins``. Invalid values are checked by the schema."""
     named = raw.get("plugins", [])
     added = list(plugins)
     if not added or not isinstance(named, list):

@@ -1,7 +1,7 @@
-"""Migration of files of older schema versions, one version at a time.
+"""Migration of config files of older versions.
 
-``MIGRATIONS[n]`` turns a dictionary of version ``n + 1`` into one of ``n + 2``. A
-released entry never changes; a test keeps a file before and after each migration.
+``MIGRATIONS[n]`` converts a dictionary of version ``n + 1`` to version ``n + 2``.
+Entries must not be changed after a release.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ Migration = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def _name_the_step_of_stiefel_lora(data: dict[str, Any]) -> dict[str, Any]:
-    """Version 2: ``step`` of Stiefel LoRA is ``product`` unless set to ``factors``.
+    """Migrate to version 2, in which the default of ``step`` is ``product``.
 
-    Files of version 1 keep their numerics. A file that extends another has no optimizer
-    of its own unless it names one.
+    In version 1, it was ``factors``, which is added to the options of Stiefel LoRA. A
+    file that extends another file is only changed if it sets an optimizer.
     """
     optimizer = data.get("optimizer")
     if optimizer is None and "optimizer" not in data and "extends" not in data:
@@ -33,10 +33,10 @@ def _name_the_step_of_stiefel_lora(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _name_the_momentum_of_stiefel_lora(data: dict[str, Any]) -> dict[str, Any]:
-    """Version 3: momentum and learning rate of the step of the product changed.
+    """Migrate to version 3, with other default momentum and learning rate.
 
-    Files of version 2 that leave them out keep 0.9 and 0.01, also those that extend
-    another: a file that names an optimizer does not take the other's learning rate.
+    The defaults of version 2, 0.9 and 0.01 for ``step`` ``product``, are added to files
+    that do not set them.
     """
     optimizer = data.get("optimizer")
     if optimizer is None and "optimizer" not in data and "extends" not in data:
@@ -60,14 +60,14 @@ MIGRATIONS: list[Migration] = [
 
 
 def latest_version(migrations: list[Migration] = MIGRATIONS) -> int:
-    """Return the version that this package writes."""
+    """Return the current version of the format."""
     return len(migrations) + 1
 
 
 def migrate(
     data: dict[str, Any], migrations: list[Migration] = MIGRATIONS
 ) -> dict[str, Any]:
-    """Migrate ``data`` to the latest version; without a version it counts as latest.
+    """Migrate settings to the latest version. Without ``version``, nothing is changed.
 
     Raises:
         SettingsError: If the version is not a number, or newer than the latest

@@ -1,4 +1,4 @@
-"""Optimizer settings: a union with one member per method, built from the catalogue."""
+"""Optimizer settings: a union with a model for each method of the catalogue."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = [
 
 
 class OptimizerConfig(StrictModel):
-    """Common interface of all members of the union."""
+    """Common interface of the optimizer settings."""
 
     if TYPE_CHECKING:
         # Each member narrows it to its own literal, without a default: a lean dump
@@ -32,7 +32,7 @@ class OptimizerConfig(StrictModel):
 
     @property
     def method(self) -> Method | None:
-        """Record of the catalogue. Return None for a custom class."""
+        """Return the catalogue entry, or None for a custom class."""
         return CATALOGUE.get(self.name)
 
     def arguments(self) -> dict[str, Any]:
@@ -44,13 +44,13 @@ class CustomOptimizer(OptimizerConfig):
     """Any subclass of torch.optim.Optimizer."""
 
     name: Literal["custom"] = setting(label="Optimizer")
-    """Selects this optimizer."""
+    """Name of the optimizer."""
 
     class_path: Annotated[str, Field(alias="class")] = setting(label="Class")
     """Import path of the class, for example torch.optim.RAdam."""
 
     options: Values = setting(default_factory=dict, label="Options")
-    """Return the keyword arguments for the class, without the learning rate."""
+    """Keyword arguments for the class, except for the learning rate."""
 
     @field_validator("class_path")
     @classmethod
@@ -67,7 +67,7 @@ class CustomOptimizer(OptimizerConfig):
         return value
 
     def arguments(self) -> dict[str, Any]:
-        """Keyword arguments for the class, without the learning rate."""
+        """Return the keyword arguments for the class, except for the learning rate."""
         return dict(self.options)
 
     def load(self) -> type[Any]:
@@ -104,13 +104,13 @@ def _class_error(message: str, fix: str = "") -> SettingsError:
 
 
 def _literal(*choices: str) -> Any:
-    """Return a Literal of values that are only known at run time."""
+    """Return a Literal type of the given values."""
     literal: Any = Literal
     return literal[choices]
 
 
 def _option_field(option: Option) -> tuple[Any, Any]:
-    """Return the annotation and Field of an option, for ``create_model``."""
+    """Return the annotation and field of an option, for ``create_model``."""
     annotation: Any = _literal(*option.choices) if option.choices else option.type
     strict = True if annotation in (bool, int, float) else None
     constrained: Any = Annotated[
@@ -136,10 +136,10 @@ def _option_field(option: Option) -> tuple[Any, Any]:
 
 
 class _OfRecord(OptimizerConfig):
-    """Base of models whose fields come from a record, with their descriptions.
+    """Base class of models that are created from catalogue entries.
 
-    pydantic searches the source for docstrings of fields. For a class that has none it
-    goes through all imported modules, which takes seconds beside torch and diffusers.
+    Docstrings of fields are disabled, because pydantic would search all imported
+    modules for the source of the class, which takes seconds.
     """
 
     model_config = ConfigDict(use_attribute_docstrings=False)
@@ -147,7 +147,7 @@ class _OfRecord(OptimizerConfig):
 
 def _model_of(entry: Method) -> type[OptimizerConfig]:
     fields: dict[str, Any] = {
-        "name": (_literal(entry.name), Field(description="Selects this optimizer.")),
+        "name": (_literal(entry.name), Field(description="Name of the optimizer.")),
         **{option.name: _option_field(option) for option in entry.options},
     }
     title = "".join(part.capitalize() for part in entry.name.split("_"))
@@ -160,7 +160,7 @@ OPTIMIZER_MODELS: dict[str, type[OptimizerConfig]] = {
     **{name: _model_of(entry) for name, entry in CATALOGUE.items()},
     CUSTOM: CustomOptimizer,
 }
-"""Members of the union by name, those of loaded plugins included."""
+"""Models of the union by optimizer name, including loaded plugins."""
 
 _entries = dict(CATALOGUE)
 
@@ -172,7 +172,7 @@ def optimizer_union() -> Any:
 
 
 def follow_catalogue() -> bool:
-    """Update :data:`OPTIMIZER_MODELS`. Return True if something changed."""
+    """Update :data:`OPTIMIZER_MODELS`. Return whether it has changed."""
     if _entries == CATALOGUE:
         return False
     made = {

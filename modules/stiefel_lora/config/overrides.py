@@ -1,9 +1,10 @@
-"""``--set KEY=VALUE``: a dotted path into the configuration and its new value.
+"""Parser of ``--set KEY=VALUE``, which changes a setting.
 
-VALUE is read as JSON where it is valid JSON (``0.1``, ``true``, ``null``, ``"42"``,
-``["a", "b"]``) and as plain text otherwise. A number in KEY is an index into a list,
-from zero: ``concepts.0.repeats=2``. Overrides apply in the order given, and
-``optimizer.name=...`` replaces the whole optimizer by that method's defaults.
+KEY is a dotted key. Numbers in it are list indices that start at zero, such as in
+``concepts.0.repeats=2``. VALUE is parsed as JSON if it is valid JSON (``0.1``,
+``true``, ``null``, ``"42"``, ``["a", "b"]``), and is text otherwise. Settings are
+changed in the given order. ``optimizer.name=...`` selects an optimizer with its default
+options.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ CONCEPT_LISTS = ("concepts", "validation_concepts")
 
 
 def parse_override(text: str) -> tuple[list[str], Any]:
-    """Split ``a.b=value`` into the parts of its key and the value.
+    """Split ``a.b=value`` into the parts of the key and the value.
 
     >>> parse_override("optimizer.momentum=0.8")
     (['optimizer', 'momentum'], 0.8)
 
     Raises:
-        ConfigError: If there is no equals sign, a part of the key is empty, or
-            ``check_plain`` rejects the value.
+        ConfigError: If there is no equals sign, a part of the key is empty, or the
+            value is nested too deeply.
     """
     key, equals, value = text.partition("=")
     keys = key.strip().split(".")
@@ -54,10 +55,10 @@ def parse_override(text: str) -> tuple[list[str], Any]:
 def apply_overrides(
     data: dict[str, Any], overrides: Iterable[str], *, default_optimizer: str
 ) -> dict[str, Any]:
-    """Return a copy of ``data`` with all overrides applied in order.
+    """Return a copy of the settings with all overrides applied in order.
 
     Raises:
-        ConfigError: If an override cannot be parsed, or its path does not exist.
+        ConfigError: If an override cannot be parsed, or its key does not exist.
     """
     overrides = list(overrides)
     parsed = map(parse_override, overrides)
@@ -90,7 +91,7 @@ def _put(data: dict[str, Any], keys: list[str], value: Any) -> None:
 
 
 def _place(container: Any, keys: list[str], depth: int) -> Any:
-    """Convert part ``depth`` of a key to the index that ``container`` takes."""
+    """Convert part ``depth`` of a key to a dictionary key or list index."""
     whole, parent, key = ".".join(keys), ".".join(keys[:depth]), keys[depth]
     if isinstance(container, dict):
         return key

@@ -1,4 +1,4 @@
-"""Sample images: a list inside a configuration."""
+"""Settings of sample images."""
 
 from __future__ import annotations
 
@@ -14,29 +14,33 @@ Side = Annotated[int, Field(strict=True, ge=32, le=4096, multiple_of=8)]
 
 
 class Sample(StrictModel):
-    """An image to generate repeatedly during training, to show its progress."""
+    """Sample image that is generated repeatedly during training."""
 
     prompt: Annotated[str, Field(min_length=1)] = setting(label="Prompt")
-    """Content of the image."""
+    """Prompt of the image."""
 
     negative_prompt: Text = setting("", label="Negative prompt")
-    """Content to avoid in the image."""
+    """Negative prompt of the image."""
 
     seed: Seed = setting(0, label="Seed")
-    """Seed of the noise. The same seed makes images of different steps comparable."""
+    """Seed of the initial noise. The same seed is used each time, so that images
+    can be compared.
+    """
 
     steps: Annotated[Count, Field(ge=1, le=1000)] = setting(30, label="Steps")
-    """Denoising steps. More are slower, and more than 50 are hardly better."""
+    """Number of denoising steps. More than 50 steps rarely improve the image."""
 
     guidance: Annotated[Number, Field(ge=0, le=100)] = setting(5.0, label="CFG scale")
-    """How closely the image follows the prompt; 1 turns guidance off."""
+    """Guidance scale. Images follow the prompt more closely with higher values. 1
+    disables guidance.
+    """
 
     width: Side | None = setting(
         None, label="Width", unset_means="the training resolution"
     )
-    """Pixels, a multiple of 8."""
+    """Width of the image in pixels. Must be a multiple of 8."""
 
     height: Side | None = setting(
         None, label="Height", unset_means="the training resolution"
     )
-    """Pixels, a multiple of 8."""
+    """Height of the image in pixels. Must be a multiple of 8."""

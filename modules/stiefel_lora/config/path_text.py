@@ -1,4 +1,4 @@
-"""Paths as text: valid paths, the home folder, and names on the Hugging Face Hub."""
+"""Functions for paths, and for names on the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LONGEST_PATH = 4096
 
 
 def path_problem(text: str) -> str | None:
-    """Return the rule that a text breaks as a path, or None for a valid path."""
+    """Return the reason why a text is not a valid path, or None."""
     if "\0" in text:
         return "must not contain a null character"
     try:
@@ -38,12 +38,12 @@ def path_problem(text: str) -> str | None:
 
 
 def expanded(path: str | Path) -> Path:
-    """Replace ``~`` by the home folder. Text that cannot be a path stays as it is."""
+    """Replace ``~`` by the home folder. Invalid paths are returned unchanged."""
     return Path(path if path_problem(str(path)) else os.path.expanduser(path))
 
 
 def looks_like_path(name: str) -> bool:
-    """Distinguish a path from a hub name by its spelling.
+    """Return whether a text is a path and not a name on the Hugging Face Hub.
 
     >>> looks_like_path("models/sdxl.safetensors"), looks_like_path("org/name")
     (True, False)
@@ -58,5 +58,5 @@ def looks_like_path(name: str) -> bool:
 
 
 def is_hub_name(name: str) -> bool:
-    """Distinguish "org/name" from everything else, which is a path or a mistake."""
+    """Return whether a text has the form "org/name" of the Hugging Face Hub."""
     return name.count("/") == 1 and not looks_like_path(name)

@@ -1,16 +1,16 @@
 """Resolution of the paths in a configuration.
 
-A relative path is relative to the folder of its file, or to the current folder when it
-comes from the command line. ``~`` is the home folder. ``base_model_name`` and the names
-of its parts (``vae_model_name`` ...) may also be names on the Hugging Face Hub. Such a
-name is a path when it
+Relative paths are relative to the folder of the config file, or to the current folder
+if they are given on the command line. ``~`` is the home folder. ``base_model_name`` and
+the names of components (``vae_model_name``, ...) can also be names on the Hugging Face
+Hub. They are paths if they
 
-* is absolute or starts with ``.`` or ``~``, or
-* holds a backslash or more than one slash, or ends in .safetensors, .sft or .ckpt, or
-* exists in the folder it is relative to;
+* are absolute or start with ``.`` or ``~``,
+* contain a backslash or more than one slash, or end with .safetensors, .sft or .ckpt,
+* or exist on disk.
 
-everything else ("org/name") is a hub name and stays as it is. Entries of ``plugins``
-are paths when they end in .py or contain a slash, otherwise names of modules.
+Other names ("org/name") are names on the Hub. Entries of ``plugins`` are paths if they
+end with .py or contain a slash. Otherwise they are names of modules.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MODEL_SETTINGS = ("base_model_name", *(f"{part}_model_name" for part in PART_SET
 
 
 def resolve_paths(data: dict[str, Any], base: Path) -> dict[str, Any]:
-    """Make the paths in raw data absolute. Invalid values are left to the schema."""
+    """Make the paths in settings absolute. Invalid values are not changed."""
     data = dict(data)
     for key in ("output_dir", "cache_dir"):
         if data.get(key) and isinstance(data[key], str | Path):
@@ -55,14 +55,14 @@ def absolute(path: str, base: Path) -> str:
 
 
 def resolve_model(name: str, base: Path) -> str:
-    """Absolute folder of a base model, or its hub name unchanged."""
+    """Return the absolute path of a base model, or its name on the Hugging Face Hub."""
     if looks_like_path(name) or (name and os.path.exists(base / name)):
         return absolute(name, base)
     return name
 
 
 def is_local_model(name: str) -> bool:
-    """Distinguish a folder or file from a hub name, after ``resolve_model``."""
+    """Return whether a base model is a folder or file, after :func:`resolve_model`."""
     return Path(name).is_absolute()
 
 

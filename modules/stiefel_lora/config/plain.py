@@ -1,4 +1,4 @@
-"""Limits of raw data, checked before any recursive code sees it."""
+"""Limits of the nesting depth and the size of numbers in settings."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ _LARGEST = 10**300
 
 
 def check_plain(data: Mapping[str, Any]) -> None:
-    """Check that values are nested only a few levels and numbers have a normal size.
+    """Check the nesting depth and the size of numbers in settings.
 
     Raises:
-        ConfigError: If a value is invalid, with its top-level key, or the data is not a
-            mapping.
+        ConfigError: If a value is invalid, or the data is not a mapping.
     """
     if not isinstance(data, Mapping):
         raise ConfigError(
@@ -38,7 +37,7 @@ def check_plain(data: Mapping[str, Any]) -> None:
 
 
 def nested_too_deep(key: str) -> Violation:
-    """Return the violation of a value that is nested too deeply."""
+    """Return the violation for a value that is nested too deeply."""
     return Violation(
         key,
         f"lists and objects can be nested at most {DEEPEST} levels deep",
@@ -47,7 +46,7 @@ def nested_too_deep(key: str) -> Violation:
 
 
 def _walk(value: Any) -> Iterator[tuple[int, Any]]:
-    """Yield the depth and value of everything inside; stops soon after ``DEEPEST``."""
+    """Yield the depth and value of all nested values, up to ``DEEPEST``."""
     waiting = [(1, value)]
     while waiting:
         depth, inner = waiting.pop()

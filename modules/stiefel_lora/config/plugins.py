@@ -1,4 +1,4 @@
-"""Load the plugins that a configuration names, and add their methods to the schema."""
+"""Loading of the plugins of a configuration."""
 
 from __future__ import annotations
 
@@ -19,19 +19,18 @@ __all__ = ["load_named_plugins", "offer_methods"]
 
 
 def load_named_plugins(data: dict[str, Any]) -> dict[str, Any]:
-    """Load the modules in ``plugins``, and the installed method in ``optimizer``.
+    """Load the modules in ``plugins``, and the installed plugin of ``optimizer``.
 
     Args:
-        data: raw settings with absolute paths. Values of other types are checked by the
-            schema.
+        data: settings with absolute paths. Values of invalid types are ignored.
 
     Returns:
-        The settings, with the module of an installed method added to ``plugins``: the
-        configuration saved with a run then names everything that it needs.
+        The settings. If the optimizer is provided by an installed plugin, its module is
+        added to ``plugins``.
 
     Raises:
-        SettingsError: If a plugin is missing, cannot be imported, or registers no
-            method.
+        SettingsError: If a plugin does not exist, cannot be imported, or does not
+            register a method.
     """
     named = data.get("plugins", [])
     if not isinstance(named, list) or not all(isinstance(t, str) and t for t in named):
@@ -54,7 +53,7 @@ def load_named_plugins(data: dict[str, Any]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _at_its_key() -> Iterator[None]:
-    """Attribute errors of plugins to the setting that named them."""
+    """Add the configuration key to errors of plugins."""
     try:
         yield
     except ConfigError as error:
@@ -64,7 +63,7 @@ def _at_its_key() -> Iterator[None]:
 
 
 def offer_methods() -> None:
-    """Make the schema accept every method that is currently in the catalogue."""
+    """Update the schema to all methods of the catalogue."""
     if not follow_catalogue():
         return
     for model in (OptimizationSettings, Settings, TrainConfig):

@@ -1,7 +1,8 @@
-"""Configurations that come with the package.
+"""Presets of the package.
 
-They are in ``training_presets/<FAMILY>/`` of the repository, which an installed package
-contains as ``stiefel_lora.presets``. A preset is named after its file, without ending.
+They are in ``training_presets/<FAMILY>/`` of the repository, and in
+``stiefel_lora.presets`` of an installed package. The name of a preset is the name of
+its file without suffix.
 """
 
 from __future__ import annotations
@@ -32,15 +33,14 @@ REPOSITORY_FOLDER = Path(__file__).parents[3] / "training_presets"
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """A preset file.
+    """Preset file.
 
     Attributes:
-        name: name of the file, without extension.
-        family: folder of the preset.
-        path: the file.
-        comment: description; its first sentence is the purpose of the preset, the rest
-            the origin of its values.
-        optimizer: name in the catalogue.
+        name: name of the file without suffix.
+        family: folder of the preset, which is the model family.
+        path: path of the file.
+        comment: description of the preset. The first sentence is a summary.
+        optimizer: name of the optimizer.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Preset:
 
     @property
     def memory_gb(self) -> int | None:
-        """GPU memory in GB that it is made for, from its name, or None for any."""
+        """GPU memory in GB for which the preset is made, or None."""
         found = re.search(r"_(\d+)gb$", self.name)
         return int(found[1]) if found else None
 
@@ -62,7 +62,7 @@ class Preset:
 
 
 def presets_folder() -> Path:
-    """Return the folder that contains one folder of presets per model family.
+    """Return the folder with the presets, which has a subfolder for each family.
 
     Raises:
         ConfigError: If the presets are missing from the installation.
@@ -93,7 +93,7 @@ def select_presets(
     """List the presets of a family, for an optimizer, or both.
 
     Raises:
-        ConfigError: If no preset matches. The message lists the available names.
+        ConfigError: If no preset matches.
     """
     chosen = list_presets()
     for what, wanted in (("family", family), ("optimizer", optimizer)):
@@ -110,20 +110,20 @@ def select_presets(
 
 
 def find_config(name: str | Path) -> Path:
-    """Find the file for ``name``: a path, or else the name of a preset.
+    """Return the path of a config file or preset.
 
     Raises:
-        ConfigError: If neither exists. The message suggests the nearest preset.
+        ConfigError: If neither a file nor a preset with this name exists.
     """
     path = expanded(name)
     return path if os.path.exists(path) else find_preset(name)
 
 
 def find_preset(name: str | Path) -> Path:
-    """Find the file of a preset.
+    """Return the path of a preset.
 
     Raises:
-        ConfigError: If the preset does not exist. The message suggests the nearest one.
+        ConfigError: If the preset does not exist.
     """
     known = {preset.name: preset.path for preset in list_presets()}
     if str(name) in known:

@@ -1,4 +1,4 @@
-"""Strict reading of a JSON object from a file."""
+"""Reading of a JSON object from a file."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object from a file.
 
     Raises:
-        ConfigError: If the file does not exist, is not UTF-8, is not valid JSON (with
-            line and column), contains a duplicate key, or is not an object.
+        ConfigError: If the file does not exist, is not valid UTF-8 or JSON, contains a
+            duplicate key, or does not contain an object.
     """
     text = _read_text(path)
     try:

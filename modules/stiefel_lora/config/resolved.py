@@ -1,4 +1,4 @@
-"""All settings of a run together, with the meaning of unset ones."""
+"""All settings of a run, with the resolved values of unset settings."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ class Settings(
     ModelSettings,
     GeneralSettings,
 ):
-    """All settings of a run, each checked on its own. Rules between them read this."""
+    """All settings of a run, before rules between settings are checked."""
 
     @property
     def resolved_alpha(self) -> float:
-        """LoRA alpha; the rank when unset."""
+        """LoRA alpha. If it is not set, this is the rank."""
         return float(self.lora_rank if self.lora_alpha is None else self.lora_alpha)
 
     @property
     def has_validation_images(self) -> bool:
-        """Return whether there are validation images, in folders or split off."""
+        """Return whether there are validation images."""
         return bool(self.validation_concepts) or self.validation_split > 0
 
     @property
     def resolved_samples(self) -> tuple[Sample, ...]:
-        """Samples with the trigger word in their prompts."""
+        """Samples, with the trigger word in their prompts."""
         return tuple(
             sample.model_copy(
                 update={
@@ -66,7 +66,7 @@ class Settings(
 
     @property
     def rank_settings(self) -> dict[str, Any]:
-        """Arguments of ``adapters`` that set the rank of each layer."""
+        """Settings of the rank of each layer, as arguments of ``ranks_of``."""
         return {
             "rank": self.lora_rank,
             "rank_pattern": self.rank_pattern,
@@ -75,7 +75,7 @@ class Settings(
 
     @property
     def text_encoder_rates(self) -> dict[str, float]:
-        """Learning rates of the text encoders that are trained."""
+        """Learning rates of the trained text encoders, by component."""
         given = {
             "text_encoder": (
                 self.train_text_encoder,
@@ -94,29 +94,29 @@ class Settings(
 
     @property
     def resolved_file_rank(self) -> int:
-        """Rank of the LoRA file with ``lora_init`` loi."""
+        """Rank of the LoRA file if ``lora_init`` is loi."""
         return 2 * self.lora_rank if self.loi_file_rank is None else self.loi_file_rank
 
     @property
     def resolved_rank_every(self) -> int | str:
-        """Interval between two rank measurements, or 0 for never."""
+        """Interval between rank measurements. 0 means never."""
         return rank_interval(self.steps) if self.rank_every is None else self.rank_every
 
     @property
     def plain_weight_dtype(self) -> DType:
-        """Precision of the weights that are not quantized."""
+        """Data type of the weights that are not quantized."""
         if self.weight_dtype in ("nfloat4", "int8"):
             return self.train_dtype
         return self.weight_dtype
 
     @property
     def family(self) -> FamilyRecord:
-        """Record of ``model_type``: everything that differs between families."""
+        """Record of the model family ``model_type``."""
         return record_of(self.model_type)
 
     @property
     def resolved_timestep_distribution(self) -> TimestepDistribution:
-        """Distribution of timesteps; the family's default when unset."""
+        """Timestep distribution. The default depends on the family."""
         usual: TimestepDistribution = (
             "logit_normal" if self.family.predicts_flow else "uniform"
         )

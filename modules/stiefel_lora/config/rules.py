@@ -1,4 +1,4 @@
-"""Rules between settings, which types cannot express."""
+"""Rules about combinations of settings."""
 
 from __future__ import annotations
 
@@ -243,5 +243,5 @@ RULES: tuple[Callable[[Settings], Violation | None], ...] = (
 
 
 def violations_of(config: Settings) -> list[Violation]:
-    """Collect the rules that ``config`` breaks, at most one violation per rule."""
+    """Collect the violations of all rules."""
     return [found for rule in RULES if (found := rule(config))]

@@ -1,4 +1,4 @@
-"""Rules that apply to some families only."""
+"""Rules for specific model families."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules about noise, noise levels and loss."""
+"""Rules about noise, timesteps and loss."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ OBJECTIVE_RULES = (
 
 
 def idle_objective(config: Settings) -> list[Violation]:
-    """Return the settings that have no effect with the other ones."""
+    """Return the settings that have no effect because of other settings."""
     kind = config.resolved_timestep_distribution
     idle = {
         "noising_weight": config.noising_weight != 0 and kind not in _SHAPED,

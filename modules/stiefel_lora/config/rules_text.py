@@ -1,4 +1,4 @@
-"""Rules about text encoders that are trained."""
+"""Rules about trained text encoders."""
 
 from __future__ import annotations
 

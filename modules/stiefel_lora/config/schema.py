@@ -1,4 +1,4 @@
-"""The configuration of a training run, single source of files, CLI, forms and docs."""
+"""Configuration of a training run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Suggestions for keys and words that do not exist."""
+"""Suggestions for misspelled keys and words."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ _ALIKE, _ALIKE_SHORT, _SHORT = 0.8, 0.6, 4
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """Return the known word most similar to ``word``, or None where none is similar."""
+    """Return the known word that is most similar to ``word``, or None."""
     lower = {name.lower(): name for name in known}
     found = difflib.get_close_matches(word.lower(), list(lower), n=1, cutoff=cutoff)
     return lower[found[0]] if found else None
 
 
 def suggest_key(key: str, section: str, sections: Sections) -> str | None:
-    """Find the valid key that ``key`` stands for.
+    """Find a valid key that is similar to an unknown key.
 
     Args:
-        key: the key as written.
+        key: unknown key.
         section: section of the key: "", concepts, samples or optimizer.
-        sections: the valid keys.
+        sections: valid keys by section.
 
     Returns:
-        A key of ``section``; a key of another section with its path, or with the words
-        "at the top level"; None where nothing is similar.
+        The similar key, with its path or "at the top level" if it is in another
+        section. None if no key is similar.
     """
     word = _plain(key)
     known = list(sections[section])
@@ -64,7 +64,7 @@ def no_counterpart(key: str) -> str | None:
 
 
 def _plain(key: str) -> str:
-    """Return the key as in a config file, also if it was copied from a command line."""
+    """Return a key as in a config file, without the dashes of command line options."""
     return key.strip().lstrip("-").replace("-", "_").lower()
 
 
@@ -75,7 +75,7 @@ def _elsewhere(place: str, name: str) -> str:
 
 
 def _part_of(word: str, known: list[str]) -> str | None:
-    """Return the only key that contains the words of ``word`` in sequence."""
+    """Return the key that contains the words of ``word``, if there is only one."""
     if "_" not in word.strip("_"):
         return None
     found = [name for name in known if f"_{word}_" in f"_{name}_"]

@@ -1,4 +1,4 @@
-"""Random variation of the images and captions of a folder between epochs."""
+"""Settings of augmentation of images and captions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Variations = Annotated[Count, Field(ge=1, le=1000)]
 
 
 class CaptionVariation(StrictModel):
-    """Variation of captions."""
+    """Settings of caption augmentation."""
 
     enable_tag_shuffling: Flag = setting(False, label="Tag shuffling")
     """Shuffle the tags of a caption, which are separated by tag_delimiter."""
@@ -29,7 +29,7 @@ class CaptionVariation(StrictModel):
     keep_tags_count: Annotated[Count, Field(le=1000)] = setting(
         0, label="Keep tag count"
     )
-    """Number of tags at the beginning that keep their place and are never dropped."""
+    """Number of tags at the beginning of a caption that are not shuffled or dropped."""
 
     tag_dropout_probability: Probability = setting(0.0, label="Tag dropout")
     """Probability of dropping each tag."""
@@ -37,46 +37,51 @@ class CaptionVariation(StrictModel):
     caption_dropout_rate: Probability = setting(
         0.0, label="Caption dropout probability"
     )
-    """Probability of training on an image with an empty caption, which trains the
-    unconditional prediction that guidance needs. 0.05 to 0.1 is usual."""
+    """Probability of using an empty caption for an image. This trains the unconditional
+    prediction, which is used for guidance. Usual values are 0.05 to 0.1.
+    """
 
     text_variations: Variations | None = setting(
         None,
         label="Text variations",
         unset_means="8 with shuffled or dropped tags, else 1",
     )
-    """Number of versions of each caption that are encoded and used in turn. Dropped
-    captions do not count."""
+    """Number of versions of each caption that are encoded and used in turn. Empty
+    captions of caption dropout are not included.
+    """
 
 
 class ImageVariation(StrictModel):
-    """Variation of images."""
+    """Settings of image augmentation."""
 
     enable_random_flip: Flag = setting(False, label="Random flip")
-    """Mirror each image every other time. Not for content with a left and a right side,
-    such as faces and letters."""
+    """Flip each image horizontally every second time it is used. Do not enable this for
+    asymmetric content, such as faces and text.
+    """
 
     enable_crop_jitter: Flag = setting(False, label="Crop jitter")
-    """Take a random crop instead of the center crop, where an image does not have the
-    aspect ratio of its bucket."""
+    """Use a random crop instead of the center crop, if the aspect ratio of an image
+    differs from that of its bucket.
+    """
 
     random_brightness_max_strength: Strength = setting(0.0, label="Random brightness")
-    """Make images darker or brighter by up to this fraction. 0: off."""
+    """Change the brightness randomly by up to this fraction. 0 disables it."""
 
     random_contrast_max_strength: Strength = setting(0.0, label="Random contrast")
-    """Change the contrast by up to this fraction. 0: off."""
+    """Change the contrast randomly by up to this fraction. 0 disables it."""
 
     random_saturation_max_strength: Strength = setting(0.0, label="Random saturation")
-    """Change the saturation by up to this fraction. 0: off."""
+    """Change the saturation randomly by up to this fraction. 0 disables it."""
 
     random_hue_max_strength: Strength = setting(0.0, label="Random hue")
-    """Rotate the hue by up to this fraction of half the color wheel. 0: off."""
+    """Change the hue randomly by up to this fraction of 180 degrees. 0 disables it."""
 
     image_variations: Variations | None = setting(
         None,
         label="Image variations",
-        unset_means="4 where anything here is random, else 1",
+        unset_means="4 if any image augmentation is enabled, else 1",
     )
-    """Number of versions of each image that are encoded and used in turn. Each takes
-    its own space on disk. Without latent_caching there is no limit.
+    """Number of versions of each image that are encoded and used in turn. Every version
+    needs disk space. If latent_caching is disabled, every version is different, and
+    this setting has no effect.
     """

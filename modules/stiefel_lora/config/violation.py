@@ -1,4 +1,4 @@
-"""Violations of rules: the key, the problem and the fix."""
+"""Violations of the rules of the configuration."""
 
 from __future__ import annotations
 
@@ -12,19 +12,16 @@ __all__ = ["SettingsError", "Violation"]
 
 @dataclasses.dataclass(frozen=True)
 class Violation:
-    """A setting that breaks a rule: its key, the problem and the fix.
-
-    Forms find the field by ``key``. No code parses the texts, so they can be
-    reworded.
+    """Invalid setting: its key, the problem and the fix.
 
     Args:
-        key: dotted key of the setting, such as ``lora_rank`` or ``concepts.0.path``. ""
-            for the whole configuration.
+        key: dotted key of the setting, such as ``lora_rank`` or ``concepts.0.path``. It
+            is "" for the whole configuration.
         message: description of the problem, starting in lower case and without a period
             at the end.
-        fix: description of the fix, "" if it is obvious.
-        example: the fix on the command line, such as ``--set steps=100``. It is not
-            shown in forms.
+        fix: description of the fix, or "" if it is obvious.
+        example: fix on the command line, such as ``--set steps=100``. It is not shown
+            in forms.
     """
 
     key: str
@@ -34,7 +31,7 @@ class Violation:
 
     @property
     def text(self) -> str:
-        """Problem and fix, for a place that shows the setting itself.
+        """Problem and fix as text, without the key.
 
         >>> from stiefel_lora.config import Violation
         >>> Violation("steps", "must be at least 1, but got 0").text
@@ -44,12 +41,12 @@ class Violation:
         return whole[:1].upper() + whole[1:]
 
     def inside(self, parent: str) -> Violation:
-        """Prefix the key: ``path`` in ``concepts.0`` becomes ``concepts.0.path``."""
+        """Return a copy whose key has a prefix, such as ``concepts.0.path``."""
         key = ".".join(part for part in (parent, self.key) if part)
         return dataclasses.replace(self, key=key)
 
     def __str__(self) -> str:
-        """Key, problem and fix, for a file or a command line.
+        """Return key, problem and fix as text.
 
         >>> str(Violation("steps", "must be at least 1", "Use for example 100"))
         'steps: must be at least 1. Use for example 100.'
@@ -63,10 +60,10 @@ class Violation:
 
 
 class SettingsError(ConfigError):
-    """Settings that break rules, one line per violation.
+    """Error about invalid settings, with a line for each violation.
 
     Attributes:
-        violations: the violations with their keys.
+        violations: violations with their keys.
     """
 
     def __init__(self, violations: Iterable[Violation], title: str = "") -> None:
@@ -75,16 +72,16 @@ class SettingsError(ConfigError):
         super().__init__(_under(title, [str(found) for found in self.violations]))
 
     def under(self, title: str) -> SettingsError:
-        """Return the same error with the name of a file in front."""
+        """Return the same error with a file name in front of the message."""
         return SettingsError(self.violations, title)
 
     def __reduce__(self) -> tuple[type[SettingsError], tuple[object, ...]]:
-        """Pickle for other processes."""
+        """Support pickling."""
         return SettingsError, (self.violations, self._title)
 
 
 def _under(title: str, lines: list[str]) -> str:
-    """Put one line behind the title, or several below it."""
+    """Append a line to the title, or several lines below it."""
     if not title:
         return "\n".join(lines)
     if len(lines) == 1:

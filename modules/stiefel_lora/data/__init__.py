@@ -1,7 +1,7 @@
-"""Image folders, captions and their caches.
+"""Image folders, captions and caches of encoded images.
 
-Importing this package does not import torch: forms and the command line use the scan.
-``tensor_store``, ``decoding`` and ``prepare`` need torch and are only used by training.
+Importing this package does not import torch. The modules ``tensor_store``, ``decoding``
+and ``prepare`` import torch and are only used for training.
 """
 
 from __future__ import annotations

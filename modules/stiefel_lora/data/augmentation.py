@@ -1,6 +1,6 @@
-"""Variation of images from one visit to the next: crop, mirroring, colors.
+"""Augmentation of images: crop, flip and colors.
 
-The variation depends only on the file's name and the number of the visit.
+It depends only on the name of the file and the number of times the image was used.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ _VARIATIONS = 4
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """Processing of an image file before it is encoded."""
+    """Crop, flip and color changes of an image."""
 
     frame: Frame
-    """Crop after mirroring."""
+    """Crop, which is applied after flipping."""
 
     mirrored: bool = False
     brightness: float = 1.0
-    """Factor, like contrast and saturation."""
+    """Factor of the brightness."""
 
     contrast: float = 1.0
     saturation: float = 1.0
     hue: float = 0.0
-    """Hue rotation as a fraction of half the color wheel, -1 to 1."""
+    """Hue rotation as a fraction of 180 degrees, from -1 to 1."""
 
     @property
     def colors(self) -> list[float]:
-        """Factors and hue rotation. [1, 1, 1, 0] changes nothing."""
+        """Return the color factors and the hue rotation. [1, 1, 1, 0] is no change."""
         return [self.brightness, self.contrast, self.saturation, self.hue]
 
     @property
     def place(self) -> list[int]:
-        """Origin of every pixel, as numbers for a cache key."""
+        """Return numbers that determine the origin of every pixel, for a cache key."""
         return [*self.frame.scaled, *self.frame.box, int(self.mirrored)]
 
 
@@ -63,7 +63,7 @@ def augmentation_at(
         name: name of the file.
         original: width and height of the upright image.
         size: bucket of the image.
-        concept: the allowed variations.
+        concept: concept with the settings of augmentation.
         number: number of the version.
     """
     if not _varies(concept):

@@ -1,4 +1,4 @@
-"""Number of times that each image is used in one epoch over all folders."""
+"""Number of times that each image is used per epoch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["rates_of"]
 
 
 def rates_of(images: Sequence[CaptionedImage]) -> list[Fraction]:
-    """Return the visits of each image per epoch; an integer with ``repeats``."""
+    """Return the number of times each image is used per epoch (can be a fraction)."""
     counts: dict[int, int] = {}
     concepts: dict[int, Concept] = {}
     for image in images:
@@ -34,7 +34,7 @@ def rates_of(images: Sequence[CaptionedImage]) -> list[Fraction]:
 
 
 def _rate(concept: Concept, count: int) -> Fraction | None:
-    """Rate of a concept, or None for regularization images without a rate."""
+    """Return the rate of a concept, or None for regularization images without one."""
     if concept.balancing is not None:
         # Exactly as written: 0.1, not the nearest binary fraction.
         given = Fraction(str(concept.balancing))

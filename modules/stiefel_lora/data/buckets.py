@@ -1,13 +1,13 @@
 r"""Aspect ratio buckets: sizes of about equal area to which images are cropped.
 
 For a resolution R and a step s, the buckets are R x R and, for every width w that is a
-multiple of s, :math:`w \times s \lfloor R^2 / (w s) \rfloor`, in portrait and
-landscape, as long as the longer side is at most ``max_aspect`` times the shorter. No
-bucket has more pixels than R x R, so none needs more memory. An image goes to the
-bucket with the nearest aspect ratio (difference of logarithms).
+multiple of s, :math:`w \times s \lfloor R^2 / (w s) \rfloor`, in portrait and landscape
+orientation, as long as the longer side is at most ``max_aspect`` times the shorter
+side. No bucket has more pixels than R x R. An image is assigned to the bucket with the
+nearest aspect ratio (difference of logarithms).
 
-An image that would have to be enlarged for its bucket gets one of its own size, rounded
-down to the step, unless enlarging is allowed.
+If an image is smaller than its bucket and upscaling is disabled, a bucket of the size
+of the image is used, rounded down to a multiple of the step.
 """
 
 from __future__ import annotations
@@ -32,8 +32,7 @@ __all__ = [
 ]
 
 MEGAPIXELS = 179.0
-"""Default limit of the pixels of an image, in millions; also the number above which
-Pillow assumes a decompression bomb."""
+"""Default of the maximum number of megapixels of an image, as in Pillow."""
 
 Size = tuple[int, int]
 """Width and height in pixels."""
@@ -44,26 +43,26 @@ class Buckets:
     """Sizes to which images are cropped."""
 
     resolution: int
-    """Side of the square bucket, in pixels."""
+    """Width and height of the square bucket in pixels."""
 
     enabled: bool = False
-    """Without buckets, every image is cropped to the square, enlarged if necessary."""
+    """Whether there are other buckets. If not, all images are cropped to the square."""
 
     step: int = 64
-    """Sides are multiples of it, except for the square's."""
+    """Step between the side lengths of buckets."""
 
     max_aspect: float = 4.0
-    """Longest side over shortest. Longer images are cropped."""
+    """Maximum aspect ratio of a bucket."""
 
     allow_upscaling: bool = False
     """Whether images smaller than their bucket are enlarged."""
 
     max_megapixels: float = MEGAPIXELS
-    """Images with more pixels, in millions, are skipped."""
+    """Maximum number of megapixels. Larger images are skipped."""
 
     @functools.cached_property
     def sizes(self) -> tuple[Size, ...]:
-        """All buckets for images that are large enough, narrowest first."""
+        """Return all buckets in the order of their width."""
         square = (self.resolution, self.resolution)
         if not self.enabled:
             return (square,)
@@ -79,7 +78,7 @@ class Buckets:
         return tuple(sorted(found, key=lambda size: (size[0] / size[1], size)))
 
     def size_for(self, original: Size) -> Size:
-        """Return the size to which an upright image of ``original`` pixels is cropped.
+        """Return the size to which an image of the size ``original`` is cropped.
 
         Raises:
             UnreadableImage: If the image is larger than allowed, or smaller than the
@@ -117,12 +116,12 @@ class Buckets:
 
 
 def megapixels(size: Size) -> float:
-    """Return the number of pixels in millions."""
+    """Return the number of megapixels."""
     return size[0] * size[1] / 1e6
 
 
 def check_pixels(size: Size, most: float) -> None:
-    """Reject images of more than ``most`` million pixels.
+    """Check that an image has at most ``most`` megapixels.
 
     Raises:
         UnreadableImage: If the image has more pixels.

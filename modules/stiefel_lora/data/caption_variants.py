@@ -1,7 +1,7 @@
-"""Variation of captions from one visit of an image to the next.
+"""Augmentation of captions: shuffling and dropping of tags, and caption dropout.
 
-The variation depends only on the image and the number of the visit: two runs, or a run
-and its resumed half, agree without shared state.
+It depends only on the image and the number of times it was used, so that resuming is
+exact.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _VARIATIONS, _MOST_LINES = 8, 64
 
 
 def variation_count(concept: Concept, captions: int) -> int:
-    """Return the number of versions of an image's caption that are encoded."""
+    """Return the number of versions of a caption that are encoded."""
     if concept.text_variations is not None:
         return concept.text_variations
     if concept.enable_tag_shuffling or concept.tag_dropout_probability:
@@ -30,13 +30,13 @@ def variation_count(concept: Concept, captions: int) -> int:
 
 
 def is_dropped(image: CaptionedImage, number: int) -> bool:
-    """Return whether visit ``number`` of an image has an empty caption."""
+    """Return whether the caption of an image is empty when it is used the n-th time."""
     rate = image.concept.caption_dropout_rate
     return rate > 0 and random.Random(f"{image.path.name}/{number}").random() < rate
 
 
 def caption_at(image: CaptionedImage, number: int) -> str:
-    """Version ``number`` of an image's caption, without caption dropout."""
+    """Return version ``number`` of the caption of an image, without caption dropout."""
     captions, concept = image.captions, image.concept
     caption = captions[number % len(captions)]
     if not concept.enable_tag_shuffling and not concept.tag_dropout_probability:
@@ -67,7 +67,7 @@ def _is_trigger(tag: str, image: CaptionedImage) -> bool:
 
 
 def caption_variants(image: CaptionedImage) -> list[str]:
-    """Return all texts that visits of an image may get, without duplicates."""
+    """Return all versions of the caption of an image, without duplicates."""
     count = variation_count(image.concept, len(image.captions))
     texts = [caption_at(image, number) for number in range(count)]
     empty = [""] if image.concept.caption_dropout_rate else []

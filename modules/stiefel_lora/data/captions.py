@@ -34,7 +34,7 @@ Captions = tuple[str, ...]
 
 
 class CaptionSource(Protocol):
-    """Caption settings of a concept."""
+    """Settings of the captions of a concept."""
 
     @property
     def path(self) -> Path: ...  # noqa: D102
@@ -52,10 +52,10 @@ def captions_of(
     problems: dict[Path, str],
     files: Iterable[Path],
 ) -> list[Captions | None]:
-    """Read the captions of every image, used in turn, or None if there are none.
+    """Read the captions of images, or None if an image has no caption.
 
     Args:
-        images: the files.
+        images: image files.
         concept: concept with the source of the captions.
         problems: list to which a message is added for each file that cannot be used.
             The captions of its images are empty.
@@ -107,15 +107,16 @@ def _listed_in_any(folders: set[Path], problems: dict[Path, str]) -> dict[Path, 
 
 
 def read_caption(image: Path, odd: Mapping[Path, Path] | None = None) -> str | None:
-    """Read the .txt file next to ``image``, or None if there is none.
+    """Read the caption file of an image, or return None if there is none.
 
     Args:
-        image: the image.
-        odd: caption files with another case (``.TXT``), by their lowercase name. By
-            default, the folder is searched. A lowercase file takes precedence.
+        image: image file.
+        odd: caption files with an uppercase suffix (``.TXT``), by their lowercase name.
+            By default, the folder is searched. A file with a lowercase suffix takes
+            precedence.
 
     Raises:
-        DataError: If the file is neither UTF-8 nor in the encoding of its byte order
+        DataError: If the file is not valid UTF-8, or in the encoding of its byte order
             mark.
     """
     # By its name first: a list of the folder for every image would take time that grows
@@ -134,7 +135,7 @@ def read_caption(image: Path, odd: Mapping[Path, Path] | None = None) -> str | N
 
 
 def _in_other_case(files: Iterable[Path]) -> dict[Path, Path]:
-    """Return the files in ``.TXT`` and similar, by the name in lower case."""
+    """Return files with an uppercase suffix (``.TXT``), by their lowercase name."""
     found: dict[Path, Path] = {}
     for path in files:
         if path.suffix != ".txt" and path.suffix.lower() == ".txt":
@@ -152,10 +153,10 @@ def _names_in(folder: Path) -> list[str]:
 def unread_captions(
     uncaptioned: Iterable[Path], files: Iterable[Path], folder: Path
 ) -> Iterator[str]:
-    """Remark on texts with other extensions next to images without a caption.
+    """Return messages about unused text files next to images without a caption.
 
     Args:
-        uncaptioned: the images.
+        uncaptioned: images without a caption.
         files: all files of the folders.
         folder: name of the folder in messages.
     """
@@ -201,10 +202,12 @@ def _lines_of(path: Path) -> Captions:
 
 
 def listed_in(folder: Path) -> dict[Path, str]:
-    """Captions of a folder's ``metadata.jsonl``, by image, or empty without the file.
+    """Read the captions in ``metadata.jsonl`` of a folder, by image.
+
+    The result is empty if the file does not exist.
 
     Raises:
-        DataError: If lines are invalid. The error has one message per line.
+        DataError: If the file contains invalid lines.
     """
     path = folder / METADATA
     try:

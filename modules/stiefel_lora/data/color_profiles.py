@@ -1,13 +1,13 @@
-"""Convert images from their embedded ICC profile to sRGB, as image viewers do.
+"""Conversion of images from their embedded ICC profile to sRGB.
 
-Models are trained on sRGB, and samples are written in it. Values of another color space
-that are interpreted as sRGB look paler or more saturated than intended: Display P3
-(200, 90, 60) is about (217, 81, 47).
+Models are trained on sRGB images. If values of another color space are interpreted as
+sRGB, colors are paler or more saturated than intended. For example, (200, 90, 60) in
+Display P3 is about (217, 81, 47) in sRGB.
 
-The rendering intent is perceptual with black point compensation. Profiles of three
-curves and a matrix (sRGB, Display P3, Adobe RGB, ...) have no perceptual table: for
-them, it is relative colorimetric. An image without a profile is not changed, nor is one
-whose profile differs from sRGB only by rounding.
+The rendering intent is perceptual with black point compensation, or relative
+colorimetric for profiles without a perceptual table (sRGB, Display P3, Adobe RGB, ...).
+Images without a profile, and with a profile that is equal to sRGB up to rounding, are
+not changed.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ class Conversion:
     """Conversion of an image to sRGB."""
 
     key: str = ""
-    """Identifies the profile in cache keys, or "" if the image is not changed."""
+    """ID of the profile for cache keys. "" if the image is not changed."""
 
     problem: str = ""
-    """Reason why its profile cannot be used. The image then counts as having none."""
+    """Reason why the profile cannot be used, in which case it is ignored."""
 
     mode: str = ""
-    """Mode of Pillow that ``transform`` takes."""
+    """Pillow mode of the input of ``transform``."""
 
     transform: ImageCms.ImageCmsTransform | None = None
 
@@ -65,7 +65,7 @@ _NONE = Conversion()
 
 
 def conversion_of(image: Image.Image) -> Conversion:
-    """Find the conversion of an opened image to sRGB. It reads no pixels."""
+    """Return the conversion of an opened image to sRGB. Pixels are not read."""
     if "icc_profile" not in image.info:
         return _NONE
     profile = image.info["icc_profile"]
@@ -76,7 +76,7 @@ def conversion_of(image: Image.Image) -> Conversion:
 
 
 def conversion_of_file(path: Path) -> Conversion:
-    """Find the conversion of an image file to sRGB, from its header.
+    """Return the conversion of an image file to sRGB. Only the header is read.
 
     Raises:
         UnreadableImage: If the file is not an image, or is truncated before its pixels.
@@ -88,10 +88,10 @@ def conversion_of_file(path: Path) -> Conversion:
 
 
 def to_srgb(image: Image.Image) -> Image.Image:
-    """Convert to sRGB: RGB, or RGBA for images with transparency.
+    """Convert an image to sRGB: RGB, or RGBA for images with transparency.
 
-    An image without need of conversion, or with a profile that cannot be used, is
-    returned unchanged.
+    Images without a profile, or with a profile that cannot be used, are returned
+    unchanged.
     """
     conversion = conversion_of(image)
     if conversion.transform is None:
@@ -105,10 +105,10 @@ def to_srgb(image: Image.Image) -> Image.Image:
 
 
 def profile_remarks(paths: Iterable[Path]) -> list[str]:
-    """Remarks on images that are converted and on profiles that cannot be used.
+    """Return messages about converted images and about invalid profiles.
 
     Args:
-        paths: image files. Unreadable files are not counted.
+        paths: image files. Unreadable files are ignored.
     """
     converted: list[str] = []
     broken: list[str] = []
@@ -142,7 +142,7 @@ def profile_remarks(paths: Iterable[Path]) -> list[str]:
 
 
 def _may_have_profile(path: Path) -> bool:
-    """Check the flag in a WebP; Pillow would allocate all its pixels to open one."""
+    """Return whether a file may contain a profile. For WebP, only a flag is read."""
     try:
         with path.open("rb") as file:
             head = file.read(21)
@@ -225,7 +225,7 @@ def _conversion(data: bytes, base: str) -> Conversion:
 
 
 def _changes_nothing(conversion: Conversion) -> bool:
-    """Return whether colors stay within rounding, tried on a grid and on all grays."""
+    """Return whether a conversion changes no color by more than rounding."""
     if conversion.mode == "CMYK":
         return False
     levels = np.arange(256, dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Decode one image file into the pixels that training sees."""
+"""Decoding of an image file to the pixels that are encoded for training."""
 
 from __future__ import annotations
 
@@ -18,18 +18,20 @@ __all__ = ["cut_out", "read_image", "to_gray"]
 
 
 def read_image(path: Path, augmentation: Augmentation) -> Tensor:
-    """Decode, turn upright, bring to sRGB and on white, scale, mirror, cut and color.
+    """Decode an image file, convert it to sRGB, and apply the augmentation.
+
+    Transparent areas are white. The EXIF orientation is applied.
 
     Args:
-        path: the image file.
-        augmentation: augmentation for the upright size of the image.
+        path: image file.
+        augmentation: augmentation for the size of the image.
 
     Returns:
         ``(3, height, width)`` float32 in [-1, 1].
 
     Raises:
         UnreadableImage: If the file is truncated, not an image, or does not have the
-            size of the frame.
+            expected size.
     """
     with open_image(path) as image:
         # Before decoding: a wrong header must not cost memory.
@@ -50,14 +52,14 @@ def read_image(path: Path, augmentation: Augmentation) -> Tensor:
 
 
 def cut_out(scaled: Image.Image, augmentation: Augmentation) -> Image.Image:
-    """Mirror and crop an image that has been scaled."""
+    """Flip and crop an image that has been scaled."""
     if augmentation.mirrored:
         scaled = ImageOps.mirror(scaled)
     return scaled.crop(augmentation.frame.box)
 
 
 def to_gray(image: Image.Image) -> Image.Image:
-    """Convert to 8-bit gray. 16-bit gray is scaled, where Pillow would clip it."""
+    """Convert an image to 8-bit gray. 16-bit values are scaled instead of clipped."""
     if not image.mode.startswith("I"):
         return image.convert("L")
     gray = np.asarray(image).astype(np.float64) / 257.0
@@ -81,7 +83,7 @@ def _colored(image: Image.Image, augmentation: Augmentation) -> Image.Image:
 
 
 def _check_size(found: tuple[int, int], expected: tuple[int, int]) -> None:
-    """Check that the pixels match the header, from which the frame was computed."""
+    """Check that the size of the decoded image is the size in its header."""
     if found != expected:
         raise UnreadableImage(
             f"it has {found[0]} x {found[1]} pixels, but its header specifies "
@@ -90,7 +92,7 @@ def _check_size(found: tuple[int, int], expected: tuple[int, int]) -> None:
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    """Return the RGB with white behind transparent parts."""
+    """Convert an image to RGB with a white background."""
     if image.mode.startswith("I"):
         return to_gray(image).convert("RGB")
     if image.has_transparency_data:

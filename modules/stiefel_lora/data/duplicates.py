@@ -1,4 +1,4 @@
-"""Files with equal content, links to one file among them."""
+"""Search for files with equal content."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ __all__ = ["duplicates"]
 
 
 def duplicates(paths: Iterable[Path]) -> tuple[tuple[Path, ...], ...]:
-    """Group files of equal content. Only files of equal length are read.
+    """Return groups of files with equal content. Only files of equal size are read.
 
-    Files that cannot be read are not compared.
+    Files that cannot be read are ignored.
     """
     by_length = _grouped((_length(path), path) for path in dict.fromkeys(paths))
     return tuple(
@@ -38,7 +38,7 @@ def _content(path: Path) -> object:
 
 
 def _grouped(pairs: Iterable[tuple[object, Path]]) -> list[list[Path]]:
-    """Return the groups of two or more with the same key."""
+    """Return the groups of two or more values with the same key."""
     groups: dict[object, list[Path]] = {}
     for key, path in pairs:
         groups.setdefault(key, []).append(path)

@@ -1,4 +1,4 @@
-"""Encoded images and captions, returned in batches."""
+"""Dataset of encoded images and captions."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ __all__ = ["EncodedSet", "Entry"]
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A readable image."""
+    """Readable image of the dataset."""
 
     image: CaptionedImage
     original: Size
-    """Width and height of its pixels, upright."""
+    """Width and height of the image in pixels, after applying the EXIF orientation."""
 
     size: Size
-    """Its bucket."""
+    """Bucket of the image."""
 
 
 class EncodedSet:
-    """Encoded images in the order of the scan, without unreadable ones.
+    """Dataset of encoded images, in the order of the scan.
 
     Args:
-        entries: the images.
-        encoder: encoder that provides the tensors.
+        entries: readable images.
+        encoder: encoder of images and captions.
         plan: processing of the images.
         unreadable: file name and reason of every image that was skipped.
     """
@@ -63,17 +63,17 @@ class EncodedSet:
 
     @property
     def images(self) -> list[CaptionedImage]:
-        """Files and captions, in the order of the indices."""
+        """Return the images with their captions, in the order of the indices."""
         return [entry.image for entry in self._entries]
 
     @property
     def encodes_text(self) -> bool:
-        """Return whether batches contain captions encoded before training."""
+        """Return whether batches contain captions that were encoded before training."""
         return self._plan.encodes_text
 
     @property
     def sizes(self) -> list[Size]:
-        """Width and height of each image after cropping; equal within a batch."""
+        """Return width and height of each image after cropping."""
         return [entry.size for entry in self._entries]
 
     def prepare(self, entry: Entry) -> None:
@@ -92,19 +92,16 @@ class EncodedSet:
                 self._mask(entry, augmentation, tensors["latents"])
 
     def batch(self, visits: Iterable[Visit]) -> Batch:
-        """Stack images on the CPU, in the dtype in which they were encoded.
+        """Create a batch of encoded images on the CPU.
 
-        With masks, there is ``mask (batch, 1, h, w)`` in [0, 1], and with weighted
-        concepts ``loss_weight (batch,)``, both float32.
+        With masks, the batch contains ``mask`` ``(batch, 1, h, w)`` in [0, 1], and with
+        weights of concepts ``loss_weight`` ``(batch,)``, both in float32.
         """
         items = [self._item(visit) for visit in visits]
         return {name: torch.stack([item[name] for item in items]) for name in items[0]}
 
     def captions(self, visits: Iterable[Visit]) -> list[str]:
-        """Return the caption of each visit, for trained text encoders.
-
-        One of the versions that are encoded in advance, if there are any.
-        """
+        """Return the captions of a batch as text, for trained text encoders."""
         return [self._caption(visit) for visit in visits]
 
     def _item(self, visit: Visit) -> dict[str, Tensor]:

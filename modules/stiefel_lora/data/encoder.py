@@ -29,10 +29,9 @@ _PLAIN = [1.0, 1.0, 1.0, 0.0]
 
 
 class Encoder:
-    """Encodes what is missing in the store, each item separately.
+    """Encode images and captions, and cache the results.
 
-    The cached tensors of an item thus depend only on the item, the settings and the
-    model.
+    Items are encoded one by one, so that cached tensors do not depend on other items.
 
     Args:
         family: model family with the encoders, which are only loaded if cached tensors
@@ -51,7 +50,7 @@ class Encoder:
         self._used = 0
 
     def prepare_image(self, image: CaptionedImage, augmentation: Augmentation) -> None:
-        """Make sure that the store contains an image.
+        """Encode an image if it is not in the cache.
 
         Raises:
             UnreadableImage: If the file cannot be decoded.
@@ -61,13 +60,13 @@ class Encoder:
             self._store.write(key, self._encode(image.path, augmentation))
 
     def prepare_caption(self, caption: str) -> None:
-        """Make sure that the store contains a caption."""
+        """Encode a caption if it is not in the cache."""
         encode_caption(caption, self._family, self._store)
 
     def image(
         self, image: CaptionedImage, augmentation: Augmentation
     ) -> dict[str, Tensor]:
-        """Encode an image with the family: ``latents (channels, h, w)`` and more."""
+        """Return an encoded image: ``latents`` ``(channels, h, w)``, other inputs."""
         if self.cached:
             return self._load(self._image_key(image.path, augmentation))
         # Loading a VAE may draw random numbers, only once in each process: without the
@@ -76,7 +75,7 @@ class Encoder:
             return self._encode(image.path, augmentation)
 
     def caption(self, text: str) -> dict[str, Tensor]:
-        """Encode a caption with the family."""
+        """Return an encoded caption."""
         return self._load(_caption_key(text, self._family))
 
     def mask(
@@ -86,7 +85,7 @@ class Encoder:
         latents: Tensor,
         alpha: bool,
     ) -> Tensor:
-        """Mask of an image, ``(1, h, w)`` like its latents, or ones if it has none.
+        """Return the mask of an image, ``(1, h, w)``. It is 1 if there is no mask.
 
         Raises:
             UnreadableImage: If the mask cannot be used.
@@ -159,10 +158,10 @@ class Encoder:
 
 
 def _check_finite(found: dict[str, Tensor], part: str, what: str) -> None:
-    """Keep NaN and infinity out of the cache, where they would outlive the model.
+    """Check that encoded tensors are finite before they are cached.
 
     Raises:
-        ModelError: If a value is not finite.
+        ModelError: If a value is NaN or infinite.
     """
     if all(bool(tensor.isfinite().all()) for tensor in found.values()):
         return
@@ -174,7 +173,7 @@ def _check_finite(found: dict[str, Tensor], part: str, what: str) -> None:
 
 
 def encode_caption(caption: str, family: Family, store: TensorStore) -> str:
-    """Make sure that the store contains ``caption``, and return its key."""
+    """Encode a caption if it is not in the cache, and return its cache key."""
     key = _caption_key(caption, family)
     if not store.holds(key):
         found = family.encode_caption(caption)

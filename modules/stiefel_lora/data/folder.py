@@ -1,4 +1,4 @@
-"""Search for images and their captions in concept folders; decodes nothing."""
+"""Search for images and captions in the folders of concepts."""
 
 from __future__ import annotations
 
@@ -71,41 +71,40 @@ _SHOWN = 20
 
 @dataclasses.dataclass(frozen=True)
 class CaptionedImage:
-    """One image file with its captions."""
+    """Image file with its captions."""
 
     path: Path
     captions: tuple[str, ...]
-    """Captions to be used in turn; one empty text if there is none."""
+    """Captions that are used in turn. A single empty text if there is none."""
 
     concept: Concept
-    """Its folder, with weight and variations."""
+    """Concept of the image."""
 
     mask: Path | None = None
-    """Its mask file, if there is one."""
+    """Mask file of the image, or None."""
 
     trigger: str = ""
     """Trigger word that its captions contain, or ""."""
 
     @property
     def caption(self) -> str:
-        """The first caption."""
+        """First caption."""
         return self.captions[0]
 
 
 @dataclasses.dataclass(frozen=True)
 class Scan:
-    """All images of some concepts, by folder as given, then by path."""
+    """Images of several concepts, sorted by concept and path."""
 
     images: tuple[CaptionedImage, ...]
     uncaptioned: tuple[Path, ...]
     """Images without a caption."""
 
     remarks: tuple[str, ...] = ()
-    """Messages about files that were found and are not used."""
+    """Messages about files that are not used."""
 
     problems: Mapping[Path, str] = dataclasses.field(default_factory=dict)
-    """Folders that cannot be used, and caption files and images whose captions cannot
-    be read, each with a message."""
+    """Messages about folders that cannot be used and captions that cannot be read."""
 
     @property
     def without_caption(self) -> int:
@@ -118,7 +117,7 @@ def scan_concepts(concepts: Iterable[Concept]) -> Scan:
 
     Raises:
         DataError: If a folder is missing or contains no images, or captions cannot be
-            read. The error has one message for each of them.
+            read. The message has a line for each of them.
     """
     found = scan_with_problems(concepts)
     refuse(found.problems)
@@ -126,7 +125,7 @@ def scan_concepts(concepts: Iterable[Concept]) -> Scan:
 
 
 def scan_with_problems(concepts: Iterable[Concept]) -> Scan:
-    """List images like ``scan_concepts``, but collect problems instead of raising."""
+    """List images like :func:`scan_concepts`, but collect errors in ``problems``."""
     images: list[CaptionedImage] = []
     missing: list[Path] = []
     remarks: list[str] = []
@@ -162,16 +161,16 @@ class _Files:
     images: list[Path]
     labels: list[Path]
     passed_over: list[str]
-    """Reason for each image that is hidden or in a program's folder."""
+    """Reasons for skipping images that are hidden or in system folders."""
 
     unread: list[Path]
-    """Images of the user in unsupported formats."""
+    """Images in unsupported formats."""
 
     links: Links
-    """Links of the user that are not followed."""
+    """Symbolic links that are not followed."""
 
     seen: list[Path]
-    """All files and folders of the user."""
+    """All files and folders, except for hidden and system ones."""
 
 
 def _files_in(folder: Path, deep: bool) -> _Files:
@@ -191,7 +190,7 @@ def _files_in(folder: Path, deep: bool) -> _Files:
 
 
 def _hint(found: _Files, deep: bool) -> str:
-    """Explain a folder without images."""
+    """Return a hint for a folder without images."""
     inside = [path for path in found.seen if path.is_dir()]
     if inside and not deep:
         return (
@@ -270,10 +269,10 @@ def _passed_over(reasons: Sequence[str], folder: Path) -> Iterator[str]:
 
 
 def refuse(problems: Mapping[Path, str]) -> None:
-    """Reject a scan with problems.
+    """Raise an error if there are problems.
 
     Raises:
-        DataError: If there are problems. The error has one message per line.
+        DataError: If there are problems. The message has a line for each of them.
     """
     if not problems:
         return

@@ -1,7 +1,6 @@
-"""Report on a folder of images and its problems, before training.
+"""Report on the training images and their problems.
 
-Needs no torch, since the command line and the window show it. Nothing is decoded unless
-requested.
+This module does not import torch. Images are only decoded on request.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ class ScanReport:
     """Counts and problems of the training images."""
 
     images: int
-    """Number of files found, including unreadable ones."""
+    """Number of image files, including unreadable ones."""
 
     per_pass: float
     """Average number of images used in one epoch."""
@@ -52,7 +51,7 @@ class ScanReport:
     """Width and height of the image with the most pixels."""
 
     buckets: dict[Size, int]
-    """Number of images in each bucket, the fullest first."""
+    """Number of images in each bucket, in descending order."""
 
     small_buckets: dict[Size, int]
     """Buckets with fewer images per epoch than a batch."""
@@ -61,22 +60,22 @@ class ScanReport:
     """Images that are trained with an empty caption."""
 
     broken: dict[Path, str]
-    """Images that are skipped, and the reasons."""
+    """Images that are skipped, with the reasons."""
 
     duplicates: tuple[tuple[Path, ...], ...]
     """Files with the same content, in groups of two or more."""
 
     listed_but_missing: tuple[Path, ...]
-    """Images in a metadata.jsonl that do not exist."""
+    """Images that are listed in metadata.jsonl, but do not exist."""
 
     remarks: tuple[str, ...]
-    """Messages on skipped files, masks and color profiles."""
+    """Messages about skipped files, masks and color profiles."""
 
     problems: Mapping[Path, str]
-    """Folders and caption files that training rejects, each with a message."""
+    """Error messages about folders and caption files that cannot be used."""
 
     def messages(self) -> list[str]:
-        """Return the report as text: a summary, then one line per kind of problem."""
+        """Return the report as text: a summary, and a line for each kind of problem."""
         found = [
             f"{counted(self.images, 'image', 'images')}, {self.per_pass:g} per "
             f"epoch, in {counted(len(self.buckets), 'bucket', 'buckets')} of "
@@ -126,11 +125,11 @@ class ScanReport:
 
 
 def report_on(config: TrainConfig, *, decode: bool = False) -> ScanReport:
-    """Scan all training images.
+    """Create a report on the training images.
 
     Args:
-        config: configuration with the folders and buckets.
-        decode: whether to decode the pixels, too. This finds truncated files, but is
+        config: configuration with the concepts and buckets.
+        decode: whether to decode all images, which detects truncated files, but is
             slow.
 
     Raises:
@@ -174,7 +173,8 @@ def sizes_of(
     """Read the sizes of images.
 
     Returns:
-        Index -> size and bucket of the usable images; reasons for the others.
+        Sizes and buckets of usable images by index, and the reasons for skipping
+        others.
     """
     sizes: dict[int, tuple[Size, Size]] = {}
     broken: dict[Path, str] = {}

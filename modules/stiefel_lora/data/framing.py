@@ -1,8 +1,4 @@
-"""Scaling and cropping of an image for training; standard library only.
-
-A function maps an image's size to its ``Frame``. Code that decodes images only needs
-the frame.
-"""
+"""Computation of the size and crop of an image."""
 
 from __future__ import annotations
 
@@ -13,10 +9,10 @@ __all__ = ["Frame", "cover_frame", "square_frame"]
 
 @dataclasses.dataclass(frozen=True)
 class Frame:
-    """Sizes in pixels: of the file, after scaling, and of the crop."""
+    """Size and crop of an image in pixels."""
 
     original: tuple[int, int]
-    """Width and height of the image, upright."""
+    """Width and height of the image file, after applying the EXIF orientation."""
 
     scaled: tuple[int, int]
     """Width and height after scaling."""
@@ -28,17 +24,17 @@ class Frame:
     """First row of the crop."""
 
     size: tuple[int, int]
-    """Width and height of the crop, the input of training."""
+    """Width and height of the crop."""
 
     @property
     def box(self) -> tuple[int, int, int, int]:
-        """Left, top, right and bottom of the crop in the scaled image."""
+        """Return left, top, right and bottom of the crop in the scaled image."""
         width, height = self.size
         return self.left, self.top, self.left + width, self.top + height
 
     @property
     def time_ids(self) -> tuple[int, int, int, int, int, int]:
-        """Input of SDXL: (height, width) of the file, crop and target."""
+        """Return the input of SDXL: (height, width) of original, crop and target."""
         (width, height), (target_width, target_height) = self.original, self.size
         return height, width, self.top, self.left, target_height, target_width
 
@@ -48,10 +44,10 @@ def cover_frame(
     size: tuple[int, int],
     place: tuple[float, float] = (0.5, 0.5),
 ) -> Frame:
-    """Scale until the image just covers ``size``, then crop to that size.
+    """Compute the frame that scales an image to cover ``size`` and crops it.
 
     Args:
-        original: width and height of the upright image.
+        original: width and height of the image.
         size: width and height of the crop.
         place: position of the crop, from 0 (left, top) to 1 (right, bottom). The
             default is the center.
@@ -72,7 +68,7 @@ def cover_frame(
 
 
 def square_frame(original: tuple[int, int], side: int) -> Frame:
-    """Scale the shorter side to ``side`` and crop the center square.
+    """Compute the frame that scales the shorter side to ``side`` and crops the center.
 
     >>> square_frame((200, 100), 64).box
     (32, 0, 96, 64)

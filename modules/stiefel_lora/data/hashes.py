@@ -1,7 +1,7 @@
 """Hashes of file contents, cached by path, size and modification time.
 
-Each line of ``hashes.jsonl`` in the cache folder is a file. The last line for a path is
-valid. Lines are only appended, so a kill or a second run costs at most one hash.
+They are stored in ``hashes.jsonl`` in the cache folder, with a line for each file. The
+last line of a path is valid.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _SETTLED_NS = 2_000_000_000
 
 
 class ContentHashes:
-    """SHA-256 of files. Each is read once until it changes."""
+    """SHA-256 hashes of files. A file is only read again if it has changed."""
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "hashes.jsonl"
         self._known = self._load()
 
     def of(self, path: Path) -> str:
-        """Hash of the file's content.
+        """Return the hash of a file.
 
         Raises:
             UnreadableImage: If the file cannot be read.
@@ -69,7 +69,7 @@ class ContentHashes:
 
 
 def sha256(path: Path) -> str:
-    """Hash of a file's content, read piece by piece."""
+    """Compute the hash of a file."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):

@@ -1,8 +1,7 @@
-"""Opening of image files with a single size limit, that of ``Buckets.size_for``.
+"""Opening of image files without the size limit of Pillow.
 
-Pillow has its own limit of 179 million pixels. It does not affect ``scan``, which reads
-sizes without Pillow, and it cannot be raised for a single caller. Images opened here
-have passed our limit, so Pillow's is disabled meanwhile.
+Pillow rejects images with more than 179 million pixels. This limit is disabled here,
+because the size of images was already checked by ``Buckets.size_for``.
 """
 
 from __future__ import annotations
@@ -24,9 +23,7 @@ _LOCK = threading.Lock()
 
 @contextlib.contextmanager
 def open_image(path: Path) -> Iterator[Image.Image]:
-    """Open an image file. Exceptions from damaged files become one error.
-
-    Pixels are not decoded until they are accessed: check ``size`` first.
+    """Open an image file without decoding its pixels. Check ``size`` before decoding.
 
     Raises:
         UnreadableImage: If the file is not an image, or is truncated.

@@ -1,4 +1,4 @@
-"""Symbolic links in image folders that are not followed, and remarks on them."""
+"""Symbolic links in image folders that are not followed."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _SHOWN = 3
 
 @dataclasses.dataclass(frozen=True)
 class Links:
-    """Links that are not used for training."""
+    """Symbolic links that are not used for training."""
 
     broken: list[Path]
-    """Links to nothing, such as git-annex files whose content is missing."""
+    """Broken links, such as git-annex files whose content is missing."""
 
     folders: list[Path]
-    """Links to folders, if folders inside are searched."""
+    """Links to folders, if subfolders are searched."""
 
 
 def find_links(paths: Iterable[Path], *, deep: bool) -> Links:
@@ -37,7 +37,7 @@ def find_links(paths: Iterable[Path], *, deep: bool) -> Links:
 
 
 def link_remarks(links: Links, folder: Path) -> Iterator[str]:
-    """Remark on each kind of link in ``folder``."""
+    """Return a message for each kind of link in ``folder``."""
     if links.broken:
         what = counted(
             len(links.broken),

@@ -1,8 +1,8 @@
 """Mask files and their images: ``cat-masklabel.png`` is the mask of ``cat.jpg``.
 
-The names are OneTrainer's. Its own spelling takes precedence. Another case or another
-image format is also a mask. Images that condition a model (``cat-condlabel.png``) are
-labels, too: they are never used as training images.
+The names are the same as in OneTrainer. Other cases and image formats are supported,
+but files with the exact name of OneTrainer take precedence. Conditioning images
+(``cat-condlabel.png``) are never used as training images.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _LABEL = re.compile(
 
 
 def is_label(path: Path) -> bool:
-    """Recognize masks and conditioning images by their names.
+    """Return whether a file is a mask or conditioning image, by its name.
 
     >>> is_label(Path("cat-MaskLabel.PNG")), is_label(Path("cat.png"))
     (True, False)
@@ -46,7 +46,9 @@ def pair_masks(
     """Find the mask of each image among the labels of its folder.
 
     Returns:
-        Image -> mask; messages on masks without an image, and on images with two.
+        Masks by image, and messages about masks without an image and images with
+        several
+    masks.
     """
     stems = {(image.parent, image.stem) for image in images}
     exact: _Masks = {}
@@ -87,5 +89,5 @@ def pair_masks(
 
 
 def _preference(label: Path) -> tuple[bool, str]:
-    """Sort key with OneTrainer's own spelling first."""
+    """Return a sort key that prefers the file names of OneTrainer."""
     return not label.name.endswith("-masklabel.png"), str(label)

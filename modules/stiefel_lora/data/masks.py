@@ -24,13 +24,13 @@ _SHAPE_TOLERANCE = 0.02
 def read_mask(
     path: Path, augmentation: Augmentation, size: tuple[int, int], alpha: bool
 ) -> Tensor:
-    """Read a mask, scaled, mirrored and cropped like its image.
+    """Read a mask, and scale, flip and crop it like its image.
 
     Args:
-        path: the mask, or the image whose alpha channel is the mask.
+        path: mask file, or image whose alpha channel is the mask.
         augmentation: augmentation of the image.
         size: height and width of the latents.
-        alpha: whether ``path`` is the image, whose alpha channel is the mask.
+        alpha: whether to use the alpha channel of ``path``.
 
     Returns:
         ``(1, height, width)`` float32 from 0 (ignored) to 1, averaged over the pixels

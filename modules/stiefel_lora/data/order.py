@@ -1,22 +1,21 @@
-r"""Order of the training images, as a pure function of seed and position.
+r"""Order of the training images, as a function of the seed and the position.
 
-The images at a position do not depend on history, so a checkpoint only needs to store
-the position for an exact resume.
+The images at a position do not depend on previous batches, so that a checkpoint only
+stores the position.
 
-*Rounds.* Images of one bucket with the same rate (visits per epoch) are visited in
-rounds: in each round, every image once. In the first e epochs, n images of rate
-:math:`\rho` have :math:`\lfloor e\, n\, \rho \rfloor` visits together. With an integer
-rate an epoch consists of whole rounds: every image is visited exactly :math:`\rho`
-times.
+*Rounds.* Images of a bucket with the same rate (number of uses per epoch) are used in
+rounds. In each round, every image is used once. In the first e epochs, n images of rate
+:math:`\rho` are used :math:`\lfloor e\, n\, \rho \rfloor` times in total. With an
+integer rate, every image is used exactly :math:`\rho` times per epoch.
 
-*Buckets.* Each bucket is an endless sequence of epochs, each a seeded shuffle. Batches
-are consecutive slices of that sequence, so a batch has images of one size, is always
-full, and may extend beyond the end of an epoch: the remainder of a bucket at the end of
-an epoch comes first in its next one. No image is skipped or repeated.
+*Buckets.* The images of a bucket are an infinite sequence of epochs, each of which is
+shuffled. Batches are consecutive slices of this sequence. Therefore, all images of a
+batch have the same size, batches are always full, and a batch can contain images of two
+epochs. No image is skipped or repeated.
 
-*Batches.* An epoch has the batches of size k that its buckets complete in it,
-:math:`\lfloor N_b(e+1)/k \rfloor - \lfloor N_b(e)/k \rfloor` of bucket b, whose first e
-epochs have :math:`N_b(e)` images. The order of the buckets is shuffled.
+*Batches.* In epoch e, bucket b has :math:`\lfloor N_b(e+1)/k \rfloor - \lfloor N_b(e)/k
+\rfloor` batches of size k, where :math:`N_b(e)` is the number of images of its first e
+epochs. The order of the batches of different buckets is shuffled.
 """
 
 from __future__ import annotations
@@ -33,24 +32,24 @@ __all__ = ["DataOrder", "Visit"]
 
 
 class Visit(NamedTuple):
-    """An image and the number of its visit."""
+    """Use of an image in a batch."""
 
     image: int
     """Index of the image."""
 
     number: int
-    """Number of earlier visits, or 0 for the first."""
+    """Number of times that the image was used before."""
 
 
 class DataOrder:
-    """Endless seeded order of images, in batches of one bucket each.
+    """Infinite random order of images, in batches of the same bucket.
 
     Args:
         rates: number of times that each image is used per epoch, which can be a
             fraction.
         seed: seed of the run.
         buckets: bucket of each image. All images of a batch have the same bucket. By
-            default, all images can be mixed.
+            default, there is a single bucket.
     """
 
     def __init__(
@@ -73,13 +72,13 @@ class DataOrder:
 
     @property
     def epoch_length(self) -> int:
-        """Number of images in the first epoch, including repeats."""
+        """Return the number of images in the first epoch, including repeats."""
         return sum(row.until(1) for row in self._rows)
 
     def batch(self, position: int, size: int) -> list[Visit]:
-        """Return the ``size`` images that follow the first ``position`` of the run.
+        """Return the batch of ``size`` images after the first ``position`` images.
 
-        With several buckets, positions must be multiples of ``size``.
+        With several buckets, ``position`` must be a multiple of ``size``.
         """
         if len(self._rows) == 1:
             return self._rows[0].visits(position, size)
@@ -95,7 +94,7 @@ class DataOrder:
         return sum(row.until(passes) // size for row in self._rows)
 
     def _batches_of(self, passes: int, size: int) -> list[tuple[int, int]]:
-        """Bucket, and number of the batch in its bucket, of every batch of an epoch."""
+        """Return the bucket of every batch of an epoch, and its number there."""
         # A batch that spans two epochs belongs to the epoch that completes it.
         done = [row.until(passes) // size for row in self._rows]
         new = [
@@ -109,7 +108,7 @@ class DataOrder:
 
 
 class _Turns:
-    """Images of one rate, visited in rounds."""
+    """Images of the same rate, which are used in rounds."""
 
     def __init__(self, rate: Fraction, images: list[int], seed: int) -> None:
         self._images = images
@@ -117,14 +116,14 @@ class _Turns:
         self._seed = seed
 
     def until(self, passes: int) -> int:
-        """Return the number of visits in the first ``passes`` epochs."""
+        """Return the number of uses in the first ``passes`` epochs."""
         # Exact, since rates are fractions: as floats, 100 images at a rate of 0.29
         # would have 28 visits in the first epoch, because 0.29 * 100 is
         # 28.999999999999996.
         return int(passes * self._together)
 
     def of_pass(self, number: int) -> list[Visit]:
-        """Return the visits of one epoch, sorted by image."""
+        """Return the uses of images in an epoch, sorted by image."""
         count = len(self._images)
         start, end = self.until(number), self.until(number + 1)
         rounds = range(start // count, -(-end // count))
@@ -146,7 +145,7 @@ class _Turns:
 
 
 class _Row:
-    """Endless sequence of the images of one bucket."""
+    """Infinite sequence of the images of a bucket."""
 
     def __init__(self, turns: list[_Turns], seed: int, number: int) -> None:
         self._turns = turns

@@ -1,4 +1,4 @@
-"""Processing of images before training, according to a configuration."""
+"""Processing of training and validation images."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ __all__ = ["Plan", "plan_of"]
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Processing of images. By default, every image is used unchanged."""
+    """Processing of images. By default, no augmentation is used."""
 
     buckets: Buckets
     varied: bool = False
-    """Whether images and captions change, and concepts have weights."""
+    """Whether augmentation and weights of concepts are used."""
 
     cached: bool = True
     masked: bool = False
     alpha_mask: bool = False
     unmasked_probability: float = 0.0
     encodes_text: bool = True
-    """Whether captions are encoded in advance. Not if all text encoders are trained."""
+    """Whether captions are encoded in advance: unless all text encoders are trained."""
 
 
 def plan_of(config: TrainConfig, *, training: bool, encodes_text: bool) -> Plan:
-    """Plan of a configuration. Validation images are never varied."""
+    """Create the plan of a configuration. Validation images are not augmented."""
     buckets = buckets_of(config)
     if not training:
         return Plan(buckets, encodes_text=encodes_text)

@@ -1,4 +1,4 @@
-"""Encoding of the images and captions of a scan, once, to disk."""
+"""Encoding of images and captions before training."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Tick = Callable[[], None]
 def encode_set(
     scan: Scan, family: Family, store: TensorStore, plan: Plan, tick: Tick
 ) -> EncodedSet:
-    """Encode what is missing in the store.
+    """Encode all images and captions that are not in the cache.
 
     Args:
         scan: images and captions.
@@ -33,7 +33,7 @@ def encode_set(
             are missing.
         store: cache of encoded tensors.
         plan: processing of the images.
-        tick: called after each image.
+        tick: function that is called after each image.
 
     Raises:
         DataError: If none of the images can be read.

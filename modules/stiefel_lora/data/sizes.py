@@ -1,8 +1,7 @@
-"""Width and height of an upright image from the header of its file.
+"""Reading of the width and height of an image from the header of its file.
 
-``imagesize`` reads a size in the time it takes to open the file, and applies the EXIF
-orientation of JPEG. Other cases are left to Pillow, which does not decode pixels for
-it, either.
+``imagesize`` is used if possible, because it is fast. It applies the EXIF orientation
+of JPEG files. Other files are opened with Pillow without decoding pixels.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _SWAPPED = (5, 6, 7, 8)
 
 
 def upright_size(path: Path) -> tuple[int, int]:
-    """Return the width and height in pixels as displayed.
+    """Return the width and height in pixels after applying the EXIF orientation.
 
     Raises:
         UnreadableImage: If the file is not an image, or is truncated before its size.
@@ -49,7 +48,7 @@ def _size_by_pillow(path: Path) -> tuple[int, int]:
 
 
 def _may_be_turned(file: BinaryIO) -> bool:
-    """Return whether there may be EXIF data that imagesize ignores (PNG and WebP)."""
+    """Return whether a PNG or WebP file may contain EXIF data."""
     head = file.read(32)
     if head.startswith(b"\x89PNG"):
         return _has_exif_chunk(file)
@@ -59,7 +58,7 @@ def _may_be_turned(file: BinaryIO) -> bool:
 
 
 def _has_exif_chunk(file: BinaryIO) -> bool:
-    """Search the chunks of a PNG before the pixels."""
+    """Return whether a PNG file contains EXIF data before the pixels."""
     place = 8
     while True:
         file.seek(place)

@@ -1,8 +1,8 @@
-"""Splitting training images off for validation.
+"""Selection of training images for validation.
 
-Each image gets a number from its path in the concept and the seed, and the images with
-the lowest numbers are split off. Adding an image thus changes the choice of at most one
-other image, unlike shuffling.
+A number is computed for each image from its path in the concept and the seed. The
+images with the lowest numbers are used for validation. If an image is added, the
+selection changes for at most one other image, unlike shuffling.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ __all__ = ["scan_all", "split_scan"]
 
 
 def scan_all(config: TrainConfig) -> tuple[Scan, Scan]:
-    """List the images to train on and those of the validation set.
+    """List the training images and the validation images.
 
     Raises:
-        DataError: If ``scan_concepts`` fails for either list, or a concept to split has
+        DataError: If :func:`scan_concepts` raises an error, or a concept to split has
             only one image.
     """
     word = config.trigger_word
@@ -44,18 +44,18 @@ def scan_all(config: TrainConfig) -> tuple[Scan, Scan]:
 
 
 def split_scan(scan: Scan, share: float, seed: int) -> tuple[Scan, Scan]:
-    """Split off a fraction of the images of each concept.
+    """Split the images of each concept into training and validation images.
 
-    Regularization images are not split: they are not the subject of the training.
+    Regularization images are only used for training.
 
     Args:
-        scan: training images. Problems and remarks stay with the first part.
-        share: fraction of the images to split off, in [0, 1). At least one image of
-            each concept is split off.
-        seed: seed of the choice.
+        scan: training images.
+        share: fraction of the validation images, in [0, 1). At least one image of each
+            concept is used for validation.
+        seed: seed of the selection.
 
     Returns:
-        The remaining images, and those that were split off.
+        The training images and the validation images. Messages are part of the first.
 
     Raises:
         DataError: If a concept has only one image, or all concepts are regularization
@@ -91,9 +91,9 @@ def split_scan(scan: Scan, share: float, seed: int) -> tuple[Scan, Scan]:
 def _decide(
     scan: Scan, contents: Mapping[Path, Path], share: float, seed: int
 ) -> tuple[dict[Path, bool], list[str]]:
-    """Return whether each content is set aside, and a remark for each concept.
+    """Return whether each file is used for validation, and a message for each concept.
 
-    What one concept decides, later ones keep.
+    Files with the same content are selected together, also in different concepts.
     """
     aside: dict[Path, bool] = {}
     remarks = []
@@ -128,7 +128,7 @@ def _decide(
 
 
 def _by_concept(scan: Scan) -> Iterator[tuple[Concept, list[CaptionedImage]]]:
-    """Yield the images of each concept except for regularization, in order."""
+    """Yield the images of each concept, except for regularization images."""
     # By identity, since a folder may be listed twice with equal settings.
     for _, group in itertools.groupby(scan.images, key=lambda image: id(image.concept)):
         images = list(group)

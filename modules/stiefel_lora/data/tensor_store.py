@@ -1,4 +1,4 @@
-"""Tensors on disk by key: one safetensors file per entry, verified when read."""
+"""Cache of tensors on disk, with a safetensors file per entry."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MAX_HEADER = 1 << 20
 
 
 def cache_key(**parts: str | int | float | list[int] | list[float]) -> str:
-    """Hash named parts. Equal for equal content, settings and model.
+    """Compute a cache key from named values.
 
     >>> cache_key(a=1, b="x") == cache_key(b="x", a=1)
     True
@@ -32,21 +32,21 @@ def cache_key(**parts: str | int | float | list[int] | list[float]) -> str:
 
 
 class TensorStore:
-    """Named tensors under ``folder/ab/abcdef....safetensors``; safe to share.
+    """Cache of named tensors in files ``folder/ab/abcdef....safetensors``.
 
-    A file is written under a temporary name and renamed, and has a checksum, so a
-    reader gets a whole entry or none, even if the writer was killed.
+    Several processes can use it. Files have a checksum, and are written under a
+    temporary name and renamed, so that incomplete entries are never read.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def path(self, key: str) -> Path:
-        """Return the path of the entry, whether it exists or not."""
+        """Return the path of an entry, which does not have to exist."""
         return self.folder / key[:2] / f"{key}.safetensors"
 
     def holds(self, key: str) -> bool:
-        """Return whether an entry of full length exists. Its content is not checked."""
+        """Return whether an entry exists. Only its size is checked."""
         try:
             with self.path(key).open("rb") as file:
                 length = int.from_bytes(file.read(8), "little")
@@ -65,12 +65,12 @@ class TensorStore:
         return bool(ends) and size == 8 + length + max(ends)
 
     def discard(self, key: str) -> None:
-        """Remove an entry, so that the next run creates it again."""
+        """Remove an entry."""
         with contextlib.suppress(OSError):
             self.path(key).unlink()
 
     def read(self, key: str) -> dict[str, Tensor] | None:
-        """Read the tensors of an entry, or None if it is missing or damaged."""
+        """Read the tensors of an entry. None if it is missing or damaged."""
         try:
             data = self.path(key).read_bytes()
             tensors = safetensors.torch.load(data)
@@ -80,7 +80,7 @@ class TensorStore:
         return tensors if written == _checksum(tensors) else None
 
     def write(self, key: str, tensors: Mapping[str, Tensor]) -> None:
-        """Write an entry, replacing an older or damaged one.
+        """Write an entry. An existing entry is replaced.
 
         Raises:
             OutputError: If the folder is not writable, or the disk is full.

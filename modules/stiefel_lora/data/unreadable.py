@@ -1,4 +1,4 @@
-"""Error of an image file that cannot be used, and a check of all images."""
+"""Error about an image file that cannot be used."""
 
 from __future__ import annotations
 
@@ -27,18 +27,15 @@ DAMAGE = (
 
 
 class UnreadableImage(Exception):
-    """A file that cannot be decoded or used. Its text is the reason.
-
-    Internal to ``data``.
-    """
+    """Error about an image file that cannot be used. The message is the reason."""
 
 
 def check_some_readable(count: int, unreadable: Sequence[str]) -> None:
-    """Reject images of which none can be used.
+    """Check that at least one image can be used.
 
     Args:
         count: number of all images.
-        unreadable: skipped images, each with the reason.
+        unreadable: skipped images with the reasons.
 
     Raises:
         DataError: If all images are unreadable.

@@ -1,4 +1,4 @@
-"""Listing of a folder's files, separating those of programs from those of the user."""
+"""Listing of the files in a folder, with the reasons for skipping system files."""
 
 from __future__ import annotations
 
@@ -42,14 +42,13 @@ HIDDEN_FILES = "hidden files"
 
 
 def walk(folder: Path, *, deep: bool) -> list[tuple[Path, str]]:
-    """List the names in a folder, and with ``deep`` also in folders inside it.
+    """List the paths in a folder, and in its subfolders if ``deep`` is True.
 
-    Links to folders are listed, not followed.
+    Links to folders are listed, but not followed.
 
     Returns:
-        Each path with the reason why it does not count as the user's: the name of the
-        hidden or system folder that contains it, ``HIDDEN_FILES`` if its own name is
-        hidden, otherwise "". Hidden parents of ``folder`` do not count.
+        The paths, with the reason for skipping each of them: the name of the hidden or
+        system folder that contains it, ``HIDDEN_FILES`` for hidden files, otherwise "".
 
     Raises:
         DataError: If a folder is missing or cannot be read.
@@ -67,7 +66,7 @@ def walk(folder: Path, *, deep: bool) -> list[tuple[Path, str]]:
 
 
 def _hidden_part(place: Path, folder: Path) -> str:
-    """Return the name of the first folder on the way that is not the user's."""
+    """Return the name of the first hidden or system folder in a path."""
     parts = place.relative_to(folder).parts
     return next((part for part in parts if _is_of_programs(part)), "")
 

@@ -1,7 +1,7 @@
-"""Model families behind one protocol, with one record per family.
+"""Model families with a common interface.
 
-Names are loaded on first use: records (``families.catalogue``) are also read by parts
-of the package that do not import torch.
+Classes are imported when they are first used, because the records of families
+(``families.catalogue``) are also used without torch.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Families by name. Importing this module does not load torch.
+"""Model families by name. This module does not import torch.
 
-A family is a member of ``ModelType`` and a module ``families/<name>_record.py`` with a
-``RECORD``, which names everything else. There is no other list of families.
+A family consists of a member of ``ModelType`` and a module
+``families/<name>_record.py`` with a ``RECORD``, which refers to all other modules.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = [
 
 ModelType = Literal["sdxl", "sd15", "flux"]
 DEFAULT: ModelType = "sdxl"
-"""Family to use if none is named."""
+"""Default model family."""
 
 _added: dict[str, FamilyRecord] = {}
 
@@ -36,10 +36,10 @@ def family_names() -> tuple[str, ...]:
 
 
 def record_of(name: str) -> FamilyRecord:
-    """Record of a family.
+    """Return the record of a family.
 
     Raises:
-        KeyError: If there is no such family.
+        KeyError: If the family does not exist.
     """
     if name in _added:
         return _added[name]
@@ -56,14 +56,14 @@ def records() -> list[FamilyRecord]:
 
 
 def listed(names: Iterable[str], word: str = "or") -> str:
-    """Join names for a message: ``a, b or c``."""
+    """Join names for a message, such as ``a, b or c``."""
     *first, last = names
     return f"{', '.join(first)} {word} {last}" if first else last
 
 
 @contextlib.contextmanager
 def adding(record: FamilyRecord) -> Iterator[None]:
-    """Add a family temporarily, to try its record before it is a member."""
+    """Add a family inside a ``with`` block, to test its record."""
     _added[record.name] = record
     try:
         yield

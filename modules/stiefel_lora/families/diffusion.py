@@ -1,4 +1,4 @@
-"""Functions shared by families that diffuse in discrete steps."""
+"""Functions for families with a discrete noise schedule."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["signal_to_noise"]
 
 
 def signal_to_noise(alphas_cumprod: Tensor, timesteps: Tensor) -> Tensor:
-    r"""Power of signal over power of noise :math:`\bar\alpha_t / (1 - \bar\alpha_t)`.
+    r"""Return the signal-to-noise ratio :math:`\bar\alpha_t / (1 - \bar\alpha_t)`.
 
     Args:
         alphas_cumprod: table of the noise schedule, ``(steps,)``.

@@ -1,4 +1,4 @@
-r"""Functions shared by families of rectified flow from noise to image.
+r"""Functions for rectified flow models.
 
 At noise level :math:`\sigma` the latents are
 :math:`(1 - \sigma)\,x_0 + \sigma\,n` and the target is :math:`n - x_0`.
@@ -16,7 +16,7 @@ __all__ = ["dynamic_shift", "flow_signal_to_noise"]
 
 
 def flow_signal_to_noise(sigmas: Tensor) -> Tensor:
-    r"""Return the signal power over noise power :math:`((1 - \sigma) / \sigma)^2`.
+    r"""Return the signal-to-noise ratio :math:`((1 - \sigma) / \sigma)^2`.
 
     Args:
         sigmas: ``(batch,)`` in (0, 1].
@@ -25,10 +25,11 @@ def flow_signal_to_noise(sigmas: Tensor) -> Tensor:
 
 
 def dynamic_shift(tokens: int, scheduler: Mapping[str, Any]) -> float:
-    r"""Shift of an image of ``tokens`` tokens: :math:`e^{\mu}`, mu linear in tokens.
+    r"""Return the shift :math:`e^{\mu}` of an image, where mu is linear in ``tokens``.
 
-    FLUX's scheduler goes from ``base_shift`` (0.5) at ``base_image_seq_len`` (256) to
-    ``max_shift`` (1.15) at ``max_image_seq_len`` (4096): 1024 px are shifted by 3.16.
+    In the scheduler of FLUX, mu is ``base_shift`` (0.5) at ``base_image_seq_len`` (256)
+    and ``max_shift`` (1.15) at ``max_image_seq_len`` (4096). The shift is 3.16 for 1024
+    pixels.
 
     Args:
         tokens: number of patches of the image in the transformer.

@@ -37,11 +37,11 @@ _TOKENIZERS: dict[str, Any] = {
 
 
 class Flux(StockFamily):
-    r"""A straight flow: :math:`x_\sigma = (1 - \sigma) x_0 + \sigma n`.
+    r"""FLUX.1, a rectified flow model: :math:`x_\sigma = (1 - \sigma) x_0 + \sigma n`.
 
     The transformer predicts :math:`n - x_0` (X. Liu et al., "Flow Straight and Fast",
     2022, arXiv:2209.03003, equation 1 with time reversed) at timestep
-    :math:`1000\,\sigma`, any number.
+    :math:`1000\,\sigma`.
     """
 
     name = RECORD.name
@@ -110,11 +110,14 @@ class Flux(StockFamily):
 
     @property
     def _guided(self) -> bool:
-        """Return whether the transformer takes a guidance scale (dev, not schnell)."""
+        """Return whether the transformer has a guidance input (dev, not schnell)."""
         return is_guided(self._shape)
 
     def _encode_text(self, part: str, captions: Sequence[str]) -> Batch:
-        """``pooled (batch, 768)`` of CLIP, ``embeds (batch, 512, 4096)`` of T5."""
+        """Return ``pooled`` of CLIP, ``(batch, 768)``, or ``embeds`` of T5.
+
+        The shape of ``embeds`` is ``(batch, 512, 4096)``.
+        """
         if part == "text_encoder":
             found = self._encoder(part)(self._tokens(part, captions))
             return {"pooled": found.pooler_output}
@@ -124,17 +127,17 @@ class Flux(StockFamily):
     # Denoising -----------------------------------------------------------------------
 
     def timesteps_at(self, places: Tensor) -> Tensor:
-        """Return the timesteps of any value, float32: a place is the noise level."""
+        """Return the timesteps in float32 for noise levels in [0, 1)."""
         return (places.double() * self.timesteps).float()
 
     def signal_to_noise(self, timesteps: Tensor) -> Tensor:
-        r"""Power of signal over power of noise, :math:`((1 - \sigma) / \sigma)^2`."""
+        r"""Return the signal-to-noise ratio :math:`((1 - \sigma) / \sigma)^2`."""
         return flow_signal_to_noise(timesteps.double() / self.timesteps).float()
 
     def resolution_shift(self, height: int, width: int) -> float:
-        """Shift s of the sampler at a size of the latents: u -> s u / (1 + (s - 1) u).
+        """Return the shift s of the sampler for a size of the latents.
 
-        1 for schnell, whose noise levels are the same at all sizes.
+        It is 1 for schnell, whose noise levels do not depend on the size.
         """
         config = self._schedule.config
         shifts = config.use_dynamic_shifting
@@ -169,7 +172,7 @@ class Flux(StockFamily):
         return Prediction(predicted.float(), noise - latents)
 
     def _prompts(self, request: SampleRequest) -> dict[str, Any]:
-        """``guidance`` is an input of dev: no pass for a negative prompt."""
+        """Return the encoded prompts. Negative prompts are not used."""
         return {
             "prompt_embeds": self._as_batch(request.positive["embeds"]),
             "pooled_prompt_embeds": self._as_batch(request.positive["pooled"]),

@@ -1,9 +1,9 @@
-"""FLUX.1 models in single files; used by the facts of ``families.flux``.
+"""Loading of FLUX.1 models from single files.
 
-Checkpoints of Black Forest Labs contain only the transformer. ComfyUI's "all in one"
-files contain the other parts too, under their own prefixes. The converter of diffusers
-assumes the width 3072 and copies every tensor. This one reads the width from the file
-and slices, so that weights stay memory-mapped.
+Checkpoints of Black Forest Labs contain only the transformer. "All in one" files of
+ComfyUI also contain the other components, with prefixes. The converter of diffusers
+assumes a width of 3072 and copies every tensor. This module reads the width from the
+file and slices tensors, so that weights stay memory-mapped.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _SINGLE_NORMS = {
 
 
 def is_flux_file(header: Header) -> bool:
-    """FLUX.1, excluding relatives whose blocks have no modulation of their own."""
+    """Return whether a file contains a FLUX.1 transformer."""
     return any(
         header.any(f"{prefix}{name}")
         for prefix in _PREFIXES
@@ -59,7 +59,7 @@ def is_flux_file(header: Header) -> bool:
 
 
 def flux_scheduler(known: dict[str, Any], header: Header) -> dict[str, Any]:
-    """Shift the noise levels as dev does, or not at all for schnell (no guidance)."""
+    """Return the settings of the scheduler. The shift of schnell is 1."""
     if any("guidance" in name for name in header.entries):
         return known
     return {**known, "shift": 1.0, "use_dynamic_shifting": False}
@@ -71,12 +71,12 @@ def _adapt(config: dict[str, Any], header: Header, prefix: str) -> dict[str, Any
 
 
 def flux_config(config: dict[str, Any], names: Mapping[str, object]) -> dict[str, Any]:
-    """Set depth and guidance from the file: dev, schnell and pruned relatives.
+    """Return the settings of a transformer, with depth and guidance read from a file.
 
     Args:
         config: settings of a FLUX.1 transformer.
-        names: tensor names of the file without prefix, in this layout or in that of
-            diffusers.
+        names: tensor names of the file without prefix, in the original layout or that
+            of diffusers.
     """
     doubles = _depth(names, "double_blocks") or _depth(names, "transformer_blocks")
     singles = _depth(names, "single_blocks")

@@ -1,8 +1,8 @@
-"""Layer names of FLUX.1's transformer in the original checkpoint and in diffusers.
+"""Layer names of the FLUX.1 transformer in the original checkpoint and in diffusers.
 
-This is the only table of them. Base models (``families.flux_files``) and LoRA files
-(``files.keys_flux``, ``files.fused_flux``) both use it. Keys are the names of Black
-Forest Labs, values those of diffusers.
+Keys are the names of Black Forest Labs, and values are those of diffusers. The table is
+used for base models (``families.flux_files``) and LoRA files (``files.keys_flux``,
+``files.fused_flux``).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ DOUBLE_BLOCKS = ("double_blocks", "transformer_blocks")
 SINGLE_BLOCKS = ("single_blocks", "single_transformer_blocks")
 
 HALVES_SWAPPED = "final_layer.adaLN_modulation.1"
-"""The original stores shift before scale, diffusers scale before shift."""
+"""Layers in which the order of shift and scale differs between both formats."""
 
 OUTSIDE_BLOCKS = {
     "img_in": "x_embedder",

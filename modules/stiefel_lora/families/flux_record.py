@@ -1,4 +1,4 @@
-"""FLUX.1 (dev, schnell): differences from other families."""
+"""Record of FLUX.1 (dev, schnell)."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _DEV_TOKENS, _SCHNELL_TOKENS = 512, 256
 
 
 def is_guided(transformer: Mapping[str, Any]) -> bool:
-    """Return whether a transformer takes a guidance scale (dev, not schnell)."""
+    """Return whether a transformer has a guidance input (dev, not schnell)."""
     return bool(transformer.get("guidance_embeds", False))
 
 
 def t5_tokens(transformer: Mapping[str, Any], asked: int | None) -> int:
-    """Return the length of captions encoded by T5: as set, or as the model was trained.
+    """Return the number of T5 tokens per caption: as set, or the default of the model.
 
     Args:
         transformer: content of ``config.json`` of the transformer.
-        asked: value of ``text_encoder_2_sequence_length``.
+        asked: value of ``text_encoder_2_sequence_length``, or None.
     """
     return asked or (_DEV_TOKENS if is_guided(transformer) else _SCHNELL_TOKENS)
 

@@ -1,9 +1,8 @@
-r"""Images to latents and back, as the stock pipelines scale them.
+r"""Encoding of images to latents and decoding, with the scaling of diffusers pipelines.
 
-With the VAE's posterior mean :math:`z`: latents are :math:`s\,z`,
-:math:`s\,(z - m)` for a VAE whose config has a ``shift_factor`` m, or
-:math:`s\,(z - \mu)/\sigma` for one with ``latents_mean`` and ``latents_std``; s is
-``scaling_factor``.
+With the mean :math:`z` of the posterior of the VAE and its ``scaling_factor`` s,
+latents are :math:`s\,z`. They are :math:`s\,(z - m)` if the VAE has a ``shift_factor``
+m, and :math:`s\,(z - \mu)/\sigma` if it has ``latents_mean`` and ``latents_std``.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ __all__ = ["decode_latents", "encode_latents", "image_of"]
 
 
 def encode_latents(vae: Any, pixels: Tensor) -> Tensor:
-    """Encode ``(batch, 3, H, W)`` in [-1, 1] to ``(batch, channels, h, w)`` latents.
+    """Encode pixels ``(batch, 3, H, W)`` in [-1, 1] to ``(batch, channels, h, w)``.
 
-    Uses the mean instead of a sample, so that an image always has the same latents.
+    The mean of the posterior is used instead of a sample.
     """
     mean, std = _statistics(vae, pixels)
     found = vae.encode(pixels).latent_dist.mode()
@@ -34,7 +33,7 @@ def decode_latents(vae: Any, latents: Tensor) -> Tensor:
 
 
 def image_of(pixels: Tensor) -> Image.Image:
-    """Convert ``(3, height, width)`` in [-1, 1] to an image. Values are clipped."""
+    """Convert pixels ``(3, height, width)`` in [-1, 1] to an image, with clipping."""
     levels = (pixels / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)
     return Image.fromarray(levels.permute(1, 2, 0).cpu().numpy())
 

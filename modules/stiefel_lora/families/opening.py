@@ -1,4 +1,4 @@
-"""Find, check and open the base model of a configuration."""
+"""Opening of the base model of a configuration."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = ["check_model", "open_family"]
 
 
 def check_model(config: TrainConfig) -> ModelSource | None:
-    """Check the base model before anything expensive.
+    """Check the base model without loading its weights.
 
     Returns:
-        Its parts; None for a hub name that has not been downloaded yet.
+        Source of its components. None if it has not been downloaded yet.
 
     Raises:
-        ModelError: If a part is missing, damaged or of another family.
+        ModelError: If a component is missing, damaged or of another family.
     """
     return _find_model(config, download=False)
 
@@ -31,15 +31,15 @@ def check_model(config: TrainConfig) -> ModelSource | None:
 def open_family(
     config: TrainConfig, device: torch.device, source: ModelSource | None = None
 ) -> Family:
-    """Open the base model of a configuration. Weights are loaded when first needed.
+    """Open the base model of a configuration. Weights are loaded on first use.
 
     Args:
         config: configuration with the base model.
         device: device of the model.
-        source: result of ``check_model``, to avoid a second check.
+        source: result of :func:`check_model`, to avoid a second check.
 
     Raises:
-        ModelError: If a part is missing, damaged or of another family.
+        ModelError: If a component is missing, damaged or of another family.
     """
     source = source or _find_model(config, download=True)
     assert source is not None

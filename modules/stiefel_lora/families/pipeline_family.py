@@ -1,4 +1,4 @@
-"""Base of families that use the parts of a stock diffusers pipeline."""
+"""Base class of families that use the components of a diffusers pipeline."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ __all__ = ["StockFamily"]
 
 
 class StockFamily(TrainableText):
-    """Base of families. Each part is loaded when it is first needed.
+    """Base class of families. Each component is loaded when it is first used.
 
-    Denoiser and text encoders have ``weight_dtype``. The VAE is always float32, since
-    SDXL's overflows in float16. A family defines its parts and the inputs of its
-    denoiser.
+    The dtype of the denoiser and text encoders is ``weight_dtype``. The VAE is always
+    in float32, because that of SDXL overflows in float16. Subclasses define the
+    components and the inputs of the denoiser.
 
     Args:
-        source: source of the parts.
+        source: source of the components.
         weight_dtype: dtype of denoiser and text encoders.
-        device: device of all parts.
+        device: device of all components.
         text_settings: other settings that affect the encoded captions.
     """
 
@@ -42,7 +42,7 @@ class StockFamily(TrainableText):
     denoiser_class: ClassVar[Any]
 
     pipeline: ClassVar[Any]
-    """Stock pipeline class. Parts are passed one by one, absent ones as None."""
+    """Pipeline class of diffusers. Missing components are None."""
 
     def __init__(
         self,
@@ -64,21 +64,21 @@ class StockFamily(TrainableText):
     # Differences between families ---------------------------------------------------
 
     def _training_schedule(self) -> Any:
-        """Return the checked noise schedule of training."""
+        """Return the noise scheduler for training."""
         raise NotImplementedError
 
     def _about_frame(self, frame: Frame) -> dict[str, Tensor]:
-        """Return the inputs of the denoiser for an image besides its latents."""
+        """Return additional inputs of the denoiser for the size of an image."""
         return {}
 
     def _prompts(self, request: SampleRequest) -> dict[str, Any]:
-        """Return the encoded prompts in the form that the stock pipeline takes."""
+        """Return the encoded prompts as arguments of the pipeline."""
         raise NotImplementedError
 
     def _unpacked(self, latents: Tensor, request: SampleRequest, scale: int) -> Tensor:
-        """Convert output of the stock pipeline to ``(1, channels, h, w)`` latents.
+        """Convert the output of the pipeline to latents ``(1, channels, h, w)``.
 
-        ``scale`` is the number of pixels per latent along a side.
+        ``scale`` is the number of pixels per latent in each dimension.
         """
         return latents
 
@@ -86,7 +86,7 @@ class StockFamily(TrainableText):
 
     @functools.cached_property
     def denoiser(self) -> nn.Module:
-        """The trained part on the device, frozen."""
+        """Denoiser on the device, with frozen weights."""
         model = self._source.load(self.component, self.denoiser_class, self._dtype)
         return model.requires_grad_(False).to(self.device)
 
@@ -96,7 +96,7 @@ class StockFamily(TrainableText):
 
     @property
     def timesteps(self) -> int:
-        """Number of noise levels. Timesteps are below it."""
+        """Number of timesteps of the noise schedule."""
         return int(self._schedule.config.num_train_timesteps)
 
     def set_gradient_checkpointing(self, enabled: bool) -> None:
@@ -131,7 +131,7 @@ class StockFamily(TrainableText):
 
     @torch.no_grad()
     def encode_image(self, pixels: Tensor, frame: Frame) -> dict[str, Tensor]:
-        """``latents (channels, h, w)`` float32 and other inputs of the denoiser."""
+        """Encode an image to ``latents`` ``(channels, h, w)`` and other inputs."""
         latents = encode_latents(self._vae_on_device(), pixels.to(self.device)[None])
         return {"latents": latents[0].cpu(), **self._about_frame(frame)}
 
@@ -144,13 +144,13 @@ class StockFamily(TrainableText):
             torch.cuda.empty_cache()
 
     def sample(self, request: SampleRequest) -> Image.Image:
-        """Generate one image with the current denoiser."""
+        """Generate an image with the current weights."""
         return image_of(self.sample_pixels(request))
 
     def sample_pixels(self, request: SampleRequest) -> Tensor:
-        """Run the stock pipeline: ``(3, height, width)`` in [-1, 1].
+        """Generate an image ``(3, height, width)`` in [-1, 1] with the pipeline.
 
-        The VAE decodes in float32 whatever the denoiser computes in.
+        The VAE decodes in float32.
         """
         vae = self._vae_on_device()
         prompts = self._prompts(request)

@@ -1,4 +1,4 @@
-"""Interface of a model family to training."""
+"""Interface of a model family."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ if TYPE_CHECKING:
 __all__ = ["Batch", "Family", "Prediction", "SampleRequest", "evaluating"]
 
 Batch: TypeAlias = dict[str, Tensor]
-"""Encoded images and captions, stacked: ``latents (batch, channels, h, w)`` and
-everything else that the family's encoders return."""
+"""Batch of encoded images and captions.
+
+It contains ``latents`` ``(batch, channels, h, w)`` and other outputs of the encoders.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
     """Model prediction and target, both float32.
 
-    Both have the shape of the latents. The loss between them is computed in
-    ``training.loss``.
+    Both have the shape of the latents. The loss is computed in ``training.loss``.
     """
 
     predicted: Tensor
@@ -37,10 +38,10 @@ class Prediction:
 
 @dataclasses.dataclass(frozen=True)
 class SampleRequest:
-    """One sample image with its encoded prompt.
+    """Settings of a sample image, with its encoded prompts.
 
-    ``positive`` and ``negative`` are results of ``Family.encode_caption``. Without
-    ``negative``, the model's own unconditional prompt is used.
+    ``positive`` and ``negative`` are results of ``Family.encode_caption``. If
+    ``negative`` is None, the unconditional prompt of the model is used.
     """
 
     positive: dict[str, Tensor]
@@ -53,23 +54,23 @@ class SampleRequest:
 
 
 class Family(Protocol):
-    """A base model: encoders, a denoiser that LoRA goes into, and its sampler.
+    """Interface of a base model: encoders, denoiser and sampler.
 
-    ``encode_*`` work on one item, on the family's device, and return CPU tensors
-    without the batch dimension.
+    The ``encode_*`` methods encode a single item and return CPU tensors without the
+    batch dimension.
     """
 
     name: str
     """Name of the family in configurations and files."""
 
     facts: FamilyFacts
-    """Record of the differences from other families."""
+    """Record of the family."""
 
     component: str
-    """Trained part of the pipeline, also the prefix of its keys in files."""
+    """Name of the denoiser, which is also the prefix of keys in LoRA files."""
 
     base_fingerprint: str
-    """Hash of the denoiser's weights and settings, independent of their location."""
+    """Hash of the weights and settings of the denoiser."""
 
     text_fingerprint: str
     """Hash of the text encoders and tokenizers."""
@@ -78,30 +79,29 @@ class Family(Protocol):
     """Hash of the VAE."""
 
     prediction_type: str
-    """Prediction of the denoiser: ``epsilon``, ``v_prediction`` or ``flow``."""
+    """Prediction type: ``epsilon``, ``v_prediction`` or ``flow``."""
 
     text_models: ClassVar[Mapping[str, Any]]
-    """Text encoders by part, with their classes."""
+    """Classes of the text encoders, by component name."""
 
     trained_text: Sequence[str]
-    """Text encoders that ``text_encoder`` has opened for training."""
+    """Text encoders that were opened for training."""
 
     guidance_scale: float
-    """Guidance input of a guidance-distilled denoiser in training and validation;
-    other denoisers ignore it."""
+    """Guidance input of a guidance-distilled denoiser in training and validation."""
 
     @property
     def denoiser(self) -> nn.Module:
-        """The trained part on the device, frozen. Loaded on first use."""
+        """Denoiser on the device, with frozen weights. It is loaded on first use."""
         ...
 
     def skeleton(self) -> nn.Module:
-        """Return the trained part on the meta device, to inspect its layers."""
+        """Return the denoiser on the meta device, to inspect its layers."""
         ...
 
     @property
     def timesteps(self) -> int:
-        """Number of noise levels; a timestep is 0 .. timesteps - 1."""
+        """Number of timesteps. They are numbered from 0 to timesteps - 1."""
         ...
 
     def text_skeleton(self, part: str) -> nn.Module:
@@ -109,7 +109,7 @@ class Family(Protocol):
         ...
 
     def text_encoder(self, part: str) -> nn.Module:
-        """A text encoder to be trained: on the device, frozen, and never released."""
+        """Return a text encoder for training, on the device with frozen weights."""
         ...
 
     def encode_captions(
@@ -117,40 +117,44 @@ class Family(Protocol):
     ) -> Batch:
         """Encode captions on the device, with gradients if enabled.
 
-        ``known`` are the same captions as encoded before training. With it, only the
-        trained encoders are run.
+        ``known`` contains encodings of the same captions from before training. If
+        given, only trained text encoders are used.
         """
         ...
 
     def encode_caption(
         self, caption: str, known: dict[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
-        """Encode one caption. ``known`` is the result from before training."""
+        """Encode a caption. ``known`` is its encoding from before training."""
         ...
 
     def encode_image(self, pixels: Tensor, frame: Frame) -> dict[str, Tensor]:
-        """Encode ``(3, height, width)`` pixels in [-1, 1]: ``latents`` and more."""
+        """Encode pixels ``(3, height, width)`` in [-1, 1].
+
+        The result contains ``latents`` and other inputs of the denoiser.
+        """
         ...
 
     def release_encoders(self) -> None:
-        """Free the text encoders and the VAE. They are loaded again when needed."""
+        """Free the text encoders and the VAE. They are loaded again on next use."""
         ...
 
     def timesteps_at(self, places: Tensor) -> Tensor:
-        """Timesteps at ``places`` (batch,) in [0, 1), where 0 is without noise.
+        """Convert noise levels ``(batch,)`` in [0, 1) to timesteps.
 
-        Integers for a discrete schedule, any numbers for a flow.
+        Timesteps are integers for discrete schedules, and floats for flow models.
         """
         ...
 
     def signal_to_noise(self, timesteps: Tensor) -> Tensor:
-        """Signal-to-noise ratio of the power at ``timesteps``, ``(batch,)``."""
+        """Return the signal-to-noise ratios (of power) for timesteps ``(batch,)``."""
         ...
 
     def resolution_shift(self, height: int, width: int) -> float:
-        """Shift of the noise levels for a size of the latents, or 1 if there is none.
+        """Return the shift s of the noise levels for a size of the latents.
 
-        Places u become s u / (1 + (s - 1) u).
+        A noise level u becomes s u / (1 + (s - 1) u). The shift is 1 for models without
+        a shift.
         """
         ...
 
@@ -162,13 +166,13 @@ class Family(Protocol):
         Args:
             denoiser: ``self.denoiser``, possibly wrapped for mixed precision.
             batch: batch on the device.
-            noise: same shape as ``batch["latents"]``.
-            timesteps: ``(batch,)``, from ``timesteps_at``.
+            noise: noise with the shape of ``batch["latents"]``.
+            timesteps: timesteps ``(batch,)``, see :meth:`timesteps_at`.
         """
         ...
 
     def sample(self, request: SampleRequest) -> Image.Image:
-        """Generate one image with the current denoiser."""
+        """Generate an image with the current weights."""
         ...
 
     def set_gradient_checkpointing(self, enabled: bool) -> None:
@@ -183,7 +187,7 @@ class Family(Protocol):
 
 @contextlib.contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Put a module into evaluation mode temporarily."""
+    """Use a module in evaluation mode inside a ``with`` block."""
     was_training = module.training
     module.eval()
     try:

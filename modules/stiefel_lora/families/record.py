@@ -1,9 +1,9 @@
-"""One record per family: everything that differs between families, without torch.
+"""Records of the differences between model families.
 
-Code that treats families differently reads a field of the record, never compares a
-name. What needs torch (the model class, tables of layers, walks for the memory
-estimate) is named as ``module:attribute`` and imported when it is first used, so that
-the configuration, the command line and the GUI read records without torch.
+Code that depends on the family uses the fields of its record and not its name. Objects
+that require torch (model class, tables of layers, operations for the memory estimate)
+are referred to as ``module:attribute`` and imported on first use, so that the
+configuration, the command line and the GUI do not import torch.
 """
 
 from __future__ import annotations
@@ -17,66 +17,64 @@ from typing import Any
 __all__ = ["KNOWN", "FamilyRecord", "LoraFileFacts", "Relative"]
 
 KNOWN = Path(__file__).with_name("known")
-"""Published settings of each part, ``<family>/<part>.json``."""
+"""Folder with the published settings of components, ``<family>/<component>.json``."""
 
 
 @dataclasses.dataclass(frozen=True)
 class LoraFileFacts:
-    """Spelling and description of a family's LoRA files."""
+    """Properties of the LoRA files of a family."""
 
     base_version: str
-    """``ss_base_model_version`` of sd-scripts."""
+    """Value of ``ss_base_model_version`` of sd-scripts."""
 
     architecture: str
-    """``modelspec.architecture`` of ModelSpec."""
+    """Value of ``modelspec.architecture``."""
 
     implementation: str
-    """``modelspec.implementation``: the original code of the model."""
+    """Value of ``modelspec.implementation``: URL of the original code of the model."""
 
     network: str
-    """``ss_network_module``, by which tools select their loader."""
+    """Value of ``ss_network_module``, by which tools select a loader."""
 
     kohya: str
     """Target of the :class:`~stiefel_lora.files.kohya_names.KohyaNames`."""
 
     marks: tuple[str, ...] = ()
-    """Prefixes of kohya keys that only files of this family have. Files without the
-    marks of any family are read as the default family."""
+    """Prefixes of keys in kohya files that are specific to this family."""
 
     fusing: str | None = None
-    """Module with ``fuse`` and ``split``, if kohya-style files fuse layers."""
+    """Module with ``fuse`` and ``split``, if layers are fused in kohya files."""
 
     spellings: tuple[str, ...] = ()
-    """Spellings of files that not every family has."""
+    """Formats of LoRA files that are specific to this family."""
 
     notes: tuple[str, ...] = ()
-    """Prefixes of ``ss_base_model_version`` and ``modelspec.architecture`` in files of
-    any tool."""
+    """Prefixes of ``ss_base_model_version`` and ``modelspec.architecture`` in files."""
 
     places: str | None = None
-    """Pattern of underscored paths that identifies the family among those with the same
-    names. The default family's may also match others.
+    """Regular expression for layer names that identifies the family among those with
+    the same layer names.
     """
 
     blocks: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    """List of blocks -> their number, where other models with the same names have
-    more."""
+    """Number of blocks by name, if similar models have more blocks."""
 
     convolutions: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """Pattern of the ends of canonical names -> side of the kernel. All other layers
     are linear."""
 
     one_alpha: bool = True
-    """Whether a kohya-style file has one alpha for all layers, since diffusers applies
-    one of them to all."""
+    """Whether all layers in a kohya file must have the same alpha, because diffusers
+    uses one of them for all layers.
+    """
 
 
 @dataclasses.dataclass(frozen=True)
 class Relative:
-    """A model that resembles the family but cannot be trained.
+    """Model that is similar to the family, but is not supported.
 
-    It is recognized by the inputs of its denoiser: either the width of the text or the
-    number of channels, which then exceeds its output.
+    It is recognized by the inputs of its denoiser: the width of text tokens, or a
+    number of input channels that exceeds the number of output channels.
     """
 
     name: str
@@ -85,27 +83,27 @@ class Relative:
     """Width of a text token."""
 
     reads_sizes: bool = False
-    """Whether this only applies to denoisers with image sizes as input."""
+    """Whether the denoiser of the model has image sizes as input."""
 
 
 @dataclasses.dataclass(frozen=True)
 class FamilyRecord:
-    """Differences between families.
+    """Properties of a model family.
 
-    Targets are ``module:attribute``. ``load`` imports them.
+    Targets are strings ``module:attribute``, which are imported by :meth:`load`.
     """
 
     name: str
-    """Value of ``model_type``, and folder of presets and stock settings."""
+    """Value of ``model_type``, which is also the name of folders."""
 
     label: str
     """Name in messages."""
 
     model: str
-    """Target of the class that trains and samples (``families.protocol.Family``)."""
+    """Target of the class of the family (see :class:`~.protocol.Family`)."""
 
     denoiser: str
-    """Trained part, by its name in the diffusers format."""
+    """Name of the denoiser in the diffusers format."""
 
     memory: str
     """Target of the :class:`~stiefel_lora.memory.steps.Architecture`."""
@@ -113,36 +111,39 @@ class FamilyRecord:
     lora_files: LoraFileFacts
 
     layer_presets: Mapping[str, tuple[str, ...]]
-    """``layer_filter_preset`` -> parts of names, one of which a layer's name must
-    contain; none: every linear layer."""
+    """Parts of layer names that each ``layer_filter_preset`` selects. An empty list
+    selects every linear layer.
+    """
 
     text_readers: Mapping[str, tuple[str, ...]]
-    """Text encoder -> parts of the names of the denoiser's first layers that use its
-    output."""
+    """Parts of the names of the first denoiser layers that use the output of each text
+    encoder.
+    """
 
     unread_text_layers: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    """Text encoder -> number of its last layers whose output the denoiser does not
-    use."""
+    """Number of last layers of each text encoder whose output is not used."""
 
     text_width: int | None = None
-    """Width of a text token for the U-Net, which distinguishes families with the same
-    names."""
+    """Width of text tokens of the U-Net, by which families with the same layer names
+    are distinguished.
+    """
 
     relatives: tuple[Relative, ...] = ()
-    """Models that are rejected by name."""
+    """Similar models that are not supported."""
 
     strangers: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """Prefix of a tensor name that only another model has -> that model."""
+    """Names of other models, by prefixes of tensor names that are specific to them."""
 
     own_short_label: str | None = None
-    """Shorter name for lists of families in messages; by default, the label."""
+    """Short name for lists of families in messages. The default is the label."""
 
     predicts_flow: bool = False
-    """Whether the denoiser predicts a flow between image and noise."""
+    """Whether the model is a flow model."""
 
     pixel_step: int = 8
-    """Sides of images are multiples of this: pixels per latent times latents per
-    patch."""
+    """Width and height of images must be multiples of this value: pixels per latent
+    times latents per patch.
+    """
 
     negative_prompts: bool = True
     """Whether samples support a negative prompt."""
@@ -151,25 +152,25 @@ class FamilyRecord:
     """Whether diffusers can use the package flash-attn for its attention."""
 
     t5_tokens: Callable[[Mapping[str, Any], int | None], int] | None = None
-    """Number of T5 tokens of a caption, from the settings of the denoiser and
-    ``text_encoder_2_sequence_length``, or None for a family without T5.
+    """Function that returns the number of T5 tokens per caption. None for families
+    without T5.
     """
 
     stock: Path | None = None
-    """Folder of the stock settings; by default, the one in ``KNOWN``."""
+    """Folder with the default settings of components."""
 
     @property
     def short_label(self) -> str:
-        """Name for lists of families in messages."""
+        """Short name for lists of families in messages."""
         return self.own_short_label or self.label
 
     @property
     def stock_folder(self) -> Path:
-        """Folder with ``<part>.json`` for parts that come without settings."""
+        """Folder with the default settings ``<component>.json``."""
         return self.stock or KNOWN / self.name
 
     def load(self, target: str) -> Any:
-        """Import a target of this record, ``module:attribute`` or a module."""
+        """Import a target of this record: ``module:attribute`` or a module name."""
         module, _, attribute = target.partition(":")
         found = importlib.import_module(module)
         return getattr(found, attribute) if attribute else found

@@ -37,7 +37,7 @@ def _is_file(header: Header) -> bool:
 
 
 class Sd15(UNetFamily):
-    """Stable Diffusion 1.5. The caption is the only other input of its U-Net."""
+    """Stable Diffusion 1.5 and 1.4."""
 
     name = RECORD.name
     facts = FamilyFacts(
@@ -66,7 +66,7 @@ class Sd15(UNetFamily):
         self._nothing: dict[str, Tensor] | None = None
 
     def _encode_text(self, part: str, captions: Sequence[str]) -> Batch:
-        """``embeds (batch, 77, 768)``: the last hidden states, normalized."""
+        """Return ``embeds`` ``(batch, 77, 768)``: the normalized last hidden states."""
         found = self._encoder(part)(self._tokens(part, captions))
         return {"embeds": found.last_hidden_state}
 
@@ -82,10 +82,7 @@ class Sd15(UNetFamily):
         return prompts
 
     def _empty_prompt(self) -> dict[str, Tensor]:
-        """Encode the empty text, once unless the encoder is trained.
-
-        The encoder is released afterwards.
-        """
+        """Return the encoded empty prompt, cached unless the encoder is trained."""
         if self._nothing is None or self.trained_text:
             self._nothing = self.encode_caption("")
             self._release_text()

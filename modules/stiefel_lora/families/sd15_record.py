@@ -1,4 +1,4 @@
-"""Stable Diffusion 1.5 and 1.4: differences from other families."""
+"""Record of Stable Diffusion 1.5 and 1.4."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def _is_file(header: Header) -> bool:
 
 
 class Sdxl(UNetFamily):
-    """Stable Diffusion XL. Its U-Net also gets the pooled caption, sizes and crop."""
+    """Stable Diffusion XL."""
 
     name = RECORD.name
     facts = FamilyFacts(
@@ -67,10 +67,10 @@ class Sdxl(UNetFamily):
     pipeline = diffusers.StableDiffusionXLPipeline
 
     def _encode_text(self, part: str, captions: Sequence[str]) -> Batch:
-        """Penultimate hidden states, and the projected output of the second encoder.
+        """Return penultimate hidden states, and pooled output of the second encoder.
 
-        ``embeds (batch, 77, 768)``, and ``embeds (batch, 77, 1280)`` with ``pooled
-        (batch, 1280)`` (SDXL's own sizes).
+        These are ``embeds`` ``(batch, 77, 768)`` for the first encoder, and ``embeds``
+        ``(batch, 77, 1280)`` and ``pooled`` ``(batch, 1280)`` for the second one.
         """
         tokens = self._tokens(part, captions)
         found = self._encoder(part)(tokens, output_hidden_states=True)
@@ -78,7 +78,7 @@ class Sdxl(UNetFamily):
         return encoded | ({"pooled": found.text_embeds} if part == _SECOND else {})
 
     def _joined(self, encoded: Mapping[str, Batch], known: Batch) -> Batch:
-        """Concatenated ``embeds`` of both encoders: ``(batch, 77, 2048)``."""
+        """Return concatenated ``embeds`` of both encoders, ``(batch, 77, 2048)``."""
         pieces = [batch["embeds"] for batch in encoded.values()]
         if len(pieces) == 1:
             own, whole = pieces[0].shape[-1], known["embeds"]
@@ -90,7 +90,7 @@ class Sdxl(UNetFamily):
         return joined | ({"embeds": torch.cat(pieces, dim=-1)} if pieces else {})
 
     def _about_frame(self, frame: Frame) -> dict[str, Tensor]:
-        """Return the six ``time_ids`` int64."""
+        """Return ``time_ids`` ``(6,)`` in int64."""
         return {"time_ids": torch.tensor(frame.time_ids, dtype=torch.int64)}
 
     def _conditions(self, batch: Batch) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Stable Diffusion XL: differences from other families."""
+"""Record of Stable Diffusion XL."""
 
 from __future__ import annotations
 

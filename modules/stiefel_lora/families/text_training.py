@@ -1,4 +1,4 @@
-"""Trained text encoders: they stay loaded, and encode captions at every step."""
+"""Training of text encoders, which encode captions in every step."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ __all__ = ["TrainableText", "checkpoint_layers"]
 
 
 class TrainableText:
-    """Base of families with trainable text encoders, each loaded on first use.
+    """Base class of families with trainable text encoders.
 
-    A family implements ``_encode_text``, which returns the denoiser's inputs from one
-    encoder.
+    Subclasses define ``_encode_text``, which returns the outputs of a text encoder.
+    Encoders are loaded on first use.
 
     Args:
-        source: source of the parts.
+        source: source of the components.
         weight_dtype: dtype of the encoders and their outputs.
         device: device of the encoders.
     """
 
     text_models: ClassVar[Mapping[str, Any]]
-    """Text encoders by part, with their classes."""
+    """Classes of the text encoders, by component name."""
 
     tokenizers: ClassVar[Mapping[str, Any]]
-    """Tokenizers by part, with their classes, in the order of their encoders."""
+    """Classes of the tokenizers by component name, in the order of the encoders."""
 
     def __init__(
         self, source: ModelSource, weight_dtype: torch.dtype, device: torch.device
@@ -47,11 +47,11 @@ class TrainableText:
         self._tokenizers: dict[str, Any] = {}
 
     def _encode_text(self, part: str, captions: Sequence[str]) -> Batch:
-        """Return the output of one encoder for captions."""
+        """Return the outputs of a text encoder for captions."""
         raise NotImplementedError
 
     def _joined(self, encoded: Mapping[str, Batch], known: Batch) -> Batch:
-        """Return the outputs of encoders, replacing the known ones."""
+        """Return the outputs of all encoders, with ``known`` for frozen encoders."""
         merged = {n: t for batch in encoded.values() for n, t in batch.items()}
         return {**known, **merged}
 
@@ -61,9 +61,9 @@ class TrainableText:
         """Encode captions on the device, with gradients if enabled.
 
         Args:
-            captions: the texts.
+            captions: captions as text.
             known: stacked encodings of the same captions from before training. If
-                given, only the trained encoders are run.
+                given, only the trained encoders are used.
         """
         # Outputs of frozen encoders do not change during training, so known ones are
         # reused.
@@ -81,14 +81,15 @@ class TrainableText:
     def encode_caption(
         self, caption: str, known: dict[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
-        """Encode one caption, on the CPU and without the batch dimension.
+        """Encode a caption. The result is on the CPU and has no batch dimension.
 
-        Text beyond the token limit of an encoder is cut off, with a log message.
+        Captions that exceed the token limit of an encoder are truncated, and a message
+        is logged.
 
         Args:
-            caption: the text.
-            known: result from before training. If given, only the trained encoders are
-                run.
+            caption: caption as text.
+            known: encoding of the caption from before training. If given, only the
+                trained encoders are used.
         """
         batch = None
         if known is not None:
@@ -101,7 +102,7 @@ class TrainableText:
         return self._source.skeleton(part, self.text_models[part])
 
     def text_encoder(self, part: str) -> nn.Module:
-        """A text encoder to be trained: on the device, frozen, and never released."""
+        """Return a text encoder for training, on the device with frozen weights."""
         if part not in self.trained_text:
             self.trained_text.append(part)
         return self._encoder(part)
@@ -115,7 +116,7 @@ class TrainableText:
     def _tokens(
         self, part: str, captions: Sequence[str], length: int | None = None
     ) -> Tensor:
-        """Return the tokens of an encoder, on the device."""
+        """Return the tokens of captions for an encoder, on the device."""
         if part not in self._tokenizers:
             name = dict(zip(self.text_models, self.tokenizers, strict=True))[part]
             self._tokenizers[part] = self._source.load(name, self.tokenizers[name])
@@ -128,11 +129,10 @@ class TrainableText:
 
 
 def checkpoint_layers(encoder: nn.Module) -> None:
-    """Recompute activations of the layers of a text encoder in the backward pass.
+    """Enable gradient checkpointing of a text encoder.
 
-    transformers checks whether a layer is in training mode. Only the layer itself is
-    put into it, not its children: dropout stays off, and there is no random state to
-    keep.
+    transformers only uses it for layers in training mode. This mode is set for the
+    layers themselves, but not for their submodules, so that dropout remains disabled.
     """
     again = functools.partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
     layers: list[Any] = [

@@ -1,4 +1,4 @@
-"""Base of SDXL and SD 1.5: a U-Net with a discrete noise schedule."""
+"""Base class of SDXL and SD 1.5: a U-Net with a discrete noise schedule."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ UNET_FILES = {
     "unet": InFiles(_UNET, ("model.diffusion_model.",), LDM_UNET),
     "vae": InFiles(diffusers.AutoencoderKL, ("first_stage_model.", "vae."), LDM_VAE),
 }
-"""Layouts of U-Net and VAE in files of CompVis and Stability AI."""
+"""Layouts of U-Net and VAE in the original checkpoints."""
 
 
 def unet_fits(*encoders: str) -> tuple[Fit, ...]:
-    """A U-Net that fits the VAE's latents and the concatenated encoder outputs."""
+    """Return the constraints between U-Net, VAE and text encoders."""
     widths = [(encoder, "hidden_size") for encoder in encoders]
     return (
         latents_fit("unet"),
@@ -39,7 +39,7 @@ def unet_fits(*encoders: str) -> tuple[Fit, ...]:
 
 
 def v_prediction_marks(known: dict[str, Any], header: Header) -> dict[str, Any]:
-    """Return the marks of v-prediction models in files, as ComfyUI reads them."""
+    """Return the settings of the scheduler, with the prediction type of a file."""
     if not header.has("v_pred"):
         return known
     changed = {**known, "prediction_type": "v_prediction"}
@@ -49,7 +49,7 @@ def v_prediction_marks(known: dict[str, Any], header: Header) -> dict[str, Any]:
 
 
 class UNetFamily(StockFamily):
-    """U-Net that predicts the noise, or the velocity if it was trained for it."""
+    """Family with a U-Net that predicts the noise or the velocity."""
 
     component = "unet"
     denoiser_class = _UNET
@@ -78,21 +78,21 @@ class UNetFamily(StockFamily):
     # Denoising -----------------------------------------------------------------------
 
     def timesteps_at(self, places: Tensor) -> Tensor:
-        """Whole timesteps 0 .. timesteps - 1."""
+        """Return integer timesteps from 0 to timesteps - 1."""
         return (places.double() * self.timesteps).long()
 
     def signal_to_noise(self, timesteps: Tensor) -> Tensor:
-        """Return the signal-to-noise ratio of the power."""
+        """Return the signal-to-noise ratios (of power)."""
         return signal_to_noise(self._schedule.alphas_cumprod, timesteps)
 
     def resolution_shift(self, height: int, width: int) -> float:
-        """1: the schedule is the same for all sizes."""
+        """Return 1, because the noise schedule does not depend on the size."""
         return 1.0
 
     def predict(
         self, denoiser: nn.Module, batch: Batch, noise: Tensor, timesteps: Tensor
     ) -> Prediction:
-        """Predict the noise, or the velocity if the model was trained for it."""
+        """Predict the noise, or the velocity for v-prediction models."""
         latents = batch["latents"]
         noisy = self._schedule.add_noise(latents, noise, timesteps)
         predicted = denoiser(

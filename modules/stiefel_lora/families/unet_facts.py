@@ -1,4 +1,4 @@
-"""Facts shared by all families with a U-Net. Their records use them."""
+"""Properties that are common to the families with a U-Net."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ UNET_PRESETS: dict[str, tuple[str, ...]] = {
     "attn-mlp": ("attentions",),
     "full": (),
 }
-"""Layer presets. The names are OneTrainer's."""
+"""Layer filter presets, with the names of OneTrainer."""
 
 UNET_RELATIVES = (
     Relative("Stable Diffusion 2", context=1024),
@@ -20,10 +20,10 @@ UNET_RELATIVES = (
     Relative("an InstructPix2Pix model", channels=8),
     Relative("an inpainting model", channels=9),
 )
-"""From the published configs of these models."""
+"""Similar models that are not supported."""
 
 UNET_CONVOLUTIONS = {
     r"\.(conv|conv1|conv2|conv_in|conv_out)": 3,
     r"\.conv_shortcut": 1,
 }
-"""Kernels of residual blocks, samplers, and the first and last layer."""
+"""Kernel sizes of convolutions, by regular expressions for their names."""

@@ -1,7 +1,7 @@
-"""Read and write LoRA files: kohya-style for most tools, PEFT-style for diffusers.
+"""Reading and writing of LoRA files in the kohya and PEFT formats.
 
-Names are imported on first use, so that the parts of the package that do not import
-torch can use ``files.atomic`` and ``files.metadata``.
+Names are imported on first use, so that ``files.atomic`` and ``files.metadata`` can be
+used without importing torch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Atomic writes: a file is written completely or not at all. Standard library only."""
+"""Atomic writing of files."""
 
 from __future__ import annotations
 
@@ -19,16 +19,14 @@ _STALE_SECONDS = 3600.0
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Generator[Path, None, None]:
-    """Yield a temporary path next to ``path`` and rename it to ``path`` at the end.
+    """Yield a temporary path next to ``path``, which is renamed to ``path`` at the end.
 
-    The body writes the temporary file and may read it back. When the body ends, the
-    file is flushed to the disk and renamed over ``path`` in one step. When it raises,
-    the temporary file is removed and ``path`` stays as it was. Missing folders are
-    created.
+    The body of the ``with`` block writes the temporary file. At the end, the file is
+    flushed to disk and renamed. If an exception is raised, the temporary file is
+    removed and ``path`` is not changed. Missing folders are created.
 
     Raises:
-        OutputError: If the operating system reports an error (full disk, no permission,
-            missing drive).
+        OutputError: If the file cannot be written.
     """
     # A rename over a link would replace the link instead of the file behind it. The
     # temporary file is in the same folder, since a rename is atomic only within one
@@ -59,7 +57,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Generator[Path, None, None]:
 
 
 def _reserve(target: Path) -> Path:
-    """Create an empty file beside ``target`` that no other writer uses."""
+    """Create an empty temporary file next to ``target``."""
     for number in itertools.count():
         part = target.with_name(f".{target.name}.{number}.part")
         # Another writer may remove or rename its file between these calls.

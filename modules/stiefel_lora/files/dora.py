@@ -1,18 +1,19 @@
-r"""DoRA in the two file formats: conversion, and the resulting weight.
+r"""Conversion of DoRA between the PEFT and kohya formats, and the resulting weight.
 
-Both scale the rows of :math:`W + s\,BA`. peft's magnitude :math:`m` is the length that
-a row is brought to,
+In both formats, the rows of :math:`W + s\,BA` are scaled. In the PEFT format, the
+magnitude :math:`m` contains the norms of the rows of the result,
 
 .. math:: W' = \mathrm{diag}(m_i / \|W_i + s (BA)_i\|)\,(W + s\,BA).
 
-ComfyUI (comfy/weight_adapter/base.py) and Forge (backend/patcher/lora.py) divide the
-``dora_scale`` :math:`d` of a kohya-style file by the length that the row had before,
+In the kohya format, ComfyUI (comfy/weight_adapter/base.py) and Forge
+(backend/patcher/lora.py) divide the ``dora_scale`` :math:`d` by the norms of the rows
+of W,
 
 .. math:: W' = \mathrm{diag}(d_i / (\|W_i\| + \epsilon))\,(W + s\,BA),
 
-where its first size is the number of rows; :math:`\epsilon` is that of float32. With
-another first size they scale columns, which peft's DoRA cannot express. For a known
-:math:`W` each number gives the other.
+if the first dimension of d is the number of rows; :math:`\epsilon` is that of float32.
+Otherwise they scale columns, which peft does not support. If :math:`W` is known, m and
+d can be converted to each other.
 """
 
 from __future__ import annotations
@@ -35,11 +36,11 @@ def row_scale(magnitude: Tensor, base: Tensor, merged: Tensor) -> Tensor:
 
     Args:
         magnitude: m of every row, (out,).
-        base: lengths of the rows of W, (out,).
-        merged: lengths of the rows of W + s B A, (out,).
+        base: norms of the rows of W, (out,).
+        merged: norms of the rows of W + s B A, (out,).
 
     Returns:
-        d of every row, (out,); a row of zeros stays zero.
+            d of every row, (out,). It is 0 for rows of zeros.
     """
     scale = magnitude * (base + _EPSILON) / merged
     return torch.where(merged > 0, scale, base)
@@ -53,7 +54,7 @@ def apply_lora(weight: Tensor, factors: LoraFactors) -> Tensor:
         factors: LoRA or DoRA factors of this layer.
 
     Returns:
-        W', of the shape and dtype of ``weight``.
+        W', with the shape and dtype of ``weight``.
 
     Raises:
         ModelError: If the factors do not match the shape of the weight.
@@ -71,12 +72,12 @@ def apply_lora(weight: Tensor, factors: LoraFactors) -> Tensor:
 
 
 def complete_dora(factors: LoraFactors, weight: Tensor) -> LoraFactors:
-    """Compute the missing row scale, so that a DoRA can be saved in both formats.
+    """Compute the missing one of magnitude and ``dora_scale`` of a DoRA layer.
 
     Args:
-        factors: factors of one layer. A plain LoRA is returned unchanged.
-        weight: W of the base model that it was trained on, (out, in) or
-            (out, in, k, k).
+        factors: factors of a layer. A plain LoRA is returned unchanged.
+        weight: W of the base model that the LoRA was trained on, (out, in) or (out, in,
+            k, k).
 
     Raises:
         ModelError: If the factors do not match the shape of the weight.
@@ -95,7 +96,7 @@ def complete_dora(factors: LoraFactors, weight: Tensor) -> LoraFactors:
 
 
 def _merged(weight: Tensor, factors: LoraFactors) -> Tensor:
-    """W + s B A as a matrix, one row per output."""
+    """Return W + s B A as a matrix with one row per output."""
     rows = weight.flatten(1)
     up, down = (f.to(weight).flatten(1) for f in (factors.up, factors.down))
     if (up.shape[0], down.shape[1]) != tuple(rows.shape):
@@ -108,7 +109,7 @@ def _merged(weight: Tensor, factors: LoraFactors) -> Tensor:
 
 
 def _lengths(weight: Tensor) -> Tensor:
-    """Return the lengths of the rows, (out, 1)."""
+    """Return the norms of the rows, (out, 1)."""
     return weight.flatten(1).norm(dim=1, keepdim=True)
 
 

@@ -1,4 +1,4 @@
-"""Module paths of the text encoders, as all tools write them in LoRA files."""
+"""Layer names of the text encoders in LoRA files."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _T5_LAYER = (
 
 
 def clip_layers() -> Iterator[str]:
-    """Yield the linear layers of ``CLIPTextModel`` with the ``text_model`` level."""
+    """Yield the linear layers of ``CLIPTextModel``, with the prefix ``text_model``."""
     yield "text_projection"
     for layer in range(_MAX_LAYERS):
         yield from (f"text_model.encoder.layers.{layer}.{leaf}" for leaf in _CLIP_LAYER)
 
 
 def t5_layers() -> Iterator[str]:
-    """Yield the linear layers of ``T5EncoderModel``."""
+    """Yield the names of the linear layers of ``T5EncoderModel``."""
     for layer in range(_MAX_LAYERS):
         yield from (f"encoder.block.{layer}.{leaf}" for leaf in _T5_LAYER)

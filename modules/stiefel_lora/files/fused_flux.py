@@ -1,19 +1,19 @@
-r"""Conversion between diffusers' separate layers of FLUX.1 and the fused originals.
+r"""Conversion between separate layers of FLUX.1 in diffusers and fused original layers.
 
-In the original checkpoint, q, k, v (and in single blocks the first layer of the MLP)
-are one layer. Separate LoRAs on its n parts are one LoRA on the whole: the A stacked,
-the B on the diagonal,
+In the original checkpoint, q, k and v (and in single blocks the first layer of the MLP)
+are a single layer. LoRAs on its n parts are equivalent to a LoRA on the fused layer
+with stacked A and block-diagonal B,
 
 .. math::
     \begin{pmatrix} s B_1 A_1 \\ s B_2 A_2 \end{pmatrix}
     = s \begin{pmatrix} B_1 & 0 \\ 0 & B_2 \end{pmatrix}
         \begin{pmatrix} A_1 \\ A_2 \end{pmatrix},
 
-so its rank is :math:`\sum r_i`, and its alpha :math:`s \sum r_i`. sd-scripts' own
-converter writes this form, and ComfyUI, Forge, sd-scripts and diffusers read it. A DoRA
-scales rows, so the ``dora_scale`` of the whole is the concatenation of its parts. In
-the other direction, a part gets the columns of B that are not zero in its rows: its own
-factors, or all columns of a LoRA that was trained on the fused layer.
+with rank :math:`\sum r_i` and alpha :math:`s \sum r_i`. This form is written by
+sd-scripts, and supported by ComfyUI, Forge, sd-scripts and diffusers. The
+``dora_scale`` of the fused layer is the concatenation of those of its parts. In the
+other direction, the factors of a part consist of the columns of B that are not zero in
+its rows. For a LoRA that was trained on the fused layer, these are all columns.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _MLP_RATIO = 4
 
 @dataclasses.dataclass(frozen=True)
 class _Whole:
-    """Parts of a fused layer and their shares of its rows."""
+    """Fused layer: its parts and their numbers of rows."""
 
     parts: tuple[str, ...]
     shares: tuple[int, ...]
@@ -57,14 +57,14 @@ class _Whole:
 def fuse(
     weights: LoraWeights, base_lengths: Callable[[str], Tensor] | None = None
 ) -> LoraWeights:
-    """Convert from the layers of diffusers to those of the original checkpoint.
+    """Convert a LoRA from the layers of diffusers to those of the original checkpoint.
 
-    Layers of text encoders are unchanged.
+    Layers of text encoders are not changed.
 
     Args:
-        weights: the LoRA.
-        base_lengths: norms of the rows of the weight of a layer, (out,), by its name.
-            They are used for parts of a fused DoRA that have no DoRA scale.
+        weights: factors of the LoRA.
+        base_lengths: function that returns the row norms of the base weight of a layer,
+            (out,). It is required if only some parts of a fused layer are DoRA layers.
 
     Raises:
         ModelError: If FLUX.1 does not have a layer, or only some parts of a fused layer
@@ -94,7 +94,7 @@ def fuse(
 
 
 def split(weights: LoraWeights) -> LoraWeights:
-    """Convert from the layers of the original checkpoint to those of diffusers."""
+    """Convert a LoRA from the layers of the original model to those of diffusers."""
     apart: LoraWeights = {}
     names = {whole: path for path, whole in diffusers_paths().items()}
     for name, factors in weights.items():
@@ -110,7 +110,7 @@ def split(weights: LoraWeights) -> LoraWeights:
 
 
 def _stack(whole: _Whole, parts: Mapping[str, LoraFactors]) -> LoraFactors:
-    """Build one LoRA for the fused layer. Parts without a LoRA get rows of zeros."""
+    """Build the LoRA of a fused layer. Rows of parts without a LoRA are zero."""
     given = [parts.get(path) for path in whole.parts]
     present = [factors for factors in given if factors is not None]
     rank = sum(factors.rank for factors in present)
@@ -140,7 +140,7 @@ def _stacked_scale(
     parts: Mapping[str, LoraFactors],
     base_lengths: Callable[[str], Tensor] | None,
 ) -> Tensor | None:
-    """Concatenate the row scales of all parts; a part without DoRA keeps its norms."""
+    """Concatenate the DoRA scales of all parts, or row norms of parts without DoRA."""
     if not any(factors.is_dora for factors in parts.values()):
         return None
     found = []
@@ -160,7 +160,7 @@ def _stacked_scale(
 
 
 def _common_scale(parts: list[LoraFactors]) -> tuple[float, list[Tensor]]:
-    """Find one scale for all parts. Differing scales are multiplied into A."""
+    """Return a common scale of all parts, and multiply deviations into A."""
     scales = {factors.scale for factors in parts}
     if len(scales) == 1:
         return scales.pop(), [factors.down for factors in parts]
@@ -201,7 +201,7 @@ def _take_apart(
 
 
 def _swapped(whole: str, factors: LoraFactors) -> LoraFactors:
-    """Swap shift and scale, which diffusers stores in the opposite order."""
+    """Swap shift and scale, whose order differs in diffusers."""
     if whole != HALVES_SWAPPED:
         return factors
     lengths = factors.dora_scale
@@ -220,7 +220,7 @@ def _halves_swapped(rows: Tensor) -> Tensor:
 
 @functools.cache
 def _wholes() -> dict[str, _Whole]:
-    """Path of a fused layer -> its parts in diffusers."""
+    """Return the fused layers by name."""
     found = {}
     for (original, blocks), fused in (
         (DOUBLE_BLOCKS, FUSED_DOUBLE),
@@ -239,7 +239,7 @@ def _wholes() -> dict[str, _Whole]:
 
 @functools.cache
 def diffusers_paths() -> dict[str, str]:
-    """Path in diffusers -> path of the layer in the original that holds it."""
+    """Return the names of the original layers that contain the layers of diffusers."""
     found = {path: original for original, path in OUTSIDE_BLOCKS.items()}
     for (original, blocks), plain in (
         (DOUBLE_BLOCKS, DOUBLE),

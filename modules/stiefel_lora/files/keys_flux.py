@@ -1,7 +1,7 @@
-"""Key table of FLUX.1: paths of the original checkpoint and kohya's.
+"""Key table of FLUX.1: layer names of the original checkpoint and of kohya files.
 
-The transformer's layers have the names of the original here, which fuses layers that
-diffusers keeps separate. ``files.fused_flux`` converts between the two.
+Layers that are separate in diffusers are fused in both. ``files.fused_flux`` converts
+between the two forms.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .kohya_names import KohyaNames
 __all__ = ["FLUX", "MAX_BLOCKS"]
 
 MAX_BLOCKS = 64
-"""Blocks of each kind in the table. FLUX.1 has 19 double and 38 single ones."""
+"""Number of blocks of each kind in the table. FLUX.1 has 19 and 38 blocks."""
 
 
 def _pairs() -> Iterator[tuple[str, str]]:

@@ -1,7 +1,7 @@
-"""Key table of SD 1.5: diffusers' paths and kohya's.
+"""Key table of SD 1.5: layer names of diffusers and of kohya files.
 
-sd-scripts names the layers of SD 1.x by diffusers' paths, underscored, and its one text
-encoder ``te`` without a number.
+sd-scripts uses the names of diffusers with underscores for SD 1.x, and ``te`` without a
+number for the text encoder.
 """
 
 from __future__ import annotations

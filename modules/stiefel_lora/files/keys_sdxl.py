@@ -1,7 +1,7 @@
-"""Key table of SDXL: diffusers' paths and kohya's (SGM, underscored).
+"""Key table of SDXL: layer names of diffusers and of kohya files (SGM names).
 
-It covers every name that a model with SDXL's structure can have: three levels with two
-layers each.
+It contains all names of models with the structure of SDXL: three levels with two layers
+each.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""The kohya format, which sd-scripts, ComfyUI, A1111, Forge and diffusers read.
+"""LoRA files in the kohya format, for sd-scripts, ComfyUI, A1111, Forge and diffusers.
 
-A module has ``<stem>.lora_down.weight`` (A), ``<stem>.lora_up.weight`` (B) and
-``<stem>.alpha`` (0-dim float32); tools apply (alpha / r) B A. B and A stay as trained.
-A DoRA has ``<stem>.dora_scale`` too, (out, 1) or (out, 1, 1, 1), float32, as ComfyUI
-and Forge apply it (:mod:`.dora`).
+A layer has the keys ``<stem>.lora_down.weight`` (A), ``<stem>.lora_up.weight`` (B) and
+``<stem>.alpha`` (0-dim float32). Its update is (alpha / r) B A.
+
+DoRA layers also have ``<stem>.dora_scale``, (out, 1) or (out, 1, 1, 1) in float32, see
+:mod:`.dora`.
 """
 
 from __future__ import annotations
@@ -38,29 +39,28 @@ def save_kohya(
     metadata: Mapping[str, str] | None = None,
     base_lengths: Callable[[str], Tensor] | None = None,
 ) -> None:
-    """Save a kohya-style file atomically and verify it by reading it back.
+    """Save a LoRA in the kohya format, and verify the file.
 
-    The metadata always holds the entries by which tools recognize the family, and the
-    hashes of the tensors. ``metadata`` adds to them. Adapter metadata of diffusers is
-    left out, because diffusers refuses a file that has both. Where alphas differ from
-    layer to layer, diffusers 0.42 misreads them in this format (``with_one_alpha``
-    helps).
+    The metadata contains the entries by which tools recognize the model family, hashes
+    of the tensors, and ``metadata``. Adapter metadata of diffusers is not written,
+    because diffusers does not support it in kohya files. If layers have different
+    alphas, use :func:`~stiefel_lora.files.weights.with_one_alpha` for diffusers 0.42,
+    which cannot read them correctly.
 
     Args:
-        path: file to write.
-        weights: the LoRA. A DoRA must have its ``dora_scale``.
+        path: path of the file.
+        weights: factors of the LoRA. DoRA layers must have ``dora_scale``.
         family: name of the model family, as in ``model_type``.
         dtype: dtype of the stored factors.
-        metadata: additional entries.
-        base_lengths: norms of the rows of a weight of the base model, (out,), by the
-            canonical name of the layer. They are required for a DoRA that only adapts
-            some parts of a layer that is fused in files of the family, so that the
-            other rows keep their norm.
+        metadata: additional metadata entries.
+        base_lengths: function that returns the row norms of the base weight of a layer,
+            (out,), by its canonical name. It is required for fused layers of which only
+            some parts are DoRA layers.
 
     Raises:
-        ModelError: If a module has no name in this family, or a DoRA has no
+        ModelError: If a layer does not exist in the family, or a DoRA layer has no
             ``dora_scale``.
-        OutputError: If the file could not be written, or a value exceeds the range of
+        OutputError: If the file cannot be written, or a value exceeds the range of
             ``dtype``.
     """
     check_weights(weights, dtype)
@@ -94,11 +94,11 @@ def save_kohya(
 
 
 def parse_kohya(tensors: Mapping[str, Tensor], *, family: str = DEFAULT) -> LoraWeights:
-    """Parse the tensors of a kohya-style file; a missing alpha means alpha = r.
+    """Parse the tensors of a kohya file. A missing alpha is set to the rank.
 
     Raises:
         ModelError: If a key is not part of a LoRA or DoRA of this family, a factor is
-            missing, or a ``dora_scale`` has another axis.
+            missing, or a ``dora_scale`` scales columns.
     """
     parts: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():

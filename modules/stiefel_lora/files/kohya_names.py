@@ -1,8 +1,8 @@
-"""Canonical and kohya names of a family's layers.
+"""Mapping between canonical names and kohya names of the layers of a family.
 
-Underscores cannot be parsed back into dots without guessing. So both directions use one
-table of every name that a model of the family can have, built once and inverted as a
-whole. A key table (``files.keys_*``) supplies the pairs and the words for its errors.
+Underscores in kohya names cannot be converted to dots unambiguously. Therefore, a table
+of all names of a model family is used in both directions. The tables are defined in
+``files.keys_*``.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ Pairs = Iterable[tuple[str, str]]
 
 
 class KohyaNames:
-    """Name mapping of one key table, in both directions.
+    """Mapping between canonical names and kohya names.
 
     Args:
-        pairs: canonical name of every layer and stem of its kohya keys. Dots in the
-            stem are replaced by underscores.
-        model: name of the family in errors, with its article.
-        structure: description of its models for errors, empty or in parentheses.
-        spelling: name of the key format for errors.
+        pairs: function that returns the canonical name and the kohya stem of every
+            layer. Dots in stems are replaced by underscores.
+        model: name of the family with its article, for error messages.
+        structure: description of the models for error messages, empty or in
+            parentheses.
+        spelling: name of the key format for error messages.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class KohyaNames:
         """Return the stem of the kohya keys for a canonical name.
 
         Raises:
-            ModelError: If the family has no such layer.
+            ModelError: If the layer does not exist in the family.
         """
         stem = self.kohya_names().get(name)
         if stem is None:
@@ -71,7 +72,7 @@ class KohyaNames:
         return name
 
     def kohya_names(self) -> dict[str, str]:
-        """Canonical name -> stem of the kohya keys, for every layer of the family."""
+        """Return the kohya stems of all layers by canonical name."""
         return self._names
 
     @functools.cached_property
@@ -93,7 +94,7 @@ def key_table(family: str) -> KohyaNames:
 def fusing_of(family: str | None) -> Any:
     """Return the module with ``fuse``, ``split`` and ``diffusers_paths`` of a family.
 
-    None for a family whose files fuse no layers, and for an unknown family.
+    None for families without fused layers and for unknown families.
     """
     if family not in family_names():
         return None

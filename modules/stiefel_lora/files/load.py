@@ -1,4 +1,4 @@
-"""Read a LoRA file in the kohya or PEFT format."""
+"""Reading of LoRA files in the kohya or PEFT format."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ _KOHYA = ("lora_unet_", "lora_te1_", "lora_te2_", "lora_te3_", "lora_te_")
 
 
 def load_lora(path: str | os.PathLike[str]) -> LoraWeights:
-    """Load a kohya-style or PEFT-style LoRA of a known family.
+    """Load a LoRA file in the kohya or PEFT format.
 
     Raises:
-        ModelError: If the file is missing, damaged, or not a LoRA of these families.
+        ModelError: If the file is missing, damaged, or not a LoRA of a supported
+            family.
     """
     tensors, metadata = read_tensors(path)
     try:
@@ -42,7 +43,7 @@ def load_lora(path: str | os.PathLike[str]) -> LoraWeights:
 
 
 def _family_of(keys: Collection[str]) -> str:
-    """Detect the family by its key names. CLIP alone has the same names in several."""
+    """Detect the family by its key names."""
     # Later families first: a file that mixes families is reported under the later one.
     for record in reversed(records()):
         marks = record.lora_files.marks

@@ -1,7 +1,8 @@
-"""Training metadata of LoRA files. It imports no torch, the caller passes the time.
+"""Training metadata of LoRA files.
 
-Three vocabularies, all values strings: ``ss_*`` of sd-scripts (A1111 and LoRA managers
-read them), ``modelspec.*`` (ModelSpec 1.0.1), ``stiefel_lora_*`` (our own).
+There are three sets of entries: ``ss_*`` of sd-scripts, which are used by A1111 and
+LoRA managers, ``modelspec.*`` (ModelSpec 1.0.1), and ``stiefel_lora_*`` of this
+package. All values are strings. This module does not import torch.
 """
 
 from __future__ import annotations
@@ -37,26 +38,27 @@ def training_metadata(
     started: datetime.datetime | None = None,
     extra: Mapping[str, object] | None = None,
 ) -> dict[str, str]:
-    """Build the metadata of a training run in all three vocabularies.
+    """Create the metadata of a training run.
 
     Args:
-        title: name of the LoRA, shown by tools.
-        base_model_name: folder or repository ID. Only the last part is written, so that
-            the file contains no local paths.
+        title: name of the LoRA.
+        base_model_name: folder or repository ID of the base model. Only the last part
+            is written, so that the file contains no local paths.
         rank: LoRA rank r.
-        alpha: LoRA alpha; the product is scaled by alpha / r.
-        optimizer: catalogue name or class path.
+        alpha: LoRA alpha.
+        optimizer: name of the optimizer, or path of its class.
         options: options of the optimizer as JSON values.
-        learning_rate: peak learning rate, in the unit of the optimizer.
+        learning_rate: peak learning rate.
         steps: number of completed optimizer steps.
-        resolution: side of the training images in pixels.
-        date: time at which the file is written.
+        resolution: resolution of the training images in pixels.
+        date: time of writing the file.
         version: version of this package.
         family: name of the model family.
         prediction_type: prediction type of the base model, by its name in diffusers.
-        more: entries by their full names, such as those of ``image_metadata``.
-        started: time at which training began.
-        extra: more private entries, name without prefix -> JSON value.
+        more: additional entries by name, such as those of :func:`image_metadata`.
+        started: start time of the training.
+        extra: additional ``stiefel_lora_*`` entries as JSON values, by name without
+            prefix.
     """
     files = record_of(family).lora_files
     private = {"version": version, "optimizer": optimizer, "options": dict(options)}
@@ -89,7 +91,7 @@ def training_metadata(
 
 
 def network_metadata(family: str, rank: int, alpha: float) -> dict[str, str]:
-    """Return the minimum that sd-scripts and A1111 need to recognize a LoRA."""
+    """Return the metadata entries by which sd-scripts and A1111 recognize a LoRA."""
     files = record_of(family).lora_files
     return {
         "ss_v2": "False",

@@ -1,8 +1,8 @@
-"""Metadata on the training images, in sd-scripts' format.
+"""Metadata of the training images in the format of sd-scripts.
 
-Forge and A1111 show the buckets, the number of images and the tags. Their parsers take
-JSON objects of exactly these shapes (sd-scripts, ``train_network.py`` and
-``BaseDataset.make_buckets``). Folders are stored by name: no path gets into a file.
+Forge and A1111 show the buckets, the number of images and the tags. The JSON objects
+have the format of sd-scripts (``train_network.py`` and ``BaseDataset.make_buckets``).
+Only the names of folders are stored, not their paths.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ __all__ = ["LearnedFolder", "image_metadata", "tag_frequency"]
 
 @dataclasses.dataclass(frozen=True)
 class LearnedFolder:
-    """Image folder as described in the metadata of a LoRA file."""
+    """Image folder for the metadata of a LoRA file."""
 
     name: str
-    """Name of the folder, without its parents."""
+    """Name of the folder without its parent folders."""
 
     captions: Sequence[str]
-    """One caption per image."""
+    """Caption of each image."""
 
     repeats: float = 1
     """Average number of times that each image is used per epoch."""
 
     is_reg: bool = False
-    """True if the images are regularization images."""
+    """Whether the images are regularization images."""
 
     tag_delimiter: str = ","
 
@@ -36,11 +36,11 @@ class LearnedFolder:
 def image_metadata(
     folders: Sequence[LearnedFolder], buckets: Mapping[tuple[int, int], float]
 ) -> dict[str, object]:
-    """Build the metadata entries for images, folders, buckets and tags.
+    """Create the metadata entries of images, folders, buckets and tags.
 
     Args:
-        folders: image folders that were trained on.
-        buckets: (width, height) -> images per epoch, repeats counted.
+        folders: training image folders.
+        buckets: number of images per epoch, including repeats, by (width, height).
     """
     named = _distinct(folders)
     return {
@@ -73,7 +73,7 @@ def tag_frequency(captions: Iterable[str], delimiter: str = ",") -> dict[str, in
 
 
 def _distinct(folders: Sequence[LearnedFolder]) -> dict[str, LearnedFolder]:
-    """Index folders by name; a duplicate name gets a number, so that none is lost."""
+    """Return folders by name. Numbers are appended to duplicate names."""
     named: dict[str, LearnedFolder] = {}
     for folder in folders:
         name, number = folder.name, 1

@@ -1,9 +1,9 @@
-"""The PEFT format, the native format of diffusers.
+"""LoRA files in the PEFT format of diffusers.
 
-A module has ``<name>.lora_A.weight`` (A) and ``<name>.lora_B.weight`` (B) and no alpha:
-loaders apply B A without a scale. So alpha / r is folded into A, which leaves B
-orthonormal, and the adapter metadata has lora_alpha = r. A DoRA has
-``<name>.lora_magnitude_vector`` too.
+A layer has the keys ``<name>.lora_A.weight`` (A) and ``<name>.lora_B.weight`` (B), and
+no alpha. Loaders apply B A without a scale. Therefore, A is multiplied by alpha / r, so
+that B stays orthonormal, and lora_alpha is r in the adapter metadata. DoRA layers also
+have ``<name>.lora_magnitude_vector``.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ def save_peft(
     dtype: torch.dtype = torch.float32,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Save a PEFT-style file atomically and verify it by reading it back.
+    """Save a LoRA in the PEFT format, and verify the file.
 
     Raises:
-        ModelError: If a name has no component, DoRA and plain LoRA layers are mixed, or
-            a DoRA has no magnitude.
-        OutputError: If the file could not be written, or a value exceeds the range of
+        ModelError: If a name has no component, only some layers are DoRA layers, or a
+            DoRA layer has no magnitude.
+        OutputError: If the file cannot be written, or a value exceeds the range of
             ``dtype``.
     """
     check_weights(weights, dtype)
@@ -94,7 +94,7 @@ def _is_dora(weights: LoraWeights) -> bool:
 
 
 def adapter_metadata(ranks: Mapping[str, int], use_dora: bool) -> dict[str, Any]:
-    """Build ``peft.LoraConfig`` arguments of each component, prefixed by its name."""
+    """Create the ``peft.LoraConfig`` arguments of each component."""
     result: dict[str, Any] = {}
     for component in COMPONENTS:
         prefix = f"{component}."
@@ -124,7 +124,7 @@ def adapter_metadata(ranks: Mapping[str, int], use_dora: bool) -> dict[str, Any]
 
 
 def _exactly(path: str, others: Iterable[str]) -> str:
-    """Escape one path. FLUX.1 has a proj_out that is the end of other paths too."""
+    """Return a pattern that only matches a path, and not others with the same end."""
     shared = any(other.endswith(f".{path}") for other in others)
     return f"^{path}" if shared else path
 
@@ -132,12 +132,12 @@ def _exactly(path: str, others: Iterable[str]) -> str:
 def parse_peft(
     tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
 ) -> LoraWeights:
-    """Parse the tensors and metadata of a PEFT-style file.
+    """Parse the tensors and metadata of a file in the PEFT format.
 
-    alpha comes from the adapter metadata if present and is r otherwise.
+    If the metadata do not contain alpha, it is set to the rank.
 
     Raises:
-        ModelError: If a key is unknown, a factor is missing, or a DoRA has no
+        ModelError: If a key is unknown, a factor is missing, or a DoRA layer has no
             magnitude.
     """
     config = parse_adapter_metadata(metadata)
@@ -158,7 +158,7 @@ def parse_peft(
 
 
 def parse_adapter_metadata(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """Read ``peft.LoraConfig`` arguments from the metadata, or empty if none."""
+    """Read ``peft.LoraConfig`` arguments from the metadata, if there are any."""
     config = json.loads(metadata.get(_ADAPTER_METADATA, "{}"))
     if not isinstance(config, dict):
         raise ModelError(f"its {_ADAPTER_METADATA} is not a JSON object.")
@@ -175,7 +175,7 @@ def _stem(key: str) -> str:
 
 
 def alpha_of(config: Mapping[str, Any], component: str, path: str, rank: int) -> float:
-    """Return the alpha of one module by the rules of ``peft.LoraConfig``."""
+    """Return the alpha of a layer according to a ``peft.LoraConfig``."""
     usual = config.get(f"{component}.lora_alpha", rank)
     alpha = _by_pattern(config.get(f"{component}.alpha_pattern"), path, usual)
     # Rank-stabilized LoRA scales by alpha / sqrt(r).

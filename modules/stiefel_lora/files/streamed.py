@@ -1,8 +1,7 @@
-"""Write safetensors files one tensor at a time, without holding them in memory.
+"""Writing of safetensors files, with only one tensor in memory at a time.
 
-The bytes equal those of ``safetensors.torch.save``, header and order included. The
-hashes of the content are part of the header, which precedes the content, so space is
-reserved for them and filled at the end.
+The result is identical to that of ``safetensors.torch.save``. The header contains
+hashes of the content, which are filled in at the end.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ _CHUNK = 1 << 24
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """Dtype and shape of a tensor to be written."""
+    """Dtype and shape of a tensor that will be written."""
 
     dtype: torch.dtype
     shape: tuple[int, ...]
@@ -58,18 +57,18 @@ def write_streamed(
     make: Callable[[str], Tensor],
     metadata: Mapping[str, str],
 ) -> None:
-    """Write ``path`` atomically and verify every byte before the final rename.
+    """Write a safetensors file atomically and verify it.
 
     Args:
-        path: file to write.
-        specs: key of each tensor -> its dtype and shape.
-        make: function that returns the tensor of a key. It is called once per key in
-            the order of the file, which is sorted by dtype and then by key.
-        metadata: entries of the file. Hashes of the content are filled in here.
+        path: path of the file.
+        specs: dtype and shape of each tensor by key.
+        make: function that returns the tensor of a key. It is called once per key,
+            sorted by dtype and key.
+        metadata: metadata of the file. Hashes of the content are added.
 
     Raises:
-        OutputError: If the operating system reports an error, a tensor differs from its
-            spec, or verification fails.
+        OutputError: If the file cannot be written, a tensor differs from its spec, or
+            verification fails.
     """
     # Placeholders of the length of the hashes, so that the final header has the length
     # of the reserved space.
@@ -112,7 +111,7 @@ def write_streamed(
 
 
 class _Part:
-    """Hash the bytes between two positions of a stream."""
+    """Hash of the bytes between two positions of a stream."""
 
     def __init__(self, start: int, end: int) -> None:
         self.digest = hashlib.sha256()

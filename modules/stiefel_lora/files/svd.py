@@ -1,8 +1,8 @@
-r"""Change the rank of a LoRA by an SVD of each product, scale included.
+r"""Reduction of the rank of a LoRA by SVD.
 
-:math:`(\alpha/r)\,BA = U\Sigma V^T` becomes B = U, A = Sigma V^T with alpha = rank.
-This is exact at the rank of the product, and the best approximation in the Frobenius
-norm below it (Eckart and Young).
+With the SVD :math:`(\alpha/r)\,BA = U\Sigma V^T`, the new factors are B = U and A =
+Sigma V^T with alpha = rank. The result is exact at the rank of the product, and the
+best approximation in the Frobenius norm for lower ranks (Eckart and Young).
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def compress(weights: LoraWeights, rank: int) -> tuple[LoraWeights, float]:
         rank: rank r of the result.
 
     Returns:
-        The LoRA, with B orthonormal and factors in float64, and the share of the whole
-        update's Frobenius norm that is lost.
+        Factors of the LoRA in float64 with orthonormal B, and the relative error of all
+    updates in the Frobenius norm.
 
     Raises:
         ModelError: If a layer is a DoRA.

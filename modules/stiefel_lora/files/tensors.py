@@ -1,4 +1,4 @@
-"""Read, write, verify and hash safetensors files."""
+"""Reading, writing, verification and hashing of safetensors files."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def write_tensors(
     tensors: Mapping[str, Tensor],
     metadata: Mapping[str, str],
 ) -> None:
-    """Write a file atomically and verify every bit before the final rename.
+    """Write a safetensors file atomically and verify it.
 
     Raises:
-        OutputError: If the operating system reports an error, or verification fails.
+        OutputError: If the file cannot be written, or verification fails.
     """
     data = safetensors.torch.save(dict(tensors), dict(metadata))
     with atomic_write(path) as part:
@@ -63,12 +63,12 @@ def write_tensors(
 def read_tensors(
     path: str | os.PathLike[str],
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read the tensors and metadata of a file and close it.
+    """Read the tensors and metadata of a safetensors file.
 
-    The tensors are views of one buffer of the size of the file.
+    The tensors are views of a single buffer.
 
     Raises:
-        ModelError: If the file is missing or not a complete safetensors file.
+        ModelError: If the file is missing, or not a complete safetensors file.
     """
     check_no_pickle(path)
     try:
@@ -87,7 +87,7 @@ def read_tensors(
 
 
 def check_no_pickle(path: str | os.PathLike[str]) -> None:
-    """Raise for a file of ``torch.save``, which can run code when it is opened.
+    """Check that a file is not a pickle file, which can execute code when it is loaded.
 
     Raises:
         ModelError: If the file is a zip archive or a pickle.
@@ -109,16 +109,16 @@ def check_no_pickle(path: str | os.PathLike[str]) -> None:
 
 
 def tensor_hash(tensors: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256, in hex, of the content after the header, as in ModelSpec."""
+    """Return the SHA-256 of the content after the header, as in ModelSpec."""
     data = safetensors.torch.save(dict(tensors))
     return hashlib.sha256(memoryview(data)[_header_end(data) :]).hexdigest()
 
 
 def legacy_hash(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
-    """Return 8 hex digits of the SHA-256 of 64 KiB at 1 MiB, as sd-scripts does.
+    """Return the legacy hash of sd-scripts: 8 digits of the SHA-256 of 64 KiB at 1 MiB.
 
-    The hash is that of the file with only the ``ss_*`` entries of its metadata. If the
-    file ends before 1 MiB, nothing is hashed, as in sd-scripts.
+    It is the hash of a file that only has the ``ss_*`` entries of the metadata. If the
+    file is smaller than 1 MiB, the hash is that of an empty input, as in sd-scripts.
     """
     kept = {key: text for key, text in metadata.items() if key.startswith("ss_")}
     data = memoryview(safetensors.torch.save(dict(tensors), kept))
@@ -133,7 +133,7 @@ class Stored:
     dtype: torch.dtype
     shape: tuple[int, ...]
     start: int
-    """First byte."""
+    """Offset of the first byte in the file."""
 
     end: int
 
@@ -146,7 +146,7 @@ def read_table(
     Raises:
         OSError: If the file cannot be read.
         SafetensorError: If the header does not match the file.
-        ValueError: If torch does not have the dtype.
+        ValueError: If torch does not support the dtype.
     """
     # Opening checks the header: the ranges are contiguous and end with the file.
     with utf8_path(path) as known, safetensors.safe_open(known, "pt"):
@@ -167,7 +167,7 @@ def read_table(
 
 
 def read_one(path: str | os.PathLike[str], place: Stored) -> Tensor:
-    """Read one tensor without a second copy in memory."""
+    """Read a tensor without a second copy in memory."""
     data = bytearray(place.end - place.start)
     with Path(path).open("rb") as stream:
         stream.seek(place.start)
@@ -176,7 +176,7 @@ def read_one(path: str | os.PathLike[str], place: Stored) -> Tensor:
 
 
 def _views(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read all tensors as views of one buffer, and the metadata."""
+    """Read all tensors as views of a single buffer, and the metadata."""
     # Read the table first, so that a damaged file is not read as a whole.
     table, metadata = read_table(path)
     # np.empty, because bytearray would fill the memory with zeros.
@@ -201,7 +201,7 @@ def _view(data: bytearray | np.ndarray, place: Stored) -> Tensor:
 
 @functools.cache
 def dtype_codes() -> dict[torch.dtype, str]:
-    """Return the header code of each dtype, in the sort order of safetensors."""
+    """Return the safetensors names of dtypes, in the order of safetensors files."""
     known = (torch.float64, torch.int64, torch.float32, torch.int32, torch.bfloat16)
     known += (torch.float16, torch.int16, torch.float8_e4m3fn, torch.float8_e5m2)
     known += (torch.int8, torch.uint8, torch.bool)

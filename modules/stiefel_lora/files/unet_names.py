@@ -1,4 +1,4 @@
-"""Layer names of U-Net blocks, for the key tables of all families with a U-Net."""
+"""Layer names of U-Net blocks in diffusers and the original checkpoints."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RESNET = {
     "conv2": "out_layers.3",
     "conv_shortcut": "skip_connection",
 }
-"""Layers of a resnet: diffusers' name -> original name."""
+"""Layers of a ResNet block: original names by diffusers name."""
 
 _TRANSFORMER_BLOCK = (
     *(f"attn{n}.{leaf}" for n in (1, 2) for leaf in ("to_q", "to_k", "to_v")),
@@ -27,7 +27,7 @@ _TRANSFORMER_BLOCK = (
 
 
 def transformer_leaves() -> Iterator[str]:
-    """Layers of a spatial transformer, named alike in diffusers and the original."""
+    """Return the layers of a spatial transformer, which have the same names in both."""
     yield from ("proj_in", "proj_out")
     for depth in range(_MAX_DEPTH):
         yield from (f"transformer_blocks.{depth}.{leaf}" for leaf in _TRANSFORMER_BLOCK)

@@ -1,4 +1,4 @@
-"""LoRA weights as plain data, with canonical module names."""
+"""Factors of a LoRA with canonical layer names."""
 
 from __future__ import annotations
 
@@ -26,13 +26,12 @@ COMPONENTS = ("unet", "transformer", "text_encoder", "text_encoder_2")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LoraFactors:
-    """LoRA factors of one layer, which add (alpha / r) B A to its weight.
+    """LoRA factors of a layer. The update of its weight is (alpha / r) B A.
 
-    ``up`` is B, (out, r), or (out, r, 1, 1) for a convolution. ``down`` is A, (r, in)
-    or (r, in, k, k). Convolutions of one or three dimensions have one or three k. Any
-    dtype and device are allowed. A DoRA also has a scale per row, as ``magnitude``
-    (PEFT format), ``dora_scale`` (kohya format) or both: (out,) or one number per row
-    in any shape. The formulas are in :mod:`.dora`.
+    ``up`` is B, (out, r), or (out, r, 1, 1) for a convolution. ``down`` is A, (r, in),
+    or (r, in, k, k) for a convolution. 1D and 3D convolutions are supported, too. Any
+    dtype and device are allowed. A DoRA layer also has a scale per row: ``magnitude``
+    (PEFT format), ``dora_scale`` (kohya format) or both, see :mod:`.dora`.
 
     Raises:
         ModelError: If the shapes do not match, or alpha is not finite.
@@ -72,37 +71,37 @@ class LoraFactors:
 
     @property
     def rank(self) -> int:
-        """Rank r, the inner size of the product."""
+        """Rank r of the product."""
         return self.up.shape[1]
 
     @property
     def scale(self) -> float:
-        """Factor alpha / r in front of B A."""
+        """Scale alpha / r of the product."""
         return self.alpha / self.rank
 
     @property
     def is_dora(self) -> bool:
-        """True if the layer has a DoRA scale."""
+        """Return whether the layer has a DoRA scale."""
         return self.magnitude is not None or self.dora_scale is not None
 
 
 LoraWeights = dict[str, LoraFactors]
-"""Canonical name -> factors, for example ``unet.mid_block.attentions.0.proj_in``."""
+"""Factors by canonical layer name, such as ``unet.mid_block.attentions.0.proj_in``."""
 
 
 def rank_of(down: Tensor) -> int:
-    """Return the rank, which is the first size of A, or 0 for a scalar."""
+    """Return the rank, which is the first dimension of A. 0 for a scalar."""
     return down.shape[0] if down.ndim else 0
 
 
 def canonical_name(component: str, module_path: str) -> str:
-    """Return the canonical name of a module, which is component and diffusers path.
+    """Return the canonical name of a layer: the component and its path in diffusers.
 
-    transformers 5 dropped the ``text_model.`` level of ``CLIPTextModel``. LoRA files of
-    all tools keep it, so it is restored.
+    In transformers 5, the paths of ``CLIPTextModel`` do not begin with ``text_model.``.
+    It is added, because LoRA files of all tools contain it.
 
     Raises:
-        ModelError: If a LoRA file has no such component.
+        ModelError: If the component is unknown.
     """
     if component not in COMPONENTS:
         raise ModelError(
@@ -118,10 +117,10 @@ def canonical_name(component: str, module_path: str) -> str:
 
 
 def with_one_alpha(weights: LoraWeights) -> LoraWeights:
-    """Give all layers the most frequent alpha and rescale A to compensate.
+    """Set the alpha of all layers to the most frequent one, and rescale A accordingly.
 
-    Needed for diffusers 0.42, which searches the kohya-style alphas of a U-Net under
-    names that its layers do not have and applies the most frequent one to all.
+    This is necessary for diffusers 0.42, which applies the most frequent alpha of a
+    kohya file to all layers of a U-Net.
     """
     if not weights:
         return weights

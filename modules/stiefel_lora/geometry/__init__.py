@@ -1,4 +1,4 @@
-"""Pure functions of tensors with leading batch dimensions. Needs only torch."""
+"""Matrix functions and Stiefel geometry on batched tensors. Requires only torch."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Full float32 matrix products, whatever precision the host program has set.
+"""Context for matrix products in full float32 precision.
 
-TF32 keeps 10 bits of mantissa, so a Gram matrix loses three digits of orthonormality.
-Autocast is worse. Therefore all geometry runs inside this context.
+TF32 has 10 bits of mantissa, which is not enough for orthonormality, and autocast uses
+even fewer bits. Therefore, all functions of this package run in this context,
+independent of the settings of the calling program.
 """
 
 from __future__ import annotations

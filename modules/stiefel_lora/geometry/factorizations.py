@@ -1,9 +1,9 @@
-"""LAPACK's iterative factorizations, with a fallback if one does not converge.
+"""SVD and pseudo-inverse with a fallback if LAPACK does not converge.
 
-Divide and conquer (gesdd) can fail on a finite matrix with clusters of equal singular
-values, depending on the build of LAPACK. Steps by msign make all singular values nearly
-equal. The batch is then factored again in float64, and by another algorithm if that
-fails, too. If the first attempt succeeds, its result is returned unchanged.
+The divide-and-conquer algorithm of LAPACK (gesdd) can fail for a finite matrix with
+nearly equal singular values, depending on the build. Orthogonalized updates (msign)
+have such singular values. If it fails, the batch is factored again in float64, and if
+that fails, by another algorithm.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ __all__ = ["pseudo_inverse", "thin_svd"]
 
 
 def thin_svd(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Factor M = U diag(sigma) V^T of any finite M.
+    """Compute the thin SVD M = U diag(sigma) V^T of a finite matrix.
 
     Args:
-        matrix: ``(*batch, m, n)``; k = min(m, n).
+        matrix: M, ``(*batch, m, n)``, with k = min(m, n).
 
     Returns:
-        U ``(*batch, m, k)``, sigma ``(*batch, k)``, largest first, and V^T
-        ``(*batch, k, n)``.
+            U ``(*batch, m, k)``, sigma ``(*batch, k)`` in descending order, and V^T
+            ``(*batch, k, n)``.
 
     Raises:
         torch.linalg.LinAlgError: If M contains NaN.
@@ -43,7 +43,9 @@ def thin_svd(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def pseudo_inverse(matrix: Tensor, rtol: float) -> Tensor:
-    """Compute the pseudo-inverse (singular values up to rtol x the largest: 0).
+    """Compute the pseudo-inverse.
+
+    Singular values up to ``rtol`` times the largest one are treated as 0.
 
     Raises:
         torch.linalg.LinAlgError: If the matrix contains NaN.
@@ -58,10 +60,10 @@ def pseudo_inverse(matrix: Tensor, rtol: float) -> Tensor:
 
 
 def _svd_by_gram(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """SVD from the eigenvectors of M^T M and a QR of M V, in float64.
+    """Compute an SVD from the eigenvectors of M^T M and a QR of M V, in float64.
 
-    The matrix is reproduced to 1e-8 of its largest singular value, both frames are
-    orthonormal to rounding, whatever the rank.
+    The relative error of U diag(sigma) V^T is 1e-8. U and V are orthonormal up to
+    rounding for any rank.
     """
     if matrix.shape[-2] < matrix.shape[-1]:
         u, sigma, vh = _svd_by_gram(matrix.mT)

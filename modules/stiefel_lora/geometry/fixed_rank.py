@@ -1,9 +1,9 @@
-r"""The manifold of m x n matrices of rank r, in factors.
+r"""Operations on the manifold of m x n matrices of rank r, in factored form.
 
 A matrix is stored as :math:`P Q^T` with P ``(*batch, m, k)`` and Q ``(*batch, n, k)``.
-Its m x n entries are never formed. At :math:`X = L Y^T` with orthonormal L and right
-frame R = qf(Y), a tangent vector is a pair :math:`(\dot X_L, \dot X_R)` with :math:`\xi
-= \dot X_L R^T + L \dot X_R^T` and :math:`L^T \dot X_L = 0`.
+The m x n matrix is not computed. At :math:`X = L Y^T` with orthonormal L and R = qf(Y),
+a tangent vector is a pair :math:`(\dot X_L, \dot X_R)` with :math:`\xi = \dot X_L R^T +
+L \dot X_R^T` and :math:`L^T \dot X_L = 0`.
 
 References:
     B. Vandereycken, "Low-Rank Matrix Completion by Riemannian Optimization", 2013,
@@ -25,7 +25,7 @@ __all__ = ["factored_msign", "project_factored", "truncate_factored"]
 def project_factored(
     left: Tensor, right: Tensor, p: Tensor, q: Tensor
 ) -> tuple[Tensor, Tensor]:
-    r"""Project :math:`P Q^T` onto the tangent space at frames (L, R).
+    r"""Project :math:`P Q^T` onto the tangent space at (L, R).
 
     Args:
         left: L, ``(*batch, m, r)``, orthonormal.
@@ -49,7 +49,7 @@ def factored_msign(p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
 def truncate_factored(p: Tensor, q: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
     r"""Compute the best rank-r approximation of :math:`P Q^T` as U, sigma and V.
 
-    Columns of U and V are orthonormal even where sigma is 0.
+    Columns of U and V are orthonormal, even if singular values are 0.
     """
     # This is the SVD of a k x k matrix: the frames of P and Q contain all tall parts.
     left, core, right = _core(p, q)
@@ -59,13 +59,13 @@ def truncate_factored(p: Tensor, q: Tensor, rank: int) -> tuple[Tensor, Tensor, 
 
 
 def _not_above_one(matrix: Tensor) -> Tensor:
-    """Divide by a power of 2, exactly, so that no square of an entry overflows."""
+    """Divide by a power of 2 so that squares of entries do not overflow."""
     exponent = torch.frexp(matrix.abs().amax((-2, -1), keepdim=True)).exponent
     return torch.ldexp(matrix, -exponent.clamp(0, 126))
 
 
 def _core(p: Tensor, q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """P Q^T = Q_L core Q_R^T by two thin QR."""
+    """Factor P Q^T = Q_L core Q_R^T by two thin QR decompositions."""
     left, upper_left = torch.linalg.qr(p)
     right, upper_right = torch.linalg.qr(q)
     return left, upper_left @ upper_right.mT, right

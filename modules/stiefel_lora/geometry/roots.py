@@ -1,17 +1,15 @@
-r"""Inverse square roots and polar factors by matrix products alone.
+r"""Inverse square roots and polar factors, computed with matrix products only.
 
-Everything is batched over leading dimensions and runs a fixed number of iterations on
-r x r matrices, so nothing synchronizes. Sums of a matrix and a product are one kernel
-each (baddbmm): on small matrices, a launch costs more than its arithmetic.
-Notation: Gram matrix
-:math:`K = M^T M`, polar factor :math:`\mathrm{msign}(M) = M (M^T M)^{-1/2} = U V^T` for
-:math:`M = U \Sigma V^T`.
+All functions are batched over leading dimensions and run a fixed number of iterations
+on r x r matrices, so that they do not synchronize. Sums of a matrix and a product use a
+single kernel (baddbmm), because the launch time dominates for small matrices. Notation:
+Gram matrix :math:`K = M^T M`, polar factor :math:`\mathrm{msign}(M) = M (M^T M)^{-1/2}
+= U V^T` for :math:`M = U \Sigma V^T`.
 
 References:
     N. J. Higham, "Functions of Matrices", SIAM 2008, section 6.3 (coupled
-    Newton-Schulz).
-    N. Amsel, D. Persson, C. Musco, R. M. Gower, "The Polar Express", 2025,
-    arXiv:2505.16932 (the polynomials of the first pass).
+    Newton-Schulz). N. Amsel, D. Persson, C. Musco, R. M. Gower, "The Polar Express",
+    2025, arXiv:2505.16932 (polynomials of the first pass).
 """
 
 from __future__ import annotations
@@ -65,19 +63,19 @@ def inverse_sqrt(
 ) -> Tensor:
     """Compute K^(-1/2) of symmetric positive definite K by coupled Newton-Schulz.
 
-    The error of an eigenvalue at ratio q = lambda / lambda_max is squared in each
-    iteration once q > 1/3, and a smaller q grows by 9/4 an iteration before that:
-    12 iterations resolve q = 1e-2 to float32 rounding, 6 resolve q = 1/2.
+    Let q = lambda / lambda_max for an eigenvalue lambda. If q > 1/3, its error is
+    squared in each iteration. A smaller q is first multiplied by 9/4 per iteration. 12
+    iterations converge to float32 precision for q = 1e-2, and 6 for q = 1/2.
 
     Args:
-        gram: ``(*batch, r, r)``.
+        gram: K, ``(*batch, r, r)``.
         iterations: number of iterations. The default is 12, or 14 in float64.
-        center: middle of an interval that is known to hold all eigenvalues; K is
-            divided by it, and e = max|1 - lambda / center| becomes (3 e^2 + e^3) / 4
-            in each iteration. None: K is divided by its largest row sum.
+        center: center of an interval that contains all eigenvalues, if known. K is
+            divided by it, and the error e = max|1 - lambda / center| becomes (3 e^2 +
+            e^3) / 4 in each iteration. If None, K is divided by its largest row sum.
 
     Returns:
-        ``(*batch, r, r)``, symmetric to rounding.
+            K^(-1/2), ``(*batch, r, r)``, symmetric up to rounding.
     """
     if iterations is None:
         iterations = 14 if gram.dtype == torch.float64 else 12
@@ -100,11 +98,12 @@ def inverse_sqrt(
 
 
 def polar_core(gram: Tensor) -> Tensor:
-    """Compute T with M T = msign(M) from K = M^T M alone: K^(-1/2) where K is resolved.
+    """Compute T = K^(-1/2) with M T = msign(M) from the Gram matrix K = M^T M.
 
-    In float32, where K holds squares to 1e-7 tr K, a singular value of M above
-    1e-2 ||M||_F comes out within 4e-3 of 1, and one of 1e-3 ||M||_F within 0.25.
-    Smaller ones are shortened, not amplified. K = 0 gives a finite T.
+    In float32, the entries of K have errors of 1e-7 tr K. Singular values of M above
+    1e-2 ||M||_F are mapped to 1 with an error of at most 4e-3, and those of 1e-3
+    ||M||_F with an error of 0.25. Smaller ones are reduced, not amplified. For K = 0, T
+    is finite.
 
     Args:
         gram: ``(*batch, r, r)``, symmetric, not negative beyond rounding.
@@ -123,11 +122,11 @@ def polar_core(gram: Tensor) -> Tensor:
 def joint_polar_core(gram: Tensor) -> Tensor:
     """Compute K^(-1/2) of a 2r x 2r Gram matrix K where it is resolved.
 
-    Like :func:`polar_core`, with two savings for a matrix that is twice as wide: K is
+    A faster variant of :func:`polar_core` for matrices that are twice as wide: K is
     divided by its Frobenius norm, which lies between the trace and the largest
-    eigenvalue, and there is one polynomial fewer. With K = M^T M, in float32, a
-    singular value of M above 3e-3 ||M||_2 r^(1/4) comes out within 5e-3 of 1, smaller
-    ones are shortened. K = 0 gives a finite result.
+    eigenvalue, and one polynomial fewer is used. In float32, singular values of M above
+    3e-3 ||M||_2 r^(1/4) are mapped to 1 with an error of at most 5e-3. Smaller ones are
+    reduced. For K = 0, the result is finite.
 
     Args:
         gram: ``(*batch, r, r)``, symmetric, not negative beyond rounding.
@@ -142,10 +141,10 @@ def joint_polar_core(gram: Tensor) -> Tensor:
 
 
 def inverse_sqrt_of_retraction(gram: Tensor, steepest: float) -> Tensor:
-    """Compute K^(-1/2) of K = I + S with 0 <= S <= steepest^2 <= 9, to rounding.
+    """Compute K^(-1/2) of K = I + S with 0 <= S <= steepest^2 <= 9, up to rounding.
 
-    K / (1 + steepest^2) has its eigenvalues in [0.1, 1], where three polynomials reach
-    4e-10.
+    The eigenvalues of K / (1 + steepest^2) are in [0.1, 1]. In this interval, three
+    polynomials have an error of at most 4e-10.
     """
     # Directions from joint_polar_core are up to 5e-3 longer than 1, so S may exceed
     # steepest^2 by 1 %.
@@ -157,8 +156,8 @@ def inverse_sqrt_of_retraction(gram: Tensor, steepest: float) -> Tensor:
 def damped_cholesky(gram: Tensor, shift: Tensor) -> Tensor:
     """Factor K + shift I = L L^T. Return L, ``(*batch, r, r)``.
 
-    Nothing is read back, so nothing synchronizes. If rounding makes K + shift I
-    indefinite, the shift grows by a hundredth of the trace.
+    This function does not synchronize. If K + shift I is indefinite because of rounding
+    errors, a hundredth of the trace is added to the shift.
 
     Args:
         gram: K, symmetric, not negative beyond rounding.
@@ -177,8 +176,8 @@ def damped_cholesky(gram: Tensor, shift: Tensor) -> Tensor:
 def inverse_cholesky(gram: Tensor, shift: Tensor) -> Tensor:
     """Compute L^-1 of K + shift I = L L^T (see :func:`damped_cholesky`).
 
-    For K = M M^T, the rows of L^-1 M are an orthonormal frame of M's rows, except for
-    rows that are short compared to the root of the shift.
+    For K = M M^T, the rows of L^-1 M are an orthonormal basis of the rows of M, except
+    in directions that are small compared to the square root of the shift.
     """
     factor = damped_cholesky(gram, shift)
     identity = _identity(gram).expand_as(factor)
@@ -188,11 +187,12 @@ def inverse_cholesky(gram: Tensor, shift: Tensor) -> Tensor:
 def polar_factor(matrix: Tensor) -> Tensor:
     """Compute msign(M), the nearest matrix with orthonormal columns, without an SVD.
 
-    Two passes over the Gram matrix: the first lifts small singular values, the second
-    handles what float32 could not resolve in the first. In float32, a singular value
-    above 1e-3 ||M||_F comes out as 1 to rounding, one of 1e-4 ||M||_F above 1/2.
-    Smaller ones are rounding errors of M and are shortened instead of amplified. In
-    float64, with one more lifting pass, these limits are 1e-6 and 1e-7. M = 0 gives 0.
+    Two passes over the Gram matrix are used: the first one increases small singular
+    values, the second one removes the remaining errors. In float32, singular values
+    above 1e-3 ||M||_F are mapped to 1 up to rounding, and those of 1e-4 ||M||_F to at
+    least 1/2. Smaller ones are rounding errors of M, and are reduced instead of
+    amplified. In float64, with an additional pass, these limits are 1e-6 and 1e-7. For
+    M = 0, the result is 0.
 
     Args:
         matrix: ``(*batch, m, r)`` with m >= r for orthonormal columns. A wide matrix is
@@ -216,15 +216,15 @@ def polar_factor(matrix: Tensor) -> Tensor:
 
 
 def spectral_norm(matrix: Tensor, squarings: int = 10) -> Tensor:
-    """Compute the spectral norm of ``(*batch, m, r)``, as ``(*batch, 1, 1)``."""
+    """Compute the spectral norms of ``(*batch, m, r)``, as ``(*batch, 1, 1)``."""
     return spectral_norm_of_gram(matrix.mT @ matrix, squarings)
 
 
 def spectral_norm_of_gram(gram: Tensor, squarings: int = 10) -> Tensor:
     """Compute the largest singular value of M from K = M^T M, ``(*batch, r, r)``.
 
-    With K / tr and Z = (K / tr)^(2^n) the Rayleigh quotient tr(Z K) / tr(Z) lies below
-    the largest eigenvalue by a share of at most about log(r) / 2^n, 0.4 % at rank 64.
+    With Z = (K / tr K)^(2^n), the Rayleigh quotient tr(Z K) / tr(Z) is smaller than the
+    largest eigenvalue by a fraction of at most about log(r) / 2^n, 0.4 % at rank 64.
 
     Returns:
         ``(*batch, 1, 1)``.
@@ -240,7 +240,7 @@ def spectral_norm_of_gram(gram: Tensor, squarings: int = 10) -> Tensor:
 
 
 def trace(matrix: Tensor) -> Tensor:
-    """Compute the trace of ``(*batch, r, r)``, as ``(*batch, 1, 1)``."""
+    """Compute the trace of a matrix ``(*batch, r, r)``, as ``(*batch, 1, 1)``."""
     return matrix.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
 
 
@@ -256,10 +256,11 @@ def _identity(like: Tensor) -> Tensor:
 def _polynomials(
     gram: Tensor, polynomials: tuple[tuple[float, float, float], ...]
 ) -> Tensor:
-    """Return the product of p(K) over odd polynomials s p(s^2) that follow one another.
+    """Return the product of the matrices p(K) for a sequence of polynomials s p(s^2).
 
-    X p(X^T X) for one p after the other needs only K = X^T X: K <- p(K) K p(K). With
-    p(K) = a I + Q every product by p(K) is a times its operand plus one by Q.
+    To apply X <- X p(X^T X) repeatedly, only K = X^T X is needed: K <- p(K) K p(K).
+    With p(K) = a I + Q, a product with p(K) is a multiple of the operand plus a product
+    with Q.
     """
     identity = _identity(gram)
     # Rounding can make a zero eigenvalue of K negative, and the polynomials would
@@ -276,5 +277,5 @@ def _polynomials(
 
 
 def _times(matrix: Tensor, a: float, q: Tensor) -> Tensor:
-    """M (a I + Q)."""
+    """Compute M (a I + Q)."""
     return torch.baddbmm(matrix, matrix, q, beta=a)

@@ -1,16 +1,15 @@
-r"""Singular values of a product B A from its factors, and ranks derived from them.
+r"""Singular values of a product B A from its factors, and measures of its rank.
 
-The product is never formed. With :math:`B^T B = L L^T` the squares of
-:math:`\sigma(BA)` are the eigenvalues of :math:`L^T (A A^T) L`, an r x r problem.
-Columns of B are first scaled to length 1 and the rows of A by their old lengths, so
-that lengths that cancel each other cost no accuracy. Gram matrices square the singular
-values, so they are computed in float64: float32 ones lose a collapsed rank beyond
-:math:`\sigma_1/\sigma_i = 3000`, float64 ones keep everything that float32 factors can
-represent. Where the columns of a factor are far from parallel, float32 suffices: if
-:math:`C` is its Gram matrix with columns of length 1, an error E of C changes every
-singular value of the product by the factor :math:`1 + \|E\| / 2\lambda_{\min}(C)` at
-most, the small ones too (:func:`gram_matrices`). Definitions with
-:math:`p_i = \sigma_i / \sum_j \sigma_j`:
+The product is not computed. With :math:`B^T B = L L^T`, the squares of
+:math:`\sigma(BA)` are the eigenvalues of the r x r matrix :math:`L^T (A A^T) L`.
+Columns of B are first scaled to length 1, and rows of A are multiplied by the old
+lengths, which improves the accuracy. Gram matrices contain squares of singular values
+and are therefore computed in float64: in float32, singular values below :math:`\sigma_1
+/ 3000` would be lost. float32 is sufficient if the columns of a factor are far from
+parallel: let :math:`C` be the Gram matrix of its columns, scaled to length 1. An error
+E of C changes every singular value of the product by a factor of at most :math:`1 +
+\|E\| / 2\lambda_{\min}(C)` (see :func:`gram_matrices`). Definitions, with :math:`p_i =
+\sigma_i / \sum_j \sigma_j`:
 
 ===============  ==============================================================
 effective rank   :math:`\exp(-\sum_i p_i \ln p_i)` (Roy and Vetterli 2007)
@@ -41,7 +40,7 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True)
 class RankSummary:
-    """Ranks of a batch of spectra. Every field has the batch shape."""
+    """Rank measures of a batch of spectra. Every field has the batch shape."""
 
     effective: Tensor
     stable: Tensor
@@ -58,15 +57,17 @@ _SHORTEST = 1e-28
 
 
 def product_singular_values(up: Tensor, down: Tensor) -> Tensor:
-    """Compute the singular values of B A, largest first (below 5e-7 sigma_1: 0).
+    """Compute the singular values of B A in descending order.
+
+    Values below 5e-7 times the largest one are set to 0.
 
     Args:
         up: B, ``(*batch, out, r)``, any float dtype.
         down: A, ``(*batch, r, in)``.
 
     Returns:
-        ``(*batch, r)`` float64 on the CPU; NaN where a factor is not finite, without
-        affecting the rest of the batch.
+        ``(*batch, r)``, float64 on the CPU. NaN for pairs with NaN or infinity in a
+        factor.
     """
     return product_spectrum(_gram(up), _gram(down.mT))
 
@@ -92,10 +93,10 @@ def product_spectrum(left: Tensor, right: Tensor) -> Tensor:
 
 
 def gram_matrices(columns: Sequence[Tensor]) -> Tensor:
-    """Compute M^T M as accurately as singular values of products need it.
+    """Compute the Gram matrices of factors, accurate enough for singular values.
 
-    In float32 where its error is bounded as in the module's docstring, which one
-    Cholesky factorization of r x r matrices decides; otherwise in float64.
+    They are computed in float32 if the error is bounded as in the docstring of this
+    module, which is checked by a Cholesky factorization, and otherwise in float64.
 
     Args:
         columns: K stacks ``(k_i, m_i, r)`` on any devices.
@@ -119,14 +120,17 @@ def gram_matrices(columns: Sequence[Tensor]) -> Tensor:
 
 
 def _quick_gram(stack: Tensor) -> Tensor:
-    """M^T M in float32, or float64 for such factors, as float64 on the CPU."""
+    """Compute M^T M in float32, or float64 for float64 factors.
+
+    The result is in float64 on the CPU.
+    """
     wide = stack if stack.dtype == torch.float64 else stack.float()
     with full_precision(stack.device.type):
         return (wide.mT @ wide).to("cpu", torch.float64)
 
 
 def _gram(tall: Tensor) -> Tensor:
-    """float64 M^T M of ``(*batch, m, r)``, on the CPU."""
+    """Compute M^T M of ``(*batch, m, r)`` in float64 on the CPU."""
     # Devices without float64 (MPS) copy the factor instead of its small Gram matrix.
     device = tall.device if tall.device.type in ("cpu", "cuda") else "cpu"
     wide = tall.to(device, torch.float64)
@@ -136,7 +140,7 @@ def _gram(tall: Tensor) -> Tensor:
 def spectrum_summary(values: Tensor) -> RankSummary:
     """Compute the effective rank, stable rank and k95 of spectra ``(*batch, r)``.
 
-    A spectrum of NaN has NaN for both ranks, and k95 = 0.
+    If a spectrum contains NaN, both ranks are NaN and k95 is 0.
     """
     total = values.sum(-1)
     # NaN counts as nonzero, so that it is propagated.
@@ -157,11 +161,10 @@ def spectrum_summary(values: Tensor) -> RankSummary:
 
 @torch.no_grad()
 def effective_rank(up: Tensor, down: Tensor) -> Tensor:
-    """Compute the entropy rank of B A, between 1 and r (0 for a zero product).
+    """Compute the effective rank of B A, between 1 and r. It is 0 for a zero product.
 
     Args:
-        up: B, ``(*batch, out, r)``. The ``(out, r, 1, 1)`` of a convolution is
-            flattened.
+        up: B, ``(*batch, out, r)``, or ``(out, r, 1, 1)`` of a convolution.
         down: A, ``(*batch, r, in)`` or ``(r, in, k, k)``.
     """
     if up.dim() == 4 and down.dim() == 4 and up.shape[-2:] == (1, 1):

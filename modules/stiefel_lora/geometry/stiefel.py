@@ -1,9 +1,8 @@
-r"""The Stiefel manifold St(m, r) = {B : B^T B = I}: projections and retractions.
+r"""Projections and retractions of the Stiefel manifold St(m, r) = {B : B^T B = I}.
 
-The metric is the Euclidean one. Points and vectors are ``(*batch, m, r)`` tensors with
-m >= r. A vector xi is tangent at B when :math:`B^T\xi + \xi^T B = 0`. Then
-:math:`(B+\xi)^T(B+\xi) = I + \xi^T\xi`: a retraction never meets a rank-deficient
-matrix.
+The metric is Euclidean. Points and vectors are ``(*batch, m, r)`` tensors with m >= r.
+A vector xi is tangent at B if :math:`B^T\xi + \xi^T B = 0`. Then
+:math:`(B+\xi)^T(B+\xi) = I + \xi^T\xi`, so B + xi always has full rank.
 
 References:
     P.-A. Absil, R. Mahony, R. Sepulchre, "Optimization Algorithms on Matrix
@@ -37,17 +36,17 @@ def symmetric(matrix: Tensor) -> Tensor:
 
 
 def tangent_project(point: Tensor, vector: Tensor) -> Tensor:
-    r"""Project onto the tangent space: Z - B sym(B^T Z)."""
+    r"""Project a matrix onto the tangent space: Z - B sym(B^T Z)."""
     core = symmetric(point.mT @ vector)
     parts = [part.reshape(-1, *part.shape[-2:]) for part in (vector, point, core)]
     return torch.baddbmm(*parts, alpha=-1).view(vector.shape)
 
 
 def retract_polar(point: Tensor, step: Tensor) -> Tensor:
-    r"""Retract by :math:`(B+\xi)\,[(B+\xi)^T(B+\xi)]^{-1/2}`, to second order.
+    r"""Polar retraction :math:`(B+\xi)\,[(B+\xi)^T(B+\xi)]^{-1/2}`, of second order.
 
-    Uses the Gram matrix of B + xi itself instead of I + xi^T xi, so that an existing
-    error of orthonormality in B is removed instead of propagated.
+    The Gram matrix of B + xi is used instead of I + xi^T xi, so that deviations of B
+    from orthonormality are corrected.
 
     Args:
         point: ``(*batch, m, r)``, orthonormal columns.
@@ -61,10 +60,11 @@ def nearest_orthonormal(moved: Tensor, longest: float | None = None) -> Tensor:
 
     Args:
         moved: Y, ``(*batch, m, r)``.
-        longest: bound of the spectral norm of xi, at most 0.5. The eigenvalues of Y^T Y
-            are then in [1, 1 + longest^2]. As 4 iterations (5 in float64) converge to
-            rounding errors even for [0.9, 1.35], xi only needs to be tangent to a few
-            percent. Without it, 12 (14) iterations are used.
+        longest: upper bound of the spectral norm of xi, at most 0.5. The eigenvalues of
+            Y^T Y are then in [1, 1 + longest^2], and 4 iterations (5 in float64) are
+            used, which converge for [0.9, 1.35], so that xi may deviate from the
+            tangent space by a few percent. If None, 12 iterations (14 in float64) are
+            used.
     """
     gram = moved.mT @ moved
     if longest is None:
@@ -76,7 +76,7 @@ def nearest_orthonormal(moved: Tensor, longest: float | None = None) -> Tensor:
 
 
 def retract_qr(point: Tensor, step: Tensor) -> Tensor:
-    """Retract by QR, qf(B + xi), to first order. Depends on the basis of B."""
+    """QR retraction qf(B + xi), of first order. Depends on the basis of B."""
     return qr_gauge(point + step)[0]
 
 
@@ -135,9 +135,9 @@ def qr_gauge(matrix: Tensor) -> tuple[Tensor, Tensor]:
 def random_orthonormal(
     rows: int, columns: int, *, seed: int, dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    """Draw a point uniformly from St(rows, columns), on the CPU in float64.
+    """Draw a uniformly random matrix with orthonormal columns, in float64 on the CPU.
 
-    The same seed gives the same point on every device and in every precision.
+    The result depends only on the seed, not on the device or the dtype.
 
     Raises:
         ValueError: If there are more columns than rows.

@@ -1,4 +1,4 @@
-"""Integrations with other trainers: one module per trainer, none of their code."""
+"""Integrations with other trainers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Display names of kohya's LoRA layers, with the section of the model first."""
+"""Display names of kohya LoRA layers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SECTION = re.compile(
 
 
 def shown_name(name: str) -> str:
-    """Put dots around the section, as expected by ``tag_of``.
+    """Separate the section of the model by dots, as expected by ``tag_of``.
 
     >>> shown_name("lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q")
     'input_blocks.4.1_transformer_blocks_0_attn1_to_q'

@@ -1,8 +1,8 @@
-"""LoRA network of kohya's trainers with a method's initialization, alpha and names.
+"""LoRA networks of kohya trainers, adapted to the optimizers of this package.
 
-sd-scripts and musubi-tuner build the same kind of network: a list of layers, each with
-``lora_down``, ``lora_up``, an ``alpha`` buffer and a ``scale``. The host's network is
-kept. The methods that the host calls on it are wrapped.
+The networks of sd-scripts and musubi-tuner are lists of layers with ``lora_down``,
+``lora_up``, an ``alpha`` buffer and a ``scale``. The network of the trainer is used,
+and its methods are wrapped to set the initialization, alpha and parameter names.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ def host_networks(
     makes: str,
     tested: str,
 ) -> ModuleType:
-    """Import the host's network module for a model.
+    """Import the network module of the trainer for a model.
 
     Args:
-        model: model that the trainer trains.
-        settings: ``--network_args``. ``base_module`` is removed.
-        known: model class -> network module of the trainer.
+        model: model that is trained.
+        settings: values of ``--network_args``. ``base_module`` is removed.
+        known: network modules of the trainer by model class.
         makes: name of the function that creates the network.
-        tested: version of the trainer that has these names.
+        tested: version of the trainer that this integration was tested with.
 
     Raises:
         ConfigError: If the network module of the model is unknown, does not exist, or
@@ -91,7 +91,7 @@ def host_networks(
 
 
 def adopt(network: Any, watch: Watch, *, module: str, tested: str) -> Any:
-    """Wrap the methods of the network that the host calls.
+    """Wrap the methods of a network.
 
     Args:
         network: network that was created by the trainer. It is changed in place.
@@ -115,7 +115,7 @@ def adopt(network: Any, watch: Watch, *, module: str, tested: str) -> Any:
 
 
 class _Adopted:
-    """Wrappers around the methods of one network."""
+    """Wrappers of the methods of a network."""
 
     def __init__(self, network: Any, watch: Watch, module: str, tested: str) -> None:
         self._network = network
@@ -128,11 +128,10 @@ class _Adopted:
         self._noted_lr: float | None = None
 
     def prepare(self, args: Any) -> None:
-        """Initialize the layers for the optimizer that will train them.
+        """Initialize the layers for the optimizer.
 
         Raises:
-            ConfigError: If the trainer lacks a name that a method for LoRA pairs
-                requires.
+            ConfigError: If the trainer lacks a function that the method requires.
             OptionError: If a setting rescales an orthonormal B.
         """
         if self._earlier is not None:
@@ -164,7 +163,7 @@ class _Adopted:
         self._watch(functools.partial(_shown_pairs, self._network), constrained, args)
 
     def loading(self, load: Callable[[str], Any]) -> Callable[[str], Any]:
-        """Convert a loaded LoRA to alpha = rank if the method needs it."""
+        """Convert a loaded LoRA to alpha = rank if the method requires it."""
 
         def load_weights(file: str) -> Any:
             info = load(file)
@@ -175,7 +174,7 @@ class _Adopted:
         return load_weights
 
     def naming(self, grouping: Callable[..., Any]) -> Callable[..., Any]:
-        """Add parameter names to the host's parameter groups."""
+        """Add parameter names to the parameter groups of the trainer."""
 
         def group(*args: Any, **kwargs: Any) -> Any:
             result = grouping(*args, **kwargs)
@@ -199,7 +198,7 @@ class _Adopted:
         return self._method is not None and self._method.alpha_policy == "rank"
 
     def _tell_alpha(self) -> None:
-        """Log once how alpha affects the steps of a method that does not set it."""
+        """Log once how alpha affects the updates of a method that does not set it."""
         scales = [float(lora.alpha) / lora.lora_dim for lora in loras_of(self._network)]
         note = alpha_note(self._method, scales) if self._method is not None else None
         if note and not self._logged:
@@ -207,7 +206,7 @@ class _Adopted:
         self._logged = True
 
     def _take_rank_as_alpha(self, args: Any) -> None:
-        """Set alpha before a LoRA is loaded, while the product is zero."""
+        """Set alpha to the rank before a LoRA is loaded."""
         loras = loras_of(self._network)
         changed = [lora for lora in loras if float(lora.alpha) != lora.lora_dim]
         for lora in changed:
@@ -230,7 +229,7 @@ def _named_parameters(network: Any) -> Iterator[tuple[str, nn.Parameter]]:
 
 @torch.no_grad()
 def _fold_alpha(network: Any) -> None:
-    """Convert a loaded LoRA to alpha = rank, with the same product."""
+    """Convert a loaded LoRA to alpha = rank. The updates of layers do not change."""
     for lora in loras_of(network):
         scale = float(lora.alpha) / lora.lora_dim
         if scale != 1.0:

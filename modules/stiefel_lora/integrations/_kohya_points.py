@@ -1,9 +1,9 @@
-"""Attributes and calls of a kohya trainer that the network needs.
+"""Checks of the functions of a kohya trainer that the network requires.
 
-Names are checked when the network is built, calls when they happen. If one of them is
-missing, a method on pairs would train with another scale, initialization or pairs, so
-it raises an error (:mod:`..optim.host_points`). Other optimizers get the host's own
-network.
+If a function is missing or is not called, training with an optimizer for LoRA pairs
+would use another scale, initialization or pairs, so an error is raised
+(:mod:`..optim.host_points`). With other optimizers, the network of the trainer is not
+changed.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ _LAYER = ("lora_name", "lora_dim", "alpha", "scale", *_FACTORS)
 
 
 def loras_of(network: Any) -> list[Any]:
-    """Return the LoRA layers. Before ``apply_to`` they are only in these lists."""
+    """Return the LoRA layers of a network."""
     return [lora for name in _LISTS for lora in getattr(network, name, [])]
 
 
 def find_points(network: Any, tested: str) -> HostPoints:
-    """Check all names that are needed, and mark the parameters of the network.
+    """Check that all required functions exist, and store the result in the parameters.
 
     Args:
         network: network that was created by the trainer.
-        tested: version of the trainer that has these names.
+        tested: version of the trainer that this integration was tested with.
 
     Raises:
         ConfigError: If the network is not supported.
@@ -62,7 +62,7 @@ def find_points(network: Any, tested: str) -> HostPoints:
 
 
 def _check_kind(network: Any, tested: str) -> None:
-    """Raise for other networks: LoHa and LoKr use the same lists."""
+    """Check that a network consists of LoRA layers."""
     reason = None
     if not any(hasattr(network, name) for name in _LISTS):
         reason = f"its network has neither {_LISTS[0]} nor {_LISTS[1]}"
@@ -77,7 +77,7 @@ def _check_kind(network: Any, tested: str) -> None:
 
 
 def _parameters(network: Any) -> Iterator[nn.Parameter]:
-    """Return all parameters of the network, including those of layers in lists."""
+    """Return all parameters of a network, including those of layers in lists."""
     if isinstance(network, nn.Module):
         yield from network.parameters()
     for value in vars(network).values():

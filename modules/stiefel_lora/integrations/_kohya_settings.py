@@ -1,7 +1,7 @@
-"""Settings of a kohya trainer that the network reads or changes.
+"""Settings of a kohya trainer that are used by the network.
 
-Only ``optimizer_type`` is required. If another one is missing, the related feature is
-disabled with a warning.
+Only ``optimizer_type`` is required. If another setting does not exist, the related
+feature is disabled with a warning.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ log = logging.getLogger("stiefel_lora")
 def method_of(args: Any, points: HostPoints) -> Method | None:
     """Return the method of ``--optimizer_type``, or None for other optimizers.
 
-    A missing setting is recorded for the optimizer.
+    If the setting does not exist, the optimizer raises an error.
     """
     if not hasattr(args, "optimizer_type"):
         points.absent.append("args.optimizer_type")
@@ -42,10 +42,10 @@ def method_of(args: Any, points: HostPoints) -> Method | None:
 def check_settings(
     args: Any, method: Method, constrained: bool, points: HostPoints
 ) -> float | None:
-    """Check the learning rate, and raise for settings that break B.
+    """Check the learning rate and settings that are not supported by a method.
 
     Returns:
-        The learning rate that was checked, if any.
+        The learning rate that was checked, or None.
 
     Raises:
         OptionError: If a setting rescales an orthonormal B.
@@ -57,14 +57,14 @@ def check_settings(
 
 
 def seed_of(args: Any, points: HostPoints) -> int:
-    """Return the seed of the initialization; 0 by default."""
+    """Return the seed of the initialization. The default is 0."""
     if not hasattr(args, "seed"):
         _lacks(points, "seed", "the LoRA is initialized with seed 0")
     return getattr(args, "seed", None) or 0
 
 
 def name_rank_as_alpha(args: Any, points: HostPoints) -> None:
-    """Write the actual alpha to the host's metadata."""
+    """Set alpha in the settings, so that the metadata contain the actual alpha."""
     if hasattr(args, "network_alpha") and hasattr(args, "network_dim"):
         args.network_alpha = args.network_dim
     else:
@@ -72,10 +72,9 @@ def name_rank_as_alpha(args: Any, points: HostPoints) -> None:
 
 
 def name_own_module(args: Any, module: str, points: HostPoints) -> None:
-    """Write the network module that built the layers to the host's metadata.
+    """Set the network module in the settings to that of the trainer.
 
-    Other programs use it to decide how to read a file, and only support the host's
-    modules.
+    It is written to the metadata, by which other programs decide how to load a file.
     """
     if hasattr(args, "network_module"):
         args.network_module = module.removeprefix("musubi_tuner.")
@@ -101,7 +100,7 @@ def _tell_rate(args: Any, method: Method, points: HostPoints) -> float | None:
 
 
 def _options_of(args: Any) -> dict[str, str]:
-    """Return the ``--optimizer_args`` texts, which contain quotes."""
+    """Return the values of ``--optimizer_args``."""
     given = [
         str(text).partition("=") for text in getattr(args, "optimizer_args", None) or ()
     ]

@@ -1,7 +1,7 @@
-"""Log the ranks of every block to musubi-tuner's trackers.
+"""Logging of the ranks of every block to the trackers of musubi-tuner.
 
-Its trainer calls a method after every optimizer step, with the accelerator and the
-number of earlier steps. It is wrapped when the network is built.
+The trainer has a method that is called after every optimizer step. It is wrapped when
+the network is created.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _ARGUMENTS = {"accelerator", "sync_gradients", "global_step"}
 
 
 def log_after_steps(pairs: Pairs, constrained: bool, args: Any) -> None:
-    """Make the running trainer log the ranks of these pairs.
+    """Log the ranks of pairs in the running trainer.
 
-    Args: as :class:`RankWatch`.
+    See :class:`RankWatch` for the arguments.
     """
     trainer = getattr(sys.modules.get(_TRAINER), "NetworkTrainer", None)
     present = getattr(trainer, "on_post_optimizer_step", None)

@@ -1,4 +1,4 @@
-"""Values of the blocks to log after a step of a kohya trainer."""
+"""Ranks of blocks that are logged after a step of a kohya trainer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Pairs = Callable[[], Sequence[Pair]]
 
 
 def lacks_steps(args: Any, tested: str) -> bool:
-    """Return whether the host's settings lack the number of steps. Warn if so."""
+    """Return whether the settings lack the number of steps, with a warning."""
     if hasattr(args, "max_train_steps"):
         return False
     log.warning(
@@ -30,11 +30,12 @@ def lacks_steps(args: Any, tested: str) -> bool:
 
 
 class RankWatch:
-    """Selects the values to log in a step.
+    """Measure the ranks that are logged in a step.
 
     Args:
-        pairs: function that returns the blocks by display name.
-        constrained: whether B is kept orthonormal. If True, its error is logged, too.
+        pairs: function that returns the pairs by display name.
+        constrained: whether B is kept orthonormal. If True, its deviation is logged,
+            too.
         args: settings of the trainer. Only ``max_train_steps`` is used.
     """
 
@@ -45,9 +46,9 @@ class RankWatch:
         self._last = 0
 
     def numbers(self, step: int) -> dict[str, float]:
-        """Return the ranks, once per interval and in the last step.
+        """Return the ranks once per interval and in the last step, else an empty dict.
 
-        A host may call this for every part of an accumulated batch and for validation.
+        Repeated calls in the same step are allowed.
         """
         # Read late: with --max_train_epochs the host sets it after the network is
         # built.

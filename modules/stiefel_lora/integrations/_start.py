@@ -1,4 +1,4 @@
-"""Initialization of LoRA layers that a host has built."""
+"""Initialization of LoRA layers that were created by another trainer."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Named = Iterable[tuple[str, nn.Parameter]]
 def start_layers(named: Named, method: Method, seed: int) -> list[Pair]:
     """Initialize the pairs among named parameters for a method, in place.
 
-    Layers smaller than the rank keep the host's initialization: they are trained by
+    Layers smaller than the rank are not initialized, because they are trained with
     AdamW.
 
     Returns:
-        The pairs that were initialized.
+        The initialized pairs.
     """
     named = list(named)
     pairs = find_pairs(named).pairs

@@ -1,7 +1,6 @@
-"""Log the ranks of every block to sd-scripts' trackers.
+"""Logging of the ranks of every block to the trackers of sd-scripts.
 
-The host has no hook for values of a network, so the method of its trainer that logs a
-step is wrapped when the network is built.
+The method of the trainer that logs a step is wrapped when the network is created.
 """
 
 from __future__ import annotations
@@ -24,9 +23,9 @@ _ARGUMENTS = ["accelerator", "logs", "global_step"]
 
 
 def add_to_step_logs(pairs: Pairs, constrained: bool, args: Any) -> None:
-    """Make the running trainer log the ranks of these pairs.
+    """Log the ranks of pairs in the running trainer.
 
-    Args: as :class:`RankWatch`.
+    See :class:`RankWatch` for the arguments.
     """
     trainer = _running_trainer()
     if trainer is None:

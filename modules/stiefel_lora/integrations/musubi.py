@@ -1,9 +1,9 @@
-"""musubi-tuner: its LoRA network with a method's initialization, alpha and names.
+"""Network module for musubi-tuner.
 
     --network_module stiefel_lora.integrations.musubi
     --optimizer_type stiefel_lora.StiefelLoRA
 
-Like :mod:`.sdscripts`, which has the same kind of networks; the calls differ.
+It has the same features as :mod:`.sdscripts`.
 """
 
 from __future__ import annotations
@@ -52,10 +52,11 @@ def create_arch_network(
     unet: Any,
     **settings: Any,
 ) -> Any:
-    """Build a network for ``--network_dim``; called by musubi-tuner.
+    """Create a network for ``--network_dim``. This function is called by musubi-tuner.
 
-    Settings are ``--network_args``; ``base_module=networks.NAME`` selects the host's
-    network module for a model that is not in the list above.
+    ``settings`` are the values of ``--network_args``. For models that are not in the
+    list above, ``base_module=networks.NAME`` selects the network module of
+    musubi-tuner.
 
     Raises:
         ConfigError: If the network module of the model is unknown.
@@ -75,7 +76,7 @@ def create_arch_network_from_weights(
     for_inference: bool = False,
     **settings: Any,
 ) -> Any:
-    """Build a network from weights, for ``--base_weights`` and ``--dim_from_weights``.
+    """Create a network for ``--base_weights`` and ``--dim_from_weights``.
 
     Raises:
         ConfigError: If the network module of the model is unknown.
@@ -88,7 +89,7 @@ def create_arch_network_from_weights(
 
 
 def prepare_network(network: Any, args: Any) -> None:
-    """Do nothing. Its presence makes musubi-tuner call ``prepare_network``."""
+    """Do nothing. musubi-tuner checks that this function exists."""
     network.prepare_network(args)
 
 

@@ -1,12 +1,12 @@
-"""sd-scripts: its LoRA network with a method's initialization, alpha and names.
+"""Network module for sd-scripts.
 
     --network_module stiefel_lora.integrations.sdscripts
     --optimizer_type stiefel_lora.StiefelLoRA
 
-The host's network is used, so ``--network_args`` and the saved files are unchanged. In
-addition, layers are initialized for the optimizer, alpha equals the rank for optimizers
-that set the scale of the product, the optimizer gets the names of its parameters, and
-the ranks of every block are logged to the host's trackers.
+The network of sd-scripts is used, so ``--network_args`` and the format of saved files
+are the same. In addition, layers are initialized for the optimizer, alpha is set to the
+rank for optimizers that control the scale, the names of the parameters are passed to
+the optimizer, and the ranks of every block are logged to the trackers of sd-scripts.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ def create_network(
     unet: Any,
     **settings: Any,
 ) -> Any:
-    """Build a network for ``--network_dim``; called by sd-scripts.
+    """Create a network for ``--network_dim``. This function is called by sd-scripts.
 
-    Settings are ``--network_args``; ``base_module=networks.NAME`` selects the host's
-    network module for a model that is not in the list above.
+    ``settings`` are the values of ``--network_args``. For models that are not in the
+    list above, ``base_module=networks.NAME`` selects the network module of sd-scripts.
 
     Raises:
         ConfigError: If the network module of the model is unknown.
@@ -68,9 +68,10 @@ def create_network_from_weights(
     for_inference: bool = False,
     **settings: Any,
 ) -> tuple[Any, Any]:
-    """Build a network from weights, for ``--dim_from_weights`` and ``--base_weights``.
+    """Create a network for ``--dim_from_weights`` and ``--base_weights``.
 
-    ``--base_weights`` passes no ``--network_args``, so the model must be in the list.
+    With ``--base_weights``, the model must be in the list above, because
+    ``--network_args`` are not available.
 
     Raises:
         ConfigError: If the network module of the model is unknown.

@@ -2,30 +2,30 @@
 
 Usage from a GUI:
 
-    queue = Queue()                                 # that of the CLI, or a folder
+    queue = Queue()                                 # default queue, as in the CLI
     plans = make_plans(["cats.json"], ["steps=500"], ["lora_rank=8,16"])
     jobs = add_jobs(queue, plans, rename=True)      # nothing starts yet
-    start_runner(queue, parse_slots(None, "0,1"))   # in the background, detached
+    start_runner(queue, parse_slots(None, "0,1"))   # background process
 
-    for job in queue.jobs():                        # read again each time, cheap
+    for job in queue.jobs():                        # read from disk each time
         job.state, job.name, job.device, job.message
-    watch = Watch(job)                              # keep it: reads only new events
+    watch = Watch(job)                              # only reads new events
     watch.progress().step, watch.progress().loss
-    Tail(job.folder.events_file).lines()            # every event of the training
+    Tail(job.folder.events_file).lines()            # all events of the training
     read_log(queue, job, 50)
 
-    pause_jobs(queue, [3])      # running: saves and stops
-    release_jobs(queue, [3])    # resumes from its checkpoint
+    pause_jobs(queue, [3])      # saves and stops if running
+    release_jobs(queue, [3])    # resumes from the checkpoint
     cancel_jobs(queue, [4], now=True)
     retry_jobs(queue, [5])
     clear_jobs(queue)
 
-Trainings and runner are separate processes: a GUI that exits or crashes stops none of
-them, and finds them when it opens the same folder again. Any number of processes may
-read the queue and send commands at the same time. The runner lock allows only one of
-them to start jobs, and the lock of each run folder allows only one to write to it.
-``queue.reap_dead_jobs()`` records the result of jobs that were killed while no runner
-was active.
+Trainings and the runner are separate processes. They continue if the GUI is closed or
+crashes, and the GUI shows them again when it opens the same folder. Any number of
+processes can read the queue and send commands at the same time. The runner lock allows
+only one process to start jobs, and the lock of each run folder allows only one process
+to write to it. ``queue.reap_dead_jobs()`` records the result of jobs that were killed
+while no runner was active.
 """
 
 from __future__ import annotations

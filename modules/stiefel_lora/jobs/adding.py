@@ -1,4 +1,4 @@
-"""Add jobs to a queue such that no two write to one folder and none runs twice."""
+"""Adding jobs to a queue, without duplicate jobs or run folders."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ __all__ = ["add_jobs", "check_same_settings", "sync_jobs"]
 
 
 def add_jobs(queue: Queue, plans: Iterable[Plan], *, rename: bool = False) -> list[Job]:
-    """Add new jobs. If one cannot be added, none is added.
+    """Add jobs to a queue. If one of them is invalid, none is added.
 
     Args:
         queue: the queue.
         plans: settings of the jobs.
-        rename: whether to use the next free name (``cats-2``) if a folder or job of
-            this name exists. If False, an error is raised.
+        rename: whether to append a number to the name (``cats-2``) if a run folder or
+            job with this name exists. If False, an error is raised.
 
     Raises:
         QueueError: If the folder belongs to another job or run.
@@ -46,11 +46,11 @@ def add_jobs(queue: Queue, plans: Iterable[Plan], *, rename: bool = False) -> li
 
 
 def sync_jobs(queue: Queue, plans: Sequence[Plan]) -> list[Job]:
-    """Replace the jobs of this queue with ``plans`` and keep finished work.
+    """Replace the jobs of a queue with ``plans``, keeping finished jobs.
 
-    Finished jobs stay finished, including those that another command trained with the
-    same settings. Failed, paused and cancelled jobs are requeued, and jobs that are no
-    longer planned are removed. Two processes may start the same batch at the same time.
+    Jobs with a finished run of the same settings are marked as finished. Failed, paused
+    and cancelled jobs are requeued. Jobs that are not in ``plans`` are removed. Several
+    processes can call this function at the same time.
 
     Raises:
         QueueError: If a folder belongs to another training, or a running job is not
@@ -100,10 +100,10 @@ def _sync(queue: Queue, plans: Sequence[Plan]) -> list[Job]:
 
 
 def check_same_settings(plan: Plan) -> None:
-    """Check that the run in a plan's folder, if there is one, had its settings.
+    """Check that an existing run in the folder of a plan has the same settings.
 
     Raises:
-        QueueError: If the batch had other jobs.
+        QueueError: If the settings differ.
     """
     changed = different_settings(RunFolder(plan.config.run_dir), plan.settings)
     if changed:
@@ -111,7 +111,7 @@ def check_same_settings(plan: Plan) -> None:
 
 
 def _goes_again(job: Job, plan: Plan) -> bool:
-    """Decide whether a known job is requeued with the settings of ``plan``."""
+    """Return whether an existing job is requeued with the settings of ``plan``."""
     if job.state is JobState.RUNNING:
         return False
     if job.state is not JobState.DONE:
@@ -126,7 +126,7 @@ def _goes_again(job: Job, plan: Plan) -> bool:
 
 
 def _state_on_disk(plan: Plan) -> JobState:
-    """Return whether the run is finished or new. Raise if the folder is in use."""
+    """Return whether the run is finished or new. Raise an error if it is unfinished."""
     run = RunFolder(plan.config.run_dir)
     if not run.root.exists():
         return JobState.WAITING

@@ -1,4 +1,4 @@
-"""The runner's process: ``python -m stiefel_lora.jobs.background FOLDER [SLOT]...``."""
+"""Runner process: ``python -m stiefel_lora.jobs.background FOLDER [SLOT]...``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TICK_SECONDS = 0.5
 
 
 def main() -> None:
-    """Run the jobs of the queue given on the command line until none is left."""
+    """Run the jobs of the queue on the command line until all jobs have ended."""
     folder, *slots = sys.argv[1:]
     queue = Queue(folder)
     runner = Runner(queue, slots)

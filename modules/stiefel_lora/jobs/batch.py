@@ -1,4 +1,4 @@
-"""Run many trainings with one command, which resumes an earlier batch."""
+"""Training of a batch of jobs, resuming an earlier batch if there is one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TICK_SECONDS = 0.25
 def batch_folder(
     plans: Sequence[Plan], configs: Sequence[str], texts: Sequence[str]
 ) -> Path:
-    """Return the folder of a batch, which is the same for the same command.
+    """Return the folder of a batch. It is the same if a command is repeated.
 
     Args:
         plans: settings of the jobs.
@@ -40,14 +40,14 @@ def batch_folder(
 def run_batch(folder: Path, plans: Sequence[Plan], slots: Sequence[str]) -> list[Job]:
     """Train all unfinished jobs. Ctrl-C saves and stops them.
 
-    If another process already runs this batch, its progress is shown, and its work is
-    taken over if it exits.
+    If another process is running this batch, its progress is shown. If that process
+    exits, this process runs the remaining jobs.
 
     Returns:
-        The final state of the jobs, in the order of ``plans``.
+        Jobs in their final state, in the order of ``plans``.
 
     Raises:
-        QueueError: If the folder of the batch or of a run is used by another training.
+        QueueError: If the folder of the batch or of a run belongs to another training.
         OutputError: If the disk is full. Running jobs are not affected.
     """
     queue = Queue(folder)

@@ -1,4 +1,4 @@
-"""Small line charts as SVG, in the colors of the page."""
+"""Line charts in SVG for the results page."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _MOST_MARKS = 12
 
 @dataclasses.dataclass(frozen=True)
 class Frame:
-    """Axis range shared by all charts of a quantity.
+    """Axis ranges, which are the same for all charts of a quantity.
 
     Args:
         title: name of the quantity.
-        steps: the last step on the horizontal axis.
-        low: value at the bottom.
-        high: value at the top.
+        steps: last step on the horizontal axis.
+        low: value at the bottom of the vertical axis.
+        high: value at the top of the vertical axis.
     """
 
     title: str
@@ -37,11 +37,11 @@ class Frame:
     def around(
         cls, title: str, curves: Iterable[Curve], *, floor: float | None = None
     ) -> Frame | None:
-        """Compute the range of some curves, or None if there is nothing to draw.
+        """Compute the range of several curves. None if they have no values.
 
         Args:
             title: name of the quantity.
-            curves: all curves to be drawn in this range.
+            curves: curves with this range.
             floor: value that the range must include.
         """
         points = [point for curve in curves for point in curve]
@@ -71,14 +71,14 @@ class Frame:
 
     @property
     def ticks(self) -> list[tuple[float, str]]:
-        """Return y coordinate and label of the ticks."""
+        """Return the y coordinates and labels of the ticks."""
         middle = (self.low + self.high) / 2
         return [(self.y(v), f"{v:.3g}") for v in (self.low, middle, self.high)]
 
 
 @dataclasses.dataclass(frozen=True)
 class Chart:
-    """Curve of one job in the shared range."""
+    """Chart with the curve of a job."""
 
     frame: Frame
     curve: Curve
@@ -87,22 +87,22 @@ class Chart:
 
     @property
     def points(self) -> str:
-        """Points of the polyline."""
+        """Points of the SVG polyline."""
         return self.frame.path(self.curve)
 
     @property
     def ceiling_y(self) -> float | None:
-        """Vertical position of the ceiling."""
+        """Vertical position of the upper bound."""
         return None if self.ceiling is None else self.frame.y(self.ceiling)
 
     @property
     def last(self) -> str:
-        """Final value, as text."""
+        """Last value as text."""
         return f"{self.curve[-1][1]:.4g}" if self.curve else "not measured"
 
     @property
     def marks(self) -> list[tuple[float, float, str]]:
-        """Markers of single measurements with labels; none on dense curves."""
+        """Markers with labels for each measurement. Empty for dense curves."""
         if len(self.curve) > _MOST_MARKS:
             return []
         return [
@@ -113,7 +113,7 @@ class Chart:
 
 
 def _thin(curve: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
-    """Keep every n-th point, and always the last."""
+    """Reduce the number of points of a curve. The last point is kept."""
     every = -(-len(curve) // _MOST_POINTS) or 1
     kept = list(curve[::every])
     return kept if not curve or kept[-1] == curve[-1] else [*kept, curve[-1]]

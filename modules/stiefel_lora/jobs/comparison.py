@@ -1,9 +1,10 @@
-"""The runs that compare optimizers fairly on a user's own images.
+"""Selection of the runs for a comparison of optimizers.
 
-Every optimizer sweeps learning rates with the first seed: a ladder around its usual
-rate, extended until the best one is not at its end. At its best rate it then trains
-with the other seeds. Rates are chosen on one half of the validation images and losses
-are reported on the other, so that an optimizer gains nothing from a longer search.
+Every optimizer is first trained with several learning rates and the first seed. The
+learning rates are around its usual one, and more are added as long as the best one is
+the lowest or highest. Then it is trained with the best learning rate and the other
+seeds. Learning rates are selected with one half of the validation images, and losses
+are reported for the other half, so that trying more learning rates is no advantage.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ DIVERGED = Losses(math.inf, math.inf)
 
 @dataclasses.dataclass(frozen=True)
 class Contest:
-    """One training: an optimizer at a rate with a seed."""
+    """Training with an optimizer, a learning rate and a seed."""
 
     optimizer: str
     rate: float
@@ -47,7 +48,7 @@ class Contest:
 
     @property
     def name(self) -> str:
-        """Suffix of the run's name."""
+        """Suffix of the run name."""
         return f"{self.optimizer}-lr_{self.rate:g}-seed_{self.seed}"
 
 
@@ -56,17 +57,20 @@ Known = Mapping[Contest, Losses]
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Optimizers, their rates and the seeds. The first optimizer is the baseline."""
+    """Optimizers to compare, with learning rates and seeds.
+
+    The first optimizer is the baseline.
+    """
 
     usual: Mapping[str, float]
-    """Optimizer -> its usual learning rate, the middle of the first ladder."""
+    """Usual learning rate of each optimizer, around which others are tried."""
 
     seeds: Sequence[int]
     rates: Sequence[float] | None = None
-    """Rates for every optimizer; None: the ladder."""
+    """Learning rates for every optimizer. None selects them automatically."""
 
     def sweep(self, optimizer: str, known: Known) -> list[float]:
-        """Return the rates of an optimizer as far as the losses so far decide them."""
+        """Return the learning rates to try, according to the losses so far."""
         if self.rates is not None:
             return sorted(self.rates)
 
@@ -77,7 +81,7 @@ class Comparison:
         return swept_rates(self.usual[optimizer], LADDER, WIDEST, chosen_on, FIRST)
 
     def best(self, optimizer: str, known: Known) -> float | None:
-        """Return the rate of the lowest loss; None while the sweep is not complete."""
+        """Return the learning rate with the lowest loss. None if runs are missing."""
         found = {
             rate: known.get(Contest(optimizer, rate, self.seeds[0]))
             for rate in self.sweep(optimizer, known)
@@ -88,7 +92,7 @@ class Comparison:
         return min(losses, key=losses.__getitem__)
 
     def wanted(self, known: Known) -> list[Contest]:
-        """All runs that are known to be needed by now, finished ones among them."""
+        """Return all runs that are required so far, including finished ones."""
         return list(dict.fromkeys(self._wanted(known)))
 
     def _wanted(self, known: Known) -> Iterator[Contest]:
@@ -109,14 +113,14 @@ def swept_rates(
     loss: Callable[[float], float],
     first: int = 3,
 ) -> list[float]:
-    """The first rates, and more on the side where the best so far lies at the edge.
+    """Return the initial learning rates, and more if the best one is at the edge.
 
     Args:
         center: middle of the first learning rates.
         factor: ratio of adjacent learning rates.
-        widest: maximum number of learning rates. If the best one is still at the edge,
-            this is reported.
-        loss: loss of a learning rate, NaN if it is not known yet.
+        widest: maximum number of learning rates.
+        loss: function that returns the loss of a learning rate, or NaN if it is not
+            known yet.
         first: number of initial learning rates, which must be odd.
     """
     low, high = -(first // 2), first // 2 + 1
@@ -132,9 +136,9 @@ def swept_rates(
 
 
 def losses_of(run_dir: Path, steps: int) -> Losses | None:
-    """Read the final losses of a run, or None if it has not ended, or failed.
+    """Read the final losses of a run. None if it has not ended or has failed.
 
-    A run that ended with NaN or infinity is ``DIVERGED``, which is a result too.
+    The result is ``DIVERGED`` if the loss of the run became NaN or infinite.
     """
     folder = RunFolder(run_dir)
     found: dict[str, Any] = {}

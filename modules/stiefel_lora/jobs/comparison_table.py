@@ -1,4 +1,4 @@
-"""The result of a comparison as a table for people and as JSON."""
+"""Results of a comparison of optimizers as Markdown and JSON."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ HEADS = (
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One optimizer at its best rate."""
+    """Results of an optimizer with its best learning rate."""
 
     optimizer: str
     rates: Sequence[float]
     rate: float | None
     at_edge: bool
-    """The best rate is the lowest or highest that was tried."""
+    """Whether the best learning rate is the lowest or highest that was tried."""
 
     swept: bool
-    """All rates were run. Without it there is no best rate yet."""
+    """Whether all learning rates were tried. If not, the best one is unknown."""
 
     losses: Mapping[int, Losses]
-    """By seed."""
+    """Losses by seed."""
 
     differences: Sequence[float]
-    """From the baseline with the same seed, in percent, or empty for the baseline."""
+    """Differences from the baseline with the same seed, in percent."""
 
 
 def rows_of(comparison: Comparison, known: Mapping[Contest, Losses]) -> list[Row]:
-    """Return one row for each optimizer, in the order of the comparison."""
+    """Return a row for each optimizer, in the order of the comparison."""
     baseline: Mapping[int, Losses] | None = None
     found = []
     for optimizer in comparison.usual:
@@ -81,7 +81,7 @@ def rows_of(comparison: Comparison, known: Mapping[Contest, Losses]) -> list[Row
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """Return the table as Markdown, with what it means below it."""
+    """Return the table as Markdown, followed by an explanation."""
     lines = [
         f"| {' | '.join(HEADS)} |",
         f"|{'---|' * len(HEADS)}",
@@ -96,7 +96,7 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def cells(row: Row) -> Iterator[str]:
-    """Yield the cells of one line."""
+    """Return the cells of a row as text."""
     yield row.optimizer
     yield str(len(row.rates))
     if row.rate is None or not row.losses:
@@ -119,7 +119,7 @@ def cells(row: Row) -> Iterator[str]:
 
 
 def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Return the same as data; infinity, of a run that diverged, as null."""
+    """Return the results as JSON data. The losses of diverged runs are null."""
     return [
         {
             "optimizer": row.optimizer,
@@ -140,7 +140,10 @@ def _finite(value: float) -> float | None:
 
 
 def paired_interval(differences: Sequence[float]) -> tuple[float, float]:
-    """95 % interval of the mean of 2 to 10 paired differences, by Student's t."""
+    """Return the 95 % confidence interval of the mean of 2 to 10 paired differences.
+
+    Based on Student's t-distribution.
+    """
     count = len(differences)
     middle = statistics.fmean(differences)
     half = T_95[count - 2] * statistics.stdev(differences) / count**0.5

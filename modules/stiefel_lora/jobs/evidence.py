@@ -1,4 +1,4 @@
-"""Read the state of a training from its run folder, without heavy imports."""
+"""State of a training according to its run folder. Does not import torch."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def end_of(folder: RunFolder) -> dict[str, Any] | None:
 
 
 def is_finished(folder: RunFolder, steps: int) -> bool:
-    """Return whether all steps were trained and the files written."""
+    """Return whether all steps were trained and the LoRA files were written."""
     end = end_of(folder)
     return end is not None and end["step"] >= steps
 
 
 def newest_step(folder: RunFolder) -> int:
-    """Return the step of the newest checkpoint, or 0."""
+    """Return the step of the latest checkpoint, or 0."""
     names = [path.name.removeprefix("step-") for path in folder.checkpoints.glob("s*")]
     return max((int(name) for name in names if name.isdecimal()), default=0)
 
@@ -38,7 +38,7 @@ def different_settings(
 ) -> list[str] | None:
     """Return the settings in which a run differs from ``config``.
 
-    None if the folder has no readable ``config.json``.
+    None if ``config.json`` in the folder cannot be read.
     """
     there = _config_in(folder.config_file)
     if there is None:
@@ -58,7 +58,7 @@ def _config_in(path: Path) -> dict[str, Any] | None:
 
 
 def _with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings as this version writes them; older versions had fewer."""
+    """Add settings that are missing in configurations of older versions."""
     try:
         return json.loads(dump_full(parse_config(config)))
     except ConfigError:

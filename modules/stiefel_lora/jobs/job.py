@@ -1,4 +1,4 @@
-"""A job: a training with its settings and state."""
+"""Job: a training with its settings and state."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class JobState(str, enum.Enum):
     """State of a job. The values are those in the database."""
 
     WAITING = "waiting"
-    """Will be started by a runner, from its checkpoint if it has one."""
+    """Waiting to be started or resumed by a runner."""
 
     RUNNING = "running"
     PAUSED = "paused"
@@ -34,14 +34,14 @@ OVER = (JobState.DONE, JobState.FAILED, JobState.CANCELLED)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Job:
-    """Job of a queue as it was when it was read."""
+    """Job of a queue at the time of reading."""
 
     id: int
     run_dir: Path
-    """Run folder, used by this job only."""
+    """Run folder of the job."""
 
     config: dict[str, Any]
-    """All settings, resolved when the job was added. Later edits have no effect."""
+    """All settings. Changes of the config file after adding the job have no effect."""
 
     source: str
     """Config file or preset that the settings came from."""
@@ -51,10 +51,10 @@ class Job:
 
     state: JobState
     wish: PendingAction | None
-    """A command to the running job that has not taken effect; a column of the table."""
+    """Pending command to the running job (pause or cancel), or None."""
 
     device: str
-    """Device of the current or last attempt, or empty if set by the configuration."""
+    """Device of the last attempt. Empty if set by the configuration."""
 
     attempt: int
     """Number of attempts."""
@@ -64,25 +64,25 @@ class Job:
 
     pid: int | None
     pid_started: float | None
-    """Start time of that process, seconds since 1970; detects a reused process ID."""
+    """Start time of the process in seconds since 1970, to detect reused process IDs."""
 
     exit_code: int | None
     message: str
-    """Error message or last status message, or empty if there is none."""
+    """Error message or last status message. Empty if there is none."""
 
     added: float
     started: float | None
     """Start time of the last attempt."""
 
     seconds: float
-    """Total time of all finished attempts."""
+    """Total duration of all finished attempts in seconds."""
 
     saved_step: int
-    """Step of the newest checkpoint at the last crash."""
+    """Step of the latest checkpoint at the last crash."""
 
     @property
     def name(self) -> str:
-        """Name of the run folder and of the LoRA file."""
+        """Name of the run folder and the LoRA file."""
         return self.run_dir.name
 
     @property

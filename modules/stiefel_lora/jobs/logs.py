@@ -1,4 +1,4 @@
-"""Read and follow the log of a job."""
+"""Reading and following the log of a job."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Unique run names, built from the settings that differ between jobs."""
+"""Unique run names for jobs, built from the settings that differ."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def unique_names(
 ) -> list[str]:
     """Give every job a unique name.
 
-    Jobs with equal names get the swept values as a suffix, and other differing settings
-    if those are not enough: ``cats-lora_rank_8-adamw``.
+    The values of swept settings are appended to equal names, and other settings that
+    differ if necessary, for example ``cats-lora_rank_8-adamw``.
 
     Args:
         names: run names of the jobs.

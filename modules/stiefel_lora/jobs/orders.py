@@ -1,7 +1,7 @@
-"""Commands to a queue: start, pause, cancel, retry, clear.
+"""Commands to a queue: pause, resume, cancel, retry and clear.
 
-A running training is stopped by a file in its ``commands`` folder: it finishes its
-step, saves and exits. Each function returns the jobs that it changed.
+A running training is stopped by a file in its ``commands`` folder. It finishes the
+current step, saves a checkpoint and exits. Each function returns the changed jobs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def release_jobs(queue: Queue, numbers: Collection[int] = ()) -> list[Job]:
     """Requeue the given paused jobs, or all paused jobs.
 
     Raises:
-        QueueError: If there is no such job, or it has ended (see ``retry_jobs``).
+        QueueError: If a job does not exist, or has ended (see :func:`retry_jobs`).
     """
     for job in _named(queue, numbers):
         if job.state in OVER:
@@ -45,10 +45,10 @@ def release_jobs(queue: Queue, numbers: Collection[int] = ()) -> list[Job]:
 def retry_jobs(queue: Queue, numbers: Collection[int] = ()) -> list[Job]:
     """Requeue the given failed or cancelled jobs, or all failed jobs.
 
-    They resume from their last checkpoint if they have one.
+    They resume from their latest checkpoint, if there is one.
 
     Raises:
-        QueueError: If there is no such job, or it did not fail.
+        QueueError: If a job does not exist, or has not failed.
     """
     for job in _named(queue, numbers):
         if job.state not in _UNSUCCESSFUL:
@@ -60,10 +60,10 @@ def retry_jobs(queue: Queue, numbers: Collection[int] = ()) -> list[Job]:
 
 
 def pause_jobs(queue: Queue, numbers: Collection[int] = ()) -> list[Job]:
-    """Pause the given jobs, or all jobs. Running jobs save and stop.
+    """Pause the given jobs, or all jobs. Running jobs save a checkpoint and stop.
 
     Raises:
-        QueueError: If there is no such job, or it has ended.
+        QueueError: If a job does not exist, or has ended.
     """
     return _stop(queue, numbers, "pause")
 
@@ -71,7 +71,7 @@ def pause_jobs(queue: Queue, numbers: Collection[int] = ()) -> list[Job]:
 def cancel_jobs(
     queue: Queue, numbers: Collection[int] = (), *, now: bool = False
 ) -> list[Job]:
-    """Cancel the given jobs, or all jobs. Running jobs save and stop.
+    """Cancel the given jobs, or all jobs. Running jobs save a checkpoint and stop.
 
     Args:
         queue: the queue.
@@ -80,7 +80,7 @@ def cancel_jobs(
             checkpoint is lost.
 
     Raises:
-        QueueError: If there is no such job, or it has ended.
+        QueueError: If a job does not exist, or has ended.
     """
     changed = _stop(queue, numbers, "cancel")
     for job in changed if now else ():
@@ -89,7 +89,7 @@ def cancel_jobs(
 
 
 def clear_jobs(queue: Queue, states: Iterable[JobState] = OVER) -> list[Job]:
-    """Remove finished jobs from the list. Folders, logs and files are kept."""
+    """Remove finished jobs from the queue. Run folders and logs are kept."""
     names = [state.value for state in states if state in OVER]
     marks = ", ".join("?" * len(names))
     found = queue.store.select(f"state IN ({marks})", *names)

@@ -1,4 +1,4 @@
-"""Results as a self-contained HTML page."""
+"""HTML page with the results of several jobs."""
 
 from __future__ import annotations
 
@@ -34,13 +34,14 @@ _LONGEST_CELL = 32
 def write_page(
     path: Path, results: Sequence[Result], title: str, *, links: bool = True
 ) -> None:
-    """Write the page.
+    """Write an HTML page with the results of several jobs.
 
     Args:
-        path: file to write.
-        results: results to show, in order.
+        path: path of the file.
+        results: results in the order of the page.
         title: heading of the page.
-        links: whether to link to run folders and files. Disable it to share the page.
+        links: whether to add links to run folders and files. Disable it for pages that
+            are shared.
 
     Raises:
         OutputError: If the file cannot be written. An existing file is not changed.
@@ -122,7 +123,7 @@ def _last_samples(result: Result) -> list[tuple[str, str]]:
 
 
 def _before(results: Sequence[Result]) -> list[tuple[str, str]]:
-    """Return the first samples if they are the same for all jobs."""
+    """Return the samples before training if they are the same for all jobs."""
     with_samples = [result for result in results if result.samples.get(0)]
     kinds = {repr(_drawn_from(result.job.config)) for result in with_samples}
     return _images(with_samples[0], 0) if len(kinds) == 1 else []
@@ -134,7 +135,7 @@ def _drawn_from(config: dict[str, Any]) -> list[Any]:
 
 
 def _images(result: Result, step: int) -> list[tuple[str, str]]:
-    """Return prompt and image of the first samples of a step."""
+    """Return the prompts and images of the first samples of a step."""
     word = result.job.config.get("trigger_word")
     samples = result.job.config["samples"]
     prompts = [with_trigger(sample["prompt"], word) for sample in samples]
@@ -143,7 +144,7 @@ def _images(result: Result, step: int) -> list[tuple[str, str]]:
 
 
 def _embedded(path: Path) -> str:
-    """Encode a small copy of an image as a data URL."""
+    """Return a small copy of an image as a data URL."""
     from PIL import Image
 
     with Image.open(path) as image:
@@ -155,7 +156,7 @@ def _embedded(path: Path) -> str:
 
 
 def _common(results: Sequence[Result], keys: Sequence[str]) -> dict[str, str]:
-    """Return the settings that all jobs share, without local paths."""
+    """Return the settings that are the same for all jobs, without local paths."""
     places = {"run_name", "output_dir", "cache_dir", "comment", "schema_version"}
     places |= {"base_model_name", "concepts", "validation_concepts"}
     flats = [flat(result.job.config) for result in results]
@@ -171,7 +172,7 @@ def _common(results: Sequence[Result], keys: Sequence[str]) -> dict[str, str]:
 
 
 def _short(value: Any) -> str:
-    """Format a setting for a table; of long values, such as paths, keep the end."""
+    """Format a setting for a table. Only the end of long values is shown."""
     text = shown(value)
     return text if len(text) <= _LONGEST_CELL else f"...{text[3 - _LONGEST_CELL :]}"
 

@@ -1,4 +1,4 @@
-"""Build jobs from config files and sweeps, and check them before any starts."""
+"""Creation of jobs from config files and sweeps."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ def make_plans(
 
     Args:
         configs: config files, patterns such as ``jobs/*.json``, or names of presets.
-        overrides: ``KEY=VALUE`` texts for all jobs.
-        sweeps: see ``sweep``.
+        overrides: ``KEY=VALUE`` settings for all jobs.
+        sweeps: ``KEY=V1,V2,...`` settings, see :func:`parse_sweep`.
         plugins: plugin files or modules for all jobs, in addition to those of the
             configurations.
 
     Raises:
-        ConfigError: If configurations are invalid, with one line for each, or two jobs
-            are identical.
+        ConfigError: If a configuration is invalid, or two jobs are identical. The
+            message has a line for each invalid configuration.
     """
     points = list(combinations(sweeps, overrides))
     scanned: dict[str, str] = {}
@@ -86,7 +86,7 @@ def make_plans(
 
 
 def _sources(configs: Iterable[str]) -> list[str]:
-    """Expand patterns, for shells that do not."""
+    """Expand file name patterns, which some shells do not expand."""
     found: list[str] = []
     for config in configs:
         is_pattern = any(sign in config for sign in "*?[") and not Path(config).exists()
@@ -127,7 +127,7 @@ def _in_steps(plan: Plan, lengths: dict[str, Fraction]) -> Plan:
 
 
 def _check_images(config: TrainConfig, scanned: dict[str, str]) -> None:
-    """Check every image folder, once for all jobs."""
+    """Check every image folder once."""
     found: dict[str, None] = {}
     for concept in (*config.concepts, *config.validation_concepts):
         # The key holds all fields, as include_subdirectories also counts.

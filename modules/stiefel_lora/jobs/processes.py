@@ -1,4 +1,4 @@
-"""Detached processes, which outlive the one that started them."""
+"""Detached processes, which continue when the parent process exits."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def start_detached(
 ) -> subprocess.Popen[bytes]:
     """Run ``python -m module`` with its output appended to ``log``.
 
-    The process has no terminal, so Ctrl-C and a closed terminal do not affect it.
+    The process has no terminal and is not affected by Ctrl-C or closing the terminal.
 
     Raises:
         OutputError: If the log cannot be written, or the process cannot be started.
@@ -56,7 +56,7 @@ def _detached() -> dict[str, Any]:
 
 
 def birth(pid: int) -> float | None:
-    """Return the start time of a process, seconds since 1970, or None if it ended."""
+    """Return the start time of a process in seconds since 1970, or None if it ended."""
     try:
         return psutil.Process(pid).create_time()
     except psutil.Error:
@@ -68,11 +68,11 @@ def send_end(pid: int | None, started: float | None, *, force: bool = False) -> 
 
     Args:
         pid: process ID.
-        started: result of ``birth`` immediately after the start.
-        force: whether to kill the process without time to clean up.
+        started: result of :func:`birth` after the process was started.
+        force: whether to kill the process immediately.
 
     Returns:
-        Whether the process existed.
+            Whether the process existed.
     """
     if pid is None or started is None:
         return False

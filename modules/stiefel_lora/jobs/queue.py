@@ -1,4 +1,4 @@
-"""Job queue: a folder with the table of jobs, their settings and their logs.
+"""Job queue: a folder with a database of jobs, their settings and logs.
 
 ``<folder>/{queue.sqlite3, runner.lock, journal.txt, configs/, logs/}``
 """
@@ -32,7 +32,7 @@ def default_folder() -> Path:
 
 
 class Queue:
-    """Job queue in a folder, which any number of processes can share.
+    """Job queue in a folder. Several processes can use it at the same time.
 
     Args:
         folder: queue folder on a local disk. It is created if missing.
@@ -55,11 +55,11 @@ class Queue:
 
     @property
     def journal_path(self) -> Path:
-        """Path of the event log, which has one line per event."""
+        """Path of the event log, with a line per event."""
         return self.folder / "journal.txt"
 
     def log_path(self, job: Job) -> Path:
-        """Return the log file of a job, which is shared by all attempts."""
+        """Return the log file of a job. It contains the output of all attempts."""
         return self.folder / "logs" / f"{job.id}-{job.name}.log"
 
     def config_path(self, job: Job) -> Path:
@@ -67,7 +67,7 @@ class Queue:
         return self.folder / "configs" / f"{job.id}.json"
 
     def jobs(self, *states: JobState) -> list[Job]:
-        """Return all jobs, or only those in the given states, sorted by number."""
+        """Return all jobs, or the jobs in the given states, sorted by number."""
         found = self.store.select()
         return [job for job in found if not states or job.state in states]
 
@@ -90,7 +90,7 @@ class Queue:
         return found[0]
 
     def note(self, message: str) -> None:
-        """Append a line to the journal. Errors such as a full disk are ignored."""
+        """Append a line to the event log. Errors such as a full disk are ignored."""
         now = datetime.datetime.now().strftime("%Y-%m-%d %H:%M:%S")
         with (
             contextlib.suppress(OSError),
@@ -104,7 +104,7 @@ class Queue:
         """Atomically mark the first waiting job as running.
 
         Args:
-            choose: function that returns a free device for the running jobs, or None.
+            choose: function of the running jobs that returns a free device, or None.
         """
         # Reading and writing in one transaction: two runners never claim the same job.
         with self.store.change() as db:
@@ -125,7 +125,7 @@ class Queue:
             return to_job(found.fetchone())
 
     def enter(self, job: Job, pid: int, pid_started: float) -> bool:
-        """Record the process of an attempt. Return False if it is not needed."""
+        """Record the process of an attempt. Return False if it must not run."""
         with self.store.change() as db:
             done = db.execute(
                 "UPDATE job SET pid = ?, pid_started = ? "
@@ -135,7 +135,7 @@ class Queue:
             return done.rowcount == 1
 
     def settle(self, job: Job, code: int | None) -> Job | None:
-        """Record the result of an attempt. Return None if it was already recorded."""
+        """Record the result of an attempt. Return None if it is already recorded."""
         ends = time.time()
         with self.store.change() as db:
             row = db.execute(
@@ -169,7 +169,7 @@ class Queue:
         """Update running jobs whose process no longer exists.
 
         Args:
-            except_ids: IDs of jobs that the caller monitors.
+            except_ids: IDs of jobs that are not checked.
         """
         watched, now = set(except_ids), time.time()
         settled = []

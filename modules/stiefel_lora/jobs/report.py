@@ -1,4 +1,4 @@
-"""Batch results: ``results.csv``, ``results.json`` and an HTML page."""
+"""Files with the results of a batch: CSV, JSON and HTML."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ __all__ = ["write_report"]
 def write_report(
     folder: Path, jobs: Sequence[Job], title: str, *, links: bool = True
 ) -> tuple[list[Result], Path]:
-    """Collect the results of the given jobs and write them to a folder.
+    """Write the results of several jobs to a folder.
 
     Args:
         folder: output folder. It is created if missing.
-        jobs: jobs to report, in order.
+        jobs: jobs in the order of the report.
         title: heading of the page.
-        links: whether the page links to run folders and files.
+        links: whether the page has links to run folders and files.
 
     Returns:
-        The results and the page.
+            The results and the path of the page.
 
     Raises:
         OutputError: If the folder is not writable.

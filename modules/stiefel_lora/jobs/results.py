@@ -1,4 +1,4 @@
-"""Results of each job, collected from the run folders."""
+"""Results of jobs, read from their run folders."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ CURVES = {
     "training loss": AVERAGE_LOSS,
     "effective rank": MEAN_RANK,
 }
-"""Curves of the page -> name of the value in the events of a run."""
+"""Names of the values in the events of a run, by the titles of the curves."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Result:
-    """One row of the table."""
+    """Results of a job."""
 
     job: Job
     differs: dict[str, Any]
-    """Values of the settings in which the jobs differ."""
+    """Values of the settings that differ between jobs."""
 
     held_out_before: float | None
     held_out_loss: float | None
-    """Final validation loss, or None if not measured."""
+    """Final validation loss, or None if it was not measured."""
 
     effective_rank: float | None
-    """Final effective rank, mean over the blocks."""
+    """Final effective rank, averaged over all blocks."""
 
     lowest_effective_rank: float | None
     seconds: float
@@ -52,7 +52,7 @@ class Result:
 
 
 def collect(jobs: Sequence[Job]) -> list[Result]:
-    """Collect the results from the run folders of all jobs."""
+    """Read the results of jobs from their run folders."""
     keys = different_keys([job.config for job in jobs])
     swept = dict.fromkeys(key for job in jobs for key in job.changes)
     ordered = [*(k for k in swept if k in keys), *(k for k in keys if k not in swept)]
@@ -81,7 +81,7 @@ def _result(job: Job, keys: Sequence[str]) -> Result:
 
 
 def _history(job: Job) -> tuple[dict[str, Curve], dict[int, list[Path]]]:
-    """Read curves by title and images by step. Repeated steps use the later value."""
+    """Read the curves by title, and the sample images by step."""
     points: dict[str, dict[int, float]] = {title: {} for title in CURVES}
     samples: dict[int, list[Path]] = {}
     for event in current_events(job.folder.events_file):

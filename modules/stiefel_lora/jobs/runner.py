@@ -1,7 +1,7 @@
-"""Runner: the process that starts and monitors the jobs of a queue.
+"""Runner: process that starts and monitors the jobs of a queue.
 
-Jobs are separate processes that continue if the runner exits: a later runner finds
-them by their locks. Only the holder of the queue's runner lock starts any.
+Jobs are separate processes, which continue if the runner exits. A later runner detects
+them by their locks. Only the process that holds the runner lock of a queue starts jobs.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ _REMIND_SECONDS = 5.0
 
 
 class Runner:
-    """Starts waiting jobs in free slots. Call ``tick`` repeatedly.
+    """Start the waiting jobs of a queue in free slots. Call ``tick`` repeatedly.
 
     Args:
-        queue: queue to run.
-        slots: devices, each of which runs one job. See ``slots``.
+        queue: job queue.
+        slots: devices. Each of them runs one job at a time.
     """
 
     def __init__(self, queue: Queue, slots: Sequence[str]) -> None:
         self.queue = queue
         self.slots = list(slots)
         self.stopping = False
-        """Stop starting jobs."""
+        """Whether no more jobs are started."""
 
         self._lock = Lock(queue.runner_lock_path)
         self._children: dict[int, tuple[Job, subprocess.Popen[bytes]]] = {}
         self._looked = self._reminded = -_REMIND_SECONDS
         self.leads = False
-        """True if this process holds the runner lock."""
+        """Whether this process holds the runner lock."""
 
     def lead(self, seconds: float = 0.0) -> bool:
-        """Take the runner lock unless another process holds it."""
+        """Acquire the runner lock. Return False if another process holds it."""
         self.leads = self.leads or self._lock.claim(seconds)
         return self.leads
 
@@ -56,7 +56,7 @@ class Runner:
         self.leads = False
 
     def tick(self) -> bool:
-        """Record ended jobs and start new ones. Return False if all jobs ended."""
+        """Record ended jobs and start new ones. Return False if all jobs have ended."""
         # Own children first, with their exit codes. Without one, a job counts as
         # crashed.
         self._reap()
@@ -73,7 +73,7 @@ class Runner:
         )
 
     def stop(self) -> None:
-        """Stop starting jobs; the next ``tick`` stops the running ones."""
+        """Stop starting jobs. The next call of ``tick`` stops running jobs."""
         self.stopping = True
         self._reminded = -_REMIND_SECONDS
 
@@ -102,7 +102,7 @@ class Runner:
         return True
 
     def _repeat_orders(self, now: float) -> None:
-        """Send a command again to jobs that were still loading."""
+        """Repeat commands to jobs that were not ready when a command was sent."""
         if now - self._reminded < _REMIND_SECONDS:
             return
         self._reminded = now

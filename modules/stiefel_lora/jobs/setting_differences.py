@@ -12,7 +12,7 @@ _NAMES = frozenset({"comment", "run_name", "output_dir", "cache_dir", "schema_ve
 
 
 def flat(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Flatten settings to dotted keys. Lists are kept.
+    """Flatten nested settings to dotted keys. Lists are not flattened.
 
     >>> flat({"steps": 4, "optimizer": {"name": "adamw", "eps": 1e-8}})
     {'steps': 4, 'optimizer.name': 'adamw', 'optimizer.eps': 1e-08}
@@ -29,8 +29,7 @@ def flat(config: Mapping[str, Any]) -> dict[str, Any]:
 def different_keys(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the dotted keys whose values differ, in schema order.
 
-    An optimizer's options are only compared between jobs with that optimizer; for other
-    jobs, the name of the optimizer already shows the difference.
+    Options of an optimizer are only compared between jobs with the same optimizer.
     """
     flats = [flat(config) for config in configs]
     keys = dict.fromkeys(key for values in flats for key in values)

@@ -1,4 +1,4 @@
-"""Slots for parallel jobs: one per device, or a given number."""
+"""Devices for parallel jobs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ _DEVICE = re.compile(r"\d{1,3}|cpu|mps|(cuda|xpu)(:\d{1,3})?")
 
 
 def parse_slots(jobs: int | None, devices: str | None) -> list[str]:
-    """Parse a list of devices. If empty, the device of the configuration is used.
+    """Parse the number of parallel jobs and the list of devices.
+
+    The device "" is the device of the configuration.
 
     >>> from stiefel_lora.jobs import parse_slots
     >>> parse_slots(2, None), parse_slots(None, "0,1")
@@ -60,5 +62,5 @@ def free_device(slots: Iterable[str], running: Iterable[Job]) -> str | None:
 
 
 def environment_of(device: str) -> dict[str, str]:
-    """Return environment variables that make one GPU visible to a process."""
+    """Return environment variables that select the GPU of a process."""
     return {"CUDA_VISIBLE_DEVICES": device} if device.isdecimal() else {}

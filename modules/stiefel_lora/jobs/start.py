@@ -1,4 +1,4 @@
-"""Start a background runner, for command line and GUI."""
+"""Start of a runner in the background."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ def is_running(queue: Queue) -> bool:
 
 
 def start_runner(queue: Queue, slots: Sequence[str] = ("",)) -> bool:
-    """Start a background process that runs the waiting jobs until none is left.
+    """Start a background process that runs the waiting jobs of a queue.
 
-    It outlives the caller and its terminal. Add jobs first: an exiting runner checks
-    for new jobs once more after releasing its lock.
+    It exits when all jobs have ended, and continues if this process or its terminal is
+    closed. Add jobs before calling this function, because a runner that is exiting
+    checks for new jobs once more.
 
     Args:
         queue: the queue.
-        slots: devices, each of which runs one job. "" is the device of the
+        slots: devices. Each of them runs one job at a time. "" is the device of the
             configuration.
 
     Returns:
-        False if a runner is already active; it will run the jobs.
+            False if a runner is already active. It will run the new jobs.
 
     Raises:
-        OutputError: If the runner could not be started. The message is that of the
-            runner.
+        OutputError: If the runner cannot be started.
     """
     if is_running(queue):
         return False

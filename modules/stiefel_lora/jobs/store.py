@@ -1,7 +1,6 @@
-"""SQLite table of jobs, shared by several processes.
+"""SQLite database of jobs, which several processes can use at the same time.
 
-Write-ahead logging allows readers and a writer at the same time and survives crashes.
-Every change is one atomic transaction.
+It uses write-ahead logging. Every change is an atomic transaction.
 """
 
 from __future__ import annotations
@@ -47,10 +46,10 @@ PRAGMA user_version = {VERSION};
 
 
 class Store:
-    """Jobs on disk.
+    """Database of jobs.
 
     Args:
-        path: SQLite file. It is created if missing.
+        path: path of the SQLite file. It is created if missing.
     """
 
     def __init__(self, path: Path) -> None:
@@ -72,7 +71,7 @@ class Store:
 
     @contextlib.contextmanager
     def change(self) -> Iterator[sqlite3.Connection]:
-        """Open an exclusive write transaction.
+        """Open a write transaction in a ``with`` block.
 
         Raises:
             OutputError: If the disk is full, or the file cannot be written.
@@ -87,7 +86,7 @@ class Store:
             db.commit()
 
     def select(self, where: str = "TRUE", *values: Any) -> list[Job]:
-        """Read the jobs that match a condition, by number.
+        """Read the jobs that match a condition, sorted by number.
 
         Raises:
             OutputError: If the file cannot be read.

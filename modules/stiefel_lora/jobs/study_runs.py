@@ -1,4 +1,4 @@
-"""A comparison of optimizers on the batch runner, from configuration to losses."""
+"""Training of all runs of a comparison of optimizers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SPLIT, MEASUREMENTS = 0.2, 6
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """Result of a study."""
+    """Result of a comparison of optimizers."""
 
     known: dict[Contest, Losses]
     jobs: list[Job]
@@ -41,15 +41,15 @@ class Outcome:
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """Optimizers to compare, and the settings that all their runs share."""
+    """Comparison of optimizers with common settings for all runs."""
 
     source: str
     comparison: Comparison
     settings: tuple[str, ...]
-    """``KEY=VALUE`` for every run."""
+    """``KEY=VALUE`` settings for all runs."""
 
     own: str
-    """The optimizer of the configuration, whose options stay."""
+    """Optimizer of the configuration. Its options are kept."""
 
     plugins: tuple[str, ...]
     remarks: tuple[str, ...]
@@ -60,7 +60,7 @@ class Study:
     )
 
     def plan(self, contest: Contest) -> Plan:
-        """Return the job of one run; made once, since it scans the image folders."""
+        """Return the job of a run. The result is cached."""
         if contest not in self._plans:
             self._plans[contest] = self._make_plan(contest)
         return self._plans[contest]
@@ -81,13 +81,14 @@ class Study:
         return dataclasses.replace(plan, changes={**changes, "seed": contest.seed})
 
     def run(self, folder: Path, slots: Sequence[str]) -> Outcome:
-        """Train whatever is missing; the same call again resumes.
+        """Train all runs that are not finished.
 
-        A run that fails does not keep other optimizers from their runs.
+        If a run fails, the other runs are still trained. Call this method again to
+        resume.
 
         Raises:
-            InputError: See ``run_batch``. Also raised if a run with other settings
-                diverged.
+            InputError: See :func:`run_batch`. Also raised if a run folder contains a
+                run with other settings.
         """
         jobs: dict[Path, Job] = {}
         while True:
@@ -117,10 +118,10 @@ class Study:
                 return Outcome(known, list(jobs.values()), failed, stopped)
 
     def known(self) -> dict[Contest, Losses]:
-        """Return the losses of all runs whose folders hold them.
+        """Return the losses of all finished runs.
 
         Raises:
-            QueueError: If a run with other settings diverged.
+            QueueError: If a run folder contains a diverged run with other settings.
         """
         known: dict[Contest, Losses] = {}
         while True:
@@ -147,14 +148,14 @@ def make_study(
     overrides: Sequence[str] = (),
     plugins: Sequence[str] = (),
 ) -> Study:
-    """Prepare a comparison from a configuration.
+    """Create a comparison of optimizers from a configuration.
 
     Args:
         source: config file or preset.
         optimizers: comma-separated names. The first optimizer is the baseline.
         rates: ``auto``, or learning rates for every optimizer.
         seeds: number of runs of each optimizer at its best learning rate, from 1 to 10.
-        overrides: ``KEY=VALUE`` texts for all runs.
+        overrides: ``KEY=VALUE`` settings for all runs.
         plugins: plugin files or modules with additional optimizers.
 
     Raises:
@@ -233,7 +234,7 @@ def _is_of_optimizer(setting: str) -> bool:
 
 
 def _check_validation_images(config: TrainConfig) -> None:
-    """Refuse a configuration whose validation images do not make two halves."""
+    """Check that there are at least two validation images."""
     _, validation = scan_all(config)
     count = len(validation.images)
     if count < 2:

@@ -1,7 +1,8 @@
-"""``--sweep KEY=V1,V2,...``: one job per value or combination of values.
+"""Parser of ``--sweep KEY=V1,V2,...``, which creates a job per value.
 
-Values are parsed as for ``--set``. Commas inside brackets, braces or double quotes do
-not separate. Keys that change together are joined by ``+``, and so are their values:
+With several sweeps, a job is created for every combination. Values are parsed as for
+``--set``. Commas inside brackets, braces or double quotes are not separators. To change
+several keys together, join the keys and the values by ``+``:
 ``optimizer.name+learning_rate=adamw+0.003,stiefel_lora+0.02``.
 """
 
@@ -18,18 +19,18 @@ __all__ = ["Sweep", "combinations", "parse_sweep"]
 OPTIMIZER = "optimizer.name"
 
 Sweep = list[list[str]]
-"""Points of a sweep, each a list of ``KEY=VALUE`` texts."""
+"""Points of a sweep. Each one is a list of ``KEY=VALUE`` settings."""
 
 
 def parse_sweep(text: str) -> Sweep:
-    """Parse one ``--sweep``.
+    """Parse the argument of ``--sweep``.
 
     >>> parse_sweep("lora_rank=8,16")
     [['lora_rank=8'], ['lora_rank=16']]
 
     Raises:
-        ConfigError: If the key or a value is missing, a value occurs twice, or the
-            numbers of keys and values differ.
+        ConfigError: If the key or a value is missing, a value is given twice, or the
+            number of keys and values differs.
     """
     key, equals, values = text.partition("=")
     keys = [part.strip() for part in key.split("+")]
@@ -48,7 +49,7 @@ def parse_sweep(text: str) -> Sweep:
 
 
 def combinations(sweeps: Iterable[str], fixed: Sequence[str]) -> Iterator[list[str]]:
-    """Return the ``KEY=VALUE`` texts of every job, in the order of the sweeps.
+    """Return the ``KEY=VALUE`` settings of every job, in the order of the sweeps.
 
     Raises:
         ConfigError: If a sweep is invalid, or a key is given twice.
@@ -60,9 +61,9 @@ def combinations(sweeps: Iterable[str], fixed: Sequence[str]) -> Iterator[list[s
 
 
 def ordered(swept: Sequence[str], fixed: Sequence[str]) -> list[str]:
-    """Sort overrides into the order in which they must be applied.
+    """Sort settings into the order in which they must be applied.
 
-    A swept optimizer comes first, because it replaces all optimizer options.
+    A swept optimizer is applied first, because it replaces all optimizer options.
     """
     first = [text for text in swept if text.partition("=")[0] == OPTIMIZER]
     return [*first, *fixed, *(text for text in swept if text not in first)]

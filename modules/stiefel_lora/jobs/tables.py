@@ -1,4 +1,4 @@
-"""Results as a terminal table, as CSV and as JSON."""
+"""Results of jobs as a table in the terminal, CSV and JSON."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FIGURES = (
 
 
 def write_csv(path: Path, results: Sequence[Result]) -> None:
-    """Write one row per job. Values that were not measured are empty.
+    """Write a CSV file with a row per job. Values that were not measured are empty.
 
     Raises:
         OutputError: If the file cannot be written. An existing file is not changed.
@@ -50,7 +50,7 @@ def write_csv(path: Path, results: Sequence[Result]) -> None:
 
 
 def write_json(path: Path, results: Sequence[Result]) -> None:
-    """Write one object per job, with its curves.
+    """Write a JSON file with an object per job, including its curves.
 
     Raises:
         OutputError: If the file cannot be written. An existing file is not changed.
@@ -75,7 +75,7 @@ def write_json(path: Path, results: Sequence[Result]) -> None:
 
 
 def result_table(results: Sequence[Result]) -> Table:
-    """Build the table for the terminal."""
+    """Return a table of results for the terminal."""
     from rich.table import Table
 
     keys = _keys(results)
@@ -108,7 +108,7 @@ def link(path: Path, folder: Path) -> str:
 
 
 def shown(value: Any) -> str:
-    """Format a setting as in a config file, or empty if not set."""
+    """Format a setting as in a config file. Empty if it is not set."""
     if value is None:
         return ""
     if isinstance(value, list) and value and _is_folder(value[0]):

@@ -1,4 +1,4 @@
-"""Read files while other processes append to them."""
+"""Readers for files to which other processes append."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _TAGS = {
 
 
 class Tail:
-    """Reader for the new complete lines of a text file.
+    """Reader of new lines in a text file.
 
     Args:
-        path: the file, which does not have to exist yet.
+        path: path of the file, which does not have to exist yet.
         at_end: whether to skip the current content.
     """
 
@@ -32,7 +32,7 @@ class Tail:
         self._position = path.stat().st_size if at_end and path.is_file() else 0
 
     def lines(self) -> list[str]:
-        """Return the lines that were completed since the last call."""
+        """Return the complete lines that were added since the last call."""
         try:
             with self._path.open("rb") as file:
                 if file.seek(0, 2) < self._position:
@@ -55,11 +55,11 @@ class Progress:
 
     step: int = 0
     loss: float | None = None
-    """Training loss, averaged."""
+    """Moving average of the training loss."""
 
     validation_loss: float | None = None
     effective_rank: float | None = None
-    """Effective rank, mean over the blocks."""
+    """Effective rank, averaged over all blocks."""
 
     _history: dict[str, list[tuple[int, float | None]]] = dataclasses.field(
         default_factory=lambda: {name: [] for name in _TAGS},
@@ -84,10 +84,10 @@ class Progress:
 
 
 class Watch:
-    """Progress of a job according to its training events.
+    """Progress of a job, read from the events of its training.
 
     Args:
-        job: the job, whose run folder does not have to exist yet.
+        job: job whose run folder does not have to exist yet.
     """
 
     def __init__(self, job: Job) -> None:

@@ -1,4 +1,4 @@
-"""Determine the next state and message of a job whose process has ended."""
+"""Next state and message of a job whose process has ended."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Verdict:
 
 
 def verdict(job: Job, code: int | None, log: Path) -> Verdict:
-    """Evaluate an attempt by its exit code; None or negative means a crash.
+    """Determine the next state of a job from the exit code of its process.
 
     Args:
-        job: the job while it was running.
-        code: exit code. 0 is success, 1 is a failure, 2 is invalid input, and 130 means
-            interrupted and saved.
+        job: job before its process ended.
+        code: exit code: 0 for success, 1 for failure, 2 for invalid input, and 130 if
+            the training was stopped and saved. None or a negative value means a crash.
         log: log file of the job. Its last line is the error message.
     """
     # A process may be killed between its final event and its exit.
@@ -79,7 +79,7 @@ def _death(job: Job, code: int | None) -> Verdict:
 
 
 def last_message(log: Path) -> str:
-    """Return the last message of a log. Indented lines belong to the line before."""
+    """Return the last message of a log, including indented lines after it."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, file.seek(0, 2) - _TAIL_BYTES))

@@ -1,4 +1,4 @@
-"""Progress display of a batch: a bar per running job, a line per event."""
+"""Progress display of a batch, with a bar per running job and a line per event."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _QUIET_SECONDS = 60.0
 
 
 class View:
-    """Shows a queue on a terminal, or as plain lines without one.
+    """Show the progress of a queue in a terminal, or as lines of text otherwise.
 
     Args:
-        queue: queue to show. New lines of its journal are printed.
+        queue: queue to show. New lines of its event log are printed.
     """
 
     def __init__(self, queue: Queue) -> None:
@@ -107,7 +107,7 @@ class View:
 
 
 def counts(jobs: Sequence[Job]) -> str:
-    """Summarize how many jobs are in each state.
+    """Return the number of jobs in each state as text.
 
     >>> counts([])
     'no jobs'

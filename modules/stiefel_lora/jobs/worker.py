@@ -1,8 +1,8 @@
 """Process of a job: ``python -m stiefel_lora.jobs.worker FOLDER ID ATTEMPT``.
 
-It takes the lock of the run folder, which discards commands to earlier attempts, trains
-like ``stiefel-lora train``, and records the result. It exits if the lock is held or the
-attempt is no longer needed.
+The process acquires the lock of the run folder, trains like ``stiefel-lora train``, and
+records the result. It exits if another process holds the lock or the attempt was
+cancelled.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NOT_WANTED = 75
 
 
 def main() -> None:
-    """Run the job given on the command line and exit with the training's code."""
+    """Run the job given on the command line and exit with the code of the training."""
     folder, number, attempt = sys.argv[1:4]
     queue = Queue(folder)
     job = queue.job(int(number))
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def run(queue: Queue, job: Job) -> int:
-    """Hold the run lock, train and record the result. Return the exit code."""
+    """Acquire the run lock, train and record the result. Return the exit code."""
     try:
         with hold_run(job.run_dir):
             return _train(queue, job)
@@ -96,7 +96,7 @@ def _code_of(queue: Queue, job: Job) -> int:
 
 
 def _prepare(queue: Queue, job: Job) -> tuple[list[str], str | None]:
-    """Write the settings and clean up. Return overrides and the value of resume."""
+    """Write the config file and clean up. Return overrides and the value of resume."""
     path = queue.config_path(job)
     text = json.dumps(job.config, indent=2, ensure_ascii=False) + "\n"
     with atomic_write(path) as part:
@@ -114,7 +114,7 @@ def _prepare(queue: Queue, job: Job) -> tuple[list[str], str | None]:
 
 
 def _remove_remains(job: Job) -> None:
-    """Remove the files of an attempt that was killed before its first checkpoint.
+    """Remove files of an attempt that was killed before its first checkpoint.
 
     Raises:
         OutputError: If the folder belongs to another run.

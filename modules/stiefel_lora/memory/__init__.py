@@ -1,4 +1,4 @@
-"""Estimates of the memory and disk space of a run, from shapes alone."""
+"""Estimates of the GPU memory and disk space of a run, computed from tensor shapes."""
 
 from __future__ import annotations
 

@@ -1,18 +1,18 @@
-"""Bytes that the forward pass stores for the backward pass.
+"""Estimate of the activation memory: tensors that are stored for the backward pass.
 
-A frozen layer stores nothing: the gradient of its input only needs its weight. For the
-backward pass, these are stored:
+Frozen linear layers store nothing, because the gradient of their input only requires
+their weight. The following tensors are stored:
 
-* by a LoRA: its input, and the r numbers between A and B for each position;
-* by normalizations and activation functions: their input;
-* by attention: query, key, value and result, as in the kernels of SDPA, flash and
-  xformers, which never store the matrix of all pairs.
+* LoRA: the input, and the r values between A and B for each position;
+* normalizations and activation functions: the input;
+* attention: query, key, value and output, as in SDPA, flash attention and xformers,
+  which do not store the attention matrix.
 
-With mixed precision most of it is in ``train_dtype``, the inputs of normalizations in
-float32, and a LoRA stores its own copy even if several layers share an input. Layers
-before the first LoRA store nothing; a trained text encoder comes before every layer
-that uses its output. Gradient checkpointing only stores the inputs of the units, and
-temporarily all of the largest unit.
+With mixed precision, most of these are in ``train_dtype``. Inputs of normalizations are
+in float32. A LoRA stores a copy of its input, even if several layers have the same
+input. Layers before the first LoRA store nothing. Trained text encoders come before all
+layers that use their output. With gradient checkpointing, the inputs of all units are
+stored, and all tensors of one unit at a time.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class Kind:
     """Trained layers and training settings.
 
     Attributes:
-        targets: names of the layers with a LoRA, and its rank.
-        batch: images that go through the model together.
-        width: bytes per number in ``train_dtype``.
-        checkpointing: whether units are recomputed.
-        dora: whether row magnitudes are trained, too.
+        targets: ranks of the layers with a LoRA, by name.
+        batch: batch size.
+        width: bytes per element in ``train_dtype``.
+        checkpointing: whether gradient checkpointing is enabled.
+        dora: whether DoRA magnitudes are trained.
         conditioned: names of the layers that use the output of trained text encoders.
     """
 
@@ -49,7 +49,7 @@ class Kind:
 
 
 def activation_bytes(model: Sequence[Step | Unit], kind: Kind) -> int:
-    """Return the maximum number of bytes that are stored at a time."""
+    """Return the peak memory of stored activations in bytes."""
     total, largest, trained = 0, 0, False
     for part in model:
         steps = part.steps if isinstance(part, Unit) else (part,)

@@ -1,4 +1,4 @@
-"""Rough estimate of the files that a run writes: caches, checkpoints, LoRA files."""
+"""Estimate of the disk space of a run: caches, checkpoints and LoRA files."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ HEAD = 1024
 
 @dataclasses.dataclass(frozen=True)
 class DiskEstimate:
-    """Bytes on disk."""
+    """Estimated disk space of a run in bytes."""
 
     cache: int
-    """Encoded images and captions."""
+    """Size of the caches of encoded images and captions."""
 
     checkpoints: int
-    """Kept checkpoints, plus the one that is being written."""
+    """Size of the stored checkpoints, including one that is being written."""
 
     files: int
-    """LoRA files of the finished run."""
+    """Size of the LoRA files."""
 
     @property
     def total(self) -> int:
-        """All together."""
+        """Sum of caches, checkpoints and LoRA files."""
         return self.cache + self.checkpoints + self.files
 
 
@@ -50,7 +50,7 @@ def estimate_disk(
     factors: int,
     state: int,
 ) -> DiskEstimate:
-    """Estimate from the number of images and the bytes of factors and state."""
+    """Estimate the disk space from the number of images and the size of the state."""
     vae = settings["vae"]
     side = math.ceil(config.resolution / 2 ** (len(vae["block_out_channels"]) - 1))
     latents = vae["latent_channels"] * side**2 * FLOAT
@@ -68,7 +68,7 @@ def estimate_disk(
 
 
 def free_space(folder: Path) -> int:
-    """Free bytes on the disk of ``folder``, which need not exist yet."""
+    """Return the free disk space in bytes. The folder does not have to exist."""
     there = next(place for place in (folder, *folder.parents) if place.exists())
     return shutil.disk_usage(there).free
 
@@ -76,7 +76,7 @@ def free_space(folder: Path) -> int:
 def _text_numbers(
     config: TrainConfig, settings: Mapping[str, Mapping[str, Any]]
 ) -> int:
-    """Return the numbers of one encoded caption."""
+    """Return the number of elements of an encoded caption."""
     record = record_of(config.model_type)
     architecture: Architecture = record.load(record.memory)
     return architecture.caption_numbers(config, settings[record.denoiser])

@@ -1,8 +1,9 @@
-"""Estimate of the GPU memory of a run, part by part, before anything is loaded.
+"""Estimate of the GPU memory of a run, without loading a model.
 
-Weights, factors, gradients and optimizer state are exact: they follow from shapes.
-Activations follow the rules in ``activations``, the peak of the VAE those in ``vae``.
-The memory of the CUDA context and the libraries is an empirical value.
+The sizes of weights, factors, gradients and optimizer state are exact, because they are
+computed from shapes. The sizes of activations (module ``activations``) and the peak
+memory of the VAE (module ``vae``) are estimated. The memory of the CUDA context and
+libraries is an empirical value.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ __all__ = ["GB", "MemoryEstimate", "Part", "estimate_memory", "walk"]
 
 GB = 1_000_000_000
 CONTEXT = 600_000_000
-"""CUDA context, kernels and work space of the libraries; an empirical value."""
+"""Size of the CUDA context, kernels and library workspaces (empirical value)."""
 
 FLOAT = 4
 Settings = Mapping[str, Any]
@@ -43,53 +44,53 @@ Settings = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """Memory that one part of the run takes during training."""
+    """GPU memory of one component (weights, activations, ...) during training."""
 
     name: str
     bytes: int
     exact: bool
-    """Whether it is exact, from shapes alone."""
+    """Whether the value is exact, that is, computed from shapes."""
 
 
 @dataclasses.dataclass(frozen=True)
 class MemoryEstimate:
-    """Bytes on the device.
+    """Estimated GPU memory of a run in bytes.
 
     Attributes:
-        parts: parts of training.
-        encoding: peak while images and captions are encoded, before the denoiser is
-            loaded.
-        sampling: peak while a sample is decoded; 0 without samples.
+        parts: memory of each component during training.
+        encoding: peak memory while images and captions are encoded, before the denoiser
+            is loaded.
+        sampling: peak memory while a sample is decoded. 0 without samples.
     """
 
     parts: tuple[Part, ...]
     encoding: int
     sampling: int
     factors: int
-    """Bytes of the LoRA; included in the parts, like those of the state."""
+    """Size of the LoRA factors, which is also included in ``parts``."""
 
     state: int
 
     @property
     def training(self) -> int:
-        """Sum of all parts."""
+        """Memory during training: sum of all parts."""
         return sum(part.bytes for part in self.parts)
 
     @property
     def total(self) -> int:
-        """Memory that the GPU needs: the largest of the three."""
+        """Peak memory of the run: maximum of caching, training and sampling."""
         return max(self.training, self.encoding, self.sampling)
 
 
 def estimate_memory(
     config: TrainConfig, settings: Mapping[str, Settings]
 ) -> MemoryEstimate:
-    """Estimate from the settings of the base model's parts.
+    """Estimate the GPU memory from the settings of the components of the base model.
 
     Args:
         config: configuration of the run.
-        settings: ``config.json`` of ``unet`` or ``transformer``, of ``vae`` and of the
-            text encoders.
+        settings: content of ``config.json`` of the ``unet`` or ``transformer``, the
+            ``vae`` and the text encoders.
 
     Raises:
         ConfigError: If a layer filter matches no layer, or the rank is too large.
@@ -116,10 +117,10 @@ def estimate_memory(
         *([Part(f"trained text encoders, {plain}", staying, True)] if texts else []),
         Part("LoRA, float32", numbers * FLOAT, True),
         Part("gradients", numbers * FLOAT, True),
-        Part(f"state of {config.optimizer.name}", state, True),
-        *([Part("average (ema)", average, True)] if average else []),
-        Part("activations, or the optimizer's work", max(kept + copies, work), False),
-        Part("CUDA and its libraries", context, False),
+        Part(f"optimizer state ({config.optimizer.name})", state, True),
+        *([Part("EMA weights", average, True)] if average else []),
+        Part("activations or optimizer step", max(kept + copies, work), False),
+        Part("CUDA context and libraries", context, False),
     )
     resident = sum(part.bytes for part in parts if part.exact) + context
     return MemoryEstimate(
@@ -132,7 +133,7 @@ def estimate_memory(
 
 
 def walk(config: TrainConfig, settings: Mapping[str, Settings]) -> list[Step | Unit]:
-    """Return the steps of the denoiser at the resolution of the run."""
+    """Return the operations of the denoiser at the resolution of the run."""
     shrink = 2 ** (len(settings["vae"]["block_out_channels"]) - 1)
     side = math.ceil(config.resolution / shrink)
     record = record_of(config.model_type)
@@ -146,7 +147,7 @@ def _activations(
     targets: Mapping[Layer, int],
     texts: Sequence[TrainedText],
 ) -> int:
-    """Return the activations of the denoiser and the trained text encoders together."""
+    """Return the activation memory of the denoiser and the trained text encoders."""
     kind = Kind(
         targets={layer.name: rank for layer, rank in targets.items()},
         batch=config.batch_size,
@@ -164,7 +165,7 @@ def _samples(config: TrainConfig) -> bool:
 
 
 def _encoding(config: TrainConfig, settings: Mapping[str, Settings]) -> int:
-    """Text encoders and VAE together; only the VAE without captions to cache."""
+    """Return the peak memory of encoding images and captions."""
     texts = 0
     if has_frozen_text(config, settings):
         steps = [

@@ -1,4 +1,4 @@
-"""The transformer of FLUX.1 (diffusers' FluxTransformer2DModel), step by step."""
+"""Operations of the transformer of FLUX.1 (FluxTransformer2DModel of diffusers)."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Config = Mapping[str, Any]
 def flux_steps(
     config: Config, side: int, text_tokens: int = 512, *, conditioned: bool = False
 ) -> list[Step | Unit]:
-    """List the steps of a FLUX transformer in the order of computation.
+    """List the operations of a FLUX transformer in the order of computation.
 
     Args:
         config: content of ``config.json`` of the transformer.
-        side: side of the latents of a square image. A token has 2 x 2 latents.
-        text_tokens: length of an encoded caption.
-        conditioned: whether CLIP is trained. Scales, shifts and gates depend on it, so
-            their multiplicands are stored for the gradient.
+        side: height and width of the latents. A token consists of 2 x 2 latents.
+        text_tokens: number of tokens of an encoded caption.
+        conditioned: whether CLIP is trained. Scales, shifts and gates depend on its
+            output, so additional tensors are stored for the backward pass.
     """
     return list(_Walk(config, max(1, side // 2) ** 2, text_tokens, conditioned).steps())
 
@@ -74,7 +74,7 @@ class _Walk:
         return [Kept(self.width * places)] if self.conditioned else []
 
     def _attention(self, names: list[str], prefix: str, places: int) -> list[Step]:
-        """Query, key and value of one stream, with their norms and the result."""
+        """List the operations of the attention of one stream (image or text)."""
         width = self.width
         layers = [
             Layer(f"{prefix}.{name}", width, width, places, shares=index > 0)

@@ -1,6 +1,7 @@
-"""State that an optimizer keeps between steps, measured on the optimizer itself.
+"""Memory of the optimizer state, measured with small optimizers.
 
-One pair of each shape in the model takes real steps. The rest is multiplication.
+A pair of each shape in the model is trained for a few steps. The size of its state is
+multiplied by the number of pairs.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ _measured: dict[tuple[str, int, int, int], int] = {}
 
 
 def state_bytes(config: TrainConfig, shapes: Iterable[Shape]) -> int:
-    """Return the bytes of the optimizer's state.
+    """Return the size of the optimizer state in bytes.
 
     Args:
         config: configuration with the optimizer and its options.
-        shapes: shapes of all layers with a LoRA.
+        shapes: outputs, inputs and ranks of all layers with a LoRA.
     """
     counts = Counter(shapes)
     return sum(
@@ -44,7 +45,7 @@ def state_bytes(config: TrainConfig, shapes: Iterable[Shape]) -> int:
 
 
 def work_bytes(config: TrainConfig, shapes: Iterable[Shape]) -> int:
-    """Return the maximum bytes that a step allocates temporarily."""
+    """Return the peak memory in bytes that a step allocates temporarily."""
     entry = config.optimizer.method
     if entry is None or entry.start == "lora":
         return 0
@@ -56,7 +57,7 @@ def work_bytes(config: TrainConfig, shapes: Iterable[Shape]) -> int:
 
 
 def _state_of_pair(config: TrainConfig, outputs: int, inputs: int, rank: int) -> int:
-    """Return the state of one pair, measured once per process."""
+    """Return the state size of one pair. The result is cached."""
     key = (repr(config.optimizer), outputs, inputs, rank)
     if key not in _measured:
         _measured[key] = _measure(config, outputs, inputs, rank)

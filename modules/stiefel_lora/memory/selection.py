@@ -1,4 +1,4 @@
-"""Layers that get a LoRA, selected as in training."""
+"""Selection of the layers with a LoRA, as in training."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["stand_in_model", "trained_layers"]
 def trained_layers(
     config: TrainConfig, model: Sequence[Step | Unit]
 ) -> dict[Layer, int]:
-    """Select the layers of a denoiser that get a LoRA, in order, with its rank.
+    """Return the ranks of the layers of a denoiser that have a LoRA, by name.
 
     Raises:
         ConfigError: If a layer filter matches no layer, or the rank is too large.
@@ -39,7 +39,7 @@ def trained_layers(
 
 
 def stand_in_model(layers: Mapping[str, Layer]) -> nn.Module:
-    """Build a model of these layers on the meta device. It cannot compute."""
+    """Build a model with the given layers on the meta device."""
     model = nn.Module()
     for name, layer in layers.items():
         parent = model

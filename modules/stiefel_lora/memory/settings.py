@@ -1,4 +1,4 @@
-"""Settings of the base model's parts."""
+"""Settings of the components of the base model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PARTS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2")
 
 
 def part_settings(source: ModelSource) -> dict[str, dict[str, Any]]:
-    """Read ``config.json`` of every part that takes memory.
+    """Read ``config.json`` of the denoiser, VAE and text encoders.
 
     Raises:
         ModelError: If one of the files is damaged.
@@ -25,7 +25,7 @@ def part_settings(source: ModelSource) -> dict[str, dict[str, Any]]:
 
 
 def usual_settings(family: str) -> dict[str, dict[str, Any]]:
-    """Usual settings of a family, for a model that is not on this machine."""
+    """Return the usual settings of a family, for models that are not local."""
     folder = record_of(family).stock_folder
     files = {part: folder / f"{part}.json" for part in PARTS}
     return {

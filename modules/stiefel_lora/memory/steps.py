@@ -1,8 +1,8 @@
-"""Steps of a denoiser, as far as they matter for memory; no torch.
+"""Types for the operations of a model, used to estimate its memory.
 
-An architecture is a sequence of steps and units; gradient checkpointing recomputes a
-unit as a whole. ``places`` is the number of positions of one image in a step: tokens,
-or pixels of a feature map.
+A model is a sequence of operations (steps) and units. Gradient checkpointing recomputes
+one unit at a time. ``places`` is the number of positions of an image in an operation:
+tokens, or pixels of a feature map. This module does not import torch.
 """
 
 from __future__ import annotations
@@ -29,16 +29,17 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """A linear layer or convolution.
+    """Linear layer or convolution.
 
     Attributes:
-        name: name in diffusers.
-        outputs: rows of its weight.
-        inputs: columns of its weight; ``channels * kernel ** 2`` for a convolution.
-        places: output positions of one image.
-        kernel: side of a convolution's kernel, 0 for a linear layer.
-        bias: whether it has one.
-        shares: whether an earlier step has the same input.
+        name: name of the layer in diffusers.
+        outputs: number of rows of the weight.
+        inputs: number of columns of the weight, which is ``channels * kernel ** 2`` for
+            a convolution.
+        places: number of output positions per image.
+        kernel: kernel size of a convolution, or 0 for a linear layer.
+        bias: whether the layer has a bias.
+        shares: whether an earlier operation has the same input.
         stride: stride of a convolution.
     """
 
@@ -53,39 +54,39 @@ class Layer:
 
     @property
     def parameters(self) -> int:
-        """Numbers in weight and bias."""
+        """Return the number of parameters."""
         return self.outputs * self.inputs + self.outputs * self.bias
 
     @property
     def input_numbers(self) -> int:
-        """Size of its input for one image."""
+        """Return the number of input elements per image."""
         channels = self.inputs // max(self.kernel, 1) ** 2
         return channels * self.places * self.stride**2
 
 
 @dataclasses.dataclass(frozen=True)
 class Norm:
-    """A normalization, which stores its input for the backward pass."""
+    """Normalization layer, which stores its input for the backward pass."""
 
     width: int
     places: int
     parameters: int
     exact: bool = True
-    """Computed in float32 with mixed precision."""
+    """Whether the input is stored in float32 with mixed precision."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Kept:
-    """Numbers per image that another function stores for the backward pass."""
+    """Another operation that stores elements for the backward pass."""
 
     numbers: int
     exact: bool = False
-    """In float32 with mixed precision."""
+    """Whether they are stored in float32 with mixed precision."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """An embedding table: the first step, which stores nothing."""
+    """Embedding table, which stores nothing for the backward pass."""
 
     parameters: int
 
@@ -95,11 +96,11 @@ Step = Layer | Norm | Kept | Table
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
-    """A unit of gradient checkpointing: its input is stored, the rest recomputed.
+    """Unit of gradient checkpointing: its input is stored, and all else is recomputed.
 
     Attributes:
-        inputs: size of that input for one image.
-        steps: steps inside.
+        inputs: number of input elements per image.
+        steps: operations in the unit.
         repeated: whether it is one of the blocks whose linear layers are quantized.
     """
 
@@ -109,7 +110,7 @@ class Unit:
 
 
 def steps_of(model: Sequence[Step | Unit]) -> Iterator[Step]:
-    """Yield all steps in order, including those inside units."""
+    """Yield all operations in order, including those in units."""
     for part in model:
         yield from part.steps if isinstance(part, Unit) else (part,)
 
@@ -120,15 +121,15 @@ def layers_of(model: Sequence[Step | Unit]) -> dict[str, Layer]:
 
 
 Settings = Mapping[str, Any]
-"""``config.json`` of a denoiser."""
+"""Content of ``config.json`` of a denoiser."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """A kind of denoiser, as far as it matters for memory. Families refer to theirs."""
+    """Memory-related properties of a denoiser architecture."""
 
     walk: Callable[[TrainConfig, Settings, int], list[Step | Unit]]
-    """The steps of the denoiser, for latents of this side."""
+    """Function that lists the operations of the denoiser for a given latent size."""
 
     caption_numbers: Callable[[TrainConfig, Settings], int]
-    """Numbers of one encoded caption."""
+    """Function that returns the number of elements of an encoded caption."""

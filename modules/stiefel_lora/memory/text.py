@@ -1,4 +1,4 @@
-"""Steps of CLIP's text encoder and T5's encoder (transformers' classes)."""
+"""Operations of the CLIP text encoder and the T5 encoder of transformers."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ GATED = 6
 
 
 def is_t5(config: Config) -> bool:
-    """Return whether a ``config.json`` is T5's."""
+    """Return whether a ``config.json`` belongs to a T5 encoder."""
     return "d_model" in config or config.get("model_type") == "t5"
 
 
 def clip_steps(config: Config, *, projection: bool) -> list[Step | Unit]:
-    """List the steps of a CLIP text encoder.
+    """List the operations of a CLIP text encoder.
 
     Args:
         config: content of its ``config.json``.
@@ -61,11 +61,11 @@ def clip_steps(config: Config, *, projection: bool) -> list[Step | Unit]:
 
 
 def t5_steps(config: Config, tokens: int) -> list[Step | Unit]:
-    """List the steps of T5's encoder (gated feed-forward).
+    """List the operations of a T5 encoder with gated feed-forward layers.
 
     Args:
         config: content of its ``config.json``.
-        tokens: length of a caption.
+        tokens: number of tokens of a caption.
     """
     config = {**T5, **config}
     width = config["d_model"]

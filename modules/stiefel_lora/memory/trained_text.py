@@ -1,4 +1,4 @@
-"""Memory of text encoders that are trained beside the denoiser."""
+"""Memory of trained text encoders."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ PARTS = ("text_encoder", "text_encoder_2")
 
 @dataclasses.dataclass(frozen=True)
 class TrainedText:
-    """One text encoder and its layers that get a LoRA."""
+    """Text encoder with the layers that have a LoRA."""
 
     steps: Sequence[Step | Unit]
     targets: Mapping[Layer, int]
-    """Trained layers, with the ranks of their LoRA."""
+    """Ranks of the layers that have a LoRA, by name."""
 
     unread: int
-    """Number of last blocks whose output is unused: their memory is freed at once."""
+    """Number of last blocks whose output is not used and not stored."""
 
     def activation_bytes(self, kind: Kind) -> int:
-        """Bytes stored for the backward pass. ``kind`` without its targets is used."""
+        """Return the activation memory in bytes. ``targets`` of ``kind`` is ignored."""
         own = dataclasses.replace(
             kind, targets={layer.name: rank for layer, rank in self.targets.items()}
         )
@@ -65,7 +65,7 @@ def trained_text(config: TrainConfig, settings: Settings) -> list[TrainedText]:
 
 
 def text_steps(config: TrainConfig, settings: Settings, part: str) -> list[Step | Unit]:
-    """List the steps of a text encoder."""
+    """List the operations of a text encoder."""
     if is_t5(settings[part]):
         record = record_of(config.model_type)
         assert record.t5_tokens is not None, "T5 in a family without it"
@@ -76,7 +76,7 @@ def text_steps(config: TrainConfig, settings: Settings, part: str) -> list[Step 
 
 
 def conditioned_layers(config: TrainConfig, model: Sequence[Step | Unit]) -> set[str]:
-    """Layers of the denoiser that use the output of trained text encoders."""
+    """Return the denoiser layers that use the output of trained text encoders."""
     readers = record_of(config.model_type).text_readers
     parts = [part for part in config.text_encoder_rates if part in readers]
     pieces = [piece for part in parts for piece in readers[part]]
@@ -84,5 +84,5 @@ def conditioned_layers(config: TrainConfig, model: Sequence[Step | Unit]) -> set
 
 
 def has_frozen_text(config: TrainConfig, settings: Settings) -> bool:
-    """Return whether there is a frozen text encoder, so captions are cached."""
+    """Return whether there is a frozen text encoder, whose output is cached."""
     return any(p in settings and p not in config.text_encoder_rates for p in PARTS)

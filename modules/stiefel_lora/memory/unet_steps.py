@@ -1,4 +1,4 @@
-"""The U-Net of SDXL and SD 1.5 (diffusers' UNet2DConditionModel), step by step."""
+"""Operations of the U-Net of SDXL and SD 1.5 (UNet2DConditionModel of diffusers)."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ CLIP_TOKENS = 77
 def unet_steps(
     config: Config, side: int, text_tokens: int = CLIP_TOKENS
 ) -> list[Step | Unit]:
-    """List the steps of a U-Net in the order of computation.
+    """List the operations of a U-Net in the order of computation.
 
     Args:
         config: content of ``config.json`` of the U-Net.
-        side: side of the latents of a square image.
-        text_tokens: length of an encoded caption.
+        side: height and width of the latents.
+        text_tokens: number of tokens of an encoded caption.
     """
     return list(_Walk(config, side, text_tokens).steps())
 

@@ -1,4 +1,4 @@
-"""Memory of the VAE: its weights and its peaks."""
+"""Memory of the VAE: its weights, and peaks of encoding and decoding."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ HELD = 3
 
 
 def vae_parameters(config: Config) -> int:
-    """Return the numbers in an AutoencoderKL."""
+    """Return the number of parameters of an AutoencoderKL."""
     return sum(_vae_parts(config))
 
 
 def encoding_bytes(config: Config, resolution: int) -> int:
-    """Return the peak of the VAE's encoder on one image, in float32."""
+    """Return the peak memory in bytes of encoding an image in float32."""
     return HELD * config["block_out_channels"][0] * resolution**2 * FLOAT
 
 
 def decoding_bytes(config: Config, resolution: int) -> int:
-    """Return the peak of its decoder: the last block begins with more channels."""
+    """Return the peak memory in bytes of decoding an image."""
     widths = config["block_out_channels"]
     return HELD * widths[min(1, len(widths) - 1)] * resolution**2 * FLOAT
 

@@ -1,4 +1,4 @@
-"""Bytes of frozen weights in the supported precisions of a base model."""
+"""Size of frozen weights in the supported data types."""
 
 from __future__ import annotations
 
@@ -9,29 +9,32 @@ from .steps import Kept, Layer, Step, Unit, steps_of
 __all__ = ["PLAIN", "QUANTIZED", "denoiser_bytes", "parameters_of"]
 
 PLAIN = {"float32": 4, "bfloat16": 2, "float16": 2}
-"""Bytes per number by dtype."""
+"""Bytes per element by dtype."""
 
 # Numbers that share a scale, and scales that share a second-level scale.
 BLOCK, BLOCKS = 64, 256
 QUANTIZED = {"int8": 1.0, "nfloat4": 0.5 + 1 / BLOCK + 4 / (BLOCK * BLOCKS)}
-"""Bytes per number in a quantized layer: bitsandbytes stores one byte per block of NF4
-and a float32 per 256 blocks; for int8, a float32 per row."""
+"""Bytes per element in a quantized layer.
+
+For NF4, bitsandbytes additionally stores a byte per block and a float32 per 256 blocks;
+for int8, a float32 per row.
+"""
 
 ROW = 4
 
 
 def parameters_of(model: Sequence[Step | Unit]) -> int:
-    """Return the numbers in all weights."""
+    """Return the number of parameters."""
     return sum(map(_parameters, steps_of(model)))
 
 
 def denoiser_bytes(model: Sequence[Step | Unit], dtype: str, others: str) -> int:
-    """Return the bytes of all weights.
+    """Return the size of all weights in bytes.
 
     Args:
-        model: sizes of the step of the model.
-        dtype: ``weight_dtype``.
-        others: dtype of all weights except for the linear layers of the repeated
+        model: operations of the model.
+        dtype: data type of the weights (``weight_dtype``).
+        others: data type of all weights except for the linear layers in repeated
             blocks, if ``dtype`` is a quantized type.
     """
     if dtype in PLAIN:

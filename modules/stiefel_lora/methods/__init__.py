@@ -1,8 +1,8 @@
-"""Catalogue of optimizers: one record per method, standard library only.
+"""Catalogue of optimizers: a record of every method, with its options.
 
-Config, command line, GUI, docs and host adapters are built from these records; a test
-compares them with the constructors. Importing this package does not import torch; a
-plugin, which does, is imported only when it is named.
+The configuration, command line, GUI, docs and integrations are built from these
+records. Importing this package does not import torch. A plugin, which may import torch,
+is only imported when one of its optimizers is used.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Catalogue entries of the baselines."""
+"""Catalogue entries of AdamW and its variants."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from ._types import Method, Option
 
 __all__ = ["ADAMW", "ADAMW_8BIT", "LORA_PLUS", "SCALED_ADAMW"]
 
-_LR_UNIT = "same as AdamW: about the size of the step of one parameter"
+_LR_UNIT = "same as AdamW: approximate change of a parameter per step"
 
 ADAMW = Method(
     name="adamw",
     label="AdamW",
-    summary="AdamW of torch for A and B.",
+    summary="AdamW of torch.",
     target="stiefel_lora.optim.adamw:AdamW",
     default_lr=1e-4,
     lr_unit=_LR_UNIT,
@@ -38,7 +38,7 @@ LORA_PLUS = Method(
     summary="AdamW with a higher learning rate for B.",
     target="stiefel_lora.optim.lora_plus:LoRAPlus",
     default_lr=5e-5,
-    lr_unit="same as AdamW for A, and lr_ratio times as much for B",
+    lr_unit="same as AdamW for A; lr_ratio times as much for B",
     separable=True,
     options=(
         Option(
@@ -59,7 +59,7 @@ LORA_PLUS = Method(
 SCALED_ADAMW = Method(
     name="scaled_adamw",
     label="Scaled AdamW",
-    summary="AdamW on gradients preconditioned by the other factor's Gram matrix.",
+    summary="AdamW with gradients preconditioned by the other factor.",
     target="stiefel_lora.optim.scaled_adamw:ScaledAdamW",
     default_lr=1e-4,
     lr_unit=_LR_UNIT,
@@ -71,9 +71,11 @@ SCALED_ADAMW = Method(
             default=1e-2,
             low=0.0,
             low_open=True,
-            doc="Damping of the Gram matrices before they are inverted, as a "
-            "fraction of their mean eigenvalue. With large values, the method "
-            "becomes AdamW.",
+            doc=(
+                "Damping that is added to the Gram matrices before inversion, as a "
+                "fraction of their mean eigenvalue. Large values make the method "
+                "equal to AdamW."
+            ),
         ),
         WEIGHT_DECAY,
         *ADAM_OPTIONS,

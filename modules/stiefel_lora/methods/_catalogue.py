@@ -1,4 +1,4 @@
-"""All methods by name: the built-in ones, and those that plugins register."""
+"""Catalogue of all methods, including those registered by plugins."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ CATALOGUE: dict[str, Method] = {
 BUILT_IN = frozenset(CATALOGUE)
 
 CUSTOM = "custom"
-"""Name of a custom optimizer class in a configuration."""
+"""Value of ``optimizer.name`` for an optimizer class of another package."""
 
 
 def add_method(entry: Method) -> None:
-    """Add the record of a method. One for the same class is replaced.
+    """Add a method. An existing record of the same class is replaced.
 
     Raises:
         OptionError: If another method has the same name or label.
@@ -74,13 +74,13 @@ def add_method(entry: Method) -> None:
 
 
 def remove_method(name: str) -> None:
-    """Remove a registered method. Built-in ones stay."""
+    """Remove a registered method. Built-in methods are not removed."""
     if name not in BUILT_IN:
         CATALOGUE.pop(name, None)
 
 
 def name_plugin(name: str, plugin: str) -> None:
-    """Record the entry of ``plugins`` that loads a registered method."""
+    """Store the entry of ``plugins`` that loads a registered method."""
     if CATALOGUE[name].plugin != plugin:
         CATALOGUE[name] = dataclasses.replace(CATALOGUE[name], plugin=plugin)
 
@@ -90,17 +90,17 @@ def check_options(
     options: Mapping[str, object],
     inherited: Mapping[str, object] = MappingProxyType({}),
 ) -> None:
-    """Check options of a method: names, types, bounds and dependencies.
+    """Check names, types and bounds of the options of a method, and their dependencies.
 
     Args:
-        entry: the method.
-        options: the options to check.
+        entry: catalogue entry of the method.
+        options: options to check.
         inherited: values of options that are not in ``options``. Defaults are used if
             it is None.
 
     Raises:
-        OptionError: If the name is unknown (the nearest one is suggested), a value is
-            out of bounds, or an option has no effect because of other options.
+        OptionError: If an option is unknown or out of bounds, or has no effect because
+            of other options.
     """
     known = {option.name: option for option in entry.options}
     for name, value in options.items():
@@ -122,7 +122,7 @@ def check_options(
 
 
 def suggestion(name: str, known: list[str]) -> str:
-    """End of a message about an unknown name: the nearest name, or all of them."""
+    """Return the end of a message about an unknown name: similar or all names."""
     near = difflib.get_close_matches(name, known, n=1)
     if near:
         return f"Did you mean {near[0]!r}?"

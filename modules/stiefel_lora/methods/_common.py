@@ -1,4 +1,4 @@
-"""Options that several methods share, each written once."""
+"""Options that are common to several methods."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ WEIGHT_DECAY = Option(
     type=float,
     default=0.0,
     low=0.0,
-    doc="Decoupled weight decay, multiplied by the learning rate as in AdamW. "
-    "Orthonormal factors are never decayed.",
+    doc=(
+        "Decoupled weight decay, multiplied by the learning rate as in AdamW. It is "
+        "not applied to orthonormal factors."
+    ),
 )
 
 
 def adam_options(eps: float = 1e-8) -> tuple[Option, ...]:
-    """Return beta1, beta2 and eps as in Adam."""
+    """Return the options beta1, beta2 and eps of Adam."""
     return (
         Option(
             name="beta1",

@@ -10,11 +10,10 @@ __all__ = ["LORA_RITE", "RIEMANNION", "STELLA"]
 STELLA = Method(
     name="stella",
     label="StelLA",
-    summary="The left and right factors stay orthonormal, with a small matrix S "
-    "between them.",
+    summary="Trains B A as U S V^T, where the columns of U and V stay orthonormal.",
     target="stiefel_lora.optim.stella:StelLA",
     default_lr=5e-4,
-    lr_unit="4 to 8 times AdamW's",
+    lr_unit="4 to 8 times the learning rate of AdamW",
     alpha_policy="free",
     start="stiefel",
     options=(
@@ -24,8 +23,9 @@ STELLA = Method(
             type=str,
             default="adam",
             choices=("adam", "sgd", "lion"),
-            doc="Euclidean optimizer whose step is mapped onto the manifold. sgd "
-            "uses heavy-ball momentum with beta1 and without damping.",
+            doc="Optimizer whose update is projected onto the manifold. sgd uses "
+            "heavy-ball momentum with beta1 as momentum factor and without "
+            "damping.",
         ),
         Option(
             name="s_form",
@@ -33,8 +33,8 @@ STELLA = Method(
             type=str,
             default="full",
             choices=("full", "diagonal"),
-            doc="Form of the matrix between the orthonormal factors. It is full in "
-            "the tables of the paper and diagonal in the released script.",
+            doc="Form of the matrix S between U and V. It is full in the experiments "
+            "of the paper and diagonal in its released code.",
         ),
         Option(
             name="retraction",
@@ -42,8 +42,8 @@ STELLA = Method(
             type=str,
             default="polar",
             choices=("polar", "exponential"),
-            doc="Retraction that maps a factor back to the manifold. polar is "
-            "cheaper, and the results are similar.",
+            doc="Retraction that makes the columns of U and V orthonormal after an "
+            "update. polar is faster, with similar results.",
         ),
         WEIGHT_DECAY,
         *ADAM_OPTIONS,
@@ -53,20 +53,20 @@ STELLA = Method(
 LORA_RITE = Method(
     name="lora_rite",
     label="LoRA-RITE",
-    summary="A and B take adaptive steps that do not depend on how the product is "
-    "factored.",
+    summary="Adaptive updates of A and B that do not depend on the factorization of "
+    "the product B A.",
     target="stiefel_lora.optim.lora_rite:LoRARITE",
     default_lr=2e-4,
-    lr_unit="an adaptive step in the basis of the other factor",
+    lr_unit="size of adaptive updates in the basis of the other factor",
     options=(
         Option(
             name="escape",
             label="Escape",
             type=bool,
             default=False,
-            doc="Add the part of the second moment that is lost in a change of "
-            "basis to every direction. The paper does this, but the released "
-            "code does not.",
+            doc="Add the part of the second moment that is lost in a change of basis "
+            "(escaped mass) to all directions. The paper does this, but the "
+            "released code does not.",
         ),
         Option(
             name="clip_norm",
@@ -74,8 +74,7 @@ LORA_RITE = Method(
             type=float,
             default=1.0,
             low=0.0,
-            doc="Maximum joint norm of all unmagnified gradients. Set to 0 to "
-            "disable clipping.",
+            doc="Maximum joint norm of all unmagnified gradients. 0 disables clipping.",
         ),
         Option(
             name="skip_above",
@@ -83,9 +82,8 @@ LORA_RITE = Method(
             type=float,
             default=1.0,
             low=0.0,
-            doc="Skip the step of a factor if the root mean square of its "
-            "unmagnified gradient exceeds this value. If 0, no step is "
-            "skipped.",
+            doc="A factor is not updated if the root mean square of its unmagnified "
+            "gradient exceeds this value. 0 disables this check.",
         ),
         WEIGHT_DECAY,
         *adam_options(eps=1e-6),
@@ -95,10 +93,10 @@ LORA_RITE = Method(
 RIEMANNION = Method(
     name="riemannion",
     label="Riemannion",
-    summary="The product takes steps of orthogonalized momentum in its tangent space.",
+    summary="Orthogonalized momentum in the tangent space of the product B A.",
     target="stiefel_lora.optim.riemannion:Riemannion",
     default_lr=1e-2,
-    lr_unit="spectral norm of the step of the product",
+    lr_unit="spectral norm of the update of B A",
     alpha_policy="rank",
     start="riemannion",
     options=(
@@ -110,7 +108,7 @@ RIEMANNION = Method(
             low=0.0,
             high=1.0,
             high_open=True,
-            doc="Momentum factor in the tangent space.",
+            doc="Momentum factor.",
         ),
         Option(
             name="momentum_form",
@@ -118,9 +116,9 @@ RIEMANNION = Method(
             type=str,
             default="raw",
             choices=("raw", "orthogonal"),
-            doc="Store the momentum before (raw) or after (orthogonal) "
-            "orthogonalization. The paper gives both forms. With orthogonal, "
-            "gradients have little weight.",
+            doc="Store the momentum before (raw) or after (orthogonal) its "
+            "orthogonalization. Both variants are in the paper. With orthogonal, "
+            "the current gradient has little weight.",
         ),
         Option(
             name="rest_lr_ratio",

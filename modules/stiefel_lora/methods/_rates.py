@@ -1,7 +1,8 @@
-"""Plausible learning rates of a method, for the trainer and the optimizers.
+"""Notes on learning rates that are unusual for a method.
 
-Units differ by method: a rate left over from another method is off by a factor of 50
-to 500, while a search for a good rate stays within a factor of about 30.
+Methods have different units of the learning rate. A learning rate that was chosen for
+another method is wrong by a factor of 50 to 500, while reasonable values are within a
+factor of about 30.
 """
 
 from __future__ import annotations
@@ -38,11 +39,11 @@ def usual_lr(entry: Method, options: Mapping[str, Any]) -> float:
 def rate_note(
     entry: Method, lr: float, options: Mapping[str, Any], key: str = "learning_rate"
 ) -> str | None:
-    """Remark on a learning rate far from the unit of the method, or None.
+    """Return a note on a learning rate that is unusual for a method, or None.
 
     Args:
-        entry: the method.
-        lr: learning rate. There is no remark on 0.
+        entry: catalogue entry of the method.
+        lr: learning rate. A value of 0 is accepted.
         options: options of the method. Defaults are used for missing ones.
         key: name of the setting.
     """
@@ -51,11 +52,11 @@ def rate_note(
 
 
 def far_rate(entry: Method, lr: float, options: Mapping[str, Any]) -> str | None:
-    """Distance of a learning rate from the usual one as text, or None if it is close.
+    """Return the ratio of a learning rate to the usual one as text, or None if close.
 
     Args:
-        entry: the method.
-        lr: learning rate. There is no remark on 0.
+        entry: catalogue entry of the method.
+        lr: learning rate. A value of 0 is accepted.
         options: options of the method. Defaults are used for missing ones.
     """
     usual = usual_lr(entry, options)

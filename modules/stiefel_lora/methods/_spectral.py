@@ -1,4 +1,4 @@
-"""Catalogue entries of methods that bound the spectral norm of the product's step."""
+"""Catalogue entries of methods whose learning rate is a spectral norm."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from ._types import Method, Option
 
 __all__ = ["LORA_MUON", "LORA_TSD", "POLORA"]
 
-_LR_UNIT = "maximum spectral norm of the step of the product"
+_LR_UNIT = "maximum spectral norm of the update of B A"
 
 _MOMENTUM = Option(
     name="momentum",
@@ -16,7 +16,7 @@ _MOMENTUM = Option(
     low=0.0,
     high=1.0,
     high_open=True,
-    doc="Momentum factor for A and B.",
+    doc="Momentum factor of A and B.",
 )
 _REST_LR_RATIO = Option(
     name="rest_lr_ratio",
@@ -30,7 +30,7 @@ _REST_LR_RATIO = Option(
 LORA_MUON = Method(
     name="lora_muon",
     label="LoRA-Muon",
-    summary="A and B take orthogonalized steps, each in the metric of the other "
+    summary="Orthogonalized updates of A and B, each in the metric of the other "
     "factor.",
     target="stiefel_lora.optim.lora_muon:LoRAMuon",
     default_lr=1e-2,
@@ -40,13 +40,13 @@ LORA_MUON = Method(
         _MOMENTUM,
         Option(
             name="growth",
-            label="Maximum growth of a factor",
+            label="Maximum relative change",
             default=0.5,
             low=0.0,
             low_open=True,
-            doc="Maximum change of any direction of a factor in one step, in any "
-            "basis, as a multiple of its length. If the product is small, this makes "
-            "steps shorter.",
+            doc="Maximum relative change of A and B per step. No direction of a "
+            "factor changes by more than this multiple of its current length. "
+            "This limits updates as long as the product B A is small.",
         ),
         _REST_LR_RATIO,
         WEIGHT_DECAY,
@@ -57,7 +57,7 @@ LORA_MUON = Method(
 POLORA = Method(
     name="polora",
     label="PoLoRA",
-    summary="A and B take orthogonalized steps, preconditioned by a diagonal "
+    summary="Orthogonalized updates of A and B, preconditioned by a diagonal "
     "curvature.",
     target="stiefel_lora.optim.polora:PoLoRA",
     default_lr=1e-2,
@@ -93,10 +93,10 @@ POLORA = Method(
 LORA_TSD = Method(
     name="lora_tsd",
     label="LoRA-TSD",
-    summary="The product takes spectral descent steps in its tangent space.",
+    summary="Spectral descent in the tangent space of the product B A.",
     target="stiefel_lora.optim.lora_tsd:LoRATSD",
     default_lr=5e-3,
-    lr_unit="spectral norm of the step of the product",
+    lr_unit="spectral norm of the update of B A",
     alpha_policy="rank",
     options=(
         Option(
@@ -114,7 +114,7 @@ LORA_TSD = Method(
             default=0.1,
             low=0.0,
             low_open=True,
-            doc="Maximum Frobenius norm of the product's step.",
+            doc="Maximum Frobenius norm of the update of B A.",
         ),
         _MOMENTUM,
         _REST_LR_RATIO,

@@ -12,12 +12,12 @@ PER_FACTOR = ("step", "factors")
 STIEFEL_LORA = Method(
     name="stiefel_lora",
     label="Stiefel LoRA",
-    summary="B stays orthonormal, and each step changes the product B A by a set "
-    "length.",
+    summary="Keeps B orthonormal. The learning rate sets the size of the update of B "
+    "A.",
     target="stiefel_lora.optim.stiefel:StiefelLoRA",
     default_lr=2e-2,
-    lr_unit="spectral norm of the step of the product (product and muon), same as "
-    "AdamW (adamw), or five times the step of an entry (sign)",
+    lr_unit="spectral norm of the update of B A (product and muon), same as AdamW "
+    "(adamw), or five times the change of an entry (sign)",
     alpha_policy="rank",
     start="stiefel",
     separable=True,
@@ -30,14 +30,13 @@ STIEFEL_LORA = Method(
             default="product",
             older="factors",
             choices=("product", "factors"),
-            doc="How the product B A is updated. With product, each step changes "
-            "the product itself, and the spectral norm of the step is the "
-            "learning rate. Start with 0.02, or with 0.01 for thousands of "
-            "steps. The rules of B and A, Nesterov and angle_per_lr are not "
-            "used, and a fused backward pass is not supported. With factors, B "
-            "is rotated and A is updated, each by its own rule. Start with "
-            "0.02. This is a third cheaper, and a fused backward pass is "
-            "supported.",
+            doc="Update the product B A as a whole (product), or B and A separately "
+            "(factors). With product, the learning rate is the spectral norm of "
+            "the update of B A. Start with 0.02, or with 0.01 for thousands of "
+            "steps. b_rule, a_rule, nesterov and angle_per_lr are not used, and "
+            "a fused backward pass is not supported. With factors, b_rule and "
+            "a_rule select the updates of B and A. Start with 0.02. This takes a "
+            "third less time, and a fused backward pass is supported.",
         ),
         Option(
             name="b_rule",
@@ -46,9 +45,10 @@ STIEFEL_LORA = Method(
             default="spectral",
             choices=("spectral", "momentum"),
             needs=PER_FACTOR,
-            doc="Direction of the rotation of B. With spectral, all directions of "
-            "the tangent momentum rotate by the same angle. With momentum, the "
-            "tangent momentum is used as is and scaled to b_length.",
+            doc="Direction of the update of B. With spectral, the tangent momentum "
+            "is orthogonalized, so that all directions rotate by the same angle. "
+            "With momentum, the tangent momentum is scaled to the length given "
+            "by b_length.",
         ),
         Option(
             name="b_length",
@@ -57,13 +57,13 @@ STIEFEL_LORA = Method(
             default="angle",
             choices=("angle", "rms", "spectral", "raw"),
             needs=PER_FACTOR,
-            doc="Length of the rotation of B if b_rule is momentum. With angle, "
+            doc="Length of the update of B if b_rule is momentum. With angle, "
             "the root mean square angle of the columns is angle_per_lr x "
             "learning rate. With spectral, the largest angle has this value. "
-            "With rms, the entries have an RMS of 0.2 x learning rate, so "
-            "wider layers rotate more (the rule of the pull request). With "
-            "raw, the length is angle_per_lr x learning rate times the norm of "
-            "the gradient (the rule of the paper).",
+            "With rms, the entries have an RMS of 0.2 x learning rate, so B rotates "
+            "more in wider layers (as in OneTrainer pull request 1333). With raw, "
+            "the length is angle_per_lr x learning rate times the norm of the "
+            "gradient (as in the paper).",
         ),
         Option(
             name="retraction",
@@ -72,9 +72,9 @@ STIEFEL_LORA = Method(
             default="polar",
             choices=("polar", "qr"),
             needs=PER_FACTOR,
-            doc="Retraction that maps B back to the manifold. Use qr only for "
-            "comparison with published code, because its result depends on the "
-            "order of the columns of B.",
+            doc="Retraction that makes the columns of B orthonormal after an update. "
+            "Use qr only for comparison with published code, because its result "
+            "depends on the order of the columns.",
         ),
         Option(
             name="transport",
@@ -82,9 +82,8 @@ STIEFEL_LORA = Method(
             type=bool,
             default=True,
             needs=PER_FACTOR,
-            doc="Transport the momentum of B to the new tangent space at every "
-            "step. If disabled, the momentum is left unchanged, as in "
-            "published code.",
+            doc="Transport the momentum of B to the new tangent space in every step. "
+            "If disabled, the momentum is not changed, as in published code.",
         ),
         Option(
             name="a_rule",
@@ -93,14 +92,13 @@ STIEFEL_LORA = Method(
             default="muon",
             choices=("muon", "adamw", "sign"),
             needs=PER_FACTOR,
-            doc="Optimizer for A. With muon, the learning rate is the spectral "
-            "norm of the step of the product. With adamw, it has the same unit "
-            "as in AdamW. With sign, the RMS of the step is 0.2 x learning "
-            "rate.",
+            doc="Optimizer of A. With muon, the learning rate is the spectral norm "
+            "of the update of B A. With adamw, it has the same unit as in AdamW. "
+            "With sign, the RMS of the update is 0.2 x learning rate.",
         ),
         Option(
             name="angle_per_lr",
-            label="B angle per learning rate",
+            label="Angle of B per learning rate",
             type=float,
             default=None,
             low=0.0,
@@ -108,7 +106,7 @@ STIEFEL_LORA = Method(
             unit="radians",
             needs=PER_FACTOR,
             unset_means="0.5 with muon, 2 with adamw, 7 with sign",
-            doc="Rotation angle of B per step in radians, as a multiple of the "
+            doc="Angle in radians by which B rotates per step, as a multiple of the "
             "learning rate.",
         ),
         Option(
@@ -121,10 +119,10 @@ STIEFEL_LORA = Method(
             high_open=True,
             optional=True,
             unset_means="0.6 with step=product, 0.9 with step=factors",
-            doc="Heavy-ball momentum factor. With step=product, it applies to the "
-            "product. With step=factors, it applies to B, and to A if a_rule "
-            "is muon or sign. A higher momentum needs a lower learning rate. "
-            "For example, 0.9 with step=product needs half of it.",
+            doc="Heavy-ball momentum factor. With step=product, it is used for the "
+            "product. With step=factors, it is used for B, and for A if a_rule "
+            "is muon or sign. A higher momentum requires a lower learning rate. "
+            "For example, halve the learning rate for 0.9 with step=product.",
         ),
         Option(
             name="nesterov",
@@ -149,15 +147,15 @@ STIEFEL_LORA = Method(
         WEIGHT_DECAY,
         Option(
             name="decay_rule",
-            label="Decay rule of A",
+            label="Weight decay rule of A",
             type=str,
             default="adamw",
             choices=("adamw", "over_rank"),
             needs=PER_FACTOR,
             doc="Form of the weight decay of A if a_rule is muon or sign. With "
-            "adamw, weight_decay is multiplied by the learning rate. With "
-            "over_rank, it is divided by the rank and only scaled by the "
-            "schedule (the rule of the pull request).",
+            "adamw, weight_decay is multiplied by the learning rate. With over_rank, "
+            "it is divided by the rank and multiplied by the factor of the learning "
+            "rate scheduler (as in OneTrainer pull request 1333).",
         ),
         *ADAM_OPTIONS,
     ),

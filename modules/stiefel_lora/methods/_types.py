@@ -1,4 +1,4 @@
-"""Records of a method and of one of its options; standard library only."""
+"""Records of a method and its options."""
 
 from __future__ import annotations
 
@@ -17,27 +17,29 @@ Start = Literal["stiefel", "riemannion", "lora"]
 
 
 class _OfDefault:
-    """Marker for an option whose type is that of its default."""
+    """Marker for an option whose type is the type of its default."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """Keyword argument of an optimizer, with the data for forms and schemas.
+    """Option of an optimizer, with the data for forms and schemas.
 
-    ``Option("momentum", 0.9, low=0, high=1, doc="...")``.
+    Example: ``Option("momentum", 0.9, low=0, high=1, doc="...")``.
 
     Attributes:
         type: ``float``, ``int``, ``bool`` or ``str``; by default, the type of
             ``default``. A ``str`` has ``choices``.
         low: inclusive lower bound; ``low_open`` excludes it.
         high: inclusive upper bound; ``high_open`` excludes it.
-        optional: with ``default=None``, the method fills in a documented value.
-        unit: a word or two for labels.
-        label: its name in a form; by default, ``name``.
-        unset_means: meaning of None.
-        needs: name and value of another option; without it, this one has no effect.
-        older: its value in states saved before the option existed; by default, the
-            default.
+        optional: whether None is allowed. The method then uses another value, described
+            in ``unset_means``.
+        unit: unit of the value, displayed in forms.
+        label: displayed name. The default is ``name``.
+        unset_means: value that is used for None.
+        needs: name and value of another option that is required for this option to have
+            an effect.
+        older: value for states that were saved before the option existed. The default
+            is ``default``.
     """
 
     name: str
@@ -63,13 +65,13 @@ class Option:
 
     @property
     def text(self) -> str:
-        """Return ``doc``, including the value that is used if the option is unset."""
+        """Return ``doc`` and the value that is used if the option is not set."""
         return (
             f"{self.doc} Unset: {self.unset_means}." if self.unset_means else self.doc
         )
 
     def violation(self, value: object) -> str | None:
-        """Return the rule that ``value`` violates as the end of a message, or None."""
+        """Return the reason why a value is invalid as the end of a message, or None."""
         if value is None:
             return None if self.optional else "must not be empty"
         if self.choices:
@@ -99,7 +101,7 @@ class Option:
 
     @property
     def bounds(self) -> str:
-        """Interval of valid numbers as text, for example ``(0, 1]``."""
+        """Return the interval of valid numbers as text, for example ``(0, 1]``."""
         left = "(" if self.low is None or self.low_open else "["
         right = ")" if self.high is None or self.high_open else "]"
         low = "-inf" if self.low is None else f"{self.low:g}"
@@ -112,17 +114,17 @@ class Method:
     """Catalogue entry of an optimizer: names, class, options and requirements.
 
     Attributes:
-        alpha_policy: "rank": the method owns the scale of the product, so LoRA alpha
-            must equal the rank; "free": any alpha.
-        start: "stiefel": B orthonormal and A zero; "riemannion": B orthonormal and A
-            tiny; "lora": A random and B zero.
-        separable: whether every parameter can be stepped on its own, which a fused
-            backward pass needs; except with an option of ``joint``.
-        extra: the pip extra that it needs.
-        default_lr: learning rate for a first run, in the unit ``lr_unit``.
-        implementation: the class itself if ``register`` received one; None for
-            built-in methods.
-        plugin: entry of ``plugins`` in a configuration that loads it; None for
+        alpha_policy: "rank" if LoRA alpha must be equal to the rank, because the method
+            controls the scale of the product B A. "free" if any alpha is allowed.
+        start: initialization: "stiefel" (B orthonormal, A zero), "riemannion" (B
+            orthonormal, A tiny) or "lora" (A random, B zero).
+        separable: whether every parameter can be updated independently, which a fused
+            backward pass requires. Options in ``joint`` are exceptions.
+        extra: pip extra that the method requires.
+        default_lr: default learning rate, in the unit ``lr_unit``.
+        implementation: optimizer class of a registered method. None for built-in
+            methods.
+        plugin: entry of ``plugins`` in a configuration that loads the method. None for
             built-in methods.
     """
 
@@ -162,11 +164,11 @@ class Method:
             ) from error
 
     def steps_alone(self, options: Mapping[str, Any]) -> bool:
-        """Return whether single parameters can be stepped with these options.
+        """Return whether parameters can be updated independently with these options.
 
         Args:
-            options: option name -> value. Other keys are ignored, and defaults are used
-                for missing ones.
+            options: values of options by name. Other keys are ignored. Defaults are
+                used for missing options.
         """
         values = self.defaults() | dict(options)
         return self.separable and not any(
@@ -174,11 +176,11 @@ class Method:
         )
 
     def joint_choice(self, options: Mapping[str, Any]) -> tuple[Option, str] | None:
-        """Option that prevents stepping single parameters, and a value that allows it.
+        """Find the option that prevents independent updates.
 
         Returns:
-            The option, and a value with which :meth:`steps_alone` is true; None where
-            no option decides.
+            The option, and a value with which :meth:`steps_alone` is true. None if no
+            option has this effect.
         """
         if not self.separable or self.steps_alone(options):
             return None
@@ -188,10 +190,10 @@ class Method:
         return option, next(value for value in option.choices if value != joint)
 
     def idle(self, options: Mapping[str, Any]) -> Iterator[tuple[Option, str, str]]:
-        """Find options that are set but have no effect with the other ones.
+        """Find options that have no effect because of the values of other options.
 
         Yields:
-            The option, and name and value of the other option that it needs.
+            The option, and name and value of the other option that it requires.
         """
         values = self.defaults() | dict(options)
         for option in self.options:
@@ -202,5 +204,5 @@ class Method:
                 yield option, name, value
 
     def defaults(self) -> dict[str, Any]:
-        """Option name -> default."""
+        """Return the defaults of all options by name."""
         return {option.name: option.default for option in self.options}

@@ -10,10 +10,10 @@ __all__ = ["WHITENED_LORA"]
 WHITENED_LORA = Method(
     name="whitened_lora",
     label="Whitened LoRA",
-    summary="B stays orthonormal, and both factors take whitened adaptive steps.",
+    summary="Keeps B orthonormal, with whitened adaptive updates of A and B.",
     target="stiefel_lora.optim.whitened_lora:WhitenedLoRA",
     default_lr=1e-3,
-    lr_unit="RMS of the entries of the step of A",
+    lr_unit="RMS of the update of A",
     alpha_policy="rank",
     start="stiefel",
     options=(
@@ -24,7 +24,7 @@ WHITENED_LORA = Method(
             low=0.0,
             high=1.0,
             low_open=True,
-            doc="Tangent of the maximum angle by which B rotates in one step.",
+            doc="Tangent of the maximum angle by which B rotates per step.",
         ),
         WEIGHT_DECAY,
         *ADAM_OPTIONS,

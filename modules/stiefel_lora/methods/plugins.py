@@ -1,8 +1,9 @@
-"""Methods from outside the package: files, modules and installed packages.
+"""Loading of optimizer plugins: files, modules and installed packages.
 
 A plugin is Python code that calls :func:`~stiefel_lora.optim.register.register`. It is
-imported, and torch with it, when a configuration or a command names it. An entry point
-of the group ``stiefel_lora.methods`` is named after its method.
+imported when it is named in a configuration or command. Installed packages provide
+plugins as entry points of the group ``stiefel_lora.methods``. The name of the entry
+point is the name of the method.
 """
 
 from __future__ import annotations
@@ -36,10 +37,10 @@ __all__ = [
 ]
 
 GROUP = "stiefel_lora.methods"
-"""Entry-point group. An entry is ``name of the method = module``."""
+"""Entry point group. An entry is ``name of the method = module``."""
 
 TYPO = 0.8
-"""difflib's ratio above which a name counts as a misspelled known one."""
+"""Minimum difflib ratio of a misspelled name and a known name."""
 
 _Stamp = tuple[int, int]
 # File -> its modification time and size when it was run, and the error if that failed.
@@ -80,12 +81,12 @@ def _kind(given: object) -> str:
 
 
 def is_file_name(text: str) -> bool:
-    """Return whether an entry of ``plugins`` is a path, not the name of a module."""
+    """Return whether an entry of ``plugins`` is the path of a file."""
     return text.endswith(".py") or "/" in text or "\\" in text or text.startswith("~")
 
 
 def load_plugin(text: str) -> list[Method]:
-    """Import a plugin. An unchanged file is not run again.
+    """Import a plugin. A file is not executed again if it is unchanged.
 
     Args:
         text: path of a Python file, or name of a module or package.
@@ -94,8 +95,8 @@ def load_plugin(text: str) -> list[Method]:
         The methods that it registers.
 
     Raises:
-        ConfigError: If a file or module does not exist, cannot be imported, or
-            registers no method.
+        ConfigError: If the file or module does not exist, cannot be imported, or does
+            not register a method.
     """
     if is_file_name(text):
         path = Path(os.path.abspath(os.path.expanduser(text)))
@@ -117,7 +118,7 @@ def load_plugin(text: str) -> list[Method]:
 
 
 def find_installed(name: str) -> None:
-    """Import the installed plugin whose entry point has the name of a method, if any.
+    """Import the installed plugin that provides a method, if there is one.
 
     Raises:
         ConfigError: If the plugin cannot be imported, or does not register the method.
@@ -134,11 +135,11 @@ def find_installed(name: str) -> None:
 
 
 def load_installed() -> list[str]:
-    """Import all installed plugins, to list optimizers.
+    """Import all installed plugins.
 
     Returns:
-        A message for each plugin that cannot be imported, or that is left out because
-        its name is taken.
+        A message for each plugin that cannot be imported, or is ignored because its
+        name is already in use.
     """
     problems = []
     found = _entry_points()
@@ -171,7 +172,7 @@ def _package(entry: importlib.metadata.EntryPoint) -> str:
 
 
 def _methods_of(module: str) -> list[str]:
-    """Names of the methods whose class is in a module, below it or imported by it."""
+    """Return the methods whose class is in a module, its submodules or imports."""
     values = vars(sys.modules[module]).values() if module in sys.modules else ()
     classes = {id(value) for value in values if isinstance(value, type)}
     return [
@@ -206,7 +207,7 @@ def _import(name: str) -> str:
 
 
 def _missing_module(name: str) -> str | None:
-    """First part of a dotted name that does not exist. Parents are imported."""
+    """Return the first part of a dotted name that does not exist, or None."""
     parts = name.split(".")
     for end in range(1, len(parts) + 1):
         part = ".".join(parts[:end])
@@ -226,7 +227,7 @@ def _missing_module(name: str) -> str | None:
 
 
 def _run_file(path: Path) -> str:
-    """Run a file as its own module and return the module's name."""
+    """Import a file as a module and return the name of the module."""
     try:
         status, real = path.stat(), path.resolve()
     except (OSError, ValueError):
@@ -278,7 +279,7 @@ def _execute(path: Path, name: str) -> ModuleType:
 
 
 def _guarded(shown: str, work: Callable[[], object]) -> None:
-    """Run code of the user, which can raise anything and print.
+    """Import a plugin, converting all exceptions to ConfigError.
 
     Raises:
         ConfigError: If the plugin raises an error. The message contains the line.
@@ -305,7 +306,7 @@ def _guarded(shown: str, work: Callable[[], object]) -> None:
 
 
 def _line(shown: str, error: BaseException) -> str:
-    """Return the last line of the plugin's own file that led to an error."""
+    """Return the last line in the file of the plugin that led to an error."""
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == shown]
     return f", line {lines[-1]}" if lines else ""

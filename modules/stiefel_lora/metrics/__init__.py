@@ -1,7 +1,7 @@
-"""Ranks of a LoRA: measurement (needs torch), tags in logs, and a map over time.
+"""Effective ranks of a LoRA: measurement, names in logs, and a heat map over time.
 
-Importing this package imports nothing: ``tags`` needs only the standard library, so
-that the queue and the window can read the curves of a run without torch.
+Importing this package does not import torch, so that the queue and the GUI can read the
+curves of a run with ``tags`` alone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Image of all blocks over time: one row per block, one column per measurement."""
+"""Heat map of effective ranks: one row per block, one column per measurement."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ _LABELS = 130
 def heat_map(
     names: Sequence[str], columns: Sequence[Sequence[float]], steps: Sequence[int]
 ) -> Image.Image:
-    """Draw effective rank / rank of all blocks over time.
+    """Draw a heat map of effective rank / rank of all blocks over time.
 
     Args:
         names: names of the blocks, in the order of the model.
         columns: for each measurement, one value in [0, 1] per block. NaN is drawn
             white.
-        steps: step of each measurement.
+        steps: training step of each measurement.
     """
     given = np.asarray(columns, dtype=np.float64).T
     values = np.clip(np.nan_to_num(given), 0.0, 1.0)

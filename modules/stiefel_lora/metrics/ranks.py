@@ -1,8 +1,8 @@
 """Measurement of the effective rank of every LoRA block.
 
-On a GPU, blocks of one shape are stacked, so a measurement is a few batched products
-and one batch of small eigenvalue problems, not one call per block. Each Gram matrix is
-computed once, for the spectrum and for the orthonormality of B.
+On a GPU, blocks of the same shape are stacked, so that a measurement needs a few
+batched operations instead of one call per block. Each Gram matrix is used for both the
+singular values and the deviation of B from orthonormality.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ _CHUNK_ELEMENTS = 1 << 25
 class RankReport:
     """Ranks of all blocks, in the order of the model.
 
-    A block whose factors are not finite has ranks of NaN. Summaries are over the other
-    blocks, and NaN if there are none.
+    Ranks are NaN for blocks with NaN or infinity in a factor. Summaries ignore these
+    blocks, and are NaN if there are no other blocks.
     """
 
     names: list[str]
@@ -46,17 +46,17 @@ class RankReport:
     """Rank r of each block."""
 
     effective: list[float]
-    """Entropy rank of B A, or 0 for a product that is still zero."""
+    """Effective rank of B A of each block. It is 0 if the product is zero."""
 
     stable: list[float]
     constrained: list[str]
     """Names of the blocks whose B should be orthonormal."""
 
     orthogonality: list[float]
-    """Largest entry of \\|B^T B - I\\| of each of these."""
+    """Largest entry of \\|B^T B - I\\| of each of the blocks in ``constrained``."""
 
     magnitude_changes: list[float]
-    """Change of each layer by the magnitudes of a DoRA. Empty without DoRA."""
+    """Relative change of each layer by DoRA magnitudes. Empty without DoRA."""
 
     @property
     def mean(self) -> float:
@@ -78,7 +78,7 @@ class RankReport:
         return [rank for rank in self.effective if math.isfinite(rank)]
 
     def scalars(self) -> dict[str, float]:
-        """Every number by tag: summaries, then one curve per block."""
+        """Return all values by tag: summaries, then one curve per block."""
         values = {
             MEAN_RANK: self.mean,
             LOWEST_RANK: self.lowest,
@@ -109,12 +109,12 @@ def measure_ranks(
     constrained: Sequence[Pair] = (),
     magnitude_changes: Sequence[float] = (),
 ) -> RankReport:
-    """Measure all blocks.
+    """Measure the ranks of all blocks.
 
     Args:
-        pairs: LoRA blocks, where B A is the update of the layer.
-        constrained: the blocks, as they are trained, whose B should be orthonormal; the
-            report includes their error of orthonormality.
+        pairs: LoRA pairs whose product B A is the update of the layer.
+        constrained: trained pairs whose B should be orthonormal. The report includes
+            their deviation from orthonormality.
         magnitude_changes: relative changes of DoRA magnitudes to include in the report.
     """
     effective, stable = [0.0] * len(pairs), [0.0] * len(pairs)

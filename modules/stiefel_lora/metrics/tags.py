@@ -1,4 +1,4 @@
-"""Names of the curves, which a run writes and tables and charts read."""
+"""Names of the curves in the logs of a run."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ EFFECTIVE, STABLE = "effective_rank", "stable_rank"
 ORTHOGONALITY, MAGNITUDE_CHANGE = "orthogonality", "magnitude_change"
 
 AVERAGE_LOSS = "loss/train_smooth"
-"""Exponential average of the training loss, bias-corrected."""
+"""Tag of the exponential moving average of the training loss, bias-corrected."""
 
 LOSS_WINDOW = 50
-"""Steps that the average spans: each further step has 49/50 of the weight before."""
+"""Length of the average in steps: the weight of a step decreases by 1/50 per step."""
 
 LOSS_LABEL = f"loss ({LOSS_WINDOW}-step average)"
-"""Name of the average where it is shown."""
+"""Displayed name of the average."""
 
 MEAN_RANK = "effective_rank/mean"
-"""Mean effective rank of all blocks."""
+"""Tag of the mean effective rank of all blocks."""
 
 LOWEST_RANK = "effective_rank/lowest"
-"""Smallest effective rank of a block."""
+"""Tag of the smallest effective rank of all blocks."""
 
 SHARE_OF_RANK = "effective_rank/share_of_rank"
-"""Mean of effective rank / rank, in [0, 1]."""
+"""Tag of the mean of effective rank / rank, in [0, 1]."""
 
 
 def tag_of(kind: str, name: str) -> str:
-    """Return the tag of a block, with its section of the model before the slash.
+    """Return the tag of a block. Its section of the model is before the slash.
 
     >>> tag_of("effective_rank", "down_blocks.1.attentions.0.proj_in")
     'effective_rank.down_blocks.1/attentions.0.proj_in'
@@ -51,7 +51,7 @@ def tag_of(kind: str, name: str) -> str:
 
 
 def split_section(name: str) -> tuple[str, str]:
-    """Split a block's name into section (``down_blocks.1``, ``mid_block``) and rest."""
+    """Split the name of a block into its section (``mid_block``, ...) and the rest."""
     parts = name.split(".")
     size = 2 if len(parts) > 2 and parts[1].isdigit() else 1
     if len(parts) <= size:

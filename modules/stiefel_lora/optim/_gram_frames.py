@@ -1,20 +1,22 @@
-r"""Frames of both factors from Gram matrices, damped so that steps stay bounded.
+r"""Damped inverse square roots of the Gram matrices of both factors.
 
-With :math:`S_A = A A^T` and :math:`F_A^T F_A = S_A^{-1}` the rows of :math:`F_A A` are
-orthonormal. A step of B of size :math:`\eta` in the product is long in these
-coordinates where A is short, and A's step is long where B is short: where the product
-is far smaller than a step, the product of the two steps would exceed both. Therefore
+With :math:`S_A = A A^T` and :math:`F_A^T F_A = S_A^{-1}`, the rows of :math:`F_A A` are
+orthonormal. In these coordinates, an update of B that changes the product B A by
+:math:`\eta` is large in directions in which A is small, and vice versa. If the product
+is much smaller than the update, the term :math:`\Delta B\,\Delta A` would be larger
+than the intended update. Therefore
 
 .. math::
     \tilde S_A = S_A + \delta^2 S_B^{-1}, \qquad
     \tilde S_B = S_B + \delta^2 S_A^{-1}, \qquad \delta = \eta / (2 g),
 
-are used instead. With singular values :math:`\sigma` of BA and balanced factors these
-are :math:`\sigma + \delta^2/\sigma`: no step changes a direction of its factor by more
-than g times its length, and the product of both steps stays below
-:math:`g \eta / 4`. They transform with the basis between B and A like :math:`S_A` and
-:math:`S_B`, so a basis-independent method stays basis-independent. If a factor is 0,
-there is no damping: the other one does not move.
+are used instead. With singular values :math:`\sigma` of BA and balanced factors, these
+are :math:`\sigma + \delta^2/\sigma`. An update then changes no direction of its factor
+by more than g times its length, and :math:`\Delta B\,\Delta A` stays below
+:math:`g \eta / 4`. Under a change of basis between B and A, the damped matrices
+transform like :math:`S_A` and :math:`S_B`, so a basis-independent method stays
+basis-independent. If one factor is 0, the matrices are not damped and the other factor
+is not updated.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from ..geometry import inverse_cholesky, trace
 __all__ = ["SHARE", "Frames", "framed", "frames", "kept", "over", "unit"]
 
 SHARE = {torch.float32: 2e-6, torch.float64: 1e-14}
-"""Share of the trace below which a Gram matrix is not resolved."""
+"""Fraction of the trace below which entries of a Gram matrix are rounding errors."""
 
 # The decay of one step leaves at least a hundredth of the product.
 _LEAST_KEPT = 1e-2
@@ -39,10 +41,11 @@ _MOST = 1e12
 
 
 class Frames(NamedTuple):
-    """Frames of K pairs. ``over_up`` is F_A, by which B's gradients are divided.
+    """Inverse square roots F of the Gram matrices of K pairs.
 
-    Both are those of Gram matrices of trace 1, ``(K, r, r)``, and ``up_size`` and
-    ``down_size`` are the traces of S_B and S_A, ``(K, 1, 1)``.
+    ``over_up`` is F_A, which preconditions the gradient of B; ``over_down`` is F_B.
+    Both have shape ``(K, r, r)`` and belong to Gram matrices scaled to trace 1.
+    ``up_size`` and ``down_size`` are the traces of S_B and S_A, ``(K, 1, 1)``.
     """
 
     over_up: Tensor
@@ -81,10 +84,10 @@ def frames(up: Tensor, down: Tensor, step: Tensor) -> Frames:
 
 
 def framed(frame: Tensor, gram: Tensor) -> Tensor:
-    """F K F^T of a Gram matrix K of trace 1, kept positive definite.
+    """Compute F K F^T of a Gram matrix K of trace 1, shifted to stay positive definite.
 
-    Entries of K are accurate to rounding of its trace, which F magnifies. The shift
-    covers that rounding.
+    Entries of K have rounding errors in proportion to its trace, which F amplifies. The
+    shift is larger than these errors.
     """
     noise = 4 * torch.finfo(gram.dtype).eps * frame.square().sum((-2, -1), keepdim=True)
     identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
@@ -92,19 +95,22 @@ def framed(frame: Tensor, gram: Tensor) -> Tensor:
 
 
 def unit(gram: Tensor) -> tuple[Tensor, Tensor]:
-    """Divide by the trace. 0 stays 0. Also return the trace, ``(K, 1, 1)``."""
+    """Divide a matrix by its trace. Return the result and the trace, ``(K, 1, 1)``.
+
+    A matrix of zeros stays 0.
+    """
     size = trace(gram).clamp_min(0)
     tiny = torch.finfo(gram.dtype).tiny
     return gram / size.clamp_min(tiny), torch.where(size > tiny, size, 0.0)
 
 
 def over(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """Return the ratio that is 0 where the denominator is 0."""
+    """Divide elementwise. The result is 0 where the denominator is 0."""
     tiny = torch.finfo(denominator.dtype).tiny
     ratio = numerator / denominator.clamp_min(tiny)
     return torch.where(denominator > tiny, ratio, 0.0)
 
 
 def kept(lr: Tensor, decay: Tensor) -> Tensor:
-    """sqrt(1 - lr decay), by which both factors shrink if the product decays."""
+    """Return sqrt(1 - lr decay), the weight decay factor of A and of B."""
     return (1 - lr * decay).clamp_min(_LEAST_KEPT).sqrt()

@@ -1,8 +1,8 @@
-"""Moments of gradients on stacked tensors, for rules that keep their own.
+"""Adam, SGD and Lion directions on stacked tensors, for methods with their own moments.
 
-Base rules map a gradient of a pair to a direction, to be multiplied by -lr. Their
-moments are in the batch's state under ``<kind>_<name>``. ``heavy_ball`` and ``ahead``
-are the momentum of rules that step factors separately.
+A base rule maps the gradient of a factor to a direction, which is multiplied by -lr.
+Its moments are in the state of the batch under ``<kind>_<name>``. ``heavy_ball`` and
+``ahead`` compute the momentum of methods that update the factors separately.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _KINDS = {"sgd": ("mean",), "adam": ("mean", "square"), "lion": ("mean",)}
 def moment_states(
     base_rule: str, shapes: dict[str, StateShape]
 ) -> dict[str, StateShape]:
-    """State that a base rule needs for tensors of the given names and shapes."""
+    """Return the shapes of the state of a base rule for tensors of the given shapes."""
     return {
         f"{kind}_{name}": shape
         for kind in _KINDS[base_rule]
@@ -38,7 +38,7 @@ def moment_states(
 
 
 def adam_direction(batch: Batch, name: str, gradient: Tensor) -> Tensor:
-    r"""Adam: :math:`\hat m / (\sqrt{\hat v} + \epsilon)` with bias correction."""
+    r"""Return Adam's :math:`\hat m / (\sqrt{\hat v} + \epsilon)`, bias-corrected."""
     if isinstance(batch, FactorBatch) and _fuses(batch):
         # A step of the kernel from 0 at a rate of -1 is the direction.
         zero = torch.zeros_like(gradient)
@@ -54,7 +54,7 @@ def adam_direction(batch: Batch, name: str, gradient: Tensor) -> Tensor:
 
 
 def adamw_moved(batch: FactorBatch, name: str, gradient: Tensor) -> Tensor:
-    """Step of torch's AdamW, with decoupled decay; updates the moments."""
+    """Return the factor after a step of torch's AdamW. The moments are updated."""
     decay = batch.numbers["weight_decay"]
     if _fuses(batch) and isinstance(batch.lr, float) and isinstance(decay, float):
         return _fused(batch, batch.point, name, gradient, batch.lr, decay)
@@ -63,7 +63,10 @@ def adamw_moved(batch: FactorBatch, name: str, gradient: Tensor) -> Tensor:
 
 
 def _fuses(batch: FactorBatch) -> bool:
-    """Return whether torch's fused kernel applies: one number for all factors."""
+    """Return whether the fused AdamW kernel of torch can be used for this batch.
+
+    The kernel requires the same learning rate and options for all factors.
+    """
     names = ("beta1", "beta2", "eps")
     numbers = [batch.step, *(batch.numbers[name] for name in names)]
     on_cpu = batch.point.device.type == "cpu"
@@ -78,7 +81,7 @@ def _fused(
     lr: float,
     decay: float,
 ) -> Tensor:
-    """One pass over point and moments, all of them overwritten."""
+    """Run the fused AdamW kernel. The factors and moments are updated in place."""
     beta1, beta2, eps = (float(batch.numbers[n]) for n in ("beta1", "beta2", "eps"))
     torch._fused_adamw_(
         [point],
@@ -99,14 +102,14 @@ def _fused(
 
 
 def _sgd_direction(batch: Batch, name: str, gradient: Tensor) -> Tensor:
-    """Heavy-ball momentum: m <- beta1 m + g."""
+    """Update and return the heavy-ball momentum: m <- beta1 m + g."""
     mean = batch.numbers["beta1"] * batch.state[f"mean_{name}"] + gradient
     batch.state[f"mean_{name}"] = mean
     return mean
 
 
 def _lion_direction(batch: Batch, name: str, gradient: Tensor) -> Tensor:
-    """Lion: sign(beta1 m + (1 - beta1) g), then m <- beta2 m + (1 - beta2) g."""
+    """Return Lion's sign(beta1 m + (1 - beta1) g); m <- beta2 m + (1 - beta2) g."""
     mean = batch.state[f"mean_{name}"]
     batch.state[f"mean_{name}"] = mean.lerp(gradient, 1 - batch.numbers["beta2"])
     return mean.lerp(gradient, 1 - batch.numbers["beta1"]).sign()
@@ -127,7 +130,7 @@ def heavy_ball(batch: FactorBatch, name: str) -> Tensor:
 
 
 def ahead(batch: FactorBatch, name: str) -> Tensor:
-    """U: the momentum, or with Nesterov the momentum one step ahead."""
+    """Return the update direction: the momentum, or the Nesterov momentum."""
     momentum = batch.state[name]
     if not batch.choices["nesterov"]:
         return momentum
@@ -135,7 +138,7 @@ def ahead(batch: FactorBatch, name: str) -> Tensor:
 
 
 def _sum(one: Tensor, other: Tensor, factor: Number) -> Tensor:
-    """Add a multiple, in one pass over memory."""
+    """Compute one + factor * other in a single kernel."""
     if isinstance(factor, Tensor):
         return torch.addcmul(one, other, factor)
     return torch.add(one, other, alpha=factor)

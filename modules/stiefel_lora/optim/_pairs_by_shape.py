@@ -1,11 +1,11 @@
-"""LoRA pairs among parameters without names, if only one pairing is possible.
+"""Detection of LoRA pairs among parameters without names, by shape and order.
 
-Shapes determine which tensors can be a B ``(out, r)``, out >= r, and which an A
-``(r, in)``, in >= r. Layers of equal shape can be paired in many ways, so the order is
-the remaining evidence: A, B, A, B, ... or B, A, B, A, ... from the first candidate to
-the last. A list that fits neither order, or both, is rejected instead of guessed. So is
-a square factor: LoKr has ``w1 (8, 8)`` next to ``w2_a (64, 8)``, which look like a LoRA
-of rank 8.
+The shape determines which tensors can be a B ``(out, r)`` with out >= r, and which can
+be an A ``(r, in)`` with in >= r. Layers of equal shape can be paired in many ways, so
+the order must be A, B, A, B, ... or B, A, B, A, ... from the first candidate to the
+last. A list that matches neither order, or both, raises an error. Square factors raise
+an error, too: LoKr has ``w1 (8, 8)`` next to ``w2_a (64, 8)``, which have the same
+shapes as a LoRA of rank 8.
 """
 
 from __future__ import annotations
@@ -38,14 +38,15 @@ def fits(up: Tensor, down: Tensor) -> bool:
 
 
 def pairs_in_order(params: Sequence[Tensor]) -> list[Oriented]:
-    """Find the pairs of one list of parameters. Others between pairs are skipped.
+    """Find the pairs in one list of parameters.
 
-    A layer that is narrower than its rank is skipped, too. Frozen weights among trained
-    parameters may belong to the base model or be the other factors: they count if no
-    pairing contradicts that of the trained parameters alone.
+        Parameters between pairs are skipped, and so are layers that are smaller than
+        their rank. Frozen weights in the list may belong to the base model or be
+        factors: they are paired if the result agrees with the pairs of the trained
+        parameters alone.
 
     Raises:
-        PairingError: If no pairing, or more than one pairing, uses all candidates.
+        PairingError: If no pairing, or more than one, contains all candidates.
     """
     params = [p for p in params if p.dim() in (2, 4)]
     trained = [p for p in params if p.requires_grad]
@@ -102,12 +103,13 @@ def _in_order(params: Sequence[Tensor]) -> list[Oriented]:
 
 
 def pairs_across_groups(groups: Sequence[Sequence[Tensor]]) -> list[Oriented]:
-    """Pair two groups that fit one by one (LoRA+ splits A from B).
+    """Pair the members of two groups, one with all A and one with all B, as in LoRA+.
 
-    Groups without a match are skipped.
+        Groups without a matching group are skipped.
 
     Raises:
-        PairingError: If a group matches several others, and their order is ambiguous.
+        PairingError: If a group matches several other groups and their order is
+            ambiguous.
     """
     lists = [[p for p in group if p.dim() in (2, 4)] for group in groups]
     lists = [group for group in lists if group]
@@ -142,7 +144,7 @@ def pairs_across_groups(groups: Sequence[Sequence[Tensor]]) -> list[Oriented]:
 def _only_partners(
     lists: Sequence[Sequence[Tensor]],
 ) -> list[list[tuple[int, int, _Order]]]:
-    """Match groups if each fits exactly one other; otherwise return nothing."""
+    """Match groups if each fits exactly one other group, else return an empty list."""
     edges = [
         (i, j, order)
         for i in range(len(lists))
@@ -160,7 +162,7 @@ def _sorted(
 
 
 def _joins(first: Sequence[Tensor], second: Sequence[Tensor]) -> list[_Order]:
-    """Return the orders in which two groups fit one by one."""
+    """Return the orders (A first, B first) in which the members of two groups match."""
     if len(first) != len(second):
         return []
     return [
@@ -182,15 +184,15 @@ def _oriented(first: Tensor, second: Tensor, order: _Order) -> Oriented:
 def _parses(
     count: int, join: Callable[[int], _Join], optional: Callable[[int], bool]
 ) -> list[list[int]]:
-    """Ways to split a sequence into adjacent pairs and optional items; at most two.
+    """Return up to two ways to split a sequence into adjacent pairs and skipped items.
 
     Args:
         count: length of the sequence.
-        join: kind of the neighbors i and i + 1; ``"wide"`` ones are skipped.
-        optional: whether an item may be skipped alone.
+        join: kind of the pair (i, i + 1). Pairs of the kind ``"wide"`` are skipped.
+        optional: whether a single item may be skipped.
 
     Returns:
-        First places of the pairs, one list per way.
+        For each way, a list with the index of the first item of every pair.
     """
     # From the end: ways[i] are the parses of everything from i on. As linked lists,
     # they share their tails.
@@ -219,7 +221,7 @@ def _places(chain: _Chain) -> list[int]:
 
 
 def _candidates(params: Sequence[Tensor]) -> list[bool]:
-    """Determine for each tensor whether it can form a pair with another one."""
+    """Return for each tensor whether it can form a pair with another tensor."""
     ups = Counter((p.dim(), p.shape[1]) for p in params if _may_be_up(p))
     downs = Counter((p.dim(), p.shape[0]) for p in params if _may_be_down(p))
 

@@ -1,7 +1,7 @@
-"""LoRA layers of a model, recognized by the attributes that PEFT gives them.
+"""Detection of PEFT's LoRA layers in a model, by their attributes.
 
-PEFT itself is not imported: any layer with the dictionaries ``lora_A``, ``lora_B``,
-``scaling``, ``lora_alpha`` and ``r`` counts, each keyed by the name of an adapter.
+PEFT is not imported. A layer is a LoRA layer if it has the dictionaries ``lora_A``,
+``lora_B``, ``scaling``, ``lora_alpha`` and ``r``, with adapter names as keys.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ __all__ = ["ADALORA", "SHARED", "LoraPart", "lora_parts", "memory_of", "odd_fact
 
 _HOLDERS = ("scaling", "lora_alpha", "r")
 ADALORA = "AdaLoRA"
-"""Reason: a diagonal between A and B, and a scale that is not alpha / rank."""
+"""Reason for AdaLoRA: a diagonal between A and B, another scale than alpha / rank."""
 
 SHARED = "shared by several layers"
-"""Reason: a change of coordinates in one layer would affect the other one."""
+"""Reason for a shared factor: a change of basis in one layer would affect the
+others."""
 
 _TABLES = (dict, nn.ModuleDict, nn.ParameterDict)
 
@@ -68,7 +69,7 @@ class LoraPart:
 
     @property
     def scaled_otherwise(self) -> bool:
-        """Return whether the scale is not alpha / rank, as with ``use_rslora``."""
+        """Return whether the scale is not alpha / rank, such as with ``use_rslora``."""
         plain = self.layer.lora_alpha[self.adapter] / self.layer.r[self.adapter]
         return not math.isclose(self.scale, plain)
 
@@ -119,7 +120,7 @@ def _weight(factor: Any) -> Tensor:
 
 
 def _oddity(layer: Any, adapter: str, up: Any) -> str | None:
-    """Return the reason why (B, A) and (B C^-1, C A) would not be the same adapter."""
+    """Return the reason why the update of a layer is not the product B A, if any."""
     if getattr(layer, "num_experts", 1) > 1:
         return "one LoRA for several experts"
     if getattr(up, "groups", 1) > 1:
@@ -135,9 +136,9 @@ def _oddity(layer: Any, adapter: str, up: Any) -> str | None:
 
 
 def odd_factors(model: nn.Module) -> list[tuple[Tensor, str]]:
-    """List trainable factors that are not just B and A of a product, with reasons.
+    """List the trainable factors of layers whose update is not B A, with the reasons.
 
-    Factors of odd layers, and factors whose memory another parameter shares.
+    Factors that share memory with another parameter are included.
     """
     found = [
         (factor, part.odd or "embedding")
@@ -157,7 +158,7 @@ def odd_factors(model: nn.Module) -> list[tuple[Tensor, str]]:
 
 
 def memory_of(tensor: Tensor) -> tuple[int, int]:
-    """Address and offset, equal for parameters that are views of the same memory."""
+    """Return an address and offset, which are equal for views of the same memory."""
     if tensor.device.type == "meta":
         return 0, id(tensor)
     return tensor.untyped_storage().data_ptr(), int(tensor.storage_offset())

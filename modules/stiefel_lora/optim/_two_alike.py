@@ -1,6 +1,6 @@
-"""Two factors that move alike: a momentum each, and one step of the product.
+"""Base classes of methods that use the same rule with a momentum for A and B.
 
-The base of methods whose learning rate is a spectral norm of the product's step.
+The learning rate of these methods is the spectral norm of the update of B A.
 """
 
 from __future__ import annotations
@@ -16,49 +16,49 @@ __all__ = ["AlikeFactor", "AlikeRule"]
 
 
 class AlikeFactor(FactorRule):
-    """One factor. A can be written as B by transposing it."""
+    """Rule of one factor. A is transposed, so that the same code handles A and B."""
 
     def __init__(self, role: Role) -> None:
         self.role = role
 
     def _tall(self, matrix: Tensor) -> Tensor:
-        """Transpose A to the orientation of B, and back."""
+        """Transpose A to the orientation of B, or back. B is returned unchanged."""
         return matrix if self.role == "up" else matrix.mT
 
 
 class AlikeRule(Rule):
-    """Both factors move by one class, in two passes; a subclass adds the solver."""
+    """Rule that uses one class for both factors. Subclasses define the solver."""
 
     factor: ClassVar[Callable[[Role], FactorRule]]
-    """The class of both factors."""
+    """Factor rule that is used for A and B."""
 
     own: ClassVar[tuple[str, ...]]
-    """Numeric options beside momentum and weight decay."""
+    """Names of numeric options of the method, besides momentum and weight decay."""
 
     of_pair: ClassVar[tuple[str, ...]]
-    """Those of :attr:`own` that the step of the product reads."""
+    """Names of the options in :attr:`own` that the solver uses."""
 
     def __init__(self) -> None:
         self._rules = {role: type(self).factor(role) for role in ROLES}
 
     def choices(self, group: Mapping[str, Any]) -> dict[str, Any]:
-        """No option selects code."""
+        """Return the options that select code: none."""
         return {}
 
     def numbers(self, group: Mapping[str, Any]) -> dict[str, float]:
-        """Momentum, the method's own numbers and weight decay."""
+        """Return momentum, weight decay and the options in :attr:`own`."""
         return {name: group[name] for name in ("momentum", *self.own, "weight_decay")}
 
     def joint_numbers(self, choices: Mapping[str, Any]) -> tuple[str, ...]:
-        """Return the numbers of the step of the product."""
+        """Return the names of the numeric options of the solver."""
         return ("lr", *self.of_pair, "weight_decay")
 
     def states(self, choices: Mapping[str, Any]) -> dict[str, StateShape]:
-        """Return one momentum a factor."""
+        """Return the state shapes: a momentum for each factor."""
         return {"momentum_up": "up", "momentum_down": "down"}
 
     def rest_lr_ratio(self, group: Mapping[str, Any]) -> float:
-        """Return AdamW's share of lr, which is a spectral norm here."""
+        """Return the AdamW learning rate of other parameters as a multiple of lr."""
         return group["rest_lr_ratio"]
 
     def factor_rules(self, choices: Mapping[str, Any]) -> Mapping[Role, FactorRule]:

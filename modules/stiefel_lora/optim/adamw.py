@@ -1,4 +1,4 @@
-"""AdamW with the catalogue's option names, the baseline of every comparison."""
+"""AdamW of torch with the option names of this package."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ __all__ = ["AdamW", "SeparateBetas"]
 
 
 class SeparateBetas(LoraOptimizer):
-    """Base of AdamW classes of other packages with the catalogue's options.
+    """Base class of AdamW variants with ``beta1`` and ``beta2`` instead of ``betas``.
 
-    Groups have ``beta1`` and ``beta2``, which are checked, instead of ``betas``.
+        The options of parameter groups are checked.
 
     Args:
         params: model, named parameters, or iterable of parameters or parameter groups
@@ -41,7 +41,7 @@ class SeparateBetas(LoraOptimizer):
     """
 
     _tensor_rates: bool = True
-    """Whether the other base class accepts a tensor as learning rate."""
+    """Whether the underlying optimizer accepts a tensor as learning rate."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class SeparateBetas(LoraOptimizer):
         )
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group and check its options.
+        """Add a parameter group and check its options.
 
         Raises:
             OptionError: If an option is unknown or out of bounds.
@@ -87,10 +87,10 @@ class SeparateBetas(LoraOptimizer):
         super().add_param_group(group)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a state.
+        """Load the state of the optimizer.
 
         Raises:
-            CheckpointError: If the state belongs to another method or to other layers.
+        CheckpointError: If the state belongs to another method or to other layers.
         """
         check_state(state_dict, method(self.method))
         check_shapes(state_dict, self.param_groups)
@@ -100,9 +100,9 @@ class SeparateBetas(LoraOptimizer):
 class AdamW(SeparateBetas, torch.optim.AdamW):
     """Fused AdamW of torch with separate ``beta1`` and ``beta2``.
 
-    The results are identical to torch, bit for bit. If torch has no fused kernel for a
-    device, its foreach implementation is used. Float16 parameters have float32
-    moments, because steps would overflow otherwise.
+    The results are bitwise identical to ``torch.optim.AdamW``. If torch has no fused
+    kernel for a device, its foreach implementation is used. Float16 parameters have
+    float32 moments, because updates could overflow otherwise.
     """
 
     method = "adamw"
@@ -121,7 +121,7 @@ class AdamW(SeparateBetas, torch.optim.AdamW):
         return loss
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a state. The moments of float16 parameters stay in float32.
+        """Load the state. The moments of float16 parameters stay in float32.
 
         Raises:
             CheckpointError: If the state belongs to another method or to other layers.
@@ -131,7 +131,7 @@ class AdamW(SeparateBetas, torch.optim.AdamW):
         keep_dtypes(self.state, state_dict, groups, lambda p: p.dtype == torch.float16)
 
     def _step_alike(self, group: dict[str, Any], params: list[Tensor]) -> None:
-        """Step parameters of one device and dtype."""
+        """Update parameters of one device and dtype."""
         beta1, beta2 = group["betas"]
         adamw_step(
             params,

@@ -1,7 +1,7 @@
-"""AdamW of bitsandbytes with block-wise 8-bit moments, under the catalogue's names.
+"""AdamW of bitsandbytes with block-wise 8-bit moments.
 
-The class name does not end in "8bit": sd-scripts has special cases for such names,
-which build its own optimizer.
+The name of the class does not end in "8bit", because sd-scripts replaces optimizers
+with such names by its own.
 
 References:
     T. Dettmers, M. Lewis, S. Shleifer, L. Zettlemoyer, "8-bit Optimizers via Block-wise

@@ -1,9 +1,10 @@
-"""LoRA alpha: set it to the rank where a model exposes it.
+"""Handling of LoRA alpha in the layers of a model.
 
-A Stiefel-type method controls the scale of the product, so a scale alpha / r on top of
-it would only rescale the learning rate. PEFT layers store the scale as ``scaling``.
-They are recognized by attribute names, so that peft itself is not imported. Methods
-that do not control alpha report it, since it multiplies their steps.
+Methods with orthonormal factors control the scale of the product, so that a scale
+alpha / r would only rescale the learning rate. For these methods, alpha is set to the
+rank. For other methods, a log message reports an alpha that differs from the rank,
+because it multiplies their updates. PEFT layers store the scale as ``scaling``. They
+are recognized by attribute names, and peft is not imported.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ __all__ = ["ALPHA_IS_RANK", "alpha_note", "fold_alpha_", "settle_alpha"]
 log = logging.getLogger("stiefel_lora")
 
 ALPHA_IS_RANK = "alpha_is_rank"
-"""Key of a parameter group by which a host adapter marks alpha as handled."""
+"""Key in a parameter group that is set if a trainer has already handled alpha."""
 
 # PEFT subtracts the initial adapter from the base weights. For these, the difference
 # depends on alpha, so another alpha in the saved config would change the base on
@@ -44,7 +45,7 @@ _SCALE_IS_SET = "use_rslora set to False, alpha to the rank"
 
 @dataclasses.dataclass(eq=False)
 class _Adapter:
-    """One trained adapter of a model, and the table that may hold its config."""
+    """Trained adapter of a model, with the dictionary that may contain its config."""
 
     name: str
     configs: MutableMapping[str, Any]
@@ -52,7 +53,7 @@ class _Adapter:
 
     @property
     def config(self) -> Any:
-        """Config of the adapter, or None if it is not accessible."""
+        """PEFT config of the adapter, or None if it is not accessible."""
         return self.configs.get(self.name)
 
     @property
@@ -67,10 +68,10 @@ class _Adapter:
 def settle_alpha(
     entry: Method, source: Source, groups: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Set alpha to the rank, or report it if the method does not control it.
+    """Set alpha to the rank if the method requires it, else log a note about alpha.
 
     Args:
-        entry: the method.
+        entry: catalogue entry of the method.
         source: the ``params`` argument of the optimizer. Only a module exposes its
             alpha.
         groups: parameter groups of ``source``.
@@ -97,15 +98,16 @@ def settle_alpha(
 def alpha_note(
     entry: Method, scales: Iterable[float], *, other: bool = False
 ) -> str | None:
-    """Note about alpha for a method that does not control it; host adapters log it.
+    """Return a note about alpha for a method that does not change it, or None.
 
     Args:
-        entry: the method.
-        scales: multiplier of the product in every trained layer.
+        entry: catalogue entry of the method.
+        scales: scale of the product B A in every trained layer.
         other: whether any layer has a scale other than alpha / rank.
 
     Returns:
-        None if the method controls alpha or every scale is 1.
+                The note, or None if the method sets alpha to the rank or every scale is
+                1.
     """
     known = list(scales)
     low, high = min(known, default=1.0), max(known, default=1.0)
@@ -123,7 +125,7 @@ def alpha_note(
         fix = fix.replace("Set alpha to the rank", _SET_SCALE)
     return (
         f"alpha: {name} is {shown} in {len(known)} layers, and {entry.label} does "
-        f"not change it. The step of the product is {shown} times as large as "
+        f"not change it. The update of the product B A is {shown} times as large as "
         f"{meant}, which the default learning rate of {entry.default_lr:g} assumes. "
         f"{fix}"
     )
@@ -133,7 +135,7 @@ def alpha_note(
 def _warn_of_hidden_scale(label: str, rate: float) -> None:
     log.warning(
         "The LoRA alpha cannot be read from parameters alone, and %s does not "
-        "change it. The step of the product is scaled by alpha / rank, but the "
+        "change it. The update of the product B A is scaled by alpha / rank, but the "
         "default learning rate of %g assumes alpha = rank. Set alpha to the rank in "
         "your trainer.",
         *(label, rate),
@@ -152,8 +154,8 @@ def _warn_of_hidden_alpha() -> None:
 def fold_alpha_(model: nn.Module) -> int:
     """Fold the PEFT scale of every trained adapter into its factors, in place.
 
-    Alpha becomes the rank in layers and configs, so that the model computes the same up
-    to rounding, also after ``save_pretrained`` and loading. Frozen adapters are not
+    Alpha is set to the rank in layers and configs. The output of the model is unchanged
+    up to rounding, also after ``save_pretrained`` and loading. Frozen adapters are not
     changed.
 
     Returns:
@@ -193,7 +195,7 @@ def fold_alpha_(model: nn.Module) -> int:
 
 
 def _trained_adapters(model: nn.Module) -> Iterator[_Adapter]:
-    """Adapters with a trained factor. AdaLoRA is skipped, which scales its own way."""
+    """List the adapters with a trained factor, except for AdaLoRA."""
     seen: set[tuple[int, str]] = set()
     for root, configs in _roots(model):
         found: dict[str, list[LoraPart]] = {}
@@ -208,7 +210,7 @@ def _trained_adapters(model: nn.Module) -> Iterator[_Adapter]:
 
 
 def _roots(model: nn.Module) -> Iterator[tuple[nn.Module, MutableMapping[str, Any]]]:
-    """Modules with adapter configs, each table once. The model itself comes last."""
+    """List the modules with adapter configs, without duplicates, the model last."""
     seen: set[int] = set()
     for module in model.modules():
         configs = getattr(module, "peft_config", None)
@@ -258,10 +260,10 @@ def _check_shared(adapter: _Adapter, scaled: dict[tuple[int, int], float]) -> No
 
 
 def _carrier(part: LoraPart) -> Tensor:
-    """Return the factor that absorbs the scale.
+    """Return the factor that is multiplied by the scale.
 
-    Scaling A keeps an orthonormal B orthonormal. B absorbs it where A does not enter
-    linearly (noise is added to it, or the norms of its columns are limited).
+    This is A, so that an orthonormal B stays orthonormal. It is B in layers whose
+    output is not linear in A (with added noise, or limited column norms).
     """
     return part.up if part.odd or part.embedding else part.down
 
@@ -285,9 +287,9 @@ def _fold(part: LoraPart, done: set[tuple[int, int]]) -> None:
 
 
 def _rewritten(config: Any) -> Any:
-    """Copy of a config that gives every layer a scale of 1.
+    """Return a copy of a PEFT config that gives every layer a scale of 1.
 
-    A copy, since other models and adapters may have been made from the same object.
+    The object itself may be in use by other models and adapters.
     """
     config = copy.copy(config)
     config.lora_alpha = config.r

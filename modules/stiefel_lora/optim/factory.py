@@ -1,4 +1,4 @@
-"""Creation of an optimizer by its catalogue name."""
+"""Creation of optimizers by name."""
 
 from __future__ import annotations
 
@@ -20,19 +20,18 @@ def create_optimizer(
     lr: float | Tensor | None = None,
     **options: Any,
 ) -> LoraOptimizer:
-    """Create the optimizer of a catalogue entry on a model's trainable parameters.
+    """Create an optimizer by name for the trainable parameters of a model.
 
-    With a model, its parameter names determine the pairs; and if the method needs alpha
-    = rank and a PEFT layer has another alpha, its scale is first folded into A. With
-    bare parameters, neither is possible.
+        If a model is passed, LoRA pairs are found by parameter names. If the method
+        requires alpha = rank and a PEFT layer has another alpha, its scale is folded
+        into A first. Both are not possible if only tensors are passed.
 
     Args:
-        name: ``"stiefel_lora"``, ``"adamw"``, ...: a key of
-            :data:`stiefel_lora.methods.CATALOGUE`, or the method of an installed
-            plugin.
+        name: name of the method, such as ``"stiefel_lora"`` or ``"adamw"``: a key of
+            :data:`stiefel_lora.methods.CATALOGUE`, or a method of an installed plugin.
         model_or_named_parameters: a module, ``(name, tensor)`` pairs, or groups.
-        lr: learning rate in the unit of the method. If None, the default of the method
-            for these options is used.
+        lr: learning rate in the unit of the method. If None, the default for the method
+            and these options is used.
         options: options of the method. ``betas=(b1, b2)`` can be used instead of beta1
             and beta2.
 

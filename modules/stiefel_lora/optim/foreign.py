@@ -1,9 +1,8 @@
-"""Optimizers of other packages, used through the ``torch.optim.Optimizer`` protocol.
+"""Support for optimizers of other packages that subclass ``torch.optim.Optimizer``.
 
-Besides ``step`` and parameter groups with an ``lr``, there is an optional part of the
-protocol: schedule-free optimizers keep two sets of weights and switch between them with
-``train()`` and ``eval()``. The weights of ``eval()`` are for validation, samples and
-files. Steps are taken with those of ``train()``.
+Schedule-free optimizers have two sets of weights and switch between them with
+``train()`` and ``eval()``. The evaluation weights are used for validation, samples and
+saved files, and the training weights for steps.
 """
 
 from __future__ import annotations
@@ -38,10 +37,10 @@ def create_foreign(
     lr: float,
     options: Mapping[str, Any],
 ) -> torch.optim.Optimizer:
-    """Build an optimizer of another package, ready to train.
+    """Create an optimizer of another package and check it.
 
     Args:
-        kind: object at ``path``, which is only called if it is an optimizer class.
+        kind: object at ``path``. It must be an optimizer class.
         path: import path to name in error messages.
         params: iterable of parameters or parameter groups.
         lr: learning rate.
@@ -78,7 +77,7 @@ def create_foreign(
 def check_groups(
     optimizer: torch.optim.Optimizer, path: str, params: Sequence[Any]
 ) -> None:
-    """Check that an optimizer holds all given parameters, each with a learning rate.
+    """Check that an optimizer trains all given parameters and has learning rates.
 
     Args:
         optimizer: optimizer of another package.
@@ -127,11 +126,11 @@ def needs_closure(optimizer: torch.optim.Optimizer) -> bool:
 
 @contextlib.contextmanager
 def in_eval_mode(optimizer: torch.optim.Optimizer) -> Iterator[None]:
-    """Switch to the optimizer's evaluation weights. Does nothing for most optimizers.
+    """Use the evaluation weights of a schedule-free optimizer inside a ``with`` block.
 
-    The training weights are restored exactly: ``eval()`` and ``train()`` interpolate
-    back and forth, and with their rounding a run would depend on how often it was
-    measured.
+    Has no effect for other optimizers. The training weights are restored exactly,
+    because ``eval()`` and ``train()`` interpolate between both sets of weights with
+    rounding errors, and training would depend on the number of evaluations.
     """
     if not _has_modes(optimizer):
         yield

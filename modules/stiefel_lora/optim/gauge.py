@@ -1,14 +1,15 @@
-r"""Change of gauge: make B orthonormal without changing the model's output.
+r"""Orthonormalization of B without changing the product B A (change of gauge).
 
-The model depends only on the product, so (B, A) and (Q, R A) with B = Q R are the same
-adapter. Gradients and moments change with the coordinates:
-:math:`G_Q = G_B R^T` and :math:`G_{RA} = R^{-T} G_A`. B = 0 has no direction, so it is
-replaced by a seeded random point, with A := 0 so that the product stays zero.
+The output of the model depends only on the product, so (B, A) and (Q, R A) with
+B = Q R are the same adapter. Gradients and moments are transformed as well:
+:math:`G_Q = G_B R^T` and :math:`G_{RA} = R^{-T} G_A`. If B = 0, it is replaced by a
+random orthonormal matrix and A is set to 0, so that the product stays zero.
+
 A polar projection of B alone would change the product.
 
-Methods that hold A in its own frame use another gauge: A = P Sigma W^T becomes
-(B P, Sigma W^T), and B stays orthonormal. Random frames are seeded by the layer's name,
-so that they depend neither on the order of the layers nor on the device.
+Riemannion uses the SVD gauge: with A = P Sigma W^T, the pair becomes (B P, Sigma W^T),
+and B stays orthonormal. Random matrices are seeded by the name of the layer, so that
+they depend neither on the order of the layers nor on the device.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ _NO_MOMENTS: Mapping[str, StateShape] = MappingProxyType({})
 _WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+|(?<=\.)_orig_mod\.")
 
 TOLERANCE = 1e-4
-"""Pairs with max|B^T B - I| up to this are not modified, so that resuming is exact."""
+"""Pairs with max|B^T B - I| up to this value are not modified: resuming is exact."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +69,10 @@ class Gauge:
         return moved.to(tensor.dtype).view_as(tensor)
 
     def to_down_squares(self, tensor: Tensor) -> Tensor:
-        """Second moment of A in the new coordinates, for uncorrelated entries."""
+        """Return the second moment of A in the new coordinates.
+
+        Entries of the gradient are assumed to be uncorrelated.
+        """
         moved = self._inverse_transpose().square() @ tensor.flatten(1).double()
         return moved.to(tensor.dtype).view_as(tensor)
 
@@ -79,13 +83,13 @@ class Gauge:
 
 
 def needs_gauge(up: Tensor) -> bool:
-    """Return whether B is less orthonormal than rounding explains (synchronizes)."""
+    """Return whether B is not orthonormal up to rounding (synchronizes)."""
     with full_precision(up.device.type):
         return bool(orthogonality_error(up.flatten(1).float()) > TOLERANCE)
 
 
 def stiefel_gauge(up: Tensor, down: Tensor) -> Gauge:
-    """Replace (B, A) by (Q, R A) in place. The product keeps its value to rounding."""
+    """Replace (B, A) by (Q, R A) in place. The product is unchanged up to rounding."""
     # In float64, since the product must be preserved: with columns of very different
     # lengths in B, R holds small entries beside large ones.
     q, r = qr_gauge(up.flatten(1).double())
@@ -111,7 +115,7 @@ def enter_where_needed(pairs: Iterable[Pair]) -> list[Pair]:
 
 
 def orthonormal_start(up: Tensor, down: Tensor, name: str, seed: int = 0) -> None:
-    """Write a random orthonormal B and A = 0 in place, fixed by name and seed."""
+    """Set B to a random orthonormal matrix, seeded by name and seed, and A to 0."""
     rows, columns = up.flatten(1).shape
     point = random_frame(name, rows, columns, seed)
     up.copy_(point.view_as(up))
@@ -121,14 +125,14 @@ def orthonormal_start(up: Tensor, down: Tensor, name: str, seed: int = 0) -> Non
 def enter_svd_gauge(
     batch: PairBatch, index: int, moments: Mapping[str, StateShape] = _NO_MOMENTS
 ) -> tuple[Tensor, Tensor]:
-    """Give A of one pair orthogonal rows: (B, A) := (B P, Sigma W^T), in place.
+    """Transform a pair so that A has orthogonal rows: (B, A) := (B P, Sigma W^T).
 
-    The gradients are transformed as well. B^T B does not change.
+    Factors, gradients and moments are changed in place. B^T B does not change.
 
     Args:
         batch: stacked pairs.
-        index: the pair.
-        moments: states that transform like the gradients, with their shapes.
+        index: index of the pair in the batch.
+        moments: names and shapes of states that are transformed like the gradients.
 
     Returns:
         Sigma ``(r,)`` and W^T ``(r, in)``, float64.
@@ -149,11 +153,11 @@ def enter_svd_gauge(
 
 
 def random_frame(name: str, rows: int, columns: int, seed: int = 0) -> Tensor:
-    """Return a random point of St(rows, columns), float64 on the CPU."""
+    """Return a random matrix with orthonormal columns, float64 on the CPU."""
     key = name_seed(name, seed)
     return random_orthonormal(rows, columns, seed=key, dtype=torch.float64)
 
 
 def name_seed(name: str, seed: int) -> int:
-    """Seed for a name; the same for models wrapped by DDP or torch.compile."""
+    """Return the seed of a layer. DDP and torch.compile do not change it."""
     return zlib.crc32(_WRAPPERS.sub("", name).encode()) ^ seed

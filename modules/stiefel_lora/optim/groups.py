@@ -34,7 +34,7 @@ _NAME_LISTS = ("lora_param_names", "param_names")
 _MAGNITUDE = re.compile(r"lora_magnitude_vector|dora_scale")
 
 NOTED_LR = "noted_lr"
-"""Key of a parameter group: the learning rate that a host has already compared."""
+"""Key in a parameter group: learning rate that a trainer has already checked."""
 
 RESERVED = {
     *("params", "lr", "initial_lr", "name", "names", "optim_type", "alpha_is_rank"),
@@ -42,7 +42,7 @@ RESERVED = {
     *("max_lr", "min_lr", "lr_scale", "foreach", "fused", "capturable", "maximize"),
     *("differentiable", "amsgrad", *_NAME_LISTS),
 }
-"""Keys other than options that torch and hosts add to groups."""
+"""Keys that torch and trainers add to parameter groups, besides options."""
 
 Source = nn.Module | Iterable[Any]
 """A model, tensors, (name, tensor) pairs, or groups of either."""
@@ -55,17 +55,17 @@ class _Params(TypedDict):
 class ParamGroup(_Params, total=False):
     """Parameter group of the optimizers in the catalogue.
 
-    Only ``params`` is required: tensors, or ``(name, tensor)`` pairs, which identify
-    LoRA pairs unambiguously. A method rejects options that it does not have. Groups of
-    plugins may have more keys.
+    Only ``params`` is required: tensors, or ``(name, tensor)`` pairs, whose names
+    identify LoRA pairs unambiguously. Options that the method does not have raise an
+    error. Groups of plugins may have more keys.
     """
 
     lr: float | Tensor
     name: str
-    """Name for logs. Hosts use it to distinguish groups."""
+    """Name of the group in log messages."""
 
     param_names: list[str]
-    """Names of ``params`` if those are bare tensors."""
+    """Names of the parameters if ``params`` contains tensors without names."""
 
     weight_decay: float
     beta1: float
@@ -119,12 +119,12 @@ class ParamGroup(_Params, total=False):
 
 
 def named_groups(source: Source) -> list[dict[str, Any]]:
-    """Return parameter groups as dicts with ``params`` a list of tensors.
+    """Convert the ``params`` argument of an optimizer to a list of parameter groups.
 
-    Accepts a module (its parameters that require gradients, with names), tensors,
-    ``(name, tensor)`` pairs, or groups of either; a group's ``params`` may be any
-    iterable, dict views included. Names end up under torch's own ``param_names`` key;
-    a group of unnamed tensors has none.
+        Accepts a module (its parameters that require gradients, with names), tensors,
+        ``(name, tensor)`` pairs, or groups of either. The ``params`` of a group may be
+        any iterable. Names are stored under torch's key ``param_names``, which groups
+        of unnamed tensors do not have.
 
     Raises:
         OptionError: If there are no parameters, ``params`` is missing, only some
@@ -171,7 +171,7 @@ def check_group(
     """Check the options of a parameter group.
 
     Args:
-        entry: the method.
+        entry: catalogue entry of the method.
         group: the group as given.
         defaults: options of the optimizer, used if the group does not set them.
 
@@ -241,7 +241,10 @@ def _check_member(member: object) -> None:
 
 
 def names_of(group: Mapping[str, Any]) -> list[str] | None:
-    """Names from a group's lists or its tensors' ``original_name``, if all have one."""
+    """Return the names of a group's parameters, or None unless all have one.
+
+    Names are taken from the lists of the group, or from ``original_name`` of tensors.
+    """
     for key in _NAME_LISTS:
         if group.get(key):
             return list(group[key])
@@ -257,7 +260,7 @@ def is_magnitude(name: str, tensor: Tensor) -> bool:
 
 
 def spare_magnitudes(groups: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Move magnitudes, if there are any, to separate groups without weight decay."""
+    """Move DoRA magnitudes to separate groups without weight decay."""
     result = []
     for group in groups:
         params = group["params"]

@@ -1,9 +1,9 @@
-"""Entry points of a host on which its adapter relies, attached to parameters.
+"""Check that a trainer calls every function that an integration depends on.
 
-An adapter cannot detect that its host never makes a certain call. So it marks the
-parameters that it receives with the calls it still waits for, and an optimizer on pairs
-rejects such parameters: without that call it would silently train with another scale,
-another initialization or other pairs than requested.
+An integration cannot detect that a trainer never calls one of its functions. Therefore
+it attaches the list of expected calls to the parameters that it creates. Optimizers for
+LoRA pairs reject parameters with missing calls, because training would silently use
+another scale, another initialization or other pairs than requested.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ _MARK = "stiefel_lora_host_points"
 
 @dataclasses.dataclass(eq=False)
 class HostPoints:
-    """Entry points that a host lacks, and calls that it has not made yet."""
+    """Functions that a trainer lacks, and calls that it has not made yet."""
 
     tested: str
-    """Version of the host that the adapter was tested with."""
+    """Version of the trainer that the integration was tested with."""
 
     absent: list[str]
-    """Names that the host does not have."""
+    """Names of functions that the trainer does not have."""
 
     awaited: list[str]
-    """Calls that have not been made yet."""
+    """Names of expected calls that have not been made yet."""
 
     def called(self, point: str) -> None:
-        """Record a call. It may occur more than once."""
+        """Record a call of the trainer. Repeated calls are allowed."""
         if point in self.awaited:
             self.awaited.remove(point)
 
     def refusal(self, method: str, missing: Iterable[str]) -> str | None:
-        """Return an error for a method that needs ``missing``, or None if empty.
+        """Return the error for missing calls, or None if ``missing`` is empty.
 
         Args:
-            method: name of the method for users.
-            missing: names and calls that are missing.
+            method: displayed name of the method.
+            missing: names of functions and calls that are missing.
         """
         named = ", ".join(missing)
         if not named:
@@ -57,17 +57,17 @@ class HostPoints:
 
 
 def await_points(tensors: Iterable[Tensor], points: HostPoints) -> None:
-    """Mark parameters with the points of the host that made them."""
+    """Attach the expected calls of a trainer to its parameters."""
     for tensor in tensors:
         setattr(tensor, _MARK, points)
 
 
 def check_host(tensors: Iterable[Tensor], method: str) -> None:
-    """Reject parameters whose host lacks an entry point that its adapter needs.
+    """Check that the trainer has made all calls that its integration needs.
 
     Raises:
-        ConfigError: If entry points are missing. The message contains them and the
-            tested version.
+        ConfigError: If functions or calls are missing. The message contains their names
+            and the tested version of the trainer.
     """
     for tensor in tensors:
         points = getattr(tensor, _MARK, None)

@@ -1,4 +1,4 @@
-"""Initialization of an adapter as its method needs it, and restoring orthonormal B."""
+"""Initialization of LoRA adapters, and orthonormalization of B."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ __all__ = [
 def init_stiefel_(source: Source, seed: int = 0) -> list[Pair]:
     """Initialize every LoRA pair with orthonormal B and A = 0, in place.
 
-    The product is zero, so the model's output is unchanged. Each B depends only on its
-    layer's name and the seed, not on order or device.
+    The product is zero, so the output of the model is unchanged. Each B depends only on
+    the name of its layer and the seed, not on the order of the layers or the device.
 
     Args:
         source: a model with trainable LoRA layers, named parameters or groups.
@@ -53,12 +53,13 @@ def init_stiefel_(source: Source, seed: int = 0) -> list[Pair]:
 
 @torch.no_grad()
 def orthonormalize_(source: Source) -> list[Pair]:
-    """Make every B orthonormal without changing its product, in place.
+    """Make every B orthonormal without changing the product B A, in place.
 
-    For factors that were averaged (EMA), rounded or trained by another optimizer: (B,
-    A) := (Q, R A) with B = Q R. Pairs that are orthonormal to 1e-4 are not modified. B
-    = 0 gets a random start and A = 0. Optimizers that need an orthonormal B do this
-    themselves at their first step and after every load.
+    With B = Q R, (B, A) becomes (Q, R A). Use this for factors that were averaged
+    (EMA), rounded or trained by another optimizer. Pairs that are orthonormal to 1e-4
+    are not modified. If B = 0, it is replaced by a random orthonormal matrix and A is
+    set to 0. Optimizers that need an orthonormal B do this at their first step and
+    after loading a state.
 
     Args:
         source: a model with trainable LoRA layers, named parameters or groups.
@@ -77,8 +78,8 @@ def init_stella_(source: Source, seed: int = 0) -> list[Pair]:
     """Initialize every LoRA pair to U S V^T with S = I, as in the StelLA paper.
 
     U and V are random frames, so the product has r singular values of 1, which
-    **changes the model's output**. For an unchanged model use :func:`init_stiefel_`,
-    which is S = 0 for StelLA.
+    **changes the model's output**. To keep the output unchanged, use
+    :func:`init_stiefel_`, which corresponds to S = 0.
 
     Args, Returns, Raises: as :func:`init_stiefel_`.
     """
@@ -92,10 +93,11 @@ def init_stella_(source: Source, seed: int = 0) -> list[Pair]:
 
 @torch.no_grad()
 def init_riemannion_(source: Source, seed: int = 0) -> list[Pair]:
-    """Initialize every LoRA pair with orthonormal B and a tiny A of orthogonal rows.
+    """Initialize every LoRA pair with orthonormal B and a tiny A with orthogonal rows.
 
     The manifold of rank-r matrices does not contain 0. All singular values of the
-    product are 1e-7, far below one step and below the resolution of half precision.
+    product are 1e-7, which is much smaller than one update and than the resolution of
+    half precision.
 
     Args, Returns, Raises: as :func:`init_stiefel_`.
     """
@@ -111,7 +113,8 @@ def init_riemannion_(source: Source, seed: int = 0) -> list[Pair]:
 def init_plain_(source: Source, seed: int = 0) -> list[Pair]:
     """Initialize every LoRA pair as plain LoRA: A uniform in +-1/sqrt(in), B zero.
 
-    Args, Returns: as :func:`init_stiefel_`. A depends only on seed and order.
+    Args, Returns: as :func:`init_stiefel_`. A depends only on the seed and the order of
+    the layers.
     """
     generator = torch.Generator("cpu").manual_seed(seed)
     pairs = find_pairs(source).pairs
@@ -130,7 +133,7 @@ STARTS: dict[str, Callable[..., list[Pair]]] = {
     "riemannion": init_riemannion_,
     "stella": init_stella_,
 }
-"""By the catalogue's ``Method.start``. ``stella`` is only used when named."""
+"""Initialization functions by ``Method.start``. ``stella`` is used on request only."""
 
 
 def init_lora_(
@@ -158,7 +161,7 @@ def init_lora_(
 
 
 def startable_pairs(source: Source) -> list[Pair]:
-    """Find the pairs of a source. There must be some, each of full rank.
+    """Find the LoRA pairs of a source and check their ranks.
 
     Raises:
         PairingError: If no pair is found, or a rank exceeds a side of its layer.

@@ -1,13 +1,14 @@
-r"""LOI: initialization whose tangent space contains most of the first gradient.
+r"""Locally optimal initialization (LOI) of a LoRA from the first gradient.
 
 For the gradient :math:`G = U \Sigma V^T` of a layer's weight the point
 
 .. math:: X^0 = c\,U_{1:r} V_{r+1:2r}^T
 
-makes the tangent projection of G equal to its best approximation of rank 2r. The
-singular vectors come from products of G with thin matrices, and those from ordinary
-backward passes: with B = 0 and :math:`A = \Omega^T` the gradient of B is :math:`G
-\Omega`. With A = 0 and B = Q the gradient of A is :math:`Q^T G`.
+has the property that the projection of G onto the tangent space is the best rank-2r
+approximation of G. The singular vectors are computed from products of G with thin
+matrices, which are gradients of ordinary backward passes: with B = 0 and :math:`A =
+\Omega^T`, the gradient of B is :math:`G \Omega`. With A = 0 and B = Q, the gradient of
+A is :math:`Q^T G`.
 
 References:
     "Riemannion", 2025, arXiv:2507.12142, section on locally optimal initialization and
@@ -86,7 +87,7 @@ def init_loi_(
             exceeds a side of a layer and ``offset`` is set.
         PairingError: If no pair is found, or a rank exceeds a side of its layer.
 
-    After an error in ``backward``, the factors are unchanged.
+    If ``backward`` raises an error, the factors are restored.
     """
     pairs = startable_pairs(source)
     if offset:
@@ -114,7 +115,7 @@ def _gradient_frames(
     power: int,
     seed: int,
 ) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """BackPropRSVD: leading U, sigma and V^T of every layer's gradient."""
+    """Compute leading singular vectors and values of all gradients (BackPropRSVD)."""
     probe = _Probe(pairs, backward)
     counts = [_directions(pair, oversampling) for pair in pairs]
     right = [_gauss(p, k, seed) for p, k in zip(pairs, counts, strict=True)]
@@ -133,21 +134,21 @@ def _gradient_frames(
 
 
 class _Probe:
-    """Products of the layers' gradients with thin matrices, all layers at once."""
+    """Products of the gradients of all layers with thin matrices."""
 
     def __init__(self, pairs: Sequence[Pair], backward: Callable[[], object]) -> None:
         self.pairs, self.backward = pairs, backward
 
     def times(self, right: list[Tensor]) -> list[Tensor]:
-        """G Omega for Omega ``(in, k)`` of each pair, in slices of its rank."""
+        """Compute G Omega for Omega ``(in, k)`` of each pair, in slices of its rank."""
         return self._slices([r.mT for r in right], "down")
 
     def transposed_times(self, left: list[Tensor]) -> list[Tensor]:
-        """G^T Q for Q ``(out, k)`` of each pair."""
+        """Compute G^T Q for Q ``(out, k)`` of each pair."""
         return [part.mT for part in self._slices([q.mT for q in left], "up")]
 
     def _slices(self, rows: list[Tensor], role: str) -> list[Tensor]:
-        """Put rows into one factor and zero into the other, then read its gradient."""
+        """Set one factor to the given rows and the other to 0. Return its gradient."""
         parts: list[list[Tensor]] = [[] for _ in self.pairs]
         # A probe holds r rows, so k directions need several backward passes; layers
         # with fewer directions pad with zeros.

@@ -1,4 +1,4 @@
-r"""LoRA-Muon: both factors take orthogonalized steps in each other's metric.
+r"""LoRA-Muon: orthogonalized updates of A and B, each in the metric of the other.
 
 With momenta :math:`M`, Gram matrices :math:`S_A = A A^T`, :math:`S_B = B^T B` and the
 learning rate :math:`\eta`:
@@ -10,18 +10,18 @@ learning rate :math:`\eta`:
     X &\leftarrow \sigma X + \Delta X / \sigma, \qquad
     \sigma = \sqrt{1 - \lambda\eta}, \quad X = B, A
 
-Both :math:`\Delta B\,A` and :math:`B\,\Delta A` have the spectral norm
-:math:`\eta / 2`, so a step of the product has at most :math:`\eta`, and the product
-decays by :math:`\lambda\eta`. The paper averages gradients,
-:math:`m \leftarrow \mu m + (1 - \mu) g`, which is the same direction.
+Both :math:`\Delta B\,A` and :math:`B\,\Delta A` have the spectral norm :math:`\eta /
+2`, so the spectral norm of the update of the product is at most :math:`\eta`, and the
+product decays by :math:`\lambda\eta`. The paper averages gradients, :math:`m \leftarrow
+\mu m + (1 - \mu) g`, which has the same direction.
 
-**One addition.** Where the product is smaller than a step, the Gram matrices are damped
-by each other, see :mod:`._gram_frames`: a LoRA starts at B = 0, and after one low-rank
-gradient most directions of B are rounding errors.
+**Difference from the paper.** In directions in which the product is smaller than one
+update, the Gram matrices are damped, see :mod:`._gram_frames`. A LoRA starts with B =
+0, and after the first low-rank gradient, most directions of B are rounding errors.
 
-**Cost.** :math:`\mathrm{msign}(M F^T) F` is the same for every F with
-:math:`F^T F = S^{-1}`, so F is the inverse of a Cholesky factor, and
-:math:`\Delta B = M_B T` with an r x r matrix T: three products a factor are tall.
+**Cost.** :math:`\mathrm{msign}(M F^T) F` is the same for every F with :math:`F^T F =
+S^{-1}`, so F is the inverse of a Cholesky factor, and :math:`\Delta B = M_B T` with an
+r x r matrix T. Each factor needs three products with tall matrices.
 
 References:
     "LoRA-Muon", 2026, arXiv:2606.12921 (the step, and the split decay).
@@ -48,7 +48,7 @@ __all__ = ["LoRAMuon"]
 
 
 class MuonFactor(AlikeFactor):
-    """One factor and its momentum."""
+    """Update rule of one factor and its momentum."""
 
     def look(self, batch: FactorBatch) -> Core:
         """Add the gradient. Return the Gram matrices of the factor and its momentum."""
@@ -82,31 +82,32 @@ def solve(
 
 
 class LoRAMuonRule(AlikeRule):
-    """The update in the module's docstring, in two passes."""
+    """Update rule in the docstring of this module, in two passes."""
 
     factor = MuonFactor
     own = ("growth",)
     of_pair = ("growth",)
 
     def solver(self, choices: Mapping[str, Any]) -> Solver | None:
-        """Each factor needs the other's Gram matrix."""
+        """Return the solver. Each factor needs the Gram matrix of the other factor."""
         return solve
 
 
 class LoRAMuon(PairOptimizer):
-    """Train A and B with orthogonalized steps, each in the metric of the other.
+    """LoRA-Muon optimizer: orthogonalized updates of A and B.
 
-    Steps of the product do not depend on how it is factored. LoRA alpha must equal the
-    rank, which an optimizer cannot check by itself.
+    Each factor is updated in the metric of the other one, so that the update of the
+    product B A does not depend on its factorization. LoRA alpha must equal the rank.
+    The optimizer can only check this if it receives the model.
 
     Args:
         params: model, named parameters, or iterable of parameters or parameter groups
             to optimize.
-        lr: maximum spectral norm of the step of the product. Each factor contributes
-            half of it.
+        lr: maximum spectral norm of the update of the product B A. Each factor
+            contributes half of it.
         momentum: momentum factor mu of both factors, in [0, 1).
-        growth: maximum change of any direction of a factor in one step, in any basis,
-            as a multiple of its length.
+        growth: maximum relative change of a factor per step. No direction of A or B
+            changes by more than this multiple of its current length.
         rest_lr_ratio: AdamW learning rate of parameters outside pairs, as a multiple of
             lr.
         weight_decay: weight decay of the product (times lr). Each factor contributes
@@ -117,7 +118,7 @@ class LoRAMuon(PairOptimizer):
 
     Raises:
         OptionError: If an option is out of bounds.
-        PairingError: If the roles of parameters are ambiguous.
+        PairingError: If parameters cannot be assigned to A and B unambiguously.
     """
 
     method = "lora_muon"

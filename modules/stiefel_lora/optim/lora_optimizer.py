@@ -1,4 +1,4 @@
-"""Base class of all optimizers in the catalogue."""
+"""Base class of all optimizers of this package."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _WIDTH = 76
 
 
 class LoraOptimizer(torch.optim.Optimizer):
-    """Base class of the torch optimizers in the catalogue, which train LoRA pairs.
+    """Base class of all optimizers of this package.
 
     Constructors accept ``betas=(beta1, beta2)`` instead of ``beta1`` and ``beta2``.
     """
@@ -76,7 +76,7 @@ class LoraOptimizer(torch.optim.Optimizer):
         return f"{len(pairs)} LoRA {kinds}{of_rank}, {others} other {rest}"
 
     def _options(self) -> dict[str, Any]:
-        """Options that all groups share. Others are in the lines of the groups."""
+        """Return the options that are the same in all groups."""
         return {
             name: self.param_groups[0][name]
             for name in self._option_names()
@@ -102,7 +102,7 @@ class LoraOptimizer(torch.optim.Optimizer):
 
 
 def understanding_betas(init: Callable[..., None]) -> Callable[..., None]:
-    """Make a constructor accept ``betas``, as torch's AdamW and other trainers do."""
+    """Make a constructor accept ``betas``, as that of torch's AdamW does."""
 
     @functools.wraps(init)
     def __init__(self: LoraOptimizer, *args: Any, **options: Any) -> None:

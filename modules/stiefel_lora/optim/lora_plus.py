@@ -20,24 +20,24 @@ __all__ = ["LoRAPlus"]
 
 
 class LoRAPlusRule(Rule):
-    """Both factors use torch's AdamW, B at a multiple of the rate."""
+    """Train both factors with AdamW, B at a multiple of the learning rate."""
 
     def adamw_roles(self, group: Mapping[str, Any]) -> dict[Role, float]:
-        """B: lr_ratio x lr; A: lr."""
+        """Return the learning rate multiples: ``lr_ratio`` for B and 1 for A."""
         return {"up": group["lr_ratio"], "down": 1.0}
 
 
 class LoRAPlus(PairOptimizer):
-    """AdamW with a learning rate for B that is ``lr_ratio`` times the one for A.
+    """LoRA+ optimizer: AdamW whose learning rate for B is ``lr_ratio`` times that of A.
 
-    One parameter group and one schedule serve both factors.
+    A and B are in the same parameter group and use the same scheduler.
 
     Args:
         params: model, named parameters, or iterable of parameters or parameter groups
             to optimize.
         lr: learning rate of A and of parameters outside pairs.
         lr_ratio: learning rate of B as a multiple of lr. With 1, the results are
-            identical to the fused AdamW of torch, bit for bit.
+            bitwise identical to the fused AdamW of torch.
         weight_decay: decoupled weight decay, multiplied by the learning rate of the
             factor.
         beta1: decay rate of the running average of the gradient.
@@ -47,7 +47,7 @@ class LoRAPlus(PairOptimizer):
 
     Raises:
         OptionError: If an option is out of bounds.
-        PairingError: If the roles of parameters are ambiguous.
+        PairingError: If parameters cannot be assigned to A and B unambiguously.
     """
 
     method = "lora_plus"

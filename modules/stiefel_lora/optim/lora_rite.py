@@ -1,4 +1,4 @@
-r"""LoRA-RITE: adaptive steps that do not depend on how B A is factored.
+r"""LoRA-RITE: adaptive updates that do not depend on the factorization of B A.
 
 Thin QR :math:`B = U_B R_B`, :math:`A^T = U_A R_A`. For the factor B (for A by symmetry,
 with :math:`\bar G_A = G_A^T R_B^{-1}` and the roles exchanged), t counted from 0:
@@ -18,29 +18,31 @@ with :math:`\hat\beta = \beta(1-\beta^t)/(1-\beta^{t+1})`. Before that a factor 
 :math:`\bar G` has an RMS above ``skip_above`` is skipped, and all :math:`\bar G` are
 scaled to a joint Frobenius norm of at most ``clip_norm``.
 
-One thing is added to the published rule. Both moves are safe to first order in the
-product, but they also interact: with :math:`\Delta B\,\Delta A = \eta^2\,\bar M_B C
-\bar M_A^T` and :math:`C = R_A^{-T} R_B^{-1} = Q\,\mathrm{diag}(c)\,P^T` a direction in
-which B A is far below a step gets :math:`\kappa_i = \eta\,(\mathrm{rows}_A
-\mathrm{rows}_B)^{1/4} c_i` times a step. After B = 0 and one low-rank gradient, such
-directions are rounding errors, 1e5 times too short. So :math:`\bar M_B Q_i` and
-:math:`\bar M_A P_i` are multiplied by :math:`\min(1, 4 / \kappa_i)^{1/2}`, which does
-not depend on the basis and is 1 where the product is larger than a quarter of a step.
+**Difference from the paper.** The updates of A and B are bounded to first order in the
+product, but their product can be large: with :math:`\Delta B\,\Delta A = \eta^2\,\bar
+M_B C \bar M_A^T` and :math:`C = R_A^{-T} R_B^{-1} = Q\,\mathrm{diag}(c)\,P^T` a
+direction in which B A is much smaller than an update changes by :math:`\kappa_i =
+\eta\,(\mathrm{rows}_A \mathrm{rows}_B)^{1/4} c_i` times the intended update. After B =
+0 and one low-rank gradient, such directions are rounding errors, 1e5 times too short.
+So :math:`\bar M_B Q_i` and :math:`\bar M_A P_i` are multiplied by :math:`\min(1, 4 /
+\kappa_i)^{1/2}`, which does not depend on the basis and is 1 where the product is
+larger than a quarter of an update.
 
-**Cost.** Both passes over the tall matrices are products with r x r matrices. Frames
-come from the eigenvectors of :math:`X^T X` in float64, of all layers at once: the step
-does not depend on which orthonormal basis is used, and singular values below
-:math:`10^{-6}` of the largest count as 0, as in a pseudo-inverse of R. No basis is
-stored. With the frame F of the last step, :math:`U_{t-1} = X_{t-1} F^T`, and X moved by
-:math:`-\eta \bar M S`, so two r x r matrices determine P,
+**Cost.** Both passes over the tall matrices are products with r x r matrices.
+Orthonormal bases are computed from the eigenvectors of :math:`X^T X` in float64, for
+all layers at once. The update does not depend on the choice of the basis. Singular
+values below :math:`10^{-6}` of the largest are treated as 0, as in a pseudo-inverse of
+R. The bases are not stored. With the r x r matrix F of the last step, :math:`U_{t-1} =
+X_{t-1} F^T`, and X was changed by :math:`-\eta \bar M S`, so P is computed from two r x
+r matrices,
 
 .. math::
     U_t^T U_{t-1} = F_t\,(X_t^T X_t\,F^T + X_t^T \bar M\,(\eta S F^T)),
 
-with an error of rounding over the smallest singular value, as from a stored basis.
+with an error of the rounding error divided by the smallest singular value.
 
-Eigenvalues are clamped at 0: in the reference code, a slightly negative one makes the
-step 0, which freezes pairs whose gradient has a rank below r.
+Eigenvalues are clamped at 0. In the reference code, a slightly negative one sets the
+update to 0, so that pairs whose gradient has a rank below r are not trained.
 
 References:
     J.-N. Yen et al., "LoRA Done RITE: Robust Invariant Transformation Equilibration for
@@ -84,7 +86,7 @@ _BY_ROLE = ("mean", "frame", "reach")
 
 
 class RiteFactor(FactorRule):
-    """One factor, transposed for A; B owns the r x r states of both."""
+    """Update rule of one factor; A is transposed. B has the r x r states of both."""
 
     look_changes_state = False
     moves_state = True
@@ -106,7 +108,7 @@ class RiteFactor(FactorRule):
         return seen | {name: batch.state[name] for name in small}
 
     def move(self, batch: FactorBatch, core: Core) -> None:
-        """M <- M P^T + G S; X moves by M."""
+        """Update the momentum, M <- M P^T + G S, and the factor X."""
         mean, frame, reach = (f"{name}_{self.role}" for name in _BY_ROLE)
         moved = self._times(batch.state[mean], core["of_mean"])
         moved = self._added(moved, batch.grad, core["of_grad"])
@@ -123,7 +125,7 @@ class RiteFactor(FactorRule):
         batch.state[reach] = _scaled(core["reach"], old * batch.lr)
 
     def _gram(self, one: Tensor, other: Tensor) -> Tensor:
-        """One^T Other of columns, which A has as rows."""
+        """Return the Gram matrix of the columns of two factors (of the rows for A)."""
         return one.mT @ other if self.role == "up" else one @ other.mT
 
     def _times(self, columns: Tensor, core: Tensor) -> Tensor:
@@ -137,7 +139,7 @@ class RiteFactor(FactorRule):
         alpha: float = 1,
         in_place: bool = True,
     ) -> Tensor:
-        """Add a product without a copy of A's columns."""
+        """Add a product without copying A."""
         one, other = (columns, core) if self.role == "up" else (core.mT, columns)
         if in_place:
             return to.baddbmm_(one, other, alpha=alpha)
@@ -145,13 +147,13 @@ class RiteFactor(FactorRule):
 
 
 class RiteDown(RiteFactor):
-    """A, whose r x r states are B's."""
+    """Update rule of A, whose r x r states belong to B."""
 
     shared = frozenset({"frame_down", "reach_down"})
 
 
 class RiteRule(Rule):
-    """The update in the module's docstring, in two passes."""
+    """Update rule in the docstring of this module, in two passes."""
 
     factorizes = True
     counts_steps = True
@@ -162,20 +164,20 @@ class RiteRule(Rule):
     }
 
     def choices(self, group: Mapping[str, Any]) -> dict[str, Any]:
-        """Escape mass is compiled in or out."""
+        """Return the option ``escape``, which selects code."""
         return {"escape": group["escape"]}
 
     def numbers(self, group: Mapping[str, Any]) -> dict[str, float]:
-        """Decays, guards and weight decay; 0 turns a guard off."""
+        """Return beta1, beta2, eps, weight decay and the limits (0 disables one)."""
         names = ("beta1", "beta2", "eps", "clip_norm", "skip_above", "weight_decay")
         return {name: group[name] for name in names}
 
     def joint_numbers(self, choices: Mapping[str, Any]) -> tuple[str, ...]:
-        """Numbers of the pair. Each factor has its own learning rate."""
+        """Return the numeric options of the pair, including both learning rates."""
         return ("beta1", "beta2", "eps", "clip_norm", "skip_above", "weight_decay")
 
     def states(self, choices: Mapping[str, Any]) -> dict[str, StateShape]:
-        """First moments like the factors; r x r second moments, frames and steps."""
+        """Return the state shapes: first moments, r x r second moments and bases."""
         shapes: dict[str, StateShape] = {
             "mean_up": "up",
             "mean_down": "down",
@@ -205,27 +207,27 @@ class RiteRule(Rule):
             up.state[f"frame_{role}"] = frame.mT.to(basis.dtype).contiguous()
 
     def measures(self, group: Mapping[str, Any]) -> bool:
-        """The joint norm is needed where it is clipped."""
+        """Return whether gradients are clipped, which requires their joint norm."""
         return group["clip_norm"] > 0
 
     def measure_seen(self, up: Core, down: Core, numbers: dict[str, Tensor]) -> Tensor:
-        """Squared Frobenius norm of both unmagnified gradients."""
+        """Return the squared Frobenius norm of both unmagnified gradients."""
         _unmagnify(up, down, numbers)
         return trace(up["fresh"]) + trace(down["fresh"])
 
     def factor_rules(self, choices: Mapping[str, Any]) -> Mapping[Role, FactorRule]:
-        """Both factors alike."""
+        """Return the same rule for both factors."""
         return self._rules
 
     def solver(self, choices: Mapping[str, Any]) -> Solver | None:
-        """Each factor needs the other's frame."""
+        """Return the solver. Each factor needs the basis of the other factor."""
         return functools.partial(_solve, escape=choices["escape"])
 
 
 def _solve(
     up: Core, down: Core, lr: Tensor, numbers: Mapping[str, Tensor], *, escape: bool
 ) -> tuple[Core, Core]:
-    """Turn the matrices of K pairs of one rank into coefficients of both moves."""
+    """Compute the coefficients of both updates from the r x r matrices of K pairs."""
     if "fresh" not in up:
         _unmagnify(up, down, numbers)
     dtype, count = lr.dtype, len(lr)
@@ -280,11 +282,12 @@ def _turn(up: Core, down: Core, frames: Tensor) -> Tensor:
 
 
 def _unmagnify(up: Core, down: Core, numbers: Mapping[str, Tensor]) -> None:
-    """Add frames and Gram matrices of the unmagnified gradients to the cores.
+    """Add bases and Gram matrices of the unmagnified gradients to the r x r matrices.
 
-    In float64: the rank cut and the squares of 1/R need its digits. With
-    X^T X = Q diag(sigma^2) Q^T and F = diag(1/sigma) Q^T the columns of X F^T are
-    orthonormal and R^-1 = F^T; a sigma that counts as 0 has neither.
+    Computed in float64, because the rank cutoff and the squares of 1/R need its
+    precision. With X^T X = Q diag(sigma^2) Q^T and F = diag(1/sigma) Q^T, the columns
+    of X F^T are orthonormal and R^-1 = F^T. Rows of F are 0 where sigma is below the
+    cutoff.
     """
     sizes = torch.cat([up["size"], down["size"]])
     values, vectors = torch.linalg.eigh(sizes)
@@ -323,7 +326,7 @@ def _inverse(kept: Number) -> Number:
 
 
 def _contracted(turn: Tensor) -> Tensor:
-    """Remove what rounding errors, amplified by 1/R, add to a norm of at most 1."""
+    """Scale a matrix down to a norm of at most 1, which rounding errors may exceed."""
     return turn / spectral_norm(turn).clamp_min(1.0)
 
 
@@ -337,10 +340,10 @@ def _clip_scale(numbers: Mapping[str, Tensor], dtype: torch.dtype) -> Tensor:
 
 
 def _bounded(up: Core, down: Core, lr: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
-    """R^-T of both moves, shortened where their product would be too large.
+    """Return R^-T of both updates, scaled down where their product would be too large.
 
-    Uses C instead of B A, whose smallest singular vectors are rounding errors.
-    Directions that the rank cut leaves out are 0 in C and do not change.
+    C is used instead of B A, whose smallest singular vectors are rounding errors.
+    Directions below the rank cutoff are 0 in C and are not changed.
     """
     over_up, over_down = frames.chunk(2)
     # Columns of the means have length sqrt(rows) once V has converged.
@@ -362,7 +365,7 @@ def _bounded(up: Core, down: Core, lr: Tensor, frames: Tensor) -> tuple[Tensor, 
 
 
 def _inverse_root(square: Tensor, escaped: Tensor, eps: Tensor) -> Tensor:
-    """V's damped inverse square root."""
+    """Return the damped inverse square root of the second moment V."""
     # Eigenvalues instead of an iteration, since eps is added to each, as in Adam.
     values, vectors = torch.linalg.eigh(square)
     values = values.clamp_min(0).unsqueeze(-2) + escaped
@@ -370,7 +373,10 @@ def _inverse_root(square: Tensor, escaped: Tensor, eps: Tensor) -> Tensor:
 
 
 def _escaped(old: Tensor, carried: Tensor) -> Tensor:
-    """Mass of V that left the basis: largest eigenvalue drop, capped by the trace's."""
+    """Return the part of V that is lost in a change of basis (escaped mass).
+
+    It is the largest decrease of an eigenvalue, at most the decrease of the trace.
+    """
     drop = torch.linalg.eigvalsh(old) - torch.linalg.eigvalsh(carried)
     largest = drop.amax(-1).clamp_min(0)
     lost = trace(old - carried).clamp_min(0)
@@ -378,14 +384,14 @@ def _escaped(old: Tensor, carried: Tensor) -> Tensor:
 
 
 def _corrected(beta: Tensor, step: Tensor) -> Tensor:
-    """Adafactor's decay: 0 at the first step, converging to beta."""
+    """Return Adafactor's decay rate: 0 at the first step, converging to beta."""
     return beta * (1 - beta ** (step - 1)) / (1 - beta**step)
 
 
 class LoRARITE(PairOptimizer):
-    """Train B A with adaptive steps that do not depend on its factorization.
+    """LoRA-RITE optimizer: adaptive updates that are independent of the factorization.
 
-    It clips and skips by itself: turn the trainer's own gradient clipping off.
+    The optimizer clips gradients itself. Disable gradient clipping in the trainer.
 
     Args:
         params: model, named parameters, or iterable of parameters or parameter groups
@@ -393,12 +399,11 @@ class LoRARITE(PairOptimizer):
         lr: learning rate. Published values range from 1e-4 to 20 times the learning
             rate of Adam.
         escape: whether to add the part of the second moment that is lost in a change of
-            basis to every direction.
+            basis (escaped mass) to all directions.
         clip_norm: maximum joint norm of all unmagnified gradients. 0 disables clipping.
-        skip_above: maximum RMS of the unmagnified gradient of a factor. The step of the
-            factor is skipped if it is larger. 0 disables this check.
-        weight_decay: weight decay, which is added to the direction and therefore
-            multiplied by lr.
+        skip_above: maximum RMS of the unmagnified gradient of a factor. If it is
+            larger, the factor is not updated in this step. 0 disables this check.
+        weight_decay: decoupled weight decay, multiplied by lr.
         beta1: decay rate of the first moment.
         beta2: decay rate of the second moment.
         eps: term that is added to the square root of the second moment for numerical
@@ -406,7 +411,7 @@ class LoRARITE(PairOptimizer):
 
     Raises:
         OptionError: If an option is out of bounds.
-        PairingError: If the roles of parameters are ambiguous.
+        PairingError: If parameters cannot be assigned to A and B unambiguously.
     """
 
     method = "lora_rite"

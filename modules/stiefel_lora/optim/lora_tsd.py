@@ -1,6 +1,6 @@
 r"""LoRA-TSD: spectral descent in the tangent space of the product.
 
-With orthonormal frames U of B's columns and V of A's rows, momenta M of the factors'
+With orthonormal bases U of the columns of B and V of the rows of A, momenta M of the
 gradients and the learning rate :math:`\eta`, a tangent vector of the matrices of rank r
 is :math:`X = X_L V^T + U X_R^T`. One step:
 
@@ -13,25 +13,27 @@ is :math:`X = X_L V^T + U X_R^T`. One step:
     \Delta B &= -\eta X A^T (A A^T)^{-1}, \qquad
         \Delta A = -(B^T B)^{-1} B^T (\eta X + \Delta B\,A)
 
-so that :math:`B\,\Delta A + \Delta B\,A = -\eta X` exactly, and :math:`\Delta`, the
-trust region, bounds the step. The published code averages gradients, which is the same
-direction, and scales the factors to the same Frobenius norm at each step. Here they are
-scaled by 16, which is exact, and only when one norm exceeds 16 times the other:
-averages of the factors do not survive a jump of scale, so it must be rare. The step
-depends on neither. The paper's momentum is 0.95, which is slow for runs of a hundred
-steps. Weight decay, which the paper does not have, shrinks the product by
-:math:`\lambda\eta`.
+so that :math:`B\,\Delta A + \Delta B\,A = -\eta X` exactly. The trust region
+:math:`\Delta` bounds the Frobenius norm of the update. The published code averages
+gradients, which has the same direction, and scales the factors to the same Frobenius
+norm in each step. Here, they are scaled by 16, without rounding errors, and only if one
+norm exceeds 16 times the other, because averages of factors (EMA) are invalid after a
+change of scale. The update depends on neither. The momentum of the paper is 0.95, which
+is slow for runs of a hundred steps. Weight decay, which the paper does not have,
+shrinks the product by :math:`\lambda\eta`.
 
-**Two differences.** msign is Polar Express, which shortens unresolved directions. The
-code has five quintics that reach singular values of 0.3 to 1.3. There, a larger tau
-improves msign. Here, it brings X closer to a tangent vector whose singular values are
-all 1. And where the product is smaller than a step, moves are shortened as described in
-:mod:`._gram_frames`: from B = 0, the directions that the first gradients leave at
-rounding level would cause steps of A of any length.
+**Differences from the published code.** msign is computed with Polar Express, which
+shrinks directions at the level of rounding errors. The published code uses five quintic
+iterations with resulting singular values of 0.3 to 1.3, so that a larger tau improves
+msign. Here, a larger tau brings X closer to a tangent vector whose singular values are
+all 1. In directions in which the product is smaller than one update, updates are scaled
+down as described in :mod:`._gram_frames`. Otherwise, after a start with B = 0, rounding
+errors could cause updates of A of any size.
 
-**Cost.** In orthonormal bases [Q, U] of the columns and [V, R] of the rows, X is a
-2r x 2r matrix whose block of (Q, R) is 0, and P_T sets that block to 0. Frames come
-from Cholesky factors of Gram matrices, so five products a factor are tall, at any tau.
+**Cost.** In orthonormal bases [Q, U] of the columns and [V, R] of the rows, X is a 2r x
+2r matrix whose block (Q, R) is 0, and P_T sets that block to 0. Bases are computed from
+Cholesky factors of Gram matrices, so each factor needs five products with tall matrices
+for any tau.
 
 References:
     "LoRA-TSD", 2026, arXiv:2609.02734, and its code.
@@ -68,7 +70,7 @@ _GROWTH = 0.5
 
 
 class TsdFactor(AlikeFactor):
-    """One factor and its momentum, transposed for A."""
+    """Update rule of one factor and its momentum; A is transposed."""
 
     moves_state = True
 
@@ -83,7 +85,7 @@ class TsdFactor(AlikeFactor):
         }
 
     def move(self, batch: FactorBatch, core: Core) -> None:
-        """X <- X u + M v. The momentum is scaled by the inverse scale of the factor."""
+        """Update X <- X u + M v. The momentum is scaled by the inverse scale of X."""
         name = f"momentum_{self.role}"
         momentum = self._tall(batch.state[name])
         moved = self._tall(batch.point) @ core["of_point"]
@@ -92,14 +94,15 @@ class TsdFactor(AlikeFactor):
 
 
 class _Side(NamedTuple):
-    """Momentum of one factor in the frames, as r x r matrices of unit Gram matrices.
+    """Momentum of one factor in orthonormal bases, as r x r matrices.
 
-    With N = M F^T for the frame F of the other factor and U that of the factor itself:
-    ``factor`` is lower triangular, L L^T = N^T (I - U U^T) N, and ``inside`` = U^T N.
-    The columns of N L^-T outside of U are orthonormal. ``strength`` is the trace of
-    M^T M. ``overlap`` is the 16th power of the Gram matrix that the columns of N L^-T
-    have: I, but for directions that are rounding, which would grow with each msign if
-    they were not shortened by it.
+    Let F be the inverse square root of the other factor's Gram matrix, N = M F^T, and U
+    an orthonormal basis of the factor. ``factor`` is the lower triangular L with L L^T
+    = N^T (I - U U^T) N, and ``inside`` is U^T N. The columns of (I - U U^T) N L^-T are
+    orthonormal. ``strength`` is the trace of M^T M. ``overlap`` is the 16th power of
+    the Gram matrix of the columns of N L^-T. It is I except for directions of rounding
+    errors, which are multiplied by it because they would otherwise grow with each
+    msign.
     """
 
     factor: Tensor
@@ -111,7 +114,7 @@ class _Side(NamedTuple):
 def solve(
     up: Core, down: Core, lr: Tensor, numbers: Mapping[str, Tensor], *, rounds: int
 ) -> tuple[Core, Core]:
-    """Compute coefficients of both moves from Gram matrices of K pairs of one rank."""
+    """Compute the coefficients of both updates from the r x r matrices of K pairs."""
     # Without damping: X itself is exact, and only the two moves are shortened
     # (_shares).
     tight = frames(up["size"], down["size"], torch.zeros_like(lr))
@@ -148,7 +151,7 @@ def solve(
 
 
 def _side(seen: Core, tight: Frames, size: Tensor) -> _Side:
-    """Express the momentum of B in the frames; for A, with the frames swapped."""
+    """Express the momentum of B in orthonormal bases; for A, swap the frames."""
     own, other = tight.over_down, tight.over_up
     force, strength = unit(seen["force"])
     inside = own @ over(seen["cross"], size * strength.sqrt()) @ other.mT
@@ -163,7 +166,7 @@ def _side(seen: Core, tight: Frames, size: Tensor) -> _Side:
 
 
 def _noise(own: Tensor, other: Tensor, inside: Tensor) -> Tensor:
-    """Rounding of N^T N - (U^T N)^T U^T N, as frames magnify that of Gram matrices."""
+    """Estimate the rounding errors of N^T N - (U^T N)^T U^T N."""
     rank, eps = own.shape[-1], torch.finfo(own.dtype).eps
     own, other, inside = (_norm(matrix) for matrix in (own, other, inside))
     rounding = other * (other + 2 * own * inside / rank**0.5)
@@ -177,7 +180,7 @@ def _norm(matrix: Tensor) -> Tensor:
 
 
 def _tangent(left: _Side, right: _Side, sizes: tuple[Tensor, Tensor]) -> Tensor:
-    """X in the bases [Q, U] and [V, R], up to a factor, to which msign is invariant."""
+    """Return X in the bases [Q, U] and [V, R], up to a scale that msign removes."""
     up, down = (
         over(side.strength.sqrt(), size)
         for side, size in zip((left, right), sizes[::-1], strict=True)
@@ -190,7 +193,7 @@ def _tangent(left: _Side, right: _Side, sizes: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def _project(core: Tensor, left: _Side, right: _Side) -> Tensor:
-    """P_T: zero outside of both frames, and small where a frame is rounding error."""
+    """Apply P_T: set the block (Q, R) to 0 and shrink directions of rounding errors."""
     rank = left.factor.shape[-1]
     above, below = core.split(rank, -2)
     outside = torch.zeros_like(above[..., rank:])
@@ -200,9 +203,10 @@ def _project(core: Tensor, left: _Side, right: _Side) -> Tensor:
 
 
 def _shares(tight: Frames, step: Tensor) -> tuple[Tensor, Tensor]:
-    """(I + step^2 C C^T)^(-1/2) and (I + step^2 C^T C)^(-1/2) of C = F_A F_B^T.
+    """Return (I + step^2 C C^T)^(-1/2) and (I + step^2 C^T C)^(-1/2), C = F_A F_B^T.
 
-    With J the inverse of the sum it is J J^(-1/2), whose small values may be short.
+    With J the inverse of the sum, this is J J^(-1/2). Its small eigenvalues may be too
+    small.
     """
     cross = step * (tight.over_up @ tight.over_down.mT)
     squares = torch.cat([cross @ cross.mT, cross.mT @ cross])
@@ -219,7 +223,10 @@ def _move(
     tight: Frames,
     sizes: tuple[Tensor, Tensor],
 ) -> tuple[Tensor, Tensor]:
-    """Coefficients of factor and momentum in Q ``outside`` + U ``inside``."""
+    """Return the coefficients of the factor and its momentum in the update.
+
+    The update is Q ``outside`` + U ``inside``.
+    """
     spread = torch.linalg.solve_triangular(side.factor.mT, outside, upper=True)
     of_momentum = over(tight.over_up.mT @ spread, side.strength.sqrt())
     of_point = tight.over_down.mT @ (inside - side.inside @ spread)
@@ -239,7 +246,7 @@ def _coefficients(
 
 
 def _balance(tight: Frames) -> Tensor:
-    """Return the power of 16 by which A grows and B shrinks, or 1 if a factor is 0."""
+    """Return the power of 16 by which A is multiplied and B divided; 1 if one is 0."""
     ratio = over(tight.up_size, tight.down_size)
     usable = ratio > 0
     exponent = 0.25 * torch.where(usable, ratio, 1.0).log2()
@@ -247,33 +254,35 @@ def _balance(tight: Frames) -> Tensor:
 
 
 class LoRATSDRule(AlikeRule):
-    """The update in the module's docstring, in two passes."""
+    """Update rule in the docstring of this module, in two passes."""
 
     factor = TsdFactor
     own = ("trust_region",)
     of_pair = ("trust_region",)
 
     def choices(self, group: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the number of rounds."""
+        """Return the option ``tau``, the number of rounds."""
         return {"tau": group["tau"]}
 
     def solver(self, choices: Mapping[str, Any]) -> Solver | None:
-        """The step of the product needs both factors."""
+        """Return the solver. The update of the product needs both factors."""
         return functools.partial(solve, rounds=choices["tau"])
 
 
 class LoRATSD(PairOptimizer):
-    """Train the product B A with spectral descent in its tangent space.
+    """LoRA-TSD optimizer: spectral descent in the tangent space of the product B A.
 
-    Steps of the product do not depend on how it is factored. LoRA alpha must equal the
-    rank, which an optimizer cannot check by itself.
+    The update of the product does not depend on its factorization. LoRA alpha must
+    equal the rank. The optimizer can only check this if it receives the model.
 
     Args:
         params: model, named parameters, or iterable of parameters or parameter groups
             to optimize.
-        lr: spectral norm of the step of the product, up to 2 / sqrt(3).
-        tau: number of rounds of msign and projection. 1 is the fastest.
-        trust_region: maximum Frobenius norm of the step of the product.
+        lr: spectral norm of the update of the product B A, up to a factor of 2 /
+            sqrt(3).
+        tau: number of rounds of orthogonalization (msign) and projection. 1 is the
+            fastest.
+        trust_region: maximum Frobenius norm of the update of the product B A.
         momentum: momentum factor mu of both factors, in [0, 1).
         rest_lr_ratio: AdamW learning rate of parameters outside pairs, as a multiple of
             lr.
@@ -285,7 +294,7 @@ class LoRATSD(PairOptimizer):
 
     Raises:
         OptionError: If an option is out of bounds.
-        PairingError: If the roles of parameters are ambiguous.
+        PairingError: If parameters cannot be assigned to A and B unambiguously.
     """
 
     method = "lora_tsd"

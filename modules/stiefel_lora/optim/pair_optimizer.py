@@ -1,14 +1,14 @@
-"""One optimizer class for every method on (B, A) pairs.
+"""Base class of optimizers that train the factors B and A of a LoRA as pairs.
 
-``PairOptimizer`` finds the pairs, sorts them into buckets of one shape, calls the
-method's rule once per bucket on stacked tensors, and writes the results back. It
-handles what all methods share: groups, state, checkpoints, missing gradients, the gauge
-of B, and AdamW for parameters outside pairs. Parameters are changed in place, so that
-references to them stay valid.
+``PairOptimizer`` finds the pairs, groups them by shape, calls the update rule of the
+method once per shape on stacked tensors, and writes the results back. It handles
+everything that is the same for all methods: parameter groups, state, checkpoints,
+missing gradients, orthonormalization of B, and AdamW for parameters outside pairs.
+Parameters are updated in place.
 
-With a fused backward pass, a host steps each parameter as soon as its gradient is
-complete and then frees the gradient. Separable methods support this
-(:meth:`PairOptimizer.step_parameter`), since their factors do not depend on each other.
+With a fused backward pass, a trainer updates each parameter as soon as its gradient is
+complete and then frees the gradient. Methods whose factors are updated independently
+support this (:meth:`PairOptimizer.step_parameter`).
 """
 
 from __future__ import annotations
@@ -73,19 +73,21 @@ _COPIED = (
 
 
 class PairOptimizer(LoraOptimizer):
-    """Base class of all methods. A subclass sets its catalogue entry and its rule.
+    """Base class of all optimizers for LoRA pairs.
+
+    A subclass defines its catalogue entry and its update rule.
 
     Args:
         params: a module, tensors, ``(name, tensor)`` pairs or groups of either. With a
-            module or with names, the pairs are unambiguous; otherwise see
-            :func:`~stiefel_lora.optim.pairs.find_pairs`.
+            module or with names, the LoRA pairs are unambiguous. For tensors without
+            names, see :func:`~stiefel_lora.optim.pairs.find_pairs`.
         lr: learning rate in the unit of the method.
-        options: all options of the catalogue entry. Groups may override any of them.
+        options: options of the method. Parameter groups may override them.
 
     Raises:
         OptionError: If an option is unknown or out of bounds, or there are no
             parameters.
-        PairingError: If pairs are ambiguous, or there are none.
+        PairingError: If the pairs are ambiguous, or there are none.
     """
 
     rule: Rule
@@ -94,7 +96,7 @@ class PairOptimizer(LoraOptimizer):
     _rest: list[tuple[str, Tensor]]
     _width: float
     _waiting: bool = False
-    """Whether named factors may still get their partners from a later group."""
+    """Whether a group that is added later may contain the other factors of a pair."""
 
     _settling: Settling
     _place: dict[int, tuple[int, Role]]
@@ -182,18 +184,18 @@ class PairOptimizer(LoraOptimizer):
         log_joint(type(self).__name__, self._pairs, self._owners(), self.rule)
 
     def _owners(self) -> dict[int, dict[str, Any]]:
-        """Group of every parameter, by id."""
+        """Return the group of every parameter, by id."""
         return {id(p): group for group in self.param_groups for p in group["params"]}
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update all pairs with both gradients, and other parameters with AdamW.
+        """Update all pairs that have both gradients, and other parameters with AdamW.
 
-        If one factor of a pair is frozen, AdamW moves the other one.
+        If one factor of a pair is frozen, the other one is updated with AdamW.
 
         Raises:
-            PairingError: If a factor has a name, but its partner is not in any group
-                yet.
+            PairingError: If the parameter groups do not contain both factors of any
+                layer.
         """
         if self._waiting:
             # A host may add the two factors of a layer in two groups, one after the
@@ -240,7 +242,7 @@ class PairOptimizer(LoraOptimizer):
         return loss
 
     def _move(self, members: list[Member], joint: Tensor | None) -> None:
-        """Apply the rule: to factors separately, in two passes, or pair by pair."""
+        """Apply the update rule to factors separately, in two passes, or to pairs."""
         # Groups of one optimizer may differ here: whether there is a solver depends on
         # options.
         paired = [m for m in members if self.rule.solver(m.choices) is not None]
@@ -253,7 +255,7 @@ class PairOptimizer(LoraOptimizer):
             self._step_pairs(chunk, joint)
 
     def _free_halves(self, owners: Mapping[int, dict[str, Any]]) -> list[int]:
-        """Pairs with one frozen factor, whose other factor the rule would move."""
+        """Return the pairs with one frozen factor that the rule would update."""
         return [
             index
             for index, pair in enumerate(self._pairs)
@@ -261,7 +263,7 @@ class PairOptimizer(LoraOptimizer):
         ]
 
     def _measures(self, member: Member) -> bool:
-        """Return whether a stacked pair is measured. Solvers do it later."""
+        """Return whether the measure of a pair is needed before the update."""
         alone = self.rule.solver(member.choices) is None
         return alone and self.rule.measures(member.up_group)
 
@@ -303,10 +305,10 @@ class PairOptimizer(LoraOptimizer):
         Args:
             parameter: parameter of this optimizer with its gradient.
             group: the parameter group that contains it.
-            index: unused. It is accepted because trainers pass it.
+            index: not used. It is accepted because trainers pass it.
 
         Raises:
-            OptionError: If the method updates both factors of a pair together.
+            OptionError: If the method can only update both factors of a pair together.
         """
         entry = method(self.method)
         if not entry.steps_alone(group):
@@ -348,7 +350,7 @@ class PairOptimizer(LoraOptimizer):
         self._first_steps.end_factor(pair.name, role, self._pairs, self.param_groups)
 
     def _places(self) -> dict[int, tuple[int, Role]]:
-        """Return the index of the pair and role, by the id of a factor."""
+        """Return the index of the pair and the role of each factor, by its id."""
         if "_place" not in self.__dict__:
             self._place = {
                 id(getattr(pair, role)): (index, role)
@@ -358,7 +360,9 @@ class PairOptimizer(LoraOptimizer):
         return self._place
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a state. Its tensors keep their dtypes, and B is checked again.
+        """Load the state of the optimizer. Its tensors keep their dtypes.
+
+        B is orthonormalized at the next step if necessary.
 
         Raises:
             CheckpointError: If the state belongs to another method or to other layers.
@@ -377,7 +381,7 @@ class PairOptimizer(LoraOptimizer):
         self._watch.load(self.state)
 
     def _state_shapes(self) -> dict[str, StateShape]:
-        """Return the shapes of the rule's states, by name."""
+        """Return the shapes of the states of the update rule by name."""
         rule, groups = self.rule, self.param_groups
         each = (rule.states(rule.choices(group)) for group in groups)
         return {name: shape for states in each for name, shape in states.items()}

@@ -1,17 +1,18 @@
-"""Detection of the pairs (B, A) of LoRA layers among parameters.
+"""Detection of the factors B and A of LoRA layers among parameters.
 
-Trainers pass bare tensors to an optimizer, so the pairs are found by, in this order:
+Trainers may pass tensors without names to an optimizer. Pairs are found by the
+following criteria, in this order:
 
 1. names: the group's ``lora_param_names`` or torch's ``param_names``, then the
    attribute ``original_name`` (diffusion-pipe);
-2. the attributes ``_is_lora_A`` and ``_is_lora_B`` (the adv_optm convention);
-3. shape and order within a group, where only one pairing is possible: neighbors
-   ``(r, in)`` and ``(out, r)``, in one order throughout;
-4. two groups of equal length whose members fit one by one (LoRA+ splits A from B).
+2. the attributes ``_is_lora_A`` and ``_is_lora_B`` (the adv_optm convention); 3. shape
+and order within a group, if only one pairing is possible: adjacent tensors ``(r, in)``
+and ``(out, r)``, always in the same order; 4. two groups of equal length, one with all
+A and one with all B (LoRA+).
 
-Parameters without a partner are not an error here: they are trained with AdamW. So are
-factors whose product is not the layer's update (grouped convolutions, a matrix between
-A and B, one factor in several layers).
+Parameters that are not part of a pair are trained with AdamW. This includes factors of
+layers whose update is not B A (grouped convolutions, a matrix between A and B, one
+factor in several layers).
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from .groups import Source, named_groups, names_of
 __all__ = ["Odd", "Pair", "PairMap", "find_pairs", "odd_ones"]
 
 Odd = tuple[Tensor, str]
-"""A factor that cannot be trained as half of a pair, and the reason."""
+"""Factor that cannot be trained as part of a pair, and the reason."""
 
 # Role markers of PEFT, kohya / OneTrainer and old diffusers; PEFT adds the adapter.
 _ROLE = re.compile(
@@ -49,7 +50,7 @@ _BETWEEN = re.compile(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Pair:
-    """Factors B and A of one LoRA layer (a *block* in logs and charts).
+    """Factors B and A of one LoRA layer. Logs and charts call it a *block*.
 
     Attributes:
         name: path of the layer, such as
@@ -69,32 +70,32 @@ class Pair:
 
     @property
     def matrices(self) -> tuple[Tensor, Tensor]:
-        """B as ``(out, r)`` and A as ``(r, in * k * k)``, views of the parameters."""
+        """Views of the parameters: B as ``(out, r)`` and A as ``(r, in * k * k)``."""
         return self.up.flatten(1), self.down.flatten(1)
 
     @property
     def sides(self) -> tuple[int, int]:
-        """Numbers of outputs and inputs of the layer: rows of B and columns of A."""
+        """Number of outputs and inputs of the layer: rows of B and columns of A."""
         up, down = self.matrices
         return up.shape[0], down.shape[1]
 
     @property
     def too_wide(self) -> bool:
-        """Return whether the rank exceeds a side of the layer."""
+        """Return whether the rank exceeds the number of outputs or inputs."""
         return self.rank > min(self.sides)
 
 
 @dataclasses.dataclass(frozen=True)
 class PairMap:
-    """All pairs that were found, and the other parameters.
+    """Result of the pair detection: the pairs and the other parameters.
 
     Attributes:
-        pairs: in order of appearance.
-        rest: ``(name, tensor)`` of everything else.
+        pairs: pairs in order of appearance.
+        rest: ``(name, tensor)`` of all other parameters.
         reasons: id of a factor in ``rest`` -> reason why it is in no pair; only for
             recognized LoRA factors.
-        odd: factors of one layer whose update is not the product B A.
-        waiting: whether a named factor has no partner among the parameters (yet).
+        odd: factors of layers whose update is not the product B A.
+        waiting: whether only one factor of a layer is among the parameters so far.
     """
 
     pairs: list[Pair]
@@ -104,7 +105,7 @@ class PairMap:
     waiting: bool = False
 
     def with_odd(self) -> PairMap:
-        """Return a map in which ``odd`` are pairs, whatever their layers compute."""
+        """Return a copy in which the factors in ``odd`` are treated as pairs."""
         taken = {id(p) for pair in self.odd for p in (pair.up, pair.down)}
         rest = [(name, p) for name, p in self.rest if id(p) not in taken]
         return dataclasses.replace(self, pairs=[*self.pairs, *self.odd], rest=rest)
@@ -132,7 +133,7 @@ def find_pairs(source: Source, odd: Iterable[Odd] = ()) -> PairMap:
 
 
 def odd_ones(model: nn.Module) -> list[Odd]:
-    """List the trainable factors of a model that are in no pair, with the reasons."""
+    """List the trainable factors of a model that are not in a pair, with reasons."""
     found = odd_factors(model)
     blocks: dict[str, list[Tensor]] = {}
     # With duplicates, to see a factor in each of the layers that share it.
@@ -155,14 +156,14 @@ def odd_ones(model: nn.Module) -> list[Odd]:
 
 
 def _block(match: re.Match[str]) -> str:
-    """Return the name of a layer, with the adapter unless it is the default one."""
+    """Return the name of a layer, with the adapter name if it is not the default."""
     adapter = match["adapter"]
     plain = adapter in (None, "default", "weight")
     return match["block"] if plain else f"{match['block']}[{adapter}]"
 
 
 class _Finder:
-    """Collects pairs group by group and keeps what is unpaired in each."""
+    """Search for pairs in one group after another, with a list of unpaired factors."""
 
     def __init__(self, odd: Iterable[Odd]) -> None:
         self.order: dict[int, tuple[str, Tensor]] = {}
@@ -187,7 +188,7 @@ class _Finder:
         try:
             found = pairs_in_order(left)
         except PairingError as error:
-            # The other half may be in a group of its own.
+            # The other factor may be in another group.
             self.refused.append(error)
             found = []
         for up, down in found:
@@ -276,7 +277,7 @@ class _Finder:
 
 
 def _of_groups(up: Tensor, down: Tensor) -> bool:
-    """Return whether B belongs to a grouped convolution: it has a part of A's rank."""
+    """Return whether B belongs to a grouped convolution, by its number of columns."""
     if up.dim() != 4 or down.dim() != 4 or up.shape[2:].numel() != 1:
         return False
     rank, share = down.shape[0], up.shape[1]

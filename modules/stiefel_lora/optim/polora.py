@@ -1,8 +1,8 @@
-r"""PoLoRA: orthogonalized steps of both factors under a diagonal curvature.
+r"""PoLoRA: orthogonalized updates of both factors with a diagonal curvature.
 
-q holds a weight for each input and p one for each output, both 0 at first. With
-:math:`\tilde q = q/\max q + \delta` (1 where q = 0), momenta M, gradients G and the
-learning rate :math:`\eta`:
+The vector q contains a weight for each input and p a weight for each output. Both are 0
+at first. With :math:`\tilde q = q/\max q + \delta` (1 where q = 0), momenta M,
+gradients G and the learning rate :math:`\eta`:
 
 .. math::
     M &\leftarrow \beta M + (1-\beta) G, \qquad
@@ -11,22 +11,23 @@ learning rate :math:`\eta`:
         C_B = B^T\mathrm{diag}(\tilde p)\,B, \qquad
         C \leftarrow C + \delta\,\lambda_{\max}(C)\,I \\
     D_B &= \tilde p^{-1/2}\,\mathrm{msign}(\tilde p^{-1/2} \hat M_B C_A^{-1/2})
-        \,C_A^{-1/2}, \qquad D_A \text{ likewise with } C_B \text{ and } \tilde q \\
+        \,C_A^{-1/2}, \qquad D_A \text{ similarly with } C_B \text{ and } \tilde q \\
     \rho &= \eta / (\|A\|_2 + \|B\|_2) \\
     B &\leftarrow B - \rho\,D_B / \|D_B\|_2, \qquad
         A \leftarrow A - \rho\,D_A / \|D_A\|_2 \\
     q &\leftarrow \beta_2 q + (1-\beta_2)\,\mathrm{diag}(G_A^T C_B^{-1} G_A) / r,
-        \qquad p \text{ likewise from } G_B C_A^{-1} G_B^T
+        \qquad p \text{ similarly from } G_B C_A^{-1} G_B^T
 
-So the step of the product has a spectral norm of at most :math:`\eta` to first order,
-at every rank. A direction that is 0, as A's is at B = 0, stays 0. Weight decay, which
-the paper does not have, shrinks the product by :math:`\lambda\eta`.
+The update of the product has a spectral norm of at most :math:`\eta` to first order,
+for every rank. If the momentum of a factor is 0, as that of A is while B = 0, the
+factor is not changed. Weight decay, which the paper does not have, shrinks the product
+by :math:`\lambda\eta`.
 
-**Cost.** :math:`\mathrm{msign}(X F^T) F` is the same for every F with
-:math:`F^T F = C^{-1}`, so F is the inverse of a Cholesky factor and
-:math:`D_B = \tilde p^{-1} \hat M_B T` with an r x r matrix T. Six products a factor are
-tall. Norms are Rayleigh quotients of powers of Gram matrices, low by at most 0.8 % at
-rank 64.
+**Cost.** :math:`\mathrm{msign}(X F^T) F` is the same for every F with :math:`F^T F =
+C^{-1}`, so F is the inverse of a Cholesky factor and :math:`D_B = \tilde p^{-1} \hat
+M_B T` with an r x r matrix T. Each factor needs six products with tall matrices. Norms
+are Rayleigh quotients of powers of Gram matrices, which are too small by at most 0.8 %
+at rank 64.
 
 References:
     "PoLoRA", 2026, arXiv:2607.17620, and two independent ports of its code. The code
@@ -55,10 +56,10 @@ _SQUARINGS = 8
 
 
 class PolarFactor(AlikeFactor):
-    """One factor, its momentum and its weights, everything transposed for A.
+    """Update rule of one factor, its momentum and its weights; A is transposed.
 
-    The momentum is that of a heavy ball, 1 / (1 - beta) times the average: D is divided
-    by its norm.
+    The momentum is a heavy-ball momentum, which is 1 / (1 - beta) times the running
+    average. This makes no difference, because D is divided by its norm.
     """
 
     moves_state = True
@@ -77,7 +78,7 @@ class PolarFactor(AlikeFactor):
         }
 
     def move(self, batch: FactorBatch, core: Core) -> None:
-        """X <- keep X + M T / weights; then the weights follow the gradient."""
+        """Update the factor X <- keep X + M T / weights, then the weights."""
         force = self._tall(ahead(batch, f"momentum_{self.role}"))
         light = force / self._weights(batch)
         moved = core["keep"] * self._tall(batch.point)
@@ -92,7 +93,7 @@ class PolarFactor(AlikeFactor):
         return self._tall(batch.state[f"curvature_{self.role}"])
 
     def _weights(self, batch: FactorBatch) -> Tensor:
-        """Entries of p relative to its largest entry, plus delta, ``(K, rows, 1)``."""
+        """Return p divided by its largest entry, plus delta, ``(K, rows, 1)``."""
         found = self._state(batch)
         most = found.amax(-2, keepdim=True)
         share = torch.where(most > 0, over(found, most), 1.0)
@@ -128,18 +129,18 @@ def solve(
 
 
 class PoLoRARule(AlikeRule):
-    """The update in the module's docstring, in two passes."""
+    """Update rule in the docstring of this module, in two passes."""
 
     factor = PolarFactor
     own = ("curvature_decay", "curvature_damping")
     of_pair = ("curvature_damping",)
 
     def choices(self, group: Mapping[str, Any]) -> dict[str, Any]:
-        """None: the momentum is always Nesterov's."""
+        """Return the options that select code: none."""
         return {"nesterov": True}
 
     def states(self, choices: Mapping[str, Any]) -> dict[str, StateShape]:
-        """Return a momentum for each factor, p and q."""
+        """Return the state shapes: a momentum for each factor, p and q."""
         weights: dict[str, StateShape] = {
             "curvature_up": "rows",
             "curvature_down": "columns",
@@ -147,22 +148,23 @@ class PoLoRARule(AlikeRule):
         return super().states(choices) | weights
 
     def solver(self, choices: Mapping[str, Any]) -> Solver | None:
-        """Each factor needs the other's metric."""
+        """Return the solver. Each factor needs the metric of the other factor."""
         return solve
 
 
 class PoLoRA(PairOptimizer):
-    """Train A and B with orthogonalized steps under a diagonal curvature.
+    """PoLoRA optimizer: orthogonalized updates of A and B with a diagonal curvature.
 
-    LoRA alpha must equal the rank, which an optimizer cannot check by itself.
+    LoRA alpha must equal the rank. The optimizer can only check this if it receives the
+    model.
 
     Args:
         params: model, named parameters, or iterable of parameters or parameter groups
             to optimize.
-        lr: maximum spectral norm of the step of the product, to first order.
+        lr: maximum spectral norm of the update of the product B A, to first order.
         momentum: momentum factor beta of both factors, in [0, 1).
         curvature_decay: beta2, decay rate of the running averages p and q.
-        curvature_damping: delta, which is added to p and q as a fraction of their
+        curvature_damping: damping delta. It is added to p and q as a fraction of their
             largest entry, and to the Gram matrices as a fraction of their largest
             eigenvalue.
         rest_lr_ratio: AdamW learning rate of parameters outside pairs, as a multiple of
@@ -175,7 +177,7 @@ class PoLoRA(PairOptimizer):
 
     Raises:
         OptionError: If an option is out of bounds.
-        PairingError: If the roles of parameters are ambiguous.
+        PairingError: If parameters cannot be assigned to A and B unambiguously.
     """
 
     method = "polora"

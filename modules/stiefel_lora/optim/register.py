@@ -1,4 +1,4 @@
-"""Register an optimizer class from outside the package in the catalogue."""
+"""Registration of custom optimizer classes."""
 
 from __future__ import annotations
 
@@ -46,35 +46,35 @@ def register(
     start: Start | None = None,
     separable: bool = False,
 ) -> Callable[[_Class], _Class]:
-    """Decorate a subclass of ``PairOptimizer`` to add it to the catalogue.
+    """Register a subclass of ``PairOptimizer`` as an optimizer. Used as a decorator.
 
     The class needs a ``rule``: a :class:`~stiefel_lora.optim.rule.Rule` or a subclass
     of it. Its constructor ``(params, lr, *, <options>)`` is generated. Registering a
     class again replaces it.
 
     Args:
-        label: name in menus.
+        label: name in menus and logs.
         summary: one sentence that describes the method.
         default_lr: learning rate for a first run.
         options: keyword arguments of the constructor, in this order.
-        name: lowercase name in configurations. By default, it is derived from the
-            label.
+        name: lowercase name in configurations. By default, it is derived from
+            ``label``.
         lr_unit: unit of the learning rate, in a few words.
-        alpha_policy: ``"rank"`` if the method controls the scale of the product, so
+        alpha_policy: ``"rank"`` if the method controls the scale of the product B A, so
             that LoRA alpha must be equal to the rank.
-        start: ``"stiefel"`` (B orthonormal, A zero), ``"riemannion"`` (A tiny) or
-            ``"lora"`` (A random, B zero). By default ``"stiefel"`` if the rule has
-            ``orthonormal_up``, otherwise ``"lora"``.
+        start: initialization: ``"stiefel"`` (B orthonormal, A zero), ``"riemannion"``
+            (B orthonormal, A tiny) or ``"lora"`` (A random, B zero). By default, it is
+            ``"stiefel"`` if the rule has ``orthonormal_up``, otherwise ``"lora"``.
         separable: whether a factor can be updated without the other factor, which a
-            fused backward pass requires. The rule then has ``factor_rules`` or
-            ``adamw_roles``.
+            fused backward pass requires. If True, the rule must define ``factor_rules``
+            or ``adamw_roles``.
 
     Returns:
         A decorator that returns the class.
 
     Raises:
-        OptionError: If the class or its rule is invalid, an option is invalid, or
-            another method has the same name or label. Raised by the decorator.
+        OptionError: If the class, its rule or an option is invalid, or another method
+            has the same name or label.
     """
     given = {
         "label": label,
@@ -116,10 +116,10 @@ def register(
 
 
 def _check_kinds(given: Mapping[str, Any]) -> None:
-    """Check the kinds of register's arguments, before anything is made of them.
+    """Check the types of the arguments of ``register``.
 
     Raises:
-        OptionError: If an argument has another type. The first one is reported.
+        OptionError: If an argument has an invalid type. Only the first one is reported.
     """
     for key in ("label", "summary", "lr_unit"):
         if not (isinstance(given[key], str) and given[key].strip()):
@@ -175,10 +175,10 @@ def _name_of(label: str) -> str:
 
 
 def _check(entry: Method, cls: type, rule: Rule) -> None:
-    """Check a record that the tests of this package cannot cover.
+    """Check a registered class and its catalogue entry.
 
     Raises:
-        OptionError: If a rule is broken. The first one is reported.
+        OptionError: If a check fails. Only the first failed check is reported.
     """
     if not _NAME.fullmatch(entry.name):
         raise OptionError(
@@ -222,7 +222,7 @@ def _check(entry: Method, cls: type, rule: Rule) -> None:
 
 
 def _option_problem(option: Option, names: list[str]) -> str | None:
-    """End of an error about an invalid option, or None."""
+    """Return the problem of an option as the end of an error message, or None."""
     name = option.name
     for key in ("doc", "unit", "label", "unset_means"):
         if not isinstance(getattr(option, key), str):
@@ -270,7 +270,7 @@ def _option_problem(option: Option, names: list[str]) -> str | None:
 
 
 def _constructor(entry: Method) -> Callable[..., None]:
-    """Generate ``__init__(self, params, lr, *, <options>)`` from a record."""
+    """Generate ``__init__(self, params, lr, *, <options>)`` from a catalogue entry."""
 
     def __init__(
         self: PairOptimizer, params: Any, lr: Any = entry.default_lr, **options: Any

@@ -2,9 +2,9 @@ r"""Riemannion: Muon on the manifold of rank-r matrices.
 
 At :math:`X = B A` with :math:`B^T B = I` and the orthonormal rows :math:`R^T = F A` a
 tangent vector is :math:`\xi = X_L R^T + B X_R^T` with :math:`B^T X_L = 0`. The
-gradients of the factors give the Riemannian gradient exactly,
-:math:`X_L = (I - B B^T) G_B F^T` and :math:`X_R = G_A^T`. One step, with the learning
-rate :math:`\eta` as the spectral norm of the product's step:
+gradients of the factors give the Riemannian gradient exactly, :math:`X_L = (I - B B^T)
+G_B F^T` and :math:`X_R = G_A^T`. The learning rate :math:`\eta` is the spectral norm of
+the update of the product. One step:
 
 .. math::
     \xi &\leftarrow \mathrm{grad} + \beta\,P_T(\text{stored momentum}) \\
@@ -12,23 +12,22 @@ rate :math:`\eta` as the spectral norm of the product's step:
     U \Sigma V^T &\approx X - \eta\,(D + \gamma X) \quad\text{(rank r)} \\
     B &\leftarrow U Q, \qquad A \leftarrow Q^T \Sigma V^T
 
-The paper prints the retraction without the current point, which would move to a point
-at distance eta from 0 instead of from X; its own SGD variant includes it. Its equation
-10 keeps the momentum before msign, its algorithm 4 stores it after; ``momentum_form``
-selects between them. Directions whose momentum is rounding of 0 stay unchanged instead
-of rotating at random. Q is the orthogonal matrix that brings B closest to the old B, as
-long as the rows of A stay well conditioned: factors move no more than the product does,
-and can be averaged.
+In the paper, the formula of the retraction lacks the current point X, which is present
+in the formula of its SGD variant. Equation 10 of the paper stores the momentum before
+msign, algorithm 4 after it; ``momentum_form`` selects between them. Directions whose
+momentum is a rounding error are not updated. Q is the orthogonal matrix that brings B
+closest to the old B, as long as the rows of A stay well conditioned. Then the factors
+change no more than the product does, so that they can be averaged (EMA).
 
-**Cost.** Both passes over the tall matrices are products with r x r matrices. With the
-orthonormal :math:`\hat U` and :math:`\hat V` of what X_L and X_R have outside of B and
-R, the momentum, D and the moved product are :math:`[B, \hat U]\,C\,[R, \hat V]^T`:
-msign and the truncated SVD are those of the 2r x 2r matrices C, for all layers in one
-stack. Gram matrices and eigenvectors are computed in float64, since float32 ones would
-lose directions below 3e-4 of the largest.
+**Cost.** Both passes over the tall matrices are products with r x r matrices. Let
+:math:`\hat U` and :math:`\hat V` be orthonormal bases of the parts of X_L and X_R
+outside of B and R. The momentum, D and the updated product are :math:`[B, \hat
+U]\,C\,[R, \hat V]^T`, so msign and the truncated SVD are computed on 2r x 2r matrices
+C, stacked over all layers. Gram matrices and eigenvectors are computed in float64,
+because in float32, directions below 3e-4 of the largest would be lost.
 
-**Momentum as a gradient.** The state is :math:`M_B = \xi A^T` without its part in B,
-and :math:`M_A = B^T \xi`, in the form of the factors' gradients (see
+**Momentum.** The state is :math:`M_B = \xi A^T` without its part in B, and :math:`M_A =
+B^T \xi`. It transforms like the gradients of the factors (see
 :mod:`~stiefel_lora.optim.stiefel_product`). The projection at the new point is a linear
 combination at the end of the step.
 
@@ -73,7 +72,7 @@ from .stiefel_product import ProductDown, ProductUp
 __all__ = ["TINY_START", "Riemannion", "tiny_right_factor"]
 
 TINY_START = 1e-7
-"""Singular values of the initial product without LOI: far below a step."""
+"""Singular values of the initial product without LOI."""
 
 # Singular values are kept above this share of the largest, so that B's gradients can be
 # divided by them.
@@ -96,10 +95,10 @@ _STATES: dict[str, StateShape] = {"momentum_up": "up", "momentum_down": "down"}
 
 
 class RiemannionUp(ProductUp):
-    """The passes of B."""
+    """Update rule of B."""
 
     def look(self, batch: FactorBatch) -> Core:
-        """Add the gradient; keep what is outside of B and return its Gram matrix."""
+        """Add the gradient and project it. Return the r x r matrices of the result."""
         momentum = heavy_ball(batch, "momentum_up")
         along = batch.point.mT @ momentum
         outside = torch.baddbmm(momentum, batch.point, along, alpha=-1)
@@ -109,7 +108,7 @@ class RiemannionUp(ProductUp):
 
 
 class RiemannionDown(ProductDown):
-    """The passes of A."""
+    """Update rule of A."""
 
     def look(self, batch: FactorBatch) -> Core:
         """Add the gradient; return A A^T, A M^T and M M^T."""
@@ -123,7 +122,7 @@ class RiemannionDown(ProductDown):
 
 
 class RiemannionRule(Rule):
-    """The update in the module's docstring, in two passes."""
+    """Update rule in the docstring of this module, in two passes."""
 
     factorizes = True
     orthonormal_up = True
@@ -134,29 +133,29 @@ class RiemannionRule(Rule):
     }
 
     def choices(self, group: Mapping[str, Any]) -> dict[str, Any]:
-        """The quantity stored as momentum."""
+        """Return the option ``momentum_form``."""
         return {"momentum_form": group["momentum_form"]}
 
     def numbers(self, group: Mapping[str, Any]) -> dict[str, float]:
-        """Momentum and weight decay."""
+        """Return momentum and weight decay."""
         return {name: group[name] for name in ("momentum", "weight_decay")}
 
     def joint_numbers(self, choices: Mapping[str, Any]) -> tuple[str, ...]:
-        """Numbers of the step of the product."""
+        """Return the names of the numeric options of the solver."""
         return ("lr", "momentum", "weight_decay")
 
     def states(self, choices: Mapping[str, Any]) -> dict[str, StateShape]:
-        """The momentum as gradients of the factors."""
+        """Return the state shapes: the momentum, in the shapes of the gradients."""
         return dict(_STATES)
 
     def rest_lr_ratio(self, group: Mapping[str, Any]) -> float:
-        """AdamW's share of lr, which is a spectral norm here."""
+        """Return the AdamW learning rate of other parameters as a multiple of lr."""
         return group["rest_lr_ratio"]
 
     def adopt(self, up: HeldFactor, down: HeldFactor) -> None:
-        """Convert a momentum of version 0.1, stored with the frames of its point.
+        """Convert a momentum that was saved by version 0.1.
 
-        It was X_L R^T + L X_R^T with L, R^T and X_R^T in the states popped here.
+        It was X_L R^T + L X_R^T, with L, R^T and X_R^T in the states removed here.
         """
         if "frame_left" not in up.state or "frame_right" not in down.state:
             return
@@ -171,7 +170,10 @@ class RiemannionRule(Rule):
         down.state["momentum_down"] = m_down.to(right.dtype).view(right.shape)
 
     def prepare(self, batch: PairBatch) -> Tensor | None:
-        """Rotate A where its rows are oblique. A = 0 gets a tiny start and waits."""
+        """Apply the SVD gauge if the rows of A are ill conditioned.
+
+        If A = 0, it is replaced by a tiny initial value and the pair skips the step.
+        """
         ready = batch.down.flatten(1).any(1)
         oblique = _oblique(batch.down, 0.9 * _UPRIGHT)
         for index in torch.nonzero(oblique).flatten().tolist():
@@ -183,18 +185,18 @@ class RiemannionRule(Rule):
         return ready
 
     def factor_rules(self, choices: Mapping[str, Any]) -> Mapping[Role, FactorRule]:
-        """The passes of B and A."""
+        """Return the rules of B and A."""
         return self._rules
 
     def solver(self, choices: Mapping[str, Any]) -> Solver | None:
-        """One step of the product."""
+        """Return the solver. The update of the product needs both factors."""
         return functools.partial(_solve, raw=choices["momentum_form"] == "raw")
 
 
 def _solve(
     up: Core, down: Core, lr: Tensor, numbers: Mapping[str, Tensor], *, raw: bool
 ) -> tuple[Core, Core]:
-    """Turn the matrices of K pairs of one rank into coefficients of both moves."""
+    """Compute the coefficients of both updates from the r x r matrices of K pairs."""
     eta, dtype = lr.double(), lr.dtype
     seen = _coordinates(up, down, torch.finfo(dtype).eps)
     rank = seen.inside.shape[-1]
@@ -224,7 +226,7 @@ def _solve(
 
 
 class _Coordinates(NamedTuple):
-    """The momentum in orthonormal frames, float64.
+    """Momentum in orthonormal bases, float64.
 
     xi = [B, U] momentum [R, V]^T with R^T = ``frame`` A, U = X ``over_up``^T and
     V^T = ``over_down`` (M_A - ``cross`` R^T). A = ``inside`` R^T. ``momentum`` is
@@ -270,7 +272,7 @@ def _coordinates(up: Core, down: Core, eps: float) -> _Coordinates:
 
 
 def _direction(momentum: Tensor, dtype: torch.dtype) -> Tensor:
-    """P_T(msign(xi)) in the coordinates of xi."""
+    """Compute P_T(msign(xi)) in the coordinates of xi."""
     # Gradients are tiny, and only their ratio matters. 0 has no direction.
     size = momentum.abs().amax((-2, -1), keepdim=True)
     unit = (momentum / torch.where(size > 0, size, 1.0)).to(dtype)
@@ -285,14 +287,14 @@ def _direction(momentum: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _truncated(moved: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """B and A of the best rank-r approximation, in coordinates of the old frames.
+    """Compute the best rank-r approximation in coordinates of the old bases.
 
     Args:
-        moved: the moved product, ``(K, 2r, 2r)``.
-        dtype: of the factors.
+        moved: updated product, ``(K, 2r, 2r)``.
+        dtype: dtype of the factors.
 
     Returns:
-        ``(K, 2r, r)`` with orthonormal columns and ``(K, r, 2r)``.
+        B ``(K, 2r, r)`` with orthonormal columns, and A ``(K, r, 2r)``.
     """
     rank = moved.shape[-1] // 2
     size = moved.abs().amax((-2, -1), keepdim=True)
@@ -315,7 +317,7 @@ def _truncated(moved: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 
 def _frame(gram: Tensor) -> Tensor:
-    """F with F A A^T F^T = I, by the Cholesky factor of A's rows at unit length."""
+    """Compute F with F A A^T F^T = I from a Cholesky factorization."""
     size = gram.diagonal(dim1=-2, dim2=-1).sqrt().clamp_min(_SHORTEST)
     unit = gram / size.unsqueeze(-1) / size.unsqueeze(-2)
     eps = torch.finfo(gram.dtype).eps
@@ -323,17 +325,18 @@ def _frame(gram: Tensor) -> Tensor:
 
 
 def _follow(overlap: Tensor, sigma: Tensor) -> Tensor:
-    """Rotation Q of the new frame that brings it closest to the old one.
+    """Compute the rotation Q that brings the new basis closest to the old one.
 
-    An SVD sorts by size, has arbitrary signs and rotates close singular vectors within
-    their span, so columns would jump and averages over steps would cancel.
-    ``(U Q, Q^T Sigma V^T)`` with the polar factor of the overlap (orthogonal
-    Procrustes) moves as little as the product does. It is used unless the rows of
-    ``Q^T Sigma V^T`` become too oblique, or a column has left the old frame, where no
-    direction is closest; then Q = I.
+    The columns of an SVD are sorted by size and have arbitrary signs, and close
+    singular values have arbitrary singular vectors. Without Q, columns could change
+    abruptly between steps and averages of the factors (EMA) would be invalid. ``(U Q,
+    Q^T Sigma V^T)`` with the polar factor of the overlap (orthogonal Procrustes)
+    changes as little as the product does. It is used unless the rows of ``Q^T Sigma
+    V^T`` become ill conditioned, or a column is orthogonal to the old basis. In these
+    cases, Q = I.
 
     Args:
-        overlap: U^T B of the new and the old frame, ``(K, r, r)``.
+        overlap: U^T B of the new basis U and the old B, ``(K, r, r)``.
         sigma: singular values, ``(K, r)``.
 
     Returns:
@@ -349,9 +352,10 @@ def _follow(overlap: Tensor, sigma: Tensor) -> Tensor:
 
 
 def _oblique(down: Tensor, least: float) -> Tensor:
-    """Mask of unit rows with a squared singular value below ``least``, ``(K,)``.
+    """Return a mask ``(K,)`` of matrices whose rows are ill conditioned.
 
-    Cholesky's algorithm decides it on the device; a zero row counts as oblique.
+    With rows scaled to length 1, a squared singular value is below ``least``, or a row
+    is 0. Computed by Cholesky on the device, without synchronizing.
     """
     size = torch.linalg.vector_norm(down, dim=-1, keepdim=True)
     unit = down / size.clamp_min(_SHORTEST)
@@ -361,33 +365,33 @@ def _oblique(down: Tensor, least: float) -> Tensor:
 
 
 def _enter_svd_gauge(batch: PairBatch, index: int) -> None:
-    """The SVD gauge with floored singular values."""
+    """Apply the SVD gauge to a pair, with a lower bound on the singular values."""
     sigma, right = enter_svd_gauge(batch, index, _STATES)
     floored = sigma.clamp_min(max(_FLOOR * float(sigma[0]), _SHORTEST))
     batch.down[index] = (floored.unsqueeze(-1) * right).to(batch.down.dtype)
 
 
 def tiny_right_factor(name: str, rank: int, width: int, seed: int = 0) -> Tensor:
-    """A of a start without LOI: orthogonal rows of TINY_START, seeded by name."""
+    """Return the initial A without LOI: orthogonal rows of length TINY_START."""
     return TINY_START * random_frame(f"{name}.Y", width, rank, seed).mT
 
 
 class Riemannion(PairOptimizer):
-    """Train B A with orthogonalized momentum in the tangent space.
+    """Riemannion optimizer: orthogonalized momentum in the tangent space of B A.
 
-    The adapter must start away from zero: call
+    The product B A must not be zero at the start: call
     :func:`~stiefel_lora.optim.init.init_riemannion_` or
-    :func:`~stiefel_lora.optim.loi.init_loi_` before training. Otherwise the first step
-    only writes a tiny seeded start. LoRA alpha must equal the rank.
+    :func:`~stiefel_lora.optim.loi.init_loi_` before training. Otherwise, the first step
+    only sets A to a tiny initial value. LoRA alpha must equal the rank.
 
     Args:
         params: model, named parameters, or iterable of parameters or parameter groups
             to optimize.
-        lr: spectral norm of the step of the product.
+        lr: spectral norm of the update of the product B A.
         momentum: momentum factor beta, in [0, 1).
         momentum_form: ``"raw"`` stores the momentum before msign (equation 10 of the
             paper), ``"orthogonal"`` after it (its algorithm 4).
-        weight_decay: decay of the product inside the retraction (times lr).
+        weight_decay: weight decay of the product B A (times lr).
         rest_lr_ratio: AdamW learning rate of parameters outside pairs, as a multiple of
             lr.
         beta1: beta1 of AdamW for parameters outside pairs.
@@ -397,7 +401,7 @@ class Riemannion(PairOptimizer):
     Raises:
         OptionError: If an option is out of bounds, or B is not in float32 at the first
             step.
-        PairingError: If the roles of parameters are ambiguous.
+        PairingError: If parameters cannot be assigned to A and B unambiguously.
     """
 
     method = "riemannion"

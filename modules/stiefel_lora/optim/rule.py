@@ -1,8 +1,8 @@
-"""The contract of a method: batched mathematics on stacked pairs.
+"""Base classes of update rules, which work on batches of stacked pairs.
 
-A rule does not see modules, devices, groups or checkpoints. The optimizer
+A rule does not handle modules, devices, parameter groups or checkpoints. The optimizer
 (:class:`~stiefel_lora.optim.pair_optimizer.PairOptimizer`) stacks pairs of one shape,
-calls the rule and writes the result back. A method has one of two forms:
+calls the rule and writes the result back. A rule has one of two forms:
 
 - :meth:`Rule.update` steps K pairs of one shape at once (:class:`PairBatch`); -
 :meth:`Rule.factor_rules` splits the step of each factor into two passes
@@ -44,15 +44,18 @@ ROLES: tuple[Role, Role] = ("up", "down")
 StateShape = Literal["up", "down", "core", "scalar", "rows", "columns"]
 
 Number = float | Tensor
-"""One value for a whole batch, or ``(K, 1, 1)`` where its pairs differ."""
+"""A number for the whole batch, or a tensor ``(K, 1, 1)`` with one number per pair."""
 
 Core = dict[str, Tensor]
-"""Results of the first pass, each with K as its first axis."""
+"""Results of the first pass by name. The size of the first axis is K."""
 
 Solver = Callable[[Core, Core, Tensor, dict[str, Tensor]], tuple[Core, Core]]
-"""Maps the matrices of both first passes (B's, A's), the learning rate of the product
-and the numeric options (``(K, 1, 1)`` each; with ``"step"`` where a rule counts steps)
-to the inputs of both second passes."""
+"""Function that is called between the two passes.
+
+Its arguments are the results of the first pass of B and of A, the learning rate of the
+product, and the numeric options, ``(K, 1, 1)`` each (including ``"step"`` if the rule
+counts steps). It returns the inputs of the second pass of B and of A.
+"""
 
 
 class AdamWOptions(TypedDict):
@@ -68,9 +71,10 @@ _USUAL = {option.name: option.default for option in adam_options()}
 
 
 class Rule:
-    """Update rule of one method. The defaults suit factors without constraints.
+    """Base class of update rules.
 
-    A rule needs only :meth:`update`, and :meth:`states` if it keeps any.
+    A subclass must define :meth:`update` or :meth:`factor_rules`, and :meth:`states` if
+    it has state.
     """
 
     options: tuple[Option, ...] = ()
@@ -80,25 +84,25 @@ class Rule:
     """Whether B must have orthonormal columns before the first update."""
 
     factorizes: bool = False
-    """Whether factors or gradients are passed to LAPACK, which raises on NaN."""
+    """Whether the rule uses LAPACK functions, which raise an error on NaN."""
 
     counts_steps: bool = False
-    """Whether passes over single factors need the number of a pair's step."""
+    """Whether the factor rules need the step number of a pair."""
 
     gauge_free: frozenset[str] = frozenset()
-    """States that stay valid when the factors change coordinates."""
+    """Names of states that are not transformed if B is orthonormalized."""
 
     def choices(self, group: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the options that select code. Pairs are batched by their values.
+        """Return the options that select code. Pairs in a batch have the same values.
 
-        By default, the :attr:`options` that are not numbers or may be None.
+        By default, these are the :attr:`options` that are not numbers or may be None.
         """
         return {o.name: group[o.name] for o in self.options if not _is_number(o)}
 
     def numbers(self, group: Mapping[str, Any]) -> dict[str, float]:
-        """Return the numeric options of a parameter group, with defaults filled in.
+        """Return the numeric options of a parameter group, including defaults.
 
-        By default, the :attr:`options` that always have a value.
+        By default, these are the numeric :attr:`options` that are never None.
         """
         return {o.name: group[o.name] for o in self.options if _is_number(o)}
 
@@ -107,44 +111,44 @@ class Rule:
 
         ``"up"`` and ``"down"`` have the shape of B and A, ``"core"`` is r x r,
         ``"scalar"`` is 1 x 1, ``"rows"`` is a column with one number per row of B,
-        ``"columns"`` is a row with one number per column of A. With factor rules, A
-        owns the states ``"down"`` and ``"columns"``, B all others.
+        ``"columns"`` is a row with one number per column of A. With factor rules, the
+        states ``"down"`` and ``"columns"`` belong to A, all others to B.
         """
         return {}
 
     def adopt(self, up: HeldFactor, down: HeldFactor) -> None:
         """Convert the state that an older version saved for a pair, in place.
 
-        Called before :meth:`prepare`, at the factors that the pair will be trained
-        from.
+        Called after loading a state, before :meth:`prepare`.
         """
 
     def adamw_roles(self, group: Mapping[str, Any]) -> dict[Role, float]:
         """Return the factors that AdamW trains, with their learning rate multiples.
 
-        If both are named, :meth:`update` is not called.
+        If both factors are returned, :meth:`update` is not called.
         """
         return {}
 
     def factor_rules(self, choices: Mapping[str, Any]) -> Mapping[Role, FactorRule]:
         """Return the rules of the factors that are updated separately.
 
-        A method has either these or :meth:`update`.
+        A rule defines either this method or :meth:`update`.
         """
         return {}
 
     def solver(self, choices: Mapping[str, Any]) -> Solver | None:
         """Return the solver between the two passes, if B and A are updated jointly.
 
-        None for separable factors: each moves as soon as its gradient is available.
-        Otherwise both factors must have a factor rule.
+        None if the factors are updated independently. Otherwise, both factors must have
+        a factor rule.
         """
         return None
 
     def joint_numbers(self, choices: Mapping[str, Any]) -> tuple[str, ...]:
-        """Return the options with one value per pair, taken from the group of B.
+        """Return the names of the numeric options of the solver.
 
-        With a solver, a learning rate among them is the geometric mean of both.
+        Their values are taken from the parameter group of B. Learning rates are
+        geometric means of those of A and B.
         """
         return ()
 
@@ -152,8 +156,8 @@ class Rule:
         """Return the AdamW options for all parameters that the rule does not update.
 
         These are the factors of :meth:`adamw_roles` and the parameters outside pairs.
-        By default, the method's own options of these names; without them, Adam's
-        defaults and no decay.
+        By default, the options of the method with these names are used. If it has none,
+        these are the defaults of Adam without weight decay.
         """
         return {
             "beta1": group.get("beta1", _USUAL["beta1"]),
@@ -163,17 +167,19 @@ class Rule:
         }
 
     def rest_lr_ratio(self, group: Mapping[str, Any]) -> float:
-        """Return the learning rate multiple of parameters outside of pairs."""
+        """Return the AdamW learning rate of other parameters as a multiple of lr."""
         return 1.0
 
     def prepare(self, batch: PairBatch) -> Tensor | None:
-        """Prepare pairs in place before their first step and after every load.
+        """Prepare pairs in place before their first step and after loading a state.
 
         Factors, gradients and state may change. A pair that needs no change must stay
-        identical to the bit, so that resuming is exact.
+        bitwise identical, so that resuming is exact.
 
         Returns:
-            Mask of the pairs that may step now, bool ``(K,)``; None means all of them.
+            Mask of the pairs that can be updated in this step, bool ``(K,)``. None
+            means
+        all of them.
         """
         return None
 
@@ -182,24 +188,24 @@ class Rule:
         return False
 
     def measure(self, batch: PairBatch) -> Tensor:
-        """Return one number per pair, ``(K, 1, 1)``, which is summed over all pairs."""
+        """Return a number per pair, ``(K, 1, 1)``. The sum is passed as ``joint``."""
         raise NotImplementedError
 
     def measure_seen(self, up: Core, down: Core, numbers: dict[str, Tensor]) -> Tensor:
-        """Return the same number from the matrices of both first passes.
+        """Return the number of :meth:`measure` from the results of both first passes.
 
-        The solver gets what this adds to them, and the sum over all pairs as the number
-        ``"joint"``, ``(1, 1, 1)``.
+        Entries that this method adds to the results are passed to the solver. The sum
+        over all pairs is passed as the number ``"joint"``, ``(1, 1, 1)``.
         """
         raise NotImplementedError
 
     def update(self, batch: PairBatch) -> None:
-        """Take one step on stacked pairs and update their factors and state."""
+        """Update the factors and the state of a batch of stacked pairs."""
         raise NotImplementedError
 
 
 class HeldFactor(NamedTuple):
-    """One factor, ``(out, r)`` or ``(r, in)``, and everything stored for it."""
+    """One factor, ``(out, r)`` or ``(r, in)``, and its state."""
 
     value: Tensor
     state: dict[str, Any]
@@ -207,27 +213,27 @@ class HeldFactor(NamedTuple):
 
 @dataclasses.dataclass
 class PairBatch:
-    """Batch of K stacked pairs of one shape, whose tensors a rule replaces.
+    """Batch of K stacked pairs of one shape.
 
-    A rule must never write into the given tensors: they are restored for pairs that
-    cannot take the step.
+    A rule assigns new tensors to the attributes. It must not modify the given tensors
+    in place, because they are restored for pairs that skip the step.
 
     Attributes:
         up: B, ``(K, out, r)``.
         down: A, ``(K, r, in)``.
         grad_up, grad_down: gradients, same shapes, in the dtype of the factors.
         state: name -> ``(K, *shape)``; zeros at a pair's first step.
-        lr_up, lr_down: learning rates, ``(K, 1, 1)`` (LoRA+ and block rates differ).
+        lr_up, lr_down: learning rates of B and A, ``(K, 1, 1)``.
         step: 1-based number of this step for each pair, ``(K, 1, 1)``.
         numbers: numeric options, ``(K, 1, 1)`` each.
         choices: options that are the same for all K pairs.
-        names: names of the K pairs, for seeds.
-        width: median of all layer sides (in and out) that the optimizer trains.
-        joint: sum of :meth:`Rule.measure` over all pairs of this step, ``(1, 1, 1)``;
-            0 for rules that measure nothing.
-        usable: mask of the pairs that take the step, bool ``(K, 1, 1)``; a rule gets
-            zeros for the others. None: all of them.
-        kept: for the engine: the real factors, where the rule gets zeros.
+        names: names of the K pairs.
+        width: median number of inputs and outputs of all trained layers.
+        joint: sum of :meth:`Rule.measure` over all pairs of this step, ``(1, 1, 1)``,
+            or 0 if the rule does not define it.
+        usable: mask of the pairs that are updated, bool ``(K, 1, 1)``. For the others,
+            the tensors are replaced by zeros. None means all of them.
+        kept: original factors, if they were replaced by zeros. For internal use.
     """
 
     up: Tensor
@@ -249,21 +255,21 @@ class PairBatch:
 
 @dataclasses.dataclass
 class FactorBatch:
-    """K stacked factors of one role and shape; a rule replaces them by new tensors.
+    """Batch of K stacked factors of one role (A or B) and shape.
 
     Attributes:
         point: B as ``(K, out, r)``, or A as ``(K, r, in)``.
-        grad: gradient, same shape; read-only for a rule.
-        state: name -> ``(K, ...)`` of the shape given by the rule's ``states``; zeros
-            at a factor's first step.
+        grad: gradient, same shape. It must not be modified.
+        state: states by name, ``(K, ...)``, with the shapes of :meth:`Rule.states`.
+            They are zero at the first step of a factor.
         lr: learning rates.
         numbers: numeric options.
         choices: options that are the same for all K factors.
-        step: number of this step, from 1, where the rule counts steps.
-        width: median of all layer sides, where both factors of a pair step together.
-        writable: whether a rule may write into the stacks of point and state that it
-            was given, which may be the parameters themselves; otherwise the old ones
-            are needed for factors that stay.
+        step: 1-based number of this step, if the rule counts steps.
+        width: median number of inputs and outputs of all trained layers, if both
+            factors of a pair are updated together.
+        writable: whether a rule may modify ``point`` and ``state`` in place. If False,
+            the old values are needed for factors that skip the step.
     """
 
     point: Tensor
@@ -277,27 +283,27 @@ class FactorBatch:
     writable: bool = False
 
     def release(self) -> None:
-        """Free the memory of gradient and state in the second pass."""
+        """Free the memory of gradient and state after the second pass."""
         self.grad, self.state = self.point.new_empty(0), {}
 
 
 class FactorRule:
-    """The mathematics of one factor, in two passes."""
+    """Update rule of one factor, in two passes."""
 
     has_look: bool = True
-    """Whether there is a first pass; without it, :meth:`move` updates the state."""
+    """Whether there is a first pass. If not, :meth:`move` updates the state."""
 
     look_changes_state: bool = True
     """Whether :meth:`look` changes the state."""
 
     look_moves: bool = False
-    """Whether :meth:`look` already replaces the point, which :meth:`move` then gets."""
+    """Whether :meth:`look` assigns a new ``point``, which is passed to :meth:`move`."""
 
     moves_state: bool = False
-    """Whether :meth:`move` changes the state again."""
+    """Whether :meth:`move` changes the state."""
 
     shared: frozenset[str] = frozenset()
-    """States of B that the passes of A change, where both step together."""
+    """States of B that are changed by the rule of A, if both are updated together."""
 
     def look(self, batch: FactorBatch) -> Core:
         """First pass: update the state and return small matrices, such as r x r.
@@ -308,9 +314,10 @@ class FactorRule:
         raise NotImplementedError
 
     def move(self, batch: FactorBatch, core: Core) -> None:
-        """Second pass: overwrite the point. ``state`` is as left by the first pass.
+        """Second pass: assign the new ``point``.
 
-        ``core`` is the result of the first pass, or of the solver.
+        ``state`` has the values after the first pass. ``core`` is the result of the
+        first pass, or of the solver.
         """
         raise NotImplementedError
 
@@ -320,6 +327,6 @@ def _is_number(option: Option) -> bool:
 
 
 def keeps_orthonormal(optimizer: object) -> bool:
-    """Return whether any optimizer, or its class, keeps B orthonormal."""
+    """Return whether an optimizer or optimizer class keeps B orthonormal."""
     rule = getattr(optimizer, "rule", None)
     return bool(getattr(rule, "orthonormal_up", False))

@@ -4,12 +4,12 @@ r"""Scaled AdamW: Riemannian preconditioning of the factor gradients.
     g_B = G_B\,(\hat K_A + \delta I)^{-1}, \qquad g_A = (\hat K_B + \delta I)^{-1} G_A,
     \qquad \hat K = K\,r/\mathrm{tr} K, \quad K_A = A A^T, \quad K_B = B^T B
 
-and AdamW on :math:`(g_B, g_A)`. There are two differences from the reference code. Both
-gradients are evaluated at the old pair (there, A moves first and B sees the new A). The
-Gram matrices are divided by their mean eigenvalue, a scalar to which Adam's ratio is
-invariant in the long run: without it, the first gradients of A after B = 0 are
-magnified by 1/|B|^2, up to a million, and stay in the second moment for a thousand
-steps.
+and AdamW is applied to :math:`(g_B, g_A)`. There are two differences from the reference
+code. First, both factors are preconditioned with the old values of A and B, while the
+reference code updates A first and uses the new A for B. Second, the Gram matrices are
+divided by their mean eigenvalue. Adam is invariant to this scale in the long run.
+Without it, the first gradients of A after a start with B = 0 would be multiplied by up
+to a million (1/|B|^2) and remain in the second moment for a thousand steps.
 
 References:
     F. Zhang, M. Pilanci, "Riemannian Preconditioned LoRA for Fine-Tuning Foundation
@@ -33,7 +33,7 @@ __all__ = ["ScaledAdamW"]
 
 
 class ScaledUp(FactorRule):
-    """B: its Gram matrix, then AdamW on its gradient over A's."""
+    """Update rule of B: AdamW on the gradient preconditioned by A's Gram matrix."""
 
     look_changes_state = False
     moves_state = True
@@ -43,12 +43,12 @@ class ScaledUp(FactorRule):
         return {"gram": batch.point.mT @ batch.point}
 
     def move(self, batch: FactorBatch, core: Core) -> None:
-        """AdamW on the gradient over A's Gram matrix."""
+        """Apply AdamW to the gradient preconditioned by the Gram matrix of A."""
         batch.point = adamw_moved(batch, "up", batch.grad @ core["over"])
 
 
 class ScaledDown(FactorRule):
-    """A, likewise."""
+    """Update rule of A: AdamW on the gradient preconditioned by B's Gram matrix."""
 
     look_changes_state = False
     moves_state = True
@@ -58,36 +58,36 @@ class ScaledDown(FactorRule):
         return {"gram": batch.point @ batch.point.mT}
 
     def move(self, batch: FactorBatch, core: Core) -> None:
-        """AdamW on the gradient over B's Gram matrix."""
+        """Apply AdamW to the gradient preconditioned by the Gram matrix of B."""
         batch.point = adamw_moved(batch, "down", core["over"] @ batch.grad)
 
 
 class ScaledAdamWRule(Rule):
-    """The update in the module's docstring, in two passes."""
+    """Update rule in the docstring of this module, in two passes."""
 
     counts_steps = True
 
     _rules: Mapping[Role, FactorRule] = {"up": ScaledUp(), "down": ScaledDown()}
 
     def numbers(self, group: Mapping[str, Any]) -> dict[str, float]:
-        """Damping, moments' decay and weight decay."""
+        """Return damping, beta1, beta2, eps and weight decay."""
         names = ("damping", "beta1", "beta2", "eps", "weight_decay")
         return {name: group[name] for name in names}
 
     def joint_numbers(self, choices: Mapping[str, Any]) -> tuple[str, ...]:
-        """Numbers of the pair. Each factor has its own learning rate."""
+        """Return the names of the numeric options of the solver."""
         return ("damping", "beta1", "beta2", "eps", "weight_decay")
 
     def states(self, choices: Mapping[str, Any]) -> dict[str, StateShape]:
-        """Adam's two moments of each factor."""
+        """Return the state shapes: two moments for each factor."""
         return moment_states("adam", {"up": "up", "down": "down"})
 
     def factor_rules(self, choices: Mapping[str, Any]) -> Mapping[Role, FactorRule]:
-        """The passes of B and of A."""
+        """Return the rules of B and A."""
         return self._rules
 
     def solver(self, choices: Mapping[str, Any]) -> Solver | None:
-        """Each gradient is divided by the other factor's Gram matrix."""
+        """Return the solver. Each factor needs the Gram matrix of the other factor."""
         return _solve
 
 
@@ -101,7 +101,7 @@ def _solve(
 
 
 def _damped_inverse(gram: Tensor, damping: Tensor) -> Tensor:
-    """(K r / tr K + delta I)^-1. K = 0 counts as K = I."""
+    """Return (K r / tr K + delta I)^-1. K = 0 is replaced by I."""
     mean = gram.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]
     identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
     empty = mean <= torch.finfo(gram.dtype).tiny
@@ -119,8 +119,9 @@ class ScaledAdamW(PairOptimizer):
         params: model, named parameters, or iterable of parameters or parameter groups
             to optimize.
         lr: learning rate in the unit of AdamW.
-        damping: fraction of the mean Gram eigenvalue that is added before inversion.
-        weight_decay: decoupled decay of both factors (times lr).
+        damping: damping of the Gram matrices before inversion, as a fraction of their
+            mean eigenvalue.
+        weight_decay: decoupled weight decay of both factors, multiplied by lr.
         beta1: decay rate of the running average of the gradient.
         beta2: decay rate of the running average of the squared gradient.
         eps: term that is added to the square root of the second moment for numerical
@@ -128,7 +129,7 @@ class ScaledAdamW(PairOptimizer):
 
     Raises:
         OptionError: If an option is out of bounds.
-        PairingError: If the roles of parameters are ambiguous.
+        PairingError: If parameters cannot be assigned to A and B unambiguously.
     """
 
     method = "scaled_adamw"

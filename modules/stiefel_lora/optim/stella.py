@@ -1,9 +1,10 @@
 r"""StelLA: :math:`\Delta W = U S V^T` with U and V on Stiefel manifolds.
 
-The pair holds B = U and A = S V^T, so the adapter is an ordinary LoRA. S and V are
-state. The chain rule gives their gradients from the pair's own: :math:`G_U = G_B`,
-:math:`G_S = G_A V`, :math:`G_V = G_A^T S`. For Y in {U, V}, with D rows, d the median
-layer side and ``step`` any Euclidean optimizer:
+The adapter is an ordinary LoRA with B = U and A = S V^T. S and V are part of the
+optimizer state. Their gradients are computed from those of B and A by the chain rule:
+:math:`G_U = G_B`, :math:`G_S = G_A V`, :math:`G_V = G_A^T S`. For Y in {U, V} with D
+rows, the median d of the number of inputs and outputs of all layers, and ``step`` of
+any Euclidean optimizer:
 
 .. math::
     g_Y &= G_Y - Y G_Y^T Y \\
@@ -11,9 +12,10 @@ layer side and ``step`` any Euclidean optimizer:
     \Delta &\leftarrow \Delta - Y\,\mathrm{sym}(Y^T\Delta) \\
     Y &\leftarrow \mathrm{uf}(Y+\Delta) \quad\text{or}\quad \exp_Y(\Delta)
 
-and S takes the plain step. The factor :math:`\sqrt{d/D}` applies to adam and lion,
-whose steps have entries of one size. The paper's d is the model's hidden size, which a
-UNet does not have, so d is the median side here.
+and S is updated with ``step`` directly. The factor :math:`\sqrt{d/D}` is only used with
+adam and lion, for which all entries of the update have a similar size. In the paper, d
+is the hidden size of the model. A UNet has no single hidden size, so the median is used
+here.
 
 References:
     "StelLA: Subspace Learning in Low-rank Adaptation using Stiefel Manifold", 2025,
@@ -60,30 +62,30 @@ _NAMES: dict[str, StateShape] = {"u": "up", "s": "core", "v": "down"}
 
 
 class StellaUp(FactorRule):
-    """U, which is B."""
+    """Update rule of U, which is B."""
 
     look_moves = True
 
     def look(self, batch: FactorBatch) -> Core:
-        """Step along the tangent space. Return the Gram matrix of the new columns."""
+        """Update U in its tangent space. Return the Gram matrix of the new columns."""
         step = BASE_RULES[batch.choices["base_rule"]]
         move = step(batch, "u", canonical_gradient(batch.point, batch.grad))
         batch.point = _moved(batch, batch.point, move)
         return {"gram": batch.point.mT @ batch.point}
 
     def move(self, batch: FactorBatch, core: Core) -> None:
-        """Make the columns orthonormal."""
+        """Orthonormalize the columns of U."""
         batch.point = batch.point @ core["root"]
 
 
 class StellaDown(FactorRule):
-    """S and V, and A = S V^T."""
+    """Update rule of S and V, where A = S V^T."""
 
     moves_state = True
     shared = frozenset({"s", "mean_s", "square_s"})
 
     def look(self, batch: FactorBatch) -> Core:
-        """Move S, step V along its tangent space. Return V's new Gram matrix."""
+        """Update S, and V in its tangent space. Return the new Gram matrix of V."""
         s, v, grad = batch.state["s"], batch.state["v"], batch.grad
         step = BASE_RULES[batch.choices["base_rule"]]
         whole = grad @ v.mT
@@ -98,13 +100,13 @@ class StellaDown(FactorRule):
         return {"gram": moved @ moved.mT}
 
     def move(self, batch: FactorBatch, core: Core) -> None:
-        """Make V orthonormal and write A."""
+        """Orthonormalize V and compute A."""
         v = batch.state["v"] = core["root"] @ batch.state["v"]
         batch.point = batch.state["s"] @ v
 
 
 class StellaRule(Rule):
-    """The update in the module's docstring, in two passes."""
+    """Update rule in the docstring of this module, in two passes."""
 
     orthonormal_up = True
     counts_steps = True
@@ -112,24 +114,24 @@ class StellaRule(Rule):
     _rules: Mapping[Role, FactorRule] = {"up": StellaUp(), "down": StellaDown()}
 
     def choices(self, group: Mapping[str, Any]) -> dict[str, Any]:
-        """Base rule, form of S and retraction select code."""
+        """Return the options that select code: base rule, form of S and retraction."""
         return {name: group[name] for name in ("base_rule", "s_form", "retraction")}
 
     def numbers(self, group: Mapping[str, Any]) -> dict[str, float]:
-        """Moments' decay and weight decay."""
+        """Return beta1, beta2, eps and weight decay."""
         return {k: group[k] for k in ("beta1", "beta2", "eps", "weight_decay")}
 
     def joint_numbers(self, choices: Mapping[str, Any]) -> tuple[str, ...]:
-        """Numbers of the pair. Each factor has its own learning rate."""
+        """Return the names of the numeric options of the solver."""
         return ("beta1", "beta2", "eps", "weight_decay")
 
     def states(self, choices: Mapping[str, Any]) -> dict[str, StateShape]:
-        """S, V^T and the base rule's moments of U, S and V^T."""
+        """Return the state shapes: S, V^T, and the moments of U, S and V^T."""
         moments = moment_states(choices["base_rule"], _NAMES)
         return {"s": "core", "v": "down", **moments}
 
     def prepare(self, batch: PairBatch) -> Tensor | None:
-        """Factor A into S V^T where the stored S and V do not reproduce it."""
+        """Factor A into S V^T if the stored S and V do not match it."""
         stored = batch.state["s"] @ batch.state["v"]
         gap = (stored - batch.down).abs().amax((-2, -1))
         size = batch.down.abs().amax((-2, -1))
@@ -139,11 +141,11 @@ class StellaRule(Rule):
         return None
 
     def factor_rules(self, choices: Mapping[str, Any]) -> Mapping[Role, FactorRule]:
-        """The passes of U, and of S and V."""
+        """Return the rules of B and A."""
         return self._rules
 
     def solver(self, choices: Mapping[str, Any]) -> Solver | None:
-        """Inverse roots for the retractions of all frames in one call."""
+        """Return the solver, which computes the retractions of U and V in one call."""
         return _solve
 
 
@@ -155,7 +157,7 @@ def _solve(
 
 
 def _moved(batch: FactorBatch, point: Tensor, move: Tensor) -> Tensor:
-    """Steps (c.4) to (c.6) of a frame ``(K, D, r)``, without the inverse root."""
+    """Apply lines (c.4) to (c.6) of the algorithm, except for the inverse root."""
     step = batch.lr
     if batch.choices["base_rule"] != "sgd":
         step = step * (batch.width / point.shape[-2]) ** 0.5
@@ -197,7 +199,7 @@ def _refactor(batch: PairBatch, index: int) -> None:
 
 
 def random_right_frame(name: str, rank: int, width: int, seed: int = 0) -> Tensor:
-    """V^T of a pair, ``(rank, width)``, fixed by its name and the seed."""
+    """Return a random V^T, ``(rank, width)``, seeded by the name of the layer."""
     return random_frame(f"{name}.V", width, rank, seed).mT
 
 
@@ -206,11 +208,10 @@ def _diagonal(matrix: Tensor) -> Tensor:
 
 
 class StelLA(PairOptimizer):
-    """Train a LoRA as U S V^T with orthonormal U and V.
+    """StelLA optimizer: train a LoRA as U S V^T with orthonormal U and V.
 
-    A LoRA that starts with B = 0 or A = 0 starts here with S = 0. The paper's S = I
-    changes the model's output at step 0 and is available as
-    :func:`~stiefel_lora.optim.init.init_stella_`.
+    If B = 0 or A = 0 at the start, S is 0. The paper starts with S = I, which changes
+    the output of the model, see :func:`~stiefel_lora.optim.init.init_stella_`.
 
     Args:
         params: model, named parameters, or iterable of parameters or parameter groups
@@ -218,20 +219,24 @@ class StelLA(PairOptimizer):
         lr: learning rate of the base rule, usually 4 to 8 times the learning rate of
             AdamW.
         base_rule: Euclidean optimizer, ``"adam"``, ``"sgd"`` or ``"lion"``. ``"sgd"``
-            is heavy-ball momentum, m <- beta1 m + g, without damping, so that steps
-            approach 1 / (1 - beta1) times lr. With beta1 = 0, it is plain SGD.
-        s_form: ``"full"`` (tables of the paper) or ``"diagonal"`` (released script).
-        retraction: ``"polar"`` or ``"exponential"``.
-        weight_decay: decoupled weight decay of S (times lr). U and V never decay.
+            is heavy-ball momentum, m <- beta1 m + g, without damping, so that the
+            effective
+    learning rate is lr / (1 - beta1). With beta1 = 0, it is plain SGD.
+        s_form: form of S: ``"full"`` (as in the tables of the paper) or ``"diagonal"``
+            (as in its released code).
+        retraction: retraction to the manifold: ``"polar"`` or ``"exponential"``.
+        weight_decay: decoupled weight decay of S, multiplied by lr. U and V are not
+            decayed.
         beta1: decay rate of the running average of the gradient.
-        beta2: decay rate of the mean of squares (adam) or of the momentum (lion).
+        beta2: decay rate of the running average of the squared gradient (adam) or of
+            the momentum (lion).
         eps: term that is added to the square root of the second moment for numerical
             stability.
 
     Raises:
         OptionError: If an option is out of bounds, or B is not in float32 at the first
             step.
-        PairingError: If the roles of parameters are ambiguous.
+        PairingError: If parameters cannot be assigned to A and B unambiguously.
     """
 
     method = "stella"

@@ -1,9 +1,9 @@
-r"""Stiefel-LoRA: B on the Stiefel manifold, A free.
+r"""Stiefel-LoRA: optimizer with B on the Stiefel manifold and unconstrained A.
 
-:math:`\Delta W = B A` with :math:`B^T B = I`, so that :math:`\sigma_i(BA) =
-\sigma_i(A)`: B holds directions, A holds magnitudes. One step, with :math:`\Pi_B(Z) = Z
-- B\,\mathrm{sym}(B^T Z)` the tangent projection, angle :math:`\theta =`
-``angle_per_lr`` x ``lr`` and momentum :math:`\mu`:
+:math:`\Delta W = B A` with :math:`B^T B = I`, so that the singular values of the update
+are those of A. Let :math:`\Pi_B(Z) = Z - B\,\mathrm{sym}(B^T Z)` be the tangent
+projection, :math:`\theta =` ``angle_per_lr`` x ``lr`` the angle and :math:`\mu` the
+momentum factor. With ``step="factors"``, one step is:
 
 .. math::
     M &\leftarrow \Pi_B(\mu M + G_B) \\
@@ -12,19 +12,20 @@ r"""Stiefel-LoRA: B on the Stiefel manifold, A free.
     \text{spectral:}\quad \xi &\leftarrow \theta\;\Pi_B(\mathrm{msign}(\xi)) \\
     B &\leftarrow (B-\xi)\,[(B-\xi)^T(B-\xi)]^{-1/2}
 
-The projection transports the old momentum into the current tangent space. ``momentum``
-rotates the columns of B by :math:`\theta` radians in the root mean square, ``spectral``
-rotates every direction by about :math:`\theta` (after the second projection, the
-spectral norm is at most :math:`\sqrt2\,\theta` and the Frobenius norm at most
-:math:`\theta\sqrt r`). A follows AdamW (``lr`` is AdamW's), ``sign`` (:math:`A
-\leftarrow A - 0.2\,lr\,\mathrm{sign}(m)`) or ``muon`` (:math:`A \leftarrow A -
-lr\,\mathrm{msign}(m)`. B is orthonormal, so ``lr`` is the spectral norm of the
-product's step).
+The projection transports the old momentum to the current tangent space. With
+``momentum``, the root mean square of the angles by which the columns of B rotate is
+:math:`\theta` radians. With ``spectral``, every direction rotates by about
+:math:`\theta` (after the second projection, the spectral norm is at most
+:math:`\sqrt2\,\theta` and the Frobenius norm at most :math:`\theta\sqrt r`). A is
+updated with AdamW, with ``sign``, :math:`A \leftarrow A - 0.2\,lr\,\mathrm{sign}(m)`,
+or with ``muon``, :math:`A \leftarrow A - lr\,\mathrm{msign}(m)`. With muon, ``lr`` is
+the spectral norm of the update of B A, because B is orthonormal. For
+``step="product"``, see :mod:`.stiefel_product`.
 
 References:
-    "Riemannian Optimization for LoRA on the Stiefel Manifold", 2025,
-    arXiv:2508.17901 (B on St with tangent momentum; there QR retraction and raw
-    length).
+    "Riemannian Optimization for LoRA on the Stiefel Manifold", 2025, arXiv:2508.17901
+    (B on the Stiefel manifold with tangent momentum, QR retraction
+and length ``raw``).
     OneTrainer pull request 1333, 2026 (normalized length, sign for A).
     "Spectral Steepest Descent on the Stiefel manifold" (SPEL), 2026,
     arXiv:2601.21487 (msign of the tangent gradient).
@@ -74,13 +75,13 @@ PULL_REQUEST_OPTIONS = {
     "nesterov": False,
     "decay_rule": "over_rank",
 }
-"""OneTrainer pull request 1333 (adv_optm 2.3.dev3) in this class's options.
+"""Options that reproduce OneTrainer pull request 1333 (adv_optm 2.3.dev3).
 
-The factors match that optimizer step by step, from the same start. Deliberate
-differences: DoRA magnitudes and biases use AdamW instead of 0.2 x lr x sign, and
-bfloat16 factors have float32 copies instead of stochastic rounding. There, a norm below
-1e-12 is replaced by 1e-12, so that smaller momenta move B by less. Here, every length
-except for 0 is scaled to a full step.
+From the same initial values, the factors are the same in every step. There are three
+intended differences. DoRA magnitudes and biases use AdamW instead of 0.2 x lr x sign.
+bfloat16 factors have float32 copies instead of stochastic rounding. Momenta with a norm
+below 1e-12 are normalized like all others, while the pull request divides them by
+1e-12.
 """
 
 PAPER_OPTIONS = {
@@ -94,11 +95,11 @@ PAPER_OPTIONS = {
     "momentum": 0.9,
     "nesterov": False,
 }
-"""arXiv:2508.17901 as far as it is known: QR of B - eta_B xi with raw length.
+"""Options that approximate arXiv:2508.17901: QR of B - eta_B xi with length ``raw``.
 
-With lr = 1e-4 for A, ``angle_per_lr`` = 1000 gives B the paper's rate of 0.1. Since
-there is no pseudo-code, these are unverified: AdamW for A, the form and value of the
-momentum, and that the momentum is not transported.
+With lr = 1e-4, ``angle_per_lr`` = 1000 corresponds to the learning rate of 0.1 for B in
+the paper. The paper contains no pseudo-code, so the following are assumptions: AdamW
+for A, the form and value of the momentum, and no transport of the momentum.
 """
 
 # Per A-rule: radians of B per unit of lr, and the AdamW rate of parameters outside
@@ -120,10 +121,10 @@ _LONGEST = 0.5
 
 
 class TurnUp(FactorRule):
-    """B-rules "spectral" and "momentum", with both retractions."""
+    """Update rules "spectral" and "momentum" of B, with both retractions."""
 
     def look(self, batch: FactorBatch) -> Core:
-        """Update the momentum. Return B^T U, and the Gram matrix of xi."""
+        """Update the momentum. Return B^T U and the Gram matrix of xi."""
         point, momentum = batch.point, heavy_ball(batch, _MOMENTUM_UP)
         if batch.choices["transport"]:
             # M is projected to the tangent space of the current B before it is stored.
@@ -153,7 +154,7 @@ class TurnUp(FactorRule):
         return core | {"gram" if spectral else "own_gram": gram}
 
     def move(self, batch: FactorBatch, core: Core) -> None:
-        """Take the step and retract B to the manifold."""
+        """Update B and retract it to the manifold."""
         # Computed again instead of kept: a tall matrix kept between the passes would
         # cost a copy of every B on the device.
         ambient = ahead(batch, _MOMENTUM_UP)
@@ -169,11 +170,11 @@ class TurnUp(FactorRule):
 
 
 def _spectral(batch: FactorBatch, core: Core, ambient: Tensor) -> Tensor:
-    r"""B - theta Pi_B(xi T) with the polar core T of xi.
+    r"""Compute B - theta Pi_B(xi T) with the polar core T of xi.
 
-    :math:`\Pi_B(\xi T) = \xi T - B\,\mathrm{sym}(\Omega T)` with
-    :math:`\Omega = B^T \xi`, the skew part of :math:`B^T U`. Both summands have
-    spectral norm <= 1 and orthogonal ranges, so the step is no longer than sqrt(2)
+    :math:`\Pi_B(\xi T) = \xi T - B\,\mathrm{sym}(\Omega T)` with :math:`\Omega = B^T
+    \xi`, the skew part of :math:`B^T U`. Both summands have a spectral norm of at most
+    1 and orthogonal ranges, so the spectral norm of the update is at most sqrt(2)
     theta.
     """
     # The retraction converges for a spectral norm up to _LONGEST, and the two summands
@@ -188,7 +189,7 @@ def _spectral(batch: FactorBatch, core: Core, ambient: Tensor) -> Tensor:
 
 
 def _momentum(batch: FactorBatch, core: Core, ambient: Tensor) -> Tensor:
-    """B - s xi, with the length s of the rule."""
+    """Compute B - s xi, with the scale s selected by ``b_length``."""
     factor = _LENGTHS[batch.choices["b_length"]](batch, core)
     if batch.choices["retraction"] == "polar":
         # The fourth root of tr((X^T X)^2) bounds the spectral norm, by at most r^(1/4),
@@ -207,7 +208,7 @@ def _angle_length(batch: FactorBatch, core: Core) -> Tensor:
 
 
 def _rms_length(batch: FactorBatch, core: Core) -> Tensor:
-    """Return the entries of RMS 0.2 lr: Frobenius length 0.2 lr sqrt(out r)."""
+    """Return the Frobenius length 0.2 lr sqrt(out r): entries with an RMS of 0.2 lr."""
     rows, rank = batch.point.shape[-2:]
     return 0.2 * batch.lr * (rows * rank) ** 0.5 / _divisor(core["size"], core)
 
@@ -218,17 +219,17 @@ def _spectral_length(batch: FactorBatch, core: Core) -> Tensor:
 
 
 def _raw_length(batch: FactorBatch, core: Core) -> Tensor:
-    """Return the direction's own length times theta."""
+    """Return the length of the direction times theta."""
     return torch.ones_like(core["size"]) * _angle(batch)
 
 
 def _divisor(norm: Tensor, core: Core) -> Tensor:
-    """Return the norm of a direction that is used, 1 for the others."""
+    """Return the norm by which the direction is divided, or 1 if it is not scaled."""
     return torch.where(core["moves"], norm, 1.0)
 
 
 def _angle(batch: FactorBatch) -> Number:
-    """theta, radians (a plain factor under "raw")."""
+    """Return theta in radians (a factor without unit if b_length is "raw")."""
     return batch.lr * batch.numbers["angle_per_lr"]
 
 
@@ -248,16 +249,16 @@ _LENGTHS: dict[str, Any] = {
 
 
 class MuonDown(FactorRule):
-    """A-rule "muon": the polar factor of the momentum, spectral norm 1."""
+    """Update rule "muon" of A: the polar factor of the momentum."""
 
     def look(self, batch: FactorBatch) -> Core:
-        """Carry the momentum on. Return U U^T of the direction U."""
+        """Update the momentum. Return U U^T of the direction U."""
         heavy_ball(batch, _MOMENTUM_DOWN)
         direction = ahead(batch, _MOMENTUM_DOWN)
         return {"gram": direction @ direction.mT}
 
     def move(self, batch: FactorBatch, core: Core) -> None:
-        """A <- (1 - decay) A - lr T U."""
+        """Update A <- (1 - decay) A - lr T U."""
         turn = core["polar"] * batch.lr
         direction = ahead(batch, _MOMENTUM_DOWN)
         batch.release()
@@ -265,19 +266,19 @@ class MuonDown(FactorRule):
 
 
 class SignDown(FactorRule):
-    """A-rule "sign": entries of size 0.2 lr, the RMS of a typical AdamW step."""
+    """Update rule "sign" of A. 0.2 lr is the RMS of a typical AdamW update."""
 
     # Entries do not depend on one another.
     has_look = False
 
     def move(self, batch: FactorBatch, core: Core) -> None:
-        """A <- (1 - decay) A - 0.2 lr sign(m)."""
+        """Update A <- (1 - decay) A - 0.2 lr sign(m)."""
         move = heavy_ball(batch, _MOMENTUM_DOWN).sign()
         batch.point = _decayed(batch) - 0.2 * batch.lr * move
 
 
 def _decayed(batch: FactorBatch) -> Tensor:
-    """(1 - decay) A; decoupled from the gradient."""
+    """Return (1 - decay) A."""
     decay: Number = batch.numbers["weight_decay"]
     if not isinstance(decay, Tensor) and decay == 0:
         return batch.point
@@ -305,16 +306,16 @@ _DOWN: dict[str, FactorRule] = {"muon": MuonDown(), "sign": SignDown()}
 
 
 class StiefelRule(Rule):
-    """The update in the module's docstring, factor by factor."""
+    """Update rule in the docstring of this module, one factor at a time."""
 
     orthonormal_up = True
 
     def choices(self, group: Mapping[str, Any]) -> dict[str, Any]:
-        """Rules, retraction, transport and Nesterov."""
+        """Return the options that select code."""
         return {name: group[name] for name in _CHOICES}
 
     def numbers(self, group: Mapping[str, Any]) -> dict[str, float]:
-        """Return the angle per lr, momentum and weight decay."""
+        """Return ``angle_per_lr``, momentum and weight decay."""
         angle, momentum = group["angle_per_lr"], group["momentum"]
         return {
             "angle_per_lr": ANGLE_PER_LR[group["a_rule"]] if angle is None else angle,
@@ -324,29 +325,29 @@ class StiefelRule(Rule):
         }
 
     def joint_numbers(self, choices: Mapping[str, Any]) -> tuple[str, ...]:
-        """Return the numbers of the step of the product."""
+        """Return the names of the numeric options of the solver."""
         joint = ("lr", "momentum", "weight_decay")
         return joint if choices["step"] == "product" else ()
 
     def states(self, choices: Mapping[str, Any]) -> dict[str, StateShape]:
-        """Return one momentum for B, one for A unless AdamW holds A's."""
+        """Return the state shapes: momenta of B, and of A unless AdamW trains it."""
         if choices["a_rule"] == "adamw" and choices["step"] == "factors":
             return {_MOMENTUM_UP: "up"}
         return {_MOMENTUM_UP: "up", _MOMENTUM_DOWN: "down"}
 
     def adamw_roles(self, group: Mapping[str, Any]) -> dict[Role, float]:
-        """A takes torch's AdamW under that rule."""
+        """Return A if its rule is AdamW."""
         # The step of the product moves both factors itself, whatever a_rule is set to.
         alone = group["a_rule"] == "adamw" and group["step"] == "factors"
         return {"down": 1.0} if alone else {}
 
     def rest_lr_ratio(self, group: Mapping[str, Any]) -> float:
-        """Return AdamW's share of lr."""
+        """Return the AdamW learning rate of other parameters as a multiple of lr."""
         ratio = group["rest_lr_ratio"]
         return REST_LR_RATIO[group["a_rule"]] if ratio is None else ratio
 
     def factor_rules(self, choices: Mapping[str, Any]) -> dict[Role, FactorRule]:
-        """Passes of the product, or of B, and of A unless AdamW moves it."""
+        """Return the rules of B and A for the selected options."""
         if choices["step"] == "product":
             return _PRODUCT
         if choices["a_rule"] == "adamw":
@@ -354,7 +355,7 @@ class StiefelRule(Rule):
         return {"up": _TURN_UP, "down": _DOWN[choices["a_rule"]]}
 
     def solver(self, choices: Mapping[str, Any]) -> Solver | None:
-        """The step of the product needs both factors."""
+        """Return the solver if ``step`` is "product", else None."""
         return _solve if choices["step"] == "product" else None
 
 
@@ -365,9 +366,9 @@ def _solve(
 
 
 def _schedule(group: Mapping[str, Any]) -> float:
-    """Current fraction of the initial rate, or 1 if no scheduler has recorded it.
+    """Return lr divided by the initial lr, or 1 if no scheduler has stored it.
 
-    Only "over_rank" needs it, and reading a rate on the GPU synchronizes.
+    Only used for "over_rank", because reading a learning rate on the GPU synchronizes.
     """
     if group["decay_rule"] != "over_rank":
         return 1.0
@@ -376,50 +377,51 @@ def _schedule(group: Mapping[str, Any]) -> float:
 
 
 class StiefelLoRA(PairOptimizer):
-    """Train a LoRA with orthonormal B, so that the full rank is used.
+    """Stiefel-LoRA optimizer: train a LoRA with orthonormal B.
 
-    B is made orthonormal at the first step and after every load without changing the
-    product. B = 0 gets a seeded orthonormal start and A = 0. LoRA alpha must equal the
-    rank, which an optimizer cannot check by itself.
+    B is orthonormalized at the first step and after loading a state, without changing
+    the product B A. If B = 0, it is replaced by a random orthonormal matrix and A is
+    set to 0. LoRA alpha must equal the rank. The optimizer can only check this if it
+    receives the model.
 
     Args:
         params: model, named parameters, or iterable of parameters or parameter groups
             to optimize.
-        lr: spectral norm of the step of the product. With ``step="factors"``, the unit
-            depends on ``a_rule``: with muon, it is the same, with adamw, it is the unit
-            of AdamW, and with sign, the entries of the step of A have an RMS of 0.2 x
-            lr.
+        lr: spectral norm of the update of the product B A. With ``step="factors"``, the
+            unit depends on ``a_rule``: it is the same with muon, and the unit of AdamW
+            with adamw. With sign, the update of A has an RMS of 0.2 x lr.
         step: with ``"product"``, each step updates the product B A
-            (:mod:`.stiefel_product`). The only options that are used are ``momentum``,
-            ``rest_lr_ratio``, ``weight_decay`` (of the product, times lr) and those of
-            AdamW for other parameters. With ``"factors"``, B is rotated and A is
-            updated, each by its own rule, with the options from ``b_rule`` to
-            ``nesterov``.
-        b_rule: direction and length of the step of B, ``"spectral"`` or ``"momentum"``.
-        b_length: length of the step of the momentum rule, ``"angle"``, ``"rms"``,
-            ``"spectral"`` or ``"raw"``.
-        retraction: ``"polar"`` or ``"qr"``.
+            (:mod:`.stiefel_product`). In this case, the only options in use are
+            ``momentum``,
+    ``rest_lr_ratio``, ``weight_decay`` (of the product, multiplied by lr) and beta1,
+    beta2 and eps of AdamW for other parameters. With ``"factors"``, B and A are updated
+    separately, with the options from ``b_rule`` to ``nesterov``.
+        b_rule: direction of the update of B, ``"spectral"`` or ``"momentum"``.
+        b_length: length of the update of B if ``b_rule`` is momentum: ``"angle"``,
+            ``"rms"``, ``"spectral"`` or ``"raw"``.
+        retraction: retraction of B to the manifold, ``"polar"`` or ``"qr"``.
         transport: whether to transport the momentum of B to the new tangent space.
-        a_rule: ``"muon"``, ``"adamw"`` or ``"sign"``.
+        a_rule: update rule of A, ``"muon"``, ``"adamw"`` or ``"sign"``.
         angle_per_lr: rotation angle of B in radians per unit of lr. If None, it is 0.5
-            with muon, 2 with adamw and 7 with sign. With b_length "raw", it is a plain
-            factor.
-        momentum: mu in [0, 1), momentum factor of B, and of A with muon and sign, or of
-            the product. If None, it is 0.6 for the step of the product and 0.9 for
-            factors.
+            with muon, 2 with adamw and 7 with sign. With ``b_length="raw"``, it is a
+    factor without unit.
+        momentum: momentum factor in [0, 1) of the product, or of B, and of A with muon
+            and sign. If None, it is 0.6 with ``step="product"`` and 0.9 with
+            ``step="factors"``.
         nesterov: whether to use Nesterov momentum (for B, and for A with muon).
         rest_lr_ratio: AdamW learning rate of parameters outside pairs, as a multiple of
             lr. If None, it is 0.05 with muon and 1 otherwise.
-        weight_decay: decoupled weight decay of A. B never decays.
-        decay_rule: form of the weight decay of A with muon and sign, ``"adamw"`` (times
-            lr) or ``"over_rank"`` (weight_decay / rank, times the schedule).
+        weight_decay: decoupled weight decay of A. B is not decayed.
+        decay_rule: form of the weight decay of A with muon and sign: ``"adamw"``
+            (multiplied by lr) or ``"over_rank"`` (divided by the rank and multiplied by
+            the factor of the scheduler).
         beta1: beta1 of AdamW for A and for parameters outside pairs.
         beta2: beta2 of AdamW for parameters outside pairs.
         eps: epsilon of AdamW for parameters outside pairs.
 
     Raises:
         OptionError: If an option is out of bounds.
-        PairingError: If the roles of parameters are ambiguous.
+        PairingError: If parameters cannot be assigned to A and B unambiguously.
     """
 
     method = "stiefel_lora"

@@ -1,10 +1,10 @@
-r"""StiefelLoRA's step of the product: one move of B A instead of one per factor.
+r"""Update of the product B A in StiefelLoRA, instead of separate updates of B and A.
 
-At :math:`W = B A` with :math:`B^T B = I` and :math:`A^T = R H` (:math:`R^T R = I`) a
-tangent vector of the rank-r matrices is :math:`\xi = X_L R^T + B X_R^T` with
-:math:`B^T X_L = 0`. The gradients of the factors give the Riemannian gradient exactly,
-:math:`X_L = (I - B B^T) G_B H^{-1}` and :math:`X_R = G_A^T`. One step, with the
-learning rate :math:`\eta` as the spectral norm of the product's step:
+At :math:`W = B A` with :math:`B^T B = I` and :math:`A^T = R H` (:math:`R^T R = I`), a
+tangent vector of the rank-r matrices is :math:`\xi = X_L R^T + B X_R^T` with :math:`B^T
+X_L = 0`. The gradients of the factors give the Riemannian gradient exactly, :math:`X_L
+= (I - B B^T) G_B H^{-1}` and :math:`X_R = G_A^T`. The learning rate :math:`\eta` is the
+spectral norm of the update of the product. One step:
 
 .. math::
     \xi &\leftarrow \mathrm{grad} + \mu\,P_T(\xi_{\mathrm{old}}) \\
@@ -13,27 +13,27 @@ learning rate :math:`\eta` as the spectral norm of the product's step:
         \quad \Xi = \eta D_L H^{-1},\quad S = \Xi^T\Xi \\
     A &\leftarrow B_{\mathrm{new}}^T\,(W - \eta D - \eta\lambda W)
 
-**Momentum as a gradient.** The state has the form of the factors' gradients if
-:math:`\xi` were the gradient of the product: :math:`M_B = \xi A^T` and
-:math:`M_A = B^T\xi`. So :math:`M \leftarrow \mu M + G` is the sum of the tangent
-vectors, a change of gauge transforms moments like gradients, and the transport, the
-projection of :math:`\xi_{\mathrm{old}}` at the new point, is one linear combination per
-factor at the end of the step, where both points are available. No frame is stored.
+**Momentum.** The state is :math:`M_B = \xi A^T` and :math:`M_A = B^T\xi`, which would
+be the gradients of the factors if :math:`\xi` were the gradient of the product. So
+:math:`M \leftarrow \mu M + G` is the sum of the tangent vectors, and a change of gauge
+transforms the momentum like gradients. The transport, which is the projection of
+:math:`\xi_{\mathrm{old}}` at the new point, is one linear combination per factor at the
+end of the step, where both points are available. No basis is stored.
 
 **Cost.** Both passes over the tall matrices are products with r x r matrices. Between
-them everything is r x r or 2r x 2r, for all layers in one stack, without synchronizing.
-Frames come from Cholesky factors of Gram matrices: :math:`R^T = C^{-1} A` with :math:`C
-C^T = A A^T + \delta^2 I`. msign does not depend on the chosen basis, so neither does
-the step.
+the passes, all matrices are r x r or 2r x 2r, are stacked over all layers, and nothing
+synchronizes. Orthonormal bases are computed from Cholesky factors of Gram matrices:
+:math:`R^T = C^{-1} A` with :math:`C C^T = A A^T + \delta^2 I`. msign does not depend on
+the choice of the basis, and neither does the update.
 
-**Small singular values.** A direction of A below :math:`\delta = \eta / 3` is smaller
-than a step, and B could rotate it by any angle without changing the product much. The
-damping shortens its contribution and bounds the rotation of B:
-:math:`\|\Xi\|_2 \le \eta\,\|D_L\|_2 / \delta \le 3`, that is 72 degrees.
+**Small singular values.** Where a singular value of A is below :math:`\delta = \eta /
+3`, the product is smaller than one update, and B could rotate by any angle without
+changing the product much. The damping reduces these contributions and bounds the
+rotation of B: :math:`\|\Xi\|_2 \le \eta\,\|D_L\|_2 / \delta \le 3`, that is 72 degrees.
 
 References:
-    "Riemannion", 2025, arXiv:2507.12142 (msign of the tangent momentum, in the SVD
-    gauge with QR and SVD of tall matrices; same direction to second order in eta).
+    "Riemannion", 2025, arXiv:2507.12142 (msign of the tangent momentum with QR and SVD
+of tall matrices; same direction to second order in eta).
     B. Vandereycken, "Low-Rank Matrix Completion by Riemannian Optimization", 2013,
     section 2 (tangent space, projection as transport).
 """
@@ -71,7 +71,7 @@ _LEAST_SHIFT = 1e-20
 
 
 class ProductUp(FactorRule):
-    """B and its momentum: Gram matrices, then linear combinations of the two."""
+    """Update rule of B and its momentum."""
 
     moves_state = True
 
@@ -81,7 +81,7 @@ class ProductUp(FactorRule):
         return {"along": point.mT @ momentum, "whole": momentum.mT @ momentum}
 
     def move(self, batch: FactorBatch, core: Core) -> None:
-        """[B, M] <- B [u_1, v_1] + M [u_2, v_2], then reorthonormalize B.
+        """Update [B, M] <- B [u_1, v_1] + M [u_2, v_2], then reorthonormalize B.
 
         The coefficients make B orthonormal up to rounding, which u_2 amplifies if A is
         ill conditioned. One Newton-Schulz step squares the remaining error.
@@ -99,7 +99,7 @@ class ProductUp(FactorRule):
 
 
 class ProductDown(FactorRule):
-    """A and its momentum, in the same way."""
+    """Update rule of A and its momentum."""
 
     moves_state = True
 
@@ -113,7 +113,7 @@ class ProductDown(FactorRule):
         }
 
     def move(self, batch: FactorBatch, core: Core) -> None:
-        """[A; M] <- [t_1; t_3] A + [t_2; t_4] M."""
+        """Update [A; M] <- [t_1; t_3] A + [t_2; t_4] M."""
         rank = batch.point.shape[-2]
         both = torch.baddbmm(
             core["of_point"] @ batch.point,
@@ -125,10 +125,10 @@ class ProductDown(FactorRule):
 
 
 class _Direction(NamedTuple):
-    """The direction D as coefficients, ``(K, r, r)`` each.
+    """Coefficients of the direction D, ``(K, r, r)`` each.
 
-    With X = (I - B B^T) M_B: Xi = eta X turn and D_R^T = inside A + along M_A.
-    ``inverse`` is (A A^T + delta^2 I)^-1, that is F^T F.
+    With X = (I - B B^T) M_B, Xi is eta X ``turn`` and D_R^T is ``inside`` A + ``along``
+    M_A. ``inverse`` is (A A^T + delta^2 I)^-1 = F^T F.
     """
 
     inverse: Tensor
@@ -138,16 +138,16 @@ class _Direction(NamedTuple):
 
 
 def solve_product(up: Core, down: Core, lr: Tensor, decay: Tensor) -> tuple[Core, Core]:
-    """Compute coefficients of the move from the Gram matrices of K pairs of one rank.
+    """Compute the coefficients of both updates from the r x r matrices of K pairs.
 
     Args:
         up: result of :meth:`ProductUp.look`, each ``(K, r, r)``.
         down: result of :meth:`ProductDown.look`.
-        lr: eta, spectral norm of the step of the product, ``(K, 1, 1)``.
-        decay: lambda, weight decay of the product, ``(K, 1, 1)``.
+        lr: spectral norm eta of the update of the product, ``(K, 1, 1)``.
+        decay: weight decay lambda of the product, ``(K, 1, 1)``.
 
     Returns:
-        Coefficients for the two ``move``.
+            Coefficients for :meth:`ProductUp.move` and :meth:`ProductDown.move`.
     """
     along, size, cross = up["along"], down["size"], down["cross"]
     # X^T X of X = (I - B B^T) M. In float32, the difference loses what is below 3e-4 of
@@ -187,7 +187,7 @@ def solve_product(up: Core, down: Core, lr: Tensor, decay: Tensor) -> tuple[Core
 
 
 def _direction(outside: Tensor, whole: Tensor, down: Core, lr: Tensor) -> _Direction:
-    """P_T(msign(xi)) from Gram matrices.
+    """Compute P_T(msign(xi)) from Gram matrices.
 
     With X_L = U C^T orthonormalized in the same way as R, xi = [U, B] Y with
     Y = [C^T R^T; X_R^T], so msign(xi) = [U, B] (Y Y^T)^(-1/2) Y.
@@ -240,10 +240,10 @@ def _direction(outside: Tensor, whole: Tensor, down: Core, lr: Tensor) -> _Direc
 def _triangle(down: Core) -> tuple[Tensor, Tensor, Tensor]:
     """Factor the Gram matrix of [A; M] as L L^T; return L_11, L_21 and L_22.
 
-    Multiplying the Gram matrices of A and M by frames directly would amplify their
-    rounding errors to some per cent if A has small singular values: the Gram matrix of
-    Y would have negative eigenvalues, and its msign could be a step of any length. Y
-    computed from a triangular factor has a positive semidefinite Gram matrix.
+    If A has small singular values, multiplying the Gram matrices of A and M by inverse
+    square roots would amplify their rounding errors to some percent. The Gram matrix of
+    Y would have negative eigenvalues, and its msign could have any length. With a
+    triangular factor, the Gram matrix of Y is positive semidefinite.
     """
     size, force = down["size"], down["force"]
     tiny = torch.finfo(size.dtype).tiny
@@ -264,11 +264,11 @@ def _triangle(down: Core) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _resolved(turn: Tensor, whole: Tensor) -> Tensor:
-    """Shorten a turn whose Gram matrix would be a rounding error of large numbers.
+    """Scale down an update of B whose Gram matrix would consist of rounding errors.
 
-    The entries of X^T X are accurate to eps tr(M^T M), or to the smallest normal number
-    where squares underflow, so those of the step's Gram matrix to ||turn||_F^2 times
-    that; at 1e-3, reorthonormalizing B still succeeds.
+    The entries of X^T X have errors of eps tr(M^T M), or of the smallest normal number
+    if squares underflow. Those of the Gram matrix of the update are ||turn||_F^2 times
+    as large. Up to 1e-3, the reorthonormalization of B converges.
     """
     info = torch.finfo(turn.dtype)
     # A turn of tiny gradients is so large that its square, and at tiny rates itself,

@@ -1,4 +1,4 @@
-r"""Whitened LoRA: LoRA-RITE's second moments in the Stiefel gauge.
+r"""Whitened LoRA: the second moments of LoRA-RITE with an orthonormal B.
 
 :math:`B^T B = I` and :math:`A^T = U H` with :math:`H = (A A^T)^{1/2}`. With gradients
 G, :math:`\hat\beta = \beta (1 - \beta^{t-1}) / (1 - \beta^t)` at step t = 1, 2, ...,
@@ -19,13 +19,14 @@ rotations P of the bases since the last step and the learning rate :math:`\eta`:
 where :math:`\Xi` is scaled down to a spectral norm of s, ``longest_turn``. While A = 0,
 only A moves. Weight decay shrinks A, and with it the product, by :math:`\lambda\eta`.
 
-**Momenta as gradients.** M_B and V_B are stored as :math:`M_B H` and :math:`H V_B H`,
-the form of gradients, so that they are transported from A to A' by
-:math:`(A A^T)^{-1} A A'^T` without the bases. B' has :math:`B'^T B =
-(I + \Xi^T\Xi)^{-1/2}`, so those of A are transported at the end of a step.
+**State.** M_B and V_B are stored as :math:`M_B H` and :math:`H V_B H`, which transform
+like gradients. They are transported from A to the new A' by :math:`(A A^T)^{-1} A
+A'^T`, for which no basis is needed. For the new B', :math:`B'^T B = (I +
+\Xi^T\Xi)^{-1/2}`, so the state of A is transported at the end of a step.
 
-**Cost.** Inverse roots are Polar Express on r x r matrices. In float32, singular values
-of A below about :math:`10^{-3}\|A\|_F` are shortened, which acts as a cutoff.
+**Cost.** Inverse square roots are computed with Polar Express on r x r matrices. In
+float32, singular values of A below about :math:`10^{-3}\|A\|_F` are reduced, which acts
+as a cutoff.
 
 References:
     This package. J.-N. Yen et al., "LoRA Done RITE", 2024, arXiv:2410.20625 (second
@@ -60,7 +61,7 @@ _STEEPEST = 1.0
 
 
 class WhitenedUp(FactorRule):
-    """B, its momentum as a gradient, and the r x r states of the pair."""
+    """Update rule of B, with its momentum and the r x r states of the pair."""
 
     moves_state = True
 
@@ -81,7 +82,7 @@ class WhitenedUp(FactorRule):
         }
 
     def move(self, batch: FactorBatch, core: Core) -> None:
-        """[B, M] <- combinations of B, M and the gradient; then reorthonormalize B."""
+        """Update B and M by linear combinations, then reorthonormalize B."""
         rank = batch.point.shape[-1]
         both = torch.baddbmm(
             batch.point @ core["of_point"], batch.state["mean_up"], core["of_mean"]
@@ -96,7 +97,7 @@ class WhitenedUp(FactorRule):
 
 
 class WhitenedDown(FactorRule):
-    """A and its momentum."""
+    """Update rule of A and its momentum."""
 
     moves_state = True
 
@@ -112,7 +113,7 @@ class WhitenedDown(FactorRule):
         }
 
     def move(self, batch: FactorBatch, core: Core) -> None:
-        """M <- keep M + T G; A moves by it; then M is rotated with B."""
+        """Update M <- keep M + T G and A, then transport M to the new B."""
         mean = core["mean"] * batch.state["mean_down"] + core["of_grad"] @ batch.grad
         batch.point = core["keep"] * batch.point - core["lr"] * mean
         batch.state["mean_down"] = core["turn"] @ mean
@@ -121,7 +122,7 @@ class WhitenedDown(FactorRule):
 def solve(
     up: Core, down: Core, lr: Tensor, numbers: Mapping[str, Tensor]
 ) -> tuple[Core, Core]:
-    """Compute coefficients of both moves from Gram matrices of K pairs of one rank."""
+    """Compute the coefficients of both updates from the r x r matrices of K pairs."""
     size, count = down["size"], up["count"]
     one = torch.eye(size.shape[-1], dtype=size.dtype, device=size.device)
     beta1, beta2 = (_corrected(numbers[f"beta{i}"], count) for i in (1, 2))
@@ -185,7 +186,7 @@ def solve(
 
 
 def _square_up(up: Core, over: Tensor, outside: Tensor, beta2: Tensor) -> Tensor:
-    """V_B with the gradient of this step."""
+    """Update the second moment V_B with the gradient of this step."""
     size = up["grad"]
     one = torch.eye(size.shape[-1], dtype=size.dtype, device=size.device)
     fresh = over @ outside @ over / up["rows"]
@@ -197,7 +198,7 @@ def _square_up(up: Core, over: Tensor, outside: Tensor, beta2: Tensor) -> Tensor
 
 
 def _gram_of_mean(up: Core, outside: Tensor, kept: Tensor, new: Tensor) -> Tensor:
-    """M_B^T M_B of M_B = (M - B B^T M) kept + (G - B B^T G) new."""
+    """Compute M_B^T M_B for M_B = (M - B B^T M) kept + (G - B B^T G) new."""
     inside, carried = up["grad_inside"], up["mean_inside"]
     cross = kept.mT @ (up["cross"] - carried.mT @ inside) @ new
     old = kept.mT @ (up["mean"] - carried.mT @ carried) @ kept
@@ -205,7 +206,7 @@ def _gram_of_mean(up: Core, outside: Tensor, kept: Tensor, new: Tensor) -> Tenso
 
 
 def _inverse_root(square: Tensor, one: Tensor) -> Tensor:
-    """(V + 1e-4 lambda_max I)^(-1/2), or 0 if V = 0."""
+    """Return (V + 1e-4 lambda_max I)^(-1/2), or 0 if V = 0."""
     size = trace(square)
     unit = square / size.clamp_min(torch.finfo(size.dtype).tiny)
     largest = spectral_norm_of_gram(unit).square()
@@ -220,26 +221,26 @@ def _corrected(beta: Tensor, count: Tensor) -> Tensor:
 
 
 class WhitenedRule(Rule):
-    """The update in the module's docstring, in two passes."""
+    """Update rule in the docstring of this module, in two passes."""
 
     orthonormal_up = True
     _rules: Mapping[Role, FactorRule] = {"up": WhitenedUp(), "down": WhitenedDown()}
 
     def choices(self, group: Mapping[str, Any]) -> dict[str, Any]:
-        """No option selects code."""
+        """Return the options that select code: none."""
         return {}
 
     def numbers(self, group: Mapping[str, Any]) -> dict[str, float]:
-        """Decays, longest turn and weight decay."""
+        """Return beta1, beta2, ``longest_turn`` and weight decay."""
         names = ("beta1", "beta2", "longest_turn", "weight_decay")
         return {name: group[name] for name in names}
 
     def joint_numbers(self, choices: Mapping[str, Any]) -> tuple[str, ...]:
-        """Return the numbers of the pair."""
+        """Return the names of the numeric options of the solver."""
         return ("lr", "beta1", "beta2", "longest_turn", "weight_decay")
 
     def states(self, choices: Mapping[str, Any]) -> dict[str, StateShape]:
-        """One momentum per factor, two second moments, and the number of steps."""
+        """Return the state shapes: momenta, second moments and the number of steps."""
         return {
             "mean_up": "up",
             "mean_down": "down",
@@ -249,34 +250,35 @@ class WhitenedRule(Rule):
         }
 
     def factor_rules(self, choices: Mapping[str, Any]) -> Mapping[Role, FactorRule]:
-        """Return the passes of B and of A."""
+        """Return the rules of B and A."""
         return self._rules
 
     def solver(self, choices: Mapping[str, Any]) -> Solver | None:
-        """Each factor needs the other's frame."""
+        """Return the solver. Each factor needs the basis of the other factor."""
         return solve
 
 
 class WhitenedLoRA(PairOptimizer):
-    """Train a LoRA with orthonormal B and the second moments of LoRA-RITE.
+    """Whitened LoRA optimizer: orthonormal B with the second moments of LoRA-RITE.
 
-    LoRA alpha must equal the rank, which an optimizer cannot check by itself.
+    LoRA alpha must equal the rank. The optimizer can only check this if it receives the
+    model.
 
     Args:
         params: model, named parameters, or iterable of parameters or parameter groups
             to optimize.
-        lr: root mean square of the entries of the step of A.
-        longest_turn: maximum spectral norm of the step of B before normalization, which
-            is the tangent of an angle.
-        weight_decay: decoupled weight decay of A (times lr), and therefore of the
-            product.
+        lr: root mean square of the entries of the update of A.
+        longest_turn: maximum spectral norm of the update of B before normalization.
+            This is the tangent of the maximum angle by which B rotates.
+        weight_decay: decoupled weight decay of A, and therefore of the product B A,
+            multiplied by lr.
         beta1: decay rate of the first moment.
         beta2: decay rate of the second moment.
         eps: epsilon of AdamW for parameters outside pairs.
 
     Raises:
         OptionError: If an option is out of bounds.
-        PairingError: If the roles of parameters are ambiguous.
+        PairingError: If parameters cannot be assigned to A and B unambiguously.
     """
 
     method = "whitened_lora"

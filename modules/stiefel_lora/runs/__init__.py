@@ -1,4 +1,4 @@
-"""The folder of a run: its layout, lock, events and commands. It imports no torch."""
+"""Run folders: layout, lock, events and commands. Does not import torch."""
 
 from __future__ import annotations
 

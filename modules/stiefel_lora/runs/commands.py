@@ -1,7 +1,7 @@
-"""Commands to a running training: files stop, sample or save in ``commands``.
+"""Commands to a running training, sent as files in the folder ``commands``.
 
-Command line, batch runner and GUI use the same mechanism on every system. Polling one
-small folder per step takes microseconds.
+The files are named ``stop``, ``sample`` and ``save``. The command line, the batch
+runner and the GUI use the same mechanism on every operating system.
 """
 
 from __future__ import annotations

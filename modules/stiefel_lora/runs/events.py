@@ -1,4 +1,4 @@
-"""``events.jsonl``: one JSON object per line, flushed immediately."""
+"""Event log ``events.jsonl``, with a JSON object per line."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["JsonlSink", "current_events", "read_events"]
 
 
 class JsonlSink:
-    """Append ``{"type", "step", "time", "values"}``; time in seconds since 1970.
+    """Sink that appends ``{"type", "step", "time", "values"}`` to a file.
 
-    Histograms and images are omitted. The underlying numbers are in the file. NaN and
-    infinity, which JSON does not have, become null.
+    ``time`` is in seconds since 1970. Histograms and images are not written. NaN and
+    infinity are written as null, because JSON does not support them.
     """
 
     def __init__(self, path: Path) -> None:
@@ -39,7 +39,7 @@ class JsonlSink:
             raise self._refused(error) from error
 
     def event(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
-        """Write one line."""
+        """Write an event."""
         line = {
             "type": kind,
             "step": step,
@@ -53,14 +53,14 @@ class JsonlSink:
             raise self._refused(error) from error
 
     def scalars(self, kind: str, step: int, values: Mapping[str, float]) -> None:
-        """Write one line with all numbers."""
+        """Write a line with all values."""
         self.event(kind, step, values)
 
     def histogram(self, tag: str, step: int, values: Sequence[float]) -> None:
-        """Ignore histograms: the numbers are already in the file."""
+        """Do nothing, because the values are logged as scalars."""
 
     def image(self, tag: str, step: int, image: Image.Image) -> None:
-        """Ignore images: they are separate files."""
+        """Do nothing, because images are saved as files."""
 
     def close(self) -> None:
         """Close the file."""
@@ -71,7 +71,7 @@ class JsonlSink:
 
 
 def read_events(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the events of a file, skipping incomplete lines."""
+    """Yield the events in a file. Incomplete lines are skipped."""
     if not path.is_file():
         return
     with path.open(encoding="utf-8", errors="replace") as file:
@@ -85,11 +85,11 @@ def read_events(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def current_events(path: Path) -> list[dict[str, Any]]:
-    """Return the events of the current history of a run, without abandoned branches.
+    """Return the events of a run, without those that are no longer valid.
 
-    A ``resume`` at step N discards earlier events of later steps, which were lost when
-    a process was killed or belong to an abandoned branch. Lines without type, step and
-    values are skipped.
+    For a ``resume`` event at step N, earlier events of later steps are removed. They
+    belong to steps after the last checkpoint of a killed process, or to an abandoned
+    branch. Lines without type, step and values are skipped.
     """
     found: list[dict[str, Any]] = []
     for event in read_events(path):

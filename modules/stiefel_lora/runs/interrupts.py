@@ -1,4 +1,4 @@
-"""Handle Ctrl-C and SIGTERM as a request to stop a training or a batch."""
+"""Handling of Ctrl-C and SIGTERM as a request to stop a training or batch."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ __all__ = ["InterruptWatch"]
 
 
 class InterruptWatch:
-    """Context manager: the first signal requests a stop, the second one forces it.
+    """Context manager: the first signal requests a stop, the second one aborts.
 
-    Outside the main thread signals cannot be caught. ``wanted`` then stays False.
+    Outside of the main thread, signals cannot be handled and ``wanted`` is always
+    False.
 
     Args:
-        on_first: function that is called in the handler of the first signal.
+        on_first: function that is called on the first signal.
     """
 
     def __init__(self, on_first: Callable[[], None] | None = None) -> None:

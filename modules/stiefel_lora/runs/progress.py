@@ -22,19 +22,19 @@ __all__ = ["ProgressBar", "say"]
 SECONDS_PER_LINE = 10.0
 
 Figures = Mapping[str, float | None]
-"""Values by label; None is omitted."""
+"""Values by label. Values of None are not shown."""
 
 
 class ProgressBar:
-    """A progress bar followed by a line of values.
+    """Progress bar followed by a line of values.
 
-    Without a terminal, a line is printed at the beginning, after the first step, every
-    10 seconds and at the end, so that a log file shows how far a run is.
+    If the output is not a terminal, a line is printed at the beginning, after the first
+    step, every 10 seconds and at the end.
 
     Args:
         label: name of the task.
-        total: number of calls of ``advance``.
-        done: number of steps that were completed before a resume.
+        total: number of steps.
+        done: number of steps that were completed before resuming.
     """
 
     def __init__(self, label: str, total: int, done: int = 0) -> None:
@@ -84,7 +84,7 @@ class ProgressBar:
 
 
 class _Lines:
-    """The same as lines of text."""
+    """Progress as lines of text, for output that is not a terminal."""
 
     def __init__(
         self, label: str, total: int, done: int, clock: Callable[[], float]
@@ -96,7 +96,7 @@ class _Lines:
         self._text = ""
 
     def advance(self, text: str) -> None:
-        """Count a step; write a line if one is due."""
+        """Count a step, and print a line if 10 seconds have passed."""
         self._done, self._text = self._done + 1, text
         # Without values, a line after the first step adds nothing to that of the start.
         is_first = self._done == self._first + 1 and text
@@ -104,12 +104,12 @@ class _Lines:
             self.write()
 
     def end(self) -> None:
-        """Write the last step, unless that was done."""
+        """Print a line for the last step, unless it was already printed."""
         if self._done != self._written:
             self.write()
 
     def write(self) -> None:
-        """Write where the task is, and an estimate of the time that is left."""
+        """Print the number of completed steps and the estimated remaining time."""
         self._written_at, self._written = self._clock(), self._done
         parts = [f"{self._label}: {self._done} of {self._total}", self._text]
         taken, left = self._done - self._first, self._total - self._done

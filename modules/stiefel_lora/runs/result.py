@@ -10,17 +10,17 @@ __all__ = ["TrainResult"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainResult:
-    """Paths and summary values of a run."""
+    """Paths and metrics of a run."""
 
     run_dir: Path
     step: int
-    """Optimizer steps done."""
+    """Number of completed optimizer steps."""
 
     interrupted: bool
-    """Stopped before its last step, with a checkpoint to resume from."""
+    """Whether the run was stopped before its last step, with a checkpoint."""
 
     stopped_early: bool
-    """Stopped early because the validation loss did not improve."""
+    """Whether the run was stopped early because the validation loss did not improve."""
 
     best_step: int | None
     """Step of the lowest validation loss, or None without early stopping."""
@@ -28,7 +28,7 @@ class TrainResult:
     lora_files: tuple[Path, ...]
     checkpoint: Path | None
     before_after: Path | None
-    """Grid of the first and last samples."""
+    """Path of the grid of the first and last samples, or None."""
 
     tensorboard_dir: Path
     validation_before: float | None
@@ -41,7 +41,7 @@ class TrainResult:
     """Number of training images."""
 
     unreadable: tuple[str, ...]
-    """Skipped image files, each with the reason."""
+    """Skipped image files with the reasons."""
 
     wall_seconds: float
-    """Seconds in this process, without earlier parts of a resumed run."""
+    """Duration in seconds of this process, without earlier parts of a resumed run."""

@@ -1,4 +1,4 @@
-"""The folder of a run, shared by command line, batch runner and GUI.
+"""Layout of run folders.
 
 ``<output_dir>/<run_name>/{config.json, events.jsonl, tensorboard/, samples/,
 checkpoints/step-N/, lora/, commands/}``
@@ -30,7 +30,7 @@ __all__ = [
 NOTES_AND_PLACES = frozenset(
     {"comment", "run_name", "output_dir", "cache_dir", "device"}
 )
-"""Settings that do not affect the results: notes and locations."""
+"""Settings that do not affect the results, such as comments and paths."""
 
 _PARTS = ("tensorboard", "samples", "checkpoints", "lora", "commands")
 
@@ -73,7 +73,7 @@ class RunFolder:
 
     @property
     def abandoned(self) -> Path:
-        """Files moved aside by a resume from an older checkpoint; created on demand."""
+        """Files of abandoned branches, moved when the run was resumed."""
         return self.root / "abandoned"
 
     @property
@@ -85,8 +85,7 @@ class RunFolder:
     def has_checkpoint(self) -> bool:
         """True if there is a checkpoint to resume from.
 
-        Includes a checkpoint that was being replaced when its process was killed, which
-            is restored.
+        This includes a checkpoint that was being replaced when the process was killed.
         """
         saved = [*self.checkpoints.glob("step-*"), *self.checkpoints.glob(".*-older*")]
         return any((path / "state.json").is_file() for path in saved)
@@ -105,9 +104,7 @@ class RunFolder:
 
 
 def create_run_folder(output_dir: Path, run_name: str) -> RunFolder:
-    """Create ``output_dir/run_name``; if it exists, ``run_name-2``, ``-3`` and so on.
-
-    An existing run is never written to without ``resume``.
+    """Create a run folder ``run_name``, or ``run_name-2``, ``-3``, ... if it exists.
 
     Raises:
         OutputError: If the folder cannot be created.
@@ -130,10 +127,10 @@ def create_run_folder(output_dir: Path, run_name: str) -> RunFolder:
 
 
 def existing_run_folders(output_dir: Path, run_name: str) -> list[RunFolder]:
-    """Find all runs of this name, most recently started first.
+    """Return all run folders of a run name, most recently started first.
 
-    Numbers may have gaps, because a new run takes the first free one. A folder such as
-    ``cat-2`` whose configuration has another run_name is a different run.
+    The numbers in the folder names can have gaps. A folder such as ``cat-2`` whose
+    configuration has another ``run_name`` is not included.
     """
     pattern = re.compile(re.escape(run_name) + r"(?:-(\d+))?")
     found = []
@@ -146,7 +143,7 @@ def existing_run_folders(output_dir: Path, run_name: str) -> list[RunFolder]:
 
 
 def run_of_config(path: Path) -> RunFolder | None:
-    """Return the run whose folder contains a configuration, or None."""
+    """Return the run folder that contains a configuration file, or None."""
     folder = RunFolder(path.absolute().parent)
     is_one = folder.events_file.is_file() or folder.has_checkpoint
     return folder if is_one and path.name == folder.config_file.name else None
@@ -164,13 +161,13 @@ def config_of_run(place: Path) -> Path | None:
 
 
 def plugins_in(root: Path) -> list[str]:
-    """Return the plugins in the folder's configuration, or empty if unreadable."""
+    """Return the plugins in the configuration of a run folder, if it can be read."""
     found = _config_inside(root).get("plugins")
     return [str(text) for text in found] if isinstance(found, list) else []
 
 
 def _name_inside(root: Path) -> object:
-    """Return ``run_name`` from the folder's configuration, or None if unreadable."""
+    """Return ``run_name`` from the configuration of a run folder, or None."""
     return _config_inside(root).get("run_name")
 
 
@@ -183,7 +180,7 @@ def _config_inside(root: Path) -> dict[str, Any]:
 
 
 def _began(folder: RunFolder) -> float:
-    """Return the time of the first event in seconds since 1970, or 0."""
+    """Return the time of the first event of a run in seconds since 1970, or 0."""
     for event in read_events(folder.events_file):
         began = event.get("time")
         return float(began) if isinstance(began, int | float) else 0.0

@@ -1,7 +1,4 @@
-"""Lock that allows only one process to write to a run folder.
-
-Taking the lock marks the start of a process: earlier commands are discarded.
-"""
+"""Lock that allows only one process to write to a run folder."""
 
 from __future__ import annotations
 
@@ -29,19 +26,18 @@ def run_lock_path(run_dir: Path) -> Path:
 
 @contextlib.contextmanager
 def hold_run(run_dir: Path, *, needed: bool = True) -> Iterator[None]:
-    """Lock a run for the duration of the block; reentrant within this process.
+    """Lock a run folder in a ``with`` block. The lock is reentrant within this process.
 
-    Taking the lock removes pending commands, which were for an earlier process. Later
-    ones are for this process, even while it is still loading.
+    Pending commands are removed when the lock is acquired, because they were sent to an
+    earlier process.
 
     Args:
-        run_dir: run folder. Its parent is created if missing.
-        needed: whether it is an error if the disk does not support locks. A training
-            that was started by hand then runs without a lock, but a queue requires it
-            to detect dead processes.
+        run_dir: run folder. Its parent folder is created if missing.
+        needed: whether to raise an error if the file system does not support locks. A
+            queue requires locks to detect ended processes.
 
     Raises:
-        OutputError: If another process holds the lock, or no lock can be created.
+        OutputError: If another process holds the lock, or the lock cannot be created.
     """
     path = run_lock_path(run_dir.absolute())
     if path in _held:

@@ -1,4 +1,4 @@
-"""Tests for optimizers from outside the package. Needs only torch."""
+"""Tests for custom optimizers. Requires only torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run the contract tests on one method."""
+"""Contract tests of a method."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def check_method(
     lr: float | None = None,
     **options: Any,
 ) -> None:
-    """Check that a method meets the requirements of hosts and the trainer.
+    """Check that a method meets the requirements of trainers.
 
-    It must learn a small task, resume to the bit, leave parameters without gradient
-    alone, follow schedules, and reject unknown options. Takes a few seconds.
+    The checks include training on a small task, exact resuming, parameters without
+    gradients, learning rate schedulers and invalid options. Takes a few seconds.
 
     Args:
         method_or_name: a registered class, or its name in the catalogue.
-        lr: learning rate for a network of 16 columns and 150 steps. If None, learning
-            rates from ``default_lr`` to 300 times as much are tried.
+        lr: learning rate for a small network and 150 steps. If None, learning rates
+            from ``default_lr`` to 300 times ``default_lr`` are tried.
         options: options of the method.
 
     Raises:
@@ -78,7 +78,7 @@ def _reason(error: Exception) -> str:
 
 
 def _rate(cls: type[LoraOptimizer], options: dict[str, Any]) -> float:
-    """Return the first rate at which a method learns; the default if there is none."""
+    """Return the first learning rate that reduces the loss, else the default."""
     usual, batch = method(cls.method).default_lr, task()
     for faster in _FASTER:
         model = LoraNet()

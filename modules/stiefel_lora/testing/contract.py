@@ -1,7 +1,7 @@
-"""Contract of every method: functions of one case that raise AssertionError.
+"""Requirements of every method, as functions that raise AssertionError.
 
-The tests of the package run them on the methods of the catalogue, and
-:func:`~stiefel_lora.testing.check_method` on any other.
+The tests of this package apply them to the methods of the catalogue.
+:func:`~stiefel_lora.testing.check_method` applies them to other methods.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from .nets import LoraNet, backward, products, snapshot, task, train
 __all__ = ["CHECKS", "LEARNED", "Case"]
 
 LEARNED = 0.35
-"""Fraction of the initial loss below which :func:`it_learns` must end."""
+"""Fraction of the initial loss that the loss of :func:`it_learns` must fall below."""
 
 _LEARNING_STEPS = 150
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """Optimizer class with a learning rate that suits small test problems."""
+    """Optimizer class with options and a learning rate for small test problems."""
 
     cls: type[LoraOptimizer]
     lr: float
@@ -48,7 +48,7 @@ class Case:
 
 
 def constructor_and_catalogue_agree(case: Case) -> None:
-    """Keyword arguments and learning rate of the class are those of the record."""
+    """Constructor arguments and default learning rate match the catalogue entry."""
     parameters = inspect.signature(case.cls).parameters
     defaults = {
         key: value.default
@@ -62,7 +62,7 @@ def constructor_and_catalogue_agree(case: Case) -> None:
 
 
 def it_learns(case: Case) -> None:
-    """150 steps reduce the loss of a small network below 35 % of its start."""
+    """150 steps reduce the loss of a small network below 35 % of its initial value."""
     model, batch = LoraNet(), task()
     start = backward(model, batch)
     end = train(model, case.make(model), _LEARNING_STEPS, batch)
@@ -70,7 +70,7 @@ def it_learns(case: Case) -> None:
 
 
 def state_survives_a_file_and_resumes_to_the_bit(case: Case) -> None:
-    """Four steps, a file and four more are identical to eight steps."""
+    """Saving and loading after four of eight steps does not change the result."""
     batch = task()
     whole = LoraNet()
     optimizer = case.make(whole)
@@ -98,7 +98,7 @@ def state_survives_a_file_and_resumes_to_the_bit(case: Case) -> None:
 
 
 def a_deep_copy_is_independent(case: Case) -> None:
-    """A copy of model and optimizer takes the same step, bit by bit."""
+    """A deep copy of the model and optimizer takes bitwise the same step."""
     model, batch = LoraNet(), task()
     optimizer = case.make(model)
     backward(model, batch)
@@ -111,7 +111,7 @@ def a_deep_copy_is_independent(case: Case) -> None:
 
 
 def zero_gradients_leave_a_fresh_product_alone(case: Case) -> None:
-    """Gradients of zero move no product by more than 1e-7."""
+    """With gradients of zero, no product changes by more than 1e-7."""
     model = LoraNet()
     optimizer = case.make(model)
     before = products(model)
@@ -123,7 +123,7 @@ def zero_gradients_leave_a_fresh_product_alone(case: Case) -> None:
 
 
 def gradients_stay_as_the_caller_left_them(case: Case) -> None:
-    """A step writes into no gradient."""
+    """A step does not change gradients."""
     model, batch = LoraNet(), task()
     optimizer = case.make(model)
     backward(model, batch)
@@ -135,7 +135,7 @@ def gradients_stay_as_the_caller_left_them(case: Case) -> None:
 
 
 def a_pair_without_gradients_is_left_alone(case: Case) -> None:
-    """A pair whose gradients are None is not modified while others move."""
+    """A pair whose gradients are None is not updated."""
     model, batch = LoraNet(), task()
     optimizer = case.make(model)
     train(model, optimizer, 2, batch)
@@ -151,7 +151,7 @@ def a_pair_without_gradients_is_left_alone(case: Case) -> None:
 
 
 def the_order_of_named_parameters_is_irrelevant(case: Case) -> None:
-    """Parameters in reverse order train to the same factors."""
+    """The order of the parameters has no effect on the trained factors."""
     batch = task()
     results = []
     for reverse in (False, True):
@@ -165,7 +165,7 @@ def the_order_of_named_parameters_is_irrelevant(case: Case) -> None:
 
 
 def it_accepts_what_hosts_pass(case: Case) -> None:
-    """Views, iterators, groups of them, and names in groups."""
+    """Views, iterators, parameter groups and names in groups are accepted."""
     model, batch = LoraNet(), task()
     named = dict((n, p) for n, p in model.named_parameters() if p.requires_grad)
     for params in (
@@ -194,7 +194,7 @@ def a_closure_is_called_once_with_gradients_enabled(case: Case) -> None:
 
 
 def schedulers_drive_the_rate(case: Case) -> None:
-    """A schedule at 0 stops every product."""
+    """With a learning rate of 0 by a scheduler, no product changes."""
     model, batch = LoraNet(), task()
     optimizer = case.make(model)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.0)
@@ -249,7 +249,7 @@ def an_option_that_is_misspelled_is_refused(case: Case) -> None:
 
 
 def a_value_out_of_bounds_is_refused(case: Case) -> None:
-    """Every option with bounds rejects values beyond them."""
+    """Every option with bounds rejects values out of bounds."""
     for option in case.entry.options:
         for value in _beyond(option):
             assert f"{option.name}={value!r}" in _refusal(case, **{option.name: value})

@@ -9,7 +9,7 @@ from torch import nn
 
 
 class LoraLinear(nn.Module):
-    """Frozen linear layer with a PEFT-style adapter and the names of PEFT."""
+    """Frozen linear layer with a LoRA adapter that has the attributes of PEFT."""
 
     def __init__(self, width: int, out: int, rank: int) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class LoraNet(nn.Module):
 
 
 def task(dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tensor]:
-    """Create inputs and targets from a teacher with slightly different weights."""
+    """Create inputs and targets of a network with slightly different weights."""
     teacher = LoraNet(seed=0, dtype=dtype)
     generator = torch.Generator().manual_seed(1)
     for parameter in teacher.parameters():
@@ -66,7 +66,7 @@ def task(dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tensor
 
 
 def backward(model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> float:
-    """Compute the gradients of the mean squared error and return the error."""
+    """Compute the gradients of the mean squared error and return the loss."""
     for parameter in model.parameters():
         parameter.grad = None
     loss = (model(batch[0]) - batch[1]).square().mean()

@@ -1,11 +1,11 @@
-"""The training loop for LoRAs, with checkpoints, metrics and samples.
+"""Training of LoRAs, with checkpoints, metrics and samples.
 
-In the order of a run: ``trainer`` (``train`` and the phases of a run), ``preflight``
-(all checks, shared with ``validate``), ``build`` (model, optimizer and data as a
-``state``), ``loop`` (the steps), ``export`` (LoRA files). ``checkpointing`` saves and
-resumes, ``loss`` has noise and objective, ``logging`` measures and writes numbers,
-``backend`` has device, attention, compiler and memory. Folders of runs are in
-``stiefel_lora.runs``.
+A run uses these modules in this order: ``trainer`` (``train`` and the phases of a run),
+``preflight`` (checks, shared with ``validate``), ``build`` (creation of model,
+optimizer and data), ``loop`` (training steps) and ``export`` (LoRA files).
+``checkpointing`` saves and loads checkpoints, ``loss`` contains noise and loss
+functions, ``logging`` measures and logs metrics, and ``backend`` handles device,
+attention, compilation and memory. Run folders are in ``stiefel_lora.runs``.
 """
 
 from __future__ import annotations

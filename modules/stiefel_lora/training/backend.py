@@ -1,4 +1,4 @@
-"""Device, attention, compiler and memory of a run."""
+"""Device, attention, compilation and memory of a run."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ __all__ = [
 ]
 
 MIXED_PRECISION = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
-"""``train_dtype`` in accelerate's spelling, which sd-scripts writes into files."""
+"""Values of ``train_dtype`` by their names in accelerate and sd-scripts metadata."""
 
 
 # Device and precision -----------------------------------------------------------------
 
 
 def check_hardware(config: TrainConfig) -> None:
-    """Reject devices and precisions that this machine does not support.
+    """Check that this machine supports the device and precision.
 
     Raises:
         ConfigError: If the device is not available, or float16 is used without an
@@ -73,7 +73,7 @@ def check_hardware(config: TrainConfig) -> None:
 
 
 def check_quantization(config: TrainConfig) -> None:
-    """Reject quantized weights without bitsandbytes.
+    """Check that bitsandbytes is installed if weights are quantized.
 
     Raises:
         ConfigError: If the package is not installed.
@@ -88,7 +88,7 @@ def check_quantization(config: TrainConfig) -> None:
 
 
 def make_accelerator(config: TrainConfig) -> Accelerator:
-    """Set up accelerate for one process.
+    """Create an accelerator of accelerate for a single process.
 
     Raises:
         ConfigError: If several processes were started.
@@ -124,7 +124,7 @@ _PACKAGES = {"xformers": "xformers", "flash": "flash_attn"}
 
 
 def check_attention(config: TrainConfig, device: torch.device) -> None:
-    """Reject an attention mechanism that this machine does not support.
+    """Check that this machine supports the attention mechanism.
 
     Raises:
         ConfigError: If the package is not installed, or there is no NVIDIA GPU.
@@ -173,7 +173,7 @@ def set_attention(model: nn.Module, mechanism: str) -> None:
 
 
 def _dispatches(model: nn.Module) -> bool:
-    """Return whether the processors use diffusers' dispatcher, as those of FLUX do."""
+    """Return whether the model uses the attention dispatcher of diffusers."""
     processors = getattr(model, "attn_processors", {}).values()
     return any(hasattr(processor, "_attention_backend") for processor in processors)
 
@@ -182,7 +182,7 @@ def _dispatches(model: nn.Module) -> bool:
 
 
 def check_compiler(device: torch.device) -> None:
-    """Reject compilation if there is no compiler.
+    """Check that a compiler is installed.
 
     Raises:
         ConfigError: If there is no C++ compiler for a CPU, or no Triton for a GPU.
@@ -201,9 +201,10 @@ def check_compiler(device: torch.device) -> None:
 
 
 def compile_blocks(model: nn.Module) -> None:
-    """Compile the repeated blocks on first use, once for all copies of a block.
+    """Compile the repeated blocks of a model with torch.compile, in place.
 
-    In place: parameter names do not change, also in checkpoints and files.
+    Blocks of the same class are compiled once, at their first use. Parameter names do
+    not change.
     """
     compiled: Any = model
     compiled.compile_repeated_blocks()
@@ -230,15 +231,15 @@ _WORDS = ("can't allocate memory", "not enough memory")
 def advise_on_memory(
     config: TrainConfig, last_good: Callable[[], Path | None]
 ) -> Iterator[None]:
-    """Convert an out-of-memory error to a message with advice.
+    """Convert an out-of-memory error to an error with advice on settings.
 
     Args:
         config: configuration of the run.
         last_good: function that returns the checkpoint to resume from, or None.
 
     Raises:
-        TrainingError: If memory is exhausted. The message contains the settings that
-            save the most memory, and the checkpoint to resume from.
+        TrainingError: If an out-of-memory error is raised. The message contains the
+            settings that save the most memory, and the checkpoint to resume from.
     """
     try:
         yield
@@ -260,11 +261,10 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def savings(config: TrainConfig) -> list[str]:
-    """List settings that save memory, those that save most first.
+    """List changes of settings that reduce memory, sorted by their effect.
 
-    The order follows the sizes in a full SDXL or FLUX: activations, then the base
-    model, then everything that grows with the LoRA. Settings that are already low are
-    left out.
+    The order is that of SDXL and FLUX: activations, base model, and size of the LoRA.
+    Changes that are already in effect are not listed.
     """
     found = (saving(config) for saving in _SAVINGS)
     return [text for text in found if text]

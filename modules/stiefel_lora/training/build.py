@@ -1,4 +1,4 @@
-"""Building the parts of a run: encoded images, model, LoRAs, optimizer, schedule."""
+"""Creation of the training state: images, model, LoRA, optimizer and scheduler."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def build_state(
             invalid.
     """
     # First, before any library draws from a global generator. Noise, the order of
-    # images and the start of the LoRA have generators of their own.
+    # images and the start of the LoRA have separate generators.
     seed_all(config.seed)
     opened = inputs.model
     family = opened.family
@@ -190,10 +190,11 @@ def add_text_loras(
     targets: Mapping[str, list[str]],
     denoiser: nn.Module,
 ) -> nn.Module:
-    """Add LoRAs to text encoders. They stay in evaluation mode (T5 has dropout).
+    """Add LoRAs to text encoders, which remain in evaluation mode (no dropout).
 
     Returns:
-        The denoiser if nothing else is trained, otherwise all parts by their names.
+        The denoiser if only the denoiser is trained, otherwise all trained components
+        by name.
     """
     if not targets:
         return denoiser
@@ -219,10 +220,10 @@ def add_text_loras(
 def make_optimizer(
     config: TrainConfig, family: Family, model: nn.Module
 ) -> torch.optim.Optimizer:
-    """Create the optimizer, with one group per part if there are several.
+    """Create the optimizer, with a parameter group for each trained component.
 
     Args:
-        config: the configuration.
+        config: configuration of the run.
         family: family of the base model.
         model: result of ``add_text_loras``.
 

@@ -1,4 +1,4 @@
-"""Early stopping when the validation loss no longer falls."""
+"""Early stopping if the validation loss does not improve."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ __all__ = ["EarlyStop"]
 
 
 class EarlyStop:
-    """Counts validations in a row without improvement.
+    """Early stopping after a number of validations without improvement.
 
     Args:
-        patience: number of validations without improvement after which the run ends. 0
-            disables early stopping.
-        min_delta: minimum decrease of the loss that counts as an improvement.
+        patience: number of consecutive validations without improvement after which
+            training stops. 0 disables early stopping.
+        min_delta: minimum decrease of the loss that is regarded as an improvement.
     """
 
     def __init__(self, patience: int, min_delta: float) -> None:
@@ -27,17 +27,17 @@ class EarlyStop:
 
     @property
     def watches(self) -> bool:
-        """Return whether the run may end early at all."""
+        """Return whether early stopping is enabled."""
         return self._patience > 0
 
     @property
     def wanted(self) -> bool:
-        """Return whether the run should end."""
+        """Return whether training should stop."""
         return self.watches and self._waited >= self._patience
 
     def see(self, step: int, loss: float) -> bool:
-        """Record a loss. Return True if it is the best so far."""
-        # A smaller improvement also leaves the best loss as it is, so that many small
+        """Record a validation loss. Return whether it is the lowest so far."""
+        # A smaller improvement also does not change the best loss, so that many small
         # ones add up to one that counts.
         better = loss < self._best - self._min_delta
         if better:
@@ -51,10 +51,10 @@ class EarlyStop:
         return {"best": self._best, "waited": self._waited, "step": self.best_step}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Resume from a result of ``state``."""
+        """Load a state returned by :meth:`state`."""
         self._best, self._waited = float(state["best"]), int(state["waited"])
         self.best_step = None if state["step"] is None else int(state["step"])
 
     def forget_best(self) -> None:
-        """Make the next loss the best one, since the LoRA of the best one is gone."""
+        """Reset the lowest loss. The LoRA file of that step no longer exists."""
         self._best, self._waited, self.best_step = math.inf, 0, None

@@ -1,4 +1,4 @@
-r"""Moving average of the LoRA (EMA), itself an ordinary LoRA with orthonormal B.
+r"""Exponential moving average (EMA) of the LoRA factors.
 
 After an update at step t, with decay :math:`d = \min(d_0, (1 + t) / (10 + t))`:
 
@@ -6,12 +6,13 @@ After an update at step t, with decay :math:`d = \min(d_0, (1 + t) / (10 + t))`:
           \bar A \leftarrow d \bar A + (1 - d) R^T A,\quad
           R = \mathrm{msign}(B^T \bar B)
 
-(B, A) and (B R, R^T A) are the same adapter for an orthogonal R. This R brings B
-closest to the average (orthogonal Procrustes): for a method that rotates the two
-factors against each other, or flips a sign, they would otherwise average to nothing.
-The mean of orthonormal matrices is not orthonormal. Where the average is used, (B, A)
-:= (Q, R A) with the QR factors of its B, which preserves its product. Methods that
-leave B free need neither.
+(B, A) and (B R, R^T A) are the same adapter for any orthogonal R. This R brings B
+closest to the average (orthogonal Procrustes). Without it, the average could become
+small if the optimizer rotates both factors or changes the sign of columns.
+
+The mean of orthonormal matrices is not orthonormal. When the average is used, (B, A) is
+replaced by (Q, R A) with the QR factors of the averaged B, which does not change the
+product. Both are only necessary for methods with an orthonormal B.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ __all__ = ["MovingAverage", "decay_at"]
 
 
 def decay_at(step: int, decay: float) -> float:
-    """Decay at a step, smaller at first to forget the start (OneTrainer's warm-up).
+    """Return the decay at a step, which is smaller at first (warmup as in OneTrainer).
 
     >>> decay_at(0, 0.999)
     0.1
@@ -43,12 +44,12 @@ def decay_at(step: int, decay: float) -> float:
 
 
 class MovingAverage:
-    """Float32 averages of the trained parameters, updated every few steps.
+    """Exponential moving average of the trained parameters in float32.
 
     Args:
         model: model with the adapter.
-        pairs: blocks whose B is kept orthonormal. Empty for other methods.
-        decay: d0, fraction of the average that is kept in an update.
+        pairs: pairs with an orthonormal B. Empty for methods without orthonormal B.
+        decay: maximum decay d0.
         every: number of steps between two updates.
         device: device of the averages.
     """
@@ -80,24 +81,28 @@ class MovingAverage:
         return {n: value.to("cpu", copy=True) for n, value in self._values.items()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Resume from a result of ``state``. If empty, start from the current LoRA."""
+        """Load a state returned by :meth:`state`.
+
+        If it is empty, the averages are set to the current parameters.
+        """
         self._values = self._copies()
         for name, value in state.items():
             self._values[name].copy_(value)
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Move the averages towards the LoRA after ``step`` optimizer steps."""
+        """Update the averages after ``step`` optimizer steps."""
         if step % self._every:
             return
         share = 1 - decay_at(step, self._decay)
-        # Parameters without a pair, such as DoRA magnitudes, are averaged as they are.
+        # Parameters without a pair, such as DoRA magnitudes, are averaged without
+        # rotation.
         for name, value in self._turned().items():
             self._values[name].lerp_(value.to(self._device), share)
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
-        """Use the averages in the model temporarily; then restore it to the bit."""
+        """Use the averages in the model inside a ``with`` block."""
         # Copies, since the parameters are overwritten in place.
         kept = self._copies()
         try:
@@ -122,7 +127,7 @@ class MovingAverage:
             parameter.copy_(values[name])
 
     def _turned(self) -> dict[str, Tensor]:
-        """Trained parameters. Constrained blocks are rotated towards their averages."""
+        """Yield the trained parameters, with R applied to pairs with orthonormal B."""
         found: dict[str, Tensor] = {
             name: parameter.detach() for name, parameter in self._trained.items()
         }

@@ -1,4 +1,4 @@
-"""LoRA files of a run: weights, metadata, and the averaged and trained versions."""
+"""Writing of the LoRA files of a run."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ BEST = "-best"
 
 
 class LoraWriter:
-    """Writes files that are named after the run to its folder.
+    """Write the LoRA files of a run to its folder.
 
     Args:
         config: configuration with formats, precision and metadata.
-        state: state with the LoRA.
+        state: training state with the LoRA.
         folder: folder of the run.
         sink: sink to which an event is written for every file.
         started: start time of the run.
@@ -75,18 +75,18 @@ class LoraWriter:
 
     @property
     def best_stem(self) -> str:
-        """Name, without extension, of the file with the lowest validation loss."""
+        """Return the file name, without suffix, of the best LoRA."""
         return f"{self._folder.root.name}{BEST}"
 
     def write(
         self, step: int, mark: str = "", extra: Mapping[str, Any] | None = None
     ) -> list[Path]:
-        """Write ``RUN<mark>`` in every format. With EMA, this is the average.
+        """Write the LoRA in every format. With EMA, the averaged weights are written.
 
         Args:
             step: number of completed optimizer steps.
-            mark: suffix of the names, such as ``-step-100``.
-            extra: additional numbers for the metadata.
+            mark: suffix of the file names, such as ``-step-100``.
+            extra: additional values for the metadata.
 
         Raises:
             OutputError: If a file cannot be written.
@@ -118,13 +118,13 @@ class LoraWriter:
         )
 
     def _base_lengths(self, name: str) -> Tensor:
-        """Row norms of a layer without LoRA, by its name in files."""
+        """Return the row norms of a base weight, by the name of the layer in files."""
         state = self._state
         path = name if state.component is None else name.partition(".")[2]
         return base_lengths(state.model, path).cpu()
 
     def _weights(self) -> LoraWeights:
-        """Effective updates. Subtracting a start costs rank, not accuracy."""
+        """Return the effective updates, truncated to the file rank with LOI."""
         state, config = self._state, self._config
         model, component = state.model, state.component
         # Only LOI has a second adapter to subtract, which doubles the rank.
@@ -146,11 +146,10 @@ class LoraWriter:
 def lora_weights(
     model: nn.Module, component: str | None, pairs: Sequence[Pair]
 ) -> LoraWeights:
-    """Collect factors under the names used in files, on the CPU.
+    """Collect the factors of a LoRA by the layer names used in files, on the CPU.
 
-    Names of pairs begin with their component if ``component`` is None.
-
-    Alpha is read from each layer, so the file matches the model.
+    If ``component`` is None, the names of the pairs include their component. Alpha is
+    read from each layer.
     """
     weights = {}
     for pair in pairs:
@@ -176,7 +175,7 @@ def _factors(model: nn.Module, pair: Pair) -> LoraFactors:
 
 
 def _usual_scale(weights: LoraWeights) -> tuple[int, float]:
-    """Return the rank and alpha of most layers. Patterns change some."""
+    """Return the most frequent rank and alpha of the layers."""
     scales = collections.Counter((w.rank, w.alpha) for w in weights.values())
     return scales.most_common(1)[0][0]
 
@@ -194,19 +193,19 @@ def write_lora_files(
     extra: dict[str, Any],
     base_lengths: Callable[[str], Tensor],
 ) -> list[Path]:
-    """Write every format of the configuration. Each is read back and compared.
+    """Write a LoRA in every format of the configuration, and verify the files.
 
     Args:
         folder: folder of the files.
-        stem: file name without extension.
-        weights: the LoRA.
+        stem: file name without suffix.
+        weights: factors of the LoRA.
         config: configuration with formats, precision and metadata.
         step: number of completed optimizer steps.
-        notes: metadata entries by their full names (``run_notes``).
+        notes: metadata entries by name (see :func:`run_notes`).
         started: start time of the run.
         prediction_type: prediction type of the base model, by its name in diffusers.
-        extra: private metadata.
-        base_lengths: row norms of layers without a LoRA, by their names in files.
+        extra: additional metadata of this package.
+        base_lengths: row norms of base weights, by layer names in files.
 
     Raises:
         OutputError: If a file cannot be written.
@@ -257,12 +256,12 @@ def write_lora_files(
 
 
 def run_notes(config: TrainConfig, images: EncodedSet) -> dict[str, object]:
-    """Return the entries under the names of sd-scripts, for ``training_metadata``."""
+    """Return metadata entries of a run by their names in sd-scripts."""
     return {**_settings(config), **_images(images)}
 
 
 def _settings(config: TrainConfig) -> dict[str, object]:
-    """Booleans have Python's spelling, which readers of sd-scripts metadata expect."""
+    """Return settings as metadata texts in the format of sd-scripts."""
     rates = list(config.text_encoder_rates.values())
     asked = {
         "ss_noise_offset": config.offset_noise_weight,

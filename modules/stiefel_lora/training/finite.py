@@ -1,4 +1,4 @@
-"""Detection of the origin of NaN and infinity."""
+"""Detection of NaN and infinity in training, and of their origin."""
 
 from __future__ import annotations
 
@@ -22,16 +22,15 @@ def check_finite(
     last: Path | None,
     model: nn.Module | None = None,
 ) -> None:
-    """Stop a run whose loss or gradient norm is not finite.
+    """Check that the loss or gradient norm is finite.
 
     Args:
-        value: the loss or norm.
-        what: name of the value in the message.
-        step: the current step, from 1.
-        adapters: parameters that were added to the model, by their names in peft.
-        last: the last valid checkpoint.
-        model: the whole model. If its base weights are not finite, all other values are
-            NaN.
+        value: loss or gradient norm.
+        what: name of the value in the error message.
+        step: current step, starting at 1.
+        adapters: parameters of the adapters, by their names in peft.
+        last: last valid checkpoint.
+        model: model whose base weights are checked if ``value`` is not finite.
 
     Raises:
         NonFiniteError: If ``value`` is NaN or infinite.
@@ -51,11 +50,10 @@ def check_finite(
 def check_blocks(
     adapters: Mapping[str, Tensor], *, step: int, last: Path | None
 ) -> None:
-    """Refuse to save weights that are not finite: ``last`` stays the last good one.
+    """Check that the adapters are finite before a checkpoint is saved.
 
     Raises:
-        NonFiniteError: If a factor or magnitude contains NaN or infinity after
-            ``step``.
+        NonFiniteError: If a factor or magnitude contains NaN or infinity.
     """
     found = first_bad_block(adapters)
     if found:
@@ -82,11 +80,11 @@ def _error(
 
 
 def first_bad_weight(model: nn.Module, adapters: Mapping[str, Tensor]) -> str | None:
-    """Find the first tensor of the base model that is not finite.
+    """Find the first tensor of the base model with NaN or infinity.
 
     Args:
-        model: the model with its adapters.
-        adapters: added parameters, which are skipped.
+        model: model with adapters.
+        adapters: parameters of the adapters, which are not checked.
     """
     added = {id(parameter) for parameter in adapters.values()}
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
@@ -100,7 +98,7 @@ def first_bad_weight(model: nn.Module, adapters: Mapping[str, Tensor]) -> str | 
 
 
 def first_bad_block(adapters: Mapping[str, Tensor]) -> str | None:
-    """Find the first block with a weight, or else a gradient, that is not finite."""
+    """Find the first block with NaN or infinity in a weight, else in a gradient."""
     for kind in ("weight", "gradient"):
         for name, parameter in adapters.items():
             tensor = parameter if kind == "weight" else parameter.grad

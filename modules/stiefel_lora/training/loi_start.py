@@ -1,4 +1,4 @@
-"""Initialization from the gradient of the first images (LOI), model unchanged."""
+"""LOI initialization of the LoRA from the gradient of the first images."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ BACKWARD_PASSES = 12
 
 
 def start_from_gradient(state: TrainingState, config: TrainConfig) -> None:
-    """Set the trained adapter to X0 and the frozen one to -X0.
+    """Initialize the trained adapter with X0 and the frozen adapter with -X0.
 
-    The gradient is that of the first ``loi_batches`` batches of the run, always with
-    the same noise and timesteps. The run's own random generators are not used.
+    The gradient is computed on the first ``loi_batches`` batches of the run with fixed
+    noise and timesteps. The random number generators of the run are not used.
 
     Raises:
         OptionError: If the gradient is not finite.

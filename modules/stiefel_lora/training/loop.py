@@ -1,4 +1,4 @@
-"""The training loop: optimizer steps, and the events that are due after each."""
+"""Training loop: optimizer steps, validation, samples and checkpoints."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ _SMOOTHING = 1 - 1 / LOSS_WINDOW
 
 
 class Loop:
-    """Trains from ``step`` to the end, or until a stop is requested.
+    """Training loop of a run.
 
     Args:
-        config: the configuration.
+        config: configuration of the run.
         state: model, optimizer and data.
-        monitor: measurements.
+        monitor: measurements of ranks and validation loss, and samples.
         folder: folder of the run.
-        sink: sink to which the numbers are written.
-        keeper: keeps checkpoints.
-        writer: writes LoRA files.
-        due: decides which events are due.
+        sink: sink to which metrics are written.
+        keeper: writer of checkpoints.
+        writer: writer of LoRA files.
+        due: schedule of validation, samples and checkpoints.
     """
 
     def __init__(
@@ -73,19 +73,19 @@ class Loop:
         self._position = 0
         self._smooth = math.nan
         self.step = 0
-        """Optimizer steps done."""
+        """Number of completed optimizer steps."""
 
         self.interrupted = False
 
     @property
     def checkpoint(self) -> Path | None:
-        """Latest checkpoint of this process."""
+        """Latest checkpoint that was written or loaded by this process."""
         return self._keeper.latest
 
     # Resume --------------------------------------------------------------------------
 
     def restore(self, checkpoint: Checkpoint, path: Path) -> None:
-        """Resume from a checkpoint, identical to the bit.
+        """Load a checkpoint. Training then continues exactly as without interruption.
 
         Raises:
             CheckpointError: If the checkpoint does not match this run.
@@ -99,10 +99,10 @@ class Loop:
                 self._early_stop.restore(checkpoint.training["early_stop"])
 
     def begin_branch(self, checkpoint: Checkpoint, path: Path) -> list[Path]:
-        """Make the restored checkpoint the last one of the run.
+        """Move later checkpoints and files of the run to another folder.
 
         Returns:
-            Former paths of the files that were moved aside.
+            Former paths of the moved files.
 
         Raises:
             OutputError: If later checkpoints cannot be moved.
@@ -118,10 +118,10 @@ class Loop:
         return moved
 
     def save(self) -> Path:
-        """Write a checkpoint of the state after ``step``.
+        """Write a checkpoint of the current state.
 
         Raises:
-            NonFiniteError: If the state is not finite.
+            NonFiniteError: If the state contains NaN or infinity.
             OutputError: If the disk is full. Older checkpoints are not changed.
         """
         figures = {
@@ -133,7 +133,7 @@ class Loop:
     # Training ------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Train to the last step, or to a stop request, Ctrl-C or SIGTERM."""
+        """Train until the last step, a stop command, Ctrl-C or SIGTERM."""
         total = self._config.steps
         with InterruptWatch(_say_stopping) as watch:
             # A resumed run already has the initial measurements in its folder.
@@ -161,12 +161,12 @@ class Loop:
 
     @property
     def stopped_early(self) -> bool:
-        """Return whether the validation loss ended the run."""
+        """Return whether training was stopped early because of the validation loss."""
         return self._early_stop.wanted
 
     @property
     def best_step(self) -> int | None:
-        """Step of the lowest validation loss, for a run with early stopping."""
+        """Step of the lowest validation loss, or None without early stopping."""
         return self._early_stop.best_step
 
     @property
@@ -174,7 +174,7 @@ class Loop:
         return self.step >= self._config.steps or self.stopped_early
 
     def _take_step(self) -> tuple[float, float]:
-        """Take one optimizer step. Return mean loss and gradient norm (unclipped)."""
+        """Take an optimizer step. Return the mean loss and unclipped gradient norm."""
         state, config = self._state, self._config
         total = torch.zeros((), device=state.accelerator.device)
         for _ in range(config.gradient_accumulation_steps):
@@ -255,7 +255,7 @@ class Loop:
             self.save()
 
     def _due(self, key: str, every: int | str) -> bool:
-        """Return whether a measurement (``every`` 0: never) is due now."""
+        """Return whether a measurement is due now. An interval of 0 means never."""
         # The last step is always due, so that the end of every run is measured.
         is_due = self._events.is_due(key, every, self.step)
         return bool(every) and (self._at_end or is_due)
@@ -297,6 +297,6 @@ class Loop:
 
 def _say_stopping() -> None:
     say(
-        "Stopping after this step, with a checkpoint. Press Ctrl-C again to abort at "
-        "once, without one."
+        "Saving a checkpoint and stopping after this step. Press Ctrl-C again to "
+        "abort immediately without saving."
     )

@@ -1,4 +1,4 @@
-"""Trial of an optimizer before anything is loaded."""
+"""Test of an optimizer on small tensors before training."""
 
 from __future__ import annotations
 
@@ -33,19 +33,18 @@ _SIDES = (8, 4, 1, 1)
 def check_optimizer(
     config: TrainConfig, device: torch.device, dimensions: Iterable[int] = (2,)
 ) -> None:
-    """Import the optimizer, and test one of another package on small tensors.
+    """Import the optimizer, and test optimizers of other packages on small tensors.
 
-    The trial covers everything that a run needs: steps, ``eval()`` and ``train()``, and
-    saving and loading the state.
+    Steps, ``eval()`` and ``train()``, and saving and loading the state are tested.
 
     Args:
         config: configuration with the optimizer and its options.
-        device: device of the run. Some optimizers only support some devices.
+        device: device of the run.
         dimensions: numbers of dimensions of the trained parameters.
 
     Raises:
-        ConfigError: If a package is missing, the class is not an optimizer, it does not
-            accept the options, or a method of the optimizer fails.
+        ConfigError: If a package is not installed, the class is not an optimizer or
+            does not accept the options, or a method of the optimizer fails.
     """
     choice = config.optimizer
     if choice.method is not None:
@@ -109,10 +108,10 @@ def _try_resume(
 
 @contextlib.contextmanager
 def _trial(path: str, what: str) -> Iterator[None]:
-    """Convert exceptions of an optimizer to an error message.
+    """Convert exceptions of an optimizer to ConfigError.
 
     Raises:
-        ConfigError: If an exception is raised inside.
+        ConfigError: If an exception is raised in the ``with`` block.
     """
     try:
         yield
@@ -124,7 +123,7 @@ def _trial(path: str, what: str) -> Iterator[None]:
 
 
 def _through_checkpoint(state: dict[str, Any], path: str) -> dict[str, Any]:
-    """Reject a state that a checkpoint could store but a resume could not read."""
+    """Check that the state of an optimizer can be saved and loaded in a checkpoint."""
     try:
         return unpack_state(pack_state(state))
     # torch's reason suggests an unsafe way to read it, so it is left out.

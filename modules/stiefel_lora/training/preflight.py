@@ -1,6 +1,6 @@
-"""Checks before a run, shared by ``train`` and ``validate``, and an estimate.
+"""Checks before a run, for ``train`` and ``validate``, and estimates of its resources.
 
-Each check runs once, the cheap ones first. No weights and no pixels are read.
+Fast checks run first. Model weights and image pixels are not read.
 """
 
 from __future__ import annotations
@@ -59,27 +59,27 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True)
 class ModelLayers:
-    """The base model, opened, and its layers that get a LoRA."""
+    """Base model and its layers that have a LoRA."""
 
     family: Family
     targets: list[str]
-    """Layers of the denoiser."""
+    """Names of the layers of the denoiser."""
 
     ranks: dict[str, int]
     """Rank of each layer."""
 
     text_targets: dict[str, list[str]]
-    """Trained text encoders and their layers."""
+    """Names of the layers of trained text encoders, by text encoder."""
 
     @property
     def count(self) -> int:
-        """Number of layers in all parts."""
+        """Number of layers with a LoRA, including text encoders."""
         return len(self.targets) + sum(map(len, self.text_targets.values()))
 
 
 @dataclasses.dataclass(frozen=True)
 class Preflight:
-    """Images, device and base model that have passed all checks."""
+    """Images, device and base model after all checks."""
 
     config: TrainConfig
     """The configuration, with epochs converted to steps if there are images."""
@@ -94,22 +94,22 @@ class Preflight:
     """Location of the base model, or None if it has not been downloaded yet."""
 
     opened: ModelLayers | None
-    """None only in ``validate``, if the base model has not been downloaded."""
+    """Layers with a LoRA. None if the base model has not been downloaded yet."""
 
     @property
     def model(self) -> ModelLayers:
-        """The opened base model of a run that will train."""
+        """Base model and its layers. It is available if ``for_training`` was True."""
         assert self.opened is not None
         return self.opened
 
 
 def run_preflight(config: TrainConfig, *, for_training: bool = True) -> Preflight:
-    """Check all input of the user once, cheap checks first.
+    """Check the configuration, images, device, base model and optimizer.
 
     Args:
-        config: the whole configuration.
-        for_training: whether to reject a configuration without images and to download a
-            missing base model. If False, missing settings and files are skipped.
+        config: configuration of the run.
+        for_training: whether images are required, and a missing base model is
+            downloaded. If False, checks of missing settings and files are skipped.
 
     Raises:
         InputError: If an input is invalid.
@@ -139,7 +139,7 @@ def run_preflight(config: TrainConfig, *, for_training: bool = True) -> Prefligh
 def _open_model(
     config: TrainConfig, device: torch.device, source: ModelSource | None
 ) -> ModelLayers:
-    """Select the layers on a model without weights, and test the optimizer on them."""
+    """Select the layers on the meta device and test the optimizer."""
     family = open_family(config, device, source)
     skeleton = family.skeleton()
     targets = select_layers(
@@ -158,17 +158,17 @@ def _open_model(
 
 
 def _dimensions(config: TrainConfig, layers: Sequence[nn.Module]) -> set[int]:
-    """Return the numbers of dimensions of the trained tensors; includes 1 with DoRA."""
+    """Return the numbers of dimensions of the trained tensors."""
     found = {layer.get_parameter("weight").dim() for layer in layers}
     return {*found, 1} if config.use_dora else found
 
 
 def text_targets(config: TrainConfig, family: Family) -> dict[str, list[str]]:
-    """Text encoder -> its layers that get a LoRA: attention and feed-forward.
+    """Return the layers with a LoRA of each trained text encoder.
 
     Raises:
-        ConfigError: If the model has no such text encoder, or the rank is too large for
-            it.
+        ConfigError: If the model does not have the text encoder, or the rank is too
+            large for it.
     """
     found = {}
     for part in config.text_encoder_rates:
@@ -184,7 +184,7 @@ def text_targets(config: TrainConfig, family: Family) -> dict[str, list[str]]:
 
 
 def report_files(found: Preflight) -> None:
-    """Print remarks on the folders' other files; not used by ``validate``."""
+    """Print notes on skipped files and missing captions in the image folders."""
     train = found.train
     if found.length:
         say(found.length)
@@ -201,7 +201,7 @@ def report_files(found: Preflight) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class RunEstimate:
-    """Images, layers and resources of a run."""
+    """Images, layers and estimated resources of a run."""
 
     config: TrainConfig
     """The configuration, with epochs converted to steps if there are images."""
@@ -213,7 +213,7 @@ class RunEstimate:
     """Training and validation images that cannot be used, each with its reason."""
 
     remarks: tuple[str, ...]
-    """Messages on skipped files, masks and color profiles."""
+    """Messages about skipped files, masks and color profiles."""
 
     layers: int | None
     """Number of layers with a LoRA, or None if the base model is not available."""
@@ -221,14 +221,15 @@ class RunEstimate:
     memory: MemoryEstimate
     disk: DiskEstimate
     free: int
-    """Free bytes on the disk of the run."""
+    """Free disk space in bytes."""
 
 
 def estimate_run(config: TrainConfig) -> RunEstimate:
-    """Run the checks of ``train`` and estimate memory and disk.
+    """Run the checks of ``train``, and estimate GPU memory and disk space.
 
-    Nothing is downloaded: a hub model that is not on this machine is assumed to have
-    the usual sizes of its family, and its own layers are not checked.
+    Nothing is downloaded. If a model from the Hugging Face Hub has not been downloaded
+    yet, its layers are not checked, and the estimates use the usual sizes of its
+    family.
 
     Raises:
         InputError: If an input is invalid.
@@ -268,7 +269,7 @@ def estimate_run(config: TrainConfig) -> RunEstimate:
 
 
 def _left_out(config: TrainConfig, scan: Scan) -> list[str]:
-    """Return the images that training would skip, according to their headers."""
+    """Return the images that training would skip because their headers are invalid."""
     _, broken = sizes_of(scan.images, buckets_of(config))
     found = [f"{path} ({reason})" for path, reason in broken.items()]
     check_some_readable(len(scan.images), found)

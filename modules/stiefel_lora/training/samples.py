@@ -1,4 +1,4 @@
-"""Sample images during a run, and the grid of the first and last ones."""
+"""Sample images during training, and a grid of the first and last samples."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _SHOWN_SIDE = 160
 
 
 class Sampler:
-    """Samples of a configuration, with prompts encoded once where possible.
+    """Generator of the sample images of a configuration.
 
     Args:
-        samples: the samples to generate.
-        family: family that generates the samples. Its text encoders can be released
-            afterwards.
+        samples: samples to generate.
+        family: model family. Its text encoders can be released afterwards, unless they
+            are trained.
         store: cache of encoded prompts.
         resolution: default width and height of samples in pixels.
         folder: folder in which ``step-N-I.png`` is written.
@@ -60,18 +60,18 @@ class Sampler:
 
     @property
     def titles(self) -> list[str]:
-        """The prompts, each made unique: ``a cat``, ``a cat (2)``."""
+        """Prompts, with numbers for repeated ones: ``a cat``, ``a cat (2)``."""
         return unique_titles(self.prompts)
 
     def __len__(self) -> int:
         return len(self.prompts)
 
     def _encoded(self, text: str) -> dict[str, Tensor]:
-        """Encode with the text encoders in their current state."""
+        """Encode a prompt with the text encoders in their current state."""
         return self._family.encode_caption(text, self._known.get(text))
 
     def make(self, step: int) -> list[Path]:
-        """Generate all samples with the current model, and save them.
+        """Generate and save all samples with the current weights.
 
         Raises:
             OutputError: If the folder is not writable.
@@ -90,7 +90,7 @@ class Sampler:
         """Save the samples of two steps side by side as ``before_after.png``.
 
         Returns:
-            The file, or None if the images of one of the steps are missing.
+            Path of the file, or None if images of a step are missing.
         """
         first, last = self._images_of(before), self._images_of(after)
         if not first or not last:
@@ -116,7 +116,7 @@ def before_after_grid(
     after: Sequence[Image.Image],
     headings: tuple[str, str] = ("before", "after"),
 ) -> Image.Image:
-    """Two rows of images, captions above. Images of one column have one size."""
+    """Create an image with two rows of samples and their captions."""
     scale = max(1, -(-_SHOWN_SIDE // max(image.width for image in before)))
     sizes = [(p.width * scale, p.height * scale) for p in before]
     font = ImageFont.load_default(13)
@@ -151,7 +151,7 @@ def before_after_grid(
 
 
 def unique_titles(texts: Sequence[str]) -> list[str]:
-    """Number repeated texts; a number that would duplicate another text is skipped.
+    """Append numbers to repeated texts, without creating new duplicates.
 
     >>> unique_titles(["a cat", "a cat", "a cat (2)"])
     ['a cat', 'a cat (3)', 'a cat (2)']

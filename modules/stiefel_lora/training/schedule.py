@@ -1,6 +1,6 @@
-r"""Learning rate schedules: pure functions from a step to a factor.
+r"""Learning rate schedules as functions of the step.
 
-With warm-up W, steps T and floor f, at step t (0-based, the next one to take):
+With W warmup steps, T steps and minimum factor f, the factor at step t (0-based) is:
 
 .. math::
     \text{warm-up}\ (t < W):\quad (t + 1) / W \\
@@ -23,13 +23,13 @@ SHAPES: dict[str, Callable[[float], float]] = {
     "linear": lambda u: 1.0 - u,
     "cosine": lambda u: (1.0 + math.cos(math.pi * u)) / 2.0,
 }
-"""Name -> fraction above the floor at u in [0, 1]; all begin at 1."""
+"""Schedules by name, as functions of u in [0, 1] that decrease from 1."""
 
 
 def learning_rate_factor(
     step: int, *, shape: str, steps: int, warmup: int, floor: float
 ) -> float:
-    """Factor of the learning rate at ``step`` (0-based), in (0, 1].
+    """Return the factor of the learning rate at ``step`` (0-based), in (0, 1].
 
     >>> learning_rate_factor(9, shape="linear", steps=10, warmup=0, floor=0.1)
     0.1
@@ -46,7 +46,7 @@ def learning_rate_factor(
 def make_schedule(
     *, shape: str, steps: int, warmup: int, floor: float
 ) -> Callable[[int], float]:
-    """Build a function of the step alone, for ``torch.optim.lr_scheduler.LambdaLR``."""
+    """Return a function of the step for ``torch.optim.lr_scheduler.LambdaLR``."""
     return functools.partial(
         learning_rate_factor, shape=shape, steps=steps, warmup=warmup, floor=floor
     )

@@ -1,4 +1,4 @@
-"""State of a run that changes during training, and its loss."""
+"""Training state of a run: model, optimizer, data and loss."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ __all__ = ["TrainingState"]
 
 @dataclasses.dataclass
 class TrainingState:
-    """The parts of a run that change during training."""
+    """Model, optimizer, data and other objects of a run."""
 
     family: Family
     accelerator: Accelerator
     model: nn.Module
-    """Everything that is trained: the denoiser, or parts by their names in files."""
+    """Trained model: the denoiser, or several components by their names in files."""
 
     denoiser: nn.Module
-    """The denoiser, prepared for mixed precision."""
+    """Denoiser, prepared by accelerate for mixed precision."""
 
     optimizer: Any
     scheduler: torch.optim.lr_scheduler.LambdaLR
@@ -52,7 +52,7 @@ class TrainingState:
     validation: Validation | None
     sampler: Sampler
     average: MovingAverage | None = None
-    """Moving average used for validation, samples and files instead of the LoRA."""
+    """Moving average that is used for validation, samples and files, or None."""
 
     @property
     def constrained(self) -> bool:
@@ -61,11 +61,11 @@ class TrainingState:
 
     @property
     def component(self) -> str | None:
-        """Name of the only trained part, or None if there are several."""
+        """Name of the trained component, or None if there are several."""
         return self.family.component if self.model is self.denoiser else None
 
     def rate_tags(self) -> list[str]:
-        """Names of the optimizer's groups: part, and a number from its second on."""
+        """Names of the parameter groups: component and number."""
         parts = self.model.named_children() if self.component is None else []
         owners = {id(p): name for name, part in parts for p in part.parameters()}
         counts: collections.Counter[str] = collections.Counter()
@@ -83,24 +83,24 @@ class TrainingState:
 
     @functools.cached_property
     def adapters(self) -> dict[str, nn.Parameter]:
-        """Parameters that peft added to the model, by name, including LoI's offset."""
+        """Parameters that peft added to the model, by name."""
         return lora_parameters(self.model)
 
     def effective_update(self) -> EffectiveUpdate:
-        """Return the effective update of the layers. Ranks are those of its pairs."""
+        """Return the effective update of every layer, as pairs of factors."""
         return effective_update(self.model, self.pairs)
 
     def averaged(self) -> contextlib.AbstractContextManager[None]:
-        """Use the average temporarily; without one, the same as ``evaluated``."""
+        """Use the averaged weights in a ``with`` block, or else :meth:`evaluated`."""
         average = self.average
         return self.evaluated() if average is None else average.applied()
 
     def evaluated(self) -> contextlib.AbstractContextManager[None]:
-        """Use the optimizer's evaluation weights temporarily."""
+        """Use the evaluation weights of the optimizer in a ``with`` block."""
         return in_eval_mode(self.optimizer.optimizer)
 
     def loss(self, visits: Iterable[Visit], noise: NoiseSource) -> Tensor:
-        """Return the mean loss of a batch, with noise and timesteps drawn for it."""
+        """Return the mean loss of a batch with random noise and timesteps."""
         with self.accelerator.autocast():
             batch = batch_with_text(self.images, list(visits), self.family)
         # Drawn on the CPU and moved: the same noise on every device.

@@ -1,4 +1,4 @@
-"""One training run from a configuration to a LoRA file."""
+"""Training run from a configuration to LoRA files."""
 
 from __future__ import annotations
 
@@ -47,17 +47,19 @@ def train(config: TrainConfig, resume: str | Path | None = None) -> TrainResult:
     """Train a LoRA and write it to files.
 
     Args:
-        config: the whole configuration with absolute paths.
-        resume: ``"last"``, or a run folder or checkpoint folder to resume from. Without
-            it, a new run folder is created. Existing run folders are never overwritten.
+        config: configuration with absolute paths.
+        resume: ``"last"``, or a run folder or checkpoint folder to resume from. If
+            None, a new run folder is created. Existing run folders are never
+            overwritten.
 
     Returns:
-        Paths and figures; ``interrupted`` is true for a run that was stopped and saved.
+        Paths and metrics of the run. ``interrupted`` is True if it was stopped and
+        saved before the last step.
 
     Raises:
-        InputError: If an input is invalid. Inputs are checked before anything
-            expensive.
-        TrainingError: If the loss or a weight is not finite, or memory is exhausted.
+        InputError: If an input is invalid. Inputs are checked before a model is loaded.
+        TrainingError: If the loss or a weight contains NaN or infinity, or memory is
+            exhausted.
     """
     started = datetime.datetime.now(datetime.timezone.utc)
     clock = time.monotonic()
@@ -111,7 +113,7 @@ def _new_run(
 
 
 class Run:
-    """The phases of a run: prepare, train, write."""
+    """Phases of a run: preparation, training, and writing of files."""
 
     def __init__(
         self,
@@ -130,7 +132,7 @@ class Run:
         self.state: TrainingState | None = None
 
     def prepare(self) -> TrainingState:
-        """Open the sinks, encode images and load the model of a new run."""
+        """Open the logs, encode images and load the model."""
         jsonl = JsonlSink(self.folder.events_file)
         self.sink = SinkGroup([jsonl])
         if self.resume is None:
@@ -148,7 +150,7 @@ class Run:
         return self.state
 
     def _announce(self, kind: str, step: int, more: Mapping[str, Any]) -> None:
-        """Write the event that begins this process's part of the run."""
+        """Log the event for the start or resume of the run."""
         state = self.state
         assert state is not None
         self.sink.event(
@@ -171,7 +173,7 @@ class Run:
         self.sink.add(TensorBoardSink(self.folder.tensorboard, resumed))
 
     def close(self) -> None:
-        """Close the sinks."""
+        """Close the logs."""
         self.sink.close()
 
     def execute(self, started: datetime.datetime, clock: float) -> TrainResult:
@@ -223,7 +225,7 @@ class Run:
     def _restore(
         self, loop: Loop, monitor: Monitor, path: Path, checkpoint: Checkpoint
     ) -> None:
-        """Resume from a checkpoint. The folder changes only if all of it fits."""
+        """Load a checkpoint. The run folder is only changed if it can be loaded."""
         loop.restore(checkpoint, path)
         # Compared before ``_write_config`` below replaces the old settings.
         changed = self._changed()
@@ -314,7 +316,7 @@ class Run:
             say(f"LoRA: {path}")
 
     def _changed(self) -> dict[str, str]:
-        """Return the settings that differ from the earlier ones; prints them."""
+        """Print and return the settings that were changed since the run was started."""
         try:
             before = json.loads(read_text(self.folder.config_file))
             changed = changed_settings(before, json.loads(dump_full(self.config)))

@@ -1,9 +1,9 @@
-r"""Loss on images that are never trained on, comparable between all runs.
+r"""Validation loss on images that are not used for training.
 
-Image i is measured at K timesteps, one in each of K equal parts of the range
-(:math:`t_k = \lfloor (k + u_{ik}) T / K \rfloor`), with noise of its own. Both come
-from a generator seeded by i alone: every evaluation, seed and method meets the same
-noise, whatever the batch size.
+The loss of image i is computed at K timesteps, one in each of K equal parts of the
+range (:math:`t_k = \lfloor (k + u_{ik}) T / K \rfloor`), with different noise.
+Timesteps and noise are generated with the seed i. They are the same in every
+validation, for every seed, method and batch size, so that runs can be compared.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ class Validation:
     """Validation images with their fixed noise and timesteps.
 
     Args:
-        images: the validation set.
-        family: family that computes the loss.
+        images: validation set.
+        family: model family that computes the loss.
         timesteps_per_picture: number of timesteps per image, K.
-        batch_size: number of measurements per forward pass.
+        batch_size: number of pairs of image and timestep per forward pass.
     """
 
     def __init__(
@@ -48,17 +48,17 @@ class Validation:
         self._count = timesteps_per_image
         self._batch_size = batch_size
         self.by_image: list[float] = []
-        """Loss of each image in the last measurement, in the order of the set."""
+        """Loss of each image in the last validation, in the order of the set."""
 
     def loss(self, denoiser: nn.Module) -> float:
-        """Mean over all images and timesteps, and of each image in ``by_image``."""
+        """Compute the mean loss over images and timesteps, and store ``by_image``."""
         found = self.losses(denoiser)
         self.by_image = found.mean(1).tolist()
         return float(found.mean())
 
     @torch.no_grad()
     def losses(self, denoiser: nn.Module) -> Tensor:
-        """Loss of each image at each of its timesteps, float64 ``(images, K)``."""
+        """Compute the loss of each image at each timestep, float64 ``(images, K)``."""
         count = len(self._images.sizes)
         found = torch.zeros(count, self._count, dtype=torch.float64)
         with evaluating(denoiser):
@@ -90,7 +90,7 @@ class Validation:
             )
 
     def _jobs(self) -> Iterator[list[tuple[int, int]]]:
-        """Pairs of image and timestep index. All images of a batch have one size."""
+        """Yield batches of image and timestep indices, with images of the same size."""
         sizes = self._images.sizes
         # Sorting is stable, so that images of one size keep their order.
         by_size = sorted(range(len(sizes)), key=sizes.__getitem__)

@@ -1,7 +1,7 @@
-"""Graphical interface: controllers without Qt, Qt views, no torch.
+"""Graphical user interface, with controllers that do not import Qt, and Qt views.
 
-Training runs in the processes of the queue. The GUI only reads their output and writes
-command files, so closing it, or a crash, does not stop a training.
+Trainings run in separate processes. The GUI reads their output and sends commands as
+files. Trainings continue if the GUI is closed or crashes.
 """
 
 from __future__ import annotations

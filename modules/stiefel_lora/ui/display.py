@@ -1,4 +1,4 @@
-"""Check for a display before Qt, which would abort without one."""
+"""Check for a display before Qt is started, which aborts without a display."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def no_window(reason: str) -> str:
 def check_display(
     arguments: Sequence[str] = (), environment: Mapping[str, str] = os.environ
 ) -> None:
-    """Raise if no display is available; only checks X11 and Wayland.
+    """Raise an error if no X11 or Wayland display is available.
 
     Args:
         arguments: arguments for Qt. With ``-platform``, the check is skipped.
@@ -80,7 +80,7 @@ def _answers(display: str) -> bool:
 
 
 def _greets(name: str) -> bool:
-    """Return whether the server behind a local socket responds, even by refusing."""
+    """Return whether a server responds at a local socket."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(_SECONDS)
         try:

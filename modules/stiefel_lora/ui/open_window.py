@@ -1,4 +1,4 @@
-"""Open the GUI. Qt is first imported here."""
+"""Start of the GUI. This module imports Qt when it is used."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ def launch(config: Path | None = None, arguments: Sequence[str] = ()) -> int:
     """Run the GUI until it is closed. Return the exit code.
 
     Args:
-        config: file to open. The default is the settings of the last session.
+        config: config file to open. By default, the settings of the last session are
+            loaded.
         arguments: arguments for Qt.
 
     Raises:
-        ConfigError: If Qt or a system library that it needs is not installed, or there
-            is no display.
+        ConfigError: If Qt or a required system library is not installed, or there is no
+            display.
     """
     check_display(arguments)
     try:

@@ -165,7 +165,7 @@ def test_the_command(tmp_path):
     write(path, make("OneTrainer"))
     result = run(path)
     assert result.exit_code == 2
-    assert "no program applies the whole file correctly" in result.stderr
+    assert "no program loads the whole file correctly" in result.stderr
     new = {"new.a.lora_A.weight": torch.ones(1, 2)}
     write(path, new | {"new.a.lora_B.weight": torch.ones(2, 1)})
     assert "no program can check a LoRA of an unknown family" in run(path).stderr

@@ -179,7 +179,7 @@ def test_a_file_with_nan_is_shown_and_only_that(qtbot, tab, tmp_path: Path):
     tab.table.selectRow(1)
     assert not any(button.isEnabled() for button in changing)
     assert f"NaN or infinity in {name}." in tab.notes.text()
-    assert "left out of results: strange.key." in tab.notes.text()
+    assert "not written to results: strange.key." in tab.notes.text()
     assert tab.table.item(1, 8).text() == "1 not finite"
     entry = tab.entries[1]
     report = inspect_lora(open_lora(tmp_path / "b.safetensors"))

@@ -1,8 +1,8 @@
-"""Options of other trainers and their counterparts here.
+"""Options of other trainers and the corresponding settings.
 
-There is one table per trainer, of its options that have another name here. ``KEYS``
-maps to our key (``concepts.repeats`` is ``repeats`` of a concept), ``WITHOUT`` to the
-reason why there is none.
+There is a table for each trainer with options that have another name here. ``KEYS``
+contains the corresponding key (``concepts.repeats`` is ``repeats`` of a concept), and
+``WITHOUT`` the reason why an option is not supported.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FOREIGN_NAMES: dict[str, str] = dict(
         for name, ours in table.KEYS.items()
     )
 )
-"""Name -> our key."""
+"""Corresponding keys by option name."""
 
 WITHOUT_COUNTERPART: dict[str, str] = {
     name: reason
@@ -28,7 +28,7 @@ WITHOUT_COUNTERPART: dict[str, str] = {
     for reason, names in table.WITHOUT.items()
     for name in names.split()
 }
-"""Name -> reason why there is no such key, to stand after "because"."""
+"""Reasons why options are not supported, to follow "because", by option name."""
 
 WORDS = frozenset(common.KEYS)
-"""Names with another meaning in another section."""
+"""Option names with another meaning in another section."""

@@ -117,7 +117,7 @@ WITHOUT = {
     why.AT_START: """
         force_first_sample sample_start_step skip_first_sample
     """,
-    "each entry of samples has a seed of its own": "walk_seed",
+    "each entry of samples has its own seed": "walk_seed",
     why.SCHEDULES: "lr_scheduler_params",
     "the denoiser is always trained; train_text_encoder adds text encoders": (
         "train_unet"

@@ -1,4 +1,4 @@
-"""Names that several programs share, and common abbreviations."""
+"""Option names that are common to several trainers, and abbreviations."""
 
 from __future__ import annotations
 

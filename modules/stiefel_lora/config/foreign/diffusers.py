@@ -1,4 +1,4 @@
-"""Options of diffusers' training scripts for LoRAs."""
+"""Options of the LoRA training scripts of diffusers."""
 
 from __future__ import annotations
 
@@ -60,6 +60,6 @@ WITHOUT = {
         prodigy_use_bias_correction
     """,
     why.FAMILIES: "revision variant",
-    "learning_rate is used as it is, whatever the batch size": "scale_lr",
+    "learning_rate is not scaled by the batch size": "scale_lr",
     why.PRECISION: "upcast_before_saving",
 }

@@ -74,7 +74,7 @@ WITHOUT = {
     why.SCHEDULES: """
         custom_learning_rate_scheduler learning_rate_cycles scheduler_params
     """,
-    "learning_rate is used as it is, whatever the batch size": "learning_rate_scaler",
+    "learning_rate is not scaled by the batch size": "learning_rate_scaler",
     why.LOADER: "dataloader_threads",
     why.LOGS: """
         debug_dir debug_mode samples_to_tensorboard tensorboard tensorboard_always_on
@@ -92,9 +92,8 @@ WITHOUT = {
     why.LOSSES: """
         log_cosh_strength loss_scaler masked_prior_preservation_weight vb_loss_strength
     """,
-    "optimizer holds the options of one method, and each method its own defaults": (
-        "optimizer_defaults"
-    ),
+    "optimizer contains the options of one optimizer, and each optimizer has its "
+    "own defaults": ("optimizer_defaults"),
     why.SAMPLER: """
         force_last_timestep noise_scheduler sample_image_format
         transformer_attention_mask
@@ -123,5 +122,5 @@ WITHOUT = {
     ),
     "is_reg marks regularization images, and validation_concepts lists those of the "
     "validation set": "type",
-    "it belongs to OneTrainer's own window": "concept_stats image",
+    "it is a setting of the window of OneTrainer": "concept_stats image",
 }

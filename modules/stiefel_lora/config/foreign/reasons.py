@@ -46,7 +46,9 @@ BUCKETS = (
     "set their shapes"
 )
 CACHE = "the cache in cache_dir is updated automatically when files change"
-CAPTIONS = "captions come from .txt files or metadata.jsonl, with trigger_word in front"
+CAPTIONS = (
+    "captions are read from .txt files or metadata.jsonl, and trigger_word is prepended"
+)
 CHECKPOINTS = (
     "checkpoints are written every checkpoint_every and limited by keep_checkpoints"
 )

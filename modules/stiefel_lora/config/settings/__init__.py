@@ -1,4 +1,4 @@
-"""Settings of a run by topic; a form has one page per topic."""
+"""Settings of a run by topic."""
 
 from __future__ import annotations
 
@@ -33,4 +33,4 @@ SETTING_GROUPS = (
     WatchingSettings,
     SavingSettings,
 )
-"""All topics, in the order of the form's pages."""
+"""All topics, in the order of the tabs of the GUI."""

@@ -30,31 +30,36 @@ class DataSettings(StrictModel):
     a tag, and is written to the LoRA file."""
 
     validation_concepts: Concepts = setting((), label="Validation concepts")
-    """Folders with images that are only used for validation, not for training. The
-    validation loss shows whether training still generalizes. To set training images
-    aside instead, use validation_split."""
+    """Folders with images that are only used for validation. The validation loss shows
+    whether the model is overfitting. To use a part of the training images for
+    validation instead, set validation_split.
+    """
 
     validation_split: Annotated[Number, Field(ge=0, le=0.9)] = setting(
         0.0, label="Validation split"
     )
-    """Fraction of the training images of each concept to use for validation instead,
-    e.g. 0.1 for a tenth. Regularization images are not affected. The choice only
-    depends on the file names and validation_seed, so it is stable when images are
-    added."""
+    """Fraction of the training images of each concept that is used for validation
+    instead, for example 0.1. Regularization images are not affected. The selection only
+    depends on the file names and validation_seed, so it changes little if images are
+    added.
+    """
 
     validation_seed: Annotated[int, Field(strict=True, ge=0)] = setting(
         0, label="Validation seed"
     )
-    """Seed for the random choice of validation_split."""
+    """Seed for the random selection of validation_split."""
 
     resolution: Side = setting(1024, label="Resolution")
-    """Side length of a square image in pixels, which must be a multiple of 8. Use 1024
-    for SDXL. Buckets of other shapes have about as many pixels as this square."""
+    """Width and height of square training images in pixels. Must be a multiple of 8.
+    Use 1024 for SDXL. Buckets with other aspect ratios have about the same number of
+    pixels.
+    """
 
     aspect_ratio_bucketing: Flag = setting(True, label="Aspect ratio bucketing")
-    """Sort images into buckets by aspect ratio, so that little is cropped. All images
-    in a batch are from the same bucket. If disabled, the center square of every image
-    is used."""
+    """Sort images into buckets by aspect ratio, so that less is cropped. All images in
+    a batch are from the same bucket. If disabled, the center square of every image is
+    used.
+    """
 
     bucket_step: Annotated[int, Field(strict=True, ge=8, le=512, multiple_of=8)] = (
         setting(64, label="Bucket step")
@@ -69,20 +74,23 @@ class DataSettings(StrictModel):
     ratio are cropped."""
 
     allow_upscaling: Flag = setting(False, label="Allow upscaling")
-    """Enlarge images that are smaller than their bucket. If disabled, small images get
-    a smaller bucket of their own size."""
+    """Enlarge images that are smaller than their bucket. If disabled, smaller buckets
+    are created for small images.
+    """
 
     max_image_megapixels: Annotated[Number, Field(gt=0, le=4000)] = setting(
         179.0, label="Maximum image megapixels"
     )
-    """Maximum size of an image in millions of pixels. Larger images are skipped,
-    because a damaged or malicious file can request more memory than the machine has.
-    Decoding takes about 4 bytes per pixel."""
+    """Maximum size of an image in megapixels. Larger images are skipped, because
+    decoding needs about 4 bytes of memory per pixel, and a damaged or malicious file
+    could use all memory.
+    """
 
     masked_training: Flag = setting(False, label="Masked training")
-    """Train the areas where the mask is white, and the other areas with
-    unmasked_weight. The mask of cat.jpg is the black and white image cat-masklabel.png.
-    If an image has no mask, the whole image is trained."""
+    """Use masks in the loss. White areas of the mask have weight 1, and black areas
+    have weight unmasked_weight. The mask of cat.jpg is the image cat-masklabel.png.
+    Images without a mask are trained without masking.
+    """
 
     alpha_mask: Flag = setting(False, label="Alpha mask")
     """If masked_training is enabled, use the alpha channel as the mask of images that
@@ -91,13 +99,15 @@ class DataSettings(StrictModel):
     unmasked_probability: Annotated[Number, Field(ge=0, le=1)] = setting(
         0.1, label="Unmasked probability"
     )
-    """If masked_training is enabled, the probability of ignoring the mask of an image
-    in a step."""
+    """Probability of ignoring the mask of an image in a step, if masked_training is
+    enabled.
+    """
 
     latent_caching: Flag = setting(True, label="Latent caching")
-    """Encode images once before training. If disabled, images are encoded at every
-    step, which takes time and needs the VAE on the device, but allows unlimited image
-    variations."""
+    """Encode images once before training. If disabled, images are encoded in every
+    step. This is slower and needs more GPU memory for the VAE, but allows different
+    augmentations in every epoch.
+    """
 
     cache_dir: FolderPath | None = setting(
         None, label="Cache directory", unset_means="inside output_dir"

@@ -22,14 +22,14 @@ class GeneralSettings(StrictModel):
     automatically."""
 
     comment: Text = setting("", label="Comment")
-    """Notes for your own use. Training ignores them."""
+    """Comments, which have no effect on training."""
 
     run_name: Annotated[str, Field(min_length=1, max_length=100)] = setting(
         "run",
         label="Run name",
-        unset_means="the name of the file that holds these settings",
+        unset_means="the name of the config file",
     )
-    """Name of the run's folder and of the LoRA file."""
+    """Name of the run folder and the LoRA file."""
 
     output_dir: FolderPath = setting(
         Path("runs"), label="Output directory", unset_means="runs in the current folder"
@@ -42,5 +42,6 @@ class GeneralSettings(StrictModel):
     device: Annotated[
         str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d{1,3})?|xpu(:\d{1,3})?)$")
     ] = setting("auto", label="Train device")
-    """Device to train on, such as auto, cpu, cuda, cuda:1, mps or xpu. auto uses a GPU
-    if one is available."""
+    """Training device: auto, cpu, cuda, cuda:1, mps or xpu. auto uses a GPU if one is
+    available.
+    """

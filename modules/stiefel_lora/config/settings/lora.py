@@ -1,4 +1,4 @@
-"""Layers that get a LoRA, its rank and its initialization."""
+"""LoRA settings: layers, rank, alpha and initialization."""
 
 from __future__ import annotations
 
@@ -15,23 +15,26 @@ Rate = Annotated[Number, Field(gt=0, le=100)]
 
 
 class LoraSettings(StrictModel):
-    """Layers that get a LoRA, its rank and its initialization."""
+    """LoRA settings: layers, rank, alpha and initialization."""
 
     layer_filter_preset: LayerPreset = setting("attn-mlp", label="Layer preset")
-    """Layers of the UNet or transformer that get a LoRA. attn-only selects the
-    attention layers, attn-mlp the attention and feed-forward layers, which is the usual
-    choice, and full all linear layers."""
+    """Layers of the UNet or transformer to which a LoRA is added. attn-only selects the
+    attention layers, attn-mlp the attention and feed-forward layers (recommended), and
+    full all linear layers.
+    """
 
     layer_filter: tuple[Annotated[str, Field(min_length=1)], ...] = setting(
         (), label="Layer filter"
     )
-    """Names of the layers that get a LoRA, instead of a preset. Each entry is a full
-    name, in which * matches any text, such as *.attn2.to_k, or a part of a name. An
-    entry that matches no layer is an error."""
+    """Names of the layers to which a LoRA is added, instead of layer_filter_preset.
+    Each entry is a full name, in which * matches any text, such as *.attn2.to_k, or a
+    part of a name. Every entry must match at least one layer.
+    """
 
     train_text_encoder: Flag = setting(False, label="Train text encoder")
-    """Also train a LoRA on the first text encoder (CLIP). Captions are then encoded at
-    every step, which is slower, and the text encoder stays in memory."""
+    """Also train a LoRA on the first text encoder (CLIP). Captions are then encoded in
+    every step, which is slower and needs more memory.
+    """
 
     text_encoder_learning_rate: Rate | None = setting(
         None, label="Text encoder learning rate", unset_means="learning_rate"
@@ -40,7 +43,8 @@ class LoraSettings(StrictModel):
 
     train_text_encoder_2: Flag = setting(False, label="Train text encoder 2")
     """Also train a LoRA on the second text encoder, which is OpenCLIP bigG for SDXL and
-    T5 for FLUX. T5 is large, and diffusers does not load a LoRA for it."""
+    T5 for FLUX. T5 is large, and diffusers does not support LoRA for T5.
+    """
 
     text_encoder_2_learning_rate: Rate | None = setting(
         None, label="Text encoder 2 learning rate", unset_means="learning_rate"
@@ -54,9 +58,10 @@ class LoraSettings(StrictModel):
         Annotated[str, Field(min_length=1)], Annotated[Count, Field(ge=1, le=4096)]
     ] = setting(default_factory=dict, label="Rank pattern")
     """Layers with a different rank, such as {"mid_block.*": 32}. Each key is a full
-    name, in which * matches any text, or a part of a name. If several keys match, the
-    last one is used. alpha is set to the rank of the layer. An entry that matches no
-    layer is an error."""
+    name, in which * matches any text, or a part of a name, and must match at least one
+    layer. If several keys match a layer, the last one is used. The ratio of alpha and
+    rank is the same as in other layers.
+    """
 
     conv_rank: Annotated[Count, Field(ge=1, le=4096)] | None = setting(
         None, label="Convolution rank", unset_means="linear layers only"
@@ -70,30 +75,35 @@ class LoraSettings(StrictModel):
         label="LoRA alpha",
         unset_means="the rank",
     )
-    """Scaling factor of the LoRA, which is multiplied by alpha / rank. For Stiefel
-    LoRA, alpha must be equal to the rank."""
+    """Alpha of the LoRA. The update of a layer is multiplied by alpha / rank. For
+    Stiefel LoRA and other methods that control the scale, alpha must be equal to the
+    rank.
+    """
 
     use_dora: Flag = setting(False, label="Decompose weights (DoRA)")
     """Also train the magnitude of every row of the adapted weights (DoRA). This is
     slower, needs more memory, and fewer programs can load the files."""
 
     lora_init: LoraInit = setting("auto", label="LoRA initialization")
-    """Initialization of the LoRA. auto uses the initialization of the optimizer and
-    leaves the model unchanged at first. loi uses the gradient of the first images. It
-    also leaves the model unchanged at first, and the file has up to twice the rank.
-    stella uses the initialization of StelLA, which changes the model at step 0.
+    """Initialization of the LoRA. With auto, the initialization of the optimizer is
+    used. With loi, the LoRA is initialized from the gradient of the first images, and
+    the LoRA file has up to twice the rank. Both do not change the model before
+    training. With stella, the initialization of the StelLA paper is used, which changes
+    the model.
     """
 
     loi_batches: Annotated[Count, Field(ge=1, le=1000)] = setting(
         4, label="LOI batches"
     )
-    """Number of batches that are used, 12 times each, to compute the gradient for
-    lora_init loi. More batches take more time once, at the start."""
+    """Number of batches from which the gradient for lora_init loi is computed. Each
+    batch is used 12 times before training.
+    """
 
     loi_file_rank: Annotated[Count, Field(ge=1, le=8192)] | None = setting(
         None,
         label="LOI file rank",
         unset_means="twice lora_rank",
     )
-    """Rank of the LoRA file if lora_init is loi. Twice lora_rank is exact. For a lower
-    rank, the approximation error is printed."""
+    """Rank of the LoRA file if lora_init is loi. The file is exact with twice
+    lora_rank. For a lower rank, the approximation error is printed.
+    """

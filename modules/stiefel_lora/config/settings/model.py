@@ -1,4 +1,4 @@
-"""The base model, its weights and its precision."""
+"""Base model, its components and precision."""
 
 from __future__ import annotations
 
@@ -26,70 +26,82 @@ PART_SETTINGS = (
     "text_encoder_2",
     "tokenizer_2",
 )
-"""Parts of a model that may come from elsewhere. Each has its ``<part>_model_name``."""
+"""Components with a setting ``<component>_model_name``."""
 
 PartName = PathText | None
 
 
 class ModelSettings(StrictModel):
-    """The base model, its weights and its precision."""
+    """Base model, its components and precision."""
 
     model_type: ModelType = setting(DEFAULT, label="Model type")
     """Family of the base model. Use flux for FLUX.1 dev and schnell."""
 
     base_model_name: PathText | None = setting(None, label="Base model")
-    """Path of a .safetensors checkpoint or of a diffusers folder, or a name
-    on the Hugging Face Hub such as stabilityai/stable-diffusion-xl-base-1.0."""
+    """Base model: path of a .safetensors checkpoint or diffusers folder, or name of a
+    model on the Hugging Face Hub, such as stabilityai/stable-diffusion-xl-base-1.0.
+    """
 
     unet_model_name: PartName = setting(None, label="UNet override")
-    """UNet to use instead of the base model's, for SDXL and SD 1.5. Like all parts, it
-    can be a .safetensors file, a folder or a hub name."""
+    """UNet that replaces the UNet of the base model, for SDXL and SD 1.5. Path of a
+    .safetensors file or folder, or name on the Hugging Face Hub.
+    """
 
     transformer_model_name: PartName = setting(None, label="Transformer override")
-    """Transformer to use instead of the base model's, for FLUX."""
+    """Transformer that replaces the transformer of the base model, for FLUX. Path of a
+    .safetensors file or folder, or name on the Hugging Face Hub.
+    """
 
     vae_model_name: PartName = setting(None, label="VAE override")
-    """VAE to use instead of the base model's. Required if the base model file has
-    none."""
+    """VAE that replaces the VAE of the base model. Required if the base model file does
+    not contain a VAE.
+    """
 
     text_encoder_model_name: PartName = setting(None, label="Text encoder override")
-    """CLIP text encoder to use instead of the base model's. Required if the base model
-    file has none."""
+    """CLIP text encoder that replaces the text encoder of the base model. Required if
+    the base model file does not contain it.
+    """
 
     text_encoder_2_model_name: PartName = setting(None, label="Text encoder 2 override")
-    """Second text encoder to use instead of the base model's: OpenCLIP bigG for SDXL,
-    T5 for FLUX. Required if the base model file has none."""
+    """Second text encoder that replaces the one of the base model: OpenCLIP bigG for
+    SDXL, T5 for FLUX. Required if the base model file does not contain it.
+    """
 
     tokenizer_2_model_name: PartName = setting(None, label="Tokenizer 2 override")
-    """Folder or hub name of the T5 tokenizer, for FLUX. A .safetensors file does not
-    contain the tokenizer."""
+    """T5 tokenizer for FLUX: path of a folder or name on the Hugging Face Hub. Required
+    if the base model is a .safetensors file, which does not contain a tokenizer.
+    """
 
     allow_pickled_weights: Flag = setting(False, label="Allow pickled weights")
-    """Load weights from .bin files if the folder of a part has no .safetensors file.
-    Only tensors are unpickled. Enable this only for sources that you trust."""
+    """Load weights from .bin files if a folder contains no .safetensors file. Only
+    tensors are unpickled. Enable this only for models from trusted sources.
+    """
 
     prediction_type: PredictionType = setting("auto", label="Prediction type")
-    """Prediction type of an SDXL or SD 1.5 model. auto reads it from the configuration
-    or file of the model. If the file of a v-prediction model does not declare it, set
-    v_prediction."""
+    """Prediction type of an SDXL or SD 1.5 model. auto reads it from the model. For
+    v-prediction models whose file does not contain the prediction type, set
+    v_prediction.
+    """
 
     text_encoder_2_sequence_length: Annotated[Count, Field(ge=16, le=512)] | None = (
         setting(
             None,
             label="Text encoder 2 sequence length",
-            unset_means="512 for dev, 256 for schnell, as these were trained",
+            unset_means="512 for FLUX.1 dev, 256 for FLUX.1 schnell",
         )
     )
     """Number of T5 tokens per caption, for FLUX. A lower number is faster and takes
     less disk space."""
 
     weight_dtype: WeightDType = setting("bfloat16", label="Weight data type")
-    """Precision of the frozen base model in memory. nfloat4 and int8 use a quarter and
-    half of the memory of bfloat16, and require bitsandbytes."""
+    """Data type of the frozen base model. nfloat4 needs a quarter and int8 half of the
+    memory of bfloat16. Both require bitsandbytes.
+    """
 
     train_dtype: DType = setting("bfloat16", label="Train data type")
-    """Precision of the computation. Use bfloat16 for NVIDIA GPUs from 2020 on, float16
-    for older ones and float32 for a CPU. The LoRA itself is always float32."""
+    """Data type of the computation. Use bfloat16 for NVIDIA GPUs since 2020, float16
+    for older ones and float32 for CPUs. The LoRA weights are always float32.
+    """
 
     attention_mechanism: AttentionMechanism = setting("sdp", label="Attention")
     """Attention implementation. sdp uses the kernels of torch, which are fast on
@@ -97,5 +109,7 @@ class ModelSettings(StrictModel):
     NVIDIA GPU."""
 
     compile: Flag = setting(False, label="Compile transformer blocks")
-    """Compile the blocks of the model at the start. This takes some minutes once, but
-    makes each step faster. It requires Triton on a GPU and a C++ compiler on a CPU."""
+    """Compile the blocks of the model with torch.compile. This takes some minutes at
+    the start, but each step is faster. Requires Triton on a GPU and a C++ compiler on a
+    CPU.
+    """

@@ -1,4 +1,4 @@
-"""The training objective: noise, timesteps and loss."""
+"""Training objective: noise, timesteps and loss."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Share = Annotated[Number, Field(ge=0, le=1)]
 
 
 class ObjectiveSettings(StrictModel):
-    """The training objective: noise, timesteps and loss."""
+    """Training objective: noise, timesteps and loss."""
 
     timestep_distribution: TimestepDistribution | None = setting(
         None,
@@ -29,20 +29,23 @@ class ObjectiveSettings(StrictModel):
     noising_weight: Annotated[Number, Field(ge=-100, le=100)] = setting(
         0.0, label="Noising weight"
     )
-    """Shape of the timestep distribution. logit_normal has a width of 1 + weight.
-    heavy_tail, sigmoid and inverted_parabola favor one side or the middle more
-    strongly."""
+    """Shape of the timestep distribution. For logit_normal, the standard deviation is 1
+    + weight. For heavy_tail, sigmoid and inverted_parabola, it is the strength of the
+    deviation from a uniform distribution.
+    """
 
     noising_bias: Annotated[Number, Field(ge=-100, le=100)] = setting(
         0.0, label="Noising bias"
     )
     """Center of the timestep distribution for logit_normal, sigmoid and
-    inverted_parabola. Values above 0 favor more noise, and values below 0 less
-    noise."""
+    inverted_parabola. Values above 0 increase the noise, and values below 0 decrease
+    it.
+    """
 
     min_noising_strength: Share = setting(0.0, label="Min noising strength")
-    """Lowest noise level to train, as a fraction of the whole range. For example, 0.5
-    skips the lower half, which determines fine details."""
+    """Lowest noise level to train, as a fraction of the whole range. For example, with
+    0.5, the lower half is not trained, which affects fine details.
+    """
 
     max_noising_strength: Share = setting(1.0, label="Max noising strength")
     """Highest noise level to train, as a fraction of the whole range."""
@@ -60,37 +63,42 @@ class ObjectiveSettings(StrictModel):
     offset_noise_weight: Annotated[Number, Field(ge=0, le=10)] = setting(
         0.0, label="Offset noise weight"
     )
-    """Strength of noise that is constant over a whole image. With 0.05, the model can
-    learn very dark and very bright images."""
+    """Weight of additional noise that is constant over the image (offset noise). With
+    0.05, the model can learn very dark and very bright images.
+    """
 
     mse_strength: Strength = setting(1.0, label="MSE strength")
-    """Weight of the squared error in the loss. Beginners should leave it at 1."""
+    """Weight of the squared error in the loss. The default is recommended for most
+    runs.
+    """
 
     mae_strength: Strength = setting(0.0, label="MAE strength")
     """Weight of the absolute error in the loss, which is less sensitive to outliers."""
 
     huber_strength: Strength = setting(0.0, label="Huber strength")
-    """Weight of the Huber loss, which is squared for small errors and absolute for
-    errors above huber_delta."""
+    """Weight of the Huber loss, which is quadratic for errors below huber_delta and
+    linear above it.
+    """
 
     huber_delta: Annotated[Number, Field(gt=0, le=1000)] = setting(
         1.0, label="Huber delta"
     )
-    """Error at which the Huber loss changes from squared to absolute."""
+    """Error above which the Huber loss is linear instead of quadratic."""
 
     loss_weight_fn: LossWeight = setting("constant", label="Loss weight function")
-    """Weighting of the noise levels in the loss. Use min_snr_gamma and
-    debiased_estimation for SDXL and SD 1.5. Use sigma, which gives more weight to high
-    noise, for FLUX."""
+    """Weighting of the noise levels in the loss. min_snr_gamma and debiased_estimation
+    are supported for SDXL and SD 1.5. sigma is supported for FLUX and increases the
+    weight of high noise levels.
+    """
 
     loss_weight_strength: Annotated[Number, Field(gt=0, le=1000)] = setting(
         5.0, label="Gamma"
     )
-    """Gamma of min_snr_gamma. A lower value reduces the weight of low noise levels
-    further."""
+    """Gamma of min_snr_gamma. Lower values reduce the weight of low noise levels more.
+    """
 
     unmasked_weight: Share = setting(0.1, label="Unmasked weight")
-    """Weight of the loss outside the mask of an image."""
+    """Weight of the loss in black areas of the mask."""
 
     normalize_masked_area_loss: Flag = setting(
         False, label="Normalize masked area loss"

@@ -24,7 +24,7 @@ def _default_optimizer() -> OptimizerConfig:
 
 
 def _default_learning_rate(fields: dict[str, Any]) -> float:
-    """Return the method's usual rate. ``fields`` are the fields validated so far."""
+    """Return the default learning rate of the optimizer."""
     optimizer = fields.get("optimizer")
     entry = optimizer.method if optimizer else None
     if optimizer is None or entry is None:
@@ -41,8 +41,10 @@ class OptimizationSettings(StrictModel):
     gradient_accumulation_steps: Annotated[Count, Field(ge=1, le=4096)] = setting(
         1, label="Accumulation steps"
     )
-    """Number of batches whose gradients are averaged for one step. This gives a larger
-    effective batch without more memory, but each step is slower."""
+    """Number of batches whose gradients are averaged in one optimizer step. This
+    increases the effective batch size without using more memory, but each step takes
+    longer.
+    """
 
     steps: Annotated[Count, Field(ge=1)] = setting(1000, label="Steps")
     """Total number of optimizer steps of the run. To count epochs instead, set
@@ -69,38 +71,45 @@ class OptimizationSettings(StrictModel):
     learning_rate: Annotated[Number, Field(gt=0, le=100)] = setting(
         default_factory=_default_learning_rate,
         label="Learning rate",
-        unset_means="the usual value of the optimizer",
+        unset_means="the default of the optimizer",
     )
-    """Step size in the unit of the optimizer. A good learning rate for one optimizer is
-    not a good one for another optimizer."""
+    """Learning rate. Its unit depends on the optimizer, so the same value cannot be
+    used for different optimizers.
+    """
 
     learning_rate_scheduler: LearningRateScheduler = setting(
         "constant", label="Learning rate scheduler"
     )
-    """Learning rate schedule that is used after the warmup."""
+    """Learning rate scheduler that is used after the warmup."""
 
     learning_rate_warmup_steps: Count = setting(0, label="Learning rate warmup steps")
-    """Number of steps over which the learning rate rises from zero. It cannot exceed
-    the steps of the run."""
+    """Number of steps in which the learning rate increases from zero. Must not exceed
+    the number of steps of the run.
+    """
 
     learning_rate_min_factor: Annotated[Number, Field(ge=0, le=1)] = setting(
         0.0, label="Learning rate min factor"
     )
-    """Final learning rate of cosine and linear, as a fraction of the learning rate."""
+    """Final learning rate of the schedulers cosine and linear, as a fraction of the
+    learning rate.
+    """
 
     clip_grad_norm: Annotated[Number, Field(ge=0, le=1e6)] = setting(
         1.0, label="Clip grad norm"
     )
-    """Maximum norm of all gradients together. If the norm is larger, the gradients are
-    scaled down. Set to 0 to disable clipping. Beginners should leave it at 1."""
+    """Maximum total norm of all gradients. Larger gradients are scaled down to this
+    norm. 0 disables clipping. The default is recommended for most runs.
+    """
 
     ema: EmaMode = setting("off", label="EMA")
-    """Average the LoRA over many steps and use the average for validation, samples and
-    the LoRA file. The average is stored on the GPU (gpu) or in RAM (cpu)."""
+    """Use an exponential moving average (EMA) of the LoRA weights for validation,
+    samples and the LoRA file. The average is stored on the GPU (gpu) or in RAM (cpu).
+    """
 
     ema_decay: Annotated[Number, Field(ge=0, lt=1)] = setting(0.999, label="EMA decay")
-    """Fraction of the average that each EMA update keeps. Use 0.999 for a few hundred
-    images, 0.998 for fewer images and 0.9999 for thousands."""
+    """Decay rate of the EMA. Use 0.999 for a few hundred images, 0.998 for fewer images
+    and 0.9999 for thousands of images.
+    """
 
     ema_update_step_interval: Annotated[Count, Field(ge=1, le=1000)] = setting(
         5, label="EMA update step interval"
@@ -108,6 +117,7 @@ class OptimizationSettings(StrictModel):
     """Number of steps between updates of the EMA."""
 
     gradient_checkpointing: Flag = setting(False, label="Gradient checkpointing")
-    """Compute activations a second time in the backward pass instead of storing them,
-    also in trained text encoders. This needs much less memory, but is about a third
-    slower."""
+    """Recompute activations in the backward pass instead of storing them, also in
+    trained text encoders. This needs much less memory, but training is about a third
+    slower.
+    """

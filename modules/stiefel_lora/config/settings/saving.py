@@ -1,4 +1,4 @@
-"""Checkpoints to resume from, and the files of the finished LoRA."""
+"""Checkpoints, and the files of the finished LoRA."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ __all__ = ["SavingSettings"]
 
 
 class SavingSettings(StrictModel):
-    """Checkpoints to resume from, and the files of the finished LoRA."""
+    """Checkpoints, and the files of the finished LoRA."""
 
     checkpoint_every: Interval = setting(0, label="Checkpoint every")
     """Interval between checkpoints, from which a run can be resumed, such as 250
-    (steps), "2 epochs" or "10 minutes". If 0, a checkpoint is only saved when the run
-    stops or ends."""
+    (steps), "2 epochs" or "10 minutes". If 0, a checkpoint is only saved at the end of
+    the run or when it is stopped.
+    """
 
     keep_checkpoints: Annotated[Count, Field(ge=1, le=1000)] = setting(
         3, label="Checkpoints kept"
     )
-    """Number of most recent checkpoints to keep on disk."""
+    """Number of checkpoints to keep. Older checkpoints are deleted."""
 
     output_formats: Annotated[tuple[OutputFormat, ...], Field(min_length=1)] = setting(
         (
@@ -40,4 +41,4 @@ class SavingSettings(StrictModel):
     """If ema is used, also save the LoRA without averaging, as NAME_without_ema."""
 
     output_dtype: DType = setting("float16", label="Output data type")
-    """Precision of the numbers in the LoRA file."""
+    """Data type of the weights in the LoRA file."""

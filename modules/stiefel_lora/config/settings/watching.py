@@ -17,23 +17,27 @@ class WatchingSettings(StrictModel):
     """Validation, samples and measurements during a run."""
 
     validate_every: Interval = setting(0, label="Validate every")
-    """Interval between measurements of the validation loss, such as 250 (steps),
-    "2 epochs" or "10 minutes". Set to 0 to disable validation."""
+    """Interval between validations, such as 250 (steps), "2 epochs" or "10 minutes". 0
+    disables validation.
+    """
 
     validation_timesteps_per_picture: Annotated[Count, Field(ge=1, le=1000)] = setting(
         4, label="Validation timesteps per image"
     )
-    """Number of noise levels at which each validation image is measured. A higher
-    number is slower, but gives a less noisy loss."""
+    """Number of timesteps for which the loss of each validation image is computed. With
+    more timesteps, the validation loss is less noisy, but validation takes longer.
+    """
 
     early_stop_patience: Count = setting(0, label="Early stop patience")
-    """Stop the run after this many validations in a row without a lower loss. The LoRA
-    with the lowest loss is kept as NAME-best. If 0, all steps are trained."""
+    """Number of consecutive validations without improvement after which training stops.
+    The LoRA with the lowest validation loss is saved as NAME-best. 0 disables early
+    stopping.
+    """
 
     early_stop_min_delta: Annotated[Number, Field(ge=0, le=100)] = setting(
         0.0, label="Early stop min delta"
     )
-    """Minimum decrease of the validation loss that counts as an improvement."""
+    """Minimum decrease of the validation loss that is regarded as an improvement."""
 
     sample_every: Interval = setting(0, label="Sample every")
     """Interval between sample images, such as 250 (steps), "2 epochs" or "10 minutes".
@@ -41,7 +45,7 @@ class WatchingSettings(StrictModel):
     are only generated on request (stiefel-lora tell sample)."""
 
     samples: tuple[Sample, ...] = setting((), label="Samples")
-    """Prompts and settings of the sample images to generate during training."""
+    """Prompts and settings of sample images."""
 
     rank_every: Interval | None = setting(
         None,

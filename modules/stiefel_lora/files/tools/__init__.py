@@ -1,4 +1,4 @@
-"""Inspect, resize, merge, convert and verify LoRA files of every key format."""
+"""Tools for LoRA files of all key formats: inspect, resize, merge, convert, verify."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Base model checkpoints, read tensor by tensor, with the location of every layer.
+"""Reading of base model checkpoints tensor by tensor.
 
-Single files of SDXL, SD 1.5 and FLUX.1 with the names of the original checkpoint, and
-files or folders of a UNet, a transformer or a pipeline with diffusers' names.
+Single files of SDXL, SD 1.5 and FLUX.1 in the original format are supported, and files
+or folders of a UNet, a transformer or a pipeline in the diffusers format.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ _SCALES = ("scale_weight", "weight_scale")
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Location of a layer's weight: a tensor, or one third of its rows."""
+    """Location of the weight of a layer: a tensor, or a part of its rows."""
 
     key: str
     third: int | None = None
 
 
 class Checkpoint:
-    """Base model that is opened without loading its weights.
+    """Checkpoint of a base model. Weights are read on demand.
 
     Args:
         path: path of a safetensors file, or of a folder in the diffusers format.
@@ -95,11 +95,11 @@ class Checkpoint:
         self.family, self.places, self.fused = self._recognized()
 
     def tensor(self, key: str) -> Tensor:
-        """Read a tensor as it is stored."""
+        """Read a tensor in its stored dtype."""
         return read_one(*self._table[key])
 
     def weight(self, name: str) -> Tensor | None:
-        """Read the float32 weight of a layer by its name, or None if missing."""
+        """Read the weight of a layer in float32. None if it does not exist."""
         place = self.places.get(name)
         if place is None:
             return self._part(name) if self.fused else None
@@ -108,7 +108,7 @@ class Checkpoint:
         return whole if place.third is None else whole.chunk(3)[place.third]
 
     def _part(self, name: str) -> Tensor | None:
-        """Read the rows of a fused weight by diffusers' name of the part."""
+        """Read the rows of a fused weight that belong to a layer of diffusers."""
         target = target_of("comfyui", self.family, name)
         place = None if target is None else self._original(target)
         if place is None:
@@ -125,7 +125,7 @@ class Checkpoint:
         return whole[unit * first : unit * (first + count)]
 
     def scale(self, key: str) -> float:
-        """Return the scale of a scaled 8-bit tensor, or 1 for all other tensors."""
+        """Return the scale of a scaled 8-bit tensor. 1 for all other tensors."""
         layer, _, leaf = key.rpartition(".")
         for scale in _SCALES:
             if leaf == "weight" and f"{layer}.{scale}" in self.specs:
@@ -133,30 +133,32 @@ class Checkpoint:
         return 1.0
 
     def check_numbers(self, key: str) -> None:
-        """Check that a weight is stored as numbers with at most one scale.
+        """Check that a weight has a floating-point dtype and at most one scale.
 
         Raises:
-            ModelError: If it holds integers, or has a scale for each row or block.
+            ModelError: If it contains integers, or has a scale for each row or block.
         """
         dtype = self.specs[key].dtype
         if not dtype.is_floating_point:
             raise ModelError(
-                f"{self.path}: {key} holds {str(dtype).removeprefix('torch.')}, not "
-                "floating-point numbers. Use the checkpoint before quantization."
+                f"{self.path}: {key} has dtype {str(dtype).removeprefix('torch.')}, "
+                "but a floating-point dtype is required. Use the checkpoint before "
+                "quantization."
             )
         for scale in _SCALES:
             name = f"{key.removesuffix('weight')}{scale}"
             count = math.prod(self.specs[name].shape) if name in self.specs else 1
             if key.endswith(".weight") and count != 1:
                 raise ModelError(
-                    f"{self.path}: {name} holds {count} scales; only one for each "
-                    "weight is supported. Use the checkpoint before quantization."
+                    f"{self.path}: {name} contains {count} scales, but only one scale "
+                    "for each weight is supported. Use the checkpoint before "
+                    "quantization."
                 )
 
     def _recognized(self) -> tuple[str, Mapping[str, Place], bool]:
-        """Detect the family, the location of its layers, and whether some are fused.
+        """Detect the family, the location of its layers, and whether layers are fused.
 
-        The family with the most matching names is chosen.
+        The family with the most matching names is used.
         """
         found = [
             (family, self._places(family, own), own)
@@ -175,7 +177,7 @@ class Checkpoint:
         return self._family_by_width(family), places, fused
 
     def _family_by_width(self, family: str) -> str:
-        """Distinguish families with equal names by the text embedding width."""
+        """Distinguish families with the same names by the width of text tokens."""
         if record_of(family).text_width is None:
             return family
         widths = {record.text_width: record.name for record in records()}

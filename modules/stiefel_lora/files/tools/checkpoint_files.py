@@ -1,7 +1,7 @@
-"""The safetensors files of a checkpoint: a single one, or those of a folder.
+"""Safetensors files of a checkpoint: a single file, or the files of a folder.
 
-A folder is that of one model in diffusers' format (``config.json`` beside one file or
-the shards of an index), or that of a pipeline with a folder for each model.
+A folder contains a model in the diffusers format (``config.json`` and a file or shards
+with an index), or a pipeline with a folder for each model.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ _INDEX = ".safetensors.index.json"
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointFile:
-    """One file and its table."""
+    """File with a table of its tensors."""
 
     path: Path
     prefix: str
-    """In front of its keys, to tell the models of a pipeline apart: ``unet.``."""
+    """Prefix of the keys by model of a pipeline, such as ``unet.``."""
 
     table: Mapping[str, Stored]
-    """By the keys in the file."""
+    """Tensors by their keys in the file."""
 
     metadata: Mapping[str, str]
 
 
 def checkpoint_files(path: Path) -> list[CheckpointFile]:
-    """Open all files of a checkpoint, without reading their numbers.
+    """Open all files of a checkpoint. Values are not read.
 
     Args:
-        path: file or folder.
+        path: path of a file or folder.
 
     Raises:
         ModelError: If the file is a pickle, or the folder contains no weights or
             several sets of weights.
         OSError: If the operating system reports an error.
         SafetensorError: If a header does not match its file.
-        ValueError: If torch does not have a dtype, or an index is not valid JSON.
+        ValueError: If torch does not support a dtype, or an index is not valid JSON.
     """
     if not path.is_dir():
         return [_opened(path, "")]
@@ -68,7 +68,7 @@ def checkpoint_files(path: Path) -> list[CheckpointFile]:
 
 
 def _weights(folder: Path) -> list[Path]:
-    """Return the files of the one model in a folder."""
+    """Return the files of a model in a folder."""
     shards: set[Path] = set()
     indices = sorted(folder.glob(f"*{_INDEX}"))
     for index in indices:

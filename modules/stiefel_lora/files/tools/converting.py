@@ -1,8 +1,9 @@
-"""Convert a LoRA file to another key format, with the same updates.
+"""Conversion of a LoRA file to another key format, with the same updates.
 
-If both formats store alpha, the factors are copied bit for bit. If the new one does not
-(PEFT), the scale is multiplied into A. FLUX.1's q, k and v are fused for the kohya
-format, with a block-diagonal B, and separated for the others. Both are exact.
+If both formats contain alpha, the factors are copied exactly. If the new format has no
+alpha (PEFT), the scale is multiplied into A. For FLUX.1, q, k and v are fused in the
+kohya format with a block-diagonal B, and separate in other formats. Both conversions
+are exact.
 """
 
 from __future__ import annotations
@@ -47,10 +48,12 @@ def convert_lora(
     Args:
         file: LoRA file from ``open_lora``.
         output: path of the output file, or of a new folder for ``PEFT (own)``.
-        spelling: a key of ``respell.SPELLINGS``, such as ``"kohya"`` or ``"PEFT"``.
-        goal: convert other kinds of adapters to plain LoRAs of this rank or error.
-        base: the base model, to convert DoRAs to plain LoRAs, or to a format with
-            another DoRA scale.
+        spelling: key format of the output, such as ``"kohya"`` or ``"PEFT"`` (a key of
+            ``respell.SPELLINGS``).
+        goal: rank or error with which other kinds of adapters are converted to plain
+            LoRA.
+        base: base model, which is required to convert DoRA layers to plain LoRA or to
+            another DoRA format.
         dtype: dtype of the factors. The default is the widest dtype of the file.
         overwrite: whether to replace an existing file.
         command: command line to record in the metadata.
@@ -150,7 +153,7 @@ def converted(file: LoraFile, spelling: str) -> LoraFile:
 
 
 def _with_known_lengths(file: LoraFile, layer: LoraLayer, spelling: str) -> LoraLayer:
-    """Keep the DoRA scale that the key format supports."""
+    """Return a layer with only the DoRA scale that the key format supports."""
     if not layer.factors.is_dora:
         return layer
     suffixes = SPELLINGS[spelling].suffixes

@@ -1,6 +1,6 @@
 r"""Dense updates of LoHa, LoKr and full-difference adapters.
 
-LyCORIS' formulas, as ComfyUI applies them (comfy/weight_adapter/loha.py, lokr.py):
+The formulas are those of LyCORIS and ComfyUI (comfy/weight_adapter/loha.py, lokr.py):
 
 * LoHa: :math:`\frac{\alpha}{r} (W_{1a} W_{1b}) \odot (W_{2a} W_{2b})`. * LoKr:
 :math:`\frac{\alpha}{r} W_1 \otimes W_2`, where each of the two may be a product. If
@@ -23,11 +23,11 @@ __all__ = ["dense_update"]
 
 
 def dense_update(layer: OtherLayer) -> Tensor | None:
-    """Compute the float64 update of a layer, (out, in) or (out, in, k, k).
+    """Compute the update of a layer in float64, (out, in) or (out, in, k, k).
 
     Returns:
-        The update, or None for tensors that are not layer weights: biases, norms,
-            embeddings.
+        The update. None for tensors that are not weights of layers, such as biases,
+        norms and embeddings.
 
     Raises:
         ModelError: If the adapter is not supported, or its shapes do not match.

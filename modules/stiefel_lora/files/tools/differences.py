@@ -1,8 +1,8 @@
-r"""Frobenius norms of updates and of their differences, from small matrices.
+r"""Frobenius norms of updates and of differences between updates.
 
-:math:`\|\sum_j s_j B_j A_j\|_F` is the norm of one product of the concatenated factors,
-and :math:`\|B A\|_F^2 = \langle B^T B, A A^T \rangle`. Where the parts cancel, the Gram
-matrices lose precision, so the norm is computed from two thin QR decompositions.
+:math:`\|\sum_j s_j B_j A_j\|_F` is the norm of the product of the concatenated factors,
+and :math:`\|B A\|_F^2 = \langle B^T B, A A^T \rangle`. If the terms cancel each other,
+Gram matrices are not precise enough, and two thin QR decompositions are used instead.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def update_norm(factors: LoraFactors, *, six_digits: bool = False) -> float:
 
     Args:
         factors: factors of a layer.
-        six_digits: whether six correct digits are sufficient, which float32 can reach
-            in half the time.
+        six_digits: whether a precision of six digits is sufficient, which is possible
+            in float32 in half the time.
     """
     up, down = (f.detach().flatten(1) for f in (factors.up, factors.down))
     square = _quick_square(_gram(up), _gram(down.mT)) if six_digits else None
@@ -49,12 +49,12 @@ def update_norm(factors: LoraFactors, *, six_digits: bool = False) -> float:
 
 
 def difference(one: LoraFactors, two: LoraFactors) -> float:
-    """Return the Frobenius norm of the difference of two updates of one layer."""
+    """Return the Frobenius norm of the difference between two updates of a layer."""
     return compared(one, two)[0]
 
 
 def compared(one: LoraFactors, two: LoraFactors) -> tuple[float, float]:
-    """Frobenius norms of the difference of two updates, and of the second."""
+    """Return the Frobenius norms of the difference of two updates and of the second."""
     up, down = (f.detach().flatten(1) for f in (one.up, one.down))
     other_up, other_down = (f.detach().flatten(1) for f in (two.up, two.down))
     if equal_numbers(up, other_up):
@@ -79,7 +79,7 @@ def compared(one: LoraFactors, two: LoraFactors) -> tuple[float, float]:
 
 
 def equal_numbers(one: Tensor, two: Tensor) -> bool:
-    """Compare shapes and numbers of two tensors of any dtypes."""
+    """Return whether two tensors have the same shapes and values."""
     if one.shape != two.shape:
         return False
     if one.is_set_to(two):
@@ -106,7 +106,7 @@ def _difference(one: Tensor, two: Tensor, scale: float, other: float) -> Tensor:
 
 
 def _norm(one: _Pair, two: _Pair | None = None) -> float:
-    """Return the norm of one product, or of the sum of two, in float64."""
+    """Return the norm of a product, or of a sum of two products, in float64."""
     if two is None:
         return _root(_inner(one, one))
     first, second = _inner(one, one), _inner(two, two)
@@ -120,26 +120,26 @@ def _norm(one: _Pair, two: _Pair | None = None) -> float:
 
 
 def _inner(one: _Pair, two: _Pair) -> float:
-    """Return the inner product of two products."""
+    """Return the Frobenius inner product of two products."""
     return float(((one[0].mT @ two[0]) * (one[1] @ two[1].mT)).sum())
 
 
 def _gram(factor: Tensor) -> Tensor:
-    """Return the inner products of the columns, float32."""
+    """Return the Gram matrix of the columns in float32."""
     # Rows at a time stay in the cache, and large temporary copies cost page faults.
     parts = (_symmetric(rows.float()) for rows in factor.split(_ROWS))
     return functools.reduce(torch.add, parts)
 
 
 def _gram_of_difference(one: Tensor, two: Tensor, scale: float, other: float) -> Tensor:
-    """Return the inner products of the columns of ``_difference``, float32."""
+    """Return the Gram matrix of the columns of a difference in float32."""
     pairs = zip(one.split(_ROWS), two.split(_ROWS), strict=True)
     parts = (_symmetric(_difference(*pair, scale, other).float()) for pair in pairs)
     return functools.reduce(torch.add, parts)
 
 
 def _symmetric(factor: Tensor) -> Tensor:
-    """Compute F^T F from its blocks above the diagonal, in 0.8 of the time of all."""
+    """Compute F^T F from the blocks above the diagonal, which is faster."""
     ranks = factor.shape[1]
     if ranks <= _BLOCK:
         return factor.mT @ factor
@@ -150,7 +150,7 @@ def _symmetric(factor: Tensor) -> Tensor:
 
 
 def _quick_square(left: Tensor, right: Tensor) -> float | None:
-    """Compute a squared norm in float32, or None if it may have fewer than six digits.
+    """Compute a squared norm in float32. None if the precision may be insufficient.
 
     Args:
         left: Gram matrix of the columns of B.

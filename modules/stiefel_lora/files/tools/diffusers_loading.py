@@ -1,8 +1,7 @@
-"""Load a LoRA file with the installed diffusers.
+"""Loading of a LoRA file with the installed version of diffusers.
 
-``load_lora_weights`` of the stock pipeline runs on models of the family without weights
-(meta device), whose adapted layers have the shapes of the file. The adapters that it
-injects are then read back: A, B and the scale.
+``load_lora_weights`` is called for a pipeline on the meta device, whose adapted layers
+have the shapes of the file. Then A, B and the scale of the adapters are read.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ DIFFUSERS = (
     f"diffusers {importlib.metadata.version('diffusers')} "
     f"with peft {importlib.metadata.version('peft')}"
 )
-"""Name and version of the libraries that load the file."""
+"""Names and versions of the libraries."""
 
 _ADAPTER = "checked"
 # Text encoders are real, and so they are narrow.
@@ -61,7 +60,7 @@ _OFF = ("requires_safety_checker", "add_watermarker")
 
 
 def is_loadable(family: str) -> bool:
-    """Tell whether the published settings of all parts are known."""
+    """Return whether the default settings of all components are available."""
     record = record_of(family)
     parts = (record.denoiser, *record.text_readers)
     return all(_settings_file(record, part).is_file() for part in parts)
@@ -70,13 +69,13 @@ def is_loadable(family: str) -> bool:
 def load_by_diffusers(
     file: LoraFile,
 ) -> tuple[Mapping[str, LoraFactors], tuple[str, ...]]:
-    """Load a file into empty models.
+    """Load a LoRA file into models without weights.
 
     Args:
-        file: file on disk. Its layers determine the shapes of the layers of the models.
+        file: LoRA file on disk.
 
     Returns:
-        Layer key -> factors as applied, and the keys that diffusers does not expect.
+        Applied factors by layer key, and the keys that diffusers does not expect.
     """
     with _quiet_transformers():
         return _loaded(file)
@@ -107,7 +106,7 @@ def _loaded(file: LoraFile) -> tuple[Mapping[str, LoraFactors], tuple[str, ...]]
 
 
 def unexpected_keys(line: str) -> list[str]:
-    """Return the keys that a warning of diffusers lists; the line where it lists none.
+    """Return the keys in a warning of diffusers, or the warning if it contains none.
 
     >>> unexpected_keys("Loading led to unexpected keys found in the model: a.b, c. ")
     ['a.b', 'c']
@@ -120,7 +119,7 @@ def unexpected_keys(line: str) -> list[str]:
 
 
 def _reshape(model: nn.Module, path: str, factors: LoraFactors) -> None:
-    """Replace a layer of an empty model by one that fits the factors."""
+    """Replace a layer of a model by a layer with the shapes of the factors."""
     if path.startswith("text_model.") and not hasattr(model, "text_model"):
         path = path.removeprefix("text_model.")
     try:
@@ -131,9 +130,10 @@ def _reshape(model: nn.Module, path: str, factors: LoraFactors) -> None:
 
 
 def hollow_layer(factors: LoraFactors, *, conv: bool) -> nn.Module:
-    """Build a layer on the CPU whose weight has a shape but takes no memory.
+    """Create a layer on the CPU whose weight needs no memory.
 
-    The device is not meta because adapters are created on the device of their layer.
+    The meta device cannot be used, because adapters are created on the device of the
+    layer.
     """
     outputs, (inputs, *kernel) = factors.up.shape[0], factors.down.shape[1:]
     height, width = kernel if len(kernel) == 2 else (1, 1)
@@ -150,7 +150,7 @@ def hollow_layer(factors: LoraFactors, *, conv: bool) -> nn.Module:
 
 
 def injected_factors(model: nn.Module, adapter: str) -> dict[str, LoraFactors]:
-    """Return the factors that peft applies, by module path."""
+    """Return the factors of all peft layers by module path."""
     found = {}
     for path, module in model.named_modules():
         downs, scaling = getattr(module, "lora_A", None), getattr(module, "scaling", {})
@@ -174,7 +174,7 @@ def _settings_file(record: FamilyRecord, part: str) -> Path:
 
 
 def _pipeline(family: str) -> Any:
-    """Return the stock pipeline of a family around its denoiser and text encoders."""
+    """Create the pipeline of a family with its denoiser and text encoders."""
     record = record_of(family)
     model = record.load(record.model)
     parts: dict[str, Any] = {}
@@ -198,7 +198,7 @@ def _pipeline(family: str) -> Any:
 
 @contextlib.contextmanager
 def without_notes() -> Generator[None, None, None]:
-    """Drop what libraries log about their optional parts while they are imported."""
+    """Suppress messages about optional packages while libraries are imported."""
     before = logging.root.manager.disable
     logging.disable(max(before, logging.WARNING))
     try:
@@ -209,7 +209,7 @@ def without_notes() -> Generator[None, None, None]:
 
 @contextlib.contextmanager
 def _quiet_transformers() -> Generator[None, None, None]:
-    """Hide progress bars and messages about the small encoders."""
+    """Disable progress bars and messages of transformers."""
     from transformers.utils import logging as messages
 
     level, bars = messages.get_verbosity(), messages.is_progress_bar_enabled()

@@ -1,6 +1,6 @@
-"""Extract the difference of two checkpoints as a LoRA, tensor by tensor.
+"""Extraction of the difference between two checkpoints as a LoRA.
 
-No values are clamped. Memory use: one weight of each checkpoint and the LoRA.
+Values are not clamped. Only one weight of each checkpoint is in memory at a time.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ _SCALES = ("scale_weight", "weight_scale")
 
 @dataclasses.dataclass(frozen=True)
 class ExtractReport:
-    """Result of ``extract_lora``."""
+    """Result of :func:`extract_lora`."""
 
     error: float
-    """Norm of the differences minus the stored LoRA, relative to the differences."""
+    """Relative error of the LoRA in the Frobenius norm."""
 
     norm: float
-    """Frobenius norm of all differences of layers."""
+    """Frobenius norm of the differences of all layers."""
 
     equal: int
-    """Layers that do not differ and get no LoRA."""
+    """Number of layers that do not differ."""
 
     others: tuple[str, ...]
-    """Tensors that differ but cannot be part of a LoRA: biases, norms, the VAE."""
+    """Tensors that differ, but are not part of the LoRA: biases, norms and the VAE."""
 
     saved: Saved
 
@@ -68,9 +68,9 @@ def extract_lora(
     Args:
         base: checkpoint before training.
         tuned: checkpoint after training, with the same family and key names.
-        output: file to write.
+        output: path of the output file.
         goal: rank, or maximum relative error of each layer.
-        spelling: key format of the output, a key of ``respell.SPELLINGS``.
+        spelling: key format of the output (a key of ``respell.SPELLINGS``).
         dtype: dtype of the factors.
         overwrite: whether to replace an existing file.
         command: command line to record in the metadata.
@@ -176,7 +176,7 @@ def _layer(
 
 
 def _alone(base: Checkpoint, tuned: Checkpoint) -> list[str]:
-    """Return a remark for each checkpoint with tensors that the other one lacks."""
+    """Return messages about tensors that are only in one of the checkpoints."""
     remarks = []
     for one, two in ((base, tuned), (tuned, base)):
         names = sorted(key for key in one.specs.keys() - two.specs.keys())
@@ -191,7 +191,7 @@ def _alone(base: Checkpoint, tuned: Checkpoint) -> list[str]:
 
 
 def _others(base: Checkpoint, tuned: Checkpoint) -> tuple[str, ...]:
-    """Return the tensors outside the layers that differ."""
+    """Return the tensors that differ and are not weights of layers."""
     held = {place.key for place in base.places.values()}
     found = []
     for key in sorted(base.specs.keys() & tuned.specs.keys()):

@@ -1,4 +1,4 @@
-"""Detect the model family of a LoRA file by the names and sizes of its layers."""
+"""Detection of the model family of a LoRA file by names and sizes of its layers."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _CROSS = re.compile(r"attn2_to_[kv]$")
 _UNNUMBERED = "lora_te_"
 
 Shapes = Mapping[StemName, tuple[int, int]]
-"""Layer name -> outputs and inputs."""
+"""Numbers of outputs and inputs by layer name."""
 
 
 def family_of(shapes: Shapes, metadata: Mapping[str, str]) -> str | None:
-    """Detect the family, or None if names, sizes and metadata do not determine it.
+    """Detect the family of a LoRA. None if it cannot be determined.
 
-    The metadata only decides between families that have names for all layers.
+    Metadata are only used to decide between families that have all layers.
 
     >>> family_of({StemName("", "model", "single_blocks.0.linear1"): (21504, 3072)}, {})
     'flux'
@@ -105,7 +105,7 @@ def _by_place(
 
 
 def _by_encoder(shapes: Shapes, possible: Collection[str]) -> str | None:
-    """Detect the family from the text encoders: two CLIPs, or one without a number."""
+    """Detect the family from the names of the text encoders."""
     if any(name.component == "text_encoder_2" for name in shapes):
         for family in possible:
             record = record_of(family)

@@ -1,4 +1,4 @@
-"""Find layers with NaN or infinity in a LoRA file."""
+"""Search for layers with NaN or infinity in a LoRA file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["broken_layers", "check_finite", "check_finite_lengths", "is_finite"]
 
 
 def is_finite(layer: LoraLayer) -> bool:
-    """Check the factors of a layer, and the lengths of a DoRA."""
+    """Return whether all factors and DoRA scales of a layer are finite."""
     factors = layer.factors
     parts = (factors.up, factors.down, factors.magnitude, factors.dora_scale)
     return all(part is None or all_finite(_as_loaded(part)) for part in parts)
@@ -37,25 +37,23 @@ def broken_layers(file: LoraFile) -> list[str]:
 
 
 def check_finite(file: LoraFile) -> None:
-    """Raise for a file with NaN or infinity.
+    """Check that a file does not contain NaN or infinity.
 
     Raises:
-        ModelError: If layers contain NaN or infinity. The message contains up to three
-            names.
+        ModelError: If a layer contains NaN or infinity.
     """
     _raise_for(file, broken_layers(file))
 
 
 def check_finite_lengths(file: LoraFile, norms: Mapping[str, float]) -> None:
-    """Raise for a file with NaN or infinity, without reading its factors again.
+    """Check that a file does not contain NaN or infinity, by the norms of its updates.
 
     Args:
-        file: file whose layers are all plain LoRAs.
-        norms: layer key -> Frobenius norm of its update in float64, which overflows for
-            no finite factors.
+        file: file with plain LoRA layers only.
+        norms: Frobenius norms of the updates in float64, by layer key.
 
     Raises:
-        ModelError: names up to three layers.
+        ModelError: If a layer contains NaN or infinity.
     """
     layers = file.layers
     _raise_for(file, [x.name for x in layers if not math.isfinite(norms[x.key])])

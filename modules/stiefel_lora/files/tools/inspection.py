@@ -1,8 +1,8 @@
-"""Ranks, norms and defects of every layer of a LoRA file.
+"""Ranks, norms and defects of the layers of a LoRA file.
 
-All numbers describe the update (alpha / r) B A and are computed from r x r matrices in
-float64 (definitions: :mod:`stiefel_lora.geometry.spectrum`). The scale of a DoRA is
-ignored, because it requires the base model.
+All statistics are those of the update (alpha / r) B A, and are computed from r x r
+matrices in float64 (see :mod:`stiefel_lora.geometry.spectrum`). DoRA scales are
+ignored, because they require the base model.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .sections import layer_kind, section_of
 __all__ = ["LayerReport", "LoraReport", "Summary", "inspect_lora", "summarize"]
 
 SPIKE = 5.0
-"""A layer is a spike where sigma_1 is this many times the median of its kind."""
+"""Minimum ratio of sigma_1 to the median of similar layers for a spike."""
 
 # With fewer layers, the median does not describe the typical value.
 _FEWEST = 4
@@ -34,13 +34,13 @@ _FEWEST = 4
 
 @dataclasses.dataclass(frozen=True)
 class LayerReport:
-    """Statistics of one layer, which are NaN if its factors are not finite."""
+    """Statistics of a layer. They are NaN if a factor contains NaN or infinity."""
 
     name: str
     section: str
     kind: str
     shape: tuple[int, ...]
-    """Shape of the weight: outputs, inputs and kernel."""
+    """Shape of the weight: outputs, inputs and kernel size."""
 
     rank: int
     """Rank of the stored factors."""
@@ -56,10 +56,10 @@ class LayerReport:
     """Frobenius norm of the update."""
 
     spike: float | None
-    """sigma_1 over the median of its kind; None with fewer than 4 layers of a kind."""
+    """Ratio of sigma_1 to the median of similar layers, if there are at least 4."""
 
     spectrum: tuple[float, ...]
-    """Singular values, largest first."""
+    """Singular values in descending order."""
 
     dtype: str
     size: int
@@ -67,27 +67,27 @@ class LayerReport:
 
     @property
     def is_finite(self) -> bool:
-        """True if all values of the factors are finite."""
+        """Return whether all values of the factors are finite."""
         return math.isfinite(self.norm)
 
     @property
     def is_dead(self) -> bool:
-        """True if the weight delta of the layer is zero."""
+        """Return whether the update of the layer is zero."""
         return self.norm == 0
 
     @property
     def is_spike(self) -> bool:
-        """True if sigma_1 is much larger than in other layers of the same kind."""
+        """Return whether sigma_1 is much larger than in similar layers."""
         return self.spike is not None and self.spike >= SPIKE
 
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """Statistics over several layers. Means and norms only include finite layers."""
+    """Statistics of several layers. Layers with NaN or infinity are ignored."""
 
     layers: int
     rank: float
-    """Mean stored rank."""
+    """Mean rank."""
 
     effective_rank: float
     stable_rank: float
@@ -95,10 +95,10 @@ class Summary:
     """Mean of effective rank / rank."""
 
     sigma_1: float
-    """Largest sigma_1 of all layers."""
+    """Maximum of sigma_1 of all layers."""
 
     norm: float
-    """Frobenius norm of all updates together."""
+    """Total Frobenius norm of all updates."""
 
     spikes: int
     dead: int
@@ -107,7 +107,7 @@ class Summary:
 
 @dataclasses.dataclass(frozen=True)
 class LoraReport:
-    """Result of ``inspect_lora`` for one file."""
+    """Result of :func:`inspect_lora`."""
 
     file: LoraFile
     layers: tuple[LayerReport, ...]
@@ -120,18 +120,18 @@ class LoraReport:
 
     @property
     def ranks(self) -> dict[int, int]:
-        """Count the layers of each rank, most frequent first."""
+        """Return the number of layers of each rank, most frequent first."""
         found = collections.Counter(layer.rank for layer in self.layers)
         return dict(found.most_common())
 
     @property
     def alphas(self) -> dict[float, int]:
-        """Count the layers of each alpha, most frequent first."""
+        """Return the number of layers of each alpha, most frequent first."""
         found = collections.Counter(layer.alpha for layer in self.layers)
         return dict(found.most_common())
 
     def to_json(self) -> dict[str, Any]:
-        """Convert the report to JSON values. Non-finite numbers become null."""
+        """Convert the report to JSON values. NaN and infinity are null."""
         file = self.file
         return {
             "path": str(file.path),
@@ -181,7 +181,7 @@ def inspect_lora(file: LoraFile) -> LoraReport:
 
 
 def summarize(layers: Iterable[LayerReport]) -> Summary:
-    """Summarize some layers."""
+    """Summarize the statistics of several layers."""
     layers = list(layers)
     finite = [layer for layer in layers if layer.is_finite]
     return Summary(
@@ -232,7 +232,7 @@ def _kind(layer: LoraLayer) -> tuple[str, int, int]:
 def _usual_sigma(
     layers: Iterable[LoraLayer], reports: Iterable[LayerReport]
 ) -> dict[tuple[str, int, int], float]:
-    """Compute the median sigma_1 of each kind over layers with a finite update."""
+    """Compute the median of sigma_1 of similar layers."""
     found: dict[tuple[str, int, int], list[float]] = {}
     for layer, report in zip(layers, reports, strict=True):
         if report.is_finite and not report.is_dead:
@@ -249,7 +249,7 @@ def _ratio(sigma: float, usual: float | None) -> float | None:
 
 
 def _ordered(sections: Iterable[str]) -> list[str]:
-    """Sort key by name, with numbers in numeric order."""
+    """Return a sort key for names with numbers."""
 
     def place(name: str) -> tuple[str, int]:
         blocks, _, number = name.rpartition(".")

@@ -1,4 +1,4 @@
-"""Summary of a LoRA file as readable text."""
+"""Summary of a LoRA file as text."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MOST = 12
 
 
 def facts_of(report: LoraReport) -> dict[str, str]:
-    """Summarize a file as label -> text."""
+    """Return a summary of a file as texts by label."""
     file, total, broken = report.file, report.total, len(report.not_finite)
     facts = {
         "family": file.family or "unknown",
@@ -50,7 +50,7 @@ def facts_of(report: LoraReport) -> dict[str, str]:
 
 
 def defects_of(report: LoraReport) -> dict[str, Sequence[str]]:
-    """Return the layers of each defect as label -> names; only defects that occur."""
+    """Return the names of layers with defects, by label of the defect."""
     found: dict[str, Sequence[str]] = {
         "Spikes": [layer.name for layer in report.layers if layer.is_spike],
         "Dead": [layer.name for layer in report.layers if layer.is_dead],
@@ -75,7 +75,7 @@ def summary_cells(part: Summary) -> list[str]:
 
 
 def _counted(counts: Mapping[Any, int]) -> str:
-    """Format counts: ``16`` for one value, ``16 (700), 8 (40)`` for several."""
+    """Format counts, such as ``16`` or ``16 (700), 8 (40)``."""
     if len(counts) == 1:
         return str(next(iter(counts)))
     shown = [f"{value} ({count})" for value, count in counts.items()]

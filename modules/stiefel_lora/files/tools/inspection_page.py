@@ -1,7 +1,7 @@
-"""One self-contained HTML page about LoRA files: spectra as a heat map, a histogram.
+"""HTML page about LoRA files with a heat map and histogram of singular values.
 
-The page contains the numbers as JSON and a script that draws them; it loads no external
-resources.
+The page contains the data as JSON and a script that plots them. It does not load
+external resources.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ files.forEach((file, i) => {
 
 
 def inspection_page(reports: Sequence[LoraReport]) -> str:
-    """Render one or more files as an HTML page."""
+    """Create an HTML page about one or more files."""
     parts = [_file(report, place) for place, report in enumerate(reports)]
     numbers = json.dumps([_numbers(report) for report in reports], allow_nan=False)
     # Escape "</", so that no name can close the script element.

@@ -1,4 +1,4 @@
-"""Tables of ``stiefel-lora lora inspect``. Needs rich."""
+"""Tables of ``stiefel-lora lora inspect``. Requires rich."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _ROW_FACTS = (
 def inspection_tables(
     reports: Sequence[LoraReport], *, layers: bool = False
 ) -> Iterator[Table | str]:
-    """Build the tables and lines for one file, or for several side by side.
+    """Create the tables for one or more files.
 
     Args:
-        reports: results of ``inspect_lora``.
-        layers: whether to show one row per layer instead of one row per section.
+        reports: results of :func:`inspect_lora`.
+        layers: whether to show a row per layer instead of a row per section.
     """
     names = _short_names(reports)
     many = len(reports) > _MOST_COLUMNS
@@ -105,7 +105,7 @@ def _layers(report: LoraReport) -> Table:
 def _side_by_side(
     reports: Sequence[LoraReport], names: Sequence[str], layers: bool
 ) -> Table:
-    """Compare norm and effective rank of each section or layer across files."""
+    """Create a table with the norms and effective ranks of several files."""
     cells: dict[str, dict[int, str]] = {}
     for place, report in enumerate(reports):
         if layers:

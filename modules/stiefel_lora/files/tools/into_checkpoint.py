@@ -1,7 +1,7 @@
-"""Merge a LoRA into the weights of a base model, tensor by tensor.
+"""Merging of a LoRA into the weights of a base model.
 
-Memory use: twice the largest tensor, and the LoRA. Every tensor keeps its dtype, and
-scaled 8-bit tensors keep their scale.
+Tensors are processed one by one, and the peak memory is twice the size of the largest
+tensor. Every tensor keeps its dtype, and scaled 8-bit tensors keep their scale.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ _BLOCK = 1 << 20
 
 @dataclasses.dataclass(frozen=True)
 class IntoReport:
-    """Result of ``add_into_checkpoint``."""
+    """Result of :func:`add_into_checkpoint`."""
 
     path: Path
-    """File or folder that was written."""
+    """Path of the written file or folder."""
 
     layers: int
-    """Number of weights that were changed."""
+    """Number of changed weights."""
 
     error: float
     """Norm of the rounding error, relative to the norm of the added update."""
@@ -65,11 +65,11 @@ def add_into_checkpoint(
     """Merge a LoRA or DoRA into the weights of a base model and save the model.
 
     Args:
-        file: LoRA file from ``open_lora``, or the sum of several.
+        file: LoRA file from :func:`open_lora`, or a sum of several files.
         base: base model checkpoint.
         output: path of the output file, or of a new folder if the base model is a
             folder.
-        parents: the files whose sum is ``file``. The default is ``file`` itself.
+        parents: files whose sum is ``file``. The default is ``file``.
         overwrite: whether to replace an existing file.
         command: command line to record in the metadata.
 
@@ -117,7 +117,7 @@ def _write_folder(
     tensor: Callable[[str], Tensor],
     lineage: Mapping[str, str],
 ) -> None:
-    """Write a folder as that of the base model, in one step. Other files are copied."""
+    """Write a folder with the changed weights. Other files are copied."""
     target = part = Path(os.path.realpath(output))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -159,7 +159,7 @@ _Added = list[tuple[Place, LoraFactors]]
 
 
 def _by_tensor(file: LoraFile, base: Checkpoint) -> Mapping[str, _Added]:
-    """Map each tensor of the base model to the layers that are added to it."""
+    """Return the layers that are added to each tensor of the base model."""
     file = in_layout_of(file, base.fused) if base.family == file.family else file
     found: dict[str, _Added] = {}
     missing = []
@@ -196,10 +196,10 @@ def _by_tensor(file: LoraFile, base: Checkpoint) -> Mapping[str, _Added]:
 def _change(
     key: str, stored: Tensor, scale: float, added: _Added
 ) -> tuple[float, float]:
-    """Add the layers to a weight in place, a few rows at a time.
+    """Add the updates of layers to a weight in place, in blocks of rows.
 
     Returns:
-        Squared norms of the rounding and of the change.
+        Squared norms of the rounding error and the change.
     """
     lost = change = 0.0
     inputs = stored[0].numel()
@@ -232,7 +232,7 @@ def _change(
 def _with_rows(
     block: Tensor, place: Place, factors: LoraFactors, rows: slice, total: int
 ) -> Tensor:
-    """Compute some rows of a weight with a LoRA on all, or on a third, of its rows."""
+    """Compute a block of rows of a weight with the update of a layer."""
     start = 0 if place.third is None else total // 3 * place.third
     first = max(rows.start, start)
     last = min(rows.stop, start + factors.up.shape[0])

@@ -1,8 +1,8 @@
-"""Emulate how ComfyUI and Forge load a LoRA file, from lists of their key names.
+"""Emulation of the LoRA loaders of ComfyUI and Forge with lists of their key names.
 
-``loader_names.json.gz`` lists for each program, with commit and date, the stems of the
-keys that it reads and the weight that each of them changes. The order of the
-suffixes, the scale and the rows of fused weights follow their loaders
+For each program, ``loader_names.json.gz`` contains the stems of supported keys and the
+names of the corresponding weights, with commit and date. The order of suffixes, the
+scale and the rows of fused weights are those of the loaders
 (comfy/weight_adapter/lora.py, packages_3rdparty/comfyui_lora_collection/lora.py).
 """
 
@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 PROGRAMS = {"comfyui": "ComfyUI", "forge": "Forge"}
-"""Programs with a list of names -> display name."""
+"""Display names of the programs with a list of key names."""
 
 # Suffixes of B, of A and of a Tucker core; the first one present is used.
 _SUFFIXES = (
@@ -59,10 +59,10 @@ _NEWER_OTHERS = (".oft_blocks", ".rescale", ".set_weight", ".reshape_weight")
 
 @dataclasses.dataclass(frozen=True)
 class Loaded:
-    """Updates that a program loads from a file."""
+    """Updates that a program loads from a LoRA file."""
 
     factors: Mapping[str, LoraFactors]
-    """Name of a weight -> the product that is added to it."""
+    """Factors that are added to each weight, by its name."""
 
     unused: tuple[str, ...]
     """Keys that the program ignores."""
@@ -78,22 +78,23 @@ def program_label(program: str) -> str:
 
 
 def has_list(program: str, family: str) -> bool:
-    """Return whether a program's names are known for a family."""
+    """Return whether the key names of a program are available for a family."""
     return family in _lists()[program]["names"]
 
 
 def target_of(program: str, family: str, stem: str) -> str | None:
-    """Return the weight that a stem changes, or None if the stem is ignored."""
+    """Return the name of the weight of a stem. None if the stem is ignored."""
     found = _lists()[program]["names"].get(family, {}).get(stem)
     return None if found is None else found[0]
 
 
 def rows_of(family: str, stem: str) -> tuple[str, int, int, int, bool] | None:
-    """Locate the part of a fused weight that a ComfyUI stem denotes.
+    """Return the part of a fused weight that belongs to a stem of ComfyUI.
 
     Returns:
-        The weight, first row, rows and all rows in units of one share, and whether the
-        halves of the rows are swapped. None for a stem that changes a whole weight.
+        Name of the weight, first row, number of rows and total number of rows (in units
+        of a part), and whether both halves of the rows are swapped. None if the stem
+        belongs to the whole weight.
     """
     found = _lists()["comfyui"]["names"][family].get(stem)
     if found is None or len(found) < 4:
@@ -106,8 +107,8 @@ def load_by_list(program: str, family: str, tensors: Mapping[str, Tensor]) -> Lo
     """Load the updates of a file as the program does.
 
     Args:
-        program: a key of ``PROGRAMS``.
-        family: a family for which ``has_list`` is true.
+        program: key of ``PROGRAMS``.
+        family: family for which :func:`has_list` is True.
         tensors: tensors of the file.
 
     Raises:
@@ -169,7 +170,7 @@ def _patch(
 
 @functools.cache
 def _units(program: str, family: str) -> dict[str, int]:
-    """Fused weight -> its rows in hidden sizes."""
+    """Return the number of rows of fused weights as multiples of the hidden size."""
     found: dict[str, int] = {}
     for target, *rows in _lists()[program]["names"][family].values():
         if rows:
@@ -180,7 +181,7 @@ def _units(program: str, family: str) -> dict[str, int]:
 def _placed(
     factors: LoraFactors, units: int, first: int = 0, count: int = 0, swap: bool = False
 ) -> LoraFactors:
-    """Extend the factors of some rows to the whole weight."""
+    """Extend the factors of a part of a weight to the whole weight."""
     up = factors.up
     if swap:
         up = torch.cat(up.chunk(2)[::-1])

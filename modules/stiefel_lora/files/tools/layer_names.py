@@ -1,10 +1,9 @@
-"""Parse the stem of a key into component and module path.
+"""Parsing of layer names in keys of all formats.
 
-Key formats differ in the prefix, in dots or underscores, and in using the names of the
-original checkpoint or of diffusers. For SDXL, SD 1.5 and FLUX.1 the tables of
-``files.keys_*`` map all of them to one canonical name. For other families the path is
-kept as in the file. Dots compare equal to underscores, so that two formats of one path
-still match.
+Key formats have different prefixes, use dots or underscores, and the names of the
+original checkpoint or of diffusers. For SDXL, SD 1.5 and FLUX.1, all names are
+converted to canonical names with the tables of ``files.keys_*``. For other families,
+the path in the file is used, and dots and underscores are treated as equal.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from .key_lists import target_of
 __all__ = ["MODEL", "StemName", "canonical", "canonical_key", "parse_stem"]
 
 MODEL = "model"
-"""Component of the denoiser, either a UNet or a transformer."""
+"""Name of the component for a denoiser (UNet or transformer)."""
 
 _PEFT_ROOT = "base_model.model."
 # The first matching prefix is used.
@@ -60,23 +59,23 @@ _CLIP_LEAVES = {f"to_{x}": f"{x}_proj" for x in ("q", "k", "v", "out")}
 
 @dataclasses.dataclass(frozen=True)
 class StemName:
-    """Name of a layer, independent of the key format as far as possible."""
+    """Parsed name of a layer."""
 
     prefix: str
-    """Prefix as in the file."""
+    """Prefix of the name in the file."""
 
     component: str
     path: str
-    """Module path; dotted if the file's is."""
+    """Module path, with dots or underscores as in the file."""
 
     @property
     def key(self) -> str:
-        """Key that is equal for the dotted and the underscored form."""
+        """Key that is the same for names with dots and underscores."""
         return f"{self.component}:{self.path.replace('.', '_')}"
 
 
 def parse_stem(stem: str) -> StemName:
-    """Split a stem into prefix, component and path.
+    """Parse a stem into prefix, component and path.
 
     >>> parse_stem("lora_te1_text_model_encoder_layers_0_mlp_fc1").component
     'text_encoder'
@@ -104,7 +103,7 @@ def parse_stem(stem: str) -> StemName:
 def canonical(name: StemName, family: str) -> str | None:
     """Return the canonical name of a layer of SDXL, SD 1.5 or FLUX.1, else None.
 
-    A fused layer of FLUX.1 is named ``transformer.<path in the original>``.
+    The name of a fused layer of FLUX.1 is ``transformer.<path in the original>``.
     """
     component = name.component
     has_t5 = family in family_names() and record_of(family).t5_tokens is not None
@@ -120,14 +119,14 @@ def canonical(name: StemName, family: str) -> str | None:
 
 
 def canonical_key(canonical_name: str) -> str:
-    """Return the ``StemName`` key of a canonical name."""
+    """Return the key of :class:`StemName` for a canonical name."""
     component, _, path = canonical_name.partition(".")
     own = MODEL if component in ("unet", "transformer") else component
     return f"{own}:{path.replace('.', '_')}"
 
 
 def _without_processor(path: str) -> str:
-    """Convert paths of the attention processors of old diffusers and of XLabs."""
+    """Convert paths of attention processors (old versions of diffusers, XLabs)."""
     before, middle, leaf = path.partition(".processor.")
     if not middle:
         return path
@@ -147,7 +146,7 @@ def _encoder_path(path: str) -> str:
 
 @functools.cache
 def _names_by_key(family: str) -> dict[str, str]:
-    """Key of ``StemName`` -> canonical name, for every layer of a family."""
+    """Return the canonical names of all layers of a family by :class:`StemName` key."""
     table = {}
     for name, stem in key_table(family).kohya_names().items():
         table[canonical_key(name)] = name

@@ -1,4 +1,4 @@
-"""In-memory representation of a LoRA file."""
+"""LoRA file in memory."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ __all__ = ["LoraFile", "LoraLayer", "OtherLayer"]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LoraLayer:
-    """LoRA or DoRA layer with its factors and names."""
+    """LoRA or DoRA layer of a file."""
 
     name: str
-    """Canonical name if the family is known, else component and path as in the file."""
+    """Canonical name if the family is known, else component and path in the file."""
 
     stem: str
     """Stem of the keys in the file."""
 
     parsed: StemName
     factors: LoraFactors
-    """The two factors of the product; a Tucker core is multiplied into A."""
+    """Factors of the product. A Tucker core is multiplied into A."""
 
     suffixes: Mapping[str, str]
-    """Part (``down``, ``up``, ``alpha`` ...) -> suffix of its key."""
+    """Key suffixes by part (``down``, ``up``, ``alpha``, ...)."""
 
     stored_rank: int
-    """Rank of the factors in the file."""
+    """Rank in the file."""
 
     dtype: torch.dtype
     """Dtype of B in the file."""
 
     size: int
-    """Size of its tensors in bytes."""
+    """Size of the tensors in bytes."""
 
     key: str = ""
-    """Key that is equal for this layer in all files and key formats."""
+    """Key of the layer that is the same in all key formats."""
 
     @property
     def kind(self) -> str:
@@ -55,7 +55,7 @@ class LoraLayer:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class OtherLayer:
-    """Layer whose weight delta is not a product B A, such as LoHa or LoKr."""
+    """Layer whose update is not a product B A, such as LoHa or LoKr."""
 
     name: str
     kind: str
@@ -78,7 +78,7 @@ class LoraFile:
 
     metadata: Mapping[str, str]
     family: str | None
-    """``sdxl``, ``sd15``, ``flux``, the name of another family, or None if unknown."""
+    """Model family: ``sdxl``, ``sd15``, ``flux``, or another name. None if unknown."""
 
     spelling: str
     size: int
@@ -90,7 +90,7 @@ class LoraFile:
 
     @property
     def unknown_text(self) -> str:
-        """Number and up to three names of the unknown tensors, or an empty text."""
+        """Message about unknown tensors, or ""."""
         names = sorted(self.unknown)
         if not names:
             return ""
@@ -105,7 +105,10 @@ class LoraFile:
 
     @property
     def widest_dtype(self) -> torch.dtype:
-        """Dtype for computed factors: float32 for float64, float16 for 8-bit dtypes."""
+        """Return the dtype for computed factors: the widest dtype of the file.
+
+        It is float32 for float64, and float16 for 8-bit dtypes.
+        """
         sizes = [layer.dtype.itemsize for layer in self.layers]
         widest = max(sizes, default=4)
         if widest >= 4:
@@ -118,13 +121,13 @@ class LoraFile:
 
     @property
     def dtypes(self) -> dict[str, int]:
-        """Count the layers of each dtype name."""
+        """Return the number of layers of each dtype."""
         names = (str(layer.dtype).removeprefix("torch.") for layer in self.layers)
         return dict(collections.Counter(names).most_common())
 
     @property
     def kinds(self) -> dict[str, int]:
-        """Count the layers of each kind of adapter."""
+        """Return the number of layers of each kind of adapter."""
         layers = [layer.kind for layer in self.layers]
         others = [other.kind for other in self.others]
         return dict(collections.Counter([*layers, *others]).most_common())

@@ -1,12 +1,12 @@
-r"""The exact weighted sum of LoRA files with any ranks and key formats.
+r"""Exact weighted sum of LoRA files with any ranks and key formats.
 
 .. math::
     \sum_j w_j s_j B_j A_j = \begin{pmatrix} B_1 & B_2 & \cdots \end{pmatrix}
         \begin{pmatrix} w_1 s_1 A_1 \\ w_2 s_2 A_2 \\ \vdots \end{pmatrix}
 
-has the sum of the ranks. Each weight and each alpha is applied once, to A, and the
-alpha of the result is its rank. Summing B and A separately, as several tools do, adds
-cross terms :math:`B_i A_j` that are in none of the files.
+whose rank is the sum of the ranks. Weights and alphas are multiplied into A, and alpha
+of the result is its rank. If B and A are summed separately, as in several tools, the
+result contains additional cross terms :math:`B_i A_j`.
 """
 
 from __future__ import annotations
@@ -58,21 +58,23 @@ _NOTHING_LEFT = (
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """LoRA file to merge, with its weight."""
+    """LoRA file with its weight in a merge."""
 
     file: LoraFile
     weight: float = 1.0
     sections: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    """Section pattern -> factor on top of ``weight``. The last match is used."""
+    """Additional factors by section pattern. The last matching pattern is used."""
 
 
 @dataclasses.dataclass(frozen=True)
 class MergeReport:
-    """Result of ``merge_lora``."""
+    """Result of :func:`merge_lora`."""
 
     error: float
-    """Norm of the stored minus the exact sum, relative to the latter; to the parts
-    where these cancel out."""
+    """Relative error of the stored sum in the Frobenius norm.
+
+    If the sum is zero, it is relative to the norms of the parts.
+    """
 
     norm: float
     """Frobenius norm of the exact sum."""
@@ -86,7 +88,7 @@ class MergeReport:
 def parse_part(text: str) -> tuple[Path, float]:
     """Parse ``PATH`` or ``PATH:WEIGHT``, where WEIGHT is a number.
 
-    A file whose name is the whole text is taken as it is.
+    If a file with the name of the whole text exists, it is used.
 
     >>> parse_part("C:/loras/style.safetensors:0.7")[1]
     0.7
@@ -115,7 +117,7 @@ def parse_section(text: str, files: int) -> tuple[int, str, float]:
     """Parse ``2:down_blocks.*=0.5`` into file index, pattern and factor.
 
     Args:
-        text: number of the file from 1, section pattern, factor.
+        text: file number (starting at 1), section pattern and factor.
         files: number of files.
 
     Raises:
@@ -148,15 +150,15 @@ def merge_lora(
     overwrite: bool = False,
     command: str = "",
 ) -> MergeReport:
-    """Merge LoRA files as a weighted sum, in the key format of the first one.
+    """Merge LoRA files as a weighted sum, in the key format of the first file.
 
     Args:
-        parts: files and their weights.
-        output: file to write.
-        target: rank, error or size to which the sum is truncated. By default, the sum
-            is exact.
-        method: merge method. The default is the sum. Methods that work on entries only
-            support a rank as target.
+        parts: files with their weights.
+        output: path of the output file.
+        target: rank, error or size to which the sum is reduced. By default, the sum is
+            exact.
+        method: merge method. The default is the sum. Methods on entries of the updates
+            only support a rank as target.
         dtype: dtype of the factors. The default is the widest dtype of all files.
         overwrite: whether to replace an existing file.
         command: command line to record in the metadata.
@@ -164,7 +166,7 @@ def merge_lora(
     Raises:
         ModelError: If the files have different families or layers of different shapes,
             an adapter is not a plain LoRA, or a layer contains NaN or infinity.
-        OptionError: If no layer has the section.
+        OptionError: If a section pattern matches no layer.
         OutputError: If the output exists, is an input, or cannot be written.
     """
     files = [part.file for part in parts]
@@ -217,7 +219,7 @@ def merge_lora(
 
 
 def _against(total: Planned, stored: LoraFile) -> tuple[list[float], list[float]]:
-    """Compute the norms of the rounding errors and of the exact updates."""
+    """Return the norms of the rounding errors and the exact updates."""
     own = stored.by_key
     lost, sizes = [], []
     for layer in total.file.layers:
@@ -228,11 +230,11 @@ def _against(total: Planned, stored: LoraFile) -> tuple[list[float], list[float]
 
 
 def merged(parts: Sequence[Part]) -> LoraFile:
-    """Compute the exact sum in memory, with factors in float32 or wider.
+    """Compute the exact sum in memory, with factors in float32 or float64.
 
     Raises:
-        ModelError: See ``merge_lora``.
-        OptionError: If there are no files, or no layer has the section.
+        ModelError: See :func:`merge_lora`.
+        OptionError: If there are no files, or a section pattern matches no layer.
     """
     if not parts:
         raise OptionError("FILE: no file to merge. Specify at least one LoRA file.")
@@ -243,21 +245,22 @@ def merged(parts: Sequence[Part]) -> LoraFile:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SumPlan(Planned):
-    """An exact sum to be computed, with its summands."""
+    """Exact sum that is computed on demand, with its summands."""
 
     summands: Mapping[str, Sequence[LoraLayer]] = dataclasses.field(
         default_factory=dict
     )
-    """Layer key -> layers of the files, with the weights in their alphas."""
+    """Layers of the files by layer key. Their alphas include the weights."""
 
 
 def _at_mean_norm(
     total: SumPlan, parts: Sequence[Part], norms: Sequence[Mapping[str, float]]
 ) -> SumPlan:
-    r"""Scale the sum to the norm :math:`\sum |w_j| n_j / \sum |w_j|` of one part.
+    r"""Scale the sum to the mean norm :math:`\sum |w_j| n_j / \sum |w_j|` of its parts.
 
-    :math:`n_j` includes the factors of sections, so that one part alone is not changed.
-    The sum of N updates that do not overlap has :math:`\sqrt N` times the norm of one.
+    :math:`n_j` includes the factors of sections, so that a single part is not changed.
+    Without scaling, the norm of the sum of N orthogonal updates is :math:`\sqrt N`
+    times the norm of one of them.
     """
     whole = math.hypot(
         *(
@@ -298,7 +301,7 @@ def _at_mean_norm(
 
 
 def plan_merge(parts: Sequence[Part]) -> SumPlan:
-    """Plan the exact sum, whose factors are concatenated layer by layer.
+    """Create the plan of the exact sum.
 
     Raises:
         ModelError: If the files have different families, or layers of different shapes.
@@ -339,7 +342,7 @@ def plan_merge(parts: Sequence[Part]) -> SumPlan:
 
 
 def _checked_norms(part: Part) -> dict[str, float]:
-    """Check that a file can be merged. Return the norms of its updates, unweighted."""
+    """Check that a file can be merged. Return the unweighted norms of its updates."""
     file = part.file
     norms: dict[str, float] = {}
     if file.others:
@@ -391,7 +394,7 @@ def _has_model(file: LoraFile) -> bool:
 def _named_like(
     first: LoraFile, own: LoraFile, layer: LoraLayer, family: str | None
 ) -> LoraLayer:
-    """Rewrite a layer that the first file does not have in its key format."""
+    """Convert a layer to the key format of the first file."""
     if own.spelling != first.spelling or layer.key not in own.by_key:
         layer = respelled(layer, first.spelling.partition(" + ")[0], family)
     # A file holds one adapter of peft, whose name may be in all keys.
@@ -402,7 +405,7 @@ def _named_like(
 
 
 def _weighted(part: Part) -> LoraFile:
-    """Multiply the weights into the alphas and drop layers of weight 0."""
+    """Multiply the weights into the alphas, and remove layers with weight 0."""
     layers = []
     for layer in part.file.layers:
         factor = _factor(part, layer)
@@ -430,7 +433,7 @@ def _section_factor(part: Part, layer: LoraLayer) -> float:
 
 
 def _shapes_of_sum(summands: Sequence[tuple[Part, LoraLayer]]) -> LoraFactors:
-    """Return the shapes of a summed layer. Raise if the summands differ."""
+    """Return the shapes of a layer of the sum. Raise an error if they differ."""
     first = summands[0][1].factors
     wanted = (first.up.shape[0], *first.down.shape[1:])
     for part, layer in summands:

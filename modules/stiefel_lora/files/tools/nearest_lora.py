@@ -1,6 +1,6 @@
-r"""The best LoRA approximation of a dense update: its truncated SVD.
+r"""Best LoRA approximation of a dense update by a truncated SVD.
 
-B is orthonormal and :math:`A = B^T \Delta W`. The error is measured on the product.
+B is orthonormal and :math:`A = B^T \Delta W`. The error is computed from the product.
 
 Reference:
     N. Halko, P.-G. Martinsson, J. Tropp, "Finding structure with randomness", SIAM
@@ -36,7 +36,7 @@ class Rank:
     rank: int | None = None
     error: float | None = None
     exact: bool = False
-    """Always compute the full SVD, even where a randomized one is faster."""
+    """Whether to always compute the full SVD instead of a randomized SVD."""
 
     def __post_init__(self) -> None:
         if self.rank is None and self.error is None:
@@ -51,22 +51,22 @@ class Rank:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Nearest:
-    """A LoRA of one layer with its approximation error."""
+    """LoRA of a layer with its approximation error."""
 
     factors: LoraFactors
     norm: float
     """Frobenius norm of the update."""
 
     lost: float
-    """Frobenius norm of the update minus the LoRA."""
+    """Frobenius norm of the difference between the update and the LoRA."""
 
 
 def nearest_lora(update: Tensor, goal: Rank, *, seed: int = 0) -> Nearest:
-    """Compute the best LoRA of an update, with alpha equal to its rank.
+    """Compute the best LoRA approximation of an update, with alpha = rank.
 
     Args:
-        update: (out, in) or (out, in, k, k), floating.
-        goal: rank or error to reach.
+        update: update of a layer, (out, in) or (out, in, k, k).
+        goal: rank or maximum relative error.
         seed: seed of the randomized SVD.
     """
     matrix = update.flatten(1)
@@ -93,13 +93,13 @@ def nearest_lora(update: Tensor, goal: Rank, *, seed: int = 0) -> Nearest:
 
 
 def _left(matrix: Tensor) -> Tensor:
-    """Compute all left singular vectors, largest singular value first."""
+    """Compute all left singular vectors in descending order of singular values."""
     u, _, _ = torch.linalg.svd(matrix.double(), full_matrices=False)
     return u.to(matrix.dtype)
 
 
 def _range(matrix: Tensor, rank: int, seed: int) -> Tensor:
-    """Compute the leading left singular vectors by a randomized SVD."""
+    """Compute the leading left singular vectors with a randomized SVD."""
     generator = torch.Generator(matrix.device).manual_seed(seed)
     columns = min(rank + _OVERSAMPLED, *matrix.shape)
     shape = (matrix.shape[1], columns)

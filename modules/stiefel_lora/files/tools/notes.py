@@ -34,7 +34,7 @@ _FEW = 5
 
 
 def training_notes(metadata: Mapping[str, str]) -> dict[str, str]:
-    """Return the training settings under readable labels, in a fixed order."""
+    """Return the training settings by label."""
     found: dict[str, str] = {}
     for entry, name in _TRAINING.items():
         text = metadata.get(entry, "").strip()
@@ -44,10 +44,10 @@ def training_notes(metadata: Mapping[str, str]) -> dict[str, str]:
 
 
 def trigger_words(metadata: Mapping[str, str]) -> list[str]:
-    """Return the trigger phrase, or the most frequent tags.
+    """Return the trigger phrase, or else folder names and the most frequent tags.
 
-    sd-scripts names folders ``<repeats>_<words>``. These words come before the five
-    most frequent tags.
+    The names of folders in sd-scripts are ``<repeats>_<words>``. These words and the
+    five most frequent tags are returned.
     """
     phrase = metadata.get("modelspec.trigger_phrase", "").strip()
     if phrase:
@@ -65,7 +65,7 @@ def trigger_words(metadata: Mapping[str, str]) -> list[str]:
 
 
 def _object(text: str) -> dict[str, Any]:
-    """Parse a JSON object. Return an empty dict if it is not valid."""
+    """Parse a JSON object. Return an empty dict if it is invalid."""
     try:
         found = json.loads(text) if text else {}
     except (RecursionError, ValueError):

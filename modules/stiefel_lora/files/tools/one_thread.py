@@ -1,4 +1,4 @@
-"""Single-threaded computation for small matrices."""
+"""Context for single-threaded computation."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["one_thread"]
 
 @contextlib.contextmanager
 def one_thread() -> Generator[None, None, None]:
-    """Limit torch to one thread, and restore the setting afterwards.
+    """Limit torch to one thread inside a ``with`` block.
 
-    A file needs hundreds of products with one side of size r, and the threads would be
-    synchronized after each: on two busy cores that took ten times the CPU time.
+    With small matrices, threads are synchronized after each operation, which can take
+    ten times the CPU time.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -1,8 +1,7 @@
-"""Read a LoRA file of any key format and family.
+"""Reading of LoRA files of any key format and model family.
 
-:func:`~stiefel_lora.files.load_lora` reads the files of this package and checks every
-name. This reader accepts files of all tools: it must recognize the key format, not the
-family.
+:func:`~stiefel_lora.files.load_lora` only reads files of supported families and checks
+every name. :func:`open_lora` reads files of all tools with a known key format.
 """
 
 from __future__ import annotations
@@ -46,11 +45,11 @@ _Parts = dict[str, tuple[Key, Tensor]]
 
 
 def open_lora(path: str | os.PathLike[str]) -> LoraFile:
-    """Read all layers of a LoRA file from any tool.
+    """Read all layers of a LoRA file of any tool.
 
-    A missing alpha defaults to the rank, as in all loaders. A Tucker core
-    (``lora_mid``) is multiplied into A. NaN and infinity in the factors are kept for
-    the caller to handle.
+    A missing alpha is set to the rank, as in other loaders. A Tucker core
+    (``lora_mid``) is multiplied into A. NaN and infinity in the factors are not an
+    error.
 
     Raises:
         ModelError: If the file is missing, damaged or not a LoRA, or a layer is
@@ -110,7 +109,7 @@ def open_lora(path: str | os.PathLike[str]) -> LoraFile:
 def _read(
     path: Path,
 ) -> tuple[dict[str, Tensor], dict[str, str], dict[str, Any], list[str], int]:
-    """Tensors, metadata, settings of peft, remarks and size of a file or folder."""
+    """Read tensors, metadata, peft settings, remarks and size of a file or folder."""
     if not os.path.isdir(path):
         tensors, metadata = read_tensors(path)
         adapter, remarks = _adapter_config(path, metadata)
@@ -127,7 +126,7 @@ def _read(
 def _sorted_keys(
     path: Path, tensors: Mapping[str, Tensor], remarks: list[str]
 ) -> tuple[dict[str, _Parts], dict[str, Tensor]]:
-    """Group the keys by layer. Equal tensors for one factor count once."""
+    """Group the keys by layer. Duplicate tensors of a factor are used once."""
     stems: dict[str, _Parts] = {}
     doubles: set[str] = set()
     unknown: dict[str, Tensor] = {}
@@ -166,7 +165,7 @@ def _sorted_keys(
 def _only_adapters(
     stems: dict[str, _Parts], unknown: dict[str, Tensor]
 ) -> dict[str, _Parts]:
-    """Move keys that only resemble a part, such as a lone ``alpha``, to unknown."""
+    """Move keys that are not part of an adapter to ``unknown``."""
     found = {}
     for stem, parts in stems.items():
         kinds = {key.part for key, _ in parts.values()}
@@ -309,7 +308,7 @@ def _sides(layer: LoraLayer) -> tuple[int, int]:
 
 
 def _named(layer: LoraLayer, family: str | None) -> LoraLayer:
-    """Set name and key of a layer once the family is known."""
+    """Set the name and key of a layer for a family."""
     name = canonical(layer.parsed, family) if family is not None else None
     if name is not None:
         return dataclasses.replace(layer, name=name, key=canonical_key(name))
@@ -321,13 +320,13 @@ def _named(layer: LoraLayer, family: str | None) -> LoraLayer:
 
 
 def _encoder_name(name: StemName) -> str | None:
-    """Return the name of a layer of an encoder that families share, as CLIP-L."""
+    """Return the name of a text encoder layer that is the same in several families."""
     found = {canonical(name, family) for family in family_names()} - {None}
     return found.pop() if len(found) == 1 else None
 
 
 def _whole_linear1(layer: LoraLayer, remarks: list[str]) -> LoraLayer:
-    """Convert XLabs' q, k and v of a single block to rows of the fused layer."""
+    """Convert q, k and v of a single block in the XLabs format to the fused layer."""
     if not layer.stem.endswith(".processor.qkv_lora"):
         return layer
     factors, stem = layer.factors, layer.name.removeprefix("transformer.")
@@ -347,7 +346,7 @@ def _whole_linear1(layer: LoraLayer, remarks: list[str]) -> LoraLayer:
 def _without_doubles(
     path: Path, layers: list[LoraLayer], remarks: list[str]
 ) -> tuple[LoraLayer, ...]:
-    """Remove duplicate layers that differ only in their key format."""
+    """Remove layers that are stored twice in different key formats."""
     found: dict[str, LoraLayer] = {}
     doubles = 0
     for layer in layers:
@@ -379,6 +378,6 @@ def _stored_twice(doubles: int) -> str:
 
 
 def _place(layer: LoraLayer) -> list[tuple[int, str]]:
-    """Sort key by name with numeric order: block 2 precedes block 10."""
+    """Return a sort key for layers, with numbers in numeric order."""
     pieces = re.split(r"(\d+)", layer.key)
     return [(int(p), "") if p.isdigit() else (-1, p) for p in pieces]

@@ -1,4 +1,4 @@
-"""Models that are not trained here, by the names and sizes of layers in LoRA files."""
+"""Detection of unsupported models by the names and sizes of layers in LoRA files."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ MARKS = {
     "Krea 2": r"^blocks_\d+_(attn_(wq|wk|wv|wo|gate)|mlp_(gate|up|down))$|^txtfusion",
     "SD 3": r"^joint_blocks_\d+_",
 }
-"""Model -> pattern of underscored paths that no other model has. The label of a family
-with a record takes precedence over its row here."""
+"""Regular expressions for layer names that are specific to each model."""
 
 NOTES = {
     "FLUX.2": ("flux2", "flux-2", "flux.2"),
     "Chroma": ("chroma",),
     "HunyuanVideo": ("hunyuan-video", "hunyuan_video", "hunyuanvideo"),
 }
-"""Model -> beginnings of ``ss_base_model_version`` and ``modelspec.architecture``."""
+"""Prefixes of ``ss_base_model_version`` and ``modelspec.architecture`` by model."""
 
 _BLOCK = re.compile(r"((?:single_)?transformer_blocks)_(\d+)_")
 _ATTENTION = re.compile(r"^transformer_blocks_\d+_attn_(to|add)_[qkv](_proj)?$")
@@ -34,11 +33,11 @@ _QWEN_WIDTH = 3072
 _FLUX2_RATIO = {r"^single_blocks_\d+_linear1$": 9, r"_mlp_0$": 6}
 
 Sizes = Collection[tuple[str, int, int]]
-"""Underscored paths of layers, with outputs and inputs."""
+"""Numbers of outputs and inputs by layer path with underscores."""
 
 
 def with_other_ratios(sizes: Sizes) -> str | None:
-    """A model that has the names of another family and layers of other shapes."""
+    """Return a model that has the layer names of a family, but other shapes."""
     for path, outputs, inputs in sizes:
         for mark, ratio in _FLUX2_RATIO.items():
             blocks = path.startswith(("single_blocks_", "double_blocks_"))
@@ -48,9 +47,9 @@ def with_other_ratios(sizes: Sizes) -> str | None:
 
 
 def with_the_same_names(sizes: Sizes, blocks: Mapping[str, int]) -> str | None:
-    """Return a model that has the names of a family and more blocks, or "" if unknown.
+    """Return a model that has the layer names of a family and more blocks.
 
-    None for the family with these blocks itself.
+    "" if it is unknown. None if the number of blocks is that of the family.
     """
     widths = {inputs for path, _, inputs in sizes if _ATTENTION.search(path)}
     if widths and widths <= _SD3_WIDTHS:

@@ -1,4 +1,4 @@
-"""Path of an output: its suffix, and what may not be there. Standard library only."""
+"""Checks of the path of an output file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PICKLES = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
 
 @dataclasses.dataclass(frozen=True)
 class Output:
-    """Path to write, and remarks about it."""
+    """Path of an output, with messages."""
 
     path: Path
     remarks: tuple[str, ...] = ()
@@ -31,12 +31,12 @@ def with_suffix(
     option: str = "--output",
     suffix: str = ".safetensors",
 ) -> Output:
-    """Append the suffix of the file format to a name without it.
+    """Append the suffix of the file format if it is missing.
 
-    The part after the dot in ``style_v1.5`` is not a suffix and is kept.
+    Other parts after a dot, as in ``style_v1.5``, are part of the name.
 
     Raises:
-        OutputError: If the name has the suffix of another format of weights.
+        OutputError: If the name has the suffix of another weight format.
     """
     path = Path(path)
     if path.name.lower().endswith(_KINDS[suffix]):
@@ -59,15 +59,15 @@ def check_output(
     suffix: str = ".safetensors",
     advice: str = "Add --overwrite, or use another file.",
 ) -> Output:
-    """Return the file to write. Raise if it exists or is an input.
+    """Check the path of an output file and append a missing suffix.
 
     Args:
         path: path of the file. The suffix can be missing.
-        inputs: files and folders that are read.
-        overwrite: whether an existing file can be replaced.
-        option: start of all messages.
-        suffix: appended to names without it.
-        advice: end of the message about an existing file.
+        inputs: input files and folders.
+        overwrite: whether to replace an existing file.
+        option: name of the option, for error messages.
+        suffix: suffix of the file.
+        advice: end of the error message about an existing file.
 
     Raises:
         OutputError: If the output exists, is an input or a folder, or has the suffix of
@@ -99,7 +99,7 @@ def check_output(
 def check_new_folder(
     path: str | os.PathLike[str], inputs: Sequence[Path], option: str = "--output"
 ) -> Output:
-    """Raise for a folder that exists, or that contains or is inside an input.
+    """Check that an output folder does not exist and does not overlap with an input.
 
     Raises:
         OutputError: If the folder cannot be used, or the path is a file.

@@ -1,4 +1,4 @@
-r"""Overlap of two LoRAs, layer by layer, compared with chance.
+r"""Overlap of the updates of two LoRAs.
 
 * cosine: :math:`\langle \Delta W_1, \Delta W_2 \rangle / (\|\Delta W_1\| \|\Delta
   W_2\|)`, which predicts the norm of the sum.
@@ -40,7 +40,7 @@ _LONG = 1.2
 
 @dataclasses.dataclass(frozen=True)
 class LayerOverlap:
-    """Overlap of one layer, or of a section: mean over its layers, total norms."""
+    """Overlap of a layer, or mean overlap and total norms of a section."""
 
     name: str
     section: str
@@ -57,20 +57,20 @@ class LayerOverlap:
 
     @property
     def sum_norm(self) -> float:
-        """Norm of the sum of the two updates."""
+        """Frobenius norm of the sum of both updates."""
         one, two = self.norms
         return math.sqrt(max(one**2 + two**2 + 2 * self.cosine * one * two, 0.0))
 
 
 @dataclasses.dataclass(frozen=True)
 class OverlapReport:
-    """Result of ``overlap``."""
+    """Result of :func:`overlap`."""
 
     layers: tuple[LayerOverlap, ...]
     sections: Mapping[str, LayerOverlap]
     total: LayerOverlap
     alone: tuple[int, int]
-    """Layers that are in only one of the files."""
+    """Names of layers that are only in one of the files."""
 
     def to_json(self) -> dict[str, Any]:
         """Convert the report to JSON values."""
@@ -82,7 +82,7 @@ class OverlapReport:
         }
 
     def left_out(self) -> str:
-        """Return a message on layers that were not compared, or ""."""
+        """Return a message about layers that were not compared, or ""."""
         if not any(self.alone):
             return ""
         one, two = self.alone
@@ -92,7 +92,7 @@ class OverlapReport:
         )
 
     def advice(self) -> str:
-        """Predict from the statistics how a sum of the two LoRAs behaves."""
+        """Return advice about merging both LoRAs."""
         one, two = self.total.norms
         size = max(one, two)
         growth = self.total.sum_norm / size if size else 0.0
@@ -179,7 +179,7 @@ def _layer(one: LoraFactors, two: LoraFactors) -> LayerOverlap | None:
 
 
 def _subspaces(one: Tensor, two: Tensor) -> tuple[float, float]:
-    """Compute the overlap of two column spaces, and that of random ones."""
+    """Return the overlap of two column spaces, and the overlap of random subspaces."""
     first, second = _basis(one), _basis(two)
     ranks = first.shape[1], second.shape[1]
     if min(ranks) == 0:
@@ -189,7 +189,7 @@ def _subspaces(one: Tensor, two: Tensor) -> tuple[float, float]:
 
 
 def _basis(matrix: Tensor) -> Tensor:
-    """Compute an orthonormal basis of the column space from a small SVD."""
+    """Return an orthonormal basis of the column space."""
     tall, small = torch.linalg.qr(matrix)
     u, sigma, _ = torch.linalg.svd(small)
     kept = int((sigma > _RANK_CUT * sigma[:1]).sum())

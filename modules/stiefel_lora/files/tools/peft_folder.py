@@ -1,8 +1,7 @@
 """PEFT folders: ``adapter_model.safetensors`` and ``adapter_config.json``.
 
-A folder contains the adapter of one model. A LoRA of several models has a subfolder per
-    model:
-``unet``, ``text_encoder`` ...
+A folder contains the adapter of a model. A LoRA of several models has a subfolder for
+each model, such as ``unet`` and ``text_encoder``.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ def check_place(
     *,
     overwrite: bool,
 ) -> Output:
-    """Return the path to write, which is a new folder for peft's own format.
+    """Check the output path and return it. For ``PEFT (own)``, it is a new folder.
 
     Raises:
         OutputError: If the output exists, is an input, or cannot be used.
@@ -61,11 +60,13 @@ def save_as(
     lineage: Lineage,
     one_alpha: bool = True,
 ) -> Saved:
-    """Write a file or folder in a key format; arguments as in ``save_lora``.
+    """Write a file or folder in the key format of its layers.
+
+    See :func:`save_lora` for the arguments.
 
     Raises:
-        OutputError: If the operating system reports an error, or a value exceeds the
-            range of ``dtype``.
+        OutputError: If the file cannot be written, or a value exceeds the range of
+            ``dtype``.
     """
     if file.spelling == _FOLDER:
         return save_peft_folder(output, file, dtype=dtype, lineage=lineage)
@@ -79,17 +80,17 @@ def save_peft_folder(
     dtype: torch.dtype | None = None,
     lineage: Lineage | None = None,
 ) -> Saved:
-    """Write layers in peft's own format, with adapter_config.json.
+    """Write a folder in the format of peft, with adapter_config.json.
 
     Args:
-        path: new folder.
+        path: path of the new folder.
         file: LoRA file in the key format ``PEFT (own)``.
         dtype: dtype of the factors. The default is the widest dtype of the file.
-        lineage: origin to record in the metadata.
+        lineage: origin that is written to the metadata.
 
     Raises:
-        OutputError: If the operating system reports an error, or a value exceeds the
-            range of ``dtype``.
+        OutputError: If the files cannot be written, or a value exceeds the range of
+            ``dtype``.
     """
     folder = Path(path)
     groups: dict[str, list[LoraLayer]] = {}
@@ -128,7 +129,7 @@ def save_peft_folder(
 
 
 def _name(component: str, file: LoraFile) -> str:
-    """Return the folder of a component: the first part of its canonical names."""
+    """Return the name of the folder of a component."""
     if component != MODEL:
         return component
     names = (layer.name for layer in file.layers if layer.parsed.component == MODEL)
@@ -162,7 +163,7 @@ def _save(
 
 
 def _config(ranks: Mapping[str, int], is_dora: bool) -> dict[str, Any]:
-    """Build settings as saved by ``peft.LoraConfig``. Alphas equal the ranks."""
+    """Create settings in the format of ``peft.LoraConfig``, with alpha = rank."""
     start = "transformer."
     own = {start + stem.removeprefix(_ROOT): rank for stem, rank in ranks.items()}
     found = {

@@ -1,4 +1,4 @@
-"""Find the LoRA file or the adapters of several models in a folder."""
+"""Search for a LoRA file, or adapters of several models, in a folder."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _ROOT = "base_model.model."
 
 
 def file_in(folder: Path) -> Path | None:
-    """Return the LoRA file of a folder, or None if it has one per model.
+    """Return the LoRA file in a folder, or None if it has a subfolder for each model.
 
     Raises:
-        ModelError: If the folder contains neither of them.
+        ModelError: If the folder does not contain a LoRA.
     """
     for name in (WEIGHTS, _DIFFUSERS):
         if (folder / name).is_file():
@@ -48,8 +48,9 @@ def read_models(
     """Read the adapters of all models.
 
     Returns:
-        Tensors, with the model in their keys; metadata; settings by model, as diffusers
-        keeps them; bytes of the files.
+        Tensors with the model in their keys, metadata, settings by model, and total
+        size
+    of the files in bytes.
     """
     tensors: dict[str, Tensor] = {}
     settings: dict[str, Any] = {}
@@ -68,7 +69,7 @@ def read_models(
 
 
 def settings_in(folder: Path) -> dict[str, Any]:
-    """Read the ``peft.LoraConfig`` arguments of a folder, or empty without any.
+    """Read the ``peft.LoraConfig`` arguments in a folder. Empty if there are none.
 
     Raises:
         OSError: If the file cannot be read.

@@ -1,4 +1,4 @@
-"""Load a LoRA file in peft's own format with the installed peft."""
+"""Loading of a LoRA file in the format of peft with the installed version of peft."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from .peft_folder_names import CONFIG, models_in
 __all__ = ["PEFT", "load_by_peft"]
 
 PEFT = f"peft {importlib.metadata.version('peft')}"
-"""Name and version."""
+"""Name and version of the library."""
 
 
 def load_by_peft(
     file: LoraFile,
 ) -> tuple[Mapping[str, LoraFactors], tuple[str, ...]]:
-    """Load a file into empty models that have only the adapted layers.
+    """Load a LoRA file into models that only have the adapted layers.
 
-    The settings are those of ``adapter_config.json`` beside it, or, without it, ranks
-    and alphas of the file.
+    The settings of ``adapter_config.json`` in the folder of the file are used. If it
+    does not exist, ranks and alphas of the file are used.
 
     Returns:
-        Layer key -> factors as applied, and the keys that peft does not expect.
+        Applied factors by layer key, and the keys that peft does not expect.
     """
     if not file.path.is_dir():
         own, unused = _load(file)
@@ -51,7 +51,7 @@ def load_by_peft(
 
 
 def _load(file: LoraFile) -> tuple[dict[str, LoraFactors], tuple[str, ...]]:
-    """Load one adapter; factors by the stems of the file's keys."""
+    """Load an adapter. Return the factors by the stems of the keys."""
     with without_notes():
         import peft
 

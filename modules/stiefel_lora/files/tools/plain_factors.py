@@ -1,9 +1,8 @@
-r"""Convert every stored form of a LoRA layer to two factors.
+r"""Conversion of all stored forms of a LoRA layer to two factors.
 
 * A Tucker core of LyCORIS and sd-scripts, ``lora_mid`` (r, r, k, k) between a 1 x 1
-  ``lora_down`` and a 1 x 1 ``lora_up``:
-  :math:`W_{oikl} = \sum_{pq} U_{op} M_{pqkl} D_{qi}`. M D is the A of a plain LoRA of
-  the same rank.
+  ``lora_down`` and a 1 x 1 ``lora_up``: :math:`W_{oikl} = \sum_{pq} U_{op} M_{pqkl}
+  D_{qi}`. M D is the A of a plain LoRA of the same rank.
 * The kernel in B, (out, r, k, k), and a 1 x 1 A: as one product it has rank
   :math:`r k^2`.
 * One factor of a 1 x 1 convolution stored as a matrix, the other not.
@@ -29,20 +28,20 @@ def plain_factors(
     magnitude: Tensor | None = None,
     dora_scale: Tensor | None = None,
 ) -> LoraFactors:
-    """Build the factors (out, r) and (r, in), with kernels for convolutions.
+    """Create the factors (out, r) and (r, in), with kernels for convolutions.
 
     Args:
-        up: ``lora_up`` or ``lora_B``.
-        down: ``lora_down`` or ``lora_A``. Its first dimension is the rank by which
-            alpha is divided.
-        mid: ``lora_mid``.
+        up: tensor ``lora_up`` or ``lora_B``.
+        down: tensor ``lora_down`` or ``lora_A``. Its first dimension is the rank by
+            which alpha is divided.
+        mid: tensor ``lora_mid`` (Tucker core).
         alpha: alpha stored in the file.
         magnitude: DoRA scale in the PEFT format.
         dora_scale: DoRA scale in the kohya format.
 
     Raises:
-        ModelError: If the shapes do not match, or a factor does not have a floating
-            point dtype.
+        ModelError: If the shapes do not match, or a factor does not have a
+            floating-point dtype.
     """
     for factor in (up, down, *(() if mid is None else (mid,))):
         if not factor.is_floating_point():
@@ -88,7 +87,7 @@ def _same_dimensions(up: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _kernel_in_down(up: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
-    """Move the kernel from B to A: r ranks per kernel position."""
+    """Move the kernel from B to A. The rank is multiplied by the kernel elements."""
     kernel = up.shape[2:]
     if any(size != 1 for size in down.shape[2:]) or up.shape[1] != down.shape[0]:
         raise ModelError(

@@ -1,4 +1,4 @@
-"""A LoRA file to be written, with factors computed layer by layer."""
+"""LoRA file whose factors are computed when it is written."""
 
 from __future__ import annotations
 
@@ -15,21 +15,20 @@ __all__ = ["Planned", "announced"]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Planned:
-    """A LoRA file whose factors are computed on demand.
+    """LoRA file whose factors are computed on demand.
 
-    Only the factors of one layer are in memory at a time, so a result needs no more
-    memory than its inputs.
+    Only the factors of one layer are in memory at a time.
     """
 
     file: LoraFile
-    """Layers and metadata. The factors may be meta tensors (:func:`announced`)."""
+    """Layers and metadata. The factors can be meta tensors (see :func:`announced`)."""
 
     factors: Callable[[LoraLayer], LoraFactors]
-    """Computes the factors of a layer of ``file``."""
+    """Function that computes the factors of a layer of ``file``."""
 
     @classmethod
     def of(cls, file: LoraFile) -> Planned:
-        """Wrap a file whose factors are in memory."""
+        """Create a plan for a file whose factors are in memory."""
         return cls(file, lambda layer: layer.factors)
 
     def in_memory(self) -> LoraFile:
@@ -44,7 +43,7 @@ class Planned:
 def announced(
     up: tuple[int, ...], down: tuple[int, ...], alpha: float, dtype: torch.dtype
 ) -> LoraFactors:
-    """Build factors on the meta device: shapes and alpha only."""
+    """Create factors on the meta device, which only have shapes, dtype and alpha."""
     return LoraFactors(
         up=torch.empty(up, dtype=dtype, device="meta"),
         down=torch.empty(down, dtype=dtype, device="meta"),

@@ -1,8 +1,9 @@
-r"""Merge methods that act on the entries of the products B A.
+r"""Merge methods on the entries of the updates.
 
-For updates :math:`w_j \Delta W_j` of one layer and a density d:
+For updates :math:`w_j \Delta W_j` of a layer and a density d:
 
-* magnitude: of each, the share d of entries with the largest magnitude; then their sum.
+* magnitude: the fraction d of the entries with the largest magnitude is kept in each
+update, and the updates are added.
 * dare: of each, every entry with probability d, divided by d; then their sum (L. Yu et
 al., "Language Models are Super Mario", 2023, arXiv:2311.03099). * ties: of each, the
 share d with the largest magnitude. Each entry takes the sign of their sum, and the mean
@@ -29,26 +30,25 @@ from .planned import Planned, announced
 __all__ = ["METHODS", "Method", "ProductPlan", "combined", "plan_products"]
 
 METHODS = ("sum", "norm", "ties", "dare", "magnitude")
-"""Merge methods. The first two are exact."""
+"""Names of the merge methods. The first two are exact."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """A merge method and its settings.
+    """Merge method with its settings.
 
     Raises:
         OptionError: If the method is unknown, or a value is out of range.
     """
 
     name: str = "sum"
-    """``sum``; ``norm`` for the sum at the weighted mean of the norms of its parts; or
-    one of ``ties``, ``dare`` and ``magnitude``."""
+    """Name of the method. ``norm`` is the sum, scaled to the mean of the norms."""
 
     density: float = 0.5
-    """Share of the entries that ``ties``, ``dare`` and ``magnitude`` keep."""
+    """Fraction of the entries that ``ties``, ``dare`` and ``magnitude`` keep."""
 
     seed: int = 0
-    """Seed of ``dare``."""
+    """Seed of the method ``dare``."""
 
     def __post_init__(self) -> None:
         if self.name not in METHODS:
@@ -63,16 +63,16 @@ class Method:
 
     @property
     def on_entries(self) -> bool:
-        """True if the method computes dense weight deltas."""
+        """Return whether the method computes dense updates."""
         return self.name in ("ties", "dare", "magnitude")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ProductPlan(Planned):
-    """A plan that records the truncation error of each layer."""
+    """Plan that stores the truncation error of each layer."""
 
     found: dict[str, Nearest] = dataclasses.field(default_factory=dict)
-    """Layer key -> norm and truncation error, filled in when it is computed."""
+    """Norm and truncation error by layer key, stored when a layer is computed."""
 
 
 def plan_products(
@@ -81,11 +81,11 @@ def plan_products(
     method: Method,
     rank: int | None,
 ) -> ProductPlan:
-    """Merge entry by entry, layer by layer.
+    """Create the plan of a merge with a method on entries.
 
     Args:
-        total: exact sum, which provides names and shapes.
-        summands: layer key -> layers of the files, with the weights in their alphas.
+        total: exact sum, which defines names and shapes.
+        summands: layers of the files by layer key. Their alphas include the weights.
         method: ``ties``, ``dare`` or ``magnitude``.
         rank: rank of the result. The default is the rank of the exact sum.
     """
@@ -113,10 +113,10 @@ def plan_products(
 
 
 def combined(updates: Sequence[Tensor], method: Method, seed: int = 0) -> Tensor:
-    """Merge weighted dense updates of one layer.
+    """Merge the weighted dense updates of a layer.
 
     Args:
-        updates: updates of equal shapes.
+        updates: updates of the same shape.
         method: ``ties``, ``dare`` or ``magnitude``.
         seed: seed of ``dare``.
     """
@@ -142,7 +142,7 @@ def combined(updates: Sequence[Tensor], method: Method, seed: int = 0) -> Tensor
 
 
 def _largest(update: Tensor, density: float) -> Tensor:
-    """Keep the given share of the largest entries and set the others to zero."""
+    """Keep the given fraction of the largest entries and set the others to zero."""
     count = update.numel()
     dropped = count - max(1, round(density * count))
     if dropped == 0:

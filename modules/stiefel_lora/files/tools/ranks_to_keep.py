@@ -1,7 +1,7 @@
-"""Choose the rank of every layer by rank, error, energy or size.
+"""Selection of the rank of every layer by rank, error, energy or size.
 
-The squared error is the sum of the dropped squared singular values, so the error of a
-choice is known in advance. Every layer keeps a rank of at least 1.
+The squared error is the sum of the squares of removed singular values. The rank of
+every layer is at least 1.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ def ranks_by_error(spectra: Sequence[Tensor], error: float) -> list[int]:
     """Find the smallest ranks with a relative error of at most ``error`` per layer.
 
     Args:
-        spectra: singular values of each layer, largest first.
-        error: relative error in the Frobenius norm of the layer.
+        spectra: singular values of each layer in descending order.
+        error: maximum relative error in the Frobenius norm.
     """
     found = []
     for values in spectra:
@@ -35,7 +35,7 @@ def ranks_by_error(spectra: Sequence[Tensor], error: float) -> list[int]:
 def ranks_by_total_error(spectra: Sequence[Tensor], error: float) -> list[int]:
     """Find the smallest ranks whose total relative error is at most ``error``.
 
-    The largest singular values of all layers together are kept.
+    The largest singular values of all layers are kept.
     """
     squares, owner = _candidates(spectra)
     # Sorted ascending: count how many can be dropped.
@@ -50,18 +50,18 @@ def ranks_by_total_error(spectra: Sequence[Tensor], error: float) -> list[int]:
 def ranks_by_size(
     spectra: Sequence[Tensor], costs: Sequence[int], budget: int
 ) -> list[int]:
-    """Find the ranks that keep the most energy within ``budget`` bytes.
+    """Find the ranks with the largest energy for a maximum size.
 
-    Singular values are added in order of energy per byte until the next one does not
-    fit.
+    Singular values are added in order of energy per byte, until the size would be
+    exceeded.
 
     Args:
-        spectra: singular values of each layer, largest first.
-        costs: bytes per rank of each layer.
-        budget: bytes for all factors.
+        spectra: singular values of each layer in descending order.
+        costs: size of one rank of each layer in bytes.
+        budget: maximum size of all factors in bytes.
 
     Raises:
-        OptionError: If the size is exceeded even with rank 1 in all layers.
+        OptionError: If the size is exceeded with rank 1 in all layers.
     """
     least = sum(costs)
     if least > budget:
@@ -90,5 +90,5 @@ def _candidates(spectra: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def _counted(owner: Tensor, layers: int) -> list[int]:
-    """Count the ranks: the first singular value of each layer and the chosen ones."""
+    """Return the ranks: the number of selected values of each layer, plus 1."""
     return [1 + n for n in torch.bincount(owner, minlength=layers).tolist()]

@@ -1,9 +1,9 @@
-r"""Resize a LoRA file to other ranks with the smallest error, and report the error.
+r"""Reduction of the ranks of a LoRA file with the smallest error.
 
-Each update :math:`(\alpha/r) B A = U \Sigma V^T` is computed from two thin QR
-decompositions and the SVD of an r x r matrix. B becomes U and A becomes :math:`\Sigma
-V^T` of the largest singular values. This is the best approximation of that rank in the
-Frobenius norm (Eckart and Young).
+The SVD of each update :math:`(\alpha/r) B A = U \Sigma V^T` is computed from two thin
+QR decompositions and the SVD of an r x r matrix. With the largest singular values, the
+new factors are B = U and :math:`A = \Sigma V^T`. This is the best approximation of that
+rank in the Frobenius norm (Eckart and Young).
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ _FIXED = 51
 class Target:
     """Target rank, error or size of a resized LoRA.
 
-    Either ``rank`` alone, or exactly one of ``error``, ``total_error``, ``energy`` and
-    ``size``, in which case ``rank`` is the maximum rank. The caps can be combined with
-    all.
+    Set ``rank``, or exactly one of ``error``, ``total_error``, ``energy`` and ``size``.
+    In the latter case, ``rank`` is the maximum rank. ``max_sigma`` and ``max_norm`` can
+    be combined with all of them.
 
     Raises:
         OptionError: If no target or several targets are set, or a value is out of
@@ -62,23 +62,23 @@ class Target:
     """Maximum relative error of each layer."""
 
     total_error: float | None = None
-    """Maximum relative error of all layers together."""
+    """Maximum relative error of the whole LoRA."""
 
     energy: float | None = None
-    """Share of the squared singular values that each layer keeps, for example 0.95."""
+    """Fraction of the sum of squared singular values to keep in each layer."""
 
     size: float | None = None
     """Maximum file size in MB (10^6 bytes)."""
 
     max_sigma: float | None = None
-    """Cap of the singular values."""
+    """Maximum singular value. Larger ones are clamped."""
 
     max_norm: float | None = None
-    """Cap of the Frobenius norm of all updates together."""
+    """Maximum total Frobenius norm of all updates."""
 
     @property
     def needs_spectra(self) -> bool:
-        """True if singular values are needed to choose the ranks."""
+        """Return whether singular values are required to select the ranks."""
         values = (value for name, value in vars(self).items() if name != "rank")
         return any(value is not None for value in values)
 
@@ -112,25 +112,25 @@ class Target:
 
 @dataclasses.dataclass(frozen=True)
 class LayerError:
-    """One layer before and after."""
+    """Ranks and error of a resized layer."""
 
     name: str
     old_rank: int
     rank: int
     norm: float
-    """Frobenius norm of the old update."""
+    """Frobenius norm of the update before resizing."""
 
     error: float
-    """Frobenius norm of the stored update minus the old one, relative to ``norm``."""
+    """Relative error of the stored update in the Frobenius norm."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ResizeReport:
-    """Result of ``resize_lora``."""
+    """Result of :func:`resize_lora`."""
 
     layers: tuple[LayerError, ...]
     total_error: float
-    """Relative error of all layers together."""
+    """Relative error of the whole LoRA."""
 
     saved: Saved
 
@@ -152,8 +152,8 @@ def resize_lora(
 
     Args:
         file: LoRA file from ``open_lora``.
-        output: file to write, in the key format of ``file``.
-        target: target ranks, error or size.
+        output: path of the output file, which has the key format of ``file``.
+        target: target rank, error or size.
         dtype: dtype of the factors. The default is the widest dtype of the file.
         overwrite: whether to replace an existing file.
         command: command line to record in the metadata.
@@ -177,9 +177,9 @@ def resize_lora(
 
 
 def resized(file: LoraFile, target: Target, *, itemsize: int = 4) -> LoraFile:
-    """Resize a file in memory, with float64 factors and alpha = rank.
+    """Resize a file in memory, with factors in float64 and alpha = rank.
 
-    Arguments and errors as in ``plan_resize``; NaN and infinity are errors, too.
+    See :func:`plan_resize` for arguments and errors. NaN and infinity are errors, too.
     """
     check_finite(file)
     return plan_resize(Planned.of(file), target, itemsize=itemsize).in_memory()
@@ -188,15 +188,16 @@ def resized(file: LoraFile, target: Target, *, itemsize: int = 4) -> LoraFile:
 def plan_resize(
     plan: Planned, target: Target, *, itemsize: int = 4, parents: int = 1
 ) -> Planned:
-    """Choose ranks. The factors, float64 with alpha = rank, are computed on demand.
+    """Select the ranks of all layers. New factors are computed on demand.
 
-    A layer that keeps its rank and its singular values keeps its factors.
+    The factors are in float64 with alpha = rank. Layers whose rank and singular values
+    do not change keep their factors.
 
     Args:
-        plan: layers and their factors, all of them finite.
-        target: target ranks, error or size.
-        itemsize: bytes per number in the output file.
-        parents: number of files that its lineage names.
+        plan: layers with finite factors.
+        target: target rank, error or size.
+        itemsize: bytes per element in the output file.
+        parents: number of input files in the metadata.
 
     Raises:
         ModelError: If a layer is a DoRA.
@@ -300,7 +301,7 @@ def _ranks(
 
 
 def _bytes_beside(file: LoraFile, parents: int, digits: int) -> int:
-    """Bound the bytes of the output that are not factors."""
+    """Return an upper bound of the size of the output without factors."""
     found = _SLACK * (1 + parents // 4)
     found += len(json.dumps(dict(file.metadata), ensure_ascii=False).encode())
     for layer in file.layers:
@@ -323,7 +324,7 @@ def _bytes_beside(file: LoraFile, parents: int, digits: int) -> int:
 
 
 def _entry(key: str, shape: tuple[int, ...], digits: int) -> int:
-    """Bound the bytes of a tensor in the header; its offsets have so many digits."""
+    """Return an upper bound of the size of a header entry."""
     return _FIXED + len(key.encode()) + len(json.dumps(shape)) + 2 * digits
 
 

@@ -1,7 +1,7 @@
-"""Conversion of layer keys to another key format.
+"""Conversion of layer names to another key format.
 
-For SDXL, SD 1.5 and FLUX.1 the names come from tables. For other families the path is
-kept: dots can become underscores, but not the reverse.
+For SDXL, SD 1.5 and FLUX.1, names are converted with tables. For other families, dots
+can be replaced by underscores, but not vice versa.
 """
 
 from __future__ import annotations
@@ -32,20 +32,21 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True)
 class Spelling:
-    """Key suffixes of a format."""
+    """Key format: suffixes and names of layers."""
 
     suffixes: Mapping[str, str]
     fused: bool = False
-    """True if layers are fused as in the original checkpoint."""
+    """Whether layers are fused as in the original checkpoint."""
 
     names: str = "diffusers"
-    """``diffusers``: canonical names; ``kohya``: the stems of its tables;
-    ``peft``: the path in its model, behind the name of an encoder; ``underscored``:
-    canonical names behind a prefix of ``prefixes``, with underscores;
-    ``original``: names of the original checkpoint behind ``prefixes``."""
+    """Names of layers: ``diffusers`` for canonical names, ``kohya`` for the kohya
+    tables, ``peft`` for the path in the model, ``underscored`` for canonical names with
+    underscores, and ``original`` for the names of the original checkpoint. The last two
+    have a prefix of ``prefixes``.
+    """
 
     prefixes: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """Component of a canonical name -> prefix."""
+    """Prefixes by component."""
 
 
 _UP_DOWN = {
@@ -102,16 +103,16 @@ SPELLINGS = {
         prefixes={"diffusion_model": ""},
     ),
 }
-"""Key formats that can be written, by the names of ``LoraFile.spelling``."""
+"""Key formats that can be written, by name (see ``LoraFile.spelling``)."""
 
 
 def families_with(spelling: str) -> list[str]:
-    """Return the families that a key format is limited to, or empty for all."""
+    """Return the families that a key format supports. Empty if it supports all."""
     return [r.name for r in records() if spelling in r.lora_files.spellings]
 
 
 def is_fused(file: LoraFile) -> bool:
-    """Return whether the file has layers fused as in the original checkpoint."""
+    """Return whether layers of a file are fused as in the original checkpoint."""
     if fusing_of(file.family) is None:
         return False
     names = kohya_names(str(file.family))
@@ -121,12 +122,12 @@ def is_fused(file: LoraFile) -> bool:
 
 
 def in_layout_of(file: LoraFile, fused: bool) -> LoraFile:
-    """Fuse or separate q, k and v of a file; exact in both directions.
+    """Fuse or separate q, k and v of a file. Both conversions are exact.
 
     Files of families without fused layers are returned unchanged.
 
     Raises:
-        ModelError: If the file contains both layouts.
+        ModelError: If the file contains both fused and separate layers.
     """
     fusing = fusing_of(file.family)
     if fusing is None or is_fused(file) == fused:
@@ -154,12 +155,12 @@ def in_layout_of(file: LoraFile, fused: bool) -> LoraFile:
 
 
 def respelled(layer: LoraLayer, spelling: str, family: str | None) -> LoraLayer:
-    """Rename a layer to another key format.
+    """Convert the names of a layer to another key format.
 
     Args:
         layer: layer of ``family``. For FLUX.1, it must be fused or separate as required
             by the format.
-        spelling: a key of ``SPELLINGS``.
+        spelling: key of ``SPELLINGS``.
         family: family of the file.
 
     Raises:
@@ -199,7 +200,7 @@ def _reason(layer: LoraLayer) -> str:
 
 
 def kohya_names(family: str) -> Mapping[str, str]:
-    """Return canonical name -> kohya stem for a family with a table."""
+    """Return the kohya stems by canonical name for a family with a table."""
     return key_table(family).kohya_names()
 
 
@@ -247,10 +248,10 @@ def _stem_by_table(layer: LoraLayer, style: Spelling, family: str) -> str | None
 
 
 def original_name(layer: LoraLayer, family: str) -> str | None:
-    """Return ComfyUI's name of a layer's weight, or None if it has none.
+    """Return the name of the weight of a layer in ComfyUI, or None if it has none.
 
-    ``diffusion_model.<path in the original checkpoint>``, or
-    ``clip_l.transformer.<path>`` of an encoder.
+    It is ``diffusion_model.<path in the original checkpoint>``, or
+    ``clip_l.transformer.<path>`` for a text encoder.
     """
     stem = kohya_stem(layer, family)
     return None if stem is None else target_of("comfyui", family, stem)

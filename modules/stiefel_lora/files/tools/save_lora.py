@@ -1,12 +1,11 @@
-"""Write a LoRA file in the key format of its layers.
+"""Writing of LoRA files in the key format of their layers.
 
-Loaders treat alpha differently, so the scale is stored in the form that all of them
-apply alike:
+The scale is stored in a form that all loaders support:
 
-* Files with alpha tensors (kohya and similar) get one alpha for all layers, with A
-  rescaled: diffusers 0.42 gives some layers of a U-Net the alpha of others.
-* Files without alpha tensors (PEFT) get the scale multiplied into A, so that alpha is
-  the rank of each layer, and adapter metadata to match where diffusers reads it.
+* In files with alpha tensors (kohya and similar), all layers have the same alpha, and A
+  is rescaled, because diffusers 0.42 does not support different alphas in a U-Net.
+* In files without alpha tensors (PEFT), the scale is multiplied into A, so that alpha
+  is the rank of each layer. Adapter metadata are written if diffusers reads them.
 """
 
 from __future__ import annotations
@@ -54,13 +53,13 @@ class _OnDisk(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Lineage:
-    """Origin of a file that was derived from others."""
+    """Origin of a file that was created from other files."""
 
     parents: Sequence[_OnDisk]
     command: str
 
     def to_json(self) -> str:
-        """Return names and hashes of the parents, and the command, for the metadata."""
+        """Return the names and hashes of input files, and the command, as JSON."""
         parents = []
         for parent in self.parents:
             digest = _digest(parent.path)
@@ -69,7 +68,7 @@ class Lineage:
 
 
 def _digest(path: Path) -> str:
-    """Return the SHA-256 of a file, or of the list of hashes of a folder's weights."""
+    """Return the SHA-256 of a file, or of the hashes of the files in a folder."""
     if path.is_dir():
         files = sorted(path.rglob("*.safetensors"))
         listed = [f"{_digest(file)}  {file.relative_to(path)}" for file in files]
@@ -80,24 +79,24 @@ def _digest(path: Path) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Saved:
-    """Result of ``save_lora``, which is a written and verified file."""
+    """Result of :func:`save_lora`: a written and verified file."""
 
     file: LoraFile
     deviation: float
-    """Largest relative rounding error of a layer's update (Frobenius norm)."""
+    """Maximum relative rounding error of the update of a layer (Frobenius norm)."""
 
     remarks: tuple[str, ...]
     differences: tuple[float, ...] = ()
-    """Frobenius norm of the rounding error of each layer's update."""
+    """Frobenius norms of the rounding errors of the updates by layer."""
 
     norms: tuple[float, ...] = ()
-    """Frobenius norm of each layer's exact update."""
+    """Frobenius norms of the exact updates by layer."""
 
     error: float | None = None
     """Relative error of layers that were approximated, with rounding, or None."""
 
     def with_remarks(self, remarks: Sequence[str]) -> Saved:
-        """Return the result with further remarks before its own."""
+        """Return a copy with additional messages."""
         return dataclasses.replace(self, remarks=(*remarks, *self.remarks))
 
 
@@ -109,20 +108,19 @@ def save_lora(
     lineage: Lineage | None = None,
     one_alpha: bool = True,
 ) -> Saved:
-    """Write the layers, other adapters and metadata of a file and verify them.
+    """Write the layers, other adapters and metadata of a LoRA, and verify the file.
 
     Args:
-        path: file to write, atomically.
-        given: file from ``open_lora``, or a plan. Factors can be replaced or computed
-            on demand. Unknown tensors are not written.
+        path: path of the file.
+        given: file from :func:`open_lora`, or a plan. Unknown tensors are not written.
         dtype: dtype of the factors. The default is the widest dtype of the file.
-        lineage: origin to record in the metadata.
-        one_alpha: whether all layers get the same alpha, with A rescaled. Otherwise,
-            the alphas are kept.
+        lineage: origin that is written to the metadata.
+        one_alpha: whether to use the same alpha for all layers and rescale A. If False,
+            the alphas are not changed.
 
     Raises:
-        OutputError: If the operating system reports an error, or a value exceeds the
-            range of ``dtype``.
+        OutputError: If the file cannot be written, or a value exceeds the range of
+            ``dtype``.
     """
     plan = given if isinstance(given, Planned) else Planned.of(given)
     file = plan.file
@@ -154,8 +152,8 @@ def save_lora(
 def command_line(verb: str, *arguments: object, **options: object) -> str:
     """Return the command line with file names instead of paths.
 
-    Options that are None or False are left out, True is an option without a value, and
-    a list gives its option several times.
+    Options that are None or False are omitted. True is an option without a value, and a
+    list is a repeated option.
     """
     texts = list(map(_word, arguments))
     for name, value in options.items():
@@ -175,14 +173,14 @@ def _word(value: object) -> str:
 
 
 def holds_alpha(layer: LoraLayer) -> bool:
-    """Return whether loaders of this key format read an alpha tensor."""
+    """Return whether the key format has alpha tensors."""
     # A layer of the original FLUX.1 such as img_in has no dot in its name either.
     underscored = "." not in layer.stem and not is_of_peft(layer.suffixes["down"])
     return "alpha" in layer.suffixes or underscored
 
 
 def _as_stored(layers: Sequence[LoraLayer], one_alpha: bool) -> list[LoraLayer]:
-    """Return the layers with the alphas of the file, or the rank if it has none."""
+    """Return the layers with the alphas that are written to the file."""
     own = [layer.factors.alpha for layer in layers if holds_alpha(layer)]
     # An alpha of 0 cannot be rescaled.
     own = [alpha for alpha in own if alpha] or own
@@ -197,7 +195,7 @@ def _as_stored(layers: Sequence[LoraLayer], one_alpha: bool) -> list[LoraLayer]:
 
 
 class _Writer:
-    """Tensors of a file, computed on demand, and their rounding errors."""
+    """Tensors of a file, which are computed on demand, and their rounding errors."""
 
     def __init__(
         self, plan: Planned, layers: Sequence[LoraLayer], dtype: torch.dtype
@@ -207,7 +205,7 @@ class _Writer:
         self._others = {k: t for o in plan.file.others for k, t in o.tensors.items()}
         self._pair: dict[str, Tensor] = {}
         self.compared: dict[str, tuple[float, float]] = {}
-        """Stem -> norm of the rounding error, and of the exact update."""
+        """Norms of the rounding error and the exact update, by stem."""
         self.specs = {key: Spec.of(tensor) for key, tensor in self._others.items()}
         for given, layer in zip(plan.file.layers, layers, strict=True):
             for part, (suffix, spec) in _specs(layer, dtype).items():
@@ -215,7 +213,7 @@ class _Writer:
                 self.specs[layer.stem + suffix] = spec
 
     def tensor(self, key: str) -> Tensor:
-        """Return the tensor of a key, as it is stored."""
+        """Return the tensor of a key in the stored dtype."""
         if key in self._others:
             return self._others[key]
         given, layer, part = self._own[key]
@@ -245,7 +243,7 @@ class _Writer:
 
 
 def _specs(layer: LoraLayer, dtype: torch.dtype) -> dict[str, tuple[str, Spec]]:
-    """Return part of a layer -> suffix, dtype and shape."""
+    """Return suffix, dtype and shape of each part of a layer."""
     factors, suffixes = layer.factors, layer.suffixes
     found = {
         part: (suffixes[part], Spec(dtype, tuple(getattr(factors, part).shape)))
@@ -282,7 +280,7 @@ def _metadata(
 
 
 def _describe_ranks(metadata: dict[str, str], layers: Sequence[LoraLayer]) -> list[str]:
-    """Build adapter metadata for diffusers, or a remark if it cannot help."""
+    """Create adapter metadata for diffusers, or a message if it is not used."""
     ranks = {layer.stem: layer.factors.rank for layer in layers}
     prefixes = tuple(f"{component}." for component in COMPONENTS)
     if all(stem.startswith(prefixes) for stem in ranks):

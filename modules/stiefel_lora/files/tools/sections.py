@@ -1,4 +1,4 @@
-"""Sections of a model (``down_blocks.1``, ``mid_block``) and kinds of layers."""
+"""Sections of a model, such as ``mid_block``, and kinds of layers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NUMBER = re.compile(r"(?<![a-z])\d+(?=_|$)")
 
 
 def section_of(key: str) -> str:
-    """Return the section of a layer; a text encoder is one section.
+    """Return the section of a layer. A text encoder is a single section.
 
     Args:
         key: key of the layer (``LoraLayer.key``).
@@ -32,7 +32,7 @@ def section_of(key: str) -> str:
 
 
 def layer_kind(key: str) -> str:
-    """Return the layer's name without block numbers, to group equal layers.
+    """Return the name of a layer without block numbers, to group similar layers.
 
     >>> layer_kind("model:down_blocks_1_attentions_0_proj_in")
     'model:attentions_#_proj_in'

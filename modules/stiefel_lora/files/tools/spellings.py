@@ -1,4 +1,4 @@
-"""Names of the key formats of LoRA files, as users and tools call them."""
+"""Names of the key formats of LoRA files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _DIFFUSERS_BLOCKS = ("down_blocks_", "up_blocks_", "mid_block_")
 
 
 def spelling_of(layers: Iterable[LoraLayer], family: str | None) -> str:
-    """Name the key format of a file. Mixed formats are joined by ``+``."""
+    """Return the name of the key format of a file, joined by ``+`` if mixed."""
     found = dict.fromkeys(_spelling(layer, family) for layer in layers)
     return " + ".join(found) or "none"
 
@@ -48,6 +48,6 @@ def _spelling(layer: LoraLayer, family: str | None) -> str:
 
 
 def _has(family: str | None, spelling: str) -> bool:
-    """Return whether a family-specific key format belongs to this family."""
+    """Return whether a key format exists for a family."""
     known = family in family_names()
     return known and spelling in record_of(str(family)).lora_files.spellings

@@ -1,7 +1,8 @@
-"""Suffixes of tensor keys: the part after the layer's name, in every key format.
+"""Suffixes of tensor keys in all key formats.
 
 A key is ``<stem><suffix>``, for example ``lora_unet_middle_block_1_proj_in`` +
-``.lora_down.weight``. The suffix identifies the part of the adapter.
+``.lora_down.weight``. The stem is the name of the layer, and the suffix identifies the
+part of the adapter.
 """
 
 from __future__ import annotations
@@ -59,19 +60,20 @@ _BUNDLE = "bundle_emb."
 _LORA_PARTS = ("down", "up", "mid", "alpha", "dora_scale", "magnitude")
 
 OTHER_KINDS = tuple(part for part in _PARTS if part not in _LORA_PARTS)
-"""Kinds of adapters whose update is not a product of two stored factors."""
+"""Kinds of adapters other than LoRA."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Key:
-    """A parsed tensor key."""
+    """Parsed tensor key."""
 
     stem: str
     """Name of the layer in the file."""
 
     part: str
-    """``down``, ``up``, ``mid``, ``alpha``, ``dora_scale``, ``magnitude`` or one of
-    ``OTHER_KINDS``."""
+    """Part of the adapter: ``down``, ``up``, ``mid``, ``alpha``, ``dora_scale``,
+    ``magnitude`` or one of ``OTHER_KINDS``.
+    """
 
     suffix: str
     adapter: str = ""
@@ -99,7 +101,7 @@ adapter='default')
 
 
 def adapter_in(suffix: str) -> str:
-    """Return the name of peft's adapter in a suffix, or an empty text."""
+    """Return the name of the peft adapter in a suffix, or ""."""
     found = _PEFT_SUFFIX.fullmatch(suffix)
     return (found["adapter"] or "") if found else ""
 
@@ -110,7 +112,7 @@ def is_of_peft(suffix: str) -> bool:
 
 
 def with_adapter(suffix: str, adapter: str) -> str:
-    """Give a suffix of peft the name of another adapter, or none.
+    """Replace the name of the peft adapter in a suffix, or remove it.
 
     >>> with_adapter(".lora_A.style.weight", "default")
     '.lora_A.default.weight'

@@ -1,8 +1,8 @@
-r"""Convert adapters of other kinds to plain LoRAs, and report the error.
+r"""Conversion of other kinds of adapters to plain LoRA.
 
-LoHa, LoKr and full differences define a dense update. A DoRA defines one relative to a
-base model, :math:`\Delta W = W' - W`. Each is replaced by the best LoRA approximation
-of its layer.
+LoHa, LoKr and full differences define a dense update. A DoRA defines an update relative
+to a base model, :math:`\Delta W = W' - W`. The dense update is replaced by its best
+LoRA approximation.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ _SUFFIXES = {"down": ".lora_down.weight", "up": ".lora_up.weight", "alpha": ".al
 
 @dataclasses.dataclass(frozen=True)
 class MadePlain:
-    """A file of plain LoRAs with its approximation error."""
+    """LoRA file after conversion to plain LoRA, with the approximation error."""
 
     file: LoraFile
     made: Mapping[str, Nearest]
-    """Key of each converted layer -> its LoRA and its error."""
+    """LoRA and error of each converted layer, by layer key."""
 
     left_out: tuple[str, ...]
     """Tensors that cannot be part of a LoRA: biases and norms."""
@@ -124,7 +124,7 @@ def as_plain_lora(
 
 
 def with_both_lengths(file: LoraFile, base: Checkpoint) -> LoraFile:
-    """Add the missing DoRA scale, so that DoRAs can be written in both formats.
+    """Add the missing magnitudes or DoRA scales, which requires the base model.
 
     Raises:
         ModelError: If a layer is missing in the base model.
@@ -174,7 +174,7 @@ def _shaped(
 def _with_row_scale(
     file: LoraFile, other: OtherLayer, update: Tensor, base: Checkpoint | None
 ) -> Tensor:
-    """Apply the DoRA scale of a LoHa or LoKr, as ComfyUI does."""
+    """Apply the DoRA scale of a LoHa or LoKr layer, as in ComfyUI."""
     ends = (".dora_scale", ".lora_magnitude_vector", ".magnitude")
     found = [t for key, t in other.tensors.items() if key.endswith(ends)]
     if not found:

@@ -1,7 +1,7 @@
-"""Verify how other programs load a LoRA file.
+"""Verification of how other programs load a LoRA file.
 
-The updates come from each program's own code (diffusers, peft) or from lists of the key
-names that it accepts (ComfyUI, Forge), never from the reader of this package.
+diffusers and peft are called directly. ComfyUI and Forge are emulated with lists of
+their key names.
 """
 
 from __future__ import annotations
@@ -25,49 +25,49 @@ from .respell import in_layout_of, is_fused, kohya_stem
 __all__ = ["Check", "compare_loras", "verify_lora"]
 
 CLOSE = 1e-5
-"""Relative deviation up to which an update counts as correct."""
+"""Maximum relative deviation of a correct update."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """Result of checking a LoRA file with one program."""
+    """Result of checking a LoRA file with a program."""
 
     program: str
     """Name and version of the program."""
 
     layers: int
-    """Number of layers that it should change."""
+    """Number of layers in the file."""
 
     deviation: float
-    """Largest relative deviation of a loaded layer's update."""
+    """Maximum relative deviation of the update of a layer."""
 
     worst: str = ""
     """Layer with the largest deviation."""
 
     missing: tuple[str, ...] = ()
-    """Layers that it does not change, or changes although it should not."""
+    """Layers that are not loaded, or are loaded in error."""
 
     unused: tuple[str, ...] = ()
-    """Keys that it ignores."""
+    """Keys that the program ignores."""
 
     without_scale: tuple[str, ...] = ()
-    """DoRA layers that it applies without their scale, or the reverse."""
+    """DoRA layers that are loaded without their scale, or plain layers with one."""
 
     not_compared: int = 0
-    """Keys of other adapters that it applies, which are not compared."""
+    """Number of keys of other adapters, which are loaded, but not compared."""
 
     problem: str = ""
-    """Its error if it rejects the file, else empty."""
+    """Error message if the program does not accept the file, else ""."""
 
     @property
     def is_right(self) -> bool:
-        """True if the program applies the whole file correctly."""
+        """Return whether the program loads the whole file correctly."""
         left_out = self.missing or self.unused or self.without_scale
         whole = not (left_out or self.problem)
         return whole and self.deviation <= CLOSE
 
     def summary(self) -> str:
-        """Return a one-line summary."""
+        """Return a summary in a line."""
         if self.problem:
             return f"{self.program}: rejects the file: {self.problem}"
         loaded = self.layers - len(self.missing)
@@ -94,14 +94,14 @@ class Check:
 @torch.no_grad()
 @one_thread()
 def verify_lora(file: LoraFile, meant: LoraFile | None = None) -> tuple[Check, ...]:
-    """Load a LoRA file with other programs and compare the weight deltas.
+    """Load a LoRA file with other programs and compare the updates.
 
     Args:
-        file: LoRA file from ``open_lora``, on disk.
+        file: LoRA file on disk from :func:`open_lora`.
         meant: expected layers. The default is the layers of ``file``.
 
     Returns:
-        One result per program that supports the family.
+        A result for each program that supports the family.
 
     Raises:
         ModelError: If a layer contains NaN or infinity.
@@ -178,7 +178,7 @@ def _by_code(
     meant: LoraFile,
     load: Callable[[LoraFile], tuple[Mapping[str, LoraFactors], tuple[str, ...]]],
 ) -> Check:
-    """Compare by the module names of diffusers and peft."""
+    """Compare the updates loaded by diffusers or peft with the expected ones."""
     count = len(meant.layers)
     try:
         apart = in_layout_of(meant, fused=False)

@@ -1,12 +1,12 @@
-"""OneTrainer: add these optimizers to its dropdown without changing its files.
+"""Integration with OneTrainer, without changing its files.
 
     python -m stiefel_lora.integrations.onetrainer.launch CHECKOUT ui
     python -m stiefel_lora.integrations.onetrainer.launch CHECKOUT train --config-path F
 
-Nothing of the checkout is changed. When one of its modules is imported, the one class
-or function that a feature needs is wrapped. ``_all_hooks`` lists which. Configurations
-that name another optimizer behave as they did, also where OneTrainer has changed:
-``_hooks`` refuses or warns once one of our methods is chosen.
+When a module of OneTrainer is imported, the functions and classes that are listed in
+``_all_hooks`` are wrapped. Configurations with an optimizer of OneTrainer are not
+affected. If functions are missing in another version of OneTrainer, an error or warning
+is shown when an optimizer of this package is selected.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Every place of OneTrainer that is wrapped, and what is missing without it.
+"""List of all functions and classes of OneTrainer that are wrapped.
 
-The list of optimizers (``_choices``) and the names in configurations (``_names``),
-methods of plugins (``_plugins``), the window of their parameters (``_window``), the
-field of alpha (``_alpha_field``), the learning rate (``_rate``) and refusals
-(``_refusals``), the LoRA layers (``_layers``), the making of the trainer (``_trainer``)
-and of the optimizer (``_optimizer``), its state in backups (``_resume``), averages
-(``_averages``) and the curves (``_curves``).
+The modules are: list of optimizers (``_choices``), names in configurations
+(``_names``), plugins (``_plugins``), window of optimizer parameters (``_window``),
+field of LoRA alpha (``_alpha_field``), learning rate (``_rate``), error messages
+(``_refusals``), LoRA layers (``_layers``), creation of the trainer (``_trainer``) and
+the optimizer (``_optimizer``), optimizer state in backups (``_resume``), EMA
+(``_averages``) and TensorBoard (``_curves``).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ HOOKS = (
     Hook(
         "modules.util.optimizer_util",
         _resume.keep_counts,
-        "the step count is moved to the GPU, and every step waits for it",
+        "the step count is moved to the GPU, and every step is synchronized",
     ),
     Hook(
         "modules.ui.BaseOptimizerParamsWindowView",
@@ -104,10 +104,10 @@ HOOKS = (
         "TensorBoard shows no ranks",
     ),
 )
-"""Every hook. The order is that of a module's hooks among themselves."""
+"""All hooks. Hooks of the same module are installed in this order."""
 
 
 def patch() -> None:
-    """Put everything in place. Calling it again does nothing."""
+    """Install all hooks. Repeated calls have no effect."""
     load_plugins()
     put_in(HOOKS)

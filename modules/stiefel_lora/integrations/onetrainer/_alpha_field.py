@@ -1,7 +1,7 @@
-"""LoRA alpha field of OneTrainer: shows the rank if the method sets the scale.
+"""LoRA alpha field of OneTrainer.
 
-The alpha field is replaced by a read-only one that shows the rank. The value that the
-user entered is kept and shown again with another optimizer.
+If the selected method controls the scale, a read-only field with the rank is shown. The
+value of the user is restored when another optimizer is selected.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TOOLTIP = (
 
 
 def lock_alpha(module: ModuleType) -> None:
-    """Show the rank instead of alpha in the LoRA tab if the optimizer needs it."""
+    """Show the rank instead of alpha in the LoRA tab if the method requires it."""
 
     def with_rank(original: Any, self: Any, *args: Any, **kwargs: Any) -> None:
         given = arguments_of(original, (self, *args), kwargs)
@@ -43,7 +43,7 @@ def lock_alpha(module: ModuleType) -> None:
 
 
 class _Watched:
-    """Toolkit components that record the alpha field and its position."""
+    """Toolkit components that store the alpha field and its position."""
 
     def __init__(self, components: Any) -> None:
         self._components = components

@@ -1,9 +1,9 @@
-"""OneTrainer's EMA for methods with orthonormal B.
+"""EMA of OneTrainer for methods with orthonormal B.
 
-It averages A and B separately, and an average of orthonormal matrices is not
-orthonormal. Whenever the averages are copied into the model, to save or sample, B is
-orthonormalized by QR, (B, A) := (Q, R A), which keeps the product of the averages. The
-running averages and the trained weights are not changed.
+OneTrainer averages A and B separately, and an average of orthonormal matrices is not
+orthonormal. When the averages are copied to the model for saving or sampling, B is
+orthonormalized by QR, and (B, A) is replaced by (Q, R A), which has the same product.
+The averages and the trained weights are not changed.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ _discarded: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 
 
 def needs_averages(method: Method, config: Any) -> bool:
-    """Return whether a run has averages whose B must be orthonormalized."""
+    """Return whether a run uses EMA with a method that requires orthonormal B."""
     averages = str(getattr(config, "ema", "OFF")) != "OFF"
     return averages and keeps_orthonormal(method.load())
 
 
 def discard_averages(layers: Iterable[nn.Module]) -> None:
-    """Discard the averages of a backup, which belong to other factors."""
+    """Discard the averages of a backup if they belong to other factors."""
     _discarded.update(layers)
 
 
 def averaged(
     method: Method, original: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    """Create the EMA for one of our methods, or None if EMA is off."""
+    """Create the EMA for a method of this package. None if EMA is disabled."""
     given = dict(arguments_of(original, args, kwargs))
     given["parameters"] = list(given["parameters"])
     layers = layers_holding(given["parameters"])
@@ -56,7 +56,7 @@ def averaged(
 
 
 def wrap_averages(module: ModuleType) -> None:
-    """Orthonormalize B whenever the averages are copied into the model."""
+    """Orthonormalize B when the averages are copied to the model."""
 
     def copy_ema_to(original: Any, self: Any, *args: Any, **kwargs: Any) -> None:
         layers = _layers.get(self)

@@ -1,7 +1,7 @@
-"""Check a configuration for unsupported settings before a model is loaded.
+"""Check of a configuration for unsupported settings before a model is loaded.
 
-The host creates the trainer first, then the LoRA layers, then the optimizer. All three
-call :func:`check`, so that the check still runs if one of them is missing.
+:func:`check` is called when OneTrainer creates the trainer, the LoRA layers and the
+optimizer, so that it is also called if one of these hooks cannot be installed.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ KINDS = ("FLOAT_32", "BFLOAT_16")
 
 
 def check(config: Any) -> Method | None:
-    """Return the method of a TrainConfig, or None for an optimizer of the host.
+    """Check a TrainConfig and return its method. None for optimizers of OneTrainer.
 
     Raises:
-        ConfigError: If OneTrainer would use another optimizer than requested, lacks
-            something that the method requires, or there is no LoRA to train.
+        ConfigError: If OneTrainer would use another optimizer, lacks a required
+            function, or no LoRA is trained.
         OptionError: If the method does not support a setting.
     """
     refusal = refusal_of(config)
@@ -90,7 +90,7 @@ def _check_settings(config: Any, method: Method) -> None:
 
 
 def options_of(method: Method, config: Any) -> dict[str, Any]:
-    """Return the value of a field. An empty field has the default."""
+    """Return the options of a method in a configuration, including defaults."""
     options = {}
     for option in method.options:
         value = getattr(config.optimizer, key_of(method, option), None)

@@ -1,4 +1,4 @@
-"""Add our methods to OneTrainer's optimizers: dropdown, configuration, defaults."""
+"""Add the methods of this package to the optimizers of OneTrainer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 OFFERED: dict[str, Method] = {}
-"""Methods in the dropdown, by label."""
+"""Methods in the drop-down list, by label."""
 
 # OneTrainer has its own ADAMW and ADAMW_8BIT.
 _ITS_OWN = ("adamw", "adamw_8bit")
@@ -47,13 +47,13 @@ offer_methods()
 
 
 def method_of(config: Any) -> Method | None:
-    """Return the method of a TrainConfig, or None for an optimizer of the host."""
+    """Return the method of a TrainConfig, or None for an optimizer of OneTrainer."""
     settings = getattr(config, "optimizer", None)
     return OFFERED.get(str(getattr(settings, "optimizer", None)))
 
 
 def names() -> tuple[str, ...]:
-    """Return all names and aliases of our methods in configurations."""
+    """Return all names and aliases of the methods in configurations."""
     return (*OFFERED, *_BY_NAME, *_ALIASES)
 
 
@@ -65,12 +65,12 @@ def method_named(name: object) -> Method | None:
 
 
 def key_of(method: Method, option: Option) -> str:
-    """Return the key of an option in OneTrainer's flat configuration."""
+    """Return the key of an option in a configuration of OneTrainer."""
     return f"{method.name}_{option.name}"
 
 
 def add_to_dropdown(module: ModuleType) -> None:
-    """Add an enum member for every method, with the label as name and value."""
+    """Add an enum member for every method to the drop-down list."""
     members = point(module, "Optimizer")
     for label, entry in OFFERED.items():
         member = _member(members, label)
@@ -95,7 +95,7 @@ def add_fused_back_pass(module: ModuleType) -> None:
 
 
 def needs_fused_back_pass(method: Method, config: Any) -> bool:
-    """Return whether the fused back pass is on."""
+    """Return whether the fused back pass is enabled."""
     settings = getattr(config, "optimizer", None)
     return bool(getattr(settings, "fused_back_pass", False))
 
@@ -109,7 +109,7 @@ def _member(members: Any, label: str) -> Any:
 
 
 def add_to_config(module: ModuleType) -> None:
-    """Add a config field for every option."""
+    """Add a configuration field for every option."""
     fields = [
         (key_of(entry, option), option.default, option.type, True)
         for entry in OFFERED.values()
@@ -125,7 +125,7 @@ def add_to_config(module: ModuleType) -> None:
 
 
 def add_switch(module: ModuleType) -> None:
-    """Read the pull request's setting ``use_stiefel``, which selected its optimizer."""
+    """Support the setting ``use_stiefel`` of OneTrainer pull request 1333."""
     wrap(point(module, "TrainConfig"), "from_dict", _with_switch)
 
 
@@ -143,7 +143,7 @@ def _with_switch(
 
 
 def add_defaults(module: ModuleType) -> None:
-    """Add the defaults, whose keys determine the fields of the parameters window."""
+    """Add the default options, which determine the fields of the parameters window."""
     members, table = (
         point(module, "Optimizer"),
         point(module, "OPTIMIZER_DEFAULT_PARAMETERS"),

@@ -1,4 +1,4 @@
-"""Messages to OneTrainer's console."""
+"""Messages in the console of OneTrainer."""
 
 from __future__ import annotations
 

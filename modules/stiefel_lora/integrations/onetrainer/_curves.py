@@ -1,4 +1,4 @@
-"""Ranks of every LoRA block in OneTrainer's TensorBoard."""
+"""Logging of the ranks of every LoRA block to the TensorBoard of OneTrainer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _last: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 
 
 def add_ranks(module: ModuleType) -> None:
-    """Log the ranks with the values of a step if one of our methods trains."""
+    """Log the ranks if a method of this package is used."""
 
     def with_ranks(original: Any, self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
@@ -52,13 +52,13 @@ def _send(given: Mapping[str, Any]) -> None:
 
 
 def _due(model: Any, step: int) -> bool:
-    """Log less often as the run proceeds, because its length is not known here."""
+    """Return whether ranks are measured. The interval increases with the step."""
     last = _last.get(model)
     return last is None or step - last >= max(FIRST, step // SHARE)
 
 
 def shown_pairs(model: Any) -> list[Pair]:
-    """Return the pairs by display name, with the section of the model first."""
+    """Return the pairs by display name, which begins with the section of the model."""
     layers = [
         layer
         for wrapper in point(model, "adapters")()

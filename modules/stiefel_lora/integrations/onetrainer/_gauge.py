@@ -1,4 +1,4 @@
-"""Orthonormalize B in OneTrainer's layers without changing the product."""
+"""Orthonormalization of B in layers of OneTrainer without changing the product."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["enter_gauge"]
 
 @torch.no_grad()
 def enter_gauge(layers: Iterable[nn.Module]) -> None:
-    """Set (B, A) := (Q, R A) in place if B = Q R is not orthonormal.
+    """Replace (B, A) by (Q, R A) in place if B = Q R is not orthonormal.
 
-    Layers smaller than the rank are not changed: they are trained by AdamW.
+    Layers smaller than the rank are not changed, because they are trained with AdamW.
     """
     pairs = find_pairs(named_parameters(layers)).pairs
     enter_where_needed(pair for pair in pairs if not pair.too_wide)

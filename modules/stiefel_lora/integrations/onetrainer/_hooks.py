@@ -1,8 +1,8 @@
-"""Install hooks in OneTrainer, and record which of them could not be installed.
+"""Installation of hooks in OneTrainer.
 
-Hooks are installed while the host imports its modules, including runs with the host's
-own optimizers. So they do not raise there: failures are recorded, and
-:func:`check_hooks` raises or warns when one of our methods is selected.
+Hooks are installed when modules of OneTrainer are imported, for all optimizers.
+Therefore, no exception is raised if a hook cannot be installed. :func:`check_hooks`
+raises an error or warns when a method of this package is selected.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ def _always(_method: Method, _config: Any) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Hook:
-    """A change to one module of the host.
+    """Change of a module of OneTrainer.
 
     Attributes:
-        module: the host's module.
+        module: name of the module.
         put: function that installs the hook in the module.
-        lost: feature that does not work without it, as text after a colon; empty if no
-            method can train without it.
-        needed: whether a method with a TrainConfig requires the hook. By default, hooks
-            with empty ``lost`` are required.
+        lost: text about a feature that does not work without the hook. Empty if
+            training is not possible without it.
+        needed: function that returns whether a method with a TrainConfig requires the
+            hook. By default, hooks with an empty ``lost`` are required.
     """
 
     module: str
@@ -49,7 +49,7 @@ class Hook:
     needed: Condition | None = None
 
     def is_needed(self, method: Method, config: Any) -> bool:
-        """Return whether the method requires the hook for this configuration."""
+        """Return whether a method requires the hook for a configuration."""
         condition = self.needed or (_never if self.lost else _always)
         return condition(method, config)
 
@@ -65,7 +65,7 @@ _warned: set[str] = set()
 
 
 def put_in(hooks: Sequence[Hook]) -> None:
-    """Install every hook as soon as the host has imported its module."""
+    """Install every hook when its module is imported."""
     for hook in hooks:
         if hook not in _hooks:
             _hooks.append(hook)
@@ -98,11 +98,11 @@ def _what(error: Exception, place: str) -> str:
 
 
 def check_hooks(method: Method, config: Any) -> None:
-    """Raise if required hooks are missing. Warn of missing optional ones.
+    """Raise an error if required hooks are missing. Warn about missing optional hooks.
 
     Raises:
-        MissingPoint: If names are missing. The message contains all of them and the
-            tested version.
+        MissingPoint: If functions are missing in OneTrainer. The message contains all
+            of them and the tested version.
     """
     finish_late()
     needed = [hook for hook in _hooks if hook.is_needed(method, config)]
@@ -121,7 +121,7 @@ def check_hooks(method: Method, config: Any) -> None:
 
 
 def warn_of_all() -> None:
-    """Report missing hooks before anything is selected in the GUI."""
+    """Print messages about missing hooks when the GUI is started."""
     for hook in _hooks:
         problem = _problem(hook, imported=False)
         if problem:
@@ -130,14 +130,14 @@ def warn_of_all() -> None:
 
 
 def lost_points() -> list[str]:
-    """Return all names that are known to be missing."""
+    """Return the names of all missing functions."""
     problems = (_problem(hook, imported=False) for hook in _hooks)
     return list(dict.fromkeys(problem for problem in problems if problem))
 
 
 @contextlib.contextmanager
 def tolerated(lost: str) -> Iterator[None]:
-    """Continue and report an error in an optional feature."""
+    """Report an error in an optional feature inside a ``with`` block, and continue."""
     try:
         yield
     # As on import: a display feature must not stop a run if the host has changed.
@@ -146,7 +146,7 @@ def tolerated(lost: str) -> Iterator[None]:
 
 
 def _warn(problem: str, lost: str) -> None:
-    """Report once what does not work, and why."""
+    """Print a message about a feature that does not work, once."""
     message = f"{problem}: {lost}. It was tested with {TESTED}."
     if message not in _warned:
         _warned.add(message)
@@ -154,7 +154,7 @@ def _warn(problem: str, lost: str) -> None:
 
 
 def _problem(hook: Hook, *, imported: bool) -> str | None:
-    """Return the missing name of a hook. An existing module may suffice."""
+    """Return the problem of a hook that was not installed, if any."""
     if hook in _found:
         return _found[hook]
     if not imported and _is_there(hook.module):
@@ -163,7 +163,7 @@ def _problem(hook: Hook, *, imported: bool) -> str | None:
 
 
 def _is_there(name: str) -> bool:
-    """Return whether a module could be imported, without importing it."""
+    """Return whether a module exists, without importing it."""
     parent, _, _ = name.rpartition(".")
     try:
         found = importlib.import_module(parent)

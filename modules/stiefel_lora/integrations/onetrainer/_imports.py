@@ -1,4 +1,4 @@
-"""Call actions on the modules of a host when they are imported."""
+"""Functions that are called when a module is imported."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def finish_late() -> None:
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Import finder that delegates to the other finders and adds the action."""
+    """Import finder that uses the other finders and calls the actions."""
 
     def __init__(self, waiting: dict[str, Action]) -> None:
         self._waiting = waiting

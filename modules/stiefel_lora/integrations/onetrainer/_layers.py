@@ -1,4 +1,4 @@
-"""OneTrainer's LoRA layers with a method's initialization and alpha = rank."""
+"""Initialization and alpha of LoRA layers of OneTrainer."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _made: list[weakref.ref[nn.Module]] = []
 
 
 def wrap_layers(module: ModuleType) -> None:
-    """Initialize the layers of a model part right after the host created them."""
+    """Initialize the layers of a component after they were created."""
 
     def with_start(original: Any, self: Any, *args: Any, **kwargs: Any) -> None:
         config = arguments_of(original, (self, *args), kwargs)["config"]
@@ -59,7 +59,7 @@ def wrap_layers(module: ModuleType) -> None:
 
 @contextlib.contextmanager
 def _alpha_at_rank(config: Any, method: Method) -> Iterator[None]:
-    """Create layers with alpha = rank without changing the config of the GUI."""
+    """Create layers with alpha = rank without changing the configuration."""
     given, rank = point(config, "lora_alpha"), point(config, "lora_rank")
     if method.alpha_policy == "rank" and given != rank:
         say(
@@ -91,7 +91,7 @@ def _tag(name: str) -> str:
 
 
 def layers_holding(parameters: Iterable[torch.Tensor]) -> list[nn.Module]:
-    """Return the layers created here that own some of these parameters."""
+    """Return the layers that contain some of the given parameters."""
     wanted = {id(parameter) for parameter in parameters}
     _made[:] = [found for found in _made if found() is not None]
     layers = (found() for found in _made)
@@ -109,7 +109,7 @@ def scale_of(layer: Any) -> float:
 
 @torch.no_grad()
 def fold_alpha(layers: Iterable[Any]) -> None:
-    """Convert a loaded LoRA to alpha = rank, with the same product."""
+    """Convert a loaded LoRA to alpha = rank. The updates of layers do not change."""
     folded = 0
     for layer in layers:
         scale = scale_of(layer)

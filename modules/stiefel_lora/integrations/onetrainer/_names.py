@@ -1,9 +1,8 @@
-"""Detect configurations whose optimizer OneTrainer replaced by its default.
+"""Detection of configurations whose optimizer was replaced by the default.
 
-The host reads a configuration field by field, prints fields that it could not set and
-uses their default: an unknown optimizer becomes ADAMW, at the learning rate of the
-requested one. This is checked afterwards, because an exception while reading is
-swallowed too.
+OneTrainer replaces fields that it cannot read by their defaults. An unknown optimizer
+becomes ADAMW with the learning rate of the requested optimizer. This is checked
+afterwards, because exceptions are ignored while a configuration is read.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ _not_taken: list[tuple[weakref.ref[Any], str]] = []
 
 
 def watch_names(module: ModuleType) -> None:
-    """Record a configuration whose optimizer the host does not accept."""
+    """Store the optimizer of a configuration if OneTrainer does not accept it."""
 
     def with_known_optimizer(
         original: Any, self: Any, data: Mapping[str, Any], *rest: Any, **more: Any
@@ -86,8 +85,7 @@ def _lost(name: object, taken: object) -> str:
 def refusal_of(config: Any) -> str | None:
     """Return the error for a configuration whose optimizer was replaced.
 
-    The host continues with its default, so that the rest of a configuration is not
-    lost. But it must not train with that default.
+    The configuration can be edited in the GUI, but training is not started.
     """
     refusal = getattr(getattr(config, "optimizer", None), _REFUSED, None)
     if refusal is not None or method_of(config) is not None:
@@ -102,10 +100,9 @@ def refusal_of(config: Any) -> str | None:
 
 
 def named_in(arguments: Sequence[str]) -> str | None:
-    """Return the last optimizer given by the files and values of a command line.
+    """Return the optimizer in the configuration files of a command line.
 
-    None without ``--config-path``, and if a file cannot be read, which the host
-    reports.
+    None without ``--config-path``, and if a file cannot be read.
     """
     named = None
     for option in ("--preset-path", "--config-path"):

@@ -1,4 +1,4 @@
-"""Create one of our optimizers where OneTrainer creates its own."""
+"""Creation of the optimizers of this package in OneTrainer."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NAMES = "lora_param_names"
 
 
 def wrap_optimizer(module: ModuleType) -> None:
-    """Create the optimizer if it is one of ours."""
+    """Create the optimizer if it is a method of this package."""
 
     def create_optimizer(original: Any, *args: Any, **kwargs: Any) -> Any:
         given = arguments_of(original, args, kwargs)
@@ -41,7 +41,7 @@ def wrap_optimizer(module: ModuleType) -> None:
 
 
 def wrap_averages_made(module: ModuleType) -> None:
-    """Create the EMA of a run with one of our methods."""
+    """Create the EMA of a run with a method of this package."""
 
     def create_ema(original: Any, *args: Any, **kwargs: Any) -> Any:
         method = method_of(arguments_of(original, args, kwargs)["config"])
@@ -111,10 +111,10 @@ def _has_rate_of_its_own(
 
 
 def _named(group: Mapping[str, Any], names: Mapping[int, str]) -> list[dict[str, Any]]:
-    """Add parameter names, and put DoRA magnitudes into a separate group.
+    """Add parameter names, and move DoRA magnitudes to a separate group.
 
-    The host assigns learning rates to groups one to one unless groups have an
-    ``optim_type``.
+    The groups have an ``optim_type``, because OneTrainer otherwise assigns learning
+    rates to groups by order.
     """
     found: dict[str, list[tuple[str, torch.Tensor]]] = {"factors": [], "magnitudes": []}
     for index, parameter in enumerate(group["params"]):

@@ -1,8 +1,8 @@
-"""Plugin methods in OneTrainer.
+"""Plugins in OneTrainer.
 
-Methods of installed packages are added automatically. Files and modules are given by
-``--plugin`` of the launcher or by the environment variable ``STIEFEL_LORA_PLUGINS``,
-which child processes of a training read too.
+Plugins of installed packages are loaded automatically. Files and modules are passed
+with ``--plugin`` of the launcher or in the environment variable
+``STIEFEL_LORA_PLUGINS``, which is also used by child processes.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ VARIABLE = "STIEFEL_LORA_PLUGINS"
 
 
 def take_plugins(arguments: list[str]) -> list[str]:
-    """Load the plugins of ``--plugin`` and pass them on to child processes.
+    """Load the plugins of ``--plugin``, also for child processes.
 
     Returns:
         The arguments without ``--plugin``.
 
     Raises:
-        ConfigError: If a plugin is missing, cannot be imported, or registers no method.
+        ConfigError: If a plugin does not exist, cannot be imported, or does not
+            register a method.
     """
     rest, named = [], _named()
     waiting = False

@@ -1,4 +1,4 @@
-"""Find and wrap attributes of OneTrainer, and report missing ones."""
+"""Access to functions and classes of OneTrainer, which may be missing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TESTED = "OneTrainer 23df3832 of 2026-08-19"
 
 
 class MissingPoint(ConfigError):
-    """OneTrainer has changed. ``what`` lists the missing names."""
+    """Error about missing functions of OneTrainer. ``what`` lists their names."""
 
     def __init__(self, what: str) -> None:
         self.what = what
@@ -27,7 +27,7 @@ class MissingPoint(ConfigError):
 
 
 def point(owner: Any, path: str) -> Any:
-    """Follow a dotted path of attributes.
+    """Return the attribute at a dotted path.
 
     Raises:
         MissingPoint: If the attribute does not exist.
@@ -44,13 +44,13 @@ def wrap(owner: Any, name: str, around: Callable[..., Any], *wanted: str) -> Non
     """Replace ``owner.name`` by ``around(original, *args, **kwargs)``, in place.
 
     Args:
-        owner: a module or a class.
+        owner: module or class.
         name: name of the attribute to replace.
         around: function that is called instead.
-        wanted: arguments that ``around`` uses.
+        wanted: names of arguments that ``around`` uses.
 
     Raises:
-        MissingPoint: If the name does not exist, or lacks one of the arguments.
+        MissingPoint: If the attribute does not exist, or lacks one of the arguments.
     """
     original = point(owner, name)
     for argument in wanted:

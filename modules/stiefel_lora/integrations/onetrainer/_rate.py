@@ -1,4 +1,4 @@
-"""Suggest a method's default learning rate when it is selected in the GUI."""
+"""Default learning rate of a method when it is selected in the GUI."""
 
 from __future__ import annotations
 
@@ -34,26 +34,26 @@ _building: list[bool] = []
 
 
 def is_far(usual: float, rate: float | None) -> bool:
-    """Return whether a rate is empty or differs from the default by more than 10x."""
+    """Return whether a learning rate is empty, or a factor of 10 from the default."""
     if rate is None:
         return True
     return rate != 0 and not 1 / FAR <= rate / usual <= FAR
 
 
 def propose_in_tab(module: ModuleType) -> None:
-    """Suggest a rate when an optimizer is selected in the training tab."""
+    """Suggest a learning rate when an optimizer is selected in the training tab."""
     _propose(point(module, "TrainingTabController"))
 
 
 def propose_in_dialog(module: ModuleType) -> None:
-    """Suggest a rate when an optimizer is selected in the optimizer window."""
+    """Suggest a learning rate when an optimizer is selected in its window."""
     _propose(point(module, "OptimizerParamsWindowController"))
 
 
 def without_choice(module: ModuleType) -> None:
-    """Keep the rate of a loaded configuration while the host builds the tab.
+    """Keep the learning rate of a loaded configuration while the tab is created.
 
-    Building also calls the dropdown's command, although nothing was selected.
+    The callback of the drop-down list is also called when the tab is created.
     """
 
     def build(original: Any, *args: Any, **kwargs: Any) -> Any:

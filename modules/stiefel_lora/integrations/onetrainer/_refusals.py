@@ -1,4 +1,4 @@
-"""Show errors in OneTrainer's GUI like its own error messages."""
+"""Error messages in the GUI of OneTrainer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _windows: list[weakref.ref[Any]] = []
 
 
 def remember_window(module: ModuleType) -> None:
-    """Record which controller starts a training, to show errors there."""
+    """Store the controller that starts a training, to show errors in its window."""
 
     def start_training(original: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
         _windows[:] = [weakref.ref(self)]
@@ -27,9 +27,9 @@ def remember_window(module: ModuleType) -> None:
 
 
 def shown_in_window(trainer: Any, config: Any) -> Any:
-    """Show the error of a trainer in the GUI that started it, instead of raising.
+    """Show the error of a trainer in the GUI instead of raising an exception.
 
-    An exception in the training thread of the GUI ends as a traceback in the console.
+    An exception would only be printed as a traceback in the console.
     """
     window = _windows[0]() if _windows else None
     if window is None or getattr(window, "train_config", None) is not config:
@@ -52,4 +52,4 @@ def shown_in_window(trainer: Any, config: Any) -> Any:
 
 
 def _nothing() -> None:
-    """Do nothing: the GUI calls this after a start that returns."""
+    """Do nothing. The GUI calls this method after the trainer was started."""

@@ -1,4 +1,4 @@
-"""Optimizer state in OneTrainer's backups."""
+"""Optimizer state in backups of OneTrainer."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def matching_state(
     method: Method,
     mapping: list[str],
 ) -> dict[str, Any]:
-    """Select the saved state of groups that also exist now, for the same optimizer.
+    """Return the saved state of the groups that still exist, for the same optimizer.
 
-    Groups are matched by name, as in the host. Learning rates come from the
+    Groups are matched by name, as in OneTrainer. Learning rates are those of the
     configuration.
     """
     fresh = optimizer.state_dict()
@@ -52,7 +52,7 @@ def matching_state(
 
 
 def _group_names(optimizer: torch.optim.Optimizer, mapping: list[str]) -> list[str]:
-    """Return the names under which the host saves groups."""
+    """Return the names of the groups in backups."""
     groups = optimizer.param_groups
     if any("optim_type" in group for group in groups):
         return [f"{g.get('name')}_{g.get('optim_type', 'unknown')}" for g in groups]
@@ -60,9 +60,9 @@ def _group_names(optimizer: torch.optim.Optimizer, mapping: list[str]) -> list[s
 
 
 def keep_counts(module: ModuleType) -> None:
-    """Keep step counts on the CPU when the host moves the state to its device.
+    """Keep step counts on the CPU when the state is moved to the GPU.
 
-    They are read at every step, and each read would synchronize with the GPU.
+    They are read in every step, which would synchronize the GPU.
     """
 
     def move(original: Any, *args: Any, **kwargs: Any) -> None:

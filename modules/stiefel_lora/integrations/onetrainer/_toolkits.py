@@ -1,4 +1,4 @@
-"""Common functions for OneTrainer's toolkits PySide6 and customtkinter."""
+"""Common functions for the GUI toolkits of OneTrainer (PySide6 and customtkinter)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def lock(widget: Any) -> None:
 
 
 def when_gone(widget: Any, action: Callable[[], None]) -> None:
-    """Call ``action`` once the toolkit has destroyed the widget."""
+    """Call ``action`` when the widget is destroyed."""
     if hasattr(widget, "destroyed"):
         widget.destroyed.connect(lambda *_: action())
     else:

@@ -1,4 +1,4 @@
-"""Raise errors when OneTrainer creates a trainer, before a model is loaded."""
+"""Checks when OneTrainer creates a trainer, before a model is loaded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["wrap_trainer"]
 
 
 def wrap_trainer(module: ModuleType) -> None:
-    """Return a trainer that fails on start if one of our methods cannot train."""
+    """Return a trainer that raises an error on start if a check fails."""
 
     def create_trainer(original: Any, *args: Any, **kwargs: Any) -> Any:
         config = arguments_of(original, args, kwargs)["config"]
@@ -29,7 +29,7 @@ def wrap_trainer(module: ModuleType) -> None:
 
 
 class _Refused:
-    """A trainer that fails on start, where the host's GUI expects errors."""
+    """Trainer that raises an error on start, where the GUI handles errors."""
 
     def __init__(self, error: StiefelLoraError) -> None:
         self._error = error
@@ -38,4 +38,4 @@ class _Refused:
         raise self._error
 
     def end(self) -> None:
-        """Do nothing. The GUI also ends a trainer that failed to start."""
+        """Do nothing. The GUI calls this method for a trainer that failed to start."""

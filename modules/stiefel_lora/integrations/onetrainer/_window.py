@@ -1,4 +1,4 @@
-"""Options of our methods in OneTrainer's optimizer parameters window."""
+"""Options of the methods in the optimizer window of OneTrainer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WANTED = ("master", "controller", "optimizer_ui_state", "update_user_pref_cb")
 
 
 def add_fields(module: ModuleType) -> None:
-    """Add our options, which the host skips because it has no titles for them."""
+    """Add the options of the methods to the window."""
 
     def with_ours(original: Any, self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)

@@ -1,4 +1,4 @@
-"""A drop-in file for OneTrainer checkouts that are started by other launchers."""
+"""Drop-in file for OneTrainer folders that are started by other launchers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ else:
 
 
 def install(root: Path) -> Path:
-    """Write the file into the checkout at ``root`` and return its path.
+    """Write the file to the OneTrainer folder ``root`` and return its path.
 
     Raises:
         OutputError: If the OneTrainer folder is not writable.

@@ -1,14 +1,13 @@
-"""Start OneTrainer from its checkout with these optimizers.
+"""Launcher of OneTrainer with the optimizers of this package.
 
     python -m stiefel_lora.integrations.onetrainer.launch CHECKOUT ui
     python -m stiefel_lora.integrations.onetrainer.launch CHECKOUT train --config-path F
     python -m stiefel_lora.integrations.onetrainer.launch CHECKOUT install-dropin
     python -m stiefel_lora.integrations.onetrainer.launch CHECKOUT remove-dropin
 
-``--plugin my_method.py`` after the command adds optimizers from a file or a module.
-
-Run it with the Python of OneTrainer's environment. What follows ``train`` goes to
-OneTrainer's own ``scripts/train.py``. Paths may be relative to where you are.
+``--plugin my_method.py`` after the command adds optimizers of a file or module. Use the
+Python environment of OneTrainer. Arguments after ``train`` are passed to
+``scripts/train.py`` of OneTrainer. Paths can be relative to the current folder.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ _FILES = ("--config-path", "--preset-path", "--secrets-path")
 
 
 def main(arguments: list[str]) -> int:
-    """Run a command. Return 0 for success, 1 for failure, 2 for invalid input."""
+    """Run a command. Return 0 for success, 1 for failure, or 2 for invalid input."""
     try:
         return _run(arguments)
     except StiefelLoraError as error:
@@ -80,9 +79,9 @@ def _run(arguments: list[str]) -> int:
 
 
 def _check_named(arguments: list[str]) -> None:
-    """Raise if this OneTrainer cannot train the method, after all imports.
+    """Check that the optimizer in the configuration is supported by this OneTrainer.
 
-    The check is repeated when the host creates a trainer.
+    The check is repeated when OneTrainer creates a trainer.
     """
     method = method_named(named_in(arguments))
     if method is not None:
@@ -102,7 +101,7 @@ def _absolute(arguments: list[str]) -> list[str]:
 
 
 def enter(root: Path) -> None:
-    """Patch OneTrainer and change to its checkout."""
+    """Install the hooks and change to the OneTrainer folder."""
     from . import patch
 
     os.chdir(root)

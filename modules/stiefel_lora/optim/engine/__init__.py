@@ -1,11 +1,11 @@
-"""The engine of :class:`~stiefel_lora.optim.pair_optimizer.PairOptimizer`.
+"""Implementation of :class:`~stiefel_lora.optim.pair_optimizer.PairOptimizer`.
 
-A step uses these modules in this order: ``settling`` (is B orthonormal, is the pair
-prepared), ``gradient_watch`` (which pairs can take the step), ``batching``,
-``two_passes`` and ``together`` (tensors of one shape are stacked by ``stacking``, moved
-by the rule and written back into ``master_weights``), ``adamw_step`` (everything left
-to AdamW). ``refusals``, ``reports`` and ``saved_state`` contain the errors and log
-lines.
+A step uses these modules in this order: ``settling`` (orthonormalization of B and other
+preparation of pairs), ``gradient_watch`` (detection of invalid gradients),
+``batching``, ``two_passes`` and ``together`` (tensors of one shape are stacked by
+``stacking``, updated by the rule, and written back to ``master_weights``), and
+``adamw_step`` (parameters that are trained with AdamW). ``refusals``, ``reports`` and
+``saved_state`` contain errors and log messages.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""AdamW inside a pair optimizer, for parameters outside pairs and factors left to it.
+"""AdamW in a pair optimizer, for parameters and factors that the rule does not update.
 
-The state has torch's own format, under the parameter, so that it is compatible with
-checkpoints of ``torch.optim.AdamW``.
+The state has the format of ``torch.optim.AdamW``.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ __all__ = [
 ]
 
 ADAMW_STATE = ("step", "exp_avg", "exp_avg_sq")
-"""Names of the state of torch's AdamW."""
+"""Names of the states of torch's AdamW."""
 
 # (parameter, gradient, multiple of the group's rate, whether it decays, in a pair)
 Entry = tuple[Tensor, Tensor, float, bool, bool]
@@ -44,12 +43,12 @@ def step_rest(
     factors: Sequence[tuple[Tensor, Tensor, Role]],
     found: Callable[[torch.device], Tensor | None] = lambda device: None,
 ) -> None:
-    """Take a step of AdamW on factors the rule leaves to it, and on the rest.
+    """Update the factors that AdamW trains, and all parameters outside pairs.
 
     Args:
         state: state of the optimizer.
         groups: parameter groups with learning rates and options.
-        rule: the method.
+        rule: update rule of the method.
         rest: (name, parameter) of all parameters outside pairs.
         factors: (factor, gradient, role) of the factors that AdamW trains.
         found: device -> 1.0 if the step is skipped for all factors on it, otherwise
@@ -86,8 +85,8 @@ def left_factors(
 ) -> list[tuple[Tensor, Tensor, Role]]:
     """Collect the factors that AdamW trains, with gradients in the current gauge.
 
-    Both gradients must exist, except in a method that leaves both factors to AdamW, and
-    in pairs with a frozen factor: those are treated one by one.
+    Factors are only included if their pair has both gradients, except for pairs with a
+    frozen factor and methods that train both factors with AdamW.
     """
     found: list[tuple[Tensor, Tensor, Role]] = []
     for member in members:
@@ -114,7 +113,7 @@ def step_lone_factor(
     group: Mapping[str, Any],
     usable: Tensor,
 ) -> None:
-    """Move B or A alone, unless its gradient is not ``usable``."""
+    """Update a single factor, B or A, unless its gradient is not ``usable``."""
     assert factor.grad is not None
     # A group with this factor only, so that the shared code steps nothing else.
     own = [{**group, "params": [factor]}]
@@ -126,7 +125,7 @@ def step_lone_factor(
 def step_lone_rest(
     state: State, rule: Rule, name: str, parameter: Tensor, group: Mapping[str, Any]
 ) -> None:
-    """Move a parameter outside pairs alone."""
+    """Update a single parameter outside pairs."""
     own = [{**group, "params": [parameter]}]
     step_rest(state, own, rule, [(name, parameter)], [])
 
@@ -148,7 +147,10 @@ def _entries(
 
 
 def _decays(name: str, param: Tensor) -> bool:
-    """Return whether a parameter decays: DoRA magnitudes, biases and norms do not."""
+    """Return whether weight decay is applied to a parameter.
+
+    It is not applied to DoRA magnitudes, biases and norms.
+    """
     return param.dim() > 1 and not is_magnitude(name, param)
 
 
@@ -174,8 +176,8 @@ def adamw_step(
             parameters.
         states: dicts with ``step``, ``exp_avg`` and ``exp_avg_sq``. The moments of
             float16 parameters are float32, because squares of gradients below 2e-4
-            underflow to 0 in float16 and make the step infinite.
-        options: decays of the moments, eps, and weight decay, multiplied by ``lr``.
+            underflow to 0 in float16 and the update would be infinite.
+        options: beta1, beta2, eps, and weight decay, which is multiplied by ``lr``.
         lr: learning rate in the unit of AdamW.
         found: 1.0 on the device if the step is skipped, otherwise 0.0. Only used by the
             fused kernel.
@@ -215,9 +217,9 @@ def adamw_step(
 
 
 def _movable(param: Tensor) -> Tensor:
-    """Return the parameter, or a copy if the fused kernel cannot move it in place.
+    """Return the parameter, or a copy if the fused kernel cannot update it in place.
 
-    Copies are float32 for float16, and contiguous for strided memory.
+    A copy is made of float16 parameters (in float32) and of non-contiguous ones.
     """
     if param.dtype == torch.float16:
         return param.float()
@@ -229,8 +231,8 @@ def _movable(param: Tensor) -> Tensor:
 def _laid_out(param: Tensor, other: Tensor) -> Tensor:
     """Return a gradient or moment in the dtype and memory order of its parameter.
 
-    The fused kernel iterates over raw memory and ignores strides, and the model may
-    have been cast or laid out differently since the moments were created.
+    The fused kernel ignores strides, and the dtype or memory format of the model may
+    have changed since the moments were created.
     """
     if other.dtype == param.dtype and other.stride() == param.stride():
         return other

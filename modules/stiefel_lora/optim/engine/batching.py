@@ -1,8 +1,7 @@
-"""Pairs during one step: gathered, stacked for a rule, written back.
+"""Stacking of the pairs of one step for an update rule, and writing back the results.
 
-State is stored where torch expects it, under the parameters: tensors shaped like A
-under A, everything else under B. So ``state_dict`` and everything built on it just
-work.
+As in torch, the state is stored under the parameters: tensors with the shape of A under
+A, all others under B. ``state_dict`` and ``load_state_dict`` therefore work as usual.
 """
 
 from __future__ import annotations
@@ -39,19 +38,21 @@ __all__ = [
 ]
 
 STEP = "pair_step"
-"""State of B: number of steps that its pair has taken, float32 on the CPU."""
+"""Name of a state of B: number of steps of the pair, float32 on the CPU."""
 
 
 @dataclasses.dataclass(eq=False)
 class Member:
-    """A pair with both gradients in the current gauge, and its parameter groups.
+    """Pair with both gradients in the current gauge, and its parameter groups.
 
     Attributes:
         index: position in the optimizer's list of pairs.
-        usable: flag of a :class:`~stiefel_lora.optim.engine.gradient_watch.Watch`.
-        skipped: its count of skipped steps; a number where reading it does not
-            synchronize.
-        taken: steps before this one, with the skipped ones (:func:`read_counts`).
+        usable: whether both gradients are finite, see
+            :class:`~stiefel_lora.optim.engine.gradient_watch.Watch`.
+        skipped: number of skipped steps of the pair. It is a float if reading it does
+            not synchronize.
+        taken: number of previous steps, including skipped ones (see
+            :func:`read_counts`).
     """
 
     index: int
@@ -69,7 +70,7 @@ class Member:
 def ready_members(
     pairs: Sequence[Pair], owners: Mapping[int, dict[str, Any]], rule: Rule
 ) -> list[Member]:
-    """Collect the pairs that have both gradients; the others skip this step."""
+    """Collect the pairs that have both gradients."""
     members = []
     for index, pair in enumerate(pairs):
         if pair.up.grad is None or pair.down.grad is None or free_half(pair):
@@ -83,7 +84,7 @@ def ready_members(
 
 
 def free_half(pair: Pair) -> Role | None:
-    """Return the factor with a gradient whose partner is frozen, if any."""
+    """Return the trainable factor of a pair whose other factor is frozen, or None."""
     if pair.up.requires_grad == pair.down.requires_grad:
         return None
     role: Role = "up" if pair.up.requires_grad else "down"
@@ -93,25 +94,25 @@ def free_half(pair: Pair) -> Role | None:
 def bucket_key(member: Member) -> tuple[Any, ...]:
     """Return the key of members that can be stacked together."""
     up, down = member.pair.matrices
-    # Choices select code, so pairs with other ones need a call of their own.
+    # Choices select code, so pairs with other choices need a separate call.
     choices = tuple(sorted(member.choices.items()))
     return up.shape, down.shape, up.dtype, up.device, choices
 
 
 def chunks_of(members: Sequence[Member]) -> Iterator[list[Member]]:
-    """Yield the members of one shape, in chunks of bounded memory."""
+    """Yield chunks of members with the same shape and a limited total size."""
     for bucket in bucketed(members, bucket_key):
         each = bucket[0].pair.up.numel() + bucket[0].pair.down.numel()
         yield from chunked(bucket, each)
 
 
 def work_dtype(tensor: Tensor) -> torch.dtype:
-    """Dtype of the computation: float64 for float64 factors, otherwise float32."""
+    """Return the dtype for computations: float64 for float64 factors, else float32."""
     return torch.float64 if tensor.dtype == torch.float64 else torch.float32
 
 
 def _create_state(state: State, pair: Pair, shapes: Mapping[str, StateShape]) -> None:
-    """Create zero state for a pair where it is missing."""
+    """Create missing states of a pair, filled with zeros."""
     for name, shape in shapes.items():
         owner = getattr(pair, owner_of(shape))
         # A loaded state may come from a version without this tensor.
@@ -120,7 +121,7 @@ def _create_state(state: State, pair: Pair, shapes: Mapping[str, StateShape]) ->
 
 
 def read_counts(state: State, members: Sequence[Member]) -> None:
-    """Read the step counts of all members at once; start those that are missing."""
+    """Read the step counts of all members. Missing counts are created."""
     held = [state[member.pair.up] for member in members]
     for own in held:
         if STEP not in own:
@@ -133,19 +134,19 @@ def read_counts(state: State, members: Sequence[Member]) -> None:
 
 
 def owner_of(shape: StateShape) -> Role:
-    """Return the factor that owns a state of this shape."""
+    """Return the factor under which a state of this shape is stored."""
     return "down" if shape in ("down", "columns") else "up"
 
 
 def new_state(shape: StateShape, owner: Tensor) -> Tensor:
-    """Return zeros of the given state shape for its owner."""
+    """Create a state of the given shape for a factor, filled with zeros."""
     # Not in the dtype of a half-precision owner: in bfloat16, 0.999 v rounds to v, so
     # that a second moment would never decay.
     return owner.new_zeros(size_of(shape, owner), dtype=work_dtype(owner))
 
 
 def size_of(shape: StateShape, owner: Tensor) -> torch.Size:
-    """Return the size of a state tensor of the given shape for its owner."""
+    """Return the size of a state tensor of the given shape for a factor."""
     size = owner.shape
     if shape == "core":
         return torch.Size((size[1], size[1]))
@@ -159,7 +160,7 @@ def size_of(shape: StateShape, owner: Tensor) -> torch.Size:
 def _state_tensors(
     state: State, members: Sequence[Member], name: str, shape: StateShape
 ) -> list[Tensor]:
-    """Return the state tensors named ``name`` of several pairs."""
+    """Return the state tensors with the given name of several pairs."""
     role = owner_of(shape)
     return [state[getattr(m.pair, role)][name] for m in members]
 
@@ -172,14 +173,14 @@ def stack_pairs(
     width: float,
     joint: Tensor | None = None,
 ) -> PairBatch:
-    """Stack pairs of one bucket. Missing state is created as zeros.
+    """Stack pairs of the same shape. Missing states are created, filled with zeros.
 
     Args:
         state: state of the optimizer.
         chunk: pairs with the same shapes, dtype, device and choices.
-        rule: the method, which defines options and state shapes.
-        width: median side of the layers, passed to the rule.
-        joint: sum of the measure of the rule, passed to the rule.
+        rule: update rule, which defines the options and the shapes of the states.
+        width: median number of inputs and outputs of the layers, passed to the rule.
+        joint: sum of :meth:`Rule.measure` over all pairs, passed to the rule.
     """
     first, choices = chunk[0].pair.up, chunk[0].choices
     shapes = rule.states(choices)
@@ -224,7 +225,7 @@ def steps_taken(members: Sequence[Member], like: Tensor) -> Tensor:
 
 
 def step_usable(rule: Rule, batch: PairBatch) -> None:
-    """Run the rule. Pairs that are not usable keep factors and state."""
+    """Apply the update rule. Pairs with invalid gradients are left unchanged."""
     # References suffice: a rule replaces tensors and never writes into given ones.
     # ``kept`` has the real factors where the rule got zeros.
     before = {"up": batch.up, "down": batch.down} | batch.state | batch.kept
@@ -239,7 +240,7 @@ def step_usable(rule: Rule, batch: PairBatch) -> None:
 
 
 def _mask(batch: PairBatch, flags: list[Tensor], rule: Rule) -> None:
-    """Replace input that the rule cannot use by zeros."""
+    """Replace the tensors of pairs with invalid gradients by zeros."""
     if not flags:
         return
     usable = batch.usable = torch.stack(flags).view(-1, 1, 1)
@@ -259,7 +260,7 @@ def write_back(
     batch: PairBatch,
     roles: Sequence[str] = ("up", "down"),
 ) -> None:
-    """Copy factors of the given roles and all state back into their tensors."""
+    """Copy the factors of the given roles and all states back into their tensors."""
     for role in roles:
         targets = [values(state, getattr(member.pair, role)) for member in chunk]
         scatter(getattr(batch, role), targets)
@@ -268,7 +269,7 @@ def write_back(
 
 
 def write_gradients(chunk: Sequence[Member], batch: PairBatch) -> None:
-    """Set the members' gradients from the batch. ``.grad`` is not modified."""
+    """Set the gradients of the members from the batch. ``.grad`` is not modified."""
     for index, member in enumerate(chunk):
         member.grad_up = batch.grad_up[index].view_as(member.pair.up)
         member.grad_down = batch.grad_down[index].view_as(member.pair.down)

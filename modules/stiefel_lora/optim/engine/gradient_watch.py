@@ -1,11 +1,13 @@
-"""Detection of pairs that cannot take a step, on the device without synchronizing.
+"""Detection of invalid gradients on the device, without synchronizing.
 
-A pair whose gradient is NaN or infinite, or so large that its square overflows, is left
-unchanged: the step is computed for all pairs and kept for the usable ones. Skipped
-steps are counted on the device. The counts are read every 100 steps and when a state is
-saved. B = 0 after the first step means that a LoRA was merged into its base: the pair
-skips a step until the flag has reached the host, and then starts again. If a trainer
-sets a parameter to zero, its float32 copy follows.
+If a gradient contains NaN or infinity, or its square overflows, the pair is left
+unchanged: the update is computed for all pairs and discarded for these. Skipped steps
+are counted on the device. The counts are read every 100 steps and when the state is
+saved.
+
+If B = 0 after the first step, the LoRA was merged into the base model. The pair skips
+steps until this has been read on the CPU, and is then initialized again. If a trainer
+sets a parameter to zero, its float32 copy is set to zero, too.
 """
 
 from __future__ import annotations
@@ -29,14 +31,14 @@ __all__ = ["SKIPPED", "Watch", "usable_gradient"]
 log = logging.getLogger("stiefel_lora")
 
 SKIPPED = "pair_skipped"
-"""State of B: number of steps that its pair has skipped, if any."""
+"""Name of a state of B: number of skipped steps of the pair, if any."""
 
 EVERY = 100
-"""Steps between two reads of the counts."""
+"""Number of steps between two reads of the counts."""
 
 
 def _limit(tensor: Tensor) -> float:
-    """Largest allowed gradient entry: sums of squares of momenta stay finite below it.
+    """Return the largest allowed gradient entry. Larger ones could cause overflow.
 
     Args:
         tensor: tensor whose dtype determines the dtype of the computation.
@@ -45,10 +47,10 @@ def _limit(tensor: Tensor) -> float:
 
 
 class Watch:
-    """Flags and counts of the pairs of one optimizer.
+    """Flags for invalid gradients, and counts of skipped steps of all pairs.
 
     Args:
-        pairs: pairs of the optimizer, in its order.
+        pairs: pairs of the optimizer, in order.
     """
 
     def __init__(self, pairs: Sequence[Pair]) -> None:
@@ -60,7 +62,7 @@ class Watch:
         self._found: dict[torch.device, Tensor] = {}
 
     def look(self, state: State, members: Sequence[Member], rule: Rule) -> None:
-        """Set a flag, bool ``()`` on its device, for every member. Count the others."""
+        """Set the flag ``usable`` of every member, and count skipped steps."""
         self._steps += 1
         self._found = {}
         for same in bucketed(members, lambda m: (m.pair.up.device, m.pair.up.dtype)):
@@ -70,7 +72,7 @@ class Watch:
             self.report()
 
     def found(self, device: torch.device) -> Tensor | None:
-        """1.0 if any pair on the device skips this step, like torch's ``found_inf``."""
+        """Return 1.0 if any pair on the device skips this step, else 0.0."""
         return self._found.get(device)
 
     def _look(self, state: State, members: Sequence[Member], rule: Rule) -> None:
@@ -116,7 +118,7 @@ class Watch:
             member.skipped = skipped[member.index]
 
     def count_alone(self, index: int, usable: Tensor) -> None:
-        """Count a factor that is stepped alone."""
+        """Count the step of a factor that is updated alone."""
         self._counts_on(usable.device)[index] += usable.logical_not()
 
     def _counts_on(self, device: torch.device) -> Tensor:
@@ -127,21 +129,21 @@ class Watch:
     def zeroed(self) -> list[int]:
         """Return the indices of pairs whose B was 0 at the last check.
 
-        Reads what the previous step sent, which the device finished long ago.
+        Reads the result of the previous step, which is usually already available.
         """
         found = [index for flag in self._flags for index in flag.read()]
         self._flags = []
         return found
 
     def read(self) -> list[int]:
-        """Return the number of skipped steps of each pair (synchronizes the device)."""
+        """Return the number of skipped steps of each pair (synchronizes)."""
         total = [0.0] * len(self._pairs)
         for counts in self._counts.values():
             total = [a + b for a, b in zip(total, counts.tolist(), strict=True)]
         return [round(number) for number in total]
 
     def report(self) -> None:
-        """Warn of pairs that were skipped since the last read of the counts."""
+        """Log a warning about pairs with skipped steps since the last read."""
         counts = self.read()
         fresh = [i for i, n in enumerate(counts) if n > self._reported[i]]
         if not fresh:
@@ -182,7 +184,7 @@ class Watch:
 
 
 class _Arrival:
-    """Flags in transit from the device to the host."""
+    """Flags that are being copied from the device to the CPU."""
 
     def __init__(self, flags: Tensor, indices: list[int]) -> None:
         self._indices = indices
@@ -205,7 +207,7 @@ class _Arrival:
             self._event.synchronize()
 
     def read(self) -> list[int]:
-        """Return the indices whose flag is set."""
+        """Return the indices of the pairs whose flag is set."""
         self._wait()
         flags = self._host.numpy()
         return [i for i, flag in zip(self._indices, flags, strict=True) if flag]
@@ -218,9 +220,9 @@ def usable_gradient(gradient: Tensor) -> Tensor:
 
 
 def _follow_zeros(factors: Sequence[Tensor], copies: Sequence[Tensor]) -> Tensor | None:
-    """Zero the float32 copies whose parameters a trainer set to zero.
+    """Set the float32 copies of parameters to zero that a trainer has set to zero.
 
-    Otherwise the next rounding of the copy would restore a product that was merged.
+    Otherwise, the copies would restore a LoRA that was merged into the base model.
 
     Returns:
         Mask of the zeroed copies on the device; None if parameters have no copies.
@@ -232,7 +234,7 @@ def _follow_zeros(factors: Sequence[Tensor], copies: Sequence[Tensor]) -> Tensor
     # A copy below the smallest number of the parameter's dtype also rounds to zero.
     large = _sizes(copies) > torch.finfo(factors[0].dtype).smallest_normal
     emptied = empty & large
-    # All copies are multiplied by 1 or 0, which leaves the others as they are to the
+    # All copies are multiplied by 1 or 0, which leaves the others unchanged to the
     # bit. To select the emptied ones, the host would have to read the mask.
     torch._foreach_mul_(list(copies), list(emptied.logical_not().float().unbind()))
     return emptied
@@ -257,5 +259,5 @@ def _stacked(numbers: Sequence[Tensor]) -> Tensor:
 
 
 def _stacks_all(tensor: Tensor) -> bool:
-    """Return whether launches are expensive there and reading a number synchronizes."""
+    """Return whether the device of the tensor runs kernels asynchronously."""
     return LAYOUTS.get(tensor.device.type, ACCELERATOR).together

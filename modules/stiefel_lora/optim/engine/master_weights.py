@@ -1,8 +1,8 @@
-"""Float32 copies of factors that a trainer keeps in half precision.
+"""Float32 copies of factors in half precision (master weights).
 
-Steps smaller than the spacing of bfloat16 numbers are lost, and a bfloat16 B is
-orthonormal to 4e-3 at best. Therefore, float32 copies of both factors are moved. They
-are stored in the optimizer's state, and the parameters hold their rounded values.
+In bfloat16, updates that are smaller than the spacing of the numbers are lost, and B is
+orthonormal to 4e-3 at best. Therefore, float32 copies of both factors are updated. They
+are stored in the state of the optimizer, and the parameters are their rounded values.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ State = Mapping[Tensor, dict[str, Any]]
 """``Optimizer.state``: parameter -> name -> tensor."""
 
 MASTER = "master"
-"""State of a half-precision factor: its float32 copy, of the same shape."""
+"""Name of a state: float32 copy of a factor in half precision, of the same shape."""
 
 _FULL = (torch.float32, torch.float64)
 
 
 def open_masters(state: State, pair: Pair) -> None:
-    """Create the copies of a pair, also again after its parameters have changed."""
+    """Create the float32 copies of a pair. Replace those of changed parameters."""
     for factor in (pair.up, pair.down):
         if factor.dtype in _FULL:
             # A factor that was cast up is moved itself; its copy is outdated.
@@ -51,7 +51,11 @@ def open_masters(state: State, pair: Pair) -> None:
 
 
 def forget(state: State, pair: Pair) -> bool:
-    """Drop all state of a pair except for the copies. Return whether there was any."""
+    """Remove the states of a pair except for float32 copies, if there are any.
+
+    Returns:
+        Whether there were any states.
+    """
     found = False
     for factor in (pair.up, pair.down):
         own = state.get(factor, {})
@@ -63,7 +67,7 @@ def forget(state: State, pair: Pair) -> bool:
 
 
 def values(state: State, factor: Tensor) -> Tensor:
-    """Return the tensor to move: the float32 copy if there is one."""
+    """Return the tensor to update: the float32 copy if it exists, else the factor."""
     if factor.dtype in _FULL or factor not in state:
         return factor
     return state[factor].get(MASTER, factor)
@@ -75,7 +79,7 @@ def work_pair(state: State, pair: Pair) -> Pair:
 
 
 def round_masters(state: State, factors: Iterable[Tensor]) -> None:
-    """Round the copies into the parameters."""
+    """Copy the float32 values into the half-precision parameters."""
     copied = [factor for factor in factors if values(state, factor) is not factor]
     if copied:
         torch._foreach_copy_(copied, [state[factor][MASTER] for factor in copied])

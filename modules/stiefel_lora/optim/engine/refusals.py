@@ -1,4 +1,4 @@
-"""Errors for setups of a host that a method on pairs cannot support."""
+"""Errors for unsupported parameters and parameter groups."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ __all__ = [
 
 
 def check_found(found: PairMap, method: str, *, last: bool = False) -> None:
-    """Reject parameters without a single LoRA factor that a method could train.
+    """Check that there is at least one LoRA pair.
 
-    Factors outside pairs (frozen partner, grouped convolution) are reported elsewhere.
-    Until the first step, named factors may get their partners from a later group.
+    No error is raised if there are LoRA factors that cannot be trained as pairs,
+    because they are reported elsewhere. Before the first step, the other factor of a
+    pair may still be added with another parameter group.
 
     Args:
         found: result of the pair detection.
         method: name of the optimizer.
-        last: whether no further group can follow.
+        last: whether no other parameter group will be added.
     """
     if found.pairs or (found.waiting and not last):
         return
@@ -48,7 +49,7 @@ def check_found(found: PairMap, method: str, *, last: bool = False) -> None:
 
 
 def check_lr(lr: float | Tensor) -> None:
-    """Reject a learning rate outside [0, inf); a tensor is not read."""
+    """Check that a learning rate is in [0, inf). Tensors are not checked."""
     if isinstance(lr, Tensor):
         return
     if not isinstance(lr, numbers.Real) or not 0.0 <= lr < float("inf"):
@@ -56,7 +57,7 @@ def check_lr(lr: float | Tensor) -> None:
 
 
 def check_whole(tensors: Iterable[Tensor], method: str) -> None:
-    """Reject parameters of which this process holds only a shard (DTensor)."""
+    """Check that no parameter is sharded (DTensor)."""
     if any(_is_sharded(tensor) for tensor in tensors):
         raise OptionError(
             f"params: {method} does not support sharded LoRA parameters (DTensor). "
@@ -68,7 +69,7 @@ def check_whole(tensors: Iterable[Tensor], method: str) -> None:
 def check_ownership(
     pairs: Sequence[Pair], owners: Mapping[int, dict[str, Any]], method: str
 ) -> None:
-    """Reject groups that no longer contain the factors (ZeRO's flat buffers)."""
+    """Check that the parameter groups still contain all factors (unlike with ZeRO)."""
     for pair in pairs:
         if id(pair.up) not in owners or id(pair.down) not in owners:
             raise OptionError(
@@ -84,15 +85,15 @@ def check_agreement(
     defaults: Mapping[str, Any],
     rule: Rule,
 ) -> None:
-    """Reject an option that is set for A alone while B has another value.
+    """Check that A and B have the same values of options that select code.
 
-    Options that select the rules of a pair are taken from the group of B.
+    The values in the group of B are used for both factors.
 
     Args:
         pairs: pairs of the optimizer.
-        owners: id of a factor -> its group.
-        defaults: options of the optimizer, which groups inherit.
-        rule: the method.
+        owners: parameter groups by the id of a factor.
+        defaults: default options of the optimizer.
+        rule: update rule of the method.
     """
     for pair in pairs:
         up, down = owners[id(pair.up)], owners[id(pair.down)]

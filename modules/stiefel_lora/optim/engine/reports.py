@@ -1,6 +1,6 @@
-"""Log lines that are printed once per optimizer: what is trained, and what is not.
+"""Log messages of an optimizer about trained and untrained parameters.
 
-After construction, nothing here reads a tensor on an accelerator, so no step waits.
+Tensors on a GPU are only read when the optimizer is created, so no step synchronizes.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ def log_pairs(
     groups: Groups,
     rule: Rule,
 ) -> None:
-    """Log the number of trained pairs, and what AdamW trains, at which rate and why.
+    """Log the number of pairs, and the parameters that AdamW trains, with the reasons.
 
     Args:
         title: name of the optimizer.
         pairs: pairs that the method trains.
         rest: names and tensors of all other parameters.
-        reasons: id of a factor -> reason why it is in no pair.
+        reasons: reason why a factor is not part of a pair, by id.
         groups: parameter groups with the learning rates.
-        rule: the method.
+        rule: update rule of the method.
     """
     log.info("%s trains %d LoRA pairs.", title, len(pairs))
     rest = [(name, p) for name, p in rest if p.requires_grad]
@@ -78,13 +78,13 @@ def log_joint(
     owners: Mapping[int, Mapping[str, Any]],
     rule: Rule,
 ) -> None:
-    """Log pairs that step jointly but have two values of a number.
+    """Log pairs that are updated jointly although A and B have different options.
 
     Args:
         title: name of the optimizer.
         pairs: pairs that the method trains.
-        owners: id of a factor -> its group.
-        rule: the method.
+        owners: parameter groups by the id of a factor.
+        rule: update rule of the method.
     """
     counts: Counter[str] = Counter()
     mean: set[str] = set()
@@ -117,7 +117,7 @@ def log_joint(
 
 
 def log_frozen(title: str, names: Sequence[str]) -> None:
-    """Log pairs of which one factor was frozen after creating the optimizer."""
+    """Log pairs with a factor that was frozen after the optimizer was created."""
     log.warning(
         "%s: one factor of %d LoRA pairs is frozen. The other one is trained with "
         "AdamW: %s",
@@ -126,13 +126,13 @@ def log_frozen(title: str, names: Sequence[str]) -> None:
 
 
 def log_replaced(title: str, entry: Method, before: Groups, after: Groups) -> None:
-    """Log options of groups that a loaded state replaced.
+    """Log options of parameter groups that were replaced by loading a state.
 
     Args:
         title: name of the optimizer.
-        entry: the method.
-        before: the groups before loading.
-        after: the groups after loading.
+        entry: catalogue entry of the method.
+        before: parameter groups before loading.
+        after: parameter groups after loading.
     """
     changed = {
         f"{option.name}={new[option.name]!r} instead of {old[option.name]!r}"
@@ -168,10 +168,10 @@ def _shown(names: Sequence[str]) -> str:
 
 
 class FirstSteps:
-    """Report pairs without gradients and odd rates once, after the first steps.
+    """Log pairs without gradients and unusual learning rates after the first steps.
 
-    Only the presence of gradients is checked, never their values. Pairs are recorded by
-    name, so that a copy of the optimizer can continue.
+    The values of gradients are not read. Pairs are stored by name, so that a copy of
+    the optimizer can continue.
     """
 
     def __init__(self, title: str, entry: Method, groups: Groups) -> None:
@@ -183,13 +183,13 @@ class FirstSteps:
 
     @property
     def over(self) -> bool:
-        """Return whether the report was made."""
+        """Return whether the messages were logged."""
         return self._count >= _WATCHED
 
     def end_step(
         self, trained: Iterable[str], pairs: Sequence[Pair], groups: Groups
     ) -> None:
-        """Count a step in which the named pairs had gradients. Report after the third.
+        """Count a step in which the given pairs had gradients. Log after the third.
 
         Args:
             trained: names of pairs.
@@ -208,7 +208,7 @@ class FirstSteps:
     def end_factor(
         self, name: str, role: str, pairs: Sequence[Pair], groups: Groups
     ) -> None:
-        """Count a factor that is stepped alone. The fourth call ends three steps."""
+        """Count the step of a factor that is updated alone. Log at the fourth step."""
         if self.over:
             return
         self._calls[name, role] += 1
@@ -239,7 +239,7 @@ class FirstSteps:
                 log.warning("%s: %s", self._title, note)
 
     def _rate_note(self, index: int, group: Mapping[str, Any]) -> str | None:
-        """Note on a rate that is far off even if a warm-up is taken into account."""
+        """Return a note on an unusual learning rate, or None."""
         rates = [group["lr"], *self._initial[index : index + 1]]
         if "initial_lr" in group:
             rates = [group["initial_lr"]]

@@ -1,4 +1,4 @@
-"""Loading of states saved by another method or by an earlier version of this one."""
+"""Checks and conversion of a loaded optimizer state."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _LIKE_PARAMETER = ("exp_avg", "exp_avg_sq", "master", "state1", "state2")
 
 
 def check_state(state_dict: Mapping[str, Any], entry: Method) -> None:
-    """Reject the state of another optimizer.
+    """Check that a state was saved by the same method.
 
-    Missing options are accepted: they may be newer than the state.
+    Missing options are accepted, because the state may be from an older version.
 
     Raises:
-        CheckpointError: If another method saved the state. The message contains its
-            name.
+        CheckpointError: If the state was saved by another method, whose name is part of
+            the message.
     """
     given: Any = state_dict
     if not isinstance(given, Mapping) or not {"state", "param_groups"} <= given.keys():
@@ -56,7 +56,8 @@ def check_state(state_dict: Mapping[str, Any], entry: Method) -> None:
     saved = f"from {found.label}" if found else "from another optimizer"
     raise CheckpointError(
         f"state_dict: the state is {saved} and cannot be loaded into {entry.label}. "
-        "Create the optimizer that saved it, or start with an empty state."
+        "Load it into the same optimizer that saved it, or train without loading a "
+        "state."
     )
 
 
@@ -65,18 +66,18 @@ def check_shapes(
     groups: Sequence[Mapping[str, Any]],
     shapes: Mapping[str, StateShape] = MappingProxyType({}),
 ) -> None:
-    """Reject the state of other layers or of another rank.
+    """Check that the shapes of a state match the parameters.
 
-    Kernels access the memory of a state without checking its shape.
+    Fused kernels do not check the shapes of a state.
 
     Args:
         state_dict: the state to load.
         groups: parameter groups of the optimizer.
-        shapes: name -> shape of the states of the rule.
+        shapes: shapes of the states of the rule by name.
 
     Raises:
-        CheckpointError: If the state of a parameter has another shape. The message
-            contains its name.
+        CheckpointError: If the state of a parameter has another shape, for example
+            because the layers or the rank differ.
     """
     for label, parameter, state in _matched(state_dict, groups):
         for key, value in _tensors(state):
@@ -84,8 +85,8 @@ def check_shapes(
                 raise CheckpointError(
                     f"state_dict: the state of {label} has shape "
                     f"{tuple(value.shape)}, but the parameter has shape "
-                    f"{tuple(parameter.shape)}. Create the optimizer with the same "
-                    "layers and ranks in the same order."
+                    f"{tuple(parameter.shape)}. Use the same layers and ranks, in the "
+                    "same order, as when the state was saved."
                 )
 
 
@@ -95,16 +96,17 @@ def keep_dtypes(
     groups: Sequence[Mapping[str, Any]],
     wanted: Callable[[Tensor], bool] = lambda parameter: True,
 ) -> None:
-    """Restore the dtypes that loaded tensors were saved with.
+    """Restore the dtypes of loaded state tensors.
 
-    Torch casts floating state to the parameter's dtype, which would turn float32
-    moments of a bfloat16 parameter into bfloat16, and small squares into 0 in float16.
+    torch casts floating-point states to the dtype of the parameter. float32 moments of
+    a bfloat16 parameter would become bfloat16, and small squares would be 0 in float16.
 
     Args:
         state: state of the optimizer after it was loaded by torch.
         state_dict: the loaded state.
         groups: parameter groups of the optimizer.
-        wanted: function that selects the parameters.
+        wanted: function that returns whether to restore the dtypes of a parameter's
+            state.
     """
     for _, parameter, saved in _matched(state_dict, groups):
         if not wanted(parameter):
@@ -119,7 +121,7 @@ def keep_dtypes(
 def _matched(
     state_dict: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]
 ) -> Iterator[tuple[str, Tensor, Mapping[str, Any]]]:
-    """Label, parameter and saved state, matched by order as in torch."""
+    """Yield label, parameter and saved state, matched by order as in torch."""
     saved = [i for group in state_dict["param_groups"] for i in group["params"]]
     named: list[tuple[str, Tensor]] = []
     for group in groups:
@@ -156,12 +158,12 @@ def _fits(key: str, value: Tensor, parameter: Tensor, shape: StateShape | None) 
 def fill_options(
     group: dict[str, Any], entry: Method, defaults: Mapping[str, Any]
 ) -> None:
-    """Add options to a group that did not exist when it was saved.
+    """Add missing options to a parameter group that was saved by an older version.
 
     Args:
         group: parameter group, which is changed in place.
-        entry: the method.
-        defaults: options of the optimizer.
+        entry: catalogue entry of the method.
+        defaults: default options of the optimizer.
     """
     for option in entry.options:
         made_with = defaults.get(option.name, option.default)
@@ -170,7 +172,7 @@ def fill_options(
 
 
 def _saved_by(state_dict: Mapping[str, Any]) -> Method | None:
-    """Identify the method by the options in the groups. AdamW has ``betas``."""
+    """Identify the method that saved a state by the options in its groups."""
     keys = _keys(state_dict)
     built_in = Counter(o.name for name in BUILT_IN for o in CATALOGUE[name].options)
     uses = Counter(o.name for entry in CATALOGUE.values() for o in entry.options)

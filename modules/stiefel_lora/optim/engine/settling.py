@@ -1,8 +1,9 @@
-"""Bring pairs into the gauge of their method before their first step and after changes.
+"""Preparation of pairs before their first step and after changes of the factors.
 
-A pair is *settled* while its factors are as the optimizer left them: B orthonormal if
-the rule needs it, and the rule's own preparation done. A load, a cast, a merge into the
-base model or an in-place change unsettles it, and the next step checks it again.
+B is orthonormalized if the rule requires it, and :meth:`Rule.prepare` is called. A pair
+is *settled* if this was done and its factors have not been changed since then by other
+code. Loading a state, a cast, merging into the base model and in-place changes make it
+necessary to prepare the pair again at the next step.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ __all__ = ["Settling"]
 
 
 class Settling:
-    """Tracks which pairs of an optimizer are settled, and settles the others.
+    """Prepare the pairs of an optimizer when necessary.
 
-    The rule is an argument and not an attribute, so that a pickle does not contain it:
-    the rule of a plugin is found through its class.
+    The rule is an argument of the methods and not an attribute, because rules of
+    plugins cannot be pickled.
 
     Args:
         title: name of the optimizer in log messages.
@@ -49,7 +50,7 @@ class Settling:
         self._frozen_seen = False
 
     def begin(self, pairs: Sequence[Pair]) -> None:
-        """Check every pair again before its next step."""
+        """Mark every pair to be prepared before its next step."""
         self._pairs = list(pairs)
         self._settled = [False] * len(self._pairs)
         self.note_marks()
@@ -57,39 +58,39 @@ class Settling:
         self._restarted = []
 
     def look_again(self, indices: Sequence[int]) -> None:
-        """Settle the given pairs again before their next step."""
+        """Mark the given pairs to be prepared before their next step."""
         for index in indices:
             self._settled[index] = False
 
     def leave_to_adamw(self, indices: Sequence[int]) -> None:
-        """Release pairs with a frozen factor from the gauge. Log it the first time."""
+        """Stop preparing pairs with a frozen factor, and log them once."""
         self.look_again(indices)
         if indices and not self._frozen_seen:
             self._frozen_seen = True
             log_frozen(self._title, [self._pairs[index].name for index in indices])
 
     def note_marks(self, index: int | None = None) -> None:
-        """Record the current factors of one pair or of all, to detect changes."""
+        """Record the current factors of one or all pairs, to detect later changes."""
         if index is None:
             self._marks = [_marks_of(pair) for pair in self._pairs]
         else:
             self._marks[index] = _marks_of(self._pairs[index])
 
     def log_restarted(self) -> None:
-        """Log the pairs that start again in one line per step."""
+        """Log the pairs that were initialized again in this step."""
         log_restarted(self._restarted)
         self._restarted = []
 
     def settle(
         self, state: State, members: list[Member], rule: Rule, width: float
     ) -> list[Member]:
-        """Prepare pairs that are new or were loaded. Return those that may step.
+        """Prepare pairs that are not settled. Return the pairs that can be updated.
 
         Args:
             state: state of the optimizer.
             members: pairs with both gradients.
-            rule: the method.
-            width: median side of the layers, passed to the rule.
+            rule: update rule of the method.
+            width: median number of inputs and outputs of the layers.
         """
         fresh = [member for member in members if not self._is_settled(member.index)]
         if not fresh:
@@ -120,10 +121,10 @@ class Settling:
     def settle_alone(
         self, state: State, index: int, role: Role, rule: Rule, group: Mapping[str, Any]
     ) -> bool:
-        """Bring a pair into the gauge. Return False if its factors must skip this step.
+        """Prepare a pair. Return False if its factors must skip this step.
 
-        In a backward pass during which the gauge changes, gradients belong to the old
-        factors, and the partner's gradient comes later or is freed already.
+        If B is orthonormalized during a backward pass, the gradients belong to the old
+        factors, and the gradient of the other factor is not available.
         """
         partner: Role = "down" if role == "up" else "up"
         if (index, role) in self._sit_out:
@@ -145,10 +146,10 @@ class Settling:
         return False
 
     def _enter_gauge(self, state: State, member: Member, rule: Rule) -> bool:
-        """Make B orthonormal if the rule needs it. Return False if no step can follow.
+        """Orthonormalize B if required. Return False if the pair must skip this step.
 
-        Gradients belong to the factors at which they were computed, so they are
-        translated into the new gauge. ``.grad`` is not modified.
+        The gradients were computed for the old factors, so they are transformed. The
+        attribute ``.grad`` is not modified.
         """
         pair = member.pair
         # First, since the copy is what is checked: the bfloat16 parameter is
@@ -169,8 +170,8 @@ class Settling:
     ) -> Gauge | None:
         """Change the gauge of factors and moments. Return None if B is 0.
 
-        After the first step, B = 0 means that the LoRA was merged into the base in
-        place: the state of the pair belongs to a product that no longer exists.
+        If B is 0 after the first step, the LoRA was merged into the base model, and the
+        state of the pair is reset.
         """
         # The float32 copies change, not their rounding: a bfloat16 B is orthonormal to
         # 4e-3 only.
@@ -190,8 +191,8 @@ class Settling:
     def _is_settled(self, index: int) -> bool:
         """Return whether a pair is unchanged since the last step.
 
-        Detects casts and in-place writes, except for writes through ``.data``, which
-        do not increment torch's version counter.
+        Casts and in-place changes are detected, except for changes through ``.data``,
+        which do not increment torch's version counter.
         """
         marks = _marks_of(self._pairs[index])
         if marks != self._marks[index]:
@@ -200,7 +201,7 @@ class Settling:
 
 
 def _adopt(state: State, pair: Pair, rule: Rule) -> None:
-    """Convert the state of a pair that an older version saved."""
+    """Convert the state of a pair that was saved by an older version."""
     up, down = (
         HeldFactor(values(state, factor).detach().flatten(1), state[factor])
         for factor in (pair.up, pair.down)
@@ -217,10 +218,10 @@ def _marks_of(pair: Pair) -> tuple[Any, ...]:
 def _translate_state(
     gauge: Gauge, state: State, pair: Pair, shapes: Mapping[str, StateShape]
 ) -> None:
-    """Express the moments of a pair in the coordinates of (Q, R A), in place.
+    """Transform the moments of a pair to the coordinates of (Q, R A), in place.
 
-    ``shapes`` lists the rule's own states that follow the gauge. A's moments of torch's
-    AdamW always do.
+    ``shapes`` contains the states of the rule that are transformed. AdamW moments of A
+    are always transformed.
     """
     up_state, down_state = state.get(pair.up, {}), state.get(pair.down, {})
     for name, shape in shapes.items():

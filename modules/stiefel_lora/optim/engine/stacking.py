@@ -1,4 +1,4 @@
-"""Stacking of tensors of one shape in chunks of bounded memory, and writing back."""
+"""Stacking of tensors of the same shape, and copying stacks back."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ def bucketed(
 def chunked(
     items: list[Item], elements_each: int, limit: int | None = None
 ) -> Iterator[list[Item]]:
-    """Split a bucket so that no chunk stacks more elements than the limit.
+    """Split a list so that no chunk has more elements than the limit.
 
     Args:
-        items: a bucket.
-        elements_each: elements of one item.
-        limit: maximum number of elements, ``CHUNK_ELEMENTS`` by default.
+        items: items of the same shape.
+        elements_each: number of elements of an item.
+        limit: maximum number of elements of a chunk. The default is ``CHUNK_ELEMENTS``.
     """
-    # An item that exceeds the limit by itself is a chunk of its own.
+    # An item that exceeds the limit by itself is a separate chunk.
     size = max(1, (limit or CHUNK_ELEMENTS) // max(1, elements_each))
     for start in range(0, len(items), size):
         yield items[start : start + size]
 
 
 def column(values: Sequence[float | Tensor], like: Tensor) -> Tensor:
-    """Make ``(K, 1, 1)`` on the device of ``like`` without a host synchronization.
+    """Create a tensor ``(K, 1, 1)`` on the device of ``like`` without synchronizing.
 
-    A tensor built from a Python list is copied from pageable memory, which
-    synchronizes; ``torch.full`` passes the number as a kernel argument. Values that are
-    tensors stay on their device.
+    Creating a tensor from a list copies from pageable memory, which synchronizes, while
+    ``torch.full`` passes the number as a kernel argument. Values that are tensors stay
+    on their device.
     """
     if any(isinstance(value, Tensor) for value in values):
         parts = [torch.as_tensor(v, device=like.device).to(like) for v in values]
@@ -61,7 +61,7 @@ def column(values: Sequence[float | Tensor], like: Tensor) -> Tensor:
 
 
 def seen(tensors: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
-    """Stack K tensors to be read; a single contiguous one is not copied."""
+    """Stack K tensors for reading. A single contiguous tensor is not copied."""
     if len(tensors) == 1:
         # A float32 parameter itself, seen as a stack of one. A rule may write into it
         # only where FactorBatch.writable is set.

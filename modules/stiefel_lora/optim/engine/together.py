@@ -1,7 +1,8 @@
-"""Step both factors of pairs together: reduce all, solve for both, move all.
+"""Joint updates of both factors of pairs, for rules with a solver.
 
-B and A of one pair may be stacked with different pairs: B by its outputs, A by its
-inputs. The solver gets both in the order of the pairs.
+The first pass runs on all factors, then the solver, then the second pass. Factors are
+stacked by shape, so B and A of a pair may be in stacks with different pairs. The solver
+is called with the results of both in the order of the pairs.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ __all__ = ["step_together"]
 
 @dataclasses.dataclass(eq=False)
 class _Round:
-    """Pairs that take each pass together, and their first-pass results."""
+    """Pairs that are processed together, and their first-pass results."""
 
     members: list[Member]
     ups: list[Chunk]
@@ -48,13 +49,13 @@ class _Round:
 def step_together(
     state: State, members: Sequence[Member], rule: Rule, width: float = 0.0
 ) -> None:
-    """Move both factors of pairs whose rule has a solver, and update their state.
+    """Update both factors of pairs whose rule has a solver, and their state.
 
     Args:
         state: state of the optimizer.
         members: pairs with both gradients.
-        rule: the method.
-        width: median side of the layers, passed to the rule.
+        rule: update rule of the method.
+        width: median number of inputs and outputs of the layers.
     """
     if rule.counts_steps:
         read_counts(state, members)
@@ -83,7 +84,7 @@ def step_together(
 
 
 def _is_free_to_keep(members: Sequence[Member]) -> bool:
-    """Return whether the stacks of a round are views that take no memory."""
+    """Return whether the stacks of a round are views without additional memory."""
     pair = members[0].pair
     return layout_of(pair.up).stack_in_pairs == 1 and all(
         tensor.dtype == _number_dtype(pair.up)
@@ -119,7 +120,7 @@ def _number_dtype(tensor: Tensor) -> torch.dtype:
 
 
 def _measure(seen: Sequence[_Round], rule: Rule) -> Tensor:
-    """Sum the rule's measure over all pairs, on the first pair's device."""
+    """Sum :meth:`Rule.measure_seen` over all pairs, on the device of the first pair."""
     total: Tensor | None = None
     for one in seen:
         with full_precision(one.lr.device.type):
@@ -151,7 +152,7 @@ def _move(state: State, one: _Round, rule: Rule, width: float) -> None:
 
 
 def _pair_rounds(members: Sequence[Member]) -> Iterator[list[Member]]:
-    """Groups of pairs that take each pass together, with equal shapes adjacent."""
+    """Split pairs into rounds that are processed together, sorted by shape."""
     # Pairs of one shape become neighbors, so that the chunks of B and of A consist of
     # few runs, which _in_order joins as slices.
     alike = (bucket for bucket in bucketed(members, bucket_key))
@@ -180,13 +181,13 @@ def _filled(members: Sequence[Member], limit: int) -> Iterator[list[Member]]:
 
 
 def _round_key(member: Member) -> tuple[Any, ...]:
-    """Key of pairs whose r x r matrices can be stacked and that share a solver."""
+    """Return the key of pairs that can be stacked for the same solver."""
     up, choices = member.pair.up, tuple(sorted(member.choices.items()))
     return up.shape[1], up.dtype, up.device, choices
 
 
 def _role_chunks(members: Sequence[Member], role: Role, rule: Rule) -> Iterator[Chunk]:
-    """Stacks of one role, each with the positions of its factors among the members."""
+    """Build the stacks of one role, with the indices of the factors in ``members``."""
     # Stacked by the shape of this factor alone: B depends on the outputs of a layer and
     # A on its inputs, so layers of different shapes often share one of the two stacks.
     placed = list(enumerate(_factors(members, role, rule)))
@@ -199,7 +200,7 @@ def _role_chunks(members: Sequence[Member], role: Role, rule: Rule) -> Iterator[
 
 
 def _factors(members: Sequence[Member], role: Role, rule: Rule) -> Iterator[Factor]:
-    """Yield the factors of one role, with the number of the step."""
+    """Yield the factors of one role, with the step number."""
     for member in members:
         factor = factor_of(member, role)
         factor.partner = member.pair.up
@@ -210,7 +211,7 @@ def _factors(members: Sequence[Member], role: Role, rule: Rule) -> Iterator[Fact
 
 
 def _runs(places: Sequence[int]) -> Iterator[tuple[int, int, int]]:
-    """(first place, first index, length) of each run of consecutive places."""
+    """Return (first place, first index, length) of each run of consecutive places."""
     start = 0
     for end in range(1, len(places) + 1):
         if end == len(places) or places[end] != places[end - 1] + 1:
@@ -219,9 +220,9 @@ def _runs(places: Sequence[int]) -> Iterator[tuple[int, int, int]]:
 
 
 def _in_order(chunks: Sequence[Chunk]) -> Core:
-    """Return the first pass's matrices of all chunks, in the order of the pairs.
+    """Return the first-pass results of all chunks, in the order of the pairs.
 
-    Slices of few runs: an index list would have to be copied to the device.
+    Slices are used instead of indices, which would have to be copied to the device.
     """
     runs = sorted(
         (place, index, length, number)
@@ -242,7 +243,7 @@ def _in_order(chunks: Sequence[Chunk]) -> Core:
 
 
 def _parts(core: Core, chunks: Sequence[Chunk]) -> Iterator[Core]:
-    """Yield the rows of solved matrices that belong to each chunk."""
+    """Yield the rows of the solver's results that belong to each chunk."""
     places = [place for chunk in chunks for place in chunk.places]
     if places != list(range(len(places))):
         yield from (_part(core, chunk) for chunk in chunks)
@@ -255,7 +256,7 @@ def _parts(core: Core, chunks: Sequence[Chunk]) -> Iterator[Core]:
 
 
 def _part(core: Core, chunk: Chunk) -> Core:
-    """Return the rows of solved matrices that belong to a chunk."""
+    """Return the rows of the solver's results that belong to a chunk."""
     runs = list(_runs(chunk.places))
     return {
         name: _joined([matrix[p : p + size] for p, _, size in runs])
@@ -268,11 +269,11 @@ def _joined(parts: list[Tensor]) -> Tensor:
 
 
 def _joint_lr(members: Sequence[Member], like: Tensor) -> Tensor:
-    """Return the rate of the product: geometric mean of its factors' rates."""
+    """Return the learning rate of the product: geometric mean of those of A and B."""
     up = column([member.up_group["lr"] for member in members], like)
     # Identity instead of equality: comparing tensors on a device would synchronize.
     if all(m.up_group["lr"] is m.down_group["lr"] for m in members):
         return up
     down = column([member.down_group["lr"] for member in members], like)
-    # Equal rates are kept as they are, since sqrt(lr * lr) may round differently.
+    # Equal rates are not changed, since sqrt(lr * lr) may round differently.
     return torch.where(up == down, up, (up * down).sqrt())

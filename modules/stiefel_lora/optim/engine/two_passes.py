@@ -1,7 +1,7 @@
-"""Step factors in two passes: reduce all, solve once, move all.
+"""Updates of factors in two passes.
 
-Independent factors are stepped here. :mod:`.together` uses the same passes for pairs
-whose factors move together.
+This module updates factors that do not depend on each other. :mod:`.together` uses the
+same passes for pairs whose factors are updated jointly.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Stacking of factors on one kind of device.
+    """Limits for stacking factors on one kind of device.
 
     Attributes:
-        stack: maximum floats of one stack.
-        stack_in_pairs: the same where B and A step together; a single factor is used
+        stack: maximum number of elements of a stack.
+        stack_in_pairs: the same if B and A are updated jointly. A single factor is used
             without a copy.
-        in_pairs: maximum floats of the larger factors of one round of pairs, of any
-            shapes. The r x r work of a round is many small calls, so fewer and larger
-            rounds are faster.
-        together: run the first pass on all factors before any of them moves.
+        in_pairs: maximum number of elements of the larger factors in a round of pairs.
+            A round makes many small calls on r x r matrices, so fewer and larger rounds
+            are faster.
+        together: whether the first pass runs on all factors before the second pass.
     """
 
     stack: int
@@ -79,8 +79,8 @@ class Factor:
     """One factor during a step.
 
     Attributes:
-        partner: B of the pair, where the passes of A use states of B.
-        step: number of this step, from which ``skipped`` is to be subtracted.
+        partner: B of the pair, if the rule of A uses states of B.
+        step: step number of the pair, including the steps in ``skipped``.
     """
 
     role: Role
@@ -97,11 +97,11 @@ class Factor:
 
 @dataclasses.dataclass(eq=False)
 class Chunk:
-    """Factors of one shape, their first-pass results and possibly their stack.
+    """Factors of one shape, with their first-pass results.
 
     Attributes:
-        places: positions of the factors' pairs among those that step together.
-        point: the kept stack as it was before the first pass.
+        places: positions of the pairs among all pairs that are updated together.
+        point: stack of the factors before the first pass, if it was kept.
     """
 
     factors: list[Factor]
@@ -118,7 +118,7 @@ class Chunk:
 def factors_of(
     members: Iterable[Member], rule: Rule, only: Role | None = None
 ) -> Iterator[Factor]:
-    """Yield the factors that the rule itself moves, of one role or of both."""
+    """Yield the factors that the rule updates, of one role or of both."""
     for member in members:
         for role in rule.factor_rules(member.choices):
             if only in (None, role):
@@ -140,7 +140,7 @@ def factor_of(member: Member, role: Role) -> Factor:
 
 
 def step_factors(state: State, factors: Sequence[Factor], rule: Rule) -> None:
-    """Move factors in place and update their state."""
+    """Update factors and their state in place."""
     for together in _rounds(factors, rule):
         tensor = together[0].factors[0].tensor
         # A single stack stays in memory; several are built again for the second pass.
@@ -180,7 +180,7 @@ def make_chunk(factors: list[Factor], rule: Rule) -> Chunk:
 
 
 def _rounds(factors: Sequence[Factor], rule: Rule) -> Iterator[list[Chunk]]:
-    """Yield the groups of chunks that take each pass together."""
+    """Yield groups of chunks that are processed together."""
     for same in bucketed(factors, lambda factor: factor.tensor.device):
         layout = layout_of(same[0].tensor)
         buckets = bucketed(same, stack_key)
@@ -195,19 +195,19 @@ def _rounds(factors: Sequence[Factor], rule: Rule) -> Iterator[list[Chunk]]:
 
 
 def cut_by(bucket: list[Factor], limit: int) -> Iterator[list[Factor]]:
-    """Split factors of one shape into parts with a maximum number of floats."""
+    """Split factors of one shape into parts with a maximum number of elements."""
     return chunked(bucket, bucket[0].tensor.numel(), limit)
 
 
 def layout_of(tensor: Tensor) -> Layout:
-    """Layout of the device of a tensor."""
+    """Return the limits for the device of a tensor."""
     return LAYOUTS.get(tensor.device.type, ACCELERATOR)
 
 
 def look_at(
     state: State, chunk: Chunk, rule: Rule, keep: bool, width: float = 0.0
 ) -> None:
-    """Run the first pass. Store its matrices in ``core`` and the stack if kept."""
+    """Run the first pass. Store its results in ``core``, and optionally the stack."""
     batch = _stack(state, chunk, rule, width)
     # A copy of the dict without copies of its tensors is enough: where a factor may
     # have to stay, the batch is not writable, so the rule replaces tensors.
@@ -234,7 +234,7 @@ def look_at(
 
 
 def _solve(chunks: Sequence[Chunk]) -> None:
-    """Replace the Gram matrices of all chunks by polar cores, one call per rank."""
+    """Replace Gram matrices of all chunks by polar cores, with one call per rank."""
     waiting = [chunk for chunk in chunks if "gram" in chunk.core]
     for same in bucketed(waiting, lambda chunk: _gram_key(chunk.core["gram"])):
         # One call for all layers of a rank: the iteration consists of dozens of small
@@ -251,7 +251,7 @@ def _gram_key(gram: Tensor) -> tuple[Any, ...]:
 
 
 def move_chunk(state: State, chunk: Chunk, rule: Rule, width: float = 0.0) -> None:
-    """Run the second pass with the solved ``core`` and write the factors back."""
+    """Run the second pass with ``core`` and write the factors back."""
     # Drop the reference to the kept stack, so that it can be freed once it is used.
     kept, chunk.batch = chunk.batch, None
     batch = kept or _stack(state, chunk, rule, width)
@@ -270,7 +270,7 @@ def _write_point(state: State, chunk: Chunk, moved: Tensor) -> None:
 
 
 def _kept(chunk: Chunk, new: Tensor, old: Tensor | None) -> Tensor:
-    """Select the moved factors. Those that cannot take the step stay unchanged."""
+    """Return the new factors, and the old ones of pairs that skip this step."""
     if chunk.usable is None or old is None:
         return new
     return torch.where(chunk.usable, new, old)
@@ -309,7 +309,7 @@ def _stack(state: State, chunk: Chunk, rule: Rule, width: float) -> FactorBatch:
 
 
 def _numbers(factor: Factor, rule: Rule) -> dict[str, float]:
-    """Numbers of the factor's group. Those of a pair are the ones of B's group."""
+    """Return the numeric options of a factor. Joint options are those of B's group."""
     own = rule.numbers(factor.group)
     if factor.up_group is factor.group:
         return own
@@ -319,7 +319,7 @@ def _numbers(factor: Factor, rule: Rule) -> dict[str, float]:
 
 
 def _holders(chunk: Chunk, name: str, shape: StateShape) -> list[Tensor]:
-    """Return the parameters that own a state of a chunk."""
+    """Return the parameters under which a state of a chunk is stored."""
     lent = chunk.factors[0].role == "down" and owner_of(shape) == "up"
     if not lent:
         return [factor.tensor for factor in chunk.factors]
@@ -333,7 +333,7 @@ def _states(state: State, chunk: Chunk, name: str) -> list[dict[str, Any]]:
 
 
 def _step(factors: Sequence[Factor], like: Tensor) -> Number:
-    """Return the number of this step, on the device if the skipped steps are there."""
+    """Return the number of this step, without synchronizing the device."""
     skipped = [f.skipped for f in factors if isinstance(f.skipped, Tensor)]
     # At least 1: at 0, a bias correction divides by 1 - beta^0 = 0. Only a pair that
     # skips its first steps gets there, and its result is discarded.
@@ -351,7 +351,7 @@ def _write_state(state: State, chunk: Chunk, batch: FactorBatch) -> None:
 
 
 def _number(given: Sequence[float | Tensor], like: Tensor) -> Number:
-    """One number if all are equal. Tensors are not read, which would synchronize."""
+    """Return a single number if all are equal. Tensors are not read."""
     first = given[0]
     if isinstance(first, Tensor) and all(number is first for number in given):
         return first.to(like)

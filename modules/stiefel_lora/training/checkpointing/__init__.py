@@ -1,9 +1,9 @@
-"""Checkpoints of a run, and an exact resume from one.
+"""Saving and loading of checkpoints, from which runs resume exactly.
 
-``checkpoint`` is the format on disk, ``snapshot`` converts between it and the state,
-``keeper`` writes and removes checkpoints, ``branches`` handles those that a resume
-abandons, ``resume`` finds the one to start from, ``identity`` and ``image_changes``
-compare a checkpoint with the run that resumes from it.
+``checkpoint`` defines the format on disk, ``snapshot`` converts between checkpoints and
+the training state, ``keeper`` writes and removes checkpoints, ``branches`` moves
+checkpoints of abandoned branches, ``resume`` finds the checkpoint to resume from, and
+``identity`` and ``image_changes`` compare a checkpoint with the current run.
 """
 
 from __future__ import annotations

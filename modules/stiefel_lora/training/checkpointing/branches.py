@@ -1,8 +1,8 @@
-"""Branches of the checkpoints of a run, and files that a resume abandons.
+"""Branches of a run that is resumed from an older checkpoint.
 
-A run that is resumed from an older checkpoint branches there. Later checkpoints belong
-to an abandoned branch: they are moved away with the files that were written after that
-step, so that the folder contains one branch at a time.
+If a run is resumed from an older checkpoint, later checkpoints belong to an abandoned
+branch. They are moved to another folder, together with LoRA files and samples that were
+written after that step, so that the run folder contains only one branch.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ __all__ = ["Branch", "last_written", "move_aside"]
 
 @dataclasses.dataclass(frozen=True)
 class Branch:
-    """The branch of a checkpoint, and the branches before it."""
+    """Branch of a checkpoint, with its earlier branches."""
 
     name: str = ""
-    """Empty for the first one."""
+    """ID of the branch. It is empty for the first branch."""
 
     parents: tuple[tuple[str, int], ...] = ()
-    """Earlier branches, oldest first, each with the step at which it was left."""
+    """Earlier branches, oldest first, with the step at which each of them ends."""
 
     def holds(self, step: int, other: Branch) -> bool:
-        """Return whether checkpoint ``step`` of ``other`` is before the end of this."""
+        """Return whether checkpoint ``step`` of ``other`` is part of this branch."""
         if other.name == self.name:
             return True
         return any(name == other.name and step <= last for name, last in self.parents)
 
     def shared_with(self, step: int, other: Branch) -> int:
-        """Last step that checkpoint ``step`` of this branch shares with ``other``.
+        """Return the last step that checkpoint ``step`` has in common with ``other``.
 
         >>> fork = Branch().fork(4)
         >>> Branch().shared_with(8, fork), Branch().shared_with(2, fork)
@@ -56,17 +56,17 @@ class Branch:
         return shared
 
     def fork(self, step: int) -> Branch:
-        """Start another branch after ``step`` of this one."""
+        """Create a new branch that begins after ``step`` of this branch."""
         # Not from the seeded generators, which belong to the training.
         return Branch(secrets.token_hex(4), (*self.parents, (self.name, step)))
 
     def to_json(self) -> dict[str, Any]:
-        """Convert to plain values for ``from_json``."""
+        """Convert to JSON data for :meth:`from_json`."""
         return {"name": self.name, "parents": [list(p) for p in self.parents]}
 
     @classmethod
     def from_json(cls, data: Any) -> Branch:
-        """Parse a result of ``to_json``; None, from older checkpoints, is the first.
+        """Parse a result of :meth:`to_json`. None is the first branch.
 
         Raises:
             TypeError: If the data is invalid.
@@ -84,7 +84,7 @@ class Branch:
 
 
 def last_written(folder: RunFolder) -> Path | None:
-    """Path of the checkpoint that the run wrote last, according to its events."""
+    """Return the path of the last checkpoint according to the events of the run."""
     names = [
         Path(str(event["values"].get("path"))).name
         for event in current_events(folder.events_file)
@@ -96,13 +96,12 @@ def last_written(folder: RunFolder) -> Path | None:
 def move_aside(
     folder: RunFolder, checkpoints: Sequence[Path], step: int, shared: int
 ) -> tuple[Path, list[Path]]:
-    """Move checkpoints of an abandoned branch, and files written after ``shared``.
+    """Move the checkpoints of an abandoned branch and files of later steps.
 
     Args:
         folder: folder of the run.
-        checkpoints: checkpoints to move, starting with the last one. If the process is
-            killed, the remaining ones are the beginning of that branch.
-        step: step at which the run branches, which is part of the name of the new
+        checkpoints: checkpoints to move. The last one is moved first.
+        step: step at which the new branch begins, which is part of the name of the
             folder.
         shared: last step that both branches have in common. LoRA files and samples of
             later steps are moved, too. It is lower than ``step`` if the run returns to
@@ -134,7 +133,7 @@ def move_aside(
 
 
 def _files_after(folder: RunFolder, step: int) -> Iterator[Path]:
-    """LoRA files and samples that were last written after ``step``."""
+    """Return the LoRA files and samples that were written after ``step``."""
     written: dict[Path, int] = {}
     for event in current_events(folder.events_file):
         place = {"lora": folder.lora, "sample": folder.samples}.get(event["type"])

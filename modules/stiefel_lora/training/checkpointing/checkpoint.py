@@ -1,10 +1,10 @@
-"""Checkpoints that are complete or absent, and from which a run resumes exactly.
+"""Format of checkpoints on disk.
 
-``step-N/`` contains ``lora.safetensors`` (factors, float32), with EMA
-``ema.safetensors`` (their averages), ``optimizer.pt`` and ``training.pt`` (loaded with
-``weights_only=True``: no code is run), and ``state.json`` with the run's identity, the
-branch (see ``branches``) and a checksum of each file. It is written under a temporary
-name and renamed at the end.
+The folder ``step-N`` contains ``lora.safetensors`` (factors in float32), with EMA
+``ema.safetensors`` (averaged factors), ``optimizer.pt`` and ``training.pt`` (loaded
+with ``weights_only=True``), and ``state.json`` with the identity of the run, the branch
+(see ``branches``) and a checksum of each file. Checkpoints are written under a
+temporary name and renamed at the end, so that incomplete checkpoints are never loaded.
 """
 
 from __future__ import annotations
@@ -53,16 +53,16 @@ _PARTS = {
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """Everything that an exact resume needs."""
+    """Content of a checkpoint."""
 
     step: int
-    """Optimizer steps done."""
+    """Number of completed optimizer steps."""
 
     position: int
-    """Images taken from the data order."""
+    """Number of images that were used for training."""
 
     identity: dict[str, Any]
-    """Identity of the run; a checkpoint of another run is rejected."""
+    """Identity of the run, which must match when resuming."""
 
     factors: dict[str, Tensor]
     """LoRA factors by parameter name."""
@@ -71,17 +71,17 @@ class Checkpoint:
     """State dict of the optimizer."""
 
     training: dict[str, Any]
-    """Random generators, gradient scaler, early stop, running figures."""
+    """States of random number generators, gradient scaler and training loop."""
 
     average: dict[str, Tensor] = dataclasses.field(default_factory=dict)
-    """EMA of the factors by parameter name, or empty without one."""
+    """EMA of the factors by parameter name. Empty without EMA."""
 
     branch: Branch = dataclasses.field(default_factory=Branch)
-    """Branch, which determines the run's checkpoints before this one."""
+    """Branch of the run."""
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
-    """Write ``folder/step-N`` and remove all except for the ``keep`` latest.
+    """Write the checkpoint ``folder/step-N``. Only the ``keep`` latest ones are kept.
 
     Raises:
         OutputError: If the disk is full or not writable. Older checkpoints are not
@@ -112,7 +112,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a ``step-N`` folder.
+    """Load a checkpoint from a ``step-N`` folder.
 
     Raises:
         CheckpointError: If the checkpoint is missing, incomplete or damaged.
@@ -130,9 +130,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def is_on_branch(path: Path, last: Checkpoint) -> bool:
-    """Return whether ``path`` is ``last`` or a checkpoint that came before it.
+    """Return whether ``path`` is ``last`` or an earlier checkpoint of its branch.
 
-    One that cannot be read is judged by its step.
+    If a checkpoint cannot be read, only its step is compared.
     """
     step = step_of(path)
     if step > last.step:
@@ -142,7 +142,7 @@ def is_on_branch(path: Path, last: Checkpoint) -> bool:
 
 
 def branch_of(path: Path) -> Branch | None:
-    """Branch of the checkpoint in ``path``, or None if it cannot be read."""
+    """Return the branch of a checkpoint, or None if it cannot be read."""
     try:
         return _read_state(path).branch
     except (OSError, ValueError):
@@ -150,12 +150,12 @@ def branch_of(path: Path) -> Branch | None:
 
 
 def step_of(path: Path) -> int:
-    """Return the number N of a folder ``step-N``."""
+    """Return the step N of a folder ``step-N``."""
     return int(path.name.removeprefix("step-"))
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Complete checkpoints of a run, oldest first. Half-written ones are not listed."""
+    """Return the complete checkpoints of a run, oldest first."""
     found = []
     for path in folder.glob("step-*"):
         number = path.name.removeprefix("step-")
@@ -166,7 +166,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove half-written files of a killed process, and restore files it moved."""
+    """Remove incomplete files of a killed process, and restore moved checkpoints."""
     for older in folder.glob(f".step-*-older{_TEMPORARY}"):
         target = folder / older.name[1:].removesuffix(f"-older{_TEMPORARY}")
         if not target.exists():
@@ -291,7 +291,7 @@ def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def _swap_in(temporary: Path, target: Path) -> None:
-    """Rename in one step; a checkpoint of the same step is moved away first."""
+    """Rename the temporary folder, replacing a checkpoint of the same step."""
     # A process that dies between the two renames leaves the older checkpoint under its
     # temporary name, from which remove_leftovers restores it.
     if target.exists():
@@ -321,7 +321,7 @@ def _remove_old(folder: Path, keep: int) -> None:
 
 
 def pack_state(value: dict[str, Any]) -> bytes:
-    """Serialize a state dict as in a checkpoint."""
+    """Serialize a state dict in the format of checkpoints."""
     # To memory first: torch's own file writer hides the reason of a full disk.
     buffer = io.BytesIO()
     torch.save(value, buffer)
@@ -329,7 +329,7 @@ def pack_state(value: dict[str, Any]) -> bytes:
 
 
 def unpack_state(data: bytes) -> dict[str, Any]:
-    """Load a result of ``pack_state`` on the CPU. No code is run."""
+    """Load a state dict that was serialized by :func:`pack_state`, on the CPU."""
     with warnings.catch_warnings():
         # torch warns about damaged bytes before it raises.
         warnings.simplefilter("ignore")

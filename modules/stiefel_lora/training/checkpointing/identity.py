@@ -1,4 +1,4 @@
-"""Identity of a run for its checkpoints, and the error when identities differ."""
+"""Check that a checkpoint and the current run have the same model and layers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _INNOCENT = {*NOTES_AND_PLACES, "allow_pickled_weights", *MODEL_SETTINGS}
 def run_identity(
     config: TrainConfig, family: Family, targets: Sequence[str]
 ) -> dict[str, Any]:
-    """Return everything that factors and optimizer state of a checkpoint depend on."""
+    """Return the settings that must be the same to load a checkpoint."""
     return {
         "model_type": config.model_type,
         "base_model": family.base_fingerprint[:12],
@@ -57,16 +57,16 @@ def run_identity(
 
 
 def _text_identity(config: TrainConfig, family: Family) -> list[str] | None:
-    """None if no text encoder is trained, as in older checkpoints."""
+    """Return the identity of trained text encoders, or None if none is trained."""
     trained = [*config.text_encoder_rates]
     return [*trained, family.text_fingerprint[:12]] if trained else None
 
 
 def check_identity(found: dict[str, Any], own: dict[str, Any], path: Path) -> None:
-    """Reject a checkpoint of another run.
+    """Check that a checkpoint has the same identity as this run.
 
     Raises:
-        CheckpointError: If there is a difference. The message contains both values.
+        CheckpointError: If a value differs.
     """
     for key, value in own.items():
         if found.get(key) != value:
@@ -78,7 +78,7 @@ def check_identity(found: dict[str, Any], own: dict[str, Any], path: Path) -> No
 
 
 def changed_settings(before: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
-    """Settings of a resumed run that differ from those it was started with."""
+    """Return the settings of a resumed run that have been changed."""
     return {
         key: f"{before[key]} -> {value}"
         for key, value in now.items()

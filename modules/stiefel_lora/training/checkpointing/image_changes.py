@@ -1,7 +1,7 @@
-"""Changes of a run's images between a checkpoint and the resume from it.
+"""Changes of the images of a run since a checkpoint was written.
 
-The order of images is a function of their number, repeats and buckets (``data.order``),
-so it changes when images are added or removed; the run continues, but differently.
+The order of images depends on their number, repeats and buckets (``data.order``). If
+images are added or removed, training can be resumed, but with another order.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 __all__ = ["changes_since", "image_changes", "images_of"]
 
 Listing = dict[str, list[Any]]
-"""Number of the concept and path in it -> sizes of files in bytes, hash of captions."""
+"""File sizes in bytes and hashes of captions, by concept number and relative path."""
 
 # Maximum number of files of one kind in a message.
 _SHOWN = 3
 
 
 def images_of(train: Scan, validation: Scan) -> dict[str, Listing]:
-    """List the images of a run by the key of the configuration that names them."""
+    """List the images of a run by configuration key."""
     return {
         "concepts": _listing(train),
         "validation_concepts": _listing(validation),
@@ -35,17 +35,18 @@ def images_of(train: Scan, validation: Scan) -> dict[str, Listing]:
 
 
 def changes_since(checkpoint: Checkpoint, train: Scan, validation: Scan) -> list[str]:
-    """Return the messages of ``image_changes`` for a resume."""
+    """Return messages about changed images since a checkpoint."""
     before = checkpoint.training.get("images")
     return image_changes(before, images_of(train, validation), checkpoint.step)
 
 
 def image_changes(before: Any, now: dict[str, Listing], step: int) -> list[str]:
-    """Describe the changes since a checkpoint, and their consequences.
+    """Describe changed images since a checkpoint, and the consequences.
 
     Args:
-        before: earlier result of ``images_of``. None in older checkpoints.
-        now: current result of ``images_of``.
+        before: result of :func:`images_of` in the checkpoint. None in older
+            checkpoints.
+        now: current result of :func:`images_of`.
         step: step of the checkpoint.
     """
     if not isinstance(before, dict):
@@ -77,7 +78,7 @@ def _listing(scan: Scan) -> Listing:
 
 
 def _bytes(image: CaptionedImage) -> list[int]:
-    """Return the sizes of the image and of its mask, -1 if missing."""
+    """Return the file sizes of an image and its mask in bytes. -1 if missing."""
 
     def size(path: Path | None) -> int:
         try:

@@ -1,4 +1,4 @@
-"""Writing and removing the checkpoints of a run, and finding the last good one."""
+"""Writing and removal of the checkpoints of a run."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ __all__ = ["CheckpointKeeper"]
 
 
 class CheckpointKeeper:
-    """Saves a run's state, unless it is not finite.
+    """Save checkpoints of a run and remove old ones.
 
     Args:
         config: configuration with the number of checkpoints to keep.
-        state: the state to save.
+        state: training state to save.
         folder: folder of the run.
         sink: sink to which an event is written for every checkpoint.
         identity: identity of this run.
-        images: images of this run, for comparison in a later resume.
+        images: images of this run, which are compared when resuming.
     """
 
     def __init__(
@@ -56,10 +56,10 @@ class CheckpointKeeper:
         self._identity = identity
         self._images = images
         self.latest: Path | None = None
-        """Latest checkpoint that this process wrote or resumed from."""
+        """Latest checkpoint that was written or loaded by this process."""
 
         self.branch = Branch()
-        """Branch of the next checkpoints."""
+        """Branch of this run."""
 
     @property
     def latest_step(self) -> int | None:
@@ -69,10 +69,10 @@ class CheckpointKeeper:
         return step_of(self.latest)
 
     def begin_branch(self, path: Path, checkpoint: Checkpoint) -> list[Path]:
-        """Resume from a checkpoint. Later ones are moved aside, with a message.
+        """Move checkpoints after the loaded one to another folder, and print a message.
 
         Returns:
-            Former paths of the files that were moved.
+            Former paths of the moved files.
 
         Raises:
             OutputError: If the files cannot be moved.
@@ -111,11 +111,11 @@ class CheckpointKeeper:
 
         Args:
             step: number of completed optimizer steps.
-            position: number of images that were taken from the data order.
+            position: number of images that were used for training.
             figures: running averages and counters of the loop.
 
         Raises:
-            NonFiniteError: If the state is not finite.
+            NonFiniteError: If the state contains NaN or infinity.
             OutputError: If the disk is full. Older checkpoints are not changed.
         """
         # A checkpoint with NaN would become the last good one and replace good ones.
@@ -130,11 +130,10 @@ class CheckpointKeeper:
         return self.latest
 
     def check(self, value: float, what: str, step: int) -> None:
-        """Stop a run whose loss or gradient norm is not finite.
+        """Check that the loss or gradient norm is finite.
 
         Raises:
-            NonFiniteError: If ``value`` is NaN or infinite. The message contains the
-                last valid checkpoint.
+            NonFiniteError: If ``value`` is NaN or infinite.
         """
         check_finite(
             value,
@@ -146,13 +145,13 @@ class CheckpointKeeper:
         )
 
     def last_good(self) -> Path | None:
-        """Return the latest checkpoint on disk, or None."""
+        """Return the latest valid checkpoint on disk, or None."""
         kept = list_checkpoints(self._folder.checkpoints)
         return kept[-1] if kept else None
 
 
 def _continues_elsewhere(folder: RunFolder, checkpoint: Checkpoint) -> bool:
-    """Return whether later checkpoints of the same branch were moved aside before."""
+    """Return whether later checkpoints of the same branch were moved before."""
     return any(
         step_of(path) > checkpoint.step and branch_of(path) == checkpoint.branch
         for place in folder.abandoned.glob("*/checkpoints")

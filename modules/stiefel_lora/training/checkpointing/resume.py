@@ -19,17 +19,17 @@ __all__ = ["check_steps", "find_run", "read_latest"]
 
 
 def find_run(config: TrainConfig, resume: str | Path) -> tuple[RunFolder, Path | None]:
-    """Find the run folder to resume, and the checkpoint if one was named.
+    """Find the run folder to resume, and the checkpoint if it was specified.
 
-    Nothing is read or cleaned up there yet: another process may be writing.
+    The folder is not read or changed, because another process may be using it.
 
     Args:
-        config: configuration that determines the run for ``"last"``, which is its
-            newest run folder that has a checkpoint.
+        config: configuration of the run. For ``"last"``, the newest run folder with its
+            ``run_name`` and a checkpoint is used.
         resume: ``"last"``, a run folder, or a folder ``step-N`` in its checkpoints.
 
     Raises:
-        CheckpointError: If there is no such checkpoint.
+        CheckpointError: If the checkpoint does not exist.
     """
     if str(resume) == "last":
         for folder in existing_run_folders(config.output_dir, config.run_name):
@@ -59,7 +59,7 @@ def find_run(config: TrainConfig, resume: str | Path) -> tuple[RunFolder, Path |
 
 
 def _run_of(path: Path) -> RunFolder:
-    """Find the run of a checkpoint by its location."""
+    """Return the run folder of a checkpoint."""
     root = path.parent.parent
     _refuse_abandoned(root)
     if path.parent.name != "checkpoints" or not re.fullmatch(r"step-\d+", path.name):
@@ -81,7 +81,7 @@ def _refuse_abandoned(root: Path) -> None:
 
 
 def check_steps(config: TrainConfig, path: Path, checkpoint: Checkpoint) -> None:
-    """Reject a run that would end before the checkpoint it resumes from.
+    """Check that the number of steps is not below the step of the checkpoint.
 
     Raises:
         CheckpointError: If ``steps`` is lower than the step of the checkpoint.
@@ -95,10 +95,10 @@ def check_steps(config: TrainConfig, path: Path, checkpoint: Checkpoint) -> None
 
 
 def read_latest(folder: RunFolder) -> tuple[Path, Checkpoint]:
-    """Find the run's latest checkpoint that is not damaged.
+    """Load the latest checkpoint of a run that is not damaged.
 
     Raises:
-        CheckpointError: If there is no checkpoint.
+        CheckpointError: If there is no valid checkpoint.
     """
     error = CheckpointError(f"The checkpoints in {folder.root} no longer exist.")
     # Checkpoints are written atomically, but disks fail: fall back to older ones.

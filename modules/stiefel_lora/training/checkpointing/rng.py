@@ -1,4 +1,4 @@
-"""States of all global random generators, in a format that needs no pickle."""
+"""States of all global random number generators."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def seed_all(seed: int) -> None:
 
 
 def capture_rng() -> dict[str, Any]:
-    """Return the states as tensors, numbers, texts and lists only."""
+    """Return the states of all generators as tensors, numbers, strings and lists."""
     version, state, gauss = random.getstate()
     kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002
     return {
@@ -38,7 +38,7 @@ def capture_rng() -> dict[str, Any]:
 
 
 def restore_rng(states: dict[str, Any]) -> None:
-    """Restore a result of ``capture_rng``."""
+    """Restore the states returned by :func:`capture_rng`."""
     version, state, gauss = states["python"]
     random.setstate((version, tuple(state), gauss))
     kind, keys, position, has_gauss, cached = states["numpy"]

@@ -1,4 +1,4 @@
-"""Conversion between the state of a run and a checkpoint, exact in both directions."""
+"""Conversion between the training state of a run and a checkpoint."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def take_snapshot(
     identity: dict[str, Any],
     figures: dict[str, Any],
 ) -> Checkpoint:
-    """Collect everything that an exact resume needs after ``step`` optimizer steps.
+    """Create a checkpoint from the training state after ``step`` optimizer steps.
 
-    ``figures`` belong to the loop: numbers, texts, lists and dicts of them.
+    ``figures`` contains counters and averages of the training loop.
     """
     scaler = state.accelerator.scaler
     return Checkpoint(
@@ -48,13 +48,13 @@ def take_snapshot(
 
 
 def restore(state: TrainingState, checkpoint: Checkpoint, path: Path) -> None:
-    """Restore all parts from ``checkpoint``.
+    """Load a checkpoint into the training state.
 
-    Learning rates of this run take precedence over those in the checkpoint.
+    The learning rates of this run are used instead of those in the checkpoint.
 
     Args:
-        state: state built from the same configuration.
-        checkpoint: result of ``take_snapshot``.
+        state: training state built from the same configuration.
+        checkpoint: result of :func:`take_snapshot`.
         path: path of the checkpoint for error messages.
 
     Raises:
@@ -86,7 +86,7 @@ def restore(state: TrainingState, checkpoint: Checkpoint, path: Path) -> None:
 
 @contextlib.contextmanager
 def fitting(path: Path, part: str) -> Iterator[None]:
-    """Restore a part of a checkpoint with unchecked content.
+    """Convert exceptions that are raised while a part of a checkpoint is restored.
 
     Raises:
         CheckpointError: If the state does not match this run.
@@ -105,7 +105,7 @@ def fitting(path: Path, part: str) -> Iterator[None]:
 def _set_schedule(
     scheduler: torch.optim.lr_scheduler.LambdaLR, step: int, rates: list[float]
 ) -> None:
-    """Set rates instead of loading them: they are a pure function of the step."""
+    """Set the learning rates and the scheduler to those at ``step``."""
     scheduler.last_epoch = step
     scheduler.base_lrs = [*rates]
     # Loading the optimizer replaced the rates of its groups by those in the checkpoint,

@@ -1,4 +1,4 @@
-"""Measurements of a run, and the files that they are written to."""
+"""Metrics of a run and the files that they are written to."""
 
 from __future__ import annotations
 

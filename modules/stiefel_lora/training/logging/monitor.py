@@ -1,4 +1,4 @@
-"""Measurements and samples of a run besides training itself."""
+"""Measurement of ranks and validation loss, and samples, during training."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ __all__ = ["Monitor"]
 
 
 class Monitor:
-    """Measures ranks and validation loss, generates samples, and logs all of it.
+    """Measure ranks and validation loss, generate samples, and log the results.
 
     Args:
         update: function that returns the effective update.
-        constrained: blocks whose B the optimizer keeps orthonormal.
-        validation: None for a run without validation images.
-        sampler: sampler, which generates no images if the configuration has no samples.
+        constrained: pairs whose B is kept orthonormal by the optimizer.
+        validation: validation set. None for a run without validation images.
+        sampler: generator of sample images.
         sink: sink to which all results are written.
         averaged: context manager in which the model uses the averaged weights. Losses
             and samples are computed with them, but ranks are measured on the trained
@@ -58,7 +58,7 @@ class Monitor:
         """Validation loss by step."""
 
     def measure_ranks(self, step: int) -> None:
-        """Measure and log the rank of every block."""
+        """Measure and log the effective rank of every block."""
         update = self._update()
         report = measure_ranks(
             update.pairs, self._constrained, update.magnitude_changes
@@ -75,7 +75,7 @@ class Monitor:
         self._sink.image("effective_rank/blocks_over_time", step, image)
 
     def validate(self, denoiser: nn.Module, step: int) -> float | None:
-        """Measure the validation loss. Return None without validation images."""
+        """Measure and log the validation loss. None without validation images."""
         if self._validation is None:
             return None
         with self._averaged():
@@ -102,7 +102,7 @@ class Monitor:
         return self._sampler.grid(0, step)
 
     def restore(self, folder: RunFolder, step: int) -> None:
-        """Load the measurements of earlier processes up to ``step``."""
+        """Load the measurements of earlier processes of the run up to ``step``."""
         ranks = {
             tag_of("effective_rank", pair.name): pair.rank
             for pair in self._update().pairs

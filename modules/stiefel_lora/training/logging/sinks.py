@@ -1,4 +1,4 @@
-"""Destinations of the numbers and images of a run, behind one protocol."""
+"""Interface of the loggers of a run."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ __all__ = ["MetricSink", "SinkGroup"]
 
 
 class MetricSink(Protocol):
-    """Receives the output of a run. ``step`` is the number of optimizer steps done."""
+    """Interface of a logger. ``step`` is the number of completed optimizer steps."""
 
     def event(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
-        """Record an event: start, checkpoint, sample, end ... (JSON values)."""
+        """Log an event, such as start, checkpoint, sample or end, with JSON values."""
         ...
 
     def scalars(self, kind: str, step: int, values: Mapping[str, float]) -> None:
-        """Record numbers by tag, e.g. ``loss/train``. ``kind`` is the measurement."""
+        """Log values by tag, such as ``loss/train``. ``kind`` is the measurement."""
         ...
 
     def histogram(self, tag: str, step: int, values: Sequence[float]) -> None:
-        """Record a distribution."""
+        """Log a histogram."""
         ...
 
     def image(self, tag: str, step: int, image: Image.Image) -> None:
-        """Record an image."""
+        """Log an image."""
         ...
 
     def close(self) -> None:
@@ -36,7 +36,7 @@ class MetricSink(Protocol):
 
 
 class SinkGroup:
-    """Passes everything to all of its sinks, in order."""
+    """Group of several sinks."""
 
     def __init__(self, sinks: Sequence[MetricSink]) -> None:
         self._sinks = list(sinks)
@@ -46,22 +46,22 @@ class SinkGroup:
         self._sinks.append(sink)
 
     def event(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
-        """Pass on an event."""
+        """Log an event to all sinks."""
         for sink in self._sinks:
             sink.event(kind, step, values)
 
     def scalars(self, kind: str, step: int, values: Mapping[str, float]) -> None:
-        """Pass on numbers."""
+        """Log values to all sinks."""
         for sink in self._sinks:
             sink.scalars(kind, step, values)
 
     def histogram(self, tag: str, step: int, values: Sequence[float]) -> None:
-        """Pass on a distribution."""
+        """Log a histogram to all sinks."""
         for sink in self._sinks:
             sink.histogram(tag, step, values)
 
     def image(self, tag: str, step: int, image: Image.Image) -> None:
-        """Pass on an image."""
+        """Log an image to all sinks."""
         for sink in self._sinks:
             sink.image(tag, step, image)
 

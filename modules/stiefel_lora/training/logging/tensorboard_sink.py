@@ -1,4 +1,4 @@
-"""TensorBoard event files."""
+"""Logging to TensorBoard event files."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ __all__ = ["TensorBoardSink"]
 
 
 class TensorBoardSink:
-    """Writes scalars, histograms and images under the given tags.
+    """Write scalars, histograms and images to TensorBoard event files.
 
-    If the disk is full or the folder cannot be written, the curves end with one
-    message, but the run continues: all numbers are in ``events.jsonl`` as well.
+    If the disk is full or the folder cannot be written, a message is printed once, and
+    training continues. All values are also written to ``events.jsonl``.
 
     Args:
         folder: folder of the event files.
-        resume_step: step from which the run is resumed. Values that an earlier process
-            wrote for later steps are hidden.
+        resume_step: step from which the run is resumed. Values of an earlier process
+            for later steps are hidden.
     """
 
     def __init__(self, folder: Path, resume_step: int | None = None) -> None:
@@ -47,7 +47,7 @@ class TensorBoardSink:
             self._writer = SummaryWriter(str(folder), purge_step=purge)
 
     def event(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
-        """Ignore the event: TensorBoard shows curves only."""
+        """Do nothing, because TensorBoard has no events."""
 
     def scalars(self, kind: str, step: int, values: Mapping[str, float]) -> None:
         """Write one curve per tag, all of them in one event of the file."""
@@ -64,7 +64,7 @@ class TensorBoardSink:
                 writer.add_summary(parts[0], step)
 
     def histogram(self, tag: str, step: int, values: Sequence[float]) -> None:
-        """Write a distribution over time, without NaN."""
+        """Write a histogram. NaN is left out."""
         numbers = np.asarray(values, dtype=np.float64)
         numbers = numbers[np.isfinite(numbers)]
         if numbers.size and self._writer is not None:
@@ -88,16 +88,16 @@ class TensorBoardSink:
             threading.excepthook = self._previous_hook
 
     def _in_thread(self, args: threading.ExceptHookArgs) -> None:
-        """Suppress the traceback of an error that ``_writing`` reports."""
+        """Suppress the traceback of an error that is reported by ``_writing``."""
         of_writer = type(args.thread).__module__.startswith("tensorboard.")
         if not (of_writer and issubclass(args.exc_type, OSError)):
             self._previous_hook(args)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        """Stop writing after an error of the operating system, and report it once.
+        """Stop writing after an OSError, and print a message once.
 
-        Files are written by a thread, whose error appears in a later call.
+        Files are written by a thread, whose errors are raised in a later call.
         """
         try:
             yield

@@ -1,4 +1,4 @@
-"""The denoising loss: noise, timesteps and weights of images."""
+"""Denoising loss: noise, timesteps and loss weights."""
 
 from __future__ import annotations
 

@@ -1,14 +1,14 @@
-r"""The training loss: from the family's prediction to one number per image.
+r"""Training loss of an image, computed from the prediction of the model.
 
-For image i, drawn at a noise level of signal-to-noise ratio :math:`s_i` (power of
-signal over power of noise), with errors :math:`e = \text{predicted} - \text{target}`:
+For image i with the signal-to-noise ratio :math:`s_i` (power of the signal divided by
+the power of the noise) and errors :math:`e = \text{predicted} - \text{target}`:
 
 .. math:: L_i = c_i\,w(s_i)\;\mathrm{mean}\big(m_i \cdot \ell(e_i)\big)
 
 :math:`\ell` is a sum of elementwise losses (:math:`e^2`, :math:`|e|` and the Huber
 loss, :math:`e^2 / 2` below delta and :math:`\delta(|e| - \delta / 2)` above it),
-:math:`w` the weight of the noise level (``level_weights``), :math:`m_i` the image's
-mask and :math:`c_i` its own weight, both 1 where the data have none.
+:math:`w` is the weight of the noise level (``level_weights``), :math:`m_i` the mask and
+:math:`c_i` the loss weight of the image. Both are 1 by default.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def image_losses(found: Prediction) -> Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """Training loss. The validation loss does not use it."""
+    """Training loss with its settings. Not used for validation."""
 
     mse_strength: float = 1.0
     mae_strength: float = 0.0
@@ -43,7 +43,7 @@ class Objective:
     huber_delta: float = 1.0
     level_weight: LevelWeight = constant
     gamma: float = 5.0
-    """Strength of ``level_weight``."""
+    """Parameter gamma of ``level_weight``."""
 
     velocity: bool = False
     """Whether the model predicts the velocity instead of the noise."""
@@ -60,10 +60,9 @@ class Objective:
         """Return the loss of each image, ``(batch,)`` float32.
 
         Args:
-            found: prediction and target of the family, both ``(batch, channels, h,
-                w)``.
-            batch: batch, which can contain ``mask (batch, 1, h, w)`` in [0, 1] and
-                ``loss_weight (batch,)``.
+            found: prediction and target, both ``(batch, channels, h, w)``.
+            batch: batch, which can contain ``mask`` ``(batch, 1, h, w)`` in [0, 1] and
+                ``loss_weight`` ``(batch,)``.
             ratio: signal-to-noise ratios ``(batch,)``. None if ``needs_levels`` is
                 False.
         """
@@ -108,7 +107,7 @@ class Objective:
 
 
 def make_objective(config: TrainConfig, prediction_type: str) -> Objective:
-    """Build the objective of a configuration for the family's prediction."""
+    """Create the loss of a configuration for the prediction type of the model."""
     return Objective(
         mse_strength=config.mse_strength,
         mae_strength=config.mae_strength,

@@ -1,8 +1,8 @@
-r"""Weights of the noise levels: pure functions of the signal-to-noise ratio.
+r"""Loss weights of noise levels, as functions of the signal-to-noise ratio s.
 
-A model that predicts the velocity v has the error
-:math:`\|e_v\|^2 = \frac{s + 1}{s}\,\|e_\epsilon\|^2` for the same image, where s is
-the ratio; weights defined for noise prediction are multiplied by s / (s + 1) for it.
+The error of a model that predicts the velocity v is :math:`\|e_v\|^2 = \frac{s +
+1}{s}\,\|e_\epsilon\|^2`. For such models, weights that are defined for noise prediction
+are multiplied by s / (s + 1).
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ __all__ = [
 ]
 
 LevelWeight: TypeAlias = Callable[[Tensor, bool, float], Tensor]
-"""(ratios ``(batch,)``, whether the model predicts the velocity, gamma) -> weights."""
+"""Function of the ratios ``(batch,)``, whether the model predicts v, and gamma."""
 
 # SDXL's largest ratio, at its lowest noise level, is 1176; kohya clips here, too.
 _LARGEST = 1e3
 
 
 def constant(ratio: Tensor, velocity: bool, gamma: float) -> Tensor:
-    """1, the loss of the papers on epsilon and velocity."""
+    """Return 1 for all noise levels."""
     return torch.ones_like(ratio)
 
 
 def min_snr_gamma(ratio: Tensor, velocity: bool, gamma: float) -> Tensor:
-    """min(s, gamma) / s, and min(s, gamma) / (s + 1) for the velocity.
+    """Return min(s, gamma) / s, or min(s, gamma) / (s + 1) for the velocity.
 
     Source: T. Hang et al., "Efficient Diffusion Training via Min-SNR Weighting
     Strategy", 2023, arXiv:2303.09556, section 3.4.
@@ -47,20 +47,17 @@ def min_snr_gamma(ratio: Tensor, velocity: bool, gamma: float) -> Tensor:
 
 
 def debiased_estimation(ratio: Tensor, velocity: bool, gamma: float) -> Tensor:
-    """1 / sqrt(s), and sqrt(s) / (s + 1) for the velocity.
+    """Return 1 / sqrt(s), or sqrt(s) / (s + 1) for the velocity.
 
     Source: H. Yu et al., "Unmasking Bias in Diffusion Model Training", 2023,
-    arXiv:2310.08442. s is clipped to 1000. Below 1e-4 there is practically no signal.
+    arXiv:2310.08442. s is clipped to [1e-4, 1000].
     """
     ratio = ratio.clamp(1e-4, _LARGEST)
     return ratio.sqrt() / (ratio + 1) if velocity else ratio.rsqrt()
 
 
 def sigma(ratio: Tensor, velocity: bool, gamma: float) -> Tensor:
-    """Noise level sigma = 1 / (1 + sqrt(s)) of a flow x = (1 - sigma) x0 + sigma n.
-
-    OneTrainer's weight of this name.
-    """
+    """Return the noise level sigma = 1 / (1 + sqrt(s)), as in OneTrainer."""
     return 1 / (1 + ratio.sqrt())
 
 
@@ -70,4 +67,4 @@ LEVEL_WEIGHTS: dict[str, LevelWeight] = {
     "debiased_estimation": debiased_estimation,
     "sigma": sigma,
 }
-"""By the name in configurations."""
+"""Functions by their names in configurations."""

@@ -1,8 +1,7 @@
-"""Noise and timesteps of training, from a separate generator.
+"""Random noise and timesteps for training.
 
-Drawn on the CPU, so that a run is the same whatever it computes on. Nothing else draws
-from it (samples, validation and data order have their own), so its state in a
-checkpoint is enough for an exact resume.
+They are drawn on the CPU, so that they do not depend on the device. The generator is
+not used for anything else, and its state is saved in checkpoints.
 """
 
 from __future__ import annotations
@@ -23,12 +22,13 @@ __all__ = ["NoiseSource", "make_noise_source"]
 
 
 class NoiseSource:
-    r"""Noise and timesteps of consecutive batches.
+    r"""Generator of noise and timesteps.
 
     Args:
         seed: seed of the generator.
-        draw: sampler of positions between no noise and pure noise.
-        timesteps_at: function of the family that converts these positions to timesteps.
+        draw: sampler of noise levels in [0, 1).
+        timesteps_at: function of the model family that converts noise levels to
+            timesteps.
         offset_weight: strength w of offset noise,
             :math:`n_{c,i,j} = z_{c,i,j} + w\,y_c` with z and y standard normal
             (N. Guttenberg, "Diffusion with Offset Noise", 2023).
@@ -49,7 +49,7 @@ class NoiseSource:
         self._offset_weight = offset_weight
 
     def draw(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """Noise like ``latents`` (float32) and ``(batch,)`` timesteps, on the CPU."""
+        """Draw noise with the shape of ``latents`` and timesteps ``(batch,)``."""
         # The order of these draws is fixed: changing it changes the noise of every run.
         noise = torch.randn(latents.shape, generator=self._generator)
         places = self._places.draw(latents, self._generator)
@@ -63,12 +63,12 @@ class NoiseSource:
         return self._generator.get_state()
 
     def restore(self, state: Tensor) -> None:
-        """Resume from a result of ``state``."""
+        """Restore a state returned by :meth:`state`."""
         self._generator.set_state(state.cpu())
 
 
 def make_noise_source(config: TrainConfig, family: Family) -> NoiseSource:
-    """Build the source of a configuration in its initial state."""
+    """Create the noise source of a configuration."""
     return NoiseSource(
         config.seed,
         make_draw(config, family.timesteps, family.resolution_shift),

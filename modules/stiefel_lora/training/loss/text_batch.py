@@ -1,4 +1,4 @@
-"""Captions of a batch, from the cache or through trained text encoders."""
+"""Encoded captions of a batch, from the cache or from trained text encoders."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["batch_with_text"]
 def batch_with_text(
     images: EncodedSet, visits: Sequence[Visit], family: Family
 ) -> Batch:
-    """Batch on the family's device, with captions encoded in their current state.
+    """Create a batch on the device of the model, with encoded captions.
 
-    Outputs of frozen encoders come from the cache.
+    Outputs of frozen text encoders are read from the cache.
     """
     batch = images.batch(visits)
     # Before the encoders run: known outputs must be on their device.

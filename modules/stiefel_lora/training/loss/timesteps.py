@@ -1,8 +1,8 @@
-r"""Distributions of the sampled timesteps on [0, 1], their range and their shift.
+r"""Distribution, range and shift of the sampled timesteps.
 
-A place u in [0, 1) is a noise level, 0 without noise. The family converts it to a
-timestep. With weight w and bias b (OneTrainer's ``noising_weight`` and
-``noising_bias``):
+A noise level u is in [0, 1), where 0 means no noise. The model family converts it to a
+timestep. With weight w and bias b (``noising_weight`` and ``noising_bias`` of
+OneTrainer):
 
 .. math::
     \text{uniform}:\quad & p(u) = 1 \\
@@ -12,9 +12,9 @@ timestep. With weight w and bias b (OneTrainer's ``noising_weight`` and
     \text{sigmoid}:\quad & p(u) \propto \mathrm{sigmoid}(w\,(u - b - 1/2)) \\
     \text{inverted\_parabola}:\quad & p(u) \propto \max(0, 2 - w\,(u - b - 1/2)^2)
 
-with v uniform. The first four are P. Esser et al., "Scaling Rectified Flow Transformers
-for High-Resolution Image Synthesis", 2024, arXiv:2403.03206, section 3.1 (equation 19
-for the logit-normal, 20 for the heavy tail, 21 for the map); the last two OneTrainer's.
+where v is uniform. The first four are from P. Esser et al., "Scaling Rectified Flow
+Transformers for High-Resolution Image Synthesis", 2024, arXiv:2403.03206, section 3.1
+(equations 19 to 21). The last two are from OneTrainer.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ _CELLS = 1000
 
 @dataclasses.dataclass(frozen=True)
 class PlaceDraw:
-    """Samples places: distribution, then range, then shift.
+    """Sampler of noise levels with a distribution, range and shift.
 
     Args:
         levels: number of discrete noise levels of the family, for ``uniform``.
-        distribution: a name in ``DISTRIBUTIONS``.
+        distribution: name in ``DISTRIBUTIONS``.
         weight: weight w of the distribution.
         bias: bias b of the distribution.
         low: start of the range.
@@ -59,7 +59,7 @@ class PlaceDraw:
     shift: Callable[[int, int], float] = lambda height, width: 1.0
 
     def draw(self, latents: Tensor, generator: Generator) -> Tensor:
-        """Draw ``(batch,)`` places in [0, 1), float64 on the CPU."""
+        """Draw noise levels ``(batch,)`` in [0, 1), in float64 on the CPU."""
         count, height, width = latents.shape[0], latents.shape[-2], latents.shape[-1]
         places = DISTRIBUTIONS[self.distribution](self, count, generator)
         places = self.low + (self.high - self.low) * places
@@ -71,10 +71,10 @@ class PlaceDraw:
 def make_draw(
     config: TrainConfig, levels: int, dynamic_shift: Callable[[int, int], float]
 ) -> PlaceDraw:
-    """Build the draw of a configuration.
+    """Create the sampler of a configuration.
 
     Args:
-        config: the configuration.
+        config: configuration of the run.
         levels: number of discrete noise levels of the family.
         dynamic_shift: function that returns the shift of the family for a height and
             width of the latents.
@@ -94,7 +94,7 @@ def make_draw(
 
 
 def shifted(places: Tensor, shift: float) -> Tensor:
-    """S u / (1 + (s - 1) u), equation 23 of arXiv:2403.03206; s = 1 changes nothing."""
+    """Return s u / (1 + (s - 1) u), equation 23 of arXiv:2403.03206."""
     return places if shift == 1 else shift * places / (1 + (shift - 1) * places)
 
 
@@ -152,4 +152,4 @@ DISTRIBUTIONS: dict[str, Callable[[PlaceDraw, int, Generator], Tensor]] = {
     "sigmoid": _sigmoid,
     "inverted_parabola": _inverted_parabola,
 }
-"""By the name in configurations. Each returns ``(count,)`` places."""
+"""Distributions by their names in configurations. Each returns ``(count,)`` levels."""

@@ -1,4 +1,4 @@
-"""Controllers of the GUI, without Qt and tested without a display."""
+"""Controllers of the GUI, which do not import Qt."""
 
 from __future__ import annotations
 

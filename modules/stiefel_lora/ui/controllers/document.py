@@ -1,4 +1,4 @@
-"""The edited settings, with undo, presets and files.
+"""Edited settings with undo history, presets and files.
 
 The data has the form of a minimal config file: keys at their default are absent, paths
     are
@@ -35,14 +35,15 @@ _MOST_STEPS = 500
 class Document:
     """Settings with undo history, compared with their preset.
 
-    Keys follow the schema. ``optimizer.momentum`` is an optimizer option. Functions
-    passed to ``subscribe`` are called after every change.
+    Keys are those of the configuration. Options of the optimizer have keys such as
+    ``optimizer.momentum``. Functions passed to :meth:`subscribe` are called after every
+    change.
     """
 
     def __init__(self) -> None:
         self.data: dict[str, Any] = {}
         self.baseline: dict[str, Any] = {}
-        """Data of the preset or file that was loaded last."""
+        """Settings of the preset or file that was loaded last."""
 
         self.source: Path | None = None
         """Source of ``baseline``, or None for the defaults."""
@@ -53,7 +54,7 @@ class Document:
         self._watchers: list[Callable[[], None]] = []
 
     def subscribe(self, watcher: Callable[[], None]) -> None:
-        """Call ``watcher`` after every change."""
+        """Add a function that is called after every change."""
         self._watchers.append(watcher)
 
     # Values --------------------------------------------------------------------------
@@ -108,8 +109,8 @@ class Document:
         Args:
             key: key of the field.
             value: JSON data.
-            typing: whether the change is part of continuous typing, which is one undo
-                step.
+            typing: whether the user is typing. Consecutive changes of this kind are a
+                single undo step.
         """
         if value == self.value(key) and type(value) is type(self.value(key)):
             return
@@ -134,7 +135,7 @@ class Document:
     def choose_optimizer(self, name: str) -> None:
         """Switch to another optimizer with its default options and learning rate.
 
-        Alpha is reset to the rank if the optimizer sets the scale.
+        LoRA alpha is reset to the rank if the optimizer controls the scale.
         """
         if name == self.optimizer:
             return
@@ -183,12 +184,12 @@ class Document:
 
     @property
     def can_undo(self) -> bool:
-        """True if there is a change to undo."""
+        """Return whether there is a change to undo."""
         return bool(self._undo)
 
     @property
     def can_redo(self) -> bool:
-        """True if there is a change to redo."""
+        """Return whether there is a change to redo."""
         return bool(self._redo)
 
     def undo(self) -> None:
@@ -209,7 +210,7 @@ class Document:
     # Files ---------------------------------------------------------------------------
 
     def load(self, path: Path) -> None:
-        """Load a preset or file; undo restores the previous settings.
+        """Load a preset or file. Undo restores the previous settings.
 
         Raises:
             ConfigError: If the file is invalid. The error has one line per problem.
@@ -221,7 +222,7 @@ class Document:
         self._become(self.data)
 
     def restore(self, data: dict[str, Any], source: Path | None) -> None:
-        """Restore earlier settings, valid or not, without history."""
+        """Restore settings of an earlier session, which may be invalid."""
         self.baseline = {}
         if source is not None and source.is_file():
             self.load(source)
@@ -232,7 +233,7 @@ class Document:
         self._become({key: data[key] for key in data if key in all_fields()})
 
     def save(self, path: Path) -> None:
-        """Save the settings as a minimal config file, atomically.
+        """Save the settings that differ from the defaults to a config file.
 
         Raises:
             ConfigError: If the settings are invalid.

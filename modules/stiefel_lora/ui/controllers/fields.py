@@ -1,8 +1,4 @@
-"""Form fields, built from the JSON Schema of the settings.
-
-A new field of the schema appears in the form automatically, with the editor for its
-kind.
-"""
+"""Form fields, created from the JSON schema of the settings."""
 
 from __future__ import annotations
 
@@ -19,7 +15,7 @@ _SCALARS = {"boolean": "FLAG", "integer": "INTEGER", "number": "NUMBER"}
 
 
 class Kind(enum.Enum):
-    """Kind of value of a field, which determines its editor."""
+    """Kind of a field, which determines its editor."""
 
     FLAG = "flag"
     INTEGER = "integer"
@@ -28,30 +24,30 @@ class Kind(enum.Enum):
     CHOICE = "choice"
     PATH = "path"
     CHOICES = "choices"
-    """Several of a fixed list of values."""
+    """Several values of a fixed list."""
 
     LINES = "lines"
-    """List of texts or numbers."""
+    """List of strings or numbers."""
 
     RECORDS = "records"
-    """List of objects, each with ``parts``."""
+    """List of objects with the fields ``parts``."""
 
     RECORD = "record"
-    """One object with ``parts``."""
+    """Object with the fields ``parts``."""
 
     VARIANT = "variant"
-    """One of several objects, distinguished by name: the optimizer."""
+    """Optimizer with its options."""
 
     INTERVAL = "interval"
     """Number of steps, or a text with a unit."""
 
     JSON = "json"
-    """Anything else, edited as JSON."""
+    """Any other value, edited as JSON."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Field:
-    """A setting as shown in a form. Values are JSON data."""
+    """Setting in a form. Values are JSON data."""
 
     key: str
     label: str
@@ -62,7 +58,7 @@ class Field:
 
     default: Any = None
     optional: bool = False
-    """True if null is a valid value."""
+    """Whether null is a valid value."""
 
     low: float | None = None
     high: float | None = None
@@ -73,7 +69,7 @@ class Field:
 
     @property
     def required(self) -> bool:
-        """True if the field has no default."""
+        """Return whether the field has no default."""
         return self.default is None and not self.optional
 
     @property
@@ -155,7 +151,7 @@ def _list_details(item: Node, definitions: Mapping[str, Node]) -> dict[str, Any]
 
 
 def _resolved(node: Node, definitions: Mapping[str, Node]) -> Node:
-    """Resolve a reference and keep the entries next to it."""
+    """Resolve a reference in a schema and merge it with other entries of the node."""
     reference = node.get("$ref")
     if reference is None:
         return node

@@ -22,7 +22,7 @@ _MODULES = {"quant": "bitsandbytes", "xformers": "xformers"}
 
 @dataclasses.dataclass(frozen=True)
 class Findings:
-    """Messages by field. Errors prevent a start, remarks do not."""
+    """Messages by field. Training can only be started if there are no errors."""
 
     config: TrainConfig | None
     errors: dict[str, list[str]]
@@ -30,7 +30,7 @@ class Findings:
 
     @property
     def missing(self) -> list[str]:
-        """Keys that must be set before training."""
+        """Keys of settings that must be set before training."""
         if self.config is None:
             return []
         return [
@@ -41,12 +41,12 @@ class Findings:
 
     @property
     def ready(self) -> bool:
-        """True if training can start."""
+        """Return whether training can be started."""
         return not self.errors and not self.missing
 
 
 def examine(data: Mapping[str, Any]) -> Findings:
-    """Check settings as training does, including paths on disk."""
+    """Run the checks of training, including those of paths on disk."""
     from ...config import parse_config
 
     method = dict(data.get("optimizer", {})).get("name", DEFAULT_OPTIMIZER)
@@ -63,7 +63,7 @@ def examine(data: Mapping[str, Any]) -> Findings:
 
 
 def locks(data: Mapping[str, Any]) -> dict[str, str]:
-    """Return fields that are determined by another setting, with the reason."""
+    """Return the fields that are determined by another setting, with the reasons."""
     name = data.get("optimizer", {}).get("name", DEFAULT_OPTIMIZER)
     entry = CATALOGUE.get(name)
     found = {}
@@ -77,11 +77,11 @@ def locks(data: Mapping[str, Any]) -> dict[str, str]:
 
 
 def field_of(key: str, method: str) -> str:
-    """Return the field that shows ``key``, or "".
+    """Return the field in which ``key`` is edited, or "".
 
     Args:
         key: dotted key such as ``samples.0.prompt``, whose field is ``samples``.
-        method: selected optimizer, whose options have fields.
+        method: name of the selected optimizer.
     """
     head, _, option = key.partition(".")
     if head == "optimizer" and option in {f.key for f in optimizer_fields(method)}:
@@ -104,7 +104,7 @@ def _missing_packages(config: TrainConfig) -> list[Violation]:
 
 
 def _by_field(violations: Iterable[Violation], method: str) -> dict[str, list[str]]:
-    """Group messages by field, without hints for the command line."""
+    """Group messages by field. Hints for the command line are removed."""
     found: dict[str, list[str]] = {}
     for violation in violations:
         field = field_of(violation.key, method)

@@ -1,4 +1,4 @@
-"""Images of a folder with their captions. Only captions are written."""
+"""Images of a folder with their captions, which can be edited."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _SOURCES = {
 
 @dataclasses.dataclass(frozen=True)
 class Shelf:
-    """Images of a concept, as found by training.
+    """Images of a concept.
 
     Attributes:
-        captions: caption by image, "" if there is none.
-        message: error of the folder, or "".
-        locked: reason why captions cannot be edited here, or "".
+        captions: captions of the images, or "" if there is none.
+        message: error message about the folder, or "".
+        locked: reason why captions cannot be edited, or "".
     """
 
     captions: dict[Path, str] = dataclasses.field(default_factory=dict)
@@ -44,7 +44,7 @@ def open_shelf(concept: Concept) -> Shelf:
 
 
 def caption_of(image: Path) -> tuple[str | None, str]:
-    """Read a caption file. Return the text, None if missing, and an error message."""
+    """Read a caption file. Return the text (None if missing) and an error message."""
     try:
         return read_caption(image), ""
     except DataError as error:
@@ -52,7 +52,7 @@ def caption_of(image: Path) -> tuple[str | None, str]:
 
 
 def write_caption(image: Path, text: str) -> bool:
-    """Write the caption file of an image if its text changed. Return whether it did.
+    """Write the caption file of an image. Return whether the text has changed.
 
     Raises:
         OutputError: If the file cannot be written. An existing file is not changed.

@@ -1,4 +1,4 @@
-"""Available presets: those of the package and of the user."""
+"""Presets of the package and the user."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ DEMO = "demo_stiefel_lora"
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A preset in the list."""
+    """Preset in the list of presets."""
 
     name: str
     group: str
-    """Model family, or ``OWN``."""
+    """Model family, or ``OWN`` for presets of the user."""
 
     path: Path
     summary: str
 
     def matches(self, words: str) -> bool:
-        """Return whether all ``words`` are in the name, group or summary."""
+        """Return whether the name, group or summary contains all words."""
         text = f"{self.name} {self.group} {self.summary}".casefold()
         return all(word in text for word in words.casefold().split())
 
@@ -41,7 +41,7 @@ def user_presets() -> Path:
 
 
 def entries(words: str = "") -> list[Entry]:
-    """Return the presets that match a search, the user's own first."""
+    """Return the presets that match a search. Presets of the user are first."""
     found = sorted(list_presets(), key=_place)
     ours = [Entry(p.name, p.family, p.path, p.summary) for p in found]
     return [entry for entry in [*_own(), *ours] if entry.matches(words)]
@@ -57,7 +57,7 @@ def demo() -> Path | None:
 
 
 def _place(preset: Preset) -> tuple[str, int, int]:
-    """Sort key: family, our optimizers first, less GPU memory first."""
+    """Return the sort key of a preset: family, optimizer and GPU memory."""
     order = [*CATALOGUE]
     known = preset.optimizer in order
     place = order.index(preset.optimizer) if known else len(order)

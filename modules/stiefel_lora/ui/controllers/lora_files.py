@@ -1,6 +1,6 @@
-"""LoRA files in the GUI, processed by ``stiefel-lora lora`` commands.
+"""LoRA files in the GUI, which are processed by ``stiefel-lora lora`` commands.
 
-The commands run in a separate process, so that the GUI needs no torch and stays
+The commands run in a separate process, so that the GUI does not import torch and stays
 responsive.
 """
 
@@ -46,31 +46,33 @@ _MOST = 6
 
 @dataclasses.dataclass(frozen=True)
 class LoraEntry:
-    """A LoRA file and its statistics."""
+    """LoRA file with its statistics."""
 
     path: Path
     facts: tuple[str, ...]
-    """Family, ranks, size and defects as table texts."""
+    """Model family, ranks, size and defects, as texts of the table."""
 
     layers: tuple[str, ...]
     sections: tuple[tuple[int, str], ...]
-    """First row and name of each section."""
+    """First row and name of each section of the model."""
 
     levels: np.ndarray
-    """(singular values, layers): logarithm of sigma over the largest, in [0, 1], or
-    NaN."""
+    """Scaled logarithms of the singular values in [0, 1], or NaN.
+
+    The shape is (singular values, layers).
+    """
 
     spectra: tuple[tuple[float, ...], ...]
-    """Singular values of each layer; NaN for a layer with NaN or infinity."""
+    """Singular values of each layer. NaN for layers with NaN or infinity."""
 
     not_finite: tuple[str, ...] = ()
-    """Layers with NaN or infinity; no command but ``inspect`` accepts such a file."""
+    """Layers with NaN or infinity. Only ``inspect`` supports such files."""
 
     notes: tuple[str, ...] = ()
-    """Texts to show when the file is selected."""
+    """Messages that are displayed when the file is selected."""
 
     def describe(self, column: int, row: int) -> str:
-        """Return the text for one singular value; empty outside of the plot."""
+        """Return the text for a singular value. Empty outside of the plot."""
         if not 0 <= row < len(self.layers) or not 0 <= column < len(self.spectra[row]):
             return ""
         value = self.spectra[row][column]
@@ -81,7 +83,7 @@ class LoraEntry:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """Error, size and checks of a result."""
+    """Error, size and checks of a created LoRA file."""
 
     error: float
     size: float
@@ -98,26 +100,26 @@ class Result:
         return cls(found["error"], size, tuple(found["checks"]), tuple(remarks))
 
     def summary(self) -> str:
-        """Return error and size as text."""
+        """Error and size as text."""
         return f"Relative error {self.error:.4g}, {self.size:.2f} MB."
 
 
 def command(*arguments: object) -> list[str]:
-    """Return program and arguments of a ``stiefel-lora lora`` command."""
+    """Return the program and arguments of a ``stiefel-lora lora`` command."""
     return [sys.executable, "-m", "stiefel_lora", "lora", *map(str, arguments)]
 
 
 def merge_arguments(
     files: Sequence[tuple[Path, float]], rank: int | None, output: Path
 ) -> list[str]:
-    """Return the arguments of a merge; ``rank`` truncates the sum."""
+    """Return the arguments of a merge. ``rank`` is the rank of the result."""
     named = [f"{path}:{weight:g}" for path, weight in files]
     options = [] if rank is None else ["--rank", str(rank)]
     return ["merge", *named, *options, "--output", str(output), "--json"]
 
 
 def parse_checks(text: str) -> tuple[str, ...]:
-    """From the output of ``lora verify --json``."""
+    """Parse the output of ``lora verify --json``."""
     return tuple(json.loads(text)["checks"])
 
 
@@ -154,7 +156,7 @@ def _notes(found: dict[str, Any]) -> tuple[str, ...]:
         )
     if found["unknown_keys"]:
         notes.append(
-            "Keys that are not part of an adapter and that are left out of results: "
+            "Keys that are not part of an adapter and are not written to results: "
             f"{_listed(found['unknown_keys'])}."
         )
     return tuple(notes)

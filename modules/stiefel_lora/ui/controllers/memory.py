@@ -1,4 +1,4 @@
-"""GUI state saved between sessions."""
+"""State of the GUI that is saved between sessions."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ __all__ = ["Memory", "home"]
 
 
 def home() -> Path:
-    """Return the folder of GUI files: ``STIEFEL_LORA_UI``, or in the home folder."""
+    """Return the folder of the GUI state: ``STIEFEL_LORA_UI``, or a default folder."""
     chosen = os.environ.get("STIEFEL_LORA_UI")
     return Path(chosen) if chosen else Path.home() / ".stiefel_lora"
 
 
 @dataclasses.dataclass
 class Memory:
-    """Edited settings, their preset, the theme, and the last shown run."""
+    """State of the GUI: settings, their preset, theme, and the last run."""
 
     data: dict[str, Any] = dataclasses.field(default_factory=dict)
     source: str = ""
@@ -32,11 +32,11 @@ class Memory:
     tab: int = 0
     run: str = ""
     first: bool = True
-    """True if the GUI was never opened before."""
+    """Whether the GUI is opened for the first time."""
 
     @classmethod
     def load(cls) -> Memory:
-        """Load the state; a missing or damaged file gives the defaults."""
+        """Load the state. The defaults are used if the file is missing or damaged."""
         try:
             found = json.loads((home() / "window.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -49,7 +49,7 @@ class Memory:
         return fresh
 
     def save(self) -> None:
-        """Save the state atomically. Errors such as a full disk are ignored."""
+        """Save the state. Errors such as a full disk are ignored."""
         text = json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False)
         with (
             contextlib.suppress(OutputError),

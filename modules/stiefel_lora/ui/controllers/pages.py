@@ -1,4 +1,4 @@
-"""Assignment of settings to tabs, by the groups of the schema."""
+"""Assignment of settings to the tabs of the GUI."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .fields import Field, fields_of
 __all__ = ["TABS", "Section", "all_fields", "label_of", "optimizer_fields", "sections"]
 
 TABS = ("General", "Data", "Training", "LoRA", "Optimizer", "Sampling")
-"""Tabs with settings. The tabs Queue and Run follow."""
+"""Tabs with settings."""
 
 _TOPICS = {
     "GeneralSettings": ("General", "Run"),
@@ -37,7 +37,7 @@ _HIDDEN = ("schema_version",)
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """A titled group of fields on a tab."""
+    """Group of fields on a tab, with a title."""
 
     tab: str
     title: str
@@ -46,14 +46,14 @@ class Section:
 
 @functools.cache
 def all_fields() -> dict[str, Field]:
-    """Return every setting of the schema by key."""
+    """Return all settings by key."""
     schema = TrainConfig.model_json_schema(by_alias=True, mode="serialization")
     found = fields_of(schema, schema.get("$defs", {}))
     return {field.key: field for field in found if field.key not in _HIDDEN}
 
 
 def optimizer_fields(name: str) -> tuple[Field, ...]:
-    """Return the options of an optimizer, or empty if its plugin is missing."""
+    """Return the options of an optimizer. Empty if its plugin is not available."""
     model = OPTIMIZER_MODELS.get(name)
     return () if model is None else _fields_of_model(model)
 
@@ -79,7 +79,7 @@ def _fields_of_model(model: type[OptimizerConfig]) -> tuple[Field, ...]:
 
 @functools.cache
 def sections() -> tuple[Section, ...]:
-    """Return all fields in sections, in the order of the schema."""
+    """Return the sections with all fields, in the order of the schema."""
     found: dict[tuple[str, str], list[Field]] = {}
     topics = _topic_of_key()
     for key, field in all_fields().items():

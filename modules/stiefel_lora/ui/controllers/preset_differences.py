@@ -15,7 +15,7 @@ __all__ = ["Difference", "differences", "shown"]
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """A setting with its preset value and current value, as text."""
+    """Setting with its value in the preset and its current value, as text."""
 
     key: str
     label: str
@@ -38,7 +38,7 @@ def differences(document: Document) -> list[Difference]:
 def _pairs(
     key: str, before: Document, after: Document
 ) -> Iterator[tuple[str, Any, Any]]:
-    """Compare a setting as a whole, or the optimizer option by option."""
+    """Compare a setting, or each option of the optimizer."""
     then, now, name = before.value(key), after.value(key), after.optimizer
     if key != "optimizer" or then["name"] != now["name"]:
         yield label_of(key, name), then, now

@@ -1,4 +1,4 @@
-"""Effective rank of every block over time, as data of a heat map."""
+"""Effective rank of every block over time, for the heat map."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _FIRST_ROOM = 64
 
 
 class RankTable:
-    """Matrix with a column per measurement and a row per block, in model order.
+    """Matrix with a column per measurement and a row per block.
 
     Attributes:
-        rank: LoRA rank; 0 while unknown.
-        blocks: block names such as ``down_blocks.1/attentions.0.proj_in``.
-        steps: step of each column.
+        rank: LoRA rank, or 0 if it is not known yet.
+        blocks: names of the blocks, such as ``down_blocks.1/attentions.0.proj_in``.
+        steps: training step of each column.
     """
 
     def __init__(self) -> None:
@@ -34,11 +34,11 @@ class RankTable:
 
     @property
     def shares(self) -> NDArray[np.uint8]:
-        """Effective rank / rank, shape (measurements, blocks), 0 to 255."""
+        """Effective rank / rank, scaled to 0 to 255, shape (measurements, blocks)."""
         return self._shares[: len(self.steps)]
 
     def add(self, step: int, values: Mapping[str, Any]) -> None:
-        """Append the measurement of ``step``, replacing one of the same step."""
+        """Add the measurement of ``step``, replacing one of the same step."""
         start = f"{_KINDS[0]}."
         names = [tag.removeprefix(start) for tag in values if tag.startswith(start)]
         if not names:
@@ -63,12 +63,12 @@ class RankTable:
         self.steps.append(step)
 
     def cut(self, step: int) -> None:
-        """Drop the measurements after ``step``."""
+        """Remove the measurements after ``step``."""
         while self.steps and self.steps[-1] > step:
             self.steps.pop()
 
     def describe(self, column: int, row: int) -> str:
-        """Describe one block at one measurement in one line."""
+        """Return the values of a block in a measurement as text."""
         effective, stable, error = (
             float(self._numbers[kind][column, row]) for kind in _KINDS
         )
@@ -84,7 +84,7 @@ class RankTable:
         return "   ".join(parts)
 
     def sections(self) -> Sequence[tuple[int, str]]:
-        """Return first row and name of each section of the model."""
+        """Return the first row and name of each section of the model."""
         found: list[tuple[int, str]] = []
         for row, name in enumerate(self.blocks):
             section = name.partition("/")[0]

@@ -1,7 +1,6 @@
-"""Data of a run for display.
+"""Data of a run that is displayed in the GUI.
 
-``events.jsonl`` is read incrementally, so that an update only costs as much as the new
-events.
+Only new lines of ``events.jsonl`` are read in an update.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ class SampleRound:
 
 
 class RunRecord:
-    """Values, images and state of the run in a folder.
+    """Values, sample images and state of a run.
 
     Args:
         root: run folder, which does not have to exist yet.
@@ -42,7 +41,7 @@ class RunRecord:
     def __init__(self, root: Path) -> None:
         self.folder = RunFolder(root)
         self.series: dict[str, Series] = {}
-        """Values over steps by tag, without those of single blocks."""
+        """Values over steps by tag, except for those of single blocks."""
 
         self.ranks = RankTable()
         self.rounds: list[SampleRound] = []
@@ -50,20 +49,20 @@ class RunRecord:
         self.step = 0
         self.steps = int(self.config.get("steps") or 0)
         self.state = "waiting"
-        """State by the run's events: waiting, running, stopped, done or failed."""
+        """State of the run: waiting, running, stopped, done or failed."""
 
         self.message = ""
         self.lora_files: list[Path] = []
         self.checkpoint_step: int | None = None
         self.behind = False
-        """True if there is unread data."""
+        """Whether there is unread data."""
 
         self._position = 0
         self._written: dict[Path, int] = {}
         self._pace: list[tuple[int, float]] = []
 
     def look(self) -> bool:
-        """Read new events. Return whether there were any."""
+        """Read new events. Return whether there are any."""
         found = False
         for line in self._new_lines():
             try:
@@ -77,7 +76,7 @@ class RunRecord:
 
     @property
     def seconds_left(self) -> float | None:
-        """Estimated remaining time in seconds at the current speed."""
+        """Estimated remaining time in seconds."""
         if self.state != "running" or len(self._pace) < 2:
             return None
         (first, began), (last, now) = self._pace[0], self._pace[-1]
@@ -125,7 +124,7 @@ class RunRecord:
             self.config = _read_object(self.folder.config_file)
 
     def _take_resume(self, step: int, values: dict[str, Any], event: Any) -> None:
-        """Drop values after the checkpoint that the run was resumed from."""
+        """Remove values after the checkpoint from which the run was resumed."""
         self._take_start(step, values, event)
         for series in self.series.values():
             series.cut(step)

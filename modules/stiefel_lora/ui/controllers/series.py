@@ -1,4 +1,4 @@
-"""Values over steps in growing arrays."""
+"""Values over steps in arrays."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ class Series:
 
     @property
     def steps(self) -> NDArray[np.float64]:
-        """Steps so far, shape (count,)."""
+        """Steps, shape (count,)."""
         return self._steps[: self._count]
 
     @property
     def values(self) -> NDArray[np.float64]:
-        """Values so far, shape (count,)."""
+        """Values, shape (count,)."""
         return self._values[: self._count]
 
     @property
     def last(self) -> float | None:
-        """Latest value."""
+        """Last value."""
         return float(self._values[self._count - 1]) if self._count else None
 
     def add(self, step: int, value: float) -> None:
@@ -44,5 +44,5 @@ class Series:
         self._count += 1
 
     def cut(self, step: int) -> None:
-        """Drop all pairs after ``step``."""
+        """Remove all pairs after ``step``."""
         self._count = int((self.steps <= step).sum())

@@ -1,4 +1,4 @@
-"""Status texts of a training."""
+"""Status of a training as text."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WORDS = {
 
 
 def headline(record: RunRecord, job: Job | None) -> str:
-    """Return a short description of the current activity."""
+    """Return a short description of the state of a training."""
     if job is None:
         return record.state
     if job.wish:
@@ -33,7 +33,7 @@ def headline(record: RunRecord, job: Job | None) -> str:
 
 
 def figures(record: RunRecord, job: Job | None) -> str:
-    """Format the latest values in one line. Unknown ones are omitted."""
+    """Format the latest values in a line. Missing values are omitted."""
     parts = []
     if record.steps:
         parts.append(f"step {record.step}/{record.steps}")

@@ -1,4 +1,4 @@
-"""Survey of the images: buckets, and problems of images and captions."""
+"""Survey of the images: buckets, and problems with images and captions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Size = tuple[int, int]
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """Problem of an image or folder."""
+    """Problem with an image or folder."""
 
     path: Path
     message: str
@@ -33,7 +33,7 @@ class Survey:
     Attributes:
         summary: summary text.
         buckets: number of images per bucket (width, height).
-        problems: problems, each of an image or folder.
+        problems: problems with images and folders.
     """
 
     summary: str = ""

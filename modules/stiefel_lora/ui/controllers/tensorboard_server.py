@@ -1,4 +1,4 @@
-"""TensorBoard in a separate process, while the GUI is open."""
+"""TensorBoard server in a separate process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["TensorBoardServer"]
 
 
 class TensorBoardServer:
-    """A TensorBoard process that shows one folder."""
+    """TensorBoard server for a folder."""
 
     def __init__(self) -> None:
         self._child: subprocess.Popen[bytes] | None = None
@@ -26,7 +26,7 @@ class TensorBoardServer:
         return f"http://localhost:{self._port}/"
 
     def start(self, folder: Path) -> None:
-        """Show ``folder`` instead of the previous one.
+        """Start the server for a folder. A running server is stopped first.
 
         Raises:
             OutputError: If the process cannot be started.
@@ -47,7 +47,7 @@ class TensorBoardServer:
             ) from error
 
     def answers(self) -> bool:
-        """True if the server accepts connections."""
+        """Return whether the server accepts connections."""
         with contextlib.suppress(OSError):
             socket.create_connection(("localhost", self._port), timeout=0.2).close()
             return True
@@ -55,7 +55,7 @@ class TensorBoardServer:
 
     @property
     def ended(self) -> bool:
-        """True if the server is not running."""
+        """Return whether the server is not running."""
         return self._child is None or self._child.poll() is not None
 
     def stop(self) -> None:

@@ -1,7 +1,7 @@
-"""Start and stop trainings: jobs of the queue shared with the command line.
+"""Starting and stopping of trainings as jobs of the queue.
 
-They run in separate processes, started by a separate runner: the GUI may
-close or crash, and finds them again.
+The queue is the same as that of the command line. Trainings run in separate processes
+and continue if the GUI is closed or crashes.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Trainings:
         return self.queue.jobs(JobState.RUNNING)
 
     def settle(self) -> None:
-        """Record the result of dead jobs, and start a runner for waiting ones."""
+        """Record the results of ended jobs, and start a runner for waiting jobs."""
         if is_running(self.queue):
             return
         self.queue.reap_dead_jobs()
@@ -66,9 +66,9 @@ class Trainings:
             self._run()
 
     def add(self, config: TrainConfig, source: str) -> Job:
-        """Append a training to the queue and start a runner.
+        """Add a training to the queue and start a runner.
 
-        A run name that is already used gets a numeric suffix.
+        A number is appended to the run name if it is already in use.
 
         Raises:
             ConfigError: If the model or the images are not set, or a path does not
@@ -85,11 +85,11 @@ class Trainings:
         return job
 
     def stop(self, job: Job) -> None:
-        """Stop a job after saving. It can be resumed."""
+        """Save a checkpoint and stop a job. It can be resumed."""
         pause_jobs(self.queue, [job.id])
 
     def can_resume(self, job: Job) -> bool:
-        """Return whether a job was stopped or failed."""
+        """Return whether a job was stopped or has failed."""
         return job.state in _RESUMABLE
 
     def resume(self, job: Job) -> None:
@@ -101,7 +101,7 @@ class Trainings:
         self._run()
 
     def cancel(self, job: Job) -> None:
-        """Cancel a job; a running one saves and stops."""
+        """Cancel a job. A running job saves a checkpoint and stops."""
         cancel_jobs(self.queue, [job.id])
 
     def clear(self) -> None:

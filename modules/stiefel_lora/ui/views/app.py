@@ -1,4 +1,4 @@
-"""The Qt application: style, locale, theme and main window."""
+"""Qt application: style, locale, theme and main window."""
 
 from __future__ import annotations
 

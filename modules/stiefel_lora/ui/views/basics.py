@@ -1,4 +1,4 @@
-"""Basic widgets used by all forms."""
+"""Basic widgets of forms."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Columns", "Combo", "Note", "PathLine", "repolish", "scrolled"]
 
 
 class Combo(QComboBox):
-    """A combo box that passes the mouse wheel on, to scroll the page."""
+    """Combo box that ignores the mouse wheel, so that the page can be scrolled."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Combo(QComboBox):
 
 
 class PathLine(QLineEdit):
-    """A line edit that accepts dropped files and folders as a path."""
+    """Line edit for paths, which accepts dropped files and folders."""
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
         """Accept files."""
@@ -56,7 +56,7 @@ class PathLine(QLineEdit):
 
 
 class Note(QLabel):
-    """A message under a field, hidden if empty."""
+    """Message below a field. It is hidden if empty."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class Note(QLabel):
         self.hide()
 
     def say(self, text: str, tone: str) -> None:
-        """Show ``text`` in the color of ``tone``."""
+        """Show a message in the color of ``tone``."""
         if self.text() == text and self.property("tone") == tone:
             return
         self.setText(text)
@@ -76,7 +76,7 @@ class Note(QLabel):
 
 
 class Columns(QWidget):
-    """Layout with as many columns as fit."""
+    """Layout that adapts the number of columns to its width."""
 
     def __init__(self, column_letters: int = 62) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class Columns(QWidget):
         self._arrange()
 
     def minimumSizeHint(self) -> QSize:
-        """Return the minimum size: one column."""
+        """Return the size of a single column."""
         hint = super().minimumSizeHint()
         widest = max((w.minimumSizeHint().width() for w in self._widgets), default=0)
         return QSize(widest + 2 * self._grid.contentsMargins().left(), hint.height())
@@ -126,7 +126,7 @@ class Columns(QWidget):
 
 
 def scrolled(widget: QWidget) -> QScrollArea:
-    """Wrap a page in a scroll area."""
+    """Return a scroll area that contains the widget."""
     area = QScrollArea()
     area.setWidgetResizable(True)
     area.setFrameShape(QFrame.Shape.NoFrame)

@@ -1,4 +1,4 @@
-"""One command at a time in a separate process."""
+"""Execution of commands in a separate process."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _KILL_MS = 1000
 
 
 class CommandProcess(QObject):
-    """Run commands one after another; ``ended`` emits exit code, output and errors.
+    """Run a command at a time. ``ended`` emits the exit code, output and errors.
 
-    All connections are to methods of this object. Qt removes them when the object is
-    deleted, which is before its running process is deleted and killed. A function would
-    still be called then, with a process that no longer exists.
+    Signals are only connected to methods of this object. Qt disconnects them before the
+    object and its process are deleted, while other functions could still be called for
+    a deleted process.
     """
 
     ended = Signal(int, str, str)
@@ -27,11 +27,11 @@ class CommandProcess(QObject):
 
     @property
     def is_running(self) -> bool:
-        """True from ``start`` until just before ``ended``."""
+        """Return whether a command is running."""
         return self._process is not None
 
     def start(self, command: Sequence[str]) -> None:
-        """Start a program with arguments; no other one may be running."""
+        """Start a command. No other command may be running."""
         assert self._process is None
         self._process = QProcess(self)
         self._process.finished.connect(self._finished)
@@ -39,7 +39,7 @@ class CommandProcess(QObject):
         self._process.start(command[0], list(command[1:]))
 
     def stop(self) -> None:
-        """Kill a running process; ``ended`` is not emitted."""
+        """Kill the running command. ``ended`` is not emitted."""
         process = self._take()
         if process is not None:
             process.kill()
@@ -69,7 +69,7 @@ class CommandProcess(QObject):
             self.ended.emit(-1, "", f"The process could not be started: {reason}.")
 
     def _take(self) -> QProcess | None:
-        """Return the process and forget it, so that its signals have no effect."""
+        """Return the process and disconnect it from this object."""
         process, self._process = self._process, None
         if process is not None:
             process.deleteLater()

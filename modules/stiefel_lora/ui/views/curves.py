@@ -1,4 +1,4 @@
-"""Live plots of loss, effective rank and learning rate."""
+"""Plots of loss, effective rank and learning rate during training."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _RATE_COLORS = ("#1f5fae", "#7fb4f0")
 
 
 class Curves(QWidget):
-    """Plots over steps: loss, effective rank, learning rate."""
+    """Plots of loss, effective rank and learning rate over steps."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Curves(QWidget):
         self._lines.clear()
 
     def show_record(self, record: RunRecord) -> None:
-        """Draw the values of ``record``."""
+        """Plot the values of a run."""
         for plot in (self.loss, self.rank, self.rate):
             plot.setXRange(0, max(1, record.steps, record.step), padding=0.01)
         if record.ranks.rank:
@@ -110,7 +110,7 @@ def _plot(title: str, legend: tuple[int, int] = (-8, 8)) -> pg.PlotWidget:
 
 
 def style_plot(plot: pg.PlotWidget) -> None:
-    """Apply the colors of the window to a plot."""
+    """Apply the colors of the current theme to a plot."""
     palette = QApplication.palette()
     text = palette.color(QPalette.ColorRole.WindowText)
     plot.setBackground(palette.color(QPalette.ColorRole.Base))

@@ -1,4 +1,4 @@
-"""The Data tab: data settings, thumbnails, captions, problems."""
+"""Data tab: settings of the data, thumbnails, captions and problems."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ _MISSING = "No caption yet. It is saved next to the image."
 
 
 class DataTab(QSplitter):
-    """Settings on the left, the images of a folder on the right.
+    """Tab with the data settings on the left and the images of a folder on the right.
 
     Args:
-        settings: the form of the data settings.
+        settings: form of the data settings.
     """
 
     def __init__(self, settings: QWidget) -> None:
@@ -71,7 +71,7 @@ class DataTab(QSplitter):
         self._arrange(settings)
 
     def take_up(self, config: TrainConfig | None) -> None:
-        """Show the folders of the document.
+        """Show the image folders of the current settings.
 
         Args:
             config: validated settings for the survey. None if they are invalid.
@@ -92,7 +92,7 @@ class DataTab(QSplitter):
         self.model.mark({problem.path: problem.message for problem in found.problems})
 
     def _go_to(self, path: Path) -> None:
-        """Show the image of a problem."""
+        """Show the image that has a problem."""
         for row in range(self.folders.count()):
             if Path(self.folders.itemData(row)) == path.parent:
                 self.folders.setCurrentIndex(row)

@@ -1,4 +1,4 @@
-"""Dialog with the differences from the preset and a reset for each setting."""
+"""Dialog with the differences between the settings and the preset."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _HEADINGS = ("Setting", "Preset", "Current")
 
 
 class DifferenceDialog(QDialog):
-    """Table of settings with their preset and current values."""
+    """Dialog with a table of settings that differ from the preset."""
 
     def __init__(self, document: Document, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -44,7 +44,9 @@ class DifferenceDialog(QDialog):
         header = self.table.horizontalHeader()
         header.setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
         self.back = QPushButton("Reset to preset")
-        self.back.setToolTip("Reset the selected settings to their value in the preset")
+        self.back.setToolTip(
+            "Reset the selected settings to their values in the preset"
+        )
         self.back.clicked.connect(self._reset)
         buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close)
         buttons.addButton(self.back, QDialogButtonBox.ButtonRole.ActionRole)

@@ -1,7 +1,7 @@
-"""Value editors for every kind of field except objects, which use forms.
+"""Editors for the values of fields, except for objects, which use forms.
 
-An editor shows a JSON value and emits the edited value. Invalid text is passed on
-unchanged, and the schema validation reports it at the field.
+An editor shows a JSON value and emits the edited value. Invalid text is emitted
+unchanged, and the validation of the settings reports an error at the field.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ SUGGESTIONS = {"device": ("auto", "cpu", "cuda", "cuda:0", "cuda:1", "mps", "xpu
 
 
 class Editor(QWidget):
-    """Editor of the value of a field.
+    """Base class of editors.
 
     ``edited`` emits the new value and whether the user is typing.
     """
@@ -58,14 +58,14 @@ class Editor(QWidget):
         self._value: Any = ...
 
     def show_value(self, value: Any) -> None:
-        """Show ``value``, unless the user just entered it."""
+        """Show a value, unless it was just entered by the user."""
         if type(value) is type(self._value) and value == self._value:
             return
         self._value = value
         self._render(value)
 
     def mark_wrong(self, wrong: bool) -> None:
-        """Mark the input as invalid."""
+        """Mark the value as valid or invalid."""
         target = self.focusProxy() or self
         if target.property("wrong") != wrong:
             target.setProperty("wrong", wrong)
@@ -79,7 +79,7 @@ class Editor(QWidget):
         self.edited.emit(value, typing)
 
     def _place(self, *widgets: QWidget) -> None:
-        """Arrange widgets in a row. The first one takes focus and space."""
+        """Arrange widgets in a row. The first one is focused and stretched."""
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         for index, widget in enumerate(widgets):
@@ -121,7 +121,7 @@ class ChoiceEditor(Editor):
 
 
 class LineEditor(Editor):
-    """Line edit for numbers, text or JSON. Empty means not set."""
+    """Line edit for numbers, text or JSON. If it is empty, the value is not set."""
 
     def __init__(self, field: Field, line: QLineEdit | None = None) -> None:
         super().__init__(field)
@@ -210,7 +210,7 @@ class IntervalEditor(LineEditor):
 
 
 class PathEditor(LineEditor):
-    """Path with a browse button."""
+    """Line edit for paths, with a browse button."""
 
     def __init__(self, field: Field) -> None:
         super().__init__(field, PathLine())
@@ -250,7 +250,7 @@ class PathEditor(LineEditor):
 
 
 class StackEditor(Editor):
-    """Editor made of several widgets in a column."""
+    """Editor with several widgets in a column."""
 
     def __init__(self, field: Field) -> None:
         super().__init__(field)
@@ -259,7 +259,7 @@ class StackEditor(Editor):
 
 
 class ChoicesEditor(StackEditor):
-    """A checkbox for each value of a fixed list."""
+    """Editor with a checkbox for each value of a fixed list."""
 
     def __init__(self, field: Field) -> None:
         super().__init__(field)
@@ -277,7 +277,7 @@ class ChoicesEditor(StackEditor):
 
 
 class LinesEditor(StackEditor):
-    """Multi-line editor for texts or numbers, one per line."""
+    """Multi-line editor for lists of strings or numbers, one per line."""
 
     def __init__(self, field: Field) -> None:
         super().__init__(field)
@@ -306,7 +306,7 @@ class LinesEditor(StackEditor):
 
 
 def number_of(text: str, *, whole: bool) -> Any:
-    """Parse a number with decimal point or comma. Return other text unchanged.
+    """Parse a number with a decimal point or comma. Other text is returned unchanged.
 
     >>> number_of("1e-4", whole=False), number_of("0,5", whole=False)
     (0.0001, 0.5)

@@ -1,4 +1,4 @@
-"""Forms of fields with label, editor and message per row, and forms of records."""
+"""Forms with a label, editor and message for each field, and editors for records."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Row:
 
     Args:
         field: field to edit.
-        parent: form whose grid contains the widgets.
+        parent: form that contains the widgets.
     """
 
     def __init__(self, field: Field, parent: QWidget) -> None:
@@ -70,7 +70,7 @@ class Row:
         lock: str | None,
         changed: bool,
     ) -> None:
-        """Show errors, remarks, and whether the value is set."""
+        """Show errors and remarks, and whether the value differs from the default."""
         self.locked = lock is not None
         self.editor.setEnabled(not self.locked)
         self.editor.mark_wrong(bool(errors))
@@ -93,7 +93,7 @@ class Row:
 
 
 class FieldsForm(QWidget):
-    """Rows of fields. ``edited`` emits key, value and whether the user is typing."""
+    """Form with rows of fields. ``edited`` emits key, value and typing state."""
 
     edited = Signal(str, object, bool)
 
@@ -112,7 +112,7 @@ class FieldsForm(QWidget):
             row.editor.show_value(values[key])
 
     def show_only(self, keys: Collection[str], visible: bool) -> None:
-        """Show or hide the rows of ``keys``."""
+        """Show or hide the rows of the given keys."""
         for key in keys:
             self.rows[key].set_visible(visible)
 
@@ -156,7 +156,7 @@ class RecordEditor(StackEditor):
 
 
 class RecordsEditor(StackEditor):
-    """Editor of a list of objects that can be added, moved and removed."""
+    """Editor of a list of objects, with buttons to add, move and remove them."""
 
     def __init__(self, field: Field) -> None:
         super().__init__(field)
@@ -218,7 +218,7 @@ class RecordsEditor(StackEditor):
 
 
 class EntryBox(QFrame):
-    """Editor of one record, with buttons for more fields, moving and removing."""
+    """Editor of an entry in a list of objects."""
 
     moved = Signal(int)
     removed = Signal()
@@ -252,7 +252,7 @@ class EntryBox(QFrame):
 
 
 def make_editor(field: Field) -> Editor:
-    """Return the editor for the kind of ``field``."""
+    """Create the editor for the kind of a field."""
     if field.kind is Kind.FLAG:
         return ChoiceEditor(field) if field.optional else FlagEditor(field)
     if field.key.endswith(_MODEL):
@@ -279,12 +279,12 @@ def tooltip(field: Field) -> str:
 
 
 def filled_record(record: dict[str, Any], parts: tuple[Field, ...]) -> dict[str, Any]:
-    """Fill in the defaults of a record."""
+    """Return a record with all defaults."""
     return {part.key: record.get(part.key, part.default) for part in parts}
 
 
 def changed_record(record: dict[str, Any], part: Field, value: Any) -> dict[str, Any]:
-    """Change one value of a record; a default is removed."""
+    """Return a record with a changed value. Defaults are removed."""
     changed = {key: old for key, old in record.items() if key != part.key}
     if value != part.default:
         changed[part.key] = value

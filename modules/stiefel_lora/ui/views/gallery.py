@@ -15,7 +15,7 @@ _SIDE = 132
 
 
 class Gallery(QListWidget):
-    """Thumbnails with step and prompt; a double click opens the image."""
+    """Thumbnails with step and prompt. A double click opens the image."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class Gallery(QListWidget):
         self._shown: list[str] = []
 
     def show_record(self, record: RunRecord) -> None:
-        """Show all sample images if there are new ones."""
+        """Show all sample images of a run if there are new ones."""
         rounds = sorted(record.rounds, key=lambda found: -found.step)
         paths = [str(path) for found in rounds for path in found.files]
         if paths == self._shown:

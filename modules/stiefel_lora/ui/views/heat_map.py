@@ -1,4 +1,4 @@
-"""Live heat map of the effective rank of every block."""
+"""Heat map of the effective rank of every block during training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ _HINT = (
     "measurements. Hover for values."
 )
 _EMPTY = (
-    "The heat map gets a new column each time the ranks are measured during training."
+    "A column is added to the heat map each time the ranks are measured during "
+    "training."
 )
 
 
@@ -26,7 +27,7 @@ class HeatMap(ImagePlot):
         self.show_axes(False)
 
     def show_table(self, table: RankTable) -> None:
-        """Draw ``table`` if it changed."""
+        """Draw the values of a run if they have changed."""
         key = (len(table.steps), table.steps[-1] if table.steps else -1)
         if table is self._table and key == self._shown:
             return
@@ -45,11 +46,11 @@ class HeatMap(ImagePlot):
             self.name_sections(table.sections(), len(table.blocks) / 16)
 
     def describe(self, column: int, row: int) -> None:
-        """Show the values of one block at one measurement."""
+        """Show the values of a block in a measurement."""
         self.label.setText(self._table.describe(column, row))
 
     def hovered(self, column: int, row: int) -> None:
-        """Return the values of a block, or the hint outside of the image."""
+        """Return the values of the block below the mouse, or a hint."""
         if not self._table.steps:
             return
         columns, rows = self._table.shares.shape

@@ -1,4 +1,4 @@
-"""A plot of a matrix as an image, with a line of text below it."""
+"""Plot of a matrix as an image, with a line of text below it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["ImagePlot"]
 
 
 class ImagePlot(QWidget):
-    """Matrix plot with a text for the cell under the mouse.
+    """Plot of a matrix as an image, with a text about the cell below the mouse.
 
     Args:
         title: title of the plot.
@@ -51,11 +51,11 @@ class ImagePlot(QWidget):
         style_plot(self.plot)
 
     def hovered(self, column: int, row: int) -> None:
-        """Handle the mouse above a cell, which may lie outside of the image."""
+        """Return the text for the cell below the mouse, if there is one."""
         raise NotImplementedError
 
     def draw(self, matrix: np.ndarray, top: float) -> None:
-        """Show a matrix ``(columns, rows)`` with values from 0 to ``top``."""
+        """Plot a matrix ``(columns, rows)`` with values from 0 to ``top``."""
         self.image.setImage(matrix, autoLevels=False, levels=(0, top))
         columns, rows = matrix.shape
         self.image.setRect(QRectF(0, 0, columns, rows))
@@ -67,13 +67,16 @@ class ImagePlot(QWidget):
             self.plot.showAxis(side, shown)
 
     def name_columns(self, names: Sequence[str], most: int) -> None:
-        """Label at most ``most`` columns, evenly spaced."""
+        """Set the labels of the columns. At most ``most`` labels are shown."""
         at = np.unique(np.linspace(0, len(names) - 1, most).round().astype(int))
         ticks = [(float(i) + 0.5, names[i]) for i in at]
         self.plot.getAxis("bottom").setTicks([ticks])
 
     def name_sections(self, sections: Iterable[tuple[int, str]], apart: float) -> None:
-        """Label sections at their first row, at least ``apart`` rows apart."""
+        """Set the row labels: the name of each section at its first row.
+
+        Labels that are closer than ``apart`` rows to the previous one are omitted.
+        """
         ticks, free = [], -1.0
         for row, name in sections:
             if row >= free:

@@ -1,4 +1,4 @@
-"""The tab LoRA files: look at files, change one, merge several, save the result."""
+"""LoRA files tab: inspect, resize, merge, convert, verify and extract LoRA files."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ _CHECKPOINTS = "Checkpoints (*.safetensors)"
 
 
 class LoraTab(QWidget):
-    """Table of files, their spectrum, and the actions on them."""
+    """Tab with a table of LoRA files, their spectrum, and buttons for commands."""
 
     failed = Signal(str, str)
 
@@ -98,7 +98,7 @@ class LoraTab(QWidget):
         self.convert.setToolTip("Convert the selected file to this key format")
         self.verify = QPushButton("Verify")
         self.verify.setToolTip(
-            "Check the selected file by loading it with the code of other programs"
+            "Check whether other programs can load the selected file"
         )
         self.extract = QPushButton("Extract")
         self.extract.setToolTip(
@@ -223,7 +223,7 @@ class LoraTab(QWidget):
     # Verbs ---------------------------------------------------------------------------
 
     def start_resize(self) -> None:
-        """Resize the selected file to the chosen rank, into a temporary file."""
+        """Resize the selected file. The result is a temporary file."""
         row = self._row()
         if row is not None:
             path, output = self.entries[row].path, self._output(self.entries[row].path)
@@ -233,7 +233,7 @@ class LoraTab(QWidget):
             self._run([*given, "--json"], self._show_result)
 
     def start_merge(self, rank: int | None) -> None:
-        """Merge all files into a temporary file."""
+        """Merge all files. The result is a temporary file."""
         try:
             files = [
                 (entry.path, float(self._text(row, _WEIGHT)))
@@ -250,7 +250,7 @@ class LoraTab(QWidget):
         self._run(merge_arguments(files, rank, output), self._show_result)
 
     def start_convert(self) -> None:
-        """Write the chosen file with the keys of the chosen format."""
+        """Convert the selected file to the selected format."""
         row = self._row()
         if row is not None:
             path, to = self.entries[row].path, self.spelling.currentText()
@@ -260,7 +260,7 @@ class LoraTab(QWidget):
             self._run([*given, "--json"], self._show_result)
 
     def start_verify(self) -> None:
-        """Show what other programs make of the chosen file."""
+        """Check whether other programs can load the selected file."""
         row = self._row()
         if row is not None:
             path = self.entries[row].path
@@ -268,7 +268,7 @@ class LoraTab(QWidget):
             self._run(["verify", str(path), "--json"], self._show_checks)
 
     def start_extract(self, base: Path, tuned: Path) -> None:
-        """Write the difference of two checkpoints at the rank of the box."""
+        """Create a LoRA from the difference of two checkpoints."""
         self.state.setText(f"Extracting {tuned.name} minus {base.name} …")
         given = ["extract", str(base), str(tuned), "--rank", str(self.rank.value())]
         given += ["--output", str(self._output(base, tuned)), "--json"]
@@ -306,7 +306,7 @@ class LoraTab(QWidget):
             self.save_to(Path(chosen))
 
     def save_to(self, path: Path) -> None:
-        """Copy the result to a file chosen by the user."""
+        """Save the result to a file."""
         if self._made is None:
             return
         folder = self._made.is_dir()
@@ -329,10 +329,10 @@ class LoraTab(QWidget):
         self.state.setText(f"Saved {path}.")
 
     def _checked(self, path: Path, *, folder: bool) -> Path:
-        """Append a missing suffix; raise for a name that cannot be used.
+        """Append a missing suffix, and raise an error for an invalid file name.
 
-        The dialog has asked before an existing file is replaced, but only for the name
-        that was typed.
+        If the suffix was missing and the resulting file exists, an error is raised,
+        because the dialog has only asked about the name without suffix.
         """
         if folder:
             return check_new_folder(path, self._inputs, "Save as").path
@@ -386,14 +386,14 @@ class LoraTab(QWidget):
         self.save.setEnabled(free and self._made is not None)
 
     def close_files(self) -> None:
-        """Stop a running process and remove temporary files."""
+        """Stop a running command and remove temporary files."""
         self._waiting.clear()
         self._process.stop()
         self._folder.cleanup()
 
 
 def _allow(button: QPushButton, allowed: bool, entries: Sequence[LoraEntry]) -> None:
-    """Enable a button unless a file has NaN or infinity, which its tooltip names."""
+    """Enable a button if ``allowed`` is True and all values of the files are finite."""
     broken = [entry for entry in entries if entry.not_finite]
     button.setEnabled(allowed and not broken)
     usual = button.property("usual") or button.toolTip()

@@ -1,4 +1,4 @@
-"""Optimizer selection: dropdown, description, and the options of the optimizer."""
+"""Selection of the optimizer and its options."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CUSTOM_SUMMARY = "Any subclass of torch.optim.Optimizer."
 
 
 class OptimizerPanel(QGroupBox):
-    """Selects the optimizer and edits its options."""
+    """Panel with a drop-down list of optimizers and a form of options."""
 
     chosen = Signal(str)
     edited = Signal(str, object, bool)
@@ -48,7 +48,7 @@ class OptimizerPanel(QGroupBox):
         self._name = ""
 
     def refresh(self, document: Document, findings: Findings) -> None:
-        """Show the optimizer of ``document`` and its errors."""
+        """Show the optimizer of the settings and its errors."""
         name = document.optimizer
         listed = self._list_methods()
         if name != self._name or listed:
@@ -64,7 +64,7 @@ class OptimizerPanel(QGroupBox):
         self.note.say("\n".join(errors or remarks), ERROR if errors else REMARK)
 
     def _list_methods(self) -> bool:
-        """Fill the dropdown. Return True if plugins changed the list."""
+        """Fill the drop-down list. Return whether plugins have changed the list."""
         names = [*CATALOGUE, CUSTOM]
         if names == self.names:
             return False
@@ -82,7 +82,7 @@ class OptimizerPanel(QGroupBox):
         return True
 
     def _take(self, name: str) -> None:
-        """Show the options of another optimizer."""
+        """Show the options of the selected optimizer."""
         self._name = name
         entry = CATALOGUE.get(name)
         # -1 shows an empty entry if the plugin is missing.

@@ -1,4 +1,4 @@
-"""Curves and heat map. Importing this module imports pyqtgraph."""
+"""Plots of the Run tab. Importing this module imports pyqtgraph."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Plots"]
 
 @dataclasses.dataclass
 class Plots:
-    """The plots of the Run tab."""
+    """Curves and heat map of the Run tab."""
 
     curves: Curves = dataclasses.field(default_factory=Curves)
     heat_map: HeatMap = dataclasses.field(default_factory=HeatMap)

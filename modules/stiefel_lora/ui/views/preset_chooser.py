@@ -1,4 +1,4 @@
-"""Button with the current preset, which opens the list of presets."""
+"""Button that shows the current preset and opens the list of presets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PATH = Qt.ItemDataRole.UserRole
 
 
 class PresetList(QFrame):
-    """Searchable list of presets. Enter or a click selects one."""
+    """List of presets with a search field. Enter or a click selects a preset."""
 
     chosen = Signal(Path)
 
@@ -85,7 +85,7 @@ class PresetList(QFrame):
 
 
 def source_name(source: Path | None) -> str:
-    """Return the name of loaded settings; for a run, the name of its folder."""
+    """Return the name of the preset, or of the run folder of loaded settings."""
     if source is None:
         return "defaults"
     return source.parent.name if source.name == "config.json" else source.stem
@@ -110,6 +110,6 @@ class PresetChooser(QPushButton):
         self.list.open_at(self.mapToGlobal(QPoint(0, self.height())))
 
     def show_name(self, source: Path | None, *, changed: bool) -> None:
-        """Show the name of the preset and whether settings were changed."""
+        """Show the name of the preset, and whether settings have been changed."""
         name = source_name(source)
         self.setText(f"Preset: {name}{' (changed)' if changed else ''}  ▾")

@@ -1,4 +1,4 @@
-"""The Queue tab: list of all trainings."""
+"""Queue tab: list of all trainings."""
 
 from __future__ import annotations
 
@@ -37,12 +37,13 @@ _ORDERS = (
         "Add a training with the current settings to the end of the queue",
     ),
     ("show", "Show", "Show this training on the Run tab"),
-    ("stop", "Stop", "Save after the current step and stop"),
+    ("stop", "Stop", "Save a checkpoint after the current step and stop"),
     ("resume", "Resume", "Resume from the last checkpoint"),
     (
         "cancel",
         "Cancel",
-        "Remove this training from the queue. If it is running, it saves and stops",
+        "Remove this training from the queue. A running training saves a checkpoint "
+        "and stops",
     ),
     (
         "clear",
@@ -58,7 +59,7 @@ _NUMBER = Qt.ItemDataRole.UserRole
 
 
 class QueueTab(QWidget):
-    """Table of jobs; ``ordered`` emits a command and a job number, or 0."""
+    """Tab with a table of jobs. ``ordered`` emits a command and a job number, or 0."""
 
     ordered = Signal(str, int)
 

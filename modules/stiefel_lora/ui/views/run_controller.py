@@ -31,13 +31,12 @@ _SERVER_MS = 400
 
 
 class RunController(QObject):
-    """Read the runs, show them on the Run and Queue tabs, and execute commands.
+    """Show runs on the Run and Queue tabs, and execute commands.
 
-    Signals to the main window:
-
-    ``start_wanted`` to train with its settings. Whether to show the run then,
-    ``tab_wanted`` to bring a tab to the front, ``run_shown`` with the folder of the run
-    on the tab Run, ``failed`` with what cannot be done, and why.
+    Signals to the main window: ``start_wanted`` to train with the current settings (the
+    argument is whether to show the run), ``tab_wanted`` to show a tab, ``run_shown``
+    with the folder of the run on the Run tab, and ``failed`` with an error message and
+    its reason.
     """
 
     start_wanted = Signal(bool)
@@ -63,7 +62,7 @@ class RunController(QObject):
         self._server_timer.timeout.connect(self._open_browser)
 
     def open(self, run: str) -> None:
-        """Open the queue. Show a running training, or the run of the last session."""
+        """Open the queue. Show a running training or the last run."""
         if not self._try(self._open_queue, "The queue could not be opened."):
             return
         assert self.trainings is not None
@@ -93,7 +92,7 @@ class RunController(QObject):
         self.look()
 
     def bring(self, page: QWidget) -> None:
-        """Update ``page``, the visible tab, from now on."""
+        """Set the visible tab, which is updated regularly."""
         self._front = page
         self.look()
 
@@ -160,7 +159,7 @@ class RunController(QObject):
             settings: function that returns the validated configuration, or raises an
                 error.
             source: name of the preset or file.
-            show: function that switches to the Run tab.
+            show: function that shows the Run tab.
         """
         trainings = self.trainings
         if trainings is None:

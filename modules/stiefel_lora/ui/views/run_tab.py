@@ -1,4 +1,4 @@
-"""The Run tab: commands, progress, curves, heat map, samples, log."""
+"""Run tab: commands, progress, curves, heat map, samples and log."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ _ORDERS = (
     (
         "stop",
         "Stop",
-        "Save after the current step and stop. The training can be resumed later",
+        "Save a checkpoint after the current step and stop. The training can be "
+        "resumed later",
     ),
     ("resume", "Resume", "Resume from the last checkpoint"),
     ("sample", "Sample now", "Generate sample images after the current step"),
@@ -52,7 +53,7 @@ _NO_RUN = (
 
 
 class RunTab(QWidget):
-    """View of one run. ``ordered`` emits the name of a command."""
+    """Tab that shows a run. ``ordered`` emits the name of a command."""
 
     ordered = Signal(str)
 
@@ -76,7 +77,7 @@ class RunTab(QWidget):
         self._arrange()
 
     def show_run(self, record: RunRecord | None, job: Job | None) -> None:
-        """Update the view with ``record``."""
+        """Show the values of a run."""
         self._allow(record, job)
         if record is None:
             self.title.setText(_NO_RUN)
@@ -94,7 +95,7 @@ class RunTab(QWidget):
         self.gallery.show_record(record)
 
     def draw(self) -> Plots:
-        """Create the plots on first use, because they are slow to import."""
+        """Create the plots on first use, because importing them is slow."""
         if self.plots is None:
             from .plots import Plots
 
@@ -112,7 +113,7 @@ class RunTab(QWidget):
         self.log.clear()
 
     def add_log(self, lines: list[str]) -> None:
-        """Append to the log without changing the scroll position."""
+        """Append lines to the log without changing the scroll position."""
         if lines:
             self.log.appendPlainText("\n".join(lines))
 
@@ -123,7 +124,7 @@ class RunTab(QWidget):
             self.plots.heat_map.restyle()
 
     def _allow(self, record: RunRecord | None, job: Job | None) -> None:
-        """Enable the buttons that apply to the current state."""
+        """Enable the buttons that are available in the current state."""
         runs = job is not None and job.state is JobState.RUNNING and not job.wish
         waits = job is not None and job.state is JobState.WAITING
         stopped = job is not None and job.state in (

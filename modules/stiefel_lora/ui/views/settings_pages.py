@@ -1,4 +1,4 @@
-"""Settings tabs, built from the schema and synchronized with the document."""
+"""Tabs with settings, created from the schema."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["SettingsPages"]
 
 
 class SettingsPages:
-    """Settings pages by tab name.
+    """Pages of settings by tab name.
 
     Args:
-        document: settings to show and edit.
+        document: settings to edit.
     """
 
     def __init__(self, document: Document) -> None:
@@ -57,7 +57,7 @@ class SettingsPages:
         target.setFocus()
 
     def refresh(self, findings: Findings) -> None:
-        """Show values and their errors."""
+        """Show the values of the settings and their errors."""
         document, locked = self.document, locks(self.document.data)
         for form in self.forms:
             form.show_values({key: self._shown(key, locked) for key in form.rows})

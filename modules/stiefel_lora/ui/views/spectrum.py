@@ -1,4 +1,4 @@
-"""Spectrum of a LoRA file: a row per layer, a column per singular value."""
+"""Plot of the singular values of a LoRA file, with a row per layer."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ __all__ = ["Spectrum"]
 
 _EMPTY = "Add a LoRA file to see the singular values of its layers."
 _HINT = (
-    "Singular values of each layer, largest first, from black (1/1000 of the largest "
-    "in the file) to bright. Hover for values."
+    "Rows are layers, columns are singular values in descending order. Black is "
+    "1/1000 of the largest value in the file or less. Hover for values."
 )
 
 
 class Spectrum(ImagePlot):
-    """Heat map of the singular values of one file."""
+    """Heat map of the singular values of a LoRA file."""
 
     def __init__(self) -> None:
-        super().__init__("Spectrum of each layer", "inferno", _EMPTY)
+        super().__init__("Singular values of each layer", "inferno", _EMPTY)
         self._entry: LoraEntry | None = None
         self.show_entry(None)
 
     def show_entry(self, entry: LoraEntry | None) -> None:
-        """Draw a file; None clears the plot."""
+        """Plot a LoRA file. None clears the plot."""
         self._entry = entry
         self.show_axes(entry is not None)
         self.label.setText(_EMPTY if entry is None else _HINT)
@@ -36,6 +36,6 @@ class Spectrum(ImagePlot):
         self.name_sections(entry.sections, rows / 24)
 
     def hovered(self, column: int, row: int) -> None:
-        """Return the text for a singular value."""
+        """Return the text for the singular value below the mouse."""
         if self._entry is not None:
             self.label.setText(self._entry.describe(column, row) or _HINT)

@@ -1,4 +1,4 @@
-"""Error message instead of Qt's abort when there is no display."""
+"""Error message if Qt aborts because there is no display."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ BAD_INPUT = 2
 class StartGuard:
     """Context manager for the creation of the application.
 
-    Qt aborts inside its constructor, where no exception can be raised. Its last message
-    before is the only opportunity to exit with an error message.
+    Qt aborts the process in its constructor. This class prints an error message and
+    exits when Qt logs its last message before.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Histogram of buckets and list of problems, computed in a thread."""
+"""Page with a histogram of buckets and a list of problems."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MOST_PROBLEMS = 1000
 
 
 class SurveyPage(QWidget):
-    """View of a survey; ``chosen`` emits the image of a clicked problem."""
+    """Page with the survey. ``chosen`` emits the image of a clicked problem."""
 
     chosen = Signal(Path)
     surveyed = Signal(object)
@@ -65,7 +65,7 @@ class SurveyPage(QWidget):
         self._mail.done.connect(self._arrived)
 
     def look(self, config: TrainConfig) -> None:
-        """Start a survey of the images of ``config``, replacing an earlier one."""
+        """Start a survey of the images in a thread. An earlier survey is stopped."""
         self._turn += 1
         self.summary.setText("Scanning images…")
         self._pool.clear()

@@ -1,4 +1,4 @@
-"""Light and dark theme with fixed palettes on every system."""
+"""Light and dark theme."""
 
 from __future__ import annotations
 
@@ -62,14 +62,14 @@ _COLORS = {
 
 
 def application() -> QApplication:
-    """Return the application, which must exist."""
+    """Return the existing application."""
     app = QApplication.instance()
     assert isinstance(app, QApplication)
     return app
 
 
 def apply_theme(theme: str) -> None:
-    """Set the theme of the application. ``system`` follows the desktop."""
+    """Set the theme of the application. ``system`` is the theme of the desktop."""
     app = application()
     dark = theme == "dark" or (theme == "system" and _system_is_dark(app))
     palette = QPalette()
@@ -88,7 +88,7 @@ def is_dark() -> bool:
 
 
 def color(name: str) -> str:
-    """Return the color of a message in the current theme."""
+    """Return a color of the current theme."""
     return _COLORS["dark" if is_dark() else "light"][name]
 
 

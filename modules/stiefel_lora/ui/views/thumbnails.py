@@ -1,4 +1,4 @@
-"""Thumbnails of a folder, loaded in a thread for visible items."""
+"""Thumbnails of images, which are loaded in a thread when they become visible."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ThumbnailModel(QAbstractListModel):
         super().__init__(parent)
         self.paths: list[Path] = []
         self.marks: dict[Path, str] = {}
-        """Problems by image, shown as tooltip and red name."""
+        """Problems by image. They are shown as tooltips, and the names are red."""
 
         self._ready: OrderedDict[Path, QPixmap] = OrderedDict()
         self._wanted: set[Path] = set()
@@ -47,7 +47,7 @@ class ThumbnailModel(QAbstractListModel):
         self._blank.fill(QColor(0, 0, 0, 0))
 
     def show_paths(self, paths: list[Path]) -> None:
-        """Show other images."""
+        """Show the given images."""
         self._pool.clear()
         self.beginResetModel()
         self.paths = paths
@@ -124,7 +124,7 @@ class _Maker(QRunnable):
 
 
 def _make(path: Path) -> QImage:
-    """Load a thumbnail; a damaged file gives an empty image."""
+    """Load a thumbnail. The image is empty if the file is damaged."""
     try:
         with Image.open(path) as opened:
             opened.draft("RGB", (2 * SIDE, 2 * SIDE))
@@ -142,7 +142,7 @@ def _make(path: Path) -> QImage:
 
 
 def thumbnail_view(model: ThumbnailModel) -> QListView:
-    """List view with thumbnails in rows."""
+    """Create a list view of thumbnails."""
     view = QListView()
     view.setModel(model)
     view.setViewMode(QListView.ViewMode.IconMode)

@@ -1,4 +1,4 @@
-"""The bar above the tabs: presets, files, history, problems, theme."""
+"""Bar above the tabs: presets, files, undo, problems and theme."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["TopBar"]
 
 
 class TopBar(QWidget):
-    """Buttons for all tabs; the main window executes their commands.
+    """Bar with the buttons above the tabs.
 
     Args:
         theme: current theme.
@@ -76,7 +76,7 @@ class TopBar(QWidget):
         self._arrange()
 
     def refresh(self, document: Document, findings: Findings) -> None:
-        """Show the state of the document."""
+        """Show the state of the settings."""
         self.undo.setEnabled(document.can_undo)
         self.redo.setEnabled(document.can_redo)
         changed = document.data != document.baseline

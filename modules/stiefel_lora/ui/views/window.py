@@ -1,4 +1,4 @@
-"""Main window: top bar, tabs, and a help line for the focused field."""
+"""Main window: top bar, tabs, and a description of the focused field."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ _WELCOME = (
 
 
 class MainWindow(QMainWindow):
-    """The main window.
+    """Main window of the GUI.
 
     Args:
-        memory: state saved by the last session.
+        memory: state of the last session.
     """
 
     def __init__(self, memory: Memory) -> None:
@@ -132,7 +132,7 @@ class MainWindow(QMainWindow):
         self.runs.open(self.memory.run)
 
     def _welcome(self) -> None:
-        """Load the demo preset on the first start."""
+        """Load the demo preset when the GUI is started for the first time."""
         self.memory.first = False
         path = demo()
         if path is not None:
@@ -141,7 +141,7 @@ class MainWindow(QMainWindow):
             self.help.setText(_WELCOME)
 
     def open_file(self, path: Path) -> None:
-        """Load a preset or a file of settings."""
+        """Load a preset or config file."""
         try:
             self.document.load(path)
         except StiefelLoraError as error:
@@ -149,7 +149,7 @@ class MainWindow(QMainWindow):
         self.examine()
 
     def ask_for_file(self) -> None:
-        """Show the dialog to load a file."""
+        """Show the dialog for loading a file."""
         chosen, _ = QFileDialog.getOpenFileName(
             self, "Load settings", str(user_presets()), "Settings (*.json)"
         )
@@ -157,7 +157,7 @@ class MainWindow(QMainWindow):
             self.open_file(Path(chosen))
 
     def save_as(self) -> None:
-        """Show the dialog to save the settings."""
+        """Show the dialog for saving the settings."""
         folder = user_presets()
         folder.mkdir(parents=True, exist_ok=True)
         name = str(self.document.value("run_name")) or "settings"
@@ -185,13 +185,13 @@ class MainWindow(QMainWindow):
         self.settings.focus(key)
 
     def go_to_problem(self) -> None:
-        """Show the first error that prevents a start."""
+        """Show the first error in the settings."""
         keys = [*self.findings.errors, *self.findings.missing]
         if keys:
             self.go_to(keys[0])
 
     def start(self, *, show: bool = True) -> None:
-        """Train with the current settings, or show the first error."""
+        """Start a training with the current settings, or show the first error."""
         self.examine()
         if not self.findings.ready:
             self.go_to_problem()
@@ -219,7 +219,7 @@ class MainWindow(QMainWindow):
         box.exec()
 
     def examine(self) -> None:
-        """Check the settings and show errors at the fields."""
+        """Check the settings and show errors next to the fields."""
         self._examine.stop()
         self.findings = examine(self.document.data)
         self.settings.refresh(self.findings)
@@ -248,7 +248,7 @@ class MainWindow(QMainWindow):
         self.memory.run = run
 
     def remember(self) -> None:
-        """Save the state for the next session."""
+        """Save the state of the GUI."""
         self._remember.stop()
         self.memory.data = self.document.data
         self.memory.source = str(self.document.source or "")
@@ -257,15 +257,14 @@ class MainWindow(QMainWindow):
         self.memory.save()
 
     def closeEvent(self, event: QCloseEvent) -> None:
-        """Save the state. Trainings continue."""
+        """Save the state when the window is closed. Trainings continue."""
         self.release()
         super().closeEvent(event)
 
     def release(self) -> None:
-        """Save the state and end all processes and threads of the window.
+        """Save the state and stop all processes and threads of the window.
 
-        Called when the window is closed and again when the application ends, which it
-        may do without closing its windows.
+        This method is called when the window is closed and when the application exits.
         """
         self.runs.close()
         self.data.finish()
