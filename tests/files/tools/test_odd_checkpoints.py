@@ -32,7 +32,10 @@ def weights() -> dict[str, torch.Tensor]:
     ("changes", "message"),
     [
         ({f"{IN}.weight": torch.ones(6, 8, dtype=torch.int8)}, "has dtype int8, but"),
-        ({f"{IN}.weight": torch.ones(24, 1, dtype=torch.uint8)}, "has dtype uint8, but"),
+        (
+            {f"{IN}.weight": torch.ones(24, 1, dtype=torch.uint8)},
+            "has dtype uint8, but",
+        ),
         ({f"{IN}.weight_scale": torch.ones(6, 1)}, "contains 6 scales, but only one"),
         ({f"{IN}.scale_weight": torch.ones(6)}, "contains 6 scales, but only one"),
     ],
