@@ -24,6 +24,7 @@ from typing import Any, Protocol
 from filelock import FileLock, Timeout
 
 __all__ = [
+    "LOSS",
     "Job",
     "Rows",
     "read_rows",
@@ -38,6 +39,9 @@ PRESETS = {
     "sdxl": ROOT / "training_presets" / "SDXL" / "demo_stiefel_lora.json",
     "flux": ROOT / "training_presets" / "FLUX" / "demo_flux_stiefel_lora.json",
 }
+
+LOSS = "held_out"
+"""Key of the final validation loss in a row."""
 
 Rows = dict[str, dict[str, Any]]
 """Results of finished runs by key."""
@@ -111,7 +115,7 @@ def run_missing(
 def _record(path: Path, row: dict[str, Any]) -> None:
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")
-    print(f"{row['key']}: {row['held_out']:.4f}", flush=True)
+    print(f"{row['key']}: {row[LOSS]:.4f}", flush=True)
 
 
 def _where() -> dict[str, Any]:
@@ -155,12 +159,12 @@ def train_demo(overrides: Mapping[str, Any], base: str = "sdxl") -> dict[str, An
         try:
             result = train(load_config(PRESETS[base], pairs))
         except NonFiniteError:
-            return {"held_out": 9.0, "diverged": True}
+            return {LOSS: 9.0, "diverged": True}
         stable = stable_ranks(result.run_dir / "events.jsonl")
     if result.interrupted:
         raise SystemExit("Stopped; the run that was under way is not recorded.")
     return {
-        "held_out": result.validation_after,
+        LOSS: result.validation_after,
         "before": result.validation_before,
         "effective_rank_mean": result.mean_effective_rank,
         "effective_rank_lowest": result.lowest_effective_rank,

@@ -2,6 +2,7 @@
 
     python benchmarks/study run --stage product --minutes 60
     python benchmarks/study stack
+    python benchmarks/study strength
     python benchmarks/study report [--into docs/evidence.md]
     python benchmarks/study sheet --base flux --output sheet.png
 
@@ -25,6 +26,7 @@ from demo_runs import read_rows, run_missing  # noqa: E402
 from sheet import write_sheet  # noqa: E402
 from stack import next_stack, stack_table  # noqa: E402
 from stages import BASES, STAGES  # noqa: E402
+from strength import next_strength, strength_table  # noqa: E402
 from tables import fill_page, fill_table, report  # noqa: E402
 
 RESULTS = HERE / "results"
@@ -33,7 +35,9 @@ RESULTS = HERE / "results"
 def main() -> None:
     """Run what is missing of a stage, or print all tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("action", choices=("run", "stack", "report", "sheet"))
+    parser.add_argument(
+        "action", choices=("run", "stack", "strength", "report", "sheet")
+    )
     parser.add_argument("--stage", choices=list(STAGES), default=next(iter(STAGES)))
     parser.add_argument("--minutes", type=float, default=math.inf)
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -45,8 +49,9 @@ def main() -> None:
     if arguments.action == "run":
         run_missing(path, arguments.minutes, STAGES[arguments.stage].next_run)
         return
-    if arguments.action == "stack":
-        run_missing(path, arguments.minutes, next_stack)
+    others = {"stack": next_stack, "strength": next_strength}
+    if arguments.action in others:
+        run_missing(path, arguments.minutes, others[arguments.action])
         return
     if arguments.action == "sheet":
         write_sheet(arguments.base, read_rows(path), arguments.output)
@@ -54,11 +59,13 @@ def main() -> None:
     if arguments.into:
         page = fill_page(arguments.into.read_text("utf-8"), STAGES, read_rows(path))
         page = fill_table(page, "stack", stack_table(read_rows(path)))
+        page = fill_table(page, "strength", strength_table(read_rows(path)))
         arguments.into.write_text(page, "utf-8")
         return
     for stage in STAGES.values():
         print(report(stage, read_rows(path)))
-    print("\n".join(stack_table(read_rows(path))))
+    for table in (stack_table, strength_table):
+        print("\n".join(table(read_rows(path))))
 
 
 if __name__ == "__main__":

@@ -34,11 +34,10 @@ def message_of(data: dict[str, object]) -> str:
 @pytest.mark.parametrize(
     ("key", "trainer"),
     [
-        ("network_weights", "sd-scripts"),
+        ("base_weights", "sd-scripts"),
         ("clip_skip", "sd-scripts"),
         ("blocks_to_swap", "sd-scripts"),
         ("lora_weight_dtype", "OneTrainer"),
-        ("lora_model_name", "OneTrainer"),
         ("tensorboard_port", "OneTrainer"),
         ("resume_from_checkpoint", "diffusers"),
         ("center_crop", "diffusers"),

@@ -50,6 +50,7 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ),
     ({"output_formats": ["peft", "peft"]}, "output_formats"),
     ({"lora_init": "stella"}, "lora_init"),
+    ({**LOI, "lora_model_name": ["a.safetensors"]}, "lora_model_name"),
     ({"loi_file_rank": 8}, "loi_file_rank"),
     ({**LOI, "loi_file_rank": 64}, "loi_file_rank"),
     ({**LOI, "conv_rank": 4}, "conv_rank"),

@@ -343,6 +343,12 @@ OFF = (
         ),
     ),
     Off(
+        "start from LoRA files",
+        "training.build.build_state",
+        Given("given", "None"),
+        (f"{_TRAINING}lora_start.py::test_step_0_is_the_weighted_sum_of_the_files",),
+    ),
+    Off(
         "optimizers by import path",
         "training.build.make_optimizer",
         Call("optimizer.load", "torch.optim.AdamW"),

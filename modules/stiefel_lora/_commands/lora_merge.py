@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .._exceptions import InputError
+from .._weighted_path import parse_part
 from ._shared import needed, unset, user_errors
 from .lora import app, check_known, print_result
 from .lora_options import (
@@ -110,7 +111,7 @@ def merge(
     """
     with user_errors():
         from ..files import Part, Target, merge_lora, open_lora
-        from ..files.tools.merging import parse_part, parse_section
+        from ..files.tools.merging import parse_section
         from ..files.tools.save_lora import command_line
 
         named = [parse_part(text) for text in files]

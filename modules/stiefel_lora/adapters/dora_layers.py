@@ -23,6 +23,7 @@ from .adapter_names import TRAINED
 __all__ = [
     "RowLengths",
     "base_lengths",
+    "base_matrix",
     "magnitude_of",
     "prepare_dora",
     "row_lengths",
@@ -109,6 +110,13 @@ def row_lengths(model: nn.Module, pair: Pair) -> RowLengths:
     moved = torch.addmm(weight, up.detach(), down.detach(), alpha=scale)
     magnitude = layer.lora_magnitude_vector[TRAINED].weight.detach().flatten()
     return RowLengths(weight.norm(dim=1), moved.norm(dim=1), magnitude)
+
+
+@torch.no_grad()
+def base_matrix(model: nn.Module, name: str) -> Tensor:
+    """Return the weight of a layer without its LoRA, float32, one row per output."""
+    layer: Any = model.get_submodule(name)
+    return _matrix(layer.get_base_layer())
 
 
 @torch.no_grad()

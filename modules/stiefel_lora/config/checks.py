@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+from .._weighted_path import split_weight
 from ..methods import far_rate
 from .paths import MODEL_SETTINGS, is_local_model
 from .rules_objective import idle_objective
@@ -65,6 +66,10 @@ def _missing(config: TrainConfig) -> Iterator[Violation]:
         model = getattr(config, key)
         if model and is_local_model(model) and not os.path.exists(model):
             yield Violation(key, f"the file or folder {model} does not exist")
+    for text in config.lora_model_name:
+        path, _ = split_weight(text)
+        if not os.path.exists(path):
+            yield Violation("lora_model_name", f"the file {path} does not exist")
     for key in ("concepts", "validation_concepts"):
         for number, concept in enumerate(getattr(config, key)):
             if not os.path.isdir(concept.path):

@@ -19,6 +19,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from .._weighted_path import split_weight
 from ..methods.plugins import is_file_name
 from .concept import spell_out_concepts
 from .path_text import expanded, looks_like_path, path_problem
@@ -41,6 +42,8 @@ def resolve_paths(data: dict[str, Any], base: Path) -> dict[str, Any]:
     for key in MODEL_SETTINGS:
         if isinstance(data.get(key), str):
             data[key] = resolve_model(data[key], base)
+    if "lora_model_name" in data:
+        data["lora_model_name"] = _resolve_loras(data["lora_model_name"], base)
     if isinstance(data.get("plugins"), list | tuple):
         data["plugins"] = [_resolve_plugin(text, base) for text in data["plugins"]]
     return data
@@ -64,6 +67,20 @@ def resolve_model(name: str, base: Path) -> str:
 def is_local_model(name: str) -> bool:
     """Return whether a base model is a folder or file, after :func:`resolve_model`."""
     return Path(name).is_absolute()
+
+
+def _resolve_loras(value: Any, base: Path) -> Any:
+    """Resolve one path, or a list of paths, that may end in a weight."""
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list | tuple) or not all(
+        isinstance(text, str) for text in texts
+    ):
+        return value
+    found = []
+    for text in texts:
+        path, weight = split_weight(text)
+        found.append(absolute(path, base) + weight if path else text)
+    return found
 
 
 def _resolve_plugin(value: Any, base: Path) -> Any:

@@ -60,6 +60,17 @@ def _one_length(config: Settings) -> Violation | None:
     )
 
 
+def _starts_once(config: Settings) -> Violation | None:
+    if not config.lora_model_name or config.lora_init == "auto":
+        return None
+    return Violation(
+        "lora_model_name",
+        f"is not supported with lora_init={config.lora_init!r}, because both set the "
+        "weights of the LoRA at step 0",
+        "Set lora_init to auto, or remove lora_model_name",
+    )
+
+
 def _formats_differ(config: Settings) -> Violation | None:
     formats = config.output_formats
     if len(set(formats)) == len(formats):
@@ -226,6 +237,7 @@ RULES: tuple[Callable[[Settings], Violation | None], ...] = (
     _warmup_fits,
     _alpha_is_rank,
     _optimizer_options_have_an_effect,
+    _starts_once,
     _formats_differ,
     _stella_starts_stella,
     _loi_file_rank_fits,

@@ -21,6 +21,7 @@ from ..data.prepare import EncodedSet, encode_set
 from ..data.tensor_store import TensorStore
 from ..families import Family
 from ..families.text_training import checkpoint_layers
+from ..files.weights import LoraWeights
 from ..optim.alpha import ALPHA_IS_RANK
 from ..optim.factory import create_optimizer
 from ..optim.foreign import create_foreign
@@ -32,6 +33,7 @@ from .backend import (
 )
 from .checkpointing.rng import seed_all
 from .ema import MovingAverage
+from .lora_start import start_from_loras
 from .loss.denoising_loss import make_objective
 from .loss.noise import make_noise_source
 from .preflight import Preflight
@@ -51,9 +53,18 @@ __all__ = [
 
 
 def build_state(
-    config: TrainConfig, inputs: Preflight, folder: RunFolder
+    config: TrainConfig,
+    inputs: Preflight,
+    folder: RunFolder,
+    given: LoraWeights | None = None,
 ) -> TrainingState:
     """Encode the images, then load the denoiser and add the LoRA.
+
+    Args:
+        config: the whole configuration.
+        inputs: result of ``run_preflight``.
+        folder: folder of the run.
+        given: LoRA to start from, see :mod:`.lora_start`.
 
     Raises:
         InputError: If an image is unreadable, the disk is full, or another input is
@@ -95,6 +106,8 @@ def build_state(
     )
     model.train()
     whole = add_text_loras(config, family, opened.text_targets, model)
+    if given is not None:
+        start_from_loras(config, family, whole, given)
     optimizer = make_optimizer(config, family, whole)
     # Not the text encoders, which run within autocast (TrainingState.loss).
     prepared = inputs.accelerator.prepare(model, optimizer)

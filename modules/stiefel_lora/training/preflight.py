@@ -41,6 +41,7 @@ from .backend import (
     check_quantization,
     make_accelerator,
 )
+from .lora_start import read_start
 from .optimizer_trial import check_optimizer
 
 if TYPE_CHECKING:
@@ -235,6 +236,8 @@ def estimate_run(config: TrainConfig) -> RunEstimate:
         InputError: If an input is invalid.
     """
     found = run_preflight(config, for_training=False)
+    if found.opened is not None:
+        read_start(config, found.opened)
     train, validation_set, source = found.train, found.validation, found.source
     left_out = (*_left_out(config, train), *_left_out(config, validation_set))
     config = found.config

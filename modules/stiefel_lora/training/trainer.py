@@ -15,6 +15,7 @@ from .._exceptions import InputError, TrainingError
 from .._text import read_text
 from ..config.dump import dump_full
 from ..files.atomic import atomic_write
+from ..files.weights import LoraWeights
 from ..runs.events import JsonlSink
 from ..runs.progress import say
 from ..runs.result import TrainResult
@@ -34,6 +35,7 @@ from .logging.sinks import SinkGroup
 from .logging.tensorboard_sink import TensorBoardSink
 from .loi_start import start_from_gradient
 from .loop import Loop
+from .lora_start import read_start
 from .preflight import Preflight, report_files, run_preflight
 from .state import TrainingState
 
@@ -98,10 +100,11 @@ def _new_run(
     started: datetime.datetime,
     clock: float,
 ) -> TrainResult:
+    given = read_start(config, inputs.model)
     folder = create_run_folder(config.output_dir, config.run_name)
     say(f"Run folder: {folder.root}")
     with hold_run(folder.root, needed=False):
-        run = Run(config, inputs, identity, folder, None)
+        run = Run(config, inputs, identity, folder, None, given)
         try:
             run.prepare()
         except (InputError, TrainingError):
@@ -122,12 +125,14 @@ class Run:
         identity: dict[str, Any],
         folder: RunFolder,
         resume: tuple[Path, Checkpoint] | None,
+        given: LoraWeights | None = None,
     ) -> None:
         self.config = config
         self.inputs = inputs
         self.identity = identity
         self.folder = folder
         self.resume = resume
+        self._given = given
         self.sink = SinkGroup([])
         self.state: TrainingState | None = None
 
@@ -141,7 +146,8 @@ class Run:
         # The settings are written before this, the long part: later commands recognize
         # a run by them, even if it is killed while it encodes images.
         with advise_on_memory(self.config, lambda: path):
-            self.state = build_state(self.config, self.inputs, self.folder)
+            self.state = build_state(self.config, self.inputs, self.folder, self._given)
+        self._given = None
         # On a resume, both adapters come from the checkpoint.
         if self.config.lora_init == "loi" and self.resume is None:
             start_from_gradient(self.state, self.config)

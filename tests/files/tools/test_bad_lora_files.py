@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from helpers.lora_files import dense, dense_of, make, stack, write
 from stiefel_lora import _commands
 from stiefel_lora._exceptions import ModelError, OptionError, OutputError
+from stiefel_lora._weighted_path import parse_part
 from stiefel_lora.files import (
     Checkpoint,
     Method,
@@ -30,7 +31,6 @@ from stiefel_lora.files import (
     verify_lora,
 )
 from stiefel_lora.files.tools.inspection_page import inspection_page
-from stiefel_lora.files.tools.merging import parse_part
 
 STEM = "lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_{}"
 

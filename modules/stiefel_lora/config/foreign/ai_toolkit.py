@@ -35,6 +35,7 @@ KEYS = {
     "neg": "samples.negative_prompt",
     "only_if_contains": "layer_filter",
     "optimizer_params": "optimizer",
+    "pretrained_lora_path": "lora_model_name",
     "project_name": "run_name",
     "prompts": "samples",
     "qtype": "weight_dtype",
@@ -66,7 +67,7 @@ WITHOUT = {
     why.FACTORS: "network_weight",
     why.START: """
         assistant_lora_path inference_lora_path lora_path merge_network_on_save
-        merge_network_on_save_strength pretrained_lora_path start_step
+        merge_network_on_save_strength start_step
     """,
     why.CAPTIONS: """
         caption_ext caption_type default_caption prompt_dropout_prob random_triggers

@@ -56,7 +56,7 @@ WITHOUT = {
         lora_decompose_output_axis oft_block_share oft_block_size oft_scaled peft_type
         preserve_embedding_norm training_method
     """,
-    why.START: "continue_last_backup lora_model_name",
+    why.START: "continue_last_backup",
     why.OFFLOADING: "async_offloading temp_device",
     why.DEVICES: """
         async_gradient_reduce async_gradient_reduce_buffer device_indexes

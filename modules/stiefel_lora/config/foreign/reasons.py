@@ -78,7 +78,7 @@ SAMPLER = "each family has one sampler, which keeps samples comparable"
 SCHEDULES = "schedules (constant, cosine, linear) end with steps and have no cycles"
 SNAPSHOTS = "LoRA files are written at the end of a run and on request"
 SOURCES = "concepts are folders on the disk"
-START = "a run starts from new factors; train CONFIG --resume resumes a run"
+START = "lora_model_name starts from LoRA files; train CONFIG --resume resumes a run"
 TEXT_LAYERS = (
     "text encoders are used at the layer and length that the family was trained with"
 )

@@ -58,6 +58,7 @@ KEYS = {
     "noise_offset": "offset_noise_weight",
     "num_repeats": "concepts.repeats",
     "optimizer_args": "optimizer",
+    "network_weights": "lora_model_name",
     "optimizer_type": "optimizer.name",
     "output_name": "run_name",
     "pretrained_model_name_or_path": "base_model_name",
@@ -102,7 +103,7 @@ KEYS = {
 WITHOUT = {
     why.START: """
         base_weights base_weights_multiplier dim_from_weights initial_epoch initial_step
-        network_multiplier network_weights resume skip_until_initial_step
+        network_multiplier resume skip_until_initial_step
     """,
     why.FACTORS: """
         block_alphas conv_alpha network_args scale_weight_norms

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from .._base import Count, Flag, Number, StrictModel, setting
+from .._base import Count, Flag, Number, PathText, StrictModel, setting
 from ..enums import LayerPreset, LoraInit
 
 __all__ = ["LoraSettings"]
@@ -83,6 +83,13 @@ class LoraSettings(StrictModel):
     use_dora: Flag = setting(False, label="Decompose weights (DoRA)")
     """Also train the magnitude of every row of the adapted weights (DoRA). This is
     slower, needs more memory, and fewer programs can load the files."""
+
+    lora_model_name: tuple[PathText, ...] = setting((), label="LoRA base model")
+    """LoRA files to start from, instead of a new LoRA. Several files are added, each
+    with an optional weight, such as style.safetensors:0.7. Files of all common key
+    formats and of any rank are supported: if their rank is higher than lora_rank, the
+    smallest directions are cut off, and the error is printed. Unlike with resume, the
+    optimizer starts from the beginning."""
 
     lora_init: LoraInit = setting("auto", label="LoRA initialization")
     """Initialization of the LoRA. With auto, the initialization of the optimizer is

@@ -18,7 +18,6 @@ import math
 import os
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import torch
 
@@ -43,7 +42,6 @@ __all__ = [
     "Part",
     "merge_lora",
     "merged",
-    "parse_part",
     "parse_section",
     "plan_merge",
 ]
@@ -83,34 +81,6 @@ class MergeReport:
     """Frobenius norm of each weighted part."""
 
     saved: Saved
-
-
-def parse_part(text: str) -> tuple[Path, float]:
-    """Parse ``PATH`` or ``PATH:WEIGHT``, where WEIGHT is a number.
-
-    If a file with the name of the whole text exists, it is used.
-
-    >>> parse_part("C:/loras/style.safetensors:0.7")[1]
-    0.7
-    """
-    path, colon, number = text.rpartition(":")
-    if not colon or not path or os.path.exists(text):
-        return Path(text), 1.0
-    try:
-        weight = float(number)
-    except ValueError:
-        if not os.path.isfile(path):
-            return Path(text), 1.0
-        raise OptionError(
-            f"{text}: the weight {number or 'after the colon'} is not a finite number. "
-            "Use a number such as 0.7."
-        ) from None
-    if not math.isfinite(weight):
-        raise OptionError(
-            f"{text}: the weight {number} is not a finite number. Use a number such as "
-            "0.7."
-        )
-    return Path(path), weight
 
 
 def parse_section(text: str, files: int) -> tuple[int, str, float]:
