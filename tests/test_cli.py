@@ -152,7 +152,7 @@ def test_a_module_of_our_own_that_is_missing_is_a_bug(config, trainer):
 def test_nothing_to_train(trainer):
     result = run("train", "sdxl_adamw")
     assert result.exit_code == 2
-    assert result.stderr.startswith("base_model_name: is not set. ")
+    assert result.stderr.startswith("concepts: is not set. ")
     assert not trainer.calls
 
 
@@ -164,11 +164,17 @@ def test_validate():
     )
 
 
-def test_validate_a_preset_by_name():
+def test_validate_a_preset_by_name(monkeypatch, tmp_path):
+    # Whatever this machine has downloaded.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     result = run("validate", "sdxl_stiefel_lora")
     assert result.exit_code == 0
     assert "sdxl_stiefel_lora is valid" in result.stdout
-    assert "Note: base_model_name: is not set" in result.stdout
+    assert "Note: concepts: is not set" in result.stdout
+    assert (
+        "Note: stabilityai/stable-diffusion-xl-base-1.0 is downloaded when training "
+        "starts. About 13.9 GB, license: CreativeML Open RAIL++-M.\n"
+    ) in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -179,6 +185,8 @@ def test_validate_a_preset_by_name():
         (["sdxl_adamw", "--set", "steps"], "must have the form KEY=VALUE"),
         (["sdxl_stiefel_lora", "--set", "lora_alpha=1"], "Set lora_alpha to"),
         (["sdxl_adamw", "--set", "base_model_name=./no"], "does not exist"),
+        (["sdxl_adamw", "--set", "base_model_name=no"], "does not exist"),
+        (["sdxl_adamw", "--set", "base_model_name=o rg/no"], "nor a valid name"),
     ],
 )
 def test_bad_input(args, message):

@@ -9,6 +9,7 @@ from stiefel_lora._exceptions import ConfigError
 from stiefel_lora.config import dump_lean, load_config, parse_config, remarks
 from stiefel_lora.config.json_schema import json_schema, json_schema_text
 from stiefel_lora.config.presets import find_config, list_presets, presets_folder
+from stiefel_lora.families.hub_models import HUB_MODELS
 from stiefel_lora.methods import CATALOGUE
 
 PRESETS = list_presets()
@@ -80,9 +81,32 @@ def test_the_demo_presets_differ_in_the_optimizer_alone(names):
     assert one == other
 
 
-def test_presets_without_model_have_remarks():
+MODELS = {
+    "SDXL": "stabilityai/stable-diffusion-xl-base-1.0",
+    "SD15": "stable-diffusion-v1-5/stable-diffusion-v1-5",
+    "FLUX": "black-forest-labs/FLUX.1-dev",
+}
+FULL_SIZE = [entry for entry in PRESETS if not entry.name.startswith("demo")]
+
+
+@pytest.mark.parametrize("preset", FULL_SIZE, ids=lambda preset: preset.name)
+def test_a_full_size_preset_starts_once_the_images_are_set(preset):
+    assert "set concepts and trigger_word" in preset.summary
+    assert "Learning rate" in preset.comment
+    config = load_config(preset.path, ["trigger_word=ohwx", "validation_split=0.1"])
+    assert [found.key for found in remarks(config)] == ["concepts"]
+    assert config.base_model_name == MODELS[preset.family]
+    assert config.base_model_name in HUB_MODELS
+    assert 2 <= len(config.samples) <= 3
+    assert all("[trigger]" in sample.prompt for sample in config.samples)
+    assert config.sample_every
+    assert config.checkpoint_every
+    assert config.epochs or config.steps >= 1000
+
+
+def test_a_preset_without_images_has_remarks():
     found = remarks(load_config(find_config("sdxl_stiefel_lora")))
-    assert [violation for violation in found if violation.key == "base_model_name"]
+    assert [violation for violation in found if violation.key == "concepts"]
 
 
 def test_a_preset_round_trips(preset):

@@ -106,7 +106,7 @@ def test_a_folder_without_images(config, tmp_path):
 
 
 def test_a_config_that_is_not_complete():
-    with pytest.raises(ConfigError, match="base_model_name: is not set"):
+    with pytest.raises(ConfigError, match="concepts: is not set"):
         make_plans(["sdxl_adamw"])
 
 

@@ -29,15 +29,18 @@ def validate(
     with user_errors():
         settings = load(config, overrides, plugins)
         from ..config import remarks
+        from ..config.path_text import is_hub_name
 
         found = None
         # A preset by itself is checked quickly, without torch.
-        if settings.base_model_name or settings.concepts:
+        model = settings.base_model_name
+        if settings.concepts or (model and not is_hub_name(model)):
             hush_libraries()
             from ..training.preflight import estimate_run
 
             found = estimate_run(settings)
             settings = found.config
+        download = _download(model) if model and is_hub_name(model) else ""
         batch = settings.batch_size * settings.gradient_accumulation_steps
         typer.echo(
             f"{config} is valid: {settings.optimizer.name}, rank {settings.lora_rank}, "
@@ -45,8 +48,19 @@ def validate(
         )
         for remark in remarks(settings):
             typer.echo(f"Note: {remark}")
+        if download:
+            typer.echo(f"Note: {download}")
         if found is not None:
             _show(found)
+
+
+def _download(model: str) -> str:
+    """Return what the download at the start of training takes, or ""."""
+    from ..families.hub_models import cached_folder, download_note
+
+    if cached_folder(model) is not None:
+        return ""
+    return f"{model} is downloaded when training starts. {download_note(model)}"
 
 
 def _length(settings: TrainConfig, images: int) -> str:

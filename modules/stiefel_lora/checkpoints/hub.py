@@ -7,6 +7,8 @@ from typing import Any
 
 from .._exceptions import ModelError
 from ..config.path_text import is_hub_name
+from ..families.hub_models import access_hint, cached_folder, download_note
+from ..runs.progress import say
 
 __all__ = ["model_from_hub", "part_from_hub"]
 
@@ -25,21 +27,22 @@ def model_from_hub(name: str, *, download: bool) -> Path | None:
         raise ModelError(
             f"The base model {name} does not exist. Correct base_model_name."
         )
+    cached = cached_folder(name)
+    if not download:
+        return cached
+    if cached is None:
+        say(f"Downloading {name} from the Hugging Face Hub. {download_note(name)}")
     import diffusers
-    from huggingface_hub import try_to_load_from_cache
 
     pipeline: Any = diffusers.DiffusionPipeline
-
-    if not download:
-        cached = try_to_load_from_cache(name, "model_index.json")
-        return Path(cached).parent if isinstance(cached, str) else None
     try:
         return Path(pipeline.download(name))
     except Exception as error:
         # The hub's client raises a dozen unrelated classes, all for the same reason.
         raise ModelError(
             f"The base model {name!r} is not a local folder and cannot be loaded "
-            f"from the Hugging Face Hub ({_reason(error)}). Correct base_model_name."
+            f"from the Hugging Face Hub ({_reason(error)}). "
+            f"{access_hint(name) or 'Correct base_model_name.'}"
         ) from error
 
 

@@ -7,11 +7,13 @@ import importlib.util
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..._exceptions import ConfigError
+from ..._exceptions import ConfigError, ModelError
 from ..._install import install_command
 from ...config import SettingsError, TrainConfig, Violation, remarks
 from ...config.checks import missing_paths
+from ...config.path_text import is_hub_name
 from ...config.schema import DEFAULT_OPTIMIZER
+from ...families.hub_models import cached_folder, download_note
 from ...methods import CATALOGUE
 from .pages import all_fields, optimizer_fields
 
@@ -57,9 +59,8 @@ def examine(data: Mapping[str, Any]) -> Findings:
     except ConfigError as error:
         return Findings(None, {"": [str(error)]}, {})
     found = [*missing_paths(config), *_missing_packages(config)]
-    return Findings(
-        config, _by_field(found, method), _by_field(remarks(config), method)
-    )
+    noted = [*remarks(config), *_download(config)]
+    return Findings(config, _by_field(found, method), _by_field(noted, method))
 
 
 def locks(data: Mapping[str, Any]) -> dict[str, str]:
@@ -87,6 +88,19 @@ def field_of(key: str, method: str) -> str:
     if head == "optimizer" and option in {f.key for f in optimizer_fields(method)}:
         return key
     return head if head in all_fields() else ""
+
+
+def _download(config: TrainConfig) -> list[Violation]:
+    """Remark on what the download of a base model takes."""
+    name = config.base_model_name
+    if name is None or not is_hub_name(name):
+        return []
+    try:
+        is_here = cached_folder(name) is not None
+    except ModelError as error:
+        return [Violation("base_model_name", str(error))]
+    note = f"Is downloaded when training starts. {download_note(name)}"
+    return [] if is_here else [Violation("base_model_name", note)]
 
 
 def _missing_packages(config: TrainConfig) -> list[Violation]:
