@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ._exceptions import ConfigError, InputError, TrainingError
 from ._install import install_command
+from ._late_bitsandbytes import postpone_bitsandbytes
 
 if TYPE_CHECKING:
     from .config import TrainConfig
@@ -56,6 +57,7 @@ def train_file(
 
     check_complete(settings)
     hush_libraries()
+    postpone_bitsandbytes()
     # The first use of ``train`` imports torch, so everything without torch comes first.
     from . import training
 

@@ -16,6 +16,7 @@ from peft import LoraConfig
 from torch import Tensor, nn
 
 from .._exceptions import CheckpointError
+from .._late_bitsandbytes import without_bitsandbytes
 from ..methods import Method
 from ..optim.init import STARTS
 from ..optim.pairs import Pair, find_pairs
@@ -77,9 +78,10 @@ def add_lora(
         "target_modules": _whole_names(targets),
         **_patterns(rank, alpha, ranks or {}),
     }
-    adaptable.add_adapter(_lora_config(**settings, use_dora=use_dora))
-    if init == "loi":
-        add_offset(model, _lora_config(**settings))
+    with without_bitsandbytes():
+        adaptable.add_adapter(_lora_config(**settings, use_dora=use_dora))
+        if init == "loi":
+            add_offset(model, _lora_config(**settings))
     for parameter in model.parameters():
         if parameter.requires_grad:
             # In the dtype of a bfloat16 base, steps of less than 0.2 % of an entry

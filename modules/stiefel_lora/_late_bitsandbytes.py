@@ -1,0 +1,78 @@
+"""Import of bitsandbytes at its first use instead of at that of diffusers and peft.
+
+Both import it if it is installed, and it compiles functions at its import, for which it
+loads torch's compiler: more than a second before the first step of a run that
+quantizes nothing. A stand-in imports the real package when any of its attributes is
+used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+__all__ = ["postpone_bitsandbytes", "without_bitsandbytes"]
+
+_NAME = "bitsandbytes"
+
+
+class _StandIn(ModuleType):
+    """Takes the place of a package until an attribute of it is used."""
+
+    def __getattr__(self, name: str) -> Any:
+        # Import of a submodule asks for __path__. Other special names are those that
+        # tools look for in every module, such as __warningregistry__.
+        if name.startswith("__") and name not in ("__path__", "__version__"):
+            raise AttributeError(f"module {_NAME!r} has no attribute {name!r}")
+        if sys.modules.get(_NAME) is self:
+            del sys.modules[_NAME]
+        return getattr(importlib.import_module(_NAME), name)
+
+
+def postpone_bitsandbytes() -> None:
+    """Put a stand-in in place of bitsandbytes. Does nothing if it is imported."""
+    if _NAME in sys.modules:
+        return
+    spec = importlib.util.find_spec(_NAME)
+    if spec is None:
+        return
+    module = _StandIn(_NAME)
+    # Whoever only looks for the package, or for its place, needs no import.
+    module.__spec__, module.__file__ = spec, spec.origin
+    sys.modules[_NAME] = module
+
+
+@contextlib.contextmanager
+def without_bitsandbytes() -> Iterator[None]:
+    """Hide bitsandbytes from peft until it is really imported.
+
+    For every adapter, peft asks for classes of bitsandbytes. Layers of these classes
+    exist only after something else has imported it.
+    """
+    before = sys.modules.get(_NAME)
+    if before is not None and not isinstance(before, _StandIn):
+        yield
+        return
+    # None makes find_spec find nothing, and an import an ImportError.
+    sys.modules[_NAME] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[_NAME]
+        if before is not None:
+            sys.modules[_NAME] = before
+        _forget()
+
+
+def _forget() -> None:
+    """Clear what peft remembers, since a quantized model may follow."""
+    found = sys.modules.get("peft.import_utils")
+    for name in ("is_bnb_available", "is_bnb_4bit_available"):
+        forget = getattr(getattr(found, name, None), "cache_clear", None)
+        if forget is not None:
+            forget()
