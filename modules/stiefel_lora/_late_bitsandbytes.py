@@ -42,7 +42,7 @@ def postpone_bitsandbytes() -> None:
     if spec is None:
         return
     module = _StandIn(_NAME)
-    # Whoever only looks for the package, or for its place, needs no import.
+    # Code that only checks whether the package is installed needs no import.
     module.__spec__, module.__file__ = spec, spec.origin
     sys.modules[_NAME] = module
 

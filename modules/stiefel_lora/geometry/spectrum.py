@@ -74,18 +74,22 @@ def product_singular_values(up: Tensor, down: Tensor) -> Tensor:
 
 def product_spectrum(left: Tensor, right: Tensor) -> Tensor:
     """Compute the singular values of B A from float64 B^T B and A A^T on the CPU."""
-    bad = ~(left.isfinite() & right.isfinite()).all(-1).all(-1, keepdim=True)
-    left, right = (torch.where(bad[..., None], 0.0, gram) for gram in (left, right))
+    # Of the sums: an entry that is not finite makes them so, or too large to be used.
+    sums = left.sum((-2, -1)) + right.sum((-2, -1))
+    bad = ~sums.isfinite().unsqueeze(-1)
+    if bool(bad.any()):
+        left, right = (torch.where(bad[..., None], 0.0, gram) for gram in (left, right))
     length = torch.diagonal(left, dim1=-2, dim2=-1).sqrt()
     share = torch.where(length > 0, 1 / length, 0.0)
-    left = left * share.unsqueeze(-1) * share.unsqueeze(-2)
-    right = right * length.unsqueeze(-1) * length.unsqueeze(-2)
+    # In place after the first product: new memory costs more than the arithmetic.
+    left = (left * share.unsqueeze(-1)).mul_(share.unsqueeze(-2))
+    right = (right * length.unsqueeze(-1)).mul_(length.unsqueeze(-2))
     trace = torch.diagonal(left, dim1=-2, dim2=-1).sum(-1)[..., None, None]
     identity = torch.eye(left.shape[-1], dtype=left.dtype)
     # Rounding can leave the Gram matrix of a rank-deficient B slightly indefinite;
     # the shift is far below _RESOLUTION. B = 0 gets I here and its zero back below.
     shift = torch.where(trace > 0, 4e-15 * trace, 1.0)
-    root = torch.linalg.cholesky_ex(left + shift * identity).L
+    root = torch.linalg.cholesky_ex(left.add_(shift * identity)).L
     squares = torch.linalg.eigvalsh(root.mT @ right @ root).flip(-1).clamp_min(0)
     values = squares.sqrt() * (trace[..., 0] > 0)
     values = torch.where(values < _RESOLUTION * values[..., :1], 0.0, values)
@@ -104,15 +108,17 @@ def gram_matrices(columns: Sequence[Tensor]) -> Tensor:
     Returns:
         ``(sum k_i, r, r)`` float64 on the CPU.
     """
-    found = torch.cat([_quick_gram(stack) for stack in columns])
-    squares = torch.diagonal(found, dim1=-2, dim2=-1)
-    size = squares.sqrt()
-    unit = found / size.unsqueeze(-1) / size.unsqueeze(-2)
-    identity = torch.eye(found.shape[-1], dtype=found.dtype)
-    usable = found.isfinite().all(-1).all(-1) & (squares > _SHORTEST).all(-1)
-    # Not finite: LAPACK would raise an error.
-    unit = torch.where(usable[:, None, None], unit, 0.0)
-    apart = torch.linalg.cholesky_ex(unit - _APART * identity).info == 0
+    quick = torch.cat([_quick_gram(stack) for stack in columns])
+    found = quick.double()
+    squares = torch.diagonal(quick, dim1=-2, dim2=-1)
+    usable = quick.sum((-2, -1)).isfinite() & (squares > _SHORTEST).all(-1)
+    # Where lengths are not usable, 0 in their place: LAPACK gets no NaN.
+    inverse = torch.where(usable.unsqueeze(-1), squares.rsqrt(), 0.0)
+    unit = (quick * inverse.unsqueeze(-1)).mul_(inverse.unsqueeze(-2))
+    if not bool(usable.all()):
+        unit[~usable] = 0.0
+    torch.diagonal(unit, dim1=-2, dim2=-1).sub_(_APART)
+    apart = torch.linalg.cholesky_ex(unit).info == 0
     flat = [matrix for stack in columns for matrix in stack.unbind()]
     for index in torch.nonzero(~apart).flatten().tolist():
         found[index] = _gram(flat[index])
@@ -120,13 +126,10 @@ def gram_matrices(columns: Sequence[Tensor]) -> Tensor:
 
 
 def _quick_gram(stack: Tensor) -> Tensor:
-    """Compute M^T M in float32, or float64 for float64 factors.
-
-    The result is in float64 on the CPU.
-    """
+    """Compute M^T M on the CPU, in float32, or float64 for float64 factors."""
     wide = stack if stack.dtype == torch.float64 else stack.float()
     with full_precision(stack.device.type):
-        return (wide.mT @ wide).to("cpu", torch.float64)
+        return (wide.mT @ wide).cpu()
 
 
 def _gram(tall: Tensor) -> Tensor:
