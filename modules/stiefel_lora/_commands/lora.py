@@ -142,9 +142,9 @@ def print_result(
     for remark in saved.remarks:
         typer.echo(remark, err=True)
     if file.others:
-        typer.echo(
-            f"{len(file.others)} adapters of other kinds are unchanged.", err=True
-        )
+        count = len(file.others)
+        several = "adapters of other kinds are" if count > 1 else "other adapter is"
+        typer.echo(f"{count} {several} unchanged.", err=True)
     typer.echo(
         f"{file.path}: {file.size / 1e6:.2f} MB. Maximum rounding error of a layer: "
         f"{saved.deviation:.1e}."

@@ -325,7 +325,7 @@ def _checked_norms(part: Part) -> dict[str, float]:
         if layer.factors.is_dora:
             raise ModelError(
                 f"{file.path}: {layer.name} is a DoRA, whose row scales cannot be "
-                "merged. Use plain LoRA files."
+                "merged. Use plain LoRAs, which lora convert --base --rank creates."
             )
         norms[layer.key] = update_norm(layer.factors, six_digits=True)
     check_finite_lengths(file, norms)

@@ -260,7 +260,7 @@ def _check_kind(file: LoraFile, layer: LoraLayer) -> None:
     if layer.factors.is_dora:
         raise ModelError(
             f"{file.path}: {layer.name} is a DoRA, which cannot be resized. Use a "
-            "plain LoRA."
+            "plain LoRA, which lora convert --base --rank creates."
         )
 
 
