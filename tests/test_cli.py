@@ -290,6 +290,7 @@ def test_the_verbs_and_their_options_are_frozen():
         for info in _commands.app.registered_commands
     }
     assert surface == {
+        "new": ("kind", "images", "vram", "family", "trigger", "output"),
         "doctor": ("as_json",),
         "train": ("config", "overrides", "resume", "plugins"),
         "validate": ("config", "overrides", "plugins"),

@@ -10,6 +10,7 @@ import importlib.util
 import io
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from typing import Any
 from ._install import EXTRAS, install_command, requirements_of
 from ._version import __version__
 
-__all__ = ["Diagnosis", "Part", "diagnose"]
+__all__ = ["Diagnosis", "Part", "diagnose", "gpu_gigabytes"]
 
 # What a part imports at its first use; an installed package can still be broken.
 _IMPORTED = {
@@ -167,6 +168,12 @@ def _about_gpu(torch: Any) -> list[str]:
         f"torch is built for CUDA {torch.version.cuda}, but cannot use the GPU "
         f"({driver}). Update the driver, or install a torch for an older CUDA."
     ]
+
+
+def gpu_gigabytes() -> int | None:
+    """Return the memory of the first NVIDIA GPU in GB, rounded, or None without one."""
+    found = re.search(r"(\d+) MiB$", _nvidia())
+    return round(int(found[1]) / 1024) if found else None
 
 
 def _nvidia() -> str:

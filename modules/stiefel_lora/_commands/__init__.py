@@ -18,6 +18,7 @@ from .catalogue import optimizers, presets, schema
 from .doctor import doctor
 from .hosts import onetrainer
 from .lora import app as lora
+from .new import new
 from .queue import app as queue
 from .scan import scan
 from .study import study
@@ -37,6 +38,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+app.command()(new)
 app.command(cls=OptionalValue)(train)
 app.command()(validate)
 app.command()(scan)
