@@ -1,16 +1,24 @@
 from __future__ import annotations
 
+import itertools
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from stiefel_lora._exceptions import ConfigError
-from stiefel_lora.config import dump_lean, load_config, parse_config, remarks
+from stiefel_lora.config import dump_lean, load_config, parse_config, presets, remarks
 from stiefel_lora.config.json_schema import json_schema, json_schema_text
-from stiefel_lora.config.presets import find_config, list_presets, presets_folder
+from stiefel_lora.config.presets import (
+    find_config,
+    list_presets,
+    presets_folder,
+    select_presets,
+)
 from stiefel_lora.families.hub_models import HUB_MODELS
 from stiefel_lora.methods import CATALOGUE
+from stiefel_lora.ui.controllers.library import OWN, entries
 
 PRESETS = list_presets()
 ROOT = Path(__file__).parents[2]
@@ -102,6 +110,34 @@ def test_a_full_size_preset_starts_once_the_images_are_set(preset):
     assert config.sample_every
     assert config.checkpoint_every
     assert config.epochs or config.steps >= 1000
+
+
+def test_presets_are_grouped_by_family_and_gpu():
+    places = [(entry.family, entry.memory_gb or 0) for entry in PRESETS]
+    assert places == sorted(places)
+    listed = [entry.group for entry in entries() if entry.group != OWN]
+    together = [group for group, _ in itertools.groupby(listed)]
+    assert len(together) == len(set(together))
+    assert {"SDXL", "SDXL, 8 GB", "SDXL, 24 GB", "FLUX, 12 GB"} < set(together)
+    found = [entry.name for entry in entries("sdxl 12 gb")]
+    assert found[0] == "sdxl_stiefel_lora_12gb"
+    assert all(name.endswith("12gb") for name in found)
+
+
+@pytest.mark.parametrize("family", ["SDXL", "FLUX"])
+def test_demos_that_are_not_installed_are_hidden_but_found(
+    family, tmp_path, monkeypatch
+):
+    # As in an installation without the folder of the demo.
+    copy = tmp_path / "a" / "presets"
+    shutil.copytree(presets_folder(), copy)
+    before = {preset.name for preset in select_presets(family)}
+    monkeypatch.setattr(presets, "presets_folder", lambda: copy)
+    after = {preset.name for preset in select_presets(family)}
+    assert before - after == {name for name in before if name.startswith("demo")}
+    assert len(before - after) == 2
+    assert not [entry for entry in entries("demo") if entry.path.is_relative_to(copy)]
+    assert find_config("demo_adamw").is_file()
 
 
 def test_a_preset_without_images_has_remarks():

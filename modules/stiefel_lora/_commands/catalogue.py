@@ -45,7 +45,7 @@ def presets(
         members = [preset for preset in found if preset.family == group]
         for preset, after in zip(members, [*members[1:], None], strict=True):
             memory = f"{preset.memory_gb} GB" if preset.memory_gb else "any"
-            last = after is None or after.optimizer != preset.optimizer
+            last = after is None or after.memory_gb != preset.memory_gb
             table.add_row(preset.name, memory, preset.summary, end_section=last)
         Console().print(table, markup=False)
 

@@ -48,6 +48,8 @@ class Preset:
     path: Path
     comment: str
     optimizer: str
+    installed: bool = True
+    """False for a demo whose model is not part of this installation."""
 
     @property
     def memory_gb(self) -> int | None:
@@ -78,7 +80,9 @@ def presets_folder() -> Path:
 
 
 def list_presets() -> list[Preset]:
-    """List all presets, sorted by family, optimizer and GPU memory.
+    """List all presets, sorted by family, GPU memory and optimizer.
+
+    Presets of a demo that is not installed are included.
 
     Raises:
         ConfigError: If a preset is not valid JSON.
@@ -92,10 +96,12 @@ def select_presets(
 ) -> list[Preset]:
     """List the presets of a family, for an optimizer, or both.
 
+    Presets of a demo that is not installed are left out.
+
     Raises:
         ConfigError: If no preset matches.
     """
-    chosen = list_presets()
+    chosen = [preset for preset in list_presets() if preset.installed]
     for what, wanted in (("family", family), ("optimizer", optimizer)):
         if wanted is None:
             continue
@@ -142,8 +148,13 @@ def _read(path: Path) -> Preset:
     optimizer = data.get("optimizer")
     name = optimizer.get("name") if isinstance(optimizer, dict) else None
     comment = str(data.get("comment", ""))
-    return Preset(path.stem, path.parent.name, path, comment, str(name or ""))
+    # Full-size presets name a model on the hub, demos one beside them.
+    model = str(data.get("base_model_name", ""))
+    missing = model.startswith(".") and not (path.parent / model).exists()
+    return Preset(
+        path.stem, path.parent.name, path, comment, str(name or ""), not missing
+    )
 
 
-def _place(preset: Preset) -> tuple[str, str, int, str]:
-    return preset.family, preset.optimizer, preset.memory_gb or 0, preset.name
+def _place(preset: Preset) -> tuple[str, int, str, str]:
+    return preset.family, preset.memory_gb or 0, preset.optimizer, preset.name

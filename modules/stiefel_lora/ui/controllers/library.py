@@ -24,7 +24,7 @@ class Entry:
 
     name: str
     group: str
-    """Model family, or ``OWN`` for presets of the user."""
+    """Model family and GPU memory, or ``OWN`` for presets of the user."""
 
     path: Path
     summary: str
@@ -43,7 +43,7 @@ def user_presets() -> Path:
 def entries(words: str = "") -> list[Entry]:
     """Return the presets that match a search. Presets of the user are first."""
     found = sorted(list_presets(), key=_place)
-    ours = [Entry(p.name, p.family, p.path, p.summary) for p in found]
+    ours = [Entry(p.name, _group(p), p.path, p.summary) for p in found if p.installed]
     return [entry for entry in [*_own(), *ours] if entry.matches(words)]
 
 
@@ -57,11 +57,17 @@ def demo() -> Path | None:
 
 
 def _place(preset: Preset) -> tuple[str, int, int]:
-    """Return the sort key of a preset: family, optimizer and GPU memory."""
+    """Return the sort key of a preset: family, GPU memory and optimizer."""
     order = [*CATALOGUE]
     known = preset.optimizer in order
     place = order.index(preset.optimizer) if known else len(order)
-    return preset.family, place, preset.memory_gb or 0
+    return preset.family, preset.memory_gb or 0, place
+
+
+def _group(preset: Preset) -> str:
+    """Return family and GPU memory, as shown in the list."""
+    memory = preset.memory_gb
+    return f"{preset.family}, {memory} GB" if memory else preset.family
 
 
 def _own() -> list[Entry]:
