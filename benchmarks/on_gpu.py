@@ -1,8 +1,8 @@
 """Measure the optimizers on a GPU in one command: JSON and a Markdown table.
 
 Prices of all methods on the layers of SDXL and FLUX, also as CUDA graphs, launches,
-synchronizations, parity with the CPU, a resume that must be exact to the bit, and steps
-of both models at full size with random weights::
+synchronizations, parity with the CPU, a resume that must be exact to the bit, steps of
+both models at full size with random weights (FLUX in 4 bits, too), and the quickstart::
 
     python benchmarks/on_gpu.py --output results
 
@@ -19,7 +19,10 @@ import copy
 import datetime
 import json
 import platform
+import shutil
 import statistics
+import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,10 +35,18 @@ from roofline import GPUS, computed
 from step_cost import step_cost
 
 from stiefel_lora import OptionError, create_optimizer
+from stiefel_lora._entry import train_file
+from stiefel_lora._exceptions import InputError, TrainingError
 from stiefel_lora.methods import CATALOGUE
 from stiefel_lora.optim.engine.two_passes import ACCELERATOR, LAYOUTS
+from stiefel_lora.runs.events import current_events
 
 NOT_MEASURED = "not measured"
+TABLES = ("prices", "methods", "steps", "quickstart")
+PRESET = "demo_stiefel_lora"
+DEMO_IMAGES = (
+    Path(__file__).resolve().parents[1] / "modules/stiefel_lora/demo/pictures/train"
+)
 
 Row = dict[str, Any]
 
@@ -63,6 +74,7 @@ def main() -> None:
                 torch.cuda.empty_cache()
                 print(f"{model}, rank {rank}: skipped, the memory of the GPU is full")
     record["steps"] = model_steps(arguments, device)
+    record["quickstart"] = quickstart(device)
     arguments.output.mkdir(parents=True, exist_ok=True)
     text = json.dumps(record, indent=1)
     (arguments.output / "on_gpu.json").write_text(text, "utf-8")
@@ -148,13 +160,18 @@ def model_steps(arguments: argparse.Namespace, device: torch.device) -> list[Row
     wanted = [
         m for m in ("adamw", "stiefel_lora") if m in (arguments.rows or CATALOGUE)
     ]
-    for model in arguments.model:
+    kinds = [(m, "bfloat16") for m in arguments.model]
+    kinds += [(m, "nfloat4") for m in arguments.model if m == "flux"]
+    for model, weights in kinds:
         for name in wanted:
-            steps = arguments.repeats
+            options: Row = {"steps": arguments.repeats, "weights": weights}
             try:
-                row = full_size_step(model, name, device, toy=not gpu, steps=steps)
+                row = full_size_step(model, name, device, toy=not gpu, **options)
             except torch.cuda.OutOfMemoryError:
                 print(f"step of {model}: skipped, the memory of the GPU is full")
+                continue
+            except ImportError as error:
+                print(f"step of {model} in {weights}: skipped ({error})")
                 continue
             finally:
                 if gpu:
@@ -162,6 +179,35 @@ def model_steps(arguments: argparse.Namespace, device: torch.device) -> list[Row
             times = ("step ms", "optimizer ms", "optimizer share", "peak GB")
             found.append(row if gpu else row | dict.fromkeys(times, NOT_MEASURED))
     return found
+
+
+def quickstart(device: torch.device) -> list[Row]:
+    """The run of the quickstart; on a CPU two steps of it on four images."""
+    gpu = device.type == "cuda"
+    with tempfile.TemporaryDirectory() as folder:
+        settings: Row = {"device": str(device), "output_dir": folder, "run_name": "run"}
+        if not gpu:
+            images = Path(folder) / "images"
+            images.mkdir()
+            for image in sorted(DEMO_IMAGES.glob("*.png"))[:4]:
+                shutil.copy(image, images)
+            few = [{"path": str(images)}]
+            settings |= {"concepts": few, "validation_concepts": few, "samples": []}
+            settings |= {"steps": 2, "validate_every": 2, "batch_size": 2}
+        began = time.perf_counter()
+        try:
+            train_file(PRESET, [f"{k}={json.dumps(v)}" for k, v in settings.items()])
+        except (ImportError, InputError, TrainingError) as error:
+            print(f"quickstart: skipped ({error})")
+            return []
+        spent = time.perf_counter() - began
+        (log,) = Path(folder).rglob("events.jsonl")
+        events = [e for e in current_events(log) if e["type"] == "validation"]
+    losses = [event["values"]["validation/loss"] for event in events]
+    row: Row = {"steps": events[-1]["step"], "seconds": spent}
+    row |= {"loss before": losses[0], "loss after": losses[-1]}
+    measured = ("seconds", "loss before", "loss after")
+    return [row if gpu else row | dict.fromkeys(measured, NOT_MEASURED)]
 
 
 def kernels(step: Step) -> int:
@@ -242,7 +288,7 @@ def markdown(record: Row) -> str:
     """Tables for the documentation."""
     about = ", ".join(f"{k} {v}" for k, v in record["machine"].items() if v)
     parts = [f"Measured on: {about}. Columns headed computed are not measured."]
-    parts += [table(record[key]) for key in ("prices", "methods", "steps")]
+    parts += [table(record[key]) for key in TABLES]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

@@ -38,6 +38,12 @@ def test_it_runs_whole_on_a_cpu(tmp_path):
         True,
     )
     assert step["step ms"] == step["peak GB"] == "not measured"
+    # Weights, factors, gradients and state of the demo's SDXL: 33 MB, and activations.
+    assert 0.03 < step["computed peak GB"] < 0.1
+    (run,) = record["quickstart"]
+    assert run["steps"] == 2
+    cells = (run[key] for key in ("seconds", "loss before", "loss after"))
+    assert set(cells) == {"not measured"}
     table = (tmp_path / "on_gpu.md").read_text("utf-8")
     assert table.count("\n| sdxl |") == len(prices) + 1
 
