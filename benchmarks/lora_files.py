@@ -337,9 +337,10 @@ def timed(command: list[str]) -> tuple[float, float, str]:
         errors.seek(0)
         if started.returncode:
             return 0.0, 0.0, f"failed: {errors.read().strip().splitlines()[-1]}"
-        found = output.read().split()[-2:]
-    # Other scripts print their peak memory alone.
-    seconds, peak = map(float, found) if len(found) == 2 else (0.0, math.nan)
+        last = output.read().strip().rpartition("\n")[2]
+    # ai-toolkit prints other texts at the end.
+    measured = re.fullmatch(r"([\d.e+-]+) ([\d.e+-]+)", last)
+    seconds, peak = map(float, measured.groups()) if measured else (0.0, math.nan)
     return seconds or usage.ru_utime + usage.ru_stime, peak, ""
 
 
