@@ -20,6 +20,7 @@ from ...config.dump import dump_lean
 from ...config.epochs import newest_length
 from ...config.optimizer import OPTIMIZER_MODELS
 from ...config.plugins import load_named_plugins
+from ...config.presets import find_preset
 from ...config.schema import DEFAULT_OPTIMIZER
 from ...files.atomic import atomic_write
 from ...methods import CATALOGUE
@@ -219,6 +220,23 @@ class Document:
         data.pop("schema_version")
         self.baseline, self.source = copy.deepcopy(data), path
         self._apply(data, None)
+        self._become(self.data)
+
+    def begin(self, data: dict[str, Any]) -> None:
+        """Start from a configuration that extends a preset, in one undo step.
+
+        Raises:
+            ConfigError: If the data is invalid. The error has one line per problem.
+        """
+        from ...config import parse_config
+
+        found = lean(parse_config(data))
+        preset = find_preset(data["extends"])
+        baseline = lean(load_config(preset))
+        for settings in (found, baseline):
+            settings.pop("schema_version")
+        self.baseline, self.source = baseline, preset
+        self._apply(found, None)
         self._become(self.data)
 
     def restore(self, data: dict[str, Any], source: Path | None) -> None:

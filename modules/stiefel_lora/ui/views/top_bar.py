@@ -32,6 +32,7 @@ class TopBar(QWidget):
     """
 
     preset_chosen = Signal(Path)
+    new_wanted = Signal()
     load_wanted = Signal()
     save_wanted = Signal()
     undo_wanted = Signal()
@@ -48,6 +49,9 @@ class TopBar(QWidget):
         self.presets = PresetChooser()
         self.presets.chosen.connect(self.preset_chosen)
         self._shortcut("Ctrl+P", self.presets.open_list)
+        self.new = self._button(
+            "New…", "Choose settings for your images", "Ctrl+N", self.new_wanted
+        )
         self.load = self._button(
             "Load…", "Load settings from a file", "Ctrl+O", self.load_wanted
         )
@@ -142,9 +146,10 @@ class TopBar(QWidget):
     def _arrange(self) -> None:
         row = QHBoxLayout(self)
         row.setContentsMargins(8, 6, 8, 2)
-        for widget in (self.presets, self.load, self.save, self.undo, self.redo):
+        for widget in (self.presets, self.new, self.load, self.save):
             row.addWidget(widget)
-        row.addWidget(self.differ)
+        for widget in (self.undo, self.redo, self.differ):
+            row.addWidget(widget)
         row.addStretch(1)
         row.addWidget(self.problems)
         row.addWidget(self.start)

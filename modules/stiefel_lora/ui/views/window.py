@@ -26,6 +26,7 @@ from .basics import scrolled
 from .data_tab import DataTab
 from .difference_dialog import DifferenceDialog
 from .lora_tab import LoraTab
+from .new_training_dialog import NewTrainingDialog
 from .run_controller import RunController
 from .settings_pages import SettingsPages
 from .theme import application, apply_theme
@@ -41,7 +42,7 @@ _HELP = (
 )
 _WELCOME = (
     "Welcome! This is the demo preset: press Start training to train on the included "
-    "images. To train on your own images, choose another preset."
+    "images. To train on your own images, press New…."
 )
 
 
@@ -101,6 +102,7 @@ class MainWindow(QMainWindow):
         """Connect signals and actions."""
         top, runs = self.top, self.runs
         top.preset_chosen.connect(self.open_file)
+        top.new_wanted.connect(self.new_training)
         top.load_wanted.connect(self.ask_for_file)
         top.save_wanted.connect(self.save_as)
         top.undo_wanted.connect(self.document.undo)
@@ -147,6 +149,13 @@ class MainWindow(QMainWindow):
         except StiefelLoraError as error:
             self.complain("The settings could not be loaded.", str(error))
         self.examine()
+
+    def new_training(self) -> None:
+        """Open the dialog that proposes settings for a folder of images."""
+        dialog = NewTrainingDialog(self.document, self)
+        if dialog.exec():
+            self.examine()
+            self.tabs.setCurrentIndex(TABS.index(self.settings.tab_of("steps")))
 
     def ask_for_file(self) -> None:
         """Show the dialog for loading a file."""
