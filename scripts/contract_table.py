@@ -38,29 +38,29 @@ LEAST_METHODS = 3
 PROPERTIES = {
     "Use": {
         "test_constructor_and_catalogue_agree": (
-            "constructor and catalog have the same options and defaults"
+            "the constructor and the catalog have the same options and defaults"
         ),
         "test_an_unknown_option_names_the_nearest": (
-            "an unknown option is refused, with the nearest name"
+            "an unknown option raises an error that suggests a similar name"
         ),
-        "test_a_value_out_of_bounds_is_refused": "an out-of-range value is refused",
+        "test_a_value_out_of_bounds_is_refused": "an out-of-range value raises an error",
         "test_the_order_of_named_parameters_is_irrelevant": (
-            "the order of named parameters does not matter"
+            "the order of named parameters has no effect"
         ),
         "test_it_accepts_what_hosts_pass": (
             "accepts the arguments of OneTrainer, sd-scripts and others"
         ),
         "test_flat_buffers_in_place_of_factors_are_refused": (
-            "flat parameter buffers (ZeRO) are refused"
+            "flat parameter buffers (ZeRO) raise an error"
         ),
-        "test_sharded_factors_are_refused": "sharded factors (FSDP) are refused",
+        "test_sharded_factors_are_refused": "sharded factors (FSDP) raise an error",
     },
     "Step": {
         "test_it_learns": "lowers the loss",
         "test_it_reaches_the_floor": "converges on four test problems",
         "test_fast_path_equals_reference": "equals a plain reference implementation",
         "test_steps_are_finite_and_stay_where_they_belong": (
-            "steps stay finite, for all shapes, ranks and scales"
+            "steps are finite for all shapes, ranks and scales"
         ),
         "test_the_model_is_unchanged_at_the_start": (
             "the initialization does not change the model"
@@ -80,24 +80,24 @@ PROPERTIES = {
         "test_schedulers_drive_the_rate": "follows learning rate schedulers",
         "test_a_closure_is_called_once_with_gradients_enabled": "supports closures",
         "test_accumulated_parts_of_a_batch_are_the_batch": (
-            "gradient accumulation equals the whole batch"
+            "gradient accumulation gives the same result as the whole batch"
         ),
         "test_a_scaled_loss_changes_nothing": "works with a gradient scaler",
         "test_a_step_that_overflows_is_left_out": "a step with an overflow is skipped",
-        "test_a_fused_backward_pass_is_refused": "a fused backward pass is refused",
-        "test_float64_stays_float64": "float64 stays float64",
-        "test_methods_train_from_it": "trains from LOI initialization",
+        "test_a_fused_backward_pass_is_refused": "a fused backward pass raises an error",
+        "test_float64_stays_float64": "float64 factors are updated in float64",
+        "test_methods_train_from_it": "can be used with LOI initialization",
     },
     "Checkpoints": {
         "test_state_survives_a_file_and_resumes_to_the_bit": (
-            "resumes from a file, bit-identical"
+            "resuming from a file is bit-identical"
         ),
         "test_a_deep_copy_is_independent": "a deep copy is independent",
         "test_accelerate_saves_and_resumes_to_the_bit": (
-            "resumes through accelerate, bit-identical"
+            "resuming with accelerate is bit-identical"
         ),
         "test_it_trains_stops_and_resumes_to_the_bit": (
-            "a stopped run of the trainer resumes, bit-identical"
+            "resuming a stopped run of the trainer is bit-identical"
         ),
     },
 }
@@ -117,8 +117,8 @@ NOTES = {
 REFUSED = "test_a_fused_backward_pass_is_refused"
 SUPPORTED = "it supports a fused backward pass"
 PARTLY = (
-    "it supports a fused backward pass with `step` `factors`; with `product` it is "
-    "refused, which is tested"
+    "it supports a fused backward pass with `step` `factors`; with `product`, an error "
+    "is raised, which is tested"
 )
 
 Outcomes = dict[str, dict[str, list[bool]]]

@@ -40,10 +40,10 @@ def fits(up: Tensor, down: Tensor) -> bool:
 def pairs_in_order(params: Sequence[Tensor]) -> list[Oriented]:
     """Find the pairs in one list of parameters.
 
-        Parameters between pairs are skipped, and so are layers that are smaller than
-        their rank. Frozen weights in the list may belong to the base model or be
-        factors: they are paired if the result agrees with the pairs of the trained
-        parameters alone.
+    Parameters between pairs are skipped, and so are layers that are smaller than
+    their rank. Frozen weights in the list may belong to the base model or be
+    factors: they are paired if the result agrees with the pairs of the trained
+    parameters alone.
 
     Raises:
         PairingError: If no pairing, or more than one, contains all candidates.
@@ -105,7 +105,7 @@ def _in_order(params: Sequence[Tensor]) -> list[Oriented]:
 def pairs_across_groups(groups: Sequence[Sequence[Tensor]]) -> list[Oriented]:
     """Pair the members of two groups, one with all A and one with all B, as in LoRA+.
 
-        Groups without a matching group are skipped.
+    Groups without a matching group are skipped.
 
     Raises:
         PairingError: If a group matches several other groups and their order is

@@ -23,7 +23,7 @@ __all__ = ["AdamW", "SeparateBetas"]
 class SeparateBetas(LoraOptimizer):
     """Base class of AdamW variants with ``beta1`` and ``beta2`` instead of ``betas``.
 
-        The options of parameter groups are checked.
+    The options of parameter groups are checked.
 
     Args:
         params: model, named parameters, or iterable of parameters or parameter groups

@@ -22,9 +22,9 @@ def create_optimizer(
 ) -> LoraOptimizer:
     """Create an optimizer by name for the trainable parameters of a model.
 
-        If a model is passed, LoRA pairs are found by parameter names. If the method
-        requires alpha = rank and a PEFT layer has another alpha, its scale is folded
-        into A first. Both are not possible if only tensors are passed.
+    If a model is passed, LoRA pairs are found by parameter names. If the method
+    requires alpha = rank and a PEFT layer has another alpha, its scale is folded
+    into A first. Neither is possible if only tensors are passed.
 
     Args:
         name: name of the method, such as ``"stiefel_lora"`` or ``"adamw"``: a key of

@@ -121,10 +121,10 @@ class ParamGroup(_Params, total=False):
 def named_groups(source: Source) -> list[dict[str, Any]]:
     """Convert the ``params`` argument of an optimizer to a list of parameter groups.
 
-        Accepts a module (its parameters that require gradients, with names), tensors,
-        ``(name, tensor)`` pairs, or groups of either. The ``params`` of a group may be
-        any iterable. Names are stored under torch's key ``param_names``, which groups
-        of unnamed tensors do not have.
+    Accepts a module (its parameters that require gradients, with names), tensors,
+    ``(name, tensor)`` pairs, or groups of either. The ``params`` of a group may be
+    any iterable. Names are stored under torch's key ``param_names``, which groups
+    of unnamed tensors do not have.
 
     Raises:
         OptionError: If there are no parameters, ``params`` is missing, only some

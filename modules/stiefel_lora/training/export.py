@@ -261,7 +261,7 @@ def run_notes(config: TrainConfig, images: EncodedSet) -> dict[str, object]:
 
 
 def _settings(config: TrainConfig) -> dict[str, object]:
-    """Return settings as metadata texts in the format of sd-scripts."""
+    """Return settings as metadata entries with the keys of sd-scripts."""
     rates = list(config.text_encoder_rates.values())
     asked = {
         "ss_noise_offset": config.offset_noise_weight,
