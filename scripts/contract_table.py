@@ -43,7 +43,9 @@ PROPERTIES = {
         "test_an_unknown_option_names_the_nearest": (
             "an unknown option raises an error that suggests a similar name"
         ),
-        "test_a_value_out_of_bounds_is_refused": "an out-of-range value raises an error",
+        "test_a_value_out_of_bounds_is_refused": (
+            "an out-of-range value raises an error"
+        ),
         "test_the_order_of_named_parameters_is_irrelevant": (
             "the order of named parameters has no effect"
         ),
@@ -84,7 +86,9 @@ PROPERTIES = {
         ),
         "test_a_scaled_loss_changes_nothing": "works with a gradient scaler",
         "test_a_step_that_overflows_is_left_out": "a step with an overflow is skipped",
-        "test_a_fused_backward_pass_is_refused": "a fused backward pass raises an error",
+        "test_a_fused_backward_pass_is_refused": (
+            "a fused backward pass raises an error"
+        ),
         "test_float64_stays_float64": "float64 factors are updated in float64",
         "test_methods_train_from_it": "can be used with LOI initialization",
     },

@@ -1,9 +1,8 @@
-"""Import of bitsandbytes at its first use instead of at that of diffusers and peft.
+"""Lazy import of bitsandbytes.
 
-Both import it if it is installed, and it compiles functions at its import, for which it
-loads torch's compiler: more than a second before the first step of a run that
-quantizes nothing. A stand-in imports the real package when any of its attributes is
-used.
+diffusers and peft import bitsandbytes if it is installed. This takes more than a
+second, even if no layer is quantized, because bitsandbytes loads the compiler of torch.
+A placeholder module imports the package when one of its attributes is used.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _NAME = "bitsandbytes"
 
 
 class _StandIn(ModuleType):
-    """Takes the place of a package until an attribute of it is used."""
+    """Placeholder module that imports the package when an attribute is used."""
 
     def __getattr__(self, name: str) -> Any:
         # Import of a submodule asks for __path__. Other special names are those that
@@ -35,7 +34,7 @@ class _StandIn(ModuleType):
 
 
 def postpone_bitsandbytes() -> None:
-    """Put a stand-in in place of bitsandbytes. Does nothing if it is imported."""
+    """Replace bitsandbytes by a placeholder unless it is already imported."""
     if _NAME in sys.modules:
         return
     spec = importlib.util.find_spec(_NAME)
@@ -49,10 +48,10 @@ def postpone_bitsandbytes() -> None:
 
 @contextlib.contextmanager
 def without_bitsandbytes() -> Iterator[None]:
-    """Hide bitsandbytes from peft until it is really imported.
+    """Hide bitsandbytes from peft unless it is already imported.
 
-    For every adapter, peft asks for classes of bitsandbytes. Layers of these classes
-    exist only after something else has imported it.
+    peft uses the layer classes of bitsandbytes for every adapter. A model can only
+    contain such layers if bitsandbytes is already imported.
     """
     before = sys.modules.get(_NAME)
     if before is not None and not isinstance(before, _StandIn):
@@ -70,7 +69,7 @@ def without_bitsandbytes() -> Iterator[None]:
 
 
 def _forget() -> None:
-    """Clear what peft remembers, since a quantized model may follow."""
+    """Clear the caches of peft, because a later model may be quantized."""
     found = sys.modules.get("peft.import_utils")
     for name in ("is_bnb_available", "is_bnb_4bit_available"):
         forget = getattr(getattr(found, name, None), "cache_clear", None)

@@ -1,4 +1,4 @@
-"""Paths with a weight, such as ``style.safetensors:0.7``; no torch."""
+"""Parse paths with a weight, such as ``style.safetensors:0.7``, without torch."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["parse_part", "split_weight"]
 
 
 def split_weight(text: str) -> tuple[str, str]:
-    """Split the text of a weight, with its colon, from a path.
+    """Split a path with a weight into the path and the weight with its colon.
 
-    If a file with the name of the whole text exists, there is no weight.
+    If a file with the whole text as its name exists, the weight is empty.
 
     >>> split_weight("C:/loras/style.safetensors:0.7")
     ('C:/loras/style.safetensors', ':0.7')

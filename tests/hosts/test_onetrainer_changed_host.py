@@ -93,7 +93,7 @@ def test_without_a_cosmetic_point_both_train(copy: UnmodifiedHost) -> None:
     runs = changed(copy, renamed, moved)
     printed = runs.train("ours", "Stiefel LoRA", **RATE)
     for name in ("BaseModelSetup.report_to_tensorboard", "module modules.ui.BaseLora"):
-        assert printed.count(f"This OneTrainer has no {name}") == 1
+        assert printed.count(f"This version of OneTrainer has no {name}") == 1
     assert "Stiefel LoRA trains 120 LoRA pairs" in printed
     printed = runs.train("theirs", "ADAMW", epochs=1)
     assert "stiefel-lora" not in printed

@@ -173,7 +173,7 @@ def test_a_point_that_a_run_can_do_without_is_warned_of(
     assert "optimizer: StiefelLoRA" in printed.out
     warnings = [line for line in printed.out.splitlines() if TESTED in line]
     assert len(warnings) == len(set(warnings))
-    assert all("This OneTrainer has no" in line for line in warnings)
+    assert all("This version of OneTrainer has no" in line for line in warnings)
     assert any(message in line for line in warnings) if message else not warnings
     assert host.train("ADAMW", learning_rate=1e-4) == 0
     printed = capsys.readouterr()

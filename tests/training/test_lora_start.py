@@ -128,8 +128,8 @@ def test_a_higher_rank_is_cut_off_by_the_best_approximation_and_reported(
         whole.append(float(s.norm()))
     share = math.hypot(*lost) / math.hypot(*whole)
     printed = " ".join(capsys.readouterr().err.split())
-    assert f"a share of {share:.2%} of their norm was cut off" in printed
-    assert "The optimizer starts from the beginning." in printed
+    assert f"The relative error of the truncation is {share:.2%}." in printed
+    assert "The state of the optimizer is not loaded." in printed
 
 
 def test_a_dora_starts_from_the_same_weights(tiny_sdxl: Path, root: Path) -> None:

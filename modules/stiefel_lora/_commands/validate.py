@@ -55,7 +55,7 @@ def validate(
 
 
 def _download(model: str) -> str:
-    """Return what the download at the start of training takes, or ""."""
+    """Return a note about the download of a model, or "" if it is cached."""
     from ..families.hub_models import cached_folder, download_note
 
     if cached_folder(model) is not None:

@@ -114,7 +114,7 @@ def row_lengths(model: nn.Module, pair: Pair) -> RowLengths:
 
 @torch.no_grad()
 def base_matrix(model: nn.Module, name: str) -> Tensor:
-    """Return the weight of a layer without its LoRA, float32, one row per output."""
+    """Return the base weight of a layer in float32 with one row per output."""
     layer: Any = model.get_submodule(name)
     return _matrix(layer.get_base_layer())
 

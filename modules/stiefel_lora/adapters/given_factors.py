@@ -1,8 +1,9 @@
-r"""Start from given factors: a LoRA file as the beginning of a training.
+r"""Initialize LoRA pairs with the factors of a LoRA file.
 
-A product :math:`\frac{\alpha}{r} B A` of any rank becomes factors of the trained rank.
-A lower rank is extended by directions that add nothing, a higher one is cut off by an
-SVD, the best approximation in the Frobenius norm (Eckart and Young).
+The file contains a product :math:`\frac{\alpha}{r} B A` of any rank. If its rank is
+lower than that of the pair, directions are added that do not change the product. If it
+is higher, the product is truncated with an SVD, which is the best approximation in the
+Frobenius norm (Eckart and Young).
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ class GivenStart:
     """Result of :func:`set_factors` for one layer."""
 
     norm: float
-    """Frobenius norm of the given product, scale included."""
+    """Frobenius norm of the given product, including its scale."""
 
     lost: float
-    """Frobenius norm of the part above the trained rank."""
+    """Frobenius norm of the truncated part."""
 
 
 @torch.no_grad()
@@ -37,10 +38,10 @@ def set_factors(
     r"""Set the factors of a pair so that :math:`sBA` equals a given product.
 
     Args:
-        pair: factors B and A with their initialization, which provides the directions
-            that a product of lower rank leaves free. Changed in place.
-        given: factors with alpha, of the shapes of the layer and any rank.
-        scale: s, by which the layer multiplies B A.
+        pair: initialized factors B and A, which are changed in place. If the rank of
+            the product is lower, the other directions are taken from them.
+        given: factors with alpha. Their rank can differ from that of the pair.
+        scale: scale s of the layer.
         orthonormal: whether B must be orthonormal.
     """
     rank = pair.rank
@@ -62,10 +63,10 @@ def set_factors(
 
 
 def _fill(pair: Pair, up: Tensor, down: Tensor) -> None:
-    """Write the first columns of B and rows of A; the others add nothing.
+    """Write the first columns of B and rows of A. The others do not contribute.
 
-    Where B ends, its columns are zero and the rows of A keep their initialization.
-    Where B is complete, the rows of A are zero.
+    If ``up`` has fewer columns than B, the other columns of B are set to zero and the
+    other rows of A keep their initialization. Otherwise, the other rows of A are zero.
     """
     kept = down.shape[0]
     whole_up = torch.zeros_like(pair.up.flatten(1))
@@ -79,11 +80,11 @@ def _fill(pair: Pair, up: Tensor, down: Tensor) -> None:
 
 
 def _completed(u: Tensor, start: Tensor) -> Tensor:
-    """Extend orthonormal columns to the number of ``start``, mostly by its directions.
+    """Extend orthonormal columns with directions of ``start``.
 
     Args:
-        u: (out, k), orthonormal.
-        start: (out, r) of full rank, k <= r <= out.
+        u: orthonormal columns, of shape (out, k).
+        start: matrix of full rank, of shape (out, r), where k <= r <= out.
     """
     if u.shape[1] == start.shape[1]:
         return u
@@ -96,5 +97,5 @@ def _completed(u: Tensor, start: Tensor) -> Tensor:
 
 
 def _norm(up: Tensor, down: Tensor) -> Tensor:
-    """Frobenius norm of a product by its Gram matrices, of r x r numbers."""
+    """Compute the Frobenius norm of a product from r x r Gram matrices."""
     return ((up.mT @ up) * (down @ down.mT)).sum().clamp_min(0.0).sqrt()

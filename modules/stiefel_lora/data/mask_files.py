@@ -47,8 +47,7 @@ def pair_masks(
 
     Returns:
         Masks by image, and messages about masks without an image and images with
-        several
-    masks.
+        several masks.
     """
     stems = {(image.parent, image.stem) for image in images}
     exact: _Masks = {}

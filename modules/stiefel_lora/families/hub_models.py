@@ -1,7 +1,8 @@
-"""Size, license and access of base models on the Hugging Face Hub; no network.
+"""Download size, license and access conditions of base models on the Hugging Face Hub.
 
-Sizes are those of the files that ``DiffusionPipeline.download`` fetches: weights of all
-parts as .safetensors, in full precision where a repository has several.
+No network access is required. The sizes are those of the files that are downloaded by
+``DiffusionPipeline.download``: the .safetensors weights of all parts. If a repository
+contains several precisions, the full precision is downloaded.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True)
 class HubModel:
-    """Facts to read before a download."""
+    """Download size, license and access conditions of a model."""
 
     gigabytes: float
     license: str
@@ -41,14 +42,14 @@ HUB_MODELS = {
         33.7, "FLUX.1 [dev] Non-Commercial License", gated=True
     ),
 }
-"""Base models of the presets, by name on the hub."""
+"""Base models of the presets by their names on the Hugging Face Hub."""
 
 
 def cached_folder(name: str) -> Path | None:
-    """Return the folder of a model that was downloaded before, or None.
+    """Return the folder of a model in the cache of the Hugging Face Hub, or None.
 
     Raises:
-        ModelError: If the hub does not allow such names.
+        ModelError: If the name is invalid.
     """
     # Here, as this takes a moment and most configurations name a folder.
     from huggingface_hub import try_to_load_from_cache
@@ -65,7 +66,7 @@ def cached_folder(name: str) -> Path | None:
 
 
 def download_note(name: str) -> str:
-    """Return what a download takes: size, license, and how to get access."""
+    """Return the download size and license of a model, and how to get access."""
     known = HUB_MODELS.get(name)
     if known is None:
         return f"Size and license: {_page(name)}."

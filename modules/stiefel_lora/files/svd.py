@@ -25,7 +25,7 @@ def compress(weights: LoraWeights, rank: int) -> tuple[LoraWeights, float]:
 
     Returns:
         Factors of the LoRA in float64 with orthonormal B, and the relative error of all
-    updates in the Frobenius norm.
+        updates in the Frobenius norm.
 
     Raises:
         ModelError: If a layer is a DoRA.

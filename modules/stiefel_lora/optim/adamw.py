@@ -90,7 +90,7 @@ class SeparateBetas(LoraOptimizer):
         """Load the state of the optimizer.
 
         Raises:
-        CheckpointError: If the state belongs to another method or to other layers.
+            CheckpointError: If the state belongs to another method or to other layers.
         """
         check_state(state_dict, method(self.method))
         check_shapes(state_dict, self.param_groups)

@@ -178,8 +178,7 @@ class Rule:
 
         Returns:
             Mask of the pairs that can be updated in this step, bool ``(K,)``. None
-            means
-        all of them.
+            means all of them.
         """
         return None
 

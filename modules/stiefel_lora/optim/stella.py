@@ -220,8 +220,8 @@ class StelLA(PairOptimizer):
             AdamW.
         base_rule: Euclidean optimizer, ``"adam"``, ``"sgd"`` or ``"lion"``. ``"sgd"``
             is heavy-ball momentum, m <- beta1 m + g, without damping, so that the
-            effective
-    learning rate is lr / (1 - beta1). With beta1 = 0, it is plain SGD.
+            effective learning rate is lr / (1 - beta1). With beta1 = 0, it is plain
+            SGD.
         s_form: form of S: ``"full"`` (as in the tables of the paper) or ``"diagonal"``
             (as in its released code).
         retraction: retraction to the manifold: ``"polar"`` or ``"exponential"``.

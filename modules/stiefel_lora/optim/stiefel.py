@@ -392,10 +392,10 @@ class StiefelLoRA(PairOptimizer):
             with adamw. With sign, the update of A has an RMS of 0.2 x lr.
         step: with ``"product"``, each step updates the product B A
             (:mod:`.stiefel_product`). In this case, the only options in use are
-            ``momentum``,
-    ``rest_lr_ratio``, ``weight_decay`` (of the product, multiplied by lr) and beta1,
-    beta2 and eps of AdamW for other parameters. With ``"factors"``, B and A are updated
-    separately, with the options from ``b_rule`` to ``nesterov``.
+            ``momentum``, ``rest_lr_ratio``, ``weight_decay`` (of the product,
+            multiplied by lr) and beta1, beta2 and eps of AdamW for other parameters.
+            With ``"factors"``, B and A are updated separately, with the options from
+            ``b_rule`` to ``nesterov``.
         b_rule: direction of the update of B, ``"spectral"`` or ``"momentum"``.
         b_length: length of the update of B if ``b_rule`` is momentum: ``"angle"``,
             ``"rms"``, ``"spectral"`` or ``"raw"``.
@@ -404,7 +404,7 @@ class StiefelLoRA(PairOptimizer):
         a_rule: update rule of A, ``"muon"``, ``"adamw"`` or ``"sign"``.
         angle_per_lr: rotation angle of B in radians per unit of lr. If None, it is 0.5
             with muon, 2 with adamw and 7 with sign. With ``b_length="raw"``, it is a
-    factor without unit.
+            factor without unit.
         momentum: momentum factor in [0, 1) of the product, or of B, and of A with muon
             and sign. If None, it is 0.6 with ``step="product"`` and 0.9 with
             ``step="factors"``.

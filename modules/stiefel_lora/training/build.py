@@ -64,7 +64,7 @@ def build_state(
         config: the whole configuration.
         inputs: result of ``run_preflight``.
         folder: folder of the run.
-        given: LoRA to start from, see :mod:`.lora_start`.
+        given: LoRA to start from (see :mod:`.lora_start`).
 
     Raises:
         InputError: If an image is unreadable, the disk is full, or another input is

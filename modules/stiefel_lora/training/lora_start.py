@@ -1,7 +1,7 @@
 """Start from LoRA files (``lora_model_name``) instead of a new LoRA.
 
-Files are read and compared with the layers of the model before anything expensive.
-Unlike a resume, only the weights are taken: the optimizer starts from the beginning.
+The files are read and compared with the layers of the model before the model is loaded.
+Only the weights are loaded. Unlike with resume, the state of the optimizer is new.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ _SHOWN = 3
 
 
 def read_start(config: TrainConfig, opened: ModelLayers) -> LoraWeights | None:
-    """Read the files and compare them with the layers that will be trained.
+    """Read the LoRA files and compare them with the trained layers.
 
     Returns:
-        Canonical name -> factors of the weighted sum; None if no file is set.
+        Factors of the weighted sum by canonical layer name, or None if no file is set.
 
     Raises:
         ConfigError: If a layer of the files is not trained, or has another shape.
@@ -72,12 +72,12 @@ def read_start(config: TrainConfig, opened: ModelLayers) -> LoraWeights | None:
 def start_from_loras(
     config: TrainConfig, family: Family, whole: nn.Module, given: LoraWeights
 ) -> None:
-    """Set the LoRA of the model to the files, and print what was taken.
+    """Set the LoRA of the model to the sum of the files and print a summary.
 
     Args:
         config: the configuration.
         family: family of the base model.
-        whole: the denoiser, or all trained parts by their names.
+        whole: denoiser, or module with all trained parts.
         given: result of ``read_start``.
     """
     method = config.optimizer.method
@@ -131,7 +131,7 @@ def _check_dora(config: TrainConfig, given: LoraWeights) -> None:
 
 
 def _shapes(opened: ModelLayers) -> dict[str, tuple[int, ...]]:
-    """Canonical name -> shape of the weight of every layer that is trained."""
+    """Return the weight shapes of all trained layers by canonical name."""
     family = opened.family
     parts: dict[str, tuple[nn.Module, Sequence[str]]] = {
         family.component: (family.skeleton(), opened.targets),
@@ -173,13 +173,13 @@ def _not_trained(names: Sequence[str], count: int) -> str:
     return (
         f"{KEY}: {len(names)} of {counted(count, 'layer', 'layers')} in the files are "
         f"not trained with these settings and would be lost: {shown}. {advice}, or "
-        "drop them with stiefel-lora lora merge FILE --section '1:PATTERN=0' "
+        "remove them with stiefel-lora lora merge FILE --section '1:PATTERN=0' "
         "--output NEW."
     )
 
 
 def _name_of(pair: Pair, component: str, several: bool) -> str:
-    """Canonical name of a pair; with several parts, its name starts with the part."""
+    """Return the canonical name of a pair, which contains the name of the part."""
     if not several:
         return canonical_name(component, pair.name)
     part, _, path = pair.name.partition(".")
@@ -188,7 +188,7 @@ def _name_of(pair: Pair, component: str, several: bool) -> str:
 
 @torch.no_grad()
 def _set_magnitude(model: nn.Module, pair: Pair, factors: LoraFactors | None) -> None:
-    """Set the lengths of the rows, of the file or of the weight with the LoRA."""
+    """Set DoRA magnitudes to those of the file, or to the row norms of the weight."""
     parameter = magnitude_of(model, pair)
     if parameter is None:
         return
@@ -204,13 +204,13 @@ def _report(config: TrainConfig, found: Sequence[GivenStart], count: int) -> Non
     names = ", ".join(Path(text).name for text in config.lora_model_name)
     say(
         f"Starting from {names}: {len(found)} of {counted(count, 'layer', 'layers')}"
-        + (", the others start from zero" if len(found) < count else "")
-        + ". The optimizer starts from the beginning."
+        + (", the other layers start with a new LoRA" if len(found) < count else "")
+        + ". The state of the optimizer is not loaded."
     )
     norm = math.hypot(*(each.norm for each in found))
     lost = math.hypot(*(each.lost for each in found))
     if lost > 1e-6 * norm:
         say(
-            f"The rank of the files is higher than lora_rank={config.lora_rank}: a "
-            f"share of {lost / norm:.2%} of their norm was cut off."
+            f"The rank of the files is higher than lora_rank={config.lora_rank}. "
+            f"The relative error of the truncation is {lost / norm:.2%}."
         )

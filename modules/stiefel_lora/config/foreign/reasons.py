@@ -57,7 +57,10 @@ CONDITIONS = "training uses captioned images only, no video, audio or control in
 DEVICES = "a run uses one device"
 DROPOUT = "the factors of a LoRA have no dropout"
 FACTORS = "lora_alpha and lora_rank set the scale, and rank_pattern that of layers"
-FAMILIES = f"model_type is {listed(family_names())}, and the files determine the rest"
+FAMILIES = (
+    f"model_type must be {listed(family_names())}, and the variant is detected from "
+    "the model files"
+)
 LOADER = "images and captions are encoded in advance, so there is no parallel loading"
 LOGS = "logs are always written to TensorBoard and events.jsonl, and nowhere else"
 LOSSES = (

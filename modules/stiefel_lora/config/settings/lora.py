@@ -85,11 +85,12 @@ class LoraSettings(StrictModel):
     slower, needs more memory, and fewer programs can load the files."""
 
     lora_model_name: tuple[PathText, ...] = setting((), label="LoRA base model")
-    """LoRA files to start from, instead of a new LoRA. Several files are added, each
-    with an optional weight, such as style.safetensors:0.7. Files of all common key
-    formats and of any rank are supported: if their rank is higher than lora_rank, the
-    smallest directions are cut off, and the error is printed. Unlike with resume, the
-    optimizer starts from the beginning."""
+    """LoRA files to start from instead of a new LoRA. Several files are added, each
+    with an optional weight, such as style.safetensors:0.7. All common key formats and
+    any rank are supported. If the rank is higher than lora_rank, the smallest singular
+    values are removed, and the error is printed. Unlike with resume, the state of the
+    optimizer is not loaded.
+    """
 
     lora_init: LoraInit = setting("auto", label="LoRA initialization")
     """Initialization of the LoRA. With auto, the initialization of the optimizer is

@@ -49,8 +49,7 @@ def read_models(
 
     Returns:
         Tensors with the model in their keys, metadata, settings by model, and total
-        size
-    of the files in bytes.
+        size of the files in bytes.
     """
     tensors: dict[str, Tensor] = {}
     settings: dict[str, Any] = {}

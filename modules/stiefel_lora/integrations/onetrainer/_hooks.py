@@ -117,7 +117,7 @@ def check_hooks(method: Method, config: Any) -> None:
     for hook in _hooks:
         problem = _problem(hook, imported=False)
         if problem and hook not in needed and hook.lost:
-            _warn(f"This OneTrainer has no {problem}", hook.lost)
+            _warn(f"This version of OneTrainer has no {problem}", hook.lost)
 
 
 def warn_of_all() -> None:
@@ -126,7 +126,7 @@ def warn_of_all() -> None:
         problem = _problem(hook, imported=False)
         if problem:
             lost = hook.lost or "the optimizers of stiefel-lora cannot be used"
-            _warn(f"This OneTrainer has no {problem}", lost)
+            _warn(f"This version of OneTrainer has no {problem}", lost)
 
 
 def lost_points() -> list[str]:
@@ -142,7 +142,7 @@ def tolerated(lost: str) -> Iterator[None]:
         yield
     # As on import: a display feature must not stop a run if the host has changed.
     except Exception as error:
-        _warn(f"This OneTrainer has no {_what(error, 'module')}", lost)
+        _warn(f"This version of OneTrainer has no {_what(error, 'module')}", lost)
 
 
 def _warn(problem: str, lost: str) -> None:

@@ -75,8 +75,8 @@ def _lost(name: object, taken: object) -> str:
     lacks = " and no ".join(lost_points())
     cause = f"it has no {lacks}; " if lacks else ""
     return (
-        f"Optimizer: the configuration has {name!r}, but this OneTrainer uses "
-        f"{taken} instead: {cause}stiefel-lora was tested with {TESTED}. Update "
+        f"Optimizer: the configuration has {name!r}, but this version of OneTrainer "
+        f"uses {taken} instead: {cause}stiefel-lora was tested with {TESTED}. Update "
         "stiefel-lora, use that version of OneTrainer, or select another optimizer "
         "and its learning rate."
     )

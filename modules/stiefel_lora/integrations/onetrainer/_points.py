@@ -20,8 +20,8 @@ class MissingPoint(ConfigError):
     def __init__(self, what: str) -> None:
         self.what = what
         super().__init__(
-            f"This OneTrainer has no {what}, which stiefel-lora requires. It was "
-            f"tested with {TESTED}. Update stiefel-lora, or use that version of "
+            f"This version of OneTrainer has no {what}, which stiefel-lora requires. "
+            f"It was tested with {TESTED}. Update stiefel-lora, or use that version of "
             "OneTrainer."
         )
 

@@ -63,8 +63,8 @@ def _run(arguments: list[str]) -> int:
     script = root / "scripts" / f"{_SCRIPTS[verb]}.py"
     if not script.is_file():
         raise ModelError(
-            f"This OneTrainer has no {script.relative_to(root)}. stiefel-lora was "
-            f"tested with {TESTED}."
+            f"This version of OneTrainer has no {script.relative_to(root)}. "
+            f"stiefel-lora was tested with {TESTED}."
         )
     sys.argv = [str(script), *_absolute(take_plugins(rest))]
     os.environ[_ROOT] = str(root)

@@ -351,7 +351,7 @@ def _write_state(state: State, chunk: Chunk, batch: FactorBatch) -> None:
 
 
 def _number(given: Sequence[float | Tensor], like: Tensor) -> Number:
-    """Return a single number if all are equal. Tensors are not read."""
+    """Return a single value if all values are equal, without reading tensors."""
     first = given[0]
     if isinstance(first, Tensor) and all(number is first for number in given):
         return first.to(like)

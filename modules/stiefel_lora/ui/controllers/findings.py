@@ -91,7 +91,7 @@ def field_of(key: str, method: str) -> str:
 
 
 def _download(config: TrainConfig) -> list[Violation]:
-    """Remark on what the download of a base model takes."""
+    """Return a note about the download of the base model, if it is not cached."""
     name = config.base_model_name
     if name is None or not is_hub_name(name):
         return []
