@@ -1,7 +1,7 @@
 """Edited settings with undo history, presets and files.
 
 The data has the form of a minimal config file: keys at their default are absent, paths
-    are absolute.
+are absolute.
 """
 
 from __future__ import annotations
