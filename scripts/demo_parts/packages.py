@@ -6,6 +6,7 @@ import hashlib
 import shutil
 import subprocess
 import tarfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,10 +48,10 @@ EMOJILIB = Package(
 PACKAGES = (TWEMOJI, NOTO, FLUENT, EMOJILIB)
 
 
-def fetch(folder: Path) -> None:
+def fetch(folder: Path, packages: Iterable[Package] = PACKAGES) -> None:
     """Put every package into `folder/<stem>/package`, checking its hash."""
     folder.mkdir(parents=True, exist_ok=True)
-    for package in PACKAGES:
+    for package in packages:
         archive = folder / f"{package.stem}.tgz"
         if not archive.is_file():
             _download(package, folder)
