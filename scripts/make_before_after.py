@@ -3,8 +3,8 @@
     python scripts/make_before_after.py --output docs/images/before_after.png
 
 renders the 160 training concepts of the demo as Fluent Emoji High Contrast draws them
-(Microsoft, MIT license; an npm package), trains the demo's SDXL model on them, and shows
-the first validation prompts with seed 0, without the LoRA and with it. Nothing is
+(Microsoft, MIT license; an npm package), trains the demo's SDXL model on them, and
+shows the first validation prompts with seed 0, without the LoRA and with it. Nothing is
 selected. Needs npm and resvg-py; the training takes a few minutes.
 """
 

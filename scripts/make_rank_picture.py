@@ -3,6 +3,13 @@
     python scripts/make_rank_picture.py RUN RUN --titles AdamW "Stiefel LoRA"
         --output docs/images/rank_comparison.png
 
+The image of the README shows the demo at rank 64, with the learning rates of
+docs/evidence.md:
+
+    stiefel-lora train demo_adamw --set lora_rank=64 --set learning_rate=0.0015
+        --set rank_every=3
+    stiefel-lora train demo_stiefel_lora --set lora_rank=64 --set rank_every=3
+
 Both heat maps have the same scale, from 0 to the rank of the LoRA, as in the GUI.
 """
 

@@ -137,7 +137,7 @@ class Flux(StockFamily):
     def resolution_shift(self, height: int, width: int) -> float:
         """Return the shift s of the sampler for a size of the latents.
 
-        It is 1 for schnell, whose noise levels do not depend on the size.
+        For schnell, the shift is always 1.
         """
         config = self._schedule.config
         shifts = config.use_dynamic_shifting

@@ -188,7 +188,7 @@ def _check(entry: Method, cls: type, rule: Rule) -> None:
         )
     if cls.__name__.lower().endswith(_FOREIGN_ENDINGS):
         raise OptionError(
-            f"register: class names that end like {cls.__name__} are reserved for "
+            f"register: class names with the ending of {cls.__name__} are reserved for "
             "the optimizers of sd-scripts. Rename the class."
         )
     lr = entry.default_lr

@@ -63,8 +63,8 @@ class ModelSettings(StrictModel):
     """
 
     text_encoder_2_model_name: PartName = setting(None, label="Text encoder 2 override")
-    """Second text encoder that replaces the one of the base model: OpenCLIP bigG for
-    SDXL, T5 for FLUX. Required if the base model file does not contain it.
+    """Second text encoder that replaces the base model's: OpenCLIP bigG for SDXL, T5
+    for FLUX. Required if the base model file does not contain it.
     """
 
     tokenizer_2_model_name: PartName = setting(None, label="Tokenizer 2 override")

@@ -61,7 +61,7 @@ class Check:
 
     @property
     def is_right(self) -> bool:
-        """Return whether the program loads the whole file correctly."""
+        """Return whether the other program applies all layers of the file correctly."""
         left_out = self.missing or self.unused or self.without_scale
         whole = not (left_out or self.problem)
         return whole and self.deviation <= CLOSE
