@@ -23,7 +23,7 @@ from PIL import Image, ImageDraw, ImageFont
 from demo_parts.packages import Package, content, fetch
 
 ROOT = Path(__file__).resolve().parent.parent
-DEMO = ROOT / "modules" / "stiefel_lora" / "demo" / "pictures"
+PRESET = ROOT / "training_presets" / "SDXL" / "demo_stiefel_lora.json"
 HIGH_CONTRAST = Package(
     "@iconify-json/fluent-emoji-high-contrast",
     "1.2.6",
@@ -88,7 +88,7 @@ class _Drawings:
 def _write(drawings: _Drawings, folder: Path) -> None:
     """Write the training concepts of the demo in the new style, with their captions."""
     folder.mkdir()
-    for path in sorted((DEMO / "train").glob("*.png")):
+    for path in sorted(_demo()[0].glob("*.png")):
         image = drawings.find(path.stem.partition("_")[0])
         if image is not None:
             image.save(folder / path.name)
@@ -98,8 +98,16 @@ def _write(drawings: _Drawings, folder: Path) -> None:
 
 def _prompts() -> list[str]:
     """Return the first validation captions of the demo, in code-point order."""
-    paths = sorted((DEMO / "validation").glob("*.txt"))[:COUNT]
+    paths = sorted(_demo()[1].glob("*.txt"))[:COUNT]
     return [path.read_text("utf-8").strip() for path in paths]
+
+
+def _demo() -> tuple[Path, Path]:
+    """Return the folders of the demo's training and validation images."""
+    from stiefel_lora.config import load_config
+
+    config = load_config(PRESET)
+    return config.concepts[0].path, config.validation_concepts[0].path
 
 
 def _samples(images: Path, folder: Path) -> tuple[list[Image.Image], list[Image.Image]]:
@@ -118,8 +126,7 @@ def _samples(images: Path, folder: Path) -> tuple[list[Image.Image], list[Image.
         "checkpoint_every": 0,
     }
     changes = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
-    preset = ROOT / "training_presets" / "SDXL" / "demo_stiefel_lora.json"
-    made = train(load_config(preset, changes)).run_dir / "samples"
+    made = train(load_config(PRESET, changes)).run_dir / "samples"
     before, after = (
         [
             Image.open(made / f"step-{step:06d}-{number}.png").convert("RGB")
