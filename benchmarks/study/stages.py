@@ -326,7 +326,7 @@ STAGES = {
             *_cells(ADDED[:3], (64,), 120, "large", rates=3),
         ),
     ),
-    "rank_128": Stage("Rank 128", ADAMW, _cells(RIVALS, (128,), 120, "large", rates=3)),
+    "rank_96": Stage("Rank 96", ADAMW, _cells(RIVALS, (96,), 120, "large", rates=3)),
     "long_momentum": Stage(
         "Less momentum at 400 steps",
         ADAMW,

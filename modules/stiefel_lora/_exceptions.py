@@ -37,7 +37,7 @@ __all__ = [
 
 
 class StiefelLoraError(Exception):
-    """Base class of all exceptions of this package."""
+    """Base class for all exceptions of this package."""
 
 
 class InputError(StiefelLoraError, ValueError):

@@ -107,7 +107,7 @@ def setting(
 
 
 class StrictModel(BaseModel):
-    """Base class of all models of the schema: frozen, without extra keys.
+    """Base class for all models of the schema: frozen, without extra keys.
 
     Numbers must be finite. The docstring of a field is its description.
     """

@@ -136,7 +136,7 @@ def _option_field(option: Option) -> tuple[Any, Any]:
 
 
 class _OfRecord(OptimizerConfig):
-    """Base class of models that are created from catalogue entries.
+    """Base class for models that are created from catalogue entries.
 
     Docstrings of fields are disabled, because pydantic would search all imported
     modules for the source of the class, which takes seconds.

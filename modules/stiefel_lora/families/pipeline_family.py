@@ -1,4 +1,4 @@
-"""Base class of families that use the components of a diffusers pipeline."""
+"""Base class for families that use the components of a diffusers pipeline."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["StockFamily"]
 
 
 class StockFamily(TrainableText):
-    """Base class of families. Each component is loaded when it is first used.
+    """Base class for families. Each component is loaded when it is first used.
 
     The dtype of the denoiser and text encoders is ``weight_dtype``. The VAE is always
     in float32, because that of SDXL overflows in float16. Subclasses define the

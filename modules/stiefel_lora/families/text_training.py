@@ -19,7 +19,7 @@ __all__ = ["TrainableText", "checkpoint_layers"]
 
 
 class TrainableText:
-    """Base class of families with trainable text encoders.
+    """Base class for model families with trainable text encoders.
 
     Subclasses define ``_encode_text``, which returns the outputs of a text encoder.
     Encoders are loaded on first use.

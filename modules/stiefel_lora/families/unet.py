@@ -1,4 +1,4 @@
-"""Base class of SDXL and SD 1.5: a U-Net with a discrete noise schedule."""
+"""Base class for SDXL and SD 1.5: a U-Net with a discrete noise schedule."""
 
 from __future__ import annotations
 

@@ -33,8 +33,8 @@ STELLA = Method(
             type=str,
             default="full",
             choices=("full", "diagonal"),
-            doc="Form of the matrix S between U and V. It is full in the experiments "
-            "of the paper and diagonal in its released code.",
+            doc="Form of the matrix S between U and V. The paper uses a full matrix in "
+            "its experiments, and the released code a diagonal one.",
         ),
         Option(
             name="retraction",
@@ -116,9 +116,9 @@ RIEMANNION = Method(
             type=str,
             default="raw",
             choices=("raw", "orthogonal"),
-            doc="Store the momentum before (raw) or after (orthogonal) its "
-            "orthogonalization. Both variants are in the paper. With orthogonal, "
-            "the current gradient has little weight.",
+            doc="Store the momentum before it is orthogonalized (raw) or afterwards "
+            "(orthogonal). The paper describes both variants. With the second one, the "
+            "current gradient has little weight.",
         ),
         Option(
             name="rest_lr_ratio",

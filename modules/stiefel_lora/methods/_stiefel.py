@@ -82,8 +82,8 @@ STIEFEL_LORA = Method(
             type=bool,
             default=True,
             needs=PER_FACTOR,
-            doc="Transport the momentum of B to the new tangent space in every step. "
-            "If disabled, the momentum is not changed, as in published code.",
+            doc="Transport the momentum of B to the new tangent space at every step. "
+            "If disabled, the momentum is not changed, as in the published code.",
         ),
         Option(
             name="a_rule",

@@ -21,7 +21,7 @@ __all__ = ["AdamW", "SeparateBetas"]
 
 
 class SeparateBetas(LoraOptimizer):
-    """Base class of AdamW variants with ``beta1`` and ``beta2`` instead of ``betas``.
+    """Base class for AdamW variants with ``beta1`` and ``beta2`` instead of ``betas``.
 
     The options of parameter groups are checked.
 

@@ -1,4 +1,4 @@
-"""Base class of all optimizers of this package."""
+"""Base class for all optimizers of this package."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _WIDTH = 76
 
 
 class LoraOptimizer(torch.optim.Optimizer):
-    """Base class of all optimizers of this package.
+    """Base class for all optimizers of this package.
 
     Constructors accept ``betas=(beta1, beta2)`` instead of ``beta1`` and ``beta2``.
     """

@@ -1,4 +1,4 @@
-"""Base class of optimizers that train the factors B and A of a LoRA as pairs.
+"""Base class for optimizers that train the factors B and A of a LoRA as pairs.
 
 ``PairOptimizer`` finds the pairs, groups them by shape, calls the update rule of the
 method once per shape on stacked tensors, and writes the results back. It handles
@@ -73,7 +73,7 @@ _COPIED = (
 
 
 class PairOptimizer(LoraOptimizer):
-    """Base class of all optimizers for LoRA pairs.
+    """Base class for all optimizers for LoRA pairs.
 
     A subclass defines its catalogue entry and its update rule.
 

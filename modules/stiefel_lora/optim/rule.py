@@ -71,7 +71,7 @@ _USUAL = {option.name: option.default for option in adam_options()}
 
 
 class Rule:
-    """Base class of update rules.
+    """Base class for update rules.
 
     A subclass must define :meth:`update` or :meth:`factor_rules`, and :meth:`states` if
     it has state.

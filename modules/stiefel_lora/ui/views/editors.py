@@ -45,7 +45,7 @@ SUGGESTIONS = {"device": ("auto", "cpu", "cuda", "cuda:0", "cuda:1", "mps", "xpu
 
 
 class Editor(QWidget):
-    """Base class of editors.
+    """Base class for editors.
 
     ``edited`` emits the new value and whether the user is typing.
     """
