@@ -16,7 +16,7 @@ from stiefel_lora.config.presets import (
     presets_folder,
     select_presets,
 )
-from stiefel_lora.families.hub_models import HUB_MODELS
+from stiefel_lora.families.catalogue import record_of
 from stiefel_lora.methods import CATALOGUE
 from stiefel_lora.ui.controllers.library import OWN, entries
 
@@ -104,7 +104,7 @@ def test_a_full_size_preset_starts_once_the_images_are_set(preset):
     config = load_config(preset.path, ["trigger_word=ohwx", "validation_split=0.1"])
     assert [found.key for found in remarks(config)] == ["concepts"]
     assert config.base_model_name == MODELS[preset.family]
-    assert config.base_model_name in HUB_MODELS
+    assert config.base_model_name in record_of(config.model_type).hub_models
     assert 2 <= len(config.samples) <= 3
     assert all("[trigger]" in sample.prompt for sample in config.samples)
     assert config.sample_every

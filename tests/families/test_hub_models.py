@@ -10,8 +10,11 @@ import pytest
 from stiefel_lora._exceptions import ModelError
 from stiefel_lora.checkpoints.hub import model_from_hub
 from stiefel_lora.families import hub_models
-from stiefel_lora.families.hub_models import HUB_MODELS, download_note
+from stiefel_lora.families.catalogue import records
+from stiefel_lora.families.hub_models import download_note
 from stiefel_lora.ui.controllers.findings import examine
+
+HUB_MODELS = {k: v for record in records() for k, v in record.hub_models.items()}
 
 FLUX = "black-forest-labs/FLUX.1-dev"
 ACCESS = (

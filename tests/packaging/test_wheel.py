@@ -117,4 +117,7 @@ def test_console_script_lists_the_presets(installed: Path) -> None:
         "sys.argv = ['stiefel-lora', 'presets']\n"
         "sys.exit(entry.load()())\n"
     )
-    assert "demo_stiefel_lora" in _run(installed, code)
+    # The wheel does not contain the demo model, so its presets are hidden.
+    listed = _run(installed, code)
+    assert "sdxl_stiefel_lora" in listed
+    assert "demo_stiefel_lora" not in listed

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..families.catalogue import DEFAULT, family_names, listed
 from ._shared import unset, user_errors
 
 if TYPE_CHECKING:
@@ -29,8 +30,9 @@ def new(
         unset("GPU memory in GB. NVIDIA GPUs are detected.", "--vram", metavar="GB"),
     ] = None,
     family: Annotated[
-        str, typer.Option("--family", help="Base model: sdxl, sd15 or flux.")
-    ] = "sdxl",
+        str,
+        typer.Option("--family", help=f"Base model: {listed(family_names())}."),
+    ] = DEFAULT,
     trigger: Annotated[
         str | None,
         unset(

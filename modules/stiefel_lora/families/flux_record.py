@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .flux_names import OUTSIDE_BLOCKS
-from .record import FamilyRecord, LoraFileFacts, Relative
+from .record import FamilyRecord, HubModel, LoraFileFacts, Relative
 
 __all__ = ["RECORD", "is_guided", "t5_tokens"]
 
@@ -60,6 +60,11 @@ RECORD = FamilyRecord(
     text_readers={
         "text_encoder": ("text_embedder.linear_1",),
         "text_encoder_2": ("context_embedder",),
+    },
+    hub_models={
+        "black-forest-labs/FLUX.1-dev": HubModel(
+            33.7, "FLUX.1 [dev] Non-Commercial License", gated=True
+        ),
     },
     lora_files=LoraFileFacts(
         base_version="flux1",

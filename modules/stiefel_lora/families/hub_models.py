@@ -1,48 +1,17 @@
 """Download size, license and access conditions of base models on the Hugging Face Hub.
 
-No network access is required. The sizes are those of the files that are downloaded by
-``DiffusionPipeline.download``: the .safetensors weights of all parts. If a repository
-contains several precisions, the full precision is downloaded.
+The values are in the records of the families. No network access is required.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 from .._exceptions import ModelError
+from .catalogue import records
+from .record import HubModel
 
-__all__ = [
-    "HUB_MODELS",
-    "HubModel",
-    "access_hint",
-    "cached_folder",
-    "download_note",
-]
-
-
-@dataclasses.dataclass(frozen=True)
-class HubModel:
-    """Download size, license and access conditions of a model."""
-
-    gigabytes: float
-    license: str
-    gated: bool = False
-    """True if access must be requested on the page of the model."""
-
-
-HUB_MODELS = {
-    "stabilityai/stable-diffusion-xl-base-1.0": HubModel(
-        13.9, "CreativeML Open RAIL++-M"
-    ),
-    "stable-diffusion-v1-5/stable-diffusion-v1-5": HubModel(
-        5.5, "CreativeML Open RAIL-M"
-    ),
-    "black-forest-labs/FLUX.1-dev": HubModel(
-        33.7, "FLUX.1 [dev] Non-Commercial License", gated=True
-    ),
-}
-"""Base models of the presets by their names on the Hugging Face Hub."""
+__all__ = ["access_hint", "cached_folder", "download_note"]
 
 
 def cached_folder(name: str) -> Path | None:
@@ -67,7 +36,7 @@ def cached_folder(name: str) -> Path | None:
 
 def download_note(name: str) -> str:
     """Return the download size and license of a model, and how to get access."""
-    known = HUB_MODELS.get(name)
+    known = _known(name)
     if known is None:
         return f"Size and license: {_page(name)}."
     parts = [
@@ -79,7 +48,7 @@ def download_note(name: str) -> str:
 
 def access_hint(name: str) -> str:
     """Return how to get access to a gated model, or "" for other models."""
-    known = HUB_MODELS.get(name)
+    known = _known(name)
     if known is None or not known.gated:
         return ""
     return (
@@ -90,3 +59,8 @@ def access_hint(name: str) -> str:
 
 def _page(name: str) -> str:
     return f"https://huggingface.co/{name}"
+
+
+def _known(name: str) -> HubModel | None:
+    found = (record.hub_models.get(name) for record in records())
+    return next(filter(None, found), None)

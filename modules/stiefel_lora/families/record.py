@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["KNOWN", "FamilyRecord", "LoraFileFacts", "Relative"]
+__all__ = ["KNOWN", "FamilyRecord", "HubModel", "LoraFileFacts", "Relative"]
 
 KNOWN = Path(__file__).with_name("known")
 """Folder with the published settings of components, ``<family>/<component>.json``."""
@@ -87,6 +87,20 @@ class Relative:
 
 
 @dataclasses.dataclass(frozen=True)
+class HubModel:
+    """Download size, license and access conditions of a model on the Hugging Face Hub.
+
+    The size is that of the files that ``DiffusionPipeline.download`` downloads: the
+    .safetensors weights of all parts, in full precision if there are several.
+    """
+
+    gigabytes: float
+    license: str
+    gated: bool = False
+    """True if access must be requested on the page of the model."""
+
+
+@dataclasses.dataclass(frozen=True)
 class FamilyRecord:
     """Properties of a model family.
 
@@ -144,6 +158,9 @@ class FamilyRecord:
     """Width and height of images must be multiples of this value: pixels per latent
     times latents per patch.
     """
+
+    hub_models: Mapping[str, HubModel] = dataclasses.field(default_factory=dict)
+    """Base models of the presets by their names on the Hugging Face Hub."""
 
     negative_prompts: bool = True
     """Whether samples support a negative prompt."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .record import FamilyRecord, LoraFileFacts
+from .record import FamilyRecord, HubModel, LoraFileFacts
 from .unet_facts import UNET_CONVOLUTIONS, UNET_PRESETS, UNET_RELATIVES
 
 __all__ = ["RECORD"]
@@ -18,6 +18,11 @@ RECORD = FamilyRecord(
     text_width=768,
     relatives=UNET_RELATIVES,
     text_readers={"text_encoder": ("attn2.to_k", "attn2.to_v")},
+    hub_models={
+        "stable-diffusion-v1-5/stable-diffusion-v1-5": HubModel(
+            5.5, "CreativeML Open RAIL-M"
+        ),
+    },
     lora_files=LoraFileFacts(
         base_version="sd_v1",
         architecture="stable-diffusion-v1/lora",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .record import FamilyRecord, LoraFileFacts, Relative
+from .record import FamilyRecord, HubModel, LoraFileFacts, Relative
 from .unet_facts import UNET_CONVOLUTIONS, UNET_PRESETS, UNET_RELATIVES
 
 __all__ = ["RECORD"]
@@ -25,6 +25,11 @@ RECORD = FamilyRecord(
     text_readers={
         "text_encoder": ("attn2.to_k", "attn2.to_v"),
         "text_encoder_2": ("add_embedding.linear_1", "attn2.to_k", "attn2.to_v"),
+    },
+    hub_models={
+        "stabilityai/stable-diffusion-xl-base-1.0": HubModel(
+            13.9, "CreativeML Open RAIL++-M"
+        ),
     },
     lora_files=LoraFileFacts(
         # A1111 only offers a LoRA for SDXL if this name starts with "sdxl_".

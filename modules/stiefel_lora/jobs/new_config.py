@@ -16,6 +16,7 @@ from .._wording import counted
 from ..config import Concept, TrainConfig, load_config
 from ..config.presets import Preset, list_presets
 from ..data.folder import scan_concepts
+from ..families.catalogue import DEFAULT
 
 __all__ = ["KINDS", "Kind", "Proposal", "propose"]
 
@@ -50,7 +51,7 @@ def propose(
     folder: Path,
     *,
     vram: int,
-    family: str = "sdxl",
+    family: str = DEFAULT,
     trigger_word: str | None = None,
 ) -> Proposal:
     """Propose a configuration.
@@ -138,7 +139,7 @@ def _preset_for(family: str, vram: int) -> Preset:
         least = min(preset.memory_gb or 0 for preset in known)
         raise ConfigError(
             f"vram: must be at least {least} GB for {family.lower()}, but got {vram}. "
-            "Use another family of base models: sd15 needs the least memory."
+            "Use a smaller base model, or write a configuration by hand."
         )
     return max(fitting, key=lambda preset: preset.memory_gb or 0)
 

@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 from helpers.lora_files import SPELLINGS, dense, make, stack, write
 from stiefel_lora import _commands
 from stiefel_lora._exceptions import ModelError, OptionError, OutputError
+from stiefel_lora._weighted_path import parse_part
 from stiefel_lora.files import Method, Part, Target, load_lora, merge_lora, open_lora
-from stiefel_lora.files.tools.merging import merged, parse_part, parse_section
+from stiefel_lora.files.tools.merging import merged, parse_section
 from stiefel_lora.files.tools.products import combined
 
 SEEDS = st.integers(0, 2**31)

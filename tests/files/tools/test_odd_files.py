@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from helpers.lora_files import dense, make, write
 from stiefel_lora import _commands
 from stiefel_lora._exceptions import InputError, ModelError, OutputError
+from stiefel_lora._weighted_path import parse_part
 from stiefel_lora.files import (
     Target,
     convert_lora,
@@ -21,7 +22,6 @@ from stiefel_lora.files import (
     resize_lora,
     verify_lora,
 )
-from stiefel_lora.files.tools.merging import parse_part
 from stiefel_lora.files.tools.output_path import check_new_folder, check_output
 
 STEM = "lora_unet_input_blocks_4_1_proj_in"

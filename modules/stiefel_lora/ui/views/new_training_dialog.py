@@ -21,6 +21,7 @@ from PySide6.QtWidgets import (
 
 from ..._diagnosis import gpu_gigabytes
 from ..._exceptions import StiefelLoraError
+from ...families.catalogue import records
 from ...jobs.new_config import KINDS, propose
 from ..controllers.document import Document
 from .basics import Combo, Note, PathLine
@@ -28,7 +29,7 @@ from .theme import ERROR
 
 __all__ = ["NewTrainingDialog"]
 
-_FAMILIES = {"SDXL": "sdxl", "FLUX.1": "flux", "SD 1.5": "sd15"}
+_FAMILIES = {record.label: record.name for record in records()}
 _USUAL_GB = 12
 
 
