@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from diffusers import FluxPipeline
 
 from helpers.full_size import clip_l, flux_transformer, linear_layers, t5_xxl
 from stiefel_lora import ModelError
-from stiefel_lora.files import load_lora, save_kohya
+from stiefel_lora.files import apply_lora, load_lora, save_kohya
 from stiefel_lora.files.fused_flux import fuse, split
 from stiefel_lora.files.keys_flux import FLUX
 from stiefel_lora.files.weights import LoraFactors, LoraWeights, canonical_name
@@ -136,6 +137,35 @@ def test_parts_come_back_from_the_whole(
         assert back[name].rank == 3
         assert torch.allclose(product(back[name]), product(factors), atol=1e-5)
         assert torch.equal(back[name].up, factors.up)
+
+
+@pytest.mark.parametrize("kind", ["magnitude", "dora_scale"])
+def test_the_rows_of_a_dora_keep_their_lengths(kind: str) -> None:
+    """In both directions, of fused layers and of the one whose halves are swapped."""
+    generator = torch.Generator().manual_seed(0)
+
+    def dora(rows: int) -> LoraFactors:
+        up, down = (
+            torch.randn(shape, generator=generator) for shape in ((rows, 2), (2, 8))
+        )
+        lengths = torch.rand(rows, generator=generator) + 0.5
+        return dataclasses.replace(LoraFactors(up, down, 2.0), **{kind: lengths})
+
+    block = "transformer.transformer_blocks.0.attn"
+    parts = {f"{block}.to_{leaf}": dora(8) for leaf in "qkv"}
+    weights = {**parts, "transformer.norm_out.linear": dora(16)}
+    fused = fuse(weights)
+    whole = fused["transformer.double_blocks.0.img_attn.qkv"]
+    expected = torch.cat([getattr(part, kind) for part in parts.values()])
+    assert torch.equal(getattr(whole, kind), expected)
+    back = split(fused)
+    assert back.keys() == weights.keys()
+    for name, factors in weights.items():
+        assert torch.equal(getattr(back[name], kind), getattr(factors, kind))
+        base = torch.randn(factors.up.shape[0], 8, generator=generator)
+        assert torch.allclose(
+            apply_lora(base, back[name]), apply_lora(base, factors), atol=1e-6
+        )
 
 
 def test_a_lora_trained_on_the_whole_is_shared_by_its_parts() -> None:

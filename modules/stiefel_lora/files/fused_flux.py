@@ -37,7 +37,7 @@ from ..families.flux_names import (
     SINGLE_BLOCKS,
 )
 from .keys_flux import MAX_BLOCKS
-from .weights import LoraFactors, LoraWeights
+from .weights import LoraFactors, LoraWeights, at_least_float32
 
 __all__ = ["diffusers_paths", "fuse", "split"]
 
@@ -88,8 +88,12 @@ def fuse(
             fused[_PREFIX + whole] = _swapped(whole, factors)
     for whole, parts in groups.items():
         stacked = _stack(_wholes()[whole], parts)
-        scale = _stacked_scale(_wholes()[whole], parts, base_lengths)
-        fused[_PREFIX + whole] = dataclasses.replace(stacked, dora_scale=scale)
+        lengths = _stacked_lengths(_wholes()[whole], parts, base_lengths)
+        fused[_PREFIX + whole] = dataclasses.replace(
+            stacked,
+            dora_scale=lengths.get("dora_scale"),
+            magnitude=lengths.get("magnitude"),
+        )
     return fused
 
 
@@ -135,28 +139,40 @@ def _stack(whole: _Whole, parts: Mapping[str, LoraFactors]) -> LoraFactors:
     return LoraFactors(up, torch.cat(downs), scale * rank)
 
 
-def _stacked_scale(
+def _stacked_lengths(
     whole: _Whole,
     parts: Mapping[str, LoraFactors],
     base_lengths: Callable[[str], Tensor] | None,
-) -> Tensor | None:
-    """Concatenate the DoRA scales of all parts, or row norms of parts without DoRA."""
+) -> dict[str, Tensor]:
+    """Concatenate the DoRA scales and magnitudes of all parts.
+
+    Both are one number per row. Rows of parts without DoRA keep their norms, which are
+    read from the base model.
+    """
     if not any(factors.is_dora for factors in parts.values()):
-        return None
-    found = []
+        return {}
+    found: dict[str, list[Tensor]] = {"dora_scale": [], "magnitude": []}
     for path in whole.parts:
         factors = parts.get(path)
-        if factors is not None and factors.dora_scale is not None:
-            found.append(factors.dora_scale.flatten())
-        elif factors is None and base_lengths is not None:
-            found.append(base_lengths(_PREFIX + path))
-        else:
-            raise ModelError(
-                f"{_PREFIX}{path} is not a DoRA layer, but the kohya format fuses "
-                "it with a DoRA layer. Pass base_lengths to save_kohya, or use the "
-                "PEFT format."
-            )
-    return torch.cat([lengths.float() for lengths in found])
+        for kind, lengths in found.items():
+            own = None if factors is None else getattr(factors, kind)
+            if own is not None:
+                lengths.append(own.flatten().float())
+            elif factors is None and base_lengths is not None:
+                lengths.append(base_lengths(_PREFIX + path).float())
+    complete = {
+        kind: torch.cat(lengths)
+        for kind, lengths in found.items()
+        if len(lengths) == len(whole.parts)
+    }
+    if not complete:
+        plain = (p for p in whole.parts if p not in parts or not parts[p].is_dora)
+        odd = next(plain, whole.parts[0])
+        raise ModelError(
+            f"{_PREFIX}{odd} is not a DoRA layer, but the kohya format fuses it with a "
+            "DoRA layer. Pass base_lengths to save_kohya, or use the PEFT format."
+        )
+    return complete
 
 
 def _common_scale(parts: list[LoraFactors]) -> tuple[float, list[Tensor]]:
@@ -165,7 +181,7 @@ def _common_scale(parts: list[LoraFactors]) -> tuple[float, list[Tensor]]:
     if len(scales) == 1:
         return scales.pop(), [factors.down for factors in parts]
     # At least float32, so that a file of two bytes is rounded once, when it is written.
-    wide = [torch.promote_types(f.down.dtype, torch.float32) for f in parts]
+    wide = [at_least_float32(f.down.dtype) for f in parts]
     scaled = [f.down.double() * f.scale for f in parts]
     return 1.0, [d.to(dtype) for d, dtype in zip(scaled, wide, strict=True)]
 
@@ -181,12 +197,15 @@ def _take_apart(
         )
     rows = [outputs // total * share for share in whole.shares]
     found: dict[str, LoraFactors] = {}
-    scales: tuple[Tensor | None, ...] = (None,) * len(rows)
-    if factors.dora_scale is not None:
-        scales = factors.dora_scale.flatten().split(rows)
+    scales, magnitudes = (
+        (None,) * len(rows) if lengths is None else lengths.flatten().split(rows)
+        for lengths in (factors.dora_scale, factors.magnitude)
+    )
     ups = factors.up.split(rows)
     # A part without columns had no LoRA: its rows keep their norms.
-    for path, up, lengths in zip(whole.parts, ups, scales, strict=True):
+    for path, up, scale, magnitude in zip(
+        whole.parts, ups, scales, magnitudes, strict=True
+    ):
         used = up.ne(0).any(dim=0).nonzero().flatten()
         # A LoRA at initialization (B = 0) has no columns either.
         if len(used) == 0 and not factors.up.any():
@@ -195,7 +214,7 @@ def _take_apart(
             # Fewer columns have a lower rank, at which this alpha gives the same scale.
             alpha = factors.scale * len(used)
             found[path] = LoraFactors(
-                up[:, used], factors.down[used], alpha, dora_scale=lengths
+                up[:, used], factors.down[used], alpha, magnitude, scale
             )
     return found
 
@@ -204,12 +223,12 @@ def _swapped(whole: str, factors: LoraFactors) -> LoraFactors:
     """Swap shift and scale, whose order differs in diffusers."""
     if whole != HALVES_SWAPPED:
         return factors
-    lengths = factors.dora_scale
+    magnitude, scale = factors.magnitude, factors.dora_scale
     return dataclasses.replace(
         factors,
         up=_halves_swapped(factors.up),
-        magnitude=None,
-        dora_scale=None if lengths is None else _halves_swapped(lengths.flatten()),
+        magnitude=None if magnitude is None else _halves_swapped(magnitude.flatten()),
+        dora_scale=None if scale is None else _halves_swapped(scale.flatten()),
     )
 
 

@@ -7,6 +7,7 @@ import dataclasses
 import math
 from collections.abc import Iterable
 
+import torch
 from torch import Tensor
 
 from .._exceptions import ModelError
@@ -15,6 +16,7 @@ __all__ = [
     "COMPONENTS",
     "LoraFactors",
     "LoraWeights",
+    "at_least_float32",
     "canonical_name",
     "commonest_alpha",
     "rank_of",
@@ -87,6 +89,14 @@ class LoraFactors:
 
 LoraWeights = dict[str, LoraFactors]
 """Factors by canonical layer name, such as ``unet.mid_block.attentions.0.proj_in``."""
+
+
+def at_least_float32(dtype: torch.dtype) -> torch.dtype:
+    """Return float64 for float64, and float32 for all narrower dtypes.
+
+    ``torch.promote_types`` does not support float8.
+    """
+    return dtype if dtype.itemsize >= 4 else torch.float32
 
 
 def rank_of(down: Tensor) -> int:

@@ -163,3 +163,17 @@ def test_the_command(tmp_path):
     assert "Use two LoRAs of the same family" in run("--against", meant).stderr
     write(meant, {"lora_unet_input_blocks_4_1_proj_in.diff": torch.ones(6, 6)})
     assert "cannot be compared" in run("--against", meant).stderr
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_rounding_of_a_conversion_is_no_difference(tmp_path, dtype):
+    """alpha is multiplied into A in the PEFT format, which rounds A again."""
+    tensors = {
+        key: tensor.to(dtype) if tensor.ndim else tensor
+        for key, tensor in make(ranks=(4, 4, 4), alphas=(3.0, 3.0, 3.0)).items()
+    }
+    meant = write(tmp_path / "meant.safetensors", tensors)
+    saved = convert_lora(meant, tmp_path / "peft.safetensors", spelling="PEFT")
+    check = compare_loras(open_lora(saved.file.path), meant)
+    assert check.deviation > 1e-5
+    assert check.is_right

@@ -368,6 +368,22 @@ def test_the_core_of_a_tucker_decomposition(opened):
     assert torch.allclose(delta(layer), wanted / 2, rtol=0, atol=1e-6)
 
 
+def test_a_core_in_float8(opened):
+    up, mid, down = (
+        torch.eye(2).reshape(2, 2, 1, 1),
+        torch.ones(2, 2, 3, 3),
+        torch.ones(2, 5, 1, 1),
+    )
+    parts = {"lora_mid.weight": mid, "alpha": torch.tensor(2.0)}
+    eight = {
+        key: tensor.to(torch.float8_e4m3fn) if tensor.ndim else tensor
+        for key, tensor in conv(up, down, **parts).items()
+    }
+    assert torch.equal(
+        delta(only(opened(eight))), torch.full((2, 5, 3, 3), 2.0).double()
+    )
+
+
 def test_a_core_whose_two_ranks_differ(opened):
     up, mid, down = rand(6, 3, 1, 1), rand(3, 2, 3, 3, seed=4), rand(2, 5, 1, 1, seed=5)
     layer = only(

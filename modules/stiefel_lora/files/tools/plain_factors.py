@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..._exceptions import ModelError
-from ..weights import LoraFactors
+from ..weights import LoraFactors, at_least_float32
 
 __all__ = ["plain_factors"]
 
@@ -75,7 +75,7 @@ def _with_core(up: Tensor, mid: Tensor, down: Tensor) -> Tensor:
     product = torch.einsum("pqk,qi->pik", core.double(), thin.double())
     wide = product.reshape(mid.shape[0], down.shape[1], *mid.shape[2:])
     # A product of two low-precision factors needs more digits than either.
-    return wide.to(torch.promote_types(down.dtype, torch.float32))
+    return wide.to(at_least_float32(down.dtype))
 
 
 def _same_dimensions(up: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:

@@ -59,12 +59,15 @@ class Check:
     problem: str = ""
     """Error message if the program does not accept the file, else ""."""
 
+    tolerance: float = CLOSE
+    """Maximum deviation of a correct file."""
+
     @property
     def is_right(self) -> bool:
         """Return whether the other program applies all layers of the file correctly."""
         left_out = self.missing or self.unused or self.without_scale
         whole = not (left_out or self.problem)
-        return whole and self.deviation <= CLOSE
+        return whole and self.deviation <= self.tolerance
 
     def summary(self) -> str:
         """Return a summary in a line."""
@@ -74,7 +77,7 @@ class Check:
         text = f"{self.program}: {loaded} of {self.layers} layers"
         if loaded:
             text += f", largest relative deviation {self.deviation:.1e}"
-            text += f" ({self.worst})" if not self.deviation <= CLOSE else ""
+            text += f" ({self.worst})" if not self.deviation <= self.tolerance else ""
         for label, names in (
             ("missing", self.missing),
             ("unused", self.unused),
@@ -149,7 +152,12 @@ def compare_loras(file: LoraFile, meant: LoraFile) -> Check:
     one_layout = in_layout_of(meant, is_fused(file))
     wanted = {layer.key: layer.factors for layer in one_layout.layers}
     found = {layer.key: layer.factors for layer in file.layers}
-    return _compared("stiefel-lora", wanted, found, tuple(sorted(file.unknown)))
+    check = _compared("stiefel-lora", wanted, found, tuple(sorted(file.unknown)))
+    # Another key format can contain other factors, for example with alpha multiplied
+    # into A, which are rounded to the dtype of the file.
+    kinds = {layer.dtype for layer in (*file.layers, *meant.layers)}
+    rounding = max((torch.finfo(kind).eps for kind in kinds), default=0.0)
+    return dataclasses.replace(check, tolerance=max(CLOSE, rounding))
 
 
 def _installed(*names: str) -> bool:
