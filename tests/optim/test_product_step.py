@@ -316,6 +316,18 @@ def test_zero_gradients_and_lr_zero_are_fixed_points():
         assert torch.linalg.norm(run.product - before) < 1e-12
 
 
+def test_float32_steps_without_gradient_do_not_shrink_the_product():
+    """Not even after many: a bias of each step would act like a weight decay."""
+    up, down = point(24, 16, 4, dtype=torch.float32)
+    run = Run(up, down, 2e-2, momentum=0.6)
+    before = run.product.to(F64)
+    for _ in range(300):
+        run.take(torch.zeros(24, 16))
+    apart = run.product.to(F64) - before
+    # Rounding of 300 steps; the bias alone was 7e-4.
+    assert torch.linalg.norm(apart) <= 2e-5 * torch.linalg.norm(before)
+
+
 def test_weight_decay_shrinks_the_product():
     run = Run(*point(), 1e-2, weight_decay=0.5)
     before = run.product

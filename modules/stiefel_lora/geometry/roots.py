@@ -150,7 +150,12 @@ def inverse_sqrt_of_retraction(gram: Tensor, steepest: float) -> Tensor:
     # steepest^2 by 1 %.
     bound = 1.02 * (1 + steepest**2)
     polish = _POLISH[:1] if gram.dtype == torch.float64 else ()
-    return _polynomials(_flat(gram / bound), _LIFT_NEAR + polish) * bound**-0.5
+    flat = _flat(gram)
+    root = _polynomials(flat / bound, _LIFT_NEAR + polish) * bound**-0.5
+    # The lift that keeps the polynomials positive makes the root too small by some 1e-6
+    # in float32, for K = I too. At every step, A would shrink by that much. One step of
+    # Newton's method squares this error.
+    return root @ (1.5 * _identity(flat) - 0.5 * (flat @ (root @ root)))
 
 
 def damped_cholesky(gram: Tensor, shift: Tensor) -> Tensor:
