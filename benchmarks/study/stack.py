@@ -21,9 +21,9 @@ from typing import Any
 from unittest import mock
 
 from demo_runs import Rows
-from one_run import EVALUATIONS, NUMERICS, VALIDATION_BATCH, Run, validating_with
+from one_run import EVALUATIONS, VALIDATION_BATCH, Run, validating_with
 from stages import ADAMW, BASES, PRODUCT, SEEDS, Cell
-from tables import interval_text
+from tables import interval_text, paired_lines
 from tasks import task_folder
 
 __all__ = ["WEIGHTS", "Stack", "next_stack", "stack_table"]
@@ -214,18 +214,7 @@ def stack_table(done: Rows) -> list[str]:
         "| both at equal single losses | norms | cosine |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for base in BASES:
-        rows = {method.label: _rows(done, base, method) for method in (ADAMW, PRODUCT)}
-        for label, own in rows.items():
-            if own:
-                lines.append(_line(base, label, own, rows[ADAMW.label]))
-    return lines
-
-
-def _rows(done: Rows, base: str, method: Any) -> dict[int, dict]:
-    stacks = {seed: _stack(done, base, method, seed) for seed in SEEDS}
-    found = {seed: done.get(stack.key) for seed, stack in stacks.items() if stack}
-    return {seed: r for seed, r in found.items() if r and r["numerics"] == NUMERICS}
+    return [*lines, *paired_lines(done, (ADAMW, PRODUCT), _stack, _line)]
 
 
 def _line(

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 from demo_runs import LOSS, Rows
-from one_run import EVALUATIONS, NUMERICS, VALIDATION_BATCH, Run, validating_with
+from one_run import EVALUATIONS, VALIDATION_BATCH, Run, validating_with
 from stages import ADAMW, BASES, FACTORS, HEAVY, PRODUCT, SEEDS, Cell
-from tables import interval_text
+from tables import interval_text, paired_lines
 
 __all__ = ["WEIGHTS", "Strength", "next_strength", "strength_table"]
 
@@ -104,18 +104,7 @@ def strength_table(done: Rows) -> list[str]:
         "| other drawing where the same is AdamW's |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for base in BASES:
-        rows = {method.label: _rows(done, base, method) for method in METHODS}
-        for label, own in rows.items():
-            if own:
-                lines.append(_line(base, label, own, rows[ADAMW.label]))
-    return lines
-
-
-def _rows(done: Rows, base: str, method: Any) -> dict[int, dict]:
-    found = {seed: _strength(done, base, method, seed) for seed in SEEDS}
-    rows = {seed: done.get(each.key) for seed, each in found.items() if each}
-    return {seed: r for seed, r in rows.items() if r and r["numerics"] == NUMERICS}
+    return [*lines, *paired_lines(done, METHODS, _strength, _line)]
 
 
 def _line(

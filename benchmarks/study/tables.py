@@ -5,15 +5,22 @@ from __future__ import annotations
 import dataclasses
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from demo_runs import Rows
-from one_run import halves_of
-from stages import SEEDS, Cell, Stage
+from demo_runs import Job, Rows
+from one_run import NUMERICS, Method, halves_of
+from stages import BASES, SEEDS, Cell, Stage
 
 from stiefel_lora.jobs.comparison_table import paired_interval
 
-__all__ = ["fill_page", "fill_table", "interval_text", "paired_interval", "report"]
+__all__ = [
+    "fill_page",
+    "fill_table",
+    "interval_text",
+    "paired_interval",
+    "paired_lines",
+    "report",
+]
 
 
 def fill_page(text: str, stages: Mapping[str, Stage], done: Rows) -> str:
@@ -34,6 +41,34 @@ def fill_table(text: str, name: str, table: Sequence[str]) -> str:
     before, rest = text.split(head, 1)
     after = rest.split("<!-- end -->", 1)[1]
     return f"{before}{head}\n" + "\n".join(table) + f"\n<!-- end -->{after}"
+
+
+def paired_lines(
+    done: Rows,
+    methods: Sequence[Method],
+    job_of: Callable[[Rows, str, Method, int], Job | None],
+    line: Callable[[str, str, dict[int, dict], dict[int, dict]], str],
+) -> list[str]:
+    """One line per base and method, beside the rows of the first method.
+
+    Args:
+        done: finished runs.
+        methods: methods to compare; the first one is the baseline.
+        job_of: function that returns the job of a base, method and seed, or None.
+        line: function of base, label, rows by seed and rows of the baseline.
+    """
+    lines = []
+    for base in BASES:
+        rows = {}
+        for method in methods:
+            jobs = {seed: job_of(done, base, method, seed) for seed in SEEDS}
+            found = {seed: done.get(job.key) for seed, job in jobs.items() if job}
+            rows[method.label] = {
+                seed: r for seed, r in found.items() if r and r["numerics"] == NUMERICS
+            }
+        rival = rows[methods[0].label]
+        lines += [line(base, label, own, rival) for label, own in rows.items() if own]
+    return lines
 
 
 def report(stage: Stage, done: Rows) -> str:
