@@ -343,7 +343,30 @@ def test_what_is_no_list_of_parameters_is_a_message(given, message):
             create_optimizer(name, given)
 
 
-@pytest.mark.parametrize("lr", ["1e-3", None, float("nan"), -1.0, [1e-3]])
-def test_a_learning_rate_that_is_no_number_is_a_message(lr):
+RATES = ["1e-3", None, float("nan"), -1.0, [1e-3], True, torch.tensor(-1.0)]
+
+
+@pytest.mark.parametrize("lr", RATES)
+@pytest.mark.parametrize("name", ["stiefel_lora", "adamw"])
+def test_a_learning_rate_that_is_no_number_is_a_message(name, lr):
     with pytest.raises(OptionError, match=r"must be in \[0, inf\)"):
-        create_optimizer("stiefel_lora", [{"params": tensors(A, B), "lr": lr}])
+        create_optimizer(name, [{"params": tensors(A, B), "lr": lr}])
+
+
+@pytest.mark.parametrize("lr", [torch.tensor([1e-3, 1e-3]), torch.tensor(True)])
+def test_a_learning_rate_that_is_several_or_a_truth_value_is_a_message(lr):
+    with pytest.raises(OptionError, match="must be one number"):
+        create_optimizer("stiefel_lora", tensors(A, B), lr=lr)
+
+
+@pytest.mark.parametrize("name", ["stiefel_lora", "stella", "adamw"])
+def test_a_learning_rate_that_a_scheduler_set_to_nan_changes_nothing(name):
+    factors = tensors(A, B)
+    optimizer = create_optimizer(name, factors, lr=1e-3)
+    before = [factor.detach().clone() for factor in factors]
+    for factor in factors:
+        factor.grad = torch.ones_like(factor)
+    optimizer.param_groups[0]["lr"] = float("nan")
+    with pytest.raises(OptionError, match=r"must be in \[0, inf\), but got nan"):
+        optimizer.step()
+    assert all(map(torch.equal, factors, before))

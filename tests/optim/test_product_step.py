@@ -282,6 +282,22 @@ def test_b_stays_orthonormal_for_five_thousand_float32_steps():
     assert worst <= 1e-6
 
 
+@pytest.mark.parametrize(("rows", "rank"), [(4, 4), (16, 16)])
+def test_a_square_b_stays_orthonormal_where_gradients_of_the_factors_disagree(
+    rows, rank
+):
+    # X is all rounding here. Its Gram matrix must not become a step of B.
+    up, down = point(rows, 3 * rows, rank, sizes=(1e-6, 1e-6))
+    run = Run(up, down, lr=0.02, momentum=0.6)
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(100):
+        for factor in (run.up, run.down):
+            noise = torch.randn(factor.shape, generator=generator, dtype=F64)
+            factor.grad = 1e-4 * noise
+        run.optimizer.step()
+        assert orthogonality_error(run.up.detach()) < 1e-13
+
+
 def test_the_first_step_from_zero_is_msign_of_the_gradient_of_a():
     up, down = point()
     run = Run(up, torch.zeros_like(down), 1e-2)

@@ -37,7 +37,7 @@ class SeparateBetas(LoraOptimizer):
             stability.
 
     Raises:
-        OptionError: If an option is out of bounds, or there are no parameters.
+        OptionError: If lr or an option is out of bounds, or there are no parameters.
     """
 
     _tensor_rates: bool = True
@@ -60,6 +60,7 @@ class SeparateBetas(LoraOptimizer):
             "eps": eps,
         }
         check_options(method(self.method), options)
+        check_lr(lr)
         self._odd = odd_ones(params) if isinstance(params, nn.Module) else []
         # The constructor of a subclass's other base, with torch's option names.
         base: Callable[..., None] = super().__init__
@@ -109,12 +110,17 @@ class AdamW(SeparateBetas, torch.optim.AdamW):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update every parameter that has a gradient."""
+        """Update every parameter that has a gradient.
+
+        Raises:
+            OptionError: If a learning rate is not a number in [0, inf).
+        """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
+            check_lr(group["lr"])
             trained = [p for p in group["params"] if p.grad is not None]
             for params in bucketed(trained, lambda p: (p.device, p.dtype)):
                 self._step_alike(group, params)

@@ -194,9 +194,12 @@ class PairOptimizer(LoraOptimizer):
         If one factor of a pair is frozen, the other one is updated with AdamW.
 
         Raises:
+            OptionError: If a learning rate is not a number in [0, inf).
             PairingError: If the parameter groups do not contain both factors of any
                 layer.
         """
+        for group in self.param_groups:
+            check_lr(group["lr"])
         if self._waiting:
             # A host may add the two factors of a layer in two groups, one after the
             # other, so a missing partner is an error only now.
@@ -308,8 +311,10 @@ class PairOptimizer(LoraOptimizer):
             index: not used. It is accepted because trainers pass it.
 
         Raises:
-            OptionError: If the method can only update both factors of a pair together.
+            OptionError: If the method can only update both factors of a pair together,
+                or the learning rate is not a number in [0, inf).
         """
+        check_lr(group["lr"])
         entry = method(self.method)
         if not entry.steps_alone(group):
             choice = entry.joint_choice(group)

@@ -65,6 +65,11 @@ STEEPEST = 3.0
 _UNRESOLVED = {torch.float32: 2e-6, torch.float64: 1e-14}
 
 
+# Maximum error of B^T B before the reorthonormalization, which squares it to the
+# resolution of the dtype. What remained above that would be an error of X^T X in the
+# next step, and would grow.
+_CORRECTABLE = {torch.float32: 1e-3, torch.float64: 4e-8}
+
 # Lower bound of delta^2, for A = 0 in the first step of a warm-up, at a rate of 0. Its
 # inverse times any Gram matrix is finite in float32.
 _LEAST_SHIFT = 1e-20
@@ -87,11 +92,9 @@ class ProductUp(FactorRule):
         ill conditioned. One Newton-Schulz step squares the remaining error.
         """
         rank = batch.point.shape[-1]
-        both = torch.baddbmm(
-            batch.point @ core["of_point"],
-            batch.state["momentum_up"],
-            core["of_momentum"],
-        )
+        # In place: out of place, the first product would be copied.
+        both = batch.point @ core["of_point"]
+        both.baddbmm_(batch.state["momentum_up"], core["of_momentum"])
         moved, batch.state["momentum_up"] = both[..., :rank], both[..., rank:]
         batch.point = torch.baddbmm(
             moved, moved, moved.mT @ moved, beta=1.5, alpha=-0.5
@@ -115,11 +118,8 @@ class ProductDown(FactorRule):
     def move(self, batch: FactorBatch, core: Core) -> None:
         """Update [A; M] <- [t_1; t_3] A + [t_2; t_4] M."""
         rank = batch.point.shape[-2]
-        both = torch.baddbmm(
-            core["of_point"] @ batch.point,
-            core["of_momentum"],
-            batch.state["momentum_down"],
-        )
+        both = core["of_point"] @ batch.point
+        both.baddbmm_(core["of_momentum"], batch.state["momentum_down"])
         batch.point = both[..., :rank, :]
         batch.state["momentum_down"] = both[..., rank:, :]
 
@@ -268,12 +268,12 @@ def _resolved(turn: Tensor, whole: Tensor) -> Tensor:
 
     The entries of X^T X have errors of eps tr(M^T M), or of the smallest normal number
     if squares underflow. Those of the Gram matrix of the update are ||turn||_F^2 times
-    as large. Up to 1e-3, the reorthonormalization of B converges.
+    as large.
     """
-    info = torch.finfo(turn.dtype)
+    info, most = torch.finfo(turn.dtype), _CORRECTABLE[turn.dtype]
     # A turn of tiny gradients is so large that its square, and at tiny rates itself,
     # is infinite.
     turn = turn.nan_to_num(0.0, 0.0, 0.0)
     accuracy = (info.eps * trace(whole) + info.tiny).sqrt()
     error = (turn * accuracy).square().sum((-2, -1), keepdim=True)
-    return turn * (1e-3 / error.clamp_min(1e-3)).sqrt()
+    return turn * (most / error.clamp_min(most)).sqrt()

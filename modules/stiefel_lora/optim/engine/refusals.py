@@ -6,6 +6,7 @@ import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..._exceptions import OptionError, PairingError
@@ -49,11 +50,21 @@ def check_found(found: PairMap, method: str, *, last: bool = False) -> None:
 
 
 def check_lr(lr: float | Tensor) -> None:
-    """Check that a learning rate is in [0, inf). Tensors are not checked."""
+    """Check that a learning rate is a number in [0, inf).
+
+    The value of a tensor is only read on the CPU, since it would synchronize with any
+    other device.
+    """
+    given = lr
     if isinstance(lr, Tensor):
-        return
-    if not isinstance(lr, numbers.Real) or not 0.0 <= lr < float("inf"):
-        raise OptionError(f"lr must be in [0, inf), but got {lr!r}.")
+        if lr.numel() != 1 or lr.dtype == torch.bool:
+            raise OptionError(f"lr must be one number, but got {given!r}.")
+        if lr.device.type != "cpu":
+            return
+        lr = lr.item()
+    is_number = isinstance(lr, numbers.Real) and not isinstance(lr, bool)
+    if not is_number or not 0.0 <= lr < float("inf"):
+        raise OptionError(f"lr must be in [0, inf), but got {given!r}.")
 
 
 def check_whole(tensors: Iterable[Tensor], method: str) -> None:
