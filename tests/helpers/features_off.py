@@ -149,7 +149,7 @@ OFF = (
     ),
     Off(
         _CAPTIONS,
-        "data.encoded.EncodedSet._caption",
+        "data.plan.Plan.caption",
         Call("is_dropped", "False"),
         (f"{_VARIED}[captions]",),
     ),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from .._weighted_path import split_weight
 from ..methods import far_rate
+from .concept import enabled_of
 from .paths import MODEL_SETTINGS, is_local_model
 from .rules_objective import idle_objective
 from .schema import TrainConfig
@@ -72,7 +73,7 @@ def _missing(config: TrainConfig) -> Iterator[Violation]:
             yield Violation("lora_model_name", f"the file {path} does not exist")
     for key in ("concepts", "validation_concepts"):
         for number, concept in enumerate(getattr(config, key)):
-            if not os.path.isdir(concept.path):
+            if concept.enabled and not os.path.isdir(concept.path):
                 yield Violation(
                     f"{key}.{number}.path", f"the folder {concept.path} does not exist"
                 )
@@ -96,6 +97,13 @@ def _unset(config: TrainConfig) -> Iterator[Violation]:
             "is not set",
             "Add a folder of images with captions",
             "--set concepts=./my_images",
+        )
+    elif not enabled_of(config.concepts):
+        yield Violation(
+            "concepts",
+            "all folders are disabled",
+            "Enable one of them",
+            "--set concepts.0.enabled=true",
         )
 
 
@@ -136,9 +144,9 @@ def _prompts_without_trigger(config: TrainConfig) -> Iterator[Violation]:
 
 
 def _measured_on_what_is_learned(config: TrainConfig) -> Iterator[Violation]:
-    learned = {concept.path for concept in config.concepts}
+    learned = {concept.path for concept in enabled_of(config.concepts)}
     for number, concept in enumerate(config.validation_concepts):
-        if concept.path in learned:
+        if concept.enabled and concept.path in learned:
             yield Violation(
                 f"validation_concepts.{number}",
                 "is also one of the training concepts. Its validation loss does not "

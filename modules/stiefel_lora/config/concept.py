@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,7 +12,7 @@ from ._base import Count, Flag, FolderPath, Number, broken_rule, setting
 from .variation import CaptionVariation, ImageVariation
 from .violation import Violation
 
-__all__ = ["Concept", "Concepts", "spell_out_concepts"]
+__all__ = ["Concept", "Concepts", "enabled_of", "spell_out_concepts"]
 
 
 class Concept(ImageVariation, CaptionVariation):
@@ -21,6 +21,9 @@ class Concept(ImageVariation, CaptionVariation):
     path: FolderPath = setting(label="Path")
     """Folder with the images. The caption of cat.png is read from cat.txt, or from its
     line in metadata.jsonl."""
+
+    enabled: Flag = setting(True, label="Enabled")
+    """Use this folder. If disabled, it is skipped, and its settings are kept."""
 
     include_subdirectories: Flag = setting(False, label="Include subdirectories")
     """Also use the images in subfolders."""
@@ -106,6 +109,11 @@ def _prompt_path_fits(concept: Concept) -> Violation | None:
         f"has no effect if prompt_source is {concept.prompt_source!r}",
         "Set prompt_source to 'concept', or remove it",
     )
+
+
+def enabled_of(concepts: Iterable[Concept]) -> tuple[Concept, ...]:
+    """Return the concepts that are enabled."""
+    return tuple(concept for concept in concepts if concept.enabled)
 
 
 def spell_out_concepts(value: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 from .._intervals import rank_interval
 from ..families.catalogue import record_of
 from ..families.record import FamilyRecord
+from .concept import enabled_of
 from .enums import DType, TimestepDistribution
 from .parts import Sample
 from .settings import (
@@ -46,7 +47,7 @@ class Settings(
     @property
     def has_validation_images(self) -> bool:
         """Return whether there are validation images."""
-        return bool(self.validation_concepts) or self.validation_split > 0
+        return bool(enabled_of(self.validation_concepts)) or self.validation_split > 0
 
     @property
     def resolved_samples(self) -> tuple[Sample, ...]:

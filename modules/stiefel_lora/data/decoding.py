@@ -1,4 +1,4 @@
-"""Decoding of an image file to the pixels that are encoded for training."""
+"""Decoding of an image file to the tensor that is encoded for training."""
 
 from __future__ import annotations
 
@@ -6,21 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
 from .augmentation import Augmentation
-from .color_profiles import to_srgb
-from .image_file import open_image
-from .unreadable import UnreadableImage
+from .image_crop import crop_image
 
-__all__ = ["cut_out", "read_image", "to_gray"]
+__all__ = ["read_image"]
 
 
 def read_image(path: Path, augmentation: Augmentation) -> Tensor:
-    """Decode an image file, convert it to sRGB, and apply the augmentation.
-
-    Transparent areas are white. The EXIF orientation is applied.
+    """Decode and crop an image file, see :func:`.image_crop.crop_image`.
 
     Args:
         path: image file.
@@ -33,70 +28,6 @@ def read_image(path: Path, augmentation: Augmentation) -> Tensor:
         UnreadableImage: If the file is truncated, not an image, or does not have the
             expected size.
     """
-    with open_image(path) as image:
-        # Before decoding: a wrong header must not cost memory.
-        if image.size != augmentation.frame.original[::-1]:
-            _check_size(image.size, augmentation.frame.original)
-        image.load()
-        upright = ImageOps.exif_transpose(image)
-        _check_size(upright.size, augmentation.frame.original)
-        # With reducing_gap, Pillow first reduces a large photo by a whole factor, to no
-        # less than three times the size; its documentation calls the result nearly that
-        # of resampling alone.
-        scaled = _on_white(to_srgb(upright)).resize(
-            augmentation.frame.scaled, Image.Resampling.LANCZOS, reducing_gap=3.0
-        )
-        cut = _colored(cut_out(scaled, augmentation), augmentation)
+    cut = crop_image(path, augmentation)
     pixels = torch.from_numpy(np.array(cut)).permute(2, 0, 1)
     return pixels.float().div(127.5).sub(1.0).contiguous()
-
-
-def cut_out(scaled: Image.Image, augmentation: Augmentation) -> Image.Image:
-    """Flip and crop an image that has been scaled."""
-    if augmentation.mirrored:
-        scaled = ImageOps.mirror(scaled)
-    return scaled.crop(augmentation.frame.box)
-
-
-def to_gray(image: Image.Image) -> Image.Image:
-    """Convert an image to 8-bit gray. 16-bit values are scaled instead of clipped."""
-    if not image.mode.startswith("I"):
-        return image.convert("L")
-    gray = np.asarray(image).astype(np.float64) / 257.0
-    return Image.fromarray(gray.clip(0, 255).astype(np.uint8))
-
-
-def _colored(image: Image.Image, augmentation: Augmentation) -> Image.Image:
-    for enhance, factor in (
-        (ImageEnhance.Brightness, augmentation.brightness),
-        (ImageEnhance.Contrast, augmentation.contrast),
-        (ImageEnhance.Color, augmentation.saturation),
-    ):
-        if factor != 1:
-            image = enhance(image).enhance(factor)
-    if augmentation.hue:
-        hue, *others = image.convert("HSV").split()
-        # The color wheel has 256 steps, and uint8 arithmetic wraps around.
-        turned = np.asarray(hue) + np.uint8(round(augmentation.hue * 128) % 256)
-        image = Image.merge("HSV", (Image.fromarray(turned), *others)).convert("RGB")
-    return image
-
-
-def _check_size(found: tuple[int, int], expected: tuple[int, int]) -> None:
-    """Check that the size of the decoded image is the size in its header."""
-    if found != expected:
-        raise UnreadableImage(
-            f"it has {found[0]} x {found[1]} pixels, but its header specifies "
-            f"{expected[0]} x {expected[1]}. Save it again with an image editor"
-        )
-
-
-def _on_white(image: Image.Image) -> Image.Image:
-    """Convert an image to RGB with a white background."""
-    if image.mode.startswith("I"):
-        return to_gray(image).convert("RGB")
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    return image.convert("RGB")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import random
 from collections.abc import Iterable
@@ -12,12 +11,11 @@ import torch
 from torch import Tensor
 
 from .._exceptions import DataError
-from .augmentation import Augmentation, augmentation_at, augmentation_count
+from .augmentation import Augmentation, augmentation_count
 from .buckets import Size
-from .caption_variants import caption_at, is_dropped, variation_count
 from .encoder import Encoder
+from .entry import Entry
 from .folder import CaptionedImage
-from .framing import cover_frame
 from .order import Visit
 from .plan import Plan
 from .unreadable import UnreadableImage
@@ -25,19 +23,7 @@ from .unreadable import UnreadableImage
 if TYPE_CHECKING:
     from ..families.protocol import Batch
 
-__all__ = ["EncodedSet", "Entry"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """Readable image of the dataset."""
-
-    image: CaptionedImage
-    original: Size
-    """Width and height of the image in pixels, after applying the EXIF orientation."""
-
-    size: Size
-    """Bucket of the image."""
+__all__ = ["EncodedSet"]
 
 
 class EncodedSet:
@@ -84,7 +70,7 @@ class EncodedSet:
         """
         count = augmentation_count(entry.image.concept) if self._plan.varied else 1
         for number in range(count if self._plan.cached else 1):
-            augmentation = self._augmentation(entry, number)
+            augmentation = self._plan.augmentation(entry, number)
             if self._plan.cached:
                 self.encoder.prepare_image(entry.image, augmentation)
             if self._plan.masked:
@@ -106,11 +92,7 @@ class EncodedSet:
 
     def _item(self, visit: Visit) -> dict[str, Tensor]:
         entry = self._entries[visit.image]
-        number = visit.number
-        if self._plan.varied and self._plan.cached:
-            # Only this many versions are cached; visits use them in turn.
-            number %= augmentation_count(entry.image.concept)
-        augmentation = self._augmentation(entry, number)
+        augmentation = self._plan.augmentation(entry, visit.number)
         try:
             # A copy: the encoder keeps its dict in memory, and more entries follow.
             item = dict(self.encoder.image(entry.image, augmentation))
@@ -129,29 +111,13 @@ class EncodedSet:
             item |= self.encoder.caption(self._caption(visit))
         return item
 
+    def _caption(self, visit: Visit) -> str:
+        return self._plan.caption(self._entries[visit.image].image, visit.number)
+
     @functools.cached_property
     def _weighted(self) -> bool:
         weights = {entry.image.concept.loss_weight for entry in self._entries}
         return self._plan.varied and weights != {1.0}
-
-    def _augmentation(self, entry: Entry, number: int) -> Augmentation:
-        if not self._plan.varied:
-            return Augmentation(cover_frame(entry.original, entry.size))
-        image = entry.image
-        return augmentation_at(
-            image.path.name, entry.original, entry.size, image.concept, number
-        )
-
-    def _caption(self, visit: Visit) -> str:
-        image, number = self._entries[visit.image].image, visit.number
-        if not self._plan.varied:
-            return image.caption
-        if is_dropped(image, number):
-            return ""
-        if self._plan.encodes_text:
-            # As for images; captions of trained text encoders may vary without limit.
-            number %= variation_count(image.concept, len(image.captions))
-        return caption_at(image, number)
 
     def _mask_of_visit(
         self, entry: Entry, augmentation: Augmentation, latents: Tensor, visit: Visit

@@ -113,7 +113,7 @@ class Scan:
 
 
 def scan_concepts(concepts: Iterable[Concept]) -> Scan:
-    """List the images of every folder, without decoding them.
+    """List the images of every enabled folder, without decoding them.
 
     Raises:
         DataError: If a folder is missing or contains no images, or captions cannot be
@@ -131,6 +131,9 @@ def scan_with_problems(concepts: Iterable[Concept]) -> Scan:
     remarks: list[str] = []
     problems: dict[Path, str] = {}
     for concept in concepts:
+        if not concept.enabled:
+            remarks.append(f"The folder {concept.path} is disabled and not used.")
+            continue
         try:
             files = _files_in(concept.path, concept.include_subdirectories)
         except DataError as error:

@@ -78,7 +78,8 @@ class ScanReport:
         """Return the report as text: a summary, and a line for each kind of problem."""
         found = [
             f"{counted(self.images, 'image', 'images')}, {self.per_pass:g} per "
-            f"epoch, in {counted(len(self.buckets), 'bucket', 'buckets')} of "
+            f"epoch, in {counted(len(self.buckets), 'bucket', 'buckets')}"
+            + (" of " if self.buckets else "")
             + ", ".join(
                 f"{w} x {h} ({n})" for (w, h), n in list(self.buckets.items())[:8]
             )

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .augmentation import Augmentation
 from .buckets import MEGAPIXELS, check_pixels, megapixels
-from .decoding import cut_out, to_gray
+from .image_crop import cut_out, to_gray
 from .image_file import open_image
 from .unreadable import UnreadableImage
 

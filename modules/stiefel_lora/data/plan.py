@@ -1,14 +1,22 @@
-"""Processing of training and validation images."""
+"""Processing of training and validation images.
+
+This module does not import torch, so that previews show the images of training.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import TYPE_CHECKING
 
+from .augmentation import Augmentation, augmentation_at, augmentation_count
 from .buckets import Buckets, buckets_of
+from .caption_variants import caption_at, is_dropped, variation_count
+from .framing import cover_frame
 
 if TYPE_CHECKING:
     from ..config import TrainConfig
+    from .entry import Entry
+    from .folder import CaptionedImage
 
 __all__ = ["Plan", "plan_of"]
 
@@ -27,6 +35,39 @@ class Plan:
     unmasked_probability: float = 0.0
     encodes_text: bool = True
     """Whether captions are encoded in advance: unless all text encoders are trained."""
+
+    def augmentation(self, entry: Entry, number: int) -> Augmentation:
+        """Return the augmentation of an image when it is used the n-th time.
+
+        Args:
+            entry: image with its size and bucket.
+            number: number of times that the image was used before.
+        """
+        if not self.varied:
+            return Augmentation(cover_frame(entry.original, entry.size))
+        image = entry.image
+        if self.cached:
+            # Only this many versions are cached; visits use them in turn.
+            number %= augmentation_count(image.concept)
+        return augmentation_at(
+            image.path.name, entry.original, entry.size, image.concept, number
+        )
+
+    def caption(self, image: CaptionedImage, number: int) -> str:
+        """Return the caption of an image when it is used the n-th time.
+
+        Args:
+            image: image with its captions.
+            number: number of times that the image was used before.
+        """
+        if not self.varied:
+            return image.caption
+        if is_dropped(image, number):
+            return ""
+        if self.encodes_text:
+            # As for images; captions of trained text encoders may vary without limit.
+            number %= variation_count(image.concept, len(image.captions))
+        return caption_at(image, number)
 
 
 def plan_of(config: TrainConfig, *, training: bool, encodes_text: bool) -> Plan:

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .caption_variants import caption_variants
-from .encoded import EncodedSet, Entry
+from .encoded import EncodedSet
 from .encoder import Encoder, encode_caption
+from .entry import Entry
 from .folder import CaptionedImage, Scan
 from .plan import Plan
 from .sizes import upright_size

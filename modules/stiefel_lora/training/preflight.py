@@ -16,6 +16,7 @@ from torch import nn
 from .._exceptions import ConfigError, OutputError
 from ..adapters import check_room, ranks_of, select_layers, select_text_layers
 from ..checkpoints import ModelSource
+from ..config.concept import enabled_of
 from ..data.buckets import buckets_of
 from ..data.color_profiles import profile_remarks
 from ..data.epoch_length import without_epochs
@@ -117,6 +118,8 @@ def run_preflight(config: TrainConfig, *, for_training: bool = True) -> Prefligh
     """
     if for_training and not config.concepts:
         raise ConfigError("concepts is not set. Add a folder of images with captions.")
+    if for_training and not enabled_of(config.concepts):
+        raise ConfigError("concepts: all folders are disabled. Enable one of them.")
     check_hardware(config)
     check_quantization(config)
     train, validation = scan_all(config)

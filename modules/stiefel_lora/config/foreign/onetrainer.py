@@ -116,7 +116,6 @@ WITHOUT = {
         caps_randomize_probability tag_dropout_mode tag_dropout_special_tags
         tag_dropout_special_tags_mode tag_dropout_special_tags_regex
     """,
-    "unwanted concepts and samples are left out of their lists": "enabled",
     "samples are generated with the averaged weights whenever ema is set": (
         "non_ema_sampling"
     ),

@@ -11,6 +11,7 @@ from ..._exceptions import ConfigError, ModelError
 from ..._install import install_command
 from ...config import SettingsError, TrainConfig, Violation, remarks
 from ...config.checks import missing_paths
+from ...config.concept import enabled_of
 from ...config.path_text import is_hub_name
 from ...config.schema import DEFAULT_OPTIMIZER
 from ...families.hub_models import cached_folder, download_note
@@ -35,11 +36,11 @@ class Findings:
         """Keys of settings that must be set before training."""
         if self.config is None:
             return []
-        return [
-            key
-            for key in ("base_model_name", "concepts")
-            if not getattr(self.config, key)
-        ]
+        given = {
+            "base_model_name": self.config.base_model_name,
+            "concepts": enabled_of(self.config.concepts),
+        }
+        return [key for key, value in given.items() if not value]
 
     @property
     def ready(self) -> bool:

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+from collections.abc import Iterable
 from pathlib import Path
 
-from ..._exceptions import DataError
+from ..._exceptions import DataError, OutputError
 from ...config import Concept
 from ...data.captions import read_caption
 from ...data.folder import scan_with_problems
+from ...data.walking import walk
 from ...files.atomic import atomic_write
 
-__all__ = ["Shelf", "caption_of", "open_shelf", "write_caption"]
+__all__ = [
+    "Shelf",
+    "caption_of",
+    "keep_other",
+    "open_shelf",
+    "places_of",
+    "write_caption",
+]
 
 _SOURCES = {
     "concept": "Captions are read from the file prompt_path.",
@@ -27,20 +37,37 @@ class Shelf:
         captions: captions of the images, or "" if there is none.
         message: error message about the folder, or "".
         locked: reason why captions cannot be edited, or "".
+        stamps: sizes and modification times of the images, to find changed files.
     """
 
     captions: dict[Path, str] = dataclasses.field(default_factory=dict)
     message: str = ""
     locked: str = ""
+    stamps: dict[Path, tuple[int, int]] = dataclasses.field(default_factory=dict)
 
 
 def open_shelf(concept: Concept) -> Shelf:
-    """List the images of a concept without opening them."""
+    """List the images of a concept without opening them, also if it is disabled."""
     locked = _SOURCES.get(concept.prompt_source, "")
     # One bad caption must not hide the images.
-    found = scan_with_problems([concept])
+    found = scan_with_problems([concept.model_copy(update={"enabled": True})])
     captions = {image.path: image.caption for image in found.images}
-    return Shelf(captions, "\n".join(found.problems.values()), locked)
+    stamps = {path: _stamp(path) for path in captions}
+    return Shelf(captions, "\n".join(found.problems.values()), locked, stamps)
+
+
+def places_of(concepts: Iterable[Concept]) -> list[Path]:
+    """Return the folders of concepts, with the subfolders that are searched."""
+    found: list[Path] = []
+    for concept in concepts:
+        found.append(concept.path)
+        if concept.include_subdirectories:
+            try:
+                names = walk(concept.path, deep=True)
+            except DataError:
+                continue
+            found += [path for path, reason in names if not reason and path.is_dir()]
+    return found
 
 
 def caption_of(image: Path) -> tuple[str | None, str]:
@@ -64,3 +91,28 @@ def write_caption(image: Path, text: str) -> bool:
     with atomic_write(image.with_suffix(".txt")) as part:
         part.write_text(after + "\n", encoding="utf-8", newline="\n")
     return True
+
+
+def keep_other(image: Path) -> None:
+    """Copy the caption file of an image, if there is one, to a ``.bak`` file.
+
+    Raises:
+        OutputError: If the file cannot be copied.
+    """
+    path = image.with_suffix(".txt")
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise OutputError(f"{path} cannot be read: {error.strerror}.") from error
+    with atomic_write(path.with_name(f"{path.name}.bak")) as part:
+        part.write_bytes(content)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return -1, -1
+    return found.st_size, found.st_mtime_ns

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from ..._exceptions import ConfigError, DataError
@@ -13,7 +14,7 @@ from ...data import scan_all
 from ...data.epoch_length import without_epochs
 from ...data.folder_report import ScanReport, report_on
 
-__all__ = ["Problem", "Survey", "survey"]
+__all__ = ["Problem", "Survey", "by_path", "survey"]
 
 Size = tuple[int, int]
 
@@ -24,6 +25,11 @@ class Problem:
 
     path: Path
     message: str
+    short: str = ""
+    """Summary of a few words, shown below the image."""
+
+    skipped: bool = False
+    """Whether the image is not used for training."""
 
 
 @dataclasses.dataclass
@@ -77,18 +83,39 @@ def _length(config: TrainConfig) -> list[str]:
 
 
 def _problems(report: ScanReport) -> list[Problem]:
-    groups = [
-        *report.problems.items(),
-        *((path, f"skipped: {reason}") for path, reason in report.broken.items()),
-        *((path, "no caption") for path in report.without_caption),
+    return [
         *(
-            (path, "listed in metadata.jsonl but missing")
+            Problem(path, text, "caption unreadable", skipped=True)
+            for path, text in report.problems.items()
+        ),
+        *(
+            Problem(path, f"skipped: {reason}", "skipped", skipped=True)
+            for path, reason in report.broken.items()
+        ),
+        *(Problem(path, "no caption", "no caption") for path in report.without_caption),
+        *(
+            Problem(path, "listed in metadata.jsonl but missing", "missing")
             for path in report.listed_but_missing
         ),
         *(
-            (path, f"duplicate of {first.name}")
+            Problem(path, f"duplicate of {first.name}", "duplicate")
             for first, *others in report.duplicates
             for path in others
         ),
     ]
-    return [Problem(path, text) for path, text in groups]
+
+
+def by_path(problems: Iterable[Problem]) -> dict[Path, Problem]:
+    """Return the problems by path, those of the same file joined."""
+    found: dict[Path, Problem] = {}
+    for new in problems:
+        old = found.get(new.path)
+        if old is not None:
+            new = Problem(
+                new.path,
+                f"{old.message}; {new.message}",
+                old.short if old.skipped else f"{old.short}, {new.short}",
+                skipped=old.skipped or new.skipped,
+            )
+        found[new.path] = new
+    return found

@@ -2,73 +2,103 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
-from PySide6.QtCore import QModelIndex, QSize, Qt, QTimer
-from PySide6.QtGui import QPixmap
+from PySide6.QtCore import QModelIndex, Qt, QTimer, Signal
+from PySide6.QtGui import QDragEnterEvent, QDropEvent
 from PySide6.QtWidgets import (
+    QCheckBox,
     QHBoxLayout,
-    QLabel,
-    QPlainTextEdit,
+    QLineEdit,
     QSplitter,
     QTabWidget,
     QVBoxLayout,
     QWidget,
 )
 
-from ..._exceptions import OutputError
 from ...config import Concept, TrainConfig
 from ...data import buckets_of
-from ..controllers.image_captions import Shelf, caption_of, open_shelf, write_caption
-from ..controllers.survey import Survey
+from ..controllers.image_captions import Shelf, open_shelf, places_of
+from ..controllers.survey import Survey, by_path
 from .basics import Combo, Note, scrolled
+from .caption_editor import CaptionEditor
+from .folder_watcher import FolderWatcher
+from .image_loading import load_image
 from .survey_page import SurveyPage
-from .theme import ERROR, QUIET
-from .thumbnails import ThumbnailModel, thumbnail_view
+from .theme import ERROR, QUIET, REMARK
+from .thumbnails import SIDE, ThumbnailModel, thumbnail_view
+from .worker_thread import Background
 
 __all__ = ["DataTab"]
 
-_SAVE_MS = 800
-_BIG = 200
-_NOTHING = "Add an image folder on the left to show its images and captions here."
-_MISSING = "No caption yet. It is saved next to the image."
+# After changes on disk: reading the headers of all images takes longer than a list.
+_SURVEY_MS = 1500
+_NOTHING = (
+    "Add an image folder on the left, or drop one here, to show its images and "
+    "captions."
+)
+_ALL, _PROBLEMS, _BARE = "All images", "With problems", "Without caption"
 
 
 class DataTab(QSplitter):
     """Tab with the data settings on the left and the images of a folder on the right.
 
+    ``enable_wanted`` emits the key and place of a concept, and whether to use it.
+    ``folders_dropped`` emits folders to add.
+
     Args:
         settings: form of the data settings.
     """
 
+    enable_wanted = Signal(str, int, bool)
+    folders_dropped = Signal(list)
+
     def __init__(self, settings: QWidget) -> None:
         super().__init__(Qt.Orientation.Horizontal)
+        self.setAcceptDrops(True)
         self.folders = Combo()
         self.folders.setAccessibleName("Image folder")
         self.folders.currentIndexChanged.connect(self._open_folder)
+        self.used = QCheckBox("Use this folder")
+        self.used.setToolTip("If disabled, training skips this folder.")
+        self.used.clicked.connect(self._enable)
+        self.filter = Combo()
+        self.filter.addItems([_ALL, _PROBLEMS, _BARE])
+        self.filter.setAccessibleName("Images to show")
+        self.filter.currentIndexChanged.connect(self._filter)
+        self.search = QLineEdit()
+        self.search.setPlaceholderText("Search names and captions")
+        self.search.setAccessibleName("Search names and captions")
+        self.search.setClearButtonEnabled(True)
+        self.search.textChanged.connect(self._filter)
         self.model = ThumbnailModel(self)
         self.list = thumbnail_view(self.model)
         self.list.selectionModel().currentChanged.connect(self._show_image)
         self.message = Note()
-        self.preview = QLabel()
-        self.preview.setFixedSize(QSize(_BIG, _BIG))
-        self.preview.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        self.caption = QPlainTextEdit()
-        self.caption.setAccessibleName("Caption")
-        self.caption.setTabChangesFocus(True)
-        self.caption.textChanged.connect(self._typed)
-        self.saved = Note()
-        self._shown: Path | None = None
-        self._save_timer = QTimer(self, singleShot=True, interval=_SAVE_MS)
-        self._save_timer.timeout.connect(self.save_caption)
+        self.editor = CaptionEditor()
+        self.editor.saved.connect(self._saved)
+        self.caption = self.editor.caption
         self.below = QTabWidget()
         self.survey = SurveyPage()
         self.survey.surveyed.connect(self._mark)
         self.survey.chosen.connect(self._go_to)
         self._question: object = None
+        self._config: TrainConfig | None = None
         self._concepts: list[Concept] = []
         self._shelf = Shelf()
+        self._wanted: Path | None = None
+        self._watcher = FolderWatcher(self)
+        self._watcher.changed.connect(self._refresh)
+        self._reader = Background(self)
+        self._reader.done.connect(self._refreshed)
+        self._survey_timer = QTimer(self, singleShot=True, interval=_SURVEY_MS)
+        self._survey_timer.timeout.connect(self._survey)
         self._arrange(settings)
+
+    @property
+    def _shown(self) -> Path | None:
+        return self.editor.path
 
     def take_up(self, config: TrainConfig | None) -> None:
         """Show the image folders of the current settings.
@@ -78,39 +108,54 @@ class DataTab(QSplitter):
         """
         if config is None:
             return
+        self._config = config
+        most = config.max_image_megapixels
+        if most != self.editor.most_megapixels:
+            self.editor.most_megapixels = most
+            self.model.load = functools.partial(load_image, side=SIDE, most=most)
+            self.model.forget_all()
         self._refresh_folders(config)
         concepts = (*config.concepts, *config.validation_concepts)
         question = (concepts, buckets_of(config), config.batch_size)
         if question != self._question:
             self._question = question
-            self.survey.look(config)
+            self._survey()
 
-    def _mark(self, found: Survey) -> None:
-        count = len(found.problems)
-        title = f"Buckets and problems ({count})" if count else "Buckets"
-        self.below.setTabText(1, title)
-        self.model.mark({problem.path: problem.message for problem in found.problems})
+    def save_caption(self) -> None:
+        """Save the caption if it was edited."""
+        self.editor.save()
 
-    def _go_to(self, path: Path) -> None:
-        """Show the image that has a problem."""
-        for row in range(self.folders.count()):
-            if Path(self.folders.itemData(row)) == path.parent:
-                self.folders.setCurrentIndex(row)
-        if path in self.model.paths:
-            self.below.setCurrentIndex(0)
-            self.list.setCurrentIndex(self.model.index(self.model.paths.index(path)))
-            self.caption.setFocus()
+    def say(self, text: str) -> None:
+        """Show a message above the images."""
+        self.message.say(text, REMARK)
+
+    def select_folder(self, path: Path) -> None:
+        """Show a folder once it is in the settings."""
+        self._wanted = path
+
+    def finish(self) -> None:
+        """Save unsaved changes and stop the threads."""
+        self.editor.finish()
+        self._survey_timer.stop()
+        self._watcher.stop()
+        self._reader.finish()
+        self.model.wait()
+        self.survey.finish()
+
+    # Folders -------------------------------------------------------------------------
 
     def _refresh_folders(self, config: TrainConfig) -> None:
         found = [*config.concepts, *config.validation_concepts]
         if found == self._concepts:
             return
-        chosen = self.folders.currentData()
+        chosen = self._wanted and str(self._wanted)
+        chosen, self._wanted = chosen or self.folders.currentData(), None
         self._concepts = found
         self.folders.blockSignals(True)
         self.folders.clear()
         for place, concept in enumerate(found):
             suffix = "" if place < len(config.concepts) else "  (validation)"
+            suffix += "" if concept.enabled else "  (off)"
             self.folders.addItem(concept.path.name + suffix, str(concept.path))
             self.folders.setItemData(
                 place, str(concept.path), Qt.ItemDataRole.ToolTipRole
@@ -119,94 +164,186 @@ class DataTab(QSplitter):
         self.folders.blockSignals(False)
         self._open_folder()
 
-    def save_caption(self) -> None:
-        """Save the caption if it was edited."""
-        self._save_timer.stop()
-        if self._shown is None or not self.caption.document().isModified():
-            return
-        try:
-            write_caption(self._shown, self.caption.toPlainText())
-        except OutputError as error:
-            self.saved.say(str(error), ERROR)
-            return
-        self.caption.document().setModified(False)
-        self.model.unmark(self._shown)
-        self.saved.say(f"Saved {self._shown.with_suffix('.txt').name}.", QUIET)
-
-    def finish(self) -> None:
-        """Save unsaved changes and stop the thread."""
-        self.save_caption()
-        self.model.wait()
-        self.survey.finish()
+    def _concept(self) -> Concept | None:
+        place = self.folders.currentIndex()
+        return self._concepts[place] if 0 <= place < len(self._concepts) else None
 
     def _open_folder(self) -> None:
-        self.save_caption()
-        place = self.folders.currentIndex()
-        known = 0 <= place < len(self._concepts)
-        shelf = open_shelf(self._concepts[place]) if known else Shelf(message=_NOTHING)
-        self._shelf = shelf
-        self.model.show_paths(list(shelf.captions))
-        tone = ERROR if known and shelf.message else QUIET
-        self.message.say(shelf.message or _count(shelf), tone)
-        self._show_nothing()
-        if shelf.captions:
-            self.list.setCurrentIndex(self.model.index(0))
+        self.editor.save_anyway()
+        concept = self._concept()
+        self.used.setEnabled(concept is not None)
+        self.used.setChecked(concept is not None and concept.enabled)
+        self._shelf = open_shelf(concept) if concept else Shelf(message=_NOTHING)
+        self.editor.show_image(None)
+        self._list_images()
+        self._watch()
 
-    def _show_nothing(self) -> None:
-        self._shown = None
-        self.preview.clear()
-        self._show_text("", enabled=False)
-        self.saved.say("", QUIET)
+    def _enable(self, on: bool) -> None:
+        place = self.folders.currentIndex()
+        if self._config is None or place < 0:
+            return
+        count = len(self._config.concepts)
+        key = "concepts" if place < count else "validation_concepts"
+        self.enable_wanted.emit(key, place if place < count else place - count, on)
+
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
+        """Accept files and folders."""
+        if event.mimeData().hasUrls():
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent) -> None:
+        """Add the dropped folders."""
+        urls = event.mimeData().urls()
+        paths = [Path(url.toLocalFile()) for url in urls if url.isLocalFile()]
+        if paths:
+            event.acceptProposedAction()
+            self.folders_dropped.emit(paths)
+
+    # Changes on disk -----------------------------------------------------------------
+
+    def _watch(self) -> None:
+        images = list(self._shelf.captions)
+        texts = [image.with_suffix(".txt") for image in images]
+        # The files that are edited most come first: the number of watches is limited.
+        self._watcher.watch(places_of(self._concepts), [*texts, *images])
+
+    def _refresh(self) -> None:
+        concept = self._concept()
+        if concept is not None:
+            self._reader.start_instead(concept, functools.partial(open_shelf, concept))
+        self._survey_timer.start()
+
+    def _refreshed(self, concept: Concept, shelf: Shelf) -> None:
+        if concept != self._concept():
+            return
+        before, self._shelf = self._shelf, shelf
+        changed = [
+            path
+            for path, stamp in shelf.stamps.items()
+            if before.stamps.get(path, stamp) != stamp
+        ]
+        for path in changed:
+            self.model.forget(path)
+        if self._shown in changed:
+            self.editor.load_preview()
+        if shelf.captions != before.captions or shelf.message != before.message:
+            self._list_images()
+        if self._shown is not None:
+            self.editor.look_again(shelf.captions.get(self._shown, ""))
+        self._watch()
+
+    def _survey(self) -> None:
+        if self._config is not None:
+            self.survey.look(self._config)
+
+    # Images --------------------------------------------------------------------------
+
+    def _list_images(self) -> None:
+        """Show the images that pass the filter, and keep the selection."""
+        shelf = self._shelf
+        tone = ERROR if self._concepts and shelf.message else QUIET
+        paths = [path for path in shelf.captions if self._passes(path)]
+        if paths != self.model.paths:
+            position = self.list.verticalScrollBar().value()
+            self.list.selectionModel().blockSignals(True)
+            self.model.show_paths(paths)
+            self.list.selectionModel().blockSignals(False)
+            self._select(self._shown)
+            self.list.verticalScrollBar().setValue(position)
+        elif self._shown is None:
+            self._select(None)
+        self.message.say(shelf.message or _count(shelf, len(paths)), tone)
+
+    def _select(self, path: Path | None) -> None:
+        """Select an image, or the first one if it is not shown."""
+        row = None if path is None else self.model.row_of(path)
+        if row is None and not self.model.paths:
+            self._leave()
+            self.editor.show_image(None)
+            return
+        self.list.setCurrentIndex(self.model.index(row or 0))
+
+    def _passes(self, path: Path) -> bool:
+        kind = self.filter.currentText()
+        caption = self._shelf.captions[path]
+        if kind == _BARE and caption:
+            return False
+        if kind == _PROBLEMS and self.model.problem_of(path) is None:
+            return False
+        wanted = self.search.text().strip().casefold()
+        return wanted in f"{path.name}\n{caption}".casefold()
+
+    def _filter(self) -> None:
+        self._list_images()
 
     def _show_image(self, index: QModelIndex, _before: QModelIndex) -> None:
-        self.save_caption()
-        if not index.isValid():
-            self._show_nothing()
+        path = self.model.paths[index.row()] if index.isValid() else None
+        if path is not None and path == self._shown:
             return
-        path = self._shown = self.model.paths[index.row()]
-        image = QPixmap(str(path))
-        if not image.isNull():
-            image = image.scaled(
-                self.preview.size(),
-                Qt.AspectRatioMode.KeepAspectRatio,
-                Qt.TransformationMode.SmoothTransformation,
-            )
-        self.preview.setPixmap(image)
-        text, wrong = caption_of(path)
-        text = self._shelf.captions[path] if text is None else text
-        locked = self._shelf.locked
-        self._show_text(text, enabled=not wrong and not locked)
-        missing = "" if text else _MISSING
-        self.saved.say(wrong or locked or missing, ERROR if wrong else QUIET)
+        self._leave()
+        if path is None:
+            self.editor.show_image(None)
+            return
+        self.editor.show_image(path, self._shelf.captions[path], self._shelf.locked)
 
-    def _show_text(self, text: str, *, enabled: bool) -> None:
-        self.caption.blockSignals(True)
-        self.caption.setPlainText(text)
-        self.caption.document().setModified(False)
-        self.caption.blockSignals(False)
-        self.caption.setEnabled(enabled)
+    def _leave(self) -> None:
+        """Save the caption before another image is shown."""
+        self.editor.save_anyway()
 
-    def _typed(self) -> None:
-        self._save_timer.start()
+    def _saved(self, path: Path) -> None:
+        """Take over a saved caption without waiting for the notice of the system."""
+        text = self.caption.toPlainText().strip()
+        self._shelf.captions[path] = text
+        problem = self.model.marks.get(path)
+        if problem is not None and not problem.skipped:
+            marks = dict(self.model.marks)
+            del marks[path]
+            self.model.mark(marks)
+
+    def _mark(self, found: Survey) -> None:
+        count = len(found.problems)
+        title = f"Buckets and problems ({count})" if count else "Buckets"
+        self.below.setTabText(self.below.indexOf(self.survey), title)
+        self.model.mark(by_path(found.problems))
+        if self.filter.currentText() == _PROBLEMS:
+            self._list_images()
+
+    def _go_to(self, path: Path) -> None:
+        """Show the image that has a problem."""
+        if path not in self._shelf.captions:
+            for row in range(self.folders.count()):
+                folder = Path(self.folders.itemData(row))
+                if path.is_relative_to(folder):
+                    self.folders.setCurrentIndex(row)
+                if path in self._shelf.captions:
+                    break
+        if path not in self._shelf.captions:
+            return
+        if not self._passes(path):
+            self.filter.setCurrentText(_ALL)
+            self.search.clear()
+        self.below.setCurrentIndex(0)
+        self._select(path)
+        self.caption.setFocus()
 
     def _arrange(self, settings: QWidget) -> None:
-        self.caption.setPlaceholderText("Caption")
-        editor = QVBoxLayout()
-        editor.addWidget(self.caption, 1)
-        editor.addWidget(self.saved)
-        detail = QHBoxLayout()
-        detail.addWidget(self.preview)
-        detail.addLayout(editor, 1)
         images = QWidget()
         column = QVBoxLayout(images)
+        row = QHBoxLayout()
+        row.addWidget(self.filter)
+        row.addWidget(self.search, 1)
+        column.addLayout(row)
         column.addWidget(self.list, 1)
-        column.addLayout(detail)
+        column.addWidget(self.editor)
         self.below.addTab(images, "Images and captions")
         self.below.addTab(self.survey, "Buckets")
         right = QWidget()
         column = QVBoxLayout(right)
-        for widget in (self.folders, self.message):
-            column.addWidget(widget)
+        row = QHBoxLayout()
+        row.addWidget(self.folders, 1)
+        row.addWidget(self.used)
+        column.addLayout(row)
+        column.addWidget(self.message)
         column.addWidget(self.below, 1)
         self.addWidget(scrolled(settings))
         self.addWidget(right)
@@ -215,8 +352,11 @@ class DataTab(QSplitter):
         self.setSizes([460, 720])
 
 
-def _count(shelf: Shelf) -> str:
+def _count(shelf: Shelf, shown: int) -> str:
     without = sum(not caption for caption in shelf.captions.values())
     count = len(shelf.captions)
     images = "1 image" if count == 1 else f"{count} images"
-    return f"{images}, {without} without caption." if without else f"{images}."
+    texts = [images, *([f"{without} without caption"] if without else [])]
+    if shown < count:
+        texts.append(f"{shown} shown")
+    return ", ".join(texts) + "."

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
-from PySide6.QtCore import QObject, QRunnable, Qt, QThreadPool, Signal
+from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import (
     QHeaderView,
     QLabel,
@@ -20,6 +21,7 @@ from PySide6.QtWidgets import (
 
 from ...config import TrainConfig
 from ..controllers.survey import Survey, survey
+from .worker_thread import Background
 
 __all__ = ["SurveyPage"]
 
@@ -58,26 +60,22 @@ class SurveyPage(QWidget):
         column = QVBoxLayout(self)
         column.addWidget(self.summary)
         column.addWidget(both, 1)
-        self._pool = QThreadPool(self)
-        self._pool.setMaxThreadCount(1)
+        self._thread = Background(self)
+        self._thread.done.connect(self._arrived)
         self._turn = 0
-        self._mail = _Mail()
-        self._mail.done.connect(self._arrived)
 
     def look(self, config: TrainConfig) -> None:
         """Start a survey of the images in a thread. An earlier survey is stopped."""
         self._turn += 1
         self.summary.setText("Scanning images…")
-        self._pool.clear()
-        self._pool.start(_Work(config, self._turn, self._mail))
+        self._thread.start_instead(self._turn, functools.partial(survey, config))
 
     def finish(self) -> None:
         """Stop the thread."""
         self._turn += 1
-        self._pool.clear()
-        self._pool.waitForDone()
+        self._thread.finish()
 
-    def _arrived(self, found: Survey, turn: int) -> None:
+    def _arrived(self, turn: int, found: Survey) -> None:
         if turn != self._turn:
             return
         self.summary.setText(found.summary)
@@ -112,16 +110,3 @@ class SurveyPage(QWidget):
         path = item.data(_PATH)
         if path:
             self.chosen.emit(Path(path))
-
-
-class _Mail(QObject):
-    done = Signal(object, int)
-
-
-class _Work(QRunnable):
-    def __init__(self, config: TrainConfig, turn: int, mail: _Mail) -> None:
-        super().__init__()
-        self._config, self._turn, self._mail = config, turn, mail
-
-    def run(self) -> None:
-        self._mail.done.emit(survey(self._config), self._turn)

@@ -17,6 +17,7 @@ from PySide6.QtWidgets import (
 )
 
 from ..._exceptions import StiefelLoraError
+from ..controllers.concept_list import add_folders, set_enabled
 from ..controllers.document import Document
 from ..controllers.findings import Findings, examine
 from ..controllers.library import demo, user_presets
@@ -116,6 +117,10 @@ class MainWindow(QMainWindow):
         runs.run_shown.connect(self._note_run)
         runs.failed.connect(self.complain)
         self.lora.failed.connect(self.complain)
+        self.data.enable_wanted.connect(
+            lambda *change: set_enabled(self.document, *change)
+        )
+        self.data.folders_dropped.connect(self._add_folders)
 
     # Settings ------------------------------------------------------------------------
 
@@ -156,6 +161,14 @@ class MainWindow(QMainWindow):
         if dialog.exec():
             self.examine()
             self.tabs.setCurrentIndex(TABS.index(self.settings.tab_of("steps")))
+
+    def _add_folders(self, folders: list[Path]) -> None:
+        """Add image folders that were dropped on the Data tab."""
+        refused = add_folders(self.document, folders)
+        self.data.select_folder(folders[-1])
+        self.examine()
+        if refused:
+            self.data.say(" ".join(refused))
 
     def ask_for_file(self) -> None:
         """Show the dialog for loading a file."""

@@ -1,0 +1,101 @@
+"""Cropping of an image file to the pixels that are used for training.
+
+This module does not import torch, so that previews show the images of training.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageEnhance, ImageOps
+
+from .augmentation import Augmentation
+from .color_profiles import to_srgb
+from .image_file import open_image
+from .unreadable import UnreadableImage
+
+__all__ = ["crop_image", "cut_out", "on_white", "to_gray"]
+
+
+def crop_image(path: Path, augmentation: Augmentation) -> Image.Image:
+    """Decode an image file, convert it to sRGB, and apply the augmentation.
+
+    Transparent areas are white. The EXIF orientation is applied.
+
+    Args:
+        path: image file.
+        augmentation: augmentation for the size of the image.
+
+    Returns:
+        An RGB image with the size of the crop.
+
+    Raises:
+        UnreadableImage: If the file is truncated, not an image, or does not have the
+            expected size.
+    """
+    with open_image(path) as image:
+        # Before decoding: a wrong header must not cost memory.
+        if image.size != augmentation.frame.original[::-1]:
+            _check_size(image.size, augmentation.frame.original)
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+        _check_size(upright.size, augmentation.frame.original)
+        # With reducing_gap, Pillow first reduces a large photo by a whole factor, to no
+        # less than three times the size; its documentation calls the result nearly that
+        # of resampling alone.
+        scaled = on_white(to_srgb(upright)).resize(
+            augmentation.frame.scaled, Image.Resampling.LANCZOS, reducing_gap=3.0
+        )
+        return _colored(cut_out(scaled, augmentation), augmentation)
+
+
+def cut_out(scaled: Image.Image, augmentation: Augmentation) -> Image.Image:
+    """Flip and crop an image that has been scaled."""
+    if augmentation.mirrored:
+        scaled = ImageOps.mirror(scaled)
+    return scaled.crop(augmentation.frame.box)
+
+
+def to_gray(image: Image.Image) -> Image.Image:
+    """Convert an image to 8-bit gray. 16-bit values are scaled instead of clipped."""
+    if not image.mode.startswith("I"):
+        return image.convert("L")
+    gray = np.asarray(image).astype(np.float64) / 257.0
+    return Image.fromarray(gray.clip(0, 255).astype(np.uint8))
+
+
+def _colored(image: Image.Image, augmentation: Augmentation) -> Image.Image:
+    for enhance, factor in (
+        (ImageEnhance.Brightness, augmentation.brightness),
+        (ImageEnhance.Contrast, augmentation.contrast),
+        (ImageEnhance.Color, augmentation.saturation),
+    ):
+        if factor != 1:
+            image = enhance(image).enhance(factor)
+    if augmentation.hue:
+        hue, *others = image.convert("HSV").split()
+        # The color wheel has 256 steps, and uint8 arithmetic wraps around.
+        turned = np.asarray(hue) + np.uint8(round(augmentation.hue * 128) % 256)
+        image = Image.merge("HSV", (Image.fromarray(turned), *others)).convert("RGB")
+    return image
+
+
+def _check_size(found: tuple[int, int], expected: tuple[int, int]) -> None:
+    """Check that the size of the decoded image is the size in its header."""
+    if found != expected:
+        raise UnreadableImage(
+            f"it has {found[0]} x {found[1]} pixels, but its header specifies "
+            f"{expected[0]} x {expected[1]}. Save it again with an image editor"
+        )
+
+
+def on_white(image: Image.Image) -> Image.Image:
+    """Convert an image to RGB with a white background."""
+    if image.mode.startswith("I"):
+        return to_gray(image).convert("RGB")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return image.convert("RGB")

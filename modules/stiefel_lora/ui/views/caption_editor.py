@@ -1,0 +1,212 @@
+"""Editor of the caption of one image, with the image."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+from PySide6.QtCore import QSize, Qt, QTimer, Signal
+from PySide6.QtGui import QPixmap
+from PySide6.QtWidgets import (
+    QHBoxLayout,
+    QLabel,
+    QPlainTextEdit,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from ..._exceptions import OutputError
+from ..controllers.image_captions import caption_of, keep_other, write_caption
+from .basics import Note
+from .image_loading import Loaded, load_image
+from .theme import ERROR, QUIET, REMARK
+from .worker_thread import Background
+
+__all__ = ["CaptionEditor"]
+
+_SAVE_MS = 800
+_BIG = 180
+_MISSING = "No caption yet. It is saved next to the image."
+
+
+class CaptionEditor(QWidget):
+    """Editor that saves a caption after the last keystroke.
+
+    ``saved`` emits the image. A caption file that another program changed in the
+    meantime is never replaced without a question.
+    """
+
+    saved = Signal(object)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.path: Path | None = None
+        """Image that is shown."""
+
+        self.most_megapixels = 0.0
+        self.preview = QLabel()
+        self.preview.setFixedSize(QSize(_BIG, _BIG))
+        self.preview.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self.preview.setWordWrap(True)
+        self.caption = QPlainTextEdit()
+        self.caption.setAccessibleName("Caption")
+        self.caption.setPlaceholderText("Caption")
+        self.caption.setTabChangesFocus(True)
+        self.caption.textChanged.connect(self._typed)
+        self.note = Note()
+        self.keep = QPushButton("Save my text")
+        self.keep.clicked.connect(self._keep)
+        self.take = QPushButton("Use the file")
+        self.take.clicked.connect(self._take)
+        self._on_disk: str | None = None
+        self._locked = False
+        self._timer = QTimer(self, singleShot=True, interval=_SAVE_MS)
+        self._timer.timeout.connect(self.save)
+        self._thread = Background(self)
+        self._thread.done.connect(self._arrived)
+        self._arrange()
+
+    def show_image(
+        self, path: Path | None, caption: str = "", locked: str = ""
+    ) -> None:
+        """Show an image and its caption file.
+
+        Args:
+            path: the image, or None to show nothing.
+            caption: caption that is used if there is no caption file.
+            locked: reason why the caption cannot be edited, or "".
+        """
+        self.path = path
+        self._ask(False)
+        self.preview.clear()
+        if path is None:
+            self._show_text("", enabled=False)
+            self.note.say("", QUIET)
+            return
+        self.load_preview()
+        self._locked = bool(locked)
+        self._show_caption(path, caption, locked)
+
+    def load_preview(self) -> None:
+        """Load the image again."""
+        if self.path is None:
+            return
+        most = {"most": self.most_megapixels} if self.most_megapixels else {}
+        load = functools.partial(load_image, self.path, _BIG, **most)
+        self._thread.start_instead(self.path, load)
+
+    def look_again(self, caption: str = "") -> None:
+        """Show a caption file that another program has changed."""
+        if self.path is None or self._locked:
+            return
+        text, _ = caption_of(self.path)
+        if text == self._on_disk:
+            return
+        if self.is_edited:
+            self._ask(True)
+        else:
+            self._show_caption(self.path, caption, "")
+
+    @property
+    def is_edited(self) -> bool:
+        """Return whether there is text that is not saved."""
+        return self.path is not None and self.caption.document().isModified()
+
+    def save(self) -> bool:
+        """Save the caption if it was edited. Return False if a question is open."""
+        self._timer.stop()
+        if self.path is None or not self.is_edited:
+            return True
+        text, _ = caption_of(self.path)
+        if text != self._on_disk:
+            self._ask(True)
+            return False
+        self._write(self.path)
+        return True
+
+    def save_anyway(self) -> None:
+        """Save the caption. The text of another program is kept in a ``.bak`` file."""
+        if self.save() or self.path is None:
+            return
+        try:
+            keep_other(self.path)
+        except OutputError as error:
+            self.note.say(str(error), ERROR)
+            return
+        self._write(self.path)
+
+    def finish(self) -> None:
+        """Save the caption and stop the thread."""
+        self.save_anyway()
+        self._thread.finish()
+
+    def _write(self, path: Path) -> None:
+        try:
+            write_caption(path, self.caption.toPlainText())
+        except OutputError as error:
+            self.note.say(str(error), ERROR)
+            return
+        self.caption.document().setModified(False)
+        self._on_disk, _ = caption_of(path)
+        self._ask(False)
+        self.note.say(f"Saved {path.with_suffix('.txt').name}.", QUIET)
+        self.saved.emit(path)
+
+    def _show_caption(self, path: Path, caption: str, locked: str) -> None:
+        self._on_disk, wrong = caption_of(path)
+        text = caption if self._on_disk is None else self._on_disk
+        self._show_text(text, enabled=not wrong and not locked)
+        missing = "" if text else _MISSING
+        self.note.say(wrong or locked or missing, ERROR if wrong else QUIET)
+
+    def _show_text(self, text: str, *, enabled: bool) -> None:
+        self.caption.blockSignals(True)
+        self.caption.setPlainText(text)
+        self.caption.document().setModified(False)
+        self.caption.blockSignals(False)
+        self.caption.setEnabled(enabled)
+
+    def _typed(self) -> None:
+        self._timer.start()
+
+    def _ask(self, wanted: bool) -> None:
+        self.keep.setVisible(wanted)
+        self.take.setVisible(wanted)
+        if wanted and self.path is not None:
+            name = self.path.with_suffix(".txt").name
+            self.note.say(
+                f"Another program changed {name} while you edited the caption.", REMARK
+            )
+
+    def _keep(self) -> None:
+        if self.path is not None:
+            self._write(self.path)
+
+    def _take(self) -> None:
+        if self.path is not None:
+            self._ask(False)
+            self._show_caption(self.path, "", "")
+
+    def _arrived(self, path: Path, loaded: Loaded) -> None:
+        if path != self.path:
+            return
+        if loaded.image.isNull():
+            self.preview.setText(f"This image cannot be read: {loaded.reason}")
+        else:
+            self.preview.setPixmap(QPixmap(loaded.image))
+
+    def _arrange(self) -> None:
+        answers = QHBoxLayout()
+        answers.addWidget(self.keep)
+        answers.addWidget(self.take)
+        answers.addStretch(1)
+        column = QVBoxLayout()
+        column.addWidget(self.caption, 1)
+        column.addWidget(self.note)
+        column.addLayout(answers)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.preview)
+        row.addLayout(column, 1)
+        self._ask(False)

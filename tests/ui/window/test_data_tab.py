@@ -1,0 +1,250 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from PySide6.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
+from PySide6.QtGui import QDragEnterEvent, QDropEvent
+
+from helpers.runs import make_images
+
+
+@pytest.fixture
+def open_data(open_window):
+    """Open the window with a folder in the Data tab."""
+
+    def open_(*folders: Path, **concept):
+        window = open_window()
+        window.show_tab(window.data)
+        entries = [{"path": str(folder), **concept} for folder in folders]
+        window.document.set("resolution", 32)
+        window.document.set("concepts", entries)
+        window.examine()
+        return window
+
+    return open_
+
+
+def names(data):
+    return [path.name for path in data.model.paths]
+
+
+def text_of(data, row, role=Qt.ItemDataRole.DisplayRole):
+    return data.model.data(data.model.index(row), role)
+
+
+def write(data, text):
+    data.caption.selectAll()
+    data.caption.insertPlainText(text)
+
+
+def test_files_that_appear_change_and_vanish_are_followed(open_data, qtbot, tmp_path):
+    folder = make_images(tmp_path / "p", count=3)
+    data = open_data(folder).data
+    data.list.setCurrentIndex(data.model.index(1))
+    make_images(tmp_path / "q", count=6)
+    (tmp_path / "q" / "05.png").rename(folder / "00a.png")
+    qtbot.waitUntil(lambda: names(data) == ["00.png", "00a.png", "01.png", "02.png"])
+    # The selection stays with its image.
+    assert data._shown == folder / "01.png"
+    assert data.list.currentIndex().row() == 2
+    assert data.message.text() == "4 images, 1 without caption."
+    (folder / "01.txt").write_text("a changed text")
+    qtbot.waitUntil(lambda: data.caption.toPlainText() == "a changed text")
+    (folder / "01.png").unlink()
+    qtbot.waitUntil(lambda: names(data) == ["00.png", "00a.png", "02.png"])
+    assert data._shown == folder / "00.png"
+
+
+def test_a_changed_image_gets_a_new_thumbnail_and_preview(open_data, qtbot, tmp_path):
+    folder = make_images(tmp_path / "p", count=2)
+    data = open_data(folder).data
+    path = folder / "00.png"
+    qtbot.waitUntil(lambda: len(data.model._ready) == 2)
+    Image.new("RGB", (32, 32), (255, 0, 0)).save(path)
+
+    def middle():
+        found = data.model._ready.get(path)
+        return found and found.toImage().pixelColor(50, 50).getRgb()
+
+    qtbot.waitUntil(lambda: middle() == (255, 0, 0, 255))
+
+    def shown():
+        return data.editor.preview.pixmap().toImage().pixelColor(90, 90).getRgb()
+
+    qtbot.waitUntil(lambda: shown() == (255, 0, 0, 255))
+
+
+def test_a_folder_that_is_created_later_is_shown(open_data, qtbot, tmp_path):
+    data = open_data(tmp_path / "later").data
+    assert "does not exist" in data.message.text()
+    make_images(tmp_path / "later", count=2)
+    qtbot.waitUntil(lambda: names(data) == ["00.png", "01.png"])
+    # From then on, it is watched itself.
+    (tmp_path / "later" / "01.png").unlink()
+    qtbot.waitUntil(lambda: names(data) == ["00.png"])
+
+
+def test_new_files_in_subfolders_are_noticed(open_data, qtbot, tmp_path):
+    make_images(tmp_path / "p", count=1)
+    make_images(tmp_path / "p" / "inner", count=1)
+    data = open_data(tmp_path / "p", include_subdirectories=True).data
+    assert names(data) == ["00.png", "00.png"]
+    make_images(tmp_path / "p" / "inner", count=2)
+    qtbot.waitUntil(lambda: len(names(data)) == 3)
+
+
+def test_a_caption_of_another_program_is_not_replaced(open_data, qtbot, tmp_path):
+    folder = make_images(tmp_path / "p", count=2)
+    data = open_data(folder).data
+    write(data, "mine")
+    (folder / "00.txt").write_text("theirs")
+    data.save_caption()
+    assert (folder / "00.txt").read_text() == "theirs"
+    assert data.editor.keep.isVisible()
+    assert "Another program changed 00.txt" in data.editor.note.text()
+    data.editor.take.click()
+    assert data.caption.toPlainText() == "theirs"
+    write(data, "mine")
+    (folder / "00.txt").write_text("theirs again")
+    qtbot.waitUntil(data.editor.keep.isVisible)
+    data.editor.keep.click()
+    assert (folder / "00.txt").read_text() == "mine\n"
+    # Without an answer, neither text is lost.
+    write(data, "mine too")
+    (folder / "00.txt").write_text("third")
+    data.list.setCurrentIndex(data.model.index(1))
+    assert (folder / "00.txt").read_text() == "mine too\n"
+    assert (folder / "00.txt.bak").read_text() == "third"
+    assert data.caption.toPlainText() == "thing 1"
+
+
+def test_problems_are_shown_at_the_image_with_their_reason(open_data, qtbot, tmp_path):
+    folder = make_images(tmp_path / "p", count=4)
+    (folder / "01.txt").unlink()
+    (folder / "02.png").write_bytes(b"\x89PNG broken")
+    (folder / "03.txt").write_bytes(b"\xff\xfe\xff")
+    data = open_data(folder).data
+    qtbot.waitUntil(lambda: "\n" in text_of(data, 1))
+    assert [text_of(data, row) for row in range(4)] == [
+        "00.png",
+        "01.png\nno caption",
+        "02.png\nskipped",
+        "03.png\ncaption unreadable",
+    ]
+    tip = Qt.ItemDataRole.ToolTipRole
+    assert "cannot identify image file" in text_of(data, 2, tip)
+    assert "not UTF-8" in text_of(data, 3, tip)
+    paint = Qt.ItemDataRole.ForegroundRole
+    assert text_of(data, 1, paint) != text_of(data, 2, paint)
+    data.filter.setCurrentText("With problems")
+    assert names(data) == ["01.png", "02.png", "03.png"]
+    data.filter.setCurrentText("Without caption")
+    assert names(data) == ["01.png", "03.png"]
+    data.filter.setCurrentText("All images")
+    data.search.setText("THING 0")
+    assert names(data) == ["00.png"]
+    assert "and not UTF-8" in data.message.text()
+    # A listed problem leads to its image, whatever is filtered.
+    data._go_to(folder / "02.png")
+    assert data._shown == folder / "02.png"
+    qtbot.waitUntil(lambda: "cannot be read" in data.editor.preview.text())
+
+
+def test_a_truncated_image_is_marked_though_its_header_is_sound(
+    open_data, qtbot, tmp_path
+):
+    folder = make_images(tmp_path / "p", count=1)
+    path = folder / "cut.jpg"
+    noise = Image.effect_noise((256, 256), 90).convert("RGB")
+    noise.save(path)
+    path.write_bytes(path.read_bytes()[:4000])
+    path.with_suffix(".txt").write_text("cut")
+    data = open_data(folder).data
+    qtbot.waitUntil(lambda: text_of(data, 1) == "cut.jpg\nunreadable")
+    assert "truncated" in text_of(data, 1, Qt.ItemDataRole.ToolTipRole)
+    data.filter.setCurrentText("With problems")
+    assert names(data) == ["cut.jpg"]
+
+
+def test_a_large_image_is_limited_by_the_setting_alone(open_data, qtbot, tmp_path):
+    folder = make_images(tmp_path / "p", count=1)
+    window = open_data(folder)
+    data = window.data
+    window.document.set("max_image_megapixels", 0.0005)
+    window.examine()
+    qtbot.waitUntil(lambda: "\n" in text_of(data, 0))
+    qtbot.waitUntil(lambda: bool(data.model._reasons))
+    assert "max_image_megapixels=0.0005" in text_of(
+        data, 0, Qt.ItemDataRole.ToolTipRole
+    )
+    window.document.set("max_image_megapixels", 1)
+    window.examine()
+    qtbot.waitUntil(lambda: text_of(data, 0) == "00.png")
+    assert not data.model._reasons
+
+
+def test_a_folder_is_switched_off_and_on(open_data, qtbot, tmp_path):
+    cats = make_images(tmp_path / "cats", count=1)
+    dogs = make_images(tmp_path / "dogs", count=2)
+    window = open_data(cats, dogs)
+    data = window.data
+    data.folders.setCurrentIndex(1)
+    assert data.used.isChecked()
+    data.used.click()
+    window.examine()
+    entries = [{"path": str(cats)}, {"path": str(dogs), "enabled": False}]
+    assert window.document.value("concepts") == entries
+    assert data.folders.currentText() == "dogs  (off)"
+    # The images are still shown.
+    assert names(data) == ["00.png", "01.png"]
+    assert not data.used.isChecked()
+    qtbot.waitUntil(lambda: "1 image, 1 per epoch" in data.survey.summary.text())
+    window.document.undo()
+    window.examine()
+    assert data.used.isChecked()
+    data.used.click()
+    data.used.click()
+    assert window.document.value("concepts") == [
+        {"path": str(cats)},
+        {"path": str(dogs)},
+    ]
+
+
+def drop(widget, *paths):
+    mime = QMimeData()
+    mime.setUrls([QUrl.fromLocalFile(str(path)) for path in paths])
+    action, left = Qt.DropAction.CopyAction, Qt.MouseButton.LeftButton
+    none = Qt.KeyboardModifier.NoModifier
+    enter = QDragEnterEvent(QPoint(5, 5), action, mime, left, none)
+    widget.dragEnterEvent(enter)
+    assert enter.isAccepted()
+    widget.dropEvent(QDropEvent(QPointF(5, 5), action, mime, left, none))
+
+
+def test_dropped_folders_are_added_and_shown(open_data, tmp_path):
+    cats = make_images(tmp_path / "cats", count=1)
+    dogs = make_images(tmp_path / "dogs 犬", count=2)
+    window = open_data(cats)
+    drop(window.data, dogs)
+    assert window.document.value("concepts") == [
+        {"path": str(cats)},
+        {"path": str(dogs)},
+    ]
+    assert window.data.folders.currentText() == "dogs 犬"
+    drop(window.data, cats, dogs / "00.png")
+    assert len(window.document.value("concepts")) == 2
+    assert window.data.message.text() == (
+        "cats is already in the list. 00.png is not a folder."
+    )
+    window.document.undo()
+    assert window.document.value("concepts") == [{"path": str(cats)}]
+
+
+def test_a_dropped_folder_fills_an_empty_entry(open_window, tmp_path):
+    dogs = make_images(tmp_path / "dogs", count=1)
+    window = open_window()
+    window.document.set("concepts", [{"path": ""}])
+    drop(window.data, dogs)
+    assert window.document.value("concepts") == [{"path": str(dogs)}]
