@@ -1,10 +1,12 @@
-"""Measure the start-up of the GUI and the drawing of 700 blocks x 1,000 events.
+"""Measure the start-up of the GUI, the drawing of 700 blocks x 1,000 events, samples.
 
     python benchmarks/ui_speed.py
 
 Start-up: a fresh process each time, from its start to the first window that has been
 drawn and answers; wall and processor time. Drawing: the events of a run are written as
-a training writes them, then read and drawn as the window does. Without a screen
+a training writes them, then read and drawn as the window does. Samples: 40 rounds of
+six images with 1,024 pixels are opened, then another round arrives; the longest time
+in which the window does not answer, wall time. Without a screen
 (offscreen), so the time of a graphics driver is not in it.
 """
 
@@ -126,12 +128,72 @@ def draw(blocks: int, events: int) -> dict[str, float]:
     }
 
 
+def samples(rounds: int) -> dict[str, float]:
+    """Measure the longest pauses of the window while sample images are shown, in ms."""
+    from stiefel_lora.ui.controllers.run_record import RunRecord, SampleRound
+    from stiefel_lora.ui.views.app import make_application
+    from stiefel_lora.ui.views.gallery import Gallery
+
+    app = make_application()
+    gallery = Gallery()
+    gallery.resize(900, 500)
+    gallery.show()
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        images = _write_images(root, rounds + 1)
+        record = RunRecord(root)
+        record.config = {"samples": [{"prompt": f"prompt {i}"} for i in range(6)]}
+        record.rounds = [SampleRound(n, images[n]) for n in range(rounds)]
+        opened = _longest_pause(app, lambda: gallery.show_record(record))
+        record.rounds.append(SampleRound(rounds, images[rounds]))
+        added = _longest_pause(app, lambda: gallery.show_record(record))
+        getattr(gallery, "finish", lambda: None)()
+    return {
+        f"open {rounds} rounds of samples, longest pause, ms": opened,
+        "another round of samples, longest pause, ms": added,
+    }
+
+
+def _write_images(root: Path, rounds: int) -> list[tuple[Path, ...]]:
+    """Write six images of 1,024 pixels, and links to them for every round."""
+    import numpy as np
+    from PIL import Image
+
+    made = []
+    for number in range(6):
+        coarse = np.random.default_rng(number).integers(0, 255, (64, 64, 3), np.uint8)
+        made.append(root / f"image-{number}.png")
+        Image.fromarray(coarse).resize((1024, 1024)).save(made[-1])
+    names = [[root / f"step-{n}-{i}.png" for i in range(6)] for n in range(rounds)]
+    for row in names:
+        for image, path in zip(made, row, strict=True):
+            path.hardlink_to(image)
+    return [tuple(row) for row in names]
+
+
+def _longest_pause(app: object, action: Callable[[], object]) -> float:
+    """Longest time in ms without processing events, until 2 s after ``action``."""
+    from PySide6.QtWidgets import QApplication
+
+    assert isinstance(app, QApplication)
+    last, longest = time.perf_counter(), 0.0
+    action()
+    ends = time.perf_counter() + 2
+    while time.perf_counter() < ends:
+        app.processEvents()
+        now = time.perf_counter()
+        longest, last = max(longest, now - last), now
+        time.sleep(0.001)
+    return longest * 1e3
+
+
 def main() -> None:
     """Measure and print JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--starts", type=int, default=5)
     parser.add_argument("--blocks", type=int, default=700)
     parser.add_argument("--events", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=40)
     arguments = parser.parse_args()
     import PySide6
 
@@ -140,6 +202,7 @@ def main() -> None:
         os.environ["STIEFEL_LORA_QUEUE"] = f"{home}/queue"
         wall, processor = start_up(arguments.starts)
         drawing = draw(arguments.blocks, arguments.events)
+        drawing |= samples(arguments.rounds)
     found = {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,

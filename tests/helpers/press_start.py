@@ -18,7 +18,7 @@ def main() -> None:
     window.restore()
     window.show()
     window.open_file(Path(sys.argv[1]))
-    QTimer.singleShot(0, window.runs.run_tab.buttons["start"].click)
+    QTimer.singleShot(0, window.top.start.click)
     app.exec()
 
 

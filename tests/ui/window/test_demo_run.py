@@ -72,7 +72,7 @@ def test_train_stop_resume_and_find_the_file(open_window, qtbot, small_demo, end
     assert "because Stiefel LoRA controls the LoRA scale" in alpha.note.text()
 
     run = window.runs.run_tab
-    run.buttons["start"].click()
+    window.top.start.click()
     assert window.tabs.currentWidget() is run
     heat_map = run.draw().heat_map
     qtbot.waitUntil(

@@ -85,8 +85,8 @@ def test_the_run_tab_shows_curves_heat_map_and_samples(open_window, qtbot, tmp_p
     runs.show(run.root)
     plots = runs.run_tab.plots
     assert plots.heat_map.image.image.shape == (2, 6)
-    assert runs.run_tab.gallery.count() == 1
-    assert "a cat" in runs.run_tab.gallery.item(0).text()
+    assert runs.run_tab.gallery.model.prompts == ["a cat"]
+    assert runs.run_tab.gallery.model.steps == [0]
     assert "step 30/100" in runs.run_tab.figures.text()
     run.ranks(30)
     runs.look()
@@ -113,7 +113,7 @@ def test_who_comes_first_finds_the_demo_ready_to_start(open_window):
 
 def test_start_with_something_missing_goes_to_it(open_window):
     window = open_window()
-    window.runs.run_tab.buttons["start"].click()
+    window.top.start.click()
     assert window.tabs.tabText(window.tabs.currentIndex()) == "General"
     assert window.runs.trainings.jobs() == []
     assert window.top.problems.text().startswith("2 problems")

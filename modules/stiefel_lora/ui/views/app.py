@@ -39,6 +39,7 @@ def run(config: Path | None, arguments: Sequence[str]) -> int:
     apply_theme(memory.theme)
     window = MainWindow(memory)
     window.restore()
+    window.fit_into(window.screen().availableSize())
     window.show()
     if config is not None:
         window.open_file(config)

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from PySide6.QtCore import QSize, Qt
-from PySide6.QtGui import QDragEnterEvent, QDropEvent, QResizeEvent, QWheelEvent
+from PySide6.QtGui import (
+    QDragEnterEvent,
+    QDropEvent,
+    QPainter,
+    QPaintEvent,
+    QResizeEvent,
+    QWheelEvent,
+)
 from PySide6.QtWidgets import (
     QComboBox,
     QFrame,
@@ -16,7 +23,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-__all__ = ["Columns", "Combo", "Note", "PathLine", "repolish", "scrolled"]
+__all__ = ["Columns", "Combo", "Elided", "Note", "PathLine", "repolish", "scrolled"]
 
 
 class Combo(QComboBox):
@@ -53,6 +60,38 @@ class PathLine(QLineEdit):
             self.textEdited.emit(self.text())
         else:
             super().dropEvent(event)
+
+
+class Elided(QLabel):
+    """Label of one line that ends with an ellipsis if there is too little room.
+
+    The whole text is its tooltip.
+    """
+
+    def setText(self, text: str) -> None:
+        """Set the text and the tooltip."""
+        super().setText(text)
+        self.setToolTip(text)
+
+    def minimumSizeHint(self) -> QSize:
+        """Return the height of a line, and no width."""
+        return QSize(0, super().minimumSizeHint().height())
+
+    def paintEvent(self, _event: QPaintEvent) -> None:
+        """Draw as much of the text as there is room for."""
+        room = self.contentsRect()
+        shown = self.fontMetrics().elidedText(
+            self.text(), Qt.TextElideMode.ElideRight, room.width()
+        )
+        self.style().drawItemText(
+            QPainter(self),
+            room,
+            Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft,
+            self.palette(),
+            self.isEnabled(),
+            shown,
+            self.foregroundRole(),
+        )
 
 
 class Note(QLabel):

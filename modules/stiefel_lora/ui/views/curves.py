@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import pyqtgraph as pg
+from PySide6.QtCore import Qt
 from PySide6.QtGui import QPalette
 from PySide6.QtWidgets import QApplication, QVBoxLayout, QWidget
 
 from ...metrics.tags import AVERAGE_LOSS, LOSS_WINDOW, LOWEST_RANK, MEAN_RANK
 from ..controllers.run_record import RunRecord
+from .basics import Elided
 from .theme import is_dark
 
-__all__ = ["Curves", "style_plot"]
+__all__ = ["MARGINS", "Curves", "style_axis", "style_plot"]
 
 # pyqtgraph draws thick lines in segments through memory that Qt's bindings may mistake
 # for an earlier object; the curve is then missing.
@@ -26,7 +28,24 @@ _RANK = (
     (MEAN_RANK, "mean", "#1f5fae", "#7fb4f0"),
     (LOWEST_RANK, "lowest", "#c2410c", "#ff9e5e"),
 )
-_RATE_COLORS = ("#1f5fae", "#7fb4f0")
+# Equal learning rates are drawn over each other, so later ones are also dashed.
+_RATES = (
+    ("#1f5fae", "#7fb4f0", Qt.PenStyle.SolidLine),
+    ("#c2410c", "#ff9e5e", Qt.PenStyle.DashLine),
+    ("#2e7d32", "#7bd389", Qt.PenStyle.DotLine),
+    ("#7b3fa0", "#cf9df0", Qt.PenStyle.DashDotLine),
+    ("#8a6d00", "#e3c34d", Qt.PenStyle.DashDotDotLine),
+    ("#00727d", "#5ccfdb", Qt.PenStyle.DashLine),
+)
+_CAPTIONS = {
+    "Loss": "If the validation loss rises, the LoRA overfits.",
+    "Effective rank": "Directions in use by the blocks, at most the rank.",
+    "Learning rate": "Size of the updates, set by the scheduler.",
+}
+# Pixels around a plot. pyqtgraph draws the label of the lower axis in the margin.
+MARGINS = (1, 4, 1, 7)
+# Pixels for the labels of the left axes, so that the steps are aligned.
+_LEFT = 62
 
 
 class Curves(QWidget):
@@ -39,8 +58,14 @@ class Curves(QWidget):
         self.rate = _plot("Learning rate")
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
-        for plot, stretch in ((self.loss, 5), (self.rank, 3), (self.rate, 3)):
+        column.setSpacing(2)
+        for name, plot, stretch in (
+            ("Loss", self.loss, 5),
+            ("Effective rank", self.rank, 3),
+            ("Learning rate", self.rate, 3),
+        ):
             column.addWidget(plot, stretch)
+            column.addWidget(_caption(_CAPTIONS[name]))
         self._lines: dict[str, pg.PlotDataItem] = {}
 
     def clear(self) -> None:
@@ -52,15 +77,16 @@ class Curves(QWidget):
     def show_record(self, record: RunRecord) -> None:
         """Plot the values of a run."""
         for plot in (self.loss, self.rank, self.rate):
-            plot.setXRange(0, max(1, record.steps, record.step), padding=0.01)
+            plot.setXRange(0, max(1, record.steps, record.step), padding=0.03)
         if record.ranks.rank:
             self.rank.setYRange(0, record.ranks.rank)
         for plot, curves in ((self.loss, _LOSS), (self.rank, _RANK)):
             for tag, name, light, dark in curves:
                 self._draw(plot, record, tag, name, (light, dark))
-        for tag in record.series:
-            if tag.startswith("lr/"):
-                self._draw(self.rate, record, tag, tag[3:], _RATE_COLORS)
+        rates = [tag for tag in record.series if tag.startswith("lr/")]
+        for number, tag in enumerate(rates):
+            light, dark, dashes = _RATES[number % len(_RATES)]
+            self._draw(self.rate, record, tag, tag[3:], (light, dark), dashes)
 
     def restyle(self) -> None:
         """Apply the colors of the current theme and redraw the curves."""
@@ -75,6 +101,7 @@ class Curves(QWidget):
         tag: str,
         name: str,
         colors: tuple[str, str],
+        dashes: Qt.PenStyle = Qt.PenStyle.SolidLine,
     ) -> None:
         series = record.series.get(tag)
         if series is None:
@@ -82,7 +109,7 @@ class Curves(QWidget):
         line = self._lines.get(tag)
         if line is None:
             width = 1 if tag == "loss/train" else 2
-            pen = pg.mkPen(colors[is_dark()], width=width)
+            pen = pg.mkPen(colors[is_dark()], width=width, style=dashes)
             few = tag == "validation/loss"
             line = plot.plot(name=name, pen=pen, symbol="o" if few else None)
             if few:
@@ -95,8 +122,11 @@ class Curves(QWidget):
 
 def _plot(title: str, legend: tuple[int, int] = (-8, 8)) -> pg.PlotWidget:
     plot = pg.PlotWidget()
-    plot.setMinimumHeight(110)
-    plot.plotItem.setTitle(title, size="9pt")
+    plot.setMinimumHeight(130)
+    plot.setLabel("left", title)
+    plot.setLabel("bottom", "Step")
+    plot.getAxis("left").setWidth(_LEFT)
+    plot.plotItem.layout.setContentsMargins(*MARGINS)
     plot.plotItem.setDownsampling(auto=True, mode="peak")
     plot.plotItem.setClipToView(True)
     plot.plotItem.addLegend(offset=legend, labelTextSize="8pt")
@@ -109,17 +139,32 @@ def _plot(title: str, legend: tuple[int, int] = (-8, 8)) -> pg.PlotWidget:
     return plot
 
 
+def _caption(text: str) -> Elided:
+    label = Elided()
+    label.setText(text)
+    label.setProperty("tone", "quiet")
+    return label
+
+
 def style_plot(plot: pg.PlotWidget) -> None:
     """Apply the colors of the current theme to a plot."""
     palette = QApplication.palette()
     text = palette.color(QPalette.ColorRole.WindowText)
     plot.setBackground(palette.color(QPalette.ColorRole.Base))
     item = plot.plotItem
-    item.titleLabel.setText(item.titleLabel.text, color=text.name())
+    if item.titleLabel.text:
+        item.titleLabel.setText(item.titleLabel.text, color=text.name())
     if item.legend is not None:
         item.legend.setLabelTextColor(text)
     for side in ("left", "bottom"):
-        axis = item.getAxis(side)
-        axis.setPen(pg.mkPen(text))
-        axis.setTextPen(pg.mkPen(text))
-        axis.enableAutoSIPrefix(False)
+        style_axis(item.getAxis(side))
+
+
+def style_axis(axis: pg.AxisItem) -> None:
+    """Apply the colors of the current theme to an axis and its label."""
+    text = QApplication.palette().color(QPalette.ColorRole.WindowText)
+    axis.setPen(pg.mkPen(text))
+    axis.setTextPen(pg.mkPen(text))
+    axis.enableAutoSIPrefix(False)
+    if axis.labelText:
+        axis.setLabel(axis.labelText, color=text.name(), **{"font-size": "8pt"})

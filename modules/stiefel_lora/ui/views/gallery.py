@@ -1,69 +1,209 @@
-"""Gallery of sample images, newest first."""
+"""Sample images of a run: a row for each prompt, a column for each step."""
 
 from __future__ import annotations
 
-from PySide6.QtCore import QSize, Qt, QUrl
-from PySide6.QtGui import QDesktopServices, QIcon, QPixmap
-from PySide6.QtWidgets import QListWidget, QListWidgetItem
+from pathlib import Path
+from typing import Any
+
+from PySide6.QtCore import (
+    QAbstractTableModel,
+    QItemSelectionModel,
+    QModelIndex,
+    QObject,
+    QPersistentModelIndex,
+    QSize,
+    Qt,
+    QUrl,
+)
+from PySide6.QtGui import QDesktopServices, QIcon
+from PySide6.QtWidgets import (
+    QAbstractItemView,
+    QHeaderView,
+    QSplitter,
+    QTableView,
+    QVBoxLayout,
+    QWidget,
+)
 
 from ..controllers.run_record import RunRecord
+from .image_comparison import Comparison
+from .thumbnails import SIDE, ThumbnailModel
 
-__all__ = ["Gallery"]
+__all__ = ["Gallery", "SampleTable"]
 
-_PATH = Qt.ItemDataRole.UserRole
-_SIDE = 132
+Index = QModelIndex | QPersistentModelIndex
+_PROMPT_WIDTH = 120
 
 
-class Gallery(QListWidget):
-    """Thumbnails with step and prompt. A double click opens the image."""
+class SampleTable(QAbstractTableModel):
+    """Table of sample images. Thumbnails are loaded in a thread when first shown.
+
+    Attributes:
+        prompts: prompt of each row.
+        steps: training step of each column, in ascending order.
+    """
+
+    def __init__(self, parent: QObject) -> None:
+        super().__init__(parent)
+        self.prompts: list[str] = []
+        self.steps: list[int] = []
+        self._paths: dict[tuple[int, int], Path] = {}
+        self._rows: dict[Path, int] = {}
+        """Row of each image in the list of thumbnails."""
+
+        self._places: list[tuple[int, int]] = []
+        self._thumbnails = ThumbnailModel(self)
+        self._thumbnails.dataChanged.connect(self._arrived)
+
+    def show_record(self, record: RunRecord) -> bool:
+        """Show the sample images of a run. Return whether there are new ones."""
+        rounds = sorted(record.rounds, key=lambda found: found.step)
+        paths = {
+            (row, column): path
+            for column, found in enumerate(rounds)
+            for row, path in enumerate(found.files)
+        }
+        if paths == self._paths:
+            return False
+        known = [sample["prompt"] for sample in record.config.get("samples", ())]
+        rows = 1 + max((row for row, _ in paths), default=-1)
+        self.beginResetModel()
+        self.prompts = [*known, *[""] * rows][:rows]
+        self.steps = [found.step for found in rounds]
+        self._paths, self._places = paths, list(paths)
+        self._rows = {path: row for row, path in enumerate(paths.values())}
+        self._thumbnails.show_paths(list(paths.values()))
+        self.endResetModel()
+        return True
+
+    def path(self, row: int, column: int) -> Path | None:
+        """Return the file of an image."""
+        return self._paths.get((row, column))
+
+    def rowCount(self, parent: Index = QModelIndex()) -> int:  # noqa: B008
+        """Return the number of prompts."""
+        return 0 if parent.isValid() else len(self.prompts)
+
+    def columnCount(self, parent: Index = QModelIndex()) -> int:  # noqa: B008
+        """Return the number of steps with sample images."""
+        return 0 if parent.isValid() else len(self.steps)
+
+    def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
+        """Return the thumbnail or tooltip of an image."""
+        path = self.path(index.row(), index.column())
+        if path is None:
+            return None
+        if role == Qt.ItemDataRole.DecorationRole:
+            row = self._rows[path]
+            image = self._thumbnails.data(self._thumbnails.index(row), role)
+            icon = QIcon(image)
+            # By default, the image of a selected cell is tinted.
+            icon.addPixmap(image, QIcon.Mode.Selected)
+            return icon
+        if role == Qt.ItemDataRole.ToolTipRole:
+            return f"{self.prompts[index.row()]}\n{path}"
+        if role == Qt.ItemDataRole.AccessibleTextRole:
+            return f"step {self.steps[index.column()]}: {self.prompts[index.row()]}"
+        return None
+
+    def headerData(
+        self,
+        section: int,
+        orientation: Qt.Orientation,
+        role: int = Qt.ItemDataRole.DisplayRole,
+    ) -> Any:
+        """Return the step of a column, or the prompt of a row."""
+        if role not in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.ToolTipRole):
+            return None
+        if orientation == Qt.Orientation.Horizontal:
+            return f"step {self.steps[section]}"
+        return self.prompts[section]
+
+    def finish(self) -> None:
+        """Stop the thread."""
+        self._thumbnails.wait()
+
+    def _arrived(self, index: QModelIndex) -> None:
+        changed = self.index(*self._places[index.row()])
+        self.dataChanged.emit(changed, changed)
+
+
+class Gallery(QWidget):
+    """Table of sample images, and the selected one beside the first of its prompt."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.setViewMode(QListWidget.ViewMode.IconMode)
-        self.setResizeMode(QListWidget.ResizeMode.Adjust)
-        self.setMovement(QListWidget.Movement.Static)
-        self.setIconSize(QSize(_SIDE, _SIDE))
-        self.setSpacing(6)
-        self.setWordWrap(True)
-        self.setAccessibleName("Sample images")
-        self.itemActivated.connect(_open)
-        self._shown: list[str] = []
+        self.model = SampleTable(self)
+        self.view = _view(self.model)
+        self.view.selectionModel().currentChanged.connect(self._compare)
+        self.view.activated.connect(self._open)
+        self.comparison = Comparison()
+        both = QSplitter(Qt.Orientation.Horizontal)
+        both.addWidget(self.view)
+        both.addWidget(self.comparison)
+        both.setStretchFactor(0, 3)
+        both.setStretchFactor(1, 2)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(both)
 
     def show_record(self, record: RunRecord) -> None:
-        """Show all sample images of a run if there are new ones."""
-        rounds = sorted(record.rounds, key=lambda found: -found.step)
-        paths = [str(path) for found in rounds for path in found.files]
-        if paths == self._shown:
-            return
-        self._shown = paths
-        prompts = [sample["prompt"] for sample in record.config.get("samples", ())]
-        self.clear()
-        for found in rounds:
-            for index, path in enumerate(found.files):
-                prompt = prompts[index] if index < len(prompts) else ""
-                self._add(str(path), found.step, prompt)
+        """Show the sample images of a run.
 
-    def _add(self, path: str, step: int, prompt: str) -> None:
-        image = QPixmap(path)
-        if image.isNull():
+        The newest image is selected, unless the user has selected an earlier one.
+        """
+        old, steps = self.view.currentIndex(), self.model.steps
+        earlier = old.isValid() and old.column() < len(steps) - 1
+        step = steps[old.column()] if earlier else None
+        if not self.model.show_record(record):
             return
-        # Small images are scaled by integer factors, as in the sample sheets.
-        side = max(image.width(), image.height())
-        target = image.size() * max(1, _SIDE // side)
-        if side > _SIDE:
-            target = image.size().scaled(
-                _SIDE, _SIDE, Qt.AspectRatioMode.KeepAspectRatio
+        steps, rows = self.model.steps, len(self.model.prompts)
+        column = steps.index(step) if step in steps else len(steps) - 1
+        chosen = self.model.index(min(max(0, old.row()), rows - 1), column)
+        flag = QItemSelectionModel.SelectionFlag.ClearAndSelect
+        self.view.selectionModel().setCurrentIndex(chosen, flag)
+        self.view.scrollTo(chosen)
+        if not chosen.isValid():
+            self.comparison.clear()
+
+    def finish(self) -> None:
+        """Stop the threads."""
+        self.model.finish()
+        self.comparison.finish()
+
+    def _compare(self, index: QModelIndex) -> None:
+        steps = self.model.steps
+        before = self.model.path(index.row(), 0)
+        after = self.model.path(index.row(), index.column())
+        if before is not None and after is not None:
+            self.comparison.compare(
+                (before, f"step {steps[0]}"), (after, f"step {steps[index.column()]}")
             )
-        icon = QIcon(
-            image.scaled(target, mode=Qt.TransformationMode.SmoothTransformation)
-        )
-        item = QListWidgetItem(icon, f"step {step}\n{prompt[:60]}")
-        item.setData(_PATH, path)
-        item.setToolTip(f"{prompt}\n{path}")
-        item.setSizeHint(QSize(_SIDE + 16, _SIDE + 58))
-        item.setTextAlignment(Qt.AlignmentFlag.AlignHCenter)
-        self.addItem(item)
+
+    def _open(self, index: QModelIndex) -> None:
+        path = self.model.path(index.row(), index.column())
+        if path is not None:
+            QDesktopServices.openUrl(QUrl.fromLocalFile(str(path)))
 
 
-def _open(item: QListWidgetItem) -> None:
-    QDesktopServices.openUrl(QUrl.fromLocalFile(item.data(_PATH)))
+def _view(model: SampleTable) -> QTableView:
+    view = QTableView()
+    view.setModel(model)
+    view.setIconSize(QSize(SIDE, SIDE))
+    view.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+    view.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
+    view.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
+    view.setTabKeyNavigation(False)
+    view.setAccessibleName("Sample images")
+    view.setToolTip("Select an image to compare it. Double-click to open it.")
+    for header in (view.horizontalHeader(), view.verticalHeader()):
+        header.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
+        header.setDefaultSectionSize(SIDE + 8)
+    prompts = view.verticalHeader()
+    prompts.setFixedWidth(_PROMPT_WIDTH)
+    prompts.setDefaultAlignment(
+        Qt.AlignmentFlag.AlignLeft
+        | Qt.AlignmentFlag.AlignVCenter
+        | Qt.AlignmentFlag(Qt.TextFlag.TextWordWrap)
+    )
+    return view

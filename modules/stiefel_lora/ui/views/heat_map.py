@@ -8,20 +8,23 @@ from .image_plot import ImagePlot
 __all__ = ["HeatMap"]
 
 _HINT = (
-    "Effective rank / rank, from dark (0) to bright (1). Rows are blocks, columns are "
-    "measurements. Hover for values."
+    "Yellow blocks use all directions of their rank, dark blocks only a few. Hover "
+    "over a cell to show its values."
 )
 _EMPTY = (
     "A column is added to the heat map each time the ranks are measured during "
     "training."
 )
+_BAR = ("Effective rank / rank", [(n / 4, f"{25 * n} %") for n in range(5)])
 
 
 class HeatMap(ImagePlot):
     """Heat map with a column per measurement. Hovering shows the values."""
 
     def __init__(self) -> None:
-        super().__init__("Effective rank of every block", "viridis", _EMPTY)
+        super().__init__(
+            "Effective rank of every block", ("Block", "Step"), "viridis", _BAR, _EMPTY
+        )
         self._table = RankTable()
         self._shown = (-1, -1)
         self.show_axes(False)
@@ -43,7 +46,7 @@ class HeatMap(ImagePlot):
         if fresh:
             self.show_axes(True)
             self.label.setText(_HINT)
-            self.name_sections(table.sections(), len(table.blocks) / 16)
+            self.name_sections(table.sections(), len(table.blocks) / 9)
 
     def describe(self, column: int, row: int) -> None:
         """Show the values of a block in a measurement."""

@@ -1,4 +1,4 @@
-"""Plot of a matrix as an image, with a line of text below it."""
+"""Plot of a matrix as an image, with a color bar and a line of text below it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ import pyqtgraph as pg
 from PySide6.QtCore import QPointF, QRectF
 from PySide6.QtWidgets import QLabel, QVBoxLayout, QWidget
 
-from .curves import style_plot
+from .curves import MARGINS, style_axis, style_plot
 
-__all__ = ["ImagePlot"]
+__all__ = ["ImagePlot", "even_distance"]
+
+# Pixels for the ticks and the label of the color bar.
+_BAR_WIDTH = 66
 
 
 class ImagePlot(QWidget):
@@ -19,22 +22,42 @@ class ImagePlot(QWidget):
 
     Args:
         title: title of the plot.
+        axes: labels of the rows and of the columns.
         colormap: pyqtgraph colormap name.
+        bar: label of the color bar, and its ticks from 0 to 1.
         text: initial text below the plot.
     """
 
-    def __init__(self, title: str, colormap: str, text: str) -> None:
+    def __init__(
+        self,
+        title: str,
+        axes: tuple[str, str],
+        colormap: str,
+        bar: tuple[str, Sequence[tuple[float, str]]],
+        text: str,
+    ) -> None:
         super().__init__()
         self._title = title
         self.plot = pg.PlotWidget()
-        self.plot.setMinimumHeight(180)
+        self.plot.setMinimumHeight(140)
+        self.plot.plotItem.layout.setContentsMargins(*MARGINS)
         self.plot.setMouseEnabled(x=False, y=False)
         self.plot.setMenuEnabled(False)
         self.plot.hideButtons()
         self.plot.invertY(True)
+        for side, label in zip(("left", "bottom"), axes, strict=True):
+            self.plot.setLabel(side, label)
+        colors = pg.colormap.get(colormap)
         self.image = pg.ImageItem(axisOrder="col-major")
-        self.image.setLookupTable(pg.colormap.get(colormap).getLookupTable(nPts=256))
+        self.image.setLookupTable(colors.getLookupTable(nPts=256))
         self.plot.addItem(self.image)
+        # The bar is not linked to the image, whose levels depend on the matrix.
+        self.bar = pg.ColorBarItem((0, 1), 12, colors, interactive=False)
+        self.bar.axis.setLabel(bar[0])
+        self.bar.axis.setWidth(_BAR_WIDTH)
+        self.bar.axis.setTicks([list(bar[1])])
+        self.plot.plotItem.layout.addItem(self.bar, 2, 5)
+        self.bar.hide()
         self.label = QLabel(text)
         self.label.setWordWrap(True)
         self.label.setProperty("tone", "quiet")
@@ -49,6 +72,7 @@ class ImagePlot(QWidget):
         """Apply the colors of the current theme."""
         self.plot.plotItem.setTitle(self._title, size="9pt")
         style_plot(self.plot)
+        style_axis(self.bar.axis)
 
     def hovered(self, column: int, row: int) -> None:
         """Return the text for the cell below the mouse, if there is one."""
@@ -62,13 +86,19 @@ class ImagePlot(QWidget):
         self.plot.setRange(xRange=(0, columns), yRange=(0, rows), padding=0)
 
     def show_axes(self, shown: bool) -> None:
-        """Show or hide both axes."""
+        """Show or hide the axes and the color bar."""
         for side in ("left", "bottom"):
             self.plot.showAxis(side, shown)
+        self.bar.setVisible(shown)
 
     def name_columns(self, names: Sequence[str], most: int) -> None:
-        """Set the labels of the columns. At most ``most`` labels are shown."""
-        at = np.unique(np.linspace(0, len(names) - 1, most).round().astype(int))
+        """Set the labels of the columns. At most ``most`` labels are shown.
+
+        They are at equal distances, and end at multiples of it: with names of 10, 20,
+        30, ..., the labels are 20, 40, ... or 50, 100, ....
+        """
+        apart = even_distance(len(names), most)
+        at = range(apart - 1, len(names), apart)
         ticks = [(float(i) + 0.5, names[i]) for i in at]
         self.plot.getAxis("bottom").setTicks([ticks])
 
@@ -87,3 +117,19 @@ class ImagePlot(QWidget):
     def _hover(self, place: QPointF) -> None:
         point = self.plot.plotItem.vb.mapSceneToView(place)
         self.hovered(int(np.floor(point.x())), int(np.floor(point.y())))
+
+
+def even_distance(count: int, most: int) -> int:
+    """Return the distance of labels so that at most ``most`` of ``count`` are shown.
+
+    It is 1, 2 or 5 times a power of ten.
+
+    >>> [even_distance(count, 6) for count in (1, 6, 7, 12, 13, 40, 1000)]
+    [1, 1, 2, 2, 5, 10, 200]
+    """
+    power = 1
+    while True:
+        for factor in (1, 2, 5):
+            if count <= most * factor * power:
+                return factor * power
+        power *= 10

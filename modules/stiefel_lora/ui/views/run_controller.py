@@ -12,13 +12,14 @@ from PySide6.QtWidgets import QWidget
 
 from ..._exceptions import StiefelLoraError
 from ...config import TrainConfig
-from ...jobs import Job, Tail
+from ...jobs import Job, JobState, Tail
 from ...runs.commands import Command
 from ..controllers.run_record import RunRecord
 from ..controllers.tensorboard_server import TensorBoardServer
 from ..controllers.trainings import Trainings
 from .queue_tab import QueueTab
 from .run_tab import RunTab
+from .status_bar import StatusBar
 
 __all__ = ["RunController"]
 
@@ -33,13 +34,12 @@ _SERVER_MS = 400
 class RunController(QObject):
     """Show runs on the Run and Queue tabs, and execute commands.
 
-    Signals to the main window: ``start_wanted`` to train with the current settings (the
-    argument is whether to show the run), ``tab_wanted`` to show a tab, ``run_shown``
-    with the folder of the run on the Run tab, and ``failed`` with an error message and
-    its reason.
+    Signals to the main window: ``add_wanted`` to add a training with the current
+    settings to the queue, ``tab_wanted`` to show a tab, ``run_shown`` with the folder
+    of the run on the Run tab, and ``failed`` with an error message and its reason.
     """
 
-    start_wanted = Signal(bool)
+    add_wanted = Signal()
     tab_wanted = Signal(QWidget)
     run_shown = Signal(str)
     failed = Signal(str, str)
@@ -48,10 +48,13 @@ class RunController(QObject):
         super().__init__(parent)
         self.run_tab = RunTab()
         self.queue_tab = QueueTab()
+        self.status = StatusBar()
+        self.status.wanted.connect(self._show_current)
         self.run_tab.ordered.connect(self.order)
         self.queue_tab.ordered.connect(self.order_job)
         self.server = TensorBoardServer()
         self.record: RunRecord | None = None
+        self._current: RunRecord | None = None
         self.trainings: Trainings | None = None
         self._front: QWidget | None = None
         self._log: Tail | None = None
@@ -79,6 +82,7 @@ class RunController(QObject):
         self._timer.stop()
         self._server_timer.stop()
         self.server.stop()
+        self.run_tab.gallery.finish()
 
     def show(self, run_dir: Path) -> None:
         """Show the run of a folder."""
@@ -114,19 +118,44 @@ class RunController(QObject):
         self._timer.setInterval(_READ_ON_MS if behind else _LOOK_MS)
         if behind:
             return
+        jobs = trainings.jobs()
         if self._front is self.queue_tab:
-            self.queue_tab.show_jobs(trainings.jobs())
+            self.queue_tab.show_jobs(jobs)
         if self._log is not None:
             self.run_tab.add_log(self._log.lines())
         if self._front is self.run_tab:
             self.run_tab.show_run(self.record, self._job())
+        # The Run tab shows the same values.
+        self.status.setVisible(self._front is not self.run_tab)
+        self._show_status(jobs)
+
+    def _show_status(self, jobs: list[Job]) -> None:
+        """Show the running training in the status bar, or that of the Run tab."""
+        running = {job.run_dir for job in jobs if job.state is JobState.RUNNING}
+        chosen = self.record
+        if running and (chosen is None or chosen.folder.root not in running):
+            current = self._current
+            if current is None or current.folder.root not in running:
+                current = RunRecord(min(running))
+            current.look()
+            chosen = current
+        self._current = chosen
+        found = [job for job in jobs if chosen and job.run_dir == chosen.folder.root]
+        waiting = sum(job.state is JobState.WAITING for job in jobs)
+        self.status.show_run(chosen, found[0] if found else None, waiting)
+
+    def _show_current(self) -> None:
+        """Show the training of the status bar on the Run tab."""
+        current = self._current
+        self.tab_wanted.emit(self.run_tab)
+        if current is not None and current is not self.record:
+            self.show(current.folder.root)
 
     # Orders --------------------------------------------------------------------------
 
     def order(self, name: str) -> None:
         """Execute a command of the Run tab."""
         own: dict[str, Callable[[], None]] = {
-            "start": lambda: self.start_wanted.emit(True),
             "board": self._show_tensorboard,
             "folder": self._folder,
         }
@@ -138,7 +167,7 @@ class RunController(QObject):
         if trainings is None:
             return
         if name == "add":
-            self.start_wanted.emit(False)
+            self.add_wanted.emit()
         elif name == "clear":
             self._try(trainings.clear, "The list could not be cleared.")
             self.look()

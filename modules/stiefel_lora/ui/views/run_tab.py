@@ -20,7 +20,7 @@ from PySide6.QtWidgets import (
 from ...jobs import Job, JobState
 from ..controllers.run_record import RunRecord
 from ..controllers.status import figures, headline
-from .basics import Note
+from .basics import Note, scrolled
 from .gallery import Gallery
 from .theme import ERROR
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["RunTab"]
 
 _ORDERS = (
-    ("start", "Start training", "Train with the current settings (Ctrl+R)"),
     (
         "stop",
         "Stop",
@@ -64,7 +63,7 @@ class RunTab(QWidget):
         self.title.setWordWrap(True)
         self.title.setTextFormat(Qt.TextFormat.PlainText)
         self.bar = QProgressBar()
-        self.bar.setTextVisible(False)
+        self.bar.setFormat("%p %")
         self.figures = QLabel()
         self.figures.setWordWrap(True)
         self.note = Note()
@@ -100,7 +99,7 @@ class RunTab(QWidget):
             from .plots import Plots
 
             self.plots = Plots()
-            self._both.insertWidget(0, self.plots.curves)
+            self._both.insertWidget(0, scrolled(self.plots.curves))
             self._right.insertWidget(0, self.plots.heat_map)
             self._both.setSizes([480, 700])
             self._right.setSizes([330, 270])
@@ -155,7 +154,6 @@ class RunTab(QWidget):
             self.buttons[name] = button
             orders.addWidget(button)
         orders.addStretch(1)
-        self.buttons["start"].setShortcut("Ctrl+R")
         below = QTabWidget()
         below.addTab(self.gallery, "Samples")
         below.addTab(self.log, "Log")
@@ -166,7 +164,11 @@ class RunTab(QWidget):
         self._both.addWidget(self._right)
         column = QVBoxLayout(self)
         column.addLayout(orders)
-        for widget in (self.title, self.bar, self.figures, self.note):
+        state = QHBoxLayout()
+        state.addWidget(self.title, 1)
+        state.addWidget(self.bar, 1)
+        column.addLayout(state)
+        for widget in (self.figures, self.note):
             column.addWidget(widget)
         column.addWidget(self._both, 1)
 

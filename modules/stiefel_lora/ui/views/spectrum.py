@@ -12,13 +12,23 @@ _HINT = (
     "Rows are layers, columns are singular values in descending order. Black is "
     "1/1000 of the largest value in the file or less. Hover for values."
 )
+_BAR = (
+    "Singular value / largest",
+    [(0, "1/1000"), (1 / 3, "1/100"), (2 / 3, "1/10"), (1, "1")],
+)
 
 
 class Spectrum(ImagePlot):
     """Heat map of the singular values of a LoRA file."""
 
     def __init__(self) -> None:
-        super().__init__("Singular values of each layer", "inferno", _EMPTY)
+        super().__init__(
+            "Singular values of each layer",
+            ("Layer", "Singular value"),
+            "inferno",
+            _BAR,
+            _EMPTY,
+        )
         self._entry: LoraEntry | None = None
         self.show_entry(None)
 

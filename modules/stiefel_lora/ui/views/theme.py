@@ -98,7 +98,8 @@ def _system_is_dark(app: QApplication) -> bool:
 
 def _sheet(name: str) -> str:
     colors = _COLORS[name]
-    frame = (_DARK if name == "dark" else _LIGHT)[Role.Mid]
+    palette = _DARK if name == "dark" else _LIGHT
+    frame = palette[Role.Mid]
     messages = "\n".join(
         f'QLabel[tone="{tone}"] {{ color: {value}; }}' for tone, value in colors.items()
     )
@@ -110,6 +111,11 @@ def _sheet(name: str) -> str:
         padding-top: 0.4em; font-weight: 600; }}
     QGroupBox::title {{ subcontrol-origin: margin; left: 8px; padding: 0 4px; }}
     QFrame#entry {{ border: 1px solid {frame}; border-radius: 4px; }}
+    QPushButton#primary {{ background: {palette[Role.Highlight]}; color: #ffffff;
+        border: 1px solid {palette[Role.Highlight]}; border-radius: 4px;
+        padding: 3px 14px; font-weight: 600; }}
+    QPushButton#primary:hover, QPushButton#primary:focus {{ border-color:
+        {palette[Role.WindowText]}; }}
     QToolButton::menu-indicator, QPushButton::menu-indicator {{ image: none; }}
     QToolTip {{ padding: 4px; }}
     """

@@ -74,6 +74,8 @@ class TopBar(QWidget):
         self.problems.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         self.problems.setAccessibleName("Problems")
         self.start = QPushButton("Start training")
+        self.start.setObjectName("primary")
+        self.start.setShortcut("Ctrl+R")
         self.start.setToolTip("Train with the current settings (Ctrl+R)")
         self.start.clicked.connect(lambda: self.start_wanted.emit())
         self.themes = self._theme_button(theme)

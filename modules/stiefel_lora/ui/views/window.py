@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from PySide6.QtCore import QTimer
+from PySide6.QtCore import QSize, QTimer
 from PySide6.QtGui import QCloseEvent
 from PySide6.QtWidgets import (
     QFileDialog,
@@ -38,6 +38,8 @@ __all__ = ["MainWindow"]
 # Milliseconds after the last keystroke before the settings are checked.
 _EXAMINE_MS = 150
 _REMEMBER_MS = 1000
+# Pixels for the frame and title bar, whose size is unknown before they are shown.
+_FRAME = (16, 48)
 _HELP = (
     "Click a field to show its description here. Hover over a field to show its limits."
 )
@@ -85,7 +87,7 @@ class MainWindow(QMainWindow):
         central = QWidget()
         column = QVBoxLayout(central)
         column.setContentsMargins(0, 0, 0, 0)
-        for widget in (self.top, self.tabs, self.help):
+        for widget in (self.top, self.tabs, self.runs.status, self.help):
             column.addWidget(widget)
         self.setCentralWidget(central)
         for tab in TABS:
@@ -93,11 +95,20 @@ class MainWindow(QMainWindow):
             self.tabs.addTab(self.data if tab == "Data" else scrolled(page), tab)
         self.tabs.addTab(self.runs.queue_tab, "Queue")
         self.tabs.addTab(self.runs.run_tab, "Run")
-        self.tabs.addTab(self.lora, "LoRA files")
+        self.tabs.addTab(scrolled(self.lora), "LoRA files")
         self.tabs.currentChanged.connect(
             lambda _: self.runs.bring(self.tabs.currentWidget())
         )
         self.resize(*self.memory.size[:2])
+
+    def fit_into(self, available: QSize) -> None:
+        """Shrink the window to a screen, so that its frame and help line are visible.
+
+        Args:
+            available: size of the screen without task bars, in logical pixels.
+        """
+        room = available - QSize(*_FRAME)
+        self.resize(self.size().boundedTo(room))
 
     def _wire(self) -> None:
         """Connect signals and actions."""
@@ -112,7 +123,7 @@ class MainWindow(QMainWindow):
         top.setting_wanted.connect(self.go_to)
         top.theme_wanted.connect(self.set_theme)
         top.start_wanted.connect(self.start)
-        runs.start_wanted.connect(lambda show: self.start(show=show))
+        runs.add_wanted.connect(lambda: self.start(show=False))
         runs.tab_wanted.connect(self.show_tab)
         runs.run_shown.connect(self._note_run)
         runs.failed.connect(self.complain)
