@@ -2,11 +2,8 @@ from __future__ import annotations
 
 from helpers.runs import make_images
 from stiefel_lora.config import Concept
-from stiefel_lora.ui.controllers.image_captions import (
-    caption_of,
-    open_shelf,
-    write_caption,
-)
+from stiefel_lora.data.caption_files import write_caption
+from stiefel_lora.ui.controllers.image_captions import caption_of, open_shelf
 from stiefel_lora.ui.controllers.memory import Memory, home
 
 

@@ -10,6 +10,7 @@ import random
 from typing import TYPE_CHECKING
 
 from ..config.trigger import has_trigger
+from .caption_edits import tags_of
 
 if TYPE_CHECKING:
     from ..config import Concept
@@ -41,9 +42,7 @@ def caption_at(image: CaptionedImage, number: int) -> str:
     caption = captions[number % len(captions)]
     if not concept.enable_tag_shuffling and not concept.tag_dropout_probability:
         return caption
-    parts = (part.strip() for part in caption.split(concept.tag_delimiter))
-    # Trailing and doubled delimiters leave empty parts, which are not tags.
-    tags = [tag for tag in parts if tag]
+    tags = tags_of(caption, concept.tag_delimiter)
     # Seeded by the text: equal captions share their cached variants.
     chance = random.Random(f"{caption}/{number}")
     # The trigger word comes first, and keep_tags_count counts the caption's own tags.

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from PySide6.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
+from PySide6.QtCore import QItemSelectionModel, QMimeData, QPoint, QPointF, Qt, QUrl
 from PySide6.QtGui import QDragEnterEvent, QDropEvent
 
 from helpers.runs import make_images
+from stiefel_lora.ui.views.bulk_edit_dialog import BulkEditDialog
 
 
 @pytest.fixture
@@ -248,3 +249,109 @@ def test_a_dropped_folder_fills_an_empty_entry(open_window, tmp_path):
     window.document.set("concepts", [{"path": ""}])
     drop(window.data, dogs)
     assert window.document.value("concepts") == [{"path": str(dogs)}]
+
+
+def dialog_of(data):
+    found = data.tools._ask()
+    return BulkEditDialog(found.scopes, found.trigger, found.delimiter, data)
+
+
+def texts(folder):
+    return [path.read_text().strip() for path in sorted(folder.glob("*.txt"))]
+
+
+def test_many_captions_are_edited_and_undone(open_data, tmp_path):
+    folder = make_images(tmp_path / "p", count=3)
+    window = open_data(folder)
+    data = window.data
+    window.document.set("trigger_word", "ohwx")
+    window.examine()
+    write(data, "typed, ohwx")
+    dialog = dialog_of(data)
+    # What is being typed counts, and a caption that has the word is not changed.
+    assert dialog.note.text() == "2 of 3 captions change."
+    assert dialog.table.item(0, 2).text() == "ohwx, thing 1"
+    data.tools.write(dialog.changes, dialog.title)
+    assert texts(folder) == ["typed, ohwx", "ohwx, thing 1", "ohwx, thing 2"]
+    assert data.message.text() == "2 captions were changed. Undo edit restores them."
+    data.list.setCurrentIndex(data.model.index(1))
+    assert data.caption.toPlainText() == "ohwx, thing 1"
+    # The edit can be undone after the window was closed, too.
+    window.close()
+    data = open_data(folder).data
+    assert data.tools.undo.toolTip() == "Undo: Add the trigger word: 'ohwx'"
+    data.tools.undo.click()
+    assert texts(folder) == ["typed, ohwx", "thing 1", "thing 2"]
+    assert data.message.text() == "2 captions were restored."
+    assert not data.tools.undo.isEnabled()
+
+
+def test_the_dialog_edits_the_chosen_images_only(open_data, tmp_path):
+    folder = make_images(tmp_path / "p", count=4)
+    (folder / "03.txt").write_bytes(b"\xff\xfe\xff")
+    data = open_data(folder).data
+    data.search.setText("thing")
+    for row in (1, 2):
+        flag = QItemSelectionModel.SelectionFlag.Select
+        data.list.selectionModel().select(data.model.index(row), flag)
+    dialog = dialog_of(data)
+    scopes = [dialog.scope.itemText(place) for place in range(dialog.scope.count())]
+    # The caption that cannot be read is in none of them.
+    assert scopes == ["All images of the folder (3)", "Selected images (3)"]
+    data.list.setCurrentIndex(data.model.index(2))
+    data.search.setText("thing 2")
+    dialog = dialog_of(data)
+    dialog.scope.setCurrentText("Images shown (1)")
+    dialog.kind.setCurrentText("Find and replace")
+    assert not dialog.apply.isEnabled()
+    dialog.old.setText("THING")
+    dialog.new.setText("cat")
+    assert [change.after for change in dialog.changes] == ["cat 2"]
+    assert dialog.apply.text() == "Change 1 caption"
+    dialog.case.setChecked(True)
+    assert not dialog.changes
+    dialog.kind.setCurrentText("Add text at the end")
+    dialog.text.setText("indoors")
+    dialog.separator.setText(" | ")
+    assert [change.after for change in dialog.changes] == ["thing 2 | indoors"]
+    assert not dialog.form.isRowVisible(dialog.old)
+
+
+def test_tags_are_counted_searched_renamed_and_removed(open_data, tmp_path):
+    folder = make_images(tmp_path / "p", count=3)
+    for number, text in enumerate(("cat, red", "cat, blue", "dog, red, red")):
+        (folder / f"0{number}.txt").write_text(text)
+    data = open_data(folder).data
+    page = data.tags
+    data.below.setCurrentWidget(page)
+
+    def rows():
+        return [
+            (page.table.item(row, 0).text(), page.table.item(row, 1).text())
+            for row in range(page.table.rowCount())
+        ]
+
+    assert rows() == [("cat", "2"), ("red", "2"), ("blue", "1"), ("dog", "1")]
+    assert not page.buttons["Remove"].isEnabled()
+    page.search.setText("R")
+    assert rows() == [("red", "2")]
+    page.table.selectRow(0)
+    page.buttons["Remove"].click()
+    assert texts(folder) == ["cat", "cat, blue", "dog"]
+    page.search.clear()
+    assert rows() == [("cat", "2"), ("blue", "1"), ("dog", "1")]
+    page.renamed.emit("dog", "hound")
+    assert rows()[2] == ("hound", "1")
+    page.table.selectRow(1)
+    page.buttons["Show images"].click()
+    assert names(data) == ["01.png"]
+
+
+def test_captions_from_elsewhere_cannot_be_edited_together(open_data, tmp_path):
+    folder = make_images(tmp_path / "p", count=2)
+    data = open_data(folder, prompt_source="filename").data
+    assert not data.tools.edit.isEnabled()
+    data.below.setCurrentWidget(data.tags)
+    data.tags.table.selectRow(0)
+    assert data.tags.buttons["Show images"].isEnabled()
+    assert not data.tags.buttons["Rename"].isEnabled()

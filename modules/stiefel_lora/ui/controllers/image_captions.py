@@ -20,7 +20,6 @@ __all__ = [
     "keep_other",
     "open_shelf",
     "places_of",
-    "write_caption",
 ]
 
 _SOURCES = {
@@ -38,12 +37,14 @@ class Shelf:
         message: error message about the folder, or "".
         locked: reason why captions cannot be edited, or "".
         stamps: sizes and modification times of the images, to find changed files.
+        unreadable: images whose captions cannot be read.
     """
 
     captions: dict[Path, str] = dataclasses.field(default_factory=dict)
     message: str = ""
     locked: str = ""
     stamps: dict[Path, tuple[int, int]] = dataclasses.field(default_factory=dict)
+    unreadable: frozenset[Path] = frozenset()
 
 
 def open_shelf(concept: Concept) -> Shelf:
@@ -53,7 +54,9 @@ def open_shelf(concept: Concept) -> Shelf:
     found = scan_with_problems([concept.model_copy(update={"enabled": True})])
     captions = {image.path: image.caption for image in found.images}
     stamps = {path: _stamp(path) for path in captions}
-    return Shelf(captions, "\n".join(found.problems.values()), locked, stamps)
+    unreadable = frozenset(captions) & frozenset(found.problems)
+    message = "\n".join(found.problems.values())
+    return Shelf(captions, message, locked, stamps, unreadable)
 
 
 def places_of(concepts: Iterable[Concept]) -> list[Path]:
@@ -76,21 +79,6 @@ def caption_of(image: Path) -> tuple[str | None, str]:
         return read_caption(image), ""
     except DataError as error:
         return None, str(error)
-
-
-def write_caption(image: Path, text: str) -> bool:
-    """Write the caption file of an image. Return whether the text has changed.
-
-    Raises:
-        OutputError: If the file cannot be written. An existing file is not changed.
-    """
-    before, _ = caption_of(image)
-    after = text.strip()
-    if after == (before or ""):
-        return False
-    with atomic_write(image.with_suffix(".txt")) as part:
-        part.write_text(after + "\n", encoding="utf-8", newline="\n")
-    return True
 
 
 def keep_other(image: Path) -> None:

@@ -17,7 +17,8 @@ from PySide6.QtWidgets import (
 )
 
 from ..._exceptions import OutputError
-from ..controllers.image_captions import caption_of, keep_other, write_caption
+from ...data.caption_files import write_caption
+from ..controllers.image_captions import caption_of, keep_other
 from .basics import Note
 from .image_loading import Loaded, load_image
 from .theme import ERROR, QUIET, REMARK

@@ -11,6 +11,7 @@ from PySide6.QtWidgets import (
     QCheckBox,
     QHBoxLayout,
     QLineEdit,
+    QListView,
     QSplitter,
     QTabWidget,
     QVBoxLayout,
@@ -23,9 +24,11 @@ from ..controllers.image_captions import Shelf, open_shelf, places_of
 from ..controllers.survey import Survey, by_path
 from .basics import Combo, Note, scrolled
 from .caption_editor import CaptionEditor
+from .caption_tools import CaptionTools, EditableCaptions
 from .folder_watcher import FolderWatcher
 from .image_loading import load_image
 from .survey_page import SurveyPage
+from .tags_page import TagsPage
 from .theme import ERROR, QUIET, REMARK
 from .thumbnails import SIDE, ThumbnailModel, thumbnail_view
 from .worker_thread import Background
@@ -74,12 +77,20 @@ class DataTab(QSplitter):
         self.search.textChanged.connect(self._filter)
         self.model = ThumbnailModel(self)
         self.list = thumbnail_view(self.model)
+        self.list.setSelectionMode(QListView.SelectionMode.ExtendedSelection)
         self.list.selectionModel().currentChanged.connect(self._show_image)
         self.message = Note()
         self.editor = CaptionEditor()
         self.editor.saved.connect(self._saved)
         self.caption = self.editor.caption
         self.below = QTabWidget()
+        self.tools = CaptionTools(self._editable)
+        self.tools.edited.connect(self._edited)
+        self.tools.failed.connect(self.say)
+        self.tags = TagsPage()
+        self.tags.shown.connect(self._show_tag)
+        self.tags.removed.connect(self.tools.remove_tag)
+        self.tags.renamed.connect(self.tools.rename_tag)
         self.survey = SurveyPage()
         self.survey.surveyed.connect(self._mark)
         self.survey.chosen.connect(self._go_to)
@@ -253,6 +264,13 @@ class DataTab(QSplitter):
         elif self._shown is None:
             self._select(None)
         self.message.say(shelf.message or _count(shelf, len(paths)), tone)
+        self.tools.allow(bool(shelf.captions) and not shelf.locked)
+        self._show_tags()
+
+    def _show_tags(self) -> None:
+        concept, shelf = self._concept(), self._shelf
+        delimiter = concept.tag_delimiter if concept else ","
+        self.tags.show_captions(shelf.captions.values(), delimiter, bool(shelf.locked))
 
     def _select(self, path: Path | None) -> None:
         """Select an image, or the first one if it is not shown."""
@@ -290,10 +308,49 @@ class DataTab(QSplitter):
         """Save the caption before another image is shown."""
         self.editor.save_anyway()
 
+    def _editable(self) -> EditableCaptions:
+        """Return the captions for an edit, with the text that is being typed."""
+        self._leave()
+        shelf, concept, config = self._shelf, self._concept(), self._config
+        # A caption that cannot be read must not be replaced.
+        captions = {
+            path: text
+            for path, text in shelf.captions.items()
+            if path not in shelf.unreadable
+        }
+        scopes = {f"All images of the folder ({len(captions)})": captions}
+        shown = {path: captions[path] for path in self.model.paths if path in captions}
+        if len(shown) < len(captions):
+            scopes[f"Images shown ({len(shown)})"] = shown
+        rows = [index.row() for index in self.list.selectedIndexes()]
+        paths = [self.model.paths[row] for row in sorted(rows)]
+        if len(paths) > 1:
+            chosen = {path: captions[path] for path in paths if path in captions}
+            scopes[f"Selected images ({len(chosen)})"] = chosen
+        return EditableCaptions(
+            scopes,
+            (config.trigger_word if config else None) or "",
+            concept.tag_delimiter if concept else ",",
+        )
+
+    def _edited(self, text: str) -> None:
+        """Show captions that were edited together."""
+        concept = self._concept()
+        if concept is not None:
+            self._refreshed(concept, open_shelf(concept))
+        self._survey_timer.start()
+        self.tools.allow(bool(self._shelf.captions) and not self._shelf.locked)
+        self.say(text)
+
+    def _show_tag(self, tag: str) -> None:
+        self.filter.setCurrentText(_ALL)
+        self.search.setText(tag)
+        self.below.setCurrentIndex(0)
+
     def _saved(self, path: Path) -> None:
         """Take over a saved caption without waiting for the notice of the system."""
-        text = self.caption.toPlainText().strip()
-        self._shelf.captions[path] = text
+        self._shelf.captions[path] = self.caption.toPlainText().strip()
+        self._show_tags()
         problem = self.model.marks.get(path)
         if problem is not None and not problem.skipped:
             marks = dict(self.model.marks)
@@ -332,10 +389,12 @@ class DataTab(QSplitter):
         row = QHBoxLayout()
         row.addWidget(self.filter)
         row.addWidget(self.search, 1)
+        row.addWidget(self.tools)
         column.addLayout(row)
         column.addWidget(self.list, 1)
         column.addWidget(self.editor)
         self.below.addTab(images, "Images and captions")
+        self.below.addTab(self.tags, "Tags")
         self.below.addTab(self.survey, "Buckets")
         right = QWidget()
         column = QVBoxLayout(right)

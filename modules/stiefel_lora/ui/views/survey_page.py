@@ -98,7 +98,9 @@ class SurveyPage(QWidget):
         for row, ((width, height), count) in enumerate(rows):
             self.table.setItem(row, 0, QTableWidgetItem(f"{width} x {height}"))
             number = QTableWidgetItem(str(count))
-            number.setTextAlignment(Qt.AlignmentFlag.AlignRight)
+            number.setTextAlignment(
+                Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+            )
             self.table.setItem(row, 1, number)
             bar = QProgressBar()
             bar.setTextVisible(False)

@@ -17,12 +17,12 @@ from PySide6.QtCore import (
     Qt,
     Signal,
 )
-from PySide6.QtGui import QColor, QPainter, QPen, QPixmap
+from PySide6.QtGui import QColor, QFontMetrics, QImage, QPainter, QPen, QPixmap
 from PySide6.QtWidgets import QListView
 
 from ..controllers.survey import Problem
 from .image_loading import Loaded, load_image
-from .theme import ERROR, REMARK, color
+from .theme import ERROR, REMARK, application, color
 from .worker_thread import Background
 
 __all__ = ["SIDE", "ThumbnailModel", "thumbnail_view"]
@@ -118,6 +118,9 @@ class ThumbnailModel(QAbstractListModel):
             return QColor(color(ERROR if problem.skipped else REMARK))
         if role == Qt.ItemDataRole.DecorationRole:
             return self._thumbnail(path)
+        if role == Qt.ItemDataRole.SizeHintRole:
+            # The view measures one item, which may have a line of text less.
+            return cell_size()
         return None
 
     def wait(self) -> None:
@@ -143,7 +146,7 @@ class ThumbnailModel(QAbstractListModel):
             return
         del self._wanted[path]
         empty = loaded.image.isNull()
-        self._ready[path] = self._blank if empty else QPixmap(loaded.image)
+        self._ready[path] = self._blank if empty else _centered(loaded.image)
         if empty:
             self._reasons[path] = loaded.reason
             self.damaged.emit(path, loaded.reason)
@@ -155,6 +158,23 @@ class ThumbnailModel(QAbstractListModel):
         row = self._rows.get(path)
         if row is not None:
             self.dataChanged.emit(self.index(row), self.index(row))
+
+
+def cell_size() -> QSize:
+    """Return the size of a thumbnail with two lines of text."""
+    lines = 2 * QFontMetrics(application().font()).lineSpacing()
+    return QSize(SIDE + 18, SIDE + 12 + lines)
+
+
+def _centered(image: QImage) -> QPixmap:
+    """Draw an image in the middle of a square, so that all names are in line."""
+    drawn = QPixmap(SIDE, SIDE)
+    drawn.fill(QColor(0, 0, 0, 0))
+    painter = QPainter(drawn)
+    left, top = (SIDE - image.width()) // 2, (SIDE - image.height()) // 2
+    painter.drawImage(left, top, image)
+    painter.end()
+    return drawn
 
 
 def _cross() -> QPixmap:
@@ -180,8 +200,7 @@ def thumbnail_view(model: ThumbnailModel) -> QListView:
     view.setMovement(QListView.Movement.Static)
     view.setUniformItemSizes(True)
     view.setIconSize(QSize(SIDE, SIDE))
-    lines = 2 * view.fontMetrics().lineSpacing()
-    view.setGridSize(QSize(SIDE + 18, SIDE + 12 + lines))
+    view.setGridSize(cell_size())
     view.setTextElideMode(Qt.TextElideMode.ElideMiddle)
     view.setAccessibleName("Images")
     return view

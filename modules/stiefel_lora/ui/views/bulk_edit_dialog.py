@@ -1,0 +1,173 @@
+"""Dialog that edits many captions at once, with a preview of the changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from PySide6.QtWidgets import (
+    QCheckBox,
+    QDialog,
+    QDialogButtonBox,
+    QFormLayout,
+    QHeaderView,
+    QLineEdit,
+    QTableWidget,
+    QTableWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from ..._wording import counted
+from ...data.caption_edits import Edit, appended, prepended, replaced, trigger_added
+from ...data.caption_files import Change, changes_by
+from .basics import Combo, Note
+from .theme import QUIET
+
+__all__ = ["BulkEditDialog"]
+
+_TRIGGER, _FRONT, _END, _REPLACE = (
+    "Add the trigger word",
+    "Add text in front",
+    "Add text at the end",
+    "Find and replace",
+)
+# Maximum number of changes that are listed.
+_MOST = 200
+
+Captions = Mapping[Path, str]
+
+
+class BulkEditDialog(QDialog):
+    """Dialog for an edit of many captions. It writes nothing itself.
+
+    Args:
+        scopes: captions by image, for each choice of images.
+        trigger: trigger word of the settings, or "".
+        delimiter: separator of tags.
+        parent: window of the dialog.
+    """
+
+    def __init__(
+        self,
+        scopes: Mapping[str, Captions],
+        trigger: str,
+        delimiter: str,
+        parent: QWidget | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self.setWindowTitle("Edit captions")
+        self._scopes, self._delimiter = scopes, delimiter
+        self.changes: list[Change] = []
+        """Changes of the captions that the edit makes."""
+
+        self.scope, self.kind = Combo(), Combo()
+        self.scope.addItems(list(scopes))
+        self.kind.addItems([_TRIGGER, _FRONT, _END, _REPLACE])
+        self.text, self.old, self.new = QLineEdit(trigger), QLineEdit(), QLineEdit()
+        blank = "" if delimiter.isspace() else " "
+        self.separator = QLineEdit(f"{delimiter}{blank}")
+        self.separator.setToolTip("Text between the caption and the added text.")
+        self.case = QCheckBox("Match case")
+        self.words = QCheckBox("Whole words")
+        self.table = QTableWidget(0, 3)
+        self.note = Note()
+        self.buttons = QDialogButtonBox(
+            QDialogButtonBox.StandardButton.Ok | QDialogButtonBox.StandardButton.Cancel
+        )
+        self.apply = self.buttons.button(QDialogButtonBox.StandardButton.Ok)
+        self._arrange()
+        for combo in (self.scope, self.kind):
+            combo.currentIndexChanged.connect(self._refresh)
+        for line in (self.text, self.old, self.new, self.separator):
+            line.textChanged.connect(self._refresh)
+        for box in (self.case, self.words):
+            box.toggled.connect(self._refresh)
+        self._refresh()
+
+    @property
+    def title(self) -> str:
+        """Description of the edit, for its undo."""
+        kind = self.kind.currentText()
+        if kind == _REPLACE:
+            return f"{kind}: {self.old.text()!r} by {self.new.text()!r}"
+        return f"{kind}: {self.text.text()!r}"
+
+    def _edit(self) -> Edit | None:
+        """Return the edit, or None if its text is missing."""
+        kind, text = self.kind.currentText(), self.text.text()
+        if kind == _REPLACE:
+            case, words = self.case.isChecked(), self.words.isChecked()
+            found = self.old.text()
+            make = replaced(found, self.new.text(), match_case=case, whole_words=words)
+            return make if found else None
+        if not text.strip():
+            return None
+        if kind == _TRIGGER:
+            return trigger_added(text.strip(), self._delimiter)
+        add = prepended if kind == _FRONT else appended
+        return add(text, self.separator.text())
+
+    def _refresh(self) -> None:
+        kind = self.kind.currentText()
+        for widget, kinds in (
+            (self.text, (_TRIGGER, _FRONT, _END)),
+            (self.separator, (_FRONT, _END)),
+            (self.old, (_REPLACE,)),
+            (self.new, (_REPLACE,)),
+            (self.options, (_REPLACE,)),
+        ):
+            self.form.setRowVisible(widget, kind in kinds)
+        edit, captions = self._edit(), self._scopes[self.scope.currentText()]
+        self.changes = changes_by(edit, captions) if edit else []
+        self.table.setRowCount(min(_MOST, len(self.changes)))
+        for row, change in enumerate(self.changes[:_MOST]):
+            texts = (change.path.name, change.before, change.after)
+            for column, text in enumerate(texts):
+                item = QTableWidgetItem(text)
+                item.setToolTip(text)
+                self.table.setItem(row, column, item)
+        count = counted(len(self.changes), "caption", "captions")
+        self.apply.setText(f"Change {count}")
+        self.apply.setEnabled(bool(self.changes))
+        more = len(self.changes) - _MOST
+        note = f"{len(self.changes)} of {len(captions)} captions change."
+        if more > 0:
+            note += f" The first {_MOST} are listed."
+        self.note.say(note, QUIET)
+
+    def _arrange(self) -> None:
+        self.options = QWidget()
+        row = QVBoxLayout(self.options)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.case)
+        row.addWidget(self.words)
+        self.form = QFormLayout()
+        for name, widget in (
+            ("Images", self.scope),
+            ("Edit", self.kind),
+            ("Text", self.text),
+            ("Separator", self.separator),
+            ("Find", self.old),
+            ("Replace by", self.new),
+            ("", self.options),
+        ):
+            widget.setAccessibleName(name)
+            self.form.addRow(name, widget)
+        self.table.setHorizontalHeaderLabels(["File", "Before", "After"])
+        self.table.verticalHeader().hide()
+        self.table.setWordWrap(False)
+        self.table.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
+        self.table.setAccessibleName("Changes")
+        self.table.setTabKeyNavigation(False)
+        header = self.table.horizontalHeader()
+        for place in (1, 2):
+            header.setSectionResizeMode(place, QHeaderView.ResizeMode.Stretch)
+        self.buttons.accepted.connect(self.accept)
+        self.buttons.rejected.connect(self.reject)
+        column = QVBoxLayout(self)
+        column.addLayout(self.form)
+        column.addWidget(self.table, 1)
+        column.addWidget(self.note)
+        column.addWidget(self.buttons)
+        self.resize(self.fontMetrics().averageCharWidth() * 110, 520)

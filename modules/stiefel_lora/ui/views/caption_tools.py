@@ -1,0 +1,128 @@
+"""Buttons that change many captions, and undo the last of these changes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from PySide6.QtCore import Signal
+from PySide6.QtWidgets import QHBoxLayout, QPushButton, QWidget
+
+from ..._exceptions import OutputError
+from ..._wording import counted
+from ...data.caption_edits import removed_tag, renamed_tag
+from ...data.caption_files import (
+    Change,
+    apply_changes,
+    changes_by,
+    last_edit,
+    undo_changes,
+)
+from ..controllers.memory import home
+from .bulk_edit_dialog import BulkEditDialog
+
+__all__ = ["CaptionTools", "EditableCaptions"]
+
+
+@dataclasses.dataclass(frozen=True)
+class EditableCaptions:
+    """Captions of a folder that can be edited."""
+
+    scopes: Mapping[str, Mapping[Path, str]]
+    """Captions by image, for each choice of images. The first one has all images."""
+
+    trigger: str
+    delimiter: str
+
+    @property
+    def all(self) -> Mapping[Path, str]:
+        """Return the captions of all images."""
+        return next(iter(self.scopes.values()))
+
+
+class CaptionTools(QWidget):
+    """Buttons for edits of many captions.
+
+    ``edited`` emits a message after an edit, and ``failed`` an error message.
+
+    Args:
+        ask: function that returns the current captions.
+    """
+
+    edited = Signal(str)
+    failed = Signal(str)
+
+    def __init__(self, ask: Callable[[], EditableCaptions]) -> None:
+        super().__init__()
+        self._ask = ask
+        self.edit = QPushButton("Edit captions…")
+        self.edit.setToolTip(
+            "Add a trigger word or text, or find and replace, in many captions."
+        )
+        self.edit.clicked.connect(self._open)
+        self.undo = QPushButton("Undo edit")
+        self.undo.clicked.connect(self._undo)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.edit)
+        row.addWidget(self.undo)
+        self.allow(False)
+
+    def allow(self, editable: bool) -> None:
+        """Enable the buttons.
+
+        Args:
+            editable: whether the folder has captions that can be edited.
+        """
+        title = last_edit(_journal())
+        self.edit.setEnabled(editable)
+        self.undo.setEnabled(bool(title))
+        self.undo.setToolTip(f"Undo: {title}" if title else "No edit to undo.")
+
+    def remove_tag(self, tag: str) -> None:
+        """Remove a tag from all captions."""
+        captions = self._ask()
+        edit = removed_tag(tag, captions.delimiter)
+        self.write(changes_by(edit, captions.all), f"Remove the tag {tag!r}")
+
+    def rename_tag(self, tag: str, name: str) -> None:
+        """Rename a tag in all captions."""
+        captions = self._ask()
+        edit = renamed_tag(tag, name, captions.delimiter)
+        title = f"Rename the tag {tag!r} to {name!r}"
+        self.write(changes_by(edit, captions.all), title)
+
+    def write(self, changes: Sequence[Change], title: str) -> None:
+        """Write changed captions."""
+        try:
+            apply_changes(changes, title, _journal())
+        except OutputError as error:
+            self.failed.emit(f"No caption was changed. {error}")
+            return
+        count = counted(len(changes), "caption was", "captions were")
+        self.edited.emit(f"{count} changed. Undo edit restores them.")
+
+    def _open(self) -> None:
+        found = self._ask()
+        dialog = BulkEditDialog(found.scopes, found.trigger, found.delimiter, self)
+        if dialog.exec():
+            self.write(dialog.changes, dialog.title)
+
+    def _undo(self) -> None:
+        # Text that is being typed is saved first, and is then kept.
+        self._ask()
+        try:
+            found = undo_changes(_journal())
+        except OutputError as error:
+            self.failed.emit(str(error))
+            return
+        text = counted(found.restored, "caption was", "captions were") + " restored."
+        if found.kept:
+            kept = counted(len(found.kept), "caption was", "captions were")
+            text += f" {kept} changed since then and kept ({found.kept[0].name})."
+        self.edited.emit(text)
+
+
+def _journal() -> Path:
+    return home() / "last_caption_edit.json"
