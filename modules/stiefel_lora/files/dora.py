@@ -26,7 +26,7 @@ from torch import Tensor
 from .._exceptions import ModelError
 from .weights import LoraFactors
 
-__all__ = ["apply_lora", "complete_dora", "row_scale"]
+__all__ = ["apply_lora", "complete_dora", "neutral_dora", "row_scale"]
 
 _EPSILON = torch.finfo(torch.float32).eps
 
@@ -93,6 +93,24 @@ def complete_dora(factors: LoraFactors, weight: Tensor) -> LoraFactors:
     elif magnitude is None:
         magnitude = scale.flatten().to(base) * merged / (base + _EPSILON)
     return dataclasses.replace(factors, magnitude=magnitude, dora_scale=scale)
+
+
+def neutral_dora(factors: LoraFactors, weight: Tensor) -> LoraFactors:
+    """Convert a plain LoRA layer to a DoRA layer with the same update.
+
+    Args:
+        factors: factors of a plain LoRA.
+        weight: W of the base model, (out, in) or (out, in, k, k).
+
+    Raises:
+        ModelError: If the factors do not match the shape of the weight.
+    """
+    wide = weight.float()
+    return dataclasses.replace(
+        factors,
+        magnitude=_lengths(_merged(wide, factors)).flatten(),
+        dora_scale=_lengths(wide).flatten() + _EPSILON,
+    )
 
 
 def _merged(weight: Tensor, factors: LoraFactors) -> Tensor:

@@ -39,7 +39,7 @@ from ..families.flux_names import (
 from .keys_flux import MAX_BLOCKS
 from .weights import LoraFactors, LoraWeights, at_least_float32
 
-__all__ = ["diffusers_paths", "fuse", "split"]
+__all__ = ["diffusers_paths", "fuse", "original_weight", "split"]
 
 _PREFIX = "transformer."
 # Hidden units of a single block's MLP for each of its outputs.
@@ -97,8 +97,15 @@ def fuse(
     return fused
 
 
-def split(weights: LoraWeights) -> LoraWeights:
-    """Convert a LoRA from the layers of the original model to those of diffusers."""
+def split(weights: LoraWeights, *, keep_scales: bool = False) -> LoraWeights:
+    """Convert a LoRA from the layers of the original model to those of diffusers.
+
+    Args:
+        weights: factors of the LoRA.
+        keep_scales: whether to keep parts of a DoRA whose rows of B are zero. Their
+            DoRA scales are those of the base model if the part had no LoRA before it
+            was fused.
+    """
     apart: LoraWeights = {}
     names = {whole: path for path, whole in diffusers_paths().items()}
     for name, factors in weights.items():
@@ -106,11 +113,31 @@ def split(weights: LoraWeights) -> LoraWeights:
         if not name.startswith(_PREFIX):
             apart[name] = factors
         elif whole in _wholes():
-            parts = _take_apart(name, _wholes()[whole], factors)
+            parts = _take_apart(name, _wholes()[whole], factors, keep_scales)
             apart.update({_PREFIX + path: part for path, part in parts.items()})
         else:
             apart[_PREFIX + names[whole]] = _swapped(whole, factors)
     return apart
+
+
+def original_weight(path: str, weight: Callable[[str], Tensor | None]) -> Tensor | None:
+    """Build the weight of a layer of the original model from those of diffusers.
+
+    Args:
+        path: path of the layer in the original model.
+        weight: function that returns the weight of a layer of diffusers by its path,
+            or None.
+
+    Returns:
+        The weight, (out, in). None if a part does not exist.
+    """
+    whole = _wholes().get(path)
+    paths = whole.parts if whole is not None else _single_parts().get(path, ())
+    parts = [part for part in map(weight, paths) if part is not None]
+    if not parts or len(parts) < len(paths):
+        return None
+    joined = torch.cat(parts)
+    return _halves_swapped(joined) if path == HALVES_SWAPPED else joined
 
 
 def _stack(whole: _Whole, parts: Mapping[str, LoraFactors]) -> LoraFactors:
@@ -169,8 +196,9 @@ def _stacked_lengths(
         plain = (p for p in whole.parts if p not in parts or not parts[p].is_dora)
         odd = next(plain, whole.parts[0])
         raise ModelError(
-            f"{_PREFIX}{odd} is not a DoRA layer, but the kohya format fuses it with a "
-            "DoRA layer. Pass base_lengths to save_kohya, or use the PEFT format."
+            f"{_PREFIX}{odd} is not a DoRA layer, but is fused with a DoRA layer, "
+            "which requires the norms of the base model. Add --base in lora convert, "
+            "pass base_lengths to save_kohya, or use the PEFT format."
         )
     return complete
 
@@ -187,7 +215,7 @@ def _common_scale(parts: list[LoraFactors]) -> tuple[float, list[Tensor]]:
 
 
 def _take_apart(
-    name: str, whole: _Whole, factors: LoraFactors
+    name: str, whole: _Whole, factors: LoraFactors, keep_scales: bool
 ) -> dict[str, LoraFactors]:
     outputs, total = factors.up.shape[0], sum(whole.shares)
     if outputs % total:
@@ -202,7 +230,6 @@ def _take_apart(
         for lengths in (factors.dora_scale, factors.magnitude)
     )
     ups = factors.up.split(rows)
-    # A part without columns had no LoRA: its rows keep their norms.
     for path, up, scale, magnitude in zip(
         whole.parts, ups, scales, magnitudes, strict=True
     ):
@@ -210,6 +237,9 @@ def _take_apart(
         # A LoRA at initialization (B = 0) has no columns either.
         if len(used) == 0 and not factors.up.any():
             used = torch.arange(factors.rank)
+        if len(used) == 0 and factors.is_dora and keep_scales:
+            used = torch.arange(1)
+        # A part without columns had no LoRA.
         if len(used):
             # Fewer columns have a lower rank, at which this alpha gives the same scale.
             alpha = factors.scale * len(used)
@@ -270,3 +300,14 @@ def diffusers_paths() -> dict[str, str]:
     for whole, parts in _wholes().items():
         found.update(dict.fromkeys(parts.parts, whole))
     return found
+
+
+@functools.cache
+def _single_parts() -> dict[str, tuple[str]]:
+    """Return the layer of diffusers of each original layer that is not fused."""
+    wholes = _wholes()
+    return {
+        original: (path,)
+        for path, original in diffusers_paths().items()
+        if original not in wholes
+    }

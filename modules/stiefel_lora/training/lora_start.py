@@ -117,7 +117,8 @@ def _weights_of(files: Sequence[LoraFile], weights: Sequence[float]) -> LoraWeig
     # The exact sum; one file keeps its factors.
     file = files[0] if single else merged(list(map(Part, files, weights)))
     # The layers of the model are separate, those of FLUX.1 files often fused.
-    file = in_layout_of(file, fused=False)
+    # Parts without a LoRA are not trained, although the fused layer has their norms.
+    file = in_layout_of(file, fused=False, keep_scales=False)
     return {layer.name: layer.factors for layer in file.layers}
 
 

@@ -102,10 +102,37 @@ class Checkpoint:
         """Read the weight of a layer in float32. None if it does not exist."""
         place = self.places.get(name)
         if place is None:
-            return self._part(name) if self.fused else None
+            return self._part(name) if self.fused else self._whole(name)
         self.check_numbers(place.key)
         whole = self.tensor(place.key).float() * self.scale(place.key)
         return whole if place.third is None else whole.chunk(3)[place.third]
+
+    def lengths(self, name: str) -> Tensor:
+        """Read the norms of the rows of the weight of a layer, (out,).
+
+        Raises:
+            ModelError: If the weight does not exist.
+        """
+        weight = self.weight(name)
+        if weight is None:
+            raise ModelError(
+                f"{self.path} has no weight for {name}. Use the base model that the "
+                "LoRA was trained on."
+            )
+        return weight.flatten(1).norm(dim=1)
+
+    def _whole(self, name: str) -> Tensor | None:
+        """Build a weight of the original format from the layers of diffusers."""
+        fusing, start = fusing_of(self.family), f"{record_of(self.family).denoiser}."
+        if fusing is None or not name.startswith(start):
+            return None
+        found: Tensor | None = fusing.original_weight(
+            name.removeprefix(start),
+            lambda path: (
+                self.weight(start + path) if start + path in self.places else None
+            ),
+        )
+        return found
 
     def _part(self, name: str) -> Tensor | None:
         """Read the rows of a fused weight that belong to a layer of diffusers."""

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from ..._exceptions import ModelError
 from ..._wording import counted
@@ -19,13 +21,14 @@ from ...families.catalogue import family_names, record_of
 from ..metadata import network_metadata
 from .base_checkpoint import Checkpoint
 from .finite_layers import check_finite
+from .layer_names import MODEL, is_t5
 from .lora_file import LoraFile, LoraLayer
 from .nearest_lora import Rank
 from .one_thread import one_thread
 from .peft_folder import check_place, save_as
 from .respell import SPELLINGS, in_layout_of, respelled
 from .save_lora import Lineage, Saved
-from .to_lora import MadePlain, as_plain_lora, with_both_lengths
+from .to_lora import MadePlain, as_plain_lora, ready_to_fuse, with_both_lengths
 
 __all__ = ["convert_lora", "converted"]
 
@@ -72,14 +75,17 @@ def convert_lora(
         given = plain.file
     elif base is not None:
         given = with_both_lengths(file, base)
-    changed = converted(given, spelling)
+        if spelling in SPELLINGS and SPELLINGS[spelling].fused:
+            given = ready_to_fuse(given, base)
+    lengths = None if base is None else base.lengths
+    changed = converted(given, spelling, base_lengths=lengths)
     lineage = Lineage([file], command)
     saved = save_as(place.path, changed, dtype=dtype, lineage=lineage, one_alpha=False)
     if plain is not None:
         error = plain.stored_error(saved)
         remarks += _approximations(file, plain, error)
         saved = dataclasses.replace(saved, error=error)
-    remarks += [*saved.remarks, *_remarks(changed)]
+    remarks += [*saved.remarks, *_remarks(changed), *_number_of_t5(given, changed)]
     return dataclasses.replace(saved, remarks=tuple(remarks))
 
 
@@ -112,8 +118,18 @@ def _approximations(file: LoraFile, plain: MadePlain, error: float) -> list[str]
     return found
 
 
-def converted(file: LoraFile, spelling: str) -> LoraFile:
+def converted(
+    file: LoraFile,
+    spelling: str,
+    *,
+    base_lengths: Callable[[str], Tensor] | None = None,
+) -> LoraFile:
     """Return the file with the keys of another format.
+
+    Args:
+        file: LoRA file.
+        spelling: key format of the result (a key of ``respell.SPELLINGS``).
+        base_lengths: see ``respell.in_layout_of``.
 
     Raises:
         ModelError: If the key format does not support a layer.
@@ -135,7 +151,7 @@ def converted(file: LoraFile, spelling: str) -> LoraFile:
         )
     fitting = [_with_known_lengths(file, layer, spelling) for layer in file.layers]
     file = dataclasses.replace(file, layers=tuple(fitting))
-    apart = in_layout_of(file, style.fused)
+    apart = in_layout_of(file, style.fused, base_lengths)
     layers = [respelled(layer, spelling, file.family) for layer in apart.layers]
     metadata = dict(file.metadata)
     if layers and file.family in family_names():
@@ -187,3 +203,23 @@ def _remarks(file: LoraFile) -> list[str]:
             "diffusers."
         ]
     return []
+
+
+def _number_of_t5(given: LoraFile, changed: LoraFile) -> list[str]:
+    """Return a message if T5 may have the wrong number for its model."""
+    encoders = {layer.parsed.component for layer in changed.layers}
+    numbered = [
+        layer.name
+        for layer in changed.layers
+        if is_t5(layer.parsed) and layer.parsed.prefix.endswith("text_encoder_3.")
+    ]
+    dotted = any(layer.parsed.prefix == "text_encoder_3." for layer in given.layers)
+    if changed.family is not None or not numbered or dotted:
+        return []
+    if "text_encoder_2" in encoders or MODEL in encoders:
+        return []
+    return [
+        "T5 was written as text_encoder_3, as in SD 3, because the file contains no "
+        "layer of a transformer that determines the family. In FLUX.1, it is "
+        "text_encoder_2: merge the file with one of FLUX.1 first."
+    ]

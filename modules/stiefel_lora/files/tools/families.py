@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 
 from ...families.catalogue import DEFAULT, family_names, listed, record_of, records
-from .layer_names import MODEL, StemName, canonical
+from .layer_names import MODEL, StemName, canonical, is_t5
 from .other_models import MARKS, NOTES, with_other_ratios, with_the_same_names
 
 __all__ = ["families_apart", "family_of"]
@@ -106,6 +106,11 @@ def _by_place(
 
 def _by_encoder(shapes: Shapes, possible: Collection[str]) -> str | None:
     """Detect the family from the names of the text encoders."""
+    # As the third encoder, T5 can belong to FLUX.1 in the kohya format or to SD 3.
+    if any(name.component == "text_encoder_2" and is_t5(name) for name in shapes):
+        for family in possible:
+            if record_of(family).t5_tokens is not None:
+                return family
     if any(name.component == "text_encoder_2" for name in shapes):
         for family in possible:
             record = record_of(family)

@@ -28,6 +28,7 @@ from .one_thread import one_thread
 from .output_path import check_new_folder, check_output
 from .respell import in_layout_of
 from .save_lora import Lineage
+from .to_lora import ready_to_fuse
 
 __all__ = ["IntoReport", "add_into_checkpoint"]
 
@@ -160,8 +161,11 @@ _Added = list[tuple[Place, LoraFactors]]
 
 def _by_tensor(file: LoraFile, base: Checkpoint) -> Mapping[str, _Added]:
     """Return the layers that are added to each tensor of the base model."""
-    file = in_layout_of(file, base.fused) if base.family == file.family else file
+    if base.family == file.family:
+        file = ready_to_fuse(file, base) if base.fused else file
+        file = in_layout_of(file, base.fused, base.lengths)
     found: dict[str, _Added] = {}
+    places: dict[Place, str] = {}
     missing = []
     for layer in file.layers:
         name = canonical(layer.parsed, base.family) or layer.name
@@ -182,6 +186,12 @@ def _by_tensor(file: LoraFile, base: Checkpoint) -> Mapping[str, _Added]:
                 f"which does not match {layer.name} of {file.path.name}. Use the "
                 "base model that the LoRA was trained on."
             )
+        if place in places:
+            raise ModelError(
+                f"{file.path}: {places[place]} and {layer.name} are the same layer in "
+                f"{base.path.name}. Remove the keys of one of them from the file."
+            )
+        places[place] = layer.name
         found.setdefault(place.key, []).append((place, factors))
     if missing:
         more = f" and {len(missing) - 2} more" if len(missing) > 2 else ""

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..._exceptions import ModelError
 from ..weights import LoraFactors
 from .plain_factors import plain_factors
 
@@ -163,9 +164,24 @@ def _patch(
             alpha = float(tensors[f"{stem}.alpha"].double())
         if lengths is not None:
             used.add(f"{stem}.dora_scale")
+            _check_shape(f"{stem}.dora_scale", lengths, tensors[stem + down])
         own = tensors[stem + up], tensors[stem + down], core
         return plain_factors(*own, alpha=alpha, dora_scale=lengths)
     return None
+
+
+def _check_shape(key: str, lengths: Tensor, down: Tensor) -> None:
+    """Check that a ``dora_scale`` has the number of dimensions of the weight.
+
+    Raises:
+        ModelError: If it has fewer. The programs multiply the weight by it without
+            reshaping it.
+    """
+    if lengths.ndim < down.ndim:
+        raise ModelError(
+            f"{key} has the shape {tuple(lengths.shape)}, but must have "
+            f"{down.ndim} dimensions. Convert the file, which reshapes it."
+        )
 
 
 @functools.cache

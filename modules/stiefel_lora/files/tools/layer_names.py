@@ -13,10 +13,19 @@ import functools
 import re
 
 from ...families.catalogue import family_names, record_of
+from ..encoder_names import clip_layers, t5_layers
 from ..kohya_names import fusing_of, key_table
 from .key_lists import target_of
 
-__all__ = ["MODEL", "StemName", "canonical", "canonical_key", "parse_stem"]
+__all__ = [
+    "MODEL",
+    "StemName",
+    "canonical",
+    "canonical_key",
+    "encoder_name",
+    "is_t5",
+    "parse_stem",
+]
 
 MODEL = "model"
 """Name of the component for a denoiser (UNet or transformer)."""
@@ -28,9 +37,6 @@ _PREFIXES = {
     "diffusion_model.": MODEL,
     "unet.": MODEL,
     "transformer.": MODEL,
-    "text_encoder.": "text_encoder",
-    "text_encoder_2.": "text_encoder_2",
-    "text_encoder_3.": "text_encoder_3",
     "text_encoders.clip_l.transformer.": "text_encoder",
     "text_encoders.clip_g.transformer.": "text_encoder_2",
     "text_encoders.t5xxl.transformer.": "text_encoder_3",
@@ -40,11 +46,12 @@ _PREFIXES = {
     "lora_unet_": MODEL,
     "lora_transformer_": MODEL,
     "lycoris_": MODEL,
-    "lora_te1_": "text_encoder",
-    "lora_te2_": "text_encoder_2",
-    "lora_te3_": "text_encoder_3",
-    "lora_te_": "text_encoder",
 }
+# Numbered text encoders of diffusers and kohya, and those with a name in ComfyUI.
+_ENCODER = re.compile(
+    r"text_encoder(?:_(?P<dotted>\d+))?\.|lora_te(?P<kohya>\d*)_"
+    r"|(?P<named>text_encoders\.[^.]+)\.(?:transformer\.)?"
+)
 _PROCESSOR = {"to_q": "to_q", "to_k": "to_k", "to_v": "to_v", "to_out": "to_out.0"}
 _XLABS = {
     "qkv_lora1": "img_attn.qkv",
@@ -91,13 +98,17 @@ def parse_stem(stem: str) -> StemName:
                 component = _PREFIXES.get(text, component)
                 changed = True
                 break
+    if component == MODEL and (found := _ENCODER.match(path)):
+        prefix, path = prefix + found[0], path.removeprefix(found[0])
+        component = found["named"] or _numbered(found["dotted"] or found["kohya"])
     path = _without_processor(path)
     if component != MODEL:
         path = _encoder_path(path)
-    elif found := re.match(r"(text_encoders\.[^.]+)\.(?:transformer\.)?", path):
-        prefix, component = prefix + found[0], found[1]
-        path = path.removeprefix(found[0])
     return StemName(prefix, component, path)
+
+
+def _numbered(number: str | None) -> str:
+    return "text_encoder" if number in ("", "1", None) else f"text_encoder_{number}"
 
 
 def canonical(name: StemName, family: str) -> str | None:
@@ -105,17 +116,29 @@ def canonical(name: StemName, family: str) -> str | None:
 
     The name of a fused layer of FLUX.1 is ``transformer.<path in the original>``.
     """
-    component = name.component
-    has_t5 = family in family_names() and record_of(family).t5_tokens is not None
-    if has_t5 and component.startswith("text_encoder"):
-        # sd-scripts numbers T5 as the third encoder, OneTrainer and diffusers as the
-        # second.
-        t5 = name.path.replace(".", "_").startswith("encoder_block_")
-        component = "text_encoder_2" if t5 else "text_encoder"
-    path = name.path.replace(".", "_")
     if family not in family_names():
         return None
+    component, path = name.component, name.path.replace(".", "_")
+    has_t5 = record_of(family).t5_tokens is not None
+    if has_t5 and component == "text_encoder_3" and is_t5(name):
+        # sd-scripts numbers T5 as the third encoder, OneTrainer and diffusers as the
+        # second.
+        component = "text_encoder_2"
     return _names_by_key(family).get(f"{component}:{path}")
+
+
+def encoder_name(name: StemName) -> str:
+    """Return the name of a layer of a text encoder of a family without a table.
+
+    The encoder keeps its number or name in the file. Paths of CLIP and T5 get dots.
+    """
+    path = _encoder_paths().get(name.path.replace(".", "_"), name.path)
+    return f"{name.component}.{path}"
+
+
+def is_t5(name: StemName) -> bool:
+    """Return whether a layer of a text encoder has a name of T5."""
+    return name.path.replace(".", "_").startswith("encoder_block_")
 
 
 def canonical_key(canonical_name: str) -> str:
@@ -142,6 +165,13 @@ def _encoder_path(path: str) -> str:
         path = f"text_model_{path}"
     before, dot, leaf = path.rpartition(".")
     return f"{before}{dot}{_CLIP_LEAVES.get(leaf, leaf)}"
+
+
+@functools.cache
+def _encoder_paths() -> dict[str, str]:
+    """Return the paths of the layers of CLIP and T5 by their form in kohya."""
+    paths = (*clip_layers(), *t5_layers())
+    return {path.replace(".", "_"): path for path in paths}
 
 
 @functools.cache

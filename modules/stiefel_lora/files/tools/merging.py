@@ -28,11 +28,12 @@ from .finite_layers import check_finite_lengths
 from .layer_names import MODEL
 from .lora_file import LoraFile, LoraLayer
 from .one_thread import one_thread
+from .open_lora import with_family
 from .output_path import check_output
 from .planned import Planned, announced
 from .products import Method, ProductPlan, plan_products
 from .resizing import Target, plan_resize
-from .respell import in_layout_of, is_fused, respelled
+from .respell import SPELLINGS, in_layout_of, is_fused, respelled
 from .save_lora import Lineage, Saved, save_lora
 from .sections import section_of
 from .suffixes import adapter_in, with_adapter
@@ -139,8 +140,8 @@ def merge_lora(
         OptionError: If a section pattern matches no layer.
         OutputError: If the output exists, is an input, or cannot be written.
     """
-    files = [part.file for part in parts]
-    place = check_output(output, [x.path for x in files], overwrite=overwrite)
+    inputs = [part.file.path for part in parts]
+    place = check_output(output, inputs, overwrite=overwrite)
     if not parts:
         raise OptionError("FILE: no file to merge. Specify at least one LoRA file.")
     method = method or Method()
@@ -149,6 +150,8 @@ def merge_lora(
             f"--method {method.name}: only --rank can be combined with it. Remove the "
             "other targets."
         )
+    parts = _of_one_family(parts)
+    files = [part.file for part in parts]
     norms = [_checked_norms(part) for part in parts]
     total = plan_merge(parts)
     if method.name == "norm":
@@ -208,6 +211,7 @@ def merged(parts: Sequence[Part]) -> LoraFile:
     """
     if not parts:
         raise OptionError("FILE: no file to merge. Specify at least one LoRA file.")
+    parts = _of_one_family(parts)
     for part in parts:
         _checked_norms(part)
     return plan_merge(parts).in_memory()
@@ -279,13 +283,10 @@ def plan_merge(parts: Sequence[Part]) -> SumPlan:
     """
     first = parts[0].file
     family = _family([part.file for part in parts])
-    fused = is_fused(first)
+    fused = _fused_like(first)
     summands: dict[str, list[tuple[Part, LoraLayer]]] = {}
     for part in parts:
-        file = _weighted(part)
-        # A file with only text encoders has no fused or separate layout to keep.
-        file = in_layout_of(file, fused) if _has_model(first) else file
-        for layer in file.layers:
+        for layer in in_layout_of(_weighted(part), fused).layers:
             summands.setdefault(layer.key, []).append((part, layer))
     if not summands:
         raise OptionError("FILE: all weights are 0. Use at least one non-zero weight.")
@@ -357,6 +358,30 @@ def _family(files: Sequence[LoraFile]) -> str | None:
     return next(iter(known), None)
 
 
+def _of_one_family(parts: Sequence[Part]) -> list[Part]:
+    """Name the layers of files of unknown families by the family of the others."""
+    family = _family([part.file for part in parts])
+    return [
+        dataclasses.replace(part, file=with_family(part.file, family)) for part in parts
+    ]
+
+
+def _fused_like(first: LoraFile) -> bool:
+    """Return whether the layers of a sum are fused.
+
+    A first file with only text encoders has no layout, but its key format has one.
+    """
+    if _has_model(first):
+        return is_fused(first)
+    style = SPELLINGS.get(_spelling(first))
+    return style is not None and style.fused
+
+
+def _spelling(file: LoraFile) -> str:
+    """Return the first key format of a file."""
+    return file.spelling.partition(" + ")[0]
+
+
 def _has_model(file: LoraFile) -> bool:
     return any(layer.parsed.component == MODEL for layer in file.layers)
 
@@ -366,7 +391,7 @@ def _named_like(
 ) -> LoraLayer:
     """Convert a layer to the key format of the first file."""
     if own.spelling != first.spelling or layer.key not in own.by_key:
-        layer = respelled(layer, first.spelling.partition(" + ")[0], family)
+        layer = respelled(layer, _spelling(first), family)
     # A file holds one adapter of peft, whose name may be in all keys.
     named = {adapter_in(x.suffixes["down"]) for x in first.layers} - {""}
     adapter = next(iter(named), "")

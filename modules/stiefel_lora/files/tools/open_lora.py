@@ -19,20 +19,26 @@ from torch import Tensor
 
 from ..._exceptions import ModelError
 from ..._wording import counted
-from ...families.catalogue import family_names
 from ..peft import alpha_of, parse_adapter_metadata, peft_scale
 from ..tensors import read_tensors
 from ..weights import rank_of
 from .differences import equal_numbers
 from .families import families_apart, family_of
-from .layer_names import MODEL, StemName, canonical, canonical_key, parse_stem
+from .layer_names import (
+    MODEL,
+    StemName,
+    canonical,
+    canonical_key,
+    encoder_name,
+    parse_stem,
+)
 from .lora_file import LoraFile, LoraLayer, OtherLayer
 from .peft_folder_names import CONFIG, WEIGHTS, file_in, read_models, settings_in
 from .plain_factors import plain_factors
 from .spellings import spelling_of
 from .suffixes import OTHER_KINDS, Key, parse_key
 
-__all__ = ["open_lora"]
+__all__ = ["named_layer", "open_lora", "with_family"]
 
 _LINEAR1 = (
     "The q, k and v layers of single blocks in the XLabs format are "
@@ -91,7 +97,7 @@ def open_lora(path: str | os.PathLike[str]) -> LoraFile:
         remarks.append(
             f"Layers belong to different models: {shares}. Save them to separate files."
         )
-    named = [_whole_linear1(_named(x, family), remarks) for x in layers]
+    named = [_whole_linear1(named_layer(x, family), remarks) for x in layers]
     return LoraFile(
         path=path,
         layers=_without_doubles(path, named, remarks),
@@ -307,22 +313,26 @@ def _sides(layer: LoraLayer) -> tuple[int, int]:
     return layer.factors.up.shape[0], layer.factors.down.shape[1]
 
 
-def _named(layer: LoraLayer, family: str | None) -> LoraLayer:
+def with_family(file: LoraFile, family: str | None) -> LoraFile:
+    """Return a file of an unknown family with the layer names of a family.
+
+    A file with only a text encoder can belong to several families, and T5 has another
+    number in each.
+    """
+    if file.family is not None or family is None:
+        return file
+    layers = tuple(named_layer(layer, family) for layer in file.layers)
+    return dataclasses.replace(file, layers=layers)
+
+
+def named_layer(layer: LoraLayer, family: str | None) -> LoraLayer:
     """Set the name and key of a layer for a family."""
     name = canonical(layer.parsed, family) if family is not None else None
     if name is not None:
         return dataclasses.replace(layer, name=name, key=canonical_key(name))
-    component, path = layer.parsed.component, layer.parsed.path
-    if component != MODEL and (name := _encoder_name(layer.parsed)) is not None:
-        return dataclasses.replace(layer, name=name, key=canonical_key(name))
-    name = path if component == MODEL else f"{component}.{path}"
-    return dataclasses.replace(layer, name=name, key=layer.parsed.key)
-
-
-def _encoder_name(name: StemName) -> str | None:
-    """Return the name of a text encoder layer that is the same in several families."""
-    found = {canonical(name, family) for family in family_names()} - {None}
-    return found.pop() if len(found) == 1 else None
+    parsed = layer.parsed
+    name = parsed.path if parsed.component == MODEL else encoder_name(parsed)
+    return dataclasses.replace(layer, name=name, key=parsed.key)
 
 
 def _whole_linear1(layer: LoraLayer, remarks: list[str]) -> LoraLayer:

@@ -25,6 +25,7 @@ from .finite_layers import check_finite
 from .layer_names import MODEL
 from .lora_file import LoraFile
 from .one_thread import one_thread
+from .open_lora import with_family
 from .respell import in_layout_of, is_fused
 from .sections import section_of
 
@@ -124,6 +125,7 @@ def overlap(one: LoraFile, two: LoraFile) -> OverlapReport:
             f"{one.path} is a LoRA of {one.family}, but {two.path} is a LoRA of "
             f"{two.family}. Use two LoRAs of the same family."
         )
+    one, two = with_family(one, two.family), with_family(two, one.family)
     if any(layer.parsed.component == MODEL for layer in one.layers):
         two = in_layout_of(two, is_fused(one))
     others = two.by_key

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from ..._exceptions import ModelError
 from ..atomic import atomic_write
 from ..peft import adapter_metadata
 from ..weights import COMPONENTS
@@ -25,7 +26,7 @@ from .layer_names import MODEL, parse_stem
 from .lora_file import LoraFile, LoraLayer
 from .open_lora import open_lora
 from .output_path import Output, check_new_folder, check_output
-from .peft_folder_names import CONFIG, WEIGHTS
+from .peft_folder_names import CONFIG, MODELS, WEIGHTS
 from .save_lora import Lineage, Saved, save_lora
 
 __all__ = ["check_place", "save_as", "save_peft_folder"]
@@ -89,6 +90,7 @@ def save_peft_folder(
         lineage: origin that is written to the metadata.
 
     Raises:
+        ModelError: If no folder can be named after one of the models.
         OutputError: If the files cannot be written, or a value exceeds the range of
             ``dtype``.
     """
@@ -96,6 +98,13 @@ def save_peft_folder(
     groups: dict[str, list[LoraLayer]] = {}
     for layer in file.layers:
         groups.setdefault(layer.parsed.component, []).append(layer)
+    for component in groups:
+        if component != MODEL and component not in MODELS:
+            raise ModelError(
+                f"{file.path}: a PEFT folder of several models contains one for each "
+                f"of {', '.join(MODELS)}, but the file has layers of {component}. "
+                "Use peft, or remove these layers."
+            )
     try:
         saved = {
             component: _save(

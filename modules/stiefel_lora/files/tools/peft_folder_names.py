@@ -12,9 +12,20 @@ from ..._exceptions import ModelError
 from ..tensors import read_tensors
 from ..weights import COMPONENTS
 
-__all__ = ["CONFIG", "WEIGHTS", "file_in", "models_in", "read_models", "settings_in"]
+__all__ = [
+    "CONFIG",
+    "MODELS",
+    "WEIGHTS",
+    "file_in",
+    "models_in",
+    "read_models",
+    "settings_in",
+]
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+MODELS = (*COMPONENTS, "text_encoder_3")
+"""Names of the folders of a LoRA of several models."""
+
 # File name of diffusers' ``save_lora_weights``.
 _DIFFUSERS = "pytorch_lora_weights.safetensors"
 _ROOT = "base_model.model."
@@ -39,7 +50,7 @@ def file_in(folder: Path) -> Path | None:
 
 def models_in(folder: Path) -> list[str]:
     """Return the names of the models that have an adapter in a folder."""
-    return [name for name in COMPONENTS if (folder / name / WEIGHTS).is_file()]
+    return [name for name in MODELS if (folder / name / WEIGHTS).is_file()]
 
 
 def read_models(

@@ -7,7 +7,9 @@ can be replaced by underscores, but not vice versa.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+
+from torch import Tensor
 
 from ..._exceptions import ModelError
 from ...families.catalogue import family_names, record_of, records
@@ -121,29 +123,45 @@ def is_fused(file: LoraFile) -> bool:
     )
 
 
-def in_layout_of(file: LoraFile, fused: bool) -> LoraFile:
+def in_layout_of(
+    file: LoraFile,
+    fused: bool,
+    base_lengths: Callable[[str], Tensor] | None = None,
+    *,
+    keep_scales: bool = True,
+) -> LoraFile:
     """Fuse or separate q, k and v of a file. Both conversions are exact.
 
     Files of families without fused layers are returned unchanged.
 
+    Args:
+        file: LoRA file.
+        fused: whether to fuse the layers.
+        base_lengths: function that returns the row norms of the base weight of a layer,
+            (out,), by its name. It is required for fused layers of which only some
+            parts are DoRA layers.
+        keep_scales: whether to keep separated parts of a DoRA whose rows of B are zero.
+
     Raises:
-        ModelError: If the file contains both fused and separate layers.
+        ModelError: If the file contains both fused and separate layers, or only some
+            parts of a fused layer are DoRA layers and ``base_lengths`` is not given.
     """
     fusing = fusing_of(file.family)
-    if fusing is None or is_fused(file) == fused:
+    example = next((x for x in file.layers if x.parsed.component == MODEL), None)
+    # A file with only text encoders has neither layout.
+    if fusing is None or example is None or is_fused(file) == fused:
         return file
     weights: LoraWeights = {layer.name: layer.factors for layer in file.layers}
     names = set(weights)
     if fused:
-        changed = fusing.fuse(weights)
+        changed = fusing.fuse(weights, base_lengths)
     elif names <= set(kohya_names(str(file.family))):
-        changed = fusing.split(weights)
+        changed = fusing.split(weights, keep_scales=keep_scales)
     else:
         raise ModelError(
             f"{file.path} has both fused and separate layers of "
             f"{record_of(str(file.family)).label}. Save them to separate files."
         )
-    example = next(layer for layer in file.layers if layer.parsed.component == MODEL)
     old = {layer.name: layer for layer in file.layers}
     layers = [
         old[name]
@@ -180,9 +198,10 @@ def respelled(layer: LoraLayer, spelling: str, family: str | None) -> LoraLayer:
         )
     stem = _stem(layer, style, family)
     if stem is None:
+        other = "PEFT" if style.names == "kohya" else "kohya"
         raise ModelError(
             f"{layer.name} has no name in the key format {spelling}{_reason(layer)}. "
-            "Use kohya."
+            f"Use {other}."
         )
     suffixes = {part: style.suffixes.get(part, s) for part, s in layer.suffixes.items()}
     found = {**style.suffixes, **suffixes} if "alpha" in style.suffixes else suffixes
@@ -194,6 +213,8 @@ def respelled(layer: LoraLayer, spelling: str, family: str | None) -> LoraLayer:
 
 
 def _reason(layer: LoraLayer) -> str:
+    if layer.parsed.component.startswith("text_encoders."):
+        return ", because its text encoder has a name instead of a number"
     if "." in layer.name:
         return ""
     return ", because its own format has underscores instead of dots"
@@ -215,15 +236,25 @@ def _stem(layer: LoraLayer, style: Spelling, family: str | None) -> str | None:
     component = layer.parsed.component
     path = layer.name.removeprefix("" if component == MODEL else f"{component}.")
     if style.names == "kohya":
-        number = component.rpartition("_")[2]
-        encoder = f"lora_te{number if number.isdigit() else 1}_"
-        prefix = "lora_unet_" if component == MODEL else encoder
-        return f"{prefix}{path.replace('.', '_')}"
+        prefix = "lora_unet_" if component == MODEL else _kohya_encoder(layer)
+        return None if prefix is None else f"{prefix}{path.replace('.', '_')}"
     if "." not in path:
         return None
     if style.names == "peft":
         return f"base_model.model.{path if component == MODEL else layer.name}"
     return f"{'transformer' if component == MODEL else component}.{path}"
+
+
+def _kohya_encoder(layer: LoraLayer) -> str | None:
+    """Return the prefix of a text encoder, which has a number in the kohya format.
+
+    None for encoders with a name (``text_encoders.gemma2_2b``), which have no number.
+    """
+    component = layer.parsed.component
+    if component == "text_encoder":
+        return "lora_te1_"
+    first, _, number = component.rpartition("_")
+    return f"lora_te{number}_" if first == "text_encoder" else None
 
 
 def _stem_by_table(layer: LoraLayer, style: Spelling, family: str) -> str | None:

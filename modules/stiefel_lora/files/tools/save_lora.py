@@ -18,12 +18,12 @@ import shlex
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import torch
 from torch import Tensor
 
-from ..._exceptions import OutputError
+from ..._exceptions import ModelError, OutputError
 from .._prepare import stored
 from ..peft import adapter_metadata
 from ..streamed import Spec, write_streamed
@@ -119,6 +119,7 @@ def save_lora(
             the alphas are not changed.
 
     Raises:
+        ModelError: If two layers have the same key.
         OutputError: If the file cannot be written, or a value exceeds the range of
             ``dtype``.
     """
@@ -189,9 +190,28 @@ def _as_stored(layers: Sequence[LoraLayer], one_alpha: bool) -> list[LoraLayer]:
     for layer in layers:
         alpha = layer.factors.alpha if common is None else common
         alpha = alpha if holds_alpha(layer) else float(layer.factors.rank)
-        factors = dataclasses.replace(layer.factors, alpha=alpha)
+        factors = _with_shapes_of_loaders(layer.factors)
+        factors = dataclasses.replace(factors, alpha=alpha)
         found.append(dataclasses.replace(layer, factors=factors))
     return found
+
+
+def _with_shapes_of_loaders(factors: LoraFactors) -> LoraFactors:
+    """Reshape DoRA scales, because loaders do not reshape them.
+
+    ComfyUI and Forge divide ``dora_scale`` by norms of shape (out, 1) or (out, 1, 1,
+    1). peft has a magnitude of shape (out,), or (1, out, 1, 1) for convolutions.
+    """
+    ones = [1] * (factors.up.ndim - 1)
+    scale, magnitude = factors.dora_scale, factors.magnitude
+    before = ones[:1] if len(ones) > 1 else []
+    return dataclasses.replace(
+        factors,
+        dora_scale=None if scale is None else scale.reshape(-1, *ones),
+        magnitude=(
+            None if magnitude is None else magnitude.reshape(*before, -1, *ones[1:])
+        ),
+    )
 
 
 class _Writer:
@@ -209,8 +229,19 @@ class _Writer:
         self.specs = {key: Spec.of(tensor) for key, tensor in self._others.items()}
         for given, layer in zip(plan.file.layers, layers, strict=True):
             for part, (suffix, spec) in _specs(layer, dtype).items():
-                self._own[layer.stem + suffix] = given, layer, part
-                self.specs[layer.stem + suffix] = spec
+                key = layer.stem + suffix
+                if key in self.specs:
+                    self._raise_for_double(key, layer)
+                self._own[key] = given, layer, part
+                self.specs[key] = spec
+
+    def _raise_for_double(self, key: str, layer: LoraLayer) -> NoReturn:
+        first = self._own[key][1].name if key in self._own else "another adapter"
+        raise ModelError(
+            f"{layer.name} and {first} have the same key {key} in the output, so one "
+            "of them would be lost. Use another key format, or save them to separate "
+            "files."
+        )
 
     def tensor(self, key: str) -> Tensor:
         """Return the tensor of a key in the stored dtype."""
@@ -220,7 +251,7 @@ class _Writer:
         if part == "alpha":
             return torch.tensor(layer.factors.alpha, dtype=torch.float32)
         if part in ("dora_scale", "magnitude"):
-            lengths = getattr(given.factors, part)
+            lengths = getattr(layer.factors, part)
             return stored(layer.name, lengths, lengths.dtype)
         if key not in self._pair:
             # Both factors are adjacent in the file.

@@ -15,18 +15,22 @@ import torch
 from torch import Tensor
 
 from ..._exceptions import ModelError
-from ...families.catalogue import family_names
-from ..dora import apply_lora, complete_dora
+from ...families.catalogue import family_names, record_of
+from ..dora import apply_lora, complete_dora, neutral_dora
+from ..kohya_names import fusing_of
+from ..weights import LoraFactors
 from .base_checkpoint import Checkpoint
 from .dense_updates import dense_update
 from .differences import relative
 from .kernels import kernel_of, with_kernel
-from .layer_names import StemName, canonical, canonical_key, parse_stem
+from .layer_names import StemName, canonical, parse_stem
 from .lora_file import LoraFile, LoraLayer, OtherLayer
 from .nearest_lora import Nearest, Rank, nearest_lora
+from .open_lora import named_layer
+from .respell import is_fused
 from .save_lora import Saved
 
-__all__ = ["MadePlain", "as_plain_lora", "with_both_lengths"]
+__all__ = ["MadePlain", "as_plain_lora", "ready_to_fuse", "with_both_lengths"]
 
 # Kinds that store a convolution as a matrix.
 _FLAT = ("LoHa", "LoKr")
@@ -133,11 +137,39 @@ def with_both_lengths(file: LoraFile, base: Checkpoint) -> LoraFile:
     for layer in file.layers:
         if layer.factors.is_dora:
             factors = complete_dora(layer.factors, _weight(file, layer, base))
-            suffixes = {"dora_scale": ".dora_scale"} | dict(layer.suffixes)
-            suffixes |= {"magnitude": ".lora_magnitude_vector"} | suffixes
-            layer = dataclasses.replace(layer, factors=factors, suffixes=suffixes)
+            layer = _with_scales(layer, factors)
         layers.append(layer)
     return dataclasses.replace(file, layers=tuple(layers))
+
+
+def ready_to_fuse(file: LoraFile, base: Checkpoint) -> LoraFile:
+    """Convert plain LoRA layers that are fused with a DoRA to DoRA layers.
+
+    Their updates do not change. Other layers are returned unchanged.
+
+    Raises:
+        ModelError: If a layer is missing in the base model.
+    """
+    fusing = fusing_of(file.family)
+    if fusing is None or is_fused(file):
+        return file
+    wholes, start = fusing.diffusers_paths(), f"{record_of(str(file.family)).denoiser}."
+    whole_of = {x.key: wholes.get(x.name.removeprefix(start)) for x in file.layers}
+    scaled = {whole_of[x.key] for x in file.layers if x.factors.is_dora} - {None}
+    layers = []
+    for layer in file.layers:
+        if whole_of[layer.key] in scaled and not layer.factors.is_dora:
+            factors = neutral_dora(layer.factors, _weight(file, layer, base))
+            layer = _with_scales(layer, factors)
+        layers.append(layer)
+    return dataclasses.replace(file, layers=tuple(layers))
+
+
+def _with_scales(layer: LoraLayer, factors: LoraFactors) -> LoraLayer:
+    suffixes = {"dora_scale": ".dora_scale", "magnitude": ".lora_magnitude_vector"}
+    return dataclasses.replace(
+        layer, factors=factors, suffixes=suffixes | dict(layer.suffixes)
+    )
 
 
 def _folded(file: LoraFile, layer: LoraLayer, base: Checkpoint | None) -> Tensor:
@@ -238,16 +270,14 @@ def _with(layer: LoraLayer, found: Nearest) -> LoraLayer:
 
 
 def _layer(file: LoraFile, other: OtherLayer, found: Nearest) -> LoraLayer:
-    parsed = parse_stem(other.name)
-    name = canonical(parsed, file.family) if file.family else None
-    return LoraLayer(
-        name=name or parsed.path,
+    layer = LoraLayer(
+        name=other.name,
         stem=other.name,
-        parsed=parsed,
+        parsed=parse_stem(other.name),
         factors=found.factors,
         suffixes=_SUFFIXES,
         stored_rank=found.factors.rank,
         dtype=next(iter(other.tensors.values())).dtype,
         size=sum(tensor.nbytes for tensor in other.tensors.values()),
-        key=canonical_key(name) if name else parsed.key,
     )
+    return named_layer(layer, file.family)

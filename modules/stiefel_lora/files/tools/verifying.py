@@ -20,6 +20,7 @@ from .finite_layers import check_finite
 from .key_lists import PROGRAMS, has_list, load_by_list, program_label, target_of
 from .lora_file import LoraFile
 from .one_thread import one_thread
+from .open_lora import with_family
 from .respell import in_layout_of, is_fused, kohya_stem
 
 __all__ = ["Check", "compare_loras", "verify_lora"]
@@ -149,6 +150,7 @@ def compare_loras(file: LoraFile, meant: LoraFile) -> Check:
             f"{file.path} is a LoRA of {file.family}, but {meant.path} is a LoRA of "
             f"{meant.family}. Use two LoRAs of the same family."
         )
+    file, meant = with_family(file, meant.family), with_family(meant, file.family)
     one_layout = in_layout_of(meant, is_fused(file))
     wanted = {layer.key: layer.factors for layer in one_layout.layers}
     found = {layer.key: layer.factors for layer in file.layers}
