@@ -24,7 +24,7 @@ __all__ = ["GPUS", "LAUNCH_SECONDS", "Computed", "Gpu", "computed"]
 LAUNCH_SECONDS = 5e-6
 # Numbers that the host reads: step counts, which are on the CPU on every device.
 _HOST = ("_local_scalar_dense", "scalar_tensor")
-_PRODUCTS = ("mm", "bmm", "addmm", "baddbmm")
+_PRODUCTS = ("mm", "bmm", "addmm", "baddbmm", "addmm_", "baddbmm_")
 
 
 @dataclasses.dataclass(frozen=True)

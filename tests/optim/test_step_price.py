@@ -22,8 +22,10 @@ SHAPES = [
     *((512, 64), (64, 256), (256, 32), (32, 128)),
 ]
 FACTORIZATIONS = ("qr", "svd", "eig", "pinv", "lstsq", "cholesky", "lu", "solve")
-# Views, numbers, and step counts, which are on the CPU on every device.
+# Views, memory, marks of the profiler, and numbers and step counts, which are on the
+# CPU on every device.
 FREE = ("_unsafe_view", "detach", "scalar_tensor", "_local_scalar_dense")
+FREE += ("empty", "new_empty", "_record_function_enter_new", "_record_function_exit")
 
 
 class Counter(TorchDispatchMode):

@@ -48,9 +48,16 @@ def adam_direction(batch: Batch, name: str, gradient: Tensor) -> Tensor:
     mean = state[f"mean_{name}"] = state[f"mean_{name}"].lerp(gradient, 1 - beta1)
     square = state[f"square_{name}"]
     square = state[f"square_{name}"] = square.lerp(gradient.square(), 1 - beta2)
-    mean = mean / (1 - beta1**batch.step)
-    square = square / (1 - beta2**batch.step)
+    mean = mean / _bias(batch, "beta1")
+    square = square / _bias(batch, "beta2")
     return mean / (square.sqrt() + numbers["eps"])
+
+
+def _bias(batch: Batch, name: str) -> Number:
+    """Return 1 - beta^step."""
+    if isinstance(batch, FactorBatch) and name in batch.bias:
+        return batch.bias[name]
+    return 1 - batch.numbers[name] ** batch.step
 
 
 def adamw_moved(batch: FactorBatch, name: str, gradient: Tensor) -> Tensor:

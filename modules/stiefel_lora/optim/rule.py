@@ -265,6 +265,8 @@ class FactorBatch:
         numbers: numeric options.
         choices: options that are the same for all K factors.
         step: 1-based number of this step, if the rule counts steps.
+        bias: Adam's bias corrections 1 - beta^step by name of the option, where they
+            are computed for all factors at once.
         width: median number of inputs and outputs of all trained layers, if both
             factors of a pair are updated together.
         writable: whether a rule may modify ``point`` and ``state`` in place. If False,
@@ -278,6 +280,7 @@ class FactorBatch:
     numbers: dict[str, Number]
     choices: dict[str, Any]
     step: Number = 0.0
+    bias: Mapping[str, Number] = dataclasses.field(default_factory=dict)
     width: float = 0.0
     writable: bool = False
 

@@ -108,8 +108,7 @@ class Watch:
             found = torch.maximum(found, self._found[usable.device])
         self._found[usable.device] = found
         # Where reading does not synchronize, numbers are cheaper than tensors.
-        on_cpu = counts.device.type == "cpu"
-        skipped = counts.tolist() if on_cpu else counts.unbind()
+        skipped = counts.unbind() if _stacks_all(counts) else counts.tolist()
         # Masks cost as much as the matrix products of a step. Where reading the flags
         # does not synchronize, there are no masks while all pairs are usable.
         clear = not _stacks_all(usable) and bool(usable.numpy().all())

@@ -8,7 +8,7 @@ is called with the results of both in the order of the pairs.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -28,6 +28,7 @@ from .two_passes import (
     make_chunk,
     move_chunk,
     stack_key,
+    usable_of,
 )
 
 __all__ = ["step_together"]
@@ -100,19 +101,46 @@ def _look(
     if layout_of(members[0].pair.up).together:
         # With several shapes, all stacks would be in memory until the solver is done.
         keep = keep and len(ups) == len(downs) == 1
-    for chunk in (*ups, *downs):
-        look_at(state, chunk, rule, keep, width)
-    seen_up, seen_down = _in_order(ups), _in_order(downs)
     numbers = [rule.numbers(member.up_group) for member in members]
     point = members[0].pair.up
     # Rates and options are columns in float32, also beside bfloat16 factors, in which a
     # rate of 1e-4 would be rounded by up to 0.2 %.
-    like = next(iter(seen_up.values())).new_empty(0, dtype=_number_dtype(point))
+    like = point.new_empty(0, dtype=_number_dtype(point))
     columns = {k: column([n[k] for n in numbers], like) for k in numbers[0]}
     if rule.counts_steps:
         columns["step"] = steps_taken(members, like) + 1
+    _share(members, columns, (ups, downs))
+    for chunk in (*ups, *downs):
+        look_at(state, chunk, rule, keep, width)
+    seen_up, seen_down = _in_order(ups), _in_order(downs)
     lr = _joint_lr(members, like)
     return _Round(members, ups, downs, seen_up, seen_down, lr, columns)
+
+
+def _share(
+    members: Sequence[Member], columns: Core, roles: Iterable[Sequence[Chunk]]
+) -> None:
+    """Set what is the same for both factors of a pair, computed once for all chunks.
+
+    These are the flags of invalid gradients and, where skipped steps are counted as
+    tensors, step numbers and bias corrections. In each chunk, they would take eleven
+    launches.
+    """
+    found: Core = {}
+    usable = usable_of(members)
+    if usable is not None:
+        found["usable"] = usable
+    if "step" in columns and isinstance(members[0].skipped, Tensor):
+        found["step"] = columns["step"]
+        for name in ("beta1", "beta2"):
+            if name in columns:
+                found[name] = 1 - columns[name] ** columns["step"]
+    for chunks in roles if found else ():
+        # These are small: one copy in the order of all chunks replaces one for each.
+        places = [place for chunk in chunks for place in chunk.places]
+        parts = _split(_taken(found, places), chunks)
+        for chunk, part in zip(chunks, parts, strict=True):
+            chunk.usable, chunk.counted = part.pop("usable", None), part
 
 
 def _number_dtype(tensor: Tensor) -> torch.dtype:
@@ -128,9 +156,8 @@ def _measure(seen: Sequence[_Round], rule: Rule) -> Tensor:
         wanted = [rule.measures(member.up_group) for member in one.members]
         if not all(wanted):
             part = part * column([float(w) for w in wanted], part)
-        flags = [m.usable for m in one.members if m.usable is not None]
-        if flags:
-            usable = torch.stack(flags).view(-1, 1, 1)
+        usable = usable_of(one.members)
+        if usable is not None:
             # Not a product with the mask: 0 x NaN is NaN, and the sum is part of the
             # step of every pair.
             part = torch.where(usable, part, 0.0)
@@ -245,19 +272,22 @@ def _in_order(chunks: Sequence[Chunk]) -> Core:
 def _parts(core: Core, chunks: Sequence[Chunk]) -> Iterator[Core]:
     """Yield the rows of the solver's results that belong to each chunk."""
     places = [place for chunk in chunks for place in chunk.places]
-    if places != list(range(len(places))):
-        yield from (_part(core, chunk) for chunk in chunks)
-        return
-    # One call for all chunks in place of one for each.
+    if places == list(range(len(places))):
+        return _split(core, chunks)
+    return (_taken(core, chunk.places) for chunk in chunks)
+
+
+def _split(core: Core, chunks: Sequence[Chunk]) -> Iterator[Core]:
+    """Yield the rows of each chunk, in the order of the chunks, without copies."""
     sizes = [len(chunk.places) for chunk in chunks]
     split = {name: matrix.split(sizes) for name, matrix in core.items()}
     for number in range(len(chunks)):
         yield {name: parts[number] for name, parts in split.items()}
 
 
-def _part(core: Core, chunk: Chunk) -> Core:
-    """Return the rows of the solver's results that belong to a chunk."""
-    runs = list(_runs(chunk.places))
+def _taken(core: Core, places: Sequence[int]) -> Core:
+    """Return the rows at the given places. Consecutive ones are not copied."""
+    runs = list(_runs(places))
     return {
         name: _joined([matrix[p : p + size] for p, _, size in runs])
         for name, matrix in core.items()

@@ -7,6 +7,7 @@ same passes for pairs whose factors are updated jointly.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -41,6 +42,7 @@ __all__ = [
     "move_chunk",
     "stack_key",
     "step_factors",
+    "usable_of",
 ]
 
 
@@ -101,6 +103,8 @@ class Chunk:
 
     Attributes:
         places: positions of the pairs among all pairs that are updated together.
+        counted: step numbers (``step``) and bias corrections, if they are computed for
+            all of these pairs at once.
         point: stack of the factors before the first pass, if it was kept.
     """
 
@@ -109,6 +113,7 @@ class Chunk:
     states: dict[str, StateShape]
     core: Core = dataclasses.field(default_factory=dict)
     places: list[int] = dataclasses.field(default_factory=list)
+    counted: Core = dataclasses.field(default_factory=dict)
     batch: FactorBatch | None = None
     usable: Tensor | None = None
     before: dict[str, Tensor] = dataclasses.field(default_factory=dict)
@@ -163,7 +168,7 @@ def stack_key(factor: Factor) -> tuple[Any, ...]:
 
 
 def make_chunk(factors: list[Factor], rule: Rule) -> Chunk:
-    """Build a chunk of factors of one shape."""
+    """Build a chunk of factors of one shape, without ``usable``."""
     role, choices = factors[0].role, factors[0].choices
     rules = rule.factor_rules(choices)
     shapes = rule.states(choices).items()
@@ -174,9 +179,13 @@ def make_chunk(factors: list[Factor], rule: Rule) -> Chunk:
         for name, shape in shapes
         if ("down" if name in shared else owner_of(shape)) == role
     }
-    flags = [factor.usable for factor in factors if factor.usable is not None]
-    usable = torch.stack(flags).view(-1, 1, 1) if flags else None
-    return Chunk(factors, rules[role], states, usable=usable)
+    return Chunk(factors, rules[role], states)
+
+
+def usable_of(items: Sequence[Factor | Member]) -> Tensor | None:
+    """Return whether the gradients are finite, ``(K, 1, 1)``. None if all are."""
+    flags = [item.usable for item in items if item.usable is not None]
+    return torch.stack(flags).view(-1, 1, 1) if flags else None
 
 
 def _rounds(factors: Sequence[Factor], rule: Rule) -> Iterator[list[Chunk]]:
@@ -189,6 +198,8 @@ def _rounds(factors: Sequence[Factor], rule: Rule) -> Iterator[list[Chunk]]:
             for bucket in buckets
             for part in cut_by(bucket, layout.stack)
         ]
+        for chunk in itertools.chain.from_iterable(rounds):
+            chunk.usable = usable_of(chunk.factors)
         if layout.together:
             rounds = [[chunk for chunks in rounds for chunk in chunks]]
         yield from rounds
@@ -292,6 +303,8 @@ def _stack(state: State, chunk: Chunk, rule: Rule, width: float) -> FactorBatch:
     # Options are read once where all factors are in one group, as they usually are.
     read = factors[:1] if alike else factors
     numbers = [_numbers(factor, rule) for factor in read]
+    bias: dict[str, Number] = {**chunk.counted}
+    step = bias.pop("step") if bias else _step(factors, point)
     return FactorBatch(
         point=point,
         grad=seen([factor.grad for factor in factors], dtype),
@@ -302,7 +315,8 @@ def _stack(state: State, chunk: Chunk, rule: Rule, width: float) -> FactorBatch:
         lr=_number([factor.group["lr"] for factor in read], point),
         numbers={k: _number([n[k] for n in numbers], point) for k in numbers[0]},
         choices=factors[0].choices,
-        step=_step(factors, point),
+        step=step,
+        bias=bias,
         width=width,
         writable=chunk.usable is None,
     )
