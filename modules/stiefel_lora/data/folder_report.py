@@ -20,6 +20,7 @@ from .buckets import Buckets, Size, buckets_of
 from .captions import listed_in
 from .color_profiles import profile_remarks
 from .duplicates import duplicates
+from .entry import Entry
 from .folder import CaptionedImage, refuse, scan_with_problems
 from .image_file import open_image
 from .sizes import upright_size
@@ -73,6 +74,9 @@ class ScanReport:
 
     problems: Mapping[Path, str]
     """Error messages about folders and caption files that cannot be used."""
+
+    entries: tuple[Entry, ...] = ()
+    """Readable images with their sizes and buckets."""
 
     def messages(self) -> list[str]:
         """Return the report as text: a summary, and a line for each kind of problem."""
@@ -165,6 +169,9 @@ def report_on(config: TrainConfig, *, decode: bool = False) -> ScanReport:
         listed_but_missing=_listed_but_missing(scan.images),
         remarks=(*scan.remarks, *profile_remarks(image.path for image in good)),
         problems=scan.problems,
+        entries=tuple(
+            Entry(scan.images[number], *both) for number, both in sizes.items()
+        ),
     )
 
 

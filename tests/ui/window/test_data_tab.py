@@ -8,7 +8,9 @@ from PySide6.QtCore import QItemSelectionModel, QMimeData, QPoint, QPointF, Qt, 
 from PySide6.QtGui import QDragEnterEvent, QDropEvent
 
 from helpers.runs import make_images
+from stiefel_lora.ui.controllers.training_preview import trained_image
 from stiefel_lora.ui.views.bulk_edit_dialog import BulkEditDialog
+from stiefel_lora.ui.views.image_loading import scaled_image
 
 
 @pytest.fixture
@@ -355,3 +357,83 @@ def test_captions_from_elsewhere_cannot_be_edited_together(open_data, tmp_path):
     data.tags.table.selectRow(0)
     assert data.tags.buttons["Show images"].isEnabled()
     assert not data.tags.buttons["Rename"].isEnabled()
+
+
+def test_the_image_and_its_captions_are_shown_as_in_training(
+    open_data, qtbot, tmp_path
+):
+    folder = make_images(tmp_path / "p", count=2)
+    (folder / "00.txt").write_text("red, cat, hat")
+    options = {"enable_tag_shuffling": True, "caption_dropout_rate": 0.4}
+    window = open_data(folder, enable_random_flip=True, **options)
+    data, view = window.data, window.data.training
+    window.document.set("trigger_word", "ohwx")
+    window.examine()
+    data.detail.setCurrentWidget(view)
+    image = data._shelf.images[folder / "00.png"]
+    shown = trained_image(image, window.findings.config, training=True)
+
+    def rows():
+        table = view.table
+        return [table.item(row, 1).text() for row in range(table.rowCount())]
+
+    expected = [shown.caption(n) or "(empty: caption dropout)" for n in range(12)]
+    assert rows() == expected
+    assert "(empty: caption dropout)" in expected
+    assert any(text.startswith("ohwx, ") for text in expected)
+    pixels = [scaled_image(shown.crop(number), 180) for number in range(2)]
+    assert pixels[0] != pixels[1]
+    for number, wanted in enumerate(pixels):
+        view.table.setCurrentCell(number, 1)
+        assert ("flipped" in view.note.text()) is shown.augmentation(number).mirrored
+
+        def is_shown(wanted=wanted):
+            found = view.crop.pixmap().toImage()
+            return found == wanted.convertToFormat(found.format())
+
+        qtbot.waitUntil(is_shown)
+    # Another caption is shown once saved.
+    data.detail.setCurrentWidget(data.editor)
+    write(data, "ohwx")
+    data.save_caption()
+    data.detail.setCurrentWidget(view)
+    assert set(rows()) == {"ohwx", "(empty: caption dropout)"}
+    window.document.set("validate_every", 5)
+    window.document.set("validation_split", 0.5)
+    window.examine()
+    qtbot.waitUntil(lambda: bool(data._aside))
+    (aside,) = data._aside
+    data._select(aside)
+    assert view.table.rowCount() == 1
+    assert view.note.text().startswith("Validation image, not augmented. 32 x 32")
+
+
+def test_the_crops_of_a_bucket_are_shown(open_data, qtbot, tmp_path):
+    folder = make_images(tmp_path / "p", count=2)
+    wide = Image.new("RGB", (64, 32), (255, 0, 0))
+    wide.paste((0, 0, 255), (16, 0, 48, 32))
+    wide.save(folder / "01.png")
+    window = open_data(folder)
+    window.document.set("aspect_ratio_bucketing", False)
+    window.examine()
+    page = window.data.survey
+    window.data.below.setCurrentWidget(page)
+    path = folder / "01.png"
+    qtbot.waitUntil(lambda: path in page.crops._ready)
+    assert [path.name for path in page.crops.paths] == ["00.png", "01.png"]
+    # Red is cut off on both sides.
+    found = page.crops._ready[path].toImage()
+    assert found.pixelColor(1, 56).getRgb() == (0, 0, 255, 255)
+    window.document.set("aspect_ratio_bucketing", True)
+    window.document.set("bucket_step", 16)
+    window.examine()
+    qtbot.waitUntil(lambda: page.table.rowCount() == 2)
+    assert page.table.item(1, 0).text() == "48 x 16"
+    assert [path.name for path in page.crops.paths] == ["00.png"]
+    page.table.setCurrentCell(1, 0)
+    assert page.crops.paths == [path]
+    qtbot.waitUntil(lambda: path in page.crops._ready)
+    found = page.crops._ready[path].toImage()
+    assert found.pixelColor(1, 56).getRgb() == (255, 0, 0, 255)
+    page.crop_view.activated.emit(page.crops.index(0))
+    assert window.data._shown == path

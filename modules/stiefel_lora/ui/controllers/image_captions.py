@@ -10,7 +10,7 @@ from pathlib import Path
 from ..._exceptions import DataError, OutputError
 from ...config import Concept
 from ...data.captions import read_caption
-from ...data.folder import scan_with_problems
+from ...data.folder import CaptionedImage, scan_with_problems
 from ...data.walking import walk
 from ...files.atomic import atomic_write
 
@@ -38,6 +38,7 @@ class Shelf:
         locked: reason why captions cannot be edited, or "".
         stamps: sizes and modification times of the images, to find changed files.
         unreadable: images whose captions cannot be read.
+        images: images with all captions and their concept.
     """
 
     captions: dict[Path, str] = dataclasses.field(default_factory=dict)
@@ -45,6 +46,7 @@ class Shelf:
     locked: str = ""
     stamps: dict[Path, tuple[int, int]] = dataclasses.field(default_factory=dict)
     unreadable: frozenset[Path] = frozenset()
+    images: dict[Path, CaptionedImage] = dataclasses.field(default_factory=dict)
 
 
 def open_shelf(concept: Concept) -> Shelf:
@@ -56,7 +58,8 @@ def open_shelf(concept: Concept) -> Shelf:
     stamps = {path: _stamp(path) for path in captions}
     unreadable = frozenset(captions) & frozenset(found.problems)
     message = "\n".join(found.problems.values())
-    return Shelf(captions, message, locked, stamps, unreadable)
+    images = {image.path: image for image in found.images}
+    return Shelf(captions, message, locked, stamps, unreadable, images)
 
 
 def places_of(concepts: Iterable[Concept]) -> list[Path]:

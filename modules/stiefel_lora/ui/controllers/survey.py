@@ -13,6 +13,7 @@ from ...config.epochs import has_epochs
 from ...data import scan_all
 from ...data.epoch_length import without_epochs
 from ...data.folder_report import ScanReport, report_on
+from .training_preview import TrainedImage, plan_in
 
 __all__ = ["Problem", "Survey", "by_path", "survey"]
 
@@ -40,11 +41,15 @@ class Survey:
         summary: summary text.
         buckets: number of images per bucket (width, height).
         problems: problems with images and folders.
+        images: readable images by bucket.
+        aside: training images that validation_split uses for validation.
     """
 
     summary: str = ""
     buckets: Counter[Size] = dataclasses.field(default_factory=Counter)
     problems: list[Problem] = dataclasses.field(default_factory=list)
+    images: dict[Size, list[TrainedImage]] = dataclasses.field(default_factory=dict)
+    aside: frozenset[Path] = frozenset()
 
 
 def survey(config: TrainConfig) -> Survey:
@@ -64,9 +69,26 @@ def survey(config: TrainConfig) -> Survey:
         lines += [title + line for line in (*wrong, *report.messages())]
         found.buckets.update(report.buckets)
         found.problems += _problems(report)
+        plan = plan_in(config, training=key == "concepts")
+        for entry in report.entries:
+            shown = TrainedImage(entry, plan)
+            found.images.setdefault(entry.size, []).append(shown)
+    found.aside = _aside(config)
     lines += _length(config)
     found.summary = "\n".join(lines)
     return found
+
+
+def _aside(config: TrainConfig) -> frozenset[Path]:
+    """Return the training images that are used for validation instead."""
+    if not config.validation_split:
+        return frozenset()
+    try:
+        _, validation = scan_all(config)
+    # Problems of the folders are listed already.
+    except DataError:
+        return frozenset()
+    return frozenset(image.path for image in validation.images)
 
 
 def _length(config: TrainConfig) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from .survey_page import SurveyPage
 from .tags_page import TagsPage
 from .theme import ERROR, QUIET, REMARK
 from .thumbnails import SIDE, ThumbnailModel, thumbnail_view
+from .training_view import TrainingView
 from .worker_thread import Background
 
 __all__ = ["DataTab"]
@@ -40,6 +42,16 @@ _SURVEY_MS = 1500
 _NOTHING = (
     "Add an image folder on the left, or drop one here, to show its images and "
     "captions."
+)
+# Settings on which the survey depends, in addition to folders and buckets.
+_SURVEYED = (
+    "batch_size",
+    "epochs",
+    "gradient_accumulation_steps",
+    "latent_caching",
+    "trigger_word",
+    "validation_seed",
+    "validation_split",
 )
 _ALL, _PROBLEMS, _BARE = "All images", "With problems", "Without caption"
 
@@ -83,6 +95,9 @@ class DataTab(QSplitter):
         self.editor = CaptionEditor()
         self.editor.saved.connect(self._saved)
         self.caption = self.editor.caption
+        self.training = TrainingView()
+        self.detail = QTabWidget()
+        self.detail.setDocumentMode(True)
         self.below = QTabWidget()
         self.tools = CaptionTools(self._editable)
         self.tools.edited.connect(self._edited)
@@ -99,6 +114,7 @@ class DataTab(QSplitter):
         self._concepts: list[Concept] = []
         self._shelf = Shelf()
         self._wanted: Path | None = None
+        self._aside: frozenset[Path] = frozenset()
         self._watcher = FolderWatcher(self)
         self._watcher.changed.connect(self._refresh)
         self._reader = Background(self)
@@ -126,8 +142,10 @@ class DataTab(QSplitter):
             self.model.load = functools.partial(load_image, side=SIDE, most=most)
             self.model.forget_all()
         self._refresh_folders(config)
+        self._show_training()
         concepts = (*config.concepts, *config.validation_concepts)
-        question = (concepts, buckets_of(config), config.batch_size)
+        others = [getattr(config, key) for key in _SURVEYED]
+        question = (concepts, buckets_of(config), *others)
         if question != self._question:
             self._question = question
             self._survey()
@@ -151,6 +169,7 @@ class DataTab(QSplitter):
         self._watcher.stop()
         self._reader.finish()
         self.model.wait()
+        self.training.finish()
         self.survey.finish()
 
     # Folders -------------------------------------------------------------------------
@@ -241,6 +260,7 @@ class DataTab(QSplitter):
             self._list_images()
         if self._shown is not None:
             self.editor.look_again(shelf.captions.get(self._shown, ""))
+            self._show_training()
         self._watch()
 
     def _survey(self) -> None:
@@ -301,8 +321,22 @@ class DataTab(QSplitter):
         self._leave()
         if path is None:
             self.editor.show_image(None)
-            return
-        self.editor.show_image(path, self._shelf.captions[path], self._shelf.locked)
+        else:
+            caption = self._shelf.captions[path]
+            self.editor.show_image(path, caption, self._shelf.locked)
+        self._show_training()
+
+    def _show_training(self) -> None:
+        """Show the image and its caption as they are used in training."""
+        image = self._shelf.images.get(self._shown) if self._shown else None
+        if image is not None and not self._shelf.locked:
+            caption = self._shelf.captions[image.path]
+            image = dataclasses.replace(image, captions=(caption,))
+        place, config = self.folders.currentIndex(), self._config
+        trained = config is not None and place < len(config.concepts)
+        if image is not None and image.path in self._aside:
+            trained = False
+        self.training.show_image(image, config, trained)
 
     def _leave(self) -> None:
         """Save the caption before another image is shown."""
@@ -351,6 +385,7 @@ class DataTab(QSplitter):
         """Take over a saved caption without waiting for the notice of the system."""
         self._shelf.captions[path] = self.caption.toPlainText().strip()
         self._show_tags()
+        self._show_training()
         problem = self.model.marks.get(path)
         if problem is not None and not problem.skipped:
             marks = dict(self.model.marks)
@@ -362,6 +397,9 @@ class DataTab(QSplitter):
         title = f"Buckets and problems ({count})" if count else "Buckets"
         self.below.setTabText(self.below.indexOf(self.survey), title)
         self.model.mark(by_path(found.problems))
+        if found.aside != self._aside:
+            self._aside = found.aside
+            self._show_training()
         if self.filter.currentText() == _PROBLEMS:
             self._list_images()
 
@@ -392,7 +430,9 @@ class DataTab(QSplitter):
         row.addWidget(self.tools)
         column.addLayout(row)
         column.addWidget(self.list, 1)
-        column.addWidget(self.editor)
+        self.detail.addTab(self.editor, "Caption")
+        self.detail.addTab(self.training, "In training")
+        column.addWidget(self.detail)
         self.below.addTab(images, "Images and captions")
         self.below.addTab(self.tags, "Tags")
         self.below.addTab(self.survey, "Buckets")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image, ImageOps
@@ -12,7 +13,7 @@ from ...data.buckets import MEGAPIXELS, check_pixels
 from ...data.image_file import open_image
 from ...data.unreadable import UnreadableImage
 
-__all__ = ["Loaded", "load_image", "scaled_image"]
+__all__ = ["Loaded", "load_crop", "load_image", "scaled_image"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +45,19 @@ def load_image(path: Path, side: int, most: float = MEGAPIXELS) -> Loaded:
     except Exception as error:
         return Loaded(QImage(), str(error) or type(error).__name__)
     return Loaded(scaled_image(image, side))
+
+
+def load_crop(crop: Callable[[], Image.Image], side: int) -> Loaded:
+    """Compute an image for display, scaled to fit into a square.
+
+    Args:
+        crop: function that decodes and crops an image.
+        side: width and height of the square in pixels.
+    """
+    try:
+        return Loaded(scaled_image(crop(), side))
+    except Exception as error:
+        return Loaded(QImage(), str(error) or type(error).__name__)
 
 
 def scaled_image(image: Image.Image, side: int) -> QImage:

@@ -6,6 +6,7 @@ import functools
 from pathlib import Path
 
 from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QImage
 from PySide6.QtWidgets import (
     QHeaderView,
     QLabel,
@@ -21,6 +22,9 @@ from PySide6.QtWidgets import (
 
 from ...config import TrainConfig
 from ..controllers.survey import Survey, survey
+from ..controllers.training_preview import TrainedImage
+from .image_loading import Loaded, load_crop
+from .thumbnails import SIDE, ThumbnailModel, thumbnail_view
 from .worker_thread import Background
 
 __all__ = ["SurveyPage"]
@@ -54,15 +58,32 @@ class SurveyPage(QWidget):
         self.problems.setAccessibleName("Problems")
         self.problems.itemActivated.connect(self._choose)
         self.problems.itemClicked.connect(self._choose)
+        self.table.setSelectionBehavior(QTableWidget.SelectionBehavior.SelectRows)
+        self.table.setSelectionMode(QTableWidget.SelectionMode.SingleSelection)
+        self.table.currentCellChanged.connect(self._show_crops)
+        self.crops = ThumbnailModel(self, self._load_crop)
+        self.crop_view = thumbnail_view(self.crops)
+        self.crop_view.setAccessibleName("Crops of the images in this bucket")
+        self.crop_view.activated.connect(
+            lambda index: self.chosen.emit(self.crops.paths[index.row()])
+        )
+        self._sizes: list[tuple[int, int]] = []
+        self._images: dict[Path, TrainedImage] = {}
+        above = QSplitter(Qt.Orientation.Horizontal)
+        above.addWidget(self.table)
+        above.addWidget(self.crop_view)
+        above.setSizes([300, 400])
         both = QSplitter(Qt.Orientation.Vertical)
-        both.addWidget(self.table)
+        both.addWidget(above)
         both.addWidget(self.problems)
+        both.setSizes([400, 160])
         column = QVBoxLayout(self)
         column.addWidget(self.summary)
         column.addWidget(both, 1)
         self._thread = Background(self)
         self._thread.done.connect(self._arrived)
         self._turn = 0
+        self._found = Survey()
 
     def look(self, config: TrainConfig) -> None:
         """Start a survey of the images in a thread. An earlier survey is stopped."""
@@ -74,11 +95,13 @@ class SurveyPage(QWidget):
         """Stop the thread."""
         self._turn += 1
         self._thread.finish()
+        self.crops.wait()
 
     def _arrived(self, turn: int, found: Survey) -> None:
         if turn != self._turn:
             return
         self.summary.setText(found.summary)
+        self._found = found
         self._show_buckets(found)
         self.problems.clear()
         for problem in found.problems[:_MOST_PROBLEMS]:
@@ -94,6 +117,10 @@ class SurveyPage(QWidget):
     def _show_buckets(self, found: Survey) -> None:
         most = max(found.buckets.values(), default=1)
         rows = sorted(found.buckets.items(), key=lambda item: item[0][0] / item[0][1])
+        place = self.table.currentRow()
+        chosen = self._sizes[place] if 0 <= place < len(self._sizes) else None
+        self._sizes = [size for size, _ in rows]
+        self.table.blockSignals(True)
         self.table.setRowCount(len(rows))
         for row, ((width, height), count) in enumerate(rows):
             self.table.setItem(row, 0, QTableWidgetItem(f"{width} x {height}"))
@@ -107,6 +134,26 @@ class SurveyPage(QWidget):
             bar.setRange(0, most)
             bar.setValue(count)
             self.table.setCellWidget(row, 2, bar)
+        row = self._sizes.index(chosen) if chosen in self._sizes else 0
+        self.table.setCurrentCell(row if rows else -1, 0)
+        self.table.blockSignals(False)
+        # The crops may have changed, also in a bucket that is shown already.
+        self.crops.forget_all()
+        self._show_crops(self.table.currentRow())
+
+    def _show_crops(self, row: int, *_: int) -> None:
+        """Show the crops of the images in a bucket."""
+        size = self._sizes[row] if 0 <= row < len(self._sizes) else (0, 0)
+        shown = self._found.images.get(size, [])
+        self._images = {image.entry.image.path: image for image in shown}
+        self.crops.show_paths(list(self._images))
+
+    def _load_crop(self, path: Path) -> Loaded:
+        # The bucket may have been left since the thumbnail was asked for.
+        image = self._images.get(path)
+        if image is None:
+            return Loaded(QImage(), "")
+        return load_crop(functools.partial(image.crop, 0), SIDE)
 
     def _choose(self, item: QListWidgetItem) -> None:
         path = item.data(_PATH)
