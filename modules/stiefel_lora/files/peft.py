@@ -29,6 +29,7 @@ __all__ = [
     "parse_adapter_metadata",
     "parse_peft",
     "peft_scale",
+    "rank_in_settings",
     "save_peft",
 ]
 
@@ -181,6 +182,17 @@ def alpha_of(config: Mapping[str, Any], component: str, path: str, rank: int) ->
     # Rank-stabilized LoRA scales by alpha / sqrt(r).
     rank_stabilized = config.get(f"{component}.use_rslora", False)
     return float(alpha * rank**0.5 if rank_stabilized else alpha)
+
+
+def rank_in_settings(
+    config: Mapping[str, Any], component: str, path: str, rank: int
+) -> int:
+    """Return the rank of a layer according to a ``peft.LoraConfig``.
+
+    ``rank`` if the settings contain none.
+    """
+    usual = config.get(f"{component}.r", rank)
+    return int(_by_pattern(config.get(f"{component}.rank_pattern"), path, usual))
 
 
 def peft_scale(config: Mapping[str, Any], path: str) -> float | None:

@@ -195,6 +195,60 @@ def test_a_checkpoint_in_eight_and_sixteen_bits_keeps_its_dtypes(made, tmp_path)
     assert family in ("sdxl", "sd15", "flux")
 
 
+@pytest.mark.parametrize("scale", [None, 0.25])
+def test_clamped_values_are_counted(tmp_path, scale):
+    """A float8 weight has no infinity: values beyond 448 become 448."""
+    weight = torch.full((8, 8), 384.0)
+    base, out = tmp_path / "base.safetensors", tmp_path / "out.safetensors"
+    names = ("double_blocks.0.img_attn.proj", "single_blocks.0.linear2")
+    tensors = {f"{name}.weight": weight.to(torch.float8_e4m3fn) for name in names}
+    if scale is not None:
+        tensors |= {f"{name}.scale_weight": torch.tensor(scale) for name in names}
+    save_file(tensors, base)
+    # 448 and 464 (halfway to the next number, which would be 480) are rounded to 448.
+    wanted = torch.tensor([384.0, 448.0, 463.0, 465.0, 500.0, 1e6, -1e6, -463.0])
+    stem = f"lora_unet_{names[0].replace('.', '_')}"
+    up = (wanted - 384) * (scale or 1.0)
+    lora = tmp_path / "lora.safetensors"
+    save_file(
+        {
+            f"{stem}.lora_up.weight": up[:, None].contiguous(),
+            f"{stem}.lora_down.weight": torch.ones(1, 8),
+        },
+        lora,
+    )
+    report = add_into_checkpoint(open_lora(lora), Checkpoint(base), out)
+    (remark,) = report.remarks
+    assert remark.startswith(
+        "32 values of 1 weight exceed the range of float8_e4m3fn and were clamped, "
+        f"most of them in {names[0]}.weight (32)."
+    )
+    found = load_file(out)[f"{names[0]}.weight"].float()
+    assert found[:, 0].tolist() == [384, 448, 448, 448, 448, 448, -448, -448]
+    command = ["lora", "merge", str(lora), "--into", str(base), "--output", str(out)]
+    result = CliRunner().invoke(_commands.app, [*command, "--overwrite"])
+    assert "32 values of 1 weight exceed" in result.stderr
+
+
+def test_a_lora_without_effect_is_reported(tmp_path):
+    base, out = tmp_path / "base.safetensors", tmp_path / "out.safetensors"
+    name = "double_blocks.0.img_attn.proj"
+    save_file({f"{name}.weight": torch.ones(8, 8)}, base)
+    stem = f"lora_unet_{name.replace('.', '_')}"
+    lora = tmp_path / "lora.safetensors"
+    save_file(
+        {
+            f"{stem}.lora_up.weight": torch.zeros(8, 2),
+            f"{stem}.lora_down.weight": torch.ones(2, 8),
+        },
+        lora,
+    )
+    report = add_into_checkpoint(open_lora(lora), Checkpoint(base), out)
+    assert report.remarks == (
+        "All updates are 0, so the LoRA has no effect. The weights did not change.",
+    )
+
+
 def run_model(model: torch.nn.Module) -> torch.Tensor:
     """Output of a denoiser for fixed inputs."""
     random = torch.Generator().manual_seed(2)

@@ -409,3 +409,78 @@ def test_a_size_is_used_by_the_sum_of_many_files(tmp_path):
     ]
     report = merge_lora(parts, tmp_path / "out.safetensors", Target(size=0.12))
     assert 0.07e6 < report.saved.file.size <= 0.12e6
+
+
+PROJ = "down_blocks.0.attentions.0.proj_in"
+
+
+def proj_in(path, spelling: str, *, conv: bool, rank: int, seed: int):
+    """A file of SD 1.5 whose ``proj_in`` is a matrix or a 1 x 1 convolution."""
+    random = torch.Generator().manual_seed(seed)
+    ones = [1, 1] if conv else []
+    up = torch.randn(6, rank, *ones, generator=random)
+    down = torch.randn(rank, 5, *ones, generator=random)
+    if spelling == "kohya":
+        stem = f"lora_unet_{PROJ.replace('.', '_')}"
+        tensors = {f"{stem}.lora_up.weight": up, f"{stem}.lora_down.weight": down}
+    else:
+        tensors = {f"unet.{PROJ}.lora_B.weight": up, f"unet.{PROJ}.lora_A.weight": down}
+    return write(path, tensors)
+
+
+@pytest.mark.parametrize("method", ["sum", "ties", "norm"])
+@pytest.mark.parametrize("conv", [True, False])
+def test_a_matrix_and_a_1x1_convolution_are_merged(tmp_path, conv, method):
+    one = proj_in(tmp_path / "1.safetensors", "kohya", conv=conv, rank=2, seed=1)
+    two = proj_in(tmp_path / "2.safetensors", "PEFT", conv=not conv, rank=3, seed=2)
+    parts = [Part(one, 0.5), Part(two, -2.0)]
+    out = tmp_path / "out.safetensors"
+    density = Method(method, density=1.0) if method == "ties" else Method(method)
+    report = merge_lora(parts, out, method=density)
+    (layer,) = report.saved.file.layers
+    # As in the first file.
+    assert layer.factors.down.shape[2:] == ((1, 1) if conv else ())
+    assert layer.factors.up.shape[2:] == layer.factors.down.shape[2:]
+    if method == "sum":
+        (update,) = wanted(parts).values()
+        assert torch.allclose(dense(report.saved.file)[layer.key], update, atol=1e-5)
+
+
+def test_another_kernel_is_refused(tmp_path):
+    one = proj_in(tmp_path / "1.safetensors", "kohya", conv=False, rank=2, seed=1)
+    stem = f"lora_unet_{PROJ.replace('.', '_')}"
+    tensors = {
+        f"{stem}.lora_up.weight": torch.randn(6, 2, 1, 1),
+        f"{stem}.lora_down.weight": torch.randn(2, 5, 3, 3),
+    }
+    two = write(tmp_path / "2.safetensors", tensors)
+    for parts in ([Part(one), Part(two)], [Part(two), Part(one)]):
+        with pytest.raises(ModelError, match=r"has shape .* Use files of the same"):
+            merge_lora(parts, tmp_path / "out.safetensors")
+
+
+@pytest.mark.parametrize("zero", ["B", "A", "alpha"])
+def test_files_of_zeros_do_not_cancel_out(tmp_path, zero):
+    tensors = {
+        key: torch.zeros_like(tensor)
+        if {"B": "lora_up", "A": "lora_down", "alpha": "alpha"}[zero] in key
+        else tensor
+        for key, tensor in make().items()
+    }
+    file = write(tmp_path / "in.safetensors", tensors)
+    path, out = tmp_path / "in.safetensors", tmp_path / "out.safetensors"
+    report = merge_lora([Part(file), Part(file)], out)
+    assert report.saved.remarks == ("All updates are 0, so the LoRA has no effect.",)
+    assert (report.error, report.norm) == (0, 0)
+    with pytest.raises(OptionError, match="--method norm: all updates are 0"):
+        merge_lora([Part(file)], out, method=Method("norm"), overwrite=True)
+    # One file with an effect is enough.
+    other = write(tmp_path / "2.safetensors", make(seed=1))
+    report = merge_lora([Part(file), Part(other)], out, overwrite=True)
+    assert report.saved.remarks == ()
+    for verb in (["resize", "--rank", "1"], ["convert", "--to", "peft"]):
+        command = ["lora", verb[0], str(path), *verb[1:], "--output", str(out)]
+        result = CliRunner().invoke(_commands.app, [*command, "--overwrite"])
+        assert (result.exit_code, "All updates are 0" in result.stderr) == (0, True)
+    result = CliRunner().invoke(_commands.app, ["lora", "inspect", str(path)])
+    assert "All updates are 0" in result.output

@@ -10,9 +10,9 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from helpers.lora_files import make, write
+from helpers.lora_files import dense, make, write
 from stiefel_lora import _commands
-from stiefel_lora._exceptions import OutputError
+from stiefel_lora._exceptions import ModelError, OutputError
 from stiefel_lora.files import Part, Target, convert_lora, merge_lora, open_lora
 from stiefel_lora.files import resize_lora as resize
 from stiefel_lora.files.tools.output_path import check_output, with_suffix
@@ -152,3 +152,37 @@ def test_no_file_is_written_into_a_folder_that_is_read(tmp_path: Path):
             check_output(path, [folder], overwrite=True)
     assert part.read_bytes() == b"weights"
     assert check_output(tmp_path / "lora.safetensors", [folder], overwrite=False)
+
+
+def test_a_file_is_not_written_beside_the_settings_of_another(tmp_path: Path):
+    """peft and open_lora would apply their alpha to the new file."""
+    file = write(tmp_path / "in.safetensors", make("PEFT (own)"))
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text('{"r": 4, "lora_alpha": 64}')
+    out = folder / "adapter_model.safetensors"
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match=r"adapter_config.json, whose alpha"):
+            resize(file, out, Target(rank=1), overwrite=overwrite)
+    assert not out.exists()
+    other = resize(file, folder / "other.safetensors", Target(rank=1))
+    first = resize(file, tmp_path / "in2.safetensors", Target(rank=1))
+    found, wanted = dense(other.saved.file), dense(first.saved.file)
+    assert all(torch.equal(found[key], wanted[key]) for key in wanted)
+
+
+@pytest.mark.parametrize("rank", [3, 5])
+def test_settings_with_another_rank_belong_to_another_file(tmp_path: Path, rank: int):
+    stem = "base_model.model.up_blocks.0.attentions.0.proj_in"
+    path = tmp_path / "adapter_model.safetensors"
+    tensors = {
+        f"{stem}.lora_A.weight": torch.ones(4, 5),
+        f"{stem}.lora_B.weight": torch.ones(6, 4),
+    }
+    settings = {"r": rank, "lora_alpha": 8}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
+    with pytest.raises(ModelError, match=f"its rank is 4, but {rank} in the adapter"):
+        write(path, tensors)
+    settings["rank_pattern"] = {"proj_in": 4}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
+    assert write(path, tensors).layers[0].factors.scale == 2

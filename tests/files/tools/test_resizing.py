@@ -122,6 +122,62 @@ def test_a_size_is_kept_and_used(tmp_path):
         resize_lora(file, tmp_path / "no.safetensors", Target(size=0.05))
 
 
+@pytest.mark.parametrize("peft", [False, True])
+def test_no_layer_that_fits_is_left_out_of_a_size(tmp_path, peft):
+    """A large layer whose next rank does not fit does not stop the smaller ones."""
+    tensors = {}
+    for block, width in enumerate((20_000, 40, 40, 40)):
+        up, down = torch.randn(width, 8), torch.randn(8, width)
+        place = f"blocks_{block}_attn1_to_q"
+        stem = f"unet.{place.replace('_', '.')}" if peft else f"lora_unet_{place}"
+        tensors[stem + (".lora_B.weight" if peft else ".lora_up.weight")] = up
+        tensors[stem + (".lora_A.weight" if peft else ".lora_down.weight")] = down
+    file = write(tmp_path / "in.safetensors", tensors)
+    out = tmp_path / "out.safetensors"
+    report = resize_lora(file, out, Target(size=0.2))
+    assert [row.rank for row in report.layers] == [1, 8, 8, 8]
+    # 30 kB more are too few for another rank of the large layer.
+    assert report.saved.file.size <= 0.2e6
+    # All ranks that fit into a small file are used, too.
+    small = write(
+        tmp_path / "small.safetensors",
+        {key: t for key, t in tensors.items() if "blocks" in key and t.numel() < 1000},
+    )
+    for size in (0.004, 0.006, 0.008):
+        report = resize_lora(small, out, Target(size=size), overwrite=True)
+        assert report.saved.file.size <= size * 1e6
+        # One rank has 320 bytes.
+        unused = size * 1e6 - report.saved.file.size
+        full = all(row.rank == 8 for row in report.layers)
+        assert full or unused < 320 + (800 if peft else 300)
+
+
+def test_a_maximum_rank_leaves_the_size_and_the_error_to_other_layers(tmp_path):
+    tensors = {}
+    for block, scale in enumerate((10.0, 1.0)):
+        stem = f"lora_unet_blocks_{block}_attn1_to_q"
+        up = torch.linalg.qr(torch.randn(60, 8)).Q * scale
+        tensors[f"{stem}.lora_up.weight"] = up.contiguous()
+        tensors[f"{stem}.lora_down.weight"] = torch.linalg.qr(
+            torch.randn(60, 8)
+        ).Q.T.contiguous()
+    file = write(tmp_path / "in.safetensors", tensors)
+    out = tmp_path / "out.safetensors"
+    # 12 ranks fit. The first layer alone has the 8 largest values.
+    size = 0.0075
+    free = resize_lora(file, out, Target(size=size))
+    assert free.layers[0].rank == 8
+    ranks = sum(row.rank for row in free.layers)
+    held = resize_lora(file, out, Target(size=size, rank=6), overwrite=True)
+    assert [row.rank for row in held.layers] == [6, min(ranks - 6, 6)]
+    # Rank 6 already has a relative error of 0.5, and a rank less one of 0.5012.
+    held = resize_lora(file, out, Target(total_error=0.4, rank=6), overwrite=True)
+    assert [row.rank for row in held.layers] == [6, 6]
+    held = resize_lora(file, out, Target(total_error=0.502, rank=6), overwrite=True)
+    assert [row.rank for row in held.layers] == [6, 5]
+    assert held.total_error <= 0.502
+
+
 def test_caps_of_sigma_and_norm(tmp_path):
     file = write(tmp_path / "in.safetensors", make())
     old = dense(file)

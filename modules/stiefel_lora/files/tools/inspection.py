@@ -21,6 +21,7 @@ from .finite_layers import broken_layers, is_finite
 from .lora_file import LoraFile, LoraLayer
 from .notes import training_notes, trigger_words
 from .one_thread import one_thread
+from .save_lora import NO_EFFECT
 from .sections import layer_kind, section_of
 
 __all__ = ["LayerReport", "LoraReport", "Summary", "inspect_lora", "summarize"]
@@ -119,6 +120,14 @@ class LoraReport:
     """Names of all layers with NaN or infinity, including other adapters."""
 
     @property
+    def remarks(self) -> tuple[str, ...]:
+        """Return messages about the file."""
+        plain = not any(layer.factors.is_dora for layer in self.file.layers)
+        if self.layers and plain and all(layer.is_dead for layer in self.layers):
+            return (*self.file.remarks, NO_EFFECT)
+        return self.file.remarks
+
+    @property
     def ranks(self) -> dict[int, int]:
         """Return the number of layers of each rank, most frequent first."""
         found = collections.Counter(layer.rank for layer in self.layers)
@@ -143,7 +152,7 @@ class LoraReport:
             "trigger_words": list(self.trigger_words),
             "training": dict(self.notes),
             "metadata": dict(file.metadata),
-            "remarks": list(file.remarks),
+            "remarks": list(self.remarks),
             "unknown_keys": sorted(file.unknown),
             "not_finite": list(self.not_finite),
             "other_layers": [{"name": o.name, "kind": o.kind} for o in file.others],

@@ -180,7 +180,7 @@ def _sections(report: LoraReport) -> str:
 
 
 def _faults(report: LoraReport) -> str:
-    lines = [html.escape(remark) for remark in report.file.remarks]
+    lines = [html.escape(remark) for remark in report.remarks]
     for label, names in defects_of(report).items():
         lines.append(f"{label}: {html.escape(', '.join(names))}")
     return "".join(f"<p class='mark'>{line}</p>\n" for line in lines)

@@ -134,7 +134,7 @@ def _side_by_side(
 
 
 def _faults(report: LoraReport, prefix: str) -> Iterator[str]:
-    for remark in report.file.remarks:
+    for remark in report.remarks:
         yield prefix + remark
     for label, names in defects_of(report).items():
         more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""

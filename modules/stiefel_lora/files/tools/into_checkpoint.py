@@ -7,6 +7,7 @@ tensor. Every tensor keeps its dtype, and scaled 8-bit tensors keep their scale.
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import shutil
 import tempfile
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..._exceptions import ModelError, OutputError
+from ..._wording import counted
 from .._prepare import all_finite
 from ..dora import apply_lora
 from ..streamed import write_streamed
@@ -27,7 +29,7 @@ from .lora_file import LoraFile
 from .one_thread import one_thread
 from .output_path import check_new_folder, check_output
 from .respell import in_layout_of
-from .save_lora import Lineage
+from .save_lora import NO_EFFECT, Lineage
 from .to_lora import ready_to_fuse
 
 __all__ = ["IntoReport", "add_into_checkpoint"]
@@ -94,13 +96,16 @@ def add_into_checkpoint(
         )
     added = _by_tensor(file, base)
     sums = [0.0, 0.0]
+    clamped: dict[str, int] = {}
 
     def tensor(key: str) -> Tensor:
         stored = base.tensor(key)
         if key in added:
-            lost, change = _change(key, stored, base.scale(key), added[key])
+            lost, change, count = _change(key, stored, base.scale(key), added[key])
             sums[0] += lost
             sums[1] += change
+            if count:
+                clamped[key] = count
         return stored
 
     lineage = {"stiefel_lora_lineage": Lineage(given, command).to_json()}
@@ -109,7 +114,24 @@ def add_into_checkpoint(
     else:
         write_streamed(place.path, base.specs, tensor, {**base.metadata, **lineage})
     error = (sums[0] / sums[1]) ** 0.5 if sums[1] else 0.0
-    return IntoReport(place.path, len(added), error, place.remarks)
+    remarks = [*place.remarks, *_clamped(clamped, base)]
+    if sums[1] == 0:
+        remarks.append(f"{NO_EFFECT} The weights did not change.")
+    return IntoReport(place.path, len(added), error, tuple(remarks))
+
+
+def _clamped(counts: Mapping[str, int], base: Checkpoint) -> list[str]:
+    """Return a message about values that exceeded the range of an 8-bit dtype."""
+    if not counts:
+        return []
+    key, most = max(counts.items(), key=lambda entry: entry[1])
+    dtype = str(base.specs[key].dtype).removeprefix("torch.")
+    several = counted(len(counts), "weight exceed", "weights exceed")
+    return [
+        f"{counted(sum(counts.values()), 'value', 'values')} of {several} the range of "
+        f"{dtype} and were clamped, most of them in {key} ({most}). Use a smaller "
+        "weight for the LoRA, or a base model with a wider dtype."
+    ]
 
 
 def _write_folder(
@@ -205,13 +227,16 @@ def _by_tensor(file: LoraFile, base: Checkpoint) -> Mapping[str, _Added]:
 
 def _change(
     key: str, stored: Tensor, scale: float, added: _Added
-) -> tuple[float, float]:
+) -> tuple[float, float, int]:
     """Add the updates of layers to a weight in place, in blocks of rows.
 
     Returns:
-        Squared norms of the rounding error and the change.
+        Squared norms of the rounding error and the change, and the number of values
+        that were clamped.
     """
     lost = change = 0.0
+    clamped = 0
+    limit = _largest(stored.dtype)
     inputs = stored[0].numel()
     step = max(1, _BLOCK // inputs)
     for first in range(0, len(stored), step):
@@ -226,7 +251,9 @@ def _change(
             )
         # Rounded once, from the sum of all layers: one rounding per layer would lose
         # updates below the spacing of the stored dtype one by one.
-        result = (new / scale).to(stored.dtype)
+        exact = new / scale
+        clamped += int((exact.abs() > limit).sum())
+        result = exact.to(stored.dtype)
         kept = result.float() * scale
         if not all_finite(kept):
             raise OutputError(
@@ -236,7 +263,19 @@ def _change(
         stored[rows] = result
         lost += float((kept - new).double().square().sum())
         change += float((new - old).double().square().sum())
-    return lost, change
+    return lost, change, clamped
+
+
+def _largest(dtype: torch.dtype) -> float:
+    """Return the largest number that is rounded to a finite number of a dtype.
+
+    Infinite for dtypes with an infinity, to which larger numbers are rounded.
+    """
+    info = torch.finfo(dtype)
+    if dtype.itemsize > 1 or dtype == torch.float8_e5m2:
+        return math.inf
+    spacing = 2.0 ** math.floor(math.log2(info.max)) * info.eps
+    return info.max + spacing / 2
 
 
 def _with_rows(

@@ -159,14 +159,15 @@ def merge_lora(
     if dtype is None:
         kinds = [file.widest_dtype for file in files]
         dtype = functools.reduce(torch.promote_types, kinds)
+    lineage = Lineage(files, command)
     small: Planned = total
     if method.on_entries:
         rank = None if target is None else target.rank
         small = plan_products(total, total.summands, method, rank)
     elif target is not None:
         bytes_each = dtype.itemsize
-        small = plan_resize(total, target, itemsize=bytes_each, parents=len(files))
-    saved = save_lora(place.path, small, dtype=dtype, lineage=Lineage(files, command))
+        small = plan_resize(total, target, itemsize=bytes_each, lineage=lineage.size)
+    saved = save_lora(place.path, small, dtype=dtype, lineage=lineage)
     saved = saved.with_remarks(place.remarks)
     if isinstance(small, ProductPlan):
         lost = [small.found[layer.key].lost for layer in saved.file.layers]
@@ -183,7 +184,7 @@ def merge_lora(
         for part, file, own in zip(parts, files, norms, strict=True)
     )
     whole = norm
-    if norm <= _CANCELLED * math.hypot(*weighted):
+    if any(weighted) and norm <= _CANCELLED * math.hypot(*weighted):
         whole = math.hypot(*weighted)
         remarks = (*saved.remarks, _NOTHING_LEFT)
         deviation = relative(math.hypot(*saved.differences), whole)
@@ -253,6 +254,11 @@ def _at_mean_norm(
         for part, own in zip(parts, norms, strict=True)
     ]
     weighted = [w * n for w, n in zip(weights, lengths, strict=True)]
+    if not any(weighted):
+        raise OptionError(
+            "--method norm: all updates are 0, so their sum cannot be scaled. Use "
+            "other files, or the method sum."
+        )
     if whole <= _CANCELLED * math.hypot(*weighted):
         raise OptionError(
             "--method norm: the weighted files cancel out, so their sum cannot be "
@@ -287,7 +293,9 @@ def plan_merge(parts: Sequence[Part]) -> SumPlan:
     summands: dict[str, list[tuple[Part, LoraLayer]]] = {}
     for part in parts:
         for layer in in_layout_of(_weighted(part), fused).layers:
-            summands.setdefault(layer.key, []).append((part, layer))
+            found = summands.setdefault(layer.key, [])
+            same = layer if not found else _with_kernel_of(found[0][1], layer)
+            found.append((part, same))
     if not summands:
         raise OptionError("FILE: all weights are 0. Use at least one non-zero weight.")
     own = first.by_key
@@ -425,6 +433,25 @@ def _section_factor(part: Part, layer: LoraLayer) -> float:
         if fnmatch.fnmatchcase(section, pattern)
     ]
     return found[-1] if found else 1.0
+
+
+def _with_kernel_of(first: LoraLayer, layer: LoraLayer) -> LoraLayer:
+    """Add or remove the dimensions of a 1 x 1 kernel, as the first summand has it.
+
+    ``proj_in`` is a matrix or a convolution, depending on the model and the program.
+    """
+    up, down = layer.factors.up, layer.factors.down
+    kernel = first.factors.down.shape[2:]
+    if down.shape[2:] == kernel or down[0].numel() != down.shape[1]:
+        return layer
+    if any(size != 1 for size in kernel):
+        return layer
+    factors = dataclasses.replace(
+        layer.factors,
+        up=up.reshape(*up.shape[:2], *first.factors.up.shape[2:]),
+        down=down.reshape(*down.shape[:2], *kernel),
+    )
+    return dataclasses.replace(layer, factors=factors)
 
 
 def _shapes_of_sum(summands: Sequence[tuple[Part, LoraLayer]]) -> LoraFactors:

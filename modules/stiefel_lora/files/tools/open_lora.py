@@ -19,7 +19,12 @@ from torch import Tensor
 
 from ..._exceptions import ModelError
 from ..._wording import counted
-from ..peft import alpha_of, parse_adapter_metadata, peft_scale
+from ..peft import (
+    alpha_of,
+    parse_adapter_metadata,
+    peft_scale,
+    rank_in_settings,
+)
 from ..tensors import read_tensors
 from ..weights import rank_of
 from .differences import equal_numbers
@@ -33,7 +38,8 @@ from .layer_names import (
     parse_stem,
 )
 from .lora_file import LoraFile, LoraLayer, OtherLayer
-from .peft_folder_names import CONFIG, WEIGHTS, file_in, read_models, settings_in
+from .peft_file_names import CONFIG, WEIGHTS
+from .peft_folder_names import file_in, read_models, settings_in
 from .plain_factors import plain_factors
 from .spellings import spelling_of
 from .suffixes import OTHER_KINDS, Key, parse_key
@@ -279,12 +285,20 @@ def _alpha(
         adapter = {f"{component}.{key}": value for key, value in adapter.items()}
         path = f"{_in_model(name)}{path}"
     try:
-        return alpha_of(adapter, component, path, rank)
+        noted = rank_in_settings(adapter, component, path, rank)
+        alpha = alpha_of(adapter, component, path, rank)
     except _BAD_SETTINGS as error:
         raise ModelError(
             f"the adapter settings have no alpha ({error}). Create the file again "
             "with the original program."
         ) from error
+    if noted != rank:
+        raise ModelError(
+            f"its rank is {rank}, but {noted} in the adapter settings, which are those "
+            f"of another file. Move the file away from {CONFIG}, or create it again "
+            "with the original program."
+        )
+    return alpha
 
 
 def _in_model(name: StemName) -> str:

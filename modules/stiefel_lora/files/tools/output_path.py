@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..._exceptions import OutputError
+from .peft_file_names import CONFIG, WEIGHTS
 
 __all__ = ["Output", "check_new_folder", "check_output", "with_suffix"]
 
@@ -70,8 +71,8 @@ def check_output(
         advice: end of the error message about an existing file.
 
     Raises:
-        OutputError: If the output exists, is an input or a folder, or has the suffix of
-            another format.
+        OutputError: If the output exists, is an input or a folder, has the suffix of
+            another format, or would be read with the settings of another PEFT file.
     """
     given = Path(path)
     _check_name(given, option)
@@ -93,6 +94,12 @@ def check_output(
     _check_not_inside(path, inputs, option, "file")
     if path.exists() and not overwrite:
         raise OutputError(f"{option}: {path} already exists. {advice}")
+    if path.name == WEIGHTS and (path.parent / CONFIG).exists():
+        raise OutputError(
+            f"{option}: {path.parent} contains {CONFIG}, whose alpha and rank are "
+            f"applied to {path.name}. Use another name or folder, or lora convert --to "
+            "peft-folder."
+        )
     return output
 
 

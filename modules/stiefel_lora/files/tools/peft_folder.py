@@ -26,7 +26,8 @@ from .layer_names import MODEL, parse_stem
 from .lora_file import LoraFile, LoraLayer
 from .open_lora import open_lora
 from .output_path import Output, check_new_folder, check_output
-from .peft_folder_names import CONFIG, MODELS, WEIGHTS
+from .peft_file_names import CONFIG, WEIGHTS
+from .peft_folder_names import MODELS
 from .save_lora import Lineage, Saved, save_lora
 
 __all__ = ["check_place", "save_as", "save_peft_folder"]

@@ -11,18 +11,16 @@ from torch import Tensor
 from ..._exceptions import ModelError
 from ..tensors import read_tensors
 from ..weights import COMPONENTS
+from .peft_file_names import CONFIG, WEIGHTS
 
 __all__ = [
-    "CONFIG",
     "MODELS",
-    "WEIGHTS",
     "file_in",
     "models_in",
     "read_models",
     "settings_in",
 ]
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 MODELS = (*COMPONENTS, "text_encoder_3")
 """Names of the folders of a LoRA of several models."""
 

@@ -32,15 +32,24 @@ def ranks_by_error(spectra: Sequence[Tensor], error: float) -> list[int]:
     return found
 
 
-def ranks_by_total_error(spectra: Sequence[Tensor], error: float) -> list[int]:
+def ranks_by_total_error(
+    spectra: Sequence[Tensor], error: float, limit: int | None = None
+) -> list[int]:
     """Find the smallest ranks whose total relative error is at most ``error``.
 
     The largest singular values of all layers are kept.
+
+    Args:
+        spectra: singular values of each layer in descending order.
+        error: maximum total relative error.
+        limit: maximum rank. The error of layers that it reduces is part of the total.
     """
-    squares, owner = _candidates(spectra)
+    squares, owner = _candidates(spectra, limit)
     # Sorted ascending: count how many can be dropped.
     order = squares.argsort(stable=True)
     allowed = error**2 * float(sum(values.square().sum() for values in spectra))
+    if limit is not None:
+        allowed -= float(sum(values[limit:].square().sum() for values in spectra))
     gone = int((squares[order].cumsum(0) <= allowed).sum())
     kept = torch.ones(len(squares), dtype=torch.bool)
     kept[order[:gone]] = False
@@ -48,17 +57,21 @@ def ranks_by_total_error(spectra: Sequence[Tensor], error: float) -> list[int]:
 
 
 def ranks_by_size(
-    spectra: Sequence[Tensor], costs: Sequence[int], budget: int
+    spectra: Sequence[Tensor],
+    costs: Sequence[int],
+    budget: int,
+    limit: int | None = None,
 ) -> list[int]:
     """Find the ranks with the largest energy for a maximum size.
 
-    Singular values are added in order of energy per byte, until the size would be
-    exceeded.
+    Singular values are added in order of energy per byte. Those that would exceed the
+    size are skipped.
 
     Args:
         spectra: singular values of each layer in descending order.
         costs: size of one rank of each layer in bytes.
         budget: maximum size of all factors in bytes.
+        limit: maximum rank.
 
     Raises:
         OptionError: If the size is exceeded with rank 1 in all layers.
@@ -69,11 +82,17 @@ def ranks_by_size(
             f"--size: rank 1 in all {len(costs)} layers already requires "
             f"{(least - budget) / 1000000.0:.2f} MB more. Use a larger size."
         )
-    squares, owner = _candidates(spectra)
+    squares, owner = _candidates(spectra, limit)
     price = torch.tensor(costs, dtype=torch.float64)[owner]
     order = (squares / price).argsort(descending=True, stable=True)
-    fits = price[order].cumsum(0) <= budget - least
-    return _counted(owner[order[fits]], len(spectra))
+    ranks, left = [1] * len(costs), budget - least
+    # All ranks of a layer have one price. If one does not fit, later ones do not
+    # either, so the chosen ones are the largest.
+    for layer in owner[order].tolist():
+        if costs[layer] <= left:
+            ranks[layer] += 1
+            left -= costs[layer]
+    return ranks
 
 
 def capped(ranks: Sequence[int], limit: int | None) -> list[int]:
@@ -81,10 +100,11 @@ def capped(ranks: Sequence[int], limit: int | None) -> list[int]:
     return [rank if limit is None else min(rank, limit) for rank in ranks]
 
 
-def _candidates(spectra: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Return all squared singular values except the first of each layer."""
-    squares = torch.cat([values[1:].square() for values in spectra])
-    counts = torch.tensor([len(values) - 1 for values in spectra])
+def _candidates(spectra: Sequence[Tensor], limit: int | None) -> tuple[Tensor, Tensor]:
+    """Return the squared singular values after the first of each layer, to a limit."""
+    parts = [values[1:limit].square() for values in spectra]
+    squares = torch.cat(parts)
+    counts = torch.tensor([len(part) for part in parts])
     owner = torch.repeat_interleave(torch.arange(len(spectra)), counts)
     return squares.double(), owner
 

@@ -38,8 +38,10 @@ __all__ = [
     "resized",
 ]
 
-# Reserve for the lineage of up to three parents in the metadata.
-_SLACK = 4096
+# Reserve for the lineage of one parent, if it is not known.
+_LINEAGE = 1024
+# Reserve for changed entries of the metadata.
+_SLACK = 128
 # Bytes of an entry of the header without its key and its numbers.
 _FIXED = 51
 
@@ -166,8 +168,11 @@ def resize_lora(
     place = check_output(output, [file.path], overwrite=overwrite)
     check_finite(file)
     dtype = dtype or file.widest_dtype
-    plan = plan_resize(Planned.of(file), target, itemsize=dtype.itemsize)
-    saved = save_lora(place.path, plan, dtype=dtype, lineage=Lineage([file], command))
+    lineage = Lineage([file], command)
+    plan = plan_resize(
+        Planned.of(file), target, itemsize=dtype.itemsize, lineage=lineage.size
+    )
+    saved = save_lora(place.path, plan, dtype=dtype, lineage=lineage)
     saved = saved.with_remarks(place.remarks)
     stored = saved.file.by_key
     layers = [_compared(layer, stored[layer.key]) for layer in file.layers]
@@ -186,7 +191,7 @@ def resized(file: LoraFile, target: Target, *, itemsize: int = 4) -> LoraFile:
 
 
 def plan_resize(
-    plan: Planned, target: Target, *, itemsize: int = 4, parents: int = 1
+    plan: Planned, target: Target, *, itemsize: int = 4, lineage: int = _LINEAGE
 ) -> Planned:
     """Select the ranks of all layers. New factors are computed on demand.
 
@@ -197,7 +202,7 @@ def plan_resize(
         plan: layers with finite factors.
         target: target rank, error or size.
         itemsize: bytes per element in the output file.
-        parents: number of input files in the metadata.
+        lineage: size of the lineage in the metadata in bytes.
 
     Raises:
         ModelError: If a layer is a DoRA.
@@ -215,7 +220,7 @@ def plan_resize(
     ranks, spectra = [_full_rank(layer.factors) for layer in file.layers], []
     if target.needs_spectra:
         spectra = [_spectrum(plan.factors(layer)) for layer in file.layers]
-        ranks = _ranks(file, spectra, target, itemsize, parents)
+        ranks = _ranks(file, spectra, target, itemsize, lineage)
     ranks = capped(ranks, target.rank)
     cap = math.inf if target.max_sigma is None else target.max_sigma
     shrink = 1.0
@@ -280,7 +285,7 @@ def _ranks(
     spectra: Sequence[Tensor],
     target: Target,
     itemsize: int,
-    parents: int,
+    lineage: int,
 ) -> list[int]:
     if target.error is not None:
         return ranks_by_error(spectra, target.error)
@@ -288,21 +293,21 @@ def _ranks(
         # By Pythagoras, the squared relative error is the share that is left out.
         return ranks_by_error(spectra, math.sqrt(1 - target.energy))
     if target.total_error is not None:
-        return ranks_by_total_error(spectra, target.total_error)
+        return ranks_by_total_error(spectra, target.total_error, target.rank)
     if target.size is not None:
         costs = [
             itemsize * (layer.factors.up[:, 0].numel() + layer.factors.down[0].numel())
             for layer in file.layers
         ]
         size = int(target.size * 1e6)
-        beside = _bytes_beside(file, parents, len(str(size)))
-        return ranks_by_size(spectra, costs, size - beside)
+        beside = _bytes_beside(file, lineage, len(str(size)))
+        return ranks_by_size(spectra, costs, size - beside, target.rank)
     return [_full_rank(layer.factors) for layer in file.layers]
 
 
-def _bytes_beside(file: LoraFile, parents: int, digits: int) -> int:
+def _bytes_beside(file: LoraFile, lineage: int, digits: int) -> int:
     """Return an upper bound of the size of the output without factors."""
-    found = _SLACK * (1 + parents // 4)
+    found = _SLACK + lineage
     found += len(json.dumps(dict(file.metadata), ensure_ascii=False).encode())
     for layer in file.layers:
         factors, suffixes = layer.factors, layer.suffixes

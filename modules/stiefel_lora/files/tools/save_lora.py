@@ -35,12 +35,16 @@ from .planned import Planned
 from .suffixes import is_of_peft
 
 __all__ = [
+    "NO_EFFECT",
     "Lineage",
     "Saved",
     "command_line",
     "holds_alpha",
     "save_lora",
 ]
+
+NO_EFFECT = "All updates are 0, so the LoRA has no effect."
+"""Message about a file whose layers are all dead."""
 
 _ADAPTER = "lora_adapter_metadata"
 _LINEAGE = "stiefel_lora_lineage"
@@ -58,12 +62,21 @@ class Lineage:
     parents: Sequence[_OnDisk]
     command: str
 
+    @property
+    def size(self) -> int:
+        """Size of the entry in the header in bytes. Files are not read."""
+        text = self._text(["0" * 64] * len(self.parents))
+        return len(json.dumps({_LINEAGE: text}))
+
     def to_json(self) -> str:
         """Return the names and hashes of input files, and the command, as JSON."""
-        parents = []
-        for parent in self.parents:
-            digest = _digest(parent.path)
-            parents.append({"name": parent.path.name, "sha256": digest})
+        return self._text([_digest(parent.path) for parent in self.parents])
+
+    def _text(self, digests: Sequence[str]) -> str:
+        parents = [
+            {"name": parent.path.name, "sha256": digest}
+            for parent, digest in zip(self.parents, digests, strict=True)
+        ]
         return json.dumps({"parents": parents, "command": self.command})
 
 
@@ -147,6 +160,8 @@ def save_lora(
     read += [
         f"{x.path.name}: left out: {x.unknown_text}" for x in inputs if x.unknown_text
     ]
+    if norms and not any(norms) and not any(x.factors.is_dora for x in written.layers):
+        remarks = [*remarks, NO_EFFECT]
     return Saved(written, deviation, (*read, *remarks), lost, norms)
 
 
