@@ -45,6 +45,7 @@ FORBIDDEN = {
     "stiefel_lora.runs": (*HEAVY, "stiefel_lora.training"),
     "stiefel_lora.ui": (*HEAVY, "PySide6", "stiefel_lora.training"),
     "stiefel_lora.ui.controllers": (*HEAVY, "PySide6", "stiefel_lora.training"),
+    "stiefel_lora.captioning": (*HEAVY, "onnxruntime", "stiefel_lora.training"),
     "stiefel_lora.jobs": (*HEAVY, "stiefel_lora.training"),
     "stiefel_lora.geometry": (*HEAVY[1:], "pydantic", "stiefel_lora.optim"),
     "stiefel_lora.optim": (*HEAVY[1:], "pydantic", "stiefel_lora.training"),

@@ -29,6 +29,7 @@ _IMPORTED = {
     "ui": ("PySide6.QtWidgets", "pyqtgraph"),
     "quant": ("bitsandbytes",),
     "xformers": ("xformers.ops",),
+    "captions": ("onnxruntime",),
 }
 NEEDED = ("train",)
 """Parts of the package that are required for training."""

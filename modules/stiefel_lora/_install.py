@@ -21,6 +21,7 @@ EXTRAS = {
     "ui": "graphical interface",
     "quant": "8-bit and 4-bit base models, AdamW 8-bit",
     "xformers": "attention by xformers",
+    "captions": "automatic captions by a tagger",
 }
 """Purpose of each extra."""
 

@@ -14,6 +14,7 @@ from . import (  # noqa: F401  (add their verbs to lora)
     lora_models,
 )
 from .batch import batch
+from .caption import caption
 from .catalogue import optimizers, presets, schema
 from .doctor import doctor
 from .hosts import onetrainer
@@ -42,6 +43,7 @@ app.command()(new)
 app.command(cls=OptionalValue)(train)
 app.command()(validate)
 app.command()(scan)
+app.command()(caption)
 app.command()(ui)
 app.command()(batch)
 app.command()(study)

@@ -11,11 +11,12 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
 from .augmentation import Augmentation
+from .buckets import MEGAPIXELS, check_pixels
 from .color_profiles import to_srgb
 from .image_file import open_image
 from .unreadable import UnreadableImage
 
-__all__ = ["crop_image", "cut_out", "on_white", "to_gray"]
+__all__ = ["crop_image", "cut_out", "to_gray", "whole_image"]
 
 
 def crop_image(path: Path, augmentation: Augmentation) -> Image.Image:
@@ -44,10 +45,22 @@ def crop_image(path: Path, augmentation: Augmentation) -> Image.Image:
         # With reducing_gap, Pillow first reduces a large photo by a whole factor, to no
         # less than three times the size; its documentation calls the result nearly that
         # of resampling alone.
-        scaled = on_white(to_srgb(upright)).resize(
+        scaled = _on_white(to_srgb(upright)).resize(
             augmentation.frame.scaled, Image.Resampling.LANCZOS, reducing_gap=3.0
         )
         return _colored(cut_out(scaled, augmentation), augmentation)
+
+
+def whole_image(path: Path, most_megapixels: float = MEGAPIXELS) -> Image.Image:
+    """Decode an image file to RGB in sRGB, upright and on white, without cropping.
+
+    Raises:
+        UnreadableImage: If the file is truncated, not an image, or too large.
+    """
+    with open_image(path) as image:
+        check_pixels(image.size, most_megapixels)
+        image.load()
+        return _on_white(to_srgb(ImageOps.exif_transpose(image)))
 
 
 def cut_out(scaled: Image.Image, augmentation: Augmentation) -> Image.Image:
@@ -90,7 +103,7 @@ def _check_size(found: tuple[int, int], expected: tuple[int, int]) -> None:
         )
 
 
-def on_white(image: Image.Image) -> Image.Image:
+def _on_white(image: Image.Image) -> Image.Image:
     """Convert an image to RGB with a white background."""
     if image.mode.startswith("I"):
         return to_gray(image).convert("RGB")
